@@ -1,0 +1,222 @@
+//! JPEG through libjpeg-turbo, the library that Pillow decodes with.
+
+use image::metadata::Orientation;
+use turbojpeg::{Decompressor, PixelFormat};
+
+use super::{DecodeError, DecodeLimits, Format, Outline, be16, check_sides, orientation};
+
+/// Most scans that a progressive file may have. Encoders write about ten; each one is a pass over the whole
+/// picture, so thousands of empty ones would buy minutes of work for a few bytes.
+const MAX_SCANS: u32 = 100;
+
+/// What the decoder needs of the header.
+pub(super) struct Plan {
+    /// Four components: inks instead of lights.
+    cmyk: bool,
+}
+
+fn truncated(detail: impl Into<String>) -> DecodeError {
+    DecodeError::Truncated { format: Format::Jpeg, detail: detail.into() }
+}
+
+fn corrupt(detail: impl Into<String>) -> DecodeError {
+    DecodeError::Corrupt { format: Format::Jpeg, detail: detail.into() }
+}
+
+fn unsupported(detail: impl Into<String>) -> DecodeError {
+    DecodeError::Unsupported { format: Format::Jpeg, detail: detail.into() }
+}
+
+/// A frame header (`SOF` segment).
+struct Frame {
+    width: u32,
+    height: u32,
+    components: u8,
+    /// 8 × 8 blocks over all components.
+    blocks: u64,
+    progressive: bool,
+    huffman: bool,
+}
+
+impl Frame {
+    fn parse(marker: u8, data: &[u8], limits: &DecodeLimits) -> Result<Self, DecodeError> {
+        let short = || corrupt("its frame header is too short");
+        let (&precision, &components) = data.first().zip(data.get(5)).ok_or_else(short)?;
+        let height = u32::from(be16(data, 1).ok_or_else(short)?);
+        let width = u32::from(be16(data, 3).ok_or_else(short)?);
+        check_sides(width, height, limits)?;
+        if precision != 8 {
+            return Err(unsupported(format!("{precision} bits a channel")));
+        }
+        if !matches!(components, 1 | 3 | 4) {
+            return Err(unsupported(format!("{components} colour components")));
+        }
+        let specs = data.get(6..6 + 3 * usize::from(components)).ok_or_else(short)?;
+        let factors: Vec<(u32, u32)> = specs
+            .as_chunks::<3>()
+            .0
+            .iter()
+            .map(|&[_, factor, _]| (u32::from(factor >> 4), u32::from(factor & 15)))
+            .collect();
+        if factors.iter().any(|&(h, v)| !(1..=4).contains(&h) || !(1..=4).contains(&v)) {
+            return Err(corrupt("its sampling factors are not between 1 and 4"));
+        }
+        let max_h = factors.iter().map(|f| f.0).max().unwrap_or(1);
+        let max_v = factors.iter().map(|f| f.1).max().unwrap_or(1);
+        let side =
+            |pixels: u32, factor: u32, max: u32| u64::from((pixels * factor).div_ceil(max).div_ceil(8));
+        let blocks = factors.iter().map(|&(h, v)| side(width, h, max_h) * side(height, v, max_v)).sum();
+        Ok(Self {
+            width,
+            height,
+            components,
+            blocks,
+            progressive: matches!(marker, 0xC2 | 0xC6 | 0xCA | 0xCE),
+            // Lossless (C3) has no blocks, arithmetic coding (C9 on) can take less than a bit for one.
+            huffman: matches!(marker, 0xC0..=0xC2),
+        })
+    }
+}
+
+/// Walks the segments up to the first scan.
+pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Plan>, DecodeError> {
+    let mut frame: Option<Frame> = None;
+    let mut orientation = None;
+    let mut at = 2;
+    let scan = loop {
+        // Between segments libjpeg skips whatever is no marker; fill bytes (FF FF) are allowed.
+        let start = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xFF));
+        let Some(marker_at) = start.map(|skip| at + skip + 1) else {
+            return Err(truncated("it ends before its picture data"));
+        };
+        let Some(&marker) = bytes.get(marker_at) else {
+            return Err(truncated("it ends before its picture data"));
+        };
+        at = marker_at + 1;
+        match marker {
+            0xFF => {
+                at = marker_at;
+                continue;
+            }
+            0x00 | 0x01 | 0xD0..=0xD7 => continue,
+            0xD8 => return Err(corrupt("a second picture starts within its header")),
+            0xD9 => return Err(corrupt("it ends without picture data")),
+            _ => {}
+        }
+        let length = be16(bytes, at).map_or(0, usize::from);
+        if be16(bytes, at).is_some() && length < 2 {
+            return Err(corrupt(format!("segment {marker:02X} has an impossible length")));
+        }
+        let Some(data) = bytes.get(at + 2..at + length.max(2)) else {
+            return Err(truncated("it ends within its header"));
+        };
+        match marker {
+            0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => {
+                if frame.is_some() {
+                    return Err(corrupt("it has two frame headers"));
+                }
+                frame = Some(Frame::parse(marker, data, limits)?);
+            }
+            0xE1 if orientation.is_none() && data.starts_with(b"Exif\0\0") => {
+                orientation = Some(orientation::of_exif(data));
+            }
+            0xDA => break data,
+            _ => {}
+        }
+        at += length;
+    };
+    let frame = frame.ok_or_else(|| corrupt("its picture data has no frame header"))?;
+    // Each block takes at least one bit: the Huffman code of its first coefficient.
+    if frame.huffman && frame.blocks / 8 > bytes.len() as u64 {
+        return Err(truncated(format!(
+            "{} bytes cannot hold the {}×{} pixels that its header promises",
+            bytes.len(),
+            frame.width,
+            frame.height
+        )));
+    }
+    let cmyk = frame.components == 4;
+    let pixels = u64::from(frame.width) * u64::from(frame.height);
+    // Coefficients of the whole picture are kept until the last scan, 64 of two bytes a block.
+    let buffered = frame.progressive || scan.first().is_some_and(|&count| count < frame.components);
+    let coefficients = if buffered { 128 * frame.blocks } else { 0 };
+    let output = if cmyk { 7 * pixels } else { 3 * pixels };
+    Ok(Outline {
+        width: frame.width,
+        height: frame.height,
+        orientation: orientation.unwrap_or(Orientation::NoTransforms),
+        memory: output + coefficients,
+        plan: Plan { cmyk },
+    })
+}
+
+/// Decodes with libjpeg-turbo's defaults, which are Pillow's: accurate integer DCT, smooth upsampling.
+pub(super) fn decode(bytes: &[u8], outline: &Outline<Plan>) -> Result<Vec<u8>, DecodeError> {
+    let format = if outline.plan.cmyk { PixelFormat::CMYK } else { PixelFormat::RGB };
+    let (width, height) = (outline.width as usize, outline.height as usize);
+    let mut image = turbojpeg::Image {
+        pixels: vec![0; format.size() * width * height],
+        width,
+        pitch: format.size() * width,
+        height,
+        format,
+    };
+    let mut decompressor = Decompressor::new().map_err(|e| refuse(&e))?;
+    decompressor.set_scan_limit(MAX_SCANS).map_err(|e| refuse(&e))?;
+    match decompressor.decompress(bytes, image.as_deref_mut()) {
+        Ok(()) => {}
+        Err(error) if is_harmless(&error) => {}
+        // Cut within tables that come between two scans, a file looks damaged to the library.
+        Err(error) if !has_end_marker(bytes) => {
+            return Err(truncated(format!("its end marker is missing: {error}")));
+        }
+        Err(error) => return Err(refuse(&error)),
+    }
+    Ok(if outline.plan.cmyk { cmyk_to_rgb(&image.pixels) } else { image.pixels })
+}
+
+/// Whether the end marker is where a whole file has it: at the end, or before whatever was appended.
+fn has_end_marker(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|two| two == [0xFF, 0xD9])
+}
+
+/// Whether the decoder only stumbled over bytes between the finished picture and its end marker.
+///
+/// Some cameras pad there. The library reports its *first* warning; one about the end marker can come first
+/// only if all the data before decoded cleanly, so the picture is whole.
+fn is_harmless(error: &turbojpeg::Error) -> bool {
+    matches!(error, turbojpeg::Error::TurboJpegError(message)
+        if message.contains("extraneous bytes before marker 0xd9"))
+}
+
+fn refuse(error: &turbojpeg::Error) -> DecodeError {
+    match error {
+        turbojpeg::Error::TurboJpegError(message) => {
+            let detail = message.trim_start_matches("Corrupt JPEG data: ");
+            let early = ["Premature end of JPEG file", "premature end of data segment"];
+            if early.iter().any(|text| message.contains(text)) {
+                truncated(detail)
+            } else if message.contains("Unsupported") || message.contains("not supported") {
+                unsupported(detail)
+            } else {
+                corrupt(detail)
+            }
+        }
+        other => corrupt(other.to_string()),
+    }
+}
+
+/// Pillow's reading of a four-component file: the inks are stored inverted, as Adobe's programs do whether or
+/// not they say so, and each light is `(255 - k) - ink · (255 - k) / 255`, rounded.
+fn cmyk_to_rgb(inverted: &[u8]) -> Vec<u8> {
+    let mut rgb = vec![0; inverted.len() / 4 * 3];
+    for (to, from) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(inverted.as_chunks::<4>().0) {
+        let light = u32::from(from[3]);
+        for (value, &stored) in to.iter_mut().zip(from) {
+            let product = u32::from(255 - stored) * light + 128;
+            // ⌊(a + ⌊a/256⌋) / 256⌋ is a / 255 rounded, for every product of two bytes.
+            *value = (light - ((product + (product >> 8)) >> 8)) as u8;
+        }
+    }
+    rgb
+}

@@ -1,0 +1,335 @@
+//! Face detection by MTCNN: the cascade around its three networks, equal to facenet-pytorch 2.6.0.
+//!
+//! ```text
+//! pyramid of area-resized levels ── P-Net   a probability and a correction every second pixel
+//!                                ── suppression within a level, then across levels; corrected, squared
+//! crops of 24×24                 ── R-Net   > 0.7, suppression, corrected, squared
+//! crops of 48×48                 ── O-Net   > 0.7, landmarks, corrected, suppression by the smaller area
+//! faces, the largest first
+//! ```
+//!
+//! Zhang et al. 2016, *Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks*. Where
+//! the package's arithmetic is in single precision it is so here, in the same order, because boxes are rounded and
+//! compared with thresholds; two of its oddities are kept: crops count pixels from 1, and the first correction
+//! takes sides without the added pixel that the later ones have.
+//!
+//! Where the package fails, this does not: a picture whose shorter side is below 20 pixels has no level and so no
+//! face; a box whose crop lies outside of the picture is dropped; and of more than [`MAX_CANDIDATES`] boxes only
+//! the most probable go on.
+
+mod suppress;
+
+use super::area::resize_area_rows;
+use super::{Filter, Image, Rect, resize_area, resize_window};
+
+/// Left, top, right, bottom in pixels.
+pub type Corners = [f32; 4];
+
+/// Side of the smallest face that is looked for, in pixels.
+pub const LEAST_FACE: u32 = 20;
+/// Side of the crop that an embedding is computed from.
+pub const CROP_SIDE: u32 = 160;
+/// Boxes that go from one network to the next at most: far more than a crowd has, and a bound for a picture that
+/// is made of texture.
+pub const MAX_CANDIDATES: usize = 8192;
+
+/// Pixels that P-Net sees at once.
+const CELL: u32 = 12;
+/// Pixels from one place of P-Net to the next.
+const STRIDE: u32 = 2;
+/// From one level of the pyramid to the next.
+const FACTOR: f64 = 0.709;
+/// Least probabilities after P-Net (inclusive), R-Net and O-Net (both exclusive).
+const THRESHOLDS: [f32; 3] = [0.6, 0.7, 0.7];
+const REFINE_SIDE: u32 = 24;
+const OUTPUT_SIDE: u32 = 48;
+/// Margin around a face in a crop of [`CROP_SIDE`], in pixels of the crop. The reference toolkit means a threshold
+/// by this number and passes it as a margin.
+const MARGIN: f64 = 0.9;
+/// Places of P-Net a tile's side: a tile's activations fit into a core's cache, and the overlap is 4 % a side.
+const TILE: u32 = 128;
+
+/// A piece of a resized picture: levels from 0 to 255, `height · width · 3` of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Levels {
+    /// Rows.
+    pub height: u32,
+    /// Columns.
+    pub width: u32,
+    /// R, G, B of the top left pixel first.
+    pub data: Vec<f32>,
+}
+
+/// What P-Net says of every second pixel of a piece, row by row.
+#[derive(Debug, Clone)]
+pub struct Proposals {
+    /// Places a row.
+    pub columns: usize,
+    /// The probability of a face at each place.
+    pub probability: Vec<f32>,
+    /// Corrections of left, top, right, bottom in sides of the box: four maps, one after the other.
+    pub correction: Vec<f32>,
+}
+
+/// What R-Net and O-Net say of a crop.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// The probability of a face.
+    pub probability: f32,
+    /// Corrections of left, top, right, bottom in sides of the box.
+    pub correction: [f32; 4],
+    /// Of O-Net: x's and then y's of the five landmarks, in sides of the box.
+    pub landmarks: [f32; 10],
+}
+
+/// The three networks; each gives as many answers as it gets pieces, in their order.
+pub trait Networks {
+    /// Why a network gave no answer.
+    type Error;
+    /// P-Net, on pieces of at least 12×12.
+    fn propose(&self, pieces: Vec<Levels>) -> Result<Vec<Proposals>, Self::Error>;
+    /// R-Net, on crops of 24×24.
+    fn refine(&self, crops: Vec<Levels>) -> Result<Vec<Verdict>, Self::Error>;
+    /// O-Net, on crops of 48×48.
+    fn decide(&self, crops: Vec<Levels>) -> Result<Vec<Verdict>, Self::Error>;
+}
+
+/// A face in a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Face {
+    /// The box, in pixels of the upright picture; it may reach beyond the edges.
+    pub corners: Corners,
+    /// The probability by O-Net, above 0.7.
+    pub probability: f32,
+    /// x and y of left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them.
+    pub landmarks: [[f32; 2]; 5],
+}
+
+/// A box on its way through the cascade.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    corners: Corners,
+    probability: f32,
+    correction: [f32; 4],
+}
+
+/// Finds the faces in a picture, the largest first.
+///
+/// # Errors
+/// Those of the networks.
+pub fn detect<N: Networks>(image: &Image, networks: &N) -> Result<Vec<Face>, N::Error> {
+    let mut candidates = Vec::new();
+    for scale in scales(image.width, image.height) {
+        let found = level(image, scale, networks)?;
+        candidates.extend(suppressed(&found, 0.5));
+    }
+    let mut candidates = suppressed(&candidates, 0.7);
+    for candidate in &mut candidates {
+        candidate.corners = square(corrected(candidate, 0.0));
+    }
+
+    let (candidates, crops) = cut(image, candidates, REFINE_SIDE);
+    let verdicts = if crops.is_empty() { Vec::new() } else { networks.refine(crops)? };
+    let refined: Vec<_> =
+        judged(&candidates, &verdicts, THRESHOLDS[1]).map(|(candidate, _)| candidate).collect();
+    let mut refined = suppressed(&refined, 0.7);
+    for candidate in &mut refined {
+        candidate.corners = square(corrected(candidate, 1.0));
+    }
+
+    let (candidates, crops) = cut(image, refined, OUTPUT_SIDE);
+    let verdicts = if crops.is_empty() { Vec::new() } else { networks.decide(crops)? };
+    let mut faces: Vec<Face> = judged(&candidates, &verdicts, THRESHOLDS[2])
+        .map(|(candidate, verdict)| Face {
+            corners: corrected(&candidate, 1.0),
+            probability: candidate.probability,
+            landmarks: landmarks(candidate.corners, &verdict.landmarks),
+        })
+        .collect();
+    let boxes: Vec<_> = faces.iter().map(|face| face.corners).collect();
+    let probabilities: Vec<_> = faces.iter().map(|face| face.probability).collect();
+    let stay = suppress::by_smaller(&boxes, &probabilities, 0.7);
+    faces = stay.into_iter().map(|index| faces[index].clone()).collect();
+    // In double precision, ascending and then turned round, as the package sorts.
+    faces.sort_by(|a, b| area(a.corners).total_cmp(&area(b.corners)));
+    faces.reverse();
+    Ok(faces)
+}
+
+/// The picture that an embedding is computed from: the box with its margin, cut at whole pixels and resized to
+/// [`CROP_SIDE`] as Pillow does, bilinearly. `None` if the box lies outside of the picture.
+#[must_use]
+pub fn crop(image: &Image, face: &Face) -> Option<Image> {
+    let source = crop_rect(face.corners, image.width, image.height)?;
+    let side = u64::from(CROP_SIDE);
+    let window = Rect { left: 0, top: 0, width: CROP_SIDE, height: CROP_SIDE };
+    Some(resize_window(image, source, (side, side), window, Filter::Bilinear))
+}
+
+fn crop_rect(corners: Corners, width: u32, height: u32) -> Option<Rect> {
+    let [left, top, right, bottom] = corners.map(f64::from);
+    let margin = |from: f64, to: f64| MARGIN * (to - from) / (f64::from(CROP_SIDE) - MARGIN) / 2.0;
+    let (x, y) = (margin(left, right), margin(top, bottom));
+    let first = |value: f64| value.max(0.0) as u32;
+    let end = |value: f64, side: u32| value.min(f64::from(side)).max(0.0) as u32;
+    let (left, top) = (first(left - x), first(top - y));
+    let (right, bottom) = (end(right + x, width), end(bottom + y, height));
+    // A corner that is no number would have become the picture's edge.
+    let real = corners.iter().all(|corner| corner.is_finite());
+    (real && right > left && bottom > top).then(|| Rect {
+        left: left.into(),
+        top: top.into(),
+        width: right - left,
+        height: bottom - top,
+    })
+}
+
+/// By how much the picture is shrunk for each level of the pyramid.
+fn scales(width: u32, height: u32) -> Vec<f64> {
+    let cell = f64::from(CELL);
+    let mut scale = cell / f64::from(LEAST_FACE);
+    let mut shorter = f64::from(width.min(height)) * scale;
+    let mut scales = Vec::new();
+    while shorter >= cell {
+        scales.push(scale);
+        scale *= FACTOR;
+        shorter *= FACTOR;
+    }
+    scales
+}
+
+/// Every place of a level where P-Net sees a face, row by row.
+fn level<N: Networks>(image: &Image, scale: f64, networks: &N) -> Result<Vec<Candidate>, N::Error> {
+    let side = |of: u32| (f64::from(of) * scale + 1.0) as u32;
+    let (width, height) = (side(image.width), side(image.height));
+    let mut found: Vec<(u32, u32, Candidate)> = Vec::new();
+    for row in (0..places(height)).step_by(TILE as usize) {
+        let rows = span(row, places(height), height);
+        let band = resize_area_rows(image, Rect::of(image), width, height, rows.clone());
+        let columns: Vec<u32> = (0..places(width)).step_by(TILE as usize).collect();
+        let piece = |&column: &u32| {
+            let columns = span(column, places(width), width);
+            let take = |row: &[f32]| row[3 * columns.start as usize..3 * columns.end as usize].to_vec();
+            let data: Vec<f32> = band.chunks_exact(3 * width as usize).flat_map(take).collect();
+            Levels { height: rows.len() as u32, width: columns.len() as u32, data }
+        };
+        let pieces = columns.iter().map(piece).collect();
+        for (column, proposals) in columns.iter().zip(networks.propose(pieces)?) {
+            found.extend(proposed(&proposals, *column, row, scale));
+        }
+    }
+    // In the order of the whole level: it decides between equal probabilities.
+    found.sort_by_key(|(x, y, _)| (*y, *x));
+    Ok(found.into_iter().map(|(_, _, candidate)| candidate).collect())
+}
+
+/// Places of P-Net along a side of a level: the last pooling window may be half a one.
+fn places(side: u32) -> u32 {
+    (side - 2).div_ceil(2) - 4
+}
+
+/// The pixels that a tile's places see, from place `first` on.
+fn span(first: u32, places: u32, side: u32) -> std::ops::Range<u32> {
+    let last = (first + TILE).min(places) - 1;
+    STRIDE * first..(STRIDE * last + CELL).min(side)
+}
+
+/// Column, row and box of a tile's places that are probable enough, the tile being at these places of the level.
+fn proposed(
+    proposals: &Proposals,
+    left: u32,
+    top: u32,
+    scale: f64,
+) -> impl Iterator<Item = (u32, u32, Candidate)> {
+    let count = proposals.probability.len();
+    let scale = scale as f32;
+    let probable = proposals.probability.iter().enumerate().filter(|(_, p)| **p >= THRESHOLDS[0]);
+    probable.map(move |(at, &probability)| {
+        let (x, y) = (left + (at % proposals.columns) as u32, top + (at / proposals.columns) as u32);
+        let pixel = |place: u32, offset: u32| ((STRIDE * place + offset) as f32 / scale).floor();
+        let candidate = Candidate {
+            corners: [pixel(x, 1), pixel(y, 1), pixel(x, CELL), pixel(y, CELL)],
+            probability,
+            correction: std::array::from_fn(|side| proposals.correction[side * count + at]),
+        };
+        (x, y, candidate)
+    })
+}
+
+/// What suppression leaves, the most probable first.
+fn suppressed(candidates: &[Candidate], threshold: f64) -> Vec<Candidate> {
+    let boxes: Vec<_> = candidates.iter().map(|candidate| candidate.corners).collect();
+    let probabilities: Vec<_> = candidates.iter().map(|candidate| candidate.probability).collect();
+    let stay = suppress::by_union(&boxes, &probabilities, threshold);
+    stay.into_iter().take(MAX_CANDIDATES).map(|index| candidates[index]).collect()
+}
+
+/// The box moved by its correction, in sides that are `added` longer than the difference of the corners.
+fn corrected(candidate: &Candidate, added: f32) -> Corners {
+    let [left, top, right, bottom] = candidate.corners;
+    let (width, height) = (right - left + added, bottom - top + added);
+    let [a, b, c, d] = candidate.correction;
+    [left + a * width, top + b * height, right + c * width, bottom + d * height]
+}
+
+/// The square of the longer side around the same centre.
+fn square([left, top, right, bottom]: Corners) -> Corners {
+    let (width, height) = (right - left, bottom - top);
+    let side = width.max(height);
+    let left = left + width * 0.5 - side * 0.5;
+    let top = top + height * 0.5 - side * 0.5;
+    [left, top, left + side, top + side]
+}
+
+/// The crops of the boxes that have one, resized to `side`, and these boxes.
+fn cut(image: &Image, mut candidates: Vec<Candidate>, side: u32) -> (Vec<Candidate>, Vec<Levels>) {
+    let mut crops = Vec::with_capacity(candidates.len());
+    candidates.retain(|candidate| {
+        let rect = region(candidate.corners, image.width, image.height);
+        if let Some(rect) = rect {
+            crops.push(Levels { height: side, width: side, data: resize_area(image, rect, side, side) });
+        }
+        rect.is_some()
+    });
+    (candidates, crops)
+}
+
+/// The pixels of a box: corners cut to whole ones, counted from 1, both ends included.
+fn region(corners: Corners, width: u32, height: u32) -> Option<Rect> {
+    let [left, top, right, bottom] = corners.map(|value| value as i64);
+    let (left, top) = (left.max(1) - 1, top.max(1) - 1);
+    let (right, bottom) = (right.min(width.into()), bottom.min(height.into()));
+    (right > left && bottom > top).then(|| Rect {
+        left: left as u64,
+        top: top as u64,
+        width: (right - left) as u32,
+        height: (bottom - top) as u32,
+    })
+}
+
+/// The boxes that a network takes for faces, with its probability and correction.
+fn judged<'a>(
+    candidates: &'a [Candidate],
+    verdicts: &'a [Verdict],
+    threshold: f32,
+) -> impl Iterator<Item = (Candidate, &'a Verdict)> {
+    candidates.iter().zip(verdicts).filter(move |(_, verdict)| verdict.probability > threshold).map(
+        |(candidate, verdict)| {
+            let Verdict { probability, correction, .. } = *verdict;
+            (Candidate { corners: candidate.corners, probability, correction }, verdict)
+        },
+    )
+}
+
+/// Landmarks from sides of the box to pixels, which the package counts from 1 here too.
+fn landmarks([left, top, right, bottom]: Corners, points: &[f32; 10]) -> [[f32; 2]; 5] {
+    let (width, height) = (right - left + 1.0, bottom - top + 1.0);
+    std::array::from_fn(|i| [width * points[i] + left - 1.0, height * points[i + 5] + top - 1.0])
+}
+
+fn area([left, top, right, bottom]: Corners) -> f64 {
+    (f64::from(right) - f64::from(left)) * (f64::from(bottom) - f64::from(top))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,352 @@
+//! From a picture to the pixels a graph takes, as a pack's manifest describes it.
+
+use serde::Deserialize;
+
+use super::{Filter, Image, Rect, letterbox, resize_window};
+
+/// Longest side a graph may take, in pixels: far beyond any vision model's, small enough for any memory.
+const MAX_SIDE: u32 = 4096;
+
+/// How a picture becomes a graph's input.
+///
+/// In a pack's manifest it is a table:
+///
+/// ```toml
+/// geometry = { resize = "shortest_edge", height = 224, width = 224, filter = "bicubic", crop = "floor", dtype = "u8" }
+/// ```
+///
+/// | `resize` | `filter` | `crop` | `dtype` |
+/// |---|---|---|---|
+/// | `shortest_edge` | `bicubic`, `bilinear` | `floor`, `half_even` | `u8` |
+/// | `exact` | `bicubic`, `bilinear` | `none` (or left out) | `u8` |
+/// | `letterbox` | `bicubic` | `none` (or left out) | `f32` |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "Table")]
+pub enum Geometry {
+    /// The shorter side becomes `size`, the longer one `⌊size · long / short⌋`; then the central square is cut
+    /// out (CLIP, BLIP).
+    ShortestEdge {
+        /// Side of the result, in pixels.
+        size: u32,
+        /// Kernel of the resize.
+        filter: Filter,
+        /// Which way an odd margin rounds.
+        crop: CropRounding,
+    },
+    /// Both sides are resized, the aspect ratio is lost (DINO, DreamSim, OWL-ViT).
+    Exact {
+        /// Rows of the result.
+        height: u32,
+        /// Columns of the result.
+        width: u32,
+        /// Kernel of the resize.
+        filter: Filter,
+    },
+    /// The longer side becomes `size`, the rest of the square is zero; floats, not clamped (HPSv2). See
+    /// [`letterbox`](Prepared::F32).
+    Letterbox {
+        /// Side of the result, in pixels.
+        size: u32,
+    },
+}
+
+/// How the offset of a central crop, half of the margin, is rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CropRounding {
+    /// Down, as in Hugging Face's image processors.
+    Floor,
+    /// To the nearest, halves to the even neighbour, as Python's `round` in torchvision's `CenterCrop`. It
+    /// differs from the other when the margin is 3 more than a multiple of 4.
+    HalfEven,
+}
+
+impl CropRounding {
+    fn offset(self, margin: u64) -> u64 {
+        match self {
+            Self::HalfEven if margin % 4 == 3 => margin.div_ceil(2),
+            _ => margin / 2,
+        }
+    }
+}
+
+/// A picture as a graph takes it: rows of pixels of three channels (HWC), in RGB.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Prepared {
+    /// Levels 0 to 255.
+    U8 {
+        /// Rows.
+        height: u32,
+        /// Columns.
+        width: u32,
+        /// `height · width · 3` values.
+        data: Vec<u8>,
+    },
+    /// Levels with 1 as white. Values may leave [0, 1] a little: the cubic kernel overshoots at edges.
+    F32 {
+        /// Rows.
+        height: u32,
+        /// Columns.
+        width: u32,
+        /// `height · width · 3` values.
+        data: Vec<f32>,
+    },
+}
+
+impl Prepared {
+    /// Rows, columns, channels.
+    #[must_use]
+    pub fn shape(&self) -> [usize; 3] {
+        let (Self::U8 { height, width, .. } | Self::F32 { height, width, .. }) = self;
+        [*height as usize, *width as usize, 3]
+    }
+}
+
+impl Geometry {
+    /// Resizes and crops. Only what is in the result is computed: even a 1 × 30,000 picture, which "shortest edge
+    /// 224" would stretch to 224 × 6,720,000, takes but the memory of its 224 × 224 crop.
+    #[must_use]
+    pub fn apply(&self, image: &Image) -> Prepared {
+        let resized = match *self {
+            Self::ShortestEdge { size, filter, crop } => shortest_edge(image, size, filter, crop),
+            Self::Exact { height, width, filter } => super::resize(image, width, height, filter),
+            Self::Letterbox { size } => {
+                return Prepared::F32 { height: size, width: size, data: letterbox::letterbox(image, size) };
+            }
+        };
+        Prepared::U8 { height: resized.height, width: resized.width, data: resized.pixels }
+    }
+
+    /// Rows and columns of the result.
+    #[must_use]
+    pub fn size(&self) -> (u32, u32) {
+        match *self {
+            Self::ShortestEdge { size, .. } | Self::Letterbox { size } => (size, size),
+            Self::Exact { height, width, .. } => (height, width),
+        }
+    }
+
+    /// Whether the result is [`Prepared::F32`] rather than [`Prepared::U8`].
+    #[must_use]
+    pub fn is_float(&self) -> bool {
+        matches!(self, Self::Letterbox { .. })
+    }
+}
+
+fn shortest_edge(image: &Image, size: u32, filter: Filter, crop: CropRounding) -> Image {
+    let (short, long) = (image.width.min(image.height), image.width.max(image.height));
+    // Python's `int(size * long / short)`: the product is exact, the quotient rounded once, then truncated.
+    let long = (f64::from(size) * f64::from(long) / f64::from(short)) as u64;
+    let (width, height) =
+        if image.width <= image.height { (u64::from(size), long) } else { (long, u64::from(size)) };
+    let margin = |side: u64| side - u64::from(size);
+    let window = Rect {
+        left: crop.offset(margin(width)),
+        top: crop.offset(margin(height)),
+        width: size,
+        height: size,
+    };
+    resize_window(image, Rect::of(image), (width, height), window, filter)
+}
+
+/// A table of the manifest that names no geometry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GeometryError {
+    /// A side of 0 or beyond all models.
+    #[error("height and width must be 1 to {MAX_SIDE}, they are {height} and {width}")]
+    Side {
+        /// Rows in the table.
+        height: u32,
+        /// Columns in the table.
+        width: u32,
+    },
+    /// Square by nature, given two sides.
+    #[error("resize = \"{resize}\" makes squares: height ({height}) and width ({width}) must be equal")]
+    NotSquare {
+        /// The kind of resize.
+        resize: &'static str,
+        /// Rows in the table.
+        height: u32,
+        /// Columns in the table.
+        width: u32,
+    },
+    /// A key whose value the kind of resize cannot have.
+    #[error("resize = \"{resize}\" needs {needs}")]
+    Mismatch {
+        /// The kind of resize.
+        resize: &'static str,
+        /// The key and the values that are possible.
+        needs: &'static str,
+    },
+}
+
+/// The manifest's table as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    resize: Resize,
+    height: u32,
+    width: u32,
+    filter: Filter,
+    #[serde(default)]
+    crop: Crop,
+    dtype: Dtype,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Resize {
+    ShortestEdge,
+    Exact,
+    Letterbox,
+}
+
+#[derive(Deserialize, Default, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Crop {
+    Floor,
+    HalfEven,
+    #[default]
+    None,
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Dtype {
+    U8,
+    F32,
+}
+
+impl TryFrom<Table> for Geometry {
+    type Error = GeometryError;
+
+    fn try_from(table: Table) -> Result<Self, GeometryError> {
+        let Table { resize, height, width, filter, crop, dtype } = table;
+        if !(1..=MAX_SIDE).contains(&height) || !(1..=MAX_SIDE).contains(&width) {
+            return Err(GeometryError::Side { height, width });
+        }
+        let (name, wanted) = match resize {
+            Resize::ShortestEdge => ("shortest_edge", Dtype::U8),
+            Resize::Exact => ("exact", Dtype::U8),
+            Resize::Letterbox => ("letterbox", Dtype::F32),
+        };
+        let mismatch = |needs| Err(GeometryError::Mismatch { resize: name, needs });
+        if dtype != wanted {
+            return mismatch(if wanted == Dtype::U8 { "dtype = \"u8\"" } else { "dtype = \"f32\"" });
+        }
+        if !matches!(resize, Resize::Exact) && height != width {
+            return Err(GeometryError::NotSquare { resize: name, height, width });
+        }
+        match (resize, crop) {
+            (Resize::ShortestEdge, Crop::Floor) => {
+                Ok(Self::ShortestEdge { size: height, filter, crop: CropRounding::Floor })
+            }
+            (Resize::ShortestEdge, Crop::HalfEven) => {
+                Ok(Self::ShortestEdge { size: height, filter, crop: CropRounding::HalfEven })
+            }
+            (Resize::ShortestEdge, Crop::None) => mismatch("crop = \"floor\" or \"half_even\""),
+            (_, Crop::Floor | Crop::HalfEven) => mismatch("crop = \"none\""),
+            (Resize::Exact, Crop::None) => Ok(Self::Exact { height, width, filter }),
+            (Resize::Letterbox, Crop::None) if filter == Filter::Bicubic => {
+                Ok(Self::Letterbox { size: height })
+            }
+            (Resize::Letterbox, Crop::None) => mismatch("filter = \"bicubic\""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(table: &str) -> Result<Geometry, String> {
+        #[derive(Deserialize)]
+        struct Graph {
+            geometry: Geometry,
+        }
+        toml::from_str::<Graph>(&format!("geometry = {{ {table} }}"))
+            .map(|graph| graph.geometry)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_manifests_tables_are_understood() {
+        assert_eq!(
+            parse(
+                r#"resize="shortest_edge", height=224, width=224, filter="bicubic", crop="floor", dtype="u8""#
+            ),
+            Ok(Geometry::ShortestEdge { size: 224, filter: Filter::Bicubic, crop: CropRounding::Floor })
+        );
+        assert_eq!(
+            parse(
+                r#"resize="shortest_edge", height=8, width=8, filter="bilinear", crop="half_even", dtype="u8""#
+            ),
+            Ok(Geometry::ShortestEdge { size: 8, filter: Filter::Bilinear, crop: CropRounding::HalfEven })
+        );
+        assert_eq!(
+            parse(r#"resize="exact", height=840, width=600, filter="bicubic", crop="none", dtype="u8""#),
+            Ok(Geometry::Exact { height: 840, width: 600, filter: Filter::Bicubic })
+        );
+        assert_eq!(
+            parse(r#"resize="letterbox", height=224, width=224, filter="bicubic", dtype="f32""#),
+            Ok(Geometry::Letterbox { size: 224 })
+        );
+    }
+
+    #[test]
+    fn a_table_that_names_no_geometry_says_what_is_wrong() {
+        for (table, reason) in [
+            (r#"resize="exact", height=0, width=8, filter="bicubic", dtype="u8""#, "must be 1 to 4096"),
+            (r#"resize="exact", height=8, width=5000, filter="bicubic", dtype="u8""#, "must be 1 to 4096"),
+            (r#"resize="exact", height=8, width=8, filter="bicubic", dtype="f32""#, r#"needs dtype = "u8""#),
+            (
+                r#"resize="letterbox", height=8, width=8, filter="bicubic", dtype="u8""#,
+                r#"needs dtype = "f32""#,
+            ),
+            (
+                r#"resize="letterbox", height=8, width=8, filter="bilinear", dtype="f32""#,
+                r#"needs filter = "bicubic""#,
+            ),
+            (r#"resize="letterbox", height=8, width=9, filter="bicubic", dtype="f32""#, "must be equal"),
+            (
+                r#"resize="shortest_edge", height=8, width=9, filter="bicubic", crop="floor", dtype="u8""#,
+                "must be equal",
+            ),
+            (r#"resize="shortest_edge", height=8, width=8, filter="bicubic", dtype="u8""#, "needs crop"),
+            (
+                r#"resize="exact", height=8, width=8, filter="bicubic", crop="floor", dtype="u8""#,
+                r#"needs crop = "none""#,
+            ),
+            (r#"resize="exact", height=8, width=8, filter="lanczos", dtype="u8""#, "unknown variant"),
+            (r#"resize="squash", height=8, width=8, filter="bicubic", dtype="u8""#, "unknown variant"),
+            (r#"resize="exact", height=8, width=8, filter="bicubic", dtype="u8", x=1"#, "unknown field"),
+        ] {
+            let error = parse(table).expect_err(table);
+            assert!(error.contains(reason), "{table}: {error}");
+        }
+    }
+
+    #[test]
+    fn crop_offsets_differ_only_at_margins_of_three_more_than_a_multiple_of_four() {
+        for margin in 0..1000_u64 {
+            let half_even = (margin as f64 / 2.0).round_ties_even() as u64;
+            assert_eq!(CropRounding::HalfEven.offset(margin), half_even);
+            assert_eq!(CropRounding::Floor.offset(margin), margin / 2);
+        }
+    }
+
+    #[test]
+    fn extreme_pictures_take_the_memory_of_their_crop() {
+        let line = Image::new(1, 30_000, (0..90_000_u32).map(|i| (i / 3 / 120) as u8).collect());
+        for (image, geometry) in [
+            (&line, Geometry::ShortestEdge { size: 224, filter: Filter::Bicubic, crop: CropRounding::Floor }),
+            (&line, Geometry::Exact { height: 840, width: 840, filter: Filter::Bicubic }),
+            (&line, Geometry::Letterbox { size: 224 }),
+        ] {
+            let (height, width) = geometry.size();
+            let prepared = geometry.apply(image);
+            assert_eq!(prepared.shape(), [height as usize, width as usize, 3]);
+            assert_eq!(matches!(prepared, Prepared::F32 { .. }), geometry.is_float());
+        }
+    }
+}

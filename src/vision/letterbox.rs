@@ -1,0 +1,143 @@
+//! HPSv2's own pre-processing: a float picture within a black square.
+//!
+//! The reference turns the picture into floats first and resizes those with torchvision's antialiased bicubic,
+//! so there is no rounding to 8 bits and no clamping. The weights are computed in single precision in
+//! PyTorch's order of operations (`aten/src/ATen/native/cpu/UpSampleKernel.cpp`): for large pictures its
+//! rounding of the kernel's centre moves results by more than the sums' own rounding does.
+
+use super::Image;
+
+/// Resizes the longer side to `size` and centres the picture on a black square; `size · size · 3` values, 1 is
+/// white.
+///
+/// Each side becomes `round(side · size / longer side)`, halves to even, and at least 1: the reference fails
+/// where that rounds to 0. It also skips the padding when the longer side is `size` already, and then fails
+/// unless the picture is square; here such a picture is padded like any other.
+pub(super) fn letterbox(image: &Image, size: u32) -> Vec<f32> {
+    let scale = f64::from(size) / f64::from(image.width.max(image.height));
+    let scaled = |side: u32| ((f64::from(side) * scale).round_ties_even() as usize).max(1);
+    let (width, height) = (scaled(image.width), scaled(image.height));
+    let resized = resize(image, width, height);
+    let size = size as usize;
+    let (left, top) = ((size - width) / 2, (size - height) / 2);
+    let mut square = vec![0.0; size * size * 3];
+    for (row, from) in resized.chunks_exact(3 * width).enumerate() {
+        square[3 * ((top + row) * size + left)..][..3 * width].copy_from_slice(from);
+    }
+    square
+}
+
+/// Antialiased bicubic resize of levels, then divided by 255.
+///
+/// The columns are summed first because whole rows are added up quickly that way, and the division comes last
+/// because it is rarer there. PyTorch divides first and sums the rows first; without rounding to levels in between
+/// that changes only the last bits: by 2e-6 at most in photos of 24 megapixels, which is also how far PyTorch's own
+/// sums are from exact ones.
+fn resize(image: &Image, width: usize, height: usize) -> Vec<f32> {
+    let row_length = 3 * image.width as usize;
+    let columns = Weights::new(image.width as usize, width);
+    let rows = Weights::new(image.height as usize, height);
+    let mut output = Vec::with_capacity(3 * width * height);
+    let mut sums = vec![0.0_f32; row_length];
+    for y in 0..height {
+        let (first, weights) = rows.of(y);
+        add_weighted_rows(&mut sums, &image.pixels[first * row_length..], weights);
+        for x in 0..width {
+            let (first, weights) = columns.of(x);
+            let mut pixel = [0.0_f32; 3];
+            for (values, &weight) in sums[3 * first..].as_chunks::<3>().0.iter().zip(weights) {
+                for (sum, value) in pixel.iter_mut().zip(values) {
+                    *sum += weight * value;
+                }
+            }
+            output.extend(pixel.map(|sum| sum / 255.0));
+        }
+    }
+    output
+}
+
+/// The weighted sum of rows as long as `sums`, with the widest registers that the machine has; they hold the same
+/// sums in the same order, so the bits do not depend on them.
+fn add_weighted_rows(sums: &mut [f32], rows: &[u8], weights: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        #[target_feature(enable = "avx2")]
+        fn with_avx2(sums: &mut [f32], rows: &[u8], weights: &[f32]) {
+            add_weighted_rows_plainly(sums, rows, weights);
+        }
+        #[expect(unsafe_code, reason = "calls into code for a certain instruction set")]
+        // SAFETY: the instruction set has just been checked.
+        unsafe {
+            with_avx2(sums, rows, weights);
+        }
+        return;
+    }
+    add_weighted_rows_plainly(sums, rows, weights);
+}
+
+#[inline(always)]
+fn add_weighted_rows_plainly(sums: &mut [f32], rows: &[u8], weights: &[f32]) {
+    // Short enough to stay in the first-level cache while all rows are added.
+    const BLOCK: usize = 2048;
+    let row_length = sums.len();
+    for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
+        sums.fill(0.0);
+        for (row, &weight) in weights.iter().enumerate() {
+            let levels = &rows[row * row_length + block * BLOCK..][..sums.len()];
+            for (sum, &level) in sums.iter_mut().zip(levels) {
+                *sum += weight * f32::from(level);
+            }
+        }
+    }
+}
+
+/// PyTorch's antialiasing weights of one axis.
+struct Weights {
+    firsts: Vec<usize>,
+    weights: Vec<Vec<f32>>,
+}
+
+impl Weights {
+    fn new(input: usize, output: usize) -> Self {
+        let scale = input as f32 / output as f32;
+        let support = if scale >= 1.0 { 2.0 * scale } else { 2.0 };
+        let inverse = if scale >= 1.0 { 1.0 / scale } else { 1.0 };
+        let mut firsts = Vec::with_capacity(output);
+        let mut weights = Vec::with_capacity(output);
+        for i in 0..output {
+            // The constant 0.5 is a double there, so these sums are rounded to single precision only at the end.
+            let center = (f64::from(scale) * (i as f64 + 0.5)) as f32;
+            let first = (f64::from(center - support) + 0.5).max(0.0) as usize;
+            let end = ((f64::from(center + support) + 0.5) as usize).min(input);
+            let mut taps: Vec<f32> = (first..end)
+                .map(|at| cubic(((f64::from(at as f32 - center) + 0.5) * f64::from(inverse)) as f32))
+                .collect();
+            let total: f32 = taps.iter().sum();
+            if total != 0.0 {
+                for tap in &mut taps {
+                    *tap /= total;
+                }
+            }
+            firsts.push(first);
+            weights.push(taps);
+        }
+        Self { firsts, weights }
+    }
+
+    fn of(&self, index: usize) -> (usize, &[f32]) {
+        (self.firsts[index], &self.weights[index])
+    }
+}
+
+/// Keys' cubic convolution with a = -0.5, as PyTorch's antialiasing uses it.
+fn cubic(x: f32) -> f32 {
+    const A: f32 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A
+    } else {
+        0.0
+    }
+}

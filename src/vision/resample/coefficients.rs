@@ -1,0 +1,138 @@
+//! The weights of one axis, rounded as Pillow rounds them.
+
+use super::Filter;
+
+/// Fractional bits of a weight: 32 less 8 for the pixel and 2 for sign and overshoot (Pillow's
+/// `PRECISION_BITS`).
+pub(super) const PRECISION_BITS: u32 = 22;
+
+/// Added before the shift by [`PRECISION_BITS`], so that it rounds to the nearest.
+pub(super) const HALF: i32 = 1 << (PRECISION_BITS - 1);
+
+/// For each output pixel of a window: the first input pixel, how many of them, and their weights.
+pub(super) struct Coefficients {
+    spans: Vec<(u32, u32)>,
+    /// `per_pixel` weights for each output pixel, zero behind the last.
+    weights: Vec<i32>,
+    per_pixel: usize,
+}
+
+impl Coefficients {
+    /// Those of output pixels `first..first + count` when `input` pixels become `output` ones (Pillow's
+    /// `precompute_coeffs` and `normalize_coeffs_8bpc`; all arithmetic in double precision and in its order).
+    pub(super) fn new(input: u32, output: u64, first: u64, count: u32, filter: Filter) -> Self {
+        let scale = f64::from(input) / output as f64;
+        let filter_scale = scale.max(1.0);
+        let support = filter.support() * filter_scale;
+        let inverse = 1.0 / filter_scale;
+        // No span is longer than the input, however wide the filter.
+        let per_pixel = (support.ceil() as usize * 2 + 1).min(input as usize);
+        let mut spans = Vec::with_capacity(count as usize);
+        let mut weights = vec![0; count as usize * per_pixel];
+        let mut exact = Vec::with_capacity(per_pixel);
+        for (x, rounded) in (first..first + u64::from(count)).zip(weights.chunks_exact_mut(per_pixel)) {
+            let center = (x as f64 + 0.5) * scale;
+            // A cast to an integer drops the fraction and, in Rust, turns what is negative into 0.
+            let start = (center - support + 0.5) as u32;
+            let end = ((center + support + 0.5) as u32).min(input);
+            exact.clear();
+            exact.extend(
+                (0..end - start)
+                    .map(|tap| filter.at((f64::from(tap) + f64::from(start) - center + 0.5) * inverse)),
+            );
+            let total: f64 = exact.iter().sum();
+            for (weight, exact) in rounded.iter_mut().zip(&exact) {
+                let normalised = if total == 0.0 { *exact } else { exact / total };
+                let scaled = normalised * f64::from(1_u32 << PRECISION_BITS);
+                *weight = (scaled + 0.5_f64.copysign(normalised)) as i32;
+            }
+            spans.push((start, end - start));
+        }
+        Self { spans, weights, per_pixel }
+    }
+
+    /// Each of `count` output pixels from `first` on is that very input pixel.
+    pub(super) fn identity(first: u32, count: u32) -> Self {
+        let spans = (first..first + count).map(|at| (at, 1)).collect();
+        Self { spans, weights: vec![1 << PRECISION_BITS; count as usize], per_pixel: 1 }
+    }
+
+    /// Output pixels.
+    pub(super) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// First input pixel and number of input pixels of output pixel `index` of the window.
+    pub(super) fn span(&self, index: usize) -> (usize, usize) {
+        let (first, count) = self.spans[index];
+        (first as usize, count as usize)
+    }
+
+    /// The weights of output pixel `index`, one for each pixel of its span.
+    pub(super) fn weights(&self, index: usize) -> &[i32] {
+        &self.weights[index * self.per_pixel..][..self.spans[index].1 as usize]
+    }
+
+    /// The first input pixel of all spans and the end of the last.
+    pub(super) fn reach(&self) -> (usize, usize) {
+        let first = self.spans.iter().map(|span| span.0).min().unwrap_or(0);
+        let end = self.spans.iter().map(|span| span.0 + span.1).max().unwrap_or(0);
+        (first as usize, end as usize)
+    }
+
+    /// Counts input pixels from `first` on.
+    pub(super) fn move_left(&mut self, first: usize) {
+        for span in &mut self.spans {
+            span.0 -= first as u32;
+        }
+    }
+
+    /// Input pixels of the longest span.
+    pub(super) fn longest(&self) -> usize {
+        self.spans.iter().map(|span| span.1 as usize).max().unwrap_or(0)
+    }
+
+    /// Whether every weight lies within ±`bound`.
+    pub(super) fn within(&self, bound: u32) -> bool {
+        self.weights.iter().all(|weight| weight.unsigned_abs() <= bound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_of_a_pixel_sum_to_one() {
+        for filter in [Filter::Bilinear, Filter::Bicubic] {
+            for (input, output) in [(1, 1), (1, 224), (7, 3), (224, 224), (1024, 224), (3, 5000), (65_535, 2)]
+            {
+                let coefficients = Coefficients::new(input, output, 0, output as u32, filter);
+                for index in 0..coefficients.len() {
+                    let (first, count) = coefficients.span(index);
+                    assert!(count > 0 && first + count <= input as usize);
+                    let sum: i64 = coefficients.weights(index).iter().map(|&w| i64::from(w)).sum();
+                    // Each weight is rounded by at most a half.
+                    assert!((sum - (1 << PRECISION_BITS)).abs() <= count as i64 / 2 + 1, "{input}→{output}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_has_the_weights_of_the_whole() {
+        let whole = Coefficients::new(1000, 336, 0, 336, Filter::Bicubic);
+        let window = Coefficients::new(1000, 336, 56, 224, Filter::Bicubic);
+        for index in 0..224 {
+            assert_eq!(window.span(index), whole.span(index + 56));
+            assert_eq!(window.weights(index), whole.weights(index + 56));
+        }
+    }
+
+    #[test]
+    fn an_absurdly_long_virtual_side_costs_only_its_window() {
+        let coefficients = Coefficients::new(30_000, 6_720_000, 3_359_888, 224, Filter::Bicubic);
+        assert_eq!(coefficients.len(), 224);
+        assert!(coefficients.longest() <= 5);
+    }
+}
