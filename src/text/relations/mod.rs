@@ -1,0 +1,152 @@
+//! Finds the relations that a prompt asks for: (person, predicate, object).
+//!
+//! Prompts of evaluation sets follow templates (`{} as an astronaut holding a cup of coffee near Saturn`), so closed
+//! classes of words and the order of the text are enough; no model is needed. Two things are decided for the person:
+//! a preposition after an object says where the person is, and a verb after one what the person does.
+//!
+//! Where a prompt comes with relations annotated, those are used as they are.
+
+mod grammar;
+mod parser;
+mod vocabulary;
+
+use serde::{Deserialize, Serialize};
+
+pub use vocabulary::{PredicateClasses, Vocabulary};
+
+use super::cut;
+
+use self::{
+    grammar::{GRAMMAR, lemma},
+    parser::{Clause, Parsed, parse},
+};
+
+/// Something that a prompt says about its person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relation {
+    /// Who: always `person` when parsed.
+    pub subject: String,
+    /// A verb, a preposition, or a verb with its preposition, in the words of the prompt.
+    pub predicate: String,
+    /// With what: the noun phrase of the prompt without determiners, or the detectable it holds.
+    pub object: String,
+    /// Whether a verb is involved.
+    pub kind: RelationKind,
+    /// Where the relation comes from.
+    pub source: RelationSource,
+}
+
+/// What kind of relation it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelationKind {
+    /// The person does something.
+    Interaction,
+    /// The person is somewhere.
+    Location,
+}
+
+/// Where a relation comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelationSource {
+    /// Given with the prompt.
+    Annotation,
+    /// Read off the prompt.
+    Parsed,
+    /// A detectable that the prompt does not name (`skiing`, skis): it takes the last verb.
+    Implied,
+}
+
+/// Finds the relations of a prompt, all of them, less those whose object is no thing (a sunny day, the style of Monet).
+#[must_use]
+pub fn relations(prompt: &str) -> Vec<Relation> {
+    let is_thing = |clause: &&Clause| {
+        let head = head(&clause.object);
+        !GRAMMAR.abstract_heads.contains(head) && !GRAMMAR.adjectives.contains(head)
+    };
+    let mut found = Vec::new();
+    for clause in parse(cut(prompt).0).clauses.iter().filter(is_thing) {
+        push(&mut found, relation(clause, &clause.object.join(" ")));
+    }
+    found
+}
+
+/// Finds one relation for each object that a detector will look for in the picture, roles like `astronaut` left out.
+///
+/// A detectable that the prompt does not name takes the prompt's last verb; without a verb it has no relation.
+#[must_use]
+pub fn relations_of(prompt: &str, detectables: &[String]) -> Vec<Relation> {
+    let Parsed { clauses, roles, last_verb } = parse(cut(prompt).0);
+    let mut found = Vec::new();
+    for detectable in detectables {
+        let detectable = detectable.trim().to_lowercase();
+        if detectable.is_empty() || GRAMMAR.roles.contains(&detectable) {
+            continue;
+        }
+        let wanted: Vec<String> = detectable.split_whitespace().map(lemma).collect();
+        if let Some(clause) = clauses.iter().find(|clause| holds(&clause.object, &wanted)) {
+            push(&mut found, relation(clause, &detectable));
+        } else if let (Some(verb), false) = (&last_verb, roles.iter().any(|role| holds(role, &wanted))) {
+            push(
+                &mut found,
+                Relation {
+                    subject: PERSON.to_owned(),
+                    predicate: verb.clone(),
+                    object: detectable,
+                    kind: RelationKind::Interaction,
+                    source: RelationSource::Implied,
+                },
+            );
+        }
+    }
+    found
+}
+
+/// Takes over relations that were annotated, as (subject, predicate, object).
+#[must_use]
+pub fn annotated(triplets: &[[String; 3]]) -> Vec<Relation> {
+    let mut found = Vec::new();
+    for [subject, predicate, object] in triplets {
+        let first = predicate.split_whitespace().next().unwrap_or_default().to_lowercase();
+        let located =
+            GRAMMAR.prepositions.contains(&first) || matches!(first.as_str(), "next" | "close" | "far");
+        let kind = if located { RelationKind::Location } else { RelationKind::Interaction };
+        let (subject, predicate, object) = (subject.clone(), predicate.clone(), object.clone());
+        push(&mut found, Relation { subject, predicate, object, kind, source: RelationSource::Annotation });
+    }
+    found
+}
+
+/// The subject of every parsed relation.
+const PERSON: &str = "person";
+
+fn relation(clause: &Clause, object: &str) -> Relation {
+    let kind = if clause.predicate.has_verb { RelationKind::Interaction } else { RelationKind::Location };
+    let predicate = clause.predicate.words.clone();
+    Relation {
+        subject: PERSON.to_owned(),
+        predicate,
+        object: object.to_owned(),
+        kind,
+        source: RelationSource::Parsed,
+    }
+}
+
+fn push(found: &mut Vec<Relation>, relation: Relation) {
+    if !found.contains(&relation) {
+        found.push(relation);
+    }
+}
+
+/// The word that says what a noun phrase is: the last one before `of`.
+fn head(phrase: &[String]) -> &str {
+    let end = phrase.iter().position(|word| word == "of").unwrap_or(phrase.len());
+    phrase[..end].last().map_or("", String::as_str)
+}
+
+/// Whether a noun phrase holds the words, singular or plural, in this order.
+fn holds(phrase: &[String], wanted: &[String]) -> bool {
+    let lemmas: Vec<String> = phrase.iter().map(|word| lemma(word)).collect();
+    lemmas.windows(wanted.len()).any(|window| window == wanted)
+}

@@ -1,0 +1,455 @@
+//! Reads predicates and their objects off a prompt, left to right.
+
+use super::grammar::{GRAMMAR, Grammar};
+
+/// A predicate of the person and its object, in the words of the prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Clause {
+    pub(super) predicate: Predicate,
+    pub(super) object: Vec<String>,
+}
+
+/// What relates the person to an object: a verb, a preposition, or a verb with its preposition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Predicate {
+    pub(super) words: String,
+    pub(super) has_verb: bool,
+}
+
+/// Everything a prompt says about its person.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Parsed {
+    pub(super) clauses: Vec<Clause>,
+    /// Noun phrases after `as`.
+    pub(super) roles: Vec<Vec<String>>,
+    /// The last verb, without a preposition.
+    pub(super) last_verb: Option<String>,
+}
+
+/// Parses a prompt.
+pub(super) fn parse(prompt: &str) -> Parsed {
+    let grammar = &*GRAMMAR;
+    let tokens = tokenize(prompt, grammar);
+    let placeholder = tokens.iter().position(|token| *token == Token::Subject);
+    let named =
+        || tokens.iter().position(|token| token.word().is_some_and(|word| grammar.subjects.contains(word)));
+    let subject = placeholder.or_else(named);
+    let mut parsed = Parsed::default();
+    // What stands before the person is the medium (a photo of …), unless it says where (in Paris, …).
+    let before = &tokens[..subject.unwrap_or(0)];
+    if matches!(before.first(), Some(Token::Preposition(_))) {
+        Scan::new(grammar, before, Last::Break, &mut parsed).run();
+    }
+    let after = &tokens[subject.map_or(0, |at| at + 1)..];
+    let last = if subject.is_some() { Last::Subject } else { Last::Break };
+    Scan::new(grammar, after, last, &mut parsed).run();
+    parsed
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    /// `{}`
+    Subject,
+    Comma,
+    /// Any other punctuation.
+    Stop,
+    Preposition(String),
+    Word(String),
+}
+
+impl Token {
+    fn word(&self) -> Option<&str> {
+        match self {
+            Self::Word(word) => Some(word),
+            _ => None,
+        }
+    }
+}
+
+/// Splits a prompt into lower-cased words and punctuation, and joins compound prepositions.
+fn tokenize(prompt: &str, grammar: &Grammar) -> Vec<Token> {
+    let text = prompt.to_lowercase().replace('’', "'").replace("{}", " \u{0} ").replace('&', " and ");
+    let mut raw = Vec::new();
+    let mut word = String::new();
+    for c in text.chars().chain([' ']) {
+        if c.is_alphanumeric() || (matches!(c, '\'' | '-') && !word.is_empty()) {
+            word.push(c);
+            continue;
+        }
+        let trimmed = word.trim_end_matches(['\'', '-']);
+        if !trimmed.is_empty() {
+            raw.push(Token::Word(trimmed.to_owned()));
+        }
+        word.clear();
+        match c {
+            '\0' => raw.push(Token::Subject),
+            ',' => raw.push(Token::Comma),
+            '.' | ';' | ':' | '!' | '?' | '(' | ')' | '[' | ']' | '|' | '-' | '–' | '—' | '"' | '\n' => {
+                raw.push(Token::Stop);
+            }
+            _ => {}
+        }
+    }
+    let mut tokens = Vec::with_capacity(raw.len());
+    let mut at = 0;
+    while at < raw.len() {
+        let starts = |words: &[String]| {
+            raw.len() >= at + words.len()
+                && words.iter().zip(&raw[at..]).all(|(word, token)| token.word() == Some(word))
+        };
+        if starts(&["as".into(), "well".into(), "as".into()]) {
+            tokens.push(Token::Word("and".to_owned()));
+            at += 3;
+        } else if let Some(compound) = grammar.compounds.iter().find(|words| starts(words)) {
+            tokens.push(Token::Preposition(compound.join(" ")));
+            at += compound.len();
+        } else {
+            tokens.push(match &raw[at] {
+                Token::Word(word) if grammar.prepositions.contains(word) => Token::Preposition(word.clone()),
+                token => token.clone(),
+            });
+            at += 1;
+        }
+    }
+    tokens
+}
+
+/// What the token before was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Break,
+    Subject,
+    Determiner,
+    Of,
+    Preposition,
+    Verb,
+    Noun,
+    Conjunction,
+}
+
+struct Scan<'a> {
+    grammar: &'a Grammar,
+    tokens: &'a [Token],
+    parsed: &'a mut Parsed,
+    at: usize,
+    last: Last,
+    /// Whether the noun phrase is a role.
+    role: bool,
+    /// Whether the person's verb is finite (rides), so that one after `and` may be.
+    finite: bool,
+    predicate: Option<Predicate>,
+    phrase: Vec<String>,
+}
+
+impl<'a> Scan<'a> {
+    fn new(grammar: &'a Grammar, tokens: &'a [Token], last: Last, parsed: &'a mut Parsed) -> Self {
+        Self {
+            grammar,
+            tokens,
+            parsed,
+            at: 0,
+            last,
+            role: false,
+            finite: false,
+            predicate: None,
+            phrase: Vec::new(),
+        }
+    }
+
+    fn run(mut self) {
+        while let Some(token) = self.tokens.get(self.at) {
+            match token {
+                Token::Subject => self.flush(),
+                Token::Stop => {
+                    self.close();
+                    self.start_segment();
+                }
+                Token::Comma => self.comma(),
+                Token::Preposition(preposition) => self.preposition(preposition),
+                Token::Word(word) => self.word(word),
+            }
+            self.at += 1;
+        }
+        self.flush();
+    }
+
+    /// Ends the noun phrase: an object of the predicate if there is one.
+    fn flush(&mut self) {
+        let mut phrase = std::mem::take(&mut self.phrase);
+        while phrase.last().is_some_and(|word| word == "of" || word == "and") {
+            phrase.pop();
+        }
+        if phrase.is_empty() {
+        } else if self.role {
+            self.parsed.roles.push(phrase);
+        } else if let Some(predicate) = &self.predicate {
+            self.parsed.clauses.push(Clause { predicate: predicate.clone(), object: phrase });
+        }
+    }
+
+    /// Ends the noun phrase and what it belongs to.
+    fn close(&mut self) {
+        self.flush();
+        self.predicate = None;
+        self.role = false;
+    }
+
+    fn open_verb(&mut self, verb: String) {
+        self.close();
+        self.parsed.last_verb = Some(verb.clone());
+        self.predicate = Some(Predicate { words: verb, has_verb: true });
+        self.last = Last::Verb;
+    }
+
+    fn comma(&mut self) {
+        self.flush();
+        let next = self.at + 1;
+        if self.list_follows(next) {
+            self.last = Last::Conjunction;
+        } else {
+            self.start_segment();
+        }
+    }
+
+    /// Skips what follows a comma or stop if it says nothing about the person.
+    fn start_segment(&mut self) {
+        self.last = Last::Break;
+        if !self.predicate_follows(self.at + 1) {
+            // A noun phrase by itself describes the picture: oil on canvas, highly detailed.
+            self.skip_to(|token| matches!(token, Token::Comma | Token::Stop | Token::Subject));
+        }
+    }
+
+    /// Moves to just before the next such token.
+    fn skip_to(&mut self, wanted: impl Fn(&Token) -> bool) {
+        let rest = &self.tokens[self.at + 1..];
+        self.at += rest.iter().position(wanted).unwrap_or(rest.len());
+    }
+
+    /// Whether `…, a pen and a cup` follows: more objects of the same predicate, closed by a conjunction.
+    fn list_follows(&self, from: usize) -> bool {
+        let mut nouns = 0;
+        for (at, token) in self.tokens.iter().enumerate().skip(from) {
+            match token {
+                Token::Comma => {}
+                Token::Word(word) if word == "and" || word == "or" => {
+                    return nouns > 0 && !self.predicate_follows(at + 1);
+                }
+                Token::Word(word) if !self.is_closed(word) && !self.is_gerund(word) => nouns += 1,
+                Token::Word(word) if self.grammar.determiners.contains(word) => {}
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// Whether a verb, preposition, role or conjunction comes next.
+    fn predicate_follows(&self, from: usize) -> bool {
+        let skipped = |token: &&Token| {
+            token.word().is_some_and(|word| self.grammar.adverbs.contains(word) || self.is_adverb(word))
+        };
+        match self.tokens[from.min(self.tokens.len())..].iter().find(|token| !skipped(token)) {
+            Some(Token::Preposition(_) | Token::Subject) => true,
+            Some(Token::Word(word)) => {
+                let grammar = self.grammar;
+                self.is_gerund(word)
+                    || [
+                        &grammar.conjunctions,
+                        &grammar.role_markers,
+                        &grammar.participles,
+                        &grammar.dropped_prepositions,
+                    ]
+                    .iter()
+                    .any(|set| set.contains(word))
+            }
+            _ => false,
+        }
+    }
+
+    fn preposition(&mut self, preposition: &str) {
+        let next = self.tokens.get(self.at + 1);
+        let infinitive = next.and_then(Token::word).and_then(|word| self.grammar.infinitives.get(word));
+        if preposition == "to"
+            && let Some(verb) = infinitive
+        {
+            self.open_verb(verb.clone());
+            self.at += 1;
+            return;
+        }
+        let bare = self.phrase.is_empty();
+        match (&mut self.predicate, self.last) {
+            (Some(predicate), Last::Verb) if bare => {
+                let ends =
+                    !matches!(next, Some(Token::Word(word)) if !self.grammar.conjunctions.contains(word));
+                if ends && self.grammar.particles.contains(preposition) {
+                    return;
+                }
+                predicate.words = format!("{} {preposition}", predicate.words);
+            }
+            (Some(predicate), Last::Preposition) if bare => {
+                predicate.words = format!("{} {preposition}", predicate.words);
+            }
+            _ => {
+                let after_comma = self.at > 0 && self.tokens[self.at - 1] == Token::Comma;
+                self.close();
+                // `…, by Monet` names who made the picture.
+                if !(preposition == "by" && after_comma) {
+                    self.predicate = Some(Predicate { words: preposition.to_owned(), has_verb: false });
+                }
+            }
+        }
+        self.last = Last::Preposition;
+    }
+
+    fn word(&mut self, word: &str) {
+        let grammar = self.grammar;
+        if grammar.conjunctions.contains(word) {
+            self.conjunction(word);
+        } else if grammar.role_markers.contains(word) {
+            self.close();
+            self.role = true;
+            self.last = Last::Preposition;
+        } else if grammar.dropped_prepositions.contains(word) {
+            self.close();
+            self.last = Last::Preposition;
+        } else if grammar.relative_pronouns.contains(word) {
+            self.flush();
+            self.skip_to(|token| {
+                matches!(token, Token::Comma | Token::Stop | Token::Subject)
+                    || token.word().is_some_and(|word| grammar.conjunctions.contains(word))
+            });
+        } else if word == "of" {
+            self.of();
+        } else if grammar.determiners.contains(word) {
+            // a portrait of a cat is one phrase
+            if self.last != Last::Of {
+                self.flush();
+            }
+            self.last = Last::Determiner;
+        } else if let Some(verb) = self.verb(word) {
+            self.finite |= verb != word;
+            self.open_verb(verb);
+        } else if self.last == Last::Verb && grammar.particles.contains(word) {
+            self.preposition(word);
+        } else if grammar.media_participles.contains(word) && self.preposition_follows() {
+            self.close();
+            self.skip_to(|token| matches!(token, Token::Comma | Token::Stop | Token::Subject));
+        } else if grammar.participles.contains(word) && self.preposition_follows() {
+            self.open_verb(word.to_owned());
+        } else if grammar.adverbs.contains(word) || (self.is_adverb(word) && self.last != Last::Determiner) {
+            self.flush();
+        } else {
+            self.phrase.push(word.to_owned());
+            self.last = Last::Noun;
+        }
+    }
+
+    fn conjunction(&mut self, word: &str) {
+        let next = self.tokens.get(self.at + 1).and_then(Token::word);
+        let next_is_adjective = next.is_some_and(|word| self.grammar.adjectives.contains(word));
+        if word == "and" && !self.phrase.is_empty() && self.only_adjectives() && next_is_adjective {
+            self.phrase.push(word.to_owned());
+            return;
+        }
+        self.flush();
+        if word == "and" && self.last == Last::Subject && !self.predicate_follows(self.at + 1) {
+            self.predicate = Some(Predicate { words: word.to_owned(), has_verb: false });
+        }
+        self.last = Last::Conjunction;
+    }
+
+    fn of(&mut self) {
+        if !self.phrase.is_empty() {
+            self.phrase.push("of".to_owned());
+            self.last = Last::Of;
+        } else if let (Some(predicate), Last::Verb) = (&mut self.predicate, self.last) {
+            predicate.words.push_str(" of");
+            self.last = Last::Preposition;
+        }
+    }
+
+    fn preposition_follows(&self) -> bool {
+        matches!(self.tokens.get(self.at + 1), Some(Token::Preposition(_)))
+            || self
+                .tokens
+                .get(self.at + 1)
+                .and_then(Token::word)
+                .is_some_and(|word| self.grammar.role_markers.contains(word))
+    }
+
+    /// The -ing form of the verb that a word is here, if it is one.
+    fn verb(&self, word: &str) -> Option<String> {
+        let grammar = self.grammar;
+        if let Some(verb) = grammar.finite.get(word)
+            && (self.last == Last::Subject || (self.finite && self.last == Last::Conjunction))
+        {
+            return Some(verb.clone());
+        }
+        if grammar.both.contains(word) {
+            let starts = self.phrase.is_empty()
+                && matches!(self.last, Last::Subject | Last::Conjunction | Last::Break);
+            return starts.then(|| word.to_owned());
+        }
+        if !self.is_gerund(word) {
+            return None;
+        }
+        let next = self.tokens.get(self.at + 1);
+        let determiner_follows =
+            next.and_then(Token::word).is_some_and(|next| grammar.determiners.contains(next));
+        let noun_follows = next
+            .and_then(Token::word)
+            .is_some_and(|next| !self.is_closed(next) && !self.is_gerund(next) && !self.is_adverb(next));
+        let is_verb = match self.last {
+            Last::Determiner | Last::Of => false,
+            // in swimming goggles, but: from eating a cake; what a dropped preposition governs is dropped
+            Last::Preposition => determiner_follows && self.predicate.is_some(),
+            // wearing boxing gloves, but: enjoying eating pizza, sitting reading
+            Last::Verb => {
+                let before = self.predicate.as_ref().map_or("", |predicate| predicate.words.as_str());
+                grammar.catenatives.contains(before) || !noun_follows
+            }
+            // a big smiling bear, but: in black holding an orange
+            Last::Noun => determiner_follows || !self.only_adjectives(),
+            Last::Break | Last::Subject | Last::Conjunction => true,
+        };
+        is_verb.then(|| word.to_owned())
+    }
+
+    fn is_gerund(&self, word: &str) -> bool {
+        word.len() > 4
+            && word.ends_with("ing")
+            && !word.contains('-')
+            && !self.grammar.not_verbs.contains(word)
+    }
+
+    fn is_adverb(&self, word: &str) -> bool {
+        word.len() > 4
+            && word.ends_with("ly")
+            && !self.grammar.not_adverbs.contains(word)
+            && !self.grammar.adjectives.contains(word)
+    }
+
+    /// Whether a word can be no noun.
+    fn is_closed(&self, word: &str) -> bool {
+        let grammar = self.grammar;
+        word == "of"
+            || [
+                &grammar.determiners,
+                &grammar.conjunctions,
+                &grammar.role_markers,
+                &grammar.dropped_prepositions,
+                &grammar.relative_pronouns,
+                &grammar.adverbs,
+            ]
+            .iter()
+            .any(|set| set.contains(word))
+    }
+
+    fn only_adjectives(&self) -> bool {
+        self.phrase.iter().all(|word| {
+            self.grammar.adjectives.contains(word)
+                || self.is_gerund(word)
+                || ["ful", "ous", "less", "ish"].iter().any(|end| word.ends_with(end))
+        })
+    }
+}
