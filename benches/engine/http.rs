@@ -1,0 +1,127 @@
+//! The whole service on a socket of this machine: multipart, JPEG decoding, resizing, engine, store, JSON.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use stellar_score::api::{self, App};
+use stellar_score::config::Config;
+use stellar_score::engine::{Engine, Pack};
+use stellar_score::scoring::Scoring;
+use stellar_score::store::{Store, StoreOptions};
+use stellar_score::telemetry::Telemetry;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{CALLERS_A_BATCH, MAX_BATCH, ROUND};
+
+const BOUNDARY: &str = "stellar-benchmark-boundary";
+
+/// A listening service and what its clients send.
+pub(crate) struct OverHttp {
+    runtime: tokio::runtime::Runtime,
+    address: SocketAddr,
+    picture: Arc<Vec<u8>>,
+    sent: Arc<AtomicU64>,
+    _folder: tempfile::TempDir,
+}
+
+impl OverHttp {
+    /// Serves the pack's CLIP with `threads` for each batch, one batch at once.
+    pub(crate) fn start(pack: &Pack, threads: usize) -> anyhow::Result<Self> {
+        let mut pack = pack.clone();
+        pack.graphs.retain(|graph| graph.role.starts_with("clip."));
+        let mut config = Config::load(None)?;
+        (config.engine.lanes_at_once, config.engine.threads) = (1, threads);
+        config.engine.max_batch = MAX_BATCH;
+        let folder = tempfile::tempdir()?;
+        let url = format!("sqlite:{}", folder.path().join("bench.db").display());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let address = runtime.block_on(async {
+            let telemetry = Telemetry::new();
+            let engine = Engine::start(&pack, &config.engine, &telemetry.engine)?;
+            let scoring = Arc::new(Scoring::new(engine, Arc::new(pack), config.limits.decode())?);
+            let store = Store::open(&url, &StoreOptions::default()).await?;
+            let router = api::router(Arc::new(App::new(&config, scoring, store, telemetry)));
+            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let address = listener.local_addr()?;
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            anyhow::Ok(address)
+        })?;
+        let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo/goldens/astronaut.jpg");
+        let picture = Arc::new(std::fs::read(picture)?);
+        Ok(Self { runtime, address, picture, sent: Arc::default(), _folder: folder })
+    }
+
+    /// Pictures scored in one round, each by a request of its own and none seen before.
+    pub(crate) fn images(&self) -> anyhow::Result<u64> {
+        let until = Instant::now() + ROUND;
+        self.runtime.block_on(async {
+            let mut clients = tokio::task::JoinSet::new();
+            for _ in 0..CALLERS_A_BATCH * MAX_BATCH {
+                let (address, picture, sent) =
+                    (self.address, Arc::clone(&self.picture), Arc::clone(&self.sent));
+                clients.spawn(async move {
+                    let mut connection = BufReader::new(TcpStream::connect(address).await?);
+                    let mut scored = 0;
+                    while Instant::now() < until {
+                        let picture = numbered(&picture, sent.fetch_add(1, Ordering::Relaxed));
+                        exchange(&mut connection, &request(&picture)).await?;
+                        scored += 1;
+                    }
+                    anyhow::Ok(scored)
+                });
+            }
+            let mut scored = 0;
+            while let Some(client) = clients.join_next().await {
+                scored += client??;
+            }
+            Ok(scored)
+        })
+    }
+}
+
+/// The same JPEG with a number in a comment: other bytes, so another picture to the cache.
+fn numbered(jpeg: &[u8], number: u64) -> Vec<u8> {
+    let (start, rest) = jpeg.split_at(2);
+    let comment = [&[0xFF, 0xFE, 0, 10], number.to_be_bytes().as_slice()].concat();
+    [start, &comment, rest].concat()
+}
+
+fn request(picture: &[u8]) -> Vec<u8> {
+    let field = |name: &str, value: &str| {
+        format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let file =
+        format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"image\"; filename=\"i\"\r\n\r\n");
+    let body = field("prompt", "a person in an orange space suit") + &field("metrics", "clip_t") + &file;
+    let end = format!("\r\n--{BOUNDARY}--\r\n");
+    let length = body.len() + picture.len() + end.len();
+    let head = format!(
+        "POST /v1/score HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\
+         content-type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
+    );
+    [head.as_bytes(), body.as_bytes(), picture, end.as_bytes()].concat()
+}
+
+async fn exchange(connection: &mut BufReader<TcpStream>, request: &[u8]) -> anyhow::Result<()> {
+    connection.get_mut().write_all(request).await?;
+    let mut status = String::new();
+    connection.read_line(&mut status).await?;
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        connection.read_line(&mut line).await?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().context("a length")?;
+        }
+    }
+    let mut body = vec![0; length];
+    connection.read_exact(&mut body).await?;
+    ensure!(status.contains(" 200 "), "{status}{}", String::from_utf8_lossy(&body));
+    Ok(())
+}

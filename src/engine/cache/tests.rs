@@ -1,0 +1,233 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use prometheus::Registry;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::tensor::Output;
+
+struct Setup {
+    cache: FeatureCache,
+    lane: LaneTelemetry,
+    telemetry: EngineTelemetry,
+    runs: Arc<AtomicUsize>,
+}
+
+fn cache(bytes: u64) -> Setup {
+    let telemetry = EngineTelemetry::register(&Registry::new()).unwrap();
+    let lane = telemetry.lane("clip.image");
+    Setup { cache: FeatureCache::new(bytes, telemetry.clone()), lane, telemetry, runs: Arc::default() }
+}
+
+fn key(input: usize) -> Key {
+    Key { graph: ContentHash::of(b"graph"), input: ContentHash::of(&input.to_le_bytes()) }
+}
+
+fn features(length: usize) -> Arc<Features> {
+    let output = Output { shape: vec![length], data: vec![1.0; length] };
+    Arc::new(Features::new(vec![("embedding".into(), output)]))
+}
+
+impl Setup {
+    async fn get(&self, input: usize) -> Result<Feature, EngineError> {
+        self.cache.get(key(input), &self.lane, |keep| self.compute(keep, None)).await
+    }
+
+    async fn get_after(&self, input: usize, gate: &Arc<Notify>) -> Result<Feature, EngineError> {
+        self.cache.get(key(input), &self.lane, |keep| self.compute(keep, Some(Arc::clone(gate)))).await
+    }
+
+    fn compute(
+        &self,
+        keep: Keep,
+        gate: Option<Arc<Notify>>,
+    ) -> impl Future<Output = Outcome> + Send + 'static {
+        let runs = Arc::clone(&self.runs);
+        async move {
+            if let Some(gate) = gate {
+                gate.notified().await;
+            }
+            runs.fetch_add(1, Ordering::Relaxed);
+            let features = features(4);
+            keep(&features);
+            Ok(Computed { features, timing: Timing::default() })
+        }
+    }
+
+    fn runs(&self) -> usize {
+        self.runs.load(Ordering::Relaxed)
+    }
+
+    fn under_way(&self) -> usize {
+        self.cache.under_way()
+    }
+}
+
+#[tokio::test]
+async fn the_second_question_is_answered_from_memory() {
+    let setup = cache(1 << 20);
+    assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
+    assert_eq!(setup.get(1).await.unwrap().origin, Origin::Cached);
+    assert_eq!(setup.get(2).await.unwrap().origin, Origin::Computed);
+    assert_eq!((setup.runs(), setup.under_way()), (2, 0));
+    assert_eq!((setup.lane.hits.get(), setup.lane.misses.get()), (1, 2));
+}
+
+#[tokio::test]
+async fn fifty_who_ask_at_once_share_one_computation_even_without_memory() {
+    for bytes in [0, 1 << 20] {
+        let setup = cache(bytes);
+        let gate = Arc::new(Notify::new());
+        let (asked, ()) =
+            tokio::join!(join_all((0..50).map(|_| setup.get_after(1, &gate))), async { gate.notify_one() });
+        let origins: Vec<_> = asked.into_iter().map(|feature| feature.unwrap().origin).collect();
+        assert_eq!(setup.runs(), 1);
+        assert_eq!(origins.iter().filter(|&&origin| origin == Origin::Computed).count(), 1);
+        assert_eq!(setup.lane.shared.get(), 49);
+        assert_eq!(setup.under_way(), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_one_who_asked_first_may_leave_and_the_others_still_get_their_answer() {
+    let setup = Arc::new(cache(1 << 20));
+    let gate = Arc::new(Notify::new());
+    let ask = || {
+        let (setup, gate) = (Arc::clone(&setup), Arc::clone(&gate));
+        tokio::spawn(async move { setup.get_after(1, &gate).await })
+    };
+    let first = ask();
+    tokio::task::yield_now().await;
+    let second = ask();
+    tokio::task::yield_now().await;
+    assert_eq!(setup.under_way(), 1);
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    gate.notify_one();
+    let feature = tokio::time::timeout(Duration::from_secs(5), second).await.unwrap().unwrap().unwrap();
+    assert_eq!(feature.origin, Origin::Shared);
+    assert_eq!(setup.runs(), 1);
+    assert_eq!(setup.get(1).await.unwrap().origin, Origin::Cached);
+}
+
+#[tokio::test]
+async fn when_all_have_left_the_computation_is_dropped_and_the_next_question_starts_anew() {
+    let setup = cache(1 << 20);
+    let gate = Arc::new(Notify::new());
+    let soon = Duration::from_millis(5);
+    let both = tokio::join!(
+        tokio::time::timeout(soon, setup.get_after(1, &gate)),
+        tokio::time::timeout(soon, setup.get_after(1, &gate)),
+    );
+    assert!(both.0.is_err() && both.1.is_err());
+    assert_eq!((setup.runs(), setup.under_way()), (0, 0));
+    assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
+}
+
+#[tokio::test]
+async fn what_is_computed_after_all_have_left_is_still_kept() {
+    let setup = cache(1 << 20);
+    let mut begun = None;
+    let ask = setup.cache.get(key(1), &setup.lane, |keep| {
+        begun = Some(keep);
+        std::future::pending()
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(5), ask).await.is_err());
+    assert_eq!(setup.under_way(), 1, "the graph has it");
+    begun.take().unwrap()(&features(4));
+    assert_eq!(setup.under_way(), 0);
+    assert_eq!(setup.get(1).await.unwrap().origin, Origin::Cached);
+}
+
+#[tokio::test]
+async fn a_late_result_does_not_bring_back_what_was_forgotten_meanwhile() {
+    let setup = cache(1 << 20);
+    let mut begun = None;
+    let ask = setup.cache.get(key(1), &setup.lane, |keep| {
+        begun = Some(keep);
+        std::future::pending()
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(5), ask).await.is_err());
+    setup.cache.forget([key(1)]);
+    begun.take().unwrap()(&features(4));
+    assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
+}
+
+#[tokio::test]
+async fn an_error_reaches_all_who_wait_and_is_not_kept() {
+    let setup = cache(1 << 20);
+    let fail = |_: Keep| async {
+        tokio::task::yield_now().await;
+        Err(EngineError::Stopping)
+    };
+    let (one, other) = tokio::join!(
+        setup.cache.get(key(1), &setup.lane, fail),
+        setup.cache.get(key(1), &setup.lane, |keep| setup.compute(keep, None)),
+    );
+    assert!(matches!(one, Err(EngineError::Stopping)));
+    assert!(matches!(other, Err(EngineError::Stopping)));
+    assert_eq!(setup.under_way(), 0);
+    assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
+}
+
+#[tokio::test]
+async fn memory_stays_within_its_bound_and_evictions_are_counted() {
+    let entry = weight(&features(4)) as u64;
+    let setup = cache(10 * entry);
+    for input in 0..200 {
+        setup.get(input).await.unwrap();
+    }
+    let (bytes, entries) = setup.cache.size();
+    assert!(bytes <= 10 * entry && bytes > 0, "{bytes} of {}", 10 * entry);
+    assert_eq!(entries, bytes / entry);
+    assert_eq!(setup.telemetry.evictions.get(), 200 - entries);
+    assert_eq!(setup.telemetry.cache_bytes.get() as u64, bytes);
+    assert_eq!(setup.telemetry.cache_entries.get() as u64, entries);
+    setup.cache.forget((0..200).map(key));
+    assert_eq!((setup.telemetry.cache_bytes.get(), setup.telemetry.cache_entries.get()), (0, 0));
+}
+
+#[tokio::test]
+async fn without_memory_nothing_is_kept() {
+    let setup = cache(0);
+    assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
+    assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
+    assert_eq!(setup.cache.size(), (0, 0));
+}
+
+#[tokio::test]
+async fn what_is_forgotten_is_computed_again_also_if_it_was_under_way() {
+    let setup = cache(1 << 20);
+    setup.get(1).await.unwrap();
+    setup.cache.forget([key(1)]);
+    assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
+
+    let gate = Arc::new(Notify::new());
+    let forget = async {
+        tokio::task::yield_now().await;
+        setup.cache.forget([key(2)]);
+        gate.notify_one();
+    };
+    let (feature, ()) = tokio::join!(setup.get_after(2, &gate), forget);
+    assert!(feature.is_ok());
+    assert_eq!(setup.get(2).await.unwrap().origin, Origin::Computed);
+}
+
+#[test]
+fn many_threads_at_once_compute_each_feature_once() {
+    let setup = cache(1 << 20);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
+    let setup = Arc::new(setup);
+    runtime.block_on(async {
+        let tasks = (0..400).map(|at| {
+            let setup = Arc::clone(&setup);
+            tokio::spawn(async move { setup.get(at % 20).await.map(|_| ()) })
+        });
+        for task in join_all(tasks).await {
+            task.unwrap().unwrap();
+        }
+    });
+    assert_eq!((setup.runs(), setup.under_way()), (20, 0));
+}

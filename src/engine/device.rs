@@ -1,0 +1,197 @@
+//! How many batches run on a device at once, and whose turn it is.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use prometheus::IntGauge;
+
+/// A device with a limited number of slots; among the lanes that wait for one, the lane whose oldest
+/// work has waited longest goes first, so that a busy graph cannot starve the others.
+pub(crate) struct Device {
+    state: Mutex<State>,
+    changed: Condvar,
+    busy: IntGauge,
+}
+
+struct State {
+    free: usize,
+    // As many as there are lanes, about ten: a scan for the oldest beats a heap with removal.
+    waiting: Vec<Turn>,
+    tickets: u64,
+}
+
+/// Whose turn it is: the age of the work, then the order of asking.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    oldest: Instant,
+    ticket: u64,
+}
+
+/// The right to run one batch; given back when dropped.
+pub(crate) struct Slot {
+    device: Arc<Device>,
+}
+
+impl Device {
+    pub(crate) fn new(slots: usize, busy: IntGauge) -> Arc<Self> {
+        let state = State { free: slots.max(1), waiting: Vec::new(), tickets: 0 };
+        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), busy })
+    }
+
+    /// Waits for the turn of work that has been queued since `oldest`.
+    pub(crate) fn acquire(self: &Arc<Self>, oldest: Instant) -> Slot {
+        self.wait_for_turn(self.lock(), oldest);
+        Slot { device: Arc::clone(self) }
+    }
+
+    fn wait_for_turn(&self, mut state: MutexGuard<'_, State>, oldest: Instant) {
+        state.tickets += 1;
+        let turn = Turn { oldest, ticket: state.tickets };
+        state.waiting.push(turn);
+        while state.free == 0 || state.waiting.iter().min() != Some(&turn) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting.retain(|other| *other != turn);
+        state.free -= 1;
+        let more = state.free > 0 && !state.waiting.is_empty();
+        drop(state);
+        if more {
+            // The next in turn may have looked before this one left the list.
+            self.changed.notify_all();
+        }
+        self.busy.inc();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a slot back; the lock stays with the caller.
+    fn release(&self) -> MutexGuard<'_, State> {
+        self.busy.dec();
+        let mut state = self.lock();
+        state.free += 1;
+        self.changed.notify_all();
+        state
+    }
+
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+}
+
+impl Slot {
+    /// Gives the slot to whose turn it is, which is this lane's own if its next work, queued since
+    /// `oldest`, is the oldest of all. Were the slot freed first, a lane with younger work could take it
+    /// before this one is back in line.
+    pub(crate) fn pass(&mut self, oldest: Instant) {
+        let state = self.device.release();
+        self.device.wait_for_turn(state, oldest);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        drop(self.device.release());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn device(slots: usize) -> Arc<Device> {
+        Device::new(slots, IntGauge::new("busy", "busy").unwrap())
+    }
+
+    fn until_waiting(device: &Device, count: usize) {
+        while device.waiting() != count {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn the_oldest_work_goes_first_whatever_the_order_of_asking() {
+        let device = device(1);
+        let held = device.acquire(Instant::now());
+        let start = Instant::now();
+        let (tell, order) = mpsc::channel();
+        let lanes: Vec<_> = [30_u64, 10, 20]
+            .into_iter()
+            .enumerate()
+            .map(|(asked, age)| {
+                let (device, tell) = (Arc::clone(&device), tell.clone());
+                let lane = thread::spawn({
+                    let device = Arc::clone(&device);
+                    move || {
+                        let slot = device.acquire(start + Duration::from_millis(age));
+                        tell.send(age).unwrap();
+                        drop(slot);
+                    }
+                });
+                until_waiting(&device, asked + 1);
+                lane
+            })
+            .collect();
+        drop(held);
+        for lane in lanes {
+            lane.join().unwrap();
+        }
+        assert_eq!(order.try_iter().collect::<Vec<_>>(), [10, 20, 30]);
+    }
+
+    #[test]
+    fn a_slot_that_is_passed_on_goes_to_the_oldest_work_even_if_that_is_ones_own() {
+        let device = device(1);
+        let start = Instant::now();
+        let mut slot = device.acquire(start);
+        let (tell, order) = mpsc::channel();
+        let other = thread::spawn({
+            let (device, tell) = (Arc::clone(&device), tell.clone());
+            move || {
+                let _slot = device.acquire(start + Duration::from_millis(20));
+                tell.send("the other").unwrap();
+            }
+        });
+        until_waiting(&device, 1);
+        slot.pass(start + Duration::from_millis(10));
+        tell.send("own, older").unwrap();
+        slot.pass(start + Duration::from_millis(30));
+        tell.send("own, younger").unwrap();
+        drop(slot);
+        other.join().unwrap();
+        assert_eq!(order.try_iter().collect::<Vec<_>>(), ["own, older", "the other", "own, younger"]);
+        assert_eq!(device.busy.get(), 0);
+    }
+
+    #[test]
+    fn never_more_than_the_slots_run_at_once_and_all_of_them_are_used() {
+        let device = device(2);
+        let most = device.busy.clone();
+        let lanes: Vec<_> = (0..6)
+            .map(|_| {
+                let (device, busy) = (Arc::clone(&device), most.clone());
+                thread::spawn(move || {
+                    (0..20)
+                        .map(|_| {
+                            let slot = device.acquire(Instant::now());
+                            thread::sleep(Duration::from_micros(300));
+                            let now = busy.get();
+                            drop(slot);
+                            now
+                        })
+                        .max()
+                        .unwrap()
+                })
+            })
+            .collect();
+        let seen: Vec<_> = lanes.into_iter().map(|lane| lane.join().unwrap()).collect();
+        assert_eq!(seen.iter().max(), Some(&2));
+        assert_eq!(device.busy.get(), 0);
+    }
+}

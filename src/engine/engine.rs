@@ -1,0 +1,489 @@
+//! All lanes of a pack, and the one question that the rest of the service asks: a feature of an input.
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use utoipa::ToSchema;
+
+use super::backend::Backend;
+use super::cache::{Computed, FeatureCache, Key};
+use super::config::{EngineConfig, Parallelism, Provider};
+use super::device::Device;
+use super::error::{EngineError, StartError};
+use super::health::{Health, HealthBoard};
+use super::lane::{self, Keep, Lane, LaneSettings};
+use super::pack::{GraphSpec, Pack, Precision, SourceSpec};
+use super::session::{OnnxBackend, Runtime};
+use super::telemetry::EngineTelemetry;
+use crate::content::ContentHash;
+use crate::tensor::{Features, Tensor};
+
+#[cfg(test)]
+mod tests;
+
+/// One feature of one input, with where it came from.
+#[derive(Debug, Clone)]
+pub struct Feature {
+    /// The graph's outputs for the input.
+    pub features: Arc<Features>,
+    /// Whether it was computed for this question.
+    pub origin: Origin,
+    /// Where the time of its computation went; all zero when it was cached.
+    pub timing: Timing,
+}
+
+/// Where a feature came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// From memory.
+    Cached,
+    /// From a computation that another question had begun.
+    Shared,
+    /// From a computation that this question began.
+    Computed,
+}
+
+/// Where the time of a computation went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Timing {
+    /// Preparing the input: resizing, tokenizing.
+    pub prepare: Duration,
+    /// Waiting for the graph.
+    pub queue: Duration,
+    /// The run of the batch the item was in.
+    pub run: Duration,
+    /// Items in that batch.
+    pub batch: usize,
+}
+
+/// What a lane is and how it does.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct LaneStatus {
+    /// The roles it serves; several where entries of the pack name the same file.
+    pub roles: Vec<String>,
+    /// The graph's file within the pack.
+    pub file: String,
+    /// The arithmetic inside.
+    pub precision: Precision,
+    /// The checkpoint it was exported from.
+    pub source: SourceSpec,
+    /// What computes.
+    pub provider: Provider,
+    /// The largest batch it is run with.
+    pub max_batch: usize,
+    /// Items that wait now.
+    pub queue_depth: usize,
+    /// Items answered so far.
+    pub items: u64,
+    /// Batches run so far, warm-up excluded.
+    pub batches: u64,
+    /// Seconds that loading and warming up took.
+    pub load_seconds: f64,
+    /// By how much the process grew when the graph was loaded, in bytes, where the system tells.
+    pub resident_bytes: Option<u64>,
+    /// Whether it works; false after repeated failures, until it succeeds again.
+    pub healthy: bool,
+}
+
+/// The graphs whose roles begin with the same word, such as `faces.pnet` and `faces.embedding`.
+struct Family {
+    /// The identities of its graphs.
+    identity: ContentHash,
+    /// Counts the hits and misses of what they say together.
+    lane: Arc<Lane>,
+}
+
+/// Every graph of a pack, resident, behind one cache.
+///
+/// Dropping it finishes what is queued and joins all threads.
+pub struct Engine {
+    graphs: HashMap<String, Graph>,
+    families: HashMap<String, Family>,
+    lanes: Vec<Loaded>,
+    cache: FeatureCache,
+    health: HealthBoard,
+    provider: Provider,
+    parallelism: Parallelism,
+    queue: usize,
+}
+
+/// A graph as a role sees it.
+struct Graph {
+    spec: Arc<GraphSpec>,
+    /// Weights and preprocessing: the first half of a cache key.
+    identity: ContentHash,
+    lane: Arc<Lane>,
+}
+
+/// A lane with what is said about it.
+struct Loaded {
+    lane: Arc<Lane>,
+    roles: Vec<String>,
+    file: String,
+    precision: Precision,
+    source: SourceSpec,
+    max_batch: usize,
+    load_seconds: f64,
+    resident_bytes: Option<u64>,
+}
+
+impl Engine {
+    /// Loads every graph of `pack`, checks its signature, warms it up at a batch of one and at the
+    /// largest, and starts its lane.
+    ///
+    /// Blocks for as long as loading takes. A graph that fails is an error that names it; graphs that
+    /// the pack does not have are simply not there.
+    pub fn start(
+        pack: &Pack,
+        config: &EngineConfig,
+        telemetry: &EngineTelemetry,
+    ) -> Result<Self, StartError> {
+        config.validate()?;
+        let runtime = Runtime::load(config)?;
+        Self::build(&pack.graphs, &pack.dir, config, telemetry, |spec| {
+            Ok(Box::new(OnnxBackend::load(&runtime, spec)?) as Box<dyn Backend>)
+        })
+    }
+
+    /// Starts lanes over backends of the caller's making, one for each file of `graphs`: tests run the
+    /// whole way of a score on fakes with it.
+    pub fn with_backends(
+        graphs: &[GraphSpec],
+        config: &EngineConfig,
+        telemetry: &EngineTelemetry,
+        make: impl FnMut(&GraphSpec) -> Box<dyn Backend>,
+    ) -> Result<Self, StartError> {
+        config.validate()?;
+        let mut make = make;
+        Self::build(graphs, Path::new(""), config, telemetry, |spec| Ok(make(spec)))
+    }
+
+    fn build(
+        graphs: &[GraphSpec],
+        dir: &Path,
+        config: &EngineConfig,
+        telemetry: &EngineTelemetry,
+        mut make: impl FnMut(&GraphSpec) -> Result<Box<dyn Backend>, StartError>,
+    ) -> Result<Self, StartError> {
+        let parallelism = config.parallelism();
+        let device = Device::new(parallelism.lanes_at_once, telemetry.busy.clone());
+        let health = HealthBoard::new();
+        let mut engine = Self {
+            graphs: HashMap::new(),
+            families: HashMap::new(),
+            lanes: Vec::new(),
+            cache: FeatureCache::new(config.cache_bytes, telemetry.clone()),
+            health,
+            provider: config.provider,
+            parallelism,
+            queue: config.queue,
+        };
+        for entries in by_weights(graphs) {
+            let mut merged = merge(&entries)?;
+            if config.max_batch > 0 {
+                merged.max_batch = merged.max_batch.min(config.max_batch);
+            }
+            let before = resident_bytes();
+            let started = Instant::now();
+            let backend = make(&merged)?;
+            let load_seconds = started.elapsed().as_secs_f64();
+            let resident = before.zip(resident_bytes()).map(|(before, after)| after.saturating_sub(before));
+            tracing::info!(graph = %merged.role, seconds = load_seconds, "graph loaded");
+            let mut settings = LaneSettings::new(merged.role.as_str(), merged.max_batch, merged.sample());
+            settings.capacity = config.queue;
+            settings.max_delay = config.max_delay();
+            let lane_telemetry = telemetry.lane(&merged.role);
+            let lane =
+                Lane::start(settings, vec![backend], &device, &engine.health, lane_telemetry).map_err(
+                    |error| StartError::Thread { graph: merged.role.clone(), problem: error.to_string() },
+                )?;
+            let lane = Arc::new(lane);
+            for entry in &entries {
+                let graph = Graph {
+                    spec: Arc::new((*entry).clone()),
+                    identity: identity(entry),
+                    lane: Arc::clone(&lane),
+                };
+                engine.graphs.insert(entry.role.clone(), graph);
+            }
+            engine.lanes.push(Loaded {
+                lane,
+                roles: entries.iter().map(|entry| entry.role.clone()).collect(),
+                file: merged.file().strip_prefix(dir).unwrap_or(merged.file()).display().to_string(),
+                precision: merged.precision,
+                source: merged.source.clone(),
+                max_batch: merged.max_batch,
+                load_seconds,
+                resident_bytes: resident,
+            });
+        }
+        engine.families = families(&engine.graphs);
+        Ok(engine)
+    }
+
+    /// The pack's entry for `role`, if it has one.
+    #[must_use]
+    pub fn graph(&self, role: &str) -> Option<&GraphSpec> {
+        self.graphs.get(role).map(|graph| &*graph.spec)
+    }
+
+    /// What graph `role` says about the input whose content is `input`.
+    ///
+    /// `prepare` makes the graph's tensors from the input and runs only if the feature is neither cached
+    /// nor being computed; its error comes back as [`EngineError::Prepare`]. It must depend on nothing
+    /// but the input and the graph, because its result is kept under these two.
+    ///
+    /// Dropping the future (a deadline, a client that left) leaves other callers of the same feature
+    /// undisturbed; if there are none, the work is dropped before it reaches the graph. What the graph has
+    /// begun is finished and kept, so that asking again is answered from memory.
+    pub async fn feature<P, F, E>(
+        &self,
+        role: &str,
+        input: ContentHash,
+        prepare: P,
+    ) -> Result<Feature, EngineError>
+    where
+        P: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<Vec<Tensor>, E>> + Send + 'static,
+        E: Error + Send + Sync + 'static,
+    {
+        let Some(graph) = self.graphs.get(role) else {
+            return Err(EngineError::UnknownGraph { role: role.to_owned() });
+        };
+        let key = Key { graph: graph.identity, input };
+        let (lane, spec) = (Arc::clone(&graph.lane), Arc::clone(&graph.spec));
+        let telemetry = graph.lane.telemetry();
+        self.cache.get(key, telemetry, move |keep| compute(lane, spec, prepare, keep)).await
+    }
+
+    /// What the graphs of a family say together about the input whose content is `input`, for example the
+    /// faces in a picture, which four graphs find.
+    ///
+    /// `compute` runs them (see [`run`](Self::run)) and runs only if their answer is neither cached nor being
+    /// computed. It must depend on nothing but the input and these graphs. A family is named by the first word
+    /// of its roles, and counted as the first of them in the alphabet.
+    pub async fn family_feature<C, F>(
+        &self,
+        family: &str,
+        input: ContentHash,
+        compute: C,
+    ) -> Result<Feature, EngineError>
+    where
+        C: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<Features, EngineError>> + Send + 'static,
+    {
+        let Some(Family { identity, lane }) = self.families.get(family) else {
+            return Err(EngineError::UnknownGraph { role: family.to_owned() });
+        };
+        let name = Arc::clone(lane.name());
+        let compute = move |keep: Keep| async move {
+            let started = Instant::now();
+            let features = Arc::new(unwound(&name, compute()).await??);
+            keep(&features);
+            let timing = Timing { run: started.elapsed(), batch: 1, ..Timing::default() };
+            Ok(Computed { features, timing })
+        };
+        self.cache.get(Key { graph: *identity, input }, lane.telemetry(), compute).await
+    }
+
+    /// Whether what a family says about an input is known already.
+    #[must_use]
+    pub fn knows(&self, family: &str, input: ContentHash) -> bool {
+        let family = self.families.get(family);
+        family.is_some_and(|family| self.cache.knows(&Key { graph: family.identity, input }))
+    }
+
+    /// Runs one item through a graph, batched with whatever else waits for it; the answer is not cached.
+    pub async fn run(&self, role: &str, item: Vec<Tensor>) -> Result<Arc<Features>, EngineError> {
+        let Some(graph) = self.graphs.get(role) else {
+            return Err(EngineError::UnknownGraph { role: role.to_owned() });
+        };
+        accept(&graph.lane, &graph.spec, &item)?;
+        Ok(graph.lane.run(item, Box::new(|_| ())).await?.features)
+    }
+
+    /// Forgets every feature of this input, for example because its owner had it deleted.
+    pub fn forget(&self, input: ContentHash) {
+        let graphs = self.graphs.values().map(|graph| graph.identity);
+        let families = self.families.values().map(|family| family.identity);
+        self.cache.forget(graphs.chain(families).map(|graph| Key { graph, input }));
+    }
+
+    /// What is resident and how it does, in the pack's order.
+    #[must_use]
+    pub fn status(&self) -> Vec<LaneStatus> {
+        let status = |loaded: &Loaded| {
+            let (items, batches) = loaded.lane.totals();
+            LaneStatus {
+                roles: loaded.roles.clone(),
+                file: loaded.file.clone(),
+                precision: loaded.precision,
+                source: loaded.source.clone(),
+                provider: self.provider,
+                max_batch: loaded.max_batch,
+                queue_depth: loaded.lane.depth(),
+                items,
+                batches,
+                load_seconds: loaded.load_seconds,
+                resident_bytes: loaded.resident_bytes,
+                healthy: loaded.lane.is_healthy(),
+            }
+        };
+        self.lanes.iter().map(status).collect()
+    }
+
+    /// Items that may wait for one graph.
+    #[must_use]
+    pub fn queue_capacity(&self) -> usize {
+        self.queue
+    }
+
+    /// How the device's time is divided.
+    #[must_use]
+    pub fn parallelism(&self) -> Parallelism {
+        self.parallelism
+    }
+
+    /// Memory of the cached features in bytes, and how many there are.
+    #[must_use]
+    pub fn cache_size(&self) -> (u64, u64) {
+        self.cache.size()
+    }
+
+    /// The engine's health, to look at or to wait on.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.watch()
+    }
+
+    /// Refuses new work, finishes what is queued and joins every thread.
+    pub async fn drain(&self) {
+        self.health.stopping();
+        let lanes: Vec<_> = self.lanes.iter().map(|loaded| Arc::clone(&loaded.lane)).collect();
+        for lane in &lanes {
+            lane.stop();
+        }
+        let joined = tokio::task::spawn_blocking(move || lanes.iter().for_each(|lane| lane.join())).await;
+        if let Err(error) = joined {
+            tracing::error!(%error, "the engine's threads could not be joined");
+        }
+    }
+}
+
+async fn compute<P, F, E>(
+    lane: Arc<Lane>,
+    spec: Arc<GraphSpec>,
+    prepare: P,
+    keep: Keep,
+) -> Result<Computed, EngineError>
+where
+    P: FnOnce() -> F,
+    F: Future<Output = Result<Vec<Tensor>, E>>,
+    E: Error + Send + Sync + 'static,
+{
+    lane.admit()?;
+    let started = Instant::now();
+    let item = unwound(lane.name(), async { prepare().await })
+        .await?
+        .map_err(|error| EngineError::Prepare(Arc::new(error)))?;
+    let prepare = started.elapsed();
+    lane.telemetry().prepare.observe(prepare.as_secs_f64());
+    accept(&lane, &spec, &item)?;
+    let answer = lane.run(item, keep).await?;
+    let timing = Timing { prepare, queue: answer.queue, run: answer.run, batch: answer.batch };
+    Ok(Computed { features: answer.features, timing })
+}
+
+/// A future's result, or its panic as an error: several callers wait on one computation, and a panic would
+/// poison it for them all.
+async fn unwound<T>(graph: &Arc<str>, work: impl Future<Output = T>) -> Result<T, EngineError> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .map_err(|panic| EngineError::Panicked { graph: Arc::clone(graph), message: lane::message(&*panic) })
+}
+
+/// Refuses an item that is not what the graph takes.
+fn accept(lane: &Lane, spec: &GraphSpec, item: &[Tensor]) -> Result<(), EngineError> {
+    spec.refuse(item).map_or(Ok(()), |(expected, found)| {
+        Err(EngineError::Input { graph: Arc::clone(lane.name()), expected, found })
+    })
+}
+
+/// Groups graphs by the first word of their roles.
+fn families(graphs: &HashMap<String, Graph>) -> HashMap<String, Family> {
+    let mut members: BTreeMap<&str, BTreeMap<&str, &Graph>> = BTreeMap::new();
+    for (role, graph) in graphs {
+        let family = role.split_once('.').map_or(role.as_str(), |(family, _)| family);
+        members.entry(family).or_default().insert(role, graph);
+    }
+    let family = |(name, graphs): (&str, BTreeMap<&str, &Graph>)| {
+        let (_, first) = graphs.first_key_value()?;
+        let lane = Arc::clone(&first.lane);
+        let parts = graphs.iter().flat_map(|(role, graph)| [role.as_bytes(), graph.identity.as_bytes()]);
+        let parts = std::iter::once(b"family".as_slice()).chain(parts);
+        Some((name.to_owned(), Family { identity: ContentHash::of_parts(parts), lane }))
+    };
+    members.into_iter().filter_map(family).collect()
+}
+
+/// Entries that name the same files share a lane; the pack's order is kept.
+fn by_weights(graphs: &[GraphSpec]) -> Vec<Vec<&GraphSpec>> {
+    let mut groups: Vec<Vec<&GraphSpec>> = Vec::new();
+    for graph in graphs {
+        match groups.iter_mut().find(|group| group[0].weights_id() == graph.weights_id()) {
+            Some(group) => group.push(graph),
+            None => groups.push(vec![graph]),
+        }
+    }
+    groups
+}
+
+/// One entry that serves all of `entries`: their outputs together, the smallest of their batches.
+fn merge(entries: &[&GraphSpec]) -> Result<GraphSpec, StartError> {
+    let mut merged = entries[0].clone();
+    for entry in &entries[1..] {
+        merged.role = format!("{}+{}", merged.role, entry.role);
+        merged.max_batch = merged.max_batch.min(entry.max_batch);
+        if entry.inputs != merged.inputs {
+            return Err(StartError::Signature {
+                graph: merged.role.clone(),
+                file: merged.file().to_owned(),
+                expected: format!("{} and {} for the same file", merged.signature(), entry.signature()),
+                found: "one signature".into(),
+            });
+        }
+        for output in &entry.outputs {
+            if !merged.outputs.iter().any(|have| have.name == output.name) {
+                merged.outputs.push(output.clone());
+            }
+        }
+    }
+    Ok(merged)
+}
+
+/// Weights and preprocessing by content.
+///
+/// The same weights under another crop or another tokenizer give other features for the same picture or
+/// text, so what happens before the graph is part of what the graph is.
+fn identity(spec: &GraphSpec) -> ContentHash {
+    let before = format!("{:?} {:?}", spec.geometry, spec.text);
+    ContentHash::of_parts([spec.weights_id().as_bytes().as_slice(), before.as_bytes()])
+}
+
+/// Resident memory of this process, where Linux tells it.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}

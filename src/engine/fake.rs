@@ -1,0 +1,251 @@
+//! A backend without weights, so that everything around a graph can be tested in milliseconds.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::backend::Backend;
+use super::error::BackendError;
+use super::pack::{Dim, FileSpec, GraphKind, GraphSpec, Precision, Sha, SourceSpec, TensorSpec, TextSpec};
+use crate::content::ContentHash;
+use crate::tensor::{Dtype, Features, Output, Tensor};
+use crate::text::Cleaning;
+use crate::vision::{CropRounding, Filter, Geometry};
+
+/// Gives every item the outputs its graph declares, computed from the item's content alone: equal inputs
+/// give equal features, different inputs different ones, and vectors have length one.
+#[derive(Debug, Clone)]
+pub struct FakeBackend {
+    outputs: Vec<(Arc<str>, TensorSpec)>,
+    control: FakeControl,
+}
+
+/// Tells a [`FakeBackend`] what to do and what it has done; clones are the same control.
+#[derive(Debug, Clone, Default)]
+pub struct FakeControl(Arc<(Mutex<State>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct State {
+    delay: Duration,
+    held: bool,
+    behaviour: Vec<(Trouble, Vec<Tensor>)>,
+    always: Option<Trouble>,
+    largest_that_works: Option<usize>,
+    batches: Vec<Vec<Vec<Tensor>>>,
+}
+
+/// What can be wrong with an item or a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The run fails.
+    Fails,
+    /// The run panics.
+    Panics,
+    /// The item's outputs are NaN.
+    NotANumber,
+    /// The run gives one result too few.
+    Miscounts,
+}
+
+impl FakeBackend {
+    /// A backend that gives what `spec` declares; dynamic dimensions come out with length one.
+    #[must_use]
+    pub fn new(spec: &GraphSpec, control: FakeControl) -> Self {
+        let outputs = spec.outputs.iter().map(|output| (output.name.as_str().into(), output.clone()));
+        Self { outputs: outputs.collect(), control }
+    }
+
+    fn features(&self, item: &[Tensor], trouble: Option<Trouble>) -> Features {
+        let outputs = self.outputs.iter().map(|(name, spec)| {
+            let length = |dim: &Dim| match dim {
+                Dim::Fixed(length) => *length,
+                Dim::Dynamic => 1,
+            };
+            let shape: Vec<usize> = spec.shape.iter().map(length).collect();
+            let mut data = values(item, name, shape.iter().product());
+            if trouble == Some(Trouble::NotANumber) {
+                data.fill(f32::NAN);
+            }
+            (Arc::clone(name), Output { shape, data })
+        });
+        Features::new(outputs.collect())
+    }
+}
+
+impl Backend for FakeBackend {
+    fn run(&mut self, batch: &[Vec<Tensor>]) -> Result<Vec<Features>, BackendError> {
+        let mut state = self.control.lock();
+        state.batches.push(batch.to_vec());
+        while state.held {
+            state = self.control.0.1.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let delay = state.delay;
+        drop(state);
+        thread::sleep(delay);
+        let too_large = self.control.lock().largest_that_works.filter(|&largest| batch.len() > largest);
+        if let Some(largest) = too_large {
+            return Err(BackendError::Run(format!("out of memory above a batch of {largest}")));
+        }
+        let troubles: Vec<_> = batch.iter().map(|item| self.control.trouble(item)).collect();
+        let any = |trouble| troubles.contains(&Some(trouble));
+        assert!(!any(Trouble::Panics), "told to panic");
+        if any(Trouble::Fails) {
+            return Err(BackendError::Run("told to fail".into()));
+        }
+        let mut results: Vec<_> =
+            batch.iter().zip(&troubles).map(|(item, trouble)| self.features(item, *trouble)).collect();
+        if any(Trouble::Miscounts) {
+            results.pop();
+        }
+        Ok(results)
+    }
+}
+
+impl FakeControl {
+    /// Every run, also one under way, waits until [`release`](Self::release): whatever a test needs to
+    /// happen meanwhile has happened, on the slowest machine too.
+    pub fn hold(&self) {
+        self.lock().held = true;
+    }
+
+    /// Lets runs go on.
+    pub fn release(&self) {
+        self.lock().held = false;
+        self.0.1.notify_all();
+    }
+
+    /// Every run takes this long from now on.
+    pub fn delay(&self, delay: Duration) {
+        self.lock().delay = delay;
+    }
+
+    /// Batches with this item get into trouble.
+    pub fn trouble_with(&self, item: Vec<Tensor>, trouble: Trouble) {
+        self.lock().behaviour.push((trouble, item));
+    }
+
+    /// Every batch gets into trouble, or none any more.
+    pub fn always(&self, trouble: Option<Trouble>) {
+        self.lock().always = trouble;
+    }
+
+    /// Batches larger than this fail, as when a device runs out of memory.
+    pub fn fail_above(&self, largest: usize) {
+        self.lock().largest_that_works = Some(largest);
+    }
+
+    /// Every batch that was run so far, in order.
+    #[must_use]
+    pub fn batches(&self) -> Vec<Vec<Vec<Tensor>>> {
+        self.lock().batches.clone()
+    }
+
+    /// The sizes of the batches that were run so far, in order.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<usize> {
+        self.lock().batches.iter().map(Vec::len).collect()
+    }
+
+    fn trouble(&self, item: &[Tensor]) -> Option<Trouble> {
+        let state = self.lock();
+        let own = state.behaviour.iter().find(|(_, bad)| bad == item).map(|(trouble, _)| *trouble);
+        own.or(state.always)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Numbers in [-1, 1] that depend on the item and the output's name; two or more have length one.
+fn values(item: &[Tensor], name: &str, length: usize) -> Vec<f32> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(name.as_bytes());
+    for tensor in item {
+        hasher.update(format!("{tensor:?}").as_bytes());
+        match tensor {
+            Tensor::U8 { data, .. } => {
+                hasher.update(data);
+            }
+            Tensor::I64 { data, .. } => {
+                for id in &**data {
+                    hasher.update(&id.to_le_bytes());
+                }
+            }
+            Tensor::F32 { data, .. } => {
+                for value in &**data {
+                    hasher.update(&value.to_le_bytes());
+                }
+            }
+        }
+    }
+    let mut bytes = vec![0; length * 2];
+    hasher.finalize_xof().fill(&mut bytes);
+    let mut values: Vec<f32> = bytes
+        .chunks_exact(2)
+        .map(|pair| f32::from(i16::from_le_bytes([pair[0], pair[1]])) / 32_768.0)
+        .collect();
+    if length > 1 {
+        let norm = values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+        for value in &mut values {
+            *value /= norm;
+        }
+    }
+    values
+}
+
+/// The graphs of a small CLIP pack for tests: `clip.image` and `clip.text` with embeddings of 8 numbers,
+/// `clip_l.image` with 6 and an aesthetic value; pictures of 4 × 4 pixels, texts of at most 16 tokens.
+#[must_use]
+pub fn clip_graphs() -> Vec<GraphSpec> {
+    let embedding = |length| tensor("embedding", Dtype::F32, &[length]);
+    vec![
+        image("clip.image", vec![embedding(8)]),
+        text("clip.text", vec![embedding(8)]),
+        image("clip_l.image", vec![embedding(6), tensor("aesthetic", Dtype::F32, &[])]),
+    ]
+}
+
+/// An image graph of 4 × 4 pixels for tests.
+#[must_use]
+pub fn image(role: &str, outputs: Vec<TensorSpec>) -> GraphSpec {
+    let geometry = Geometry::ShortestEdge { size: 4, filter: Filter::Bicubic, crop: CropRounding::Floor };
+    let inputs = vec![tensor("pixels", Dtype::U8, &[4, 4, 3])];
+    GraphSpec { geometry: Some(geometry), ..graph(role, GraphKind::Image, inputs, outputs) }
+}
+
+/// A text graph of any length up to 16 for tests.
+#[must_use]
+pub fn text(role: &str, outputs: Vec<TensorSpec>) -> GraphSpec {
+    let text = TextSpec { tokenizer: "clip".into(), cleaning: Cleaning::HfSlow, context: 16, pad: 49407 };
+    let inputs = vec![tensor("input_ids", Dtype::I64, &[-1])];
+    GraphSpec { text: Some(text), ..graph(role, GraphKind::Text, inputs, outputs) }
+}
+
+/// A declared tensor; -1 is any length, other lengths are positive.
+#[must_use]
+pub fn tensor(name: &str, dtype: Dtype, shape: &[i64]) -> TensorSpec {
+    let dim = |&length: &i64| Dim::try_from(length).unwrap_or(Dim::Dynamic);
+    TensorSpec { name: name.into(), dtype, shape: shape.iter().map(dim).collect() }
+}
+
+fn graph(role: &str, kind: GraphKind, inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> GraphSpec {
+    GraphSpec {
+        role: role.into(),
+        kind,
+        precision: Precision::Fp32,
+        max_batch: 4,
+        // Weights that differ by role, as if each had its own file.
+        files: vec![FileSpec { path: format!("{role}.onnx").into(), sha256: Sha::of(role.as_bytes()) }],
+        source: SourceSpec {
+            checkpoint: "fake".into(),
+            revision: "local".into(),
+            file: None,
+            sha256: Some(Sha::of(ContentHash::of(role.as_bytes()).as_bytes())),
+        },
+        inputs,
+        outputs,
+        geometry: None,
+        text: None,
+    }
+}

@@ -1,0 +1,51 @@
+//! Whether the engine can be sent work, as a value that can be watched.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+/// The state of the engine, as readiness probes want it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Lanes that failed repeatedly and have not succeeded since, by their roles.
+    pub failing: BTreeSet<Arc<str>>,
+    /// Whether the engine is draining.
+    pub stopping: bool,
+}
+
+impl Health {
+    /// Whether new work is welcome.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.failing.is_empty() && !self.stopping
+    }
+}
+
+/// Where lanes report; readers only look at the last value, never behind real work in a queue.
+#[derive(Debug, Clone)]
+pub(crate) struct HealthBoard(Arc<watch::Sender<Health>>);
+
+impl HealthBoard {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(Health::default())))
+    }
+
+    pub(crate) fn report(&self, graph: &Arc<str>, healthy: bool) {
+        self.0.send_if_modified(|health| {
+            if healthy { health.failing.remove(graph) } else { health.failing.insert(Arc::clone(graph)) }
+        });
+    }
+
+    pub(crate) fn stopping(&self) {
+        self.0.send_if_modified(|health| !std::mem::replace(&mut health.stopping, true));
+    }
+
+    pub(crate) fn is_failing(&self, graph: &str) -> bool {
+        self.0.borrow().failing.contains(graph)
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Health> {
+        self.0.subscribe()
+    }
+}

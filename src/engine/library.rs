@@ -1,0 +1,117 @@
+//! Where the ONNX Runtime library is.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::StartError;
+
+/// The variable that `ort` and other programs know too.
+pub(super) const VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// The folder that `make setup` unpacks the library into, under the working directory.
+const FOLDER: &str = ".runtime";
+
+/// A wheel unpacked by pip lies about seven folders deep in a virtual environment.
+const DEPTH: usize = 9;
+
+/// Finds the library: the configured path, else the variable's, else the newest under `.runtime/`.
+pub(super) fn find(
+    configured: Option<&Path>,
+    variable: Option<OsString>,
+    working_dir: &Path,
+) -> Result<PathBuf, StartError> {
+    let given = configured.map(Path::to_owned).or_else(|| {
+        let set = variable.filter(|value| !value.is_empty())?;
+        Some(PathBuf::from(set))
+    });
+    if let Some(path) = given {
+        return if path.is_file() {
+            // The loader would look for a relative path beside the executable first.
+            path.canonicalize().map_err(|error| StartError::Library { path, problem: error.to_string() })
+        } else {
+            Err(StartError::Library { path, problem: "there is no such file".into() })
+        };
+    }
+    let folder = working_dir.join(FOLDER);
+    let mut found = Vec::new();
+    search(&folder, DEPTH, &mut found);
+    found.into_iter().max_by_key(|path| (version(path), path.clone())).ok_or_else(|| StartError::NoLibrary {
+        looked: format!("engine.library, {VARIABLE}, {}", folder.display()),
+    })
+}
+
+fn search(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    // A folder that cannot be read holds no library that could be loaded.
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && depth > 0 {
+            search(&path, depth - 1, found);
+        } else if !is_folder && is_library(&path) {
+            found.push(path);
+        }
+    }
+}
+
+fn is_library(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    match std::env::consts::OS {
+        // The provider libraries beside it are called libonnxruntime_providers_*.
+        "macos" => name.starts_with("libonnxruntime.") && path.extension().is_some_and(|end| end == "dylib"),
+        "windows" => name == "onnxruntime.dll",
+        _ => name == "libonnxruntime.so" || name.starts_with("libonnxruntime.so."),
+    }
+}
+
+/// The numbers of a file name, so that 1.9 is older than 1.32.
+fn version(path: &Path) -> Vec<u64> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.split('.').filter_map(|part| part.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"").unwrap();
+    }
+
+    #[test]
+    fn the_configured_path_wins_over_the_variable_and_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let (configured, variable) = (dir.path().join("a.so"), dir.path().join("b.so"));
+        touch(&configured);
+        touch(&variable);
+        touch(&dir.path().join(".runtime/libonnxruntime.so.1.32.0"));
+        let variable = Some(OsString::from(&variable));
+        let found = find(Some(&configured), variable.clone(), dir.path()).unwrap();
+        assert_eq!(found.file_name().unwrap(), "a.so");
+        assert_eq!(find(None, variable, dir.path()).unwrap().file_name().unwrap(), "b.so");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_newest_library_under_the_folder_is_taken_and_provider_libraries_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let capi = dir.path().join(".runtime/lib/python3.12/site-packages/onnxruntime/capi");
+        touch(&capi.join("libonnxruntime_providers_shared.so"));
+        touch(&capi.join("libonnxruntime.so.1.9.0"));
+        touch(&capi.join("libonnxruntime.so.1.32.0"));
+        let found = find(None, Some(OsString::new()), dir.path()).unwrap();
+        assert_eq!(found, capi.join("libonnxruntime.so.1.32.0"));
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_and_no_library_at_all_say_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = find(Some(Path::new("/nowhere/lib.so")), None, dir.path()).unwrap_err().to_string();
+        assert!(missing.contains("/nowhere/lib.so") && missing.contains("make setup"), "{missing}");
+        let none = find(None, None, dir.path()).unwrap_err().to_string();
+        for part in [".runtime", "engine.library", VARIABLE, "make setup"] {
+            assert!(none.contains(part), "{none}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The engine: resident graphs behind one cache, asked for features.
+//!
+//! ```text
+//! feature(role, input) ── cache    kept? under way? else computed once for all who ask
+//!                      ── prepare  the caller's: pixels or token ids of this input
+//!                      ── lane     bounded queue → a turn on the device → a batch of equal shapes
+//!                      ── backend  ONNX Runtime, or a fake
+//! ```
+//!
+//! Nothing outside `session.rs` knows ONNX Runtime; nothing in here knows what a metric is.
+
+mod backend;
+mod cache;
+mod config;
+mod device;
+#[expect(clippy::module_inception, reason = "the type this module is about is called so everywhere")]
+mod engine;
+mod error;
+pub mod fake;
+mod health;
+mod lane;
+mod library;
+pub mod pack;
+mod session;
+mod telemetry;
+
+pub use backend::Backend;
+pub use config::{EngineConfig, Parallelism, Provider};
+pub use engine::{Engine, Feature, LaneStatus, Origin, Timing};
+pub use error::{BackendError, EngineError, StartError};
+pub use health::Health;
+pub use pack::{GraphSpec, Pack, PackError, Precision, TextSpec, TokenizerKind};
+#[doc(hidden)]
+pub use session::onnx_environment;
+pub use telemetry::EngineTelemetry;

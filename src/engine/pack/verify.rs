@@ -1,0 +1,75 @@
+//! The digests of a pack's files, computed in parallel because packs are many gigabytes.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use sha2::{Digest, Sha256};
+
+use super::{Pack, PackError, Sha};
+
+/// One read: large enough that hashing, not system calls, is the work.
+const CHUNK: usize = 1 << 20;
+
+/// Compares every file of an opened manifest with its digest; the first entry at fault is the error.
+pub(super) fn verify(pack: &Pack) -> Result<(), PackError> {
+    let mut files = pack.files();
+    // Two graphs may name the same file: read it once.
+    let mut seen = std::collections::HashSet::new();
+    files.retain(|(_, file)| seen.insert((file.path.clone(), file.sha256)));
+
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(files.len());
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        while let Some((_, file)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            found.push((file.path.clone(), digest(&file.path)));
+        }
+        found
+    };
+    let mut found = std::collections::HashMap::new();
+    thread::scope(|scope| {
+        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        found.extend(work());
+        for helper in helpers {
+            // A helper only reads and hashes; what it missed is seen below as a file without a digest.
+            found.extend(helper.join().unwrap_or_default());
+        }
+    });
+    for (entry, file) in files {
+        let result = found.remove(&file.path).unwrap_or_else(|| digest(&file.path));
+        let sha = result.map_err(|source| PackError::File {
+            pack: pack.name.clone(),
+            entry: entry.clone(),
+            path: file.path.clone(),
+            source,
+        })?;
+        if sha != file.sha256 {
+            return Err(PackError::Mismatch {
+                pack: pack.name.clone(),
+                entry,
+                path: file.path,
+                expected: file.sha256.to_string(),
+                found: sha.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn digest(path: &Path) -> io::Result<Sha> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(Sha(hasher.finalize().into())),
+            Ok(read) => hasher.update(&chunk[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

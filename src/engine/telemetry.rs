@@ -1,0 +1,180 @@
+//! The engine's Prometheus numbers.
+//!
+//! Labels are `graph` (a lane's roles, joined by `+` where entries share one), `stage` and `outcome`;
+//! their values are few and known at start, so no client can make the series grow.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// Every number the engine counts; register once a process (or once a test).
+#[derive(Debug, Clone)]
+pub struct EngineTelemetry {
+    batch_size: HistogramVec,
+    stages: HistogramVec,
+    depth: IntGaugeVec,
+    items: IntCounterVec,
+    batches: IntCounterVec,
+    retried: IntCounterVec,
+    healthy: IntGaugeVec,
+    requests: IntCounterVec,
+    pub(crate) busy: IntGauge,
+    pub(crate) cache_bytes: IntGauge,
+    pub(crate) cache_entries: IntGauge,
+    pub(crate) evictions: IntCounter,
+}
+
+/// The numbers of one lane, looked up once.
+#[derive(Debug, Clone)]
+pub(crate) struct LaneTelemetry {
+    pub(crate) batch_size: Histogram,
+    pub(crate) prepare: Histogram,
+    pub(crate) queue: Histogram,
+    pub(crate) run: Histogram,
+    pub(crate) depth: IntGauge,
+    pub(crate) done: IntCounter,
+    pub(crate) failed: IntCounter,
+    pub(crate) dropped: IntCounter,
+    pub(crate) refused: IntCounter,
+    pub(crate) batches_done: IntCounter,
+    pub(crate) batches_failed: IntCounter,
+    pub(crate) retried: IntCounter,
+    pub(crate) healthy: IntGauge,
+    pub(crate) hits: IntCounter,
+    pub(crate) misses: IntCounter,
+    pub(crate) shared: IntCounter,
+}
+
+/// Powers of two, because batch sizes double in effect: 16 is the packs' usual maximum.
+const BATCH_SIZES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+
+/// From a text tower on a GPU (1 ms) to a queue on two cores that is about to be refused (60 s).
+const SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+
+impl EngineTelemetry {
+    /// Creates the numbers and adds them to `registry`; fails if they are there already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let gauges = |name: &str, help: &str| {
+            let made = IntGaugeVec::new(Opts::new(name, help), &["graph"])?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let gauge = |name: &str, help: &str| {
+            let made = IntGauge::new(name, help)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            let made = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let evictions = IntCounter::new(
+            "stellar_engine_cache_evictions_total",
+            "Features that left the cache because it was full.",
+        )?;
+        registry.register(Box::new(evictions.clone()))?;
+        Ok(Self {
+            batch_size: histograms(
+                "stellar_engine_batch_size",
+                "Items that ran together in one batch.",
+                &["graph"],
+                &BATCH_SIZES,
+            )?,
+            stages: histograms(
+                "stellar_engine_stage_seconds",
+                "Time of one item in preparation (prepare) and in the queue (queue), and of one batch in the graph (run).",
+                &["graph", "stage"],
+                &SECONDS,
+            )?,
+            depth: gauges("stellar_engine_queue_depth", "Items that wait for the graph now.")?,
+            items: counters(
+                "stellar_engine_items_total",
+                "Items by outcome: done, failed, dropped (every caller left before the graph ran), refused (queue full).",
+                &["graph", "outcome"],
+            )?,
+            batches: counters(
+                "stellar_engine_batches_total",
+                "Runs of the graph by outcome: done, failed.",
+                &["graph", "outcome"],
+            )?,
+            retried: counters(
+                "stellar_engine_retried_items_total",
+                "Items that were run alone because their batch had failed.",
+                &["graph"],
+            )?,
+            healthy: gauges(
+                "stellar_engine_lane_healthy",
+                "1 while the graph works, 0 after repeated failures.",
+            )?,
+            requests: counters(
+                "stellar_engine_cache_requests_total",
+                "Questions for a feature by outcome: hit, miss, shared (answered by a computation already under way).",
+                &["graph", "outcome"],
+            )?,
+            busy: gauge("stellar_engine_lanes_busy", "Batches that run on the device now.")?,
+            cache_bytes: gauge("stellar_engine_cache_bytes", "Memory of the cached features.")?,
+            cache_entries: gauge("stellar_engine_cache_entries", "Cached features.")?,
+            evictions,
+        })
+    }
+
+    /// The numbers of the lane called `graph`; all its series exist, at zero, from here on.
+    pub(crate) fn lane(&self, graph: &str) -> LaneTelemetry {
+        let stage = |stage| self.stages.with_label_values(&[graph, stage]);
+        let items = |outcome| self.items.with_label_values(&[graph, outcome]);
+        let batches = |outcome| self.batches.with_label_values(&[graph, outcome]);
+        let requests = |outcome| self.requests.with_label_values(&[graph, outcome]);
+        LaneTelemetry {
+            batch_size: self.batch_size.with_label_values(&[graph]),
+            prepare: stage("prepare"),
+            queue: stage("queue"),
+            run: stage("run"),
+            depth: self.depth.with_label_values(&[graph]),
+            done: items("done"),
+            failed: items("failed"),
+            dropped: items("dropped"),
+            refused: items("refused"),
+            batches_done: batches("done"),
+            batches_failed: batches("failed"),
+            retried: self.retried.with_label_values(&[graph]),
+            healthy: self.healthy.with_label_values(&[graph]),
+            hits: requests("hit"),
+            misses: requests("miss"),
+            shared: requests("shared"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_help_the_prefix_and_a_unit_or_none() {
+        let registry = Registry::new();
+        let telemetry = EngineTelemetry::register(&registry).unwrap();
+        telemetry.lane("clip.image").queue.observe(0.002);
+        let families = registry.gather();
+        assert_eq!(families.len(), 12);
+        for family in families {
+            assert!(family.name().starts_with("stellar_engine_"), "{}", family.name());
+            assert!(family.help().ends_with('.'), "{}", family.name());
+            let counter = family.get_field_type() == prometheus::proto::MetricType::COUNTER;
+            assert_eq!(family.name().ends_with("_total"), counter, "{}", family.name());
+        }
+    }
+
+    #[test]
+    fn registering_twice_is_an_error_and_no_panic() {
+        let registry = Registry::new();
+        EngineTelemetry::register(&registry).unwrap();
+        assert!(EngineTelemetry::register(&registry).is_err());
+    }
+}

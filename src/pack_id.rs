@@ -1,0 +1,65 @@
+//! What names a model pack beside a number: its digest, and whether its weights mean anything.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Where a pack's weights come from; demo numbers mean nothing and are never ranked beside official ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Weights {
+    /// Converted from the authors' checkpoints.
+    Official,
+    /// Random, for trying the service out.
+    Demo,
+}
+
+impl Weights {
+    /// The word in manifests, in the database and in answers: `official` or `demo`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Official => "official",
+            Self::Demo => "demo",
+        }
+    }
+
+    /// The weights of this word, if it is one.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Official, Self::Demo].into_iter().find(|weights| weights.as_str() == word)
+    }
+}
+
+impl fmt::Display for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A model pack's identity; scores of different packs are never averaged.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub struct PackId {
+    /// What its manifest calls it.
+    #[schema(example = "demo")]
+    pub name: String,
+    /// SHA-256 of its manifest, which names every file by hash; 64 hexadecimal digits.
+    pub digest: String,
+    /// `official` or `demo`.
+    pub weights: Weights,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_of_the_weights_is_one_everywhere() {
+        for weights in [Weights::Official, Weights::Demo] {
+            assert_eq!(serde_json::to_value(weights).unwrap(), weights.as_str());
+            assert_eq!(Weights::parse(weights.as_str()), Some(weights));
+        }
+        assert_eq!(Weights::parse("Official"), None);
+    }
+}
