@@ -1,0 +1,137 @@
+//! Identity of the person: are the faces in the generated picture those in the photos of the subject?
+//!
+//! The feature of a picture is the list of its faces with their embeddings. As in the reference toolkit every
+//! face that the detector finds takes part, background and false alarms included.
+
+use super::{
+    FaceMatch, FeatureSet, Flag, Input, NullReason, Outcome, Score,
+    vector::{EMBEDDING, cosine},
+};
+
+/// The four graphs `faces.*`: their answer together is a picture's faces, the largest first.
+pub const FACES: &str = "faces";
+
+/// The largest cosine over all pairs of faces of picture and photo, averaged over the references with a face.
+pub(super) fn ips(features: &FeatureSet) -> Outcome {
+    let photos = features.reference_photos();
+    identity(features, photos, |values| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// The smallest of these over all photos with a face.
+pub(super) fn sis(features: &FeatureSet) -> Outcome {
+    identity(features, features.photos(), |values| values.iter().copied().fold(f64::INFINITY, f64::min))
+}
+
+fn identity(
+    features: &FeatureSet,
+    photos: impl Iterator<Item = Input>,
+    summary: impl Fn(&[f64]) -> f64,
+) -> Outcome {
+    let faces = |input| features.get(FACES, input, EMBEDDING);
+    let photos: Vec<Input> = photos.collect();
+    let with_face: Vec<Input> =
+        photos.iter().copied().filter(|photo| !faces(*photo).data.is_empty()).collect();
+    if with_face.is_empty() {
+        return Err(NullReason::NoFaceInReference);
+    }
+    let mut flags = Vec::new();
+    if with_face.len() < photos.len() {
+        flags.push(Flag::FacelessPhotos);
+    }
+    if faces(Input::Image).data.is_empty() {
+        flags.push(Flag::NoFaceInImage);
+        return Ok(Score { flags, ..0.0.into() });
+    }
+    let matches: Vec<FaceMatch> =
+        with_face.into_iter().filter_map(|photo| closest(features, photo)).collect();
+    let cosines: Vec<f64> = matches.iter().map(|pair| pair.cosine).collect();
+    Ok(Score { flags, matches, ..summary(&cosines).into() })
+}
+
+/// The pair of most similar faces of picture and photo, if both have some.
+fn closest(features: &FeatureSet, photo: Input) -> Option<FaceMatch> {
+    let rows = |input| {
+        let embeddings = features.get(FACES, input, EMBEDDING);
+        embeddings.data.chunks_exact(embeddings.shape[1]).enumerate()
+    };
+    rows(Input::Image)
+        .flat_map(|(image_face, a)| {
+            rows(photo).map(move |(photo_face, b)| FaceMatch {
+                photo,
+                image_face,
+                photo_face,
+                cosine: cosine(a, b),
+            })
+        })
+        .max_by(|a, b| a.cosine.total_cmp(&b.cosine))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::tensor::{Features, Output};
+
+    /// Faces whose embeddings point at these angles, in degrees.
+    fn faces(angles: &[f32]) -> Arc<Features> {
+        let data: Vec<f32> =
+            angles.iter().flat_map(|a| [a.to_radians().cos(), a.to_radians().sin()]).collect();
+        let embeddings = Output { shape: vec![angles.len(), 2], data };
+        Arc::new(Features::new(vec![(EMBEDDING.into(), embeddings)]))
+    }
+
+    fn sample(image: &[f32], references: &[&[f32]], auxiliary: &[&[f32]]) -> FeatureSet {
+        let mut set = FeatureSet::new(references.len()).with_auxiliary(auxiliary.len());
+        set.insert(FACES, Input::Image, faces(image));
+        for (index, angles) in references.iter().enumerate() {
+            set.insert(FACES, Input::Reference(index), faces(angles));
+        }
+        for (index, angles) in auxiliary.iter().enumerate() {
+            set.insert(FACES, Input::Auxiliary(index), faces(angles));
+        }
+        set
+    }
+
+    fn is_cosine(value: f64, degrees: f64) -> bool {
+        (value - degrees.to_radians().cos()).abs() < 1e-6
+    }
+
+    #[test]
+    fn the_most_similar_pair_of_faces_counts_and_is_told() {
+        let score = ips(&sample(&[0.0, 100.0], &[&[180.0, 60.0, 110.0]], &[])).unwrap();
+        assert!(is_cosine(score.value, 10.0));
+        let pair = score.matches[0];
+        assert_eq!((pair.photo, pair.image_face, pair.photo_face), (Input::Reference(0), 1, 2));
+        assert!(score.flags.is_empty());
+    }
+
+    #[test]
+    fn several_references_are_averaged_and_those_without_a_face_left_out() {
+        let score = ips(&sample(&[0.0], &[&[0.0], &[], &[90.0]], &[])).unwrap();
+        assert!((score.value - 0.5).abs() < 1e-6);
+        assert_eq!(score.flags, [Flag::FacelessPhotos]);
+        assert_eq!(score.matches.len(), 2);
+    }
+
+    #[test]
+    fn stability_is_the_worst_photo_references_included() {
+        assert!(is_cosine(sis(&sample(&[0.0], &[&[80.0]], &[&[10.0], &[30.0]])).unwrap().value, 80.0));
+        let score = sis(&sample(&[0.0], &[&[20.0]], &[&[], &[120.0, 30.0]])).unwrap();
+        assert!(is_cosine(score.value, 30.0));
+        assert_eq!(score.flags, [Flag::FacelessPhotos]);
+        assert!(is_cosine(sis(&sample(&[0.0], &[], &[&[120.0]])).unwrap().value, 120.0), "not raised to 0");
+    }
+
+    #[test]
+    fn a_picture_without_a_face_is_a_failure_and_photos_without_one_are_no_measure() {
+        for metric in [ips, sis] {
+            let score = metric(&sample(&[], &[&[10.0]], &[])).unwrap();
+            assert!(score.value.abs() < 1e-12 && score.matches.is_empty());
+            assert_eq!(score.flags, [Flag::NoFaceInImage]);
+            assert_eq!(metric(&sample(&[0.0], &[&[]], &[])).unwrap_err(), NullReason::NoFaceInReference);
+            assert_eq!(metric(&sample(&[], &[&[]], &[])).unwrap_err(), NullReason::NoFaceInReference);
+        }
+        assert_eq!(sis(&sample(&[0.0], &[&[]], &[&[]])).unwrap_err(), NullReason::NoFaceInReference);
+    }
+}

@@ -1,0 +1,19 @@
+//! Evaluation metrics: pure functions from features to scores, and the registry that describes them.
+//!
+//! A metric is one row of [`REGISTRY`] and one function. The row says which features the function reads
+//! ([`Need`]), so that the scoring service can ask for each feature once; the function knows nothing of
+//! models, pictures or HTTP.
+
+mod clip;
+mod features;
+mod identity;
+mod preference;
+mod registry;
+mod resemblance;
+mod score;
+mod vector;
+
+pub use features::{FeatureSet, Input, Subject};
+pub use identity::FACES;
+pub use registry::{Direction, ListError, Metric, Need, REGISTRY, find, parse_list};
+pub use score::{FaceMatch, Flag, NullReason, Outcome, Score};

@@ -1,0 +1,373 @@
+//! The registry: every metric, what it means, what it needs and who defined it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{FeatureSet, Outcome, Subject, clip, identity, preference, resemblance};
+
+/// Which end of the range is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// A larger value is better.
+    HigherIsBetter,
+    /// A smaller value is better.
+    LowerIsBetter,
+    /// The value supports other numbers and ranks nothing.
+    Support,
+}
+
+/// One feature that a metric reads: what a graph says about a part of the sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+pub struct Need {
+    /// Role of the graph in the model pack.
+    pub graph: &'static str,
+    /// The part of the sample that the graph is run on.
+    pub of: Subject,
+}
+
+/// A metric: its description and the pure function that computes it.
+#[derive(Debug)]
+pub struct Metric {
+    /// Code used in requests, answers and the store.
+    pub code: &'static str,
+    /// Name for people.
+    pub title: &'static str,
+    /// Which end is better.
+    pub direction: Direction,
+    /// Smallest and largest possible value; `None` where unbounded.
+    pub range: (Option<f64>, Option<f64>),
+    /// Raised whenever the same inputs and graphs would give another number; stored with each score.
+    pub version: u32,
+    /// The features that the function reads, and nothing else.
+    pub needs: &'static [Need],
+    /// What the number is, in one sentence.
+    pub definition: &'static str,
+    /// How to read a value or a difference.
+    pub interpretation: &'static str,
+    /// The paper or project that defined it.
+    pub source: &'static str,
+    /// Licence of the official weights, as far as their authors state one.
+    pub licence: &'static str,
+    /// Computes the score from the features named in `needs`, or says why they give none.
+    pub compute: fn(&FeatureSet) -> Outcome,
+}
+
+const COSINE: (Option<f64>, Option<f64>) = (Some(-1.0), Some(1.0));
+
+/// Every metric, in the order in which answers list them.
+pub static REGISTRY: &[Metric] = &[
+    Metric {
+        code: "clip_t",
+        title: "CLIP text-image similarity",
+        direction: Direction::HigherIsBetter,
+        range: COSINE,
+        version: 1,
+        needs: &[
+            Need { graph: clip::IMAGE, of: Subject::Image },
+            Need { graph: clip::TEXT, of: Subject::Prompt },
+        ],
+        definition: "Cosine of the CLIP embeddings of the prompt and of the generated image, without logit scale.",
+        interpretation: "How well the image follows the prompt. Compare within one CLIP model only: good \
+                         images reach about 0.2 to 0.4, and the useful spread between methods is a few hundredths.",
+        source: "Radford et al. 2021, arXiv 2103.00020; as CLIP_T in Stellar, arXiv 2312.06116",
+        licence: "MIT (openai, laion and DataComp checkpoints); CC-BY-NC-4.0 (metaclip)",
+        compute: |features| Ok(clip::clip_t(features)),
+    },
+    Metric {
+        code: "clip_i",
+        title: "CLIP image-image similarity",
+        direction: Direction::HigherIsBetter,
+        range: COSINE,
+        version: 1,
+        needs: &[
+            Need { graph: clip::IMAGE, of: Subject::Image },
+            Need { graph: clip::IMAGE, of: Subject::References },
+        ],
+        definition: "Cosine of the CLIP embeddings of the reference photo and of the generated image; \
+                     the mean where several references are given.",
+        interpretation: "Resemblance to the reference as a whole: scene and composition count, not only the \
+                         person, so pasting the reference maximises it. Read it beside clip_t.",
+        source: "Radford et al. 2021, arXiv 2103.00020; as CLIP_I in Stellar, arXiv 2312.06116",
+        licence: "MIT (openai, laion and DataComp checkpoints); CC-BY-NC-4.0 (metaclip)",
+        compute: |features| Ok(clip::clip_i(features)),
+    },
+    Metric {
+        code: "clip_n",
+        title: "CLIP text-reference similarity",
+        direction: Direction::Support,
+        range: COSINE,
+        version: 1,
+        needs: &[
+            Need { graph: clip::IMAGE, of: Subject::References },
+            Need { graph: clip::TEXT, of: Subject::Prompt },
+        ],
+        definition: "Cosine of the CLIP embeddings of the prompt and of the reference photo; the mean where \
+                     several references are given.",
+        interpretation: "What the reference photo alone gets for the prompt: the baseline that clip_t has to \
+                         beat. It supports the penalty for metric exploitation and says nothing of a method's quality.",
+        source: "Stellar, arXiv 2312.06116",
+        licence: "MIT (openai, laion and DataComp checkpoints); CC-BY-NC-4.0 (metaclip)",
+        compute: |features| Ok(clip::clip_n(features)),
+    },
+    Metric {
+        code: "aesthetic",
+        title: "LAION aesthetic score",
+        direction: Direction::HigherIsBetter,
+        range: (None, None),
+        version: 1,
+        needs: &[Need { graph: clip::AESTHETIC, of: Subject::Image }],
+        definition: "Affine prediction of a 1 to 10 beauty rating from the CLIP ViT-L/14 embedding of the \
+                     generated image; not clamped.",
+        interpretation: "Mostly between 4 and 7; a difference of 0.1 in the mean of many images is visible. \
+                         It knows neither prompt nor person.",
+        source: "Schuhmann 2022, improved-aesthetic-predictor (sac+logos+ava1-l14-linearMSE)",
+        licence: "Apache-2.0 (head), MIT (CLIP)",
+        compute: |features| Ok(clip::aesthetic(features)),
+    },
+    Metric {
+        code: "hpsv1",
+        title: "Human preference score v1",
+        direction: Direction::HigherIsBetter,
+        range: COSINE,
+        version: 1,
+        needs: &[
+            Need { graph: preference::HPSV1_IMAGE, of: Subject::Image },
+            Need { graph: preference::HPSV1_TEXT, of: Subject::Prompt },
+        ],
+        definition: "Cosine of the embeddings of prompt and generated image by CLIP ViT-L/14 fine-tuned on \
+                     human choices, without logit scale.",
+        interpretation: "Mostly between 0.15 and 0.25. For one prompt, the image with the higher value is the \
+                         likelier choice of a person; the authors' softmax multiplies differences by 100.",
+        source: "Wu et al. 2023, arXiv 2303.14420",
+        licence: "weights published by the authors without a stated licence",
+        compute: |features| Ok(preference::hpsv1(features)),
+    },
+    Metric {
+        code: "hpsv2",
+        title: "Human preference score v2",
+        direction: Direction::HigherIsBetter,
+        range: COSINE,
+        version: 1,
+        needs: &[
+            Need { graph: preference::HPSV2_IMAGE, of: Subject::Image },
+            Need { graph: preference::HPSV2_TEXT, of: Subject::Prompt },
+        ],
+        definition: "Cosine of the embeddings of prompt and generated image by CLIP ViT-H/14 fine-tuned on \
+                     human choices, without logit scale. The image is letterboxed, not cropped.",
+        interpretation: "Mostly between 0.2 and 0.3; a difference of 0.01 in the mean of many images is clear. \
+                         v2.0 and v2.1 checkpoints give different numbers: the provenance names which.",
+        source: "Wu et al. 2023, arXiv 2306.09341",
+        licence: "Apache-2.0",
+        compute: |features| Ok(preference::hpsv2(features)),
+    },
+    Metric {
+        code: "pick_score",
+        title: "PickScore",
+        direction: Direction::HigherIsBetter,
+        range: COSINE,
+        version: 1,
+        needs: &[
+            Need { graph: preference::PICK_IMAGE, of: Subject::Image },
+            Need { graph: preference::PICK_TEXT, of: Subject::Prompt },
+        ],
+        definition: "Cosine of the embeddings of prompt and generated image by CLIP ViT-H/14 fine-tuned on \
+                     Pick-a-Pic; the published value, times the logit scale, is in the evidence.",
+        interpretation: "Mostly between 0.18 and 0.23, published as 18 to 23. A difference of 0.01 makes a \
+                         person choose the better image about 73 times in 100 by the model's softmax.",
+        source: "Kirstain et al. 2023, arXiv 2305.01569",
+        licence: "weights published by the authors without a stated licence",
+        compute: |features| Ok(preference::pick_score(features)),
+    },
+    Metric {
+        code: "image_reward",
+        title: "ImageReward",
+        direction: Direction::HigherIsBetter,
+        range: (None, None),
+        version: 1,
+        needs: &[Need { graph: preference::IMAGE_REWARD, of: Subject::ImageWithPrompt }],
+        definition: "Reward of BLIP with a head trained on human rankings, normalised by the published mean \
+                     0.16717 and deviation 1.03334 of the training images. Reads 35 tokens of the prompt.",
+        interpretation: "A standard score: 0 is a typical image of its training data, 1 one deviation better; \
+                         mostly between -2 and 2.",
+        source: "Xu et al. 2023, arXiv 2304.05977",
+        licence: "Apache-2.0",
+        compute: |features| Ok(preference::image_reward(features)),
+    },
+    Metric {
+        code: "dreamsim",
+        title: "DreamSim distance",
+        direction: Direction::LowerIsBetter,
+        range: (Some(0.0), Some(2.0)),
+        version: 1,
+        needs: &[
+            Need { graph: resemblance::DREAMSIM, of: Subject::Image },
+            Need { graph: resemblance::DREAMSIM, of: Subject::References },
+        ],
+        definition: "1 minus the cosine of the mean-centred embeddings of generated image and reference photo \
+                     by an ensemble of DINO, CLIP and OpenCLIP ViT-B/16 tuned on human similarity judgements; \
+                     the mean where several references are given.",
+        interpretation: "0 for equal pictures, about 0.5 and more for unrelated ones. Layout and scene count, \
+                         so a lower value is not a better identity by itself.",
+        source: "Fu et al. 2023, arXiv 2306.09344",
+        licence: "MIT",
+        compute: |features| Ok(resemblance::dreamsim(features)),
+    },
+    Metric {
+        code: "dino",
+        title: "DINO image similarity",
+        direction: Direction::HigherIsBetter,
+        range: COSINE,
+        version: 1,
+        needs: &[
+            Need { graph: resemblance::DINO, of: Subject::Image },
+            Need { graph: resemblance::DINO, of: Subject::References },
+        ],
+        definition: "Cosine of the DINO ViT-S/16 CLS tokens of generated image and reference photo; the mean \
+                     where several references are given.",
+        interpretation: "Resemblance of subject and layout without any text supervision; 1 for equal pictures. \
+                         The subject-fidelity measure of DreamBooth, made for objects rather than faces.",
+        source: "Caron et al. 2021, arXiv 2104.14294; as subject fidelity in Ruiz et al. 2022, arXiv 2208.12242",
+        licence: "Apache-2.0",
+        compute: |features| Ok(resemblance::dino(features)),
+    },
+    Metric {
+        code: "ips",
+        title: "Identity preservation score",
+        direction: Direction::HigherIsBetter,
+        range: COSINE,
+        version: 1,
+        needs: &[
+            Need { graph: identity::FACES, of: Subject::Image },
+            Need { graph: identity::FACES, of: Subject::References },
+        ],
+        definition: "Largest cosine of the InceptionResnetV1 embeddings of a face in the generated image and a \
+                     face in the reference photo, all faces that MTCNN finds; the mean over the references that \
+                     have a face. 0 where the generated image has no face; null where no reference has one.",
+        interpretation: "Whether the face is the subject's: with the official weights two photos of one person \
+                         mostly reach 0.5 to 0.9, strangers about 0. An image without a face counts as a failure, \
+                         0, and is flagged. Background faces count too, so read the matched pair in the evidence.",
+        source: "Stellar, arXiv 2312.06116; MTCNN: Zhang et al. 2016, arXiv 1604.02878; embeddings: Schroff et \
+                 al. 2015, arXiv 1503.03832, by facenet-pytorch 2.6.0 trained on VGGFace2",
+        licence: "MIT (facenet-pytorch)",
+        compute: identity::ips,
+    },
+    Metric {
+        code: "sis",
+        title: "Identity stability score",
+        direction: Direction::HigherIsBetter,
+        range: COSINE,
+        version: 1,
+        needs: &[
+            Need { graph: identity::FACES, of: Subject::Image },
+            Need { graph: identity::FACES, of: Subject::Photos },
+        ],
+        definition: "Smallest identity preservation score of the generated image over all photos of the subject, \
+                     auxiliary and reference ones; photos without a face are left out. 0 where the generated image \
+                     has no face; null where no photo has one.",
+        interpretation: "Whether the face is the subject's in all lights and poses and not only in the reference's: \
+                         never above ips of the same reference. It falls with the number of photos, so compare \
+                         methods on the same ones.",
+        source: "Stellar, arXiv 2312.06116; detection and embeddings as ips",
+        licence: "MIT (facenet-pytorch)",
+        compute: identity::sis,
+    },
+];
+
+/// The metric of this code.
+#[must_use]
+pub fn find(code: &str) -> Option<&'static Metric> {
+    REGISTRY.iter().find(|metric| metric.code == code)
+}
+
+/// Why a list of metric codes cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListError {
+    /// A code that is no metric's.
+    #[error("there is no metric `{code}`: the metrics are {known}")]
+    Unknown {
+        /// What was asked for.
+        code: String,
+        /// The codes there are.
+        known: String,
+    },
+    /// No code at all.
+    #[error("no metric is named: leave the list out for all, or give codes as in clip_t,aesthetic")]
+    Empty,
+}
+
+impl ListError {
+    /// The error for a code that is no metric's.
+    #[must_use]
+    pub fn unknown(code: &str) -> Self {
+        let known: Vec<_> = REGISTRY.iter().map(|metric| metric.code).collect();
+        Self::Unknown { code: code.chars().take(80).collect(), known: known.join(", ") }
+    }
+}
+
+/// The metrics of a comma-separated list of codes, each once, in the order of the list.
+pub fn parse_list(codes: &str) -> Result<Vec<&'static Metric>, ListError> {
+    let mut chosen: Vec<&'static Metric> = Vec::new();
+    for code in codes.split(',').map(str::trim).filter(|code| !code.is_empty()) {
+        let metric = find(code).ok_or_else(|| ListError::unknown(code))?;
+        if !chosen.iter().any(|already| already.code == metric.code) {
+            chosen.push(metric);
+        }
+    }
+    if chosen.is_empty() { Err(ListError::Empty) } else { Ok(chosen) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, sync::Arc};
+
+    use super::*;
+    use crate::{
+        metrics::Input,
+        tensor::{Features, Output},
+    };
+
+    #[test]
+    fn codes_are_unique_and_found() {
+        let codes: HashSet<_> = REGISTRY.iter().map(|metric| metric.code).collect();
+        assert_eq!(codes.len(), REGISTRY.len());
+        assert!(codes.iter().all(|code| find(code).is_some()));
+        assert!(find("beauty").is_none());
+    }
+
+    #[test]
+    fn a_list_names_each_metric_once_in_its_own_order() {
+        let codes = |list| parse_list(list).map(|chosen| chosen.iter().map(|m| m.code).collect::<Vec<_>>());
+        assert_eq!(codes(" clip_i, clip_t ,clip_i").unwrap(), ["clip_i", "clip_t"]);
+        assert_eq!(codes("clip_t,beauty"), Err(ListError::unknown("beauty")));
+        assert_eq!(codes(" , "), Err(ListError::Empty));
+    }
+
+    /// A metric that read a feature its row does not name would panic here.
+    #[test]
+    fn every_metric_reads_only_what_its_row_names() {
+        for metric in REGISTRY {
+            let mut features = FeatureSet::new(1);
+            for need in metric.needs {
+                let input = match need.of {
+                    Subject::Image => Input::Image,
+                    Subject::Prompt => Input::Prompt,
+                    Subject::References | Subject::Photos => Input::Reference(0),
+                    Subject::ImageWithPrompt => Input::ImageWithPrompt,
+                };
+                let tensor = |shape| Output { shape, data: vec![0.5] };
+                let faces = need.graph == identity::FACES;
+                features.insert(
+                    need.graph,
+                    input,
+                    Arc::new(Features::new(vec![
+                        ("embedding".into(), tensor(if faces { vec![1, 1] } else { vec![1] })),
+                        ("aesthetic".into(), tensor(vec![])),
+                        ("reward".into(), tensor(vec![])),
+                    ])),
+                );
+            }
+            assert!((metric.compute)(&features).unwrap().value.is_finite(), "{}", metric.code);
+        }
+    }
+}

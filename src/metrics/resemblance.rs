@@ -1,0 +1,44 @@
+//! Resemblance of pictures as a whole: DreamSim and DINO.
+
+use super::{
+    FeatureSet, Score,
+    vector::{cosine, image_references},
+};
+
+/// The ensemble of three ViT-B/16, LoRA merged; embeddings are mean-centred and normalised in the graph.
+pub(super) const DREAMSIM: &str = "dreamsim.image";
+/// DINO ViT-S/16; the embedding is the normalised CLS token.
+pub(super) const DINO: &str = "dino.image";
+
+/// 1 − cosine of the mean-centred DreamSim embeddings, averaged over the reference photos.
+pub(super) fn dreamsim(features: &FeatureSet) -> Score {
+    image_references(features, DREAMSIM, |image, reference| 1.0 - cosine(image, reference))
+}
+
+/// Cosine of the DINO CLS tokens, averaged over the reference photos.
+pub(super) fn dino(features: &FeatureSet) -> Score {
+    image_references(features, DINO, cosine)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        metrics::{Input, vector::EMBEDDING},
+        tensor::{Features, Output},
+    };
+
+    #[test]
+    fn the_same_picture_has_distance_zero_and_similarity_one() {
+        for (role, metric, expected) in [(DREAMSIM, dreamsim as fn(&_) -> Score, 0.0), (DINO, dino, 1.0)] {
+            let embedding = Output { shape: vec![2], data: vec![0.6, -0.8] };
+            let same = Arc::new(Features::new(vec![(EMBEDDING.into(), embedding)]));
+            let mut set = FeatureSet::new(1);
+            set.insert(role, Input::Image, Arc::clone(&same));
+            set.insert(role, Input::Reference(0), same);
+            assert!((metric(&set).value - expected).abs() < 1e-7, "{role}");
+        }
+    }
+}

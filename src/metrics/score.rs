@@ -1,0 +1,126 @@
+//! What a metric answers: a number, or the reason why there is none.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Input;
+
+/// A computed score with what a reader must know of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Score {
+    /// The value, always finite.
+    pub value: f64,
+    /// What happened on the way that the number alone does not tell.
+    pub flags: Vec<Flag>,
+    /// Further numbers that explain the value, shown as evidence and not stored.
+    pub details: Vec<(&'static str, f64)>,
+    /// For scores of faces: the pair of faces that counts for each photo, shown as evidence and not stored.
+    pub matches: Vec<FaceMatch>,
+}
+
+/// The pair of faces that are most alike in the generated picture and a photo.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FaceMatch {
+    /// The photo.
+    pub photo: Input,
+    /// Which of the picture's faces, from 0, the largest first.
+    pub image_face: usize,
+    /// Which of the photo's faces.
+    pub photo_face: usize,
+    /// Cosine of their embeddings.
+    pub cosine: f64,
+}
+
+impl From<f64> for Score {
+    fn from(value: f64) -> Self {
+        Self { value, flags: Vec::new(), details: Vec::new(), matches: Vec::new() }
+    }
+}
+
+/// Why a score cannot be computed; never expressed as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NullReason {
+    /// The metric compares the picture with a prompt and none was given.
+    NoPrompt,
+    /// The metric compares the picture with reference photos and none was given.
+    NoReference,
+    /// The metric compares faces and no photo of the subject has one.
+    NoFaceInReference,
+    /// The loaded model pack lacks a graph that the metric needs.
+    Unavailable,
+}
+
+impl NullReason {
+    /// The code used in the API and in the store.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NoPrompt => "no_prompt",
+            Self::NoReference => "no_reference",
+            Self::NoFaceInReference => "no_face_in_reference",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// One sentence on what to send, or load, to get a number.
+    #[must_use]
+    pub fn help(self) -> &'static str {
+        match self {
+            Self::NoPrompt => "send the prompt of the picture in the field `prompt`",
+            Self::NoReference => "send at least one photo of the subject in the field `reference`",
+            Self::NoFaceInReference => {
+                "no face is found in the photos sent: send a `reference` that shows the subject's face, at least \
+                 20 pixels wide"
+            }
+            Self::Unavailable => "load a model pack that has the metric's graphs; GET /v1/metrics names them",
+        }
+    }
+}
+
+/// A remark on a score that was computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Flag {
+    /// The prompt has more tokens than the text model reads; the rest was cut, as the reference does.
+    Truncated,
+    /// No face is found in the generated picture, so the score of its faces is 0: the method failed.
+    NoFaceInImage,
+    /// Photos without a face were left out; others counted.
+    FacelessPhotos,
+}
+
+impl Flag {
+    /// The code used in the API and in the store.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::NoFaceInImage => "no_face_in_image",
+            Self::FacelessPhotos => "faceless_photos",
+        }
+    }
+}
+
+/// The answer of a metric for one sample.
+pub type Outcome = Result<Score, NullReason>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_the_serialised_names() {
+        for reason in [
+            NullReason::NoPrompt,
+            NullReason::NoReference,
+            NullReason::NoFaceInReference,
+            NullReason::Unavailable,
+        ] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.code());
+        }
+        for flag in [Flag::Truncated, Flag::NoFaceInImage, Flag::FacelessPhotos] {
+            assert_eq!(serde_json::to_value(flag).unwrap(), flag.code());
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Parity certificates: a pack's golden samples, scored here, against what the original programs gave.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::{Pack, Precision},
+    metrics::{self, Metric},
+    scoring::{Metadata, Picture, Sample, Scoring},
+};
+
+/// Largest difference that batch neighbours may make to any score at single precision; at half precision it
+/// is the metric's own tolerance, since another order of a sum already moves the fourth digit.
+const BATCH_TOLERANCE: f64 = 1e-5;
+
+/// Golden samples: inputs with the scores of the original programs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Goldens {
+    /// Version of this layout.
+    schema: u32,
+    /// The programs that gave the scores.
+    pub reference: String,
+    /// Inputs and expected scores.
+    pub samples: Vec<Golden>,
+    /// Largest allowed difference by metric code.
+    pub tolerance: BTreeMap<String, f64>,
+}
+
+/// One golden sample; paths are relative to the pack.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Golden {
+    /// Name, for messages.
+    pub name: String,
+    /// The generated picture.
+    pub image: PathBuf,
+    /// The prompt.
+    #[serde(default)]
+    pub prompt: Option<String>,
+    /// The reference photo.
+    #[serde(default)]
+    pub reference: Option<PathBuf>,
+    /// Further photos of the same person.
+    #[serde(default)]
+    pub auxiliary: Vec<PathBuf>,
+    /// What is known about prompt and subject.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// Scores by metric code.
+    pub expected: BTreeMap<String, f64>,
+}
+
+/// What a comparison found.
+#[derive(Debug, Serialize)]
+pub struct Certificate {
+    /// Whether every metric is within its tolerance, singly and batched.
+    pub passed: bool,
+    /// The programs compared with.
+    pub reference: String,
+    /// Golden samples compared.
+    pub samples: usize,
+    /// Digest of the pack.
+    pub pack_digest: String,
+    /// Version of the service.
+    pub service_version: &'static str,
+    /// The largest batch in which any model ran while the samples were scored all at once.
+    pub largest_batch: usize,
+    /// Each metric of the goldens.
+    pub metrics: Vec<MetricParity>,
+    /// What could not be compared: a failure, since it was meant to be.
+    pub problems: Vec<String>,
+}
+
+/// One metric's comparison.
+#[derive(Debug, Serialize)]
+pub struct MetricParity {
+    /// Code of the metric.
+    pub metric: String,
+    /// Scores compared.
+    pub scores: usize,
+    /// Largest difference to the original programs, singly or batched.
+    pub largest_difference: f64,
+    /// Largest allowed.
+    pub tolerance: f64,
+    /// Largest difference between scoring singly and all at once.
+    pub batch_difference: f64,
+    /// Whether both are allowed.
+    pub passed: bool,
+}
+
+impl Goldens {
+    /// Reads the goldens that the pack's manifest names.
+    ///
+    /// # Errors
+    /// A pack without goldens, or a document of another layout.
+    pub fn read(pack: &Pack) -> anyhow::Result<Self> {
+        let spec = pack.goldens.as_ref().with_context(|| {
+            format!("pack {} has no golden samples: export it again with this version's exporter", pack.name)
+        })?;
+        let text = std::fs::read_to_string(&spec.file)
+            .with_context(|| format!("cannot read {}", spec.file.display()))?;
+        let goldens: Self = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a document of golden samples", spec.file.display()))?;
+        anyhow::ensure!(
+            goldens.schema == 1,
+            "golden samples of schema {}: this version reads 1",
+            goldens.schema
+        );
+        Ok(goldens)
+    }
+}
+
+/// Scores every golden sample, one at a time and then all at once, and compares.
+///
+/// # Errors
+/// A picture that cannot be read, or a graph that fails.
+pub async fn certify(
+    scoring: &Scoring,
+    goldens: &Goldens,
+    read: impl Fn(&Path) -> anyhow::Result<Picture>,
+) -> anyhow::Result<Certificate> {
+    let dir = &scoring.pack().dir;
+    let samples = goldens
+        .samples
+        .iter()
+        .map(|golden| {
+            let picture = |path: &PathBuf| read(&dir.join(path));
+            Ok(Sample {
+                image: picture(&golden.image)?,
+                prompt: golden.prompt.clone(),
+                references: golden.reference.iter().map(picture).collect::<anyhow::Result<_>>()?,
+                auxiliary: golden.auxiliary.iter().map(picture).collect::<anyhow::Result<_>>()?,
+                metadata: golden.metadata.clone(),
+            })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let wanted: Vec<Vec<&'static Metric>> = goldens
+        .samples
+        .iter()
+        .map(|golden| golden.expected.keys().filter_map(|code| metrics::find(code)).collect())
+        .collect();
+    let work = || samples.iter().zip(&wanted).map(|(sample, metrics)| scoring.score(sample, metrics));
+    let mut singly = Vec::new();
+    for score in work() {
+        singly.push(score.await?);
+    }
+    let batched = try_join_all(work()).await?;
+
+    let mut lines: BTreeMap<&str, MetricParity> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (index, golden) in goldens.samples.iter().enumerate() {
+        for (code, expected) in &golden.expected {
+            let Some(tolerance) = goldens.tolerance.get(code) else {
+                problems.push(format!("{code}: the goldens give no tolerance"));
+                continue;
+            };
+            let value = |card: &crate::scoring::Scorecard| {
+                let score = card.scores.iter().find(|score| score.metric.code == code)?;
+                score.outcome.as_ref().ok().map(|score| score.value)
+            };
+            let (Some(one), Some(many)) = (value(&singly[index]), value(&batched[index])) else {
+                problems.push(format!("{}: {code} cannot be computed, {expected} was expected", golden.name));
+                continue;
+            };
+            let line = lines.entry(code).or_insert_with(|| MetricParity {
+                metric: code.clone(),
+                scores: 0,
+                largest_difference: 0.0,
+                tolerance: *tolerance,
+                batch_difference: 0.0,
+                passed: false,
+            });
+            line.scores += 1;
+            let difference = (one - expected).abs().max((many - expected).abs());
+            line.largest_difference = line.largest_difference.max(difference);
+            line.batch_difference = line.batch_difference.max((one - many).abs());
+        }
+    }
+    let single = scoring.pack().graphs.iter().all(|graph| graph.precision == Precision::Fp32);
+    for line in lines.values_mut() {
+        let batch = if single { BATCH_TOLERANCE } else { line.tolerance };
+        line.passed = line.largest_difference <= line.tolerance && line.batch_difference <= batch;
+    }
+    let lines: Vec<_> = lines.into_values().collect();
+    Ok(Certificate {
+        passed: !lines.is_empty() && problems.is_empty() && lines.iter().all(|line| line.passed),
+        reference: goldens.reference.clone(),
+        samples: samples.len(),
+        largest_batch: batched
+            .iter()
+            .flat_map(|card| &card.features)
+            .map(|used| used.batch)
+            .max()
+            .unwrap_or(0),
+        pack_digest: scoring.pack().digest.to_string(),
+        service_version: crate::api::SERVICE_VERSION,
+        metrics: lines,
+        problems,
+    })
+}

@@ -1,0 +1,233 @@
+//! The faces in a picture: the detector's cascade over the lanes, and an embedding of each face.
+
+use std::{
+    error::Error,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use tokio::{runtime::Handle, sync::Semaphore};
+use utoipa::ToSchema;
+
+use super::pictures::PictureJob;
+use crate::{
+    engine::{Engine, EngineError},
+    tensor::{Features, Output, Tensor},
+    vision::{
+        Image,
+        faces::{self, CROP_SIDE, Face, Levels, Networks, Proposals, Verdict},
+    },
+};
+
+const PROPOSE: &str = "faces.pnet";
+const REFINE: &str = "faces.rnet";
+const DECIDE: &str = "faces.onet";
+const EMBED: &str = "faces.embedding";
+/// The graphs whose answer together is the feature `faces`.
+pub(super) const GRAPHS: [&str; 4] = [PROPOSE, REFINE, DECIDE, EMBED];
+
+/// Pieces of pictures that wait for a graph at most, so that a photo of a crowd does not fill its queue.
+const PIECES: usize = 256;
+
+/// A face as the evidence shows it. Its embedding is personal data and is not shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FaceEvidence {
+    /// Left, top, right, bottom in pixels of the upright picture; may reach beyond its edges.
+    #[serde(rename = "box")]
+    #[schema(example = json!([62.1, 40.5, 121.9, 120.2]))]
+    pub corners: [f32; 4],
+    /// The detector's probability.
+    pub probability: f32,
+    /// x and y of left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them.
+    pub landmarks: [[f32; 2]; 5],
+}
+
+/// Finds faces with the lanes of one engine.
+pub(super) struct FaceFinder {
+    engine: Arc<Engine>,
+    /// Pictures that are searched at once, each decoded in memory meanwhile.
+    searches: Arc<Semaphore>,
+    /// Pieces that may wait in the queues.
+    room: Arc<Semaphore>,
+}
+
+impl FaceFinder {
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let room = PIECES.min(engine.queue_capacity());
+        Self { engine, searches: Arc::new(Semaphore::new(cores)), room: Arc::new(Semaphore::new(room)) }
+    }
+
+    /// The faces in a picture as features: `boxes` `[n, 4]`, `probabilities` `[n]`, `landmarks` `[n, 5, 2]` and
+    /// `embedding` `[n, width]`, the largest face first.
+    pub(super) fn find(
+        &self,
+        job: Arc<PictureJob>,
+    ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {
+        let searches = Arc::clone(&self.searches);
+        let lanes =
+            Lanes { engine: Arc::clone(&self.engine), room: Arc::clone(&self.room), left: Arc::default() };
+        async move {
+            let _search = searches.acquire().await.expect("the semaphore is never closed");
+            let image = job.image().await.map_err(|error| EngineError::Prepare(Arc::new(error)))?;
+            // Set when this future is dropped because nobody waits for it any more.
+            let _leaving = Leaving(Arc::clone(&lanes.left));
+            let blocking = Blocking { lanes: lanes.clone(), runtime: Handle::current() };
+            let search = move || {
+                let found = faces::detect(&image, &blocking)?;
+                let crop = |face: Face| faces::crop(&image, &face).map(|crop| (face, crop));
+                Ok::<_, EngineError>(found.into_iter().filter_map(crop).unzip::<_, _, Vec<_>, Vec<_>>())
+            };
+            let (found, crops) = match tokio::task::spawn_blocking(search).await {
+                Ok(result) => result?,
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            };
+            let embeddings = lanes.run(EMBED, crops.into_iter().map(pixels).collect()).await?;
+            Ok(features(&found, &embeddings))
+        }
+    }
+}
+
+/// The feature of a picture with these faces.
+fn features(found: &[Face], embeddings: &[Arc<Features>]) -> Features {
+    let embeddings: Vec<&Output> =
+        embeddings.iter().filter_map(|features| features.get("embedding")).collect();
+    let count = found.len();
+    let output = |shape: Vec<usize>, data: Vec<f32>| Output { shape, data };
+    let width = embeddings.first().map_or(1, |embedding| embedding.data.len());
+    Features::new(vec![
+        ("boxes".into(), output(vec![count, 4], found.iter().flat_map(|face| face.corners).collect())),
+        ("probabilities".into(), output(vec![count], found.iter().map(|face| face.probability).collect())),
+        (
+            "landmarks".into(),
+            output(
+                vec![count, 5, 2],
+                found.iter().flat_map(|face| face.landmarks.into_iter().flatten()).collect(),
+            ),
+        ),
+        (
+            "embedding".into(),
+            output(
+                vec![count, width],
+                embeddings.into_iter().flat_map(|embedding| embedding.data.iter().copied()).collect(),
+            ),
+        ),
+    ])
+}
+
+/// What the evidence shows of the faces of a picture.
+pub(super) fn evidence(features: &Features) -> Vec<FaceEvidence> {
+    let numbers = |name| features.get(name).map_or(&[][..], |output| output.data.as_slice());
+    let (boxes, landmarks) = (numbers("boxes").as_chunks::<4>().0, numbers("landmarks").as_chunks::<2>().0);
+    let faces = boxes.iter().zip(numbers("probabilities")).zip(landmarks.as_chunks::<5>().0);
+    faces
+        .map(|((corners, probability), landmarks)| FaceEvidence {
+            corners: *corners,
+            probability: *probability,
+            landmarks: *landmarks,
+        })
+        .collect()
+}
+
+/// The four lanes.
+#[derive(Clone)]
+struct Lanes {
+    engine: Arc<Engine>,
+    room: Arc<Semaphore>,
+    left: Arc<AtomicBool>,
+}
+
+impl Lanes {
+    /// What a graph says about each item, in their order.
+    async fn run(&self, role: &str, items: Vec<Tensor>) -> Result<Vec<Arc<Features>>, EngineError> {
+        let one = |item| async {
+            let _place = self.room.acquire().await.expect("the semaphore is never closed");
+            self.engine.run(role, vec![item]).await
+        };
+        try_join_all(items.into_iter().map(one)).await
+    }
+}
+
+/// Tells the thread that searches when nobody waits for its answer any more.
+struct Leaving(Arc<AtomicBool>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The networks for the thread that cuts the pieces; it waits while the lanes run them.
+struct Blocking {
+    lanes: Lanes,
+    runtime: Handle,
+}
+
+impl Blocking {
+    fn run<T>(
+        &self,
+        role: &'static str,
+        pieces: Vec<Levels>,
+        read: impl Fn(&Features) -> Option<T>,
+    ) -> Result<Vec<T>, EngineError> {
+        if self.lanes.left.load(Ordering::Relaxed) {
+            return Err(EngineError::Stopping);
+        }
+        let answers =
+            self.runtime.block_on(self.lanes.run(role, pieces.into_iter().map(levels).collect()))?;
+        let outputs =
+            || EngineError::Prepare(Arc::new(UnexpectedOutputs(role)) as Arc<dyn Error + Send + Sync>);
+        answers.iter().map(|features| read(features).ok_or_else(outputs)).collect()
+    }
+}
+
+/// A pack whose face graphs are not what the cascade needs.
+#[derive(Debug, thiserror::Error)]
+#[error("graph {0} does not give prob, reg and landmarks as the exporter makes them: export the pack again")]
+struct UnexpectedOutputs(&'static str);
+
+impl Networks for Blocking {
+    type Error = EngineError;
+
+    fn propose(&self, pieces: Vec<Levels>) -> Result<Vec<Proposals>, EngineError> {
+        self.run(PROPOSE, pieces, |features| {
+            let (probability, correction) = (features.get("prob")?, features.get("reg")?);
+            let fits = correction.data.len() == 4 * probability.data.len();
+            fits.then_some(())?;
+            Some(Proposals {
+                columns: *probability.shape.get(1)?,
+                probability: probability.data.clone(),
+                correction: correction.data.clone(),
+            })
+        })
+    }
+
+    fn refine(&self, crops: Vec<Levels>) -> Result<Vec<Verdict>, EngineError> {
+        self.run(REFINE, crops, |features| verdict(features, [0.0; 10]))
+    }
+
+    fn decide(&self, crops: Vec<Levels>) -> Result<Vec<Verdict>, EngineError> {
+        self.run(DECIDE, crops, |features| {
+            verdict(features, features.get("landmarks")?.data.as_slice().try_into().ok()?)
+        })
+    }
+}
+
+fn verdict(features: &Features, landmarks: [f32; 10]) -> Option<Verdict> {
+    let correction = features.get("reg")?.data.as_slice().try_into().ok()?;
+    Some(Verdict { probability: *features.get("prob")?.data.first()?, correction, landmarks })
+}
+
+fn levels(piece: Levels) -> Tensor {
+    Tensor::F32 { shape: vec![piece.height as usize, piece.width as usize, 3], data: piece.data.into() }
+}
+
+fn pixels(crop: Image) -> Tensor {
+    let side = CROP_SIDE as usize;
+    Tensor::U8 { shape: vec![side, side, 3], data: crop.pixels.into() }
+}

@@ -1,0 +1,15 @@
+//! From a sample to its scores: which features do the metrics need, and each of them once.
+
+mod faces;
+mod pictures;
+mod plan;
+mod sample;
+mod service;
+mod texts;
+
+pub use faces::FaceEvidence;
+pub use sample::{Metadata, Picture, Sample};
+pub(crate) use service::name;
+pub use service::{
+    FeatureUse, MetricScore, PictureFaces, Scorecard, Scoring, ScoringError, TextEvidence, graphs_of,
+};

@@ -1,0 +1,97 @@
+//! Which features a set of metrics needs of a sample: each (graph, input) pair once.
+
+use std::collections::BTreeSet;
+
+use super::Sample;
+use crate::metrics::{Input, Metric, NullReason, Subject};
+
+/// The work of one request.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Graph role and input of every feature to ask for.
+    pub(super) features: BTreeSet<(&'static str, Input)>,
+    /// Every metric asked for, and why it cannot be computed where that is so.
+    pub(super) metrics: Vec<(&'static Metric, Option<NullReason>)>,
+}
+
+/// Plans `metrics` for `sample`; `available` tells whether the pack has the graph of a role.
+pub(super) fn plan(sample: &Sample, metrics: &[&'static Metric], available: impl Fn(&str) -> bool) -> Plan {
+    let mut plan = Plan::default();
+    for &metric in metrics {
+        let obstacle = if metric.needs.iter().all(|need| available(need.graph)) {
+            metric.needs.iter().find(|need| inputs(sample, need.of).is_empty()).map(|need| need.of.missing())
+        } else {
+            Some(NullReason::Unavailable)
+        };
+        if obstacle.is_none() {
+            for need in metric.needs {
+                plan.features.extend(inputs(sample, need.of).into_iter().map(|input| (need.graph, input)));
+            }
+        }
+        plan.metrics.push((metric, obstacle));
+    }
+    plan
+}
+
+fn inputs(sample: &Sample, subject: Subject) -> Vec<Input> {
+    match subject {
+        Subject::Image => vec![Input::Image],
+        Subject::Prompt => sample.prompt.iter().map(|_| Input::Prompt).collect(),
+        Subject::ImageWithPrompt => sample.prompt.iter().map(|_| Input::ImageWithPrompt).collect(),
+        Subject::References => (0..sample.references.len()).map(Input::Reference).collect(),
+        Subject::Photos => {
+            let references = (0..sample.references.len()).map(Input::Reference);
+            references.chain((0..sample.auxiliary.len()).map(Input::Auxiliary)).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{metrics::REGISTRY, scoring::sample::tests::sample};
+
+    fn all() -> Vec<&'static Metric> {
+        REGISTRY.iter().collect()
+    }
+
+    fn obstacle(plan: &Plan, code: &str) -> Option<NullReason> {
+        plan.metrics.iter().find(|(metric, _)| metric.code == code).unwrap().1
+    }
+
+    #[test]
+    fn a_feature_that_several_metrics_need_is_planned_once() {
+        let plan = plan(&sample(Some("a person"), 1), &all(), |_| true);
+        let of_clip: Vec<_> = plan.features.iter().filter(|(role, _)| role.starts_with("clip.")).collect();
+        assert_eq!(
+            of_clip,
+            [
+                &("clip.image", Input::Image),
+                &("clip.image", Input::Reference(0)),
+                &("clip.text", Input::Prompt)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named_and_costs_nothing() {
+        let plan = plan(&sample(None, 0), &all(), |_| true);
+        assert_eq!(obstacle(&plan, "clip_t"), Some(NullReason::NoPrompt));
+        assert_eq!(obstacle(&plan, "clip_i"), Some(NullReason::NoReference));
+        assert_eq!(obstacle(&plan, "aesthetic"), None);
+        assert!(!plan.features.contains(&("clip.text", Input::Prompt)));
+    }
+
+    #[test]
+    fn an_empty_prompt_is_a_prompt() {
+        let plan = plan(&sample(Some(""), 0), &all(), |_| true);
+        assert_eq!(obstacle(&plan, "clip_t"), None);
+    }
+
+    #[test]
+    fn a_pack_without_a_graph_makes_its_metrics_unavailable_and_leaves_the_others() {
+        let plan = plan(&sample(Some("a person"), 1), &all(), |role| role != "clip_l.image");
+        assert_eq!(obstacle(&plan, "aesthetic"), Some(NullReason::Unavailable));
+        assert_eq!(obstacle(&plan, "clip_t"), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! What is scored: a picture, its prompt, the photos of its subject, and what is known about them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{content::ContentHash, vision::Header};
+
+/// One generated picture with everything it is judged against.
+#[derive(Debug)]
+pub struct Sample {
+    /// The generated picture.
+    pub image: Picture,
+    /// The prompt that it was generated for.
+    pub prompt: Option<String>,
+    /// Photos of the subject that the generator was given.
+    pub references: Vec<Picture>,
+    /// Further photos of the same person, which the generator did not see.
+    pub auxiliary: Vec<Picture>,
+    /// What is known about prompt and subject.
+    pub metadata: Metadata,
+}
+
+/// An uploaded picture: the file's bytes, their address, and what the header says.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// The file as it came.
+    pub bytes: Bytes,
+    /// Address of the bytes.
+    pub hash: ContentHash,
+    /// Format and size after orientation, read from the header.
+    pub header: Header,
+}
+
+/// What is known about a sample beside its pictures and prompt. All of it is stored with the sample.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metadata {
+    /// Facial attributes of the subject by CelebA name; `true` where present.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(example = json!({"Young": true, "Male": false}))]
+    pub attributes: BTreeMap<String, bool>,
+    /// Objects that the prompt names, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["skateboard"]))]
+    pub detectables: Vec<String>,
+    /// Relations that the prompt names, as subject, predicate, object.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!([["person", "riding", "skateboard"]]))]
+    pub relations: Vec<[String; 3]>,
+    /// Categories of the prompt, for slices of the leaderboard.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["action"]))]
+    pub categories: Vec<String>,
+}
+
+impl Sample {
+    /// The address of everything that a score can depend on: two samples of equal address get equal scores.
+    #[must_use]
+    pub fn content(&self) -> ContentHash {
+        let list = |pictures: &[Picture]| {
+            let hashes: Vec<[u8; 32]> = pictures.iter().map(|picture| *picture.hash.as_bytes()).collect();
+            hashes.concat()
+        };
+        let metadata = serde_json::to_vec(&self.metadata).expect("plain data always serialises");
+        // Absent and empty prompts differ: an empty one is scored, an absent one is not.
+        let prompt = self.prompt.as_ref().map_or_else(Vec::new, |prompt| [b"=", prompt.as_bytes()].concat());
+        ContentHash::of_parts([
+            self.image.hash.as_bytes().as_slice(),
+            &prompt,
+            &list(&self.references),
+            &list(&self.auxiliary),
+            &metadata,
+        ])
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::vision::Format;
+
+    pub(in crate::scoring) fn picture(bytes: &'static [u8]) -> Picture {
+        Picture {
+            bytes: Bytes::from_static(bytes),
+            hash: ContentHash::of(bytes),
+            header: Header { format: Format::Png, width: 2, height: 2, decode_memory: 12 },
+        }
+    }
+
+    pub(in crate::scoring) fn sample(prompt: Option<&str>, references: usize) -> Sample {
+        Sample {
+            image: picture(b"image"),
+            prompt: prompt.map(str::to_owned),
+            references: vec![picture(b"reference"); references],
+            auxiliary: Vec::new(),
+            metadata: Metadata::default(),
+        }
+    }
+
+    #[test]
+    fn content_tells_an_absent_prompt_from_an_empty_one() {
+        assert_ne!(sample(None, 0).content(), sample(Some(""), 0).content());
+    }
+
+    #[test]
+    fn content_tells_a_reference_from_an_auxiliary_photo() {
+        let reference = sample(None, 1);
+        let auxiliary = Sample { auxiliary: vec![picture(b"reference")], ..sample(None, 0) };
+        assert_ne!(reference.content(), auxiliary.content());
+    }
+
+    #[test]
+    fn content_covers_the_metadata() {
+        let mut other = sample(None, 0);
+        other.metadata.detectables.push("dog".to_owned());
+        assert_ne!(sample(None, 0).content(), other.content());
+    }
+
+    #[test]
+    fn unknown_metadata_is_refused_by_name() {
+        let error = serde_json::from_str::<Metadata>(r#"{"detectable": ["dog"]}"#).unwrap_err();
+        assert!(error.to_string().contains("detectable"), "{error}");
+    }
+}

@@ -1,0 +1,379 @@
+//! The scoring service: plans, asks the engine for features, and applies the metrics.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    Picture, Sample,
+    faces::{self, FaceEvidence, FaceFinder},
+    pictures::{Decoder, PictureJob},
+    plan::plan,
+    texts::{EncodedText, Texts},
+};
+use crate::{
+    content::ContentHash,
+    engine::{Engine, EngineError, Feature, Origin, Pack, PackError},
+    metrics::{FACES, FeatureSet, Input, Metric, Outcome},
+    tensor::Tensor,
+    vision::{DecodeError, DecodeLimits, Geometry},
+};
+
+/// Scores samples with the graphs of one pack.
+pub struct Scoring {
+    engine: Arc<Engine>,
+    pack: Arc<Pack>,
+    decoder: Decoder,
+    texts: Texts,
+    faces: FaceFinder,
+}
+
+/// What scoring a sample gave.
+#[derive(Debug, Clone)]
+pub struct Scorecard {
+    /// Every metric that was asked for, in the order of the request.
+    pub scores: Vec<MetricScore>,
+    /// Every feature that the scores stand on and where it came from.
+    pub features: Vec<FeatureUse>,
+    /// How each text graph read the prompt.
+    pub texts: Vec<TextEvidence>,
+    /// The faces in each picture in which they were looked for.
+    pub faces: Vec<PictureFaces>,
+}
+
+/// The faces in one picture of a sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PictureFaces {
+    /// The picture: `image`, `reference[0]`, `auxiliary[0]` and so on.
+    #[schema(example = "image")]
+    pub of: String,
+    /// The largest first.
+    pub faces: Vec<FaceEvidence>,
+}
+
+/// One metric's answer.
+#[derive(Debug, Clone)]
+pub struct MetricScore {
+    /// The metric.
+    pub metric: &'static Metric,
+    /// A number, or why there is none.
+    pub outcome: Outcome,
+}
+
+/// A feature that a request used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FeatureUse {
+    /// Role of the graph.
+    #[schema(example = "clip.image")]
+    pub graph: String,
+    /// The input: `image`, `prompt`, or `reference[0]` and so on.
+    #[schema(example = "reference[0]")]
+    pub of: String,
+    /// Whether it was computed now, waited for with another request, or already known.
+    pub origin: Origin,
+    /// Milliseconds from asking to having it, waiting in queues included.
+    pub milliseconds: f64,
+    /// Inputs of this and other requests that the model ran on together; 0 where it did not run.
+    pub batch: usize,
+}
+
+/// How a text graph read the prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TextEvidence {
+    /// Role of the graph.
+    #[schema(example = "clip.text")]
+    pub graph: String,
+    /// Tokens of the prompt, begin and end tokens included, before any cut.
+    #[schema(example = 9)]
+    pub tokens: usize,
+    /// Tokens that the graph reads at most.
+    #[schema(example = 77)]
+    pub context: usize,
+    /// Whether the prompt was cut.
+    pub truncated: bool,
+}
+
+/// Why a sample could not be scored.
+#[derive(Debug, thiserror::Error)]
+pub enum ScoringError {
+    /// A picture of the sample cannot be decoded.
+    #[error("{of}: {source}")]
+    Picture {
+        /// The input: `image` or `reference[0]` and so on.
+        of: String,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The engine could not give a feature.
+    #[error("{graph} of {of}: {source}")]
+    Engine {
+        /// Role of the graph.
+        graph: &'static str,
+        /// The input.
+        of: String,
+        /// What went wrong.
+        source: EngineError,
+    },
+}
+
+impl Scoring {
+    /// A service over a started engine.
+    ///
+    /// # Errors
+    /// A tokenizer of the pack that cannot be read.
+    pub fn new(engine: Engine, pack: Arc<Pack>, limits: DecodeLimits) -> Result<Self, PackError> {
+        let texts = Texts::load(&pack)?;
+        let engine = Arc::new(engine);
+        let faces = FaceFinder::new(Arc::clone(&engine));
+        Ok(Self { engine, faces, pack, decoder: Decoder::new(limits), texts })
+    }
+
+    /// The pack whose graphs score.
+    #[must_use]
+    pub fn pack(&self) -> &Arc<Pack> {
+        &self.pack
+    }
+
+    /// The engine underneath, for health and status.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The graphs that a metric needs and the pack lacks; empty where the metric can be computed.
+    #[must_use]
+    pub fn missing_graphs(&self, metric: &Metric) -> Vec<String> {
+        let mut missing: Vec<_> = metric
+            .needs
+            .iter()
+            .flat_map(|need| graphs_of(need.graph))
+            .filter(|role| !self.has(role))
+            .collect();
+        missing.dedup();
+        missing
+    }
+
+    fn has(&self, role: &str) -> bool {
+        self.engine.graph(role).is_some()
+    }
+
+    /// Scores one sample: all features concurrently, each once, then the metrics.
+    ///
+    /// Dropping the future drops its place in every queue.
+    ///
+    /// # Errors
+    /// A picture that cannot be decoded, a full queue, or a graph that failed. Nothing is then half done.
+    pub async fn score(
+        &self,
+        sample: &Sample,
+        metrics: &[&'static Metric],
+    ) -> Result<Scorecard, ScoringError> {
+        let plan = plan(sample, metrics, |role| graphs_of(role).iter().all(|role| self.has(role)));
+        let jobs = self.picture_jobs(sample, plan.features.iter().copied());
+        let texts = self.encode(sample, plan.features.iter().copied());
+        let (jobs, encoded) = (&jobs, &texts);
+        let asked = plan.features.iter().map(|&(role, input)| async move {
+            let started = Instant::now();
+            let feature = match input {
+                Input::Prompt => self.text_feature(role, &encoded[role]).await,
+                Input::ImageWithPrompt => self.joint_feature(role, &sample.image, jobs, &encoded[role]).await,
+                _ if role == FACES => self.face_feature(picture(sample, input), jobs).await,
+                Input::Image | Input::Reference(_) | Input::Auxiliary(_) => {
+                    self.picture_feature(role, picture(sample, input), jobs).await
+                }
+            };
+            match feature {
+                Ok(feature) => Ok((role, input, feature, started.elapsed())),
+                Err(error) => Err(attribute(role, input, error)),
+            }
+        });
+
+        let mut features = FeatureSet::new(sample.references.len()).with_auxiliary(sample.auxiliary.len());
+        let mut found = Vec::new();
+        let mut uses = Vec::new();
+        for (role, input, feature, took) in try_join_all(asked).await? {
+            if role == FACES {
+                found.push(PictureFaces { of: name(input), faces: faces::evidence(&feature.features) });
+            }
+            features.insert(role, input, feature.features);
+            uses.push(FeatureUse {
+                graph: role.to_owned(),
+                of: name(input),
+                origin: feature.origin,
+                milliseconds: took.as_secs_f64() * 1e3,
+                batch: feature.timing.batch,
+            });
+        }
+        let mut evidence = Vec::new();
+        for (role, text) in texts {
+            if text.tokens.truncated {
+                features.note_prompt_cut(role);
+            }
+            evidence.push(TextEvidence {
+                graph: role.to_owned(),
+                tokens: text.tokens.count,
+                context: text.context,
+                truncated: text.tokens.truncated,
+            });
+        }
+        evidence.sort_by(|a, b| a.graph.cmp(&b.graph));
+        let scores = plan
+            .metrics
+            .into_iter()
+            .map(|(metric, obstacle)| MetricScore {
+                metric,
+                outcome: obstacle.map_or_else(|| (metric.compute)(&features), Err),
+            })
+            .collect();
+        Ok(Scorecard { scores, features: uses, texts: evidence, faces: found })
+    }
+
+    /// One job for each distinct picture, knowing every geometry in which the plan wants it.
+    fn picture_jobs(
+        &self,
+        sample: &Sample,
+        planned: impl Iterator<Item = (&'static str, Input)>,
+    ) -> HashMap<ContentHash, Arc<PictureJob>> {
+        let mut wanted: HashMap<ContentHash, (&Picture, Vec<Geometry>, bool)> = HashMap::new();
+        for (role, input) in planned.filter(|(_, input)| *input != Input::Prompt) {
+            let picture = picture(sample, input);
+            let (_, geometries, keep) =
+                wanted.entry(picture.hash).or_insert_with(|| (picture, Vec::new(), false));
+            if role == FACES {
+                *keep = !self.engine.knows(FACES, picture.hash);
+                continue;
+            }
+            let geometry = self.geometry(&picture_graph(role));
+            if !geometries.contains(&geometry) {
+                geometries.push(geometry);
+            }
+        }
+        wanted
+            .into_iter()
+            .map(|(hash, (picture, geometries, keep))| (hash, self.decoder.job(picture, geometries, keep)))
+            .collect()
+    }
+
+    fn encode(
+        &self,
+        sample: &Sample,
+        planned: impl Iterator<Item = (&'static str, Input)>,
+    ) -> HashMap<&'static str, EncodedText> {
+        let Some(prompt) = &sample.prompt else { return HashMap::new() };
+        planned
+            .filter(|(_, input)| matches!(input, Input::Prompt | Input::ImageWithPrompt))
+            .map(|(role, _)| {
+                let text = self.texts.encode(role, prompt).expect("a pack's text graphs have tokenizers");
+                (role, text)
+            })
+            .collect()
+    }
+
+    async fn text_feature(&self, role: &'static str, text: &EncodedText) -> Result<Feature, EngineError> {
+        let tensors = vec![text.ids()];
+        self.engine.feature(role, text.hash(), move || async move { Ok::<_, DecodeError>(tensors) }).await
+    }
+
+    async fn picture_feature(
+        &self,
+        role: &'static str,
+        picture: &Picture,
+        jobs: &HashMap<ContentHash, Arc<PictureJob>>,
+    ) -> Result<Feature, EngineError> {
+        let job = Arc::clone(&jobs[&picture.hash]);
+        let geometry = self.geometry(role);
+        self.engine.feature(role, picture.hash, move || job.tensor(geometry)).await
+    }
+
+    async fn face_feature(
+        &self,
+        picture: &Picture,
+        jobs: &HashMap<ContentHash, Arc<PictureJob>>,
+    ) -> Result<Feature, EngineError> {
+        let find = self.faces.find(Arc::clone(&jobs[&picture.hash]));
+        self.engine.family_feature(FACES, picture.hash, move || find).await
+    }
+
+    /// A graph over the picture's tokens and the prompt; the tokens are a feature of their own, so another
+    /// prompt for the same picture does not run the image tower again.
+    async fn joint_feature(
+        &self,
+        role: &'static str,
+        picture: &Picture,
+        jobs: &HashMap<ContentHash, Arc<PictureJob>>,
+        text: &EncodedText,
+    ) -> Result<Feature, EngineError> {
+        let tower = picture_graph(role);
+        let geometry = self.geometry(&tower);
+        let (engine, job, image) = (Arc::clone(&self.engine), Arc::clone(&jobs[&picture.hash]), picture.hash);
+        let (ids, mask) = (text.ids(), text.mask());
+        let input = ContentHash::of_parts([image.as_bytes().as_slice(), text.hash().as_bytes()]);
+        let prepare = move || async move {
+            let tokens = engine.feature(&tower, image, move || job.tensor(geometry)).await?.features;
+            let (_, tokens) = tokens.iter().next().expect("every graph has an output");
+            let tokens = Tensor::F32 { shape: tokens.shape.clone(), data: tokens.data.as_slice().into() };
+            Ok::<_, EngineError>(vec![tokens, ids, mask])
+        };
+        self.engine.feature(role, input, prepare).await
+    }
+
+    fn geometry(&self, role: &str) -> Geometry {
+        let graph = self.engine.graph(role).expect("only available graphs are planned");
+        graph.geometry.expect("a pack's image graphs have geometries")
+    }
+}
+
+fn picture(sample: &Sample, input: Input) -> &Picture {
+    match input {
+        Input::Reference(index) => &sample.references[index],
+        Input::Auxiliary(index) => &sample.auxiliary[index],
+        Input::Image | Input::ImageWithPrompt | Input::Prompt => &sample.image,
+    }
+}
+
+/// The graph that sees the pixels: of a joint graph `family.score` the tower `family.image`, else itself.
+fn picture_graph(role: &str) -> String {
+    match role.strip_suffix(".score") {
+        Some(family) => format!("{family}.image"),
+        None => role.to_owned(),
+    }
+}
+
+/// Every graph that a role stands for: a joint graph runs on the output of its image tower.
+#[must_use]
+pub fn graphs_of(role: &str) -> Vec<String> {
+    if role == FACES {
+        return faces::GRAPHS.map(str::to_owned).to_vec();
+    }
+    let mut graphs = vec![picture_graph(role), role.to_owned()];
+    graphs.dedup();
+    graphs
+}
+
+/// How answers call a part of the sample.
+pub(crate) fn name(input: Input) -> String {
+    match input {
+        Input::Image => "image".to_owned(),
+        Input::Prompt => "prompt".to_owned(),
+        Input::ImageWithPrompt => "image with prompt".to_owned(),
+        Input::Reference(index) => format!("reference[{index}]"),
+        Input::Auxiliary(index) => format!("auxiliary[{index}]"),
+    }
+}
+
+/// Says which part of the sample an engine's error is about.
+fn attribute(graph: &'static str, input: Input, error: EngineError) -> ScoringError {
+    let of = name(input);
+    if let EngineError::Prepare(cause) = &error {
+        if let Some(decode) = cause.downcast_ref::<DecodeError>() {
+            let of = if input == Input::ImageWithPrompt { name(Input::Image) } else { of };
+            return ScoringError::Picture { of, source: decode.clone() };
+        }
+        if let Some(tower) = cause.downcast_ref::<EngineError>() {
+            return attribute(graph, input, tower.clone());
+        }
+    }
+    ScoringError::Engine { graph, of, source: error }
+}
