@@ -1,0 +1,127 @@
+//! What is kept: samples, their scores with provenance, and the running summaries behind the leaderboard.
+//!
+//! One narrow interface, two databases: SQLite (the embedded default) and PostgreSQL, with the same tables,
+//! the same columns and, as far as the two speak the same SQL, the same statements:
+//!
+//! ```text
+//! Store ── record.rs, sample.rs, leaderboard.rs   what is asked: SQL that both databases understand
+//!       ── sql.rs                                 a statement, its arguments, and rows that name what is wrong with them
+//!       ── sqlite.rs, postgres.rs                 connections, transactions, migrations, types
+//! ```
+//!
+//! Nothing outside this module knows SQL. "Not found" is `Ok(None)`, never an error.
+
+mod error;
+mod leaderboard;
+mod postgres;
+mod record;
+mod sample;
+mod sql;
+mod sqlite;
+mod summary;
+mod types;
+
+use std::time::Duration;
+
+pub use error::{MigrationError, StoreError, without_password};
+pub use leaderboard::{Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, MAX_PAGE, Sort};
+pub use record::{MAX_NAME_BYTES, NewSample, NewScore, Outcome, Recorded};
+pub use sample::{SampleRecord, ScoreRecord};
+pub use summary::MetricSummary;
+pub use types::{Pack, RunName, ScoreValue, Weights};
+use uuid::Uuid;
+
+/// How a store uses its database.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The most connections held open: PostgreSQL's pool, or SQLite's readers beside its single writer.
+    pub connections: u32,
+    /// How long a request waits for a free connection, or for a lock, before it fails as unavailable.
+    pub timeout: Duration,
+}
+
+impl Default for StoreOptions {
+    /// 16 connections and 30 seconds: SQLite's writer serves thousands of samples in that time, so only a
+    /// database that is really stuck fails a request.
+    fn default() -> Self {
+        Self { connections: 16, timeout: Duration::from_secs(30) }
+    }
+}
+
+/// A database of samples and scores, cheap to clone and shared by all requests.
+#[derive(Clone, Debug)]
+pub struct Store {
+    backend: Backend,
+}
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Postgres(postgres::Pool),
+    Sqlite(sqlite::Pool),
+}
+
+/// Runs `$body` with `$pool` bound to the pool of whichever database the store uses: the two differ in type
+/// only, so what is asked is written once.
+macro_rules! on_backend {
+    ($store:expr, $pool:ident => $body:expr) => {
+        match &$store.backend {
+            Backend::Postgres($pool) => $body,
+            Backend::Sqlite($pool) => $body,
+        }
+    };
+}
+
+impl Store {
+    /// Opens the database at `url` and brings its tables up to date; concurrent openers wait for each other.
+    ///
+    /// - `sqlite:PATH` (also `sqlite://PATH`): a file, made with its folders when missing.
+    /// - `sqlite::memory:`: a database that is gone when the store is dropped.
+    /// - `postgres://USER:PASSWORD@HOST:PORT/DATABASE`: an existing database; a role that may create tables.
+    pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        let backend = match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("postgres" | "postgresql") => Backend::Postgres(postgres::Pool::open(url, options).await?),
+            Some("sqlite") => Backend::Sqlite(sqlite::Pool::open(url, options).await?),
+            _ => return Err(StoreError::url(url, "its scheme is neither sqlite nor postgres")),
+        };
+        Ok(Self { backend })
+    }
+
+    /// Which database this is, for logs and readiness: `sqlite` or `postgres`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.backend {
+            Backend::Postgres(_) => "postgres",
+            Backend::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// Stores a sample with its scores and brings the run's summaries up to date, all in one transaction.
+    ///
+    /// A sample is identified by its run and name (by its content where it has no name), so recording the same
+    /// again, after a lost answer or a restart, returns the first one's id and counts nothing twice; see
+    /// [`Outcome`]. A name that already stands for other content is a [`StoreError::SampleConflict`]. A sample
+    /// outside any run has nothing to be identified by: it is always new.
+    pub async fn record(&self, sample: &NewSample) -> Result<Recorded, StoreError> {
+        on_backend!(self, pool => record::record(pool, sample).await)
+    }
+
+    /// Looks up a sample with the scores of all packs, or `None` where no sample has this id.
+    pub async fn sample(&self, id: Uuid) -> Result<Option<SampleRecord>, StoreError> {
+        on_backend!(self, pool => sample::sample(pool, id).await)
+    }
+
+    /// Reads one page of the leaderboard from the summaries: its cost does not grow with the number of scores.
+    pub async fn leaderboard(&self, query: &LeaderboardQuery) -> Result<LeaderboardPage, StoreError> {
+        on_backend!(self, pool => leaderboard::leaderboard(pool, query).await)
+    }
+
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        on_backend!(self, pool => sql::ping(pool).await)
+    }
+
+    /// Waits for running transactions and closes all connections; whatever is asked afterwards is unavailable.
+    pub async fn close(&self) {
+        on_backend!(self, pool => pool.close().await);
+    }
+}

@@ -1,0 +1,139 @@
+//! PostgreSQL: a pool of connections to a server.
+
+use std::str::FromStr;
+
+use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, Postgres};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Row as _, Transaction};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::StoreOptions;
+use super::error::{MigrationError, StoreError};
+use super::sql::{Argument, Connection, Connections, Row, Sql};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// The connections to one database.
+#[derive(Clone, Debug)]
+pub(super) struct Pool(PgPool);
+
+impl Pool {
+    pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        let connect = PgConnectOptions::from_str(url)
+            .map_err(|error| StoreError::url(url, error.to_string()))?
+            .application_name(env!("CARGO_PKG_NAME"));
+        migrate(url, &connect, options).await?;
+
+        let timeout = i64::try_from(options.timeout.as_millis()).unwrap_or(i64::MAX);
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections.max(1))
+            .acquire_timeout(options.timeout)
+            // A server that is stuck fails the request rather than keeping it and its connection for ever.
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    let mut sql = Sql::new("SELECT set_config('statement_timeout', CAST(");
+                    sql.bind(timeout.min(i32::MAX.into())).push(" AS text), false)");
+                    connection.fetch(sql).await.map(drop)
+                })
+            })
+            .connect_lazy_with(connect);
+        Ok(Self(pool))
+    }
+
+    pub(super) async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+/// Brings the tables up to date on a connection of its own: the migrator's lock lasts as long as that, so nothing
+/// remains locked where a migration fails, and migrations may take longer than a request.
+async fn migrate(url: &str, connect: &PgConnectOptions, options: &StoreOptions) -> Result<(), StoreError> {
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let mut connection = tokio::time::timeout(options.timeout, connect.connect())
+        .await
+        .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?
+        .map_err(|error| match &error {
+            // Wrong password, no such role, no such database: nothing that another try would change.
+            sqlx::Error::Database(refusal)
+                if refusal.code().is_some_and(|c| c.starts_with("28") || c.starts_with("3D")) =>
+            {
+                StoreError::url(url, refusal.message())
+            }
+            _ => error.into(),
+        })?;
+    MIGRATIONS
+        .run_direct(None, &mut connection, false)
+        .await
+        .map_err(|error| MigrationError::explain(error, known))?;
+    connection.close().await?;
+    Ok(())
+}
+
+impl Connections for Pool {
+    type Db = Postgres;
+
+    async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.0.begin().await
+    }
+
+    async fn reader(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        self.0.acquire().await
+    }
+}
+
+impl Connection for PgConnection {
+    type Row = PgRow;
+
+    /// Rows that refer to the locked one may still be inserted.
+    const LOCK: &'static str = " FOR NO KEY UPDATE";
+
+    async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
+        let (text, arguments) = prepare(sql)?;
+        Ok(sqlx::query_with(text, arguments).execute(self).await?.rows_affected())
+    }
+
+    async fn fetch(&mut self, sql: Sql) -> Result<Vec<PgRow>, sqlx::Error> {
+        let (text, arguments) = prepare(sql)?;
+        sqlx::query_with(text, arguments).fetch_all(self).await
+    }
+}
+
+fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, PgArguments), sqlx::Error> {
+    let mut arguments = PgArguments::default();
+    for argument in sql.arguments {
+        match argument {
+            Argument::Text(text) => arguments.add(text),
+            Argument::Int(int) => arguments.add(int),
+            Argument::Real(real) => arguments.add(real),
+            Argument::Uuid(uuid) => arguments.add(uuid),
+            Argument::Time(time) => arguments.add(time),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    // `Sql` holds text of this program only: see there.
+    Ok((AssertSqlSafe(sql.text), arguments))
+}
+
+impl Row for PgRow {
+    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn real(&self, column: &str) -> Result<Option<f64>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn uuid(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn time(&self, column: &str) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+        self.try_get(column)
+    }
+}

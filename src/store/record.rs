@@ -1,0 +1,494 @@
+//! Recording a sample: everything about it in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use time::{OffsetDateTime, UtcOffset};
+use uuid::{NoContext, Timestamp, Uuid};
+
+use super::sample::value;
+use super::sql::{Connection, Connections, Reader, Sql};
+use super::{Pack, RunName, ScoreValue, StoreError};
+use crate::content::ContentHash;
+
+/// The longest name of a method, run, sample, metric or pack, in bytes of UTF-8. PostgreSQL cannot index more
+/// than 2,704 bytes of a row; both databases keep to the same limit.
+pub const MAX_NAME_BYTES: usize = 2_000;
+
+/// The largest score in absolute value: its square still leaves room for more samples than there can be.
+const MAX_SCORE: f64 = 1e100;
+
+/// How often a transaction is tried. A deadlock or a busy file clears in milliseconds; a fifth failure in a row
+/// means that something is stuck.
+const ATTEMPTS: u32 = 5;
+
+/// A sample to record, with its scores of one pack.
+#[derive(Clone, Debug)]
+pub struct NewSample {
+    /// Its id if it is new: a fresh `UUIDv7`, so that rows are stored in order of time.
+    pub id: Uuid,
+    /// Now. Stored in UTC to the microsecond.
+    pub created: OffsetDateTime,
+    /// The run it belongs to, made if it is new; none for a sample that no leaderboard counts.
+    pub run: Option<RunName>,
+    /// Its name within the run; none to identify it by its content.
+    pub name: Option<String>,
+    /// The hash of all inputs that scores depend on: what must be equal for a repetition to be one.
+    pub content: ContentHash,
+    /// The prompt.
+    pub prompt: Option<String>,
+    /// The hash of the generated image's bytes.
+    pub image: ContentHash,
+    /// The image's width in pixels.
+    pub width: u32,
+    /// The image's height in pixels.
+    pub height: u32,
+    /// The hashes of the reference photos' bytes, in order.
+    pub references: Vec<ContentHash>,
+    /// The hashes of the auxiliary photos' bytes, in order.
+    pub auxiliary: Vec<ContentHash>,
+    /// What else was said about the sample, kept as it is: attributes, detectables, relations, categories.
+    pub metadata: serde_json::Value,
+    /// The pack that the scores were computed with.
+    pub pack: Pack,
+    /// The version of the service that computed them.
+    pub service_version: String,
+    /// The scores, each metric at most once, in any order.
+    pub scores: Vec<NewScore>,
+}
+
+/// One metric's score of a new sample.
+#[derive(Clone, Debug)]
+pub struct NewScore {
+    /// The metric's code.
+    pub metric: String,
+    /// The version of the metric's definition.
+    pub metric_version: u32,
+    /// The number, or why there is none.
+    pub value: ScoreValue,
+    /// What to know when reading the number (`truncated`, …).
+    pub flags: Vec<String>,
+}
+
+/// What recording did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The sample's id: the one given, or that of the sample recorded before.
+    pub sample: Uuid,
+    /// The run's id, if it belongs to one.
+    pub run: Option<Uuid>,
+    /// Whether anything was written.
+    pub outcome: Outcome,
+}
+
+/// What recording a sample changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The sample is new.
+    Created,
+    /// The sample was there with all these scores: nothing was written, the first numbers stand.
+    Repeated,
+    /// The sample was there: scores of further metrics or of another pack were added, and scores of another
+    /// version of a metric were replaced, in the summaries too.
+    Rescored,
+}
+
+pub(super) async fn record<P: Connections>(pool: &P, sample: &NewSample) -> Result<Recorded, StoreError> {
+    check(sample)?;
+    // All transactions take summary rows in order of metric, so that they queue rather than deadlock.
+    let mut scores: Vec<_> = sample.scores.iter().collect();
+    scores.sort_by(|a, b| a.metric.cmp(&b.metric));
+
+    let mut attempt = 1;
+    loop {
+        match transaction(pool, sample, &scores).await {
+            Err(StoreError::Contended(error)) if attempt < ATTEMPTS => {
+                tracing::debug!(%error, attempt, "transaction is tried again");
+                // The id's random end spreads competitors out, so that they do not meet again.
+                let jitter = u64::from(sample.id.as_bytes()[15]) / 16;
+                tokio::time::sleep(Duration::from_millis((5 << attempt) + jitter)).await;
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn transaction<P: Connections>(
+    pool: &P,
+    sample: &NewSample,
+    scores: &[&NewScore],
+) -> Result<Recorded, StoreError> {
+    let created = to_microseconds(sample.created);
+    let mut transaction = pool.begin().await?;
+    let connection = &mut *transaction;
+
+    ensure_pack(connection, &sample.pack, created).await?;
+    let run = match &sample.run {
+        Some(name) => Some(ensure_run(connection, name, created).await?),
+        None => None,
+    };
+    let (id, is_new) = ensure_sample(connection, sample, run, created).await?;
+    let stored =
+        if is_new { BTreeMap::new() } else { stored_scores(connection, id, &sample.pack.digest).await? };
+    let changes: Vec<Change<'_>> = scores
+        .iter()
+        .map(|new| Change { old: stored.get(&new.metric), new })
+        .filter(|change| change.old.is_none_or(|old| old.version != change.new.metric_version))
+        .collect();
+
+    if !changes.is_empty() {
+        write_scores(connection, id, sample, &changes, created).await?;
+        if let Some(run) = run {
+            update_summaries(connection, run, &sample.pack.digest, &changes).await?;
+        }
+    }
+    transaction.commit().await?;
+
+    let outcome = match (is_new, changes.is_empty()) {
+        (true, _) => Outcome::Created,
+        (false, true) => Outcome::Repeated,
+        (false, false) => Outcome::Rescored,
+    };
+    Ok(Recorded { sample: id, run, outcome })
+}
+
+/// A score to write, and the one of another version that it replaces.
+struct Change<'a> {
+    old: Option<&'a StoredScore>,
+    new: &'a NewScore,
+}
+
+struct StoredScore {
+    version: u32,
+    value: ScoreValue,
+}
+
+async fn ensure_pack<C: Connection>(
+    connection: &mut C,
+    pack: &Pack,
+    created: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new("INSERT INTO packs (digest, name, weights, created) VALUES ");
+    sql.tuple([
+        pack.digest.as_str().into(),
+        pack.name.as_str().into(),
+        pack.weights.as_str().into(),
+        created.into(),
+    ]);
+    sql.push(" ON CONFLICT (digest) DO NOTHING");
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+/// The id of a run, which is made with its method where it is new.
+///
+/// It is there for all but the first sample, so it is looked up before anything is inserted; an insert that
+/// loses a race does nothing, and the next look finds the winner's row.
+async fn ensure_run<C: Connection>(
+    connection: &mut C,
+    name: &RunName,
+    created: OffsetDateTime,
+) -> Result<Uuid, StoreError> {
+    if let Some(run) = find_run(connection, name).await? {
+        return Ok(run);
+    }
+    let mut sql = Sql::new("INSERT INTO methods (id, name, created) VALUES ");
+    sql.tuple([new_id(created).into(), name.method.as_str().into(), created.into()]);
+    sql.push(" ON CONFLICT (name) DO NOTHING");
+    connection.execute(sql).await?;
+
+    let mut sql = Sql::new("INSERT INTO runs (id, method, name, created) SELECT ");
+    sql.bind(new_id(created)).push(", id, ").bind(name.run.as_str()).push(", ").bind(created);
+    sql.push(" FROM methods WHERE name = ").bind(name.method.as_str());
+    sql.push(" ON CONFLICT (method, name) DO NOTHING");
+    connection.execute(sql).await?;
+
+    find_run(connection, name).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
+}
+
+async fn find_run<C: Connection>(connection: &mut C, name: &RunName) -> Result<Option<Uuid>, StoreError> {
+    let mut sql =
+        Sql::new("SELECT runs.id FROM runs JOIN methods ON methods.id = runs.method WHERE methods.name = ");
+    sql.bind(name.method.as_str()).push(" AND runs.name = ").bind(name.run.as_str());
+    let rows = connection.fetch(sql).await?;
+    rows.first().map(|row| Reader::new(row, "runs", name.to_string()).uuid("id")).transpose()
+}
+
+/// The sample's id and whether it is new; one that was there is kept from changing until the transaction ends.
+async fn ensure_sample<C: Connection>(
+    connection: &mut C,
+    sample: &NewSample,
+    run: Option<Uuid>,
+    created: OffsetDateTime,
+) -> Result<(Uuid, bool), StoreError> {
+    let content = sample.content.to_hex();
+    let name = sample.name.as_ref().unwrap_or(&content);
+    let mut sql = Sql::new(
+        "INSERT INTO samples (id, run, name, content, prompt, image, width, height, reference_hashes,
+                              auxiliary_hashes, metadata, created) VALUES ",
+    );
+    sql.tuple([
+        sample.id.into(),
+        run.into(),
+        name.as_str().into(),
+        content.as_str().into(),
+        sample.prompt.clone().into(),
+        sample.image.to_hex().into(),
+        sample.width.into(),
+        sample.height.into(),
+        hashes(&sample.references).into(),
+        hashes(&sample.auxiliary).into(),
+        sample.metadata.to_string().into(),
+        created.into(),
+    ]);
+    // Samples outside any run have a null there, and nulls never conflict: each is new.
+    sql.push(" ON CONFLICT (run, name) DO NOTHING");
+    if connection.execute(sql).await? == 1 {
+        return Ok((sample.id, true));
+    }
+
+    let mut sql = Sql::new("SELECT id, content FROM samples WHERE run = ");
+    sql.bind(run).push(" AND name = ").bind(name.as_str()).push(C::LOCK);
+    let rows = connection.fetch(sql).await?;
+    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    let row = Reader::new(row, "samples", name.as_str());
+    let existing = row.uuid("id")?;
+    if row.text("content")? == content {
+        return Ok((existing, false));
+    }
+    Err(match &sample.run {
+        Some(run) => StoreError::SampleConflict { run: run.clone(), name: name.clone(), existing },
+        None => row.corrupt("run", "is not null for a sample outside any run"),
+    })
+}
+
+async fn stored_scores<C: Connection>(
+    connection: &mut C,
+    sample: Uuid,
+    pack: &str,
+) -> Result<BTreeMap<String, StoredScore>, StoreError> {
+    let mut sql = Sql::new("SELECT metric, metric_version, value, reason FROM scores WHERE sample = ");
+    sql.bind(sample).push(" AND pack = ").bind(pack);
+    let rows = connection.fetch(sql).await?;
+    rows.iter()
+        .map(|row| {
+            let row = Reader::new(row, "scores", format!("of sample {sample}"));
+            let stored = StoredScore { version: row.int("metric_version")?, value: value(&row)? };
+            Ok((row.text("metric")?, stored))
+        })
+        .collect()
+}
+
+async fn write_scores<C: Connection>(
+    connection: &mut C,
+    id: Uuid,
+    sample: &NewSample,
+    changes: &[Change<'_>],
+    created: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new(
+        "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, service_version, created)
+         VALUES ",
+    );
+    sql.tuples(changes.iter().map(|Change { new, .. }| {
+        let (value, reason) = match &new.value {
+            ScoreValue::Number(value) => (Some(storable(*value)), None),
+            ScoreValue::Null { reason } => (None, Some(reason.clone())),
+        };
+        [
+            id.into(),
+            new.metric.as_str().into(),
+            sample.pack.digest.as_str().into(),
+            new.metric_version.into(),
+            value.into(),
+            reason.into(),
+            json_strings(&new.flags).into(),
+            sample.service_version.as_str().into(),
+            created.into(),
+        ]
+    }));
+    sql.push(
+        " ON CONFLICT (sample, metric, pack) DO UPDATE SET
+              metric_version = excluded.metric_version, value = excluded.value, reason = excluded.reason,
+              flags = excluded.flags, service_version = excluded.service_version, created = excluded.created",
+    );
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+async fn update_summaries<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    pack: &str,
+    changes: &[Change<'_>],
+) -> Result<(), StoreError> {
+    if changes.iter().all(|change| change.old.is_none()) {
+        return add_to_summaries(connection, run, pack, changes).await;
+    }
+    // A replacement takes two rows of a metric, and two opposite ones (version 1 by 2, 2 by 1) would each hold what
+    // the other waits for: one at a time in a run. Additions take one row a metric, in order, and cannot be part
+    // of a circle.
+    let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
+    sql.bind(run).push(C::LOCK);
+    connection.fetch(sql).await?;
+    for change in changes {
+        if let Some(old) = change.old {
+            take_from_summary(connection, run, pack, &change.new.metric, old).await?;
+        }
+        add_to_summaries(connection, run, pack, std::slice::from_ref(change)).await?;
+    }
+    Ok(())
+}
+
+/// Adds one score to each of several summaries; see `summary.rs` for what the columns mean.
+async fn add_to_summaries<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    pack: &str,
+    changes: &[Change<'_>],
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new(
+        "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ",
+    );
+    sql.tuples(changes.iter().map(|Change { new, .. }| {
+        let number = new.value.number().map(storable);
+        [
+            run.into(),
+            pack.into(),
+            new.metric.as_str().into(),
+            new.metric_version.into(),
+            i64::from(number.is_some()).into(),
+            i64::from(number.is_none()).into(),
+            number.unwrap_or(0.0).into(),
+            0.0.into(),
+            0.0.into(),
+        ]
+    }));
+    // `excluded` is the row above: its pivot is the new number. PostgreSQL refuses to multiply where the product
+    // is too small for a double, hence the guard.
+    sql.push(
+        " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET
+              n = summaries.n + excluded.n,
+              nulls = summaries.nulls + excluded.nulls,
+              pivot = CASE WHEN summaries.n = 0 THEN excluded.pivot ELSE summaries.pivot END,
+              total = CASE WHEN summaries.n = 0 OR excluded.n = 0 THEN summaries.total
+                           ELSE summaries.total + (excluded.pivot - summaries.pivot) END,
+              squares = CASE WHEN summaries.n = 0 OR excluded.n = 0
+                                  OR abs(excluded.pivot - summaries.pivot) < 1e-150 THEN summaries.squares
+                             ELSE summaries.squares + (excluded.pivot - summaries.pivot)
+                                                    * (excluded.pivot - summaries.pivot) END",
+    );
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+/// Takes a replaced score out of its summary. Sums start over at 0 with the last number, so that no rounding
+/// outlives the numbers it came from.
+async fn take_from_summary<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    pack: &str,
+    metric: &str,
+    old: &StoredScore,
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new("UPDATE summaries SET ");
+    match old.value {
+        ScoreValue::Null { .. } => {
+            sql.push("nulls = nulls - 1");
+        }
+        ScoreValue::Number(value) => {
+            sql.push("n = n - 1, total = CASE WHEN n = 1 THEN 0 ELSE total - (").bind(value);
+            sql.push(" - pivot) END, squares = CASE WHEN n = 1 THEN 0 WHEN abs(").bind(value);
+            sql.push(" - pivot) < 1e-150 THEN squares ELSE squares - (").bind(value);
+            sql.push(" - pivot) * (").bind(value).push(" - pivot) END");
+        }
+    }
+    sql.push(" WHERE run = ").bind(run).push(" AND pack = ").bind(pack);
+    sql.push(" AND metric = ").bind(metric).push(" AND metric_version = ").bind(old.version);
+    if connection.execute(sql).await? == 1 {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt {
+        table: "summaries",
+        column: "run",
+        row: format!("{run}, {pack}, {metric}, {}", old.version),
+        reason: "is missing although a score counts in it".to_owned(),
+    })
+}
+
+/// Refuses what a database cannot hold, with the same words for both.
+fn check(sample: &NewSample) -> Result<(), StoreError> {
+    if let Some(RunName { method, run }) = &sample.run {
+        check_name("the method's name", method)?;
+        check_name("the run's name", run)?;
+    }
+    if let Some(name) = &sample.name {
+        check_name("the sample's name", name)?;
+    }
+    check_name("the pack's digest", &sample.pack.digest)?;
+    check_name("the pack's name", &sample.pack.name)?;
+    check_text("the prompt", sample.prompt.as_deref().unwrap_or_default())?;
+    check_text("the service's version", &sample.service_version)?;
+    let mut seen = BTreeSet::new();
+    for score in &sample.scores {
+        let metric = score.metric.as_str();
+        check_name("a metric's code", metric)?;
+        if !seen.insert(metric) {
+            return Err(StoreError::invalid(metric, "it is given twice; give one score a metric"));
+        }
+        match &score.value {
+            ScoreValue::Number(value) if !value.is_finite() || value.abs() > MAX_SCORE => {
+                let reason = format!("{value} is not a finite number of at most {MAX_SCORE:e}");
+                return Err(StoreError::invalid(metric, reason));
+            }
+            ScoreValue::Number(_) => {}
+            ScoreValue::Null { reason } => check_name("a null's reason", reason)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_name(field: &str, name: &str) -> Result<(), StoreError> {
+    if name.is_empty() {
+        return Err(StoreError::invalid(field, "it is empty"));
+    }
+    if name.len() > MAX_NAME_BYTES {
+        let reason = format!("it has {} bytes, {MAX_NAME_BYTES} are allowed", name.len());
+        return Err(StoreError::invalid(field, reason));
+    }
+    check_text(field, name)
+}
+
+/// PostgreSQL's text cannot hold U+0000; neither may SQLite's, so that data can move between the two.
+fn check_text(field: &str, text: &str) -> Result<(), StoreError> {
+    if text.contains('\0') {
+        return Err(StoreError::invalid(field, "it contains the character U+0000; leave it out"));
+    }
+    Ok(())
+}
+
+/// A number as both databases keep it: subnormal numbers, on whose rounding they differ, are 0.
+fn storable(value: f64) -> f64 {
+    if value.is_normal() { value } else { 0.0 }
+}
+
+/// UTC to the microsecond, the precision of both databases.
+fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {
+    let time = time.to_offset(UtcOffset::UTC);
+    time.replace_nanosecond(time.microsecond() * 1_000).unwrap_or(time)
+}
+
+/// A `UUIDv7` of the given time.
+fn new_id(created: OffsetDateTime) -> Uuid {
+    let seconds = u64::try_from(created.unix_timestamp()).unwrap_or_default();
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, created.nanosecond()))
+}
+
+fn hashes(hashes: &[ContentHash]) -> String {
+    json_strings(&hashes.iter().map(ContentHash::to_hex).collect::<Vec<_>>())
+}
+
+fn json_strings(strings: &[String]) -> String {
+    serde_json::Value::from(strings).to_string()
+}

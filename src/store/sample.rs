@@ -1,0 +1,127 @@
+//! Samples as they are read back.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::sql::{Connection, Connections, Reader, Sql};
+use super::{Pack, RunName, ScoreValue, StoreError, Weights};
+
+/// A stored sample with everything known about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleRecord {
+    /// Its id.
+    pub id: Uuid,
+    /// The run it belongs to, if any.
+    pub run: Option<RunName>,
+    /// Its name within the run; the hash of its content where none was given.
+    pub name: String,
+    /// The hash of all its inputs together, 64 hexadecimal digits.
+    pub content: String,
+    /// The prompt, if one was given.
+    pub prompt: Option<String>,
+    /// The hash of the generated image's bytes.
+    pub image: String,
+    /// The image's width in pixels.
+    pub width: u32,
+    /// The image's height in pixels.
+    pub height: u32,
+    /// The hashes of the reference photos' bytes, in the order given.
+    pub references: Vec<String>,
+    /// The hashes of the auxiliary photos' bytes, in the order given.
+    pub auxiliary: Vec<String>,
+    /// What else was said about it, as it was sent.
+    pub metadata: serde_json::Value,
+    /// When it was first recorded, UTC, to the microsecond.
+    pub created: OffsetDateTime,
+    /// Its scores, ordered by metric and then by pack.
+    pub scores: Vec<ScoreRecord>,
+}
+
+/// A stored score with its provenance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoreRecord {
+    /// The metric's code.
+    pub metric: String,
+    /// The version of the metric's definition.
+    pub metric_version: u32,
+    /// The number, or why there is none.
+    pub value: ScoreValue,
+    /// What to know when reading the number (`truncated`, …).
+    pub flags: Vec<String>,
+    /// The pack it was computed with.
+    pub pack: Pack,
+    /// The version of the service that computed it.
+    pub service_version: String,
+    /// When it was computed, UTC, to the microsecond.
+    pub created: OffsetDateTime,
+}
+
+pub(super) async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<SampleRecord>, StoreError> {
+    let mut connection = pool.reader().await?;
+    let mut sql = Sql::new(
+        "SELECT samples.id, samples.run, samples.name, content, prompt, image, width, height, reference_hashes,
+                auxiliary_hashes, metadata, samples.created, methods.name AS method_name, runs.name AS run_name
+         FROM samples LEFT JOIN runs ON runs.id = samples.run LEFT JOIN methods ON methods.id = runs.method
+         WHERE samples.id = ",
+    );
+    sql.bind(id);
+    let rows = connection.fetch(sql).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let row = Reader::new(row, "samples", id);
+
+    let mut sql = Sql::new(
+        "SELECT metric, metric_version, value, reason, flags, service_version, scores.created,
+                pack, packs.name AS pack_name, weights
+         FROM scores JOIN packs ON packs.digest = scores.pack
+         WHERE sample = ",
+    );
+    sql.bind(id).push(" ORDER BY metric, packs.name, pack");
+    let scores = connection.fetch(sql).await?;
+
+    Ok(Some(SampleRecord {
+        id,
+        run: match row.optional_uuid("run")? {
+            Some(_) => Some(RunName { method: row.text("method_name")?, run: row.text("run_name")? }),
+            None => None,
+        },
+        name: row.text("name")?,
+        content: row.text("content")?,
+        prompt: row.optional_text("prompt")?,
+        image: row.text("image")?,
+        width: row.int("width")?,
+        height: row.int("height")?,
+        references: row.json("reference_hashes")?,
+        auxiliary: row.json("auxiliary_hashes")?,
+        metadata: row.json("metadata")?,
+        created: row.time("created")?,
+        scores: scores
+            .iter()
+            .map(|row| score(&Reader::new(row, "scores", format!("of sample {id}"))))
+            .collect::<Result<_, _>>()?,
+    }))
+}
+
+fn score<R: super::sql::Row>(row: &Reader<'_, R>) -> Result<ScoreRecord, StoreError> {
+    Ok(ScoreRecord {
+        metric: row.text("metric")?,
+        metric_version: row.int("metric_version")?,
+        value: value(row)?,
+        flags: row.json("flags")?,
+        pack: Pack {
+            digest: row.text("pack")?,
+            name: row.text("pack_name")?,
+            weights: row.word("weights", Weights::parse)?,
+        },
+        service_version: row.text("service_version")?,
+        created: row.time("created")?,
+    })
+}
+
+/// Reads a number or its reason from the columns `value` and `reason`.
+pub(super) fn value<R: super::sql::Row>(row: &Reader<'_, R>) -> Result<ScoreValue, StoreError> {
+    match (row.optional_real("value")?, row.optional_text("reason")?) {
+        (Some(value), None) if value.is_finite() => Ok(ScoreValue::Number(value)),
+        (None, Some(reason)) => Ok(ScoreValue::Null { reason }),
+        _ => Err(row.corrupt("value", "is neither a finite number nor null with a reason")),
+    }
+}

@@ -1,0 +1,262 @@
+//! What both databases have in common: statements with their arguments, rows, connections and transactions.
+//!
+//! Both number their arguments `$1`, `$2`, …; only a few types differ, and those the backends convert.
+
+use std::future::Future;
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Database, Transaction};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::StoreError;
+
+/// A statement under construction: text of this program with `$n` where an argument was bound, never a value.
+#[derive(Default)]
+pub(super) struct Sql {
+    pub(super) text: String,
+    pub(super) arguments: Vec<Argument>,
+}
+
+/// An argument; optional where some column of its type may be null.
+pub(super) enum Argument {
+    Text(Option<String>),
+    Int(i64),
+    Real(Option<f64>),
+    Uuid(Option<Uuid>),
+    Time(OffsetDateTime),
+}
+
+impl Sql {
+    pub(super) fn new(text: &'static str) -> Self {
+        Self { text: text.to_owned(), arguments: Vec::new() }
+    }
+
+    /// Appends text of this program.
+    pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Appends the next argument.
+    pub(super) fn bind(&mut self, argument: impl Into<Argument>) -> &mut Self {
+        self.arguments.push(argument.into());
+        self.text.push('$');
+        self.text.push_str(&self.arguments.len().to_string());
+        self
+    }
+
+    /// Appends the arguments in parentheses: one row of `VALUES`, or the list of an `IN`.
+    pub(super) fn tuple(&mut self, arguments: impl IntoIterator<Item = Argument>) -> &mut Self {
+        self.push("(");
+        for (position, argument) in arguments.into_iter().enumerate() {
+            if position > 0 {
+                self.push(", ");
+            }
+            self.bind(argument);
+        }
+        self.push(")")
+    }
+
+    /// Appends several rows of `VALUES`.
+    pub(super) fn tuples<const N: usize>(&mut self, rows: impl Iterator<Item = [Argument; N]>) -> &mut Self {
+        for (position, row) in rows.enumerate() {
+            if position > 0 {
+                self.push(", ");
+            }
+            self.tuple(row);
+        }
+        self
+    }
+}
+
+impl From<&str> for Argument {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(value.to_owned()))
+    }
+}
+
+impl From<String> for Argument {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+
+impl From<Option<String>> for Argument {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl From<i64> for Argument {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<u32> for Argument {
+    fn from(value: u32) -> Self {
+        Self::Int(value.into())
+    }
+}
+
+impl From<f64> for Argument {
+    fn from(value: f64) -> Self {
+        Self::Real(Some(value))
+    }
+}
+
+impl From<Option<f64>> for Argument {
+    fn from(value: Option<f64>) -> Self {
+        Self::Real(value)
+    }
+}
+
+impl From<Uuid> for Argument {
+    fn from(value: Uuid) -> Self {
+        Self::Uuid(Some(value))
+    }
+}
+
+impl From<Option<Uuid>> for Argument {
+    fn from(value: Option<Uuid>) -> Self {
+        Self::Uuid(value)
+    }
+}
+
+impl From<OffsetDateTime> for Argument {
+    fn from(value: OffsetDateTime) -> Self {
+        Self::Time(value)
+    }
+}
+
+/// A row as the database gave it.
+pub(super) trait Row: Send {
+    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
+    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
+    fn real(&self, column: &str) -> Result<Option<f64>, sqlx::Error>;
+    fn uuid(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error>;
+    fn time(&self, column: &str) -> Result<Option<OffsetDateTime>, sqlx::Error>;
+}
+
+/// A connection, inside a transaction or not.
+pub(super) trait Connection: Send {
+    type Row: Row;
+
+    /// What keeps the selected rows from changing until the transaction ends.
+    const LOCK: &'static str;
+
+    /// Runs a statement and says how many rows it wrote.
+    fn execute(&mut self, sql: Sql) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
+
+    /// Runs a query and reads all its rows.
+    fn fetch(&mut self, sql: Sql) -> impl Future<Output = Result<Vec<Self::Row>, sqlx::Error>> + Send;
+}
+
+/// The connections to one database.
+pub(super) trait Connections: Sync {
+    type Db: Database<Connection: Connection>;
+
+    /// Begins a transaction that may write.
+    fn begin(&self) -> impl Future<Output = Result<Transaction<'static, Self::Db>, sqlx::Error>> + Send;
+
+    /// Lends a connection for reading.
+    fn reader(&self) -> impl Future<Output = Result<PoolConnection<Self::Db>, sqlx::Error>> + Send;
+}
+
+/// Longer than any healthy database takes, shorter than the patience of whoever polls readiness.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(super) async fn ping<P: Connections>(pool: &P) -> Result<(), StoreError> {
+    let ping = async {
+        let mut connection = pool.reader().await?;
+        connection.fetch(Sql::new("SELECT 1 AS one")).await?;
+        Ok::<_, sqlx::Error>(())
+    };
+    match tokio::time::timeout(PING_TIMEOUT, ping).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
+    }
+}
+
+/// Reads a row's columns and, where one is not what this program writes, says which.
+pub(super) struct Reader<'a, R> {
+    row: &'a R,
+    table: &'static str,
+    key: String,
+}
+
+impl<'a, R: Row> Reader<'a, R> {
+    /// Reads a row of `table` that is known by the text column `key`.
+    pub(super) fn new(row: &'a R, table: &'static str, key: impl Into<String>) -> Self {
+        Self { row, table, key: key.into() }
+    }
+
+    pub(super) fn text(&self, column: &'static str) -> Result<String, StoreError> {
+        self.required(column, self.row.text(column))
+    }
+
+    pub(super) fn optional_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
+        self.readable(column, self.row.text(column))
+    }
+
+    pub(super) fn real(&self, column: &'static str) -> Result<f64, StoreError> {
+        self.required(column, self.row.real(column))
+    }
+
+    pub(super) fn optional_real(&self, column: &'static str) -> Result<Option<f64>, StoreError> {
+        self.readable(column, self.row.real(column))
+    }
+
+    pub(super) fn uuid(&self, column: &'static str) -> Result<Uuid, StoreError> {
+        self.required(column, self.row.uuid(column))
+    }
+
+    pub(super) fn optional_uuid(&self, column: &'static str) -> Result<Option<Uuid>, StoreError> {
+        self.readable(column, self.row.uuid(column))
+    }
+
+    pub(super) fn time(&self, column: &'static str) -> Result<OffsetDateTime, StoreError> {
+        self.required(column, self.row.time(column))
+    }
+
+    /// A whole number in the range of `T`.
+    pub(super) fn int<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, StoreError> {
+        let value = self.required(column, self.row.int(column))?;
+        T::try_from(value).map_err(|_| self.corrupt(column, format!("is {value}, out of its range")))
+    }
+
+    /// A text column holding JSON.
+    pub(super) fn json<T: serde::de::DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
+        serde_json::from_str(&self.text(column)?)
+            .map_err(|error| self.corrupt(column, format!("is not the JSON it should be ({error})")))
+    }
+
+    /// A text column holding one of a few words.
+    pub(super) fn word<T>(
+        &self,
+        column: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        let word = self.text(column)?;
+        parse(&word)
+            .ok_or_else(|| self.corrupt(column, format!("is {word:?}, which is no word of this program")))
+    }
+
+    pub(super) fn corrupt(&self, column: &'static str, reason: impl Into<String>) -> StoreError {
+        StoreError::Corrupt { table: self.table, column, row: self.key.clone(), reason: reason.into() }
+    }
+
+    fn readable<T>(&self, column: &'static str, value: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        value.map_err(|error| self.corrupt(column, format!("cannot be read ({error})")))
+    }
+
+    fn required<T>(
+        &self,
+        column: &'static str,
+        value: Result<Option<T>, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        self.readable(column, value)?.ok_or_else(|| self.corrupt(column, "is null"))
+    }
+}

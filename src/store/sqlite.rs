@@ -1,0 +1,217 @@
+//! SQLite: one file, one writer, many readers.
+//!
+//! SQLite lets one connection write at a time; a second that tries is told "database is locked" at a moment when it
+//! may be too late to wait. So all transactions of this process go through a single connection and queue for it in
+//! memory, in order; each takes the write lock at its beginning, where waiting for another process is still
+//! possible. Readers see the last commit and are never in the way (write-ahead log).
+
+use std::num::NonZero;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Arguments, AssertSqlSafe, Row as _, Transaction};
+use time::OffsetDateTime;
+use time::format_description::well_known::Iso8601;
+use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
+use uuid::Uuid;
+
+use super::StoreOptions;
+use super::error::{MigrationError, StoreError};
+use super::sql::{Argument, Connection, Connections, Row, Sql};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Takes the write lock before anything is read, so that the transaction never has to give way half done.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// ISO 8601 with always six digits of a second, so that text sorts as time.
+const MICROSECONDS: EncodedConfig =
+    Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZero::new(6) }).encode();
+
+/// The writer and the readers of one database.
+#[derive(Clone, Debug)]
+pub(super) struct Pool {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Pool {
+    pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        let unusable = |reason: String| StoreError::url(url, reason);
+        let connect = SqliteConnectOptions::from_str(url)
+            .map_err(|error| unusable(error.to_string()))?
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .busy_timeout(options.timeout)
+            .journal_mode(SqliteJournalMode::Wal)
+            // With a write-ahead log this survives any end of the process; a power cut may cost the last commits,
+            // never the database.
+            .synchronous(SqliteSynchronous::Normal);
+        let in_memory = url.contains(":memory:") || url.contains("mode=memory");
+        if !in_memory {
+            make_folder(connect.get_filename()).map_err(unusable)?;
+        }
+
+        // Connections are kept for good: opening one costs more than any statement, and one in memory is the database.
+        let pool = || {
+            SqlitePoolOptions::new()
+                .acquire_timeout(options.timeout)
+                .idle_timeout(None::<Duration>)
+                .max_lifetime(None::<Duration>)
+                .test_before_acquire(false)
+        };
+        let writer = open_writer(&connect, options.timeout, &pool).await.map_err(|error| match error {
+            sqlx::Error::Database(error) => unusable(format!("the file cannot be opened ({error})")),
+            error => StoreError::from(error),
+        })?;
+        let readers = if in_memory {
+            writer.clone()
+        } else {
+            let connect = connect.pragma("query_only", "on");
+            pool().max_connections(options.connections.max(1)).connect_lazy_with(connect)
+        };
+        let pool = Self { writer, readers };
+        pool.migrate().await?;
+        Ok(pool)
+    }
+
+    /// Brings the tables up to date in one transaction, so that of several openers one does it and the others
+    /// find it done.
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+        let mut transaction = self.begin().await?;
+        MIGRATIONS
+            .run_direct(None, &mut *transaction, false)
+            .await
+            .map_err(|error| MigrationError::explain(error, known))?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Opens the writing connection, waiting for other openers for as long as `patience`.
+///
+/// The step to a write-ahead log needs the file to itself for a moment, and SQLite reports "database is locked" there
+/// at once, whatever the busy timeout is: where two openers wait for each other, waiting would not help either.
+async fn open_writer(
+    connect: &SqliteConnectOptions,
+    patience: Duration,
+    pool: impl Fn() -> SqlitePoolOptions,
+) -> Result<SqlitePool, sqlx::Error> {
+    let deadline = Instant::now() + patience;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        match pool().max_connections(1).connect_with(connect.clone()).await {
+            Err(error) if is_busy(&error) && Instant::now() + pause < deadline => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Whether another connection is in the way (`SQLITE_BUSY` with any of its extensions).
+fn is_busy(error: &sqlx::Error) -> bool {
+    const BUSY: i32 = 5;
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| code & 0xff == BUSY)
+}
+
+fn make_folder(file: &Path) -> Result<(), String> {
+    if file.as_os_str().is_empty() {
+        return Err("it names no file".to_owned());
+    }
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder)
+            .map_err(|error| format!("the folder {} cannot be made ({error})", folder.display())),
+        _ => Ok(()),
+    }
+}
+
+impl Connections for Pool {
+    type Db = Sqlite;
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        self.writer.begin_with(BEGIN).await
+    }
+
+    async fn reader(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+        self.readers.acquire().await
+    }
+}
+
+impl Connection for SqliteConnection {
+    type Row = SqliteRow;
+
+    /// The transaction holds the only write lock already.
+    const LOCK: &'static str = "";
+
+    async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
+        let (text, arguments) = prepare(sql)?;
+        Ok(sqlx::query_with(text, arguments).execute(self).await?.rows_affected())
+    }
+
+    async fn fetch(&mut self, sql: Sql) -> Result<Vec<SqliteRow>, sqlx::Error> {
+        let (text, arguments) = prepare(sql)?;
+        sqlx::query_with(text, arguments).fetch_all(self).await
+    }
+}
+
+fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, SqliteArguments), sqlx::Error> {
+    let mut arguments = SqliteArguments::default();
+    for argument in sql.arguments {
+        match argument {
+            Argument::Text(text) => arguments.add(text),
+            Argument::Int(int) => arguments.add(int),
+            Argument::Real(real) => arguments.add(real),
+            Argument::Uuid(uuid) => arguments.add(uuid.map(|uuid| uuid.to_string())),
+            Argument::Time(time) => {
+                let text =
+                    time.format(&Iso8601::<MICROSECONDS>).map_err(|e| sqlx::Error::Encode(e.into()))?;
+                arguments.add(text)
+            }
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    // `Sql` holds text of this program only: see there.
+    Ok((AssertSqlSafe(sql.text), arguments))
+}
+
+impl Row for SqliteRow {
+    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn real(&self, column: &str) -> Result<Option<f64>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn uuid(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error> {
+        let parse = |text: String| Uuid::parse_str(&text).map_err(|error| sqlx::Error::Decode(error.into()));
+        self.text(column)?.map(parse).transpose()
+    }
+
+    fn time(&self, column: &str) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+        let parse = |text: String| {
+            OffsetDateTime::parse(&text, &Iso8601::PARSING).map_err(|error| sqlx::Error::Decode(error.into()))
+        };
+        self.text(column)?.map(parse).transpose()
+    }
+}

@@ -1,0 +1,128 @@
+//! Running summaries: count, mean and standard deviation of a metric over a run, updated without reading scores.
+//!
+//! A summary row keeps `n`, `nulls` and the sums of `x − pivot` and `(x − pivot)²`, where the pivot is the first
+//! number that the row saw. That has what a leaderboard needs:
+//!
+//! - Adding is one commutative upsert, so concurrent writers need no read before their write and the order of
+//!   samples does not matter; replacing a score takes the old number out and puts the new one in.
+//! - Plain sums of `x²` lose the deviation when it is small beside the mean (at a mean of 5 and a deviation of
+//!   1e-8 nothing is left). Shifted by a number from the data itself they do not: the relative error of the
+//!   variance is about `n · 2⁻⁵³ · (1 + (mean − pivot)² / variance)`, for 100,000 samples and a pivot three
+//!   deviations out 1e-10, and equal scores have a deviation of exactly 0. (Chan, Golub, LeVeque: *Algorithms
+//!   for Computing the Sample Variance*, The American Statistician 37(3), 1983, section 3.)
+//! - A number that was taken out leaves its rounding behind, at most about `2⁻⁵² · (x − pivot)²` in the variance:
+//!   for scores between −1 and 1 the deviation is never off by more than 1e-7. When the last number of a summary
+//!   goes, its sums start over.
+//! - Welford's update would do without the pivot, but is neither commutative nor expressible as an upsert: each
+//!   write would have to lock and read the row first.
+//!
+//! Runs of one method have different pivots; they are merged by Chan's formula for pairs of means and deviations.
+
+/// One metric over the samples of a run or a method, all scored with one pack and one version of the metric.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricSummary {
+    /// The metric's code.
+    pub metric: String,
+    /// The version of its definition; numbers of different versions are never averaged.
+    pub version: u32,
+    /// How many samples have a number.
+    pub n: u64,
+    /// How many samples have a null.
+    pub nulls: u64,
+    /// The mean of the numbers; none where there are none.
+    pub mean: Option<f64>,
+    /// Their standard deviation with n − 1 in the denominator (ddof 1); none below two.
+    pub std: Option<f64>,
+}
+
+/// Count, mean and sum of squared deviations, mergeable.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Moments {
+    pub(super) n: u64,
+    pub(super) nulls: u64,
+    mean: f64,
+    /// Σ (x − mean)².
+    deviation: f64,
+}
+
+impl Moments {
+    /// From a row's sums of `x − pivot` and `(x − pivot)²`.
+    pub(super) fn from_sums(n: u64, nulls: u64, pivot: f64, total: f64, squares: f64) -> Self {
+        if n == 0 {
+            return Self { nulls, ..Self::default() };
+        }
+        let shift = total / n as f64;
+        // Rounding can leave a hair below zero where all numbers are equal.
+        Self { n, nulls, mean: pivot + shift, deviation: (squares - total * shift).max(0.0) }
+    }
+
+    /// Both sets of samples together.
+    pub(super) fn merge(self, other: Self) -> Self {
+        let nulls = self.nulls + other.nulls;
+        if self.n == 0 || other.n == 0 {
+            let counted = if self.n == 0 { other } else { self };
+            return Self { nulls, ..counted };
+        }
+        let n = self.n + other.n;
+        let (share, apart) = (other.n as f64 / n as f64, other.mean - self.mean);
+        Self {
+            n,
+            nulls,
+            mean: self.mean + apart * share,
+            deviation: self.deviation + other.deviation + apart * apart * self.n as f64 * share,
+        }
+    }
+
+    pub(super) fn summary(self, metric: String, version: u32) -> MetricSummary {
+        MetricSummary {
+            metric,
+            version,
+            n: self.n,
+            nulls: self.nulls,
+            mean: (self.n > 0).then_some(self.mean),
+            std: (self.n > 1).then(|| (self.deviation / (self.n - 1) as f64).sqrt()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: &[f64]) -> Moments {
+        let pivot = values.first().copied().unwrap_or(0.0);
+        let total = values.iter().map(|x| x - pivot).sum();
+        let squares = values.iter().map(|x| (x - pivot).powi(2)).sum();
+        Moments::from_sums(values.len() as u64, 0, pivot, total, squares)
+    }
+
+    #[test]
+    fn small_deviations_beside_a_large_mean_survive() {
+        let summary = of(&[5.0 + 1e-8, 5.0 - 1e-8, 5.0]).summary("m".into(), 1);
+        assert!((summary.std.unwrap() - 1e-8).abs() < 1e-15, "{summary:?}");
+        assert!((summary.mean.unwrap() - 5.0).abs() < 1e-15, "{summary:?}");
+    }
+
+    #[test]
+    fn equal_numbers_have_no_deviation() {
+        assert_eq!(of(&[0.1; 1000]).summary("m".into(), 1).std, Some(0.0));
+    }
+
+    #[test]
+    fn merged_parts_equal_the_whole() {
+        let whole = [0.25, 0.5, -1.0, 3.0, 0.125, 2.5];
+        let merged = of(&whole[..2]).merge(of(&[])).merge(of(&whole[2..]));
+        let (a, b) = (merged.summary("m".into(), 1), of(&whole).summary("m".into(), 1));
+        assert_eq!(a.n, b.n);
+        assert!((a.mean.unwrap() - b.mean.unwrap()).abs() < 1e-15);
+        assert!((a.std.unwrap() - b.std.unwrap()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn one_number_has_a_mean_but_no_deviation_and_none_has_neither() {
+        let one = of(&[0.5]).summary("m".into(), 1);
+        assert_eq!((one.mean, one.std), (Some(0.5), None));
+        let none = Moments::from_sums(0, 3, 0.0, 0.0, 0.0).merge(of(&[])).summary("m".into(), 1);
+        assert_eq!((none.n, none.nulls, none.mean, none.std), (0, 3, None, None));
+    }
+}

@@ -1,0 +1,54 @@
+//! The words that writing and reading share.
+
+use std::fmt;
+
+pub use crate::pack_id::{PackId as Pack, Weights};
+
+/// A run, named by its method and by its own name, which is unique within the method.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RunName {
+    /// The generator under test.
+    pub method: String,
+    /// One pass of the method over a set of prompts.
+    pub run: String,
+}
+
+impl RunName {
+    /// The run of samples that name a method only.
+    pub const DEFAULT: &'static str = "default";
+
+    /// Names `run` of `method`, or its [default](Self::DEFAULT) run.
+    pub fn new(method: impl Into<String>, run: Option<String>) -> Self {
+        Self { method: method.into(), run: run.unwrap_or_else(|| Self::DEFAULT.to_owned()) }
+    }
+}
+
+impl fmt::Display for RunName {
+    /// `method/run`, for messages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.method, self.run)
+    }
+}
+
+/// What a metric said about a sample: a number, or why there is none.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ScoreValue {
+    /// A finite number.
+    Number(f64),
+    /// No number, with the reason's code (`no_face_in_reference`, `no_detectables`, …); never counted as 0.
+    Null {
+        /// The reason's code.
+        reason: String,
+    },
+}
+
+impl ScoreValue {
+    /// The number, if there is one.
+    #[must_use]
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(value) => Some(*value),
+            Self::Null { .. } => None,
+        }
+    }
+}

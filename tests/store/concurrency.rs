@@ -1,0 +1,175 @@
+//! Many clients at once.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use stellar_score::store::{LeaderboardQuery, NewSample, Outcome, Store};
+use uuid::Uuid;
+
+use crate::harness::*;
+
+/// Runs all of them at the same time, each in a task of its own.
+async fn at_once<T: Send + 'static>(
+    tasks: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let tasks: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();
+    join_all(tasks).await.into_iter().map(Result::unwrap).collect()
+}
+
+/// A sample with fifteen scores, multiples of 1/64: their sums are exact in every order.
+fn fifteen(name: usize) -> NewSample {
+    let scores = (0..15).map(|metric| number(&format!("metric {metric:02}"), (name + metric) as f64 / 64.0));
+    scored("A", &name.to_string(), scores.collect())
+}
+
+/// Asserts that the samples `0..n` were counted once in each of their metrics.
+async fn assert_counted_once(store: &Store, n: usize) {
+    let page = by_run(store).await;
+    assert_eq!(page.rows.len(), 1);
+    assert_eq!(page.rows[0].metrics.len(), 15);
+    for (metric, summary) in page.rows[0].metrics.iter().enumerate() {
+        assert_eq!((summary.n, summary.nulls), (n as u64, 0));
+        let numbers: Vec<f64> = (0..n).map(|name| (name + metric) as f64 / 64.0).collect();
+        let mean = numbers.iter().sum::<f64>() / n as f64;
+        let variance = numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n as f64 - 1.0);
+        assert!((summary.mean.unwrap() - mean).abs() < 1e-12, "{summary:?}");
+        assert!((summary.std.unwrap() / variance.sqrt() - 1.0).abs() < 1e-12, "{summary:?}");
+    }
+}
+
+pub(crate) async fn sixty_four_clients_lose_no_row_and_no_sum(db: Database) {
+    let store = db.open().await;
+    let clients = (0..64).map(|client| {
+        let store = store.clone();
+        async move {
+            for round in 0..4 {
+                let recorded = store.record(&fifteen(client * 4 + round)).await.unwrap();
+                assert_eq!(recorded.outcome, Outcome::Created);
+            }
+        }
+    });
+    at_once(clients).await;
+    assert_eq!(db.count("samples").await, 256);
+    assert_eq!(db.count("scores").await, 256 * 15);
+    assert_counted_once(&store, 256).await;
+}
+
+pub(crate) async fn clients_repeating_one_sample_agree_on_its_id(db: Database) {
+    let store = db.open().await;
+    let all = at_once((0..64).map(|_| {
+        let store = store.clone();
+        async move { store.record(&fifteen(0)).await.unwrap() }
+    }))
+    .await;
+    assert!(all.iter().all(|recorded| recorded.sample == all[0].sample && recorded.run == all[0].run));
+    assert_eq!(all.iter().filter(|recorded| recorded.outcome == Outcome::Created).count(), 1);
+    assert_eq!(db.count("scores").await, 15);
+    let page = by_run(&store).await;
+    assert!(page.rows[0].metrics.iter().all(|summary| summary.n == 1));
+}
+
+pub(crate) async fn clients_rescoring_the_same_samples_do_not_deadlock(db: Database) {
+    let store = db.open().await;
+    let clients = (0..64_usize).map(|client| {
+        let store = store.clone();
+        async move {
+            for round in 0..4 {
+                let mut new = fifteen((client + round) % 8);
+                for (position, score) in new.scores.iter_mut().enumerate() {
+                    score.metric_version = 1 + ((client + round + position) % 3) as u32;
+                }
+                // However the caller orders them.
+                if client % 2 == 0 {
+                    new.scores.reverse();
+                }
+                store.record(&new).await.unwrap();
+            }
+        }
+    });
+    at_once(clients).await;
+    // Every sample counts once in each metric, whatever the version that came last.
+    let mut counted = [0; 15];
+    for summary in &by_run(&store).await.rows[0].metrics {
+        counted[summary.metric["metric ".len()..].parse::<usize>().unwrap()] += summary.n;
+    }
+    assert_eq!(counted, [8; 15]);
+}
+
+pub(crate) async fn two_processes_share_a_database(db: Database) {
+    // Two stores share no connection, as two processes would not.
+    let stores = [db.open().await, db.open().await];
+    let clients = (0..64).map(|client| {
+        let store = stores[client % 2].clone();
+        async move {
+            for round in 0..2 {
+                store.record(&fifteen(client * 2 + round)).await.unwrap();
+            }
+        }
+    });
+    at_once(clients).await;
+    for store in &stores {
+        assert_counted_once(store, 128).await;
+    }
+}
+
+pub(crate) async fn a_reader_is_not_kept_waiting_by_writers(db: Database) {
+    let store = db.open().await;
+    let first = store.record(&fifteen(0)).await.unwrap().sample;
+    let writers = (1..65).map(|name| {
+        let store = store.clone();
+        async move {
+            for round in 0..4 {
+                store.record(&fifteen(name * 4 + round)).await.unwrap();
+            }
+        }
+    });
+    let writing = tokio::spawn(at_once(writers.collect::<Vec<_>>()));
+    let mut slowest = Duration::ZERO;
+    let mut reads = 0;
+    while !writing.is_finished() || reads == 0 {
+        let started = Instant::now();
+        store.ping().await.unwrap();
+        assert!(store.sample(first).await.unwrap().is_some());
+        assert_eq!(store.leaderboard(&LeaderboardQuery::default()).await.unwrap().rows.len(), 1);
+        slowest = slowest.max(started.elapsed());
+        reads += 1;
+    }
+    writing.await.unwrap();
+    // Thousands of times what it takes, and a fraction of what waiting for all writers would.
+    assert!(slowest < Duration::from_secs(5), "{slowest:?} in {reads} reads");
+}
+
+/// Lets a future run until it has waited `waits` times, then drops it where it stands.
+async fn drop_after<T>(waits: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut waited = 0;
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending if waited == waits => Poll::Ready(None),
+        Poll::Pending => {
+            waited += 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+pub(crate) async fn dropped_recordings_are_all_or_nothing(db: Database) {
+    let store = db.open().await;
+    let mut finished = 0;
+    for name in 0..60 {
+        if drop_after(name, store.record(&fifteen(name))).await.is_some() {
+            finished += 1;
+        }
+    }
+    assert!((1..60).contains(&finished), "{finished} clients stayed");
+    for name in 0..60 {
+        let again = NewSample { id: Uuid::now_v7(), ..fifteen(name) };
+        let outcome = store.record(&again).await.unwrap().outcome;
+        assert_ne!(outcome, Outcome::Rescored, "sample {name} was there with some of its scores only");
+    }
+    assert_counted_once(&store, 60).await;
+}

@@ -1,0 +1,195 @@
+//! A fresh database a test, and samples to put into it.
+
+use std::future::Future;
+use std::io::Write as _;
+
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, SqliteConnection};
+use stellar_score::content::ContentHash;
+use stellar_score::store::{
+    LeaderboardPage, LeaderboardQuery, MetricSummary, NewSample, NewScore, Pack, RunName, ScoreValue, Store,
+    StoreError, StoreOptions, Weights,
+};
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// A database that nobody else uses.
+#[derive(Clone)]
+pub(crate) struct Database {
+    pub(crate) kind: Kind,
+    pub(crate) url: String,
+}
+
+/// Runs a case on a fresh database and takes the database away afterwards, whether the case passed or not.
+pub(crate) fn run<F: Future<Output = ()> + Send + 'static>(
+    kind: Kind,
+    case: &str,
+    test: impl FnOnce(Database) -> F + Send + 'static,
+) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    match kind {
+        Kind::Sqlite => {
+            let folder = tempfile::tempdir().unwrap();
+            let url = format!("sqlite:{}", folder.path().join("stellar.db").display());
+            runtime.block_on(test(Database { kind, url }));
+        }
+        Kind::Postgres => {
+            let Ok(server) = std::env::var("TEST_DATABASE_URL") else {
+                // Straight to the stream, which the test harness does not capture as it does `eprintln!`.
+                let notice = format!("SKIPPED postgres::{case}: TEST_DATABASE_URL is not set\n");
+                std::io::stderr().write_all(notice.as_bytes()).unwrap();
+                return;
+            };
+            runtime.block_on(in_schema(&server, kind, test));
+        }
+    }
+}
+
+async fn in_schema<F: Future<Output = ()> + Send + 'static>(
+    server: &str,
+    kind: Kind,
+    test: impl FnOnce(Database) -> F,
+) {
+    let schema = format!("test_{}", Uuid::now_v7().simple());
+    let mut admin =
+        PgConnection::connect(server).await.expect("TEST_DATABASE_URL names a server that answers");
+    admin.execute(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).await.unwrap();
+    let separator = if server.contains('?') { '&' } else { '?' };
+    let url = format!("{server}{separator}options=-c%20search_path%3D{schema}");
+
+    let outcome = tokio::spawn(test(Database { kind, url })).await;
+    admin.execute(AssertSqlSafe(format!("DROP SCHEMA {schema} CASCADE"))).await.unwrap();
+    if let Err(failure) = outcome {
+        std::panic::resume_unwind(failure.into_panic());
+    }
+}
+
+impl Database {
+    pub(crate) async fn open(&self) -> Store {
+        self.try_open().await.unwrap()
+    }
+
+    pub(crate) async fn try_open(&self) -> Result<Store, StoreError> {
+        Store::open(&self.url, &StoreOptions::default()).await
+    }
+
+    /// Changes the database behind the store's back.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self.kind {
+            Kind::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+                connection.execute(sql).await.unwrap();
+                connection.close().await.unwrap();
+            }
+            Kind::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await.unwrap();
+                connection.execute(sql).await.unwrap();
+                connection.close().await.unwrap();
+            }
+        }
+    }
+
+    /// The first column of a query's rows, as text.
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self.kind {
+            Kind::Sqlite => {
+                let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+                connection.fetch_all(sql).await.unwrap().iter().map(|row| row.get(0)).collect()
+            }
+            Kind::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await.unwrap();
+                connection.fetch_all(sql).await.unwrap().iter().map(|row| row.get(0)).collect()
+            }
+        }
+    }
+
+    pub(crate) async fn count(&self, table: &str) -> usize {
+        self.texts(&format!("SELECT CAST(COUNT(*) AS text) FROM {table}")).await[0].parse().unwrap()
+    }
+}
+
+/// 2026-03-20 12:00:00 UTC and so many milliseconds.
+pub(crate) fn at(milliseconds: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(1_774_008_000).unwrap() + Duration::milliseconds(milliseconds)
+}
+
+pub(crate) fn official() -> Pack {
+    Pack { digest: "a".repeat(64), name: "official".into(), weights: Weights::Official }
+}
+
+pub(crate) fn demo() -> Pack {
+    Pack { digest: "d".repeat(64), name: "demo".into(), weights: Weights::Demo }
+}
+
+/// A sample of the run `method/run` with this name; its content follows from the name.
+pub(crate) fn sample(method: &str, name: &str) -> NewSample {
+    NewSample {
+        id: Uuid::now_v7(),
+        created: at(0),
+        run: Some(RunName::new(method, Some("run".into()))),
+        name: Some(name.into()),
+        content: ContentHash::of(name.as_bytes()),
+        prompt: Some("a person skiing".into()),
+        image: ContentHash::of(b"image"),
+        width: 1024,
+        height: 768,
+        references: vec![ContentHash::of(b"reference")],
+        auxiliary: vec![],
+        metadata: serde_json::json!({}),
+        pack: official(),
+        service_version: "0.1.0".into(),
+        scores: vec![],
+    }
+}
+
+pub(crate) fn number(metric: &str, value: f64) -> NewScore {
+    versioned(metric, 1, value)
+}
+
+pub(crate) fn versioned(metric: &str, metric_version: u32, value: f64) -> NewScore {
+    NewScore { metric: metric.into(), metric_version, value: ScoreValue::Number(value), flags: vec![] }
+}
+
+pub(crate) fn null(metric: &str, reason: &str) -> NewScore {
+    NewScore {
+        metric: metric.into(),
+        metric_version: 1,
+        value: ScoreValue::Null { reason: reason.into() },
+        flags: vec![],
+    }
+}
+
+/// `sample` with these scores.
+pub(crate) fn scored(method: &str, name: &str, scores: Vec<NewScore>) -> NewSample {
+    NewSample { scores, ..sample(method, name) }
+}
+
+/// The whole leaderboard by run, which small tests read their summaries from.
+pub(crate) async fn by_run(store: &Store) -> LeaderboardPage {
+    let query = LeaderboardQuery {
+        by: stellar_score::store::Grouping::Run,
+        limit: 1000,
+        ..LeaderboardQuery::default()
+    };
+    store.leaderboard(&query).await.unwrap()
+}
+
+/// The only summary there is.
+pub(crate) async fn only_summary(store: &Store) -> MetricSummary {
+    let page = by_run(store).await;
+    assert_eq!(page.rows.len(), 1, "{page:?}");
+    assert_eq!(page.rows[0].metrics.len(), 1, "{page:?}");
+    page.rows[0].metrics[0].clone()
+}
+
+/// A summary of the metric `m`, version 1.
+pub(crate) fn summary(n: u64, nulls: u64, mean: Option<f64>, std: Option<f64>) -> MetricSummary {
+    MetricSummary { metric: "m".into(), version: 1, n, nulls, mean, std }
+}

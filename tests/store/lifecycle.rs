@@ -1,0 +1,155 @@
+//! Opening, migrating, closing.
+
+use futures_util::future::join_all;
+use stellar_score::store::{MigrationError, Outcome, Store, StoreError, StoreOptions};
+
+use crate::harness::*;
+
+pub(crate) async fn a_store_opened_again_has_everything(db: Database) {
+    let store = db.open().await;
+    let new = scored("A", "1", vec![number("m", 0.5)]);
+    store.record(&new).await.unwrap();
+    let (before, page) = (store.sample(new.id).await.unwrap(), by_run(&store).await);
+    store.close().await;
+
+    let store = db.open().await;
+    assert_eq!(store.sample(new.id).await.unwrap(), before);
+    assert_eq!(by_run(&store).await, page);
+    assert_eq!(store.record(&new).await.unwrap().outcome, Outcome::Repeated);
+}
+
+pub(crate) async fn openers_at_the_same_time_all_succeed(db: Database) {
+    let openers = (0..8).map(|_| {
+        let db = db.clone();
+        tokio::spawn(async move { db.try_open().await })
+    });
+    for store in join_all(openers).await {
+        store.unwrap().unwrap().ping().await.unwrap();
+    }
+    assert_eq!(db.count("_sqlx_migrations").await, 1);
+}
+
+pub(crate) async fn a_newer_schema_is_refused(db: Database) {
+    db.open().await.close().await;
+    db.execute(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'from the future', TRUE, '', 0)",
+    )
+    .await;
+    let error = db.try_open().await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Migration(MigrationError::Newer { found: 9999, known }) if known < 9999),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("run the newer program"), "{error}");
+}
+
+pub(crate) async fn a_changed_migration_is_refused(db: Database) {
+    db.open().await.close().await;
+    db.execute("UPDATE _sqlx_migrations SET checksum = ''").await;
+    let error = db.try_open().await.unwrap_err();
+    assert!(matches!(error, StoreError::Migration(MigrationError::Changed(1))), "{error:?}");
+}
+
+pub(crate) async fn a_closed_store_is_unavailable(db: Database) {
+    let store = db.open().await;
+    store.ping().await.unwrap();
+    store.close().await;
+    let errors = [
+        store.ping().await.unwrap_err(),
+        store.record(&sample("A", "1")).await.unwrap_err(),
+        store.sample(uuid::Uuid::now_v7()).await.map(drop).unwrap_err(),
+        store.leaderboard(&stellar_score::store::LeaderboardQuery::default()).await.map(drop).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    }
+}
+
+pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database) {
+    db.open().await.close().await;
+    let columns = match db.kind {
+        Kind::Sqlite => {
+            db.texts(
+                "SELECT tables.name || '.' || columns.name FROM sqlite_schema AS tables
+                 JOIN pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'",
+            )
+            .await
+        }
+        Kind::Postgres => {
+            db.texts(
+                "SELECT table_name || '.' || column_name FROM information_schema.columns
+                 WHERE table_schema = current_schema()",
+            )
+            .await
+        }
+    };
+    let mut columns: Vec<_> = columns.into_iter().filter(|column| !column.starts_with('_')).collect();
+    columns.sort();
+    let expected = [
+        ("methods", "created id name"),
+        ("packs", "created digest name weights"),
+        ("runs", "created id method name"),
+        (
+            "samples",
+            "auxiliary_hashes content created height id image metadata name prompt reference_hashes run width",
+        ),
+        ("scores", "created flags metric metric_version pack reason sample service_version value"),
+        ("summaries", "metric metric_version n nulls pack pivot run squares total"),
+    ];
+    let expected: Vec<_> = expected
+        .iter()
+        .flat_map(|(table, columns)| columns.split(' ').map(move |column| format!("{table}.{column}")))
+        .collect();
+    assert_eq!(columns, expected);
+}
+
+#[tokio::test]
+async fn a_database_in_memory_works_and_is_private() {
+    let open = || async { Store::open("sqlite::memory:", &StoreOptions::default()).await.unwrap() };
+    let (one, other) = (open().await, open().await);
+    let new = scored("A", "1", vec![number("m", 0.5)]);
+    one.record(&new).await.unwrap();
+    assert!(one.sample(new.id).await.unwrap().is_some());
+    assert_eq!(other.sample(new.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn folders_of_a_database_file_are_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a b/c/stellar.db");
+    let url = format!("sqlite://{}", file.display());
+    Store::open(&url, &StoreOptions::default()).await.unwrap().ping().await.unwrap();
+    assert!(file.is_file());
+}
+
+#[tokio::test]
+async fn urls_that_cannot_work_say_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("notes.txt");
+    std::fs::write(&text, "no database at all, but long enough to be taken for the header of one".repeat(10))
+        .unwrap();
+    for (url, part) in [
+        ("mysql://ada:secret@db/scores".to_owned(), "neither sqlite nor postgres"),
+        ("stellar.db".to_owned(), "neither sqlite nor postgres"),
+        ("sqlite:".to_owned(), "names no file"),
+        (format!("sqlite:{}/stellar.db", text.display()), "cannot be made"),
+        (format!("sqlite:{}", text.display()), "not a database"),
+        (format!("sqlite:{}", folder.path().display()), "cannot be opened"),
+        ("postgres://ada:secret@db:port/scores".to_owned(), "port"),
+    ] {
+        let error = Store::open(&url, &StoreOptions::default()).await.unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, StoreError::Url { .. }) && message.contains(part), "{url}: {error:?}");
+        assert!(!message.contains("secret") && !format!("{error:?}").contains("secret"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable() {
+    // Port 1 is reserved and nothing listens there.
+    let error =
+        Store::open("postgres://ada:secret@127.0.0.1:1/scores", &StoreOptions::default()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    assert!(!error.to_string().contains("secret"));
+}

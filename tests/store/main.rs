@@ -1,0 +1,78 @@
+//! One contract, two databases: every case runs on SQLite and, where `TEST_DATABASE_URL` names a server, on
+//! PostgreSQL (`scripts/postgres.sh run cargo nextest run` starts one).
+
+mod concurrency;
+mod harness;
+mod leaderboard;
+mod lifecycle;
+mod recording;
+mod summaries;
+
+use harness::{Kind, run};
+
+/// Makes a test of each case for each database.
+macro_rules! on_both_databases {
+    ($($module:ident: $($case:ident)*;)*) => {
+        mod sqlite {
+            use super::*;
+            $($(#[test] fn $case() { run(Kind::Sqlite, stringify!($case), $module::$case); })*)*
+        }
+        mod postgres {
+            use super::*;
+            $($(#[test] fn $case() { run(Kind::Postgres, stringify!($case), $module::$case); })*)*
+        }
+    };
+}
+
+on_both_databases! {
+    recording:
+        a_recorded_sample_reads_back_as_it_was
+        an_unknown_sample_is_none
+        recording_again_returns_the_first_sample_and_counts_once
+        a_name_cannot_stand_for_other_content
+        the_same_name_may_stand_for_other_content_in_another_run
+        a_sample_without_a_name_is_known_by_its_content
+        a_sample_outside_any_run_is_always_new
+        a_method_without_a_run_has_a_default_run
+        further_metrics_are_added_to_a_sample
+        another_version_replaces_the_score
+        another_pack_adds_scores_beside_the_first
+        odd_names_and_texts_are_kept_to_the_letter
+        names_that_no_index_can_hold_are_refused
+        numbers_that_are_not_finite_are_refused
+        a_metric_given_twice_is_refused
+        a_refused_sample_leaves_nothing_behind
+        a_row_changed_by_hand_is_named;
+    leaderboard:
+        an_empty_store_has_an_empty_leaderboard
+        a_row_has_the_mean_and_deviation_of_each_metric
+        runs_of_a_method_are_counted_together_or_apart
+        packs_are_never_averaged
+        versions_are_never_averaged
+        nulls_are_counted_but_not_averaged
+        filters_leave_out_what_was_not_asked_for
+        rows_are_sorted_by_the_mean_of_a_metric_and_rows_without_it_come_last
+        pages_join_to_the_whole_in_every_order
+        names_sort_by_their_bytes
+        a_cursor_of_another_query_is_refused
+        a_page_of_no_rows_or_too_many_is_refused;
+    summaries:
+        a_replaced_score_leaves_the_sums_of_its_version
+        the_last_score_of_a_version_takes_its_row_away
+        tiny_and_large_numbers_neither_fail_nor_overflow
+        summaries_equal_a_recomputation_from_the_scores;
+    concurrency:
+        sixty_four_clients_lose_no_row_and_no_sum
+        clients_repeating_one_sample_agree_on_its_id
+        clients_rescoring_the_same_samples_do_not_deadlock
+        two_processes_share_a_database
+        a_reader_is_not_kept_waiting_by_writers
+        dropped_recordings_are_all_or_nothing;
+    lifecycle:
+        a_store_opened_again_has_everything
+        openers_at_the_same_time_all_succeed
+        a_newer_schema_is_refused
+        a_changed_migration_is_refused
+        a_closed_store_is_unavailable
+        both_databases_have_the_same_tables_and_columns;
+}

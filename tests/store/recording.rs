@@ -1,0 +1,293 @@
+//! What a recorded sample is, and when it is the same one again.
+
+use stellar_score::content::ContentHash;
+use stellar_score::store::{
+    MAX_NAME_BYTES, NewSample, Outcome, RunName, SampleRecord, ScoreRecord, ScoreValue, Store, StoreError,
+};
+use time::{Duration, UtcOffset};
+use uuid::Uuid;
+
+use crate::harness::*;
+
+async fn read(store: &Store, id: Uuid) -> SampleRecord {
+    store.sample(id).await.unwrap().expect("the sample is there")
+}
+
+pub(crate) async fn a_recorded_sample_reads_back_as_it_was(db: Database) {
+    let store = db.open().await;
+    let mut new =
+        scored("StellarNet", "0001", vec![number("clip_t", 0.1 + 0.2), null("ips", "no_face_in_reference")]);
+    new.scores[0].flags = vec!["truncated".into()];
+    new.auxiliary = vec![ContentHash::of(b"x"), ContentHash::of(b"y")];
+    new.metadata = serde_json::json!({"z": 1e16, "a": [null, true, "\u{0}\u{1f600}"], "f": -0.0});
+    // Another offset and more digits than are kept.
+    new.created =
+        (at(7) + Duration::nanoseconds(123_456_789)).to_offset(UtcOffset::from_hms(5, 30, 0).unwrap());
+
+    let recorded = store.record(&new).await.unwrap();
+    assert_eq!((recorded.sample, recorded.outcome), (new.id, Outcome::Created));
+    assert!(recorded.run.is_some());
+
+    let created = at(7) + Duration::nanoseconds(123_456_000);
+    let entry = |metric: &str, value, flags: &[&str]| ScoreRecord {
+        metric: metric.into(),
+        metric_version: 1,
+        value,
+        flags: flags.iter().map(|&flag| flag.into()).collect(),
+        pack: official(),
+        service_version: "0.1.0".into(),
+        created,
+    };
+    let expected = SampleRecord {
+        id: new.id,
+        run: new.run.clone(),
+        name: "0001".into(),
+        content: new.content.to_hex(),
+        prompt: new.prompt.clone(),
+        image: new.image.to_hex(),
+        width: 1024,
+        height: 768,
+        references: vec![ContentHash::of(b"reference").to_hex()],
+        auxiliary: vec![ContentHash::of(b"x").to_hex(), ContentHash::of(b"y").to_hex()],
+        metadata: new.metadata.clone(),
+        created,
+        scores: vec![
+            entry("clip_t", ScoreValue::Number(0.1 + 0.2), &["truncated"]),
+            entry("ips", ScoreValue::Null { reason: "no_face_in_reference".into() }, &[]),
+        ],
+    };
+    let found = read(&store, new.id).await;
+    assert_eq!(found, expected);
+    assert_eq!(found.created.offset(), UtcOffset::UTC);
+}
+
+pub(crate) async fn an_unknown_sample_is_none(db: Database) {
+    let store = db.open().await;
+    store.record(&sample("A", "1")).await.unwrap();
+    assert_eq!(store.sample(Uuid::now_v7()).await.unwrap(), None);
+}
+
+pub(crate) async fn recording_again_returns_the_first_sample_and_counts_once(db: Database) {
+    let store = db.open().await;
+    let first = scored("A", "1", vec![number("m", 0.5)]);
+    let recorded = store.record(&first).await.unwrap();
+    // A little other, as a different batch may make it: the first number stands.
+    let again = NewSample { created: at(1), ..scored("A", "1", vec![number("m", 0.5 + 1e-9)]) };
+    let repeated = store.record(&again).await.unwrap();
+
+    assert_eq!(repeated.outcome, Outcome::Repeated);
+    assert_eq!((repeated.sample, repeated.run), (recorded.sample, recorded.run));
+    assert_eq!(only_summary(&store).await, summary(1, 0, Some(0.5), None));
+    assert_eq!(read(&store, first.id).await.scores[0].value, ScoreValue::Number(0.5));
+    assert_eq!(db.count("samples").await, 1);
+    assert_eq!(db.count("scores").await, 1);
+}
+
+pub(crate) async fn a_name_cannot_stand_for_other_content(db: Database) {
+    let store = db.open().await;
+    let first = scored("A", "1", vec![number("m", 0.5)]);
+    store.record(&first).await.unwrap();
+    let other = NewSample { content: ContentHash::of(b"other"), ..scored("A", "1", vec![number("m", 0.9)]) };
+    let error = store.record(&other).await.unwrap_err();
+
+    assert!(
+        matches!(&error, StoreError::SampleConflict { run, name, existing }
+            if *run == RunName::new("A", Some("run".into())) && name == "1" && *existing == first.id),
+        "{error:?}"
+    );
+    let message = error.to_string();
+    assert!(
+        message.contains("A/run") && message.contains("\"1\"") && message.contains(&first.id.to_string())
+    );
+    assert_eq!(only_summary(&store).await, summary(1, 0, Some(0.5), None));
+}
+
+pub(crate) async fn the_same_name_may_stand_for_other_content_in_another_run(db: Database) {
+    let store = db.open().await;
+    store.record(&sample("A", "1")).await.unwrap();
+    let other = NewSample { content: ContentHash::of(b"other"), ..sample("A", "1") };
+    for run in [RunName::new("A", Some("second".into())), RunName::new("B", Some("run".into()))] {
+        let recorded = store.record(&NewSample { id: Uuid::now_v7(), run: Some(run), ..other.clone() }).await;
+        assert_eq!(recorded.unwrap().outcome, Outcome::Created);
+    }
+    assert_eq!(db.count("methods").await, 2);
+    assert_eq!(db.count("runs").await, 3);
+}
+
+pub(crate) async fn a_sample_without_a_name_is_known_by_its_content(db: Database) {
+    let store = db.open().await;
+    let unnamed = NewSample { name: None, ..sample("A", "x") };
+    let first = store.record(&unnamed).await.unwrap();
+    let again = store.record(&NewSample { id: Uuid::now_v7(), ..unnamed.clone() }).await.unwrap();
+    assert_eq!((again.sample, again.outcome), (first.sample, Outcome::Repeated));
+    assert_eq!(read(&store, first.sample).await.name, unnamed.content.to_hex());
+
+    let other = NewSample { id: Uuid::now_v7(), content: ContentHash::of(b"other"), ..unnamed };
+    assert_eq!(store.record(&other).await.unwrap().outcome, Outcome::Created);
+}
+
+pub(crate) async fn a_sample_outside_any_run_is_always_new(db: Database) {
+    let store = db.open().await;
+    let loose = NewSample { run: None, ..scored("", "1", vec![number("m", 0.5)]) };
+    let first = store.record(&loose).await.unwrap();
+    let second = store.record(&NewSample { id: Uuid::now_v7(), ..loose }).await.unwrap();
+    for recorded in [first, second] {
+        assert_eq!((recorded.run, recorded.outcome), (None, Outcome::Created));
+        assert_eq!(read(&store, recorded.sample).await.run, None);
+    }
+    assert_ne!(first.sample, second.sample);
+    assert!(by_run(&store).await.rows.is_empty(), "no leaderboard counts it");
+}
+
+pub(crate) async fn a_method_without_a_run_has_a_default_run(db: Database) {
+    let store = db.open().await;
+    let new = NewSample { run: Some(RunName::new("A", None)), ..sample("", "1") };
+    let recorded = store.record(&new).await.unwrap();
+    let run = read(&store, recorded.sample).await.run.unwrap();
+    assert_eq!((run.method.as_str(), run.run.as_str()), ("A", RunName::DEFAULT));
+}
+
+pub(crate) async fn further_metrics_are_added_to_a_sample(db: Database) {
+    let store = db.open().await;
+    let first = store.record(&scored("A", "1", vec![number("clip_t", 0.5)])).await.unwrap();
+    let more = vec![number("clip_t", 0.75), number("dino", 0.25), null("ips", "no_face_in_reference")];
+    let second = store.record(&scored("A", "1", more.clone())).await.unwrap();
+    assert_eq!((second.sample, second.outcome), (first.sample, Outcome::Rescored));
+    let third = store.record(&scored("A", "1", more)).await.unwrap();
+    assert_eq!((third.sample, third.outcome), (first.sample, Outcome::Repeated));
+
+    let page = by_run(&store).await;
+    let found: Vec<_> =
+        page.rows[0].metrics.iter().map(|m| (m.metric.as_str(), m.n, m.nulls, m.mean)).collect();
+    assert_eq!(found, [("clip_t", 1, 0, Some(0.5)), ("dino", 1, 0, Some(0.25)), ("ips", 0, 1, None)]);
+}
+
+pub(crate) async fn another_version_replaces_the_score(db: Database) {
+    let store = db.open().await;
+    let first = store.record(&scored("A", "1", vec![number("m", 0.5)])).await.unwrap();
+    let newer = NewSample {
+        created: at(5),
+        service_version: "0.2.0".into(),
+        ..scored("A", "1", vec![versioned("m", 2, 0.75)])
+    };
+    let second = store.record(&newer).await.unwrap();
+    assert_eq!((second.sample, second.outcome), (first.sample, Outcome::Rescored));
+
+    let scores = read(&store, first.sample).await.scores;
+    assert_eq!(scores.len(), 1);
+    assert_eq!((scores[0].metric_version, &scores[0].value), (2, &ScoreValue::Number(0.75)));
+    assert_eq!((scores[0].service_version.as_str(), scores[0].created), ("0.2.0", at(5)));
+    let summary = only_summary(&store).await;
+    assert_eq!((summary.version, summary.n, summary.mean), (2, 1, Some(0.75)));
+}
+
+pub(crate) async fn another_pack_adds_scores_beside_the_first(db: Database) {
+    let store = db.open().await;
+    let first = store.record(&scored("A", "1", vec![number("m", 0.5)])).await.unwrap();
+    let other = NewSample { pack: demo(), ..scored("A", "1", vec![number("m", 0.25)]) };
+    let second = store.record(&other).await.unwrap();
+    assert_eq!((second.sample, second.outcome), (first.sample, Outcome::Rescored));
+    let scores = read(&store, first.sample).await.scores;
+    let found: Vec<_> = scores.iter().map(|score| (score.pack.clone(), score.value.number())).collect();
+    assert_eq!(found, [(demo(), Some(0.25)), (official(), Some(0.5))]);
+}
+
+pub(crate) async fn odd_names_and_texts_are_kept_to_the_letter(db: Database) {
+    let store = db.open().await;
+    let longest = "n".repeat(MAX_NAME_BYTES);
+    let thousand = "1000 characters".chars().cycle().take(1000).collect::<String>();
+    let names = [
+        "O'Brien \"quoted\" \\ $1 ?1 :x @y; DROP TABLE samples; --",
+        "👩‍🚀🧑🏽‍🎨 e\u{301} é ﬁ Ω\u{3c2}",
+        " leading and trailing ",
+        "\t\n\u{1}\u{7f}\u{feff}\u{202e}",
+        "%_*",
+        "NULL",
+        &thousand,
+        &longest,
+    ];
+    for name in names {
+        let mut new = scored(name, name, vec![number("m", 0.5)]);
+        new.run = Some(RunName::new(name, Some(name.into())));
+        new.prompt = Some(name.repeat(3));
+        let recorded = store.record(&new).await.unwrap();
+        let found = read(&store, recorded.sample).await;
+        assert_eq!(found.run, new.run);
+        assert_eq!((found.name.as_str(), &found.prompt), (name, &new.prompt));
+        assert_eq!(store.record(&new).await.unwrap().outcome, Outcome::Repeated, "{name:?}");
+    }
+    assert_eq!(db.count("samples").await, names.len());
+    assert_eq!(by_run(&store).await.rows.len(), names.len());
+}
+
+pub(crate) async fn names_that_no_index_can_hold_are_refused(db: Database) {
+    let store = db.open().await;
+    let bad = [String::new(), "n".repeat(MAX_NAME_BYTES + 1), "zero\0".into()];
+    for name in bad {
+        let base = scored("A", "1", vec![number("m", 0.5)]);
+        let run = |method: &str, run: &str| Some(RunName::new(method, Some(run.to_owned())));
+        for new in [
+            NewSample { run: run(&name, "run"), ..base.clone() },
+            NewSample { run: run("A", &name), ..base.clone() },
+            NewSample { name: Some(name.clone()), ..base.clone() },
+            NewSample { scores: vec![number(&name, 0.5)], ..base.clone() },
+            NewSample { scores: vec![null("m", &name)], ..base.clone() },
+        ] {
+            let error = store.record(&new).await.unwrap_err();
+            assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
+        }
+    }
+    let zero = NewSample { prompt: Some("\0".into()), ..sample("A", "1") };
+    assert!(
+        matches!(store.record(&zero).await, Err(StoreError::Invalid { field, .. }) if field == "the prompt")
+    );
+}
+
+pub(crate) async fn numbers_that_are_not_finite_are_refused(db: Database) {
+    let store = db.open().await;
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e101] {
+        let error = store.record(&scored("A", "1", vec![number("m", value)])).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Invalid { field, .. } if field == "m"), "{error:?}");
+    }
+}
+
+pub(crate) async fn a_metric_given_twice_is_refused(db: Database) {
+    let store = db.open().await;
+    let new = scored("A", "1", vec![number("m", 0.5), number("m", 0.6)]);
+    assert!(matches!(store.record(&new).await, Err(StoreError::Invalid { .. })));
+}
+
+pub(crate) async fn a_refused_sample_leaves_nothing_behind(db: Database) {
+    let store = db.open().await;
+    // Accepted by every check, refused by the database within the transaction: no image is 0 pixels wide.
+    let new = NewSample { width: 0, ..scored("A", "1", vec![number("m", 0.5)]) };
+    assert!(matches!(store.record(&new).await, Err(StoreError::Database(_))));
+    for table in ["methods", "runs", "packs", "samples", "scores", "summaries"] {
+        assert_eq!(db.count(table).await, 0, "{table}");
+    }
+    assert_eq!(store.record(&NewSample { width: 1, ..new }).await.unwrap().outcome, Outcome::Created);
+}
+
+pub(crate) async fn a_row_changed_by_hand_is_named(db: Database) {
+    let store = db.open().await;
+    let id = store.record(&scored("A", "1", vec![number("m", 0.5)])).await.unwrap().sample;
+    let corrupt = |error: StoreError| match error {
+        StoreError::Corrupt { table, column, row, .. } => (table, column, row),
+        other => panic!("{other:?}"),
+    };
+
+    db.execute("UPDATE samples SET metadata = '{broken'").await;
+    let found = corrupt(store.sample(id).await.unwrap_err());
+    assert_eq!(found, ("samples", "metadata", id.to_string()));
+    db.execute("UPDATE samples SET metadata = '{}'").await;
+
+    db.execute("UPDATE scores SET metric_version = -1").await;
+    let (table, column, row) = corrupt(store.sample(id).await.unwrap_err());
+    assert_eq!((table, column), ("scores", "metric_version"));
+    assert!(row.contains(&id.to_string()));
+    db.execute("UPDATE scores SET metric_version = 1").await;
+
+    db.execute("DELETE FROM summaries").await;
+    let rescored = store.record(&scored("A", "1", vec![versioned("m", 2, 0.5)])).await;
+    assert_eq!(corrupt(rescored.unwrap_err()).0, "summaries");
+}
