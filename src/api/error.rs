@@ -1,0 +1,258 @@
+//! The one error body: RFC 9457 `application/problem+json` with a closed code, a request id and what to do.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::request_id;
+use crate::{
+    engine::EngineError, metrics::ListError, scoring::ScoringError, store::StoreError, vision::DecodeError,
+};
+
+/// What went wrong, for programs. The set is closed: a client may match on it exhaustively.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The body is not the multipart form, or a parameter not of the form, that the route takes.
+    MalformedRequest,
+    /// No such route, sample or record.
+    NotFound,
+    /// The route exists for other methods.
+    MethodNotAllowed,
+    /// The name is taken by a sample of other content.
+    SampleConflict,
+    /// The body, a picture's file or its pixel count exceeds a limit.
+    PayloadTooLarge,
+    /// The content type of the request is not `multipart/form-data`.
+    UnsupportedMediaType,
+    /// A required field is missing.
+    MissingField,
+    /// A field that may stand once stands twice.
+    RepeatedField,
+    /// A field that the route does not know.
+    UnknownField,
+    /// A field's content cannot be used.
+    InvalidField,
+    /// A metric that does not exist.
+    UnknownMetric,
+    /// The prompt is longer than any model could read.
+    PromptTooLong,
+    /// A picture's file has no bytes.
+    ImageEmpty,
+    /// The file is no picture, or of a format that is not read.
+    ImageUnsupported,
+    /// The file ends before the picture does.
+    ImageTruncated,
+    /// The file contradicts itself.
+    ImageCorrupt,
+    /// The picture has too few pixels to be scored.
+    ImageTooSmall,
+    /// The service is at its limit; retry after the time in `Retry-After`.
+    Overloaded,
+    /// The service is starting, stopping, or cannot reach its store.
+    Unavailable,
+    /// The deadline passed before the answer was ready.
+    DeadlineExceeded,
+    /// A defect on the service's side; the log has the cause under the request id.
+    Internal,
+}
+
+impl Code {
+    /// The HTTP status that goes with the code.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::MalformedRequest => StatusCode::BAD_REQUEST,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SampleConflict => StatusCode::CONFLICT,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType | Self::ImageUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MissingField
+            | Self::RepeatedField
+            | Self::UnknownField
+            | Self::InvalidField
+            | Self::UnknownMetric
+            | Self::PromptTooLong
+            | Self::ImageEmpty
+            | Self::ImageTruncated
+            | Self::ImageCorrupt
+            | Self::ImageTooSmall => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::MalformedRequest => "The request cannot be read",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "The route does not take this method",
+            Self::SampleConflict => "The name is taken by another sample",
+            Self::PayloadTooLarge => "Too large",
+            Self::UnsupportedMediaType => "Wrong content type",
+            Self::MissingField => "A field is missing",
+            Self::RepeatedField => "A field is repeated",
+            Self::UnknownField => "Unknown field",
+            Self::InvalidField => "A field cannot be used",
+            Self::UnknownMetric => "Unknown metric",
+            Self::PromptTooLong => "The prompt is too long",
+            Self::ImageEmpty => "The picture is empty",
+            Self::ImageUnsupported => "Not a picture that can be read",
+            Self::ImageTruncated => "The picture is truncated",
+            Self::ImageCorrupt => "The picture is corrupt",
+            Self::ImageTooSmall => "The picture is too small",
+            Self::Overloaded => "The service is at its limit",
+            Self::Unavailable => "The service is not available",
+            Self::DeadlineExceeded => "The deadline passed",
+            Self::Internal => "Internal error",
+        }
+    }
+}
+
+/// An error as a client sees it.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    code: Code,
+    detail: String,
+    retry_after_seconds: Option<u32>,
+}
+
+/// The body of every error answer (RFC 9457).
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A URN that names the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:stellar-score:problem:image_truncated")]
+    pub kind: String,
+    /// The code in words.
+    #[schema(example = "The picture is truncated")]
+    pub title: String,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    pub status: u16,
+    /// What is wrong with this request and what to do about it.
+    pub detail: String,
+    /// What went wrong, for programs.
+    pub code: Code,
+    /// The id under which the log has this request.
+    pub request_id: String,
+}
+
+impl ApiError {
+    /// An error with a message that says what to do.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), retry_after_seconds: None }
+    }
+
+    /// The service is at its limit; a moment later it may not be.
+    pub fn overloaded(detail: impl Into<String>) -> Self {
+        Self { retry_after_seconds: Some(1), ..Self::new(Code::Overloaded, detail) }
+    }
+
+    /// The service cannot do its work now; another instance may, or this one later.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self { retry_after_seconds: Some(5), ..Self::new(Code::Unavailable, detail) }
+    }
+
+    /// A defect: the cause goes to the log, the client gets the id to ask for it.
+    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(error = %cause, "request failed");
+        Self::new(Code::Internal, "a defect of the service; report the request id to whoever runs it")
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// An error about a picture, named as in the request (`image`, `reference[0]`).
+    #[must_use]
+    pub fn picture(of: &str, error: &DecodeError) -> Self {
+        let code = match error {
+            DecodeError::Empty => Code::ImageEmpty,
+            DecodeError::UnknownFormat | DecodeError::Unsupported { .. } => Code::ImageUnsupported,
+            DecodeError::Truncated { .. } => Code::ImageTruncated,
+            DecodeError::Corrupt { .. } => Code::ImageCorrupt,
+            DecodeError::NoPixels { .. } => Code::ImageTooSmall,
+            DecodeError::TooManyBytes { .. }
+            | DecodeError::SideTooLong { .. }
+            | DecodeError::TooManyPixels { .. }
+            | DecodeError::TooMuchMemory { .. } => Code::PayloadTooLarge,
+        };
+        Self::new(code, format!("{of}: {error}"))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.code.status();
+        let code = serde_json::to_value(self.code).expect("codes serialise to strings");
+        let problem = Problem {
+            kind: format!("urn:stellar-score:problem:{}", code.as_str().unwrap_or_default()),
+            title: self.code.title().to_owned(),
+            status: status.as_u16(),
+            detail: self.detail,
+            code: self.code,
+            request_id: request_id::current(),
+        };
+        let mut response = (status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<ScoringError> for ApiError {
+    fn from(error: ScoringError) -> Self {
+        match &error {
+            ScoringError::Picture { of, source } => Self::picture(of, source),
+            ScoringError::Engine { source: EngineError::Overloaded { .. }, .. } => {
+                Self::overloaded(format!("{error}; retry after a moment or send fewer requests at once"))
+            }
+            ScoringError::Engine { source: EngineError::Stopping, .. } => {
+                Self::unavailable("the service is stopping; send the request to another instance")
+            }
+            ScoringError::Engine { .. } => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ListError> for ApiError {
+    fn from(error: ListError) -> Self {
+        let code = match error {
+            ListError::Unknown { .. } => Code::UnknownMetric,
+            ListError::Empty => Code::InvalidField,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::SampleConflict { .. } => Self::new(Code::SampleConflict, error.to_string()),
+            StoreError::Invalid { .. } => Self::new(Code::InvalidField, error.to_string()),
+            StoreError::Cursor => Self::new(Code::MalformedRequest, error.to_string()),
+            StoreError::Unavailable(_) => {
+                tracing::error!(%error, "store unavailable");
+                Self::unavailable("the store cannot be reached; nothing was saved, retry later")
+            }
+            StoreError::Contended(_) => {
+                tracing::warn!(%error, "store contended");
+                Self::unavailable("the store is too busy; nothing was saved, retry later")
+            }
+            _ => Self::internal(&error),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! The multipart form of a sample: reading it within limits, and saying exactly what is wrong with it.
+
+use axum::{
+    extract::{
+        FromRequest as _, Multipart, Request,
+        multipart::{Field, MultipartError},
+    },
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+    },
+};
+use bytes::{Bytes, BytesMut};
+
+use super::{ApiError, Code};
+use crate::{
+    config::Limits,
+    content::ContentHash,
+    metrics::{self, Metric, REGISTRY},
+    scoring::{Metadata, Picture, Sample},
+    vision,
+};
+
+/// Longest name of a method, run or sample, in bytes.
+const NAME_BYTES: usize = 256;
+
+/// A sample and what to do with it.
+#[derive(Debug)]
+pub(super) struct Form {
+    pub(super) sample: Sample,
+    pub(super) metrics: Vec<&'static Metric>,
+    pub(super) method: Option<String>,
+    pub(super) run: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) evidence: bool,
+}
+
+/// The fields as they arrive.
+#[derive(Default)]
+struct Fields {
+    image: Option<Bytes>,
+    prompt: Option<String>,
+    references: Vec<Bytes>,
+    auxiliary: Vec<Bytes>,
+    metadata: Option<Metadata>,
+    metrics: Option<Vec<&'static Metric>>,
+    method: Option<String>,
+    run: Option<String>,
+    name: Option<String>,
+    evidence: Option<bool>,
+}
+
+impl Form {
+    /// Reads the request's body.
+    pub(super) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
+        check_head(request.headers(), limits)?;
+        let mut multipart = Multipart::from_request(request, &()).await.map_err(|_| {
+            ApiError::new(
+                Code::MalformedRequest,
+                "the Content-Type has no usable boundary: let the client library write it (curl -F does)",
+            )
+        })?;
+        let mut fields = Fields::default();
+        while let Some(field) = multipart.next_field().await.map_err(malformed)? {
+            fields.read(field, limits).await?;
+        }
+        fields.into_form(limits)
+    }
+}
+
+impl Fields {
+    async fn read(&mut self, field: Field<'_>, limits: &Limits) -> Result<(), ApiError> {
+        let Some(name) = field.name().map(str::to_owned) else {
+            return Err(ApiError::new(Code::MalformedRequest, "a part of the form has no name"));
+        };
+        match name.as_str() {
+            "image" => once(&mut self.image, &name, picture(field, &name, limits).await?),
+            "reference" => several(&mut self.references, field, &name, limits.references, limits).await,
+            "auxiliary" => several(&mut self.auxiliary, field, &name, limits.auxiliary, limits).await,
+            "prompt" => once(&mut self.prompt, &name, prompt(field, limits).await?),
+            "metadata" => {
+                let text = text(field, &name, limits.metadata_bytes).await?;
+                once(&mut self.metadata, &name, metadata(&text)?)
+            }
+            "metrics" => {
+                let chosen = metrics::parse_list(&text(field, &name, NAME_BYTES * 4).await?)?;
+                once(&mut self.metrics, &name, chosen)
+            }
+            "method" => once(&mut self.method, &name, label(field, &name).await?),
+            "run" => once(&mut self.run, &name, label(field, &name).await?),
+            "name" => once(&mut self.name, &name, label(field, &name).await?),
+            "evidence" => {
+                let value = match text(field, &name, NAME_BYTES).await?.as_str() {
+                    "true" => true,
+                    "false" => false,
+                    other => {
+                        return Err(ApiError::new(
+                            Code::InvalidField,
+                            format!("evidence is `{other}`: send true or false"),
+                        ));
+                    }
+                };
+                once(&mut self.evidence, &name, value)
+            }
+            _ => Err(ApiError::new(
+                Code::UnknownField,
+                format!(
+                    "unknown field `{}`: the fields are image, prompt, reference, auxiliary, metadata, metrics, \
+                     method, run, name and evidence",
+                    name.chars().take(80).collect::<String>()
+                ),
+            )),
+        }
+    }
+
+    fn into_form(self, limits: &Limits) -> Result<Form, ApiError> {
+        let image = self.image.ok_or_else(|| {
+            ApiError::new(
+                Code::MissingField,
+                "the field `image` with the generated picture's file is missing",
+            )
+        })?;
+        if self.run.is_some() && self.method.is_none() {
+            return Err(ApiError::new(
+                Code::MissingField,
+                "a run belongs to a method: send the field `method` with it",
+            ));
+        }
+        let several = |files: Vec<Bytes>, name: &str| {
+            files
+                .into_iter()
+                .enumerate()
+                .map(|(index, file)| examine(file, &format!("{name}[{index}]"), limits))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Form {
+            sample: Sample {
+                image: examine(image, "image", limits)?,
+                prompt: self.prompt,
+                references: several(self.references, "reference")?,
+                auxiliary: several(self.auxiliary, "auxiliary")?,
+                metadata: self.metadata.unwrap_or_default(),
+            },
+            metrics: self.metrics.unwrap_or_else(|| REGISTRY.iter().collect()),
+            method: self.method,
+            run: self.run,
+            name: self.name,
+            evidence: self.evidence.unwrap_or(false),
+        })
+    }
+}
+
+/// Checks what the request's head says of its body, before any of it is asked for.
+fn check_head(headers: &HeaderMap, limits: &Limits) -> Result<(), ApiError> {
+    let value = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = value(CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("multipart/form-data") {
+        return Err(ApiError::new(
+            Code::UnsupportedMediaType,
+            "the body is not a form: send the fields as multipart/form-data (curl -F does)",
+        ));
+    }
+    if value(CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > limits.request_bytes()) {
+        return Err(too_large());
+    }
+    Ok(())
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(Code::PayloadTooLarge, "the request's body is too large: send fewer or smaller files")
+}
+
+/// Checks a file's header against the limits; the pixels are decoded only if a feature needs them.
+fn examine(bytes: Bytes, of: &str, limits: &Limits) -> Result<Picture, ApiError> {
+    let header = vision::probe(&bytes, &limits.decode()).map_err(|error| ApiError::picture(of, &error))?;
+    let least = limits.picture_min_side;
+    if header.width < least || header.height < least {
+        return Err(ApiError::new(
+            Code::ImageTooSmall,
+            format!(
+                "{of} has {}×{} pixels: at least {least}×{least} are needed",
+                header.width, header.height
+            ),
+        ));
+    }
+    Ok(Picture { hash: ContentHash::of(&bytes), bytes, header })
+}
+
+fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), ApiError> {
+    if slot.replace(value).is_some() {
+        return Err(ApiError::new(Code::RepeatedField, format!("the field `{name}` may stand once")));
+    }
+    Ok(())
+}
+
+async fn several(
+    files: &mut Vec<Bytes>,
+    field: Field<'_>,
+    name: &str,
+    most: usize,
+    limits: &Limits,
+) -> Result<(), ApiError> {
+    if files.len() == most {
+        return Err(ApiError::new(
+            Code::RepeatedField,
+            format!("more than {most} pictures in `{name}`: send fewer"),
+        ));
+    }
+    let of = format!("{name}[{}]", files.len());
+    files.push(picture(field, &of, limits).await?);
+    Ok(())
+}
+
+async fn picture(field: Field<'_>, of: &str, limits: &Limits) -> Result<Bytes, ApiError> {
+    bounded(field, limits.picture_bytes()).await?.ok_or_else(|| {
+        ApiError::new(
+            Code::PayloadTooLarge,
+            format!("{of}: the file has more than {} MiB: send a smaller one", limits.picture_mib),
+        )
+    })
+}
+
+async fn prompt(field: Field<'_>, limits: &Limits) -> Result<String, ApiError> {
+    let bytes = bounded(field, limits.prompt_bytes).await?.ok_or_else(|| {
+        ApiError::new(
+            Code::PromptTooLong,
+            format!("the prompt has more than {} bytes: no text model reads that much", limits.prompt_bytes),
+        )
+    })?;
+    utf8(bytes, "prompt")
+}
+
+async fn label(field: Field<'_>, name: &str) -> Result<String, ApiError> {
+    let text = text(field, name, NAME_BYTES).await?;
+    if text.trim().is_empty() || text.chars().any(char::is_control) {
+        return Err(ApiError::new(
+            Code::InvalidField,
+            format!("`{name}` must have a visible character and no control characters"),
+        ));
+    }
+    Ok(text)
+}
+
+async fn text(field: Field<'_>, name: &str, most: usize) -> Result<String, ApiError> {
+    let bytes = bounded(field, most).await?.ok_or_else(|| {
+        ApiError::new(Code::InvalidField, format!("`{name}` has more than {most} bytes: send less"))
+    })?;
+    utf8(bytes, name)
+}
+
+fn metadata(text: &str) -> Result<Metadata, ApiError> {
+    let invalid = |why: &dyn std::fmt::Display| {
+        ApiError::new(Code::InvalidField, format!("metadata is not the JSON object expected: {why}"))
+    };
+    // serde would also take a list, as the fields in their order.
+    if !text.trim_start().starts_with('{') {
+        return Err(invalid(&"it does not begin with `{`"));
+    }
+    serde_json::from_str(text).map_err(|error| invalid(&error))
+}
+
+fn utf8(bytes: Bytes, name: &str) -> Result<String, ApiError> {
+    String::from_utf8(bytes.into())
+        .map_err(|_| ApiError::new(Code::InvalidField, format!("`{name}` is not UTF-8 text")))
+}
+
+/// The field's bytes, or `None` as soon as there are more than `most`.
+async fn bounded(mut field: Field<'_>, most: usize) -> Result<Option<Bytes>, ApiError> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = field.chunk().await.map_err(malformed)? {
+        if bytes.len() + chunk.len() > most {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Some(bytes.freeze()))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
+fn malformed(error: MultipartError) -> ApiError {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return too_large();
+    }
+    ApiError::new(Code::MalformedRequest, format!("the form cannot be read: {}", error.body_text()))
+}

@@ -1,0 +1,50 @@
+//! `/livez` and `/readyz`, for orchestrators.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{ApiError, Problem, Shared};
+
+/// A sign of life.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct Health {
+    /// `ok`.
+    status: String,
+}
+
+fn ok() -> Json<Health> {
+    Json(Health { status: "ok".to_owned() })
+}
+
+/// Whether the process answers at all.
+#[utoipa::path(
+    get, path = "/livez", tag = "health",
+    responses((status = 200, description = "The process answers", body = Health))
+)]
+pub(super) async fn live() -> Json<Health> {
+    ok()
+}
+
+/// Whether requests will be served: every graph is loaded, warm and healthy, and the store answers.
+#[utoipa::path(
+    get, path = "/readyz", tag = "health",
+    responses(
+        (status = 200, description = "Ready", body = Health),
+        (status = 503, description = "Not ready; the detail says why", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> {
+    let health = app.scoring.engine().health().borrow().clone();
+    if !health.is_ready() {
+        let failing: Vec<_> = health.failing.iter().map(AsRef::as_ref).collect();
+        let why = if health.stopping {
+            "the service is stopping".to_owned()
+        } else {
+            format!("graphs that fail repeatedly: {}; the log has the cause", failing.join(", "))
+        };
+        return Err(ApiError::unavailable(why));
+    }
+    app.store.ping().await?;
+    Ok(ok())
+}

@@ -1,0 +1,155 @@
+//! The HTTP API: one file a resource, all routes on this page.
+
+mod admission;
+mod error;
+mod form;
+mod health;
+mod leaderboard;
+mod metrics;
+mod models;
+mod request_id;
+mod samples;
+mod score;
+mod telemetry;
+mod upload;
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    middleware,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::SwaggerUi;
+
+use admission::Admission;
+pub use error::{ApiError, Code, Problem};
+pub use score::{Evidence, ScoreAnswer, score_entry};
+
+use crate::{config::Config, scoring::Scoring, store::Store, telemetry::Telemetry};
+
+/// The version that answers and rows carry.
+pub const SERVICE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What handlers share.
+pub struct App {
+    scoring: Arc<Scoring>,
+    store: Store,
+    limits: crate::config::Limits,
+    deadline: Duration,
+    admission: Admission,
+    telemetry: Telemetry,
+}
+
+type Shared = axum::extract::State<Arc<App>>;
+
+impl App {
+    /// The application over a started engine and an open store.
+    #[must_use]
+    pub fn new(config: &Config, scoring: Arc<Scoring>, store: Store, telemetry: Telemetry) -> Self {
+        Self {
+            scoring,
+            store,
+            limits: config.limits.clone(),
+            deadline: config.server.deadline(),
+            admission: Admission::new(&config.limits),
+            telemetry,
+        }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "stellar-score",
+        description = "Scores images of personalised text-to-image generators with the numbers of the reference \
+                       implementations, stores them and ranks the generators.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    tags(
+        (name = "scores", description = "Scoring pictures and reading scores back"),
+        (name = "leaderboard", description = "Methods by their scores"),
+        (name = "catalogue", description = "What can be computed, and with which models"),
+        (name = "health", description = "For orchestrators")
+    )
+)]
+struct Document;
+
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(score::create))
+        .routes(routes!(samples::read))
+        .routes(routes!(leaderboard::read))
+        .routes(routes!(metrics::list))
+        .routes(routes!(models::list))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(telemetry::export))
+}
+
+/// The OpenAPI document of all routes.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+/// All routes with everything around them.
+pub fn router(app: Arc<App>) -> Router {
+    let (router, document) = routes().split_for_parts();
+    let documented = document.clone();
+    router
+        .route("/", get(|| async { axum::response::Redirect::temporary("/docs/") }))
+        .route("/openapi.json", get(move || async move { Json(documented) }))
+        .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(app.limits.request_bytes()))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), telemetry::observe))
+        .layer(middleware::from_fn(request_id::assign))
+        .with_state(app)
+}
+
+async fn not_found() -> ApiError {
+    ApiError::new(Code::NotFound, "there is no such route: GET /docs lists them")
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::new(Code::MethodNotAllowed, "the route takes other methods: GET /docs lists them")
+}
+
+/// A panic is a defect, but it ends one request only and is answered like any other.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of a panic handler")]
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown panic");
+    let response = ApiError::internal(&message).into_response();
+    debug_assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    response
+}
+
+/// A query string that does not fit, as a problem document.
+struct Query<T>(T);
+
+impl<T: serde::de::DeserializeOwned, S: Send + Sync> axum::extract::FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        state: &S,
+    ) -> Result<Self, Self::Rejection> {
+        match axum::extract::Query::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(ApiError::new(Code::MalformedRequest, rejection.body_text())),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The command line.
+
+mod pack;
+mod score;
+mod serve;
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::Config,
+    engine::{Engine, Pack},
+    scoring::Scoring,
+    store::{Store, StoreOptions},
+    telemetry::{Telemetry, init_log},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  stellar-score serve
+  stellar-score score --image generated.png --prompt 'a person riding a horse' --reference photo.jpg
+  stellar-score score --image generated.png --metrics aesthetic --json
+  stellar-score pack inspect packs/demo
+  stellar-score pack verify packs/official
+
+Every key of the configuration can be set in the environment: STELLAR_PACK=packs/official,
+STELLAR_SERVER__LISTEN=0.0.0.0:8080, STELLAR_STORE__URL=postgres://…; `stellar-score config` prints all of
+them with their meaning.";
+
+/// Scores images of personalised text-to-image generators with the numbers of the reference implementations.
+#[derive(Debug, Parser)]
+#[command(name = "stellar-score", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    shared: SharedArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct SharedArgs {
+    /// A configuration file; its keys override the defaults, the environment overrides both
+    #[arg(long, global = true, value_name = "FILE", env = "STELLAR_CONFIG_FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the HTTP service
+    Serve,
+    /// Score one picture without a server and print a table
+    Score(score::ScoreArgs),
+    /// Look into model packs
+    #[command(subcommand)]
+    Pack(pack::PackCommand),
+    /// Bring the database's tables up to date and leave
+    Migrate,
+    /// Print the OpenAPI document of the HTTP API
+    Openapi,
+    /// Print the default configuration with the meaning of every key
+    Config,
+}
+
+/// Parses the arguments and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {}", explain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Openapi => print(&(crate::api::openapi().to_pretty_json()? + "\n")),
+        Command::Config => print(crate::config::DEFAULTS),
+        command => {
+            let mut config = Config::load(cli.shared.config.as_deref())?;
+            if !matches!(command, Command::Serve) {
+                // A command's answer stands alone on the terminal unless something is wrong.
+                "warn".clone_into(&mut config.log.filter);
+            }
+            init_log(&config.log)?;
+            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+                match command {
+                    Command::Serve => serve::run(config).await,
+                    Command::Score(args) => score::run(config, args).await,
+                    Command::Pack(command) => pack::run(config, command).await,
+                    Command::Migrate => migrate(&config).await,
+                    Command::Openapi | Command::Config => unreachable!("answered above"),
+                }
+            })
+        }
+    }
+}
+
+/// The outermost cause says what failed, the innermost why and what to do. Many errors carry their cause's
+/// words in their own already: those are not said twice.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text.push_str(separator);
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // `| head` closes the pipe early, which is no failure of ours.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    Store::open(&config.store.url, &StoreOptions::default()).await.context("cannot open the store")
+}
+
+async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
+    let store = open_store(config).await?;
+    store.close().await;
+    print("the tables are up to date\n")
+}
+
+/// Opens a pack and starts its engine; loading takes seconds with full-size models.
+async fn start_scoring(config: &Config, pack: &Path, telemetry: &Telemetry) -> anyhow::Result<Arc<Scoring>> {
+    let (engine_config, telemetry, dir) = (config.engine.clone(), telemetry.engine.clone(), pack.to_owned());
+    let (engine, pack) = tokio::task::spawn_blocking(move || {
+        let pack = Arc::new(Pack::open(&dir)?);
+        let engine = Engine::start(&pack, &engine_config, &telemetry)?;
+        anyhow::Ok((engine, pack))
+    })
+    .await
+    .context("starting the engine panicked")??;
+    Ok(Arc::new(Scoring::new(engine, pack, config.limits.decode())?))
+}

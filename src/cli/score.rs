@@ -1,0 +1,140 @@
+//! `stellar-score score`: one picture, every score, no server.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Args;
+use serde_json::json;
+
+use super::{print, start_scoring};
+use crate::{
+    api::{self, SERVICE_VERSION},
+    config::Config,
+    content::ContentHash,
+    engine::Pack,
+    metrics::{self, Direction, REGISTRY},
+    pack_id::Weights,
+    scoring::{Metadata, Picture, Sample, Scorecard},
+    telemetry::Telemetry,
+    vision,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct ScoreArgs {
+    /// The generated picture: PNG, JPEG or WebP
+    #[arg(long, value_name = "FILE")]
+    image: PathBuf,
+    /// The prompt it was generated for
+    #[arg(long)]
+    prompt: Option<String>,
+    /// A photo of the subject that the generator was given; repeat for several
+    #[arg(long, value_name = "FILE")]
+    reference: Vec<PathBuf>,
+    /// A further photo of the same person; repeat for several
+    #[arg(long, value_name = "FILE")]
+    auxiliary: Vec<PathBuf>,
+    /// A JSON file of what is known: attributes, detectables, relations, categories
+    #[arg(long, value_name = "FILE")]
+    metadata: Option<PathBuf>,
+    /// Codes of metrics, separated by commas [default: all]
+    #[arg(long)]
+    metrics: Option<String>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(config: Config, args: ScoreArgs) -> anyhow::Result<ExitCode> {
+    let metrics = match &args.metrics {
+        Some(codes) => metrics::parse_list(codes)?,
+        None => REGISTRY.iter().collect(),
+    };
+    let sample = read_sample(&config, &args)?;
+    let scoring = start_scoring(&config, &config.pack, &Telemetry::new()).await?;
+    let card = scoring.score(&sample, &metrics).await?;
+    scoring.engine().drain().await;
+    let text = if args.json { json(&card, scoring.pack())? } else { table(&card, scoring.pack()) };
+    print(&text)
+}
+
+fn read_sample(config: &Config, args: &ScoreArgs) -> anyhow::Result<Sample> {
+    let several = |paths: &[PathBuf]| {
+        paths.iter().map(|path| read_picture(config, path)).collect::<anyhow::Result<Vec<_>>>()
+    };
+    let metadata = match &args.metadata {
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_str(&text)
+                .with_context(|| format!("{} is not the metadata expected", path.display()))?
+        }
+        None => Metadata::default(),
+    };
+    Ok(Sample {
+        image: read_picture(config, &args.image)?,
+        prompt: args.prompt.clone(),
+        references: several(&args.reference)?,
+        auxiliary: several(&args.auxiliary)?,
+        metadata,
+    })
+}
+
+/// Reads a picture's file and checks its header.
+pub(super) fn read_picture(config: &Config, path: &Path) -> anyhow::Result<Picture> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let header =
+        vision::probe(&bytes, &config.limits.decode()).with_context(|| path.display().to_string())?;
+    let least = config.limits.picture_min_side;
+    anyhow::ensure!(
+        header.width >= least && header.height >= least,
+        "{}: {}×{} pixels are too few, at least {least}×{least} are needed",
+        path.display(),
+        header.width,
+        header.height
+    );
+    Ok(Picture { hash: ContentHash::of(&bytes), bytes: Bytes::from(bytes), header })
+}
+
+fn json(card: &Scorecard, pack: &Pack) -> anyhow::Result<String> {
+    let scores: BTreeMap<_, _> =
+        card.scores.iter().map(|score| (score.metric.code, api::score_entry(score))).collect();
+    let answer = json!({
+        "scores": scores,
+        "weights": pack.weights,
+        "evidence": api::Evidence::of(card, pack),
+        "provenance": { "service_version": SERVICE_VERSION, "pack": pack.id() },
+    });
+    Ok(serde_json::to_string_pretty(&answer)? + "\n")
+}
+
+fn table(card: &Scorecard, pack: &Pack) -> String {
+    let mut text = format!("{:<14} {:>10}  {:<8} {}\n", "metric", "score", "better", "note");
+    for score in &card.scores {
+        let better = match score.metric.direction {
+            Direction::HigherIsBetter => "higher",
+            Direction::LowerIsBetter => "lower",
+            Direction::Support => "-",
+        };
+        let (value, note) = match &score.outcome {
+            Ok(value) => {
+                let flags: Vec<_> = value.flags.iter().map(|flag| flag.code()).collect();
+                (format!("{:.5}", value.value), flags.join(", "))
+            }
+            Err(reason) => ("-".to_owned(), format!("{}: {}", reason.code(), reason.help())),
+        };
+        let line = format!("{:<14} {value:>10}  {better:<8} {note}", score.metric.code);
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    let _ = write!(text, "\npack {} ({})", pack.name, &pack.digest.to_string()[..12]);
+    text.push_str(match pack.weights {
+        Weights::Official => "\n",
+        Weights::Demo => ": random weights, the numbers mean nothing\n",
+    });
+    text
+}

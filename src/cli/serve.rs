@@ -1,0 +1,85 @@
+//! `stellar-score serve`: from configuration to a listening service, and back out in order.
+
+use std::{future::IntoFuture as _, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+
+use super::{open_store, print, start_scoring};
+use crate::{
+    api::{self, App, SERVICE_VERSION},
+    config::Config,
+    pack_id::Weights,
+    telemetry::Telemetry,
+};
+
+pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let telemetry = Telemetry::new();
+    let store = open_store(&config).await?;
+    let scoring = start_scoring(&config, &config.pack, &telemetry).await?;
+    let app = Arc::new(App::new(&config, Arc::clone(&scoring), store.clone(), telemetry));
+    let listen = config.server.listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("cannot listen on {listen}: set server.listen or STELLAR_SERVER__LISTEN to a free address")
+    })?;
+    let address = listener.local_addr()?;
+    // From here on a signal drains, also one that comes as soon as the address is known.
+    let mut signals = Signals::catch()?;
+    let pack = scoring.pack();
+    let note = match pack.weights {
+        Weights::Official => "",
+        Weights::Demo => " (random weights: its numbers mean nothing)",
+    };
+    tracing::info!(%address, pack = pack.name, digest = %pack.digest, store = store.kind(), "listening");
+    print(&format!(
+        "stellar-score {SERVICE_VERSION} serves http://{address} with pack {}{note}.\n\
+         Docs: http://{address}/docs/  Leaderboard: http://{address}/v1/leaderboard\n\
+         Try:\n  curl -F image=@packs/demo/goldens/astronaut.jpg -F prompt='a person in a space suit' \\\n       \
+         -F reference=@packs/demo/goldens/astronaut-face.jpg -F method=mine http://{address}/v1/score\n",
+        pack.name,
+    ))?;
+
+    let (stop, stopping) = watch::channel(false);
+    let mut stopped = stopping.clone();
+    let server = axum::serve(listener, api::router(app))
+        .with_graceful_shutdown(async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        })
+        .into_future();
+    let server = tokio::spawn(server);
+    signals.any().await;
+    let drain = Duration::from_secs(config.server.drain_seconds);
+    tracing::info!(seconds = drain.as_secs(), "stopping: requests in flight are finished");
+    stop.send_replace(true);
+    let drained = tokio::time::timeout(drain, server).await;
+    if drained.is_err() {
+        tracing::warn!("requests were still in flight after server.drain_seconds and are cut off");
+    }
+    scoring.engine().drain().await;
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The signals that ask to stop: SIGTERM (orchestrators) and SIGINT (Ctrl-C).
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Configuration: `config.toml` (embedded defaults), a file of the user's, then `STELLAR_*` variables.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use figment::{
+    Figment,
+    providers::{Env, Format, Toml},
+};
+use serde::Deserialize;
+
+use crate::{engine::EngineConfig, vision::DecodeLimits};
+
+/// The documented defaults, also the file that users start from.
+pub const DEFAULTS: &str = include_str!("../config.toml");
+
+/// Everything that can be configured; `config.toml` documents each key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Folder of the model pack.
+    pub pack: PathBuf,
+    /// Listening and time limits.
+    pub server: Server,
+    /// What a request may cost.
+    pub limits: Limits,
+    /// Devices, threads, queues and the feature cache.
+    pub engine: EngineConfig,
+    /// Where samples and scores are kept.
+    pub store: Store,
+    /// What is written to standard error.
+    pub log: Log,
+}
+
+/// Listening and time limits.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// A request that is not answered by then gets 504.
+    pub deadline_seconds: u64,
+    /// How long requests in flight may take after the signal to stop.
+    pub drain_seconds: u64,
+}
+
+impl Server {
+    /// The deadline of a request.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline_seconds)
+    }
+}
+
+/// What a request may cost.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Requests being read or scored at once.
+    pub requests: usize,
+    /// MiB of uploads in memory at once, over all requests.
+    pub upload_memory_mib: usize,
+    /// MiB of one request's body.
+    pub request_mib: usize,
+    /// MiB of one picture's file.
+    pub picture_mib: usize,
+    /// Millions of pixels of one picture.
+    pub picture_megapixels: usize,
+    /// Smallest accepted width and height in pixels.
+    pub picture_min_side: u32,
+    /// Reference photos in one request.
+    pub references: usize,
+    /// Auxiliary photos in one request.
+    pub auxiliary: usize,
+    /// Bytes of the prompt.
+    pub prompt_bytes: usize,
+    /// Bytes of the metadata document.
+    pub metadata_bytes: usize,
+}
+
+const MIB: usize = 1 << 20;
+
+impl Limits {
+    /// Bytes of one request's body.
+    #[must_use]
+    pub fn request_bytes(&self) -> usize {
+        self.request_mib * MIB
+    }
+
+    /// Bytes of one picture's file.
+    #[must_use]
+    pub fn picture_bytes(&self) -> usize {
+        self.picture_mib * MIB
+    }
+
+    /// Bytes of uploads in memory at once.
+    #[must_use]
+    pub fn upload_memory_bytes(&self) -> usize {
+        self.upload_memory_mib * MIB
+    }
+
+    /// The limits that decoding a picture keeps.
+    #[must_use]
+    pub fn decode(&self) -> DecodeLimits {
+        DecodeLimits {
+            max_bytes: self.picture_bytes(),
+            max_pixels: self.picture_megapixels as u64 * 1_000_000,
+            ..DecodeLimits::default()
+        }
+    }
+}
+
+/// Where samples and scores are kept.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// `sqlite:PATH` or `postgres://…`.
+    pub url: String,
+}
+
+impl std::fmt::Debug for Store {
+    /// The address may hold a password, so only its scheme is shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("url", &self.url.split(':').next()).finish_non_exhaustive()
+    }
+}
+
+/// What is written to standard error.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Lines for people or for machines.
+    pub format: LogFormat,
+    /// A `tracing` filter.
+    pub filter: String,
+}
+
+/// The shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why the configuration cannot be used; the message names the key and its source.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file or variable does not fit the schema.
+    #[error("configuration: {0}")]
+    Schema(#[from] Box<figment::Error>),
+    /// A value of the right type that cannot work.
+    #[error("configuration: {key} = {value}: {why}")]
+    Value {
+        /// The key's path.
+        key: &'static str,
+        /// What was found.
+        value: String,
+        /// What is expected.
+        why: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads the defaults, then `file` where given, then the environment, and validates the result.
+    ///
+    /// # Errors
+    /// An unknown key, a value of the wrong type, or a value that cannot work.
+    pub fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        if let Some(file) = file {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        // Two underscores between section and key, since keys have single ones in them.
+        // STELLAR_CONFIG_FILE names `file` itself.
+        let environment = Env::prefixed("STELLAR_").ignore(&["config_file"]).split("__");
+        let config: Self = figment.merge(environment).extract().map_err(Box::new)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("server.deadline_seconds", self.server.deadline_seconds),
+            ("limits.requests", self.limits.requests as u64),
+            ("limits.upload_memory_mib", self.limits.upload_memory_mib as u64),
+            ("limits.request_mib", self.limits.request_mib as u64),
+            ("limits.picture_mib", self.limits.picture_mib as u64),
+            ("limits.picture_megapixels", self.limits.picture_megapixels as u64),
+            ("limits.picture_min_side", u64::from(self.limits.picture_min_side)),
+            ("limits.prompt_bytes", self.limits.prompt_bytes as u64),
+            ("limits.metadata_bytes", self.limits.metadata_bytes as u64),
+        ];
+        if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Value { key, value: value.to_string(), why: "must be at least 1" });
+        }
+        if self.limits.request_mib > self.limits.upload_memory_mib {
+            return Err(ConfigError::Value {
+                key: "limits.request_mib",
+                value: self.limits.request_mib.to_string(),
+                why: "must not exceed limits.upload_memory_mib, or no such request is ever admitted",
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Config::load(Some(file.path()))
+    }
+
+    #[test]
+    fn the_embedded_defaults_are_valid() {
+        let config = Config::load(None).unwrap();
+        assert_eq!(config.pack, PathBuf::from("packs/demo"));
+        assert!(config.server.listen.ip().is_loopback());
+    }
+
+    #[test]
+    fn a_file_overrides_single_keys() {
+        let config = load("[limits]\nprompt_bytes = 10").unwrap();
+        assert_eq!(config.limits.prompt_bytes, 10);
+        assert_eq!(config.limits.references, 16);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let message = load("[limits]\nprompt_byte = 10").unwrap_err().to_string();
+        assert!(message.contains("prompt_byte"), "{message}");
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error() {
+        assert!(Config::load(Some(std::path::Path::new("/nowhere/stellar.toml"))).is_err());
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_refused_by_name() {
+        let message = load("[limits]\nrequests = 0").unwrap_err().to_string();
+        assert!(message.contains("limits.requests"), "{message}");
+    }
+
+    #[test]
+    fn debug_output_hides_the_password() {
+        let config = load("[store]\nurl = \"postgres://me:secret@host/db\"").unwrap();
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+}

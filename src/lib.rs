@@ -1,0 +1,32 @@
+//! Scores personalised text-to-image generators with the numbers of the reference implementations.
+//!
+//! The way of a score, one module a step:
+//!
+//! ```text
+//! POST /v1/score ── api       key, limits, multipart → Sample               (HTTP ends here)
+//!                ── scoring   which features do these metrics need? ask for each once, concurrently
+//!                ── engine    cache by content → single flight → lane queue → batch → session
+//!                ── metrics   features → scores: pure functions
+//!                ── store     sample + scores + provenance in one transaction
+//!                ◄─ JSON
+//! ```
+//!
+//! Dependencies point one way: `api → scoring → {engine, metrics} → {vision, text}` and `api → store`.
+//! Nothing below `api` knows HTTP, nothing outside `engine` knows ONNX Runtime, nothing outside `store`
+//! knows SQL, and `metrics` knows none of them: it takes features and gives numbers.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod content;
+pub mod engine;
+pub mod metrics;
+pub mod pack_id;
+pub mod parity;
+pub mod scoring;
+pub mod stats;
+pub mod store;
+pub mod telemetry;
+pub mod tensor;
+pub mod text;
+pub mod vision;
