@@ -1,0 +1,138 @@
+"""The command line: `python -m stellar_export build …`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from . import EXPORTER
+from .errors import ExportError
+
+
+def parser() -> argparse.ArgumentParser:
+    from .families import DEFAULT_CLIP, FAMILIES
+    from .hps import HPSV2_FILES
+    from .random_checkpoints import Sizes
+
+    top = argparse.ArgumentParser(
+        prog="stellar_export", description="Turns checkpoints into stellar-score model packs."
+    )
+    top.add_argument("--version", action="version", version=EXPORTER)
+    commands = top.add_subparsers(dest="command", required=True)
+    build = commands.add_parser(
+        "build",
+        help="build a pack",
+        description="Builds a pack from official checkpoints: those under --checkpoints, the rest from the hub by id.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    build.add_argument("--out", type=Path, required=True, help="pack folder to write; an existing pack is replaced")
+    build.add_argument("--checkpoints", type=Path, help="folder with hub/<id>/… and files/… (see README.md)")
+    build.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="of weights and arithmetic")
+    build.add_argument("--only", default="", metavar="NAMES", help=f"comma-separated, of: {', '.join(FAMILIES)}")
+    build.add_argument("--clip", default=DEFAULT_CLIP, metavar="HUB_ID", help="the CLIP of clip_t, clip_i and clip_n")
+    build.add_argument("--hps", choices=tuple(HPSV2_FILES), default="v2.0", help="version of the HPSv2 checkpoint")
+    build.add_argument("--name", help="the pack's name; default: the folder's")
+    build.add_argument("--demo", action="store_true", help="mark the pack as demo, whatever its sizes")
+    build.add_argument(
+        "--no-goldens",
+        action="store_true",
+        help="leave out the reference scores (they cost a forward pass of the original code)",
+    )
+    build.add_argument(
+        "--external-above", type=int, default=256, metavar="MIB", help="larger weights go to a file beside the graph"
+    )
+    rand = build.add_argument_group(
+        "random weights", "checkpoints in the official layouts are made first; the pack is a demo pack"
+    )
+    rand.add_argument("--random", action="store_true", help="make random checkpoints (under --checkpoints, if given)")
+    rand.add_argument("--seed", type=int, default=0)
+    for field in fields(Sizes):
+        rand.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+    demo = commands.add_parser("demo", help="build the demo pack that is committed with the service")
+    demo.add_argument("--out", type=Path, required=True)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        if arguments.command == "demo":
+            _demo(arguments)
+        else:
+            _build(arguments)
+    except ExportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _build(a: argparse.Namespace) -> None:
+    from . import pack, random_checkpoints
+    from .checkpoints import Checkpoints
+    from .families import FAMILIES
+    from .nn import PRECISIONS
+
+    named = [n.strip() for n in a.only.split(",") if n.strip()]
+    if unknown := [n for n in named if n not in FAMILIES]:
+        raise ExportError(f"--only: unknown {', '.join(unknown)}; known are {', '.join(FAMILIES)}")
+    models = [m for m in FAMILIES if m in named] if named else list(FAMILIES)
+    if a.checkpoints and not a.random and not a.checkpoints.is_dir():
+        raise ExportError(f"--checkpoints: {a.checkpoints} is not a folder")
+    pack.refuse_to_overwrite(a.out)
+
+    def build_from(root: Path | None) -> None:
+        pack.build(
+            Checkpoints(root, say=_say),
+            a.out,
+            precision=PRECISIONS[a.precision],
+            models=models,
+            named=bool(named) or a.random,
+            clip=a.clip,
+            hps=a.hps,
+            name=a.name or a.out.resolve().name,
+            demo=a.demo or a.random,
+            goldens=not a.no_goldens,
+            external_above=a.external_above * 2**20,
+            say=_say,
+        )
+
+    if not a.random:
+        return build_from(a.checkpoints)
+    sizes = random_checkpoints.Sizes(**{f.name: getattr(a, f.name) for f in fields(random_checkpoints.Sizes)})
+    with tempfile.TemporaryDirectory(prefix="stellar-export-") as scratch:
+        root = a.checkpoints or Path(scratch)
+        _say(f"random checkpoints, seed {a.seed}, in {root}")
+        random_checkpoints.make(root, a.seed, sizes, models, a.clip, a.hps)
+        build_from(root)
+
+
+def _demo(a: argparse.Namespace) -> None:
+    from . import demo, pack, random_checkpoints
+    from .checkpoints import Checkpoints
+    from .nn import FP32
+
+    pack.refuse_to_overwrite(a.out)
+    with tempfile.TemporaryDirectory(prefix="stellar-export-") as scratch:
+        root = Path(scratch)
+        random_checkpoints.make(root, demo.SEED, demo.SIZES, list(demo.MODELS), demo.CLIP)
+        pack.build(
+            Checkpoints(root, say=_say),
+            a.out,
+            precision=FP32,
+            models=demo.MODELS,
+            named=True,
+            clip=demo.CLIP,
+            name="demo",
+            demo=True,
+            goldens=True,
+            say=_say,
+        )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

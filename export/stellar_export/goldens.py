@@ -1,0 +1,133 @@
+"""Golden samples: inputs, and the scores that the original Python code gives for them on a pack's own checkpoints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from . import reference
+from .checkpoints import Checkpoints
+from .manifest import sha256_of
+
+SCHEMA = 1
+FILE = "goldens/goldens.json"
+PICTURES = Path(__file__).parent / "pictures"
+
+# From the file to the score, at fp32; the contract of each metric.
+TOLERANCE = {
+    "clip_t": 1e-4,
+    "clip_i": 1e-4,
+    "clip_n": 1e-4,
+    "aesthetic": 1e-3,
+    "hpsv1": 1e-4,
+    "hpsv2": 1e-4,
+    "pick_score": 1e-4,
+    "image_reward": 1e-3,
+    "dreamsim": 1e-4,
+    "dino": 1e-4,
+    # Of faces that are cropped at the same pixels; a box that rounds to others moves the score by more.
+    "ips": 5e-3,
+    "sis": 5e-3,
+}
+# Of a half-precision pack, from the same scores.
+TOLERANCE_FP16 = {"aesthetic": 2e-2, "image_reward": 2e-2}
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One golden sample; pictures by their name in `pictures/`."""
+
+    name: str
+    picture: str
+    prompt: str | None
+    reference: str | None
+    auxiliary: tuple[str, ...] = ()
+
+
+LONG = "a portrait of a person " + "who looks past the camera at a very small and distant rocket " * 12
+GOLDENS = (
+    Golden("portrait", "astronaut.jpg", "a person in an orange space suit", "astronaut-face.jpg", ("chelsea.webp", "astronaut.jpg")),
+    Golden("portrait-of-the-crop", "astronaut-face.jpg", "A Person's smile, 123!! as a painting", "astronaut.jpg"),
+    Golden("cat-over-long-prompt", "chelsea.webp", LONG, "astronaut.jpg"),
+    Golden("cup-non-ascii", "coffee.jpg", "café crème, naïve — 한국어 \U0001f600 don’t “quote” ﬁne", "chelsea.webp"),
+    Golden("grey-html", "camera-grey.png", "salt &amp; pepper &lt;b&gt; &amp;amp; a   camera", "brick-225x180.jpg"),
+    Golden("rgba-empty-prompt", "waves-rgba.png", "", "waves-palette.png"),
+    Golden("palette", "waves-palette.png", "colourful waves", "waves-rgba.png"),
+    Golden("longest-side-224", "hubble-224x180.jpg", "galaxies in deep space #42", "rocket.jpg"),
+    Golden("longest-side-225", "brick-225x180.jpg", "a wall of bricks", "camera-grey.png"),
+    Golden("wide", "stripes-3000x100.png", "vertical stripes", "tiny-5x3.png"),
+    Golden("tall", "rocket.jpg", "a rocket launch at night", "hubble-224x180.jpg"),
+    Golden("tiny", "tiny-5x3.png", "x", "pixel-1x1.png"),
+    Golden("one-pixel", "pixel-1x1.png", "!", "coffee.jpg"),
+    Golden("no-reference", "coffee.jpg", "a cup of coffee on a wooden table", None),
+    Golden("no-prompt", "chelsea.webp", None, "chelsea.webp"),
+)
+
+
+def reference_name() -> str:
+    """The versions of the packages that the expected scores come from."""
+    import PIL
+    import transformers
+
+    torch_version = torch.__version__.split("+")[0]
+    return f"transformers {transformers.__version__} (PIL processors), Pillow {PIL.__version__}, torch {torch_version}"
+
+
+def compute(
+    checkpoints: Checkpoints, models: Sequence[str], clip: str, hps: str, say: Callable[[str], None]
+) -> list[dict]:
+    """Scores every golden sample with the original code; one model is in memory at a time."""
+    torch.set_num_threads(1)
+    expected: list[dict[str, float]] = [{} for _ in GOLDENS]
+    makers = reference.makers(checkpoints, clip, hps)
+    for model in models:
+        scorer = makers[model]()
+        for golden, scores in zip(GOLDENS, expected, strict=True):
+            sample = reference.Sample(
+                PICTURES / golden.picture,
+                golden.prompt,
+                PICTURES / golden.reference if golden.reference else None,
+                [PICTURES / name for name in golden.auxiliary],
+            )
+            scores.update({k: round(v, 7) for k, v in scorer(sample).items()})
+    say(f"  {len(GOLDENS)} samples, {sum(map(len, expected))} scores by {reference_name()}")
+    return [
+        dict(
+            name=g.name,
+            image=f"goldens/{g.picture}",
+            prompt=g.prompt,
+            reference=f"goldens/{g.reference}" if g.reference else None,
+            auxiliary=[f"goldens/{name}" for name in g.auxiliary],
+            metadata={},
+            expected=scores,
+        )
+        for g, scores in zip(GOLDENS, expected, strict=True)
+    ]
+
+
+def write(
+    pack: Path,
+    checkpoints: Checkpoints,
+    models: Sequence[str],
+    clip: str,
+    hps: str,
+    precision: str,
+    say: Callable[[str], None],
+) -> dict:
+    """Writes `goldens/` into a pack folder; returns the manifest's table."""
+    say("goldens:")
+    samples = compute(checkpoints, models, clip, hps, say)
+    metrics = sorted({m for s in samples for m in s["expected"]})
+    tolerance = {m: TOLERANCE[m] if precision == "fp32" else TOLERANCE_FP16.get(m, 5e-3) for m in metrics}
+    document = dict(schema=SCHEMA, reference=reference_name(), samples=samples, tolerance=tolerance)
+    path = pack / FILE
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    for name in sorted({n for g in GOLDENS for n in (g.picture, g.reference, *g.auxiliary) if n}):
+        shutil.copyfile(PICTURES / name, path.parent / name)
+    return dict(file=FILE, sha256=sha256_of(path))

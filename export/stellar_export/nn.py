@@ -1,0 +1,249 @@
+"""The few modules that all exported models are made of.
+
+Written for the graphs that come out of them: linear weights are kept as `[in, out]`, so that a layer becomes one MatMul
+and one Add; the projections of an attention are one matrix; every weight knows how it is stored and in which precision
+it is used. Numerically they do what the original packages do, which the tests hold them to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .errors import ExportError
+
+# Below this many values a weight stays as it is: the Cast node would cost more than it saves.
+COMPACT_FROM = 1024
+
+
+@dataclass(frozen=True)
+class Precision:
+    """In which type weights are kept and arithmetic is done; norms, softmax and outputs are always float32."""
+
+    name: str
+    compute: torch.dtype
+
+
+FP32 = Precision("fp32", torch.float32)
+FP16 = Precision("fp16", torch.float16)
+PRECISIONS = {p.name: p for p in (FP32, FP16)}
+
+
+def stored(tensor: Tensor, precision: Precision) -> nn.Parameter:
+    """A weight in the smallest form that loses nothing: float16 where all values are float16 numbers.
+
+    Most official checkpoints were trained or published in half precision, so this halves their graphs.
+    """
+    tensor = tensor.detach()
+    if precision.compute == torch.float16 and tensor.device.type != "meta":
+        if tensor.abs().max() > torch.finfo(torch.float16).max:
+            raise ExportError("a weight is too large for half precision: build this model with --precision fp32")
+        tensor = tensor.half()
+    elif tensor.device.type != "meta" and tensor.numel() >= COMPACT_FROM:
+        half = tensor.half()
+        if torch.equal(half.float(), tensor):
+            tensor = half
+    return nn.Parameter(tensor.contiguous(), requires_grad=False)
+
+
+class Linear(nn.Module):
+    """x·W + b with `weight` given as `[out, in]`, as all official layouts have it."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, precision: Precision):
+        super().__init__()
+        self.compute = precision.compute
+        self.weight = stored(weight.t(), precision)
+        self.bias = None if bias is None else stored(bias, precision)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.matmul(x, self.weight.to(self.compute))
+        return x if self.bias is None else x + self.bias.to(self.compute)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm over the last axis, always computed in float32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, eps: float):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(bias.detach().contiguous(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.float(), self.weight.shape, self.weight, self.bias, self.eps).to(x.dtype)
+
+
+class Embedding(nn.Module):
+    """A table looked up by id. Equal rows are stored once, where that pays."""
+
+    def __init__(self, table: Tensor, precision: Precision):
+        super().__init__()
+        self.compute = precision.compute
+        self.row = None
+        if table.device.type != "meta":
+            rows, index = np.unique(table.numpy(), axis=0, return_inverse=True)
+            if len(rows) * 2 <= len(table) and len(rows) <= 2**15:
+                table = torch.from_numpy(rows)
+                row = torch.from_numpy(index.reshape(-1).astype(np.int16))
+                self.row = nn.Parameter(row, requires_grad=False)
+        self.table = stored(table, precision)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if self.row is not None:
+            ids = self.row[ids].long()
+        return F.embedding(ids, self.table).to(self.compute)
+
+
+def activation(name: str, x: Tensor) -> Tensor:
+    """`gelu` is the exact one with erf; `quick_gelu` is OpenAI's x·σ(1.702·x)."""
+    return x * torch.sigmoid(1.702 * x) if name == "quick_gelu" else F.gelu(x)
+
+
+ACTIVATIONS = ("gelu", "quick_gelu")
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Scaled dot-product attention of `[N, heads, L, d]` tensors with an additive float32 mask → `[N, L, heads·d]`."""
+    logits = torch.matmul(q * (q.shape[-1] ** -0.5), k.transpose(-1, -2)).float()
+    if mask is not None:
+        logits = logits + mask
+    mixed = torch.matmul(torch.softmax(logits, dim=-1).to(v.dtype), v)
+    return mixed.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with query, key and value in one matrix."""
+
+    def __init__(self, qkv: Linear, out: Linear, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = qkv
+        self.out = out
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        n, length, width = x.shape
+        qkv = self.qkv(x).reshape(n, length, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.out(attend(q, k, v, mask))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer layer."""
+
+    def __init__(self, norm1: LayerNorm, attn: SelfAttention, norm2: LayerNorm, fc1: Linear, fc2: Linear, act: str):
+        super().__init__()
+        self.norm1, self.attn, self.norm2, self.fc1, self.fc2, self.act = norm1, attn, norm2, fc1, fc2, act
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.attn(self.norm1(x), mask)
+        return x + self.fc2(activation(self.act, self.fc1(self.norm2(x))))
+
+
+class Normalise(nn.Module):
+    """RGB bytes `u8[N,H,W,3]` → standardised `f32[N,3,H,W]`: x·scale, minus mean, by std, as image processors do."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], scale: float = 1 / 255):
+        super().__init__()
+        self.scale = scale
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = pixels.float()
+        if self.scale != 1:
+            x = x * self.scale
+        return ((x - self.mean) / self.std).permute(0, 3, 1, 2)
+
+
+class VisionTransformer(nn.Module):
+    """Patches, class token, positions, layers: `f32[N,3,H,W]` → tokens `[N, 1+patches, width]`."""
+
+    def __init__(
+        self,
+        patch: Tensor,
+        patch_bias: Tensor | None,
+        cls: Tensor,
+        position: Tensor,
+        norm_pre: LayerNorm | None,
+        blocks: Sequence[Block],
+        precision: Precision,
+    ):
+        super().__init__()
+        self.compute = precision.compute
+        self.stride = patch.shape[-1]
+        self.patch = stored(patch, precision)
+        self.patch_bias = None if patch_bias is None else stored(patch_bias, precision)
+        self.cls = stored(cls.reshape(1, 1, -1), precision)
+        self.position = stored(position, precision)
+        self.norm_pre = norm_pre
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.patch_bias is None else self.patch_bias.to(self.compute)
+        x = F.conv2d(x.to(self.compute), self.patch.to(self.compute), bias, stride=self.stride)
+        x = x.flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls.to(self.compute).expand(x.shape[0], -1, -1), x], dim=1) + self.position.to(self.compute)
+        if self.norm_pre is not None:
+            x = self.norm_pre(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Unit length along the last axis, in float32."""
+    x = x.float()
+    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+
+
+class ClipImageTower(nn.Module):
+    """Pixels → L2-normalised image embedding of a CLIP model."""
+
+    def __init__(self, normalise: Normalise, body: VisionTransformer, norm_post: LayerNorm, projection: Linear):
+        super().__init__()
+        self.normalise, self.body, self.norm_post, self.projection = normalise, body, norm_post, projection
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        tokens = self.body(self.normalise(pixels))
+        return normalised(self.projection(self.norm_post(tokens[:, 0])))
+
+
+class ClipTextTower(nn.Module):
+    """Token ids `i64[N,L]`, L at most the context → L2-normalised text embedding of a CLIP model.
+
+    The state at the first end-of-text token is taken, which has the largest id. Attention is causal, so what follows it
+    cannot change the result.
+    """
+
+    def __init__(
+        self,
+        tokens: Embedding,
+        position: Tensor,
+        blocks: Sequence[Block],
+        norm: LayerNorm,
+        projection: Linear,
+        precision: Precision,
+    ):
+        super().__init__()
+        self.compute = precision.compute
+        self.tokens = tokens
+        self.position = stored(position, precision)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
+        self.projection = projection
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        n, length = input_ids.shape
+        step = torch.arange(length)
+        mask = torch.where(step[None, :] > step[:, None], float("-inf"), 0.0)
+        x = self.tokens(input_ids) + self.position.to(self.compute)[:length]
+        for block in self.blocks:
+            x = block(x, mask)
+        end = input_ids.argmax(dim=-1)
+        x = x[torch.arange(n), end]
+        return normalised(self.projection(self.norm(x)))

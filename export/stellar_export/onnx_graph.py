@@ -1,0 +1,154 @@
+"""PyTorch module → ONNX file, and the check that both say the same."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from .errors import ExportError
+from .manifest import IoSpec
+
+OPSET = 18
+
+# Weights above this go to a file beside the graph: a protobuf ends at 2 GB, and a runtime can map a plain file.
+EXTERNAL_ABOVE = 256 * 2**20
+
+# Largest difference between PyTorch and ONNX Runtime on unit-length embeddings and unit-size scores.
+TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Inputs on which a graph is exported or checked, by input name, with the batch dimension."""
+
+    inputs: Mapping[str, np.ndarray]
+
+
+def to_onnx(module: nn.Module, inputs: Sequence[IoSpec], outputs: Sequence[IoSpec], example: Probe, shortest: int, longest: int | None) -> ir.Model:
+    """Traces the module with a dynamic batch, and dynamic lengths within these limits where an input's shape says -1.
+
+    Inputs share the length of an axis.
+    """
+    batch = torch.export.Dim("batch", min=1)
+    axes = {i for spec in inputs for i, n in enumerate(spec.shape) if n == -1}
+    lengths = {i: torch.export.Dim(f"length{i}" if i else "length", min=shortest, max=longest) for i in axes}
+    shapes = tuple(
+        {0: batch, **{i + 1: lengths[i] for i, n in enumerate(spec.shape) if n == -1}} for spec in inputs
+    )
+    arguments = tuple(torch.from_numpy(example.inputs[spec.name]) for spec in inputs)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module.eval(),
+            arguments,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            input_names=[spec.name for spec in inputs],
+            output_names=[spec.name for spec in outputs],
+            verbose=False,
+        )
+    model = program.model
+    _anonymise(model)
+    _free_names(model, {spec.name for spec in (*inputs, *outputs)})
+    return model
+
+
+def _anonymise(model: ir.Model) -> None:
+    """Drops what the exporter notes down about this machine and this run: stack traces, file names, versions."""
+    model.producer_name, model.producer_version, model.doc_string = "stellar_export", None, None
+    model.metadata_props.clear()
+    graphs = [model.graph, *model.functions.values()]
+    for graph in graphs:
+        graph.metadata_props.clear()
+        graph.doc_string = None
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
+        for value in graph.inputs:
+            value.metadata_props.clear()
+    for value in model.graph.initializers.values():
+        value.metadata_props.clear()
+
+
+def _free_names(model: ir.Model, public: set[str]) -> None:
+    """Renames inner values that the exporter happened to call as an input or output is called."""
+    ends = {id(v) for v in (*model.graph.inputs, *model.graph.outputs)}
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if value.name in public and id(value) not in ends:
+                value.name = f"inner.{value.name}"
+
+
+def save(model: ir.Model, path: Path, external_above: int = EXTERNAL_ABOVE) -> list[Path]:
+    """Writes the graph, tensor by tensor if its weights go to a file of their own; returns the files, graph first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = sum(v.const_value.nbytes for v in model.graph.initializers.values())
+    if size <= external_above:
+        ir.save(model, path)
+        return [path]
+    data = path.with_name(path.name + ".data")
+    ir.save(model, path, external_data=data.name, size_threshold_bytes=1024)
+    return [path, data]
+
+
+def release(model: ir.Model) -> None:
+    """Lets go of a saved model's weights: the exporter's pattern matchers remember the nodes they saw last."""
+    for value in model.graph.initializers.values():
+        value.const_value = None
+
+
+def run_torch(module: nn.Module, probe: Probe) -> list[np.ndarray]:
+    """The module's outputs for a probe."""
+    with torch.inference_mode():
+        out = module(*(torch.from_numpy(a) for a in probe.inputs.values()))
+    return [t.numpy() for t in (out if isinstance(out, tuple) else (out,))]
+
+
+def session(path: Path) -> ort.InferenceSession:
+    """A CPU session on one thread that does not spin."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def check(
+    path: Path,
+    outputs: Sequence[IoSpec],
+    probes: Sequence[Probe],
+    expected: Sequence[Sequence[np.ndarray]],
+    tolerance: float,
+) -> float:
+    """Holds the file to what PyTorch gave; returns the largest difference, relative where values exceed one."""
+    try:
+        runtime = session(path)
+    except Exception as error:  # onnxruntime's exception types are private
+        raise ExportError(f"{path.name}: ONNX Runtime does not load it ({error})") from error
+    worst = 0.0
+    for probe, wanted in zip(probes, expected, strict=True):
+        got = runtime.run([o.name for o in outputs], dict(probe.inputs))
+        for spec, a, b in zip(outputs, got, wanted, strict=True):
+            if a.shape != b.shape or a.dtype != np.float32:
+                raise ExportError(
+                    f"{path.name}: output {spec.name} is {a.dtype}{list(a.shape)}, expected float32{list(b.shape)}"
+                )
+            if not np.isfinite(a).all():
+                raise ExportError(f"{path.name}: output {spec.name} is not finite")
+            worst = max(worst, float(np.max(np.abs(a - b) / np.maximum(1, np.abs(b)))))
+    if worst > tolerance:
+        raise ExportError(f"{path.name}: ONNX Runtime differs from PyTorch by {worst:.2g}, allowed is {tolerance:.0g}")
+    return worst

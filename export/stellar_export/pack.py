@@ -1,0 +1,170 @@
+"""Builds a pack folder: graphs, tokenizers, goldens, manifest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import EXPORTER, vocabulary
+from .checkpoints import Checkpoints
+from .errors import ExportError, MissingCheckpoint
+from .families import FAMILIES
+from .jobs import GraphJob, Request
+from .manifest import GraphEntry, Manifest, sha256_of
+from .nn import Precision
+from .onnx_graph import EXTERNAL_ABOVE, TOLERANCE, check, release, run_torch, save, to_onnx
+
+MANIFEST = "pack.toml"
+
+
+class Builder:
+    """Collects graphs and tokenizers in a folder and then describes them."""
+
+    def __init__(self, folder: Path, precision: Precision, external_above: int, say: Callable[[str], None]):
+        self.folder, self.precision, self.external_above, self.say = folder, precision, external_above, say
+        self.graphs: list[GraphEntry] = []
+        self.tokenizers: dict[str, list[str]] = {}
+        self.demo_reasons: list[str] = []
+
+    def needs_tokenizer(self, name: str, lines: list[str]) -> None:
+        if self.tokenizers.setdefault(name, lines) != lines:
+            raise ExportError(f"two checkpoints come with different {name} vocabularies")
+
+    def add(self, job: GraphJob) -> None:
+        """Exports, checks and lists one graph; takes the module out of the job, to free it before the check."""
+        started, role = time.monotonic(), job.roles[-1]
+        module, job.module = job.module, None
+        expected = [run_torch(module, p) for p in job.probes]
+        model = to_onnx(module, job.inputs, job.outputs, job.example, job.shortest, job.longest)
+        del module
+        files = save(model, self.folder / "graphs" / f"{role}.onnx", self.external_above)
+        release(model)
+        worst = check(files[0], job.outputs, job.probes, expected, job.looseness * TOLERANCE[self.precision.name])
+        if not job.official:
+            self.demo_reasons.append(role)
+        size = sum(f.stat().st_size for f in files)
+        self.say(
+            f"  {' and '.join(job.roles):24} {_bytes(size):>9}  {time.monotonic() - started:6.1f} s  "
+            f"ONNX Runtime = PyTorch within {worst:.1e}"
+        )
+        listed = [dict(path=f.relative_to(self.folder).as_posix(), sha256=sha256_of(f)) for f in files]
+        for name in job.roles:
+            self.graphs.append(
+                GraphEntry(
+                    role=name,
+                    kind=job.kind,
+                    precision=self.precision.name,
+                    max_batch=job.max_batch,
+                    files=listed,
+                    source=job.source,
+                    inputs=job.inputs,
+                    outputs=job.outputs,
+                    geometry=job.geometry,
+                    text=job.text,
+                )
+            )
+
+    def write_tokenizers(self) -> list[dict]:
+        """Writes the vocabularies that the graphs asked for; returns their manifest tables."""
+        tables = []
+        kinds = {"clip": ("clip_bpe", "clip-merges.txt"), "bert": ("wordpiece", "bert-vocab.txt")}
+        for name in sorted(self.tokenizers):
+            kind, file = kinds[name]
+            path = self.folder / "tokenizers" / file
+            vocabulary.write_lines(self.tokenizers[name], path)
+            tables.append(dict(name=name, kind=kind, file=f"tokenizers/{file}", sha256=sha256_of(path)))
+        return tables
+
+
+def build(
+    checkpoints: Checkpoints,
+    out: Path,
+    *,
+    precision: Precision,
+    models: Sequence[str],
+    named: bool,
+    clip: str,
+    name: str,
+    hps: str = "v2.0",
+    demo: bool = False,
+    goldens: bool = False,
+    external_above: int = EXTERNAL_ABOVE,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Builds `out` from the checkpoints, or leaves what was there untouched.
+
+    A model whose checkpoints are not to be had is an error if `named`, and left out with a word otherwise.
+    """
+    refuse_to_overwrite(out)
+    part = out.with_name(f"{out.name}.partial-{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        builder = Builder(part, precision, external_above, say)
+        request = Request(checkpoints, precision, clip, models, builder.needs_tokenizer, hps, say)
+        built = []
+        for model in models:
+            say(f"{model}:")
+            try:
+                for job in FAMILIES[model](request):
+                    builder.add(job)
+                built.append(model)
+            except MissingCheckpoint as missing:
+                if named:
+                    raise
+                say(f"  left out: {missing}")
+        if not built:
+            raise ExportError("none of the models' checkpoints were found, so there is nothing to build")
+        demo = demo or checkpoints.marked_demo
+        if builder.demo_reasons and not demo:
+            say(f"not of a published size, so this is a demo pack: {', '.join(builder.demo_reasons)}")
+        manifest = Manifest(
+            name=name,
+            weights="demo" if demo or builder.demo_reasons else "official",
+            exporter=EXPORTER,
+            tokenizers=builder.write_tokenizers(),
+            graphs=builder.graphs,
+        )
+        if goldens:
+            from . import goldens as golden_module
+
+            manifest.goldens = golden_module.write(part, checkpoints, built, clip, hps, precision.name, say)
+        (part / MANIFEST).write_text(manifest.dumps(), encoding="utf-8", newline="\n")
+        _swap(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    total = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    say(
+        f"{out}: {manifest.weights} pack of {len(manifest.graphs)} graphs, {_bytes(total)}, "
+        f"digest {sha256_of(out / MANIFEST)}"
+    )
+
+
+def refuse_to_overwrite(out: Path) -> None:
+    """A pack may be replaced, an empty folder filled; anything else at `out` is left alone."""
+    if out.exists() and not (out / MANIFEST).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise ExportError(f"{out} exists and is not a pack (it has no {MANIFEST}); choose another --out")
+
+
+def _swap(new: Path, out: Path) -> None:
+    old = out.with_name(f"{out.name}.old-{os.getpid()}")
+    if out.exists():
+        out.rename(old)
+    try:
+        new.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if n < 1024:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1024
+    return f"{n:.2f} GiB"
