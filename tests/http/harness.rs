@@ -1,0 +1,283 @@
+//! The whole service over fake graphs: everything is real but the arithmetic inside the models.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    http::{HeaderMap, Request, StatusCode, header},
+};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use stellar_score::{
+    api,
+    config::Config,
+    engine::{
+        Backend, BackendError, Engine, GraphSpec, Pack,
+        fake::{FakeBackend, FakeControl},
+    },
+    scoring::Scoring,
+    store::{Store, StoreOptions},
+    telemetry::Telemetry,
+    tensor::{Features, Tensor},
+};
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+
+use crate::support::form::Form;
+
+/// The graphs that the tests run on: the first four metrics have numbers, whatever else a pack may learn.
+const GRAPHS: [&str; 3] = ["clip.image", "clip.text", "clip_l.image"];
+
+/// Only `clip_l.image` is run for it: one lane, one item a picture.
+pub(crate) const ONE_GRAPH: &str = "aesthetic";
+
+/// What to build a service with.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    pub(crate) graphs: Vec<GraphSpec>,
+}
+
+/// A service under test.
+pub(crate) struct App {
+    pub(crate) router: Router,
+    /// What the fake graphs shall do and have done.
+    pub(crate) graphs: FakeControl,
+    /// Holds back every run of a graph while closed.
+    pub(crate) gate: Gate,
+    pub(crate) store: Store,
+    _folder: TempDir,
+}
+
+/// An answer with the checks that every test makes.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl App {
+    /// The service with its default configuration.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The service with something changed.
+    pub(crate) async fn with(change: impl FnOnce(&mut Setup)) -> Self {
+        let pack = Arc::new(demo_pack());
+        let graphs =
+            pack.graphs.iter().filter(|graph| GRAPHS.contains(&graph.role.as_str())).cloned().collect();
+        let mut setup = Setup { config: Config::load(None).expect("the defaults are valid"), graphs };
+        change(&mut setup);
+        let (control, gate) = (FakeControl::default(), Gate::default());
+        let telemetry = Telemetry::new();
+        let engine = Engine::with_backends(&setup.graphs, &setup.config.engine, &telemetry.engine, |spec| {
+            Box::new(Gated { backend: FakeBackend::new(spec, control.clone()), gate: gate.clone() })
+        })
+        .expect("the engine starts");
+        Self::over(engine, pack, &setup.config, telemetry, control, gate).await
+    }
+
+    /// The service over the demo pack's real graphs.
+    pub(crate) async fn real() -> Self {
+        let pack = Arc::new(demo_pack());
+        let config = Config::load(None).expect("the defaults are valid");
+        let telemetry = Telemetry::new();
+        let engine = Engine::start(&pack, &config.engine, &telemetry.engine).expect("the engine starts");
+        Self::over(engine, pack, &config, telemetry, FakeControl::default(), Gate::default()).await
+    }
+
+    async fn over(
+        engine: Engine,
+        pack: Arc<Pack>,
+        config: &Config,
+        telemetry: Telemetry,
+        graphs: FakeControl,
+        gate: Gate,
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = format!("sqlite:{}", folder.path().join("stellar.db").display());
+        let store = Store::open(&url, &StoreOptions::default()).await.expect("the store opens");
+        let scoring = Scoring::new(engine, pack, config.limits.decode()).expect("the tokenizers load");
+        let app = api::App::new(config, Arc::new(scoring), store.clone(), telemetry);
+        Self { router: api::router(Arc::new(app)), graphs, gate, store, _folder: folder }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.expect("the router is infallible");
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("the body arrives").to_bytes();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).expect("a valid request")).await
+    }
+
+    pub(crate) async fn score(&self, form: Form) -> Answer {
+        self.send(score_request(form)).await
+    }
+
+    /// How many samples the method's row counts for a metric; 0 where it has no row.
+    pub(crate) async fn counted(&self, method: &str, metric: &str) -> u64 {
+        let board = self.get(&format!("/v1/leaderboard?method={method}")).await.ok();
+        board["rows"][0]["metrics"][metric]["n"].as_u64().unwrap_or(0)
+    }
+
+    /// The value of a line of `/metrics`; 0 where there is none.
+    pub(crate) async fn number(&self, line: &str) -> f64 {
+        let text = self.get("/metrics").await.body;
+        let text = std::str::from_utf8(&text).expect("the format is UTF-8");
+        text.lines().find_map(|have| have.strip_prefix(line)?.strip_prefix(' ')?.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Waits until a line of `/metrics` has a value.
+    pub(crate) async fn until(&self, line: &str, value: f64) {
+        let started = Instant::now();
+        while (self.number(line).await - value).abs() > f64::EPSILON {
+            assert!(started.elapsed() < Duration::from_secs(20), "{line} never became {value}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Waits until a line of `/metrics` has reached a value.
+    pub(crate) async fn until_at_least(&self, line: &str, value: u32) {
+        let started = Instant::now();
+        while self.number(line).await < f64::from(value) {
+            assert!(started.elapsed() < Duration::from_secs(20), "{line} never reached {value}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Listens on a free port of this machine until the test ends.
+    pub(crate) async fn listen(&self) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let router = self.router.clone();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        // The engine joins its threads when it is dropped.
+        self.gate.open();
+    }
+}
+
+pub(crate) fn demo_pack() -> Pack {
+    Pack::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo")).expect("the demo pack is whole")
+}
+
+pub(crate) fn score_request(form: Form) -> Request<Body> {
+    let body = form.finish();
+    Request::post("/v1/score")
+        .header(header::CONTENT_TYPE, Form::content_type())
+        .header(header::CONTENT_LENGTH, body.len())
+        .body(Body::from(body))
+        .expect("a valid request")
+}
+
+impl Answer {
+    /// The document of a successful answer.
+    #[track_caller]
+    pub(crate) fn ok(&self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", String::from_utf8_lossy(&self.body));
+        self.json()
+    }
+
+    /// The document, whatever the status.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// Checks that the answer is a problem document of this status and code, whole in every part, and gives
+    /// its detail.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16, code: &str) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        assert_eq!(self.status.as_u16(), status, "{text}");
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json", "{text}");
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{text}");
+        assert_eq!(problem["status"], status, "{text}");
+        assert_eq!(problem["type"], format!("urn:stellar-score:problem:{code}"));
+        assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()), "{text}");
+        let id = problem["request_id"].as_str().expect("a request id");
+        assert!(!id.is_empty());
+        assert_eq!(self.headers["x-request-id"], id, "the header and the body name the same request");
+        if matches!(status, 429 | 503) {
+            let after = self.headers[header::RETRY_AFTER].to_str().expect("text");
+            assert!(after.parse::<u32>().is_ok_and(|seconds| seconds > 0), "Retry-After: {after}");
+        }
+        problem["detail"].as_str().expect("a detail").to_owned()
+    }
+}
+
+/// Says that a detail tells what it must.
+#[track_caller]
+pub(crate) fn tells(detail: &str, words: &[&str]) {
+    for word in words {
+        assert!(detail.contains(word), "`{word}` is not in: {detail}");
+    }
+}
+
+/// Holds back runs of the graphs, so that tests decide what happens while a request is in flight.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<GateState>, Condvar)>);
+
+#[derive(Default)]
+struct GateState {
+    closed: bool,
+    waiting: usize,
+}
+
+impl Gate {
+    pub(crate) fn close(&self) {
+        self.0.0.lock().expect("no holder panics").closed = true;
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.0.lock().expect("no holder panics").closed = false;
+        self.0.1.notify_all();
+    }
+
+    /// Waits until this many graphs stand before the gate with a batch.
+    pub(crate) async fn reached_by(&self, count: usize) {
+        let started = Instant::now();
+        while self.0.0.lock().expect("no holder panics").waiting < count {
+            assert!(started.elapsed() < Duration::from_secs(20), "no run came to the gate");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn pass(&self) {
+        let mut state = self.0.0.lock().expect("no holder panics");
+        state.waiting += 1;
+        while state.closed {
+            state = self.0.1.wait(state).expect("no holder panics");
+        }
+        state.waiting -= 1;
+    }
+}
+
+struct Gated {
+    backend: FakeBackend,
+    gate: Gate,
+}
+
+impl Backend for Gated {
+    fn run(&mut self, batch: &[Vec<Tensor>]) -> Result<Vec<Features>, BackendError> {
+        self.gate.pass();
+        self.backend.run(batch)
+    }
+}

@@ -1,0 +1,15 @@
+//! The HTTP service from the outside: real router, store, decoding, tokenizers and batching; the graphs are
+//! fakes, but for the tests in `demo`.
+
+mod demo;
+mod failures;
+mod forms;
+mod harness;
+mod leaderboard;
+mod load;
+mod pictures;
+mod routes;
+mod scores;
+mod sharing;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,133 @@
+//! The OpenAPI document: committed as the code gives it, and complete.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use stellar_score::api::{self, Code};
+
+fn document() -> Value {
+    serde_json::to_value(api::openapi()).expect("a document is JSON")
+}
+
+/// Every operation as `GET /path`.
+fn operations(document: &Value) -> BTreeMap<String, &Value> {
+    document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .flat_map(|(path, operations)| {
+            operations
+                .as_object()
+                .unwrap()
+                .iter()
+                .map(move |(method, operation)| (format!("{} {path}", method.to_uppercase()), operation))
+        })
+        .collect()
+}
+
+#[test]
+fn the_committed_document_is_what_the_code_gives() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    let generated = api::openapi().to_pretty_json().unwrap() + "\n";
+    assert!(committed == generated, "openapi/openapi.json is out of date: run `make openapi` and commit it");
+}
+
+#[test]
+fn every_route_is_documented() {
+    let document = document();
+    let documented: BTreeSet<_> = operations(&document).into_keys().collect();
+    for route in [
+        "POST /v1/score",
+        "GET /v1/samples/{id}",
+        "GET /v1/leaderboard",
+        "GET /v1/metrics",
+        "GET /v1/models",
+        "GET /livez",
+        "GET /readyz",
+        "GET /metrics",
+    ] {
+        assert!(documented.contains(route), "{route} is not documented");
+    }
+}
+
+#[test]
+fn every_operation_has_a_summary_a_tag_and_a_typed_answer() {
+    let document = document();
+    for (name, operation) in operations(&document) {
+        assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{name}: no summary");
+        assert!(operation["tags"][0].is_string(), "{name}: no tag");
+        let answer = operation["responses"]["200"]["content"].as_object();
+        assert!(
+            answer.is_some_and(|content| content.values().all(|kind| kind["schema"].is_object())),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn every_error_answer_is_a_problem_document() {
+    let document = document();
+    let mut errors = 0;
+    for (name, operation) in operations(&document) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            if status.starts_with('4') || status.starts_with('5') {
+                errors += 1;
+                let schema = &response["content"]["application/problem+json"]["schema"]["$ref"];
+                assert_eq!(schema, "#/components/schemas/Problem", "{name}: {status}");
+                assert!(!response["description"].as_str().unwrap().is_empty(), "{name}: {status}");
+            }
+        }
+    }
+    assert!(errors > 10, "{errors} error answers are documented");
+}
+
+#[test]
+fn every_code_is_documented_with_its_status() {
+    let document = document();
+    let statuses: BTreeSet<_> = operations(&document)
+        .into_values()
+        .flat_map(|operation| operation["responses"].as_object().unwrap().keys().cloned())
+        .collect();
+    let codes = &document["components"]["schemas"]["Code"];
+    let variants: Vec<&Value> = codes["enum"].as_array().into_iter().flatten().collect();
+    let described = codes["oneOf"].as_array().into_iter().flatten().map(|variant| &variant["enum"][0]);
+    let codes: Vec<Code> = variants
+        .into_iter()
+        .chain(described)
+        .map(|code| serde_json::from_value(code.clone()).unwrap_or_else(|error| panic!("{code}: {error}")))
+        .collect();
+    assert!(codes.len() > 15, "{codes:?}");
+    for code in codes {
+        // Of the route, not of an operation.
+        if code != Code::MethodNotAllowed {
+            assert!(
+                statuses.contains(code.status().as_str()),
+                "{code:?} has a status that no operation names"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_form_documents_every_field_that_is_read() {
+    let document = document();
+    let form = &document["components"]["schemas"]["ScoreForm"]["properties"];
+    let fields: BTreeSet<_> = form.as_object().unwrap().keys().map(String::as_str).collect();
+    let read = [
+        "auxiliary",
+        "evidence",
+        "image",
+        "metadata",
+        "method",
+        "metrics",
+        "name",
+        "prompt",
+        "reference",
+        "run",
+    ];
+    assert_eq!(fields, BTreeSet::from(read));
+    for (name, field) in form.as_object().unwrap() {
+        assert!(field.to_string().contains("description"), "{name} is not described");
+    }
+}

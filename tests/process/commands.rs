@@ -1,0 +1,184 @@
+//! The commands that print and end.
+
+use std::fs;
+
+use serde_json::Value;
+use stellar_score::engine::pack::Sha;
+
+use crate::harness::{copied_pack, folder, golden, program, read, run};
+
+fn score(arguments: &[&str]) -> std::process::Command {
+    let mut command = program(&["score", "--image", &golden("astronaut.jpg")]);
+    command.args(arguments);
+    command
+}
+
+#[test]
+fn score_prints_a_table_with_every_number_and_says_what_demo_numbers_mean() {
+    let table = run(&mut score(&[
+        "--prompt",
+        "a person in an orange space suit",
+        "--reference",
+        &golden("astronaut-face.jpg"),
+        "--metrics",
+        "clip_t,clip_i,clip_n,aesthetic",
+    ]))
+    .printed();
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["metric", "score", "better", "note"]);
+    for (line, metric) in lines[1..5].iter().zip(["clip_t", "clip_i", "clip_n", "aesthetic"]) {
+        assert_eq!(line[0], metric);
+        assert!(line[1].parse::<f64>().is_ok(), "{table}");
+    }
+    assert!(table.contains("the numbers mean nothing"), "{table}");
+}
+
+#[test]
+fn score_says_what_is_missing_for_a_metric_without_a_number() {
+    let table = run(&mut score(&["--metrics", "clip_t,aesthetic"])).printed();
+    assert!(table.contains("no_prompt: send the prompt"), "{table}");
+}
+
+#[test]
+fn score_prints_json_with_the_same_numbers_as_the_table() {
+    let arguments = ["--prompt", "a person", "--metrics", "clip_t"];
+    let table = run(&mut score(&arguments)).printed();
+    let json = run(score(&arguments).arg("--json")).printed();
+    let answer: Value = serde_json::from_str(&json).unwrap();
+    let value = answer["scores"]["clip_t"]["value"].as_f64().unwrap();
+    assert!(table.contains(&format!("{value:.5}")), "{value} is not in: {table}");
+    assert_eq!(answer["weights"], "demo");
+    assert_eq!(answer["evidence"]["texts"][0]["tokens"], 4);
+    assert_eq!(answer["provenance"]["pack"]["name"], "demo");
+}
+
+#[test]
+fn score_takes_metadata_from_a_file() {
+    let folder = folder();
+    let file = folder.path().join("known.json");
+    fs::write(&file, r#"{"detectables": ["helmet"]}"#).unwrap();
+    let arguments = ["--metrics", "aesthetic", "--metadata", file.to_str().unwrap()];
+    run(&mut score(&arguments)).printed();
+    fs::write(&file, r#"{"detectable": ["helmet"]}"#).unwrap();
+    run(&mut score(&arguments)).failed(&["known.json", "unknown field"]);
+}
+
+#[test]
+fn score_refuses_an_unknown_metric_by_name_with_those_there_are() {
+    run(&mut score(&["--metrics", "beauty"])).failed(&["`beauty`", "clip_t", "aesthetic"]);
+}
+
+#[test]
+fn score_names_the_file_that_it_cannot_use() {
+    run(&mut program(&["score", "--image", "/nowhere/x.png"])).failed(&["cannot read /nowhere/x.png"]);
+    run(&mut program(&["score", "--image", "Cargo.toml"])).failed(&["Cargo.toml", "PNG, JPEG or WebP"]);
+    let folder = folder();
+    let half = folder.path().join("half.jpg");
+    let whole = fs::read(golden("astronaut.jpg")).unwrap();
+    fs::write(&half, &whole[..whole.len() / 2]).unwrap();
+    run(&mut program(&["score", "--image", half.to_str().unwrap()])).failed(&["cut short"]);
+}
+
+#[test]
+fn pack_inspect_lists_the_graphs_with_their_sources() {
+    let text = run(&mut program(&["pack", "inspect", "packs/demo"])).printed();
+    let digest = Sha::of(&fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/packs/demo/pack.toml")).unwrap());
+    for word in
+        ["clip.image", "clip.text", "clip_l.image", "fp32", "pixels u8[224, 224, 3]", "goldens   present"]
+    {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+    assert!(text.contains(&digest.to_string()), "{text}");
+}
+
+#[test]
+fn pack_inspect_names_what_is_damaged() {
+    let folder = folder();
+    let pack = copied_pack(folder.path());
+    fs::write(pack.join("graphs/clip.text.onnx"), "no graph").unwrap();
+    run(program(&["pack", "inspect"]).arg(&pack)).failed(&["graph `clip.text`", "expected sha256"]);
+}
+
+#[test]
+fn pack_verify_passes_for_the_demo_pack() {
+    let text = run(&mut program(&["pack", "verify"])).printed();
+    assert!(text.contains("\npassed: "), "{text}");
+    assert!(!text.contains("FAILED"), "{text}");
+    let json = run(&mut program(&["pack", "verify", "--json"])).printed();
+    let certificate: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(certificate["passed"], true);
+}
+
+#[test]
+fn pack_verify_fails_for_a_pack_that_does_not_score_as_its_goldens_say() {
+    let folder = folder();
+    let pack = copied_pack(folder.path());
+    let file = pack.join("goldens/goldens.json");
+    let before = Sha::of(&fs::read(&file).unwrap()).to_string();
+    let mut goldens: Value = serde_json::from_str(&read(&file)).unwrap();
+    let expected = &mut goldens["samples"][0]["expected"]["clip_t"];
+    *expected = (expected.as_f64().unwrap() + 0.01).into();
+    let changed = goldens.to_string();
+    fs::write(&file, &changed).unwrap();
+    let manifest = read(&pack.join("pack.toml")).replace(&before, &Sha::of(changed.as_bytes()).to_string());
+    fs::write(pack.join("pack.toml"), manifest).unwrap();
+    let ran = run(program(&["pack", "verify"]).arg(&pack));
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    let line = ran.stdout.lines().find(|line| line.starts_with("clip_t")).unwrap();
+    assert!(line.ends_with("FAILED"), "{line}");
+    assert!(ran.stdout.contains("\nFAILED: "), "{}", ran.stdout);
+}
+
+#[test]
+fn openapi_prints_the_committed_document() {
+    let printed = run(&mut program(&["openapi"])).printed();
+    let committed = read(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json").as_ref());
+    assert!(printed == committed, "openapi/openapi.json is out of date: run `make openapi` and commit it");
+}
+
+#[test]
+fn config_prints_defaults_that_can_be_given_back_in_a_file() {
+    let printed = run(&mut program(&["config"])).printed();
+    assert!(printed.contains("[limits]"), "{printed}");
+    let folder = folder();
+    let file = folder.path().join("own.toml");
+    fs::write(&file, printed).unwrap();
+    let url = format!("sqlite:{}", folder.path().join("stellar.db").display());
+    let mut command = program(&["migrate"]);
+    run(command.env("STELLAR_STORE__URL", &url).arg("--config").arg(&file)).printed();
+    let mut command = program(&["migrate"]);
+    run(command.env("STELLAR_STORE__URL", &url).env("STELLAR_CONFIG_FILE", &file)).printed();
+}
+
+#[test]
+fn migrate_makes_the_tables_once_and_finds_them_the_second_time() {
+    let folder = folder();
+    let database = folder.path().join("new/folder/stellar.db");
+    for _ in 0..2 {
+        let mut command = program(&["migrate"]);
+        command.env("STELLAR_STORE__URL", format!("sqlite:{}", database.display()));
+        assert_eq!(run(&mut command).printed(), "the tables are up to date\n");
+        assert!(database.is_file());
+    }
+}
+
+#[test]
+fn help_teaches_by_examples() {
+    let help = run(&mut program(&["--help"])).printed();
+    for word in ["serve", "score", "pack", "migrate", "openapi", "config", "Examples:", "STELLAR_PACK="] {
+        assert!(help.contains(word), "`{word}` is not in: {help}");
+    }
+    let help = run(&mut program(&["score", "--help"])).printed();
+    for word in ["--image", "--prompt", "--reference", "--metrics", "--json"] {
+        assert!(help.contains(word), "`{word}` is not in: {help}");
+    }
+    let version = run(&mut program(&["--version"])).printed();
+    assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+}
+
+#[test]
+fn an_unknown_command_is_refused_with_what_there_is() {
+    let ran = run(&mut program(&["rank"]));
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("'rank'") && ran.stderr.contains("--help"), "{}", ran.stderr);
+}

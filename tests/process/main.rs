@@ -1,0 +1,8 @@
+//! The real program: its commands, its refusals to start, and how it stops.
+
+mod commands;
+mod harness;
+mod refusals;
+mod service;
+#[path = "../support/mod.rs"]
+mod support;

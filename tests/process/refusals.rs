@@ -1,0 +1,143 @@
+//! Starts that cannot be: each ends with exit code 1 and one message that says what to do.
+
+use std::{fs, net::TcpListener};
+
+use stellar_score::engine::pack::Sha;
+
+use crate::harness::{copied_pack, folder, read, run, serve};
+
+#[test]
+fn a_damaged_graph_is_named_with_its_file_and_both_hashes() {
+    let folder = folder();
+    let pack = copied_pack(folder.path());
+    let file = pack.join("graphs/clip.text.onnx");
+    let mut bytes = fs::read(&file).unwrap();
+    let expected = Sha::of(&bytes).to_string();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let found = Sha::of(&bytes).to_string();
+    assert!(read(&pack.join("pack.toml")).contains(&expected));
+    run(serve(folder.path()).env("STELLAR_PACK", &pack)).failed(&[
+        "graph `clip.text`",
+        "graphs/clip.text.onnx",
+        &expected,
+        &found,
+        "copy the pack again",
+    ]);
+}
+
+#[test]
+fn a_missing_file_of_the_pack_is_named() {
+    let folder = folder();
+    let pack = copied_pack(folder.path());
+    fs::remove_file(pack.join("graphs/clip.image.onnx")).unwrap();
+    run(serve(folder.path()).env("STELLAR_PACK", &pack)).failed(&[
+        "graph `clip.image`",
+        "graphs/clip.image.onnx",
+        "No such file",
+        "copy the whole pack folder again",
+    ]);
+}
+
+#[test]
+fn a_damaged_tokenizer_is_named() {
+    let folder = folder();
+    let pack = copied_pack(folder.path());
+    let file = pack.join("tokenizers/clip-merges.txt");
+    fs::write(&file, read(&file) + "x y\n").unwrap();
+    run(serve(folder.path()).env("STELLAR_PACK", &pack)).failed(&["tokenizer `clip`", "clip-merges.txt"]);
+}
+
+#[test]
+fn a_graph_that_is_no_onnx_file_is_named_although_its_hash_is_right() {
+    let folder = folder();
+    let pack = copied_pack(folder.path());
+    let file = pack.join("graphs/clip_l.image.onnx");
+    let before = Sha::of(&fs::read(&file).unwrap()).to_string();
+    fs::write(&file, "no graph").unwrap();
+    let manifest = read(&pack.join("pack.toml")).replace(&before, &Sha::of(b"no graph").to_string());
+    fs::write(pack.join("pack.toml"), manifest).unwrap();
+    run(serve(folder.path()).env("STELLAR_PACK", &pack))
+        .failed(&["graph `clip_l.image`", "clip_l.image.onnx) does not load"]);
+}
+
+#[test]
+fn a_pack_that_is_not_there_is_named_with_what_to_give() {
+    let folder = folder();
+    run(serve(folder.path()).env("STELLAR_PACK", "packs/nowhere")).failed(&[
+        "packs/nowhere/pack.toml",
+        "No such file",
+        "packs/demo",
+    ]);
+}
+
+#[test]
+fn a_manifest_that_is_no_toml_is_named_with_the_place() {
+    let folder = folder();
+    let pack = copied_pack(folder.path());
+    fs::write(pack.join("pack.toml"), "schema = 1\nname = \n").unwrap();
+    run(serve(folder.path()).env("STELLAR_PACK", &pack)).failed(&["pack.toml is not a valid", "line 2"]);
+}
+
+#[test]
+fn an_unknown_key_of_the_configuration_is_named() {
+    let folder = folder();
+    run(serve(folder.path()).env("STELLAR_LIMITS__REQUEST", "3")).failed(&["configuration: unknown field"]);
+    let file = folder.path().join("own.toml");
+    fs::write(&file, "[limits]\nprompt_byte = 3\n").unwrap();
+    run(serve(folder.path()).arg("--config").arg(&file))
+        .failed(&["configuration: unknown field", "found `prompt_byte`"]);
+}
+
+#[test]
+fn a_value_that_cannot_work_is_named_with_its_key() {
+    let folder = folder();
+    run(serve(folder.path()).env("STELLAR_LIMITS__REQUESTS", "0"))
+        .failed(&["limits.requests = 0", "must be at least 1"]);
+    run(serve(folder.path()).env("STELLAR_ENGINE__QUEUE", "0")).failed(&["engine.queue is 0"]);
+    run(serve(folder.path()).env("STELLAR_LOG__FILTER", "a=b=c")).failed(&["log.filter"]);
+}
+
+#[test]
+fn a_configuration_file_that_is_not_there_is_named() {
+    let folder = folder();
+    run(serve(folder.path()).args(["--config", "/nowhere/own.toml"])).failed(&["/nowhere/own.toml"]);
+}
+
+#[test]
+fn a_taken_port_is_named_with_the_key_that_sets_another() {
+    let folder = folder();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    run(serve(folder.path()).env("STELLAR_SERVER__LISTEN", &address)).failed(&[
+        &format!("cannot listen on {address}"),
+        "server.listen",
+        "in use",
+    ]);
+}
+
+#[test]
+fn a_runtime_library_that_is_not_there_is_named() {
+    let folder = folder();
+    run(serve(folder.path()).env("STELLAR_ENGINE__LIBRARY", "/nowhere/libonnxruntime.so"))
+        .failed(&["/nowhere/libonnxruntime.so", "make setup"]);
+}
+
+#[test]
+fn a_database_of_another_kind_is_refused_with_those_there_are() {
+    let folder = folder();
+    run(serve(folder.path()).env("STELLAR_STORE__URL", "mysql://me:secret@host/db"))
+        .failed(&["neither sqlite nor postgres"]);
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_is_named_without_its_password() {
+    let folder = folder();
+    // A port that was free a moment ago and that nobody listens on.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("postgres://me:secret@127.0.0.1:{port}/db");
+    let ran = run(serve(folder.path()).env("STELLAR_STORE__URL", url));
+    assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
+    ran.failed(&["cannot open the store"]);
+}

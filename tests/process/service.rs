@@ -1,0 +1,144 @@
+//! The running service: what it survives, and how it stops.
+
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    harness::{Server, folder, until},
+    support::{
+        client::{self, Exchange},
+        form::Form,
+        pictures::png,
+    },
+};
+
+fn form(seed: u32) -> Form {
+    Form::new().file("image", png(seed)).field("metrics", "aesthetic").field("method", "mine")
+}
+
+/// Takes a place in the service and holds it: the service has asked for the body, which is to come.
+fn hold(server: &Server, length: usize) -> Exchange {
+    let headers = [("content-type", &*Form::content_type()), ("expect", "100-continue")];
+    let mut exchange = Exchange::begin(server.address, "POST /v1/score", &headers, length).unwrap();
+    assert_eq!(exchange.receive().unwrap().status, 100);
+    exchange
+}
+
+#[test]
+fn sigterm_refuses_new_connections_finishes_what_is_in_flight_and_exits_with_0() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    let body = form(1).finish();
+    let mut held = hold(&server, body.len());
+    server.terminate();
+    until("new connections to be refused", || TcpStream::connect(server.address).err());
+    held.send(&body).unwrap();
+    let answer = held.receive().unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    let (status, log) = server.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+
+    let server = Server::start(folder.path(), &[]);
+    assert_eq!(server.counted("mine", "aesthetic"), 1, "what was answered is stored");
+}
+
+#[test]
+fn an_idle_service_stops_at_once_also_with_connections_that_say_nothing() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    let silent = TcpStream::connect(server.address).unwrap();
+    // The service has accepted the silent one before the one after it.
+    assert_eq!(server.get("/livez").status, 200);
+    let started = Instant::now();
+    server.terminate();
+    let (status, log) = server.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(started.elapsed() < Duration::from_secs(10), "it waited for a client that says nothing");
+    drop(silent);
+}
+
+#[test]
+fn a_client_that_never_ends_its_request_delays_the_stop_by_the_drain_time_only() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[("STELLAR_SERVER__DRAIN_SECONDS", "1")]);
+    let _held = hold(&server, 1000);
+    server.terminate();
+    let (status, log) = server.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("still in flight"), "{log}");
+}
+
+#[test]
+fn what_was_answered_survives_a_kill() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[]);
+    let answer = server.score(form(1));
+    assert_eq!(answer.status, 200);
+    let answer = answer.json();
+    server.kill();
+
+    let server = Server::start(folder.path(), &[]);
+    let stored = server.get(&format!("/v1/samples/{}", answer["sample"].as_str().unwrap())).json();
+    assert_eq!(stored["scores"][0]["value"], answer["scores"]["aesthetic"]["value"]);
+    assert_eq!(server.counted("mine", "aesthetic"), 1);
+    let again = server.score(form(1)).json();
+    assert_eq!(again["outcome"], "repeated");
+}
+
+#[test]
+fn a_thousand_requests_beyond_the_limit_are_refused_promptly_in_flat_memory() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[("STELLAR_LIMITS__REQUESTS", "1")]);
+    let whole = form(1).finish();
+    let mut held = hold(&server, whole.len());
+    let body = form(2).file("reference", vec![7; 256 << 10]).finish();
+    let headers = [("content-type", &*Form::content_type())];
+    // 1,000 requests from 50 clients, 256 KiB each, while the one that holds the only place waits.
+    let refuse = |_| {
+        let answer = client::send(server.address, "POST /v1/score", &headers, &body)?;
+        Ok((answer.status, answer.header("retry-after").map(str::to_owned)))
+    };
+    let storm = || {
+        std::thread::scope(|scope| {
+            let client = || (0..20).map(refuse).collect::<std::io::Result<Vec<_>>>();
+            let clients: Vec<_> = (0..50).map(|_| scope.spawn(client)).collect();
+            for client in clients {
+                for answer in client.join().unwrap().expect("every client gets an answer") {
+                    assert_eq!(answer, (429, Some("1".to_owned())));
+                }
+            }
+        });
+    };
+    // What 50 connections need at once stays with the allocator after the first storm.
+    storm();
+    let settled = server.resident_bytes();
+    storm();
+    let grown = server.resident_bytes().saturating_sub(settled) >> 20;
+    assert!(grown < 64, "1,000 refused requests, 250 MiB of bodies, left {grown} MiB behind");
+    held.send(&whole).unwrap();
+    assert_eq!(held.receive().unwrap().status, 200, "the one in flight was not disturbed");
+    assert_eq!(server.counted("mine", "aesthetic"), 1, "nothing is stored of the refused");
+}
+
+#[test]
+fn the_service_answers_with_the_demo_pack_from_the_first_line_it_prints() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[("STELLAR_LOG__FORMAT", "json")]);
+    assert_eq!(server.get("/readyz").status, 200);
+    let metrics = server.get("/v1/metrics").json();
+    for metric in ["clip_t", "clip_i", "clip_n", "aesthetic"] {
+        let entry = metrics["metrics"].as_array().unwrap().iter().find(|entry| entry["code"] == metric);
+        assert_eq!(entry.unwrap()["available"], true, "{metric}");
+    }
+    let numbers = String::from_utf8(server.get("/metrics").body).unwrap();
+    assert!(numbers.contains("stellar_build_info"), "{numbers}");
+    server.terminate();
+    let (status, log) = server.ended();
+    assert_eq!(status.code(), Some(0));
+    for line in log.lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "not JSON: {line}");
+    }
+}

@@ -1,0 +1,5 @@
+//! What the test programs share.
+
+pub(crate) mod client;
+pub(crate) mod form;
+pub(crate) mod pictures;
