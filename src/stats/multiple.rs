@@ -1,0 +1,49 @@
+//! P-values corrected for asking many questions at once.
+
+/// Holm's adjusted p-values, in the order given: rejecting those below α keeps the chance of any false rejection
+/// below α, whatever the dependence. (S. Holm, Scandinavian Journal of Statistics 6(2), 1979.)
+#[must_use]
+pub fn holm(p: &[f64]) -> Vec<f64> {
+    let n = p.len();
+    let mut adjusted = vec![0.0; n];
+    let mut running: f64 = 0.0;
+    for (place, &index) in ascending(p).iter().enumerate() {
+        running = running.max((n - place) as f64 * p[index]).min(1.0);
+        adjusted[index] = running;
+    }
+    adjusted
+}
+
+/// Benjamini and Hochberg's adjusted p-values, in the order given: of those below α at most a share of α is
+/// expected to be false, for independent or positively dependent questions. (Journal of the Royal Statistical
+/// Society B 57(1), 1995.)
+#[must_use]
+pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
+    let n = p.len();
+    let mut adjusted = vec![0.0; n];
+    let mut running: f64 = 1.0;
+    for (place, &index) in ascending(p).iter().enumerate().rev() {
+        running = running.min(n as f64 / (place + 1) as f64 * p[index]);
+        adjusted[index] = running;
+    }
+    adjusted
+}
+
+fn ascending(p: &[f64]) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..p.len()).collect();
+    places.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_question_and_one_question_need_no_correction() {
+        for adjust in [holm, benjamini_hochberg] {
+            assert!(adjust(&[]).is_empty());
+            assert_eq!(adjust(&[0.03]), [0.03]);
+        }
+    }
+}
