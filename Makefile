@@ -1,0 +1,50 @@
+# make serve   run the service        make test    everything a change must pass
+# Both fetch what they need into .runtime/ and start what they need by themselves.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export PATH := $(CURDIR)/.runtime/bin:$(PATH)
+# nextest where it is installed, cargo's own runner elsewhere.
+TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
+EXPORT_PYTHON := .runtime/export/bin/python
+
+.PHONY: help setup serve build test check openapi bench parity export-setup export-test demo-pack clean
+
+help:  ## List the recipes
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+setup:  ## Fetch the ONNX Runtime library and build tools into .runtime/
+	@scripts/setup.sh
+
+build: setup  ## Build the optimised program
+	cargo build --release --locked
+
+serve: build  ## Run the service with the configured pack (default: the demo pack)
+	target/release/stellar-score serve
+
+check: setup  ## Formatting and lints
+	cargo fmt --all --check
+	cargo clippy --locked --quiet --all-targets -- -D warnings
+
+test: check  ## Everything a change must pass, on SQLite and PostgreSQL
+	scripts/postgres.sh run cargo $(TEST) --locked
+
+openapi: setup  ## Write openapi/openapi.json from the code
+	cargo run --quiet --locked -- openapi > openapi/openapi.json
+
+parity: build  ## Score the demo pack's golden samples and compare with the original programs
+	target/release/stellar-score pack verify
+
+bench: setup  ## All benchmarks; docs/BENCHMARKS.md says what they mean
+	scripts/bench.sh
+
+export-setup:  ## Python environment of the exporter (PyTorch: 3 GB)
+	@scripts/export_setup.sh
+
+export-test: export-setup  ## Tests of the exporter
+	OMP_WAIT_POLICY=passive $(EXPORT_PYTHON) -m pytest -q export/tests
+
+clean:  ## Remove what was built and fetched
+	rm -rf target .runtime

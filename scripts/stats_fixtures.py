@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Writes tests/data/stats/golden.json: what published packages say about random and degenerate numbers.
+
+    python3 -m venv .runtime/stats
+    .runtime/stats/bin/pip install scipy scikit-learn statsmodels krippendorff choix
+    .runtime/stats/bin/python scripts/stats_fixtures.py
+
+The file names the versions it was written with. Seeds are fixed: another run with the same versions writes the same
+file.
+"""
+
+import importlib.metadata
+import json
+import math
+import pathlib
+import warnings
+
+import choix
+import krippendorff
+import numpy as np
+import scipy.stats
+import statsmodels.api as sm
+from scipy.special import ndtr, ndtri
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from statsmodels.stats.multitest import multipletests
+
+OUT = pathlib.Path(__file__).parent.parent / "tests/data/stats/golden.json"
+rng = np.random.default_rng(20260320)
+
+
+def series(n, ties):
+    """Two related series, with many equal numbers or none."""
+    x = rng.normal(size=n)
+    y = 0.5 * x + rng.normal(size=n)
+    return (np.round(x), np.round(y)) if ties else (x, y)
+
+
+def summaries():
+    for values in [rng.normal(size=50), 1e6 + rng.normal(size=30) * 1e-3, np.array([0.25, 0.5])]:
+        yield {"values": values.tolist(), "mean": float(np.mean(values)), "std": float(np.std(values, ddof=1))}
+
+
+def coefficients():
+    pairs = [series(n, ties) for n in (2, 3, 10, 101) for ties in (False, True)]
+    pairs.append((np.arange(20.0), np.arange(20.0)))
+    pairs.append((np.arange(20.0), -(np.arange(20.0) ** 3)))
+    pairs.append((np.array([0.0, -0.0, 1.0, 1.0]), np.array([1.0, 2.0, 2.0, 3.0])))
+    pairs.append((np.full(5, 0.1), np.arange(5.0)))
+    for x, y in pairs:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = {
+                "pearson": scipy.stats.pearsonr(x, y)[0],
+                "spearman": scipy.stats.spearmanr(x, y)[0],
+                "kendall": scipy.stats.kendalltau(x, y, variant="b")[0],
+            }
+        found = {name: None if math.isnan(value) else float(value) for name, value in found.items()}
+        yield {"x": x.tolist(), "y": y.tolist(), **found}
+
+
+def areas():
+    for n, ties in [(4, False), (60, False), (60, True), (200, True)]:
+        scores, other = series(n, ties)
+        labels = other > 0
+        labels[:2] = [True, False]
+        yield {
+            "scores": scores.tolist(),
+            "labels": labels.tolist(),
+            "area": float(roc_auc_score(labels, scores)),
+        }
+    # Hard predictions, as attribute preservation has them.
+    labels = rng.random(40) > 0.3
+    predictions = np.where(rng.random(40) > 0.2, labels, ~labels) * 2.0 - 1.0
+    yield {
+        "scores": predictions.tolist(),
+        "labels": labels.tolist(),
+        "area": float(roc_auc_score(labels, predictions)),
+    }
+
+
+def normal():
+    points = [-37.0, -20.0, -8.0, -6.0, -5.999, -3.0, -1.0, -1e-9, 0.0, 0.5, 1.96, 4.0, 6.5, 9.0]
+    shares = [1e-300, 1e-20, 1e-6, 0.0249, 0.025, 0.3, 0.5, 0.7, 0.975, 1 - 1e-9]
+    return {
+        "cdf": [[x, float(ndtr(x))] for x in points],
+        "quantile": [[p, float(ndtri(p))] for p in shares],
+    }
+
+
+def corrections():
+    lists = [rng.random(12), rng.random(30) ** 4, np.array([0.01, 0.01, 0.01, 0.04]), np.array([0.0, 1.0, 0.5])]
+    for p in lists:
+        yield {
+            "p": p.tolist(),
+            "holm": multipletests(p, method="holm")[1].tolist(),
+            "benjamini_hochberg": multipletests(p, method="fdr_bh")[1].tolist(),
+        }
+
+
+def intervals():
+    """Intervals of one bootstrap distribution, which scipy hands out: equal to rounding."""
+    for data in [rng.normal(size=25), rng.exponential(size=40), np.round(rng.normal(size=12))]:
+        common = {"n_resamples": 400, "random_state": 7, "confidence_level": 0.9}
+        bca = scipy.stats.bootstrap((data,), np.mean, method="BCa", **common)
+        percentile = scipy.stats.bootstrap((data,), np.mean, method="percentile", **common)
+        assert np.array_equal(bca.bootstrap_distribution, percentile.bootstrap_distribution)
+        yield {
+            "distribution": bca.bootstrap_distribution.tolist(),
+            "estimate": float(np.mean(data)),
+            "jackknife": [float(np.mean(np.delete(data, i))) for i in range(len(data))],
+            "confidence": 0.9,
+            "percentile": [float(end) for end in percentile.confidence_interval],
+            "bca": [float(end) for end in bca.confidence_interval],
+        }
+
+
+def clustered():
+    """Intervals of a mean over clusters; the draws differ, so that they agree only within sampling error."""
+    for clusters in (15, 60):
+        counts = rng.integers(1, 20, size=clusters)
+        sums = counts * rng.normal(0.6, 0.1, size=clusters) + rng.normal(0, 0.2, size=clusters)
+        found = scipy.stats.bootstrap(
+            (sums, counts),
+            lambda s, c, axis: s.sum(axis=axis) / c.sum(axis=axis),
+            paired=True,
+            vectorized=True,
+            method="BCa",
+            n_resamples=200_000,
+            batch=10_000,
+            random_state=3,
+        ).confidence_interval
+        yield {
+            "clusters": [[float(s), int(c)] for s, c in zip(sums, counts)],
+            "interval": [float(end) for end in found],
+        }
+
+
+def regressions():
+    def case(name, x, y, weights=None):
+        x = np.round(x, 4)
+        weights = np.ones(len(y)) if weights is None else weights
+        # The default solver, led to the end.
+        fit = LogisticRegression(tol=1e-12, max_iter=100_000).fit(x, y, sample_weight=weights)
+        newton = LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=1000).fit(x, y, sample_weight=weights)
+        assert np.abs(fit.decision_function(x) - newton.decision_function(x)).max() < 1e-5, name
+        return {
+            "name": name,
+            "columns": x.shape[1],
+            "features": x.ravel().tolist(),
+            "labels": y.tolist(),
+            "weights": weights.tolist(),
+            "coefficients": newton.coef_[0].tolist(),
+            "intercept": float(newton.intercept_[0]),
+            "decisions": newton.decision_function(x).tolist(),
+        }
+
+    x = rng.normal(size=(60, 4))
+    y = x[:, 0] + rng.normal(size=60) > 0
+    yield case("overlapping", x, y)
+    yield case("separable", x, x[:, 1] > 0.1)
+    yield case("constant column", np.column_stack([x[:, :2], np.full(60, 3.0), np.zeros(60)]), y)
+    yield case("one positive", x, np.arange(60) == 17)
+    yield case("weighted", x, y, rng.integers(0, 50, size=60).astype(float))
+    yield case("large features", x * 1e3, y)
+    unit = rng.normal(size=(30, 64))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    yield case("unit vectors, more columns than rows", unit, rng.random(30) > 0.5, np.full(30, 50.0))
+
+
+def agreements():
+    for units, annotators, missing, noise in [(30, 3, 0.0, 0.6), (40, 5, 0.4, 1.0), (12, 2, 0.2, 3.0)]:
+        truth = rng.integers(1, 6, size=units)
+        ratings = np.clip(np.round(truth + rng.normal(0, noise, size=(annotators, units))), 1, 5)
+        ratings[rng.random(ratings.shape) < missing] = np.nan
+        yield {
+            "ratings": [[None if math.isnan(r) else r for r in unit] for unit in ratings.T.tolist()],
+            **{
+                level: float(krippendorff.alpha(reliability_data=ratings, level_of_measurement=level))
+                for level in ("nominal", "ordinal", "interval")
+            },
+        }
+
+
+def strengths():
+    for methods, votes in [(3, 40), (6, 300), (12, 2000)]:
+        truth = rng.normal(size=methods)
+        pairs = []
+        for _ in range(votes):
+            a, b = rng.choice(methods, size=2, replace=False)
+            pairs.append((a, b) if rng.random() < 1 / (1 + np.exp(truth[b] - truth[a])) else (b, a))
+        found = choix.opt_pairwise(methods, pairs, alpha=0.0, method="Newton-CG", tol=1e-12)
+        # Errors from a logistic regression without the first method, whose strength is then 0.
+        design = np.zeros((votes, methods))
+        for row, (winner, loser) in enumerate(pairs):
+            design[row, winner], design[row, loser] = 1, -1
+        flip = np.where(np.arange(votes) % 2, 1, -1)
+        glm = sm.GLM((flip > 0).astype(float), design[:, 1:] * flip[:, None], family=sm.families.Binomial())
+        fit = glm.fit(tol=1e-14, maxiter=200)
+        centre = np.eye(methods) - 1 / methods
+        covariance = np.zeros((methods, methods))
+        covariance[1:, 1:] = fit.cov_params()
+        reference = centre @ np.concatenate([[0], fit.params])
+        assert np.abs(reference - (found - found.mean())).max() < 1e-6
+        yield {
+            "methods": methods,
+            "pairs": [[int(a), int(b)] for a, b in pairs],
+            "strengths": reference.tolist(),
+            "errors": np.sqrt(np.diag(centre @ covariance @ centre)).tolist(),
+        }
+
+
+packages = ["numpy", "scipy", "scikit-learn", "statsmodels", "krippendorff", "choix"]
+golden = {
+    "versions": {name: importlib.metadata.version(name) for name in packages},
+    "summaries": list(summaries()),
+    "coefficients": list(coefficients()),
+    "areas": list(areas()),
+    "normal": normal(),
+    "corrections": list(corrections()),
+    "intervals": list(intervals()),
+    "clustered": list(clustered()),
+    "regressions": list(regressions()),
+    "agreements": list(agreements()),
+    "strengths": list(strengths()),
+}
+OUT.parent.mkdir(parents=True, exist_ok=True)
+# One case a line: small, and a difference shows which.
+lines = []
+for name, cases in golden.items():
+    if isinstance(cases, list):
+        body = ",\n".join(json.dumps(case, allow_nan=False) for case in cases)
+        lines.append(f"{json.dumps(name)}: [\n{body}\n]")
+    else:
+        lines.append(f"{json.dumps(name)}: {json.dumps(cases, allow_nan=False)}")
+OUT.write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -1,0 +1,147 @@
+//! What the service says of itself: Prometheus numbers and the log.
+//!
+//! Evaluation metrics are never meant here: a score is no telemetry.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
+
+use crate::{
+    config::{Log, LogFormat},
+    engine::EngineTelemetry,
+};
+
+/// Everything that is counted, in one registry.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    registry: Registry,
+    /// The engine's part.
+    pub engine: EngineTelemetry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    /// Requests being answered.
+    pub in_flight: IntGauge,
+    body_bytes: Histogram,
+}
+
+/// From a cached answer (a millisecond) to a first one with full-size models on a CPU (minutes).
+const SECONDS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// From a form without pictures to the default limit of a request.
+const BYTES: &[f64] = &[1e4, 1e5, 1e6, 4e6, 16e6, 64e6, 134_217_728.0];
+
+impl Telemetry {
+    /// Registers everything.
+    ///
+    /// # Panics
+    /// Never: the names are constants and distinct, which the first test would show.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let build = IntCounterVec::new(
+            Opts::new("stellar_build_info", "Always 1; the version is the label."),
+            &["version"],
+        );
+        let requests = IntCounterVec::new(
+            Opts::new("stellar_http_requests_total", "Requests answered, by route, method and status."),
+            &["route", "method", "status"],
+        );
+        let duration = HistogramVec::new(
+            HistogramOpts::new(
+                "stellar_http_request_seconds",
+                "From the request's head to the answer's head.",
+            )
+            .buckets(SECONDS.to_vec()),
+            &["route", "method"],
+        );
+        let in_flight = IntGauge::new("stellar_http_requests_in_flight", "Requests being answered.");
+        let body_bytes = Histogram::with_opts(
+            HistogramOpts::new("stellar_http_request_body_bytes", "Announced length of request bodies.")
+                .buckets(BYTES.to_vec()),
+        );
+        let expect = "constant names are valid";
+        let (build, requests, duration, in_flight, body_bytes) = (
+            build.expect(expect),
+            requests.expect(expect),
+            duration.expect(expect),
+            in_flight.expect(expect),
+            body_bytes.expect(expect),
+        );
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
+        let parts: [Box<dyn prometheus::core::Collector>; 5] = [
+            Box::new(build),
+            Box::new(requests.clone()),
+            Box::new(duration.clone()),
+            Box::new(in_flight.clone()),
+            Box::new(body_bytes.clone()),
+        ];
+        for part in parts {
+            registry.register(part).expect("constant names are distinct");
+        }
+        let engine = EngineTelemetry::register(&registry).expect("constant names are distinct");
+        Self { registry, engine, requests, duration, in_flight, body_bytes }
+    }
+
+    /// Counts an answered request; `route` is the pattern, never the path, so that labels stay few.
+    pub fn request(&self, route: &str, method: &str, status: u16, took: Duration, body: Option<u64>) {
+        self.requests.with_label_values(&[route, method, &status.to_string()]).inc();
+        self.duration.with_label_values(&[route, method]).observe(took.as_secs_f64());
+        if let Some(body) = body {
+            self.body_bytes.observe(body as f64);
+        }
+    }
+
+    /// All numbers in the text format of Prometheus.
+    #[must_use]
+    pub fn export(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writing to memory does not fail");
+        String::from_utf8(text).expect("the format is UTF-8")
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Starts the log on standard error.
+///
+/// # Errors
+/// A filter that cannot be parsed; the message says where.
+pub fn init_log(log: &Log) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+    let filter = EnvFilter::try_new(&log.filter)
+        .with_context(|| format!("log.filter = `{}` is not a tracing filter", log.filter))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => builder.finish().init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().init(),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_the_prefix_a_unit_and_a_help_text() {
+        let telemetry = Telemetry::new();
+        telemetry.request("/v1/score", "POST", 200, Duration::from_millis(3), Some(1000));
+        let text = telemetry.export();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.starts_with("stellar_"), "{line}");
+        }
+        assert!(
+            text.contains(r#"stellar_http_requests_total{method="POST",route="/v1/score",status="200"} 1"#)
+        );
+    }
+}
