@@ -476,7 +476,7 @@ fn merge(entries: &[&GraphSpec]) -> Result<GraphSpec, StartError> {
 /// The same weights under another crop or another tokenizer give other features for the same picture or
 /// text, so what happens before the graph is part of what the graph is.
 fn identity(spec: &GraphSpec) -> ContentHash {
-    let before = format!("{:?} {:?}", spec.geometry, spec.text);
+    let before = format!("{:?} {:?} {:?}", spec.geometry, spec.text, spec.labels);
     ContentHash::of_parts([spec.weights_id().as_bytes().as_slice(), before.as_bytes()])
 }
 

@@ -247,5 +247,7 @@ fn graph(role: &str, kind: GraphKind, inputs: Vec<TensorSpec>, outputs: Vec<Tens
         outputs,
         geometry: None,
         text: None,
+        backend: None,
+        labels: None,
     }
 }

@@ -13,11 +13,13 @@ use sha2::{Digest, Sha256};
 
 use crate::pack_id::{PackId, Weights};
 
+mod labels;
 mod spec;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+pub use labels::{Labels, SceneForm};
 pub use spec::{
     Dim, FileSpec, GoldensSpec, GraphKind, GraphSpec, Precision, SourceSpec, TensorSpec, TextSpec,
     TokenizerKind, TokenizerSpec,
@@ -207,6 +209,9 @@ impl Pack {
         pack.check()?;
         pack.join_paths();
         verify::verify(&pack)?;
+        for graph in &pack.graphs {
+            pack.read_labels(&graph.role)?;
+        }
         Ok(pack)
     }
 
@@ -270,7 +275,51 @@ impl Pack {
                 return inconsistent(graph.entry(), problem);
             }
         }
+        for graph in &self.graphs {
+            if let Err(problem) = self.check_queries(graph) {
+                return inconsistent(graph.entry(), problem);
+            }
+        }
         Ok(())
+    }
+
+    /// A grounding graph takes what the text graph of its family gives.
+    fn check_queries(&self, graph: &GraphSpec) -> Result<(), String> {
+        let family = graph.role.strip_suffix(".image");
+        let (GraphKind::Grounding, Some(family)) = (graph.kind, family) else { return Ok(()) };
+        let Some(text) = self.graph(&format!("{family}.text")) else { return Ok(()) };
+        let embedding = text.outputs.iter().find(|output| output.name == "embedding");
+        let queries = graph.inputs.get(1);
+        match (embedding, queries) {
+            (Some(embedding), Some(queries)) if queries.shape[1..] == embedding.shape[..] => Ok(()),
+            (Some(embedding), Some(queries)) => {
+                Err(format!("it takes {queries}, but graph `{}` gives {embedding}", text.role))
+            }
+            _ => Err(format!("graph `{}` gives no `embedding`", text.role)),
+        }
+    }
+
+    /// Reads the names of a graph's classes; `None` where its entry has none.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no labels document, or does not fit the graph's outputs.
+    pub fn read_labels(&self, role: &str) -> Result<Option<Labels>, PackError> {
+        let Some((graph, spec)) = self.graph(role).and_then(|graph| Some((graph, graph.labels.as_ref()?)))
+        else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(&spec.path).map_err(|source| PackError::File {
+            pack: self.name.clone(),
+            entry: graph.entry(),
+            path: spec.path.clone(),
+            source,
+        })?;
+        let labels = Labels::parse(&text).and_then(|found| labels::check(graph, &found).map(|()| found));
+        labels.map(Some).map_err(|problem| PackError::Inconsistent {
+            pack: self.name.clone(),
+            entry: graph.entry(),
+            problem: format!("{}: {problem}", spec.path.display()),
+        })
     }
 
     /// Every file that the manifest names, with the entry that names it.
@@ -282,6 +331,7 @@ impl Pack {
         }
         for graph in &self.graphs {
             files.extend(graph.files.iter().map(|file| (graph.entry(), file.clone())));
+            files.extend(graph.labels.iter().map(|file| (graph.entry(), file.clone())));
         }
         if let Some(goldens) = &self.goldens {
             let file = FileSpec { path: goldens.file.clone(), sha256: goldens.sha256 };
@@ -291,7 +341,10 @@ impl Pack {
     }
 
     fn join_paths(&mut self) {
-        let files = self.graphs.iter_mut().flat_map(|graph| &mut graph.files).map(|file| &mut file.path);
+        let files = self.graphs.iter_mut().flat_map(|graph| {
+            let labels = graph.labels.iter_mut().map(|labels| &mut labels.path);
+            graph.files.iter_mut().map(|file| &mut file.path).chain(labels)
+        });
         let tokenizers = self.tokenizers.iter_mut().map(|tokenizer| &mut tokenizer.file);
         let goldens = self.goldens.iter_mut().map(|goldens| &mut goldens.file);
         for path in files.chain(tokenizers).chain(goldens) {

@@ -20,6 +20,9 @@ const MAX_SIDE: u32 = 4096;
 /// | `shortest_edge` | `bicubic`, `bilinear` | `floor`, `half_even` | `u8` |
 /// | `exact` | `bicubic`, `bilinear` | `none` (or left out) | `u8` |
 /// | `letterbox` | `bicubic` | `none` (or left out) | `f32` |
+/// | `bounded` | `bicubic`, `bilinear` | `none` (or left out) | `u8` |
+///
+/// `bounded` has `shortest` and `longest` in the place of `height` and `width`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "Table")]
 pub enum Geometry {
@@ -47,6 +50,16 @@ pub enum Geometry {
     Letterbox {
         /// Side of the result, in pixels.
         size: u32,
+    },
+    /// The shorter side becomes `shortest`, or less where the longer one would exceed `longest`; the aspect ratio is
+    /// kept, so results differ in shape (DETR and its kin). See [`size_for`](Self::size_for).
+    Bounded {
+        /// Length of the shorter side, in pixels, where the longer one allows it.
+        shortest: u32,
+        /// Length that the longer side keeps to, in pixels.
+        longest: u32,
+        /// Kernel of the resize.
+        filter: Filter,
     },
 }
 
@@ -110,6 +123,10 @@ impl Geometry {
         let resized = match *self {
             Self::ShortestEdge { size, filter, crop } => shortest_edge(image, size, filter, crop),
             Self::Exact { height, width, filter } => super::resize(image, width, height, filter),
+            Self::Bounded { filter, .. } => {
+                let (height, width) = self.size_for(image.width, image.height);
+                super::resize(image, width, height, filter)
+            }
             Self::Letterbox { size } => {
                 return Prepared::F32 { height: size, width: size, data: letterbox::letterbox(image, size) };
             }
@@ -117,12 +134,34 @@ impl Geometry {
         Prepared::U8 { height: resized.height, width: resized.width, data: resized.pixels }
     }
 
-    /// Rows and columns of the result.
+    /// Rows and columns of the result, where they are the same for every picture.
     #[must_use]
-    pub fn size(&self) -> (u32, u32) {
+    pub fn size(&self) -> Option<(u32, u32)> {
         match *self {
+            Self::ShortestEdge { size, .. } | Self::Letterbox { size } => Some((size, size)),
+            Self::Exact { height, width, .. } => Some((height, width)),
+            Self::Bounded { .. } => None,
+        }
+    }
+
+    /// Rows and columns of the result for a picture of this size.
+    #[must_use]
+    pub fn size_for(&self, width: u32, height: u32) -> (u32, u32) {
+        match *self {
+            Self::Bounded { shortest, longest, .. } => bounded(width, height, shortest, longest),
             Self::ShortestEdge { size, .. } | Self::Letterbox { size } => (size, size),
             Self::Exact { height, width, .. } => (height, width),
+        }
+    }
+
+    /// The longest side that any result has. Rounding lets very long pictures exceed the bound of
+    /// [`Bounded`](Self::Bounded), but never to twice as much.
+    #[must_use]
+    pub fn longest_side(&self) -> u32 {
+        match *self {
+            Self::Bounded { longest, .. } => 2 * longest,
+            Self::ShortestEdge { size, .. } | Self::Letterbox { size } => size,
+            Self::Exact { height, width, .. } => height.max(width),
         }
     }
 
@@ -149,6 +188,27 @@ fn shortest_edge(image: &Image, size: u32, filter: Filter, crop: CropRounding) -
     resize_window(image, Rect::of(image), (width, height), window, filter)
 }
 
+/// Rows and columns as Hugging Face's `DeformableDetrFeatureExtractor` computes them, in its floating-point steps:
+/// Python's `round` for the shorter side, truncation for the longer one.
+///
+/// Where a picture is so long that the shorter side would round to 0 (the original fails), it becomes 1 and the longer
+/// one `longest`.
+fn bounded(width: u32, height: u32, shortest: u32, longest: u32) -> (u32, u32) {
+    let (short, long) = (f64::from(width.min(height)), f64::from(width.max(height)));
+    let mut size = shortest;
+    if long / short * f64::from(shortest) > f64::from(longest) {
+        size = (f64::from(longest) * short / long).round_ties_even() as u32;
+    }
+    if size == 0 {
+        return if width < height { (longest, 1) } else { (1, longest) };
+    }
+    if size == width.min(height) {
+        return (height, width);
+    }
+    let other = |a: u32, b: u32| (f64::from(size) * f64::from(a) / f64::from(b)) as u32;
+    if width < height { (other(height, width), size) } else { (size, other(width, height)) }
+}
+
 /// A table of the manifest that names no geometry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GeometryError {
@@ -159,6 +219,14 @@ pub enum GeometryError {
         height: u32,
         /// Columns in the table.
         width: u32,
+    },
+    /// Bounds of 0, beyond all models, or in the wrong order.
+    #[error("shortest and longest must be 1 to {MAX_SIDE} in this order, they are {shortest} and {longest}")]
+    Bounds {
+        /// The shorter side in the table.
+        shortest: u32,
+        /// The longer side in the table.
+        longest: u32,
     },
     /// Square by nature, given two sides.
     #[error("resize = \"{resize}\" makes squares: height ({height}) and width ({width}) must be equal")]
@@ -185,8 +253,10 @@ pub enum GeometryError {
 #[serde(deny_unknown_fields)]
 struct Table {
     resize: Resize,
-    height: u32,
-    width: u32,
+    height: Option<u32>,
+    width: Option<u32>,
+    shortest: Option<u32>,
+    longest: Option<u32>,
     filter: Filter,
     #[serde(default)]
     crop: Crop,
@@ -199,6 +269,7 @@ enum Resize {
     ShortestEdge,
     Exact,
     Letterbox,
+    Bounded,
 }
 
 #[derive(Deserialize, Default, PartialEq)]
@@ -221,20 +292,34 @@ impl TryFrom<Table> for Geometry {
     type Error = GeometryError;
 
     fn try_from(table: Table) -> Result<Self, GeometryError> {
-        let Table { resize, height, width, filter, crop, dtype } = table;
-        if !(1..=MAX_SIDE).contains(&height) || !(1..=MAX_SIDE).contains(&width) {
-            return Err(GeometryError::Side { height, width });
-        }
+        let Table { resize, height, width, shortest, longest, filter, crop, dtype } = table;
         let (name, wanted) = match resize {
             Resize::ShortestEdge => ("shortest_edge", Dtype::U8),
             Resize::Exact => ("exact", Dtype::U8),
             Resize::Letterbox => ("letterbox", Dtype::F32),
+            Resize::Bounded => ("bounded", Dtype::U8),
         };
         let mismatch = |needs| Err(GeometryError::Mismatch { resize: name, needs });
+        let (height, width) = match (&resize, height, width, shortest, longest) {
+            (Resize::Bounded, None, None, Some(shortest), Some(longest)) => (shortest, longest),
+            (Resize::Bounded, ..) => {
+                return mismatch("`shortest` and `longest`, and neither `height` nor `width`");
+            }
+            (_, Some(height), Some(width), None, None) => (height, width),
+            _ => return mismatch("`height` and `width`, and neither `shortest` nor `longest`"),
+        };
+        let possible = (1..=MAX_SIDE).contains(&height) && (1..=MAX_SIDE).contains(&width);
+        match resize {
+            Resize::Bounded if !possible || height > width => {
+                return Err(GeometryError::Bounds { shortest: height, longest: width });
+            }
+            _ if !possible => return Err(GeometryError::Side { height, width }),
+            _ => {}
+        }
         if dtype != wanted {
             return mismatch(if wanted == Dtype::U8 { "dtype = \"u8\"" } else { "dtype = \"f32\"" });
         }
-        if !matches!(resize, Resize::Exact) && height != width {
+        if matches!(resize, Resize::ShortestEdge | Resize::Letterbox) && height != width {
             return Err(GeometryError::NotSquare { resize: name, height, width });
         }
         match (resize, crop) {
@@ -247,6 +332,7 @@ impl TryFrom<Table> for Geometry {
             (Resize::ShortestEdge, Crop::None) => mismatch("crop = \"floor\" or \"half_even\""),
             (_, Crop::Floor | Crop::HalfEven) => mismatch("crop = \"none\""),
             (Resize::Exact, Crop::None) => Ok(Self::Exact { height, width, filter }),
+            (Resize::Bounded, Crop::None) => Ok(Self::Bounded { shortest: height, longest: width, filter }),
             (Resize::Letterbox, Crop::None) if filter == Filter::Bicubic => {
                 Ok(Self::Letterbox { size: height })
             }
@@ -291,6 +377,40 @@ mod tests {
             parse(r#"resize="letterbox", height=224, width=224, filter="bicubic", dtype="f32""#),
             Ok(Geometry::Letterbox { size: 224 })
         );
+        assert_eq!(
+            parse(r#"resize="bounded", shortest=800, longest=1333, filter="bilinear", dtype="u8""#),
+            Ok(Geometry::Bounded { shortest: 800, longest: 1333, filter: Filter::Bilinear })
+        );
+    }
+
+    /// Sizes from `DeformableDetrFeatureExtractor(size=800, max_size=1333)` of transformers 4.18, rows first.
+    #[test]
+    fn bounded_sizes_are_those_of_the_original() {
+        let geometry = Geometry::Bounded { shortest: 800, longest: 1333, filter: Filter::Bilinear };
+        for ((width, height), expected) in [
+            ((1024, 1024), (800, 800)),
+            ((1, 1), (800, 800)),
+            ((640, 480), (800, 1066)),
+            ((480, 640), (1066, 800)),
+            ((800, 1000), (1000, 800)),
+            ((6016, 4000), (800, 1203)),
+            ((1961, 1635), (800, 959)),
+            ((3840, 5760), (1200, 800)),
+            ((5000, 200), (53, 1325)),
+            ((200, 5000), (1325, 53)),
+            ((1920, 1080), (750, 1333)),
+            // The shorter side rounds up: the longer one exceeds the bound, as in the original.
+            ((9700, 100), (14, 1358)),
+            // The original's shorter side would be 0.
+            ((30_000, 2), (1, 1333)),
+            ((2, 30_000), (1333, 1)),
+        ] {
+            assert_eq!(geometry.size_for(width, height), expected, "{width} × {height}");
+        }
+        for (width, height) in (1..400).flat_map(|short| [(short, 40_000), (70_001, short)]) {
+            let (rows, columns) = geometry.size_for(width, height);
+            assert!(rows >= 1 && columns >= 1 && rows.max(columns) <= geometry.longest_side());
+        }
     }
 
     #[test]
@@ -320,6 +440,28 @@ mod tests {
             (r#"resize="exact", height=8, width=8, filter="lanczos", dtype="u8""#, "unknown variant"),
             (r#"resize="squash", height=8, width=8, filter="bicubic", dtype="u8""#, "unknown variant"),
             (r#"resize="exact", height=8, width=8, filter="bicubic", dtype="u8", x=1"#, "unknown field"),
+            (r#"resize="exact", height=8, filter="bicubic", dtype="u8""#, "needs `height` and `width`"),
+            (
+                r#"resize="exact", height=8, width=8, longest=9, filter="bicubic", dtype="u8""#,
+                "neither `shortest` nor `longest`",
+            ),
+            (
+                r#"resize="bounded", height=8, width=8, filter="bilinear", dtype="u8""#,
+                "needs `shortest` and `longest`",
+            ),
+            (r#"resize="bounded", shortest=9, longest=8, filter="bilinear", dtype="u8""#, "in this order"),
+            (
+                r#"resize="bounded", shortest=0, longest=8, filter="bilinear", dtype="u8""#,
+                "must be 1 to 4096",
+            ),
+            (
+                r#"resize="bounded", shortest=8, longest=5000, filter="bilinear", dtype="u8""#,
+                "must be 1 to 4096",
+            ),
+            (
+                r#"resize="bounded", shortest=8, longest=9, filter="bilinear", crop="floor", dtype="u8""#,
+                r#"needs crop = "none""#,
+            ),
         ] {
             let error = parse(table).expect_err(table);
             assert!(error.contains(reason), "{table}: {error}");
@@ -342,8 +484,9 @@ mod tests {
             (&line, Geometry::ShortestEdge { size: 224, filter: Filter::Bicubic, crop: CropRounding::Floor }),
             (&line, Geometry::Exact { height: 840, width: 840, filter: Filter::Bicubic }),
             (&line, Geometry::Letterbox { size: 224 }),
+            (&line, Geometry::Bounded { shortest: 800, longest: 1333, filter: Filter::Bilinear }),
         ] {
-            let (height, width) = geometry.size();
+            let (height, width) = geometry.size_for(line.width, line.height);
             let prepared = geometry.apply(image);
             assert_eq!(prepared.shape(), [height as usize, width as usize, 3]);
             assert_eq!(matches!(prepared, Prepared::F32 { .. }), geometry.is_float());

@@ -63,6 +63,13 @@ pub struct GraphSpec {
     /// How a text is cleaned and cut for it; text graphs only.
     #[serde(default)]
     pub text: Option<TextSpec>,
+    /// The model inside, for example `egtr`; scene graphs only. It is named beside every score, since scores of two
+    /// models are not comparable.
+    #[serde(default)]
+    pub backend: Option<String>,
+    /// The file with the names of its classes, see [`Labels`](super::Labels); scene graphs only.
+    #[serde(default)]
+    pub labels: Option<FileSpec>,
 }
 
 /// What a graph's input is made of.
@@ -77,6 +84,8 @@ pub enum GraphKind {
     Joint,
     /// Regions of a picture, cut by the code that knows what the graph looks for.
     Region,
+    /// A picture and the features of any number of texts to look for in it.
+    Grounding,
 }
 
 /// A graph's arithmetic.
@@ -265,19 +274,35 @@ impl GraphSpec {
 
     /// The longest that a dynamic dimension may get.
     fn longest(&self) -> usize {
-        self.text.as_ref().map_or(usize::MAX, |text| text.context)
+        match (&self.text, &self.geometry) {
+            (Some(text), _) => text.context,
+            (None, Some(geometry)) if geometry.size().is_none() => geometry.longest_side() as usize,
+            _ => usize::MAX,
+        }
     }
 
-    /// An item of ones; dynamic dimensions get the text context, or a side that every detector takes.
+    /// An item of ones. Dynamic dimensions get the text context, the sides of the largest common picture, a few
+    /// texts to look for, or a side that every detector takes.
     pub(crate) fn sample(&self) -> Vec<Tensor> {
         /// Large enough for the smallest receptive field that is in use, small enough to be free.
         const SIDE: usize = 64;
-        let dynamic = self.text.as_ref().map_or(SIDE, |text| text.context);
-        let length = |dim: &Dim| match dim {
-            Dim::Fixed(length) => *length,
-            Dim::Dynamic => dynamic,
+        /// As many as most prompts have objects.
+        const QUERIES: usize = 8;
+        let sides = match (&self.text, &self.geometry, self.kind) {
+            (Some(text), ..) => [text.context; 2],
+            (_, _, GraphKind::Grounding) => [QUERIES; 2],
+            (_, Some(Geometry::Bounded { shortest, longest, .. }), _) => {
+                [*shortest as usize, *longest as usize]
+            }
+            _ => [SIDE; 2],
         };
-        let ones = |spec: &TensorSpec| Tensor::ones(spec.dtype, spec.shape.iter().map(length).collect());
+        let ones = |spec: &TensorSpec| {
+            let lengths = spec.shape.iter().enumerate().map(|(at, dim)| match dim {
+                Dim::Fixed(length) => *length,
+                Dim::Dynamic => sides[at.min(1)],
+            });
+            Tensor::ones(spec.dtype, lengths.collect())
+        };
         self.inputs.iter().map(ones).collect()
     }
 
@@ -317,33 +342,72 @@ impl GraphSpec {
                 return Err(format!("`context` is {}, expected at least 2", text.context));
             }
         }
+        match (&self.labels, self.backend.as_deref().map(str::trim)) {
+            (None, None) => {}
+            (Some(_), Some(backend)) if !backend.is_empty() && self.kind == GraphKind::Image => {}
+            _ => {
+                return Err(
+                    "a scene graph is an image graph with `labels` and the name of its `backend`".into()
+                );
+            }
+        }
         match self.kind {
-            GraphKind::Image => self.check_image(),
+            GraphKind::Image => match self.inputs.as_slice() {
+                [input] => self.check_image(input),
+                _ => Err(format!("an image graph has one input, found {}", self.inputs.len())),
+            },
             GraphKind::Text => self.check_text(),
             GraphKind::Joint => Ok(()),
             GraphKind::Region => self.check_region(),
+            GraphKind::Grounding => self.check_grounding(),
         }
     }
 
-    fn check_image(&self) -> Result<(), String> {
-        let [input] = self.inputs.as_slice() else {
-            return Err(format!("an image graph has one input, found {}", self.inputs.len()));
-        };
+    fn check_image(&self, input: &TensorSpec) -> Result<(), String> {
         let sides = match input.shape.as_slice() {
             [Dim::Fixed(height), Dim::Fixed(width), Dim::Fixed(3)] => Some((*height, *width)),
             [_, _, Dim::Fixed(3)] => None,
             _ => return Err(format!("an image graph takes [height, width, 3], found {input}")),
         };
-        let Some(sides) = sides else { return Ok(()) };
         let Some(geometry) = &self.geometry else {
-            return Err("an image graph of a fixed size needs a `geometry`".into());
+            return match sides {
+                Some(_) => Err("an image graph of a fixed size needs a `geometry`".into()),
+                None => Ok(()),
+            };
         };
-        let (height, width) = geometry.size();
         let dtype = if geometry.is_float() { Dtype::F32 } else { Dtype::U8 };
-        if (height as usize, width as usize) != sides || dtype != input.dtype {
-            return Err(format!("`geometry` makes {dtype}[{height}, {width}, 3], the input is {input}"));
+        let made = geometry.size().map(|(height, width)| (height as usize, width as usize));
+        let free = input.shape[..2] == [Dim::Dynamic; 2];
+        if dtype != input.dtype || made != sides || made.is_none() && !free {
+            let sides = made.map_or("any, any".to_owned(), |(height, width)| format!("{height}, {width}"));
+            return Err(format!("`geometry` makes {dtype}[{sides}, 3], the input is {input}"));
         }
         Ok(())
+    }
+
+    /// A picture of a fixed size and queries, of which each gets a logit in each of the boxes.
+    fn check_grounding(&self) -> Result<(), String> {
+        let expected = "a grounding graph takes pixels [height, width, 3] and f32 queries [any, width], and gives \
+                        logits [boxes, any] and boxes [boxes, 4]";
+        let wrong = || {
+            let outputs: Vec<_> = self.outputs.iter().map(ToString::to_string).collect();
+            Err(format!("{expected}; found {} and {}", self.signature(), outputs.join(" and ")))
+        };
+        let [pixels, queries] = self.inputs.as_slice() else { return wrong() };
+        let output =
+            |name| self.outputs.iter().find(|output| output.name == name).map(|o| o.shape.as_slice());
+        let fits = queries.dtype == Dtype::F32
+            && matches!(queries.shape.as_slice(), [Dim::Dynamic, Dim::Fixed(_)])
+            && match (output("logits"), output("boxes")) {
+                (Some([Dim::Fixed(each), Dim::Dynamic]), Some([Dim::Fixed(boxes), Dim::Fixed(4)])) => {
+                    each == boxes
+                }
+                _ => false,
+            };
+        if !fits || pixels.shape.contains(&Dim::Dynamic) {
+            return wrong();
+        }
+        self.check_image(pixels)
     }
 
     fn check_region(&self) -> Result<(), String> {

@@ -86,7 +86,7 @@ fn a_pack_is_read_with_all_that_its_manifest_says() {
     assert_eq!(image.file(), dir.path().join("graphs/image.onnx"));
     assert_eq!(image.inputs[0].to_string(), "pixels u8[224, 224, 3]");
     assert_eq!(image.outputs[1].to_string(), "aesthetic f32[]");
-    assert_eq!(image.geometry.unwrap().size(), (224, 224));
+    assert_eq!(image.geometry.unwrap().size(), Some((224, 224)));
 
     let text = pack.graph("clip.text").unwrap();
     assert_eq!(text.inputs[0].shape, [Dim::Dynamic]);
@@ -254,4 +254,133 @@ fn large_files_are_hashed_like_small_ones() {
     let path = dir.path().join("large");
     fs::write(&path, &bytes).unwrap();
     assert_eq!(verify::digest(&path).unwrap(), Sha::of(&bytes));
+}
+
+const LABELS: &str = r#"{"classes": ["person", "dog"], "predicates": ["on", "near", "riding"]}"#;
+
+/// A pack with a grounding graph, its text graph and a scene graph.
+fn scene_pack(labels: &str, edit: impl FnOnce(String) -> String) -> Result<Pack, PackError> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("labels")).unwrap();
+    fs::write(dir.path().join("graph.onnx"), GRAPH).unwrap();
+    fs::write(dir.path().join("merges.txt"), MERGES).unwrap();
+    fs::write(dir.path().join("labels/relations.json"), labels).unwrap();
+    let (graph, merges, labels) = (Sha::of(GRAPH), Sha::of(MERGES), Sha::of(labels.as_bytes()));
+    let common = format!(
+        r#"precision = "fp32"
+max_batch = 2
+files = [{{ path = "graph.onnx", sha256 = "{graph}" }}]
+source = {{ checkpoint = "random", revision = "local" }}"#
+    );
+    let manifest = format!(
+        r#"
+schema = 1
+name = "scene"
+weights = "demo"
+exporter = "x"
+
+[[tokenizer]]
+name = "clip"
+kind = "clip_bpe"
+file = "merges.txt"
+sha256 = "{merges}"
+
+[[graph]]
+role = "owlvit.text"
+kind = "text"
+{common}
+inputs = [{{ name = "input_ids", dtype = "i64", shape = [16] }}]
+outputs = [{{ name = "embedding", dtype = "f32", shape = [32] }}]
+text = {{ tokenizer = "clip", cleaning = "hf_fast", context = 16, pad = 0 }}
+
+[[graph]]
+role = "owlvit.image"
+kind = "grounding"
+{common}
+inputs = [{{ name = "pixels", dtype = "u8", shape = [56, 56, 3] }}, {{ name = "queries", dtype = "f32", shape = [-1, 32] }}]
+outputs = [{{ name = "logits", dtype = "f32", shape = [16, -1] }}, {{ name = "boxes", dtype = "f32", shape = [16, 4] }}]
+geometry = {{ resize = "exact", height = 56, width = 56, filter = "bicubic", crop = "none", dtype = "u8" }}
+
+[[graph]]
+role = "relations"
+kind = "image"
+{common}
+inputs = [{{ name = "pixels", dtype = "u8", shape = [-1, -1, 3] }}]
+outputs = [{{ name = "classes", dtype = "f32", shape = [5, 2] }}, {{ name = "boxes", dtype = "f32", shape = [5, 4] }}, {{ name = "relation", dtype = "f32", shape = [5, 5, 3] }}, {{ name = "connectivity", dtype = "f32", shape = [5, 5] }}]
+geometry = {{ resize = "bounded", shortest = 80, longest = 133, filter = "bilinear", crop = "none", dtype = "u8" }}
+backend = "egtr"
+labels = {{ path = "labels/relations.json", sha256 = "{labels}" }}
+"#
+    );
+    fs::write(dir.path().join("pack.toml"), edit(manifest)).unwrap();
+    let pack = Pack::open(dir.path())?;
+    // The folder goes with this function, so what is read later is read now.
+    assert_eq!(pack.read_labels("relations")?, Some(Labels::parse(LABELS).unwrap()));
+    Ok(pack)
+}
+
+#[test]
+fn grounding_and_scene_graphs_are_read_and_their_samples_fit() {
+    let pack = scene_pack(LABELS, |manifest| manifest).unwrap();
+    let shapes =
+        |role| pack.graph(role).unwrap().sample().iter().map(|t| t.shape().to_vec()).collect::<Vec<_>>();
+    assert_eq!(shapes("owlvit.text"), [[16]]);
+    assert_eq!(shapes("owlvit.image"), [vec![56, 56, 3], vec![8, 32]]);
+    assert_eq!(shapes("relations"), [[80, 133, 3]]);
+    assert!(pack.graphs.iter().all(|graph| graph.refuse(&graph.sample()).is_none()));
+    let scene = pack.graph("relations").unwrap();
+    assert_eq!((scene.backend.as_deref(), SceneForm::of(scene)), (Some("egtr"), Ok(SceneForm::Pairs)));
+    let pixels = |height, width| vec![Tensor::ones(Dtype::U8, vec![height, width, 3])];
+    assert_eq!(scene.refuse(&pixels(1, 266)), None);
+    assert!(scene.refuse(&pixels(267, 1)).is_some());
+}
+
+#[test]
+fn triplets_with_a_column_for_nothing_fit_the_labels() {
+    let pairs = "{ name = \"classes\", dtype = \"f32\", shape = [5, 2] }, { name = \"boxes\", dtype = \"f32\", shape = [5, 4] }, { name = \"relation\", dtype = \"f32\", shape = [5, 5, 3] }, { name = \"connectivity\", dtype = \"f32\", shape = [5, 5] }";
+    let output = |name, width| format!("{{ name = \"{name}\", dtype = \"f32\", shape = [7, {width}] }}");
+    let triplets = [
+        output("subject", 3),
+        output("object", 3),
+        output("predicate", 4),
+        output("subject_boxes", 4),
+        output("object_boxes", 4),
+    ];
+    let pack = scene_pack(LABELS, |manifest| {
+        assert!(manifest.contains(pairs));
+        manifest.replace(pairs, &triplets.join(", "))
+    });
+    assert_eq!(SceneForm::of(pack.unwrap().graph("relations").unwrap()), Ok(SceneForm::Triplets));
+}
+
+#[test]
+fn scene_graphs_that_contradict_themselves_are_refused() {
+    for (from, to, reason) in [
+        ("shape = [5, 2]", "shape = [5, 4]", "the labels name 2 for the last dimension of classes"),
+        ("shape = [5, 5, 3]", "shape = [5, 5, 5]", "the labels name 3"),
+        ("shape = [5, 5, 3]", "shape = [5, 6, 3]", "the same, fixed number of queries"),
+        ("\"connectivity\"", "\"links\"", "gives either classes"),
+        ("backend = \"egtr\"", "", "the name of its `backend`"),
+        ("shape = [-1, -1, 3]", "shape = [64, 64, 3]", "`geometry` makes u8[any, any, 3]"),
+        ("shape = [-1, 32]", "shape = [-1, 31]", "graph `owlvit.text` gives embedding"),
+        ("shape = [-1, 32]", "shape = [4, 32]", "a grounding graph takes"),
+        ("shape = [16, -1]", "shape = [15, -1]", "a grounding graph takes"),
+        ("shape = [56, 56, 3]", "shape = [57, 56, 3]", "`geometry` makes u8[56, 56, 3]"),
+    ] {
+        let error = scene_pack(LABELS, |manifest| {
+            assert!(manifest.contains(from), "{from}");
+            manifest.replace(from, to)
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(reason), "{to}: {error}");
+    }
+    for (labels, reason) in [
+        ("{}", "not a labels document"),
+        (r#"{"classes": [], "predicates": ["on"]}"#, "`classes` is empty"),
+        (r#"{"classes": ["a", "a"], "predicates": ["on"]}"#, "has `a` twice"),
+        (r#"{"classes": ["a", "b"], "predicates": ["on", " "]}"#, "blank"),
+    ] {
+        let error = scene_pack(labels, |manifest| manifest).unwrap_err().to_string();
+        assert!(error.contains(reason) && error.contains("relations.json"), "{labels}: {error}");
+    }
 }
