@@ -89,8 +89,11 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
     let mut columns: Vec<_> = columns.into_iter().filter(|column| !column.starts_with('_')).collect();
     columns.sort();
     let expected = [
+        ("datasets", "created id name"),
+        ("faces", "created faces graphs image"),
         ("methods", "created id name"),
         ("packs", "created digest name weights"),
+        ("photos", "attributes created dataset identity image name"),
         ("runs", "created id method name"),
         (
             "samples",
