@@ -50,7 +50,8 @@ class Standardise(nn.Module):
         self.scale = scale
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return ((pixels.float() - 127.5) * self.scale).permute(0, 3, 1, 2)
+        x = pixels.float() - 127.5
+        return (x if self.scale == 1 else x * self.scale).permute(0, 3, 1, 2)
 
 
 class Conv(nn.Module):
@@ -70,6 +71,24 @@ class Conv(nn.Module):
 # ---- MTCNN
 
 
+class Slopes(nn.Module):
+    """PReLU, as a·x + (1 − a)·relu(x).
+
+    The same numbers to a bit or two. ONNX Runtime has these operators in the blocked layout of its convolutions; its
+    PRelu it has not, so that one costs two changes of layout and more than the convolution before it.
+    """
+
+    def __init__(self, slope: Tensor, axes: int):
+        """`axes` is how many follow the channels."""
+        super().__init__()
+        slope = slope.reshape(-1, *[1] * axes)
+        self.slope = nn.Parameter(slope, requires_grad=False)
+        self.rest = nn.Parameter(1 - slope, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.slope + F.relu(x) * self.rest
+
+
 class Stage(nn.Module):
     """Convolution, PReLU with a slope for each channel and, if `pool` is not 0, the maximum of such windows, two apart.
 
@@ -79,12 +98,45 @@ class Stage(nn.Module):
     def __init__(self, w: Weights, number: int, shape: tuple[int, ...], pool: int, precision: Precision):
         super().__init__()
         self.conv = Conv(w.take(f"conv{number}.weight", *shape), w.take(f"conv{number}.bias", shape[0]), precision)
-        self.slope = nn.Parameter(w.take(f"prelu{number}.weight", shape[0]), requires_grad=False)
+        self.slopes = Slopes(w.take(f"prelu{number}.weight", shape[0]), 2)
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.prelu(self.conv(x).float(), self.slope)
+        x = self.slopes(self.conv(x).float())
         return F.max_pool2d(x, self.pool, 2, ceil_mode=True) if self.pool else x
+
+
+class PooledFirst(nn.Module):
+    """A [`Stage`] that takes the maximum before PReLU, which is then computed for a quarter of the places.
+
+    The maximum of a window commutes with a slope of at least 0, which keeps the order. With a negative slope PReLU is
+    max(x, a·x), and its maximum that of the windows' largest x and largest a·x: a channel more, by the convolution
+    itself. What remains is linear in the maxima z and in the positive part of a linear map of them, so three
+    convolutions of one place: keep·z + share·relu(rise·z).
+    """
+
+    def __init__(self, w: Weights, number: int, shape: tuple[int, ...], pool: int, precision: Precision, scale: float):
+        super().__init__()
+        weight, bias = w.take(f"conv{number}.weight", *shape), w.take(f"conv{number}.bias", shape[0])
+        slope, self.pool = w.take(f"prelu{number}.weight", shape[0]), pool
+        falling = torch.nonzero(slope < 0).flatten()
+        twice = torch.cat([weight, slope[falling, None, None, None] * weight[falling]]) * scale
+        self.conv = Conv(twice, torch.cat([bias, slope[falling] * bias[falling]]), precision)
+        channels = torch.arange(len(slope))
+        other = len(slope) + torch.arange(len(falling))
+        keep, rise = torch.zeros(2, len(slope), len(twice))
+        rise[channels, channels] = 1.0
+        rise[falling, other] = -1.0  # max(p, q) = q + relu(p − q)
+        keep[channels, channels] = torch.where(slope < 0, 0.0, slope)
+        keep[falling, other] = 1.0
+        share = torch.diag(torch.where(slope < 0, 1.0, 1 - slope))
+        self.keep, self.rise, self.share = (
+            nn.Parameter(m[:, :, None, None].clone(), requires_grad=False) for m in (keep, rise, share)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = F.max_pool2d(self.conv(x).float(), self.pool, 2, ceil_mode=True)
+        return F.conv2d(z, self.keep) + F.conv2d(F.relu(F.conv2d(z, self.rise)), self.share)
 
 
 def softmax_of_two(x: Tensor) -> Tensor:
@@ -93,22 +145,33 @@ def softmax_of_two(x: Tensor) -> Tensor:
 
 
 class ProposalNet(nn.Module):
-    """P-Net: a pyramid level of any size from 12×12 → probability and box correction for every second pixel."""
+    """P-Net: a pyramid level of any size from 12×12 → probability and box correction for every second pixel.
+
+    Most of a photo's faces are this net's time, so it is written for ONNX Runtime's convolutions: the last PReLU is
+    part of the heads, which are one convolution, and the softmax of two logits is the logistic of their difference.
+    """
 
     def __init__(self, w: Weights, precision: Precision):
         super().__init__()
-        self.standardise = Standardise(0.0078125)
-        shapes = [((10, 3, 3, 3), 2), ((16, 10, 3, 3), 0), ((32, 16, 3, 3), 0)]
-        self.stages = nn.ModuleList(Stage(w, i + 1, shape, pool, precision) for i, (shape, pool) in enumerate(shapes))
-        self.prob = Conv(w.take("conv4_1.weight", 2, 32, 1, 1), w.take("conv4_1.bias", 2), precision)
-        self.reg = Conv(w.take("conv4_2.weight", 4, 32, 1, 1), w.take("conv4_2.bias", 4), precision)
+        # A power of two goes into the first weights without a rounding; in half precision they would become too small.
+        inside = 0.0078125 if precision.compute == torch.float32 else 1.0
+        self.standardise = Standardise(0.0078125 / inside)
+        self.first = PooledFirst(w, 1, (10, 3, 3, 3), 2, precision, inside)
+        self.second = Stage(w, 2, (16, 10, 3, 3), 0, precision)
+        self.third = Conv(w.take("conv3.weight", 32, 16, 3, 3), w.take("conv3.bias", 32), precision)
+        slope = w.take("prelu3.weight", 32)[:, None, None]
+        prob, prob_bias = w.take("conv4_1.weight", 2, 32, 1, 1), w.take("conv4_1.bias", 2)
+        reg, reg_bias = w.take("conv4_2.weight", 4, 32, 1, 1), w.take("conv4_2.bias", 4)
+        weight = torch.cat([reg, prob[1:] - prob[:1]])
+        bias = torch.cat([reg_bias, prob_bias[1:] - prob_bias[:1]])
+        self.linear = Conv(weight * slope, bias, precision)
+        self.positive = Conv(weight * (1 - slope), None, precision)
         w.finish()
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.standardise(pixels)
-        for stage in self.stages:
-            x = stage(x)
-        return softmax_of_two(self.prob(x)), self.reg(x).float()
+        x = self.third(self.second(self.first(self.standardise(pixels))))
+        x = (self.linear(x) + self.positive(F.relu(x))).float()
+        return torch.sigmoid(x[:, 4]), x[:, :4]
 
 
 class CropNet(nn.Module):
@@ -121,7 +184,7 @@ class CropNet(nn.Module):
         self.stages = nn.ModuleList(Stage(w, i + 1, shape, pool, precision) for i, (shape, pool) in enumerate(shapes))
         n = len(shapes) + 1
         self.dense = Linear(w.take(f"dense{n}.weight", hidden, flat), w.take(f"dense{n}.bias", hidden), precision)
-        self.slope = nn.Parameter(w.take(f"prelu{n}.weight", hidden), requires_grad=False)
+        self.slopes = Slopes(w.take(f"prelu{n}.weight", hidden), 0)
         self.heads = nn.ModuleList(
             Linear(w.take(f"dense{n + 1}_{i + 1}.weight", out, hidden), w.take(f"dense{n + 1}_{i + 1}.bias", out), precision)
             for i, out in enumerate(heads.values())
@@ -134,7 +197,7 @@ class CropNet(nn.Module):
             x = stage(x)
         # Caffe's order within the flat vector: columns, rows, channels.
         x = self.narrowed(x.permute(0, 3, 2, 1).flatten(1))
-        x = self.narrowed(F.prelu(self.dense(x).float(), self.slope))
+        x = self.narrowed(self.slopes(self.dense(x).float()))
         prob, *rest = (head(x) for head in self.heads)
         return softmax_of_two(prob), *(r.float() for r in rest)
 
