@@ -77,8 +77,8 @@ def _section(config: dict, name: str, defaults: dict) -> dict:
     return {**merged, **defaults, **older} if older is not None else merged
 
 
-def _tower(section: dict, where: str) -> Tower:
-    tower = Tower(
+def tower(section: dict, where: str) -> Tower:
+    found = Tower(
         section["hidden_size"],
         section["intermediate_size"],
         section["num_hidden_layers"],
@@ -86,11 +86,11 @@ def _tower(section: dict, where: str) -> Tower:
         section["hidden_act"],
         section["layer_norm_eps"],
     )
-    if tower.act not in ACTIVATIONS:
-        raise ExportError(f"{where}: hidden_act {tower.act!r} is not one of {', '.join(ACTIVATIONS)}")
-    if tower.width % tower.heads:
-        raise ExportError(f"{where}: {tower.heads} heads do not divide a width of {tower.width}")
-    return tower
+    if found.act not in ACTIVATIONS:
+        raise ExportError(f"{where}: hidden_act {found.act!r} is not one of {', '.join(ACTIVATIONS)}")
+    if found.width % found.heads:
+        raise ExportError(f"{where}: {found.heads} heads do not divide a width of {found.width}")
+    return found
 
 
 def read_config(folder: Folder) -> ClipConfig:
@@ -101,10 +101,10 @@ def read_config(folder: Folder) -> ClipConfig:
     vision = _section(config, "vision", VISION_DEFAULTS)
     text = _section(config, "text", TEXT_DEFAULTS)
     return ClipConfig(
-        vision=_tower(vision, where),
+        vision=tower(vision, where),
         image=vision["image_size"],
         patch=vision["patch_size"],
-        text=_tower(text, where),
+        text=tower(text, where),
         vocabulary=text["vocab_size"],
         context=text["max_position_embeddings"],
         projection=config.get("projection_dim", 512),

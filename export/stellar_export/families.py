@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import clip_models, dino, dreamsim, faces, hps, imagereward
+from . import clip_models, dino, dreamsim, faces, hps, imagereward, owlvit
 from .clip_models import CLIP_L, DEFAULT_CLIP
 from .jobs import Family
 
@@ -16,6 +16,7 @@ FAMILIES: dict[str, Family] = {
     "dreamsim": dreamsim.graphs,
     "dino": dino.graphs,
     "faces": faces.graphs,
+    "owlvit": owlvit.graphs,
 }
 
 __all__ = ["CLIP_L", "DEFAULT_CLIP", "FAMILIES"]

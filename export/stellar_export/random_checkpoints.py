@@ -16,10 +16,13 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from . import aesthetic, dino, dreamsim, faces, hps, imagereward, vocabulary
+from . import aesthetic, dino, dreamsim, faces, hps, imagereward, owlvit, vocabulary
 from .checkpoints import MARKER
 from .clip_models import CLIP_L, DEFAULT_CLIP, PICK_SCORE, PICK_SCORE_PROCESSOR
 from .preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
+
+# OWL-ViT's pictures and the most tokens of its queries.
+OWL_SIDE, OWL_CONTEXT = 840, 16
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Sizes:
     """By how much InceptionResnetV1 is slimmer than published, but for its embedding; 1: not at all."""
     distinct_tokens: int = 0
     """How many different rows a token embedding has; 0: each token its own. Few make a small pack."""
+    owl_patch: int = 14
+    """Patch side of OWL-ViT, whose pictures are 840 wide: 3,600 patches as published, a quarter of them with 28."""
     patch: int = 0
     """Patch side of the CLIP model of `clip`; 0: that of the published model."""
     act: str = ""
@@ -142,19 +147,21 @@ class Maker:
         spec = hf_clip_spec(s, patch, projection)
         self.safetensors(self.state(hub_id, spec), "hub", hub_id, "model.safetensors")
 
-    def clip_tokenizer(self, hub_id: str, preprocessor: bool = True) -> None:
+    def clip_tokenizer(
+        self, hub_id: str, preprocessor: bool = True, pad: str = "<|endoftext|>", context: int = 77
+    ) -> None:
         merges = vocabulary.clip_merges_of_package()
         special = dict(
             bos_token="<|startoftext|>",
             eos_token="<|endoftext|>",
             unk_token="<|endoftext|>",
-            pad_token="<|endoftext|>",
+            pad_token=pad,
         )
         self.file("hub", hub_id, "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
         self.json(vocabulary.clip_vocabulary(merges), "hub", hub_id, "vocab.json")
         self.json(special, "hub", hub_id, "special_tokens_map.json")
         self.json(
-            dict(tokenizer_class="CLIPTokenizer", model_max_length=77, do_lower_case=True, errors="replace", **special),
+            dict(tokenizer_class="CLIPTokenizer", model_max_length=context, do_lower_case=True, errors="replace", **special),
             "hub",
             hub_id,
             "tokenizer_config.json",
@@ -338,6 +345,62 @@ class Maker:
         spec = hf_vit_spec(width, s.vision_layers)
         self.safetensors(self.state("dino", spec), "hub", dino.HUB_ID, "model.safetensors")
 
+    def make_owlvit(self) -> None:
+        s, side = self.sizes, OWL_SIDE
+        self.clip_tokenizer(owlvit.HUB_ID, preprocessor=False, pad="!", context=OWL_CONTEXT)
+        common = dict(hidden_act="quick_gelu", layer_norm_eps=1e-5)
+        self.json(
+            dict(
+                model_type="owlvit",
+                architectures=["OwlViTForObjectDetection"],
+                projection_dim=s.text_width,
+                text_config=dict(
+                    hidden_size=s.text_width,
+                    intermediate_size=4 * s.text_width,
+                    num_hidden_layers=s.text_layers,
+                    num_attention_heads=s.text_heads,
+                    vocab_size=vocabulary.CLIP_TOKENS,
+                    max_position_embeddings=OWL_CONTEXT,
+                    **common,
+                ),
+                vision_config=dict(
+                    hidden_size=s.vision_width,
+                    intermediate_size=4 * s.vision_width,
+                    num_hidden_layers=s.vision_layers,
+                    num_attention_heads=s.vision_heads,
+                    image_size=side,
+                    patch_size=s.owl_patch,
+                    **common,
+                ),
+            ),
+            "hub",
+            owlvit.HUB_ID,
+            "config.json",
+        )
+        self.json(
+            dict(
+                crop_size=side,
+                do_center_crop=False,
+                do_normalize=True,
+                do_resize=True,
+                image_processor_type="OwlViTImageProcessor",
+                processor_class="OwlViTProcessor",
+                image_mean=CLIP_MEAN,
+                image_std=CLIP_STD,
+                resample=3,
+                size=[side, side],
+            ),
+            "hub",
+            owlvit.HUB_ID,
+            "preprocessor_config.json",
+        )
+        state = self.state("owlvit", owlvit_spec(s))
+        # Logits from about −9 to 3, as trained ones are: scores that spread, and labels that compete for a patch.
+        for name, gain, bias in (("logit_scale", 0.8, 2.0), ("logit_shift", 0.3, -1.1)):
+            state[f"class_head.{name}.weight"] = (state[f"class_head.{name}.weight"] * gain).half().float()
+            state[f"class_head.{name}.bias"].fill_(bias)
+        self.safetensors(state, "hub", owlvit.HUB_ID, "model.safetensors")
+
     def make_faces(self) -> None:
         """The embedding network; MTCNN's own weights are small and free, so there are no random ones."""
         state = {}
@@ -369,7 +432,7 @@ def norm_spec(name: str, width: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
-def hf_clip_spec(s: Sizes, patch: int, projection: int, image: int = 224) -> dict[str, tuple[int, ...]]:
+def hf_clip_spec(s: Sizes, patch: int, projection: int, image: int = 224, context: int = 77) -> dict[str, tuple[int, ...]]:
     """The keys of a transformers CLIPModel."""
 
     def layers(at: str, width: int, n: int) -> dict[str, tuple[int, ...]]:
@@ -387,7 +450,7 @@ def hf_clip_spec(s: Sizes, patch: int, projection: int, image: int = 224) -> dic
     return {
         "logit_scale": (),
         "text_model.embeddings.token_embedding.weight": (vocabulary.CLIP_TOKENS, t),
-        "text_model.embeddings.position_embedding.weight": (77, t),
+        "text_model.embeddings.position_embedding.weight": (context, t),
         **layers("text_model", t, s.text_layers),
         **norm_spec("text_model.final_layer_norm", t),
         "vision_model.embeddings.class_embedding": (v,),
@@ -399,6 +462,18 @@ def hf_clip_spec(s: Sizes, patch: int, projection: int, image: int = 224) -> dic
         "visual_projection.weight": (projection, v),
         "text_projection.weight": (projection, t),
     }
+
+
+def owlvit_spec(s: Sizes) -> dict[str, tuple[int, ...]]:
+    """The keys of a transformers OwlViTForObjectDetection: a CLIP, and two heads on its patches."""
+    v, t = s.vision_width, s.text_width
+    spec = hf_clip_spec(s, s.owl_patch, t, OWL_SIDE, OWL_CONTEXT)
+    spec = {f"owlvit.{name.replace('pre_layrnorm', 'pre_layernorm')}": shape for name, shape in spec.items()}
+    spec |= norm_spec("layer_norm", v) | linear_spec("class_head.dense0", t, v)
+    spec |= linear_spec("class_head.logit_shift", 1, v) | linear_spec("class_head.logit_scale", 1, v)
+    for i, out in enumerate((v, v, 4)):
+        spec |= linear_spec(f"box_head.dense{i}", out, v)
+    return spec
 
 
 def affine_spec(at: str, into: int) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,6 @@
 """What the service does around the graphs, with Pillow and the packages' own tokenizers: a golden to its scores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -8,8 +8,10 @@ import torchvision.transforms.functional as F
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 
+from stellar_export import owlvit
 from stellar_export.checkpoints import Checkpoints
 from stellar_export.clip_models import PICK_SCORE_PROCESSOR
+from stellar_export.reference.owlvit import labels_of
 
 Run = Callable[[str, dict[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -29,8 +31,9 @@ def letterbox(image: Image.Image) -> np.ndarray:
     return F.pad(x, [left, top, 224 - w - left, 224 - h - top]).permute(1, 2, 0).numpy()
 
 
-def exact(image: Image.Image, filter: Image.Resampling) -> np.ndarray:
-    return np.asarray(image.resize((224, 224), filter))
+def exact(image: Image.Image, filter: Image.Resampling, side: int = 224) -> np.ndarray:
+    return np.asarray(image.resize((side, side), filter))
+
 
 # Faces are found by the service's cascade over four graphs: `tests/faces.rs` holds it to the original, `test_faces.py` each graph.
 OF_FACES = {"ips", "sis"}
@@ -47,6 +50,7 @@ class Pipeline:
         hub = Checkpoints(root).root / "hub"
         self.slow = CLIPTokenizer.from_pretrained(hub / clip)
         self.fast = CLIPTokenizerFast.from_pretrained(hub / PICK_SCORE_PROCESSOR)
+        self.hub = hub
         self.bert = BertTokenizer.from_pretrained(hub / "bert-base-uncased")
         self.openai = lambda text: openai.tokenize([text], truncate=True)[0].numpy()
 
@@ -56,11 +60,30 @@ class Pipeline:
     def text(self, role: str, ids) -> np.ndarray:
         return self.run(role, {"input_ids": np.asarray([ids], dtype=np.int64)})["embedding"][0]
 
-    def scores(self, image: Image.Image, prompt: str | None, reference: Image.Image | None) -> dict[str, float]:
+    def goa(self, image: Image.Image, labels: Sequence[str]) -> float:
+        from transformers import CLIPTokenizerFast
+
+        tokenizer = CLIPTokenizerFast.from_pretrained(self.hub / owlvit.HUB_ID)
+        ids = [tokenizer(label, truncation=True, max_length=16)["input_ids"] for label in labels]
+        queries = np.stack([self.text("owlvit.text", i) for i in ids])
+        pixels = exact(image, Image.Resampling.BICUBIC, 840)
+        logits = self.run("owlvit.image", {"pixels": pixels[None], "queries": queries[None]})["logits"][0]
+        scores, winner = 1 / (1 + np.exp(-logits.max(axis=1))), logits.argmax(axis=1)
+        return np.mean([max(scores[winner == i], default=0) for i in range(len(labels))])
+
+    def scores(
+        self,
+        image: Image.Image,
+        prompt: str | None,
+        reference: Image.Image | None,
+        detectables: Sequence[str] = (),
+    ) -> dict[str, float]:
         floor, even = shortest_edge(image, False), shortest_edge(image, True)
         bilinear, bicubic = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
         seen = self.picture("clip.image", floor)["embedding"]
         scores = {"aesthetic": self.picture("clip_l.image", floor)["aesthetic"]}
+        if labels := labels_of(detectables):
+            scores["goa"] = self.goa(image, labels)
         if prompt is not None:
             said = self.text("clip.text", self.slow(prompt, truncation=True)["input_ids"])
             openai = self.openai(prompt)

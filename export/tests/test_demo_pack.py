@@ -50,7 +50,7 @@ def test_the_committed_graphs_give_the_committed_goldens(root, committed):
         image, reference = (
             Image.open(DEMO / p).convert("RGB") if p else None for p in (sample["image"], sample["reference"])
         )
-        scores = pipeline.scores(image, sample["prompt"], reference)
+        scores = pipeline.scores(image, sample["prompt"], reference, sample["metadata"].get("detectables", ()))
         assert set(sample["expected"]) - set(scores) <= OF_FACES
         for metric in set(sample["expected"]) & set(scores):
             expected = sample["expected"][metric]

@@ -23,6 +23,7 @@ TOLERANCE = {"image_reward": 1e-4}  # from equal pixels, a tenth of the contract
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     sizes = dict(vision_width=64, vision_heads=4, vision_layers=2, text_width=128, text_heads=2, text_layers=2)
+    sizes["owl_patch"] = 60
     return make(
         tmp_path_factory.mktemp("families") / "root", MODELS, seed=11, projection=48, dreamsim_width=32, **sizes
     )
@@ -41,8 +42,10 @@ def test_every_score_is_the_original_codes(root, jobs):
     for maker in reference.makers(checkpoints, DEFAULT_CLIP, "v2.0").values():
         scorer = maker()
         for g in samples:
-            sample = reference.Sample(goldens.PICTURES / g.picture, g.prompt, goldens.PICTURES / g.reference)
-            ours = pipeline.scores(sample.image(), g.prompt, sample.reference_image())
+            sample = reference.Sample(
+                goldens.PICTURES / g.picture, g.prompt, goldens.PICTURES / g.reference, (), g.detectables
+            )
+            ours = pipeline.scores(sample.image(), g.prompt, sample.reference_image(), g.detectables)
             for metric, value in scorer(sample).items():
                 if metric not in OF_FACES:
                     worst[metric] = max(worst.get(metric, 0), abs(value - ours[metric]))

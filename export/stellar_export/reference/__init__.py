@@ -26,6 +26,7 @@ class Sample:
     prompt: str | None
     reference: Path | None
     auxiliary: Sequence[Path] = ()
+    detectables: Sequence[str] = ()
 
     def image(self) -> Image.Image:
         return Image.open(self.picture).convert("RGB")
@@ -62,7 +63,7 @@ def makers(checkpoints: Checkpoints, clip: str, hps: str) -> dict[str, Callable[
     from . import clip as clip_reference
     from . import faces as faces_reference
     from . import hps as hps_reference
-    from . import others
+    from . import others, owlvit
 
     return {
         "clip": lambda: clip_reference.clip_scorer(checkpoints, clip),
@@ -74,4 +75,5 @@ def makers(checkpoints: Checkpoints, clip: str, hps: str) -> dict[str, Callable[
         "dreamsim": lambda: others.dreamsim_scorer(checkpoints),
         "dino": lambda: others.dino_scorer(checkpoints),
         "faces": lambda: faces_reference.faces_scorer(checkpoints),
+        "owlvit": lambda: owlvit.owlvit_scorer(checkpoints),
     }

@@ -1,0 +1,265 @@
+"""OWL-ViT in Hugging Face layout: objects in a picture by the words for them, for goa.
+
+The text tower is a graph of its own, so that the words of a prompt are embedded once. The image graph takes their
+embeddings beside the picture. No query's logit depends on another query, so padding queries need no mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import clip, layouts, preprocess, vocabulary
+from .checkpoints import Folder
+from .clip_models import CLIP_FILES
+from .errors import ExportError
+from .jobs import GraphJob, Request, clip_text_job, pictures
+from .manifest import IoSpec
+from .nn import (
+    ClipTextTower,
+    Embedding,
+    LayerNorm,
+    Linear,
+    Normalise,
+    Precision,
+    VisionTransformer,
+    activation,
+)
+from .onnx_graph import Probe
+from .weights import POSITION_IDS, Weights, load_folder, weight_files
+
+HUB_ID = "google/owlvit-large-patch14"
+
+# (vision width, layers, image, patch, text width, layers) of the published models: B/32, B/16, L/14.
+PUBLISHED = {(768, 12, 768, 32, 512, 12), (768, 12, 768, 16, 512, 12), (1024, 24, 840, 14, 768, 12)}
+
+# What transformers 4.33 assumes for a value that config.json leaves out.
+TEXT_DEFAULTS = clip.TEXT_DEFAULTS | dict(max_position_embeddings=16)
+VISION_DEFAULTS = clip.VISION_DEFAULTS | dict(image_size=768)
+
+NORM_EPS = 1e-6  # added to the lengths that embeddings are divided by
+
+# Rows of attention that are computed at once. All 3,601 of the L/14's 16 heads would be 0.8 GB a layer and picture;
+# a block of them is 60 MB, at no cost in time.
+ATTENTION_ROWS = 256
+
+# Logits are cosines times up to 10, and the least logits add errors of the scale: no unit vectors.
+LOOSENESS = 10
+
+
+@dataclass(frozen=True)
+class Config:
+    """The sizes of an OWL-ViT."""
+
+    vision: clip.Tower
+    image: int
+    patch: int
+    text: clip.Tower
+    vocabulary: int
+    context: int
+    projection: int
+
+    @property
+    def side(self) -> int:
+        """Patches a row."""
+        return self.image // self.patch
+
+    @property
+    def official(self) -> bool:
+        """Whether the sizes are those of a published model."""
+        sizes = (self.vision.width, self.vision.layers, self.image, self.patch, self.text.width, self.text.layers)
+        return sizes in PUBLISHED
+
+
+def read_config(folder: Folder) -> Config:
+    """Reads `config.json` as transformers 4.33 does."""
+    config, where = folder.json("config.json"), f"{folder.path / 'config.json'}"
+    if config.get("model_type", "owlvit") != "owlvit":
+        raise ExportError(f"{where}: model_type is {config['model_type']!r}, expected 'owlvit'")
+    vision = VISION_DEFAULTS | (config.get("vision_config") or {})
+    text = TEXT_DEFAULTS | (config.get("text_config") or {})
+    projection = config.get("projection_dim", 512)
+    if projection != text["hidden_size"]:
+        raise ExportError(
+            f"{where}: queries of {projection} values (projection_dim) do not fit class embeddings of "
+            f"{text['hidden_size']} (hidden_size of the text)"
+        )
+    return Config(
+        vision=clip.tower(vision, where),
+        image=vision["image_size"],
+        patch=vision["patch_size"],
+        text=clip.tower(text, where),
+        vocabulary=text["vocab_size"],
+        context=text["max_position_embeddings"],
+        projection=projection,
+    )
+
+
+def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, rows: int) -> Tensor:
+    """`nn.attend` without a mask, some rows at a time; each row's arithmetic is the same."""
+    q, k = q * (q.shape[-1] ** -0.5), k.transpose(-1, -2)
+    blocks = [
+        torch.matmul(torch.softmax(torch.matmul(part, k).float(), dim=-1).to(v.dtype), v)
+        for part in q.split(rows, dim=2)
+    ]
+    return torch.cat(blocks, dim=2).transpose(1, 2).flatten(2)
+
+
+class BlockwiseAttention(nn.Module):
+    """Multi-head self-attention of many tokens; the weights are those of [`nn.SelfAttention`]."""
+
+    def __init__(self, qkv: Linear, out: Linear, heads: int, rows: int = ATTENTION_ROWS):
+        super().__init__()
+        self.qkv, self.out, self.heads, self.rows = qkv, out, heads, rows
+
+    def forward(self, x: Tensor, _mask: Tensor | None = None) -> Tensor:
+        n, length, width = x.shape
+        qkv = self.qkv(x).reshape(n, length, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return self.out(attend_in_blocks(q, k, v, self.rows))
+
+
+def unit(x: Tensor) -> Tensor:
+    """Nearly unit length, as the class head makes it."""
+    return x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + NORM_EPS)
+
+
+def box_bias(side: int) -> Tensor:
+    """The logits of each patch's place and size, which the box head corrects: `[patches, 4]`."""
+    steps = torch.arange(1, side + 1, dtype=torch.float32) / side
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    place = torch.stack([x, y], dim=-1).reshape(-1, 2).clip(0, 1)
+    size = torch.full_like(place, 1.0) / side
+    return torch.cat([torch.log(p + 1e-4) - torch.log1p(-p + 1e-4) for p in (place, size)], dim=-1)
+
+
+class Detector(nn.Module):
+    """Pixels and the embeddings of queries → a logit of each query and a box for each patch."""
+
+    def __init__(self, w: Weights, c: Config, pre: preprocess.Preprocess, precision: Precision):
+        super().__init__()
+        v, at = c.vision, "owlvit.vision_model"
+        self.compute = precision.compute
+        self.normalise = Normalise(pre.mean, pre.std)
+        blocks = [
+            layouts.hf_clip_block(w, f"{at}.encoder.layers.{i}", v.width, v.mlp, v.heads, v.act, v.eps, precision)
+            for i in range(v.layers)
+        ]
+        for block in blocks:
+            block.attn = BlockwiseAttention(block.attn.qkv, block.attn.out, block.attn.heads)
+        self.body = VisionTransformer(
+            patch=w.take(f"{at}.embeddings.patch_embedding.weight", v.width, 3, c.patch, c.patch),
+            patch_bias=None,
+            cls=w.take(f"{at}.embeddings.class_embedding", v.width),
+            position=w.take(f"{at}.embeddings.position_embedding.weight", c.side**2 + 1, v.width),
+            norm_pre=layouts.norm(w, f"{at}.pre_layernorm", v.width, v.eps),
+            blocks=blocks,
+            precision=precision,
+        )
+        self.norm_post: LayerNorm = layouts.norm(w, f"{at}.post_layernorm", v.width, v.eps)
+        self.norm: LayerNorm = layouts.norm(w, "layer_norm", v.width, v.eps)
+        self.classes = layouts.linear(w, "class_head.dense0", c.text.width, v.width, precision)
+        self.shift = layouts.linear(w, "class_head.logit_shift", 1, v.width, precision)
+        self.scale = layouts.linear(w, "class_head.logit_scale", 1, v.width, precision)
+        self.boxes = nn.ModuleList(
+            layouts.linear(w, f"box_head.dense{i}", out, v.width, precision)
+            for i, out in enumerate((v.width, v.width, 4))
+        )
+        self.bias = nn.Parameter(box_bias(c.side), requires_grad=False)
+
+    def forward(self, pixels: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.norm_post(self.body(self.normalise(pixels)))
+        x = self.norm(tokens[:, 1:] * tokens[:, :1])
+        cosine = torch.matmul(unit(self.classes(x).float()), unit(queries.float()).transpose(1, 2))
+        logits = (cosine + self.shift(x).float()) * (F.elu(self.scale(x).float()) + 1)
+        first, second, last = self.boxes
+        boxes = last(activation("gelu", second(activation("gelu", first(x)))))
+        return logits, torch.sigmoid(boxes.float() + self.bias)
+
+
+def text_tower(w: Weights, c: Config, precision: Precision) -> ClipTextTower:
+    """Takes the text half of a checkpoint."""
+    t, at = c.text, "owlvit.text_model"
+    return ClipTextTower(
+        tokens=Embedding(w.take(f"{at}.embeddings.token_embedding.weight", c.vocabulary, t.width), precision),
+        position=w.take(f"{at}.embeddings.position_embedding.weight", c.context, t.width),
+        blocks=[
+            layouts.hf_clip_block(w, f"{at}.encoder.layers.{i}", t.width, t.mlp, t.heads, t.act, t.eps, precision)
+            for i in range(t.layers)
+        ],
+        norm=layouts.norm(w, f"{at}.final_layer_norm", t.width, t.eps),
+        projection=Linear(w.take("owlvit.text_projection.weight", c.projection, t.width), None, precision),
+        precision=precision,
+    )
+
+
+def finish(w: Weights, c: Config) -> None:
+    """The contrastive half of the model is in the file and not used for detection."""
+    if "owlvit.visual_projection.weight" in w:
+        w.take("owlvit.visual_projection.weight", c.projection, c.vision.width)
+    w.finish(POSITION_IDS, r"(owlvit\.)?logit_scale", "box_bias")
+
+
+def probe(c: Config, batch: int, queries: int, seed: int) -> Probe:
+    """Pictures and unit vectors."""
+    embeddings = np.random.default_rng(seed).standard_normal((batch, queries, c.projection))
+    embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    return Probe({"pixels": pictures(batch, c.image, c.image, seed), "queries": embeddings.astype(np.float32)})
+
+
+def graphs(request: Request) -> Iterator[GraphJob]:
+    """goa: the words' embeddings, and where they are in a picture."""
+    folder = request.checkpoints.folder(HUB_ID, CLIP_FILES)
+    config, pre = read_config(folder), preprocess.read(folder)
+    if (pre.height, pre.width) != (config.image, config.image) or pre.geometry["resize"] != "exact":
+        raise ExportError(
+            f"{folder.path}: pictures of {pre.height}×{pre.width} ({pre.geometry['resize']}) for a model of "
+            f"{config.image}×{config.image}"
+        )
+    request.needs_tokenizer("clip", vocabulary.clip_merges_of(folder))
+    source, p = folder.source(weight_files(folder.path)), request.precision
+
+    def modules(image: bool) -> nn.Module:
+        """One of the halves, the whole checkpoint checked."""
+        w = load_folder(folder.path)
+        with w.checking_only():
+            _ = text_tower(w, config, p) if image else Detector(w, config, pre, p)
+        module = Detector(w, config, pre, p) if image else text_tower(w, config, p)
+        finish(w, config)
+        return module
+
+    yield clip_text_job(
+        "owlvit.text",
+        modules(image=False),
+        config.projection,
+        config.context,
+        source,
+        config.official,
+        cleaning="hf_fast",
+        pad=0,
+    )
+    patches = config.side**2
+    # A picture of the published sizes keeps a processor's cores busy for half a minute; batches are for GPUs.
+    large = config.vision.width * patches > 2**20 and p.compute == torch.float32
+    yield GraphJob(
+        roles=["owlvit.image"],
+        kind="grounding",
+        module=modules(image=True),
+        inputs=[
+            IoSpec("pixels", pre.geometry["dtype"], (config.image, config.image, 3)),
+            IoSpec("queries", "f32", (-1, config.projection)),
+        ],
+        outputs=[IoSpec("logits", "f32", (patches, -1)), IoSpec("boxes", "f32", (patches, 4))],
+        example=probe(config, 2, 3, 0),
+        probes=[probe(config, 1, 1, 1)] if large else [probe(config, 1, 1, 1), probe(config, 2, 5, 2)],
+        source=source,
+        official=config.official,
+        geometry=pre.geometry,
+        max_batch=1 if large else 4,
+        looseness=LOOSENESS,
+    )
