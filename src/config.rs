@@ -73,6 +73,8 @@ pub struct Limits {
     pub auxiliary: usize,
     /// Bytes of the prompt.
     pub prompt_bytes: usize,
+    /// Objects to look for in one picture.
+    pub detectables: usize,
     /// Bytes of the metadata document.
     pub metadata_bytes: usize,
 }
@@ -190,6 +192,7 @@ impl Config {
             ("limits.picture_megapixels", self.limits.picture_megapixels as u64),
             ("limits.picture_min_side", u64::from(self.limits.picture_min_side)),
             ("limits.prompt_bytes", self.limits.prompt_bytes as u64),
+            ("limits.detectables", self.limits.detectables as u64),
             ("limits.metadata_bytes", self.limits.metadata_bytes as u64),
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value == 0) {

@@ -80,7 +80,7 @@ impl Fields {
             "prompt" => once(&mut self.prompt, &name, prompt(field, limits).await?),
             "metadata" => {
                 let text = text(field, &name, limits.metadata_bytes).await?;
-                once(&mut self.metadata, &name, metadata(&text)?)
+                once(&mut self.metadata, &name, metadata(&text, limits.detectables)?)
             }
             "metrics" => {
                 let chosen = metrics::parse_list(&text(field, &name, NAME_BYTES * 4).await?)?;
@@ -248,7 +248,7 @@ async fn text(field: Field<'_>, name: &str, most: usize) -> Result<String, ApiEr
     utf8(bytes, name)
 }
 
-fn metadata(text: &str) -> Result<Metadata, ApiError> {
+fn metadata(text: &str, detectables: usize) -> Result<Metadata, ApiError> {
     let invalid = |why: &dyn std::fmt::Display| {
         ApiError::new(Code::InvalidField, format!("metadata is not the JSON object expected: {why}"))
     };
@@ -256,7 +256,14 @@ fn metadata(text: &str) -> Result<Metadata, ApiError> {
     if !text.trim_start().starts_with('{') {
         return Err(invalid(&"it does not begin with `{`"));
     }
-    serde_json::from_str(text).map_err(|error| invalid(&error))
+    let metadata: Metadata = serde_json::from_str(text).map_err(|error| invalid(&error))?;
+    let count = metadata.detectables.len();
+    if count > detectables {
+        let problem =
+            format!("metadata has {count} detectables, at most {detectables} are looked for: send fewer");
+        return Err(ApiError::new(Code::InvalidField, problem));
+    }
+    Ok(metadata)
 }
 
 fn utf8(bytes: Bytes, name: &str) -> Result<String, ApiError> {

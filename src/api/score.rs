@@ -20,7 +20,10 @@ use crate::{
     engine::{Origin, Pack},
     metrics::{Flag, NullReason},
     pack_id::{PackId, Weights},
-    scoring::{self, FeatureUse, Metadata, MetricScore, PictureFaces, Scorecard, TextEvidence, graphs_of},
+    scoring::{
+        self, FeatureUse, Metadata, MetricScore, ObjectEvidence, PictureFaces, Scorecard, TextEvidence,
+        graphs_of,
+    },
     store::{self, NewSample, NewScore, RunName, ScoreValue},
 };
 
@@ -130,6 +133,9 @@ pub struct Evidence {
     /// The most similar faces of the generated picture and each photo, by metric code.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub matches: BTreeMap<String, Vec<Match>>,
+    /// How well each object of `detectables` was found, where a metric looks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<ObjectEvidence>,
 }
 
 /// A pair of faces.
@@ -175,6 +181,7 @@ impl Evidence {
             details: details.collect(),
             faces: card.faces.clone(),
             matches: matches.collect(),
+            objects: card.objects.clone(),
         }
     }
 }

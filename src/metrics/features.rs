@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Flag, NullReason};
+use super::{Flag, NullReason, Objects};
 use crate::tensor::{Features, Output};
 
 /// The part of a sample that a metric needs features of.
@@ -22,6 +22,8 @@ pub enum Subject {
     Photos,
     /// The generated picture together with the prompt, in one graph.
     ImageWithPrompt,
+    /// The generated picture together with the objects to look for in it.
+    Objects,
 }
 
 impl Subject {
@@ -31,6 +33,7 @@ impl Subject {
         match self {
             Self::Prompt | Self::ImageWithPrompt => NullReason::NoPrompt,
             Self::References | Self::Photos | Self::Image => NullReason::NoReference,
+            Self::Objects => NullReason::NoDetectables,
         }
     }
 }
@@ -48,6 +51,8 @@ pub enum Input {
     Auxiliary(usize),
     /// The generated picture together with the prompt.
     ImageWithPrompt,
+    /// The generated picture together with the objects to look for in it.
+    Objects,
 }
 
 /// All features that were computed for one sample.
@@ -57,6 +62,7 @@ pub struct FeatureSet {
     references: usize,
     auxiliary: usize,
     prompt_cut_for: Vec<&'static str>,
+    objects: Arc<Objects>,
 }
 
 impl FeatureSet {
@@ -70,6 +76,18 @@ impl FeatureSet {
     #[must_use]
     pub fn with_auxiliary(self, auxiliary: usize) -> Self {
         Self { auxiliary, ..self }
+    }
+
+    /// The same set for a picture in which these objects were looked for.
+    #[must_use]
+    pub fn with_objects(self, objects: Arc<Objects>) -> Self {
+        Self { objects, ..self }
+    }
+
+    /// The objects that were looked for.
+    #[must_use]
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     /// The inputs that are reference photos.

@@ -7,6 +7,7 @@
 mod clip;
 mod features;
 mod identity;
+mod objects;
 mod preference;
 mod registry;
 mod resemblance;
@@ -15,5 +16,6 @@ mod vector;
 
 pub use features::{FeatureSet, Input, Subject};
 pub use identity::FACES;
+pub use objects::{Label, OBJECTS, ObjectScore, Objects, SkipReason, Skipped, choose};
 pub use registry::{Direction, ListError, Metric, Need, REGISTRY, find, parse_list};
 pub use score::{FaceMatch, Flag, NullReason, Outcome, Score};

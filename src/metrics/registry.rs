@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{FeatureSet, Outcome, Subject, clip, identity, preference, resemblance};
+use super::{FeatureSet, Outcome, Subject, clip, identity, objects, preference, resemblance};
 
 /// Which end of the range is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -272,6 +272,23 @@ pub static REGISTRY: &[Metric] = &[
         licence: "MIT (facenet-pytorch)",
         compute: identity::sis,
     },
+    Metric {
+        code: "goa",
+        title: "Grounding objects accuracy",
+        direction: Direction::HigherIsBetter,
+        range: (Some(0.0), Some(1.0)),
+        version: 1,
+        needs: &[Need { graph: objects::OBJECTS, of: Subject::Objects }],
+        definition: "Mean over the labels in `detectables` of the sigmoid of the largest OWL-ViT logit among the boxes \
+                     that fit this label better than the picture's other labels; 0 for a label that wins no box. \
+                     Roles of the person are left out, labels that the text model reads alike count once.",
+        interpretation: "Whether the objects of the prompt are in the picture. Confidences of an open-vocabulary \
+                         detector are low: mean values are mostly between 0.1 and 0.6, so compare methods on the same \
+                         prompts. Labels compete, so a further label can lower the score of the others.",
+        source: "Stellar, arXiv 2312.06116; OWL-ViT: Minderer et al. 2022, arXiv 2205.06230",
+        licence: "Apache-2.0",
+        compute: objects::goa,
+    },
 ];
 
 /// The metric of this code.
@@ -347,13 +364,16 @@ mod tests {
     #[test]
     fn every_metric_reads_only_what_its_row_names() {
         for metric in REGISTRY {
-            let mut features = FeatureSet::new(1);
+            let label = objects::Label { text: "dog".into(), truncated: false };
+            let objects = objects::Objects { labels: vec![label], skipped: Vec::new(), size: (1, 1) };
+            let mut features = FeatureSet::new(1).with_objects(Arc::new(objects));
             for need in metric.needs {
                 let input = match need.of {
                     Subject::Image => Input::Image,
                     Subject::Prompt => Input::Prompt,
                     Subject::References | Subject::Photos => Input::Reference(0),
                     Subject::ImageWithPrompt => Input::ImageWithPrompt,
+                    Subject::Objects => Input::Objects,
                 };
                 let tensor = |shape| Output { shape, data: vec![0.5] };
                 let faces = need.graph == identity::FACES;
@@ -364,6 +384,8 @@ mod tests {
                         ("embedding".into(), tensor(if faces { vec![1, 1] } else { vec![1] })),
                         ("aesthetic".into(), tensor(vec![])),
                         ("reward".into(), tensor(vec![])),
+                        ("logits".into(), tensor(vec![1, 1])),
+                        ("boxes".into(), Output { shape: vec![1, 4], data: vec![0.5; 4] }),
                     ])),
                 );
             }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Input;
+use super::{Input, ObjectScore};
 
 /// A computed score with what a reader must know of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,8 @@ pub struct Score {
     pub details: Vec<(&'static str, f64)>,
     /// For scores of faces: the pair of faces that counts for each photo, shown as evidence and not stored.
     pub matches: Vec<FaceMatch>,
+    /// For scores of objects: how well each was found, shown as evidence and not stored.
+    pub objects: Vec<ObjectScore>,
 }
 
 /// The pair of faces that are most alike in the generated picture and a photo.
@@ -33,7 +35,7 @@ pub struct FaceMatch {
 
 impl From<f64> for Score {
     fn from(value: f64) -> Self {
-        Self { value, flags: Vec::new(), details: Vec::new(), matches: Vec::new() }
+        Self { value, flags: Vec::new(), details: Vec::new(), matches: Vec::new(), objects: Vec::new() }
     }
 }
 
@@ -47,6 +49,8 @@ pub enum NullReason {
     NoReference,
     /// The metric compares faces and no photo of the subject has one.
     NoFaceInReference,
+    /// The metric looks for objects and none is named, or only roles of the person.
+    NoDetectables,
     /// The loaded model pack lacks a graph that the metric needs.
     Unavailable,
 }
@@ -59,6 +63,7 @@ impl NullReason {
             Self::NoPrompt => "no_prompt",
             Self::NoReference => "no_reference",
             Self::NoFaceInReference => "no_face_in_reference",
+            Self::NoDetectables => "no_detectables",
             Self::Unavailable => "unavailable",
         }
     }
@@ -73,6 +78,10 @@ impl NullReason {
                 "no face is found in the photos sent: send a `reference` that shows the subject's face, at least \
                  20 pixels wide"
             }
+            Self::NoDetectables => {
+                "name the objects of the prompt in `metadata`, as in {\"detectables\": [\"skateboard\"]}; roles of the \
+                 person such as `astronaut` and blanks are not looked for"
+            }
             Self::Unavailable => "load a model pack that has the metric's graphs; GET /v1/metrics names them",
         }
     }
@@ -82,7 +91,7 @@ impl NullReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Flag {
-    /// The prompt has more tokens than the text model reads; the rest was cut, as the reference does.
+    /// The prompt, or a label to look for, has more tokens than the text model reads; the rest was cut.
     Truncated,
     /// No face is found in the generated picture, so the score of its faces is 0: the method failed.
     NoFaceInImage,
@@ -115,6 +124,7 @@ mod tests {
             NullReason::NoPrompt,
             NullReason::NoReference,
             NullReason::NoFaceInReference,
+            NullReason::NoDetectables,
             NullReason::Unavailable,
         ] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.code());

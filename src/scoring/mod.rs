@@ -1,6 +1,7 @@
 //! From a sample to its scores: which features do the metrics need, and each of them once.
 
 mod faces;
+mod objects;
 mod pictures;
 mod plan;
 mod sample;
@@ -8,6 +9,7 @@ mod service;
 mod texts;
 
 pub use faces::FaceEvidence;
+pub use objects::ObjectEvidence;
 pub use sample::{Metadata, Picture, Sample};
 pub(crate) use service::name;
 pub use service::{

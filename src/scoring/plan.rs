@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Sample;
-use crate::metrics::{Input, Metric, NullReason, Subject};
+use crate::metrics::{self, Input, Metric, NullReason, Subject};
 
 /// The work of one request.
 #[derive(Debug, Default)]
@@ -38,6 +38,10 @@ fn inputs(sample: &Sample, subject: Subject) -> Vec<Input> {
         Subject::Image => vec![Input::Image],
         Subject::Prompt => sample.prompt.iter().map(|_| Input::Prompt).collect(),
         Subject::ImageWithPrompt => sample.prompt.iter().map(|_| Input::ImageWithPrompt).collect(),
+        Subject::Objects => {
+            let (labels, _) = metrics::choose(&sample.metadata.detectables);
+            labels.first().map(|_| Input::Objects).into_iter().collect()
+        }
         Subject::References => (0..sample.references.len()).map(Input::Reference).collect(),
         Subject::Photos => {
             let references = (0..sample.references.len()).map(Input::Reference);

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::{
     Picture, Sample,
     faces::{self, FaceEvidence, FaceFinder},
+    objects::{self, ObjectEvidence, ObjectFinder, Wanted},
     pictures::{Decoder, PictureJob},
     plan::plan,
     texts::{EncodedText, Texts},
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     content::ContentHash,
     engine::{Engine, EngineError, Feature, Origin, Pack, PackError},
-    metrics::{FACES, FeatureSet, Input, Metric, Outcome},
+    metrics::{FACES, FeatureSet, Input, Metric, OBJECTS, Outcome},
     tensor::Tensor,
     vision::{DecodeError, DecodeLimits, Geometry},
 };
@@ -28,6 +29,7 @@ pub struct Scoring {
     decoder: Decoder,
     texts: Texts,
     faces: FaceFinder,
+    objects: ObjectFinder,
 }
 
 /// What scoring a sample gave.
@@ -41,6 +43,8 @@ pub struct Scorecard {
     pub texts: Vec<TextEvidence>,
     /// The faces in each picture in which they were looked for.
     pub faces: Vec<PictureFaces>,
+    /// The objects that were looked for in the picture, and those that were not.
+    pub objects: Vec<ObjectEvidence>,
 }
 
 /// The faces in one picture of a sample.
@@ -127,7 +131,8 @@ impl Scoring {
         let texts = Texts::load(&pack)?;
         let engine = Arc::new(engine);
         let faces = FaceFinder::new(Arc::clone(&engine));
-        Ok(Self { engine, faces, pack, decoder: Decoder::new(limits), texts })
+        let objects = ObjectFinder::new(Arc::clone(&engine));
+        Ok(Self { engine, faces, objects, pack, decoder: Decoder::new(limits), texts })
     }
 
     /// The pack whose graphs score.
@@ -173,12 +178,19 @@ impl Scoring {
         let plan = plan(sample, metrics, |role| graphs_of(role).iter().all(|role| self.has(role)));
         let jobs = self.picture_jobs(sample, plan.features.iter().copied());
         let texts = self.encode(sample, plan.features.iter().copied());
-        let (jobs, encoded) = (&jobs, &texts);
+        let looks = plan.features.contains(&(OBJECTS, Input::Objects));
+        let wanted = looks.then(|| Wanted::of(sample, &self.texts));
+        let (jobs, encoded, looked_for) = (&jobs, &texts, &wanted);
         let asked = plan.features.iter().map(|&(role, input)| async move {
             let started = Instant::now();
             let feature = match input {
                 Input::Prompt => self.text_feature(role, &encoded[role]).await,
                 Input::ImageWithPrompt => self.joint_feature(role, &sample.image, jobs, &encoded[role]).await,
+                Input::Objects => {
+                    let wanted = looked_for.as_ref().expect("made for what the plan has");
+                    let (hash, geometry) = (sample.image.hash, self.geometry(role));
+                    self.objects.find(hash, Arc::clone(&jobs[&hash]), geometry, wanted).await
+                }
                 _ if role == FACES => self.face_feature(picture(sample, input), jobs).await,
                 Input::Image | Input::Reference(_) | Input::Auxiliary(_) => {
                     self.picture_feature(role, picture(sample, input), jobs).await
@@ -191,6 +203,9 @@ impl Scoring {
         });
 
         let mut features = FeatureSet::new(sample.references.len()).with_auxiliary(sample.auxiliary.len());
+        if let Some(wanted) = &wanted {
+            features = features.with_objects(Arc::clone(&wanted.objects));
+        }
         let mut found = Vec::new();
         let mut uses = Vec::new();
         for (role, input, feature, took) in try_join_all(asked).await? {
@@ -219,7 +234,7 @@ impl Scoring {
             });
         }
         evidence.sort_by(|a, b| a.graph.cmp(&b.graph));
-        let scores = plan
+        let scores: Vec<MetricScore> = plan
             .metrics
             .into_iter()
             .map(|(metric, obstacle)| MetricScore {
@@ -227,7 +242,11 @@ impl Scoring {
                 outcome: obstacle.map_or_else(|| (metric.compute)(&features), Err),
             })
             .collect();
-        Ok(Scorecard { scores, features: uses, texts: evidence, faces: found })
+        let scored = scores.iter().filter_map(|score| score.outcome.as_ref().ok());
+        let scored: Vec<_> = scored.flat_map(|score| score.objects.iter().cloned()).collect();
+        let skipped = wanted.as_ref().map_or(&[][..], |wanted| &wanted.objects.skipped);
+        let objects = objects::evidence(&scored, skipped);
+        Ok(Scorecard { scores, features: uses, texts: evidence, faces: found, objects })
     }
 
     /// One job for each distinct picture, knowing every geometry in which the plan wants it.
@@ -329,7 +348,7 @@ fn picture(sample: &Sample, input: Input) -> &Picture {
     match input {
         Input::Reference(index) => &sample.references[index],
         Input::Auxiliary(index) => &sample.auxiliary[index],
-        Input::Image | Input::ImageWithPrompt | Input::Prompt => &sample.image,
+        Input::Image | Input::ImageWithPrompt | Input::Objects | Input::Prompt => &sample.image,
     }
 }
 
@@ -347,6 +366,9 @@ pub fn graphs_of(role: &str) -> Vec<String> {
     if role == FACES {
         return faces::GRAPHS.map(str::to_owned).to_vec();
     }
+    if role == OBJECTS {
+        return vec![objects::TEXT.to_owned(), OBJECTS.to_owned()];
+    }
     let mut graphs = vec![picture_graph(role), role.to_owned()];
     graphs.dedup();
     graphs
@@ -358,6 +380,7 @@ pub(crate) fn name(input: Input) -> String {
         Input::Image => "image".to_owned(),
         Input::Prompt => "prompt".to_owned(),
         Input::ImageWithPrompt => "image with prompt".to_owned(),
+        Input::Objects => "image with objects".to_owned(),
         Input::Reference(index) => format!("reference[{index}]"),
         Input::Auxiliary(index) => format!("auxiliary[{index}]"),
     }
@@ -368,7 +391,8 @@ fn attribute(graph: &'static str, input: Input, error: EngineError) -> ScoringEr
     let of = name(input);
     if let EngineError::Prepare(cause) = &error {
         if let Some(decode) = cause.downcast_ref::<DecodeError>() {
-            let of = if input == Input::ImageWithPrompt { name(Input::Image) } else { of };
+            let whole = matches!(input, Input::ImageWithPrompt | Input::Objects);
+            let of = if whole { name(Input::Image) } else { of };
             return ScoringError::Picture { of, source: decode.clone() };
         }
         if let Some(tower) = cause.downcast_ref::<EngineError>() {

@@ -118,6 +118,13 @@ pub fn annotated(triplets: &[[String; 3]]) -> Vec<Relation> {
     found
 }
 
+/// Whether a label only says what the person is, such as `astronaut`, in any case.
+#[must_use]
+pub fn is_role(label: &str) -> bool {
+    let words: Vec<String> = label.split_whitespace().map(str::to_lowercase).collect();
+    GRAMMAR.roles.contains(&words.join(" "))
+}
+
 /// The subject of every parsed relation.
 const PERSON: &str = "person";
 

@@ -1,0 +1,161 @@
+//! The objects to look for in a picture: their words to features, and all of them into one question.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+
+use super::{
+    Sample,
+    pictures::PictureJob,
+    texts::{EncodedText, Texts},
+};
+use crate::{
+    content::ContentHash,
+    engine::{Engine, EngineError, Feature},
+    metrics::{Label, OBJECTS, ObjectScore, Objects, SkipReason, Skipped, choose},
+    tensor::Tensor,
+    vision::Geometry,
+};
+
+/// The text tower whose embeddings are the queries.
+pub(super) const TEXT: &str = "owlvit.text";
+
+/// Numbers of queries to which a picture's are filled up, so that pictures share a batch. A query's logits depend on
+/// no other query, and those of the filling are not read.
+const COUNTS: [usize; 6] = [4, 8, 16, 32, 64, 128];
+
+/// Labels of all requests that wait for the text tower at most, so that a long list does not fill its queue.
+const WAITING: usize = 64;
+
+/// How well an object of the prompt was found in the picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ObjectEvidence {
+    /// The label, as given.
+    #[schema(example = "skateboard")]
+    pub label: String,
+    /// In [0, 1]; 0 where every box fits another label better. Null where the label was not looked for.
+    pub score: Option<f64>,
+    /// Left, top, right, bottom of the best box in pixels of the upright picture.
+    #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!([102.1, 340.5, 421.9, 520.2]))]
+    pub corners: Option<[f64; 4]>,
+    /// Whether the text model read only its beginning.
+    #[serde(default)]
+    pub truncated: bool,
+    /// Why it was not looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<SkipReason>,
+}
+
+/// What the evidence shows of the objects.
+pub(super) fn evidence(found: &[ObjectScore], skipped: &[Skipped]) -> Vec<ObjectEvidence> {
+    let found = found.iter().map(|object| ObjectEvidence {
+        label: object.label.clone(),
+        score: Some(object.score),
+        corners: object.corners,
+        truncated: object.truncated,
+        skipped: None,
+    });
+    let skipped = skipped.iter().map(|label| ObjectEvidence {
+        label: label.text.clone(),
+        score: None,
+        corners: None,
+        truncated: false,
+        skipped: Some(label.why),
+    });
+    found.chain(skipped).collect()
+}
+
+/// What a sample's detectables come to.
+pub(super) struct Wanted {
+    pub(super) objects: Arc<Objects>,
+    texts: Vec<EncodedText>,
+}
+
+impl Wanted {
+    /// The labels in an order of their own, so that the order of the request changes nothing.
+    pub(super) fn of(sample: &Sample, texts: &Texts) -> Self {
+        let (chosen, mut skipped) = choose(&sample.metadata.detectables);
+        let mut by_ids: BTreeMap<Vec<i64>, (&String, EncodedText)> = BTreeMap::new();
+        for text in chosen {
+            let encoded = texts.encode(TEXT, text).expect("a pack's text graphs have tokenizers");
+            match by_ids.entry(encoded.tokens.ids.clone()) {
+                Entry::Vacant(place) => {
+                    place.insert((text, encoded));
+                }
+                Entry::Occupied(_) => {
+                    skipped.push(Skipped { text: text.clone(), why: SkipReason::Duplicate });
+                }
+            }
+        }
+        let label = |(text, encoded): &(&String, EncodedText)| Label {
+            text: (*text).clone(),
+            truncated: encoded.tokens.truncated,
+        };
+        let labels = by_ids.values().map(label).collect();
+        let size = (sample.image.header.width, sample.image.header.height);
+        let texts = by_ids.into_values().map(|(_, encoded)| encoded).collect();
+        Self { objects: Arc::new(Objects { labels, skipped, size }), texts }
+    }
+}
+
+/// Looks for objects with the lanes of one engine.
+pub(super) struct ObjectFinder {
+    engine: Arc<Engine>,
+    room: Arc<Semaphore>,
+}
+
+impl ObjectFinder {
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        let room = WAITING.min(engine.queue_capacity());
+        Self { engine, room: Arc::new(Semaphore::new(room)) }
+    }
+
+    /// The logits of every label in every box; kept under the picture and the labels' tokens.
+    pub(super) async fn find(
+        &self,
+        picture: ContentHash,
+        job: Arc<PictureJob>,
+        geometry: Geometry,
+        wanted: &Wanted,
+    ) -> Result<Feature, EngineError> {
+        let hashes: Vec<ContentHash> = wanted.texts.iter().map(EncodedText::hash).collect();
+        let parts = hashes.iter().map(|hash| hash.as_bytes().as_slice());
+        let input = ContentHash::of_parts(std::iter::once(picture.as_bytes().as_slice()).chain(parts));
+        let (engine, room, texts) = (Arc::clone(&self.engine), Arc::clone(&self.room), wanted.texts.clone());
+        let prepare = move || async move {
+            let embedding = |text: EncodedText| {
+                let (engine, room) = (&engine, &room);
+                async move {
+                    let _place = room.acquire().await.expect("the semaphore is never closed");
+                    let ids = vec![text.ids()];
+                    let prepare = move || async move { Ok::<_, EngineError>(ids) };
+                    engine.feature(TEXT, text.hash(), prepare).await
+                }
+            };
+            let embeddings = try_join_all(texts.into_iter().map(embedding)).await?;
+            let mut tensors =
+                job.tensor(geometry).await.map_err(|error| EngineError::Prepare(Arc::new(error)))?;
+            tensors.push(queries(&embeddings));
+            Ok::<_, EngineError>(tensors)
+        };
+        self.engine.feature(OBJECTS, input, prepare).await
+    }
+}
+
+/// The embeddings as rows, the first one again until there are as many rows as other pictures have.
+fn queries(embeddings: &[Feature]) -> Tensor {
+    let rows: Vec<&[f32]> =
+        embeddings.iter().map(|found| found.features.values("embedding").unwrap_or_default()).collect();
+    let count = rows.len();
+    let filled = COUNTS.into_iter().find(|&common| common >= count).unwrap_or(count.next_multiple_of(128));
+    let width = rows.first().map_or(0, |row| row.len());
+    let data: Vec<f32> = (0..filled).flat_map(|at| rows[if at < count { at } else { 0 }]).copied().collect();
+    Tensor::F32 { shape: vec![filled, width], data: data.into() }
+}
