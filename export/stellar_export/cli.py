@@ -130,6 +130,7 @@ def _demo(a: argparse.Namespace) -> None:
             name="demo",
             demo=True,
             goldens=True,
+            notice=demo.NOTICE,
             say=_say,
         )
 

@@ -91,12 +91,14 @@ def build(
     hps: str = "v2.0",
     demo: bool = False,
     goldens: bool = False,
+    notice: str | None = None,
     external_above: int = EXTERNAL_ABOVE,
     say: Callable[[str], None] = print,
 ) -> None:
     """Builds `out` from the checkpoints, or leaves what was there untouched.
 
-    A model whose checkpoints are not to be had is an error if `named`, and left out with a word otherwise.
+    A model whose checkpoints are not to be had is an error if `named`, and left out with a word otherwise. `notice`
+    says whose work is in a pack that is to be passed on.
     """
     refuse_to_overwrite(out)
     part = out.with_name(f"{out.name}.partial-{os.getpid()}")
@@ -132,6 +134,8 @@ def build(
             from . import goldens as golden_module
 
             manifest.goldens = golden_module.write(part, checkpoints, built, clip, hps, precision.name, say)
+        if notice:
+            (part / "NOTICE").write_text(notice, encoding="utf-8", newline="\n")
         (part / MANIFEST).write_text(manifest.dumps(), encoding="utf-8", newline="\n")
         _swap(part, out)
     finally:

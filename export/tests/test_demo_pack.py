@@ -73,5 +73,9 @@ def test_the_committed_graphs_are_what_this_code_makes(root, tmp_path):
         assert path.read_bytes() == (DEMO / "tokenizers" / path.name).read_bytes()
 
 
+def test_the_demo_pack_says_whose_work_is_in_it():
+    assert (DEMO / "NOTICE").read_text(encoding="utf-8") == demo.NOTICE
+
+
 def test_the_demo_pack_is_small():
     assert sum(f.stat().st_size for f in DEMO.rglob("*") if f.is_file()) < 12e6
