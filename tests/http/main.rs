@@ -7,6 +7,7 @@ mod forms;
 mod harness;
 mod leaderboard;
 mod load;
+mod objects;
 mod pictures;
 mod routes;
 mod scores;
