@@ -261,8 +261,8 @@ async fn the_demo_pack_starts_answers_under_every_role_and_gives_clip_embeddings
     engine.drain().await;
 }
 
-/// An item that is different for every seed; texts have `length` tokens, all of them seen, and pictures of any
-/// size are as much larger than the smallest that a detector takes.
+/// An item that is different for every seed; texts have `length` tokens, as far as the context goes, all of them
+/// seen, and pictures of any size are as much larger than the smallest that a detector takes.
 fn noise(spec: &GraphSpec, seed: u64, length: usize) -> Vec<Tensor> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = move || {
@@ -272,10 +272,11 @@ fn noise(spec: &GraphSpec, seed: u64, length: usize) -> Vec<Tensor> {
         state ^= state << 17;
         state
     };
+    let tokens = spec.text.as_ref().map_or(length, |text| length.min(text.context));
     let fill = |spec: &TensorSpec| {
         let fixed = |dim: &Dim| match dim {
             Dim::Fixed(length) => *length,
-            Dim::Dynamic if spec.dtype == Dtype::I64 => length,
+            Dim::Dynamic if spec.dtype == Dtype::I64 => tokens,
             Dim::Dynamic => 24 + length,
         };
         let shape: Vec<usize> = spec.shape.iter().map(fixed).collect();
