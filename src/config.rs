@@ -25,6 +25,8 @@ pub struct Config {
     pub limits: Limits,
     /// Devices, threads, queues and the feature cache.
     pub engine: EngineConfig,
+    /// How long what identifies people is kept.
+    pub privacy: Privacy,
     /// Where samples and scores are kept.
     pub store: Store,
     /// What is written to standard error.
@@ -109,6 +111,16 @@ impl Limits {
             ..DecodeLimits::default()
         }
     }
+}
+
+/// How long what identifies people is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Privacy {
+    /// Days that faces found in pictures are stored; 0 stores none.
+    pub face_days: u32,
+    /// Whether evidence shows embeddings of faces.
+    pub return_embeddings: bool,
 }
 
 /// Where samples and scores are kept.

@@ -31,6 +31,12 @@ impl ContentHash {
         &self.0
     }
 
+    /// Reads 64 hexadecimal digits; `None` for anything else.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        blake3::Hash::from_hex(digits).ok().map(|hash| Self(hash.into()))
+    }
+
     /// 64 lower-case hexadecimal digits.
     #[must_use]
     pub fn to_hex(&self) -> String {
@@ -66,5 +72,9 @@ mod tests {
         let hex = ContentHash::of(b"stellar").to_hex();
         assert_eq!(hex.len(), 64);
         assert!(hex.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase()));
+        assert_eq!(ContentHash::from_hex(&hex), Some(ContentHash::of(b"stellar")));
+        for wrong in ["", "abc", &hex[1..], &hex.replace(|c: char| c.is_ascii_digit(), "g")] {
+            assert_eq!(ContentHash::from_hex(wrong), None);
+        }
     }
 }

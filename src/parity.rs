@@ -138,6 +138,7 @@ pub async fn certify(
                 references: golden.reference.iter().map(picture).collect::<anyhow::Result<_>>()?,
                 auxiliary: golden.auxiliary.iter().map(picture).collect::<anyhow::Result<_>>()?,
                 metadata: golden.metadata.clone(),
+                dataset: None,
             })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;

@@ -52,6 +52,7 @@ fn sample(image: &str, references: &[&str], auxiliary: &[&str]) -> Sample {
         references: pictures(references),
         auxiliary: pictures(auxiliary),
         metadata: Metadata::default(),
+        dataset: None,
     }
 }
 

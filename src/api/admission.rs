@@ -40,7 +40,16 @@ impl Admission {
     /// Takes a place, or says at once that there is none. A body of unknown length counts as the largest.
     pub(super) fn enter(&self, headers: &HeaderMap) -> Result<Permit, ApiError> {
         let length = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
-        let bytes = length.unwrap_or(self.request_bytes).min(self.request_bytes);
+        self.take(length.unwrap_or(self.request_bytes))
+    }
+
+    /// The same for a request that has no body.
+    pub(super) fn enter_without_body(&self) -> Result<Permit, ApiError> {
+        self.take(0)
+    }
+
+    fn take(&self, bytes: usize) -> Result<Permit, ApiError> {
+        let bytes = bytes.min(self.request_bytes);
         let full = |what| move |_| ApiError::overloaded(format!("{what}; retry after a moment"));
         let request = Arc::clone(&self.requests)
             .try_acquire_owned()

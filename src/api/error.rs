@@ -25,6 +25,10 @@ pub enum Code {
     MethodNotAllowed,
     /// The name is taken by a sample of other content.
     SampleConflict,
+    /// The name is taken by a photo of other content or attributes.
+    PhotoConflict,
+    /// The service is configured to store no faces.
+    FacesNotStored,
     /// The body, a picture's file or its pixel count exceeds a limit.
     PayloadTooLarge,
     /// The content type of the request is not `multipart/form-data`.
@@ -69,7 +73,7 @@ impl Code {
             Self::MalformedRequest => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::SampleConflict => StatusCode::CONFLICT,
+            Self::SampleConflict | Self::PhotoConflict | Self::FacesNotStored => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::ImageUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::MissingField
@@ -95,6 +99,8 @@ impl Code {
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "The route does not take this method",
             Self::SampleConflict => "The name is taken by another sample",
+            Self::PhotoConflict => "The name is taken by another photo",
+            Self::FacesNotStored => "No faces are stored",
             Self::PayloadTooLarge => "Too large",
             Self::UnsupportedMediaType => "Wrong content type",
             Self::MissingField => "A field is missing",
@@ -242,6 +248,7 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::SampleConflict { .. } => Self::new(Code::SampleConflict, error.to_string()),
+            StoreError::PhotoConflict { .. } => Self::new(Code::PhotoConflict, error.to_string()),
             StoreError::Invalid { .. } => Self::new(Code::InvalidField, error.to_string()),
             StoreError::Cursor => Self::new(Code::MalformedRequest, error.to_string()),
             StoreError::Unavailable(_) => {

@@ -53,13 +53,7 @@ struct Fields {
 impl Form {
     /// Reads the request's body.
     pub(super) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
-        check_head(request.headers(), limits)?;
-        let mut multipart = Multipart::from_request(request, &()).await.map_err(|_| {
-            ApiError::new(
-                Code::MalformedRequest,
-                "the Content-Type has no usable boundary: let the client library write it (curl -F does)",
-            )
-        })?;
+        let mut multipart = multipart(request, limits).await?;
         let mut fields = Fields::default();
         while let Some(field) = multipart.next_field().await.map_err(malformed)? {
             fields.read(field, limits).await?;
@@ -80,7 +74,7 @@ impl Fields {
             "prompt" => once(&mut self.prompt, &name, prompt(field, limits).await?),
             "metadata" => {
                 let text = text(field, &name, limits.metadata_bytes).await?;
-                once(&mut self.metadata, &name, metadata(&text, limits.detectables)?)
+                once(&mut self.metadata, &name, sample_metadata(&text, limits.detectables)?)
             }
             "metrics" => {
                 let chosen = metrics::parse_list(&text(field, &name, NAME_BYTES * 4).await?)?;
@@ -140,6 +134,7 @@ impl Fields {
                 references: several(self.references, "reference")?,
                 auxiliary: several(self.auxiliary, "auxiliary")?,
                 metadata: self.metadata.unwrap_or_default(),
+                dataset: None,
             },
             metrics: self.metrics.unwrap_or_else(|| REGISTRY.iter().collect()),
             method: self.method,
@@ -170,8 +165,19 @@ fn too_large() -> ApiError {
     ApiError::new(Code::PayloadTooLarge, "the request's body is too large: send fewer or smaller files")
 }
 
+/// A request's body as a form, of whose parts none is read yet.
+pub(super) async fn multipart(request: Request, limits: &Limits) -> Result<Multipart, ApiError> {
+    check_head(request.headers(), limits)?;
+    Multipart::from_request(request, &()).await.map_err(|_| {
+        ApiError::new(
+            Code::MalformedRequest,
+            "the Content-Type has no usable boundary: let the client library write it (curl -F does)",
+        )
+    })
+}
+
 /// Checks a file's header against the limits; the pixels are decoded only if a feature needs them.
-fn examine(bytes: Bytes, of: &str, limits: &Limits) -> Result<Picture, ApiError> {
+pub(super) fn examine(bytes: Bytes, of: &str, limits: &Limits) -> Result<Picture, ApiError> {
     let header = vision::probe(&bytes, &limits.decode()).map_err(|error| ApiError::picture(of, &error))?;
     let least = limits.picture_min_side;
     if header.width < least || header.height < least {
@@ -186,7 +192,7 @@ fn examine(bytes: Bytes, of: &str, limits: &Limits) -> Result<Picture, ApiError>
     Ok(Picture { hash: ContentHash::of(&bytes), bytes, header })
 }
 
-fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), ApiError> {
+pub(super) fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), ApiError> {
     if slot.replace(value).is_some() {
         return Err(ApiError::new(Code::RepeatedField, format!("the field `{name}` may stand once")));
     }
@@ -211,7 +217,7 @@ async fn several(
     Ok(())
 }
 
-async fn picture(field: Field<'_>, of: &str, limits: &Limits) -> Result<Bytes, ApiError> {
+pub(super) async fn picture(field: Field<'_>, of: &str, limits: &Limits) -> Result<Bytes, ApiError> {
     bounded(field, limits.picture_bytes()).await?.ok_or_else(|| {
         ApiError::new(
             Code::PayloadTooLarge,
@@ -232,23 +238,30 @@ async fn prompt(field: Field<'_>, limits: &Limits) -> Result<String, ApiError> {
 
 async fn label(field: Field<'_>, name: &str) -> Result<String, ApiError> {
     let text = text(field, name, NAME_BYTES).await?;
-    if text.trim().is_empty() || text.chars().any(char::is_control) {
-        return Err(ApiError::new(
-            Code::InvalidField,
-            format!("`{name}` must have a visible character and no control characters"),
-        ));
-    }
+    check_label(name, &text)?;
     Ok(text)
 }
 
-async fn text(field: Field<'_>, name: &str, most: usize) -> Result<String, ApiError> {
+/// Refuses names that people could not read or that are too long.
+pub(super) fn check_label(name: &str, text: &str) -> Result<(), ApiError> {
+    let invalid = |why: String| Err(ApiError::new(Code::InvalidField, format!("`{name}` {why}")));
+    if text.len() > NAME_BYTES {
+        return invalid(format!("has more than {NAME_BYTES} bytes: send less"));
+    }
+    if text.trim().is_empty() || text.chars().any(char::is_control) {
+        return invalid("must have a visible character and no control characters".to_owned());
+    }
+    Ok(())
+}
+
+pub(super) async fn text(field: Field<'_>, name: &str, most: usize) -> Result<String, ApiError> {
     let bytes = bounded(field, most).await?.ok_or_else(|| {
         ApiError::new(Code::InvalidField, format!("`{name}` has more than {most} bytes: send less"))
     })?;
     utf8(bytes, name)
 }
 
-fn metadata(text: &str, detectables: usize) -> Result<Metadata, ApiError> {
+pub(super) fn metadata<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     let invalid = |why: &dyn std::fmt::Display| {
         ApiError::new(Code::InvalidField, format!("metadata is not the JSON object expected: {why}"))
     };
@@ -256,7 +269,11 @@ fn metadata(text: &str, detectables: usize) -> Result<Metadata, ApiError> {
     if !text.trim_start().starts_with('{') {
         return Err(invalid(&"it does not begin with `{`"));
     }
-    let metadata: Metadata = serde_json::from_str(text).map_err(|error| invalid(&error))?;
+    serde_json::from_str(text).map_err(|error| invalid(&error))
+}
+
+fn sample_metadata(text: &str, detectables: usize) -> Result<Metadata, ApiError> {
+    let metadata: Metadata = metadata(text)?;
     let count = metadata.detectables.len();
     if count > detectables {
         let problem =
@@ -284,7 +301,7 @@ async fn bounded(mut field: Field<'_>, most: usize) -> Result<Option<Bytes>, Api
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
-fn malformed(error: MultipartError) -> ApiError {
+pub(super) fn malformed(error: MultipartError) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return too_large();
     }

@@ -1,19 +1,22 @@
 //! The HTTP API: one file a resource, all routes on this page.
 
 mod admission;
+mod attributes;
+mod datasets;
 mod error;
 mod form;
 mod health;
 mod leaderboard;
 mod metrics;
 mod models;
+mod privacy;
 mod request_id;
 mod samples;
 mod score;
 mod telemetry;
 mod upload;
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, future::Future, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -43,6 +46,8 @@ pub struct App {
     store: Store,
     limits: crate::config::Limits,
     deadline: Duration,
+    face_days: u32,
+    return_embeddings: bool,
     admission: Admission,
     telemetry: Telemetry,
 }
@@ -53,14 +58,35 @@ impl App {
     /// The application over a started engine and an open store.
     #[must_use]
     pub fn new(config: &Config, scoring: Arc<Scoring>, store: Store, telemetry: Telemetry) -> Self {
+        if config.privacy.face_days > 0 {
+            scoring.keep_faces_in(Arc::new(privacy::StoredFaces(store.clone())));
+        }
         Self {
             scoring,
             store,
             limits: config.limits.clone(),
             deadline: config.server.deadline(),
+            face_days: config.privacy.face_days,
+            return_embeddings: config.privacy.return_embeddings,
             admission: Admission::new(&config.limits),
             telemetry,
         }
+    }
+
+    /// The result of work that stores nothing, or that it was not ready in time.
+    async fn before_deadline<T>(
+        &self,
+        work: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        tokio::time::timeout(self.deadline, work).await.unwrap_or_else(|_| {
+            Err(ApiError::new(
+                Code::DeadlineExceeded,
+                format!(
+                    "not ready after {} s: nothing was stored, retry when there is less to do",
+                    self.deadline.as_secs()
+                ),
+            ))
+        })
     }
 }
 
@@ -74,6 +100,8 @@ impl App {
     ),
     tags(
         (name = "scores", description = "Scoring pictures and reading scores back"),
+        (name = "datasets", description = "Labelled photos that metrics learn from"),
+        (name = "privacy", description = "Deleting what is kept"),
         (name = "leaderboard", description = "Methods by their scores"),
         (name = "catalogue", description = "What can be computed, and with which models"),
         (name = "health", description = "For orchestrators")
@@ -84,7 +112,13 @@ struct Document;
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(score::create))
-        .routes(routes!(samples::read))
+        .routes(routes!(samples::read, privacy::delete_sample))
+        .routes(routes!(privacy::delete_run))
+        .routes(routes!(attributes::read))
+        .routes(routes!(datasets::enrol))
+        .routes(routes!(datasets::list))
+        .routes(routes!(datasets::read_one, privacy::delete_dataset))
+        .routes(routes!(privacy::delete_picture))
         .routes(routes!(leaderboard::read))
         .routes(routes!(metrics::list))
         .routes(routes!(models::list))

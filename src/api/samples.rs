@@ -22,6 +22,8 @@ pub(super) struct SampleAnswer {
     method: Option<String>,
     /// The method's run.
     run: Option<String>,
+    /// The run's id.
+    run_id: Option<Uuid>,
     /// Its name in the run.
     name: String,
     /// BLAKE3 address of all inputs together.
@@ -106,6 +108,7 @@ impl From<SampleRecord> for SampleAnswer {
             id: record.id,
             method,
             run,
+            run_id: record.run_id,
             name: record.name,
             content: record.content,
             prompt: record.prompt,

@@ -15,14 +15,14 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ApiError, App, Code, Problem, SERVICE_VERSION, Shared, form::Form, upload};
+use super::{ApiError, App, Problem, SERVICE_VERSION, Shared, datasets, form::Form, upload};
 use crate::{
     engine::{Origin, Pack},
-    metrics::{Flag, NullReason},
+    metrics::{AttributePrediction, Flag, NullReason},
     pack_id::{PackId, Weights},
     scoring::{
-        self, FeatureUse, Metadata, MetricScore, ObjectEvidence, PictureFaces, Scorecard, TextEvidence,
-        graphs_of,
+        self, DatasetProbes, FeatureUse, Metadata, MetricScore, ObjectEvidence, PictureFaces, Scorecard,
+        TextEvidence, graphs_of,
     },
     store::{self, NewSample, NewScore, RunName, ScoreValue},
 };
@@ -71,6 +71,9 @@ pub struct ScoreAnswer {
     /// The method's run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// The run's id: GET /v1/runs/{id}/attributes and DELETE /v1/runs/{id} take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<Uuid>,
     /// `demo` means random weights: the numbers mean nothing.
     pub weights: Weights,
     /// Every metric asked for, by code.
@@ -136,6 +139,9 @@ pub struct Evidence {
     /// How well each object of `detectables` was found, where a metric looks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<ObjectEvidence>,
+    /// What `aps` says of each facial attribute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<AttributePrediction>,
 }
 
 /// A pair of faces.
@@ -153,9 +159,9 @@ pub struct Match {
 }
 
 impl Evidence {
-    /// What a scorecard stands on.
+    /// What a scorecard stands on; embeddings of faces only where the operator lets them out.
     #[must_use]
-    pub fn of(card: &Scorecard, pack: &Pack) -> Self {
+    pub fn of(card: &Scorecard, pack: &Pack, embeddings: bool) -> Self {
         let checkpoints = card.scores.iter().filter(|score| score.outcome.is_ok()).filter_map(|score| {
             let graph = pack.graph(score.metric.needs.first()?.graph)?;
             Some((score.metric.code.to_owned(), graph.source.checkpoint.clone()))
@@ -179,7 +185,13 @@ impl Evidence {
             texts: card.texts.clone(),
             checkpoints: checkpoints.collect(),
             details: details.collect(),
-            faces: card.faces.clone(),
+            faces: card.faces.iter().map(|picture| picture.shown(embeddings)).collect(),
+            attributes: card
+                .scores
+                .iter()
+                .filter_map(|score| score.outcome.as_ref().ok())
+                .flat_map(|score| score.predictions.iter().cloned())
+                .collect(),
             matches: matches.collect(),
             objects: card.objects.clone(),
         }
@@ -207,10 +219,24 @@ pub struct Provenance {
     pub service_version: String,
     /// The model pack.
     pub pack: PackId,
+    /// The dataset of the sample's metadata, as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<DatasetSource>,
     /// Version of each metric's definition, by code.
     pub metric_versions: BTreeMap<String, u32>,
     /// The checkpoint of every graph that was used, by role.
     pub graphs: BTreeMap<String, GraphSource>,
+}
+
+/// What `aps` learnt from.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct DatasetSource {
+    /// The dataset.
+    pub name: String,
+    /// Its revision, which grows with every change.
+    pub revision: u64,
+    /// Its photos with a face.
+    pub faces: usize,
 }
 
 /// Where a graph's weights come from.
@@ -236,6 +262,7 @@ pub struct GraphSource {
     responses(
         (status = 200, description = "Scored and stored", body = ScoreAnswer),
         (status = 400, description = "The form cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The metadata name a dataset that does not exist", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The name is taken by a sample of other content", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "A limit of size is exceeded", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not a form, or not a picture", body = Problem, content_type = "application/problem+json"),
@@ -259,20 +286,13 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiErr
     let _permit = app.admission.enter(request.headers())?;
     let started = Instant::now();
     let work = async {
-        let form = Form::read(request, &app.limits).await?;
+        let mut form = Form::read(request, &app.limits).await?;
         let read = started.elapsed();
+        form.sample.dataset = datasets::probes(app, &form.sample.metadata).await?;
         let card = app.scoring.score(&form.sample, &form.metrics).await?;
         Ok::<_, ApiError>((form, read, card))
     };
-    let (form, read, card) = tokio::time::timeout(app.deadline, work).await.map_err(|_| {
-        ApiError::new(
-            Code::DeadlineExceeded,
-            format!(
-                "not ready after {} s: nothing was stored, retry when there is less to do",
-                app.deadline.as_secs()
-            ),
-        )
-    })??;
+    let (form, read, card) = app.before_deadline(work).await?;
     let scored = started.elapsed();
     // Not under the deadline: of a transaction that is cut off nobody could say that nothing was stored.
     let pack = Arc::clone(app.scoring.pack());
@@ -293,11 +313,12 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiErr
         },
         method: run.as_ref().map(|run| run.method.clone()),
         run: run.map(|run| run.run),
+        run_id: recorded.run,
         weights: pack.weights,
         scores: card.scores.iter().map(|score| (score.metric.code.to_owned(), score_entry(score))).collect(),
         cached: card.features.iter().all(|feature| feature.origin == Origin::Cached),
-        provenance: provenance(&card, &pack),
-        evidence: form.evidence.then(|| Evidence::of(&card, &pack)),
+        provenance: provenance(&card, &pack, form.sample.dataset.as_ref()),
+        evidence: form.evidence.then(|| Evidence::of(&card, &pack, app.return_embeddings)),
         features: card.features,
         timings: Timings {
             read_ms: milliseconds(read),
@@ -351,11 +372,11 @@ fn row(form: &Form, card: &Scorecard, pack: &Pack) -> NewSample {
         metadata: serde_json::to_value(&sample.metadata).expect("plain data always serialises"),
         pack: pack.id(),
         service_version: SERVICE_VERSION.to_owned(),
-        // What the pack cannot compute was not measured and leaves no row.
+        // What the pack or a missing dataset does not let us compute was not measured and leaves no row.
         scores: card
             .scores
             .iter()
-            .filter(|score| score.outcome != Err(NullReason::Unavailable))
+            .filter(|score| score.outcome.as_ref().err().is_none_or(|reason| reason.was_measured()))
             .map(|MetricScore { metric, outcome }| NewScore {
                 metric: metric.code.to_owned(),
                 metric_version: metric.version,
@@ -373,11 +394,16 @@ fn row(form: &Form, card: &Scorecard, pack: &Pack) -> NewSample {
     }
 }
 
-fn provenance(card: &Scorecard, pack: &Pack) -> Provenance {
+fn provenance(card: &Scorecard, pack: &Pack, dataset: Option<&DatasetProbes>) -> Provenance {
     let used: Vec<String> = card.features.iter().flat_map(|feature| graphs_of(&feature.graph)).collect();
     Provenance {
         service_version: SERVICE_VERSION.to_owned(),
         pack: pack.id(),
+        dataset: dataset.map(|dataset| DatasetSource {
+            name: dataset.name.clone(),
+            revision: dataset.revision,
+            faces: dataset.faces,
+        }),
         metric_versions: card
             .scores
             .iter()

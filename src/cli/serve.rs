@@ -3,6 +3,7 @@
 use std::{future::IntoFuture as _, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use time::OffsetDateTime;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -14,6 +15,7 @@ use crate::{
     api::{self, App, SERVICE_VERSION},
     config::Config,
     pack_id::Weights,
+    store::Store,
     telemetry::Telemetry,
 };
 
@@ -43,6 +45,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
         pack.name,
     ))?;
 
+    let purge = tokio::spawn(purge_faces(store.clone(), config.privacy.face_days));
     let (stop, stopping) = watch::channel(false);
     let mut stopped = stopping.clone();
     let server = axum::serve(listener, api::router(app))
@@ -59,10 +62,31 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     if drained.is_err() {
         tracing::warn!("requests were still in flight after server.drain_seconds and are cut off");
     }
+    purge.abort();
     scoring.engine().drain().await;
     store.close().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Faces live for days: an hour more or less is no matter, and the look costs one indexed statement.
+const PURGE_EVERY: Duration = Duration::from_hours(1);
+
+/// Deletes faces whose time is over, now and every hour.
+async fn purge_faces(store: Store, face_days: u32) {
+    let mut hours = tokio::time::interval(PURGE_EVERY);
+    loop {
+        hours.tick().await;
+        let before =
+            (face_days > 0).then(|| OffsetDateTime::now_utc() - time::Duration::days(face_days.into()));
+        match store.purge_faces(before).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "faces deleted whose time was over"),
+            Err(error) => {
+                tracing::warn!(%error, "faces whose time is over could not be deleted; tried again later");
+            }
+        }
+    }
 }
 
 /// The signals that ask to stop: SIGTERM (orchestrators) and SIGINT (Ctrl-C).

@@ -31,6 +31,8 @@ pub(crate) struct Key {
     pub(crate) graph: ContentHash,
     /// The input as it came.
     pub(crate) input: ContentHash,
+    /// What it came with, of a graph that takes two inputs.
+    pub(crate) with: Option<ContentHash>,
 }
 
 /// What a computation gives.
@@ -135,23 +137,23 @@ impl FeatureCache {
         Boarded::Flight(flight, Origin::Computed)
     }
 
-    /// Whether the features under `key` are in memory.
-    pub(crate) fn knows(&self, key: &Key) -> bool {
-        self.0.kept(key).is_some()
+    /// The features under `key` where they are in memory.
+    pub(crate) fn known(&self, key: &Key) -> Option<Arc<Features>> {
+        self.0.kept(key)
     }
 
-    /// Forgets the features under these keys, also those that are being computed now.
-    pub(crate) fn forget(&self, keys: impl IntoIterator<Item = Key>) {
+    /// Forgets every feature of this input, also those that are being computed now, and says how many were kept.
+    pub(crate) fn forget(&self, input: ContentHash) -> u64 {
         let mut flights = self.0.flights();
-        for key in keys {
-            flights.by_key.remove(&key);
-            if let Some(kept) = &self.0.kept {
-                kept.invalidate(&key);
-            }
+        flights.by_key.retain(|key, _| key.input != input);
+        let Some(kept) = &self.0.kept else { return 0 };
+        // A look at every key: deletion is rare, and the keys of joint features are not known by their picture.
+        let keys: Vec<_> = kept.iter().map(|(key, _)| *key).filter(|key| key.input == input).collect();
+        for key in &keys {
+            kept.invalidate(key);
         }
-        if let Some(kept) = &self.0.kept {
-            self.0.note_size(kept);
-        }
+        self.0.note_size(kept);
+        keys.len() as u64
     }
 
     /// Memory of the kept features in bytes, and how many there are.

@@ -256,10 +256,41 @@ impl Engine {
         F: Future<Output = Result<Vec<Tensor>, E>> + Send + 'static,
         E: Error + Send + Sync + 'static,
     {
+        self.keyed_feature(role, input, None, prepare).await
+    }
+
+    /// The same of a graph that takes a second input, whose content is `with`. The feature is forgotten with the first.
+    pub async fn joint_feature<P, F, E>(
+        &self,
+        role: &str,
+        input: ContentHash,
+        with: ContentHash,
+        prepare: P,
+    ) -> Result<Feature, EngineError>
+    where
+        P: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<Vec<Tensor>, E>> + Send + 'static,
+        E: Error + Send + Sync + 'static,
+    {
+        self.keyed_feature(role, input, Some(with), prepare).await
+    }
+
+    async fn keyed_feature<P, F, E>(
+        &self,
+        role: &str,
+        input: ContentHash,
+        with: Option<ContentHash>,
+        prepare: P,
+    ) -> Result<Feature, EngineError>
+    where
+        P: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<Vec<Tensor>, E>> + Send + 'static,
+        E: Error + Send + Sync + 'static,
+    {
         let Some(graph) = self.graphs.get(role) else {
             return Err(EngineError::UnknownGraph { role: role.to_owned() });
         };
-        let key = Key { graph: graph.identity, input };
+        let key = Key { graph: graph.identity, input, with };
         let (lane, spec) = (Arc::clone(&graph.lane), Arc::clone(&graph.spec));
         let telemetry = graph.lane.telemetry();
         self.cache.get(key, telemetry, move |keep| compute(lane, spec, prepare, keep)).await
@@ -292,14 +323,20 @@ impl Engine {
             let timing = Timing { run: started.elapsed(), batch: 1, ..Timing::default() };
             Ok(Computed { features, timing })
         };
-        self.cache.get(Key { graph: *identity, input }, lane.telemetry(), compute).await
+        self.cache.get(Key { graph: *identity, input, with: None }, lane.telemetry(), compute).await
     }
 
-    /// Whether what a family says about an input is known already.
+    /// What a family says about an input, where that is in memory.
     #[must_use]
-    pub fn knows(&self, family: &str, input: ContentHash) -> bool {
-        let family = self.families.get(family);
-        family.is_some_and(|family| self.cache.knows(&Key { graph: family.identity, input }))
+    pub fn known(&self, family: &str, input: ContentHash) -> Option<Arc<Features>> {
+        let graph = self.family_digest(family)?;
+        self.cache.known(&Key { graph, input, with: None })
+    }
+
+    /// What the graphs of a family are, weights and preprocessing, if the pack has any.
+    #[must_use]
+    pub fn family_digest(&self, family: &str) -> Option<ContentHash> {
+        self.families.get(family).map(|family| family.identity)
     }
 
     /// Runs one item through a graph, batched with whatever else waits for it; the answer is not cached.
@@ -311,11 +348,11 @@ impl Engine {
         Ok(graph.lane.run(item, Box::new(|_| ())).await?.features)
     }
 
-    /// Forgets every feature of this input, for example because its owner had it deleted.
-    pub fn forget(&self, input: ContentHash) {
-        let graphs = self.graphs.values().map(|graph| graph.identity);
-        let families = self.families.values().map(|family| family.identity);
-        self.cache.forget(graphs.chain(families).map(|graph| Key { graph, input }));
+    /// Forgets what every graph said about this input, for example because its owner had it deleted, and says how many
+    /// features were in memory.
+    #[expect(clippy::must_use_candidate, reason = "done for its effect")]
+    pub fn forget(&self, input: ContentHash) -> u64 {
+        self.cache.forget(input)
     }
 
     /// What is resident and how it does, in the pack's order.

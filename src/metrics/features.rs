@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Flag, NullReason, Objects};
+use super::{AttributeInputs, Flag, NullReason, Objects};
 use crate::tensor::{Features, Output};
 
 /// The part of a sample that a metric needs features of.
@@ -24,6 +24,8 @@ pub enum Subject {
     ImageWithPrompt,
     /// The generated picture together with the objects to look for in it.
     Objects,
+    /// The labelled photos that are enrolled in the sample's dataset.
+    Dataset,
 }
 
 impl Subject {
@@ -34,6 +36,7 @@ impl Subject {
             Self::Prompt | Self::ImageWithPrompt => NullReason::NoPrompt,
             Self::References | Self::Photos | Self::Image => NullReason::NoReference,
             Self::Objects => NullReason::NoDetectables,
+            Self::Dataset => NullReason::NeedsDataset,
         }
     }
 }
@@ -63,6 +66,7 @@ pub struct FeatureSet {
     auxiliary: usize,
     prompt_cut_for: Vec<&'static str>,
     objects: Arc<Objects>,
+    attributes: Option<AttributeInputs>,
 }
 
 impl FeatureSet {
@@ -88,6 +92,18 @@ impl FeatureSet {
     #[must_use]
     pub fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    /// The same set for a sample of a dataset.
+    #[must_use]
+    pub fn with_attributes(self, attributes: AttributeInputs) -> Self {
+        Self { attributes: Some(attributes), ..self }
+    }
+
+    /// What the sample's dataset teaches, where it has one.
+    #[must_use]
+    pub fn attributes(&self) -> Option<&AttributeInputs> {
+        self.attributes.as_ref()
     }
 
     /// The inputs that are reference photos.

@@ -4,6 +4,7 @@
 //! ([`Need`]), so that the scoring service can ask for each feature once; the function knows nothing of
 //! models, pictures or HTTP.
 
+mod attributes;
 mod clip;
 mod features;
 mod identity;
@@ -14,6 +15,10 @@ mod resemblance;
 mod score;
 mod vector;
 
+pub use attributes::{
+    ATTRIBUTES, AttributeInputs, AttributePrediction, AttributeSummary, LabelledFace, LeftOut, Probes,
+    RunAttributes, RunRow, evaluate, largest, share_right,
+};
 pub use features::{FeatureSet, Input, Subject};
 pub use identity::FACES;
 pub use objects::{Label, OBJECTS, ObjectScore, Objects, SkipReason, Skipped, choose};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{FeatureSet, Outcome, Subject, clip, identity, objects, preference, resemblance};
+use super::{FeatureSet, Outcome, Subject, attributes, clip, identity, objects, preference, resemblance};
 
 /// Which end of the range is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -289,6 +289,30 @@ pub static REGISTRY: &[Metric] = &[
         licence: "Apache-2.0",
         compute: objects::goa,
     },
+    Metric {
+        code: "aps",
+        title: "Attribute preservation score",
+        direction: Direction::HigherIsBetter,
+        range: (Some(0.0), Some(1.0)),
+        version: 1,
+        needs: &[
+            Need { graph: identity::FACES, of: Subject::Image },
+            Need { graph: identity::FACES, of: Subject::Dataset },
+        ],
+        definition: "Share of the facial attributes Young, Male, High_Cheekbones, Pointy_Nose, Narrow_Eyes, Double_Chin, \
+                     Big_Lips and Big_Nose that a logistic regression (L2, C = 1) on the face embeddings of labelled photos \
+                     predicts rightly from the largest face of the generated image. The photos are those enrolled in the \
+                     sample's dataset. 0 where the image has no face; attributes of which the photos have one kind only, \
+                     or the sample no label, are left out; null where none is left.",
+        interpretation: "Whether the person keeps features that people would name: chance is about 0.5, more where one kind is \
+                         common. A value of one image is coarse, at most 8 answers; compare means, or the mean area under \
+                         the ROC curve of a run (GET /v1/runs/{run}/attributes), where chance is 0.5 whatever is common. \
+                         An image without a face counts as a failure, all answers wrong, and is flagged.",
+        source: "Stellar, arXiv 2312.06116; attributes: CelebA, Liu et al. 2015, arXiv 1411.7766; detection and embeddings \
+                 as ips",
+        licence: "MIT (facenet-pytorch)",
+        compute: attributes::aps,
+    },
 ];
 
 /// The metric of this code.
@@ -336,11 +360,14 @@ pub fn parse_list(codes: &str) -> Result<Vec<&'static Metric>, ListError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashSet, sync::Arc};
+    use std::{
+        collections::{BTreeMap, HashSet},
+        sync::Arc,
+    };
 
     use super::*;
     use crate::{
-        metrics::Input,
+        metrics::{AttributeInputs, Input, LabelledFace, Probes},
         tensor::{Features, Output},
     };
 
@@ -367,13 +394,26 @@ mod tests {
             let label = objects::Label { text: "dog".into(), truncated: false };
             let objects = objects::Objects { labels: vec![label], skipped: Vec::new(), size: (1, 1) };
             let mut features = FeatureSet::new(1).with_objects(Arc::new(objects));
+            let young = |young| BTreeMap::from([("Young".to_owned(), young)]);
+            let labels = [young(true), young(false)];
+            let faces = [(&labels[0], [1.0]), (&labels[1], [-1.0])];
+            let faces: Vec<_> = faces
+                .iter()
+                .map(|(attributes, embedding)| LabelledFace { embedding, attributes, weight: 1.0 })
+                .collect();
             for need in metric.needs {
+                if need.of == Subject::Dataset {
+                    let probes = Arc::new(Probes::fit(&faces).unwrap());
+                    features = features.with_attributes(AttributeInputs { probes, targets: young(true) });
+                    continue;
+                }
                 let input = match need.of {
                     Subject::Image => Input::Image,
                     Subject::Prompt => Input::Prompt,
                     Subject::References | Subject::Photos => Input::Reference(0),
                     Subject::ImageWithPrompt => Input::ImageWithPrompt,
                     Subject::Objects => Input::Objects,
+                    Subject::Dataset => unreachable!("prepared above"),
                 };
                 let tensor = |shape| Output { shape, data: vec![0.5] };
                 let faces = need.graph == identity::FACES;

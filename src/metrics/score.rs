@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Input, ObjectScore};
+use super::{AttributePrediction, Input, ObjectScore};
 
 /// A computed score with what a reader must know of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,8 @@ pub struct Score {
     pub matches: Vec<FaceMatch>,
     /// For scores of objects: how well each was found, shown as evidence and not stored.
     pub objects: Vec<ObjectScore>,
+    /// For attribute preservation: what is said of each attribute, shown as evidence and not stored.
+    pub predictions: Vec<AttributePrediction>,
 }
 
 /// The pair of faces that are most alike in the generated picture and a photo.
@@ -35,7 +37,14 @@ pub struct FaceMatch {
 
 impl From<f64> for Score {
     fn from(value: f64) -> Self {
-        Self { value, flags: Vec::new(), details: Vec::new(), matches: Vec::new(), objects: Vec::new() }
+        Self {
+            value,
+            flags: Vec::new(),
+            details: Vec::new(),
+            matches: Vec::new(),
+            objects: Vec::new(),
+            predictions: Vec::new(),
+        }
     }
 }
 
@@ -51,11 +60,21 @@ pub enum NullReason {
     NoFaceInReference,
     /// The metric looks for objects and none is named, or only roles of the person.
     NoDetectables,
+    /// The metric learns from labelled photos, and the sample names no dataset that has them.
+    NeedsDataset,
+    /// Of no attribute does the sample say whether the subject has it and the dataset have photos of both kinds.
+    NoAttributes,
     /// The loaded model pack lacks a graph that the metric needs.
     Unavailable,
 }
 
 impl NullReason {
+    /// Whether something was looked for and not found: what was not even tried leaves no row in the store.
+    #[must_use]
+    pub fn was_measured(self) -> bool {
+        !matches!(self, Self::Unavailable | Self::NeedsDataset)
+    }
+
     /// The code used in the API and in the store.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -64,6 +83,8 @@ impl NullReason {
             Self::NoReference => "no_reference",
             Self::NoFaceInReference => "no_face_in_reference",
             Self::NoDetectables => "no_detectables",
+            Self::NeedsDataset => "needs_dataset",
+            Self::NoAttributes => "no_attributes",
             Self::Unavailable => "unavailable",
         }
     }
@@ -81,6 +102,14 @@ impl NullReason {
             Self::NoDetectables => {
                 "name the objects of the prompt in `metadata`, as in {\"detectables\": [\"skateboard\"]}; roles of the \
                  person such as `astronaut` and blanks are not looked for"
+            }
+            Self::NeedsDataset => {
+                "enrol labelled photos with POST /v1/datasets/{dataset}/photos and name the dataset in the metadata as \
+                 `dataset`; of a whole run, GET /v1/runs/{run}/attributes needs none"
+            }
+            Self::NoAttributes => {
+                "send the subject's `attributes` in the metadata, and enrol photos with a face in which an attribute is \
+                 present and others in which it is not"
             }
             Self::Unavailable => "load a model pack that has the metric's graphs; GET /v1/metrics names them",
         }
@@ -125,6 +154,8 @@ mod tests {
             NullReason::NoReference,
             NullReason::NoFaceInReference,
             NullReason::NoDetectables,
+            NullReason::NeedsDataset,
+            NullReason::NoAttributes,
             NullReason::Unavailable,
         ] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.code());

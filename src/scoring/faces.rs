@@ -1,22 +1,25 @@
 //! The faces in a picture: the detector's cascade over the lanes, and an embedding of each face.
 
 use std::{
+    collections::HashMap,
     error::Error,
     future::Future,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use futures_util::future::try_join_all;
+use futures_util::future::{BoxFuture, try_join_all};
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, sync::Semaphore};
 use utoipa::ToSchema;
 
 use super::pictures::PictureJob;
 use crate::{
+    content::ContentHash,
     engine::{Engine, EngineError},
+    metrics::FACES,
     tensor::{Features, Output, Tensor},
     vision::{
         Image,
@@ -34,7 +37,7 @@ pub(super) const GRAPHS: [&str; 4] = [PROPOSE, REFINE, DECIDE, EMBED];
 /// Pieces of pictures that wait for a graph at most, so that a photo of a crowd does not fill its queue.
 const PIECES: usize = 256;
 
-/// A face as the evidence shows it. Its embedding is personal data and is not shown.
+/// A face as the evidence shows it. Its embedding is personal data and is not shown unless the operator wants it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FaceEvidence {
     /// Left, top, right, bottom in pixels of the upright picture; may reach beyond its edges.
@@ -45,6 +48,30 @@ pub struct FaceEvidence {
     pub probability: f32,
     /// x and y of left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them.
     pub landmarks: [[f32; 2]; 5],
+    /// The embedding, in answers only where the configuration lets it out (`privacy.return_embeddings`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<Vec<f32>>,
+}
+
+/// Why faces could not be looked up or kept.
+pub type FaceMemoryError = Arc<dyn Error + Send + Sync>;
+
+/// Where faces are kept beyond this process.
+pub trait FaceMemory: Send + Sync {
+    /// What the graphs of this digest found in those of the pictures that are known.
+    fn load<'a>(
+        &'a self,
+        images: &'a [ContentHash],
+        graphs: ContentHash,
+    ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>>;
+
+    /// Keeps what the graphs of this digest found in a picture.
+    fn save(
+        &self,
+        image: ContentHash,
+        graphs: ContentHash,
+        faces: Vec<u8>,
+    ) -> BoxFuture<'_, Result<(), FaceMemoryError>>;
 }
 
 /// Finds faces with the lanes of one engine.
@@ -54,13 +81,74 @@ pub(super) struct FaceFinder {
     searches: Arc<Semaphore>,
     /// Pieces that may wait in the queues.
     room: Arc<Semaphore>,
+    memory: OnceLock<Arc<dyn FaceMemory>>,
 }
 
 impl FaceFinder {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let room = PIECES.min(engine.queue_capacity());
-        Self { engine, searches: Arc::new(Semaphore::new(cores)), room: Arc::new(Semaphore::new(room)) }
+        Self {
+            engine,
+            searches: Arc::new(Semaphore::new(cores)),
+            room: Arc::new(Semaphore::new(room)),
+            memory: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn keep_in(&self, memory: Arc<dyn FaceMemory>) {
+        // The first stays: there is one for each process.
+        let _ = self.memory.set(memory);
+    }
+
+    /// The faces of those pictures that are known, from this process's memory or the one beyond it.
+    pub(super) async fn known(
+        &self,
+        images: &[ContentHash],
+    ) -> Result<HashMap<ContentHash, Arc<Features>>, FaceMemoryError> {
+        let mut known = HashMap::new();
+        let Some(graphs) = self.engine.family_digest(FACES) else { return Ok(known) };
+        let mut unknown = Vec::new();
+        for image in images {
+            match self.engine.known(FACES, *image) {
+                Some(features) => drop(known.insert(*image, features)),
+                None => unknown.push(*image),
+            }
+        }
+        let Some(memory) = self.memory.get() else { return Ok(known) };
+        for (image, bytes) in memory.load(&unknown, graphs).await? {
+            if let Some(features) = read(&bytes) {
+                known.insert(image, Arc::new(features));
+            }
+        }
+        Ok(known)
+    }
+
+    /// The faces in a picture from the memory beyond this process, or found and then kept there.
+    pub(super) fn recall_or_find(
+        &self,
+        image: ContentHash,
+        job: Arc<PictureJob>,
+    ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {
+        let memory = self.memory.get().cloned().zip(self.engine.family_digest(FACES));
+        let find = self.find(job);
+        async move {
+            let Some((memory, graphs)) = memory else { return find.await };
+            // A memory that fails costs time and no scores: the faces are found again.
+            match memory.load(&[image], graphs).await {
+                Ok(known) => {
+                    if let Some(features) = known.get(&image).and_then(|bytes| read(bytes)) {
+                        return Ok(features);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "faces could not be looked up"),
+            }
+            let features = find.await?;
+            if let Err(error) = memory.save(image, graphs, write(&features)).await {
+                tracing::warn!(%error, "faces could not be kept");
+            }
+            Ok(features)
+        }
     }
 
     /// The faces in a picture as features: `boxes` `[n, 4]`, `probabilities` `[n]`, `landmarks` `[n, 5, 2]` and
@@ -124,14 +212,55 @@ fn features(found: &[Face], embeddings: &[Arc<Features>]) -> Features {
 pub(super) fn evidence(features: &Features) -> Vec<FaceEvidence> {
     let numbers = |name| features.get(name).map_or(&[][..], |output| output.data.as_slice());
     let (boxes, landmarks) = (numbers("boxes").as_chunks::<4>().0, numbers("landmarks").as_chunks::<2>().0);
+    let width =
+        features.get("embedding").and_then(|output| output.shape.get(1)).map_or(1, |width| (*width).max(1));
     let faces = boxes.iter().zip(numbers("probabilities")).zip(landmarks.as_chunks::<5>().0);
     faces
-        .map(|((corners, probability), landmarks)| FaceEvidence {
+        .zip(numbers("embedding").chunks_exact(width))
+        .map(|(((corners, probability), landmarks), embedding)| FaceEvidence {
             corners: *corners,
             probability: *probability,
             landmarks: *landmarks,
+            embedding: Some(embedding.to_vec()),
         })
         .collect()
+}
+
+/// The outputs of the feature, in the order in which they are written.
+const OUTPUTS: [&str; 4] = ["boxes", "probabilities", "landmarks", "embedding"];
+
+/// First byte of what is kept: another layout has another one and is found again.
+const LAYOUT: u8 = 1;
+
+/// The faces of a picture as bytes: layout, count and width of the embeddings, and the numbers of all outputs, all
+/// little-endian.
+fn write(features: &Features) -> Vec<u8> {
+    let shape = features.get("embedding").map_or(&[0, 1][..], |output| &output.shape);
+    let mut bytes = vec![LAYOUT];
+    for side in shape {
+        bytes.extend((*side as u32).to_le_bytes());
+    }
+    for name in OUTPUTS {
+        bytes.extend(features.values(name).unwrap_or_default().iter().flat_map(|value| value.to_le_bytes()));
+    }
+    bytes
+}
+
+/// Reads what [`write`] wrote; `None` for anything else.
+fn read(bytes: &[u8]) -> Option<Features> {
+    let (&LAYOUT, rest) = bytes.split_first()? else { return None };
+    let (words, []) = rest.as_chunks::<4>() else { return None };
+    let (shape, numbers) = words.split_at_checked(2)?;
+    let [count, width] = [shape[0], shape[1]].map(|word| u32::from_le_bytes(word) as usize);
+    let mut numbers = numbers.iter().map(|word| f32::from_le_bytes(*word));
+    let shapes = [vec![count, 4], vec![count], vec![count, 5, 2], vec![count, width]];
+    let total = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum::<usize>();
+    (numbers.len() == total && numbers.clone().all(f32::is_finite)).then_some(())?;
+    let outputs = OUTPUTS.into_iter().zip(shapes).map(|(name, shape)| {
+        let data = numbers.by_ref().take(shape.iter().product()).collect();
+        (name.into(), Output { shape, data })
+    });
+    Some(Features::new(outputs.collect()))
 }
 
 /// The four lanes.
@@ -230,4 +359,32 @@ fn levels(piece: Levels) -> Tensor {
 fn pixels(crop: Image) -> Tensor {
     let side = CROP_SIDE as usize;
     Tensor::U8 { shape: vec![side, side, 3], data: crop.pixels.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn face(probability: f32) -> Face {
+        Face { corners: [1.0, 2.0, 3.5, 4.0], probability, landmarks: [[0.5, -0.25]; 5] }
+    }
+
+    #[test]
+    fn kept_faces_read_back_to_the_bit_and_anything_else_is_nothing() {
+        let embedding = |value| {
+            Arc::new(Features::new(vec![(
+                "embedding".into(),
+                Output { shape: vec![3], data: vec![value, 0.1, -1e-30] },
+            )]))
+        };
+        for features in
+            [features(&[face(0.9), face(0.8)], &[embedding(0.3), embedding(-0.7)]), features(&[], &[])]
+        {
+            let bytes = write(&features);
+            assert_eq!(read(&bytes).as_ref(), Some(&features));
+            for wrong in [&bytes[..bytes.len() - 1], &bytes[1..], &[], &[&[9], &bytes[1..]].concat()] {
+                assert_eq!(read(wrong), None);
+            }
+        }
+    }
 }

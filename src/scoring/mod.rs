@@ -1,5 +1,6 @@
 //! From a sample to its scores: which features do the metrics need, and each of them once.
 
+mod attributes;
 mod faces;
 mod objects;
 mod pictures;
@@ -8,7 +9,8 @@ mod sample;
 mod service;
 mod texts;
 
-pub use faces::FaceEvidence;
+pub use attributes::{AttributesError, DatasetProbes, RunFaces};
+pub use faces::{FaceEvidence, FaceMemory, FaceMemoryError};
 pub use objects::ObjectEvidence;
 pub use sample::{Metadata, Picture, Sample};
 pub(crate) use service::name;

@@ -127,7 +127,7 @@ impl ObjectFinder {
     ) -> Result<Feature, EngineError> {
         let hashes: Vec<ContentHash> = wanted.texts.iter().map(EncodedText::hash).collect();
         let parts = hashes.iter().map(|hash| hash.as_bytes().as_slice());
-        let input = ContentHash::of_parts(std::iter::once(picture.as_bytes().as_slice()).chain(parts));
+        let labels = ContentHash::of_parts(parts);
         let (engine, room, texts) = (Arc::clone(&self.engine), Arc::clone(&self.room), wanted.texts.clone());
         let prepare = move || async move {
             let embedding = |text: EncodedText| {
@@ -145,7 +145,7 @@ impl ObjectFinder {
             tensors.push(queries(&embeddings));
             Ok::<_, EngineError>(tensors)
         };
-        self.engine.feature(OBJECTS, input, prepare).await
+        self.engine.joint_feature(OBJECTS, picture, labels, prepare).await
     }
 }
 

@@ -19,12 +19,12 @@ pub(super) fn plan(sample: &Sample, metrics: &[&'static Metric], available: impl
     let mut plan = Plan::default();
     for &metric in metrics {
         let obstacle = if metric.needs.iter().all(|need| available(need.graph)) {
-            metric.needs.iter().find(|need| inputs(sample, need.of).is_empty()).map(|need| need.of.missing())
+            metric.needs.iter().find(|need| lacks(sample, need.of)).map(|need| need.of.missing())
         } else {
             Some(NullReason::Unavailable)
         };
         if obstacle.is_none() {
-            for need in metric.needs {
+            for need in metric.needs.iter().filter(|need| need.of != Subject::Dataset) {
                 plan.features.extend(inputs(sample, need.of).into_iter().map(|input| (need.graph, input)));
             }
         }
@@ -33,9 +33,18 @@ pub(super) fn plan(sample: &Sample, metrics: &[&'static Metric], available: impl
     plan
 }
 
+fn lacks(sample: &Sample, subject: Subject) -> bool {
+    match subject {
+        Subject::Dataset => sample.dataset.is_none(),
+        subject => inputs(sample, subject).is_empty(),
+    }
+}
+
+/// The inputs that graphs are run on; a dataset's photos were seen when they were enrolled.
 fn inputs(sample: &Sample, subject: Subject) -> Vec<Input> {
     match subject {
         Subject::Image => vec![Input::Image],
+        Subject::Dataset => Vec::new(),
         Subject::Prompt => sample.prompt.iter().map(|_| Input::Prompt).collect(),
         Subject::ImageWithPrompt => sample.prompt.iter().map(|_| Input::ImageWithPrompt).collect(),
         Subject::Objects => {

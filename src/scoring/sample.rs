@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::attributes::DatasetProbes;
 use crate::{content::ContentHash, vision::Header};
 
 /// One generated picture with everything it is judged against.
@@ -21,6 +22,8 @@ pub struct Sample {
     pub auxiliary: Vec<Picture>,
     /// What is known about prompt and subject.
     pub metadata: Metadata,
+    /// What the dataset of its metadata teaches, where it names one.
+    pub dataset: Option<DatasetProbes>,
 }
 
 /// An uploaded picture: the file's bytes, their address, and what the header says.
@@ -54,6 +57,10 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["action"]))]
     pub categories: Vec<String>,
+    /// The dataset whose enrolled photos teach what attributes look like, for `aps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "celebrities")]
+    pub dataset: Option<String>,
 }
 
 impl Sample {
@@ -97,6 +104,7 @@ pub(super) mod tests {
             references: vec![picture(b"reference"); references],
             auxiliary: Vec::new(),
             metadata: Metadata::default(),
+            dataset: None,
         }
     }
 

@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use super::{
     Picture, Sample,
-    faces::{self, FaceEvidence, FaceFinder},
+    attributes::ProbeCache,
+    faces::{self, FaceEvidence, FaceFinder, FaceMemory},
     objects::{self, ObjectEvidence, ObjectFinder, Wanted},
     pictures::{Decoder, PictureJob},
     plan::plan,
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     content::ContentHash,
     engine::{Engine, EngineError, Feature, Origin, Pack, PackError},
-    metrics::{FACES, FeatureSet, Input, Metric, OBJECTS, Outcome},
+    metrics::{AttributeInputs, FACES, FeatureSet, Input, Metric, OBJECTS, Outcome},
     tensor::Tensor,
     vision::{DecodeError, DecodeLimits, Geometry},
 };
@@ -28,8 +29,9 @@ pub struct Scoring {
     pack: Arc<Pack>,
     decoder: Decoder,
     texts: Texts,
-    faces: FaceFinder,
+    pub(super) faces: FaceFinder,
     objects: ObjectFinder,
+    pub(super) probes: ProbeCache,
 }
 
 /// What scoring a sample gave.
@@ -55,6 +57,18 @@ pub struct PictureFaces {
     pub of: String,
     /// The largest first.
     pub faces: Vec<FaceEvidence>,
+}
+
+impl PictureFaces {
+    /// The same with the embeddings, or without.
+    #[must_use]
+    pub fn shown(&self, embeddings: bool) -> Self {
+        let face = |face: &FaceEvidence| FaceEvidence {
+            embedding: face.embedding.clone().filter(|_| embeddings),
+            ..face.clone()
+        };
+        Self { of: self.of.clone(), faces: self.faces.iter().map(face).collect() }
+    }
 }
 
 /// One metric's answer.
@@ -132,7 +146,35 @@ impl Scoring {
         let engine = Arc::new(engine);
         let faces = FaceFinder::new(Arc::clone(&engine));
         let objects = ObjectFinder::new(Arc::clone(&engine));
-        Ok(Self { engine, faces, objects, pack, decoder: Decoder::new(limits), texts })
+        let probes = ProbeCache::default();
+        Ok(Self { engine, faces, objects, pack, decoder: Decoder::new(limits), texts, probes })
+    }
+
+    /// Keeps the faces it finds beyond this process, from now on.
+    pub fn keep_faces_in(&self, memory: Arc<dyn FaceMemory>) {
+        self.faces.keep_in(memory);
+    }
+
+    /// The faces in one picture, and whether they were known before. `None` where the pack has no face graphs.
+    ///
+    /// # Errors
+    /// A picture that cannot be decoded, a full queue, or a graph that failed.
+    pub async fn faces(&self, of: &Picture) -> Result<Option<Feature>, ScoringError> {
+        if !graphs_of(FACES).iter().all(|role| self.has(role)) {
+            return Ok(None);
+        }
+        let keep = self.engine.known(FACES, of.hash).is_none();
+        let jobs = HashMap::from([(of.hash, self.decoder.job(of, Vec::new(), keep))]);
+        match self.face_feature(of, &jobs).await {
+            Ok(feature) => Ok(Some(feature)),
+            Err(error) => Err(attribute(FACES, Input::Image, error)),
+        }
+    }
+
+    /// Forgets what was learnt from these pictures, and says how many features were in memory.
+    pub fn forget(&self, pictures: &[ContentHash]) -> u64 {
+        self.probes.clear();
+        pictures.iter().map(|picture| self.engine.forget(*picture)).sum()
     }
 
     /// The pack whose graphs score.
@@ -206,6 +248,12 @@ impl Scoring {
         if let Some(wanted) = &wanted {
             features = features.with_objects(Arc::clone(&wanted.objects));
         }
+        if let Some(dataset) = &sample.dataset {
+            features = features.with_attributes(AttributeInputs {
+                probes: Arc::clone(&dataset.probes),
+                targets: sample.metadata.attributes.clone(),
+            });
+        }
         let mut found = Vec::new();
         let mut uses = Vec::new();
         for (role, input, feature, took) in try_join_all(asked).await? {
@@ -261,7 +309,7 @@ impl Scoring {
             let (_, geometries, keep) =
                 wanted.entry(picture.hash).or_insert_with(|| (picture, Vec::new(), false));
             if role == FACES {
-                *keep = !self.engine.knows(FACES, picture.hash);
+                *keep = self.engine.known(FACES, picture.hash).is_none();
                 continue;
             }
             let geometry = self.geometry(&picture_graph(role));
@@ -311,7 +359,7 @@ impl Scoring {
         picture: &Picture,
         jobs: &HashMap<ContentHash, Arc<PictureJob>>,
     ) -> Result<Feature, EngineError> {
-        let find = self.faces.find(Arc::clone(&jobs[&picture.hash]));
+        let find = self.faces.recall_or_find(picture.hash, Arc::clone(&jobs[&picture.hash]));
         self.engine.family_feature(FACES, picture.hash, move || find).await
     }
 
@@ -328,14 +376,13 @@ impl Scoring {
         let geometry = self.geometry(&tower);
         let (engine, job, image) = (Arc::clone(&self.engine), Arc::clone(&jobs[&picture.hash]), picture.hash);
         let (ids, mask) = (text.ids(), text.mask());
-        let input = ContentHash::of_parts([image.as_bytes().as_slice(), text.hash().as_bytes()]);
         let prepare = move || async move {
             let tokens = engine.feature(&tower, image, move || job.tensor(geometry)).await?.features;
             let (_, tokens) = tokens.iter().next().expect("every graph has an output");
             let tokens = Tensor::F32 { shape: tokens.shape.clone(), data: tokens.data.as_slice().into() };
             Ok::<_, EngineError>(vec![tokens, ids, mask])
         };
-        self.engine.feature(role, input, prepare).await
+        self.engine.joint_feature(role, image, text.hash(), prepare).await
     }
 
     fn geometry(&self, role: &str) -> Geometry {

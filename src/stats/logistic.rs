@@ -43,7 +43,7 @@ const STEPS: u32 = 100;
 /// Minimises ½ |w|² + C · Σ weightᵢ · log(1 + exp(∓(w·xᵢ + b))) for C = 1; the intercept b is not penalised. That has
 /// exactly one minimum once both classes are there, also where the classes can be separated or a feature is
 /// constant, so any converged solver agrees. This one is Newton's with halved steps; scikit-learn's own default
-/// (L-BFGS to a gradient of 1e-4) stops within about 1e-3 of it.
+/// (L-BFGS to a gradient of 1e-4) stops a little before it.
 ///
 /// Costs rows · columns² a step, of which there are about ten.
 pub fn fit_logistic(

@@ -42,6 +42,18 @@ pub enum StoreError {
         /// The sample that has the name.
         existing: Uuid,
     },
+    /// The name already stands for another photo of this identity.
+    #[error(
+        "dataset {dataset:?} already has a photo {name:?} of identity {identity:?} with other content or attributes; give this one another name, or delete that one first"
+    )]
+    PhotoConflict {
+        /// The dataset.
+        dataset: String,
+        /// Whose photo.
+        identity: String,
+        /// The name given twice.
+        name: String,
+    },
     /// What was to be stored cannot be: an empty name, a number that is not finite, and the like.
     #[error("{field} cannot be stored: {reason}")]
     Invalid {
@@ -131,8 +143,9 @@ const SQLITE_CONTENDED: [u32; 2] = [5, 6];
 /// SQLite's `SQLITE_IOERR`, `SQLITE_FULL` and `SQLITE_CANTOPEN`: the disk's trouble, not the statement's.
 const SQLITE_UNAVAILABLE: [u32; 3] = [10, 13, 14];
 
-/// PostgreSQL's `serialization_failure`, `deadlock_detected` and `lock_not_available`.
-const POSTGRES_CONTENDED: [&str; 3] = ["40001", "40P01", "55P03"];
+/// PostgreSQL's `serialization_failure`, `deadlock_detected` and `lock_not_available`; and `foreign_key_violation`: all
+/// statements look before they refer to a row, so another client has deleted it, or added to it, in between.
+const POSTGRES_CONTENDED: [&str; 4] = ["40001", "40P01", "55P03", "23503"];
 
 /// PostgreSQL's connection exceptions, insufficient resources, operator intervention (shutdown, timeout) and
 /// system errors, by the class of their code.

@@ -4,14 +4,18 @@
 //! the same columns and, as far as the two speak the same SQL, the same statements:
 //!
 //! ```text
-//! Store ── record.rs, sample.rs, leaderboard.rs   what is asked: SQL that both databases understand
+//! Store ── record.rs, sample.rs, leaderboard.rs,
+//!          datasets.rs, faces.rs, deletion.rs     what is asked: SQL that both databases understand
 //!       ── sql.rs                                 a statement, its arguments, and rows that name what is wrong with them
 //!       ── sqlite.rs, postgres.rs                 connections, transactions, migrations, types
 //! ```
 //!
 //! Nothing outside this module knows SQL. "Not found" is `Ok(None)`, never an error.
 
+mod datasets;
+mod deletion;
 mod error;
+mod faces;
 mod leaderboard;
 mod postgres;
 mod record;
@@ -21,15 +25,22 @@ mod sqlite;
 mod summary;
 mod types;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord, RunSample};
+pub use deletion::Deleted;
 pub use error::{MigrationError, StoreError, without_password};
+pub use faces::FacesRecord;
 pub use leaderboard::{Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, MAX_PAGE, Sort};
 pub use record::{MAX_NAME_BYTES, NewSample, NewScore, Outcome, Recorded};
 pub use sample::{SampleRecord, ScoreRecord};
 pub use summary::MetricSummary;
+use time::OffsetDateTime;
 pub use types::{Pack, RunName, ScoreValue, Weights};
 use uuid::Uuid;
+
+use crate::content::ContentHash;
 
 /// How a store uses its database.
 #[derive(Clone, Debug)]
@@ -113,6 +124,76 @@ impl Store {
     /// Reads one page of the leaderboard from the summaries: its cost does not grow with the number of scores.
     pub async fn leaderboard(&self, query: &LeaderboardQuery) -> Result<LeaderboardPage, StoreError> {
         on_backend!(self, pool => leaderboard::leaderboard(pool, query).await)
+    }
+
+    /// Enrols a labelled photo in a dataset, which is made if it is new.
+    ///
+    /// A photo is identified by its identity and name: the same again changes nothing, other content or attributes
+    /// are a [`StoreError::PhotoConflict`].
+    pub async fn enrol(&self, photo: &NewPhoto) -> Result<Enrolled, StoreError> {
+        on_backend!(self, pool => datasets::enrol(pool, photo).await)
+    }
+
+    /// Lists at most `limit` datasets by name, beginning behind the name `after`.
+    pub async fn datasets(&self, after: &str, limit: u32) -> Result<Vec<DatasetRecord>, StoreError> {
+        on_backend!(self, pool => datasets::datasets(pool, after, limit).await)
+    }
+
+    /// Looks up a dataset, or `None` where none has this name.
+    pub async fn dataset(&self, name: &str) -> Result<Option<DatasetRecord>, StoreError> {
+        on_backend!(self, pool => datasets::dataset(pool, name).await)
+    }
+
+    /// All photos of a dataset, by identity and name.
+    pub async fn photos(&self, dataset: Uuid) -> Result<Vec<PhotoRecord>, StoreError> {
+        on_backend!(self, pool => datasets::photos(pool, dataset).await)
+    }
+
+    /// The samples of a run by name, or `None` where no run has this id.
+    pub async fn run_samples(&self, run: Uuid) -> Result<Option<Vec<RunSample>>, StoreError> {
+        on_backend!(self, pool => datasets::run_samples(pool, run).await)
+    }
+
+    /// Keeps what the face graphs found in a picture.
+    pub async fn save_faces(&self, record: &FacesRecord) -> Result<(), StoreError> {
+        on_backend!(self, pool => faces::save(pool, record).await)
+    }
+
+    /// What the face graphs found in those of these pictures that are kept.
+    pub async fn faces(
+        &self,
+        images: &[ContentHash],
+        graphs: ContentHash,
+    ) -> Result<HashMap<ContentHash, Vec<u8>>, StoreError> {
+        on_backend!(self, pool => faces::load(pool, images, graphs).await)
+    }
+
+    /// Deletes the faces that were found before a time, except those of enrolled photos; without a time, all. Says
+    /// how many there were.
+    pub async fn purge_faces(&self, before: Option<OffsetDateTime>) -> Result<u64, StoreError> {
+        on_backend!(self, pool => faces::purge(pool, before).await)
+    }
+
+    /// Deletes a sample with its scores, or says `None` where no sample has this id. Its run's summaries are computed
+    /// anew from what remains; faces go with the last that stands on their picture.
+    pub async fn delete_sample(&self, id: Uuid) -> Result<Option<Deleted>, StoreError> {
+        on_backend!(self, pool => deletion::sample(pool, id).await)
+    }
+
+    /// Deletes a run with everything in it, or says `None` where no run has this id.
+    pub async fn delete_run(&self, id: Uuid) -> Result<Option<Deleted>, StoreError> {
+        on_backend!(self, pool => deletion::run(pool, id).await)
+    }
+
+    /// Deletes a dataset with its photos, or says `None` where none has this name.
+    pub async fn delete_dataset(&self, name: &str) -> Result<Option<Deleted>, StoreError> {
+        on_backend!(self, pool => deletion::dataset(pool, name).await)
+    }
+
+    /// Deletes what was found in a picture and its enrolments, whoever else stands on it; samples and scores stay.
+    /// `None` where nothing knows the picture.
+    pub async fn delete_picture(&self, image: ContentHash) -> Result<Option<Deleted>, StoreError> {
+        on_backend!(self, pool => deletion::picture(pool, image).await)
     }
 
     /// Asks the database for a sign of life.

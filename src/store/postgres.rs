@@ -88,6 +88,7 @@ impl Connection for PgConnection {
 
     /// Rows that refer to the locked one may still be inserted.
     const LOCK: &'static str = " FOR NO KEY UPDATE";
+    const LOCK_FOR_DELETION: &'static str = " FOR UPDATE";
 
     async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
         let (text, arguments) = prepare(sql)?;
@@ -107,6 +108,7 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, PgArguments), sqlx::Error
             Argument::Text(text) => arguments.add(text),
             Argument::Int(int) => arguments.add(int),
             Argument::Real(real) => arguments.add(real),
+            Argument::Bytes(bytes) => arguments.add(bytes),
             Argument::Uuid(uuid) => arguments.add(uuid),
             Argument::Time(time) => arguments.add(time),
         }
@@ -134,6 +136,10 @@ impl Row for PgRow {
     }
 
     fn time(&self, column: &str) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+        self.try_get(column)
+    }
+
+    fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
         self.try_get(column)
     }
 }

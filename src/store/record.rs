@@ -1,6 +1,7 @@
 //! Recording a sample: everything about it in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::time::Duration;
 
 use time::{OffsetDateTime, UtcOffset};
@@ -99,13 +100,21 @@ pub(super) async fn record<P: Connections>(pool: &P, sample: &NewSample) -> Resu
     let mut scores: Vec<_> = sample.scores.iter().collect();
     scores.sort_by(|a, b| a.metric.cmp(&b.metric));
 
+    until_uncontended(sample.id, || transaction(pool, sample, &scores)).await
+}
+
+/// Tries a transaction again while others hold what it needs.
+pub(super) async fn until_uncontended<T, F: Future<Output = Result<T, StoreError>>>(
+    id: Uuid,
+    mut transaction: impl FnMut() -> F,
+) -> Result<T, StoreError> {
     let mut attempt = 1;
     loop {
-        match transaction(pool, sample, &scores).await {
+        match transaction().await {
             Err(StoreError::Contended(error)) if attempt < ATTEMPTS => {
                 tracing::debug!(%error, attempt, "transaction is tried again");
                 // The id's random end spreads competitors out, so that they do not meet again.
-                let jitter = u64::from(sample.id.as_bytes()[15]) / 16;
+                let jitter = u64::from(id.as_bytes()[15]) / 16;
                 tokio::time::sleep(Duration::from_millis((5 << attempt) + jitter)).await;
                 attempt += 1;
             }
@@ -245,6 +254,7 @@ async fn ensure_sample<C: Connection>(
     // Samples outside any run have a null there, and nulls never conflict: each is new.
     sql.push(" ON CONFLICT (run, name) DO NOTHING");
     if connection.execute(sql).await? == 1 {
+        add_photos(connection, sample).await?;
         return Ok((sample.id, true));
     }
 
@@ -261,6 +271,19 @@ async fn ensure_sample<C: Connection>(
         Some(run) => StoreError::SampleConflict { run: run.clone(), name: name.clone(), existing },
         None => row.corrupt("run", "is not null for a sample outside any run"),
     })
+}
+
+/// Notes which photos the sample stands on, by content, for whoever deletes one.
+async fn add_photos<C: Connection>(connection: &mut C, sample: &NewSample) -> Result<(), StoreError> {
+    let photos: BTreeSet<String> =
+        sample.references.iter().chain(&sample.auxiliary).map(ContentHash::to_hex).collect();
+    if photos.is_empty() {
+        return Ok(());
+    }
+    let mut sql = Sql::new("INSERT INTO sample_photos (sample, image) VALUES ");
+    sql.tuples(photos.into_iter().map(|photo| [sample.id.into(), photo.into()]));
+    connection.execute(sql).await?;
+    Ok(())
 }
 
 async fn stored_scores<C: Connection>(
@@ -449,7 +472,7 @@ fn check(sample: &NewSample) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), StoreError> {
+pub(super) fn check_name(field: &str, name: &str) -> Result<(), StoreError> {
     if name.is_empty() {
         return Err(StoreError::invalid(field, "it is empty"));
     }
@@ -474,13 +497,13 @@ fn storable(value: f64) -> f64 {
 }
 
 /// UTC to the microsecond, the precision of both databases.
-fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {
+pub(super) fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {
     let time = time.to_offset(UtcOffset::UTC);
     time.replace_nanosecond(time.microsecond() * 1_000).unwrap_or(time)
 }
 
 /// A `UUIDv7` of the given time.
-fn new_id(created: OffsetDateTime) -> Uuid {
+pub(super) fn new_id(created: OffsetDateTime) -> Uuid {
     let seconds = u64::try_from(created.unix_timestamp()).unwrap_or_default();
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, created.nanosecond()))
 }

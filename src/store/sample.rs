@@ -13,6 +13,8 @@ pub struct SampleRecord {
     pub id: Uuid,
     /// The run it belongs to, if any.
     pub run: Option<RunName>,
+    /// The run's id.
+    pub run_id: Option<Uuid>,
     /// Its name within the run; the hash of its content where none was given.
     pub name: String,
     /// The hash of all its inputs together, 64 hexadecimal digits.
@@ -80,6 +82,7 @@ pub(super) async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<
 
     Ok(Some(SampleRecord {
         id,
+        run_id: row.optional_uuid("run")?,
         run: match row.optional_uuid("run")? {
             Some(_) => Some(RunName { method: row.text("method_name")?, run: row.text("run_name")? }),
             None => None,

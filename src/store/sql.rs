@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::StoreError;
+use crate::content::ContentHash;
 
 /// A statement under construction: text of this program with `$n` where an argument was bound, never a value.
 #[derive(Default)]
@@ -26,6 +27,7 @@ pub(super) enum Argument {
     Real(Option<f64>),
     Uuid(Option<Uuid>),
     Time(OffsetDateTime),
+    Bytes(Vec<u8>),
 }
 
 impl Sql {
@@ -131,6 +133,12 @@ impl From<OffsetDateTime> for Argument {
     }
 }
 
+impl From<Vec<u8>> for Argument {
+    fn from(value: Vec<u8>) -> Self {
+        Self::Bytes(value)
+    }
+}
+
 /// A row as the database gave it.
 pub(super) trait Row: Send {
     fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
@@ -138,6 +146,7 @@ pub(super) trait Row: Send {
     fn real(&self, column: &str) -> Result<Option<f64>, sqlx::Error>;
     fn uuid(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error>;
     fn time(&self, column: &str) -> Result<Option<OffsetDateTime>, sqlx::Error>;
+    fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error>;
 }
 
 /// A connection, inside a transaction or not.
@@ -146,6 +155,9 @@ pub(super) trait Connection: Send {
 
     /// What keeps the selected rows from changing until the transaction ends.
     const LOCK: &'static str;
+
+    /// What also keeps rows that refer to the selected ones from being added until then.
+    const LOCK_FOR_DELETION: &'static str;
 
     /// Runs a statement and says how many rows it wrote.
     fn execute(&mut self, sql: Sql) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
@@ -219,6 +231,15 @@ impl<'a, R: Row> Reader<'a, R> {
 
     pub(super) fn time(&self, column: &'static str) -> Result<OffsetDateTime, StoreError> {
         self.required(column, self.row.time(column))
+    }
+
+    /// A text column holding the hash of a picture.
+    pub(super) fn hash(&self, column: &'static str) -> Result<ContentHash, StoreError> {
+        ContentHash::from_hex(&self.text(column)?).ok_or_else(|| self.corrupt(column, "is no hash"))
+    }
+
+    pub(super) fn optional_bytes(&self, column: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.readable(column, self.row.bytes(column))
     }
 
     /// A whole number in the range of `T`.

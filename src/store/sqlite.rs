@@ -159,6 +159,7 @@ impl Connection for SqliteConnection {
 
     /// The transaction holds the only write lock already.
     const LOCK: &'static str = "";
+    const LOCK_FOR_DELETION: &'static str = "";
 
     async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
         let (text, arguments) = prepare(sql)?;
@@ -178,6 +179,7 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, SqliteArguments), sqlx::E
             Argument::Text(text) => arguments.add(text),
             Argument::Int(int) => arguments.add(int),
             Argument::Real(real) => arguments.add(real),
+            Argument::Bytes(bytes) => arguments.add(bytes),
             Argument::Uuid(uuid) => arguments.add(uuid.map(|uuid| uuid.to_string())),
             Argument::Time(time) => {
                 let text =
@@ -214,5 +216,9 @@ impl Row for SqliteRow {
             OffsetDateTime::parse(&text, &Iso8601::PARSING).map_err(|error| sqlx::Error::Decode(error.into()))
         };
         self.text(column)?.map(parse).transpose()
+    }
+
+    fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
+        self.try_get(column)
     }
 }

@@ -51,7 +51,8 @@ pub(crate) struct App {
     /// Holds back every run of a graph while closed.
     pub(crate) gate: Gate,
     pub(crate) store: Store,
-    _folder: TempDir,
+    config: Config,
+    folder: Option<TempDir>,
 }
 
 /// An answer with the checks that every test makes.
@@ -81,19 +82,39 @@ impl App {
             Box::new(Gated { backend: FakeBackend::new(spec, control.clone()), gate: gate.clone() })
         })
         .expect("the engine starts");
-        Self::over(engine, pack, &setup.config, telemetry, control, gate).await
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::over(folder, engine, pack, &setup.config, telemetry, control, gate).await
     }
 
     /// The service over the demo pack's real graphs.
     pub(crate) async fn real() -> Self {
+        Self::real_with(|_| {}).await
+    }
+
+    /// The same with something configured.
+    pub(crate) async fn real_with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::load(None).expect("the defaults are valid");
+        change(&mut config);
+        Self::real_in(tempfile::tempdir().expect("a temporary folder"), config).await
+    }
+
+    /// The service over real graphs, stopped and started again on the same database.
+    pub(crate) async fn restart(mut self) -> Self {
+        let (folder, config) = (self.folder.take().expect("set until here"), self.config.clone());
+        self.store.close().await;
+        drop(self);
+        Self::real_in(folder, config).await
+    }
+
+    async fn real_in(folder: TempDir, config: Config) -> Self {
         let pack = Arc::new(demo_pack());
-        let config = Config::load(None).expect("the defaults are valid");
         let telemetry = Telemetry::new();
         let engine = Engine::start(&pack, &config.engine, &telemetry.engine).expect("the engine starts");
-        Self::over(engine, pack, &config, telemetry, FakeControl::default(), Gate::default()).await
+        Self::over(folder, engine, pack, &config, telemetry, FakeControl::default(), Gate::default()).await
     }
 
     async fn over(
+        folder: TempDir,
         engine: Engine,
         pack: Arc<Pack>,
         config: &Config,
@@ -101,12 +122,12 @@ impl App {
         graphs: FakeControl,
         gate: Gate,
     ) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
         let url = format!("sqlite:{}", folder.path().join("stellar.db").display());
         let store = Store::open(&url, &StoreOptions::default()).await.expect("the store opens");
         let scoring = Scoring::new(engine, pack, config.limits.decode()).expect("the tokenizers load");
         let app = api::App::new(config, Arc::new(scoring), store.clone(), telemetry);
-        Self { router: api::router(Arc::new(app)), graphs, gate, store, _folder: folder }
+        let (router, config) = (api::router(Arc::new(app)), config.clone());
+        Self { router, graphs, gate, store, config, folder: Some(folder) }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {

@@ -5,6 +5,7 @@ mod demo;
 mod failures;
 mod forms;
 mod harness;
+mod identity;
 mod leaderboard;
 mod load;
 mod objects;

@@ -53,6 +53,19 @@ pub(crate) async fn a_changed_migration_is_refused(db: Database) {
     assert!(matches!(error, StoreError::Migration(MigrationError::Changed(1))), "{error:?}");
 }
 
+/// The table is filled from what samples said before it existed.
+pub(crate) async fn photos_of_samples_that_were_there_before_are_known(db: Database) {
+    let store = db.open().await;
+    let new = sample("A", "1");
+    store.record(&new).await.unwrap();
+    store.close().await;
+    db.execute("DROP TABLE sample_photos").await;
+    db.execute("ALTER TABLE datasets DROP COLUMN revision").await;
+    db.execute("DELETE FROM _sqlx_migrations WHERE version = 3").await;
+    let store = db.open().await;
+    assert!(store.delete_picture(new.references[0]).await.unwrap().is_some());
+}
+
 pub(crate) async fn a_closed_store_is_unavailable(db: Database) {
     let store = db.open().await;
     store.ping().await.unwrap();
@@ -89,12 +102,13 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
     let mut columns: Vec<_> = columns.into_iter().filter(|column| !column.starts_with('_')).collect();
     columns.sort();
     let expected = [
-        ("datasets", "created id name"),
+        ("datasets", "created id name revision"),
         ("faces", "created faces graphs image"),
         ("methods", "created id name"),
         ("packs", "created digest name weights"),
         ("photos", "attributes created dataset identity image name"),
         ("runs", "created id method name"),
+        ("sample_photos", "image sample"),
         (
             "samples",
             "auxiliary_hashes content created height id image metadata name prompt reference_hashes run width",

@@ -2,6 +2,8 @@
 //! PostgreSQL (`scripts/postgres.sh run cargo nextest run` starts one).
 
 mod concurrency;
+mod datasets;
+mod deletion;
 mod harness;
 mod leaderboard;
 mod lifecycle;
@@ -68,11 +70,26 @@ on_both_databases! {
         two_processes_share_a_database
         a_reader_is_not_kept_waiting_by_writers
         dropped_recordings_are_all_or_nothing;
+    datasets:
+        a_photo_is_known_by_identity_and_name
+        datasets_are_listed_by_name
+        the_samples_of_a_run_come_with_their_first_reference
+        faces_read_back_and_expire_unless_the_photo_is_enrolled;
+    deletion:
+        a_deleted_sample_leaves_the_summaries_of_the_others
+        the_last_sample_takes_the_row_away
+        a_deleted_run_leaves_the_other_runs
+        faces_go_with_the_last_that_stands_on_their_picture
+        a_deleted_dataset_leaves_the_others
+        a_deleted_picture_takes_faces_and_enrolments_whoever_shares_them
+        what_is_unknown_is_none
+        deletions_and_recordings_at_the_same_time_keep_the_sums;
     lifecycle:
         a_store_opened_again_has_everything
         openers_at_the_same_time_all_succeed
         a_newer_schema_is_refused
         a_changed_migration_is_refused
+        photos_of_samples_that_were_there_before_are_known
         a_closed_store_is_unavailable
         both_databases_have_the_same_tables_and_columns;
 }

@@ -39,6 +39,7 @@ pub(crate) async fn a_recorded_sample_reads_back_as_it_was(db: Database) {
         created,
     };
     let expected = SampleRecord {
+        run_id: recorded.run,
         id: new.id,
         run: new.run.clone(),
         name: "0001".into(),

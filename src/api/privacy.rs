@@ -1,0 +1,169 @@
+//! Deletion, and how long faces are kept: see `docs/PRIVACY.md`.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+};
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{ApiError, App, Code, Problem, Shared};
+use crate::{
+    content::ContentHash,
+    scoring::{FaceMemory, FaceMemoryError},
+    store::{Deleted, FacesRecord, Store},
+};
+
+/// The store as the face finder sees it.
+pub(super) struct StoredFaces(pub(super) Store);
+
+impl FaceMemory for StoredFaces {
+    fn load<'a>(
+        &'a self,
+        images: &'a [ContentHash],
+        graphs: ContentHash,
+    ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>> {
+        Box::pin(async move {
+            self.0.faces(images, graphs).await.map_err(|error| Arc::new(error) as FaceMemoryError)
+        })
+    }
+
+    fn save(
+        &self,
+        image: ContentHash,
+        graphs: ContentHash,
+        faces: Vec<u8>,
+    ) -> BoxFuture<'_, Result<(), FaceMemoryError>> {
+        Box::pin(async move {
+            let record = FacesRecord { image, graphs, faces, created: OffsetDateTime::now_utc() };
+            self.0.save_faces(&record).await.map_err(|error| Arc::new(error) as FaceMemoryError)
+        })
+    }
+}
+
+/// What was deleted.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct DeletedAnswer {
+    /// Samples.
+    samples: u64,
+    /// Their scores.
+    scores: u64,
+    /// Photos enrolled in a dataset.
+    photos: u64,
+    /// Pictures whose faces were stored, once for each set of face graphs.
+    faces: u64,
+    /// Features in memory, of all models.
+    cached: u64,
+}
+
+impl App {
+    /// Empties the memory of what is gone from the store.
+    fn forget(&self, deleted: Option<Deleted>, what: &str) -> Result<Json<DeletedAnswer>, ApiError> {
+        let deleted = deleted.ok_or_else(|| missing(what))?;
+        let cached = self.scoring.forget(&deleted.pictures);
+        let Deleted { samples, scores, photos, faces, .. } = deleted;
+        tracing::info!(samples, scores, photos, faces, cached, "deleted on request");
+        Ok(Json(DeletedAnswer { samples, scores, photos, faces, cached }))
+    }
+}
+
+fn missing(what: &str) -> ApiError {
+    ApiError::new(Code::NotFound, format!("there is no {what}: it may have been deleted already"))
+}
+
+/// What is no id is the id of nothing.
+pub(super) fn id(path: Result<Path<String>, PathRejection>, what: &str) -> Result<Uuid, ApiError> {
+    path.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(|| missing(what))
+}
+
+/// Deletes a sample with its scores, and the faces of its pictures if nothing else stands on them.
+///
+/// Means on the leaderboard are those of the samples that remain. What is in memory of its pictures is forgotten.
+#[utoipa::path(
+    delete, path = "/v1/samples/{id}", tag = "privacy",
+    params(("id" = Uuid, Path, description = "The `sample` of a score's answer")),
+    responses(
+        (status = 200, description = "Deleted", body = DeletedAnswer),
+        (status = 404, description = "No such sample", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete_sample(
+    State(app): Shared,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<DeletedAnswer>, ApiError> {
+    let id = id(path, "sample of this id")?;
+    app.forget(app.store.delete_sample(id).await?, "sample of this id")
+}
+
+/// Deletes a run with its samples, scores and means, and the faces of its pictures if nothing else stands on them.
+#[utoipa::path(
+    delete, path = "/v1/runs/{id}", tag = "privacy",
+    params(("id" = Uuid, Path, description = "The `run_id` of a score's answer")),
+    responses(
+        (status = 200, description = "Deleted", body = DeletedAnswer),
+        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete_run(
+    State(app): Shared,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<DeletedAnswer>, ApiError> {
+    let id = id(path, "run of this id")?;
+    app.forget(app.store.delete_run(id).await?, "run of this id")
+}
+
+/// Deletes a dataset with its enrolled photos, and their faces if nothing else stands on them. Scores stay.
+#[utoipa::path(
+    delete, path = "/v1/datasets/{dataset}", tag = "privacy",
+    params(("dataset" = String, Path, description = "The dataset's name")),
+    responses(
+        (status = 200, description = "Deleted", body = DeletedAnswer),
+        (status = 404, description = "No such dataset", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete_dataset(
+    State(app): Shared,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<DeletedAnswer>, ApiError> {
+    let what = "dataset of this name";
+    let Path(name) = path.map_err(|_| missing(what))?;
+    app.forget(app.store.delete_dataset(&name).await?, what)
+}
+
+/// Deletes everything derived from one picture: its faces, its enrolments in datasets, and what is in memory of it.
+///
+/// Samples and scores that stand on the picture stay; they hold its hash and no personal data derived from it.
+#[utoipa::path(
+    delete, path = "/v1/pictures/{hash}", tag = "privacy",
+    params(("hash" = String, Path, description = "BLAKE3 of the picture's file, 64 hexadecimal digits, as samples and datasets show it")),
+    responses(
+        (status = 200, description = "Deleted", body = DeletedAnswer),
+        (status = 404, description = "Nothing is known of such a picture", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete_picture(
+    State(app): Shared,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<DeletedAnswer>, ApiError> {
+    let what = "picture of this hash";
+    let hash = path.ok().and_then(|Path(hash)| ContentHash::from_hex(&hash)).ok_or_else(|| missing(what))?;
+    let deleted = app.store.delete_picture(hash).await?;
+    // A picture of a request that failed is in memory only.
+    let known = deleted.is_some();
+    let deleted = deleted.unwrap_or(Deleted { pictures: vec![hash], ..Deleted::default() });
+    let answer = app.forget(Some(deleted), what)?;
+    if known || answer.cached > 0 { Ok(answer) } else { Err(missing(what)) }
+}

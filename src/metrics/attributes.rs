@@ -1,0 +1,355 @@
+//! Attribute preservation: does the face in the generated picture still look young, male, big-nosed as the subject's does?
+//!
+//! For each facial attribute a classifier is fitted on the embeddings of labelled photos, and asked about the largest
+//! face of the generated picture. As in the reference toolkit it is a logistic regression with an L2 penalty (C = 1)
+//! and an intercept, and its answer is hard. What the photos are, those of a dataset or the references of a whole run,
+//! is the caller's choice.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{FACES, FeatureSet, Flag, Input, NullReason, Outcome, Score, vector::EMBEDDING};
+use crate::{
+    stats::{Logistic, LogisticError, fit_logistic, roc_auc},
+    tensor::Output,
+};
+
+/// The attributes that are judged, by their names in CelebA; others are ignored.
+pub const ATTRIBUTES: [&str; 8] =
+    ["Young", "Male", "High_Cheekbones", "Pointy_Nose", "Narrow_Eyes", "Double_Chin", "Big_Lips", "Big_Nose"];
+
+/// Why an attribute does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LeftOut {
+    /// Every labelled photo with a face has the same label, so there is nothing to tell apart.
+    Constant,
+    /// No photo with a face is labelled with it.
+    Unlabelled,
+    /// The sample's metadata do not say whether the subject has it.
+    NoTarget,
+}
+
+/// What is said of one attribute of one sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AttributePrediction {
+    /// CelebA's name.
+    #[schema(example = "Young")]
+    pub attribute: String,
+    /// Whether the subject has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<bool>,
+    /// Whether the face in the picture has it; the opposite of the target where there is no face.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<bool>,
+    /// Log odds by the classifier, positive for the attribute; absent where there is no face.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<f64>,
+    /// Why the attribute does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
+}
+
+/// A labelled face: its embedding, and whether its owner has each attribute.
+#[derive(Debug, Clone, Copy)]
+pub struct LabelledFace<'a> {
+    /// The embedding of the photo's largest face.
+    pub embedding: &'a [f32],
+    /// Labels by CelebA's name.
+    pub attributes: &'a BTreeMap<String, bool>,
+    /// How often the photo counts.
+    pub weight: f64,
+}
+
+/// One classifier an attribute, or why there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Probes(BTreeMap<&'static str, Result<Logistic, LeftOut>>);
+
+impl Probes {
+    /// Fits the classifiers.
+    ///
+    /// # Errors
+    /// Embeddings of different widths, or with a number that is not finite.
+    pub fn fit(faces: &[LabelledFace<'_>]) -> Result<Self, LogisticError> {
+        let columns = faces.first().map_or(0, |face| face.embedding.len());
+        if faces.iter().any(|face| face.embedding.len() != columns) {
+            return Err(LogisticError::Features);
+        }
+        let fit = |attribute: &'static str| {
+            let labelled = || faces.iter().filter_map(|face| Some((face, *face.attributes.get(attribute)?)));
+            if labelled().next().is_none() {
+                return Ok((attribute, Err(LeftOut::Unlabelled)));
+            }
+            let features: Vec<f64> =
+                labelled().flat_map(|(face, _)| face.embedding.iter().copied().map(f64::from)).collect();
+            let labels: Vec<bool> = labelled().map(|(_, label)| label).collect();
+            let weights: Vec<f64> = labelled().map(|(face, _)| face.weight).collect();
+            match fit_logistic(&features, columns, &labels, &weights) {
+                Ok(probe) => Ok((attribute, Ok(probe))),
+                Err(LogisticError::OneClass) => Ok((attribute, Err(LeftOut::Constant))),
+                Err(error) => Err(error),
+            }
+        };
+        ATTRIBUTES.into_iter().map(fit).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What the classifiers say of the largest face of a picture, `None` for a picture without one, beside what is true.
+    #[must_use]
+    pub fn predict(
+        &self,
+        face: Option<&[f32]>,
+        targets: &BTreeMap<String, bool>,
+    ) -> Vec<AttributePrediction> {
+        let face: Option<Vec<f64>> = face.map(|face| face.iter().copied().map(f64::from).collect());
+        let predict = |(attribute, probe): (&&'static str, &Result<Logistic, LeftOut>)| {
+            let target = targets.get(*attribute).copied();
+            let said = |prediction, decision, left_out| AttributePrediction {
+                attribute: (*attribute).to_owned(),
+                target,
+                prediction,
+                decision,
+                left_out,
+            };
+            match (probe, target, &face) {
+                (_, None, _) => said(None, None, Some(LeftOut::NoTarget)),
+                (Err(reason), _, _) => said(None, None, Some(*reason)),
+                (Ok(_), Some(target), None) => said(Some(!target), None, None),
+                (Ok(probe), Some(_), Some(face)) => {
+                    let decision = probe.decision(face);
+                    said(Some(decision > 0.0), Some(decision), None)
+                }
+            }
+        };
+        self.0.iter().map(predict).collect()
+    }
+}
+
+/// The share of the predictions that are right, if any counts.
+#[must_use]
+pub fn share_right(predictions: &[AttributePrediction]) -> Option<f64> {
+    let counted = predictions.iter().filter(|said| said.prediction.is_some());
+    let (right, count) = counted.fold((0_u32, 0_u32), |(right, count), said| {
+        (right + u32::from(said.prediction == said.target), count + 1)
+    });
+    (count > 0).then(|| f64::from(right) / f64::from(count))
+}
+
+/// The embedding of the largest face, if there is a face.
+#[must_use]
+pub fn largest(embeddings: &Output) -> Option<&[f32]> {
+    embeddings.data.chunks_exact(*embeddings.shape.get(1)?).next()
+}
+
+/// What a sample is judged with: the classifiers of its dataset and what is true of its subject.
+#[derive(Debug, Clone)]
+pub struct AttributeInputs {
+    /// Fitted on the dataset's photos.
+    pub probes: std::sync::Arc<Probes>,
+    /// The sample's attributes.
+    pub targets: BTreeMap<String, bool>,
+}
+
+pub(super) fn aps(features: &FeatureSet) -> Outcome {
+    let Some(AttributeInputs { probes, targets }) = features.attributes() else {
+        return Err(NullReason::NeedsDataset);
+    };
+    let face = largest(features.get(FACES, Input::Image, EMBEDDING));
+    let predictions = probes.predict(face, targets);
+    let value = share_right(&predictions).ok_or(NullReason::NoAttributes)?;
+    let flags = if face.is_none() { vec![Flag::NoFaceInImage] } else { Vec::new() };
+    Ok(Score { flags, predictions, ..value.into() })
+}
+
+/// A sample of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct RunRow<'a> {
+    /// The embedding of the largest face in the generated picture, `None` where it has no face.
+    pub image: Option<&'a [f32]>,
+    /// The embedding of the largest face in the reference photo, `None` where it has no face.
+    pub reference: Option<&'a [f32]>,
+    /// What is true of the subject.
+    pub attributes: &'a BTreeMap<String, bool>,
+}
+
+/// What a run says of one attribute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AttributeSummary {
+    /// CelebA's name.
+    pub attribute: String,
+    /// Area under the ROC curve of the hard predictions; null where the attribute is left out or all targets are the same.
+    pub auc: Option<f64>,
+    /// Samples with a target.
+    pub n: usize,
+    /// Of these, how many whose subject has the attribute.
+    pub positives: usize,
+    /// Of these, how many are predicted rightly.
+    pub right: usize,
+    /// Why the attribute does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
+}
+
+/// Attribute preservation of a whole run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunAttributes {
+    /// The mean area over the attributes that have one.
+    pub auc: Option<f64>,
+    /// Each attribute.
+    pub attributes: Vec<AttributeSummary>,
+    /// What is predicted of each sample, in the order of the rows.
+    pub predictions: Vec<Vec<AttributePrediction>>,
+    /// Rows whose reference photo has no face; nothing is learnt from them.
+    pub faceless_references: usize,
+}
+
+/// Attribute preservation as the reference toolkit has it: the classifiers are fitted on the reference photos of the run
+/// itself, one row a sample, so that a photo counts once for each of its prompts.
+///
+/// # Errors
+/// Embeddings of different widths, or with a number that is not finite.
+pub fn evaluate(rows: &[RunRow<'_>]) -> Result<RunAttributes, LogisticError> {
+    // Equal photos with equal labels are one row with a weight: the optimum is the same and the work less.
+    let mut faces: BTreeMap<(Vec<u32>, &BTreeMap<String, bool>), LabelledFace<'_>> = BTreeMap::new();
+    for row in rows {
+        let Some(embedding) = row.reference else { continue };
+        let key = (embedding.iter().map(|value| value.to_bits()).collect(), row.attributes);
+        let fresh = LabelledFace { embedding, attributes: row.attributes, weight: 0.0 };
+        faces.entry(key).or_insert(fresh).weight += 1.0;
+    }
+    let probes = Probes::fit(&faces.into_values().collect::<Vec<_>>())?;
+    let predictions: Vec<_> = rows.iter().map(|row| probes.predict(row.image, row.attributes)).collect();
+    let attributes: Vec<_> = probes
+        .0
+        .iter()
+        .map(|(attribute, probe)| {
+            let said = predictions.iter().flatten().filter(|said| said.attribute == **attribute);
+            let pairs: Vec<(bool, bool)> =
+                said.clone().filter_map(|said| Some((said.target?, said.prediction?))).collect();
+            let targets: Vec<bool> = pairs.iter().map(|(target, _)| *target).collect();
+            let answers: Vec<f64> =
+                pairs.iter().map(|(_, answer)| if *answer { 1.0 } else { -1.0 }).collect();
+            let with_target = said.filter_map(|said| said.target);
+            AttributeSummary {
+                attribute: (*attribute).to_owned(),
+                auc: roc_auc(&answers, &targets),
+                n: with_target.clone().count(),
+                positives: with_target.filter(|target| *target).count(),
+                right: pairs.iter().filter(|(target, answer)| target == answer).count(),
+                left_out: probe.as_ref().err().copied(),
+            }
+        })
+        .collect();
+    let areas: Vec<f64> = attributes.iter().filter_map(|attribute| attribute.auc).collect();
+    Ok(RunAttributes {
+        auc: (!areas.is_empty()).then(|| areas.iter().sum::<f64>() / areas.len() as f64),
+        attributes,
+        predictions,
+        faceless_references: rows.iter().filter(|row| row.reference.is_none()).count(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::tensor::Features;
+
+    fn labels(labels: &[(&str, bool)]) -> BTreeMap<String, bool> {
+        labels.iter().map(|(name, label)| ((*name).to_owned(), *label)).collect()
+    }
+
+    fn probes() -> Probes {
+        let people = [
+            ([2.0, 0.1], labels(&[("Young", true), ("Male", true)])),
+            ([1.5, -0.2], labels(&[("Young", true), ("Male", true)])),
+            ([-2.0, 0.3], labels(&[("Young", false), ("Male", true), ("Bald", true)])),
+        ];
+        let faces: Vec<_> = people
+            .iter()
+            .map(|(embedding, attributes)| LabelledFace { embedding, attributes, weight: 1.0 })
+            .collect();
+        Probes::fit(&faces).unwrap()
+    }
+
+    fn sample(face: &[f32], targets: &[(&str, bool)]) -> FeatureSet {
+        let embedding = Output { shape: vec![face.len() / 2, 2], data: face.to_vec() };
+        let mut set = FeatureSet::new(0)
+            .with_attributes(AttributeInputs { probes: Arc::new(probes()), targets: labels(targets) });
+        set.insert(FACES, Input::Image, Arc::new(Features::new(vec![(EMBEDDING.into(), embedding)])));
+        set
+    }
+
+    #[test]
+    fn attributes_without_two_kinds_or_without_a_target_are_left_out_and_said() {
+        let score =
+            aps(&sample(&[3.0, 0.0, -3.0, 0.0], &[("Young", true), ("Male", true), ("Big_Nose", true)]))
+                .unwrap();
+        assert!((score.value - 1.0).abs() < 1e-12, "the largest face decides");
+        let of = |name: &str| score.predictions.iter().find(|said| said.attribute == name).unwrap();
+        assert_eq!((of("Young").prediction, of("Young").left_out), (Some(true), None));
+        assert!(of("Young").decision.unwrap() > 0.0);
+        assert_eq!(of("Male").left_out, Some(LeftOut::Constant));
+        assert_eq!(of("Big_Nose").left_out, Some(LeftOut::Unlabelled));
+        assert_eq!(of("Big_Lips").left_out, Some(LeftOut::NoTarget));
+        assert_eq!(score.predictions.len(), ATTRIBUTES.len(), "Bald is none of them");
+    }
+
+    #[test]
+    fn a_wrong_prediction_is_0_and_so_is_a_picture_without_a_face() {
+        let wrong = aps(&sample(&[-3.0, 0.0], &[("Young", true)])).unwrap();
+        assert!(wrong.value.abs() < 1e-12 && wrong.flags.is_empty());
+        for target in [true, false] {
+            let faceless = aps(&sample(&[], &[("Young", target)])).unwrap();
+            assert!(faceless.value.abs() < 1e-12);
+            assert_eq!(faceless.flags, [Flag::NoFaceInImage]);
+            let said = faceless.predictions.iter().find(|said| said.attribute == "Young").unwrap();
+            assert_eq!((said.prediction, said.decision), (Some(!target), None));
+        }
+    }
+
+    #[test]
+    fn without_a_usable_attribute_or_dataset_there_is_no_number() {
+        assert_eq!(aps(&sample(&[1.0, 0.0], &[("Male", true)])).unwrap_err(), NullReason::NoAttributes);
+        assert_eq!(aps(&sample(&[], &[])).unwrap_err(), NullReason::NoAttributes);
+        assert_eq!(aps(&FeatureSet::new(0)).unwrap_err(), NullReason::NeedsDataset);
+    }
+
+    #[test]
+    fn a_run_learns_from_its_references_and_counts_each_once_a_prompt() {
+        let (young, old) = (labels(&[("Young", true)]), labels(&[("Young", false)]));
+        let row = |image, reference, attributes| RunRow { image, reference, attributes };
+        let rows = [
+            row(Some(&[1.0, 0.0][..]), Some(&[1.0, 0.5][..]), &young),
+            row(Some(&[-1.0, 0.0][..]), Some(&[1.0, 0.5][..]), &young),
+            row(Some(&[-2.0, 0.0][..]), Some(&[-1.0, 0.5][..]), &old),
+            row(None, None, &old),
+        ];
+        let run = evaluate(&rows).unwrap();
+        let of_young = run.attributes.iter().find(|attribute| attribute.attribute == "Young").unwrap();
+        assert_eq!((of_young.n, of_young.positives, of_young.right), (4, 2, 2));
+        // Predicted: +, −, −, and + for the picture without a face.
+        assert!((of_young.auc.unwrap() - 0.5).abs() < 1e-12);
+        assert_eq!(run.auc, of_young.auc);
+        assert_eq!(run.faceless_references, 1);
+        assert_eq!(share_right(&run.predictions[0]), Some(1.0));
+        assert_eq!(share_right(&run.predictions[3]), Some(0.0));
+
+        let faces = [(&[1.0, 0.5], &young), (&[1.0, 0.5], &young), (&[-1.0, 0.5], &old)]
+            .map(|(embedding, attributes)| LabelledFace { embedding, attributes, weight: 1.0 });
+        let repeated = Probes::fit(&faces).unwrap().predict(Some(&[1.0, 0.0]), &young);
+        let decision = |said: &[AttributePrediction]| {
+            said.iter().find(|said| said.attribute == "Young").unwrap().decision.unwrap()
+        };
+        assert!((decision(&run.predictions[0]) - decision(&repeated)).abs() < 1e-7);
+    }
+
+    #[test]
+    fn embeddings_of_two_models_are_not_mixed() {
+        let young = labels(&[("Young", true)]);
+        let face = |embedding| LabelledFace { embedding, attributes: &young, weight: 1.0 };
+        assert_eq!(Probes::fit(&[face(&[1.0]), face(&[1.0, 2.0])]).unwrap_err(), LogisticError::Features);
+    }
+}

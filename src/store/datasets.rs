@@ -1,0 +1,242 @@
+//! Datasets: photos of identities with what is known about each, for metrics that learn from them.
+
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::StoreError;
+use super::record::{check_name, new_id, to_microseconds, until_uncontended};
+use super::sql::{Connection, Connections, Reader, Row, Sql};
+use crate::content::ContentHash;
+
+/// Facial attributes by name; `true` where present.
+pub type Attributes = BTreeMap<String, bool>;
+
+/// A photo to enrol.
+#[derive(Clone, Debug)]
+pub struct NewPhoto {
+    /// The dataset, made if it is new.
+    pub dataset: String,
+    /// Whose photo.
+    pub identity: String,
+    /// Its name among the identity's photos.
+    pub name: String,
+    /// The hash of its file.
+    pub image: ContentHash,
+    /// What it shows.
+    pub attributes: Attributes,
+    /// Now.
+    pub created: OffsetDateTime,
+    /// Whether its faces were not known before: what was learnt from the dataset is then out of date even if the
+    /// photo was there.
+    pub new_faces: bool,
+}
+
+/// What enrolling did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enrolled {
+    /// Whether the photo was not there before.
+    pub created: bool,
+    /// The dataset's revision afterwards; it grows with every change.
+    pub revision: u64,
+}
+
+/// A dataset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatasetRecord {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Grows with every change.
+    pub revision: u64,
+    /// How many photos are enrolled.
+    pub photos: u64,
+    /// When it was made, UTC, to the microsecond.
+    pub created: OffsetDateTime,
+}
+
+/// An enrolled photo.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PhotoRecord {
+    /// Whose photo.
+    pub identity: String,
+    /// Its name among the identity's photos.
+    pub name: String,
+    /// The hash of its file.
+    pub image: ContentHash,
+    /// What it shows.
+    pub attributes: Attributes,
+    /// When it was enrolled, UTC, to the microsecond.
+    pub created: OffsetDateTime,
+}
+
+/// A sample of a run as attribute preservation sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunSample {
+    /// Its id.
+    pub id: Uuid,
+    /// Its name within the run.
+    pub name: String,
+    /// The hash of the generated image.
+    pub image: ContentHash,
+    /// The hash of the first reference photo, if there is one.
+    pub reference: Option<ContentHash>,
+    /// What else was said about it.
+    pub metadata: serde_json::Value,
+}
+
+pub(super) async fn enrol<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrolled, StoreError> {
+    check_name("the dataset's name", &photo.dataset)?;
+    // The key of a photo is indexed as a whole.
+    check_name("the identity and the name together", &format!("{}{}", photo.identity, photo.name))?;
+    check_name("the identity", &photo.identity)?;
+    check_name("the photo's name", &photo.name)?;
+    until_uncontended(Uuid::now_v7(), || transaction(pool, photo)).await
+}
+
+async fn transaction<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrolled, StoreError> {
+    let created = to_microseconds(photo.created);
+    let attributes = serde_json::to_string(&photo.attributes).expect("plain data always serialises");
+    let mut transaction = pool.begin().await?;
+    let connection = &mut *transaction;
+    let mut sql = Sql::new("INSERT INTO datasets (id, name, created) VALUES ");
+    sql.tuple([new_id(created).into(), photo.dataset.as_str().into(), created.into()]);
+    sql.push(" ON CONFLICT (name) DO NOTHING");
+    connection.execute(sql).await?;
+    let dataset = locked(connection, &photo.dataset).await?;
+
+    let mut sql =
+        Sql::new("INSERT INTO photos (dataset, identity, name, image, attributes, created) VALUES ");
+    sql.tuple([
+        dataset.into(),
+        photo.identity.as_str().into(),
+        photo.name.as_str().into(),
+        photo.image.to_hex().into(),
+        attributes.as_str().into(),
+        created.into(),
+    ]);
+    sql.push(" ON CONFLICT (dataset, identity, name) DO NOTHING");
+    let is_new = connection.execute(sql).await? == 1;
+    if !is_new {
+        let mut sql = Sql::new("SELECT image, attributes FROM photos WHERE dataset = ");
+        sql.bind(dataset).push(" AND identity = ").bind(photo.identity.as_str());
+        sql.push(" AND name = ").bind(photo.name.as_str());
+        let rows = connection.fetch(sql).await?;
+        let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+        let row = Reader::new(row, "photos", photo.name.as_str());
+        if row.hash("image")? != photo.image || row.json::<Attributes>("attributes")? != photo.attributes {
+            return Err(StoreError::PhotoConflict {
+                dataset: photo.dataset.clone(),
+                identity: photo.identity.clone(),
+                name: photo.name.clone(),
+            });
+        }
+    }
+    if is_new || photo.new_faces {
+        let mut sql = Sql::new("UPDATE datasets SET revision = revision + 1 WHERE id = ");
+        sql.bind(dataset);
+        connection.execute(sql).await?;
+    }
+    let mut sql = Sql::new("SELECT revision FROM datasets WHERE id = ");
+    sql.bind(dataset);
+    let rows = connection.fetch(sql).await?;
+    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    let revision = Reader::new(row, "datasets", photo.dataset.as_str()).int("revision")?;
+    transaction.commit().await?;
+    Ok(Enrolled { created: is_new, revision })
+}
+
+async fn locked<C: Connection>(connection: &mut C, name: &str) -> Result<Uuid, StoreError> {
+    let mut sql = Sql::new("SELECT id FROM datasets WHERE name = ");
+    sql.bind(name).push(C::LOCK);
+    let rows = connection.fetch(sql).await?;
+    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    Reader::new(row, "datasets", name).uuid("id")
+}
+
+const DATASETS: &str = "SELECT id, name, revision, created,
+    (SELECT COUNT(*) FROM photos WHERE photos.dataset = datasets.id) AS photos FROM datasets WHERE name ";
+
+pub(super) async fn datasets<P: Connections>(
+    pool: &P,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<DatasetRecord>, StoreError> {
+    let mut sql = Sql::new(DATASETS);
+    sql.push("> ").bind(after).push(" ORDER BY name LIMIT ").bind(limit);
+    let rows = pool.reader().await?.fetch(sql).await?;
+    rows.iter().map(dataset_record).collect()
+}
+
+pub(super) async fn dataset<P: Connections>(
+    pool: &P,
+    name: &str,
+) -> Result<Option<DatasetRecord>, StoreError> {
+    let mut sql = Sql::new(DATASETS);
+    sql.push("= ").bind(name);
+    let rows = pool.reader().await?.fetch(sql).await?;
+    rows.first().map(dataset_record).transpose()
+}
+
+fn dataset_record<R: Row>(row: &R) -> Result<DatasetRecord, StoreError> {
+    let row = Reader::new(row, "datasets", "");
+    Ok(DatasetRecord {
+        id: row.uuid("id")?,
+        name: row.text("name")?,
+        revision: row.int("revision")?,
+        photos: row.int("photos")?,
+        created: row.time("created")?,
+    })
+}
+
+pub(super) async fn photos<P: Connections>(pool: &P, dataset: Uuid) -> Result<Vec<PhotoRecord>, StoreError> {
+    let mut sql = Sql::new("SELECT identity, name, image, attributes, created FROM photos WHERE dataset = ");
+    sql.bind(dataset).push(" ORDER BY identity, name");
+    let rows = pool.reader().await?.fetch(sql).await?;
+    rows.iter()
+        .map(|row| {
+            let row = Reader::new(row, "photos", dataset);
+            Ok(PhotoRecord {
+                identity: row.text("identity")?,
+                name: row.text("name")?,
+                image: row.hash("image")?,
+                attributes: row.json("attributes")?,
+                created: row.time("created")?,
+            })
+        })
+        .collect()
+}
+
+/// The samples of a run in order of name, or `None` where no run has this id.
+pub(super) async fn run_samples<P: Connections>(
+    pool: &P,
+    run: Uuid,
+) -> Result<Option<Vec<RunSample>>, StoreError> {
+    let mut connection = pool.reader().await?;
+    let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
+    sql.bind(run);
+    if connection.fetch(sql).await?.is_empty() {
+        return Ok(None);
+    }
+    let mut sql = Sql::new("SELECT id, name, image, reference_hashes, metadata FROM samples WHERE run = ");
+    sql.bind(run).push(" ORDER BY name");
+    let rows = connection.fetch(sql).await?;
+    let samples = rows.iter().map(|row| {
+        let row = Reader::new(row, "samples", run);
+        let references: Vec<String> = row.json("reference_hashes")?;
+        let hash = |hex: &String| {
+            let invalid = || row.corrupt("reference_hashes", "holds what is no hash");
+            ContentHash::from_hex(hex).ok_or_else(invalid)
+        };
+        Ok(RunSample {
+            id: row.uuid("id")?,
+            name: row.text("name")?,
+            image: row.hash("image")?,
+            reference: references.first().map(hash).transpose()?,
+            metadata: row.json("metadata")?,
+        })
+    });
+    samples.collect::<Result<_, _>>().map(Some)
+}

@@ -1,0 +1,340 @@
+//! Faces through the service: attributes learnt from enrolled photos, what is kept, and deletion.
+
+use axum::{
+    body::Body,
+    http::{Request, header},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Answer, App, tells},
+    support::{
+        form::Form,
+        pictures::{png, png_of},
+    },
+};
+
+fn file(path: &str) -> Vec<u8> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn face() -> Vec<u8> {
+    file("packs/demo/goldens/astronaut-face.jpg")
+}
+
+fn portrait() -> Vec<u8> {
+    file("packs/demo/goldens/astronaut.jpg")
+}
+
+async fn real(face_days: u32, return_embeddings: bool) -> App {
+    App::real_with(|config| {
+        (config.privacy.face_days, config.privacy.return_embeddings) = (face_days, return_embeddings);
+    })
+    .await
+}
+
+async fn delete(app: &App, path: &str) -> Answer {
+    app.send(Request::delete(path).body(Body::empty()).unwrap()).await
+}
+
+async fn enrol(app: &App, name: &str, photo: &[u8], attributes: Value) -> Answer {
+    let metadata = json!({"identity": "000", "name": name, "attributes": attributes}).to_string();
+    let body = Form::new().file("photo", photo).field("metadata", metadata).finish();
+    let request = Request::post("/v1/datasets/D/photos")
+        .header(header::CONTENT_TYPE, Form::content_type())
+        .header(header::CONTENT_LENGTH, body.len())
+        .body(Body::from(body))
+        .unwrap();
+    app.send(request).await
+}
+
+/// A dataset of two faces, young and not, both of men.
+async fn dataset(app: &App) {
+    enrol(app, "0", &face(), json!({"Young": true, "Male": true})).await.ok();
+    enrol(app, "1", &file("tests/data/faces/several.jpg"), json!({"Young": false, "Male": true})).await.ok();
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "reads well where it is called")]
+fn sample(image: &[u8], attributes: Value) -> Form {
+    let metadata = json!({"dataset": "D", "attributes": attributes}).to_string();
+    Form::new()
+        .file("image", image)
+        .file("reference", face())
+        .field("metadata", metadata)
+        .field("metrics", "ips,sis,aps")
+        .field("method", "mine")
+        .field("evidence", "true")
+}
+
+#[tokio::test]
+async fn a_single_picture_is_judged_by_what_its_dataset_teaches() {
+    let app = real(30, false).await;
+    dataset(&app).await;
+    let answer = app.score(sample(&face(), json!({"Young": true, "Male": true, "Bald": true}))).await.ok();
+    assert_eq!(answer["scores"]["aps"]["value"], 1.0, "a photo that was learnt from: {answer}");
+    let said = answer["evidence"]["attributes"].as_array().unwrap();
+    assert_eq!(said.len(), 8);
+    let of = |name: &str| said.iter().find(|said| said["attribute"] == name).unwrap();
+    assert_eq!((&of("Young")["target"], &of("Young")["prediction"]), (&json!(true), &json!(true)));
+    assert!(of("Young")["decision"].as_f64().unwrap() > 0.0);
+    assert_eq!(of("Male")["left_out"], "constant");
+    assert_eq!(of("Big_Nose")["left_out"], "no_target");
+    assert_eq!(answer["provenance"]["dataset"], json!({"name": "D", "revision": 2, "faces": 2}));
+
+    // Another photo changes what is learnt.
+    enrol(&app, "2", &portrait(), json!({"Male": false})).await.ok();
+    let answer = app.score(sample(&face(), json!({"Male": true}))).await.ok();
+    assert_eq!(answer["provenance"]["dataset"]["revision"], 3);
+    let said = answer["evidence"]["attributes"].as_array().unwrap();
+    assert!(said.iter().any(|said| said["attribute"] == "Male" && said["prediction"].is_boolean()));
+}
+
+#[tokio::test]
+async fn what_aps_lacks_is_said_and_never_0() {
+    let app = real(30, false).await;
+    let form = || Form::new().file("image", face()).field("metrics", "aps");
+    let answer = app.score(form()).await.ok();
+    assert_eq!(answer["scores"]["aps"]["reason"], "needs_dataset");
+    tells(answer["scores"]["aps"]["help"].as_str().unwrap(), &["dataset", "/v1/datasets"]);
+    let stored = app.get(&format!("/v1/samples/{}", answer["sample"].as_str().unwrap())).await.ok();
+    assert_eq!(stored["scores"], json!([]), "what was not tried is no measurement");
+    let unknown = form().field("metadata", r#"{"dataset": "nowhere"}"#);
+    tells(&app.score(unknown).await.problem(404, "not_found"), &["metadata.dataset"]);
+
+    enrol(&app, "0", &face(), json!({"Young": true})).await.ok();
+    let answer = app.score(sample(&face(), json!({"Young": true}))).await.ok();
+    assert_eq!(answer["scores"]["aps"]["reason"], "no_attributes", "there is one kind only");
+}
+
+#[tokio::test]
+async fn a_picture_without_a_face_fails_all_three() {
+    let app = real(30, false).await;
+    dataset(&app).await;
+    for image in [png_of(64, 48, 1), png_of(19, 64, 1), png_of(2, 2, 1)] {
+        let answer = app.score(sample(&image, json!({"Young": true}))).await.ok();
+        for metric in ["ips", "sis", "aps"] {
+            let score = &answer["scores"][metric];
+            assert_eq!(
+                (&score["value"], &score["flags"]),
+                (&json!(0.0), &json!(["no_face_in_image"])),
+                "{metric}"
+            );
+        }
+        let said = answer["evidence"]["attributes"].as_array().unwrap();
+        let young = said.iter().find(|said| said["attribute"] == "Young").unwrap();
+        assert_eq!((&young["prediction"], young.get("decision")), (&json!(false), None));
+    }
+    app.score(sample(&png_of(1, 1, 1), json!({}))).await.problem(422, "image_too_small");
+}
+
+#[tokio::test]
+async fn odd_pictures_with_faces_get_all_three() {
+    let app = real(30, false).await;
+    dataset(&app).await;
+    for (name, faces) in [
+        ("several.jpg", 2),
+        ("turned.jpg", 1),
+        ("grey.png", 1),
+        ("20-pixels-wide.png", 0),
+        ("face-of-15-pixels.png", 0),
+    ] {
+        let image = file(&format!("tests/data/faces/{name}"));
+        let answer = app.score(sample(&image, json!({"Young": true}))).await.ok();
+        let found = answer["evidence"]["faces"][0]["faces"].as_array().unwrap().len();
+        assert!(found >= faces, "{name}: {found} faces");
+        for metric in ["ips", "sis", "aps"] {
+            let score = &answer["scores"][metric];
+            assert!(score["value"].is_f64(), "{name}: {score}");
+            let flagged = score["flags"] == json!(["no_face_in_image"]);
+            assert_eq!(flagged, found == 0, "{name}: {score}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn enrolling_is_idempotent_and_says_what_was_found() {
+    let app = real(30, false).await;
+    let first = enrol(&app, "0", &face(), json!({"Young": true})).await.ok();
+    assert_eq!((&first["created"], &first["revision"]), (&json!(true), &json!(1)));
+    assert!(first["faces"].as_u64().unwrap() >= 1);
+    let again = enrol(&app, "0", &face(), json!({"Young": true})).await.ok();
+    assert_eq!((&again["created"], &again["revision"]), (&json!(false), &json!(1)));
+    let detail = enrol(&app, "0", &face(), json!({"Young": false})).await.problem(409, "photo_conflict");
+    tells(&detail, &["another name"]);
+    assert_eq!(enrol(&app, "1", &png(1), json!({"Young": false})).await.ok()["faces"], 0);
+
+    let read = app.get("/v1/datasets/D?limit=1&offset=1").await.ok();
+    assert_eq!(
+        (&read["photos"], &read["with_face"], &read["without_face"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
+    assert_eq!(read["attributes"]["Young"], json!({"present": 1, "absent": 0}), "no face, nothing learnt");
+    assert_eq!((&read["items"][0]["name"], &read["items"][0]["faces"]), (&json!("1"), &json!(0)));
+    assert_eq!(app.get("/v1/datasets").await.ok()["datasets"][0]["name"], "D");
+    app.get("/v1/datasets/E").await.problem(404, "not_found");
+    app.get("/v1/datasets?limit=0").await.problem(400, "malformed_request");
+}
+
+#[tokio::test]
+async fn a_form_that_is_no_photo_says_what_is_missing() {
+    let app = real(30, false).await;
+    let post = async |form: Form| {
+        let request = Request::post("/v1/datasets/D/photos")
+            .header(header::CONTENT_TYPE, Form::content_type())
+            .body(Body::from(form.finish()))
+            .unwrap();
+        app.send(request).await
+    };
+    let named = || Form::new().field("metadata", r#"{"identity": "0", "name": "0"}"#);
+    tells(&post(named()).await.problem(422, "missing_field"), &["`photo`"]);
+    tells(&post(Form::new().file("photo", png(1))).await.problem(422, "missing_field"), &["`metadata`"]);
+    let nameless = Form::new().file("photo", png(1)).field("metadata", r#"{"identity": "0", "name": " "}"#);
+    tells(&post(nameless).await.problem(422, "invalid_field"), &["metadata.name"]);
+    tells(&post(named().file("image", png(1))).await.problem(422, "unknown_field"), &["photo and metadata"]);
+    tells(&post(named().file("photo", b"GIF89a")).await.problem(415, "image_unsupported"), &["photo"]);
+    assert_eq!(app.get("/v1/datasets").await.ok()["datasets"], json!([]), "nothing was made");
+}
+
+#[tokio::test]
+async fn faces_survive_a_restart_and_are_not_found_again() {
+    let app = real(30, false).await;
+    dataset(&app).await;
+    let form = || sample(&portrait(), json!({"Young": true}));
+    let first = app.score(form()).await.ok();
+    let app = app.restart().await;
+    let again = app.score(form()).await.ok();
+    assert_eq!(again["scores"], first["scores"]);
+    assert_eq!(again["evidence"]["faces"], first["evidence"]["faces"]);
+    let models = app.get("/v1/models").await.ok();
+    let lane =
+        models["lanes"].as_array().unwrap().iter().find(|lane| lane["roles"][0] == "faces.pnet").unwrap();
+    assert_eq!(lane["items"], 0, "nothing was detected");
+}
+
+#[tokio::test]
+async fn without_days_no_face_is_stored() {
+    let app = real(0, false).await;
+    let answer = app.score(sample(&face(), json!({})).field("name", "1")).await;
+    answer.problem(404, "not_found");
+    let form = Form::new().file("image", face()).file("reference", portrait()).field("metrics", "ips");
+    app.score(form).await.ok();
+    assert_eq!(app.store.purge_faces(None).await.unwrap(), 0);
+    tells(
+        &enrol(&app, "0", &face(), json!({})).await.problem(409, "faces_not_stored"),
+        &["privacy.face_days"],
+    );
+}
+
+#[tokio::test]
+async fn embeddings_leave_only_where_the_operator_lets_them() {
+    for (allowed, width) in [(false, None), (true, Some(1))] {
+        let app = real(30, allowed).await;
+        let form = Form::new().file("image", face()).field("metrics", "ips").file("reference", face());
+        let answer = app.score(form.field("evidence", "true")).await.ok();
+        let embedding = answer["evidence"]["faces"][0]["faces"][0].get("embedding");
+        assert_eq!(embedding.map(|e| e.as_array().unwrap().len().min(1)), width);
+    }
+}
+
+#[tokio::test]
+async fn deleting_empties_store_and_memory() {
+    let app = real(30, false).await;
+    dataset(&app).await;
+    let form = || sample(&portrait(), json!({"Young": true})).field("prompt", "a person").field("name", "1");
+    let answer = app.score(form()).await.ok();
+    let path = format!("/v1/samples/{}", answer["sample"].as_str().unwrap());
+    let gone = delete(&app, &path).await.ok();
+    assert_eq!((&gone["samples"], &gone["scores"], &gone["faces"]), (&json!(1), &json!(3), &json!(1)));
+    assert_eq!(gone["cached"], 2, "image and reference; the reference's faces stay stored for the dataset");
+    delete(&app, &path).await.problem(404, "not_found");
+    app.get(&path).await.problem(404, "not_found");
+    assert_eq!(app.counted("mine", "ips").await, 0);
+
+    let answer = app.score(form()).await.ok();
+    assert_eq!(answer["outcome"], "created");
+    let stored = app.get(&format!("/v1/samples/{}", answer["sample"].as_str().unwrap())).await.ok();
+    let run = format!("/v1/runs/{}", answer["run_id"].as_str().unwrap());
+    assert_eq!(stored["run_id"], answer["run_id"]);
+    assert_eq!(delete(&app, &run).await.ok()["samples"], 1);
+    delete(&app, &run).await.problem(404, "not_found");
+
+    let reference = format!("/v1/pictures/{}", stored["references"][0].as_str().unwrap());
+    let gone = delete(&app, &reference).await.ok();
+    assert_eq!((&gone["photos"], &gone["faces"]), (&json!(1), &json!(1)));
+    delete(&app, &reference).await.problem(404, "not_found");
+    assert_eq!(app.get("/v1/datasets/D").await.ok()["photos"], 1);
+    assert_eq!(delete(&app, "/v1/datasets/D").await.ok()["photos"], 1);
+    delete(&app, "/v1/datasets/D").await.problem(404, "not_found");
+    for nonsense in ["/v1/samples/x", "/v1/runs/x", "/v1/pictures/x", "/v1/datasets/%FF"] {
+        delete(&app, nonsense).await.problem(404, "not_found");
+    }
+    assert_eq!(app.store.purge_faces(None).await.unwrap(), 0, "no face is left");
+}
+
+#[tokio::test]
+async fn a_run_is_judged_by_its_own_references() {
+    let app = real(30, false).await;
+    let several = file("tests/data/faces/several.jpg");
+    let mut run = String::new();
+    for (name, image, reference, young) in
+        [("1", face(), face(), true), ("2", several.clone(), several, false), ("3", png(1), face(), true)]
+    {
+        let metadata = json!({"attributes": {"Young": young, "Male": true}}).to_string();
+        let form = Form::new().file("image", image).file("reference", reference).field("metadata", metadata);
+        let form = form.field("metrics", "ips").field("method", "mine").field("name", name);
+        run = app.score(form).await.ok()["run_id"].as_str().unwrap().to_owned();
+    }
+    let bare =
+        Form::new().file("image", face()).field("metrics", "aps").field("method", "mine").field("name", "4");
+    app.score(bare).await.ok();
+    let app = app.restart().await;
+    let answer = app.get(&format!("/v1/runs/{run}/attributes")).await.ok();
+    assert_eq!(
+        (&answer["judged"], &answer["without_reference"], &answer["unknown_faces"]),
+        (&json!(3), &json!(1), &json!(0))
+    );
+    let of = |name: &str| {
+        answer["attributes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|said| said["attribute"] == name)
+            .unwrap()
+            .clone()
+    };
+    // The third has no face and so is wrong. What the demo pack's random embeddings say of the second decides.
+    let second = answer["samples"][1]["value"].as_f64().unwrap();
+    let auc = if second > 0.5 { 0.75 } else { 0.25 };
+    assert_eq!(of("Young")["auc"], auc);
+    let right = 1 + u64::from(second > 0.5);
+    assert_eq!(
+        (&of("Young")["n"], &of("Young")["positives"], &of("Young")["right"]),
+        (&json!(3), &json!(2), &json!(right))
+    );
+    assert_eq!((&of("Male")["auc"], &of("Male")["left_out"]), (&json!(null), &json!("constant")));
+    assert_eq!(answer["auc"], auc);
+    let values: Vec<_> = answer["samples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|sample| sample["value"].as_f64().unwrap())
+        .collect();
+    assert_eq!(values, [1.0, second, 0.0]);
+    let page = app.get(&format!("/v1/runs/{run}/attributes?offset=2&limit=1")).await.ok();
+    assert_eq!(page["samples"][0]["name"], "3");
+
+    app.store.purge_faces(None).await.unwrap();
+    let answer = app.restart().await.get(&format!("/v1/runs/{run}/attributes")).await.ok();
+    assert_eq!(
+        (&answer["judged"], &answer["unknown_faces"], &answer["auc"]),
+        (&json!(0), &json!(3), &json!(null))
+    );
+}
+
+#[tokio::test]
+async fn a_run_that_is_not_there_has_no_attributes() {
+    let app = App::start().await;
+    app.get(&format!("/v1/runs/{}/attributes", uuid::Uuid::now_v7())).await.problem(404, "not_found");
+    app.get("/v1/runs/x/attributes").await.problem(404, "not_found");
+}
