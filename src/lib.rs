@@ -15,6 +15,7 @@
 //! Nothing below `api` knows HTTP, nothing outside `engine` knows ONNX Runtime, nothing outside `store`
 //! knows SQL, and `metrics` knows none of them: it takes features and gives numbers.
 
+pub mod analysis;
 pub mod api;
 pub mod cli;
 pub mod config;

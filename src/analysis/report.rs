@@ -1,0 +1,361 @@
+//! The table of one run under a penalty policy.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::stats::{Bootstrap, summarize};
+
+/// More clusters than this are pooled, each to one of so many groups, before they are resampled: groups are as
+/// independent as clusters, and the jackknife grows with the square of their number.
+const MOST_CLUSTERS: usize = 1000;
+
+/// What happens to samples whose picture does not follow the prompt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// `ips` and `sis` become 0, predictions of attributes count as wrong. Samples without `clip_t` or `clip_n` cannot
+    /// be judged and have no value in these metrics.
+    #[default]
+    Stellar,
+    /// Exactly the reference toolkit's analysis on pandas 2: as above, but predictions change their sign, so that a
+    /// wrong one becomes right; samples that cannot be judged fail; nulls of failing samples become 0.
+    Toolkit,
+    /// Nothing: scores as measured.
+    None,
+}
+
+/// What was predicted of one attribute, sample by sample; no answer where it is not known.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AttributeOutcomes {
+    /// CelebA's name of the attribute.
+    pub name: String,
+    /// Whether the subject has it, and whether the generated face was found to have it.
+    pub outcomes: Vec<Option<(bool, bool)>>,
+}
+
+/// The scores of a run, every list in the order of its samples.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunScores {
+    /// Whom each sample shows; a sample without an identity is a cluster of its own.
+    pub identities: Vec<Option<String>>,
+    /// By code of the metric, `aps` excepted; `None` is a score that could not be computed.
+    pub scores: BTreeMap<String, Vec<Option<f64>>>,
+    /// What `aps` stands on.
+    pub attributes: Vec<AttributeOutcomes>,
+}
+
+/// Why there is no report.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// The penalty cannot be decided.
+    #[error(
+        "the penalty needs clip_t and clip_n of the run, and {missing} is not there: compute or import it, or report \
+         with the policy `none`"
+    )]
+    NeedsClip {
+        /// The metric that is missing.
+        missing: &'static str,
+    },
+    /// A list is not as long as the list of samples.
+    #[error("{what} has {have} values for {samples} samples: every list needs one entry for each sample")]
+    Length {
+        /// The metric or attribute.
+        what: String,
+        /// Its entries.
+        have: usize,
+        /// The samples.
+        samples: usize,
+    },
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReportRow {
+    /// Code of the metric.
+    pub metric: String,
+    /// Mean over the samples that have a score; for `aps` the mean over attributes of the area under the ROC curve.
+    pub mean: Option<f64>,
+    /// Standard deviation with n − 1 in the denominator; none for `aps`.
+    pub std: Option<f64>,
+    /// Lower end of the 95 % interval, resampled by identity.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+    /// Samples with a score.
+    pub n: usize,
+    /// Share of the samples with a score.
+    pub coverage: f64,
+}
+
+/// The table of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The policy in force.
+    pub policy: Policy,
+    /// Samples in the run.
+    pub samples: usize,
+    /// Samples that the penalty hit; none under the policy `none`.
+    pub penalised: Option<usize>,
+    /// Samples without `clip_t` or `clip_n`, which nobody can judge.
+    pub undecided: usize,
+    /// One line a metric, in the order of their codes.
+    pub rows: Vec<ReportRow>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Verdict {
+    Passed,
+    Failed,
+    Undecided,
+}
+
+/// Makes the table of a run.
+pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<Report, ReportError> {
+    let samples = run.identities.len();
+    let lengths = run.scores.iter().map(|(code, values)| (code, values.len()));
+    let lengths = lengths.chain(run.attributes.iter().map(|each| (&each.name, each.outcomes.len())));
+    for (what, have) in lengths {
+        if have != samples {
+            return Err(ReportError::Length { what: what.clone(), have, samples });
+        }
+    }
+    let concerned =
+        !run.attributes.is_empty() || ["ips", "sis"].iter().any(|code| run.scores.contains_key(*code));
+    let judged = if policy == Policy::None { None } else { judge(run, concerned)? };
+    let verdict = |at: usize| match (&judged, policy) {
+        (None, _) => Verdict::Passed,
+        (Some(list), Policy::Toolkit) if list[at] == Verdict::Undecided => Verdict::Failed,
+        (Some(list), _) => list[at],
+    };
+    let clusters = clusters(&run.identities);
+    let groups = clusters.iter().max().map_or(0, |last| last + 1);
+
+    let mut rows = Vec::new();
+    for (code, values) in &run.scores {
+        let penalised = matches!(code.as_str(), "ips" | "sis");
+        let values: Vec<Option<f64>> = values
+            .iter()
+            .enumerate()
+            .map(|(at, value)| match (verdict(at), policy) {
+                _ if !penalised => *value,
+                (Verdict::Passed, _) => *value,
+                (Verdict::Failed, Policy::Toolkit) => Some(0.0),
+                (Verdict::Failed, _) => value.map(|_| 0.0),
+                (Verdict::Undecided, _) => None,
+            })
+            .collect();
+        let summary = summarize(&values.iter().flatten().copied().collect::<Vec<_>>());
+        let mut sums = vec![(0.0, 0); groups];
+        for (&group, value) in clusters.iter().zip(&values) {
+            if let Some(value) = value {
+                sums[group].0 += value;
+                sums[group].1 += 1;
+            }
+        }
+        let interval = bootstrap.mean(&sums);
+        rows.push(ReportRow {
+            metric: code.clone(),
+            mean: summary.mean,
+            std: summary.std,
+            low: interval.map(|ends| ends.low),
+            high: interval.map(|ends| ends.high),
+            n: summary.n,
+            coverage: share(summary.n, samples),
+        });
+    }
+    if !run.attributes.is_empty() {
+        rows.push(attribute_row(run, policy, verdict, &clusters, groups, bootstrap));
+    }
+    rows.sort_by(|a, b| a.metric.cmp(&b.metric));
+    let count = |wanted| (0..samples).filter(|&at| verdict(at) == wanted).count();
+    Ok(Report {
+        policy,
+        samples,
+        penalised: judged.as_ref().map(|_| count(Verdict::Failed)),
+        undecided: judged.iter().flatten().filter(|each| **each == Verdict::Undecided).count(),
+        rows,
+    })
+}
+
+/// Which samples pass; none where no metric is concerned and the CLIP scores are not there.
+fn judge(run: &RunScores, concerned: bool) -> Result<Option<Vec<Verdict>>, ReportError> {
+    let find = |missing| run.scores.get(missing).ok_or(ReportError::NeedsClip { missing });
+    let (with_prompt, baseline) = match (find("clip_t"), find("clip_n")) {
+        (Ok(with_prompt), Ok(baseline)) => (with_prompt, baseline),
+        (Err(error), _) | (_, Err(error)) if concerned => return Err(error),
+        _ => return Ok(None),
+    };
+    let known: Vec<f64> = baseline.iter().flatten().copied().collect();
+    let std = summarize(&known).std;
+    let pairs = with_prompt.iter().zip(baseline);
+    let verdicts = pairs.map(|pair| match (pair, std) {
+        ((Some(with_prompt), Some(baseline)), Some(std)) if baseline + 2.0 * std < *with_prompt => {
+            Verdict::Passed
+        }
+        ((Some(_), Some(_)), Some(_)) => Verdict::Failed,
+        _ => Verdict::Undecided,
+    });
+    Ok(Some(verdicts.collect()))
+}
+
+/// The group of each sample: one an identity while there are few.
+fn clusters(identities: &[Option<String>]) -> Vec<usize> {
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    let mut next = 0;
+    let mut new = || {
+        next += 1;
+        (next - 1) % MOST_CLUSTERS
+    };
+    let mut groups = Vec::with_capacity(identities.len());
+    for identity in identities {
+        groups.push(match identity {
+            Some(name) => *known.entry(name).or_insert_with(&mut new),
+            None => new(),
+        });
+    }
+    groups
+}
+
+/// Right and wrong predictions of one attribute in one group: subjects that have it, then those that have not.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    with: [f64; 2],
+    without: [f64; 2],
+}
+
+fn attribute_row(
+    run: &RunScores,
+    policy: Policy,
+    verdict: impl Fn(usize) -> Verdict,
+    clusters: &[usize],
+    groups: usize,
+    bootstrap: &Bootstrap,
+) -> ReportRow {
+    let samples = run.identities.len();
+    let mut seen = vec![false; samples];
+    let mut tables = Vec::new();
+    for attribute in &run.attributes {
+        let mut counts = vec![Counts::default(); groups];
+        for (at, outcome) in attribute.outcomes.iter().enumerate() {
+            let Some((target, predicted)) = *outcome else { continue };
+            let right = match (verdict(at), policy) {
+                (Verdict::Undecided, _) => continue,
+                (Verdict::Passed, _) => target == predicted,
+                (Verdict::Failed, Policy::Toolkit) => target != predicted,
+                (Verdict::Failed, _) => false,
+            };
+            seen[at] = true;
+            let side =
+                if target { &mut counts[clusters[at]].with } else { &mut counts[clusters[at]].without };
+            side[usize::from(!right)] += 1.0;
+        }
+        tables.push(counts);
+    }
+    // A constant attribute has no area: it is left out for the run, not for a resample.
+    tables.retain(|counts| area(counts, &vec![1; groups]).is_finite());
+    let statistic =
+        |times: &[u32]| tables.iter().map(|counts| area(counts, times)).sum::<f64>() / tables.len() as f64;
+    let mean = Some(statistic(&vec![1; groups])).filter(|mean| mean.is_finite());
+    let interval = bootstrap.interval(groups, statistic);
+    let n = if mean.is_some() { seen.iter().filter(|seen| **seen).count() } else { 0 };
+    ReportRow {
+        metric: "aps".to_owned(),
+        mean,
+        std: None,
+        low: interval.map(|ends| ends.low),
+        high: interval.map(|ends| ends.high),
+        n,
+        coverage: share(n, samples),
+    }
+}
+
+/// The area under the ROC curve of hard predictions is the mean of both rates of right ones.
+fn area(counts: &[Counts], times: &[u32]) -> f64 {
+    let mut sums = Counts::default();
+    for (of, &times) in counts.iter().zip(times) {
+        for at in 0..2 {
+            sums.with[at] += f64::from(times) * of.with[at];
+            sums.without[at] += f64::from(times) * of.without[at];
+        }
+    }
+    let rate = |side: [f64; 2]| side[0] / (side[0] + side[1]);
+    f64::midpoint(rate(sums.with), rate(sums.without))
+}
+
+fn share(n: usize, of: usize) -> f64 {
+    if of == 0 { 0.0 } else { n as f64 / of as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four samples of which the last fails: `std(clip_n)` is 0.
+    fn run() -> RunScores {
+        let list = |values: [f64; 4]| values.map(Some).to_vec();
+        let scores = [
+            ("clip_t", [0.4, 0.4, 0.4, 0.1]),
+            ("clip_n", [0.2; 4]),
+            ("ips", [0.5, 0.5, 0.5, 0.9]),
+            ("dino", [0.1, 0.2, 0.3, 0.4]),
+        ];
+        RunScores {
+            identities: ["a", "a", "b", "b"].map(|name| Some(name.to_owned())).to_vec(),
+            scores: scores.map(|(code, values)| (code.to_owned(), list(values))).into(),
+            attributes: vec![AttributeOutcomes {
+                name: "Male".to_owned(),
+                outcomes: vec![
+                    Some((true, true)),
+                    Some((false, false)),
+                    Some((true, false)),
+                    Some((false, true)),
+                ],
+            }],
+        }
+    }
+
+    fn mean(policy: Policy, metric: &str) -> f64 {
+        let report = report(&run(), policy, &Bootstrap::default()).unwrap();
+        report.rows.iter().find(|row| row.metric == metric).unwrap().mean.unwrap()
+    }
+
+    #[test]
+    fn the_penalty_takes_identity_and_leaves_the_rest() {
+        assert!((mean(Policy::None, "ips") - 0.6).abs() < 1e-12);
+        assert!((mean(Policy::Stellar, "ips") - 0.375).abs() < 1e-12);
+        assert!((mean(Policy::Toolkit, "ips") - 0.375).abs() < 1e-12);
+        assert!((mean(Policy::Stellar, "dino") - 0.25).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_wrong_prediction_stays_wrong_except_for_the_toolkit() {
+        assert!((mean(Policy::Stellar, "aps") - 0.5).abs() < 1e-12);
+        assert!((mean(Policy::Toolkit, "aps") - 0.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_penalty_without_clip_scores_is_refused() {
+        let mut run = run();
+        run.scores.remove("clip_n");
+        let error = report(&run, Policy::Stellar, &Bootstrap::default()).unwrap_err();
+        assert_eq!(error, ReportError::NeedsClip { missing: "clip_n" });
+        assert!(report(&run, Policy::None, &Bootstrap::default()).is_ok());
+    }
+
+    #[test]
+    fn a_sample_that_cannot_be_judged_has_no_identity_score() {
+        let mut run = run();
+        run.scores.get_mut("clip_t").unwrap()[0] = None;
+        let report = report(&run, Policy::Stellar, &Bootstrap::default()).unwrap();
+        let ips = report.rows.iter().find(|row| row.metric == "ips").unwrap();
+        assert_eq!((report.undecided, report.penalised, ips.n), (1, Some(1), 3));
+    }
+
+    #[test]
+    fn lists_of_other_lengths_are_refused() {
+        let mut run = run();
+        run.identities.pop();
+        assert!(matches!(report(&run, Policy::None, &Bootstrap::default()), Err(ReportError::Length { .. })));
+    }
+}
