@@ -44,7 +44,7 @@ export-setup:  ## Python environment of the exporter (PyTorch: 3 GB)
 	@scripts/export_setup.sh
 
 export-test: export-setup  ## Tests of the exporter
-	OMP_WAIT_POLICY=passive $(EXPORT_PYTHON) -m pytest -q export/tests
+	OMP_WAIT_POLICY=passive $(EXPORT_PYTHON) -m pytest export/tests
 
 clean:  ## Remove what was built and fetched
 	rm -rf target .runtime
