@@ -135,9 +135,9 @@ def image_tower(w: Weights, c: ClipConfig, pre: Preprocess, precision: Precision
     )
 
 
-def text_tower(w: Weights, c: ClipConfig, precision: Precision) -> ClipTextTower:
-    """Takes the text half of a checkpoint."""
-    t, at = c.text, "text_model"
+def text_tower(w: Weights, c: ClipConfig, precision: Precision, prefix: str = "") -> ClipTextTower:
+    """Takes the text half of a checkpoint, whose keys begin with `prefix`."""
+    t, at = c.text, f"{prefix}text_model"
     return ClipTextTower(
         tokens=Embedding(w.take(f"{at}.embeddings.token_embedding.weight", c.vocabulary, t.width), precision),
         position=w.take(f"{at}.embeddings.position_embedding.weight", c.context, t.width),
@@ -146,7 +146,7 @@ def text_tower(w: Weights, c: ClipConfig, precision: Precision) -> ClipTextTower
             for i in range(t.layers)
         ],
         norm=layouts.norm(w, f"{at}.final_layer_norm", t.width, t.eps),
-        projection=Linear(w.take("text_projection.weight", c.projection, t.width), None, precision),
+        projection=Linear(w.take(f"{prefix}text_projection.weight", c.projection, t.width), None, precision),
         precision=precision,
     )
 

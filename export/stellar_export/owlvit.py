@@ -21,8 +21,6 @@ from .errors import ExportError
 from .jobs import GraphJob, Request, clip_text_job, pictures
 from .manifest import IoSpec
 from .nn import (
-    ClipTextTower,
-    Embedding,
     LayerNorm,
     Linear,
     Normalise,
@@ -51,18 +49,13 @@ ATTENTION_ROWS = 256
 # Logits are cosines times up to 10, and the least logits add errors of the scale: no unit vectors.
 LOOSENESS = 10
 
+# What the keys of the text half begin with.
+PREFIX = "owlvit."
+
 
 @dataclass(frozen=True)
-class Config:
-    """The sizes of an OWL-ViT."""
-
-    vision: clip.Tower
-    image: int
-    patch: int
-    text: clip.Tower
-    vocabulary: int
-    context: int
-    projection: int
+class Config(clip.ClipConfig):
+    """The sizes of an OWL-ViT, which are those of a CLIP."""
 
     @property
     def side(self) -> int:
@@ -182,22 +175,6 @@ class Detector(nn.Module):
         return logits, torch.sigmoid(boxes.float() + self.bias)
 
 
-def text_tower(w: Weights, c: Config, precision: Precision) -> ClipTextTower:
-    """Takes the text half of a checkpoint."""
-    t, at = c.text, "owlvit.text_model"
-    return ClipTextTower(
-        tokens=Embedding(w.take(f"{at}.embeddings.token_embedding.weight", c.vocabulary, t.width), precision),
-        position=w.take(f"{at}.embeddings.position_embedding.weight", c.context, t.width),
-        blocks=[
-            layouts.hf_clip_block(w, f"{at}.encoder.layers.{i}", t.width, t.mlp, t.heads, t.act, t.eps, precision)
-            for i in range(t.layers)
-        ],
-        norm=layouts.norm(w, f"{at}.final_layer_norm", t.width, t.eps),
-        projection=Linear(w.take("owlvit.text_projection.weight", c.projection, t.width), None, precision),
-        precision=precision,
-    )
-
-
 def finish(w: Weights, c: Config) -> None:
     """The contrastive half of the model is in the file and not used for detection."""
     if "owlvit.visual_projection.weight" in w:
@@ -228,8 +205,8 @@ def graphs(request: Request) -> Iterator[GraphJob]:
         """One of the halves, the whole checkpoint checked."""
         w = load_folder(folder.path)
         with w.checking_only():
-            _ = text_tower(w, config, p) if image else Detector(w, config, pre, p)
-        module = Detector(w, config, pre, p) if image else text_tower(w, config, p)
+            _ = clip.text_tower(w, config, p, PREFIX) if image else Detector(w, config, pre, p)
+        module = Detector(w, config, pre, p) if image else clip.text_tower(w, config, p, PREFIX)
         finish(w, config)
         return module
 
