@@ -1,0 +1,349 @@
+//! The toolkit's CSV files: parsing with every column checked, and writing the same.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+
+use super::{FILES, File};
+
+/// One file: a row for each sample.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// Which file it is.
+    pub file: &'static File,
+    /// The samples' names, each once, in the order of the rows.
+    pub names: Vec<String>,
+    /// What the file says of them.
+    pub columns: Columns,
+}
+
+/// What a file says of each sample, every list in the order of the rows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Columns {
+    /// Scores by the code of our metric; an empty cell or `nan` is none.
+    Scores(Vec<(&'static str, Vec<Option<f64>>)>),
+    /// Targets and predictions of facial attributes.
+    Attributes(Vec<AttributeColumn>),
+}
+
+/// What was predicted of one attribute, sample by sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttributeColumn {
+    /// CelebA's name of the attribute.
+    pub attribute: String,
+    /// Whether the subject has it: `1` in the file, `-1` where not.
+    pub targets: Vec<bool>,
+    /// Whether the generated picture was found to show it.
+    pub predictions: Vec<bool>,
+}
+
+/// Why a file is not one of the toolkit's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ToolkitError {
+    /// It is not CSV, or its rows have different lengths.
+    #[error("the file is not the CSV expected: {0}")]
+    Csv(String),
+    /// The columns are those of no file.
+    #[error(
+        "the columns {found} are those of no file that the toolkit writes: behind an unnamed index and `name` it \
+         writes {}",
+        all_columns()
+    )]
+    UnknownColumns {
+        /// What the header says.
+        found: String,
+    },
+    /// Some columns of a kind of file are there, others not.
+    #[error("columns of `{prefix}…csv`: {problem}")]
+    Columns {
+        /// The kind of file that it seems to be.
+        prefix: &'static str,
+        /// What is missing, twice there or not expected.
+        problem: String,
+    },
+    /// The name says another kind than the columns.
+    #[error(
+        "the file is named {name}, but its columns are those of `{prefix}…csv`: rename it, or send the right one"
+    )]
+    Name {
+        /// The file's name.
+        name: String,
+        /// The kind of file that the columns belong to.
+        prefix: &'static str,
+    },
+    /// A cell does not hold what its column shall.
+    #[error("line {line}, column `{column}`: {problem}")]
+    Cell {
+        /// The line, from 1 as editors count.
+        line: u64,
+        /// The column.
+        column: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is a header and nothing else.
+    #[error("the file has no rows: nothing was scored")]
+    Empty,
+}
+
+fn all_columns() -> String {
+    let list = |file: &File| {
+        if file.is_attributes() {
+            return "<attribute>_target and <attribute>_pred".to_owned();
+        }
+        file.scores.iter().map(|(column, _)| *column).collect::<Vec<_>>().join(" ")
+    };
+    FILES.iter().map(list).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads a file; what it is follows from its columns, and a name, where given, must agree.
+///
+/// # Errors
+/// A column, row or cell that the toolkit would not have written, with its place.
+pub fn parse(text: &str, file_name: Option<&str>) -> Result<Table, ToolkitError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let csv_error = |error: csv::Error| ToolkitError::Csv(error.to_string());
+    let header: Vec<String> = reader.headers().map_err(csv_error)?.iter().map(str::to_owned).collect();
+    let file = kind(&header)?;
+    if let Some(name) = file_name.filter(|name| File::of_name(name) != Some(file)) {
+        return Err(ToolkitError::Name { name: name.to_owned(), prefix: file.prefix });
+    }
+    let mut names = Vec::new();
+    let mut cells: Vec<Vec<Option<f64>>> = vec![Vec::new(); header.len() - 2];
+    let mut seen = HashSet::new();
+    for row in reader.records() {
+        let row = row.map_err(csv_error)?;
+        let line = row.position().map_or(0, csv::Position::line);
+        let wrong =
+            |column: &str, problem: String| ToolkitError::Cell { line, column: column.to_owned(), problem };
+        let name = row[1].to_owned();
+        if name.is_empty() {
+            return Err(wrong("name", "it is empty, and a score belongs to a sample".to_owned()));
+        }
+        if !seen.insert(name.clone()) {
+            return Err(wrong("name", format!("{name:?} stands there twice")));
+        }
+        names.push(name);
+        for (at, column) in header.iter().enumerate().skip(2) {
+            let cell = number(&row[at]).map_err(|problem| wrong(column, problem))?;
+            if file.is_attributes() && !matches!(cell, Some(1.0 | -1.0)) {
+                return Err(wrong(column, format!("{:?} is neither 1 nor -1", &row[at])));
+            }
+            cells[at - 2].push(cell);
+        }
+    }
+    if names.is_empty() {
+        return Err(ToolkitError::Empty);
+    }
+    Ok(Table { file, names, columns: sort_out(file, &header[2..], cells) })
+}
+
+/// A finite number; none for what pandas writes and reads as missing.
+fn number(cell: &str) -> Result<Option<f64>, String> {
+    let cell = cell.trim();
+    if cell.is_empty() || cell.eq_ignore_ascii_case("nan") {
+        return Ok(None);
+    }
+    match cell.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(Some(value)),
+        _ => Err(format!("{cell:?} is not a finite number")),
+    }
+}
+
+/// Which file has these columns.
+fn kind(header: &[String]) -> Result<&'static File, ToolkitError> {
+    let found = || ToolkitError::UnknownColumns { found: format!("{header:?}") };
+    // pandas names the index so when it writes a frame that it had read with its index as a column.
+    let is_index = |column: &String| column.is_empty() || column == "Unnamed: 0";
+    if header.len() < 3 || !is_index(&header[0]) || header[1] != "name" {
+        return Err(found());
+    }
+    let columns = &header[2..];
+    let fits = |column: &String, file: &File| match file.scores {
+        [] => attribute(column).is_some(),
+        scores => scores.iter().any(|(name, _)| name == column),
+    };
+    let file = FILES.iter().find(|file| columns.iter().any(|column| fits(column, file))).ok_or_else(found)?;
+    let wrong = |problem| ToolkitError::Columns { prefix: file.prefix, problem };
+    let mut seen = HashSet::new();
+    for column in columns {
+        if !fits(column, file) {
+            return Err(wrong(format!("`{column}` does not belong there")));
+        }
+        if !seen.insert(column.as_str()) {
+            return Err(wrong(format!("`{column}` stands there twice")));
+        }
+    }
+    let mut expected: Vec<String> = file.scores.iter().map(|(name, _)| (*name).to_owned()).collect();
+    expected.extend(
+        columns
+            .iter()
+            .filter_map(|column| attribute(column))
+            .flat_map(|name| [format!("{name}_target"), format!("{name}_pred")]),
+    );
+    match expected.iter().find(|column| !seen.contains(column.as_str())) {
+        Some(missing) => Err(wrong(format!("`{missing}` is missing"))),
+        None => Ok(file),
+    }
+}
+
+fn attribute(column: &str) -> Option<&str> {
+    let name = column.strip_suffix("_target").or_else(|| column.strip_suffix("_pred"))?;
+    (!name.is_empty()).then_some(name)
+}
+
+fn sort_out(file: &'static File, columns: &[String], cells: Vec<Vec<Option<f64>>>) -> Columns {
+    let mut by_name: BTreeMap<&str, Vec<Option<f64>>> =
+        columns.iter().map(String::as_str).zip(cells).collect();
+    if !file.is_attributes() {
+        let take = |(column, code): &(&'static str, &'static str)| {
+            (*code, by_name.remove(column).expect("the columns were checked"))
+        };
+        return Columns::Scores(file.scores.iter().map(take).collect());
+    }
+    let names = columns.iter().filter_map(|column| column.strip_suffix("_target"));
+    let mut labels = |column: String| {
+        let cells = by_name.remove(column.as_str()).expect("the columns were checked");
+        cells.into_iter().map(|cell| cell == Some(1.0)).collect()
+    };
+    let take = |name: &str| AttributeColumn {
+        attribute: name.to_owned(),
+        targets: labels(format!("{name}_target")),
+        predictions: labels(format!("{name}_pred")),
+    };
+    Columns::Attributes(names.map(take).collect())
+}
+
+impl Table {
+    /// The file's text as pandas writes it: an unnamed index from 0, then `name`, then the columns.
+    #[must_use]
+    pub fn write(&self) -> String {
+        let mut text = String::from(",name");
+        let columns: Vec<Box<dyn Fn(usize) -> String + '_>> = match &self.columns {
+            Columns::Scores(scores) => {
+                let number = |value: &Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+                scores
+                    .iter()
+                    .map(|(code, values)| {
+                        let column = self.file.scores.iter().find(|(_, of)| of == code);
+                        let _ = write!(text, ",{}", column.map_or(*code, |(name, _)| name));
+                        Box::new(move |row: usize| number(&values[row])) as Box<dyn Fn(usize) -> String>
+                    })
+                    .collect()
+            }
+            Columns::Attributes(attributes) => attributes
+                .iter()
+                .flat_map(|each| [(each, "target", &each.targets), (each, "pred", &each.predictions)])
+                .map(|(each, suffix, values)| {
+                    let _ = write!(text, ",{}_{suffix}", each.attribute);
+                    Box::new(move |row: usize| (if values[row] { "1" } else { "-1" }).to_owned())
+                        as Box<dyn Fn(usize) -> String>
+                })
+                .collect(),
+        };
+        text.push('\n');
+        for (row, name) in self.names.iter().enumerate() {
+            let _ = write!(text, "{row},{}", quoted(name));
+            for column in &columns {
+                let _ = write!(text, ",{}", column(row));
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// A cell as CSV needs it, in quotes only where it has to be.
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) {
+        return format!("\"{}\"", cell.replace('"', "\"\""));
+    }
+    cell.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIP: &str = ",name,clip_t,clip_n,clip_i\n0,000-0-00,0.4448,0.161,0.4988\n1,000-0-01,,NaN,-1e-05\n";
+    const APS: &str =
+        ",name,Young_target,Young_pred,Male_target,Male_pred\n0,a,1,-1,-1,-1\n1,b,1,1,1.0,-1.0\n";
+
+    fn failed(text: &str) -> String {
+        parse(text, None).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn scores_are_read_by_metric_and_missing_ones_as_none() {
+        let table = parse(CLIP, Some("clip_laion_CLIP.csv")).unwrap();
+        assert_eq!(table.names, ["000-0-00", "000-0-01"]);
+        let Columns::Scores(scores) = table.columns else { panic!("scores") };
+        assert_eq!(scores[0], ("clip_t", vec![Some(0.4448), None]));
+        assert_eq!(scores[1], ("clip_n", vec![Some(0.161), None]));
+        assert_eq!(scores[2], ("clip_i", vec![Some(0.4988), Some(-1e-5)]));
+    }
+
+    #[test]
+    fn columns_in_another_order_are_the_same_columns() {
+        let text = ",name,human_preference_score_v2,human_preference_score_v1\n0,a,2,1\n";
+        let Columns::Scores(scores) = parse(text, None).unwrap().columns else { panic!("scores") };
+        assert_eq!(scores, [("hpsv1", vec![Some(1.0)]), ("hpsv2", vec![Some(2.0)])]);
+    }
+
+    #[test]
+    fn attributes_are_read_with_targets_and_predictions() {
+        let table = parse(APS, Some("attribute_preservation_syn.csv")).unwrap();
+        let Columns::Attributes(attributes) = table.columns else { panic!("attributes") };
+        assert_eq!(attributes[0].attribute, "Young");
+        assert_eq!(attributes[0].targets, [true, true]);
+        assert_eq!(attributes[1].targets, [false, true]);
+        assert_eq!(attributes[1].predictions, [false, false]);
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_it_was() {
+        for text in [CLIP, APS] {
+            let table = parse(text, None).unwrap();
+            assert_eq!(parse(&table.write(), None).unwrap(), table);
+        }
+        let names = ["a,b", "say \"so\"", "two\nlines", "plain"].map(str::to_owned).to_vec();
+        let scores = vec![Some(0.1 + 0.2), Some(f64::MIN_POSITIVE), None, Some(-1e300)];
+        let columns = Columns::Scores(vec![("ips", scores)]);
+        let table = Table { file: File::of_name("identity_preservation.csv").unwrap(), names, columns };
+        assert_eq!(parse(&table.write(), None).unwrap(), table);
+    }
+
+    #[test]
+    fn what_is_written_has_the_toolkits_header_and_index() {
+        let table = parse(APS, None).unwrap();
+        assert_eq!(table.write().replace("1.0", "1"), APS.replace("1.0", "1"));
+    }
+
+    #[test]
+    fn a_wrong_column_is_named_with_the_file_it_stands_in() {
+        assert!(failed(",name,clip_t,clip_n\n0,a,1,1\n").contains("`clip_i` is missing"));
+        assert!(failed(",name,clip_t,clip_n,clip_i,note\n0,a,1,1,1,1\n").contains("`note` does not belong"));
+        assert!(failed(",name,dino_fidelity,dino_fidelity\n0,a,1,1\n").contains("twice"));
+        assert!(failed(",name,Young_target\n0,a,1\n").contains("`Young_pred` is missing"));
+        let unknown = failed("name,score\na,1\n");
+        assert!(unknown.contains("score") && unknown.contains("object_faithfulness"), "{unknown}");
+    }
+
+    #[test]
+    fn a_name_that_says_another_file_is_refused() {
+        let error = parse(CLIP, Some("identity_stability.csv")).unwrap_err().to_string();
+        assert!(error.contains("identity_stability.csv") && error.contains("`clip…csv`"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_cell_is_named_by_line_and_column() {
+        let error = failed(",name,dino_fidelity\n0,a,1\n1,b,high\n");
+        assert!(error.contains("line 3, column `dino_fidelity`") && error.contains("high"), "{error}");
+        assert!(failed(",name,dino_fidelity\n0,a,inf\n").contains("finite"));
+        assert!(failed(",name,Young_target,Young_pred\n0,a,1,0\n").contains("neither 1 nor -1"));
+        assert!(failed(",name,dino_fidelity\n0,a,1\n1,a,1\n").contains("\"a\" stands there twice"));
+        assert!(failed(",name,dino_fidelity\n0,,1\n").contains("it is empty"));
+        assert!(failed(",name,dino_fidelity\n0,a\n").contains("CSV"));
+        assert_eq!(parse(",name,dino_fidelity\n", None).unwrap_err(), ToolkitError::Empty);
+    }
+}
