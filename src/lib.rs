@@ -18,8 +18,10 @@
 pub mod analysis;
 pub mod api;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod content;
+pub mod dataset;
 pub mod engine;
 pub mod metrics;
 pub mod pack_id;
@@ -30,4 +32,5 @@ pub mod store;
 pub mod telemetry;
 pub mod tensor;
 pub mod text;
+pub mod toolkit;
 pub mod vision;

@@ -221,6 +221,8 @@ struct DatasetEntry {
     revision: u64,
     /// Enrolled photos.
     photos: u64,
+    /// Registered prompts.
+    prompts: u64,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
@@ -228,8 +230,8 @@ struct DatasetEntry {
 
 impl From<DatasetRecord> for DatasetEntry {
     fn from(record: DatasetRecord) -> Self {
-        let DatasetRecord { name, revision, photos, created, .. } = record;
-        Self { name, revision, photos, created }
+        let DatasetRecord { name, revision, photos, prompts, created, .. } = record;
+        Self { name, revision, photos, prompts, created }
     }
 }
 

@@ -31,7 +31,7 @@ pub enum Code {
     FacesNotStored,
     /// The body, a picture's file or its pixel count exceeds a limit.
     PayloadTooLarge,
-    /// The content type of the request is not `multipart/form-data`.
+    /// The content type of the request is not the one that the route takes.
     UnsupportedMediaType,
     /// A required field is missing.
     MissingField,
@@ -177,6 +177,12 @@ impl ApiError {
     #[must_use]
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// The same about a part of the request, which is named before what is wrong with it.
+    #[must_use]
+    pub fn within(self, part: &str) -> Self {
+        Self { detail: format!("{part}: {}", self.detail), ..self }
     }
 
     /// An error about a picture, named as in the request (`image`, `reference[0]`).

@@ -227,13 +227,19 @@ pub(super) async fn picture(field: Field<'_>, of: &str, limits: &Limits) -> Resu
 }
 
 async fn prompt(field: Field<'_>, limits: &Limits) -> Result<String, ApiError> {
-    let bytes = bounded(field, limits.prompt_bytes).await?.ok_or_else(|| {
-        ApiError::new(
-            Code::PromptTooLong,
-            format!("the prompt has more than {} bytes: no text model reads that much", limits.prompt_bytes),
-        )
-    })?;
+    let bytes = bounded(field, limits.prompt_bytes).await?.ok_or_else(|| prompt_too_long(limits))?;
     utf8(bytes, "prompt")
+}
+
+/// Refuses a prompt that no text model reads to its end.
+pub(super) fn check_prompt(prompt: &str, limits: &Limits) -> Result<(), ApiError> {
+    if prompt.len() > limits.prompt_bytes { Err(prompt_too_long(limits)) } else { Ok(()) }
+}
+
+fn prompt_too_long(limits: &Limits) -> ApiError {
+    let most = limits.prompt_bytes;
+    let problem = format!("the prompt has more than {most} bytes: no text model reads that much");
+    ApiError::new(Code::PromptTooLong, problem)
 }
 
 async fn label(field: Field<'_>, name: &str) -> Result<String, ApiError> {

@@ -2,6 +2,7 @@
 
 mod admission;
 mod attributes;
+mod body;
 mod datasets;
 mod error;
 mod form;
@@ -10,6 +11,7 @@ mod leaderboard;
 mod metrics;
 mod models;
 mod privacy;
+mod prompts;
 mod request_id;
 mod samples;
 mod score;
@@ -100,7 +102,7 @@ impl App {
     ),
     tags(
         (name = "scores", description = "Scoring pictures and reading scores back"),
-        (name = "datasets", description = "Labelled photos that metrics learn from"),
+        (name = "datasets", description = "Labelled photos that metrics learn from, and prompts"),
         (name = "privacy", description = "Deleting what is kept"),
         (name = "leaderboard", description = "Methods by their scores"),
         (name = "catalogue", description = "What can be computed, and with which models"),
@@ -117,6 +119,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(attributes::read))
         .routes(routes!(datasets::enrol))
         .routes(routes!(datasets::list))
+        .routes(routes!(prompts::register, prompts::list))
         .routes(routes!(datasets::read_one, privacy::delete_dataset))
         .routes(routes!(privacy::delete_picture))
         .routes(routes!(leaderboard::read))

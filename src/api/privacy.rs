@@ -55,6 +55,8 @@ pub(super) struct DeletedAnswer {
     scores: u64,
     /// Photos enrolled in a dataset.
     photos: u64,
+    /// Prompts registered in a dataset.
+    prompts: u64,
     /// Pictures whose faces were stored, once for each set of face graphs.
     faces: u64,
     /// Features in memory, of all models.
@@ -66,9 +68,9 @@ impl App {
     fn forget(&self, deleted: Option<Deleted>, what: &str) -> Result<Json<DeletedAnswer>, ApiError> {
         let deleted = deleted.ok_or_else(|| missing(what))?;
         let cached = self.scoring.forget(&deleted.pictures);
-        let Deleted { samples, scores, photos, faces, .. } = deleted;
-        tracing::info!(samples, scores, photos, faces, cached, "deleted on request");
-        Ok(Json(DeletedAnswer { samples, scores, photos, faces, cached }))
+        let Deleted { samples, scores, photos, prompts, faces, .. } = deleted;
+        tracing::info!(samples, scores, photos, prompts, faces, cached, "deleted on request");
+        Ok(Json(DeletedAnswer { samples, scores, photos, prompts, faces, cached }))
     }
 }
 

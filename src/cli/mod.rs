@@ -1,6 +1,8 @@
 //! The command line.
 
+mod dataset;
 mod pack;
+mod progress;
 mod score;
 mod serve;
 
@@ -57,6 +59,9 @@ enum Command {
     Serve,
     /// Score one picture without a server and print a table
     Score(score::ScoreArgs),
+    /// Make and check datasets
+    #[command(subcommand)]
+    Dataset(dataset::DatasetCommand),
     /// Look into model packs
     #[command(subcommand)]
     Pack(pack::PackCommand),
@@ -96,6 +101,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 match command {
                     Command::Serve => serve::run(config).await,
                     Command::Score(args) => score::run(config, args).await,
+                    Command::Dataset(command) => dataset::run(&config, command),
                     Command::Pack(command) => pack::run(config, command).await,
                     Command::Migrate => migrate(&config).await,
                     Command::Openapi | Command::Config => unreachable!("answered above"),

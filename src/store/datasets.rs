@@ -53,6 +53,8 @@ pub struct DatasetRecord {
     pub revision: u64,
     /// How many photos are enrolled.
     pub photos: u64,
+    /// How many prompts are registered.
+    pub prompts: u64,
     /// When it was made, UTC, to the microsecond.
     pub created: OffsetDateTime,
 }
@@ -101,11 +103,7 @@ async fn transaction<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrol
     let attributes = serde_json::to_string(&photo.attributes).expect("plain data always serialises");
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
-    let mut sql = Sql::new("INSERT INTO datasets (id, name, created) VALUES ");
-    sql.tuple([new_id(created).into(), photo.dataset.as_str().into(), created.into()]);
-    sql.push(" ON CONFLICT (name) DO NOTHING");
-    connection.execute(sql).await?;
-    let dataset = locked(connection, &photo.dataset).await?;
+    let dataset = ensure_dataset(connection, &photo.dataset, created).await?;
 
     let mut sql =
         Sql::new("INSERT INTO photos (dataset, identity, name, image, attributes, created) VALUES ");
@@ -148,7 +146,16 @@ async fn transaction<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrol
     Ok(Enrolled { created: is_new, revision })
 }
 
-async fn locked<C: Connection>(connection: &mut C, name: &str) -> Result<Uuid, StoreError> {
+/// The dataset's id, made if it is new; its row stays as it is until the transaction ends.
+pub(super) async fn ensure_dataset<C: Connection>(
+    connection: &mut C,
+    name: &str,
+    created: OffsetDateTime,
+) -> Result<Uuid, StoreError> {
+    let mut sql = Sql::new("INSERT INTO datasets (id, name, created) VALUES ");
+    sql.tuple([new_id(created).into(), name.into(), created.into()]);
+    sql.push(" ON CONFLICT (name) DO NOTHING");
+    connection.execute(sql).await?;
     let mut sql = Sql::new("SELECT id FROM datasets WHERE name = ");
     sql.bind(name).push(C::LOCK);
     let rows = connection.fetch(sql).await?;
@@ -157,7 +164,8 @@ async fn locked<C: Connection>(connection: &mut C, name: &str) -> Result<Uuid, S
 }
 
 const DATASETS: &str = "SELECT id, name, revision, created,
-    (SELECT COUNT(*) FROM photos WHERE photos.dataset = datasets.id) AS photos FROM datasets WHERE name ";
+    (SELECT COUNT(*) FROM photos WHERE photos.dataset = datasets.id) AS photos,
+    (SELECT COUNT(*) FROM prompts WHERE prompts.dataset = datasets.id) AS prompts FROM datasets WHERE name ";
 
 pub(super) async fn datasets<P: Connections>(
     pool: &P,
@@ -187,6 +195,7 @@ fn dataset_record<R: Row>(row: &R) -> Result<DatasetRecord, StoreError> {
         name: row.text("name")?,
         revision: row.int("revision")?,
         photos: row.int("photos")?,
+        prompts: row.int("prompts")?,
         created: row.time("created")?,
     })
 }

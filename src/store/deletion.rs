@@ -21,6 +21,8 @@ pub struct Deleted {
     pub scores: u64,
     /// Photos that were enrolled in a dataset.
     pub photos: u64,
+    /// Prompts that were registered in a dataset.
+    pub prompts: u64,
     /// Pictures whose faces were kept, counted once for each set of graphs that had found them.
     pub faces: u64,
     /// Every picture that the deleted rows stood on: what is in memory of them shall go too.
@@ -76,7 +78,8 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     }
     let faces = delete_unused_faces(connection, &pictures).await?;
     transaction.commit().await?;
-    Ok(Some(Deleted { samples, scores, photos: 0, faces, pictures: pictures.into_iter().collect() }))
+    let pictures = pictures.into_iter().collect();
+    Ok(Some(Deleted { samples, scores, faces, pictures, ..Deleted::default() }))
 }
 
 async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
@@ -109,7 +112,8 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     execute(connection, "DELETE FROM runs WHERE id = ", id).await?;
     let faces = delete_unused_faces(connection, &pictures).await?;
     transaction.commit().await?;
-    Ok(Some(Deleted { samples, scores, photos: 0, faces, pictures: pictures.into_iter().collect() }))
+    let pictures = pictures.into_iter().collect();
+    Ok(Some(Deleted { samples, scores, faces, pictures, ..Deleted::default() }))
 }
 
 async fn delete_dataset<P: Connections>(pool: &P, name: &str) -> Result<Option<Deleted>, StoreError> {
@@ -124,10 +128,12 @@ async fn delete_dataset<P: Connections>(pool: &P, name: &str) -> Result<Option<D
     sql.bind(id);
     let pictures = hashes(connection, sql).await?;
     let photos = execute(connection, "DELETE FROM photos WHERE dataset = ", id).await?;
+    let prompts = execute(connection, "DELETE FROM prompts WHERE dataset = ", id).await?;
     execute(connection, "DELETE FROM datasets WHERE id = ", id).await?;
     let faces = delete_unused_faces(connection, &pictures).await?;
     transaction.commit().await?;
-    Ok(Some(Deleted { photos, faces, pictures: pictures.into_iter().collect(), ..Deleted::default() }))
+    let pictures = pictures.into_iter().collect();
+    Ok(Some(Deleted { photos, prompts, faces, pictures, ..Deleted::default() }))
 }
 
 async fn delete_picture<P: Connections>(pool: &P, image: ContentHash) -> Result<Option<Deleted>, StoreError> {

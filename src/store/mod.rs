@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! Store ── record.rs, sample.rs, leaderboard.rs,
-//!          datasets.rs, faces.rs, deletion.rs     what is asked: SQL that both databases understand
+//!          datasets.rs, prompts.rs, faces.rs,
+//!          deletion.rs                            what is asked: SQL that both databases understand
 //!       ── sql.rs                                 a statement, its arguments, and rows that name what is wrong with them
 //!       ── sqlite.rs, postgres.rs                 connections, transactions, migrations, types
 //! ```
@@ -18,6 +19,7 @@ mod error;
 mod faces;
 mod leaderboard;
 mod postgres;
+mod prompts;
 mod record;
 mod sample;
 mod sql;
@@ -33,6 +35,7 @@ pub use deletion::Deleted;
 pub use error::{MigrationError, StoreError, without_password};
 pub use faces::FacesRecord;
 pub use leaderboard::{Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, MAX_PAGE, Sort};
+pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
 pub use record::{MAX_NAME_BYTES, NewSample, NewScore, Outcome, Recorded};
 pub use sample::{SampleRecord, ScoreRecord};
 pub use summary::MetricSummary;
@@ -147,6 +150,29 @@ impl Store {
     /// All photos of a dataset, by identity and name.
     pub async fn photos(&self, dataset: Uuid) -> Result<Vec<PhotoRecord>, StoreError> {
         on_backend!(self, pool => datasets::photos(pool, dataset).await)
+    }
+
+    /// Registers prompts in a dataset, which is made if it is new: at most [`MAX_PROMPTS`] at once.
+    ///
+    /// A prompt is known by its identity and text: the same again changes nothing, another kind or other facts replace
+    /// what was there.
+    pub async fn register_prompts(
+        &self,
+        dataset: &str,
+        prompts: &[PromptRecord],
+        created: OffsetDateTime,
+    ) -> Result<Registered, StoreError> {
+        on_backend!(self, pool => prompts::register(pool, dataset, prompts, created).await)
+    }
+
+    /// One page of a dataset's prompts, by identity and then in the order in which they were registered, each with the
+    /// cursor that continues behind it.
+    pub async fn prompts(
+        &self,
+        dataset: Uuid,
+        query: &PromptQuery,
+    ) -> Result<Vec<(PromptCursor, PromptRecord)>, StoreError> {
+        on_backend!(self, pool => prompts::page(pool, dataset, query).await)
     }
 
     /// The samples of a run by name, or `None` where no run has this id.

@@ -484,7 +484,7 @@ pub(super) fn check_name(field: &str, name: &str) -> Result<(), StoreError> {
 }
 
 /// PostgreSQL's text cannot hold U+0000; neither may SQLite's, so that data can move between the two.
-fn check_text(field: &str, text: &str) -> Result<(), StoreError> {
+pub(super) fn check_text(field: &str, text: &str) -> Result<(), StoreError> {
     if text.contains('\0') {
         return Err(StoreError::invalid(field, "it contains the character U+0000; leave it out"));
     }

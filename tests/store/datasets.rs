@@ -1,7 +1,9 @@
 //! Datasets, their photos, and kept faces.
 
 use stellar_score::content::ContentHash;
-use stellar_score::store::{FacesRecord, NewPhoto, StoreError};
+use stellar_score::store::{
+    FacesRecord, MAX_PROMPTS, NewPhoto, PromptFacts, PromptQuery, PromptRecord, Registered, StoreError,
+};
 use time::Duration;
 
 use crate::harness::*;
@@ -98,4 +100,107 @@ pub(crate) async fn faces_read_back_and_expire_unless_the_photo_is_enrolled(db: 
     assert_eq!(store.purge_faces(Some(at(1000) + Duration::seconds(1))).await.unwrap(), 1);
     assert!(store.faces(&[kept], graphs).await.unwrap().is_empty());
     assert_eq!(store.purge_faces(None).await.unwrap(), 1, "all, enrolled ones too");
+}
+
+fn prompt(identity: &str, text: &str) -> PromptRecord {
+    let facts = PromptFacts { detectables: vec!["horse".into()], ..PromptFacts::default() };
+    PromptRecord { identity: identity.into(), text: text.into(), kind: Some("T".into()), facts }
+}
+
+pub(crate) async fn a_prompt_is_known_by_identity_and_text(db: Database) {
+    let store = db.open().await;
+    let first = [prompt("000", "{} riding"), prompt("001", "{} riding"), prompt("000", "{} asleep")];
+    let done = store.register_prompts("D", &first, at(0)).await.unwrap();
+    assert_eq!(done, Registered { created: 3, ..Registered::default() });
+
+    let mut labelled = prompt("000", "{} riding");
+    labelled.facts.relations = vec![["person", "riding", "horse"].map(str::to_owned)];
+    let mut twice = prompt("002", "{} twice");
+    twice.kind = None;
+    let second = [labelled.clone(), prompt("000", "{} asleep"), prompt("002", "{} twice"), twice.clone()];
+    let done = store.register_prompts("D", &second, at(1)).await.unwrap();
+    assert_eq!(done, Registered { created: 1, changed: 1, repeated: 1 });
+
+    let dataset = store.dataset("D").await.unwrap().unwrap();
+    assert_eq!((dataset.prompts, dataset.photos, dataset.revision), (4, 0, 0));
+    let all = store.prompts(dataset.id, &PromptQuery { limit: 10, ..PromptQuery::default() }).await.unwrap();
+    let all: Vec<PromptRecord> = all.into_iter().map(|(_, prompt)| prompt).collect();
+    assert_eq!(all, [labelled, prompt("000", "{} asleep"), prompt("001", "{} riding"), twice]);
+}
+
+pub(crate) async fn prompts_are_read_in_pages_by_identity_and_kind(db: Database) {
+    let store = db.open().await;
+    let mut prompts: Vec<PromptRecord> = ["b", "a"]
+        .iter()
+        .flat_map(|identity| (0..5).map(move |at| prompt(identity, &format!("{at}"))))
+        .collect();
+    prompts[2].kind = Some("H".into());
+    store.register_prompts("D", &prompts, at(0)).await.unwrap();
+    store.register_prompts("E", &[prompt("a", "elsewhere")], at(0)).await.unwrap();
+    let dataset = store.dataset("D").await.unwrap().unwrap().id;
+    let mut read = Vec::new();
+    let mut after = None;
+    loop {
+        let query = PromptQuery { after, limit: 3, ..PromptQuery::default() };
+        let page = store.prompts(dataset, &query).await.unwrap();
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        read.extend(page.into_iter().map(|(_, prompt)| prompt));
+    }
+    prompts.rotate_left(5);
+    assert_eq!(read, prompts);
+
+    let only = |identity: Option<&str>, kind: Option<&str>| PromptQuery {
+        identity: identity.map(str::to_owned),
+        kind: kind.map(str::to_owned),
+        limit: 100,
+        after: None,
+    };
+    for (identity, kind, expected) in
+        [(Some("a"), None, 5), (None, Some("T"), 9), (Some("b"), Some("H"), 1), (Some("a"), Some("H"), 0)]
+    {
+        let count = store.prompts(dataset, &only(identity, kind)).await.unwrap().len();
+        assert_eq!(count, expected, "{identity:?} {kind:?}");
+    }
+}
+
+pub(crate) async fn prompts_that_cannot_be_kept_are_refused_whole(db: Database) {
+    let store = db.open().await;
+    let many = vec![prompt("000", "x"); MAX_PROMPTS + 1];
+    for wrong in [&many[..], &[prompt("000", "x"), prompt("", "y")], &[prompt("000", "\0")]] {
+        let error = store.register_prompts("D", wrong, at(0)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
+    }
+    assert_eq!(store.dataset("D").await.unwrap(), None);
+}
+
+pub(crate) async fn registrations_at_once_give_no_position_twice(db: Database) {
+    let store = db.open().await;
+    let tasks = (0..8).map(|task| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let prompts: Vec<_> = (0..20).map(|at| prompt("000", &format!("{}", task * 10 + at))).collect();
+            store.register_prompts("D", &prompts, at(0)).await.unwrap()
+        })
+    });
+    let mut created = 0;
+    for task in tasks.collect::<Vec<_>>() {
+        created += task.await.unwrap().created;
+    }
+    // Neighbours overlap by ten.
+    assert_eq!(created, 90);
+    let dataset = store.dataset("D").await.unwrap().unwrap();
+    let all = store.prompts(dataset.id, &PromptQuery { limit: 200, ..PromptQuery::default() }).await.unwrap();
+    let positions: Vec<u64> = all.iter().map(|(at, _)| at.position).collect();
+    assert_eq!(positions, (0..90).collect::<Vec<_>>());
+}
+
+pub(crate) async fn prompts_go_with_their_dataset(db: Database) {
+    let store = db.open().await;
+    store.register_prompts("D", &[prompt("000", "x"), prompt("001", "x")], at(0)).await.unwrap();
+    store.register_prompts("E", &[prompt("000", "x")], at(0)).await.unwrap();
+    let deleted = store.delete_dataset("D").await.unwrap().unwrap();
+    assert_eq!((deleted.prompts, deleted.photos), (2, 0));
+    assert_eq!(store.dataset("D").await.unwrap(), None);
+    assert_eq!(store.dataset("E").await.unwrap().unwrap().prompts, 1);
 }

@@ -74,7 +74,12 @@ on_both_databases! {
         a_photo_is_known_by_identity_and_name
         datasets_are_listed_by_name
         the_samples_of_a_run_come_with_their_first_reference
-        faces_read_back_and_expire_unless_the_photo_is_enrolled;
+        faces_read_back_and_expire_unless_the_photo_is_enrolled
+        a_prompt_is_known_by_identity_and_text
+        prompts_are_read_in_pages_by_identity_and_kind
+        prompts_that_cannot_be_kept_are_refused_whole
+        registrations_at_once_give_no_position_twice
+        prompts_go_with_their_dataset;
     deletion:
         a_deleted_sample_leaves_the_summaries_of_the_others
         the_last_sample_takes_the_row_away

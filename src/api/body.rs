@@ -1,0 +1,93 @@
+//! A request's body as JSON, read within a limit, with exactly what is wrong with it.
+
+use axum::{extract::Request, http::header};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::{ApiError, Code, upload};
+
+/// Reads the body as one JSON object of at most `most` bytes.
+pub(super) async fn json<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
+    let (request, rest) = upload::keep_rest(request);
+    let value = read(request, most).await;
+    if value.is_err() {
+        rest.discard().await;
+    }
+    value
+}
+
+async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
+    let (parts, body) = request.into_parts();
+    let head = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = head(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        let detail =
+            "the body is not JSON: send it with the Content-Type application/json (curl --json does)";
+        return Err(ApiError::new(Code::UnsupportedMediaType, detail));
+    }
+    let too_large = || {
+        ApiError::new(Code::PayloadTooLarge, format!("the body has more than {most} bytes: send it in parts"))
+    };
+    if head(header::CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > most) {
+        return Err(too_large());
+    }
+    let bytes = axum::body::to_bytes(body, most).await.map_err(|error| {
+        // The limit is the only error of this kind that is not the connection's.
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        if cause.contains("length limit") {
+            return too_large();
+        }
+        ApiError::new(Code::MalformedRequest, format!("the body cannot be read: {error}"))
+    })?;
+    // serde would also take a list, as the fields in their order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::new(
+            Code::MalformedRequest,
+            "the body is no JSON object: it does not begin with `{`",
+        ));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let code = match error.classify() {
+            Category::Data => Code::InvalidField,
+            Category::Io | Category::Syntax | Category::Eof => Code::MalformedRequest,
+        };
+        ApiError::new(code, format!("the body is not the JSON object expected: {error}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    async fn send(media_type: &str, body: &str) -> Result<Vec<u32>, Code> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Numbers {
+            numbers: Vec<u32>,
+        }
+        let request = Request::builder().header(header::CONTENT_TYPE, media_type);
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        json::<Numbers>(request, 40).await.map(|body| body.numbers).map_err(|error| error.code())
+    }
+
+    #[tokio::test]
+    async fn a_json_object_is_read() {
+        assert_eq!(send("application/json; charset=utf-8", r#" {"numbers": [1, 2]}"#).await, Ok(vec![1, 2]));
+    }
+
+    #[tokio::test]
+    async fn anything_else_is_refused_by_its_own_code() {
+        for (media_type, body, code) in [
+            ("text/plain", r#"{"numbers": []}"#, Code::UnsupportedMediaType),
+            ("application/json", "[[1]]", Code::MalformedRequest),
+            ("application/json", r#"{"numbers": ["#, Code::MalformedRequest),
+            ("application/json", r#"{"numbers": [-1]}"#, Code::InvalidField),
+            ("application/json", r#"{"number": [1]}"#, Code::InvalidField),
+            ("application/json", &format!("{{{}}}", " ".repeat(40)), Code::PayloadTooLarge),
+        ] {
+            assert_eq!(send(media_type, body).await, Err(code), "{body}");
+        }
+    }
+}

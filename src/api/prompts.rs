@@ -1,0 +1,209 @@
+//! `/v1/datasets/{dataset}/prompts`: the prompts of a dataset, for whom each is and what it names.
+
+use axum::{
+    Json,
+    extract::{Path, Request, State, rejection::PathRejection},
+};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    ApiError, App, Code, Problem, Query, Shared, body,
+    datasets::page,
+    form::{check_label, check_prompt},
+};
+use crate::store::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
+
+/// Bytes of one registration: a thousand prompts of Stellar have 200 KB.
+const MOST_BYTES: usize = 8 << 20;
+
+/// Prompts to register.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PromptsBody {
+    /// At most 1000; send more in several requests.
+    prompts: Vec<Prompt>,
+}
+
+/// A prompt for one identity.
+#[expect(clippy::struct_field_names, reason = "the key that people know")]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Prompt {
+    /// Whom it is for.
+    #[schema(example = "000")]
+    identity: String,
+    /// As written: `{}` stands for the person.
+    #[schema(example = "{} riding a skateboard")]
+    prompt: String,
+    /// A free label; Stellar has `T` and `H`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "T")]
+    kind: Option<String>,
+    /// Categories, for slices of the leaderboard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["sports"]))]
+    categories: Vec<String>,
+    /// Objects that it names, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["skateboard"]))]
+    detectables: Vec<String>,
+    /// Relations that it names, as subject, predicate, object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!([["person", "riding", "skateboard"]]))]
+    relations: Vec<[String; 3]>,
+}
+
+impl From<Prompt> for PromptRecord {
+    fn from(prompt: Prompt) -> Self {
+        let Prompt { identity, prompt: text, kind, categories, detectables, relations } = prompt;
+        Self { identity, text, kind, facts: PromptFacts { categories, detectables, relations } }
+    }
+}
+
+impl From<PromptRecord> for Prompt {
+    fn from(record: PromptRecord) -> Self {
+        let PromptRecord { identity, text, kind, facts } = record;
+        let PromptFacts { categories, detectables, relations } = facts;
+        Self { identity, prompt: text, kind, categories, detectables, relations }
+    }
+}
+
+/// What registering did.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct RegisteredAnswer {
+    /// Prompts that were not there.
+    created: u64,
+    /// Prompts that were there with another kind or other facts, which are replaced.
+    changed: u64,
+    /// Prompts that were there as they are.
+    repeated: u64,
+}
+
+/// Registers prompts in a dataset, which is made if it is new.
+///
+/// Identity and text identify a prompt: the same again changes nothing, another kind or other facts replace what was
+/// there. Samples that were scored keep what was sent with them.
+#[utoipa::path(
+    put, path = "/v1/datasets/{dataset}/prompts", tag = "datasets",
+    params(("dataset" = String, Path, description = "The dataset's name")),
+    request_body(content = PromptsBody),
+    responses(
+        (status = 200, description = "Registered", body = RegisteredAnswer),
+        (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "A limit of size is exceeded", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Understood but not usable", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn register(
+    State(app): Shared,
+    dataset: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Json<RegisteredAnswer>, ApiError> {
+    let Path(dataset) =
+        dataset.map_err(|rejection| ApiError::new(Code::MalformedRequest, rejection.body_text()))?;
+    check_label("dataset", &dataset)?;
+    let _permit = app.admission.enter(request.headers())?;
+    let PromptsBody { prompts } = body::json(request, MOST_BYTES).await?;
+    if prompts.len() > MAX_PROMPTS {
+        let problem =
+            format!("there are {} prompts: send at most {MAX_PROMPTS} in one request", prompts.len());
+        return Err(ApiError::new(Code::InvalidField, problem));
+    }
+    for (at, prompt) in prompts.iter().enumerate() {
+        check(&app, prompt).map_err(|error| error.within(&format!("prompts[{at}]")))?;
+    }
+    let prompts: Vec<PromptRecord> = prompts.into_iter().map(Into::into).collect();
+    let Registered { created, changed, repeated } =
+        app.store.register_prompts(&dataset, &prompts, OffsetDateTime::now_utc()).await?;
+    Ok(Json(RegisteredAnswer { created, changed, repeated }))
+}
+
+/// A prompt is held to what a sample with it will be held to.
+fn check(app: &App, prompt: &Prompt) -> Result<(), ApiError> {
+    check_label("identity", &prompt.identity)?;
+    if let Some(kind) = &prompt.kind {
+        check_label("kind", kind)?;
+    }
+    check_prompt(&prompt.prompt, &app.limits)?;
+    let count = prompt.detectables.len();
+    if count > app.limits.detectables {
+        let problem =
+            format!("has {count} detectables, at most {} are looked for: send fewer", app.limits.detectables);
+        return Err(ApiError::new(Code::InvalidField, problem));
+    }
+    Ok(())
+}
+
+/// Which page of prompts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PromptParameters {
+    /// Those of one identity only.
+    identity: Option<String>,
+    /// Those of one kind only.
+    kind: Option<String>,
+    /// The `next` of the page before.
+    after: Option<String>,
+    /// Rows of a page, 1 to 1000. Default: 100.
+    limit: Option<u32>,
+}
+
+/// One page of prompts.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct PromptsAnswer {
+    /// By identity, and within it in the order in which they were registered.
+    items: Vec<Prompt>,
+    /// Send as `after` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Lists a dataset's prompts.
+#[utoipa::path(
+    get, path = "/v1/datasets/{dataset}/prompts", tag = "datasets",
+    params(("dataset" = String, Path, description = "The dataset's name"), PromptParameters),
+    responses(
+        (status = 200, description = "One page", body = PromptsAnswer),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such dataset", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
+    State(app): Shared,
+    name: Result<Path<String>, PathRejection>,
+    Query(parameters): Query<PromptParameters>,
+) -> Result<Json<PromptsAnswer>, ApiError> {
+    let PromptParameters { identity, kind, after, limit } = parameters;
+    let limit = page(limit)?;
+    let after = after.map(|text| cursor(&text)).transpose()?;
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    let dataset = app.store.dataset(&name).await?.ok_or_else(|| {
+        ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them")
+    })?;
+    let query = PromptQuery { identity, kind, after, limit: limit + 1 };
+    let mut rows = app.store.prompts(dataset.id, &query).await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| more).map(|(at, _)| format!("{}:{}", at.position, at.identity));
+    Ok(Json(PromptsAnswer { items: rows.into_iter().map(|(_, prompt)| prompt.into()).collect(), next }))
+}
+
+fn cursor(text: &str) -> Result<PromptCursor, ApiError> {
+    let parse = || {
+        let (position, identity) = text.split_once(':')?;
+        Some(PromptCursor { identity: identity.to_owned(), position: position.parse().ok()? })
+    };
+    parse().ok_or_else(|| {
+        let problem = "after is not what a page gave: send the `next` of the page before as it is";
+        ApiError::new(Code::MalformedRequest, problem)
+    })
+}

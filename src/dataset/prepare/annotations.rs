@@ -1,0 +1,175 @@
+//! The text files of the download and of the Stellar prompts: each parsed whole, a wrong line named by its number.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Values of one picture by the names of their columns, in the order of the file.
+pub(super) type Labels = Vec<(String, i64)>;
+
+/// What is wrong with a line.
+type Wrong = String;
+
+/// The number of a picture: `12.jpg` is 12.
+pub(super) fn picture_number(name: &str) -> Option<u32> {
+    name.split_once('.')?.0.parse().ok()
+}
+
+fn numbered(line: usize, name: &str) -> Result<u32, Wrong> {
+    picture_number(name).ok_or_else(|| format!("line {line}: {name:?} is no picture's name like 12.jpg"))
+}
+
+/// `celebahq_ids.txt`: a header, then a picture and its split a line. Gives the split by picture.
+pub(super) fn splits(text: &str) -> Result<BTreeMap<u32, String>, Wrong> {
+    let mut splits = BTreeMap::new();
+    for (at, line) in text.trim_matches('\n').lines().enumerate().skip(1) {
+        let (at, mut cells) = (at + 1, line.trim_end().split(','));
+        let picture = numbered(at, cells.next().unwrap_or_default())?;
+        let split = cells.next().unwrap_or_default();
+        if !matches!(split, "test" | "val") {
+            return Err(format!("line {at}: the split is {split:?}: test or val"));
+        }
+        if splits.insert(picture, split.to_owned()).is_some() {
+            return Err(format!("line {at}: picture {picture} stands there twice"));
+        }
+    }
+    if splits.is_empty() {
+        return Err("it names no pictures".to_owned());
+    }
+    Ok(splits)
+}
+
+/// `CelebAMask-HQ-attribute-anno.txt`: the number of pictures, the attributes' names, then a picture a line.
+pub(super) fn attributes(text: &str) -> Result<HashMap<u32, Labels>, Wrong> {
+    let mut lines = text.trim_matches('\n').lines().enumerate().skip(1);
+    let (_, header) = lines.next().ok_or("it ends before the names of the attributes")?;
+    let names: Vec<&str> = header.split_whitespace().collect();
+    lines.map(|(at, line)| labels(at + 1, &names, line.split_whitespace())).collect()
+}
+
+/// `combined_annotation_hq.txt`: columns divided by tabs, the first of them the picture.
+pub(super) fn finegrained(text: &str) -> Result<HashMap<u32, Labels>, Wrong> {
+    let mut lines = text.trim_matches('\n').lines().enumerate();
+    let (_, header) = lines.next().ok_or("it is empty")?;
+    let cells = |line: &'_ str| line.trim_end_matches('\r').trim_matches('\t').to_owned();
+    let header = cells(header);
+    let names: Vec<&str> = header.split('\t').skip(1).collect();
+    lines.map(|(at, line)| labels(at + 1, &names, cells(line).split('\t'))).collect()
+}
+
+fn labels<'a>(
+    line: usize,
+    names: &[&str],
+    mut cells: impl Iterator<Item = &'a str>,
+) -> Result<(u32, Labels), Wrong> {
+    let picture = numbered(line, cells.next().unwrap_or_default())?;
+    let values: Vec<&str> = cells.collect();
+    if values.len() != names.len() {
+        return Err(format!("line {line}: {} values for {} attributes", values.len(), names.len()));
+    }
+    let value = |(name, value): (&&str, &&str)| match value.trim().parse() {
+        Ok(value) => Ok(((*name).to_owned(), value)),
+        Err(_) => Err(format!("line {line}: {name} is {value:?}, which is no whole number")),
+    };
+    Ok((picture, names.iter().zip(&values).map(value).collect::<Result<_, _>>()?))
+}
+
+/// `identity_CelebA-HQ.txt`: a picture and its person's number a line, in the order of the file.
+pub(super) fn identities(text: &str) -> Result<Vec<(u32, i64)>, Wrong> {
+    let mut seen = HashMap::new();
+    let mut list = Vec::new();
+    for (at, line) in text.trim_matches('\n').lines().enumerate() {
+        let (at, mut cells) = (at + 1, line.split_whitespace());
+        let picture = numbered(at, cells.next().unwrap_or_default())?;
+        let person = cells.next().unwrap_or_default();
+        let person = person.parse().map_err(|_| format!("line {at}: {person:?} is no person's number"))?;
+        if seen.insert(picture, at).is_some() {
+            return Err(format!("line {at}: picture {picture} stands there twice"));
+        }
+        list.push((picture, person));
+    }
+    Ok(list)
+}
+
+/// The prompts of one identity, as they are written to its folder.
+#[expect(clippy::struct_field_names, reason = "the keys of the file")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Prompts {
+    pub(super) prompts: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) detectables: Option<Vec<Vec<String>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) categories: Option<Vec<Vec<String>>>,
+    /// Whatever else the file says goes with them.
+    #[serde(flatten)]
+    pub(super) rest: Map<String, Value>,
+}
+
+/// `stellar_t.json` and `stellar_h.json`: prompts by the identity's folder.
+pub(super) fn prompts(text: &str) -> Result<BTreeMap<String, Prompts>, Wrong> {
+    let all: BTreeMap<String, Prompts> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    for (identity, of) in &all {
+        let count = of.prompts.len();
+        if count == 0 {
+            return Err(format!("identity {identity} has no prompts"));
+        }
+        for (key, list) in [("detectables", &of.detectables), ("categories", &of.categories)] {
+            if let Some(list) = list.as_ref().filter(|list| list.len() != count) {
+                return Err(format!("identity {identity} has {count} prompts and {} {key}", list.len()));
+            }
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_are_read_by_picture_behind_the_header() {
+        let read = splits("file,split\n7.jpg,test\n12.jpg,val,more\n").unwrap();
+        assert_eq!(read, BTreeMap::from([(7, "test".to_owned()), (12, "val".to_owned())]));
+    }
+
+    #[test]
+    fn attributes_are_read_by_the_names_of_the_second_line() {
+        let read = attributes("2\nYoung Male\n0.jpg  1 -1\n1.jpg -1  1\n").unwrap();
+        assert_eq!(read[&1], [("Young".to_owned(), -1), ("Male".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn finegrained_attributes_are_divided_by_tabs() {
+        let read = finegrained("name\tBangs\tSmiling\n5.jpg\t0\t5\t\n").unwrap();
+        assert_eq!(read[&5], [("Bangs".to_owned(), 0), ("Smiling".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn identities_keep_the_order_of_the_file() {
+        assert_eq!(identities("9.jpg 4\n3.jpg 4\n").unwrap(), [(9, 4), (3, 4)]);
+    }
+
+    #[test]
+    fn a_wrong_line_is_named() {
+        for (problem, words) in [
+            (splits("h\n1.jpg,test\n1.jpg,val").unwrap_err(), "line 3: picture 1 stands there twice"),
+            (splits("h\n1.jpg,train").unwrap_err(), "line 2: the split is \"train\""),
+            (splits("h\nx,test").unwrap_err(), "line 2: \"x\" is no picture's name"),
+            (splits("file,split\n").unwrap_err(), "names no pictures"),
+            (attributes("1\nYoung Male\n0.jpg 1").unwrap_err(), "line 3: 1 values for 2 attributes"),
+            (attributes("1\nYoung\n0.jpg yes").unwrap_err(), "line 3: Young is \"yes\""),
+            (attributes("1").unwrap_err(), "ends before"),
+            (finegrained("n\tBangs\n0.jpg\tx").unwrap_err(), "line 2: Bangs is \"x\""),
+            (identities("0.jpg x").unwrap_err(), "line 1: \"x\" is no person's number"),
+            (identities("0.jpg 1\n0.jpg 2").unwrap_err(), "line 2: picture 0 stands there twice"),
+            (prompts(r#"{"000": {"prompts": []}}"#).unwrap_err(), "identity 000 has no prompts"),
+            (
+                prompts(r#"{"000": {"prompts": ["a"], "detectables": []}}"#).unwrap_err(),
+                "1 prompts and 0 detectables",
+            ),
+        ] {
+            assert!(problem.contains(words), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! From a CelebA-Dialog download and the Stellar prompts to the Stellar layout.
+//!
+//! Everything that is text is read and checked before a single file is written; then pictures are copied out of the
+//! archives byte by byte. A file appears under its name only when it is complete, and one that is there with the right
+//! bytes is not written again, so the work can be cut off and taken up at any moment. The download is only read.
+
+mod annotations;
+mod archive;
+mod json;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use self::annotations::{Labels, Prompts};
+use self::archive::Archive;
+use super::stellar::TEST_IDENTITIES;
+use crate::vision::{self, DecodeLimits};
+
+/// Where everything lies.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The CelebA-Dialog download: `image.zip`, `mask/`, `identity/`, `classification_label/`.
+    pub download: PathBuf,
+    /// The folder of `celebahq_ids.txt`, `stellar_t.json`, `stellar_h.json` and `objects.txt`.
+    pub prompts: PathBuf,
+    /// Where the dataset shall be.
+    pub out: PathBuf,
+}
+
+/// What was prepared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// Identities of the test split.
+    pub test: usize,
+    /// Identities of the validation split.
+    pub val: usize,
+    /// Photos of both.
+    pub photos: usize,
+    /// Files that had to be written; the others were there.
+    pub written: usize,
+    /// What is unusual, and no reason to stop.
+    pub notes: Vec<String>,
+    /// The files of the download that are not needed any more.
+    pub used: Vec<PathBuf>,
+}
+
+/// Why nothing, or not everything, was prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A text file is not as expected.
+    #[error("{path}: {problem}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Line and problem.
+        problem: String,
+    },
+    /// An archive is not as expected.
+    #[error("{path}: {problem}; download it again")]
+    Archive {
+        /// Which.
+        path: PathBuf,
+        /// Entry and problem.
+        problem: String,
+    },
+    /// The files do not belong together.
+    #[error("the files do not belong together: {}", listed(.0))]
+    Mismatch(Vec<String>),
+}
+
+fn listed(problems: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let mut text = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    if problems.len() > SHOWN {
+        let _ = write!(text, "; and {} more", problems.len() - SHOWN);
+    }
+    text
+}
+
+impl PrepareError {
+    fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}
+
+const IMAGES: &str = "image.zip";
+const MASKS: &str = "mask/CelebAMask-HQ-mask-color-palette.zip";
+const IDENTITIES: &str = "identity/identity_CelebA-HQ.txt";
+const ATTRIBUTES: &str = "classification_label/CelebAMask-HQ-attribute-anno.txt";
+const FINEGRAINED: &str = "classification_label/combined_annotation_hq.txt";
+
+/// What is known of one photo.
+struct Photo {
+    picture: u32,
+    attributes: Labels,
+    finegrained: Labels,
+}
+
+/// One folder to be.
+struct Folder {
+    name: String,
+    split: String,
+    /// The person's number in CelebA.
+    person: i64,
+    photos: Vec<Photo>,
+    prompts: Vec<(&'static str, Prompts)>,
+}
+
+/// `N_attributes.json`, keys in the reference's order.
+#[derive(Serialize)]
+struct PhotoFacts<'a> {
+    attributes: json::Object<'a>,
+    finegrained_attributes: json::Object<'a>,
+    identity: i64,
+    original_filename: String,
+}
+
+/// Prepares the dataset; `progress` hears how many of how many photos are done.
+///
+/// # Errors
+/// What is missing, wrong or cannot be written. What was written stays, and the next attempt goes on from there.
+pub fn prepare(
+    sources: &Sources,
+    limits: &DecodeLimits,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Prepared, PrepareError> {
+    let mut notes = Vec::new();
+    let folders = plan(sources, &mut notes)?;
+    let objects = read(&sources.prompts.join("objects.txt"))?;
+    let mut images = Archive::open(&sources.download.join(IMAGES), "jpg")?;
+    let mut masks = Archive::open(&sources.download.join(MASKS), "png")?;
+    let pictures = || folders.iter().flat_map(|folder| &folder.photos).map(|photo| photo.picture);
+    let missing = |archive: &Archive, name: &str| -> Vec<String> {
+        let missing = pictures().filter(|picture| !archive.has(*picture));
+        missing.map(|picture| format!("{name} has no picture {picture}")).collect()
+    };
+    let gaps = [missing(&images, IMAGES), missing(&masks, MASKS)].concat();
+    if !gaps.is_empty() {
+        return Err(PrepareError::Mismatch(gaps));
+    }
+
+    let total = pictures().count();
+    let mut done = Prepared { photos: total, notes, ..Prepared::default() };
+    let mut count = 0;
+    progress(count, total);
+    for folder in &folders {
+        *(if folder.split == "test" { &mut done.test } else { &mut done.val }) += 1;
+        let at = sources.out.join(&folder.name);
+        std::fs::create_dir_all(&at).map_err(|source| PrepareError::io(&at, source))?;
+        for (index, photo) in folder.photos.iter().enumerate() {
+            let image = images.read(photo.picture)?;
+            let mask = masks.read(photo.picture)?;
+            for (bytes, archive) in [(&image, IMAGES), (&mask, MASKS)] {
+                vision::probe(bytes, limits).map_err(|error| PrepareError::Archive {
+                    path: sources.download.join(archive),
+                    problem: format!("picture {}: {error}", photo.picture),
+                })?;
+            }
+            let facts = PhotoFacts {
+                attributes: json::Object(&photo.attributes),
+                finegrained_attributes: json::Object(&photo.finegrained),
+                identity: folder.person,
+                original_filename: format!("{}.jpg", photo.picture),
+            };
+            for (name, bytes) in [
+                (format!("{index}.jpg"), image),
+                (format!("{index}_bg.png"), mask),
+                (format!("{index}_attributes.json"), json::to_text(&facts)),
+            ] {
+                done.written += usize::from(put(&at.join(name), &bytes)?);
+            }
+            count += 1;
+            progress(count, total);
+        }
+        for (name, prompts) in &folder.prompts {
+            done.written += usize::from(put(&at.join(name), &json::to_text(prompts))?);
+        }
+    }
+    done.written += usize::from(put(&sources.out.join("objects.txt"), &objects)?);
+    done.used =
+        [IMAGES, MASKS, IDENTITIES, ATTRIBUTES, FINEGRAINED].map(|name| sources.download.join(name)).into();
+    Ok(done)
+}
+
+/// Reads all text and says which folders there will be, in order.
+fn plan(sources: &Sources, notes: &mut Vec<String>) -> Result<Vec<Folder>, PrepareError> {
+    let download = |name: &str| sources.download.join(name);
+    let prompts = |name: &str| sources.prompts.join(name);
+    let splits = parse(&prompts("celebahq_ids.txt"), annotations::splits)?;
+    let mut attributes = parse(&download(ATTRIBUTES), annotations::attributes)?;
+    let mut finegrained = parse(&download(FINEGRAINED), annotations::finegrained)?;
+    let identities = parse(&download(IDENTITIES), annotations::identities)?;
+    let mut written_by = [
+        ("prompts_t.json", parse(&prompts("stellar_t.json"), annotations::prompts)?),
+        ("prompts_h.json", parse(&prompts("stellar_h.json"), annotations::prompts)?),
+    ];
+
+    let mut problems = Vec::new();
+    let mut people: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+    for (picture, person) in identities.into_iter().filter(|(picture, _)| splits.contains_key(picture)) {
+        people.entry(person).or_default().push(picture);
+    }
+    let known = people.values().map(Vec::len).sum::<usize>();
+    if known < splits.len() {
+        let known: Vec<u32> = people.values().flatten().copied().collect();
+        let unknown = splits.keys().filter(|picture| !known.contains(picture));
+        problems
+            .extend(unknown.map(|picture| format!("{IDENTITIES} does not say whom picture {picture} shows")));
+    }
+    let mut ordered: Vec<(String, i64, Vec<u32>)> = Vec::new();
+    for (person, pictures) in people {
+        let split = splits[&pictures[0]].clone();
+        if pictures.iter().any(|picture| splits[picture] != split) {
+            problems.push(format!("photos of person {person} are in both splits"));
+        }
+        ordered.push((split, person, pictures));
+    }
+    ordered.sort();
+
+    let mut folders = Vec::new();
+    for (at, (split, person, pictures)) in ordered.into_iter().enumerate() {
+        let name = format!("{at:03}");
+        let mut photos = Vec::new();
+        for picture in pictures {
+            let of = attributes.remove(&picture).unwrap_or_else(|| {
+                problems.push(format!("{ATTRIBUTES} has no line for picture {picture}"));
+                Vec::new()
+            });
+            // The published file leaves out picture 5380.
+            let fine = finegrained.remove(&picture).unwrap_or_else(|| {
+                notes.push(format!(
+                    "{FINEGRAINED} has no line for picture {picture}: it has none of these attributes"
+                ));
+                Vec::new()
+            });
+            photos.push(Photo { picture, attributes: of, finegrained: fine });
+        }
+        let mut prompts = Vec::new();
+        for (file, all) in &mut written_by {
+            let by_people = *file == "prompts_h.json";
+            if by_people && at >= TEST_IDENTITIES {
+                continue;
+            }
+            match all.remove(&name) {
+                Some(found) => prompts.push((*file, found)),
+                None if by_people && split != "test" => {}
+                None => {
+                    let source = if by_people { "stellar_h.json" } else { "stellar_t.json" };
+                    problems.push(format!("{source} has no prompts for identity {name}"));
+                }
+            }
+        }
+        folders.push(Folder { name, split, person, photos, prompts });
+    }
+    for (file, left) in &written_by {
+        if !left.is_empty() {
+            notes.push(format!("{} identities with {file} have no photos in celebahq_ids.txt", left.len()));
+        }
+    }
+    if problems.is_empty() { Ok(folders) } else { Err(PrepareError::Mismatch(problems)) }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, PrepareError> {
+    std::fs::read(path).map_err(|source| PrepareError::io(path, source))
+}
+
+fn parse<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, PrepareError> {
+    let wrong = |problem| PrepareError::File { path: path.to_owned(), problem };
+    let text = String::from_utf8(read(path)?).map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
+    parse(text.strip_prefix('\u{feff}').unwrap_or(&text)).map_err(wrong)
+}
+
+/// Writes a file unless it is there with these bytes, and says whether it did.
+fn put(path: &Path, bytes: &[u8]) -> Result<bool, PrepareError> {
+    if std::fs::read(path).is_ok_and(|there| there == bytes) {
+        return Ok(false);
+    }
+    let failed = |source| PrepareError::io(path, source);
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    std::fs::write(&partial, bytes).map_err(failed)?;
+    std::fs::rename(&partial, path).map_err(failed)?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::dataset::{Dataset, Findings, SampleSize, make_sample};
+
+    /// A made-up download of five people with four prompts each.
+    fn sample() -> (tempfile::TempDir, Sources) {
+        let folder = tempfile::tempdir().unwrap();
+        let made = make_sample(folder.path(), SampleSize { identities: 5, prompts: 4 }).unwrap();
+        let out = folder.path().join("stellar");
+        (folder, Sources { download: made.download, prompts: made.prompts, out })
+    }
+
+    fn run(sources: &Sources) -> Result<Prepared, PrepareError> {
+        prepare(sources, &DecodeLimits::default(), |_, _| {})
+    }
+
+    fn failed(sources: &Sources) -> String {
+        run(sources).unwrap_err().to_string()
+    }
+
+    /// Replaces text in a file of the download or the prompts.
+    fn edit(path: &Path, change: impl FnOnce(String) -> String) {
+        let text = fs::read_to_string(path).unwrap();
+        fs::write(path, change(text)).unwrap();
+    }
+
+    #[test]
+    fn a_download_becomes_a_dataset_with_nothing_wrong() {
+        let (_folder, sources) = sample();
+        let done = run(&sources).unwrap();
+        assert_eq!((done.test, done.val, done.photos), (5, 0, 10));
+        assert_eq!(done.written, 5 * (2 * 3 + 2) + 1);
+        assert_eq!(done.notes, [""; 0]);
+        let (dataset, findings) = Dataset::open(&sources.out).unwrap();
+        assert_eq!(findings, Findings::default());
+        assert_eq!((dataset.identities.len(), dataset.prompts.len()), (5, 20));
+    }
+
+    #[test]
+    fn identities_are_ordered_by_split_and_number_and_photos_as_the_identity_file_has_them() {
+        let (_folder, sources) = sample();
+        edit(&sources.prompts.join("celebahq_ids.txt"), |text| text.replacen("test", "val", 2));
+        run(&sources).unwrap();
+        let numbers: Vec<i64> = (0..5)
+            .map(|at| {
+                let facts = fs::read(sources.out.join(format!("{at:03}/0_attributes.json"))).unwrap();
+                serde_json::from_slice::<serde_json::Value>(&facts).unwrap()["identity"].as_i64().unwrap()
+            })
+            .collect();
+        // Person 5 has moved behind the others, to the validation split.
+        assert_eq!(numbers, [16, 27, 38, 49, 5]);
+        let mut images = Archive::open(&sources.download.join(IMAGES), "jpg").unwrap();
+        let order = fs::read_to_string(sources.download.join(IDENTITIES)).unwrap();
+        let first = picture_of(order.lines().nth(2).unwrap());
+        assert_eq!(fs::read(sources.out.join("000/0.jpg")).unwrap(), images.read(first).unwrap());
+    }
+
+    fn picture_of(line: &str) -> u32 {
+        annotations::picture_number(line.split(' ').next().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_was_cut_off_is_taken_up_and_what_is_complete_is_not_written_again() {
+        let (_folder, sources) = sample();
+        run(&sources).unwrap();
+        assert_eq!(run(&sources).unwrap().written, 0);
+        let whole = fs::read(sources.out.join("001/1.jpg")).unwrap();
+        fs::write(sources.out.join("001/1.jpg"), &whole[..40]).unwrap();
+        fs::remove_file(sources.out.join("002/prompts_h.json")).unwrap();
+        assert_eq!(run(&sources).unwrap().written, 2);
+        assert_eq!(fs::read(sources.out.join("001/1.jpg")).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_picture_without_finegrained_attributes_is_noted_and_has_none() {
+        let (_folder, sources) = sample();
+        edit(&sources.download.join(FINEGRAINED), |text| {
+            text.lines().take(10).fold(String::new(), |all, line| all + line + "\n")
+        });
+        let notes = run(&sources).unwrap().notes;
+        assert!(notes.len() == 1 && notes[0].contains("has no line for picture"), "{notes:?}");
+        let facts = fs::read_to_string(sources.out.join("004/1_attributes.json")).unwrap();
+        assert!(facts.contains("\"finegrained_attributes\": {}"), "{facts}");
+    }
+
+    #[test]
+    fn files_that_do_not_belong_together_are_refused_before_anything_is_written() {
+        type Damage = fn(&Sources);
+        let cases: [(Damage, &str); 6] = [
+            (
+                |at| edit(&at.prompts.join("celebahq_ids.txt"), |text| text + "399.jpg,test\n"),
+                "does not say whom picture 399",
+            ),
+            (
+                |at| edit(&at.prompts.join("celebahq_ids.txt"), |text| text.replacen("test", "val", 1)),
+                "in both splits",
+            ),
+            (
+                |at| {
+                    edit(&at.download.join(ATTRIBUTES), |text| {
+                        text.lines().take(11).fold(String::new(), |all, line| all + line + "\n")
+                    });
+                },
+                "has no line for picture",
+            ),
+            (
+                |at| edit(&at.prompts.join("stellar_t.json"), |text| text.replace("\"004\"", "\"104\"")),
+                "no prompts for identity 004",
+            ),
+            (
+                |at| edit(&at.prompts.join("stellar_h.json"), |text| text.replace("\"004\"", "\"104\"")),
+                "no prompts for identity 004",
+            ),
+            (
+                |at| fs::copy(at.download.join(MASKS), at.download.join(IMAGES)).map(drop).unwrap(),
+                "image.zip has no picture",
+            ),
+        ];
+        for (damage, words) in cases {
+            let (_folder, sources) = sample();
+            damage(&sources);
+            let problem = failed(&sources);
+            assert!(problem.contains(words), "{words}: {problem}");
+            assert!(!sources.out.exists());
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        for name in [IMAGES, MASKS, IDENTITIES, ATTRIBUTES, FINEGRAINED] {
+            let (_folder, sources) = sample();
+            fs::remove_file(sources.download.join(name)).unwrap();
+            assert!(failed(&sources).contains(name), "{name}");
+        }
+        for name in ["celebahq_ids.txt", "stellar_t.json", "stellar_h.json", "objects.txt"] {
+            let (_folder, sources) = sample();
+            fs::remove_file(sources.prompts.join(name)).unwrap();
+            assert!(failed(&sources).contains(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! The Stellar layout: a folder for each identity.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{Dataset, Findings, Identity, Layout, OpenError, Photo, Prompt};
+use crate::metrics::ATTRIBUTES;
+use crate::toolkit::{format_prompt, labels};
+
+/// Identities of the test split, which come first and alone have prompts written by people.
+pub const TEST_IDENTITIES: usize = 200;
+
+/// `N_attributes.json`.
+#[derive(Deserialize)]
+struct PhotoFacts {
+    attributes: BTreeMap<String, i64>,
+    /// The person's number in CelebA, equal for all photos of a folder.
+    identity: Option<i64>,
+}
+
+/// `prompts_t.json` and `prompts_h.json`.
+#[derive(Deserialize)]
+struct PromptFile {
+    prompts: Vec<String>,
+    #[serde(default)]
+    detectables: Option<Vec<Vec<String>>>,
+    #[serde(default)]
+    categories: Option<Vec<Vec<String>>>,
+    #[serde(default)]
+    relations: Option<Vec<Vec<[String; 3]>>>,
+}
+
+pub(super) fn read(root: &Path, findings: &mut Findings) -> Result<Dataset, OpenError> {
+    let mut folders = BTreeSet::new();
+    for (name, is_folder) in entries(root)? {
+        match (is_identity(&name), is_folder) {
+            (true, true) => {
+                folders.insert(name);
+            }
+            (_, true) => findings.note(&name, "is no folder of an identity (000, 001, …) and is left out"),
+            (true, false) => findings.problem(&name, "is a file, and a folder of an identity was expected"),
+            (false, false) => {}
+        }
+    }
+    let mut identities = Vec::new();
+    let mut prompts = Vec::new();
+    let mut numbers: HashMap<i64, String> = HashMap::new();
+    let mut before: Option<&String> = None;
+    for name in &folders {
+        let number = |name: &str| name.parse::<u64>().ok();
+        let follows = |before: &String| number(before).map(|number| number + 1) == number(name);
+        if let Some(before) = before.filter(|before| !follows(before)) {
+            findings.note(name, format!("follows {before}: some identities are not there"));
+        }
+        before = Some(name);
+        let (identity, number) = read_identity(root, name, findings)?;
+        if let Some(number) = number
+            && let Some(other) = numbers.insert(number, name.clone())
+        {
+            findings.problem(name, format!("is the same person as {other}: both have identity {number}"));
+        }
+        prompts.extend(read_prompts(root, name, findings)?);
+        identities.push(identity);
+    }
+    Ok(Dataset { root: root.to_owned(), layout: Layout::Stellar, identities, prompts })
+}
+
+fn is_identity(name: &str) -> bool {
+    name.len() >= 3 && name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Names in a folder and whether each is a folder; hidden files belong to the system, not to the dataset.
+fn entries(folder: &Path) -> Result<BTreeMap<String, bool>, OpenError> {
+    let failed = |source| OpenError::Io { path: folder.to_owned(), source };
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            found.insert(name, entry.path().is_dir());
+        }
+    }
+    Ok(found)
+}
+
+/// The photos of one identity, and the person's number.
+fn read_identity(
+    root: &Path,
+    name: &str,
+    findings: &mut Findings,
+) -> Result<(Identity, Option<i64>), OpenError> {
+    let mut files = entries(&root.join(name))?;
+    let mut photos = BTreeMap::new();
+    for file in files.keys() {
+        if let Some(number) = file.strip_suffix(".jpg").and_then(|stem| stem.parse::<u32>().ok()) {
+            photos.insert(number, file.clone());
+        }
+    }
+    let mut identity = Identity { name: name.to_owned(), photos: Vec::new() };
+    let mut person = None;
+    for (number, file) in photos {
+        files.remove(&file);
+        let facts_file = format!("{number}_attributes.json");
+        let path = PathBuf::from(name).join(&facts_file);
+        let mut attributes = BTreeMap::new();
+        if files.remove(&facts_file).is_some() {
+            if let Some(facts) = read_json::<PhotoFacts>(root, &path, findings)? {
+                attributes = photo_attributes(&facts, &path, findings);
+                match (person, facts.identity) {
+                    (Some(before), Some(now)) if before != now => findings.problem(
+                        &path,
+                        format!(
+                            "says identity {now}, the photo before it {before}: one folder is one person"
+                        ),
+                    ),
+                    (_, now) => person = now.or(person),
+                }
+            }
+        } else {
+            findings.problem(&path, format!("is missing: it says what {file} shows"));
+        }
+        let mask = format!("{number}_bg.png");
+        let mask = if files.remove(&mask).is_some() {
+            Some(PathBuf::from(name).join(mask))
+        } else {
+            findings.note(
+                PathBuf::from(name).join(mask),
+                "is missing: some generators need the mask, scoring does not",
+            );
+            None
+        };
+        identity.photos.push(Photo {
+            name: number.to_string(),
+            path: PathBuf::from(name).join(&file),
+            attributes,
+            mask,
+        });
+    }
+    if identity.photos.is_empty() {
+        findings.problem(name, "has no photo: 0.jpg, 1.jpg, … are expected");
+    }
+    for extra in files.keys().filter(|file| !matches!(file.as_str(), "prompts_t.json" | "prompts_h.json")) {
+        findings.note(PathBuf::from(name).join(extra), "is no file of the layout and is left out");
+    }
+    Ok((identity, person))
+}
+
+fn photo_attributes(facts: &PhotoFacts, path: &Path, findings: &mut Findings) -> BTreeMap<String, bool> {
+    let attributes = labels(&facts.attributes).unwrap_or_else(|problem| {
+        findings.problem(path, problem);
+        BTreeMap::new()
+    });
+    let missing: Vec<&str> =
+        ATTRIBUTES.into_iter().filter(|name| !facts.attributes.contains_key(*name)).collect();
+    if !missing.is_empty() {
+        findings.note(path, format!("does not say {}: nothing is judged of it", missing.join(", ")));
+    }
+    attributes
+}
+
+fn read_prompts(root: &Path, name: &str, findings: &mut Findings) -> Result<Vec<Prompt>, OpenError> {
+    let mut prompts = Vec::new();
+    for (file, kind) in [("prompts_t.json", "T"), ("prompts_h.json", "H")] {
+        let path = PathBuf::from(name).join(file);
+        if !root.join(&path).is_file() {
+            let is_test = name.parse::<usize>().is_ok_and(|number| number < TEST_IDENTITIES);
+            if kind == "T" || is_test {
+                findings.problem(&path, "is missing: it has the prompts for this identity");
+            }
+            continue;
+        }
+        let Some(content) = read_json::<PromptFile>(root, &path, findings)? else { continue };
+        prompts.extend(content.into_prompts(name, kind, &path, findings));
+    }
+    Ok(prompts)
+}
+
+impl PromptFile {
+    fn into_prompts(self, identity: &str, kind: &str, path: &Path, findings: &mut Findings) -> Vec<Prompt> {
+        let count = self.prompts.len();
+        if count == 0 {
+            findings.problem(path, "has no prompts");
+        }
+        let lengths = [
+            ("detectables", self.detectables.as_ref().map(Vec::len), kind == "T"),
+            ("categories", self.categories.as_ref().map(Vec::len), kind == "T"),
+            ("relations", self.relations.as_ref().map(Vec::len), false),
+        ];
+        for (key, length, expected) in lengths {
+            match length {
+                Some(length) if length != count => findings.problem(
+                    path,
+                    format!("has {count} prompts and {length} {key}: each prompt has its own list"),
+                ),
+                None if expected => findings.problem(path, format!("has no `{key}`")),
+                _ => {}
+            }
+        }
+        let nth = |list: &Option<Vec<Vec<String>>>, at: usize| {
+            list.as_ref().and_then(|list| list.get(at)).cloned().unwrap_or_default()
+        };
+        let relations = self.relations.unwrap_or_default();
+        let mut prompts = Vec::with_capacity(count);
+        for (at, text) in self.prompts.into_iter().enumerate() {
+            if let Err(problem) = format_prompt(&text) {
+                findings.problem(path, format!("prompt {at} {problem}"));
+            }
+            prompts.push(Prompt {
+                identity: identity.to_owned(),
+                text,
+                kind: Some(kind.to_owned()),
+                categories: nth(&self.categories, at),
+                detectables: nth(&self.detectables, at),
+                relations: relations.get(at).cloned().unwrap_or_default(),
+            });
+        }
+        prompts
+    }
+}
+
+fn read_json<T: DeserializeOwned>(
+    root: &Path,
+    path: &Path,
+    findings: &mut Findings,
+) -> Result<Option<T>, OpenError> {
+    let whole = root.join(path);
+    let bytes = std::fs::read(&whole).map_err(|source| OpenError::Io { path: whole, source })?;
+    match serde_json::from_slice(&bytes) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => {
+            findings.problem(path, format!("is not the JSON expected: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two identities with two photos and two prompts of each kind.
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for identity in ["000", "001"] {
+            let put = |file: &str, text: &str| {
+                let path = folder.path().join(identity);
+                std::fs::create_dir_all(&path).unwrap();
+                std::fs::write(path.join(file), text).unwrap();
+            };
+            for photo in ["0", "1"] {
+                put(&format!("{photo}.jpg"), "");
+                put(&format!("{photo}_bg.png"), "");
+                let number: u32 = identity.parse().unwrap();
+                let attributes = ATTRIBUTES.map(|name| format!("{name:?}: 1")).join(",");
+                let facts = format!(r#"{{"attributes": {{{attributes}}}, "identity": {number}}}"#);
+                put(&format!("{photo}_attributes.json"), &facts);
+            }
+            put(
+                "prompts_t.json",
+                r#"{"prompts": ["{} skiing", "{} at sea"], "detectables": [["skis"], []], "categories": [["sports"], []]}"#,
+            );
+            put("prompts_h.json", r#"{"prompts": ["{} in a dream", "{} asleep"]}"#);
+        }
+        folder
+    }
+
+    fn found(folder: &tempfile::TempDir) -> Vec<String> {
+        let (_, findings) = Dataset::open(folder.path()).unwrap();
+        findings.list.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_sound_folder_is_read_without_a_word() {
+        let folder = folder();
+        let (dataset, findings) = Dataset::open(folder.path()).unwrap();
+        assert_eq!(findings, Findings::default());
+        assert_eq!((dataset.identities.len(), dataset.photos(), dataset.prompts.len()), (2, 4, 8));
+        assert_eq!(dataset.kinds(), BTreeMap::from([("T", 4), ("H", 4)]));
+        let photo = &dataset.identity("001").unwrap().photos[1];
+        assert_eq!(photo.path, Path::new("001/1.jpg"));
+        assert!(photo.attributes["Young"]);
+        assert_eq!(dataset.prompts[0].detectables, ["skis"]);
+        assert_eq!(dataset.prompts[2].kind.as_deref(), Some("H"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_path() {
+        type Damage = fn(&Path);
+        let cases: [(Damage, &str, &str); 10] = [
+            (
+                |at| std::fs::remove_file(at.join("000/0_attributes.json")).unwrap(),
+                "000/0_attributes.json",
+                "missing",
+            ),
+            (
+                |at| std::fs::write(at.join("000/0_attributes.json"), "{").unwrap(),
+                "000/0_attributes.json",
+                "JSON",
+            ),
+            (
+                |at| {
+                    std::fs::write(
+                        at.join("001/1_attributes.json"),
+                        r#"{"attributes": {"Male": 0}, "identity": 1}"#,
+                    )
+                    .unwrap();
+                },
+                "001/1_attributes.json",
+                "Male is 0",
+            ),
+            (
+                |at| {
+                    std::fs::copy(at.join("000/0_attributes.json"), at.join("001/0_attributes.json"))
+                        .map(drop)
+                        .unwrap();
+                },
+                "001/1_attributes.json",
+                "one folder is one person",
+            ),
+            (
+                |at| std::fs::remove_file(at.join("000/prompts_t.json")).unwrap(),
+                "000/prompts_t.json",
+                "missing",
+            ),
+            (
+                |at| std::fs::remove_file(at.join("000/prompts_h.json")).unwrap(),
+                "000/prompts_h.json",
+                "missing",
+            ),
+            (
+                |at| {
+                    std::fs::write(
+                        at.join("000/prompts_t.json"),
+                        r#"{"prompts": ["a"], "detectables": [], "categories": [[]]}"#,
+                    )
+                    .unwrap();
+                },
+                "000/prompts_t.json",
+                "1 prompts and 0 detectables",
+            ),
+            (
+                |at| {
+                    std::fs::write(at.join("000/prompts_h.json"), r#"{"prompts": ["{style} of {}"]}"#)
+                        .unwrap();
+                },
+                "000/prompts_h.json",
+                "prompt 0 has a brace",
+            ),
+            (|at| std::fs::write(at.join("002"), "").unwrap(), "002", "is a file"),
+            (|at| std::fs::create_dir(at.join("002")).unwrap(), "002", "no photo"),
+        ];
+        for (damage, path, words) in cases {
+            let folder = folder();
+            damage(folder.path());
+            let found = found(&folder);
+            let named = found
+                .iter()
+                .any(|line| line.starts_with(&format!("problem: {path}: ")) && line.contains(words));
+            assert!(named, "{path} {words}: {found:#?}");
+        }
+    }
+
+    #[test]
+    fn two_folders_of_one_person_are_a_problem() {
+        let folder = folder();
+        for photo in ["0", "1"] {
+            let file = format!("{photo}_attributes.json");
+            std::fs::copy(folder.path().join("000").join(&file), folder.path().join("001").join(&file))
+                .unwrap();
+        }
+        let found = found(&folder);
+        assert_eq!(found, ["problem: 001: is the same person as 000: both have identity 0"]);
+    }
+
+    #[test]
+    fn what_scoring_can_do_without_is_a_note() {
+        let folder = folder();
+        std::fs::remove_file(folder.path().join("000/0_bg.png")).unwrap();
+        std::fs::write(folder.path().join("000/notes.txt"), "").unwrap();
+        std::fs::rename(folder.path().join("001"), folder.path().join("007")).unwrap();
+        std::fs::write(folder.path().join("000/prompts_h.json"), r#"{"prompts": ["{} skiing"]}"#).unwrap();
+        let (_, findings) = Dataset::open(folder.path()).unwrap();
+        assert_eq!(findings.fatal(), 0, "{findings:?}");
+        let found = found(&folder).join("\n");
+        for words in ["000/0_bg.png", "notes.txt", "follows 000", "\"{} skiing\" stands there 2 times"] {
+            assert!(found.contains(words), "{words}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_no_dataset() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("readme.txt"), "").unwrap();
+        assert!(matches!(Dataset::open(folder.path()), Err(OpenError::NoDataset(_))));
+        let missing = Dataset::open(&folder.path().join("nowhere")).unwrap_err().to_string();
+        assert!(missing.contains("nowhere"), "{missing}");
+    }
+}

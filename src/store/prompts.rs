@@ -1,0 +1,251 @@
+//! The prompts of datasets.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::StoreError;
+use super::datasets::ensure_dataset;
+use super::record::{check_name, check_text, to_microseconds, until_uncontended};
+use super::sql::{Argument, Connection, Connections, Reader, Sql};
+use crate::content::ContentHash;
+
+/// Most prompts of one registration: a statement has a limited number of arguments.
+pub const MAX_PROMPTS: usize = 1_000;
+
+/// A prompt for one identity of a dataset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptRecord {
+    /// Whom it is for.
+    pub identity: String,
+    /// As written: `{}` stands for the person.
+    pub text: String,
+    /// A free label; Stellar has `T` and `H`.
+    pub kind: Option<String>,
+    /// What it names.
+    pub facts: PromptFacts,
+}
+
+/// What a prompt names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PromptFacts {
+    /// Categories, for slices of the leaderboard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
+    /// Objects, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub detectables: Vec<String>,
+    /// Relations, as subject, predicate, object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relations: Vec<[String; 3]>,
+}
+
+/// What registering did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// Prompts that were not there.
+    pub created: u64,
+    /// Prompts that were there with another kind or other facts, which are replaced.
+    pub changed: u64,
+    /// Prompts that were there as they are.
+    pub repeated: u64,
+}
+
+/// Where a page of prompts begins: behind this identity's prompt of this position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptCursor {
+    /// The identity.
+    pub identity: String,
+    /// The position among the identity's prompts.
+    pub position: u64,
+}
+
+/// Which prompts of a dataset.
+#[derive(Clone, Debug, Default)]
+pub struct PromptQuery {
+    /// Those of one identity only.
+    pub identity: Option<String>,
+    /// Those of one kind only.
+    pub kind: Option<String>,
+    /// Those behind this one.
+    pub after: Option<PromptCursor>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+pub(super) async fn register<P: Connections>(
+    pool: &P,
+    dataset: &str,
+    prompts: &[PromptRecord],
+    created: OffsetDateTime,
+) -> Result<Registered, StoreError> {
+    check_name("the dataset's name", dataset)?;
+    if prompts.len() > MAX_PROMPTS {
+        let reason = format!("there are {}; register at most {MAX_PROMPTS} at once", prompts.len());
+        return Err(StoreError::invalid("the list of prompts", reason));
+    }
+    for prompt in prompts {
+        check_name("the identity", &prompt.identity)?;
+        check_text("the prompt", &prompt.text)?;
+        if let Some(kind) = &prompt.kind {
+            check_name("the kind", kind)?;
+        }
+    }
+    until_uncontended(Uuid::now_v7(), || transaction(pool, dataset, prompts, created)).await
+}
+
+/// A prompt that is there.
+struct Stored {
+    position: u64,
+    kind: Option<String>,
+    facts: PromptFacts,
+}
+
+async fn transaction<P: Connections>(
+    pool: &P,
+    dataset: &str,
+    prompts: &[PromptRecord],
+    created: OffsetDateTime,
+) -> Result<Registered, StoreError> {
+    let created = to_microseconds(created);
+    let mut transaction = pool.begin().await?;
+    let connection = &mut *transaction;
+    // Holds the dataset's row, so that two registrations do not give one position twice.
+    let dataset = ensure_dataset(connection, dataset, created).await?;
+    let mut stored = stored(connection, dataset, prompts).await?;
+    let mut next: HashMap<&str, u64> = HashMap::new();
+    for ((identity, _), prompt) in &stored {
+        if let Some(known) = prompts.iter().find(|new| new.identity == *identity) {
+            let next = next.entry(&known.identity).or_default();
+            *next = (*next).max(prompt.position + 1);
+        }
+    }
+    let mut done = Registered::default();
+    let mut rows = Vec::new();
+    for prompt in prompts {
+        let address = ContentHash::of(prompt.text.as_bytes()).to_hex();
+        let facts = serde_json::to_string(&prompt.facts).expect("plain data always serialises");
+        let key = (prompt.identity.clone(), address.clone());
+        match stored.get_mut(&key) {
+            Some(there) if there.kind == prompt.kind && there.facts == prompt.facts => done.repeated += 1,
+            Some(there) => {
+                (there.kind, there.facts) = (prompt.kind.clone(), prompt.facts.clone());
+                let position = there.position;
+                // One that this call has created is still to be written.
+                if let Some(row) = rows.iter_mut().find(|row: &&mut Row<'_>| {
+                    row.prompt.identity == prompt.identity && row.position == position
+                }) {
+                    (row.prompt, row.facts) = (prompt, facts);
+                    continue;
+                }
+                let mut sql = Sql::new("UPDATE prompts SET kind = ");
+                sql.bind(prompt.kind.clone()).push(", facts = ").bind(facts);
+                sql.push(" WHERE dataset = ").bind(dataset);
+                sql.push(" AND identity = ").bind(prompt.identity.as_str());
+                sql.push(" AND position = ").bind(position as i64);
+                connection.execute(sql).await?;
+                done.changed += 1;
+            }
+            None => {
+                let next = next.entry(&prompt.identity).or_default();
+                let position = *next;
+                *next += 1;
+                let (kind, known) = (prompt.kind.clone(), prompt.facts.clone());
+                stored.insert(key, Stored { position, kind, facts: known });
+                rows.push(Row { prompt, position, address, facts });
+                done.created += 1;
+            }
+        }
+    }
+    if !rows.is_empty() {
+        let mut sql = Sql::new(
+            "INSERT INTO prompts (dataset, identity, position, address, text, kind, facts, created) VALUES ",
+        );
+        sql.tuples(rows.into_iter().map(|row| {
+            [
+                dataset.into(),
+                row.prompt.identity.as_str().into(),
+                (row.position as i64).into(),
+                row.address.into(),
+                row.prompt.text.as_str().into(),
+                row.prompt.kind.clone().into(),
+                row.facts.into(),
+                created.into(),
+            ]
+        }));
+        connection.execute(sql).await?;
+    }
+    transaction.commit().await?;
+    Ok(done)
+}
+
+/// A prompt to insert.
+struct Row<'a> {
+    prompt: &'a PromptRecord,
+    position: u64,
+    address: String,
+    facts: String,
+}
+
+/// What is there of the identities of these prompts, by identity and address of the text.
+async fn stored<C: Connection>(
+    connection: &mut C,
+    dataset: Uuid,
+    prompts: &[PromptRecord],
+) -> Result<BTreeMap<(String, String), Stored>, StoreError> {
+    let identities: BTreeSet<&str> = prompts.iter().map(|prompt| prompt.identity.as_str()).collect();
+    if identities.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mut sql = Sql::new("SELECT identity, position, address, kind, facts FROM prompts WHERE dataset = ");
+    sql.bind(dataset).push(" AND identity IN ").tuple(identities.into_iter().map(Argument::from));
+    let rows = connection.fetch(sql).await?;
+    let read = rows.iter().map(|row| {
+        let row = Reader::new(row, "prompts", dataset);
+        let stored = Stored {
+            position: row.int("position")?,
+            kind: row.optional_text("kind")?,
+            facts: row.json("facts")?,
+        };
+        Ok(((row.text("identity")?, row.text("address")?), stored))
+    });
+    read.collect()
+}
+
+/// One page of prompts, by identity and position, each with the cursor that continues behind it.
+pub(super) async fn page<P: Connections>(
+    pool: &P,
+    dataset: Uuid,
+    query: &PromptQuery,
+) -> Result<Vec<(PromptCursor, PromptRecord)>, StoreError> {
+    let mut sql = Sql::new("SELECT identity, position, text, kind, facts FROM prompts WHERE dataset = ");
+    sql.bind(dataset);
+    if let Some(identity) = &query.identity {
+        sql.push(" AND identity = ").bind(identity.as_str());
+    }
+    if let Some(kind) = &query.kind {
+        sql.push(" AND kind = ").bind(kind.as_str());
+    }
+    if let Some(after) = &query.after {
+        sql.push(" AND (identity, position) > ");
+        let position = i64::try_from(after.position).unwrap_or(i64::MAX);
+        sql.tuple([after.identity.as_str().into(), position.into()]);
+    }
+    sql.push(" ORDER BY identity, position LIMIT ").bind(query.limit);
+    let rows = pool.reader().await?.fetch(sql).await?;
+    let read = rows.iter().map(|row| {
+        let row = Reader::new(row, "prompts", dataset);
+        let identity = row.text("identity")?;
+        let cursor = PromptCursor { identity: identity.clone(), position: row.int("position")? };
+        let prompt = PromptRecord {
+            identity,
+            text: row.text("text")?,
+            kind: row.optional_text("kind")?,
+            facts: row.json("facts")?,
+        };
+        Ok((cursor, prompt))
+    });
+    read.collect()
+}
