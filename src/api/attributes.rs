@@ -30,7 +30,7 @@ pub(super) struct AttributesAnswer {
     judged: usize,
     /// Of these, samples whose reference photo has no face: nothing is learnt from them.
     faceless_references: usize,
-    /// Samples without a reference photo: not judged.
+    /// Samples without a reference photo, or without a picture of their own because their scores were imported: not judged.
     without_reference: usize,
     /// Samples whose faces are not kept, because they expired, were deleted, or were found with another pack: not
     /// judged. Score them again.
@@ -85,10 +85,10 @@ pub(super) async fn read(
     let mut rows = Vec::with_capacity(all);
     let mut named = Vec::with_capacity(all);
     for sample in samples {
-        let Some(reference) = sample.reference else { continue };
+        let (Some(image), Some(reference)) = (sample.image, sample.reference) else { continue };
         let metadata: Metadata =
             serde_json::from_value(sample.metadata).map_err(|error| ApiError::internal(&error))?;
-        rows.push(RunFaces { image: sample.image, reference, attributes: metadata.attributes });
+        rows.push(RunFaces { image, reference, attributes: metadata.attributes });
         named.push((sample.id, sample.name));
     }
     let without_reference = all - rows.len();

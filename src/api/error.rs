@@ -27,6 +27,16 @@ pub enum Code {
     SampleConflict,
     /// The name is taken by a photo of other content or attributes.
     PhotoConflict,
+    /// The run was made with other facts.
+    RunConflict,
+    /// The run is finished and takes no more samples.
+    RunFinished,
+    /// The run's samples are scored with another pack than the loaded one.
+    PackConflict,
+    /// Photos named by hash are not kept for the run; the detail has their hashes.
+    PictureUnknown,
+    /// The disk space that is set aside for accepted samples is used up; retry after the time in `Retry-After`.
+    StorageFull,
     /// The service is configured to store no faces.
     FacesNotStored,
     /// The body, a picture's file or its pixel count exceeds a limit.
@@ -73,7 +83,12 @@ impl Code {
             Self::MalformedRequest => StatusCode::BAD_REQUEST,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::SampleConflict | Self::PhotoConflict | Self::FacesNotStored => StatusCode::CONFLICT,
+            Self::SampleConflict
+            | Self::PhotoConflict
+            | Self::FacesNotStored
+            | Self::RunConflict
+            | Self::RunFinished
+            | Self::PackConflict => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::ImageUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::MissingField
@@ -85,7 +100,9 @@ impl Code {
             | Self::ImageEmpty
             | Self::ImageTruncated
             | Self::ImageCorrupt
-            | Self::ImageTooSmall => StatusCode::UNPROCESSABLE_ENTITY,
+            | Self::ImageTooSmall
+            | Self::PictureUnknown => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
@@ -100,6 +117,11 @@ impl Code {
             Self::MethodNotAllowed => "The route does not take this method",
             Self::SampleConflict => "The name is taken by another sample",
             Self::PhotoConflict => "The name is taken by another photo",
+            Self::RunConflict => "The run was made with other facts",
+            Self::RunFinished => "The run is finished",
+            Self::PackConflict => "The run belongs to another pack",
+            Self::PictureUnknown => "A picture is not kept",
+            Self::StorageFull => "No space is left",
             Self::FacesNotStored => "No faces are stored",
             Self::PayloadTooLarge => "Too large",
             Self::UnsupportedMediaType => "Wrong content type",
@@ -255,6 +277,11 @@ impl From<StoreError> for ApiError {
         match &error {
             StoreError::SampleConflict { .. } => Self::new(Code::SampleConflict, error.to_string()),
             StoreError::PhotoConflict { .. } => Self::new(Code::PhotoConflict, error.to_string()),
+            StoreError::RunConflict { .. } => Self::new(Code::RunConflict, error.to_string()),
+            StoreError::RunFinished { .. } => Self::new(Code::RunFinished, error.to_string()),
+            StoreError::PackConflict { .. } => Self::new(Code::PackConflict, error.to_string()),
+            StoreError::RunFull { .. } => Self::overloaded(error.to_string()),
+            StoreError::PictureUnknown { .. } => Self::new(Code::PictureUnknown, error.to_string()),
             StoreError::Invalid { .. } => Self::new(Code::InvalidField, error.to_string()),
             StoreError::Cursor => Self::new(Code::MalformedRequest, error.to_string()),
             StoreError::Unavailable(_) => {

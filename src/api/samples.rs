@@ -30,8 +30,8 @@ pub(super) struct SampleAnswer {
     content: String,
     /// The prompt.
     prompt: Option<String>,
-    /// The generated picture.
-    image: StoredImage,
+    /// The generated picture; null where the scores were imported.
+    image: Option<StoredImage>,
     /// BLAKE3 addresses of the reference photos' files.
     references: Vec<String>,
     /// BLAKE3 addresses of the auxiliary photos' files.
@@ -112,7 +112,11 @@ impl From<SampleRecord> for SampleAnswer {
             name: record.name,
             content: record.content,
             prompt: record.prompt,
-            image: StoredImage { hash: record.image, width: record.width, height: record.height },
+            image: record.image.map(|image| StoredImage {
+                hash: image.hash.to_hex(),
+                width: image.width,
+                height: image.height,
+            }),
             references: record.references,
             auxiliary: record.auxiliary,
             metadata: record.metadata,

@@ -61,6 +61,14 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "celebrities")]
     pub dataset: Option<String>,
+    /// Whose photo the subject's is: samples of one identity are resampled together for intervals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "000")]
+    pub identity: Option<String>,
+    /// The kind of the prompt, a free label for slices; Stellar has `T` and `H`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "T")]
+    pub prompt_kind: Option<String>,
 }
 
 impl Sample {
@@ -125,6 +133,11 @@ pub(super) mod tests {
         let mut other = sample(None, 0);
         other.metadata.detectables.push("dog".to_owned());
         assert_ne!(sample(None, 0).content(), other.content());
+    }
+
+    #[test]
+    fn what_is_not_said_leaves_no_trace_in_the_content() {
+        assert_eq!(serde_json::to_string(&Metadata::default()).unwrap(), "{}");
     }
 
     #[test]

@@ -81,8 +81,8 @@ pub struct RunSample {
     pub id: Uuid,
     /// Its name within the run.
     pub name: String,
-    /// The hash of the generated image.
-    pub image: ContentHash,
+    /// The hash of the generated image; none where scores were imported.
+    pub image: Option<ContentHash>,
     /// The hash of the first reference photo, if there is one.
     pub reference: Option<ContentHash>,
     /// What else was said about it.
@@ -242,7 +242,7 @@ pub(super) async fn run_samples<P: Connections>(
         Ok(RunSample {
             id: row.uuid("id")?,
             name: row.text("name")?,
-            image: row.hash("image")?,
+            image: row.optional_text("image")?.map(|_| row.hash("image")).transpose()?,
             reference: references.first().map(hash).transpose()?,
             metadata: row.json("metadata")?,
         })

@@ -1,5 +1,8 @@
 //! Deletion: a sample, a run, a dataset or everything derived from one picture, each in one transaction.
 //!
+//! Samples that wait to be scored are deleted as those that are, and files that are kept for them are needed no longer:
+//! whoever owns the folder takes them from the disk afterwards, or at its next start.
+//!
 //! Faces of a picture go with the last sample or enrolled photo that stands on it, so that another run that shares a
 //! photo keeps what it needs. Deleting by picture takes them whoever else stands on it.
 
@@ -8,6 +11,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::pending;
 use super::record::until_uncontended;
 use super::sql::{Connection, Connections, Reader, Sql};
 use crate::content::ContentHash;
@@ -51,16 +55,21 @@ pub(super) async fn picture<P: Connections>(
 async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
+    // The run first, as whoever records a sample does.
+    let mut sql = Sql::new("SELECT runs.id FROM runs WHERE id IN (SELECT run FROM samples WHERE id = ");
+    sql.bind(id).push(")").push(shared_lock(connection));
+    connection.fetch(sql).await?;
     let mut sql = Sql::new("SELECT image, run FROM samples WHERE id = ");
     sql.bind(id).push(deletion_lock(connection));
     let rows = connection.fetch(sql).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
+    let Some(row) = rows.first() else { return delete_pending(transaction, id).await };
     let row = Reader::new(row, "samples", id);
-    let (image, run) = (row.hash("image")?, row.optional_uuid("run")?);
+    let image = row.optional_text("image")?.map(|_| row.hash("image")).transpose()?;
+    let run = row.optional_uuid("run")?;
 
     let mut sql = Sql::new("SELECT image FROM sample_photos WHERE sample = ");
     sql.bind(id);
-    let pictures = hashes(connection, sql).await?.into_iter().chain([image]).collect();
+    let pictures = hashes(connection, sql).await?.into_iter().chain(image).collect();
     let mut sql = Sql::new("SELECT DISTINCT metric, pack, metric_version FROM scores WHERE sample = ");
     sql.bind(id).push(" ORDER BY metric, pack, metric_version");
     let mut counted = Vec::new();
@@ -69,9 +78,11 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
         counted.push((row.text("metric")?, row.text("pack")?, row.int::<u32>("metric_version")?));
     }
     execute(connection, "DELETE FROM sample_photos WHERE sample = ", id).await?;
+    execute(connection, "DELETE FROM attribute_outcomes WHERE sample = ", id).await?;
     let scores = execute(connection, "DELETE FROM scores WHERE sample = ", id).await?;
     let samples = execute(connection, "DELETE FROM samples WHERE id = ", id).await?;
     if let Some(run) = run {
+        execute(connection, "UPDATE runs SET scored = scored - 1 WHERE id = ", run).await?;
         for (metric, pack, version) in &counted {
             recompute(connection, run, metric, pack, *version).await?;
         }
@@ -80,6 +91,39 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     transaction.commit().await?;
     let pictures = pictures.into_iter().collect();
     Ok(Some(Deleted { samples, scores, faces, pictures, ..Deleted::default() }))
+}
+
+/// Deletes a sample that waits or failed. The photos that came with it stay for the other samples of its run.
+async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
+    mut transaction: sqlx::Transaction<'static, D>,
+    id: Uuid,
+) -> Result<Option<Deleted>, StoreError> {
+    let connection = &mut *transaction;
+    let mut sql = Sql::new(
+        "SELECT run, image, reason, reference_hashes, auxiliary_hashes FROM pending_samples WHERE id = ",
+    );
+    sql.bind(id).push(deletion_lock(connection));
+    let rows = connection.fetch(sql).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let row = Reader::new(row, "pending_samples", id);
+    let (run, image) = (row.uuid("run")?, row.hash("image")?);
+    let mut pictures = BTreeSet::from([image]);
+    for column in ["reference_hashes", "auxiliary_hashes"] {
+        let digits: Vec<String> = row.json(column)?;
+        pictures.extend(digits.iter().filter_map(|hex| ContentHash::from_hex(hex)));
+    }
+    let failed = row.optional_text("reason")?.is_some();
+    let samples = execute(connection, "DELETE FROM pending_samples WHERE id = ", id).await?;
+    pending::release_image(connection, run, image).await?;
+    let count = if failed {
+        "UPDATE runs SET failed = failed - 1 WHERE id = "
+    } else {
+        "UPDATE runs SET waiting = waiting - 1 WHERE id = "
+    };
+    execute(connection, count, run).await?;
+    let faces = delete_unused_faces(connection, &pictures).await?;
+    transaction.commit().await?;
+    Ok(Some(Deleted { samples, faces, pictures: pictures.into_iter().collect(), ..Deleted::default() }))
 }
 
 async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
@@ -91,12 +135,19 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
         return Ok(None);
     }
     let mut sql = Sql::new("SELECT image FROM samples WHERE run = ");
-    sql.bind(id).push(deletion_lock(connection));
+    sql.bind(id).push(" AND image IS NOT NULL").push(deletion_lock(connection));
     let mut pictures = hashes(connection, sql).await?;
     let mut sql =
         Sql::new("SELECT image FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ");
     sql.bind(id).push(")");
     pictures.extend(hashes(connection, sql).await?);
+    for text in
+        ["SELECT image FROM pending_samples WHERE run = ", "SELECT image FROM kept_files WHERE run = "]
+    {
+        let mut sql = Sql::new(text);
+        sql.bind(id);
+        pictures.extend(hashes(connection, sql).await?);
+    }
 
     let of_samples = |text| {
         let mut sql = Sql::new(text);
@@ -105,9 +156,14 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     };
     let photos = of_samples("DELETE FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ");
     let scores = of_samples("DELETE FROM scores WHERE sample IN (SELECT id FROM samples WHERE run = ");
+    let outcomes =
+        of_samples("DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE run = ");
     connection.execute(photos).await?;
+    connection.execute(outcomes).await?;
     let scores = connection.execute(scores).await?;
-    let samples = execute(connection, "DELETE FROM samples WHERE run = ", id).await?;
+    let samples = execute(connection, "DELETE FROM samples WHERE run = ", id).await?
+        + execute(connection, "DELETE FROM pending_samples WHERE run = ", id).await?;
+    execute(connection, "DELETE FROM kept_files WHERE run = ", id).await?;
     execute(connection, "DELETE FROM summaries WHERE run = ", id).await?;
     execute(connection, "DELETE FROM runs WHERE id = ", id).await?;
     let faces = delete_unused_faces(connection, &pictures).await?;
@@ -146,6 +202,8 @@ async fn delete_picture<P: Connections>(pool: &P, image: ContentHash) -> Result<
     sql.bind(image.to_hex()).push(")");
     connection.execute(sql).await?;
     let photos = execute(connection, "DELETE FROM photos WHERE image = ", image.to_hex()).await?;
+    let waiting = fail_waiting(connection, image).await?;
+    let kept = execute(connection, "DELETE FROM kept_files WHERE image = ", image.to_hex()).await?;
     let faces = execute(connection, "DELETE FROM faces WHERE image = ", image.to_hex()).await?;
     let mut sql = Sql::new("SELECT CASE WHEN EXISTS (SELECT 1 FROM samples WHERE image = ");
     sql.bind(image.to_hex()).push(") OR EXISTS (SELECT 1 FROM sample_photos WHERE image = ");
@@ -156,8 +214,31 @@ async fn delete_picture<P: Connections>(pool: &P, image: ContentHash) -> Result<
         None => false,
     };
     transaction.commit().await?;
-    let known = used || photos + faces > 0;
+    let known = used || photos + faces + waiting + kept > 0;
     Ok(known.then(|| Deleted { photos, faces, pictures: vec![image], ..Deleted::default() }))
+}
+
+/// What waits for a deleted picture waits in vain; how many these are.
+async fn fail_waiting<C: Connection>(connection: &mut C, image: ContentHash) -> Result<u64, StoreError> {
+    let hex = image.to_hex();
+    let pattern = format!("%{hex}%");
+    let mut sql =
+        Sql::new("SELECT id, run, image FROM pending_samples WHERE state = 'waiting' AND (image = ");
+    sql.bind(hex.as_str()).push(" OR reference_hashes LIKE ").bind(pattern.as_str());
+    sql.push(" OR auxiliary_hashes LIKE ").bind(pattern.as_str()).push(") ORDER BY id");
+    sql.push(deletion_lock(connection));
+    let rows = connection.fetch(sql).await?;
+    for row in &rows {
+        let row = Reader::new(row, "pending_samples", "");
+        let (id, run, own) = (row.uuid("id")?, row.uuid("run")?, row.hash("image")?);
+        let detail = format!("the picture {hex} was deleted on request");
+        pending::give_up(connection, id, run, own, "picture_deleted", &detail).await?;
+    }
+    Ok(rows.len() as u64)
+}
+
+fn shared_lock<C: Connection>(_: &C) -> &'static str {
+    C::LOCK_SHARED_RUNS
 }
 
 fn deletion_lock<C: Connection>(_: &C) -> &'static str {
@@ -199,7 +280,7 @@ async fn delete_unused_faces<C: Connection>(
 
 /// Computes a summary anew from the scores that remain, so that nothing of a deleted one is left in its sums. The
 /// summary's row is locked first: whoever adds a score meanwhile waits for it and adds to the result.
-async fn recompute<C: Connection>(
+pub(super) async fn recompute<C: Connection>(
     connection: &mut C,
     run: Uuid,
     metric: &str,
@@ -230,12 +311,24 @@ async fn recompute<C: Connection>(
         return Ok(());
     }
     let pivot = numbers.first().copied().unwrap_or(0.0);
-    let mut sql = Sql::new("UPDATE summaries SET n = ");
-    sql.bind(numbers.len() as i64).push(", nulls = ").bind((values.len() - numbers.len()) as i64);
-    sql.push(", pivot = ").bind(pivot);
-    sql.push(", total = ").bind(numbers.iter().map(|number| number - pivot).sum::<f64>());
-    sql.push(", squares = ").bind(numbers.iter().map(|number| (number - pivot).powi(2)).sum::<f64>());
-    of(&mut sql, " WHERE run = ");
+    let mut sql = Sql::new(
+        "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ",
+    );
+    sql.tuple([
+        run.into(),
+        pack.into(),
+        metric.into(),
+        version.into(),
+        (numbers.len() as i64).into(),
+        ((values.len() - numbers.len()) as i64).into(),
+        pivot.into(),
+        numbers.iter().map(|number| number - pivot).sum::<f64>().into(),
+        numbers.iter().map(|number| (number - pivot).powi(2)).sum::<f64>().into(),
+    ]);
+    sql.push(
+        " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET n = excluded.n, nulls = excluded.nulls,
+              pivot = excluded.pivot, total = excluded.total, squares = excluded.squares",
+    );
     connection.execute(sql).await?;
     Ok(())
 }

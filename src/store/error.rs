@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteError;
 use uuid::Uuid;
 
 use super::RunName;
+use crate::content::ContentHash;
 
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,46 @@ pub enum StoreError {
         name: String,
         /// The sample that has the name.
         existing: Uuid,
+    },
+    /// The run was described otherwise before.
+    #[error("run {run} was made with another value of {fact}; send the same facts, or make another run")]
+    RunConflict {
+        /// The run.
+        run: RunName,
+        /// In what the descriptions differ.
+        fact: &'static str,
+    },
+    /// The run takes no more samples.
+    #[error("run {run} is finished, or about to be: it takes no more samples; make another run")]
+    RunFinished {
+        /// The run.
+        run: RunName,
+    },
+    /// The run's samples are scored with another pack than the loaded one.
+    #[error(
+        "run {run} is scored with the pack {pack}, which is not the loaded one; load that pack, or make another run: scores of different packs cannot be compared"
+    )]
+    PackConflict {
+        /// The run.
+        run: RunName,
+        /// The digest of its pack.
+        pack: String,
+    },
+    /// As many samples of the run wait as may.
+    #[error(
+        "{waiting} samples of run {run} wait to be scored, and no more may; send further ones when some are scored"
+    )]
+    RunFull {
+        /// The run.
+        run: RunName,
+        /// How many wait.
+        waiting: u64,
+    },
+    /// Photos that were named by hash are not kept for the run.
+    #[error("these photos are not kept for the run, send their files: {}", list(.pictures))]
+    PictureUnknown {
+        /// Their hashes.
+        pictures: Vec<ContentHash>,
     },
     /// The name already stands for another photo of this identity.
     #[error(
@@ -102,6 +143,11 @@ pub enum MigrationError {
         "migration {0} of the database is not the one in this program: give it another database, or the program that made this one"
     )]
     Changed(i64),
+    /// A row refers to one that is not there.
+    #[error(
+        "rows of the database refer to others that are missing: it was changed by another program; restore it from a backup"
+    )]
+    References,
     /// A statement of a migration failed.
     #[error(
         "the tables could not be brought up to date: {0}; check that the database's role may create tables"
@@ -135,6 +181,10 @@ impl StoreError {
     pub(super) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), reason: reason.into() }
     }
+}
+
+fn list(pictures: &[ContentHash]) -> String {
+    pictures.iter().map(ContentHash::to_hex).collect::<Vec<_>>().join(", ")
 }
 
 /// SQLite's `SQLITE_BUSY` and `SQLITE_LOCKED`, the low byte of its extended codes.

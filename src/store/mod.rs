@@ -6,6 +6,7 @@
 //! ```text
 //! Store ── record.rs, sample.rs, leaderboard.rs,
 //!          datasets.rs, prompts.rs, faces.rs,
+//!          runs.rs, pending.rs, bulk.rs,
 //!          deletion.rs                            what is asked: SQL that both databases understand
 //!       ── sql.rs                                 a statement, its arguments, and rows that name what is wrong with them
 //!       ── sqlite.rs, postgres.rs                 connections, transactions, migrations, types
@@ -13,31 +14,37 @@
 //!
 //! Nothing outside this module knows SQL. "Not found" is `Ok(None)`, never an error.
 
+mod bulk;
 mod datasets;
 mod deletion;
 mod error;
 mod faces;
 mod leaderboard;
+mod pending;
 mod postgres;
 mod prompts;
 mod record;
+mod runs;
 mod sample;
 mod sql;
 mod sqlite;
 mod summary;
 mod types;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+pub use bulk::{Imported, NewImport, Outcomes, RunWideScores, ScoreColumn};
 pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord, RunSample};
 pub use deletion::Deleted;
 pub use error::{MigrationError, StoreError, without_password};
 pub use faces::FacesRecord;
 pub use leaderboard::{Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, MAX_PAGE, Sort};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
+pub use pending::{Accepted, NewPending, PendingRecord, Submission, Submitted, SubmittedState};
 pub use record::{MAX_NAME_BYTES, NewSample, NewScore, Outcome, Recorded};
-pub use sample::{SampleRecord, ScoreRecord};
+pub use runs::{MethodRecord, RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
+pub use sample::{SampleRecord, ScoreRecord, StoredImage};
 pub use summary::MetricSummary;
 use time::OffsetDateTime;
 pub use types::{Pack, RunName, ScoreValue, Weights};
@@ -117,6 +124,172 @@ impl Store {
     /// outside any run has nothing to be identified by: it is always new.
     pub async fn record(&self, sample: &NewSample) -> Result<Recorded, StoreError> {
         on_backend!(self, pool => record::record(pool, sample).await)
+    }
+
+    /// Records a sample that waited as [`record`](Self::record) does, and takes it out of those that wait, in the same
+    /// transaction. `None` where it does not wait any more: it was deleted, or somebody else was quicker.
+    pub async fn record_pending(
+        &self,
+        sample: &NewSample,
+        run: Uuid,
+    ) -> Result<Option<Recorded>, StoreError> {
+        on_backend!(self, pool => record::record_pending(pool, sample, run).await)
+    }
+
+    /// Makes a method, or describes it anew; says whether it is new.
+    pub async fn create_method(
+        &self,
+        name: &str,
+        description: Option<&str>,
+        created: OffsetDateTime,
+    ) -> Result<(MethodRecord, bool), StoreError> {
+        on_backend!(self, pool => runs::create_method(pool, name, description, created).await)
+    }
+
+    /// Lists at most `limit` methods by name, beginning behind the name `after`.
+    pub async fn methods(&self, after: &str, limit: u32) -> Result<Vec<MethodRecord>, StoreError> {
+        on_backend!(self, pool => runs::methods(pool, after, limit).await)
+    }
+
+    /// Makes a run, or finds the one that was made with the same facts; says whether it is new. Other facts are a
+    /// [`StoreError::RunConflict`]; a run that came into being with its first sample takes them.
+    pub async fn create_run(
+        &self,
+        name: &RunName,
+        facts: &RunFacts,
+        created: OffsetDateTime,
+    ) -> Result<(RunRecord, bool), StoreError> {
+        on_backend!(self, pool => runs::create_run(pool, name, facts, created).await)
+    }
+
+    /// Looks up a run, or `None` where none has this id. One row, whatever the number of its samples.
+    pub async fn run(&self, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
+        on_backend!(self, pool => runs::run(pool, id).await)
+    }
+
+    /// Lists runs in the order in which they were made.
+    pub async fn runs(&self, query: &RunsQuery) -> Result<Vec<RunRecord>, StoreError> {
+        on_backend!(self, pool => runs::runs(pool, query).await)
+    }
+
+    /// How many samples wait, failed and are scored over all runs.
+    pub async fn backlog(&self) -> Result<RunCounts, StoreError> {
+        on_backend!(self, pool => runs::backlog(pool).await)
+    }
+
+    /// Takes no more samples into a run, or says `None` where no run has this id.
+    pub async fn finish_run(&self, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
+        on_backend!(self, pool => runs::finish(pool, id).await)
+    }
+
+    /// The runs that are to be finished and have nothing left to wait for.
+    pub async fn finishable_runs(&self) -> Result<Vec<Uuid>, StoreError> {
+        on_backend!(self, pool => runs::finishable(pool).await)
+    }
+
+    /// Ends a run that is finishing, and says which files need not be kept for it any longer.
+    pub async fn run_finished(&self, id: Uuid, time: OffsetDateTime) -> Result<Vec<ContentHash>, StoreError> {
+        on_backend!(self, pool => runs::finished(pool, id, time).await)
+    }
+
+    /// Accepts a sample to be scored later, or says `None` where no run has this id.
+    ///
+    /// A sample is known by its run and name: the same again changes nothing, other content is a
+    /// [`StoreError::SampleConflict`] unless the first one failed.
+    pub async fn accept(&self, sample: &NewPending) -> Result<Option<Accepted>, StoreError> {
+        on_backend!(self, pool => pending::accept(pool, sample).await)
+    }
+
+    /// What became of a submission of this name and content; `None` where there is none or another one failed.
+    pub async fn submission(
+        &self,
+        run: Uuid,
+        run_name: &RunName,
+        name: &str,
+        content: ContentHash,
+    ) -> Result<Option<Submission>, StoreError> {
+        on_backend!(self, pool => pending::submission(pool, run, run_name, name, content).await)
+    }
+
+    /// Those of these photos that are not kept for the run in this folder.
+    pub async fn unknown_photos(
+        &self,
+        run: Uuid,
+        folder: &str,
+        photos: &BTreeSet<ContentHash>,
+    ) -> Result<Vec<ContentHash>, StoreError> {
+        on_backend!(self, pool => pending::unknown_photos(pool, run, folder, photos).await)
+    }
+
+    /// The oldest samples that wait for this pack, whose pictures are in this folder, and that are due.
+    pub async fn waiting(
+        &self,
+        folder: &str,
+        pack: &str,
+        now: OffsetDateTime,
+        limit: u32,
+    ) -> Result<Vec<PendingRecord>, StoreError> {
+        on_backend!(self, pool => pending::next(pool, folder, pack, now, limit).await)
+    }
+
+    /// When the next of those samples is due that are not due yet.
+    pub async fn next_due(
+        &self,
+        folder: &str,
+        pack: &str,
+        after: OffsetDateTime,
+    ) -> Result<Option<OffsetDateTime>, StoreError> {
+        on_backend!(self, pool => pending::next_due(pool, folder, pack, after).await)
+    }
+
+    /// Puts a waiting sample off, and counts the attempt where it was one.
+    pub async fn put_off(&self, id: Uuid, due: OffsetDateTime, attempted: bool) -> Result<(), StoreError> {
+        on_backend!(self, pool => pending::put_off(pool, id, due, attempted).await)
+    }
+
+    /// Gives a waiting sample up, for a reason's code and in words.
+    pub async fn fail_pending(&self, id: Uuid, reason: &str, detail: &str) -> Result<(), StoreError> {
+        on_backend!(self, pool => pending::fail(pool, id, reason, detail).await)
+    }
+
+    /// Those of these files that some run needs in this folder.
+    pub async fn needed_files(
+        &self,
+        folder: &str,
+        files: &[ContentHash],
+    ) -> Result<HashSet<ContentHash>, StoreError> {
+        on_backend!(self, pool => pending::needed(pool, folder, files).await)
+    }
+
+    /// One page of a run's samples by name, wherever they stand; `None` where no run has this id.
+    pub async fn submitted(
+        &self,
+        run: Uuid,
+        state: Option<SubmittedState>,
+        after: &str,
+        limit: u32,
+    ) -> Result<Option<Vec<Submitted>>, StoreError> {
+        on_backend!(self, pool => pending::submitted(pool, run, state, after, limit).await)
+    }
+
+    /// Imports scores that were computed elsewhere, all or nothing; `None` where no run has this id.
+    pub async fn import(&self, import: &NewImport) -> Result<Option<Imported>, StoreError> {
+        on_backend!(self, pool => bulk::import(pool, import).await)
+    }
+
+    /// Adds scores that only a whole run has to those of its samples that have none yet; says how many these were.
+    pub async fn add_run_wide(&self, scores: &RunWideScores) -> Result<u64, StoreError> {
+        on_backend!(self, pool => bulk::add_run_wide(pool, scores).await)
+    }
+
+    /// What `aps` stands on, for those samples of a run that have it under this pack, by name.
+    pub async fn outcomes(&self, run: Uuid, pack: &str) -> Result<BTreeMap<String, Outcomes>, StoreError> {
+        on_backend!(self, pool => bulk::outcomes(pool, run, pack).await)
+    }
+
+    /// The packs whose scores a run has.
+    pub async fn run_packs(&self, run: Uuid) -> Result<Vec<Pack>, StoreError> {
+        on_backend!(self, pool => bulk::packs(pool, run).await)
     }
 
     /// Looks up a sample with the scores of all packs, or `None` where no sample has this id.

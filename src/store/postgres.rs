@@ -89,6 +89,7 @@ impl Connection for PgConnection {
     /// Rows that refer to the locked one may still be inserted.
     const LOCK: &'static str = " FOR NO KEY UPDATE";
     const LOCK_FOR_DELETION: &'static str = " FOR UPDATE";
+    const LOCK_SHARED_RUNS: &'static str = " FOR KEY SHARE OF runs";
 
     async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
         let (text, arguments) = prepare(sql)?;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use time::{OffsetDateTime, UtcOffset};
 use uuid::{NoContext, Timestamp, Uuid};
 
+use super::pending;
+use super::runs::RunState;
 use super::sample::value;
 use super::sql::{Connection, Connections, Reader, Sql};
 use super::{Pack, RunName, ScoreValue, StoreError};
@@ -96,11 +98,27 @@ pub enum Outcome {
 
 pub(super) async fn record<P: Connections>(pool: &P, sample: &NewSample) -> Result<Recorded, StoreError> {
     check(sample)?;
-    // All transactions take summary rows in order of metric, so that they queue rather than deadlock.
+    let scores = in_order(sample);
+    until_uncontended(sample.id, || transaction(pool, sample, &scores)).await
+}
+
+/// Records a sample that waited, under the id that it had there, and takes it out of those that wait. `None` where it does
+/// not wait any more: somebody deleted it or was quicker.
+pub(super) async fn record_pending<P: Connections>(
+    pool: &P,
+    sample: &NewSample,
+    run: Uuid,
+) -> Result<Option<Recorded>, StoreError> {
+    check(sample)?;
+    let scores = in_order(sample);
+    until_uncontended(sample.id, || pending_transaction(pool, sample, run, &scores)).await
+}
+
+/// All transactions take summary rows in order of metric, so that they queue rather than deadlock.
+fn in_order(sample: &NewSample) -> Vec<&NewScore> {
     let mut scores: Vec<_> = sample.scores.iter().collect();
     scores.sort_by(|a, b| a.metric.cmp(&b.metric));
-
-    until_uncontended(sample.id, || transaction(pool, sample, &scores)).await
+    scores
 }
 
 /// Tries a transaction again while others hold what it needs.
@@ -134,9 +152,66 @@ async fn transaction<P: Connections>(
 
     ensure_pack(connection, &sample.pack, created).await?;
     let run = match &sample.run {
-        Some(name) => Some(ensure_run(connection, name, created).await?),
+        Some(name) => Some(ensure_run(connection, name, created).await?.0),
         None => None,
     };
+    let recorded = write(connection, sample, run, scores, created).await?;
+    if let (Some(run), Some(name)) = (run, &sample.run)
+        && recorded.outcome != Outcome::Repeated
+        && !is_open(connection, run).await?
+    {
+        return Err(StoreError::RunFinished { run: name.clone() });
+    }
+    transaction.commit().await?;
+    Ok(recorded)
+}
+
+async fn pending_transaction<P: Connections>(
+    pool: &P,
+    sample: &NewSample,
+    run: Uuid,
+    scores: &[&NewScore],
+) -> Result<Option<Recorded>, StoreError> {
+    let created = to_microseconds(sample.created);
+    let mut transaction = pool.begin().await?;
+    let connection = &mut *transaction;
+    // Whoever deletes the run waits until this ends, or this finds it gone.
+    let mut sql = Sql::new("SELECT runs.id FROM runs WHERE runs.id = ");
+    sql.bind(run).push(shared(connection));
+    if connection.fetch(sql).await?.is_empty()
+        || !pending::take(connection, sample.id, run, sample.image).await?
+    {
+        return Ok(None);
+    }
+    ensure_pack(connection, &sample.pack, created).await?;
+    let mut sql = Sql::new("UPDATE runs SET waiting = waiting - 1 WHERE id = ");
+    sql.bind(run);
+    connection.execute(sql).await?;
+    let recorded = write(connection, sample, Some(run), scores, created).await?;
+    transaction.commit().await?;
+    Ok(Some(recorded))
+}
+
+fn shared<C: Connection>(_: &C) -> &'static str {
+    C::LOCK_SHARED_RUNS
+}
+
+async fn is_open<C: Connection>(connection: &mut C, run: Uuid) -> Result<bool, StoreError> {
+    let mut sql = Sql::new("SELECT state FROM runs WHERE id = ");
+    sql.bind(run);
+    let rows = connection.fetch(sql).await?;
+    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    Ok(Reader::new(row, "runs", run).word("state", RunState::parse)? == RunState::Open)
+}
+
+/// Writes the sample, its scores, and what the run counts and sums.
+async fn write<C: Connection>(
+    connection: &mut C,
+    sample: &NewSample,
+    run: Option<Uuid>,
+    scores: &[&NewScore],
+    created: OffsetDateTime,
+) -> Result<Recorded, StoreError> {
     let (id, is_new) = ensure_sample(connection, sample, run, created).await?;
     let stored =
         if is_new { BTreeMap::new() } else { stored_scores(connection, id, &sample.pack.digest).await? };
@@ -146,14 +221,17 @@ async fn transaction<P: Connections>(
         .filter(|change| change.old.is_none_or(|old| old.version != change.new.metric_version))
         .collect();
 
+    if let Some(run) = run.filter(|_| is_new) {
+        let mut sql = Sql::new("UPDATE runs SET scored = scored + 1 WHERE id = ");
+        sql.bind(run);
+        connection.execute(sql).await?;
+    }
     if !changes.is_empty() {
         write_scores(connection, id, sample, &changes, created).await?;
         if let Some(run) = run {
             update_summaries(connection, run, &sample.pack.digest, &changes).await?;
         }
     }
-    transaction.commit().await?;
-
     let outcome = match (is_new, changes.is_empty()) {
         (true, _) => Outcome::Created,
         (false, true) => Outcome::Repeated,
@@ -173,7 +251,7 @@ struct StoredScore {
     value: ScoreValue,
 }
 
-async fn ensure_pack<C: Connection>(
+pub(super) async fn ensure_pack<C: Connection>(
     connection: &mut C,
     pack: &Pack,
     created: OffsetDateTime,
@@ -194,32 +272,43 @@ async fn ensure_pack<C: Connection>(
 ///
 /// It is there for all but the first sample, so it is looked up before anything is inserted; an insert that
 /// loses a race does nothing, and the next look finds the winner's row.
-async fn ensure_run<C: Connection>(
+pub(super) async fn ensure_run<C: Connection>(
     connection: &mut C,
     name: &RunName,
     created: OffsetDateTime,
-) -> Result<Uuid, StoreError> {
+) -> Result<(Uuid, bool), StoreError> {
     if let Some(run) = find_run(connection, name).await? {
-        return Ok(run);
+        return Ok((run, false));
     }
-    let mut sql = Sql::new("INSERT INTO methods (id, name, created) VALUES ");
-    sql.tuple([new_id(created).into(), name.method.as_str().into(), created.into()]);
-    sql.push(" ON CONFLICT (name) DO NOTHING");
-    connection.execute(sql).await?;
-
+    ensure_method(connection, &name.method, created).await?;
     let mut sql = Sql::new("INSERT INTO runs (id, method, name, created) SELECT ");
     sql.bind(new_id(created)).push(", id, ").bind(name.run.as_str()).push(", ").bind(created);
     sql.push(" FROM methods WHERE name = ").bind(name.method.as_str());
     sql.push(" ON CONFLICT (method, name) DO NOTHING");
-    connection.execute(sql).await?;
+    let is_new = connection.execute(sql).await? == 1;
 
-    find_run(connection, name).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
+    let run = find_run(connection, name).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    Ok((run, is_new))
 }
 
+/// Makes a method if it is not there, and says whether it was not.
+pub(super) async fn ensure_method<C: Connection>(
+    connection: &mut C,
+    name: &str,
+    created: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    let mut sql = Sql::new("INSERT INTO methods (id, name, created) VALUES ");
+    sql.tuple([new_id(created).into(), name.into(), created.into()]);
+    sql.push(" ON CONFLICT (name) DO NOTHING");
+    Ok(connection.execute(sql).await? == 1)
+}
+
+/// The id of a run, which is then kept from being finished or deleted.
 async fn find_run<C: Connection>(connection: &mut C, name: &RunName) -> Result<Option<Uuid>, StoreError> {
     let mut sql =
         Sql::new("SELECT runs.id FROM runs JOIN methods ON methods.id = runs.method WHERE methods.name = ");
     sql.bind(name.method.as_str()).push(" AND runs.name = ").bind(name.run.as_str());
+    sql.push(C::LOCK_SHARED_RUNS);
     let rows = connection.fetch(sql).await?;
     rows.first().map(|row| Reader::new(row, "runs", name.to_string()).uuid("id")).transpose()
 }
@@ -246,8 +335,8 @@ async fn ensure_sample<C: Connection>(
         sample.image.to_hex().into(),
         sample.width.into(),
         sample.height.into(),
-        hashes(&sample.references).into(),
-        hashes(&sample.auxiliary).into(),
+        hashes_to_json(&sample.references).into(),
+        hashes_to_json(&sample.auxiliary).into(),
         sample.metadata.to_string().into(),
         created.into(),
     ]);
@@ -492,7 +581,7 @@ pub(super) fn check_text(field: &str, text: &str) -> Result<(), StoreError> {
 }
 
 /// A number as both databases keep it: subnormal numbers, on whose rounding they differ, are 0.
-fn storable(value: f64) -> f64 {
+pub(super) fn storable(value: f64) -> f64 {
     if value.is_normal() { value } else { 0.0 }
 }
 
@@ -508,10 +597,10 @@ pub(super) fn new_id(created: OffsetDateTime) -> Uuid {
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, created.nanosecond()))
 }
 
-fn hashes(hashes: &[ContentHash]) -> String {
+pub(super) fn hashes_to_json(hashes: &[ContentHash]) -> String {
     json_strings(&hashes.iter().map(ContentHash::to_hex).collect::<Vec<_>>())
 }
 
-fn json_strings(strings: &[String]) -> String {
+pub(super) fn json_strings(strings: &[String]) -> String {
     serde_json::Value::from(strings).to_string()
 }

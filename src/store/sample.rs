@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::sql::{Connection, Connections, Reader, Sql};
 use super::{Pack, RunName, ScoreValue, StoreError, Weights};
+use crate::content::ContentHash;
 
 /// A stored sample with everything known about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,12 +22,8 @@ pub struct SampleRecord {
     pub content: String,
     /// The prompt, if one was given.
     pub prompt: Option<String>,
-    /// The hash of the generated image's bytes.
-    pub image: String,
-    /// The image's width in pixels.
-    pub width: u32,
-    /// The image's height in pixels.
-    pub height: u32,
+    /// The generated image; none where scores were imported.
+    pub image: Option<StoredImage>,
     /// The hashes of the reference photos' bytes, in the order given.
     pub references: Vec<String>,
     /// The hashes of the auxiliary photos' bytes, in the order given.
@@ -37,6 +34,27 @@ pub struct SampleRecord {
     pub created: OffsetDateTime,
     /// Its scores, ordered by metric and then by pack.
     pub scores: Vec<ScoreRecord>,
+}
+
+/// What is known of a generated image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredImage {
+    /// The hash of its bytes.
+    pub hash: ContentHash,
+    /// Its width in pixels.
+    pub width: u32,
+    /// Its height in pixels.
+    pub height: u32,
+}
+
+impl StoredImage {
+    /// Reads the columns `image`, `width` and `height`.
+    pub(super) fn read<R: super::sql::Row>(row: &Reader<'_, R>) -> Result<Option<Self>, StoreError> {
+        if row.optional_text("image")?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self { hash: row.hash("image")?, width: row.int("width")?, height: row.int("height")? }))
+    }
 }
 
 /// A stored score with its provenance.
@@ -90,9 +108,7 @@ pub(super) async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<
         name: row.text("name")?,
         content: row.text("content")?,
         prompt: row.optional_text("prompt")?,
-        image: row.text("image")?,
-        width: row.int("width")?,
-        height: row.int("height")?,
+        image: StoredImage::read(&row)?,
         references: row.json("reference_hashes")?,
         auxiliary: row.json("auxiliary_hashes")?,
         metadata: row.json("metadata")?,

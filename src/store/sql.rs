@@ -159,6 +159,10 @@ pub(super) trait Connection: Send {
     /// What also keeps rows that refer to the selected ones from being added until then.
     const LOCK_FOR_DELETION: &'static str;
 
+    /// What keeps the selected rows of the table `runs` from being finished or deleted until the transaction ends, while
+    /// others may do the same.
+    const LOCK_SHARED_RUNS: &'static str;
+
     /// Runs a statement and says how many rows it wrote.
     fn execute(&mut self, sql: Sql) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 
@@ -231,6 +235,10 @@ impl<'a, R: Row> Reader<'a, R> {
 
     pub(super) fn time(&self, column: &'static str) -> Result<OffsetDateTime, StoreError> {
         self.required(column, self.row.time(column))
+    }
+
+    pub(super) fn optional_time(&self, column: &'static str) -> Result<Option<OffsetDateTime>, StoreError> {
+        self.readable(column, self.row.time(column))
     }
 
     /// A text column holding the hash of a picture.

@@ -17,7 +17,7 @@ use sqlx::sqlite::{
     Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
     SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Arguments, AssertSqlSafe, Row as _, Transaction};
+use sqlx::{Arguments, AssertSqlSafe, Connection as _, Row as _, Transaction};
 use time::OffsetDateTime;
 use time::format_description::well_known::Iso8601;
 use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
@@ -52,9 +52,9 @@ impl Pool {
             .foreign_keys(true)
             .busy_timeout(options.timeout)
             .journal_mode(SqliteJournalMode::Wal)
-            // With a write-ahead log this survives any end of the process; a power cut may cost the last commits,
-            // never the database.
-            .synchronous(SqliteSynchronous::Normal);
+            // A commit is on the disk before it is answered, so that a power cut takes nothing back: a sample that was
+            // accepted is not sent again. `Normal` would be quicker and lose the last commits.
+            .synchronous(SqliteSynchronous::Full);
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");
         if !in_memory {
             make_folder(connect.get_filename()).map_err(unusable)?;
@@ -85,15 +85,28 @@ impl Pool {
 
     /// Brings the tables up to date in one transaction, so that of several openers one does it and the others
     /// find it done.
+    ///
+    /// Foreign keys are off meanwhile, which SQLite allows outside transactions only: a table that others refer to is
+    /// changed by making it anew. Whether all references still hold is checked before the end.
     async fn migrate(&self) -> Result<(), StoreError> {
         let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-        let mut transaction = self.begin().await?;
-        MIGRATIONS
-            .run_direct(None, &mut *transaction, false)
-            .await
-            .map_err(|error| MigrationError::explain(error, known))?;
-        transaction.commit().await?;
-        Ok(())
+        let mut connection = self.writer.acquire().await?;
+        connection.execute(Sql::new("PRAGMA foreign_keys = OFF")).await?;
+        let migrated = async {
+            let mut transaction = connection.begin_with(BEGIN).await?;
+            MIGRATIONS
+                .run_direct(None, &mut *transaction, false)
+                .await
+                .map_err(|error| MigrationError::explain(error, known))?;
+            if !transaction.fetch(Sql::new("PRAGMA foreign_key_check")).await?.is_empty() {
+                return Err(MigrationError::References.into());
+            }
+            transaction.commit().await?;
+            Ok(())
+        };
+        let migrated = migrated.await;
+        connection.execute(Sql::new("PRAGMA foreign_keys = ON")).await?;
+        migrated
     }
 
     pub(super) async fn close(&self) {
@@ -160,6 +173,7 @@ impl Connection for SqliteConnection {
     /// The transaction holds the only write lock already.
     const LOCK: &'static str = "";
     const LOCK_FOR_DELETION: &'static str = "";
+    const LOCK_SHARED_RUNS: &'static str = "";
 
     async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
         let (text, arguments) = prepare(sql)?;

@@ -95,6 +95,25 @@ impl Database {
         }
     }
 
+    /// Brings a fresh database to the schema of the migrations in a folder.
+    pub(crate) async fn migrate(&self, folder: &std::path::Path) {
+        let migrator = sqlx::migrate::Migrator::new(folder).await.unwrap();
+        match self.kind {
+            Kind::Sqlite => {
+                let options: sqlx::sqlite::SqliteConnectOptions = self.url.parse().unwrap();
+                let mut connection =
+                    SqliteConnection::connect_with(&options.create_if_missing(true)).await.unwrap();
+                migrator.run_direct(None, &mut connection, false).await.unwrap();
+                connection.close().await.unwrap();
+            }
+            Kind::Postgres => {
+                let mut connection = PgConnection::connect(&self.url).await.unwrap();
+                migrator.run_direct(None, &mut connection, false).await.unwrap();
+                connection.close().await.unwrap();
+            }
+        }
+    }
+
     /// The first column of a query's rows, as text.
     pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
         let sql = AssertSqlSafe(sql.to_owned());

@@ -1,7 +1,8 @@
 //! Opening, migrating, closing.
 
 use futures_util::future::join_all;
-use stellar_score::store::{MigrationError, Outcome, Store, StoreError, StoreOptions};
+use stellar_score::content::ContentHash;
+use stellar_score::store::{MigrationError, Outcome, Store, StoreError, StoreOptions, StoredImage};
 
 use crate::harness::*;
 
@@ -66,6 +67,41 @@ pub(crate) async fn photos_of_samples_that_were_there_before_are_known(db: Datab
     assert!(store.delete_picture(new.references[0]).await.unwrap().is_some());
 }
 
+/// What the first three migrations made is still there after those that came later, and every reference holds.
+pub(crate) async fn samples_of_an_older_schema_are_kept(db: Database) {
+    let folder = tempfile::tempdir().unwrap();
+    let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    let kind = if db.kind == Kind::Sqlite { "sqlite" } else { "postgres" };
+    for name in ["0001_samples_and_scores.sql", "0002_datasets_and_faces.sql", "0003_deletion.sql"] {
+        std::fs::copy(format!("{migrations}/{kind}/{name}"), folder.path().join(name)).unwrap();
+    }
+    db.migrate(folder.path()).await;
+    let (method, run, sample) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7(), uuid::Uuid::now_v7());
+    let (image, digest, time) =
+        (ContentHash::of(b"image").to_hex(), "a".repeat(64), "2026-03-20T12:00:00.000000Z");
+    db.execute(&format!(
+        "INSERT INTO methods (id, name, created) VALUES ('{method}', 'A', '{time}');
+         INSERT INTO runs (id, method, name, created) VALUES ('{run}', '{method}', 'run', '{time}');
+         INSERT INTO packs (digest, name, weights, created) VALUES ('{digest}', 'official', 'official', '{time}');
+         INSERT INTO samples (id, run, name, content, prompt, image, width, height, reference_hashes,
+                              auxiliary_hashes, metadata, created)
+             VALUES ('{sample}', '{run}', '1', 'c', NULL, '{image}', 3, 2, '[\"{image}\"]', '[]', '{{}}', '{time}');
+         INSERT INTO sample_photos (sample, image) VALUES ('{sample}', '{image}');
+         INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, service_version, created)
+             VALUES ('{sample}', 'm', '{digest}', 1, 0.5, NULL, '[]', '0.1.0', '{time}');"
+    ))
+    .await;
+
+    let store = db.open().await;
+    let kept = store.sample(sample).await.unwrap().unwrap();
+    assert_eq!(kept.image, Some(StoredImage { hash: ContentHash::of(b"image"), width: 3, height: 2 }));
+    assert_eq!(kept.scores.len(), 1);
+    assert_eq!(db.texts("SELECT CAST(scored AS text) FROM runs").await, ["1"]);
+    let deleted = store.delete_run(run).await.unwrap().unwrap();
+    assert_eq!((deleted.samples, deleted.scores), (1, 1));
+    assert_eq!(db.count("samples").await, 0);
+}
+
 pub(crate) async fn a_closed_store_is_unavailable(db: Database) {
     let store = db.open().await;
     store.ping().await.unwrap();
@@ -102,12 +138,23 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
     let mut columns: Vec<_> = columns.into_iter().filter(|column| !column.starts_with('_')).collect();
     columns.sort();
     let expected = [
+        ("attribute_outcomes", "outcomes pack sample"),
         ("datasets", "created id name revision"),
         ("faces", "created faces graphs image"),
-        ("methods", "created id name"),
+        ("kept_files", "bytes folder image photo run"),
+        ("methods", "created description id name"),
         ("packs", "created digest name weights"),
+        (
+            "pending_samples",
+            "attempts auxiliary_hashes content created detail due folder id image metadata name prompt reason \
+             reference_hashes run state",
+        ),
         ("photos", "attributes created dataset identity image name"),
-        ("runs", "created id method name"),
+        (
+            "runs",
+            "created dataset declared failed finished flags id method metrics name pack scored service_version settings \
+             split state waiting",
+        ),
         ("sample_photos", "image sample"),
         (
             "samples",

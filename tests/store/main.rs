@@ -8,6 +8,7 @@ mod harness;
 mod leaderboard;
 mod lifecycle;
 mod recording;
+mod runs;
 mod summaries;
 
 use harness::{Kind, run};
@@ -89,12 +90,32 @@ on_both_databases! {
         a_deleted_picture_takes_faces_and_enrolments_whoever_shares_them
         what_is_unknown_is_none
         deletions_and_recordings_at_the_same_time_keep_the_sums;
+    runs:
+        a_method_is_made_once_and_described_anew
+        a_run_is_made_once_with_its_facts
+        a_run_that_began_with_a_sample_takes_its_facts_once
+        runs_are_listed_in_the_order_in_which_they_were_made
+        a_sample_waits_until_it_is_recorded
+        a_submission_is_known_by_name_and_content
+        what_failed_may_be_sent_again_also_with_other_content
+        photos_named_by_hash_must_be_kept_for_the_run
+        a_picture_that_two_samples_show_is_kept_for_the_second
+        a_run_has_room_for_so_many_and_one_pack
+        samples_are_put_off_and_scored_oldest_first
+        samples_are_listed_by_name_wherever_they_stand
+        a_finished_run_takes_nothing_more
+        deletion_covers_what_waits
+        many_clients_submit_the_same_samples_and_none_is_lost_or_doubled
+        imported_scores_stand_beside_computed_ones
+        an_import_again_replaces_what_the_source_gave
+        scores_of_a_whole_run_are_added_once;
     lifecycle:
         a_store_opened_again_has_everything
         openers_at_the_same_time_all_succeed
         a_newer_schema_is_refused
         a_changed_migration_is_refused
         photos_of_samples_that_were_there_before_are_known
+        samples_of_an_older_schema_are_kept
         a_closed_store_is_unavailable
         both_databases_have_the_same_tables_and_columns;
 }

@@ -3,6 +3,7 @@
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
     MAX_NAME_BYTES, NewSample, Outcome, RunName, SampleRecord, ScoreRecord, ScoreValue, Store, StoreError,
+    StoredImage,
 };
 use time::{Duration, UtcOffset};
 use uuid::Uuid;
@@ -45,9 +46,7 @@ pub(crate) async fn a_recorded_sample_reads_back_as_it_was(db: Database) {
         name: "0001".into(),
         content: new.content.to_hex(),
         prompt: new.prompt.clone(),
-        image: new.image.to_hex(),
-        width: 1024,
-        height: 768,
+        image: Some(StoredImage { hash: new.image, width: 1024, height: 768 }),
         references: vec![ContentHash::of(b"reference").to_hex()],
         auxiliary: vec![ContentHash::of(b"x").to_hex(), ContentHash::of(b"y").to_hex()],
         metadata: new.metadata.clone(),

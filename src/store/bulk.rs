@@ -1,0 +1,380 @@
+//! Scores of many samples of a run at once: those that were computed elsewhere, and those that only a whole run has.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::deletion::recompute;
+use super::record::{
+    check_name, ensure_pack, json_strings, new_id, storable, to_microseconds, until_uncontended,
+};
+use super::runs::RunState;
+use super::sql::{Connection, Connections, Reader, Sql};
+use super::{Pack, RunName, ScoreValue, StoreError};
+use crate::content::ContentHash;
+
+/// Rows in one statement: SQLite takes 32,766 arguments, and a score has nine.
+const AT_ONCE: usize = 1_000;
+
+/// For each attribute by name, whether the subject has it and whether the face in the picture was found to have it.
+pub type Outcomes = BTreeMap<String, (bool, bool)>;
+
+/// One metric's scores of several samples.
+#[derive(Clone, Debug)]
+pub struct ScoreColumn {
+    /// The metric's code.
+    pub metric: String,
+    /// The version of the metric's definition.
+    pub metric_version: u32,
+    /// A number or null for each sample.
+    pub values: Vec<ScoreValue>,
+}
+
+/// Scores that were computed elsewhere.
+#[derive(Clone, Debug)]
+pub struct NewImport {
+    /// The run.
+    pub run: Uuid,
+    /// Now.
+    pub created: OffsetDateTime,
+    /// The pack under which the scores stand.
+    pub pack: Pack,
+    /// The version of the service.
+    pub service_version: String,
+    /// Each sample's name, each once.
+    pub names: Vec<String>,
+    /// What else is said of a sample that is new, in the order of the names.
+    pub metadata: Vec<serde_json::Value>,
+    /// The scores, every column in the order of the names.
+    pub columns: Vec<ScoreColumn>,
+    /// What `aps` stands on, in the order of the names; empty where the scores are of other metrics.
+    pub outcomes: Vec<Outcomes>,
+}
+
+/// What an import did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Samples that were not there before.
+    pub samples: u64,
+    /// Scores that were written, replaced ones included.
+    pub scores: u64,
+}
+
+/// Scores that only a whole run has, of samples that are there.
+#[derive(Clone, Debug)]
+pub struct RunWideScores {
+    /// The run.
+    pub run: Uuid,
+    /// Now.
+    pub created: OffsetDateTime,
+    /// The pack that they stand on.
+    pub pack: Pack,
+    /// The version of the service.
+    pub service_version: String,
+    /// The metric's code.
+    pub metric: String,
+    /// The version of the metric's definition.
+    pub metric_version: u32,
+    /// Each sample's id with its score.
+    pub scores: Vec<(Uuid, ScoreValue)>,
+    /// Each sample's id with what the score stands on.
+    pub outcomes: Vec<(Uuid, Outcomes)>,
+}
+
+/// Imports all or nothing, or says `None` where no run has this id. Scores that the same pack already has are replaced.
+pub(super) async fn import<P: Connections>(
+    pool: &P,
+    new: &NewImport,
+) -> Result<Option<Imported>, StoreError> {
+    for name in &new.names {
+        check_name("the sample's name", name)?;
+    }
+    check_name("the source", &new.pack.name)?;
+    until_uncontended(new.run, || import_transaction(pool, new)).await
+}
+
+async fn import_transaction<P: Connections>(
+    pool: &P,
+    new: &NewImport,
+) -> Result<Option<Imported>, StoreError> {
+    let created = to_microseconds(new.created);
+    let mut transaction = pool.begin().await?;
+    let connection = &mut *transaction;
+    let Some((name, state)) = locked(connection, new.run).await? else { return Ok(None) };
+    if state != RunState::Open {
+        return Err(StoreError::RunFinished { run: name });
+    }
+    ensure_pack(connection, &new.pack, created).await?;
+    let mut ids = named(connection, new.run, &new.names).await?;
+    let mut samples = 0;
+    let missing: Vec<usize> =
+        (0..new.names.len()).filter(|&at| !ids.contains_key(new.names[at].as_str())).collect();
+    for missing in missing.chunks(AT_ONCE) {
+        samples += add_samples(connection, new, missing, created).await?;
+    }
+    if samples > 0 {
+        let mut sql = Sql::new("UPDATE runs SET scored = scored + ");
+        sql.bind(samples as i64).push(" WHERE id = ").bind(new.run);
+        connection.execute(sql).await?;
+        ids = named(connection, new.run, &new.names).await?;
+    }
+    let id = |at: usize| {
+        ids.get(new.names[at].as_str()).copied().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
+    };
+    let mut scores = 0;
+    for column in &new.columns {
+        let rows = column.values.iter().enumerate().map(|(at, value)| Ok((id(at)?, value)));
+        let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
+        let of = Origin {
+            pack: &new.pack.digest,
+            service_version: &new.service_version,
+            metric: &column.metric,
+            version: column.metric_version,
+            created,
+        };
+        scores += write_scores(connection, &of, &rows, true).await?;
+        forget_versions(connection, new.run, &of).await?;
+        recompute(connection, new.run, &column.metric, &new.pack.digest, column.metric_version).await?;
+    }
+    let outcomes = new.outcomes.iter().enumerate().map(|(at, outcomes)| Ok((id(at)?, outcomes)));
+    let outcomes = outcomes.collect::<Result<Vec<_>, StoreError>>()?;
+    write_outcomes(connection, &new.pack.digest, &outcomes).await?;
+    transaction.commit().await?;
+    Ok(Some(Imported { samples, scores }))
+}
+
+async fn locked<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+) -> Result<Option<(RunName, RunState)>, StoreError> {
+    let mut sql = Sql::new(
+        "SELECT methods.name AS method_name, runs.name, state FROM runs JOIN methods ON methods.id = runs.method
+         WHERE runs.id = ",
+    );
+    sql.bind(run).push(C::LOCK_SHARED_RUNS);
+    let rows = connection.fetch(sql).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let row = Reader::new(row, "runs", run);
+    let name = RunName { method: row.text("method_name")?, run: row.text("name")? };
+    Ok(Some((name, row.word("state", RunState::parse)?)))
+}
+
+/// The ids of those of these samples that are there.
+async fn named<'a, C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    names: &'a [String],
+) -> Result<HashMap<&'a str, Uuid>, StoreError> {
+    let mut ids = HashMap::with_capacity(names.len());
+    let own: BTreeSet<&'a str> = names.iter().map(String::as_str).collect();
+    for names in names.chunks(AT_ONCE) {
+        let mut sql = Sql::new("SELECT id, name FROM samples WHERE run = ");
+        sql.bind(run).push(" AND name IN ");
+        sql.tuple(names.iter().map(|name| name.as_str().into()));
+        for row in &connection.fetch(sql).await? {
+            let row = Reader::new(row, "samples", run);
+            if let Some(name) = own.get(row.text("name")?.as_str()) {
+                ids.insert(*name, row.uuid("id")?);
+            }
+        }
+    }
+    Ok(ids)
+}
+
+/// Makes samples without a picture. Their content is their name: nothing else is known of them.
+async fn add_samples<C: Connection>(
+    connection: &mut C,
+    new: &NewImport,
+    missing: &[usize],
+    created: OffsetDateTime,
+) -> Result<u64, StoreError> {
+    let mut sql = Sql::new(
+        "INSERT INTO samples (id, run, name, content, reference_hashes, auxiliary_hashes, metadata, created) VALUES ",
+    );
+    sql.tuples(missing.iter().map(|&at| {
+        let name = new.names[at].as_str();
+        [
+            new_id(created).into(),
+            new.run.into(),
+            name.into(),
+            ContentHash::of_parts([b"import".as_slice(), name.as_bytes()]).to_hex().into(),
+            "[]".into(),
+            "[]".into(),
+            new.metadata.get(at).map_or_else(|| "{}".to_owned(), ToString::to_string).into(),
+            created.into(),
+        ]
+    }));
+    sql.push(" ON CONFLICT (run, name) DO NOTHING");
+    Ok(connection.execute(sql).await?)
+}
+
+/// Where scores come from.
+struct Origin<'a> {
+    pack: &'a str,
+    service_version: &'a str,
+    metric: &'a str,
+    version: u32,
+    created: OffsetDateTime,
+}
+
+async fn write_scores<C: Connection>(
+    connection: &mut C,
+    of: &Origin<'_>,
+    rows: &[(Uuid, &ScoreValue)],
+    replace: bool,
+) -> Result<u64, StoreError> {
+    let mut written = 0;
+    for rows in rows.chunks(AT_ONCE) {
+        let mut sql = Sql::new(
+            "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, service_version, created)
+             VALUES ",
+        );
+        sql.tuples(rows.iter().map(|(sample, value)| {
+            let (value, reason) = match value {
+                ScoreValue::Number(value) => (Some(storable(*value)), None),
+                ScoreValue::Null { reason } => (None, Some(reason.clone())),
+            };
+            [
+                (*sample).into(),
+                of.metric.into(),
+                of.pack.into(),
+                of.version.into(),
+                value.into(),
+                reason.into(),
+                json_strings(&[]).into(),
+                of.service_version.into(),
+                of.created.into(),
+            ]
+        }));
+        sql.push(if replace {
+            " ON CONFLICT (sample, metric, pack) DO UPDATE SET
+                  metric_version = excluded.metric_version, value = excluded.value, reason = excluded.reason,
+                  flags = excluded.flags, service_version = excluded.service_version, created = excluded.created"
+        } else {
+            " ON CONFLICT (sample, metric, pack) DO NOTHING"
+        });
+        written += connection.execute(sql).await?;
+    }
+    Ok(written)
+}
+
+/// Sums up anew what other versions of a metric still have of a run: rows that were replaced counted there.
+async fn forget_versions<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    of: &Origin<'_>,
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new("SELECT metric_version FROM summaries WHERE run = ");
+    sql.bind(run).push(" AND pack = ").bind(of.pack).push(" AND metric = ").bind(of.metric);
+    sql.push(" AND metric_version <> ").bind(of.version).push(" ORDER BY metric_version");
+    for row in &connection.fetch(sql).await? {
+        let version = Reader::new(row, "summaries", run).int("metric_version")?;
+        recompute(connection, run, of.metric, of.pack, version).await?;
+    }
+    Ok(())
+}
+
+async fn write_outcomes<C: Connection>(
+    connection: &mut C,
+    pack: &str,
+    rows: &[(Uuid, &Outcomes)],
+) -> Result<(), StoreError> {
+    for rows in rows.chunks(AT_ONCE) {
+        let mut sql = Sql::new("INSERT INTO attribute_outcomes (sample, pack, outcomes) VALUES ");
+        sql.tuples(rows.iter().map(|(sample, outcomes)| {
+            let text = serde_json::to_string(outcomes).expect("plain data always serialises");
+            [(*sample).into(), pack.into(), text.into()]
+        }));
+        sql.push(" ON CONFLICT (sample, pack) DO UPDATE SET outcomes = excluded.outcomes");
+        connection.execute(sql).await?;
+    }
+    Ok(())
+}
+
+/// Adds the scores of one metric to samples that have none of it yet, in one transaction.
+pub(super) async fn add_run_wide<P: Connections>(pool: &P, new: &RunWideScores) -> Result<u64, StoreError> {
+    until_uncontended(new.run, || run_wide_transaction(pool, new)).await
+}
+
+async fn run_wide_transaction<P: Connections>(pool: &P, new: &RunWideScores) -> Result<u64, StoreError> {
+    let created = to_microseconds(new.created);
+    let mut transaction = pool.begin().await?;
+    let connection = &mut *transaction;
+    if locked(connection, new.run).await?.is_none() {
+        return Ok(0);
+    }
+    ensure_pack(connection, &new.pack, created).await?;
+    // Samples that were deleted meanwhile are left out.
+    let there = of_run(connection, new.run).await?;
+    let of = Origin {
+        pack: &new.pack.digest,
+        service_version: &new.service_version,
+        metric: &new.metric,
+        version: new.metric_version,
+        created,
+    };
+    let rows = new.scores.iter().filter(|(id, _)| there.contains(id)).map(|(id, value)| (*id, value));
+    let written = write_scores(connection, &of, &rows.collect::<Vec<_>>(), false).await?;
+    let outcomes = new.outcomes.iter().filter(|(id, _)| there.contains(id));
+    let outcomes: Vec<_> = outcomes.map(|(id, outcomes)| (*id, outcomes)).collect();
+    write_outcomes(connection, &new.pack.digest, &outcomes).await?;
+    recompute(connection, new.run, &new.metric, &new.pack.digest, new.metric_version).await?;
+    transaction.commit().await?;
+    Ok(written)
+}
+
+async fn of_run<C: Connection>(connection: &mut C, run: Uuid) -> Result<BTreeSet<Uuid>, StoreError> {
+    let mut sql = Sql::new("SELECT id FROM samples WHERE run = ");
+    sql.bind(run);
+    let rows = connection.fetch(sql).await?;
+    rows.iter().map(|row| Reader::new(row, "samples", run).uuid("id")).collect()
+}
+
+/// What `aps` stands on, for the samples of a run that have it under this pack, by the sample's name.
+pub(super) async fn outcomes<P: Connections>(
+    pool: &P,
+    run: Uuid,
+    pack: &str,
+) -> Result<BTreeMap<String, Outcomes>, StoreError> {
+    let mut connection = pool.reader().await?;
+    let mut found = BTreeMap::new();
+    let mut after = String::new();
+    loop {
+        let mut sql = Sql::new(
+            "SELECT name, outcomes FROM attribute_outcomes JOIN samples ON samples.id = attribute_outcomes.sample
+             WHERE samples.run = ",
+        );
+        sql.bind(run).push(" AND pack = ").bind(pack).push(" AND name > ").bind(after.as_str());
+        sql.push(" ORDER BY name LIMIT ").bind(10_000_u32);
+        let rows = connection.fetch(sql).await?;
+        for row in &rows {
+            let row = Reader::new(row, "attribute_outcomes", run);
+            after = row.text("name")?;
+            found.insert(after.clone(), row.json("outcomes")?);
+        }
+        if rows.len() < 10_000 {
+            return Ok(found);
+        }
+    }
+}
+
+/// The packs whose scores a run has, by name and digest.
+pub(super) async fn packs<P: Connections>(pool: &P, run: Uuid) -> Result<Vec<Pack>, StoreError> {
+    let mut sql = Sql::new(
+        "SELECT DISTINCT packs.digest, packs.name, weights FROM summaries JOIN packs ON packs.digest = summaries.pack
+         WHERE run = ",
+    );
+    sql.bind(run).push(" ORDER BY packs.name, packs.digest");
+    let rows = pool.reader().await?.fetch(sql).await?;
+    rows.iter()
+        .map(|row| {
+            let row = Reader::new(row, "packs", "");
+            Ok(Pack {
+                digest: row.text("digest")?,
+                name: row.text("name")?,
+                weights: row.word("weights", super::Weights::parse)?,
+            })
+        })
+        .collect()
+}

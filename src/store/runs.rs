@@ -1,0 +1,369 @@
+//! Methods and runs: what they are, how far they have come, and whether they are finished.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::record::{check_name, check_text, ensure_method, ensure_run, to_microseconds, until_uncontended};
+use super::sql::{Connection, Connections, Reader, Row, Sql};
+use super::{Pack, RunName, StoreError, Weights};
+
+/// What a run declares of how it came about, for whoever reads a leaderboard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunFlags {
+    /// The generator was trained with cross validation over the evaluated identities.
+    pub cross_validated_training: bool,
+    /// The generator saw the photos that it is evaluated with while it was trained.
+    pub trained_on_evaluation_photos: bool,
+}
+
+/// What somebody says a run is. It is said once and not changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunFacts {
+    /// The dataset whose prompts it went through.
+    pub dataset: Option<String>,
+    /// The part of the dataset.
+    pub split: Option<String>,
+    /// How it came about.
+    pub flags: RunFlags,
+    /// The generator's settings, as they were given: an object.
+    pub settings: serde_json::Map<String, serde_json::Value>,
+    /// Codes of the metrics that its samples are scored with; none for all.
+    pub metrics: Option<Vec<String>>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Samples may be added.
+    Open,
+    /// No samples may be added; those that wait are still scored.
+    Finishing,
+    /// All is scored and summarised.
+    Finished,
+}
+
+impl RunState {
+    /// The word that is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Finishing => "finishing",
+            Self::Finished => "finished",
+        }
+    }
+
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        [Self::Open, Self::Finishing, Self::Finished].into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+/// How many samples of a run are where; kept up to date with each of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunCounts {
+    /// Accepted and waiting to be scored.
+    pub waiting: u64,
+    /// Accepted, but scoring them failed.
+    pub failed: u64,
+    /// Recorded with their scores.
+    pub scored: u64,
+}
+
+/// A run with everything known about it but its samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunRecord {
+    /// Its id.
+    pub id: Uuid,
+    /// Its method and name.
+    pub name: RunName,
+    /// What was said of it.
+    pub facts: RunFacts,
+    /// The pack that its samples are scored with, from the first accepted one on.
+    pub pack: Option<Pack>,
+    /// The version of the service that accepted its first sample.
+    pub service_version: Option<String>,
+    /// Where it stands.
+    pub state: RunState,
+    /// How far it has come.
+    pub counts: RunCounts,
+    /// When it was made, UTC, to the microsecond.
+    pub created: OffsetDateTime,
+    /// When it was finished.
+    pub finished: Option<OffsetDateTime>,
+}
+
+/// A method.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MethodRecord {
+    /// Its name.
+    pub name: String,
+    /// What it is, in words.
+    pub description: Option<String>,
+    /// How many runs it has.
+    pub runs: u64,
+    /// When it was made, UTC, to the microsecond.
+    pub created: OffsetDateTime,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default)]
+pub struct RunsQuery {
+    /// Only those of this method.
+    pub method: Option<String>,
+    /// Only those that stand there.
+    pub state: Option<RunState>,
+    /// Begins behind the run of this id.
+    pub after: Option<Uuid>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// Makes a method or describes it anew; says whether it is new.
+pub(super) async fn create_method<P: Connections>(
+    pool: &P,
+    name: &str,
+    description: Option<&str>,
+    created: OffsetDateTime,
+) -> Result<(MethodRecord, bool), StoreError> {
+    check_name("the method's name", name)?;
+    check_text("the description", description.unwrap_or_default())?;
+    let transaction = || async {
+        let mut transaction = pool.begin().await?;
+        let connection = &mut *transaction;
+        let is_new = ensure_method(connection, name, to_microseconds(created)).await?;
+        if let Some(description) = description {
+            let mut sql = Sql::new("UPDATE methods SET description = ");
+            sql.bind(description).push(" WHERE name = ").bind(name);
+            connection.execute(sql).await?;
+        }
+        let mut sql = Sql::new(METHODS);
+        sql.push("= ").bind(name);
+        let rows = connection.fetch(sql).await?;
+        let method = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+        let method = method_record(method)?;
+        transaction.commit().await?;
+        Ok((method, is_new))
+    };
+    until_uncontended(Uuid::now_v7(), transaction).await
+}
+
+const METHODS: &str = "SELECT name, description, created,
+    (SELECT COUNT(*) FROM runs WHERE runs.method = methods.id) AS runs FROM methods WHERE name ";
+
+pub(super) async fn methods<P: Connections>(
+    pool: &P,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<MethodRecord>, StoreError> {
+    let mut sql = Sql::new(METHODS);
+    sql.push("> ").bind(after).push(" ORDER BY name LIMIT ").bind(limit);
+    pool.reader().await?.fetch(sql).await?.iter().map(method_record).collect()
+}
+
+fn method_record<R: Row>(row: &R) -> Result<MethodRecord, StoreError> {
+    let row = Reader::new(row, "methods", "");
+    Ok(MethodRecord {
+        name: row.text("name")?,
+        description: row.optional_text("description")?,
+        runs: row.int("runs")?,
+        created: row.time("created")?,
+    })
+}
+
+/// Makes a run, or finds the one that was made with the same facts; says whether it is new.
+pub(super) async fn create_run<P: Connections>(
+    pool: &P,
+    name: &RunName,
+    facts: &RunFacts,
+    created: OffsetDateTime,
+) -> Result<(RunRecord, bool), StoreError> {
+    check_name("the method's name", &name.method)?;
+    check_name("the run's name", &name.run)?;
+    check_text("the dataset", facts.dataset.as_deref().unwrap_or_default())?;
+    check_text("the split", facts.split.as_deref().unwrap_or_default())?;
+    until_uncontended(Uuid::now_v7(), || create(pool, name, facts, to_microseconds(created))).await
+}
+
+async fn create<P: Connections>(
+    pool: &P,
+    name: &RunName,
+    facts: &RunFacts,
+    created: OffsetDateTime,
+) -> Result<(RunRecord, bool), StoreError> {
+    let mut transaction = pool.begin().await?;
+    let connection = &mut *transaction;
+    let (id, is_new) = ensure_run(connection, name, created).await?;
+    let mut sql = Sql::new("SELECT declared FROM runs WHERE id = ");
+    sql.bind(id).push(lock(connection));
+    let rows = connection.fetch(sql).await?;
+    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    if Reader::new(row, "runs", id).int::<i64>("declared")? == 0 {
+        // A run that came into being with its first sample is told what it is.
+        let text = |value: serde_json::Result<String>| value.expect("plain data always serialises");
+        let metrics = facts.metrics.as_ref().map(|metrics| text(serde_json::to_string(metrics)));
+        let mut sql = Sql::new("UPDATE runs SET declared = 1, dataset = ");
+        sql.bind(facts.dataset.clone()).push(", split = ").bind(facts.split.clone());
+        sql.push(", flags = ").bind(text(serde_json::to_string(&facts.flags)));
+        sql.push(", settings = ").bind(text(serde_json::to_string(&facts.settings)));
+        sql.push(", metrics = ").bind(metrics).push(" WHERE id = ").bind(id);
+        connection.execute(sql).await?;
+    }
+    let record = find(connection, id).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    if let Some(fact) = difference(&record.facts, facts) {
+        return Err(StoreError::RunConflict { run: name.clone(), fact });
+    }
+    transaction.commit().await?;
+    Ok((record, is_new))
+}
+
+/// The first fact in which two descriptions of a run differ.
+fn difference(have: &RunFacts, given: &RunFacts) -> Option<&'static str> {
+    [
+        ("dataset", have.dataset == given.dataset),
+        ("split", have.split == given.split),
+        ("flags", have.flags == given.flags),
+        ("settings", have.settings == given.settings),
+        ("metrics", have.metrics == given.metrics),
+    ]
+    .into_iter()
+    .find_map(|(fact, equal)| (!equal).then_some(fact))
+}
+
+fn lock<C: Connection>(_: &C) -> &'static str {
+    C::LOCK
+}
+
+const RUNS: &str = "SELECT runs.id, methods.name AS method_name, runs.name, dataset, split, flags, settings, metrics, pack,
+        packs.name AS pack_name, weights, service_version, state, finished, waiting, failed, scored, runs.created
+    FROM runs JOIN methods ON methods.id = runs.method LEFT JOIN packs ON packs.digest = runs.pack";
+
+pub(super) async fn run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
+    find(&mut *pool.reader().await?, id).await
+}
+
+async fn find<C: Connection>(connection: &mut C, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
+    let mut sql = Sql::new(RUNS);
+    sql.push(" WHERE runs.id = ").bind(id);
+    connection.fetch(sql).await?.first().map(run_record).transpose()
+}
+
+/// Ids grow with time, so that runs are listed in the order in which they were made.
+pub(super) async fn runs<P: Connections>(pool: &P, query: &RunsQuery) -> Result<Vec<RunRecord>, StoreError> {
+    let mut sql = Sql::new(RUNS);
+    sql.push(" WHERE runs.id > ").bind(query.after.unwrap_or(Uuid::nil()));
+    if let Some(method) = &query.method {
+        sql.push(" AND methods.name = ").bind(method.as_str());
+    }
+    if let Some(state) = query.state {
+        sql.push(" AND state = ").bind(state.as_str());
+    }
+    sql.push(" ORDER BY runs.id LIMIT ").bind(query.limit);
+    pool.reader().await?.fetch(sql).await?.iter().map(run_record).collect()
+}
+
+fn run_record<R: Row>(row: &R) -> Result<RunRecord, StoreError> {
+    let key = Reader::new(row, "runs", "").uuid("id")?;
+    let row = Reader::new(row, "runs", key);
+    Ok(RunRecord {
+        id: key,
+        name: RunName { method: row.text("method_name")?, run: row.text("name")? },
+        facts: RunFacts {
+            dataset: row.optional_text("dataset")?,
+            split: row.optional_text("split")?,
+            flags: row.json("flags")?,
+            settings: row.json("settings")?,
+            metrics: row.optional_text("metrics")?.map(|_| row.json("metrics")).transpose()?,
+        },
+        pack: match row.optional_text("pack")? {
+            Some(digest) => Some(Pack {
+                digest,
+                name: row.text("pack_name")?,
+                weights: row.word("weights", Weights::parse)?,
+            }),
+            None => None,
+        },
+        service_version: row.optional_text("service_version")?,
+        state: row.word("state", RunState::parse)?,
+        counts: RunCounts {
+            waiting: row.int("waiting")?,
+            failed: row.int("failed")?,
+            scored: row.int("scored")?,
+        },
+        created: row.time("created")?,
+        finished: row.optional_time("finished")?,
+    })
+}
+
+/// How many samples wait and failed over all runs.
+pub(super) async fn backlog<P: Connections>(pool: &P) -> Result<RunCounts, StoreError> {
+    let sql = Sql::new(
+        "SELECT CAST(COALESCE(SUM(waiting), 0) AS bigint) AS waiting, CAST(COALESCE(SUM(failed), 0) AS bigint) AS failed,
+                CAST(COALESCE(SUM(scored), 0) AS bigint) AS scored FROM runs",
+    );
+    let rows = pool.reader().await?.fetch(sql).await?;
+    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    let row = Reader::new(row, "runs", "");
+    Ok(RunCounts { waiting: row.int("waiting")?, failed: row.int("failed")?, scored: row.int("scored")? })
+}
+
+/// Takes no more samples into a run, or says `None` where no run has this id.
+pub(super) async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
+    let transaction = || async {
+        let mut transaction = pool.begin().await?;
+        let connection = &mut *transaction;
+        // Stronger than what whoever adds a sample holds: when this is granted, none is half added.
+        let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
+        sql.bind(id).push(exclusive(connection));
+        connection.fetch(sql).await?;
+        let mut sql = Sql::new("UPDATE runs SET state = 'finishing' WHERE state = 'open' AND id = ");
+        sql.bind(id);
+        connection.execute(sql).await?;
+        let record = find(connection, id).await?;
+        transaction.commit().await?;
+        Ok(record)
+    };
+    until_uncontended(id, transaction).await
+}
+
+fn exclusive<C: Connection>(_: &C) -> &'static str {
+    C::LOCK_FOR_DELETION
+}
+
+/// The runs that are to be finished and have nothing left to wait for.
+pub(super) async fn finishable<P: Connections>(pool: &P) -> Result<Vec<Uuid>, StoreError> {
+    let sql = Sql::new("SELECT id FROM runs WHERE state = 'finishing' AND waiting = 0 ORDER BY id");
+    let rows = pool.reader().await?.fetch(sql).await?;
+    rows.iter().map(|row| Reader::new(row, "runs", "").uuid("id")).collect()
+}
+
+/// Ends a run that is finishing: its photos need not be kept any longer. Says which files those were.
+pub(super) async fn finished<P: Connections>(
+    pool: &P,
+    id: Uuid,
+    time: OffsetDateTime,
+) -> Result<Vec<crate::content::ContentHash>, StoreError> {
+    let transaction = || async {
+        let mut transaction = pool.begin().await?;
+        let connection = &mut *transaction;
+        let mut sql = Sql::new("UPDATE runs SET state = 'finished', finished = ");
+        sql.bind(to_microseconds(time)).push(" WHERE state = 'finishing' AND waiting = 0 AND id = ").bind(id);
+        if connection.execute(sql).await? == 0 {
+            return Ok(Vec::new());
+        }
+        let mut sql = Sql::new("SELECT image FROM kept_files WHERE run = ");
+        sql.bind(id);
+        let rows = connection.fetch(sql).await?;
+        let files = rows.iter().map(|row| Reader::new(row, "kept_files", id).hash("image"));
+        let files = files.collect::<Result<_, _>>()?;
+        let mut sql = Sql::new("DELETE FROM kept_files WHERE run = ");
+        sql.bind(id);
+        connection.execute(sql).await?;
+        transaction.commit().await?;
+        Ok(files)
+    };
+    until_uncontended(id, transaction).await
+}
