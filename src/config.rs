@@ -29,6 +29,8 @@ pub struct Config {
     pub privacy: Privacy,
     /// Where samples and scores are kept.
     pub store: Store,
+    /// Scoring in the background.
+    pub runs: Runs,
     /// What is written to standard error.
     pub log: Log,
 }
@@ -129,13 +131,47 @@ pub struct Privacy {
 pub struct Store {
     /// `sqlite:PATH` or `postgres://…`.
     pub url: String,
+    /// Folder of the pictures of accepted samples.
+    pub files: PathBuf,
+    /// MiB that these may take.
+    pub files_mib: u64,
+}
+
+impl Store {
+    /// Bytes that kept files may take.
+    #[must_use]
+    pub fn files_bytes(&self) -> u64 {
+        self.files_mib.saturating_mul(MIB as u64)
+    }
 }
 
 impl std::fmt::Debug for Store {
     /// The address may hold a password, so only its scheme is shown.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("url", &self.url.split(':').next()).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("url", &self.url.split(':').next())
+            .field("files", &self.files)
+            .field("files_mib", &self.files_mib)
+            .finish()
     }
+}
+
+/// Scoring in the background.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runs {
+    /// Samples of runs that are scored at once.
+    pub at_once: usize,
+    /// The same while requests wait for scores.
+    pub at_once_beside_requests: usize,
+    /// How often scoring a sample is tried before it counts as failed.
+    pub attempts: u32,
+    /// Samples of one run that may wait.
+    pub waiting_samples: u64,
+    /// Samples in one imported file.
+    pub import_samples: usize,
+    /// Clients that may watch runs at once.
+    pub watchers: usize,
 }
 
 /// What is written to standard error.
@@ -206,6 +242,12 @@ impl Config {
             ("limits.prompt_bytes", self.limits.prompt_bytes as u64),
             ("limits.detectables", self.limits.detectables as u64),
             ("limits.metadata_bytes", self.limits.metadata_bytes as u64),
+            ("store.files_mib", self.store.files_mib),
+            ("runs.at_once", self.runs.at_once as u64),
+            ("runs.attempts", self.runs.attempts.into()),
+            ("runs.waiting_samples", self.runs.waiting_samples),
+            ("runs.import_samples", self.runs.import_samples as u64),
+            ("runs.watchers", self.runs.watchers as u64),
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Value { key, value: value.to_string(), why: "must be at least 1" });
@@ -215,6 +257,20 @@ impl Config {
                 key: "limits.request_mib",
                 value: self.limits.request_mib.to_string(),
                 why: "must not exceed limits.upload_memory_mib, or no such request is ever admitted",
+            });
+        }
+        if self.runs.at_once_beside_requests > self.runs.at_once {
+            return Err(ConfigError::Value {
+                key: "runs.at_once_beside_requests",
+                value: self.runs.at_once_beside_requests.to_string(),
+                why: "must not exceed runs.at_once: beside requests there is less room, not more",
+            });
+        }
+        if self.store.files_mib < self.limits.request_mib as u64 {
+            return Err(ConfigError::Value {
+                key: "store.files_mib",
+                value: self.store.files_mib.to_string(),
+                why: "must be at least limits.request_mib, or a request of that size is never accepted",
             });
         }
         Ok(())

@@ -11,7 +11,7 @@
 //!                ◄─ JSON
 //! ```
 //!
-//! Dependencies point one way: `api → scoring → {engine, metrics} → {vision, text}` and `api → store`.
+//! Dependencies point one way: `api → runs → scoring → {engine, metrics} → {vision, text}` and `runs → store`.
 //! Nothing below `api` knows HTTP, nothing outside `engine` knows ONNX Runtime, nothing outside `store`
 //! knows SQL, and `metrics` knows none of them: it takes features and gives numbers.
 
@@ -26,6 +26,7 @@ pub mod engine;
 pub mod metrics;
 pub mod pack_id;
 pub mod parity;
+pub mod runs;
 pub mod scoring;
 pub mod stats;
 pub mod store;

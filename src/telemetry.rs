@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
 
@@ -21,6 +21,8 @@ pub struct Telemetry {
     registry: Registry,
     /// The engine's part.
     pub engine: EngineTelemetry,
+    /// The background's part.
+    pub runs: RunsTelemetry,
     requests: IntCounterVec,
     duration: HistogramVec,
     /// Requests being answered.
@@ -83,7 +85,8 @@ impl Telemetry {
             registry.register(part).expect("constant names are distinct");
         }
         let engine = EngineTelemetry::register(&registry).expect("constant names are distinct");
-        Self { registry, engine, requests, duration, in_flight, body_bytes }
+        let runs = RunsTelemetry::register(&registry).expect("constant names are distinct");
+        Self { registry, engine, runs, requests, duration, in_flight, body_bytes }
     }
 
     /// Counts an answered request; `route` is the pattern, never the path, so that labels stay few.
@@ -103,6 +106,46 @@ impl Telemetry {
             .encode(&self.registry.gather(), &mut text)
             .expect("writing to memory does not fail");
         String::from_utf8(text).expect("the format is UTF-8")
+    }
+}
+
+/// What happens to samples of runs beside requests.
+#[derive(Debug, Clone)]
+pub struct RunsTelemetry {
+    samples: IntGaugeVec,
+    attempts: IntCounterVec,
+    /// Bytes of files that are kept for accepted samples.
+    pub kept_bytes: IntGauge,
+}
+
+impl RunsTelemetry {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let samples = IntGaugeVec::new(
+            Opts::new("stellar_run_samples", "Samples of all runs by where they stand."),
+            &["state"],
+        )?;
+        let attempts = IntCounterVec::new(
+            Opts::new("stellar_background_attempts_total", "Attempts to score a waiting sample, by outcome."),
+            &["outcome"],
+        )?;
+        let kept_bytes =
+            IntGauge::new("stellar_kept_files_bytes", "Files that are kept for accepted samples.")?;
+        registry.register(Box::new(samples.clone()))?;
+        registry.register(Box::new(attempts.clone()))?;
+        registry.register(Box::new(kept_bytes.clone()))?;
+        Ok(Self { samples, attempts, kept_bytes })
+    }
+
+    /// Counts what became of an attempt to score a waiting sample.
+    pub fn attempt(&self, outcome: &str) {
+        self.attempts.with_label_values(&[outcome]).inc();
+    }
+
+    /// Sets how many samples are where.
+    pub fn backlog(&self, waiting: u64, failed: u64, scored: u64) {
+        for (state, count) in [("pending", waiting), ("failed", failed), ("scored", scored)] {
+            self.samples.with_label_values(&[state]).set(count as i64);
+        }
     }
 }
 

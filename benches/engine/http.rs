@@ -38,6 +38,7 @@ impl OverHttp {
         (config.engine.lanes_at_once, config.engine.threads) = (1, threads);
         config.engine.max_batch = MAX_BATCH;
         let folder = tempfile::tempdir()?;
+        config.store.files = folder.path().join("files");
         let url = format!("sqlite:{}", folder.path().join("bench.db").display());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let address = runtime.block_on(async {
@@ -45,7 +46,9 @@ impl OverHttp {
             let engine = Engine::start(&pack, &config.engine, &telemetry.engine)?;
             let scoring = Arc::new(Scoring::new(engine, Arc::new(pack), config.limits.decode())?);
             let store = Store::open(&url, &StoreOptions::default()).await?;
-            let router = api::router(Arc::new(App::new(&config, scoring, store, telemetry)));
+            let runs =
+                Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
+            let router = api::router(Arc::new(App::new(&config, scoring, store, runs, telemetry)));
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             let address = listener.local_addr()?;
             tokio::spawn(async move { axum::serve(listener, router).await });

@@ -33,7 +33,8 @@ ALTER TABLE samples
 
 UPDATE runs SET scored = (SELECT COUNT(*) FROM samples WHERE samples.run = runs.id);
 
--- Accepted and not scored yet. `folder` names the folder of kept files in which the pictures lie: whoever has it scores.
+-- Accepted and not scored yet. `folder` names the folder of kept files in which the pictures lie:
+-- whoever has that and the pack scores.
 CREATE TABLE pending_samples (
     id               uuid PRIMARY KEY,
     run              uuid NOT NULL REFERENCES runs (id),
@@ -44,6 +45,7 @@ CREATE TABLE pending_samples (
     reference_hashes text NOT NULL,
     auxiliary_hashes text NOT NULL,
     metadata         text NOT NULL,
+    pack             text COLLATE "C" NOT NULL REFERENCES packs (digest),
     folder           text COLLATE "C" NOT NULL,
     state            text COLLATE "C" NOT NULL CHECK (state IN ('waiting', 'failed')),
     attempts         bigint NOT NULL,
@@ -55,7 +57,7 @@ CREATE TABLE pending_samples (
     CHECK ((state = 'failed') = (reason IS NOT NULL))
 );
 
-CREATE INDEX pending_samples_by_age ON pending_samples (folder, state, id);
+CREATE INDEX pending_samples_by_age ON pending_samples (folder, pack, state, id);
 CREATE INDEX pending_samples_by_image ON pending_samples (image);
 
 -- Which files a run needs in a folder: photos (1) until it is finished, generated pictures (0) until they are scored.

@@ -47,7 +47,8 @@ CREATE INDEX samples_by_image ON samples (image);
 
 UPDATE runs SET scored = (SELECT COUNT(*) FROM samples WHERE samples.run = runs.id);
 
--- Accepted and not scored yet. `folder` names the folder of kept files in which the pictures lie: whoever has it scores.
+-- Accepted and not scored yet. `folder` names the folder of kept files in which the pictures lie:
+-- whoever has that and the pack scores.
 CREATE TABLE pending_samples (
     id               TEXT NOT NULL PRIMARY KEY,
     run              TEXT NOT NULL REFERENCES runs (id),
@@ -58,6 +59,7 @@ CREATE TABLE pending_samples (
     reference_hashes TEXT NOT NULL,
     auxiliary_hashes TEXT NOT NULL,
     metadata         TEXT NOT NULL,
+    pack             TEXT NOT NULL REFERENCES packs (digest),
     folder           TEXT NOT NULL,
     state            TEXT NOT NULL CHECK (state IN ('waiting', 'failed')),
     attempts         INTEGER NOT NULL,
@@ -69,7 +71,7 @@ CREATE TABLE pending_samples (
     CHECK ((state = 'failed') = (reason IS NOT NULL))
 ) STRICT;
 
-CREATE INDEX pending_samples_by_age ON pending_samples (folder, state, id);
+CREATE INDEX pending_samples_by_age ON pending_samples (folder, pack, state, id);
 CREATE INDEX pending_samples_by_image ON pending_samples (image);
 
 -- Which files a run needs in a folder: photos (1) until it is finished, generated pictures (0) until they are scored.

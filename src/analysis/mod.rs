@@ -4,6 +4,8 @@
 //! whose picture follows the prompt hardly better than its photo does is *penalised*: it passes only if
 //! `clip_t > clip_n + 2·std(clip_n)`, the deviation taken over the run (ddof 1).
 
+mod render;
 mod report;
 
+pub use render::{Caption, csv, latex, markdown};
 pub use report::{AttributeOutcomes, Policy, Report, ReportError, ReportRow, RunScores, report};

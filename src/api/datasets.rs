@@ -14,6 +14,7 @@ use super::{ApiError, App, Code, Problem, Query, Shared, form, upload};
 use crate::{
     content::ContentHash,
     metrics::ATTRIBUTES,
+    runs::{self, ProbesError},
     scoring::{AttributesError, DatasetProbes, Metadata, Picture},
     store::{DatasetRecord, NewPhoto, PhotoRecord, StoreError},
 };
@@ -378,21 +379,15 @@ pub(super) async fn read_one(
 
 /// What the dataset of a sample's metadata teaches, fitted if its newest revision was not yet.
 pub(super) async fn probes(app: &App, metadata: &Metadata) -> Result<Option<DatasetProbes>, ApiError> {
-    let Some(name) = &metadata.dataset else { return Ok(None) };
-    let dataset = app.store.dataset(name).await?.ok_or_else(|| {
-        ApiError::new(
-            Code::NotFound,
-            "there is no dataset of the name in metadata.dataset: enrol photos with POST /v1/datasets/{dataset}/photos, \
-             or leave it out",
-        )
-    })?;
-    if let Some(probes) = app.scoring.known_probes(dataset.id, dataset.revision) {
-        return Ok(Some(probes));
+    runs::probes(&app.store, &app.scoring, metadata).await.map_err(probes_error)
+}
+
+pub(super) fn probes_error(error: ProbesError) -> ApiError {
+    match error {
+        ProbesError::NoDataset => ApiError::new(Code::NotFound, error.to_string()),
+        ProbesError::Store(error) => error.into(),
+        ProbesError::Attributes(error) => attributes_error(error),
     }
-    let photos = app.store.photos(dataset.id).await?;
-    let photos = photos.into_iter().map(|photo| (photo.image, photo.attributes)).collect();
-    let probes = app.scoring.fit_probes(dataset.id, name, dataset.revision, photos).await;
-    probes.map(Some).map_err(attributes_error)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]

@@ -184,6 +184,11 @@ impl ApiError {
         Self { retry_after_seconds: Some(1), ..Self::new(Code::Overloaded, detail) }
     }
 
+    /// No space is left for accepted samples; it is freed as they are scored and runs are finished.
+    pub fn storage_full(detail: impl Into<String>) -> Self {
+        Self { retry_after_seconds: Some(10), ..Self::new(Code::StorageFull, detail) }
+    }
+
     /// The service cannot do its work now; another instance may, or this one later.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self { retry_after_seconds: Some(5), ..Self::new(Code::Unavailable, detail) }
@@ -210,17 +215,8 @@ impl ApiError {
     /// An error about a picture, named as in the request (`image`, `reference[0]`).
     #[must_use]
     pub fn picture(of: &str, error: &DecodeError) -> Self {
-        let code = match error {
-            DecodeError::Empty => Code::ImageEmpty,
-            DecodeError::UnknownFormat | DecodeError::Unsupported { .. } => Code::ImageUnsupported,
-            DecodeError::Truncated { .. } => Code::ImageTruncated,
-            DecodeError::Corrupt { .. } => Code::ImageCorrupt,
-            DecodeError::NoPixels { .. } => Code::ImageTooSmall,
-            DecodeError::TooManyBytes { .. }
-            | DecodeError::SideTooLong { .. }
-            | DecodeError::TooManyPixels { .. }
-            | DecodeError::TooMuchMemory { .. } => Code::PayloadTooLarge,
-        };
+        let code = serde_json::Value::from(error.problem());
+        let code = serde_json::from_value(code).expect("each of these is a code, as a test shows");
         Self::new(code, format!("{of}: {error}"))
     }
 }
@@ -293,6 +289,26 @@ impl From<StoreError> for ApiError {
                 Self::unavailable("the store is too busy; nothing was saved, retry later")
             }
             _ => Self::internal(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_a_picture_has_its_code() {
+        let (format, detail) = (crate::vision::Format::Png, String::new());
+        for (error, code) in [
+            (DecodeError::Empty, Code::ImageEmpty),
+            (DecodeError::UnknownFormat, Code::ImageUnsupported),
+            (DecodeError::NoPixels { width: 0, height: 1 }, Code::ImageTooSmall),
+            (DecodeError::TooManyBytes { bytes: 2, limit: 1 }, Code::PayloadTooLarge),
+            (DecodeError::Truncated { format, detail: detail.clone() }, Code::ImageTruncated),
+            (DecodeError::Corrupt { format, detail }, Code::ImageCorrupt),
+        ] {
+            assert_eq!(ApiError::picture("image", &error).code(), code, "{error}");
         }
     }
 }

@@ -35,13 +35,91 @@ pub(super) struct Form {
     pub(super) evidence: bool,
 }
 
+/// A sample to be scored later.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) image: Picture,
+    pub(super) prompt: Option<String>,
+    pub(super) references: Vec<Photo>,
+    pub(super) auxiliary: Vec<Photo>,
+    pub(super) metadata: Metadata,
+}
+
+/// A photo that came as a file, or one that the run has already.
+#[derive(Debug)]
+pub(super) enum Photo {
+    Sent(Picture),
+    Kept(ContentHash),
+}
+
+impl Photo {
+    pub(super) fn hash(&self) -> ContentHash {
+        match self {
+            Self::Sent(picture) => picture.hash,
+            Self::Kept(hash) => *hash,
+        }
+    }
+
+    /// The hash of one that was not sent.
+    pub(super) fn kept(&self) -> Option<ContentHash> {
+        match self {
+            Self::Sent(_) => None,
+            Self::Kept(hash) => Some(*hash),
+        }
+    }
+}
+
+impl Submission {
+    /// Reads the request's body.
+    pub(super) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
+        Fields::read_all(request, limits, Kind::Submission).await?.into_submission(limits)
+    }
+
+    /// The pictures that were sent.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Picture> {
+        let photos = self.references.iter().chain(&self.auxiliary).filter_map(|photo| match photo {
+            Photo::Sent(picture) => Some(picture),
+            Photo::Kept(_) => None,
+        });
+        std::iter::once(&self.image).chain(photos)
+    }
+}
+
+/// Which form is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Scored and answered.
+    Score,
+    /// Accepted to be scored later.
+    Submission,
+}
+
+impl Kind {
+    fn fields(self) -> &'static str {
+        match self {
+            Self::Score => {
+                "image, prompt, reference, auxiliary, metadata, metrics, method, run, name and evidence"
+            }
+            Self::Submission => {
+                "image, prompt, reference, reference_hash, auxiliary, auxiliary_hash and metadata"
+            }
+        }
+    }
+}
+
+/// A photo as it arrives.
+enum SentPhoto {
+    File(Bytes),
+    Hash(ContentHash),
+}
+
 /// The fields as they arrive.
 #[derive(Default)]
 struct Fields {
     image: Option<Bytes>,
     prompt: Option<String>,
-    references: Vec<Bytes>,
-    auxiliary: Vec<Bytes>,
+    references: Vec<SentPhoto>,
+    auxiliary: Vec<SentPhoto>,
     metadata: Option<Metadata>,
     metrics: Option<Vec<&'static Metric>>,
     method: Option<String>,
@@ -53,37 +131,48 @@ struct Fields {
 impl Form {
     /// Reads the request's body.
     pub(super) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
-        let mut multipart = multipart(request, limits).await?;
-        let mut fields = Fields::default();
-        while let Some(field) = multipart.next_field().await.map_err(malformed)? {
-            fields.read(field, limits).await?;
-        }
-        fields.into_form(limits)
+        Fields::read_all(request, limits, Kind::Score).await?.into_form(limits)
     }
 }
 
 impl Fields {
-    async fn read(&mut self, field: Field<'_>, limits: &Limits) -> Result<(), ApiError> {
+    async fn read_all(request: Request, limits: &Limits, kind: Kind) -> Result<Self, ApiError> {
+        let mut multipart = multipart(request, limits).await?;
+        let mut fields = Self::default();
+        while let Some(field) = multipart.next_field().await.map_err(malformed)? {
+            fields.read(field, limits, kind).await?;
+        }
+        Ok(fields)
+    }
+
+    async fn read(&mut self, field: Field<'_>, limits: &Limits, kind: Kind) -> Result<(), ApiError> {
         let Some(name) = field.name().map(str::to_owned) else {
             return Err(ApiError::new(Code::MalformedRequest, "a part of the form has no name"));
         };
+        let (score, submission) = (kind == Kind::Score, kind == Kind::Submission);
         match name.as_str() {
             "image" => once(&mut self.image, &name, picture(field, &name, limits).await?),
             "reference" => several(&mut self.references, field, &name, limits.references, limits).await,
             "auxiliary" => several(&mut self.auxiliary, field, &name, limits.auxiliary, limits).await,
+            "reference_hash" if submission => {
+                photo_hash(&mut self.references, field, &name, limits.references).await
+            }
+            "auxiliary_hash" if submission => {
+                photo_hash(&mut self.auxiliary, field, &name, limits.auxiliary).await
+            }
             "prompt" => once(&mut self.prompt, &name, prompt(field, limits).await?),
             "metadata" => {
                 let text = text(field, &name, limits.metadata_bytes).await?;
                 once(&mut self.metadata, &name, sample_metadata(&text, limits.detectables)?)
             }
-            "metrics" => {
+            "metrics" if score => {
                 let chosen = metrics::parse_list(&text(field, &name, NAME_BYTES * 4).await?)?;
                 once(&mut self.metrics, &name, chosen)
             }
-            "method" => once(&mut self.method, &name, label(field, &name).await?),
-            "run" => once(&mut self.run, &name, label(field, &name).await?),
-            "name" => once(&mut self.name, &name, label(field, &name).await?),
-            "evidence" => {
+            "method" if score => once(&mut self.method, &name, label(field, &name).await?),
+            "run" if score => once(&mut self.run, &name, label(field, &name).await?),
+            "name" if score => once(&mut self.name, &name, label(field, &name).await?),
+            "evidence" if score => {
                 let value = match text(field, &name, NAME_BYTES).await?.as_str() {
                     "true" => true,
                     "false" => false,
@@ -99,33 +188,39 @@ impl Fields {
             _ => Err(ApiError::new(
                 Code::UnknownField,
                 format!(
-                    "unknown field `{}`: the fields are image, prompt, reference, auxiliary, metadata, metrics, \
-                     method, run, name and evidence",
-                    name.chars().take(80).collect::<String>()
+                    "unknown field `{}`: the fields are {}",
+                    name.chars().take(80).collect::<String>(),
+                    kind.fields()
                 ),
             )),
         }
     }
 
+    fn into_submission(self, limits: &Limits) -> Result<Submission, ApiError> {
+        Ok(Submission {
+            image: examine(required(self.image)?, "image", limits)?,
+            prompt: self.prompt,
+            references: examine_all(self.references, "reference", limits)?,
+            auxiliary: examine_all(self.auxiliary, "auxiliary", limits)?,
+            metadata: self.metadata.unwrap_or_default(),
+        })
+    }
+
     fn into_form(self, limits: &Limits) -> Result<Form, ApiError> {
-        let image = self.image.ok_or_else(|| {
-            ApiError::new(
-                Code::MissingField,
-                "the field `image` with the generated picture's file is missing",
-            )
-        })?;
+        let image = required(self.image)?;
         if self.run.is_some() && self.method.is_none() {
             return Err(ApiError::new(
                 Code::MissingField,
                 "a run belongs to a method: send the field `method` with it",
             ));
         }
-        let several = |files: Vec<Bytes>, name: &str| {
-            files
-                .into_iter()
-                .enumerate()
-                .map(|(index, file)| examine(file, &format!("{name}[{index}]"), limits))
-                .collect::<Result<Vec<_>, _>>()
+        let several = |files: Vec<SentPhoto>, name: &str| {
+            let photos = examine_all(files, name, limits)?;
+            let sent = photos.into_iter().filter_map(|photo| match photo {
+                Photo::Sent(picture) => Some(picture),
+                Photo::Kept(_) => None,
+            });
+            Ok::<Vec<_>, ApiError>(sent.collect())
         };
         Ok(Form {
             sample: Sample {
@@ -143,6 +238,20 @@ impl Fields {
             evidence: self.evidence.unwrap_or(false),
         })
     }
+}
+
+fn required(image: Option<Bytes>) -> Result<Bytes, ApiError> {
+    image.ok_or_else(|| {
+        ApiError::new(Code::MissingField, "the field `image` with the generated picture's file is missing")
+    })
+}
+
+fn examine_all(photos: Vec<SentPhoto>, name: &str, limits: &Limits) -> Result<Vec<Photo>, ApiError> {
+    let examined = photos.into_iter().enumerate().map(|(index, photo)| match photo {
+        SentPhoto::File(file) => examine(file, &format!("{name}[{index}]"), limits).map(Photo::Sent),
+        SentPhoto::Hash(hash) => Ok(Photo::Kept(hash)),
+    });
+    examined.collect()
 }
 
 /// Checks what the request's head says of its body, before any of it is asked for.
@@ -199,21 +308,38 @@ pub(super) fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), 
     Ok(())
 }
 
+fn room(photos: &[SentPhoto], name: &str, most: usize) -> Result<(), ApiError> {
+    if photos.len() < most {
+        return Ok(());
+    }
+    Err(ApiError::new(Code::RepeatedField, format!("more than {most} pictures in `{name}`: send fewer")))
+}
+
+async fn photo_hash(
+    photos: &mut Vec<SentPhoto>,
+    field: Field<'_>,
+    name: &str,
+    most: usize,
+) -> Result<(), ApiError> {
+    room(photos, name, most)?;
+    let hash = ContentHash::from_hex(&text(field, name, NAME_BYTES).await?).ok_or_else(|| {
+        let problem = format!("`{name}` is no BLAKE3 hash: send 64 hexadecimal digits, or the photo's file");
+        ApiError::new(Code::InvalidField, problem)
+    })?;
+    photos.push(SentPhoto::Hash(hash));
+    Ok(())
+}
+
 async fn several(
-    files: &mut Vec<Bytes>,
+    files: &mut Vec<SentPhoto>,
     field: Field<'_>,
     name: &str,
     most: usize,
     limits: &Limits,
 ) -> Result<(), ApiError> {
-    if files.len() == most {
-        return Err(ApiError::new(
-            Code::RepeatedField,
-            format!("more than {most} pictures in `{name}`: send fewer"),
-        ));
-    }
+    room(files, name, most)?;
     let of = format!("{name}[{}]", files.len());
-    files.push(picture(field, &of, limits).await?);
+    files.push(SentPhoto::File(picture(field, &of, limits).await?));
     Ok(())
 }
 

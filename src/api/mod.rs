@@ -5,6 +5,7 @@ mod attributes;
 mod body;
 mod datasets;
 mod error;
+mod events;
 mod form;
 mod health;
 mod leaderboard;
@@ -13,8 +14,10 @@ mod models;
 mod privacy;
 mod prompts;
 mod request_id;
+mod runs;
 mod samples;
 mod score;
+mod submissions;
 mod telemetry;
 mod upload;
 
@@ -37,15 +40,14 @@ use admission::Admission;
 pub use error::{ApiError, Code, Problem};
 pub use score::{Evidence, ScoreAnswer, score_entry};
 
-use crate::{config::Config, scoring::Scoring, store::Store, telemetry::Telemetry};
-
-/// The version that answers and rows carry.
-pub const SERVICE_VERSION: &str = env!("CARGO_PKG_VERSION");
+pub use crate::runs::SERVICE_VERSION;
+use crate::{config::Config, runs::Runs, scoring::Scoring, store::Store, telemetry::Telemetry};
 
 /// What handlers share.
 pub struct App {
     scoring: Arc<Scoring>,
     store: Store,
+    runs: Arc<Runs>,
     limits: crate::config::Limits,
     deadline: Duration,
     face_days: u32,
@@ -57,15 +59,22 @@ pub struct App {
 type Shared = axum::extract::State<Arc<App>>;
 
 impl App {
-    /// The application over a started engine and an open store.
+    /// The application over a started engine, an open store and an open folder of kept files.
     #[must_use]
-    pub fn new(config: &Config, scoring: Arc<Scoring>, store: Store, telemetry: Telemetry) -> Self {
+    pub fn new(
+        config: &Config,
+        scoring: Arc<Scoring>,
+        store: Store,
+        runs: Arc<Runs>,
+        telemetry: Telemetry,
+    ) -> Self {
         if config.privacy.face_days > 0 {
             scoring.keep_faces_in(Arc::new(privacy::StoredFaces(store.clone())));
         }
         Self {
             scoring,
             store,
+            runs,
             limits: config.limits.clone(),
             deadline: config.server.deadline(),
             face_days: config.privacy.face_days,
@@ -102,6 +111,7 @@ impl App {
     ),
     tags(
         (name = "scores", description = "Scoring pictures and reading scores back"),
+        (name = "runs", description = "Evaluating a generator: samples are accepted at once and scored in the background"),
         (name = "datasets", description = "Labelled photos that metrics learn from, and prompts"),
         (name = "privacy", description = "Deleting what is kept"),
         (name = "leaderboard", description = "Methods by their scores"),
@@ -115,7 +125,13 @@ fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(score::create))
         .routes(routes!(samples::read, privacy::delete_sample))
-        .routes(routes!(privacy::delete_run))
+        .routes(routes!(runs::create_method, runs::list_methods))
+        .routes(routes!(runs::create, runs::list))
+        .routes(routes!(runs::read, privacy::delete_run))
+        .routes(routes!(submissions::list))
+        .routes(routes!(submissions::put))
+        .routes(routes!(events::watch))
+        .routes(routes!(runs::finish))
         .routes(routes!(attributes::read))
         .routes(routes!(datasets::enrol))
         .routes(routes!(datasets::list))

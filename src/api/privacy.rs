@@ -68,6 +68,7 @@ impl App {
     fn forget(&self, deleted: Option<Deleted>, what: &str) -> Result<Json<DeletedAnswer>, ApiError> {
         let deleted = deleted.ok_or_else(|| missing(what))?;
         let cached = self.scoring.forget(&deleted.pictures);
+        self.runs.files().release(deleted.pictures.iter().copied());
         let Deleted { samples, scores, photos, prompts, faces, .. } = deleted;
         tracing::info!(samples, scores, photos, prompts, faces, cached, "deleted on request");
         Ok(Json(DeletedAnswer { samples, scores, photos, prompts, faces, cached }))
@@ -83,7 +84,7 @@ pub(super) fn id(path: Result<Path<String>, PathRejection>, what: &str) -> Resul
     path.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(|| missing(what))
 }
 
-/// Deletes a sample with its scores, and the faces of its pictures if nothing else stands on them.
+/// Deletes a sample with its scores, also one that waits to be scored or failed, and the faces of its pictures if nothing else stands on them.
 ///
 /// Means on the leaderboard are those of the samples that remain. What is in memory of its pictures is forgotten.
 #[utoipa::path(
@@ -104,7 +105,7 @@ pub(super) async fn delete_sample(
     app.forget(app.store.delete_sample(id).await?, "sample of this id")
 }
 
-/// Deletes a run with its samples, scores and means, and the faces of its pictures if nothing else stands on them.
+/// Deletes a run with its samples, also those that wait, their scores and means, the files that are kept for it, and the faces of its pictures if nothing else stands on them.
 #[utoipa::path(
     delete, path = "/v1/runs/{id}", tag = "privacy",
     params(("id" = Uuid, Path, description = "The `run_id` of a score's answer")),
@@ -145,7 +146,8 @@ pub(super) async fn delete_dataset(
 
 /// Deletes everything derived from one picture: its faces, its enrolments in datasets, and what is in memory of it.
 ///
-/// Samples and scores that stand on the picture stay; they hold its hash and no personal data derived from it.
+/// Samples and scores that stand on the picture stay; they hold its hash and no personal data derived from it. Samples that
+/// wait to be scored with it fail, and the file that is kept for them goes.
 #[utoipa::path(
     delete, path = "/v1/pictures/{hash}", tag = "privacy",
     params(("hash" = String, Path, description = "BLAKE3 of the picture's file, 64 hexadecimal digits, as samples and datasets show it")),

@@ -11,7 +11,6 @@ use axum::{
     extract::{Request, State},
 };
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -20,11 +19,12 @@ use crate::{
     engine::{Origin, Pack},
     metrics::{AttributePrediction, Flag, NullReason},
     pack_id::{PackId, Weights},
+    runs::new_sample,
     scoring::{
         self, DatasetProbes, FeatureUse, Metadata, MetricScore, ObjectEvidence, PictureFaces, Scorecard,
         TextEvidence, graphs_of,
     },
-    store::{self, NewSample, NewScore, RunName, ScoreValue},
+    store::{self, NewSample, RunName},
 };
 
 /// The form of `POST /v1/score`.
@@ -263,7 +263,7 @@ pub struct GraphSource {
         (status = 200, description = "Scored and stored", body = ScoreAnswer),
         (status = 400, description = "The form cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The metadata name a dataset that does not exist", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The name is taken by a sample of other content", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The name is taken by a sample of other content, or the run is finished", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "A limit of size is exceeded", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not a form, or not a picture", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Understood but not usable", body = Problem, content_type = "application/problem+json"),
@@ -285,6 +285,7 @@ pub(super) async fn create(State(app): Shared, request: Request) -> Result<Json<
 async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiError> {
     let _permit = app.admission.enter(request.headers())?;
     let started = Instant::now();
+    let _waiting = app.runs.request();
     let work = async {
         let mut form = Form::read(request, &app.limits).await?;
         let read = started.elapsed();
@@ -296,7 +297,12 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiErr
     let scored = started.elapsed();
     // Not under the deadline: of a transaction that is cut off nobody could say that nothing was stored.
     let pack = Arc::clone(app.scoring.pack());
-    let recorded = app.store.record(&row(&form, &card, &pack)).await?;
+    let row = NewSample {
+        run: run_name(&form),
+        name: form.name.clone(),
+        ..new_sample(&form.sample, &card, pack.id())
+    };
+    let recorded = app.store.record(&row).await?;
     let stored = started.elapsed();
     tracing::info!(
         sample = %recorded.sample,
@@ -350,47 +356,6 @@ pub fn score_entry(score: &MetricScore) -> ScoreEntry {
             help: Some(reason.help().to_owned()),
             flags: Vec::new(),
         },
-    }
-}
-
-fn row(form: &Form, card: &Scorecard, pack: &Pack) -> NewSample {
-    let sample = &form.sample;
-    let addresses =
-        |pictures: &[crate::scoring::Picture]| pictures.iter().map(|picture| picture.hash).collect();
-    NewSample {
-        id: Uuid::now_v7(),
-        created: OffsetDateTime::now_utc(),
-        run: run_name(form),
-        name: form.name.clone(),
-        content: sample.content(),
-        prompt: sample.prompt.clone(),
-        image: sample.image.hash,
-        width: sample.image.header.width,
-        height: sample.image.header.height,
-        references: addresses(&sample.references),
-        auxiliary: addresses(&sample.auxiliary),
-        metadata: serde_json::to_value(&sample.metadata).expect("plain data always serialises"),
-        pack: pack.id(),
-        service_version: SERVICE_VERSION.to_owned(),
-        // What the pack or a missing dataset does not let us compute was not measured and leaves no row.
-        scores: card
-            .scores
-            .iter()
-            .filter(|score| score.outcome.as_ref().err().is_none_or(|reason| reason.was_measured()))
-            .map(|MetricScore { metric, outcome }| NewScore {
-                metric: metric.code.to_owned(),
-                metric_version: metric.version,
-                value: match outcome {
-                    Ok(score) => ScoreValue::Number(score.value),
-                    Err(reason) => ScoreValue::Null { reason: reason.code().to_owned() },
-                },
-                flags: outcome
-                    .iter()
-                    .flat_map(|score| &score.flags)
-                    .map(|flag| flag.code().to_owned())
-                    .collect(),
-            })
-            .collect(),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     api::{self, App, SERVICE_VERSION},
     config::Config,
     pack_id::Weights,
+    runs::Runs,
     store::Store,
     telemetry::Telemetry,
 };
@@ -23,7 +24,9 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let telemetry = Telemetry::new();
     let store = open_store(&config).await?;
     let scoring = start_scoring(&config, &config.pack, &telemetry).await?;
-    let app = Arc::new(App::new(&config, Arc::clone(&scoring), store.clone(), telemetry));
+    let runs = Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
+    let app = App::new(&config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
+    let app = Arc::new(app);
     let listen = config.server.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| {
         format!("cannot listen on {listen}: set server.listen or STELLAR_SERVER__LISTEN to a free address")
@@ -46,6 +49,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     ))?;
 
     let purge = tokio::spawn(purge_faces(store.clone(), config.privacy.face_days));
+    let background = runs.start();
     let (stop, stopping) = watch::channel(false);
     let mut stopped = stopping.clone();
     let server = axum::serve(listener, api::router(app))
@@ -58,7 +62,9 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let drain = Duration::from_secs(config.server.drain_seconds);
     tracing::info!(seconds = drain.as_secs(), "stopping: requests in flight are finished");
     stop.send_replace(true);
-    let drained = tokio::time::timeout(drain, server).await;
+    // What waits to be scored goes on at the next start; what is being scored is finished.
+    runs.stop();
+    let drained = tokio::time::timeout(drain, async { tokio::join!(server, background.ended()) }).await;
     if drained.is_err() {
         tracing::warn!("requests were still in flight after server.drain_seconds and are cut off");
     }

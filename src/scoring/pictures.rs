@@ -26,6 +26,10 @@ impl Decoder {
         Self { limits, permits: Arc::new(Semaphore::new(cores)) }
     }
 
+    pub(super) fn limits(&self) -> &DecodeLimits {
+        &self.limits
+    }
+
     /// A picture of a request and every geometry in which its graphs may want it; `keep` if it will be asked
     /// for as a whole.
     pub(super) fn job(&self, picture: &Picture, geometries: Vec<Geometry>, keep: bool) -> Arc<PictureJob> {

@@ -75,21 +75,32 @@ impl Sample {
     /// The address of everything that a score can depend on: two samples of equal address get equal scores.
     #[must_use]
     pub fn content(&self) -> ContentHash {
-        let list = |pictures: &[Picture]| {
-            let hashes: Vec<[u8; 32]> = pictures.iter().map(|picture| *picture.hash.as_bytes()).collect();
-            hashes.concat()
-        };
-        let metadata = serde_json::to_vec(&self.metadata).expect("plain data always serialises");
-        // Absent and empty prompts differ: an empty one is scored, an absent one is not.
-        let prompt = self.prompt.as_ref().map_or_else(Vec::new, |prompt| [b"=", prompt.as_bytes()].concat());
-        ContentHash::of_parts([
-            self.image.hash.as_bytes().as_slice(),
-            &prompt,
-            &list(&self.references),
-            &list(&self.auxiliary),
-            &metadata,
-        ])
+        let hashes = |pictures: &[Picture]| pictures.iter().map(|picture| picture.hash).collect::<Vec<_>>();
+        let (references, auxiliary) = (hashes(&self.references), hashes(&self.auxiliary));
+        content(self.image.hash, self.prompt.as_deref(), &references, &auxiliary, &self.metadata)
     }
+}
+
+/// [`Sample::content`] of a sample whose photos are not at hand.
+#[must_use]
+pub fn content(
+    image: ContentHash,
+    prompt: Option<&str>,
+    references: &[ContentHash],
+    auxiliary: &[ContentHash],
+    metadata: &Metadata,
+) -> ContentHash {
+    let list = |hashes: &[ContentHash]| hashes.iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<u8>>();
+    let metadata = serde_json::to_vec(metadata).expect("plain data always serialises");
+    // Absent and empty prompts differ: an empty one is scored, an absent one is not.
+    let prompt = prompt.map_or_else(Vec::new, |prompt| [b"=", prompt.as_bytes()].concat());
+    ContentHash::of_parts([
+        image.as_bytes().as_slice(),
+        &prompt,
+        &list(references),
+        &list(auxiliary),
+        &metadata,
+    ])
 }
 
 #[cfg(test)]

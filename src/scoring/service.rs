@@ -177,6 +177,12 @@ impl Scoring {
         pictures.iter().map(|picture| self.engine.forget(*picture)).sum()
     }
 
+    /// The limits that decoding a picture keeps.
+    #[must_use]
+    pub fn decode_limits(&self) -> &DecodeLimits {
+        self.decoder.limits()
+    }
+
     /// The pack whose graphs score.
     #[must_use]
     pub fn pack(&self) -> &Arc<Pack> {

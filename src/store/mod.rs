@@ -247,8 +247,14 @@ impl Store {
         on_backend!(self, pool => pending::put_off(pool, id, due, attempted).await)
     }
 
-    /// Gives a waiting sample up, for a reason's code and in words.
-    pub async fn fail_pending(&self, id: Uuid, reason: &str, detail: &str) -> Result<(), StoreError> {
+    /// Gives a waiting sample up, for a reason's code and in words, and says whose file need not be kept for it any longer.
+    /// `None` where it does not wait.
+    pub async fn fail_pending(
+        &self,
+        id: Uuid,
+        reason: &str,
+        detail: &str,
+    ) -> Result<Option<ContentHash>, StoreError> {
         on_backend!(self, pool => pending::fail(pool, id, reason, detail).await)
     }
 

@@ -255,7 +255,8 @@ async fn insert<C: Connection>(
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new(
         "INSERT INTO pending_samples (id, run, name, content, prompt, image, reference_hashes, auxiliary_hashes,
-                                      metadata, folder, state, attempts, due, created) VALUES ",
+                                      metadata, pack, folder, state, attempts, due, created)
+         VALUES ",
     );
     sql.tuple([
         new.id.into(),
@@ -267,6 +268,7 @@ async fn insert<C: Connection>(
         hashes_to_json(&new.references).into(),
         hashes_to_json(&new.auxiliary).into(),
         new.metadata.to_string().into(),
+        new.pack.digest.as_str().into(),
         new.folder.as_str().into(),
         "waiting".into(),
         0_i64.into(),
@@ -371,7 +373,11 @@ pub(super) async fn next<P: Connections>(
          FROM pending_samples JOIN runs ON runs.id = pending_samples.run JOIN methods ON methods.id = runs.method
          WHERE pending_samples.state = 'waiting' AND folder = ",
     );
-    sql.bind(folder).push(" AND pack = ").bind(pack).push(" AND due <= ").bind(to_microseconds(now));
+    sql.bind(folder)
+        .push(" AND pending_samples.pack = ")
+        .bind(pack)
+        .push(" AND due <= ")
+        .bind(to_microseconds(now));
     sql.push(" ORDER BY pending_samples.id LIMIT ").bind(limit);
     pool.reader().await?.fetch(sql).await?.iter().map(pending_record).collect()
 }
@@ -410,10 +416,7 @@ pub(super) async fn next_due<P: Connections>(
     pack: &str,
     after: OffsetDateTime,
 ) -> Result<Option<OffsetDateTime>, StoreError> {
-    let mut sql = Sql::new(
-        "SELECT due FROM pending_samples JOIN runs ON runs.id = pending_samples.run
-         WHERE pending_samples.state = 'waiting' AND folder = ",
-    );
+    let mut sql = Sql::new("SELECT due FROM pending_samples WHERE state = 'waiting' AND folder = ");
     sql.bind(folder).push(" AND pack = ").bind(pack).push(" AND due > ").bind(to_microseconds(after));
     sql.push(" ORDER BY due LIMIT 1");
     let rows = pool.reader().await?.fetch(sql).await?;
@@ -439,13 +442,14 @@ pub(super) async fn put_off<P: Connections>(
     until_uncontended(id, transaction).await
 }
 
-/// Gives a waiting sample up for a reason. Its picture need not be kept any longer, its photos may serve others.
+/// Gives a waiting sample up for a reason. Its picture, whose hash is the answer, need not be kept for it any longer; its
+/// photos may serve others.
 pub(super) async fn fail<P: Connections>(
     pool: &P,
     id: Uuid,
     reason: &str,
     detail: &str,
-) -> Result<(), StoreError> {
+) -> Result<Option<ContentHash>, StoreError> {
     // What PostgreSQL's text cannot hold a message can do without.
     let detail = detail.replace('\0', "");
     let transaction = || async {
@@ -454,12 +458,12 @@ pub(super) async fn fail<P: Connections>(
         let mut sql = Sql::new("SELECT run, image FROM pending_samples WHERE state = 'waiting' AND id = ");
         sql.bind(id).push(lock(connection));
         let rows = connection.fetch(sql).await?;
-        let Some(row) = rows.first() else { return Ok(()) };
+        let Some(row) = rows.first() else { return Ok(None) };
         let row = Reader::new(row, "pending_samples", id);
         let (run, image) = (row.uuid("run")?, row.hash("image")?);
         give_up(connection, id, run, image, reason, &detail).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(Some(image))
     };
     until_uncontended(id, transaction).await
 }

@@ -21,6 +21,7 @@ use stellar_score::{
         Backend, BackendError, Engine, GraphSpec, Pack,
         fake::{FakeBackend, FakeControl},
     },
+    runs::{Background, Runs},
     scoring::Scoring,
     store::{Store, StoreOptions},
     telemetry::Telemetry,
@@ -51,6 +52,8 @@ pub(crate) struct App {
     /// Holds back every run of a graph while closed.
     pub(crate) gate: Gate,
     pub(crate) store: Store,
+    pub(crate) runs: Arc<Runs>,
+    background: Option<Background>,
     config: Config,
     folder: Option<TempDir>,
 }
@@ -101,6 +104,8 @@ impl App {
     /// The service over real graphs, stopped and started again on the same database.
     pub(crate) async fn restart(mut self) -> Self {
         let (folder, config) = (self.folder.take().expect("set until here"), self.config.clone());
+        self.runs.stop();
+        self.background.take().expect("set until here").ended().await;
         self.store.close().await;
         drop(self);
         Self::real_in(folder, config).await
@@ -125,9 +130,16 @@ impl App {
         let url = format!("sqlite:{}", folder.path().join("stellar.db").display());
         let store = Store::open(&url, &StoreOptions::default()).await.expect("the store opens");
         let scoring = Scoring::new(engine, pack, config.limits.decode()).expect("the tokenizers load");
-        let app = api::App::new(config, Arc::new(scoring), store.clone(), telemetry);
-        let (router, config) = (api::router(Arc::new(app)), config.clone());
-        Self { router, graphs, gate, store, config, folder: Some(folder) }
+        let mut config = config.clone();
+        config.store.files = folder.path().join("files");
+        let scoring = Arc::new(scoring);
+        let runs = Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone())
+            .await
+            .expect("the folder is new");
+        let background = Some(runs.start());
+        let app = api::App::new(&config, scoring, store.clone(), Arc::clone(&runs), telemetry);
+        let router = api::router(Arc::new(app));
+        Self { router, graphs, gate, store, runs, background, config, folder: Some(folder) }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {

@@ -146,8 +146,8 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("packs", "created digest name weights"),
         (
             "pending_samples",
-            "attempts auxiliary_hashes content created detail due folder id image metadata name prompt reason \
-             reference_hashes run state",
+            "attempts auxiliary_hashes content created detail due folder id image metadata name pack prompt \
+             reason reference_hashes run state",
         ),
         ("photos", "attributes created dataset identity image name"),
         (

@@ -107,6 +107,22 @@ impl DecodeError {
         }
     }
 
+    /// The code by which the API and the store name what is wrong with the picture.
+    #[must_use]
+    pub fn problem(&self) -> &'static str {
+        match self {
+            Self::Empty => "image_empty",
+            Self::UnknownFormat | Self::Unsupported { .. } => "image_unsupported",
+            Self::Truncated { .. } => "image_truncated",
+            Self::Corrupt { .. } => "image_corrupt",
+            Self::NoPixels { .. } => "image_too_small",
+            Self::TooManyBytes { .. }
+            | Self::SideTooLong { .. }
+            | Self::TooManyPixels { .. }
+            | Self::TooMuchMemory { .. } => "payload_too_large",
+        }
+    }
+
     /// Whether a limit refused the file, rather than its content being bad.
     #[must_use]
     pub fn is_limit(&self) -> bool {

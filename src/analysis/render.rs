@@ -1,0 +1,215 @@
+//! A run's table as text: CSV for programs, Markdown for people, LaTeX for papers.
+
+use std::fmt::Write as _;
+
+use super::{Policy, Report};
+use crate::metrics::{self, Direction};
+
+/// What a table says of itself beside its numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caption {
+    /// Method and run.
+    pub run: String,
+    /// The pack of the scores, and whether its weights are random.
+    pub pack: String,
+    /// Samples of the run that could not be scored at all.
+    pub failed: u64,
+    /// Samples that are not scored yet.
+    pub pending: u64,
+}
+
+/// One line a metric, numbers with all their digits; an empty cell is a number that does not exist.
+#[must_use]
+pub fn csv(report: &Report) -> String {
+    let mut text = String::from("metric,mean,std,low,high,n,coverage,samples,penalised,undecided,policy\n");
+    let number = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
+    for row in &report.rows {
+        let _ = writeln!(
+            text,
+            "{},{},{},{},{},{},{},{},{},{},{}",
+            row.metric,
+            number(row.mean),
+            number(row.std),
+            number(row.low),
+            number(row.high),
+            row.n,
+            row.coverage,
+            report.samples,
+            report.penalised.map(|count| count.to_string()).unwrap_or_default(),
+            report.undecided,
+            policy(report.policy),
+        );
+    }
+    text
+}
+
+/// A table with a heading and what to know about it.
+#[must_use]
+pub fn markdown(report: &Report, caption: &Caption) -> String {
+    let escape = |text: &str| text.replace('\\', "\\\\").replace('|', "\\|");
+    let mut text = format!(
+        "# {}\n\n{}\n\n| metric | | mean | std | 95 % interval | n | coverage |\n|---|---|---|---|---|---|---|\n",
+        escape(&caption.run),
+        escape(&facts(report, caption))
+    );
+    for row in &report.rows {
+        let interval = match (row.low, row.high) {
+            (Some(low), Some(high)) => format!("{low:.4} to {high:.4}"),
+            _ => "–".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {interval} | {} | {:.1} % |",
+            escape(&row.metric),
+            match direction(&row.metric) {
+                Some(Direction::HigherIsBetter) => "↑",
+                Some(Direction::LowerIsBetter) => "↓",
+                _ => "",
+            },
+            rounded(row.mean, "–"),
+            rounded(row.std, "–"),
+            row.n,
+            row.coverage * 100.0,
+        );
+    }
+    text
+}
+
+/// A table for the package `booktabs`.
+#[must_use]
+pub fn latex(report: &Report, caption: &Caption) -> String {
+    let mut text = format!(
+        "% {}\n% {}\n\\begin{{tabular}}{{lrrrrr}}\n\\toprule\n\
+         Metric & Mean & Std & 95\\,\\% interval & $n$ & Coverage \\\\\n\\midrule\n",
+        one_line(&caption.run),
+        one_line(&facts(report, caption))
+    );
+    for row in &report.rows {
+        let interval = match (row.low, row.high) {
+            (Some(low), Some(high)) => format!("$[{low:.4}, {high:.4}]$"),
+            _ => "--".to_owned(),
+        };
+        let arrow = match direction(&row.metric) {
+            Some(Direction::HigherIsBetter) => " $\\uparrow$",
+            Some(Direction::LowerIsBetter) => " $\\downarrow$",
+            _ => "",
+        };
+        let math =
+            |number: Option<f64>| number.map_or_else(|| "--".to_owned(), |number| format!("${number:.4}$"));
+        let _ = writeln!(
+            text,
+            "{}{arrow} & {} & {} & {interval} & {} & {:.1}\\,\\% \\\\",
+            row.metric.replace('_', "\\_"),
+            math(row.mean),
+            math(row.std),
+            row.n,
+            row.coverage * 100.0,
+        );
+    }
+    text.push_str("\\bottomrule\n\\end{tabular}\n");
+    text
+}
+
+fn rounded(number: Option<f64>, none: &str) -> String {
+    number.map_or_else(|| none.to_owned(), |number| format!("{number:.4}"))
+}
+
+fn direction(code: &str) -> Option<Direction> {
+    metrics::find(code).map(|metric| metric.direction)
+}
+
+/// A comment of LaTeX ends with its line.
+fn one_line(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+fn policy(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Stellar => "stellar",
+        Policy::Toolkit => "toolkit",
+        Policy::None => "none",
+    }
+}
+
+/// What the numbers stand on, in words.
+fn facts(report: &Report, caption: &Caption) -> String {
+    let mut facts =
+        format!("{} samples, pack {}, policy {}", report.samples, caption.pack, policy(report.policy));
+    if let Some(penalised) = report.penalised {
+        let share = if report.samples == 0 { 0.0 } else { penalised as f64 / report.samples as f64 };
+        let _ = write!(facts, "; the penalty hit {penalised} ({:.1} %)", share * 100.0);
+    }
+    if report.undecided > 0 {
+        let _ = write!(facts, "; {} could not be judged for the penalty", report.undecided);
+    }
+    if caption.pending > 0 {
+        let _ = write!(facts, "; {} are still to be scored", caption.pending);
+    }
+    if caption.failed > 0 {
+        let _ = write!(facts, "; {} could not be scored", caption.failed);
+    }
+    facts + ". Intervals are resampled by identity."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::ReportRow;
+
+    fn report() -> Report {
+        let row = |metric: &str, mean, std, interval: Option<(f64, f64)>| ReportRow {
+            metric: metric.to_owned(),
+            mean,
+            std,
+            low: interval.map(|ends| ends.0),
+            high: interval.map(|ends| ends.1),
+            n: 3,
+            coverage: 0.75,
+        };
+        Report {
+            policy: Policy::Stellar,
+            samples: 4,
+            penalised: Some(1),
+            undecided: 0,
+            rows: vec![
+                row("clip_t", Some(0.1 + 0.2), Some(0.5), Some((0.25, 0.75))),
+                row("dreamsim", Some(0.25), None, None),
+                row("aps", None, None, None),
+            ],
+        }
+    }
+
+    fn caption() -> Caption {
+        Caption { run: "A|B/run".to_owned(), pack: "demo".to_owned(), failed: 2, pending: 0 }
+    }
+
+    #[test]
+    fn csv_has_every_digit_and_leaves_out_what_does_not_exist() {
+        let text = csv(&report());
+        let mut lines = text.lines().skip(1);
+        let first = "clip_t,0.30000000000000004,0.5,0.25,0.75,3,0.75,4,1,0,stellar";
+        assert_eq!(lines.next(), Some(first));
+        assert_eq!(lines.nth(1), Some("aps,,,,,3,0.75,4,1,0,stellar"));
+    }
+
+    #[test]
+    fn markdown_says_which_way_is_better_and_what_was_left_out() {
+        let text = markdown(&report(), &caption());
+        assert!(text.starts_with("# A\\|B/run\n"), "{text}");
+        assert!(text.contains("| clip_t | ↑ | 0.3000 | 0.5000 | 0.2500 to 0.7500 | 3 | 75.0 % |"), "{text}");
+        assert!(text.contains("| dreamsim | ↓ | 0.2500 | – | – | 3 | 75.0 % |"), "{text}");
+        assert!(
+            text.contains("the penalty hit 1 (25.0 %)") && text.contains("2 could not be scored"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn latex_escapes_what_it_would_obey() {
+        let text = latex(&report(), &Caption { run: "a\n\\input{x}".to_owned(), ..caption() });
+        assert!(text.contains("clip\\_t $\\uparrow$ & $0.3000$ & $0.5000$ & $[0.2500, 0.7500]$"), "{text}");
+        assert!(text.starts_with("% a \\input{x}\n"), "a comment stays one line: {text}");
+        let rows = text.lines().filter(|line| line.ends_with("\\\\")).count();
+        assert_eq!(rows, 4, "a heading and three metrics");
+    }
+}

@@ -1,0 +1,67 @@
+//! `GET /v1/runs/{id}/events`: a run's progress as server-sent events.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderName, header},
+    response::{
+        IntoResponse,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures_util::stream::{self, Stream};
+
+use super::{
+    ApiError, Problem, Shared,
+    runs::{ProgressEvent, find},
+};
+use crate::{runs::Progress, store::RunState};
+
+/// A comment so often keeps proxies from closing a quiet stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Watches a run: an event `progress` with its counts at once and whenever they change, `finished` at the end.
+///
+/// The stream ends with the run, and when the service stops: a client that connects again goes on from where the run stands.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/events", tag = "runs",
+    params(("id" = uuid::Uuid, Path, description = "The run's `run_id`")),
+    responses(
+        (status = 200, description = "Events `progress` and `finished`; `data` is a ProgressEvent", body = ProgressEvent, content_type = "text/event-stream"),
+        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "As many watch as may: retry after `Retry-After` seconds, or poll the run", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn watch(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<impl IntoResponse, ApiError> {
+    let run = find(&app, id).await?;
+    let progress = app.runs.watchers().watch(&run).ok_or_else(|| {
+        ApiError::overloaded("as many clients watch runs as may; GET /v1/runs/{id} tells the same")
+    })?;
+    let events =
+        Sse::new(events(progress, app.runs.stopping())).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    // Proxies would otherwise collect events before they pass them on.
+    let headers = [(header::CACHE_CONTROL, "no-store"), (HeaderName::from_static("x-accel-buffering"), "no")];
+    Ok((headers, events))
+}
+
+fn events(
+    progress: Progress,
+    stopping: tokio::sync::watch::Receiver<bool>,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((progress, stopping), |(mut progress, mut stopping)| async move {
+        let stopped = async { drop(stopping.wait_for(|stop| *stop).await) };
+        let next = tokio::select! {
+            next = progress.next() => next?,
+            () = stopped => return None,
+        };
+        let name = if next.state == RunState::Finished { "finished" } else { "progress" };
+        let event = Event::default().event(name).json_data(ProgressEvent::from(next));
+        Some((Ok(event.expect("plain data always serialises")), (progress, stopping)))
+    })
+}

@@ -1,0 +1,406 @@
+//! `/v1/methods` and `/v1/runs`: what is evaluated, how far it has come, and its end.
+
+use axum::{
+    Json,
+    extract::{Path, Request, State, rejection::PathRejection},
+    http::StatusCode,
+};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{ApiError, App, Code, Problem, Query, Shared, body, datasets::page, form, privacy};
+use crate::{
+    metrics,
+    pack_id::PackId,
+    runs::Snapshot,
+    store::{MethodRecord, RunCounts, RunFacts, RunFlags, RunName, RunRecord, RunState, RunsQuery},
+};
+
+/// Longest description of a method, in bytes.
+const DESCRIPTION_BYTES: usize = 4_096;
+
+/// A method to make or to describe.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewMethod {
+    /// Its name, which leaderboards show.
+    #[schema(example = "StellarNet")]
+    name: String,
+    /// What it is, in words. Where it is left out, what was said before stays.
+    description: Option<String>,
+}
+
+/// A method.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct MethodEntry {
+    /// Its name.
+    name: String,
+    /// What it is.
+    description: Option<String>,
+    /// How many runs it has.
+    runs: u64,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    created: OffsetDateTime,
+}
+
+impl From<MethodRecord> for MethodEntry {
+    fn from(method: MethodRecord) -> Self {
+        let MethodRecord { name, description, runs, created } = method;
+        Self { name, description, runs, created }
+    }
+}
+
+/// Makes a method, or describes it anew.
+#[utoipa::path(
+    post, path = "/v1/methods", tag = "runs", request_body = NewMethod,
+    responses(
+        (status = 200, description = "It was there", body = MethodEntry),
+        (status = 201, description = "Made", body = MethodEntry),
+        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn create_method(
+    State(app): Shared,
+    request: Request,
+) -> Result<(StatusCode, Json<MethodEntry>), ApiError> {
+    let NewMethod { name, description } = body::json(request, app.limits.metadata_bytes).await?;
+    form::check_label("name", &name)?;
+    if let Some(description) = description.as_ref().filter(|text| text.len() > DESCRIPTION_BYTES) {
+        let problem =
+            format!("`description` has {} bytes, at most {DESCRIPTION_BYTES} are kept", description.len());
+        return Err(ApiError::new(Code::InvalidField, problem));
+    }
+    let now = OffsetDateTime::now_utc();
+    let (method, is_new) = app.store.create_method(&name, description.as_deref(), now).await?;
+    Ok((made(is_new), Json(method.into())))
+}
+
+fn made(is_new: bool) -> StatusCode {
+    if is_new { StatusCode::CREATED } else { StatusCode::OK }
+}
+
+/// Which page of methods.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct MethodsParameters {
+    /// Begins behind the method of this name.
+    after: Option<String>,
+    /// Rows of a page, 1 to 1000. Default: 100.
+    limit: Option<u32>,
+}
+
+/// One page of methods.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct MethodsAnswer {
+    /// By name.
+    methods: Vec<MethodEntry>,
+    /// Send as `after` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Lists the methods.
+#[utoipa::path(
+    get, path = "/v1/methods", tag = "runs", params(MethodsParameters),
+    responses(
+        (status = 200, description = "One page", body = MethodsAnswer),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list_methods(
+    State(app): Shared,
+    Query(parameters): Query<MethodsParameters>,
+) -> Result<Json<MethodsAnswer>, ApiError> {
+    let limit = page(parameters.limit)?;
+    let methods = app.store.methods(&parameters.after.unwrap_or_default(), limit + 1).await?;
+    let (methods, next) = cut(methods, limit, |method| method.name.clone());
+    Ok(Json(MethodsAnswer { methods: methods.into_iter().map(Into::into).collect(), next }))
+}
+
+/// One page of what was read for it with one row more, and where the next one begins if there is one.
+pub(super) fn cut<T, K>(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> K) -> (Vec<T>, Option<K>) {
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| more).map(key);
+    (rows, next)
+}
+
+/// A run to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewRun {
+    /// The generator; made if it is new.
+    #[schema(example = "StellarNet")]
+    method: String,
+    /// The run's name among the method's. Default: `default`.
+    run: Option<String>,
+    /// The dataset whose prompts it goes through.
+    #[schema(example = "stellar")]
+    dataset: Option<String>,
+    /// The part of the dataset.
+    #[schema(example = "test")]
+    split: Option<String>,
+    /// How the generator came about, as far as whoever compares it should know.
+    #[serde(default)]
+    flags: RunFlags,
+    /// The generator's settings, any object.
+    #[serde(default)]
+    #[schema(value_type = Object, example = json!({"steps": 50}))]
+    settings: serde_json::Map<String, serde_json::Value>,
+    /// Codes of the metrics to score with. Default: all.
+    #[schema(example = json!(["clip_t", "ips"]))]
+    metrics: Option<Vec<String>>,
+}
+
+/// A run.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct RunAnswer {
+    /// Its id.
+    run_id: Uuid,
+    /// Its method.
+    method: String,
+    /// Its name among the method's.
+    run: String,
+    /// The dataset whose prompts it goes through.
+    dataset: Option<String>,
+    /// The part of the dataset.
+    split: Option<String>,
+    /// How the generator came about.
+    flags: RunFlags,
+    /// The generator's settings.
+    #[schema(value_type = Object)]
+    settings: serde_json::Map<String, serde_json::Value>,
+    /// Codes of the metrics that its samples are scored with; null for all.
+    metrics: Option<Vec<String>>,
+    /// The pack of its scores, from the first accepted sample on.
+    pack: Option<PackId>,
+    /// The version of the service that accepted its first sample.
+    service_version: Option<String>,
+    /// Where it stands.
+    state: RunState,
+    /// Its samples.
+    counts: Counts,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    created: OffsetDateTime,
+    /// When it was finished.
+    #[serde(with = "time::serde::rfc3339::option")]
+    finished: Option<OffsetDateTime>,
+}
+
+/// How many samples of a run are where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(super) struct Counts {
+    /// All of them.
+    accepted: u64,
+    /// Waiting to be scored.
+    pending: u64,
+    /// Scored.
+    scored: u64,
+    /// Impossible to score: GET /v1/runs/{id}/samples?state=failed says why.
+    failed: u64,
+}
+
+impl From<RunCounts> for Counts {
+    fn from(counts: RunCounts) -> Self {
+        let RunCounts { waiting, failed, scored } = counts;
+        Self { accepted: waiting + failed + scored, pending: waiting, scored, failed }
+    }
+}
+
+impl From<RunRecord> for RunAnswer {
+    fn from(run: RunRecord) -> Self {
+        let RunFacts { dataset, split, flags, settings, metrics } = run.facts;
+        Self {
+            run_id: run.id,
+            method: run.name.method,
+            run: run.name.run,
+            dataset,
+            split,
+            flags,
+            settings,
+            metrics,
+            pack: run.pack,
+            service_version: run.service_version,
+            state: run.state,
+            counts: run.counts.into(),
+            created: run.created,
+            finished: run.finished,
+        }
+    }
+}
+
+/// What the stream of a run's progress tells.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ProgressEvent {
+    /// Where it stands.
+    state: RunState,
+    /// Its samples.
+    counts: Counts,
+}
+
+impl From<Snapshot> for ProgressEvent {
+    fn from(snapshot: Snapshot) -> Self {
+        Self { state: snapshot.state, counts: snapshot.counts.into() }
+    }
+}
+
+/// Makes a run, with what is to be known about it.
+///
+/// The same again gives the same run. A run that came into being with a sample of POST /v1/score takes what is said here.
+#[utoipa::path(
+    post, path = "/v1/runs", tag = "runs", request_body = NewRun,
+    responses(
+        (status = 200, description = "It was there", body = RunAnswer),
+        (status = 201, description = "Made", body = RunAnswer),
+        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It was made with other facts", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn create(
+    State(app): Shared,
+    request: Request,
+) -> Result<(StatusCode, Json<RunAnswer>), ApiError> {
+    let new: NewRun = body::json(request, app.limits.metadata_bytes).await?;
+    form::check_label("method", &new.method)?;
+    for (field, value) in [("run", &new.run), ("dataset", &new.dataset), ("split", &new.split)] {
+        if let Some(value) = value {
+            form::check_label(field, value)?;
+        }
+    }
+    let metrics = match new.metrics {
+        None => None,
+        Some(codes) => {
+            let chosen = metrics::parse_list(&codes.join(","))?;
+            Some(chosen.into_iter().map(|metric| metric.code.to_owned()).collect())
+        }
+    };
+    let facts = RunFacts {
+        dataset: new.dataset,
+        split: new.split,
+        flags: new.flags,
+        settings: new.settings,
+        metrics,
+    };
+    let name = RunName::new(new.method, new.run);
+    let (run, is_new) = app.store.create_run(&name, &facts, OffsetDateTime::now_utc()).await?;
+    Ok((made(is_new), Json(run.into())))
+}
+
+/// Which runs.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RunsParameters {
+    /// Only runs of this method.
+    method: Option<String>,
+    /// Only runs that stand there.
+    state: Option<RunState>,
+    /// `next` of the page before.
+    after: Option<Uuid>,
+    /// Rows of a page, 1 to 1000. Default: 100.
+    limit: Option<u32>,
+}
+
+/// One page of runs.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct RunsAnswer {
+    /// In the order in which they were made.
+    runs: Vec<RunAnswer>,
+    /// Send as `after` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Uuid>,
+}
+
+/// Lists runs, the oldest first.
+#[utoipa::path(
+    get, path = "/v1/runs", tag = "runs", params(RunsParameters),
+    responses(
+        (status = 200, description = "One page", body = RunsAnswer),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
+    State(app): Shared,
+    Query(parameters): Query<RunsParameters>,
+) -> Result<Json<RunsAnswer>, ApiError> {
+    let RunsParameters { method, state, after, limit } = parameters;
+    let limit = page(limit)?;
+    let runs = app.store.runs(&RunsQuery { method, state, after, limit: limit + 1 }).await?;
+    let (runs, next) = cut(runs, limit, |run| run.id);
+    Ok(Json(RunsAnswer { runs: runs.into_iter().map(Into::into).collect(), next }))
+}
+
+const RUN: &str = "run of this id";
+
+/// The run of a path, or the answer that there is none.
+pub(super) async fn find(app: &App, id: Result<Path<String>, PathRejection>) -> Result<RunRecord, ApiError> {
+    let id = privacy::id(id, RUN)?;
+    app.store.run(id).await?.ok_or_else(missing)
+}
+
+pub(super) fn missing() -> ApiError {
+    ApiError::new(Code::NotFound, format!("there is no {RUN}: GET /v1/runs lists them"))
+}
+
+/// Reads a run: what it is and how far it has come.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}", tag = "runs",
+    params(("id" = Uuid, Path, description = "The run's `run_id`")),
+    responses(
+        (status = 200, description = "The run", body = RunAnswer),
+        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn read(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<RunAnswer>, ApiError> {
+    Ok(Json(find(&app, id).await?.into()))
+}
+
+/// Ends a run: it takes no more samples, and once those that wait are scored, what only the whole run has is computed.
+///
+/// Answers at once with state `finishing`; GET of the run or its events tell when it is `finished`. Its photos are then
+/// kept no longer. Samples that could not be scored remain as failed. Finishing again changes nothing.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/finish", tag = "runs",
+    params(("id" = Uuid, Path, description = "The run's `run_id`")),
+    responses(
+        (status = 200, description = "It was finished before", body = RunAnswer),
+        (status = 202, description = "It will be finished", body = RunAnswer),
+        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn finish(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<(StatusCode, Json<RunAnswer>), ApiError> {
+    let id = privacy::id(id, RUN)?;
+    let run = app.store.finish_run(id).await?.ok_or_else(missing)?;
+    app.runs.finishing();
+    let status = if run.state == RunState::Finished { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(run.into())))
+}

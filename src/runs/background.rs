@@ -1,0 +1,350 @@
+//! Scoring what waits: oldest first, a bounded number at once, and fewer while requests wait for scores.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use time::OffsetDateTime;
+use tokio::{
+    sync::watch,
+    task::{Id, JoinHandle, JoinSet},
+};
+use uuid::Uuid;
+
+use super::{ProbesError, Runs, files::ReadError, new_sample, probes};
+use crate::{
+    engine::EngineError,
+    metrics::{self, Metric, REGISTRY},
+    scoring::{Metadata, Picture, Sample, ScoringError},
+    store::{NewSample, PendingRecord, StoreError},
+    vision,
+};
+
+/// Rows that are read ahead, so that not each sample costs a query of its own.
+const AHEAD: u32 = 64;
+
+/// Nothing waits longer than this for a look, also where another process accepted it.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// A full queue is empty again soon.
+const AFTER_FULL: Duration = Duration::from_millis(500);
+
+/// The wait after the first failure; each further one is four times as long.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// How often the gauges are read.
+const GAUGES_EVERY: Duration = Duration::from_secs(2);
+
+/// Background work that was started.
+pub struct Background(Vec<JoinHandle<()>>);
+
+impl Background {
+    /// Waits until what was being done when the service began to stop is done.
+    pub async fn ended(self) {
+        for task in self.0 {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "background work ended before its time");
+            }
+        }
+    }
+}
+
+/// What became of an attempt.
+enum Attempt {
+    Recorded,
+    /// Deleted meanwhile, or recorded by somebody else.
+    Gone,
+    /// It will never be scored as it is.
+    Failed {
+        reason: String,
+        detail: String,
+    },
+    /// Worth trying again.
+    Later {
+        why: String,
+        counts: bool,
+    },
+    /// The service stops, or the store does not answer: the row stays as it is.
+    Untouched,
+}
+
+impl Runs {
+    /// Begins to score what waits, also from former lives of the service, and to finish runs.
+    pub fn start(self: &Arc<Self>) -> Background {
+        let loose = self.loose.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut tasks = vec![
+            tokio::spawn(Arc::clone(self).score_what_waits()),
+            tokio::spawn(Arc::clone(self).finish_runs()),
+            tokio::spawn(Arc::clone(self).tell()),
+        ];
+        if let Some(loose) = loose {
+            tasks.push(tokio::spawn(Arc::clone(self).take_away(loose)));
+        }
+        Background(tasks)
+    }
+
+    fn allowed(&self) -> usize {
+        match self.requests.load(Ordering::Relaxed) {
+            0 => self.settings.at_once,
+            _ => self.settings.at_once_beside_requests,
+        }
+    }
+
+    async fn score_what_waits(self: Arc<Self>) {
+        let mut stopping = self.stopping();
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        let mut running: HashMap<Id, Uuid> = HashMap::new();
+        let mut ahead: VecDeque<PendingRecord> = VecDeque::new();
+        while !*stopping.borrow() {
+            let room = self.allowed().saturating_sub(running.len());
+            if room > 0 && ahead.is_empty() {
+                ahead = self.look(&running).await;
+            }
+            for next in ahead.drain(..room.min(ahead.len())) {
+                let id = next.id;
+                let task = tasks.spawn(Arc::clone(&self).score(next));
+                running.insert(task.id(), id);
+            }
+            let idle = if ahead.is_empty() { self.until_due().await } else { LOOK_EVERY };
+            tokio::select! {
+                Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
+                    self.note(ended, &mut running).await;
+                }
+                () = self.work.notified() => {}
+                () = tokio::time::sleep(idle) => {}
+                () = stopped(&mut stopping) => {}
+            }
+        }
+        while let Some(ended) = tasks.join_next_with_id().await {
+            self.note(ended, &mut running).await;
+        }
+    }
+
+    /// The oldest samples that are due and are not being scored.
+    async fn look(&self, running: &HashMap<Id, Uuid>) -> VecDeque<PendingRecord> {
+        let limit = AHEAD + running.len() as u32;
+        let pack = self.scoring.pack().digest.to_string();
+        let now = OffsetDateTime::now_utc();
+        match self.store.waiting(self.files.id(), &pack, now, limit).await {
+            Ok(found) => {
+                found.into_iter().filter(|found| !running.values().any(|id| *id == found.id)).collect()
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what waits to be scored could not be read; tried again soon");
+                VecDeque::new()
+            }
+        }
+    }
+
+    /// How long until a sample that was put off is due, within bounds.
+    async fn until_due(&self) -> Duration {
+        let (pack, now) = (self.scoring.pack().digest.to_string(), OffsetDateTime::now_utc());
+        let due = self.store.next_due(self.files.id(), &pack, now).await.ok().flatten();
+        let wait = due.and_then(|due| Duration::try_from(due - now).ok());
+        wait.unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(10), LOOK_EVERY)
+    }
+
+    async fn note(&self, ended: Result<(Id, ()), tokio::task::JoinError>, running: &mut HashMap<Id, Uuid>) {
+        match ended {
+            Ok((task, ())) => drop(running.remove(&task)),
+            Err(panic) => {
+                let sample = running.remove(&panic.id());
+                tracing::error!(%panic, ?sample, "scoring a sample panicked");
+                if let Some(sample) = sample {
+                    let failed = Attempt::Failed {
+                        reason: "internal".to_owned(),
+                        detail: "a defect of the service; the log has the cause".to_owned(),
+                    };
+                    self.conclude(sample, 0, failed).await;
+                }
+            }
+        }
+    }
+
+    async fn score(self: Arc<Self>, waiting: PendingRecord) {
+        let (id, attempts) = (waiting.id, waiting.attempts);
+        let attempt = match tokio::time::timeout(self.deadline, self.prepare(&waiting)).await {
+            // Not under the deadline: of a transaction that is cut off nobody could say whether it happened.
+            Ok(Ok(row)) => self.record(&row, waiting.run_id).await,
+            Ok(Err(attempt)) => attempt,
+            Err(_) => {
+                let why = format!("not scored within {} s", self.deadline.as_secs());
+                Attempt::Later { why, counts: true }
+            }
+        };
+        self.conclude(id, attempts, attempt).await;
+    }
+
+    /// Reads the pictures, scores them, and makes the row.
+    async fn prepare(&self, waiting: &PendingRecord) -> Result<NewSample, Attempt> {
+        let mut sample = self.sample(waiting).await?;
+        sample.dataset = match probes(&self.store, &self.scoring, &sample.metadata).await {
+            Ok(dataset) => dataset,
+            Err(error @ ProbesError::NoDataset) => {
+                return Err(Attempt::Failed { reason: "not_found".to_owned(), detail: error.to_string() });
+            }
+            Err(error) => return Err(Attempt::Later { why: error.to_string(), counts: false }),
+        };
+        let metrics = chosen(waiting.metrics.as_deref());
+        let card = self.scoring.score(&sample, &metrics).await.map_err(attempt)?;
+        Ok(NewSample {
+            id: waiting.id,
+            run: Some(waiting.run.clone()),
+            name: Some(waiting.name.clone()),
+            content: waiting.content,
+            ..new_sample(&sample, &card, self.scoring.pack().id())
+        })
+    }
+
+    async fn sample(&self, waiting: &PendingRecord) -> Result<Sample, Attempt> {
+        let image = self.picture(waiting.image, "image".to_owned()).await?;
+        let (mut references, mut auxiliary) = (Vec::new(), Vec::new());
+        for (at, photo) in waiting.references.iter().enumerate() {
+            references.push(self.picture(*photo, format!("reference[{at}]")).await?);
+        }
+        for (at, photo) in waiting.auxiliary.iter().enumerate() {
+            auxiliary.push(self.picture(*photo, format!("auxiliary[{at}]")).await?);
+        }
+        let metadata: Metadata = serde_json::from_value(waiting.metadata.clone()).map_err(|error| {
+            Attempt::Failed { reason: "internal".to_owned(), detail: format!("metadata: {error}") }
+        })?;
+        Ok(Sample { image, prompt: waiting.prompt.clone(), references, auxiliary, metadata, dataset: None })
+    }
+
+    async fn picture(&self, hash: crate::content::ContentHash, of: String) -> Result<Picture, Attempt> {
+        let bytes = self.files.read(hash).await.map_err(|error| match &error {
+            ReadError::Lost(_) => Attempt::Failed {
+                reason: "file_lost".to_owned(),
+                detail: format!("{of}: {error}: send the sample again with its files"),
+            },
+            ReadError::Io(..) => Attempt::Later { why: error.to_string(), counts: true },
+        })?;
+        let header = vision::probe(&bytes, self.scoring.decode_limits())
+            .map_err(|source| attempt(ScoringError::Picture { of, source }))?;
+        Ok(Picture { bytes, hash, header })
+    }
+
+    async fn record(&self, row: &NewSample, run: Uuid) -> Attempt {
+        match self.store.record_pending(row, run).await {
+            Ok(Some(_)) => {
+                // Nobody names the picture any more; photos are looked at in vain until the run is finished.
+                self.files.release([row.image]);
+                Attempt::Recorded
+            }
+            Ok(None) => Attempt::Gone,
+            Err(error @ (StoreError::SampleConflict { .. } | StoreError::Invalid { .. })) => {
+                Attempt::Failed { reason: "sample_conflict".to_owned(), detail: error.to_string() }
+            }
+            Err(error) => {
+                tracing::warn!(%error, sample = %row.id, "scores could not be stored; tried again soon");
+                Attempt::Untouched
+            }
+        }
+    }
+
+    /// Writes down what became of an attempt.
+    async fn conclude(&self, id: Uuid, attempts: u32, attempt: Attempt) {
+        let written = match attempt {
+            Attempt::Recorded => {
+                self.telemetry.attempt("recorded");
+                Ok(())
+            }
+            Attempt::Gone => Ok(()),
+            Attempt::Failed { reason, detail } => self.fail(id, &reason, &detail).await,
+            Attempt::Later { why, counts } if counts && attempts + 1 >= self.settings.attempts => {
+                let detail = format!("{} attempts failed, the last one because: {why}", attempts + 1);
+                self.fail(id, "internal", &detail).await
+            }
+            Attempt::Later { why, counts } => {
+                self.telemetry.attempt("put_off");
+                let wait = if counts { AFTER_FAILURE * 4_u32.saturating_pow(attempts) } else { AFTER_FULL };
+                // Apart from each other, so that not all come back at the same moment.
+                let wait = wait.min(LONGEST_WAIT).mul_f64(0.75 + f64::from(id.as_bytes()[15]) / 512.0);
+                tracing::debug!(sample = %id, %why, milliseconds = wait.as_millis() as u64, "put off");
+                self.store.put_off(id, OffsetDateTime::now_utc() + wait, counts).await
+            }
+            Attempt::Untouched => {
+                // The row is due still: without a pause it would be tried again and again.
+                wait(&mut self.stopping(), AFTER_FAILURE).await;
+                Ok(())
+            }
+        };
+        if let Err(error) = written {
+            tracing::warn!(%error, sample = %id, "what became of a sample could not be stored; tried again soon");
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
+        self.finishing();
+    }
+
+    async fn fail(&self, id: Uuid, reason: &str, detail: &str) -> Result<(), StoreError> {
+        self.telemetry.attempt("failed");
+        tracing::info!(sample = %id, reason, detail, "a sample cannot be scored");
+        self.store.fail_pending(id, reason, detail).await.map(|image| self.files.release(image))
+    }
+
+    /// Takes files away that nobody needs.
+    async fn take_away(self: Arc<Self>, mut loose: super::files::Loose) {
+        let mut stopping = self.stopping();
+        let mut files = Vec::new();
+        loop {
+            tokio::select! {
+                count = loose.recv_many(&mut files, 500) => if count == 0 { return },
+                () = stopped(&mut stopping) => return,
+            }
+            files.sort_unstable();
+            files.dedup();
+            if let Err(error) = self.files.take_away(&self.store, &files).await {
+                tracing::warn!(%error, "files that nobody needs stay until the next start");
+            }
+            files.clear();
+        }
+    }
+
+    /// Keeps the gauges up to date.
+    async fn tell(self: Arc<Self>) {
+        let mut stopping = self.stopping();
+        while !wait(&mut stopping, GAUGES_EVERY).await {
+            self.telemetry.kept_bytes.set(self.files.used() as i64);
+            match self.store.backlog().await {
+                Ok(counts) => self.telemetry.backlog(counts.waiting, counts.failed, counts.scored),
+                Err(error) => tracing::debug!(%error, "the backlog could not be read"),
+            }
+        }
+    }
+}
+
+/// Waits until the service stops.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // Without a sender there is nothing left to wait for.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Waits so long, and says whether the service stops.
+pub(super) async fn wait(stopping: &mut watch::Receiver<bool>, time: Duration) -> bool {
+    tokio::time::timeout(time, stopped(stopping)).await.is_ok()
+}
+
+/// The metrics of a run; a code that this version does not know any more is left out.
+fn chosen(codes: Option<&[String]>) -> Vec<&'static Metric> {
+    match codes {
+        None => REGISTRY.iter().collect(),
+        Some(codes) => codes.iter().filter_map(|code| metrics::find(code)).collect(),
+    }
+}
+
+fn attempt(error: ScoringError) -> Attempt {
+    let why = error.to_string();
+    match error {
+        ScoringError::Picture { of, source } => {
+            Attempt::Failed { reason: source.problem().to_owned(), detail: format!("{of}: {source}") }
+        }
+        ScoringError::Engine { source: EngineError::Overloaded { .. }, .. } => {
+            Attempt::Later { why, counts: false }
+        }
+        ScoringError::Engine { source: EngineError::Stopping, .. } => Attempt::Untouched,
+        ScoringError::Engine { .. } => Attempt::Later { why, counts: true },
+    }
+}

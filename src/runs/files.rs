@@ -1,0 +1,426 @@
+//! Pictures of accepted samples on the disk: content-addressed, bounded, and there before anything says so.
+//!
+//! A file is written beside its place, synced, linked into its place, and the folder synced; only then does a row in the
+//! database name it. A file that no row names is nobody's: it goes when the last that held it lets go, or, after a crash,
+//! at the next start.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, TryLockError},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use tokio::sync::{RwLock, mpsc};
+use uuid::Uuid;
+
+use crate::{
+    content::ContentHash,
+    store::{Store, StoreError},
+};
+
+/// Files that are looked up in the database at once.
+const AT_ONCE: usize = 500;
+
+/// Why the folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Another process uses it.
+    #[error(
+        "the folder {0} is used by another service: give each its own store.files, since each takes away the files it does not know"
+    )]
+    Taken(PathBuf),
+    /// It cannot be read or written.
+    #[error("the folder {0} cannot be used: {1}; set store.files to a folder that this service may write")]
+    Io(PathBuf, #[source] io::Error),
+    /// The database could not say which files are needed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a picture could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// The space set aside is used up.
+    #[error("the {0} MiB set aside for accepted samples (store.files_mib) are used up")]
+    Full(u64),
+    /// The disk did not take it.
+    #[error("a file could not be written: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Why a kept picture could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is not there, or not what its name says.
+    #[error("the kept file {0} is missing or damaged")]
+    Lost(ContentHash),
+    /// The disk did not give it.
+    #[error("the kept file {0} could not be read: {1}")]
+    Io(ContentHash, #[source] io::Error),
+}
+
+/// The folder of kept files. One process uses it at a time.
+pub struct Files {
+    root: PathBuf,
+    id: String,
+    budget: u64,
+    used: AtomicU64,
+    /// Files that a request is about to name in the database, and by how many requests.
+    held: Mutex<HashMap<ContentHash, usize>>,
+    /// Taken by whoever begins to hold files (shared) and by whoever takes files away (alone).
+    gate: RwLock<()>,
+    loose: mpsc::UnboundedSender<ContentHash>,
+    /// Locked for as long as this process lives, however it ends.
+    _lock: File,
+}
+
+/// Files that were found to be nobody's, maybe.
+pub(super) type Loose = mpsc::UnboundedReceiver<ContentHash>;
+
+impl Files {
+    /// Opens the folder, which is made if it is missing, and takes away what the database does not know.
+    pub(super) async fn open(
+        root: &Path,
+        budget: u64,
+        store: &Store,
+    ) -> Result<(Arc<Self>, Loose), FolderError> {
+        let (root, (id, lock)) = {
+            let root = root.to_owned();
+            let prepare = move || prepare(&root).map(|prepared| (root, prepared));
+            blocking(prepare).await?
+        };
+        let (loose, receiver) = mpsc::unbounded_channel();
+        let files = Arc::new(Self {
+            root,
+            id,
+            budget,
+            used: AtomicU64::new(0),
+            held: Mutex::default(),
+            gate: RwLock::default(),
+            loose,
+            _lock: lock,
+        });
+        files.sweep(store).await?;
+        Ok((files, receiver))
+    }
+
+    /// The name under which the database knows this folder.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Bytes of all kept files.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn path(&self, file: ContentHash) -> PathBuf {
+        let hex = file.to_hex();
+        self.root.join(&hex[..2]).join(&hex[2..])
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<ContentHash, usize>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts pictures on the disk. They stay as long as the result lives, and after that if the database names them.
+    pub async fn keep(self: &Arc<Self>, pictures: Vec<(ContentHash, Bytes)>) -> Result<Held, KeepError> {
+        let held = {
+            let _open = self.gate.read().await;
+            let mut counts = self.held();
+            for (file, _) in &pictures {
+                *counts.entry(*file).or_default() += 1;
+            }
+            Held { files: Arc::clone(self), hashes: pictures.iter().map(|(file, _)| *file).collect() }
+        };
+        let files = Arc::clone(self);
+        blocking(move || pictures.iter().try_for_each(|(file, bytes)| files.write(*file, bytes))).await?;
+        Ok(held)
+    }
+
+    fn write(&self, file: ContentHash, bytes: &[u8]) -> Result<(), KeepError> {
+        let path = self.path(file);
+        let folder = path.parent().expect("every file is in a folder");
+        if !path.exists() {
+            let size = bytes.len() as u64;
+            let grown = |used: u64| used.checked_add(size).filter(|used| *used <= self.budget);
+            if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_err() {
+                return Err(KeepError::Full(self.budget >> 20));
+            }
+            let written = write_new(&self.root, &path, bytes);
+            if !matches!(written, Ok(true)) {
+                self.used.fetch_sub(size, Ordering::Relaxed);
+            }
+            written?;
+        }
+        // Also where another request has just linked it: its row may be written before this request's.
+        File::open(folder)?.sync_all()?;
+        Ok(())
+    }
+
+    /// Reads a kept picture and checks that it is the one.
+    pub async fn read(self: &Arc<Self>, file: ContentHash) -> Result<Bytes, ReadError> {
+        let this = Arc::clone(self);
+        let read = move || match fs::read(this.path(file)) {
+            Ok(bytes) if ContentHash::of(&bytes) == file => Ok(bytes.into()),
+            Ok(_) => {
+                // Out of the way of whoever sends it again.
+                this.remove(file);
+                Err(ReadError::Lost(file))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ReadError::Lost(file)),
+            Err(error) => Err(ReadError::Io(file, error)),
+        };
+        blocking(read).await
+    }
+
+    /// Says that files may be needed no longer.
+    pub fn release(&self, files: impl IntoIterator<Item = ContentHash>) {
+        for file in files {
+            // Without a receiver the service is stopping; the next start finds them.
+            let _ = self.loose.send(file);
+        }
+    }
+
+    /// Takes those of these files away that nobody holds and the database does not name.
+    pub(super) async fn take_away(
+        self: &Arc<Self>,
+        store: &Store,
+        files: &[ContentHash],
+    ) -> Result<(), StoreError> {
+        for files in files.chunks(AT_ONCE) {
+            let _alone = self.gate.write().await;
+            let needed = store.needed_files(&self.id, files).await?;
+            let gone: Vec<_> = {
+                let held = self.held();
+                files
+                    .iter()
+                    .copied()
+                    .filter(|file| !held.contains_key(file) && !needed.contains(file))
+                    .collect()
+            };
+            let this = Arc::clone(self);
+            blocking(move || gone.into_iter().for_each(|file| this.remove(file))).await;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, file: ContentHash) {
+        let path = self.path(file);
+        let size = path.metadata().map(|metadata| metadata.len());
+        match size.and_then(|size| fs::remove_file(&path).map(|()| size)) {
+            Ok(size) => drop(self.used.fetch_sub(size, Ordering::Relaxed)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, %file, "a file that nobody needs could not be removed"),
+        }
+    }
+
+    /// Counts what is there and takes away what a crash or another life of this service left behind.
+    async fn sweep(self: &Arc<Self>, store: &Store) -> Result<(), FolderError> {
+        let root = self.root.clone();
+        let (files, bytes) =
+            blocking(move || list(&root).map_err(|error| FolderError::Io(root, error))).await?;
+        self.used.store(bytes, Ordering::Relaxed);
+        let before = files.len();
+        self.take_away(store, &files).await?;
+        tracing::info!(files = before, mib = self.used() >> 20, "kept files looked through");
+        Ok(())
+    }
+}
+
+/// Pictures on the disk that the database does not name yet.
+pub struct Held {
+    files: Arc<Files>,
+    hashes: Vec<ContentHash>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        {
+            let mut counts = self.files.held();
+            for hash in &self.hashes {
+                if let Some(count) = counts.get_mut(hash) {
+                    *count -= 1;
+                    if *count == 0 {
+                        counts.remove(hash);
+                    }
+                }
+            }
+        }
+        // Named by now, or nobody's: a request may have been refused, or dropped halfway.
+        self.files.release(self.hashes.iter().copied());
+    }
+}
+
+/// Makes the folder and its parts, locks it, and reads or invents its name.
+fn prepare(root: &Path) -> Result<(String, File), FolderError> {
+    let unusable = |error| FolderError::Io(root.to_owned(), error);
+    fs::create_dir_all(root).map_err(unusable)?;
+    let lock = File::create(root.join("lock")).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(FolderError::Taken(root.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(unusable(error)),
+    }
+    for part in 0..=u8::MAX {
+        match fs::create_dir(root.join(format!("{part:02x}"))) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(error)),
+            _ => {}
+        }
+    }
+    let name = root.join("id");
+    let id = match fs::read_to_string(&name) {
+        Ok(id) if Uuid::parse_str(id.trim()).is_ok() => id.trim().to_owned(),
+        _ => {
+            let id = Uuid::now_v7().to_string();
+            let _ = fs::remove_file(&name);
+            write_new(root, &name, id.as_bytes()).map_err(unusable)?;
+            id
+        }
+    };
+    File::open(root).and_then(|folder| folder.sync_all()).map_err(unusable)?;
+    Ok((id, lock))
+}
+
+/// Writes a file whole or not at all, and says whether it was not there. The folder is still to be synced.
+fn write_new(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let beside = root.join(format!("new-{}", Uuid::now_v7().simple()));
+    let written = File::create_new(&beside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    // A link, unlike a rename, says whether another request was quicker.
+    let linked = written.and_then(|()| match fs::hard_link(&beside, path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    });
+    let removed = fs::remove_file(&beside);
+    let is_new = linked?;
+    removed?;
+    Ok(is_new)
+}
+
+/// All kept files and their bytes; what was being written when a process ended is removed.
+fn list(root: &Path) -> io::Result<(Vec<ContentHash>, u64)> {
+    let (mut files, mut bytes) = (Vec::new(), 0);
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if name.starts_with("new-") {
+            fs::remove_file(entry.path())?;
+        } else if name.len() == 2 && entry.file_type()?.is_dir() {
+            for file in fs::read_dir(entry.path())? {
+                let file = file?;
+                let rest = file.file_name().into_string().unwrap_or_default();
+                if let Some(hash) = ContentHash::from_hex(&format!("{name}{rest}")) {
+                    files.push(hash);
+                    bytes += file.metadata()?.len();
+                }
+            }
+        }
+    }
+    Ok((files, bytes))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreOptions;
+
+    async fn store() -> Store {
+        Store::open("sqlite::memory:", &StoreOptions::default()).await.unwrap()
+    }
+
+    fn picture(bytes: &'static [u8]) -> (ContentHash, Bytes) {
+        (ContentHash::of(bytes), Bytes::from_static(bytes))
+    }
+
+    #[tokio::test]
+    async fn a_file_that_nobody_names_goes_when_the_last_lets_go() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
+        let (files, mut loose) = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
+        let one = files.keep(vec![picture(b"a"), picture(b"bc")]).await.unwrap();
+        let two = files.keep(vec![picture(b"a")]).await.unwrap();
+        assert_eq!(files.used(), 3, "equal files are one");
+        assert_eq!(&files.read(ContentHash::of(b"bc")).await.unwrap()[..], b"bc");
+        drop(one);
+        let released = [loose.recv().await.unwrap(), loose.recv().await.unwrap()];
+        files.take_away(&store, &released).await.unwrap();
+        assert!(matches!(files.read(ContentHash::of(b"bc")).await, Err(ReadError::Lost(_))));
+        assert!(files.read(ContentHash::of(b"a")).await.is_ok(), "the other one still holds it");
+        drop(two);
+        files.take_away(&store, &[loose.recv().await.unwrap()]).await.unwrap();
+        assert_eq!(files.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_left_behind_is_gone_at_the_next_start() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
+        let (files, loose) = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
+        let id = files.id().to_owned();
+        std::mem::forget(files.keep(vec![picture(b"orphan")]).await.unwrap());
+        fs::write(folder.path().join("new-half"), b"half").unwrap();
+        let path = files.path(ContentHash::of(b"orphan"));
+        assert!(path.exists());
+        // The guard that was forgotten holds the folder's lock: what ends with a process is simulated by a copy.
+        let copy = tempfile::tempdir().unwrap();
+        let status = std::process::Command::new("cp")
+            .arg("-r")
+            .arg(folder.path().join("."))
+            .arg(copy.path())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        drop((files, loose));
+        let (files, _loose) = Files::open(copy.path(), 1 << 20, &store).await.unwrap();
+        assert_eq!((files.id(), files.used()), (id.as_str(), 0));
+        assert!(!files.path(ContentHash::of(b"orphan")).exists() && !copy.path().join("new-half").exists());
+    }
+
+    #[tokio::test]
+    async fn no_more_is_kept_than_the_budget() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
+        let (files, _loose) = Files::open(folder.path(), 4, &store).await.unwrap();
+        let held = files.keep(vec![picture(b"abc")]).await.unwrap();
+        assert!(matches!(files.keep(vec![picture(b"de")]).await, Err(KeepError::Full(_))));
+        assert!(files.keep(vec![picture(b"abc")]).await.is_ok(), "what is there costs nothing");
+        assert_eq!(files.used(), 3);
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_never_read_as_the_picture() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
+        let (files, _loose) = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
+        let _held = files.keep(vec![picture(b"picture")]).await.unwrap();
+        fs::write(files.path(ContentHash::of(b"picture")), b"other").unwrap();
+        assert!(matches!(files.read(ContentHash::of(b"picture")).await, Err(ReadError::Lost(_))));
+    }
+
+    #[tokio::test]
+    async fn a_folder_in_use_is_refused_with_what_to_do() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
+        let _first = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
+        let error = Files::open(folder.path(), 1 << 20, &store).await.err().expect("it is taken");
+        assert!(
+            matches!(&error, FolderError::Taken(_)) && error.to_string().contains("store.files"),
+            "{error}"
+        );
+    }
+}

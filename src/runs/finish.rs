@@ -1,0 +1,136 @@
+//! Finishing a run: what only the whole run has is computed, and its photos are let go.
+
+use std::{sync::Arc, time::Duration};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Runs, SERVICE_VERSION, background::wait};
+use crate::{
+    metrics::{self, AttributePrediction, NullReason, share_right},
+    scoring::{AttributesError, Metadata, RunFaces},
+    store::{Outcomes, RunRecord, RunWideScores, ScoreValue, StoreError},
+};
+
+/// A run that could not be finished is tried again then; also one that another process left unfinished.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Why a run could not be finished yet.
+#[derive(Debug, thiserror::Error)]
+enum FinishError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Attributes(#[from] AttributesError),
+    #[error("the metadata of a sample cannot be read: {0}")]
+    Metadata(#[from] serde_json::Error),
+}
+
+impl Runs {
+    pub(super) async fn finish_runs(self: Arc<Self>) {
+        let mut stopping = self.stopping();
+        while !*stopping.borrow() {
+            let left = self.finish_all().await;
+            tokio::select! {
+                () = self.finish.notified() => {
+                    // Each scored sample rings; a look serves all that rang meanwhile.
+                    if wait(&mut stopping, Duration::from_millis(if left { 1000 } else { 50 })).await {
+                        return;
+                    }
+                }
+                _ = wait(&mut stopping, AGAIN) => {}
+            }
+        }
+    }
+
+    /// Finishes what can be finished, and says whether something could not.
+    async fn finish_all(&self) -> bool {
+        let runs = match self.store.finishable_runs().await {
+            Ok(runs) => runs,
+            Err(error) => {
+                tracing::warn!(%error, "runs that are to be finished could not be read; tried again soon");
+                return true;
+            }
+        };
+        let mut left = false;
+        for run in runs {
+            if *self.stopping.borrow() {
+                return true;
+            }
+            match self.finish_one(run).await {
+                Ok(()) => tracing::info!(%run, "run finished"),
+                Err(error) => {
+                    tracing::warn!(%error, %run, "a run could not be finished; tried again soon");
+                    left = true;
+                }
+            }
+        }
+        left
+    }
+
+    /// Writes what is missing and closes the run. Doing it again after a crash gives the same.
+    async fn finish_one(&self, id: Uuid) -> Result<(), FinishError> {
+        let Some(run) = self.store.run(id).await? else { return Ok(()) };
+        if self.judges(&run) {
+            self.judge(&run).await?;
+        }
+        let files = self.store.run_finished(id, OffsetDateTime::now_utc()).await?;
+        self.files.release(files);
+        Ok(())
+    }
+
+    /// Whether the attributes of the run's pictures are to be judged, and by the loaded pack.
+    fn judges(&self, run: &RunRecord) -> bool {
+        let wanted = run.facts.metrics.as_ref().is_none_or(|codes| codes.iter().any(|code| code == "aps"));
+        let loaded = self.scoring.pack().digest.to_string();
+        // Imported runs have no pack: their scores are what they are.
+        wanted && run.pack.as_ref().is_some_and(|pack| pack.digest == loaded)
+    }
+
+    /// Attribute preservation as the reference toolkit has it: by what the run's own reference photos teach.
+    async fn judge(&self, run: &RunRecord) -> Result<(), FinishError> {
+        let aps = metrics::find("aps").expect("the registry has it");
+        let samples = self.store.run_samples(run.id).await?.unwrap_or_default();
+        let (mut ids, mut rows) = (Vec::new(), Vec::new());
+        for sample in samples {
+            let (Some(image), Some(reference)) = (sample.image, sample.reference) else { continue };
+            let Metadata { attributes, .. } = serde_json::from_value(sample.metadata)?;
+            ids.push(sample.id);
+            rows.push(RunFaces { image, reference, attributes });
+        }
+        let (judged, known) = self.scoring.run_attributes(rows).await?;
+        let ids = ids.into_iter().zip(known).filter_map(|(id, known)| known.then_some(id));
+        let (mut scores, mut outcomes) = (Vec::new(), Vec::new());
+        for (id, predictions) in ids.zip(&judged.predictions) {
+            let score = share_right(predictions).map_or_else(
+                || ScoreValue::Null { reason: NullReason::NoAttributes.code().to_owned() },
+                ScoreValue::Number,
+            );
+            scores.push((id, score));
+            outcomes.push((id, outcomes_of(predictions)));
+        }
+        let written = self
+            .store
+            .add_run_wide(&RunWideScores {
+                run: run.id,
+                created: OffsetDateTime::now_utc(),
+                pack: self.scoring.pack().id(),
+                service_version: SERVICE_VERSION.to_owned(),
+                metric: aps.code.to_owned(),
+                metric_version: aps.version,
+                scores,
+                outcomes,
+            })
+            .await?;
+        tracing::info!(run = %run.id, written, auc = judged.auc, "attributes of the run judged");
+        Ok(())
+    }
+}
+
+/// What was predicted, for those attributes that count.
+fn outcomes_of(predictions: &[AttributePrediction]) -> Outcomes {
+    let counted = predictions
+        .iter()
+        .filter_map(|said| Some((said.attribute.clone(), (said.target?, said.prediction?))));
+    counted.collect()
+}

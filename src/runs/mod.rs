@@ -1,0 +1,147 @@
+//! Runs beside requests: samples are accepted on the disk, scored in the background, and summarised when the run is finished.
+//!
+//! ```text
+//! PUT …/samples/{name} ── files.rs      pictures on the disk   ── store.accept: the row, then the answer
+//! background.rs        ── store.waiting: oldest first, a bounded number ── scoring ── store.record_pending
+//! finish.rs            ── nothing waits any more: aps, summaries ── store.run_finished, photos are let go
+//! progress.rs          ── one reader a run that somebody watches ── all its watchers
+//! ```
+//!
+//! What waits is in the database and on the disk only, so that a process that ends in the middle of anything goes on at its
+//! next start where it was: a sample is recorded and ceases to wait in one transaction.
+
+mod background;
+mod files;
+mod finish;
+mod probes;
+mod progress;
+mod record;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{Notify, watch};
+
+pub use background::Background;
+pub use files::{Files, FolderError, Held, KeepError};
+pub use probes::{ProbesError, probes};
+pub use progress::{Progress, Snapshot, Watchers};
+pub use record::new_sample;
+
+use crate::{
+    config::{Config, Runs as Settings},
+    scoring::Scoring,
+    store::Store,
+    telemetry::RunsTelemetry,
+};
+
+/// The version that answers and rows carry.
+pub const SERVICE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What requests and background work share.
+pub struct Runs {
+    store: Store,
+    scoring: Arc<Scoring>,
+    files: Arc<Files>,
+    settings: Settings,
+    deadline: Duration,
+    telemetry: RunsTelemetry,
+    watchers: Watchers,
+    /// Requests that wait for scores at this moment.
+    requests: AtomicUsize,
+    /// Something to score, or room for it.
+    work: Notify,
+    /// A run may have nothing left to wait for.
+    finish: Notify,
+    stopping: watch::Sender<bool>,
+    loose: std::sync::Mutex<Option<files::Loose>>,
+}
+
+/// A request that waits for scores; background work makes room for it.
+pub struct Waiting<'a>(&'a Runs);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.work.notify_one();
+    }
+}
+
+impl Runs {
+    /// Opens the folder of kept files. Nothing is scored before [`start`](Self::start).
+    ///
+    /// # Errors
+    /// A folder that another process uses or that cannot be written, or a store that cannot be reached.
+    pub async fn open(
+        config: &Config,
+        store: Store,
+        scoring: Arc<Scoring>,
+        telemetry: RunsTelemetry,
+    ) -> Result<Arc<Self>, FolderError> {
+        let (files, loose) = Files::open(&config.store.files, config.store.files_bytes(), &store).await?;
+        Ok(Arc::new(Self {
+            watchers: Watchers::new(store.clone(), config.runs.watchers),
+            store,
+            scoring,
+            files,
+            settings: config.runs.clone(),
+            deadline: config.server.deadline(),
+            telemetry,
+            requests: AtomicUsize::new(0),
+            work: Notify::new(),
+            finish: Notify::new(),
+            stopping: watch::Sender::new(false),
+            loose: std::sync::Mutex::new(Some(loose)),
+        }))
+    }
+
+    /// The kept files.
+    #[must_use]
+    pub fn files(&self) -> &Arc<Files> {
+        &self.files
+    }
+
+    /// Who watches which run.
+    #[must_use]
+    pub fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
+    /// How many samples of one run may wait.
+    #[must_use]
+    pub fn most_waiting(&self) -> u64 {
+        self.settings.waiting_samples
+    }
+
+    /// Counts a request that waits for scores, until the result is dropped.
+    pub fn request(&self) -> Waiting<'_> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Waiting(self)
+    }
+
+    /// Says that there is something new to score.
+    pub fn accepted(&self) {
+        self.work.notify_one();
+    }
+
+    /// Says that a run is to be finished.
+    pub fn finishing(&self) {
+        self.finish.notify_one();
+    }
+
+    /// Ends background work: what is being scored is finished, nothing is begun, and whoever watches a run is sent away.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Becomes true when the service stops.
+    #[must_use]
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+}

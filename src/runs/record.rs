@@ -1,0 +1,53 @@
+//! From a scored sample to what is stored of it.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::SERVICE_VERSION;
+use crate::{
+    pack_id::PackId,
+    scoring::{MetricScore, Picture, Sample, Scorecard},
+    store::{NewSample, NewScore, ScoreValue},
+};
+
+/// The row of a sample outside any run and without a name, which the caller adds.
+///
+/// What the pack or a missing dataset does not let us compute was not measured and leaves no score.
+#[must_use]
+pub fn new_sample(sample: &Sample, card: &Scorecard, pack: PackId) -> NewSample {
+    let addresses = |pictures: &[Picture]| pictures.iter().map(|picture| picture.hash).collect();
+    NewSample {
+        id: Uuid::now_v7(),
+        created: OffsetDateTime::now_utc(),
+        run: None,
+        name: None,
+        content: sample.content(),
+        prompt: sample.prompt.clone(),
+        image: sample.image.hash,
+        width: sample.image.header.width,
+        height: sample.image.header.height,
+        references: addresses(&sample.references),
+        auxiliary: addresses(&sample.auxiliary),
+        metadata: serde_json::to_value(&sample.metadata).expect("plain data always serialises"),
+        pack,
+        service_version: SERVICE_VERSION.to_owned(),
+        scores: card
+            .scores
+            .iter()
+            .filter(|score| score.outcome.as_ref().err().is_none_or(|reason| reason.was_measured()))
+            .map(|MetricScore { metric, outcome }| NewScore {
+                metric: metric.code.to_owned(),
+                metric_version: metric.version,
+                value: match outcome {
+                    Ok(score) => ScoreValue::Number(score.value),
+                    Err(reason) => ScoreValue::Null { reason: reason.code().to_owned() },
+                },
+                flags: outcome
+                    .iter()
+                    .flat_map(|score| &score.flags)
+                    .map(|flag| flag.code().to_owned())
+                    .collect(),
+            })
+            .collect(),
+    }
+}
