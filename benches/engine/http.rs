@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use stellar_score::api::{self, App};
 use stellar_score::config::Config;
 use stellar_score::engine::{Engine, Pack};
+use stellar_score::runs::Runs;
 use stellar_score::scoring::Scoring;
 use stellar_score::store::{Store, StoreOptions};
 use stellar_score::telemetry::Telemetry;

@@ -150,6 +150,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
              reason reference_hashes run state",
         ),
         ("photos", "attributes created dataset identity image name"),
+        ("prompts", "address created dataset facts identity kind position text"),
         (
             "runs",
             "created dataset declared failed finished flags id method metrics name pack scored service_version settings \
