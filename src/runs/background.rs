@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -74,16 +74,12 @@ enum Attempt {
 impl Runs {
     /// Begins to score what waits, also from former lives of the service, and to finish runs.
     pub fn start(self: &Arc<Self>) -> Background {
-        let loose = self.loose.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut tasks = vec![
+        Background(vec![
             tokio::spawn(Arc::clone(self).score_what_waits()),
             tokio::spawn(Arc::clone(self).finish_runs()),
             tokio::spawn(Arc::clone(self).tell()),
-        ];
-        if let Some(loose) = loose {
-            tasks.push(tokio::spawn(Arc::clone(self).take_away(loose)));
-        }
-        Background(tasks)
+            tokio::spawn(Arc::clone(self).take_away()),
+        ])
     }
 
     fn allowed(&self) -> usize {
@@ -286,20 +282,16 @@ impl Runs {
     }
 
     /// Takes files away that nobody needs.
-    async fn take_away(self: Arc<Self>, mut loose: super::files::Loose) {
+    async fn take_away(self: Arc<Self>) {
         let mut stopping = self.stopping();
-        let mut files = Vec::new();
         loop {
-            tokio::select! {
-                count = loose.recv_many(&mut files, 500) => if count == 0 { return },
+            let files = tokio::select! {
+                files = self.files.released() => files,
                 () = stopped(&mut stopping) => return,
-            }
-            files.sort_unstable();
-            files.dedup();
+            };
             if let Err(error) = self.files.take_away(&self.store, &files).await {
                 tracing::warn!(%error, "files that nobody needs stay until the next start");
             }
-            files.clear();
         }
     }
 

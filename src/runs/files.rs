@@ -5,7 +5,7 @@
 //! at the next start.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{RwLock, mpsc};
+use tokio::sync::{Notify, RwLock};
 use uuid::Uuid;
 
 use crate::{
@@ -75,27 +75,21 @@ pub struct Files {
     held: Mutex<HashMap<ContentHash, usize>>,
     /// Taken by whoever begins to hold files (shared) and by whoever takes files away (alone).
     gate: RwLock<()>,
-    loose: mpsc::UnboundedSender<ContentHash>,
+    /// Files that may be nobody's: as many as there are files at most.
+    loose: Mutex<BTreeSet<ContentHash>>,
+    loosened: Notify,
     /// Locked for as long as this process lives, however it ends.
     _lock: File,
 }
 
-/// Files that were found to be nobody's, maybe.
-pub(super) type Loose = mpsc::UnboundedReceiver<ContentHash>;
-
 impl Files {
     /// Opens the folder, which is made if it is missing, and takes away what the database does not know.
-    pub(super) async fn open(
-        root: &Path,
-        budget: u64,
-        store: &Store,
-    ) -> Result<(Arc<Self>, Loose), FolderError> {
+    pub(super) async fn open(root: &Path, budget: u64, store: &Store) -> Result<Arc<Self>, FolderError> {
         let (root, (id, lock)) = {
             let root = root.to_owned();
             let prepare = move || prepare(&root).map(|prepared| (root, prepared));
             blocking(prepare).await?
         };
-        let (loose, receiver) = mpsc::unbounded_channel();
         let files = Arc::new(Self {
             root,
             id,
@@ -103,11 +97,12 @@ impl Files {
             used: AtomicU64::new(0),
             held: Mutex::default(),
             gate: RwLock::default(),
-            loose,
+            loose: Mutex::default(),
+            loosened: Notify::new(),
             _lock: lock,
         });
         files.sweep(store).await?;
-        Ok((files, receiver))
+        Ok(files)
     }
 
     /// The name under which the database knows this folder.
@@ -182,11 +177,24 @@ impl Files {
         blocking(read).await
     }
 
+    fn loose(&self) -> MutexGuard<'_, BTreeSet<ContentHash>> {
+        self.loose.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Says that files may be needed no longer.
     pub fn release(&self, files: impl IntoIterator<Item = ContentHash>) {
-        for file in files {
-            // Without a receiver the service is stopping; the next start finds them.
-            let _ = self.loose.send(file);
+        self.loose().extend(files);
+        self.loosened.notify_one();
+    }
+
+    /// Waits for files that may be needed no longer.
+    pub(super) async fn released(&self) -> Vec<ContentHash> {
+        loop {
+            let files = std::mem::take(&mut *self.loose());
+            if !files.is_empty() {
+                return files.into_iter().collect();
+            }
+            self.loosened.notified().await;
         }
     }
 
@@ -354,31 +362,32 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_nobody_names_goes_when_the_last_lets_go() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let (files, mut loose) = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
+        let files = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
         let one = files.keep(vec![picture(b"a"), picture(b"bc")]).await.unwrap();
         let two = files.keep(vec![picture(b"a")]).await.unwrap();
         assert_eq!(files.used(), 3, "equal files are one");
         assert_eq!(&files.read(ContentHash::of(b"bc")).await.unwrap()[..], b"bc");
         drop(one);
-        let released = [loose.recv().await.unwrap(), loose.recv().await.unwrap()];
+        let released = files.released().await;
+        assert_eq!(released.len(), 2);
         files.take_away(&store, &released).await.unwrap();
         assert!(matches!(files.read(ContentHash::of(b"bc")).await, Err(ReadError::Lost(_))));
         assert!(files.read(ContentHash::of(b"a")).await.is_ok(), "the other one still holds it");
         drop(two);
-        files.take_away(&store, &[loose.recv().await.unwrap()]).await.unwrap();
+        files.take_away(&store, &files.released().await).await.unwrap();
         assert_eq!(files.used(), 0);
     }
 
     #[tokio::test]
     async fn what_a_crash_left_behind_is_gone_at_the_next_start() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let (files, loose) = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
+        let files = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
         let id = files.id().to_owned();
-        std::mem::forget(files.keep(vec![picture(b"orphan")]).await.unwrap());
+        let _held = files.keep(vec![picture(b"orphan")]).await.unwrap();
         fs::write(folder.path().join("new-half"), b"half").unwrap();
         let path = files.path(ContentHash::of(b"orphan"));
         assert!(path.exists());
-        // The guard that was forgotten holds the folder's lock: what ends with a process is simulated by a copy.
+        // The folder as it is when a process ends without a word.
         let copy = tempfile::tempdir().unwrap();
         let status = std::process::Command::new("cp")
             .arg("-r")
@@ -387,8 +396,7 @@ mod tests {
             .status()
             .unwrap();
         assert!(status.success());
-        drop((files, loose));
-        let (files, _loose) = Files::open(copy.path(), 1 << 20, &store).await.unwrap();
+        let files = Files::open(copy.path(), 1 << 20, &store).await.unwrap();
         assert_eq!((files.id(), files.used()), (id.as_str(), 0));
         assert!(!files.path(ContentHash::of(b"orphan")).exists() && !copy.path().join("new-half").exists());
     }
@@ -396,7 +404,7 @@ mod tests {
     #[tokio::test]
     async fn no_more_is_kept_than_the_budget() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let (files, _loose) = Files::open(folder.path(), 4, &store).await.unwrap();
+        let files = Files::open(folder.path(), 4, &store).await.unwrap();
         let held = files.keep(vec![picture(b"abc")]).await.unwrap();
         assert!(matches!(files.keep(vec![picture(b"de")]).await, Err(KeepError::Full(_))));
         assert!(files.keep(vec![picture(b"abc")]).await.is_ok(), "what is there costs nothing");
@@ -407,7 +415,7 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_file_is_never_read_as_the_picture() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let (files, _loose) = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
+        let files = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
         let _held = files.keep(vec![picture(b"picture")]).await.unwrap();
         fs::write(files.path(ContentHash::of(b"picture")), b"other").unwrap();
         assert!(matches!(files.read(ContentHash::of(b"picture")).await, Err(ReadError::Lost(_))));

@@ -59,7 +59,6 @@ pub struct Runs {
     /// A run may have nothing left to wait for.
     finish: Notify,
     stopping: watch::Sender<bool>,
-    loose: std::sync::Mutex<Option<files::Loose>>,
 }
 
 /// A request that waits for scores; background work makes room for it.
@@ -83,7 +82,7 @@ impl Runs {
         scoring: Arc<Scoring>,
         telemetry: RunsTelemetry,
     ) -> Result<Arc<Self>, FolderError> {
-        let (files, loose) = Files::open(&config.store.files, config.store.files_bytes(), &store).await?;
+        let files = Files::open(&config.store.files, config.store.files_bytes(), &store).await?;
         Ok(Arc::new(Self {
             watchers: Watchers::new(store.clone(), config.runs.watchers),
             store,
@@ -96,7 +95,6 @@ impl Runs {
             work: Notify::new(),
             finish: Notify::new(),
             stopping: watch::Sender::new(false),
-            loose: std::sync::Mutex::new(Some(loose)),
         }))
     }
 
