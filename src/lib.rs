@@ -30,6 +30,7 @@ pub mod runs;
 pub mod scoring;
 pub mod stats;
 pub mod store;
+pub mod submission;
 pub mod telemetry;
 pub mod tensor;
 pub mod text;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::{print, progress};
+use super::{print, progress, register};
 use crate::{
     config::Config,
     dataset::{self, Dataset, Findings, SampleSize, Sources},
@@ -21,6 +21,8 @@ pub(super) enum DatasetCommand {
     Prepare(PrepareArgs),
     /// Verify a dataset's folder and name everything that is wrong with it
     Check(CheckArgs),
+    /// Send a dataset's prompts and photos to a server
+    Register(register::RegisterArgs),
     /// Make up a small download with prompts and generated pictures, to try every command with
     Sample(SampleArgs),
 }
@@ -67,10 +69,11 @@ pub(super) struct SampleArgs {
     prompts: usize,
 }
 
-pub(super) fn run(config: &Config, command: DatasetCommand) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(config: &Config, command: DatasetCommand) -> anyhow::Result<ExitCode> {
     match command {
         DatasetCommand::Prepare(args) => prepare(config, args),
         DatasetCommand::Check(args) => check(config, &args),
+        DatasetCommand::Register(args) => register::run(args).await,
         DatasetCommand::Sample(args) => sample(&args),
     }
 }

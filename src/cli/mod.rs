@@ -1,10 +1,14 @@
 //! The command line.
 
 mod dataset;
+mod exchange;
 mod pack;
 mod progress;
+mod register;
 mod score;
 mod serve;
+mod server;
+mod submit;
 
 use std::{
     io::Write as _,
@@ -29,6 +33,8 @@ Examples:
   stellar-score serve
   stellar-score score --image generated.png --prompt 'a person riding a horse' --reference photo.jpg
   stellar-score score --image generated.png --metrics aesthetic --json
+  stellar-score submit --method mine --dataset data/stellar --run generations/
+  stellar-score report mine --format latex
   stellar-score pack inspect packs/demo
   stellar-score pack verify packs/official
 
@@ -59,7 +65,15 @@ enum Command {
     Serve,
     /// Score one picture without a server and print a table
     Score(score::ScoreArgs),
-    /// Make and check datasets
+    /// Send a folder of generated pictures to a server and print the run's table
+    Submit(Box<submit::SubmitArgs>),
+    /// Send scores that the reference toolkit has computed to a server
+    Import(exchange::ImportArgs),
+    /// Write a run's scores as the reference toolkit's files
+    Export(exchange::ExportArgs),
+    /// Print a run's table
+    Report(exchange::ReportArgs),
+    /// Make, check and register datasets
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
     /// Look into model packs
@@ -101,7 +115,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 match command {
                     Command::Serve => serve::run(config).await,
                     Command::Score(args) => score::run(config, args).await,
-                    Command::Dataset(command) => dataset::run(&config, command),
+                    Command::Submit(args) => submit::run(*args).await,
+                    Command::Import(args) => exchange::import(args).await,
+                    Command::Export(args) => exchange::export(args).await,
+                    Command::Report(args) => exchange::report(args).await,
+                    Command::Dataset(command) => dataset::run(&config, command).await,
                     Command::Pack(command) => pack::run(config, command).await,
                     Command::Migrate => migrate(&config).await,
                     Command::Openapi | Command::Config => unreachable!("answered above"),

@@ -4,6 +4,7 @@
 //! breaks, a server that is at its limit and one that is being restarted are waited for, and only an answer that says
 //! what is wrong with the request ends it.
 
+mod datasets;
 mod runs;
 
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use reqwest::{RequestBuilder, StatusCode, Url, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub use datasets::{EnrolledPhoto, NewPrompt, RegisteredPrompts};
 pub use runs::{Counts, NewRun, Run, RunFlags, RunState, SubmittedSample, SubmittedState};
 
 /// No answer takes longer: the service's own deadline is two minutes by default.

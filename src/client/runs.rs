@@ -4,7 +4,6 @@ use std::fmt;
 
 use reqwest::multipart::Form;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{Answer, Client, ClientError};
@@ -126,6 +125,7 @@ pub struct SubmittedError {
 
 #[derive(Deserialize)]
 struct Page<T> {
+    #[serde(alias = "runs")]
     items: Vec<T>,
     #[serde(default)]
     next: Option<String>,
@@ -177,7 +177,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn pages<T: serde::de::DeserializeOwned>(
+    async fn pages<T: serde::de::DeserializeOwned>(
         &self,
         parts: &[&str],
         filter: &[(&str, &str)],
@@ -231,6 +231,28 @@ impl Client {
         self.send(&parts, |http, url| http.get(url).query(&query)).await?.text()
     }
 
+    /// The toolkit's files that a run's scores fill, by the names that it gives them.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn toolkit_files(&self, run: Uuid) -> Result<Vec<String>, ClientError> {
+        #[derive(Deserialize)]
+        struct Files {
+            files: Vec<String>,
+        }
+        let files: Files = self.get(&["v1", "runs", &run.to_string(), "toolkit"], &[]).await?;
+        Ok(files.files)
+    }
+
+    /// One of these files.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn toolkit_file(&self, run: Uuid, name: &str) -> Result<String, ClientError> {
+        let parts = ["v1", "runs", &run.to_string(), "toolkit", name];
+        self.send(&parts, reqwest::Client::get).await?.text()
+    }
+
     /// Imports a file of the toolkit into a run.
     ///
     /// # Errors
@@ -243,28 +265,5 @@ impl Client {
             request.header(reqwest::header::CONTENT_TYPE, "text/csv").body(csv.clone())
         })
         .await
-    }
-
-    /// Registers prompts in a dataset, at most 1000.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn register_prompts(
-        &self,
-        dataset: &str,
-        prompts: &[serde_json::Value],
-    ) -> Result<Answer, ClientError> {
-        let parts = ["v1", "datasets", dataset, "prompts"];
-        let body = json!({ "prompts": prompts });
-        self.send(&parts, |http, url| http.put(url).json(&body)).await
-    }
-
-    /// Enrols a photo in a dataset.
-    ///
-    /// # Errors
-    /// Among others `photo_conflict`, `faces_not_stored`.
-    pub async fn enrol(&self, dataset: &str, form: impl Fn() -> Form) -> Result<Answer, ClientError> {
-        let parts = ["v1", "datasets", dataset, "photos"];
-        self.send(&parts, |http, url| http.post(url).multipart(form())).await
     }
 }

@@ -1,0 +1,137 @@
+//! `stellar-score dataset register`: a dataset's prompts and photos to a server.
+
+use std::{collections::HashMap, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Args;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use reqwest::multipart::{Form, Part};
+use serde_json::json;
+
+use super::{print, progress, server::ServerArgs};
+use crate::{
+    client::{Client, NewPrompt},
+    content::ContentHash,
+    dataset::{Dataset, Identity, Photo},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct RegisterArgs {
+    /// The dataset's folder, as `dataset check` takes it
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Its name on the server [default: the folder's]
+    #[arg(long)]
+    name: Option<String>,
+    /// Register the prompts only; without photos `aps` of a single picture learns nothing from the dataset
+    #[arg(long)]
+    no_photos: bool,
+    /// Photos that are sent at the same time
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    at_once: usize,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// A dataset's name where none is given: its folder's.
+pub(super) fn name_of(folder: &std::path::Path, given: Option<&String>) -> anyhow::Result<String> {
+    if let Some(name) = given {
+        return Ok(name.clone());
+    }
+    let whole = folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()))?;
+    let name = whole.file_name().map(|name| name.to_string_lossy().into_owned());
+    name.context("the folder has no name: give one with --name")
+}
+
+pub(super) async fn run(args: RegisterArgs) -> anyhow::Result<ExitCode> {
+    let client = args.server.client()?;
+    let name = name_of(&args.folder, args.name.as_ref())?;
+    let (dataset, findings) = Dataset::open(&args.folder)?;
+    if findings.fatal() > 0 {
+        for problem in findings.list.iter().filter(|problem| problem.fatal) {
+            print(&format!("{problem}\n"))?;
+        }
+        anyhow::bail!("{} has problems: nothing was sent", args.folder.display());
+    }
+    let bar = progress::bar("prompts");
+    bar.set_length(dataset.prompts.len() as u64);
+    let prompts: Vec<NewPrompt<'_>> = dataset
+        .prompts
+        .iter()
+        .map(|prompt| NewPrompt {
+            identity: &prompt.identity,
+            prompt: &prompt.text,
+            kind: prompt.kind.as_deref(),
+            categories: &prompt.categories,
+            detectables: &prompt.detectables,
+            relations: &prompt.relations,
+        })
+        .collect();
+    let registered = client
+        .register_prompts(&name, &prompts, |done| bar.set_position(done as u64))
+        .await
+        .context("the prompts are not all registered")?;
+    bar.finish_and_clear();
+    let mut text = format!(
+        "{name}: {} prompts registered, {} changed, {} were there\n",
+        registered.created, registered.changed, registered.repeated
+    );
+    if !args.no_photos {
+        let photos = enrol(&client, &name, &dataset, args.at_once).await?;
+        text += &format!(
+            "{name}: {} photos enrolled, {} were there; {} show no face, and nothing is learnt from those\n",
+            photos.sent, photos.present, photos.faceless
+        );
+    }
+    print(&text)
+}
+
+#[derive(Default)]
+struct Enrolled {
+    sent: usize,
+    present: usize,
+    faceless: usize,
+}
+
+async fn enrol(client: &Client, name: &str, dataset: &Dataset, at_once: usize) -> anyhow::Result<Enrolled> {
+    let there = client.enrolled(name).await.context("cannot read what is enrolled")?;
+    let there: HashMap<(&str, &str), _> =
+        there.iter().map(|photo| ((&*photo.identity, &*photo.name), photo)).collect();
+    let bar = progress::bar("photos");
+    bar.set_length(dataset.photos() as u64);
+    let photos = dataset.identities.iter().flat_map(|identity| {
+        identity.photos.iter().map(move |photo| (identity, photo))
+    });
+    let mut enrolled = Enrolled::default();
+    let there = &there;
+    let mut work = stream::iter(photos)
+        .map(|(identity, photo)| async move {
+            let path = dataset.file(&photo.path);
+            let context = || format!("{} is not enrolled", path.display());
+            let bytes = tokio::fs::read(&path).await.with_context(context)?;
+            let known = there.get(&(&*identity.name, &*photo.name)).filter(|known| {
+                known.image == ContentHash::of(&bytes).to_hex() && known.attributes == photo.attributes
+            });
+            if let Some(faces) = known.and_then(|known| known.faces) {
+                return anyhow::Ok((false, faces));
+            }
+            let bytes = Bytes::from(bytes);
+            let faces = client.enrol(name, || form(identity, photo, &bytes)).await.with_context(context)?;
+            Ok((true, faces))
+        })
+        .buffer_unordered(at_once.max(1));
+    while let Some((sent, faces)) = work.try_next().await? {
+        *(if sent { &mut enrolled.sent } else { &mut enrolled.present }) += 1;
+        enrolled.faceless += usize::from(faces == 0);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(enrolled)
+}
+
+fn form(identity: &Identity, photo: &Photo, bytes: &Bytes) -> Form {
+    let about = json!({"identity": identity.name, "name": photo.name, "attributes": photo.attributes});
+    let file = Part::stream_with_length(bytes.clone(), bytes.len() as u64).file_name("photo");
+    Form::new().text("metadata", about.to_string()).part("photo", file)
+}

@@ -1,0 +1,46 @@
+//! What commands that talk to a server have in common.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use uuid::Uuid;
+
+use crate::client::{Client, Run};
+
+#[derive(Debug, Args)]
+pub(super) struct ServerArgs {
+    /// The server's address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    server: String,
+    /// How many seconds the server may be away, as while it is restarted, before the command gives up
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    patience: u64,
+}
+
+impl ServerArgs {
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(&self.server, Duration::from_secs(self.patience))?)
+    }
+}
+
+/// The run that somebody means: by its id, by `method/run`, or by its method where that has one run.
+pub(super) async fn find_run(client: &Client, named: &str) -> anyhow::Result<Run> {
+    if let Ok(id) = named.parse::<Uuid>() {
+        return client.run(id).await.with_context(|| format!("cannot read the run {id}"));
+    }
+    let (method, run) = match named.split_once('/') {
+        Some((method, run)) => (method, Some(run)),
+        None => (named, None),
+    };
+    let mut found = client.runs(Some(method)).await.context("cannot list the runs")?;
+    found.retain(|each| run.is_none_or(|run| each.run == run));
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => anyhow::bail!("there is no run {named}: name it as METHOD/RUN or by its id"),
+        count => {
+            let names: Vec<String> = found.iter().map(|run| format!("{}/{}", run.method, run.run)).collect();
+            anyhow::bail!("the method {named} has {count} runs: name one of {}", names.join(", "))
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `stellar-score submit`: a folder of generated pictures to a server, and back comes the table.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+use super::{print, progress, register::name_of, server::ServerArgs};
+use crate::{
+    client::{Client, NewRun, Run, RunFlags},
+    dataset::Dataset,
+    submission::{Failure, Folder, Upload, finish, read_folder, wait_until_scored},
+};
+
+/// What is evaluated, and how.
+#[derive(Debug, Args)]
+pub(super) struct EvaluationArgs {
+    /// The generator under test
+    #[arg(long)]
+    method: String,
+    /// The run's name among the method's
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    name: String,
+    /// The folder of generated pictures: NAME.png and NAME.json for each, as the toolkit has them
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// The dataset's folder, whose photos the generator was given
+    #[arg(long, value_name = "DIR")]
+    dataset: PathBuf,
+    /// The dataset's name [default: the folder's]
+    #[arg(long, value_name = "NAME")]
+    dataset_name: Option<String>,
+    /// The part of the dataset, such as test or val
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+    /// Codes of metrics, separated by commas [default: all]
+    #[arg(long, value_name = "CODES", value_delimiter = ',')]
+    metrics: Option<Vec<String>>,
+    /// A JSON file with the generator's settings, which the run keeps
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Declares that the generator was trained on other parts of this dataset in turn
+    #[arg(long)]
+    cross_validated_training: bool,
+    /// Declares that the generator was trained on the very photos of this dataset
+    #[arg(long)]
+    trained_on_evaluation_photos: bool,
+    /// Pictures that are sent at the same time
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    at_once: usize,
+    /// How the table treats pictures that do not follow their prompt
+    #[arg(long, value_enum, default_value_t = PolicyArg::Stellar)]
+    pub(super) policy: PolicyArg,
+}
+
+/// A penalty policy, as `docs/METRICS.md` explains them.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum PolicyArg {
+    /// ips and sis become 0, attributes count as wrong
+    Stellar,
+    /// Exactly the reference toolkit's analysis
+    Toolkit,
+    /// Scores as measured
+    None,
+}
+
+impl PolicyArg {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stellar => "stellar",
+            Self::Toolkit => "toolkit",
+            Self::None => "none",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SubmitArgs {
+    #[command(flatten)]
+    evaluation: EvaluationArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
+    let client = args.server.client()?;
+    let run = evaluate(&client, &args.evaluation).await?;
+    print(&client.report(run.run_id, args.evaluation.policy.name(), "markdown").await?)
+}
+
+/// Sends a folder, waits for its scores and finishes the run; whatever was done before is not done again.
+pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::Result<Run> {
+    let (dataset, _) = Dataset::open(&args.dataset)?;
+    let folder =
+        read_folder(&args.run, &dataset).with_context(|| format!("cannot read {}", args.run.display()))?;
+    tell(args, &folder)?;
+    anyhow::ensure!(folder.is_sound(), "{} has problems: nothing was sent", args.run.display());
+    let run = client.create_run(&new_run(args)?).await.context("the run cannot be made")?;
+
+    let upload = Upload::begin(client, run.run_id).await.context("cannot read what the server has")?;
+    let bar = progress::bar("pictures sent");
+    bar.set_length(folder.items.len() as u64);
+    let sent = upload
+        .send(&folder.items, args.at_once, |failures| {
+            bar.inc(1);
+            if failures > 0 {
+                bar.set_message(format!("{failures} refused"));
+            }
+        })
+        .await;
+    bar.finish_and_clear();
+    let sent = sent.with_context(|| format!("the upload to run {run} has stopped"))?;
+    fail_if_any(&sent.failures, "the server refuses")?;
+
+    let bar = progress::bar("pictures scored");
+    let failures = wait_until_scored(client, run.run_id, |counts| {
+        bar.set_length(counts.accepted);
+        bar.set_position(counts.accepted - counts.pending);
+    })
+    .await;
+    bar.finish_and_clear();
+    fail_if_any(&failures.context("the server's progress cannot be read")?, "cannot be scored")?;
+    let run = finish(client, run.run_id).await.context("the run is not finished")?;
+    note(&format!(
+        "run {run}: {} pictures, {} sent now, {} were there\n",
+        run.counts.accepted, sent.sent, sent.present
+    ));
+    Ok(run)
+}
+
+fn new_run(args: &EvaluationArgs) -> anyhow::Result<NewRun> {
+    let settings = match &args.settings {
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_str(&text).with_context(|| format!("{} is no JSON object", path.display()))?
+        }
+        None => serde_json::Map::new(),
+    };
+    Ok(NewRun {
+        method: args.method.clone(),
+        run: args.name.clone(),
+        dataset: Some(name_of(&args.dataset, args.dataset_name.as_ref())?),
+        split: args.split.clone(),
+        flags: RunFlags {
+            cross_validated_training: args.cross_validated_training,
+            trained_on_evaluation_photos: args.trained_on_evaluation_photos,
+        },
+        settings,
+        metrics: args.metrics.clone(),
+    })
+}
+
+/// Most lines of one kind on the terminal; whoever has more to mend begins with these.
+const SHOWN: usize = 20;
+
+fn tell(args: &EvaluationArgs, folder: &Folder) -> anyhow::Result<()> {
+    // Problems first: they are what has to be mended.
+    let mut sorted: Vec<_> = folder.problems.iter().collect();
+    sorted.sort_by_key(|problem| !problem.fatal);
+    let mut text: String = sorted.iter().take(SHOWN).map(|problem| format!("{problem}\n")).collect();
+    if sorted.len() > SHOWN {
+        text += &format!("and {} more\n", sorted.len() - SHOWN);
+    }
+    if folder.missing > 0 {
+        let dataset = args.dataset.display();
+        text += &format!("note: {} prompts of {dataset} have no picture in {}\n", folder.missing, args.run.display());
+    }
+    note(&text);
+    Ok(())
+}
+
+/// Says something beside the answer, which stands alone on standard output.
+fn note(text: &str) {
+    use std::io::Write as _;
+    // Nobody reads it where it cannot be written.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn fail_if_any(failures: &[Failure], what: &str) -> anyhow::Result<()> {
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let mut text: String =
+        failures.iter().take(SHOWN).map(|failure| format!("problem: {}: {}\n", failure.name, failure.why)).collect();
+    if failures.len() > SHOWN {
+        text += &format!("and {} more\n", failures.len() - SHOWN);
+    }
+    note(&text);
+    anyhow::bail!(
+        "{} pictures {what}: the run stays open; mend them and give the same command, which sends what is missing",
+        failures.len()
+    )
+}

@@ -1,0 +1,314 @@
+//! A run's folder in the toolkit's layout: `NAME.png` and `NAME.json` for each generated picture.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use crate::dataset::{Dataset, Layout, Photo, Problem, Prompt};
+use crate::scoring::Metadata;
+use crate::toolkit::{Generation, format_prompt, labels};
+
+/// A generated picture with everything that is sent with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// Its name in the run.
+    pub name: String,
+    /// Its file.
+    pub image: PathBuf,
+    /// The prompt as models read it.
+    pub prompt: String,
+    /// The photo that the generator was given.
+    pub reference: PathBuf,
+    /// The other photos of the same person.
+    pub auxiliary: Vec<PathBuf>,
+    /// What is known about it.
+    pub metadata: Metadata,
+}
+
+/// What is in a run's folder.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Folder {
+    /// By name.
+    pub items: Vec<Item>,
+    /// What keeps the folder from being a run, and what is worth knowing.
+    pub problems: Vec<Problem>,
+    /// Prompts of the dataset for which there is no picture.
+    pub missing: usize,
+}
+
+impl Folder {
+    /// Whether something keeps the folder from being a run.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        !self.problems.iter().any(|problem| problem.fatal)
+    }
+
+    fn problem(&mut self, path: impl Into<PathBuf>, what: impl Into<String>) {
+        self.problems.push(Problem { path: path.into(), what: what.into(), fatal: true });
+    }
+
+    fn note(&mut self, path: impl Into<PathBuf>, what: impl Into<String>) {
+        self.problems.push(Problem { path: path.into(), what: what.into(), fatal: false });
+    }
+}
+
+/// Reads a run's folder against its dataset; pictures are not opened.
+///
+/// # Errors
+/// The folder itself cannot be read. What is wrong in it is said in the answer.
+pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
+    let mut folder = Folder::default();
+    let (mut pictures, mut texts) = (BTreeMap::new(), BTreeMap::new());
+    for entry in std::fs::read_dir(root)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            _ if name.starts_with('.') => {}
+            Some("png") => drop(pictures.insert(stem, path)),
+            Some("json") => drop(texts.insert(stem, path)),
+            _ => folder.note(name, "is neither a PNG nor a JSON file and is left out"),
+        }
+    }
+    let known = Known::of(dataset);
+    let mut names: HashMap<String, String> = HashMap::new();
+    let mut found: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for (stem, image) in &pictures {
+        let file = format!("{stem}.json");
+        let Some(text) = texts.remove(stem) else {
+            folder.problem(format!("{stem}.png"), format!("has no {file}, which says what it shows"));
+            continue;
+        };
+        let about = std::fs::read_to_string(&text).map_err(|error| error.to_string());
+        let about = about.and_then(|text| Generation::parse(&text).map_err(|error| error.to_string()));
+        let about = match about {
+            Ok(about) => about,
+            Err(error) => {
+                folder.problem(file, error);
+                continue;
+            }
+        };
+        if about.save_name != *stem {
+            let what = format!(
+                "its save_name is {:?}: results are paired by it, so the file shall have the same name",
+                about.save_name
+            );
+            folder.problem(file, what);
+            continue;
+        }
+        if let Some(other) = names.insert(about.save_name.to_lowercase(), stem.clone()) {
+            // Both cannot lie in one folder on every system, so one of the two would be lost on the next copy.
+            folder.note(&file, format!("differs from {other} in upper and lower case only"));
+        }
+        match known.item(about, image) {
+            Ok((item, prompt)) => {
+                found.extend(prompt.map(|prompt| (&*prompt.identity, &*prompt.text)));
+                folder.items.push(item);
+            }
+            Err(problem) => folder.problem(file, problem),
+        }
+    }
+    for stem in texts.keys() {
+        folder.problem(format!("{stem}.json"), format!("there is no {stem}.png: the picture is missing"));
+    }
+    if folder.items.is_empty() && folder.is_sound() {
+        folder.problem(root, "has no pictures: NAME.png with NAME.json are expected");
+    }
+    let unknown = folder.items.iter().filter(|item| item.metadata.prompt_kind.is_none()).count();
+    if unknown > 0
+        && !dataset.prompts.is_empty()
+        && dataset.prompts.iter().all(|prompt| prompt.kind.is_some())
+    {
+        folder.note(root, format!("{unknown} prompts are not among those of the dataset"));
+    }
+    folder.missing = known.prompts.len().saturating_sub(found.len());
+    Ok(folder)
+}
+
+/// The dataset, to be asked by what stands in the JSON files.
+struct Known<'a> {
+    dataset: &'a Dataset,
+    /// By identity and text. Numbers in names count differently from tool to tool, so the text decides.
+    prompts: HashMap<(&'a str, &'a str), &'a Prompt>,
+}
+
+impl<'a> Known<'a> {
+    fn of(dataset: &'a Dataset) -> Self {
+        let prompts = dataset.prompts.iter().map(|prompt| ((&*prompt.identity, &*prompt.text), prompt));
+        Self { dataset, prompts: prompts.collect() }
+    }
+
+    fn item(&self, about: Generation, image: &Path) -> Result<(Item, Option<&'a Prompt>), String> {
+        let (identity, photo, others) = self.photos(&about)?;
+        let prompt = self.prompts.get(&(identity, &*about.prompt)).copied();
+        let or = |own: Vec<String>, of: fn(&Prompt) -> &Vec<String>| match prompt {
+            Some(prompt) if own.is_empty() => of(prompt).clone(),
+            _ => own,
+        };
+        let own_kind = about.is_stellar_t.map(|is_typed| if is_typed { "T" } else { "H" }.to_owned());
+        let attributes = labels(&about.attributes)?;
+        let metadata = Metadata {
+            attributes: if attributes.is_empty() { photo.attributes.clone() } else { attributes },
+            detectables: or(about.detectables, |prompt| &prompt.detectables),
+            categories: or(about.categories, |prompt| &prompt.categories),
+            relations: match prompt {
+                Some(prompt) if about.relations.is_empty() => prompt.relations.clone(),
+                _ => about.relations,
+            },
+            identity: Some(identity.to_owned()),
+            prompt_kind: prompt.and_then(|prompt| prompt.kind.clone()).or(own_kind),
+            ..Metadata::default()
+        };
+        let item = Item {
+            name: about.save_name,
+            image: image.to_owned(),
+            prompt: format_prompt(&about.prompt)?,
+            reference: self.dataset.file(&photo.path),
+            auxiliary: others.map(|photo| self.dataset.file(&photo.path)).collect(),
+            metadata,
+        };
+        Ok((item, prompt))
+    }
+
+    /// The identity, its photo that the generator was given, and its other photos.
+    #[expect(clippy::type_complexity, reason = "three things that belong together once")]
+    fn photos(
+        &self,
+        about: &Generation,
+    ) -> Result<(&'a str, &'a Photo, impl Iterator<Item = &'a Photo> + use<'a>), String> {
+        let (folder, file) = about.photo().ok_or("image_path names no photo")?;
+        let is_it = |photo: &Photo| {
+            photo.path.ends_with(Path::new(folder).join(file)) || photo.path == Path::new(file)
+        };
+        let identities = self.dataset.identities.iter();
+        let found =
+            match self.dataset.layout {
+                Layout::Stellar => self.dataset.identity(folder).into_iter().find_map(|identity| {
+                    Some((identity, identity.photos.iter().find(|photo| is_it(photo))?))
+                }),
+                Layout::Manifest => identities.into_iter().find_map(|identity| {
+                    Some((identity, identity.photos.iter().find(|photo| is_it(photo))?))
+                }),
+            };
+        let (identity, photo) = found
+            .ok_or_else(|| format!("its photo {folder}/{file} is not in {}", self.dataset.root.display()))?;
+        let others = identity.photos.iter().filter(move |other| *other != photo);
+        Ok((&identity.name, photo, others))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::dataset::{SampleSize, Sources, make_sample, prepare};
+    use crate::vision::DecodeLimits;
+
+    /// A made-up dataset of two people with four prompts each, and its pictures.
+    fn sample() -> (tempfile::TempDir, Dataset, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let made = make_sample(folder.path(), SampleSize { identities: 2, prompts: 4 }).unwrap();
+        let out = folder.path().join("stellar");
+        let sources = Sources { download: made.download, prompts: made.prompts, out };
+        prepare(&sources, &DecodeLimits::default(), |_, _| {}).unwrap();
+        let (dataset, _) = Dataset::open(&sources.out).unwrap();
+        (folder, dataset, made.generations)
+    }
+
+    #[test]
+    fn pictures_are_paired_by_name_and_completed_from_the_dataset() {
+        let (_folder, mut dataset, run) = sample();
+        dataset.prompts[0].relations = vec![["person", "riding", "horse"].map(str::to_owned)];
+        let folder = read_folder(&run, &dataset).unwrap();
+        assert_eq!((folder.problems.len(), folder.missing, folder.items.len()), (0, 0, 8));
+        let first = &folder.items[0];
+        assert_eq!(first.name, "000-0-00");
+        assert_eq!(first.image, run.join("000-0-00.png"));
+        assert!(first.prompt.starts_with("a person "), "{}", first.prompt);
+        assert_eq!(first.reference, dataset.file(Path::new("000/0.jpg")));
+        assert_eq!(first.auxiliary, [dataset.file(Path::new("000/1.jpg"))]);
+        let known = &first.metadata;
+        assert_eq!((known.identity.as_deref(), known.prompt_kind.as_deref()), (Some("000"), Some("T")));
+        assert_eq!((known.attributes.len(), known.detectables.len(), known.categories.len()), (8, 2, 1));
+        assert_eq!(known.relations.len(), 1);
+        let last = &folder.items[7];
+        assert_eq!((&*last.name, last.metadata.prompt_kind.as_deref()), ("001-1-03", Some("H")));
+        assert_eq!(last.reference, dataset.file(Path::new("001/1.jpg")));
+    }
+
+    #[test]
+    fn an_extra_file_shifts_nothing() {
+        let (_folder, dataset, run) = sample();
+        let before = read_folder(&run, &dataset).unwrap();
+        fs::write(run.join("000-0-00a.png"), "").unwrap();
+        let after = read_folder(&run, &dataset).unwrap();
+        assert_eq!(after.items, before.items);
+        assert_eq!(after.problems.len(), 1);
+        assert!(after.problems[0].to_string().contains("000-0-00a.png: has no 000-0-00a.json"));
+    }
+
+    #[test]
+    fn everything_wrong_is_named_with_its_file() {
+        type Damage = fn(&Path);
+        fn edit(path: PathBuf, from: &str, to: &str) {
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains(from), "{text}");
+            fs::write(path, text.replace(from, to)).unwrap();
+        }
+        let cases: [(Damage, &str, &str); 7] = [
+            (|at| fs::remove_file(at.join("000-0-00.json")).unwrap(), "000-0-00.png", "has no 000-0-00.json"),
+            (
+                |at| fs::remove_file(at.join("000-0-00.png")).unwrap(),
+                "000-0-00.json",
+                "the picture is missing",
+            ),
+            (
+                |at| fs::write(at.join("000-0-00.json"), "{").unwrap(),
+                "000-0-00.json",
+                "not the JSON expected",
+            ),
+            (
+                |at| edit(at.join("000-0-00.json"), "stellar/000/0.jpg", "stellar/000/7.jpg"),
+                "000-0-00.json",
+                "its photo 000/7.jpg is not in",
+            ),
+            (
+                |at| edit(at.join("000-0-00.json"), "stellar/000/0.jpg", "stellar/900/0.jpg"),
+                "000-0-00.json",
+                "its photo 900/0.jpg is not in",
+            ),
+            (
+                |at| {
+                    edit(at.join("000-0-00.json"), "\"save_name\":\"000-0-00\"", "\"save_name\":\"001-0-00\"")
+                },
+                "000-0-00.json",
+                "save_name is \"001-0-00\"",
+            ),
+            (|at| edit(at.join("000-0-00.json"), "{} ", "{who} "), "000-0-00.json", "brace"),
+        ];
+        for (damage, file, words) in cases {
+            let (_folder, dataset, run) = sample();
+            damage(&run);
+            let folder = read_folder(&run, &dataset).unwrap();
+            assert!(!folder.is_sound(), "{words}");
+            let found: Vec<String> = folder.problems.iter().map(ToString::to_string).collect();
+            assert!(
+                found.iter().any(|line| line.contains(file) && line.contains(words)),
+                "{words}: {found:?}"
+            );
+            assert_eq!(folder.items.len(), 7);
+            assert_eq!(folder.missing, 1);
+        }
+    }
+
+    #[test]
+    fn a_folder_without_pictures_is_no_run() {
+        let (folder, dataset, _) = sample();
+        let empty = folder.path().join("empty");
+        fs::create_dir(&empty).unwrap();
+        fs::write(empty.join("readme.txt"), "").unwrap();
+        let read = read_folder(&empty, &dataset).unwrap();
+        assert!(!read.is_sound());
+        assert!(read_folder(&folder.path().join("nowhere"), &dataset).is_err());
+    }
+}

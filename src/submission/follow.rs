@@ -1,0 +1,56 @@
+//! Waiting for the server: until everything is scored, and until the run is finished.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::Failure;
+use crate::client::{Client, ClientError, Counts, Run, RunState};
+
+/// Small beside the time that scoring takes, and no load.
+const POLL: Duration = Duration::from_millis(400);
+
+/// Waits until no sample waits any more, and says which cannot be scored; `progress` hears the counts.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn wait_until_scored(
+    client: &Client,
+    run: Uuid,
+    mut progress: impl FnMut(Counts),
+) -> Result<Vec<Failure>, ClientError> {
+    loop {
+        let counts = client.run(run).await?.counts;
+        progress(counts);
+        if counts.pending == 0 {
+            if counts.failed == 0 {
+                return Ok(Vec::new());
+            }
+            let failed = client.submitted(run, Some("failed")).await?;
+            let failures = failed.into_iter().map(|sample| {
+                let why = sample.error.map_or_else(
+                    || "the server does not say why".to_owned(),
+                    |error| format!("{}: {}", error.code, error.detail),
+                );
+                Failure { name: sample.name, why }
+            });
+            return Ok(failures.collect());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Finishes a run and waits until it is.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn finish(client: &Client, run: Uuid) -> Result<Run, ClientError> {
+    client.finish(run).await?;
+    loop {
+        let found = client.run(run).await?;
+        if found.state == RunState::Finished {
+            return Ok(found);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
