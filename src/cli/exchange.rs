@@ -1,6 +1,7 @@
 //! `import`, `export` and `report`: scores in the reference toolkit's files, and tables.
 
 use std::{
+    fmt::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -9,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{
-    print, progress,
+    lines, print, progress,
     server::{ServerArgs, find_run},
     submit::PolicyArg,
 };
@@ -66,12 +67,12 @@ pub(super) async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     for (path, csv, rows) in files {
         let context = || format!("{} is not imported", path.display());
         client.import(run.run_id, &args.source, csv).await.with_context(context)?;
-        text += &format!("{}: {rows} samples\n", path.display());
+        let _ = writeln!(text, "{}: {rows} samples", path.display());
         bar.inc(1);
     }
     bar.finish_and_clear();
     let run = if args.keep_open { run } else { finish(&client, run.run_id).await? };
-    text += &format!("run {run}\n");
+    let _ = writeln!(text, "run {run}");
     print(&text)
 }
 
@@ -121,11 +122,15 @@ pub(super) async fn export(args: ExportArgs) -> anyhow::Result<ExitCode> {
     let client = args.server.client()?;
     let run = find_run(&client, &args.run).await?;
     let written = write_files(&client, run.run_id, &args.out).await?;
-    print(&written.iter().map(|path| format!("{}\n", path.display())).collect::<String>())
+    print(&lines(written.iter().map(|path| path.display())))
 }
 
 /// Writes a run's scores as the toolkit's files.
-pub(super) async fn write_files(client: &Client, run: uuid::Uuid, out: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) async fn write_files(
+    client: &Client,
+    run: uuid::Uuid,
+    out: &Path,
+) -> anyhow::Result<Vec<PathBuf>> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let mut written = Vec::new();
     for name in client.toolkit_files(run).await.context("the run's files cannot be listed")? {

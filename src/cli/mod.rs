@@ -5,6 +5,7 @@ mod exchange;
 mod pack;
 mod progress;
 mod register;
+mod run;
 mod score;
 mod serve;
 mod server;
@@ -34,6 +35,7 @@ Examples:
   stellar-score score --image generated.png --prompt 'a person riding a horse' --reference photo.jpg
   stellar-score score --image generated.png --metrics aesthetic --json
   stellar-score submit --method mine --dataset data/stellar --run generations/
+  stellar-score run --method mine --dataset data/stellar --run generations/ --out results/
   stellar-score report mine --format latex
   stellar-score pack inspect packs/demo
   stellar-score pack verify packs/official
@@ -67,6 +69,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Send a folder of generated pictures to a server and print the run's table
     Submit(Box<submit::SubmitArgs>),
+    /// Evaluate a folder of generated pictures without a server
+    Run(Box<run::RunArgs>),
     /// Send scores that the reference toolkit has computed to a server
     Import(exchange::ImportArgs),
     /// Write a run's scores as the reference toolkit's files
@@ -116,6 +120,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Serve => serve::run(config).await,
                     Command::Score(args) => score::run(config, args).await,
                     Command::Submit(args) => submit::run(*args).await,
+                    Command::Run(args) => run::run(config, *args).await,
                     Command::Import(args) => exchange::import(args).await,
                     Command::Export(args) => exchange::export(args).await,
                     Command::Report(args) => exchange::report(args).await,
@@ -141,6 +146,15 @@ fn explain(error: &anyhow::Error) -> String {
         }
     }
     text
+}
+
+/// Each on a line of its own.
+fn lines(all: impl Iterator<Item = impl std::fmt::Display>) -> String {
+    use std::fmt::Write as _;
+    all.fold(String::new(), |mut text, line| {
+        let _ = writeln!(text, "{line}");
+        text
+    })
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

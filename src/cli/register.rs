@@ -1,6 +1,6 @@
 //! `stellar-score dataset register`: a dataset's prompts and photos to a server.
 
-use std::{collections::HashMap, path::PathBuf, process::ExitCode};
+use std::{collections::HashMap, fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -79,8 +79,9 @@ pub(super) async fn run(args: RegisterArgs) -> anyhow::Result<ExitCode> {
     );
     if !args.no_photos {
         let photos = enrol(&client, &name, &dataset, args.at_once).await?;
-        text += &format!(
-            "{name}: {} photos enrolled, {} were there; {} show no face, and nothing is learnt from those\n",
+        let _ = writeln!(
+            text,
+            "{name}: {} photos enrolled, {} were there; {} show no face, and nothing is learnt from those",
             photos.sent, photos.present, photos.faceless
         );
     }
@@ -100,9 +101,10 @@ async fn enrol(client: &Client, name: &str, dataset: &Dataset, at_once: usize) -
         there.iter().map(|photo| ((&*photo.identity, &*photo.name), photo)).collect();
     let bar = progress::bar("photos");
     bar.set_length(dataset.photos() as u64);
-    let photos = dataset.identities.iter().flat_map(|identity| {
-        identity.photos.iter().map(move |photo| (identity, photo))
-    });
+    let photos = dataset
+        .identities
+        .iter()
+        .flat_map(|identity| identity.photos.iter().map(move |photo| (identity, photo)));
     let mut enrolled = Enrolled::default();
     let there = &there;
     let mut work = stream::iter(photos)

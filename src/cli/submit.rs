@@ -1,11 +1,11 @@
 //! `stellar-score submit`: a folder of generated pictures to a server, and back comes the table.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::{print, progress, register::name_of, server::ServerArgs};
+use super::{lines, print, progress, register::name_of, server::ServerArgs};
 use crate::{
     client::{Client, NewRun, Run, RunFlags},
     dataset::Dataset,
@@ -93,7 +93,7 @@ pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::
     let (dataset, _) = Dataset::open(&args.dataset)?;
     let folder =
         read_folder(&args.run, &dataset).with_context(|| format!("cannot read {}", args.run.display()))?;
-    tell(args, &folder)?;
+    tell(args, &folder);
     anyhow::ensure!(folder.is_sound(), "{} has problems: nothing was sent", args.run.display());
     let run = client.create_run(&new_run(args)?).await.context("the run cannot be made")?;
 
@@ -154,20 +154,25 @@ fn new_run(args: &EvaluationArgs) -> anyhow::Result<NewRun> {
 /// Most lines of one kind on the terminal; whoever has more to mend begins with these.
 const SHOWN: usize = 20;
 
-fn tell(args: &EvaluationArgs, folder: &Folder) -> anyhow::Result<()> {
+fn tell(args: &EvaluationArgs, folder: &Folder) {
     // Problems first: they are what has to be mended.
     let mut sorted: Vec<_> = folder.problems.iter().collect();
     sorted.sort_by_key(|problem| !problem.fatal);
-    let mut text: String = sorted.iter().take(SHOWN).map(|problem| format!("{problem}\n")).collect();
-    if sorted.len() > SHOWN {
-        text += &format!("and {} more\n", sorted.len() - SHOWN);
-    }
+    let mut text = shown(&sorted);
     if folder.missing > 0 {
-        let dataset = args.dataset.display();
-        text += &format!("note: {} prompts of {dataset} have no picture in {}\n", folder.missing, args.run.display());
+        let (dataset, run) = (args.dataset.display(), args.run.display());
+        let _ = writeln!(text, "note: {} prompts of {dataset} have no picture in {run}", folder.missing);
     }
     note(&text);
-    Ok(())
+}
+
+/// The first lines of many.
+fn shown(all: &[impl std::fmt::Display]) -> String {
+    let mut text = lines(all.iter().take(SHOWN));
+    if all.len() > SHOWN {
+        let _ = writeln!(text, "and {} more", all.len() - SHOWN);
+    }
+    text
 }
 
 /// Says something beside the answer, which stands alone on standard output.
@@ -181,12 +186,7 @@ fn fail_if_any(failures: &[Failure], what: &str) -> anyhow::Result<()> {
     if failures.is_empty() {
         return Ok(());
     }
-    let mut text: String =
-        failures.iter().take(SHOWN).map(|failure| format!("problem: {}: {}\n", failure.name, failure.why)).collect();
-    if failures.len() > SHOWN {
-        text += &format!("and {} more\n", failures.len() - SHOWN);
-    }
-    note(&text);
+    note(&shown(failures));
     anyhow::bail!(
         "{} pictures {what}: the run stays open; mend them and give the same command, which sends what is missing",
         failures.len()

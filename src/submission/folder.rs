@@ -170,7 +170,6 @@ impl<'a> Known<'a> {
     }
 
     /// The identity, its photo that the generator was given, and its other photos.
-    #[expect(clippy::type_complexity, reason = "three things that belong together once")]
     fn photos(
         &self,
         about: &Generation,
@@ -279,7 +278,11 @@ mod tests {
             ),
             (
                 |at| {
-                    edit(at.join("000-0-00.json"), "\"save_name\":\"000-0-00\"", "\"save_name\":\"001-0-00\"")
+                    edit(
+                        at.join("000-0-00.json"),
+                        "\"save_name\":\"000-0-00\"",
+                        "\"save_name\":\"001-0-00\"",
+                    );
                 },
                 "000-0-00.json",
                 "save_name is \"001-0-00\"",

@@ -48,6 +48,12 @@ pub struct Failure {
     pub why: String,
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "problem: {}: {}", self.name, self.why)
+    }
+}
+
 /// A photo of the dataset, which many samples share.
 #[derive(Debug)]
 struct Photo {
