@@ -20,7 +20,7 @@ MARKER = "stellar_export.json"
 
 @dataclass(frozen=True)
 class Folder:
-    """A checkpoint folder in Hugging Face layout on this machine."""
+    """A checkpoint folder on this machine: a configuration and weights."""
 
     hub_id: str
     path: Path
@@ -102,6 +102,13 @@ class Checkpoints:
         except Exception as error:
             raise self._missing(repo, [name], Path("files", name), error) from error
         return File(repo, path, path.parent.name)
+
+    def files_folder(self, name: str, hint: str) -> Folder:
+        """A folder under `files/` that is not on the hub; `hint` says where its authors publish it."""
+        path = self.local("files", name)
+        if path is None or not path.is_dir():
+            raise MissingCheckpoint(f"{self._expected(Path('files', name))} is missing; it is not on the hub: {hint}")
+        return Folder(name, path, "local")
 
     def _expected(self, relative: Path) -> Path:
         return (self.root or Path("CHECKPOINTS")) / relative

@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import layouts
 from .checkpoints import Checkpoints
 from .errors import ExportError, MissingCheckpoint
 from .jobs import GraphJob, Request, pictures
 from .manifest import IoSpec, Source, sha256_of
-from .nn import Linear, Precision, normalised, stored
+from .nn import Conv, Linear, Precision, normalised
 from .onnx_graph import Probe
 from .weights import Weights, load_state_dict
 
@@ -52,20 +53,6 @@ class Standardise(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         x = pixels.float() - 127.5
         return (x if self.scale == 1 else x * self.scale).permute(0, 3, 1, 2)
-
-
-class Conv(nn.Module):
-    """A convolution, with its weight as the layouts have it."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, precision: Precision, stride: int = 1, padding: tuple[int, int] = (0, 0)):
-        super().__init__()
-        self.compute, self.stride, self.padding = precision.compute, stride, padding
-        self.weight = stored(weight, precision)
-        self.bias = None if bias is None else stored(bias, precision)
-
-    def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(self.compute)
-        return F.conv2d(x.to(self.compute), self.weight.to(self.compute), bias, self.stride, self.padding)
 
 
 # ---- MTCNN
@@ -226,18 +213,11 @@ class Unit(nn.Module):
         super().__init__()
         self.width = w.shape(f"{at}.conv.weight")[0]
         weight = w.take(f"{at}.conv.weight", self.width, into, *kernel)
-        scale, shift = batch_norm(w, f"{at}.bn", self.width)
+        scale, shift = layouts.batch_norm(w, f"{at}.bn", self.width, BATCH_NORM_EPS)
         self.conv = Conv((weight.double() * scale[:, None, None, None]).float(), shift.float(), precision, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.conv(x))
-
-
-def batch_norm(w: Weights, at: str, width: int) -> tuple[Tensor, Tensor]:
-    """Batch norm at rest as a factor and a summand for each channel, in float64."""
-    gamma, beta, mean, var = (w.take(f"{at}.{n}", width).double() for n in ("weight", "bias", "running_mean", "running_var"))
-    scale = gamma / torch.sqrt(var + BATCH_NORM_EPS)
-    return scale, beta - mean * scale
 
 
 class Branches(nn.Module):
@@ -330,7 +310,7 @@ class FaceTower(nn.Module):
         layers.append(Residual(w, "block8", width, last, 1.0, precision, relu=False))
         self.layers = nn.Sequential(*layers)
         out = w.shape("last_linear.weight")[0]
-        scale, shift = batch_norm(w, "last_bn", out)
+        scale, shift = layouts.batch_norm(w, "last_bn", out, BATCH_NORM_EPS)
         weight = w.take("last_linear.weight", out, width).double() * scale[:, None]
         self.last = Linear(weight.float(), shift.float(), precision)
         # The classes of the training set, and counters of training steps.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import clip_models, dino, dreamsim, faces, hps, imagereward, owlvit
+from . import clip_models, dino, dreamsim, egtr, faces, hps, imagereward, owlvit
 from .clip_models import CLIP_L, DEFAULT_CLIP
 from .jobs import Family
 
@@ -17,6 +17,7 @@ FAMILIES: dict[str, Family] = {
     "dino": dino.graphs,
     "faces": faces.graphs,
     "owlvit": owlvit.graphs,
+    "egtr": egtr.graphs,
 }
 
 __all__ = ["CLIP_L", "DEFAULT_CLIP", "FAMILIES"]

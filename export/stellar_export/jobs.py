@@ -37,8 +37,17 @@ class GraphJob:
     """Upper limit of a dynamic length."""
     shortest: int = 1
     """Lower limit of a dynamic length."""
+    free: bool = False
+    """Whether dynamic lengths are traced without limits: for graphs that halve them, where the tracer would ask whether
+    they are odd. The probes then have to cover what it cannot promise."""
     looseness: float = 1
     """Times the tolerance of unit-length embeddings: more for outputs of larger values."""
+    backend: str | None = None
+    """The model in a scene graph."""
+    labels: dict | None = None
+    """The names of a scene graph's `classes` and `predicates`."""
+    precision: Precision | None = None
+    """Of the arithmetic, where it is not what was asked for."""
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from .nn import Block, LayerNorm, Linear, Precision, SelfAttention
 from .weights import Weights
@@ -15,6 +16,13 @@ def linear(w: Weights, name: str, out: int, into: int, precision: Precision, bia
 
 def norm(w: Weights, name: str, width: int, eps: float) -> LayerNorm:
     return LayerNorm(w.take(f"{name}.weight", width), w.take(f"{name}.bias", width), eps)
+
+
+def batch_norm(w: Weights, at: str, width: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Batch norm at rest as a factor and a summand for each channel, in float64."""
+    gamma, beta, mean, var = (w.take(f"{at}.{n}", width).double() for n in ("weight", "bias", "running_mean", "running_var"))
+    scale = gamma / torch.sqrt(var + eps)
+    return scale, beta - mean * scale
 
 
 def hf_clip_block(

@@ -56,6 +56,8 @@ class GraphEntry:
     outputs: Sequence[IoSpec]
     geometry: Mapping | None = None
     text: Mapping | None = None
+    backend: str | None = None
+    labels: Mapping | None = None
 
     def toml(self) -> dict:
         table = {
@@ -72,6 +74,8 @@ class GraphEntry:
             table["geometry"] = dict(self.geometry)
         if self.text:
             table["text"] = dict(self.text)
+        if self.labels:
+            table |= {"backend": self.backend, "labels": dict(self.labels)}
         return table
 
 

@@ -65,6 +65,20 @@ class Linear(nn.Module):
         return x if self.bias is None else x + self.bias.to(self.compute)
 
 
+class Conv(nn.Module):
+    """A convolution, with its weight as the layouts have it."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, precision: Precision, stride: int = 1, padding: tuple[int, int] = (0, 0)):
+        super().__init__()
+        self.compute, self.stride, self.padding = precision.compute, stride, padding
+        self.weight = stored(weight, precision)
+        self.bias = None if bias is None else stored(bias, precision)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(self.compute)
+        return F.conv2d(x.to(self.compute), self.weight.to(self.compute), bias, self.stride, self.padding)
+
+
 class LayerNorm(nn.Module):
     """Layer norm over the last axis, always computed in float32."""
 

@@ -33,14 +33,18 @@ class Probe:
     inputs: Mapping[str, np.ndarray]
 
 
-def to_onnx(module: nn.Module, inputs: Sequence[IoSpec], outputs: Sequence[IoSpec], example: Probe, shortest: int, longest: int | None) -> ir.Model:
+def to_onnx(module: nn.Module, inputs: Sequence[IoSpec], outputs: Sequence[IoSpec], example: Probe, shortest: int, longest: int | None, free: bool = False) -> ir.Model:
     """Traces the module with a dynamic batch, and dynamic lengths within these limits where an input's shape says -1.
 
-    Inputs share the length of an axis.
+    Inputs share the length of an axis. With `free` there are no limits, and what the tracer finds out about lengths on
+    its way (that one is odd, say) is not held against them.
     """
     batch = torch.export.Dim("batch", min=1)
     axes = {i for spec in inputs for i, n in enumerate(spec.shape) if n == -1}
-    lengths = {i: torch.export.Dim(f"length{i}" if i else "length", min=shortest, max=longest) for i in axes}
+    lengths = {
+        i: torch.export.Dim.AUTO if free else torch.export.Dim(f"length{i}" if i else "length", min=shortest, max=longest)
+        for i in axes
+    }
     shapes = tuple(
         {0: batch, **{i + 1: lengths[i] for i, n in enumerate(spec.shape) if n == -1}} for spec in inputs
     )

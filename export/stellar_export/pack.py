@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -38,11 +39,12 @@ class Builder:
         started, role = time.monotonic(), job.roles[-1]
         module, job.module = job.module, None
         expected = [run_torch(module, p) for p in job.probes]
-        model = to_onnx(module, job.inputs, job.outputs, job.example, job.shortest, job.longest)
+        model = to_onnx(module, job.inputs, job.outputs, job.example, job.shortest, job.longest, job.free)
         del module
         files = save(model, self.folder / "graphs" / f"{role}.onnx", self.external_above)
         release(model)
-        worst = check(files[0], job.outputs, job.probes, expected, job.looseness * TOLERANCE[self.precision.name])
+        precision = (job.precision or self.precision).name
+        worst = check(files[0], job.outputs, job.probes, expected, job.looseness * TOLERANCE[precision])
         if not job.official:
             self.demo_reasons.append(role)
         size = sum(f.stat().st_size for f in files)
@@ -50,13 +52,14 @@ class Builder:
             f"  {' and '.join(job.roles):24} {_bytes(size):>9}  {time.monotonic() - started:6.1f} s  "
             f"ONNX Runtime = PyTorch within {worst:.1e}"
         )
-        listed = [dict(path=f.relative_to(self.folder).as_posix(), sha256=sha256_of(f)) for f in files]
+        listed = [self._listed(f) for f in files]
+        labels = self._write_labels(role, job.labels) if job.labels else None
         for name in job.roles:
             self.graphs.append(
                 GraphEntry(
                     role=name,
                     kind=job.kind,
-                    precision=self.precision.name,
+                    precision=precision,
                     max_batch=job.max_batch,
                     files=listed,
                     source=job.source,
@@ -64,8 +67,21 @@ class Builder:
                     outputs=job.outputs,
                     geometry=job.geometry,
                     text=job.text,
+                    backend=job.backend,
+                    labels=labels,
                 )
             )
+
+    def _listed(self, file: Path) -> dict:
+        """A file of the pack as the manifest names it."""
+        return dict(path=file.relative_to(self.folder).as_posix(), sha256=sha256_of(file))
+
+    def _write_labels(self, role: str, labels: dict) -> dict:
+        """Writes the names behind a scene graph's numbers."""
+        path = self.folder / "labels" / f"{role}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(labels, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+        return self._listed(path)
 
     def write_tokenizers(self) -> list[dict]:
         """Writes the vocabularies that the graphs asked for; returns their manifest tables."""

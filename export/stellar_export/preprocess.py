@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .checkpoints import Folder
@@ -42,6 +43,11 @@ def exact(height: int, width: int, filter: str) -> dict:
     return dict(resize="exact", height=height, width=width, filter=filter, crop="none", dtype="u8")
 
 
+def bounded(shortest: int, longest: int, filter: str) -> dict:
+    """The shortest edge to `shortest`, or the longest to `longest` if that is less; the aspect ratio stays."""
+    return dict(resize="bounded", shortest=shortest, longest=longest, filter=filter, crop="none", dtype="u8")
+
+
 def letterbox(size: int) -> dict:
     """HPSv2's own: the longest side to `size` in floats, padded with black to a square."""
     return dict(resize="letterbox", height=size, width=size, filter="bicubic", crop="none", dtype="f32")
@@ -49,22 +55,7 @@ def letterbox(size: int) -> dict:
 
 def read(folder: Folder) -> Preprocess:
     """The canonical ("slow", PIL) image processor that the file describes."""
-    name = "preprocessor_config.json"
-    config = folder.json(name)
-
-    def refuse(why: str) -> ExportError:
-        return ExportError(f"{folder.path / name}: {why}")
-
-    if not config.get("do_resize", True) or not config.get("do_normalize", True) or not config.get("do_rescale", True):
-        raise refuse("pictures that are not resized, rescaled and normalised are not supported")
-    if abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-12:
-        raise refuse(f"rescale_factor {config['rescale_factor']} is not 1/255")
-    resample = config.get("resample", 3)
-    if resample not in FILTERS:
-        raise refuse(f"resample {resample} is neither 2 (bilinear) nor 3 (bicubic)")
-    mean, std = tuple(config["image_mean"]), tuple(config["image_std"])
-    if len(mean) != 3 or len(std) != 3:
-        raise refuse("image_mean and image_std need three values each")
+    config, refuse, filter, mean, std = _common(folder, 3)
     size = config["size"]
     crops = config.get("do_center_crop", "crop_size" in config)
     if isinstance(size, int):
@@ -77,7 +68,41 @@ def read(folder: Folder) -> Preprocess:
         side = size.get("shortest_edge")
         if side is None or (crop.get("height"), crop.get("width")) != (side, side):
             raise refuse(f"a crop of {crop} from a size of {size} is not supported, only a square of the shortest edge")
-        return Preprocess(shortest_edge(side, FILTERS[resample]), mean, std)
+        return Preprocess(shortest_edge(side, filter), mean, std)
     if "height" not in size or "width" not in size:
         raise refuse(f"size {size} without a crop gives pictures of no fixed size")
-    return Preprocess(exact(size["height"], size["width"], FILTERS[resample]), mean, std)
+    return Preprocess(exact(size["height"], size["width"], filter), mean, std)
+
+
+def read_bounded(folder: Folder) -> Preprocess:
+    """DETR's image processor: `size` and `max_size`, or `shortest_edge` and `longest_edge` of later versions."""
+    config, refuse, filter, mean, std = _common(folder, 2)
+    size, longest = config.get("size"), config.get("max_size")
+    if isinstance(size, dict):
+        size, longest = size.get("shortest_edge"), size.get("longest_edge")
+    if not isinstance(size, int) or not isinstance(longest, int) or not 0 < size <= longest:
+        raise refuse(f"size {config.get('size')} is no shortest and longest edge")
+    return Preprocess(bounded(size, longest, filter), mean, std)
+
+
+def _common(
+    folder: Folder, resample: int
+) -> tuple[dict, Callable[[str], ExportError], str, tuple[float, ...], tuple[float, ...]]:
+    """The file, how to refuse it, the filter (`resample` if it names none), mean and standard deviation."""
+    name = "preprocessor_config.json"
+    config = folder.json(name)
+
+    def refuse(why: str) -> ExportError:
+        return ExportError(f"{folder.path / name}: {why}")
+
+    if not config.get("do_resize", True) or not config.get("do_normalize", True) or not config.get("do_rescale", True):
+        raise refuse("pictures that are not resized, rescaled and normalised are not supported")
+    if abs(config.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-12:
+        raise refuse(f"rescale_factor {config['rescale_factor']} is not 1/255")
+    resample = config.get("resample", resample)
+    if resample not in FILTERS:
+        raise refuse(f"resample {resample} is neither 2 (bilinear) nor 3 (bicubic)")
+    mean, std = tuple(config["image_mean"]), tuple(config["image_std"])
+    if len(mean) != 3 or len(std) != 3:
+        raise refuse("image_mean and image_std need three values each")
+    return config, refuse, FILTERS[resample], mean, std
