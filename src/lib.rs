@@ -35,4 +35,5 @@ pub mod telemetry;
 pub mod tensor;
 pub mod text;
 pub mod toolkit;
+pub mod validation;
 pub mod vision;

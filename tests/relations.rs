@@ -77,6 +77,20 @@ fn prompts_written_after_the_parser_without_looking_at_it_are_right_to_95_percen
 }
 
 #[test]
+fn prompts_of_a_third_list_are_right_to_95_percent() {
+    let (count, wrong) = wrong("held_out_third");
+    assert_eq!(count, 58);
+    assert!(wrong.len() * 20 <= count, "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn prompts_of_a_fourth_list_are_right_to_95_percent() {
+    let (count, wrong) = wrong("held_out_fourth");
+    assert_eq!(count, 52);
+    assert!(wrong.len() * 20 <= count, "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
 fn kind_and_source_say_what_a_relation_is() {
     let detectables = ["clown", "skis", "DOG", "mountains", "dog"].map(String::from);
     let found = relations_of("{} as a clown skiing next to a dog on a mountain", &detectables);

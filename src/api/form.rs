@@ -406,11 +406,14 @@ pub(super) fn metadata<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, 
 
 fn sample_metadata(text: &str, detectables: usize) -> Result<Metadata, ApiError> {
     let metadata: Metadata = metadata(text)?;
-    let count = metadata.detectables.len();
-    if count > detectables {
-        let problem =
-            format!("metadata has {count} detectables, at most {detectables} are looked for: send fewer");
-        return Err(ApiError::new(Code::InvalidField, problem));
+    for (what, count) in
+        [("detectables", metadata.detectables.len()), ("relations", metadata.relations.len())]
+    {
+        if count > detectables {
+            let problem =
+                format!("metadata has {count} {what}, at most {detectables} are looked for: send fewer");
+            return Err(ApiError::new(Code::InvalidField, problem));
+        }
     }
     Ok(metadata)
 }

@@ -21,8 +21,8 @@ use crate::{
     pack_id::{PackId, Weights},
     runs::new_sample,
     scoring::{
-        self, DatasetProbes, FeatureUse, Metadata, MetricScore, ObjectEvidence, PictureFaces, Scorecard,
-        TextEvidence, graphs_of,
+        self, DatasetProbes, FeatureUse, Metadata, MetricScore, ObjectEvidence, PictureFaces,
+        RelationEvidence, Scorecard, TextEvidence, graphs_of,
     },
     store::{self, NewSample, RunName},
 };
@@ -139,6 +139,9 @@ pub struct Evidence {
     /// How well each object of `detectables` was found, where a metric looks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<ObjectEvidence>,
+    /// How well each relation of the prompt was found, where a metric looks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relations: Vec<RelationEvidence>,
     /// What `aps` says of each facial attribute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<AttributePrediction>,
@@ -194,6 +197,7 @@ impl Evidence {
                 .collect(),
             matches: matches.collect(),
             objects: card.objects.clone(),
+            relations: card.relations.clone(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod score;
 mod serve;
 mod server;
 mod submit;
+mod validate;
 
 use std::{
     io::Write as _,
@@ -39,6 +40,7 @@ Examples:
   stellar-score report mine --format latex
   stellar-score pack inspect packs/demo
   stellar-score pack verify packs/official
+  stellar-score validate relations --pairs pictures.jsonl
 
 Every key of the configuration can be set in the environment: STELLAR_PACK=packs/official,
 STELLAR_SERVER__LISTEN=0.0.0.0:8080, STELLAR_STORE__URL=postgres://…; `stellar-score config` prints all of
@@ -83,6 +85,9 @@ enum Command {
     /// Look into model packs
     #[command(subcommand)]
     Pack(pack::PackCommand),
+    /// Hold a pack's models against pictures of which the truth is known
+    #[command(subcommand)]
+    Validate(validate::ValidateCommand),
     /// Bring the database's tables up to date and leave
     Migrate,
     /// Print the OpenAPI document of the HTTP API
@@ -126,6 +131,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Report(args) => exchange::report(args).await,
                     Command::Dataset(command) => dataset::run(&config, command).await,
                     Command::Pack(command) => pack::run(config, command).await,
+                    Command::Validate(command) => validate::run(config, command).await,
                     Command::Migrate => migrate(&config).await,
                     Command::Openapi | Command::Config => unreachable!("answered above"),
                 }

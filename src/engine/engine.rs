@@ -5,7 +5,7 @@ use std::error::Error;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -115,6 +115,9 @@ pub struct Engine {
     parallelism: Parallelism,
     queue: usize,
 }
+
+/// Makes of a graph's outputs what is kept of them.
+type Reduce = Box<dyn FnOnce(&Features) -> Features + Send>;
 
 /// A graph as a role sees it.
 struct Graph {
@@ -256,7 +259,24 @@ impl Engine {
         F: Future<Output = Result<Vec<Tensor>, E>> + Send + 'static,
         E: Error + Send + Sync + 'static,
     {
-        self.keyed_feature(role, input, None, prepare).await
+        self.keyed_feature(role, input, None, prepare, None).await
+    }
+
+    /// The same of a graph that says far more than is asked of it: `reduce` makes of its outputs what is kept, on the
+    /// graph's thread. It must be the same for every question to this role.
+    pub async fn reduced_feature<P, F, E>(
+        &self,
+        role: &str,
+        input: ContentHash,
+        prepare: P,
+        reduce: impl FnOnce(&Features) -> Features + Send + 'static,
+    ) -> Result<Feature, EngineError>
+    where
+        P: FnOnce() -> F + Send + 'static,
+        F: Future<Output = Result<Vec<Tensor>, E>> + Send + 'static,
+        E: Error + Send + Sync + 'static,
+    {
+        self.keyed_feature(role, input, None, prepare, Some(Box::new(reduce))).await
     }
 
     /// The same of a graph that takes a second input, whose content is `with`. The feature is forgotten with the first.
@@ -272,7 +292,7 @@ impl Engine {
         F: Future<Output = Result<Vec<Tensor>, E>> + Send + 'static,
         E: Error + Send + Sync + 'static,
     {
-        self.keyed_feature(role, input, Some(with), prepare).await
+        self.keyed_feature(role, input, Some(with), prepare, None).await
     }
 
     async fn keyed_feature<P, F, E>(
@@ -281,6 +301,7 @@ impl Engine {
         input: ContentHash,
         with: Option<ContentHash>,
         prepare: P,
+        reduce: Option<Reduce>,
     ) -> Result<Feature, EngineError>
     where
         P: FnOnce() -> F + Send + 'static,
@@ -293,7 +314,7 @@ impl Engine {
         let key = Key { graph: graph.identity, input, with };
         let (lane, spec) = (Arc::clone(&graph.lane), Arc::clone(&graph.spec));
         let telemetry = graph.lane.telemetry();
-        self.cache.get(key, telemetry, move |keep| compute(lane, spec, prepare, keep)).await
+        self.cache.get(key, telemetry, move |keep| compute(lane, spec, prepare, reduce, keep)).await
     }
 
     /// What the graphs of a family say together about the input whose content is `input`, for example the
@@ -420,6 +441,7 @@ async fn compute<P, F, E>(
     lane: Arc<Lane>,
     spec: Arc<GraphSpec>,
     prepare: P,
+    reduce: Option<Reduce>,
     keep: Keep,
 ) -> Result<Computed, EngineError>
 where
@@ -435,9 +457,19 @@ where
     let prepare = started.elapsed();
     lane.telemetry().prepare.observe(prepare.as_secs_f64());
     accept(&lane, &spec, &item)?;
+    // What is kept is made where the graph ran, so that it is there for the next question also if nobody waits now.
+    let reduced = Arc::new(OnceLock::new());
+    let keep: Keep = match reduce {
+        None => keep,
+        Some(reduce) => {
+            let reduced = Arc::clone(&reduced);
+            Box::new(move |outputs| keep(reduced.get_or_init(|| Arc::new(reduce(outputs)))))
+        }
+    };
     let answer = lane.run(item, keep).await?;
     let timing = Timing { prepare, queue: answer.queue, run: answer.run, batch: answer.batch };
-    Ok(Computed { features: answer.features, timing })
+    let features = reduced.get().cloned().unwrap_or(answer.features);
+    Ok(Computed { features, timing })
 }
 
 /// A future's result, or its panic as an error: several callers wait on one computation, and a panic would

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AttributeInputs, Flag, NullReason, Objects};
+use super::{AttributeInputs, Flag, NullReason, Objects, Relations};
 use crate::tensor::{Features, Output};
 
 /// The part of a sample that a metric needs features of.
@@ -24,6 +24,8 @@ pub enum Subject {
     ImageWithPrompt,
     /// The generated picture together with the objects to look for in it.
     Objects,
+    /// The generated picture, in which the relations of the prompt are looked for.
+    Relations,
     /// The labelled photos that are enrolled in the sample's dataset.
     Dataset,
 }
@@ -36,6 +38,7 @@ impl Subject {
             Self::Prompt | Self::ImageWithPrompt => NullReason::NoPrompt,
             Self::References | Self::Photos | Self::Image => NullReason::NoReference,
             Self::Objects => NullReason::NoDetectables,
+            Self::Relations => NullReason::NoRelations,
             Self::Dataset => NullReason::NeedsDataset,
         }
     }
@@ -66,6 +69,7 @@ pub struct FeatureSet {
     auxiliary: usize,
     prompt_cut_for: Vec<&'static str>,
     objects: Arc<Objects>,
+    relations: Arc<Relations>,
     attributes: Option<AttributeInputs>,
 }
 
@@ -92,6 +96,18 @@ impl FeatureSet {
     #[must_use]
     pub fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    /// The same set for a prompt with these relations.
+    #[must_use]
+    pub fn with_relations(self, relations: Arc<Relations>) -> Self {
+        Self { relations, ..self }
+    }
+
+    /// The relations of the prompt.
+    #[must_use]
+    pub fn relations(&self) -> &Relations {
+        &self.relations
     }
 
     /// The same set for a sample of a dataset.

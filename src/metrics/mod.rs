@@ -11,6 +11,7 @@ mod identity;
 mod objects;
 mod preference;
 mod registry;
+mod relations;
 mod resemblance;
 mod score;
 mod vector;
@@ -21,6 +22,11 @@ pub use attributes::{
 };
 pub use features::{FeatureSet, Input, Subject};
 pub use identity::FACES;
-pub use objects::{Label, OBJECTS, ObjectScore, Objects, SkipReason, Skipped, choose};
+pub use objects::{Label, OBJECTS, ObjectScore, Objects, Phrase, SkipReason, Skipped, choose};
 pub use registry::{Direction, ListError, Metric, Need, REGISTRY, find, parse_list};
+pub use relations::{
+    Factors, Grounding, Mapping, Pair, RELATIONS, RelationScore, Relations, Sought, Unmapped,
+    found as found_relations, reduce,
+};
 pub use score::{FaceMatch, Flag, NullReason, Outcome, Score};
+pub(crate) use vector::cosine;

@@ -14,8 +14,10 @@ pub const OBJECTS: &str = "owlvit.image";
 /// What to look for in a picture.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Objects {
-    /// Each in one column of the logits, in their order.
+    /// Each in one column of the logits, in their order: these compete.
     pub labels: Vec<Label>,
+    /// What is looked for besides, without competing: the objects of relations.
+    pub phrases: Vec<Phrase>,
     /// Detectables that are not looked for.
     pub skipped: Vec<Skipped>,
     /// Width and height of the upright picture in pixels.
@@ -29,6 +31,25 @@ pub struct Label {
     pub text: String,
     /// Whether the text model reads only its beginning.
     pub truncated: bool,
+}
+
+/// Words to look for that are no label of `goa`, or one of its labels over again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phrase {
+    /// As given.
+    pub text: String,
+    /// Whether the text model reads only its beginning.
+    pub truncated: bool,
+    /// Its column of the logits.
+    pub column: usize,
+}
+
+impl Objects {
+    /// The phrase of these words, if it was looked for.
+    #[must_use]
+    pub fn phrase(&self, text: &str) -> Option<&Phrase> {
+        self.phrases.iter().find(|phrase| phrase.text == text)
+    }
 }
 
 /// A detectable that is not looked for.
@@ -92,7 +113,7 @@ pub(super) fn goa(features: &FeatureSet) -> Outcome {
     }
     let logits = features.get(OBJECTS, Input::Objects, "logits");
     let boxes = features.get(OBJECTS, Input::Objects, "boxes").data.as_chunks::<4>().0;
-    // Further columns are padding, which no label competes with.
+    // Further columns are phrases of relations and padding, which no label competes with.
     let columns = logits.shape[1];
     let mut best: Vec<Option<(f32, usize)>> = vec![None; objects.labels.len()];
     for (at, row) in logits.data.chunks_exact(columns).enumerate() {
@@ -126,12 +147,12 @@ fn winner(logits: &[f32]) -> Option<(usize, f32)> {
     logits.iter().copied().enumerate().max_by(first_largest)
 }
 
-fn sigmoid(logit: f32) -> f64 {
+pub(super) fn sigmoid(logit: f32) -> f64 {
     1.0 / (1.0 + (-f64::from(logit)).exp())
 }
 
 /// From centre, width and height as shares of the picture to its pixels.
-fn corners([x, y, width, height]: [f32; 4], size: (u32, u32)) -> [f64; 4] {
+pub(super) fn corners([x, y, width, height]: [f32; 4], size: (u32, u32)) -> [f64; 4] {
     let (columns, rows) = (f64::from(size.0), f64::from(size.1));
     let side = |centre: f32, length: f32, sign: f64| f64::from(centre) + sign * f64::from(length) / 2.0;
     [
@@ -157,8 +178,8 @@ mod tests {
         let labels = labels.iter().map(label).collect();
         let mut set = FeatureSet::new(0).with_objects(Arc::new(Objects {
             labels,
-            skipped: Vec::new(),
             size: (200, 100),
+            ..Objects::default()
         }));
         let features = Features::new(vec![
             ("logits".into(), output(vec![rows, columns], logits.to_vec())),

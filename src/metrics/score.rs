@@ -60,6 +60,10 @@ pub enum NullReason {
     NoFaceInReference,
     /// The metric looks for objects and none is named, or only roles of the person.
     NoDetectables,
+    /// The metric looks for relations and the prompt has none (of this kind), or there is neither prompt nor annotation.
+    NoRelations,
+    /// The prompt has relations, but the scene graph has no words for any of them.
+    NoMappedRelations,
     /// The metric learns from labelled photos, and the sample names no dataset that has them.
     NeedsDataset,
     /// Of no attribute does the sample say whether the subject has it and the dataset have photos of both kinds.
@@ -83,6 +87,8 @@ impl NullReason {
             Self::NoReference => "no_reference",
             Self::NoFaceInReference => "no_face_in_reference",
             Self::NoDetectables => "no_detectables",
+            Self::NoRelations => "no_relations",
+            Self::NoMappedRelations => "no_mapped_relations",
             Self::NeedsDataset => "needs_dataset",
             Self::NoAttributes => "no_attributes",
             Self::Unavailable => "unavailable",
@@ -102,6 +108,14 @@ impl NullReason {
             Self::NoDetectables => {
                 "name the objects of the prompt in `metadata`, as in {\"detectables\": [\"skateboard\"]}; roles of the \
                  person such as `astronaut` and blanks are not looked for"
+            }
+            Self::NoRelations => {
+                "send a prompt that says what the person does, or where, as in `a person riding a horse`, or annotate it in \
+                 `metadata`, as in {\"relations\": [[\"person\", \"riding\", \"horse\"]]}"
+            }
+            Self::NoMappedRelations => {
+                "the pack's scene graph has no predicate for the relations of the prompt; the evidence lists them: annotate \
+                 them in `metadata` in other words, as in {\"relations\": [[\"person\", \"holding\", \"flute\"]]}"
             }
             Self::NeedsDataset => {
                 "enrol labelled photos with POST /v1/datasets/{dataset}/photos and name the dataset in the metadata as \
@@ -126,6 +140,10 @@ pub enum Flag {
     NoFaceInImage,
     /// Photos without a face were left out; others counted.
     FacelessPhotos,
+    /// The pack has no OWL-ViT: objects of relations count only where the scene graph has a class for them.
+    Ungrounded,
+    /// A relation was looked for by a predicate that only comes near its own.
+    ApproximatePredicate,
 }
 
 impl Flag {
@@ -136,6 +154,8 @@ impl Flag {
             Self::Truncated => "truncated",
             Self::NoFaceInImage => "no_face_in_image",
             Self::FacelessPhotos => "faceless_photos",
+            Self::Ungrounded => "ungrounded",
+            Self::ApproximatePredicate => "approximate_predicate",
         }
     }
 }
@@ -154,13 +174,21 @@ mod tests {
             NullReason::NoReference,
             NullReason::NoFaceInReference,
             NullReason::NoDetectables,
+            NullReason::NoRelations,
+            NullReason::NoMappedRelations,
             NullReason::NeedsDataset,
             NullReason::NoAttributes,
             NullReason::Unavailable,
         ] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.code());
         }
-        for flag in [Flag::Truncated, Flag::NoFaceInImage, Flag::FacelessPhotos] {
+        for flag in [
+            Flag::Truncated,
+            Flag::NoFaceInImage,
+            Flag::FacelessPhotos,
+            Flag::Ungrounded,
+            Flag::ApproximatePredicate,
+        ] {
             assert_eq!(serde_json::to_value(flag).unwrap(), flag.code());
         }
     }

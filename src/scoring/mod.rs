@@ -5,6 +5,7 @@ mod faces;
 mod objects;
 mod pictures;
 mod plan;
+mod relations;
 mod sample;
 mod service;
 mod texts;
@@ -13,6 +14,7 @@ pub use attributes::{AttributesError, DatasetProbes, RunFaces};
 pub use faces::{FaceEvidence, FaceMemory, FaceMemoryError};
 pub use objects::ObjectEvidence;
 pub use sample::{Metadata, Picture, Sample, content};
+pub use relations::{GroundingEvidence, RelationEvidence};
 pub(crate) use service::name;
 pub use service::{
     FeatureUse, MetricScore, PictureFaces, Scorecard, Scoring, ScoringError, TextEvidence, graphs_of,

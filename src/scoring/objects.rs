@@ -1,24 +1,22 @@
 //! The objects to look for in a picture: their words to features, and all of them into one question.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::Arc,
 };
 
-use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::{
     Sample,
     pictures::PictureJob,
-    texts::{EncodedText, Texts},
+    texts::{Embedder, EncodedText, Texts},
 };
 use crate::{
     content::ContentHash,
     engine::{Engine, EngineError, Feature},
-    metrics::{Label, OBJECTS, ObjectScore, Objects, SkipReason, Skipped, choose},
+    metrics::{Label, OBJECTS, ObjectScore, Objects, Phrase, Relations, SkipReason, Skipped, choose},
     tensor::Tensor,
     vision::Geometry,
 };
@@ -29,9 +27,6 @@ pub(super) const TEXT: &str = "owlvit.text";
 /// Numbers of queries to which a picture's are filled up, so that pictures share a batch. A query's logits depend on
 /// no other query, and those of the filling are not read.
 const COUNTS: [usize; 6] = [4, 8, 16, 32, 64, 128];
-
-/// Labels of all requests that wait for the text tower at most, so that a long list does not fill its queue.
-const WAITING: usize = 64;
 
 /// How well an object of the prompt was found in the picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -72,19 +67,22 @@ pub(super) fn evidence(found: &[ObjectScore], skipped: &[Skipped]) -> Vec<Object
     found.chain(skipped).collect()
 }
 
-/// What a sample's detectables come to.
+/// What to look for in one picture.
 pub(super) struct Wanted {
     pub(super) objects: Arc<Objects>,
     texts: Vec<EncodedText>,
 }
 
 impl Wanted {
-    /// The labels in an order of their own, so that the order of the request changes nothing.
-    pub(super) fn of(sample: &Sample, texts: &Texts) -> Self {
-        let (chosen, mut skipped) = choose(&sample.metadata.detectables);
+    /// The labels of `goa`, if it is asked for, then the objects of relations, each in an order of its own, so that the
+    /// order of the request changes nothing. What the text model reads alike has one column.
+    pub(super) fn of(sample: &Sample, labelled: bool, relations: &Relations, texts: &Texts) -> Self {
+        let encode = |text| texts.encode(TEXT, text).expect("a pack's text graphs have tokenizers");
+        let detectables = if labelled { sample.metadata.detectables.as_slice() } else { &[] };
+        let (chosen, mut skipped) = choose(detectables);
         let mut by_ids: BTreeMap<Vec<i64>, (&String, EncodedText)> = BTreeMap::new();
         for text in chosen {
-            let encoded = texts.encode(TEXT, text).expect("a pack's text graphs have tokenizers");
+            let encoded = encode(text);
             match by_ids.entry(encoded.tokens.ids.clone()) {
                 Entry::Vacant(place) => {
                     place.insert((text, encoded));
@@ -99,22 +97,39 @@ impl Wanted {
             truncated: encoded.tokens.truncated,
         };
         let labels = by_ids.values().map(label).collect();
+        let mapped = relations.sought.iter().filter(|sought| sought.mapping.is_ok());
+        let words: BTreeSet<&String> = mapped.map(|sought| &sought.relation.object).collect();
+        let words: Vec<(&String, EncodedText)> = words.into_iter().map(|text| (text, encode(text))).collect();
+        let further: BTreeMap<&[i64], &EncodedText> = words
+            .iter()
+            .filter(|(_, encoded)| !by_ids.contains_key(&encoded.tokens.ids))
+            .map(|(_, encoded)| (encoded.tokens.ids.as_slice(), encoded))
+            .collect();
+        let all: Vec<EncodedText> =
+            by_ids.values().map(|(_, encoded)| encoded).chain(further.into_values()).cloned().collect();
+        let column =
+            |encoded: &EncodedText| all.iter().position(|text| text.tokens.ids == encoded.tokens.ids);
+        let phrases = words
+            .iter()
+            .filter_map(|(text, encoded)| {
+                let column = column(encoded)?;
+                Some(Phrase { text: (*text).clone(), truncated: encoded.tokens.truncated, column })
+            })
+            .collect();
         let size = (sample.image.header.width, sample.image.header.height);
-        let texts = by_ids.into_values().map(|(_, encoded)| encoded).collect();
-        Self { objects: Arc::new(Objects { labels, skipped, size }), texts }
+        Self { objects: Arc::new(Objects { labels, phrases, skipped, size }), texts: all }
     }
 }
 
 /// Looks for objects with the lanes of one engine.
 pub(super) struct ObjectFinder {
     engine: Arc<Engine>,
-    room: Arc<Semaphore>,
+    embedder: Embedder,
 }
 
 impl ObjectFinder {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
-        let room = WAITING.min(engine.queue_capacity());
-        Self { engine, room: Arc::new(Semaphore::new(room)) }
+        Self { embedder: Embedder::new(Arc::clone(&engine), TEXT), engine }
     }
 
     /// The logits of every label in every box; kept under the picture and the labels' tokens.
@@ -128,18 +143,9 @@ impl ObjectFinder {
         let hashes: Vec<ContentHash> = wanted.texts.iter().map(EncodedText::hash).collect();
         let parts = hashes.iter().map(|hash| hash.as_bytes().as_slice());
         let labels = ContentHash::of_parts(parts);
-        let (engine, room, texts) = (Arc::clone(&self.engine), Arc::clone(&self.room), wanted.texts.clone());
+        let (embedder, texts) = (self.embedder.clone(), wanted.texts.clone());
         let prepare = move || async move {
-            let embedding = |text: EncodedText| {
-                let (engine, room) = (&engine, &room);
-                async move {
-                    let _place = room.acquire().await.expect("the semaphore is never closed");
-                    let ids = vec![text.ids()];
-                    let prepare = move || async move { Ok::<_, EngineError>(ids) };
-                    engine.feature(TEXT, text.hash(), prepare).await
-                }
-            };
-            let embeddings = try_join_all(texts.into_iter().map(embedding)).await?;
+            let embeddings = embedder.embed(texts).await?;
             let mut tensors =
                 job.tensor(geometry).await.map_err(|error| EngineError::Prepare(Arc::new(error)))?;
             tensors.push(queries(&embeddings));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Sample;
-use crate::metrics::{self, Input, Metric, NullReason, Subject};
+use crate::metrics::{self, Input, Metric, NullReason, OBJECTS, Relations, Subject};
 
 /// The work of one request.
 #[derive(Debug, Default)]
@@ -14,12 +14,25 @@ pub(super) struct Plan {
     pub(super) metrics: Vec<(&'static Metric, Option<NullReason>)>,
 }
 
-/// Plans `metrics` for `sample`; `available` tells whether the pack has the graph of a role.
-pub(super) fn plan(sample: &Sample, metrics: &[&'static Metric], available: impl Fn(&str) -> bool) -> Plan {
+impl Plan {
+    /// Whether a metric that can be computed is about this part of the sample.
+    pub(super) fn measures(&self, subject: Subject) -> bool {
+        let about = |metric: &Metric| metric.needs.iter().any(|need| need.of == subject);
+        self.metrics.iter().any(|(metric, obstacle)| obstacle.is_none() && about(metric))
+    }
+}
+
+/// Plans `metrics` for `sample` with these relations; `available` tells whether the pack has the graph of a role.
+pub(super) fn plan(
+    sample: &Sample,
+    metrics: &[&'static Metric],
+    relations: &Relations,
+    available: impl Fn(&str) -> bool,
+) -> Plan {
     let mut plan = Plan::default();
     for &metric in metrics {
         let obstacle = if metric.needs.iter().all(|need| available(need.graph)) {
-            metric.needs.iter().find(|need| lacks(sample, need.of)).map(|need| need.of.missing())
+            metric.needs.iter().find_map(|need| lacks(sample, relations, need.of))
         } else {
             Some(NullReason::Unavailable)
         };
@@ -30,20 +43,28 @@ pub(super) fn plan(sample: &Sample, metrics: &[&'static Metric], available: impl
         }
         plan.metrics.push((metric, obstacle));
     }
+    // The objects of relations are looked for by their words, where the pack can.
+    if relations.grounded && plan.measures(Subject::Relations) {
+        plan.features.insert((OBJECTS, Input::Objects));
+    }
     plan
 }
 
-fn lacks(sample: &Sample, subject: Subject) -> bool {
-    match subject {
-        Subject::Dataset => sample.dataset.is_none(),
-        subject => inputs(sample, subject).is_empty(),
-    }
+/// Why there is nothing to measure of a part of the sample, if that is so.
+fn lacks(sample: &Sample, relations: &Relations, subject: Subject) -> Option<NullReason> {
+    let there = match subject {
+        Subject::Dataset => sample.dataset.is_some(),
+        Subject::Relations if relations.sought.is_empty() => false,
+        Subject::Relations => return (!relations.any_mapped()).then_some(NullReason::NoMappedRelations),
+        subject => !inputs(sample, subject).is_empty(),
+    };
+    (!there).then(|| subject.missing())
 }
 
 /// The inputs that graphs are run on; a dataset's photos were seen when they were enrolled.
 fn inputs(sample: &Sample, subject: Subject) -> Vec<Input> {
     match subject {
-        Subject::Image => vec![Input::Image],
+        Subject::Image | Subject::Relations => vec![Input::Image],
         Subject::Dataset => Vec::new(),
         Subject::Prompt => sample.prompt.iter().map(|_| Input::Prompt).collect(),
         Subject::ImageWithPrompt => sample.prompt.iter().map(|_| Input::ImageWithPrompt).collect(),
@@ -62,10 +83,18 @@ fn inputs(sample: &Sample, subject: Subject) -> Vec<Input> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{metrics::REGISTRY, scoring::sample::tests::sample};
+    use crate::{
+        metrics::{Mapping, REGISTRY, RELATIONS, Sought, Unmapped},
+        scoring::sample::tests::sample,
+        text::relations::annotated,
+    };
 
     fn all() -> Vec<&'static Metric> {
         REGISTRY.iter().collect()
+    }
+
+    fn plan(sample: &Sample, metrics: &[&'static Metric], available: impl Fn(&str) -> bool) -> Plan {
+        super::plan(sample, metrics, &Relations::default(), available)
     }
 
     fn obstacle(plan: &Plan, code: &str) -> Option<NullReason> {
@@ -92,6 +121,7 @@ mod tests {
         assert_eq!(obstacle(&plan, "clip_t"), Some(NullReason::NoPrompt));
         assert_eq!(obstacle(&plan, "clip_i"), Some(NullReason::NoReference));
         assert_eq!(obstacle(&plan, "aesthetic"), None);
+        assert_eq!(obstacle(&plan, "rfs"), Some(NullReason::NoRelations));
         assert!(!plan.features.contains(&("clip.text", Input::Prompt)));
     }
 
@@ -99,6 +129,25 @@ mod tests {
     fn an_empty_prompt_is_a_prompt() {
         let plan = plan(&sample(Some(""), 0), &all(), |_| true);
         assert_eq!(obstacle(&plan, "clip_t"), None);
+    }
+
+    #[test]
+    fn relations_that_a_graph_has_words_for_run_it_and_others_do_not() {
+        let sample = sample(Some("a person riding a horse"), 0);
+        let relation = annotated(&[["person".into(), "riding".into(), "horse".into()]]).remove(0);
+        let with = |mapping, grounded| {
+            let sought = vec![Sought { relation: relation.clone(), mapping }];
+            super::plan(&sample, &all(), &Relations { sought, grounded, ..Relations::default() }, |_| true)
+        };
+        let unmapped = with(Err(Unmapped::Predicate), true);
+        assert_eq!(obstacle(&unmapped, "rfs"), Some(NullReason::NoMappedRelations));
+        let asked = |plan: &Plan| {
+            [(RELATIONS, Input::Image), (OBJECTS, Input::Objects)]
+                .map(|feature| plan.features.contains(&feature))
+        };
+        assert_eq!(asked(&unmapped), [false, false]);
+        assert_eq!(asked(&with(Ok(Mapping::default()), false)), [true, false]);
+        assert_eq!(asked(&with(Ok(Mapping::default()), true)), [true, true]);
     }
 
     #[test]

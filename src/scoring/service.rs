@@ -13,13 +13,17 @@ use super::{
     objects::{self, ObjectEvidence, ObjectFinder, Wanted},
     pictures::{Decoder, PictureJob},
     plan::plan,
+    relations::{RelationEvidence, RelationFinder},
     texts::{EncodedText, Texts},
 };
 use crate::{
     content::ContentHash,
     engine::{Engine, EngineError, Feature, Origin, Pack, PackError},
-    metrics::{AttributeInputs, FACES, FeatureSet, Input, Metric, OBJECTS, Outcome},
+    metrics::{
+        AttributeInputs, FACES, FeatureSet, Input, Metric, OBJECTS, Outcome, RELATIONS, Relations, Subject,
+    },
     tensor::Tensor,
+    text::relations::annotated,
     vision::{DecodeError, DecodeLimits, Geometry},
 };
 
@@ -31,6 +35,7 @@ pub struct Scoring {
     texts: Texts,
     pub(super) faces: FaceFinder,
     objects: ObjectFinder,
+    relations: Option<RelationFinder>,
     pub(super) probes: ProbeCache,
 }
 
@@ -47,6 +52,8 @@ pub struct Scorecard {
     pub faces: Vec<PictureFaces>,
     /// The objects that were looked for in the picture, and those that were not.
     pub objects: Vec<ObjectEvidence>,
+    /// The relations of the prompt, those that could not be looked for too.
+    pub relations: Vec<RelationEvidence>,
 }
 
 /// The faces in one picture of a sample.
@@ -140,14 +147,16 @@ impl Scoring {
     /// A service over a started engine.
     ///
     /// # Errors
-    /// A tokenizer of the pack that cannot be read.
+    /// A tokenizer of the pack, or the labels of its scene graph, that cannot be read.
     pub fn new(engine: Engine, pack: Arc<Pack>, limits: DecodeLimits) -> Result<Self, PackError> {
         let texts = Texts::load(&pack)?;
         let engine = Arc::new(engine);
         let faces = FaceFinder::new(Arc::clone(&engine));
         let objects = ObjectFinder::new(Arc::clone(&engine));
-        let probes = ProbeCache::default();
-        Ok(Self { engine, faces, objects, pack, decoder: Decoder::new(limits), texts, probes })
+        let grounded = graphs_of(OBJECTS).iter().all(|role| engine.graph(role).is_some());
+        let relations = RelationFinder::of(&pack, &engine, &texts, grounded)?;
+        let (probes, decoder) = (ProbeCache::default(), Decoder::new(limits));
+        Ok(Self { engine, pack, decoder, texts, faces, objects, relations, probes })
     }
 
     /// Keeps the faces it finds beyond this process, from now on.
@@ -223,11 +232,14 @@ impl Scoring {
         sample: &Sample,
         metrics: &[&'static Metric],
     ) -> Result<Scorecard, ScoringError> {
-        let plan = plan(sample, metrics, |role| graphs_of(role).iter().all(|role| self.has(role)));
+        let (finder, relations, mapped_by) = self.seek_relations(sample, metrics).await?;
+        let available = |role: &str| graphs_of(role).iter().all(|role| self.has(role));
+        let plan = plan(sample, metrics, &relations, available);
         let jobs = self.picture_jobs(sample, plan.features.iter().copied());
         let texts = self.encode(sample, plan.features.iter().copied());
         let looks = plan.features.contains(&(OBJECTS, Input::Objects));
-        let wanted = looks.then(|| Wanted::of(sample, &self.texts));
+        let wanted =
+            looks.then(|| Wanted::of(sample, plan.measures(Subject::Objects), &relations, &self.texts));
         let (jobs, encoded, looked_for) = (&jobs, &texts, &wanted);
         let asked = plan.features.iter().map(|&(role, input)| async move {
             let started = Instant::now();
@@ -238,6 +250,11 @@ impl Scoring {
                     let wanted = looked_for.as_ref().expect("made for what the plan has");
                     let (hash, geometry) = (sample.image.hash, self.geometry(role));
                     self.objects.find(hash, Arc::clone(&jobs[&hash]), geometry, wanted).await
+                }
+                _ if role == RELATIONS => {
+                    let finder = finder.expect("only available graphs are planned");
+                    let (hash, geometry) = (sample.image.hash, self.geometry(role));
+                    finder.look(hash, Arc::clone(&jobs[&hash]), geometry).await
                 }
                 _ if role == FACES => self.face_feature(picture(sample, input), jobs).await,
                 Input::Image | Input::Reference(_) | Input::Auxiliary(_) => {
@@ -260,8 +277,11 @@ impl Scoring {
                 targets: sample.metadata.attributes.clone(),
             });
         }
+        let ran = plan.features.contains(&(RELATIONS, Input::Image));
+        let relations = Arc::new(relations);
+        features = features.with_relations(Arc::clone(&relations));
         let mut found = Vec::new();
-        let mut uses = Vec::new();
+        let mut uses: Vec<FeatureUse> = mapped_by.into_iter().collect();
         for (role, input, feature, took) in try_join_all(asked).await? {
             if role == FACES {
                 found.push(PictureFaces { of: name(input), faces: faces::evidence(&feature.features) });
@@ -300,7 +320,36 @@ impl Scoring {
         let scored: Vec<_> = scored.flat_map(|score| score.objects.iter().cloned()).collect();
         let skipped = wanted.as_ref().map_or(&[][..], |wanted| &wanted.objects.skipped);
         let objects = objects::evidence(&scored, skipped);
-        Ok(Scorecard { scores, features: uses, texts: evidence, faces: found, objects })
+        let relations = finder.map_or_else(Vec::new, |finder| finder.evidence(&relations, &features, ran));
+        Ok(Scorecard { scores, features: uses, texts: evidence, faces: found, objects, relations })
+    }
+
+    /// The sample's relations in the words of the pack's scene graph, where a metric asks for them and the pack has one;
+    /// and the features that finding those words took.
+    async fn seek_relations(
+        &self,
+        sample: &Sample,
+        metrics: &[&'static Metric],
+    ) -> Result<(Option<&RelationFinder>, Relations, Option<FeatureUse>), ScoringError> {
+        let asked =
+            metrics.iter().any(|metric| metric.needs.iter().any(|need| need.of == Subject::Relations));
+        let Some(finder) = self.relations.as_ref().filter(|_| asked) else {
+            return Ok((None, Relations::default(), None));
+        };
+        let (relations, used) = finder.seek(sample, &self.texts).await.map_err(of_words)?;
+        Ok((Some(finder), relations, used))
+    }
+
+    /// What annotated relations are to the pack's scene graph, without looking at any picture: no scores. Empty where the
+    /// pack has no scene graph.
+    ///
+    /// # Errors
+    /// A full queue, or a text graph that failed.
+    pub async fn words_of(&self, triplets: &[[String; 3]]) -> Result<Vec<RelationEvidence>, ScoringError> {
+        let Some(finder) = &self.relations else { return Ok(Vec::new()) };
+        let (sought, _) = finder.words(annotated(triplets), &self.texts).await.map_err(of_words)?;
+        let relations = Relations { sought, ..Relations::default() };
+        Ok(finder.evidence(&relations, &FeatureSet::default(), false))
     }
 
     /// One job for each distinct picture, knowing every geometry in which the plan wants it.
@@ -437,6 +486,11 @@ pub(crate) fn name(input: Input) -> String {
         Input::Reference(index) => format!("reference[{index}]"),
         Input::Auxiliary(index) => format!("auxiliary[{index}]"),
     }
+}
+
+/// The error of finding the words of a scene graph for a prompt's.
+fn of_words(source: EngineError) -> ScoringError {
+    ScoringError::Engine { graph: RELATIONS, of: "the predicates' words".to_owned(), source }
 }
 
 /// Says which part of the sample an engine's error is about.

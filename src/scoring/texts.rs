@@ -2,9 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use futures_util::future::try_join_all;
+use tokio::sync::Semaphore;
+
 use crate::{
     content::ContentHash,
-    engine::{Pack, PackError, TextSpec, TokenizerKind, pack::Dim},
+    engine::{Engine, EngineError, Feature, Pack, PackError, TextSpec, TokenizerKind, pack::Dim},
     tensor::Tensor,
     text::{ClipTokenizer, Tokens, WordPieceTokenizer},
 };
@@ -13,6 +16,9 @@ use crate::{
 /// not pay for the longest that the model reads. Padding behind the end token changes nothing in a causal
 /// text tower.
 const LENGTHS: [usize; 4] = [16, 24, 32, 48];
+
+/// Texts of all requests that wait for one text tower at most, so that a long list does not fill its queue.
+const WAITING: usize = 64;
 
 /// The tokenizers of a pack, by the role of the text graph.
 #[derive(Debug)]
@@ -107,6 +113,33 @@ impl EncodedText {
         let mut mask = vec![1; self.tokens.ids.len()];
         mask.resize(self.context, 0);
         Tensor::I64 { shape: vec![mask.len()], data: mask.into() }
+    }
+}
+
+/// Asks one text graph for the features of many short texts.
+#[derive(Clone)]
+pub(super) struct Embedder {
+    engine: Arc<Engine>,
+    role: &'static str,
+    room: Arc<Semaphore>,
+}
+
+impl Embedder {
+    pub(super) fn new(engine: Arc<Engine>, role: &'static str) -> Self {
+        let room = WAITING.min(engine.queue_capacity());
+        Self { engine, role, room: Arc::new(Semaphore::new(room)) }
+    }
+
+    /// The feature of each text, in their order.
+    pub(super) async fn embed(&self, texts: Vec<EncodedText>) -> Result<Vec<Feature>, EngineError> {
+        try_join_all(texts.into_iter().map(|text| self.feature(text))).await
+    }
+
+    async fn feature(&self, text: EncodedText) -> Result<Feature, EngineError> {
+        let _place = self.room.acquire().await.expect("the semaphore is never closed");
+        let ids = vec![text.ids()];
+        let prepare = move || async move { Ok::<_, EngineError>(ids) };
+        self.engine.feature(self.role, text.hash(), prepare).await
     }
 }
 

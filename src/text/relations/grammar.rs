@@ -20,6 +20,7 @@ pub(super) struct Grammar {
     pub(super) conjunctions: HashSet<String>,
     pub(super) determiners: HashSet<String>,
     pub(super) subjects: HashSet<String>,
+    pub(super) pronouns: HashSet<String>,
     pub(super) prepositions: HashSet<String>,
     compound_prepositions: Vec<String>,
     pub(super) dropped_prepositions: HashSet<String>,

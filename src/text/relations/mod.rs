@@ -11,8 +11,9 @@ mod parser;
 mod vocabulary;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-pub use vocabulary::{PredicateClasses, Vocabulary};
+pub use vocabulary::{Predicates, Vocabulary};
 
 use super::cut;
 
@@ -37,7 +38,7 @@ pub struct Relation {
 }
 
 /// What kind of relation it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RelationKind {
     /// The person does something.
@@ -47,7 +48,7 @@ pub enum RelationKind {
 }
 
 /// Where a relation comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RelationSource {
     /// Given with the prompt.
@@ -116,6 +117,27 @@ pub fn annotated(triplets: &[[String; 3]]) -> Vec<Relation> {
         push(&mut found, Relation { subject, predicate, object, kind, source: RelationSource::Annotation });
     }
     found
+}
+
+/// Whether the subject of an annotated relation is the person of the prompt: a role, a pronoun or any word for a person.
+#[must_use]
+pub fn is_person(subject: &str) -> bool {
+    let words: Vec<String> = subject.split_whitespace().map(str::to_lowercase).collect();
+    let words: Vec<String> = words
+        .into_iter()
+        .filter(|word| !GRAMMAR.determiners.contains(word))
+        .map(|word| lemma(&word))
+        .collect();
+    let whole = words.join(" ");
+    GRAMMAR.pronouns.contains(&whole)
+        || GRAMMAR.roles.contains(&whole)
+        || GRAMMAR.subjects.contains(head(&words))
+}
+
+/// Whether a prompt is longer than what is read of it.
+#[must_use]
+pub fn is_cut(prompt: &str) -> bool {
+    cut(prompt).1
 }
 
 /// Whether a label only says what the person is, such as `astronaut`, in any case.

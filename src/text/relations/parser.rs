@@ -385,17 +385,18 @@ impl<'a> Scan<'a> {
         {
             return Some(verb.clone());
         }
+        let next = self.tokens.get(self.at + 1);
+        let determiner_follows =
+            next.and_then(Token::word).is_some_and(|next| grammar.determiners.contains(next));
         if grammar.both.contains(word) {
             let starts = self.phrase.is_empty()
                 && matches!(self.last, Last::Subject | Last::Conjunction | Last::Break);
-            return starts.then(|| word.to_owned());
+            // at the North Pole building an igloo
+            return (starts || self.last == Last::Noun && determiner_follows).then(|| word.to_owned());
         }
         if !self.is_gerund(word) {
             return None;
         }
-        let next = self.tokens.get(self.at + 1);
-        let determiner_follows =
-            next.and_then(Token::word).is_some_and(|next| grammar.determiners.contains(next));
         let noun_follows = next
             .and_then(Token::word)
             .is_some_and(|next| !self.is_closed(next) && !self.is_gerund(next) && !self.is_adverb(next));
