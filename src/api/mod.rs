@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod form;
 mod health;
+mod import;
 mod leaderboard;
 mod metrics;
 mod models;
@@ -132,6 +133,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(submissions::put))
         .routes(routes!(events::watch))
         .routes(routes!(runs::finish))
+        .routes(routes!(import::create))
         .routes(routes!(attributes::read))
         .routes(routes!(datasets::enrol))
         .routes(routes!(datasets::list))

@@ -116,6 +116,12 @@ impl Runs {
         self.settings.waiting_samples
     }
 
+    /// How many samples one imported file may have.
+    #[must_use]
+    pub fn import_samples(&self) -> usize {
+        self.settings.import_samples
+    }
+
     /// Counts a request that waits for scores, until the result is dropped.
     pub fn request(&self) -> Waiting<'_> {
         self.requests.fetch_add(1, Ordering::Relaxed);

@@ -11,6 +11,7 @@ mod load;
 mod objects;
 mod pictures;
 mod routes;
+mod runs;
 mod scores;
 mod sharing;
 #[path = "../support/mod.rs"]

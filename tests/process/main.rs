@@ -3,6 +3,7 @@
 mod commands;
 mod harness;
 mod refusals;
+mod runs;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;

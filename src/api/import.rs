@@ -1,0 +1,249 @@
+//! `POST /v1/runs/{id}/import`: scores that were computed elsewhere.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::{Path, Request, State, rejection::PathRejection},
+    http::header,
+};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    ApiError, App, Code, Problem, Query, Shared, form,
+    runs::{find, missing},
+    upload,
+};
+use crate::{
+    content::ContentHash,
+    metrics,
+    pack_id::{PackId, Weights},
+    runs::SERVICE_VERSION,
+    store::{NewImport, Outcomes, ScoreColumn, ScoreValue},
+    toolkit::{self, Columns, Table},
+};
+
+/// Why a sample has no number where its file leaves the cell empty.
+const NOT_IMPORTED: &str = "not_imported";
+
+/// Where the scores come from.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Parameters {
+    /// Who computed them: the scores stand under a pack of this name, beside those of others.
+    #[param(example = "stellar-metrics")]
+    source: String,
+    /// The file's name, if it is to be checked against the columns.
+    #[param(example = "identity_preservation.csv")]
+    file: Option<String>,
+}
+
+/// What an import did.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct ImportAnswer {
+    /// The pack under which the scores stand.
+    pack: PackId,
+    /// Codes of the metrics.
+    metrics: Vec<String>,
+    /// Rows of the file.
+    rows: u64,
+    /// Samples that were not there before.
+    new_samples: u64,
+    /// Scores that were written; those of an earlier import of the same source are replaced.
+    scores: u64,
+}
+
+/// Imports one file of scores as the reference toolkit writes them, all or nothing.
+///
+/// What it is follows from its columns, each of which is checked. Samples are known by their name and made where they are
+/// missing. The same file again changes nothing; a corrected one replaces what the source gave before.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/import", tag = "runs",
+    params(("id" = Uuid, Path, description = "The run's `run_id`"), Parameters),
+    request_body(content = String, content_type = "text/csv", description = "The file"),
+    responses(
+        (status = 200, description = "Imported", body = ImportAnswer),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The run is finished", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The file is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not CSV", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Not a file of the toolkit; the detail has the place", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "Not read before the deadline", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn create(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+    Query(parameters): Query<Parameters>,
+    request: Request,
+) -> Result<Json<ImportAnswer>, ApiError> {
+    let (request, rest) = upload::keep_rest(request);
+    let answer = import(&app, id, parameters, request).await;
+    if answer.is_err() {
+        rest.discard().await;
+    }
+    answer
+}
+
+async fn import(
+    app: &App,
+    id: Result<Path<String>, PathRejection>,
+    parameters: Parameters,
+    request: Request,
+) -> Result<Json<ImportAnswer>, ApiError> {
+    let Parameters { source, file } = parameters;
+    form::check_label("source", &source)?;
+    let _permit = app.admission.enter(request.headers())?;
+    let run = find(app, id).await?;
+    let work = async {
+        let text = csv(request, app.limits.request_bytes()).await?;
+        blocking(move || toolkit::parse(&text, file.as_deref())).await.map_err(|error| {
+            ApiError::new(Code::InvalidField, format!("the file cannot be imported: {error}"))
+        })
+    };
+    let table = app.before_deadline(work).await?;
+    let (rows, most) = (table.names.len(), app.runs.import_samples());
+    if rows > most {
+        let problem =
+            format!("the file has {rows} rows, at most {most} are imported at once: send it in parts");
+        return Err(ApiError::new(Code::PayloadTooLarge, problem));
+    }
+    let import = to_import(run.id, &source, table);
+    let (pack, metrics) = (import.pack.clone(), import.columns.iter().map(|column| column.metric.clone()));
+    let metrics = metrics.collect();
+    // Not under the deadline: of a transaction that is cut off nobody could say whether it happened.
+    let imported = app.store.import(&import).await?.ok_or_else(missing)?;
+    tracing::info!(run = %run.id, source, rows, samples = imported.samples, scores = imported.scores, "imported");
+    Ok(Json(ImportAnswer {
+        pack,
+        metrics,
+        rows: rows as u64,
+        new_samples: imported.samples,
+        scores: imported.scores,
+    }))
+}
+
+async fn csv(request: Request, most: usize) -> Result<String, ApiError> {
+    let (parts, body) = request.into_parts();
+    let head = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = head(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("text/csv") {
+        let detail = "the body is not CSV: send the file with the Content-Type text/csv (curl -H 'Content-Type: text/csv' --data-binary @FILE)";
+        return Err(ApiError::new(Code::UnsupportedMediaType, detail));
+    }
+    let too_large = || {
+        ApiError::new(Code::PayloadTooLarge, format!("the file has more than {most} bytes: send it in parts"))
+    };
+    if head(header::CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > most) {
+        return Err(too_large());
+    }
+    let bytes = axum::body::to_bytes(body, most).await.map_err(|error| {
+        // The limit is the only error of this kind that is not the connection's.
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        if cause.contains("length limit") {
+            return too_large();
+        }
+        ApiError::new(Code::MalformedRequest, format!("the body cannot be read: {error}"))
+    })?;
+    String::from_utf8(bytes.into())
+        .map_err(|_| ApiError::new(Code::InvalidField, "the file cannot be imported: it is not UTF-8 text"))
+}
+
+/// Large files take a moment to parse, which no other request shall wait for.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// The columns of a file as scores of a pack of its own, which is known by the source's name alone.
+fn to_import(run: Uuid, source: &str, table: Table) -> NewImport {
+    let digest = ContentHash::of_parts([b"import".as_slice(), source.as_bytes()]).to_hex();
+    let (columns, outcomes) = match table.columns {
+        Columns::Scores(columns) => {
+            let values = |values: Vec<Option<f64>>| values.into_iter().map(score).collect();
+            (columns.into_iter().map(|(code, list)| column(code, values(list))).collect(), Vec::new())
+        }
+        Columns::Attributes(attributes) => {
+            let mut outcomes = vec![Outcomes::new(); table.names.len()];
+            for attribute in attributes {
+                let pairs = attribute.targets.into_iter().zip(attribute.predictions);
+                for (of, pair) in outcomes.iter_mut().zip(pairs) {
+                    of.insert(attribute.attribute.clone(), pair);
+                }
+            }
+            (vec![column("aps", outcomes.iter().map(share_right).collect())], outcomes)
+        }
+    };
+    NewImport {
+        run,
+        created: OffsetDateTime::now_utc(),
+        pack: PackId { digest, name: source.to_owned(), weights: Weights::Official },
+        service_version: SERVICE_VERSION.to_owned(),
+        names: table.names,
+        metadata: Vec::new(),
+        columns,
+        outcomes,
+    }
+}
+
+fn column(code: &str, values: Vec<ScoreValue>) -> ScoreColumn {
+    // Of a metric that this version does not know there is one definition as far as it can tell.
+    let metric_version = metrics::find(code).map_or(1, |metric| metric.version);
+    ScoreColumn { metric: code.to_owned(), metric_version, values }
+}
+
+fn score(value: Option<f64>) -> ScoreValue {
+    value.map_or_else(|| ScoreValue::Null { reason: NOT_IMPORTED.to_owned() }, ScoreValue::Number)
+}
+
+/// What `aps` says of one sample.
+fn share_right(outcomes: &BTreeMap<String, (bool, bool)>) -> ScoreValue {
+    let right = outcomes.values().filter(|(target, prediction)| target == prediction).count();
+    score((!outcomes.is_empty()).then(|| right as f64 / outcomes.len() as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> NewImport {
+        to_import(Uuid::nil(), "them", toolkit::parse(text, None).unwrap())
+    }
+
+    #[test]
+    fn attributes_become_aps_and_what_it_stands_on() {
+        let import =
+            parsed(",name,Young_target,Young_pred,Male_target,Male_pred\n0,a,1,1,-1,1\n1,b,-1,-1,-1,-1\n");
+        assert_eq!(import.columns.len(), 1);
+        assert_eq!(import.columns[0].metric, "aps");
+        assert_eq!(import.columns[0].values, [ScoreValue::Number(0.5), ScoreValue::Number(1.0)]);
+        assert_eq!(import.outcomes[0]["Male"], (false, true));
+    }
+
+    #[test]
+    fn an_empty_cell_is_a_null_with_its_reason() {
+        let import = parsed(",name,dino_fidelity\n0,a,0.5\n1,b,\n");
+        let null = ScoreValue::Null { reason: NOT_IMPORTED.to_owned() };
+        assert_eq!(import.columns[0].values, [ScoreValue::Number(0.5), null]);
+        assert!(import.outcomes.is_empty());
+    }
+
+    #[test]
+    fn the_source_names_the_pack() {
+        let digest =
+            |source| to_import(Uuid::nil(), source, toolkit::parse(",name,dino_fidelity\n", None).unwrap());
+        let (one, two) = (digest("one").pack, digest("two").pack);
+        assert_eq!((one.name.as_str(), one.digest.len()), ("one", 64));
+        assert_ne!(one.digest, two.digest);
+    }
+}

@@ -1,0 +1,522 @@
+//! Runs: from accepted samples to a finished run.
+
+use axum::{
+    body::Body,
+    http::{Request, header},
+};
+use serde_json::{Value, json};
+use stellar_score::{content::ContentHash, engine::fake::Trouble};
+
+use crate::{
+    harness::{Answer, App, ONE_GRAPH, tells},
+    support::{form::Form, pictures::png},
+};
+
+pub(crate) fn put(run: &str, name: &str, form: Form) -> Request<Body> {
+    let body = form.finish();
+    Request::put(format!("/v1/runs/{run}/samples/{name}"))
+        .header(header::CONTENT_TYPE, Form::content_type())
+        .header(header::CONTENT_LENGTH, body.len())
+        .body(Body::from(body))
+        .expect("a valid request")
+}
+
+fn post(path: &str, body: &Value) -> Request<Body> {
+    Request::post(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body.to_string()))
+        .expect("a valid request")
+}
+
+fn csv(run: &str, source: &str, text: &str) -> Request<Body> {
+    Request::post(format!("/v1/runs/{run}/import?source={source}"))
+        .header(header::CONTENT_TYPE, "text/csv")
+        .body(Body::from(text.to_owned()))
+        .expect("a valid request")
+}
+
+impl App {
+    /// A run whose samples are scored with one metric.
+    async fn run_of(&self, method: &str) -> String {
+        let answer = self.send(post("/v1/runs", &json!({"method": method, "metrics": [ONE_GRAPH]}))).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["run_id"].as_str().unwrap().to_owned()
+    }
+
+    async fn put(&self, run: &str, name: &str, form: Form) -> Answer {
+        self.send(put(run, name, form)).await
+    }
+
+    async fn finish(&self, run: &str) -> Answer {
+        self.send(post(&format!("/v1/runs/{run}/finish"), &json!({}))).await
+    }
+
+    /// Waits until the run says so.
+    pub(crate) async fn until_run(&self, run: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let started = std::time::Instant::now();
+        loop {
+            let now = self.get(&format!("/v1/runs/{run}")).await.ok();
+            if done(&now) {
+                return now;
+            }
+            assert!(started.elapsed().as_secs() < 30, "waited in vain for {what}: {now}");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn until_scored(&self, run: &str, count: u64) -> Value {
+        self.until_run(run, "its scores", |run| run["counts"]["scored"] == count).await
+    }
+
+    async fn samples(&self, run: &str, query: &str) -> Vec<Value> {
+        let page = self.get(&format!("/v1/runs/{run}/samples{query}")).await.ok();
+        page["items"].as_array().unwrap().clone()
+    }
+}
+
+fn form(seed: u32) -> Form {
+    Form::new().file("image", png(seed))
+}
+
+#[tokio::test]
+async fn a_sample_is_accepted_at_once_scored_later_and_equals_an_interactive_one() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    app.gate.close();
+    let answer = app.put(&run, "one", form(1).field("prompt", "a person")).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let accepted = answer.json();
+    assert_eq!((&accepted["name"], &accepted["state"]), (&json!("one"), &json!("pending")));
+    let now = app.get(&format!("/v1/runs/{run}")).await.ok();
+    assert_eq!(now["counts"], json!({"accepted": 1, "pending": 1, "scored": 0, "failed": 0}));
+    assert_eq!(
+        (&now["state"], &now["method"], &now["run"]),
+        (&json!("open"), &json!("A"), &json!("default"))
+    );
+    app.gate.open();
+    let now = app.until_scored(&run, 1).await;
+    assert_eq!(now["counts"], json!({"accepted": 1, "pending": 0, "scored": 1, "failed": 0}));
+
+    let id = accepted["id"].as_str().unwrap();
+    let stored = app.get(&format!("/v1/samples/{id}")).await.ok();
+    assert_eq!((&stored["name"], &stored["run_id"]), (&json!("one"), &json!(run)));
+    let direct = app.score(form(1).field("metrics", ONE_GRAPH).field("prompt", "a person")).await.ok();
+    assert_eq!(stored["scores"].as_array().unwrap().len(), 1);
+    assert_eq!(stored["scores"][0]["value"], direct["scores"][ONE_GRAPH]["value"]);
+    assert_eq!(app.counted("A", ONE_GRAPH).await, 1);
+    let listed = app.samples(&run, "").await;
+    assert_eq!((&listed[0]["state"], &listed[0]["id"]), (&json!("scored"), &json!(id)));
+    assert_eq!(listed[0]["content"], accepted["content"]);
+}
+
+#[tokio::test]
+async fn the_same_sample_again_is_answered_200_and_other_content_409() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    app.gate.close();
+    assert_eq!(app.put(&run, "one", form(1)).await.status, 202);
+    assert_eq!(app.put(&run, "one", form(1)).await.status, 200);
+    tells(
+        &app.put(&run, "one", form(2)).await.problem(409, "sample_conflict"),
+        &["\"one\"", "other content"],
+    );
+    app.gate.open();
+    app.until_scored(&run, 1).await;
+    let again = app.put(&run, "one", form(1)).await;
+    assert_eq!((again.status.as_u16(), &again.json()["state"]), (200, &json!("scored")));
+    app.put(&run, "one", form(2)).await.problem(409, "sample_conflict");
+    app.put(&run, "one", form(1).field("prompt", "other")).await.problem(409, "sample_conflict");
+}
+
+#[tokio::test]
+async fn photos_are_sent_once_and_then_named_by_their_hash_until_the_run_is_finished() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    let (photo, hash) = (png(50), ContentHash::of(&png(50)).to_hex());
+    let unknown = app.put(&run, "one", form(1).field("reference_hash", &hash)).await;
+    tells(&unknown.problem(422, "picture_unknown"), &[&hash]);
+    assert_eq!(app.put(&run, "one", form(1).file("reference", &photo)).await.status, 202);
+    let by_hash = app.put(&run, "two", form(2).field("reference_hash", &hash)).await;
+    assert_eq!(by_hash.status, 202, "{by_hash:?}");
+    // The same sample, with the photo and with its hash.
+    assert_eq!(app.put(&run, "two", form(2).file("reference", &photo)).await.status, 200);
+    app.until_scored(&run, 2).await;
+    let id = by_hash.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(app.get(&format!("/v1/samples/{id}")).await.ok()["references"], json!([hash]));
+    assert_eq!(app.put(&run, "three", form(3).field("auxiliary_hash", &hash)).await.status, 202);
+    app.put(&app.run_of("B").await, "one", form(1).field("reference_hash", &hash))
+        .await
+        .problem(422, "picture_unknown");
+    let bad = app.put(&run, "four", form(4).field("reference_hash", "abc")).await;
+    tells(&bad.problem(422, "invalid_field"), &["64 hexadecimal digits"]);
+
+    app.until_scored(&run, 3).await;
+    assert_eq!(app.finish(&run).await.status, 202);
+    app.until_run(&run, "its end", |run| run["state"] == "finished").await;
+    app.until_kept(0).await;
+}
+
+impl App {
+    /// Waits until so many bytes of files are kept.
+    async fn until_kept(&self, bytes: u64) {
+        let started = std::time::Instant::now();
+        while self.runs.files().used() != bytes {
+            assert!(started.elapsed().as_secs() < 20, "{} bytes are kept", self.runs.files().used());
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_pictures_and_forms_are_refused_at_the_door_as_by_the_score_route() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    let cases: [(Form, u16, &str); 7] = [
+        (Form::new().field("prompt", "a person"), 422, "missing_field"),
+        (Form::new().file("image", ""), 422, "image_empty"),
+        (Form::new().file("image", "no picture"), 415, "image_unsupported"),
+        (form(1).file("image", png(2)), 422, "repeated_field"),
+        (form(1).field("method", "A"), 422, "unknown_field"),
+        (form(1).field("metadata", "[]"), 422, "invalid_field"),
+        (form(1).field("metadata", r#"{"dataset": "none"}"#), 404, "not_found"),
+    ];
+    for (form, status, code) in cases {
+        app.put(&run, "one", form).await.problem(status, code);
+    }
+    let nowhere = "01900000-0000-7000-8000-000000000000";
+    for wrong in [nowhere, "no-id"] {
+        tells(&app.put(wrong, "one", form(1)).await.problem(404, "not_found"), &["GET /v1/runs"]);
+        for path in ["", "/samples", "/events"] {
+            app.get(&format!("/v1/runs/{wrong}{path}")).await.problem(404, "not_found");
+        }
+        app.finish(wrong).await.problem(404, "not_found");
+    }
+    app.put(&run, "%20", form(1)).await.problem(422, "invalid_field");
+    app.get(&format!("/v1/runs/{run}/samples?limit=0")).await.problem(400, "malformed_request");
+    app.get(&format!("/v1/runs/{run}/samples?state=lost")).await.problem(400, "malformed_request");
+    assert_eq!(app.get(&format!("/v1/runs/{run}")).await.ok()["counts"]["accepted"], 0);
+    app.until_kept(0).await;
+}
+
+#[tokio::test]
+async fn a_picture_that_fails_while_decoding_fails_its_sample_and_not_the_run() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    // A header that promises a picture, and no pixels behind it.
+    let cut = png(1)[..60].to_vec();
+    assert_eq!(app.put(&run, "bad", Form::new().file("image", &cut)).await.status, 202);
+    assert_eq!(app.put(&run, "good", form(2)).await.status, 202);
+    let now = app.until_run(&run, "both", |run| run["counts"]["pending"] == 0).await;
+    assert_eq!(now["counts"], json!({"accepted": 2, "pending": 0, "scored": 1, "failed": 1}));
+    let failed = app.samples(&run, "?state=failed").await;
+    assert_eq!((failed.len(), &failed[0]["name"]), (1, &json!("bad")));
+    assert!(failed[0]["error"]["code"].as_str().unwrap().starts_with("image_"), "{failed:?}");
+    tells(failed[0]["error"]["detail"].as_str().unwrap(), &["image: "]);
+
+    assert_eq!(app.put(&run, "bad", form(3)).await.status, 202, "another picture under the name");
+    let now = app.until_scored(&run, 2).await;
+    assert_eq!(now["counts"]["failed"], 0);
+    app.until_kept(0).await;
+}
+
+#[tokio::test]
+async fn a_graph_that_fails_is_asked_again() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    app.graphs.always(Some(Trouble::Fails));
+    assert_eq!(app.put(&run, "one", form(1)).await.status, 202);
+    app.until_at_least("stellar_background_attempts_total{outcome=\"put_off\"}", 1).await;
+    app.graphs.always(None);
+    app.until_scored(&run, 1).await;
+}
+
+#[tokio::test]
+async fn a_sample_on_which_graphs_always_fail_is_given_up() {
+    let app = App::with(|setup| setup.config.runs.attempts = 1).await;
+    let run = app.run_of("A").await;
+    app.graphs.always(Some(Trouble::Fails));
+    app.put(&run, "one", form(1)).await;
+    app.until_run(&run, "its failure", |run| run["counts"]["failed"] == 1).await;
+    let failed = app.samples(&run, "?state=failed").await;
+    assert_eq!(failed[0]["error"]["code"], "internal");
+    tells(failed[0]["error"]["detail"].as_str().unwrap(), &["1 attempts failed"]);
+}
+
+#[tokio::test]
+async fn what_waits_survives_a_restart() {
+    let app = App::real().await;
+    let run = app.run_of("A").await;
+    for seed in 0..6 {
+        let answer = app.put(&run, &format!("s{seed}"), form(seed).file("reference", png(99))).await;
+        assert_eq!(answer.status, 202);
+    }
+    let app = app.restart().await;
+    let now = app.until_scored(&run, 6).await;
+    assert_eq!(now["counts"]["failed"], 0);
+    let by_hash = form(7).field("reference_hash", ContentHash::of(&png(99)).to_hex());
+    assert_eq!(app.put(&run, "s7", by_hash).await.status, 202, "its photo is kept");
+}
+
+#[tokio::test]
+async fn requests_go_first_while_a_run_is_scored() {
+    let app = App::with(|setup| setup.config.runs.at_once_beside_requests = 0).await;
+    let run = app.run_of("A").await;
+    app.gate.close();
+    let interactive = {
+        let (router, request) = (app.router.clone(), crate::harness::score_request(form(1)));
+        tokio::spawn(async move {
+            tower::ServiceExt::oneshot(router, request).await.expect("infallible").status()
+        })
+    };
+    app.gate.reached_by(1).await;
+    assert_eq!(app.put(&run, "one", form(2)).await.status, 202);
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let waiting = app.get(&format!("/v1/runs/{run}")).await.ok();
+    assert_eq!(waiting["counts"]["pending"], 1);
+    let queued = app.number("stellar_engine_queue_depth{graph=\"clip_l.image\"}").await;
+    assert!(queued < 0.5, "nothing of the run is begun beside the request");
+    app.gate.open();
+    assert_eq!(interactive.await.unwrap(), 200);
+    app.until_scored(&run, 1).await;
+}
+
+#[tokio::test]
+async fn a_finished_run_takes_nothing_more_and_finishing_again_changes_nothing() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    app.gate.close();
+    app.put(&run, "one", form(1)).await;
+    let answer = app.finish(&run).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["state"]), (202, &json!("finishing")));
+    app.put(&run, "two", form(2)).await.problem(409, "run_finished");
+    app.gate.open();
+    let now = app.until_run(&run, "its end", |run| run["state"] == "finished").await;
+    assert!(now["finished"].is_string());
+    let again = app.finish(&run).await;
+    assert_eq!((again.status.as_u16(), &again.json()), (200, &now));
+    tells(&app.put(&run, "two", form(2)).await.problem(409, "run_finished"), &["A/default", "another run"]);
+    assert_eq!(app.put(&run, "one", form(1)).await.status, 200, "what is there may be sent again");
+    let scored = form(3).field("method", "A").field("name", "three");
+    app.score(scored).await.problem(409, "run_finished");
+    app.send(csv(&run, "them", ",name,dino_fidelity\n0,one,0.5\n")).await.problem(409, "run_finished");
+    assert_eq!(app.get("/v1/runs?state=finished").await.ok()["runs"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn events_tell_the_progress_from_where_it_stands_to_the_end() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    app.gate.close();
+    app.put(&run, "one", form(1)).await;
+    app.finish(&run).await;
+    let watch = || {
+        let request = Request::get(format!("/v1/runs/{run}/events")).body(Body::empty()).unwrap();
+        let router = app.router.clone();
+        tokio::spawn(async move {
+            let response = tower::ServiceExt::oneshot(router, request).await.expect("infallible");
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+            let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+            String::from_utf8(body.to_vec()).unwrap()
+        })
+    };
+    let watchers: Vec<_> = (0..50).map(|_| watch()).collect();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    app.gate.open();
+    for watcher in watchers {
+        let text = watcher.await.unwrap();
+        let events: Vec<(&str, Value)> = text
+            .split("\n\n")
+            .filter_map(|event| event.strip_prefix("event: ")?.split_once("\ndata: "))
+            .map(|(name, data)| (name, serde_json::from_str(data).unwrap()))
+            .collect();
+        let (first, last) = (&events[0], events.last().unwrap());
+        assert_eq!(first.1["counts"]["accepted"], 1, "{text}");
+        assert_eq!((last.0, &last.1["state"]), ("finished", &json!("finished")), "{text}");
+        assert_eq!(last.1["counts"]["scored"], 1, "{text}");
+        assert!(events[..events.len() - 1].iter().all(|event| event.0 == "progress"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn watchers_are_sent_away_when_the_service_stops_and_bounded_before() {
+    let app = App::with(|setup| setup.config.runs.watchers = 1).await;
+    let run = app.run_of("A").await;
+    let request = Request::get(format!("/v1/runs/{run}/events")).body(Body::empty()).unwrap();
+    let response = tower::ServiceExt::oneshot(app.router.clone(), request).await.expect("infallible");
+    app.get(&format!("/v1/runs/{run}/events")).await.problem(429, "overloaded");
+    let body = tokio::spawn(http_body_util::BodyExt::collect(response.into_body()));
+    app.runs.stop();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), body).await;
+    ended.expect("the stream ends").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn limits_of_disk_and_of_waiting_samples_say_when_to_come_again() {
+    let app = App::with(|setup| setup.config.runs.waiting_samples = 1).await;
+    let run = app.run_of("A").await;
+    app.gate.close();
+    app.put(&run, "one", form(1)).await;
+    tells(
+        &app.put(&run, "two", form(2)).await.problem(429, "overloaded"),
+        &["1 samples of run A/default wait"],
+    );
+    app.gate.open();
+
+    let app = App::with(|setup| {
+        setup.config.limits.request_mib = 1;
+        setup.config.store.files_mib = 1;
+    })
+    .await;
+    let run = app.run_of("A").await;
+    app.gate.close();
+    // Noise does not compress: each picture has some 300 KB.
+    let noise = |seed| crate::support::pictures::png_of(320, 320, seed);
+    let mut answers = Vec::new();
+    for seed in 0..8 {
+        answers.push(app.put(&run, &format!("s{seed}"), Form::new().file("image", noise(seed))).await);
+    }
+    let refused = answers.iter().find(|answer| answer.status != 202).expect("1 MiB does not hold 2");
+    tells(&refused.problem(507, "storage_full"), &["store.files_mib", "finish runs"]);
+    assert!(refused.headers.contains_key(header::RETRY_AFTER));
+    app.gate.open();
+    app.until_kept(0).await;
+    assert_eq!(app.put(&run, "again", Form::new().file("image", noise(9))).await.status, 202);
+}
+
+#[tokio::test]
+async fn deletion_takes_what_waits_and_its_files() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    app.gate.close();
+    let (one, photo) = (png(1), png(50));
+    let first = app.put(&run, "one", Form::new().file("image", &one).file("reference", &photo)).await.json();
+    app.put(&run, "two", form(2).field("reference_hash", ContentHash::of(&photo).to_hex())).await;
+    assert!(app.runs.files().used() > 0);
+    let delete = |path: String| app.send(Request::delete(path).body(Body::empty()).unwrap());
+    let deleted = delete(format!("/v1/samples/{}", first["id"].as_str().unwrap())).await.ok();
+    assert_eq!(deleted["samples"], 1);
+    let gone = delete(format!("/v1/pictures/{}", ContentHash::of(&photo).to_hex())).await;
+    assert_eq!(gone.status, 200);
+    let failed = app.samples(&run, "").await;
+    assert_eq!((failed.len(), &failed[0]["error"]["code"]), (1, &json!("picture_deleted")));
+    app.until_kept(0).await;
+    app.put(&run, "three", form(3)).await;
+    app.put(&run, "four", form(4)).await;
+    assert_eq!(delete(format!("/v1/runs/{run}")).await.ok()["samples"], 3);
+    app.until_kept(0).await;
+    app.gate.open();
+    app.get(&format!("/v1/runs/{run}")).await.problem(404, "not_found");
+    assert_eq!(app.counted("A", ONE_GRAPH).await, 0, "what was being scored does not come back");
+}
+
+#[tokio::test]
+async fn methods_and_runs_are_made_once_and_listed_by_pages() {
+    let app = App::start().await;
+    let method = |body: Value| app.send(post("/v1/methods", &body));
+    assert_eq!(method(json!({"name": "B", "description": "a generator"})).await.status, 201);
+    assert_eq!(method(json!({"name": "B"})).await.ok()["description"], "a generator");
+    method(json!({"name": " "})).await.problem(422, "invalid_field");
+    method(json!({"title": "B"})).await.problem(422, "invalid_field");
+    method(json!({"name": "B", "description": "x".repeat(5000)})).await.problem(422, "invalid_field");
+
+    let facts = json!({
+        "method": "A", "run": "r1", "dataset": "stellar", "split": "test", "settings": {"steps": 50},
+        "flags": {"cross_validated_training": true}, "metrics": ["clip_t"],
+    });
+    let made = app.send(post("/v1/runs", &facts)).await;
+    assert_eq!(made.status, 201);
+    let run = made.json();
+    assert_eq!(
+        run["flags"],
+        json!({"cross_validated_training": true, "trained_on_evaluation_photos": false})
+    );
+    assert_eq!(
+        (&run["settings"], &run["pack"], &run["state"]),
+        (&json!({"steps": 50}), &Value::Null, &json!("open"))
+    );
+    assert_eq!(app.send(post("/v1/runs", &facts)).await.ok(), run);
+    let mut other = facts.clone();
+    other["split"] = json!("val");
+    tells(&app.send(post("/v1/runs", &other)).await.problem(409, "run_conflict"), &["A/r1", "split"]);
+    for (change, code) in [
+        (json!({"metrics": ["clip_x"]}), "unknown_metric"),
+        (json!({"metrics": []}), "invalid_field"),
+        (json!({"run": ""}), "invalid_field"),
+        (json!({"flags": {"other": true}}), "invalid_field"),
+        (json!({"settings": 3}), "invalid_field"),
+    ] {
+        let mut wrong = json!({"method": "C"});
+        wrong.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        app.send(post("/v1/runs", &wrong)).await.problem(422, code);
+    }
+    let not_json = Request::post("/v1/runs").body(Body::from("{}")).unwrap();
+    app.send(not_json).await.problem(415, "unsupported_media_type");
+
+    app.send(post("/v1/runs", &json!({"method": "A", "run": "r2"}))).await;
+    app.send(post("/v1/runs", &json!({"method": "B"}))).await;
+    let first = app.get("/v1/runs?limit=2").await.ok();
+    let names = |page: &Value| {
+        let runs = page["runs"].as_array().unwrap().iter();
+        runs.map(|run| format!("{}/{}", run["method"].as_str().unwrap(), run["run"].as_str().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&first), ["A/r1", "A/r2"]);
+    let second = app.get(&format!("/v1/runs?limit=2&after={}", first["next"].as_str().unwrap())).await.ok();
+    assert_eq!((names(&second), &second["next"]), (vec!["B/default".to_owned()], &Value::Null));
+    assert_eq!(names(&app.get("/v1/runs?method=B").await.ok()), ["B/default"]);
+    app.get("/v1/runs?after=x").await.problem(400, "malformed_request");
+    app.get("/v1/runs?limit=1001").await.problem(400, "malformed_request");
+    let methods = app.get("/v1/methods?limit=1").await.ok();
+    assert_eq!((&methods["methods"][0]["name"], &methods["methods"][0]["runs"]), (&json!("A"), &json!(2)));
+    assert_eq!(app.get("/v1/methods?after=A").await.ok()["methods"][0]["name"], "B");
+}
+
+#[tokio::test]
+async fn the_samples_of_a_run_are_listed_by_pages() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    for name in ["b", "a", "c"] {
+        app.put(&run, name, form(u32::from(name.as_bytes()[0]))).await;
+    }
+    app.until_scored(&run, 3).await;
+    let first = app.get(&format!("/v1/runs/{run}/samples?limit=2")).await.ok();
+    assert_eq!((&first["items"][0]["name"], &first["next"]), (&json!("a"), &json!("b")));
+    let rest = app.get(&format!("/v1/runs/{run}/samples?limit=2&after=b")).await.ok();
+    assert_eq!((rest["items"].as_array().unwrap().len(), &rest["next"]), (1, &Value::Null));
+    assert!(app.samples(&run, "?state=pending").await.is_empty());
+    assert_eq!(app.samples(&run, "?state=scored").await.len(), 3);
+}
+
+#[tokio::test]
+async fn imported_scores_stand_under_a_pack_of_their_own() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    let clip = ",name,clip_t,clip_n,clip_i\n0,a,0.4,0.2,0.5\n1,b,0.3,0.1,0.7\n";
+    let answer = app.send(csv(&run, "them", clip)).await.ok();
+    assert_eq!(
+        (&answer["rows"], &answer["new_samples"], &answer["scores"]),
+        (&json!(2), &json!(2), &json!(6))
+    );
+    assert_eq!(answer["pack"]["name"], "them");
+    let again = app.send(csv(&run, "them", clip)).await.ok();
+    assert_eq!((&again["new_samples"], &app.samples(&run, "").await.len()), (&json!(0), &2));
+    let board = app.get("/v1/leaderboard?pack=all&method=A").await.ok();
+    assert_eq!(board["rows"][0]["metrics"]["clip_t"]["n"], 2);
+    let mean = board["rows"][0]["metrics"]["clip_t"]["mean"].as_f64().unwrap();
+    assert!((mean - 0.35).abs() < 1e-12);
+
+    for (source, text, status, code) in [
+        ("them", "a,b\n1,2\n", 422, "invalid_field"),
+        ("them", ",name,dino_fidelity\n0,a,x\n", 422, "invalid_field"),
+        ("%20", clip, 422, "invalid_field"),
+    ] {
+        app.send(csv(&run, source, text)).await.problem(status, code);
+    }
+    let without = Request::post(format!("/v1/runs/{run}/import?source=x")).body(Body::from(clip)).unwrap();
+    app.send(without).await.problem(415, "unsupported_media_type");
+    let unnamed = Request::post(format!("/v1/runs/{run}/import"))
+        .header(header::CONTENT_TYPE, "text/csv")
+        .body(Body::from(clip))
+        .unwrap();
+    app.send(unnamed).await.problem(400, "malformed_request");
+}
