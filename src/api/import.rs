@@ -22,6 +22,7 @@ use crate::{
     metrics,
     pack_id::{PackId, Weights},
     runs::SERVICE_VERSION,
+    scoring::Metadata,
     store::{NewImport, Outcomes, ScoreColumn, ScoreValue},
     toolkit::{self, Columns, Table},
 };
@@ -60,7 +61,8 @@ pub(super) struct ImportAnswer {
 /// Imports one file of scores as the reference toolkit writes them, all or nothing.
 ///
 /// What it is follows from its columns, each of which is checked. Samples are known by their name and made where they are
-/// missing. The same file again changes nothing; a corrected one replaces what the source gave before.
+/// missing; where names are those of Stellar's layout (`007-0-12`), their first part is the identity by which intervals are
+/// resampled. The same file again changes nothing; a corrected one replaces what the source gave before.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/import", tag = "runs",
     params(("id" = Uuid, Path, description = "The run's `run_id`"), Parameters),
@@ -189,11 +191,23 @@ fn to_import(run: Uuid, source: &str, table: Table) -> NewImport {
         created: OffsetDateTime::now_utc(),
         pack: PackId { digest, name: source.to_owned(), weights: Weights::Official },
         service_version: SERVICE_VERSION.to_owned(),
+        metadata: table.names.iter().map(|name| metadata(name)).collect(),
         names: table.names,
-        metadata: Vec::new(),
         columns,
         outcomes,
     }
+}
+
+/// What a sample's name tells: those of Stellar's layout are identity, photo and number, as in `007-0-12`.
+fn metadata(name: &str) -> serde_json::Value {
+    let parts: Vec<&str> = name.split('-').collect();
+    let digits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let identity = match parts[..] {
+        [identity, _, _] if parts.iter().all(|part| digits(&part)) => Some(identity.to_owned()),
+        _ => None,
+    };
+    let metadata = Metadata { identity, ..Metadata::default() };
+    serde_json::to_value(metadata).expect("plain data always serialises")
 }
 
 fn column(code: &str, values: Vec<ScoreValue>) -> ScoreColumn {
@@ -236,6 +250,14 @@ mod tests {
         let null = ScoreValue::Null { reason: NOT_IMPORTED.to_owned() };
         assert_eq!(import.columns[0].values, [ScoreValue::Number(0.5), null]);
         assert!(import.outcomes.is_empty());
+    }
+
+    #[test]
+    fn names_of_the_layout_tell_the_identity_and_others_nothing() {
+        assert_eq!(metadata("007-0-12"), serde_json::json!({"identity": "007"}));
+        for name in ["007", "a-0-12", "007-0-12-1", "007--1", "my-own-name"] {
+            assert_eq!(metadata(name), serde_json::json!({}), "{name}");
+        }
     }
 
     #[test]

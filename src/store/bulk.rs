@@ -20,6 +20,9 @@ const AT_ONCE: usize = 1_000;
 /// For each attribute by name, whether the subject has it and whether the face in the picture was found to have it.
 pub type Outcomes = BTreeMap<String, (bool, bool)>;
 
+/// Of one attribute, whether the subject has it and whether the face in the picture was found to have it, sample by sample.
+pub type OutcomeColumn = Vec<Option<(bool, bool)>>;
+
 /// One metric's scores of several samples.
 #[derive(Clone, Debug)]
 pub struct ScoreColumn {
@@ -331,14 +334,17 @@ async fn of_run<C: Connection>(connection: &mut C, run: Uuid) -> Result<BTreeSet
     rows.iter().map(|row| Reader::new(row, "samples", run).uuid("id")).collect()
 }
 
-/// What `aps` stands on, for the samples of a run that have it under this pack, by the sample's name.
+/// For each attribute by name, what is true and what was found of each of these samples of a run, as far as this pack has it.
+/// The names are in order.
 pub(super) async fn outcomes<P: Connections>(
     pool: &P,
     run: Uuid,
     pack: &str,
-) -> Result<BTreeMap<String, Outcomes>, StoreError> {
+    names: &[String],
+) -> Result<BTreeMap<String, OutcomeColumn>, StoreError> {
+    const BATCH: u32 = 5_000;
     let mut connection = pool.reader().await?;
-    let mut found = BTreeMap::new();
+    let mut columns: BTreeMap<String, OutcomeColumn> = BTreeMap::new();
     let mut after = String::new();
     loop {
         let mut sql = Sql::new(
@@ -346,15 +352,20 @@ pub(super) async fn outcomes<P: Connections>(
              WHERE samples.run = ",
         );
         sql.bind(run).push(" AND pack = ").bind(pack).push(" AND name > ").bind(after.as_str());
-        sql.push(" ORDER BY name LIMIT ").bind(10_000_u32);
+        sql.push(" ORDER BY name LIMIT ").bind(BATCH);
         let rows = connection.fetch(sql).await?;
         for row in &rows {
             let row = Reader::new(row, "attribute_outcomes", run);
             after = row.text("name")?;
-            found.insert(after.clone(), row.json("outcomes")?);
+            // One that was added since the names were read is left out.
+            let Ok(at) = names.binary_search(&after) else { continue };
+            for (attribute, outcome) in row.json::<Outcomes>("outcomes")? {
+                let column = columns.entry(attribute).or_insert_with(|| vec![None; names.len()]);
+                column[at] = Some(outcome);
+            }
         }
-        if rows.len() < 10_000 {
-            return Ok(found);
+        if rows.len() < BATCH as usize {
+            return Ok(columns);
         }
     }
 }

@@ -34,7 +34,7 @@ mod types;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-pub use bulk::{Imported, NewImport, Outcomes, RunWideScores, ScoreColumn};
+pub use bulk::{Imported, NewImport, OutcomeColumn, Outcomes, RunWideScores, ScoreColumn};
 pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord, RunSample};
 pub use deletion::Deleted;
 pub use error::{MigrationError, StoreError, without_password};
@@ -288,9 +288,15 @@ impl Store {
         on_backend!(self, pool => bulk::add_run_wide(pool, scores).await)
     }
 
-    /// What `aps` stands on, for those samples of a run that have it under this pack, by name.
-    pub async fn outcomes(&self, run: Uuid, pack: &str) -> Result<BTreeMap<String, Outcomes>, StoreError> {
-        on_backend!(self, pool => bulk::outcomes(pool, run, pack).await)
+    /// What `aps` stands on: for each attribute by name, what is true and what was found of each of these samples of a run,
+    /// as far as this pack has it. The names are in order.
+    pub async fn outcomes(
+        &self,
+        run: Uuid,
+        pack: &str,
+        names: &[String],
+    ) -> Result<BTreeMap<String, OutcomeColumn>, StoreError> {
+        on_backend!(self, pool => bulk::outcomes(pool, run, pack, names).await)
     }
 
     /// The packs whose scores a run has.

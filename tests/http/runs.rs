@@ -202,9 +202,12 @@ async fn bad_pictures_and_forms_are_refused_at_the_door_as_by_the_score_route() 
 async fn a_picture_that_fails_while_decoding_fails_its_sample_and_not_the_run() {
     let app = App::start().await;
     let run = app.run_of("A").await;
-    // A header that promises a picture, and no pixels behind it.
-    let cut = png(1)[..60].to_vec();
-    assert_eq!(app.put(&run, "bad", Form::new().file("image", &cut)).await.status, 202);
+    // A whole file whose header promises a picture, and whose pixels are rubbish.
+    let mut rubbish = crate::support::pictures::png_of(64, 64, 1);
+    let middle = rubbish.len() / 2;
+    rubbish[middle..middle + 64].fill(0xa5);
+    let answer = app.put(&run, "bad", Form::new().file("image", &rubbish)).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
     assert_eq!(app.put(&run, "good", form(2)).await.status, 202);
     let now = app.until_run(&run, "both", |run| run["counts"]["pending"] == 0).await;
     assert_eq!(now["counts"], json!({"accepted": 2, "pending": 0, "scored": 1, "failed": 1}));

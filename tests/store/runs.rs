@@ -537,9 +537,11 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     let board = by_run(&store).await;
     let aps = board.rows[0].metrics.iter().find(|summary| summary.metric == "aps").unwrap();
     assert_eq!((aps.n, aps.mean), (2, Some(0.4375)));
-    let read = store.outcomes(run, &official().digest).await.unwrap();
-    assert_eq!(read, BTreeMap::from([("1".to_owned(), outcomes.clone()), ("2".to_owned(), outcomes)]));
-    assert!(store.outcomes(run, "other").await.unwrap().is_empty());
+    let names = ["1", "2", "3"].map(str::to_owned);
+    let read = store.outcomes(run, &official().digest, &names).await.unwrap();
+    let column = vec![Some((true, false)), Some((true, false)), None];
+    assert_eq!(read, BTreeMap::from([("Young".to_owned(), column)]));
+    assert!(store.outcomes(run, "other", &names).await.unwrap().is_empty());
     assert!(store.delete_run(run).await.unwrap().is_some());
     assert_eq!(db.count("attribute_outcomes").await, 0);
 }
