@@ -203,7 +203,7 @@ fn metadata(name: &str) -> serde_json::Value {
     let parts: Vec<&str> = name.split('-').collect();
     let digits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let identity = match parts[..] {
-        [identity, _, _] if parts.iter().all(|part| digits(&part)) => Some(identity.to_owned()),
+        [identity, _, _] if parts.iter().all(digits) => Some(identity.to_owned()),
         _ => None,
     };
     let metadata = Metadata { identity, ..Metadata::default() };
