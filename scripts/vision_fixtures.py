@@ -6,6 +6,7 @@ own code. Pictures are drawn here or cut from scikit-image's `astronaut` (Eileen
 
     pip install 'pillow>=13' numpy                # decode, resize, geometry
     pip install torch torchvision                 # letterbox, area; these are kept when it is missing
+    pip install transformers==4.33.3              # bounded; kept when it is missing
     python scripts/vision_fixtures.py [--astronaut PATH_OF_astronaut.png]
 
 The cut of the astronaut is committed as tests/data/vision/decode/astronaut.png and is its own source from then
@@ -460,6 +461,41 @@ def write_geometry() -> None:
     write_json("geometry.json", cases)
 
 
+def write_bounded() -> None:
+    """Sizes and pixels by DETR's own processor, by which scene graphs see pictures."""
+    try:
+        from transformers import DeformableDetrImageProcessor
+        from transformers.models.detr.image_processing_detr import get_size_with_aspect_ratio
+    except ImportError:
+        print("bounded.json: transformers is missing, kept as it is")
+        return
+    random = numpy.random.default_rng(0)
+    sizes = {(1024, 1024), (1, 1), (640, 480), (480, 640), (800, 1000), (6016, 4000), (1961, 1635), (3840, 5760), (5000, 200)}
+    sizes |= {(200, 5000), (1920, 1080), (9700, 100), (800, 800), (800, 1333), (1333, 800), (1334, 800), (799, 1333), (3000, 100)}
+    for high in (40, 1500, 8000):
+        sizes |= {tuple(int(side) for side in random.integers(1, high, 2)) for _ in range(120)}
+    for _ in range(100):  # around the ratio from which the longer side is bounded
+        short = int(random.integers(100, 4000))
+        long = round(short * 1333 / 800) + int(random.integers(-3, 4))
+        sizes.add((long, short) if random.random() < 0.5 else (short, long))
+    cases = []
+    for width, height in sorted(sizes):
+        rows, columns = get_size_with_aspect_ratio((height, width), 800, 1333)
+        if rows and columns:  # else the original fails
+            cases.append({"width": width, "height": height, "bounds": [800, 1333], "rows": rows, "columns": columns})
+    processor = DeformableDetrImageProcessor(
+        size={"shortest_edge": 160, "longest_edge": 266}, do_rescale=False, do_normalize=False
+    )
+    for seed, (width, height) in enumerate(
+        ((1024, 1024), (640, 480), (480, 640), (1961, 1635), (3000, 100), (100, 3000), (17, 19), (160, 266), (1, 1), (5, 3), (266, 159))
+    ):
+        seen = processor(Image.fromarray(drawn(seed, width, height)), input_data_format="channels_last", return_tensors="np")
+        pixels = seen["pixel_values"][0].transpose(1, 2, 0).astype(numpy.uint8)
+        case = {"width": width, "height": height, "bounds": [160, 266], "rows": pixels.shape[0], "columns": pixels.shape[1]}
+        cases.append(case | {"seed": seed, "sha256": digest(numpy.ascontiguousarray(pixels))})
+    write_json("bounded.json", cases)
+
+
 def write_letterbox() -> None:
     try:
         import torch
@@ -552,6 +588,7 @@ def main() -> None:
     write_decode(photo)
     write_resize()
     write_geometry()
+    write_bounded()
     write_letterbox()
     write_area()
 

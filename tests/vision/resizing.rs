@@ -63,6 +63,40 @@ fn geometries_give_the_references_bits() {
 }
 
 #[derive(Deserialize)]
+struct Bounded {
+    width: u32,
+    height: u32,
+    /// The shortest and the longest edge.
+    bounds: [u32; 2],
+    rows: u32,
+    columns: u32,
+    /// The picture, where its pixels are compared too.
+    seed: Option<u32>,
+    sha256: Option<String>,
+}
+
+#[test]
+fn bounded_sizes_and_pixels_are_those_of_detrs_own_processor() {
+    let cases: Vec<Bounded> = cases("bounded.json");
+    assert!(cases.len() >= 400, "only {} cases", cases.len());
+    let mut seen = 0;
+    for case in &cases {
+        let [shortest, longest] = case.bounds;
+        let geometry = Geometry::Bounded { shortest, longest, filter: Filter::Bilinear };
+        let name = format!("{}×{}", case.width, case.height);
+        assert_eq!(geometry.size_for(case.width, case.height), (case.rows, case.columns), "{name}");
+        let (Some(seed), Some(digest)) = (case.seed, &case.sha256) else { continue };
+        let Prepared::U8 { height, width, data } = geometry.apply(&drawn(seed, case.width, case.height)) else {
+            panic!("{name}: should give bytes");
+        };
+        assert_eq!((height, width), (case.rows, case.columns), "{name}");
+        assert_eq!(&sha256(&data), digest, "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 10, "only {seen} pictures");
+}
+
+#[derive(Deserialize)]
 struct Letterbox {
     seed: u32,
     width: u32,
