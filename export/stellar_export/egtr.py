@@ -139,6 +139,11 @@ def read_config(folder: Folder) -> Config:
     )
 
 
+def is_official(c: Config, trunk: tuple[tuple[int, ...], int]) -> bool:
+    """Whether the sizes, of the trunk too, are those of the published model for Visual Genome."""
+    return (c.detector, trunk, c.predicates) == (PUBLISHED, RESNET_50, VISUAL_GENOME[1])
+
+
 def checkpoint_file(folder: Path) -> Path:
     """The Lightning file: in the folder or in `checkpoints/`; of several the last epoch's, as the original takes."""
     found = sorted(folder.glob("*.ckpt")) or sorted(folder.glob("checkpoints/*.ckpt"))
@@ -292,7 +297,7 @@ def graphs(request: Request) -> Iterator[GraphJob]:
         example=picture_probe(2, 96, 136, 0),
         probes=[picture_probe(1 if large or i == 0 else 3, *side, i) for i, side in enumerate(sides)],
         source=File(CHECKPOINT, path, "local").source(),
-        official=(sizes, module.detector.trunk.sizes, config.predicates) == (PUBLISHED, RESNET_50, VISUAL_GENOME[1]),
+        official=is_official(config, module.detector.trunk.sizes),
         geometry=pre.geometry,
         max_batch=1 if large else 4,
         free=True,

@@ -34,6 +34,11 @@ TOLERANCE = {
     "ips": 5e-3,
     "sis": 5e-3,
     "goa": 2e-3,
+    # Products of probabilities, which are below 1.
+    "rfs": 5e-5,
+    "rfs_strict": 5e-5,
+    "rfs_interaction": 5e-5,
+    "rfs_location": 5e-5,
 }
 # Of a half-precision pack, from the same scores.
 TOLERANCE_FP16 = {"aesthetic": 2e-2, "image_reward": 2e-2}
@@ -49,29 +54,34 @@ class Golden:
     reference: str | None
     auxiliary: tuple[str, ...] = ()
     detectables: tuple[str, ...] = ()
+    relations: tuple[tuple[str, str, str], ...] = ()
 
-    @property
-    def metadata(self) -> dict:
-        """What a client would send beside the pictures."""
-        return dict(detectables=list(self.detectables)) if self.detectables else {}
+    def metadata(self, models: Sequence[str]) -> dict:
+        """What a client would send beside the pictures, as far as these models need it."""
+        sent = {}
+        if self.detectables and "owlvit" in models:
+            sent["detectables"] = list(self.detectables)
+        if self.relations and "egtr" in models:
+            sent["relations"] = [list(relation) for relation in self.relations]
+        return sent
 
 
 LONG = "a portrait of a person " + "who looks past the camera at a very small and distant rocket " * 12
 GOLDENS = (
-    Golden("portrait", "astronaut.jpg", "a person in an orange space suit", "astronaut-face.jpg", ("chelsea.webp", "astronaut.jpg"), ("space suit", "flag", "Astronaut")),
+    Golden("portrait", "astronaut.jpg", "a person in an orange space suit", "astronaut-face.jpg", ("chelsea.webp", "astronaut.jpg"), ("space suit", "flag", "Astronaut"), (("person", "wearing", "space suit"), ("woman", "in front of", "flag"))),
     Golden("portrait-of-the-crop", "astronaut-face.jpg", "A Person's smile, 123!! as a painting", "astronaut.jpg", (), ("painting",)),
-    Golden("cat-over-long-prompt", "chelsea.webp", LONG, "astronaut.jpg", (), ("a very small and distant rocket that nobody in the picture seems to look at for long", "cat")),
-    Golden("cup-non-ascii", "coffee.jpg", "café crème, naïve — 한국어 \U0001f600 don’t “quote” ﬁne", "chelsea.webp", (), ("café crème", "cup", "한국어", "spoon", "Cup")),
-    Golden("grey-html", "camera-grey.png", "salt &amp; pepper &lt;b&gt; &amp;amp; a   camera", "brick-225x180.jpg", (), ("camera", "tripod", "coat")),
+    Golden("cat-over-long-prompt", "chelsea.webp", LONG, "astronaut.jpg", (), ("a very small and distant rocket that nobody in the picture seems to look at for long", "cat"), (("person", "whistling at", "cat"),)),
+    Golden("cup-non-ascii", "coffee.jpg", "café crème, naïve — 한국어 \U0001f600 don’t “quote” ﬁne", "chelsea.webp", (), ("café crème", "cup", "한국어", "spoon", "Cup"), (("person", "drinking", "café crème"), ("person", "holding", "cup"), ("lady", "next to", "spoon"))),
+    Golden("grey-html", "camera-grey.png", "salt &amp; pepper &lt;b&gt; &amp;amp; a   camera", "brick-225x180.jpg", (), ("camera", "tripod", "coat"), (("man", "using", "camera"), ("man", "in", "coat"))),
     Golden("rgba-empty-prompt", "waves-rgba.png", "", "waves-palette.png"),
     Golden("palette", "waves-palette.png", "colourful waves", "waves-rgba.png"),
     Golden("longest-side-224", "hubble-224x180.jpg", "galaxies in deep space #42", "rocket.jpg"),
     Golden("longest-side-225", "brick-225x180.jpg", "a wall of bricks", "camera-grey.png"),
-    Golden("wide", "stripes-3000x100.png", "vertical stripes", "tiny-5x3.png", (), ("stripes", "zebra")),
-    Golden("tall", "rocket.jpg", "a rocket launch at night", "hubble-224x180.jpg", (), ("rocket", "tower", "king")),
+    Golden("wide", "stripes-3000x100.png", "vertical stripes", "tiny-5x3.png", (), ("stripes", "zebra"), (("person", "riding", "zebra"),)),
+    Golden("tall", "rocket.jpg", "a rocket launch at night", "hubble-224x180.jpg", (), ("rocket", "tower", "king"), (("person", "gazing upon", "rocket"), ("king", "near", "towers"))),
     Golden("tiny", "tiny-5x3.png", "x", "pixel-1x1.png", (), ("x",)),
-    Golden("one-pixel", "pixel-1x1.png", "!", "coffee.jpg", (), ("pixel", "dog")),
-    Golden("no-reference", "coffee.jpg", "a cup of coffee on a wooden table", None, (), ("cup of coffee", "table", "cup of coffee")),
+    Golden("one-pixel", "pixel-1x1.png", "!", "coffee.jpg", (), ("pixel", "dog"), (("person", "walking", "dog"),)),
+    Golden("no-reference", "coffee.jpg", "a cup of coffee on a wooden table", None, (), ("cup of coffee", "table", "cup of coffee"), (("person", "sitting at", "table"), ("person", "with", "cup"))),
     Golden("no-prompt", "chelsea.webp", None, "chelsea.webp"),
 )
 
@@ -91,8 +101,8 @@ def compute(
     """Scores every golden sample with the original code; one model is in memory at a time."""
     torch.set_num_threads(1)
     expected: list[dict[str, float]] = [{} for _ in GOLDENS]
-    makers = reference.makers(checkpoints, clip, hps)
-    for model in (m for m in models if m in makers):
+    makers = reference.makers(checkpoints, clip, hps, models)
+    for model in models:
         scorer = makers[model]()
         for golden, scores in zip(GOLDENS, expected, strict=True):
             sample = reference.Sample(
@@ -101,6 +111,7 @@ def compute(
                 PICTURES / golden.reference if golden.reference else None,
                 [PICTURES / name for name in golden.auxiliary],
                 golden.detectables,
+                golden.relations,
             )
             scores.update({k: round(v, 7) for k, v in scorer(sample).items()})
     say(f"  {len(GOLDENS)} samples, {sum(map(len, expected))} scores by {reference_name()}")
@@ -111,7 +122,7 @@ def compute(
             prompt=g.prompt,
             reference=f"goldens/{g.reference}" if g.reference else None,
             auxiliary=[f"goldens/{name}" for name in g.auxiliary],
-            metadata=g.metadata if "owlvit" in models else {},
+            metadata=g.metadata(models),
             expected=scores,
         )
         for g, scores in zip(GOLDENS, expected, strict=True)

@@ -1,6 +1,8 @@
 """What the service does around the graphs, with Pillow and the packages' own tokenizers: a golden to its scores."""
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,10 +10,12 @@ import torchvision.transforms.functional as F
 from PIL import Image
 from torchvision.transforms import InterpolationMode
 
-from stellar_export import owlvit
+from stellar_export import egtr, owlvit
 from stellar_export.checkpoints import Checkpoints
 from stellar_export.clip_models import PICK_SCORE_PROCESSOR
+from stellar_export.reference.egtr import Graph, size_of
 from stellar_export.reference.owlvit import labels_of
+from stellar_export.reference.relations import Triplet, Words, mean_scores
 
 Run = Callable[[str, dict[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -33,6 +37,15 @@ def letterbox(image: Image.Image) -> np.ndarray:
 
 def exact(image: Image.Image, filter: Image.Resampling, side: int = 224) -> np.ndarray:
     return np.asarray(image.resize((side, side), filter))
+
+
+def bounded(image: Image.Image, folder: Path) -> np.ndarray:
+    """Levels as DETR's processor makes them for the model of a folder."""
+    from transformers import DeformableDetrImageProcessor
+
+    processor = DeformableDetrImageProcessor(size=size_of(folder), do_rescale=False, do_normalize=False)
+    found = processor([image], input_data_format="channels_last", return_tensors="np")["pixel_values"]
+    return found[0].transpose(1, 2, 0).astype(np.uint8)
 
 
 # Faces are found by the service's cascade over four graphs: `tests/faces.rs` holds it to the original, `test_faces.py` each graph.
@@ -71,12 +84,29 @@ class Pipeline:
         scores, winner = 1 / (1 + np.exp(-logits.max(axis=1))), logits.argmax(axis=1)
         return np.mean([max(scores[winner == i], default=0) for i in range(len(labels))])
 
+    def rfs(self, image: Image.Image, relations: Sequence[Triplet]) -> dict[str, float]:
+        """By the definition's second implementation, from what the graphs say."""
+        from transformers import CLIPTokenizerFast
+
+        see = self.picture("relations", bounded(image, self.hub.parent / "files" / egtr.FOLDER))
+        tokenizer = CLIPTokenizerFast.from_pretrained(self.hub / owlvit.HUB_ID)
+        pixels, found = exact(image, Image.Resampling.BICUBIC, 840), {}
+        for _, _, thing in relations:
+            query = self.text("owlvit.text", tokenizer(thing, truncation=True, max_length=16)["input_ids"])
+            seen = self.run("owlvit.image", {"pixels": pixels[None], "queries": query[None, None]})
+            logits, boxes = seen["logits"][0, :, 0], seen["boxes"][0]
+            best = int(logits.argmax())
+            found[thing] = (boxes[best].tolist(), float(1 / (1 + np.exp(-np.float64(logits[best])))))
+        words = Words.read(json.loads(egtr.LABELS.read_text()))
+        return dict(mean_scores(Graph(**see), words, relations, found))
+
     def scores(
         self,
         image: Image.Image,
         prompt: str | None,
         reference: Image.Image | None,
         detectables: Sequence[str] = (),
+        relations: Sequence[Triplet] = (),
     ) -> dict[str, float]:
         floor, even = shortest_edge(image, False), shortest_edge(image, True)
         bilinear, bicubic = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
@@ -84,6 +114,8 @@ class Pipeline:
         scores = {"aesthetic": self.picture("clip_l.image", floor)["aesthetic"]}
         if labels := labels_of(detectables):
             scores["goa"] = self.goa(image, labels)
+        if relations:
+            scores |= self.rfs(image, relations)
         if prompt is not None:
             said = self.text("clip.text", self.slow(prompt, truncation=True)["input_ids"])
             openai = self.openai(prompt)

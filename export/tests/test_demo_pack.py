@@ -50,7 +50,8 @@ def test_the_committed_graphs_give_the_committed_goldens(root, committed):
         image, reference = (
             Image.open(DEMO / p).convert("RGB") if p else None for p in (sample["image"], sample["reference"])
         )
-        scores = pipeline.scores(image, sample["prompt"], reference, sample["metadata"].get("detectables", ()))
+        facts = [sample["metadata"].get(key, ()) for key in ("detectables", "relations")]
+        scores = pipeline.scores(image, sample["prompt"], reference, *facts)
         assert set(sample["expected"]) - set(scores) <= OF_FACES
         for metric in set(sample["expected"]) & set(scores):
             expected = sample["expected"][metric]
@@ -69,8 +70,8 @@ def test_the_committed_graphs_are_what_this_code_makes(root, tmp_path):
             assert a.data_type == b.data_type and a.dims == b.dims
             # folded and merged weights come out of matrix products, whose last bit is the processor's
             np.testing.assert_allclose(numpy_helper.to_array(a), numpy_helper.to_array(b), rtol=1e-6, atol=1e-7)
-    for path in (fresh / "tokenizers").iterdir():
-        assert path.read_bytes() == (DEMO / "tokenizers" / path.name).read_bytes()
+    for path in [p for folder in ("tokenizers", "labels") for p in (fresh / folder).iterdir()]:
+        assert path.read_bytes() == (DEMO / path.relative_to(fresh)).read_bytes()
 
 
 def test_the_demo_pack_says_whose_work_is_in_it():

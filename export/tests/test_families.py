@@ -39,13 +39,13 @@ def test_every_score_is_the_original_codes(root, jobs):
     pipeline, checkpoints = Pipeline(root, DEFAULT_CLIP, of_modules(jobs)), Checkpoints(root, say=silent)
     samples = [g for g in goldens.GOLDENS if g.name in ("portrait", "cup-non-ascii", "wide")]
     worst: dict[str, float] = {}
-    for maker in reference.makers(checkpoints, DEFAULT_CLIP, "v2.0").values():
+    for maker in reference.makers(checkpoints, DEFAULT_CLIP, "v2.0", MODELS).values():
         scorer = maker()
         for g in samples:
             sample = reference.Sample(
-                goldens.PICTURES / g.picture, g.prompt, goldens.PICTURES / g.reference, (), g.detectables
+                goldens.PICTURES / g.picture, g.prompt, goldens.PICTURES / g.reference, (), g.detectables, g.relations
             )
-            ours = pipeline.scores(sample.image(), g.prompt, sample.reference_image(), g.detectables)
+            ours = pipeline.scores(sample.image(), g.prompt, sample.reference_image(), g.detectables, g.relations)
             for metric, value in scorer(sample).items():
                 if metric not in OF_FACES:
                     worst[metric] = max(worst.get(metric, 0), abs(value - ours[metric]))

@@ -86,7 +86,8 @@ fn bounded_sizes_and_pixels_are_those_of_detrs_own_processor() {
         let name = format!("{}×{}", case.width, case.height);
         assert_eq!(geometry.size_for(case.width, case.height), (case.rows, case.columns), "{name}");
         let (Some(seed), Some(digest)) = (case.seed, &case.sha256) else { continue };
-        let Prepared::U8 { height, width, data } = geometry.apply(&drawn(seed, case.width, case.height)) else {
+        let Prepared::U8 { height, width, data } = geometry.apply(&drawn(seed, case.width, case.height))
+        else {
             panic!("{name}: should give bytes");
         };
         assert_eq!((height, width), (case.rows, case.columns), "{name}");

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from ..checkpoints import Checkpoints
-from . import Sample, Scorer, Scores, require
+from . import Sample, Scorer, Scores, fit, require
 
 # The smallest side of which MTCNN makes a pyramid; below it, facenet-pytorch fails.
 LEAST_SIDE = 20
@@ -21,19 +21,7 @@ def embedding_model(path: Path) -> nn.Module:
 
     state = torch.load(path, map_location="cpu", weights_only=True)
     state = {k: v for k, v in state.items() if not k.startswith("logits.")}
-    model = InceptionResnetV1(pretrained=None)
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.out_channels, layer.in_channels = state[f"{name}.weight"].shape[:2]
-        elif isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            layer.num_features = len(state[f"{name}.weight"])
-        for kind in (layer._parameters, layer._buffers):
-            for leaf, old in kind.items():
-                if old is not None and (new := state.get(f"{name}.{leaf}")) is not None:
-                    kind[leaf] = nn.Parameter(new.clone(), requires_grad=False) if kind is layer._parameters else new.clone()
-    counters = [k for k in model.load_state_dict(state, strict=False).missing_keys if "num_batches_tracked" not in k]
-    assert not counters, counters
-    return model.eval()
+    return fit(InceptionResnetV1(pretrained=None), state)
 
 
 def faces_scorer(checkpoints: Checkpoints) -> Scorer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
+from PIL import Image
 
 from ..checkpoints import Checkpoints
 from . import Sample, Scorer, Scores, require
@@ -28,12 +29,8 @@ def labels_of(detectables: Iterable[str]) -> list[str]:
     return list(reversed(first.values()))
 
 
-def owlvit_scorer(checkpoints: Checkpoints) -> Scorer:
-    """The toolkit's: a patch counts for the word of its largest logit, a word for its best patch, the mean of words.
-
-    One picture at a time, because the toolkit lets the words of a batch's other pictures compete. Words of more than
-    16 tokens, at which the original fails, are cut.
-    """
+def detector(checkpoints: Checkpoints) -> Callable[[Image.Image, list[str]], tuple[torch.Tensor, torch.Tensor]]:
+    """Logits `[patches, words]` and boxes `[patches, 4]` of a picture. Words of more than 16 tokens are cut."""
     require("transformers")
     from transformers import CLIPTokenizerFast, OwlViTForObjectDetection, OwlViTImageProcessor
 
@@ -43,12 +40,27 @@ def owlvit_scorer(checkpoints: Checkpoints) -> Scorer:
     processor = OwlViTImageProcessor.from_pretrained(path)
 
     @torch.inference_mode()
+    def detect(picture: Image.Image, words: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        queries = tokenizer(words, padding="max_length", truncation=True, max_length=16, return_tensors="pt")
+        found = model(pixel_values=pixels_of(processor, [picture]), **queries)
+        return found.logits[0], found.pred_boxes[0]
+
+    return detect
+
+
+def owlvit_scorer(checkpoints: Checkpoints) -> Scorer:
+    """The toolkit's: a patch counts for the word of its largest logit, a word for its best patch, the mean of words.
+
+    One picture at a time, because the toolkit lets the words of a batch's other pictures compete. Words of more than
+    16 tokens, at which the original fails, are cut.
+    """
+    detect = detector(checkpoints)
+
     def score(sample: Sample) -> Scores:
         labels = labels_of(sample.detectables)
         if not labels:
             return {}
-        queries = tokenizer(labels, padding="max_length", truncation=True, max_length=16, return_tensors="pt")
-        logits = model(pixel_values=pixels_of(processor, [sample.image()]), **queries).logits[0]
+        logits, _ = detect(sample.image(), labels)
         best, winner = torch.sigmoid(logits).max(dim=-1)
         found = [best[winner == i].max().item() if (winner == i).any() else 0.0 for i in range(len(labels))]
         return {"goa": sum(found) / len(found)}
