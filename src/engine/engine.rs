@@ -405,6 +405,12 @@ impl Engine {
         self.queue
     }
 
+    /// What computes.
+    #[must_use]
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
     /// How the device's time is divided.
     #[must_use]
     pub fn parallelism(&self) -> Parallelism {

@@ -7,7 +7,7 @@
 //!                      ── backend  ONNX Runtime, or a fake
 //! ```
 //!
-//! Nothing outside `session.rs` knows ONNX Runtime; nothing in here knows what a metric is.
+//! Nothing outside `session.rs` knows ONNX Runtime (`onnx.rs` reads constants from files of its format); nothing in here knows what a metric is.
 
 mod backend;
 mod cache;
@@ -20,6 +20,7 @@ pub mod fake;
 mod health;
 mod lane;
 mod library;
+mod onnx;
 pub mod pack;
 mod session;
 mod telemetry;
@@ -29,6 +30,7 @@ pub use config::{EngineConfig, Parallelism, Provider};
 pub use engine::{Engine, Feature, LaneStatus, Origin, Timing};
 pub use error::{BackendError, EngineError, StartError};
 pub use health::Health;
+pub use onnx::OnnxGraph;
 pub use pack::{GraphSpec, Pack, PackError, Precision, TextSpec, TokenizerKind};
 #[doc(hidden)]
 pub use session::onnx_environment;

@@ -12,18 +12,21 @@ use std::{
 
 use futures_util::future::{BoxFuture, try_join_all};
 use serde::{Deserialize, Serialize};
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{OnceCell, Semaphore},
+};
 use utoipa::ToSchema;
 
 use super::pictures::PictureJob;
 use crate::{
     content::ContentHash,
-    engine::{Engine, EngineError},
+    engine::{Engine, EngineError, OnnxGraph, Provider},
     metrics::FACES,
     tensor::{Features, Output, Tensor},
     vision::{
         Image,
-        faces::{self, CROP_SIDE, Face, Levels, Networks, Proposals, Verdict},
+        faces::{self, CROP_SIDE, Face, Levels, Networks, ProposalNet, Proposals, Spot, Tensors, Verdict},
     },
 };
 
@@ -82,6 +85,8 @@ pub(super) struct FaceFinder {
     /// Pieces that may wait in the queues.
     room: Arc<Semaphore>,
     memory: OnceLock<Arc<dyn FaceMemory>>,
+    /// P-Net without its lane, where that is quicker and says the same.
+    proposals: Arc<OnceCell<Option<Arc<ProposalNet>>>>,
 }
 
 impl FaceFinder {
@@ -93,6 +98,7 @@ impl FaceFinder {
             searches: Arc::new(Semaphore::new(cores)),
             room: Arc::new(Semaphore::new(room)),
             memory: OnceLock::new(),
+            proposals: Arc::default(),
         }
     }
 
@@ -160,12 +166,15 @@ impl FaceFinder {
         let searches = Arc::clone(&self.searches);
         let lanes =
             Lanes { engine: Arc::clone(&self.engine), room: Arc::clone(&self.room), left: Arc::default() };
+        let proposals = Arc::clone(&self.proposals);
         async move {
             let _search = searches.acquire().await.expect("the semaphore is never closed");
             let image = job.image().await.map_err(|error| EngineError::Prepare(Arc::new(error)))?;
             // Set when this future is dropped because nobody waits for it any more.
             let _leaving = Leaving(Arc::clone(&lanes.left));
-            let blocking = Blocking { lanes: lanes.clone(), runtime: Handle::current() };
+            // A lane that is too busy to be compared with is no reason never to ask again.
+            let proposals = proposals.get_or_try_init(|| Box::pin(proposal_net(&lanes))).await?.clone();
+            let blocking = Blocking { lanes: lanes.clone(), runtime: Handle::current(), proposals };
             let search = move || {
                 let found = faces::detect(&image, &blocking)?;
                 let crop = |face: Face| faces::crop(&image, &face).map(|crop| (face, crop));
@@ -291,10 +300,75 @@ impl Drop for Leaving {
     }
 }
 
+/// P-Net with the weights of the pack's graph but not in its lane: `None` if the lane is on a device that is quicker,
+/// if the graph or the processor is not suited, or if the two do not say the same.
+async fn proposal_net(lanes: &Lanes) -> Result<Option<Arc<ProposalNet>>, EngineError> {
+    let engine = &lanes.engine;
+    let (Provider::Cpu, Some(graph)) = (engine.provider(), engine.graph(PROPOSE)) else { return Ok(None) };
+    let file = graph.file().to_owned();
+    let made = tokio::task::spawn_blocking(move || {
+        let net = ProposalNet::new(&OnnxGraph::read(&file)?).map_err(|unsuited| unsuited.to_string())?;
+        let (image, piece) = probe();
+        let spots = net.propose(&image, &[(piece.width, piece.height)], 0.0).remove(0);
+        Ok::<_, String>((net, piece, spots))
+    });
+    let (net, piece, spots) = match made.await {
+        Ok(Ok(made)) => made,
+        Ok(Err(reason)) => {
+            tracing::info!(%reason, "faces are proposed by the graph, which is slower");
+            return Ok(None);
+        }
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
+    let answers = lanes.run(PROPOSE, vec![levels(piece)]).await?;
+    let expected = answers.first().and_then(|features| proposals(features));
+    let expected: Vec<Spot> = expected.iter().flat_map(|proposals| proposals.spots(0, 0, 0.0)).collect();
+    let near = |a: f32, b: f32| (a - b).abs() < PROBE_TOLERANCE;
+    let same = |(a, b): (&Spot, &Spot)| {
+        let corrections = a.correction.iter().zip(b.correction).all(|(a, b)| near(*a, b));
+        (a.x, a.y) == (b.x, b.y) && near(a.probability, b.probability) && corrections
+    };
+    if spots.len() == expected.len() && spots.iter().zip(&expected).all(same) {
+        return Ok(Some(Arc::new(net)));
+    }
+    tracing::warn!("P-Net on the processor says other than the graph, which is used instead and is slower");
+    Ok(None)
+}
+
+/// Most by which probabilities and corrections may differ from the graph's.
+const PROBE_TOLERANCE: f32 = 1e-4;
+
+/// A piece of noise, and a picture whose level of half the size it is.
+fn probe() -> (Image, Levels) {
+    const SIDES: [u32; 2] = [67, 45];
+    let [width, height] = SIDES;
+    let level = |x: u32, y: u32, channel: u32| {
+        let mixed = (3 * (y * width + x) + channel + 1).wrapping_mul(0x9E37_79B9);
+        (mixed ^ mixed >> 15).to_le_bytes()[1]
+    };
+    let pixels = |step: u32| -> Vec<u8> {
+        let places = (0..step * height).flat_map(|y| (0..step * width).map(move |x| (x / step, y / step)));
+        places.flat_map(|(x, y)| (0..3).map(move |channel| level(x, y, channel))).collect()
+    };
+    let data = pixels(1).into_iter().map(f32::from).collect();
+    (Image::new(2 * width, 2 * height, pixels(2)), Levels { height, width, data })
+}
+
+impl Tensors for OnnxGraph {
+    fn operators(&self) -> Vec<&str> {
+        self.operators().collect()
+    }
+
+    fn tensor(&self, name: &str) -> Option<(&[usize], &[f32])> {
+        self.constant(name)
+    }
+}
+
 /// The networks for the thread that cuts the pieces; it waits while the lanes run them.
 struct Blocking {
     lanes: Lanes,
     runtime: Handle,
+    proposals: Option<Arc<ProposalNet>>,
 }
 
 impl Blocking {
@@ -304,14 +378,18 @@ impl Blocking {
         pieces: Vec<Levels>,
         read: impl Fn(&Features) -> Option<T>,
     ) -> Result<Vec<T>, EngineError> {
-        if self.lanes.left.load(Ordering::Relaxed) {
-            return Err(EngineError::Stopping);
-        }
+        self.still_wanted()?;
         let answers =
             self.runtime.block_on(self.lanes.run(role, pieces.into_iter().map(levels).collect()))?;
         let outputs =
             || EngineError::Prepare(Arc::new(UnexpectedOutputs(role)) as Arc<dyn Error + Send + Sync>);
         answers.iter().map(|features| read(features).ok_or_else(outputs)).collect()
+    }
+}
+
+impl Blocking {
+    fn still_wanted(&self) -> Result<(), EngineError> {
+        if self.lanes.left.load(Ordering::Relaxed) { Err(EngineError::Stopping) } else { Ok(()) }
     }
 }
 
@@ -323,17 +401,18 @@ struct UnexpectedOutputs(&'static str);
 impl Networks for Blocking {
     type Error = EngineError;
 
+    fn spots(
+        &self,
+        image: &Image,
+        levels: &[(u32, u32)],
+        threshold: f32,
+    ) -> Option<Result<Vec<Vec<Spot>>, EngineError>> {
+        let net = self.proposals.as_ref()?;
+        Some(self.still_wanted().map(|()| net.propose(image, levels, threshold)))
+    }
+
     fn propose(&self, pieces: Vec<Levels>) -> Result<Vec<Proposals>, EngineError> {
-        self.run(PROPOSE, pieces, |features| {
-            let (probability, correction) = (features.get("prob")?, features.get("reg")?);
-            let fits = correction.data.len() == 4 * probability.data.len();
-            fits.then_some(())?;
-            Some(Proposals {
-                columns: *probability.shape.get(1)?,
-                probability: probability.data.clone(),
-                correction: correction.data.clone(),
-            })
-        })
+        self.run(PROPOSE, pieces, proposals)
     }
 
     fn refine(&self, crops: Vec<Levels>) -> Result<Vec<Verdict>, EngineError> {
@@ -345,6 +424,17 @@ impl Networks for Blocking {
             verdict(features, features.get("landmarks")?.data.as_slice().try_into().ok()?)
         })
     }
+}
+
+fn proposals(features: &Features) -> Option<Proposals> {
+    let (probability, correction) = (features.get("prob")?, features.get("reg")?);
+    let fits = correction.data.len() == 4 * probability.data.len();
+    fits.then_some(())?;
+    Some(Proposals {
+        columns: *probability.shape.get(1)?,
+        probability: probability.data.clone(),
+        correction: correction.data.clone(),
+    })
 }
 
 fn verdict(features: &Features, landmarks: [f32; 10]) -> Option<Verdict> {

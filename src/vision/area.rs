@@ -60,7 +60,7 @@ pub(super) fn resize_area_rows(
 const MAX_SHORT_ROWS: usize = (u16::MAX / u8::MAX as u16) as usize;
 
 /// First input pixel of output pixel `index` of `output`, and the end.
-fn window(index: u32, input: u32, output: u32) -> (usize, usize) {
+pub(super) fn window(index: u32, input: u32, output: u32) -> (usize, usize) {
     let scaled = |index: u32| u64::from(index) * u64::from(input);
     let first = scaled(index) / u64::from(output);
     let end = scaled(index + 1).div_ceil(u64::from(output));
@@ -90,15 +90,44 @@ fn add_up<'a, S: Sum>(sums: &mut [S], rows: impl Iterator<Item = &'a [u8]>) {
 /// The means over `columns` of sums over `rows` rows.
 fn means<S: Sum>(sums: &[S], columns: &[(usize, usize)], rows: usize, output: &mut Vec<f32>) {
     let pixels = sums.as_chunks::<3>().0;
-    for &(first, end) in columns {
-        let mut total = [0_u64; 3];
-        for pixel in &pixels[first..end] {
-            for (total, &sum) in total.iter_mut().zip(pixel) {
-                *total += u64::from(sum.into());
+    let longest = columns.iter().map(|(first, end)| end - first).max().unwrap_or(0);
+    // Of nearly all pictures; then the conversion is one instruction.
+    if rows * longest <= i32::MAX as usize / 255 {
+        let total = |first: usize, end: usize| {
+            let mut total = [0_i32; 3];
+            for pixel in &pixels[first..end] {
+                for (total, &sum) in total.iter_mut().zip(pixel) {
+                    *total += Into::<u32>::into(sum).cast_signed();
+                }
             }
-        }
-        // Two divisions, as PyTorch does: a single one by the product rounds otherwise.
-        output.extend(total.map(|total| total as f32 / rows as f32 / (end - first) as f32));
+            total.map(|total| total as f32)
+        };
+        means_of(columns, rows, output, total);
+    } else {
+        let total = |first: usize, end: usize| {
+            let mut total = [0_u64; 3];
+            for pixel in &pixels[first..end] {
+                for (total, &sum) in total.iter_mut().zip(pixel) {
+                    *total += u64::from(sum.into());
+                }
+            }
+            total.map(|total| total as f32)
+        };
+        means_of(columns, rows, output, total);
+    }
+}
+
+/// Divides the totals of windows. Two divisions, as PyTorch does: a single one by the product rounds otherwise.
+fn means_of(
+    columns: &[(usize, usize)],
+    rows: usize,
+    output: &mut Vec<f32>,
+    total: impl Fn(usize, usize) -> [f32; 3],
+) {
+    let rows = rows as f32;
+    for &(first, end) in columns {
+        let count = (end - first) as f32;
+        output.extend(total(first, end).map(|total| total / rows / count));
     }
 }
 

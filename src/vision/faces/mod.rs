@@ -17,10 +17,12 @@
 //! face; a box whose crop lies outside of the picture is dropped; and of more than [`MAX_CANDIDATES`] boxes only
 //! the most probable go on.
 
+mod pnet;
 mod suppress;
 
 use super::area::resize_area_rows;
 use super::{Filter, Image, Rect, resize_area, resize_window};
+pub use pnet::{ProposalNet, Spot, Tensors, Unsuited};
 
 /// Left, top, right, bottom in pixels.
 pub type Corners = [f32; 4];
@@ -86,6 +88,17 @@ pub struct Verdict {
 pub trait Networks {
     /// Why a network gave no answer.
     type Error;
+    /// P-Net on whole levels of a picture, where there is a quicker way than by pieces: of each the places of at least
+    /// this probability, row by row. `None` where there is none.
+    fn spots(
+        &self,
+        image: &Image,
+        levels: &[(u32, u32)],
+        threshold: f32,
+    ) -> Option<Result<Vec<Vec<Spot>>, Self::Error>> {
+        let _ = (image, levels, threshold);
+        None
+    }
     /// P-Net, on pieces of at least 12×12.
     fn propose(&self, pieces: Vec<Levels>) -> Result<Vec<Proposals>, Self::Error>;
     /// R-Net, on crops of 24×24.
@@ -119,8 +132,7 @@ struct Candidate {
 /// Those of the networks.
 pub fn detect<N: Networks>(image: &Image, networks: &N) -> Result<Vec<Face>, N::Error> {
     let mut candidates = Vec::new();
-    for scale in scales(image.width, image.height) {
-        let found = level(image, scale, networks)?;
+    for found in proposed(image, &scales(image.width, image.height), networks)? {
         candidates.extend(suppressed(&found, 0.5));
     }
     let mut candidates = suppressed(&candidates, 0.7);
@@ -198,11 +210,32 @@ fn scales(width: u32, height: u32) -> Vec<f64> {
     scales
 }
 
-/// Every place of a level where P-Net sees a face, row by row.
-fn level<N: Networks>(image: &Image, scale: f64, networks: &N) -> Result<Vec<Candidate>, N::Error> {
-    let side = |of: u32| (f64::from(of) * scale + 1.0) as u32;
-    let (width, height) = (side(image.width), side(image.height));
-    let mut found: Vec<(u32, u32, Candidate)> = Vec::new();
+/// Of each level every place where P-Net sees a face, row by row.
+fn proposed<N: Networks>(
+    image: &Image,
+    scales: &[f64],
+    networks: &N,
+) -> Result<Vec<Vec<Candidate>>, N::Error> {
+    let side = |of: u32, scale: f64| (f64::from(of) * scale + 1.0) as u32;
+    let levels: Vec<_> =
+        scales.iter().map(|&scale| (side(image.width, scale), side(image.height, scale))).collect();
+    let spots = match networks.spots(image, &levels, THRESHOLDS[0]) {
+        Some(spots) => spots?,
+        None => levels.iter().map(|&level| by_pieces(image, level, networks)).collect::<Result<_, _>>()?,
+    };
+    let candidates = |(spots, &scale): (Vec<Spot>, &f64)| {
+        spots.iter().map(|spot| candidate(spot, scale as f32)).collect::<Vec<_>>()
+    };
+    Ok(spots.into_iter().zip(scales).map(candidates).collect())
+}
+
+/// The spots of a level, which is cut into pieces.
+fn by_pieces<N: Networks>(
+    image: &Image,
+    (width, height): (u32, u32),
+    networks: &N,
+) -> Result<Vec<Spot>, N::Error> {
+    let mut spots = Vec::new();
     for row in (0..places(height)).step_by(TILE as usize) {
         let rows = span(row, places(height), height);
         let band = resize_area_rows(image, Rect::of(image), width, height, rows.clone());
@@ -215,12 +248,12 @@ fn level<N: Networks>(image: &Image, scale: f64, networks: &N) -> Result<Vec<Can
         };
         let pieces = columns.iter().map(piece).collect();
         for (column, proposals) in columns.iter().zip(networks.propose(pieces)?) {
-            found.extend(proposed(&proposals, *column, row, scale));
+            spots.extend(proposals.spots(*column, row, THRESHOLDS[0]));
         }
     }
     // In the order of the whole level: it decides between equal probabilities.
-    found.sort_by_key(|(x, y, _)| (*y, *x));
-    Ok(found.into_iter().map(|(_, _, candidate)| candidate).collect())
+    spots.sort_by_key(|spot| (spot.y, spot.x));
+    Ok(spots)
 }
 
 /// Places of P-Net along a side of a level: the last pooling window may be half a one.
@@ -234,26 +267,28 @@ fn span(first: u32, places: u32, side: u32) -> std::ops::Range<u32> {
     STRIDE * first..(STRIDE * last + CELL).min(side)
 }
 
-/// Column, row and box of a tile's places that are probable enough, the tile being at these places of the level.
-fn proposed(
-    proposals: &Proposals,
-    left: u32,
-    top: u32,
-    scale: f64,
-) -> impl Iterator<Item = (u32, u32, Candidate)> {
-    let count = proposals.probability.len();
-    let scale = scale as f32;
-    let probable = proposals.probability.iter().enumerate().filter(|(_, p)| **p >= THRESHOLDS[0]);
-    probable.map(move |(at, &probability)| {
-        let (x, y) = (left + (at % proposals.columns) as u32, top + (at / proposals.columns) as u32);
-        let pixel = |place: u32, offset: u32| ((STRIDE * place + offset) as f32 / scale).floor();
-        let candidate = Candidate {
-            corners: [pixel(x, 1), pixel(y, 1), pixel(x, CELL), pixel(y, CELL)],
+impl Proposals {
+    /// The places that are probable enough, the piece being at these places of the level.
+    pub fn spots(&self, left: u32, top: u32, threshold: f32) -> impl Iterator<Item = Spot> + '_ {
+        let count = self.probability.len();
+        let probable = self.probability.iter().enumerate().filter(move |(_, p)| **p >= threshold);
+        probable.map(move |(at, &probability)| Spot {
+            x: left + (at % self.columns) as u32,
+            y: top + (at / self.columns) as u32,
             probability,
-            correction: std::array::from_fn(|side| proposals.correction[side * count + at]),
-        };
-        (x, y, candidate)
-    })
+            correction: std::array::from_fn(|side| self.correction[side * count + at]),
+        })
+    }
+}
+
+/// The box that P-Net sees at a place of a level.
+fn candidate(spot: &Spot, scale: f32) -> Candidate {
+    let pixel = |place: u32, offset: u32| ((STRIDE * place + offset) as f32 / scale).floor();
+    Candidate {
+        corners: [pixel(spot.x, 1), pixel(spot.y, 1), pixel(spot.x, CELL), pixel(spot.y, CELL)],
+        probability: spot.probability,
+        correction: spot.correction,
+    }
 }
 
 /// What suppression leaves, the most probable first.

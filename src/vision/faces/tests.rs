@@ -68,7 +68,8 @@ fn the_pyramid_begins_at_faces_of_twenty_pixels_and_smaller_pictures_have_none()
 fn tiles_cover_every_place_of_a_level_once_and_in_order() {
     // Levels of even and odd sides, of one tile and of several.
     for (width, height) in [(20, 20), (21, 37), (501, 470), (432, 440), (900, 25), (433, 1300)] {
-        let Ok(found) = level(&grey(width, height), 0.6, &Eager::default());
+        let Ok(mut found) = proposed(&grey(width, height), &[0.6], &Eager::default());
+        let found = found.remove(0);
         let side = |of: u32| (f64::from(of) * 0.6 + 1.0) as u32;
         let (columns, rows) = (places(side(width)), places(side(height)));
         let corner = |place: u32| ((2 * place + 1) as f32 / 0.6_f32).floor();
