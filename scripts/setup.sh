@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches what building and running need into .runtime/: the ONNX Runtime library and, where the machine has none,
-# CMake (for the JPEG decoder's C source). Quiet where everything is there. Needs Rust, Python 3 with pip and a C compiler.
+# CMake and nasm (for the JPEG decoder's C and assembly source). Quiet where everything is there. Needs Rust, Python 3 with pip and a C compiler.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -51,7 +51,18 @@ if ! command -v cmake >/dev/null; then
     ln -sf ../cmake/cmake/data/bin/cmake .runtime/bin/cmake
 fi
 
-if ! command -v nasm >/dev/null && ! command -v yasm >/dev/null && [ ! -e .runtime/nasm-note ]; then
-    echo "setup: nasm is not installed: JPEG files decode to the same pixels, but slower (Debian: apt-get install nasm)"
-    touch .runtime/nasm-note
+# The JPEG decoder's SIMD code needs an assembler, which no package of pip has. Where apt can fetch the distribution's, it
+# is unpacked here and not installed.
+if ! command -v nasm >/dev/null && ! command -v yasm >/dev/null && [ ! -e .runtime/bin/nasm ] && [ ! -e .runtime/nasm-note ]; then
+    folder=$(mktemp -d)
+    if command -v dpkg-deb >/dev/null && (cd "$folder" && apt-get download nasm) >/dev/null 2>&1; then
+        echo "setup: fetching nasm"
+        rm -rf .runtime/nasm
+        dpkg-deb --extract "$folder"/nasm_*.deb .runtime/nasm
+        ln -sf ../nasm/usr/bin/nasm .runtime/bin/nasm
+    else
+        echo "setup: nasm is not installed: JPEG files decode to the same pixels, but slower (Debian: apt-get install nasm)"
+        touch .runtime/nasm-note
+    fi
+    rm -rf "$folder"
 fi
