@@ -101,7 +101,7 @@ pub fn read_pairs(path: &Path) -> anyhow::Result<Vec<TruePicture>> {
         .map(|(at, line)| {
             let picture: TruePicture = serde_json::from_str(line).with_context(|| {
                 format!(
-                    "{}: line {} is not of the form {{\"image\": \"a.jpg\", \"relations\": [[\"person\", \"riding\", \"horse\"]]}}",
+                    "{}:{}: not of the form {{\"image\": \"a.jpg\", \"relations\": [[\"person\", \"riding\", \"horse\"]]}}",
                     path.display(),
                     at + 1
                 )
@@ -407,7 +407,7 @@ mod tests {
         };
         let line = r#"{"image": "a.jpg", "relations": [["person", "on", "horse"]]}"#;
         assert_eq!(read(&format!("{line}\n\n")).unwrap()[0].image, folder.path().join("a.jpg"));
-        assert!(read(&format!("{line}\n{{}}\n")).unwrap_err().contains("line 2"));
+        assert!(read(&format!("{line}\n{{}}\n")).unwrap_err().contains("pairs.jsonl:2: not of the form"));
         assert!(read("\n").unwrap_err().contains("no picture"));
     }
 }

@@ -10,6 +10,7 @@ mod leaderboard;
 mod load;
 mod objects;
 mod pictures;
+mod relations;
 mod routes;
 mod runs;
 mod scores;

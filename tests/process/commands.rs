@@ -5,7 +5,10 @@ use std::fs;
 use serde_json::Value;
 use stellar_score::engine::pack::Sha;
 
-use crate::harness::{copied_pack, folder, golden, program, read, run};
+use crate::{
+    harness::{copied_pack, folder, golden, program, read, run},
+    support::pictures::png_of,
+};
 
 fn score(arguments: &[&str]) -> std::process::Command {
     let mut command = program(&["score", "--image", &golden("astronaut.jpg")]);
@@ -181,4 +184,67 @@ fn an_unknown_command_is_refused_with_what_there_is() {
     let ran = run(&mut program(&["rank"]));
     assert_eq!(ran.code, Some(2));
     assert!(ran.stderr.contains("'rank'") && ran.stderr.contains("--help"), "{}", ran.stderr);
+}
+
+const PICTURES: usize = 20;
+
+/// Pictures with relations that are true because the list says so: with random weights all that can be asked is that
+/// the true ones come out no better than the others.
+fn list_of_pictures(folder: &std::path::Path) -> String {
+    let predicates = ["riding", "holding", "wearing", "near", "behind", "eating", "sitting on", "under"];
+    let objects = ["horse", "cup", "hat", "tree", "car", "pizza", "bench", "Saturn", "umbrella"];
+    let lines = (0..PICTURES).map(|at| {
+        fs::write(folder.join(format!("{at}.png")), png_of(48, 40 + (at as u32 % 3) * 10, at as u32))
+            .unwrap();
+        let relation = |k: usize| {
+            let (predicate, object) = ((at * 5 + k * 3) % predicates.len(), (at * 7 + k * 4) % objects.len());
+            ["person", predicates[predicate], objects[object]]
+        };
+        let relations: Vec<_> = (0..3).map(relation).collect();
+        serde_json::json!({ "image": format!("{at}.png"), "relations": relations }).to_string()
+    });
+    let list = folder.join("pairs.jsonl");
+    fs::write(&list, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    list.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn validate_relations_is_near_chance_on_random_weights_and_says_so() {
+    let folder = folder();
+    let list = list_of_pictures(folder.path());
+    let validate = |more: &[&str]| {
+        let mut command = program(&["validate", "relations", "--pairs", &list, "--negatives", "4"]);
+        run(command.args(more)).printed()
+    };
+    let text = validate(&["--json"]);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let counts = ["pictures", "relations", "unmapped"].map(|name| report[name].as_u64().unwrap());
+    assert_eq!(counts, [PICTURES as u64, 3 * PICTURES as u64, 0]);
+    assert_eq!((&report["backend"], &report["checkpoint"]), (&"egtr".into(), &"naver-ai/egtr".into()));
+    assert!(report["note"].as_str().unwrap().contains("random weights"), "{report}");
+    for kind in ["swapped_predicate", "swapped_object"] {
+        let of = |name: &str| report[kind][name].as_f64().unwrap();
+        assert!((of("above") - 0.5).abs() < 0.15, "{report}");
+        let [low, high] = [0, 1].map(|end| report[kind]["interval"][end].as_f64().unwrap());
+        assert!(low < of("above") && of("above") < high && high - low < 0.4, "{report}");
+        assert!(of("pairs") <= (3 * 4 * PICTURES) as f64 && of("pairs") > 0.0);
+    }
+    assert_eq!(validate(&["--json"]), text, "the same seed, the same report");
+    let table = validate(&["--seed", "1"]);
+    for word in ["other predicate", "other object", "random weights", "naver-ai/egtr"] {
+        assert!(table.contains(word), "`{word}` is not in: {table}");
+    }
+}
+
+#[test]
+fn validate_relations_names_the_line_and_the_file_that_it_cannot_use() {
+    let folder = folder();
+    let list = folder.path().join("pairs.jsonl");
+    let validate = |text: &str| {
+        fs::write(&list, text).unwrap();
+        run(&mut program(&["validate", "relations", "--pairs", list.to_str().unwrap()]))
+    };
+    validate("[]").failed(&["pairs.jsonl:1: not of the form", "riding"]);
+    validate(r#"{"image": "absent.png", "relations": [["person", "on", "horse"]]}"#).failed(&["absent.png"]);
+    validate(r#"{"image": "a.png", "relations": []}"#).failed(&["no picture with a relation"]);
 }
