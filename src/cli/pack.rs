@@ -79,7 +79,7 @@ async fn verify(mut config: Config, pack: PathBuf, json: bool) -> anyhow::Result
 fn table(certificate: &Certificate, scoring: &crate::scoring::Scoring) -> String {
     let pack = scoring.pack();
     let mut text = format!(
-        "Parity of pack {} ({}, {} weights) on this machine\nreference: {}\n\n{:<14} {:>7} {:>11} {:>11} {:>11}\n",
+        "Parity of pack {} ({}, {} weights) on this machine\nreference: {}\n\n{:<16} {:>7} {:>11} {:>11} {:>11}\n",
         pack.name,
         pack.digest,
         pack.weights,
@@ -94,7 +94,7 @@ fn table(certificate: &Certificate, scoring: &crate::scoring::Scoring) -> String
         let verdict = if line.passed { "ok" } else { "FAILED" };
         let _ = writeln!(
             text,
-            "{:<14} {:>7} {:>11.2e} {:>11.2e} {:>11.2e}  {verdict}",
+            "{:<16} {:>7} {:>11.2e} {:>11.2e} {:>11.2e}  {verdict}",
             line.metric, line.scores, line.largest_difference, line.tolerance, line.batch_difference
         );
     }

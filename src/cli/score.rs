@@ -119,7 +119,7 @@ fn json(card: &Scorecard, pack: &Pack, embeddings: bool) -> anyhow::Result<Strin
 }
 
 fn table(card: &Scorecard, pack: &Pack) -> String {
-    let mut text = format!("{:<14} {:>10}  {:<8} {}\n", "metric", "score", "better", "note");
+    let mut text = format!("{:<16} {:>10}  {:<8} {}\n", "metric", "score", "better", "note");
     for score in &card.scores {
         let better = match score.metric.direction {
             Direction::HigherIsBetter => "higher",
@@ -133,7 +133,7 @@ fn table(card: &Scorecard, pack: &Pack) -> String {
             }
             Err(reason) => ("-".to_owned(), format!("{}: {}", reason.code(), reason.help())),
         };
-        let line = format!("{:<14} {value:>10}  {better:<8} {note}", score.metric.code);
+        let line = format!("{:<16} {value:>10}  {better:<8} {note}", score.metric.code);
         let _ = writeln!(text, "{}", line.trim_end());
     }
     let _ = write!(text, "\npack {} ({})", pack.name, &pack.digest.to_string()[..12]);

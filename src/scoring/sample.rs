@@ -49,7 +49,7 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["skateboard"]))]
     pub detectables: Vec<String>,
-    /// Relations that the prompt names, as subject, predicate, object.
+    /// Relations that the prompt names, as subject, predicate, object: they win over those read off the prompt.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!([["person", "riding", "skateboard"]]))]
     pub relations: Vec<[String; 3]>,
