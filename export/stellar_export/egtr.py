@@ -157,7 +157,15 @@ def checkpoint_file(folder: Path) -> Path:
 
 def load(path: Path) -> Weights:
     """The weights of a Lightning file, after a look whether they are EGTR's."""
-    w = load_state_dict(path, "state_dict")
+    try:
+        w = load_state_dict(path, "state_dict")
+    except ExportError as error:
+        if "Weights only" not in str(error):
+            raise
+        raise ExportError(
+            f"{path}: Lightning kept objects in it that are no tensors and are not loaded, for they could run code. If you "
+            'trust the file, save it again: torch.save({"state_dict": torch.load(path, weights_only=False)["state_dict"]}, path)'
+        ) from error
     names = w.names()
     if not any(name.startswith(f"{PREFIX}.{PREFIX}.") for name in names):
         raise ExportError(f"{path}: no keys that begin with {PREFIX}.{PREFIX}., so these are not EGTR's weights")

@@ -163,6 +163,14 @@ def test_a_file_that_lightning_did_not_write_is_refused(root, tmp_path):
         load(own)
 
 
+def test_a_file_with_objects_says_how_to_get_its_tensors(root, tmp_path):
+    own, _, path = own_copy(root, tmp_path)
+    file = torch.load(path, weights_only=True)
+    torch.save(file | {"hyper_parameters": Folder("egtr", tmp_path, "local")}, path)
+    with pytest.raises(ExportError, match="save it again"):
+        load(own)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
