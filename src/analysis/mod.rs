@@ -1,11 +1,39 @@
-//! From scores of samples to a run's table: the penalty for metric exploitation, means and their intervals.
+//! From scores of samples to what can be said of methods: the penalty for metric exploitation, means and their intervals,
+//! slices, ranks and comparisons.
 //!
-//! Pure functions of numbers. A picture that merely repeats the reference photo scores high in identity, so a sample
-//! whose picture follows the prompt hardly better than its photo does is *penalised*: it passes only if
-//! `clip_t > clip_n + 2·std(clip_n)`, the deviation taken over the run (ddof 1).
+//! Mostly pure functions of numbers; only `refresh` asks the store. A picture that merely repeats the reference photo scores
+//! high in identity, so a sample whose picture follows the prompt hardly better than its photo does is *penalised*: it passes
+//! only if `clip_t > clip_n + 2·std(clip_n)`, the deviation taken over the run (ddof 1).
 
+mod alignment;
+mod clusters;
+mod compare;
+mod correlations;
+mod leaderboard;
+mod penalty;
+mod percentiles;
+mod published;
+mod refresh;
 mod render;
 mod report;
+mod slices;
+mod tradeoff;
 
+pub use alignment::{
+    AnnotatorAgreement, JudgedPair, MethodPreference, MethodPreferences, MetricAlignment, NextPair,
+    SliceAlignment, alignment, annotator_agreement, judged_pairs, method_preferences, next_pairs,
+};
+pub use compare::{CompareOptions, Comparison, Difference, Finding, SliceComparison, compare};
+pub use correlations::{Cell, Coefficient, correlations};
+pub use leaderboard::{
+    Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, RankedDetail, RankedMetric, Sort,
+    leaderboard, leaderboard_rows,
+};
+pub use penalty::Policy;
+pub use percentiles::{Place, place};
+pub use published::{Published, PublishedAlignment, PublishedMethod, published};
+pub use refresh::{refresh_run, refresh_stale};
 pub use render::{Caption, csv, latex, markdown};
-pub use report::{AttributeOutcomes, Policy, Report, ReportError, ReportRow, RunScores, report};
+pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, report};
+pub use slices::summarise;
+pub use tradeoff::{Estimate, TradeOffPoint, trade_off};

@@ -1,29 +1,12 @@
 //! The table of one run under a penalty policy.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::clusters::Clusters;
+use super::penalty::{Policy, Verdict, verdicts};
 use crate::stats::{Bootstrap, summarize};
-
-/// More clusters than this are pooled, each to one of so many groups, before they are resampled: groups are as
-/// independent as clusters, and the jackknife grows with the square of their number.
-const MOST_CLUSTERS: usize = 1000;
-
-/// What happens to samples whose picture does not follow the prompt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Policy {
-    /// `ips` and `sis` become 0, predictions of attributes count as wrong. Samples without `clip_t` or `clip_n` cannot
-    /// be judged and have no value in these metrics.
-    #[default]
-    Stellar,
-    /// Exactly the reference toolkit's analysis on pandas 2: as above, but predictions change their sign, so that a
-    /// wrong one becomes right; samples that cannot be judged fail; nulls of failing samples become 0.
-    Toolkit,
-    /// Nothing: scores as measured.
-    None,
-}
 
 /// What was predicted of one attribute, sample by sample; no answer where it is not known.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -103,13 +86,6 @@ pub struct Report {
     pub rows: Vec<ReportRow>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Verdict {
-    Passed,
-    Failed,
-    Undecided,
-}
-
 /// Makes the table of a run.
 pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<Report, ReportError> {
     let samples = run.identities.len();
@@ -123,37 +99,15 @@ pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<
     let concerned =
         !run.attributes.is_empty() || ["ips", "sis"].iter().any(|code| run.scores.contains_key(*code));
     let judged = if policy == Policy::None { None } else { judge(run, concerned)? };
-    let verdict = |at: usize| match (&judged, policy) {
-        (None, _) => Verdict::Passed,
-        (Some(list), Policy::Toolkit) if list[at] == Verdict::Undecided => Verdict::Failed,
-        (Some(list), _) => list[at],
-    };
-    let clusters = clusters(&run.identities);
-    let groups = clusters.iter().max().map_or(0, |last| last + 1);
+    let verdict = |at: usize| judged.as_ref().map_or(Verdict::Passed, |list| policy.settle(list[at]));
+    let clusters = Clusters::new(&run.identities, |at| at.to_string());
 
     let mut rows = Vec::new();
     for (code, values) in &run.scores {
-        let penalised = matches!(code.as_str(), "ips" | "sis");
-        let values: Vec<Option<f64>> = values
-            .iter()
-            .enumerate()
-            .map(|(at, value)| match (verdict(at), policy) {
-                _ if !penalised => *value,
-                (Verdict::Passed, _) => *value,
-                (Verdict::Failed, Policy::Toolkit) => Some(0.0),
-                (Verdict::Failed, _) => value.map(|_| 0.0),
-                (Verdict::Undecided, _) => None,
-            })
-            .collect();
+        let values: Vec<Option<f64>> =
+            values.iter().enumerate().map(|(at, value)| policy.apply(code, verdict(at), *value)).collect();
         let summary = summarize(&values.iter().flatten().copied().collect::<Vec<_>>());
-        let mut sums = vec![(0.0, 0); groups];
-        for (&group, value) in clusters.iter().zip(&values) {
-            if let Some(value) = value {
-                sums[group].0 += value;
-                sums[group].1 += 1;
-            }
-        }
-        let interval = bootstrap.mean(&sums);
+        let interval = bootstrap.mean(&clusters.sums(values.iter().copied()));
         rows.push(ReportRow {
             metric: code.clone(),
             mean: summary.mean,
@@ -165,7 +119,7 @@ pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<
         });
     }
     if !run.attributes.is_empty() {
-        rows.push(attribute_row(run, policy, verdict, &clusters, groups, bootstrap));
+        rows.push(attribute_row(run, policy, verdict, &clusters, bootstrap));
     }
     rows.sort_by(|a, b| a.metric.cmp(&b.metric));
     let count = |wanted| (0..samples).filter(|&at| verdict(at) == wanted).count();
@@ -181,40 +135,11 @@ pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<
 /// Which samples pass; none where no metric is concerned and the CLIP scores are not there.
 fn judge(run: &RunScores, concerned: bool) -> Result<Option<Vec<Verdict>>, ReportError> {
     let find = |missing| run.scores.get(missing).ok_or(ReportError::NeedsClip { missing });
-    let (with_prompt, baseline) = match (find("clip_t"), find("clip_n")) {
-        (Ok(with_prompt), Ok(baseline)) => (with_prompt, baseline),
-        (Err(error), _) | (_, Err(error)) if concerned => return Err(error),
-        _ => return Ok(None),
-    };
-    let known: Vec<f64> = baseline.iter().flatten().copied().collect();
-    let std = summarize(&known).std;
-    let pairs = with_prompt.iter().zip(baseline);
-    let verdicts = pairs.map(|pair| match (pair, std) {
-        ((Some(with_prompt), Some(baseline)), Some(std)) if baseline + 2.0 * std < *with_prompt => {
-            Verdict::Passed
-        }
-        ((Some(_), Some(_)), Some(_)) => Verdict::Failed,
-        _ => Verdict::Undecided,
-    });
-    Ok(Some(verdicts.collect()))
-}
-
-/// The group of each sample: one an identity while there are few.
-fn clusters(identities: &[Option<String>]) -> Vec<usize> {
-    let mut known: HashMap<&str, usize> = HashMap::new();
-    let mut next = 0;
-    let mut new = || {
-        next += 1;
-        (next - 1) % MOST_CLUSTERS
-    };
-    let mut groups = Vec::with_capacity(identities.len());
-    for identity in identities {
-        groups.push(match identity {
-            Some(name) => *known.entry(name).or_insert_with(&mut new),
-            None => new(),
-        });
+    match (find("clip_t"), find("clip_n")) {
+        (Ok(with_prompt), Ok(baseline)) => Ok(Some(verdicts(with_prompt, baseline))),
+        (Err(error), _) | (_, Err(error)) if concerned => Err(error),
+        _ => Ok(None),
     }
-    groups
 }
 
 /// Right and wrong predictions of one attribute in one group: subjects that have it, then those that have not.
@@ -228,11 +153,10 @@ fn attribute_row(
     run: &RunScores,
     policy: Policy,
     verdict: impl Fn(usize) -> Verdict,
-    clusters: &[usize],
-    groups: usize,
+    clusters: &Clusters,
     bootstrap: &Bootstrap,
 ) -> ReportRow {
-    let samples = run.identities.len();
+    let (samples, groups) = (run.identities.len(), clusters.keys.len());
     let mut seen = vec![false; samples];
     let mut tables = Vec::new();
     for attribute in &run.attributes {
@@ -247,7 +171,7 @@ fn attribute_row(
             };
             seen[at] = true;
             let side =
-                if target { &mut counts[clusters[at]].with } else { &mut counts[clusters[at]].without };
+                if target { &mut counts[clusters.of[at]].with } else { &mut counts[clusters.of[at]].without };
             side[usize::from(!right)] += 1.0;
         }
         tables.push(counts);

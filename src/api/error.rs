@@ -39,6 +39,8 @@ pub enum Code {
     StorageFull,
     /// The service is configured to store no faces.
     FacesNotStored,
+    /// Two runs have no scores of one pack, or no sample of the same name.
+    NothingToCompare,
     /// The body, a picture's file or its pixel count exceeds a limit.
     PayloadTooLarge,
     /// The content type of the request is not the one that the route takes.
@@ -88,7 +90,8 @@ impl Code {
             | Self::FacesNotStored
             | Self::RunConflict
             | Self::RunFinished
-            | Self::PackConflict => StatusCode::CONFLICT,
+            | Self::PackConflict
+            | Self::NothingToCompare => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::ImageUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::MissingField
@@ -122,6 +125,7 @@ impl Code {
             Self::PackConflict => "The run belongs to another pack",
             Self::PictureUnknown => "A picture is not kept",
             Self::StorageFull => "No space is left",
+            Self::NothingToCompare => "Nothing to compare",
             Self::FacesNotStored => "No faces are stored",
             Self::PayloadTooLarge => "Too large",
             Self::UnsupportedMediaType => "Wrong content type",

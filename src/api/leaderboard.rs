@@ -1,16 +1,26 @@
-//! `GET /v1/leaderboard`: methods by their mean scores.
+//! `GET /v1/leaderboard`: methods by their mean scores, with intervals and ranks.
 
 use std::collections::BTreeMap;
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{ApiError, Code, Problem, Query, Shared};
+use super::csv::{self, Format};
+use super::filters::{Filters, SliceFilter};
+use super::{ApiError, Problem, Query, Shared, datasets};
 use crate::{
+    analysis::{
+        self, Grouping, LeaderboardQuery, LeaderboardRow, Policy, PublishedMethod, RankedMetric, Sort,
+        published,
+    },
     metrics::{self, Direction},
     pack_id::PackId,
-    store::{Grouping, LeaderboardQuery, LeaderboardRow, MAX_PAGE, Sort},
 };
 
 /// What to rank and how.
@@ -27,11 +37,45 @@ pub(super) struct Parameters {
     metrics: Option<String>,
     /// Digest of a model pack. Default: the loaded pack; `all` for every pack, each in rows of its own.
     pack: Option<String>,
+    /// Only runs over this dataset.
+    #[param(example = "Stellar-T")]
+    dataset: Option<String>,
+    /// Only runs over this split.
+    split: Option<String>,
+    /// Only runs made at this time or later (RFC 3339).
+    #[param(example = "2026-03-01T00:00:00Z")]
+    since: Option<String>,
+    /// Only runs made before this time (RFC 3339).
+    until: Option<String>,
+    /// Only runs that declare (`true`) or do not declare (`false`) training by cross-validation.
+    cross_validated_training: Option<bool>,
+    /// Only runs that declare (`true`) or do not declare (`false`) training on photos of the evaluation.
+    trained_on_evaluation_photos: Option<bool>,
+    /// Only samples whose prompt is of this kind. One of the five slice filters may be given.
+    #[param(example = "T")]
+    prompt_kind: Option<String>,
+    /// Only samples whose prompt is of this category.
+    category: Option<String>,
+    /// Only samples whose prompt asks for such a relation: `interaction`, `location` or `none`.
+    relation: Option<String>,
+    /// Only samples whose subject has this attribute, or with `!` before it has it not.
+    #[param(example = "!Young")]
+    attribute: Option<String>,
+    /// Only pictures of this size by the shorter side: `under_512`, `512_to_1023` or `1024_and_more`.
+    size: Option<String>,
+    /// Metrics with fewer samples in a row are left out of it. Default: 20 for a slice, 0 for all samples.
+    min_samples: Option<u64>,
+    /// What happens to samples whose picture does not follow the prompt. Default: `stellar`.
+    policy: Option<Policy>,
     /// `method` (default) merges a method's runs; `run` has a row for each.
     by: Option<By>,
-    /// Code of the metric to rank by, best first. Default: by name.
+    /// Code of the metric to rank by, best first, or `mean_rank`. Default: by name.
     #[param(example = "clip_t")]
     sort: Option<String>,
+    /// Adds what the Stellar paper published, marked as such. Default: false.
+    published: Option<bool>,
+    /// `json` (default) or `csv`.
+    format: Option<Format>,
     /// Rows of a page, 1 to 1000. Default: 100.
     limit: Option<u32>,
     /// `next` of the page before.
@@ -50,15 +94,39 @@ enum By {
 
 /// One page of the leaderboard.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"policy": "stellar", "total": 1, "rows": [{
+    "method": "mine", "runs": ["0197a7c6-6f00-7000-8000-000000000000"], "mean_rank": 1.0,
+    "pack": {"name": "official", "digest": "…", "weights": "official"},
+    "metrics": {"ips": {"version": 1, "n": 980, "nulls": 20, "coverage": 0.98, "mean": 0.61, "std": 0.12, "low": 0.59,
+                        "high": 0.63, "rank": 1, "samples": 1000, "penalised": 31, "penalty_rate": 0.031, "undecided": 0,
+                        "faceless": 4, "pending": false}}}]}))]
 pub(super) struct LeaderboardAnswer {
+    /// The penalty policy in force.
+    policy: Policy,
+    /// Rows on all pages.
+    total: usize,
     /// Methods or runs, in order.
     rows: Vec<Row>,
+    /// Published rows, on request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published: Option<Reference>,
     /// Send as `after` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// A method or run with one pack: scores of different packs are never averaged.
+/// What others published: not measured here.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct Reference {
+    /// Where.
+    source: String,
+    /// How to read it.
+    note: String,
+    /// The rows.
+    rows: Vec<PublishedMethod>,
+}
+
+/// A method or run with one pack: scores of different packs are never averaged and never in one ranking.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct Row {
     /// The method.
@@ -66,8 +134,14 @@ struct Row {
     /// The run, where rows are runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<String>,
-    /// The pack of all scores in the row.
+    /// Ids of the runs that it counts.
+    runs: Vec<uuid::Uuid>,
+    /// What was declared of any of them.
+    flags: BTreeMap<String, bool>,
+    /// The pack of all scores in the row. With the weights `demo` they mean nothing.
     pack: PackId,
+    /// Mean of the row's places in all metrics; a metric without a number is the last place.
+    mean_rank: Option<f64>,
     /// Each metric by code.
     metrics: BTreeMap<String, Summary>,
 }
@@ -81,19 +155,37 @@ struct Summary {
     n: u64,
     /// Samples without one.
     nulls: u64,
-    /// Share of samples with a number.
+    /// Share of the measured samples that have a number.
     coverage: f64,
     /// Mean of the numbers.
     mean: Option<f64>,
     /// Standard deviation of the numbers, ddof 1; null below two.
     std: Option<f64>,
+    /// Lower end of the mean's 95 % interval, by identity; null while pending, and below two identities.
+    low: Option<f64>,
+    /// Upper end.
+    high: Option<f64>,
+    /// 1 + the rows of the pack whose interval lies wholly on the better side of this one; null without an interval.
+    rank: Option<usize>,
+    /// Samples in the row, measured or not; null while pending, as all below.
+    samples: Option<u64>,
+    /// Samples that the penalty hit.
+    penalised: Option<u64>,
+    /// Their share of the samples.
+    penalty_rate: Option<f64>,
+    /// Samples of which the penalty cannot be decided, for lack of `clip_t` or `clip_n`.
+    undecided: Option<u64>,
+    /// Samples in whose picture no face was found, where the metric looks for one.
+    faceless: Option<u64>,
+    /// Whether the run changed within the last seconds: counts and mean are those of now, without interval and penalty.
+    pending: bool,
 }
 
-/// Ranks methods by the mean of a metric, or lists them by name.
+/// Ranks methods by the mean of a metric or by their mean rank, or lists them by name.
 #[utoipa::path(
     get, path = "/v1/leaderboard", tag = "leaderboard", params(Parameters),
     responses(
-        (status = 200, description = "One page", body = LeaderboardAnswer),
+        (status = 200, description = "One page; with `format=csv` the same as text/csv, a line a row and metric", body = LeaderboardAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
@@ -103,14 +195,118 @@ struct Summary {
 pub(super) async fn read(
     State(app): Shared,
     Query(parameters): Query<Parameters>,
-) -> Result<Json<LeaderboardAnswer>, ApiError> {
+) -> Result<Response, ApiError> {
     let loaded = app.scoring.pack().digest.to_string();
-    let page = app.store.leaderboard(&parameters.into_query(loaded)?).await?;
-    Ok(Json(LeaderboardAnswer { rows: page.rows.into_iter().map(Into::into).collect(), next: page.next }))
+    let format = parameters.format.unwrap_or_default();
+    let with_published = parameters.published.unwrap_or_default();
+    let query = parameters.into_query(loaded)?;
+    let page = analysis::leaderboard(&app.store, &query).await?;
+    let reference = with_published.then(|| Reference {
+        source: published().source.clone(),
+        note: published().note.clone(),
+        rows: published()
+            .methods
+            .iter()
+            .filter(|row| query.dataset.as_ref().is_none_or(|dataset| row.dataset == *dataset))
+            .cloned()
+            .collect(),
+    });
+    let answer = LeaderboardAnswer {
+        policy: query.policy,
+        total: page.total,
+        rows: page.rows.into_iter().map(Into::into).collect(),
+        published: reference,
+        next: page.next,
+    };
+    Ok(match format {
+        Format::Json => Json(answer).into_response(),
+        Format::Csv => csv::answer("leaderboard.csv", &HEADER, answer.lines(), answer.next.as_deref()),
+    })
+}
+
+const HEADER: [&str; 19] = [
+    "source",
+    "method",
+    "run",
+    "dataset",
+    "pack",
+    "weights",
+    "metric",
+    "version",
+    "samples",
+    "n",
+    "nulls",
+    "coverage",
+    "mean",
+    "std",
+    "low",
+    "high",
+    "rank",
+    "penalty_rate",
+    "mean_rank",
+];
+
+impl LeaderboardAnswer {
+    fn lines(&self) -> Vec<Vec<String>> {
+        let number = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
+        let count = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
+        let mut lines = Vec::new();
+        for row in &self.rows {
+            for (metric, of) in &row.metrics {
+                lines.push(vec![
+                    "measured".to_owned(),
+                    row.method.clone(),
+                    row.run.clone().unwrap_or_default(),
+                    String::new(),
+                    row.pack.digest.clone(),
+                    row.pack.weights.to_string(),
+                    metric.clone(),
+                    of.version.to_string(),
+                    count(of.samples),
+                    of.n.to_string(),
+                    of.nulls.to_string(),
+                    of.coverage.to_string(),
+                    number(of.mean),
+                    number(of.std),
+                    number(of.low),
+                    number(of.high),
+                    of.rank.map(|rank| rank.to_string()).unwrap_or_default(),
+                    number(of.penalty_rate),
+                    number(row.mean_rank),
+                ]);
+            }
+        }
+        for row in self.published.iter().flat_map(|published| &published.rows) {
+            for (metric, mean) in &row.metrics {
+                let mut line = vec![String::new(); HEADER.len()];
+                line[0] = "published".to_owned();
+                line[1].clone_from(&row.method);
+                line[3].clone_from(&row.dataset);
+                line[6].clone_from(metric);
+                line[12] = mean.to_string();
+                lines.push(line);
+            }
+        }
+        lines
+    }
 }
 
 impl Parameters {
     fn into_query(self, loaded_pack: String) -> Result<LeaderboardQuery, ApiError> {
+        let slice = SliceFilter {
+            prompt_kind: self.prompt_kind,
+            category: self.category,
+            relation: self.relation,
+            attribute: self.attribute,
+            size: self.size,
+        }
+        .slice()?;
+        let filters = Filters { since: self.since.as_deref(), until: self.until.as_deref() };
+        let (since, until): (Option<OffsetDateTime>, _) = filters.times()?;
+        let flags = [
+            ("cross_validated_training", self.cross_validated_training),
+            ("trained_on_evaluation_photos", self.trained_on_evaluation_photos),
+        ];
         let mut query = LeaderboardQuery {
             method: self.method,
             run: self.run,
@@ -119,36 +315,40 @@ impl Parameters {
                 Some(pack) if pack == "all" => None,
                 pack => pack,
             },
+            dataset: self.dataset,
+            split: self.split,
+            since,
+            until,
+            flags: flags.into_iter().filter_map(|(flag, set)| Some((flag.to_owned(), set?))).collect(),
+            min_samples: self.min_samples.unwrap_or(if slice.is_all() { 0 } else { 20 }),
+            slice,
+            policy: self.policy.unwrap_or_default(),
             by: match self.by {
                 None | Some(By::Method) => Grouping::Method,
                 Some(By::Run) => Grouping::Run,
             },
+            limit: datasets::page(self.limit)?,
             after: self.after,
             ..LeaderboardQuery::default()
         };
-        if let Some(limit) = self.limit {
-            if !(1..=MAX_PAGE).contains(&limit) {
-                return Err(ApiError::new(
-                    Code::MalformedRequest,
-                    format!("limit is {limit}: send 1 to {MAX_PAGE}"),
-                ));
-            }
-            query.limit = limit;
-        }
         if let Some(codes) = &self.metrics {
             query.metrics =
                 metrics::parse_list(codes)?.into_iter().map(|metric| metric.code.to_owned()).collect();
         }
-        if let Some(code) = &self.sort {
-            let metric = metrics::find(code).ok_or_else(|| metrics::ListError::unknown(code))?;
-            if !query.metrics.is_empty() && !query.metrics.iter().any(|listed| listed == metric.code) {
-                query.metrics.push(metric.code.to_owned());
+        match self.sort.as_deref() {
+            None => {}
+            Some("mean_rank") => query.sort = Sort::MeanRank,
+            Some(code) => {
+                let metric = metrics::find(code).ok_or_else(|| metrics::ListError::unknown(code))?;
+                if !query.metrics.is_empty() && !query.metrics.iter().any(|listed| listed == metric.code) {
+                    query.metrics.push(metric.code.to_owned());
+                }
+                query.sort = Sort::Metric {
+                    metric: metric.code.to_owned(),
+                    version: metric.version,
+                    descending: metric.direction != Direction::LowerIsBetter,
+                };
             }
-            query.sort = Sort::Metric {
-                metric: metric.code.to_owned(),
-                version: metric.version,
-                descending: metric.direction != Direction::LowerIsBetter,
-            };
         }
         Ok(query)
     }
@@ -157,21 +357,36 @@ impl Parameters {
 impl From<LeaderboardRow> for Row {
     fn from(row: LeaderboardRow) -> Self {
         // The newest version of a metric stands for it; older ones are read with the sample.
-        let mut metrics: BTreeMap<String, Summary> = BTreeMap::new();
-        for summary in row.metrics {
-            let counted = summary.n + summary.nulls;
-            let entry = Summary {
-                version: summary.version,
-                n: summary.n,
-                nulls: summary.nulls,
-                coverage: if counted == 0 { 0.0 } else { summary.n as f64 / counted as f64 },
-                mean: summary.mean,
-                std: summary.std,
-            };
-            if metrics.get(&summary.metric).is_none_or(|have| have.version < entry.version) {
-                metrics.insert(summary.metric, entry);
-            }
+        let newest = row.metrics.into_iter().map(|of| (of.summary.metric.clone(), Summary::from(of)));
+        let LeaderboardRow { method, run, runs, flags, pack, mean_rank, .. } = row;
+        Self { method, run, runs, flags, pack, mean_rank, metrics: newest.collect() }
+    }
+}
+
+impl From<RankedMetric> for Summary {
+    fn from(of: RankedMetric) -> Self {
+        let RankedMetric { summary, detail, rank } = of;
+        let counted = summary.n + summary.nulls;
+        let interval = detail.as_ref().and_then(|detail| detail.interval);
+        Self {
+            version: summary.version,
+            n: summary.n,
+            nulls: summary.nulls,
+            coverage: if counted == 0 { 0.0 } else { summary.n as f64 / counted as f64 },
+            mean: summary.mean,
+            std: summary.std,
+            low: interval.map(|ends| ends.low),
+            high: interval.map(|ends| ends.high),
+            rank,
+            samples: detail.as_ref().map(|detail| detail.samples),
+            penalised: detail.as_ref().map(|detail| detail.penalised),
+            penalty_rate: detail
+                .as_ref()
+                .filter(|detail| detail.samples > 0)
+                .map(|detail| detail.penalised as f64 / detail.samples as f64),
+            undecided: detail.as_ref().map(|detail| detail.undecided),
+            faceless: detail.as_ref().map(|detail| detail.faceless),
+            pending: detail.is_none(),
         }
-        Self { method: row.method, run: row.run, pack: row.pack, metrics }
     }
 }

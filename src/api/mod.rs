@@ -3,9 +3,13 @@
 mod admission;
 mod attributes;
 mod body;
+mod compare;
+mod correlations;
+mod csv;
 mod datasets;
 mod error;
 mod events;
+mod filters;
 mod form;
 mod health;
 mod import;
@@ -18,8 +22,10 @@ mod request_id;
 mod runs;
 mod samples;
 mod score;
+mod slices;
 mod submissions;
 mod telemetry;
+mod trade_off;
 mod upload;
 
 use std::{any::Any, future::Future, sync::Arc, time::Duration};
@@ -116,6 +122,7 @@ impl App {
         (name = "datasets", description = "Labelled photos that metrics learn from, and prompts"),
         (name = "privacy", description = "Deleting what is kept"),
         (name = "leaderboard", description = "Methods by their scores"),
+        (name = "analysis", description = "Is it better, on what, and do people agree?"),
         (name = "catalogue", description = "What can be computed, and with which models"),
         (name = "health", description = "For orchestrators")
     )
@@ -141,6 +148,10 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(datasets::read_one, privacy::delete_dataset))
         .routes(routes!(privacy::delete_picture))
         .routes(routes!(leaderboard::read))
+        .routes(routes!(compare::read))
+        .routes(routes!(correlations::read))
+        .routes(routes!(slices::read))
+        .routes(routes!(trade_off::read))
         .routes(routes!(metrics::list))
         .routes(routes!(models::list))
         .routes(routes!(health::live))

@@ -4,6 +4,8 @@
 //! independent samples: resampling single scores would make intervals far too narrow. Whole clusters are drawn
 //! instead; without clusters, every score is one of its own.
 
+use std::collections::BTreeMap;
+
 use super::normal::{normal_cdf, normal_quantile};
 use super::rng::Rng;
 
@@ -41,15 +43,68 @@ impl Bootstrap {
     /// None below two clusters, where there is nothing to tell the spread from, and where every cluster is empty.
     #[must_use]
     pub fn mean(&self, clusters: &[(f64, usize)]) -> Option<Interval> {
-        let filled: Vec<_> = clusters.iter().filter(|(_, count)| *count > 0).copied().collect();
-        self.interval(filled.len(), |times| {
-            let (mut sum, mut count) = (0.0, 0.0);
-            for (&(cluster, size), &times) in filled.iter().zip(times) {
-                sum += f64::from(times) * cluster;
-                count += f64::from(times) * size as f64;
+        self.means(&[clusters]).remove(0)
+    }
+
+    /// [`mean`](Self::mean) of several quantities over the same clusters. Those that have numbers in the same clusters share
+    /// their draws, which cost most.
+    #[must_use]
+    pub fn means<C: AsRef<[(f64, usize)]>>(&self, quantities: &[C]) -> Vec<Option<Interval>> {
+        let mut intervals = vec![None; quantities.len()];
+        let mut alike: BTreeMap<Vec<bool>, Vec<usize>> = BTreeMap::new();
+        for (place, clusters) in quantities.iter().enumerate() {
+            let filled = clusters.as_ref().iter().map(|(_, count)| *count > 0).collect();
+            alike.entry(filled).or_default().push(place);
+        }
+        for places in alike.into_values() {
+            let filled: Vec<Vec<(f64, f64)>> = places
+                .iter()
+                .map(|&place| {
+                    let clusters = quantities[place].as_ref().iter().filter(|(_, count)| *count > 0);
+                    clusters.map(|(sum, count)| (*sum, *count as f64)).collect()
+                })
+                .collect();
+            for (place, interval) in places.into_iter().zip(self.filled_means(&filled)) {
+                intervals[place] = interval;
             }
-            sum / count
-        })
+        }
+        intervals
+    }
+
+    /// The intervals of means over clusters of which none is empty.
+    fn filled_means(&self, quantities: &[Vec<(f64, f64)>]) -> Vec<Option<Interval>> {
+        let clusters = quantities.first().map_or(0, Vec::len);
+        if clusters < 2 {
+            return vec![None; quantities.len()];
+        }
+        let mut distributions = vec![Vec::with_capacity(self.resamples); quantities.len()];
+        let mut times = vec![0.0; clusters];
+        let mut rng = Rng::new(self.seed);
+        for _ in 0..self.resamples {
+            times.fill(0.0);
+            for _ in 0..clusters {
+                times[rng.below(clusters)] += 1.0;
+            }
+            for (quantity, distribution) in quantities.iter().zip(&mut distributions) {
+                let (mut sum, mut count) = (0.0, 0.0);
+                for (&(cluster, size), &times) in quantity.iter().zip(&times) {
+                    sum += times * cluster;
+                    count += times * size;
+                }
+                distribution.push(sum / count);
+            }
+        }
+        let interval = |(quantity, distribution): (&Vec<(f64, f64)>, Vec<f64>)| {
+            let sum: f64 = quantity.iter().map(|(sum, _)| sum).sum();
+            let count: f64 = quantity.iter().map(|(_, count)| count).sum();
+            let without = |&(cluster, size): &(f64, f64)| (sum - cluster) / (count - size);
+            let jackknife: Vec<f64> = quantity.iter().map(without).collect();
+            (sum / count)
+                .is_finite()
+                .then(|| bca(&distribution, sum / count, &jackknife, self.confidence))
+                .flatten()
+        };
+        quantities.iter().zip(distributions).map(interval).collect()
     }
 
     /// The BCa interval of any statistic of `clusters` clusters, which is given how often each was drawn: once each
@@ -136,6 +191,15 @@ pub fn bca(distribution: &[f64], estimate: f64, jackknife: &[f64], confidence: f
     between(distribution, moved(outside), moved(1.0 - outside))
 }
 
+/// So many evenly spaced quantiles of numbers, from the smallest to the largest, linearly interpolated. Sorts the numbers; none
+/// where there are none, or fewer than two quantiles are asked for.
+#[must_use]
+pub fn quantiles(values: &mut [f64], count: usize) -> Option<Vec<f64>> {
+    values.sort_unstable_by(f64::total_cmp);
+    let steps = count.checked_sub(1).filter(|steps| *steps > 0)?;
+    (0..count).map(|step| quantile(values, step as f64 / steps as f64)).collect()
+}
+
 fn between(distribution: &[f64], low: f64, high: f64) -> Option<Interval> {
     let mut sorted = distribution.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
@@ -176,6 +240,28 @@ mod tests {
         let with = |seed| Bootstrap { seed, ..Bootstrap::default() }.mean(&clusters);
         assert_eq!(with(1), with(1));
         assert_ne!(with(1), with(2));
+    }
+
+    #[test]
+    fn several_means_at_once_are_those_one_by_one() {
+        let cluster = |i: u32| (f64::from(i * i % 7), 1 + i as usize % 3);
+        let whole: Vec<_> = (0..20).map(cluster).collect();
+        let other: Vec<_> = (0..20).map(|i| (f64::from(i % 4), 2)).collect();
+        let gaps: Vec<_> = (0..20).map(|i| if i % 5 == 0 { (0.0, 0) } else { cluster(i) }).collect();
+        let bootstrap = Bootstrap { resamples: 500, ..Bootstrap::default() };
+        let one_by_one: Vec<_> = [&whole, &other, &gaps, &vec![]].map(|each| bootstrap.mean(each)).to_vec();
+        assert_eq!(bootstrap.means(&[&whole, &other, &gaps, &vec![]]), one_by_one);
+        // As the general way has it, whose jackknife leaves out and adds up anew.
+        let general = bootstrap.interval(20, |times| {
+            let drawn = whole
+                .iter()
+                .zip(times)
+                .map(|((sum, count), &times)| (f64::from(times) * sum, f64::from(times) * *count as f64));
+            let (sum, count) = drawn.fold((0.0, 0.0), |total, each| (total.0 + each.0, total.1 + each.1));
+            sum / count
+        });
+        let (one, general) = (one_by_one[0].unwrap(), general.unwrap());
+        assert!((one.low - general.low).abs() < 1e-12 && (one.high - general.high).abs() < 1e-12);
     }
 
     /// A normal number of mean 0 and deviation 1.

@@ -8,20 +8,24 @@
 mod agreement;
 mod bootstrap;
 mod bradley_terry;
+mod cluster;
 mod linear;
 mod logistic;
 mod multiple;
 mod normal;
 mod rank;
 mod rng;
+mod student;
 mod summary;
 
 pub use agreement::{Level, krippendorff_alpha};
-pub use bootstrap::{Bootstrap, Interval, bca, percentile};
+pub use bootstrap::{Bootstrap, Interval, bca, percentile, quantiles};
 pub use bradley_terry::{BradleyTerry, BradleyTerryError, Comparison, bradley_terry};
+pub use cluster::{linearised_mean, sign_flip_test};
 pub use logistic::{Logistic, LogisticError, fit_logistic};
 pub use multiple::{benjamini_hochberg, holm};
 pub use normal::{normal_cdf, normal_quantile};
 pub use rank::{average_ranks, kendall_tau_b, pearson, roc_auc, spearman};
 pub use rng::Rng;
+pub use student::{student_cdf, student_quantile};
 pub use summary::{Summary, summarize};

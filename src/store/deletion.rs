@@ -10,10 +10,9 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::StoreError;
-use super::pending;
 use super::record::until_uncontended;
 use super::sql::{Connection, Connections, Reader, Sql};
+use super::{StoreError, pending, preferences, slices};
 use crate::content::ContentHash;
 
 /// What was deleted.
@@ -59,13 +58,14 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     let mut sql = Sql::new("SELECT runs.id FROM runs WHERE id IN (SELECT run FROM samples WHERE id = ");
     sql.bind(id).push(")").push(shared_lock(connection));
     connection.fetch(sql).await?;
-    let mut sql = Sql::new("SELECT image, run FROM samples WHERE id = ");
+    let mut sql = Sql::new("SELECT image, run, name FROM samples WHERE id = ");
     sql.bind(id).push(deletion_lock(connection));
     let rows = connection.fetch(sql).await?;
     let Some(row) = rows.first() else { return delete_pending(transaction, id).await };
     let row = Reader::new(row, "samples", id);
     let image = row.optional_text("image")?.map(|_| row.hash("image")).transpose()?;
     let run = row.optional_uuid("run")?;
+    let name = row.text("name")?;
 
     let mut sql = Sql::new("SELECT image FROM sample_photos WHERE sample = ");
     sql.bind(id);
@@ -83,6 +83,9 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     let samples = execute(connection, "DELETE FROM samples WHERE id = ", id).await?;
     if let Some(run) = run {
         execute(connection, "UPDATE runs SET scored = scored - 1 WHERE id = ", run).await?;
+        // Computed anew from what remains before long.
+        slices::forget(connection, run, None).await?;
+        preferences::forget(connection, run, Some(&name)).await?;
         for (metric, pack, version) in &counted {
             recompute(connection, run, metric, pack, *version).await?;
         }
@@ -165,6 +168,8 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
         + execute(connection, "DELETE FROM pending_samples WHERE run = ", id).await?;
     execute(connection, "DELETE FROM kept_files WHERE run = ", id).await?;
     execute(connection, "DELETE FROM summaries WHERE run = ", id).await?;
+    slices::forget(connection, id, None).await?;
+    preferences::forget(connection, id, None).await?;
     execute(connection, "DELETE FROM runs WHERE id = ", id).await?;
     let faces = delete_unused_faces(connection, &pictures).await?;
     transaction.commit().await?;

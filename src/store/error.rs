@@ -178,7 +178,7 @@ impl StoreError {
         Self::Url { url: without_password(url), reason: reason.into() }
     }
 
-    pub(super) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), reason: reason.into() }
     }
 }

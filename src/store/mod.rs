@@ -7,6 +7,7 @@
 //! Store ── record.rs, sample.rs, leaderboard.rs,
 //!          datasets.rs, prompts.rs, faces.rs,
 //!          runs.rs, pending.rs, bulk.rs,
+//!          run_data.rs, slices.rs, preferences.rs,
 //!          deletion.rs                            what is asked: SQL that both databases understand
 //!       ── sql.rs                                 a statement, its arguments, and rows that name what is wrong with them
 //!       ── sqlite.rs, postgres.rs                 connections, transactions, migrations, types
@@ -22,10 +23,13 @@ mod faces;
 mod leaderboard;
 mod pending;
 mod postgres;
+mod preferences;
 mod prompts;
 mod record;
+mod run_data;
 mod runs;
 mod sample;
+mod slices;
 mod sql;
 mod sqlite;
 mod summary;
@@ -39,18 +43,24 @@ pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord, R
 pub use deletion::Deleted;
 pub use error::{MigrationError, StoreError, without_password};
 pub use faces::FacesRecord;
-pub use leaderboard::{Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, MAX_PAGE, Sort};
+pub use leaderboard::{Standing, StandingsQuery};
 pub use pending::{Accepted, NewPending, PendingRecord, Submission, Submitted, SubmittedState};
+pub use preferences::{Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
 pub use record::{MAX_NAME_BYTES, NewSample, NewScore, Outcome, Recorded};
+pub use run_data::{MetricColumn, RelationKinds, RunData};
 pub use runs::{MethodRecord, RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
 pub use sample::{SampleRecord, ScoreRecord, StoredImage};
-pub use summary::MetricSummary;
+pub use slices::{ClusterSums, Quantiles, RunSlices, RunSummary, RunVersion, Slice, SliceSummary};
+pub use summary::{MetricSummary, Moments};
 use time::OffsetDateTime;
 pub use types::{Pack, RunName, ScoreValue, Weights};
 use uuid::Uuid;
 
 use crate::content::ContentHash;
+
+/// The most rows of one page.
+pub const MAX_PAGE: u32 = 1_000;
 
 /// How a store uses its database.
 #[derive(Clone, Debug)]
@@ -309,9 +319,10 @@ impl Store {
         on_backend!(self, pool => sample::sample(pool, id).await)
     }
 
-    /// Reads one page of the leaderboard from the summaries: its cost does not grow with the number of scores.
-    pub async fn leaderboard(&self, query: &LeaderboardQuery) -> Result<LeaderboardPage, StoreError> {
-        on_backend!(self, pool => leaderboard::leaderboard(pool, query).await)
+    /// What each metric says of each run: its running summary, and the summary of a slice under a policy. Reads summaries only:
+    /// its cost does not grow with the number of scores.
+    pub async fn standings(&self, query: &StandingsQuery) -> Result<Vec<Standing>, StoreError> {
+        on_backend!(self, pool => leaderboard::standings(pool, query).await)
     }
 
     /// Enrols a labelled photo in a dataset, which is made if it is new.
@@ -363,6 +374,98 @@ impl Store {
     /// The samples of a run by name, or `None` where no run has this id.
     pub async fn run_samples(&self, run: Uuid) -> Result<Option<Vec<RunSample>>, StoreError> {
         on_backend!(self, pool => datasets::run_samples(pool, run).await)
+    }
+
+    /// Reads a run as columns with the scores of one pack: the one of this digest, or else the one that most of its
+    /// scores are of. `None` where no run has this id.
+    pub async fn run_data(&self, run: Uuid, pack: Option<&str>) -> Result<Option<RunData>, StoreError> {
+        on_backend!(self, pool => run_data::run_data(pool, run, pack).await)
+    }
+
+    /// Reads some samples of several runs, by run and name, as if they were one run, with the scores of the pack of this
+    /// digest. Each is called by its run's id, a slash and its name.
+    pub async fn samples_data(
+        &self,
+        wanted: &BTreeMap<Uuid, BTreeSet<String>>,
+        pack: &str,
+    ) -> Result<RunData, StoreError> {
+        on_backend!(self, pool => run_data::samples_data(pool, wanted, pack).await)
+    }
+
+    /// Names of at most so many samples of a run, evenly spaced in their order.
+    pub async fn sample_names(&self, run: Uuid, most: usize) -> Result<BTreeSet<String>, StoreError> {
+        on_backend!(self, pool => run_data::sample_names(pool, run, most).await)
+    }
+
+    /// Names of at most so many samples that two runs both have and that nobody was asked this question about.
+    pub async fn unjudged(
+        &self,
+        question: Question,
+        a: Uuid,
+        b: Uuid,
+        most: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        on_backend!(self, pool => preferences::unjudged(pool, question, a, b, most).await)
+    }
+
+    /// Takes down answers of annotators, all or none, and says how many; the same annotator's answer to the same question about
+    /// the same pictures replaces the one before.
+    pub async fn add_preferences(
+        &self,
+        preferences: &[NewPreference],
+        created: OffsetDateTime,
+    ) -> Result<Result<usize, UnknownSample>, StoreError> {
+        on_backend!(self, pool => preferences::add(pool, preferences, created).await)
+    }
+
+    /// Answers of annotators in the order in which they came.
+    pub async fn preferences(&self, query: &PreferencesQuery) -> Result<Vec<Preference>, StoreError> {
+        on_backend!(self, pool => preferences::list(pool, query).await)
+    }
+
+    /// Deletes an answer; `false` where none has this id.
+    pub async fn delete_preference(&self, id: Uuid) -> Result<bool, StoreError> {
+        on_backend!(self, pool => preferences::delete(pool, id).await)
+    }
+
+    /// Deletes all answers of an annotator, and says how many there were.
+    pub async fn delete_annotator(&self, annotator: &str) -> Result<u64, StoreError> {
+        on_backend!(self, pool => preferences::delete_annotator(pool, annotator).await)
+    }
+
+    /// The runs, or this run, with those packs of which the summaries by slice are not there or out of date.
+    pub async fn stale_runs(&self, run: Option<Uuid>) -> Result<Vec<RunVersion>, StoreError> {
+        on_backend!(self, pool => slices::stale(pool, run).await)
+    }
+
+    /// Replaces the summaries by slice of a run; `false` where it is gone.
+    pub async fn save_run_summary(
+        &self,
+        version: &RunVersion,
+        summary: &RunSummary,
+        computed: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        on_backend!(self, pool => slices::save(pool, version, summary, computed).await)
+    }
+
+    /// The summaries by slice of a run with the pack of this digest, or `None` where there are none yet.
+    pub async fn run_slices(&self, run: Uuid, pack: &str) -> Result<Option<RunSlices>, StoreError> {
+        on_backend!(self, pool => slices::run_slices(pool, run, pack).await)
+    }
+
+    /// The sums by cluster of these runs in a slice, by run, metric and policy.
+    pub async fn cluster_sums(
+        &self,
+        runs: &[Uuid],
+        pack: &str,
+        slice: &Slice,
+    ) -> Result<HashMap<(Uuid, String, String), ClusterSums>, StoreError> {
+        on_backend!(self, pool => slices::cluster_sums(pool, runs, pack, slice).await)
+    }
+
+    /// The distributions of all metrics in the summarised runs with the pack of this digest.
+    pub async fn run_quantiles(&self, pack: &str) -> Result<Vec<(Uuid, Quantiles)>, StoreError> {
+        on_backend!(self, pool => slices::quantiles(pool, pack).await)
     }
 
     /// Keeps what the face graphs found in a picture.

@@ -256,6 +256,18 @@ impl<'a, R: Row> Reader<'a, R> {
         T::try_from(value).map_err(|_| self.corrupt(column, format!("is {value}, out of its range")))
     }
 
+    /// A whole number in the range of `T`, or none.
+    pub(super) fn optional_int<T: TryFrom<i64>>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, StoreError> {
+        let value = self.readable(column, self.row.int(column))?;
+        let convert = |value| {
+            T::try_from(value).map_err(|_| self.corrupt(column, format!("is {value}, out of its range")))
+        };
+        value.map(convert).transpose()
+    }
+
     /// A text column holding JSON.
     pub(super) fn json<T: serde::de::DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
         serde_json::from_str(&self.text(column)?)

@@ -37,9 +37,11 @@ pub struct MetricSummary {
 
 /// Count, mean and sum of squared deviations, mergeable.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Moments {
-    pub(super) n: u64,
-    pub(super) nulls: u64,
+pub struct Moments {
+    /// How many samples have a number.
+    pub n: u64,
+    /// How many samples have a null.
+    pub nulls: u64,
     mean: f64,
     /// Σ (x − mean)².
     deviation: f64,
@@ -56,8 +58,16 @@ impl Moments {
         Self { n, nulls, mean: pivot + shift, deviation: (squares - total * shift).max(0.0) }
     }
 
+    /// From count, mean and deviation.
+    #[must_use]
+    pub fn from_summary(n: u64, nulls: u64, mean: Option<f64>, std: Option<f64>) -> Self {
+        let deviation = std.map_or(0.0, |std| std * std * n.saturating_sub(1) as f64);
+        Self { n, nulls, mean: mean.unwrap_or(0.0), deviation }
+    }
+
     /// Both sets of samples together.
-    pub(super) fn merge(self, other: Self) -> Self {
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
         let nulls = self.nulls + other.nulls;
         if self.n == 0 || other.n == 0 {
             let counted = if self.n == 0 { other } else { self };
@@ -73,7 +83,9 @@ impl Moments {
         }
     }
 
-    pub(super) fn summary(self, metric: String, version: u32) -> MetricSummary {
+    /// As a leaderboard shows it.
+    #[must_use]
+    pub fn summary(self, metric: String, version: u32) -> MetricSummary {
         MetricSummary {
             metric,
             version,

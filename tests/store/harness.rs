@@ -4,10 +4,10 @@ use std::future::Future;
 use std::io::Write as _;
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, SqliteConnection};
+use stellar_score::analysis::{Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, leaderboard};
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    LeaderboardPage, LeaderboardQuery, MetricSummary, NewSample, NewScore, Pack, RunName, ScoreValue, Store,
-    StoreError, StoreOptions, Weights,
+    MetricSummary, NewSample, NewScore, Pack, RunName, ScoreValue, Store, StoreError, StoreOptions, Weights,
 };
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -192,12 +192,8 @@ pub(crate) fn scored(method: &str, name: &str, scores: Vec<NewScore>) -> NewSamp
 
 /// The whole leaderboard by run, which small tests read their summaries from.
 pub(crate) async fn by_run(store: &Store) -> LeaderboardPage {
-    let query = LeaderboardQuery {
-        by: stellar_score::store::Grouping::Run,
-        limit: 1000,
-        ..LeaderboardQuery::default()
-    };
-    store.leaderboard(&query).await.unwrap()
+    let query = LeaderboardQuery { by: Grouping::Run, limit: 1000, ..LeaderboardQuery::default() };
+    leaderboard(store, &query).await.unwrap()
 }
 
 /// The only summary there is.
@@ -205,7 +201,12 @@ pub(crate) async fn only_summary(store: &Store) -> MetricSummary {
     let page = by_run(store).await;
     assert_eq!(page.rows.len(), 1, "{page:?}");
     assert_eq!(page.rows[0].metrics.len(), 1, "{page:?}");
-    page.rows[0].metrics[0].clone()
+    page.rows[0].metrics[0].summary.clone()
+}
+
+/// The counts, means and deviations of a row.
+pub(crate) fn summaries(row: &LeaderboardRow) -> Vec<MetricSummary> {
+    row.metrics.iter().map(|metric| metric.summary.clone()).collect()
 }
 
 /// A summary of the metric `m`, version 1.

@@ -1,15 +1,13 @@
 //! The leaderboard: grouping, filters, order and pages.
 
-use stellar_score::store::{
-    Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, MAX_PAGE, NewSample, RunName, Sort, Store,
-    StoreError, Weights,
-};
+use stellar_score::analysis::{Grouping, LeaderboardPage, LeaderboardQuery, Sort, leaderboard};
+use stellar_score::store::{MAX_PAGE, NewSample, RunName, Store, StoreError, Weights};
 use uuid::Uuid;
 
 use crate::harness::*;
 
 async fn ask(store: &Store, query: &LeaderboardQuery) -> LeaderboardPage {
-    store.leaderboard(query).await.unwrap()
+    leaderboard(store, query).await.unwrap()
 }
 
 fn names(page: &LeaderboardPage) -> Vec<String> {
@@ -25,7 +23,10 @@ async fn put(store: &Store, method: &str, run: &str, value: f64) {
 
 pub(crate) async fn an_empty_store_has_an_empty_leaderboard(db: Database) {
     let store = db.open().await;
-    assert_eq!(ask(&store, &LeaderboardQuery::default()).await, LeaderboardPage { rows: vec![], next: None });
+    assert_eq!(
+        ask(&store, &LeaderboardQuery::default()).await,
+        LeaderboardPage { rows: vec![], next: None, total: 0 }
+    );
 }
 
 pub(crate) async fn a_row_has_the_mean_and_deviation_of_each_metric(db: Database) {
@@ -38,8 +39,10 @@ pub(crate) async fn a_row_has_the_mean_and_deviation_of_each_metric(db: Database
     other.metric = "other".into();
     // Deviations -2, -1, 3: their squares sum to 14.
     let metrics = vec![summary(3, 0, Some(3.0), Some(7f64.sqrt())), other];
-    let expected = LeaderboardRow { method: "A".into(), run: None, pack: official(), metrics };
-    assert_eq!(page.rows, [expected]);
+    assert_eq!((page.rows.len(), page.total), (1, 1));
+    let row = &page.rows[0];
+    assert_eq!((row.method.as_str(), &row.run, &row.pack), ("A", &None, &official()));
+    assert_eq!(summaries(row), metrics);
 }
 
 pub(crate) async fn runs_of_a_method_are_counted_together_or_apart(db: Database) {
@@ -52,12 +55,12 @@ pub(crate) async fn runs_of_a_method_are_counted_together_or_apart(db: Database)
     let together = ask(&store, &LeaderboardQuery::default()).await;
     assert_eq!(names(&together), ["A/*"]);
     // Deviations from 4: -3, -2, 2, 3.
-    assert_eq!(together.rows[0].metrics, [summary(4, 0, Some(4.0), Some((26f64 / 3.0).sqrt()))]);
+    assert_eq!(summaries(&together.rows[0]), [summary(4, 0, Some(4.0), Some((26f64 / 3.0).sqrt()))]);
 
     let apart = by_run(&store).await;
     assert_eq!(names(&apart), ["A/first", "A/second"]);
-    assert_eq!(apart.rows[0].metrics, [summary(2, 0, Some(1.5), Some(0.5f64.sqrt()))]);
-    assert_eq!(apart.rows[1].metrics, [summary(2, 0, Some(6.5), Some(0.5f64.sqrt()))]);
+    assert_eq!(summaries(&apart.rows[0]), [summary(2, 0, Some(1.5), Some(0.5f64.sqrt()))]);
+    assert_eq!(summaries(&apart.rows[1]), [summary(2, 0, Some(6.5), Some(0.5f64.sqrt()))]);
 }
 
 pub(crate) async fn packs_are_never_averaged(db: Database) {
@@ -65,7 +68,7 @@ pub(crate) async fn packs_are_never_averaged(db: Database) {
     store.record(&scored("A", "1", vec![number("m", 0.5)])).await.unwrap();
     store.record(&NewSample { pack: demo(), ..scored("A", "2", vec![number("m", 1.0)]) }).await.unwrap();
     let page = ask(&store, &LeaderboardQuery::default()).await;
-    let found: Vec<_> = page.rows.iter().map(|row| (row.pack.clone(), row.metrics[0].mean)).collect();
+    let found: Vec<_> = page.rows.iter().map(|row| (row.pack.clone(), row.metrics[0].summary.mean)).collect();
     assert_eq!(found, [(official(), Some(0.5)), (demo(), Some(1.0))]);
 }
 
@@ -76,7 +79,8 @@ pub(crate) async fn versions_are_never_averaged(db: Database) {
     store.record(&scored("A", "3", vec![versioned("m", 2, 2.0)])).await.unwrap();
     let page = ask(&store, &LeaderboardQuery::default()).await;
     assert_eq!(page.rows.len(), 1);
-    let found: Vec<_> = page.rows[0].metrics.iter().map(|m| (m.version, m.n, m.mean)).collect();
+    let found: Vec<_> =
+        page.rows[0].metrics.iter().map(|m| (m.summary.version, m.summary.n, m.summary.mean)).collect();
     assert_eq!(found, [(1, 1, Some(0.5)), (2, 2, Some(1.5))]);
 }
 
@@ -115,7 +119,7 @@ pub(crate) async fn filters_leave_out_what_was_not_asked_for(db: Database) {
     };
     let page = ask(&store, &one).await;
     assert_eq!(names(&page), ["B/second"]);
-    assert_eq!(page.rows[0].metrics, [summary(1, 0, Some(3.0), None)]);
+    assert_eq!(summaries(&page.rows[0]), [summary(1, 0, Some(3.0), None)]);
 
     let official_only = LeaderboardQuery { weights: Some(Weights::Official), ..all.clone() };
     let page = ask(&store, &official_only).await;
@@ -124,7 +128,7 @@ pub(crate) async fn filters_leave_out_what_was_not_asked_for(db: Database) {
 
     // A run filter also holds where a method's runs are counted together.
     let first = LeaderboardQuery { run: Some("first".into()), by: Grouping::Method, ..official_only };
-    assert!(ask(&store, &first).await.rows.iter().all(|row| row.metrics[0].n == 1));
+    assert!(ask(&store, &first).await.rows.iter().all(|row| row.metrics[0].summary.n == 1));
 
     for nothing in [
         LeaderboardQuery { method: Some("C".into()), ..all.clone() },
@@ -160,7 +164,7 @@ pub(crate) async fn rows_are_sorted_by_the_mean_of_a_metric_and_rows_without_it_
     assert_eq!(names(&ask(&store, &by(false)).await), ["C/*", "B/*", "A/*", "Nulls/*", "Old/*", "Without/*"]);
 
     let missing = LeaderboardQuery { metrics: vec!["other".into()], ..by(true) };
-    let error = store.leaderboard(&missing).await.unwrap_err();
+    let error = leaderboard(&store, &missing).await.unwrap_err();
     assert!(matches!(&error, StoreError::Invalid { field, .. } if field == "sort"), "{error:?}");
 }
 
@@ -225,10 +229,10 @@ pub(crate) async fn a_cursor_of_another_query_is_refused(db: Database) {
     let first = LeaderboardQuery { limit: 1, ..LeaderboardQuery::default() };
     let next = ask(&store, &first).await.next.expect("there is a second page");
     let by_run = LeaderboardQuery { by: Grouping::Run, after: Some(next.clone()), ..first.clone() };
-    assert!(matches!(store.leaderboard(&by_run).await, Err(StoreError::Cursor)));
+    assert!(matches!(leaderboard(&store, &by_run).await, Err(StoreError::Cursor)));
     for nonsense in ["", "7", "zz", "é", "7b7d", &next[..next.len() - 2]] {
         let query = LeaderboardQuery { after: Some(nonsense.into()), ..first.clone() };
-        assert!(matches!(store.leaderboard(&query).await, Err(StoreError::Cursor)), "{nonsense:?}");
+        assert!(matches!(leaderboard(&store, &query).await, Err(StoreError::Cursor)), "{nonsense:?}");
     }
 }
 
@@ -236,7 +240,7 @@ pub(crate) async fn a_page_of_no_rows_or_too_many_is_refused(db: Database) {
     let store = db.open().await;
     for limit in [0, MAX_PAGE + 1] {
         let query = LeaderboardQuery { limit, ..LeaderboardQuery::default() };
-        let error = store.leaderboard(&query).await.unwrap_err();
+        let error = leaderboard(&store, &query).await.unwrap_err();
         assert!(matches!(&error, StoreError::Invalid { field, .. } if field == "limit"), "{error:?}");
     }
 }

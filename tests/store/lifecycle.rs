@@ -1,6 +1,7 @@
 //! Opening, migrating, closing.
 
 use futures_util::future::join_all;
+use stellar_score::analysis::{LeaderboardQuery, leaderboard};
 use stellar_score::content::ContentHash;
 use stellar_score::store::{MigrationError, Outcome, Store, StoreError, StoreOptions, StoredImage};
 
@@ -110,7 +111,7 @@ pub(crate) async fn a_closed_store_is_unavailable(db: Database) {
         store.ping().await.unwrap_err(),
         store.record(&sample("A", "1")).await.unwrap_err(),
         store.sample(uuid::Uuid::now_v7()).await.map(drop).unwrap_err(),
-        store.leaderboard(&stellar_score::store::LeaderboardQuery::default()).await.map(drop).unwrap_err(),
+        leaderboard(&store, &LeaderboardQuery::default()).await.map(drop).unwrap_err(),
     ];
     for error in errors {
         assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
@@ -151,6 +152,9 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ),
         ("photos", "attributes created dataset identity image name"),
         ("prompts", "address created dataset facts identity kind position text"),
+        ("preferences", "annotator created id name question run_a run_b value"),
+        ("run_quantiles", "metric metric_version n pack places run"),
+        ("run_slices", "clusters computed fingerprint pack run samples"),
         (
             "runs",
             "created dataset declared failed finished flags id method metrics name pack scored service_version settings \
@@ -162,6 +166,11 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
             "auxiliary_hashes content created height id image metadata name prompt reference_hashes run width",
         ),
         ("scores", "created flags metric metric_version pack reason sample service_version value"),
+        (
+            "slice_summaries",
+            "faceless high kind label low mean metric metric_version n nulls pack penalised policy run samples std undecided",
+        ),
+        ("slice_sums", "kind label metric pack policy run sums"),
         ("summaries", "metric metric_version n nulls pack pivot run squares total"),
     ];
     let expected: Vec<_> = expected

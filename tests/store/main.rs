@@ -7,8 +7,11 @@ mod deletion;
 mod harness;
 mod leaderboard;
 mod lifecycle;
+mod preferences;
 mod recording;
+mod run_data;
 mod runs;
+mod slices;
 mod summaries;
 
 use harness::{Kind, run};
@@ -109,6 +112,28 @@ on_both_databases! {
         imported_scores_stand_beside_computed_ones
         an_import_again_replaces_what_the_source_gave
         scores_of_a_whole_run_are_added_once;
+    run_data:
+        a_run_reads_as_columns_in_the_order_of_names
+        an_unknown_run_has_no_data_and_an_empty_one_no_pack
+        the_newest_version_of_a_metric_stands_for_it
+        the_pack_with_most_scores_is_read_unless_another_is_named
+        batches_join_without_gap_or_repetition;
+    slices:
+        a_summarised_run_has_intervals_until_it_changes
+        slices_are_read_by_their_label_and_counted_from_a_minimum
+        the_penalty_is_that_of_the_policy_asked_for
+        runs_of_a_method_merge_by_identity
+        filters_choose_runs_by_their_facts
+        rows_are_ranked_by_mean_rank_page_by_page
+        deletion_takes_what_was_computed
+        distributions_are_kept_by_run;
+    preferences:
+        answers_read_back_page_by_page
+        an_annotators_answer_replaces_the_one_before
+        answers_about_unknown_samples_are_refused_together
+        answers_go_with_their_samples_and_runs_or_by_annotator
+        samples_of_several_runs_read_as_one
+        samples_nobody_judged_are_found;
     lifecycle:
         a_store_opened_again_has_everything
         openers_at_the_same_time_all_succeed

@@ -157,8 +157,8 @@ pub(crate) async fn further_metrics_are_added_to_a_sample(db: Database) {
     assert_eq!((third.sample, third.outcome), (first.sample, Outcome::Repeated));
 
     let page = by_run(&store).await;
-    let found: Vec<_> =
-        page.rows[0].metrics.iter().map(|m| (m.metric.as_str(), m.n, m.nulls, m.mean)).collect();
+    let rows = summaries(&page.rows[0]);
+    let found: Vec<_> = rows.iter().map(|m| (m.metric.as_str(), m.n, m.nulls, m.mean)).collect();
     assert_eq!(found, [("clip_t", 1, 0, Some(0.5)), ("dino", 1, 0, Some(0.25)), ("ips", 0, 1, None)]);
 }
 

@@ -478,7 +478,7 @@ pub(crate) async fn imported_scores_stand_beside_computed_ones(db: Database) {
     let board = by_run(&store).await;
     let row = board.rows.iter().find(|row| row.pack == new.pack).unwrap();
     let std = 0.5 / 2.0_f64.sqrt();
-    let summary = &row.metrics[0];
+    let summary = &row.metrics[0].summary;
     assert_eq!((summary.n, summary.nulls, summary.mean), (2, 1, Some(0.5)));
     assert!((summary.std.unwrap() - std).abs() < 1e-12);
 
@@ -503,7 +503,7 @@ pub(crate) async fn an_import_again_replaces_what_the_source_gave(db: Database) 
     store.import(&newer).await.unwrap();
     let board = by_run(&store).await;
     let versions: Vec<_> =
-        board.rows[0].metrics.iter().map(|summary| (summary.version, summary.n, summary.mean)).collect();
+        board.rows[0].metrics.iter().map(|m| (m.summary.version, m.summary.n, m.summary.mean)).collect();
     assert_eq!(versions, [(1, 2, Some(5.5)), (2, 1, Some(10.0))]);
 }
 
@@ -535,7 +535,8 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     );
     assert_eq!(store.add_run_wide(&wide).await.unwrap(), 0);
     let board = by_run(&store).await;
-    let aps = board.rows[0].metrics.iter().find(|summary| summary.metric == "aps").unwrap();
+    let rows = summaries(&board.rows[0]);
+    let aps = rows.iter().find(|summary| summary.metric == "aps").unwrap();
     assert_eq!((aps.n, aps.mean), (2, Some(0.4375)));
     let names = ["1", "2", "3"].map(str::to_owned);
     let read = store.outcomes(run, &official().digest, &names).await.unwrap();

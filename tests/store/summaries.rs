@@ -7,9 +7,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use stellar_score::store::{
-    Grouping, LeaderboardQuery, MetricSummary, NewSample, NewScore, RunName, ScoreValue, Store,
-};
+use stellar_score::analysis::{Grouping, LeaderboardQuery, Sort, leaderboard};
+use stellar_score::store::{MetricSummary, NewSample, NewScore, RunName, ScoreValue, Store};
 use uuid::Uuid;
 
 use crate::harness::*;
@@ -22,7 +21,7 @@ pub(crate) async fn a_replaced_score_leaves_the_sums_of_its_version(db: Database
     // The first sample's number is what the sums of version 1 are shifted by.
     store.record(&scored("A", "1", vec![versioned("m", 2, 10.0)])).await.unwrap();
     let found: Vec<_> =
-        by_run(&store).await.rows[0].metrics.iter().map(|m| (m.version, m.n, m.mean, m.std)).collect();
+        summaries(&by_run(&store).await.rows[0]).iter().map(|m| (m.version, m.n, m.mean, m.std)).collect();
     assert_eq!(found, [(1, 2, Some(4.0), Some(8f64.sqrt())), (2, 1, Some(10.0), None)]);
 
     // And back, as an operator would who returns to the version before.
@@ -54,15 +53,16 @@ pub(crate) async fn tiny_and_large_numbers_neither_fail_nor_overflow(db: Databas
             .unwrap();
     }
     let query = LeaderboardQuery {
-        sort: stellar_score::store::Sort::Metric { metric: "m".into(), version: 1, descending: true },
+        sort: Sort::Metric { metric: "m".into(), version: 1, descending: true },
         ..LeaderboardQuery::default()
     };
-    let page = store.leaderboard(&query).await.unwrap();
+    let page = leaderboard(&store, &query).await.unwrap();
     assert_eq!(page.rows[0].method, "Large");
-    let (mean, std) = (page.rows[0].metrics[0].mean.unwrap(), page.rows[0].metrics[0].std.unwrap());
+    let (mean, std) =
+        (page.rows[0].metrics[0].summary.mean.unwrap(), page.rows[0].metrics[0].summary.std.unwrap());
     assert!((mean / 5e99 - 1.0).abs() < 1e-12, "{mean}");
     assert!((std / (1e100 * 0.14f64.sqrt()) - 1.0).abs() < 1e-12, "{std}");
-    let tiny = page.rows[1].metrics[0].mean.unwrap();
+    let tiny = page.rows[1].metrics[0].summary.mean.unwrap();
     assert!((tiny / (1e-80 / 6.0) - 1.0).abs() < 1e-12, "{tiny}");
 }
 
@@ -144,8 +144,8 @@ async fn check(store: &Store, method: &str, steps: &[Step]) {
     let query =
         LeaderboardQuery { method: Some(method.into()), by: Grouping::Run, ..LeaderboardQuery::default() };
     let mut summaries: BTreeMap<Of, MetricSummary> = BTreeMap::new();
-    for row in store.leaderboard(&query).await.unwrap().rows {
-        for metric in row.metrics {
+    for row in leaderboard(store, &query).await.unwrap().rows {
+        for metric in crate::harness::summaries(&row) {
             let of =
                 (row.run.clone().unwrap(), row.pack.digest.clone(), metric.metric.clone(), metric.version);
             summaries.insert(of, metric);

@@ -1,0 +1,524 @@
+//! Do people agree: with a metric, and among themselves?
+//!
+//! Everything is reduced to pairs of pictures for one prompt: a vote is a pair, and an annotator's ratings of several methods'
+//! pictures for a prompt are as many pairs as there are two of them. Kendall's tau-b is taken over these pairs only, since nobody
+//! compared pictures of different prompts: concordant less discordant pairs, divided by the root of the product of the pairs that
+//! people and that the metric do not tie. Where one annotator rates all pictures of one prompt it is tau-b as everywhere.
+//! Intervals resample identities, or prompts where no identity is known.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::clusters::Clusters;
+use super::leaderboard::more_is_better;
+use super::slices::slices_of;
+use crate::stats::{
+    self, Bootstrap, BradleyTerryError, Interval, Level, bradley_terry, krippendorff_alpha, normal_quantile,
+};
+use crate::store::{Judgement, Preference, RunData};
+
+/// Two pictures for one prompt, and which of them is preferred.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct JudgedPair {
+    /// The run of one picture.
+    pub a: Uuid,
+    /// The run of the other.
+    pub b: Uuid,
+    /// 1 where A's is preferred, −1 where B's, 0 where neither.
+    pub preference: i8,
+}
+
+/// The pairs in annotators' answers, each with the name of its samples: votes as they are, ratings by annotator and sample
+/// name, two at a time.
+#[must_use]
+pub fn judged_pairs(preferences: &[Preference]) -> Vec<(String, JudgedPair)> {
+    let mut pairs = Vec::new();
+    let mut rated: BTreeMap<(&str, &str), Vec<(Uuid, f64)>> = BTreeMap::new();
+    for preference in preferences {
+        match preference.judgement {
+            Judgement::Vote { a, b, preference: value } => {
+                pairs.push((preference.name.clone(), JudgedPair { a, b, preference: value }));
+            }
+            Judgement::Rating { run, rating } => {
+                rated.entry((&preference.annotator, &preference.name)).or_default().push((run, rating));
+            }
+        }
+    }
+    for ((_, name), ratings) in rated {
+        for (at, (a, of_a)) in ratings.iter().enumerate() {
+            for (b, of_b) in &ratings[at + 1..] {
+                let preference = of_a.total_cmp(of_b) as i8;
+                pairs.push((name.to_owned(), JudgedPair { a: *a, b: *b, preference }));
+            }
+        }
+    }
+    pairs
+}
+
+/// How far a metric agrees with people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MetricAlignment {
+    /// Code of the metric.
+    #[schema(example = "ips")]
+    pub metric: String,
+    /// Version of its definition.
+    pub version: u32,
+    /// Pairs in which both pictures have a number.
+    pub pairs: usize,
+    /// Kendall's tau-b over these pairs, the better end of the metric up: 1 where it always agrees, 0 for chance.
+    pub tau: Option<f64>,
+    /// Lower end of its 95 % interval, by identity.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+    /// Share of the pairs with a preference in which the metric has the same one, its ties counting half.
+    pub agreement: Option<f64>,
+}
+
+/// Alignment over a slice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SliceAlignment {
+    /// What is told apart; empty for all pairs.
+    pub kind: String,
+    /// Which of them.
+    pub label: String,
+    /// Pairs in the slice.
+    pub pairs: usize,
+    /// By metric; those that rank nothing are left out.
+    pub metrics: Vec<MetricAlignment>,
+}
+
+/// How far metrics agree with people: over all pairs first, then over slices with at least `min_pairs`. `data` has the judged
+/// samples, as [`Store::samples_data`](crate::store::Store::samples_data) reads them.
+#[must_use]
+pub fn alignment(pairs: &[(String, JudgedPair)], data: &RunData, min_pairs: usize) -> Vec<SliceAlignment> {
+    let place = |run: Uuid, name: &str| data.names.binary_search(&format!("{run}/{name}")).ok();
+    let pairs: Vec<(usize, usize, i8)> = pairs
+        .iter()
+        .filter_map(|(name, pair)| Some((place(pair.a, name)?, place(pair.b, name)?, pair.preference)))
+        .collect();
+    // A prompt is the same in all runs: without the run's id.
+    let prompt = |at: usize| data.names[at].split_once('/').map_or("", |(_, name)| name).to_owned();
+    let clusters = Clusters::new(&data.identities, prompt);
+    let mut found = Vec::new();
+    for (slice, members) in slices_of(data) {
+        let chosen: Vec<_> =
+            pairs.iter().filter(|(a, _, _)| members.binary_search(a).is_ok()).copied().collect();
+        if !slice.is_all() && chosen.len() < min_pairs {
+            continue;
+        }
+        let resamples = if slice.is_all() { 10_000 } else { 2_000 };
+        let metrics = data.metrics.iter().filter_map(|(code, column)| {
+            let more = more_is_better(code)?;
+            let of = aligned(&chosen, &column.values, more, &clusters, resamples)?;
+            Some(MetricAlignment { metric: code.clone(), version: column.version, ..of })
+        });
+        found.push(SliceAlignment {
+            pairs: chosen.len(),
+            metrics: metrics.collect(),
+            kind: slice.kind,
+            label: slice.label,
+        });
+    }
+    found
+}
+
+/// Sums over a cluster's pairs: concordant less discordant, those that people do not tie, those that the metric does not tie.
+type Sums = [f64; 3];
+
+fn aligned(
+    pairs: &[(usize, usize, i8)],
+    values: &[Option<f64>],
+    more_is_better: bool,
+    clusters: &Clusters,
+    resamples: usize,
+) -> Option<MetricAlignment> {
+    let mut sums: Vec<Sums> = vec![[0.0; 3]; clusters.keys.len()];
+    let (mut count, mut right, mut preferred) = (0, 0.0, 0.0);
+    for &(a, b, preference) in pairs {
+        let Some((of_a, of_b)) = values[a].zip(values[b]) else { continue };
+        let order =
+            (f64::from(of_a > of_b) - f64::from(of_a < of_b)) * if more_is_better { 1.0 } else { -1.0 };
+        let human = f64::from(preference);
+        let of = &mut sums[clusters.of[a]];
+        of[0] += human * order;
+        of[1] += human.abs();
+        of[2] += order.abs();
+        count += 1;
+        if preference != 0 {
+            preferred += 1.0;
+            right += f64::midpoint(1.0, human * order);
+        }
+    }
+    sums.retain(|of| of[1] + of[2] > 0.0);
+    let tau = |times: &[u32]| {
+        let mut total: Sums = [0.0; 3];
+        for (of, &times) in sums.iter().zip(times) {
+            for (total, of) in total.iter_mut().zip(of) {
+                *total += f64::from(times) * of;
+            }
+        }
+        total[0] / (total[1] * total[2]).sqrt()
+    };
+    let estimate = Some(tau(&vec![1; sums.len()])).filter(|tau| tau.is_finite());
+    let interval = Bootstrap { resamples, ..Bootstrap::default() }.interval(sums.len(), tau);
+    (count > 0).then(|| MetricAlignment {
+        metric: String::new(),
+        version: 0,
+        pairs: count,
+        tau: estimate,
+        low: interval.map(|ends| ends.low),
+        high: interval.map(|ends| ends.high),
+        agreement: (preferred > 0.0).then(|| right / preferred),
+    })
+}
+
+/// How far annotators agree among themselves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AnnotatorAgreement {
+    /// Annotators.
+    pub annotators: usize,
+    /// Pairs of pictures on which several voted.
+    pub votes_shared: usize,
+    /// Krippendorff's alpha of the votes, as an order of three: 1 for perfect agreement, 0 for chance. Null where no pair was
+    /// voted on twice or all votes are the same.
+    pub votes_alpha: Option<f64>,
+    /// Pictures that several rated.
+    pub ratings_shared: usize,
+    /// Krippendorff's alpha of the ratings, as an order.
+    pub ratings_alpha: Option<f64>,
+}
+
+/// How far annotators agree among themselves.
+#[must_use]
+pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
+    let mut votes: BTreeMap<(&str, Uuid, Uuid), Vec<Option<f64>>> = BTreeMap::new();
+    let mut ratings: BTreeMap<(&str, Uuid), Vec<Option<f64>>> = BTreeMap::new();
+    let mut annotators = std::collections::BTreeSet::new();
+    for preference in preferences {
+        annotators.insert(&preference.annotator);
+        match preference.judgement {
+            Judgement::Vote { a, b, preference: value } => {
+                // The store has the runs of every vote in one order.
+                votes.entry((&preference.name, a, b)).or_default().push(Some(value.into()));
+            }
+            Judgement::Rating { run, rating } => {
+                ratings.entry((&preference.name, run)).or_default().push(Some(rating));
+            }
+        }
+    }
+    let (votes, ratings): (Vec<_>, Vec<_>) = (votes.into_values().collect(), ratings.into_values().collect());
+    let shared = |units: &[Vec<Option<f64>>]| units.iter().filter(|unit| unit.len() > 1).count();
+    AnnotatorAgreement {
+        annotators: annotators.len(),
+        votes_shared: shared(&votes),
+        votes_alpha: krippendorff_alpha(&votes, Level::Ordinal),
+        ratings_shared: shared(&ratings),
+        ratings_alpha: krippendorff_alpha(&ratings, Level::Ordinal),
+    }
+}
+
+/// How a method fares with people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MethodPreference {
+    /// The method.
+    pub method: String,
+    /// Pairs with another method's picture.
+    pub pairs: usize,
+    /// Of these preferred.
+    pub wins: usize,
+    /// Of these without a preference.
+    pub ties: usize,
+    /// Preference share: wins and half the ties among the pairs.
+    pub share: f64,
+    /// Lower end of its 95 % interval, by prompt.
+    pub share_low: Option<f64>,
+    /// Upper end.
+    pub share_high: Option<f64>,
+    /// Logarithm of the Bradley-Terry strength; the strengths sum to 0. A method is preferred to another with probability
+    /// 1 / (1 + exp(other − own)).
+    pub strength: Option<f64>,
+    /// Lower end of its 95 % interval, from the curvature of the likelihood: it takes votes for independent.
+    pub strength_low: Option<f64>,
+    /// Upper end.
+    pub strength_high: Option<f64>,
+}
+
+/// How methods fare with people, best first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MethodPreferences {
+    /// The methods.
+    pub methods: Vec<MethodPreference>,
+    /// Why there are no strengths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_strengths: Option<String>,
+}
+
+/// Two methods of which the next answer says most.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NextPair {
+    /// One method.
+    pub a: String,
+    /// The other.
+    pub b: String,
+    /// Pairs that were judged already.
+    pub judged: usize,
+    /// How likely A is preferred, as far as the answers tell.
+    pub expected: f64,
+    /// What one more answer is expected to say of their difference in strength: p(1 − p) / (1 + judged).
+    pub gain: f64,
+}
+
+/// Counts between methods, by name of the sample.
+struct Tally<'a> {
+    methods: Vec<&'a str>,
+    /// Winner, loser, tied: how often.
+    wins: Vec<f64>,
+    judged: Vec<usize>,
+    pairs: Vec<(&'a str, usize, usize, i8)>,
+}
+
+fn tally<'a>(pairs: &'a [(String, JudgedPair)], methods: &'a BTreeMap<Uuid, String>) -> Tally<'a> {
+    let mut names: Vec<&str> = methods.values().map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    let place = |run| names.binary_search(&methods.get(&run)?.as_str()).ok();
+    let n = names.len();
+    let (mut wins, mut judged, mut between) = (vec![0.0; n * n], vec![0; n * n], Vec::new());
+    for (name, pair) in pairs {
+        let Some((a, b)) = place(pair.a).zip(place(pair.b)).filter(|(a, b)| a != b) else { continue };
+        let share = f64::midpoint(1.0, pair.preference.into());
+        wins[a * n + b] += share;
+        wins[b * n + a] += 1.0 - share;
+        judged[a * n + b] += 1;
+        judged[b * n + a] += 1;
+        between.push((name.as_str(), a, b, pair.preference));
+    }
+    Tally { methods: names, wins, judged, pairs: between }
+}
+
+impl Tally<'_> {
+    fn fit(&self) -> Result<stats::BradleyTerry, BradleyTerryError> {
+        let n = self.methods.len();
+        let comparisons: Vec<stats::Comparison> = (0..n * n)
+            .filter(|at| self.wins[*at] > 0.0)
+            .map(|at| stats::Comparison { winner: at / n, loser: at % n, times: self.wins[at] })
+            .collect();
+        bradley_terry(n, &comparisons)
+    }
+}
+
+/// Preference shares and Bradley-Terry strengths of methods, given the method of each run.
+#[must_use]
+pub fn method_preferences(
+    pairs: &[(String, JudgedPair)],
+    methods: &BTreeMap<Uuid, String>,
+) -> MethodPreferences {
+    let tally = tally(pairs, methods);
+    let prompts: Vec<&str> = {
+        let mut prompts: Vec<&str> = tally.pairs.iter().map(|(name, ..)| *name).collect();
+        prompts.sort_unstable();
+        prompts.dedup();
+        prompts
+    };
+    let mut sums = vec![vec![(0.0, 0_usize); prompts.len()]; tally.methods.len()];
+    let mut counts = vec![(0, 0, 0); tally.methods.len()];
+    for &(name, a, b, preference) in &tally.pairs {
+        let prompt = prompts.binary_search(&name).expect("every name is among them");
+        for (method, value) in [(a, preference), (b, -preference)] {
+            sums[method][prompt].0 += f64::midpoint(1.0, value.into());
+            sums[method][prompt].1 += 1;
+            counts[method].0 += 1;
+            counts[method].1 += usize::from(value > 0);
+            counts[method].2 += usize::from(value == 0);
+        }
+    }
+    let intervals = Bootstrap { resamples: 4_000, ..Bootstrap::default() }.means(&sums);
+    let fit = tally.fit();
+    let reach = normal_quantile(0.975);
+    let mut found: Vec<MethodPreference> = (0..tally.methods.len())
+        .map(|at| {
+            let (pairs, wins, ties) = counts[at];
+            let strength = fit.as_ref().ok().map(|fit| (fit.strengths[at], fit.errors[at] * reach));
+            let interval: Option<Interval> = intervals[at];
+            MethodPreference {
+                method: tally.methods[at].to_owned(),
+                pairs,
+                wins,
+                ties,
+                share: if pairs == 0 { 0.0 } else { (wins as f64 + ties as f64 / 2.0) / pairs as f64 },
+                share_low: interval.map(|ends| ends.low),
+                share_high: interval.map(|ends| ends.high),
+                strength: strength.map(|(at, _)| at),
+                strength_low: strength.map(|(at, reach)| at - reach),
+                strength_high: strength.map(|(at, reach)| at + reach),
+            }
+        })
+        .filter(|of| of.pairs > 0)
+        .collect();
+    let order = |of: &MethodPreference| of.strength.unwrap_or(of.share);
+    found.sort_by(|one, other| {
+        order(other).total_cmp(&order(one)).then_with(|| one.method.cmp(&other.method))
+    });
+    MethodPreferences { methods: found, no_strengths: fit.err().map(|error| error.to_string()) }
+}
+
+/// The pairs of methods of which the next answer says most, best first: those that are hardly told apart and those that were
+/// hardly compared. While there are no strengths every preference is as likely as not.
+#[must_use]
+pub fn next_pairs(pairs: &[(String, JudgedPair)], methods: &BTreeMap<Uuid, String>) -> Vec<NextPair> {
+    let tally = tally(pairs, methods);
+    let n = tally.methods.len();
+    let strengths = tally.fit().map_or_else(|_| vec![0.0; n], |fit| fit.strengths);
+    let mut found = Vec::new();
+    for a in 0..n {
+        for b in a + 1..n {
+            let expected = 1.0 / (1.0 + (strengths[b] - strengths[a]).exp());
+            let judged = tally.judged[a * n + b];
+            found.push(NextPair {
+                a: tally.methods[a].to_owned(),
+                b: tally.methods[b].to_owned(),
+                judged,
+                expected,
+                gain: expected * (1.0 - expected) / (1 + judged) as f64,
+            });
+        }
+    }
+    found.sort_by(|one, other| {
+        other.gain.total_cmp(&one.gain).then_with(|| (&one.a, &one.b).cmp(&(&other.a, &other.b)))
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::{Rng, kendall_tau_b};
+    use crate::store::{MetricColumn, Question};
+
+    fn run(at: usize) -> Uuid {
+        Uuid::from_u128(at as u128 + 1)
+    }
+
+    fn answer(annotator: usize, name: usize, judgement: Judgement) -> Preference {
+        Preference {
+            id: Uuid::nil(),
+            question: Question::Overall,
+            annotator: format!("annotator {annotator}"),
+            name: format!("{name:03}"),
+            judgement,
+            created: time::OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn rating(name: usize, at: usize, rating: f64) -> Preference {
+        answer(0, name, Judgement::Rating { run: run(at), rating })
+    }
+
+    fn vote(annotator: usize, name: usize, a: usize, b: usize, preference: i8) -> Preference {
+        answer(annotator, name, Judgement::Vote { a: run(a), b: run(b), preference })
+    }
+
+    /// Samples of `runs` runs with `names` names each; the metric's values come by run, then by name.
+    fn data(runs: usize, names: usize, metric: &str, values: Vec<Option<f64>>) -> RunData {
+        let mut data = super::super::compare::tests::simulated(1, runs * names, 1, 1, 0.0);
+        data.names = (0..runs * names).map(|at| format!("{}/{:03}", run(at / names), at % names)).collect();
+        data.identities = vec![None; runs * names];
+        data.metrics = BTreeMap::from([(
+            metric.to_owned(),
+            MetricColumn { version: 1, values, ..MetricColumn::default() },
+        )]);
+        data
+    }
+
+    #[test]
+    fn ratings_of_all_pictures_of_a_prompt_give_the_usual_tau() {
+        let mut rng = Rng::new(3);
+        for _ in 0..20 {
+            let scores: Vec<f64> = (0..9).map(|_| rng.below(5) as f64).collect();
+            let ratings: Vec<f64> = (0..9).map(|_| rng.below(4) as f64).collect();
+            let answers: Vec<_> = ratings.iter().enumerate().map(|(at, of)| rating(0, at, *of)).collect();
+            let data = data(9, 1, "ips", scores.iter().copied().map(Some).collect());
+            let found = alignment(&judged_pairs(&answers), &data, 1);
+            let expected = kendall_tau_b(&scores, &ratings).unwrap();
+            assert!((found[0].metrics[0].tau.unwrap() - expected).abs() < 1e-12);
+            assert_eq!((found[0].pairs, found[0].metrics[0].low), (36, None), "one prompt is one cluster");
+        }
+    }
+
+    #[test]
+    fn a_distance_agrees_by_being_smaller_and_missing_numbers_are_left_out() {
+        let answers = [vote(0, 0, 0, 1, 1), vote(0, 1, 0, 1, 1), vote(0, 2, 0, 1, -1)];
+        let values = vec![Some(0.1), Some(0.2), Some(0.9), Some(0.5), None, Some(0.3)];
+        let found = alignment(&judged_pairs(&answers), &data(2, 3, "dreamsim", values), 1);
+        let of = &found[0].metrics[0];
+        assert_eq!((of.pairs, of.tau, of.agreement), (2, Some(1.0), Some(1.0)));
+    }
+
+    #[test]
+    fn answers_at_random_are_covered_by_zero_and_true_ones_are_not() {
+        let mut rng = Rng::new(8);
+        let names = 150;
+        let values: Vec<Option<f64>> = (0..2 * names).map(|_| Some(rng.unit())).collect();
+        let (mut random, mut right) = (Vec::new(), Vec::new());
+        for name in 0..names {
+            random.push(vote(0, name, 0, 1, if rng.unit() < 0.5 { 1 } else { -1 }));
+            let better = if values[name] > values[names + name] { 1 } else { -1 };
+            right.push(vote(0, name, 0, 1, if rng.unit() < 0.8 { better } else { -better }));
+        }
+        let data = data(2, names, "ips", values);
+        let of = |answers: &[Preference]| alignment(&judged_pairs(answers), &data, 1)[0].metrics[0].clone();
+        let (random, right) = (of(&random), of(&right));
+        assert!(random.low.unwrap() < 0.0 && random.high.unwrap() > 0.0, "{random:?}");
+        assert!(
+            right.low.unwrap() < 0.6 && right.high.unwrap() > 0.6 && right.low.unwrap() > 0.3,
+            "{right:?}"
+        );
+    }
+
+    #[test]
+    fn shares_and_strengths_order_methods_and_unconnected_ones_have_shares_only() {
+        let methods: BTreeMap<Uuid, String> = (0..3).map(|at| (run(at), format!("method {at}"))).collect();
+        let mut answers = Vec::new();
+        for name in 0..40 {
+            answers.push(vote(0, name, 0, 1, if name % 4 == 0 { -1 } else { 1 }));
+            answers.push(vote(0, name, 1, 2, if name % 3 == 0 { 0 } else { 1 }));
+        }
+        let found = method_preferences(&judged_pairs(&answers), &methods);
+        let names: Vec<_> = found.methods.iter().map(|of| of.method.as_str()).collect();
+        assert_eq!((names, &found.no_strengths), (vec!["method 0", "method 1", "method 2"], &None));
+        let first = &found.methods[0];
+        assert_eq!((first.pairs, first.wins, first.ties, first.share), (40, 30, 0, 0.75));
+        assert!(first.share_low.unwrap() < 0.75 && first.strength_low.unwrap() < first.strength.unwrap());
+        // 30 to 10: the odds are 3.
+        let apart = first.strength.unwrap() - found.methods[1].strength.unwrap();
+        assert!((apart - 3_f64.ln()).abs() < 1e-9);
+
+        let found = method_preferences(&judged_pairs(&answers[..1]), &methods);
+        assert_eq!(found.methods.len(), 2);
+        assert!(found.methods[0].strength.is_none() && found.no_strengths.is_some());
+    }
+
+    #[test]
+    fn the_next_pair_is_one_nobody_compared_and_then_the_closest() {
+        let methods: BTreeMap<Uuid, String> = (0..3).map(|at| (run(at), format!("method {at}"))).collect();
+        let answers: Vec<_> = (0..10).map(|name| vote(0, name, 0, 1, 1 - 2 * (name % 2) as i8)).collect();
+        let next = next_pairs(&judged_pairs(&answers), &methods);
+        assert_eq!(next.iter().map(|pair| pair.judged).collect::<Vec<_>>(), [0, 0, 10]);
+        assert!((next[0].gain - 0.25).abs() < 1e-12);
+    }
+
+    #[test]
+    fn annotators_who_agree_have_an_alpha_of_one() {
+        let answers: Vec<_> = (0..10)
+            .flat_map(|name| (0..3).map(move |who| vote(who, name, 0, 1, if name % 2 == 0 { 1 } else { -1 })))
+            .chain([rating(0, 0, 3.0)])
+            .collect();
+        let found = annotator_agreement(&answers);
+        assert_eq!((found.annotators, found.votes_shared, found.votes_alpha), (3, 10, Some(1.0)));
+        assert_eq!((found.ratings_shared, found.ratings_alpha), (0, None));
+    }
+}

@@ -1,0 +1,407 @@
+//! Is one run better than another, on the same prompts?
+//!
+//! Samples are paired by name and differences taken pair by pair, so that what makes a prompt or a person hard is in neither
+//! mean. Pairs of one identity are a cluster, in the intervals as in the tests.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::clusters::Clusters;
+use super::leaderboard::more_is_better;
+use super::penalty::{Policy, Verdict, verdicts};
+use super::slices::slices_of;
+use crate::stats::{Bootstrap, benjamini_hochberg, holm, sign_flip_test};
+use crate::store::{RunData, Slice};
+
+/// Draws of a test where the assignments are too many to be counted: p-values are multiples of 1/10,000.
+const DRAWS: usize = 9_999;
+
+/// How to compare.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CompareOptions {
+    /// The penalty, decided in each run by itself.
+    pub policy: Policy,
+    /// The coverage of intervals, between 0 and 1.
+    pub confidence: f64,
+    /// Slices of fewer pairs are left out.
+    pub min_pairs: usize,
+    /// Whether slices are compared too.
+    pub slices: bool,
+    /// Resamples of intervals; of slices a fifth.
+    pub resamples: usize,
+}
+
+impl Default for CompareOptions {
+    /// `stellar`, 95 %, slices of at least 20 pairs.
+    fn default() -> Self {
+        Self { policy: Policy::Stellar, confidence: 0.95, min_pairs: 20, slices: true, resamples: 10_000 }
+    }
+}
+
+/// What a difference shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// The interval of the difference lies wholly on the side on which A is better.
+    Better,
+    /// The interval lies wholly on the side on which A is worse.
+    Worse,
+    /// The interval has 0 in it, or there is none, or the metric ranks nothing.
+    Undecided,
+}
+
+/// One metric over the pairs of a slice: A less B.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Difference {
+    /// Code of the metric.
+    #[schema(example = "ips")]
+    pub metric: String,
+    /// Version of its definition in both runs.
+    pub version: u32,
+    /// Pairs in which both have a number.
+    pub n: usize,
+    /// Identities among them; a sample without an identity counts as one.
+    pub clusters: usize,
+    /// Mean of A over these pairs.
+    pub mean_a: f64,
+    /// Mean of B over these pairs.
+    pub mean_b: f64,
+    /// Mean of A − B.
+    pub difference: f64,
+    /// Lower end of its interval: BCa bootstrap by identity. Null below two identities.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+    /// Share of the pairs in which A is better, ties counting half; null for metrics that rank nothing.
+    pub win_rate: Option<f64>,
+    /// Two-sided p-value of the sign-flip permutation test over identities.
+    pub p: Option<f64>,
+    /// The same by Holm's correction over the metrics of the slice that rank.
+    pub p_holm: Option<f64>,
+    /// The same by Benjamini and Hochberg's.
+    pub p_bh: Option<f64>,
+    /// What the interval shows.
+    pub finding: Finding,
+}
+
+/// The comparison over one slice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SliceComparison {
+    /// What is told apart; empty for all pairs.
+    #[schema(example = "prompt_kind")]
+    pub kind: String,
+    /// Which of them.
+    #[schema(example = "T")]
+    pub label: String,
+    /// Pairs in the slice.
+    pub pairs: usize,
+    /// By metric.
+    pub metrics: Vec<Difference>,
+}
+
+/// Two runs compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Comparison {
+    /// The penalty policy.
+    pub policy: Policy,
+    /// Coverage of the intervals.
+    pub confidence: f64,
+    /// Samples of both that have the same name.
+    pub pairs: usize,
+    /// Samples of A without a partner.
+    pub only_a: usize,
+    /// Samples of B without a partner.
+    pub only_b: usize,
+    /// Metrics that only one of them has, or that the two have in different versions.
+    pub not_compared: Vec<String>,
+    /// All pairs first, then slices of A's samples.
+    pub slices: Vec<SliceComparison>,
+}
+
+impl Comparison {
+    /// Leaves out the metrics that were not asked for, and corrects over those that remain.
+    pub fn keep_metrics(&mut self, asked: impl Fn(&str) -> bool) {
+        self.not_compared.retain(|code| asked(code));
+        for slice in &mut self.slices {
+            slice.metrics.retain(|of| asked(&of.metric));
+            correct(&mut slice.metrics);
+        }
+    }
+}
+
+/// Pairs two runs by sample name and compares them. Their scores should be of one pack: numbers of different packs do not
+/// compare.
+#[must_use]
+pub fn compare(a: &RunData, b: &RunData, options: &CompareOptions) -> Comparison {
+    let partners: Vec<Option<usize>> = a.names.iter().map(|name| b.names.binary_search(name).ok()).collect();
+    let pairs = partners.iter().flatten().count();
+    let clusters = Clusters::new(&a.identities, |at| a.names[at].clone());
+    let mut columns = BTreeMap::new();
+    let mut not_compared = Vec::new();
+    for code in a.metrics.keys().chain(b.metrics.keys().filter(|code| !a.metrics.contains_key(*code))) {
+        let versions = [a, b].map(|run| run.metrics.get(code).map(|column| column.version));
+        match versions {
+            [Some(one), Some(other)] if one == other => {
+                let b = penalised(b, code, options.policy);
+                let b: Vec<Option<f64>> = partners.iter().map(|partner| b[(*partner)?]).collect();
+                columns.insert(code.clone(), (one, penalised(a, code, options.policy), b));
+            }
+            _ => not_compared.push(code.clone()),
+        }
+    }
+    let mut slices =
+        if options.slices { slices_of(a) } else { vec![(Slice::all(), (0..a.names.len()).collect())] };
+    for (_, members) in &mut slices {
+        members.retain(|at| partners[*at].is_some());
+    }
+    slices.retain(|(slice, members)| slice.is_all() || members.len() >= options.min_pairs);
+    let slices = slices.into_iter().map(|(slice, members)| {
+        let resamples = if slice.is_all() { options.resamples } else { options.resamples / 5 };
+        let bootstrap = Bootstrap { resamples, confidence: options.confidence, ..Bootstrap::default() };
+        let metrics = differences(&columns, &members, &clusters, bootstrap);
+        SliceComparison { kind: slice.kind, label: slice.label, pairs: members.len(), metrics }
+    });
+    Comparison {
+        policy: options.policy,
+        confidence: options.confidence,
+        pairs,
+        only_a: a.names.len() - pairs,
+        only_b: b.names.len() - pairs,
+        not_compared,
+        slices: slices.collect(),
+    }
+}
+
+/// A metric's numbers under the policy.
+fn penalised(run: &RunData, code: &str, policy: Policy) -> Vec<Option<f64>> {
+    let column = &run.metrics[code];
+    if policy == Policy::None || !Policy::concerns(code) {
+        return column.values.clone();
+    }
+    let verdicts = match (run.metrics.get("clip_t"), run.metrics.get("clip_n")) {
+        (Some(with_prompt), Some(baseline)) => verdicts(&with_prompt.values, &baseline.values),
+        _ => vec![Verdict::Undecided; run.names.len()],
+    };
+    let values = column.values.iter().zip(verdicts);
+    values.map(|(value, verdict)| policy.apply(code, policy.settle(verdict), *value)).collect()
+}
+
+type Columns = BTreeMap<String, (u32, Vec<Option<f64>>, Vec<Option<f64>>)>;
+
+fn differences(
+    columns: &Columns,
+    members: &[usize],
+    clusters: &Clusters,
+    bootstrap: Bootstrap,
+) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut sums = Vec::new();
+    for (code, (version, a, b)) in columns {
+        let both: Vec<(usize, f64, f64)> =
+            members.iter().filter_map(|&at| Some((clusters.of[at], a[at]?, b[at]?))).collect();
+        if both.is_empty() {
+            continue;
+        }
+        let n = both.len() as f64;
+        let mut by_cluster = vec![(0.0, 0); clusters.keys.len()];
+        for (cluster, a, b) in &both {
+            by_cluster[*cluster].0 += a - b;
+            by_cluster[*cluster].1 += 1;
+        }
+        by_cluster.retain(|(_, count)| *count > 0);
+        let better = more_is_better(code);
+        let wins = |more: bool| {
+            let win = |(_, a, b): &(usize, f64, f64)| match a.total_cmp(b) {
+                _ if (a - b).abs() == 0.0 => 0.5,
+                order => f64::from(order.is_gt() == more),
+            };
+            both.iter().map(win).sum::<f64>() / n
+        };
+        let flips: Vec<f64> = by_cluster.iter().map(|(sum, _)| *sum).collect();
+        found.push(Difference {
+            metric: code.clone(),
+            version: *version,
+            n: both.len(),
+            clusters: by_cluster.len(),
+            mean_a: both.iter().map(|(_, a, _)| a).sum::<f64>() / n,
+            mean_b: both.iter().map(|(_, _, b)| b).sum::<f64>() / n,
+            difference: flips.iter().sum::<f64>() / n,
+            low: None,
+            high: None,
+            win_rate: better.map(wins),
+            p: sign_flip_test(&flips, DRAWS, bootstrap.seed),
+            p_holm: None,
+            p_bh: None,
+            finding: Finding::Undecided,
+        });
+        sums.push(by_cluster);
+    }
+    for (of, interval) in found.iter_mut().zip(bootstrap.means(&sums)) {
+        (of.low, of.high) = interval.map(|ends| (ends.low, ends.high)).unzip();
+        of.finding = match (interval, more_is_better(&of.metric)) {
+            (Some(ends), Some(more)) if ends.low > 0.0 || ends.high < 0.0 => {
+                if (ends.low > 0.0) == more {
+                    Finding::Better
+                } else {
+                    Finding::Worse
+                }
+            }
+            _ => Finding::Undecided,
+        };
+    }
+    correct(&mut found);
+    found
+}
+
+/// Corrects the p-values over all metrics that rank.
+fn correct(found: &mut [Difference]) {
+    let ranking: Vec<usize> = (0..found.len())
+        .filter(|&at| more_is_better(&found[at].metric).is_some() && found[at].p.is_some())
+        .collect();
+    let p: Vec<f64> = ranking.iter().filter_map(|&at| found[at].p).collect();
+    for ((at, holm), bh) in ranking.into_iter().zip(holm(&p)).zip(benjamini_hochberg(&p)) {
+        (found[at].p_holm, found[at].p_bh) = (Some(holm), Some(bh));
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::stats::{Rng, normal_quantile};
+    use crate::store::{MetricColumn, RelationKinds, RunName};
+
+    /// A run over `identities` people with `prompts` prompts each; the score of a sample is a part of the person, which all runs
+    /// share, and a part of its own.
+    pub(in super::super) fn simulated(
+        identities: usize,
+        prompts: usize,
+        shared: u64,
+        own: u64,
+        truth: f64,
+    ) -> RunData {
+        let (mut of_people, mut of_samples) = (Rng::new(shared), Rng::new(own));
+        let normal = |rng: &mut Rng| normal_quantile(rng.unit().max(1e-12));
+        let samples = identities * prompts;
+        let mut values = Vec::new();
+        for _ in 0..identities {
+            let person = normal(&mut of_people);
+            // How much a person suits this method differs by method, too.
+            let suits = 0.5 * normal(&mut of_samples);
+            values.extend((0..prompts).map(|_| Some(truth + person + suits + normal(&mut of_samples))));
+        }
+        RunData {
+            run: uuid::Uuid::nil(),
+            name: RunName::new("simulated", None),
+            pack: None,
+            names: (0..samples).map(|at| format!("{at:06}")).collect(),
+            identities: (0..samples).map(|at| Some(format!("person {}", at / prompts))).collect(),
+            prompt_kinds: vec![None; samples],
+            categories: vec![Vec::new(); samples],
+            attributes: BTreeMap::new(),
+            relations: vec![RelationKinds::default(); samples],
+            sizes: vec![None; samples],
+            metrics: BTreeMap::from([(
+                "dino".to_owned(),
+                MetricColumn { version: 1, values, ..MetricColumn::default() },
+            )]),
+        }
+    }
+
+    fn whole(comparison: &Comparison) -> &Difference {
+        &comparison.slices[0].metrics[0]
+    }
+
+    #[test]
+    fn a_shift_of_every_sample_is_found_exactly() {
+        let a = simulated(10, 4, 1, 2, 0.0);
+        let mut b = a.clone();
+        for value in b.metrics.get_mut("dino").unwrap().values.iter_mut().flatten() {
+            *value += 0.25;
+        }
+        let comparison = compare(&a, &b, &CompareOptions::default());
+        let found = whole(&comparison);
+        assert_eq!((comparison.pairs, comparison.only_a, comparison.only_b), (40, 0, 0));
+        assert_eq!(
+            (found.n, found.clusters, found.win_rate, found.finding),
+            (40, 10, Some(0.0), Finding::Worse)
+        );
+        assert!((found.difference + 0.25).abs() < 1e-12);
+        // All of 2^10 assignments: only the two of one sign are as far.
+        assert!((found.p.unwrap() - 2.0 / 1024.0).abs() < 1e-12);
+        let (low, high) = (found.low.unwrap(), found.high.unwrap());
+        assert!((low + 0.25).abs() < 1e-9 && (high + 0.25).abs() < 1e-9);
+        assert_eq!(whole(&compare(&b, &a, &CompareOptions::default())).finding, Finding::Better);
+    }
+
+    #[test]
+    fn samples_without_a_partner_or_a_number_are_left_out_and_counted() {
+        let mut a = simulated(10, 4, 1, 2, 0.0);
+        let b = simulated(10, 3, 1, 3, 0.0);
+        a.metrics.get_mut("dino").unwrap().values[0] = None;
+        let comparison = compare(&a, &b, &CompareOptions::default());
+        assert_eq!((comparison.pairs, comparison.only_a, comparison.only_b), (30, 10, 0));
+        assert_eq!(whole(&comparison).n, 29);
+    }
+
+    #[test]
+    fn metrics_of_other_versions_are_not_compared_and_said() {
+        let a = simulated(10, 4, 1, 2, 0.0);
+        let mut b = a.clone();
+        b.metrics.get_mut("dino").unwrap().version = 2;
+        b.metrics.insert(
+            "goa".to_owned(),
+            MetricColumn { version: 1, values: vec![None; 40], ..Default::default() },
+        );
+        let comparison = compare(&a, &b, &CompareOptions::default());
+        assert_eq!(comparison.not_compared, ["dino", "goa"]);
+        assert!(comparison.slices[0].metrics.is_empty());
+    }
+
+    #[test]
+    fn a_lower_distance_is_better() {
+        let mut a = simulated(10, 4, 1, 2, 0.0);
+        let column = a.metrics.remove("dino").unwrap();
+        a.metrics.insert("dreamsim".to_owned(), column);
+        let mut b = a.clone();
+        for value in b.metrics.get_mut("dreamsim").unwrap().values.iter_mut().flatten() {
+            *value += 0.25;
+        }
+        let found = compare(&a, &b, &CompareOptions::default());
+        assert_eq!((whole(&found).finding, whole(&found).win_rate), (Finding::Better, Some(1.0)));
+    }
+
+    #[test]
+    fn corrections_count_the_metrics_that_rank() {
+        let mut a = simulated(12, 3, 1, 2, 0.3);
+        let mut b = simulated(12, 3, 1, 3, 0.0);
+        for run in [&mut a, &mut b] {
+            let column = run.metrics["dino"].clone();
+            run.metrics.insert("clip_n".to_owned(), column.clone());
+            run.metrics.insert("goa".to_owned(), column);
+        }
+        let comparison =
+            compare(&a, &b, &CompareOptions { policy: Policy::None, ..CompareOptions::default() });
+        let of = |code: &str| comparison.slices[0].metrics.iter().find(|of| of.metric == code).unwrap();
+        assert_eq!((of("clip_n").p_holm, of("clip_n").win_rate), (None, None));
+        let (p, holm) = (of("dino").p.unwrap(), of("dino").p_holm.unwrap());
+        assert!((holm - (2.0 * p).min(1.0)).abs() < 1e-12, "{p} {holm}");
+    }
+
+    #[test]
+    fn the_gate_cries_wolf_at_its_level_and_hears_a_wolf() {
+        let (trials, mut alarms, mut heard) = (400, 0, 0);
+        for trial in 0..trials {
+            let options = CompareOptions { slices: false, resamples: 1000, ..CompareOptions::default() };
+            let run = |own, truth| simulated(40, 5, trial, own, truth);
+            let (equal, worse) = (run(1000 + trial, 0.0), run(1000 + trial, -0.6));
+            let before = run(500_000 + trial, 0.0);
+            alarms += usize::from(whole(&compare(&equal, &before, &options)).finding == Finding::Worse);
+            heard += usize::from(whole(&compare(&worse, &before, &options)).finding == Finding::Worse);
+        }
+        // One side of a 95 % interval: 10 of 400 expected, with a deviation of 3.1.
+        assert!(alarms <= 22, "{alarms} false alarms of {trials}");
+        assert!(heard > 390, "{heard} of {trials} real ones");
+    }
+}

@@ -1,0 +1,631 @@
+//! The leaderboard: methods (or their runs), what each metric says of them, and their ranks.
+//!
+//! **Intervals.** A row over one run has the run's interval: BCa bootstrap by identity. A row over several runs has one from
+//! the sums of each identity over all of them, so that a person who is in two runs counts as one cluster: linearised, with
+//! Student's quantile ([`linearised_mean`]), since resampling at each question would take seconds.
+//!
+//! **Ranks.** In one metric a row's rank is 1 + the number of rows of the same pack whose interval lies wholly on the better side
+//! of its own. Rows share a rank where nothing tells them apart, and a rank says "at most so many are shown to be better". A row
+//! without an interval has no rank.
+//!
+//! **Mean rank.** The mean, over the metrics with a better and a worse end that any row has, of a row's place among the means
+//! (ties share the mean of their places); a row without a number in a metric is behind all that have one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::clusters::merge_sums;
+use super::penalty::{PENALISED, Policy};
+use crate::content::ContentHash;
+use crate::metrics::{self, Direction};
+use crate::stats::{Interval, average_ranks, linearised_mean};
+use crate::store::{
+    ClusterSums, MAX_PAGE, MetricSummary, Moments, Pack, Slice, Standing, StandingsQuery, Store, StoreError,
+    Weights,
+};
+
+/// What to rank, how, and which page of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaderboardQuery {
+    /// Only this method.
+    pub method: Option<String>,
+    /// Only runs of this name.
+    pub run: Option<String>,
+    /// Only these metrics; all when empty.
+    pub metrics: Vec<String>,
+    /// Only scores of the pack with this digest.
+    pub pack: Option<String>,
+    /// Only scores of packs with such weights.
+    pub weights: Option<Weights>,
+    /// Only runs over this dataset.
+    pub dataset: Option<String>,
+    /// Only runs over this split.
+    pub split: Option<String>,
+    /// Only runs that were made at this time or later.
+    pub since: Option<OffsetDateTime>,
+    /// Only runs that were made before this time.
+    pub until: Option<OffsetDateTime>,
+    /// Only runs of which this was declared; what was not declared is `false`.
+    pub flags: BTreeMap<String, bool>,
+    /// Only the samples of this slice.
+    pub slice: Slice,
+    /// The penalty.
+    pub policy: Policy,
+    /// Metrics with fewer samples in a row are left out of it.
+    pub min_samples: u64,
+    /// Whether a method's runs are counted together.
+    pub by: Grouping,
+    /// The order of the rows.
+    pub sort: Sort,
+    /// The most rows to return, 1 to [`MAX_PAGE`].
+    pub limit: u32,
+    /// Where the last page ended: its [`LeaderboardPage::next`].
+    pub after: Option<String>,
+}
+
+impl Default for LeaderboardQuery {
+    /// The first hundred methods by name, with all their metrics, over all samples and without a penalty.
+    fn default() -> Self {
+        Self {
+            method: None,
+            run: None,
+            metrics: Vec::new(),
+            pack: None,
+            weights: None,
+            dataset: None,
+            split: None,
+            since: None,
+            until: None,
+            flags: BTreeMap::new(),
+            slice: Slice::all(),
+            policy: Policy::None,
+            min_samples: 0,
+            by: Grouping::Method,
+            sort: Sort::Name,
+            limit: 100,
+            after: None,
+        }
+    }
+}
+
+/// What a row of the leaderboard stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// A method, over the samples of all its runs.
+    Method,
+    /// A run.
+    Run,
+}
+
+/// The order of the leaderboard's rows; ties are in order of method, run and pack.
+///
+/// Rows of different packs are never in one ranking: where several packs are asked for, each one's rows stand together, in order
+/// of the packs' digests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// By method, then run, then pack digest, in the order of their UTF-8 bytes.
+    Name,
+    /// By the mean of one metric; rows without it come last, and with them those whose penalty is not yet computed.
+    Metric {
+        /// The metric's code. It must be among the query's metrics where those are limited.
+        metric: String,
+        /// The version of its definition to compare.
+        version: u32,
+        /// Largest first.
+        descending: bool,
+    },
+    /// By mean rank, best first.
+    MeanRank,
+}
+
+/// One page of the leaderboard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaderboardPage {
+    /// The rows in order.
+    pub rows: Vec<LeaderboardRow>,
+    /// The cursor of the next page; none on the last.
+    pub next: Option<String>,
+    /// Rows on all pages.
+    pub total: usize,
+}
+
+/// A method (or a run) with one pack: scores of different packs are in different rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaderboardRow {
+    /// The method.
+    pub method: String,
+    /// The run, where the rows are runs.
+    pub run: Option<String>,
+    /// The runs that it counts.
+    pub runs: Vec<Uuid>,
+    /// What was declared of any of them.
+    pub flags: BTreeMap<String, bool>,
+    /// The pack of all its scores.
+    pub pack: Pack,
+    /// Its mean rank among the rows of its pack on all pages; none where it has no number in a metric that ranks.
+    pub mean_rank: Option<f64>,
+    /// What each metric says, ordered by metric and version.
+    pub metrics: Vec<RankedMetric>,
+}
+
+/// One metric of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RankedMetric {
+    /// Counts, mean and deviation.
+    pub summary: MetricSummary,
+    /// What further is known once the runs are summarised, which follows the last score by some seconds. Without it the mean is
+    /// over the samples as they are, without interval and without any penalty.
+    pub detail: Option<RankedDetail>,
+    /// 1 for the best; rows that their intervals do not tell apart share one.
+    pub rank: Option<usize>,
+}
+
+/// What the summaries of runs say beside mean and counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RankedDetail {
+    /// Samples, measured or not.
+    pub samples: u64,
+    /// Samples that the penalty hit.
+    pub penalised: u64,
+    /// Samples of which it cannot be decided.
+    pub undecided: u64,
+    /// Samples in whose picture no face was found.
+    pub faceless: u64,
+    /// The 95 % interval of the mean.
+    pub interval: Option<Interval>,
+}
+
+/// The key of a row in the order of the leaderboard, and with that the cursor's content.
+#[derive(Clone, Debug, PartialEq)]
+struct Key {
+    /// The pack where rows are ranked, so that packs do not mix; empty where they are sorted by name.
+    first: String,
+    /// What is sorted by, so that every order is ascending; 0 where rows are sorted by name.
+    rank: f64,
+    method: String,
+    run: String,
+    pack: String,
+}
+
+impl Key {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let names = |key: &'_ Self| (key.method.clone(), key.run.clone(), key.pack.clone());
+        self.first
+            .cmp(&other.first)
+            .then_with(|| self.rank.total_cmp(&other.rank))
+            .then_with(|| names(self).cmp(&names(other)))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Cursor {
+    /// What the query asked for, so that a cursor is not used with another one.
+    query: String,
+    first: String,
+    /// The bits of the rank: a decimal might be off by one and repeat or skip a row.
+    rank: u64,
+    method: String,
+    run: String,
+    pack: String,
+}
+
+/// Reads a page of the leaderboard from the summaries: its cost does not grow with the number of scores.
+///
+/// # Errors
+/// [`StoreError::Invalid`] for a limit out of range or a sort by a metric that was not asked for, [`StoreError::Cursor`] for a
+/// cursor of another query, and what the store says.
+pub async fn leaderboard(store: &Store, query: &LeaderboardQuery) -> Result<LeaderboardPage, StoreError> {
+    query.check()?;
+    let after = query.after.as_deref().map(|cursor| query.read_cursor(cursor)).transpose()?;
+    let rows = leaderboard_rows(store, query).await?;
+    Ok(query.page(rows, after.as_ref()))
+}
+
+/// All rows of the leaderboard with their ranks, in order of method, run and pack.
+///
+/// # Errors
+/// What the store says.
+pub async fn leaderboard_rows(
+    store: &Store,
+    query: &LeaderboardQuery,
+) -> Result<Vec<LeaderboardRow>, StoreError> {
+    let mut standings = store.standings(&query.standings()).await?;
+    standings.retain(|standing| {
+        query.flags.iter().all(|(flag, wanted)| standing.flags.get(flag).unwrap_or(&false) == wanted)
+    });
+    let groups = query.group(standings);
+    let mut shared: BTreeMap<String, Vec<Uuid>> = BTreeMap::new();
+    for group in groups.values().filter(|group| group.runs.len() > 1) {
+        shared.entry(group.pack.digest.clone()).or_default().extend(&group.runs);
+    }
+    let mut sums = HashMap::new();
+    for (pack, runs) in shared {
+        for ((run, metric, policy), of) in store.cluster_sums(&runs, &pack, &query.slice).await? {
+            sums.insert((run, pack.clone(), metric, policy), of);
+        }
+    }
+    let mut rows: Vec<LeaderboardRow> = groups.into_values().map(|group| group.row(query, &sums)).collect();
+    rows.retain(|row| !row.metrics.is_empty());
+    rank(&mut rows);
+    Ok(rows)
+}
+
+type Sums = HashMap<(Uuid, String, String, String), ClusterSums>;
+
+/// The standings of a row.
+struct Group {
+    method: String,
+    run: String,
+    pack: Pack,
+    runs: Vec<Uuid>,
+    flags: BTreeMap<String, bool>,
+    metrics: BTreeMap<(String, u32), Vec<Standing>>,
+}
+
+impl Group {
+    fn row(self, query: &LeaderboardQuery, sums: &Sums) -> LeaderboardRow {
+        let Self { method, run, pack, runs, flags, metrics } = self;
+        let metrics = metrics
+            .into_iter()
+            .filter_map(|((metric, version), parts)| query.merge(metric, version, parts, sums))
+            .collect();
+        let run = (query.by == Grouping::Run).then_some(run);
+        LeaderboardRow { method, run, runs, flags, pack, mean_rank: None, metrics }
+    }
+}
+
+impl LeaderboardQuery {
+    fn standings(&self) -> StandingsQuery {
+        StandingsQuery {
+            method: self.method.clone(),
+            run: self.run.clone(),
+            metrics: self.metrics.clone(),
+            pack: self.pack.clone(),
+            weights: self.weights,
+            dataset: self.dataset.clone(),
+            split: self.split.clone(),
+            since: self.since,
+            until: self.until,
+            slice: self.slice.clone(),
+            policy: self.policy.as_str().to_owned(),
+            penalised: PENALISED.map(str::to_owned).to_vec(),
+        }
+    }
+
+    fn group(&self, standings: Vec<Standing>) -> BTreeMap<(String, String, String), Group> {
+        let mut groups: BTreeMap<(String, String, String), Group> = BTreeMap::new();
+        for standing in standings {
+            let run = if self.by == Grouping::Run { standing.run.clone() } else { String::new() };
+            let key = (standing.method.clone(), run.clone(), standing.pack.digest.clone());
+            let group = groups.entry(key).or_insert_with(|| Group {
+                method: standing.method.clone(),
+                run,
+                pack: standing.pack.clone(),
+                runs: Vec::new(),
+                flags: BTreeMap::new(),
+                metrics: BTreeMap::new(),
+            });
+            if group.runs.last() != Some(&standing.run_id) {
+                group.runs.push(standing.run_id);
+            }
+            for (flag, set) in &standing.flags {
+                *group.flags.entry(flag.clone()).or_default() |= set;
+            }
+            group.metrics.entry((standing.metric.clone(), standing.version)).or_default().push(standing);
+        }
+        groups
+    }
+
+    /// One metric over the runs of a row; none where the slice has no samples, or too few.
+    fn merge(&self, metric: String, version: u32, parts: Vec<Standing>, sums: &Sums) -> Option<RankedMetric> {
+        let slices: Vec<_> =
+            parts.iter().filter_map(|part| part.slice.as_ref().map(|of| (part, of))).collect();
+        let up_to_date =
+            |of: &Standing, at: u64| !self.slice.is_all() || at == of.running.n + of.running.nulls;
+        let whole = slices.len() == parts.len() || !self.slice.is_all();
+        if slices.is_empty() && !self.slice.is_all() {
+            return None;
+        }
+        if !whole || !slices.iter().all(|(part, of)| up_to_date(part, of.n + of.nulls)) {
+            let running = parts.iter().fold(Moments::default(), |sum, part| sum.merge(part.running));
+            let enough = running.n + running.nulls >= self.min_samples;
+            let summary = running.summary(metric, version);
+            return enough.then_some(RankedMetric { summary, detail: None, rank: None });
+        }
+        let moments = slices.iter().fold(Moments::default(), |sum, (_, of)| {
+            sum.merge(Moments::from_summary(of.n, of.nulls, of.mean, of.std))
+        });
+        let total =
+            |count: fn(&crate::store::SliceSummary) -> u64| slices.iter().map(|(_, of)| count(of)).sum();
+        let interval = match slices.as_slice() {
+            [(_, of)] => of.low.zip(of.high).map(|(low, high)| Interval { low, high }),
+            several => {
+                let of = |(part, of): &(&Standing, &crate::store::SliceSummary)| {
+                    let key = (part.run_id, part.pack.digest.clone(), metric.clone(), of.policy.clone());
+                    sums.get(&key).map(|sums| (&sums.keys[..], &sums.sums[..]))
+                };
+                let parts: Option<Vec<_>> = several.iter().map(of).collect();
+                parts.and_then(|parts| linearised_mean(&merge_sums(&parts), 0.95))
+            }
+        };
+        let detail = RankedDetail {
+            samples: total(|of| of.samples),
+            penalised: total(|of| of.penalised),
+            undecided: total(|of| of.undecided),
+            faceless: total(|of| of.faceless),
+            interval,
+        };
+        (detail.samples >= self.min_samples).then(|| RankedMetric {
+            summary: moments.summary(metric, version),
+            detail: Some(detail),
+            rank: None,
+        })
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if !(1..=MAX_PAGE).contains(&self.limit) {
+            return Err(StoreError::invalid("limit", format!("{} is not in 1..={MAX_PAGE}", self.limit)));
+        }
+        match &self.sort {
+            Sort::Metric { metric, .. } if !self.metrics.is_empty() && !self.metrics.contains(metric) => {
+                let reason = format!("{metric} is not among the metrics asked for; ask for it too");
+                Err(StoreError::invalid("sort", reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn page(&self, rows: Vec<LeaderboardRow>, after: Option<&Key>) -> LeaderboardPage {
+        let total = rows.len();
+        let mut rows: Vec<(Key, LeaderboardRow)> =
+            rows.into_iter().map(|row| (self.key(&row), row)).collect();
+        rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let start = after.map_or(0, |after| rows.partition_point(|(key, _)| key.cmp(after).is_le()));
+        let end = (start + self.limit as usize).min(rows.len());
+        let next = (end < rows.len()).then(|| self.write_cursor(&rows[end - 1].0));
+        let rows = rows.drain(start..end).map(|(_, row)| row).collect();
+        LeaderboardPage { rows, next, total }
+    }
+
+    fn key(&self, row: &LeaderboardRow) -> Key {
+        let rank = match &self.sort {
+            Sort::Name => 0.0,
+            Sort::MeanRank => row.mean_rank.unwrap_or(f64::INFINITY),
+            Sort::Metric { metric, version, descending } => row
+                .metrics
+                .iter()
+                .find(|of| of.summary.metric == *metric && of.summary.version == *version)
+                .filter(|of| !self.is_unpenalised(of))
+                .and_then(|of| of.summary.mean)
+                .map_or(f64::INFINITY, |mean| if *descending { -mean } else { mean }),
+        };
+        Key {
+            first: if self.sort == Sort::Name { String::new() } else { row.pack.digest.clone() },
+            // −0 would be another key than 0.
+            rank: rank + 0.0,
+            method: row.method.clone(),
+            run: row.run.clone().unwrap_or_default(),
+            pack: row.pack.digest.clone(),
+        }
+    }
+
+    /// Whether a mean lacks the penalty that was asked for.
+    fn is_unpenalised(&self, of: &RankedMetric) -> bool {
+        of.detail.is_none() && self.policy != Policy::None && Policy::concerns(&of.summary.metric)
+    }
+
+    fn write_cursor(&self, key: &Key) -> String {
+        let cursor = Cursor {
+            query: self.fingerprint(),
+            first: key.first.clone(),
+            rank: key.rank.to_bits(),
+            method: key.method.clone(),
+            run: key.run.clone(),
+            pack: key.pack.clone(),
+        };
+        let json = serde_json::to_vec(&cursor).expect("strings and numbers are always JSON");
+        json.iter().fold(String::with_capacity(2 * json.len()), |mut text, byte| {
+            for digit in [byte >> 4, byte & 15] {
+                text.push(char::from_digit(digit.into(), 16).expect("four bits are a digit"));
+            }
+            text
+        })
+    }
+
+    fn read_cursor(&self, text: &str) -> Result<Key, StoreError> {
+        let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
+        let json: Vec<u8> = digits
+            .ok_or(StoreError::Cursor)?
+            .chunks(2)
+            .map(|pair| pair.iter().fold(0, |byte, d| byte << 4 | *d as u8))
+            .collect();
+        let cursor: Cursor = serde_json::from_slice(&json).map_err(|_| StoreError::Cursor)?;
+        let rank = f64::from_bits(cursor.rank);
+        if cursor.query != self.fingerprint() || rank.is_nan() {
+            return Err(StoreError::Cursor);
+        }
+        Ok(Key { first: cursor.first, rank, method: cursor.method, run: cursor.run, pack: cursor.pack })
+    }
+
+    /// What must be equal for two pages to be of one list. The size of a page may change between them.
+    fn fingerprint(&self) -> String {
+        let same = Self { limit: 0, after: None, ..self.clone() };
+        ContentHash::of(format!("{same:?}").as_bytes()).to_hex()[..16].to_owned()
+    }
+}
+
+/// Whether more is better; none for metrics that rank nothing.
+pub(super) fn more_is_better(metric: &str) -> Option<bool> {
+    match metrics::find(metric)?.direction {
+        Direction::HigherIsBetter => Some(true),
+        Direction::LowerIsBetter => Some(false),
+        Direction::Support => None,
+    }
+}
+
+/// Gives every row its ranks among those of its pack.
+fn rank(rows: &mut [LeaderboardRow]) {
+    let mut packs: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (place, row) in rows.iter().enumerate() {
+        packs.entry(row.pack.digest.clone()).or_default().push(place);
+    }
+    for places in packs.into_values() {
+        // Where each row has each metric.
+        let mut metrics: BTreeMap<(String, u32), Vec<(usize, usize)>> = BTreeMap::new();
+        for &place in &places {
+            for (at, of) in rows[place].metrics.iter().enumerate() {
+                let key = (of.summary.metric.clone(), of.summary.version);
+                metrics.entry(key).or_default().push((place, at));
+            }
+        }
+        // Places, counted from the best, added up over the metrics; every row takes part in each.
+        let (mut totals, mut counted) = (vec![0.0; rows.len()], 0.0);
+        let mut ranked = vec![false; rows.len()];
+        for ((metric, version), entries) in &metrics {
+            let Some(ascending) = more_is_better(metric) else { continue };
+            let newest = metrics.range((metric.clone(), 0)..=(metric.clone(), u32::MAX)).next_back();
+            rank_metric(rows, entries, ascending);
+            if newest.is_none_or(|((_, newest), _)| newest != version) {
+                continue;
+            }
+            let mut costs: BTreeMap<usize, f64> = places.iter().map(|&place| (place, f64::MAX)).collect();
+            for &(place, at) in entries {
+                if let Some(mean) = rows[place].metrics[at].summary.mean {
+                    costs.insert(place, if ascending { -mean } else { mean });
+                    ranked[place] = true;
+                }
+            }
+            let costs: Vec<f64> = costs.into_values().collect();
+            if costs.iter().all(|cost| *cost == f64::MAX) {
+                continue;
+            }
+            counted += 1.0;
+            for (&place, rank) in places.iter().zip(average_ranks(&costs)) {
+                totals[place] += rank;
+            }
+        }
+        for place in places {
+            rows[place].mean_rank = ranked[place].then(|| totals[place] / counted);
+        }
+    }
+}
+
+/// The ranks in one metric: for each interval, how many lie wholly on its better side.
+fn rank_metric(rows: &mut [LeaderboardRow], entries: &[(usize, usize)], more_is_better: bool) {
+    let oriented = |rows: &[LeaderboardRow], (place, at): (usize, usize)| {
+        let Interval { low, high } = rows[place].metrics[at].detail.as_ref()?.interval?;
+        Some(if more_is_better { (low, high) } else { (-high, -low) })
+    };
+    let mut lows: Vec<f64> =
+        entries.iter().filter_map(|&at| oriented(rows, at)).map(|(low, _)| low).collect();
+    lows.sort_unstable_by(f64::total_cmp);
+    for &entry in entries {
+        let rank =
+            oriented(rows, entry).map(|(_, high)| 1 + lows.len() - lows.partition_point(|low| *low <= high));
+        rows[entry.0].metrics[entry.1].rank = rank;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(method: &str, pack: &str, metrics: &[(&str, f64, f64)]) -> LeaderboardRow {
+        let metrics = metrics.iter().map(|&(metric, mean, reach)| RankedMetric {
+            summary: MetricSummary {
+                metric: metric.into(),
+                version: 1,
+                n: 9,
+                nulls: 0,
+                mean: Some(mean),
+                std: Some(1.0),
+            },
+            detail: (reach >= 0.0).then(|| RankedDetail {
+                samples: 9,
+                penalised: 0,
+                undecided: 0,
+                faceless: 0,
+                interval: Some(Interval { low: mean - reach, high: mean + reach }),
+            }),
+            rank: None,
+        });
+        LeaderboardRow {
+            method: method.into(),
+            run: None,
+            runs: vec![Uuid::nil()],
+            flags: BTreeMap::new(),
+            pack: Pack { digest: pack.into(), name: pack.into(), weights: Weights::Official },
+            mean_rank: None,
+            metrics: metrics.collect(),
+        }
+    }
+
+    fn ranks(rows: &[LeaderboardRow]) -> Vec<Option<usize>> {
+        rows.iter().map(|row| row.metrics[0].rank).collect()
+    }
+
+    #[test]
+    fn rows_share_a_rank_where_no_interval_is_wholly_better() {
+        let of = |mean, reach| row("m", "p", &[("ips", mean, reach)]);
+        let mut rows = vec![of(0.9, 0.05), of(0.82, 0.05), of(0.7, 0.05), of(0.71, 0.2), of(0.95, -1.0)];
+        rank(&mut rows);
+        // The third is behind the first and, by a hair, the second; the wide one is behind nobody.
+        assert_eq!(ranks(&rows), [Some(1), Some(1), Some(3), Some(1), None]);
+    }
+
+    #[test]
+    fn where_less_is_better_the_smallest_is_first() {
+        let of = |mean| row("m", "p", &[("dreamsim", mean, 0.01)]);
+        let mut rows = vec![of(0.4), of(0.2), of(0.3)];
+        rank(&mut rows);
+        assert_eq!(ranks(&rows), [Some(3), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn touching_intervals_share_a_rank_and_what_supports_others_has_none() {
+        let of = |mean, metric| row("m", "p", &[(metric, mean, 0.25)]);
+        let mut rows = vec![of(1.0, "ips"), of(0.5, "ips")];
+        rank(&mut rows);
+        assert_eq!(ranks(&rows), [Some(1), Some(1)]);
+        let mut rows = vec![of(1.0, "clip_n"), of(0.1, "clip_n")];
+        rank(&mut rows);
+        assert_eq!(ranks(&rows), [None, None]);
+        assert_eq!(rows[0].mean_rank, None);
+    }
+
+    #[test]
+    fn packs_are_ranked_apart() {
+        let mut rows = vec![row("a", "p", &[("ips", 0.9, 0.0)]), row("b", "q", &[("ips", 0.1, 0.0)])];
+        rank(&mut rows);
+        assert_eq!(ranks(&rows), [Some(1), Some(1)]);
+        assert_eq!((rows[0].mean_rank, rows[1].mean_rank), (Some(1.0), Some(1.0)));
+    }
+
+    #[test]
+    fn the_mean_rank_averages_places_and_a_missing_metric_is_the_last_place() {
+        let mut rows = vec![
+            row("a", "p", &[("ips", 0.9, 0.0), ("dreamsim", 0.5, 0.0)]),
+            row("b", "p", &[("ips", 0.8, 0.0), ("dreamsim", 0.1, 0.0)]),
+            row("c", "p", &[("ips", 0.8, 0.0), ("clip_n", 5.0, 0.0)]),
+        ];
+        rank(&mut rows);
+        let mean_ranks: Vec<_> = rows.iter().map(|row| row.mean_rank.unwrap()).collect();
+        assert_eq!(mean_ranks, [1.5, 1.75, 2.75]);
+    }
+
+    #[test]
+    fn means_without_the_penalty_come_last() {
+        let query = LeaderboardQuery {
+            policy: Policy::Stellar,
+            sort: Sort::Metric { metric: "ips".into(), version: 1, descending: true },
+            ..LeaderboardQuery::default()
+        };
+        let rows = vec![row("pending", "p", &[("ips", 0.9, -1.0)]), row("known", "p", &[("ips", 0.1, 0.0)])];
+        let page = query.page(rows, None);
+        let order: Vec<_> = page.rows.iter().map(|row| row.method.as_str()).collect();
+        assert_eq!(order, ["known", "pending"]);
+    }
+}

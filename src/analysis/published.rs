@@ -1,0 +1,80 @@
+//! Numbers that others published, to be read beside what is measured here.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a paper says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// Where.
+    pub source: String,
+    /// How to read it.
+    pub note: String,
+    /// Mean scores of methods.
+    pub methods: Vec<PublishedMethod>,
+    /// How far metrics agree with people.
+    pub alignment: Vec<PublishedAlignment>,
+}
+
+/// Mean scores of a method over a dataset.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedMethod {
+    /// The method.
+    #[schema(example = "DreamBooth")]
+    pub method: String,
+    /// The dataset.
+    #[schema(example = "Stellar-T")]
+    pub dataset: String,
+    /// Means by code of the metric.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Kendall's tau of a metric with people's answers to three questions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedAlignment {
+    /// Code of the metric.
+    pub metric: String,
+    /// Are the objects there?
+    pub object: f64,
+    /// Are the relations right?
+    pub relation: f64,
+    /// Which is better altogether?
+    pub overall: f64,
+}
+
+static STELLAR: LazyLock<Published> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../assets/published/stellar.json"))
+        .expect("a test reads the file of the repository")
+});
+
+/// The tables of the Stellar paper.
+#[must_use]
+pub fn published() -> &'static Published {
+    &STELLAR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics;
+
+    #[test]
+    fn the_paper_has_four_methods_on_both_datasets() {
+        let of = |dataset| published().methods.iter().filter(|row| row.dataset == dataset).count();
+        assert_eq!((of("Stellar-T"), of("Stellar-H"), published().methods.len()), (4, 4, 8));
+        assert_eq!(published().alignment.len(), 13);
+    }
+
+    #[test]
+    fn published_metrics_are_metrics_of_this_service_or_still_to_come() {
+        let codes = published().methods.iter().flat_map(|row| row.metrics.keys());
+        for code in codes.chain(published().alignment.iter().map(|row| &row.metric)) {
+            assert!(metrics::find(code).is_some() || code == "rfs", "{code}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Two metrics against each other: which rows are best for some weighing of the two.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::leaderboard::{LeaderboardRow, more_is_better};
+use crate::pack_id::PackId;
+use crate::stats::Interval;
+
+/// A mean with its interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Estimate {
+    /// The mean.
+    pub mean: f64,
+    /// Lower end of its 95 % interval; null while the run is not summarised.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+    /// Samples with a number.
+    pub n: u64,
+}
+
+/// A row of the leaderboard in the plane of two metrics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TradeOffPoint {
+    /// The method.
+    pub method: String,
+    /// The run, where rows are runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Ids of the runs that it counts.
+    pub runs: Vec<Uuid>,
+    /// The pack; points of different packs are not compared.
+    pub pack: PackId,
+    /// The first metric.
+    pub x: Estimate,
+    /// The second metric.
+    pub y: Estimate,
+    /// Whether no other row is at least as good in both means and better in one: the Pareto front.
+    pub on_front: bool,
+    /// Rows whose intervals lie wholly on the better side in both metrics: it is shown to be behind these.
+    pub dominated_by: Vec<String>,
+}
+
+/// The points of rows that have both metrics, from the best `x` on within each pack.
+#[must_use]
+pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint> {
+    let estimate = |row: &LeaderboardRow, metric: &str| {
+        // The newest version comes last.
+        let of = row.metrics.iter().rev().find(|of| of.summary.metric == metric)?;
+        let interval = of.detail.as_ref().and_then(|detail| detail.interval);
+        Some(Estimate {
+            mean: of.summary.mean?,
+            low: interval.map(|ends| ends.low),
+            high: interval.map(|ends| ends.high),
+            n: of.summary.n,
+        })
+    };
+    let mut points: Vec<TradeOffPoint> = rows
+        .iter()
+        .filter_map(|row| {
+            let (of_x, of_y) = (estimate(row, x)?, estimate(row, y)?);
+            let LeaderboardRow { method, run, runs, pack, .. } = row.clone();
+            Some(TradeOffPoint {
+                method,
+                run,
+                runs,
+                pack,
+                x: of_x,
+                y: of_y,
+                on_front: true,
+                dominated_by: vec![],
+            })
+        })
+        .collect();
+    let signs = [x, y].map(|metric| if more_is_better(metric) == Some(false) { -1.0 } else { 1.0 });
+    let oriented = |point: &TradeOffPoint| [signs[0] * point.x.mean, signs[1] * point.y.mean];
+    points.sort_by(|a, b| {
+        a.pack.digest.cmp(&b.pack.digest).then_with(|| oriented(b)[0].total_cmp(&oriented(a)[0]))
+    });
+    let all = points.clone();
+    for point in &mut points {
+        let own = oriented(point);
+        for other in all.iter().filter(|other| other.pack == point.pack) {
+            let of = oriented(other);
+            if of[0] >= own[0] && of[1] >= own[1] && (of[0] > own[0] || of[1] > own[1]) {
+                point.on_front = false;
+            }
+            let shown = |sign: f64, better: &Estimate, worse: &Estimate| {
+                let ends = |of: &Estimate| Some(Interval { low: of.low?, high: of.high? });
+                ends(better).zip(ends(worse)).is_some_and(|(better, worse)| {
+                    if sign > 0.0 { better.low > worse.high } else { better.high < worse.low }
+                })
+            };
+            if shown(signs[0], &other.x, &point.x) && shown(signs[1], &other.y, &point.y) {
+                point.dominated_by.push(match &other.run {
+                    Some(run) => format!("{}/{run}", other.method),
+                    None => other.method.clone(),
+                });
+            }
+        }
+    }
+    points
+}

@@ -1,0 +1,194 @@
+//! `GET /v1/runs/{a}/compare/{b}`: is one run better than another on the same prompts?
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{ApiError, App, Code, Problem, Query, Shared};
+use crate::{
+    analysis::{CompareOptions, Comparison, Policy, compare},
+    metrics,
+    pack_id::PackId,
+    store::{RunData, Store},
+};
+
+/// How to compare.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Parameters {
+    /// Only these metrics, codes separated by commas; corrections count only these.
+    #[param(example = "ips,clip_t")]
+    metrics: Option<String>,
+    /// Digest of the pack whose scores are compared. Default: the one that most scores of A are of.
+    pack: Option<String>,
+    /// The penalty, decided in each run by itself. Default: `stellar`.
+    policy: Option<Policy>,
+    /// Coverage of the intervals, 0.5 to 0.999. Default: 0.95.
+    #[param(example = 0.95)]
+    confidence: Option<f64>,
+    /// Whether slices are compared too. Default: false.
+    slices: Option<bool>,
+    /// Slices of fewer pairs are left out. Default: 20.
+    min_pairs: Option<usize>,
+}
+
+/// A run compared with another.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "a": {"id": "0197a7c6-6f00-7000-8000-000000000001", "method": "mine", "run": "step 2000"},
+    "b": {"id": "0197a7c6-6f00-7000-8000-000000000002", "method": "mine", "run": "step 1000"},
+    "pack": {"name": "official", "digest": "…", "weights": "official"},
+    "policy": "stellar", "confidence": 0.95, "pairs": 1000, "only_a": 0, "only_b": 0, "not_compared": [],
+    "slices": [{"kind": "", "label": "", "pairs": 1000, "metrics": [{
+        "metric": "ips", "version": 1, "n": 998, "clusters": 200, "mean_a": 0.61, "mean_b": 0.6, "difference": 0.01,
+        "low": 0.002, "high": 0.018, "win_rate": 0.54, "p": 0.0143, "p_holm": 0.0143, "p_bh": 0.0143, "finding": "better"}]}]}))]
+pub(super) struct CompareAnswer {
+    /// The run that is judged.
+    a: ComparedRun,
+    /// The run that it is compared with.
+    b: ComparedRun,
+    /// The pack of all scores.
+    pack: PackId,
+    /// What was found.
+    #[serde(flatten)]
+    comparison: Comparison,
+}
+
+/// A run that is compared.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+struct ComparedRun {
+    /// Its id.
+    id: Uuid,
+    /// Its method.
+    method: String,
+    /// Its name.
+    run: String,
+}
+
+/// Compares two runs on the samples that have the same name in both.
+///
+/// Differences are A − B, pair by pair. Their intervals are BCa bootstrap with whole identities drawn, and the test draws signs of
+/// whole identities (a permutation test: its hypothesis is that the two runs could be exchanged person by person). P-values are
+/// corrected over the metrics of a slice. Scores are of one pack.
+#[utoipa::path(
+    get, path = "/v1/runs/{a}/compare/{b}", tag = "analysis",
+    params(
+        ("a" = Uuid, Path, description = "The run that is judged"),
+        ("b" = Uuid, Path, description = "The run that it is compared with"),
+        Parameters
+    ),
+    responses(
+        (status = 200, description = "The comparison", body = CompareAnswer),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The runs have no scores of one pack, or no sample of the same name", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn read(
+    State(app): Shared,
+    runs: Result<Path<(String, String)>, PathRejection>,
+    Query(parameters): Query<Parameters>,
+) -> Result<Json<CompareAnswer>, ApiError> {
+    let (a, b) = runs.map(|Path(runs)| runs).unwrap_or_default();
+    let options = parameters.options()?;
+    let metrics = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
+    let answer = app.before_deadline(async {
+        let mut a = run_data(&app.store, &a, parameters.pack.as_deref()).await?;
+        let pack = a.pack.clone().ok_or_else(|| nothing(&a, parameters.pack.as_deref()))?;
+        let mut b = run_data(&app.store, &b, Some(&pack.digest)).await?;
+        if b.pack.is_none() {
+            return Err(nothing(&b, Some(&pack.digest)));
+        }
+        let named = [&a, &b].map(|data| ComparedRun {
+            id: data.run,
+            method: data.name.method.clone(),
+            run: data.name.run.clone(),
+        });
+        let comparison = app.compute(move || {
+            if let Some(chosen) = metrics {
+                // The penalty needs its own metrics, asked for or not.
+                let wanted = |code: &str| {
+                    matches!(code, "clip_t" | "clip_n") || chosen.iter().any(|metric| metric.code == code)
+                };
+                a.metrics.retain(|code, _| wanted(code));
+                b.metrics.retain(|code, _| wanted(code));
+                let mut comparison = compare(&a, &b, &options);
+                let asked = |code: &str| chosen.iter().any(|metric| metric.code == code);
+                comparison.keep_metrics(asked);
+                return comparison;
+            }
+            compare(&a, &b, &options)
+        });
+        let comparison = comparison.await;
+        if comparison.pairs == 0 {
+            return Err(ApiError::new(
+                Code::NothingToCompare,
+                "the two runs have no sample of the same name: samples are paired by name, so send the samples of both under the \
+                 names of their prompts",
+            ));
+        }
+        let [a, b] = named;
+        Ok(CompareAnswer { a, b, pack, comparison })
+    });
+    Ok(Json(answer.await?))
+}
+
+impl Parameters {
+    fn options(&self) -> Result<CompareOptions, ApiError> {
+        let defaults = CompareOptions::default();
+        let confidence = self.confidence.unwrap_or(defaults.confidence);
+        if !(0.5..=0.999).contains(&confidence) {
+            return Err(ApiError::new(
+                Code::MalformedRequest,
+                format!("confidence is {confidence}: send 0.5 to 0.999"),
+            ));
+        }
+        Ok(CompareOptions {
+            policy: self.policy.unwrap_or_default(),
+            confidence,
+            min_pairs: self.min_pairs.unwrap_or(defaults.min_pairs),
+            slices: self.slices.unwrap_or_default(),
+            ..defaults
+        })
+    }
+}
+
+/// The columns of the run whose id this is.
+pub(super) async fn run_data(store: &Store, id: &str, pack: Option<&str>) -> Result<RunData, ApiError> {
+    let missing = || {
+        let id: String = id.chars().take(80).collect();
+        ApiError::new(Code::NotFound, format!("there is no run of the id {id}: GET /v1/runs lists them"))
+    };
+    store.run_data(id.parse().map_err(|_| missing())?, pack).await?.ok_or_else(missing)
+}
+
+/// A run without scores of a pack.
+pub(super) fn nothing(run: &RunData, pack: Option<&str>) -> ApiError {
+    let of = pack.map_or_else(String::new, |pack| format!(" of the pack {pack}"));
+    ApiError::new(
+        Code::NothingToCompare,
+        format!(
+            "the run {} has no scores{of}: numbers of different packs do not compare, so score it with that pack",
+            run.name
+        ),
+    )
+}
+
+impl App {
+    /// The result of arithmetic that takes long enough to keep others waiting.
+    pub(super) async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `GET /v1/analysis/correlations`: how metrics go together.
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{ApiError, Code, Problem, Query, Shared};
+use crate::{
+    analysis::{Cell, Coefficient, correlations},
+    metrics,
+    store::RunsQuery,
+};
+
+/// The most samples of a matrix: coefficients are then within 0.01 of those of all, and ready in about a second.
+const MOST_SAMPLES: usize = 50_000;
+
+/// The most runs of a matrix.
+const MOST_RUNS: u32 = 1_000;
+
+/// Which samples and metrics.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Parameters {
+    /// Only samples of this run. Default: of all runs.
+    run: Option<Uuid>,
+    /// Only samples of this method's runs.
+    method: Option<String>,
+    /// Only these metrics, codes separated by commas. Default: all that there are scores of.
+    #[param(example = "ips,clip_t")]
+    metrics: Option<String>,
+    /// Digest of a model pack. Default: the loaded pack.
+    pack: Option<String>,
+    /// `kendall` (tau-b, default), `spearman` or `pearson`.
+    coefficient: Option<Coefficient>,
+}
+
+/// A matrix of coefficients.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "coefficient": "kendall", "pack": "…", "runs": 4, "samples": 4000, "of": 4000, "metrics": ["clip_t", "ips"],
+    "matrix": [[{"value": 1.0, "n": 4000}, {"value": -0.08, "n": 3991}], [{"value": -0.08, "n": 3991}, {"value": 1.0, "n": 3991}]]}))]
+pub(super) struct CorrelationsAnswer {
+    /// The coefficient.
+    coefficient: Coefficient,
+    /// Digest of the pack.
+    pack: String,
+    /// Runs that the samples are of.
+    runs: usize,
+    /// Samples that were read: all, or evenly spaced ones where there are too many.
+    samples: usize,
+    /// Samples that there are.
+    of: u64,
+    /// Codes of the metrics, in the order of rows and columns.
+    metrics: Vec<String>,
+    /// By row and column: the coefficient over the samples that have both numbers.
+    matrix: Vec<Vec<Cell>>,
+}
+
+/// Correlates metrics over the samples of a run, of a method, or of all runs.
+#[utoipa::path(
+    get, path = "/v1/analysis/correlations", tag = "analysis", params(Parameters),
+    responses(
+        (status = 200, description = "The matrix", body = CorrelationsAnswer),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn read(
+    State(app): Shared,
+    Query(parameters): Query<Parameters>,
+) -> Result<Json<CorrelationsAnswer>, ApiError> {
+    let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
+    let coefficient = parameters.coefficient.unwrap_or(Coefficient::Kendall);
+    let pack = parameters.pack.unwrap_or_else(|| app.scoring.pack().digest.to_string());
+    let answer = app.before_deadline(async {
+        let runs = match parameters.run {
+            Some(run) => vec![app.store.run(run).await?.ok_or_else(|| {
+                ApiError::new(Code::NotFound, "there is no run of this id: GET /v1/runs lists them")
+            })?],
+            None => {
+                let query = RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };
+                app.store.runs(&query).await?
+            }
+        };
+        let of: u64 = runs.iter().map(|run| run.counts.scored).sum();
+        let mut chosen = BTreeMap::new();
+        for run in &runs {
+            let share = run.counts.scored as f64 / of.max(1) as f64;
+            let most = if of as usize > MOST_SAMPLES {
+                (share * MOST_SAMPLES as f64).ceil() as usize
+            } else {
+                usize::MAX
+            };
+            chosen.insert(run.id, app.store.sample_names(run.id, most).await?);
+        }
+        let mut data = app.store.samples_data(&chosen, &pack).await?;
+        if let Some(wanted) = wanted {
+            data.metrics.retain(|code, _| wanted.iter().any(|metric| metric.code == code));
+        }
+        let (samples, codes) = (data.names.len(), data.metrics.keys().cloned().collect());
+        let matrix = app.compute(move || {
+            let columns: Vec<&[Option<f64>]> =
+                data.metrics.values().map(|column| &column.values[..]).collect();
+            correlations(&columns, coefficient)
+        });
+        let matrix = matrix.await;
+        Ok(CorrelationsAnswer { coefficient, pack, runs: runs.len(), samples, of, metrics: codes, matrix })
+    });
+    Ok(Json(answer.await?))
+}

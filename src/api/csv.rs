@@ -1,0 +1,71 @@
+//! Answers as CSV (RFC 4180).
+
+use axum::{
+    http::{HeaderValue, header},
+    response::{IntoResponse as _, Response},
+};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Format {
+    /// A JSON document.
+    #[default]
+    Json,
+    /// Lines of values separated by commas, under a header.
+    Csv,
+}
+
+/// Lines under a header as a file to download. The cursor of the next page, which has no place in the lines, is in the header
+/// `X-Next-Page`.
+pub(super) fn answer(
+    file: &'static str,
+    header: &[&str],
+    lines: Vec<Vec<String>>,
+    next: Option<&str>,
+) -> Response {
+    let mut text = header.join(",") + "\r\n";
+    for line in lines {
+        let fields: Vec<String> = line.iter().map(|field| escape(field)).collect();
+        text.push_str(&fields.join(","));
+        text.push_str("\r\n");
+    }
+    let mut response = text.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
+    let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{file}\""));
+    headers.insert(header::CONTENT_DISPOSITION, disposition.expect("a plain file name"));
+    if let Some(next) = next.and_then(|next| HeaderValue::from_str(next).ok()) {
+        headers.insert("x-next-page", next);
+    }
+    response
+}
+
+/// A field in quotes where it needs them. What a spreadsheet would run as a formula gets a quote mark before it, unless it is a
+/// number: names come from whoever sends samples.
+fn escape(field: &str) -> String {
+    let formula = field.starts_with(['=', '+', '-', '@', '\t', '\r']) && field.parse::<f64>().is_err();
+    let field = if formula { format!("'{field}") } else { field.to_owned() };
+    if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_where_needed_and_never_formulas() {
+        for (field, expected) in [
+            ("plain", "plain"),
+            ("a,b", "\"a,b\""),
+            ("say \"hi\"", "\"say \"\"hi\"\"\""),
+            ("-0.25", "-0.25"),
+            ("=1+1", "'=1+1"),
+            ("-x", "'-x"),
+        ] {
+            assert_eq!(escape(field), expected);
+        }
+    }
+}

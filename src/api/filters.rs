@@ -1,0 +1,83 @@
+//! Parameters that several analyses share: times, and the slice of samples.
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{ApiError, Code};
+use crate::store::Slice;
+
+/// A span of time.
+#[derive(Debug, Default)]
+pub(super) struct Filters<'a> {
+    /// From this time on.
+    pub(super) since: Option<&'a str>,
+    /// Before this time.
+    pub(super) until: Option<&'a str>,
+}
+
+impl Filters<'_> {
+    /// The two times.
+    pub(super) fn times(&self) -> Result<(Option<OffsetDateTime>, Option<OffsetDateTime>), ApiError> {
+        let parse = |name: &str, text: Option<&str>| {
+            let parse = |text: &str| {
+                OffsetDateTime::parse(text, &Rfc3339).map_err(|error| {
+                    ApiError::new(
+                        Code::MalformedRequest,
+                        format!(
+                            "{name} is no time ({error}): send it as in 2026-03-01T00:00:00Z, with + as %2B"
+                        ),
+                    )
+                })
+            };
+            text.map(parse).transpose()
+        };
+        Ok((parse("since", self.since)?, parse("until", self.until)?))
+    }
+}
+
+/// The slice filters, of which one may be given: summaries are kept of single slices, not of their intersections.
+#[derive(Debug, Default)]
+pub(super) struct SliceFilter {
+    pub(super) prompt_kind: Option<String>,
+    pub(super) category: Option<String>,
+    pub(super) relation: Option<String>,
+    pub(super) attribute: Option<String>,
+    pub(super) size: Option<String>,
+}
+
+const RELATIONS: [&str; 3] = ["interaction", "location", "none"];
+const SIZES: [&str; 3] = ["under_512", "512_to_1023", "1024_and_more"];
+
+impl SliceFilter {
+    /// The slice asked for; all samples where no filter is given.
+    pub(super) fn slice(self) -> Result<Slice, ApiError> {
+        for (name, given, known) in [("relation", &self.relation, RELATIONS), ("size", &self.size, SIZES)] {
+            if let Some(given) = given.as_deref().filter(|given| !known.contains(given)) {
+                let given: String = given.chars().take(80).collect();
+                return Err(ApiError::new(
+                    Code::MalformedRequest,
+                    format!("{name} is `{given}`: send {}", known.join(", ")),
+                ));
+            }
+        }
+        let filters = [
+            (Slice::PROMPT_KIND, self.prompt_kind),
+            (Slice::CATEGORY, self.category),
+            (Slice::RELATION, self.relation),
+            (Slice::ATTRIBUTE, self.attribute),
+            (Slice::SIZE, self.size),
+        ];
+        let mut given = filters.into_iter().filter_map(|(kind, label)| Some(Slice::new(kind, label?)));
+        let slice = given.next().unwrap_or_else(Slice::all);
+        match given.next() {
+            None => Ok(slice),
+            Some(second) => Err(ApiError::new(
+                Code::MalformedRequest,
+                format!(
+                    "{} and {} are both given: summaries are kept of one slice at a time, so send one of prompt_kind, \
+                     category, relation, attribute and size",
+                    slice.kind, second.kind
+                ),
+            )),
+        }
+    }
+}

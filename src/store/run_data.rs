@@ -1,0 +1,308 @@
+//! A run as columns: what analysis needs of its samples and scores, with one entry a sample in every column.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::datasets::Attributes;
+use super::sql::{Connection, Connections, Reader, Row, Sql};
+use super::{Pack, RunName, StoreError, Weights};
+use crate::text::relations::{RelationKind, annotated, relations, relations_of};
+
+/// So many samples are read at once, with all their scores: some megabytes on the way, whatever the run's size.
+const BATCH: usize = 1_000;
+
+/// The samples of a run in the order of their names, with the scores of one pack. All lists are of one length.
+///
+/// A run of 100,000 samples with 15 metrics is about 40 MB: 24 of scores, the rest names and labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunData {
+    /// The run.
+    pub run: Uuid,
+    /// Its method and name.
+    pub name: RunName,
+    /// The pack of the scores; none where there are none.
+    pub pack: Option<Pack>,
+    /// The samples' names, ascending by their bytes.
+    pub names: Vec<String>,
+    /// Whom each sample shows, where it was said.
+    pub identities: Vec<Option<String>>,
+    /// The kind of each prompt, where it was said (`T` and `H` in Stellar).
+    pub prompt_kinds: Vec<Option<String>>,
+    /// The categories of each prompt.
+    pub categories: Vec<Vec<String>>,
+    /// Facial attributes of the subjects by name: present, absent, or not known.
+    pub attributes: BTreeMap<String, Vec<Option<bool>>>,
+    /// What kinds of relation each prompt asks for.
+    pub relations: Vec<RelationKinds>,
+    /// Width and height of each generated picture in pixels; none where only scores were imported.
+    pub sizes: Vec<Option<(u32, u32)>>,
+    /// By code of the metric.
+    pub metrics: BTreeMap<String, MetricColumn>,
+}
+
+/// Which kinds of relation a prompt asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelationKinds {
+    /// The person does something.
+    pub interaction: bool,
+    /// The person is somewhere.
+    pub location: bool,
+}
+
+/// One metric over a run's samples. A sample without a value and without a reason was not measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetricColumn {
+    /// The newest version of the metric's definition that the run has; scores of older ones are left out.
+    pub version: u32,
+    /// The numbers.
+    pub values: Vec<Option<f64>>,
+    /// Why others have none: by reason, the samples' places, ascending.
+    pub reasons: BTreeMap<String, Vec<usize>>,
+    /// Remarks on scores (`no_face_in_image`, …): by flag, the samples' places, ascending.
+    pub flags: BTreeMap<String, Vec<usize>>,
+}
+
+impl MetricColumn {
+    /// How many samples were measured and have no number.
+    #[must_use]
+    pub fn nulls(&self) -> usize {
+        self.reasons.values().map(Vec::len).sum()
+    }
+}
+
+/// What metadata says for analysis; whatever else it says is passed over.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Facts {
+    identity: Option<String>,
+    prompt_kind: Option<String>,
+    categories: Vec<String>,
+    attributes: Attributes,
+    detectables: Vec<String>,
+    relations: Vec<[String; 3]>,
+}
+
+impl RelationKinds {
+    /// Of annotated relations where there are some; else of what the prompt says of its detectables, or altogether.
+    fn of(prompt: Option<&str>, facts: &Facts) -> Self {
+        let found = match prompt {
+            _ if !facts.relations.is_empty() => annotated(&facts.relations),
+            None => Vec::new(),
+            Some(prompt) if facts.detectables.is_empty() => relations(prompt),
+            Some(prompt) => relations_of(prompt, &facts.detectables),
+        };
+        let has = |kind| found.iter().any(|relation| relation.kind == kind);
+        Self { interaction: has(RelationKind::Interaction), location: has(RelationKind::Location) }
+    }
+}
+
+pub(super) async fn run_data<P: Connections>(
+    pool: &P,
+    run: Uuid,
+    pack: Option<&str>,
+) -> Result<Option<RunData>, StoreError> {
+    let mut connection = pool.reader().await?;
+    let connection = &mut *connection;
+    let mut sql = Sql::new(
+        "SELECT methods.name AS method, runs.name FROM runs JOIN methods ON methods.id = runs.method WHERE runs.id = ",
+    );
+    sql.bind(run);
+    let rows = connection.fetch(sql).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let row = Reader::new(row, "runs", run);
+    let name = RunName { method: row.text("method")?, run: row.text("name")? };
+    let mut data = RunData::empty(run, name, find_pack(connection, run, pack).await?);
+    while data.read_samples(connection).await? {}
+    data.fill();
+    Ok(Some(data))
+}
+
+/// Names of so many samples of a run at most, evenly spaced in their order.
+pub(super) async fn sample_names<P: Connections>(
+    pool: &P,
+    run: Uuid,
+    most: usize,
+) -> Result<BTreeSet<String>, StoreError> {
+    let mut connection = pool.reader().await?;
+    let mut sql = Sql::new("SELECT name FROM samples WHERE run = ");
+    sql.bind(run).push(" ORDER BY name");
+    let rows = connection.fetch(sql).await?;
+    let taken = rows.len().min(most);
+    let names = (0..taken).map(|at| Reader::new(&rows[at * rows.len() / taken], "samples", run).text("name"));
+    names.collect()
+}
+
+/// Some samples of several runs as if they were one run, in which each is called by its run's id, a slash and its name.
+pub(super) async fn samples_data<P: Connections>(
+    pool: &P,
+    wanted: &BTreeMap<Uuid, BTreeSet<String>>,
+    pack: &str,
+) -> Result<RunData, StoreError> {
+    let mut connection = pool.reader().await?;
+    let connection = &mut *connection;
+    let mut data = RunData::empty(Uuid::nil(), RunName::new("", None), None);
+    for (run, names) in wanted {
+        for names in names.iter().collect::<Vec<_>>().chunks(BATCH) {
+            let mut sql =
+                Sql::new("SELECT id, name, prompt, width, height, metadata FROM samples WHERE run = ");
+            sql.bind(*run).push(" AND name IN ").tuple(names.iter().map(|name| name.as_str().into()));
+            sql.push(" ORDER BY name");
+            let mut places = HashMap::new();
+            for row in &connection.fetch(sql).await? {
+                let row = Reader::new(row, "samples", format!("of run {run}"));
+                places.insert(row.uuid("id")?, data.names.len());
+                data.add_sample(&row)?;
+                let name = data.names.last_mut().expect("one was added");
+                *name = format!("{run}/{name}");
+            }
+            if places.is_empty() {
+                continue;
+            }
+            let mut sql = Sql::new(
+                "SELECT sample, metric, metric_version, value, reason, flags FROM scores WHERE pack = ",
+            );
+            sql.bind(pack);
+            sql.push(" AND sample IN ").tuple(places.keys().map(|id| (*id).into()));
+            for row in &connection.fetch(sql).await? {
+                let row = Reader::new(row, "scores", format!("of run {run}"));
+                data.add_score(places[&row.uuid("sample")?], &row)?;
+            }
+        }
+    }
+    data.fill();
+    Ok(data)
+}
+
+/// The pack of this digest, or the one that most of the run's scores are of.
+async fn find_pack<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    pack: Option<&str>,
+) -> Result<Option<Pack>, StoreError> {
+    let mut sql = Sql::new(
+        "SELECT digest, packs.name, weights FROM summaries JOIN packs ON packs.digest = summaries.pack WHERE run = ",
+    );
+    sql.bind(run).push(" AND n + nulls > 0");
+    if let Some(pack) = pack {
+        sql.push(" AND digest = ").bind(pack);
+    }
+    sql.push(" GROUP BY digest, packs.name, weights ORDER BY SUM(n + nulls) DESC, digest LIMIT 1");
+    let rows = connection.fetch(sql).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let row = Reader::new(row, "packs", pack.unwrap_or_default());
+    Ok(Some(Pack {
+        digest: row.text("digest")?,
+        name: row.text("name")?,
+        weights: row.word("weights", Weights::parse)?,
+    }))
+}
+
+impl RunData {
+    fn empty(run: Uuid, name: RunName, pack: Option<Pack>) -> Self {
+        Self {
+            run,
+            name,
+            pack,
+            names: Vec::new(),
+            identities: Vec::new(),
+            prompt_kinds: Vec::new(),
+            categories: Vec::new(),
+            attributes: BTreeMap::new(),
+            relations: Vec::new(),
+            sizes: Vec::new(),
+            metrics: BTreeMap::new(),
+        }
+    }
+
+    /// Makes all columns as long as there are samples, and puts places in order.
+    fn fill(&mut self) {
+        let samples = self.names.len();
+        for column in self.metrics.values_mut() {
+            column.values.resize(samples, None);
+            for places in column.reasons.values_mut().chain(column.flags.values_mut()) {
+                places.sort_unstable();
+            }
+        }
+        for column in self.attributes.values_mut() {
+            column.resize(samples, None);
+        }
+    }
+
+    /// Reads the next samples and their scores; whether there were as many as asked for.
+    async fn read_samples<C: Connection>(&mut self, connection: &mut C) -> Result<bool, StoreError> {
+        let after = self.names.last().cloned();
+        let mut sql = Sql::new("SELECT name, prompt, width, height, metadata FROM samples WHERE run = ");
+        sql.bind(self.run);
+        if let Some(after) = &after {
+            sql.push(" AND name > ").bind(after.as_str());
+        }
+        sql.push(" ORDER BY name LIMIT ").bind(BATCH as i64);
+        let rows = connection.fetch(sql).await?;
+        let first = self.names.len();
+        for row in &rows {
+            self.add_sample(&Reader::new(row, "samples", format!("of run {}", self.run)))?;
+        }
+        let (Some(last), Some(pack)) = (self.names[first..].last(), &self.pack) else {
+            return Ok(rows.len() == BATCH);
+        };
+
+        let mut sql = Sql::new(
+            "SELECT samples.name, metric, metric_version, value, reason, flags
+             FROM samples JOIN scores ON scores.sample = samples.id WHERE samples.run = ",
+        );
+        sql.bind(self.run).push(" AND scores.pack = ").bind(pack.digest.as_str());
+        if let Some(after) = after {
+            sql.push(" AND samples.name > ").bind(after);
+        }
+        sql.push(" AND samples.name <= ").bind(last.as_str());
+        for row in &connection.fetch(sql).await? {
+            let row = Reader::new(row, "scores", format!("of run {}", self.run));
+            // A sample that came between the two statements is not of this reading.
+            if let Ok(place) = self.names[first..].binary_search(&row.text("name")?) {
+                self.add_score(first + place, &row)?;
+            }
+        }
+        Ok(rows.len() == BATCH)
+    }
+
+    fn add_sample<R: Row>(&mut self, row: &Reader<'_, R>) -> Result<(), StoreError> {
+        let facts: Facts = row.json("metadata")?;
+        let place = self.names.len();
+        self.relations.push(RelationKinds::of(row.optional_text("prompt")?.as_deref(), &facts));
+        self.names.push(row.text("name")?);
+        self.sizes.push(row.optional_int("width")?.zip(row.optional_int("height")?));
+        self.identities.push(facts.identity);
+        self.prompt_kinds.push(facts.prompt_kind);
+        self.categories.push(facts.categories);
+        for (name, present) in facts.attributes {
+            let column = self.attributes.entry(name).or_default();
+            column.resize(place, None);
+            column.push(Some(present));
+        }
+        Ok(())
+    }
+
+    fn add_score<R: Row>(&mut self, place: usize, row: &Reader<'_, R>) -> Result<(), StoreError> {
+        let version: u32 = row.int("metric_version")?;
+        let column = self.metrics.entry(row.text("metric")?).or_default();
+        if version < column.version {
+            return Ok(());
+        }
+        if version > column.version {
+            *column = MetricColumn { version, ..MetricColumn::default() };
+        }
+        if column.values.len() <= place {
+            column.values.resize(place + 1, None);
+        }
+        column.values[place] = row.optional_real("value")?;
+        if let Some(reason) = row.optional_text("reason")? {
+            column.reasons.entry(reason).or_default().push(place);
+        }
+        for flag in row.json::<Vec<String>>("flags")? {
+            column.flags.entry(flag).or_default().push(place);
+        }
+        Ok(())
+    }
+}
