@@ -485,7 +485,7 @@ mod tests {
         let mut answers = Vec::new();
         for name in 0..40 {
             answers.push(vote(0, name, 0, 1, if name % 4 == 0 { -1 } else { 1 }));
-            answers.push(vote(0, name, 1, 2, if name % 3 == 0 { 0 } else { 1 }));
+            answers.push(vote(0, name, 1, 2, i8::from(name % 3 != 0)));
         }
         let found = method_preferences(&judged_pairs(&answers), &methods);
         let names: Vec<_> = found.methods.iter().map(|of| of.method.as_str()).collect();

@@ -59,10 +59,13 @@ impl Clusters {
     }
 }
 
+/// The keys of a run's clusters, and sum and count of each.
+type Part<'a> = (&'a [u64], &'a [(f64, usize)]);
+
 /// Sums over the clusters of several runs, added up where they are the same clusters.
 ///
 /// Each part has its clusters' keys and their sums and counts, both in one order. Where one part is pooled, all are.
-pub(super) fn merge_sums(parts: &[(&[u64], &[(f64, usize)])]) -> Vec<(f64, usize)> {
+pub(super) fn merge_sums(parts: &[Part<'_>]) -> Vec<(f64, usize)> {
     let pooled = |keys: &[u64]| !keys.is_empty() && keys.iter().all(|key| *key < MOST_CLUSTERS);
     let pool = parts.iter().any(|(keys, _)| pooled(keys));
     let mut merged: HashMap<u64, (f64, usize)> = HashMap::new();

@@ -270,7 +270,7 @@ impl Group {
         let Self { method, run, pack, runs, flags, metrics } = self;
         let metrics = metrics
             .into_iter()
-            .filter_map(|((metric, version), parts)| query.merge(metric, version, parts, sums))
+            .filter_map(|((metric, version), parts)| query.merge(metric, version, &parts, sums))
             .collect();
         let run = (query.by == Grouping::Run).then_some(run);
         LeaderboardRow { method, run, runs, flags, pack, mean_rank: None, metrics }
@@ -320,7 +320,7 @@ impl LeaderboardQuery {
     }
 
     /// One metric over the runs of a row; none where the slice has no samples, or too few.
-    fn merge(&self, metric: String, version: u32, parts: Vec<Standing>, sums: &Sums) -> Option<RankedMetric> {
+    fn merge(&self, metric: String, version: u32, parts: &[Standing], sums: &Sums) -> Option<RankedMetric> {
         let slices: Vec<_> =
             parts.iter().filter_map(|part| part.slice.as_ref().map(|of| (part, of))).collect();
         let up_to_date =
@@ -499,7 +499,7 @@ fn rank(rows: &mut [LeaderboardRow]) {
                 }
             }
             let costs: Vec<f64> = costs.into_values().collect();
-            if costs.iter().all(|cost| *cost == f64::MAX) {
+            if !costs.iter().any(|cost| *cost < f64::MAX) {
                 continue;
             }
             counted += 1.0;
@@ -543,7 +543,7 @@ mod tests {
                 mean: Some(mean),
                 std: Some(1.0),
             },
-            detail: (reach >= 0.0).then(|| RankedDetail {
+            detail: (reach >= 0.0).then_some(RankedDetail {
                 samples: 9,
                 penalised: 0,
                 undecided: 0,

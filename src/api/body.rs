@@ -1,6 +1,6 @@
 //! A request's body as JSON, read within a limit, with exactly what is wrong with it.
 
-use axum::{extract::Request, http::header};
+use axum::{body::Bytes, extract::Request, http::header};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -16,29 +16,23 @@ pub(super) async fn json<T: DeserializeOwned>(request: Request, most: usize) -> 
     value
 }
 
-async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
-    let (parts, body) = request.into_parts();
-    let head = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = head(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        let detail =
-            "the body is not JSON: send it with the Content-Type application/json (curl --json does)";
-        return Err(ApiError::new(Code::UnsupportedMediaType, detail));
-    }
-    let too_large = || {
-        ApiError::new(Code::PayloadTooLarge, format!("the body has more than {most} bytes: send it in parts"))
+/// Reads the body as text/csv of at most `most` bytes.
+pub(super) async fn csv(request: Request, most: usize) -> Result<String, ApiError> {
+    let (request, rest) = upload::keep_rest(request);
+    let text = match bytes(request, most, "text/csv", "-H 'Content-Type: text/csv' --data-binary @FILE").await
+    {
+        Ok(bytes) => String::from_utf8(bytes.into())
+            .map_err(|_| ApiError::new(Code::InvalidField, "the body is not UTF-8 text: save it as UTF-8")),
+        Err(error) => Err(error),
     };
-    if head(header::CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > most) {
-        return Err(too_large());
+    if text.is_err() {
+        rest.discard().await;
     }
-    let bytes = axum::body::to_bytes(body, most).await.map_err(|error| {
-        // The limit is the only error of this kind that is not the connection's.
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        if cause.contains("length limit") {
-            return too_large();
-        }
-        ApiError::new(Code::MalformedRequest, format!("the body cannot be read: {error}"))
-    })?;
+    text
+}
+
+async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
+    let bytes = bytes(request, most, "application/json", "--json").await?;
     // serde would also take a list, as the fields in their order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(ApiError::new(
@@ -52,6 +46,31 @@ async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, A
             Category::Io | Category::Syntax | Category::Eof => Code::MalformedRequest,
         };
         ApiError::new(code, format!("the body is not the JSON object expected: {error}"))
+    })
+}
+
+/// The bytes of a body that says it is of this media type; `curl` is what makes curl say so.
+async fn bytes(request: Request, most: usize, wanted: &str, curl: &str) -> Result<Bytes, ApiError> {
+    let (parts, body) = request.into_parts();
+    let head = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = head(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case(wanted) {
+        let detail = format!("the body is not {wanted}: send it with this Content-Type (curl {curl} does)");
+        return Err(ApiError::new(Code::UnsupportedMediaType, detail));
+    }
+    let too_large = || {
+        ApiError::new(Code::PayloadTooLarge, format!("the body has more than {most} bytes: send it in parts"))
+    };
+    if head(header::CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > most) {
+        return Err(too_large());
+    }
+    axum::body::to_bytes(body, most).await.map_err(|error| {
+        // The limit is the only error of this kind that is not the connection's.
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        if cause.contains("length limit") {
+            return too_large();
+        }
+        ApiError::new(Code::MalformedRequest, format!("the body cannot be read: {error}"))
     })
 }
 

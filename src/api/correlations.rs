@@ -81,14 +81,12 @@ pub(super) async fn read(
     let coefficient = parameters.coefficient.unwrap_or(Coefficient::Kendall);
     let pack = parameters.pack.unwrap_or_else(|| app.scoring.pack().digest.to_string());
     let answer = app.before_deadline(async {
-        let runs = match parameters.run {
-            Some(run) => vec![app.store.run(run).await?.ok_or_else(|| {
-                ApiError::new(Code::NotFound, "there is no run of this id: GET /v1/runs lists them")
-            })?],
-            None => {
-                let query = RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };
-                app.store.runs(&query).await?
-            }
+        let runs = if let Some(run) = parameters.run {
+            let missing = "there is no run of this id: GET /v1/runs lists them";
+            vec![app.store.run(run).await?.ok_or_else(|| ApiError::new(Code::NotFound, missing))?]
+        } else {
+            let query = RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };
+            app.store.runs(&query).await?
         };
         let of: u64 = runs.iter().map(|run| run.counts.scored).sum();
         let mut chosen = BTreeMap::new();

@@ -204,6 +204,11 @@ impl ApiError {
         Self::new(Code::Internal, "a defect of the service; report the request id to whoever runs it")
     }
 
+    /// What is wrong and what to do about it.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The code.
     #[must_use]
     pub fn code(&self) -> Code {

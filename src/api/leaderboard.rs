@@ -279,7 +279,7 @@ impl LeaderboardAnswer {
         for row in self.published.iter().flat_map(|published| &published.rows) {
             for (metric, mean) in &row.metrics {
                 let mut line = vec![String::new(); HEADER.len()];
-                line[0] = "published".to_owned();
+                "published".clone_into(&mut line[0]);
                 line[1].clone_from(&row.method);
                 line[3].clone_from(&row.dataset);
                 line[6].clone_from(metric);

@@ -1,6 +1,7 @@
 //! The HTTP API: one file a resource, all routes on this page.
 
 mod admission;
+mod alignment;
 mod attributes;
 mod body;
 mod compare;
@@ -16,6 +17,7 @@ mod import;
 mod leaderboard;
 mod metrics;
 mod models;
+mod preferences;
 mod privacy;
 mod prompts;
 mod request_id;
@@ -152,6 +154,12 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(correlations::read))
         .routes(routes!(slices::read))
         .routes(routes!(trade_off::read))
+        .routes(routes!(alignment::read))
+        .routes(routes!(alignment::preferences))
+        .routes(routes!(preferences::add, preferences::list))
+        .routes(routes!(preferences::next))
+        .routes(routes!(preferences::delete))
+        .routes(routes!(preferences::delete_annotator))
         .routes(routes!(metrics::list))
         .routes(routes!(models::list))
         .routes(routes!(health::live))

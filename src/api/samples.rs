@@ -1,15 +1,18 @@
 //! `GET /v1/samples/{id}`: a stored sample with its scores and their provenance.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{ApiError, Code, Problem, Shared};
+use super::{ApiError, App, Code, Problem, Query, Shared};
+use crate::analysis::{Place, place};
 use crate::pack_id::PackId;
 use crate::store::{SampleRecord, ScoreRecord, ScoreValue};
 
@@ -72,6 +75,9 @@ struct StoredScore {
     flags: Vec<String>,
     /// The pack it was computed with.
     pack: PackId,
+    /// Where it stands among the scores of its pack, on request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<Place>,
     /// The version of the service that computed it.
     service_version: String,
     /// When.
@@ -82,9 +88,10 @@ struct StoredScore {
 /// Reads a stored sample with its scores.
 #[utoipa::path(
     get, path = "/v1/samples/{id}", tag = "scores",
-    params(("id" = Uuid, Path, description = "The `sample` of a score's answer")),
+    params(("id" = Uuid, Path, description = "The `sample` of a score's answer"), ReadParameters),
     responses(
         (status = 200, description = "The sample", body = SampleAnswer),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such sample", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
@@ -93,12 +100,44 @@ struct StoredScore {
 pub(super) async fn read(
     State(app): Shared,
     id: Result<Path<String>, PathRejection>,
+    Query(parameters): Query<ReadParameters>,
 ) -> Result<Json<SampleAnswer>, ApiError> {
     let missing = || ApiError::new(Code::NotFound, "there is no sample of this id");
     // What is no id is the id of no sample.
     let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(missing)?;
     let record = app.store.sample(id).await?.ok_or_else(missing)?;
-    Ok(Json(record.into()))
+    let mut answer = SampleAnswer::from(record);
+    if parameters.percentiles.unwrap_or_default() {
+        add_places(&app, &mut answer.scores).await?;
+    }
+    Ok(Json(answer))
+}
+
+/// Looks up where each score stands among those of all summarised runs with its pack and version.
+async fn add_places(app: &App, scores: &mut [StoredScore]) -> Result<(), ApiError> {
+    let mut populations = BTreeMap::new();
+    for score in scores {
+        let digest = &score.pack.digest;
+        if !populations.contains_key(digest) {
+            populations.insert(digest.clone(), app.store.run_quantiles(digest).await?);
+        }
+        let of_metric = populations[digest]
+            .iter()
+            .map(|(_, of)| of)
+            .filter(|of| of.metric == score.metric && of.version == score.metric_version);
+        score.place = score.value.and_then(|value| place(&score.metric, value, of_metric));
+    }
+    Ok(())
+}
+
+/// What else to tell.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ReadParameters {
+    /// Adds to each number its place among the scores of all summarised runs with the same pack and version of the metric.
+    /// Default: false.
+    percentiles: Option<bool>,
 }
 
 impl From<SampleRecord> for SampleAnswer {
@@ -141,6 +180,7 @@ impl From<ScoreRecord> for StoredScore {
             pack: record.pack,
             service_version: record.service_version,
             created: record.created,
+            place: None,
         }
     }
 }

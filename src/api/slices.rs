@@ -30,7 +30,7 @@ pub(super) struct Parameters {
     /// Digest of a model pack. Default: the loaded pack.
     pack: Option<String>,
     /// Only slices of this kind.
-    kind: Option<Kind>,
+    kind: Option<KindWord>,
     /// Only these metrics, codes separated by commas.
     #[param(example = "ips,clip_t")]
     metrics: Option<String>,
@@ -45,9 +45,10 @@ pub(super) struct Parameters {
 /// What slices tell apart.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum KindWord {
     /// The kind of the prompt.
-    PromptKind,
+    #[serde(rename = "prompt_kind")]
+    Prompt,
     /// A category of the prompt.
     Category,
     /// A kind of relation that the prompt asks for.
@@ -58,10 +59,10 @@ enum Kind {
     Size,
 }
 
-impl Kind {
+impl KindWord {
     fn word(self) -> &'static str {
         match self {
-            Self::PromptKind => Slice::PROMPT_KIND,
+            Self::Prompt => Slice::PROMPT_KIND,
             Self::Category => Slice::CATEGORY,
             Self::Relation => Slice::RELATION,
             Self::Attribute => Slice::ATTRIBUTE,
@@ -170,7 +171,7 @@ pub(super) async fn read(
             "there is no run of this id with scores of this pack, or it came within the last seconds and is not summarised yet",
         )
     })?;
-    let kind = parameters.kind.map(Kind::word);
+    let kind = parameters.kind.map(KindWord::word);
     let mut slices: Vec<SliceEntry> = Vec::new();
     for row in kept.rows {
         let of_policy = if Policy::concerns(&row.metric) { policy } else { Policy::None };

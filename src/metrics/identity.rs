@@ -43,18 +43,18 @@ fn identity(
         return Ok(Score { flags, ..0.0.into() });
     }
     let matches: Vec<FaceMatch> =
-        with_face.into_iter().filter_map(|photo| closest(features, photo)).collect();
+        with_face.into_iter().filter_map(|photo| closest(features, Input::Image, photo)).collect();
     let cosines: Vec<f64> = matches.iter().map(|pair| pair.cosine).collect();
     Ok(Score { flags, matches, ..summary(&cosines).into() })
 }
 
 /// The pair of most similar faces of picture and photo, if both have some.
-fn closest(features: &FeatureSet, photo: Input) -> Option<FaceMatch> {
+pub(super) fn closest(features: &FeatureSet, picture: Input, photo: Input) -> Option<FaceMatch> {
     let rows = |input| {
         let embeddings = features.get(FACES, input, EMBEDDING);
         embeddings.data.chunks_exact(embeddings.shape[1]).enumerate()
     };
-    rows(Input::Image)
+    rows(picture)
         .flat_map(|(image_face, a)| {
             rows(photo).map(move |(photo_face, b)| FaceMatch {
                 photo,
@@ -67,7 +67,7 @@ fn closest(features: &FeatureSet, photo: Input) -> Option<FaceMatch> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
@@ -81,7 +81,7 @@ mod tests {
         Arc::new(Features::new(vec![(EMBEDDING.into(), embeddings)]))
     }
 
-    fn sample(image: &[f32], references: &[&[f32]], auxiliary: &[&[f32]]) -> FeatureSet {
+    pub(in super::super) fn sample(image: &[f32], references: &[&[f32]], auxiliary: &[&[f32]]) -> FeatureSet {
         let mut set = FeatureSet::new(references.len()).with_auxiliary(auxiliary.len());
         set.insert(FACES, Input::Image, faces(image));
         for (index, angles) in references.iter().enumerate() {
@@ -93,7 +93,7 @@ mod tests {
         set
     }
 
-    fn is_cosine(value: f64, degrees: f64) -> bool {
+    pub(in super::super) fn is_cosine(value: f64, degrees: f64) -> bool {
         (value - degrees.to_radians().cos()).abs() < 1e-6
     }
 

@@ -6,6 +6,7 @@
 
 mod attributes;
 mod clip;
+mod copies;
 mod features;
 mod identity;
 mod objects;

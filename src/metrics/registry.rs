@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    FeatureSet, Outcome, Subject, attributes, clip, identity, objects, preference, relations, resemblance,
+    FeatureSet, Outcome, Subject, attributes, clip, copies, identity, objects, preference, relations, resemblance,
 };
 
 /// Which end of the range is better.
@@ -281,6 +281,46 @@ pub static REGISTRY: &[Metric] = &[
         compute: identity::sis,
     },
     Metric {
+        code: "ips_ceiling",
+        title: "Identity ceiling",
+        direction: Direction::Support,
+        range: COSINE,
+        version: 1,
+        needs: &[
+            Need { graph: identity::FACES, of: Subject::References },
+            Need { graph: identity::FACES, of: Subject::Photos },
+        ],
+        definition: "What ips gives another photo of the subject in place of the generated image: the mean over the auxiliary \
+                     photos with a face that are no copy of a reference. The generated image plays no part.",
+        interpretation: "What a real photo of the person reaches against the reference: an ips near it is as good as identity \
+                         gets, and one far above it repeats the reference rather than knows the person. It supports ips and \
+                         sis and ranks nothing.",
+        source: "real-to-real similarity as in WithAnyone, Xu et al. 2025, arXiv 2510.14975; detection and embeddings as ips",
+        licence: "MIT (facenet-pytorch)",
+        compute: copies::ips_ceiling,
+    },
+    Metric {
+        code: "copy_paste",
+        title: "Copy-paste measure",
+        direction: Direction::Support,
+        range: COSINE,
+        version: 1,
+        needs: &[
+            Need { graph: identity::FACES, of: Subject::Image },
+            Need { graph: identity::FACES, of: Subject::References },
+            Need { graph: identity::FACES, of: Subject::Photos },
+        ],
+        definition: "(angle of the generated face to another photo's - angle to the reference's) / angle between the two photos', \
+                     of unit face embeddings; the mean over the references and the auxiliary photos with a face that are no copy \
+                     of a reference. Null where the generated image has no face or there is no other photo.",
+        interpretation: "1 where the face is the reference's own, 0 where it is as near to another photo of the person, -1 where it \
+                         is that photo's. High values beside a high ips mean pasting. A face that is nobody's is near 0 too, so it \
+                         is read beside ips and ranks nothing.",
+        source: "WithAnyone, Xu et al. 2025, arXiv 2510.14975; detection and embeddings as ips",
+        licence: "MIT (facenet-pytorch)",
+        compute: copies::copy_paste,
+    },
+    Metric {
         code: "goa",
         title: "Grounding objects accuracy",
         direction: Direction::HigherIsBetter,
@@ -464,11 +504,14 @@ mod tests {
                 mapping: Ok(relations::Mapping { predicates: vec![0], exact: Some(0), ..Default::default() }),
             });
             let relations = relations::Relations { sought: sought.to_vec(), ..Default::default() };
-            let mut features =
-                FeatureSet::new(1).with_objects(Arc::new(objects)).with_relations(Arc::new(relations));
+            let auxiliary = usize::from(metric.needs.iter().any(|need| need.of == Subject::Photos));
+            let mut features = FeatureSet::new(1)
+                .with_auxiliary(auxiliary)
+                .with_objects(Arc::new(objects))
+                .with_relations(Arc::new(relations));
             let young = |young| BTreeMap::from([("Young".to_owned(), young)]);
             let labels = [young(true), young(false)];
-            let faces = [(&labels[0], [1.0]), (&labels[1], [-1.0])];
+            let faces = [(&labels[0], [1.0, 0.0]), (&labels[1], [-1.0, 0.0])];
             let faces: Vec<_> = faces
                 .iter()
                 .map(|(attributes, embedding)| LabelledFace { embedding, attributes, weight: 1.0 })
@@ -479,31 +522,44 @@ mod tests {
                     features = features.with_attributes(AttributeInputs { probes, targets: young(true) });
                     continue;
                 }
-                let input = match need.of {
-                    Subject::Image | Subject::Relations => Input::Image,
-                    Subject::Prompt => Input::Prompt,
-                    Subject::References | Subject::Photos => Input::Reference(0),
-                    Subject::ImageWithPrompt => Input::ImageWithPrompt,
-                    Subject::Objects => Input::Objects,
+                let inputs = match need.of {
+                    Subject::Image | Subject::Relations => vec![Input::Image],
+                    Subject::Prompt => vec![Input::Prompt],
+                    Subject::References => vec![Input::Reference(0)],
+                    Subject::Photos => vec![Input::Reference(0), Input::Auxiliary(0)],
+                    Subject::ImageWithPrompt => vec![Input::ImageWithPrompt],
+                    Subject::Objects => vec![Input::Objects],
                     Subject::Dataset => unreachable!("prepared above"),
                 };
                 let tensor = |shape| Output { shape, data: vec![0.5] };
-                let faces = need.graph == identity::FACES;
-                features.insert(
-                    need.graph,
-                    input,
-                    Arc::new(Features::new(vec![
-                        ("embedding".into(), tensor(if faces { vec![1, 1] } else { vec![1] })),
-                        ("aesthetic".into(), tensor(vec![])),
-                        ("reward".into(), tensor(vec![])),
-                        ("logits".into(), tensor(vec![1, 1])),
-                        ("boxes".into(), Output { shape: vec![1, 4], data: vec![0.5; 4] }),
-                        ("person".into(), tensor(vec![1])),
-                        ("classes".into(), tensor(vec![1, 1])),
-                        ("tie".into(), tensor(vec![1, 1])),
-                        ("subject".into(), tensor(vec![1, 1])),
-                    ])),
-                );
+                for input in inputs {
+                    // Faces of the subject, none like another.
+                    let face = match input {
+                        Input::Reference(_) => vec![0.9, 0.5],
+                        Input::Auxiliary(_) => vec![0.4, 1.0],
+                        _ => vec![1.0, 0.2],
+                    };
+                    let embedding = if need.graph == identity::FACES {
+                        Output { shape: vec![1, 2], data: face }
+                    } else {
+                        tensor(vec![1])
+                    };
+                    features.insert(
+                        need.graph,
+                        input,
+                        Arc::new(Features::new(vec![
+                            ("embedding".into(), embedding),
+                            ("aesthetic".into(), tensor(vec![])),
+                            ("reward".into(), tensor(vec![])),
+                            ("logits".into(), tensor(vec![1, 1])),
+                            ("boxes".into(), Output { shape: vec![1, 4], data: vec![0.5; 4] }),
+                            ("person".into(), tensor(vec![1])),
+                            ("classes".into(), tensor(vec![1, 1])),
+                            ("tie".into(), tensor(vec![1, 1])),
+                            ("subject".into(), tensor(vec![1, 1])),
+                        ])),
+                    );
+                }
             }
             assert!((metric.compute)(&features).unwrap().value.is_finite(), "{}", metric.code);
         }

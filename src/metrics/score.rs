@@ -58,6 +58,12 @@ pub enum NullReason {
     NoReference,
     /// The metric compares faces and no photo of the subject has one.
     NoFaceInReference,
+    /// The metric compares faces and the generated picture has none.
+    NoFaceInImage,
+    /// The metric needs another photo of the subject beside the reference, one that is not the same.
+    NoOtherPhoto,
+    /// The metric compares faces and no other photo of the subject has one.
+    NoFaceInOtherPhoto,
     /// The metric looks for objects and none is named, or only roles of the person.
     NoDetectables,
     /// The metric looks for relations and the prompt has none (of this kind), or there is neither prompt nor annotation.
@@ -86,6 +92,9 @@ impl NullReason {
             Self::NoPrompt => "no_prompt",
             Self::NoReference => "no_reference",
             Self::NoFaceInReference => "no_face_in_reference",
+            Self::NoFaceInImage => "no_face_in_image",
+            Self::NoOtherPhoto => "no_other_photo",
+            Self::NoFaceInOtherPhoto => "no_face_in_other_photo",
             Self::NoDetectables => "no_detectables",
             Self::NoRelations => "no_relations",
             Self::NoMappedRelations => "no_mapped_relations",
@@ -104,6 +113,16 @@ impl NullReason {
             Self::NoFaceInReference => {
                 "no face is found in the photos sent: send a `reference` that shows the subject's face, at least \
                  20 pixels wide"
+            }
+            Self::NoFaceInImage => {
+                "no face is found in the generated picture, so there is nothing to compare"
+            }
+            Self::NoOtherPhoto => {
+                "send another photo of the subject, not the reference again, in the field `auxiliary`"
+            }
+            Self::NoFaceInOtherPhoto => {
+                "no face is found in the other photos: send an `auxiliary` photo that shows the subject's face, at least 20 \
+                 pixels wide"
             }
             Self::NoDetectables => {
                 "name the objects of the prompt in `metadata`, as in {\"detectables\": [\"skateboard\"]}; roles of the \
@@ -173,6 +192,9 @@ mod tests {
             NullReason::NoPrompt,
             NullReason::NoReference,
             NullReason::NoFaceInReference,
+            NullReason::NoFaceInImage,
+            NullReason::NoOtherPhoto,
+            NullReason::NoFaceInOtherPhoto,
             NullReason::NoDetectables,
             NullReason::NoRelations,
             NullReason::NoMappedRelations,

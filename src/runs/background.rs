@@ -77,6 +77,7 @@ impl Runs {
         Background(vec![
             tokio::spawn(Arc::clone(self).score_what_waits()),
             tokio::spawn(Arc::clone(self).finish_runs()),
+            tokio::spawn(Arc::clone(self).summarise_runs()),
             tokio::spawn(Arc::clone(self).tell()),
             tokio::spawn(Arc::clone(self).take_away()),
         ])

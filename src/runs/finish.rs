@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{Runs, SERVICE_VERSION, background::wait};
 use crate::{
+    analysis,
     metrics::{self, AttributePrediction, NullReason, share_right},
     scoring::{AttributesError, Metadata, RunFaces},
     store::{Outcomes, RunRecord, RunWideScores, ScoreValue, StoreError},
@@ -74,6 +75,8 @@ impl Runs {
         if self.judges(&run) {
             self.judge(&run).await?;
         }
+        // Before it is called finished, so that a finished run is ranked with its interval at once.
+        analysis::refresh_run(&self.store, id).await?;
         let files = self.store.run_finished(id, OffsetDateTime::now_utc()).await?;
         self.files.release(files);
         Ok(())

@@ -16,6 +16,7 @@ mod finish;
 mod probes;
 mod progress;
 mod record;
+mod summaries;
 
 use std::{
     sync::{

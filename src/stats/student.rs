@@ -67,8 +67,7 @@ mod tests {
 
     #[test]
     fn the_ends_and_the_outside_are_what_they_must_be() {
-        assert_eq!(student_quantile(0.0, 3), f64::NEG_INFINITY);
-        assert_eq!(student_quantile(1.0, 3), f64::INFINITY);
+        assert!(student_quantile(0.0, 3) < f64::MIN && student_quantile(1.0, 3) > f64::MAX);
         assert!(student_quantile(1.1, 3).is_nan() && student_quantile(0.5, 0).is_nan());
         assert!(student_quantile(0.5, 3).abs() < 1e-12);
     }

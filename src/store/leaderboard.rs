@@ -131,12 +131,11 @@ impl StandingsQuery {
 
     fn standing<R: Row>(&self, row: &Reader<'_, R>) -> Result<Standing, StoreError> {
         let metric = row.text("metric")?;
-        let slice = match row.optional_int::<u64>("samples")? {
-            None => None,
-            Some(_) => {
-                let policy = if self.penalised.contains(&metric) { self.policy.as_str() } else { "none" };
-                Some(summary(row, self.slice.clone(), policy.to_owned())?)
-            }
+        let slice = if row.optional_int::<u64>("samples")?.is_some() {
+            let policy = if self.penalised.contains(&metric) { self.policy.as_str() } else { "none" };
+            Some(summary(row, self.slice.clone(), policy.to_owned())?)
+        } else {
+            None
         };
         Ok(Standing {
             method: row.text("method")?,

@@ -174,15 +174,11 @@ pub(super) async fn stale<P: Connections>(
         let key = (row.uuid("run")?, row.text("pack")?);
         let known = row.text("fingerprint")?;
         let (text, _) = versions.entry(key).or_insert_with(|| (String::new(), known));
-        for number in ["pivot", "total", "squares"] {
-            text.push_str(&format!("{:x} ", row.real(number)?.to_bits()));
-        }
+        let number = |name| row.real(name).map(f64::to_bits);
+        let bits = [number("pivot")?, number("total")?, number("squares")?];
         let (n, nulls): (u64, u64) = (row.int("n")?, row.int("nulls")?);
-        text.push_str(&format!(
-            "{n} {nulls} {} {}\n",
-            row.int::<u32>("metric_version")?,
-            row.text("metric")?
-        ));
+        let (version, metric) = (row.int::<u32>("metric_version")?, row.text("metric")?);
+        text.extend([format!("{bits:?} {n} {nulls} {version} {metric}\n")]);
     }
     let versions = versions.into_iter().filter_map(|((run, pack), (text, known))| {
         let fingerprint = ContentHash::of(text.as_bytes()).to_hex();

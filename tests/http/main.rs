@@ -1,6 +1,7 @@
 //! The HTTP service from the outside: real router, store, decoding, tokenizers and batching; the graphs are
 //! fakes, but for the tests in `demo`.
 
+mod analysis;
 mod demo;
 mod failures;
 mod forms;

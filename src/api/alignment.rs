@@ -1,0 +1,186 @@
+//! `GET /v1/analysis/alignment` and `/v1/analysis/preferences`: do metrics agree with people, people among themselves, and whom
+//! do they prefer?
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::preferences::{QuestionWord, methods_of_runs};
+use super::{ApiError, Problem, Query, Shared};
+use crate::{
+    analysis::{
+        AnnotatorAgreement, MethodPreferences, PublishedAlignment, SliceAlignment, alignment,
+        annotator_agreement, judged_pairs, method_preferences, published,
+    },
+    metrics,
+    store::{Preference, PreferencesQuery},
+};
+
+/// Which answers, against which scores.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct AlignmentParameters {
+    /// The question. Default: `overall`.
+    question: Option<QuestionWord>,
+    /// Only these metrics, codes separated by commas.
+    #[param(example = "ips,clip_t")]
+    metrics: Option<String>,
+    /// Digest of a model pack. Default: the loaded pack.
+    pack: Option<String>,
+    /// Only answers of this annotator.
+    annotator: Option<String>,
+    /// Slices of fewer pairs are left out. Default: 20.
+    min_pairs: Option<usize>,
+}
+
+/// How far metrics agree with people.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "question": "overall", "pack": "…", "answers": 600,
+    "agreement": {"annotators": 3, "votes_shared": 200, "votes_alpha": 0.62, "ratings_shared": 0, "ratings_alpha": null},
+    "slices": [{"kind": "", "label": "", "pairs": 600, "metrics": [
+        {"metric": "ips", "version": 1, "pairs": 590, "tau": 0.41, "low": 0.33, "high": 0.49, "agreement": 0.71}]}],
+    "published": {"source": "Stellar, arXiv 2312.06116", "tau": {"ips": 0.455}}}))]
+pub(super) struct AlignmentAnswer {
+    /// The question.
+    question: QuestionWord,
+    /// Digest of the pack.
+    pack: String,
+    /// Answers of annotators.
+    answers: usize,
+    /// How far they agree among themselves.
+    agreement: AnnotatorAgreement,
+    /// All pairs first, then slices.
+    slices: Vec<SliceAlignment>,
+    /// What the Stellar paper has for the same question, not measured here.
+    published: PublishedTau,
+}
+
+/// Published correlations.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+struct PublishedTau {
+    /// Where.
+    source: String,
+    /// Kendall's tau by code of the metric.
+    tau: BTreeMap<String, f64>,
+}
+
+/// Compares metrics with people: Kendall's tau-b over the pairs of pictures that they compared, with intervals, by slice.
+///
+/// A metric whose better end is the lower one is turned around, so that 1 is agreement for all. Scores are as measured, without
+/// any penalty.
+#[utoipa::path(
+    get, path = "/v1/analysis/alignment", tag = "analysis", params(AlignmentParameters),
+    responses(
+        (status = 200, description = "The agreement", body = AlignmentAnswer),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn read(
+    State(app): Shared,
+    Query(parameters): Query<AlignmentParameters>,
+) -> Result<Json<AlignmentAnswer>, ApiError> {
+    let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
+    let question = parameters.question.unwrap_or(QuestionWord::Overall);
+    let pack = parameters.pack.unwrap_or_else(|| app.scoring.pack().digest.to_string());
+    let min_pairs = parameters.min_pairs.unwrap_or(20);
+    let query = PreferencesQuery {
+        question: Some(question.into()),
+        annotator: parameters.annotator,
+        ..PreferencesQuery::default()
+    };
+    let answer = app.before_deadline(async {
+        let answers: Vec<Preference> = app.store.preferences(&query).await?;
+        let agreement = annotator_agreement(&answers);
+        let pairs = judged_pairs(&answers);
+        let mut samples: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+        for (name, pair) in &pairs {
+            for run in [pair.a, pair.b] {
+                samples.entry(run).or_default().insert(name.clone());
+            }
+        }
+        let mut data = app.store.samples_data(&samples, &pack).await?;
+        if let Some(wanted) = wanted {
+            data.metrics.retain(|code, _| wanted.iter().any(|metric| metric.code == code));
+        }
+        let slices = app.compute(move || alignment(&pairs, &data, min_pairs)).await;
+        let of = |row: &PublishedAlignment| match question {
+            QuestionWord::Overall => row.overall,
+            QuestionWord::Object => row.object,
+            QuestionWord::Relation => row.relation,
+        };
+        let tau = published().alignment.iter().map(|row| (row.metric.clone(), of(row))).collect();
+        let published = PublishedTau { source: published().source.clone(), tau };
+        Ok(AlignmentAnswer { question, pack, answers: answers.len(), agreement, slices, published })
+    });
+    Ok(Json(answer.await?))
+}
+
+/// Which answers.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PreferenceParameters {
+    /// The question. Default: `overall`.
+    question: Option<QuestionWord>,
+    /// Only answers of this annotator.
+    annotator: Option<String>,
+}
+
+/// Whom people prefer.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "question": "overall", "answers": 600,
+    "agreement": {"annotators": 3, "votes_shared": 200, "votes_alpha": 0.62, "ratings_shared": 0, "ratings_alpha": null},
+    "methods": [{"method": "mine", "pairs": 400, "wins": 260, "ties": 20, "share": 0.675, "share_low": 0.62, "share_high": 0.73,
+                 "strength": 0.4, "strength_low": 0.28, "strength_high": 0.52}]}))]
+pub(super) struct PreferencesAnswer {
+    /// The question.
+    question: QuestionWord,
+    /// Answers of annotators.
+    answers: usize,
+    /// How far they agree among themselves.
+    agreement: AnnotatorAgreement,
+    /// Preference shares and strengths.
+    #[serde(flatten)]
+    preferences: MethodPreferences,
+}
+
+/// Reads whom people prefer: preference shares and Bradley-Terry strengths of methods.
+#[utoipa::path(
+    get, path = "/v1/analysis/preferences", tag = "analysis", params(PreferenceParameters),
+    responses(
+        (status = 200, description = "The methods, best first", body = PreferencesAnswer),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn preferences(
+    State(app): Shared,
+    Query(parameters): Query<PreferenceParameters>,
+) -> Result<Json<PreferencesAnswer>, ApiError> {
+    let question = parameters.question.unwrap_or(QuestionWord::Overall);
+    let query = PreferencesQuery {
+        question: Some(question.into()),
+        annotator: parameters.annotator,
+        ..PreferencesQuery::default()
+    };
+    let answer = app.before_deadline(async {
+        let answers = app.store.preferences(&query).await?;
+        let methods = methods_of_runs(&app).await?;
+        let agreement = annotator_agreement(&answers);
+        let count = answers.len();
+        let preferences = app.compute(move || method_preferences(&judged_pairs(&answers), &methods)).await;
+        Ok(PreferencesAnswer { question, answers: count, agreement, preferences })
+    });
+    Ok(Json(answer.await?))
+}

@@ -1,0 +1,465 @@
+//! `/v1/preferences`: what people say of pictures, taken down, listed and deleted.
+
+use axum::{
+    Json,
+    extract::{Path, Request, State, rejection::PathRejection},
+    http::{StatusCode, header},
+};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{ApiError, App, Code, Problem, Query, Shared, body, datasets::page, privacy};
+use crate::{
+    analysis::{judged_pairs, next_pairs},
+    store::{Judgement, NewPreference, Preference, PreferencesQuery, Question, RunsQuery},
+};
+
+/// The most answers of one request, and its largest body.
+const MOST_ANSWERS: usize = 10_000;
+const MOST_BYTES: usize = 8 << 20;
+
+/// What people are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum QuestionWord {
+    /// Which is better altogether.
+    Overall,
+    /// Are the objects of the prompt there?
+    Object,
+    /// Are its relations right?
+    Relation,
+}
+
+impl From<QuestionWord> for Question {
+    fn from(word: QuestionWord) -> Self {
+        match word {
+            QuestionWord::Overall => Self::Overall,
+            QuestionWord::Object => Self::Object,
+            QuestionWord::Relation => Self::Relation,
+        }
+    }
+}
+
+impl From<Question> for QuestionWord {
+    fn from(question: Question) -> Self {
+        match question {
+            Question::Overall => Self::Overall,
+            Question::Object => Self::Object,
+            Question::Relation => Self::Relation,
+        }
+    }
+}
+
+/// Which of two pictures is preferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Choice {
+    /// That of `run_a`.
+    A,
+    /// That of `run_b`.
+    B,
+    /// Neither.
+    Tie,
+}
+
+/// An answer: a vote with `run_a`, `run_b` and `preferred`, or a rating with `run` and `rating`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"question": "overall", "annotator": "ada", "name": "0007-0042",
+    "run_a": "0197a7c6-6f00-7000-8000-000000000001", "run_b": "0197a7c6-6f00-7000-8000-000000000002", "preferred": "a"}))]
+pub(super) struct Answer {
+    /// What was asked.
+    question: QuestionWord,
+    /// Who answers; any name that tells annotators apart.
+    annotator: String,
+    /// The samples' name in the run, or in both.
+    name: String,
+    /// One run of a vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run_a: Option<Uuid>,
+    /// The other run of a vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run_b: Option<Uuid>,
+    /// Which picture is preferred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preferred: Option<Choice>,
+    /// The run of a rating.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<Uuid>,
+    /// The rating; more is better, on any scale that is the same for all ratings of an annotator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rating: Option<f64>,
+}
+
+/// Answers to take down.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewAnswers {
+    /// 1 to 10,000.
+    preferences: Vec<Answer>,
+}
+
+/// What was taken down.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"accepted": 2}))]
+pub(super) struct Accepted {
+    /// Answers; of several of one annotator to one question the last counts.
+    accepted: usize,
+}
+
+/// An answer as it is kept.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+struct KeptAnswer {
+    /// Its id.
+    id: Uuid,
+    /// The answer. The runs of a vote may stand the other way round than they were sent.
+    #[serde(flatten)]
+    answer: Answer,
+    /// When it was taken down.
+    #[serde(with = "time::serde::rfc3339")]
+    created: OffsetDateTime,
+}
+
+/// Takes down answers of annotators, all or none.
+///
+/// As JSON, or as text/csv with a header: `question,annotator,name,run_a,run_b,preferred` for votes, `question,annotator,name,
+/// run,rating` for ratings. The same annotator's answer to the same question about the same pictures replaces the one before.
+#[utoipa::path(
+    post, path = "/v1/preferences", tag = "analysis",
+    request_body(content((NewAnswers = "application/json"), (String = "text/csv"))),
+    responses(
+        (status = 200, description = "Taken down", body = Accepted),
+        (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Neither JSON nor CSV", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "An answer cannot be used, or is about a sample that is not there: nothing was taken down", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Accepted>, ApiError> {
+    let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_csv = media_type.is_some_and(|value| value.trim_start().starts_with("text/csv"));
+    let answers = if is_csv {
+        read_csv(&body::csv(request, MOST_BYTES).await?)?
+    } else {
+        body::json::<NewAnswers>(request, MOST_BYTES).await?.preferences
+    };
+    if answers.is_empty() || answers.len() > MOST_ANSWERS {
+        return Err(ApiError::new(
+            Code::InvalidField,
+            format!("there are {} answers: send 1 to {MOST_ANSWERS} at a time", answers.len()),
+        ));
+    }
+    let place = |at: usize| if is_csv { format!("line {}", at + 2) } else { format!("preferences[{at}]") };
+    let new: Vec<NewPreference> = answers
+        .into_iter()
+        .enumerate()
+        .map(|(at, answer)| {
+            answer
+                .into_new()
+                .map_err(|why| ApiError::new(Code::InvalidField, format!("{}: {why}", place(at))))
+        })
+        .collect::<Result<_, _>>()?;
+    match app.store.add_preferences(&new, OffsetDateTime::now_utc()).await? {
+        Ok(accepted) => Ok(Json(Accepted { accepted })),
+        Err(unknown) => {
+            let name: String = unknown.name.chars().take(80).collect();
+            Err(ApiError::new(
+                Code::InvalidField,
+                format!(
+                    "{}: the run {} has no sample `{name}`; nothing was taken down, so correct it and send all again",
+                    place(unknown.place),
+                    unknown.run
+                ),
+            ))
+        }
+    }
+}
+
+fn read_csv(text: &str) -> Result<Vec<Answer>, ApiError> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    let invalid = |error: csv::Error| {
+        ApiError::new(
+            Code::InvalidField,
+            format!(
+                "the CSV cannot be used ({error}): its header is question,annotator,name,run_a,run_b,preferred for votes or \
+                 question,annotator,name,run,rating for ratings"
+            ),
+        )
+    };
+    reader.deserialize().map(|answer| answer.map_err(invalid)).collect()
+}
+
+impl Answer {
+    fn into_new(self) -> Result<NewPreference, String> {
+        let Self { question, annotator, name, run_a, run_b, preferred, run, rating } = self;
+        let judgement = match (run_a, run_b, preferred, run, rating) {
+            (Some(a), Some(b), Some(preferred), None, None) => {
+                if a == b {
+                    return Err("run_a and run_b are the same: a vote is between two runs".to_owned());
+                }
+                let preference = match preferred {
+                    Choice::A => 1,
+                    Choice::B => -1,
+                    Choice::Tie => 0,
+                };
+                Judgement::Vote { a, b, preference }
+            }
+            (None, None, None, Some(run), Some(rating)) => Judgement::Rating { run, rating },
+            _ => {
+                return Err("it is neither a vote, with run_a, run_b and preferred, nor a rating, with run and rating"
+                    .to_owned());
+            }
+        };
+        super::form::check_label("annotator", &annotator).map_err(|error| error.detail().to_owned())?;
+        Ok(NewPreference { question: question.into(), annotator, name, judgement })
+    }
+}
+
+impl From<Preference> for KeptAnswer {
+    fn from(of: Preference) -> Self {
+        let Preference { id, question, annotator, name, judgement, created } = of;
+        let empty = Answer {
+            question: question.into(),
+            annotator,
+            name,
+            run_a: None,
+            run_b: None,
+            preferred: None,
+            run: None,
+            rating: None,
+        };
+        let answer = match judgement {
+            Judgement::Vote { a, b, preference } => {
+                let preferred = match preference {
+                    1.. => Choice::A,
+                    0 => Choice::Tie,
+                    _ => Choice::B,
+                };
+                Answer { run_a: Some(a), run_b: Some(b), preferred: Some(preferred), ..empty }
+            }
+            Judgement::Rating { run, rating } => Answer { run: Some(run), rating: Some(rating), ..empty },
+        };
+        Self { id, answer, created }
+    }
+}
+
+/// Which answers.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParameters {
+    /// To this question.
+    question: Option<QuestionWord>,
+    /// Of this annotator.
+    annotator: Option<String>,
+    /// About this run.
+    run: Option<Uuid>,
+    /// `next` of the page before.
+    after: Option<Uuid>,
+    /// Answers of a page, 1 to 1000. Default: 100.
+    limit: Option<u32>,
+}
+
+/// One page of answers.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct AnswersPage {
+    /// In the order in which they came.
+    preferences: Vec<KeptAnswer>,
+    /// Send as `after` for the next page; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Uuid>,
+}
+
+/// Lists answers of annotators.
+#[utoipa::path(
+    get, path = "/v1/preferences", tag = "analysis", params(ListParameters),
+    responses(
+        (status = 200, description = "One page", body = AnswersPage),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(
+    State(app): Shared,
+    Query(parameters): Query<ListParameters>,
+) -> Result<Json<AnswersPage>, ApiError> {
+    let limit = page(parameters.limit)?;
+    let query = PreferencesQuery {
+        question: parameters.question.map(Into::into),
+        annotator: parameters.annotator,
+        run: parameters.run,
+        after: parameters.after,
+        limit: Some(limit + 1),
+    };
+    let mut found = app.store.preferences(&query).await?;
+    let more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next = found.last().filter(|_| more).map(|last| last.id);
+    Ok(Json(AnswersPage { preferences: found.into_iter().map(Into::into).collect(), next }))
+}
+
+/// Deletes an answer.
+#[utoipa::path(
+    delete, path = "/v1/preferences/{id}", tag = "analysis",
+    params(("id" = Uuid, Path, description = "The answer's id")),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 404, description = "No such answer", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, ApiError> {
+    let what = "answer of this id";
+    if app.store.delete_preference(privacy::id(id, what)?).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(ApiError::new(Code::NotFound, format!("there is no {what}: GET /v1/preferences lists them")))
+}
+
+/// How many answers were deleted.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct DeletedAnswers {
+    /// Answers.
+    preferences: u64,
+}
+
+/// Deletes everything that an annotator said.
+#[utoipa::path(
+    delete, path = "/v1/annotators/{annotator}", tag = "privacy",
+    params(("annotator" = String, Path, description = "The annotator's name")),
+    responses(
+        (status = 200, description = "Deleted", body = DeletedAnswers),
+        (status = 404, description = "Nobody of this name said anything", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete_annotator(
+    State(app): Shared,
+    annotator: Result<Path<String>, PathRejection>,
+) -> Result<Json<DeletedAnswers>, ApiError> {
+    let annotator = annotator.map(|Path(name)| name).unwrap_or_default();
+    match app.store.delete_annotator(&annotator).await? {
+        0 => Err(ApiError::new(
+            Code::NotFound,
+            "nobody of this name said anything: GET /v1/preferences lists who did",
+        )),
+        preferences => Ok(Json(DeletedAnswers { preferences })),
+    }
+}
+
+/// What to ask for next.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct NextParameters {
+    /// The question. Default: `overall`.
+    question: Option<QuestionWord>,
+    /// How many pairs, 1 to 1000. Default: 100.
+    limit: Option<u32>,
+}
+
+/// Pairs to label next.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"question": "overall", "pairs": [{
+    "name": "0007-0042", "method_a": "mine", "run_a": "0197a7c6-6f00-7000-8000-000000000001", "method_b": "yours",
+    "run_b": "0197a7c6-6f00-7000-8000-000000000002", "judged": 12, "expected": 0.48, "gain": 0.0192}]}))]
+pub(super) struct NextAnswer {
+    /// The question.
+    question: QuestionWord,
+    /// Of the most telling pairs of methods first, each with prompts that nobody was asked about for these runs.
+    pairs: Vec<NextEntry>,
+}
+
+/// A pair of pictures to ask about.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+struct NextEntry {
+    /// The samples' name in both runs.
+    name: String,
+    /// One method.
+    method_a: String,
+    /// Its newest run.
+    run_a: Uuid,
+    /// The other method.
+    method_b: String,
+    /// Its newest run.
+    run_b: Uuid,
+    /// Answers that compare the two methods already.
+    judged: usize,
+    /// How likely A is preferred, as far as the answers tell.
+    expected: f64,
+    /// What one more answer is expected to tell: p(1 − p) / (1 + judged), at most 0.25.
+    gain: f64,
+}
+
+/// Says which pairs of pictures to ask about next: those of methods that are hardly told apart, or were hardly compared.
+#[utoipa::path(
+    get, path = "/v1/preferences/next", tag = "analysis", params(NextParameters),
+    responses(
+        (status = 200, description = "The pairs, the most telling first", body = NextAnswer),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn next(
+    State(app): Shared,
+    Query(parameters): Query<NextParameters>,
+) -> Result<Json<NextAnswer>, ApiError> {
+    let question = parameters.question.unwrap_or(QuestionWord::Overall);
+    let limit = page(parameters.limit)? as usize;
+    let query = PreferencesQuery { question: Some(question.into()), ..PreferencesQuery::default() };
+    let answers = app.store.preferences(&query).await?;
+    let methods = methods_of_runs(&app).await?;
+    // Ids follow time: the largest is the newest.
+    let newest: std::collections::BTreeMap<&str, Uuid> =
+        methods.iter().map(|(run, method)| (method.as_str(), *run)).collect();
+    let ranked = next_pairs(&judged_pairs(&answers), &methods);
+    // A share for each of the first pairs of methods, so that one pair does not fill the list.
+    let each = limit.div_ceil(ranked.len().clamp(1, 10)) as u32;
+    let mut pairs = Vec::new();
+    for pair in ranked {
+        if pairs.len() >= limit {
+            break;
+        }
+        let (run_a, run_b) = (newest[pair.a.as_str()], newest[pair.b.as_str()]);
+        for name in app.store.unjudged(question.into(), run_a, run_b, each).await? {
+            pairs.push(NextEntry {
+                name,
+                method_a: pair.a.clone(),
+                run_a,
+                method_b: pair.b.clone(),
+                run_b,
+                judged: pair.judged,
+                expected: pair.expected,
+                gain: pair.gain,
+            });
+        }
+    }
+    pairs.truncate(limit);
+    Ok(Json(NextAnswer { question, pairs }))
+}
+
+/// The method of each run.
+pub(super) async fn methods_of_runs(app: &App) -> Result<std::collections::BTreeMap<Uuid, String>, ApiError> {
+    let mut methods = std::collections::BTreeMap::new();
+    let mut after = None;
+    loop {
+        let runs = app.store.runs(&RunsQuery { after, limit: 1_000, ..RunsQuery::default() }).await?;
+        after = runs.last().map(|run| run.id);
+        let more = runs.len() == 1_000;
+        methods.extend(runs.into_iter().map(|run| (run.id, run.name.method)));
+        if !more {
+            return Ok(methods);
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! Leaderboard with intervals, comparison, preferences, correlations, slices, trade-off and percentiles over HTTP.
+
+use axum::{body::Body, http::Request};
+use serde_json::{Value, json};
+use stellar_score::{
+    analysis::refresh_stale,
+    content::ContentHash,
+    store::{NewSample, NewScore, Pack, RunName, ScoreValue},
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::harness::{Answer, App, tells};
+
+/// Stores a run of 40 samples of eight people, whose identity is `shift` better than the next run's, and summarises it.
+async fn record(app: &App, method: &str, shift: f64) -> Uuid {
+    let metrics = app.get("/v1/metrics").await.ok();
+    let pack: Pack = serde_json::from_value(metrics["pack"].clone()).unwrap();
+    let mut run = None;
+    for place in 0..40_u32 {
+        let person = place % 8;
+        let score = |metric: &str, value: f64, flags: Vec<String>| NewScore {
+            metric: metric.into(),
+            metric_version: 1,
+            value: ScoreValue::Number(value),
+            flags,
+        };
+        let noise = f64::from(place * 7919 % 40) / 400.0;
+        let flags = if place < 2 { vec!["no_face_in_image".to_owned()] } else { vec![] };
+        let scores = vec![
+            score("ips", f64::from(person) / 20.0 + shift + noise, flags),
+            score("clip_t", if place % 10 == 9 { 0.1 } else { 0.4 - shift / 10.0 - noise }, vec![]),
+            score("clip_n", 0.2, vec![]),
+        ];
+        let new = NewSample {
+            id: Uuid::now_v7(),
+            created: OffsetDateTime::now_utc(),
+            run: Some(RunName::new(method, None)),
+            name: Some(format!("{place:02}")),
+            content: ContentHash::of(format!("{method} {place}").as_bytes()),
+            prompt: Some("a person riding a horse".into()),
+            image: ContentHash::of(b"image"),
+            width: 600,
+            height: 800,
+            references: vec![],
+            auxiliary: vec![],
+            metadata: json!({"identity": format!("person {person}"), "prompt_kind": if place < 30 { "T" } else { "H" },
+                             "attributes": {"Young": person % 2 == 0}}),
+            pack: pack.clone(),
+            service_version: "0.1.0".into(),
+            scores,
+        };
+        run = app.store.record(&new).await.unwrap().run;
+    }
+    refresh_stale(&app.store, || true).await.unwrap();
+    run.unwrap()
+}
+
+async fn post(app: &App, media_type: &str, body: impl Into<Body>) -> Answer {
+    let request =
+        Request::post("/v1/preferences").header("content-type", media_type).body(body.into()).unwrap();
+    app.send(request).await
+}
+
+async fn post_json(app: &App, answers: &[Value]) -> Answer {
+    post(app, "application/json", json!({"preferences": answers}).to_string()).await
+}
+
+async fn delete(app: &App, path: &str) -> Answer {
+    app.send(Request::delete(path).body(Body::empty()).unwrap()).await
+}
+
+fn close(found: &Value, expected: f64) {
+    assert!((found.as_f64().unwrap() - expected).abs() < 1e-9, "{found} is not {expected}");
+}
+
+#[tokio::test]
+async fn the_leaderboard_has_intervals_ranks_and_penalties() {
+    let app = App::start().await;
+    record(&app, "better", 0.3).await;
+    record(&app, "worse", 0.0).await;
+    let board = app.get("/v1/leaderboard?sort=ips&policy=none").await.ok();
+    assert_eq!((&board["policy"], &board["total"]), (&json!("none"), &json!(2)));
+    let ips = &board["rows"][0]["metrics"]["ips"];
+    assert_eq!(
+        (&board["rows"][0]["method"], &ips["rank"], &ips["samples"]),
+        (&json!("better"), &json!(1), &json!(40))
+    );
+    assert!(ips["low"].as_f64() < ips["mean"].as_f64() && ips["mean"].as_f64() < ips["high"].as_f64());
+    assert_eq!((&ips["penalised"], &ips["faceless"], &ips["pending"]), (&json!(0), &json!(2), &json!(false)));
+    assert_eq!(board["rows"][1]["metrics"]["ips"]["rank"], 2);
+    assert_eq!(board["rows"][1]["metrics"]["clip_n"]["rank"], json!(null), "it ranks nothing");
+
+    let penalised = app.get("/v1/leaderboard?sort=ips").await.ok();
+    let of = &penalised["rows"][0]["metrics"]["ips"];
+    assert_eq!((&of["penalised"], &of["penalty_rate"]), (&json!(4), &json!(0.1)));
+    assert!(of["mean"].as_f64() < ips["mean"].as_f64());
+    let ranked = app.get("/v1/leaderboard?sort=mean_rank&metrics=ips").await.ok();
+    assert_eq!(
+        (&ranked["rows"][0]["method"], &ranked["rows"][0]["mean_rank"]),
+        (&json!("better"), &json!(1.0))
+    );
+}
+
+#[tokio::test]
+async fn a_slice_is_asked_for_by_one_filter_and_counted_from_a_minimum() {
+    let app = App::start().await;
+    record(&app, "mine", 0.0).await;
+    let of = |board: Value| board["rows"][0]["metrics"]["ips"]["n"].clone();
+    assert_eq!(of(app.get("/v1/leaderboard?prompt_kind=T").await.ok()), 30);
+    assert_eq!(of(app.get("/v1/leaderboard?attribute=!Young").await.ok()), 20);
+    assert_eq!(of(app.get("/v1/leaderboard?relation=interaction").await.ok()), 40);
+    assert_eq!(
+        app.get("/v1/leaderboard?prompt_kind=H").await.ok()["rows"],
+        json!([]),
+        "10 are fewer than 20"
+    );
+    assert_eq!(of(app.get("/v1/leaderboard?prompt_kind=H&min_samples=10").await.ok()), 10);
+    assert_eq!(of(app.get("/v1/leaderboard?size=512_to_1023").await.ok()), 40);
+    let both = app.get("/v1/leaderboard?prompt_kind=T&category=x").await.problem(400, "malformed_request");
+    tells(&both, &["prompt_kind", "category", "one"]);
+    let unknown = app.get("/v1/leaderboard?relation=sideways").await.problem(400, "malformed_request");
+    tells(&unknown, &["sideways", "interaction", "location"]);
+    let time = app.get("/v1/leaderboard?since=yesterday").await.problem(400, "malformed_request");
+    tells(&time, &["since", "2026-03-01T00:00:00Z"]);
+    assert_eq!(app.get("/v1/leaderboard?since=2100-01-01T00:00:00Z").await.ok()["rows"], json!([]));
+    assert_eq!(app.get("/v1/leaderboard?trained_on_evaluation_photos=true").await.ok()["rows"], json!([]));
+    app.get("/v1/leaderboard?policy=kind").await.problem(400, "malformed_request");
+}
+
+#[tokio::test]
+async fn published_rows_stand_beside_measured_ones_and_both_download_as_csv() {
+    let app = App::start().await;
+    record(&app, "=mine", 0.0).await;
+    assert_eq!(app.get("/v1/leaderboard").await.ok().get("published"), None);
+    let board = app.get("/v1/leaderboard?published=true&dataset=Stellar-H").await.ok();
+    assert_eq!(board["rows"], json!([]));
+    let published = board["published"]["rows"].as_array().unwrap();
+    assert_eq!(published.len(), 4);
+    assert_eq!(published[0]["metrics"]["ips"], 0.622);
+    tells(board["published"]["source"].as_str().unwrap(), &["2312.06116"]);
+
+    let answer = app.get("/v1/leaderboard?published=true&format=csv").await;
+    assert_eq!(answer.headers["content-type"], "text/csv; charset=utf-8");
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("source,method,run,dataset,pack,weights,metric,version"));
+    assert_eq!(lines.len(), 1 + 3 + 4 * 5 + 4 * 3);
+    assert!(lines[1].starts_with("measured,'=mine,"), "{}", lines[1]);
+    assert!(lines.iter().any(|line| line.starts_with("published,StellarNet,,Stellar-T,,,ips,,,,,,0.637")));
+}
+
+#[tokio::test]
+async fn two_runs_compare_on_the_same_prompts() {
+    let app = App::start().await;
+    let (a, b) = (record(&app, "better", 0.3).await, record(&app, "worse", 0.0).await);
+    let found = app.get(&format!("/v1/runs/{a}/compare/{b}?policy=none&slices=true")).await.ok();
+    assert_eq!(
+        (&found["pairs"], &found["only_a"], &found["a"]["method"]),
+        (&json!(40), &json!(0), &json!("better"))
+    );
+    let whole = &found["slices"][0];
+    let ips = whole["metrics"].as_array().unwrap().iter().find(|of| of["metric"] == "ips").unwrap();
+    close(&ips["difference"], 0.3);
+    assert_eq!(
+        (&ips["finding"], &ips["win_rate"], &ips["clusters"]),
+        (&json!("better"), &json!(1.0), &json!(8))
+    );
+    // Eight people, all of one sign: two of 256 assignments; twice that by Holm over ips and clip_t.
+    close(&ips["p"], 2.0 / 256.0);
+    close(&ips["p_holm"], 4.0 / 256.0);
+    assert!(found["slices"].as_array().unwrap().iter().any(|slice| slice["label"] == "!Young"));
+    let only = app.get(&format!("/v1/runs/{b}/compare/{a}?metrics=ips&policy=none")).await.ok();
+    assert_eq!(only["slices"].as_array().unwrap().len(), 1);
+    assert_eq!(only["slices"][0]["metrics"].as_array().unwrap().len(), 1);
+    assert_eq!(only["slices"][0]["metrics"][0]["finding"], "worse");
+    close(&only["slices"][0]["metrics"][0]["p_holm"], 2.0 / 256.0);
+}
+
+#[tokio::test]
+async fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
+    let app = App::start().await;
+    let a = record(&app, "mine", 0.0).await;
+    let nobody = Uuid::now_v7();
+    for path in [format!("/v1/runs/{a}/compare/{nobody}"), format!("/v1/runs/x/compare/{a}")] {
+        app.get(&path).await.problem(404, "not_found");
+    }
+    let pack = "0".repeat(64);
+    let detail =
+        app.get(&format!("/v1/runs/{a}/compare/{a}?pack={pack}")).await.problem(409, "nothing_to_compare");
+    tells(&detail, &["mine/default", &pack]);
+    let path = format!("/v1/runs/{a}/compare/{a}?confidence=1.5");
+    tells(&app.get(&path).await.problem(400, "malformed_request"), &["confidence", "0.999"]);
+    app.get(&format!("/v1/runs/{a}/compare/{a}?metrics=beauty")).await.problem(422, "unknown_metric");
+}
+
+#[tokio::test]
+async fn answers_of_people_are_taken_listed_and_deleted() {
+    let app = App::start().await;
+    let (a, b) = (record(&app, "better", 0.3).await, record(&app, "worse", 0.0).await);
+    let vote = |annotator: &str, place: u32| {
+        json!({"question": "overall", "annotator": annotator, "name": format!("{place:02}"), "run_a": a, "run_b": b,
+               "preferred": "a"})
+    };
+    let votes: Vec<Value> = (0..5).map(|place| vote("ada", place)).collect();
+    assert_eq!(post_json(&app, &votes).await.ok()["accepted"], 5);
+    let csv = format!("question,annotator,name,run,rating\nobject,bob,00,{a},4\nobject,bob,00,{b},2\n");
+    assert_eq!(post(&app, "text/csv", csv).await.ok()["accepted"], 2);
+    let csv = format!("question,annotator,name,run_a,run_b,preferred\noverall,bob,00,{a},{b},tie\n");
+    assert_eq!(post(&app, "text/csv; charset=utf-8", csv).await.ok()["accepted"], 1);
+
+    let mut seen = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = app.get(&format!("/v1/preferences?limit=3{after}")).await.ok();
+        seen.extend(page["preferences"].as_array().unwrap().clone());
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 8);
+    assert_eq!(
+        app.get("/v1/preferences?question=object").await.ok()["preferences"].as_array().unwrap().len(),
+        2
+    );
+    assert_eq!(
+        app.get("/v1/preferences?annotator=bob").await.ok()["preferences"].as_array().unwrap().len(),
+        3
+    );
+    let id = seen[0]["id"].as_str().unwrap();
+    assert_eq!(delete(&app, &format!("/v1/preferences/{id}")).await.status, 204);
+    delete(&app, &format!("/v1/preferences/{id}")).await.problem(404, "not_found");
+    assert_eq!(delete(&app, "/v1/annotators/bob").await.ok()["preferences"], 3);
+    delete(&app, "/v1/annotators/bob").await.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn answers_that_cannot_be_used_are_refused_by_their_place() {
+    let app = App::start().await;
+    let a = record(&app, "mine", 0.0).await;
+    let rating = json!({"question": "overall", "annotator": "ada", "name": "00", "run": a, "rating": 3});
+    let with = |field: &str, value: Value| {
+        let mut answer = rating.clone();
+        answer[field] = value;
+        answer
+    };
+    for (bad, words) in [
+        (with("name", json!("unknown")), vec!["preferences[1]", "unknown", "nothing was taken down"]),
+        (with("run_a", json!(a)), vec!["preferences[1]", "neither a vote"]),
+        (with("annotator", json!(" ")), vec!["preferences[1]", "annotator"]),
+        (with("rating", json!(1e9)), vec!["rating", "1000000000"]),
+    ] {
+        let detail = post_json(&app, &[rating.clone(), bad]).await.problem(422, "invalid_field");
+        tells(&detail, &words);
+    }
+    tells(
+        &post_json(&app, &[with("question", json!("beauty"))]).await.problem(422, "invalid_field"),
+        &["beauty", "overall"],
+    );
+    tells(&post_json(&app, &[]).await.problem(422, "invalid_field"), &["1 to 10000"]);
+    tells(
+        &post(&app, "text/csv", "who,what\na,b\n").await.problem(422, "invalid_field"),
+        &["header", "annotator"],
+    );
+    let csv = format!("question,annotator,name,run,rating\noverall,ada,00,{a},3\noverall,ada,77,{a},3\n");
+    tells(&post(&app, "text/csv", csv).await.problem(422, "invalid_field"), &["line 3", "77"]);
+    post(&app, "text/plain", "x").await.problem(415, "unsupported_media_type");
+    assert_eq!(app.get("/v1/preferences").await.ok()["preferences"], json!([]));
+}
+
+#[tokio::test]
+async fn people_and_metrics_agree_as_far_as_they_do() {
+    let app = App::start().await;
+    let (a, b) = (record(&app, "better", 0.3).await, record(&app, "worse", 0.0).await);
+    record(&app, "unseen", 0.1).await;
+    let votes: Vec<Value> = (0..40)
+        .flat_map(|place| ["ada", "bob"].map(|who| (place, who)))
+        .map(|(place, who)| {
+            let preferred = if place % 8 == 7 { "b" } else { "a" };
+            json!({"question": "overall", "annotator": who, "name": format!("{place:02}"), "run_a": a, "run_b": b,
+                   "preferred": preferred})
+        })
+        .collect();
+    post_json(&app, &votes).await.ok();
+
+    let found = app.get("/v1/analysis/alignment?metrics=ips").await.ok();
+    assert_eq!((&found["answers"], &found["agreement"]["votes_alpha"]), (&json!(80), &json!(1.0)));
+    let ips = &found["slices"][0]["metrics"][0];
+    // One run is better in all pairs: agreement with 35 of 40 prompts, less the others.
+    close(&ips["tau"], 0.75);
+    close(&ips["agreement"], 0.875);
+    assert!(ips["low"].as_f64().unwrap() < 0.75 && ips["high"].as_f64().unwrap() > 0.75);
+    assert!(found["slices"].as_array().unwrap().iter().any(|slice| slice["kind"] == "prompt_kind"));
+    assert_eq!(found["published"]["tau"]["ips"], 0.455);
+    let relation = app.get("/v1/analysis/alignment?question=relation").await.ok();
+    assert_eq!((&relation["answers"], &relation["published"]["tau"]["rfs"]), (&json!(0), &json!(0.163)));
+
+    let found = app.get("/v1/analysis/preferences").await.ok();
+    let best = &found["methods"][0];
+    assert_eq!(
+        (&best["method"], &best["share"], &best["pairs"]),
+        (&json!("better"), &json!(0.875), &json!(80))
+    );
+    assert!(best["strength_low"].as_f64() > Some(0.0));
+    let next = app.get("/v1/preferences/next?limit=4").await.ok();
+    let pairs = next["pairs"].as_array().unwrap();
+    assert_eq!((pairs.len(), &pairs[0]["judged"], &pairs[0]["gain"]), (4, &json!(0), &json!(0.25)));
+    assert!(pairs.iter().all(|pair| pair["method_a"] == "unseen" || pair["method_b"] == "unseen"));
+}
+
+#[tokio::test]
+async fn metrics_correlate_over_a_run_or_all() {
+    let app = App::start().await;
+    let run = record(&app, "mine", 0.0).await;
+    record(&app, "other", 0.5).await;
+    for (coefficient, query) in
+        [("kendall", ""), ("spearman", "&coefficient=spearman"), ("pearson", "&coefficient=pearson")]
+    {
+        let found = app.get(&format!("/v1/analysis/correlations?run={run}{query}")).await.ok();
+        assert_eq!((&found["coefficient"], &found["samples"]), (&json!(coefficient), &json!(40)));
+        assert_eq!(found["metrics"], json!(["clip_n", "clip_t", "ips"]));
+        close(&found["matrix"][2][2]["value"], 1.0);
+        assert_eq!(found["matrix"][0][1], json!({"value": null, "n": 40}), "clip_n is constant");
+        assert!(found["matrix"][1][2]["value"].as_f64().unwrap() < 0.0);
+    }
+    let all = app.get("/v1/analysis/correlations?metrics=ips,clip_t").await.ok();
+    assert_eq!((&all["runs"], &all["samples"], &all["of"]), (&json!(2), &json!(80), &json!(80)));
+    assert_eq!(app.get("/v1/analysis/correlations?method=other").await.ok()["samples"], 40);
+    app.get(&format!("/v1/analysis/correlations?run={}", Uuid::now_v7())).await.problem(404, "not_found");
+    app.get("/v1/analysis/correlations?coefficient=phi").await.problem(400, "malformed_request");
+}
+
+#[tokio::test]
+async fn slices_tell_on_whom_a_run_fails() {
+    let app = App::start().await;
+    let run = record(&app, "mine", 0.0).await;
+    let found = app.get(&format!("/v1/analysis/slices?run={run}")).await.ok();
+    assert_eq!((&found["samples"], &found["stale"]), (&json!(40), &json!(false)));
+    let slices = found["slices"].as_array().unwrap();
+    let slice = |label: &str| slices.iter().find(|slice| slice["label"] == label).unwrap();
+    let young = slice("Young");
+    assert_eq!((&young["kind"], &young["samples"]), (&json!("attribute"), &json!(20)));
+    assert_eq!(young["metrics"]["ips"]["faceless"], 1);
+    close(&young["metrics"]["ips"]["face_failure_rate"], 0.05);
+    assert_eq!((slice("")["penalised"].clone(), slice("")["kind"].clone()), (json!(4), json!("")));
+    let kinds = app
+        .get(&format!("/v1/analysis/slices?run={run}&kind=prompt_kind&min_samples=5&metrics=ips"))
+        .await
+        .ok();
+    let labels: Vec<_> =
+        kinds["slices"].as_array().unwrap().iter().map(|slice| slice["label"].clone()).collect();
+    assert_eq!(labels, ["", "H", "T"]);
+    let csv = app.get(&format!("/v1/analysis/slices?run={run}&format=csv")).await;
+    assert!(String::from_utf8_lossy(&csv.body).starts_with("kind,label,samples,"));
+    tells(
+        &app.get(&format!("/v1/analysis/slices?run={run}&min_samples=2"))
+            .await
+            .problem(400, "malformed_request"),
+        &["5"],
+    );
+    app.get(&format!("/v1/analysis/slices?run={}", Uuid::now_v7())).await.problem(404, "not_found");
+    app.get("/v1/analysis/slices").await.problem(400, "malformed_request");
+}
+
+#[tokio::test]
+async fn a_method_behind_in_both_metrics_is_off_the_front() {
+    let app = App::start().await;
+    record(&app, "identity", 0.6).await;
+    record(&app, "prompt", 0.0).await;
+    let found = app.get("/v1/analysis/trade-off?policy=none").await.ok();
+    let points = found["points"].as_array().unwrap();
+    assert_eq!((&points[0]["method"], &points[1]["method"]), (&json!("identity"), &json!("prompt")));
+    assert!(points.iter().all(|point| point["on_front"] == true && point["dominated_by"] == json!([])));
+    assert!(points[0]["x"]["low"].as_f64() < points[0]["x"]["mean"].as_f64());
+    // Against itself the better one is ahead in both.
+    let same = app.get("/v1/analysis/trade-off?policy=none&x=ips&y=ips").await.ok();
+    assert_eq!(
+        (&same["points"][1]["on_front"], &same["points"][1]["dominated_by"]),
+        (&json!(false), &json!(["identity"]))
+    );
+    tells(&app.get("/v1/analysis/trade-off?x=clip_n").await.problem(400, "malformed_request"), &["clip_n"]);
+    app.get("/v1/analysis/trade-off?y=beauty").await.problem(422, "unknown_metric");
+}
+
+#[tokio::test]
+async fn a_score_has_its_place_among_those_of_its_pack_on_request() {
+    let app = App::start().await;
+    let a = record(&app, "better", 0.5).await;
+    record(&app, "worse", 0.0).await;
+    let sample = app.store.run_samples(a).await.unwrap().unwrap().last().unwrap().id;
+    let plain = app.get(&format!("/v1/samples/{sample}")).await.ok();
+    assert!(plain["scores"].as_array().unwrap().iter().all(|score| score.get("place").is_none()));
+    let with = app.get(&format!("/v1/samples/{sample}?percentiles=true")).await.ok();
+    let ips = with["scores"].as_array().unwrap().iter().find(|score| score["metric"] == "ips").unwrap();
+    assert_eq!(ips["place"]["population"], 80);
+    assert!(ips["place"]["percentile"].as_f64().unwrap() > 50.0);
+    assert_eq!(ips["place"]["percentile"], ips["place"]["better_than"]);
+    app.get(&format!("/v1/samples/{sample}?percentiles=maybe")).await.problem(400, "malformed_request");
+}
