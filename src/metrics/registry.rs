@@ -4,7 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    FeatureSet, Outcome, Subject, attributes, clip, copies, identity, objects, preference, relations, resemblance,
+    FeatureSet, Outcome, Subject, attributes, clip, copies, identity, objects, preference, relations,
+    resemblance,
 };
 
 /// Which end of the range is better.

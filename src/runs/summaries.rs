@@ -23,7 +23,7 @@ impl Runs {
             match refresh_stale(&self.store, || !*stopping.borrow()).await {
                 Ok(0) => {}
                 Ok(count) => {
-                    tracing::debug!(count, seconds = started.elapsed().as_secs_f64(), "runs summarised")
+                    tracing::debug!(count, seconds = started.elapsed().as_secs_f64(), "runs summarised");
                 }
                 Err(error) => tracing::warn!(%error, "runs could not be summarised; tried again soon"),
             }
