@@ -317,7 +317,12 @@ pub fn method_preferences(
     pairs: &[(String, JudgedPair)],
     methods: &BTreeMap<Uuid, String>,
 ) -> MethodPreferences {
-    let tally = tally(pairs, methods);
+    // Nobody said anything of the others, which would only break the scale.
+    let judged: std::collections::BTreeSet<Uuid> =
+        pairs.iter().flat_map(|(_, pair)| [pair.a, pair.b]).collect();
+    let methods = methods.iter().filter(|(run, _)| judged.contains(*run));
+    let methods: BTreeMap<Uuid, String> = methods.map(|(run, method)| (*run, method.clone())).collect();
+    let tally = tally(pairs, &methods);
     let prompts: Vec<&str> = {
         let mut prompts: Vec<&str> = tally.pairs.iter().map(|(name, ..)| *name).collect();
         prompts.sort_unstable();

@@ -278,7 +278,9 @@ impl Group {
 }
 
 impl LeaderboardQuery {
-    fn standings(&self) -> StandingsQuery {
+    /// What it asks of the store.
+    #[must_use]
+    pub fn standings(&self) -> StandingsQuery {
         StandingsQuery {
             method: self.method.clone(),
             run: self.run.clone(),
@@ -627,5 +629,26 @@ mod tests {
         let page = query.page(rows, None);
         let order: Vec<_> = page.rows.iter().map(|row| row.method.as_str()).collect();
         assert_eq!(order, ["known", "pending"]);
+    }
+
+    #[test]
+    fn two_equal_methods_share_a_rank_and_a_worse_one_is_behind_both() {
+        let (trials, mut shared, mut behind) = (60, 0, 0);
+        for trial in 0..trials {
+            let of = |method: &str, own: u64, truth: f64| {
+                let data = super::super::compare::tests::simulated(30, 4, trial, own, truth);
+                let summary = super::super::summarise(&data).slices.swap_remove(0);
+                let (low, high) = (summary.low.unwrap(), summary.high.unwrap());
+                let mut row = row(method, "p", &[("dino", summary.mean.unwrap(), 0.0)]);
+                row.metrics[0].detail.as_mut().unwrap().interval = Some(Interval { low, high });
+                row
+            };
+            let mut rows =
+                vec![of("a", 1000 + trial, 0.0), of("b", 2000 + trial, 0.0), of("c", 3000 + trial, -3.0)];
+            rank(&mut rows);
+            shared += usize::from(ranks(&rows)[..2] == [Some(1), Some(1)]);
+            behind += usize::from(ranks(&rows)[2] == Some(3));
+        }
+        assert!(shared >= 58 && behind == 60, "{shared} {behind}");
     }
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod compare;
 mod dataset;
 mod exchange;
 mod pack;
@@ -79,6 +80,8 @@ enum Command {
     Export(exchange::ExportArgs),
     /// Print a run's table
     Report(exchange::ReportArgs),
+    /// Compare two runs on the same prompts, as a table or as a gate for training pipelines
+    Compare(compare::CompareArgs),
     /// Make, check and register datasets
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
@@ -129,6 +132,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Import(args) => exchange::import(args).await,
                     Command::Export(args) => exchange::export(args).await,
                     Command::Report(args) => exchange::report(args).await,
+                    Command::Compare(args) => compare::run(args).await,
                     Command::Dataset(command) => dataset::run(&config, command).await,
                     Command::Pack(command) => pack::run(config, command).await,
                     Command::Validate(command) => validate::run(config, command).await,

@@ -75,6 +75,26 @@ pub(super) async fn standings<P: Connections>(
     found.iter().map(|row| query.standing(&Reader::new(row, "summaries", ""))).collect()
 }
 
+/// How the database goes about it: its plan, a line a step, for whoever looks into a slow leaderboard.
+pub(super) async fn explain<P: Connections>(
+    pool: &P,
+    query: &StandingsQuery,
+) -> Result<Vec<String>, StoreError> {
+    let mut connection = pool.reader().await?;
+    let connection = &mut *connection;
+    let (explain, column) = plan(connection);
+    let mut sql = Sql::new(explain);
+    let Sql { text, arguments } = query.sql();
+    sql.text.push_str(&text);
+    sql.arguments = arguments;
+    let rows = connection.fetch(sql).await?;
+    rows.iter().map(|row| Reader::new(row, "plan", "").text(column)).collect()
+}
+
+fn plan<C: Connection>(_: &C) -> (&'static str, &'static str) {
+    C::EXPLAIN
+}
+
 impl StandingsQuery {
     fn sql(&self) -> Sql {
         let mut sql = Sql::new(

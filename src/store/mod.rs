@@ -325,6 +325,11 @@ impl Store {
         on_backend!(self, pool => leaderboard::standings(pool, query).await)
     }
 
+    /// How the database goes about [`standings`](Self::standings): its plan, a line a step.
+    pub async fn explain_standings(&self, query: &StandingsQuery) -> Result<Vec<String>, StoreError> {
+        on_backend!(self, pool => leaderboard::explain(pool, query).await)
+    }
+
     /// Enrols a labelled photo in a dataset, which is made if it is new.
     ///
     /// A photo is identified by its identity and name: the same again changes nothing, other content or attributes

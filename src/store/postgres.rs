@@ -88,6 +88,7 @@ impl Connection for PgConnection {
 
     /// Rows that refer to the locked one may still be inserted.
     const LOCK: &'static str = " FOR NO KEY UPDATE";
+    const EXPLAIN: (&'static str, &'static str) = ("EXPLAIN (ANALYZE, COSTS OFF) ", "QUERY PLAN");
     const LOCK_FOR_DELETION: &'static str = " FOR UPDATE";
     const LOCK_SHARED_RUNS: &'static str = " FOR KEY SHARE OF runs";
 

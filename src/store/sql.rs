@@ -156,6 +156,9 @@ pub(super) trait Connection: Send {
     /// What keeps the selected rows from changing until the transaction ends.
     const LOCK: &'static str;
 
+    /// What makes a query tell its plan, and the column that has it.
+    const EXPLAIN: (&'static str, &'static str);
+
     /// What also keeps rows that refer to the selected ones from being added until then.
     const LOCK_FOR_DELETION: &'static str;
 

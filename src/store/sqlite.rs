@@ -172,6 +172,7 @@ impl Connection for SqliteConnection {
 
     /// The transaction holds the only write lock already.
     const LOCK: &'static str = "";
+    const EXPLAIN: (&'static str, &'static str) = ("EXPLAIN QUERY PLAN ", "detail");
     const LOCK_FOR_DELETION: &'static str = "";
     const LOCK_SHARED_RUNS: &'static str = "";
 

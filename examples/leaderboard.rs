@@ -1,0 +1,201 @@
+//! Fills a database with summaries of many large runs and measures the leaderboard, and how long one run takes to summarise.
+//!
+//! ```sh
+//! cargo run --release --example leaderboard -- sqlite:bench.db 100 20000
+//! scripts/postgres.sh run sh -c 'cargo run --release --example leaderboard -- $TEST_DATABASE_URL 100 20000'
+//! ```
+//!
+//! The arguments are the database, an empty one, the number of methods (two runs each of half the samples) and of samples. The
+//! scores of one run are stored and summarised as the service does it; its summaries then stand for the other runs, since the
+//! leaderboard reads nothing else. 15 metrics, 200 identities, 20 categories, 8 attributes.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, SqliteConnection};
+use stellar_score::analysis::{LeaderboardQuery, Policy, Sort, leaderboard, refresh_run};
+use stellar_score::content::ContentHash;
+use stellar_score::metrics::REGISTRY;
+use stellar_score::stats::Rng;
+use stellar_score::store::{
+    NewSample, NewScore, Pack, RunFacts, RunName, RunVersion, ScoreValue, Slice, Store, StoreOptions, Weights,
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+const METRICS: usize = 15;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let url = arguments.next().unwrap_or_else(|| "sqlite:target/leaderboard.db".to_owned());
+    let mut number = |default: usize| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (methods, samples) = (number(100), number(20_000));
+    let mut out = std::io::stdout();
+    let store = Store::open(&url, &StoreOptions::default()).await?;
+    let pack = Pack { digest: "a".repeat(64), name: "bench".into(), weights: Weights::Official };
+
+    let started = Instant::now();
+    let run = record(&store, &pack, samples / 2).await?;
+    writeln!(out, "{} samples with {METRICS} scores stored in {:.1?}", samples / 2, started.elapsed())?;
+    let started = Instant::now();
+    refresh_run(&store, run).await?;
+    writeln!(out, "summarised by slice and policy in {:.1?}", started.elapsed())?;
+
+    let started = Instant::now();
+    let summary = stellar_score::analysis::summarise(
+        &store.run_data(run, Some(&pack.digest)).await?.expect("it was just recorded"),
+    );
+    for method in 0..methods {
+        for half in ["first", "second"] {
+            let name = RunName::new(format!("method {method:03}"), Some(half.into()));
+            let (made, _) = store.create_run(&name, &RunFacts::default(), OffsetDateTime::now_utc()).await?;
+            copy(&store, &url, &pack, run, made.id, &summary, method as f64 / 1000.0).await?;
+        }
+    }
+    let rows = summary.slices.len() * methods * 2;
+    writeln!(out, "{rows} summaries of {} runs written in {:.1?}", 2 * methods, started.elapsed())?;
+
+    let base = LeaderboardQuery { pack: Some(pack.digest.clone()), ..LeaderboardQuery::default() };
+    let ips = Sort::Metric { metric: "ips".into(), version: 1, descending: true };
+    let mine = |query: &LeaderboardQuery| LeaderboardQuery { policy: Policy::Stellar, ..query.clone() };
+    let queries = [
+        (
+            "by name, a row a run",
+            LeaderboardQuery { by: stellar_score::analysis::Grouping::Run, ..mine(&base) },
+        ),
+        (
+            "by ips, a row a method (merged by identity)",
+            LeaderboardQuery { sort: ips.clone(), ..mine(&base) },
+        ),
+        ("by mean rank", LeaderboardQuery { sort: Sort::MeanRank, ..mine(&base) }),
+        (
+            "a category, by ips",
+            LeaderboardQuery { slice: Slice::new(Slice::CATEGORY, "category 3"), sort: ips, ..mine(&base) },
+        ),
+        ("one method", LeaderboardQuery { method: Some("method 007".into()), ..mine(&base) }),
+    ];
+    for (what, query) in queries {
+        let mut times = Vec::new();
+        let mut rows = 0;
+        for _ in 0..30 {
+            let started = Instant::now();
+            rows = leaderboard(&store, &query).await?.rows.len();
+            times.push(started.elapsed());
+        }
+        times.sort();
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        writeln!(
+            out,
+            "{what}: {rows} rows, median {:.1} ms, slowest {:.1} ms",
+            ms(times[15]),
+            ms(times[29])
+        )?;
+    }
+    for line in store.explain_standings(&mine(&base).standings()).await? {
+        writeln!(out, "plan: {line}")?;
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// Records a run with random scores.
+async fn record(store: &Store, pack: &Pack, samples: usize) -> anyhow::Result<Uuid> {
+    let mut rng = Rng::new(1);
+    let mut run = None;
+    for place in 0..samples {
+        let scores = REGISTRY.iter().take(METRICS).map(|metric| NewScore {
+            metric: metric.code.to_owned(),
+            metric_version: metric.version,
+            value: ScoreValue::Number(match metric.code {
+                "clip_t" => 0.3 + 0.2 * rng.unit(),
+                "clip_n" => 0.2 + 0.1 * rng.unit(),
+                _ => rng.unit(),
+            }),
+            flags: Vec::new(),
+        });
+        let scores = scores.collect();
+        let person = place % 200;
+        let young = |bit: usize| person >> bit & 1 == 1;
+        let attributes = [
+            "Young",
+            "Male",
+            "Big_Lips",
+            "Big_Nose",
+            "Narrow_Eyes",
+            "Double_Chin",
+            "Pointy_Nose",
+            "High_Cheekbones",
+        ];
+        let attributes: serde_json::Map<_, _> = attributes
+            .iter()
+            .enumerate()
+            .map(|(bit, name)| ((*name).to_owned(), json!(young(bit))))
+            .collect();
+        let sample = NewSample {
+            id: Uuid::now_v7(),
+            created: OffsetDateTime::now_utc(),
+            run: Some(RunName::new("scored", None)),
+            name: Some(format!("{place:06}")),
+            content: ContentHash::of(&place.to_le_bytes()),
+            prompt: Some("a person riding a horse near Saturn".into()),
+            image: ContentHash::of(&place.to_be_bytes()),
+            width: 1024,
+            height: 1024,
+            references: Vec::new(),
+            auxiliary: Vec::new(),
+            metadata: json!({"identity": format!("person {person}"), "prompt_kind": if place % 2 == 0 { "T" } else { "H" },
+                             "categories": [format!("category {}", place % 20)], "attributes": attributes}),
+            pack: pack.clone(),
+            service_version: "bench".into(),
+            scores,
+        };
+        run = store.record(&sample).await?.run;
+    }
+    Ok(run.expect("the samples name a run"))
+}
+
+/// Gives another run the summaries, shifted, of one that was summarised: those that run along and those by slice.
+async fn copy(
+    store: &Store,
+    url: &str,
+    pack: &Pack,
+    from: Uuid,
+    to: Uuid,
+    summary: &stellar_score::store::RunSummary,
+    shift: f64,
+) -> anyhow::Result<()> {
+    let mut summary = summary.clone();
+    for row in &mut summary.slices {
+        for number in [&mut row.mean, &mut row.low, &mut row.high].into_iter().flatten() {
+            *number += shift;
+        }
+        for (sum, count) in &mut row.sums {
+            *sum += shift * *count as f64;
+        }
+    }
+    running_summaries(url, from, to).await?;
+    let version = RunVersion { run: to, pack: pack.digest.clone(), fingerprint: "bench".into() };
+    store.save_run_summary(&version, &summary, OffsetDateTime::now_utc()).await?;
+    Ok(())
+}
+
+/// Copies what recording keeps up to date, behind the store's back: nothing else can without 20,000 samples.
+async fn running_summaries(url: &str, from: Uuid, to: Uuid) -> anyhow::Result<()> {
+    let sql = format!(
+        "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares)
+         SELECT '{to}', pack, metric, metric_version, n, nulls, pivot, total, squares FROM summaries WHERE run = '{from}'"
+    );
+    let sql = AssertSqlSafe(sql);
+    if url.starts_with("sqlite") {
+        let mut connection = SqliteConnection::connect(url).await?;
+        connection.execute(sql).await?;
+        connection.close().await?;
+    } else {
+        let mut connection = PgConnection::connect(url).await?;
+        connection.execute(sql).await?;
+        connection.close().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! `stellar-score compare`: is one run better than another, as a table and as a gate for training pipelines?
+
+use std::{fmt::Write as _, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Deserialize;
+
+use super::{
+    print,
+    server::{ServerArgs, find_run},
+    submit::PolicyArg,
+};
+use crate::{
+    analysis::{Comparison, Difference, Finding},
+    metrics,
+};
+
+/// The exit status of a gate that finds a run worse, apart from 1 for what went wrong and 2 for wrong arguments.
+const WORSE: u8 = 3;
+
+const EXAMPLES: &str = "\
+Examples:
+  stellar-score compare mine/step-2000 mine/step-1000
+  stellar-score compare mine/new mine/old --fail-if-worse ips,clip_t
+
+Exit status: 0 where no metric of --fail-if-worse is shown to be worse, 3 where one is, 1 where it cannot be told (no such run, a
+metric that is not there), 2 for wrong arguments. One is shown to be worse where the whole interval of the difference lies on the
+worse side: without a true difference that happens to (1 - confidence)/2 of the comparisons, 2.5 in a hundred, however many
+metrics are named, since each then gets its share of what may go wrong.";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct CompareArgs {
+    /// The run that is judged: METHOD/RUN, METHOD or an id
+    #[arg(value_name = "A")]
+    a: String,
+    /// The run that it is compared with
+    #[arg(value_name = "B")]
+    b: String,
+    /// Exit with 3 where A is shown to be worse than B in one of these metrics
+    #[arg(long, value_name = "METRICS", value_delimiter = ',')]
+    fail_if_worse: Vec<String>,
+    /// Only these metrics
+    #[arg(long, value_name = "METRICS", value_delimiter = ',')]
+    metrics: Vec<String>,
+    /// The coverage of the intervals
+    #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
+    confidence: f64,
+    /// What happens to pictures that do not follow their prompt
+    #[arg(long, value_enum, default_value_t = PolicyArg::Stellar)]
+    policy: PolicyArg,
+    /// Compare slices too
+    #[arg(long)]
+    slices: bool,
+    /// Print the server's answer instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(flatten)]
+    comparison: Comparison,
+}
+
+pub(super) async fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
+    let confidence = confidence(args.confidence, args.fail_if_worse.len())?;
+    let mut wanted = args.metrics.clone();
+    if !wanted.is_empty() {
+        wanted.extend(args.fail_if_worse.iter().filter(|code| !args.metrics.contains(code)).cloned());
+    }
+    for code in &args.fail_if_worse {
+        let metric = metrics::find(code).ok_or_else(|| metrics::ListError::unknown(code))?;
+        anyhow::ensure!(
+            metric.direction != metrics::Direction::Support,
+            "{code} has no better and no worse end: name a metric that ranks in --fail-if-worse"
+        );
+    }
+    let client = args.server.client()?;
+    let (a, b) = (find_run(&client, &args.a).await?, find_run(&client, &args.b).await?);
+    let (id_a, id_b) = (a.run_id.to_string(), b.run_id.to_string());
+    let (confidence_text, slices) = (confidence.to_string(), args.slices.to_string());
+    let metrics_text = wanted.join(",");
+    let mut query =
+        vec![("policy", args.policy.name()), ("confidence", &confidence_text), ("slices", &slices)];
+    if !wanted.is_empty() {
+        query.push(("metrics", &metrics_text));
+    }
+    let parts = ["v1", "runs", &id_a, "compare", &id_b];
+    let answer = client.send(&parts, |http, url| http.get(url).query(&query)).await;
+    let answer = answer.with_context(|| format!("{} and {} cannot be compared", args.a, args.b))?;
+    let Answer { comparison } = answer.json()?;
+    if args.json {
+        print(&(answer.text()? + "\n"))?;
+    } else {
+        print(&table(&comparison, &args.a, &args.b))?;
+    }
+    let worse = worse(&comparison, &args.fail_if_worse)?;
+    if worse.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    print(&format!("{} is worse than {} in {}\n", args.a, args.b, worse.join(", ")))?;
+    Ok(ExitCode::from(WORSE))
+}
+
+/// The coverage for each of so many metrics that may each fail the gate, so that all together do so no more often than one would.
+fn confidence(asked: f64, gates: usize) -> anyhow::Result<f64> {
+    anyhow::ensure!((0.5..=0.999).contains(&asked), "--confidence is {asked}: give 0.5 to 0.999");
+    Ok((1.0 - (1.0 - asked) / gates.max(1) as f64).min(0.999))
+}
+
+/// The metrics of the gate in which A is shown to be worse.
+fn worse(comparison: &Comparison, gates: &[String]) -> anyhow::Result<Vec<String>> {
+    let whole = &comparison.slices[0].metrics;
+    let mut worse = Vec::new();
+    for code in gates {
+        let Some(found) = whole.iter().find(|of| of.metric == *code) else {
+            anyhow::bail!("{code} cannot be compared: not both runs have numbers of it for the same prompts");
+        };
+        anyhow::ensure!(
+            found.low.is_some(),
+            "{code} cannot be judged: the pairs are all of one identity, which has no interval"
+        );
+        if found.finding == Finding::Worse {
+            worse.push(code.clone());
+        }
+    }
+    Ok(worse)
+}
+
+fn table(comparison: &Comparison, a: &str, b: &str) -> String {
+    let mut text = format!(
+        "{a} against {b}: {} pairs ({} and {} samples without a partner), policy {}, intervals of {:.4} coverage by identity\n",
+        comparison.pairs,
+        comparison.only_a,
+        comparison.only_b,
+        comparison.policy.as_str(),
+        comparison.confidence
+    );
+    for slice in &comparison.slices {
+        if !slice.kind.is_empty() {
+            let _ = writeln!(text, "\n{} {} ({} pairs)", slice.kind, slice.label, slice.pairs);
+        }
+        let _ = writeln!(
+            text,
+            "{:<14} {:>7} {:>9} {:>9} {:>10} {:>23} {:>6} {:>8} {:>8}  finding",
+            "metric", "pairs", "A", "B", "A - B", "interval", "wins", "p", "p Holm"
+        );
+        for of in &slice.metrics {
+            let _ = writeln!(text, "{}", line(of));
+        }
+    }
+    if !comparison.not_compared.is_empty() {
+        let _ = writeln!(text, "not in both runs in one version: {}", comparison.not_compared.join(", "));
+    }
+    text
+}
+
+fn line(of: &Difference) -> String {
+    let some = |number: Option<f64>, digits: usize| {
+        number.map_or_else(|| "-".to_owned(), |number| format!("{number:.digits$}"))
+    };
+    let interval = match of.low.zip(of.high) {
+        Some((low, high)) => format!("[{low:+.5}, {high:+.5}]"),
+        None => "-".to_owned(),
+    };
+    let finding = match of.finding {
+        Finding::Better => "better",
+        Finding::Worse => "worse",
+        Finding::Undecided => "undecided",
+    };
+    format!(
+        "{:<14} {:>7} {:>9.4} {:>9.4} {:>+10.5} {interval:>23} {:>6} {:>8} {:>8}  {finding}",
+        of.metric,
+        of.n,
+        of.mean_a,
+        of.mean_b,
+        of.difference,
+        some(of.win_rate, 3),
+        some(of.p, 4),
+        some(of.p_holm, 4),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::SliceComparison;
+
+    fn comparison(finding: Finding, low: Option<f64>) -> Comparison {
+        let of = Difference {
+            metric: "ips".into(),
+            version: 1,
+            n: 10,
+            clusters: 5,
+            mean_a: 0.5,
+            mean_b: 0.6,
+            difference: -0.1,
+            low,
+            high: low.map(|low| low + 0.15),
+            win_rate: Some(0.2),
+            p: Some(0.03),
+            p_holm: None,
+            p_bh: None,
+            finding,
+        };
+        Comparison {
+            policy: crate::analysis::Policy::Stellar,
+            confidence: 0.95,
+            pairs: 10,
+            only_a: 0,
+            only_b: 1,
+            not_compared: vec!["goa".into()],
+            slices: vec![SliceComparison {
+                kind: String::new(),
+                label: String::new(),
+                pairs: 10,
+                metrics: vec![of],
+            }],
+        }
+    }
+
+    #[test]
+    fn only_an_interval_on_the_worse_side_fails_the_gate() {
+        let gate = ["ips".to_owned()];
+        assert_eq!(worse(&comparison(Finding::Worse, Some(-0.2)), &gate).unwrap(), gate);
+        assert!(worse(&comparison(Finding::Undecided, Some(-0.1)), &gate).unwrap().is_empty());
+        assert!(worse(&comparison(Finding::Better, Some(0.1)), &gate).unwrap().is_empty());
+        assert!(worse(&comparison(Finding::Worse, Some(-0.2)), &[]).unwrap().is_empty(), "nobody asked");
+    }
+
+    #[test]
+    fn a_gate_that_cannot_be_judged_never_passes() {
+        assert!(worse(&comparison(Finding::Undecided, Some(0.0)), &["sis".to_owned()]).is_err());
+        assert!(worse(&comparison(Finding::Undecided, None), &["ips".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn several_gates_share_what_may_go_wrong() {
+        assert!((confidence(0.95, 1).unwrap() - 0.95).abs() < 1e-12);
+        assert!((confidence(0.95, 5).unwrap() - 0.99).abs() < 1e-12);
+        assert!(confidence(1.0, 1).is_err());
+    }
+
+    #[test]
+    fn the_table_names_what_it_compares() {
+        let text = table(&comparison(Finding::Worse, Some(-0.2)), "new", "old");
+        for words in ["new against old: 10 pairs", "[-0.20000, -0.05000]", "worse", "in one version: goa"] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
+}
