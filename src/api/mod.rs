@@ -20,6 +20,7 @@ mod models;
 mod preferences;
 mod privacy;
 mod prompts;
+mod report;
 mod request_id;
 mod runs;
 mod samples;
@@ -143,6 +144,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(events::watch))
         .routes(routes!(runs::finish))
         .routes(routes!(import::create))
+        .routes(routes!(report::read))
         .routes(routes!(attributes::read))
         .routes(routes!(datasets::enrol))
         .routes(routes!(datasets::list))

@@ -12,6 +12,7 @@ mod load;
 mod objects;
 mod pictures;
 mod relations;
+mod reports;
 mod routes;
 mod runs;
 mod scores;

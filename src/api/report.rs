@@ -1,0 +1,266 @@
+//! `GET /v1/runs/{id}/report`: the table of a run under a penalty policy.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::{Path, State, rejection::PathRejection},
+    http::header,
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    ApiError, App, Code, Problem, Query, Shared,
+    runs::{Counts, find, missing},
+};
+use crate::{
+    analysis::{self, AttributeOutcomes, Caption, Policy, Report, ReportRow, RunScores},
+    pack_id::{PackId, Weights},
+    stats::Bootstrap,
+    store::{OutcomeColumn, RunData, RunRecord, RunState},
+};
+
+/// Which table, and how.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Parameters {
+    /// What happens to samples whose picture follows the prompt hardly better than the photo does. Default: `stellar`.
+    #[serde(default)]
+    policy: Policy,
+    /// Default: `json`.
+    #[serde(default)]
+    format: Format,
+    /// Digest of the pack whose scores are shown, or the name of an import's source. Default: the run's pack, or the only
+    /// one that it has scores of.
+    pack: Option<String>,
+}
+
+/// The form of a table.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    /// With everything that is known.
+    #[default]
+    Json,
+    /// One line a metric, numbers with all their digits.
+    Csv,
+    /// For reading.
+    Markdown,
+    /// For papers, with the package `booktabs`.
+    Latex,
+}
+
+/// The table of a run.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReportAnswer {
+    /// The run.
+    run_id: Uuid,
+    /// Its method.
+    method: String,
+    /// Its name among the method's.
+    run: String,
+    /// The dataset whose prompts it goes through.
+    dataset: Option<String>,
+    /// The part of the dataset.
+    split: Option<String>,
+    /// Where it stands: of a run that is not finished, `aps` is missing and the rest is of what is scored by now.
+    state: RunState,
+    /// Its samples.
+    counts: Counts,
+    /// The pack of the scores; null where there are none.
+    pack: Option<PackId>,
+    /// The policy in force.
+    policy: Policy,
+    /// Samples in the table.
+    samples: usize,
+    /// Samples that the penalty hit; null under the policy `none` and where no metric is concerned.
+    penalised: Option<usize>,
+    /// Samples without `clip_t` or `clip_n`, which nobody can judge.
+    undecided: usize,
+    /// One line a metric, in the order of their codes.
+    rows: Vec<Line>,
+}
+
+/// A line of the table.
+#[derive(Debug, Serialize, ToSchema)]
+struct Line {
+    /// Code of the metric.
+    #[schema(example = "ips")]
+    metric: String,
+    /// Mean over the samples that have a score; for `aps` the mean over attributes of the area under the ROC curve.
+    mean: Option<f64>,
+    /// Standard deviation, ddof 1; null for `aps` and below two samples.
+    std: Option<f64>,
+    /// Lower end of the 95 % interval, resampled by identity.
+    low: Option<f64>,
+    /// Upper end.
+    high: Option<f64>,
+    /// Samples with a score.
+    n: usize,
+    /// Share of the samples with a score.
+    coverage: f64,
+    /// How many samples have no score, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    nulls: BTreeMap<String, usize>,
+}
+
+/// Makes the table of a run: means, deviations, intervals that respect that samples of one person are alike, and the penalty.
+///
+/// With `policy=toolkit` the numbers are those of the reference toolkit's analysis.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/report", tag = "runs",
+    params(("id" = Uuid, Path, description = "The run's `run_id`"), Parameters),
+    responses(
+        (status = 200, description = "The table; with other formats as text", body = ReportAnswer),
+        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The penalty cannot be decided, or the run has scores of several packs", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn read(
+    State(app): Shared,
+    id: Result<Path<String>, PathRejection>,
+    Query(parameters): Query<Parameters>,
+) -> Result<Response, ApiError> {
+    let run = find(&app, id).await?;
+    let _permit = app.admission.enter_without_body()?;
+    let pack = pack(&app, &run, parameters.pack.as_deref()).await?;
+    let policy = parameters.policy;
+    let work = async {
+        let data = app.store.run_data(run.id, pack.as_ref().map(|pack| pack.digest.as_str())).await?;
+        let data = data.ok_or_else(missing)?;
+        let outcomes = match &pack {
+            Some(pack) => app.store.outcomes(run.id, &pack.digest, &data.names).await?,
+            None => BTreeMap::new(),
+        };
+        Ok(tabulate(data, outcomes, policy).await)
+    };
+    let (report, nulls) = app
+        .before_deadline(work)
+        .await?
+        .map_err(|error| ApiError::new(Code::InvalidField, format!("the run has no such table: {error}")))?;
+    let caption = || Caption {
+        run: run.name.to_string(),
+        pack: match &pack {
+            Some(pack) if pack.weights == Weights::Demo => {
+                format!("{} (random weights: its numbers mean nothing)", pack.name)
+            }
+            Some(pack) => pack.name.clone(),
+            None => "none".to_owned(),
+        },
+        failed: run.counts.failed,
+        pending: run.counts.waiting,
+    };
+    let text = |kind: &'static str, text: String| ([(header::CONTENT_TYPE, kind)], text).into_response();
+    Ok(match parameters.format {
+        Format::Csv => text("text/csv; charset=utf-8", analysis::csv(&report)),
+        Format::Markdown => text("text/markdown; charset=utf-8", analysis::markdown(&report, &caption())),
+        Format::Latex => text("application/x-latex; charset=utf-8", analysis::latex(&report, &caption())),
+        Format::Json => Json(answer(run, pack, report, nulls)).into_response(),
+    })
+}
+
+fn answer(
+    run: RunRecord,
+    pack: Option<PackId>,
+    report: Report,
+    mut nulls: BTreeMap<String, BTreeMap<String, usize>>,
+) -> ReportAnswer {
+    let line = |row: ReportRow| {
+        let ReportRow { metric, mean, std, low, high, n, coverage } = row;
+        let nulls = nulls.remove(&metric).unwrap_or_default();
+        Line { metric, mean, std, low, high, n, coverage, nulls }
+    };
+    ReportAnswer {
+        run_id: run.id,
+        method: run.name.method,
+        run: run.name.run,
+        dataset: run.facts.dataset,
+        split: run.facts.split,
+        state: run.state,
+        counts: run.counts.into(),
+        pack,
+        policy: report.policy,
+        samples: report.samples,
+        penalised: report.penalised,
+        undecided: report.undecided,
+        rows: report.rows.into_iter().map(line).collect(),
+    }
+}
+
+/// Whose scores are shown.
+async fn pack(app: &App, run: &RunRecord, asked: Option<&str>) -> Result<Option<PackId>, ApiError> {
+    let mut packs = app.store.run_packs(run.id).await?;
+    let list = |packs: &[PackId]| {
+        let named = packs.iter().map(|pack| format!("{} ({})", pack.name, pack.digest));
+        named.collect::<Vec<_>>().join(", ")
+    };
+    if let Some(asked) = asked {
+        let is_asked = |pack: &PackId| pack.digest == asked || pack.name == asked;
+        return packs.iter().find(|pack| is_asked(pack)).cloned().map(Some).ok_or_else(|| {
+            let problem = format!("the run has no scores of the pack {asked:?}: it has {}", list(&packs));
+            ApiError::new(Code::InvalidField, problem)
+        });
+    }
+    if let Some(own) = &run.pack
+        && let Some(own) = packs.iter().find(|pack| pack.digest == own.digest)
+    {
+        return Ok(Some(own.clone()));
+    }
+    match packs.len() {
+        0 | 1 => Ok(packs.pop()),
+        _ => {
+            let problem =
+                format!("the run has scores of several packs, name one in `pack`: {}", list(&packs));
+            Err(ApiError::new(Code::InvalidField, problem))
+        }
+    }
+}
+
+type Table = (Report, BTreeMap<String, BTreeMap<String, usize>>);
+
+/// Resampling 100,000 samples takes seconds, which no other request shall wait for.
+async fn tabulate(
+    data: RunData,
+    outcomes: BTreeMap<String, OutcomeColumn>,
+    policy: Policy,
+) -> Result<Table, analysis::ReportError> {
+    let work = move || {
+        let reasons = data.metrics.iter().map(|(code, column)| {
+            let counted = column.reasons.iter().map(|(reason, at)| (reason.clone(), at.len()));
+            (code.clone(), counted.collect())
+        });
+        let nulls = reasons.collect();
+        let scores = scores(data, outcomes);
+        analysis::report(&scores, policy, &Bootstrap::default()).map(|report| (report, nulls))
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// A run's columns as the table takes them.
+fn scores(data: RunData, outcomes: BTreeMap<String, OutcomeColumn>) -> RunScores {
+    RunScores {
+        identities: data.identities,
+        scores: data
+            .metrics
+            .into_iter()
+            .filter(|(code, _)| code != "aps")
+            .map(|(code, column)| (code, column.values))
+            .collect(),
+        attributes: outcomes
+            .into_iter()
+            .map(|(name, outcomes)| AttributeOutcomes { name, outcomes })
+            .collect(),
+    }
+}
