@@ -204,8 +204,9 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, SqliteArguments), sqlx::E
         }
         .map_err(sqlx::Error::Encode)?;
     }
-    // `Sql` holds text of this program only: see there.
-    Ok((AssertSqlSafe(sql.text), arguments))
+    // SQLite takes `$1` for a name, and looks each name up among all before it: of thousands of arguments that takes longer than
+    // the statement. `?1` is a number. `Sql` holds text of this program only, which has no other `$`: see there.
+    Ok((AssertSqlSafe(sql.text.replace('$', "?")), arguments))
 }
 
 impl Row for SqliteRow {

@@ -114,7 +114,8 @@ async fn imported_result_sets_have_the_toolkits_table_penalty_included() {
             close(&row["std"], *std, &format!("{what}, deviation of {code}"));
             assert_eq!(row["n"], set.names.len());
             let (low, high) = (row["low"].as_f64().unwrap(), row["high"].as_f64().unwrap());
-            assert!(low < high, "{what}: {row}");
+            // Equal where there are two identities and one attribute: every resample then says the same.
+            assert!(low <= high, "{what}: {row}");
         }
     }
 }
