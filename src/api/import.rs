@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use axum::{
     Json,
     extract::{Path, Request, State, rejection::PathRejection},
-    http::header,
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -13,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    ApiError, App, Code, Problem, Query, Shared, form,
+    ApiError, App, Code, Problem, Query, Shared, body, form,
     runs::{find, missing},
     upload,
 };
@@ -106,7 +105,7 @@ async fn import(
     let _permit = app.admission.enter(request.headers())?;
     let run = find(app, id).await?;
     let work = async {
-        let text = csv(request, app.limits.request_bytes()).await?;
+        let text = body::csv(request, app.limits.request_bytes()).await?;
         blocking(move || toolkit::parse(&text, file.as_deref())).await.map_err(|error| {
             ApiError::new(Code::InvalidField, format!("the file cannot be imported: {error}"))
         })
@@ -131,32 +130,6 @@ async fn import(
         new_samples: imported.samples,
         scores: imported.scores,
     }))
-}
-
-async fn csv(request: Request, most: usize) -> Result<String, ApiError> {
-    let (parts, body) = request.into_parts();
-    let head = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = head(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("text/csv") {
-        let detail = "the body is not CSV: send the file with the Content-Type text/csv (curl -H 'Content-Type: text/csv' --data-binary @FILE)";
-        return Err(ApiError::new(Code::UnsupportedMediaType, detail));
-    }
-    let too_large = || {
-        ApiError::new(Code::PayloadTooLarge, format!("the file has more than {most} bytes: send it in parts"))
-    };
-    if head(header::CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > most) {
-        return Err(too_large());
-    }
-    let bytes = axum::body::to_bytes(body, most).await.map_err(|error| {
-        // The limit is the only error of this kind that is not the connection's.
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        if cause.contains("length limit") {
-            return too_large();
-        }
-        ApiError::new(Code::MalformedRequest, format!("the body cannot be read: {error}"))
-    })?;
-    String::from_utf8(bytes.into())
-        .map_err(|_| ApiError::new(Code::InvalidField, "the file cannot be imported: it is not UTF-8 text"))
 }
 
 /// Large files take a moment to parse, which no other request shall wait for.
