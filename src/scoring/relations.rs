@@ -289,7 +289,8 @@ fn nearest(word: &Feature, known: &[Feature]) -> (usize, f64) {
     let word = vector(word);
     let mut best = (0, f64::NEG_INFINITY);
     for (place, known) in known.iter().map(vector).enumerate() {
-        let cosine = cosine(&word, &known);
+        // Rounding may leave the range.
+        let cosine = cosine(&word, &known).clamp(-1.0, 1.0);
         if cosine > best.1 {
             best = (place, cosine);
         }

@@ -2,9 +2,10 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use stellar_score::engine::GraphSpec;
 
 use crate::{
-    harness::{App, tells},
+    harness::{App, demo_pack, tells},
     support::{
         form::Form,
         pictures::{png, png_of},
@@ -170,6 +171,33 @@ async fn words_that_the_graph_does_not_know_are_mapped_by_the_nearest_or_not_at_
     assert!(answer["provenance"]["graphs"]["clip.text"].is_object(), "its text tower decided");
     let again = app.score(annotated(&[["person", "yodelling", "dog"]])).await.ok();
     assert_eq!(again["cached"], true, "its words are not read again");
+}
+
+/// The fake text tower's features of different words are far from each other, and there is no OWL-ViT.
+#[tokio::test]
+async fn without_owl_vit_classes_alone_count_and_predicates_far_from_all_are_unmapped() {
+    let scene_graph = |graph: &GraphSpec| graph.role == "relations";
+    let app =
+        App::with(|setup| setup.graphs.extend(demo_pack().graphs.into_iter().filter(scene_graph))).await;
+    let relations = [["person", "riding", "horse"], ["person", "yodelling", "dog"]];
+    let answer = app.score(annotated(&relations)).await.ok();
+    assert_eq!(answer["scores"]["rfs"]["flags"], json!(["ungrounded"]));
+    let [riding, yodelling] = evidence(&answer).try_into().unwrap_or_else(|all| panic!("two: {all:?}"));
+    assert_eq!((riding.get("grounding"), &riding["classes"]), (None, &json!(["horse"])));
+    assert_eq!((&yodelling["unmapped"], &yodelling["score"]), (&json!("predicate"), &Value::Null));
+    near(value(&answer, "rfs"), riding["score"].as_f64().unwrap());
+
+    let answer = app.score(annotated(&relations[1..])).await.ok();
+    METRICS.split(',').filter(|metric| *metric != "rfs_location").for_each(|metric| {
+        is_null(&answer, metric, "no_mapped_relations");
+    });
+    let looked = answer["features"].as_array().unwrap();
+    assert!(looked.iter().all(|feature| feature["graph"] != "relations"), "it has no use: {looked:?}");
+    // The tokenizer decodes it, so its feature is that of the graph's own word.
+    let same = app.score(annotated(&[["person", "ri&#100;ing", "horse"]])).await.ok();
+    let [same] = evidence(&same).try_into().unwrap_or_else(|all| panic!("one: {all:?}"));
+    assert_eq!((&same["seen_as"], &same["strict"]), (&json!(["riding"]), &Value::Null));
+    assert!((same["nearest"].as_f64().unwrap() - 1.0).abs() < 1e-9);
 }
 
 #[tokio::test]
