@@ -1,23 +1,36 @@
 //! A small made-up download, with prompts and generated pictures, to try every command with.
 //!
-//! The files are laid out as CelebA-Dialog, Stellar and its toolkit lay them out; people and pictures are drawn from a
-//! seed. Nothing in them is of a real person, and no score of theirs means anything.
+//! The files are laid out as CelebA-Dialog, Stellar and its toolkit lay them out. Everybody in them is one portrait in the
+//! public domain, stretched, tinted and turned, so that faces are found; no score of theirs means anything.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
+use serde::Serialize;
 use serde_json::json;
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::stellar::TEST_IDENTITIES;
 use crate::metrics::ATTRIBUTES;
 use crate::stats::Rng;
+use crate::vision;
 
 /// Width and height of every picture, in pixels.
-const SIDE: u32 = 96;
+const SIDE: u32 = 112;
+
+/// Scenes from here on are photos; those below are of generated pictures, not all of which show somebody.
+const PHOTO: u64 = 1_000_000;
+
+/// The demo pack's portrait: NASA, public domain.
+static FACE: LazyLock<vision::Image> = LazyLock::new(|| {
+    let file = include_bytes!("../../packs/demo/goldens/astronaut-face.jpg");
+    vision::decode(file, &vision::DecodeLimits::default()).expect("a picture that the pack is checked with")
+});
 
 /// How much to make up.
 #[derive(Debug, Clone, Copy)]
@@ -122,36 +135,37 @@ impl Person {
         Self { number: 11 * at as i64 + 5, pictures: [first + 1, first], attributes, seed: rng.next_u64() }
     }
 
-    /// This person in front of a background that follows from `scene`.
+    /// This person in front of a background that follows from `scene`; now and then only the background.
     fn portrait(&self, scene: u64) -> Vec<u8> {
-        let mut face = Rng::new(self.seed);
-        let skin = [120 + face.below(110), 90 + face.below(90), 70 + face.below(80)];
-        let hair = [face.below(120), face.below(90), face.below(70)];
-        let (width, eyes) = (0.22 + 0.1 * face.unit(), 0.07 + 0.05 * face.unit());
-        let mut place = Rng::new(self.seed ^ scene.wrapping_mul(0x9e37_79b9));
+        let mut own = Rng::new(self.seed);
+        let tint: [(f64, f64); 3] = std::array::from_fn(|_| (0.6 + 0.6 * own.unit(), 50.0 * own.unit()));
+        let shape = 1.1 + 0.4 * own.unit();
+        let turned = own.below(2);
+
+        let mut place = Rng::new(self.seed ^ scene.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let (sky, ground) = (place.next_u64().to_le_bytes(), place.next_u64().to_le_bytes());
-        let (x0, y0) = (0.4 + 0.2 * place.unit(), 0.42 + 0.12 * place.unit());
+        let width = (f64::from(SIDE) * (0.6 + 0.25 * place.unit())) as u32;
+        let height = ((f64::from(width) * shape) as u32).min(SIDE);
+        let (left, top) = (place.below((SIDE - width) as usize + 1) as u32, SIDE - height);
+        let turned = turned ^ place.below(2) == 1;
+        let shown = scene >= PHOTO || !scene.is_multiple_of(7);
+        let face = shown.then(|| vision::resize(&FACE, width, height, vision::Filter::Bicubic));
+
         let mut pixels = Vec::with_capacity((3 * SIDE * SIDE) as usize);
         for y in 0..SIDE {
             for x in 0..SIDE {
-                let (u, v) = (f64::from(x) / f64::from(SIDE) - x0, f64::from(y) / f64::from(SIDE) - y0);
-                let inside = |cx: f64, cy: f64, rx: f64, ry: f64| {
-                    ((u - cx) / rx).powi(2) + ((v - cy) / ry).powi(2) < 1.0
-                };
-                let eye = inside(-eyes, -0.05, 0.025, 0.02) || inside(eyes, -0.05, 0.025, 0.02);
-                let colour = if eye || inside(0.0, 0.14, 0.08, 0.02) {
-                    [40, 25, 30]
-                } else if inside(0.0, 0.0, width, 0.3) && v > -0.16 {
-                    skin.map(|level| (level as f64 * (1.0 - 0.4 * u.abs())) as u8)
-                } else if inside(0.0, -0.06, width + 0.05, 0.32) {
-                    hair.map(|level| level as u8)
-                } else {
+                let of_face = face.as_ref().filter(|_| (left..left + width).contains(&x) && y >= top);
+                let Some(face) = of_face else {
                     let share = f64::from(y) / f64::from(SIDE);
-                    std::array::from_fn(|at| {
+                    pixels.extend((0..3).map(|at| {
                         (f64::from(sky[at]) * (1.0 - share) + f64::from(ground[at]) * share) as u8
-                    })
+                    }));
+                    continue;
                 };
-                pixels.extend_from_slice(&colour);
+                let column = if turned { width - 1 - (x - left) } else { x - left };
+                let at = 3 * ((y - top) * width + column) as usize;
+                let rgb = face.pixels[at..at + 3].iter().zip(tint);
+                pixels.extend(rgb.map(|(level, (gain, lift))| (f64::from(*level) * gain + lift) as u8));
             }
         }
         pixels
@@ -178,6 +192,10 @@ fn jpeg(pixels: &[u8]) -> io::Result<Vec<u8>> {
     Ok(file.to_vec())
 }
 
+/// Where the published archive of masks has them: whoever packed it took the whole path along.
+const MASKS_INSIDE: &str = "mnt/lustre/share/zqhuang/datasets_face/Face-Diffusion-raw-datasets/CelebA-Dialog-combined/mask/\
+                            CelebAMask-HQ-mask-color-palette";
+
 fn download(folder: &Path, people: &[Person]) -> io::Result<()> {
     for name in ["mask", "identity", "classification_label"] {
         fs::create_dir_all(folder.join(name))?;
@@ -190,12 +208,12 @@ fn download(folder: &Path, people: &[Person]) -> io::Result<()> {
     let mut identities = String::new();
     for person in people {
         for (which, picture) in person.pictures.into_iter().enumerate() {
-            let pixels = person.portrait(1_000_000 + which as u64);
+            let pixels = person.portrait(PHOTO + which as u64);
             images.start_file(format!("image/{picture}.jpg"), stored)?;
             images.write_all(&jpeg(&pixels)?)?;
             let mask: Vec<u8> =
                 pixels.chunks(3).flat_map(|rgb| [if rgb[0] > 90 { 255 } else { 0 }; 3]).collect();
-            masks.start_file(format!("masks/CelebAMask-HQ-mask-color-palette/{picture}.png"), stored)?;
+            masks.start_file(format!("{MASKS_INSIDE}/{picture}.png"), stored)?;
             masks.write_all(&png(&mask)?)?;
             let _ = write!(attributes, "{picture}.jpg ");
             for present in person.attributes {
@@ -210,6 +228,8 @@ fn download(folder: &Path, people: &[Person]) -> io::Result<()> {
     masks.finish()?;
     fs::write(folder.join("classification_label/CelebAMask-HQ-attribute-anno.txt"), attributes)?;
     fs::write(folder.join("classification_label/combined_annotation_hq.txt"), finegrained)?;
+    // Nobody needs it, but the published download has it, and the reference's script expects to delete it.
+    fs::write(folder.join("CelebA-HQ-to-CelebA-mapping.txt"), "idx orig_idx orig_file\n")?;
     fs::write(folder.join("identity/identity_CelebA-HQ.txt"), identities)
 }
 
@@ -226,18 +246,25 @@ fn written_prompt(person: usize, nth: usize) -> String {
     format!("{} {}", MOODS[nth % 8], TIMES[nth / 8])
 }
 
+/// An entry of `stellar_t.json`, its keys in the order in which the layout names them.
+#[derive(Serialize)]
+struct Typed {
+    prompts: Vec<String>,
+    detectables: Vec<[&'static str; 2]>,
+    categories: Vec<[&'static str; 1]>,
+}
+
 fn prompts(folder: &Path, people: &[Person], half: usize) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let (mut typed, mut written) = (serde_json::Map::new(), serde_json::Map::new());
+    let (mut typed, mut written) = (BTreeMap::new(), serde_json::Map::new());
     let mut ids = String::from("file,split\n");
     for (at, person) in people.iter().enumerate() {
         let all: Vec<_> = (0..half).map(|nth| typed_prompt(at, nth)).collect();
-        let prompts: Vec<&str> = all.iter().map(|(text, ..)| text.as_str()).collect();
-        let detectables: Vec<_> = all.iter().map(|(_, objects, _)| objects).collect();
-        let categories: Vec<_> = all.iter().map(|(.., category)| [category]).collect();
+        let prompts = all.iter().map(|(text, ..)| text.clone()).collect();
+        let detectables = all.iter().map(|(_, objects, _)| *objects).collect();
+        let categories = all.iter().map(|(.., category)| [*category]).collect();
         let name = format!("{at:03}");
-        let of = json!({"prompts": prompts, "detectables": detectables, "categories": categories});
-        typed.insert(name.clone(), of);
+        typed.insert(name.clone(), Typed { prompts, detectables, categories });
         let prompts: Vec<String> = (0..half).map(|nth| written_prompt(at, nth)).collect();
         written.insert(name, json!({"prompts": prompts}));
         for picture in person.pictures {
