@@ -3,9 +3,11 @@
 //! Text in, values out, and back: nothing here opens a file. Names and columns are those of `stellar-metrics`, so that
 //! its files can be imported and ours be read by its analysis.
 
+mod fill;
 mod generation;
 mod table;
 
+pub use fill::{Predictions, Scores, files, fill};
 pub use generation::{Generation, GenerationError, format_prompt, labels};
 pub use table::{AttributeColumn, Columns, Table, ToolkitError, parse};
 
