@@ -28,6 +28,7 @@ mod score;
 mod slices;
 mod submissions;
 mod telemetry;
+mod toolkit;
 mod trade_off;
 mod upload;
 
@@ -145,6 +146,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(runs::finish))
         .routes(routes!(import::create))
         .routes(routes!(report::read))
+        .routes(routes!(toolkit::list))
+        .routes(routes!(toolkit::read))
         .routes(routes!(attributes::read))
         .routes(routes!(datasets::enrol))
         .routes(routes!(datasets::list))

@@ -197,7 +197,11 @@ fn answer(
 }
 
 /// Whose scores are shown.
-async fn pack(app: &App, run: &RunRecord, asked: Option<&str>) -> Result<Option<PackId>, ApiError> {
+pub(super) async fn pack(
+    app: &App,
+    run: &RunRecord,
+    asked: Option<&str>,
+) -> Result<Option<PackId>, ApiError> {
     let mut packs = app.store.run_packs(run.id).await?;
     let list = |packs: &[PackId]| {
         let named = packs.iter().map(|pack| format!("{} ({})", pack.name, pack.digest));

@@ -8,7 +8,6 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::{
     ApiError, App, Code, Problem, Query, Shared, report,
@@ -40,7 +39,7 @@ pub(super) struct FilesAnswer {
 /// Lists the reference toolkit's files that a run's scores fill.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/toolkit", tag = "runs",
-    params(("id" = Uuid, Path, description = "The run's `run_id`"), Parameters),
+    params(("id" = uuid::Uuid, Path, description = "The run's `run_id`"), Parameters),
     responses(
         (status = 200, description = "The files", body = FilesAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
@@ -66,7 +65,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get, path = "/v1/runs/{id}/toolkit/{file}", tag = "runs",
     params(
-        ("id" = Uuid, Path, description = "The run's `run_id`"),
+        ("id" = uuid::Uuid, Path, description = "The run's `run_id`"),
         ("file" = String, Path, description = "A name of GET /v1/runs/{id}/toolkit"),
         Parameters,
     ),
@@ -91,7 +90,8 @@ pub(super) async fn read(
         files.into_iter().find(|file| file.file_name(&found.clip) == name)
     });
     let (Some(found), Some(file)) = (found, file) else {
-        let problem = "the run has no scores for a file of this name: GET /v1/runs/{id}/toolkit lists those it has";
+        let problem =
+            "the run has no scores for a file of this name: GET /v1/runs/{id}/toolkit lists those it has";
         return Err(ApiError::new(Code::NotFound, problem));
     };
     let table = toolkit::fill(file, found.names, found.scores, found.predictions);

@@ -23,7 +23,9 @@ impl Pool {
     pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let connect = PgConnectOptions::from_str(url)
             .map_err(|error| StoreError::url(url, error.to_string()))?
-            .application_name(env!("CARGO_PKG_NAME"));
+            .application_name(env!("CARGO_PKG_NAME"))
+            // A slow statement would be logged with all its text, tens of kilobytes of `$n` for a batch of rows.
+            .disable_statement_logging();
         migrate(url, &connect, options).await?;
 
         let timeout = i64::try_from(options.timeout.as_millis()).unwrap_or(i64::MAX);

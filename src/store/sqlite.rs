@@ -54,7 +54,9 @@ impl Pool {
             .journal_mode(SqliteJournalMode::Wal)
             // A commit is on the disk before it is answered, so that a power cut takes nothing back: a sample that was
             // accepted is not sent again. `Normal` would be quicker and lose the last commits.
-            .synchronous(SqliteSynchronous::Full);
+            .synchronous(SqliteSynchronous::Full)
+            // A slow statement would be logged with all its text, tens of kilobytes of `$n` for a batch of rows.
+            .disable_statement_logging();
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");
         if !in_memory {
             make_folder(connect.get_filename()).map_err(unusable)?;

@@ -14,9 +14,8 @@ pub type Predictions = BTreeMap<String, Vec<Option<(bool, bool)>>>;
 /// The kinds of file of which there is at least one score.
 #[must_use]
 pub fn files(scores: &Scores, predictions: &Predictions) -> Vec<&'static File> {
-    let some = |(_, code): &(&str, &str)| {
-        scores.get(*code).is_some_and(|values| values.iter().any(Option::is_some))
-    };
+    let some =
+        |(_, code): &(&str, &str)| scores.get(*code).is_some_and(|values| values.iter().any(Option::is_some));
     let fills = |file: &&File| {
         if file.is_attributes() {
             return predictions.values().flatten().any(Option::is_some);
@@ -64,7 +63,10 @@ mod tests {
             ("hpsv2".to_owned(), vec![Some(0.2), Some(0.3)]),
         ]);
         let found = files(&scores, &Predictions::new());
-        assert_eq!(found.iter().map(|file| file.name).collect::<Vec<_>>(), ["clip", "human_preference_score"]);
+        assert_eq!(
+            found.iter().map(|file| file.name).collect::<Vec<_>>(),
+            ["clip", "human_preference_score"]
+        );
         let text = fill(found[1], names(), scores, Predictions::new()).write();
         assert_eq!(text, ",name,human_preference_score_v1,human_preference_score_v2\n0,a,,0.2\n1,b,,0.3\n");
         assert!(parse(&text, Some("human_preference_score.csv")).is_ok());
