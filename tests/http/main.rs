@@ -11,6 +11,7 @@ mod leaderboard;
 mod load;
 mod objects;
 mod pictures;
+mod prompts;
 mod relations;
 mod reports;
 mod routes;

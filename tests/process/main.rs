@@ -7,3 +7,4 @@ mod runs;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;
+mod tutorial;
