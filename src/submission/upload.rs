@@ -16,7 +16,7 @@ use crate::content::ContentHash;
 use crate::scoring::content;
 
 /// Problems that concern the run and not one sample: no further sample would fare better.
-const OF_THE_RUN: [&str; 4] = ["run_finished", "pack_conflict", "not_found", "unavailable"];
+const OF_THE_RUN: [&str; 3] = ["run_finished", "pack_conflict", "not_found"];
 
 /// An upload under way.
 #[derive(Debug)]
