@@ -223,6 +223,104 @@ def strengths():
         }
 
 
+def student():
+    points = [-40.0, -3.2, -1.0, -1e-6, 0.0, 0.4, 1.96, 12.7, 300.0]
+    shares = [1e-6, 0.0249, 0.025, 0.3, 0.5, 0.7, 0.975, 0.9995]
+    degrees = [1, 2, 3, 4, 7, 10, 29, 100, 999, 5000]
+    return {
+        "cdf": [[t, v, float(scipy.stats.t.cdf(t, v))] for v in degrees for t in points],
+        "quantile": [[p, v, float(scipy.stats.t.ppf(p, v))] for v in degrees for p in shares],
+    }
+
+
+def linearised():
+    """The interval of a mean with standard errors clustered as in econometrics."""
+    for clusters in (2, 9, 40):
+        counts = rng.integers(1, 12, size=clusters)
+        groups = np.repeat(np.arange(clusters), counts)
+        values = rng.normal(size=clusters)[groups] + rng.normal(size=len(groups))
+        if clusters == 9:
+            values = np.round(values)
+        fit = sm.OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+        sums = np.bincount(groups, weights=values)
+        yield {
+            "clusters": [[float(s), int(c)] for s, c in zip(sums, counts)],
+            "interval": [float(end) for end in fit.conf_int(alpha=0.05)[0]],
+        }
+
+
+def sign_flips():
+    """All assignments of signs, which scipy counts too; it reports twice the smaller tail, ours both tails, which are equal."""
+    samples = [rng.normal(size=10), rng.normal(0.6, 1, size=12), np.round(rng.normal(size=9)), np.zeros(4), np.ones(2)]
+    for sums in samples:
+        found = scipy.stats.permutation_test(
+            (sums,), lambda x, axis: x.sum(axis=axis), permutation_type="samples", n_resamples=np.inf, vectorized=True
+        )
+        yield {"sums": sums.tolist(), "p": float(found.pvalue)}
+
+
+def pairwise():
+    """Coefficients of columns with gaps, over the rows in which both have a number."""
+    for n, gaps, ties in [(40, 0.2, False), (60, 0.5, True), (12, 0.7, True), (30, 0.0, True)]:
+        columns = [series(n, ties)[0] for _ in range(2)]
+        columns += [0.7 * columns[0] + columns[1], np.full(n, 0.25)]
+        columns = [np.where(rng.random(n) < gaps, np.nan, np.round(column, 3)) for column in columns]
+        matrices = {"pearson": [], "spearman": [], "kendall": []}
+        for x in columns:
+            for y in columns:
+                both = ~(np.isnan(x) | np.isnan(y))
+                a, b = x[both], y[both]
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    enough = len(a) > 1
+                    found = {
+                        "pearson": scipy.stats.pearsonr(a, b)[0] if enough else math.nan,
+                        "spearman": scipy.stats.spearmanr(a, b)[0] if enough else math.nan,
+                        "kendall": scipy.stats.kendalltau(a, b, variant="b")[0] if enough else math.nan,
+                    }
+                for name, value in found.items():
+                    matrices[name].append(None if math.isnan(value) else float(value))
+        yield {
+            "columns": [[None if math.isnan(v) else v for v in column.tolist()] for column in columns],
+            **matrices,
+        }
+
+
+def tied_strengths():
+    """Comparisons of which some are ties, half a win for each, as a weighted logistic regression has them."""
+    for methods, votes in [(3, 60), (5, 400)]:
+        truth = rng.normal(size=methods)
+        wins = np.zeros((methods, methods))
+        for _ in range(votes):
+            a, b = rng.choice(methods, size=2, replace=False)
+            if rng.random() < 0.2:
+                wins[a, b] += 0.5
+                wins[b, a] += 0.5
+            elif rng.random() < 1 / (1 + np.exp(truth[b] - truth[a])):
+                wins[a, b] += 1
+            else:
+                wins[b, a] += 1
+        pairs = [(a, b) for a in range(methods) for b in range(methods) if wins[a, b] > 0]
+        design = np.zeros((2 * len(pairs), methods))
+        for row, (a, b) in enumerate(pairs):
+            design[2 * row, a], design[2 * row, b] = 1, -1
+            design[2 * row + 1] = -design[2 * row]
+        # Each comparison stands twice, once from either side, with half its weight.
+        weights = np.repeat([wins[a, b] / 2 for a, b in pairs], 2)
+        outcomes = np.tile([1.0, 0.0], len(pairs))
+        glm = sm.GLM(outcomes, design[:, 1:], family=sm.families.Binomial(), freq_weights=weights)
+        fit = glm.fit(tol=1e-14, maxiter=200)
+        centre = np.eye(methods) - 1 / methods
+        covariance = np.zeros((methods, methods))
+        covariance[1:, 1:] = fit.cov_params()
+        yield {
+            "methods": methods,
+            "wins": [[a, b, wins[a, b]] for a, b in pairs],
+            "strengths": (centre @ np.concatenate([[0], fit.params])).tolist(),
+            "errors": np.sqrt(np.diag(centre @ covariance @ centre)).tolist(),
+        }
+
+
 packages = ["numpy", "scipy", "scikit-learn", "statsmodels", "krippendorff", "choix"]
 golden = {
     "versions": {name: importlib.metadata.version(name) for name in packages},
@@ -236,6 +334,11 @@ golden = {
     "regressions": list(regressions()),
     "agreements": list(agreements()),
     "strengths": list(strengths()),
+    "student": student(),
+    "linearised": list(linearised()),
+    "sign_flips": list(sign_flips()),
+    "pairwise": list(pairwise()),
+    "tied_strengths": list(tied_strengths()),
 }
 OUT.parent.mkdir(parents=True, exist_ok=True)
 # One case a line: small, and a difference shows which.
