@@ -1,6 +1,7 @@
 //! The real program: its commands, its refusals to start, and how it stops.
 
 mod commands;
+mod compare;
 mod harness;
 mod refusals;
 mod runs;

@@ -151,8 +151,8 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
              reason reference_hashes run state",
         ),
         ("photos", "attributes created dataset identity image name"),
-        ("prompts", "address created dataset facts identity kind position text"),
         ("preferences", "annotator created id name question run_a run_b value"),
+        ("prompts", "address created dataset facts identity kind position text"),
         ("run_quantiles", "metric metric_version n pack places run"),
         ("run_slices", "clusters computed fingerprint pack run samples"),
         (
