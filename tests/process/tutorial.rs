@@ -142,7 +142,7 @@ fn a_finished_run_is_repeated_but_not_added_to(at: &Path, address: &str) {
     let about = read(&generations.join("000-0-00.json")).replace("000-0-00", "000-0-09");
     fs::copy(generations.join("000-0-00.png"), generations.join("000-0-09.png")).expect("a copy");
     fs::write(generations.join("000-0-09.json"), about).expect("a file");
-    follow(submit, at, address).failed(&["run_finished", "finished"]);
+    follow(submit, at, address).failed(&["run_finished", "takes no more samples"]);
 
     fs::remove_file(generations.join("000-0-09.png")).expect("a file");
     let ran = follow(submit, at, address);
