@@ -60,7 +60,7 @@ async fn all_metrics_of_a_new_sample_run_each_model_once_for_each_input() {
 }
 
 #[tokio::test]
-async fn another_prompt_for_the_same_pictures_runs_the_text_models_only() {
+async fn another_prompt_for_the_same_pictures_runs_what_reads_the_prompt_only() {
     let app = every_graph().await;
     app.score(sample(1, "a person on a horse")).await.ok();
     let expected = counts(&[
@@ -69,6 +69,9 @@ async fn another_prompt_for_the_same_pictures_runs_the_text_models_only() {
         ("hpsv2.text", 1),
         ("pick.text", 1),
         ("image_reward.score", 1),
+        // What the prompt's relations name is looked for in the picture.
+        ("owlvit.image", 1),
+        ("owlvit.text", 1),
     ]);
     assert_eq!(added_by(&app, sample(1, "a person in a boat")).await, expected);
 }
@@ -87,6 +90,8 @@ async fn another_picture_for_the_same_prompt_and_reference_runs_each_image_model
         ("image_reward.score", 1),
         ("dreamsim.image", 1),
         ("dino.image", 1),
+        ("owlvit.image", 1),
+        ("relations", 1),
     ]);
     assert_eq!(added_by(&app, sample(2, "a person on a horse")).await, expected);
 }
