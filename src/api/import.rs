@@ -235,9 +235,11 @@ mod tests {
 
     #[test]
     fn the_source_names_the_pack() {
-        let digest =
-            |source| to_import(Uuid::nil(), source, toolkit::parse(",name,dino_fidelity\n", None).unwrap());
-        let (one, two) = (digest("one").pack, digest("two").pack);
+        let imported = |source| {
+            let table = toolkit::parse(",name,dino_fidelity\n0,000-0-00,0.5\n", None).unwrap();
+            to_import(Uuid::nil(), source, table)
+        };
+        let (one, two) = (imported("one").pack, imported("two").pack);
         assert_eq!((one.name.as_str(), one.digest.len()), ("one", 64));
         assert_ne!(one.digest, two.digest);
     }
