@@ -35,7 +35,8 @@ def test_the_committed_goldens_are_what_the_original_code_says(root, committed):
     assert [s["name"] for s in committed["samples"]] == [s["name"] for s in fresh]
     for a, b in zip(committed["samples"], fresh, strict=True):
         assert {k: v for k, v in a.items() if k != "expected"} == {k: v for k, v in b.items() if k != "expected"}
-        assert a["expected"] == pytest.approx(b["expected"], abs=1e-6, rel=1e-6), a["name"]
+        # Another processor's kernels differ in the last bits: by 1.6e-6 for one value of dreamsim.
+        assert a["expected"] == pytest.approx(b["expected"], abs=3e-6, rel=1e-6), a["name"]
 
 
 def test_the_committed_graphs_give_the_committed_goldens(root, committed):
