@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use time::OffsetDateTime;
-use uuid::Uuid;
+use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::deletion::recompute;
 use super::record::{
-    check_name, ensure_pack, json_strings, new_id, storable, to_microseconds, until_uncontended,
+    check_name, ensure_pack, json_strings, storable, to_microseconds, until_uncontended,
 };
 use super::runs::RunState;
 use super::sql::{Connection, Connections, Reader, Sql};
@@ -113,8 +113,10 @@ async fn import_transaction<P: Connections>(
     let mut samples = 0;
     let missing: Vec<usize> =
         (0..new.names.len()).filter(|&at| !ids.contains_key(new.names[at].as_str())).collect();
-    for missing in missing.chunks(AT_ONCE) {
-        samples += add_samples(connection, new, missing, created).await?;
+    // Ascending ids, so that rows come behind each other in their tables and not all over them.
+    let fresh: Vec<(usize, Uuid)> = missing.iter().copied().zip(ascending(created)).collect();
+    for fresh in fresh.chunks(AT_ONCE) {
+        samples += add_samples(connection, new, fresh, created).await?;
     }
     if samples > 0 {
         let mut sql = Sql::new("UPDATE runs SET scored = scored + ");
@@ -128,7 +130,8 @@ async fn import_transaction<P: Connections>(
     let mut scores = 0;
     for column in &new.columns {
         let rows = column.values.iter().enumerate().map(|(at, value)| Ok((id(at)?, value)));
-        let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
+        let mut rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
+        rows.sort_unstable_by_key(|(id, _)| *id);
         let of = Origin {
             pack: &new.pack.digest,
             service_version: &new.service_version,
@@ -141,10 +144,20 @@ async fn import_transaction<P: Connections>(
         recompute(connection, new.run, &column.metric, &new.pack.digest, column.metric_version).await?;
     }
     let outcomes = new.outcomes.iter().enumerate().map(|(at, outcomes)| Ok((id(at)?, outcomes)));
-    let outcomes = outcomes.collect::<Result<Vec<_>, StoreError>>()?;
+    let mut outcomes = outcomes.collect::<Result<Vec<_>, StoreError>>()?;
+    outcomes.sort_unstable_by_key(|(id, _)| *id);
     write_outcomes(connection, &new.pack.digest, &outcomes).await?;
     transaction.commit().await?;
     Ok(Some(Imported { samples, scores }))
+}
+
+/// `UUIDv7`s of the given time, each greater than the one before.
+fn ascending(created: OffsetDateTime) -> impl Iterator<Item = Uuid> {
+    let context = ContextV7::new();
+    let seconds = u64::try_from(created.unix_timestamp()).unwrap_or_default();
+    std::iter::repeat_with(move || {
+        Uuid::new_v7(Timestamp::from_unix(&context, seconds, created.nanosecond()))
+    })
 }
 
 async fn locked<C: Connection>(
@@ -189,16 +202,16 @@ async fn named<'a, C: Connection>(
 async fn add_samples<C: Connection>(
     connection: &mut C,
     new: &NewImport,
-    missing: &[usize],
+    fresh: &[(usize, Uuid)],
     created: OffsetDateTime,
 ) -> Result<u64, StoreError> {
     let mut sql = Sql::new(
         "INSERT INTO samples (id, run, name, content, reference_hashes, auxiliary_hashes, metadata, created) VALUES ",
     );
-    sql.tuples(missing.iter().map(|&at| {
+    sql.tuples(fresh.iter().map(|&(at, id)| {
         let name = new.names[at].as_str();
         [
-            new_id(created).into(),
+            id.into(),
             new.run.into(),
             name.into(),
             ContentHash::of_parts([b"import".as_slice(), name.as_bytes()]).to_hex().into(),
@@ -388,4 +401,16 @@ pub(super) async fn packs<P: Connections>(pool: &P, run: Uuid) -> Result<Vec<Pac
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_one_moment_ascend() {
+        let created = OffsetDateTime::from_unix_timestamp(1_774_008_000).unwrap();
+        let ids: Vec<Uuid> = ascending(created).take(10_000).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b));
+    }
 }

@@ -71,7 +71,9 @@ impl Pool {
                 .max_lifetime(None::<Duration>)
                 .test_before_acquire(false)
         };
-        let writer = open_writer(&connect, options.timeout, &pool).await.map_err(|error| match error {
+        // An import of 100,000 samples is one transaction: with SQLite's own 2 MiB its pages would be written again and again.
+        let writing = connect.clone().pragma("cache_size", "-65536");
+        let writer = open_writer(&writing, options.timeout, &pool).await.map_err(|error| match error {
             sqlx::Error::Database(error) => unusable(format!("the file cannot be opened ({error})")),
             error => StoreError::from(error),
         })?;
