@@ -81,6 +81,8 @@ def free_port():
 def client(arguments, server, log):
     command = [arguments.program, "submit", "--method", "made-up", "--dataset", arguments.dataset, "--run",
                arguments.generations, "--server", f"http://127.0.0.1:{server.port}"]
+    if arguments.metrics:
+        command += ["--metrics", arguments.metrics]
     return subprocess.Popen(command, stdout=log, stderr=log)
 
 
@@ -133,6 +135,7 @@ def main():
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--every", type=float, nargs=2, default=(1.0, 6.0), help="seconds between kills")
+    parser.add_argument("--metrics", help="codes, separated by commas (default: all)")
     parser.add_argument("--postgres")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path)
