@@ -80,7 +80,7 @@ def free_port():
 
 def client(arguments, server, log):
     command = [arguments.program, "submit", "--method", "made-up", "--dataset", arguments.dataset, "--run",
-               arguments.generations, "--server", f"http://127.0.0.1:{server.port}"]
+               arguments.generations, "--server", f"http://127.0.0.1:{server.port}", "--patience", "600"]
     if arguments.metrics:
         command += ["--metrics", arguments.metrics]
     return subprocess.Popen(command, stdout=log, stderr=log)
