@@ -26,8 +26,8 @@ Examples:
 
 Exit status: 0 where no metric of --fail-if-worse is shown to be worse, 3 where one is, 1 where it cannot be told (no such run, a
 metric that is not there), 2 for wrong arguments. One is shown to be worse where the whole interval of the difference lies on the
-worse side: without a true difference that happens to (1 - confidence)/2 of the comparisons, 2.5 in a hundred, however many
-metrics are named, since each then gets its share of what may go wrong.";
+worse side: without a true difference that happens to (1 - confidence)/2 of the comparisons, 2.5 in a hundred (more where
+fewer than some 30 people are shown: docs/ANALYSIS.md), however many metrics are named, since each then gets its share of what may go wrong.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -6,9 +6,7 @@ use time::OffsetDateTime;
 use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::deletion::recompute;
-use super::record::{
-    check_name, ensure_pack, json_strings, storable, to_microseconds, until_uncontended,
-};
+use super::record::{check_name, ensure_pack, json_strings, storable, to_microseconds, until_uncontended};
 use super::runs::RunState;
 use super::sql::{Connection, Connections, Reader, Sql};
 use super::{Pack, RunName, ScoreValue, StoreError};
