@@ -57,6 +57,9 @@ fn every_operation_has_a_summary_a_tag_and_a_typed_answer() {
     for (name, operation) in operations(&document) {
         assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{name}: no summary");
         assert!(operation["tags"][0].is_string(), "{name}: no tag");
+        if operation["responses"]["204"].is_object() {
+            continue; // says by its status that there is nothing to say
+        }
         let answer = operation["responses"]["200"]["content"].as_object();
         assert!(
             answer.is_some_and(|content| content.values().all(|kind| kind["schema"].is_object())),

@@ -219,12 +219,18 @@ async fn delete_picture<P: Connections>(pool: &P, image: ContentHash) -> Result<
         None => false,
     };
     transaction.commit().await?;
-    let known = used || photos + faces + waiting + kept > 0;
-    Ok(known.then(|| Deleted { photos, faces, pictures: vec![image], ..Deleted::default() }))
+    let known = used || photos + faces + kept > 0 || !waiting.is_empty();
+    let mut pictures = waiting;
+    pictures.insert(image);
+    let pictures = pictures.into_iter().collect();
+    Ok(known.then(|| Deleted { photos, faces, pictures, ..Deleted::default() }))
 }
 
-/// What waits for a deleted picture waits in vain; how many these are.
-async fn fail_waiting<C: Connection>(connection: &mut C, image: ContentHash) -> Result<u64, StoreError> {
+/// What waits for a deleted picture waits in vain; the generated pictures of these samples, which nobody needs any more.
+async fn fail_waiting<C: Connection>(
+    connection: &mut C,
+    image: ContentHash,
+) -> Result<BTreeSet<ContentHash>, StoreError> {
     let hex = image.to_hex();
     let pattern = format!("%{hex}%");
     let mut sql =
@@ -232,14 +238,15 @@ async fn fail_waiting<C: Connection>(connection: &mut C, image: ContentHash) -> 
     sql.bind(hex.as_str()).push(" OR reference_hashes LIKE ").bind(pattern.as_str());
     sql.push(" OR auxiliary_hashes LIKE ").bind(pattern.as_str()).push(") ORDER BY id");
     sql.push(deletion_lock(connection));
-    let rows = connection.fetch(sql).await?;
-    for row in &rows {
+    let mut pictures = BTreeSet::new();
+    for row in &connection.fetch(sql).await? {
         let row = Reader::new(row, "pending_samples", "");
         let (id, run, own) = (row.uuid("id")?, row.uuid("run")?, row.hash("image")?);
         let detail = format!("the picture {hex} was deleted on request");
         pending::give_up(connection, id, run, own, "picture_deleted", &detail).await?;
+        pictures.insert(own);
     }
-    Ok(rows.len() as u64)
+    Ok(pictures)
 }
 
 fn shared_lock<C: Connection>(_: &C) -> &'static str {

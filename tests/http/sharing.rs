@@ -55,6 +55,12 @@ async fn all_metrics_of_a_new_sample_run_each_model_once_for_each_input() {
         ("image_reward.score", 1),
         ("dreamsim.image", 2),
         ("dino.image", 2),
+        // What the prompt's relations name, and who does what in the picture.
+        ("owlvit.image", 1),
+        ("owlvit.text", 1),
+        ("relations", 1),
+        // The first search asks the graph whether the code of its own says the same; such small pictures have no level.
+        ("faces.pnet", 1),
     ]);
     assert_eq!(added_by(&app, sample(1, "a person on a horse")).await, expected);
 }
