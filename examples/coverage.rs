@@ -39,7 +39,7 @@ fn simulate(shape: Shape, identities: usize, people: u64, own: u64, truth: f64) 
     for identity in 0..identities {
         let person = shape.draw(&mut people);
         let suits = 0.5 * shape.draw(&mut own);
-        for prompt in 0..1 + people.below(9) {
+        for prompt in 0..=people.below(9) {
             names.push(format!("{identity:05}-{prompt}"));
             owners.push(Some(format!("person {identity}")));
             values.push(Some(truth + person + suits + shape.draw(&mut own)));
