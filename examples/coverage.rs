@@ -5,13 +5,13 @@
 //! ```
 //!
 //! Scores are a person's part, a part of how much the person suits the method, and noise, all of deviation 1 or skewed, over
-//! unequal numbers of prompts. The argument is the number of trials of each line; its own error is about 0.5 points at 2,000.
+//! unequal numbers of prompts. The argument is the number of trials of each line.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use stellar_score::analysis::{CompareOptions, Finding, compare, summarise};
-use stellar_score::stats::{Rng, linearised_mean, normal_quantile};
+use stellar_score::stats::{ClusterMean, Rng, normal_quantile};
 use stellar_score::store::{MetricColumn, RelationKinds, RunData, RunName, SliceSummary};
 
 /// The distribution of the parts of a score; both have the mean 0.
@@ -92,7 +92,7 @@ fn trial(shape: Shape, identities: usize, seed: u64, counts: &mut Counts) {
     // Two runs of one method over the same people: their sums by person.
     let both: Vec<(f64, usize)> =
         of_a.sums.iter().zip(&of_b.sums).map(|(one, other)| (one.0 + other.0, one.1 + other.1)).collect();
-    let merged = linearised_mean(&both, 0.95).expect("many clusters");
+    let merged = ClusterMean::new(&both).expect("many clusters").interval(0.95);
     counts.merged += covers(merged.low, merged.high);
 
     let options = CompareOptions { slices: false, resamples: 2_000, ..CompareOptions::default() };
@@ -106,7 +106,13 @@ fn trial(shape: Shape, identities: usize, seed: u64, counts: &mut Counts) {
 fn main() -> std::io::Result<()> {
     let trials: u32 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(500);
     let mut out = std::io::stdout();
-    writeln!(out, "{trials} trials a line; percent of them")?;
+    let error = |share: f64| 100.0 * (share * (1.0 - share) / f64::from(trials)).sqrt();
+    writeln!(
+        out,
+        "{trials} trials a line; percent of them (standard error {:.2} of 95, {:.2} of 2.5)",
+        error(0.95),
+        error(0.025)
+    )?;
     writeln!(
         out,
         "{:<8} {:>10} {:>12} {:>14} {:>12} {:>12} {:>14} {:>12}",
@@ -120,7 +126,7 @@ fn main() -> std::io::Result<()> {
         "equal share"
     )?;
     for (name, shape) in [("normal", Shape::Normal), ("skewed", Shape::Skewed)] {
-        for identities in [10, 20, 40, 100, 200] {
+        for identities in [5, 10, 20, 40, 200] {
             let mut counts = Counts::default();
             for seed in 0..trials {
                 trial(shape, identities, 1 + u64::from(seed), &mut counts);

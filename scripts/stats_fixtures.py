@@ -234,18 +234,62 @@ def student():
 
 
 def linearised():
-    """The interval of a mean with standard errors clustered as in econometrics."""
-    for clusters in (2, 9, 40):
-        counts = rng.integers(1, 12, size=clusters)
+    """The error of a mean over clusters and its degrees of freedom after Bell and McCaffrey, by their matrices.
+
+    The clusters' means are regressed on a constant, weighted by size: residuals are (I - H)y, so that the matrices of the
+    expectation of the squared and weighted residuals are written out. Of clusters of one size it is what statsmodels has.
+    """
+    for clusters in (2, 9, 40, 9):
+        equal = clusters == 9
+        counts = np.full(clusters, 4) if equal else rng.integers(1, 12, size=clusters)
         groups = np.repeat(np.arange(clusters), counts)
         values = rng.normal(size=clusters)[groups] + rng.normal(size=len(groups))
-        if clusters == 9:
-            values = np.round(values)
-        fit = sm.OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
         sums = np.bincount(groups, weights=values)
+        weights = counts / counts.sum()
+        left = np.eye(clusters) - np.outer(np.ones(clusters), weights)
+        expected = np.diag(left @ left.T)
+        residuals = left @ (sums / counts)
+        variance = np.sum((weights * residuals) ** 2 / expected)
+        spread = left.T @ np.diag(weights / np.sqrt(expected))
+        eigenvalues = np.linalg.eigvalsh(spread.T @ spread)
+        degrees = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+        if equal:
+            fit = sm.OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
+            assert math.isclose(fit.bse[0], math.sqrt(variance), rel_tol=1e-9) and math.isclose(degrees, clusters - 1)
+        reach = math.sqrt(variance) * scipy.stats.t.ppf(0.975, degrees)
+        mean = values.mean()
         yield {
             "clusters": [[float(s), int(c)] for s, c in zip(sums, counts)],
-            "interval": [float(end) for end in fit.conf_int(alpha=0.05)[0]],
+            "error": math.sqrt(variance),
+            "degrees": float(degrees),
+            "interval": [float(mean - reach), float(mean + reach)],
+        }
+
+
+def studentised():
+    """The beta bootstrap t of Owen (2025) for a mean over clusters, in numpy."""
+    draws = np.random.default_rng(20250810)
+    for clusters, equal in ((6, True), (10, False), (30, False)):
+        counts = np.full(clusters, 3) if equal else draws.integers(1, 10, size=clusters)
+        sums = counts * (draws.exponential(size=clusters) + draws.normal(size=clusters) / np.sqrt(counts))
+        mean, weights = sums.sum() / counts.sum(), counts / counts.sum()
+        deviations = sums - mean * counts
+        expected = 1 - 2 * weights + np.sum(weights**2)
+        error = math.sqrt(np.sum((deviations / counts.sum()) ** 2 / expected))
+        left = np.eye(clusters) - np.outer(np.ones(clusters), weights)
+        spread = left.T @ np.diag(weights / np.sqrt(expected))
+        eigenvalues = np.linalg.eigvalsh(spread.T @ spread)
+        degrees = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+        drawn = draws.beta(0.5, 1.5, size=(400_000, clusters))
+        drawn *= clusters / drawn.sum(axis=1, keepdims=True)
+        moved = drawn @ deviations / (drawn @ counts)
+        residuals = deviations - moved[:, None] * counts
+        errors = np.sqrt(np.sum(drawn * residuals**2, axis=1) * clusters / (clusters - 1)) / (drawn @ counts)
+        high, low = np.quantile(moved / errors, [0.975, 0.025])
+        wider = scipy.stats.t.ppf(0.975, degrees) / scipy.stats.t.ppf(0.975, clusters - 1)
+        yield {
+            "clusters": [[float(s), int(c)] for s, c in zip(sums, counts)],
+            "interval": [float(mean - wider * error * high), float(mean - wider * error * low)],
         }
 
 
@@ -336,6 +380,7 @@ golden = {
     "strengths": list(strengths()),
     "student": student(),
     "linearised": list(linearised()),
+    "studentised": list(studentised()),
     "sign_flips": list(sign_flips()),
     "pairwise": list(pairwise()),
     "tied_strengths": list(tied_strengths()),

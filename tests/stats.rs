@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use stellar_score::analysis::{Coefficient, correlations};
 use stellar_score::stats::{
-    Bootstrap, Comparison, Level, bca, benjamini_hochberg, bradley_terry, fit_logistic, holm, kendall_tau_b,
-    krippendorff_alpha, linearised_mean, normal_cdf, normal_quantile, pearson, percentile, roc_auc,
+    Bootstrap, ClusterMean, Comparison, Level, bca, benjamini_hochberg, bradley_terry, fit_logistic, holm,
+    kendall_tau_b, krippendorff_alpha, normal_cdf, normal_quantile, pearson, percentile, roc_auc,
     sign_flip_test, spearman, student_cdf, student_quantile, summarize,
 };
 
@@ -22,7 +22,8 @@ struct Golden {
     agreements: Vec<AgreementCase>,
     strengths: Vec<StrengthCase>,
     student: StudentCase,
-    linearised: Vec<ClusteredCase>,
+    linearised: Vec<LinearisedCase>,
+    studentised: Vec<ClusteredCase>,
     sign_flips: Vec<SignFlipCase>,
     pairwise: Vec<PairwiseCase>,
     tied_strengths: Vec<TiedStrengthCase>,
@@ -105,6 +106,14 @@ struct IntervalCase {
 #[derive(Deserialize)]
 struct ClusteredCase {
     clusters: Vec<(f64, usize)>,
+    interval: (f64, f64),
+}
+
+#[derive(Deserialize)]
+struct LinearisedCase {
+    clusters: Vec<(f64, usize)>,
+    error: f64,
+    degrees: f64,
     interval: (f64, f64),
 }
 
@@ -214,7 +223,20 @@ fn intervals_of_a_distribution_are_those_of_scipy() {
 #[test]
 fn intervals_of_clustered_means_are_those_of_scipy_within_sampling_error() {
     for case in golden().clustered {
-        let found = Bootstrap { resamples: 50_000, ..Bootstrap::default() }.mean(&case.clusters).unwrap();
+        let clusters = &case.clusters;
+        let mean = |times: &[u32]| {
+            let drawn = clusters
+                .iter()
+                .zip(times)
+                .map(|((sum, count), times)| (f64::from(*times) * sum, f64::from(*times) * *count as f64));
+            let (sum, count) = drawn.fold((0.0, 0.0), |all, each| (all.0 + each.0, all.1 + each.1));
+            sum / count
+        };
+        let distribution =
+            Bootstrap { resamples: 50_000, ..Bootstrap::default() }.distribution(clusters.len(), mean);
+        let without = |left_out| (0..clusters.len()).map(|at| u32::from(at != left_out)).collect::<Vec<_>>();
+        let jackknife: Vec<f64> = (0..clusters.len()).map(|at| mean(&without(at))).collect();
+        let found = bca(&distribution, mean(&vec![1; clusters.len()]), &jackknife, 0.95).unwrap();
         let (low, high) = case.interval;
         all_close(&[found.low, found.high], &[low, high], 0.02 * (high - low));
     }
@@ -267,10 +289,24 @@ fn students_distribution_is_that_of_scipy() {
 }
 
 #[test]
-fn linearised_intervals_are_those_of_clustered_errors_in_statsmodels() {
+fn errors_over_clusters_are_those_of_the_matrices_of_bell_and_mccaffrey() {
     for case in golden().linearised {
-        let found = linearised_mean(&case.clusters, 0.95).unwrap();
-        all_close(&[found.low, found.high], &[case.interval.0, case.interval.1], 1e-9);
+        let found = ClusterMean::new(&case.clusters).unwrap();
+        close(found.error, case.error, 1e-12);
+        close(found.degrees, case.degrees, 1e-9);
+        // Between whole degrees of freedom the quantile is interpolated, never to less.
+        let (interval, width) = (found.interval(0.95), case.interval.1 - case.interval.0);
+        all_close(&[interval.low, interval.high], &[case.interval.0, case.interval.1], 5e-3 * width);
+        assert!(interval.high - interval.low > width * (1.0 - 1e-5));
+    }
+}
+
+#[test]
+fn studentised_intervals_are_those_of_the_same_in_numpy_within_sampling_error() {
+    for case in golden().studentised {
+        let found = Bootstrap { resamples: 200_000, ..Bootstrap::default() }.mean(&case.clusters).unwrap();
+        let (low, high) = case.interval;
+        all_close(&[found.low, found.high], &[low, high], 0.015 * (high - low));
     }
 }
 

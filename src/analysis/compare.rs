@@ -12,7 +12,7 @@ use super::clusters::Clusters;
 use super::leaderboard::more_is_better;
 use super::penalty::{Policy, Verdict, verdicts};
 use super::slices::slices_of;
-use crate::stats::{Bootstrap, benjamini_hochberg, holm, sign_flip_test};
+use crate::stats::{Bootstrap, FEW_CLUSTERS, benjamini_hochberg, holm, sign_flip_test};
 use crate::store::{RunData, Slice};
 
 /// Draws of a test where the assignments are too many to be counted: p-values are multiples of 1/10,000.
@@ -64,13 +64,15 @@ pub struct Difference {
     pub n: usize,
     /// Identities among them; a sample without an identity counts as one.
     pub clusters: usize,
+    /// Whether these are so few that the interval rests on little: fewer than 8.
+    pub few_clusters: bool,
     /// Mean of A over these pairs.
     pub mean_a: f64,
     /// Mean of B over these pairs.
     pub mean_b: f64,
     /// Mean of A − B.
     pub difference: f64,
-    /// Lower end of its interval: BCa bootstrap by identity. Null below two identities.
+    /// Lower end of its interval: studentised bootstrap by identity. Null below two identities.
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
@@ -225,6 +227,7 @@ fn differences(
             version: *version,
             n: both.len(),
             clusters: by_cluster.len(),
+            few_clusters: by_cluster.len() < FEW_CLUSTERS,
             mean_a: both.iter().map(|(_, a, _)| a).sum::<f64>() / n,
             mean_b: both.iter().map(|(_, _, b)| b).sum::<f64>() / n,
             difference: flips.iter().sum::<f64>() / n,
@@ -269,7 +272,7 @@ fn correct(found: &mut [Difference]) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::stats::{Rng, normal_quantile};
+    use crate::stats::{Rng, normal_quantile, student_cdf, student_quantile};
     use crate::store::{MetricColumn, RelationKinds, RunName};
 
     /// A run over `identities` people with `prompts` prompts each; the score of a sample is a part of the person, which all runs
@@ -389,19 +392,40 @@ pub(super) mod tests {
         assert!((holm - (2.0 * p).min(1.0)).abs() < 1e-12, "{p} {holm}");
     }
 
+    /// What counts of so many trials with this probability are no surprise: four deviations to each side.
+    fn expected(trials: f64, probability: f64) -> std::ops::RangeInclusive<f64> {
+        let (mean, deviation) = (trials * probability, (trials * probability * (1.0 - probability)).sqrt());
+        mean - 4.0 * deviation..=mean + 4.0 * deviation
+    }
+
     #[test]
     fn the_gate_cries_wolf_at_its_level_and_hears_a_wolf() {
-        let (trials, mut alarms, mut heard) = (400, 0, 0);
-        for trial in 0..trials {
-            let options = CompareOptions { slices: false, resamples: 1000, ..CompareOptions::default() };
-            let run = |own, truth| simulated(40, 5, trial, own, truth);
-            let (equal, worse) = (run(1000 + trial, 0.0), run(1000 + trial, -0.6));
-            let before = run(500_000 + trial, 0.0);
-            alarms += usize::from(whole(&compare(&equal, &before, &options)).finding == Finding::Worse);
-            heard += usize::from(whole(&compare(&worse, &before, &options)).finding == Finding::Worse);
+        let (trials, prompts) = (400_u32, 5);
+        for people in [10, 20, 40] {
+            let (mut alarms, mut heard) = (0_u32, 0_u32);
+            for trial in 0..u64::from(trials) {
+                let options = CompareOptions { slices: false, resamples: 1000, ..CompareOptions::default() };
+                let run = |own, truth| simulated(people, prompts, trial, own, truth);
+                let (equal, worse) = (run(1000 + trial, 0.0), run(1000 + trial, -0.6));
+                let before = run(500_000 + trial, 0.0);
+                alarms += u32::from(whole(&compare(&equal, &before, &options)).finding == Finding::Worse);
+                heard += u32::from(whole(&compare(&worse, &before, &options)).finding == Finding::Worse);
+            }
+            // The gate is one side of a 95 % interval.
+            let level = expected(f64::from(trials), 0.025);
+            assert!(
+                level.contains(&f64::from(alarms)),
+                "{people}: {alarms} false alarms, expected {level:?}"
+            );
+            // A person's difference has the variance 2·0.5² for how much they suit each method and 2/5 for five prompts; of
+            // Student's test with that much noise this is the power, but for the small share of its other tail.
+            let error = (2.0 * (0.25 + 1.0 / prompts as f64) / people as f64).sqrt();
+            let power = student_cdf(0.6 / error - student_quantile(0.975, people - 1), people - 1);
+            let range = expected(f64::from(trials), power);
+            assert!(
+                range.contains(&f64::from(heard)),
+                "{people}: {heard} real ones heard, expected {range:?}"
+            );
         }
-        // One side of a 95 % interval: 10 of 400 expected, with a deviation of 3.1.
-        assert!(alarms <= 22, "{alarms} false alarms of {trials}");
-        assert!(heard > 390, "{heard} of {trials} real ones");
     }
 }

@@ -1,8 +1,8 @@
 //! The leaderboard: methods (or their runs), what each metric says of them, and their ranks.
 //!
-//! **Intervals.** A row over one run has the run's interval: BCa bootstrap by identity. A row over several runs has one from
-//! the sums of each identity over all of them, so that a person who is in two runs counts as one cluster: linearised, with
-//! Student's quantile ([`linearised_mean`]), since resampling at each question would take seconds.
+//! **Intervals.** A row over one run has the run's interval: studentised bootstrap by identity. A row over several runs has one
+//! from the sums of each identity over all of them, so that a person who is in two runs counts as one cluster: Student's, of
+//! the same error with the same degrees of freedom ([`ClusterMean`]), since resampling at each question would take seconds.
 //!
 //! **Ranks.** In one metric a row's rank is 1 + the number of rows of the same pack whose interval lies wholly on the better side
 //! of its own. Rows share a rank where nothing tells them apart, and a rank says "at most so many are shown to be better". A row
@@ -21,7 +21,7 @@ use super::clusters::merge_sums;
 use super::penalty::{PENALISED, Policy};
 use crate::content::ContentHash;
 use crate::metrics::{self, Direction};
-use crate::stats::{Interval, average_ranks, linearised_mean};
+use crate::stats::{ClusterMean, Interval, average_ranks};
 use crate::store::{
     ClusterSums, MAX_PAGE, MetricSummary, Moments, Pack, Slice, Standing, StandingsQuery, Store, StoreError,
     Weights,
@@ -176,6 +176,8 @@ pub struct RankedDetail {
     pub faceless: u64,
     /// The 95 % interval of the mean.
     pub interval: Option<Interval>,
+    /// Identities among the samples with a number, over all runs of the row; a sample without one counts as one.
+    pub clusters: u64,
 }
 
 /// The key of a row in the order of the leaderboard, and with that the cursor's content.
@@ -342,15 +344,17 @@ impl LeaderboardQuery {
         });
         let total =
             |count: fn(&crate::store::SliceSummary) -> u64| slices.iter().map(|(_, of)| count(of)).sum();
-        let interval = match slices.as_slice() {
-            [(_, of)] => of.low.zip(of.high).map(|(low, high)| Interval { low, high }),
+        let (interval, clusters) = match slices.as_slice() {
+            [(_, of)] => (of.low.zip(of.high).map(|(low, high)| Interval { low, high }), of.clusters),
             several => {
                 let of = |(part, of): &(&Standing, &crate::store::SliceSummary)| {
                     let key = (part.run_id, part.pack.digest.clone(), metric.clone(), of.policy.clone());
                     sums.get(&key).map(|sums| (&sums.keys[..], &sums.sums[..]))
                 };
                 let parts: Option<Vec<_>> = several.iter().map(of).collect();
-                parts.and_then(|parts| linearised_mean(&merge_sums(&parts), 0.95))
+                let merged = parts.map(|parts| merge_sums(&parts)).unwrap_or_default();
+                let clusters = merged.iter().filter(|(_, count)| *count > 0).count() as u64;
+                (ClusterMean::new(&merged).map(|mean| mean.interval(0.95)), clusters)
             }
         };
         let detail = RankedDetail {
@@ -359,6 +363,7 @@ impl LeaderboardQuery {
             undecided: total(|of| of.undecided),
             faceless: total(|of| of.faceless),
             interval,
+            clusters,
         };
         (detail.samples >= self.min_samples).then(|| RankedMetric {
             summary: moments.summary(metric, version),
@@ -551,6 +556,7 @@ mod tests {
                 undecided: 0,
                 faceless: 0,
                 interval: Some(Interval { low: mean - reach, high: mean + reach }),
+                clusters: 9,
             }),
             rank: None,
         });

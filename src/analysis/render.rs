@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Policy, Report};
+use super::{Policy, Report, ReportRow};
 use crate::metrics::{self, Direction};
+use crate::stats::FEW_CLUSTERS;
 
 /// What a table says of itself beside its numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,17 +22,19 @@ pub struct Caption {
 /// One line a metric, numbers with all their digits; an empty cell is a number that does not exist.
 #[must_use]
 pub fn csv(report: &Report) -> String {
-    let mut text = String::from("metric,mean,std,low,high,n,coverage,samples,penalised,undecided,policy\n");
+    let mut text =
+        String::from("metric,mean,std,low,high,clusters,n,coverage,samples,penalised,undecided,policy\n");
     let number = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
     for row in &report.rows {
         let _ = writeln!(
             text,
-            "{},{},{},{},{},{},{},{},{},{},{}",
+            "{},{},{},{},{},{},{},{},{},{},{},{}",
             row.metric,
             number(row.mean),
             number(row.std),
             number(row.low),
             number(row.high),
+            row.clusters,
             row.n,
             row.coverage,
             report.samples,
@@ -148,7 +151,13 @@ fn facts(report: &Report, caption: &Caption) -> String {
     if caption.failed > 0 {
         let _ = write!(facts, "; {} could not be scored", caption.failed);
     }
-    facts + ". Intervals are resampled by identity."
+    facts.push_str(". Intervals are resampled by identity");
+    let few = |row: &&ReportRow| row.low.is_some() && row.clusters < FEW_CLUSTERS;
+    let few: Vec<&str> = report.rows.iter().filter(few).map(|row| row.metric.as_str()).collect();
+    if !few.is_empty() {
+        let _ = write!(facts, "; of fewer than {FEW_CLUSTERS} they rest on little: {}", few.join(", "));
+    }
+    facts + "."
 }
 
 #[cfg(test)]
@@ -163,6 +172,7 @@ mod tests {
             std,
             low: interval.map(|ends| ends.0),
             high: interval.map(|ends| ends.1),
+            clusters: 2,
             n: 3,
             coverage: 0.75,
         };
@@ -187,9 +197,9 @@ mod tests {
     fn csv_has_every_digit_and_leaves_out_what_does_not_exist() {
         let text = csv(&report());
         let mut lines = text.lines().skip(1);
-        let first = "clip_t,0.30000000000000004,0.5,0.25,0.75,3,0.75,4,1,0,stellar";
+        let first = "clip_t,0.30000000000000004,0.5,0.25,0.75,2,3,0.75,4,1,0,stellar";
         assert_eq!(lines.next(), Some(first));
-        assert_eq!(lines.nth(1), Some("aps,,,,,3,0.75,4,1,0,stellar"));
+        assert_eq!(lines.nth(1), Some("aps,,,,,2,3,0.75,4,1,0,stellar"));
     }
 
     #[test]
@@ -198,6 +208,10 @@ mod tests {
         assert!(text.starts_with("# A\\|B/run\n"), "{text}");
         assert!(text.contains("| clip_t | ↑ | 0.3000 | 0.5000 | 0.2500 to 0.7500 | 3 | 75.0 % |"), "{text}");
         assert!(text.contains("| dreamsim | ↓ | 0.2500 | – | – | 3 | 75.0 % |"), "{text}");
+        assert!(
+            text.contains("of fewer than 8 they rest on little: clip_t.\n"),
+            "an interval of two people: {text}"
+        );
         assert!(
             text.contains("the penalty hit 1 (25.0 %)") && text.contains("2 could not be scored"),
             "{text}"

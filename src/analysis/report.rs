@@ -65,6 +65,9 @@ pub struct ReportRow {
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
+    /// Identities among the samples with a score; a sample without one counts as one. The intervals of fewer than
+    /// [`FEW_CLUSTERS`](crate::stats::FEW_CLUSTERS) rest on little.
+    pub clusters: usize,
     /// Samples with a score.
     pub n: usize,
     /// Share of the samples with a score.
@@ -107,13 +110,15 @@ pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<
         let values: Vec<Option<f64>> =
             values.iter().enumerate().map(|(at, value)| policy.apply(code, verdict(at), *value)).collect();
         let summary = summarize(&values.iter().flatten().copied().collect::<Vec<_>>());
-        let interval = bootstrap.mean(&clusters.sums(values.iter().copied()));
+        let sums = clusters.sums(values.iter().copied());
+        let interval = bootstrap.mean(&sums);
         rows.push(ReportRow {
             metric: code.clone(),
             mean: summary.mean,
             std: summary.std,
             low: interval.map(|ends| ends.low),
             high: interval.map(|ends| ends.high),
+            clusters: sums.iter().filter(|(_, count)| *count > 0).count(),
             n: summary.n,
             coverage: share(summary.n, samples),
         });
@@ -183,12 +188,14 @@ fn attribute_row(
     let mean = Some(statistic(&vec![1; groups])).filter(|mean| mean.is_finite());
     let interval = bootstrap.interval(groups, statistic);
     let n = if mean.is_some() { seen.iter().filter(|seen| **seen).count() } else { 0 };
+    let people = clusters.sums(seen.iter().map(|seen| (*seen && mean.is_some()).then_some(0.0)));
     ReportRow {
         metric: "aps".to_owned(),
         mean,
         std: None,
         low: interval.map(|ends| ends.low),
         high: interval.map(|ends| ends.high),
+        clusters: people.iter().filter(|(_, count)| *count > 0).count(),
         n,
         coverage: share(n, samples),
     }

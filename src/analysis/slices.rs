@@ -117,6 +117,7 @@ fn row(
     let count = |list: &[Verdict], wanted| members.iter().filter(|&&at| list[at] == wanted).count() as u64;
     let faceless = column.flags.get(Flag::NoFaceInImage.code()).map_or(&[][..], Vec::as_slice);
     let summary = summarize(&numbers);
+    let clusters = sums.iter().filter(|(_, count)| *count > 0).count() as u64;
     Pending {
         sums,
         summary: SliceSummary {
@@ -134,6 +135,7 @@ fn row(
             std: summary.std,
             low: None,
             high: None,
+            clusters,
             sums: Vec::new(),
         },
     }

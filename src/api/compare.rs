@@ -45,7 +45,7 @@ pub(super) struct Parameters {
     "pack": {"name": "official", "digest": "…", "weights": "official"},
     "policy": "stellar", "confidence": 0.95, "pairs": 1000, "only_a": 0, "only_b": 0, "not_compared": [],
     "slices": [{"kind": "", "label": "", "pairs": 1000, "metrics": [{
-        "metric": "ips", "version": 1, "n": 998, "clusters": 200, "mean_a": 0.61, "mean_b": 0.6, "difference": 0.01,
+        "metric": "ips", "version": 1, "n": 998, "clusters": 200, "few_clusters": false, "mean_a": 0.61, "mean_b": 0.6, "difference": 0.01,
         "low": 0.002, "high": 0.018, "win_rate": 0.54, "p": 0.0143, "p_holm": 0.0143, "p_bh": 0.0143, "finding": "better"}]}]}))]
 pub(super) struct CompareAnswer {
     /// The run that is judged.

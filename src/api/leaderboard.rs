@@ -21,6 +21,7 @@ use crate::{
     },
     metrics::{self, Direction},
     pack_id::PackId,
+    stats::FEW_CLUSTERS,
 };
 
 /// What to rank and how.
@@ -98,7 +99,7 @@ enum By {
     "method": "mine", "runs": ["0197a7c6-6f00-7000-8000-000000000000"], "mean_rank": 1.0,
     "pack": {"name": "official", "digest": "…", "weights": "official"},
     "metrics": {"ips": {"version": 1, "n": 980, "nulls": 20, "coverage": 0.98, "mean": 0.61, "std": 0.12, "low": 0.59,
-                        "high": 0.63, "rank": 1, "samples": 1000, "penalised": 31, "penalty_rate": 0.031, "undecided": 0,
+                        "high": 0.63, "rank": 1, "samples": 1000, "clusters": 200, "few_clusters": false, "penalised": 31, "penalty_rate": 0.031, "undecided": 0,
                         "faceless": 4, "pending": false}}}]}))]
 pub(super) struct LeaderboardAnswer {
     /// The penalty policy in force.
@@ -169,6 +170,10 @@ struct Summary {
     rank: Option<usize>,
     /// Samples in the row, measured or not; null while pending, as all below.
     samples: Option<u64>,
+    /// Identities among the samples with a number; a sample without one counts as one.
+    clusters: Option<u64>,
+    /// Whether these are so few that the interval rests on little: fewer than 8, where it covers less often than it says if scores are skewed.
+    few_clusters: Option<bool>,
     /// Samples that the penalty hit.
     penalised: Option<u64>,
     /// Their share of the samples.
@@ -224,7 +229,7 @@ pub(super) async fn read(
     })
 }
 
-const HEADER: [&str; 19] = [
+const HEADER: [&str; 20] = [
     "source",
     "method",
     "run",
@@ -241,6 +246,7 @@ const HEADER: [&str; 19] = [
     "std",
     "low",
     "high",
+    "clusters",
     "rank",
     "penalty_rate",
     "mean_rank",
@@ -270,6 +276,7 @@ impl LeaderboardAnswer {
                     number(of.std),
                     number(of.low),
                     number(of.high),
+                    count(of.clusters),
                     of.rank.map(|rank| rank.to_string()).unwrap_or_default(),
                     number(of.penalty_rate),
                     number(row.mean_rank),
@@ -379,6 +386,8 @@ impl From<RankedMetric> for Summary {
             high: interval.map(|ends| ends.high),
             rank,
             samples: detail.as_ref().map(|detail| detail.samples),
+            clusters: detail.as_ref().map(|detail| detail.clusters),
+            few_clusters: detail.as_ref().map(|detail| detail.clusters < FEW_CLUSTERS as u64),
             penalised: detail.as_ref().map(|detail| detail.penalised),
             penalty_rate: detail
                 .as_ref()

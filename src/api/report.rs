@@ -19,7 +19,7 @@ use super::{
 use crate::{
     analysis::{self, AttributeOutcomes, Caption, Policy, Report, ReportRow, RunScores},
     pack_id::{PackId, Weights},
-    stats::Bootstrap,
+    stats::{Bootstrap, FEW_CLUSTERS},
     store::{OutcomeColumn, RunData, RunRecord, RunState},
 };
 
@@ -99,6 +99,10 @@ struct Line {
     low: Option<f64>,
     /// Upper end.
     high: Option<f64>,
+    /// Identities among the samples with a number; a sample without one counts as one.
+    clusters: usize,
+    /// Whether these are so few that the interval rests on little: fewer than 8, where it covers less often than it says if scores are skewed.
+    few_clusters: bool,
     /// Samples with a score.
     n: usize,
     /// Share of the samples with a score.
@@ -175,9 +179,10 @@ fn answer(
     mut nulls: BTreeMap<String, BTreeMap<String, usize>>,
 ) -> ReportAnswer {
     let line = |row: ReportRow| {
-        let ReportRow { metric, mean, std, low, high, n, coverage } = row;
+        let ReportRow { metric, mean, std, low, high, clusters, n, coverage } = row;
         let nulls = nulls.remove(&metric).unwrap_or_default();
-        Line { metric, mean, std, low, high, n, coverage, nulls }
+        let few_clusters = clusters < FEW_CLUSTERS;
+        Line { metric, mean, std, low, high, clusters, few_clusters, n, coverage, nulls }
     };
     ReportAnswer {
         run_id: run.id,

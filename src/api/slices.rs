@@ -17,6 +17,7 @@ use super::{ApiError, Code, Problem, Query, Shared};
 use crate::{
     analysis::Policy,
     metrics,
+    stats::FEW_CLUSTERS,
     store::{Slice, SliceSummary},
 };
 
@@ -78,7 +79,7 @@ impl KindWord {
     "computed": "2026-03-20T12:00:00Z",
     "slices": [{"kind": "attribute", "label": "!Young", "samples": 310, "penalised": 12, "undecided": 0, "metrics": {"ips": {
         "version": 1, "n": 300, "nulls": 10, "coverage": 0.967, "faceless": 6, "face_failure_rate": 0.02, "mean": 0.55,
-        "std": 0.14, "low": 0.51, "high": 0.58}}}]}))]
+        "std": 0.14, "low": 0.51, "high": 0.58, "clusters": 62, "few_clusters": false}}}]}))]
 pub(super) struct SlicesAnswer {
     /// The run.
     run: Uuid,
@@ -137,6 +138,10 @@ struct SliceMetric {
     low: Option<f64>,
     /// Upper end.
     high: Option<f64>,
+    /// Identities among the samples with a number; a sample without one counts as one.
+    clusters: u64,
+    /// Whether these are so few that the interval rests on little: fewer than 8, where it covers less often than it says if scores are skewed.
+    few_clusters: bool,
 }
 
 /// Reads what each metric says of each slice of a run: scores, nulls, and pictures without a face.
@@ -227,11 +232,13 @@ fn add(slices: &mut Vec<SliceEntry>, row: SliceSummary) {
             std: row.std,
             low: row.low,
             high: row.high,
+            clusters: row.clusters,
+            few_clusters: row.clusters < FEW_CLUSTERS as u64,
         },
     );
 }
 
-const HEADER: [&str; 14] = [
+const HEADER: [&str; 15] = [
     "kind",
     "label",
     "samples",
@@ -246,6 +253,7 @@ const HEADER: [&str; 14] = [
     "std",
     "low",
     "high",
+    "clusters",
 ];
 
 impl SlicesAnswer {
@@ -269,6 +277,7 @@ impl SlicesAnswer {
                     number(of.std),
                     number(of.low),
                     number(of.high),
+                    of.clusters.to_string(),
                 ]);
             }
         }

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     analysis::{Comparison, Difference, Finding},
     metrics,
+    stats::FEW_CLUSTERS,
 };
 
 /// The exit status of a gate that finds a run worse, apart from 1 for what went wrong and 2 for wrong arguments.
@@ -26,8 +27,7 @@ Examples:
 
 Exit status: 0 where no metric of --fail-if-worse is shown to be worse, 3 where one is, 1 where it cannot be told (no such run, a
 metric that is not there), 2 for wrong arguments. One is shown to be worse where the whole interval of the difference lies on the
-worse side: without a true difference that happens to (1 - confidence)/2 of the comparisons, 2.5 in a hundred (more where
-fewer than some 30 people are shown: docs/ANALYSIS.md), however many metrics are named, since each then gets its share of what may go wrong.";
+worse side: without a true difference that happens to (1 - confidence)/2 of the comparisons, 2.5 in a hundred, however many metrics are named, since each then gets its share of what may go wrong.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -146,12 +146,19 @@ fn table(comparison: &Comparison, a: &str, b: &str) -> String {
         }
         let _ = writeln!(
             text,
-            "{:<14} {:>7} {:>9} {:>9} {:>10} {:>23} {:>6} {:>8} {:>8}  finding",
+            "{:<14} {:>7} {:>9} {:>9} {:>10} {:>24} {:>6} {:>8} {:>8}  finding",
             "metric", "pairs", "A", "B", "A - B", "interval", "wins", "p", "p Holm"
         );
         for of in &slice.metrics {
             let _ = writeln!(text, "{}", line(of));
         }
+    }
+    let few = comparison.slices.iter().flat_map(|slice| &slice.metrics).any(|of| of.few_clusters);
+    if few {
+        let _ = writeln!(
+            text,
+            "* of fewer than {FEW_CLUSTERS} people: such an interval rests on little, and trusts that the people's differences are alike"
+        );
     }
     if !comparison.not_compared.is_empty() {
         let _ = writeln!(text, "not in both runs in one version: {}", comparison.not_compared.join(", "));
@@ -164,7 +171,7 @@ fn line(of: &Difference) -> String {
         number.map_or_else(|| "-".to_owned(), |number| format!("{number:.digits$}"))
     };
     let interval = match of.low.zip(of.high) {
-        Some((low, high)) => format!("[{low:+.5}, {high:+.5}]"),
+        Some((low, high)) => format!("[{low:+.5}, {high:+.5}]{}", if of.few_clusters { "*" } else { "" }),
         None => "-".to_owned(),
     };
     let finding = match of.finding {
@@ -173,7 +180,7 @@ fn line(of: &Difference) -> String {
         Finding::Undecided => "undecided",
     };
     format!(
-        "{:<14} {:>7} {:>9.4} {:>9.4} {:>+10.5} {interval:>23} {:>6} {:>8} {:>8}  {finding}",
+        "{:<14} {:>7} {:>9.4} {:>9.4} {:>+10.5} {interval:>24} {:>6} {:>8} {:>8}  {finding}",
         of.metric,
         of.n,
         of.mean_a,
@@ -196,6 +203,7 @@ mod tests {
             version: 1,
             n: 10,
             clusters: 5,
+            few_clusters: true,
             mean_a: 0.5,
             mean_b: 0.6,
             difference: -0.1,
@@ -248,7 +256,13 @@ mod tests {
     #[test]
     fn the_table_names_what_it_compares() {
         let text = table(&comparison(Finding::Worse, Some(-0.2)), "new", "old");
-        for words in ["new against old: 10 pairs", "[-0.20000, -0.05000]", "worse", "in one version: goa"] {
+        for words in [
+            "new against old: 10 pairs",
+            "[-0.20000, -0.05000]*",
+            "fewer than 8 people",
+            "worse",
+            "in one version: goa",
+        ] {
             assert!(text.contains(words), "{words}: {text}");
         }
     }

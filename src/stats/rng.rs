@@ -56,6 +56,18 @@ impl Rng {
     pub fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
     }
+
+    /// A number of the distribution Beta(1/2, 3/2): mean 1/4, variance 1/16.
+    ///
+    /// The square of a coordinate of a point that is drawn evenly from a circle: the coordinate has the density √(1 − x²)·2/π.
+    pub fn beta_half_three_halves(&mut self) -> f64 {
+        loop {
+            let (x, y) = (self.unit(), self.unit());
+            if x * x + y * y < 1.0 {
+                return x * x;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -79,5 +91,16 @@ mod tests {
         }
         // Five deviations of a binomial with 60,000 draws of one in six.
         assert!(counts.iter().all(|&count| (f64::from(count) - 10_000.0).abs() < 460.0), "{counts:?}");
+    }
+
+    #[test]
+    fn beta_numbers_have_their_moments() {
+        let mut rng = Rng::new(3);
+        let drawn: Vec<f64> = (0..200_000).map(|_| rng.beta_half_three_halves()).collect();
+        let mean = |power: i32| drawn.iter().map(|x| x.powi(power)).sum::<f64>() / drawn.len() as f64;
+        // E x = 1/4, E x² = 1/8, E x³ = 5/64; five deviations of the means.
+        assert!((mean(1) - 0.25).abs() < 0.003, "{}", mean(1));
+        assert!((mean(2) - 0.125).abs() < 0.002, "{}", mean(2));
+        assert!((mean(3) - 5.0 / 64.0).abs() < 0.002, "{}", mean(3));
     }
 }

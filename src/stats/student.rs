@@ -37,12 +37,7 @@ pub fn student_quantile(p: f64, degrees: usize) -> f64 {
         return if degrees == 0 { f64::NAN } else { z };
     }
     if degrees >= MANY {
-        // Abramowitz and Stegun 26.7.5.
-        let v = degrees as f64;
-        let g1 = (z.powi(3) + z) / 4.0;
-        let g2 = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0;
-        let g3 = (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / 384.0;
-        return z + g1 / v + g2 / v.powi(2) + g3 / v.powi(3);
+        return series(z, degrees as f64);
     }
     // Between the normal quantile, which is nearer to 0, and a bound that doubles until it is beyond.
     let sign = if z < 0.0 { -1.0 } else { 1.0 };
@@ -61,6 +56,33 @@ pub fn student_quantile(p: f64, degrees: usize) -> f64 {
     sign * f64::midpoint(low, high)
 }
 
+/// [`student_quantile`] for degrees of freedom that were estimated and need not be whole; less than one counts as one.
+///
+/// Up to 50 degrees it is interpolated in 1/ν between the whole numbers around, where the quantile is convex, so that it is
+/// never too near to 0; beyond, the series is good to 6 digits.
+#[must_use]
+pub fn student_quantile_between(p: f64, degrees: f64) -> f64 {
+    if degrees.is_nan() {
+        return f64::NAN;
+    }
+    if degrees > 50.0 {
+        return series(normal_quantile(p), degrees);
+    }
+    let below = degrees.max(1.0).floor();
+    let at = |degrees: f64| student_quantile(p, degrees as usize);
+    let share = (1.0 / below - 1.0 / degrees.max(1.0)) * below * (below + 1.0);
+    let (low, high) = (at(below), at(below + 1.0));
+    if low.is_finite() { low + (high - low) * share } else { low }
+}
+
+/// The expansion of the quantile around the normal one: Abramowitz and Stegun 26.7.5.
+fn series(z: f64, degrees: f64) -> f64 {
+    let g1 = (z.powi(3) + z) / 4.0;
+    let g2 = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0;
+    let g3 = (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / 384.0;
+    z + g1 / degrees + g2 / degrees.powi(2) + g3 / degrees.powi(3)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +98,23 @@ mod tests {
     fn both_ways_to_the_quantile_meet() {
         let (sums, series) = (student_quantile(0.975, MANY - 1), student_quantile(0.975, MANY));
         assert!((sums - series).abs() < 1e-6 && series < sums, "{sums} {series}");
+    }
+
+    #[test]
+    fn quantiles_of_broken_degrees_lie_between_those_of_whole_ones() {
+        for whole in [1, 2, 9, 49, 51, 3000] {
+            let (exact, found) =
+                (student_quantile(0.975, whole), student_quantile_between(0.975, whole as f64));
+            assert!((exact - found).abs() < 1e-5, "{whole}: {exact} {found}");
+        }
+        // scipy.stats.t.ppf(0.975, 6.5) and (0.975, 80.5).
+        let (few, many) = (student_quantile_between(0.975, 6.5), student_quantile_between(0.975, 80.5));
+        assert!((few - 2.401_9).abs() < 5e-3 && few > 2.401, "{few}");
+        assert!((many - 1.989_9).abs() < 1e-3, "{many}");
+        assert!((student_quantile_between(0.025, 6.5) + few).abs() < 1e-9);
+        assert!(
+            student_quantile_between(0.975, 0.3) > 12.7 && student_quantile_between(0.9, f64::NAN).is_nan()
+        );
+        assert!(student_quantile_between(1.0, 3.5) > f64::MAX);
     }
 }

@@ -101,7 +101,7 @@ impl StandingsQuery {
             "SELECT methods.name AS method, runs.name AS run_name, runs.id AS run, runs.flags, summaries.pack,
                     packs.name AS pack_name, weights, summaries.metric, summaries.metric_version,
                     summaries.n AS running_n, summaries.nulls AS running_nulls, pivot, total, squares,
-                    slices.samples, slices.n, slices.nulls, penalised, undecided, faceless, mean, std, low, high
+                    slices.samples, slices.n, slices.nulls, penalised, undecided, faceless, mean, std, low, high, slices.clusters
              FROM summaries JOIN runs ON runs.id = summaries.run JOIN methods ON methods.id = runs.method
              JOIN packs ON packs.digest = summaries.pack
              LEFT JOIN slice_summaries AS slices ON slices.run = summaries.run AND slices.pack = summaries.pack

@@ -87,6 +87,8 @@ pub struct SliceSummary {
     pub low: Option<f64>,
     /// The upper end.
     pub high: Option<f64>,
+    /// Clusters among the numbers: identities, and samples without one.
+    pub clusters: u64,
     /// Sum and count of the numbers in each cluster, in the order of the run's keys. Empty where it was not asked for.
     pub sums: Vec<(f64, usize)>,
 }
@@ -225,7 +227,7 @@ async fn replace<P: Connections>(
     for rows in summary.slices.chunks(BATCH) {
         let mut sql = Sql::new(
             "INSERT INTO slice_summaries (run, pack, kind, label, metric, policy, metric_version, samples, n, nulls, penalised,
-                                          undecided, faceless, mean, std, low, high) VALUES ",
+                                          undecided, faceless, mean, std, low, high, clusters) VALUES ",
         );
         for (position, row) in rows.iter().enumerate() {
             let counts = [row.samples, row.n, row.nulls, row.penalised, row.undecided, row.faceless];
@@ -236,7 +238,8 @@ async fn replace<P: Connections>(
                     .into_iter()
                     .chain([row.version.into()])
                     .chain(counts.map(|count| Argument::Int(count as i64)))
-                    .chain(numbers.map(Argument::Real)),
+                    .chain(numbers.map(Argument::Real))
+                    .chain([Argument::Int(row.clusters as i64)]),
             );
         }
         connection.execute(sql).await?;
@@ -322,7 +325,7 @@ pub(super) async fn run_slices<P: Connections>(
     let state = Reader::new(state, "run_slices", run);
     let mut sql = Sql::new(
         "SELECT kind, label, metric, policy, metric_version, samples, n, nulls, penalised, undecided, faceless, mean, std,
-                low, high FROM slice_summaries WHERE run = ",
+                low, high, clusters FROM slice_summaries WHERE run = ",
     );
     sql.bind(run).push(" AND pack = ").bind(pack).push(" ORDER BY kind, label, metric, policy");
     let rows = connection.fetch(sql).await?;
@@ -360,6 +363,7 @@ pub(super) fn summary<R: Row>(
         std: row.optional_real("std")?,
         low: row.optional_real("low")?,
         high: row.optional_real("high")?,
+        clusters: row.int("clusters")?,
         sums: Vec::new(),
     })
 }

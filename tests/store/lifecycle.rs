@@ -168,7 +168,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("scores", "created flags metric metric_version pack reason sample service_version value"),
         (
             "slice_summaries",
-            "faceless high kind label low mean metric metric_version n nulls pack penalised policy run samples std undecided",
+            "clusters faceless high kind label low mean metric metric_version n nulls pack penalised policy run samples std undecided",
         ),
         ("slice_sums", "kind label metric pack policy run sums"),
         ("summaries", "metric metric_version n nulls pack pivot run squares total"),
