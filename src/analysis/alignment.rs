@@ -16,7 +16,8 @@ use super::clusters::Clusters;
 use super::leaderboard::more_is_better;
 use super::slices::slices_of;
 use crate::stats::{
-    self, Bootstrap, BradleyTerryError, Interval, Level, bradley_terry, krippendorff_alpha, normal_quantile,
+    self, Bootstrap, BradleyTerryError, Interval, Level, bradley_terry, krippendorff_alpha,
+    krippendorff_alpha_interval, normal_quantile,
 };
 use crate::store::{Judgement, Preference, RunData};
 
@@ -186,10 +187,18 @@ pub struct AnnotatorAgreement {
     /// Krippendorff's alpha of the votes, as an order of three: 1 for perfect agreement, 0 for chance. Null where no pair was
     /// voted on twice or all votes are the same.
     pub votes_alpha: Option<f64>,
+    /// Lower end of its 95 % interval, with pairs of pictures drawn. Null where alpha is, and below two pairs.
+    pub votes_alpha_low: Option<f64>,
+    /// Upper end.
+    pub votes_alpha_high: Option<f64>,
     /// Pictures that several rated.
     pub ratings_shared: usize,
     /// Krippendorff's alpha of the ratings, as an order.
     pub ratings_alpha: Option<f64>,
+    /// Lower end of its 95 % interval, with pictures drawn.
+    pub ratings_alpha_low: Option<f64>,
+    /// Upper end.
+    pub ratings_alpha_high: Option<f64>,
 }
 
 /// How far annotators agree among themselves.
@@ -212,12 +221,22 @@ pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
     }
     let (votes, ratings): (Vec<_>, Vec<_>) = (votes.into_values().collect(), ratings.into_values().collect());
     let shared = |units: &[Vec<Option<f64>>]| units.iter().filter(|unit| unit.len() > 1).count();
+    let bootstrap = Bootstrap { resamples: 2_000, ..Bootstrap::default() };
+    let ends = |units: &[Vec<Option<f64>>]| {
+        let interval = krippendorff_alpha_interval(units, Level::Ordinal, &bootstrap);
+        interval.map(|ends| (ends.low, ends.high)).unzip()
+    };
+    let ((votes_low, votes_high), (ratings_low, ratings_high)) = (ends(&votes), ends(&ratings));
     AnnotatorAgreement {
         annotators: annotators.len(),
         votes_shared: shared(&votes),
         votes_alpha: krippendorff_alpha(&votes, Level::Ordinal),
+        votes_alpha_low: votes_low,
+        votes_alpha_high: votes_high,
         ratings_shared: shared(&ratings),
         ratings_alpha: krippendorff_alpha(&ratings, Level::Ordinal),
+        ratings_alpha_low: ratings_low,
+        ratings_alpha_high: ratings_high,
     }
 }
 
@@ -524,6 +543,7 @@ mod tests {
             .collect();
         let found = annotator_agreement(&answers);
         assert_eq!((found.annotators, found.votes_shared, found.votes_alpha), (3, 10, Some(1.0)));
-        assert_eq!((found.ratings_shared, found.ratings_alpha), (0, None));
+        assert_eq!((found.votes_alpha_low, found.votes_alpha_high), (Some(1.0), Some(1.0)));
+        assert_eq!((found.ratings_shared, found.ratings_alpha, found.ratings_alpha_low), (0, None, None));
     }
 }

@@ -34,6 +34,6 @@ pub use percentiles::{Place, place};
 pub use published::{Published, PublishedAlignment, PublishedMethod, published};
 pub use refresh::{refresh_run, refresh_stale};
 pub use render::{Caption, csv, latex, markdown};
-pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, report};
+pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, Statistic, report};
 pub use slices::summarise;
 pub use tradeoff::{Estimate, TradeOffPoint, trade_off};

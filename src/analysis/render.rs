@@ -163,12 +163,14 @@ fn facts(report: &Report, caption: &Caption) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::ReportRow;
+    use crate::analysis::Statistic;
 
     fn report() -> Report {
         let row = |metric: &str, mean, std, interval: Option<(f64, f64)>| ReportRow {
             metric: metric.to_owned(),
+            statistic: Statistic::SampleMean,
             mean,
+            sample_mean: mean,
             std,
             low: interval.map(|ends| ends.0),
             high: interval.map(|ends| ends.1),

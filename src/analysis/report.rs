@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::clusters::Clusters;
 use super::penalty::{Policy, Verdict, verdicts};
@@ -22,9 +23,9 @@ pub struct AttributeOutcomes {
 pub struct RunScores {
     /// Whom each sample shows; a sample without an identity is a cluster of its own.
     pub identities: Vec<Option<String>>,
-    /// By code of the metric, `aps` excepted; `None` is a score that could not be computed.
+    /// By code of the metric; `None` is a score that could not be computed. `aps` of a sample is its share of right answers.
     pub scores: BTreeMap<String, Vec<Option<f64>>>,
-    /// What `aps` stands on.
+    /// What `aps` stands on. Without any, the table has no `aps`.
     pub attributes: Vec<AttributeOutcomes>,
 }
 
@@ -52,13 +53,28 @@ pub enum ReportError {
     },
 }
 
+/// What a line's `mean` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Statistic {
+    /// The mean of the samples' scores.
+    SampleMean,
+    /// The mean over attributes of the area under the ROC curve over all samples, which is not the mean of anything that a
+    /// sample has: `aps` as the reference toolkit reports it.
+    AttributeAuc,
+}
+
 /// A line of the table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReportRow {
     /// Code of the metric.
     pub metric: String,
-    /// Mean over the samples that have a score; for `aps` the mean over attributes of the area under the ROC curve.
+    /// What `mean` is: of all metrics but `aps` the mean over the samples that have a score.
+    pub statistic: Statistic,
+    /// The number.
     pub mean: Option<f64>,
+    /// The mean of the samples' scores: other than `mean` for `aps`, whose leaderboards and slices have this one.
+    pub sample_mean: Option<f64>,
     /// Standard deviation with n − 1 in the denominator; none for `aps`.
     pub std: Option<f64>,
     /// Lower end of the 95 % interval, resampled by identity.
@@ -106,15 +122,22 @@ pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<
     let clusters = Clusters::new(&run.identities, |at| at.to_string());
 
     let mut rows = Vec::new();
+    let mut shares = None;
     for (code, values) in &run.scores {
         let values: Vec<Option<f64>> =
             values.iter().enumerate().map(|(at, value)| policy.apply(code, verdict(at), *value)).collect();
         let summary = summarize(&values.iter().flatten().copied().collect::<Vec<_>>());
+        if code == "aps" {
+            shares = summary.mean;
+            continue;
+        }
         let sums = clusters.sums(values.iter().copied());
         let interval = bootstrap.mean(&sums);
         rows.push(ReportRow {
             metric: code.clone(),
+            statistic: Statistic::SampleMean,
             mean: summary.mean,
+            sample_mean: summary.mean,
             std: summary.std,
             low: interval.map(|ends| ends.low),
             high: interval.map(|ends| ends.high),
@@ -124,7 +147,8 @@ pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<
         });
     }
     if !run.attributes.is_empty() {
-        rows.push(attribute_row(run, policy, verdict, &clusters, bootstrap));
+        let row = attribute_row(run, policy, verdict, &clusters, bootstrap);
+        rows.push(ReportRow { sample_mean: shares, ..row });
     }
     rows.sort_by(|a, b| a.metric.cmp(&b.metric));
     let count = |wanted| (0..samples).filter(|&at| verdict(at) == wanted).count();
@@ -191,7 +215,9 @@ fn attribute_row(
     let people = clusters.sums(seen.iter().map(|seen| (*seen && mean.is_some()).then_some(0.0)));
     ReportRow {
         metric: "aps".to_owned(),
+        statistic: Statistic::AttributeAuc,
         mean,
+        sample_mean: None,
         std: None,
         low: interval.map(|ends| ends.low),
         high: interval.map(|ends| ends.high),
@@ -263,6 +289,17 @@ mod tests {
     fn a_wrong_prediction_stays_wrong_except_for_the_toolkit() {
         assert!((mean(Policy::Stellar, "aps") - 0.5).abs() < 1e-12);
         assert!((mean(Policy::Toolkit, "aps") - 0.75).abs() < 1e-12);
+    }
+
+    #[test]
+    fn aps_has_the_area_of_the_run_and_beside_it_the_mean_of_the_samples() {
+        let mut run = run();
+        run.scores.insert("aps".to_owned(), [1.0, 1.0, 0.0, 0.0].map(Some).to_vec());
+        let report = report(&run, Policy::Stellar, &Bootstrap::default()).unwrap();
+        let of = |code: &str| report.rows.iter().find(|row| row.metric == code).unwrap();
+        assert_eq!((of("aps").statistic, of("aps").sample_mean), (Statistic::AttributeAuc, Some(0.5)));
+        assert_eq!((of("ips").statistic, of("ips").sample_mean), (Statistic::SampleMean, of("ips").mean));
+        assert_eq!(report.rows.iter().filter(|row| row.metric == "aps").count(), 1);
     }
 
     #[test]

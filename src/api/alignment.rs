@@ -40,7 +40,8 @@ pub(super) struct AlignmentParameters {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
     "question": "overall", "pack": "…", "answers": 600,
-    "agreement": {"annotators": 3, "votes_shared": 200, "votes_alpha": 0.62, "ratings_shared": 0, "ratings_alpha": null},
+    "agreement": {"annotators": 3, "votes_shared": 200, "votes_alpha": 0.62, "votes_alpha_low": 0.55,
+                  "votes_alpha_high": 0.68, "ratings_shared": 0, "ratings_alpha": null, "ratings_alpha_low": null, "ratings_alpha_high": null},
     "slices": [{"kind": "", "label": "", "pairs": 600, "metrics": [
         {"metric": "ips", "version": 1, "pairs": 590, "tau": 0.41, "low": 0.33, "high": 0.49, "agreement": 0.71}]}],
     "published": {"source": "Stellar, arXiv 2312.06116", "tau": {"ips": 0.455}}}))]
@@ -98,7 +99,12 @@ pub(super) async fn read(
     };
     let answer = app.before_deadline(async {
         let answers: Vec<Preference> = app.store.preferences(&query).await?;
-        let agreement = annotator_agreement(&answers);
+        let (answers, agreement) = app
+            .compute(move || {
+                let agreement = annotator_agreement(&answers);
+                (answers, agreement)
+            })
+            .await;
         let pairs = judged_pairs(&answers);
         let mut samples: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
         for (name, pair) in &pairs {
@@ -138,7 +144,8 @@ pub(super) struct PreferenceParameters {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
     "question": "overall", "answers": 600,
-    "agreement": {"annotators": 3, "votes_shared": 200, "votes_alpha": 0.62, "ratings_shared": 0, "ratings_alpha": null},
+    "agreement": {"annotators": 3, "votes_shared": 200, "votes_alpha": 0.62, "votes_alpha_low": 0.55,
+                  "votes_alpha_high": 0.68, "ratings_shared": 0, "ratings_alpha": null, "ratings_alpha_low": null, "ratings_alpha_high": null},
     "methods": [{"method": "mine", "pairs": 400, "wins": 260, "ties": 20, "share": 0.675, "share_low": 0.62, "share_high": 0.73,
                  "strength": 0.4, "strength_low": 0.28, "strength_high": 0.52}]}))]
 pub(super) struct PreferencesAnswer {
@@ -177,9 +184,12 @@ pub(super) async fn preferences(
     let answer = app.before_deadline(async {
         let answers = app.store.preferences(&query).await?;
         let methods = methods_of_runs(&app).await?;
-        let agreement = annotator_agreement(&answers);
         let count = answers.len();
-        let preferences = app.compute(move || method_preferences(&judged_pairs(&answers), &methods)).await;
+        let (agreement, preferences) = app
+            .compute(move || {
+                (annotator_agreement(&answers), method_preferences(&judged_pairs(&answers), &methods))
+            })
+            .await;
         Ok(PreferencesAnswer { question, answers: count, agreement, preferences })
     });
     Ok(Json(answer.await?))

@@ -72,7 +72,7 @@ struct ComparedRun {
 
 /// Compares two runs on the samples that have the same name in both.
 ///
-/// Differences are A − B, pair by pair. Their intervals are BCa bootstrap with whole identities drawn, and the test draws signs of
+/// Differences are A − B, pair by pair. Their intervals are a studentised bootstrap over whole identities, and the test draws signs of
 /// whole identities (a permutation test: its hypothesis is that the two runs could be exchanged person by person). P-values are
 /// corrected over the metrics of a slice. Scores are of one pack.
 #[utoipa::path(

@@ -158,7 +158,8 @@ struct Summary {
     nulls: u64,
     /// Share of the measured samples that have a number.
     coverage: f64,
-    /// Mean of the numbers.
+    /// Mean of the numbers. Of `aps` it is the mean share of a sample's right answers, the `sample_mean` of a run's report, and not the area
+    /// under the ROC curve, which belongs to a whole run.
     mean: Option<f64>,
     /// Standard deviation of the numbers, ddof 1; null below two.
     std: Option<f64>,

@@ -17,7 +17,9 @@ use super::{
     runs::{Counts, find, missing},
 };
 use crate::{
-    analysis::{self, AttributeOutcomes, Caption, Policy, Report, ReportRow, RunScores},
+    analysis::{
+        self, AttributeOutcomes, Caption, Place, Policy, Report, ReportRow, RunScores, Statistic, place,
+    },
     pack_id::{PackId, Weights},
     stats::{Bootstrap, FEW_CLUSTERS},
     store::{OutcomeColumn, RunData, RunRecord, RunState},
@@ -37,6 +39,10 @@ pub(super) struct Parameters {
     /// Digest of the pack whose scores are shown, or the name of an import's source. Default: the run's pack, or the only
     /// one that it has scores of.
     pack: Option<String>,
+    /// Adds to each mean its place among the scores of single samples of all summarised runs with the same pack and version of the
+    /// metric; in JSON only. Default: false.
+    #[serde(default)]
+    percentiles: bool,
 }
 
 /// The form of a table.
@@ -91,8 +97,13 @@ struct Line {
     /// Code of the metric.
     #[schema(example = "ips")]
     metric: String,
-    /// Mean over the samples that have a score; for `aps` the mean over attributes of the area under the ROC curve.
+    /// What `mean` is: of all metrics but `aps` the mean over the samples that have a score.
+    statistic: Statistic,
+    /// The number.
     mean: Option<f64>,
+    /// The mean of the samples' scores, if it is not `mean`: of `aps` the mean share of right answers, which leaderboards and slices have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sample_mean: Option<f64>,
     /// Standard deviation, ddof 1; null for `aps` and below two samples.
     std: Option<f64>,
     /// Lower end of the 95 % interval, resampled by identity.
@@ -107,6 +118,10 @@ struct Line {
     n: usize,
     /// Share of the samples with a score.
     coverage: f64,
+    /// On request: where the mean (`sample_mean` for `aps`) stands among the scores, as measured, of single samples of all summarised runs
+    /// with the same pack and version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<Place>,
     /// How many samples have no score, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     nulls: BTreeMap<String, usize>,
@@ -145,12 +160,25 @@ pub(super) async fn read(
             Some(pack) => app.store.outcomes(run.id, &pack.digest, &data.names).await?,
             None => BTreeMap::new(),
         };
-        Ok(tabulate(data, outcomes, policy).await)
+        let population = match &pack {
+            Some(pack) if parameters.percentiles => app.store.run_quantiles(&pack.digest).await?,
+            _ => Vec::new(),
+        };
+        let versions: BTreeMap<String, u32> =
+            data.metrics.iter().map(|(code, column)| (code.clone(), column.version)).collect();
+        Ok((tabulate(data, outcomes, policy).await, population, versions))
     };
-    let (report, nulls) = app
-        .before_deadline(work)
-        .await?
+    let (table, population, versions) = app.before_deadline(work).await?;
+    let (report, nulls) = table
         .map_err(|error| ApiError::new(Code::InvalidField, format!("the run has no such table: {error}")))?;
+    let places = report.rows.iter().filter_map(|row| {
+        let of_metric = population
+            .iter()
+            .map(|(_, of)| of)
+            .filter(|of| of.metric == row.metric && versions.get(&row.metric) == Some(&of.version));
+        Some((row.metric.clone(), place(&row.metric, row.sample_mean?, of_metric)?))
+    });
+    let places = places.collect();
     let caption = || Caption {
         run: run.name.to_string(),
         pack: match &pack {
@@ -168,7 +196,7 @@ pub(super) async fn read(
         Format::Csv => text("text/csv; charset=utf-8", analysis::csv(&report)),
         Format::Markdown => text("text/markdown; charset=utf-8", analysis::markdown(&report, &caption())),
         Format::Latex => text("application/x-latex; charset=utf-8", analysis::latex(&report, &caption())),
-        Format::Json => Json(answer(run, pack, report, nulls)).into_response(),
+        Format::Json => Json(answer(run, pack, report, nulls, places)).into_response(),
     })
 }
 
@@ -177,12 +205,29 @@ fn answer(
     pack: Option<PackId>,
     report: Report,
     mut nulls: BTreeMap<String, BTreeMap<String, usize>>,
+    mut places: BTreeMap<String, Place>,
 ) -> ReportAnswer {
     let line = |row: ReportRow| {
-        let ReportRow { metric, mean, std, low, high, clusters, n, coverage } = row;
+        let ReportRow { metric, statistic, mean, sample_mean, std, low, high, clusters, n, coverage } = row;
+        let place = places.remove(&metric);
+        let sample_mean = sample_mean.filter(|_| statistic != Statistic::SampleMean);
         let nulls = nulls.remove(&metric).unwrap_or_default();
         let few_clusters = clusters < FEW_CLUSTERS;
-        Line { metric, mean, std, low, high, clusters, few_clusters, n, coverage, nulls }
+        Line {
+            metric,
+            statistic,
+            mean,
+            sample_mean,
+            std,
+            low,
+            high,
+            clusters,
+            few_clusters,
+            n,
+            coverage,
+            place,
+            nulls,
+        }
     };
     ReportAnswer {
         run_id: run.id,
@@ -261,12 +306,7 @@ async fn tabulate(
 fn scores(data: RunData, outcomes: BTreeMap<String, OutcomeColumn>) -> RunScores {
     RunScores {
         identities: data.identities,
-        scores: data
-            .metrics
-            .into_iter()
-            .filter(|(code, _)| code != "aps")
-            .map(|(code, column)| (code, column.values))
-            .collect(),
+        scores: data.metrics.into_iter().map(|(code, column)| (code, column.values)).collect(),
         attributes: outcomes
             .into_iter()
             .map(|(name, outcomes)| AttributeOutcomes { name, outcomes })

@@ -130,7 +130,7 @@ struct SliceMetric {
     faceless: u64,
     /// Their share of the measured samples.
     face_failure_rate: f64,
-    /// Mean of the numbers.
+    /// Mean of the numbers; of `aps` the mean share of a sample's right answers, the `sample_mean` of a run's report.
     mean: Option<f64>,
     /// Standard deviation, ddof 1.
     std: Option<f64>,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::bootstrap::{Bootstrap, Interval};
+
 /// What differences between two ratings mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -22,42 +24,86 @@ pub enum Level {
 /// K. Krippendorff, *Computing Krippendorff's Alpha-Reliability*, 2011.
 #[must_use]
 pub fn krippendorff_alpha(ratings: &[Vec<Option<f64>>], level: Level) -> Option<f64> {
-    // A unit rated once pairs with nothing and does not count at all.
-    let units: Vec<Vec<f64>> = ratings
-        .iter()
-        .map(|unit| unit.iter().copied().flatten().filter(|rating| rating.is_finite()).collect::<Vec<f64>>())
-        .filter(|unit| unit.len() > 1)
-        .collect();
-    let mut values: Vec<f64> = units.iter().flatten().copied().collect();
-    values.sort_unstable_by(f64::total_cmp);
-    values.dedup();
-    let place = |rating: f64| values.partition_point(|value| *value < rating);
+    let units = Units::new(ratings);
+    units.alpha(level, &vec![1; units.units.len()])
+}
 
-    // How often each pair of values was given to the same unit; each unit weighs as much as it has ratings.
-    let mut together: BTreeMap<(usize, usize), f64> = BTreeMap::new();
-    let mut counts = vec![0.0; values.len()];
-    for unit in &units {
-        let share = 1.0 / (unit.len() - 1) as f64;
-        for (i, a) in unit.iter().enumerate() {
-            counts[place(*a)] += 1.0;
-            for (j, b) in unit.iter().enumerate() {
-                if i != j {
-                    *together.entry((place(*a), place(*b))).or_default() += share;
-                }
+/// The interval of [`krippendorff_alpha`]: whole units are drawn, so that the raters' ways are kept and the interval is for further
+/// units rated by such annotators.
+///
+/// BCa, as [`Bootstrap::interval`] has it. None below two units that were rated twice, and where alpha has no meaning.
+#[must_use]
+pub fn krippendorff_alpha_interval(
+    ratings: &[Vec<Option<f64>>],
+    level: Level,
+    bootstrap: &Bootstrap,
+) -> Option<Interval> {
+    let units = Units::new(ratings);
+    bootstrap.interval(units.units.len(), |times| units.alpha(level, times).unwrap_or(f64::NAN))
+}
+
+/// Rated units, of those that were rated more than once.
+struct Units {
+    /// The values that were given, ascending.
+    values: Vec<f64>,
+    /// Of each unit how often each value was given, by its place.
+    units: Vec<Vec<(usize, f64)>>,
+}
+
+impl Units {
+    fn new(ratings: &[Vec<Option<f64>>]) -> Self {
+        // A unit rated once pairs with nothing and does not count at all.
+        let units: Vec<Vec<f64>> = ratings
+            .iter()
+            .map(|unit| {
+                unit.iter().copied().flatten().filter(|rating| rating.is_finite()).collect::<Vec<f64>>()
+            })
+            .filter(|unit| unit.len() > 1)
+            .collect();
+        let mut values: Vec<f64> = units.iter().flatten().copied().collect();
+        values.sort_unstable_by(f64::total_cmp);
+        values.dedup();
+        let counted = units.iter().map(|unit| {
+            let mut counts: BTreeMap<usize, f64> = BTreeMap::new();
+            for rating in unit {
+                *counts.entry(values.partition_point(|value| value < rating)).or_default() += 1.0;
+            }
+            counts.into_iter().collect()
+        });
+        let units = counted.collect();
+        Self { values, units }
+    }
+
+    /// Alpha of the units, each taken so many times.
+    fn alpha(&self, level: Level, times: &[u32]) -> Option<f64> {
+        let mut counts = vec![0.0; self.values.len()];
+        for (unit, times) in self.units.iter().zip(times) {
+            for (value, count) in unit {
+                counts[*value] += f64::from(*times) * count;
             }
         }
-    }
-    let total: f64 = counts.iter().sum();
-    let difference = differences(level, &values, &counts);
-
-    let observed: f64 = together.iter().map(|(&(a, b), count)| count * difference(a, b)).sum();
-    let mut expected = 0.0;
-    for (a, of_a) in counts.iter().enumerate() {
-        for (b, of_b) in counts.iter().enumerate() {
-            expected += of_a * of_b * difference(a, b);
+        let total: f64 = counts.iter().sum();
+        let difference = differences(level, &self.values, &counts);
+        // How often two values were given to the same unit; each unit weighs as much as it has ratings.
+        let mut observed = 0.0;
+        for (unit, times) in self.units.iter().zip(times) {
+            let ratings: f64 = unit.iter().map(|(_, count)| count).sum();
+            let mut apart = 0.0;
+            for (a, of_a) in unit {
+                for (b, of_b) in unit {
+                    apart += of_a * of_b * difference(*a, *b);
+                }
+            }
+            observed += f64::from(*times) * apart / (ratings - 1.0);
         }
+        let mut expected = 0.0;
+        for (a, of_a) in counts.iter().enumerate() {
+            for (b, of_b) in counts.iter().enumerate() {
+                expected += of_a * of_b * difference(a, b);
+            }
+        }
+        (expected > 0.0).then(|| 1.0 - (total - 1.0) * observed / expected)
     }
-    (expected > 0.0).then(|| 1.0 - (total - 1.0) * observed / expected)
 }
 
 /// The squared difference of two values given by their places.
@@ -80,6 +126,7 @@ fn differences<'a>(level: Level, values: &'a [f64], counts: &'a [f64]) -> impl F
 
 #[cfg(test)]
 mod tests {
+    use super::super::rng::Rng;
     use super::*;
 
     #[test]
@@ -100,5 +147,28 @@ mod tests {
         for level in [Level::Nominal, Level::Ordinal, Level::Interval] {
             assert_eq!(krippendorff_alpha(&ratings, level), Some(1.0));
         }
+    }
+
+    #[test]
+    fn the_interval_of_alpha_is_about_the_spread_of_alphas_of_other_units() {
+        let mut rng = Rng::new(8);
+        // Three annotators who see the truth of a unit, from 0 to 4, with an error now and then.
+        let mut units = |count: usize| -> Vec<Vec<Option<f64>>> {
+            let unit = |rng: &mut Rng| {
+                let truth = rng.below(5);
+                (0..3).map(|_| Some(if rng.unit() < 0.3 { rng.below(5) } else { truth } as f64)).collect()
+            };
+            (0..count).map(|_| unit(&mut rng)).collect()
+        };
+        let truth = krippendorff_alpha(&units(20_000), Level::Ordinal).unwrap();
+        let (mut covered, rounds) = (0, 200);
+        for seed in 0..rounds {
+            let bootstrap = Bootstrap { resamples: 300, seed, ..Bootstrap::default() };
+            let found = krippendorff_alpha_interval(&units(40), Level::Ordinal, &bootstrap).unwrap();
+            covered += u32::from(found.low <= truth && truth <= found.high);
+        }
+        // 95 % of 200 and four deviations of a binomial.
+        assert!((178..=200).contains(&covered), "{covered} of {rounds}");
+        assert_eq!(krippendorff_alpha_interval(&units(1), Level::Ordinal, &Bootstrap::default()), None);
     }
 }

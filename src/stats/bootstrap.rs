@@ -1,8 +1,8 @@
 //! Confidence intervals by resampling whole clusters.
 //!
 //! Scores of one identity resemble each other, so that a thousand prompts over ten people say less than a thousand
-//! independent samples: resampling single scores would make intervals far too narrow. Whole clusters are drawn
-//! instead; without clusters, every score is one of its own.
+//! independent samples: resampling single scores would make intervals far too narrow. Whole clusters are weighted or
+//! drawn instead; without clusters, every score is one of its own.
 
 use std::collections::BTreeMap;
 

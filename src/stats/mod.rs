@@ -18,7 +18,7 @@ mod rng;
 mod student;
 mod summary;
 
-pub use agreement::{Level, krippendorff_alpha};
+pub use agreement::{Level, krippendorff_alpha, krippendorff_alpha_interval};
 pub use bootstrap::{Bootstrap, Interval, bca, percentile, quantiles};
 pub use bradley_terry::{BradleyTerry, BradleyTerryError, Comparison, bradley_terry};
 pub use cluster::{ClusterMean, FEW_CLUSTERS, sign_flip_test};

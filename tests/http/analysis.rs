@@ -286,6 +286,7 @@ async fn people_and_metrics_agree_as_far_as_they_do() {
 
     let found = app.get("/v1/analysis/alignment?metrics=ips").await.ok();
     assert_eq!((&found["answers"], &found["agreement"]["votes_alpha"]), (&json!(80), &json!(1.0)));
+    assert_eq!(found["agreement"]["votes_alpha_low"], json!(1.0), "agreement without a gap has no spread");
     let ips = &found["slices"][0]["metrics"][0];
     // One run is better in all pairs: agreement with 35 of 40 prompts, less the others.
     close(&ips["tau"], 0.75);
@@ -397,4 +398,24 @@ async fn a_score_has_its_place_among_those_of_its_pack_on_request() {
     assert!(ips["place"]["percentile"].as_f64().unwrap() > 50.0);
     assert_eq!(ips["place"]["percentile"], ips["place"]["better_than"]);
     app.get(&format!("/v1/samples/{sample}?percentiles=maybe")).await.problem(400, "malformed_request");
+}
+
+#[tokio::test]
+async fn a_report_has_the_place_of_its_means_on_request_and_says_of_how_many_people_they_are() {
+    let app = App::start().await;
+    let better = record(&app, "better", 0.5).await;
+    record(&app, "worse", 0.0).await;
+    let row = |report: &Value| {
+        let rows = report["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["metric"] == "ips").unwrap().clone()
+    };
+    let plain = row(&app.get(&format!("/v1/runs/{better}/report?policy=none")).await.ok());
+    assert_eq!((plain.get("place"), &plain["statistic"]), (None, &json!("sample_mean")));
+    let people = plain["clusters"].as_u64().unwrap();
+    assert_eq!(plain["few_clusters"], people < 8);
+    let with = row(&app.get(&format!("/v1/runs/{better}/report?policy=none&percentiles=true")).await.ok());
+    assert_eq!(with["place"]["population"], 80);
+    // Half of the population are the run's own scores, the other half are lower ones.
+    assert!((60.0..90.0).contains(&with["place"]["better_than"].as_f64().unwrap()), "{with}");
+    app.get(&format!("/v1/runs/{better}/report?percentiles=often")).await.problem(400, "malformed_request");
 }
