@@ -17,6 +17,7 @@
 
 pub mod analysis;
 pub mod api;
+mod blocking;
 pub mod cli;
 pub mod client;
 pub mod config;

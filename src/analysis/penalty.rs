@@ -6,7 +6,9 @@ use utoipa::ToSchema;
 use crate::stats::summarize;
 
 /// What happens to samples whose picture does not follow the prompt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// `ips` and `sis` become 0, predictions of attributes count as wrong. Samples without `clip_t` or `clip_n` cannot

@@ -4,6 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::summarise;
+use crate::blocking::blocking;
 use crate::store::{RunVersion, Store, StoreError};
 
 /// Summarises a run anew for each pack whose scores changed since the last time, and says how many that were: what a run does
@@ -39,10 +40,7 @@ async fn refresh(
         // A run that was deleted meanwhile has nothing to summarise.
         let Some(data) = store.run_data(version.run, Some(&version.pack)).await? else { continue };
         // Some seconds of arithmetic for a large run, which no request shall wait for.
-        let summary = match tokio::task::spawn_blocking(move || summarise(&data)).await {
-            Ok(summary) => summary,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
+        let summary = blocking(move || summarise(&data)).await;
         refreshed +=
             usize::from(store.save_run_summary(&version, &summary, OffsetDateTime::now_utc()).await?);
     }

@@ -122,17 +122,21 @@ pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<
     let clusters = Clusters::new(&run.identities, |at| at.to_string());
 
     let mut rows = Vec::new();
-    let mut shares = None;
+    let (mut shares, mut columns, mut sums) = (None, Vec::new(), Vec::new());
     for (code, values) in &run.scores {
-        let values: Vec<Option<f64>> =
-            values.iter().enumerate().map(|(at, value)| policy.apply(code, verdict(at), *value)).collect();
-        let summary = summarize(&values.iter().flatten().copied().collect::<Vec<_>>());
+        let apply = |(at, value): (usize, &Option<f64>)| policy.apply(code, verdict(at), *value);
+        let numbers: Vec<f64> = values.iter().enumerate().filter_map(apply).collect();
+        let summary = summarize(&numbers);
         if code == "aps" {
             shares = summary.mean;
             continue;
         }
-        let sums = clusters.sums(values.iter().copied());
-        let interval = bootstrap.mean(&sums);
+        columns.push((code, summary));
+        sums.push(clusters.sums(values.iter().enumerate().map(apply)));
+    }
+    // Together, since metrics of the same samples share their draws.
+    let intervals = bootstrap.means(&sums);
+    for (((code, summary), interval), sums) in columns.into_iter().zip(intervals).zip(&sums) {
         rows.push(ReportRow {
             metric: code.clone(),
             statistic: Statistic::SampleMean,

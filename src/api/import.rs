@@ -17,12 +17,13 @@ use super::{
     upload,
 };
 use crate::{
+    blocking::blocking,
     content::ContentHash,
     metrics,
     pack_id::{PackId, Weights},
     runs::SERVICE_VERSION,
     scoring::Metadata,
-    store::{NewImport, Outcomes, ScoreColumn, ScoreValue},
+    store::{NewImport, OutcomeColumn, ScoreColumn, ScoreValue},
     toolkit::{self, Columns, Table},
 };
 
@@ -63,7 +64,7 @@ pub(super) struct ImportAnswer {
 /// missing; where names are those of Stellar's layout (`007-0-12`), their first part is the identity by which intervals are
 /// resampled. The same file again changes nothing; a corrected one replaces what the source gave before.
 #[utoipa::path(
-    post, path = "/v1/runs/{id}/import", tag = "runs",
+    post, path = "/v1/runs/{id}/import", operation_id = "import_scores", tag = "runs",
     params(("id" = Uuid, Path, description = "The run's `run_id`"), Parameters),
     request_body(content = String, content_type = "text/csv", description = "The file"),
     responses(
@@ -86,12 +87,7 @@ pub(super) async fn create(
     Query(parameters): Query<Parameters>,
     request: Request,
 ) -> Result<Json<ImportAnswer>, ApiError> {
-    let (request, rest) = upload::keep_rest(request);
-    let answer = import(&app, id, parameters, request).await;
-    if answer.is_err() {
-        rest.discard().await;
-    }
-    answer
+    upload::whole(request, |request| import(&app, id, parameters, request)).await
 }
 
 async fn import(
@@ -106,6 +102,7 @@ async fn import(
     let run = find(app, id).await?;
     let work = async {
         let text = body::csv(request, app.limits.request_bytes()).await?;
+        // Large files take a moment to parse.
         blocking(move || toolkit::parse(&text, file.as_deref())).await.map_err(|error| {
             ApiError::new(Code::InvalidField, format!("the file cannot be imported: {error}"))
         })
@@ -132,31 +129,24 @@ async fn import(
     }))
 }
 
-/// Large files take a moment to parse, which no other request shall wait for.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
-}
-
 /// The columns of a file as scores of a pack of its own, which is known by the source's name alone.
 fn to_import(run: Uuid, source: &str, table: Table) -> NewImport {
     let digest = ContentHash::of_parts([b"import".as_slice(), source.as_bytes()]).to_hex();
     let (columns, outcomes) = match table.columns {
         Columns::Scores(columns) => {
             let values = |values: Vec<Option<f64>>| values.into_iter().map(score).collect();
-            (columns.into_iter().map(|(code, list)| column(code, values(list))).collect(), Vec::new())
+            (columns.into_iter().map(|(code, list)| column(code, values(list))).collect(), BTreeMap::new())
         }
         Columns::Attributes(attributes) => {
-            let mut outcomes = vec![Outcomes::new(); table.names.len()];
-            for attribute in attributes {
-                let pairs = attribute.targets.into_iter().zip(attribute.predictions);
-                for (of, pair) in outcomes.iter_mut().zip(pairs) {
-                    of.insert(attribute.attribute.clone(), pair);
-                }
-            }
-            (vec![column("aps", outcomes.iter().map(share_right).collect())], outcomes)
+            let outcomes: BTreeMap<String, OutcomeColumn> = attributes
+                .into_iter()
+                .map(|each| {
+                    (each.attribute, each.targets.into_iter().zip(each.predictions).map(Some).collect())
+                })
+                .collect();
+            let shares =
+                (0..table.names.len()).map(|at| share_right(outcomes.values().filter_map(|of| of[at])));
+            (vec![column("aps", shares.collect())], outcomes)
         }
     };
     NewImport {
@@ -172,7 +162,7 @@ fn to_import(run: Uuid, source: &str, table: Table) -> NewImport {
 }
 
 /// What a sample's name tells: those of Stellar's layout are identity, photo and number, as in `007-0-12`.
-fn metadata(name: &str) -> serde_json::Value {
+fn metadata(name: &str) -> String {
     let parts: Vec<&str> = name.split('-').collect();
     let digits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let identity = match parts[..] {
@@ -180,7 +170,7 @@ fn metadata(name: &str) -> serde_json::Value {
         _ => None,
     };
     let metadata = Metadata { identity, ..Metadata::default() };
-    serde_json::to_value(metadata).expect("plain data always serialises")
+    serde_json::to_string(&metadata).expect("plain data always serialises")
 }
 
 fn column(code: &str, values: Vec<ScoreValue>) -> ScoreColumn {
@@ -194,9 +184,13 @@ fn score(value: Option<f64>) -> ScoreValue {
 }
 
 /// What `aps` says of one sample.
-fn share_right(outcomes: &BTreeMap<String, (bool, bool)>) -> ScoreValue {
-    let right = outcomes.values().filter(|(target, prediction)| target == prediction).count();
-    score((!outcomes.is_empty()).then(|| right as f64 / outcomes.len() as f64))
+fn share_right(outcomes: impl Iterator<Item = (bool, bool)>) -> ScoreValue {
+    let (mut right, mut all) = (0_u32, 0_u32);
+    for (target, prediction) in outcomes {
+        right += u32::from(target == prediction);
+        all += 1;
+    }
+    score((all > 0).then(|| f64::from(right) / f64::from(all)))
 }
 
 #[cfg(test)]
@@ -214,7 +208,7 @@ mod tests {
         assert_eq!(import.columns.len(), 1);
         assert_eq!(import.columns[0].metric, "aps");
         assert_eq!(import.columns[0].values, [ScoreValue::Number(0.5), ScoreValue::Number(1.0)]);
-        assert_eq!(import.outcomes[0]["Male"], (false, true));
+        assert_eq!(import.outcomes["Male"], [Some((false, true)), Some((false, false))]);
     }
 
     #[test]
@@ -227,9 +221,9 @@ mod tests {
 
     #[test]
     fn names_of_the_layout_tell_the_identity_and_others_nothing() {
-        assert_eq!(metadata("007-0-12"), serde_json::json!({"identity": "007"}));
+        assert_eq!(metadata("007-0-12"), r#"{"identity":"007"}"#);
         for name in ["007", "a-0-12", "007-0-12-1", "007--1", "my-own-name"] {
-            assert_eq!(metadata(name), serde_json::json!({}), "{name}");
+            assert_eq!(metadata(name), "{}", "{name}");
         }
     }
 

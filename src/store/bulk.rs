@@ -5,15 +5,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use time::OffsetDateTime;
 use uuid::{ContextV7, Timestamp, Uuid};
 
-use super::deletion::recompute;
-use super::record::{check_name, ensure_pack, json_strings, storable, to_microseconds, until_uncontended};
+use super::ensure::ensure_pack;
+use super::running::{self, Key};
 use super::runs::RunState;
-use super::sql::{Connection, Connections, Reader, Sql};
+use super::sql::{Connection, Connections, Reader, Sql, until_uncontended};
+use super::words::{check_name, storable, to_microseconds};
 use super::{Pack, RunName, ScoreValue, StoreError};
 use crate::content::ContentHash;
 
-/// Rows in one statement: SQLite takes 32,766 arguments, and a score has nine.
-const AT_ONCE: usize = 1_000;
+/// Rows in one statement: SQLite takes 32,766 arguments, and a sample has four. What all rows share is bound once.
+const AT_ONCE: usize = 5_000;
+
+/// Ends the rows of a statement's `VALUES`. Without a condition SQLite would take the `ON` behind it for that of a join.
+const GIVEN: &str = ") AS given WHERE true";
 
 /// For each attribute by name, whether the subject has it and whether the face in the picture was found to have it.
 pub type Outcomes = BTreeMap<String, (bool, bool)>;
@@ -45,12 +49,13 @@ pub struct NewImport {
     pub service_version: String,
     /// Each sample's name, each once.
     pub names: Vec<String>,
-    /// What else is said of a sample that is new, in the order of the names.
-    pub metadata: Vec<serde_json::Value>,
+    /// What else is said of a sample that is new, in the order of the names: each a JSON object, as text, since a hundred
+    /// thousand parsed ones take ten times the memory.
+    pub metadata: Vec<String>,
     /// The scores, every column in the order of the names.
     pub columns: Vec<ScoreColumn>,
-    /// What `aps` stands on, in the order of the names; empty where the scores are of other metrics.
-    pub outcomes: Vec<Outcomes>,
+    /// What `aps` stands on, by attribute, every column in the order of the names; empty where the scores are of other metrics.
+    pub outcomes: BTreeMap<String, OutcomeColumn>,
 }
 
 /// What an import did.
@@ -107,29 +112,15 @@ async fn import_transaction<P: Connections>(
         return Err(StoreError::RunFinished { run: name });
     }
     ensure_pack(connection, &new.pack, created).await?;
-    let mut ids = named(connection, new.run, &new.names).await?;
-    let mut samples = 0;
-    let missing: Vec<usize> =
-        (0..new.names.len()).filter(|&at| !ids.contains_key(new.names[at].as_str())).collect();
-    // Ascending ids, so that rows come behind each other in their tables and not all over them.
-    let fresh: Vec<(usize, Uuid)> = missing.iter().copied().zip(ascending(created)).collect();
-    for fresh in fresh.chunks(AT_ONCE) {
-        samples += add_samples(connection, new, fresh, created).await?;
-    }
-    if samples > 0 {
-        let mut sql = Sql::new("UPDATE runs SET scored = scored + ");
-        sql.bind(samples as i64).push(" WHERE id = ").bind(new.run);
-        connection.execute(sql).await?;
-        ids = named(connection, new.run, &new.names).await?;
-    }
-    let id = |at: usize| {
-        ids.get(new.names[at].as_str()).copied().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
-    };
+    let (ids, samples) = ensure_samples(connection, new, created).await?;
+    let mut sql = Sql::new("UPDATE runs SET revision = revision + 1, scored = scored + ");
+    sql.bind(samples as i64).push(" WHERE id = ").bind(new.run);
+    connection.execute(sql).await?;
     let mut scores = 0;
-    for column in &new.columns {
-        let rows = column.values.iter().enumerate().map(|(at, value)| Ok((id(at)?, value)));
-        let mut rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
-        rows.sort_unstable_by_key(|(id, _)| *id);
+    // In order, as all transactions take summaries.
+    let mut columns: Vec<&ScoreColumn> = new.columns.iter().collect();
+    columns.sort_by(|a, b| a.metric.cmp(&b.metric));
+    for column in columns {
         let of = Origin {
             pack: &new.pack.digest,
             service_version: &new.service_version,
@@ -137,16 +128,59 @@ async fn import_transaction<P: Connections>(
             version: column.metric_version,
             created,
         };
+        let key = of.summary(new.run);
+        let is_first = running::claim(connection, key).await?;
+        let rows: Vec<_> = ids.iter().map(|&(id, at)| (id, &column.values[at])).collect();
         scores += write_scores(connection, &of, &rows, true).await?;
-        forget_versions(connection, new.run, &of).await?;
-        recompute(connection, new.run, &column.metric, &new.pack.digest, column.metric_version).await?;
+        forget_versions(connection, key).await?;
+        if is_first {
+            // All that counts was just written, and need not be read.
+            let numbers: Vec<f64> =
+                rows.iter().filter_map(|(_, value)| value.number().map(storable)).collect();
+            let nulls = rows.len() - numbers.len();
+            running::put(connection, key, &numbers, nulls as i64).await?;
+        } else {
+            running::recompute(connection, key).await?;
+        }
     }
-    let outcomes = new.outcomes.iter().enumerate().map(|(at, outcomes)| Ok((id(at)?, outcomes)));
-    let mut outcomes = outcomes.collect::<Result<Vec<_>, StoreError>>()?;
-    outcomes.sort_unstable_by_key(|(id, _)| *id);
-    write_outcomes(connection, &new.pack.digest, &outcomes).await?;
+    if !new.outcomes.is_empty() {
+        let of_sample = |at: usize| {
+            let known = new.outcomes.iter().filter_map(|(name, column)| Some((name.as_str(), column[at]?)));
+            known.collect::<BTreeMap<&str, (bool, bool)>>()
+        };
+        write_outcomes(connection, &new.pack.digest, &ids, |&(id, at)| (id, json(&of_sample(at)))).await?;
+    }
     transaction.commit().await?;
     Ok(Some(Imported { samples, scores }))
+}
+
+/// The samples' ids in ascending order, each with the place of its name, and how many of them were not there before.
+async fn ensure_samples<C: Connection>(
+    connection: &mut C,
+    new: &NewImport,
+    created: OffsetDateTime,
+) -> Result<(Vec<(Uuid, usize)>, u64), StoreError> {
+    let mut ids = vec![None; new.names.len()];
+    find_named(connection, new.run, &new.names, &mut ids).await?;
+    let missing = (0..ids.len()).filter(|&at| ids[at].is_none());
+    // Ascending ids, so that rows come behind each other in their tables and not all over them.
+    let fresh: Vec<(Uuid, usize)> = ascending(created).zip(missing).collect();
+    let mut added = 0;
+    for fresh in fresh.chunks(AT_ONCE) {
+        added += add_samples(connection, new, fresh, created).await?;
+    }
+    if added == fresh.len() as u64 {
+        for (id, at) in fresh {
+            ids[at] = Some(id);
+        }
+    } else {
+        // Somebody else made some of them meanwhile.
+        find_named(connection, new.run, &new.names, &mut ids).await?;
+    }
+    let ids = ids.into_iter().zip(0..).map(|(id, at)| Some((id?, at))).collect::<Option<Vec<_>>>();
+    let mut ids = ids.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    ids.sort_unstable();
+    Ok((ids, added))
 }
 
 /// `UUIDv7`s of the given time, each greater than the one before.
@@ -174,52 +208,49 @@ async fn locked<C: Connection>(
     Ok(Some((name, row.word("state", RunState::parse)?)))
 }
 
-/// The ids of those of these samples that are there.
-async fn named<'a, C: Connection>(
+/// Puts the ids of those of these samples that are there in their places.
+async fn find_named<C: Connection>(
     connection: &mut C,
     run: Uuid,
-    names: &'a [String],
-) -> Result<HashMap<&'a str, Uuid>, StoreError> {
-    let mut ids = HashMap::with_capacity(names.len());
-    let own: BTreeSet<&'a str> = names.iter().map(String::as_str).collect();
-    for names in names.chunks(AT_ONCE) {
+    names: &[String],
+    ids: &mut [Option<Uuid>],
+) -> Result<(), StoreError> {
+    for (names, ids) in names.chunks(AT_ONCE).zip(ids.chunks_mut(AT_ONCE)) {
+        let places: HashMap<&str, usize> = names.iter().map(String::as_str).zip(0..).collect();
         let mut sql = Sql::new("SELECT id, name FROM samples WHERE run = ");
         sql.bind(run).push(" AND name IN ");
         sql.tuple(names.iter().map(|name| name.as_str().into()));
-        for row in &connection.fetch(sql).await? {
-            let row = Reader::new(row, "samples", run);
-            if let Some(name) = own.get(row.text("name")?.as_str()) {
-                ids.insert(*name, row.uuid("id")?);
+        let take = |row: &C::Row| {
+            let row = Reader::new(row, "samples", "");
+            if let Some(&at) = places.get(row.text("name")?.as_str()) {
+                ids[at] = Some(row.uuid("id")?);
             }
-        }
+            Ok(())
+        };
+        connection.each(sql, take).await?;
     }
-    Ok(ids)
+    Ok(())
 }
 
 /// Makes samples without a picture. Their content is their name: nothing else is known of them.
 async fn add_samples<C: Connection>(
     connection: &mut C,
     new: &NewImport,
-    fresh: &[(usize, Uuid)],
+    fresh: &[(Uuid, usize)],
     created: OffsetDateTime,
 ) -> Result<u64, StoreError> {
     let mut sql = Sql::new(
-        "INSERT INTO samples (id, run, name, content, reference_hashes, auxiliary_hashes, metadata, created) VALUES ",
+        "INSERT INTO samples (id, run, name, content, reference_hashes, auxiliary_hashes, metadata, created) SELECT column1, ",
     );
-    sql.tuples(fresh.iter().map(|&(at, id)| {
+    sql.bind(new.run).push(", column2, column3, '[]', '[]', column4, ").bind(created);
+    sql.push(" FROM (VALUES ");
+    sql.tuples(fresh.iter().map(|&(id, at)| {
         let name = new.names[at].as_str();
-        [
-            id.into(),
-            new.run.into(),
-            name.into(),
-            ContentHash::of_parts([b"import".as_slice(), name.as_bytes()]).to_hex().into(),
-            "[]".into(),
-            "[]".into(),
-            new.metadata.get(at).map_or_else(|| "{}".to_owned(), ToString::to_string).into(),
-            created.into(),
-        ]
+        let content = ContentHash::of_parts([b"import".as_slice(), name.as_bytes()]).to_hex();
+        let metadata = new.metadata.get(at).map_or("{}", String::as_str);
+        [id.into(), name.into(), content.into(), metadata.into()]
     }));
-    sql.push(" ON CONFLICT (run, name) DO NOTHING");
+    sql.push(GIVEN).push(" ON CONFLICT (run, name) DO NOTHING");
     Ok(connection.execute(sql).await?)
 }
 
@@ -232,6 +263,13 @@ struct Origin<'a> {
     created: OffsetDateTime,
 }
 
+impl<'a> Origin<'a> {
+    /// Where a run's scores of this metric are summed up.
+    fn summary(&self, run: Uuid) -> Key<'a> {
+        Key { run, metric: self.metric, pack: self.pack, version: self.version }
+    }
+}
+
 async fn write_scores<C: Connection>(
     connection: &mut C,
     of: &Origin<'_>,
@@ -242,25 +280,19 @@ async fn write_scores<C: Connection>(
     for rows in rows.chunks(AT_ONCE) {
         let mut sql = Sql::new(
             "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, service_version, created)
-             VALUES ",
+             SELECT column1, ",
         );
+        sql.bind(of.metric).push(", ").bind(of.pack).push(", ").bind(of.version);
+        sql.push(", column2, column3, '[]', ").bind(of.service_version).push(", ").bind(of.created);
+        sql.push(" FROM (VALUES ");
         sql.tuples(rows.iter().map(|(sample, value)| {
             let (value, reason) = match value {
                 ScoreValue::Number(value) => (Some(storable(*value)), None),
                 ScoreValue::Null { reason } => (None, Some(reason.clone())),
             };
-            [
-                (*sample).into(),
-                of.metric.into(),
-                of.pack.into(),
-                of.version.into(),
-                value.into(),
-                reason.into(),
-                json_strings(&[]).into(),
-                of.service_version.into(),
-                of.created.into(),
-            ]
+            [(*sample).into(), value.into(), reason.into()]
         }));
+        sql.push(GIVEN);
         sql.push(if replace {
             " ON CONFLICT (sample, metric, pack) DO UPDATE SET
                   metric_version = excluded.metric_version, value = excluded.value, reason = excluded.reason,
@@ -274,36 +306,39 @@ async fn write_scores<C: Connection>(
 }
 
 /// Sums up anew what other versions of a metric still have of a run: rows that were replaced counted there.
-async fn forget_versions<C: Connection>(
-    connection: &mut C,
-    run: Uuid,
-    of: &Origin<'_>,
-) -> Result<(), StoreError> {
+async fn forget_versions<C: Connection>(connection: &mut C, key: Key<'_>) -> Result<(), StoreError> {
     let mut sql = Sql::new("SELECT metric_version FROM summaries WHERE run = ");
-    sql.bind(run).push(" AND pack = ").bind(of.pack).push(" AND metric = ").bind(of.metric);
-    sql.push(" AND metric_version <> ").bind(of.version).push(" ORDER BY metric_version");
+    sql.bind(key.run).push(" AND pack = ").bind(key.pack).push(" AND metric = ").bind(key.metric);
+    sql.push(" AND metric_version <> ").bind(key.version).push(" ORDER BY metric_version");
     for row in &connection.fetch(sql).await? {
-        let version = Reader::new(row, "summaries", run).int("metric_version")?;
-        recompute(connection, run, of.metric, of.pack, version).await?;
+        let version = Reader::new(row, "summaries", key.run).int("metric_version")?;
+        running::recompute(connection, Key { version, ..key }).await?;
     }
     Ok(())
 }
 
-async fn write_outcomes<C: Connection>(
+/// Writes what was found of the attributes of each sample: its id and the outcomes as JSON are `of` its row.
+async fn write_outcomes<C: Connection, T: Sync>(
     connection: &mut C,
     pack: &str,
-    rows: &[(Uuid, &Outcomes)],
+    rows: &[T],
+    of: impl Fn(&T) -> (Uuid, String) + Send,
 ) -> Result<(), StoreError> {
     for rows in rows.chunks(AT_ONCE) {
-        let mut sql = Sql::new("INSERT INTO attribute_outcomes (sample, pack, outcomes) VALUES ");
-        sql.tuples(rows.iter().map(|(sample, outcomes)| {
-            let text = serde_json::to_string(outcomes).expect("plain data always serialises");
-            [(*sample).into(), pack.into(), text.into()]
+        let mut sql = Sql::new("INSERT INTO attribute_outcomes (sample, pack, outcomes) SELECT column1, ");
+        sql.bind(pack).push(", column2 FROM (VALUES ");
+        sql.tuples(rows.iter().map(|row| {
+            let (sample, text) = of(row);
+            [sample.into(), text.into()]
         }));
-        sql.push(" ON CONFLICT (sample, pack) DO UPDATE SET outcomes = excluded.outcomes");
+        sql.push(GIVEN).push(" ON CONFLICT (sample, pack) DO UPDATE SET outcomes = excluded.outcomes");
         connection.execute(sql).await?;
     }
     Ok(())
+}
+
+fn json(outcomes: &impl serde::Serialize) -> String {
+    serde_json::to_string(outcomes).expect("plain data always serialises")
 }
 
 /// Adds the scores of one metric to samples that have none of it yet, in one transaction.
@@ -329,11 +364,15 @@ async fn run_wide_transaction<P: Connections>(pool: &P, new: &RunWideScores) -> 
         created,
     };
     let rows = new.scores.iter().filter(|(id, _)| there.contains(id)).map(|(id, value)| (*id, value));
+    let key = of.summary(new.run);
+    running::claim(connection, key).await?;
     let written = write_scores(connection, &of, &rows.collect::<Vec<_>>(), false).await?;
-    let outcomes = new.outcomes.iter().filter(|(id, _)| there.contains(id));
-    let outcomes: Vec<_> = outcomes.map(|(id, outcomes)| (*id, outcomes)).collect();
-    write_outcomes(connection, &new.pack.digest, &outcomes).await?;
-    recompute(connection, new.run, &new.metric, &new.pack.digest, new.metric_version).await?;
+    let outcomes: Vec<_> = new.outcomes.iter().filter(|(id, _)| there.contains(id)).collect();
+    write_outcomes(connection, &new.pack.digest, &outcomes, |(id, outcomes)| (*id, json(outcomes))).await?;
+    running::recompute(connection, key).await?;
+    let mut sql = Sql::new("UPDATE runs SET revision = revision + 1 WHERE id = ");
+    sql.bind(new.run);
+    connection.execute(sql).await?;
     transaction.commit().await?;
     Ok(written)
 }

@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::record::{check_name, new_id, to_microseconds, until_uncontended};
-use super::sql::{Connection, Connections, Reader, Row, Sql};
+use super::sql::{Connection, Connections, Reader, Row, Sql, until_uncontended};
+use super::words::{check_name, new_id, to_microseconds};
 use crate::content::ContentHash;
 
 /// Facial attributes by name; `true` where present.
@@ -201,21 +201,37 @@ fn dataset_record<R: Row>(row: &R) -> Result<DatasetRecord, StoreError> {
 }
 
 pub(super) async fn photos<P: Connections>(pool: &P, dataset: Uuid) -> Result<Vec<PhotoRecord>, StoreError> {
+    let rows = pool.reader().await?.fetch(photos_of(dataset)).await?;
+    rows.iter().map(|row| photo(row, dataset)).collect()
+}
+
+pub(super) async fn photos_page<P: Connections>(
+    pool: &P,
+    dataset: Uuid,
+    offset: u64,
+    limit: u32,
+) -> Result<Vec<PhotoRecord>, StoreError> {
+    let mut sql = photos_of(dataset);
+    sql.push(" LIMIT ").bind(limit).push(" OFFSET ").bind(i64::try_from(offset).unwrap_or(i64::MAX));
+    let rows = pool.reader().await?.fetch(sql).await?;
+    rows.iter().map(|row| photo(row, dataset)).collect()
+}
+
+fn photos_of(dataset: Uuid) -> Sql {
     let mut sql = Sql::new("SELECT identity, name, image, attributes, created FROM photos WHERE dataset = ");
     sql.bind(dataset).push(" ORDER BY identity, name");
-    let rows = pool.reader().await?.fetch(sql).await?;
-    rows.iter()
-        .map(|row| {
-            let row = Reader::new(row, "photos", dataset);
-            Ok(PhotoRecord {
-                identity: row.text("identity")?,
-                name: row.text("name")?,
-                image: row.hash("image")?,
-                attributes: row.json("attributes")?,
-                created: row.time("created")?,
-            })
-        })
-        .collect()
+    sql
+}
+
+fn photo<R: Row>(row: &R, dataset: Uuid) -> Result<PhotoRecord, StoreError> {
+    let row = Reader::new(row, "photos", dataset);
+    Ok(PhotoRecord {
+        identity: row.text("identity")?,
+        name: row.text("name")?,
+        image: row.hash("image")?,
+        attributes: row.json("attributes")?,
+        created: row.time("created")?,
+    })
 }
 
 /// The samples of a run in order of name, or `None` where no run has this id.

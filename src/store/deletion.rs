@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::record::until_uncontended;
-use super::sql::{Connection, Connections, Reader, Sql};
+use super::running::{self, Key};
+use super::sql::{Connection, Connections, Reader, Sql, until_uncontended};
 use super::{StoreError, pending, preferences, slices};
 use crate::content::ContentHash;
 
@@ -82,12 +82,13 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     let scores = execute(connection, "DELETE FROM scores WHERE sample = ", id).await?;
     let samples = execute(connection, "DELETE FROM samples WHERE id = ", id).await?;
     if let Some(run) = run {
-        execute(connection, "UPDATE runs SET scored = scored - 1 WHERE id = ", run).await?;
+        execute(connection, "UPDATE runs SET revision = revision + 1, scored = scored - 1 WHERE id = ", run)
+            .await?;
         // Computed anew from what remains before long.
         slices::forget(connection, run, None).await?;
         preferences::forget(connection, run, Some(&name)).await?;
         for (metric, pack, version) in &counted {
-            recompute(connection, run, metric, pack, *version).await?;
+            running::recompute(connection, Key { run, metric, pack, version: *version }).await?;
         }
     }
     let faces = delete_unused_faces(connection, &pictures).await?;
@@ -288,59 +289,4 @@ async fn delete_unused_faces<C: Connection>(
         gone += connection.execute(sql).await?;
     }
     Ok(gone)
-}
-
-/// Computes a summary anew from the scores that remain, so that nothing of a deleted one is left in its sums. The
-/// summary's row is locked first: whoever adds a score meanwhile waits for it and adds to the result.
-pub(super) async fn recompute<C: Connection>(
-    connection: &mut C,
-    run: Uuid,
-    metric: &str,
-    pack: &str,
-    version: u32,
-) -> Result<(), StoreError> {
-    let of = |sql: &mut Sql, of: &'static str| {
-        sql.push(of).bind(run).push(" AND metric = ").bind(metric).push(" AND pack = ").bind(pack);
-        sql.push(" AND metric_version = ").bind(version);
-    };
-    let mut sql = Sql::new("SELECT n FROM summaries");
-    of(&mut sql, " WHERE run = ");
-    sql.push(C::LOCK);
-    connection.fetch(sql).await?;
-
-    let mut sql = Sql::new("SELECT value FROM scores JOIN samples ON samples.id = scores.sample");
-    of(&mut sql, " WHERE samples.run = ");
-    let rows = connection.fetch(sql).await?;
-    let values: Vec<Option<f64>> = rows
-        .iter()
-        .map(|row| Reader::new(row, "scores", metric).optional_real("value"))
-        .collect::<Result<_, _>>()?;
-    let numbers: Vec<f64> = values.iter().copied().flatten().collect();
-    if values.is_empty() {
-        let mut sql = Sql::new("DELETE FROM summaries");
-        of(&mut sql, " WHERE run = ");
-        connection.execute(sql).await?;
-        return Ok(());
-    }
-    let pivot = numbers.first().copied().unwrap_or(0.0);
-    let mut sql = Sql::new(
-        "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ",
-    );
-    sql.tuple([
-        run.into(),
-        pack.into(),
-        metric.into(),
-        version.into(),
-        (numbers.len() as i64).into(),
-        ((values.len() - numbers.len()) as i64).into(),
-        pivot.into(),
-        numbers.iter().map(|number| number - pivot).sum::<f64>().into(),
-        numbers.iter().map(|number| (number - pivot).powi(2)).sum::<f64>().into(),
-    ]);
-    sql.push(
-        " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET n = excluded.n, nulls = excluded.nulls,
-              pivot = excluded.pivot, total = excluded.total, squares = excluded.squares",
-    );
-    connection.execute(sql).await?;
-    Ok(())
 }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::StoreError;
-use super::record::to_microseconds;
 use super::sql::{Connection, Connections, Reader, Sql};
+use super::words::to_microseconds;
 use crate::content::ContentHash;
 
 /// Pictures asked for in one statement: SQLite takes 32,766 arguments, and shorter texts are parsed sooner.
@@ -58,6 +59,47 @@ pub(super) async fn load<P: Connections>(
         }
     }
     Ok(found)
+}
+
+/// Whose pictures.
+#[derive(Clone, Copy, Debug)]
+pub enum PicturesOf {
+    /// A run's samples: the generated pictures and the photos.
+    Run(Uuid),
+    /// A dataset's photos.
+    Dataset(Uuid),
+}
+
+/// Which faces are kept of some pictures, told from before and after any change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FacesState {
+    /// Pictures with known faces.
+    pub pictures: u64,
+    /// When the last of them were found: an addition is later than all others, and what goes is missing from the count.
+    pub newest: Option<OffsetDateTime>,
+}
+
+pub(super) async fn state<P: Connections>(
+    pool: &P,
+    of: PicturesOf,
+    graphs: ContentHash,
+) -> Result<FacesState, StoreError> {
+    let mut sql = Sql::new("SELECT COUNT(*) AS pictures, MAX(created) AS newest FROM faces WHERE graphs = ");
+    sql.bind(graphs.to_hex()).push(" AND image IN (");
+    match of {
+        PicturesOf::Run(run) => {
+            sql.push("SELECT image FROM samples WHERE run = ").bind(run);
+            sql.push(" UNION SELECT sample_photos.image FROM sample_photos JOIN samples ON samples.id = sample_photos.sample");
+            sql.push(" WHERE samples.run = ").bind(run).push(")");
+        }
+        PicturesOf::Dataset(dataset) => {
+            sql.push("SELECT image FROM photos WHERE dataset = ").bind(dataset).push(")");
+        }
+    }
+    let rows = pool.reader().await?.fetch(sql).await?;
+    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    let row = Reader::new(row, "faces", "");
+    Ok(FacesState { pictures: row.int("pictures")?, newest: row.optional_time("newest")? })
 }
 
 /// Deletes what was found before `before`, or everything; enrolled photos keep theirs unless everything goes.

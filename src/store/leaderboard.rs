@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::record::to_microseconds;
 use super::slices::summary;
 use super::sql::{Connection, Connections, Reader, Row, Sql};
 use super::summary::Moments;
+use super::words::to_microseconds;
 use super::{Pack, Slice, SliceSummary, StoreError, Weights};
 
 /// Which runs, with which scores.

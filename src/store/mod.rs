@@ -4,11 +4,12 @@
 //! the same columns and, as far as the two speak the same SQL, the same statements:
 //!
 //! ```text
-//! Store ── record.rs, sample.rs, leaderboard.rs,
+//! Store ── record.rs, running.rs, sample.rs, leaderboard.rs,
 //!          datasets.rs, prompts.rs, faces.rs,
 //!          runs.rs, pending.rs, bulk.rs,
 //!          run_data.rs, slices.rs, preferences.rs,
 //!          deletion.rs                            what is asked: SQL that both databases understand
+//!       ── ensure.rs, words.rs                    rows that come into being when named, values that both databases keep
 //!       ── sql.rs                                 a statement, its arguments, and rows that name what is wrong with them
 //!       ── sqlite.rs, postgres.rs                 connections, transactions, migrations, types
 //! ```
@@ -18,6 +19,7 @@
 mod bulk;
 mod datasets;
 mod deletion;
+mod ensure;
 mod error;
 mod faces;
 mod leaderboard;
@@ -27,6 +29,7 @@ mod preferences;
 mod prompts;
 mod record;
 mod run_data;
+mod running;
 mod runs;
 mod sample;
 mod slices;
@@ -34,6 +37,7 @@ mod sql;
 mod sqlite;
 mod summary;
 mod types;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -42,12 +46,12 @@ pub use bulk::{Imported, NewImport, OutcomeColumn, Outcomes, RunWideScores, Scor
 pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord, RunSample};
 pub use deletion::Deleted;
 pub use error::{MigrationError, StoreError, without_password};
-pub use faces::FacesRecord;
+pub use faces::{FacesRecord, FacesState, PicturesOf};
 pub use leaderboard::{Standing, StandingsQuery};
-pub use pending::{Accepted, NewPending, PendingRecord, Submission, Submitted, SubmittedState};
+pub use pending::{Accepted, HeldSamples, NewPending, PendingRecord, Submission, Submitted, SubmittedState};
 pub use preferences::{Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
-pub use record::{MAX_NAME_BYTES, NewSample, NewScore, Outcome, Recorded};
+pub use record::{NewSample, NewScore, Outcome, Recorded};
 pub use run_data::{MetricColumn, RelationKinds, RunData};
 pub use runs::{MethodRecord, RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
 pub use sample::{SampleRecord, ScoreRecord, StoredImage};
@@ -56,6 +60,7 @@ pub use summary::{MetricSummary, Moments};
 use time::OffsetDateTime;
 pub use types::{Pack, RunName, ScoreValue, Weights};
 use uuid::Uuid;
+pub use words::MAX_NAME_BYTES;
 
 use crate::content::ContentHash;
 
@@ -242,6 +247,11 @@ impl Store {
         on_backend!(self, pool => pending::next(pool, folder, pack, now, limit).await)
     }
 
+    /// The samples whose pictures are in this folder and that wait for another pack than this one, by pack.
+    pub async fn held_samples(&self, folder: &str, pack: &str) -> Result<Vec<HeldSamples>, StoreError> {
+        on_backend!(self, pool => pending::held(pool, folder, pack).await)
+    }
+
     /// When the next of those samples is due that are not due yet.
     pub async fn next_due(
         &self,
@@ -351,6 +361,16 @@ impl Store {
     /// All photos of a dataset, by identity and name.
     pub async fn photos(&self, dataset: Uuid) -> Result<Vec<PhotoRecord>, StoreError> {
         on_backend!(self, pool => datasets::photos(pool, dataset).await)
+    }
+
+    /// One page of a dataset's photos, by identity and name.
+    pub async fn photos_page(
+        &self,
+        dataset: Uuid,
+        offset: u64,
+        limit: u32,
+    ) -> Result<Vec<PhotoRecord>, StoreError> {
+        on_backend!(self, pool => datasets::photos_page(pool, dataset, offset, limit).await)
     }
 
     /// Registers prompts in a dataset, which is made if it is new: at most [`MAX_PROMPTS`] at once.
@@ -485,6 +505,11 @@ impl Store {
         graphs: ContentHash,
     ) -> Result<HashMap<ContentHash, Vec<u8>>, StoreError> {
         on_backend!(self, pool => faces::load(pool, images, graphs).await)
+    }
+
+    /// Which faces these graphs found in pictures of a run or a dataset are kept: it differs where any was added or is gone.
+    pub async fn faces_state(&self, of: PicturesOf, graphs: ContentHash) -> Result<FacesState, StoreError> {
+        on_backend!(self, pool => faces::state(pool, of, graphs).await)
     }
 
     /// Deletes the faces that were found before a time, except those of enrolled photos; without a time, all. Says

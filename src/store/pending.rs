@@ -8,11 +8,10 @@ use std::collections::{BTreeSet, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::record::{
-    check_name, check_text, ensure_pack, hashes_to_json, to_microseconds, until_uncontended,
-};
+use super::ensure::ensure_pack;
 use super::runs::RunState;
-use super::sql::{Connection, Connections, Reader, Row, Sql};
+use super::sql::{Connection, Connections, Reader, Row, Sql, until_uncontended};
+use super::words::{check_name, check_text, hashes_to_json, to_microseconds};
 use super::{Pack, RunName, StoreError};
 use crate::content::ContentHash;
 
@@ -72,6 +71,17 @@ pub enum Accepted {
     New(Uuid),
     /// The same was there.
     Repeated(Submission),
+}
+
+/// Samples that nobody scores before another pack is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldSamples {
+    /// What they wait for.
+    pub pack: Pack,
+    /// How many.
+    pub samples: u64,
+    /// Of how many runs.
+    pub runs: u64,
 }
 
 /// A sample that waits.
@@ -421,6 +431,32 @@ pub(super) async fn next_due<P: Connections>(
     sql.push(" ORDER BY due LIMIT 1");
     let rows = pool.reader().await?.fetch(sql).await?;
     rows.first().map(|row| Reader::new(row, "pending_samples", "").time("due")).transpose()
+}
+
+/// The samples in this folder that wait for another pack than this one, and of how many runs, pack by pack.
+pub(super) async fn held<P: Connections>(
+    pool: &P,
+    folder: &str,
+    pack: &str,
+) -> Result<Vec<HeldSamples>, StoreError> {
+    let mut sql = Sql::new(
+        "SELECT digest, packs.name, weights, COUNT(*) AS samples, COUNT(DISTINCT run) AS runs
+         FROM pending_samples JOIN packs ON packs.digest = pending_samples.pack WHERE state = 'waiting' AND folder = ",
+    );
+    sql.bind(folder).push(" AND digest <> ").bind(pack);
+    sql.push(" GROUP BY digest, packs.name, weights ORDER BY digest");
+    let rows = pool.reader().await?.fetch(sql).await?;
+    let held = rows.iter().map(|row| {
+        let row = Reader::new(row, "pending_samples", folder);
+        let (digest, name) = (row.text("digest")?, row.text("name")?);
+        let weights = row.word("weights", super::Weights::parse)?;
+        Ok(HeldSamples {
+            pack: Pack { name, digest, weights },
+            samples: row.int("samples")?,
+            runs: row.int("runs")?,
+        })
+    });
+    held.collect()
 }
 
 /// Puts a sample off until a later time, and counts the attempt where it was one.

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use futures_util::TryStreamExt as _;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, Postgres};
@@ -103,6 +104,19 @@ impl Connection for PgConnection {
         let (text, arguments) = prepare(sql)?;
         sqlx::query_with(text, arguments).fetch_all(self).await
     }
+
+    async fn each(
+        &mut self,
+        sql: Sql,
+        mut take: impl FnMut(&PgRow) -> Result<(), StoreError> + Send,
+    ) -> Result<(), StoreError> {
+        let (text, arguments) = prepare(sql)?;
+        let mut rows = sqlx::query_with(text, arguments).fetch(self);
+        while let Some(row) = rows.try_next().await? {
+            take(&row)?;
+        }
+        Ok(())
+    }
 }
 
 fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, PgArguments), sqlx::Error> {
@@ -133,6 +147,10 @@ impl Row for PgRow {
 
     fn real(&self, column: &str) -> Result<Option<f64>, sqlx::Error> {
         self.try_get(column)
+    }
+
+    fn real_at(&self, place: usize) -> Result<Option<f64>, sqlx::Error> {
+        self.try_get(place)
     }
 
     fn uuid(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error> {

@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::record::{check_name, new_id, to_microseconds, until_uncontended};
-use super::sql::{Argument, Connection, Connections, Reader, Row, Sql};
+use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, until_uncontended};
+use super::words::{check_name, new_id, to_microseconds};
 
 /// Rows of one statement: SQLite allows 32,766 arguments.
 const BATCH: usize = 1_000;

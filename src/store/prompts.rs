@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::datasets::ensure_dataset;
-use super::record::{check_name, check_text, to_microseconds, until_uncontended};
-use super::sql::{Argument, Connection, Connections, Reader, Sql};
+use super::sql::{Argument, Connection, Connections, Reader, Sql, until_uncontended};
+use super::words::{check_name, check_text, to_microseconds};
 use crate::content::ContentHash;
 
 /// Most prompts of one registration: a statement has a limited number of arguments.

@@ -1,29 +1,20 @@
 //! Recording a sample: everything about it in one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
-use std::time::Duration;
 
-use time::{OffsetDateTime, UtcOffset};
-use uuid::{NoContext, Timestamp, Uuid};
+use time::OffsetDateTime;
+use uuid::Uuid;
 
-use super::pending;
+use super::ensure::{ensure_pack, ensure_run};
 use super::runs::RunState;
 use super::sample::value;
-use super::sql::{Connection, Connections, Reader, Sql};
-use super::{Pack, RunName, ScoreValue, StoreError};
+use super::sql::{Connection, Connections, Reader, Sql, until_uncontended};
+use super::words::{check_name, check_text, hashes_to_json, json_strings, storable, to_microseconds};
+use super::{Pack, RunName, ScoreValue, StoreError, pending, running};
 use crate::content::ContentHash;
-
-/// The longest name of a method, run, sample, metric or pack, in bytes of UTF-8. PostgreSQL cannot index more
-/// than 2,704 bytes of a row; both databases keep to the same limit.
-pub const MAX_NAME_BYTES: usize = 2_000;
 
 /// The largest score in absolute value: its square still leaves room for more samples than there can be.
 const MAX_SCORE: f64 = 1e100;
-
-/// How often a transaction is tried. A deadlock or a busy file clears in milliseconds; a fifth failure in a row
-/// means that something is stuck.
-const ATTEMPTS: u32 = 5;
 
 /// A sample to record, with its scores of one pack.
 #[derive(Clone, Debug)]
@@ -121,26 +112,6 @@ fn in_order(sample: &NewSample) -> Vec<&NewScore> {
     scores
 }
 
-/// Tries a transaction again while others hold what it needs.
-pub(super) async fn until_uncontended<T, F: Future<Output = Result<T, StoreError>>>(
-    id: Uuid,
-    mut transaction: impl FnMut() -> F,
-) -> Result<T, StoreError> {
-    let mut attempt = 1;
-    loop {
-        match transaction().await {
-            Err(StoreError::Contended(error)) if attempt < ATTEMPTS => {
-                tracing::debug!(%error, attempt, "transaction is tried again");
-                // The id's random end spreads competitors out, so that they do not meet again.
-                let jitter = u64::from(id.as_bytes()[15]) / 16;
-                tokio::time::sleep(Duration::from_millis((5 << attempt) + jitter)).await;
-                attempt += 1;
-            }
-            result => return result,
-        }
-    }
-}
-
 async fn transaction<P: Connections>(
     pool: &P,
     sample: &NewSample,
@@ -221,15 +192,15 @@ async fn write<C: Connection>(
         .filter(|change| change.old.is_none_or(|old| old.version != change.new.metric_version))
         .collect();
 
-    if let Some(run) = run.filter(|_| is_new) {
-        let mut sql = Sql::new("UPDATE runs SET scored = scored + 1 WHERE id = ");
-        sql.bind(run);
+    if let Some(run) = run.filter(|_| is_new || !changes.is_empty()) {
+        let mut sql = Sql::new("UPDATE runs SET revision = revision + 1, scored = scored + ");
+        sql.bind(i64::from(is_new)).push(" WHERE id = ").bind(run);
         connection.execute(sql).await?;
     }
     if !changes.is_empty() {
         write_scores(connection, id, sample, &changes, created).await?;
         if let Some(run) = run {
-            update_summaries(connection, run, &sample.pack.digest, &changes).await?;
+            running::update(connection, run, &sample.pack.digest, &changes).await?;
         }
     }
     let outcome = match (is_new, changes.is_empty()) {
@@ -241,76 +212,15 @@ async fn write<C: Connection>(
 }
 
 /// A score to write, and the one of another version that it replaces.
-struct Change<'a> {
-    old: Option<&'a StoredScore>,
-    new: &'a NewScore,
+pub(super) struct Change<'a> {
+    pub(super) old: Option<&'a StoredScore>,
+    pub(super) new: &'a NewScore,
 }
 
-struct StoredScore {
-    version: u32,
-    value: ScoreValue,
-}
-
-pub(super) async fn ensure_pack<C: Connection>(
-    connection: &mut C,
-    pack: &Pack,
-    created: OffsetDateTime,
-) -> Result<(), StoreError> {
-    let mut sql = Sql::new("INSERT INTO packs (digest, name, weights, created) VALUES ");
-    sql.tuple([
-        pack.digest.as_str().into(),
-        pack.name.as_str().into(),
-        pack.weights.as_str().into(),
-        created.into(),
-    ]);
-    sql.push(" ON CONFLICT (digest) DO NOTHING");
-    connection.execute(sql).await?;
-    Ok(())
-}
-
-/// The id of a run, which is made with its method where it is new.
-///
-/// It is there for all but the first sample, so it is looked up before anything is inserted; an insert that
-/// loses a race does nothing, and the next look finds the winner's row.
-pub(super) async fn ensure_run<C: Connection>(
-    connection: &mut C,
-    name: &RunName,
-    created: OffsetDateTime,
-) -> Result<(Uuid, bool), StoreError> {
-    if let Some(run) = find_run(connection, name).await? {
-        return Ok((run, false));
-    }
-    ensure_method(connection, &name.method, created).await?;
-    let mut sql = Sql::new("INSERT INTO runs (id, method, name, created) SELECT ");
-    sql.bind(new_id(created)).push(", id, ").bind(name.run.as_str()).push(", ").bind(created);
-    sql.push(" FROM methods WHERE name = ").bind(name.method.as_str());
-    sql.push(" ON CONFLICT (method, name) DO NOTHING");
-    let is_new = connection.execute(sql).await? == 1;
-
-    let run = find_run(connection, name).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
-    Ok((run, is_new))
-}
-
-/// Makes a method if it is not there, and says whether it was not.
-pub(super) async fn ensure_method<C: Connection>(
-    connection: &mut C,
-    name: &str,
-    created: OffsetDateTime,
-) -> Result<bool, StoreError> {
-    let mut sql = Sql::new("INSERT INTO methods (id, name, created) VALUES ");
-    sql.tuple([new_id(created).into(), name.into(), created.into()]);
-    sql.push(" ON CONFLICT (name) DO NOTHING");
-    Ok(connection.execute(sql).await? == 1)
-}
-
-/// The id of a run, which is then kept from being finished or deleted.
-async fn find_run<C: Connection>(connection: &mut C, name: &RunName) -> Result<Option<Uuid>, StoreError> {
-    let mut sql =
-        Sql::new("SELECT runs.id FROM runs JOIN methods ON methods.id = runs.method WHERE methods.name = ");
-    sql.bind(name.method.as_str()).push(" AND runs.name = ").bind(name.run.as_str());
-    sql.push(C::LOCK_SHARED_RUNS);
-    let rows = connection.fetch(sql).await?;
-    rows.first().map(|row| Reader::new(row, "runs", name.to_string()).uuid("id")).transpose()
+/// What is there of a score.
+pub(super) struct StoredScore {
+    pub(super) version: u32,
+    pub(super) value: ScoreValue,
 }
 
 /// The sample's id and whether it is new; one that was there is kept from changing until the transaction ends.
@@ -429,106 +339,6 @@ async fn write_scores<C: Connection>(
     Ok(())
 }
 
-async fn update_summaries<C: Connection>(
-    connection: &mut C,
-    run: Uuid,
-    pack: &str,
-    changes: &[Change<'_>],
-) -> Result<(), StoreError> {
-    if changes.iter().all(|change| change.old.is_none()) {
-        return add_to_summaries(connection, run, pack, changes).await;
-    }
-    // A replacement takes two rows of a metric, and two opposite ones (version 1 by 2, 2 by 1) would each hold what
-    // the other waits for: one at a time in a run. Additions take one row a metric, in order, and cannot be part
-    // of a circle.
-    let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-    sql.bind(run).push(C::LOCK);
-    connection.fetch(sql).await?;
-    for change in changes {
-        if let Some(old) = change.old {
-            take_from_summary(connection, run, pack, &change.new.metric, old).await?;
-        }
-        add_to_summaries(connection, run, pack, std::slice::from_ref(change)).await?;
-    }
-    Ok(())
-}
-
-/// Adds one score to each of several summaries; see `summary.rs` for what the columns mean.
-async fn add_to_summaries<C: Connection>(
-    connection: &mut C,
-    run: Uuid,
-    pack: &str,
-    changes: &[Change<'_>],
-) -> Result<(), StoreError> {
-    let mut sql = Sql::new(
-        "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ",
-    );
-    sql.tuples(changes.iter().map(|Change { new, .. }| {
-        let number = new.value.number().map(storable);
-        [
-            run.into(),
-            pack.into(),
-            new.metric.as_str().into(),
-            new.metric_version.into(),
-            i64::from(number.is_some()).into(),
-            i64::from(number.is_none()).into(),
-            number.unwrap_or(0.0).into(),
-            0.0.into(),
-            0.0.into(),
-        ]
-    }));
-    // `excluded` is the row above: its pivot is the new number. PostgreSQL refuses to multiply where the product
-    // is too small for a double, hence the guard.
-    sql.push(
-        " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET
-              n = summaries.n + excluded.n,
-              nulls = summaries.nulls + excluded.nulls,
-              pivot = CASE WHEN summaries.n = 0 THEN excluded.pivot ELSE summaries.pivot END,
-              total = CASE WHEN summaries.n = 0 OR excluded.n = 0 THEN summaries.total
-                           ELSE summaries.total + (excluded.pivot - summaries.pivot) END,
-              squares = CASE WHEN summaries.n = 0 OR excluded.n = 0
-                                  OR abs(excluded.pivot - summaries.pivot) < 1e-150 THEN summaries.squares
-                             ELSE summaries.squares + (excluded.pivot - summaries.pivot)
-                                                    * (excluded.pivot - summaries.pivot) END",
-    );
-    connection.execute(sql).await?;
-    Ok(())
-}
-
-/// Takes a replaced score out of its summary. Sums start over at 0 with the last number, so that no rounding
-/// outlives the numbers it came from.
-async fn take_from_summary<C: Connection>(
-    connection: &mut C,
-    run: Uuid,
-    pack: &str,
-    metric: &str,
-    old: &StoredScore,
-) -> Result<(), StoreError> {
-    let mut sql = Sql::new("UPDATE summaries SET ");
-    match old.value {
-        ScoreValue::Null { .. } => {
-            sql.push("nulls = nulls - 1");
-        }
-        ScoreValue::Number(value) => {
-            sql.push("n = n - 1, total = CASE WHEN n = 1 THEN 0 ELSE total - (").bind(value);
-            sql.push(" - pivot) END, squares = CASE WHEN n = 1 THEN 0 WHEN abs(").bind(value);
-            sql.push(" - pivot) < 1e-150 THEN squares ELSE squares - (").bind(value);
-            sql.push(" - pivot) * (").bind(value).push(" - pivot) END");
-        }
-    }
-    sql.push(" WHERE run = ").bind(run).push(" AND pack = ").bind(pack);
-    sql.push(" AND metric = ").bind(metric).push(" AND metric_version = ").bind(old.version);
-    if connection.execute(sql).await? == 1 {
-        return Ok(());
-    }
-    Err(StoreError::Corrupt {
-        table: "summaries",
-        column: "run",
-        row: format!("{run}, {pack}, {metric}, {}", old.version),
-        reason: "is missing although a score counts in it".to_owned(),
-    })
-}
-
 /// Refuses what a database cannot hold, with the same words for both.
 fn check(sample: &NewSample) -> Result<(), StoreError> {
     if let Some(RunName { method, run }) = &sample.run {
@@ -559,48 +369,4 @@ fn check(sample: &NewSample) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-pub(super) fn check_name(field: &str, name: &str) -> Result<(), StoreError> {
-    if name.is_empty() {
-        return Err(StoreError::invalid(field, "it is empty"));
-    }
-    if name.len() > MAX_NAME_BYTES {
-        let reason = format!("it has {} bytes, {MAX_NAME_BYTES} are allowed", name.len());
-        return Err(StoreError::invalid(field, reason));
-    }
-    check_text(field, name)
-}
-
-/// PostgreSQL's text cannot hold U+0000; neither may SQLite's, so that data can move between the two.
-pub(super) fn check_text(field: &str, text: &str) -> Result<(), StoreError> {
-    if text.contains('\0') {
-        return Err(StoreError::invalid(field, "it contains the character U+0000; leave it out"));
-    }
-    Ok(())
-}
-
-/// A number as both databases keep it: subnormal numbers, on whose rounding they differ, are 0.
-pub(super) fn storable(value: f64) -> f64 {
-    if value.is_normal() { value } else { 0.0 }
-}
-
-/// UTC to the microsecond, the precision of both databases.
-pub(super) fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {
-    let time = time.to_offset(UtcOffset::UTC);
-    time.replace_nanosecond(time.microsecond() * 1_000).unwrap_or(time)
-}
-
-/// A `UUIDv7` of the given time.
-pub(super) fn new_id(created: OffsetDateTime) -> Uuid {
-    let seconds = u64::try_from(created.unix_timestamp()).unwrap_or_default();
-    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, created.nanosecond()))
-}
-
-pub(super) fn hashes_to_json(hashes: &[ContentHash]) -> String {
-    json_strings(&hashes.iter().map(ContentHash::to_hex).collect::<Vec<_>>())
-}
-
-pub(super) fn json_strings(strings: &[String]) -> String {
-    serde_json::Value::from(strings).to_string()
 }

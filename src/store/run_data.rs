@@ -70,6 +70,17 @@ impl MetricColumn {
     pub fn nulls(&self) -> usize {
         self.reasons.values().map(Vec::len).sum()
     }
+
+    /// Notes why a sample has no number, and what else is said of its score.
+    fn remark<R: Row>(&mut self, place: usize, row: &Reader<'_, R>) -> Result<(), StoreError> {
+        if let Some(reason) = row.optional_text("reason")? {
+            self.reasons.entry(reason).or_default().push(place);
+        }
+        for flag in row.json::<Vec<String>>("flags")? {
+            self.flags.entry(flag).or_default().push(place);
+        }
+        Ok(())
+    }
 }
 
 /// What metadata says for analysis; whatever else it says is passed over.
@@ -114,6 +125,9 @@ pub(super) async fn run_data<P: Connections>(
     let row = Reader::new(row, "runs", run);
     let name = RunName { method: row.text("method")?, run: row.text("name")? };
     let mut data = RunData::empty(run, name, find_pack(connection, run, pack).await?);
+    if let Some(pack) = &data.pack {
+        data.metrics = newest_versions(connection, run, &pack.digest).await?;
+    }
     while data.read_samples(connection).await? {}
     data.fill();
     Ok(Some(data))
@@ -199,6 +213,24 @@ async fn find_pack<C: Connection>(
     }))
 }
 
+/// An empty column for each metric of which the run has scores, of the newest version that it has.
+async fn newest_versions<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    pack: &str,
+) -> Result<BTreeMap<String, MetricColumn>, StoreError> {
+    let mut sql = Sql::new(
+        "SELECT metric, MAX(metric_version) AS newest FROM summaries WHERE n + nulls > 0 AND run = ",
+    );
+    sql.bind(run).push(" AND pack = ").bind(pack).push(" GROUP BY metric");
+    let rows = connection.fetch(sql).await?;
+    let columns = rows.iter().map(|row| {
+        let row = Reader::new(row, "summaries", run);
+        Ok((row.text("metric")?, MetricColumn { version: row.int("newest")?, ..MetricColumn::default() }))
+    });
+    columns.collect()
+}
+
 impl RunData {
     fn empty(run: Uuid, name: RunName, pack: Option<Pack>) -> Self {
         Self {
@@ -239,32 +271,81 @@ impl RunData {
             sql.push(" AND name > ").bind(after.as_str());
         }
         sql.push(" ORDER BY name LIMIT ").bind(BATCH as i64);
-        let rows = connection.fetch(sql).await?;
         let first = self.names.len();
-        for row in &rows {
-            self.add_sample(&Reader::new(row, "samples", format!("of run {}", self.run)))?;
-        }
-        let (Some(last), Some(pack)) = (self.names[first..].last(), &self.pack) else {
-            return Ok(rows.len() == BATCH);
-        };
+        let run = self.run;
+        let take = |row: &C::Row| self.add_sample(&Reader::new(row, "samples", run));
+        connection.each(sql, take).await?;
+        self.read_scores(connection, first, after.as_deref()).await?;
+        Ok(self.names.len() - first == BATCH)
+    }
 
-        let mut sql = Sql::new(
-            "SELECT samples.name, metric, metric_version, value, reason, flags
-             FROM samples JOIN scores ON scores.sample = samples.id WHERE samples.run = ",
-        );
-        sql.bind(self.run).push(" AND scores.pack = ").bind(pack.digest.as_str());
-        if let Some(after) = after {
-            sql.push(" AND samples.name > ").bind(after);
+    /// Reads the scores of the samples from a place on, which are those behind a name.
+    ///
+    /// A row a sample with all its numbers: a row for each of them would cost several times as much.
+    async fn read_scores<C: Connection>(
+        &mut self,
+        connection: &mut C,
+        first: usize,
+        after: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let Self { run, pack, names, metrics, .. } = self;
+        let run = *run;
+        let (Some(last), Some(pack)) = (names[first..].last(), pack) else { return Ok(()) };
+        if metrics.is_empty() {
+            return Ok(());
         }
-        sql.push(" AND samples.name <= ").bind(last.as_str());
-        for row in &connection.fetch(sql).await? {
-            let row = Reader::new(row, "scores", format!("of run {}", self.run));
-            // A sample that came between the two statements is not of this reading.
-            if let Ok(place) = self.names[first..].binary_search(&row.text("name")?) {
-                self.add_score(first + place, &row)?;
+        let of_samples = |mut sql: Sql| {
+            sql.push(" FROM samples JOIN scores ON scores.sample = samples.id WHERE samples.run = ")
+                .bind(run);
+            sql.push(" AND scores.pack = ").bind(pack.digest.as_str());
+            if let Some(after) = after {
+                sql.push(" AND samples.name > ").bind(after);
             }
+            sql.push(" AND samples.name <= ").bind(last.as_str());
+            sql
+        };
+        // A sample that came between the statements is not of this reading.
+        let place = |row: &Reader<'_, C::Row>| {
+            let name = row.text("name")?;
+            Ok::<_, StoreError>(names[first..].binary_search(&name).ok().map(|place| first + place))
+        };
+        let mut sql = Sql::new(
+            "SELECT samples.name, MAX(CASE WHEN reason IS NULL AND flags = '[]' THEN NULL ELSE metric END) AS remarked",
+        );
+        for (metric, column) in metrics.iter_mut() {
+            column.values.resize(names.len(), None);
+            sql.push(", MAX(CASE WHEN metric = ").bind(metric.as_str()).push(" AND metric_version = ");
+            sql.bind(column.version).push(" THEN value END)");
         }
-        Ok(rows.len() == BATCH)
+        let mut sql = of_samples(sql);
+        sql.push(" GROUP BY samples.name");
+        let mut remarked = false;
+        let take = |row: &C::Row| {
+            let row = Reader::new(row, "scores", run);
+            let Some(place) = place(&row)? else { return Ok(()) };
+            remarked |= row.optional_text("remarked")?.is_some();
+            for (at, column) in metrics.values_mut().enumerate() {
+                column.values[place] = row.optional_real_at(2 + at, "value")?;
+            }
+            Ok(())
+        };
+        connection.each(sql, take).await?;
+        if !remarked {
+            return Ok(());
+        }
+        let sql = Sql::new("SELECT samples.name, metric, metric_version, reason, flags");
+        let mut sql = of_samples(sql);
+        sql.push(" AND (reason IS NOT NULL OR flags <> '[]')");
+        let take = |row: &C::Row| {
+            let row = Reader::new(row, "scores", run);
+            let Some(place) = place(&row)? else { return Ok(()) };
+            let version: u32 = row.int("metric_version")?;
+            match metrics.get_mut(&row.text("metric")?) {
+                Some(column) if column.version == version => column.remark(place, &row),
+                _ => Ok(()),
+            }
+        };
+        connection.each(sql, take).await
     }
 
     fn add_sample<R: Row>(&mut self, row: &Reader<'_, R>) -> Result<(), StoreError> {
@@ -297,12 +378,6 @@ impl RunData {
             column.values.resize(place + 1, None);
         }
         column.values[place] = row.optional_real("value")?;
-        if let Some(reason) = row.optional_text("reason")? {
-            column.reasons.entry(reason).or_default().push(place);
-        }
-        for flag in row.json::<Vec<String>>("flags")? {
-            column.flags.entry(flag).or_default().push(place);
-        }
-        Ok(())
+        column.remark(place, row)
     }
 }

@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::record::{check_name, check_text, ensure_method, ensure_run, to_microseconds, until_uncontended};
-use super::sql::{Connection, Connections, Reader, Row, Sql};
+use super::ensure::{ensure_method, ensure_run};
+use super::sql::{Connection, Connections, Reader, Row, Sql, until_uncontended};
+use super::words::{check_name, check_text, to_microseconds};
 use super::{Pack, RunName, StoreError, Weights};
 
 /// What a run declares of how it came about, for whoever reads a leaderboard.
@@ -90,6 +91,8 @@ pub struct RunRecord {
     pub state: RunState,
     /// How far it has come.
     pub counts: RunCounts,
+    /// Grows with every change of what its scored samples and their scores say.
+    pub revision: u64,
     /// When it was made, UTC, to the microsecond.
     pub created: OffsetDateTime,
     /// When it was finished.
@@ -237,8 +240,10 @@ fn lock<C: Connection>(_: &C) -> &'static str {
     C::LOCK
 }
 
-const RUNS: &str = "SELECT runs.id, methods.name AS method_name, runs.name, dataset, split, flags, settings, metrics, pack,
-        packs.name AS pack_name, weights, service_version, state, finished, waiting, failed, scored, runs.created
+const RUNS: &str =
+    "SELECT runs.id, methods.name AS method_name, runs.name, dataset, split, flags, settings, metrics, pack,
+        packs.name AS pack_name, weights, service_version, state, finished, waiting, failed, scored, revision,
+        runs.created
     FROM runs JOIN methods ON methods.id = runs.method LEFT JOIN packs ON packs.digest = runs.pack";
 
 pub(super) async fn run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
@@ -293,6 +298,7 @@ fn run_record<R: Row>(row: &R) -> Result<RunRecord, StoreError> {
             failed: row.int("failed")?,
             scored: row.int("scored")?,
         },
+        revision: row.int("revision")?,
         created: row.time("created")?,
         finished: row.optional_time("finished")?,
     })

@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::record::{to_microseconds, until_uncontended};
-use super::sql::{Argument, Connection, Connections, Reader, Row, Sql};
+use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, until_uncontended};
+use super::words::to_microseconds;
 use crate::content::ContentHash;
 
 /// Rows of one statement: SQLite allows 32,766 arguments.

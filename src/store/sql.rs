@@ -144,6 +144,7 @@ pub(super) trait Row: Send {
     fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
     fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
     fn real(&self, column: &str) -> Result<Option<f64>, sqlx::Error>;
+    fn real_at(&self, place: usize) -> Result<Option<f64>, sqlx::Error>;
     fn uuid(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error>;
     fn time(&self, column: &str) -> Result<Option<OffsetDateTime>, sqlx::Error>;
     fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error>;
@@ -171,6 +172,13 @@ pub(super) trait Connection: Send {
 
     /// Runs a query and reads all its rows.
     fn fetch(&mut self, sql: Sql) -> impl Future<Output = Result<Vec<Self::Row>, sqlx::Error>> + Send;
+
+    /// Runs a query and takes its rows one by one, so that they need not be in memory together.
+    fn each(
+        &mut self,
+        sql: Sql,
+        take: impl FnMut(&Self::Row) -> Result<(), StoreError> + Send,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// The connections to one database.
@@ -182,6 +190,30 @@ pub(super) trait Connections: Sync {
 
     /// Lends a connection for reading.
     fn reader(&self) -> impl Future<Output = Result<PoolConnection<Self::Db>, sqlx::Error>> + Send;
+}
+
+/// How often a transaction is tried. A deadlock or a busy file clears in milliseconds; a fifth failure in a row
+/// means that something is stuck.
+const ATTEMPTS: u32 = 5;
+
+/// Tries a transaction again while others hold what it needs.
+pub(super) async fn until_uncontended<T, F: Future<Output = Result<T, StoreError>>>(
+    id: Uuid,
+    mut transaction: impl FnMut() -> F,
+) -> Result<T, StoreError> {
+    let mut attempt = 1;
+    loop {
+        match transaction().await {
+            Err(StoreError::Contended(error)) if attempt < ATTEMPTS => {
+                tracing::debug!(%error, attempt, "transaction is tried again");
+                // The id's random end spreads competitors out, so that they do not meet again.
+                let jitter = u64::from(id.as_bytes()[15]) / 16;
+                tokio::time::sleep(Duration::from_millis((5 << attempt) + jitter)).await;
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Longer than any healthy database takes, shorter than the patience of whoever polls readiness.
@@ -226,6 +258,15 @@ impl<'a, R: Row> Reader<'a, R> {
 
     pub(super) fn optional_real(&self, column: &'static str) -> Result<Option<f64>, StoreError> {
         self.readable(column, self.row.real(column))
+    }
+
+    /// The column at a place, counted from 0, of which there are too many for names of their own.
+    pub(super) fn optional_real_at(
+        &self,
+        place: usize,
+        column: &'static str,
+    ) -> Result<Option<f64>, StoreError> {
+        self.readable(column, self.row.real_at(place))
     }
 
     pub(super) fn uuid(&self, column: &'static str) -> Result<Uuid, StoreError> {

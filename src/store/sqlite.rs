@@ -10,6 +10,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use futures_util::TryStreamExt as _;
 use sqlx::ConnectOptions as _;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::Migrator;
@@ -56,6 +57,8 @@ impl Pool {
             // A commit is on the disk before it is answered, so that a power cut takes nothing back: a sample that was
             // accepted is not sent again. `Normal` would be quicker and lose the last commits.
             .synchronous(SqliteSynchronous::Full)
+            // Rows come from another thread: waking this one for every fifty of them costs more than reading them.
+            .row_buffer_size(1_000)
             // A slow statement would be logged with all its text, tens of kilobytes of `$n` for a batch of rows.
             .disable_statement_logging();
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");
@@ -190,6 +193,19 @@ impl Connection for SqliteConnection {
         let (text, arguments) = prepare(sql)?;
         sqlx::query_with(text, arguments).fetch_all(self).await
     }
+
+    async fn each(
+        &mut self,
+        sql: Sql,
+        mut take: impl FnMut(&SqliteRow) -> Result<(), StoreError> + Send,
+    ) -> Result<(), StoreError> {
+        let (text, arguments) = prepare(sql)?;
+        let mut rows = sqlx::query_with(text, arguments).fetch(self);
+        while let Some(row) = rows.try_next().await? {
+            take(&row)?;
+        }
+        Ok(())
+    }
 }
 
 fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, SqliteArguments), sqlx::Error> {
@@ -238,6 +254,10 @@ impl Row for SqliteRow {
 
     fn real(&self, column: &str) -> Result<Option<f64>, sqlx::Error> {
         self.try_get(column)
+    }
+
+    fn real_at(&self, place: usize) -> Result<Option<f64>, sqlx::Error> {
+        self.try_get(place)
     }
 
     fn uuid(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error> {

@@ -2,7 +2,8 @@
 
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    FacesRecord, MAX_PROMPTS, NewPhoto, PromptFacts, PromptQuery, PromptRecord, Registered, StoreError,
+    FacesRecord, MAX_PROMPTS, NewPhoto, PicturesOf, PromptFacts, PromptQuery, PromptRecord, Registered,
+    StoreError,
 };
 use time::Duration;
 
@@ -100,6 +101,54 @@ pub(crate) async fn faces_read_back_and_expire_unless_the_photo_is_enrolled(db: 
     assert_eq!(store.purge_faces(Some(at(1000) + Duration::seconds(1))).await.unwrap(), 1);
     assert!(store.faces(&[kept], graphs).await.unwrap().is_empty());
     assert_eq!(store.purge_faces(None).await.unwrap(), 1, "all, enrolled ones too");
+}
+
+pub(crate) async fn faces_that_come_and_go_are_told_by_their_state(db: Database) {
+    let store = db.open().await;
+    let enrolled = photo("D", "000", "0");
+    store.enrol(&enrolled).await.unwrap();
+    let one = sample("A", "1");
+    let run = store.record(&one).await.unwrap().run.unwrap();
+    let dataset = store.dataset("D").await.unwrap().unwrap().id;
+    let graphs = ContentHash::of(b"graphs");
+    let mut states = Vec::new();
+    let mut look = async |what: &str, pictures: [u64; 2]| {
+        let of_run = store.faces_state(PicturesOf::Run(run), graphs).await.unwrap();
+        let of_dataset = store.faces_state(PicturesOf::Dataset(dataset), graphs).await.unwrap();
+        assert_eq!([of_run.pictures, of_dataset.pictures], pictures, "{what}");
+        let state = (of_run, of_dataset);
+        assert!(!states.contains(&state), "{what} is not told from another time: {state:?}");
+        states.push(state);
+    };
+    look("nothing", [0, 0]).await;
+    store.save_faces(&faces(enrolled.image)).await.unwrap();
+    look("a photo's", [0, 1]).await;
+    store.save_faces(&FacesRecord { created: at(5), ..faces(one.image) }).await.unwrap();
+    look("a generated picture's", [1, 1]).await;
+    store.save_faces(&FacesRecord { created: at(6), ..faces(one.references[0]) }).await.unwrap();
+    look("a reference's", [2, 1]).await;
+    store.save_faces(&FacesRecord { created: at(7), ..faces(one.image) }).await.unwrap();
+    look("found again", [2, 1]).await;
+    store.save_faces(&FacesRecord { graphs: ContentHash::of(b"others"), ..faces(one.image) }).await.unwrap();
+    assert_eq!(
+        store.faces_state(PicturesOf::Run(run), graphs).await.unwrap(),
+        states[4].0,
+        "of other graphs"
+    );
+}
+
+pub(crate) async fn photos_are_read_in_pages(db: Database) {
+    let store = db.open().await;
+    for (identity, name) in [("b", "1"), ("a", "2"), ("a", "1"), ("c", "1")] {
+        store.enrol(&photo("D", identity, name)).await.unwrap();
+    }
+    let dataset = store.dataset("D").await.unwrap().unwrap().id;
+    let all = store.photos(dataset).await.unwrap();
+    assert_eq!(all.len(), 4);
+    for (offset, limit, expected) in [(0, 2, &all[..2]), (2, 10, &all[2..]), (4, 1, &[]), (u64::MAX, 1, &[])]
+    {
+        assert_eq!(store.photos_page(dataset, offset, limit).await.unwrap(), expected, "{offset}");
+    }
 }
 
 fn prompt(identity: &str, text: &str) -> PromptRecord {

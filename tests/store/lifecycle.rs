@@ -157,8 +157,8 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("run_slices", "clusters computed fingerprint pack run samples"),
         (
             "runs",
-            "created dataset declared failed finished flags id method metrics name pack scored service_version settings \
-             split state waiting",
+            "created dataset declared failed finished flags id method metrics name pack revision scored service_version \
+             settings split state waiting",
         ),
         ("sample_photos", "image sample"),
         (

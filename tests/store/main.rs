@@ -79,6 +79,8 @@ on_both_databases! {
         datasets_are_listed_by_name
         the_samples_of_a_run_come_with_their_first_reference
         faces_read_back_and_expire_unless_the_photo_is_enrolled
+        faces_that_come_and_go_are_told_by_their_state
+        photos_are_read_in_pages
         a_prompt_is_known_by_identity_and_text
         prompts_are_read_in_pages_by_identity_and_kind
         prompts_that_cannot_be_kept_are_refused_whole
@@ -111,6 +113,10 @@ on_both_databases! {
         many_clients_submit_the_same_samples_and_none_is_lost_or_doubled
         imported_scores_stand_beside_computed_ones
         an_import_again_replaces_what_the_source_gave
+        an_import_of_many_statements_is_whole
+        parts_that_are_imported_at_the_same_time_are_all_summed_up
+        the_revision_grows_with_whatever_changes_scores
+        samples_that_wait_for_another_pack_are_told
         scores_of_a_whole_run_are_added_once;
     run_data:
         a_run_reads_as_columns_in_the_order_of_names

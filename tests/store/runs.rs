@@ -450,13 +450,13 @@ fn import(run: Uuid, names: &[&str], values: &[f64]) -> NewImport {
         pack: stellar_score::store::Pack { digest: "e".repeat(64), name: "toolkit".into(), ..official() },
         service_version: "0.1.0".into(),
         names: names.iter().map(|&name| name.to_owned()).collect(),
-        metadata: names.iter().map(|name| serde_json::json!({"identity": name})).collect(),
+        metadata: names.iter().map(|name| serde_json::json!({"identity": name}).to_string()).collect(),
         columns: vec![ScoreColumn {
             metric: "m".into(),
             metric_version: 1,
             values: values.iter().map(value).collect(),
         }],
-        outcomes: vec![],
+        outcomes: BTreeMap::new(),
     }
 }
 
@@ -545,4 +545,109 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     assert!(store.outcomes(run, "other", &names).await.unwrap().is_empty());
     assert!(store.delete_run(run).await.unwrap().is_some());
     assert_eq!(db.count("attribute_outcomes").await, 0);
+}
+
+pub(crate) async fn an_import_of_many_statements_is_whole(db: Database) {
+    const MANY: usize = 10_003;
+    let store = db.open().await;
+    let run = new_run(&store).await.id;
+    // Not in order, so that ids and names are not.
+    let names: Vec<String> = (0..MANY).map(|at| format!("{:05}", at * 11 % MANY)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let values: Vec<f64> = names.iter().map(|name| name.parse::<f64>().unwrap() / 64.0).collect();
+    let mut new = import(run, &names, &values);
+    let outcomes = names.iter().map(|name| Some((name.ends_with('1'), true))).collect();
+    new.outcomes = BTreeMap::from([("Young".to_owned(), outcomes)]);
+    let done = store.import(&new).await.unwrap().unwrap();
+    assert_eq!((done.samples, done.scores), (MANY as u64, MANY as u64));
+    assert_eq!(counts(&store, run).await, (0, 0, MANY as u64));
+    let data = store.run_data(run, None).await.unwrap().unwrap();
+    assert!(data.names.is_sorted());
+    let read: Vec<f64> = data.metrics["m"].values.iter().copied().map(Option::unwrap).collect();
+    assert_eq!(read, (0..MANY).map(|at| at as f64 / 64.0).collect::<Vec<_>>());
+    assert_eq!(data.identities[77].as_deref(), Some("00077"));
+    let told = &store.outcomes(run, &new.pack.digest, &data.names).await.unwrap()["Young"];
+    assert!((0..MANY).all(|at| told[at] == Some((at % 10 == 1, true))));
+    let summary = only_summary(&store).await;
+    assert_eq!((summary.n, summary.mean), (MANY as u64, Some((MANY - 1) as f64 / 128.0)));
+    let again = store.import(&new).await.unwrap().unwrap();
+    assert_eq!((again.samples, again.scores), (0, MANY as u64));
+    assert_eq!(only_summary(&store).await, summary);
+}
+
+pub(crate) async fn parts_that_are_imported_at_the_same_time_are_all_summed_up(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await.id;
+    let parts = (0..8).map(|part| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let names: Vec<String> = (0..50).map(|at| format!("{part}-{at}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            store.import(&import(run, &names, &[f64::from(part); 50])).await.unwrap().unwrap()
+        })
+    });
+    for done in join_all(parts).await {
+        assert_eq!(done.unwrap().samples, 50);
+    }
+    let summary = only_summary(&store).await;
+    assert_eq!((summary.n, summary.mean), (400, Some(3.5)));
+}
+
+pub(crate) async fn the_revision_grows_with_whatever_changes_scores(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let mut known = run.revision;
+    let mut grown = async || {
+        let now = store.run(run.id).await.unwrap().unwrap().revision;
+        std::mem::replace(&mut known, now) != now
+    };
+    let new = pending(&run, "1");
+    store.accept(&new).await.unwrap();
+    assert!(!grown().await, "what waits has no scores");
+    let full = scored_sample(&new, vec![number("m", 0.5)]);
+    store.record_pending(&full, run.id).await.unwrap().unwrap();
+    assert!(grown().await);
+    store.record(&full).await.unwrap();
+    assert!(!grown().await, "the same again changes nothing");
+    store.record(&scored_sample(&new, vec![number("m", 0.5), number("n", 0.5)])).await.unwrap();
+    assert!(grown().await, "another metric");
+    let imported = import(run.id, &["1"], &[0.5]);
+    store.import(&imported).await.unwrap();
+    assert!(grown().await);
+    store.import(&imported).await.unwrap();
+    assert!(grown().await, "whether it says the same is not looked at");
+    let wide = RunWideScores {
+        run: run.id,
+        created: at(0),
+        pack: official(),
+        service_version: "0.1.0".into(),
+        metric: "aps".into(),
+        metric_version: 1,
+        scores: vec![(new.id, ScoreValue::Number(0.75))],
+        outcomes: vec![],
+    };
+    store.add_run_wide(&wide).await.unwrap();
+    assert!(grown().await);
+    let other = RunName::new("B", None);
+    store.create_run(&other, &RunFacts::default(), at(0)).await.unwrap();
+    store.finish_run(run.id).await.unwrap();
+    assert!(!grown().await, "neither another run nor the end");
+    store.delete_sample(new.id).await.unwrap().unwrap();
+    assert!(grown().await);
+}
+
+pub(crate) async fn samples_that_wait_for_another_pack_are_told(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    for name in ["1", "2", "3"] {
+        store.accept(&pending(&run, name)).await.unwrap();
+    }
+    let other = store.create_run(&name("other"), &RunFacts::default(), at(0)).await.unwrap().0;
+    store.accept(&pending(&other, "1")).await.unwrap();
+    store.fail_pending(pending(&run, "3").id, "image_corrupt", "why").await.unwrap();
+    let held = store.held_samples(FOLDER, &demo().digest).await.unwrap();
+    assert_eq!(held.len(), 1);
+    assert_eq!((held[0].pack.clone(), held[0].samples, held[0].runs), (official(), 4, 2));
+    assert!(store.held_samples(FOLDER, &official().digest).await.unwrap().is_empty());
+    assert!(store.held_samples("another", &demo().digest).await.unwrap().is_empty());
 }

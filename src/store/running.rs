@@ -1,0 +1,211 @@
+//! The rows of running summaries: adding a score, taking one out, and summing up anew. `summary.rs` says what the columns mean.
+
+use uuid::Uuid;
+
+use super::record::{Change, StoredScore};
+use super::sql::{Connection, Reader, Sql};
+use super::words::storable;
+use super::{ScoreValue, StoreError};
+
+/// A summary's key: metric, pack and version of a run.
+#[derive(Clone, Copy)]
+pub(super) struct Key<'a> {
+    pub(super) run: Uuid,
+    pub(super) metric: &'a str,
+    pub(super) pack: &'a str,
+    pub(super) version: u32,
+}
+
+/// Brings the summaries up to date with changes of one sample's scores, which are in order of metric.
+pub(super) async fn update<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    pack: &str,
+    changes: &[Change<'_>],
+) -> Result<(), StoreError> {
+    if changes.iter().all(|change| change.old.is_none()) {
+        return add(connection, run, pack, changes).await;
+    }
+    // A replacement takes two rows of a metric, and two opposite ones (version 1 by 2, 2 by 1) would each hold what
+    // the other waits for: one at a time in a run. Additions take one row a metric, in order, and cannot be part
+    // of a circle.
+    let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
+    sql.bind(run).push(C::LOCK);
+    connection.fetch(sql).await?;
+    for change in changes {
+        if let Some(old) = change.old {
+            take(connection, run, pack, &change.new.metric, old).await?;
+        }
+        add(connection, run, pack, std::slice::from_ref(change)).await?;
+    }
+    Ok(())
+}
+
+/// Adds one score to each of several summaries; see `summary.rs` for what the columns mean.
+async fn add<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    pack: &str,
+    changes: &[Change<'_>],
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new(
+        "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ",
+    );
+    sql.tuples(changes.iter().map(|Change { new, .. }| {
+        let number = new.value.number().map(storable);
+        [
+            run.into(),
+            pack.into(),
+            new.metric.as_str().into(),
+            new.metric_version.into(),
+            i64::from(number.is_some()).into(),
+            i64::from(number.is_none()).into(),
+            number.unwrap_or(0.0).into(),
+            0.0.into(),
+            0.0.into(),
+        ]
+    }));
+    // `excluded` is the row above: its pivot is the new number. PostgreSQL refuses to multiply where the product
+    // is too small for a double, hence the guard.
+    sql.push(
+        " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET
+              n = summaries.n + excluded.n,
+              nulls = summaries.nulls + excluded.nulls,
+              pivot = CASE WHEN summaries.n = 0 THEN excluded.pivot ELSE summaries.pivot END,
+              total = CASE WHEN summaries.n = 0 OR excluded.n = 0 THEN summaries.total
+                           ELSE summaries.total + (excluded.pivot - summaries.pivot) END,
+              squares = CASE WHEN summaries.n = 0 OR excluded.n = 0
+                                  OR abs(excluded.pivot - summaries.pivot) < 1e-150 THEN summaries.squares
+                             ELSE summaries.squares + (excluded.pivot - summaries.pivot)
+                                                    * (excluded.pivot - summaries.pivot) END",
+    );
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+/// Takes a replaced score out of its summary. Sums start over at 0 with the last number, so that no rounding
+/// outlives the numbers it came from.
+async fn take<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    pack: &str,
+    metric: &str,
+    old: &StoredScore,
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new("UPDATE summaries SET ");
+    match old.value {
+        ScoreValue::Null { .. } => {
+            sql.push("nulls = nulls - 1");
+        }
+        ScoreValue::Number(value) => {
+            sql.push("n = n - 1, total = CASE WHEN n = 1 THEN 0 ELSE total - (").bind(value);
+            sql.push(" - pivot) END, squares = CASE WHEN n = 1 THEN 0 WHEN abs(").bind(value);
+            sql.push(" - pivot) < 1e-150 THEN squares ELSE squares - (").bind(value);
+            sql.push(" - pivot) * (").bind(value).push(" - pivot) END");
+        }
+    }
+    sql.push(" WHERE run = ").bind(run).push(" AND pack = ").bind(pack);
+    sql.push(" AND metric = ").bind(metric).push(" AND metric_version = ").bind(old.version);
+    if connection.execute(sql).await? == 1 {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt {
+        table: "summaries",
+        column: "run",
+        row: format!("{run}, {pack}, {metric}, {}", old.version),
+        reason: "is missing although a score counts in it".to_owned(),
+    })
+}
+
+/// Takes a summary for this transaction, made where it is not there, and says whether no score counts in it yet. Whoever else
+/// adds to it waits.
+pub(super) async fn claim<C: Connection>(connection: &mut C, key: Key<'_>) -> Result<bool, StoreError> {
+    let mut sql = Sql::new(
+        "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ",
+    );
+    let zero = || 0.0.into();
+    sql.tuple([
+        key.run.into(),
+        key.pack.into(),
+        key.metric.into(),
+        key.version.into(),
+        0_i64.into(),
+        0_i64.into(),
+        zero(),
+        zero(),
+        zero(),
+    ]);
+    sql.push(" ON CONFLICT (run, pack, metric, metric_version) DO NOTHING");
+    connection.execute(sql).await?;
+    let mut sql = Sql::new("SELECT n, nulls FROM summaries");
+    find(&mut sql, " WHERE run = ", key);
+    sql.push(C::LOCK);
+    let rows = connection.fetch(sql).await?;
+    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    let row = Reader::new(row, "summaries", key.run);
+    Ok(row.int::<u64>("n")? + row.int::<u64>("nulls")? == 0)
+}
+
+/// Computes a summary anew from the scores that there are, so that nothing of a deleted or replaced one is left in its sums.
+/// The summary's row is locked first: whoever adds a score meanwhile waits for it and adds to the result.
+pub(super) async fn recompute<C: Connection>(connection: &mut C, key: Key<'_>) -> Result<(), StoreError> {
+    let mut sql = Sql::new("SELECT n FROM summaries");
+    find(&mut sql, " WHERE run = ", key);
+    sql.push(C::LOCK);
+    connection.fetch(sql).await?;
+
+    let mut sql = Sql::new("SELECT value FROM scores JOIN samples ON samples.id = scores.sample");
+    find(&mut sql, " WHERE samples.run = ", key);
+    let mut numbers = Vec::new();
+    let mut nulls = 0;
+    let take = |row: &C::Row| {
+        match Reader::new(row, "scores", key.metric).optional_real("value")? {
+            Some(number) => numbers.push(number),
+            None => nulls += 1,
+        }
+        Ok(())
+    };
+    connection.each(sql, take).await?;
+    put(connection, key, &numbers, nulls).await
+}
+
+/// Writes a summary of these numbers and so many nulls; none where there is neither.
+pub(super) async fn put<C: Connection>(
+    connection: &mut C,
+    key: Key<'_>,
+    numbers: &[f64],
+    nulls: i64,
+) -> Result<(), StoreError> {
+    if numbers.is_empty() && nulls == 0 {
+        let mut sql = Sql::new("DELETE FROM summaries");
+        find(&mut sql, " WHERE run = ", key);
+        connection.execute(sql).await?;
+        return Ok(());
+    }
+    let pivot = numbers.first().copied().unwrap_or(0.0);
+    let mut sql = Sql::new(
+        "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ",
+    );
+    sql.tuple([
+        key.run.into(),
+        key.pack.into(),
+        key.metric.into(),
+        key.version.into(),
+        (numbers.len() as i64).into(),
+        nulls.into(),
+        pivot.into(),
+        numbers.iter().map(|number| number - pivot).sum::<f64>().into(),
+        numbers.iter().map(|number| (number - pivot).powi(2)).sum::<f64>().into(),
+    ]);
+    sql.push(
+        " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET n = excluded.n, nulls = excluded.nulls,
+              pivot = excluded.pivot, total = excluded.total, squares = excluded.squares",
+    );
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+fn find(sql: &mut Sql, of: &'static str, key: Key<'_>) {
+    sql.push(of).bind(key.run).push(" AND metric = ").bind(key.metric).push(" AND pack = ").bind(key.pack);
+    sql.push(" AND metric_version = ").bind(key.version);
+}
