@@ -1,5 +1,7 @@
 //! `GET /v1/runs/{id}/attributes`: attribute preservation of a whole run.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
@@ -9,14 +11,17 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    ApiError, Code, Problem, Query, Shared,
-    datasets::{PageParameters, attributes_error, page},
-    privacy,
+    ApiError, App, Problem, Query, Shared,
+    datasets::attributes_error,
+    kept::Kept,
+    page::{PageParameters, page},
+    runs::{find, missing},
 };
 use crate::{
-    metrics::{AttributePrediction, AttributeSummary, share_right},
+    metrics::{ATTRIBUTES, AttributePrediction, AttributeSummary, LeftOut, share_right},
     pack_id::PackId,
     scoring::{Metadata, RunFaces},
+    store::{FacesState, PicturesOf, RunRecord},
 };
 
 /// Attribute preservation of a run.
@@ -58,7 +63,7 @@ struct SampleEntry {
 ///
 /// A reference photo counts once for each of its samples. Only faces that are kept are judged: nothing is detected again.
 #[utoipa::path(
-    get, path = "/v1/runs/{id}/attributes", tag = "scores",
+    get, path = "/v1/runs/{id}/attributes", operation_id = "read_run_attributes", tag = "scores",
     params(("id" = Uuid, Path, description = "The `run_id` of a score's answer"), PageParameters),
     responses(
         (status = 200, description = "The run's attributes", body = AttributesAnswer),
@@ -76,11 +81,116 @@ pub(super) async fn read(
     Query(parameters): Query<PageParameters>,
 ) -> Result<Json<AttributesAnswer>, ApiError> {
     let limit = page(parameters.limit)? as usize;
-    let what = "run of this id";
-    let id = privacy::id(id, what)?;
-    let missing = || ApiError::new(Code::NotFound, format!("there is no {what}"));
-    let samples = app.store.run_samples(id).await?.ok_or_else(missing)?;
+    let run = find(&app, id).await?;
     let _permit = app.admission.enter_without_body()?;
+    let run = app.before_deadline(judged(&app, &run)).await?;
+    Ok(Json(AttributesAnswer {
+        pack: app.scoring.pack().id(),
+        auc: run.auc,
+        judged: run.samples.len(),
+        faceless_references: run.faceless_references,
+        without_reference: run.without_reference,
+        unknown_faces: run.unknown_faces,
+        attributes: run.attributes.clone(),
+        samples: run
+            .samples
+            .iter()
+            .skip(parameters.offset.unwrap_or(0))
+            .take(limit)
+            .map(JudgedSample::entry)
+            .collect(),
+    }))
+}
+
+/// What the judgement of a run depends on: of the same there is always the same one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    run: Uuid,
+    revision: u64,
+    faces: FacesState,
+}
+
+/// A run that was judged.
+pub(super) struct JudgedRun {
+    auc: Option<f64>,
+    faceless_references: usize,
+    without_reference: usize,
+    unknown_faces: usize,
+    attributes: Vec<AttributeSummary>,
+    samples: Vec<JudgedSample>,
+}
+
+/// A sample of it, in a third of the memory of its entry.
+struct JudgedSample {
+    id: Uuid,
+    name: Box<str>,
+    predictions: Box<[Said]>,
+}
+
+struct Said {
+    attribute: &'static str,
+    target: Option<bool>,
+    prediction: Option<bool>,
+    decision: Option<f64>,
+    left_out: Option<LeftOut>,
+}
+
+impl JudgedSample {
+    fn new(id: Uuid, name: String, predictions: Vec<AttributePrediction>) -> Self {
+        let said = predictions.into_iter().filter_map(|each| {
+            let attribute = ATTRIBUTES.into_iter().find(|name| *name == each.attribute)?;
+            let AttributePrediction { target, prediction, decision, left_out, .. } = each;
+            Some(Said { attribute, target, prediction, decision, left_out })
+        });
+        Self { id, name: name.into(), predictions: said.collect() }
+    }
+
+    fn entry(&self) -> SampleEntry {
+        let predictions = self.predictions.iter().map(|said| AttributePrediction {
+            attribute: said.attribute.to_owned(),
+            target: said.target,
+            prediction: said.prediction,
+            decision: said.decision,
+            left_out: said.left_out,
+        });
+        let predictions: Vec<_> = predictions.collect();
+        SampleEntry {
+            id: self.id,
+            name: self.name.clone().into(),
+            value: share_right(&predictions),
+            predictions,
+        }
+    }
+}
+
+/// Runs that were judged.
+pub(super) type JudgedRuns = Kept<Key, JudgedRun>;
+
+/// Some 200,000 samples.
+const KEPT_BYTES: u64 = 128 << 20;
+
+pub(super) fn judged_runs() -> JudgedRuns {
+    Kept::new(KEPT_BYTES, |run| {
+        let of_sample = |sample: &JudgedSample| {
+            size_of::<JudgedSample>() + sample.name.len() + size_of_val(&*sample.predictions) + 32
+        };
+        run.samples.iter().map(of_sample).sum()
+    })
+}
+
+/// The judgement of a run as it is now.
+async fn judged(app: &App, run: &RunRecord) -> Result<Arc<JudgedRun>, ApiError> {
+    let Some(graphs) = app.scoring.face_graphs().filter(|_| app.face_days > 0) else {
+        // Faces come and go in this process's memory, and no revision tells.
+        return judge(app, run).await.map(Arc::new);
+    };
+    let faces = app.store.faces_state(PicturesOf::Run(run.id), graphs).await?;
+    let key = Key { run: run.id, revision: run.revision, faces };
+    app.judged.get(key, judge(app, run)).await
+}
+
+async fn judge(app: &App, run: &RunRecord) -> Result<JudgedRun, ApiError> {
+    let samples = app.store.run_samples(run.id).await?.ok_or_else(missing)?;
     let all = samples.len();
     let mut rows = Vec::with_capacity(all);
     let mut named = Vec::with_capacity(all);
@@ -92,27 +202,16 @@ pub(super) async fn read(
         named.push((sample.id, sample.name));
     }
     let without_reference = all - rows.len();
-    let work = async { app.scoring.run_attributes(rows).await.map_err(attributes_error) };
-    let (run, known) = app.before_deadline(work).await?;
-    let judged = run.predictions.len();
-    let unknown_faces = known.len() - judged;
-    let named = named.into_iter().zip(known).filter(|(_, known)| *known).map(|(named, _)| named);
-    let samples = named.zip(run.predictions).skip(parameters.offset.unwrap_or(0)).take(limit);
-    Ok(Json(AttributesAnswer {
-        pack: app.scoring.pack().id(),
+    let (run, known) = app.scoring.run_attributes(rows).await.map_err(attributes_error)?;
+    let unknown_faces = known.len() - run.predictions.len();
+    let named = named.into_iter().zip(known).filter_map(|(named, known)| known.then_some(named));
+    let samples = named.zip(run.predictions).map(|((id, name), said)| JudgedSample::new(id, name, said));
+    Ok(JudgedRun {
         auc: run.auc,
-        judged,
         faceless_references: run.faceless_references,
         without_reference,
         unknown_faces,
         attributes: run.attributes,
-        samples: samples
-            .map(|((id, name), predictions)| SampleEntry {
-                id,
-                name,
-                value: share_right(&predictions),
-                predictions,
-            })
-            .collect(),
-    }))
+        samples: samples.collect(),
+    })
 }

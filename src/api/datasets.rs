@@ -1,6 +1,9 @@
 //! `/v1/datasets`: labelled photos of identities, which `aps` learns from.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use axum::{
     Json,
@@ -9,18 +12,21 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
-use super::{ApiError, App, Code, Problem, Query, Shared, form, upload};
+use super::{
+    ApiError, App, Code, Problem, Query, Shared, form,
+    kept::Kept,
+    page::{PageParameters, cut, page},
+    upload,
+};
 use crate::{
     content::ContentHash,
     metrics::ATTRIBUTES,
     runs::{self, ProbesError},
     scoring::{AttributesError, DatasetProbes, Metadata, Picture},
-    store::{DatasetRecord, NewPhoto, PhotoRecord, StoreError},
+    store::{DatasetRecord, FacesState, NewPhoto, PhotoRecord, PicturesOf, StoreError},
 };
-
-/// Most rows of a page.
-const MAX_PAGE: u32 = 1_000;
 
 /// The form of `POST /v1/datasets/{dataset}/photos`.
 #[derive(ToSchema)]
@@ -70,7 +76,7 @@ pub(super) struct EnrolledAnswer {
 /// identify it: the same again changes nothing. With another pack loaded, enrol the photos again, since each pack has
 /// faces of its own.
 #[utoipa::path(
-    post, path = "/v1/datasets/{dataset}/photos", tag = "datasets",
+    post, path = "/v1/datasets/{dataset}/photos", operation_id = "enrol_photo", tag = "datasets",
     params(("dataset" = String, Path, description = "The dataset's name")),
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
     responses(
@@ -91,12 +97,7 @@ pub(super) async fn enrol(
     dataset: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Json<EnrolledAnswer>, ApiError> {
-    let (request, rest) = upload::keep_rest(request);
-    let answer = enrolled(&app, dataset, request).await;
-    if answer.is_err() {
-        rest.discard().await;
-    }
-    answer
+    upload::whole(request, |request| enrolled(&app, dataset, request)).await
 }
 
 async fn enrolled(
@@ -238,7 +239,7 @@ impl From<DatasetRecord> for DatasetEntry {
 
 /// Lists the datasets.
 #[utoipa::path(
-    get, path = "/v1/datasets", tag = "datasets", params(ListParameters),
+    get, path = "/v1/datasets", operation_id = "list_datasets", tag = "datasets", params(ListParameters),
     responses(
         (status = 200, description = "One page", body = DatasetsAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
@@ -251,30 +252,9 @@ pub(super) async fn list(
     Query(parameters): Query<ListParameters>,
 ) -> Result<Json<DatasetsAnswer>, ApiError> {
     let limit = page(parameters.limit)?;
-    let mut datasets = app.store.datasets(&parameters.after.unwrap_or_default(), limit + 1).await?;
-    let more = datasets.len() > limit as usize;
-    datasets.truncate(limit as usize);
-    let next = datasets.last().filter(|_| more).map(|dataset| dataset.name.clone());
+    let datasets = app.store.datasets(&parameters.after.unwrap_or_default(), limit + 1).await?;
+    let (datasets, next) = cut(datasets, limit, |dataset| dataset.name.clone());
     Ok(Json(DatasetsAnswer { datasets: datasets.into_iter().map(Into::into).collect(), next }))
-}
-
-pub(super) fn page(limit: Option<u32>) -> Result<u32, ApiError> {
-    let limit = limit.unwrap_or(100);
-    if (1..=MAX_PAGE).contains(&limit) {
-        return Ok(limit);
-    }
-    Err(ApiError::new(Code::MalformedRequest, format!("limit is {limit}: send 1 to {MAX_PAGE}")))
-}
-
-/// Which page of photos or samples.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PageParameters {
-    /// How many to skip. Default: 0.
-    pub(super) offset: Option<usize>,
-    /// Rows of a page, 1 to 1000. Default: 100.
-    pub(super) limit: Option<u32>,
 }
 
 /// A dataset with one page of its photos.
@@ -296,7 +276,7 @@ pub(super) struct DatasetAnswer {
 }
 
 /// How often an attribute is present and absent.
-#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 struct Labels {
     /// Photos labelled `true`.
     present: usize,
@@ -324,7 +304,7 @@ struct PhotoEntry {
 
 /// Reads a dataset: how many photos teach what, and one page of them.
 #[utoipa::path(
-    get, path = "/v1/datasets/{dataset}", tag = "datasets",
+    get, path = "/v1/datasets/{dataset}", operation_id = "read_dataset", tag = "datasets",
     params(("dataset" = String, Path, description = "The dataset's name"), PageParameters),
     responses(
         (status = 200, description = "The dataset", body = DatasetAnswer),
@@ -339,16 +319,83 @@ pub(super) async fn read_one(
     name: Result<Path<String>, PathRejection>,
     Query(parameters): Query<PageParameters>,
 ) -> Result<Json<DatasetAnswer>, ApiError> {
-    let limit = page(parameters.limit)? as usize;
+    let limit = page(parameters.limit)?;
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let dataset = app.store.dataset(&name).await?.ok_or_else(|| {
         ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them")
     })?;
-    let photos = app.store.photos(dataset.id).await?;
+    let summary = summary(&app, &dataset).await?;
+    let offset = parameters.offset.unwrap_or(0) as u64;
+    let photos = app.store.photos_page(dataset.id, offset, limit).await?;
+    let known = faces_in(&app, &photos).await?;
+    let items = photos.into_iter().map(|photo| PhotoEntry {
+        faces: known.get(&photo.image).copied(),
+        identity: photo.identity,
+        name: photo.name,
+        image: photo.image.to_hex(),
+        attributes: photo.attributes,
+        created: photo.created,
+    });
+    let Summary { with_face, without_face, unknown, attributes } = (*summary).clone();
+    Ok(Json(DatasetAnswer {
+        dataset: dataset.into(),
+        with_face,
+        without_face,
+        unknown,
+        attributes,
+        items: items.collect(),
+    }))
+}
+
+/// How many faces the loaded pack finds in those of these photos that it knows.
+async fn faces_in(app: &App, photos: &[PhotoRecord]) -> Result<HashMap<ContentHash, usize>, ApiError> {
     let images: Vec<ContentHash> = photos.iter().map(|photo| photo.image).collect();
     let known = app.scoring.known_faces(&images).await.map_err(attributes_error)?;
-    let faces = |photo: &PhotoRecord| known.get(&photo.image).map(|features| count(features));
-    let counts: Vec<_> = photos.iter().map(faces).collect();
+    Ok(known.into_iter().map(|(image, features)| (image, count(&features))).collect())
+}
+
+/// What the summary of a dataset depends on: of the same there is always the same one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    dataset: Uuid,
+    revision: u64,
+    faces: FacesState,
+}
+
+/// What the photos of a dataset teach altogether.
+#[derive(Clone)]
+pub(super) struct Summary {
+    with_face: usize,
+    without_face: usize,
+    unknown: usize,
+    attributes: BTreeMap<String, Labels>,
+}
+
+/// Summaries that were made.
+pub(super) type Summaries = Kept<Key, Summary>;
+
+/// A summary is of a few hundred bytes.
+const KEPT_BYTES: u64 = 1 << 20;
+
+pub(super) fn summaries() -> Summaries {
+    Kept::new(KEPT_BYTES, |summary| 128 * summary.attributes.len())
+}
+
+/// The summary of a dataset as it is now.
+async fn summary(app: &App, dataset: &DatasetRecord) -> Result<Arc<Summary>, ApiError> {
+    let Some(graphs) = app.scoring.face_graphs().filter(|_| app.face_days > 0) else {
+        // Faces come and go in this process's memory, and no revision tells.
+        return summarise(app, dataset).await.map(Arc::new);
+    };
+    let faces = app.store.faces_state(PicturesOf::Dataset(dataset.id), graphs).await?;
+    let key = Key { dataset: dataset.id, revision: dataset.revision, faces };
+    app.datasets.get(key, summarise(app, dataset)).await
+}
+
+async fn summarise(app: &App, dataset: &DatasetRecord) -> Result<Summary, ApiError> {
+    let photos = app.store.photos(dataset.id).await?;
+    let known = faces_in(app, &photos).await?;
+    let counts: Vec<_> = photos.iter().map(|photo| known.get(&photo.image).copied()).collect();
     let mut attributes: BTreeMap<String, Labels> = BTreeMap::new();
     for (photo, _) in photos.iter().zip(&counts).filter(|(_, count)| count.is_some_and(|count| count > 0)) {
         for (name, present) in photo.attributes.iter().filter(|(name, _)| ATTRIBUTES.contains(&name.as_str()))
@@ -358,23 +405,12 @@ pub(super) async fn read_one(
         }
     }
     let of = |wanted: fn(usize) -> bool| counts.iter().flatten().filter(|count| wanted(**count)).count();
-    let items = photos.into_iter().zip(&counts).skip(parameters.offset.unwrap_or(0)).take(limit);
-    let items = items.map(|(photo, faces)| PhotoEntry {
-        identity: photo.identity,
-        name: photo.name,
-        image: photo.image.to_hex(),
-        attributes: photo.attributes,
-        faces: *faces,
-        created: photo.created,
-    });
-    Ok(Json(DatasetAnswer {
-        dataset: dataset.into(),
+    Ok(Summary {
         with_face: of(|count| count > 0),
         without_face: of(|count| count == 0),
         unknown: counts.iter().filter(|count| count.is_none()).count(),
         attributes,
-        items: items.collect(),
-    }))
+    })
 }
 
 /// What the dataset of a sample's metadata teaches, fitted if its newest revision was not yet.

@@ -14,9 +14,11 @@ mod filters;
 mod form;
 mod health;
 mod import;
+mod kept;
 mod leaderboard;
 mod metrics;
 mod models;
+mod page;
 mod preferences;
 mod privacy;
 mod prompts;
@@ -62,9 +64,11 @@ pub struct App {
     limits: crate::config::Limits,
     deadline: Duration,
     face_days: u32,
-    return_embeddings: bool,
     admission: Admission,
     telemetry: Telemetry,
+    reports: report::Reports,
+    judged: attributes::JudgedRuns,
+    datasets: datasets::Summaries,
 }
 
 type Shared = axum::extract::State<Arc<App>>;
@@ -82,6 +86,7 @@ impl App {
         if config.privacy.face_days > 0 {
             scoring.keep_faces_in(Arc::new(privacy::StoredFaces(store.clone())));
         }
+        scoring.show_embeddings(config.privacy.return_embeddings);
         Self {
             scoring,
             store,
@@ -89,9 +94,11 @@ impl App {
             limits: config.limits.clone(),
             deadline: config.server.deadline(),
             face_days: config.privacy.face_days,
-            return_embeddings: config.privacy.return_embeddings,
             admission: Admission::new(&config.limits),
             telemetry,
+            reports: report::reports(),
+            judged: attributes::judged_runs(),
+            datasets: datasets::summaries(),
         }
     }
 

@@ -68,6 +68,9 @@ impl App {
     fn forget(&self, deleted: Option<Deleted>, what: &str) -> Result<Json<DeletedAnswer>, ApiError> {
         let deleted = deleted.ok_or_else(|| missing(what))?;
         let cached = self.scoring.forget(&deleted.pictures);
+        self.reports.clear();
+        self.judged.clear();
+        self.datasets.clear();
         self.runs.files().release(deleted.pictures.iter().copied());
         let Deleted { samples, scores, photos, prompts, faces, .. } = deleted;
         tracing::info!(samples, scores, photos, prompts, faces, cached, "deleted on request");

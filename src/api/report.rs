@@ -14,12 +14,14 @@ use uuid::Uuid;
 
 use super::{
     ApiError, App, Code, Problem, Query, Shared,
+    kept::Kept,
     runs::{Counts, find, missing},
 };
 use crate::{
     analysis::{
         self, AttributeOutcomes, Caption, Place, Policy, Report, ReportRow, RunScores, Statistic, place,
     },
+    blocking::blocking,
     pack_id::{PackId, Weights},
     stats::{Bootstrap, FEW_CLUSTERS},
     store::{OutcomeColumn, RunData, RunRecord, RunState},
@@ -131,7 +133,7 @@ struct Line {
 ///
 /// With `policy=toolkit` the numbers are those of the reference toolkit's analysis.
 #[utoipa::path(
-    get, path = "/v1/runs/{id}/report", tag = "runs",
+    get, path = "/v1/runs/{id}/report", operation_id = "read_report", tag = "runs",
     params(("id" = Uuid, Path, description = "The run's `run_id`"), Parameters),
     responses(
         (status = 200, description = "The table; with other formats as text", body = ReportAnswer),
@@ -153,24 +155,25 @@ pub(super) async fn read(
     let _permit = app.admission.enter_without_body()?;
     let pack = pack(&app, &run, parameters.pack.as_deref()).await?;
     let policy = parameters.policy;
-    let work = async {
-        let data = app.store.run_data(run.id, pack.as_ref().map(|pack| pack.digest.as_str())).await?;
-        let data = data.ok_or_else(missing)?;
-        let outcomes = match &pack {
-            Some(pack) => app.store.outcomes(run.id, &pack.digest, &data.names).await?,
+    let digest = pack.as_ref().map(|pack| pack.digest.clone());
+    let key = Key { run: run.id, revision: run.revision, pack: digest.clone(), policy };
+    let work = app.reports.get(key, async {
+        let data = app.store.run_data(run.id, digest.as_deref()).await?.ok_or_else(missing)?;
+        let outcomes = match &digest {
+            Some(digest) => app.store.outcomes(run.id, digest, &data.names).await?,
             None => BTreeMap::new(),
         };
-        let population = match &pack {
-            Some(pack) if parameters.percentiles => app.store.run_quantiles(&pack.digest).await?,
-            _ => Vec::new(),
-        };
-        let versions: BTreeMap<String, u32> =
-            data.metrics.iter().map(|(code, column)| (code.clone(), column.version)).collect();
-        Ok((tabulate(data, outcomes, policy).await, population, versions))
+        tabulate(data, outcomes, policy)
+            .await
+            .map_err(|error| ApiError::new(Code::InvalidField, format!("the run has no such table: {error}")))
+    });
+    let table = app.before_deadline(work).await?;
+    let Table { report, nulls, versions } = &*table;
+    // Of now: other runs come and go.
+    let population = match &digest {
+        Some(digest) if parameters.percentiles => app.store.run_quantiles(digest).await?,
+        _ => Vec::new(),
     };
-    let (table, population, versions) = app.before_deadline(work).await?;
-    let (report, nulls) = table
-        .map_err(|error| ApiError::new(Code::InvalidField, format!("the run has no such table: {error}")))?;
     let places = report.rows.iter().filter_map(|row| {
         let of_metric = population
             .iter()
@@ -193,10 +196,10 @@ pub(super) async fn read(
     };
     let text = |kind: &'static str, text: String| ([(header::CONTENT_TYPE, kind)], text).into_response();
     Ok(match parameters.format {
-        Format::Csv => text("text/csv; charset=utf-8", analysis::csv(&report)),
-        Format::Markdown => text("text/markdown; charset=utf-8", analysis::markdown(&report, &caption())),
-        Format::Latex => text("application/x-latex; charset=utf-8", analysis::latex(&report, &caption())),
-        Format::Json => Json(answer(run, pack, report, nulls, places)).into_response(),
+        Format::Csv => text("text/csv; charset=utf-8", analysis::csv(report)),
+        Format::Markdown => text("text/markdown; charset=utf-8", analysis::markdown(report, &caption())),
+        Format::Latex => text("application/x-latex; charset=utf-8", analysis::latex(report, &caption())),
+        Format::Json => Json(answer(run, pack, report.clone(), nulls.clone(), places)).into_response(),
     })
 }
 
@@ -279,7 +282,34 @@ pub(super) async fn pack(
     }
 }
 
-type Table = (Report, BTreeMap<String, BTreeMap<String, usize>>);
+/// What a table is made of: of the same there is always the same one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    run: Uuid,
+    revision: u64,
+    pack: Option<String>,
+    policy: Policy,
+}
+
+/// A table, for each metric by reason how many samples have no score, and the versions of the metrics.
+pub(super) struct Table {
+    report: Report,
+    nulls: BTreeMap<String, BTreeMap<String, usize>>,
+    versions: BTreeMap<String, u32>,
+}
+
+/// Tables that were made.
+pub(super) type Reports = Kept<Key, Table>;
+
+/// Thousands of tables of some twenty lines.
+const KEPT_BYTES: u64 = 16 << 20;
+
+pub(super) fn reports() -> Reports {
+    Kept::new(KEPT_BYTES, |table| {
+        let reasons: usize = table.nulls.values().map(BTreeMap::len).sum();
+        512 * (table.report.rows.len() + table.nulls.len()) + 128 * reasons
+    })
+}
 
 /// Resampling 100,000 samples takes seconds, which no other request shall wait for.
 async fn tabulate(
@@ -293,13 +323,11 @@ async fn tabulate(
             (code.clone(), counted.collect())
         });
         let nulls = reasons.collect();
+        let versions = data.metrics.iter().map(|(code, column)| (code.clone(), column.version)).collect();
         let scores = scores(data, outcomes);
-        analysis::report(&scores, policy, &Bootstrap::default()).map(|report| (report, nulls))
+        analysis::report(&scores, policy, &Bootstrap::default()).map(|report| Table { report, nulls, versions })
     };
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+    blocking(work).await
 }
 
 /// A run's columns as the table takes them.

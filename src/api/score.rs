@@ -162,9 +162,9 @@ pub struct Match {
 }
 
 impl Evidence {
-    /// What a scorecard stands on; embeddings of faces only where the operator lets them out.
+    /// What a scorecard stands on.
     #[must_use]
-    pub fn of(card: &Scorecard, pack: &Pack, embeddings: bool) -> Self {
+    pub fn of(card: &Scorecard, pack: &Pack) -> Self {
         let checkpoints = card.scores.iter().filter(|score| score.outcome.is_ok()).filter_map(|score| {
             let graph = pack.graph(score.metric.needs.first()?.graph)?;
             Some((score.metric.code.to_owned(), graph.source.checkpoint.clone()))
@@ -188,7 +188,7 @@ impl Evidence {
             texts: card.texts.clone(),
             checkpoints: checkpoints.collect(),
             details: details.collect(),
-            faces: card.faces.iter().map(|picture| picture.shown(embeddings)).collect(),
+            faces: card.faces.clone(),
             attributes: card
                 .scores
                 .iter()
@@ -261,7 +261,7 @@ pub struct GraphSource {
 /// Every metric asked for is in the answer, as a number or as null with the reason. The same sample sent
 /// again is answered from the cache and counted once.
 #[utoipa::path(
-    post, path = "/v1/score", tag = "scores",
+    post, path = "/v1/score", operation_id = "score_sample", tag = "scores",
     request_body(content = ScoreForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Scored and stored", body = ScoreAnswer),
@@ -278,12 +278,7 @@ pub struct GraphSource {
     )
 )]
 pub(super) async fn create(State(app): Shared, request: Request) -> Result<Json<ScoreAnswer>, ApiError> {
-    let (request, rest) = upload::keep_rest(request);
-    let answer = answer(&app, request).await;
-    if answer.is_err() {
-        rest.discard().await;
-    }
-    answer
+    upload::whole(request, |request| answer(&app, request)).await
 }
 
 async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiError> {
@@ -328,7 +323,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiErr
         scores: card.scores.iter().map(|score| (score.metric.code.to_owned(), score_entry(score))).collect(),
         cached: card.features.iter().all(|feature| feature.origin == Origin::Cached),
         provenance: provenance(&card, &pack, form.sample.dataset.as_ref()),
-        evidence: form.evidence.then(|| Evidence::of(&card, &pack, app.return_embeddings)),
+        evidence: form.evidence.then(|| Evidence::of(&card, &pack)),
         features: card.features,
         timings: Timings {
             read_ms: milliseconds(read),

@@ -59,11 +59,7 @@ pub(super) async fn run(config: Config, args: ScoreArgs) -> anyhow::Result<ExitC
     let scoring = start_scoring(&config, &config.pack, &Telemetry::new()).await?;
     let card = scoring.score(&sample, &metrics).await?;
     scoring.engine().drain().await;
-    let text = if args.json {
-        json(&card, scoring.pack(), config.privacy.return_embeddings)?
-    } else {
-        table(&card, scoring.pack())
-    };
+    let text = if args.json { json(&card, scoring.pack())? } else { table(&card, scoring.pack()) };
     print(&text)
 }
 
@@ -106,13 +102,13 @@ pub(super) fn read_picture(config: &Config, path: &Path) -> anyhow::Result<Pictu
     Ok(Picture { hash: ContentHash::of(&bytes), bytes: Bytes::from(bytes), header })
 }
 
-fn json(card: &Scorecard, pack: &Pack, embeddings: bool) -> anyhow::Result<String> {
+fn json(card: &Scorecard, pack: &Pack) -> anyhow::Result<String> {
     let scores: BTreeMap<_, _> =
         card.scores.iter().map(|score| (score.metric.code, api::score_entry(score))).collect();
     let answer = json!({
         "scores": scores,
         "weights": pack.weights,
-        "evidence": api::Evidence::of(card, pack, embeddings),
+        "evidence": api::Evidence::of(card, pack),
         "provenance": { "service_version": SERVICE_VERSION, "pack": pack.id() },
     });
     Ok(serde_json::to_string_pretty(&answer)? + "\n")

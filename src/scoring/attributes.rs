@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use super::{FaceMemoryError, Scoring};
 use crate::{
+    blocking::blocking,
     content::ContentHash,
-    metrics::{LabelledFace, Probes, RunAttributes, RunRow, evaluate, largest},
+    metrics::{FACES, LabelledFace, Probes, RunAttributes, RunRow, evaluate, largest},
     stats::LogisticError,
     tensor::Features,
 };
@@ -102,6 +103,7 @@ impl Scoring {
             let labelled: Vec<_> = labelled.collect();
             Probes::fit(&labelled).map(|probes| (labelled.len(), probes))
         };
+        // Seconds for thousands of faces.
         let (faces, probes) = blocking(fit).await?;
         let probes = DatasetProbes { name: name.to_owned(), revision, faces, probes: Arc::new(probes) };
         let mut fitted = self.probes.lock();
@@ -141,7 +143,13 @@ impl Scoring {
                 .collect();
             evaluate(&rows).map(|run| (run, flags))
         };
-        blocking(judge).await
+        Ok(blocking(judge).await?)
+    }
+
+    /// What the face graphs of the pack are, weights and preprocessing; none where it has none.
+    #[must_use]
+    pub fn face_graphs(&self) -> Option<ContentHash> {
+        self.engine().family_digest(FACES)
     }
 
     /// The faces of those pictures that are known, without looking for any.
@@ -159,14 +167,4 @@ impl Scoring {
 /// The embedding of a picture's largest face.
 fn face(known: &HashMap<ContentHash, Arc<Features>>, image: ContentHash) -> Option<&[f32]> {
     largest(known.get(&image)?.get("embedding")?)
-}
-
-/// Fitting thousands of faces takes seconds, which no other request shall wait for.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, LogisticError> + Send + 'static,
-) -> Result<T, AttributesError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => Ok(result?),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
 }

@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 
 use super::pictures::PictureJob;
 use crate::{
+    blocking::blocking,
     content::ContentHash,
     engine::{Engine, EngineError, OnnxGraph, Provider},
     metrics::FACES,
@@ -174,16 +175,13 @@ impl FaceFinder {
             let _leaving = Leaving(Arc::clone(&lanes.left));
             // A lane that is too busy to be compared with is no reason never to ask again.
             let proposals = proposals.get_or_try_init(|| Box::pin(proposal_net(&lanes))).await?.clone();
-            let blocking = Blocking { lanes: lanes.clone(), runtime: Handle::current(), proposals };
+            let networks = Blocking { lanes: lanes.clone(), runtime: Handle::current(), proposals };
             let search = move || {
-                let found = faces::detect(&image, &blocking)?;
+                let found = faces::detect(&image, &networks)?;
                 let crop = |face: Face| faces::crop(&image, &face).map(|crop| (face, crop));
                 Ok::<_, EngineError>(found.into_iter().filter_map(crop).unzip::<_, _, Vec<_>, Vec<_>>())
             };
-            let (found, crops) = match tokio::task::spawn_blocking(search).await {
-                Ok(result) => result?,
-                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-            };
+            let (found, crops) = blocking(search).await?;
             let embeddings = lanes.run(EMBED, crops.into_iter().map(pixels).collect()).await?;
             Ok(features(&found, &embeddings))
         }
@@ -218,7 +216,9 @@ fn features(found: &[Face], embeddings: &[Arc<Features>]) -> Features {
 }
 
 /// What the evidence shows of the faces of a picture.
-pub(super) fn evidence(features: &Features) -> Vec<FaceEvidence> {
+///
+/// Embeddings are copied only where they are to be shown.
+pub(super) fn evidence(features: &Features, embeddings: bool) -> Vec<FaceEvidence> {
     let numbers = |name| features.get(name).map_or(&[][..], |output| output.data.as_slice());
     let (boxes, landmarks) = (numbers("boxes").as_chunks::<4>().0, numbers("landmarks").as_chunks::<2>().0);
     let width =
@@ -230,7 +230,7 @@ pub(super) fn evidence(features: &Features) -> Vec<FaceEvidence> {
             corners: *corners,
             probability: *probability,
             landmarks: *landmarks,
-            embedding: Some(embedding.to_vec()),
+            embedding: embeddings.then(|| embedding.to_vec()),
         })
         .collect()
 }
@@ -306,19 +306,18 @@ async fn proposal_net(lanes: &Lanes) -> Result<Option<Arc<ProposalNet>>, EngineE
     let engine = &lanes.engine;
     let (Provider::Cpu, Some(graph)) = (engine.provider(), engine.graph(PROPOSE)) else { return Ok(None) };
     let file = graph.file().to_owned();
-    let made = tokio::task::spawn_blocking(move || {
+    let made = blocking(move || {
         let net = ProposalNet::new(&OnnxGraph::read(&file)?).map_err(|unsuited| unsuited.to_string())?;
         let (image, piece) = probe();
         let spots = net.propose(&image, &[(piece.width, piece.height)], 0.0).remove(0);
         Ok::<_, String>((net, piece, spots))
     });
     let (net, piece, spots) = match made.await {
-        Ok(Ok(made)) => made,
-        Ok(Err(reason)) => {
+        Ok(made) => made,
+        Err(reason) => {
             tracing::info!(%reason, "faces are proposed by the graph, which is slower");
             return Ok(None);
         }
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
     let answers = lanes.run(PROPOSE, vec![levels(piece)]).await?;
     let expected = answers.first().and_then(|features| proposals(features));

@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::Picture;
 use crate::{
+    blocking::blocking,
     tensor::Tensor,
     vision::{self, DecodeError, DecodeLimits, Geometry, Image, Prepared},
 };
@@ -98,10 +99,7 @@ impl PictureJob {
             let tensors = geometries.into_iter().map(prepared).collect();
             Ok((Arc::new(picture), tensors))
         };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        blocking(work).await
     }
 }
 

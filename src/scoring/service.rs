@@ -1,6 +1,13 @@
 //! The scoring service: plans, asks the engine for features, and applies the metrics.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
@@ -37,6 +44,7 @@ pub struct Scoring {
     objects: ObjectFinder,
     relations: Option<RelationFinder>,
     pub(super) probes: ProbeCache,
+    shows_embeddings: AtomicBool,
 }
 
 /// What scoring a sample gave.
@@ -64,18 +72,6 @@ pub struct PictureFaces {
     pub of: String,
     /// The largest first.
     pub faces: Vec<FaceEvidence>,
-}
-
-impl PictureFaces {
-    /// The same with the embeddings, or without.
-    #[must_use]
-    pub fn shown(&self, embeddings: bool) -> Self {
-        let face = |face: &FaceEvidence| FaceEvidence {
-            embedding: face.embedding.clone().filter(|_| embeddings),
-            ..face.clone()
-        };
-        Self { of: self.of.clone(), faces: self.faces.iter().map(face).collect() }
-    }
 }
 
 /// One metric's answer.
@@ -156,12 +152,18 @@ impl Scoring {
         let grounded = graphs_of(OBJECTS).iter().all(|role| engine.graph(role).is_some());
         let relations = RelationFinder::of(&pack, &engine, &texts, grounded)?;
         let (probes, decoder) = (ProbeCache::default(), Decoder::new(limits));
-        Ok(Self { engine, pack, decoder, texts, faces, objects, relations, probes })
+        let shows_embeddings = AtomicBool::new(false);
+        Ok(Self { engine, pack, decoder, texts, faces, objects, relations, probes, shows_embeddings })
     }
 
     /// Keeps the faces it finds beyond this process, from now on.
     pub fn keep_faces_in(&self, memory: Arc<dyn FaceMemory>) {
         self.faces.keep_in(memory);
+    }
+
+    /// Whether the evidence of scores has the embeddings of faces, which identify people, from now on. It has none before.
+    pub fn show_embeddings(&self, show: bool) {
+        self.shows_embeddings.store(show, Ordering::Relaxed);
     }
 
     /// The faces in one picture, and whether they were known before. `None` where the pack has no face graphs.
@@ -284,7 +286,8 @@ impl Scoring {
         let mut uses: Vec<FeatureUse> = mapped_by.into_iter().collect();
         for (role, input, feature, took) in try_join_all(asked).await? {
             if role == FACES {
-                found.push(PictureFaces { of: name(input), faces: faces::evidence(&feature.features) });
+                let faces = faces::evidence(&feature.features, self.shows_embeddings.load(Ordering::Relaxed));
+                found.push(PictureFaces { of: name(input), faces });
             }
             features.insert(role, input, feature.features);
             uses.push(FeatureUse {

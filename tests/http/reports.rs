@@ -153,6 +153,39 @@ async fn each_policy_and_each_format_has_its_table() {
 }
 
 #[tokio::test]
+async fn a_table_follows_every_change_also_one_that_leaves_all_means_as_they_were() {
+    let app = App::start().await;
+    let run = app.new_run("r").await;
+    // Of each sample one attribute is right, so that the shares, and with them all sums, are always the same.
+    let outcomes = |young_is_right: [bool; 3]| {
+        let mut text = ",name,Young_target,Young_pred,Male_target,Male_pred\n".to_owned();
+        for (at, (right, (young, male))) in
+            young_is_right.into_iter().zip([(1, 1), (1, -1), (-1, -1)]).enumerate()
+        {
+            let (young_pred, male_pred) = if right { (young, -male) } else { (-young, male) };
+            let _ = writeln!(text, "{at},00{at}-0-0,{young},{young_pred},{male},{male_pred}");
+        }
+        text
+    };
+    let table = || async { app.report(&run, "?policy=none").await.ok() };
+    app.import(&run, "them", &outcomes([true, true, false])).await.ok();
+    let first = table().await;
+    assert_eq!(table().await, first);
+    assert_eq!(row(&first, "aps")["mean"], 0.375);
+    app.import(&run, "them", &outcomes([false, false, true])).await.ok();
+    let second = table().await;
+    assert_eq!(row(&second, "aps")["mean"], 0.625);
+    app.import(&run, "them", ",name,aesthetic_score\n0,003-0-0,0.25\n").await.ok();
+    assert_eq!((&table().await["samples"], &second["samples"]), (&json!(4), &json!(3)));
+    let sample = app.get(&format!("/v1/runs/{run}/samples")).await.ok()["items"][3]["id"].clone();
+    let path = format!("/v1/samples/{}", sample.as_str().unwrap());
+    app.send(Request::delete(path).body(Body::empty()).unwrap()).await.ok();
+    assert_eq!(table().await["rows"], second["rows"]);
+    app.send(Request::delete(format!("/v1/runs/{run}")).body(Body::empty()).unwrap()).await.ok();
+    app.report(&run, "?policy=none").await.problem(404, "not_found");
+}
+
+#[tokio::test]
 async fn tables_that_do_not_exist_say_why() {
     let app = App::start().await;
     let run = app.new_run("r").await;

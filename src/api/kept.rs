@@ -1,0 +1,145 @@
+//! Answers that cost seconds, kept for the revision of what they were computed from.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher as _, Hash},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Mutex;
+
+/// So many different answers are computed at once; of more some wait for each other without need.
+const PLACES: usize = 16;
+
+/// A bounded memory of answers. Whoever asks for one that is being computed waits for it.
+///
+/// The key has the revision, so that nothing old is ever answered: what nobody asks for any more is evicted when room is needed.
+pub(super) struct Kept<K, V> {
+    cache: moka::sync::Cache<K, Arc<V>>,
+    /// Grows when all is forgotten, so that what is being computed then is not kept.
+    forgotten: AtomicU64,
+    places: [Mutex<()>; PLACES],
+    hasher: RandomState,
+}
+
+impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Kept<K, V> {
+    /// A memory of at most so many bytes, of which each answer takes what `bytes` says of it.
+    pub(super) fn new(most: u64, bytes: fn(&V) -> usize) -> Self {
+        let weigher = move |_: &K, value: &Arc<V>| {
+            // The key, and the cache's own nodes.
+            u32::try_from(bytes(value) + 512).unwrap_or(u32::MAX)
+        };
+        Self {
+            cache: moka::sync::Cache::builder().max_capacity(most).weigher(weigher).build(),
+            forgotten: AtomicU64::new(0),
+            places: std::array::from_fn(|_| Mutex::new(())),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The answer of this key: the one that is kept, or what `work` gives, which is then kept.
+    pub(super) async fn get<E>(&self, key: K, work: impl Future<Output = Result<V, E>>) -> Result<Arc<V>, E> {
+        if let Some(value) = self.cache.get(&key) {
+            return Ok(value);
+        }
+        let _place = self.places[self.hasher.hash_one(&key) as usize % PLACES].lock().await;
+        if let Some(value) = self.cache.get(&key) {
+            return Ok(value);
+        }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
+        let value = Arc::new(work.await?);
+        self.cache.insert(key.clone(), Arc::clone(&value));
+        if self.forgotten.load(Ordering::SeqCst) != forgotten {
+            self.cache.invalidate(&key);
+        }
+        Ok(value)
+    }
+
+    /// Empties the memory.
+    pub(super) fn clear(&self) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+        self.cache.invalidate_all();
+        // Not before long, but now: people who are deleted may be in it.
+        self.cache.run_pending_tasks();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Work {
+        done: AtomicUsize,
+    }
+
+    impl Work {
+        async fn give(&self, value: &str) -> Result<String, ()> {
+            self.done.fetch_add(1, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            Ok(value.to_owned())
+        }
+    }
+
+    fn kept(most: u64) -> Kept<u32, String> {
+        Kept::new(most, String::len)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_computed_once_for_all_who_ask() {
+        let (kept, work) = (kept(10_000), Work::default());
+        let (one, two) = tokio::join!(kept.get(1, work.give("a")), kept.get(1, work.give("a")));
+        assert_eq!((one.unwrap().as_str(), two.unwrap().as_str()), ("a", "a"));
+        assert_eq!(kept.get(1, work.give("never")).await.unwrap().as_str(), "a");
+        assert_eq!(kept.get(2, work.give("b")).await.unwrap().as_str(), "b");
+        assert_eq!(work.done.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn an_error_is_not_kept() {
+        let kept = kept(10_000);
+        assert_eq!(kept.get(1, async { Err("no") }).await, Err("no"));
+        assert!(kept.get(1, async { Ok::<_, ()>("yes".to_owned()) }).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_being_computed_while_all_is_forgotten_is_not_kept() {
+        let (kept, started, go) = (kept(10_000), Notify::new(), Notify::new());
+        let slow = async {
+            started.notify_one();
+            go.notified().await;
+            Ok::<_, ()>("old".to_owned())
+        };
+        let forget = async {
+            started.notified().await;
+            kept.clear();
+            go.notify_one();
+        };
+        let (old, ()) = tokio::join!(kept.get(1, slow), forget);
+        assert_eq!(old.unwrap().as_str(), "old", "whoever asked before is answered");
+        assert_eq!(kept.get(1, async { Ok::<_, ()>("new".to_owned()) }).await.unwrap().as_str(), "new");
+        kept.clear();
+        assert_eq!(kept.cache.entry_count(), 0);
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded_and_what_is_too_large_is_answered_all_the_same() {
+        let (kept, work) = (kept(4_000), Work::default());
+        for key in 0..100 {
+            kept.get(key, work.give("a")).await.unwrap();
+        }
+        kept.cache.run_pending_tasks();
+        assert!(kept.cache.weighted_size() <= 4_000);
+        let large = "a".repeat(5_000);
+        assert_eq!(*kept.get(200, work.give(&large)).await.unwrap(), large);
+        kept.cache.run_pending_tasks();
+        assert!(kept.cache.weighted_size() <= 4_000);
+    }
+}
