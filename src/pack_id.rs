@@ -50,6 +50,12 @@ pub struct PackId {
     pub weights: Weights,
 }
 
+impl fmt::Display for PackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.digest)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

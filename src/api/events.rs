@@ -14,7 +14,7 @@ use futures_util::stream::{self, Stream};
 
 use super::{
     ApiError, Problem, Shared,
-    runs::{ProgressEvent, find},
+    runs::{Held, ProgressEvent, find},
 };
 use crate::{runs::Progress, store::RunState};
 
@@ -25,7 +25,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 ///
 /// The stream ends with the run, and when the service stops: a client that connects again goes on from where the run stands.
 #[utoipa::path(
-    get, path = "/v1/runs/{id}/events", tag = "runs",
+    get, path = "/v1/runs/{id}/events", operation_id = "watch_run", tag = "runs",
     params(("id" = uuid::Uuid, Path, description = "The run's `run_id`")),
     responses(
         (status = 200, description = "Events `progress` and `finished`; `data` is a ProgressEvent", body = ProgressEvent, content_type = "text/event-stream"),
@@ -43,8 +43,9 @@ pub(super) async fn watch(
     let progress = app.runs.watchers().watch(&run).ok_or_else(|| {
         ApiError::overloaded("as many clients watch runs as may; GET /v1/runs/{id} tells the same")
     })?;
-    let events =
-        Sse::new(events(progress, app.runs.stopping())).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    let held = Held::of(&run, &app.scoring.pack().id());
+    let events = Sse::new(events(progress, held, app.runs.stopping()))
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // Proxies would otherwise collect events before they pass them on.
     let headers = [(header::CACHE_CONTROL, "no-store"), (HeaderName::from_static("x-accel-buffering"), "no")];
     Ok((headers, events))
@@ -52,16 +53,17 @@ pub(super) async fn watch(
 
 fn events(
     progress: Progress,
+    held: Option<Held>,
     stopping: tokio::sync::watch::Receiver<bool>,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold((progress, stopping), |(mut progress, mut stopping)| async move {
+    stream::unfold((progress, held, stopping), |(mut progress, held, mut stopping)| async move {
         let stopped = async { drop(stopping.wait_for(|stop| *stop).await) };
         let next = tokio::select! {
             next = progress.next() => next?,
             () = stopped => return None,
         };
         let name = if next.state == RunState::Finished { "finished" } else { "progress" };
-        let event = Event::default().event(name).json_data(ProgressEvent::from(next));
-        Some((Ok(event.expect("plain data always serialises")), (progress, stopping)))
+        let event = Event::default().event(name).json_data(ProgressEvent::new(next, held.as_ref()));
+        Some((Ok(event.expect("plain data always serialises")), (progress, held, stopping)))
     })
 }

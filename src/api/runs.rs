@@ -10,7 +10,11 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{ApiError, App, Code, Problem, Query, Shared, body, datasets::page, form, privacy};
+use super::{
+    ApiError, App, Code, Problem, Query, Shared, body, form,
+    page::{cut, page},
+    privacy,
+};
 use crate::{
     metrics,
     pack_id::PackId,
@@ -128,14 +132,6 @@ pub(super) async fn list_methods(
     Ok(Json(MethodsAnswer { methods: methods.into_iter().map(Into::into).collect(), next }))
 }
 
-/// One page of what was read for it with one row more, and where the next one begins if there is one.
-pub(super) fn cut<T, K>(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> K) -> (Vec<T>, Option<K>) {
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next = rows.last().filter(|_| more).map(key);
-    (rows, next)
-}
-
 /// A run to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -191,6 +187,9 @@ pub(super) struct RunAnswer {
     state: RunState,
     /// Its samples.
     counts: Counts,
+    /// Why those that are pending are not being scored; absent where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<Held>,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
@@ -219,8 +218,31 @@ impl From<RunCounts> for Counts {
     }
 }
 
-impl From<RunRecord> for RunAnswer {
-    fn from(run: RunRecord) -> Self {
+/// Why pending samples are not being scored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(super) struct Held {
+    /// For programs: `pack_not_loaded`.
+    #[schema(example = "pack_not_loaded")]
+    code: String,
+    /// In words, with what to do.
+    detail: String,
+}
+
+impl Held {
+    /// Samples of a run are scored with one pack, and wait as long as this service has another.
+    pub(super) fn of(run: &RunRecord, loaded: &PackId) -> Option<Self> {
+        let pack = run.pack.as_ref().filter(|pack| pack.digest != loaded.digest)?;
+        let detail = format!(
+            "pending samples wait for the pack {pack}, and this service has {loaded} loaded: start it with that pack, or \
+             delete the run"
+        );
+        Some(Self { code: "pack_not_loaded".to_owned(), detail })
+    }
+}
+
+impl RunAnswer {
+    fn new(run: RunRecord, loaded: &PackId) -> Self {
+        let held = Held::of(&run, loaded).filter(|_| run.counts.waiting > 0);
         let RunFacts { dataset, split, flags, settings, metrics } = run.facts;
         Self {
             run_id: run.id,
@@ -235,6 +257,7 @@ impl From<RunRecord> for RunAnswer {
             service_version: run.service_version,
             state: run.state,
             counts: run.counts.into(),
+            held,
             created: run.created,
             finished: run.finished,
         }
@@ -248,11 +271,16 @@ pub(super) struct ProgressEvent {
     state: RunState,
     /// Its samples.
     counts: Counts,
+    /// Why those that are pending are not being scored; absent where they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<Held>,
 }
 
-impl From<Snapshot> for ProgressEvent {
-    fn from(snapshot: Snapshot) -> Self {
-        Self { state: snapshot.state, counts: snapshot.counts.into() }
+impl ProgressEvent {
+    /// `held` is said as long as something is pending.
+    pub(super) fn new(snapshot: Snapshot, held: Option<&Held>) -> Self {
+        let held = held.filter(|_| snapshot.counts.waiting > 0).cloned();
+        Self { state: snapshot.state, counts: snapshot.counts.into(), held }
     }
 }
 
@@ -260,7 +288,7 @@ impl From<Snapshot> for ProgressEvent {
 ///
 /// The same again gives the same run. A run that came into being with a sample of POST /v1/score takes what is said here.
 #[utoipa::path(
-    post, path = "/v1/runs", tag = "runs", request_body = NewRun,
+    post, path = "/v1/runs", operation_id = "create_run", tag = "runs", request_body = NewRun,
     responses(
         (status = 200, description = "It was there", body = RunAnswer),
         (status = 201, description = "Made", body = RunAnswer),
@@ -300,7 +328,7 @@ pub(super) async fn create(
     };
     let name = RunName::new(new.method, new.run);
     let (run, is_new) = app.store.create_run(&name, &facts, OffsetDateTime::now_utc()).await?;
-    Ok((made(is_new), Json(run.into())))
+    Ok((made(is_new), Json(RunAnswer::new(run, &app.scoring.pack().id()))))
 }
 
 /// Which runs.
@@ -330,7 +358,7 @@ pub(super) struct RunsAnswer {
 
 /// Lists runs, the oldest first.
 #[utoipa::path(
-    get, path = "/v1/runs", tag = "runs", params(RunsParameters),
+    get, path = "/v1/runs", operation_id = "list_runs", tag = "runs", params(RunsParameters),
     responses(
         (status = 200, description = "One page", body = RunsAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
@@ -346,7 +374,8 @@ pub(super) async fn list(
     let limit = page(limit)?;
     let runs = app.store.runs(&RunsQuery { method, state, after, limit: limit + 1 }).await?;
     let (runs, next) = cut(runs, limit, |run| run.id);
-    Ok(Json(RunsAnswer { runs: runs.into_iter().map(Into::into).collect(), next }))
+    let loaded = app.scoring.pack().id();
+    Ok(Json(RunsAnswer { runs: runs.into_iter().map(|run| RunAnswer::new(run, &loaded)).collect(), next }))
 }
 
 const RUN: &str = "run of this id";
@@ -363,7 +392,7 @@ pub(super) fn missing() -> ApiError {
 
 /// Reads a run: what it is and how far it has come.
 #[utoipa::path(
-    get, path = "/v1/runs/{id}", tag = "runs",
+    get, path = "/v1/runs/{id}", operation_id = "read_run", tag = "runs",
     params(("id" = Uuid, Path, description = "The run's `run_id`")),
     responses(
         (status = 200, description = "The run", body = RunAnswer),
@@ -376,7 +405,7 @@ pub(super) async fn read(
     State(app): Shared,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<RunAnswer>, ApiError> {
-    Ok(Json(find(&app, id).await?.into()))
+    Ok(Json(RunAnswer::new(find(&app, id).await?, &app.scoring.pack().id())))
 }
 
 /// Ends a run: it takes no more samples, and once those that wait are scored, what only the whole run has is computed.
@@ -384,7 +413,7 @@ pub(super) async fn read(
 /// Answers at once with state `finishing`; GET of the run or its events tell when it is `finished`. Its photos are then
 /// kept no longer. Samples that could not be scored remain as failed. Finishing again changes nothing.
 #[utoipa::path(
-    post, path = "/v1/runs/{id}/finish", tag = "runs",
+    post, path = "/v1/runs/{id}/finish", operation_id = "finish_run", tag = "runs",
     params(("id" = Uuid, Path, description = "The run's `run_id`")),
     responses(
         (status = 200, description = "It was finished before", body = RunAnswer),
@@ -402,5 +431,5 @@ pub(super) async fn finish(
     let run = app.store.finish_run(id).await?.ok_or_else(missing)?;
     app.runs.finishing();
     let status = if run.state == RunState::Finished { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(run.into())))
+    Ok((status, Json(RunAnswer::new(run, &app.scoring.pack().id()))))
 }

@@ -113,9 +113,15 @@ pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::
     fail_if_any(&sent.failures, "the server refuses")?;
 
     let bar = progress::bar("pictures scored");
-    let failures = wait_until_scored(client, run.run_id, |counts| {
-        bar.set_length(counts.accepted);
-        bar.set_position(counts.accepted - counts.pending);
+    let mut told = None;
+    let failures = wait_until_scored(client, run.run_id, |now| {
+        bar.set_length(now.counts.accepted);
+        bar.set_position(now.counts.accepted - now.counts.pending);
+        // Once, and again if it is another reason.
+        if let Some(held) = now.held.as_ref().filter(|held| told.as_ref() != Some(&held.detail)) {
+            bar.suspend(|| note(&format!("note: {}\n", held.detail)));
+            told = Some(held.detail.clone());
+        }
     })
     .await;
     bar.finish_and_clear();

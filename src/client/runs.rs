@@ -55,6 +55,9 @@ pub struct Run {
     pub state: RunState,
     /// How many samples are where.
     pub counts: Counts,
+    /// Why those that wait are not being scored, where they are not.
+    #[serde(default)]
+    pub held: Option<SubmittedError>,
 }
 
 impl fmt::Display for Run {

@@ -18,7 +18,7 @@ use crate::{
     engine::EngineError,
     metrics::{self, Metric, REGISTRY},
     scoring::{Metadata, Picture, Sample, ScoringError},
-    store::{NewSample, PendingRecord, StoreError},
+    store::{HeldSamples, NewSample, PendingRecord, StoreError},
     vision,
 };
 
@@ -90,7 +90,24 @@ impl Runs {
         }
     }
 
+    /// Says in the log which samples wait in vain: those of another pack.
+    async fn announce_held(&self) {
+        let loaded = self.scoring.pack().id();
+        match self.store.held_samples(self.files.id(), &loaded.digest).await {
+            Ok(held) => {
+                for HeldSamples { pack, samples, runs } in held {
+                    tracing::warn!(
+                        samples, runs, %pack, %loaded,
+                        "samples wait for a pack that is not loaded: start the service with it, or delete their runs"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "samples that wait for other packs could not be read"),
+        }
+    }
+
     async fn score_what_waits(self: Arc<Self>) {
+        self.announce_held().await;
         let mut stopping = self.stopping();
         let mut tasks: JoinSet<()> = JoinSet::new();
         let mut running: HashMap<Id, Uuid> = HashMap::new();

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, RwLock};
 use uuid::Uuid;
 
 use crate::{
+    blocking::blocking,
     content::ContentHash,
     store::{Store, StoreError},
 };
@@ -78,6 +79,8 @@ pub struct Files {
     /// Files that may be nobody's: as many as there are files at most.
     loose: Mutex<BTreeSet<ContentHash>>,
     loosened: Notify,
+    /// Folders of files that are there for good: 256 at most.
+    made: Mutex<BTreeSet<PathBuf>>,
     /// Locked for as long as this process lives, however it ends.
     _lock: File,
 }
@@ -99,6 +102,7 @@ impl Files {
             gate: RwLock::default(),
             loose: Mutex::default(),
             loosened: Notify::new(),
+            made: Mutex::default(),
             _lock: lock,
         });
         files.sweep(store).await?;
@@ -150,7 +154,7 @@ impl Files {
             if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_err() {
                 return Err(KeepError::Full(self.budget >> 20));
             }
-            let written = write_new(&self.root, &path, bytes);
+            let written = self.make(folder).and_then(|()| write_new(&self.root, &path, bytes));
             if !matches!(written, Ok(true)) {
                 self.used.fetch_sub(size, Ordering::Relaxed);
             }
@@ -158,6 +162,21 @@ impl Files {
         }
         // Also where another request has just linked it: its row may be written before this request's.
         File::open(folder)?.sync_all()?;
+        Ok(())
+    }
+
+    /// Makes one of the folders in which files lie; when this returns, it outlives a power cut.
+    fn make(&self, folder: &Path) -> io::Result<()> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.contains(folder) {
+            return Ok(());
+        }
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            // Also where it is there: another life of this service may have ended before it was synced.
+            _ => File::open(&self.root)?.sync_all()?,
+        }
+        made.insert(folder.to_owned());
         Ok(())
     }
 
@@ -268,7 +287,7 @@ impl Drop for Held {
     }
 }
 
-/// Makes the folder and its parts, locks it, and reads or invents its name.
+/// Makes the folder, locks it, and reads or invents its name.
 fn prepare(root: &Path) -> Result<(String, File), FolderError> {
     let unusable = |error| FolderError::Io(root.to_owned(), error);
     fs::create_dir_all(root).map_err(unusable)?;
@@ -277,12 +296,6 @@ fn prepare(root: &Path) -> Result<(String, File), FolderError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(FolderError::Taken(root.to_owned())),
         Err(TryLockError::Error(error)) => return Err(unusable(error)),
-    }
-    for part in 0..=u8::MAX {
-        match fs::create_dir(root.join(format!("{part:02x}"))) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(error)),
-            _ => {}
-        }
     }
     let name = root.join("id");
     let id = match fs::read_to_string(&name) {
@@ -339,13 +352,6 @@ fn list(root: &Path) -> io::Result<(Vec<ContentHash>, u64)> {
     Ok((files, bytes))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,6 +372,9 @@ mod tests {
         let one = files.keep(vec![picture(b"a"), picture(b"bc")]).await.unwrap();
         let two = files.keep(vec![picture(b"a")]).await.unwrap();
         assert_eq!(files.used(), 3, "equal files are one");
+        let folders =
+            fs::read_dir(folder.path()).unwrap().filter(|each| each.as_ref().unwrap().path().is_dir());
+        assert_eq!(folders.count(), 2, "a folder is made when a file goes there");
         assert_eq!(&files.read(ContentHash::of(b"bc")).await.unwrap()[..], b"bc");
         drop(one);
         let released = files.released().await;

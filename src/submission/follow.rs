@@ -5,23 +5,24 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::Failure;
-use crate::client::{Client, ClientError, Counts, Run, RunState};
+use crate::client::{Client, ClientError, Run, RunState};
 
 /// Small beside the time that scoring takes, and no load.
 const POLL: Duration = Duration::from_millis(400);
 
-/// Waits until no sample waits any more, and says which cannot be scored; `progress` hears the counts.
+/// Waits until no sample waits any more, and says which cannot be scored; `progress` hears where the run stands.
 ///
 /// # Errors
 /// See [`ClientError`].
 pub async fn wait_until_scored(
     client: &Client,
     run: Uuid,
-    mut progress: impl FnMut(Counts),
+    mut progress: impl FnMut(&Run),
 ) -> Result<Vec<Failure>, ClientError> {
     loop {
-        let counts = client.run(run).await?.counts;
-        progress(counts);
+        let now = client.run(run).await?;
+        progress(&now);
+        let counts = now.counts;
         if counts.pending == 0 {
             if counts.failed == 0 {
                 return Ok(Vec::new());

@@ -4,8 +4,14 @@ use axum::{
     body::Body,
     http::{Request, header},
 };
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use stellar_score::{content::ContentHash, engine::fake::Trouble};
+use stellar_score::{
+    content::ContentHash,
+    engine::fake::Trouble,
+    store::{NewPending, Pack, Weights},
+};
+use tower::ServiceExt as _;
 
 use crate::{
     harness::{Answer, App, ONE_GRAPH, tells},
@@ -306,6 +312,65 @@ async fn a_finished_run_takes_nothing_more_and_finishing_again_changes_nothing()
 }
 
 #[tokio::test]
+async fn samples_of_another_pack_are_held_with_a_reason_and_refused_into_the_run() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    let id = run.parse().unwrap();
+    let other = Pack { name: "other".into(), digest: "e".repeat(64), weights: Weights::Official };
+    let (image, photo) = (ContentHash::of(b"image"), ContentHash::of(b"photo"));
+    let waiting = NewPending {
+        id: uuid::Uuid::now_v7(),
+        created: time::OffsetDateTime::now_utc(),
+        run: id,
+        name: "one".into(),
+        content: image,
+        prompt: None,
+        image,
+        references: vec![photo],
+        auxiliary: vec![],
+        metadata: json!({}),
+        folder: app.runs.files().id().to_owned(),
+        files: vec![(image, 1), (photo, 1)],
+        pack: other.clone(),
+        service_version: "0.1.0".into(),
+        most_waiting: 10,
+    };
+    app.store.accept(&waiting).await.unwrap();
+    let now = app.get(&format!("/v1/runs/{run}")).await.ok();
+    assert_eq!((&now["counts"]["pending"], &now["held"]["code"]), (&json!(1), &json!("pack_not_loaded")));
+    tells(now["held"]["detail"].as_str().unwrap(), &["other", &other.digest, "demo", "start it"]);
+    let listed = app.get("/v1/runs").await.ok();
+    assert_eq!(listed["runs"][0]["held"], now["held"]);
+
+    let request = Request::get(format!("/v1/runs/{run}/events")).body(Body::empty()).unwrap();
+    let mut events = app.router.clone().oneshot(request).await.unwrap().into_body();
+    let first = events.frame().await.expect("it tells where it stands").unwrap().into_data().unwrap();
+    let first = String::from_utf8(first.to_vec()).unwrap();
+    tells(&first, &["event: progress", "\"held\":", "pack_not_loaded"]);
+
+    let refused = app.put(&run, "two", form(2)).await.problem(409, "pack_conflict");
+    tells(&refused, &["A/default", &other.digest]);
+    assert!(
+        app.get(&format!("/v1/samples/{}", waiting.id)).await.problem(404, "not_found").contains("sample")
+    );
+    app.store.delete_sample(waiting.id).await.unwrap().unwrap();
+    let now = app.get(&format!("/v1/runs/{run}")).await.ok();
+    assert_eq!((&now["counts"]["pending"], now.get("held")), (&json!(0), None), "nothing waits");
+}
+
+#[tokio::test]
+async fn a_dataset_that_is_not_there_is_said_wherever_it_is_named() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    let unknown = form(1).field("metadata", r#"{"dataset": "nowhere"}"#);
+    tells(&app.put(&run, "one", unknown).await.problem(404, "not_found"), &["metadata.dataset"]);
+    for path in ["/v1/datasets/nowhere", "/v1/datasets/nowhere/prompts"] {
+        tells(&app.get(path).await.problem(404, "not_found"), &["no dataset"]);
+    }
+    app.put(&run, "one", form(1).field("metadata", "{\"dataset\": ")).await.problem(422, "invalid_field");
+}
+
+#[tokio::test]
 async fn events_tell_the_progress_from_where_it_stands_to_the_end() {
     let app = App::start().await;
     let run = app.run_of("A").await;
@@ -514,6 +579,8 @@ async fn imported_scores_stand_under_a_pack_of_their_own() {
     for (source, text, status, code) in [
         ("them", "a,b\n1,2\n", 422, "invalid_field"),
         ("them", ",name,dino_fidelity\n0,a,x\n", 422, "invalid_field"),
+        ("them", ",name,dino_fidelity\n0,a,0.1\n1,a,0.2\n", 422, "invalid_field"),
+        ("them", ",name,dino_fidelity\n", 422, "invalid_field"),
         ("%20", clip, 422, "invalid_field"),
     ] {
         app.send(csv(&run, source, text)).await.problem(status, code);
