@@ -69,6 +69,21 @@ fn every_operation_has_a_summary_a_tag_and_a_typed_answer() {
 }
 
 #[test]
+fn every_operation_has_an_id_of_its_own_by_which_clients_are_generated() {
+    let document = document();
+    let mut ids: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, operation) in operations(&document) {
+        let id = operation["operationId"].as_str().unwrap_or_default();
+        let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+        assert!(id.split('_').all(is_word), "{name}: {id:?}");
+        if let Some(other) = ids.insert(id, name.clone()) {
+            panic!("{name} and {other} are both called {id}");
+        }
+    }
+    assert!(ids.len() > 30, "{ids:?}");
+}
+
+#[test]
 fn every_error_answer_is_a_problem_document() {
     let document = document();
     let mut errors = 0;

@@ -14,6 +14,7 @@ use crate::{
         AnnotatorAgreement, MethodPreferences, PublishedAlignment, SliceAlignment, alignment,
         annotator_agreement, judged_pairs, method_preferences, published,
     },
+    blocking::blocking,
     metrics,
     store::{Preference, PreferencesQuery},
 };
@@ -74,7 +75,7 @@ struct PublishedTau {
 /// A metric whose better end is the lower one is turned around, so that 1 is agreement for all. Scores are as measured, without
 /// any penalty.
 #[utoipa::path(
-    get, path = "/v1/analysis/alignment", tag = "analysis", params(AlignmentParameters),
+    get, path = "/v1/analysis/alignment", operation_id = "read_alignment", tag = "analysis", params(AlignmentParameters),
     responses(
         (status = 200, description = "The agreement", body = AlignmentAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
@@ -116,7 +117,7 @@ pub(super) async fn read(
         if let Some(wanted) = wanted {
             data.metrics.retain(|code, _| wanted.iter().any(|metric| metric.code == code));
         }
-        let slices = app.compute(move || alignment(&pairs, &data, min_pairs)).await;
+        let slices = blocking(move || alignment(&pairs, &data, min_pairs)).await;
         let of = |row: &PublishedAlignment| match question {
             QuestionWord::Overall => row.overall,
             QuestionWord::Object => row.object,
@@ -162,7 +163,7 @@ pub(super) struct PreferencesAnswer {
 
 /// Reads whom people prefer: preference shares and Bradley-Terry strengths of methods.
 #[utoipa::path(
-    get, path = "/v1/analysis/preferences", tag = "analysis", params(PreferenceParameters),
+    get, path = "/v1/analysis/preferences", operation_id = "read_method_preferences", tag = "analysis", params(PreferenceParameters),
     responses(
         (status = 200, description = "The methods, best first", body = PreferencesAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
@@ -185,11 +186,10 @@ pub(super) async fn preferences(
         let answers = app.store.preferences(&query).await?;
         let methods = methods_of_runs(&app).await?;
         let count = answers.len();
-        let (agreement, preferences) = app
-            .compute(move || {
-                (annotator_agreement(&answers), method_preferences(&judged_pairs(&answers), &methods))
-            })
-            .await;
+        let (agreement, preferences) = blocking(move || {
+            (annotator_agreement(&answers), method_preferences(&judged_pairs(&answers), &methods))
+        })
+        .await;
         Ok(PreferencesAnswer { question, answers: count, agreement, preferences })
     });
     Ok(Json(answer.await?))

@@ -8,27 +8,18 @@ use super::{ApiError, Code, upload};
 
 /// Reads the body as one JSON object of at most `most` bytes.
 pub(super) async fn json<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
-    let (request, rest) = upload::keep_rest(request);
-    let value = read(request, most).await;
-    if value.is_err() {
-        rest.discard().await;
-    }
-    value
+    upload::whole(request, |request| read(request, most)).await
 }
 
 /// Reads the body as text/csv of at most `most` bytes.
 pub(super) async fn csv(request: Request, most: usize) -> Result<String, ApiError> {
-    let (request, rest) = upload::keep_rest(request);
-    let text = match bytes(request, most, "text/csv", "-H 'Content-Type: text/csv' --data-binary @FILE").await
-    {
-        Ok(bytes) => String::from_utf8(bytes.into())
-            .map_err(|_| ApiError::new(Code::InvalidField, "the body is not UTF-8 text: save it as UTF-8")),
-        Err(error) => Err(error),
-    };
-    if text.is_err() {
-        rest.discard().await;
-    }
-    text
+    upload::whole(request, |request| async move {
+        let bytes =
+            bytes(request, most, "text/csv", "-H 'Content-Type: text/csv' --data-binary @FILE").await?;
+        String::from_utf8(bytes.into())
+            .map_err(|_| ApiError::new(Code::InvalidField, "the body is not UTF-8 text: save it as UTF-8"))
+    })
+    .await
 }
 
 async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{ApiError, App, Code, Problem, Query, Shared};
+use super::{ApiError, Code, Problem, Query, Shared};
 use crate::{
     analysis::{CompareOptions, Comparison, Policy, compare},
+    blocking::blocking,
     metrics,
     pack_id::PackId,
     store::{RunData, Store},
@@ -76,7 +77,7 @@ struct ComparedRun {
 /// whole identities (a permutation test: its hypothesis is that the two runs could be exchanged person by person). P-values are
 /// corrected over the metrics of a slice. Scores are of one pack.
 #[utoipa::path(
-    get, path = "/v1/runs/{a}/compare/{b}", tag = "analysis",
+    get, path = "/v1/runs/{a}/compare/{b}", operation_id = "compare_runs", tag = "analysis",
     params(
         ("a" = Uuid, Path, description = "The run that is judged"),
         ("b" = Uuid, Path, description = "The run that it is compared with"),
@@ -113,7 +114,7 @@ pub(super) async fn read(
             method: data.name.method.clone(),
             run: data.name.run.clone(),
         });
-        let comparison = app.compute(move || {
+        let comparison = blocking(move || {
             if let Some(chosen) = metrics {
                 // The penalty needs its own metrics, asked for or not.
                 let wanted = |code: &str| {
@@ -181,14 +182,4 @@ pub(super) fn nothing(run: &RunData, pack: Option<&str>) -> ApiError {
             run.name
         ),
     )
-}
-
-impl App {
-    /// The result of arithmetic that takes long enough to keep others waiting.
-    pub(super) async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
-    }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{ApiError, Code, Problem, Query, Shared};
 use crate::{
     analysis::{Cell, Coefficient, correlations},
+    blocking::blocking,
     metrics,
     store::RunsQuery,
 };
@@ -62,7 +63,7 @@ pub(super) struct CorrelationsAnswer {
 
 /// Correlates metrics over the samples of a run, of a method, or of all runs.
 #[utoipa::path(
-    get, path = "/v1/analysis/correlations", tag = "analysis", params(Parameters),
+    get, path = "/v1/analysis/correlations", operation_id = "read_correlations", tag = "analysis", params(Parameters),
     responses(
         (status = 200, description = "The matrix", body = CorrelationsAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
@@ -104,7 +105,7 @@ pub(super) async fn read(
             data.metrics.retain(|code, _| wanted.iter().any(|metric| metric.code == code));
         }
         let (samples, codes) = (data.names.len(), data.metrics.keys().cloned().collect());
-        let matrix = app.compute(move || {
+        let matrix = blocking(move || {
             let columns: Vec<&[Option<f64>]> =
                 data.metrics.values().map(|column| &column.values[..]).collect();
             correlations(&columns, coefficient)

@@ -19,7 +19,7 @@ fn ok() -> Json<Health> {
 
 /// Whether the process answers at all.
 #[utoipa::path(
-    get, path = "/livez", tag = "health",
+    get, path = "/livez", operation_id = "read_liveness", tag = "health",
     responses((status = 200, description = "The process answers", body = Health))
 )]
 pub(super) async fn live() -> Json<Health> {
@@ -28,7 +28,7 @@ pub(super) async fn live() -> Json<Health> {
 
 /// Whether requests will be served: every graph is loaded, warm and healthy, and the store answers.
 #[utoipa::path(
-    get, path = "/readyz", tag = "health",
+    get, path = "/readyz", operation_id = "read_readiness", tag = "health",
     responses(
         (status = 200, description = "Ready", body = Health),
         (status = 503, description = "Not ready; the detail says why", body = Problem, content_type = "application/problem+json"),

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::csv::{self, Format};
 use super::filters::{Filters, SliceFilter};
-use super::{ApiError, Problem, Query, Shared, datasets};
+use super::{ApiError, Problem, Query, Shared, page::page};
 use crate::{
     analysis::{
         self, Grouping, LeaderboardQuery, LeaderboardRow, Policy, PublishedMethod, RankedMetric, Sort,
@@ -189,7 +189,7 @@ struct Summary {
 
 /// Ranks methods by the mean of a metric or by their mean rank, or lists them by name.
 #[utoipa::path(
-    get, path = "/v1/leaderboard", tag = "leaderboard", params(Parameters),
+    get, path = "/v1/leaderboard", operation_id = "read_leaderboard", tag = "leaderboard", params(Parameters),
     responses(
         (status = 200, description = "One page; with `format=csv` the same as text/csv, a line a row and metric", body = LeaderboardAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
@@ -335,7 +335,7 @@ impl Parameters {
                 None | Some(By::Method) => Grouping::Method,
                 Some(By::Run) => Grouping::Run,
             },
-            limit: datasets::page(self.limit)?,
+            limit: page(self.limit)?,
             after: self.after,
             ..LeaderboardQuery::default()
         };

@@ -52,7 +52,7 @@ struct MetricEntry {
 
 /// Lists every metric with its meaning and whether the loaded pack can compute it.
 #[utoipa::path(
-    get, path = "/v1/metrics", tag = "catalogue",
+    get, path = "/v1/metrics", operation_id = "list_metrics", tag = "catalogue",
     responses((status = 200, description = "Every metric", body = MetricsAnswer))
 )]
 pub(super) async fn list(State(app): Shared) -> Json<MetricsAnswer> {

@@ -19,7 +19,7 @@ pub(super) struct ModelsAnswer {
 
 /// Lists the resident graphs with their device, batch size, queue and work done.
 #[utoipa::path(
-    get, path = "/v1/models", tag = "catalogue",
+    get, path = "/v1/models", operation_id = "list_models", tag = "catalogue",
     responses((status = 200, description = "Every resident graph", body = ModelsAnswer))
 )]
 pub(super) async fn list(State(app): Shared) -> Json<ModelsAnswer> {

@@ -10,7 +10,11 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{ApiError, App, Code, Problem, Query, Shared, body, datasets::page, privacy};
+use super::{
+    ApiError, App, Code, Problem, Query, Shared, body,
+    page::{cut, page},
+    privacy,
+};
 use crate::{
     analysis::{judged_pairs, next_pairs},
     store::{Judgement, NewPreference, Preference, PreferencesQuery, Question, RunsQuery},
@@ -127,7 +131,7 @@ struct KeptAnswer {
 /// As JSON, or as text/csv with a header: `question,annotator,name,run_a,run_b,preferred` for votes, `question,annotator,name,
 /// run,rating` for ratings. The same annotator's answer to the same question about the same pictures replaces the one before.
 #[utoipa::path(
-    post, path = "/v1/preferences", tag = "analysis",
+    post, path = "/v1/preferences", operation_id = "add_preferences", tag = "analysis",
     request_body(content((NewAnswers = "application/json"), (String = "text/csv"))),
     responses(
         (status = 200, description = "Taken down", body = Accepted),
@@ -276,7 +280,7 @@ pub(super) struct AnswersPage {
 
 /// Lists answers of annotators.
 #[utoipa::path(
-    get, path = "/v1/preferences", tag = "analysis", params(ListParameters),
+    get, path = "/v1/preferences", operation_id = "list_preferences", tag = "analysis", params(ListParameters),
     responses(
         (status = 200, description = "One page", body = AnswersPage),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
@@ -296,16 +300,14 @@ pub(super) async fn list(
         after: parameters.after,
         limit: Some(limit + 1),
     };
-    let mut found = app.store.preferences(&query).await?;
-    let more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    let next = found.last().filter(|_| more).map(|last| last.id);
+    let found = app.store.preferences(&query).await?;
+    let (found, next) = cut(found, limit, |last| last.id);
     Ok(Json(AnswersPage { preferences: found.into_iter().map(Into::into).collect(), next }))
 }
 
 /// Deletes an answer.
 #[utoipa::path(
-    delete, path = "/v1/preferences/{id}", tag = "analysis",
+    delete, path = "/v1/preferences/{id}", operation_id = "delete_preference", tag = "analysis",
     params(("id" = Uuid, Path, description = "The answer's id")),
     responses(
         (status = 204, description = "Deleted"),
@@ -403,7 +405,7 @@ struct NextEntry {
 
 /// Says which pairs of pictures to ask about next: those of methods that are hardly told apart, or were hardly compared.
 #[utoipa::path(
-    get, path = "/v1/preferences/next", tag = "analysis", params(NextParameters),
+    get, path = "/v1/preferences/next", operation_id = "next_pair", tag = "analysis", params(NextParameters),
     responses(
         (status = 200, description = "The pairs, the most telling first", body = NextAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),

@@ -10,8 +10,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     ApiError, App, Code, Problem, Query, Shared, body,
-    datasets::page,
     form::{check_label, check_prompt},
+    page::{cut, page},
 };
 use crate::store::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
 
@@ -86,7 +86,7 @@ pub(super) struct RegisteredAnswer {
 /// Identity and text identify a prompt: the same again changes nothing, another kind or other facts replace what was
 /// there. Samples that were scored keep what was sent with them.
 #[utoipa::path(
-    put, path = "/v1/datasets/{dataset}/prompts", tag = "datasets",
+    put, path = "/v1/datasets/{dataset}/prompts", operation_id = "register_prompts", tag = "datasets",
     params(("dataset" = String, Path, description = "The dataset's name")),
     request_body(content = PromptsBody),
     responses(
@@ -167,7 +167,7 @@ pub(super) struct PromptsAnswer {
 
 /// Lists a dataset's prompts.
 #[utoipa::path(
-    get, path = "/v1/datasets/{dataset}/prompts", tag = "datasets",
+    get, path = "/v1/datasets/{dataset}/prompts", operation_id = "list_prompts", tag = "datasets",
     params(("dataset" = String, Path, description = "The dataset's name"), PromptParameters),
     responses(
         (status = 200, description = "One page", body = PromptsAnswer),
@@ -190,10 +190,8 @@ pub(super) async fn list(
         ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them")
     })?;
     let query = PromptQuery { identity, kind, after, limit: limit + 1 };
-    let mut rows = app.store.prompts(dataset.id, &query).await?;
-    let more = rows.len() > limit as usize;
-    rows.truncate(limit as usize);
-    let next = rows.last().filter(|_| more).map(|(at, _)| format!("{}:{}", at.position, at.identity));
+    let rows = app.store.prompts(dataset.id, &query).await?;
+    let (rows, next) = cut(rows, limit, |(at, _)| format!("{}:{}", at.position, at.identity));
     Ok(Json(PromptsAnswer { items: rows.into_iter().map(|(_, prompt)| prompt.into()).collect(), next }))
 }
 

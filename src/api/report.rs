@@ -325,7 +325,11 @@ async fn tabulate(
         let nulls = reasons.collect();
         let versions = data.metrics.iter().map(|(code, column)| (code.clone(), column.version)).collect();
         let scores = scores(data, outcomes);
-        analysis::report(&scores, policy, &Bootstrap::default()).map(|report| Table { report, nulls, versions })
+        analysis::report(&scores, policy, &Bootstrap::default()).map(|report| Table {
+            report,
+            nulls,
+            versions,
+        })
     };
     blocking(work).await
 }

@@ -87,7 +87,7 @@ struct StoredScore {
 
 /// Reads a stored sample with its scores.
 #[utoipa::path(
-    get, path = "/v1/samples/{id}", tag = "scores",
+    get, path = "/v1/samples/{id}", operation_id = "read_sample", tag = "scores",
     params(("id" = Uuid, Path, description = "The `sample` of a score's answer"), ReadParameters),
     responses(
         (status = 200, description = "The sample", body = SampleAnswer),

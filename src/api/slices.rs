@@ -146,7 +146,7 @@ struct SliceMetric {
 
 /// Reads what each metric says of each slice of a run: scores, nulls, and pictures without a face.
 #[utoipa::path(
-    get, path = "/v1/analysis/slices", tag = "analysis", params(Parameters),
+    get, path = "/v1/analysis/slices", operation_id = "read_slices", tag = "analysis", params(Parameters),
     responses(
         (status = 200, description = "The slices; with `format=csv` the same as text/csv, a line a slice and metric", body = SlicesAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),

@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use super::{
     ApiError, App, Problem, Query, Shared,
-    datasets::{page, probes_error},
+    datasets::probes_error,
     form::{self, Photo, Submission as Form},
-    runs::{cut, missing},
+    page::{cut, page},
+    runs::missing,
     upload,
 };
 use crate::{
@@ -111,7 +112,7 @@ impl From<Submitted> for SubmittedEntry {
 /// What the headers of the pictures show is checked now; a picture that only fails to decode fails its sample later.
 /// Photos that were sent with another sample of the run may be named by their hash.
 #[utoipa::path(
-    put, path = "/v1/runs/{id}/samples/{name}", tag = "runs",
+    put, path = "/v1/runs/{id}/samples/{name}", operation_id = "submit_sample", tag = "runs",
     params(
         ("id" = Uuid, Path, description = "The run's `run_id`"),
         ("name" = String, Path, description = "The sample's name in the run"),
@@ -138,12 +139,7 @@ pub(super) async fn put(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<(StatusCode, Json<SubmittedEntry>), ApiError> {
-    let (request, rest) = upload::keep_rest(request);
-    let answer = accept(&app, path, request).await;
-    if answer.is_err() {
-        rest.discard().await;
-    }
-    answer
+    upload::whole(request, |request| accept(&app, path, request)).await
 }
 
 async fn accept(
@@ -259,7 +255,7 @@ pub(super) struct SubmittedAnswer {
 
 /// Lists the samples of a run, wherever they stand.
 #[utoipa::path(
-    get, path = "/v1/runs/{id}/samples", tag = "runs",
+    get, path = "/v1/runs/{id}/samples", operation_id = "list_samples", tag = "runs",
     params(("id" = Uuid, Path, description = "The run's `run_id`"), ListParameters),
     responses(
         (status = 200, description = "One page", body = SubmittedAnswer),

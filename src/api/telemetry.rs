@@ -60,7 +60,7 @@ fn label(method: &Method) -> &'static str {
 
 /// The service's own numbers in the text format of Prometheus.
 #[utoipa::path(
-    get, path = "/metrics", tag = "health",
+    get, path = "/metrics", operation_id = "export_telemetry", tag = "health",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
 )]
 pub(super) async fn export(State(app): Shared) -> impl IntoResponse {

@@ -38,7 +38,7 @@ pub(super) struct FilesAnswer {
 
 /// Lists the reference toolkit's files that a run's scores fill.
 #[utoipa::path(
-    get, path = "/v1/runs/{id}/toolkit", tag = "runs",
+    get, path = "/v1/runs/{id}/toolkit", operation_id = "list_toolkit_files", tag = "runs",
     params(("id" = uuid::Uuid, Path, description = "The run's `run_id`"), Parameters),
     responses(
         (status = 200, description = "The files", body = FilesAnswer),
@@ -63,7 +63,7 @@ pub(super) async fn list(
 
 /// A run's scores as one of the reference toolkit's files, which its analysis reads.
 #[utoipa::path(
-    get, path = "/v1/runs/{id}/toolkit/{file}", tag = "runs",
+    get, path = "/v1/runs/{id}/toolkit/{file}", operation_id = "read_toolkit_file", tag = "runs",
     params(
         ("id" = uuid::Uuid, Path, description = "The run's `run_id`"),
         ("file" = String, Path, description = "A name of GET /v1/runs/{id}/toolkit"),

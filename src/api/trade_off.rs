@@ -58,7 +58,7 @@ pub(super) struct TradeOffAnswer {
 
 /// Reads where methods stand between two metrics, and which of them no other beats in both.
 #[utoipa::path(
-    get, path = "/v1/analysis/trade-off", tag = "analysis", params(Parameters),
+    get, path = "/v1/analysis/trade-off", operation_id = "read_trade_off", tag = "analysis", params(Parameters),
     responses(
         (status = 200, description = "The points", body = TradeOffAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),

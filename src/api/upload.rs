@@ -21,7 +21,7 @@ use futures_util::{StreamExt as _, stream};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a request's reader leaves unread.
-pub(super) struct Rest {
+struct Rest {
     shared: Arc<Mutex<Shared>>,
     /// The client sends its body only once it is asked to, which the first read does.
     waits_to_be_asked: bool,
@@ -32,8 +32,21 @@ struct Shared {
     begun: bool,
 }
 
+/// The answer to a request, before which its body was taken to its end where the answer is an error.
+pub(super) async fn whole<T, E, F: Future<Output = Result<T, E>>>(
+    request: Request,
+    answer: impl FnOnce(Request) -> F,
+) -> Result<T, E> {
+    let (request, rest) = keep_rest(request);
+    let answer = answer(request).await;
+    if answer.is_err() {
+        rest.discard().await;
+    }
+    answer
+}
+
 /// Gives the request to a reader and keeps hold of what it will not read.
-pub(super) fn keep_rest(request: Request) -> (Request, Rest) {
+fn keep_rest(request: Request) -> (Request, Rest) {
     let (parts, body) = request.into_parts();
     let waits_to_be_asked = parts
         .headers
@@ -47,7 +60,7 @@ pub(super) fn keep_rest(request: Request) -> (Request, Rest) {
 
 impl Rest {
     /// Reads and forgets what is left, a bounded time long; a client that was never asked sends nothing.
-    pub(super) async fn discard(self) {
+    async fn discard(self) {
         if self.waits_to_be_asked && !lock(&self.shared).begun {
             return;
         }

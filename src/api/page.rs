@@ -1,0 +1,58 @@
+//! Lists are answered by pages.
+
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{ApiError, Code};
+
+/// Most rows of a page.
+const MAX_PAGE: u32 = 1_000;
+
+/// The rows of a page, which are 100 unless somebody asks for another number.
+pub(super) fn page(limit: Option<u32>) -> Result<u32, ApiError> {
+    let limit = limit.unwrap_or(100);
+    if (1..=MAX_PAGE).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(ApiError::new(Code::MalformedRequest, format!("limit is {limit}: send 1 to {MAX_PAGE}")))
+}
+
+/// One page of what was read for it with one row more, and where the next one begins if there is one.
+pub(super) fn cut<T, K>(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> K) -> (Vec<T>, Option<K>) {
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| more).map(key);
+    (rows, next)
+}
+
+/// Which page of photos or samples.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageParameters {
+    /// How many to skip. Default: 0.
+    pub(super) offset: Option<usize>,
+    /// Rows of a page, 1 to 1000. Default: 100.
+    pub(super) limit: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_1_to_1000_rows() {
+        assert_eq!(page(None).ok(), Some(100));
+        assert_eq!(page(Some(1_000)).ok(), Some(1_000));
+        for limit in [0, 1_001] {
+            assert_eq!(page(Some(limit)).map_err(|error| error.code()), Err(Code::MalformedRequest));
+        }
+    }
+
+    #[test]
+    fn the_next_page_begins_behind_the_last_row_where_there_is_one_more() {
+        assert_eq!(cut(vec![1, 2, 3], 2, |row| *row), (vec![1, 2], Some(2)));
+        assert_eq!(cut(vec![1, 2], 2, |row| *row), (vec![1, 2], None));
+        assert_eq!(cut(Vec::<u32>::new(), 2, |row| *row), (vec![], None));
+    }
+}
