@@ -100,12 +100,11 @@ pub(super) async fn read(
     };
     let answer = app.before_deadline(async {
         let answers: Vec<Preference> = app.store.preferences(&query).await?;
-        let (answers, agreement) = app
-            .compute(move || {
-                let agreement = annotator_agreement(&answers);
-                (answers, agreement)
-            })
-            .await;
+        let (answers, agreement) = blocking(move || {
+            let agreement = annotator_agreement(&answers);
+            (answers, agreement)
+        })
+        .await;
         let pairs = judged_pairs(&answers);
         let mut samples: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
         for (name, pair) in &pairs {
