@@ -129,6 +129,25 @@ async fn a_picture_without_a_face_fails_all_three() {
 }
 
 #[tokio::test]
+async fn without_a_face_of_the_subject_identity_cannot_be_judged() {
+    let app = real(30, false).await;
+    dataset(&app).await;
+    let form = || {
+        let photos = Form::new().file("image", face()).file("reference", png_of(64, 48, 1));
+        photos.file("auxiliary", png_of(64, 48, 2)).field("metrics", "ips,sis").field("method", "mine")
+    };
+    let answer = app.score(form()).await.ok();
+    for metric in ["ips", "sis"] {
+        let score = &answer["scores"][metric];
+        let said = (&score["value"], &score["reason"]);
+        assert_eq!(said, (&Value::Null, &json!("no_face_in_reference")), "{metric}: {answer}");
+    }
+    // One photo with a face is enough, wherever it stands among those without.
+    let answer = app.score(form().file("reference", portrait())).await.ok();
+    assert!(answer["scores"]["ips"]["value"].as_f64().unwrap() > 0.0, "{answer}");
+}
+
+#[tokio::test]
 async fn odd_pictures_with_faces_get_all_three() {
     let app = real(30, false).await;
     dataset(&app).await;
