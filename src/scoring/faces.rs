@@ -1,33 +1,30 @@
 //! The faces in a picture: the detector's cascade over the lanes, and an embedding of each face.
 
+mod networks;
+
 use std::{
     collections::HashMap,
     error::Error,
     future::Future,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    runtime::Handle,
-    sync::{OnceCell, Semaphore},
-};
+use tokio::sync::{OnceCell, Semaphore};
 use utoipa::ToSchema;
 
+use self::networks::{Blocking, Lanes, OwnNetworks};
 use super::pictures::PictureJob;
 use crate::{
     blocking::blocking,
     content::ContentHash,
-    engine::{Engine, EngineError, OnnxGraph, Provider},
+    engine::{Engine, EngineError},
     metrics::FACES,
     tensor::{Features, Output, Tensor},
     vision::{
         Image,
-        faces::{self, CROP_SIDE, Face, Levels, Networks, ProposalNet, Proposals, Spot, Tensors, Verdict},
+        faces::{self, CROP_SIDE, Face},
     },
 };
 
@@ -86,8 +83,7 @@ pub(super) struct FaceFinder {
     /// Pieces that may wait in the queues.
     room: Arc<Semaphore>,
     memory: OnceLock<Arc<dyn FaceMemory>>,
-    /// P-Net without its lane, where that is quicker and says the same.
-    proposals: Arc<OnceCell<Option<Arc<ProposalNet>>>>,
+    own: Arc<OnceCell<Arc<OwnNetworks>>>,
 }
 
 impl FaceFinder {
@@ -99,7 +95,7 @@ impl FaceFinder {
             searches: Arc::new(Semaphore::new(cores)),
             room: Arc::new(Semaphore::new(room)),
             memory: OnceLock::new(),
-            proposals: Arc::default(),
+            own: Arc::default(),
         }
     }
 
@@ -165,17 +161,17 @@ impl FaceFinder {
         job: Arc<PictureJob>,
     ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {
         let searches = Arc::clone(&self.searches);
-        let lanes =
-            Lanes { engine: Arc::clone(&self.engine), room: Arc::clone(&self.room), left: Arc::default() };
-        let proposals = Arc::clone(&self.proposals);
+        let lanes = Lanes::new(Arc::clone(&self.engine), Arc::clone(&self.room));
+        let own = Arc::clone(&self.own);
         async move {
             let _search = searches.acquire().await.expect("the semaphore is never closed");
             let image = job.image().await.map_err(|error| EngineError::Prepare(Arc::new(error)))?;
-            // Set when this future is dropped because nobody waits for it any more.
-            let _leaving = Leaving(Arc::clone(&lanes.left));
+            // Dropped with this future, when nobody waits for it any more.
+            let _leaving = lanes.leaving();
             // A lane that is too busy to be compared with is no reason never to ask again.
-            let proposals = proposals.get_or_try_init(|| Box::pin(proposal_net(&lanes))).await?.clone();
-            let networks = Blocking { lanes: lanes.clone(), runtime: Handle::current(), proposals };
+            let own =
+                own.get_or_try_init(|| Box::pin(async { OwnNetworks::new(&lanes).await.map(Arc::new) }));
+            let networks = Blocking::new(lanes.clone(), Arc::clone(own.await?));
             let search = move || {
                 let found = faces::detect(&image, &networks)?;
                 let crop = |face: Face| faces::crop(&image, &face).map(|crop| (face, crop));
@@ -270,179 +266,6 @@ fn read(bytes: &[u8]) -> Option<Features> {
         (name.into(), Output { shape, data })
     });
     Some(Features::new(outputs.collect()))
-}
-
-/// The four lanes.
-#[derive(Clone)]
-struct Lanes {
-    engine: Arc<Engine>,
-    room: Arc<Semaphore>,
-    left: Arc<AtomicBool>,
-}
-
-impl Lanes {
-    /// What a graph says about each item, in their order.
-    async fn run(&self, role: &str, items: Vec<Tensor>) -> Result<Vec<Arc<Features>>, EngineError> {
-        let one = |item| async {
-            let _place = self.room.acquire().await.expect("the semaphore is never closed");
-            self.engine.run(role, vec![item]).await
-        };
-        try_join_all(items.into_iter().map(one)).await
-    }
-}
-
-/// Tells the thread that searches when nobody waits for its answer any more.
-struct Leaving(Arc<AtomicBool>);
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// P-Net with the weights of the pack's graph but not in its lane: `None` if the lane is on a device that is quicker,
-/// if the graph or the processor is not suited, or if the two do not say the same.
-async fn proposal_net(lanes: &Lanes) -> Result<Option<Arc<ProposalNet>>, EngineError> {
-    let engine = &lanes.engine;
-    let (Provider::Cpu, Some(graph)) = (engine.provider(), engine.graph(PROPOSE)) else { return Ok(None) };
-    let file = graph.file().to_owned();
-    let made = blocking(move || {
-        let net = ProposalNet::new(&OnnxGraph::read(&file)?).map_err(|unsuited| unsuited.to_string())?;
-        let (image, piece) = probe();
-        let spots = net.propose(&image, &[(piece.width, piece.height)], 0.0).remove(0);
-        Ok::<_, String>((net, piece, spots))
-    });
-    let (net, piece, spots) = match made.await {
-        Ok(made) => made,
-        Err(reason) => {
-            tracing::info!(%reason, "faces are proposed by the graph, which is slower");
-            return Ok(None);
-        }
-    };
-    let answers = lanes.run(PROPOSE, vec![levels(piece)]).await?;
-    let expected = answers.first().and_then(|features| proposals(features));
-    let expected: Vec<Spot> = expected.iter().flat_map(|proposals| proposals.spots(0, 0, 0.0)).collect();
-    let near = |a: f32, b: f32| (a - b).abs() < PROBE_TOLERANCE;
-    let same = |(a, b): (&Spot, &Spot)| {
-        let corrections = a.correction.iter().zip(b.correction).all(|(a, b)| near(*a, b));
-        (a.x, a.y) == (b.x, b.y) && near(a.probability, b.probability) && corrections
-    };
-    if spots.len() == expected.len() && spots.iter().zip(&expected).all(same) {
-        return Ok(Some(Arc::new(net)));
-    }
-    tracing::warn!("P-Net on the processor says other than the graph, which is used instead and is slower");
-    Ok(None)
-}
-
-/// Most by which probabilities and corrections may differ from the graph's.
-const PROBE_TOLERANCE: f32 = 1e-4;
-
-/// A piece of noise, and a picture whose level of half the size it is.
-fn probe() -> (Image, Levels) {
-    const SIDES: [u32; 2] = [67, 45];
-    let [width, height] = SIDES;
-    let level = |x: u32, y: u32, channel: u32| {
-        let mixed = (3 * (y * width + x) + channel + 1).wrapping_mul(0x9E37_79B9);
-        (mixed ^ mixed >> 15).to_le_bytes()[1]
-    };
-    let pixels = |step: u32| -> Vec<u8> {
-        let places = (0..step * height).flat_map(|y| (0..step * width).map(move |x| (x / step, y / step)));
-        places.flat_map(|(x, y)| (0..3).map(move |channel| level(x, y, channel))).collect()
-    };
-    let data = pixels(1).into_iter().map(f32::from).collect();
-    (Image::new(2 * width, 2 * height, pixels(2)), Levels { height, width, data })
-}
-
-impl Tensors for OnnxGraph {
-    fn operators(&self) -> Vec<&str> {
-        self.operators().collect()
-    }
-
-    fn tensor(&self, name: &str) -> Option<(&[usize], &[f32])> {
-        self.constant(name)
-    }
-}
-
-/// The networks for the thread that cuts the pieces; it waits while the lanes run them.
-struct Blocking {
-    lanes: Lanes,
-    runtime: Handle,
-    proposals: Option<Arc<ProposalNet>>,
-}
-
-impl Blocking {
-    fn run<T>(
-        &self,
-        role: &'static str,
-        pieces: Vec<Levels>,
-        read: impl Fn(&Features) -> Option<T>,
-    ) -> Result<Vec<T>, EngineError> {
-        self.still_wanted()?;
-        let answers =
-            self.runtime.block_on(self.lanes.run(role, pieces.into_iter().map(levels).collect()))?;
-        let outputs =
-            || EngineError::Prepare(Arc::new(UnexpectedOutputs(role)) as Arc<dyn Error + Send + Sync>);
-        answers.iter().map(|features| read(features).ok_or_else(outputs)).collect()
-    }
-}
-
-impl Blocking {
-    fn still_wanted(&self) -> Result<(), EngineError> {
-        if self.lanes.left.load(Ordering::Relaxed) { Err(EngineError::Stopping) } else { Ok(()) }
-    }
-}
-
-/// A pack whose face graphs are not what the cascade needs.
-#[derive(Debug, thiserror::Error)]
-#[error("graph {0} does not give prob, reg and landmarks as the exporter makes them: export the pack again")]
-struct UnexpectedOutputs(&'static str);
-
-impl Networks for Blocking {
-    type Error = EngineError;
-
-    fn spots(
-        &self,
-        image: &Image,
-        levels: &[(u32, u32)],
-        threshold: f32,
-    ) -> Option<Result<Vec<Vec<Spot>>, EngineError>> {
-        let net = self.proposals.as_ref()?;
-        Some(self.still_wanted().map(|()| net.propose(image, levels, threshold)))
-    }
-
-    fn propose(&self, pieces: Vec<Levels>) -> Result<Vec<Proposals>, EngineError> {
-        self.run(PROPOSE, pieces, proposals)
-    }
-
-    fn refine(&self, crops: Vec<Levels>) -> Result<Vec<Verdict>, EngineError> {
-        self.run(REFINE, crops, |features| verdict(features, [0.0; 10]))
-    }
-
-    fn decide(&self, crops: Vec<Levels>) -> Result<Vec<Verdict>, EngineError> {
-        self.run(DECIDE, crops, |features| {
-            verdict(features, features.get("landmarks")?.data.as_slice().try_into().ok()?)
-        })
-    }
-}
-
-fn proposals(features: &Features) -> Option<Proposals> {
-    let (probability, correction) = (features.get("prob")?, features.get("reg")?);
-    let fits = correction.data.len() == 4 * probability.data.len();
-    fits.then_some(())?;
-    Some(Proposals {
-        columns: *probability.shape.get(1)?,
-        probability: probability.data.clone(),
-        correction: correction.data.clone(),
-    })
-}
-
-fn verdict(features: &Features, landmarks: [f32; 10]) -> Option<Verdict> {
-    let correction = features.get("reg")?.data.as_slice().try_into().ok()?;
-    Some(Verdict { probability: *features.get("prob")?.data.first()?, correction, landmarks })
-}
-
-fn levels(piece: Levels) -> Tensor {
-    Tensor::F32 { shape: vec![piece.height as usize, piece.width as usize, 3], data: piece.data.into() }
 }
 
 fn pixels(crop: Image) -> Tensor {

@@ -17,11 +17,17 @@
 //! face; a box whose crop lies outside of the picture is dropped; and of more than [`MAX_CANDIDATES`] boxes only
 //! the most probable go on.
 
+mod crops;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod fake_graph;
 mod pnet;
+#[cfg(target_arch = "x86_64")]
+mod registers;
 mod suppress;
 
 use super::area::resize_area_rows;
 use super::{Filter, Image, Rect, resize_area, resize_window};
+pub use crops::CropNet;
 pub use pnet::{ProposalNet, Spot, Tensors, Unsuited};
 
 /// Left, top, right, bottom in pixels.
@@ -43,8 +49,10 @@ const STRIDE: u32 = 2;
 const FACTOR: f64 = 0.709;
 /// Least probabilities after P-Net (inclusive), R-Net and O-Net (both exclusive).
 const THRESHOLDS: [f32; 3] = [0.6, 0.7, 0.7];
-const REFINE_SIDE: u32 = 24;
-const OUTPUT_SIDE: u32 = 48;
+/// Side of a crop for R-Net.
+pub const REFINE_SIDE: u32 = 24;
+/// Side of a crop for O-Net.
+pub const OUTPUT_SIDE: u32 = 48;
 /// Margin around a face in a crop of [`CROP_SIDE`], in pixels of the crop. The reference toolkit means a threshold
 /// by this number and passes it as a margin.
 const MARGIN: f64 = 0.9;

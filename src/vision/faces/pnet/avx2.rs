@@ -9,16 +9,15 @@ use std::arch::x86_64::{
     _mm256_castps_pd, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_extractf128_ps,
     _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_permute2f128_ps,
     _mm256_permute4x64_pd, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
-    _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    _mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
 };
 
 use super::rows::{Level, Rows, Source};
 use super::winograd::{self, COLUMNS, POINTS, REACH, TILE, TILES};
 use super::{HEADS, LOGIT, MARGIN, Spot, WIDTHS, Weights};
 use crate::vision::Image;
+use crate::vision::faces::registers::{Eight, is_supported, load, store};
 
-/// A register of values.
-pub(super) type Eight = [f32; 8];
 /// The channels of a pixel: 10 or 16 of 16.
 pub(super) type Pixel = [Eight; 2];
 
@@ -35,30 +34,6 @@ const SMALL: u32 = 6;
 const RING_ROWS: usize = 4;
 /// Pixels that a kernel of the first convolution makes of one row.
 const FIRST: usize = 16;
-
-pub(super) fn is_supported() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn load(from: &Eight) -> __m256 {
-    #[expect(unsafe_code, reason = "vector loads take a pointer")]
-    // SAFETY: the reference covers the 32 bytes that are read; the load needs no alignment.
-    unsafe {
-        _mm256_loadu_ps(from.as_ptr())
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn store(to: &mut Eight, register: __m256) {
-    #[expect(unsafe_code, reason = "vector stores take a pointer")]
-    // SAFETY: the reference covers the 32 bytes that are written; the store needs no alignment.
-    unsafe {
-        _mm256_storeu_ps(to.as_mut_ptr(), register);
-    }
-}
 
 /// The weights in the order in which they are used.
 #[derive(Debug)]

@@ -239,7 +239,7 @@ impl ProposalNet {
     pub fn new(graph: &impl Tensors) -> Result<Self, Unsuited> {
         let weights = Weights::read(graph)?;
         #[cfg(target_arch = "x86_64")]
-        if avx2::is_supported() {
+        if super::registers::is_supported() {
             let too_many = || Unsuited::Graph("positive.weight".to_owned());
             return Ok(Self { kernel: avx2::Kernel::new(&weights).ok_or_else(too_many)? });
         }

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
     _mm256_storeu_si256,
 };
 
-use super::avx2::{Eight, load, store};
+use crate::vision::faces::registers::{Eight, load, store};
 use crate::vision::{Image, area::window};
 
 /// Half of the range of levels: what is subtracted, as the graph does.

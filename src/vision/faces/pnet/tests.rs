@@ -1,5 +1,7 @@
 use super::rows::Rows;
 use super::*;
+use crate::vision::faces::fake_graph::FakeGraph;
+use crate::vision::faces::registers::is_supported;
 use crate::vision::{Rect, resize_area};
 
 /// Noise over slow waves, so that there are smooth and rough parts.
@@ -110,7 +112,7 @@ fn plainly(weights: &Weights, image: &Image, width: usize, height: usize) -> Vec
 
 fn net(weights: &Weights) -> Option<ProposalNet> {
     // A processor without the instructions has nothing to test.
-    avx2::is_supported().then(|| ProposalNet { kernel: avx2::Kernel::new(weights).unwrap() })
+    is_supported().then(|| ProposalNet { kernel: avx2::Kernel::new(weights).unwrap() })
 }
 
 fn one(net: &ProposalNet, image: &Image, size: (u32, u32), threshold: f32) -> Vec<Spot> {
@@ -184,7 +186,7 @@ fn the_bound_leaves_out_no_place_that_is_probable_enough() {
 
 #[test]
 fn rows_are_those_of_an_area_resize() {
-    if !avx2::is_supported() {
+    if !is_supported() {
         return;
     }
     let image = picture(1000, 700);
@@ -218,25 +220,8 @@ fn rows_are_those_of_an_area_resize() {
     }
 }
 
-/// A graph of which a test can change a part.
-struct Fake {
-    operators: Vec<&'static str>,
-    constants: Vec<(&'static str, Vec<usize>, Vec<f32>)>,
-}
-
-impl Tensors for Fake {
-    fn operators(&self) -> Vec<&str> {
-        self.operators.clone()
-    }
-
-    fn tensor(&self, name: &str) -> Option<(&[usize], &[f32])> {
-        let found = self.constants.iter().find(|(known, ..)| *known == name)?;
-        Some((&found.1, &found.2))
-    }
-}
-
 /// What the exporter makes of weights: a second maximum for each channel with a negative slope.
-fn exported(weights: &Weights) -> Fake {
+fn exported(weights: &Weights) -> FakeGraph {
     let falling: Vec<usize> = (0..10).filter(|&channel| weights.first_slope[channel] < 0.0).collect();
     let conv = 10 + falling.len();
     let (mut first, mut bias) = (weights.first.clone(), weights.first_bias.clone());
@@ -256,23 +241,23 @@ fn exported(weights: &Weights) -> Fake {
         }
     }
     let rest = weights.second_slope.iter().map(|slope| 1.0 - slope).collect();
-    Fake {
+    FakeGraph {
         operators: OPERATORS.to_vec(),
         constants: vec![
-            ("first.conv.weight", vec![conv, 3, 3, 3], first),
-            ("first.conv.bias", vec![conv], bias),
-            ("first.keep", vec![10, conv, 1, 1], keep),
-            ("first.rise", vec![10, conv, 1, 1], rise),
-            ("first.share", vec![10, 10, 1, 1], share),
-            ("second.conv.weight", vec![16, 10, 3, 3], weights.second.clone()),
-            ("second.conv.bias", vec![16], weights.second_bias.clone()),
-            ("second.slopes.slope", vec![16, 1, 1], weights.second_slope.clone()),
-            ("second.slopes.rest", vec![16, 1, 1], rest),
-            ("third.weight", vec![32, 16, 3, 3], weights.third.clone()),
-            ("third.bias", vec![32], weights.third_bias.clone()),
-            ("linear.weight", vec![5, 32, 1, 1], weights.linear.clone()),
-            ("linear.bias", vec![5], weights.head_bias.clone()),
-            ("positive.weight", vec![5, 32, 1, 1], weights.positive.clone()),
+            ("first.conv.weight".into(), vec![conv, 3, 3, 3], first),
+            ("first.conv.bias".into(), vec![conv], bias),
+            ("first.keep".into(), vec![10, conv, 1, 1], keep),
+            ("first.rise".into(), vec![10, conv, 1, 1], rise),
+            ("first.share".into(), vec![10, 10, 1, 1], share),
+            ("second.conv.weight".into(), vec![16, 10, 3, 3], weights.second.clone()),
+            ("second.conv.bias".into(), vec![16], weights.second_bias.clone()),
+            ("second.slopes.slope".into(), vec![16, 1, 1], weights.second_slope.clone()),
+            ("second.slopes.rest".into(), vec![16, 1, 1], rest),
+            ("third.weight".into(), vec![32, 16, 3, 3], weights.third.clone()),
+            ("third.bias".into(), vec![32], weights.third_bias.clone()),
+            ("linear.weight".into(), vec![5, 32, 1, 1], weights.linear.clone()),
+            ("linear.bias".into(), vec![5], weights.head_bias.clone()),
+            ("positive.weight".into(), vec![5, 32, 1, 1], weights.positive.clone()),
         ],
     }
 }
@@ -293,15 +278,15 @@ fn weights_are_read_from_what_the_exporter_makes() {
 #[test]
 fn another_graph_is_refused_by_the_name_of_what_differs() {
     let weights = weights(5);
-    let refusal = |change: &dyn Fn(&mut Fake)| {
+    let refusal = |change: &dyn Fn(&mut FakeGraph)| {
         let mut graph = exported(&weights);
         change(&mut graph);
         Weights::read(&graph).unwrap_err().to_string()
     };
     let constant = |name: &'static str, change: fn(&mut Vec<usize>, &mut Vec<f32>)| {
         refusal(&|graph| {
-            let found = graph.constants.iter_mut().find(|(known, ..)| *known == name).unwrap();
-            change(&mut found.1, &mut found.2);
+            let (shape, data) = graph.constant(name);
+            change(shape, data);
         })
     };
     let as_made = "is not as the exporter makes it";

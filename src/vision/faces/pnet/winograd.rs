@@ -9,7 +9,8 @@ use std::arch::x86_64::{
     _mm256_sub_ps,
 };
 
-use super::avx2::{Eight, Pixel, load, store};
+use super::avx2::Pixel;
+use crate::vision::faces::registers::{Eight, load, store};
 
 /// Products of a tile.
 pub(super) const POINTS: usize = 36;

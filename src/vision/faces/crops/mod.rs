@@ -1,0 +1,216 @@
+//! R-Net and O-Net on the processor's vector units, crop by crop.
+//!
+//! A photo's R-Net judges hundreds of crops of 24×24. As a graph, most of that is `PReLU` in four operators and what
+//! its many small tensors cost; here each layer of a crop stays in the first cache. The arithmetic and the weights are
+//! the graph's, so the answers are equal to rounding (about 1e-6 of probability).
+
+#[cfg(target_arch = "x86_64")]
+#[expect(clippy::needless_range_loop, reason = "arrays of registers are indexed together")]
+mod avx2;
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;
+
+use super::pnet::{Tensors, Unsuited};
+use super::{Levels, OUTPUT_SIDE, REFINE_SIDE, Verdict};
+
+/// What a convolution is followed by: maxima over windows of `window` pixels a side, two apart, the last ones cut off
+/// at the edge.
+#[derive(Debug, Clone, Copy)]
+struct Stage {
+    /// Pixels of the kernel a side.
+    kernel: usize,
+    outputs: usize,
+    /// 0 without pooling.
+    window: usize,
+}
+
+/// How a network is built; the exporter's graph has these operators and shapes.
+#[derive(Debug)]
+struct Plan {
+    side: usize,
+    stages: &'static [Stage],
+    /// Values of the layer that sees all.
+    dense: usize,
+    /// Logits of no face and a face, corrections, and landmarks if there are any.
+    heads: &'static [usize],
+}
+
+const R_NET: Plan = Plan {
+    side: REFINE_SIDE as usize,
+    stages: &[
+        Stage { kernel: 3, outputs: 28, window: 3 },
+        Stage { kernel: 3, outputs: 48, window: 3 },
+        Stage { kernel: 2, outputs: 64, window: 0 },
+    ],
+    dense: 128,
+    heads: &[2, 4],
+};
+
+const O_NET: Plan = Plan {
+    side: OUTPUT_SIDE as usize,
+    stages: &[
+        Stage { kernel: 3, outputs: 32, window: 3 },
+        Stage { kernel: 3, outputs: 64, window: 3 },
+        Stage { kernel: 3, outputs: 64, window: 2 },
+        Stage { kernel: 2, outputs: 128, window: 0 },
+    ],
+    dense: 256,
+    heads: &[2, 4, 10],
+};
+
+impl Stage {
+    /// Pixels a side of the convolution of so many, and behind the pooling.
+    fn sides(&self, input: usize) -> [usize; 2] {
+        let side = input + 1 - self.kernel;
+        [side, if self.window == 0 { side } else { (side - self.window).div_ceil(2) + 1 }]
+    }
+}
+
+impl Plan {
+    fn operators(&self) -> Vec<&'static str> {
+        const SLOPES: [&str; 4] = ["Mul", "Relu", "Mul", "Add"];
+        let mut all = vec!["Sub", "Mul", "Transpose"];
+        for stage in self.stages {
+            all.push("Conv");
+            all.extend(SLOPES);
+            all.extend((stage.window > 0).then_some("MaxPool"));
+        }
+        all.extend(["Transpose", "Reshape", "MatMul", "Add"]);
+        all.extend(SLOPES);
+        all.extend(self.heads.iter().flat_map(|_| ["MatMul", "Add"]));
+        all.extend(["Softmax", "Gather"]);
+        all
+    }
+
+    /// The layers, as the graph has them.
+    fn read(&self, graph: &impl Tensors) -> Result<Vec<Weights>, Unsuited> {
+        if graph.operators() != self.operators() {
+            return Err(Unsuited::Graph("the list of operators".to_owned()));
+        }
+        let take = |name: &str, shape: &[usize]| match graph.tensor(name) {
+            Some((found, data)) if found == shape && data.iter().all(|value| value.is_finite()) => {
+                Ok(data.to_vec())
+            }
+            _ => Err(Unsuited::Graph(name.to_owned())),
+        };
+        let slopes = |name: &str, shape: &[usize]| {
+            let (slope, rest) =
+                (take(&format!("{name}.slope"), shape)?, take(&format!("{name}.rest"), shape)?);
+            let whole = slope.iter().zip(&rest).all(|(slope, rest)| (slope + rest - 1.0).abs() <= 1e-5);
+            if whole { Ok(slope) } else { Err(Unsuited::Graph(name.to_owned())) }
+        };
+        let (mut side, mut inputs) = (self.side, 3);
+        let mut layers = Vec::new();
+        for (at, &Stage { kernel, outputs, .. }) in self.stages.iter().enumerate() {
+            let name = format!("stages.{at}");
+            let weight = take(&format!("{name}.conv.weight"), &[outputs, inputs, kernel, kernel])?;
+            let area = kernel * kernel;
+            layers.push(Weights {
+                taps: Taps::new(area * inputs, outputs, |tap, output| {
+                    weight[(output * inputs + tap % inputs) * area + tap / inputs]
+                }),
+                bias: take(&format!("{name}.conv.bias"), &[outputs])?,
+                slope: slopes(&format!("{name}.slopes"), &[outputs, 1, 1])?,
+            });
+            (side, inputs) = (self.stages[at].sides(side)[1], outputs);
+        }
+        // The graph flattens column by column.
+        let weight = take("dense.weight", &[side * side * inputs, self.dense])?;
+        layers.push(Weights {
+            taps: Taps::new(side * side * inputs, self.dense, |tap, output| {
+                let (place, channel) = (tap / inputs, tap % inputs);
+                let column_first = place % side * side + place / side;
+                weight[(column_first * inputs + channel) * self.dense + output]
+            }),
+            bias: take("dense.bias", &[self.dense])?,
+            slope: slopes("slopes", &[self.dense])?,
+        });
+        let mut heads = Vec::new();
+        let mut bias = Vec::new();
+        for (at, &count) in self.heads.iter().enumerate() {
+            let weight = take(&format!("heads.{at}.weight"), &[self.dense, count])?;
+            heads.extend(
+                (0..count)
+                    .map(|head| -> Vec<f32> { weight.iter().skip(head).step_by(count).copied().collect() }),
+            );
+            bias.extend(take(&format!("heads.{at}.bias"), &[count])?);
+        }
+        let slope = vec![1.0; heads.len()];
+        layers.push(Weights {
+            taps: Taps::new(self.dense, heads.len(), |tap, head| heads[head][tap]),
+            bias,
+            slope,
+        });
+        Ok(layers)
+    }
+}
+
+/// A layer: sums of its inputs, times its slope where they are negative.
+#[derive(Debug, Clone)]
+struct Weights {
+    taps: Taps,
+    bias: Vec<f32>,
+    slope: Vec<f32>,
+}
+
+/// Factors by tap (row, column, channel of the input) and output.
+#[derive(Debug, Clone)]
+struct Taps {
+    outputs: usize,
+    data: Vec<f32>,
+}
+
+impl Taps {
+    fn new(taps: usize, outputs: usize, of: impl Fn(usize, usize) -> f32) -> Self {
+        let of = &of;
+        let data = (0..taps).flat_map(|tap| (0..outputs).map(move |output| of(tap, output))).collect();
+        Self { outputs, data }
+    }
+}
+
+/// R-Net or O-Net.
+#[derive(Debug)]
+pub struct CropNet {
+    #[cfg(target_arch = "x86_64")]
+    kernel: avx2::Kernel,
+}
+
+impl CropNet {
+    /// Takes the weights of R-Net's graph, which judges crops of 24×24.
+    ///
+    /// # Errors
+    /// What the graph or the processor has not; the graph itself is then to be run.
+    pub fn refine(graph: &impl Tensors) -> Result<Self, Unsuited> {
+        Self::new(&R_NET, graph)
+    }
+
+    /// Takes the weights of O-Net's graph, which judges crops of 48×48 and finds landmarks.
+    ///
+    /// # Errors
+    /// As [`refine`](Self::refine).
+    pub fn decide(graph: &impl Tensors) -> Result<Self, Unsuited> {
+        Self::new(&O_NET, graph)
+    }
+
+    fn new(plan: &'static Plan, graph: &impl Tensors) -> Result<Self, Unsuited> {
+        let layers = plan.read(graph)?;
+        #[cfg(target_arch = "x86_64")]
+        if super::registers::is_supported() {
+            return Ok(Self { kernel: avx2::Kernel::new(plan, &layers) });
+        }
+        let _ = layers;
+        Err(Unsuited::Processor)
+    }
+
+    /// Judges crops, in their order; landmarks are 0 by a network that has none.
+    ///
+    /// # Panics
+    /// If a crop has other sides than the network's.
+    #[must_use]
+    pub fn judge(&self, crops: &[Levels]) -> Vec<Verdict> {
+        #[cfg(target_arch = "x86_64")]
+        return self.kernel.run(crops);
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("made on x86-64 only, and for {} crops there", crops.len())
+    }
+}
