@@ -2,6 +2,7 @@
 
 mod commands;
 mod compare;
+mod datasets;
 mod harness;
 mod refusals;
 mod runs;

@@ -1,0 +1,28 @@
+//! Making a dataset of a download that is not what it should be.
+
+use std::{fs::File, io::Write as _};
+
+use zip::{ZipWriter, write::SimpleFileOptions};
+
+use crate::harness::{folder, program, run};
+
+#[test]
+fn an_archive_that_climbs_out_of_its_folder_is_refused_and_nothing_is_written() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let arguments = ["dataset", "sample", "--out", &at("trial"), "--identities", "2", "--prompts", "4"];
+    run(&mut program(&arguments)).printed();
+    let archive =
+        File::options().read(true).write(true).open(at("trial/download/image.zip")).expect("it was made");
+    let mut archive = ZipWriter::new_append(archive).expect("an archive");
+    archive.start_file("../../escaped.jpg", SimpleFileOptions::default()).expect("an entry");
+    archive.write_all(b"escaped").expect("its bytes");
+    archive.finish().expect("an archive");
+
+    let (download, prompts, out) = (at("trial/download"), at("trial/prompts"), at("stellar"));
+    let arguments = ["dataset", "prepare", "--download", &download, "--prompts", &prompts, "--out", &out];
+    run(&mut program(&arguments)).failed(&["image.zip", "escaped.jpg", "climbs out"]);
+    for name in ["stellar", "escaped.jpg", "trial/escaped.jpg"] {
+        assert!(!folder.path().join(name).exists(), "{name} was written");
+    }
+}
