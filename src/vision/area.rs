@@ -38,7 +38,8 @@ pub(super) fn resize_area_rows(
     let row = |y: usize| {
         &image.pixels[(source.top as usize + y) * stride + 3 * source.left as usize..][..row_bytes]
     };
-    let columns: Vec<_> = (0..width).map(|x| window(x, source.width, width)).collect();
+    let columns = Columns::new(source.width, width);
+    let mut totals = Vec::with_capacity(3 * width as usize);
     let mut output = Vec::with_capacity(3 * width as usize * rows.len());
     let mut short_sums = vec![0_u16; row_bytes];
     let mut sums = vec![0_u32; row_bytes];
@@ -47,10 +48,10 @@ pub(super) fn resize_area_rows(
         let rows = || (first..end).map(&row);
         if end - first <= MAX_SHORT_ROWS {
             add_up(&mut short_sums, rows());
-            means(&short_sums, &columns, end - first, &mut output);
+            columns.means(&short_sums, end - first, &mut totals, &mut output);
         } else {
             add_up(&mut sums, rows());
-            means(&sums, &columns, end - first, &mut output);
+            columns.means(&sums, end - first, &mut totals, &mut output);
         }
     }
     output
@@ -87,47 +88,51 @@ fn add_up<'a, S: Sum>(sums: &mut [S], rows: impl Iterator<Item = &'a [u8]>) {
     }
 }
 
-/// The means over `columns` of sums over `rows` rows.
-fn means<S: Sum>(sums: &[S], columns: &[(usize, usize)], rows: usize, output: &mut Vec<f32>) {
-    let pixels = sums.as_chunks::<3>().0;
-    let longest = columns.iter().map(|(first, end)| end - first).max().unwrap_or(0);
-    // Of nearly all pictures; then the conversion is one instruction.
-    if rows * longest <= i32::MAX as usize / 255 {
-        let total = |first: usize, end: usize| {
-            let mut total = [0_i32; 3];
-            for pixel in &pixels[first..end] {
-                for (total, &sum) in total.iter_mut().zip(pixel) {
-                    *total += Into::<u32>::into(sum).cast_signed();
-                }
-            }
-            total.map(|total| total as f32)
-        };
-        means_of(columns, rows, output, total);
-    } else {
-        let total = |first: usize, end: usize| {
-            let mut total = [0_u64; 3];
-            for pixel in &pixels[first..end] {
-                for (total, &sum) in total.iter_mut().zip(pixel) {
-                    *total += u64::from(sum.into());
-                }
-            }
-            total.map(|total| total as f32)
-        };
-        means_of(columns, rows, output, total);
-    }
+/// The windows of a row's output pixels, and how many pixels each has, for each channel.
+struct Columns {
+    windows: Vec<(usize, usize)>,
+    counts: Vec<f32>,
+    longest: usize,
 }
 
-/// Divides the totals of windows. Two divisions, as PyTorch does: a single one by the product rounds otherwise.
-fn means_of(
-    columns: &[(usize, usize)],
-    rows: usize,
-    output: &mut Vec<f32>,
-    total: impl Fn(usize, usize) -> [f32; 3],
-) {
-    let rows = rows as f32;
-    for &(first, end) in columns {
-        let count = (end - first) as f32;
-        output.extend(total(first, end).map(|total| total / rows / count));
+impl Columns {
+    fn new(input: u32, output: u32) -> Self {
+        let windows: Vec<_> = (0..output).map(|x| window(x, input, output)).collect();
+        let counts = windows.iter().flat_map(|(first, end)| [(end - first) as f32; 3]).collect();
+        let longest = windows.iter().map(|(first, end)| end - first).max().unwrap_or(0);
+        Self { windows, counts, longest }
+    }
+
+    /// The means of sums over `rows` rows. `totals` is room for a row of the output.
+    fn means<S: Sum>(&self, sums: &[S], rows: usize, totals: &mut Vec<f32>, output: &mut Vec<f32>) {
+        let pixels = sums.as_chunks::<3>().0;
+        totals.clear();
+        // Of nearly all pictures; then the conversion is one instruction.
+        if rows * self.longest <= i32::MAX as usize / 255 {
+            totals.extend(self.windows.iter().flat_map(|&(first, end)| {
+                let mut total = [0_i32; 3];
+                for pixel in &pixels[first..end] {
+                    for (total, &sum) in total.iter_mut().zip(pixel) {
+                        *total += Into::<u32>::into(sum).cast_signed();
+                    }
+                }
+                total.map(|total| total as f32)
+            }));
+        } else {
+            totals.extend(self.windows.iter().flat_map(|&(first, end)| {
+                let mut total = [0_u64; 3];
+                for pixel in &pixels[first..end] {
+                    for (total, &sum) in total.iter_mut().zip(pixel) {
+                        *total += u64::from(sum.into());
+                    }
+                }
+                total.map(|total| total as f32)
+            }));
+        }
+        // Two divisions, as PyTorch does: a single one by the product rounds otherwise. A row at once, since several
+        // divisions cost what one does.
+        let rows = rows as f32;
+        output.extend(totals.iter().zip(&self.counts).map(|(total, count)| total / rows / count));
     }
 }
 
