@@ -59,24 +59,43 @@ impl Clusters {
     }
 }
 
-/// The keys of a run's clusters, and sum and count of each.
-type Part<'a> = (&'a [u64], &'a [(f64, usize)]);
+/// The clusters of several runs together: a person who is in two of them is one.
+#[derive(Debug, Default)]
+pub(super) struct Merged {
+    /// Of each run, where among the merged clusters its own are.
+    places: Vec<Vec<usize>>,
+    /// How many there are.
+    clusters: usize,
+}
 
-/// Sums over the clusters of several runs, added up where they are the same clusters.
-///
-/// Each part has its clusters' keys and their sums and counts, both in one order. Where one part is pooled, all are.
-pub(super) fn merge_sums(parts: &[Part<'_>]) -> Vec<(f64, usize)> {
-    let pooled = |keys: &[u64]| !keys.is_empty() && keys.iter().all(|key| *key < MOST_CLUSTERS);
-    let pool = parts.iter().any(|(keys, _)| pooled(keys));
-    let mut merged: HashMap<u64, (f64, usize)> = HashMap::new();
-    for (keys, sums) in parts {
-        for (key, (sum, count)) in keys.iter().zip(*sums) {
-            let entry = merged.entry(if pool { key % MOST_CLUSTERS } else { *key }).or_default();
-            entry.0 += sum;
-            entry.1 += count;
-        }
+impl Merged {
+    /// From the keys of each run's clusters. Where one run is pooled, all are.
+    pub(super) fn new(runs: &[&[u64]]) -> Self {
+        let pooled = |keys: &&[u64]| !keys.is_empty() && keys.iter().all(|key| *key < MOST_CLUSTERS);
+        let pool = runs.iter().any(pooled);
+        let mut known: HashMap<u64, usize> = HashMap::new();
+        let mut place = |key: u64| {
+            let next = known.len();
+            *known.entry(if pool { key % MOST_CLUSTERS } else { key }).or_insert(next)
+        };
+        let places = runs.iter().map(|keys| keys.iter().map(|key| place(*key)).collect()).collect();
+        Self { places, clusters: known.len() }
     }
-    merged.into_values().collect()
+
+    /// The sums of some of the runs, each given by its place and its sums and counts by cluster, added up.
+    pub(super) fn sums<'a>(
+        &self,
+        parts: impl Iterator<Item = (usize, &'a [(f64, usize)])>,
+    ) -> Vec<(f64, usize)> {
+        let mut merged = vec![(0.0, 0); self.clusters];
+        for (run, sums) in parts {
+            for (&place, (sum, count)) in self.places[run].iter().zip(sums) {
+                merged[place].0 += sum;
+                merged[place].1 += count;
+            }
+        }
+        merged
+    }
 }
 
 fn key(kind: &str, name: &str) -> u64 {
@@ -111,7 +130,8 @@ mod tests {
         // The first 900 people twice: merged they double the sums of their groups.
         let ones = |clusters: &Clusters| clusters.sums(clusters.of.iter().map(|_| Some(1.0)));
         let (of_all, of_some) = (ones(&all), ones(&some));
-        let merged = merge_sums(&[(&all.keys, &of_all), (&some.keys, &of_some)]);
+        let merged =
+            Merged::new(&[&all.keys, &some.keys]).sums([(0, &of_all[..]), (1, &of_some[..])].into_iter());
         assert_eq!(merged.len(), all.keys.len(), "every group of the small run is one of the large");
         assert_eq!(merged.iter().map(|(_, count)| count).sum::<usize>(), 3900);
     }
@@ -121,8 +141,9 @@ mod tests {
         let one = Clusters::new(&named(&["a", "b"]), |_| String::new());
         let two = Clusters::new(&named(&["b", "c"]), |_| String::new());
         let sums = [(1.0, 1), (2.0, 1)];
-        let mut merged = merge_sums(&[(&one.keys, &sums), (&two.keys, &sums)]);
-        merged.sort_by(|a, b| a.partial_cmp(b).unwrap());
-        assert_eq!(merged, [(1.0, 1), (2.0, 1), (3.0, 2)]);
+        let merged = Merged::new(&[&one.keys, &two.keys]);
+        let both = merged.sums([(0, &sums[..]), (1, &sums[..])].into_iter());
+        assert_eq!(both, [(1.0, 1), (3.0, 2), (2.0, 1)]);
+        assert_eq!(merged.sums([(1, &sums[..])].into_iter()), [(0.0, 0), (1.0, 1), (2.0, 1)]);
     }
 }

@@ -11,20 +11,21 @@
 //! **Mean rank.** The mean, over the metrics with a better and a worse end that any row has, of a row's place among the means
 //! (ties share the mean of their places); a row without a number in a metric is behind all that have one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::clusters::merge_sums;
+use super::clusters::Merged;
 use super::penalty::{PENALISED, Policy};
 use crate::content::ContentHash;
 use crate::metrics::{self, Direction};
 use crate::stats::{ClusterMean, Interval, average_ranks};
 use crate::store::{
-    ClusterSums, MAX_PAGE, MetricSummary, Moments, Pack, Slice, Standing, StandingsQuery, Store, StoreError,
-    Weights,
+    MAX_PAGE, MetricSummary, Moments, Pack, RunStandings, Slice, SliceSummary, Standing, StandingsQuery,
+    Store, StoreError, Weights,
 };
 
 /// What to rank, how, and which page of it.
@@ -234,47 +235,41 @@ pub async fn leaderboard_rows(
     store: &Store,
     query: &LeaderboardQuery,
 ) -> Result<Vec<LeaderboardRow>, StoreError> {
-    let mut standings = store.standings(&query.standings()).await?;
-    standings.retain(|standing| {
-        query.flags.iter().all(|(flag, wanted)| standing.flags.get(flag).unwrap_or(&false) == wanted)
-    });
-    let groups = query.group(standings);
-    let mut shared: BTreeMap<String, Vec<Uuid>> = BTreeMap::new();
-    for group in groups.values().filter(|group| group.runs.len() > 1) {
-        shared.entry(group.pack.digest.clone()).or_default().extend(&group.runs);
-    }
-    let mut sums = HashMap::new();
-    for (pack, runs) in shared {
-        for ((run, metric, policy), of) in store.cluster_sums(&runs, &pack, &query.slice).await? {
-            sums.insert((run, pack.clone(), metric, policy), of);
-        }
-    }
-    let mut rows: Vec<LeaderboardRow> = groups.into_values().map(|group| group.row(query, &sums)).collect();
+    let runs = store.standings(&query.standings()).await?;
+    let groups = query.group(&runs);
+    let mut rows: Vec<LeaderboardRow> = groups.into_values().map(|group| group.row(query)).collect();
     rows.retain(|row| !row.metrics.is_empty());
     rank(&mut rows);
     Ok(rows)
 }
 
-type Sums = HashMap<(Uuid, String, String, String), ClusterSums>;
-
-/// The standings of a row.
-struct Group {
-    method: String,
-    run: String,
-    pack: Pack,
-    runs: Vec<Uuid>,
-    flags: BTreeMap<String, bool>,
-    metrics: BTreeMap<(String, u32), Vec<Standing>>,
+/// The runs of a row, all of one pack.
+#[derive(Default)]
+struct Group<'a> {
+    runs: Vec<&'a RunStandings>,
+    /// By metric and version, each with the place of its run.
+    metrics: BTreeMap<(&'a str, u32), Vec<(usize, &'a Standing)>>,
 }
 
-impl Group {
-    fn row(self, query: &LeaderboardQuery, sums: &Sums) -> LeaderboardRow {
-        let Self { method, run, pack, runs, flags, metrics } = self;
-        let metrics = metrics
-            .into_iter()
-            .filter_map(|((metric, version), parts)| query.merge(metric, version, &parts, sums))
+impl Group<'_> {
+    fn row(self, query: &LeaderboardQuery) -> LeaderboardRow {
+        let first = &self.runs[0].standings[0];
+        let run = (query.by == Grouping::Run).then(|| first.run.clone());
+        let mut flags: BTreeMap<String, bool> = BTreeMap::new();
+        for (flag, set) in self.runs.iter().flat_map(|run| &run.standings[0].flags) {
+            *flags.entry(flag.clone()).or_default() |= set;
+        }
+        let keys: Vec<&[u64]> = self.runs.iter().map(|run| run.keys.as_slice()).collect();
+        let merged = if keys.len() > 1 { Merged::new(&keys) } else { Merged::default() };
+        let metrics = self
+            .metrics
+            .iter()
+            .filter_map(|((metric, version), parts)| {
+                query.merge((*metric).to_owned(), *version, parts, &self.runs, &merged)
+            })
             .collect();
-        let run = (query.by == Grouping::Run).then_some(run);
+        let runs = self.runs.iter().map(|run| run.run).collect();
+        let (method, pack) = (first.method.clone(), first.pack.clone());
         LeaderboardRow { method, run, runs, flags, pack, mean_rank: None, metrics }
     }
 }
@@ -286,7 +281,6 @@ impl LeaderboardQuery {
         StandingsQuery {
             method: self.method.clone(),
             run: self.run.clone(),
-            metrics: self.metrics.clone(),
             pack: self.pack.clone(),
             weights: self.weights,
             dataset: self.dataset.clone(),
@@ -299,62 +293,68 @@ impl LeaderboardQuery {
         }
     }
 
-    fn group(&self, standings: Vec<Standing>) -> BTreeMap<(String, String, String), Group> {
-        let mut groups: BTreeMap<(String, String, String), Group> = BTreeMap::new();
-        for standing in standings {
-            let run = if self.by == Grouping::Run { standing.run.clone() } else { String::new() };
-            let key = (standing.method.clone(), run.clone(), standing.pack.digest.clone());
-            let group = groups.entry(key).or_insert_with(|| Group {
-                method: standing.method.clone(),
-                run,
-                pack: standing.pack.clone(),
-                runs: Vec::new(),
-                flags: BTreeMap::new(),
-                metrics: BTreeMap::new(),
-            });
-            if group.runs.last() != Some(&standing.run_id) {
-                group.runs.push(standing.run_id);
+    /// The runs of each row, by method, run (where rows are runs) and pack.
+    fn group<'a>(&self, runs: &'a [Arc<RunStandings>]) -> BTreeMap<(&'a str, &'a str, &'a str), Group<'a>> {
+        let mut groups: BTreeMap<_, Group<'a>> = BTreeMap::new();
+        for run in runs {
+            let Some(first) = run.standings.first() else { continue };
+            let is = |(flag, wanted): (&String, &bool)| first.flags.get(flag).unwrap_or(&false) == wanted;
+            if !self.flags.iter().all(is) {
+                continue;
             }
-            for (flag, set) in &standing.flags {
-                *group.flags.entry(flag.clone()).or_default() |= set;
+            let wanted = |of: &&Standing| self.metrics.is_empty() || self.metrics.contains(&of.metric);
+            if !run.standings.iter().any(|of| wanted(&of)) {
+                continue;
             }
-            group.metrics.entry((standing.metric.clone(), standing.version)).or_default().push(standing);
+            let name = if self.by == Grouping::Run { first.run.as_str() } else { "" };
+            let group = groups.entry((first.method.as_str(), name, first.pack.digest.as_str())).or_default();
+            let place = group.runs.len();
+            for standing in run.standings.iter().filter(wanted) {
+                let key = (standing.metric.as_str(), standing.version);
+                group.metrics.entry(key).or_default().push((place, standing));
+            }
+            group.runs.push(run);
         }
         groups
     }
 
     /// One metric over the runs of a row; none where the slice has no samples, or too few.
-    fn merge(&self, metric: String, version: u32, parts: &[Standing], sums: &Sums) -> Option<RankedMetric> {
-        let slices: Vec<_> =
-            parts.iter().filter_map(|part| part.slice.as_ref().map(|of| (part, of))).collect();
+    fn merge(
+        &self,
+        metric: String,
+        version: u32,
+        parts: &[(usize, &Standing)],
+        runs: &[&RunStandings],
+        merged: &Merged,
+    ) -> Option<RankedMetric> {
+        let slices: Vec<(usize, &Standing, &SliceSummary)> =
+            parts.iter().filter_map(|(place, part)| Some((*place, *part, part.slice.as_ref()?))).collect();
         let up_to_date =
             |of: &Standing, at: u64| !self.slice.is_all() || at == of.running.n + of.running.nulls;
         let whole = slices.len() == parts.len() || !self.slice.is_all();
         if slices.is_empty() && !self.slice.is_all() {
             return None;
         }
-        if !whole || !slices.iter().all(|(part, of)| up_to_date(part, of.n + of.nulls)) {
-            let running = parts.iter().fold(Moments::default(), |sum, part| sum.merge(part.running));
+        if !whole || !slices.iter().all(|(_, part, of)| up_to_date(part, of.n + of.nulls)) {
+            let running = parts.iter().fold(Moments::default(), |sum, (_, part)| sum.merge(part.running));
             let enough = running.n + running.nulls >= self.min_samples;
             let summary = running.summary(metric, version);
             return enough.then_some(RankedMetric { summary, detail: None, rank: None });
         }
-        let moments = slices.iter().fold(Moments::default(), |sum, (_, of)| {
+        let moments = slices.iter().fold(Moments::default(), |sum, (_, _, of)| {
             sum.merge(Moments::from_summary(of.n, of.nulls, of.mean, of.std))
         });
-        let total =
-            |count: fn(&crate::store::SliceSummary) -> u64| slices.iter().map(|(_, of)| count(of)).sum();
+        let total = |count: fn(&SliceSummary) -> u64| slices.iter().map(|(_, _, of)| count(of)).sum();
         let (interval, clusters) = match slices.as_slice() {
-            [(_, of)] => (of.low.zip(of.high).map(|(low, high)| Interval { low, high }), of.clusters),
+            [(_, _, of)] => (of.low.zip(of.high).map(|(low, high)| Interval { low, high }), of.clusters),
             several => {
-                let of = |(part, of): &(&Standing, &crate::store::SliceSummary)| {
-                    let key = (part.run_id, part.pack.digest.clone(), metric.clone(), of.policy.clone());
-                    sums.get(&key).map(|sums| (&sums.keys[..], &sums.sums[..]))
+                let of = |(place, _, of): &(usize, &Standing, &SliceSummary)| {
+                    let sums = runs[*place].sums.get(&(metric.clone(), of.policy.clone()))?;
+                    Some((*place, sums.as_slice()))
                 };
-                let parts: Option<Vec<_>> = several.iter().map(of).collect();
-                let merged = parts.map(|parts| merge_sums(&parts)).unwrap_or_default();
-                let clusters = merged.iter().filter(|(_, count)| *count > 0).count() as u64;
-                (ClusterMean::new(&merged).map(|mean| mean.interval(0.95)), clusters)
+                let sums: Option<Vec<_>> = several.iter().map(of).collect();
+                let mean = sums.and_then(|sums| ClusterMean::new(&merged.sums(sums.into_iter())));
+                (mean.map(|mean| mean.interval(0.95)), mean.map_or(0, |mean| mean.clusters as u64))
             }
         };
         let detail = RankedDetail {

@@ -1,15 +1,21 @@
 //! What the leaderboard stands on: for each run, pack and metric the running summary, and the summary of a slice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
+use moka::sync::Cache;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::slices::summary;
+use super::slices::{MetricSums, cluster_sums, summary};
 use super::sql::{Connection, Connections, Reader, Row, Sql};
 use super::summary::Moments;
 use super::words::to_microseconds;
 use super::{Pack, Slice, SliceSummary, StoreError, Weights};
+
+/// Runs whose standings are read in one statement.
+const RUNS: usize = 1_000;
 
 /// Which runs, with which scores.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +24,6 @@ pub struct StandingsQuery {
     pub method: Option<String>,
     /// Only runs of this name.
     pub run: Option<String>,
-    /// Only these metrics; all when empty.
-    pub metrics: Vec<String>,
     /// Only scores of the pack with this digest.
     pub pack: Option<String>,
     /// Only scores of packs with such weights.
@@ -64,31 +68,121 @@ pub struct Standing {
     pub slice: Option<SliceSummary>,
 }
 
-/// One statement, so that the answer is of one moment.
-pub(super) async fn standings<P: Connections>(
-    pool: &P,
-    query: &StandingsQuery,
-) -> Result<Vec<Standing>, StoreError> {
-    let mut connection = pool.reader().await?;
-    let found = connection.fetch(query.sql()).await?;
-    drop(connection);
-    found.iter().map(|row| query.standing(&Reader::new(row, "summaries", ""))).collect()
+/// What a leaderboard stands on of one run with one pack.
+#[derive(Debug)]
+pub struct RunStandings {
+    /// The run.
+    pub run: Uuid,
+    /// By metric and version; never empty.
+    pub standings: Vec<Standing>,
+    /// What the run's clusters are known by; empty until it is summarised.
+    pub keys: Vec<u64>,
+    /// Sum and count in each of these clusters, by metric and policy.
+    pub sums: MetricSums,
+    /// What it was read at.
+    stamp: String,
 }
 
-/// How the database goes about it: its plan, a line a step, for whoever looks into a slow leaderboard.
+/// Which part of which run was read under which policy.
+type Key = (Uuid, String, Slice, String);
+
+/// What leaderboards stood on when they were last asked for: at 100 methods of 15 metrics that is thousands of rows, of
+/// which few change from one question to the next. Each question reads one row a run, its stamp, and only what that shows to have changed.
+#[derive(Clone, Debug)]
+pub(super) struct Remembered(Cache<Key, Arc<RunStandings>>);
+
+/// The most memory that is kept, bytes.
+const MEMORY: u64 = 128 << 20;
+
+/// What nobody asked for so long is let go, that of deleted runs too, which nobody can ask for.
+const IDLE: Duration = Duration::from_hours(1);
+
+impl Default for Remembered {
+    fn default() -> Self {
+        let weigh = |_: &Key, run: &Arc<RunStandings>| {
+            let sums: usize = run.sums.values().map(|sums| 16 * sums.len() + 200).sum();
+            u32::try_from(sums + 8 * run.keys.len() + 600 * run.standings.len()).unwrap_or(u32::MAX)
+        };
+        Self(Cache::builder().max_capacity(MEMORY).time_to_idle(IDLE).weigher(weigh).build())
+    }
+}
+
+impl Remembered {
+    pub(super) async fn standings<P: Connections>(
+        &self,
+        pool: &P,
+        query: &StandingsQuery,
+    ) -> Result<Vec<Arc<RunStandings>>, StoreError> {
+        // Stamps first: what changes between the two is then read again the next time, and never kept under too new a stamp.
+        let mut connection = pool.reader().await?;
+        let rows = connection.fetch(query.stamps()).await?;
+        drop(connection);
+        let stamps = rows.iter().map(|row| {
+            let row = Reader::new(row, "summaries", "");
+            let int = |name| row.int::<i64>(name);
+            let bits = |name| row.real(name).map(f64::to_bits);
+            let flags: BTreeMap<String, bool> = row.json("flags")?;
+            let stamp = format!(
+                "{} {} {} {} {:x} {:x} {:x} {flags:?} {}",
+                int("entries")?,
+                int("n")?,
+                int("nulls")?,
+                int("versions")?,
+                bits("pivots")?,
+                bits("totals")?,
+                bits("squares")?,
+                row.text("fingerprint")?
+            );
+            let key = (row.uuid("run")?, row.text("pack")?, query.slice.clone(), query.policy.clone());
+            Ok((key, stamp))
+        });
+        let stamps: Vec<(Key, String)> = stamps.collect::<Result<_, StoreError>>()?;
+        let mut found: HashMap<Key, Arc<RunStandings>> = HashMap::new();
+        let mut changed: BTreeMap<String, BTreeMap<Uuid, String>> = BTreeMap::new();
+        for (key, stamp) in &stamps {
+            match self.0.get(key).filter(|kept| kept.stamp == *stamp) {
+                Some(kept) => drop(found.insert(key.clone(), kept)),
+                None => drop(changed.entry(key.1.clone()).or_default().insert(key.0, stamp.clone())),
+            }
+        }
+        for (pack, mut stamps) in changed {
+            for run in query.read(pool, &pack, &mut stamps).await? {
+                let key = (run.run, pack.clone(), query.slice.clone(), query.policy.clone());
+                let run = Arc::new(run);
+                self.0.insert(key.clone(), run.clone());
+                found.insert(key, run);
+            }
+        }
+        // A run that was deleted in between has a stamp and no standings.
+        Ok(stamps.into_iter().filter_map(|(key, _)| found.remove(&key)).collect())
+    }
+}
+
+/// How the database goes about it: its plans, a line a step, for whoever looks into a slow leaderboard.
 pub(super) async fn explain<P: Connections>(
     pool: &P,
     query: &StandingsQuery,
 ) -> Result<Vec<String>, StoreError> {
     let mut connection = pool.reader().await?;
     let connection = &mut *connection;
-    let (explain, column) = plan(connection);
-    let mut sql = Sql::new(explain);
-    let Sql { text, arguments } = query.sql();
-    sql.text.push_str(&text);
-    sql.arguments = arguments;
-    let rows = connection.fetch(sql).await?;
-    rows.iter().map(|row| Reader::new(row, "plan", "").text(column)).collect()
+    let rows = connection.fetch(query.stamps()).await?;
+    let runs = rows.iter().map(|row| Reader::new(row, "summaries", "").uuid("run"));
+    let runs: Vec<Uuid> = runs.take(RUNS).collect::<Result<_, _>>()?;
+    let pack = rows.first().map(|row| Reader::new(row, "summaries", "").text("pack")).transpose()?;
+    let pack = pack.unwrap_or_default();
+    let mut lines = Vec::new();
+    for (what, asked) in [("every question", query.stamps()), ("runs that changed", query.sql(&pack, &runs))]
+    {
+        let (explain, column) = plan(connection);
+        let mut sql = Sql::new(explain);
+        sql.text.push_str(&asked.text);
+        sql.arguments = asked.arguments;
+        lines.push(format!("{what}:"));
+        for row in &connection.fetch(sql).await? {
+            lines.push(Reader::new(row, "plan", "").text(column)?);
+        }
+    }
+    Ok(lines)
 }
 
 fn plan<C: Connection>(_: &C) -> (&'static str, &'static str) {
@@ -96,29 +190,20 @@ fn plan<C: Connection>(_: &C) -> (&'static str, &'static str) {
 }
 
 impl StandingsQuery {
-    fn sql(&self) -> Sql {
+    /// One row a run and pack: numbers that change with anything that its standings are made of.
+    fn stamps(&self) -> Sql {
         let mut sql = Sql::new(
-            "SELECT methods.name AS method, runs.name AS run_name, runs.id AS run, runs.flags, summaries.pack,
-                    packs.name AS pack_name, weights, summaries.metric, summaries.metric_version,
-                    summaries.n AS running_n, summaries.nulls AS running_nulls, pivot, total, squares,
-                    slices.samples, slices.n, slices.nulls, penalised, undecided, faceless, mean, std, low, high, slices.clusters
-             FROM summaries JOIN runs ON runs.id = summaries.run JOIN methods ON methods.id = runs.method
+            "SELECT summaries.run, summaries.pack, runs.flags, entries, n, nulls, versions, pivots, totals, squares,
+                    COALESCE(fingerprint, '') AS fingerprint
+             FROM (SELECT run, pack, COUNT(*) AS entries, CAST(SUM(n) AS bigint) AS n, CAST(SUM(nulls) AS bigint) AS nulls,
+                          CAST(SUM(n * metric_version) AS bigint) AS versions, SUM(pivot) AS pivots, SUM(total) AS totals,
+                          SUM(squares) AS squares
+                   FROM summaries WHERE n + nulls > 0 GROUP BY run, pack) AS summaries
+             JOIN runs ON runs.id = summaries.run JOIN methods ON methods.id = runs.method
              JOIN packs ON packs.digest = summaries.pack
-             LEFT JOIN slice_summaries AS slices ON slices.run = summaries.run AND slices.pack = summaries.pack
-                  AND slices.metric = summaries.metric AND slices.metric_version = summaries.metric_version
-                  AND slices.kind = ",
+             LEFT JOIN run_slices ON run_slices.run = summaries.run AND run_slices.pack = summaries.pack
+             WHERE entries > 0",
         );
-        sql.bind(self.slice.kind.as_str()).push(" AND slices.label = ").bind(self.slice.label.as_str());
-        sql.push(" AND slices.policy = ");
-        if self.penalised.is_empty() {
-            sql.push("'none'");
-        } else {
-            sql.push("CASE WHEN summaries.metric IN ")
-                .tuple(self.penalised.iter().map(|m| m.as_str().into()));
-            sql.push(" THEN CAST(").bind(self.policy.as_str()).push(" AS text) ELSE 'none' END");
-        }
-        // Summaries whose scores were all replaced say nothing.
-        sql.push(" WHERE summaries.n + summaries.nulls > 0");
         let texts = [
             (" AND methods.name = ", &self.method),
             (" AND runs.name = ", &self.run),
@@ -140,12 +225,62 @@ impl StandingsQuery {
         if let Some(weights) = self.weights {
             sql.push(" AND packs.weights = ").bind(weights.as_str());
         }
-        if !self.metrics.is_empty() {
-            sql.push(" AND summaries.metric IN ").tuple(self.metrics.iter().map(|m| m.as_str().into()));
+        sql.push(" ORDER BY methods.name, summaries.pack, runs.name");
+        sql
+    }
+
+    /// Reads what these runs stand on now; each has its stamp.
+    async fn read<P: Connections>(
+        &self,
+        pool: &P,
+        pack: &str,
+        stamps: &mut BTreeMap<Uuid, String>,
+    ) -> Result<Vec<RunStandings>, StoreError> {
+        let runs: Vec<Uuid> = stamps.keys().copied().collect();
+        let policies = ["none", self.policy.as_str()];
+        let mut sums = cluster_sums(pool, &runs, pack, &self.slice, &policies).await?;
+        let mut found: BTreeMap<Uuid, Vec<Standing>> = BTreeMap::new();
+        for runs in runs.chunks(RUNS) {
+            let mut connection = pool.reader().await?;
+            for row in &connection.fetch(self.sql(pack, runs)).await? {
+                let standing = self.standing(&Reader::new(row, "summaries", ""))?;
+                found.entry(standing.run_id).or_default().push(standing);
+            }
         }
-        sql.push(
-            " ORDER BY methods.name, summaries.pack, runs.name, summaries.metric, summaries.metric_version",
+        let read = found.into_iter().filter_map(|(run, standings)| {
+            let keys = sums.keys.remove(&run).unwrap_or_default();
+            let sums = sums.sums.remove(&run).unwrap_or_default();
+            Some(RunStandings { run, standings, keys, sums, stamp: stamps.remove(&run)? })
+        });
+        Ok(read.collect())
+    }
+
+    /// The standings of these runs with a pack.
+    fn sql(&self, pack: &str, runs: &[Uuid]) -> Sql {
+        let mut sql = Sql::new(
+            "SELECT methods.name AS method, runs.name AS run_name, runs.id AS run, runs.flags, summaries.pack,
+                    packs.name AS pack_name, weights, summaries.metric, summaries.metric_version,
+                    summaries.n AS running_n, summaries.nulls AS running_nulls, pivot, total, squares,
+                    slices.samples, slices.n, slices.nulls, penalised, undecided, faceless, mean, std, low, high, slices.clusters
+             FROM summaries JOIN runs ON runs.id = summaries.run JOIN methods ON methods.id = runs.method
+             JOIN packs ON packs.digest = summaries.pack
+             LEFT JOIN slice_summaries AS slices ON slices.run = summaries.run AND slices.pack = summaries.pack
+                  AND slices.metric = summaries.metric AND slices.metric_version = summaries.metric_version
+                  AND slices.kind = ",
         );
+        sql.bind(self.slice.kind.as_str()).push(" AND slices.label = ").bind(self.slice.label.as_str());
+        sql.push(" AND slices.policy = ");
+        if self.penalised.is_empty() {
+            sql.push("'none'");
+        } else {
+            sql.push("CASE WHEN summaries.metric IN ")
+                .tuple(self.penalised.iter().map(|m| m.as_str().into()));
+            sql.push(" THEN CAST(").bind(self.policy.as_str()).push(" AS text) ELSE 'none' END");
+        }
+        // Summaries whose scores were all replaced say nothing.
+        sql.push(" WHERE summaries.n + summaries.nulls > 0 AND summaries.pack = ").bind(pack);
+        sql.push(" AND summaries.run IN ").tuple(runs.iter().map(|run| (*run).into()));
+        sql.push(" ORDER BY summaries.run, summaries.metric, summaries.metric_version");
         sql
     }
 

@@ -40,6 +40,7 @@ mod types;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use bulk::{Imported, NewImport, OutcomeColumn, Outcomes, RunWideScores, ScoreColumn};
@@ -47,7 +48,8 @@ pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord, R
 pub use deletion::Deleted;
 pub use error::{MigrationError, StoreError, without_password};
 pub use faces::{FacesRecord, FacesState, PicturesOf};
-pub use leaderboard::{Standing, StandingsQuery};
+use leaderboard::Remembered;
+pub use leaderboard::{RunStandings, Standing, StandingsQuery};
 pub use pending::{Accepted, HeldSamples, NewPending, PendingRecord, Submission, Submitted, SubmittedState};
 pub use preferences::{Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
@@ -55,7 +57,7 @@ pub use record::{NewSample, NewScore, Outcome, Recorded};
 pub use run_data::{MetricColumn, RelationKinds, RunData};
 pub use runs::{MethodRecord, RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
 pub use sample::{SampleRecord, ScoreRecord, StoredImage};
-pub use slices::{ClusterSums, Quantiles, RunSlices, RunSummary, RunVersion, Slice, SliceSummary};
+pub use slices::{MetricSums, Quantiles, RunSlices, RunSummary, RunVersion, Slice, SliceSummary};
 pub use summary::{MetricSummary, Moments};
 use time::OffsetDateTime;
 pub use types::{Pack, RunName, ScoreValue, Weights};
@@ -88,6 +90,7 @@ impl Default for StoreOptions {
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Backend,
+    remembered: Remembered,
 }
 
 #[derive(Clone, Debug)]
@@ -119,7 +122,7 @@ impl Store {
             Some("sqlite") => Backend::Sqlite(sqlite::Pool::open(url, options).await?),
             _ => return Err(StoreError::url(url, "its scheme is neither sqlite nor postgres")),
         };
-        Ok(Self { backend })
+        Ok(Self { backend, remembered: Remembered::default() })
     }
 
     /// Which database this is, for logs and readiness: `sqlite` or `postgres`.
@@ -329,13 +332,14 @@ impl Store {
         on_backend!(self, pool => sample::sample(pool, id).await)
     }
 
-    /// What each metric says of each run: its running summary, and the summary of a slice under a policy. Reads summaries only:
-    /// its cost does not grow with the number of scores.
-    pub async fn standings(&self, query: &StandingsQuery) -> Result<Vec<Standing>, StoreError> {
-        on_backend!(self, pool => leaderboard::standings(pool, query).await)
+    /// The runs of a leaderboard with what it stands on, in order of method, pack and run. What was read before and has not changed
+    /// comes from memory.
+    pub async fn standings(&self, query: &StandingsQuery) -> Result<Vec<Arc<RunStandings>>, StoreError> {
+        on_backend!(self, pool => self.remembered.standings(pool, query).await)
     }
 
-    /// How the database goes about [`standings`](Self::standings): its plan, a line a step.
+    /// How the database goes about [`standings`](Self::standings): its plans, a line a step: of what every
+    /// question asks, and of what is asked for runs that changed.
     pub async fn explain_standings(&self, query: &StandingsQuery) -> Result<Vec<String>, StoreError> {
         on_backend!(self, pool => leaderboard::explain(pool, query).await)
     }
@@ -476,16 +480,6 @@ impl Store {
     /// The summaries by slice of a run with the pack of this digest, or `None` where there are none yet.
     pub async fn run_slices(&self, run: Uuid, pack: &str) -> Result<Option<RunSlices>, StoreError> {
         on_backend!(self, pool => slices::run_slices(pool, run, pack).await)
-    }
-
-    /// The sums by cluster of these runs in a slice, by run, metric and policy.
-    pub async fn cluster_sums(
-        &self,
-        runs: &[Uuid],
-        pack: &str,
-        slice: &Slice,
-    ) -> Result<HashMap<(Uuid, String, String), ClusterSums>, StoreError> {
-        on_backend!(self, pool => slices::cluster_sums(pool, runs, pack, slice).await)
     }
 
     /// The distributions of all metrics in the summarised runs with the pack of this digest.

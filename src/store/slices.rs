@@ -130,13 +130,16 @@ pub struct RunVersion {
     pub fingerprint: String,
 }
 
-/// The sums of one metric in a slice of one run, with what its clusters are known by.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ClusterSums {
-    /// The keys of the clusters.
-    pub keys: Vec<u64>,
-    /// Sum and count of each.
-    pub sums: Vec<(f64, usize)>,
+/// Sum and count in each cluster of a run, by metric and policy.
+pub type MetricSums = HashMap<(String, String), Vec<(f64, usize)>>;
+
+/// The sums of runs in a slice, by cluster.
+#[derive(Default)]
+pub(super) struct ClusterSums {
+    /// What the clusters of each run are known by.
+    pub(super) keys: HashMap<Uuid, Vec<u64>>,
+    /// Sum and count in each of these clusters, by metric and policy, of each run.
+    pub(super) sums: HashMap<Uuid, MetricSums>,
 }
 
 /// The summaries of a run that may be out of date.
@@ -368,37 +371,39 @@ pub(super) fn summary<R: Row>(
     })
 }
 
-/// The sums of these runs in a slice, by run and by metric and policy, for intervals over several runs.
+/// The sums of these runs in a slice under these policies, for intervals over several runs.
 pub(super) async fn cluster_sums<P: Connections>(
     pool: &P,
     runs: &[Uuid],
     pack: &str,
     slice: &Slice,
-) -> Result<HashMap<(Uuid, String, String), ClusterSums>, StoreError> {
-    let mut found = HashMap::new();
+    policies: &[&str],
+) -> Result<ClusterSums, StoreError> {
+    let mut found = ClusterSums::default();
     let mut connection = pool.reader().await?;
     for runs in runs.chunks(BATCH) {
         let mut sql = Sql::new("SELECT run, clusters FROM run_slices WHERE pack = ");
         sql.bind(pack).push(" AND run IN ").tuple(runs.iter().map(|run| (*run).into()));
-        let mut keys = HashMap::new();
         for row in &connection.fetch(sql).await? {
             let row = Reader::new(row, "run_slices", "");
             let bytes = row.optional_bytes("clusters")?.unwrap_or_default();
             let numbers: Vec<u64> = bytes.as_chunks().0.iter().map(|key| u64::from_le_bytes(*key)).collect();
-            keys.insert(row.uuid("run")?, numbers);
+            found.keys.insert(row.uuid("run")?, numbers);
         }
         let mut sql = Sql::new("SELECT run, metric, policy, sums FROM slice_sums WHERE pack = ");
         sql.bind(pack).push(" AND kind = ").bind(slice.kind.as_str());
         sql.push(" AND label = ").bind(slice.label.as_str());
+        sql.push(" AND policy IN ").tuple(policies.iter().map(|policy| (*policy).into()));
         sql.push(" AND run IN ").tuple(runs.iter().map(|run| (*run).into()));
         for row in &connection.fetch(sql).await? {
             let row = Reader::new(row, "slice_sums", "");
             let run = row.uuid("run")?;
             let sums = read_sums(&row.optional_bytes("sums")?.unwrap_or_default());
             // A run that was summarised anew between the two statements has other clusters: it is left out this time.
-            let Some(keys) = keys.get(&run).filter(|keys| keys.len() == sums.len()) else { continue };
-            let sums = ClusterSums { keys: keys.clone(), sums };
-            found.insert((run, row.text("metric")?, row.text("policy")?), sums);
+            if found.keys.get(&run).is_some_and(|keys| keys.len() == sums.len()) {
+                let of_run = found.sums.entry(run).or_default();
+                of_run.insert((row.text("metric")?, row.text("policy")?), sums);
+            }
         }
     }
     Ok(found)

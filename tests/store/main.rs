@@ -129,6 +129,7 @@ on_both_databases! {
         slices_are_read_by_their_label_and_counted_from_a_minimum
         the_penalty_is_that_of_the_policy_asked_for
         runs_of_a_method_merge_by_identity
+        what_is_remembered_of_a_leaderboard_is_never_old
         filters_choose_runs_by_their_facts
         rows_are_ranked_by_mean_rank_page_by_page
         deletion_takes_what_was_computed

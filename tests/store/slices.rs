@@ -93,6 +93,43 @@ pub(crate) async fn slices_are_read_by_their_label_and_counted_from_a_minimum(db
     assert!(ask(&store, slice("category", "none of them")).await.rows.is_empty());
 }
 
+pub(crate) async fn what_is_remembered_of_a_leaderboard_is_never_old(db: Database) {
+    let store = db.open().await;
+    let a = record(&store, "A", "run", 0, 0.5).await;
+    record(&store, "B", "run", 0, 0.0).await;
+    let queries = || {
+        let by_metric = Sort::Metric { metric: "ips".into(), version: 1, descending: true };
+        [
+            LeaderboardQuery::default(),
+            LeaderboardQuery { policy: Policy::Stellar, sort: by_metric, ..LeaderboardQuery::default() },
+            LeaderboardQuery { metrics: vec!["clip_t".into()], ..slice(Slice::PROMPT_KIND, "T") },
+        ]
+    };
+    // A store that was just opened remembers nothing.
+    let check = async |what: &str| {
+        let fresh = db.open().await;
+        for query in queries() {
+            let expected = ask(&fresh, query.clone()).await;
+            assert_eq!(ask(&store, query).await, expected, "{what}");
+        }
+        ask(&fresh, LeaderboardQuery::default()).await.rows.len()
+    };
+    assert_eq!(check("as recorded").await, 2);
+    refresh_stale(&store, || true).await.unwrap();
+    check("summarised").await;
+    record(&store, "B", "second", 6, 0.25).await;
+    check("a further run").await;
+    refresh_stale(&store, || true).await.unwrap();
+    check("merged").await;
+    // As many scores of as many metrics as before: one has another version and number.
+    let run = Some(RunName::new("B", Some("run".into())));
+    let again = NewSample { run, ..scored("B", "00", vec![versioned("ips", 2, 0.9)]) };
+    store.record(&again).await.unwrap();
+    check("another version").await;
+    store.delete_run(a).await.unwrap().unwrap();
+    assert_eq!(check("deleted").await, 1);
+}
+
 pub(crate) async fn the_penalty_is_that_of_the_policy_asked_for(db: Database) {
     let store = db.open().await;
     record(&store, "A", "run", 0, 0.5).await;
