@@ -119,20 +119,8 @@ impl Remembered {
         drop(connection);
         let stamps = rows.iter().map(|row| {
             let row = Reader::new(row, "summaries", "");
-            let int = |name| row.int::<i64>(name);
-            let bits = |name| row.real(name).map(f64::to_bits);
             let flags: BTreeMap<String, bool> = row.json("flags")?;
-            let stamp = format!(
-                "{} {} {} {} {:x} {:x} {:x} {flags:?} {}",
-                int("entries")?,
-                int("n")?,
-                int("nulls")?,
-                int("versions")?,
-                bits("pivots")?,
-                bits("totals")?,
-                bits("squares")?,
-                row.text("fingerprint")?
-            );
+            let stamp = format!("{} {flags:?} {}", row.int::<u64>("revision")?, row.text("fingerprint")?);
             let key = (row.uuid("run")?, row.text("pack")?, query.slice.clone(), query.policy.clone());
             Ok((key, stamp))
         });
@@ -190,19 +178,16 @@ fn plan<C: Connection>(_: &C) -> (&'static str, &'static str) {
 }
 
 impl StandingsQuery {
-    /// One row a run and pack: numbers that change with anything that its standings are made of.
+    /// One row a run and pack, with what changes whenever its standings do: the run's revision, raised by whatever changes its
+    /// scores, and the fingerprint of its summaries by slice.
     fn stamps(&self) -> Sql {
         let mut sql = Sql::new(
-            "SELECT summaries.run, summaries.pack, runs.flags, entries, n, nulls, versions, pivots, totals, squares,
-                    COALESCE(fingerprint, '') AS fingerprint
-             FROM (SELECT run, pack, COUNT(*) AS entries, CAST(SUM(n) AS bigint) AS n, CAST(SUM(nulls) AS bigint) AS nulls,
-                          CAST(SUM(n * metric_version) AS bigint) AS versions, SUM(pivot) AS pivots, SUM(total) AS totals,
-                          SUM(squares) AS squares
-                   FROM summaries WHERE n + nulls > 0 GROUP BY run, pack) AS summaries
+            "SELECT summaries.run, summaries.pack, runs.flags, revision, COALESCE(fingerprint, '') AS fingerprint
+             FROM (SELECT DISTINCT run, pack FROM summaries WHERE n + nulls > 0) AS summaries
              JOIN runs ON runs.id = summaries.run JOIN methods ON methods.id = runs.method
              JOIN packs ON packs.digest = summaries.pack
              LEFT JOIN run_slices ON run_slices.run = summaries.run AND run_slices.pack = summaries.pack
-             WHERE entries > 0",
+             WHERE 1 = 1",
         );
         let texts = [
             (" AND methods.name = ", &self.method),
