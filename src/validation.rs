@@ -303,7 +303,10 @@ impl Tally {
             pairs: self.pairs,
             ties: self.ties,
             above: (relations > 0).then(|| sum / relations as f64),
-            interval: bootstrap.mean(&self.clusters).map(|interval| [interval.low, interval.high]),
+            interval: bootstrap
+                .mean(&self.clusters)
+                .map(|interval| interval.within(0.0, 1.0))
+                .map(|interval| [interval.low, interval.high]),
         }
     }
 }
@@ -394,7 +397,9 @@ mod tests {
         assert_eq!((ordering.relations, ordering.pairs, ordering.ties), (2, 5, 1));
         assert!((ordering.above.unwrap() - f64::midpoint(0.625, 1.0)).abs() < 1e-12);
         let [low, high] = ordering.interval.unwrap();
-        assert!(low >= 0.625 && high <= 1.0 && low < high, "{low} to {high}");
+        let share = ordering.above.unwrap();
+        assert!(low >= 0.0 && low < share, "{low} to {high}");
+        assert!(high <= 1.0 && high > share, "two pictures tell nearly nothing: {low} to {high}");
     }
 
     #[test]

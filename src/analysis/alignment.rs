@@ -367,7 +367,7 @@ pub fn method_preferences(
         .map(|at| {
             let (pairs, wins, ties) = counts[at];
             let strength = fit.as_ref().ok().map(|fit| (fit.strengths[at], fit.errors[at] * reach));
-            let interval: Option<Interval> = intervals[at];
+            let interval = intervals[at].map(|interval: Interval| interval.within(0.0, 1.0));
             MethodPreference {
                 method: tally.methods[at].to_owned(),
                 pairs,

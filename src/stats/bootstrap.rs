@@ -20,6 +20,14 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl Interval {
+    /// Of a quantity that has bounds, cut to them: studentised intervals do not know any.
+    #[must_use]
+    pub fn within(self, least: f64, most: f64) -> Self {
+        Self { low: self.low.clamp(least, most), high: self.high.clamp(least, most) }
+    }
+}
+
 /// How to resample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bootstrap {
