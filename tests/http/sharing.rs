@@ -59,8 +59,11 @@ async fn all_metrics_of_a_new_sample_run_each_model_once_for_each_input() {
         ("owlvit.image", 1),
         ("owlvit.text", 1),
         ("relations", 1),
-        // The first search asks the graph whether the code of its own says the same; such small pictures have no level.
+        // The first search asks the graphs, of one piece and seven crops, whether the code of its own says the same; such small
+        // pictures have no level.
         ("faces.pnet", 1),
+        ("faces.rnet", 7),
+        ("faces.onet", 7),
     ]);
     assert_eq!(added_by(&app, sample(1, "a person on a horse")).await, expected);
 }
