@@ -20,6 +20,7 @@
 mod crops;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod fake_graph;
+mod graph;
 mod pnet;
 #[cfg(target_arch = "x86_64")]
 mod registers;
@@ -28,7 +29,8 @@ mod suppress;
 use super::area::resize_area_rows;
 use super::{Filter, Image, Rect, resize_area, resize_window};
 pub use crops::CropNet;
-pub use pnet::{ProposalNet, Spot, Tensors, Unsuited};
+pub use graph::{Tensors, Unsuited};
+pub use pnet::{ProposalNet, Spot};
 
 /// Left, top, right, bottom in pixels.
 pub type Corners = [f32; 4];

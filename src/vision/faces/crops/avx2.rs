@@ -47,8 +47,8 @@ fn sixteens(values: &[f32]) -> Vec<Sixteen> {
 
 impl Layer {
     fn new(weights: &Weights) -> Self {
-        let outputs = weights.taps.outputs;
-        let by_tap: Vec<Vec<Sixteen>> = weights.taps.data.chunks_exact(outputs).map(sixteens).collect();
+        let outputs = weights.bias.len();
+        let by_tap: Vec<Vec<Sixteen>> = weights.taps.chunks_exact(outputs).map(sixteens).collect();
         let blocks = outputs.div_ceil(WIDE);
         Self {
             outputs,

@@ -10,7 +10,7 @@ mod avx2;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
 
-use super::pnet::{Tensors, Unsuited};
+use super::graph::{Tensors, Unsuited};
 use super::{Levels, OUTPUT_SIDE, REFINE_SIDE, Verdict};
 
 /// What a convolution is followed by: maxima over windows of `window` pixels a side, two apart, the last ones cut off
@@ -87,60 +87,41 @@ impl Plan {
         if graph.operators() != self.operators() {
             return Err(Unsuited::Graph("the list of operators".to_owned()));
         }
-        let take = |name: &str, shape: &[usize]| match graph.tensor(name) {
-            Some((found, data)) if found == shape && data.iter().all(|value| value.is_finite()) => {
-                Ok(data.to_vec())
-            }
-            _ => Err(Unsuited::Graph(name.to_owned())),
-        };
-        let slopes = |name: &str, shape: &[usize]| {
-            let (slope, rest) =
-                (take(&format!("{name}.slope"), shape)?, take(&format!("{name}.rest"), shape)?);
-            let whole = slope.iter().zip(&rest).all(|(slope, rest)| (slope + rest - 1.0).abs() <= 1e-5);
-            if whole { Ok(slope) } else { Err(Unsuited::Graph(name.to_owned())) }
-        };
         let (mut side, mut inputs) = (self.side, 3);
         let mut layers = Vec::new();
         for (at, &Stage { kernel, outputs, .. }) in self.stages.iter().enumerate() {
             let name = format!("stages.{at}");
-            let weight = take(&format!("{name}.conv.weight"), &[outputs, inputs, kernel, kernel])?;
+            let weight = graph.take(&format!("{name}.conv.weight"), &[outputs, inputs, kernel, kernel])?;
             let area = kernel * kernel;
             layers.push(Weights {
-                taps: Taps::new(area * inputs, outputs, |tap, output| {
+                taps: taps(area * inputs, outputs, |tap, output| {
                     weight[(output * inputs + tap % inputs) * area + tap / inputs]
                 }),
-                bias: take(&format!("{name}.conv.bias"), &[outputs])?,
-                slope: slopes(&format!("{name}.slopes"), &[outputs, 1, 1])?,
+                bias: graph.take(&format!("{name}.conv.bias"), &[outputs])?,
+                slope: graph.slopes(&format!("{name}.slopes"), &[outputs, 1, 1])?,
             });
             (side, inputs) = (self.stages[at].sides(side)[1], outputs);
         }
         // The graph flattens column by column.
-        let weight = take("dense.weight", &[side * side * inputs, self.dense])?;
+        let weight = graph.take("dense.weight", &[side * side * inputs, self.dense])?;
         layers.push(Weights {
-            taps: Taps::new(side * side * inputs, self.dense, |tap, output| {
+            taps: taps(side * side * inputs, self.dense, |tap, output| {
                 let (place, channel) = (tap / inputs, tap % inputs);
                 let column_first = place % side * side + place / side;
                 weight[(column_first * inputs + channel) * self.dense + output]
             }),
-            bias: take("dense.bias", &[self.dense])?,
-            slope: slopes("slopes", &[self.dense])?,
+            bias: graph.take("dense.bias", &[self.dense])?,
+            slope: graph.slopes("slopes", &[self.dense])?,
         });
-        let mut heads = Vec::new();
-        let mut bias = Vec::new();
+        let (mut heads, mut bias) = (Vec::new(), Vec::new());
         for (at, &count) in self.heads.iter().enumerate() {
-            let weight = take(&format!("heads.{at}.weight"), &[self.dense, count])?;
-            heads.extend(
-                (0..count)
-                    .map(|head| -> Vec<f32> { weight.iter().skip(head).step_by(count).copied().collect() }),
-            );
-            bias.extend(take(&format!("heads.{at}.bias"), &[count])?);
+            heads.push((graph.take(&format!("heads.{at}.weight"), &[self.dense, count])?, count));
+            bias.extend(graph.take(&format!("heads.{at}.bias"), &[count])?);
         }
-        let slope = vec![1.0; heads.len()];
-        layers.push(Weights {
-            taps: Taps::new(self.dense, heads.len(), |tap, head| heads[head][tap]),
-            bias,
-            slope,
-        });
+        let of_tap =
+            |tap: usize| heads.iter().flat_map(move |(weight, count)| &weight[tap * count..][..*count]);
+        let taps = (0..self.dense).flat_map(of_tap).copied().collect();
+        layers.push(Weights { taps, slope: vec![1.0; bias.len()], bias });
         Ok(layers)
     }
 }
@@ -148,24 +129,15 @@ impl Plan {
 /// A layer: sums of its inputs, times its slope where they are negative.
 #[derive(Debug, Clone)]
 struct Weights {
-    taps: Taps,
+    /// By tap (row, column, channel of the input) and output.
+    taps: Vec<f32>,
     bias: Vec<f32>,
     slope: Vec<f32>,
 }
 
-/// Factors by tap (row, column, channel of the input) and output.
-#[derive(Debug, Clone)]
-struct Taps {
-    outputs: usize,
-    data: Vec<f32>,
-}
-
-impl Taps {
-    fn new(taps: usize, outputs: usize, of: impl Fn(usize, usize) -> f32) -> Self {
-        let of = &of;
-        let data = (0..taps).flat_map(|tap| (0..outputs).map(move |output| of(tap, output))).collect();
-        Self { outputs, data }
-    }
+fn taps(count: usize, outputs: usize, of: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+    let of = &of;
+    (0..count).flat_map(|tap| (0..outputs).map(move |output| of(tap, output))).collect()
 }
 
 /// R-Net or O-Net.

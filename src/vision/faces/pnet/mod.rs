@@ -31,6 +31,7 @@ mod tests;
 mod winograd;
 
 use super::Image;
+use super::graph::{Tensors, Unsuited, near};
 
 /// Channels after the three convolutions.
 const WIDTHS: [usize; 3] = [10, 16, 32];
@@ -102,38 +103,13 @@ struct Weights {
     head_bias: Vec<f32>,
 }
 
-/// A graph, as far as this module asks about it.
-pub trait Tensors {
-    /// The operators in the order of their execution.
-    fn operators(&self) -> Vec<&str>;
-    /// A constant with its shape; `None` if there is none of this name or it is not in single precision.
-    fn tensor(&self, name: &str) -> Option<(&[usize], &[f32])>;
-}
-
-/// Why a graph is not computed here but as any other.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unsuited {
-    /// It is not the graph that the exporter makes of P-Net in single precision.
-    #[error("{0} is not as the exporter makes it")]
-    Graph(String),
-    /// The processor lacks the instructions.
-    #[error("the processor has no AVX2 and FMA")]
-    Processor,
-}
-
 impl Weights {
     fn read(graph: &impl Tensors) -> Result<Self, Unsuited> {
         let odd = |what: &str| Unsuited::Graph(what.to_owned());
-        let operators = graph.operators();
-        if operators != OPERATORS {
+        if graph.operators() != OPERATORS {
             return Err(odd("the list of operators"));
         }
-        let take = |name: &str, shape: &[usize]| match graph.tensor(name) {
-            Some((found, data)) if found == shape && data.iter().all(|value| value.is_finite()) => {
-                Ok(data.to_vec())
-            }
-            _ => Err(odd(name)),
-        };
+        let take = |name: &str, shape: &[usize]| graph.take(name, shape);
         let [a, b, c] = WIDTHS;
         let conv =
             graph.tensor("first.conv.bias").map_or(0, |(shape, _)| shape.first().copied().unwrap_or(0));
@@ -151,11 +127,7 @@ impl Weights {
             .map(|channel| pooled.slope(channel))
             .collect::<Option<_>>()
             .ok_or_else(|| odd("first.keep"))?;
-        let second_slope = take("second.slopes.slope", &[b, 1, 1])?;
-        let rest = take("second.slopes.rest", &[b, 1, 1])?;
-        if second_slope.iter().zip(&rest).any(|(slope, rest)| !near(slope + rest, 1.0)) {
-            return Err(odd("second.slopes"));
-        }
+        let second_slope = graph.slopes("second.slopes", &[b, 1, 1])?;
         Ok(Self {
             first: first[..27 * a].to_vec(),
             first_bias: first_bias[..a].to_vec(),
@@ -170,10 +142,6 @@ impl Weights {
             head_bias: take("linear.bias", &[HEADS])?,
         })
     }
-}
-
-fn near(a: f32, b: f32) -> bool {
-    (a - b).abs() <= 1e-5 * b.abs().max(1.0)
 }
 
 /// The first `PReLU` as the exporter writes it behind the pooling: `keep·z + share·relu(rise·z)` of the maxima `z`.
