@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::clusters::Clusters;
-use super::leaderboard::more_is_better;
+use super::ranks::more_is_better;
 use super::slices::slices_of;
 use crate::stats::{
     self, Bootstrap, BradleyTerryError, Interval, Level, bradley_terry, krippendorff_alpha,

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::clusters::Clusters;
-use super::leaderboard::more_is_better;
 use super::penalty::{Policy, Verdict, verdicts};
+use super::ranks::more_is_better;
 use super::slices::slices_of;
 use crate::stats::{Bootstrap, FEW_CLUSTERS, benjamini_hochberg, holm, sign_flip_test};
 use crate::store::{RunData, Slice};

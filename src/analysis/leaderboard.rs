@@ -3,13 +3,6 @@
 //! **Intervals.** A row over one run has the run's interval: studentised bootstrap by identity. A row over several runs has one
 //! from the sums of each identity over all of them, so that a person who is in two runs counts as one cluster: Student's, of
 //! the same error with the same degrees of freedom ([`ClusterMean`]), since resampling at each question would take seconds.
-//!
-//! **Ranks.** In one metric a row's rank is 1 + the number of rows of the same pack whose interval lies wholly on the better side
-//! of its own. Rows share a rank where nothing tells them apart, and a rank says "at most so many are shown to be better". A row
-//! without an interval has no rank.
-//!
-//! **Mean rank.** The mean, over the metrics with a better and a worse end that any row has, of a row's place among the means
-//! (ties share the mean of their places); a row without a number in a metric is behind all that have one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,9 +13,9 @@ use uuid::Uuid;
 
 use super::clusters::Merged;
 use super::penalty::{PENALISED, Policy};
+use super::ranks::rank;
 use crate::content::ContentHash;
-use crate::metrics::{self, Direction};
-use crate::stats::{ClusterMean, Interval, average_ranks};
+use crate::stats::{ClusterMean, Interval};
 use crate::store::{
     MAX_PAGE, MetricSummary, Moments, Pack, RunStandings, Slice, SliceSummary, Standing, StandingsQuery,
     Store, StoreError, Weights,
@@ -464,165 +457,10 @@ impl LeaderboardQuery {
     }
 }
 
-/// Whether more is better; none for metrics that rank nothing.
-pub(super) fn more_is_better(metric: &str) -> Option<bool> {
-    match metrics::find(metric)?.direction {
-        Direction::HigherIsBetter => Some(true),
-        Direction::LowerIsBetter => Some(false),
-        Direction::Support => None,
-    }
-}
-
-/// Gives every row its ranks among those of its pack.
-fn rank(rows: &mut [LeaderboardRow]) {
-    let mut packs: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (place, row) in rows.iter().enumerate() {
-        packs.entry(row.pack.digest.clone()).or_default().push(place);
-    }
-    for places in packs.into_values() {
-        // Where each row has each metric.
-        let mut metrics: BTreeMap<(String, u32), Vec<(usize, usize)>> = BTreeMap::new();
-        for &place in &places {
-            for (at, of) in rows[place].metrics.iter().enumerate() {
-                let key = (of.summary.metric.clone(), of.summary.version);
-                metrics.entry(key).or_default().push((place, at));
-            }
-        }
-        // Places, counted from the best, added up over the metrics; every row takes part in each.
-        let (mut totals, mut counted) = (vec![0.0; rows.len()], 0.0);
-        let mut ranked = vec![false; rows.len()];
-        for ((metric, version), entries) in &metrics {
-            let Some(ascending) = more_is_better(metric) else { continue };
-            let newest = metrics.range((metric.clone(), 0)..=(metric.clone(), u32::MAX)).next_back();
-            rank_metric(rows, entries, ascending);
-            if newest.is_none_or(|((_, newest), _)| newest != version) {
-                continue;
-            }
-            let mut costs: BTreeMap<usize, f64> = places.iter().map(|&place| (place, f64::MAX)).collect();
-            for &(place, at) in entries {
-                if let Some(mean) = rows[place].metrics[at].summary.mean {
-                    costs.insert(place, if ascending { -mean } else { mean });
-                    ranked[place] = true;
-                }
-            }
-            let costs: Vec<f64> = costs.into_values().collect();
-            if !costs.iter().any(|cost| *cost < f64::MAX) {
-                continue;
-            }
-            counted += 1.0;
-            for (&place, rank) in places.iter().zip(average_ranks(&costs)) {
-                totals[place] += rank;
-            }
-        }
-        for place in places {
-            rows[place].mean_rank = ranked[place].then(|| totals[place] / counted);
-        }
-    }
-}
-
-/// The ranks in one metric: for each interval, how many lie wholly on its better side.
-fn rank_metric(rows: &mut [LeaderboardRow], entries: &[(usize, usize)], more_is_better: bool) {
-    let oriented = |rows: &[LeaderboardRow], (place, at): (usize, usize)| {
-        let Interval { low, high } = rows[place].metrics[at].detail.as_ref()?.interval?;
-        Some(if more_is_better { (low, high) } else { (-high, -low) })
-    };
-    let mut lows: Vec<f64> =
-        entries.iter().filter_map(|&at| oriented(rows, at)).map(|(low, _)| low).collect();
-    lows.sort_unstable_by(f64::total_cmp);
-    for &entry in entries {
-        let rank =
-            oriented(rows, entry).map(|(_, high)| 1 + lows.len() - lows.partition_point(|low| *low <= high));
-        rows[entry.0].metrics[entry.1].rank = rank;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::ranks::tests::row;
     use super::*;
-
-    fn row(method: &str, pack: &str, metrics: &[(&str, f64, f64)]) -> LeaderboardRow {
-        let metrics = metrics.iter().map(|&(metric, mean, reach)| RankedMetric {
-            summary: MetricSummary {
-                metric: metric.into(),
-                version: 1,
-                n: 9,
-                nulls: 0,
-                mean: Some(mean),
-                std: Some(1.0),
-            },
-            detail: (reach >= 0.0).then_some(RankedDetail {
-                samples: 9,
-                penalised: 0,
-                undecided: 0,
-                faceless: 0,
-                interval: Some(Interval { low: mean - reach, high: mean + reach }),
-                clusters: 9,
-            }),
-            rank: None,
-        });
-        LeaderboardRow {
-            method: method.into(),
-            run: None,
-            runs: vec![Uuid::nil()],
-            flags: BTreeMap::new(),
-            pack: Pack { digest: pack.into(), name: pack.into(), weights: Weights::Official },
-            mean_rank: None,
-            metrics: metrics.collect(),
-        }
-    }
-
-    fn ranks(rows: &[LeaderboardRow]) -> Vec<Option<usize>> {
-        rows.iter().map(|row| row.metrics[0].rank).collect()
-    }
-
-    #[test]
-    fn rows_share_a_rank_where_no_interval_is_wholly_better() {
-        let of = |mean, reach| row("m", "p", &[("ips", mean, reach)]);
-        let mut rows = vec![of(0.9, 0.05), of(0.82, 0.05), of(0.7, 0.05), of(0.71, 0.2), of(0.95, -1.0)];
-        rank(&mut rows);
-        // The third is behind the first and, by a hair, the second; the wide one is behind nobody.
-        assert_eq!(ranks(&rows), [Some(1), Some(1), Some(3), Some(1), None]);
-    }
-
-    #[test]
-    fn where_less_is_better_the_smallest_is_first() {
-        let of = |mean| row("m", "p", &[("dreamsim", mean, 0.01)]);
-        let mut rows = vec![of(0.4), of(0.2), of(0.3)];
-        rank(&mut rows);
-        assert_eq!(ranks(&rows), [Some(3), Some(1), Some(2)]);
-    }
-
-    #[test]
-    fn touching_intervals_share_a_rank_and_what_supports_others_has_none() {
-        let of = |mean, metric| row("m", "p", &[(metric, mean, 0.25)]);
-        let mut rows = vec![of(1.0, "ips"), of(0.5, "ips")];
-        rank(&mut rows);
-        assert_eq!(ranks(&rows), [Some(1), Some(1)]);
-        let mut rows = vec![of(1.0, "clip_n"), of(0.1, "clip_n")];
-        rank(&mut rows);
-        assert_eq!(ranks(&rows), [None, None]);
-        assert_eq!(rows[0].mean_rank, None);
-    }
-
-    #[test]
-    fn packs_are_ranked_apart() {
-        let mut rows = vec![row("a", "p", &[("ips", 0.9, 0.0)]), row("b", "q", &[("ips", 0.1, 0.0)])];
-        rank(&mut rows);
-        assert_eq!(ranks(&rows), [Some(1), Some(1)]);
-        assert_eq!((rows[0].mean_rank, rows[1].mean_rank), (Some(1.0), Some(1.0)));
-    }
-
-    #[test]
-    fn the_mean_rank_averages_places_and_a_missing_metric_is_the_last_place() {
-        let mut rows = vec![
-            row("a", "p", &[("ips", 0.9, 0.0), ("dreamsim", 0.5, 0.0)]),
-            row("b", "p", &[("ips", 0.8, 0.0), ("dreamsim", 0.1, 0.0)]),
-            row("c", "p", &[("ips", 0.8, 0.0), ("clip_n", 5.0, 0.0)]),
-        ];
-        rank(&mut rows);
-        let mean_ranks: Vec<_> = rows.iter().map(|row| row.mean_rank.unwrap()).collect();
-        assert_eq!(mean_ranks, [1.5, 1.75, 2.75]);
-    }
 
     #[test]
     fn means_without_the_penalty_come_last() {
@@ -635,26 +473,5 @@ mod tests {
         let page = query.page(rows, None);
         let order: Vec<_> = page.rows.iter().map(|row| row.method.as_str()).collect();
         assert_eq!(order, ["known", "pending"]);
-    }
-
-    #[test]
-    fn two_equal_methods_share_a_rank_and_a_worse_one_is_behind_both() {
-        let (trials, mut shared, mut behind) = (60, 0, 0);
-        for trial in 0..trials {
-            let of = |method: &str, own: u64, truth: f64| {
-                let data = super::super::compare::tests::simulated(30, 4, trial, own, truth);
-                let summary = super::super::summarise(&data).slices.swap_remove(0);
-                let (low, high) = (summary.low.unwrap(), summary.high.unwrap());
-                let mut row = row(method, "p", &[("dino", summary.mean.unwrap(), 0.0)]);
-                row.metrics[0].detail.as_mut().unwrap().interval = Some(Interval { low, high });
-                row
-            };
-            let mut rows =
-                vec![of("a", 1000 + trial, 0.0), of("b", 2000 + trial, 0.0), of("c", 3000 + trial, -3.0)];
-            rank(&mut rows);
-            shared += usize::from(ranks(&rows)[..2] == [Some(1), Some(1)]);
-            behind += usize::from(ranks(&rows)[2] == Some(3));
-        }
-        assert!(shared >= 58 && behind == 60, "{shared} {behind}");
     }
 }

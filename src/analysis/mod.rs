@@ -13,6 +13,7 @@ mod leaderboard;
 mod penalty;
 mod percentiles;
 mod published;
+mod ranks;
 mod refresh;
 mod render;
 mod report;

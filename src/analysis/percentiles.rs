@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::leaderboard::more_is_better;
+use super::ranks::more_is_better;
 use crate::store::Quantiles;
 
 /// The place of a score among the scores of a population.

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::leaderboard::{LeaderboardRow, more_is_better};
+use super::leaderboard::LeaderboardRow;
+use super::ranks::more_is_better;
 use crate::pack_id::PackId;
 use crate::stats::Interval;
 
