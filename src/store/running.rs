@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::record::{Change, StoredScore};
-use super::sql::{Connection, Reader, Sql};
+use super::sql::{Argument, Connection, Reader, Sql};
 use super::words::storable;
 use super::{ScoreValue, StoreError};
 
@@ -14,6 +14,25 @@ pub(super) struct Key<'a> {
     pub(super) metric: &'a str,
     pub(super) pack: &'a str,
     pub(super) version: u32,
+}
+
+/// Begins a statement, which is followed by [`row`]s.
+const INSERT: &str =
+    "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ";
+
+/// A summary of this many numbers and nulls; of the numbers the pivot, and the sums of distances from it and of their squares.
+fn row(key: Key<'_>, [n, nulls]: [i64; 2], [pivot, total, squares]: [f64; 3]) -> [Argument; 9] {
+    [
+        key.run.into(),
+        key.pack.into(),
+        key.metric.into(),
+        key.version.into(),
+        n.into(),
+        nulls.into(),
+        pivot.into(),
+        total.into(),
+        squares.into(),
+    ]
 }
 
 /// Brings the summaries up to date with changes of one sample's scores, which are in order of metric.
@@ -48,22 +67,12 @@ async fn add<C: Connection>(
     pack: &str,
     changes: &[Change<'_>],
 ) -> Result<(), StoreError> {
-    let mut sql = Sql::new(
-        "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ",
-    );
+    let mut sql = Sql::new(INSERT);
     sql.tuples(changes.iter().map(|Change { new, .. }| {
         let number = new.value.number().map(storable);
-        [
-            run.into(),
-            pack.into(),
-            new.metric.as_str().into(),
-            new.metric_version.into(),
-            i64::from(number.is_some()).into(),
-            i64::from(number.is_none()).into(),
-            number.unwrap_or(0.0).into(),
-            0.0.into(),
-            0.0.into(),
-        ]
+        let key = Key { run, metric: &new.metric, pack, version: new.metric_version };
+        let counts = [number.is_some(), number.is_none()].map(i64::from);
+        row(key, counts, [number.unwrap_or(0.0), 0.0, 0.0])
     }));
     // `excluded` is the row above: its pivot is the new number. PostgreSQL refuses to multiply where the product
     // is too small for a double, hence the guard.
@@ -120,21 +129,8 @@ async fn take<C: Connection>(
 /// Takes a summary for this transaction, made where it is not there, and says whether no score counts in it yet. Whoever else
 /// adds to it waits.
 pub(super) async fn claim<C: Connection>(connection: &mut C, key: Key<'_>) -> Result<bool, StoreError> {
-    let mut sql = Sql::new(
-        "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ",
-    );
-    let zero = || 0.0.into();
-    sql.tuple([
-        key.run.into(),
-        key.pack.into(),
-        key.metric.into(),
-        key.version.into(),
-        0_i64.into(),
-        0_i64.into(),
-        zero(),
-        zero(),
-        zero(),
-    ]);
+    let mut sql = Sql::new(INSERT);
+    sql.tuple(row(key, [0, 0], [0.0; 3]));
     sql.push(" ON CONFLICT (run, pack, metric, metric_version) DO NOTHING");
     connection.execute(sql).await?;
     let mut sql = Sql::new("SELECT n, nulls FROM summaries");
@@ -183,20 +179,10 @@ pub(super) async fn put<C: Connection>(
         return Ok(());
     }
     let pivot = numbers.first().copied().unwrap_or(0.0);
-    let mut sql = Sql::new(
-        "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ",
-    );
-    sql.tuple([
-        key.run.into(),
-        key.pack.into(),
-        key.metric.into(),
-        key.version.into(),
-        (numbers.len() as i64).into(),
-        nulls.into(),
-        pivot.into(),
-        numbers.iter().map(|number| number - pivot).sum::<f64>().into(),
-        numbers.iter().map(|number| (number - pivot).powi(2)).sum::<f64>().into(),
-    ]);
+    let mut sql = Sql::new(INSERT);
+    let total = numbers.iter().map(|number| number - pivot).sum::<f64>();
+    let squares = numbers.iter().map(|number| (number - pivot).powi(2)).sum::<f64>();
+    sql.tuple(row(key, [numbers.len() as i64, nulls], [pivot, total, squares]));
     sql.push(
         " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET n = excluded.n, nulls = excluded.nulls,
               pivot = excluded.pivot, total = excluded.total, squares = excluded.squares",
