@@ -6,16 +6,12 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use stellar_score::{
-    content::ContentHash,
-    engine::fake::Trouble,
-    store::{NewPending, Pack, Weights},
-};
+use stellar_score::{content::ContentHash, engine::fake::Trouble};
 use tower::ServiceExt as _;
 
 use crate::{
     harness::{Answer, App, ONE_GRAPH, tells},
-    support::{form::Form, pictures::png},
+    support::{form::Form, pending::of_another_pack, pictures::png},
 };
 
 pub(crate) fn put(run: &str, name: &str, form: Form) -> Request<Body> {
@@ -316,29 +312,11 @@ async fn samples_of_another_pack_are_held_with_a_reason_and_refused_into_the_run
     let app = App::start().await;
     let run = app.run_of("A").await;
     let id = run.parse().unwrap();
-    let other = Pack { name: "other".into(), digest: "e".repeat(64), weights: Weights::Official };
-    let (image, photo) = (ContentHash::of(b"image"), ContentHash::of(b"photo"));
-    let waiting = NewPending {
-        id: uuid::Uuid::now_v7(),
-        created: time::OffsetDateTime::now_utc(),
-        run: id,
-        name: "one".into(),
-        content: image,
-        prompt: None,
-        image,
-        references: vec![photo],
-        auxiliary: vec![],
-        metadata: json!({}),
-        folder: app.runs.files().id().to_owned(),
-        files: vec![(image, 1), (photo, 1)],
-        pack: other.clone(),
-        service_version: "0.1.0".into(),
-        most_waiting: 10,
-    };
+    let waiting = of_another_pack(id, app.runs.files().id());
     app.store.accept(&waiting).await.unwrap();
     let now = app.get(&format!("/v1/runs/{run}")).await.ok();
     assert_eq!((&now["counts"]["pending"], &now["held"]["code"]), (&json!(1), &json!("pack_not_loaded")));
-    tells(now["held"]["detail"].as_str().unwrap(), &["other", &other.digest, "demo", "start it"]);
+    tells(now["held"]["detail"].as_str().unwrap(), &["other", &waiting.pack.digest, "demo", "start it"]);
     let listed = app.get("/v1/runs").await.ok();
     assert_eq!(listed["runs"][0]["held"], now["held"]);
 
@@ -349,7 +327,7 @@ async fn samples_of_another_pack_are_held_with_a_reason_and_refused_into_the_run
     tells(&first, &["event: progress", "\"held\":", "pack_not_loaded"]);
 
     let refused = app.put(&run, "two", form(2)).await.problem(409, "pack_conflict");
-    tells(&refused, &["A/default", &other.digest]);
+    tells(&refused, &["A/default", &waiting.pack.digest]);
     assert!(
         app.get(&format!("/v1/samples/{}", waiting.id)).await.problem(404, "not_found").contains("sample")
     );

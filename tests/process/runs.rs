@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use stellar_score::{
     content::ContentHash,
-    store::{NewPending, Pack, RunFacts, RunName, Store, StoreOptions, Weights},
+    store::{RunFacts, RunName, Store, StoreOptions},
 };
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     support::{
         client::{self, Answer, Exchange},
         form::Form,
+        pending::{of_another_pack, other_pack},
         pictures::png,
     },
 };
@@ -179,30 +180,12 @@ fn samples_that_wait_for_another_pack_are_announced_at_start_and_not_touched() {
     drop(Server::start(folder.path(), &[]));
     let url = format!("sqlite:{}", folder.path().join("stellar.db").display());
     let id = read(&folder.path().join("files/id"));
-    let other = Pack { name: "other".into(), digest: "e".repeat(64), weights: Weights::Official };
     let accept = async {
         let store = Store::open(&url, &StoreOptions::default()).await.expect("the database is there");
         let now = time::OffsetDateTime::now_utc();
         let name = RunName::new("mine", None);
         let (run, _) = store.create_run(&name, &RunFacts::default(), now).await.expect("a run");
-        let (image, photo) = (ContentHash::of(b"image"), ContentHash::of(b"photo"));
-        let waiting = NewPending {
-            id: uuid::Uuid::now_v7(),
-            created: now,
-            run: run.id,
-            name: "one".into(),
-            content: image,
-            prompt: None,
-            image,
-            references: vec![photo],
-            auxiliary: vec![],
-            metadata: serde_json::json!({}),
-            folder: id.trim().to_owned(),
-            files: vec![(image, 1), (photo, 1)],
-            pack: other.clone(),
-            service_version: "0.1.0".into(),
-            most_waiting: 10,
-        };
+        let waiting = of_another_pack(run.id, id.trim());
         store.accept(&waiting).await.expect("it waits");
         store.close().await;
         run.id
@@ -213,7 +196,7 @@ fn samples_that_wait_for_another_pack_are_announced_at_start_and_not_touched() {
         let log = read(&folder.path().join("log.txt"));
         log.contains("samples wait for a pack that is not loaded").then_some(log)
     });
-    assert!(log.contains(&other.digest), "{log}");
+    assert!(log.contains(&other_pack().digest), "{log}");
     let now = server.get(&format!("/v1/runs/{run}")).json();
     assert_eq!(
         (&now["counts"]["pending"], &now["held"]["code"]),

@@ -1,0 +1,32 @@
+use stellar_score::{
+    content::ContentHash,
+    store::{NewPending, Pack, Weights},
+};
+use uuid::Uuid;
+
+/// A pack that no test loads.
+pub(crate) fn other_pack() -> Pack {
+    Pack { name: "other".into(), digest: "e".repeat(64), weights: Weights::Official }
+}
+
+/// A sample `one` of this run that waits for [`other_pack`], with its files in this folder.
+pub(crate) fn of_another_pack(run: Uuid, folder: &str) -> NewPending {
+    let (image, photo) = (ContentHash::of(b"image"), ContentHash::of(b"photo"));
+    NewPending {
+        id: Uuid::now_v7(),
+        created: time::OffsetDateTime::now_utc(),
+        run,
+        name: "one".into(),
+        content: image,
+        prompt: None,
+        image,
+        references: vec![photo],
+        auxiliary: vec![],
+        metadata: serde_json::json!({}),
+        folder: folder.to_owned(),
+        files: vec![(image, 1), (photo, 1)],
+        pack: other_pack(),
+        service_version: "0.1.0".into(),
+        most_waiting: 10,
+    }
+}
