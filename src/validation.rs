@@ -17,7 +17,7 @@ use crate::{
     metrics::{self, RELATIONS},
     pack_id::{PackId, Weights},
     scoring::{Metadata, Picture, RelationEvidence, Sample, Scoring},
-    stats::{Bootstrap, Rng},
+    stats::{Bootstrap, Interval, Rng},
 };
 
 /// Pictures that are scored at once, so that the graphs have batches.
@@ -303,10 +303,10 @@ impl Tally {
             pairs: self.pairs,
             ties: self.ties,
             above: (relations > 0).then(|| sum / relations as f64),
-            interval: bootstrap
-                .mean(&self.clusters)
-                .map(|interval| interval.within(0.0, 1.0))
-                .map(|interval| [interval.low, interval.high]),
+            interval: bootstrap.mean(&self.clusters).map(|interval| {
+                let Interval { low, high } = interval.within(0.0, 1.0);
+                [low, high]
+            }),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! `GET /v1/runs/{id}/attributes`: attribute preservation of a whole run.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
@@ -13,7 +11,7 @@ use uuid::Uuid;
 use super::{
     ApiError, App, Problem, Query, Shared,
     datasets::attributes_error,
-    kept::Kept,
+    kept::{FacesKey, Kept},
     page::{PageParameters, page},
     runs::{find, missing},
 };
@@ -21,7 +19,7 @@ use crate::{
     metrics::{ATTRIBUTES, AttributePrediction, AttributeSummary, LeftOut, share_right},
     pack_id::PackId,
     scoring::{Metadata, RunFaces},
-    store::{FacesState, PicturesOf, RunRecord},
+    store::{PicturesOf, RunRecord},
 };
 
 /// Attribute preservation of a run.
@@ -83,7 +81,9 @@ pub(super) async fn read(
     let limit = page(parameters.limit)? as usize;
     let run = find(&app, id).await?;
     let _permit = app.admission.enter_without_body()?;
-    let run = app.before_deadline(judged(&app, &run)).await?;
+    let work = Box::pin(judge(&app, &run));
+    let work = app.judged.of_faces(&app, PicturesOf::Run(run.id), run.revision, work);
+    let run = app.before_deadline(work).await?;
     Ok(Json(AttributesAnswer {
         pack: app.scoring.pack().id(),
         auc: run.auc,
@@ -100,14 +100,6 @@ pub(super) async fn read(
             .map(JudgedSample::entry)
             .collect(),
     }))
-}
-
-/// What the judgement of a run depends on: of the same there is always the same one.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    run: Uuid,
-    revision: u64,
-    faces: FacesState,
 }
 
 /// A run that was judged.
@@ -164,7 +156,7 @@ impl JudgedSample {
 }
 
 /// Runs that were judged.
-pub(super) type JudgedRuns = Kept<Key, JudgedRun>;
+pub(super) type JudgedRuns = Kept<FacesKey, JudgedRun>;
 
 /// Some 200,000 samples.
 const KEPT_BYTES: u64 = 128 << 20;
@@ -176,17 +168,6 @@ pub(super) fn judged_runs() -> JudgedRuns {
         };
         run.samples.iter().map(of_sample).sum()
     })
-}
-
-/// The judgement of a run as it is now.
-async fn judged(app: &App, run: &RunRecord) -> Result<Arc<JudgedRun>, ApiError> {
-    let Some(graphs) = app.scoring.face_graphs().filter(|_| app.face_days > 0) else {
-        // Faces come and go in this process's memory, and no revision tells.
-        return judge(app, run).await.map(Arc::new);
-    };
-    let faces = app.store.faces_state(PicturesOf::Run(run.id), graphs).await?;
-    let key = Key { run: run.id, revision: run.revision, faces };
-    app.judged.get(key, judge(app, run)).await
 }
 
 async fn judge(app: &App, run: &RunRecord) -> Result<JudgedRun, ApiError> {

@@ -1,9 +1,6 @@
 //! `/v1/datasets`: labelled photos of identities, which `aps` learns from.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use axum::{
     Json,
@@ -12,11 +9,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::{
     ApiError, App, Code, Problem, Query, Shared, form,
-    kept::Kept,
+    kept::{FacesKey, Kept},
     page::{PageParameters, cut, page},
     upload,
 };
@@ -25,7 +21,7 @@ use crate::{
     metrics::ATTRIBUTES,
     runs::{self, ProbesError},
     scoring::{AttributesError, DatasetProbes, Metadata, Picture},
-    store::{DatasetRecord, FacesState, NewPhoto, PhotoRecord, PicturesOf, StoreError},
+    store::{DatasetRecord, NewPhoto, PhotoRecord, PicturesOf, StoreError},
 };
 
 /// The form of `POST /v1/datasets/{dataset}/photos`.
@@ -324,7 +320,8 @@ pub(super) async fn read_one(
     let dataset = app.store.dataset(&name).await?.ok_or_else(|| {
         ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them")
     })?;
-    let summary = summary(&app, &dataset).await?;
+    let of = PicturesOf::Dataset(dataset.id);
+    let summary = app.datasets.of_faces(&app, of, dataset.revision, summarise(&app, &dataset)).await?;
     let offset = parameters.offset.unwrap_or(0) as u64;
     let photos = app.store.photos_page(dataset.id, offset, limit).await?;
     let known = faces_in(&app, &photos).await?;
@@ -354,14 +351,6 @@ async fn faces_in(app: &App, photos: &[PhotoRecord]) -> Result<HashMap<ContentHa
     Ok(known.into_iter().map(|(image, features)| (image, count(&features))).collect())
 }
 
-/// What the summary of a dataset depends on: of the same there is always the same one.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    dataset: Uuid,
-    revision: u64,
-    faces: FacesState,
-}
-
 /// What the photos of a dataset teach altogether.
 #[derive(Clone)]
 pub(super) struct Summary {
@@ -372,24 +361,13 @@ pub(super) struct Summary {
 }
 
 /// Summaries that were made.
-pub(super) type Summaries = Kept<Key, Summary>;
+pub(super) type Summaries = Kept<FacesKey, Summary>;
 
 /// A summary is of a few hundred bytes.
 const KEPT_BYTES: u64 = 1 << 20;
 
 pub(super) fn summaries() -> Summaries {
     Kept::new(KEPT_BYTES, |summary| 128 * summary.attributes.len())
-}
-
-/// The summary of a dataset as it is now.
-async fn summary(app: &App, dataset: &DatasetRecord) -> Result<Arc<Summary>, ApiError> {
-    let Some(graphs) = app.scoring.face_graphs().filter(|_| app.face_days > 0) else {
-        // Faces come and go in this process's memory, and no revision tells.
-        return summarise(app, dataset).await.map(Arc::new);
-    };
-    let faces = app.store.faces_state(PicturesOf::Dataset(dataset.id), graphs).await?;
-    let key = Key { dataset: dataset.id, revision: dataset.revision, faces };
-    app.datasets.get(key, summarise(app, dataset)).await
 }
 
 async fn summarise(app: &App, dataset: &DatasetRecord) -> Result<Summary, ApiError> {

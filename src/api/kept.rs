@@ -11,6 +11,9 @@ use std::{
 
 use tokio::sync::Mutex;
 
+use super::{ApiError, App};
+use crate::store::{FacesState, PicturesOf};
+
 /// So many different answers are computed at once; of more some wait for each other without need.
 const PLACES: usize = 16;
 
@@ -64,6 +67,32 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Kep
         self.cache.invalidate_all();
         // Not before long, but now: people who are deleted may be in it.
         self.cache.run_pending_tasks();
+    }
+}
+
+/// What an answer about faces depends on: of the same there is always the same one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct FacesKey {
+    of: PicturesOf,
+    revision: u64,
+    faces: FacesState,
+}
+
+impl<V: Send + Sync + 'static> Kept<FacesKey, V> {
+    /// The answer about the faces in these pictures, whose owner has this revision, as they are now.
+    pub(super) async fn of_faces(
+        &self,
+        app: &App,
+        of: PicturesOf,
+        revision: u64,
+        work: impl Future<Output = Result<V, ApiError>>,
+    ) -> Result<Arc<V>, ApiError> {
+        let Some(graphs) = app.scoring.face_graphs().filter(|_| app.face_days > 0) else {
+            // Faces come and go in this process's memory, and no revision tells.
+            return work.await.map(Arc::new);
+        };
+        let faces = app.store.faces_state(of, graphs).await?;
+        self.get(FacesKey { of, revision, faces }, work).await
     }
 }
 

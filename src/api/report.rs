@@ -171,7 +171,9 @@ pub(super) async fn read(
     let Table { report, nulls, versions } = &*table;
     // Of now: other runs come and go.
     let population = match &digest {
-        Some(digest) if parameters.percentiles => app.store.run_quantiles(digest).await?,
+        Some(digest) if parameters.percentiles && matches!(parameters.format, Format::Json) => {
+            app.store.run_quantiles(digest).await?
+        }
         _ => Vec::new(),
     };
     let places = report.rows.iter().filter_map(|row| {

@@ -62,7 +62,7 @@ pub(super) async fn load<P: Connections>(
 }
 
 /// Whose pictures.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PicturesOf {
     /// A run's samples: the generated pictures and the photos.
     Run(Uuid),
