@@ -1,0 +1,17 @@
+//! What strangers, accidents and other processes do to a service, one file a kind. Each test fails where a bound, a lock or a
+//! check is taken away.
+
+// The harness is that of `tests/http`; each of the two programs uses a part of it.
+#[allow(dead_code, reason = "what only `tests/http` uses")]
+#[path = "../http/harness.rs"]
+mod harness;
+#[allow(dead_code, reason = "what only the other test programs use")]
+#[path = "../support/mod.rs"]
+mod support;
+
+use harness::App;
+
+#[tokio::test]
+async fn an_unknown_route_is_a_problem_document() {
+    App::start().await.get("/no-such-route").await.problem(404, "not_found");
+}
