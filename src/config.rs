@@ -1,6 +1,12 @@
 //! Configuration: `config.toml` (embedded defaults), a file of the user's, then `STELLAR_*` variables.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod environment;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use figment::{
     Figment,
@@ -8,7 +14,9 @@ use figment::{
 };
 use serde::Deserialize;
 
-use crate::{engine::EngineConfig, vision::DecodeLimits};
+pub use environment::UnknownVariable;
+
+use crate::{engine::EngineConfig, installed, vision::DecodeLimits};
 
 /// The documented defaults, also the file that users start from.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -198,7 +206,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file or variable does not fit the schema.
-    #[error("configuration: {0}")]
+    #[error("configuration: {0}{hint}", hint = suggestion(.0))]
     Schema(#[from] Box<figment::Error>),
     /// A value of the right type that cannot work.
     #[error("configuration: {key} = {value}: {why}")]
@@ -217,17 +225,28 @@ impl Config {
     ///
     /// # Errors
     /// An unknown key, a value of the wrong type, or a value that cannot work.
-    pub fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError> {
-        let mut figment = Figment::from(Toml::string(DEFAULTS));
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut given = Figment::new();
         if let Some(file) = file {
-            figment = figment.merge(Toml::file_exact(file));
+            given = given.merge(Toml::file_exact(file));
         }
         // Two underscores between section and key, since keys have single ones in them.
-        // STELLAR_CONFIG_FILE names `file` itself.
-        let environment = Env::prefixed("STELLAR_").ignore(&["config_file"]).split("__");
-        let config: Self = figment.merge(environment).extract().map_err(Box::new)?;
+        let environment = Env::prefixed(environment::PREFIX);
+        given = given.merge(environment.filter(|name| environment::is_key(name.as_str())).split("__"));
+        let own_pack = given.contains("pack");
+        let mut config: Self =
+            Figment::from(Toml::string(DEFAULTS)).merge(given).extract().map_err(Box::new)?;
+        if !own_pack && let Some(installed) = installed::find(&config.pack) {
+            config.pack = installed;
+        }
         config.validate()?;
         Ok(config)
+    }
+
+    /// Variables with our prefix that are no key: slips, or somebody else's.
+    #[must_use]
+    pub fn unknown_variables() -> Vec<UnknownVariable> {
+        environment::unknown(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
@@ -277,6 +296,18 @@ impl Config {
     }
 }
 
+/// What an unknown key may have been meant for.
+fn suggestion(error: &figment::Error) -> String {
+    let figment::error::Kind::UnknownField(name, _) = &error.kind else { return String::new() };
+    let mut path: Vec<&str> = error.path.iter().map(String::as_str).collect();
+    if path.last() != Some(&name.as_str()) {
+        path.push(name);
+    }
+    environment::nearest(&path.join("."), environment::keys().into_iter())
+        .map(|key| format!("; did you mean `{key}`?"))
+        .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -292,7 +323,7 @@ mod tests {
     #[test]
     fn the_embedded_defaults_are_valid() {
         let config = Config::load(None).unwrap();
-        assert_eq!(config.pack, PathBuf::from("packs/demo"));
+        assert!(config.pack.join("pack.toml").is_file(), "{}", config.pack.display());
         assert!(config.server.listen.ip().is_loopback());
     }
 
@@ -307,11 +338,19 @@ mod tests {
     fn an_unknown_key_is_named() {
         let message = load("[limits]\nprompt_byte = 10").unwrap_err().to_string();
         assert!(message.contains("prompt_byte"), "{message}");
+        assert!(message.contains("did you mean `limits.prompt_bytes`?"), "{message}");
+        let far = load("nothing_of_ours = 1").unwrap_err().to_string();
+        assert!(far.contains("nothing_of_ours") && !far.contains("did you mean"), "{far}");
+    }
+
+    #[test]
+    fn a_pack_that_was_named_is_taken_as_it_was_named() {
+        assert_eq!(load("pack = \"packs/demo\"").unwrap().pack, Path::new("packs/demo"));
     }
 
     #[test]
     fn a_missing_file_is_an_error() {
-        assert!(Config::load(Some(std::path::Path::new("/nowhere/stellar.toml"))).is_err());
+        assert!(Config::load(Some(Path::new("/nowhere/stellar.toml"))).is_err());
     }
 
     #[test]

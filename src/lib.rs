@@ -24,6 +24,7 @@ pub mod config;
 pub mod content;
 pub mod dataset;
 pub mod engine;
+pub mod installed;
 pub mod metrics;
 pub mod pack_id;
 pub mod parity;

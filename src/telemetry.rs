@@ -2,7 +2,7 @@
 //!
 //! Evaluation metrics are never meant here: a score is no telemetry.
 
-use std::time::Duration;
+use std::{ffi::OsStr, io::IsTerminal as _, time::Duration};
 
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -44,7 +44,7 @@ impl Telemetry {
     #[must_use]
     pub fn new() -> Self {
         let registry = Registry::new();
-        let build = IntCounterVec::new(
+        let build = IntGaugeVec::new(
             Opts::new("stellar_build_info", "Always 1; the version is the label."),
             &["version"],
         );
@@ -73,7 +73,7 @@ impl Telemetry {
             in_flight.expect(expect),
             body_bytes.expect(expect),
         );
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let parts: [Box<dyn prometheus::core::Collector>; 5] = [
             Box::new(build),
             Box::new(requests.clone()),
@@ -163,7 +163,10 @@ pub fn init_log(log: &Log) -> anyhow::Result<()> {
     use anyhow::Context as _;
     let filter = EnvFilter::try_new(&log.filter)
         .with_context(|| format!("log.filter = `{}` is not a tracing filter", log.filter))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours(std::env::var_os("NO_COLOR").as_deref(), std::io::stderr().is_terminal()))
+        .with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => builder.finish().init(),
         LogFormat::Json => builder.json().flatten_event(true).finish().init(),
@@ -171,9 +174,45 @@ pub fn init_log(log: &Log) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Colours are for a terminal whose user did not refuse them (`NO_COLOR`, any value but the empty one).
+fn colours(no_color: Option<&OsStr>, terminal: bool) -> bool {
+    terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
 #[cfg(test)]
 mod tests {
+    use prometheus::proto::MetricType;
+
     use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_without_no_color() {
+        assert!(colours(None, true) && colours(Some(OsStr::new("")), true));
+        assert!(!colours(Some(OsStr::new("1")), true) && !colours(None, false));
+    }
+
+    /// The rules of `promtool check metrics`.
+    #[test]
+    fn names_keep_the_conventions_of_prometheus() {
+        let telemetry = Telemetry::new();
+        telemetry.request("/v1/score", "POST", 200, Duration::from_millis(3), Some(1000));
+        telemetry.runs.attempt("recorded");
+        telemetry.runs.backlog(1, 2, 3);
+        for family in telemetry.registry.gather() {
+            let name = family.name();
+            assert!(!family.help().is_empty(), "{name}");
+            let total = name.ends_with("_total");
+            let counter = family.get_field_type() == MetricType::COUNTER;
+            assert_eq!(total, counter, "{name}: counters, and only they, end in _total");
+            for end in ["_info", "_count", "_sum", "_bucket"] {
+                let allowed = end == "_info" && family.get_field_type() == MetricType::GAUGE;
+                assert!(allowed || !name.ends_with(end), "{name}");
+            }
+            for unit in ["_ms", "_milliseconds", "_mib", "_kib", "_minutes"] {
+                assert!(!name.contains(unit), "{name} is in no base unit");
+            }
+        }
+    }
 
     #[test]
     fn names_have_the_prefix_a_unit_and_a_help_text() {

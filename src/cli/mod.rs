@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    config::Config,
+    config::{Config, UnknownVariable},
     engine::{Engine, Pack},
     scoring::Scoring,
     store::{Store, StoreOptions},
@@ -123,6 +123,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 "warn".clone_into(&mut config.log.filter);
             }
             init_log(&config.log)?;
+            tell_unknown_variables();
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
                 match command {
                     Command::Serve => serve::run(config).await,
@@ -141,6 +142,25 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 }
             })
         }
+    }
+}
+
+/// Variables that are left alone, since a slip in a name would otherwise be a setting that silently does nothing.
+fn tell_unknown_variables() {
+    let (slips, others): (Vec<_>, Vec<_>) =
+        Config::unknown_variables().into_iter().partition(|variable| variable.nearest.is_some());
+    let names = |variables: &[UnknownVariable]| {
+        let named = variables.iter().map(|UnknownVariable { name, nearest }| match nearest {
+            Some(nearest) => format!("{name} (did you mean {nearest}?)"),
+            None => name.clone(),
+        });
+        named.collect::<Vec<_>>().join(", ")
+    };
+    if !slips.is_empty() {
+        tracing::warn!(variables = names(&slips), "variables that look like misspelt keys are ignored");
+    }
+    if !others.is_empty() {
+        tracing::info!(variables = names(&others), "variables that are no keys are ignored");
     }
 }
 

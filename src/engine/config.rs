@@ -20,7 +20,8 @@ pub struct EngineConfig {
     pub provider: Provider,
     /// Which GPU, as the provider counts them; ignored on the CPU.
     pub device_id: u16,
-    /// The ONNX Runtime library. Unset: `ORT_DYLIB_PATH`, then `.runtime/` under the working directory.
+    /// The ONNX Runtime library. Unset: `ORT_DYLIB_PATH`, then beside the program and in the
+    /// `.runtime/` of its checkout.
     pub library: Option<PathBuf>,
     /// Batches that run at the same time on the device; the graph with the oldest work goes first.
     /// 0 chooses: one for every eight cores, two on a GPU.

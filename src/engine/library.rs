@@ -9,17 +9,18 @@ use super::error::StartError;
 /// The variable that `ort` and other programs know too.
 pub(super) const VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// The folder that `make setup` unpacks the library into, under the working directory.
+/// The folder that `make setup` unpacks the library into.
 const FOLDER: &str = ".runtime";
 
 /// A wheel unpacked by pip lies about seven folders deep in a virtual environment.
 const DEPTH: usize = 9;
 
-/// Finds the library: the configured path, else the variable's, else the newest under `.runtime/`.
+/// Finds the library: the configured path, else the variable's, else the newest that lies beside the program or in the
+/// `.runtime/` of its checkout. Never in the working directory, which may be anybody's.
 pub(super) fn find(
     configured: Option<&Path>,
     variable: Option<OsString>,
-    working_dir: &Path,
+    installed: &[PathBuf],
 ) -> Result<PathBuf, StartError> {
     let given = configured.map(Path::to_owned).or_else(|| {
         let set = variable.filter(|value| !value.is_empty())?;
@@ -33,11 +34,15 @@ pub(super) fn find(
             Err(StartError::Library { path, problem: "there is no such file".into() })
         };
     }
-    let folder = working_dir.join(FOLDER);
     let mut found = Vec::new();
-    search(&folder, DEPTH, &mut found);
+    for folder in installed {
+        search(folder, 0, &mut found);
+        search(&folder.join(FOLDER), DEPTH, &mut found);
+    }
     found.into_iter().max_by_key(|path| (version(path), path.clone())).ok_or_else(|| StartError::NoLibrary {
-        looked: format!("engine.library, {VARIABLE}, {}", folder.display()),
+        looked: installed.iter().fold(format!("engine.library, {VARIABLE}"), |looked, folder| {
+            format!("{looked}, {}", folder.join(FOLDER).display())
+        }),
     })
 }
 
@@ -87,9 +92,9 @@ mod tests {
         touch(&variable);
         touch(&dir.path().join(".runtime/libonnxruntime.so.1.32.0"));
         let variable = Some(OsString::from(&variable));
-        let found = find(Some(&configured), variable.clone(), dir.path()).unwrap();
+        let found = find(Some(&configured), variable.clone(), &[dir.path().to_owned()]).unwrap();
         assert_eq!(found.file_name().unwrap(), "a.so");
-        assert_eq!(find(None, variable, dir.path()).unwrap().file_name().unwrap(), "b.so");
+        assert_eq!(find(None, variable, &[]).unwrap().file_name().unwrap(), "b.so");
     }
 
     #[cfg(target_os = "linux")]
@@ -100,16 +105,26 @@ mod tests {
         touch(&capi.join("libonnxruntime_providers_shared.so"));
         touch(&capi.join("libonnxruntime.so.1.9.0"));
         touch(&capi.join("libonnxruntime.so.1.32.0"));
-        let found = find(None, Some(OsString::new()), dir.path()).unwrap();
+        let found = find(None, Some(OsString::new()), &[dir.path().to_owned()]).unwrap();
         assert_eq!(found, capi.join("libonnxruntime.so.1.32.0"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_library_beside_the_program_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        touch(&dir.path().join("libonnxruntime.so.1.32.0"));
+        touch(&dir.path().join("elsewhere/libonnxruntime.so.1.40.0"));
+        let found = find(None, None, &[dir.path().to_owned()]).unwrap();
+        assert_eq!(found, dir.path().join("libonnxruntime.so.1.32.0"));
     }
 
     #[test]
     fn a_path_that_is_not_there_and_no_library_at_all_say_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let missing = find(Some(Path::new("/nowhere/lib.so")), None, dir.path()).unwrap_err().to_string();
+        let missing = find(Some(Path::new("/nowhere/lib.so")), None, &[dir.path().to_owned()]).unwrap_err().to_string();
         assert!(missing.contains("/nowhere/lib.so") && missing.contains("make setup"), "{missing}");
-        let none = find(None, None, dir.path()).unwrap_err().to_string();
+        let none = find(None, None, &[dir.path().to_owned()]).unwrap_err().to_string();
         for part in [".runtime", "engine.library", VARIABLE, "make setup"] {
             assert!(none.contains(part), "{none}");
         }

@@ -35,8 +35,8 @@ pub(crate) struct Runtime {
 impl Runtime {
     /// Loads the library, once a process, and checks that it has the provider that is asked for.
     pub(crate) fn load(config: &EngineConfig) -> Result<Self, StartError> {
-        let working_dir = env::current_dir().unwrap_or_default();
-        let path = library::find(config.library.as_deref(), env::var_os(library::VARIABLE), &working_dir)?;
+        let installed = crate::installed::folders();
+        let path = library::find(config.library.as_deref(), env::var_os(library::VARIABLE), &installed)?;
         let runtime = Self {
             environment: environment(&path)?,
             provider: config.provider,

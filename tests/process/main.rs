@@ -3,6 +3,7 @@
 mod commands;
 mod compare;
 mod datasets;
+mod environment;
 mod harness;
 mod refusals;
 mod runs;
