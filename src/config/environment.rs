@@ -12,7 +12,7 @@ pub(super) const PREFIX: &str = "STELLAR_";
 const CONFIG_FILE: &str = "STELLAR_CONFIG_FILE";
 
 /// Letters that may be wrong for a name to count as misspelt.
-const TYPOS: usize = 3;
+const TYPOS: usize = 2;
 
 /// A variable with the prefix that is no key.
 #[derive(Debug, Clone, PartialEq, Eq)]
