@@ -50,7 +50,8 @@ mod tests {
     #[test]
     fn an_installed_program_looks_under_its_own_prefix_only() {
         let found = beside(Path::new("/opt/stellar/bin/stellar-score"));
-        let wanted = ["/opt/stellar/bin", "/opt/stellar/share/stellar-score", "/opt/stellar/lib/stellar-score"];
+        let wanted =
+            ["/opt/stellar/bin", "/opt/stellar/share/stellar-score", "/opt/stellar/lib/stellar-score"];
         assert_eq!(found, wanted.map(PathBuf::from));
     }
 

@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn a_path_that_is_not_there_and_no_library_at_all_say_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let missing = find(Some(Path::new("/nowhere/lib.so")), None, &[dir.path().to_owned()]).unwrap_err().to_string();
+        let missing =
+            find(Some(Path::new("/nowhere/lib.so")), None, &[dir.path().to_owned()]).unwrap_err().to_string();
         assert!(missing.contains("/nowhere/lib.so") && missing.contains("make setup"), "{missing}");
         let none = find(None, None, &[dir.path().to_owned()]).unwrap_err().to_string();
         for part in [".runtime", "engine.library", VARIABLE, "make setup"] {

@@ -85,8 +85,11 @@ fn an_unknown_key_of_the_configuration_is_named() {
     let folder = folder();
     let file = folder.path().join("own.toml");
     fs::write(&file, "[limits]\nprompt_byte = 3\n").unwrap();
-    run(serve(folder.path()).arg("--config").arg(&file))
-        .failed(&["unknown field", "found `prompt_byte`", "did you mean `limits.prompt_bytes`?"]);
+    run(serve(folder.path()).arg("--config").arg(&file)).failed(&[
+        "unknown field",
+        "found `prompt_byte`",
+        "did you mean `limits.prompt_bytes`?",
+    ]);
 }
 
 #[test]
