@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 pub use environment::UnknownVariable;
 
-use crate::{engine::EngineConfig, installed, vision::DecodeLimits};
+use crate::{engine::EngineConfig, installed, server::ConnectionLimits, vision::DecodeLimits};
 
 /// The documented defaults, also the file that users start from.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -51,8 +51,20 @@ pub struct Server {
     pub listen: SocketAddr,
     /// A request that is not answered by then gets 504.
     pub deadline_seconds: u64,
-    /// How long requests in flight may take after the signal to stop.
+    /// How long the whole stop may take after the signal to.
     pub drain_seconds: u64,
+    /// Hosts that the service answers to, besides those of this machine.
+    pub hosts: Vec<String>,
+    /// Connections at once.
+    pub connections: usize,
+    /// How long a connection may be silent before a request's head is there.
+    pub head_seconds: u64,
+    /// How long the service waits in all for a body that does not come.
+    pub body_seconds: u64,
+    /// Bytes a second that a body must bring beyond that.
+    pub body_bytes_per_second: u32,
+    /// How long a client may read nothing of its answer.
+    pub write_seconds: u64,
 }
 
 impl Server {
@@ -60,6 +72,16 @@ impl Server {
     #[must_use]
     pub fn deadline(&self) -> Duration {
         Duration::from_secs(self.deadline_seconds)
+    }
+
+    /// What connections may cost.
+    #[must_use]
+    pub fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            connections: self.connections,
+            head: Duration::from_secs(self.head_seconds),
+            write: Duration::from_secs(self.write_seconds),
+        }
     }
 }
 
@@ -252,6 +274,11 @@ impl Config {
     fn validate(&self) -> Result<(), ConfigError> {
         let positive = [
             ("server.deadline_seconds", self.server.deadline_seconds),
+            ("server.connections", self.server.connections as u64),
+            ("server.head_seconds", self.server.head_seconds),
+            ("server.body_seconds", self.server.body_seconds),
+            ("server.body_bytes_per_second", self.server.body_bytes_per_second.into()),
+            ("server.write_seconds", self.server.write_seconds),
             ("limits.requests", self.limits.requests as u64),
             ("limits.upload_memory_mib", self.limits.upload_memory_mib as u64),
             ("limits.request_mib", self.limits.request_mib as u64),

@@ -30,6 +30,7 @@ pub mod pack_id;
 pub mod parity;
 pub mod runs;
 pub mod scoring;
+pub mod server;
 pub mod stats;
 pub mod store;
 pub mod submission;

@@ -1,26 +1,34 @@
-//! Admission: how many requests, and how many bytes of uploads, are in the process at once.
+//! Admission: how many requests are being scored at once, and how many bytes of uploads are in memory.
+//!
+//! A place is taken when a request's body has arrived, so that slow clients hold none. Memory is counted as bytes arrive
+//! (`bodies.rs`), so that what a client only announces costs nothing.
 
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ApiError;
 use crate::config::Limits;
 
-/// The places and the upload memory that requests take before their bodies are read.
+/// The places that requests take, and the memory that their bodies take.
 #[derive(Debug)]
 pub(super) struct Admission {
     requests: Arc<Semaphore>,
     memory: Arc<Semaphore>,
-    request_bytes: usize,
 }
 
-/// A request's place and memory, given back when dropped.
+/// A request's place, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     _request: OwnedSemaphorePermit,
-    _memory: OwnedSemaphorePermit,
+}
+
+/// The memory of one request's body, given back when dropped.
+#[derive(Debug)]
+pub(super) struct UploadMemory {
+    all: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
+    bytes: usize,
 }
 
 /// Upload memory is counted in KiB, since a semaphore counts in `u32`.
@@ -28,36 +36,61 @@ fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
+fn no_place() -> ApiError {
+    ApiError::overloaded(
+        "as many requests as the service takes at once are being scored; retry after a moment",
+    )
+}
+
+pub(super) fn no_memory() -> ApiError {
+    ApiError::overloaded("the uploads being scored fill the memory set aside for them; retry after a moment")
+}
+
 impl Admission {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             requests: Arc::new(Semaphore::new(limits.requests)),
             memory: Arc::new(Semaphore::new(kib(limits.upload_memory_bytes()) as usize)),
-            request_bytes: limits.request_bytes(),
         }
     }
 
-    /// Takes a place, or says at once that there is none. A body of unknown length counts as the largest.
-    pub(super) fn enter(&self, headers: &HeaderMap) -> Result<Permit, ApiError> {
-        let length = headers.get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
-        self.take(length.unwrap_or(self.request_bytes))
+    /// Refuses a request for which there is no place now, before its body is read.
+    pub(super) fn room(&self) -> Result<(), ApiError> {
+        if self.requests.available_permits() == 0 { Err(no_place()) } else { Ok(()) }
     }
 
-    /// The same for a request that has no body.
-    pub(super) fn enter_without_body(&self) -> Result<Permit, ApiError> {
-        self.take(0)
+    /// Takes a place, or says at once that there is none.
+    pub(super) fn enter(&self) -> Result<Permit, ApiError> {
+        match Arc::clone(&self.requests).try_acquire_owned() {
+            Ok(request) => Ok(Permit { _request: request }),
+            Err(_) => Err(no_place()),
+        }
     }
 
-    fn take(&self, bytes: usize) -> Result<Permit, ApiError> {
-        let bytes = bytes.min(self.request_bytes);
-        let full = |what| move |_| ApiError::overloaded(format!("{what}; retry after a moment"));
-        let request = Arc::clone(&self.requests)
-            .try_acquire_owned()
-            .map_err(full("as many requests as the service takes at once are being scored"))?;
-        let memory = Arc::clone(&self.memory)
-            .try_acquire_many_owned(kib(bytes))
-            .map_err(full("the uploads being scored fill the memory set aside for them"))?;
-        Ok(Permit { _request: request, _memory: memory })
+    /// The memory of a body that announces so many bytes, none of which has arrived; an error if it could not be taken now.
+    pub(super) fn upload(&self, announced: usize) -> Result<UploadMemory, ApiError> {
+        if kib(announced) as usize > self.memory.available_permits() {
+            return Err(no_memory());
+        }
+        Ok(UploadMemory { all: Arc::clone(&self.memory), held: None, bytes: 0 })
+    }
+}
+
+impl UploadMemory {
+    /// Counts bytes that arrived; false if there is no memory for them.
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        let before = kib(self.bytes);
+        self.bytes += bytes;
+        let more = kib(self.bytes) - before;
+        if more == 0 {
+            return true;
+        }
+        let Ok(more) = Arc::clone(&self.all).try_acquire_many_owned(more) else { return false };
+        match &mut self.held {
+            Some(held) => held.merge(more),
+            held => *held = Some(more),
+        }
+        true
     }
 }
 
@@ -72,24 +105,27 @@ mod tests {
         Admission::new(&limits)
     }
 
-    fn of_length(bytes: usize) -> HeaderMap {
-        HeaderMap::from_iter([("content-length".parse().unwrap(), bytes.into())])
-    }
-
     #[test]
     fn one_request_too_many_is_refused_until_a_place_is_free() {
         let admission = admission(1, 10);
-        let first = admission.enter(&of_length(10)).unwrap();
-        assert!(admission.enter(&of_length(10)).is_err());
+        let first = admission.enter().unwrap();
+        assert!(admission.room().is_err() && admission.enter().is_err());
         drop(first);
-        assert!(admission.enter(&of_length(10)).is_ok());
+        assert!(admission.room().is_ok() && admission.enter().is_ok());
     }
 
     #[test]
-    fn upload_memory_is_bounded_whatever_the_number_of_requests() {
+    fn upload_memory_is_what_has_arrived_and_is_given_back() {
         let admission = admission(100, 2);
-        let _first = admission.enter(&of_length(1 << 20)).unwrap();
-        let _unknown_length = admission.enter(&HeaderMap::new()).unwrap();
-        assert!(admission.enter(&of_length(10)).is_err());
+        let mut first = admission.upload(1 << 20).unwrap();
+        assert!(admission.upload(2 << 20).is_ok(), "what is announced takes nothing");
+        for _ in 0..1024 {
+            assert!(first.grow(1 << 10));
+        }
+        assert!(admission.upload(2 << 20).is_err() && admission.upload(1 << 20).is_ok());
+        let mut second = admission.upload(0).unwrap();
+        assert!(second.grow(1 << 20) && !second.grow(1));
+        drop((first, second));
+        assert!(admission.upload(2 << 20).is_ok());
     }
 }

@@ -80,7 +80,7 @@ pub(super) async fn read(
 ) -> Result<Json<AttributesAnswer>, ApiError> {
     let limit = page(parameters.limit)? as usize;
     let run = find(&app, id).await?;
-    let _permit = app.admission.enter_without_body()?;
+    let _permit = app.admission.enter()?;
     let work = Box::pin(judge(&app, &run));
     let work = app.judged.of_faces(&app, PicturesOf::Run(run.id), run.revision, work);
     let run = app.before_deadline(work).await?;

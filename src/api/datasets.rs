@@ -110,14 +110,15 @@ async fn enrolled(
             "this service stores no faces (privacy.face_days is 0), and without them nothing can be learnt from a photo",
         ));
     }
-    let _permit = app.admission.enter(request.headers())?;
+    app.admission.room()?;
     let work = async {
         let (photo, metadata) = read(app, request).await?;
+        let permit = app.admission.enter()?;
         let known = app.scoring.known_faces(&[photo.hash]).await.map_err(attributes_error)?;
         let faces = app.scoring.faces(&photo).await.map_err(rename);
-        Ok::<_, ApiError>((photo, metadata, known.is_empty(), faces?))
+        Ok::<_, ApiError>((permit, photo, metadata, known.is_empty(), faces?))
     };
-    let (photo, metadata, new_faces, faces) = app.before_deadline(work).await?;
+    let (_permit, photo, metadata, new_faces, faces) = app.before_deadline(work).await?;
     let faces = faces.ok_or_else(|| {
         ApiError::unavailable(
             "the loaded pack has no face graphs: GET /v1/metrics names what is missing for aps",

@@ -45,6 +45,12 @@ pub enum Code {
     PayloadTooLarge,
     /// The content type of the request is not the one that the route takes.
     UnsupportedMediaType,
+    /// The body did not arrive in time.
+    RequestTimeout,
+    /// The request is for a host that the service is not configured for.
+    WrongHost,
+    /// A page of another site sent the request.
+    CrossSite,
     /// A required field is missing.
     MissingField,
     /// A field that may stand once stands twice.
@@ -94,6 +100,9 @@ impl Code {
             | Self::NothingToCompare => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType | Self::ImageUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::CrossSite => StatusCode::FORBIDDEN,
             Self::MissingField
             | Self::RepeatedField
             | Self::UnknownField
@@ -129,6 +138,9 @@ impl Code {
             Self::FacesNotStored => "No faces are stored",
             Self::PayloadTooLarge => "Too large",
             Self::UnsupportedMediaType => "Wrong content type",
+            Self::RequestTimeout => "The body did not arrive in time",
+            Self::WrongHost => "Not a host of this service",
+            Self::CrossSite => "Sent by a page of another site",
             Self::MissingField => "A field is missing",
             Self::RepeatedField => "A field is repeated",
             Self::UnknownField => "Unknown field",

@@ -150,6 +150,13 @@ impl Fields {
             return Err(ApiError::new(Code::MalformedRequest, "a part of the form has no name"));
         };
         let (score, submission) = (kind == Kind::Score, kind == Kind::Submission);
+        // Browsers' and axios' name for a field that may be repeated.
+        let name = match name.strip_suffix("[]") {
+            Some(field @ ("reference" | "auxiliary" | "reference_hash" | "auxiliary_hash")) => {
+                field.to_owned()
+            }
+            _ => name,
+        };
         match name.as_str() {
             "image" => once(&mut self.image, &name, picture(field, &name, limits).await?),
             "reference" => several(&mut self.references, field, &name, limits.references, limits).await,

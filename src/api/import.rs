@@ -98,16 +98,18 @@ async fn import(
 ) -> Result<Json<ImportAnswer>, ApiError> {
     let Parameters { source, file } = parameters;
     form::check_label("source", &source)?;
-    let _permit = app.admission.enter(request.headers())?;
+    app.admission.room()?;
     let run = find(app, id).await?;
     let work = async {
         let text = body::csv(request, app.limits.request_bytes()).await?;
+        let permit = app.admission.enter()?;
         // Large files take a moment to parse.
-        blocking(move || toolkit::parse(&text, file.as_deref())).await.map_err(|error| {
+        let table = blocking(move || toolkit::parse(&text, file.as_deref())).await.map_err(|error| {
             ApiError::new(Code::InvalidField, format!("the file cannot be imported: {error}"))
-        })
+        })?;
+        Ok((permit, table))
     };
-    let table = app.before_deadline(work).await?;
+    let (_permit, table) = app.before_deadline(work).await?;
     let (rows, most) = (table.names.len(), app.runs.import_samples());
     if rows > most {
         let problem =

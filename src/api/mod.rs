@@ -3,6 +3,7 @@
 mod admission;
 mod alignment;
 mod attributes;
+mod bodies;
 mod body;
 mod compare;
 mod correlations;
@@ -13,6 +14,7 @@ mod events;
 mod filters;
 mod form;
 mod health;
+mod hosts;
 mod import;
 mod kept;
 mod leaderboard;
@@ -63,6 +65,8 @@ pub struct App {
     runs: Arc<Runs>,
     limits: crate::config::Limits,
     deadline: Duration,
+    pace: bodies::Pace,
+    hosts: hosts::Hosts,
     face_days: u32,
     admission: Admission,
     telemetry: Telemetry,
@@ -93,6 +97,12 @@ impl App {
             runs,
             limits: config.limits.clone(),
             deadline: config.server.deadline(),
+            pace: bodies::Pace {
+                grace: Duration::from_secs(config.server.body_seconds),
+                bytes_per_second: config.server.body_bytes_per_second,
+                deadline: config.server.deadline(),
+            },
+            hosts: hosts::Hosts::new(&config.server),
             face_days: config.privacy.face_days,
             admission: Admission::new(&config.limits),
             telemetry,
@@ -182,13 +192,46 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 /// The OpenAPI document of all routes.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    with_common_responses(routes().into_openapi())
+}
+
+/// Adds what the layers around all routes may answer.
+fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let problem = |description: &str| {
+        let schema = utoipa::openapi::Ref::from_schema_name("Problem");
+        let content = utoipa::openapi::ContentBuilder::new().schema(Some(schema)).build();
+        let response = utoipa::openapi::ResponseBuilder::new().description(description);
+        utoipa::openapi::RefOr::T(response.content("application/problem+json", content).build())
+    };
+    for item in document.paths.paths.values_mut() {
+        let operations =
+            [(&mut item.get, false), (&mut item.put, true), (&mut item.post, true), (&mut item.delete, true)];
+        for (operation, writes) in operations {
+            let Some(operation) = operation else { continue };
+            let mut add = |status: &str, description: &str| {
+                let responses = &mut operation.responses.responses;
+                responses.entry(status.to_owned()).or_insert_with(|| problem(description));
+            };
+            add("400", "The request cannot be read");
+            add("421", "Not a host of this service (`server.hosts`)");
+            if writes {
+                add("403", "Sent by a page of another site");
+            }
+            if operation.request_body.is_some() {
+                add("408", "The body did not arrive in time");
+                add("413", "The body is too large");
+                add("415", "The body has another media type, or is compressed");
+                add("429", "At the limit: retry after `Retry-After` seconds");
+            }
+        }
+    }
+    document
 }
 
 /// All routes with everything around them.
 pub fn router(app: Arc<App>) -> Router {
     let (router, document) = routes().split_for_parts();
-    let documented = document.clone();
+    let documented = with_common_responses(document);
     router
         .route("/", get(|| async { axum::response::Redirect::temporary("/docs/") }))
         .route("/openapi.json", get(move || async move { Json(documented) }))
@@ -196,7 +239,9 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(app.limits.request_bytes()))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), bodies::bound))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), hosts::guard))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), telemetry::observe))
         .layer(middleware::from_fn(request_id::assign))
         .with_state(app)

@@ -108,8 +108,9 @@ pub(super) async fn register(
     let Path(dataset) =
         dataset.map_err(|rejection| ApiError::new(Code::MalformedRequest, rejection.body_text()))?;
     check_label("dataset", &dataset)?;
-    let _permit = app.admission.enter(request.headers())?;
+    app.admission.room()?;
     let PromptsBody { prompts } = body::json(request, MOST_BYTES).await?;
+    let _permit = app.admission.enter()?;
     if prompts.len() > MAX_PROMPTS {
         let problem =
             format!("there are {} prompts: send at most {MAX_PROMPTS} in one request", prompts.len());

@@ -152,7 +152,7 @@ pub(super) async fn read(
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, ApiError> {
     let run = find(&app, id).await?;
-    let _permit = app.admission.enter_without_body()?;
+    let _permit = app.admission.enter()?;
     let pack = pack(&app, &run, parameters.pack.as_deref()).await?;
     let policy = parameters.policy;
     let digest = pack.as_ref().map(|pack| pack.digest.clone());

@@ -282,17 +282,17 @@ pub(super) async fn create(State(app): Shared, request: Request) -> Result<Json<
 }
 
 async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiError> {
-    let _permit = app.admission.enter(request.headers())?;
+    app.admission.room()?;
     let started = Instant::now();
-    let _waiting = app.runs.request();
     let work = async {
         let mut form = Form::read(request, &app.limits).await?;
+        let held = (app.admission.enter()?, app.runs.request());
         let read = started.elapsed();
         form.sample.dataset = datasets::probes(app, &form.sample.metadata).await?;
         let card = app.scoring.score(&form.sample, &form.metrics).await?;
-        Ok::<_, ApiError>((form, read, card))
+        Ok::<_, ApiError>((held, form, read, card))
     };
-    let (form, read, card) = app.before_deadline(work).await?;
+    let (_held, form, read, card) = app.before_deadline(work).await?;
     let scored = started.elapsed();
     // Not under the deadline: of a transaction that is cut off nobody could say that nothing was stored.
     let pack = Arc::clone(app.scoring.pack());

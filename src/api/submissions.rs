@@ -150,10 +150,11 @@ async fn accept(
     let Ok(Path((id, name))) = path else { return Err(missing()) };
     let id = id.parse().map_err(|_| missing())?;
     form::check_label("name", &name)?;
-    let _permit = app.admission.enter(request.headers())?;
+    app.admission.room()?;
     let run = app.store.run(id).await?.ok_or_else(missing)?;
     check_pack(app, &run)?;
     let form = app.before_deadline(Form::read(request, &app.limits)).await?;
+    let _permit = app.admission.enter()?;
     probes(&app.store, &app.scoring, &form.metadata).await.map_err(probes_error)?;
 
     let hashes = |photos: &[Photo]| photos.iter().map(Photo::hash).collect::<Vec<_>>();

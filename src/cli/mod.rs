@@ -31,6 +31,9 @@ use crate::{
     telemetry::{Telemetry, init_log},
 };
 
+/// How long a command waits at its end for work on other threads.
+const LEFT_OVER: std::time::Duration = std::time::Duration::from_millis(500);
+
 const EXAMPLES: &str = "\
 Examples:
   stellar-score serve
@@ -124,7 +127,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             init_log(&config.log)?;
             tell_unknown_variables();
-            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let ended = runtime.block_on(async {
                 match command {
                     Command::Serve => serve::run(config).await,
                     Command::Score(args) => score::run(config, args).await,
@@ -140,7 +144,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Migrate => migrate(&config).await,
                     Command::Openapi | Command::Config => unreachable!("answered above"),
                 }
-            })
+            });
+            // Work on other threads whose result nobody waits for any more must not keep the process.
+            runtime.shutdown_timeout(LEFT_OVER);
+            ended
         }
     }
 }

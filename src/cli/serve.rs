@@ -1,6 +1,6 @@
 //! `stellar-score serve`: from configuration to a listening service, and back out in order.
 
-use std::{future::IntoFuture as _, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use time::OffsetDateTime;
@@ -9,6 +9,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
+    time::{Instant, timeout_at},
 };
 
 use super::{open_store, print, start_scoring};
@@ -21,6 +22,12 @@ use crate::{
     store::Store,
     telemetry::Telemetry,
 };
+
+/// The exit status after a second signal.
+const AT_ONCE: i32 = 130;
+
+/// How long closing the store may take, of the time to stop: its last transaction and checkpoint.
+const CLOSING: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let service = Service::start(&config).await?;
@@ -41,8 +48,39 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
         pack.name,
     ))?;
     signals.any().await;
-    service.stop().await;
-    Ok(ExitCode::SUCCESS)
+    tokio::select! {
+        () = service.stop() => Ok(ExitCode::SUCCESS),
+        () = signals.any() => {
+            tracing::warn!("a second signal: stopped at once");
+            end_at_once()
+        }
+    }
+}
+
+/// File descriptors that connections leave to the database, the spool, the pack and the log.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// Raises the limit of file descriptors as far as the system lets us, and says how many of them connections may take.
+fn descriptors_for_connections() -> usize {
+    const MOST: u64 = 1 << 20;
+    match rlimit::increase_nofile_limit(MOST) {
+        Ok(limit) => {
+            usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS).max(limit / 2)).unwrap_or(usize::MAX)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the limit of file descriptors cannot be read");
+            usize::MAX
+        }
+    }
+}
+
+/// Ends the process as SIGKILL would, from which it is safe to start again.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever signals twice does not want to wait for what a return waits for"
+)]
+fn end_at_once() -> ! {
+    std::process::exit(AT_ONCE)
 }
 
 /// A service that listens and scores in the background.
@@ -54,7 +92,7 @@ pub(super) struct Service {
     background: Background,
     purge: JoinHandle<()>,
     stop: watch::Sender<bool>,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     drain: Duration,
 }
 
@@ -64,6 +102,7 @@ impl Service {
         let store = open_store(config).await?;
         let scoring = start_scoring(config, &config.pack, &telemetry).await?;
         let runs = Runs::open(config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
+        let connections = telemetry.connections.clone();
         let app = App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| {
@@ -74,31 +113,38 @@ impl Service {
         let address = listener.local_addr()?;
         let purge = tokio::spawn(purge_faces(store.clone(), config.privacy.face_days));
         let background = runs.start();
-        let (stop, mut stopped) = watch::channel(false);
-        let server = axum::serve(listener, api::router(Arc::new(app)))
-            .with_graceful_shutdown(async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            })
-            .into_future();
-        let server = tokio::spawn(server);
+        let (stop, stopped) = watch::channel(false);
+        let mut limits = config.server.connection_limits();
+        limits.connections = limits.connections.min(descriptors_for_connections());
+        let router = api::router(Arc::new(app));
+        let server = tokio::spawn(crate::server::serve(listener, router, limits, connections, stopped));
         let drain = Duration::from_secs(config.server.drain_seconds);
         Ok(Self { address, scoring, store, runs, background, purge, stop, server, drain })
     }
 
-    /// Finishes the requests in flight and closes everything in order.
+    /// Finishes requests in flight and closes everything in order, within `server.drain_seconds`.
     pub(super) async fn stop(self) {
-        let Self { scoring, store, runs, background, purge, stop, server, drain, .. } = self;
+        let Self { scoring, store, runs, background, purge, stop, mut server, drain, .. } = self;
         tracing::info!(seconds = drain.as_secs(), "stopping: requests in flight are finished");
+        let end = Instant::now() + drain;
         stop.send_replace(true);
         // What waits to be scored goes on at the next start; what is being scored is finished.
         runs.stop();
-        let drained = tokio::time::timeout(drain, async { tokio::join!(server, background.ended()) }).await;
+        let finishing = end - CLOSING.min(drain / 2);
+        let drained = timeout_at(finishing, async { tokio::join!(&mut server, background.ended()) }).await;
         if drained.is_err() {
             tracing::warn!("requests were still in flight after server.drain_seconds and are cut off");
         }
+        // Their futures are dropped with their connections, which takes their items out of the queues.
+        server.abort();
         purge.abort();
-        scoring.engine().drain().await;
-        store.close().await;
+        let closing = async {
+            scoring.engine().drain().await;
+            store.close().await;
+        };
+        if timeout_at(end, closing).await.is_err() {
+            tracing::warn!("the models or the store were still busy after server.drain_seconds");
+        }
         tracing::info!("stopped");
     }
 }

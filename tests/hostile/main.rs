@@ -2,9 +2,12 @@
 //! check is taken away.
 
 // The harness is that of `tests/http`; each of the two programs uses a part of it.
+mod bodies;
+mod browser;
 #[allow(dead_code, reason = "what only `tests/http` uses")]
 #[path = "../http/harness.rs"]
 mod harness;
+mod sockets;
 #[allow(dead_code, reason = "what only the other test programs use")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -193,7 +193,12 @@ impl App {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let router = self.router.clone();
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let (limits, open) = (self.config.server.connection_limits(), Telemetry::new().connections);
+        // The sender lives as long as the task, so that it never stops.
+        tokio::spawn(async move {
+            let (_stop, stopped) = tokio::sync::watch::channel(false);
+            stellar_score::server::serve(listener, router, limits, open, stopped).await;
+        });
         address
     }
 }

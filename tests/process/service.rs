@@ -72,6 +72,19 @@ fn a_client_that_never_ends_its_request_delays_the_stop_by_the_drain_time_only()
 }
 
 #[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[("STELLAR_SERVER__DRAIN_SECONDS", "600")]);
+    let _held = hold(&server, 1000);
+    server.terminate();
+    until("new connections to be refused", || TcpStream::connect(server.address).err());
+    server.terminate();
+    let (status, log) = server.ended();
+    assert_eq!(status.code(), Some(130), "{log}");
+    assert!(log.contains("a second signal"), "{log}");
+}
+
+#[test]
 fn what_was_answered_survives_a_kill() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);
@@ -91,12 +104,20 @@ fn what_was_answered_survives_a_kill() {
 #[test]
 fn a_thousand_requests_beyond_the_limit_are_refused_promptly_in_flat_memory() {
     let folder = folder();
-    let server = Server::start(folder.path(), &[("STELLAR_LIMITS__REQUESTS", "1")]);
-    let whole = form(1).finish();
+    let settings = [
+        ("STELLAR_LIMITS__UPLOAD_MEMORY_MIB", "1"),
+        ("STELLAR_LIMITS__REQUEST_MIB", "1"),
+        ("STELLAR_SERVER__BODY_SECONDS", "100"),
+    ];
+    let server = Server::start(folder.path(), &settings);
+    // Before the first boundary stands what nobody reads.
+    let whole = [vec![b'.'; 900 << 10], b"\r\n".to_vec(), form(1).finish()].concat();
     let mut held = hold(&server, whole.len());
+    let (first, last) = whole.split_at(whole.len() - 10);
+    held.send(first).unwrap();
     let body = form(2).file("reference", vec![7; 256 << 10]).finish();
     let headers = [("content-type", &*Form::content_type())];
-    // 1,000 requests from 50 clients, 256 KiB each, while the one that holds the only place waits.
+    // 1,000 requests from 50 clients, 256 KiB each, while the one that holds the memory waits.
     let refuse = |_| {
         let answer = client::send(server.address, "POST /v1/score", &headers, &body)?;
         Ok((answer.status, answer.header("retry-after").map(str::to_owned)))
@@ -125,7 +146,7 @@ fn a_thousand_requests_beyond_the_limit_are_refused_promptly_in_flat_memory() {
         grown.iter().any(|mib| *mib < 64),
         "1,000 refused requests, 250 MiB of bodies, left {grown:?} MiB behind"
     );
-    held.send(&whole).unwrap();
+    held.send(last).unwrap();
     assert_eq!(held.receive().unwrap().status, 200, "the one in flight was not disturbed");
     assert_eq!(server.counted("mine", "aesthetic"), 1, "nothing is stored of the refused");
 }
