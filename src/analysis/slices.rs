@@ -168,21 +168,24 @@ pub(super) fn slices_of(data: &RunData) -> Vec<(Slice, Vec<usize>)> {
                 put(Slice::RELATION, label.to_owned(), at);
             }
         }
-        for (name, column) in &data.attributes {
-            match column[at] {
-                Some(true) => put(Slice::ATTRIBUTE, name.clone(), at),
-                Some(false) => put(Slice::ATTRIBUTE, format!("!{name}"), at),
-                None => {}
-            }
-        }
         if let Some((width, height)) = data.sizes[at] {
             put(Slice::SIZE, size_class(width.min(height)).to_owned(), at);
         }
     }
+    let attributes = data
+        .attributes
+        .iter()
+        .flat_map(|(name, places)| [(name.clone(), &places.present), (format!("!{name}"), &places.absent)]);
+    let attributes = attributes.filter(|(_, places)| places.len() >= FEWEST_SAMPLES);
+    let attributes =
+        attributes.map(|(label, places)| (label, places.iter().map(|at| *at as usize).collect()));
+    kinds.entry(Slice::ATTRIBUTE).or_default().extend(attributes);
     let mut slices = vec![(Slice::all(), (0..data.names.len()).collect())];
     for (kind, labels) in kinds {
-        let mut labels: Vec<_> =
-            labels.into_iter().filter(|(_, members)| members.len() >= FEWEST_SAMPLES).collect();
+        let mut labels: Vec<_> = labels
+            .into_iter()
+            .filter(|(label, members)| members.len() >= FEWEST_SAMPLES && Slice::can_store(label))
+            .collect();
         labels.sort_by_key(|(_, members)| std::cmp::Reverse(members.len()));
         labels.truncate(MOST_LABELS);
         slices.extend(labels.into_iter().map(|(label, members)| (Slice::new(kind, label), members)));
@@ -202,7 +205,7 @@ fn size_class(side: u32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{RelationKinds, RunName};
+    use crate::store::{AttributePlaces, RelationKinds, RunName};
 
     /// 40 samples of 8 people; the person's number is their score, and odd samples of the second half fail the penalty.
     fn data() -> RunData {
@@ -227,7 +230,10 @@ mod tests {
                 .collect(),
             attributes: BTreeMap::from([(
                 "Young".to_owned(),
-                (0..samples).map(|at| Some(at % 2 == 0)).collect(),
+                AttributePlaces {
+                    present: (0..samples as u32).filter(|at| at % 2 == 0).collect(),
+                    absent: (0..samples as u32).filter(|at| at % 2 == 1).collect(),
+                },
             )]),
             relations: vec![RelationKinds { interaction: true, location: false }; samples],
             sizes: (0..samples).map(|at| Some((512 + at as u32, 2000))).collect(),

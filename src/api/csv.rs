@@ -7,6 +7,8 @@ use axum::{
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::spreadsheet;
+
 /// The form of an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -28,7 +30,7 @@ pub(super) fn answer(
 ) -> Response {
     let mut text = header.join(",") + "\r\n";
     for line in lines {
-        let fields: Vec<String> = line.iter().map(|field| escape(field)).collect();
+        let fields: Vec<String> = line.iter().map(|field| spreadsheet::cell(field)).collect();
         text.push_str(&fields.join(","));
         text.push_str("\r\n");
     }
@@ -41,31 +43,4 @@ pub(super) fn answer(
         headers.insert("x-next-page", next);
     }
     response
-}
-
-/// A field in quotes where it needs them. What a spreadsheet would run as a formula gets a quote mark before it, unless it is a
-/// number: names come from whoever sends samples.
-fn escape(field: &str) -> String {
-    let formula = field.starts_with(['=', '+', '-', '@', '\t', '\r']) && field.parse::<f64>().is_err();
-    let field = if formula { format!("'{field}") } else { field.to_owned() };
-    if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_quoted_where_needed_and_never_formulas() {
-        for (field, expected) in [
-            ("plain", "plain"),
-            ("a,b", "\"a,b\""),
-            ("say \"hi\"", "\"say \"\"hi\"\"\""),
-            ("-0.25", "-0.25"),
-            ("=1+1", "'=1+1"),
-            ("-x", "'-x"),
-        ] {
-            assert_eq!(escape(field), expected);
-        }
-    }
 }

@@ -20,7 +20,7 @@ use crate::{
     content::ContentHash,
     metrics::ATTRIBUTES,
     runs::{self, ProbesError},
-    scoring::{AttributesError, DatasetProbes, Metadata, Picture},
+    scoring::{AttributesError, DatasetProbes, Metadata, Picture, attribute_labels},
     store::{DatasetRecord, NewPhoto, PhotoRecord, PicturesOf, StoreError},
 };
 
@@ -46,7 +46,7 @@ pub(super) struct PhotoMetadata {
     #[schema(example = "0")]
     name: String,
     /// Facial attributes by CelebA name; `true` where present.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "attribute_labels")]
     #[schema(example = json!({"Young": true, "Male": false}))]
     attributes: BTreeMap<String, bool>,
 }
@@ -103,7 +103,7 @@ async fn enrolled(
 ) -> Result<Json<EnrolledAnswer>, ApiError> {
     let Path(dataset) =
         dataset.map_err(|rejection| ApiError::new(Code::MalformedRequest, rejection.body_text()))?;
-    form::check_label("dataset", &dataset)?;
+    let dataset = form::clean_label("dataset", &dataset)?;
     if app.face_days == 0 {
         return Err(ApiError::new(
             Code::FacesNotStored,
@@ -183,9 +183,13 @@ async fn read(app: &App, request: Request) -> Result<(Picture, PhotoMetadata), A
     let missing = |name: &str, what: &str| {
         ApiError::new(Code::MissingField, format!("the field `{name}` with {what} is missing"))
     };
-    let metadata = metadata.ok_or_else(|| missing("metadata", "identity and name"))?;
-    form::check_label("metadata.identity", &metadata.identity)?;
-    form::check_label("metadata.name", &metadata.name)?;
+    let mut metadata = metadata.ok_or_else(|| missing("metadata", "identity and name"))?;
+    metadata.identity = form::clean_label("metadata.identity", &metadata.identity)?;
+    metadata.name = form::clean_label("metadata.name", &metadata.name)?;
+    let labels = Metadata { attributes: metadata.attributes, ..Metadata::default() };
+    let labels =
+        labels.clean(limits.detectables).map_err(|problem| ApiError::new(Code::InvalidField, problem))?;
+    metadata.attributes = labels.attributes;
     let photo = photo.ok_or_else(|| missing("photo", "the photo's file"))?;
     Ok((form::examine(photo, "photo", limits)?, metadata))
 }

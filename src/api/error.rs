@@ -217,6 +217,7 @@ impl ApiError {
     }
 
     /// What is wrong and what to do about it.
+    #[cfg(test)]
     pub(super) fn detail(&self) -> &str {
         &self.detail
     }

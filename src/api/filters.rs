@@ -1,6 +1,6 @@
 //! Parameters that several analyses share: times, and the slice of samples.
 
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use super::{ApiError, Code};
 use crate::store::Slice;
@@ -18,15 +18,17 @@ impl Filters<'_> {
     /// The two times.
     pub(super) fn times(&self) -> Result<(Option<OffsetDateTime>, Option<OffsetDateTime>), ApiError> {
         let parse = |name: &str, text: Option<&str>| {
+            let wrong = |problem: &str| {
+                let sent = "send it as in 2026-03-01T00:00:00Z, with + as %2B";
+                ApiError::new(Code::MalformedRequest, format!("{name} is no time ({problem}): {sent}"))
+            };
             let parse = |text: &str| {
-                OffsetDateTime::parse(text, &Rfc3339).map_err(|error| {
-                    ApiError::new(
-                        Code::MalformedRequest,
-                        format!(
-                            "{name} is no time ({error}): send it as in 2026-03-01T00:00:00Z, with + as %2B"
-                        ),
-                    )
-                })
+                let time =
+                    OffsetDateTime::parse(text, &Rfc3339).map_err(|error| wrong(&error.to_string()))?;
+                // The last hours of the year 9999 in a zone west of Greenwich are in the year 10000.
+                let time =
+                    time.checked_to_offset(UtcOffset::UTC).filter(|time| (1..=9999).contains(&time.year()));
+                time.ok_or_else(|| wrong("in UTC it is not between the years 1 and 9999"))
             };
             text.map(parse).transpose()
         };

@@ -16,13 +16,14 @@ use super::{ApiError, Code};
 use crate::{
     config::Limits,
     content::ContentHash,
+    label,
     metrics::{self, Metric, REGISTRY},
     scoring::{Metadata, Picture, Sample},
     vision,
 };
 
-/// Longest name of a method, run or sample, in bytes.
-const NAME_BYTES: usize = 256;
+/// Longest value of a small field, in bytes.
+const NAME_BYTES: usize = label::MAX_BYTES;
 
 /// A sample and what to do with it.
 #[derive(Debug)]
@@ -361,12 +362,20 @@ pub(super) async fn picture(field: Field<'_>, of: &str, limits: &Limits) -> Resu
 
 async fn prompt(field: Field<'_>, limits: &Limits) -> Result<String, ApiError> {
     let bytes = bounded(field, limits.prompt_bytes).await?.ok_or_else(|| prompt_too_long(limits))?;
-    utf8(bytes, "prompt")
+    let prompt = utf8(bytes, "prompt")?;
+    check_prompt(&prompt, limits)?;
+    Ok(prompt)
 }
 
-/// Refuses a prompt that no text model reads to its end.
+/// Refuses a prompt that no text model reads to its end, and one that no database keeps.
 pub(super) fn check_prompt(prompt: &str, limits: &Limits) -> Result<(), ApiError> {
-    if prompt.len() > limits.prompt_bytes { Err(prompt_too_long(limits)) } else { Ok(()) }
+    if prompt.len() > limits.prompt_bytes {
+        return Err(prompt_too_long(limits));
+    }
+    if prompt.contains('\0') {
+        return Err(ApiError::new(Code::InvalidField, "the prompt has the character U+0000: leave it out"));
+    }
+    Ok(())
 }
 
 fn prompt_too_long(limits: &Limits) -> ApiError {
@@ -377,20 +386,12 @@ fn prompt_too_long(limits: &Limits) -> ApiError {
 
 async fn label(field: Field<'_>, name: &str) -> Result<String, ApiError> {
     let text = text(field, name, NAME_BYTES).await?;
-    check_label(name, &text)?;
-    Ok(text)
+    clean_label(name, &text)
 }
 
-/// Refuses names that people could not read or that are too long.
-pub(super) fn check_label(name: &str, text: &str) -> Result<(), ApiError> {
-    let invalid = |why: String| Err(ApiError::new(Code::InvalidField, format!("`{name}` {why}")));
-    if text.len() > NAME_BYTES {
-        return invalid(format!("has more than {NAME_BYTES} bytes: send less"));
-    }
-    if text.trim().is_empty() || text.chars().any(char::is_control) {
-        return invalid("must have a visible character and no control characters".to_owned());
-    }
-    Ok(())
+/// A name as it is kept; refuses those that people could not read or that are too long.
+pub(super) fn clean_label(name: &str, text: &str) -> Result<String, ApiError> {
+    label::clean(text).map_err(|problem| ApiError::new(Code::InvalidField, format!("`{name}` {problem}")))
 }
 
 pub(super) async fn text(field: Field<'_>, name: &str, most: usize) -> Result<String, ApiError> {
@@ -413,16 +414,7 @@ pub(super) fn metadata<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, 
 
 fn sample_metadata(text: &str, detectables: usize) -> Result<Metadata, ApiError> {
     let metadata: Metadata = metadata(text)?;
-    for (what, count) in
-        [("detectables", metadata.detectables.len()), ("relations", metadata.relations.len())]
-    {
-        if count > detectables {
-            let problem =
-                format!("metadata has {count} {what}, at most {detectables} are looked for: send fewer");
-            return Err(ApiError::new(Code::InvalidField, problem));
-        }
-    }
-    Ok(metadata)
+    metadata.clean(detectables).map_err(|problem| ApiError::new(Code::InvalidField, problem))
 }
 
 fn utf8(bytes: Bytes, name: &str) -> Result<String, ApiError> {

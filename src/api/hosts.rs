@@ -57,6 +57,10 @@ impl Hosts {
     }
 
     fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+        if has_control_character(uri.path()) {
+            let problem = "the path has a control character, which no name has: leave it out";
+            return Err(ApiError::new(Code::MalformedRequest, problem));
+        }
         let host = authority(uri, headers)?;
         if let Some(host) = &host
             && !EXEMPT.contains(&uri.path())
@@ -96,6 +100,14 @@ impl Hosts {
         // Behind a proxy that changes Host, the page is of the name that the configuration has.
         same || self.configured.iter().any(|configured| *configured == plain(origin.host()))
     }
+}
+
+/// Whether a percent-encoded path has a character below U+0020 or U+007F: U+0000 above all, which PostgreSQL takes in no text.
+fn has_control_character(path: &str) -> bool {
+    let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let encoded =
+        path.as_bytes().windows(3).filter(|three| three[0] == b'%').filter_map(|three| digits(&three[1..]));
+    encoded.chain(path.bytes()).any(|byte| byte.is_ascii_control())
 }
 
 /// A host as it is compared: lower case, without brackets and the dot at the end.

@@ -97,25 +97,26 @@ async fn import(
     request: Request,
 ) -> Result<Json<ImportAnswer>, ApiError> {
     let Parameters { source, file } = parameters;
-    form::check_label("source", &source)?;
+    let source = form::clean_label("source", &source)?;
     app.admission.room()?;
     let run = find(app, id).await?;
     let work = async {
         let text = body::csv(request, app.limits.request_bytes()).await?;
         let permit = app.admission.enter()?;
         // Large files take a moment to parse.
-        let table = blocking(move || toolkit::parse(&text, file.as_deref())).await.map_err(|error| {
-            ApiError::new(Code::InvalidField, format!("the file cannot be imported: {error}"))
-        })?;
+        let most = app.runs.import_samples();
+        let table =
+            blocking(move || toolkit::parse(&text, file.as_deref(), most)).await.map_err(|error| {
+                let code = match error {
+                    toolkit::ToolkitError::TooManyRows(_) => Code::PayloadTooLarge,
+                    _ => Code::InvalidField,
+                };
+                ApiError::new(code, format!("the file cannot be imported: {error}"))
+            })?;
         Ok((permit, table))
     };
     let (_permit, table) = app.before_deadline(work).await?;
-    let (rows, most) = (table.names.len(), app.runs.import_samples());
-    if rows > most {
-        let problem =
-            format!("the file has {rows} rows, at most {most} are imported at once: send it in parts");
-        return Err(ApiError::new(Code::PayloadTooLarge, problem));
-    }
+    let rows = table.names.len();
     let import = to_import(run.id, &source, table);
     let (pack, metrics) = (import.pack.clone(), import.columns.iter().map(|column| column.metric.clone()));
     let metrics = metrics.collect();
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> NewImport {
-        to_import(Uuid::nil(), "them", toolkit::parse(text, None).unwrap())
+        to_import(Uuid::nil(), "them", toolkit::parse(text, None, 1000).unwrap())
     }
 
     #[test]
@@ -232,7 +233,7 @@ mod tests {
     #[test]
     fn the_source_names_the_pack() {
         let imported = |source| {
-            let table = toolkit::parse(",name,dino_fidelity\n0,000-0-00,0.5\n", None).unwrap();
+            let table = toolkit::parse(",name,dino_fidelity\n0,000-0-00,0.5\n", None, 1000).unwrap();
             to_import(Uuid::nil(), source, table)
         };
         let (one, two) = (imported("one").pack, imported("two").pack);

@@ -56,7 +56,7 @@ pub use error::{ApiError, Code, Problem};
 pub use score::{Evidence, ScoreAnswer, score_entry};
 
 pub use crate::runs::SERVICE_VERSION;
-use crate::{config::Config, runs::Runs, scoring::Scoring, store::Store, telemetry::Telemetry};
+use crate::{config::Config, label, runs::Runs, scoring::Scoring, store::Store, telemetry::Telemetry};
 
 /// What handlers share.
 pub struct App {
@@ -268,6 +268,9 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     response
 }
 
+/// Many names in a list fit; nothing that anybody asks for needs more.
+const MOST_QUERY_BYTES: usize = 8 << 10;
+
 /// A query string that does not fit, as a problem document.
 struct Query<T>(T);
 
@@ -278,6 +281,21 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> axum::extract::FromRequestP
         parts: &mut axum::http::request::Parts,
         state: &S,
     ) -> Result<Self, Self::Rejection> {
+        let text = parts.uri.query().unwrap_or_default();
+        if text.len() > MOST_QUERY_BYTES {
+            let problem = format!("the query has more than {MOST_QUERY_BYTES} bytes: ask for less at once");
+            return Err(ApiError::new(Code::MalformedRequest, problem));
+        }
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        for (name, value) in pairs.map(|pairs| pairs.0).unwrap_or_default() {
+            if let Err(problem) = label::check_visible(&name).and_then(|()| label::check_visible(&value)) {
+                let name: String = label::visible(&name).chars().take(80).collect();
+                return Err(ApiError::new(
+                    Code::MalformedRequest,
+                    format!("`{name}` in the query {problem}"),
+                ));
+            }
+        }
         match axum::extract::Query::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Query(query)) => Ok(Self(query)),
             Err(rejection) => Err(ApiError::new(Code::MalformedRequest, rejection.body_text())),

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     analysis::{judged_pairs, next_pairs},
+    label,
     store::{Judgement, NewPreference, Preference, PreferencesQuery, Question, RunsQuery},
 };
 
@@ -218,7 +219,8 @@ impl Answer {
                     .to_owned());
             }
         };
-        super::form::check_label("annotator", &annotator).map_err(|error| error.detail().to_owned())?;
+        let clean = |field, text: &str| label::clean(text).map_err(|problem| format!("`{field}` {problem}"));
+        let (annotator, name) = (clean("annotator", &annotator)?, clean("name", &name)?);
         Ok(NewPreference { question: question.into(), annotator, name, judgement })
     }
 }

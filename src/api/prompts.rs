@@ -10,10 +10,13 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     ApiError, App, Code, Problem, Query, Shared, body,
-    form::{check_label, check_prompt},
+    form::{check_prompt, clean_label},
     page::{cut, page},
 };
-use crate::store::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
+use crate::{
+    scoring::Metadata,
+    store::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered},
+};
 
 /// Bytes of one registration: a thousand prompts of Stellar have 200 KB.
 const MOST_BYTES: usize = 8 << 20;
@@ -107,7 +110,7 @@ pub(super) async fn register(
 ) -> Result<Json<RegisteredAnswer>, ApiError> {
     let Path(dataset) =
         dataset.map_err(|rejection| ApiError::new(Code::MalformedRequest, rejection.body_text()))?;
-    check_label("dataset", &dataset)?;
+    let dataset = clean_label("dataset", &dataset)?;
     app.admission.room()?;
     let PromptsBody { prompts } = body::json(request, MOST_BYTES).await?;
     let _permit = app.admission.enter()?;
@@ -116,29 +119,31 @@ pub(super) async fn register(
             format!("there are {} prompts: send at most {MAX_PROMPTS} in one request", prompts.len());
         return Err(ApiError::new(Code::InvalidField, problem));
     }
-    for (at, prompt) in prompts.iter().enumerate() {
-        check(&app, prompt).map_err(|error| error.within(&format!("prompts[{at}]")))?;
-    }
-    let prompts: Vec<PromptRecord> = prompts.into_iter().map(Into::into).collect();
+    let clean = |(at, prompt)| clean(&app, prompt).map_err(|error| error.within(&format!("prompts[{at}]")));
+    let prompts = prompts.into_iter().enumerate().map(clean).collect::<Result<Vec<PromptRecord>, _>>()?;
     let Registered { created, changed, repeated } =
         app.store.register_prompts(&dataset, &prompts, OffsetDateTime::now_utc()).await?;
     Ok(Json(RegisteredAnswer { created, changed, repeated }))
 }
 
 /// A prompt is held to what a sample with it will be held to.
-fn check(app: &App, prompt: &Prompt) -> Result<(), ApiError> {
-    check_label("identity", &prompt.identity)?;
-    if let Some(kind) = &prompt.kind {
-        check_label("kind", kind)?;
-    }
+fn clean(app: &App, prompt: Prompt) -> Result<PromptRecord, ApiError> {
     check_prompt(&prompt.prompt, &app.limits)?;
-    let count = prompt.detectables.len();
-    if count > app.limits.detectables {
-        let problem =
-            format!("has {count} detectables, at most {} are looked for: send fewer", app.limits.detectables);
-        return Err(ApiError::new(Code::InvalidField, problem));
-    }
-    Ok(())
+    let mut record = PromptRecord::from(prompt);
+    record.identity = clean_label("identity", &record.identity)?;
+    let labels = Metadata {
+        prompt_kind: record.kind,
+        categories: record.facts.categories,
+        detectables: record.facts.detectables,
+        relations: record.facts.relations,
+        ..Metadata::default()
+    };
+    let labels =
+        labels.clean(app.limits.detectables).map_err(|problem| ApiError::new(Code::InvalidField, problem))?;
+    record.kind = labels.prompt_kind;
+    (record.facts.categories, record.facts.detectables, record.facts.relations) =
+        (labels.categories, labels.detectables, labels.relations);
+    Ok(record)
 }
 
 /// Which page of prompts.

@@ -76,7 +76,7 @@ pub(super) async fn create_method(
     request: Request,
 ) -> Result<(StatusCode, Json<MethodEntry>), ApiError> {
     let NewMethod { name, description } = body::json(request, app.limits.metadata_bytes).await?;
-    form::check_label("name", &name)?;
+    let name = form::clean_label("name", &name)?;
     if let Some(description) = description.as_ref().filter(|text| text.len() > DESCRIPTION_BYTES) {
         let problem =
             format!("`description` has {} bytes, at most {DESCRIPTION_BYTES} are kept", description.len());
@@ -306,10 +306,11 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<(StatusCode, Json<RunAnswer>), ApiError> {
     let new: NewRun = body::json(request, app.limits.metadata_bytes).await?;
-    form::check_label("method", &new.method)?;
-    for (field, value) in [("run", &new.run), ("dataset", &new.dataset), ("split", &new.split)] {
+    let mut new = new;
+    new.method = form::clean_label("method", &new.method)?;
+    for (field, value) in [("run", &mut new.run), ("dataset", &mut new.dataset), ("split", &mut new.split)] {
         if let Some(value) = value {
-            form::check_label(field, value)?;
+            *value = form::clean_label(field, value)?;
         }
     }
     let metrics = match new.metrics {

@@ -149,7 +149,7 @@ async fn accept(
 ) -> Result<(StatusCode, Json<SubmittedEntry>), ApiError> {
     let Ok(Path((id, name))) = path else { return Err(missing()) };
     let id = id.parse().map_err(|_| missing())?;
-    form::check_label("name", &name)?;
+    let name = form::clean_label("name", &name)?;
     app.admission.room()?;
     let run = app.store.run(id).await?.ok_or_else(missing)?;
     check_pack(app, &run)?;

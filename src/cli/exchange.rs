@@ -100,7 +100,7 @@ fn csv_files(named: &[PathBuf]) -> anyhow::Result<Vec<(PathBuf, String, usize)>>
         let text =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let name = path.file_name().and_then(|name| name.to_str());
-        let table = toolkit::parse(&text, name).with_context(|| path.display().to_string())?;
+        let table = toolkit::parse(&text, name, usize::MAX).with_context(|| path.display().to_string())?;
         Ok((path, text, table.names.len()))
     };
     paths.into_iter().map(read).collect()

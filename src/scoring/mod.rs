@@ -14,7 +14,7 @@ pub use attributes::{AttributesError, DatasetProbes, RunFaces};
 pub use faces::{FaceEvidence, FaceMemory, FaceMemoryError};
 pub use objects::ObjectEvidence;
 pub use relations::{GroundingEvidence, RelationEvidence};
-pub use sample::{Metadata, Picture, Sample, content};
+pub use sample::{Metadata, Picture, Sample, attribute_labels, content};
 pub(crate) use service::name;
 pub use service::{
     FeatureUse, MetricScore, PictureFaces, Scorecard, Scoring, ScoringError, TextEvidence, graphs_of,

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
 
 use super::attributes::DatasetProbes;
-use crate::{content::ContentHash, vision::Header};
+use crate::{content::ContentHash, label, vision::Header};
 
 /// One generated picture with everything it is judged against.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct Picture {
 #[serde(deny_unknown_fields, default)]
 pub struct Metadata {
     /// Facial attributes of the subject by CelebA name; `true` where present.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "attribute_labels")]
     #[schema(example = json!({"Young": true, "Male": false}))]
     pub attributes: BTreeMap<String, bool>,
     /// Objects that the prompt names, in words.
@@ -69,6 +69,90 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "T")]
     pub prompt_kind: Option<String>,
+}
+
+/// Attributes of one sample: `CelebA` has 40.
+const MOST_ATTRIBUTES: usize = 64;
+/// Categories of one prompt.
+const MOST_CATEGORIES: usize = 64;
+/// Bytes of an attribute's name.
+const ATTRIBUTE_BYTES: usize = 64;
+
+impl Metadata {
+    /// The same with every text as it is kept ([`label::clean`]).
+    ///
+    /// # Errors
+    /// The entry that is no name, or the list that is longer than a sample's can be.
+    pub fn clean(self, most_words: usize) -> Result<Self, String> {
+        let of = |entry: &str, text: String| {
+            label::clean(&text).map_err(|problem| format!("metadata.{entry} {problem}"))
+        };
+        let few = |entry: &str, count: usize, most: usize, why: &str| match count {
+            0.. if count <= most => Ok(()),
+            _ => Err(format!("metadata has {count} {entry}, at most {most} {why}: send fewer")),
+        };
+        few("attributes", self.attributes.len(), MOST_ATTRIBUTES, "are kept of a sample")?;
+        few("categories", self.categories.len(), MOST_CATEGORIES, "are kept of a prompt")?;
+        few("detectables", self.detectables.len(), most_words, "are looked for")?;
+        few("relations", self.relations.len(), most_words, "are looked for")?;
+        let mut attributes = BTreeMap::new();
+        for (name, present) in self.attributes {
+            let name = label::clean_within(&name, ATTRIBUTE_BYTES)
+                .map_err(|problem| format!("a name in metadata.attributes {problem}"))?;
+            if attributes.insert(name.clone(), present).is_some_and(|before| before != present) {
+                return Err(format!("metadata.attributes has `{name}` twice, present and absent"));
+            }
+        }
+        let all = |entry: &str, texts: Vec<String>| {
+            texts.into_iter().map(|text| of(entry, text)).collect::<Result<Vec<_>, _>>()
+        };
+        let words = |text: String| of("relations", text);
+        Ok(Self {
+            attributes,
+            detectables: all("detectables", self.detectables)?,
+            relations: self
+                .relations
+                .into_iter()
+                .map(|[subject, predicate, object]| Ok([words(subject)?, words(predicate)?, words(object)?]))
+                .collect::<Result<_, String>>()?,
+            categories: all("categories", self.categories)?,
+            dataset: self.dataset.map(|text| of("dataset", text)).transpose()?,
+            identity: self.identity.map(|text| of("identity", text)).transpose()?,
+            prompt_kind: self.prompt_kind.map(|text| of("prompt_kind", text)).transpose()?,
+        })
+    }
+}
+
+/// Attributes as true and false, or as the reference toolkit has them, 1 and -1.
+///
+/// # Errors
+/// Any other value, by its name.
+pub fn attribute_labels<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, bool>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Label {
+        Bool(bool),
+        Number(serde_json::Number),
+        Other(serde::de::IgnoredAny),
+    }
+    let labels = BTreeMap::<String, Label>::deserialize(deserializer)?;
+    let label = |(name, given): (String, Label)| {
+        let present = match &given {
+            Label::Bool(present) => Some(*present),
+            Label::Number(number) if number.as_f64() == Some(1.0) => Some(true),
+            Label::Number(number) if number.as_f64() == Some(-1.0) => Some(false),
+            Label::Number(_) | Label::Other(_) => None,
+        };
+        let shown: String = label::visible(&name).chars().take(80).collect();
+        present.map(|present| (name, present)).ok_or_else(|| {
+            D::Error::custom(format!(
+                "attribute `{shown}`: expected a boolean, or 1 where present and -1 where absent"
+            ))
+        })
+    };
+    labels.into_iter().map(label).collect()
 }
 
 impl Sample {

@@ -54,7 +54,7 @@ pub use pending::{Accepted, HeldSamples, NewPending, PendingRecord, Submission, 
 pub use preferences::{Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
 pub use record::{NewSample, NewScore, Outcome, Recorded};
-pub use run_data::{MetricColumn, RelationKinds, RunData};
+pub use run_data::{AttributePlaces, MetricColumn, RelationKinds, RunData};
 pub use runs::{MethodRecord, RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
 pub use sample::{SampleRecord, ScoreRecord, StoredImage};
 pub use slices::{MetricSums, Quantiles, RunSlices, RunSummary, RunVersion, Slice, SliceSummary};

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::datasets::Attributes;
 use super::sql::{Connection, Connections, Reader, Row, Sql};
 use super::{Pack, RunName, StoreError, Weights};
+use crate::blocking::blocking;
 use crate::text::relations::{RelationKind, annotated, relations, relations_of};
 
 /// So many samples are read at once, with all their scores: some megabytes on the way, whatever the run's size.
@@ -32,8 +33,8 @@ pub struct RunData {
     pub prompt_kinds: Vec<Option<String>>,
     /// The categories of each prompt.
     pub categories: Vec<Vec<String>>,
-    /// Facial attributes of the subjects by name: present, absent, or not known.
-    pub attributes: BTreeMap<String, Vec<Option<bool>>>,
+    /// Facial attributes of the subjects by name; of a sample that is in neither list it is not known.
+    pub attributes: BTreeMap<String, AttributePlaces>,
     /// What kinds of relation each prompt asks for.
     pub relations: Vec<RelationKinds>,
     /// Width and height of each generated picture in pixels; none where only scores were imported.
@@ -41,6 +42,18 @@ pub struct RunData {
     /// By code of the metric.
     pub metrics: BTreeMap<String, MetricColumn>,
 }
+
+/// Of which samples an attribute is said, by their places, ascending. What is not said takes no memory: names are free.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttributePlaces {
+    /// Where it is present.
+    pub present: Vec<u32>,
+    /// Where it is absent.
+    pub absent: Vec<u32>,
+}
+
+/// Attributes of a run that are told apart; further names are passed over.
+const MOST_ATTRIBUTES: usize = 10_000;
 
 /// Which kinds of relation a prompt asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,16 +110,28 @@ struct Facts {
 
 impl RelationKinds {
     /// Of annotated relations where there are some; else of what the prompt says of its detectables, or altogether.
-    fn of(prompt: Option<&str>, facts: &Facts) -> Self {
-        let found = match prompt {
-            _ if !facts.relations.is_empty() => annotated(&facts.relations),
+    fn of(prompt: &Prompt) -> Self {
+        let found = match &prompt.text {
+            _ if !prompt.relations.is_empty() => annotated(&prompt.relations),
             None => Vec::new(),
-            Some(prompt) if facts.detectables.is_empty() => relations(prompt),
-            Some(prompt) => relations_of(prompt, &facts.detectables),
+            Some(text) if prompt.detectables.is_empty() => relations(text),
+            Some(text) => relations_of(text, &prompt.detectables),
         };
         let has = |kind| found.iter().any(|relation| relation.kind == kind);
         Self { interaction: has(RelationKind::Interaction), location: has(RelationKind::Location) }
     }
+}
+
+/// A prompt with what is known of its relations.
+struct Prompt {
+    text: Option<String>,
+    detectables: Vec<String>,
+    relations: Vec<[String; 3]>,
+}
+
+/// The kinds of all prompts. Reading them takes processor time, so not on a thread that serves requests.
+async fn relation_kinds(prompts: Vec<Prompt>) -> Vec<RelationKinds> {
+    blocking(move || prompts.iter().map(RelationKinds::of).collect()).await
 }
 
 pub(super) async fn run_data<P: Connections>(
@@ -128,7 +153,13 @@ pub(super) async fn run_data<P: Connections>(
     if let Some(pack) = &data.pack {
         data.metrics = newest_versions(connection, run, &pack.digest).await?;
     }
-    while data.read_samples(connection).await? {}
+    loop {
+        let (more, prompts) = data.read_samples(connection).await?;
+        data.relations.extend(relation_kinds(prompts).await);
+        if !more {
+            break;
+        }
+    }
     data.fill();
     Ok(Some(data))
 }
@@ -157,6 +188,7 @@ pub(super) async fn samples_data<P: Connections>(
     let mut connection = pool.reader().await?;
     let connection = &mut *connection;
     let mut data = RunData::empty(Uuid::nil(), RunName::new("", None), None);
+    let mut prompts = Vec::new();
     for (run, names) in wanted {
         for names in names.iter().collect::<Vec<_>>().chunks(BATCH) {
             let mut sql =
@@ -167,7 +199,7 @@ pub(super) async fn samples_data<P: Connections>(
             for row in &connection.fetch(sql).await? {
                 let row = Reader::new(row, "samples", format!("of run {run}"));
                 places.insert(row.uuid("id")?, data.names.len());
-                data.add_sample(&row)?;
+                prompts.push(data.add_sample(&row)?);
                 let name = data.names.last_mut().expect("one was added");
                 *name = format!("{run}/{name}");
             }
@@ -185,6 +217,7 @@ pub(super) async fn samples_data<P: Connections>(
             }
         }
     }
+    data.relations = relation_kinds(prompts).await;
     data.fill();
     Ok(data)
 }
@@ -257,13 +290,13 @@ impl RunData {
                 places.sort_unstable();
             }
         }
-        for column in self.attributes.values_mut() {
-            column.resize(samples, None);
-        }
     }
 
-    /// Reads the next samples and their scores; whether there were as many as asked for.
-    async fn read_samples<C: Connection>(&mut self, connection: &mut C) -> Result<bool, StoreError> {
+    /// Reads the next samples and their scores; whether there were as many as asked for, and what their prompts are.
+    async fn read_samples<C: Connection>(
+        &mut self,
+        connection: &mut C,
+    ) -> Result<(bool, Vec<Prompt>), StoreError> {
         let after = self.names.last().cloned();
         let mut sql = Sql::new("SELECT name, prompt, width, height, metadata FROM samples WHERE run = ");
         sql.bind(self.run);
@@ -273,10 +306,14 @@ impl RunData {
         sql.push(" ORDER BY name LIMIT ").bind(BATCH as i64);
         let first = self.names.len();
         let run = self.run;
-        let take = |row: &C::Row| self.add_sample(&Reader::new(row, "samples", run));
+        let mut prompts = Vec::new();
+        let take = |row: &C::Row| {
+            prompts.push(self.add_sample(&Reader::new(row, "samples", run))?);
+            Ok(())
+        };
         connection.each(sql, take).await?;
         self.read_scores(connection, first, after.as_deref()).await?;
-        Ok(self.names.len() - first == BATCH)
+        Ok((self.names.len() - first == BATCH, prompts))
     }
 
     /// Reads the scores of the samples from a place on, which are those behind a name.
@@ -348,21 +385,28 @@ impl RunData {
         connection.each(sql, take).await
     }
 
-    fn add_sample<R: Row>(&mut self, row: &Reader<'_, R>) -> Result<(), StoreError> {
+    /// Adds a sample, and gives what its relations are to be read from.
+    fn add_sample<R: Row>(&mut self, row: &Reader<'_, R>) -> Result<Prompt, StoreError> {
         let facts: Facts = row.json("metadata")?;
-        let place = self.names.len();
-        self.relations.push(RelationKinds::of(row.optional_text("prompt")?.as_deref(), &facts));
+        let place = self.names.len() as u32;
+        let prompt = Prompt {
+            text: row.optional_text("prompt")?,
+            detectables: facts.detectables,
+            relations: facts.relations,
+        };
         self.names.push(row.text("name")?);
         self.sizes.push(row.optional_int("width")?.zip(row.optional_int("height")?));
         self.identities.push(facts.identity);
         self.prompt_kinds.push(facts.prompt_kind);
         self.categories.push(facts.categories);
         for (name, present) in facts.attributes {
-            let column = self.attributes.entry(name).or_default();
-            column.resize(place, None);
-            column.push(Some(present));
+            if self.attributes.len() >= MOST_ATTRIBUTES && !self.attributes.contains_key(&name) {
+                continue;
+            }
+            let places = self.attributes.entry(name).or_default();
+            if present { places.present.push(place) } else { places.absent.push(place) }
         }
-        Ok(())
+        Ok(prompt)
     }
 
     fn add_score<R: Row>(&mut self, place: usize, row: &Reader<'_, R>) -> Result<(), StoreError> {

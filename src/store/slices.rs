@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, until_uncontended};
-use super::words::to_microseconds;
+use super::words::{check_name, to_microseconds};
 use crate::content::ContentHash;
 
 /// Rows of one statement: SQLite allows 32,766 arguments.
@@ -37,6 +37,12 @@ impl Slice {
     pub const ATTRIBUTE: &'static str = "attribute";
     /// The class of the picture's shorter side.
     pub const SIZE: &'static str = "size";
+
+    /// Whether a label can be kept: names of before they were checked may be too long for an index, or have U+0000.
+    #[must_use]
+    pub fn can_store(label: &str) -> bool {
+        check_name("a slice's label", label).is_ok()
+    }
 
     /// The slice of a label.
     pub fn new(kind: &str, label: impl Into<String>) -> Self {

@@ -36,7 +36,8 @@ pub(super) fn storable(value: f64) -> f64 {
 
 /// UTC to the microsecond, the precision of both databases.
 pub(super) fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {
-    let time = time.to_offset(UtcOffset::UTC);
+    // A time that UTC cannot say stays as it is: it is beyond every row.
+    let time = time.checked_to_offset(UtcOffset::UTC).unwrap_or(time);
     time.replace_nanosecond(time.microsecond() * 1_000).unwrap_or(time)
 }
 

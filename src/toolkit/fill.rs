@@ -69,7 +69,7 @@ mod tests {
         );
         let text = fill(found[1], names(), scores, Predictions::new()).write();
         assert_eq!(text, ",name,human_preference_score_v1,human_preference_score_v2\n0,a,,0.2\n1,b,,0.3\n");
-        assert!(parse(&text, Some("human_preference_score.csv")).is_ok());
+        assert!(parse(&text, Some("human_preference_score.csv"), 1000).is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
 use super::{FILES, File};
+use crate::{label, spreadsheet};
 
 /// One file: a row for each sample.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +84,15 @@ pub enum ToolkitError {
     /// There is a header and nothing else.
     #[error("the file has no rows: nothing was scored")]
     Empty,
+    /// More rows than are imported at once.
+    #[error("the file has more than {0} rows: send it in parts")]
+    TooManyRows(usize),
+    /// More columns than any of the toolkit's files has.
+    #[error("the file has {0} columns, and no file of the toolkit has more than {MOST_COLUMNS}")]
+    TooManyColumns(usize),
+    /// What spreadsheets write where the comma is the decimal mark.
+    #[error("the columns are separated by semicolons: save the file with commas")]
+    Semicolons,
 }
 
 fn all_columns() -> String {
@@ -95,15 +105,35 @@ fn all_columns() -> String {
     FILES.iter().map(list).collect::<Vec<_>>().join(", ")
 }
 
-/// Reads a file; what it is follows from its columns, and a name, where given, must agree.
+/// Columns of a file: those of the attributes of `CelebA` are 80, and each becomes a list.
+const MOST_COLUMNS: usize = 256;
+
+/// The largest magnitude of a score. Sums of squares of such numbers are finite still.
+const MOST_SCORE: f64 = 1e100;
+
+/// Reads a file of at most so many rows; what it is follows from its columns, and a name, where given, must agree.
 ///
 /// # Errors
 /// A column, row or cell that the toolkit would not have written, with its place.
-pub fn parse(text: &str, file_name: Option<&str>) -> Result<Table, ToolkitError> {
+pub fn parse(text: &str, file_name: Option<&str>, most_rows: usize) -> Result<Table, ToolkitError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // Before anything is made of them: each column becomes a list, each row an entry in all of them.
+    let first = text.lines().next().unwrap_or_default();
+    let columns = first.split(',').count();
+    if columns > MOST_COLUMNS {
+        return Err(ToolkitError::TooManyColumns(columns));
+    }
+    if columns == 1 && first.contains(';') {
+        return Err(ToolkitError::Semicolons);
+    }
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let csv_error = |error: csv::Error| ToolkitError::Csv(error.to_string());
-    let header: Vec<String> = reader.headers().map_err(csv_error)?.iter().map(str::to_owned).collect();
+    let mut header: Vec<String> = reader.headers().map_err(csv_error)?.iter().map(str::to_owned).collect();
+    // Saved with `index=False`: the same table without its first column.
+    let index = usize::from(header.first().is_none_or(|column| column != "name"));
+    if index == 0 {
+        header.insert(0, String::new());
+    }
     let file = kind(&header)?;
     if let Some(name) = file_name.filter(|name| File::of_name(name) != Some(file)) {
         return Err(ToolkitError::Name { name: name.to_owned(), prefix: file.prefix });
@@ -116,18 +146,23 @@ pub fn parse(text: &str, file_name: Option<&str>) -> Result<Table, ToolkitError>
         let line = row.position().map_or(0, csv::Position::line);
         let wrong =
             |column: &str, problem: String| ToolkitError::Cell { line, column: column.to_owned(), problem };
-        let name = row[1].to_owned();
-        if name.is_empty() {
+        if names.len() == most_rows {
+            return Err(ToolkitError::TooManyRows(most_rows));
+        }
+        if row[index].is_empty() {
             return Err(wrong("name", "it is empty, and a score belongs to a sample".to_owned()));
         }
+        let name = label::clean(spreadsheet::plain(&row[index]))
+            .map_err(|problem| wrong("name", problem.to_string()))?;
         if !seen.insert(name.clone()) {
             return Err(wrong("name", format!("{name:?} stands there twice")));
         }
         names.push(name);
         for (at, column) in header.iter().enumerate().skip(2) {
-            let cell = number(&row[at]).map_err(|problem| wrong(column, problem))?;
+            let text = &row[at - 1 + index];
+            let cell = number(text).map_err(|problem| wrong(column, problem))?;
             if file.is_attributes() && !matches!(cell, Some(1.0 | -1.0)) {
-                return Err(wrong(column, format!("{:?} is neither 1 nor -1", &row[at])));
+                return Err(wrong(column, format!("{:?} is neither 1 nor -1", shown(text))));
             }
             cells[at - 2].push(cell);
         }
@@ -145,14 +180,20 @@ fn number(cell: &str) -> Result<Option<f64>, String> {
         return Ok(None);
     }
     match cell.parse::<f64>() {
-        Ok(value) if value.is_finite() => Ok(Some(value)),
-        _ => Err(format!("{cell:?} is not a finite number")),
+        Ok(value) if value.abs() <= MOST_SCORE => Ok(Some(value)),
+        Ok(value) if value.is_finite() => Err(format!("{cell} is beyond ±{MOST_SCORE:e}, which is no score")),
+        _ => Err(format!("{:?} is not a finite number", shown(cell))),
     }
+}
+
+/// The beginning of a cell, for an error.
+fn shown(cell: &str) -> String {
+    cell.chars().take(40).collect()
 }
 
 /// Which file has these columns.
 fn kind(header: &[String]) -> Result<&'static File, ToolkitError> {
-    let found = || ToolkitError::UnknownColumns { found: format!("{header:?}") };
+    let found = || ToolkitError::UnknownColumns { found: shown_columns(header) };
     // pandas names the index so when it writes a frame that it had read with its index as a column.
     let is_index = |column: &String| column.is_empty() || column == "Unnamed: 0";
     if header.len() < 3 || !is_index(&header[0]) || header[1] != "name" {
@@ -168,7 +209,7 @@ fn kind(header: &[String]) -> Result<&'static File, ToolkitError> {
     let mut seen = HashSet::new();
     for column in columns {
         if !fits(column, file) {
-            return Err(wrong(format!("`{column}` does not belong there")));
+            return Err(wrong(format!("`{}` does not belong there", shown(column))));
         }
         if !seen.insert(column.as_str()) {
             return Err(wrong(format!("`{column}` stands there twice")));
@@ -187,9 +228,15 @@ fn kind(header: &[String]) -> Result<&'static File, ToolkitError> {
     }
 }
 
+/// The first columns, shortened, for an error.
+fn shown_columns(header: &[String]) -> String {
+    let columns: Vec<_> = header.iter().take(20).map(|column| shown(column)).collect();
+    format!("{columns:?}{}", if header.len() > 20 { " …" } else { "" })
+}
+
 fn attribute(column: &str) -> Option<&str> {
     let name = column.strip_suffix("_target").or_else(|| column.strip_suffix("_pred"))?;
-    (!name.is_empty()).then_some(name)
+    label::clean(name).is_ok_and(|clean| clean == name).then_some(name)
 }
 
 fn sort_out(file: &'static File, columns: &[String], cells: Vec<Vec<Option<f64>>>) -> Columns {
@@ -219,6 +266,7 @@ impl Table {
     #[must_use]
     pub fn write(&self) -> String {
         let mut text = String::from(",name");
+        // Another program's attribute may have a comma in its name.
         let columns: Vec<Box<dyn Fn(usize) -> String + '_>> = match &self.columns {
             Columns::Scores(scores) => {
                 let number = |value: &Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
@@ -235,7 +283,7 @@ impl Table {
                 .iter()
                 .flat_map(|each| [(each, "target", &each.targets), (each, "pred", &each.predictions)])
                 .map(|(each, suffix, values)| {
-                    let _ = write!(text, ",{}_{suffix}", each.attribute);
+                    let _ = write!(text, ",{}", spreadsheet::cell(&format!("{}_{suffix}", each.attribute)));
                     Box::new(move |row: usize| (if values[row] { "1" } else { "-1" }).to_owned())
                         as Box<dyn Fn(usize) -> String>
                 })
@@ -243,7 +291,7 @@ impl Table {
         };
         text.push('\n');
         for (row, name) in self.names.iter().enumerate() {
-            let _ = write!(text, "{row},{}", quoted(name));
+            let _ = write!(text, "{row},{}", spreadsheet::cell(name));
             for column in &columns {
                 let _ = write!(text, ",{}", column(row));
             }
@@ -251,14 +299,6 @@ impl Table {
         }
         text
     }
-}
-
-/// A cell as CSV needs it, in quotes only where it has to be.
-fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) {
-        return format!("\"{}\"", cell.replace('"', "\"\""));
-    }
-    cell.to_owned()
 }
 
 #[cfg(test)]
@@ -270,12 +310,12 @@ mod tests {
         ",name,Young_target,Young_pred,Male_target,Male_pred\n0,a,1,-1,-1,-1\n1,b,1,1,1.0,-1.0\n";
 
     fn failed(text: &str) -> String {
-        parse(text, None).unwrap_err().to_string()
+        parse(text, None, 1000).unwrap_err().to_string()
     }
 
     #[test]
     fn scores_are_read_by_metric_and_missing_ones_as_none() {
-        let table = parse(CLIP, Some("clip_laion_CLIP.csv")).unwrap();
+        let table = parse(CLIP, Some("clip_laion_CLIP.csv"), 1000).unwrap();
         assert_eq!(table.names, ["000-0-00", "000-0-01"]);
         let Columns::Scores(scores) = table.columns else { panic!("scores") };
         assert_eq!(scores[0], ("clip_t", vec![Some(0.4448), None]));
@@ -286,13 +326,13 @@ mod tests {
     #[test]
     fn columns_in_another_order_are_the_same_columns() {
         let text = ",name,human_preference_score_v2,human_preference_score_v1\n0,a,2,1\n";
-        let Columns::Scores(scores) = parse(text, None).unwrap().columns else { panic!("scores") };
+        let Columns::Scores(scores) = parse(text, None, 1000).unwrap().columns else { panic!("scores") };
         assert_eq!(scores, [("hpsv1", vec![Some(1.0)]), ("hpsv2", vec![Some(2.0)])]);
     }
 
     #[test]
     fn attributes_are_read_with_targets_and_predictions() {
-        let table = parse(APS, Some("attribute_preservation_syn.csv")).unwrap();
+        let table = parse(APS, Some("attribute_preservation_syn.csv"), 1000).unwrap();
         let Columns::Attributes(attributes) = table.columns else { panic!("attributes") };
         assert_eq!(attributes[0].attribute, "Young");
         assert_eq!(attributes[0].targets, [true, true]);
@@ -303,20 +343,70 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_as_it_was() {
         for text in [CLIP, APS] {
-            let table = parse(text, None).unwrap();
-            assert_eq!(parse(&table.write(), None).unwrap(), table);
+            let table = parse(text, None, 1000).unwrap();
+            assert_eq!(parse(&table.write(), None, 1000).unwrap(), table);
         }
-        let names = ["a,b", "say \"so\"", "two\nlines", "plain"].map(str::to_owned).to_vec();
-        let scores = vec![Some(0.1 + 0.2), Some(f64::MIN_POSITIVE), None, Some(-1e300)];
+        let names = ["a,b", "say \"so\"", "plain"].map(str::to_owned).to_vec();
+        let scores = vec![Some(0.1 + 0.2), Some(f64::MIN_POSITIVE), Some(-1e100)];
         let columns = Columns::Scores(vec![("ips", scores)]);
         let table = Table { file: File::of_name("identity_preservation.csv").unwrap(), names, columns };
-        assert_eq!(parse(&table.write(), None).unwrap(), table);
+        assert_eq!(parse(&table.write(), None, 1000).unwrap(), table);
     }
 
     #[test]
     fn what_is_written_has_the_toolkits_header_and_index() {
-        let table = parse(APS, None).unwrap();
+        let table = parse(APS, None, 1000).unwrap();
         assert_eq!(table.write().replace("1.0", "1"), APS.replace("1.0", "1"));
+    }
+
+    #[test]
+    fn a_table_that_was_saved_without_its_index_is_the_same_table() {
+        let with = parse(",name,dino_fidelity\n0,a,1\n1,b,0.5\n", None, 10).unwrap();
+        assert_eq!(parse("name,dino_fidelity\na,1\nb,0.5\n", None, 10).unwrap(), with);
+        let error = parse("name,dino_fidelity\na,1\nb,high\n", None, 10).unwrap_err().to_string();
+        assert!(error.contains("line 3, column `dino_fidelity`"), "{error}");
+    }
+
+    #[test]
+    fn rows_and_columns_are_counted_while_they_are_read() {
+        let rows = ",name,dino_fidelity\n0,a,1\n1,b,1\n2,c,1\n";
+        assert_eq!(parse(rows, None, 2).unwrap_err(), ToolkitError::TooManyRows(2));
+        assert!(parse(rows, None, 3).is_ok());
+        let wide = ",name".to_owned() + &",x_target,x_pred".repeat(200_000) + "\n";
+        assert_eq!(parse(&wide, None, 2).unwrap_err(), ToolkitError::TooManyColumns(400_002));
+        assert_eq!(parse("name;dino_fidelity\na;1\n", None, 2).unwrap_err(), ToolkitError::Semicolons);
+    }
+
+    #[test]
+    fn names_that_hide_something_and_numbers_beyond_all_scores_are_refused() {
+        assert!(failed(",name,dino_fidelity\n0,a\u{1b}[2J,1\n").contains("U+001B"));
+        assert!(failed(",name,dino_fidelity\n0,\"a\nb\",1\n").contains("U+000A"));
+        for number in ["1e101", "-1e308"] {
+            assert!(failed(&format!(",name,dino_fidelity\n0,a,{number}\n")).contains("1e100"), "{number}");
+        }
+    }
+
+    #[test]
+    fn formulas_are_marked_and_read_back_without_the_mark() {
+        let names = ["=HYPERLINK(\"x\")", "@a", "plain"].map(str::to_owned).to_vec();
+        let columns = Columns::Scores(vec![("ips", vec![Some(-0.5); 3])]);
+        let table = Table { file: File::of_name("identity_preservation.csv").unwrap(), names, columns };
+        let text = table.write();
+        assert!(text.contains("'=HYPERLINK") && text.contains("'@a,-0.5"), "{text}");
+        assert_eq!(parse(&text, None, 10).unwrap(), table);
+    }
+
+    #[test]
+    fn an_attribute_with_a_comma_in_its_name_stays_one_column() {
+        let labels = || vec![true];
+        let columns = Columns::Attributes(vec![AttributeColumn {
+            attribute: "a,b".to_owned(),
+            targets: labels(),
+            predictions: labels(),
+        }]);
+        let file = File::of_name("attribute_preservation_syn.csv").unwrap();
+        let table = Table { file, names: vec!["x".to_owned()], columns };
+        assert_eq!(parse(&table.write(), None, 10).unwrap(), table);
     }
 
     #[test]
@@ -331,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_name_that_says_another_file_is_refused() {
-        let error = parse(CLIP, Some("identity_stability.csv")).unwrap_err().to_string();
+        let error = parse(CLIP, Some("identity_stability.csv"), 1000).unwrap_err().to_string();
         assert!(error.contains("identity_stability.csv") && error.contains("`clip…csv`"), "{error}");
     }
 
@@ -344,6 +434,6 @@ mod tests {
         assert!(failed(",name,dino_fidelity\n0,a,1\n1,a,1\n").contains("\"a\" stands there twice"));
         assert!(failed(",name,dino_fidelity\n0,,1\n").contains("it is empty"));
         assert!(failed(",name,dino_fidelity\n0,a\n").contains("CSV"));
-        assert_eq!(parse(",name,dino_fidelity\n", None).unwrap_err(), ToolkitError::Empty);
+        assert_eq!(parse(",name,dino_fidelity\n", None, 1000).unwrap_err(), ToolkitError::Empty);
     }
 }

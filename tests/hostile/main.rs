@@ -4,6 +4,9 @@
 // The harness is that of `tests/http`; each of the two programs uses a part of it.
 mod bodies;
 mod browser;
+#[allow(dead_code, reason = "what only `tests/store` uses")]
+#[path = "../store/harness.rs"]
+mod database;
 #[allow(dead_code, reason = "what only `tests/http` uses")]
 #[path = "../http/harness.rs"]
 mod harness;
@@ -11,6 +14,7 @@ mod sockets;
 #[allow(dead_code, reason = "what only the other test programs use")]
 #[path = "../support/mod.rs"]
 mod support;
+mod texts;
 
 use harness::App;
 

@@ -127,7 +127,13 @@ impl App {
         graphs: FakeControl,
         gate: Gate,
     ) -> Self {
-        let url = format!("sqlite:{}", folder.path().join("stellar.db").display());
+        // Where a test has asked for a database of its own, that one.
+        let own = config.store.url != Config::load(None).expect("the defaults are valid").store.url;
+        let url = if own {
+            config.store.url.clone()
+        } else {
+            format!("sqlite:{}", folder.path().join("stellar.db").display())
+        };
         let store = Store::open(&url, &StoreOptions::default()).await.expect("the store opens");
         let scoring = Scoring::new(engine, pack, config.limits.decode()).expect("the tokenizers load");
         let mut config = config.clone();

@@ -57,7 +57,7 @@ fn tables(folder: &Path) -> Vec<(String, Table)> {
         let path: PathBuf = entry.expect("an entry").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         if name.strip_suffix(".csv").is_some_and(|stem| stem != "report") {
-            let table = toolkit::parse(&read(&path), Some(&name)).expect("a file of the toolkit");
+            let table = toolkit::parse(&read(&path), Some(&name), 10_000).expect("a file of the toolkit");
             found.push((name, table));
         }
     }

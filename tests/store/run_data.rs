@@ -1,7 +1,7 @@
 //! A run as columns.
 
 use serde_json::json;
-use stellar_score::store::{NewSample, RelationKinds, RunData, Store};
+use stellar_score::store::{AttributePlaces, NewSample, RelationKinds, RunData, Store};
 use uuid::Uuid;
 
 use crate::harness::*;
@@ -36,8 +36,8 @@ pub(crate) async fn a_run_reads_as_columns_in_the_order_of_names(db: Database) {
     assert_eq!(data.identities, [None, Some("ada".to_owned()), None]);
     assert_eq!(data.prompt_kinds, [None, Some("T".to_owned()), None]);
     assert_eq!(data.categories, [vec![], vec!["space".to_owned(), "far".to_owned()], vec![]]);
-    assert_eq!(data.attributes["Young"], [None, Some(true), None]);
-    assert_eq!(data.attributes["Male"], [Some(false), None, None]);
+    assert_eq!(data.attributes["Young"], AttributePlaces { present: vec![1], absent: vec![] });
+    assert_eq!(data.attributes["Male"], AttributePlaces { present: vec![], absent: vec![0] });
     let kinds = |interaction, location| RelationKinds { interaction, location };
     assert_eq!(data.relations, [kinds(true, false), kinds(false, true), kinds(false, false)]);
     assert_eq!(data.sizes, [Some((1024, 768)); 3]);

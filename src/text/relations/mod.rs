@@ -79,6 +79,9 @@ pub fn relations(prompt: &str) -> Vec<Relation> {
 #[must_use]
 pub fn relations_of(prompt: &str, detectables: &[String]) -> Vec<Relation> {
     let Parsed { clauses, roles, last_verb } = parse(cut(prompt).0);
+    // Once, however many objects are looked for in them.
+    let objects: Vec<_> = clauses.iter().map(|clause| lemmas(&clause.object)).collect();
+    let roles: Vec<_> = roles.iter().map(|role| lemmas(role)).collect();
     let mut found = Vec::new();
     for detectable in detectables {
         let detectable = detectable.trim().to_lowercase();
@@ -86,8 +89,8 @@ pub fn relations_of(prompt: &str, detectables: &[String]) -> Vec<Relation> {
             continue;
         }
         let wanted: Vec<String> = detectable.split_whitespace().map(lemma).collect();
-        if let Some(clause) = clauses.iter().find(|clause| holds(&clause.object, &wanted)) {
-            push(&mut found, relation(clause, &detectable));
+        if let Some(at) = objects.iter().position(|object| holds(object, &wanted)) {
+            push(&mut found, relation(&clauses[at], &detectable));
         } else if let (Some(verb), false) = (&last_verb, roles.iter().any(|role| holds(role, &wanted))) {
             push(
                 &mut found,
@@ -174,8 +177,11 @@ fn head(phrase: &[String]) -> &str {
     phrase[..end].last().map_or("", String::as_str)
 }
 
-/// Whether a noun phrase holds the words, singular or plural, in this order.
-fn holds(phrase: &[String], wanted: &[String]) -> bool {
-    let lemmas: Vec<String> = phrase.iter().map(|word| lemma(word)).collect();
+fn lemmas(phrase: &[String]) -> Vec<String> {
+    phrase.iter().map(|word| lemma(word)).collect()
+}
+
+/// Whether the lemmas of a noun phrase hold those wanted, in this order.
+fn holds(lemmas: &[String], wanted: &[String]) -> bool {
     lemmas.windows(wanted.len()).any(|window| window == wanted)
 }

@@ -139,11 +139,13 @@ struct Scan<'a> {
     finite: bool,
     predicate: Option<Predicate>,
     phrase: Vec<String>,
+    /// For each place whether a list follows.
+    lists: Vec<bool>,
 }
 
 impl<'a> Scan<'a> {
     fn new(grammar: &'a Grammar, tokens: &'a [Token], last: Last, parsed: &'a mut Parsed) -> Self {
-        Self {
+        let mut scan = Self {
             grammar,
             tokens,
             parsed,
@@ -153,7 +155,10 @@ impl<'a> Scan<'a> {
             finite: false,
             predicate: None,
             phrase: Vec::new(),
-        }
+            lists: Vec::new(),
+        };
+        scan.lists = scan.lists();
+        scan
     }
 
     fn run(mut self) {
@@ -204,7 +209,7 @@ impl<'a> Scan<'a> {
     fn comma(&mut self) {
         self.flush();
         let next = self.at + 1;
-        if self.list_follows(next) {
+        if self.lists.get(next).copied().unwrap_or(false) {
             self.last = Last::Conjunction;
         } else {
             self.start_segment();
@@ -226,31 +231,57 @@ impl<'a> Scan<'a> {
         self.at += rest.iter().position(wanted).unwrap_or(rest.len());
     }
 
-    /// Whether `…, a pen and a cup` follows: more objects of the same predicate, closed by a conjunction.
-    fn list_follows(&self, from: usize) -> bool {
-        let mut nouns = 0;
-        for (at, token) in self.tokens.iter().enumerate().skip(from) {
-            match token {
-                Token::Comma => {}
-                Token::Word(word) if word == "and" || word == "or" => {
-                    return nouns > 0 && !self.predicate_follows(at + 1);
-                }
-                Token::Word(word) if !self.is_closed(word) && !self.is_gerund(word) => nouns += 1,
-                Token::Word(word) if self.grammar.determiners.contains(word) => {}
-                _ => return false,
+    /// For each place whether `…, a pen and a cup` follows: more objects of the same predicate, closed by a conjunction.
+    ///
+    /// One pass from the end, since a prompt may be nothing but commas: what follows a place is what follows the next one, unless
+    /// the token there decides.
+    fn lists(&self) -> Vec<bool> {
+        // Of what follows a place: whether it is a list, and whether it would be one with a noun before it.
+        let (mut list, mut with_noun) = (false, false);
+        let mut lists = vec![false; self.tokens.len() + 1];
+        let mut predicates = self.predicates();
+        for (at, token) in self.tokens.iter().enumerate().rev() {
+            let predicate_follows = predicates.pop().unwrap_or(false);
+            (list, with_noun) = match token {
+                Token::Comma => (list, with_noun),
+                Token::Word(word) if word == "and" || word == "or" => (false, !predicate_follows),
+                Token::Word(word) if !self.is_closed(word) && !self.is_gerund(word) => (with_noun, with_noun),
+                Token::Word(word) if self.grammar.determiners.contains(word) => (list, with_noun),
+                _ => (false, false),
+            };
+            lists[at] = list;
+        }
+        lists
+    }
+
+    /// For each token whether a predicate follows behind it.
+    fn predicates(&self) -> Vec<bool> {
+        let mut follows = false;
+        let mut predicates = vec![false; self.tokens.len()];
+        for (at, token) in self.tokens.iter().enumerate().rev() {
+            predicates[at] = follows;
+            if !self.is_skipped(token) {
+                follows = self.is_predicate(token);
             }
         }
-        false
+        predicates
     }
 
     /// Whether a verb, preposition, role or conjunction comes next.
     fn predicate_follows(&self, from: usize) -> bool {
-        let skipped = |token: &&Token| {
-            token.word().is_some_and(|word| self.grammar.adverbs.contains(word) || self.is_adverb(word))
-        };
-        match self.tokens[from.min(self.tokens.len())..].iter().find(|token| !skipped(token)) {
-            Some(Token::Preposition(_) | Token::Subject) => true,
-            Some(Token::Word(word)) => {
+        let rest = &self.tokens[from.min(self.tokens.len())..];
+        rest.iter().find(|token| !self.is_skipped(token)).is_some_and(|token| self.is_predicate(token))
+    }
+
+    /// Whether a token says nothing of what follows: an adverb.
+    fn is_skipped(&self, token: &Token) -> bool {
+        token.word().is_some_and(|word| self.grammar.adverbs.contains(word) || self.is_adverb(word))
+    }
+
+    fn is_predicate(&self, token: &Token) -> bool {
+        match token {
+            Token::Preposition(_) | Token::Subject => true,
+            Token::Word(word) => {
                 let grammar = self.grammar;
                 self.is_gerund(word)
                     || [
@@ -452,5 +483,47 @@ impl<'a> Scan<'a> {
                 || self.is_gerund(word)
                 || ["ful", "ous", "less", "ish"].iter().any(|end| word.ends_with(end))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What [`Scan::lists`] says in one pass, by walking what follows.
+    fn list_follows(scan: &Scan<'_>, from: usize) -> bool {
+        let mut nouns = 0;
+        for (at, token) in scan.tokens.iter().enumerate().skip(from) {
+            match token {
+                Token::Comma => {}
+                Token::Word(word) if word == "and" || word == "or" => {
+                    return nouns > 0 && !scan.predicate_follows(at + 1);
+                }
+                Token::Word(word) if !scan.is_closed(word) && !scan.is_gerund(word) => nouns += 1,
+                Token::Word(word) if scan.grammar.determiners.contains(word) => {}
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    proptest! {
+        #[test]
+        fn one_pass_finds_the_lists_that_walking_finds(words in prop::collection::vec(
+            prop::sample::select(vec![
+                ",", ",", ",", "and", "or", "a", "the", "pen", "cup", "riding", "holding", "quickly", "really", "on", "in",
+                "{}", "who", "as", ".", "person", "with", "of",
+            ]),
+            0..40,
+        )) {
+            let tokens = tokenize(&words.join(" "), &GRAMMAR);
+            let mut parsed = Parsed::default();
+            let scan = Scan::new(&GRAMMAR, &tokens, Last::Break, &mut parsed);
+            for at in 0..=tokens.len() {
+                prop_assert_eq!(scan.lists[at], list_follows(&scan, at), "at {} of {:?}", at, tokens);
+            }
+        }
     }
 }

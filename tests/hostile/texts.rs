@@ -1,0 +1,263 @@
+//! Texts that nobody should see, keep or sort by, wherever a text enters, on both databases.
+
+use axum::{
+    body::Body,
+    http::{Request, header},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    database::{Database, Kind},
+    harness::{App, ONE_GRAPH, tells},
+    support::{form::Form, pictures},
+};
+
+async fn start(database: &Database) -> App {
+    let url = database.url.clone();
+    App::with(move |setup| setup.config.store.url = url).await
+}
+
+fn send_json(method: &str, path: &str, body: &Value) -> Request<Body> {
+    let request =
+        Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+    request.body(Body::from(body.to_string())).expect("a valid request")
+}
+
+fn form() -> Form {
+    Form::new().file("image", pictures::png(1)).field("metrics", ONE_GRAPH)
+}
+
+fn with_metadata(metadata: &Value) -> Form {
+    form().field("method", "m").field("metadata", metadata.to_string())
+}
+
+/// Texts that are no names, each with a word of what is said of it.
+fn bad() -> Vec<(String, &'static str)> {
+    vec![
+        ("T\0".to_owned(), "U+0000"),
+        ("a\nb".to_owned(), "U+000A"),
+        ("\u{1b}[31mred".to_owned(), "U+001B"),
+        ("invoice\u{202e}gpj.exe".to_owned(), "U+202E"),
+        ("zero\u{200b}width".to_owned(), "U+200B"),
+        ("   ".to_owned(), "visible"),
+        ("x".repeat(5_000), "bytes"),
+    ]
+}
+
+async fn every_body_refuses(database: Database) {
+    let app = start(&database).await;
+    let run = app.send(send_json("POST", "/v1/runs", &json!({"method": "m", "run": "r"}))).await.json();
+    let run = run["run_id"].as_str().expect("a run").to_owned();
+    for (text, says) in bad() {
+        for field in ["method", "run", "name"] {
+            let form = if field == "method" { form() } else { form().field("method", "m") };
+            let detail = app.score(form.field(field, &text)).await.problem(422, "invalid_field");
+            tells(&detail, &[field, says]);
+        }
+        for metadata in [
+            json!({"prompt_kind": text}),
+            json!({"identity": text}),
+            json!({"dataset": text}),
+            json!({"categories": [text]}),
+            json!({"detectables": [text]}),
+            json!({"relations": [["person", text, "horse"]]}),
+            json!({"attributes": {text.as_str(): true}}),
+        ] {
+            tells(
+                &app.score(with_metadata(&metadata)).await.problem(422, "invalid_field"),
+                &["metadata", says],
+            );
+        }
+        for (method, path, body) in [
+            ("POST", "/v1/methods".to_owned(), json!({"name": text})),
+            ("POST", "/v1/runs".to_owned(), json!({"method": text})),
+            ("POST", "/v1/runs".to_owned(), json!({"method": "m", "run": text})),
+            ("POST", "/v1/runs".to_owned(), json!({"method": "m", "run": "s", "dataset": text})),
+            ("POST", "/v1/runs".to_owned(), json!({"method": "m", "run": "s", "split": text})),
+            (
+                "PUT",
+                "/v1/datasets/d/prompts".to_owned(),
+                json!({"prompts": [{"identity": text, "prompt": "a person"}]}),
+            ),
+            (
+                "PUT",
+                "/v1/datasets/d/prompts".to_owned(),
+                json!({"prompts": [{"identity": "0", "prompt": "a person", "kind": text}]}),
+            ),
+            (
+                "PUT",
+                "/v1/datasets/d/prompts".to_owned(),
+                json!({"prompts": [{"identity": "0", "prompt": "a person", "categories": [text]}]}),
+            ),
+            (
+                "POST",
+                "/v1/preferences".to_owned(),
+                json!({"preferences": [{"question": "overall", "annotator": text, "name": "n", "run": run, "rating": 1}]}),
+            ),
+            (
+                "POST",
+                "/v1/preferences".to_owned(),
+                json!({"preferences": [{"question": "overall", "annotator": "a", "name": text, "run": run, "rating": 1}]}),
+            ),
+        ] {
+            let answer = app.send(send_json(method, &path, &body)).await;
+            assert!(answer.status.is_client_error(), "{path} {body}: {}", answer.status);
+            tells(answer.json()["detail"].as_str().expect("a detail"), &[says]);
+        }
+        let csv = format!(",name,dino_fidelity\n0,\"{text}\",0.5\n");
+        let path = format!("/v1/runs/{run}/import?source=them");
+        let import = Request::post(path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
+        app.send(import.expect("a valid request")).await.problem(422, "invalid_field");
+    }
+    assert_eq!(app.counted("m", ONE_GRAPH).await, 0, "nothing of it was stored");
+}
+
+async fn every_query_and_path_refuses(database: Database) {
+    let app = start(&database).await;
+    let parameters = [
+        "/v1/leaderboard?method=",
+        "/v1/leaderboard?dataset=",
+        "/v1/leaderboard?split=",
+        "/v1/leaderboard?category=",
+        "/v1/leaderboard?prompt_kind=",
+        "/v1/leaderboard?attribute=",
+        "/v1/leaderboard?pack=",
+        "/v1/leaderboard?after=",
+        "/v1/leaderboard?flags=",
+        "/v1/runs?method=",
+        "/v1/runs?dataset=",
+        "/v1/runs?after=",
+        "/v1/methods?after=",
+        "/v1/datasets?after=",
+        "/v1/datasets/d/prompts?identity=",
+        "/v1/datasets/d/prompts?kind=",
+        "/v1/analysis/slices?category=",
+        "/v1/analysis/trade-off?x=",
+        "/v1/analysis/correlations?run=",
+        "/v1/analysis/correlations?pack=",
+        "/v1/analysis/alignment?question=",
+        "/v1/preferences?annotator=",
+        "/v1/preferences/next?annotator=",
+        "/v1/samples/01a20805-7f38-714e-9eb6-8001030078d6?percentiles=",
+    ];
+    for path in parameters {
+        for text in ["%00", "a%00b", "%1b%5B2J", "%E2%80%AEx", "%0d%0aSet-Cookie:x"] {
+            let answer = app.get(&format!("{path}{text}")).await;
+            assert!(answer.status.is_client_error(), "{path}{text}: {}", answer.status);
+            assert!(!answer.body.contains(&0x1b), "{path}{text}");
+        }
+        let answer = app.get(&format!("{path}{}", "x".repeat(20_000))).await;
+        assert!(answer.status.is_client_error(), "{path} with 20 kB: {}", answer.status);
+    }
+    for (method, path) in [
+        ("GET", "/v1/datasets/%00"),
+        ("DELETE", "/v1/datasets/a%00b"),
+        ("DELETE", "/v1/annotators/%00"),
+        ("GET", "/v1/datasets/%1F/prompts"),
+        ("GET", "/v1/runs/%00/report"),
+        ("PUT", "/v1/runs/01a20805-7f38-714e-9eb6-8001030078d6/samples/%00"),
+        ("GET", "/v1/runs/..%2f..%2fetc/toolkit/%2e%2e%2fpasswd"),
+    ] {
+        let request =
+            Request::builder().method(method).uri(path).body(Body::empty()).expect("a valid request");
+        let answer = app.send(request).await;
+        assert!(answer.status.is_client_error(), "{method} {path}: {}", answer.status);
+    }
+}
+
+async fn composed_and_decomposed_names_are_one_person(database: Database) {
+    let app = start(&database).await;
+    let mut runs = Vec::new();
+    for method in ["a", "b"] {
+        let form = Form::new().file("image", pictures::png(1)).field("metrics", ONE_GRAPH);
+        let scored = app.score(form.field("method", method).field("name", "n")).await.ok();
+        runs.push(scored["run_id"].as_str().expect("a run").to_owned());
+    }
+    for annotator in ["José", "Jose\u{301}", " José "] {
+        let vote = json!({"question": "overall", "annotator": annotator, "name": "n", "run_a": runs[0], "run_b": runs[1], "preferred": "a"});
+        app.send(send_json("POST", "/v1/preferences", &json!({"preferences": [vote]}))).await.ok();
+    }
+    let kept = app.get("/v1/preferences").await.ok();
+    let answers = kept["preferences"].as_array().expect("a list");
+    assert_eq!(answers.len(), 1, "one person said it, three times: {kept}");
+    assert_eq!(answers[0]["annotator"], "José");
+}
+
+macro_rules! on_both_databases {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[test] fn $case() { crate::database::run(super::Kind::Sqlite, stringify!($case), super::$case); })+
+        }
+        mod postgres {
+            $(#[test] fn $case() { crate::database::run(super::Kind::Postgres, stringify!($case), super::$case); })+
+        }
+    };
+}
+
+on_both_databases!(
+    every_body_refuses,
+    every_query_and_path_refuses,
+    composed_and_decomposed_names_are_one_person,
+);
+
+#[tokio::test]
+async fn attributes_of_a_sample_are_bounded_in_number_and_length() {
+    let app = App::start().await;
+    let named = |count: usize| {
+        let names = (0..count).map(|at| (format!("{at:04}a"), json!(true)));
+        json!({"attributes": names.collect::<serde_json::Map<_, _>>()})
+    };
+    app.score(with_metadata(&named(64))).await.ok();
+    for count in [65, 3_500] {
+        tells(
+            &app.score(with_metadata(&named(count))).await.problem(422, "invalid_field"),
+            &["attributes", "64"],
+        );
+    }
+    let categories: Vec<_> = (0..65).map(|at| at.to_string()).collect();
+    app.score(with_metadata(&json!({"categories": categories}))).await.problem(422, "invalid_field");
+    let long = json!({"attributes": {"a".repeat(65): true}});
+    app.score(with_metadata(&long)).await.problem(422, "invalid_field");
+}
+
+#[tokio::test]
+async fn attributes_may_be_the_toolkits_ones_and_minus_ones() {
+    let app = App::start().await;
+    let numbers =
+        app.score(with_metadata(&json!({"attributes": {"Young": 1, "Male": -1, "Bald": 1.0}}))).await.ok();
+    let booleans = app
+        .score(with_metadata(&json!({"attributes": {"Young": true, "Male": false, "Bald": true}})))
+        .await
+        .ok();
+    assert_eq!(numbers["sample"], booleans["sample"], "they are one sample");
+    for other in [json!(0), json!(2), json!(0.5), json!("1"), json!(null), json!([]), json!({}), json!(1e300)]
+    {
+        let detail = app
+            .score(with_metadata(&json!({"attributes": {"Young": other}})))
+            .await
+            .problem(422, "invalid_field");
+        tells(&detail, &["Young", "-1 where absent"]);
+    }
+}
+
+#[tokio::test]
+async fn times_that_utc_cannot_say_are_refused_by_name() {
+    let app = App::start().await;
+    for path in ["/v1/leaderboard", "/v1/analysis/slices", "/v1/analysis/trade-off", "/v1/analysis/alignment"]
+    {
+        for (name, time) in [
+            ("since", "9999-12-31T23:59:59-23:59"),
+            ("until", "0000-01-01T00:00:00%2B23:59"),
+            ("since", "99999-01-01T00:00:00Z"),
+            ("until", "yesterday"),
+        ] {
+            let answer = app.get(&format!("{path}?{name}={time}")).await;
+            assert_eq!(answer.status, 400, "{path} {name}={time}: {}", String::from_utf8_lossy(&answer.body));
+        }
+    }
+    tells(
+        &app.get("/v1/leaderboard?since=9999-12-31T23:59:59-23:59").await.problem(400, "malformed_request"),
+        &["since", "9999"],
+    );
+    app.get("/v1/leaderboard?since=9999-12-31T23:59:59Z").await.ok();
+}
