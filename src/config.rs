@@ -165,9 +165,17 @@ pub struct Store {
     pub files: PathBuf,
     /// MiB that these may take.
     pub files_mib: u64,
+    /// Days that files which the database does not name stay in the trash.
+    pub trash_days: u32,
 }
 
 impl Store {
+    /// How long files stay in the trash.
+    #[must_use]
+    pub fn trash(&self) -> Duration {
+        Duration::from_hours(24 * u64::from(self.trash_days))
+    }
+
     /// Bytes that kept files may take.
     #[must_use]
     pub fn files_bytes(&self) -> u64 {
@@ -182,6 +190,7 @@ impl std::fmt::Debug for Store {
             .field("url", &self.url.split(':').next())
             .field("files", &self.files)
             .field("files_mib", &self.files_mib)
+            .field("trash_days", &self.trash_days)
             .finish()
     }
 }

@@ -70,9 +70,9 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     }
     Cow::Owned(text.chars().fold(String::new(), |mut shown, character| {
         if is_invisible(character) {
-            shown.extend(character.escape_unicode())
+            shown.extend(character.escape_unicode());
         } else {
-            shown.push(character)
+            shown.push(character);
         }
         shown
     }))

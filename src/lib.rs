@@ -36,6 +36,7 @@ pub mod spreadsheet;
 pub mod stats;
 pub mod store;
 pub mod submission;
+pub mod supervisor;
 pub mod telemetry;
 pub mod tensor;
 pub mod text;

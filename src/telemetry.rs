@@ -121,6 +121,10 @@ pub struct RunsTelemetry {
     attempts: IntCounterVec,
     /// Bytes of files that are kept for accepted samples.
     pub kept_bytes: IntGauge,
+    /// Restarts of background tasks that panicked, by task.
+    pub restarts: IntCounterVec,
+    /// Runs whose summaries or end fail again and again, by what fails.
+    pub failing_runs: IntGaugeVec,
 }
 
 impl RunsTelemetry {
@@ -138,7 +142,20 @@ impl RunsTelemetry {
         registry.register(Box::new(samples.clone()))?;
         registry.register(Box::new(attempts.clone()))?;
         registry.register(Box::new(kept_bytes.clone()))?;
-        Ok(Self { samples, attempts, kept_bytes })
+        let restarts = IntCounterVec::new(
+            Opts::new("stellar_background_restarts_total", "Restarts of background tasks that panicked."),
+            &["task"],
+        )?;
+        let failing_runs = IntGaugeVec::new(
+            Opts::new(
+                "stellar_failing_runs",
+                "Runs that cannot be summarised or finished, tried again with growing pauses.",
+            ),
+            &["what"],
+        )?;
+        registry.register(Box::new(restarts.clone()))?;
+        registry.register(Box::new(failing_runs.clone()))?;
+        Ok(Self { samples, attempts, kept_bytes, restarts, failing_runs })
     }
 
     /// Counts what became of an attempt to score a waiting sample.

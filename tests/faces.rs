@@ -138,7 +138,7 @@ async fn the_faces_of_a_photo_are_found_once_until_they_are_forgotten() {
     assert!(again.features.iter().all(|feature| feature.origin == Origin::Cached));
     assert_eq!(items(), before, "no graph ran");
     assert_eq!(value(&again, "ips").unwrap(), value(&twice[0], "ips").unwrap());
-    scoring.engine().forget(sample.references[0].hash);
+    scoring.engine().forget(&std::collections::HashSet::from([sample.references[0].hash]));
     let anew = scoring.score(&sample, &metrics).await.unwrap();
     assert_eq!(computed(&anew), 1);
     assert!(items() > before);

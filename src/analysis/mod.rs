@@ -33,7 +33,7 @@ pub use leaderboard::{
 pub use penalty::Policy;
 pub use percentiles::{Place, place};
 pub use published::{Published, PublishedAlignment, PublishedMethod, published};
-pub use refresh::{refresh_run, refresh_stale};
+pub use refresh::{refresh_run, refresh_stale, refresh_version};
 pub use render::{Caption, csv, latex, markdown};
 pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, Statistic, report};
 pub use slices::summarise;

@@ -45,6 +45,14 @@ pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> 
         };
         return Err(ApiError::unavailable(why));
     }
+    let failing = app.runs.supervisor().failing();
+    if !failing.is_empty() {
+        let why = format!(
+            "background tasks that panicked a moment ago: {}; the log has the cause",
+            failing.join(", ")
+        );
+        return Err(ApiError::unavailable(why));
+    }
     app.store.ping().await?;
     Ok(ok())
 }

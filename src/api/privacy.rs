@@ -16,7 +16,7 @@ use super::{ApiError, App, Code, Problem, Shared};
 use crate::{
     content::ContentHash,
     scoring::{FaceMemory, FaceMemoryError},
-    store::{Deleted, FacesRecord, Store},
+    store::{Deleted, FacesRecord, Store, StoreError},
 };
 
 /// The store as the face finder sees it.
@@ -38,10 +38,11 @@ impl FaceMemory for StoredFaces {
         image: ContentHash,
         graphs: ContentHash,
         faces: Vec<u8>,
+        began: OffsetDateTime,
     ) -> BoxFuture<'_, Result<(), FaceMemoryError>> {
         Box::pin(async move {
             let record = FacesRecord { image, graphs, faces, created: OffsetDateTime::now_utc() };
-            self.0.save_faces(&record).await.map_err(|error| Arc::new(error) as FaceMemoryError)
+            self.0.save_found_faces(&record, began).await.map_err(|error| Arc::new(error) as FaceMemoryError)
         })
     }
 }
@@ -63,18 +64,41 @@ pub(super) struct DeletedAnswer {
     cached: u64,
 }
 
+/// Deletes, and empties the memory of what is gone, to the end: whether or not the client waits for it. An image is forgotten
+/// also where the store knows nothing of it: one of a request that failed is in memory only.
+async fn delete(
+    app: Arc<App>,
+    what: &'static str,
+    image: Option<ContentHash>,
+    deletion: impl Future<Output = Result<Option<Deleted>, StoreError>> + Send + 'static,
+) -> Result<Json<DeletedAnswer>, ApiError> {
+    let deleting = tokio::spawn(async move {
+        let deleted = deletion.await?;
+        let known = deleted.is_some();
+        if !known && image.is_none() {
+            return Err(missing(what));
+        }
+        let unknown = || Deleted { pictures: image.into_iter().collect(), ..Deleted::default() };
+        let answer = app.forget(deleted.unwrap_or_else(unknown)).await;
+        if known || answer.cached > 0 { Ok(answer) } else { Err(missing(what)) }
+    });
+    deleting.await.map_err(|panic| ApiError::internal(&panic))?
+}
+
 impl App {
     /// Empties the memory of what is gone from the store.
-    fn forget(&self, deleted: Option<Deleted>, what: &str) -> Result<Json<DeletedAnswer>, ApiError> {
-        let deleted = deleted.ok_or_else(|| missing(what))?;
-        let cached = self.scoring.forget(&deleted.pictures);
+    async fn forget(&self, deleted: Deleted) -> Json<DeletedAnswer> {
+        self.runs.files().release(deleted.pictures.iter().copied());
+        let cached = self.scoring.forget(deleted.pictures).await;
         self.reports.clear();
         self.judged.clear();
         self.datasets.clear();
-        self.runs.files().release(deleted.pictures.iter().copied());
+        if let Err(error) = self.store.scrub().await {
+            tracing::warn!(%error, "what was deleted stays in the database's log until that is written over");
+        }
         let Deleted { samples, scores, photos, prompts, faces, .. } = deleted;
         tracing::info!(samples, scores, photos, prompts, faces, cached, "deleted on request");
-        Ok(Json(DeletedAnswer { samples, scores, photos, prompts, faces, cached }))
+        Json(DeletedAnswer { samples, scores, photos, prompts, faces, cached })
     }
 }
 
@@ -105,7 +129,8 @@ pub(super) async fn delete_sample(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeletedAnswer>, ApiError> {
     let id = id(path, "sample of this id")?;
-    app.forget(app.store.delete_sample(id).await?, "sample of this id")
+    let store = app.store.clone();
+    delete(app, "sample of this id", None, async move { store.delete_sample(id).await }).await
 }
 
 /// Deletes a run with its samples, also those that wait, their scores and means, the files that are kept for it, and the faces of its pictures if nothing else stands on them.
@@ -124,7 +149,8 @@ pub(super) async fn delete_run(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeletedAnswer>, ApiError> {
     let id = id(path, "run of this id")?;
-    app.forget(app.store.delete_run(id).await?, "run of this id")
+    let store = app.store.clone();
+    delete(app, "run of this id", None, async move { store.delete_run(id).await }).await
 }
 
 /// Deletes a dataset with its enrolled photos, and their faces if nothing else stands on them. Scores stay.
@@ -144,7 +170,8 @@ pub(super) async fn delete_dataset(
 ) -> Result<Json<DeletedAnswer>, ApiError> {
     let what = "dataset of this name";
     let Path(name) = path.map_err(|_| missing(what))?;
-    app.forget(app.store.delete_dataset(&name).await?, what)
+    let store = app.store.clone();
+    delete(app, what, None, async move { store.delete_dataset(&name).await }).await
 }
 
 /// Deletes everything derived from one picture: its faces, its enrolments in datasets, and what is in memory of it.
@@ -167,10 +194,6 @@ pub(super) async fn delete_picture(
 ) -> Result<Json<DeletedAnswer>, ApiError> {
     let what = "picture of this hash";
     let hash = path.ok().and_then(|Path(hash)| ContentHash::from_hex(&hash)).ok_or_else(|| missing(what))?;
-    let deleted = app.store.delete_picture(hash).await?;
-    // A picture of a request that failed is in memory only.
-    let known = deleted.is_some();
-    let deleted = deleted.unwrap_or(Deleted { pictures: vec![hash], ..Deleted::default() });
-    let answer = app.forget(Some(deleted), what)?;
-    if known || answer.cached > 0 { Ok(answer) } else { Err(missing(what)) }
+    let store = app.store.clone();
+    delete(app, what, Some(hash), async move { store.delete_picture(hash).await }).await
 }

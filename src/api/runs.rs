@@ -233,8 +233,8 @@ impl Held {
     pub(super) fn of(run: &RunRecord, loaded: &PackId) -> Option<Self> {
         let pack = run.pack.as_ref().filter(|pack| pack.digest != loaded.digest)?;
         let detail = format!(
-            "pending samples wait for the pack {pack}, and this service has {loaded} loaded: start it with that pack, or \
-             delete the run"
+            "pending samples, and the end of the run, wait for the pack {pack}, and this service has {loaded} loaded: \
+             start it with that pack, or delete the run"
         );
         Some(Self { code: "pack_not_loaded".to_owned(), detail })
     }
@@ -242,7 +242,9 @@ impl Held {
 
 impl RunAnswer {
     fn new(run: RunRecord, loaded: &PackId) -> Self {
-        let held = Held::of(&run, loaded).filter(|_| run.counts.waiting > 0);
+        // A run that is finishing waits for the judging of its attributes.
+        let waits = run.counts.waiting > 0 || run.state == RunState::Finishing;
+        let held = Held::of(&run, loaded).filter(|_| waits);
         let RunFacts { dataset, split, flags, settings, metrics } = run.facts;
         Self {
             run_id: run.id,
@@ -277,9 +279,10 @@ pub(super) struct ProgressEvent {
 }
 
 impl ProgressEvent {
-    /// `held` is said as long as something is pending.
+    /// `held` is said as long as something waits.
     pub(super) fn new(snapshot: Snapshot, held: Option<&Held>) -> Self {
-        let held = held.filter(|_| snapshot.counts.waiting > 0).cloned();
+        let waits = snapshot.counts.waiting > 0 || snapshot.state == RunState::Finishing;
+        let held = held.filter(|_| waits).cloned();
         Self { state: snapshot.state, counts: snapshot.counts.into(), held }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         self, DatasetProbes, FeatureUse, Metadata, MetricScore, ObjectEvidence, PictureFaces,
         RelationEvidence, Scorecard, TextEvidence, graphs_of,
     },
-    store::{self, NewSample, RunName},
+    store::{self, NewSample, RunName, ScoreRecord, ScoreValue},
 };
 
 /// The form of `POST /v1/score`.
@@ -308,6 +308,17 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiErr
         milliseconds = stored.as_millis() as u64,
         "sample scored and stored"
     );
+    let mut scores: BTreeMap<_, _> =
+        card.scores.iter().map(|score| (score.metric.code.to_owned(), score_entry(score))).collect();
+    if recorded.outcome != store::Outcome::Created {
+        // What was there stays: the answer is what the leaderboard and GET /v1/samples/{id} say.
+        let stored = app.store.sample(recorded.sample).await?.map(|sample| sample.scores).unwrap_or_default();
+        for score in stored.into_iter().filter(|score| score.pack == pack.id()) {
+            if let Some(entry) = scores.get_mut(&score.metric) {
+                *entry = stored_entry(score, entry);
+            }
+        }
+    }
     let run = run_name(&form);
     Ok(Json(ScoreAnswer {
         sample: recorded.sample,
@@ -320,7 +331,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiErr
         run: run.map(|run| run.run),
         run_id: recorded.run,
         weights: pack.weights,
-        scores: card.scores.iter().map(|score| (score.metric.code.to_owned(), score_entry(score))).collect(),
+        scores,
         cached: card.features.iter().all(|feature| feature.origin == Origin::Cached),
         provenance: provenance(&card, &pack, form.sample.dataset.as_ref()),
         evidence: form.evidence.then(|| Evidence::of(&card, &pack)),
@@ -340,6 +351,20 @@ fn milliseconds(duration: Duration) -> f64 {
 
 fn run_name(form: &Form) -> Option<RunName> {
     form.method.as_ref().map(|method| RunName::new(method, form.run.clone()))
+}
+
+/// A stored score as the answer to whoever sends its sample again; what to send for a number is said as it is now.
+fn stored_entry(score: ScoreRecord, now: &ScoreEntry) -> ScoreEntry {
+    let known = |word: String| serde_json::from_value(serde_json::Value::String(word)).ok();
+    let flags = score.flags.into_iter().filter_map(known).collect();
+    match score.value {
+        ScoreValue::Number(value) => ScoreEntry { value: Some(value), reason: None, help: None, flags },
+        ScoreValue::Null { reason } => {
+            let reason: Option<NullReason> = serde_json::from_value(serde_json::Value::String(reason)).ok();
+            let help = reason.map_or_else(|| now.help.clone(), |reason| Some(reason.help().to_owned()));
+            ScoreEntry { value: None, reason, help, flags }
+        }
+    }
 }
 
 /// A metric's answer as clients see it.

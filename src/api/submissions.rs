@@ -155,7 +155,8 @@ async fn accept(
     check_pack(app, &run)?;
     let form = app.before_deadline(Form::read(request, &app.limits)).await?;
     let _permit = app.admission.enter()?;
-    probes(&app.store, &app.scoring, &form.metadata).await.map_err(probes_error)?;
+    let learnt = async { probes(&app.store, &app.scoring, &form.metadata).await.map_err(probes_error) };
+    app.before_deadline(learnt).await?;
 
     let hashes = |photos: &[Photo]| photos.iter().map(Photo::hash).collect::<Vec<_>>();
     let (references, auxiliary) = (hashes(&form.references), hashes(&form.auxiliary));
@@ -176,8 +177,7 @@ async fn accept(
     }
     let files: Vec<_> = form.files().map(|picture| (picture.hash, picture.bytes.clone())).collect();
     let sizes = files.iter().map(|(hash, bytes)| (*hash, bytes.len() as u64)).collect();
-    // Held until the row names them, or for ever if it does not come to that.
-    let _held = app.runs.files().keep(files).await.map_err(keep_error)?;
+    let held = app.runs.files().keep(files).await.map_err(keep_error)?;
     let new = NewPending {
         id: Uuid::now_v7(),
         created: OffsetDateTime::now_utc(),
@@ -195,8 +195,13 @@ async fn accept(
         service_version: SERVICE_VERSION.to_owned(),
         most_waiting: app.runs.most_waiting(),
     };
-    // Not under the deadline: of a transaction that is cut off nobody could say whether it happened.
-    match app.store.accept(&new).await?.ok_or_else(missing)? {
+    // In a task of its own: a transaction whose client left may have happened, so the files are held until it has ended.
+    let store = app.store.clone();
+    let accepting = tokio::spawn(async move {
+        let _held = held;
+        store.accept(&new).await
+    });
+    match accepting.await.map_err(|panic| ApiError::internal(&panic))??.ok_or_else(missing)? {
         Accepted::New(id) => {
             app.runs.accepted();
             Ok((StatusCode::ACCEPTED, Json(entry(Submission::Waiting(id)))))

@@ -111,7 +111,9 @@ impl Service {
             )
         })?;
         let address = listener.local_addr()?;
-        let purge = tokio::spawn(purge_faces(store.clone(), config.privacy.face_days));
+        let (faces, face_days) = (store.clone(), config.privacy.face_days);
+        let purge = move || purge_faces(faces.clone(), face_days);
+        let purge = runs.supervisor().watch("faces", runs.stopping(), purge);
         let background = runs.start();
         let (stop, stopped) = watch::channel(false);
         let mut limits = config.server.connection_limits();

@@ -6,7 +6,7 @@
 //! graph's queue. What the graph has begun by then is still kept: whoever had no patience may ask again.
 //! Errors are told to those who wait and are not kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -142,13 +142,16 @@ impl FeatureCache {
         self.0.kept(key)
     }
 
-    /// Forgets every feature of this input, also those that are being computed now, and says how many were kept.
-    pub(crate) fn forget(&self, input: ContentHash) -> u64 {
-        let mut flights = self.0.flights();
-        flights.by_key.retain(|key, _| key.input != input);
+    /// Forgets every feature of these inputs, also those that are being computed now, and says how many were kept.
+    ///
+    /// One pass over the memory however many inputs there are, in which nobody waits for it.
+    pub(crate) fn forget(&self, inputs: &HashSet<ContentHash>) -> u64 {
+        // What lands after this finds its flight gone and is not kept.
+        self.0.flights().by_key.retain(|key, _| !inputs.contains(&key.input));
         let Some(kept) = &self.0.kept else { return 0 };
         // A look at every key: deletion is rare, and the keys of joint features are not known by their picture.
-        let keys: Vec<_> = kept.iter().map(|(key, _)| *key).filter(|key| key.input == input).collect();
+        let keys: Vec<_> =
+            kept.iter().map(|(key, _)| *key).filter(|key| inputs.contains(&key.input)).collect();
         for key in &keys {
             kept.invalidate(key);
         }

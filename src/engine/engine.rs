@@ -1,6 +1,6 @@
 //! All lanes of a pack, and the one question that the rest of the service asks: a feature of an input.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -369,11 +369,11 @@ impl Engine {
         Ok(graph.lane.run(item, Box::new(|_| ())).await?.features)
     }
 
-    /// Forgets what every graph said about this input, for example because its owner had it deleted, and says how many
+    /// Forgets what every graph said about these inputs, for example because their owner had them deleted, and says how many
     /// features were in memory.
     #[expect(clippy::must_use_candidate, reason = "done for its effect")]
-    pub fn forget(&self, input: ContentHash) -> u64 {
-        self.cache.forget(input)
+    pub fn forget(&self, inputs: &HashSet<ContentHash>) -> u64 {
+        self.cache.forget(inputs)
     }
 
     /// What is resident and how it does, in the pack's order.

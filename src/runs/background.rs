@@ -13,7 +13,12 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{ProbesError, Runs, files::ReadError, new_sample, probes};
+use super::{
+    ProbesError, Runs,
+    attempts::{Attempts, DEATHS},
+    files::ReadError,
+    new_sample, probes,
+};
 use crate::{
     engine::EngineError,
     metrics::{self, Metric, REGISTRY},
@@ -34,6 +39,9 @@ const AFTER_FULL: Duration = Duration::from_millis(500);
 /// The wait after the first failure; each further one is four times as long.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// How long a file that another instance released may stay.
+const RELEASED_EVERY: Duration = Duration::from_secs(2);
 
 /// How often the gauges are read.
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
@@ -75,12 +83,22 @@ impl Runs {
     /// Begins to score what waits, also from former lives of the service, and to finish runs.
     pub fn start(self: &Arc<Self>) -> Background {
         Background(vec![
-            tokio::spawn(Arc::clone(self).score_what_waits()),
-            tokio::spawn(Arc::clone(self).finish_runs()),
-            tokio::spawn(Arc::clone(self).summarise_runs()),
-            tokio::spawn(Arc::clone(self).tell()),
-            tokio::spawn(Arc::clone(self).take_away()),
+            self.watch("scoring", Self::score_what_waits),
+            self.watch("finishing", Self::finish_runs),
+            self.watch("summaries", Self::summarise_runs),
+            self.watch("gauges", Self::tell),
+            self.watch("spool", Self::take_away),
+            self.watch("deletions", Self::follow_deletions),
         ])
+    }
+
+    fn watch<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        name: &'static str,
+        work: impl Fn(Arc<Self>) -> F + Send + 'static,
+    ) -> JoinHandle<()> {
+        let this = Arc::clone(self);
+        self.supervisor.watch(name, self.stopping(), move || work(Arc::clone(&this)))
     }
 
     fn allowed(&self) -> usize {
@@ -117,8 +135,19 @@ impl Runs {
             if room > 0 && ahead.is_empty() {
                 ahead = self.look(&running).await;
             }
-            for next in ahead.drain(..room.min(ahead.len())) {
-                let id = next.id;
+            while running.len() < self.allowed() && !alone(&running, &self.attempts) {
+                let Some(next) = ahead.front() else { break };
+                let (id, suspected) = (next.id, self.attempts.suspected(next.id));
+                if suspected.is_some() && !running.is_empty() {
+                    // It was being scored when the process died: it goes alone.
+                    break;
+                }
+                let next = ahead.pop_front().expect("it was there");
+                if suspected.is_some_and(|deaths| deaths >= DEATHS) {
+                    self.give_up_on_killer(id).await;
+                    continue;
+                }
+                self.attempts.begin(id);
                 let task = tasks.spawn(Arc::clone(&self).score(next));
                 running.insert(task.id(), id);
             }
@@ -161,11 +190,28 @@ impl Runs {
         wait.unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(10), LOOK_EVERY)
     }
 
+    /// Fails a sample that ended the process again and again while nothing else was being scored.
+    async fn give_up_on_killer(&self, id: Uuid) {
+        tracing::error!(sample = %id, deaths = DEATHS, "a sample ended the process each time it was scored, and is given up");
+        let detail = format!(
+            "the service ended {DEATHS} times while nothing but this sample was being scored: its images may need more memory than there is"
+        );
+        self.conclude(id, 0, Attempt::Failed { reason: "service_ended".to_owned(), detail }).await;
+        self.attempts.end(id);
+    }
+
     async fn note(&self, ended: Result<(Id, ()), tokio::task::JoinError>, running: &mut HashMap<Id, Uuid>) {
         match ended {
-            Ok((task, ())) => drop(running.remove(&task)),
+            Ok((task, ())) => {
+                if let Some(sample) = running.remove(&task) {
+                    self.attempts.end(sample);
+                }
+            }
             Err(panic) => {
                 let sample = running.remove(&panic.id());
+                if let Some(sample) = sample {
+                    self.attempts.end(sample);
+                }
                 tracing::error!(%panic, ?sample, "scoring a sample panicked");
                 if let Some(sample) = sample {
                     let failed = Attempt::Failed {
@@ -299,16 +345,25 @@ impl Runs {
         self.store.fail_pending(id, reason, detail).await.map(|image| self.files.release(image))
     }
 
-    /// Takes files away that nobody needs.
+    /// Takes files away that nobody needs: those that this process lets go, and those that another instance released.
     async fn take_away(self: Arc<Self>) {
         let mut stopping = self.stopping();
         loop {
             let files = tokio::select! {
                 files = self.files.released() => files,
+                () = tokio::time::sleep(RELEASED_EVERY) => Vec::new(),
                 () = stopped(&mut stopping) => return,
             };
-            if let Err(error) = self.files.take_away(&self.store, &files).await {
-                tracing::warn!(%error, "files that nobody needs stay until the next start");
+            let mut done = self.files.take_away(&self.store, &files).await;
+            if done.is_ok() && files.is_empty() {
+                done = self.files.take_away_released(&self.store).await;
+            }
+            if let Err(error) = done {
+                tracing::warn!(%error, "files that nobody needs could not be removed; tried again soon");
+                self.files.release(files);
+                if wait(&mut stopping, AFTER_FAILURE).await {
+                    return;
+                }
             }
         }
     }
@@ -324,6 +379,11 @@ impl Runs {
             }
         }
     }
+}
+
+/// Whether what is being scored is to be left alone.
+fn alone(running: &HashMap<Id, Uuid>, attempts: &Attempts) -> bool {
+    running.values().any(|id| attempts.suspected(*id).is_some())
 }
 
 /// Waits until the service stops.

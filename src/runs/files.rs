@@ -2,7 +2,7 @@
 //!
 //! A file is written beside its place, synced, linked into its place, and the folder synced; only then does a row in the
 //! database name it. A file that no row names is nobody's: it goes when the last that held it lets go, or, after a crash,
-//! at the next start.
+//! to the trash at the next start. The folder knows its database, and is held against no other.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,6 +13,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -25,6 +26,9 @@ use crate::{
     store::{Store, StoreError},
 };
 
+/// The folder, within that of the files, of what the database does not name.
+const TRASH: &str = "trash";
+
 /// Files that are looked up in the database at once.
 const AT_ONCE: usize = 500;
 
@@ -36,6 +40,18 @@ pub enum FolderError {
         "the folder {0} is used by another service: give each its own store.files, since each takes away the files it does not know"
     )]
     Taken(PathBuf),
+    /// It holds what another database knows.
+    #[error(
+        "the folder {folder} belongs to the database {theirs}, and store.url names the database {ours}: set store.url or store.files right. Nothing was changed. If that database is gone for good, remove the file `database` in the folder: its images then go to the trash"
+    )]
+    OtherDatabase {
+        /// The folder.
+        folder: PathBuf,
+        /// The database that it belongs to.
+        theirs: String,
+        /// The one that was opened.
+        ours: String,
+    },
     /// It cannot be read or written.
     #[error("the folder {0} cannot be used: {1}; set store.files to a folder that this service may write")]
     Io(PathBuf, #[source] io::Error),
@@ -87,7 +103,12 @@ pub struct Files {
 
 impl Files {
     /// Opens the folder, which is made if it is missing, and takes away what the database does not know.
-    pub(super) async fn open(root: &Path, budget: u64, store: &Store) -> Result<Arc<Self>, FolderError> {
+    pub(super) async fn open(
+        root: &Path,
+        budget: u64,
+        trash: Duration,
+        store: &Store,
+    ) -> Result<Arc<Self>, FolderError> {
         let (root, (id, lock)) = {
             let root = root.to_owned();
             let prepare = move || prepare(&root).map(|prepared| (root, prepared));
@@ -105,8 +126,30 @@ impl Files {
             made: Mutex::default(),
             _lock: lock,
         });
-        files.sweep(store).await?;
+        files.check_database(store).await?;
+        files.sweep(store, trash).await?;
         Ok(files)
+    }
+
+    /// Refuses a database to which the folder does not belong: whatever it does not name would be thrown away.
+    async fn check_database(&self, store: &Store) -> Result<(), FolderError> {
+        let (root, ours) = (self.root.clone(), store.installation().await?);
+        let unusable = |error| FolderError::Io(self.root.clone(), error);
+        let (path, text) = (root.join("database"), ours.clone());
+        let noted = blocking(move || match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                write_new(&root, &path, text.as_bytes())?;
+                File::open(&root)?.sync_all()?;
+                Ok(text)
+            }
+            read => read,
+        })
+        .await
+        .map_err(unusable)?;
+        if noted.trim() == ours {
+            return Ok(());
+        }
+        Err(FolderError::OtherDatabase { folder: self.root.clone(), theirs: noted.trim().to_owned(), ours })
     }
 
     /// The name under which the database knows this folder.
@@ -140,9 +183,11 @@ impl Files {
             }
             Held { files: Arc::clone(self), hashes: pictures.iter().map(|(file, _)| *file).collect() }
         };
-        let files = Arc::clone(self);
-        blocking(move || pictures.iter().try_for_each(|(file, bytes)| files.write(*file, bytes))).await?;
-        Ok(held)
+        // The hold goes with the writing, which ends whether or not anybody waits for it any more.
+        blocking(move || {
+            pictures.iter().try_for_each(|(file, bytes)| held.files.write(*file, bytes)).map(|()| held)
+        })
+        .await
     }
 
     fn write(&self, file: ContentHash, bytes: &[u8]) -> Result<(), KeepError> {
@@ -225,19 +270,41 @@ impl Files {
     ) -> Result<(), StoreError> {
         for files in files.chunks(AT_ONCE) {
             let _alone = self.gate.write().await;
-            let needed = store.needed_files(&self.id, files).await?;
-            let gone: Vec<_> = {
-                let held = self.held();
-                files
-                    .iter()
-                    .copied()
-                    .filter(|file| !held.contains_key(file) && !needed.contains(file))
-                    .collect()
-            };
+            let gone = self.unneeded(store, files).await?;
             let this = Arc::clone(self);
             blocking(move || gone.into_iter().for_each(|file| this.remove(file))).await;
         }
         Ok(())
+    }
+
+    /// Those of these files that nobody holds and the database does not name.
+    ///
+    /// Who holds them is asked first: a hold ends only when its row is there, so a file that is not held any more is named by
+    /// the time the database is asked.
+    async fn unneeded(&self, store: &Store, files: &[ContentHash]) -> Result<Vec<ContentHash>, StoreError> {
+        let loose: Vec<_> = {
+            let held = self.held();
+            files.iter().copied().filter(|file| !held.contains_key(file)).collect()
+        };
+        let needed = store.needed_files(&self.id, &loose).await?;
+        Ok(loose.into_iter().filter(|file| !needed.contains(file)).collect())
+    }
+
+    /// Removes files that another instance, or another life of this one, has released.
+    pub(super) async fn take_away_released(self: &Arc<Self>, store: &Store) -> Result<(), StoreError> {
+        loop {
+            let files = store.released_files(&self.id).await?;
+            if files.is_empty() {
+                return Ok(());
+            }
+            self.take_away(store, &files).await?;
+            store.forget_released(&self.id, &files).await?;
+        }
+    }
+
+    /// The folder in which notes about the spool are kept.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     fn remove(&self, file: ContentHash) {
@@ -250,16 +317,59 @@ impl Files {
         }
     }
 
-    /// Counts what is there and takes away what a crash or another life of this service left behind.
-    async fn sweep(self: &Arc<Self>, store: &Store) -> Result<(), FolderError> {
+    /// Counts what is there and puts into the trash what the database does not name: a crash left it behind, or the database is
+    /// an older copy of itself. The trash is emptied of what has been there longer than `trash`.
+    async fn sweep(self: &Arc<Self>, store: &Store, trash: Duration) -> Result<(), FolderError> {
         let root = self.root.clone();
         let (files, bytes) =
             blocking(move || list(&root).map_err(|error| FolderError::Io(root, error))).await?;
         self.used.store(bytes, Ordering::Relaxed);
-        let before = files.len();
-        self.take_away(store, &files).await?;
-        tracing::info!(files = before, mib = self.used() >> 20, "kept files looked through");
+        self.take_away_released(store).await?;
+        let mut unknown = 0;
+        for some in files.chunks(AT_ONCE) {
+            let _alone = self.gate.write().await;
+            let gone = self.unneeded(store, some).await?;
+            let this = Arc::clone(self);
+            unknown += blocking(move || gone.into_iter().filter(|file| this.throw_away(*file)).count()).await;
+        }
+        let root = self.root.clone();
+        let emptied =
+            blocking(move || empty_trash(&root, trash).map_err(|error| FolderError::Io(root, error))).await?;
+        if unknown > 0 {
+            tracing::warn!(
+                files = unknown,
+                folder = %self.root.join(TRASH).display(),
+                "files that the database does not name were moved to the trash, from which they are removed after store.trash_days"
+            );
+        }
+        tracing::info!(
+            files = files.len() - unknown,
+            mib = self.used() >> 20,
+            emptied,
+            "spool looked through"
+        );
         Ok(())
+    }
+
+    /// Moves a file into the trash, and says whether it was there.
+    fn throw_away(&self, file: ContentHash) -> bool {
+        let (path, trash) = (self.path(file), self.root.join(TRASH));
+        let moved = path.metadata().and_then(|metadata| {
+            fs::create_dir_all(&trash)?;
+            let thrown = trash.join(file.to_hex());
+            fs::rename(&path, &thrown)?;
+            // From now on the days count.
+            File::options().append(true).open(thrown)?.set_modified(SystemTime::now())?;
+            Ok(metadata.len())
+        });
+        match moved {
+            Ok(size) => drop(self.used.fetch_sub(size, Ordering::Relaxed)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+            Err(error) => {
+                tracing::warn!(%error, %file, "a file that the database does not name could not be moved to the trash");
+            }
+        }
+        true
     }
 }
 
@@ -311,6 +421,25 @@ fn prepare(root: &Path) -> Result<(String, File), FolderError> {
     Ok((id, lock))
 }
 
+/// Removes what has been in the trash for so long, and says how many files that were.
+fn empty_trash(root: &Path, after: Duration) -> io::Result<usize> {
+    let entries = match fs::read_dir(root.join(TRASH)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut emptied = 0;
+    for entry in entries {
+        let entry = entry?;
+        // A time in the future is a clock that was set back: that file stays.
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if age >= after {
+            fs::remove_file(entry.path())?;
+            emptied += 1;
+        }
+    }
+    Ok(emptied)
+}
+
 /// Writes a file whole or not at all, and says whether it was not there. The folder is still to be synced.
 fn write_new(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<bool> {
     let beside = root.join(format!("new-{}", Uuid::now_v7().simple()));
@@ -357,6 +486,8 @@ mod tests {
     use super::*;
     use crate::store::StoreOptions;
 
+    const WEEK: Duration = Duration::from_hours(7 * 24);
+
     async fn store() -> Store {
         Store::open("sqlite::memory:", &StoreOptions::default()).await.unwrap()
     }
@@ -368,7 +499,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_nobody_names_goes_when_the_last_lets_go() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
+        let files = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
         let one = files.keep(vec![picture(b"a"), picture(b"bc")]).await.unwrap();
         let two = files.keep(vec![picture(b"a")]).await.unwrap();
         assert_eq!(files.used(), 3, "equal files are one");
@@ -388,9 +519,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_crash_left_behind_is_gone_at_the_next_start() {
+    async fn what_a_crash_left_behind_is_in_the_trash_at_the_next_start() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
+        let files = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
         let id = files.id().to_owned();
         let _held = files.keep(vec![picture(b"orphan")]).await.unwrap();
         fs::write(folder.path().join("new-half"), b"half").unwrap();
@@ -405,15 +536,60 @@ mod tests {
             .status()
             .unwrap();
         assert!(status.success());
-        let files = Files::open(copy.path(), 1 << 20, &store).await.unwrap();
+        let files = Files::open(copy.path(), 1 << 20, WEEK, &store).await.unwrap();
         assert_eq!((files.id(), files.used()), (id.as_str(), 0));
         assert!(!files.path(ContentHash::of(b"orphan")).exists() && !copy.path().join("new-half").exists());
+        let thrown = copy.path().join(TRASH).join(ContentHash::of(b"orphan").to_hex());
+        assert!(thrown.exists());
+        drop(files);
+        drop(Files::open(copy.path(), 1 << 20, WEEK, &store).await.unwrap());
+        assert!(thrown.exists(), "its days are not over");
+        let files = Files::open(copy.path(), 1 << 20, Duration::ZERO, &store).await.unwrap();
+        assert!(!thrown.exists() && files.used() == 0);
+    }
+
+    #[tokio::test]
+    async fn a_folder_of_another_database_is_refused_and_stays_as_it_is() {
+        let (folder, ours) = (tempfile::tempdir().unwrap(), store().await);
+        let files = Files::open(folder.path(), 1 << 20, WEEK, &ours).await.unwrap();
+        let held = files.keep(vec![picture(b"accepted")]).await.unwrap();
+        let path = files.path(ContentHash::of(b"accepted"));
+        // As a process ends without a word: nobody looks at what the hold leaves behind.
+        drop(held);
+        drop(files);
+        let other = store().await;
+        let error = Files::open(folder.path(), 1 << 20, WEEK, &other).await.err().expect("it is not its own");
+        assert!(matches!(error, FolderError::OtherDatabase { .. }), "{error}");
+        for word in ["store.url", "store.files", "Nothing was changed"] {
+            assert!(error.to_string().contains(word), "{error}");
+        }
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn files_that_a_client_did_not_wait_for_are_taken_away_all_the_same() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
+        let files = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+        {
+            let mut leaving = std::pin::pin!(files.keep(vec![picture(b"a"), picture(b"b")]));
+            // Far enough to have begun to write.
+            let begun =
+                std::future::poll_fn(|context| std::task::Poll::Ready(leaving.as_mut().poll(context)));
+            assert!(begun.await.is_pending());
+        }
+        let mut gone = Vec::new();
+        while gone.len() < 2 {
+            gone.extend(files.released().await);
+        }
+        files.take_away(&store, &gone).await.unwrap();
+        assert_eq!(files.used(), 0);
+        assert!(!files.path(ContentHash::of(b"a")).exists() && !files.path(ContentHash::of(b"b")).exists());
     }
 
     #[tokio::test]
     async fn no_more_is_kept_than_the_budget() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Files::open(folder.path(), 4, &store).await.unwrap();
+        let files = Files::open(folder.path(), 4, WEEK, &store).await.unwrap();
         let held = files.keep(vec![picture(b"abc")]).await.unwrap();
         assert!(matches!(files.keep(vec![picture(b"de")]).await, Err(KeepError::Full(_))));
         assert!(files.keep(vec![picture(b"abc")]).await.is_ok(), "what is there costs nothing");
@@ -424,7 +600,7 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_file_is_never_read_as_the_picture() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
+        let files = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
         let _held = files.keep(vec![picture(b"picture")]).await.unwrap();
         fs::write(files.path(ContentHash::of(b"picture")), b"other").unwrap();
         assert!(matches!(files.read(ContentHash::of(b"picture")).await, Err(ReadError::Lost(_))));
@@ -433,8 +609,8 @@ mod tests {
     #[tokio::test]
     async fn a_folder_in_use_is_refused_with_what_to_do() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let _first = Files::open(folder.path(), 1 << 20, &store).await.unwrap();
-        let error = Files::open(folder.path(), 1 << 20, &store).await.err().expect("it is taken");
+        let _first = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+        let error = Files::open(folder.path(), 1 << 20, WEEK, &store).await.err().expect("it is taken");
         assert!(
             matches!(&error, FolderError::Taken(_)) && error.to_string().contains("store.files"),
             "{error}"

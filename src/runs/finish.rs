@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Runs, SERVICE_VERSION, background::wait};
+use super::{Runs, SERVICE_VERSION, background::wait, backoff::Backoff};
 use crate::{
     analysis,
     metrics::{self, AttributePrediction, NullReason, share_right},
@@ -27,11 +27,22 @@ enum FinishError {
     Metadata(#[from] serde_json::Error),
 }
 
+/// Who judges the attributes of a run.
+enum Judges {
+    /// The loaded pack.
+    Here,
+    /// A pack that is not loaded.
+    AnotherPack,
+    /// They are not wanted, or there is no pack.
+    Nobody,
+}
+
 impl Runs {
     pub(super) async fn finish_runs(self: Arc<Self>) {
         let mut stopping = self.stopping();
+        let mut failing = Backoff::new();
         while !*stopping.borrow() {
-            let left = self.finish_all().await;
+            let left = self.finish_all(&mut failing).await;
             tokio::select! {
                 () = self.finish.notified() => {
                     // Each scored sample rings; a look serves all that rang meanwhile.
@@ -45,7 +56,7 @@ impl Runs {
     }
 
     /// Finishes what can be finished, and says whether something could not.
-    async fn finish_all(&self) -> bool {
+    async fn finish_all(&self, failing: &mut Backoff<Uuid>) -> bool {
         let runs = match self.store.finishable_runs().await {
             Ok(runs) => runs,
             Err(error) => {
@@ -54,40 +65,60 @@ impl Runs {
             }
         };
         let mut left = false;
+        failing.retain(|run| runs.contains(run));
         for run in runs {
             if *self.stopping.borrow() {
                 return true;
             }
+            if failing.rests(&run) {
+                continue;
+            }
             match self.finish_one(run).await {
-                Ok(()) => tracing::info!(%run, "run finished"),
+                Ok(finished) => {
+                    failing.succeeded(&run);
+                    if finished {
+                        tracing::info!(%run, "run finished");
+                    }
+                }
                 Err(error) => {
-                    tracing::warn!(%error, %run, "a run could not be finished; tried again soon");
+                    let seconds = failing.failed(run).as_secs();
+                    tracing::warn!(%error, %run, seconds, "a run could not be finished; tried again later");
                     left = true;
                 }
             }
         }
+        self.telemetry.failing_runs.with_label_values(&["finish"]).set(failing.len() as i64);
         left
     }
 
     /// Writes what is missing and closes the run. Doing it again after a crash gives the same.
-    async fn finish_one(&self, id: Uuid) -> Result<(), FinishError> {
-        let Some(run) = self.store.run(id).await? else { return Ok(()) };
-        if self.judges(&run) {
-            self.judge(&run).await?;
+    ///
+    /// A run whose attributes only another pack can judge stays as it is until that is loaded: finished without them, it could
+    /// never get them. Says whether it was finished.
+    async fn finish_one(&self, id: Uuid) -> Result<bool, FinishError> {
+        let Some(run) = self.store.run(id).await? else { return Ok(false) };
+        match self.judges(&run) {
+            Judges::Here => self.judge(&run).await?,
+            Judges::Nobody => {}
+            Judges::AnotherPack => return Ok(false),
         }
         // Before it is called finished, so that a finished run is ranked with its interval at once.
         analysis::refresh_run(&self.store, id).await?;
         let files = self.store.run_finished(id, OffsetDateTime::now_utc()).await?;
         self.files.release(files);
-        Ok(())
+        Ok(true)
     }
 
-    /// Whether the attributes of the run's pictures are to be judged, and by the loaded pack.
-    fn judges(&self, run: &RunRecord) -> bool {
+    /// Whether the attributes of the run's pictures are to be judged, and by whom.
+    fn judges(&self, run: &RunRecord) -> Judges {
         let wanted = run.facts.metrics.as_ref().is_none_or(|codes| codes.iter().any(|code| code == "aps"));
         let loaded = self.scoring.pack().digest.to_string();
         // Imported runs have no pack: their scores are what they are.
-        wanted && run.pack.as_ref().is_some_and(|pack| pack.digest == loaded)
+        match &run.pack {
+            Some(pack) if wanted && pack.digest == loaded => Judges::Here,
+            Some(_) if wanted => Judges::AnotherPack,
+            _ => Judges::Nobody,
+        }
     }
 
     /// Attribute preservation as the reference toolkit has it: by what the run's own reference photos teach.

@@ -10,7 +10,10 @@
 //! What waits is in the database and on the disk only, so that a process that ends in the middle of anything goes on at its
 //! next start where it was: a sample is recorded and ceases to wait in one transaction.
 
+mod attempts;
 mod background;
+mod backoff;
+mod deletions;
 mod files;
 mod finish;
 mod probes;
@@ -28,6 +31,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
+use attempts::Attempts;
 pub use background::Background;
 pub use files::{Files, FolderError, Held, KeepError};
 pub use probes::{ProbesError, probes};
@@ -38,6 +42,7 @@ use crate::{
     config::{Config, Runs as Settings},
     scoring::Scoring,
     store::Store,
+    supervisor::Supervisor,
     telemetry::RunsTelemetry,
 };
 
@@ -49,6 +54,8 @@ pub struct Runs {
     store: Store,
     scoring: Arc<Scoring>,
     files: Arc<Files>,
+    attempts: Attempts,
+    supervisor: Arc<Supervisor>,
     settings: Settings,
     deadline: Duration,
     telemetry: RunsTelemetry,
@@ -83,12 +90,17 @@ impl Runs {
         scoring: Arc<Scoring>,
         telemetry: RunsTelemetry,
     ) -> Result<Arc<Self>, FolderError> {
-        let files = Files::open(&config.store.files, config.store.files_bytes(), &store).await?;
+        let (files, budget) = (&config.store.files, config.store.files_bytes());
+        let files = Files::open(files, budget, config.store.trash(), &store).await?;
+        let attempts =
+            Attempts::open(files.root()).map_err(|error| FolderError::Io(files.root().to_owned(), error))?;
         Ok(Arc::new(Self {
             watchers: Watchers::new(store.clone(), config.runs.watchers),
             store,
             scoring,
             files,
+            attempts,
+            supervisor: Supervisor::new(telemetry.restarts.clone()),
             settings: config.runs.clone(),
             deadline: config.server.deadline(),
             telemetry,
@@ -97,6 +109,12 @@ impl Runs {
             finish: Notify::new(),
             stopping: watch::Sender::new(false),
         }))
+    }
+
+    /// Who watches the background tasks.
+    #[must_use]
+    pub fn supervisor(&self) -> &Arc<Supervisor> {
+        &self.supervisor
     }
 
     /// The kept files.

@@ -1,5 +1,7 @@
 //! What a dataset teaches, for whoever scores a sample that names one.
 
+use std::sync::Arc;
+
 use crate::{
     scoring::{AttributesError, DatasetProbes, Metadata, Scoring},
     store::{Store, StoreError},
@@ -25,9 +27,11 @@ pub enum ProbesError {
 ///
 /// # Errors
 /// A dataset that is not there, or faces that cannot be looked up.
+///
+/// One fit at a time for a dataset, whoever waits for it, and it goes on if nobody does any more: its result is kept.
 pub async fn probes(
     store: &Store,
-    scoring: &Scoring,
+    scoring: &Arc<Scoring>,
     metadata: &Metadata,
 ) -> Result<Option<DatasetProbes>, ProbesError> {
     let Some(name) = &metadata.dataset else { return Ok(None) };
@@ -35,7 +39,19 @@ pub async fn probes(
     if let Some(probes) = scoring.known_probes(dataset.id, dataset.revision) {
         return Ok(Some(probes));
     }
-    let photos = store.photos(dataset.id).await?;
-    let photos = photos.into_iter().map(|photo| (photo.image, photo.attributes)).collect();
-    Ok(Some(scoring.fit_probes(dataset.id, name, dataset.revision, photos).await?))
+    let turn = scoring.fitting(dataset.id).lock_owned().await;
+    if let Some(probes) = scoring.known_probes(dataset.id, dataset.revision) {
+        return Ok(Some(probes));
+    }
+    let (store, scoring, name) = (store.clone(), Arc::clone(scoring), name.clone());
+    let fit = tokio::spawn(async move {
+        let _turn = turn;
+        let photos = store.photos(dataset.id).await?;
+        let photos = photos.into_iter().map(|photo| (photo.image, photo.attributes)).collect();
+        Ok(Some(scoring.fit_probes(dataset.id, &name, dataset.revision, photos).await?))
+    });
+    match fit.await {
+        Ok(fitted) => fitted,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use uuid::Uuid;
@@ -49,6 +49,8 @@ struct Fitted {
     by_dataset: HashMap<Uuid, DatasetProbes>,
     /// Grows when all are forgotten, so that what is being fitted then is not kept.
     cleared: u64,
+    /// Whose turn it is to fit a dataset; only of those that somebody fits or waits for.
+    turns: HashMap<Uuid, Weak<tokio::sync::Mutex<()>>>,
 }
 
 impl ProbeCache {
@@ -79,6 +81,19 @@ impl Scoring {
     #[must_use]
     pub fn known_probes(&self, dataset: Uuid, revision: u64) -> Option<DatasetProbes> {
         self.probes.lock().by_dataset.get(&dataset).filter(|probes| probes.revision == revision).cloned()
+    }
+
+    /// The lock of whoever fits the classifiers of a dataset.
+    #[must_use]
+    pub fn fitting(&self, dataset: Uuid) -> Arc<tokio::sync::Mutex<()>> {
+        let mut fitted = self.probes.lock();
+        if let Some(turn) = fitted.turns.get(&dataset).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        fitted.turns.retain(|_, turn| turn.strong_count() > 0);
+        fitted.turns.insert(dataset, Arc::downgrade(&turn));
+        turn
     }
 
     /// Fits the classifiers of a dataset on its photos, leaving out those without a known face.

@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use tokio::sync::{OnceCell, Semaphore};
 use utoipa::ToSchema;
 
@@ -72,6 +73,7 @@ pub trait FaceMemory: Send + Sync {
         image: ContentHash,
         graphs: ContentHash,
         faces: Vec<u8>,
+        began: OffsetDateTime,
     ) -> BoxFuture<'_, Result<(), FaceMemoryError>>;
 }
 
@@ -146,8 +148,9 @@ impl FaceFinder {
                 }
                 Err(error) => tracing::warn!(%error, "faces could not be looked up"),
             }
+            let began = OffsetDateTime::now_utc();
             let features = find.await?;
-            if let Err(error) = memory.save(image, graphs, write(&features)).await {
+            if let Err(error) = memory.save(image, graphs, write(&features), began).await {
                 tracing::warn!(%error, "faces could not be kept");
             }
             Ok(features)

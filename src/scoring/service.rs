@@ -24,6 +24,7 @@ use super::{
     texts::{EncodedText, Texts},
 };
 use crate::{
+    blocking::blocking,
     content::ContentHash,
     engine::{Engine, EngineError, Feature, Origin, Pack, PackError},
     metrics::{
@@ -183,9 +184,11 @@ impl Scoring {
     }
 
     /// Forgets what was learnt from these pictures, and says how many features were in memory.
-    pub fn forget(&self, pictures: &[ContentHash]) -> u64 {
+    pub async fn forget(self: &Arc<Self>, pictures: Vec<ContentHash>) -> u64 {
         self.probes.clear();
-        pictures.iter().map(|picture| self.engine.forget(*picture)).sum()
+        let this = Arc::clone(self);
+        // A look at everything in memory, which no request shall wait for.
+        blocking(move || this.engine.forget(&pictures.into_iter().collect())).await
     }
 
     /// The limits that decoding a picture keeps.

@@ -8,11 +8,13 @@
 
 use std::collections::BTreeSet;
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::running::{self, Key};
 use super::sql::{Connection, Connections, Reader, Sql, until_uncontended};
-use super::{StoreError, pending, preferences, slices};
+use super::words::to_microseconds;
+use super::{StoreError, pending, preferences, slices, spools};
 use crate::content::ContentHash;
 
 /// What was deleted.
@@ -118,6 +120,7 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
     }
     let failed = row.optional_text("reason")?.is_some();
     let samples = execute(connection, "DELETE FROM pending_samples WHERE id = ", id).await?;
+    spools::release(connection, Some(run), Some(image)).await?;
     pending::release_image(connection, run, image).await?;
     let count = if failed {
         "UPDATE runs SET failed = failed - 1 WHERE id = "
@@ -167,6 +170,7 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     let scores = connection.execute(scores).await?;
     let samples = execute(connection, "DELETE FROM samples WHERE run = ", id).await?
         + execute(connection, "DELETE FROM pending_samples WHERE run = ", id).await?;
+    spools::release(connection, Some(id), None).await?;
     execute(connection, "DELETE FROM kept_files WHERE run = ", id).await?;
     execute(connection, "DELETE FROM summaries WHERE run = ", id).await?;
     slices::forget(connection, id, None).await?;
@@ -209,8 +213,24 @@ async fn delete_picture<P: Connections>(pool: &P, image: ContentHash) -> Result<
     connection.execute(sql).await?;
     let photos = execute(connection, "DELETE FROM photos WHERE image = ", image.to_hex()).await?;
     let waiting = fail_waiting(connection, image).await?;
+    spools::release(connection, None, Some(image)).await?;
     let kept = execute(connection, "DELETE FROM kept_files WHERE image = ", image.to_hex()).await?;
     let faces = execute(connection, "DELETE FROM faces WHERE image = ", image.to_hex()).await?;
+    // What was predicted of the face in it.
+    for text in [
+        "DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE image = ",
+        "DELETE FROM attribute_outcomes WHERE sample IN (SELECT sample FROM sample_photos WHERE image = ",
+    ] {
+        let mut sql = Sql::new(text);
+        sql.bind(image.to_hex()).push(")");
+        connection.execute(sql).await?;
+    }
+    // Reports that were made of these predictions are not of now.
+    let mut sql = Sql::new(
+        "UPDATE runs SET revision = revision + 1 WHERE id IN (SELECT run FROM samples WHERE image = ",
+    );
+    sql.bind(image.to_hex()).push(" AND run IS NOT NULL)");
+    connection.execute(sql).await?;
     let mut sql = Sql::new("SELECT CASE WHEN EXISTS (SELECT 1 FROM samples WHERE image = ");
     sql.bind(image.to_hex()).push(") OR EXISTS (SELECT 1 FROM sample_photos WHERE image = ");
     sql.bind(image.to_hex()).push(") THEN CAST(1 AS bigint) ELSE CAST(0 AS bigint) END AS used");
@@ -219,6 +239,7 @@ async fn delete_picture<P: Connections>(pool: &P, image: ContentHash) -> Result<
         Some(row) => Reader::new(row, "samples", image.to_hex()).int::<u8>("used")? == 1,
         None => false,
     };
+    note_deleted(connection, &BTreeSet::from([image])).await?;
     transaction.commit().await?;
     let known = used || photos + faces + kept > 0 || !waiting.is_empty();
     let mut pictures = waiting;
@@ -272,21 +293,82 @@ async fn hashes<C: Connection>(connection: &mut C, sql: Sql) -> Result<BTreeSet<
     connection.fetch(sql).await?.iter().map(|row| Reader::new(row, "samples", "").hash("image")).collect()
 }
 
+/// Pictures looked up in one statement.
+const AT_ONCE: usize = 1_000;
+
 /// Deletes the faces of those pictures that no sample and no enrolled photo stands on any more.
 async fn delete_unused_faces<C: Connection>(
     connection: &mut C,
     pictures: &BTreeSet<ContentHash>,
 ) -> Result<u64, StoreError> {
     let mut gone = 0;
-    for picture in pictures {
-        let mut sql = Sql::new("DELETE FROM faces WHERE image = ");
-        sql.bind(picture.to_hex());
-        sql.push(
-            " AND NOT EXISTS (SELECT 1 FROM samples WHERE samples.image = faces.image)
-              AND NOT EXISTS (SELECT 1 FROM sample_photos WHERE sample_photos.image = faces.image)
-              AND NOT EXISTS (SELECT 1 FROM photos WHERE photos.image = faces.image)",
-        );
+    for pictures in pictures.iter().copied().collect::<Vec<_>>().chunks(AT_ONCE) {
+        let mut unused: BTreeSet<ContentHash> = pictures.iter().copied().collect();
+        for text in [
+            "SELECT DISTINCT image FROM samples WHERE image IN ",
+            "SELECT DISTINCT image FROM sample_photos WHERE image IN ",
+            "SELECT DISTINCT image FROM photos WHERE image IN ",
+        ] {
+            let mut sql = Sql::new(text);
+            sql.tuple(pictures.iter().map(|image| image.to_hex().into()));
+            for used in hashes(connection, sql).await? {
+                unused.remove(&used);
+            }
+        }
+        if unused.is_empty() {
+            continue;
+        }
+        let mut sql = Sql::new("DELETE FROM faces WHERE image IN ");
+        sql.tuple(unused.iter().map(|image| image.to_hex().into()));
         gone += connection.execute(sql).await?;
+        note_deleted(connection, &unused).await?;
     }
     Ok(gone)
+}
+
+/// Notes that images were deleted: every instance forgets them, and no search that began before keeps what it finds.
+async fn note_deleted<C: Connection>(
+    connection: &mut C,
+    images: &BTreeSet<ContentHash>,
+) -> Result<(), StoreError> {
+    let now = to_microseconds(OffsetDateTime::now_utc());
+    let mut sql = Sql::new("INSERT INTO deleted_images (image, deleted) VALUES ");
+    sql.tuples(images.iter().map(|image| [image.to_hex().into(), now.into()]));
+    sql.push(" ON CONFLICT (image) DO UPDATE SET deleted = excluded.deleted");
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+pub(super) async fn deleted_images<P: Connections>(
+    pool: &P,
+    since: OffsetDateTime,
+) -> Result<Vec<(ContentHash, OffsetDateTime)>, StoreError> {
+    let mut sql = Sql::new("SELECT image, deleted FROM deleted_images WHERE deleted >= ");
+    sql.bind(to_microseconds(since));
+    let rows = pool.reader().await?.fetch(sql).await?;
+    let deleted = rows.iter().map(|row| {
+        let row = Reader::new(row, "deleted_images", "");
+        Ok((row.hash("image")?, row.time("deleted")?))
+    });
+    deleted.collect()
+}
+
+pub(super) async fn forget_deletions<P: Connections>(
+    pool: &P,
+    before: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let old = |text| {
+        let mut sql = Sql::new(text);
+        sql.bind(to_microseconds(before));
+        sql
+    };
+    // Asked first: the only writer is not to be kept busy with nothing.
+    let some = old("SELECT image FROM deleted_images WHERE deleted < ");
+    if pool.reader().await?.fetch(some).await?.is_empty() {
+        return Ok(());
+    }
+    let mut transaction = pool.begin().await?;
+    transaction.execute(old("DELETE FROM deleted_images WHERE deleted < ")).await?;
+    transaction.commit().await?;
+    Ok(())
 }

@@ -26,7 +26,19 @@ pub struct FacesRecord {
     pub created: OffsetDateTime,
 }
 
-pub(super) async fn save<P: Connections>(pool: &P, record: &FacesRecord) -> Result<(), StoreError> {
+pub(super) async fn save<P: Connections>(
+    pool: &P,
+    record: &FacesRecord,
+    began: Option<OffsetDateTime>,
+) -> Result<(), StoreError> {
+    let mut transaction = pool.begin().await?;
+    if let Some(began) = began {
+        let mut sql = Sql::new("SELECT image FROM deleted_images WHERE image = ");
+        sql.bind(record.image.to_hex()).push(" AND deleted >= ").bind(to_microseconds(began));
+        if !transaction.fetch(sql).await?.is_empty() {
+            return Ok(());
+        }
+    }
     let mut sql = Sql::new("INSERT INTO faces (image, graphs, faces, created) VALUES ");
     sql.tuple([
         record.image.to_hex().into(),
@@ -36,7 +48,6 @@ pub(super) async fn save<P: Connections>(pool: &P, record: &FacesRecord) -> Resu
     ]);
     // Found again: the same faces, whose time begins anew.
     sql.push(" ON CONFLICT (image, graphs) DO UPDATE SET faces = excluded.faces, created = excluded.created");
-    let mut transaction = pool.begin().await?;
     transaction.execute(sql).await?;
     transaction.commit().await?;
     Ok(())

@@ -33,6 +33,7 @@ mod running;
 mod runs;
 mod sample;
 mod slices;
+mod spools;
 mod sql;
 mod sqlite;
 mod summary;
@@ -198,6 +199,21 @@ impl Store {
     /// Takes no more samples into a run, or says `None` where no run has this id.
     pub async fn finish_run(&self, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
         on_backend!(self, pool => runs::finish(pool, id).await)
+    }
+
+    /// The id of the database: it is in every copy and every backup of it, and in no other database.
+    pub async fn installation(&self) -> Result<String, StoreError> {
+        on_backend!(self, pool => spools::installation(pool).await)
+    }
+
+    /// Some files of this folder that nobody needs any more, whichever instance saw that.
+    pub async fn released_files(&self, folder: &str) -> Result<Vec<ContentHash>, StoreError> {
+        on_backend!(self, pool => spools::released(pool, folder).await)
+    }
+
+    /// Forgets [`released_files`](Self::released_files) that are gone, or needed again.
+    pub async fn forget_released(&self, folder: &str, files: &[ContentHash]) -> Result<(), StoreError> {
+        on_backend!(self, pool => spools::forget_released(pool, folder, files).await)
     }
 
     /// The runs that are to be finished and have nothing left to wait for.
@@ -489,7 +505,39 @@ impl Store {
 
     /// Keeps what the face graphs found in a picture.
     pub async fn save_faces(&self, record: &FacesRecord) -> Result<(), StoreError> {
-        on_backend!(self, pool => faces::save(pool, record).await)
+        on_backend!(self, pool => faces::save(pool, record, None).await)
+    }
+
+    /// [`save_faces`](Self::save_faces) of a search that began at this time: nothing is kept of an image that was deleted since,
+    /// by whichever instance.
+    pub async fn save_found_faces(
+        &self,
+        record: &FacesRecord,
+        began: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        on_backend!(self, pool => faces::save(pool, record, Some(began)).await)
+    }
+
+    /// The images that were deleted since a time, each with when.
+    pub async fn deleted_images(
+        &self,
+        since: OffsetDateTime,
+    ) -> Result<Vec<(ContentHash, OffsetDateTime)>, StoreError> {
+        on_backend!(self, pool => deletion::deleted_images(pool, since).await)
+    }
+
+    /// Forgets which images were deleted before a time.
+    pub async fn forget_deletions(&self, before: OffsetDateTime) -> Result<(), StoreError> {
+        on_backend!(self, pool => deletion::forget_deletions(pool, before).await)
+    }
+
+    /// Takes what was deleted out of SQLite's write-ahead log, where it would stay until that is written over. PostgreSQL keeps its
+    /// own log as its administrator says.
+    pub async fn scrub(&self) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Sqlite(pool) => pool.truncate_log().await,
+            Backend::Postgres(_) => Ok(()),
+        }
     }
 
     /// What the face graphs found in those of these pictures that are kept.

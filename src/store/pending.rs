@@ -369,6 +369,9 @@ async fn unknown<C: Connection>(
     Ok(photos.iter().copied().filter(|photo| !known.contains(photo)).collect())
 }
 
+/// No sample is put off for longer than this.
+pub(super) const LONGEST_PAUSE: time::Duration = time::Duration::minutes(10);
+
 /// The oldest samples that wait for this pack in this folder and are due.
 pub(super) async fn next<P: Connections>(
     pool: &P,
@@ -386,8 +389,10 @@ pub(super) async fn next<P: Connections>(
     sql.bind(folder)
         .push(" AND pending_samples.pack = ")
         .bind(pack)
-        .push(" AND due <= ")
+        .push(" AND (due <= ")
         .bind(to_microseconds(now));
+    // No pause is that long: the clock was set back.
+    sql.push(" OR due > ").bind(to_microseconds(now + LONGEST_PAUSE)).push(")");
     sql.push(" ORDER BY pending_samples.id LIMIT ").bind(limit);
     pool.reader().await?.fetch(sql).await?.iter().map(pending_record).collect()
 }
@@ -548,6 +553,11 @@ pub(super) async fn release_image<C: Connection>(
     run: Uuid,
     image: ContentHash,
 ) -> Result<(), StoreError> {
+    // Whoever accepts an equal image at this moment holds the row until it commits. Only a statement that begins after that sees
+    // the sample for which the file is to stay, so the row is waited for first.
+    let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 0 AND run = ");
+    sql.bind(run).push(" AND image = ").bind(image.to_hex()).push(" ORDER BY folder").push(lock(connection));
+    connection.fetch(sql).await?;
     let mut sql = Sql::new("DELETE FROM kept_files WHERE photo = 0 AND run = ");
     sql.bind(run).push(" AND image = ").bind(image.to_hex());
     sql.push(

@@ -365,6 +365,7 @@ pub(super) async fn finished<P: Connections>(
         let rows = connection.fetch(sql).await?;
         let files = rows.iter().map(|row| Reader::new(row, "kept_files", id).hash("image"));
         let files = files.collect::<Result<_, _>>()?;
+        super::spools::release(connection, Some(id), None).await?;
         let mut sql = Sql::new("DELETE FROM kept_files WHERE run = ");
         sql.bind(id);
         connection.execute(sql).await?;

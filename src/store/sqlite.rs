@@ -75,7 +75,8 @@ impl Pool {
                 .test_before_acquire(false)
         };
         // An import of 100,000 samples is one transaction: with SQLite's own 2 MiB its pages would be written again and again.
-        let writing = connect.clone().pragma("cache_size", "-65536");
+        // What is deleted is written over: faces would stay in free pages otherwise.
+        let writing = connect.clone().pragma("cache_size", "-65536").pragma("secure_delete", "ON");
         let writer = open_writer(&writing, options.timeout, &pool).await.map_err(|error| match error {
             sqlx::Error::Database(error) => unusable(format!("the file cannot be opened ({error})")),
             error => StoreError::from(error),
@@ -115,6 +116,13 @@ impl Pool {
         let migrated = migrated.await;
         connection.execute(Sql::new("PRAGMA foreign_keys = ON")).await?;
         migrated
+    }
+
+    /// Copies the write-ahead log into the database and empties it, if no reader is in the way.
+    pub(super) async fn truncate_log(&self) -> Result<(), StoreError> {
+        let mut connection = self.writer.acquire().await?;
+        connection.fetch(Sql::new("PRAGMA wal_checkpoint(TRUNCATE)")).await?;
+        Ok(())
     }
 
     pub(super) async fn close(&self) {

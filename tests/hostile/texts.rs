@@ -7,7 +7,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    database::{Database, Kind},
+    database::Database,
     harness::{App, ONE_GRAPH, tells},
     support::{form::Form, pictures},
 };
@@ -183,18 +183,7 @@ async fn composed_and_decomposed_names_are_one_person(database: Database) {
     assert_eq!(answers[0]["annotator"], "José");
 }
 
-macro_rules! on_both_databases {
-    ($($case:ident),+ $(,)?) => {
-        mod sqlite {
-            $(#[test] fn $case() { crate::database::run(super::Kind::Sqlite, stringify!($case), super::$case); })+
-        }
-        mod postgres {
-            $(#[test] fn $case() { crate::database::run(super::Kind::Postgres, stringify!($case), super::$case); })+
-        }
-    };
-}
-
-on_both_databases!(
+crate::on_both_databases!(
     every_body_refuses,
     every_query_and_path_refuses,
     composed_and_decomposed_names_are_one_person,

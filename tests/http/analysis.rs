@@ -52,7 +52,7 @@ async fn record(app: &App, method: &str, shift: f64) -> Uuid {
         };
         run = app.store.record(&new).await.unwrap().run;
     }
-    refresh_stale(&app.store, || true).await.unwrap();
+    refresh_stale(&app.store).await.unwrap();
     run.unwrap()
 }
 

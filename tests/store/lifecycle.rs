@@ -141,7 +141,9 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
     let expected = [
         ("attribute_outcomes", "outcomes pack sample"),
         ("datasets", "created id name revision"),
+        ("deleted_images", "deleted image"),
         ("faces", "created faces graphs image"),
+        ("installation", "created id one"),
         ("kept_files", "bytes folder image photo run"),
         ("methods", "created description id name"),
         ("packs", "created digest name weights"),
@@ -153,6 +155,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("photos", "attributes created dataset identity image name"),
         ("preferences", "annotator created id name question run_a run_b value"),
         ("prompts", "address created dataset facts identity kind position text"),
+        ("released_files", "folder image"),
         ("run_quantiles", "metric metric_version n pack places run"),
         ("run_slices", "clusters computed fingerprint pack run samples"),
         (

@@ -70,7 +70,7 @@ pub(crate) async fn a_summarised_run_has_intervals_until_it_changes(db: Database
     let page = ask(&store, LeaderboardQuery::default()).await;
     assert_eq!((of(&page, 0, "ips").summary.n, &of(&page, 0, "ips").detail), (25, &None));
     assert!(store.run_slices(run, &official().digest).await.unwrap().unwrap().stale);
-    assert_eq!(refresh_stale(&store, || true).await.unwrap(), 1);
+    assert_eq!(refresh_stale(&store).await.unwrap(), 1);
     let kept = store.run_slices(run, &official().digest).await.unwrap().unwrap();
     assert_eq!((kept.stale, kept.samples), (false, 25));
     let page = ask(&store, LeaderboardQuery::default()).await;
@@ -81,7 +81,7 @@ pub(crate) async fn slices_are_read_by_their_label_and_counted_from_a_minimum(db
     let store = db.open().await;
     record(&store, "A", "run", 0, 0.0).await;
     assert!(ask(&store, slice("prompt_kind", "T")).await.rows.is_empty(), "not summarised yet");
-    refresh_stale(&store, || true).await.unwrap();
+    refresh_stale(&store).await.unwrap();
     let page = ask(&store, slice("prompt_kind", "T")).await;
     assert_eq!((of(&page, 0, "ips").summary.n, page.rows[0].metrics.len()), (20, 3));
     let page = ask(&store, slice("attribute", "!Young")).await;
@@ -115,11 +115,11 @@ pub(crate) async fn what_is_remembered_of_a_leaderboard_is_never_old(db: Databas
         ask(&fresh, LeaderboardQuery::default()).await.rows.len()
     };
     assert_eq!(check("as recorded").await, 2);
-    refresh_stale(&store, || true).await.unwrap();
+    refresh_stale(&store).await.unwrap();
     check("summarised").await;
     record(&store, "B", "second", 6, 0.25).await;
     check("a further run").await;
-    refresh_stale(&store, || true).await.unwrap();
+    refresh_stale(&store).await.unwrap();
     check("merged").await;
     // As many scores of as many metrics as before: one has another version and number.
     let run = Some(RunName::new("B", Some("run".into())));
@@ -133,7 +133,7 @@ pub(crate) async fn what_is_remembered_of_a_leaderboard_is_never_old(db: Databas
 pub(crate) async fn the_penalty_is_that_of_the_policy_asked_for(db: Database) {
     let store = db.open().await;
     record(&store, "A", "run", 0, 0.5).await;
-    refresh_stale(&store, || true).await.unwrap();
+    refresh_stale(&store).await.unwrap();
     let with = |policy| LeaderboardQuery { policy, ..LeaderboardQuery::default() };
     let plain = ask(&store, with(Policy::None)).await;
     for policy in [Policy::Stellar, Policy::Toolkit] {
@@ -152,7 +152,7 @@ pub(crate) async fn runs_of_a_method_merge_by_identity(db: Database) {
     record(&store, "Same", "second", 0, 0.0).await;
     record(&store, "Other", "first", 0, 0.0).await;
     record(&store, "Other", "second", 6, 0.0).await;
-    refresh_stale(&store, || true).await.unwrap();
+    refresh_stale(&store).await.unwrap();
     let page = ask(&store, LeaderboardQuery::default()).await;
     let width = |row: usize| {
         let ips = of(&page, row, "ips");
@@ -206,7 +206,7 @@ pub(crate) async fn rows_are_ranked_by_mean_rank_page_by_page(db: Database) {
     for (method, shift) in [("middle", 5.0), ("best", 9.0), ("worst", 0.0), ("alike", 5.0)] {
         record(&store, method, "run", 0, shift).await;
     }
-    refresh_stale(&store, || true).await.unwrap();
+    refresh_stale(&store).await.unwrap();
     let query = LeaderboardQuery { sort: Sort::MeanRank, limit: 3, ..LeaderboardQuery::default() };
     let first = ask(&store, query.clone()).await;
     let rest = ask(&store, LeaderboardQuery { after: first.next.clone(), ..query }).await;
@@ -220,11 +220,11 @@ pub(crate) async fn rows_are_ranked_by_mean_rank_page_by_page(db: Database) {
 pub(crate) async fn deletion_takes_what_was_computed(db: Database) {
     let store = db.open().await;
     let run = record(&store, "A", "run", 0, 0.0).await;
-    refresh_stale(&store, || true).await.unwrap();
+    refresh_stale(&store).await.unwrap();
     let sample = store.record(&scored("A", "24", vec![])).await.unwrap().sample;
     store.delete_sample(sample).await.unwrap().unwrap();
     assert_eq!(store.run_slices(run, &official().digest).await.unwrap(), None, "computed anew without it");
-    assert_eq!(refresh_stale(&store, || true).await.unwrap(), 1);
+    assert_eq!(refresh_stale(&store).await.unwrap(), 1);
     store.delete_run(run).await.unwrap().unwrap();
     for table in ["slice_summaries", "slice_sums", "run_slices", "run_quantiles"] {
         assert_eq!(db.count(table).await, 0, "{table}");
@@ -245,7 +245,7 @@ pub(crate) async fn deletion_takes_what_was_computed(db: Database) {
 pub(crate) async fn distributions_are_kept_by_run(db: Database) {
     let store = db.open().await;
     let run = record(&store, "A", "run", 0, 0.0).await;
-    refresh_stale(&store, || true).await.unwrap();
+    refresh_stale(&store).await.unwrap();
     let kept = store.run_quantiles(&official().digest).await.unwrap();
     let (of_run, ips) = kept.iter().find(|(_, of)| of.metric == "ips").unwrap();
     assert_eq!((*of_run, ips.n, ips.places.len()), (run, 24, 201));

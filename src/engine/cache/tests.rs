@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -150,7 +151,7 @@ async fn a_late_result_does_not_bring_back_what_was_forgotten_meanwhile() {
         std::future::pending()
     });
     assert!(tokio::time::timeout(Duration::from_millis(5), ask).await.is_err());
-    setup.cache.forget(key(1).input);
+    setup.cache.forget(&HashSet::from([key(1).input]));
     begun.take().unwrap()(&features(4));
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
 }
@@ -186,7 +187,7 @@ async fn memory_stays_within_its_bound_and_evictions_are_counted() {
     assert_eq!(setup.telemetry.cache_bytes.get() as u64, bytes);
     assert_eq!(setup.telemetry.cache_entries.get() as u64, entries);
     for input in 0..200 {
-        setup.cache.forget(key(input).input);
+        setup.cache.forget(&HashSet::from([key(input).input]));
     }
     assert_eq!((setup.telemetry.cache_bytes.get(), setup.telemetry.cache_entries.get()), (0, 0));
 }
@@ -205,14 +206,14 @@ async fn what_is_forgotten_is_computed_again_also_if_it_was_under_way() {
     setup.get(1).await.unwrap();
     let joint = Key { with: Some(ContentHash::of(b"prompt")), ..key(1) };
     setup.cache.get(joint, &setup.lane, |keep| setup.compute(keep, None)).await.unwrap();
-    assert_eq!(setup.cache.forget(key(1).input), 2, "also with another input");
+    assert_eq!(setup.cache.forget(&HashSet::from([key(1).input])), 2, "also with another input");
     assert!(setup.cache.known(&joint).is_none());
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
 
     let gate = Arc::new(Notify::new());
     let forget = async {
         tokio::task::yield_now().await;
-        setup.cache.forget(key(2).input);
+        setup.cache.forget(&HashSet::from([key(2).input]));
         gate.notify_one();
     };
     let (feature, ()) = tokio::join!(setup.get_after(2, &gate), forget);

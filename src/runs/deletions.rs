@@ -1,0 +1,42 @@
+//! Deletions of other instances: what they deleted is forgotten here too.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use time::OffsetDateTime;
+
+use super::{Runs, background::wait};
+use crate::content::ContentHash;
+
+/// How long another instance may remember what was deleted.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Rows are looked at for so long: instances whose clocks differ by less miss none.
+const LOOK_BACK: time::Duration = time::Duration::minutes(2);
+
+/// Rows are kept for so long: no scoring takes longer, and none that began before a deletion may write faces after it.
+const KEEP: time::Duration = time::Duration::hours(1);
+
+impl Runs {
+    /// Forgets the images that any instance deleted.
+    pub(super) async fn follow_deletions(self: Arc<Self>) {
+        let mut stopping = self.stopping();
+        let mut seen: HashSet<(ContentHash, OffsetDateTime)> = HashSet::new();
+        while !wait(&mut stopping, LOOK_EVERY).await {
+            let now = OffsetDateTime::now_utc();
+            match self.store.deleted_images(now - LOOK_BACK).await {
+                Ok(deleted) => {
+                    let new: Vec<_> =
+                        deleted.iter().filter(|each| !seen.contains(each)).map(|(image, _)| *image).collect();
+                    if !new.is_empty() {
+                        self.scoring.forget(new).await;
+                    }
+                    seen = deleted.into_iter().collect();
+                }
+                Err(error) => tracing::warn!(%error, "deletions could not be read; tried again soon"),
+            }
+            if let Err(error) = self.store.forget_deletions(now - KEEP).await {
+                tracing::debug!(%error, "old deletions could not be removed; tried again soon");
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the database knows of spool folders: which database it is, and which of their files nobody needs any more.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::StoreError;
+use super::sql::{Connection, Connections, Reader, Sql, until_uncontended};
+use super::words::to_microseconds;
+use crate::content::ContentHash;
+
+/// Files released in one look.
+const AT_ONCE: i64 = 500;
+
+/// The id of the database, which it gets when it is first asked for and keeps in every copy.
+pub(super) async fn installation<P: Connections>(pool: &P) -> Result<String, StoreError> {
+    let known = async || {
+        let sql = Sql::new("SELECT id FROM installation");
+        let rows = pool.reader().await?.fetch(sql).await?;
+        rows.first().map(|row| Reader::new(row, "installation", "").text("id")).transpose()
+    };
+    if let Some(id) = known().await? {
+        return Ok(id);
+    }
+    let transaction = || async {
+        let mut transaction = pool.begin().await?;
+        let mut sql = Sql::new("INSERT INTO installation (one, id, created) VALUES ");
+        let (id, now) = (Uuid::now_v7().to_string(), to_microseconds(OffsetDateTime::now_utc()));
+        sql.tuple([1_i64.into(), id.into(), now.into()]);
+        // Another instance may begin at the same moment: whose id is there first is the database's.
+        sql.push(" ON CONFLICT (one) DO NOTHING");
+        transaction.execute(sql).await?;
+        transaction.commit().await?;
+        Ok(())
+    };
+    until_uncontended(Uuid::now_v7(), transaction).await?;
+    known().await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
+}
+
+/// Notes for the owners of the folders that files of a run, or one image of all runs, need not be kept. To be called before the
+/// rows of `kept_files` go.
+pub(super) async fn release<C: Connection>(
+    connection: &mut C,
+    run: Option<Uuid>,
+    image: Option<ContentHash>,
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new(
+        "INSERT INTO released_files (folder, image) SELECT DISTINCT folder, image FROM kept_files WHERE 1 = 1",
+    );
+    if let Some(run) = run {
+        sql.push(" AND run = ").bind(run);
+    }
+    if let Some(image) = image {
+        sql.push(" AND image = ").bind(image.to_hex());
+    }
+    // In order, so that two transactions never wait for each other.
+    sql.push(" ORDER BY folder, image ON CONFLICT DO NOTHING");
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+/// Some of the files of this folder that were released.
+pub(super) async fn released<P: Connections>(pool: &P, folder: &str) -> Result<Vec<ContentHash>, StoreError> {
+    let mut sql = Sql::new("SELECT image FROM released_files WHERE folder = ");
+    sql.bind(folder).push(" ORDER BY image LIMIT ").bind(AT_ONCE);
+    let rows = pool.reader().await?.fetch(sql).await?;
+    rows.iter().map(|row| Reader::new(row, "released_files", folder).hash("image")).collect()
+}
+
+/// Forgets releases that were carried out.
+pub(super) async fn forget_released<P: Connections>(
+    pool: &P,
+    folder: &str,
+    files: &[ContentHash],
+) -> Result<(), StoreError> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let transaction = || async {
+        let mut transaction = pool.begin().await?;
+        let mut sql = Sql::new("DELETE FROM released_files WHERE folder = ");
+        sql.bind(folder).push(" AND image IN ");
+        sql.tuple(files.iter().map(|image| image.to_hex().into()));
+        transaction.execute(sql).await?;
+        transaction.commit().await?;
+        Ok(())
+    };
+    until_uncontended(Uuid::now_v7(), transaction).await
+}

@@ -1,0 +1,126 @@
+//! Background tasks that are started again when they panic, and told of.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use prometheus::IntCounterVec;
+use tokio::{sync::watch, task::JoinHandle};
+
+/// The pause after a panic, which doubles up to the longest with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// A task that has run for so long is well again.
+const WELL_AFTER: Duration = Duration::from_secs(30);
+
+/// Watches the background tasks of a process.
+#[derive(Debug)]
+pub struct Supervisor {
+    restarts: IntCounterVec,
+    panicked: Mutex<BTreeMap<&'static str, Instant>>,
+    first_pause: Duration,
+}
+
+impl Supervisor {
+    /// A supervisor that counts restarts there, by task.
+    #[must_use]
+    pub fn new(restarts: IntCounterVec) -> Arc<Self> {
+        Arc::new(Self { restarts, panicked: Mutex::default(), first_pause: FIRST_PAUSE })
+    }
+
+    fn panicked(&self) -> MutexGuard<'_, BTreeMap<&'static str, Instant>> {
+        self.panicked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tasks that panicked a moment ago, for readiness.
+    #[must_use]
+    pub fn failing(&self) -> Vec<&'static str> {
+        let mut panicked = self.panicked();
+        panicked.retain(|_, at| at.elapsed() < WELL_AFTER);
+        panicked.keys().copied().collect()
+    }
+
+    /// Runs a task until it returns, again and again if it panics; ends between two attempts when the service stops. Dropping the
+    /// handle leaves the task alone, aborting it aborts the task.
+    pub fn watch<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        task: &'static str,
+        mut stopping: watch::Receiver<bool>,
+        work: impl Fn() -> F + Send + 'static,
+    ) -> JoinHandle<()> {
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut pause = this.first_pause;
+            loop {
+                let started = Instant::now();
+                let mut attempt = AbortOnDrop(tokio::spawn(work()));
+                let Err(panic) = (&mut attempt.0).await else { return };
+                this.restarts.with_label_values(&[task]).inc();
+                this.panicked().insert(task, Instant::now());
+                if started.elapsed() > WELL_AFTER {
+                    pause = this.first_pause;
+                }
+                tracing::error!(task, %panic, seconds = pause.as_secs(), "a background task panicked; it is started again");
+                if tokio::time::timeout(pause, stopping.wait_for(|stop| *stop)).await.is_ok() {
+                    return;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        })
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use prometheus::Opts;
+
+    use super::*;
+
+    fn supervisor(first_pause: Duration) -> Arc<Supervisor> {
+        let restarts = IntCounterVec::new(Opts::new("restarts_total", "Restarts."), &["task"]).unwrap();
+        Arc::new(Supervisor { restarts, panicked: Mutex::default(), first_pause })
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_started_again_counted_and_told() {
+        let (supervisor, runs) = (supervisor(Duration::from_millis(1)), Arc::new(AtomicUsize::new(0)));
+        let (stop, stopping) = watch::channel(false);
+        let counted = Arc::clone(&runs);
+        let task = supervisor.watch("summaries", stopping, move || {
+            let runs = Arc::clone(&counted);
+            async move {
+                assert!(runs.fetch_add(1, Ordering::SeqCst) >= 2, "on purpose");
+            }
+        });
+        assert!(supervisor.failing().is_empty());
+        task.await.unwrap();
+        assert_eq!(runs.load(Ordering::SeqCst), 3);
+        assert_eq!(supervisor.restarts.with_label_values(&["summaries"]).get(), 2);
+        assert_eq!(supervisor.failing(), ["summaries"]);
+        drop(stop);
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_pause() {
+        let supervisor = supervisor(Duration::from_hours(1));
+        let (stop, stopping) = watch::channel(false);
+        let task = supervisor.watch("summaries", stopping, || async { panic!("on purpose") });
+        tokio::task::yield_now().await;
+        stop.send_replace(true);
+        task.await.unwrap();
+    }
+}

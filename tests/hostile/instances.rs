@@ -1,0 +1,103 @@
+//! Two services on one database, each with a spool of its own.
+
+use std::time::{Duration, Instant};
+
+use axum::{
+    body::Body,
+    http::{Request, header},
+};
+use serde_json::json;
+
+use crate::{
+    database::Database,
+    harness::App,
+    support::{form::Form, pictures},
+};
+
+async fn start(database: &Database) -> App {
+    let url = database.url.clone();
+    App::with(move |setup| setup.config.store.url = url).await
+}
+
+async fn new_run(app: &App) -> String {
+    let body = json!({"method": "m", "run": "r", "metrics": ["clip_i", "aesthetic"]}).to_string();
+    let request =
+        Request::post("/v1/runs").header(header::CONTENT_TYPE, "application/json").body(Body::from(body));
+    let answer = app.send(request.expect("a valid request")).await;
+    assert!(answer.status.is_success(), "{}", answer.json());
+    answer.json()["run_id"].as_str().expect("an id").to_owned()
+}
+
+async fn put(app: &App, run: &str, name: &str, form: Form) -> u16 {
+    let body = form.finish();
+    let request = Request::put(format!("/v1/runs/{run}/samples/{name}"))
+        .header(header::CONTENT_TYPE, Form::content_type())
+        .header(header::CONTENT_LENGTH, body.len())
+        .body(Body::from(body));
+    app.send(request.expect("a valid request")).await.status.as_u16()
+}
+
+/// Waits for something that another task is to do. A macro, since a closure that borrows across an await is not `Send`.
+macro_rules! eventually {
+    ($what:expr, $is_so:expr) => {
+        let started = Instant::now();
+        while !$is_so {
+            assert!(started.elapsed() < Duration::from_secs(30), "{} never came", $what);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+}
+
+async fn post(app: &App, path: &str) -> u16 {
+    app.send(Request::post(path).body(Body::empty()).expect("a valid request")).await.status.as_u16()
+}
+
+async fn delete(app: &App, path: &str) -> u16 {
+    app.send(Request::delete(path).body(Body::empty()).expect("a valid request")).await.status.as_u16()
+}
+
+async fn a_run_that_the_other_instance_ends_leaves_no_file_behind(database: Database) {
+    let (one, two) = (start(&database).await, start(&database).await);
+    let run = new_run(&one).await;
+    for (at, app) in [&one, &two].into_iter().enumerate() {
+        let form = Form::new().file("image", pictures::png(at as u32)).file("reference", pictures::png(100));
+        assert_eq!(put(app, &run, &format!("s{at}"), form).await, 202);
+    }
+    assert!(one.runs.files().used() > 0 && two.runs.files().used() > 0);
+    assert_eq!(post(&two, &format!("/v1/runs/{run}/finish")).await, 202);
+    eventually!("the end of the run", one.get(&format!("/v1/runs/{run}")).await.ok()["state"] == "finished");
+    let counts = one.get(&format!("/v1/runs/{run}")).await.ok()["counts"].clone();
+    assert_eq!((&counts["scored"], &counts["failed"]), (&json!(2), &json!(0)), "{counts}");
+    eventually!("the end of the files", one.runs.files().used() + two.runs.files().used() == 0);
+}
+
+async fn a_run_that_the_other_instance_deletes_leaves_no_file_behind(database: Database) {
+    let (one, two) = (start(&database).await, start(&database).await);
+    one.gate.close();
+    let run = new_run(&one).await;
+    for at in 0..3 {
+        let form = Form::new().file("image", pictures::png(at)).file("reference", pictures::png(100));
+        assert_eq!(put(&one, &run, &format!("s{at}"), form).await, 202);
+    }
+    assert_eq!(delete(&two, &format!("/v1/runs/{run}")).await, 200);
+    one.gate.open();
+    eventually!("the end of the files", one.runs.files().used() == 0);
+    assert_eq!(delete(&one, &format!("/v1/runs/{run}")).await, 404, "it is gone for both");
+}
+
+async fn what_one_instance_deletes_the_other_forgets(database: Database) {
+    let (one, two) = (start(&database).await, start(&database).await);
+    let image = pictures::png(1);
+    let form = || Form::new().file("image", image.clone()).field("metrics", "aesthetic");
+    assert_eq!(one.score(form()).await.ok()["cached"], false);
+    assert_eq!(one.score(form()).await.ok()["cached"], true, "it is in memory");
+    let hash = blake3::hash(&image).to_hex();
+    assert_eq!(delete(&two, &format!("/v1/pictures/{hash}")).await, 200);
+    eventually!("the end of the memory", one.score(form()).await.ok()["cached"] == false);
+}
+
+crate::on_both_databases!(
+    a_run_that_the_other_instance_ends_leaves_no_file_behind,
+    a_run_that_the_other_instance_deletes_leaves_no_file_behind,
+    what_one_instance_deletes_the_other_forgets,
+);

@@ -1,0 +1,180 @@
+//! Accepted samples and their files: what is lost, left behind or given to the wrong database.
+
+use std::time::Duration;
+
+use serde_json::json;
+use stellar_score::{
+    content::ContentHash,
+    store::{
+        NewPending, NewSample, NewScore, Pack, RunFacts, RunName, RunRecord, ScoreValue, Store, Weights,
+    },
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::database::Database;
+
+const FOLDER: &str = "folder";
+
+fn pack() -> Pack {
+    Pack { name: "pack".into(), digest: "a".repeat(64), weights: Weights::Official }
+}
+
+async fn new_run(store: &Store, run: &str) -> RunRecord {
+    let name = RunName::new("m", Some(run.to_owned()));
+    store.create_run(&name, &RunFacts::default(), OffsetDateTime::now_utc()).await.expect("a run").0
+}
+
+/// A sample whose generated image is the same for all names.
+fn pending(run: &RunRecord, name: &str, folder: &str) -> NewPending {
+    let image = ContentHash::of(b"black");
+    NewPending {
+        id: Uuid::now_v7(),
+        created: OffsetDateTime::now_utc(),
+        run: run.id,
+        name: name.to_owned(),
+        content: ContentHash::of(name.as_bytes()),
+        prompt: None,
+        image,
+        references: vec![],
+        auxiliary: vec![],
+        metadata: json!({}),
+        folder: folder.to_owned(),
+        files: vec![(image, 1)],
+        pack: pack(),
+        service_version: "0".into(),
+        most_waiting: 100,
+    }
+}
+
+fn scored(new: &NewPending, run: &RunRecord) -> NewSample {
+    let value = ScoreValue::Number(0.5);
+    let score = NewScore { metric: "aesthetic".into(), metric_version: 1, value, flags: vec![] };
+    NewSample {
+        id: new.id,
+        created: new.created,
+        run: Some(run.name.clone()),
+        name: Some(new.name.clone()),
+        content: new.content,
+        prompt: None,
+        image: new.image,
+        width: 2,
+        height: 2,
+        references: vec![],
+        auxiliary: vec![],
+        metadata: json!({}),
+        pack: pack(),
+        service_version: "0".into(),
+        scores: vec![score],
+    }
+}
+
+/// Two samples of one image: the second is accepted at the very moment at which the first is recorded, again and again.
+async fn an_equal_image_that_is_accepted_meanwhile_keeps_its_file(database: Database) {
+    let (one, two) = (database.open().await, database.open().await);
+    let run = new_run(&one, "r").await;
+    for round in 0..40 {
+        let (first, second) =
+            (pending(&run, &format!("a{round}"), FOLDER), pending(&run, &format!("b{round}"), FOLDER));
+        one.accept(&first).await.expect("accepted");
+        let (row, run_of) = (scored(&first, &run), run.id);
+        let recording = tokio::spawn({
+            let one = one.clone();
+            async move { one.record_pending(&row, run_of).await }
+        });
+        let accepting = tokio::spawn({
+            let (two, second) = (two.clone(), second.clone());
+            async move { two.accept(&second).await }
+        });
+        accepting.await.expect("no panic").expect("accepted");
+        recording.await.expect("no panic").expect("recorded").expect("it waited");
+        let needed = one.needed_files(FOLDER, &[second.image]).await.expect("an answer");
+        assert!(
+            needed.contains(&second.image),
+            "round {round}: the file of a sample that waits is not named"
+        );
+        two.record_pending(&scored(&second, &run), run.id).await.expect("recorded");
+        assert!(one.needed_files(FOLDER, &[second.image]).await.expect("an answer").is_empty());
+    }
+}
+
+async fn files_of_a_run_that_another_instance_ends_are_released_to_their_owner(database: Database) {
+    let (one, two) = (database.open().await, database.open().await);
+    let (finished, deleted) = (new_run(&one, "finished").await, new_run(&one, "deleted").await);
+    let photo = ContentHash::of(b"photo");
+    for run in [&finished, &deleted] {
+        let new = pending(run, "a", FOLDER);
+        let new = NewPending { references: vec![photo], files: vec![(new.image, 1), (photo, 2)], ..new };
+        one.accept(&new).await.expect("accepted");
+        one.record_pending(&NewSample { references: vec![photo], ..scored(&new, run) }, run.id)
+            .await
+            .expect("recorded");
+    }
+    assert!(one.released_files(FOLDER).await.expect("an answer").is_empty());
+    two.finish_run(finished.id).await.expect("finishing");
+    two.run_finished(finished.id, OffsetDateTime::now_utc()).await.expect("finished");
+    assert_eq!(one.released_files(FOLDER).await.expect("an answer"), [photo]);
+    // The other run has it still: whoever looks asks that too.
+    assert!(one.needed_files(FOLDER, &[photo]).await.expect("an answer").contains(&photo));
+    one.forget_released(FOLDER, &[photo]).await.expect("forgotten");
+    two.delete_run(deleted.id).await.expect("deleted");
+    assert_eq!(one.released_files(FOLDER).await.expect("an answer"), [photo]);
+    assert!(one.needed_files(FOLDER, &[photo]).await.expect("an answer").is_empty());
+    assert!(one.released_files("another folder").await.expect("an answer").is_empty());
+}
+
+async fn a_database_keeps_its_id(database: Database) {
+    let (one, two) = (database.open().await, database.open().await);
+    let (first, second) = tokio::join!(one.installation(), two.installation());
+    let first = first.expect("an id");
+    assert_eq!(second.expect("an id"), first, "asked at the same moment");
+    drop((one, two));
+    assert_eq!(database.open().await.installation().await.expect("an id"), first);
+}
+
+async fn a_clock_that_jumped_back_keeps_no_sample_waiting(database: Database) {
+    let store = database.open().await;
+    let run = new_run(&store, "r").await;
+    let new = pending(&run, "a", FOLDER);
+    store.accept(&new).await.expect("accepted");
+    let now = OffsetDateTime::now_utc();
+    let next = async || store.waiting(FOLDER, &pack().digest, now, 10).await.expect("an answer").len();
+    store.put_off(new.id, now + Duration::from_mins(1), true).await.expect("put off");
+    assert_eq!(next().await, 0, "a pause is kept");
+    store.put_off(new.id, now + Duration::from_hours(8_760), true).await.expect("put off");
+    assert_eq!(next().await, 1, "no pause is a year long");
+}
+
+async fn what_was_deleted_is_told_and_its_faces_are_not_written_again(database: Database) {
+    let (one, two) = (database.open().await, database.open().await);
+    let (image, graphs) = (ContentHash::of(b"face"), ContentHash::of(b"graphs"));
+    let began = OffsetDateTime::now_utc();
+    let record = || stellar_score::store::FacesRecord {
+        image,
+        graphs,
+        faces: vec![1],
+        created: OffsetDateTime::now_utc(),
+    };
+    one.save_found_faces(&record(), began).await.expect("saved");
+    two.delete_picture(image).await.expect("an answer").expect("it was known");
+    let told = one.deleted_images(began).await.expect("an answer");
+    assert!(told.iter().any(|(deleted, at)| *deleted == image && *at >= began));
+    // A scoring that began before the deletion comes to its end on the other instance.
+    one.save_found_faces(&record(), began).await.expect("an answer");
+    assert!(one.faces(&[image], graphs).await.expect("an answer").is_empty());
+    // Sent again by its owner, it is an image like any other.
+    one.save_found_faces(&record(), OffsetDateTime::now_utc() + Duration::from_millis(1))
+        .await
+        .expect("saved");
+    assert_eq!(one.faces(&[image], graphs).await.expect("an answer").len(), 1);
+    one.forget_deletions(OffsetDateTime::now_utc() + Duration::from_secs(1)).await.expect("forgotten");
+    assert!(one.deleted_images(began).await.expect("an answer").is_empty());
+}
+
+crate::on_both_databases!(
+    an_equal_image_that_is_accepted_meanwhile_keeps_its_file,
+    files_of_a_run_that_another_instance_ends_are_released_to_their_owner,
+    a_database_keeps_its_id,
+    a_clock_that_jumped_back_keeps_no_sample_waiting,
+    what_was_deleted_is_told_and_its_faces_are_not_written_again,
+);
