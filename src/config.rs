@@ -39,6 +39,8 @@ pub struct Config {
     pub store: Store,
     /// Scoring in the background.
     pub runs: Runs,
+    /// Reports, comparisons and the like.
+    pub analysis: Analysis,
     /// What is written to standard error.
     pub log: Log,
 }
@@ -213,6 +215,16 @@ pub struct Runs {
     pub watchers: usize,
 }
 
+/// Reports, comparisons and the like.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Analysis {
+    /// Long ones that are computed at once; 0 chooses by the number of cores.
+    pub at_once: usize,
+    /// Those that are computed or wait.
+    pub waiting: usize,
+}
+
 /// What is written to standard error.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -303,6 +315,7 @@ impl Config {
             ("runs.waiting_samples", self.runs.waiting_samples),
             ("runs.import_samples", self.runs.import_samples as u64),
             ("runs.watchers", self.runs.watchers as u64),
+            ("analysis.waiting", self.analysis.waiting as u64),
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Value { key, value: value.to_string(), why: "must be at least 1" });

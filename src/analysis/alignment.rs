@@ -294,9 +294,10 @@ pub struct NextPair {
 /// Counts between methods, by name of the sample.
 struct Tally<'a> {
     methods: Vec<&'a str>,
-    /// Winner, loser, tied: how often.
-    wins: Vec<f64>,
-    judged: Vec<usize>,
+    /// By winner and loser: how often, a tie as half for each.
+    wins: BTreeMap<(usize, usize), f64>,
+    /// By the earlier and the later of two methods: how often they were compared.
+    judged: BTreeMap<(usize, usize), usize>,
     pairs: Vec<(&'a str, usize, usize, i8)>,
 }
 
@@ -305,15 +306,13 @@ fn tally<'a>(pairs: &'a [(String, JudgedPair)], methods: &'a BTreeMap<Uuid, Stri
     names.sort_unstable();
     names.dedup();
     let place = |run| names.binary_search(&methods.get(&run)?.as_str()).ok();
-    let n = names.len();
-    let (mut wins, mut judged, mut between) = (vec![0.0; n * n], vec![0; n * n], Vec::new());
+    let (mut wins, mut judged, mut between) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for (name, pair) in pairs {
         let Some((a, b)) = place(pair.a).zip(place(pair.b)).filter(|(a, b)| a != b) else { continue };
         let share = f64::midpoint(1.0, pair.preference.into());
-        wins[a * n + b] += share;
-        wins[b * n + a] += 1.0 - share;
-        judged[a * n + b] += 1;
-        judged[b * n + a] += 1;
+        *wins.entry((a, b)).or_insert(0.0) += share;
+        *wins.entry((b, a)).or_insert(0.0) += 1.0 - share;
+        *judged.entry((a.min(b), a.max(b))).or_insert(0) += 1;
         between.push((name.as_str(), a, b, pair.preference));
     }
     Tally { methods: names, wins, judged, pairs: between }
@@ -321,12 +320,13 @@ fn tally<'a>(pairs: &'a [(String, JudgedPair)], methods: &'a BTreeMap<Uuid, Stri
 
 impl Tally<'_> {
     fn fit(&self) -> Result<stats::BradleyTerry, BradleyTerryError> {
-        let n = self.methods.len();
-        let comparisons: Vec<stats::Comparison> = (0..n * n)
-            .filter(|at| self.wins[*at] > 0.0)
-            .map(|at| stats::Comparison { winner: at / n, loser: at % n, times: self.wins[at] })
+        let comparisons: Vec<stats::Comparison> = self
+            .wins
+            .iter()
+            .filter(|(_, times)| **times > 0.0)
+            .map(|(&(winner, loser), &times)| stats::Comparison { winner, loser, times })
             .collect();
-        bradley_terry(n, &comparisons)
+        bradley_terry(self.methods.len(), &comparisons)
     }
 }
 
@@ -401,7 +401,7 @@ pub fn next_pairs(pairs: &[(String, JudgedPair)], methods: &BTreeMap<Uuid, Strin
     for a in 0..n {
         for b in a + 1..n {
             let expected = 1.0 / (1.0 + (strengths[b] - strengths[a]).exp());
-            let judged = tally.judged[a * n + b];
+            let judged = tally.judged.get(&(a, b)).copied().unwrap_or_default();
             found.push(NextPair {
                 a: tally.methods[a].to_owned(),
                 b: tally.methods[b].to_owned(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::preferences::{QuestionWord, methods_of_runs};
-use super::{ApiError, Problem, Query, Shared};
+use super::{ApiError, Code, Problem, Query, Shared};
 use crate::{
     analysis::{
         AnnotatorAgreement, MethodPreferences, PublishedAlignment, SliceAlignment, alignment,
@@ -185,6 +185,14 @@ pub(super) async fn preferences(
         let answers = app.store.preferences(&query).await?;
         let methods = methods_of_runs(&app).await?;
         let count = answers.len();
+        let (of, names) = extent(&answers, &methods);
+        if of > MOST_METHODS || of * names > MOST_CELLS {
+            let problem = format!(
+                "the answers are about {of} methods and {names} samples, at most {MOST_METHODS} methods and {MOST_CELLS} pairs of \
+                 method and sample are analysed at once: name an annotator"
+            );
+            return Err(ApiError::new(Code::MalformedRequest, problem));
+        }
         let (agreement, preferences) = blocking(move || {
             (annotator_agreement(&answers), method_preferences(&judged_pairs(&answers), &methods))
         })
@@ -192,4 +200,22 @@ pub(super) async fn preferences(
         Ok(PreferencesAnswer { question, answers: count, agreement, preferences })
     });
     Ok(Json(answer.await?))
+}
+
+/// Methods whose strengths are fitted together: the errors take their cube.
+const MOST_METHODS: usize = 300;
+
+/// Pairs of method and sample that are resampled together.
+const MOST_CELLS: usize = 2_000_000;
+
+/// How many methods and how many samples the votes are about.
+fn extent(answers: &[Preference], methods: &BTreeMap<uuid::Uuid, String>) -> (usize, usize) {
+    let (mut named, mut samples) = (BTreeSet::new(), BTreeSet::new());
+    for answer in answers {
+        if let crate::store::Judgement::Vote { a, b, .. } = answer.judgement {
+            named.extend([a, b].iter().filter_map(|run| methods.get(run)));
+            samples.insert(answer.name.as_str());
+        }
+    }
+    (named.len(), samples.len())
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod alignment;
+mod analyses;
 mod attributes;
 mod bodies;
 mod body;
@@ -59,6 +60,7 @@ pub use crate::runs::SERVICE_VERSION;
 use crate::{config::Config, label, runs::Runs, scoring::Scoring, store::Store, telemetry::Telemetry};
 
 /// What handlers share.
+#[derive(Clone)]
 pub struct App {
     scoring: Arc<Scoring>,
     store: Store,
@@ -68,11 +70,12 @@ pub struct App {
     pace: bodies::Pace,
     hosts: hosts::Hosts,
     face_days: u32,
-    admission: Admission,
+    analysis: crate::config::Analysis,
+    admission: Arc<Admission>,
     telemetry: Telemetry,
-    reports: report::Reports,
-    judged: attributes::JudgedRuns,
-    datasets: datasets::Summaries,
+    reports: Arc<report::Reports>,
+    judged: Arc<attributes::JudgedRuns>,
+    datasets: Arc<datasets::Summaries>,
 }
 
 type Shared = axum::extract::State<Arc<App>>;
@@ -104,12 +107,18 @@ impl App {
             },
             hosts: hosts::Hosts::new(&config.server),
             face_days: config.privacy.face_days,
-            admission: Admission::new(&config.limits),
+            analysis: config.analysis.clone(),
+            admission: Arc::new(Admission::new(&config.limits)),
             telemetry,
-            reports: report::reports(),
-            judged: attributes::judged_runs(),
-            datasets: datasets::summaries(),
+            reports: Arc::new(report::reports()),
+            judged: Arc::new(attributes::judged_runs()),
+            datasets: Arc::new(datasets::summaries()),
         }
+    }
+
+    /// The same for analyses, which read the store over connections of their own.
+    fn for_analyses(&self) -> Self {
+        Self { store: self.store.for_analyses(analyses::connections(&self.analysis)), ..self.clone() }
     }
 
     /// The result of work that stores nothing, or that it was not ready in time.
@@ -153,7 +162,7 @@ struct Document;
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(score::create))
-        .routes(routes!(samples::read, privacy::delete_sample))
+        .routes(routes!(privacy::delete_sample))
         .routes(routes!(runs::create_method, runs::list_methods))
         .routes(routes!(runs::create, runs::list))
         .routes(routes!(runs::read, privacy::delete_run))
@@ -162,24 +171,12 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(events::watch))
         .routes(routes!(runs::finish))
         .routes(routes!(import::create))
-        .routes(routes!(report::read))
-        .routes(routes!(toolkit::list))
-        .routes(routes!(toolkit::read))
-        .routes(routes!(attributes::read))
         .routes(routes!(datasets::enrol))
         .routes(routes!(datasets::list))
         .routes(routes!(prompts::register, prompts::list))
         .routes(routes!(datasets::read_one, privacy::delete_dataset))
         .routes(routes!(privacy::delete_picture))
-        .routes(routes!(leaderboard::read))
-        .routes(routes!(compare::read))
-        .routes(routes!(correlations::read))
-        .routes(routes!(slices::read))
-        .routes(routes!(trade_off::read))
-        .routes(routes!(alignment::read))
-        .routes(routes!(alignment::preferences))
         .routes(routes!(preferences::add, preferences::list))
-        .routes(routes!(preferences::next))
         .routes(routes!(preferences::delete))
         .routes(routes!(preferences::delete_annotator))
         .routes(routes!(metrics::list))
@@ -189,20 +186,55 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(telemetry::export))
 }
 
+/// Work over whole runs: admitted, computed and read apart from everything else (`analyses.rs`).
+fn analysis_routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(samples::read))
+        .routes(routes!(report::read))
+        .routes(routes!(toolkit::list))
+        .routes(routes!(toolkit::read))
+        .routes(routes!(attributes::read))
+        .routes(routes!(leaderboard::read))
+        .routes(routes!(compare::read))
+        .routes(routes!(correlations::read))
+        .routes(routes!(slices::read))
+        .routes(routes!(trade_off::read))
+        .routes(routes!(alignment::read))
+        .routes(routes!(alignment::preferences))
+        .routes(routes!(preferences::next))
+}
+
 /// The OpenAPI document of all routes.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    with_common_responses(routes().into_openapi())
+    let mut document = routes().into_openapi();
+    let mut analyses = analysis_routes().into_openapi();
+    for item in analyses.paths.paths.values_mut() {
+        let Some(operation) = &mut item.get else { continue };
+        for (status, description) in [
+            (
+                "429",
+                "As many analyses as there may be are computed or wait: retry after `Retry-After` seconds",
+            ),
+            ("504", "Not ready before the deadline"),
+        ] {
+            let responses = &mut operation.responses.responses;
+            responses.entry(status.to_owned()).or_insert_with(|| problem_response(description));
+        }
+    }
+    document.merge(analyses);
+    with_common_responses(document)
+}
+
+fn problem_response(description: &str) -> utoipa::openapi::RefOr<utoipa::openapi::Response> {
+    let schema = utoipa::openapi::Ref::from_schema_name("Problem");
+    let content = utoipa::openapi::ContentBuilder::new().schema(Some(schema)).build();
+    let response = utoipa::openapi::ResponseBuilder::new().description(description);
+    utoipa::openapi::RefOr::T(response.content("application/problem+json", content).build())
 }
 
 /// Adds what the layers around all routes may answer.
 fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    let problem = |description: &str| {
-        let schema = utoipa::openapi::Ref::from_schema_name("Problem");
-        let content = utoipa::openapi::ContentBuilder::new().schema(Some(schema)).build();
-        let response = utoipa::openapi::ResponseBuilder::new().description(description);
-        utoipa::openapi::RefOr::T(response.content("application/problem+json", content).build())
-    };
     for item in document.paths.paths.values_mut() {
         let operations =
             [(&mut item.get, false), (&mut item.put, true), (&mut item.post, true), (&mut item.delete, true)];
@@ -210,7 +242,7 @@ fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::open
             let Some(operation) = operation else { continue };
             let mut add = |status: &str, description: &str| {
                 let responses = &mut operation.responses.responses;
-                responses.entry(status.to_owned()).or_insert_with(|| problem(description));
+                responses.entry(status.to_owned()).or_insert_with(|| problem_response(description));
             };
             add("400", "The request cannot be read");
             add("421", "Not a host of this service (`server.hosts`)");
@@ -230,12 +262,19 @@ fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::open
 
 /// All routes with everything around them.
 pub fn router(app: Arc<App>) -> Router {
-    let (router, document) = routes().split_for_parts();
-    let documented = with_common_responses(document);
+    let (router, _) = routes().split_for_parts();
+    let (analysed, _) = analysis_routes().split_for_parts();
+    let document = openapi();
+    let documented = document.clone();
+    let analyses = analyses::Analyses::start(&app.analysis, app.deadline);
+    let analysed = analysed
+        .layer(middleware::from_fn_with_state(analyses, analyses::admit))
+        .with_state(Arc::new(app.for_analyses()));
     router
         .route("/", get(|| async { axum::response::Redirect::temporary("/docs/") }))
         .route("/openapi.json", get(move || async move { Json(documented) }))
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
+        .merge(analysed)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(app.limits.request_bytes()))

@@ -1,5 +1,7 @@
 //! `/v1/preferences`: what people say of pictures, taken down, listed and deleted.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::{
     Json,
     extract::{Path, Request, State, rejection::PathRejection},
@@ -17,9 +19,16 @@ use super::{
 };
 use crate::{
     analysis::{judged_pairs, next_pairs},
+    blocking::blocking,
     label,
     store::{Judgement, NewPreference, Preference, PreferencesQuery, Question, RunsQuery},
 };
+
+/// Methods between which the next question is chosen.
+const MOST_METHODS: usize = 200;
+
+/// Pairs of methods that are asked for a name that nobody judged: each is a statement.
+const MOST_QUESTIONS: usize = 200;
 
 /// The most answers of one request, and its largest body.
 const MOST_ANSWERS: usize = 10_000;
@@ -423,19 +432,25 @@ pub(super) async fn next(
     let limit = page(parameters.limit)? as usize;
     let query = PreferencesQuery { question: Some(question.into()), ..PreferencesQuery::default() };
     let answers = app.store.preferences(&query).await?;
-    let methods = methods_of_runs(&app).await?;
+    let mut methods = methods_of_runs(&app).await?;
     // Ids follow time: the largest is the newest.
-    let newest: std::collections::BTreeMap<&str, Uuid> =
-        methods.iter().map(|(run, method)| (method.as_str(), *run)).collect();
-    let ranked = next_pairs(&judged_pairs(&answers), &methods);
+    let newest: BTreeMap<String, Uuid> = methods.iter().map(|(run, method)| (method.clone(), *run)).collect();
+    // Of very many methods those with the newest runs: pairs are as many as the square.
+    let mut recent: Vec<Uuid> = newest.values().copied().collect();
+    recent.sort_unstable_by(|a, b| b.cmp(a));
+    recent.truncate(MOST_METHODS);
+    let recent: BTreeSet<&String> =
+        newest.iter().filter(|(_, run)| recent.contains(run)).map(|(name, _)| name).collect();
+    methods.retain(|_, method| recent.contains(method));
+    let ranked = blocking(move || next_pairs(&judged_pairs(&answers), &methods)).await;
     // A share for each of the first pairs of methods, so that one pair does not fill the list.
     let each = limit.div_ceil(ranked.len().clamp(1, 10)) as u32;
     let mut pairs = Vec::new();
-    for pair in ranked {
+    for pair in ranked.into_iter().take(MOST_QUESTIONS) {
         if pairs.len() >= limit {
             break;
         }
-        let (run_a, run_b) = (newest[pair.a.as_str()], newest[pair.b.as_str()]);
+        let (run_a, run_b) = (newest[&pair.a], newest[&pair.b]);
         for name in app.store.unjudged(question.into(), run_a, run_b, each).await? {
             pairs.push(NextEntry {
                 name,

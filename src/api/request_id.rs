@@ -20,6 +20,11 @@ pub(super) fn current() -> String {
     CURRENT.try_with(Clone::clone).unwrap_or_default()
 }
 
+/// The same work for another task to do, with this request's id and span.
+pub(super) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    CURRENT.scope(current(), work).in_current_span()
+}
+
 /// Gives every request an id and a span, and every answer the id.
 pub(super) async fn assign(request: Request, next: Next) -> Response {
     let id = request

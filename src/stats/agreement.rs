@@ -83,45 +83,49 @@ impl Units {
             }
         }
         let total: f64 = counts.iter().sum();
-        let difference = differences(level, &self.values, &counts);
+        let places = places(level, &self.values, &counts);
         // How often two values were given to the same unit; each unit weighs as much as it has ratings.
         let mut observed = 0.0;
         for (unit, times) in self.units.iter().zip(times) {
             let ratings: f64 = unit.iter().map(|(_, count)| count).sum();
-            let mut apart = 0.0;
-            for (a, of_a) in unit {
-                for (b, of_b) in unit {
-                    apart += of_a * of_b * difference(*a, *b);
-                }
-            }
+            let apart = apart(places.as_deref(), unit.iter().copied());
             observed += f64::from(*times) * apart / (ratings - 1.0);
         }
-        let mut expected = 0.0;
-        for (a, of_a) in counts.iter().enumerate() {
-            for (b, of_b) in counts.iter().enumerate() {
-                expected += of_a * of_b * difference(a, b);
-            }
-        }
+        let expected = apart(places.as_deref(), counts.iter().copied().enumerate());
         (expected > 0.0).then(|| 1.0 - (total - 1.0) * observed / expected)
     }
 }
 
-/// The squared difference of two values given by their places.
-fn differences<'a>(level: Level, values: &'a [f64], counts: &'a [f64]) -> impl Fn(usize, usize) -> f64 + 'a {
-    // How many ratings lie below each value.
-    let below: Vec<f64> = counts
-        .iter()
-        .scan(0.0, |sum, count| {
-            *sum += count;
-            Some(*sum - count)
-        })
-        .collect();
-    move |a, b| match level {
-        Level::Nominal => f64::from(a != b),
-        Level::Interval => (values[a] - values[b]).powi(2),
-        // From the middle of one value's ratings to the middle of the other's.
-        Level::Ordinal => (below[a] + counts[a] / 2.0 - below[b] - counts[b] / 2.0).powi(2),
+/// Where each value lies on the scale on which differences are squared; none where values are the same or not.
+fn places(level: Level, values: &[f64], counts: &[f64]) -> Option<Vec<f64>> {
+    match level {
+        Level::Nominal => None,
+        Level::Interval => Some(values.to_vec()),
+        // In the middle of the value's own ratings, counted from the lowest.
+        Level::Ordinal => {
+            let mut below = 0.0;
+            let middle = counts.iter().map(|count| {
+                below += count;
+                below - count / 2.0
+            });
+            Some(middle.collect())
+        }
     }
+}
+
+/// Σ n(a)·n(b)·difference(a, b) over all pairs of values, given each value's place and how often it stands there.
+///
+/// In one pass over the values: Σ n(a)·n(b)·(x(a) − x(b))² is twice the number of ratings times their sum of squares about the mean.
+fn apart(places: Option<&[f64]>, values: impl Iterator<Item = (usize, f64)> + Clone) -> f64 {
+    let total: f64 = values.clone().map(|(_, count)| count).sum();
+    let Some(places) = places else {
+        return values.map(|(_, count)| count * (total - count)).sum();
+    };
+    if total == 0.0 {
+        return 0.0;
+    }
+    let mean = values.clone().map(|(value, count)| count * places[value]).sum::<f64>() / total;
+    2.0 * total * values.map(|(value, count)| count * (places[value] - mean).powi(2)).sum::<f64>()
 }
 
 #[cfg(test)]

@@ -99,9 +99,11 @@ const IDLE: Duration = Duration::from_hours(1);
 
 impl Default for Remembered {
     fn default() -> Self {
-        let weigh = |_: &Key, run: &Arc<RunStandings>| {
+        let weigh = |key: &Key, run: &Arc<RunStandings>| {
+            let texts = key.1.len() + key.2.kind.len() + key.2.label.len() + key.3.len() + run.stamp.len();
             let sums: usize = run.sums.values().map(|sums| 16 * sums.len() + 200).sum();
-            u32::try_from(sums + 8 * run.keys.len() + 600 * run.standings.len()).unwrap_or(u32::MAX)
+            u32::try_from(512 + texts + sums + 8 * run.keys.len() + 600 * run.standings.len())
+                .unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(MEMORY).time_to_idle(IDLE).weigher(weigh).build())
     }
@@ -137,7 +139,10 @@ impl Remembered {
             for run in query.read(pool, &pack, &mut stamps).await? {
                 let key = (run.run, pack.clone(), query.slice.clone(), query.policy.clone());
                 let run = Arc::new(run);
-                self.0.insert(key.clone(), run.clone());
+                // A slice that the run does not have is asked for by whoever makes up a label: nothing of it is kept.
+                if query.slice.is_all() || run.standings.iter().any(|standing| standing.slice.is_some()) {
+                    self.0.insert(key.clone(), run.clone());
+                }
                 found.insert(key, run);
             }
         }

@@ -126,6 +126,17 @@ impl Store {
         Ok(Self { backend, remembered: Remembered::default() })
     }
 
+    /// The same database over so many further connections, for reading that takes long: what uses them keeps nobody else waiting.
+    /// They are closed with the store.
+    #[must_use]
+    pub fn for_analyses(&self, connections: u32) -> Self {
+        let backend = match &self.backend {
+            Backend::Postgres(pool) => Backend::Postgres(pool.with_own_connections(connections)),
+            Backend::Sqlite(pool) => Backend::Sqlite(pool.with_own_readers(connections)),
+        };
+        Self { backend, remembered: self.remembered.clone() }
+    }
+
     /// Which database this is, for logs and readiness: `sqlite` or `postgres`.
     #[must_use]
     pub fn kind(&self) -> &'static str {

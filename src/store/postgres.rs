@@ -1,6 +1,7 @@
 //! PostgreSQL: a pool of connections to a server.
 
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::TryStreamExt as _;
 use sqlx::migrate::Migrator;
@@ -18,7 +19,11 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// The connections to one database.
 #[derive(Clone, Debug)]
-pub(super) struct Pool(PgPool);
+pub(super) struct Pool {
+    pool: PgPool,
+    /// Further pools of the same database, to be closed with this one.
+    others: Arc<Mutex<Vec<PgPool>>>,
+}
 
 impl Pool {
     pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
@@ -42,11 +47,23 @@ impl Pool {
                 })
             })
             .connect_lazy_with(connect);
-        Ok(Self(pool))
+        Ok(Self { pool, others: Arc::default() })
+    }
+
+    /// The same database over connections of its own, which are opened when they are needed.
+    pub(super) fn with_own_connections(&self, connections: u32) -> Self {
+        let options = self.pool.options().clone().max_connections(connections.max(1));
+        let pool = options.connect_lazy_with((*self.pool.connect_options()).clone());
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(pool.clone());
+        Self { pool, others: Arc::clone(&self.others) }
     }
 
     pub(super) async fn close(&self) {
-        self.0.close().await;
+        let others = std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
+        for pool in others {
+            pool.close().await;
+        }
+        self.pool.close().await;
     }
 }
 
@@ -78,11 +95,11 @@ impl Connections for Pool {
     type Db = Postgres;
 
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        self.0.begin().await
+        self.pool.begin().await
     }
 
     async fn reader(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        self.0.acquire().await
+        self.pool.acquire().await
     }
 }
 

@@ -8,6 +8,7 @@
 use std::num::NonZero;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
@@ -43,6 +44,9 @@ const MICROSECONDS: EncodedConfig =
 pub(super) struct Pool {
     writer: SqlitePool,
     readers: SqlitePool,
+    in_memory: bool,
+    /// Further readers of the same database, to be closed with it.
+    others: Arc<Mutex<Vec<SqlitePool>>>,
 }
 
 impl Pool {
@@ -87,7 +91,7 @@ impl Pool {
             let connect = connect.pragma("query_only", "on");
             pool().max_connections(options.connections.max(1)).connect_lazy_with(connect)
         };
-        let pool = Self { writer, readers };
+        let pool = Self { writer, readers, in_memory, others: Arc::default() };
         pool.migrate().await?;
         Ok(pool)
     }
@@ -125,7 +129,23 @@ impl Pool {
         Ok(())
     }
 
+    /// The same database over readers of its own, which are opened when they are needed.
+    pub(super) fn with_own_readers(&self, connections: u32) -> Self {
+        // A database in memory is its only connection.
+        if self.in_memory {
+            return self.clone();
+        }
+        let options = self.readers.options().clone().max_connections(connections.max(1));
+        let readers = options.connect_lazy_with((*self.readers.connect_options()).clone());
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(readers.clone());
+        Self { readers, ..self.clone() }
+    }
+
     pub(super) async fn close(&self) {
+        let others = std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
+        for readers in others {
+            readers.close().await;
+        }
         self.readers.close().await;
         self.writer.close().await;
     }

@@ -15,6 +15,7 @@ macro_rules! on_both_databases {
 }
 
 // The harness is that of `tests/http`; each of the two programs uses a part of it.
+mod analyses;
 mod bodies;
 mod browser;
 #[allow(dead_code, reason = "what only `tests/store` uses")]
