@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 pub use environment::UnknownVariable;
 
-use crate::{engine::EngineConfig, installed, server::ConnectionLimits, vision::DecodeLimits};
+use crate::{engine::EngineConfig, installed, machine, server::ConnectionLimits, vision::DecodeLimits};
 
 /// The documented defaults, also the file that users start from.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -109,6 +109,8 @@ pub struct Limits {
     pub auxiliary: usize,
     /// Bytes of the prompt.
     pub prompt_bytes: usize,
+    /// MiB of decoded pixels at once; 0 chooses by the machine's memory.
+    pub pixel_memory_mib: u64,
     /// Objects to look for in one picture.
     pub detectables: usize,
     /// Bytes of the metadata document.
@@ -116,6 +118,9 @@ pub struct Limits {
 }
 
 const MIB: usize = 1 << 20;
+
+/// The largest picture is to have room in the budget beside what pictures hold that wait for a face search.
+const LARGEST_PICTURES: u64 = 2;
 
 impl Limits {
     /// Bytes of one request's body.
@@ -134,6 +139,16 @@ impl Limits {
     #[must_use]
     pub fn upload_memory_bytes(&self) -> usize {
         self.upload_memory_mib * MIB
+    }
+
+    /// Bytes of decoded pixels at once: an eighth of the memory where nothing is set, and enough for the largest picture.
+    #[must_use]
+    pub fn pixel_bytes(&self) -> u64 {
+        let largest = LARGEST_PICTURES * self.decode().max_memory;
+        match self.pixel_memory_mib {
+            0 => (machine::memory_bytes().unwrap_or_default() / 8).max(largest),
+            mib => mib.saturating_mul(MIB as u64),
+        }
     }
 
     /// The limits that decoding a picture keeps.
@@ -325,6 +340,13 @@ impl Config {
                 key: "limits.request_mib",
                 value: self.limits.request_mib.to_string(),
                 why: "must not exceed limits.upload_memory_mib, or no such request is ever admitted",
+            });
+        }
+        if self.limits.pixel_bytes() < self.limits.decode().max_memory {
+            return Err(ConfigError::Value {
+                key: "limits.pixel_memory_mib",
+                value: self.limits.pixel_memory_mib.to_string(),
+                why: "must be at least 512, which decoding the largest picture takes, or 0",
             });
         }
         if self.runs.at_once_beside_requests > self.runs.at_once {

@@ -26,6 +26,7 @@ pub mod dataset;
 pub mod engine;
 pub mod installed;
 pub mod label;
+pub mod machine;
 pub mod metrics;
 pub mod pack_id;
 pub mod parity;

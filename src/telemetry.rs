@@ -121,6 +121,10 @@ pub struct RunsTelemetry {
     attempts: IntCounterVec,
     /// Bytes of files that are kept for accepted samples.
     pub kept_bytes: IntGauge,
+    /// Bytes of pixels that are decoded or being decoded.
+    pub pixel_bytes: IntGauge,
+    /// Bytes of memory that the process holds.
+    pub resident_bytes: IntGauge,
     /// Restarts of background tasks that panicked, by task.
     pub restarts: IntCounterVec,
     /// Runs whose summaries or end fail again and again, by what fails.
@@ -153,9 +157,17 @@ impl RunsTelemetry {
             ),
             &["what"],
         )?;
+        let pixel_bytes = IntGauge::new(
+            "stellar_pixel_bytes",
+            "Pixels that are decoded or being decoded, by what they have taken of the budget.",
+        )?;
+        let resident_bytes =
+            IntGauge::new("stellar_resident_memory_bytes", "Memory that the process holds.")?;
+        registry.register(Box::new(pixel_bytes.clone()))?;
+        registry.register(Box::new(resident_bytes.clone()))?;
         registry.register(Box::new(restarts.clone()))?;
         registry.register(Box::new(failing_runs.clone()))?;
-        Ok(Self { samples, attempts, kept_bytes, restarts, failing_runs })
+        Ok(Self { samples, attempts, kept_bytes, pixel_bytes, resident_bytes, restarts, failing_runs })
     }
 
     /// Counts what became of an attempt to score a waiting sample.

@@ -35,7 +35,7 @@ fn scoring() -> Scoring {
     pack.graphs.retain(|graph| graph.role.starts_with("faces."));
     let telemetry = EngineTelemetry::register(&Registry::new()).unwrap();
     let engine = Engine::start(&pack, &EngineConfig::default(), &telemetry).unwrap();
-    Scoring::new(engine, pack.into(), DecodeLimits::default()).unwrap()
+    Scoring::new(engine, pack.into(), DecodeLimits::default(), 1 << 30).unwrap()
 }
 
 fn picture(path: &Path) -> Picture {

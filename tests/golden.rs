@@ -22,7 +22,11 @@ fn start() -> (Scoring, Goldens) {
     // Singly and batched shall both really run the graphs.
     config.engine.cache_bytes = 0;
     let engine = Engine::start(&pack, &config.engine, &Telemetry::new().engine).expect("the engine starts");
-    (Scoring::new(engine, pack, config.limits.decode()).expect("the tokenizers load"), goldens)
+    (
+        Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())
+            .expect("the tokenizers load"),
+        goldens,
+    )
 }
 
 fn read(path: &Path) -> anyhow::Result<Picture> {

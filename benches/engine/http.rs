@@ -45,7 +45,12 @@ impl OverHttp {
         let address = runtime.block_on(async {
             let telemetry = Telemetry::new();
             let engine = Engine::start(&pack, &config.engine, &telemetry.engine)?;
-            let scoring = Arc::new(Scoring::new(engine, Arc::new(pack), config.limits.decode())?);
+            let scoring = Arc::new(Scoring::new(
+                engine,
+                Arc::new(pack),
+                config.limits.decode(),
+                config.limits.pixel_bytes(),
+            )?);
             let store = Store::open(&url, &StoreOptions::default()).await?;
             let runs =
                 Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;

@@ -222,7 +222,7 @@ async fn start_scoring(config: &Config, pack: &Path, telemetry: &Telemetry) -> a
     })
     .await
     .context("starting the engine panicked")??;
-    let scoring = Scoring::new(engine, pack, config.limits.decode())?;
+    let scoring = Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())?;
     scoring.show_embeddings(config.privacy.return_embeddings);
     Ok(Arc::new(scoring))
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::ep::{self, ExecutionProvider as _, ExecutionProviderDispatch};
 use ort::session::builder::SessionBuilder;
-use ort::session::{Session, SessionInputValue};
+use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::backend::Backend;
@@ -131,7 +131,12 @@ pub(crate) struct OnnxBackend {
     outputs: Vec<(Arc<str>, TensorSpec)>,
     /// Where items are stacked, one for each input; kept so that a batch allocates nothing.
     stacks: Vec<Stack>,
+    /// What a run gives back memory with; only while the graph is warmed up.
+    shrinking: Option<RunOptions>,
 }
+
+/// Lets an arena give back, at the end of a run, the regions that are free.
+const SHRINKING: &str = "memory.enable_memory_arena_shrinkage";
 
 #[derive(Default)]
 struct Stack {
@@ -158,9 +163,37 @@ impl OnnxBackend {
                 .map(|output| (output.name.as_str().into(), output.clone()))
                 .collect(),
             stacks: spec.inputs.iter().map(|_| Stack::default()).collect(),
+            shrinking: None,
         };
         warm_up(&mut backend, spec)?;
+        backend.give_back(runtime.provider, spec)?;
         Ok(backend)
+    }
+
+    /// Gives back what the largest batch took: most graphs seldom see one, and what they need they take again within a run.
+    fn give_back(&mut self, provider: Provider, spec: &GraphSpec) -> Result<(), StartError> {
+        if spec.max_batch == 1 {
+            return Ok(());
+        }
+        let arenas = if provider == Provider::Cpu { "cpu:0" } else { "cpu:0;gpu:0" };
+        let options = RunOptions::new().and_then(|mut options| {
+            options.set(SHRINKING, arenas)?;
+            Ok(options)
+        });
+        match options {
+            Ok(options) => self.shrinking = Some(options),
+            Err(error) => tracing::debug!(%error, "arenas keep what the warm-up took"),
+        }
+        let item = spec.sample();
+        let run = self.run(&[item]);
+        self.shrinking = None;
+        self.stacks = spec.inputs.iter().map(|_| Stack::default()).collect();
+        run.map(drop).map_err(|error| StartError::Warmup {
+            graph: spec.role.clone(),
+            file: spec.file().to_owned(),
+            batch: 1,
+            problem: error.to_string(),
+        })
     }
 }
 
@@ -170,7 +203,11 @@ impl Backend for OnnxBackend {
         for (at, (spec, stack)) in self.inputs.iter().zip(&mut self.stacks).enumerate() {
             inputs.push((&spec.name, stack.fill(batch, at, spec)?));
         }
-        let results = self.session.run(inputs).map_err(|error| BackendError::Run(error.to_string()))?;
+        let results = match &self.shrinking {
+            None => self.session.run(inputs),
+            Some(options) => self.session.run_with_options(inputs, options),
+        };
+        let results = results.map_err(|error| BackendError::Run(error.to_string()))?;
         let mut items: Vec<Vec<(Arc<str>, Output)>> =
             batch.iter().map(|_| Vec::with_capacity(self.outputs.len())).collect();
         for (name, spec) in &self.outputs {

@@ -21,8 +21,9 @@ use super::{
 };
 use crate::{
     engine::EngineError,
+    machine,
     metrics::{self, Metric, REGISTRY},
-    scoring::{Metadata, Picture, Sample, ScoringError},
+    scoring::{Metadata, Picture, Sample, ScoringError, in_background},
     store::{HeldSamples, NewSample, PendingRecord, StoreError},
     vision,
 };
@@ -249,7 +250,7 @@ impl Runs {
             Err(error) => return Err(Attempt::Later { why: error.to_string(), counts: false }),
         };
         let metrics = chosen(waiting.metrics.as_deref());
-        let card = self.scoring.score(&sample, &metrics).await.map_err(attempt)?;
+        let card = in_background(self.scoring.score(&sample, &metrics)).await.map_err(attempt)?;
         Ok(NewSample {
             id: waiting.id,
             run: Some(waiting.run.clone()),
@@ -373,6 +374,10 @@ impl Runs {
         let mut stopping = self.stopping();
         while !wait(&mut stopping, GAUGES_EVERY).await {
             self.telemetry.kept_bytes.set(self.files.used() as i64);
+            self.telemetry.pixel_bytes.set(self.scoring.pixel_bytes() as i64);
+            if let Some(bytes) = machine::resident_bytes() {
+                self.telemetry.resident_bytes.set(bytes as i64);
+            }
             match self.store.backlog().await {
                 Ok(counts) => self.telemetry.backlog(counts.waiting, counts.failed, counts.scored),
                 Err(error) => tracing::debug!(%error, "the backlog could not be read"),

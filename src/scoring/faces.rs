@@ -16,7 +16,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use utoipa::ToSchema;
 
 use self::networks::{Blocking, Lanes, OwnNetworks};
-use super::pictures::PictureJob;
+use super::pictures::{PictureJob, Turns};
 use crate::{
     blocking::blocking,
     content::ContentHash,
@@ -81,7 +81,7 @@ pub trait FaceMemory: Send + Sync {
 pub(super) struct FaceFinder {
     engine: Arc<Engine>,
     /// Pictures that are searched at once, each decoded in memory meanwhile.
-    searches: Arc<Semaphore>,
+    searches: Arc<Turns>,
     /// Pieces that may wait in the queues.
     room: Arc<Semaphore>,
     memory: OnceLock<Arc<dyn FaceMemory>>,
@@ -90,11 +90,10 @@ pub(super) struct FaceFinder {
 
 impl FaceFinder {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let room = PIECES.min(engine.queue_capacity());
         Self {
             engine,
-            searches: Arc::new(Semaphore::new(cores)),
+            searches: Turns::new(),
             room: Arc::new(Semaphore::new(room)),
             memory: OnceLock::new(),
             own: Arc::default(),
@@ -167,7 +166,7 @@ impl FaceFinder {
         let lanes = Lanes::new(Arc::clone(&self.engine), Arc::clone(&self.room));
         let own = Arc::clone(&self.own);
         async move {
-            let _search = searches.acquire().await.expect("the semaphore is never closed");
+            let _search = searches.take(job.is_background()).await;
             let image = job.image().await.map_err(|error| EngineError::Prepare(Arc::new(error)))?;
             // Dropped with this future, when nobody waits for it any more.
             let _leaving = lanes.leaving();

@@ -13,6 +13,7 @@ mod texts;
 pub use attributes::{AttributesError, DatasetProbes, RunFaces};
 pub use faces::{FaceEvidence, FaceMemory, FaceMemoryError};
 pub use objects::ObjectEvidence;
+pub use pictures::in_background;
 pub use relations::{GroundingEvidence, RelationEvidence};
 pub use sample::{Metadata, Picture, Sample, attribute_labels, content};
 pub(crate) use service::name;

@@ -1,11 +1,20 @@
-//! Decoding and resizing for a request: one decode a picture, one resize a geometry.
+//! Decoding and resizing for a request: one decode a picture, one resize a geometry, within a budget of pixels.
+//!
+//! A decoded photo is ten times its file and more. Whatever is decoded has taken its memory from one budget before, and gives it back
+//! when the pixels are gone. A job takes from the budget once, for as long as one decoding and what is made of it lasts, and
+//! never waits for anything else meanwhile, so that nothing that waits for the budget is waited for.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    ops::Deref,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use super::Picture;
 use crate::{
@@ -14,21 +23,131 @@ use crate::{
     vision::{self, DecodeError, DecodeLimits, Geometry, Image, Prepared},
 };
 
-/// Decodes pictures on the blocking pool, a bounded number at once: a decoded photo is ten times its file.
+tokio::task_local! {
+    /// Whether the task works for nobody who waits.
+    static BACKGROUND: ();
+}
+
+/// Does work for which nobody waits: its pictures give way to those of requests.
+pub async fn in_background<F: Future>(work: F) -> F::Output {
+    BACKGROUND.scope((), work).await
+}
+
+/// So long after a request, background work leaves a core to the next one.
+const AFTER_A_REQUEST: Duration = Duration::from_secs(10);
+
+/// Turns of work that takes a core for a while. Work in the background takes no more turns at once than there are cores, so that
+/// a request never stands behind all that waits, and one less while requests come.
+#[derive(Debug)]
+pub(super) struct Turns {
+    all: Arc<Semaphore>,
+    background: Arc<Semaphore>,
+    beside_requests: Arc<Semaphore>,
+    started: Instant,
+    /// When the last request came, in milliseconds after the start; 0 for never.
+    last_request: AtomicU64,
+}
+
+/// A turn, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl Turns {
+    pub(super) fn new() -> Arc<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(Self {
+            all: Arc::new(Semaphore::new(cores)),
+            background: Arc::new(Semaphore::new(cores)),
+            beside_requests: Arc::new(Semaphore::new((cores - 1).max(1))),
+            started: Instant::now(),
+            last_request: AtomicU64::new(0),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64 + 1
+    }
+
+    pub(super) async fn take(&self, background: bool) -> Turn {
+        let mut permits = Vec::with_capacity(3);
+        if background {
+            permits.push(acquire(&self.background, 1).await);
+            let last = self.last_request.load(Ordering::Relaxed);
+            if last > 0 && self.now() - last < AFTER_A_REQUEST.as_millis() as u64 {
+                permits.push(acquire(&self.beside_requests, 1).await);
+            }
+        } else {
+            self.last_request.store(self.now(), Ordering::Relaxed);
+        }
+        permits.push(acquire(&self.all, 1).await);
+        Turn { _permits: permits }
+    }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>, permits: u32) -> OwnedSemaphorePermit {
+    Arc::clone(semaphore).acquire_many_owned(permits).await.expect("the semaphore is never closed")
+}
+
+/// Memory for pixels, counted in KiB.
+#[derive(Debug)]
+struct Budget {
+    all: Arc<Semaphore>,
+    /// The part that pictures may hold on to while they wait for a face search: the rest is always there for decoding.
+    held: Arc<Semaphore>,
+    total: u32,
+}
+
+fn kib(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+}
+
+impl Budget {
+    fn new(bytes: u64) -> Self {
+        let total = kib(bytes).max(1);
+        let held = total / 4;
+        let semaphore = |kib: u32| Arc::new(Semaphore::new(kib as usize));
+        Self { all: semaphore(total - held), held: semaphore(held), total: total - held }
+    }
+
+    /// Waits for room. A picture that is larger than the whole budget takes all of it: it is within the limits of one picture.
+    async fn take(&self, bytes: u64) -> OwnedSemaphorePermit {
+        acquire(&self.all, kib(bytes).min(self.total)).await
+    }
+
+    fn used(&self) -> u64 {
+        let free = self.all.available_permits();
+        1024 * (self.total as usize).saturating_sub(free) as u64
+    }
+}
+
+/// Decodes pictures on the blocking pool, a bounded number and a bounded memory at once.
 #[derive(Debug)]
 pub(super) struct Decoder {
     limits: DecodeLimits,
-    permits: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    turns: Arc<Turns>,
+    budget: Budget,
 }
 
 impl Decoder {
-    pub(super) fn new(limits: DecodeLimits) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { limits, permits: Arc::new(Semaphore::new(cores)) }
+    /// A decoder that holds at most so many bytes of pixels.
+    pub(super) fn new(limits: DecodeLimits, pixel_bytes: u64) -> Self {
+        Self { limits, shared: Arc::new(Shared { turns: Turns::new(), budget: Budget::new(pixel_bytes) }) }
     }
 
     pub(super) fn limits(&self) -> &DecodeLimits {
         &self.limits
+    }
+
+    /// Bytes of pixels that are decoded or being decoded.
+    pub(super) fn pixel_bytes(&self) -> u64 {
+        self.shared.budget.used()
     }
 
     /// A picture of a request and every geometry in which its graphs may want it; `keep` if it will be asked
@@ -38,7 +157,8 @@ impl Decoder {
             picture: picture.clone(),
             geometries,
             limits: self.limits,
-            permits: Arc::clone(&self.permits),
+            shared: Arc::clone(&self.shared),
+            background: BACKGROUND.try_with(|()| ()).is_ok(),
             tensors: OnceCell::new(),
             keep,
             whole: Mutex::new(None),
@@ -46,20 +166,42 @@ impl Decoder {
     }
 }
 
-/// A picture that is decoded at most once, when the first of its features is not in the cache.
+/// A decoded picture with the memory that it has taken.
+#[derive(Debug)]
+pub(super) struct Pixels {
+    image: Image,
+    _memory: OwnedSemaphorePermit,
+}
+
+impl Deref for Pixels {
+    type Target = Image;
+
+    fn deref(&self) -> &Image {
+        &self.image
+    }
+}
+
+/// A picture that is decoded at most once, when the first of its features is not in the cache, and once more for a face search
+/// where its pixels could not be held until then.
 #[derive(Debug)]
 pub(super) struct PictureJob {
     picture: Picture,
     geometries: Vec<Geometry>,
     limits: DecodeLimits,
-    permits: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    background: bool,
     tensors: OnceCell<Result<HashMap<Geometry, Tensor>, DecodeError>>,
     keep: bool,
     /// The decoded picture, from when it was decoded until it is asked for.
-    whole: Mutex<Option<Arc<Image>>>,
+    whole: Mutex<Option<Pixels>>,
 }
 
 impl PictureJob {
+    /// Whether nobody waits for it.
+    pub(super) fn is_background(&self) -> bool {
+        self.background
+    }
+
     /// The picture in one of the job's geometries, as the graphs take it.
     pub(super) async fn tensor(self: Arc<Self>, geometry: Geometry) -> Result<Vec<Tensor>, DecodeError> {
         let tensors = self.tensors.get_or_init(|| self.prepare()).await;
@@ -67,20 +209,29 @@ impl PictureJob {
     }
 
     /// The decoded picture, which the job keeps no longer.
-    pub(super) async fn image(self: Arc<Self>) -> Result<Arc<Image>, DecodeError> {
-        self.tensors.get_or_init(|| self.prepare()).await.as_ref().map_err(Clone::clone)?;
+    pub(super) async fn image(self: Arc<Self>) -> Result<Pixels, DecodeError> {
+        if !self.geometries.is_empty() {
+            self.tensors.get_or_init(|| self.prepare()).await.as_ref().map_err(Clone::clone)?;
+        }
         let kept = self.whole.lock().unwrap_or_else(PoisonError::into_inner).take();
         match kept {
-            Some(image) => Ok(image),
-            None => self.decode(Vec::new()).await.map(|(image, _)| image),
+            Some(pixels) => Ok(pixels),
+            None => self.decode(Vec::new()).await.map(|(pixels, _)| pixels),
         }
     }
 
     /// All geometries at once, so that a picture that no one wants as a whole is dropped before any model runs.
     async fn prepare(&self) -> Result<HashMap<Geometry, Tensor>, DecodeError> {
-        let (image, tensors) = self.decode(self.geometries.clone()).await?;
+        let (pixels, tensors) = self.decode(self.geometries.clone()).await?;
         if self.keep {
-            *self.whole.lock().unwrap_or_else(PoisonError::into_inner) = Some(image);
+            // Only from the part set aside for it, and only if there is room now: what waits for a search must not keep from being
+            // decoded what that search waits for.
+            let bytes = u64::from(pixels.width) * u64::from(pixels.height) * 3;
+            let held = Arc::clone(&self.shared.budget.held).try_acquire_many_owned(kib(bytes));
+            if let Ok(memory) = held {
+                let kept = Pixels { image: pixels.image, _memory: memory };
+                *self.whole.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+            }
         }
         Ok(tensors)
     }
@@ -88,16 +239,17 @@ impl PictureJob {
     async fn decode(
         &self,
         geometries: Vec<Geometry>,
-    ) -> Result<(Arc<Image>, HashMap<Geometry, Tensor>), DecodeError> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+    ) -> Result<(Pixels, HashMap<Geometry, Tensor>), DecodeError> {
+        let turn = self.shared.turns.take(self.background).await;
+        let memory = self.shared.budget.take(self.picture.header.decode_memory).await;
         let (bytes, limits) = (self.picture.bytes.clone(), self.limits);
         let work = move || {
             // Held by the work itself, which goes on when the client leaves.
-            let _permit = permit;
-            let picture = vision::decode(&bytes, &limits)?;
-            let prepared = |geometry: Geometry| (geometry, tensor(geometry.apply(&picture)));
+            let _turn = turn;
+            let image = vision::decode(&bytes, &limits)?;
+            let prepared = |geometry: Geometry| (geometry, tensor(geometry.apply(&image)));
             let tensors = geometries.into_iter().map(prepared).collect();
-            Ok((Arc::new(picture), tensors))
+            Ok((Pixels { image, _memory: memory }, tensors))
         };
         blocking(work).await
     }
@@ -111,5 +263,99 @@ fn tensor(prepared: Prepared) -> Tensor {
         Prepared::F32 { height, width, data } => {
             Tensor::F32 { shape: vec![height as usize, width as usize, 3], data: data.into() }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        content::ContentHash,
+        vision::{Filter, Format},
+    };
+
+    fn png(side: u32) -> Picture {
+        use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
+        let mut file = Vec::new();
+        let pixels = vec![7; (3 * side * side) as usize];
+        PngEncoder::new(&mut file).write_image(&pixels, side, side, ExtendedColorType::Rgb8).unwrap();
+        let header = vision::probe(&file, &DecodeLimits::default()).unwrap();
+        assert_eq!(header.format, Format::Png);
+        Picture { hash: ContentHash::of(&file), bytes: file.into(), header }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn pixels_of_many_pictures_stay_within_the_budget_and_are_given_back() {
+        let picture = png(256);
+        let one = picture.header.decode_memory;
+        let decoder = Decoder::new(DecodeLimits::default(), 8 * one);
+        let bound = 8 * one;
+        let jobs: Vec<_> = (0..40).map(|_| decoder.job(&picture, Vec::new(), true)).collect();
+        let most = Arc::new(AtomicU64::new(0));
+        let all = jobs.into_iter().map(|job| {
+            let (decoder, most) = (&decoder, Arc::clone(&most));
+            async move {
+                let pixels = job.image().await.unwrap();
+                most.fetch_max(decoder.pixel_bytes(), Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                drop(pixels);
+            }
+        });
+        futures_util::future::join_all(all).await;
+        let most = most.load(Ordering::SeqCst);
+        assert!(most >= one && most <= bound, "{most} bytes of {bound}");
+        assert_eq!(decoder.pixel_bytes(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn pictures_that_wait_for_a_search_leave_room_to_decode() {
+        let picture = png(128);
+        let geometry = Geometry::Exact { height: 8, width: 8, filter: Filter::Bicubic };
+        let decoder = Decoder::new(DecodeLimits::default(), 4 * picture.header.decode_memory);
+        let jobs: Vec<_> = (0..64).map(|_| decoder.job(&picture, vec![geometry], true)).collect();
+        // All are decoded, and hold what they can, before the first is asked for as a whole.
+        for job in &jobs {
+            Arc::clone(job).tensor(geometry).await.unwrap();
+        }
+        for job in jobs {
+            assert_eq!(job.image().await.unwrap().width, 128);
+        }
+        assert_eq!(decoder.pixel_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_picture_larger_than_the_budget_is_decoded_alone() {
+        let picture = png(64);
+        let decoder = Decoder::new(DecodeLimits::default(), 1024);
+        assert_eq!(decoder.job(&picture, Vec::new(), true).image().await.unwrap().width, 64);
+    }
+
+    #[tokio::test]
+    async fn a_request_takes_its_turn_before_the_background_that_waits() {
+        let turns = Turns::new();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut held = Vec::new();
+        for _ in 0..cores {
+            held.push(turns.take(true).await);
+        }
+        let waiting: Vec<_> = (0..100)
+            .map(|_| {
+                let turns = Arc::clone(&turns);
+                tokio::spawn(async move {
+                    let _turn = turns.take(true).await;
+                    tokio::time::sleep(Duration::from_hours(1)).await;
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let request = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move { drop(turns.take(false).await) }
+        });
+        tokio::task::yield_now().await;
+        // One of those that compute is done: the request is next, whoever came before it.
+        held.pop();
+        tokio::time::timeout(Duration::from_secs(20), request).await.expect("its turn came").unwrap();
+        waiting.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }

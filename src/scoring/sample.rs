@@ -7,7 +7,11 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
 
 use super::attributes::DatasetProbes;
-use crate::{content::ContentHash, label, vision::Header};
+use crate::{
+    content::ContentHash,
+    label::{self, LabelError},
+    vision::Header,
+};
 
 /// One generated picture with everything it is judged against.
 #[derive(Debug)]
@@ -106,10 +110,22 @@ impl Metadata {
         let all = |entry: &str, texts: Vec<String>| {
             texts.into_iter().map(|text| of(entry, text)).collect::<Result<Vec<_>, _>>()
         };
-        let words = |text: String| of("relations", text);
+        // Words to look for are kept as they came: an empty one is told as skipped.
+        let seen = |entry: &str, text: String| match label::check_visible(&text) {
+            _ if text.len() > label::MAX_BYTES => {
+                Err(format!("metadata.{entry} {}", LabelError::TooLong(label::MAX_BYTES)))
+            }
+            Err(problem) => Err(format!("metadata.{entry} {problem}")),
+            Ok(()) => Ok(text),
+        };
+        let words = |text: String| seen("relations", text);
         Ok(Self {
             attributes,
-            detectables: all("detectables", self.detectables)?,
+            detectables: self
+                .detectables
+                .into_iter()
+                .map(|text| seen("detectables", text))
+                .collect::<Result<_, _>>()?,
             relations: self
                 .relations
                 .into_iter()

@@ -141,18 +141,23 @@ pub enum ScoringError {
 }
 
 impl Scoring {
-    /// A service over a started engine.
+    /// A service over a started engine, with at most so many bytes of decoded pixels at once.
     ///
     /// # Errors
     /// A tokenizer of the pack, or the labels of its scene graph, that cannot be read.
-    pub fn new(engine: Engine, pack: Arc<Pack>, limits: DecodeLimits) -> Result<Self, PackError> {
+    pub fn new(
+        engine: Engine,
+        pack: Arc<Pack>,
+        limits: DecodeLimits,
+        pixel_bytes: u64,
+    ) -> Result<Self, PackError> {
         let texts = Texts::load(&pack)?;
         let engine = Arc::new(engine);
         let faces = FaceFinder::new(Arc::clone(&engine));
         let objects = ObjectFinder::new(Arc::clone(&engine));
         let grounded = graphs_of(OBJECTS).iter().all(|role| engine.graph(role).is_some());
         let relations = RelationFinder::of(&pack, &engine, &texts, grounded)?;
-        let (probes, decoder) = (ProbeCache::default(), Decoder::new(limits));
+        let (probes, decoder) = (ProbeCache::default(), Decoder::new(limits, pixel_bytes));
         let shows_embeddings = AtomicBool::new(false);
         Ok(Self { engine, pack, decoder, texts, faces, objects, relations, probes, shows_embeddings })
     }
@@ -189,6 +194,12 @@ impl Scoring {
         let this = Arc::clone(self);
         // A look at everything in memory, which no request shall wait for.
         blocking(move || this.engine.forget(&pictures.into_iter().collect())).await
+    }
+
+    /// Bytes of pixels that are decoded or being decoded.
+    #[must_use]
+    pub fn pixel_bytes(&self) -> u64 {
+        self.decoder.pixel_bytes()
     }
 
     /// The limits that decoding a picture keeps.

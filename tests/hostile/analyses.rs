@@ -23,7 +23,8 @@ async fn slow_runs(app: &App) -> [String; 2] {
         let run = run["run_id"].as_str().expect("an id").to_owned();
         let rows = (0..3_000).map(|at| format!("{at},s{at:04},{}\n", f64::from(at * 7919 % 1000) / 1000.0));
         let csv = format!(",name,dino_fidelity\n{}", rows.collect::<String>());
-        let request = Request::post(format!("/v1/runs/{run}/import?source=them")).header(header::CONTENT_TYPE, "text/csv");
+        let request = Request::post(format!("/v1/runs/{run}/import?source=them"))
+            .header(header::CONTENT_TYPE, "text/csv");
         app.send(request.body(Body::from(csv)).expect("a valid request")).await.ok();
         runs.push(run);
     }
@@ -32,7 +33,8 @@ async fn slow_runs(app: &App) -> [String; 2] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_slow_analyses_are_refused_with_429_and_keep_no_score_waiting() {
-    let app = App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.waiting) = (1, 4)).await;
+    let app =
+        App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.waiting) = (1, 4)).await;
     let [a, b] = slow_runs(&app).await;
     let path = format!("/v1/runs/{a}/compare/{b}?slices=true&min_pairs=0");
     let asked = (0..32).map(|_| app.get(&path));
@@ -58,7 +60,8 @@ async fn many_slow_analyses_are_refused_with_429_and_keep_no_score_waiting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_place_of_a_client_that_left_is_free_again() {
-    let app = App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.waiting) = (1, 2)).await;
+    let app =
+        App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.waiting) = (1, 2)).await;
     let [a, b] = slow_runs(&app).await;
     for round in 0..10 {
         let path = format!("/v1/runs/{a}/compare/{b}?slices=true&min_pairs={round}");
@@ -96,6 +99,8 @@ async fn labels_that_no_run_has_leave_the_leaderboard_as_it_was() {
         let answer = app.get(&format!("/v1/leaderboard?category=made-up-{at}-{}", "x".repeat(200))).await;
         answer.ok();
     }
-    app.get(&format!("/v1/leaderboard?category={}", "x".repeat(9_000))).await.problem(400, "malformed_request");
+    app.get(&format!("/v1/leaderboard?category={}", "x".repeat(9_000)))
+        .await
+        .problem(400, "malformed_request");
     assert_eq!(app.get("/v1/leaderboard").await.ok(), before);
 }

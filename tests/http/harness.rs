@@ -135,7 +135,8 @@ impl App {
             format!("sqlite:{}", folder.path().join("stellar.db").display())
         };
         let store = Store::open(&url, &StoreOptions::default()).await.expect("the store opens");
-        let scoring = Scoring::new(engine, pack, config.limits.decode()).expect("the tokenizers load");
+        let scoring = Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())
+            .expect("the tokenizers load");
         let mut config = config.clone();
         config.store.files = folder.path().join("files");
         let scoring = Arc::new(scoring);

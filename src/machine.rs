@@ -1,0 +1,52 @@
+//! What the machine, or the container, gives the process.
+
+use std::{fs, path::Path};
+
+/// Memory in bytes: the machine's, or the container's limit where that is less. None where the system does not tell.
+#[must_use]
+pub fn memory_bytes() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text));
+    // Version 2, then version 1, of control groups; a process in a container sees its own group there.
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let container =
+        limits.into_iter().filter_map(|path| limit(&fs::read_to_string(Path::new(path)).ok()?)).min();
+    [machine, container].into_iter().flatten().min()
+}
+
+/// Memory that the process holds, in bytes.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+fn meminfo(text: &str) -> Option<u64> {
+    kibibytes(text, "MemTotal:")
+}
+
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// A limit of a control group; `max` is none.
+fn limit(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_as_the_kernel_writes_them() {
+        assert_eq!(meminfo("MemTotal:       24567 kB\nMemFree: 1 kB\n"), Some(24567 * 1024));
+        assert_eq!(limit("max\n"), None);
+        assert_eq!(limit("536870912\n"), Some(512 << 20));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_machine_has_memory_and_this_process_some_of_it() {
+        assert!(resident_bytes().unwrap() < memory_bytes().unwrap());
+    }
+}
