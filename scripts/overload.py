@@ -198,17 +198,17 @@ class Attack:
             time.sleep(1)
 
     def analyse(self, at):
-        paths = ["/v1/runs/{a}/compare/{b}?slices=true&min_pairs=0&seed={n}", "/v1/runs/{a}/report?seed={n}",
-                 "/v1/analysis/correlations?run={a}&seed={n}", "/v1/runs/{b}/compare/{a}?seed={n}"]
+        paths = ["/v1/runs/{a}/compare/{b}?slices=true&min_pairs={n}", "/v1/runs/{b}/toolkit",
+                 "/v1/analysis/correlations?run={a}&pack=made-up", "/v1/runs/{b}/compare/{a}?min_pairs={n}"]
         n = at * 1_000_000
         while self.runs and not self.stopping.is_set():
             n += 1
-            path = paths[n % len(paths)].format(a=self.runs[0], b=self.runs[1], n=n)
+            path = paths[n % len(paths)].format(a=self.runs[0], b=self.runs[1], n=n % 1000)
             try:
                 self.count(f"analysis {self.service.call('GET', path, timeout=3)[0]}")
             except OSError:
                 self.count("analysis left after 3 s")
-            time.sleep(0.05)
+            time.sleep(0.5)
 
     def upload(self, at):
         status, text, _ = self.service.call("POST", "/v1/runs", json.dumps({"method": "large", "run": f"r{at}"}))

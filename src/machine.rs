@@ -19,6 +19,19 @@ pub fn resident_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
+/// Gives memory that is free back to the system: glibc keeps what its arenas once needed.
+pub fn give_back_free_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(
+        unsafe_code,
+        reason = "a function of C without arguments that matter; it takes the allocator's own locks"
+    )]
+    // SAFETY: malloc_trim may be called at any time from any thread (malloc_trim(3): MT-Safe).
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn meminfo(text: &str) -> Option<u64> {
     kibibytes(text, "MemTotal:")
 }

@@ -13,22 +13,25 @@ pub enum Weights {
     Official,
     /// Random, for trying the service out.
     Demo,
+    /// Unknown: the scores were computed elsewhere and imported under the name of their source.
+    Imported,
 }
 
 impl Weights {
-    /// The word in manifests, in the database and in answers: `official` or `demo`.
+    /// The word in manifests, in the database and in answers: `official`, `demo` or `imported`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Official => "official",
             Self::Demo => "demo",
+            Self::Imported => "imported",
         }
     }
 
     /// The weights of this word, if it is one.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Official, Self::Demo].into_iter().find(|weights| weights.as_str() == word)
+        [Self::Official, Self::Demo, Self::Imported].into_iter().find(|weights| weights.as_str() == word)
     }
 }
 
@@ -46,7 +49,7 @@ pub struct PackId {
     pub name: String,
     /// SHA-256 of its manifest, which names every file by hash; 64 hexadecimal digits.
     pub digest: String,
-    /// `official` or `demo`.
+    /// `official`, `demo` or `imported`.
     pub weights: Weights,
 }
 
@@ -62,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_word_of_the_weights_is_one_everywhere() {
-        for weights in [Weights::Official, Weights::Demo] {
+        for weights in [Weights::Official, Weights::Demo, Weights::Imported] {
             assert_eq!(serde_json::to_value(weights).unwrap(), weights.as_str());
             assert_eq!(Weights::parse(weights.as_str()), Some(weights));
         }

@@ -167,7 +167,7 @@ pub async fn relations(
         backend: graph.backend.clone().unwrap_or_default(),
         checkpoint: graph.source.checkpoint.clone(),
         note: match pack.weights {
-            Weights::Official => "one half is chance",
+            Weights::Official | Weights::Imported => "one half is chance",
             Weights::Demo => {
                 "random weights: the figures mean nothing, and one half, chance, is to be expected"
             }

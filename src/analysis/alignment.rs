@@ -187,6 +187,9 @@ pub struct AnnotatorAgreement {
     /// Krippendorff's alpha of the votes, as an order of three: 1 for perfect agreement, 0 for chance. Null where no pair was
     /// voted on twice or all votes are the same.
     pub votes_alpha: Option<f64>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub votes_alpha_reason: Option<NoAlpha>,
     /// Lower end of its 95 % interval, with pairs of pictures drawn. Null where alpha is, and below two pairs.
     pub votes_alpha_low: Option<f64>,
     /// Upper end.
@@ -195,10 +198,31 @@ pub struct AnnotatorAgreement {
     pub ratings_shared: usize,
     /// Krippendorff's alpha of the ratings, as an order.
     pub ratings_alpha: Option<f64>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratings_alpha_reason: Option<NoAlpha>,
     /// Lower end of its 95 % interval, with pictures drawn.
     pub ratings_alpha_low: Option<f64>,
     /// Upper end.
     pub ratings_alpha_high: Option<f64>,
+}
+
+/// Why there is no alpha.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NoAlpha {
+    /// Nothing was judged by two annotators.
+    NothingShared,
+    /// All shared judgements are the same: alpha compares disagreement with what chance would give, and here that is none.
+    NoVariation,
+}
+
+fn no_alpha(alpha: Option<f64>, shared: usize) -> Option<NoAlpha> {
+    match (alpha, shared) {
+        (Some(_), _) => None,
+        (None, 0) => Some(NoAlpha::NothingShared),
+        (None, _) => Some(NoAlpha::NoVariation),
+    }
 }
 
 /// How far annotators agree among themselves.
@@ -227,14 +251,18 @@ pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
         interval.map(|ends| (ends.low, ends.high)).unzip()
     };
     let ((votes_low, votes_high), (ratings_low, ratings_high)) = (ends(&votes), ends(&ratings));
+    let alpha = |units: &[Vec<Option<f64>>]| krippendorff_alpha(units, Level::Ordinal);
+    let (votes_alpha, ratings_alpha) = (alpha(&votes), alpha(&ratings));
     AnnotatorAgreement {
         annotators: annotators.len(),
         votes_shared: shared(&votes),
-        votes_alpha: krippendorff_alpha(&votes, Level::Ordinal),
+        votes_alpha,
+        votes_alpha_reason: no_alpha(votes_alpha, shared(&votes)),
         votes_alpha_low: votes_low,
         votes_alpha_high: votes_high,
         ratings_shared: shared(&ratings),
-        ratings_alpha: krippendorff_alpha(&ratings, Level::Ordinal),
+        ratings_alpha,
+        ratings_alpha_reason: no_alpha(ratings_alpha, shared(&ratings)),
         ratings_alpha_low: ratings_low,
         ratings_alpha_high: ratings_high,
     }
@@ -274,6 +302,9 @@ pub struct MethodPreferences {
     /// Why there are no strengths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_strengths: Option<String>,
+    /// Whether strengths were fitted with half a win more for each side of every pair that was compared, since some methods never lost
+    /// or never won: they are then too close together rather than infinitely far apart.
+    pub penalised: bool,
 }
 
 /// Two methods of which the next answer says most.
@@ -318,6 +349,13 @@ fn tally<'a>(pairs: &'a [(String, JudgedPair)], methods: &'a BTreeMap<Uuid, Stri
     Tally { methods: names, wins, judged, pairs: between }
 }
 
+/// Strengths with their standard errors, by method.
+struct Fitted {
+    strengths: Vec<Option<(f64, f64)>>,
+    penalised: bool,
+    problem: Option<String>,
+}
+
 impl Tally<'_> {
     fn fit(&self) -> Result<stats::BradleyTerry, BradleyTerryError> {
         let comparisons: Vec<stats::Comparison> = self
@@ -327,6 +365,55 @@ impl Tally<'_> {
             .map(|(&(winner, loser), &times)| stats::Comparison { winner, loser, times })
             .collect();
         bradley_terry(self.methods.len(), &comparisons)
+    }
+
+    /// Strengths where some never lost: half a win more for each side of every pair that was compared keeps them from moving apart
+    /// without end. For the largest set of methods that comparisons connect; those of others have no common scale with them.
+    fn fit_penalised(&self) -> Fitted {
+        let mut group: Vec<usize> = (0..self.methods.len()).collect();
+        // The smallest place that a method is connected with; few methods, so that repeating is quick enough.
+        loop {
+            let mut changed = false;
+            for &(a, b) in self.judged.keys() {
+                let least = group[a].min(group[b]);
+                changed |= group[a] != least || group[b] != least;
+                (group[a], group[b]) = (least, least);
+            }
+            if !changed {
+                break;
+            }
+        }
+        let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
+        for of in &group {
+            *sizes.entry(*of).or_default() += 1;
+        }
+        let largest =
+            sizes.iter().max_by_key(|(of, size)| (**size, std::cmp::Reverse(**of))).map(|(of, _)| *of);
+        let members: Vec<usize> = (0..group.len()).filter(|at| Some(group[*at]) == largest).collect();
+        let place = |method: usize| members.binary_search(&method).ok();
+        let mut comparisons = Vec::new();
+        for &(a, b) in self.judged.keys() {
+            let Some((x, y)) = place(a).zip(place(b)) else { continue };
+            for (winner, loser, won) in [(x, y, (a, b)), (y, x, (b, a))] {
+                let times = 0.5 + self.wins.get(&won).copied().unwrap_or_default();
+                comparisons.push(stats::Comparison { winner, loser, times });
+            }
+        }
+        let mut strengths = vec![None; group.len()];
+        match bradley_terry(members.len(), &comparisons) {
+            Ok(fit) if members.len() > 1 => {
+                for (at, method) in members.iter().enumerate() {
+                    strengths[*method] = Some((fit.strengths[at], fit.errors[at]));
+                }
+                let apart = sizes.len() > 1;
+                let problem = apart.then(|| {
+                    "some methods were compared with none of the others: add comparisons".to_owned()
+                });
+                Fitted { strengths, penalised: true, problem }
+            }
+            Ok(_) => Fitted { strengths, penalised: false, problem: Some("nothing was compared".to_owned()) },
+            Err(error) => Fitted { strengths, penalised: false, problem: Some(error.to_string()) },
+        }
     }
 }
 
@@ -361,12 +448,19 @@ pub fn method_preferences(
         }
     }
     let intervals = Bootstrap { resamples: 4_000, ..Bootstrap::default() }.means(&sums);
-    let fit = tally.fit();
+    let fit = match tally.fit() {
+        Ok(fit) => Fitted {
+            strengths: fit.strengths.into_iter().zip(fit.errors).map(Some).collect(),
+            penalised: false,
+            problem: None,
+        },
+        Err(_) => tally.fit_penalised(),
+    };
     let reach = normal_quantile(0.975);
     let mut found: Vec<MethodPreference> = (0..tally.methods.len())
         .map(|at| {
             let (pairs, wins, ties) = counts[at];
-            let strength = fit.as_ref().ok().map(|fit| (fit.strengths[at], fit.errors[at] * reach));
+            let strength = fit.strengths[at].map(|(strength, error)| (strength, error * reach));
             let interval = intervals[at].map(|interval: Interval| interval.within(0.0, 1.0));
             MethodPreference {
                 method: tally.methods[at].to_owned(),
@@ -387,7 +481,7 @@ pub fn method_preferences(
     found.sort_by(|one, other| {
         order(other).total_cmp(&order(one)).then_with(|| one.method.cmp(&other.method))
     });
-    MethodPreferences { methods: found, no_strengths: fit.err().map(|error| error.to_string()) }
+    MethodPreferences { methods: found, penalised: fit.penalised, no_strengths: fit.problem }
 }
 
 /// The pairs of methods of which the next answer says most, best first: those that are hardly told apart and those that were
@@ -523,7 +617,29 @@ mod tests {
 
         let found = method_preferences(&judged_pairs(&answers[..1]), &methods);
         assert_eq!(found.methods.len(), 2);
-        assert!(found.methods[0].strength.is_none() && found.no_strengths.is_some());
+        assert!(found.penalised && found.methods[0].strength.is_some() && found.no_strengths.is_none());
+        // One and a half wins to a half: the odds are 3.
+        let apart = found.methods[0].strength.unwrap() - found.methods[1].strength.unwrap();
+        assert!((apart - 3_f64.ln()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_method_that_was_never_beaten_has_a_strength_and_one_that_met_nobody_has_none() {
+        let methods: BTreeMap<Uuid, String> = (0..5).map(|at| (run(at), format!("method {at}"))).collect();
+        let mut answers = Vec::new();
+        for name in 0..20 {
+            answers.push(vote(0, name, 0, 1, 1));
+            answers.push(vote(0, name, 1, 2, if name % 2 == 0 { 1 } else { -1 }));
+        }
+        answers.push(vote(0, 99, 3, 4, 1));
+        let found = method_preferences(&judged_pairs(&answers), &methods);
+        assert!(
+            found.penalised
+                && found.no_strengths.as_ref().is_some_and(|why| why.contains("none of the others"))
+        );
+        let strength = |name: &str| found.methods.iter().find(|of| of.method == name).unwrap().strength;
+        assert!(strength("method 0").unwrap() > strength("method 1").unwrap());
+        assert_eq!((strength("method 3"), strength("method 4")), (None, None));
     }
 
     #[test]

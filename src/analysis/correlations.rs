@@ -34,8 +34,21 @@ impl Coefficient {
 pub struct Cell {
     /// In [−1, 1]; none below two samples that have both, and where one of the columns is constant over them.
     pub value: Option<f64>,
+    /// Why there is none: `too_few_samples` or `constant`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<NoCoefficient>,
     /// Samples that have both.
     pub n: usize,
+}
+
+/// Why two columns have no coefficient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NoCoefficient {
+    /// Fewer than two samples have both.
+    TooFewSamples,
+    /// One of them is the same for all samples that have both.
+    Constant,
 }
 
 /// The coefficients of every two columns of one length, each over the rows in which both have a number.
@@ -43,11 +56,21 @@ pub struct Cell {
 /// O(n log n) for each pair of columns.
 #[must_use]
 pub fn correlations(columns: &[&[Option<f64>]], coefficient: Coefficient) -> Vec<Vec<Cell>> {
-    let mut matrix = vec![vec![Cell { value: None, n: 0 }; columns.len()]; columns.len()];
+    let mut matrix =
+        vec![
+            vec![Cell { value: None, reason: Some(NoCoefficient::TooFewSamples), n: 0 }; columns.len()];
+            columns.len()
+        ];
     for (row, x) in columns.iter().enumerate() {
         for (column, y) in columns.iter().enumerate().take(row + 1) {
             let (x, y): (Vec<f64>, Vec<f64>) = x.iter().zip(*y).filter_map(|(x, y)| x.zip(*y)).unzip();
-            let cell = Cell { value: coefficient.of(&x, &y), n: x.len() };
+            let value = coefficient.of(&x, &y);
+            let reason = match (value, x.len()) {
+                (Some(_), _) => None,
+                (None, 0 | 1) => Some(NoCoefficient::TooFewSamples),
+                (None, _) => Some(NoCoefficient::Constant),
+            };
+            let cell = Cell { value, reason, n: x.len() };
             (matrix[row][column], matrix[column][row]) = (cell, cell);
         }
     }

@@ -21,11 +21,11 @@ mod slices;
 mod tradeoff;
 
 pub use alignment::{
-    AnnotatorAgreement, JudgedPair, MethodPreference, MethodPreferences, MetricAlignment, NextPair,
+    AnnotatorAgreement, JudgedPair, MethodPreference, MethodPreferences, MetricAlignment, NextPair, NoAlpha,
     SliceAlignment, alignment, annotator_agreement, judged_pairs, method_preferences, next_pairs,
 };
 pub use compare::{CompareOptions, Comparison, Difference, Finding, SliceComparison, compare};
-pub use correlations::{Cell, Coefficient, correlations};
+pub use correlations::{Cell, Coefficient, NoCoefficient, correlations};
 pub use leaderboard::{
     Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, RankedDetail, RankedMetric, Sort,
     leaderboard, leaderboard_rows,
@@ -35,6 +35,8 @@ pub use percentiles::{Place, place};
 pub use published::{Published, PublishedAlignment, PublishedMethod, published};
 pub use refresh::{refresh_run, refresh_stale, refresh_version};
 pub use render::{Caption, csv, latex, markdown};
-pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, Statistic, report};
+pub use report::{
+    AttributeOutcomes, NoInterval, Report, ReportError, ReportRow, RunScores, Statistic, report,
+};
 pub use slices::summarise;
 pub use tradeoff::{Estimate, TradeOffPoint, trade_off};

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::clusters::Clusters;
 use super::penalty::{Policy, Verdict, verdicts};
-use crate::stats::{Bootstrap, summarize};
+use crate::stats::{Bootstrap, FEWEST_CLUSTERS, summarize};
 
 /// What was predicted of one attribute, sample by sample; no answer where it is not known.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -88,6 +88,29 @@ pub struct ReportRow {
     pub n: usize,
     /// Share of the samples with a score.
     pub coverage: f64,
+}
+
+/// Why a number has no interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NoInterval {
+    /// So few people stand behind it that resampling them says nothing.
+    TooFewPeople,
+    /// All people, or all resamples of them, give the same number.
+    NoVariation,
+}
+
+impl ReportRow {
+    /// Why there is no interval of a number that there is.
+    #[must_use]
+    pub fn no_interval(&self) -> Option<NoInterval> {
+        let fewest = if self.statistic == Statistic::SampleMean { 2 } else { FEWEST_CLUSTERS };
+        match (self.mean, self.low) {
+            (Some(_), None) if self.clusters < fewest => Some(NoInterval::TooFewPeople),
+            (Some(_), None) => Some(NoInterval::NoVariation),
+            _ => None,
+        }
+    }
 }
 
 /// The table of a run.

@@ -91,7 +91,7 @@ pub(super) async fn read(
 ) -> Result<Json<AlignmentAnswer>, ApiError> {
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
     let question = parameters.question.unwrap_or(QuestionWord::Overall);
-    let pack = parameters.pack.unwrap_or_else(|| app.scoring.pack().digest.to_string());
+    let pack = app.digest_of(parameters.pack.as_deref()).await?;
     let min_pairs = parameters.min_pairs.unwrap_or(20);
     let query = PreferencesQuery {
         question: Some(question.into()),
@@ -118,11 +118,14 @@ pub(super) async fn read(
         }
         let slices = blocking(move || alignment(&pairs, &data, min_pairs)).await;
         let of = |row: &PublishedAlignment| match question {
-            QuestionWord::Overall => row.overall,
-            QuestionWord::Object => row.object,
-            QuestionWord::Relation => row.relation,
+            QuestionWord::Overall => Some(row.overall),
+            QuestionWord::Object => Some(row.object),
+            QuestionWord::Relation => Some(row.relation),
+            // The paper did not ask it.
+            QuestionWord::Identity => None,
         };
-        let tau = published().alignment.iter().map(|row| (row.metric.clone(), of(row))).collect();
+        let rows = published().alignment.iter();
+        let tau = rows.filter_map(|row| Some((row.metric.clone(), of(row)?))).collect();
         let published = PublishedTau { source: published().source.clone(), tau };
         Ok(AlignmentAnswer { question, pack, answers: answers.len(), agreement, slices, published })
     });

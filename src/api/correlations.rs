@@ -80,7 +80,7 @@ pub(super) async fn read(
 ) -> Result<Json<CorrelationsAnswer>, ApiError> {
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
     let coefficient = parameters.coefficient.unwrap_or(Coefficient::Kendall);
-    let pack = parameters.pack.unwrap_or_else(|| app.scoring.pack().digest.to_string());
+    let pack = app.digest_of(parameters.pack.as_deref()).await?;
     let answer = app.before_deadline(async {
         let runs = if let Some(run) = parameters.run {
             let missing = "there is no run of this id: GET /v1/runs lists them";

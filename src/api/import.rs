@@ -155,7 +155,7 @@ fn to_import(run: Uuid, source: &str, table: Table) -> NewImport {
     NewImport {
         run,
         created: OffsetDateTime::now_utc(),
-        pack: PackId { digest, name: source.to_owned(), weights: Weights::Official },
+        pack: PackId { digest, name: source.to_owned(), weights: Weights::Imported },
         service_version: SERVICE_VERSION.to_owned(),
         metadata: table.names.iter().map(|name| metadata(name)).collect(),
         names: table.names,

@@ -202,10 +202,10 @@ pub(super) async fn read(
     State(app): Shared,
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, ApiError> {
-    let loaded = app.scoring.pack().digest.to_string();
+    let pack = app.digest_or_all(parameters.pack.as_deref()).await?;
     let format = parameters.format.unwrap_or_default();
     let with_published = parameters.published.unwrap_or_default();
-    let query = parameters.into_query(loaded)?;
+    let query = parameters.into_query(pack)?;
     let page = analysis::leaderboard(&app.store, &query).await?;
     let reference = with_published.then(|| Reference {
         source: published().source.clone(),
@@ -300,7 +300,7 @@ impl LeaderboardAnswer {
 }
 
 impl Parameters {
-    fn into_query(self, loaded_pack: String) -> Result<LeaderboardQuery, ApiError> {
+    fn into_query(self, pack: Option<String>) -> Result<LeaderboardQuery, ApiError> {
         let slice = SliceFilter {
             prompt_kind: self.prompt_kind,
             category: self.category,
@@ -318,11 +318,7 @@ impl Parameters {
         let mut query = LeaderboardQuery {
             method: self.method,
             run: self.run,
-            pack: match self.pack {
-                None => Some(loaded_pack),
-                Some(pack) if pack == "all" => None,
-                pack => pack,
-            },
+            pack,
             dataset: self.dataset,
             split: self.split,
             since,

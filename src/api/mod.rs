@@ -121,6 +121,39 @@ impl App {
         Self { store: self.store.for_analyses(analyses::connections(&self.analysis)), ..self.clone() }
     }
 
+    /// The digest of the pack that a question names, by its name or its digest; the loaded one where it names none.
+    async fn digest_of(&self, named: Option<&str>) -> Result<String, ApiError> {
+        let loaded = self.scoring.pack().id();
+        let Some(named) = named else { return Ok(loaded.digest) };
+        if named == loaded.digest || named == loaded.name {
+            return Ok(loaded.digest);
+        }
+        let mut packs = self.store.packs().await?;
+        // A digest is of one pack; of several of the same name the one of the newest scores is not for us to guess.
+        packs.retain(|pack| *pack != loaded);
+        let of_name: Vec<_> = packs.iter().filter(|pack| pack.name == named).collect();
+        if let Some(pack) = packs.iter().find(|pack| pack.digest == named) {
+            return Ok(pack.digest.clone());
+        }
+        if let [pack] = of_name[..] {
+            return Ok(pack.digest.clone());
+        }
+        let named: String = named.chars().take(80).collect();
+        let list =
+            std::iter::once(&loaded).chain(&packs).map(|pack| format!("{} ({})", pack.name, pack.digest));
+        let list = list.take(50).collect::<Vec<_>>().join(", ");
+        let problem = match of_name.len() {
+            0 => format!("there is no pack `{named}`: there are {list}"),
+            _ => format!("several packs are called `{named}`, name one by its digest: there are {list}"),
+        };
+        Err(ApiError::new(Code::MalformedRequest, problem))
+    }
+
+    /// The same, where `all` stands for every pack.
+    async fn digest_or_all(&self, named: Option<&str>) -> Result<Option<String>, ApiError> {
+        if named == Some("all") { Ok(None) } else { self.digest_of(named).await.map(Some) }
+    }
+
     /// The result of work that stores nothing, or that it was not ready in time.
     async fn before_deadline<T>(
         &self,

@@ -44,6 +44,8 @@ pub(super) enum QuestionWord {
     Object,
     /// Are its relations right?
     Relation,
+    /// Which is more like the person?
+    Identity,
 }
 
 impl From<QuestionWord> for Question {
@@ -52,6 +54,7 @@ impl From<QuestionWord> for Question {
             QuestionWord::Overall => Self::Overall,
             QuestionWord::Object => Self::Object,
             QuestionWord::Relation => Self::Relation,
+            QuestionWord::Identity => Self::Identity,
         }
     }
 }
@@ -62,6 +65,7 @@ impl From<Question> for QuestionWord {
             Question::Overall => Self::Overall,
             Question::Object => Self::Object,
             Question::Relation => Self::Relation,
+            Question::Identity => Self::Identity,
         }
     }
 }

@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     analysis::{
-        self, AttributeOutcomes, Caption, Place, Policy, Report, ReportRow, RunScores, Statistic, place,
+        self, AttributeOutcomes, Caption, NoInterval, Place, Policy, Report, ReportRow, RunScores, Statistic,
+        place,
     },
     blocking::blocking,
     pack_id::{PackId, Weights},
@@ -116,6 +117,9 @@ struct Line {
     clusters: usize,
     /// Whether these are so few that the interval rests on little: fewer than 8, where it covers less often than it says if scores are skewed.
     few_clusters: bool,
+    /// Why there is no interval: `too_few_people` or `no_variation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    no_interval: Option<NoInterval>,
     /// Samples with a score.
     n: usize,
     /// Share of the samples with a score.
@@ -213,6 +217,7 @@ fn answer(
     mut places: BTreeMap<String, Place>,
 ) -> ReportAnswer {
     let line = |row: ReportRow| {
+        let no_interval = row.no_interval();
         let ReportRow { metric, statistic, mean, sample_mean, std, low, high, clusters, n, coverage } = row;
         let place = places.remove(&metric);
         let sample_mean = sample_mean.filter(|_| statistic != Statistic::SampleMean);
@@ -228,6 +233,7 @@ fn answer(
             high,
             clusters,
             few_clusters,
+            no_interval,
             n,
             coverage,
             place,

@@ -169,7 +169,7 @@ pub(super) async fn read(
             format!("min_samples is {min_samples}: send at least 5, smaller slices are not kept"),
         ));
     }
-    let pack = parameters.pack.unwrap_or_else(|| app.scoring.pack().digest.to_string());
+    let pack = app.digest_of(parameters.pack.as_deref()).await?;
     let kept = app.store.run_slices(parameters.run, &pack).await?.ok_or_else(|| {
         ApiError::new(
             Code::NotFound,

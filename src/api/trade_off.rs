@@ -88,11 +88,7 @@ pub(super) async fn read(
     };
     let query = LeaderboardQuery {
         metrics: vec![x.clone(), y.clone()],
-        pack: match parameters.pack {
-            None => Some(app.scoring.pack().digest.to_string()),
-            Some(pack) if pack == "all" => None,
-            pack => pack,
-        },
+        pack: app.digest_or_all(parameters.pack.as_deref()).await?,
         dataset: parameters.dataset,
         split: parameters.split,
         slice: filter.slice()?,

@@ -36,7 +36,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let address = service.address;
     let pack = service.scoring.pack();
     let note = match pack.weights {
-        Weights::Official => "",
+        Weights::Official | Weights::Imported => "",
         Weights::Demo => " (random weights: its numbers mean nothing)",
     };
     tracing::info!(%address, pack = pack.name, digest = %pack.digest, store = service.store.kind(), "listening");

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use time::OffsetDateTime;
@@ -20,6 +20,7 @@ use super::{
     new_sample, probes,
 };
 use crate::{
+    blocking::blocking,
     engine::EngineError,
     machine,
     metrics::{self, Metric, REGISTRY},
@@ -43,6 +44,9 @@ const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// How long a file that another instance released may stay.
 const RELEASED_EVERY: Duration = Duration::from_secs(2);
+
+/// How often memory that is free is given back to the system, which takes milliseconds.
+const TRIM_EVERY: Duration = Duration::from_mins(1);
 
 /// How often the gauges are read.
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
@@ -372,7 +376,13 @@ impl Runs {
     /// Keeps the gauges up to date.
     async fn tell(self: Arc<Self>) {
         let mut stopping = self.stopping();
+        let mut trimmed = Instant::now();
+        machine::give_back_free_memory();
         while !wait(&mut stopping, GAUGES_EVERY).await {
+            if trimmed.elapsed() > TRIM_EVERY {
+                trimmed = Instant::now();
+                blocking(machine::give_back_free_memory).await;
+            }
             self.telemetry.kept_bytes.set(self.files.used() as i64);
             self.telemetry.pixel_bytes.set(self.scoring.pixel_bytes() as i64);
             if let Some(bytes) = machine::resident_bytes() {

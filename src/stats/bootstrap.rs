@@ -133,10 +133,10 @@ impl Bootstrap {
     /// where Student's are due, so its quantiles are taken further out by just that (T. Hesterberg, *What Teachers Should Know
     /// About the Bootstrap*, The American Statistician 69(4), 2015, section 5.3): of 100 clusters 2 % of the width.
     ///
-    /// None below two clusters and where the statistic is not a number for the clusters themselves. Resamples for
-    /// which it is none (a class missing by chance) are left out.
+    /// None below three clusters, of which resamples are a handful of numbers, and where the statistic is not a number for the
+    /// clusters themselves. Resamples for which it is none (a class missing by chance) are left out.
     pub fn interval(&self, clusters: usize, mut statistic: impl FnMut(&[u32]) -> f64) -> Option<Interval> {
-        if clusters < 2 {
+        if clusters < FEWEST_CLUSTERS {
             return None;
         }
         let estimate = statistic(&vec![1; clusters]);
@@ -186,6 +186,9 @@ impl Bootstrap {
             .collect()
     }
 }
+
+/// Clusters below which resampling any statistic has no interval.
+pub const FEWEST_CLUSTERS: usize = 3;
 
 /// Resamples without one cluster, or one block of clusters, that an interval is made of.
 const MOST_LEFT_OUT: usize = 2_000;

@@ -19,7 +19,7 @@ mod student;
 mod summary;
 
 pub use agreement::{Level, krippendorff_alpha, krippendorff_alpha_interval};
-pub use bootstrap::{Bootstrap, Interval, bca, percentile, quantiles};
+pub use bootstrap::{Bootstrap, FEWEST_CLUSTERS, Interval, bca, percentile, quantiles};
 pub use bradley_terry::{BradleyTerry, BradleyTerryError, Comparison, bradley_terry};
 pub use cluster::{ClusterMean, FEW_CLUSTERS, sign_flip_test};
 pub use logistic::{Logistic, LogisticError, fit_logistic};

@@ -427,6 +427,15 @@ pub(super) async fn packs<P: Connections>(pool: &P, run: Uuid) -> Result<Vec<Pac
          WHERE run = ",
     );
     sql.bind(run).push(" ORDER BY packs.name, packs.digest");
+    read_packs(pool, sql).await
+}
+
+/// All packs that scores were stored of.
+pub(super) async fn all_packs<P: Connections>(pool: &P) -> Result<Vec<Pack>, StoreError> {
+    read_packs(pool, Sql::new("SELECT digest, name, weights FROM packs ORDER BY name, digest")).await
+}
+
+async fn read_packs<P: Connections>(pool: &P, sql: Sql) -> Result<Vec<Pack>, StoreError> {
     let rows = pool.reader().await?.fetch(sql).await?;
     rows.iter()
         .map(|row| {

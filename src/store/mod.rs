@@ -354,6 +354,11 @@ impl Store {
         on_backend!(self, pool => bulk::packs(pool, run).await)
     }
 
+    /// All packs that scores were stored of, by name.
+    pub async fn packs(&self) -> Result<Vec<Pack>, StoreError> {
+        on_backend!(self, pool => bulk::all_packs(pool).await)
+    }
+
     /// Looks up a sample with the scores of all packs, or `None` where no sample has this id.
     pub async fn sample(&self, id: Uuid) -> Result<Option<SampleRecord>, StoreError> {
         on_backend!(self, pool => sample::sample(pool, id).await)

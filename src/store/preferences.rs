@@ -21,6 +21,8 @@ pub enum Question {
     Object,
     /// Are its relations right?
     Relation,
+    /// Which is more like the person?
+    Identity,
 }
 
 impl Question {
@@ -31,13 +33,16 @@ impl Question {
             Self::Overall => "overall",
             Self::Object => "object",
             Self::Relation => "relation",
+            Self::Identity => "identity",
         }
     }
 
     /// The question of this word, if it is one.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Overall, Self::Object, Self::Relation].into_iter().find(|question| question.as_str() == word)
+        [Self::Overall, Self::Object, Self::Relation, Self::Identity]
+            .into_iter()
+            .find(|question| question.as_str() == word)
     }
 }
 

@@ -107,12 +107,19 @@ async fn rows_are_methods_or_runs_as_asked() {
 }
 
 #[tokio::test]
-async fn scores_of_another_pack_are_asked_for_by_its_digest() {
+async fn a_pack_is_asked_for_by_name_or_digest_and_an_unknown_one_is_refused_with_those_there_are() {
     let app = App::start().await;
     score(&app, "mine", None, 1).await;
     assert_eq!(app.get("/v1/leaderboard?pack=all").await.ok()["rows"].as_array().unwrap().len(), 1);
-    let other = "0".repeat(64);
-    assert_eq!(app.get(&format!("/v1/leaderboard?pack={other}")).await.ok()["rows"], json!([]));
+    let of_loaded = app.get("/v1/leaderboard").await.ok();
+    assert_eq!(app.get("/v1/leaderboard?pack=demo").await.ok(), of_loaded, "by its name");
+    for path in ["leaderboard?", "analysis/correlations?", "analysis/trade-off?", "analysis/alignment?"] {
+        for unknown in ["0".repeat(64), "nobody's".to_owned()] {
+            let detail =
+                app.get(&format!("/v1/{path}pack={unknown}")).await.problem(400, "malformed_request");
+            assert!(detail.contains("demo (") && detail.contains(&unknown), "{detail}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -113,9 +113,17 @@ async fn imported_result_sets_have_the_toolkits_table_penalty_included() {
             close(&row["mean"], *mean, &format!("{what}, mean of {code}"));
             close(&row["std"], *std, &format!("{what}, deviation of {code}"));
             assert_eq!(row["n"], set.names.len());
+            // Of an area over two people every resample says the same few numbers.
+            if code == "aps" && row["clusters"] == 2 {
+                assert_eq!(
+                    (&row["low"], &row["no_interval"]),
+                    (&json!(null), &json!("too_few_people")),
+                    "{what}"
+                );
+                continue;
+            }
             let (low, high) = (row["low"].as_f64().unwrap(), row["high"].as_f64().unwrap());
-            // Equal where there are two identities and one attribute: every resample then says the same.
-            assert!(low <= high, "{what}: {row}");
+            assert!(low <= high && row["no_interval"].is_null(), "{what}: {row}");
         }
     }
 }
