@@ -3,11 +3,12 @@
 mod environment;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use axum::http::uri::Authority;
 use figment::{
     Figment,
     providers::{Env, Format, Toml},
@@ -335,6 +336,14 @@ impl Config {
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Value { key, value: value.to_string(), why: "must be at least 1" });
         }
+        if let Some(host) = self.server.hosts.iter().find(|host| !is_host(host)) {
+            return Err(ConfigError::Value {
+                key: "server.hosts",
+                value: format!("{host:?}"),
+                why: "must be names or addresses without scheme, port or path, such as \"scores.example\", or \"*\" for all: \
+                      any other entry matches no request",
+            });
+        }
         if self.limits.request_mib > self.limits.upload_memory_mib {
             return Err(ConfigError::Value {
                 key: "limits.request_mib",
@@ -365,6 +374,15 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether an entry of `server.hosts` can be the host of a request.
+fn is_host(entry: &str) -> bool {
+    if entry == "*" || entry.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    // The host of an authority leaves out its port and user; a star is a character of names, but none here.
+    !entry.contains('*') && entry.parse::<Authority>().is_ok_and(|authority| authority.host() == entry)
 }
 
 /// What an unknown key may have been meant for.
@@ -428,6 +446,27 @@ mod tests {
     fn a_limit_of_zero_is_refused_by_name() {
         let message = load("[limits]\nrequests = 0").unwrap_err().to_string();
         assert!(message.contains("limits.requests"), "{message}");
+    }
+
+    #[test]
+    fn hosts_that_no_request_can_have_are_refused_by_name() {
+        for fine in ["scores.example", "Scores.Example.", "10.0.0.7", "fd00::7", "[fd00::7]", "*"] {
+            load(&format!("[server]\nhosts = [{fine:?}]")).unwrap_or_else(|error| panic!("{fine}: {error}"));
+        }
+        for wrong in [
+            "",
+            " ",
+            "scores.example:8080",
+            "https://scores.example",
+            "scores.example/",
+            "*.example",
+            "me@scores.example",
+            "[fd00::7]:8080",
+            "a,b c",
+        ] {
+            let message = load(&format!("[server]\nhosts = [{wrong:?}]")).unwrap_err().to_string();
+            assert!(message.contains("server.hosts") && message.contains(wrong), "{wrong}: {message}");
+        }
     }
 
     #[test]

@@ -110,10 +110,14 @@ fn has_control_character(path: &str) -> bool {
     encoded.chain(path.bytes()).any(|byte| byte.is_ascii_control())
 }
 
-/// A host as it is compared: lower case, without brackets and the dot at the end.
+/// A host as it is compared: lower case, without brackets and the dot at the end; an address in its shortest spelling.
 fn plain(host: &str) -> String {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+    let host = host.strip_suffix('.').unwrap_or(host);
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host.to_ascii_lowercase(),
+    }
 }
 
 /// The host that a request is for; none in HTTP/1.0, which no browser speaks.
@@ -198,8 +202,15 @@ mod tests {
 
     #[test]
     fn configured_hosts_and_the_address_it_listens_on_are_hosts() {
-        let hosts = hosts("10.0.0.7:8080", &["Scores.Example", "fd00::7"]);
-        for fine in ["scores.example", "scores.example:443", "10.0.0.7:8080", "[fd00::7]:8080"] {
+        let hosts = hosts("10.0.0.7:8080", &["Scores.Example", "fd00:0::7", "::ffff:10.0.0.8"]);
+        for fine in [
+            "scores.example",
+            "scores.example:443",
+            "10.0.0.7:8080",
+            "[fd00::7]:8080",
+            "[FD00::0:7]",
+            "10.0.0.8",
+        ] {
             assert_eq!(check(&hosts, &Method::GET, "/v1/runs", &[("host", fine)]), Ok(()), "{fine}");
         }
         assert!(check(&hosts, &Method::GET, "/v1/runs", &[("host", "a.scores.example")]).is_err());
