@@ -120,6 +120,9 @@ pub struct Limits {
 
 const MIB: usize = 1 << 20;
 
+/// Times that are longer are slips, and cannot be added to the clock.
+const MOST_SECONDS: u64 = 86_400;
+
 /// The largest picture is to have room in the budget beside what pictures hold that wait for a face search.
 const LARGEST_PICTURES: u64 = 2;
 
@@ -342,6 +345,20 @@ impl Config {
                 value: format!("{host:?}"),
                 why: "must be names or addresses without scheme, port or path, such as \"scores.example\", or \"*\" for all: \
                       any other entry matches no request",
+            });
+        }
+        let seconds = [
+            ("server.deadline_seconds", self.server.deadline_seconds),
+            ("server.drain_seconds", self.server.drain_seconds),
+            ("server.head_seconds", self.server.head_seconds),
+            ("server.body_seconds", self.server.body_seconds),
+            ("server.write_seconds", self.server.write_seconds),
+        ];
+        if let Some((key, value)) = seconds.into_iter().find(|(_, value)| *value > MOST_SECONDS) {
+            return Err(ConfigError::Value {
+                key,
+                value: value.to_string(),
+                why: "must be at most 86400, a day",
             });
         }
         if self.limits.request_mib > self.limits.upload_memory_mib {

@@ -127,7 +127,8 @@ async fn converse(
     let ended = loop {
         tokio::select! {
             ended = poll_fn(|context| http.poll_without_shutdown(context)) => break ended.map_err(Some),
-            () = connection.close.notified() => break Err(None),
+            // Unless a request has come since it was chosen.
+            () = connection.close.notified() => if connection.is_idle() { break Err(None) },
             _ = stop.wait_for(|stop| *stop), if !stopping => {
                 stopping = true;
                 std::pin::Pin::new(&mut http).graceful_shutdown();
@@ -204,6 +205,10 @@ impl Connection {
 
     fn place(&self) -> MutexGuard<'_, Option<u64>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.place().is_some()
     }
 
     /// Becomes the youngest of the idle ones.
