@@ -62,11 +62,23 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        match path.extension().and_then(|extension| extension.to_str()) {
-            _ if name.starts_with('.') => {}
-            Some("png") => drop(pictures.insert(stem, path)),
+        let extension =
+            path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+        match extension.as_deref() {
+            // What file managers leave behind.
+            _ if name.starts_with('.') || name.eq_ignore_ascii_case("thumbs.db") => {}
+            // The service looks at the content; the name only says which files are pictures.
+            Some("png" | "jpg" | "jpeg" | "webp") => {
+                if let Some(other) = pictures.insert(stem, path) {
+                    let other = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    folder.problem(
+                        name,
+                        format!("is a second picture of the name of {other}: keep one of them"),
+                    );
+                }
+            }
             Some("json") => drop(texts.insert(stem, path)),
-            _ => folder.note(name, "is neither a PNG nor a JSON file and is left out"),
+            _ => folder.note(name, "is neither a picture (PNG, JPEG, WebP) nor a JSON file and is left out"),
         }
     }
     let known = Known::of(dataset);
@@ -75,7 +87,8 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
     for (stem, image) in &pictures {
         let file = format!("{stem}.json");
         let Some(text) = texts.remove(stem) else {
-            folder.problem(format!("{stem}.png"), format!("has no {file}, which says what it shows"));
+            let picture = image.file_name().unwrap_or_default();
+            folder.problem(picture, format!("has no {file}, which says what it shows"));
             continue;
         };
         let about = std::fs::read_to_string(&text).map_err(|error| error.to_string());
@@ -108,10 +121,13 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
         }
     }
     for stem in texts.keys() {
-        folder.problem(format!("{stem}.json"), format!("there is no {stem}.png: the picture is missing"));
+        folder.problem(
+            format!("{stem}.json"),
+            format!("there is no {stem}.png (or .jpg, .webp): the picture is missing"),
+        );
     }
     if folder.items.is_empty() && folder.is_sound() {
-        folder.problem(root, "has no pictures: NAME.png with NAME.json are expected");
+        folder.problem(root, "has no pictures: NAME.png (or .jpg, .webp) with NAME.json are expected");
     }
     let unknown = folder.items.iter().filter(|item| item.metadata.prompt_kind.is_none()).count();
     if unknown > 0
@@ -233,6 +249,28 @@ mod tests {
         let last = &folder.items[7];
         assert_eq!((&*last.name, last.metadata.prompt_kind.as_deref()), ("001-1-03", Some("H")));
         assert_eq!(last.reference, dataset.file(Path::new("001/1.jpg")));
+    }
+
+    #[test]
+    fn generations_may_be_jpeg_or_webp_and_upper_case() {
+        let (_folder, dataset, run) = sample();
+        let before = read_folder(&run, &dataset).unwrap();
+        for (item, ending) in before.items.iter().zip(["JPG", "jpeg", "webp", "PNG"]) {
+            fs::rename(&item.image, item.image.with_extension(ending)).unwrap();
+        }
+        fs::write(run.join("Thumbs.db"), "").unwrap();
+        fs::write(run.join(".DS_Store"), "").unwrap();
+        let after = read_folder(&run, &dataset).unwrap();
+        assert_eq!(after.problems, []);
+        let names = |folder: &Folder| folder.items.iter().map(|item| item.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&after), names(&before));
+        fs::copy(run.join("000-0-00.JPG"), run.join("000-0-00.png")).unwrap();
+        let twice = read_folder(&run, &dataset).unwrap();
+        assert!(
+            !twice.is_sound() && twice.problems[0].to_string().contains("second picture"),
+            "{:?}",
+            twice.problems
+        );
     }
 
     #[test]
