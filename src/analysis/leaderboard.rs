@@ -139,7 +139,12 @@ pub struct LeaderboardRow {
     pub flags: BTreeMap<String, bool>,
     /// The pack of all its scores.
     pub pack: Pack,
-    /// Its mean rank among the rows of its pack on all pages; none where it has no number in a metric that ranks.
+    /// What the samples of its runs are known by: the same for rows over the same samples. None until all its runs are summarised.
+    pub sample_set: Option<String>,
+    /// The place of its sample set among those of its pack, the one of most rows first: only rows of one set are ranked against each
+    /// other. None until it is summarised.
+    pub set_place: Option<usize>,
+    /// Its mean rank among the rows of its pack and sample set on all pages; none where it has no number in a metric that ranks.
     pub mean_rank: Option<f64>,
     /// What each metric says, ordered by metric and version.
     pub metrics: Vec<RankedMetric>,
@@ -177,7 +182,7 @@ pub struct RankedDetail {
 /// The key of a row in the order of the leaderboard, and with that the cursor's content.
 #[derive(Clone, Debug, PartialEq)]
 struct Key {
-    /// The pack where rows are ranked, so that packs do not mix; empty where they are sorted by name.
+    /// The pack and the place of the sample set where rows are ranked, so that neither mix; empty where they are sorted by name.
     first: String,
     /// What is sorted by, so that every order is ascending; 0 where rows are sorted by name.
     rank: f64,
@@ -263,7 +268,33 @@ impl Group<'_> {
             .collect();
         let runs = self.runs.iter().map(|run| run.run).collect();
         let (method, pack) = (first.method.clone(), first.pack.clone());
-        LeaderboardRow { method, run, runs, flags, pack, mean_rank: None, metrics }
+        let sample_set = self.sample_set();
+        LeaderboardRow {
+            method,
+            run,
+            runs,
+            flags,
+            pack,
+            sample_set,
+            set_place: None,
+            mean_rank: None,
+            metrics,
+        }
+    }
+
+    /// Of one set where all runs have it; of several a set of its own.
+    fn sample_set(&self) -> Option<String> {
+        let mut sets: Vec<&str> = self.runs.iter().map(|run| run.sample_set.as_str()).collect();
+        sets.sort_unstable();
+        sets.dedup();
+        match sets[..] {
+            _ if sets.contains(&"") => None,
+            [set] => Some(set.to_owned()),
+            _ => {
+                let of_all = ContentHash::of_parts(sets.iter().map(|set| set.as_bytes()));
+                Some(of_all.to_hex()[..16].to_owned())
+            }
+        }
     }
 }
 
@@ -403,7 +434,11 @@ impl LeaderboardQuery {
                 .map_or(f64::INFINITY, |mean| if *descending { -mean } else { mean }),
         };
         Key {
-            first: if self.sort == Sort::Name { String::new() } else { row.pack.digest.clone() },
+            first: match row.set_place {
+                _ if self.sort == Sort::Name => String::new(),
+                Some(place) => format!("{} {place:08}", row.pack.digest),
+                None => format!("{} ~", row.pack.digest),
+            },
             // −0 would be another key than 0.
             rank: rank + 0.0,
             method: row.method.clone(),

@@ -1,6 +1,9 @@
 //! Ranks of the leaderboard's rows.
 //!
-//! **Ranks.** In one metric a row's rank is 1 + the number of rows of the same pack whose interval lies wholly on the better side
+//! Only rows over the same samples are ranked against each other: a mean over the easier half of the prompts is no better than one over
+//! all of them.
+//!
+//! **Ranks.** In one metric a row's rank is 1 + the number of rows of the same pack and samples whose interval lies wholly on the better side
 //! of its own. Rows share a rank where nothing tells them apart, and a rank says "at most so many are shown to be better". A row
 //! without an interval has no rank.
 //!
@@ -22,50 +25,71 @@ pub(super) fn more_is_better(metric: &str) -> Option<bool> {
     }
 }
 
-/// Gives every row its ranks among those of its pack.
+/// Gives every row the place of its sample set, and its ranks among those of its pack and set.
 pub(super) fn rank(rows: &mut [LeaderboardRow]) {
-    let mut packs: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    let mut packs: BTreeMap<String, BTreeMap<String, Vec<usize>>> = BTreeMap::new();
     for (place, row) in rows.iter().enumerate() {
-        packs.entry(row.pack.digest.clone()).or_default().push(place);
+        let Some(set) = &row.sample_set else { continue };
+        packs.entry(row.pack.digest.clone()).or_default().entry(set.clone()).or_default().push(place);
     }
-    for places in packs.into_values() {
-        // Where each row has each metric.
-        let mut metrics: BTreeMap<(String, u32), Vec<(usize, usize)>> = BTreeMap::new();
-        for &place in &places {
-            for (at, of) in rows[place].metrics.iter().enumerate() {
-                let key = (of.summary.metric.clone(), of.summary.version);
-                metrics.entry(key).or_default().push((place, at));
+    for sets in packs.into_values() {
+        let mut sets: Vec<Vec<usize>> = sets.into_values().collect();
+        let samples = |places: &Vec<usize>| {
+            places
+                .iter()
+                .flat_map(|&place| &rows[place].metrics)
+                .map(|of| of.summary.n + of.summary.nulls)
+                .max()
+        };
+        // The set that most rows have, of equally many the larger one.
+        sets.sort_by_cached_key(|places| std::cmp::Reverse((places.len(), samples(places))));
+        for (at, places) in sets.into_iter().enumerate() {
+            for &place in &places {
+                rows[place].set_place = Some(at);
+            }
+            rank_set(rows, places);
+        }
+    }
+}
+
+/// The ranks of rows of one pack and sample set.
+fn rank_set(rows: &mut [LeaderboardRow], places: Vec<usize>) {
+    // Where each row has each metric.
+    let mut metrics: BTreeMap<(String, u32), Vec<(usize, usize)>> = BTreeMap::new();
+    for &place in &places {
+        for (at, of) in rows[place].metrics.iter().enumerate() {
+            let key = (of.summary.metric.clone(), of.summary.version);
+            metrics.entry(key).or_default().push((place, at));
+        }
+    }
+    // Places, counted from the best, added up over the metrics; every row takes part in each.
+    let (mut totals, mut counted) = (vec![0.0; rows.len()], 0.0);
+    let mut ranked = vec![false; rows.len()];
+    for ((metric, version), entries) in &metrics {
+        let Some(ascending) = more_is_better(metric) else { continue };
+        let newest = metrics.range((metric.clone(), 0)..=(metric.clone(), u32::MAX)).next_back();
+        rank_metric(rows, entries, ascending);
+        if newest.is_none_or(|((_, newest), _)| newest != version) {
+            continue;
+        }
+        let mut costs: BTreeMap<usize, f64> = places.iter().map(|&place| (place, f64::MAX)).collect();
+        for &(place, at) in entries {
+            if let Some(mean) = rows[place].metrics[at].summary.mean {
+                costs.insert(place, if ascending { -mean } else { mean });
+                ranked[place] = true;
             }
         }
-        // Places, counted from the best, added up over the metrics; every row takes part in each.
-        let (mut totals, mut counted) = (vec![0.0; rows.len()], 0.0);
-        let mut ranked = vec![false; rows.len()];
-        for ((metric, version), entries) in &metrics {
-            let Some(ascending) = more_is_better(metric) else { continue };
-            let newest = metrics.range((metric.clone(), 0)..=(metric.clone(), u32::MAX)).next_back();
-            rank_metric(rows, entries, ascending);
-            if newest.is_none_or(|((_, newest), _)| newest != version) {
-                continue;
-            }
-            let mut costs: BTreeMap<usize, f64> = places.iter().map(|&place| (place, f64::MAX)).collect();
-            for &(place, at) in entries {
-                if let Some(mean) = rows[place].metrics[at].summary.mean {
-                    costs.insert(place, if ascending { -mean } else { mean });
-                    ranked[place] = true;
-                }
-            }
-            let costs: Vec<f64> = costs.into_values().collect();
-            if !costs.iter().any(|cost| *cost < f64::MAX) {
-                continue;
-            }
-            counted += 1.0;
-            for (&place, rank) in places.iter().zip(average_ranks(&costs)) {
-                totals[place] += rank;
-            }
+        let costs: Vec<f64> = costs.into_values().collect();
+        if !costs.iter().any(|cost| *cost < f64::MAX) {
+            continue;
         }
-        for place in places {
-            rows[place].mean_rank = ranked[place].then(|| totals[place] / counted);
+        counted += 1.0;
+        for (&place, rank) in places.iter().zip(average_ranks(&costs)) {
+            totals[place] += rank;
         }
+    }
+    for place in places {
+        rows[place].mean_rank = ranked[place].then(|| totals[place] / counted);
     }
 }
 
@@ -119,6 +143,8 @@ pub(super) mod tests {
             runs: vec![Uuid::nil()],
             flags: BTreeMap::new(),
             pack: Pack { digest: pack.into(), name: pack.into(), weights: Weights::Official },
+            sample_set: Some("same".into()),
+            set_place: None,
             mean_rank: None,
             metrics: metrics.collect(),
         }

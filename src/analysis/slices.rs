@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::clusters::Clusters;
 use super::penalty::{Policy, Verdict, verdicts};
+use crate::content::ContentHash;
 use crate::metrics::Flag;
 use crate::stats::{Bootstrap, Interval, quantiles, summarize};
 use crate::store::{MetricColumn, Quantiles, RunData, RunSummary, Slice, SliceSummary};
@@ -76,7 +77,14 @@ pub fn summarise(data: &RunData) -> RunSummary {
             Some(Quantiles { metric: code.clone(), version: column.version, n, places })
         })
         .collect();
-    RunSummary { samples: samples as u64, cluster_keys: clusters.keys, slices, quantiles }
+    let sample_set = sample_set(&data.names);
+    RunSummary { samples: samples as u64, sample_set, cluster_keys: clusters.keys, slices, quantiles }
+}
+
+/// What a set of names, which are in order, is known by: 64 bits, of which two different ones of a leaderboard never meet in practice.
+fn sample_set(names: &[String]) -> String {
+    let address = ContentHash::of_parts(names.iter().map(String::as_bytes));
+    address.to_hex()[..16].to_owned()
 }
 
 /// Which samples were measured at all, with or without a number.

@@ -34,11 +34,13 @@ pub struct TradeOffPoint {
     pub runs: Vec<Uuid>,
     /// The pack; points of different packs are not compared.
     pub pack: PackId,
+    /// What the samples are known by; points over different samples are not compared. Null until the runs are summarised.
+    pub sample_set: Option<String>,
     /// The first metric.
     pub x: Estimate,
     /// The second metric.
     pub y: Estimate,
-    /// Whether no other row is at least as good in both means and better in one: the Pareto front.
+    /// Whether no other row over the same samples is at least as good in both means and better in one: the Pareto front.
     pub on_front: bool,
     /// Rows whose intervals lie wholly on the better side in both metrics: it is shown to be behind these.
     pub dominated_by: Vec<String>,
@@ -62,12 +64,13 @@ pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint
         .iter()
         .filter_map(|row| {
             let (of_x, of_y) = (estimate(row, x)?, estimate(row, y)?);
-            let LeaderboardRow { method, run, runs, pack, .. } = row.clone();
+            let LeaderboardRow { method, run, runs, pack, sample_set, .. } = row.clone();
             Some(TradeOffPoint {
                 method,
                 run,
                 runs,
                 pack,
+                sample_set,
                 x: of_x,
                 y: of_y,
                 on_front: true,
@@ -83,7 +86,8 @@ pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint
     let all = points.clone();
     for point in &mut points {
         let own = oriented(point);
-        for other in all.iter().filter(|other| other.pack == point.pack) {
+        let same = |other: &&TradeOffPoint| other.pack == point.pack && other.sample_set == point.sample_set;
+        for other in all.iter().filter(same) {
             let of = oriented(other);
             if of[0] >= own[0] && of[1] >= own[1] && (of[0] > own[0] || of[1] > own[1]) {
                 point.on_front = false;

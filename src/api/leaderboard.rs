@@ -141,7 +141,14 @@ struct Row {
     flags: BTreeMap<String, bool>,
     /// The pack of all scores in the row. With the weights `demo` they mean nothing.
     pack: PackId,
-    /// Mean of the row's places in all metrics; a metric without a number is the last place.
+    /// What the row's samples are known by: rows of the same are over the same samples. Null until its runs are summarised, within seconds.
+    #[serde(default)]
+    sample_set: Option<String>,
+    /// Whether the row is over the samples that most rows of its pack are over. Only rows of one `sample_set` are ranked against each
+    /// other: means over different samples say nothing of each other. Null until its runs are summarised.
+    #[serde(default)]
+    comparable: Option<bool>,
+    /// Mean of the row's places in all metrics, among rows of its `sample_set`; a metric without a number is the last place.
     mean_rank: Option<f64>,
     /// Each metric by code.
     metrics: BTreeMap<String, Summary>,
@@ -230,7 +237,7 @@ pub(super) async fn read(
     })
 }
 
-const HEADER: [&str; 20] = [
+const HEADER: [&str; 22] = [
     "source",
     "method",
     "run",
@@ -251,6 +258,8 @@ const HEADER: [&str; 20] = [
     "rank",
     "penalty_rate",
     "mean_rank",
+    "sample_set",
+    "comparable",
 ];
 
 impl LeaderboardAnswer {
@@ -281,6 +290,8 @@ impl LeaderboardAnswer {
                     of.rank.map(|rank| rank.to_string()).unwrap_or_default(),
                     number(of.penalty_rate),
                     number(row.mean_rank),
+                    row.sample_set.clone().unwrap_or_default(),
+                    row.comparable.map(|comparable| comparable.to_string()).unwrap_or_default(),
                 ]);
             }
         }
@@ -362,8 +373,9 @@ impl From<LeaderboardRow> for Row {
     fn from(row: LeaderboardRow) -> Self {
         // The newest version of a metric stands for it; older ones are read with the sample.
         let newest = row.metrics.into_iter().map(|of| (of.summary.metric.clone(), Summary::from(of)));
-        let LeaderboardRow { method, run, runs, flags, pack, mean_rank, .. } = row;
-        Self { method, run, runs, flags, pack, mean_rank, metrics: newest.collect() }
+        let LeaderboardRow { method, run, runs, flags, pack, sample_set, set_place, mean_rank, .. } = row;
+        let comparable = set_place.map(|place| place == 0);
+        Self { method, run, runs, flags, pack, sample_set, comparable, mean_rank, metrics: newest.collect() }
     }
 }
 

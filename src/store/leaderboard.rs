@@ -77,6 +77,8 @@ pub struct RunStandings {
     pub standings: Vec<Standing>,
     /// What the run's clusters are known by; empty until it is summarised.
     pub keys: Vec<u64>,
+    /// What the set of its samples is known by; empty until it is summarised.
+    pub sample_set: String,
     /// Sum and count in each of these clusters, by metric and policy.
     pub sums: MetricSums,
     /// What it was read at.
@@ -239,8 +241,9 @@ impl StandingsQuery {
         }
         let read = found.into_iter().filter_map(|(run, standings)| {
             let keys = sums.keys.remove(&run).unwrap_or_default();
+            let sample_set = sums.sets.remove(&run).unwrap_or_default();
             let sums = sums.sums.remove(&run).unwrap_or_default();
-            Some(RunStandings { run, standings, keys, sums, stamp: stamps.remove(&run)? })
+            Some(RunStandings { run, standings, keys, sample_set, sums, stamp: stamps.remove(&run)? })
         });
         Ok(read.collect())
     }

@@ -117,6 +117,8 @@ pub struct Quantiles {
 pub struct RunSummary {
     /// Samples in the run.
     pub samples: u64,
+    /// What the set of its samples' names is known by: the same for runs over the same samples.
+    pub sample_set: String,
     /// What its clusters are known by.
     pub cluster_keys: Vec<u64>,
     /// One row a slice, metric and policy.
@@ -144,6 +146,8 @@ pub type MetricSums = HashMap<(String, String), Vec<(f64, usize)>>;
 pub(super) struct ClusterSums {
     /// What the clusters of each run are known by.
     pub(super) keys: HashMap<Uuid, Vec<u64>>,
+    /// What the sample set of each run is known by.
+    pub(super) sets: HashMap<Uuid, String>,
     /// Sum and count in each of these clusters, by metric and policy, of each run.
     pub(super) sums: HashMap<Uuid, MetricSums>,
 }
@@ -278,12 +282,14 @@ async fn replace<P: Connections>(
         connection.execute(sql).await?;
     }
     let keys: Vec<u8> = summary.cluster_keys.iter().flat_map(|key| key.to_le_bytes()).collect();
-    let mut sql =
-        Sql::new("INSERT INTO run_slices (run, pack, fingerprint, samples, clusters, computed) VALUES ");
+    let mut sql = Sql::new(
+        "INSERT INTO run_slices (run, pack, fingerprint, sample_set, samples, clusters, computed) VALUES ",
+    );
     sql.tuple([
         version.run.into(),
         version.pack.as_str().into(),
         version.fingerprint.as_str().into(),
+        summary.sample_set.as_str().into(),
         Argument::Int(summary.samples as i64),
         keys.into(),
         to_microseconds(computed).into(),
@@ -388,13 +394,14 @@ pub(super) async fn cluster_sums<P: Connections>(
     let mut found = ClusterSums::default();
     let mut connection = pool.reader().await?;
     for runs in runs.chunks(BATCH) {
-        let mut sql = Sql::new("SELECT run, clusters FROM run_slices WHERE pack = ");
+        let mut sql = Sql::new("SELECT run, clusters, sample_set FROM run_slices WHERE pack = ");
         sql.bind(pack).push(" AND run IN ").tuple(runs.iter().map(|run| (*run).into()));
         for row in &connection.fetch(sql).await? {
             let row = Reader::new(row, "run_slices", "");
             let bytes = row.optional_bytes("clusters")?.unwrap_or_default();
             let numbers: Vec<u64> = bytes.as_chunks().0.iter().map(|key| u64::from_le_bytes(*key)).collect();
             found.keys.insert(row.uuid("run")?, numbers);
+            found.sets.insert(row.uuid("run")?, row.text("sample_set")?);
         }
         let mut sql = Sql::new("SELECT run, metric, policy, sums FROM slice_sums WHERE pack = ");
         sql.bind(pack).push(" AND kind = ").bind(slice.kind.as_str());

@@ -25,6 +25,7 @@ mod database;
 #[path = "../http/harness.rs"]
 mod harness;
 mod instances;
+mod ranking;
 mod sockets;
 mod spool;
 #[allow(dead_code, reason = "what only the other test programs use")]

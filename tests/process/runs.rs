@@ -102,7 +102,8 @@ fn scores(server: &Server, run: &str) -> BTreeMap<String, Vec<Value>> {
 
 fn kept_files(folder: &Path) -> usize {
     let parts = std::fs::read_dir(folder.join("files")).expect("a folder").filter_map(Result::ok);
-    let folders = parts.filter(|part| part.path().is_dir());
+    // What a kill left behind without a row is in the trash from the next start on.
+    let folders = parts.filter(|part| part.path().is_dir() && part.file_name() != "trash");
     folders.map(|part| std::fs::read_dir(part.path()).expect("a folder").count()).sum()
 }
 

@@ -157,7 +157,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("prompts", "address created dataset facts identity kind position text"),
         ("released_files", "folder image"),
         ("run_quantiles", "metric metric_version n pack places run"),
-        ("run_slices", "clusters computed fingerprint pack run samples"),
+        ("run_slices", "clusters computed fingerprint pack run sample_set samples"),
         (
             "runs",
             "created dataset declared failed finished flags id method metrics name pack revision scored service_version \

@@ -232,6 +232,7 @@ pub(crate) async fn deletion_takes_what_was_computed(db: Database) {
     let version = stellar_score::store::RunVersion { run, pack: official().digest, fingerprint: "x".into() };
     let summary = stellar_score::store::RunSummary {
         samples: 0,
+        sample_set: String::new(),
         cluster_keys: vec![],
         slices: vec![],
         quantiles: vec![],
