@@ -13,11 +13,7 @@ use crate::store::{RunVersion, Store, StoreError};
 /// # Errors
 /// The store's. What was summarised before stays.
 pub async fn refresh_run(store: &Store, run: Uuid) -> Result<usize, StoreError> {
-    let mut refreshed = 0;
-    for version in store.stale_runs(Some(run)).await? {
-        refreshed += usize::from(refresh_version(store, &version).await?);
-    }
-    Ok(refreshed)
+    refresh(store, Some(run)).await
 }
 
 /// Summarises one version of a run, and says whether that is what the run is still.
@@ -37,8 +33,12 @@ pub async fn refresh_version(store: &Store, version: &RunVersion) -> Result<bool
 /// # Errors
 /// The store's. What was summarised before stays.
 pub async fn refresh_stale(store: &Store) -> Result<usize, StoreError> {
+    refresh(store, None).await
+}
+
+async fn refresh(store: &Store, run: Option<Uuid>) -> Result<usize, StoreError> {
     let mut refreshed = 0;
-    for version in store.stale_runs(None).await? {
+    for version in store.stale_runs(run).await? {
         refreshed += usize::from(refresh_version(store, &version).await?);
     }
     Ok(refreshed)

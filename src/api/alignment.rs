@@ -98,38 +98,35 @@ pub(super) async fn read(
         annotator: parameters.annotator,
         ..PreferencesQuery::default()
     };
-    let answer = app.before_deadline(async {
-        let answers: Vec<Preference> = app.store.preferences(&query).await?;
-        let (answers, agreement) = blocking(move || {
-            let agreement = annotator_agreement(&answers);
-            (answers, agreement)
-        })
-        .await;
-        let pairs = judged_pairs(&answers);
-        let mut samples: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
-        for (name, pair) in &pairs {
-            for run in [pair.a, pair.b] {
-                samples.entry(run).or_default().insert(name.clone());
-            }
+    let answers: Vec<Preference> = app.store.preferences(&query).await?;
+    let (answers, agreement) = blocking(move || {
+        let agreement = annotator_agreement(&answers);
+        (answers, agreement)
+    })
+    .await;
+    let pairs = judged_pairs(&answers);
+    let mut samples: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+    for (name, pair) in &pairs {
+        for run in [pair.a, pair.b] {
+            samples.entry(run).or_default().insert(name.clone());
         }
-        let mut data = app.store.samples_data(&samples, &pack).await?;
-        if let Some(wanted) = wanted {
-            data.metrics.retain(|code, _| wanted.iter().any(|metric| metric.code == code));
-        }
-        let slices = blocking(move || alignment(&pairs, &data, min_pairs)).await;
-        let of = |row: &PublishedAlignment| match question {
-            QuestionWord::Overall => Some(row.overall),
-            QuestionWord::Object => Some(row.object),
-            QuestionWord::Relation => Some(row.relation),
-            // The paper did not ask it.
-            QuestionWord::Identity => None,
-        };
-        let rows = published().alignment.iter();
-        let tau = rows.filter_map(|row| Some((row.metric.clone(), of(row)?))).collect();
-        let published = PublishedTau { source: published().source.clone(), tau };
-        Ok(AlignmentAnswer { question, pack, answers: answers.len(), agreement, slices, published })
-    });
-    Ok(Json(answer.await?))
+    }
+    let mut data = app.store.samples_data(&samples, &pack).await?;
+    if let Some(wanted) = wanted {
+        data.metrics.retain(|code, _| wanted.iter().any(|metric| metric.code == code));
+    }
+    let slices = blocking(move || alignment(&pairs, &data, min_pairs)).await;
+    let of = |row: &PublishedAlignment| match question {
+        QuestionWord::Overall => Some(row.overall),
+        QuestionWord::Object => Some(row.object),
+        QuestionWord::Relation => Some(row.relation),
+        // The paper did not ask it.
+        QuestionWord::Identity => None,
+    };
+    let rows = published().alignment.iter();
+    let tau = rows.filter_map(|row| Some((row.metric.clone(), of(row)?))).collect();
+    let published = PublishedTau { source: published().source.clone(), tau };
+    Ok(Json(AlignmentAnswer { question, pack, answers: answers.len(), agreement, slices, published }))
 }
 
 /// Which answers.
@@ -184,25 +181,22 @@ pub(super) async fn preferences(
         annotator: parameters.annotator,
         ..PreferencesQuery::default()
     };
-    let answer = app.before_deadline(async {
-        let answers = app.store.preferences(&query).await?;
-        let methods = methods_of_runs(&app).await?;
-        let count = answers.len();
-        let (of, names) = extent(&answers, &methods);
-        if of > MOST_METHODS || of * names > MOST_CELLS {
-            let problem = format!(
-                "the answers are about {of} methods and {names} samples, at most {MOST_METHODS} methods and {MOST_CELLS} pairs of \
-                 method and sample are analysed at once: name an annotator"
-            );
-            return Err(ApiError::new(Code::MalformedRequest, problem));
-        }
-        let (agreement, preferences) = blocking(move || {
-            (annotator_agreement(&answers), method_preferences(&judged_pairs(&answers), &methods))
-        })
-        .await;
-        Ok(PreferencesAnswer { question, answers: count, agreement, preferences })
-    });
-    Ok(Json(answer.await?))
+    let answers = app.store.preferences(&query).await?;
+    let methods = methods_of_runs(&app).await?;
+    let count = answers.len();
+    let (of, names) = extent(&answers, &methods);
+    if of > MOST_METHODS || of * names > MOST_CELLS {
+        let problem = format!(
+            "the answers are about {of} methods and {names} samples, at most {MOST_METHODS} methods and {MOST_CELLS} pairs of \
+             method and sample are analysed at once: name an annotator"
+        );
+        return Err(ApiError::new(Code::MalformedRequest, problem));
+    }
+    let (agreement, preferences) = blocking(move || {
+        (annotator_agreement(&answers), method_preferences(&judged_pairs(&answers), &methods))
+    })
+    .await;
+    Ok(Json(PreferencesAnswer { question, answers: count, agreement, preferences }))
 }
 
 /// Methods whose strengths are fitted together: the errors take their cube.

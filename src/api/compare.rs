@@ -102,45 +102,42 @@ pub(super) async fn read(
     let (a, b) = runs.map(|Path(runs)| runs).unwrap_or_default();
     let options = parameters.options()?;
     let metrics = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
-    let answer = app.before_deadline(async {
-        let mut a = run_data(&app.store, &a, parameters.pack.as_deref()).await?;
-        let pack = a.pack.clone().ok_or_else(|| nothing(&a, parameters.pack.as_deref()))?;
-        let mut b = run_data(&app.store, &b, Some(&pack.digest)).await?;
-        if b.pack.is_none() {
-            return Err(nothing(&b, Some(&pack.digest)));
-        }
-        let named = [&a, &b].map(|data| ComparedRun {
-            id: data.run,
-            method: data.name.method.clone(),
-            run: data.name.run.clone(),
-        });
-        let comparison = blocking(move || {
-            if let Some(chosen) = metrics {
-                // The penalty needs its own metrics, asked for or not.
-                let wanted = |code: &str| {
-                    matches!(code, "clip_t" | "clip_n") || chosen.iter().any(|metric| metric.code == code)
-                };
-                a.metrics.retain(|code, _| wanted(code));
-                b.metrics.retain(|code, _| wanted(code));
-                let mut comparison = compare(&a, &b, &options);
-                let asked = |code: &str| chosen.iter().any(|metric| metric.code == code);
-                comparison.keep_metrics(asked);
-                return comparison;
-            }
-            compare(&a, &b, &options)
-        });
-        let comparison = comparison.await;
-        if comparison.pairs == 0 {
-            return Err(ApiError::new(
-                Code::NothingToCompare,
-                "the two runs have no sample of the same name: samples are paired by name, so send the samples of both under the \
-                 names of their prompts",
-            ));
-        }
-        let [a, b] = named;
-        Ok(CompareAnswer { a, b, pack, comparison })
+    let mut a = run_data(&app.store, &a, parameters.pack.as_deref()).await?;
+    let pack = a.pack.clone().ok_or_else(|| nothing(&a, parameters.pack.as_deref()))?;
+    let mut b = run_data(&app.store, &b, Some(&pack.digest)).await?;
+    if b.pack.is_none() {
+        return Err(nothing(&b, Some(&pack.digest)));
+    }
+    let named = [&a, &b].map(|data| ComparedRun {
+        id: data.run,
+        method: data.name.method.clone(),
+        run: data.name.run.clone(),
     });
-    Ok(Json(answer.await?))
+    let comparison = blocking(move || {
+        if let Some(chosen) = metrics {
+            // The penalty needs its own metrics, asked for or not.
+            let wanted = |code: &str| {
+                matches!(code, "clip_t" | "clip_n") || chosen.iter().any(|metric| metric.code == code)
+            };
+            a.metrics.retain(|code, _| wanted(code));
+            b.metrics.retain(|code, _| wanted(code));
+            let mut comparison = compare(&a, &b, &options);
+            let asked = |code: &str| chosen.iter().any(|metric| metric.code == code);
+            comparison.keep_metrics(asked);
+            return comparison;
+        }
+        compare(&a, &b, &options)
+    });
+    let comparison = comparison.await;
+    if comparison.pairs == 0 {
+        return Err(ApiError::new(
+            Code::NothingToCompare,
+            "the two runs have no sample of the same name: samples are paired by name, so send the samples of both under the \
+             names of their prompts",
+        ));
+    }
+    let [a, b] = named;
+    Ok(Json(CompareAnswer { a, b, pack, comparison }))
 }
 
 impl Parameters {

@@ -81,37 +81,33 @@ pub(super) async fn read(
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
     let coefficient = parameters.coefficient.unwrap_or(Coefficient::Kendall);
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
-    let answer = app.before_deadline(async {
-        let runs = if let Some(run) = parameters.run {
-            let missing = "there is no run of this id: GET /v1/runs lists them";
-            vec![app.store.run(run).await?.ok_or_else(|| ApiError::new(Code::NotFound, missing))?]
+    let runs = if let Some(run) = parameters.run {
+        let missing = "there is no run of this id: GET /v1/runs lists them";
+        vec![app.store.run(run).await?.ok_or_else(|| ApiError::new(Code::NotFound, missing))?]
+    } else {
+        let query = RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };
+        app.store.runs(&query).await?
+    };
+    let of: u64 = runs.iter().map(|run| run.counts.scored).sum();
+    let mut chosen = BTreeMap::new();
+    for run in &runs {
+        let share = run.counts.scored as f64 / of.max(1) as f64;
+        let most = if of as usize > MOST_SAMPLES {
+            (share * MOST_SAMPLES as f64).ceil() as usize
         } else {
-            let query = RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };
-            app.store.runs(&query).await?
+            usize::MAX
         };
-        let of: u64 = runs.iter().map(|run| run.counts.scored).sum();
-        let mut chosen = BTreeMap::new();
-        for run in &runs {
-            let share = run.counts.scored as f64 / of.max(1) as f64;
-            let most = if of as usize > MOST_SAMPLES {
-                (share * MOST_SAMPLES as f64).ceil() as usize
-            } else {
-                usize::MAX
-            };
-            chosen.insert(run.id, app.store.sample_names(run.id, most).await?);
-        }
-        let mut data = app.store.samples_data(&chosen, &pack).await?;
-        if let Some(wanted) = wanted {
-            data.metrics.retain(|code, _| wanted.iter().any(|metric| metric.code == code));
-        }
-        let (samples, codes) = (data.names.len(), data.metrics.keys().cloned().collect());
-        let matrix = blocking(move || {
-            let columns: Vec<&[Option<f64>]> =
-                data.metrics.values().map(|column| &column.values[..]).collect();
-            correlations(&columns, coefficient)
-        });
-        let matrix = matrix.await;
-        Ok(CorrelationsAnswer { coefficient, pack, runs: runs.len(), samples, of, metrics: codes, matrix })
+        chosen.insert(run.id, app.store.sample_names(run.id, most).await?);
+    }
+    let mut data = app.store.samples_data(&chosen, &pack).await?;
+    if let Some(wanted) = wanted {
+        data.metrics.retain(|code, _| wanted.iter().any(|metric| metric.code == code));
+    }
+    let (samples, codes) = (data.names.len(), data.metrics.keys().cloned().collect());
+    let matrix = blocking(move || {
+        let columns: Vec<&[Option<f64>]> = data.metrics.values().map(|column| &column.values[..]).collect();
+        correlations(&columns, coefficient)
     });
-    Ok(Json(answer.await?))
+    let matrix = matrix.await;
+    Ok(Json(CorrelationsAnswer { coefficient, pack, runs: runs.len(), samples, of, metrics: codes, matrix }))
 }

@@ -187,9 +187,7 @@ async fn read(app: &App, request: Request) -> Result<(Picture, PhotoMetadata), A
     metadata.identity = form::clean_label("metadata.identity", &metadata.identity)?;
     metadata.name = form::clean_label("metadata.name", &metadata.name)?;
     let labels = Metadata { attributes: metadata.attributes, ..Metadata::default() };
-    let labels =
-        labels.clean(limits.detectables).map_err(|problem| ApiError::new(Code::InvalidField, problem))?;
-    metadata.attributes = labels.attributes;
+    metadata.attributes = form::clean_metadata(labels, limits.detectables)?.attributes;
     let photo = photo.ok_or_else(|| missing("photo", "the photo's file"))?;
     Ok((form::examine(photo, "photo", limits)?, metadata))
 }

@@ -413,7 +413,11 @@ pub(super) fn metadata<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, 
 }
 
 fn sample_metadata(text: &str, detectables: usize) -> Result<Metadata, ApiError> {
-    let metadata: Metadata = metadata(text)?;
+    clean_metadata(metadata(text)?, detectables)
+}
+
+/// Metadata as it is kept; refuses names that people could not read, and more of them than are kept.
+pub(super) fn clean_metadata(metadata: Metadata, detectables: usize) -> Result<Metadata, ApiError> {
     metadata.clean(detectables).map_err(|problem| ApiError::new(Code::InvalidField, problem))
 }
 

@@ -297,8 +297,7 @@ fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::open
 pub fn router(app: Arc<App>) -> Router {
     let (router, _) = routes().split_for_parts();
     let (analysed, _) = analysis_routes().split_for_parts();
-    let document = openapi();
-    let documented = document.clone();
+    let documented = openapi();
     let analyses = analyses::Analyses::start(&app.analysis, app.deadline);
     let analysed = analysed
         .layer(middleware::from_fn_with_state(analyses, analyses::admit))

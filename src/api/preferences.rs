@@ -14,13 +14,13 @@ use uuid::Uuid;
 
 use super::{
     ApiError, App, Code, Problem, Query, Shared, body,
+    form::clean_label,
     page::{cut, page},
     privacy,
 };
 use crate::{
     analysis::{judged_pairs, next_pairs},
     blocking::blocking,
-    label,
     store::{Judgement, NewPreference, Preference, PreferencesQuery, Question, RunsQuery},
 };
 
@@ -175,11 +175,7 @@ pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Acc
     let new: Vec<NewPreference> = answers
         .into_iter()
         .enumerate()
-        .map(|(at, answer)| {
-            answer
-                .into_new()
-                .map_err(|why| ApiError::new(Code::InvalidField, format!("{}: {why}", place(at))))
-        })
+        .map(|(at, answer)| answer.into_new().map_err(|error| error.within(&place(at))))
         .collect::<Result<_, _>>()?;
     match app.store.add_preferences(&new, OffsetDateTime::now_utc()).await? {
         Ok(accepted) => Ok(Json(Accepted { accepted })),
@@ -212,12 +208,13 @@ fn read_csv(text: &str) -> Result<Vec<Answer>, ApiError> {
 }
 
 impl Answer {
-    fn into_new(self) -> Result<NewPreference, String> {
+    fn into_new(self) -> Result<NewPreference, ApiError> {
+        let invalid = |why| Err(ApiError::new(Code::InvalidField, why));
         let Self { question, annotator, name, run_a, run_b, preferred, run, rating } = self;
         let judgement = match (run_a, run_b, preferred, run, rating) {
             (Some(a), Some(b), Some(preferred), None, None) => {
                 if a == b {
-                    return Err("run_a and run_b are the same: a vote is between two runs".to_owned());
+                    return invalid("run_a and run_b are the same: a vote is between two runs");
                 }
                 let preference = match preferred {
                     Choice::A => 1,
@@ -228,12 +225,12 @@ impl Answer {
             }
             (None, None, None, Some(run), Some(rating)) => Judgement::Rating { run, rating },
             _ => {
-                return Err("it is neither a vote, with run_a, run_b and preferred, nor a rating, with run and rating"
-                    .to_owned());
+                return invalid(
+                    "it is neither a vote, with run_a, run_b and preferred, nor a rating, with run and rating",
+                );
             }
         };
-        let clean = |field, text: &str| label::clean(text).map_err(|problem| format!("`{field}` {problem}"));
-        let (annotator, name) = (clean("annotator", &annotator)?, clean("name", &name)?);
+        let (annotator, name) = (clean_label("annotator", &annotator)?, clean_label("name", &name)?);
         Ok(NewPreference { question: question.into(), annotator, name, judgement })
     }
 }

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     ApiError, App, Code, Problem, Query, Shared, body,
-    form::{check_prompt, clean_label},
+    form::{check_prompt, clean_label, clean_metadata},
     page::{cut, page},
 };
 use crate::{
@@ -138,8 +138,7 @@ fn clean(app: &App, prompt: Prompt) -> Result<PromptRecord, ApiError> {
         relations: record.facts.relations,
         ..Metadata::default()
     };
-    let labels =
-        labels.clean(app.limits.detectables).map_err(|problem| ApiError::new(Code::InvalidField, problem))?;
+    let labels = clean_metadata(labels, app.limits.detectables)?;
     record.kind = labels.prompt_kind;
     (record.facts.categories, record.facts.detectables, record.facts.relations) =
         (labels.categories, labels.detectables, labels.relations);

@@ -156,7 +156,6 @@ pub(super) async fn read(
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, ApiError> {
     let run = find(&app, id).await?;
-    let _permit = app.admission.enter()?;
     let pack = pack(&app, &run, parameters.pack.as_deref()).await?;
     let policy = parameters.policy;
     let digest = pack.as_ref().map(|pack| pack.digest.clone());
@@ -171,7 +170,7 @@ pub(super) async fn read(
             .await
             .map_err(|error| ApiError::new(Code::InvalidField, format!("the run has no such table: {error}")))
     });
-    let table = app.before_deadline(work).await?;
+    let table = work.await?;
     let Table { report, nulls, versions } = &*table;
     // Of now: other runs come and go.
     let population = match &digest {

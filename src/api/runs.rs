@@ -240,11 +240,14 @@ impl Held {
     }
 }
 
+/// Whether anything of a run is still to be done: one that is finishing waits for the judging of its attributes.
+fn waits(waiting: u64, state: RunState) -> bool {
+    waiting > 0 || state == RunState::Finishing
+}
+
 impl RunAnswer {
     fn new(run: RunRecord, loaded: &PackId) -> Self {
-        // A run that is finishing waits for the judging of its attributes.
-        let waits = run.counts.waiting > 0 || run.state == RunState::Finishing;
-        let held = Held::of(&run, loaded).filter(|_| waits);
+        let held = Held::of(&run, loaded).filter(|_| waits(run.counts.waiting, run.state));
         let RunFacts { dataset, split, flags, settings, metrics } = run.facts;
         Self {
             run_id: run.id,
@@ -281,8 +284,7 @@ pub(super) struct ProgressEvent {
 impl ProgressEvent {
     /// `held` is said as long as something waits.
     pub(super) fn new(snapshot: Snapshot, held: Option<&Held>) -> Self {
-        let waits = snapshot.counts.waiting > 0 || snapshot.state == RunState::Finishing;
-        let held = held.filter(|_| waits).cloned();
+        let held = held.filter(|_| waits(snapshot.counts.waiting, snapshot.state)).cloned();
         Self { state: snapshot.state, counts: snapshot.counts.into(), held }
     }
 }
@@ -308,8 +310,7 @@ pub(super) async fn create(
     State(app): Shared,
     request: Request,
 ) -> Result<(StatusCode, Json<RunAnswer>), ApiError> {
-    let new: NewRun = body::json(request, app.limits.metadata_bytes).await?;
-    let mut new = new;
+    let mut new: NewRun = body::json(request, app.limits.metadata_bytes).await?;
     new.method = form::clean_label("method", &new.method)?;
     for (field, value) in [("run", &mut new.run), ("dataset", &mut new.dataset), ("split", &mut new.split)] {
         if let Some(value) = value {

@@ -206,26 +206,16 @@ impl Runs {
     }
 
     async fn note(&self, ended: Result<(Id, ()), tokio::task::JoinError>, running: &mut HashMap<Id, Uuid>) {
-        match ended {
-            Ok((task, ())) => {
-                if let Some(sample) = running.remove(&task) {
-                    self.attempts.end(sample);
-                }
-            }
-            Err(panic) => {
-                let sample = running.remove(&panic.id());
-                if let Some(sample) = sample {
-                    self.attempts.end(sample);
-                }
-                tracing::error!(%panic, ?sample, "scoring a sample panicked");
-                if let Some(sample) = sample {
-                    let failed = Attempt::Failed {
-                        reason: "internal".to_owned(),
-                        detail: "a defect of the service; the log has the cause".to_owned(),
-                    };
-                    self.conclude(sample, 0, failed).await;
-                }
-            }
+        let task = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(task, ())| *task);
+        let Some(sample) = running.remove(&task) else { return };
+        self.attempts.end(sample);
+        if let Err(panic) = ended {
+            tracing::error!(%panic, %sample, "scoring a sample panicked");
+            let failed = Attempt::Failed {
+                reason: "internal".to_owned(),
+                detail: "a defect of the service; the log has the cause".to_owned(),
+            };
+            self.conclude(sample, 0, failed).await;
         }
     }
 

@@ -97,6 +97,7 @@ struct Budget {
     /// The part that pictures may hold on to while they wait for a face search: the rest is always there for decoding.
     held: Arc<Semaphore>,
     total: u32,
+    most_held: u32,
 }
 
 fn kib(bytes: u64) -> u32 {
@@ -108,7 +109,7 @@ impl Budget {
         let total = kib(bytes).max(1);
         let held = total / 4;
         let semaphore = |kib: u32| Arc::new(Semaphore::new(kib as usize));
-        Self { all: semaphore(total - held), held: semaphore(held), total: total - held }
+        Self { all: semaphore(total - held), held: semaphore(held), total: total - held, most_held: held }
     }
 
     /// Waits for room. A picture that is larger than the whole budget takes all of it: it is within the limits of one picture.
@@ -117,8 +118,8 @@ impl Budget {
     }
 
     fn used(&self) -> u64 {
-        let free = self.all.available_permits();
-        1024 * (self.total as usize).saturating_sub(free) as u64
+        let free = self.all.available_permits() + self.held.available_permits();
+        1024 * (self.total as usize + self.most_held as usize).saturating_sub(free) as u64
     }
 }
 

@@ -91,9 +91,11 @@ impl Metadata {
         let of = |entry: &str, text: String| {
             label::clean(&text).map_err(|problem| format!("metadata.{entry} {problem}"))
         };
-        let few = |entry: &str, count: usize, most: usize, why: &str| match count {
-            0.. if count <= most => Ok(()),
-            _ => Err(format!("metadata has {count} {entry}, at most {most} {why}: send fewer")),
+        let few = |entry: &str, count: usize, most: usize, why: &str| {
+            if count <= most {
+                return Ok(());
+            }
+            Err(format!("metadata has {count} {entry}, at most {most} {why}: send fewer"))
         };
         few("attributes", self.attributes.len(), MOST_ATTRIBUTES, "are kept of a sample")?;
         few("categories", self.categories.len(), MOST_CATEGORIES, "are kept of a prompt")?;

@@ -370,7 +370,7 @@ async fn unknown<C: Connection>(
 }
 
 /// No sample is put off for longer than this.
-pub(super) const LONGEST_PAUSE: time::Duration = time::Duration::minutes(10);
+const LONGEST_PAUSE: time::Duration = time::Duration::minutes(10);
 
 /// The oldest samples that wait for this pack in this folder and are due.
 pub(super) async fn next<P: Connections>(
