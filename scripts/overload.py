@@ -11,106 +11,20 @@ three times its idle time, a health route more than a second, or memory exceeds 
 """
 
 import argparse
-import http.client
 import json
+import multiprocessing
 import os
 import random
 import resource
 import socket
 import statistics
-import struct
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import zlib
 from pathlib import Path
 
-BOUNDARY = "overload"
-
-
-def png(side, seed):
-    """A picture of noise: nothing about it is in a cache."""
-    rows = random.Random(seed)
-    raw = b"".join(b"\0" + rows.randbytes(3 * side) for _ in range(side))
-    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw, 1)) + chunk(b"IEND", b"")
-
-
-def flat_jpeg(side, note):
-    """A flat grey JPEG: two bits a block in the file, `side` x `side` pixels in memory. `note` makes it a file of its own."""
-    segment = lambda marker, data: b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
-    frame = struct.pack(">BHHBBBB", 8, side, side, 1, 1, 0x11, 0)
-    # One code of one bit: a difference of 0, and the end of the block.
-    table = bytes([1] + [0] * 15) + b"\0"
-    blocks = ((side + 7) // 8) ** 2
-    return (
-        b"\xff\xd8"
-        + segment(0xFE, note.encode())
-        + segment(0xDB, b"\0" + b"\1" * 64)
-        + segment(0xC0, frame)
-        + segment(0xC4, b"\x00" + table)
-        + segment(0xC4, b"\x10" + table)
-        + segment(0xDA, bytes([1, 1, 0, 0, 63, 0]))
-        + bytes((2 * blocks + 7) // 8)
-        + b"\xff\xd9"
-    )
-
-
-def form(fields):
-    """`fields` is a list of (name, text or bytes of a file)."""
-    parts = []
-    for name, value in fields:
-        file = '; filename="f"' if isinstance(value, bytes) else ""
-        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
-        parts.append(head.encode() + (value if isinstance(value, bytes) else value.encode()) + b"\r\n")
-    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
-
-
-class Service:
-    def __init__(self, program, folder, store):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STELLAR_")}
-        environment |= {
-            "STELLAR_SERVER__LISTEN": f"127.0.0.1:{self.port}",
-            "STELLAR_STORE__URL": store or f"sqlite:{folder}/stellar.db",
-            "STELLAR_STORE__FILES": f"{folder}/files",
-        }
-        self.log = Path(folder) / "log.txt"
-        self.process = subprocess.Popen(
-            [program, "serve"], env=environment, stdout=subprocess.DEVNULL, stderr=open(self.log, "wb")
-        )
-        for _ in range(600):
-            try:
-                if self.call("GET", "/readyz")[0] == 200:
-                    return
-            except OSError:
-                pass
-            time.sleep(0.1)
-        sys.exit(f"the service did not start: {self.log.read_text()}")
-
-    def call(self, method, path, body=None, kind="application/json", timeout=300):
-        """Status, document and seconds."""
-        started = time.monotonic()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        try:
-            connection.request(method, path, body, {"Content-Type": kind} if body is not None else {})
-            answer = connection.getresponse()
-            text = answer.read()
-        finally:
-            connection.close()
-        return answer.status, text, time.monotonic() - started
-
-    def resident(self):
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        return 0.0
-
+from service import FORM, Service, flat_jpeg, form, png
 
 def prepare_analyses(service, samples):
     """Two imported runs that take long to compare."""
@@ -220,7 +134,7 @@ class Attack:
             fields += [("reference", flat_jpeg(8000, f"{at}-{n}-{k}")) for k in range(16)]
             try:
                 status, _, _ = self.service.call(
-                    "PUT", f"/v1/runs/{run}/samples/{n}", form(fields), f"multipart/form-data; boundary={BOUNDARY}"
+                    "PUT", f"/v1/runs/{run}/samples/{n}", form(fields), FORM
                 )
                 self.count(f"upload {status}")
                 if status not in (200, 202):
@@ -230,10 +144,21 @@ class Attack:
 
     def end(self):
         self.stopping.set()
-        for _, held in self.sockets:
-            held.close()
         for thread in self.threads:
             thread.join(10)
+        for _, held in self.sockets:
+            held.close()
+
+
+def attack(service, arguments, runs, stop, statuses):
+    """All attackers, in a process of their own: their threads would keep the patient client from measuring."""
+    # They stand for other machines, so what they compute themselves gives way to what is measured.
+    os.nice(arguments.attackers_nice)
+    attackers = Attack(service, arguments, runs)
+    attackers.begin()
+    stop.wait()
+    attackers.end()
+    statuses.put(attackers.statuses)
 
 
 def measure(service, seconds, seed):
@@ -246,7 +171,7 @@ def measure(service, seconds, seed):
         at += 1
         body = form([("image", png(256, at)), ("prompt", f"a person number {at}"), ("method", "patient"), ("name", str(at))])
         for name, call in (
-            ("score", lambda: service.call("POST", "/v1/score", body, f"multipart/form-data; boundary={BOUNDARY}")),
+            ("score", lambda: service.call("POST", "/v1/score", body, FORM)),
             ("livez", lambda: service.call("GET", "/livez")),
             ("readyz", lambda: service.call("GET", "/readyz")),
         ):
@@ -271,6 +196,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--samples", type=int, default=20_000)
     parser.add_argument("--memory-mib", type=float, default=0, help="the documented bound; 0 only prints")
+    parser.add_argument("--attackers-nice", type=int, default=10, help="how far the attackers' own work gives way")
     parser.add_argument("--postgres", default="")
     parser.add_argument("--json", default="")
     arguments = parser.parse_args()
@@ -278,7 +204,7 @@ def main():
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65_536), most))
 
     with tempfile.TemporaryDirectory() as folder:
-        service = Service(arguments.program, folder, arguments.postgres)
+        service = Service(arguments.program, folder, arguments.postgres).start().ready()
         try:
             runs, problem = prepare_analyses(service, arguments.samples)
             if problem:
@@ -286,17 +212,20 @@ def main():
             time.sleep(5)
             measure(service, 2, 10_000_000)
             idle, idle_failures, idle_memory = measure(service, arguments.seconds, 20_000_000)
-            attack = Attack(service, arguments, runs)
-            attack.begin()
+            stop, statuses = multiprocessing.Event(), multiprocessing.Queue()
+            attackers = multiprocessing.Process(target=attack, args=(service, arguments, runs, stop, statuses))
+            attackers.start()
             time.sleep(5)
             busy, failures, memory = measure(service, arguments.seconds, 30_000_000)
-            attack.end()
+            stop.set()
+            others = statuses.get()
+            attackers.join()
         finally:
             service.process.kill()
             service.process.wait()
 
     result = {"idle": {}, "under attack": {}, "memory_mib": {"idle": idle_memory, "under attack": memory},
-              "others": attack.statuses, "failures": idle_failures + failures}
+              "others": others, "failures": idle_failures + failures}
     print(f"{'':8}{'idle: median':>14}{'p95':>8}{'max':>8}   {'attacked: median':>16}{'p95':>8}{'max':>8}{'ratio':>8}")
     kept = not (idle_failures or failures)
     for name in idle:
@@ -311,7 +240,7 @@ def main():
         print(f"{name:8}{row[0]['median']:14.3f}{row[0]['p95']:8.3f}{row[0]['max']:8.3f}   "
               f"{row[1]['median']:16.3f}{row[1]['p95']:8.3f}{row[1]['max']:8.3f}{ratio:8.2f}")
     print(f"memory: {idle_memory:.0f} MiB idle, {memory:.0f} MiB under attack")
-    print("others:", ", ".join(f"{what} {count}" for what, count in sorted(attack.statuses.items())))
+    print("others:", ", ".join(f"{what} {count}" for what, count in sorted(others.items())))
     for failure in result["failures"][:10]:
         print("failed:", failure)
     if arguments.memory_mib:

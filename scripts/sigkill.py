@@ -10,72 +10,28 @@ lost or a score, null or flag differs.
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
-
-class Server:
-    def __init__(self, program, folder, url, port):
-        self.program, self.folder, self.url, self.port = program, folder, url, port
-        self.process = None
-
-    def start(self):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STELLAR_")}
-        environment |= {
-            "STELLAR_SERVER__LISTEN": f"127.0.0.1:{self.port}",
-            "STELLAR_STORE__URL": self.url,
-            "STELLAR_STORE__FILES": str(self.folder / "files"),
-        }
-        with open(self.folder / "log.txt", "ab") as log:
-            self.process = subprocess.Popen(
-                [self.program, "serve"], env=environment, stdout=subprocess.DEVNULL, stderr=log
-            )
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-    def get(self, path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as answer:
-            return json.load(answer)
-
-    def scores(self):
-        """Every sample of the only run, by name: what was sent and what came out."""
-        (run,) = self.get("/v1/runs")["runs"]
-        samples, after = {}, ""
-        while True:
-            page = self.get(f"/v1/runs/{run['run_id']}/samples?limit=1000{after}")
-            for item in page["items"]:
-                sample = self.get(f"/v1/samples/{item['id']}") if item["state"] == "scored" else {}
-                scores = sample.get("scores", [])
-                scores = scores if isinstance(scores, list) else [
-                    {"metric": metric, **score} for metric, score in scores.items()
-                ]
-                found = {score["metric"]: [score.get(key) for key in ("value", "reason", "flags")] for score in scores}
-                samples[item["name"]] = (item["state"], item["content"], found)
-            if "next" not in page:
-                return run["state"], samples
-            after = f"&after={page['next']}"
+from service import Service, schema_in, scores_of
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def scores(service):
+    """Where the only run stands, and every sample of it by name: what was sent and what came out."""
+    (run,) = service.get("/v1/runs")["runs"]
+    samples = {}
+    for item in service.pages(f"/v1/runs/{run['run_id']}/samples?", "items"):
+        scored = item["state"] == "scored"
+        found = scores_of(service.get(f"/v1/samples/{item['id']}")) if scored else {}
+        samples[item["name"]] = (item["state"], item["content"], found)
+    return run["state"], samples
 
 
 def client(arguments, server, log):
@@ -86,20 +42,11 @@ def client(arguments, server, log):
     return subprocess.Popen(command, stdout=log, stderr=log)
 
 
-def store_of(arguments, folder, name):
-    if not arguments.postgres:
-        return f"sqlite:{folder / 'stellar.db'}"
-    separator = "&" if "?" in arguments.postgres else "?"
-    subprocess.run(["psql", arguments.postgres, "-qc", f"CREATE SCHEMA {name}"], check=True)
-    return f"{arguments.postgres}{separator}options=-c%20search_path%3D{name}"
-
-
 def evaluate(arguments, root, name, kills):
     """Submits until the table is printed; gives the seconds it took, the kills, and the scores."""
     folder = root / name
-    folder.mkdir()
-    server = Server(arguments.program, folder, store_of(arguments, folder, f"{name}_{os.getpid()}"), free_port())
-    server.start()
+    store = schema_in(arguments.postgres, f"{name}_{os.getpid()}") if arguments.postgres else ""
+    server = Service(arguments.program, folder, store).start()
     done = {"server": 0, "client": 0}
     started = time.monotonic()
     with open(folder / "client.txt", "ab") as log:
@@ -123,7 +70,7 @@ def evaluate(arguments, root, name, kills):
                 sys.exit(f"the client failed: {(folder / 'client.txt').read_text()[-2000:]}")
             break
     seconds = time.monotonic() - started
-    state, samples = server.scores()
+    state, samples = scores(server)
     server.stop()
     return seconds, done, state, samples
 

@@ -1,0 +1,164 @@
+"""What the load scripts share: the service as a process, forms, made-up pictures. Needs only Python."""
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+BOUNDARY = "stellar-score-scripts"
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def png(side, seed):
+    """A picture of noise: nothing about it is in a cache."""
+    rows = random.Random(seed)
+    raw = b"".join(b"\0" + rows.randbytes(3 * side) for _ in range(side))
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(raw, 1)) + chunk(b"IEND", b"")
+
+
+def flat_jpeg(side, note):
+    """A flat grey JPEG: two bits a block in the file, `side` x `side` pixels in memory. `note` makes it a file of its own."""
+    segment = lambda marker, data: b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
+    frame = struct.pack(">BHHBBBB", 8, side, side, 1, 1, 0x11, 0)
+    # One code of one bit: a difference of 0, and the end of the block.
+    table = bytes([1] + [0] * 15) + b"\0"
+    blocks = ((side + 7) // 8) ** 2
+    return (
+        b"\xff\xd8"
+        + segment(0xFE, note.encode())
+        + segment(0xDB, b"\0" + b"\1" * 64)
+        + segment(0xC0, frame)
+        + segment(0xC4, b"\x00" + table)
+        + segment(0xC4, b"\x10" + table)
+        + segment(0xDA, bytes([1, 1, 0, 0, 63, 0]))
+        + bytes((2 * blocks + 7) // 8)
+        + b"\xff\xd9"
+    )
+
+
+def form(fields):
+    """`fields` is a list of (name, text or bytes of a file)."""
+    parts = []
+    for name, value in fields:
+        file = '; filename="f"' if isinstance(value, bytes) else ""
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+        parts.append(head.encode() + (value if isinstance(value, bytes) else value.encode()) + b"\r\n")
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def schema_in(postgres, name):
+    """A new schema of that name in the database, as the URL of a store."""
+    subprocess.run(["psql", postgres, "-qc", f"CREATE SCHEMA {name}"], check=True)
+    return f"{postgres}{'&' if '?' in postgres else '?'}options=-c%20search_path%3D{name}"
+
+
+class Service:
+    """The program on a port of its own, with its spool in `folder`, and its database there as well unless `store` names another."""
+
+    def __init__(self, program, folder, store="", settings=()):
+        self.program, self.folder, self.port, self.settings = program, Path(folder), free_port(), dict(settings)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.store = store or f"sqlite:{self.folder}/stellar.db"
+        self.log, self.process, self.started = self.folder / "log.txt", None, 0.0
+
+    def start(self):
+        """Starts it, or starts it again, and does not wait."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("STELLAR_")}
+        environment |= {
+            "STELLAR_SERVER__LISTEN": f"127.0.0.1:{self.port}",
+            "STELLAR_STORE__URL": self.store,
+            "STELLAR_STORE__FILES": str(self.files),
+        } | self.settings
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [self.program, "serve"], env=environment, stdout=subprocess.DEVNULL, stderr=log
+            )
+        self.started = time.monotonic()
+        return self
+
+    @property
+    def files(self):
+        return self.folder / "files"
+
+    def ready(self, seconds=60):
+        """Waits until it is ready."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                if self.call("GET", "/readyz", timeout=5)[0] == 200:
+                    return self
+            except OSError:
+                pass
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.1)
+        sys.exit(f"the service did not start: {self.log.read_text()[-4000:]}")
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+    def call(self, method, path, body=None, kind="application/json", timeout=300):
+        """Status, body and seconds. Raises OSError where there is no whole answer."""
+        started = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            connection.request(method, path, body, {"Content-Type": kind} if body is not None else {})
+            answer = connection.getresponse()
+            text = answer.read()
+        except http.client.HTTPException as error:
+            raise OSError(f"no whole answer: {error!r}") from error
+        finally:
+            connection.close()
+        return answer.status, text, time.monotonic() - started
+
+    def get(self, path):
+        """The document behind a path."""
+        status, text, _ = self.call("GET", path)
+        if status != 200:
+            sys.exit(f"GET {path}: {status} {text[:500]!r}")
+        return json.loads(text)
+
+    def pages(self, path, key):
+        """All entries of a list in pages."""
+        after = ""
+        while True:
+            page = self.get(f"{path}limit=1000{after}")
+            yield from page[key]
+            if "next" not in page:
+                return
+            after = f"&after={page['next']}"
+
+    def resident(self):
+        """Resident memory in MiB; 0 where the process is gone."""
+        try:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+        except OSError:
+            return 0.0
+        lines = (line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return next((int(line.split()[1]) / 1024 for line in lines), 0.0)
+
+
+def scores_of(sample):
+    """What GET /v1/samples/{id} says, as it is compared: value, reason and flags by metric."""
+    return {score["metric"]: [score.get(key) for key in ("value", "reason", "flags")] for score in sample["scores"]}
