@@ -1,21 +1,28 @@
 //! Connections: how many there are, how long one may be silent, and how they end.
 //!
-//! A client that connects and says nothing costs a few kilobytes for `server.head_seconds`. Above `server.connections` the one that
-//! has been silent longest is closed to make room, so that idle sockets never keep anybody out.
+//! A client that connects and says nothing costs a few kilobytes for `server.head_seconds`. Above `server.connections` the connection
+//! that has been silent longest is closed to make room: an idle one, or else one whose request's body is awaited. So neither idle
+//! sockets nor dripping bodies ever keep anybody out.
 
 use std::{
     collections::BTreeMap,
     future::poll_fn,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{
+    Router,
+    body::{Body, Bytes, HttpBody},
+};
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntGauge;
 use tokio::{
@@ -70,7 +77,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                if all.count() >= limits.connections && !all.close_oldest_idle() {
+                if all.count() >= limits.connections && !all.close_silent() {
                     // All are being answered: say so where that costs no waiting.
                     let _ = stream.try_write(FULL);
                     continue;
@@ -102,9 +109,15 @@ async fn converse(
     stream.set_write_timeout(Some(limits.write));
     let service = {
         let connection = Arc::clone(&connection);
-        service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        service_fn(move |request: hyper::Request<Incoming>| {
             let busy = Busy::begin(&connection);
-            let answer = router.clone().oneshot(request.map(Body::new));
+            let request = request.map(|body| {
+                if body.is_end_stream() {
+                    return Body::empty();
+                }
+                Body::new(Awaited::new(body, &connection))
+            });
+            let answer = router.clone().oneshot(request);
             Box::pin(async move {
                 // Until the last byte of the answer is written, or nobody wants it any more.
                 answer.await.map(|response| {
@@ -123,15 +136,22 @@ async fn converse(
         .header_read_timeout(limits.head)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
-    let mut stopping = false;
+    let (mut stopping, mut cut) = (false, false);
     let ended = loop {
         tokio::select! {
             ended = poll_fn(|context| http.poll_without_shutdown(context)) => break ended.map_err(Some),
-            // Unless a request has come since it was chosen.
-            () = connection.close.notified() => if connection.is_idle() { break Err(None) },
+            () = connection.close.notified() => match *connection.state() {
+                Doing::Resting(_) => break Err(None),
+                Doing::Receiving(_) => {
+                    cut = true;
+                    break Err(None);
+                }
+                // What it waited for has come since it was chosen.
+                Doing::Answering => {}
+            },
             _ = stop.wait_for(|stop| *stop), if !stopping => {
                 stopping = true;
-                std::pin::Pin::new(&mut http).graceful_shutdown();
+                Pin::new(&mut http).graceful_shutdown();
             }
         }
     };
@@ -139,13 +159,13 @@ async fn converse(
     let mut stream = parts.io.into_inner();
     let silent = ended.as_ref().is_err_and(|error| error.as_ref().is_none_or(hyper::Error::is_timeout));
     // Between two requests there is nobody to tell: the next request would take this for its answer.
-    if silent && (!parts.read_buf.is_empty() || !connection.served.load(Ordering::Relaxed)) {
+    if silent && (cut || !parts.read_buf.is_empty() || !connection.served.load(Ordering::Relaxed)) {
         let _ = tokio::time::timeout(LAST_WORDS, stream.write_all(TIMEOUT)).await;
     }
     let _ = tokio::time::timeout(LAST_WORDS, stream.shutdown()).await;
 }
 
-/// All connections that are open, and which of them are idle.
+/// All connections that are open, and which of them wait for their clients.
 struct Connections {
     state: Mutex<State>,
     open: IntGauge,
@@ -154,9 +174,21 @@ struct Connections {
 #[derive(Default)]
 struct State {
     count: usize,
-    /// By when each became idle: an ever growing number, so that the first is the one idle longest.
-    idle: BTreeMap<u64, Arc<Notify>>,
+    /// Between two requests, by when that began: an ever growing number, so that the first is the one idle longest.
+    resting: BTreeMap<u64, Arc<Notify>>,
+    /// Whose request's body has not all come, by when the last part of it came.
+    receiving: BTreeMap<u64, Arc<Notify>>,
     next: u64,
+}
+
+impl State {
+    fn forget(&mut self, doing: &Doing) {
+        match doing {
+            Doing::Resting(at) => self.resting.remove(at),
+            Doing::Receiving(at) => self.receiving.remove(at),
+            Doing::Answering => None,
+        };
+    }
 }
 
 impl Connections {
@@ -168,14 +200,25 @@ impl Connections {
         self.state().count
     }
 
-    /// Asks the one that has been idle longest to close; false if none is idle.
-    fn close_oldest_idle(&self) -> bool {
-        let oldest = self.state().idle.pop_first();
-        oldest.is_some_and(|(_, close)| {
+    /// Asks the one that has been silent longest to close; false if none waits for its client.
+    fn close_silent(&self) -> bool {
+        let mut state = self.state();
+        let silent = state.resting.pop_first().or_else(|| state.receiving.pop_first());
+        silent.is_some_and(|(_, close)| {
             close.notify_one();
             true
         })
     }
+}
+
+/// What a connection does, with its place among those that do the same.
+enum Doing {
+    /// It is between two requests.
+    Resting(u64),
+    /// The body of its request is awaited.
+    Receiving(u64),
+    /// Its client waits for us.
+    Answering,
 }
 
 /// One open connection; counted until it is dropped.
@@ -183,8 +226,7 @@ struct Connection {
     all: Arc<Connections>,
     /// Rings when it is to make room.
     close: Arc<Notify>,
-    /// Its place among the idle ones, unless a request is being answered.
-    idle: Mutex<Option<u64>>,
+    doing: Mutex<Doing>,
     /// Whether a request came.
     served: AtomicBool,
 }
@@ -196,42 +238,51 @@ impl Connection {
         let connection = Arc::new(Self {
             all: Arc::clone(all),
             close: Arc::new(Notify::new()),
-            idle: Mutex::default(),
+            doing: Mutex::new(Doing::Answering),
             served: AtomicBool::new(false),
         });
-        connection.rest();
+        connection.rests();
         connection
     }
 
-    fn place(&self) -> MutexGuard<'_, Option<u64>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, Doing> {
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_idle(&self) -> bool {
-        self.place().is_some()
+    /// Becomes the youngest of those between two requests.
+    fn rests(&self) {
+        let mut all = self.all.state();
+        let mut doing = self.state();
+        all.forget(&doing);
+        let at = all.next;
+        all.next += 1;
+        all.resting.insert(at, Arc::clone(&self.close));
+        *doing = Doing::Resting(at);
     }
 
-    /// Becomes the youngest of the idle ones.
-    fn rest(&self) {
-        let mut state = self.all.state();
-        let at = state.next;
-        state.next += 1;
-        state.idle.insert(at, Arc::clone(&self.close));
-        *self.place() = Some(at);
+    /// Becomes the youngest of those whose body is awaited.
+    fn receives(&self) {
+        let mut all = self.all.state();
+        let mut doing = self.state();
+        all.forget(&doing);
+        let at = all.next;
+        all.next += 1;
+        all.receiving.insert(at, Arc::clone(&self.close));
+        *doing = Doing::Receiving(at);
     }
 
-    /// Is idle no more.
-    fn rise(&self) {
-        let mut state = self.all.state();
-        if let Some(at) = self.place().take() {
-            state.idle.remove(&at);
-        }
+    /// Waits for its client no more.
+    fn answers(&self) {
+        let mut all = self.all.state();
+        let mut doing = self.state();
+        all.forget(&doing);
+        *doing = Doing::Answering;
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.rise();
+        self.answers();
         self.all.state().count -= 1;
         self.all.open.dec();
     }
@@ -243,13 +294,64 @@ struct Busy(Arc<Connection>);
 impl Busy {
     fn begin(connection: &Arc<Connection>) -> Self {
         connection.served.store(true, Ordering::Relaxed);
-        connection.rise();
+        connection.answers();
         Self(Arc::clone(connection))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.rest();
+        self.0.rests();
+    }
+}
+
+/// A request's body, as long as the service waits for it.
+struct Awaited {
+    body: Incoming,
+    connection: Arc<Connection>,
+}
+
+impl Awaited {
+    fn new(body: Incoming, connection: &Arc<Connection>) -> Self {
+        connection.receives();
+        Self { body, connection: Arc::clone(connection) }
+    }
+
+    fn ends(&self) {
+        // The next request may have come, or the connection rest again.
+        if matches!(*self.connection.state(), Doing::Receiving(_)) {
+            self.connection.answers();
+        }
+    }
+}
+
+impl HttpBody for Awaited {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &frame {
+            Some(Ok(_)) if !self.body.is_end_stream() => self.connection.receives(),
+            _ => self.ends(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.ends();
     }
 }

@@ -9,7 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, Method, Uri, header, uri::Authority},
+    http::{HeaderMap, Method, Uri, Version, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -56,12 +56,18 @@ impl Hosts {
         self.configured.iter().any(|configured| configured == host || configured == ANY)
     }
 
-    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    fn check(
+        &self,
+        version: Version,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<(), ApiError> {
         if has_control_character(uri.path()) {
             let problem = "the path has a control character, which no name has: leave it out";
             return Err(ApiError::new(Code::MalformedRequest, problem));
         }
-        let host = authority(uri, headers)?;
+        let host = authority(version, uri, headers)?;
         if let Some(host) = &host
             && !EXEMPT.contains(&uri.path())
             && !self.has(host.host())
@@ -97,8 +103,10 @@ impl Hosts {
         let same = host.is_some_and(|host| {
             plain(host.host()) == plain(origin.host()) && host.port_u16() == origin.port_u16()
         });
-        // Behind a proxy that changes Host, the page is of the name that the configuration has.
-        same || self.configured.iter().any(|configured| *configured == plain(origin.host()))
+        // Behind a proxy that changes Host, the page is of a name that the configuration has. Another port of that name is another
+        // service's.
+        same || (origin.port().is_none()
+            && self.configured.iter().any(|configured| *configured == plain(origin.host())))
     }
 }
 
@@ -120,11 +128,12 @@ fn plain(host: &str) -> String {
     }
 }
 
-/// The host that a request is for; none in HTTP/1.0, which no browser speaks.
-fn authority(uri: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, ApiError> {
-    let bad = || ApiError::new(Code::MalformedRequest, "the Host header is no host");
+/// The host that a request is for; none only in HTTP/1.0, which no browser speaks (RFC 9112, 3.2).
+fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, ApiError> {
+    let bad = || ApiError::new(Code::MalformedRequest, "the Host header is missing, or is no host: send one");
     let mut hosts = headers.get_all(header::HOST).iter();
     let header = match (hosts.next(), hosts.next()) {
+        (None, _) if version > Version::HTTP_10 && uri.authority().is_none() => return Err(bad()),
         (None, _) => None,
         (Some(host), None) => {
             Some(host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()).ok_or_else(bad)?)
@@ -137,7 +146,7 @@ fn authority(uri: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, ApiErr
 
 /// Refuses requests for other hosts, and writes that a page of another site sent.
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match app.hosts.check(request.method(), request.uri(), request.headers()) {
+    match app.hosts.check(request.version(), request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
@@ -163,7 +172,7 @@ mod tests {
     ) -> Result<(), String> {
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         hosts
-            .check(method, &path.parse().unwrap(), &headers.collect())
+            .check(Version::HTTP_11, method, &path.parse().unwrap(), &headers.collect())
             .map_err(|error| error.detail().to_owned())
     }
 
@@ -197,7 +206,14 @@ mod tests {
         for route in EXEMPT {
             assert_eq!(check(&hosts, &Method::GET, route, &[("host", "10.0.0.7:8080")]), Ok(()), "{route}");
         }
-        assert_eq!(check(&hosts, &Method::GET, "/v1/runs", &[]), Ok(()), "HTTP/1.0 has no Host");
+    }
+
+    #[test]
+    fn only_the_first_version_goes_without_a_host() {
+        let hosts = hosts("127.0.0.1:8080", &[]);
+        assert!(check(&hosts, &Method::GET, "/v1/runs", &[]).unwrap_err().contains("Host"));
+        let (path, none) = ("/v1/runs".parse().unwrap(), HeaderMap::new());
+        assert!(hosts.check(Version::HTTP_10, &Method::GET, &path, &none).is_ok());
     }
 
     #[test]
@@ -235,7 +251,7 @@ mod tests {
 
     #[test]
     fn pages_of_other_sites_may_not_write() {
-        let hosts = hosts("127.0.0.1:8080", &["scores.example"]);
+        let hosts = hosts("127.0.0.1:8080", &["scores.example", "fd00::7"]);
         let host = ("host", "localhost:8080");
         let write = |headers: &[(&'static str, &str)]| check(&hosts, &Method::POST, "/v1/score", headers);
         for fine in [
@@ -244,12 +260,14 @@ mod tests {
             &[host, ("sec-fetch-site", "same-origin"), ("origin", "http://localhost:8080")],
             &[host, ("sec-fetch-site", "none")],
             &[host, ("origin", "https://scores.example")],
+            &[host, ("origin", "https://[fd00::7]")],
         ] {
             assert_eq!(write(fine), Ok(()), "{fine:?}");
         }
         for foreign in [
             &[host, ("origin", "http://evil.example")][..],
             &[host, ("origin", "null")],
+            &[host, ("origin", "http://scores.example:3000")],
             &[host, ("origin", "http://localhost:3000")],
             &[host, ("origin", "")],
             &[host, ("sec-fetch-site", "cross-site")],

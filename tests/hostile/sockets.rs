@@ -143,6 +143,34 @@ async fn above_the_limit_the_oldest_idle_connection_makes_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn above_the_limit_a_body_that_is_awaited_makes_room_with_408() {
+    let app = App::with(|setup| {
+        setup.config.server.connections = 8;
+        setup.config.server.body_seconds = 60;
+    })
+    .await;
+    let to = app.listen().await;
+    let dripping = blocking(move || (0..8).map(|_| open(to, HEAD_OF_A_PUT)).collect::<Vec<_>>()).await;
+    for _ in 0..3 {
+        assert_eq!(score(to, form()).await, 200);
+    }
+    let closed = blocking(move || {
+        let mut closed = 0;
+        for mut stream in dripping {
+            stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
+            let mut answer = [0; 12];
+            if stream.read_exact(&mut answer).is_ok() {
+                assert_eq!(&answer, b"HTTP/1.1 408");
+                closed += 1;
+            }
+        }
+        closed
+    })
+    .await;
+    assert!((1..=4).contains(&closed), "{closed} of 8 were closed for one client");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_reads_nothing_loses_its_connection() {
     let app = App::with(|setup| setup.config.server.write_seconds = 1).await;
     let to = app.listen().await;

@@ -10,7 +10,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    http::{HeaderMap, Request, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Request, StatusCode, header},
 };
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -28,7 +28,7 @@ use stellar_score::{
     tensor::{Features, Tensor},
 };
 use tempfile::TempDir;
-use tower::ServiceExt as _;
+use tower::{ServiceExt as _, util::MapRequestLayer};
 
 use crate::support::form::Form;
 
@@ -145,7 +145,11 @@ impl App {
             .expect("the folder is new");
         let background = Some(runs.start());
         let app = api::App::new(&config, scoring, store.clone(), Arc::clone(&runs), telemetry);
-        let router = api::router(Arc::new(app));
+        // Every client names a host.
+        let router = api::router(Arc::new(app)).layer(MapRequestLayer::new(|mut request: Request<Body>| {
+            request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
+            request
+        }));
         Self { router, graphs, gate, store, runs, background, config, folder: Some(folder) }
     }
 
