@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{
     exchange::write_files,
-    print,
+    print, progress,
     serve::Service,
     submit::{EvaluationArgs, evaluate},
 };
@@ -25,6 +25,9 @@ pub(super) struct RunArgs {
 /// The service is in this process: whatever it does not answer at once it never will.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where there is no room for further samples, some have to be scored first, which takes a large model its time.
+const PATIENCE_WHEN_FULL: Duration = Duration::from_mins(10);
+
 pub(super) async fn run(mut config: Config, args: RunArgs) -> anyhow::Result<ExitCode> {
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
@@ -33,7 +36,9 @@ pub(super) async fn run(mut config: Config, args: RunArgs) -> anyhow::Result<Exi
     config.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
     // The same code as with a server, so that the same numbers come out; only this process knows the address.
     let service = Service::start(&config).await?;
-    let client = Client::new(&format!("http://{}", service.address), PATIENCE)?;
+    let client = Client::new(&format!("http://{}", service.address), PATIENCE)?
+        .patient_when_full(PATIENCE_WHEN_FULL)
+        .telling(progress::note_waiting);
     let answer = answer(&client, &args).await;
     service.stop().await;
     print(&answer?)

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use uuid::Uuid;
 
+use super::progress;
 use crate::client::{Client, Run};
 
 #[derive(Debug, Args)]
@@ -13,14 +14,15 @@ pub(super) struct ServerArgs {
     /// The server's address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: String,
-    /// How many seconds the server may be away, as while it is restarted, before the command gives up
+    /// How many seconds the server may be away, as while it is restarted, or have no room for anything, before the command gives up
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     patience: u64,
 }
 
 impl ServerArgs {
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        Ok(Client::new(&self.server, Duration::from_secs(self.patience))?)
+        let client = Client::new(&self.server, Duration::from_secs(self.patience))?;
+        Ok(client.telling(progress::note_waiting))
     }
 }
 

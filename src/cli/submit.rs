@@ -5,7 +5,12 @@ use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use super::{lines, print, progress, register::name_of, server::ServerArgs};
+use super::{
+    lines, print,
+    progress::{self, note},
+    register::name_of,
+    server::ServerArgs,
+};
 use crate::{
     client::{Client, NewRun, Run, RunFlags},
     dataset::Dataset,
@@ -119,7 +124,7 @@ pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::
         bar.set_position(now.counts.accepted - now.counts.pending);
         // Once, and again if it is another reason.
         if let Some(held) = now.held.as_ref().filter(|held| told.as_ref() != Some(&held.detail)) {
-            bar.suspend(|| note(&format!("note: {}\n", held.detail)));
+            note(&format!("note: {}\n", held.detail));
             told = Some(held.detail.clone());
         }
     })
@@ -179,13 +184,6 @@ fn shown(all: &[impl std::fmt::Display]) -> String {
         let _ = writeln!(text, "and {} more", all.len() - SHOWN);
     }
     text
-}
-
-/// Says something beside the answer, which stands alone on standard output.
-fn note(text: &str) {
-    use std::io::Write as _;
-    // Nobody reads it where it cannot be written.
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 fn fail_if_any(failures: &[Failure], what: &str) -> anyhow::Result<()> {

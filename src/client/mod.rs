@@ -1,13 +1,18 @@
 //! The HTTP client of the command line: one server, asked with patience.
 //!
 //! Every request of ours may be repeated: what was done by the first is found by the second. So a connection that
-//! breaks, a server that is at its limit and one that is being restarted are waited for, and only an answer that says
-//! what is wrong with the request ends it.
+//! breaks, a server that is at its limit and one that is being restarted are waited for, as long as there is patience.
+//! Why a server that answers is waited for is said once, and a client of which nothing more is accepted gives up.
 
 mod datasets;
 mod runs;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use reqwest::{RequestBuilder, StatusCode, Url, header};
@@ -25,12 +30,36 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Reasons to wait that are told apart.
+const REASONS: usize = 64;
+
 /// A server, cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     base: Url,
     patience: Duration,
+    patience_when_full: Duration,
+    tell: Tell,
+    /// Of all clones: requests that run at the same time wait for the same.
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+/// Who is told why a server is waited for.
+#[derive(Clone)]
+struct Tell(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tell")
+    }
+}
+
+/// What the requests of a client know of each other.
+#[derive(Debug)]
+struct Waiting {
+    succeeded: Instant,
+    told: BTreeSet<String>,
 }
 
 /// Why a request has no answer that could be used.
@@ -62,6 +91,18 @@ pub enum ClientError {
         /// The server.
         url: Url,
         /// The last failure.
+        cause: String,
+    },
+    /// The server has had no room for anything for as long as there was patience.
+    #[error(
+        "{url} has had no room for {seconds} s: {cause}; nothing that was answered is lost, so the same command goes on from here"
+    )]
+    Full {
+        /// The server.
+        url: Url,
+        /// How long nothing was accepted.
+        seconds: u64,
+        /// What it says.
         cause: String,
     },
     /// An answer that is not the service's.
@@ -130,11 +171,12 @@ impl Answer {
 enum Attempt {
     Done(Answer),
     Failed(ClientError),
-    /// To be tried again, after the pause that the server asks for. A busy server is alive and waited for without end.
+    /// To be tried again, after the pause that the server asks for.
     Again {
         cause: String,
         pause: Option<Duration>,
-        alive: bool,
+        /// Whether it has no room, and says so.
+        full: bool,
     },
 }
 
@@ -159,7 +201,44 @@ impl Client {
             .user_agent(concat!("stellar-score/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| wrong(&error.to_string()))?;
-        Ok(Self { http, base, patience })
+        let waiting = Waiting { succeeded: Instant::now(), told: BTreeSet::new() };
+        Ok(Self {
+            http,
+            base,
+            patience,
+            patience_when_full: patience,
+            tell: Tell(Arc::new(|reason| tracing::warn!(reason, "the server is waited for"))),
+            waiting: Arc::new(Mutex::new(waiting)),
+        })
+    }
+
+    /// The same, but for so long a server may have no room for any request of this client.
+    #[must_use]
+    pub fn patient_when_full(self, patience: Duration) -> Self {
+        Self { patience_when_full: patience, ..self }
+    }
+
+    /// The same, which tells why it waits for a server that has no room: each reason once.
+    #[must_use]
+    pub fn telling(self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { tell: Tell(Arc::new(tell)), ..self }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells why the server is waited for, unless that was told; counts in it may differ.
+    fn tell_once(&self, reason: &str) {
+        let alike = reason.split(|char: char| char.is_ascii_digit()).filter(|part| !part.is_empty());
+        let alike = alike.collect::<Vec<_>>().join("#");
+        let is_new = {
+            let told = &mut self.waiting().told;
+            told.len() < REASONS && told.insert(alike)
+        };
+        if is_new {
+            (self.tell.0)(reason);
+        }
     }
 
     /// The address of a route; each part is encoded as it needs to be.
@@ -195,22 +274,40 @@ impl Client {
     ) -> Result<Answer, ClientError> {
         let url = self.url(parts);
         let mut silent_since: Option<Instant> = None;
+        let mut full_since: Option<Instant> = None;
         let mut pause = FIRST_PAUSE;
         loop {
             match attempt(request(&self.http, url.clone()), &url).await {
-                Attempt::Done(answer) => return Ok(answer),
+                Attempt::Done(answer) => {
+                    self.waiting().succeeded = Instant::now();
+                    return Ok(answer);
+                }
                 Attempt::Failed(error) => return Err(error),
-                Attempt::Again { cause, pause: asked, alive } => {
+                Attempt::Again { cause, pause: asked, full: true } => {
+                    silent_since = None;
+                    self.tell_once(&cause);
+                    // As long as other requests get through, this one will.
+                    let since = *full_since.get_or_insert_with(Instant::now);
+                    let waited = since.max(self.waiting().succeeded).elapsed();
+                    if waited > self.patience_when_full {
+                        return Err(ClientError::Full {
+                            url: self.base.clone(),
+                            seconds: waited.as_secs(),
+                            cause,
+                        });
+                    }
+                    tokio::time::sleep(asked.unwrap_or(pause)).await;
+                }
+                Attempt::Again { cause, pause: asked, full: false } => {
+                    full_since = None;
                     tracing::debug!(%url, cause, "tried again");
-                    if alive {
-                        silent_since = None;
-                    } else if silent_since.get_or_insert_with(Instant::now).elapsed() > self.patience {
+                    if silent_since.get_or_insert_with(Instant::now).elapsed() > self.patience {
                         return Err(ClientError::Silent { url: self.base.clone(), cause });
                     }
                     tokio::time::sleep(asked.unwrap_or(pause)).await;
-                    pause = (2 * pause).min(LONGEST_PAUSE);
                 }
             }
+            pause = (2 * pause).min(LONGEST_PAUSE);
         }
     }
 }
@@ -222,7 +319,7 @@ async fn attempt(request: RequestBuilder, url: &Url) -> Attempt {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        Attempt::Again { cause: cause.to_string(), pause: None, alive: false }
+        Attempt::Again { cause: cause.to_string(), pause: None, full: false }
     };
     let response = match request.send().await {
         Ok(response) => response,
@@ -248,10 +345,10 @@ async fn attempt(request: RequestBuilder, url: &Url) -> Attempt {
     match status {
         // A disk that is full empties as samples are scored.
         StatusCode::TOO_MANY_REQUESTS | StatusCode::INSUFFICIENT_STORAGE => {
-            Attempt::Again { cause: words(), pause: retry_after, alive: true }
+            Attempt::Again { cause: format!("{status}: {}", words()), pause: retry_after, full: true }
         }
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            Attempt::Again { cause: format!("{status}: {}", words()), pause: retry_after, alive: false }
+            Attempt::Again { cause: format!("{status}: {}", words()), pause: retry_after, full: false }
         }
         _ => Attempt::Failed(match problem {
             Some(Problem { detail, code }) => ClientError::Problem { status: status.as_u16(), code, detail },
@@ -307,6 +404,65 @@ mod tests {
         let client = Client::new(&url, Duration::from_secs(10)).unwrap();
         assert_eq!(ask(&client).await.unwrap(), "v1/a name/with ?&%+ß");
         assert!(script.lock().unwrap().is_empty());
+    }
+
+    /// What a client was told, and the client.
+    fn listening(url: &str, patience: Duration) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let hears = Arc::clone(&told);
+        let client = Client::new(url, patience).unwrap();
+        (client.telling(move |reason| hears.lock().unwrap().push(reason.to_owned())), told)
+    }
+
+    #[tokio::test]
+    async fn each_reason_to_wait_is_told_once_whatever_the_retries_and_the_requests_at_once() {
+        let full = r#"{"type": "urn:x", "title": "t", "status": 507, "detail": "the 5 MiB are used up", "code": "storage_full",
+            "request_id": "r"}"#;
+        let busy = |waiting: &'static str| (429, waiting);
+        let (url, script) =
+            server(&[busy("7 wait"), (507, full), busy("8 wait"), (507, full), busy("19 wait"), (507, full)])
+                .await;
+        let (client, told) = listening(&url, Duration::from_mins(1));
+        let clone = client.clone();
+        let (one, two) = tokio::join!(ask(&client), ask(&clone));
+        assert!(one.is_ok() && two.is_ok() && script.lock().unwrap().is_empty());
+        let mut told = told.lock().unwrap().clone();
+        told.sort();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("429") && told[0].ends_with("wait"), "{told:?}");
+        assert!(told[1].starts_with("507") && told[1].ends_with("the 5 MiB are used up"), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_room_for_nothing_is_given_up_with_its_reason() {
+        let (url, script) = server(&vec![(507, "finish runs"); 50_000]).await;
+        let (client, told) = listening(&url, Duration::from_mins(1));
+        let error = ask(&client.patient_when_full(Duration::from_millis(50))).await.unwrap_err();
+        assert!(matches!(&error, ClientError::Full { .. }), "{error}");
+        let words = error.to_string();
+        assert!(
+            words.contains("507") && words.contains("finish runs") && words.contains("goes on"),
+            "{error}"
+        );
+        assert_eq!(told.lock().unwrap().len(), 1);
+        assert!(!script.lock().unwrap().is_empty(), "it was asked without end");
+    }
+
+    #[tokio::test]
+    async fn as_long_as_other_requests_succeed_a_full_server_is_waited_for() {
+        let (full, _) = server(&vec![(507, ""); 50_000]).await;
+        let (client, _) = listening(&full, Duration::from_millis(100));
+        let waiting = tokio::spawn({
+            let client = client.clone();
+            async move { ask(&client).await }
+        });
+        let until = Instant::now() + Duration::from_millis(400);
+        while Instant::now() < until {
+            client.waiting().succeeded = Instant::now();
+            tokio::task::yield_now().await;
+        }
+        assert!(!waiting.is_finished(), "others got through");
+        assert!(matches!(waiting.await.unwrap(), Err(ClientError::Full { .. })));
     }
 
     #[tokio::test]

@@ -1,6 +1,10 @@
 //! The commands that print and end.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
+};
 
 use serde_json::Value;
 use stellar_score::engine::pack::Sha;
@@ -247,4 +251,34 @@ fn validate_relations_names_the_line_and_the_file_that_it_cannot_use() {
     validate("[]").failed(&["pairs.jsonl:1: not of the form", "riding"]);
     validate(r#"{"image": "absent.png", "relations": [["person", "on", "horse"]]}"#).failed(&["absent.png"]);
     validate(r#"{"image": "a.png", "relations": []}"#).failed(&["no picture with a relation"]);
+}
+
+/// A server that has no room, whatever it is asked, and says after how many requests.
+fn full_server() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound listener has an address");
+    std::thread::spawn(move || {
+        for (asked, stream) in listener.incoming().map_while(Result::ok).enumerate() {
+            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            while lines.next().is_some_and(|line| !line.is_empty()) {}
+            let body = format!(
+                r#"{{"detail": "the 5 MiB set aside are used up, asked {asked} times: finish runs", "code": "storage_full"}}"#
+            );
+            let head = "HTTP/1.1 507 Insufficient Storage\r\nretry-after: 1\r\nconnection: close";
+            // The command may have given up meanwhile.
+            let _ = write!(&stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    address
+}
+
+#[test]
+fn a_command_says_once_why_it_waits_for_a_full_server_and_gives_up_when_its_patience_is_over() {
+    let url = format!("http://{}", full_server());
+    let ran = run(&mut program(&["report", "mine", "--server", &url, "--patience", "1"]));
+    let notes: Vec<_> = ran.stderr.lines().filter(|line| line.starts_with("note: ")).collect();
+    assert_eq!(notes.len(), 1, "{}", ran.stderr);
+    assert!(notes[0].contains("507") && notes[0].contains("asked 0 times: finish runs"), "{}", notes[0]);
+    let message = ran.failed(&["has had no room for", "the same command goes on from here"]);
+    assert!(message.contains("finish runs"), "{message}");
 }

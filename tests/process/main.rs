@@ -3,6 +3,7 @@
 mod commands;
 mod compare;
 mod datasets;
+mod deaths;
 mod environment;
 mod harness;
 mod refusals;

@@ -33,12 +33,12 @@ fn post(to: SocketAddr, path: &str, body: &Value) -> std::io::Result<Answer> {
     client::send(to, &format!("POST {path}"), &headers, body.to_string().as_bytes())
 }
 
-fn put(to: SocketAddr, run: &str, name: &str, form: Form) -> std::io::Result<Answer> {
+pub(crate) fn put(to: SocketAddr, run: &str, name: &str, form: Form) -> std::io::Result<Answer> {
     let headers = [("content-type", &*Form::content_type())];
     client::send(to, &format!("PUT /v1/runs/{run}/samples/{name}"), &headers, &form.finish())
 }
 
-fn new_run(server: &Server) -> String {
+pub(crate) fn new_run(server: &Server) -> String {
     let facts = json!({"method": "mine", "metrics": ["clip_t", "clip_i", "clip_n", "aesthetic"]});
     let answer = post(server.address, "/v1/runs", &facts).expect("an answer");
     answer.json()["run_id"].as_str().expect("an id").to_owned()
@@ -76,7 +76,7 @@ fn submit(at: &Mutex<SocketAddr>, run: &str) {
     }
 }
 
-fn counts(server: &Server, run: &str) -> (u64, u64) {
+pub(crate) fn counts(server: &Server, run: &str) -> (u64, u64) {
     let counts = &server.get(&format!("/v1/runs/{run}")).json()["counts"];
     (counts["scored"].as_u64().expect("a count"), counts["failed"].as_u64().expect("a count"))
 }

@@ -1,0 +1,104 @@
+//! A sample that ends the process whenever it is scored: it is tried alone, given up after a few deaths, and stands in nobody's way.
+//!
+//! Its file is a named pipe: reading it ends only with the process, which the test then kills. So each death comes at the
+//! moment at which the sample is being scored, on the slowest machine too.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+use stellar_score::content::ContentHash;
+
+use crate::{
+    harness::{Server, folder, read, until},
+    runs::{counts, new_run, put},
+    support::{form::Form, pictures::png},
+};
+
+/// How often a sample may end the process while it is alone.
+const DEATHS: u32 = 3;
+
+fn kept(folder: &Path, image: &[u8]) -> PathBuf {
+    let hex = ContentHash::of(image).to_hex();
+    folder.join("files").join(&hex[..2]).join(&hex[2..])
+}
+
+/// Puts a pipe that nobody writes to where a file will be kept.
+fn block(file: &Path) {
+    fs::create_dir_all(file.parent().expect("every file is in a folder")).expect("a folder");
+    assert!(Command::new("mkfifo").arg(file).status().expect("coreutils").success());
+}
+
+/// The samples that are written down as being scored.
+fn in_flight(folder: &Path) -> BTreeSet<String> {
+    let note: Value = serde_json::from_str(&read(&folder.join("files/in-flight.json"))).expect("JSON");
+    let ids = note["in_flight"].as_array().into_iter().flatten();
+    ids.map(|id| id.as_str().expect("an id").to_owned()).collect()
+}
+
+fn until_in_flight(folder: &Path, samples: &[&String]) {
+    let expected: BTreeSet<_> = samples.iter().map(|&sample| sample.clone()).collect();
+    until("these samples, and no others, to be scored", || (in_flight(folder) == expected).then_some(()));
+}
+
+/// Submits a sample and gives its id.
+fn submit(server: &Server, run: &str, name: &str, image: &[u8]) -> String {
+    let answer = put(server.address, run, name, Form::new().file("image", image)).expect("an answer");
+    assert_eq!(answer.status, 202, "{}", answer.json());
+    answer.json()["id"].as_str().expect("an id").to_owned()
+}
+
+fn until_scored(server: &Server, run: &str, samples: u64) {
+    until("the samples to be scored", || (counts(server, run).0 == samples).then_some(()));
+}
+
+#[test]
+fn a_sample_that_kills_the_process_is_tried_alone_and_fails_after_three_deaths_while_its_neighbours_are_scored()
+ {
+    let folder = folder();
+    let at = folder.path();
+    let settings = [("STELLAR_RUNS__AT_ONCE", "4")];
+    let mut server = Server::start(at, &settings);
+    let run = new_run(&server);
+    let (killer, bystander) = (png(1), png(2));
+    block(&kept(at, &killer));
+    block(&kept(at, &bystander));
+    let (killing, standing_by) =
+        (submit(&server, &run, "killer", &killer), submit(&server, &run, "bystander", &bystander));
+    // Whoever comes later is scored beside them.
+    for seed in 3..6 {
+        submit(&server, &run, &format!("s{seed}"), &png(seed));
+    }
+    until_scored(&server, &run, 3);
+    until_in_flight(at, &[&killing, &standing_by]);
+    // Which of the two was it? From now on each goes alone, the oldest first.
+    server.kill();
+    fs::remove_file(kept(at, &bystander)).expect("the pipe is there");
+    fs::write(kept(at, &bystander), &bystander).expect("a file");
+    for death in 0..DEATHS {
+        server = Server::start(at, &settings);
+        until_in_flight(at, &[&killing]);
+        submit(&server, &run, &format!("later{death}"), &png(100 + death));
+        // Every look of the service between two samples is a chance to begin another one.
+        server.score(Form::new().file("image", png(200 + death)).field("metrics", "aesthetic"));
+        assert_eq!(in_flight(at).len(), 1, "it is not alone");
+        assert_eq!(counts(&server, &run), (3, 0), "given up before its {DEATHS} deaths");
+        server.kill();
+    }
+    server = Server::start(at, &settings);
+    until_scored(&server, &run, 3 + 1 + u64::from(DEATHS));
+    until("the sample to fail", || (counts(&server, &run).1 == 1).then_some(()));
+    let failed = server.get(&format!("/v1/runs/{run}/samples?state=failed")).json();
+    let failed = failed["items"].as_array().expect("a list");
+    assert_eq!((failed.len(), &failed[0]["name"]), (1, &Value::from("killer")), "{failed:?}");
+    assert_eq!(failed[0]["error"]["code"], "service_ended", "{failed:?}");
+    let detail = failed[0]["error"]["detail"].as_str().expect("words");
+    assert!(detail.contains("memory"), "{detail}");
+    until_in_flight(at, &[]);
+    // It left nothing behind that would be tried once more.
+    until("its file to go", || (!kept(at, &killer).exists()).then_some(()));
+}
