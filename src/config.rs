@@ -110,7 +110,9 @@ pub struct Limits {
     pub auxiliary: usize,
     /// Bytes of the prompt.
     pub prompt_bytes: usize,
-    /// MiB of decoded pixels at once; 0 chooses by the machine's memory.
+    /// MiB that the service may need; 0 sets no limit.
+    pub memory_mib: u64,
+    /// MiB of decoded pixels at once; 0 chooses by the memory there is.
     pub pixel_memory_mib: u64,
     /// Objects to look for in one picture.
     pub detectables: usize,
@@ -145,12 +147,21 @@ impl Limits {
         self.upload_memory_mib * MIB
     }
 
+    /// Bytes that the service may need, where there is a limit.
+    #[must_use]
+    pub fn memory_bytes(&self) -> Option<u64> {
+        (self.memory_mib > 0).then(|| self.memory_mib.saturating_mul(MIB as u64))
+    }
+
     /// Bytes of decoded pixels at once: an eighth of the memory where nothing is set, and enough for the largest picture.
     #[must_use]
     pub fn pixel_bytes(&self) -> u64 {
         let largest = LARGEST_PICTURES * self.decode().max_memory;
         match self.pixel_memory_mib {
-            0 => (machine::memory_bytes().unwrap_or_default() / 8).max(largest),
+            0 => {
+                let memory = [machine::memory_bytes(), self.memory_bytes()].into_iter().flatten().min();
+                (memory.unwrap_or_default() / 8).max(largest)
+            }
             mib => mib.saturating_mul(MIB as u64),
         }
     }

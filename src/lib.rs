@@ -27,6 +27,7 @@ pub mod engine;
 pub mod installed;
 pub mod label;
 pub mod machine;
+pub mod memory;
 pub mod metrics;
 pub mod pack_id;
 pub mod parity;

@@ -29,6 +29,8 @@ pub struct Telemetry {
     pub in_flight: IntGauge,
     /// Connections that are open.
     pub connections: IntGauge,
+    /// Memory of the answers that are kept, by what they are.
+    pub kept_answers: IntGaugeVec,
     body_bytes: Histogram,
 }
 
@@ -64,26 +66,32 @@ impl Telemetry {
         );
         let in_flight = IntGauge::new("stellar_http_requests_in_flight", "Requests being answered.");
         let connections = IntGauge::new("stellar_http_connections", "Connections that are open.");
+        let kept_answers = IntGaugeVec::new(
+            Opts::new("stellar_kept_answers_bytes", "Memory of the answers that are kept, by what they are."),
+            &["of"],
+        );
         let body_bytes = Histogram::with_opts(
             HistogramOpts::new("stellar_http_request_body_bytes", "Announced length of request bodies.")
                 .buckets(BYTES.to_vec()),
         );
         let expect = "constant names are valid";
-        let (build, requests, duration, in_flight, connections, body_bytes) = (
+        let (build, requests, duration, in_flight, connections, kept_answers, body_bytes) = (
             build.expect(expect),
             requests.expect(expect),
             duration.expect(expect),
             in_flight.expect(expect),
             connections.expect(expect),
+            kept_answers.expect(expect),
             body_bytes.expect(expect),
         );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let parts: [Box<dyn prometheus::core::Collector>; 6] = [
+        let parts: [Box<dyn prometheus::core::Collector>; 7] = [
             Box::new(build),
             Box::new(requests.clone()),
             Box::new(duration.clone()),
             Box::new(in_flight.clone()),
             Box::new(connections.clone()),
+            Box::new(kept_answers.clone()),
             Box::new(body_bytes.clone()),
         ];
         for part in parts {
@@ -91,7 +99,7 @@ impl Telemetry {
         }
         let engine = EngineTelemetry::register(&registry).expect("constant names are distinct");
         let runs = RunsTelemetry::register(&registry).expect("constant names are distinct");
-        Self { registry, engine, runs, requests, duration, in_flight, connections, body_bytes }
+        Self { registry, engine, runs, requests, duration, in_flight, connections, kept_answers, body_bytes }
     }
 
     /// Counts an answered request; `route` is the pattern, never the path, so that labels stay few.

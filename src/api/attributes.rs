@@ -158,7 +158,7 @@ impl JudgedSample {
 pub(super) type JudgedRuns = Kept<FacesKey, JudgedRun>;
 
 /// Some 200,000 samples.
-const KEPT_BYTES: u64 = 128 << 20;
+pub(super) const KEPT_BYTES: u64 = 128 << 20;
 
 pub(super) fn judged_runs() -> JudgedRuns {
     Kept::new(KEPT_BYTES, |run| {

@@ -367,7 +367,7 @@ pub(super) struct Summary {
 pub(super) type Summaries = Kept<FacesKey, Summary>;
 
 /// A summary is of a few hundred bytes.
-const KEPT_BYTES: u64 = 1 << 20;
+pub(super) const KEPT_BYTES: u64 = 1 << 20;
 
 pub(super) fn summaries() -> Summaries {
     Kept::new(KEPT_BYTES, |summary| 128 * summary.attributes.len())

@@ -61,6 +61,11 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Kep
         Ok(value)
     }
 
+    /// Bytes of the answers that are kept.
+    pub(super) fn bytes(&self) -> u64 {
+        self.cache.weighted_size()
+    }
+
     /// Empties the memory.
     pub(super) fn clear(&self) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);

@@ -57,7 +57,14 @@ pub use error::{ApiError, Code, Problem};
 pub use score::{Evidence, ScoreAnswer, score_entry};
 
 pub use crate::runs::SERVICE_VERSION;
-use crate::{config::Config, label, runs::Runs, scoring::Scoring, store::Store, telemetry::Telemetry};
+use crate::{
+    config::Config,
+    label,
+    runs::Runs,
+    scoring::Scoring,
+    store::{LEADERBOARD_BYTES, Store},
+    telemetry::Telemetry,
+};
 
 /// What handlers share.
 #[derive(Clone)]
@@ -76,6 +83,12 @@ pub struct App {
     reports: Arc<report::Reports>,
     judged: Arc<attributes::JudgedRuns>,
     datasets: Arc<datasets::Summaries>,
+}
+
+/// The most bytes of answers that are kept, over all kinds.
+#[must_use]
+pub fn kept_bytes() -> u64 {
+    report::KEPT_BYTES + attributes::KEPT_BYTES + datasets::KEPT_BYTES + LEADERBOARD_BYTES
 }
 
 type Shared = axum::extract::State<Arc<App>>;

@@ -309,7 +309,7 @@ pub(super) struct Table {
 pub(super) type Reports = Kept<Key, Table>;
 
 /// Thousands of tables of some twenty lines.
-const KEPT_BYTES: u64 = 16 << 20;
+pub(super) const KEPT_BYTES: u64 = 16 << 20;
 
 pub(super) fn reports() -> Reports {
     Kept::new(KEPT_BYTES, |table| {

@@ -64,5 +64,13 @@ fn label(method: &Method) -> &'static str {
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
 )]
 pub(super) async fn export(State(app): Shared) -> impl IntoResponse {
+    for (what, bytes) in [
+        ("reports", app.reports.bytes()),
+        ("attributes", app.judged.bytes()),
+        ("datasets", app.datasets.bytes()),
+        ("leaderboards", app.store.remembered_bytes()),
+    ] {
+        app.telemetry.kept_answers.with_label_values(&[what]).set(bytes as i64);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.telemetry.export())
 }

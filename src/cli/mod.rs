@@ -26,6 +26,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     config::{Config, UnknownVariable},
     engine::{Engine, Pack},
+    memory::Needs,
     scoring::Scoring,
     store::{Store, StoreOptions},
     telemetry::{Telemetry, init_log},
@@ -214,10 +215,11 @@ async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
 
 /// Opens a pack and starts its engine; loading takes seconds with full-size models.
 async fn start_scoring(config: &Config, pack: &Path, telemetry: &Telemetry) -> anyhow::Result<Arc<Scoring>> {
-    let (engine_config, telemetry, dir) = (config.engine.clone(), telemetry.engine.clone(), pack.to_owned());
+    let (settings, telemetry, dir) = (config.clone(), telemetry.engine.clone(), pack.to_owned());
     let (engine, pack) = tokio::task::spawn_blocking(move || {
         let pack = Arc::new(Pack::open(&dir)?);
-        let engine = Engine::start(&pack, &engine_config, &telemetry)?;
+        Needs::of(&settings, &pack).check(&settings, &pack)?;
+        let engine = Engine::start(&pack, &settings.engine, &telemetry)?;
         anyhow::Ok((engine, pack))
     })
     .await

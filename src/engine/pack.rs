@@ -4,7 +4,7 @@
 //! that every file has the SHA-256 it names; what the graphs' signatures really are is checked when they
 //! are loaded.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
@@ -236,6 +236,15 @@ impl Pack {
             graphs: manifest.graph,
             goldens: manifest.goldens,
         })
+    }
+
+    /// Bytes of all graphs' files, which are weights for the most part; a file that several graphs name counts once.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        let files = self.graphs.iter().flat_map(|graph| &graph.files);
+        let distinct: HashMap<Sha, &FileSpec> = files.map(|file| (file.sha256, file)).collect();
+        // A file that is gone is an error of the start.
+        distinct.values().map(|file| file.path.metadata().map_or(0, |of| of.len())).sum()
     }
 
     /// The graph with this role.

@@ -93,8 +93,8 @@ type Key = (Uuid, String, Slice, String);
 #[derive(Clone, Debug)]
 pub(super) struct Remembered(Cache<Key, Arc<RunStandings>>);
 
-/// The most memory that is kept, bytes.
-const MEMORY: u64 = 128 << 20;
+/// The most memory of what leaderboards stood on, bytes.
+pub const LEADERBOARD_BYTES: u64 = 128 << 20;
 
 /// What nobody asked for so long is let go, that of deleted runs too, which nobody can ask for.
 const IDLE: Duration = Duration::from_hours(1);
@@ -107,11 +107,15 @@ impl Default for Remembered {
             u32::try_from(512 + texts + sums + 8 * run.keys.len() + 600 * run.standings.len())
                 .unwrap_or(u32::MAX)
         };
-        Self(Cache::builder().max_capacity(MEMORY).time_to_idle(IDLE).weigher(weigh).build())
+        Self(Cache::builder().max_capacity(LEADERBOARD_BYTES).time_to_idle(IDLE).weigher(weigh).build())
     }
 }
 
 impl Remembered {
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.weighted_size()
+    }
+
     pub(super) async fn standings<P: Connections>(
         &self,
         pool: &P,

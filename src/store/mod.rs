@@ -50,7 +50,7 @@ pub use deletion::Deleted;
 pub use error::{MigrationError, StoreError, without_password};
 pub use faces::{FacesRecord, FacesState, PicturesOf};
 use leaderboard::Remembered;
-pub use leaderboard::{RunStandings, Standing, StandingsQuery};
+pub use leaderboard::{LEADERBOARD_BYTES, RunStandings, Standing, StandingsQuery};
 pub use pending::{Accepted, HeldSamples, NewPending, PendingRecord, Submission, Submitted, SubmittedState};
 pub use preferences::{Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
@@ -135,6 +135,12 @@ impl Store {
             Backend::Sqlite(pool) => Backend::Sqlite(pool.with_own_readers(connections)),
         };
         Self { backend, remembered: self.remembered.clone() }
+    }
+
+    /// Bytes of what leaderboards stood on that is in memory.
+    #[must_use]
+    pub fn remembered_bytes(&self) -> u64 {
+        self.remembered.bytes()
     }
 
     /// Which database this is, for logs and readiness: `sqlite` or `postgres`.

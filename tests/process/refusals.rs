@@ -102,6 +102,17 @@ fn a_value_that_cannot_work_is_named_with_its_key() {
 }
 
 #[test]
+fn a_limit_of_memory_in_which_the_pack_cannot_fit_is_refused_with_what_each_part_takes() {
+    let folder = folder();
+    run(serve(folder.path()).env("STELLAR_LIMITS__MEMORY_MIB", "600")).failed(&[
+        "limits.memory_mib = 600",
+        "pack `demo`",
+        "uploads 1024",
+        "engine.cache_bytes",
+    ]);
+}
+
+#[test]
 fn a_configuration_file_that_is_not_there_is_named() {
     let folder = folder();
     run(serve(folder.path()).args(["--config", "/nowhere/own.toml"])).failed(&["/nowhere/own.toml"]);

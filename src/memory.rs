@@ -1,0 +1,139 @@
+//! How much memory the service may come to hold, from its configuration and its pack: `docs/ARCHITECTURE.md`, "Memory".
+
+use std::fmt;
+
+use crate::{api, config::Config, engine::Pack, machine};
+
+const MIB: u64 = 1 << 20;
+
+/// The program, its threads and connections, and what the runtime takes beside weights, measured with the demo pack.
+const PROGRAM: u64 = 200 * MIB;
+
+/// The most that each part may take, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// The pack's weights, which are in memory as long as the service runs, and what the runtime adds to them.
+    pub pack: u64,
+    /// Cached features: `engine.cache_bytes`.
+    pub cache: u64,
+    /// Requests that are being read or scored: `limits.upload_memory_mib`.
+    pub uploads: u64,
+    /// Decoded pixels: `limits.pixel_memory_mib`.
+    pub pixels: u64,
+    /// Reports and other answers that are kept.
+    pub answers: u64,
+}
+
+/// The service may need more than `limits.memory_mib`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "limits.memory_mib = {limit}: with the pack `{pack}` the service may need {total} MiB ({needs}): raise it, lower \
+     engine.cache_bytes, limits.upload_memory_mib or limits.pixel_memory_mib, or take a smaller pack",
+    limit = .limit / MIB, total = .needs.total().div_ceil(MIB)
+)]
+pub struct TooLittle {
+    pack: String,
+    limit: u64,
+    needs: Needs,
+}
+
+impl Needs {
+    /// What the service may need under a configuration with a pack.
+    #[must_use]
+    pub fn of(config: &Config, pack: &Pack) -> Self {
+        Self {
+            // Weights are packed anew for the processor's kernels, some of them beside the original.
+            pack: pack.weight_bytes() * 13 / 10 + PROGRAM,
+            cache: config.engine.cache_bytes,
+            uploads: config.limits.upload_memory_bytes() as u64,
+            pixels: config.limits.pixel_bytes(),
+            answers: api::kept_bytes(),
+        }
+    }
+
+    /// All parts together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let Self { pack, cache, uploads, pixels, answers } = *self;
+        [cache, uploads, pixels, answers].into_iter().fold(pack, u64::saturating_add)
+    }
+
+    /// Checks that the needs are within what the configuration allows, where it says so, and says in the log where they are more
+    /// than the machine has.
+    ///
+    /// # Errors
+    /// They are not.
+    pub fn check(self, config: &Config, pack: &Pack) -> Result<(), TooLittle> {
+        match config.limits.memory_bytes() {
+            Some(limit) if self.total() > limit => {
+                Err(TooLittle { pack: pack.name.clone(), limit, needs: self })
+            }
+            Some(_) => Ok(()),
+            None => {
+                let total = self.total();
+                if let Some(machine) = machine::memory_bytes().filter(|machine| total > *machine) {
+                    tracing::warn!(
+                        may_need_mib = total.div_ceil(MIB), machine_mib = machine / MIB, parts = %self,
+                        "under full load the service may need more memory than the machine or container has"
+                    );
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pack, cache, uploads, pixels, answers } = self;
+        let parts = [
+            ("pack and program", pack),
+            ("cached features", cache),
+            ("uploads", uploads),
+            ("pixels", pixels),
+            ("kept answers", answers),
+        ];
+        for (at, (part, bytes)) in parts.into_iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{part} {}", bytes.div_ceil(MIB))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demo() -> Pack {
+        Pack::open(concat!(env!("CARGO_MANIFEST_DIR"), "/packs/demo")).unwrap()
+    }
+
+    #[test]
+    fn a_limit_below_the_parts_is_refused_with_each_of_them() {
+        let (mut config, pack) = (Config::load(None).unwrap(), demo());
+        config.limits.memory_mib = 1024;
+        let needs = Needs::of(&config, &pack);
+        assert_eq!((needs.cache, needs.uploads, needs.pixels), (256 * MIB, 1024 * MIB, 1024 * MIB));
+        assert!(needs.pack > PROGRAM && needs.pack < 300 * MIB, "{needs}");
+        let error = needs.check(&config, &pack).unwrap_err().to_string();
+        for part in ["limits.memory_mib = 1024", "demo", "cached features 256", "uploads 1024", "pixels 1024"]
+        {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        config.limits.memory_mib = needs.total().div_ceil(MIB);
+        assert_eq!(Needs::of(&config, &pack).check(&config, &pack), Ok(()));
+        config.limits.memory_mib -= 1;
+        assert!(needs.check(&config, &pack).is_err());
+    }
+
+    #[test]
+    fn files_that_graphs_share_count_once() {
+        let mut pack = demo();
+        let before = pack.weight_bytes();
+        let again = pack.graphs.clone();
+        pack.graphs.extend(again);
+        assert_eq!(pack.weight_bytes(), before);
+        assert!(before > 0);
+    }
+}
