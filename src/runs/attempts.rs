@@ -2,8 +2,12 @@
 //! the next one.
 //!
 //! A sample that kills the process (for want of memory, or by a defect of a library) would be the oldest again after each restart
-//! and kill it again. So whatever was in flight at a death is tried alone first. Only who was alone when the process died is
-//! charged with it, and gives up after [`DEATHS`]; a process that is killed at random hits nobody that often in a row.
+//! and kill it again. So whatever was in flight at a death is a suspect, and is tried alone. Only a suspect that was alone when the
+//! process died again is charged with it, and is given up after [`DEATHS`].
+//!
+//! A process that is killed at random must not charge anybody that often. So a suspect that was charged is tried again only when the
+//! process has lived for a while, longer each time: others go first, models are warm, and the moment in which a kill would hit it
+//! is short.
 //!
 //! The note is a file in the spool folder, which one process owns. It is not synced: a killed process loses nothing by that,
 //! and a power cut is no sample's fault.
@@ -13,6 +17,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -21,9 +26,13 @@ use uuid::Uuid;
 /// How often a sample may end the process while nothing else was being scored.
 pub(super) const DEATHS: u32 = 3;
 
+/// How long the process must have lived before it tries a sample again that was charged once; twice as long for each further time.
+const REST: Duration = Duration::from_secs(4);
+
 /// The note of one spool folder.
 pub(super) struct Attempts {
     path: PathBuf,
+    opened: Instant,
     note: Mutex<Note>,
 }
 
@@ -48,10 +57,10 @@ impl Attempts {
         let in_flight = std::mem::take(&mut note.in_flight);
         let alone = in_flight.len() == 1;
         for sample in in_flight {
-            let deaths = note.suspects.entry(sample).or_default();
-            *deaths += u32::from(alone);
+            // One that was no suspect was alone by chance: requests may have been scored beside it.
+            note.suspects.entry(sample).and_modify(|deaths| *deaths += u32::from(alone)).or_default();
         }
-        let attempts = Self { path, note: Mutex::new(note) };
+        let attempts = Self { path, opened: Instant::now(), note: Mutex::new(note) };
         attempts.write(&attempts.note());
         Ok(attempts)
     }
@@ -63,6 +72,14 @@ impl Attempts {
     /// How often a sample ended the process while it was alone; none if it is to be scored beside others.
     pub(super) fn suspected(&self, sample: Uuid) -> Option<u32> {
         self.note().suspects.get(&sample).copied()
+    }
+
+    /// Whether a sample that was charged is not to be tried yet.
+    pub(super) fn rests(&self, sample: Uuid) -> bool {
+        match self.suspected(sample) {
+            Some(deaths @ 1..DEATHS) => self.opened.elapsed() < REST * 2_u32.pow(deaths - 1),
+            _ => false,
+        }
     }
 
     /// Writes down that a sample is being scored.
@@ -122,10 +139,25 @@ mod tests {
         let [a] = ids();
         Attempts::open(folder.path()).unwrap().begin(a);
         let second = Attempts::open(folder.path()).unwrap();
-        assert_eq!(second.suspected(a), Some(1));
+        assert_eq!(second.suspected(a), Some(0), "it was alone by chance");
         second.begin(a);
         second.end(a);
         assert_eq!(Attempts::open(folder.path()).unwrap().suspected(a), None);
+    }
+
+    #[test]
+    fn a_sample_that_was_charged_rests_until_the_process_has_lived_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a] = ids();
+        Attempts::open(folder.path()).unwrap().begin(a);
+        for death in 0..=DEATHS {
+            let mut now = Attempts::open(folder.path()).unwrap();
+            assert_eq!(now.suspected(a), Some(death));
+            assert_eq!(now.rests(a), (1..DEATHS).contains(&death), "{death}");
+            now.opened = Instant::now().checked_sub(REST * 2_u32.pow(death)).unwrap();
+            assert!(!now.rests(a));
+            now.begin(a);
+        }
     }
 
     #[test]

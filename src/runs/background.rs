@@ -35,6 +35,9 @@ const AHEAD: u32 = 64;
 /// Nothing waits longer than this for a look, also where another process accepted it.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// How soon it is seen that a sample need rest no longer.
+const AFTER_REST: Duration = Duration::from_secs(1);
+
 /// A full queue is empty again soon.
 const AFTER_FULL: Duration = Duration::from_millis(500);
 
@@ -137,17 +140,18 @@ impl Runs {
         let mut ahead: VecDeque<PendingRecord> = VecDeque::new();
         while !*stopping.borrow() {
             let room = self.allowed().saturating_sub(running.len());
-            if room > 0 && ahead.is_empty() {
+            if room > 0 && ahead.iter().all(|next| self.attempts.rests(next.id)) {
                 ahead = self.look(&running).await;
             }
             while running.len() < self.allowed() && !alone(&running, &self.attempts) {
-                let Some(next) = ahead.front() else { break };
-                let (id, suspected) = (next.id, self.attempts.suspected(next.id));
+                // Behind those that rest others go first.
+                let Some(at) = ahead.iter().position(|next| !self.attempts.rests(next.id)) else { break };
+                let (id, suspected) = (ahead[at].id, self.attempts.suspected(ahead[at].id));
                 if suspected.is_some() && !running.is_empty() {
                     // It was being scored when the process died: it goes alone.
                     break;
                 }
-                let next = ahead.pop_front().expect("it was there");
+                let next = ahead.remove(at).expect("it was there");
                 if suspected.is_some_and(|deaths| deaths >= DEATHS) {
                     self.give_up_on_killer(id).await;
                     continue;
@@ -156,7 +160,11 @@ impl Runs {
                 let task = tasks.spawn(Arc::clone(&self).score(next));
                 running.insert(task.id(), id);
             }
-            let idle = if ahead.is_empty() { self.until_due().await } else { LOOK_EVERY };
+            let idle = match ahead.front() {
+                None => self.until_due().await,
+                Some(next) if self.attempts.rests(next.id) => AFTER_REST,
+                Some(_) => LOOK_EVERY,
+            };
             tokio::select! {
                 Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
                     self.note(ended, &mut running).await;

@@ -3,8 +3,8 @@
 //! Samples that wait to be scored are deleted as those that are, and files that are kept for them are needed no longer:
 //! whoever owns the folder takes them from the disk afterwards, or at its next start.
 //!
-//! Faces of a picture go with the last sample or enrolled photo that stands on it, so that another run that shares a
-//! photo keeps what it needs. Deleting by picture takes them whoever else stands on it.
+//! Faces of a picture go with the last sample, waiting sample or enrolled photo that stands on it, so that another run that shares
+//! a photo keeps what it needs. Deleting by picture takes them whoever else stands on it.
 
 use std::collections::BTreeSet;
 
@@ -296,7 +296,7 @@ async fn hashes<C: Connection>(connection: &mut C, sql: Sql) -> Result<BTreeSet<
 /// Pictures looked up in one statement.
 const AT_ONCE: usize = 1_000;
 
-/// Deletes the faces of those pictures that no sample and no enrolled photo stands on any more.
+/// Deletes the faces of those pictures that no sample, no enrolled photo and no run that is not finished stands on any more.
 async fn delete_unused_faces<C: Connection>(
     connection: &mut C,
     pictures: &BTreeSet<ContentHash>,
@@ -308,6 +308,8 @@ async fn delete_unused_faces<C: Connection>(
             "SELECT DISTINCT image FROM samples WHERE image IN ",
             "SELECT DISTINCT image FROM sample_photos WHERE image IN ",
             "SELECT DISTINCT image FROM photos WHERE image IN ",
+            // What waits to be scored, and photos by which a run will be judged.
+            "SELECT DISTINCT image FROM kept_files WHERE image IN ",
         ] {
             let mut sql = Sql::new(text);
             sql.tuple(pictures.iter().map(|image| image.to_hex().into()));

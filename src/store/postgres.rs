@@ -95,7 +95,10 @@ impl Connections for Pool {
     type Db = Postgres;
 
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        self.pool.begin().await
+        // To its end, whoever waits for it: sqlx forgets a BEGIN that is given up on its way (0.9.0, `PgTransactionManager::begin`),
+        // and whoever came next would write into a transaction that nobody ends.
+        let pool = self.pool.clone();
+        tokio::spawn(async move { pool.begin().await }).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
 
     async fn reader(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {

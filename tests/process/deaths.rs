@@ -86,7 +86,10 @@ fn a_sample_that_kills_the_process_is_tried_alone_and_fails_after_three_deaths_w
         // Every look of the service between two samples is a chance to begin another one.
         server.score(Form::new().file("image", png(200 + death)).field("metrics", "aesthetic"));
         assert_eq!(in_flight(at).len(), 1, "it is not alone");
-        assert_eq!(counts(&server, &run), (3, 0), "given up before its {DEATHS} deaths");
+        let (scored, failed) = counts(&server, &run);
+        assert_eq!(failed, 0, "given up before its {DEATHS} deaths");
+        // The first time it is the oldest; later it rests, and the others may go first.
+        assert!(scored == 3 || death > 0, "{scored} scored beside it");
         server.kill();
     }
     server = Server::start(at, &settings);

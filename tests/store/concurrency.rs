@@ -174,3 +174,21 @@ pub(crate) async fn dropped_recordings_are_all_or_nothing(db: Database) {
     }
     assert_counted_once(&store, 60).await;
 }
+
+pub(crate) async fn what_is_recorded_after_dropped_recordings_is_seen_by_others(db: Database) {
+    let store = db.open().await;
+    for name in 0..200 {
+        drop_after(name % 5, store.record(&fifteen(name))).await;
+    }
+    if db.kind == Kind::Postgres {
+        // Whoever was given such a connection would write into a transaction that nobody ends.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let forgotten = "SELECT query FROM pg_stat_activity WHERE state = 'idle in transaction' AND query = 'BEGIN' \
+                         AND state_change < now() - interval '1 second'";
+        assert_eq!(db.texts(forgotten).await, Vec::<String>::new());
+    }
+    for name in 0..200 {
+        store.record(&NewSample { id: Uuid::now_v7(), ..fifteen(name) }).await.unwrap();
+    }
+    assert_counted_once(&db.open().await, 200).await;
+}

@@ -73,7 +73,8 @@ on_both_databases! {
         clients_rescoring_the_same_samples_do_not_deadlock
         two_processes_share_a_database
         a_reader_is_not_kept_waiting_by_writers
-        dropped_recordings_are_all_or_nothing;
+        dropped_recordings_are_all_or_nothing
+        what_is_recorded_after_dropped_recordings_is_seen_by_others;
     datasets:
         a_photo_is_known_by_identity_and_name
         datasets_are_listed_by_name
@@ -110,6 +111,7 @@ on_both_databases! {
         samples_are_listed_by_name_wherever_they_stand
         a_finished_run_takes_nothing_more
         deletion_covers_what_waits
+        faces_stay_for_what_waits_in_another_run
         many_clients_submit_the_same_samples_and_none_is_lost_or_doubled
         imported_scores_stand_beside_computed_ones
         an_import_again_replaces_what_the_source_gave

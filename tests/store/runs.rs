@@ -11,6 +11,7 @@ use stellar_score::store::{
 };
 use uuid::Uuid;
 
+use crate::datasets::faces;
 use crate::harness::*;
 
 const FOLDER: &str = "folder";
@@ -406,6 +407,26 @@ pub(crate) async fn deletion_covers_what_waits(db: Database) {
     for table in ["runs", "pending_samples", "kept_files", "samples"] {
         assert_eq!(db.count(table).await, 0, "{table}");
     }
+}
+
+pub(crate) async fn faces_stay_for_what_waits_in_another_run(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let waits = pending(&run, "1");
+    store.accept(&waits).await.unwrap();
+    for picture in [waits.image, waits.references[0]] {
+        store.save_faces(&faces(picture)).await.unwrap();
+    }
+    let known = || async {
+        let images = [waits.image, waits.references[0]];
+        store.faces(&images, ContentHash::of(b"graphs")).await.unwrap().len()
+    };
+    let other = NewSample { image: waits.image, references: waits.references.clone(), ..sample("B", "1") };
+    let other = store.record(&other).await.unwrap();
+    store.delete_run(other.run.unwrap()).await.unwrap().unwrap();
+    assert_eq!(known().await, 2, "the waiting sample's attributes are judged by these faces");
+    store.delete_run(run.id).await.unwrap().unwrap();
+    assert_eq!(known().await, 0);
 }
 
 pub(crate) async fn many_clients_submit_the_same_samples_and_none_is_lost_or_doubled(db: Database) {
