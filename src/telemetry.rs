@@ -208,6 +208,9 @@ pub fn init_log(log: &Log) -> anyhow::Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colours(std::env::var_os("NO_COLOR").as_deref(), std::io::stderr().is_terminal()))
+        // What cannot be written, to a file on a full disk or a pipe that nobody reads, would be told on standard error again,
+        // and that panics.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => builder.finish().init(),

@@ -272,6 +272,10 @@ impl From<ScoringError> for ApiError {
             ScoringError::Engine { source: EngineError::Overloaded { .. }, .. } => {
                 Self::overloaded(format!("{error}; retry after a moment or send fewer requests at once"))
             }
+            ScoringError::Engine { source: EngineError::Hangs { .. }, .. } => {
+                tracing::warn!(%error, "request refused");
+                Self::unavailable(error.to_string())
+            }
             ScoringError::Engine { source: EngineError::Stopping, .. } => {
                 Self::unavailable("the service is stopping; send the request to another instance")
             }

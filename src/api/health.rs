@@ -41,7 +41,7 @@ pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> 
         let why = if health.stopping {
             "the service is stopping".to_owned()
         } else {
-            format!("graphs that fail repeatedly: {}; the log has the cause", failing.join(", "))
+            format!("graphs that fail repeatedly or hang: {}; the log has the cause", failing.join(", "))
         };
         return Err(ApiError::unavailable(why));
     }

@@ -93,9 +93,7 @@ impl App {
         self.reports.clear();
         self.judged.clear();
         self.datasets.clear();
-        if let Err(error) = self.store.scrub().await {
-            tracing::warn!(%error, "what was deleted stays in the database's log until that is written over");
-        }
+        self.runs.scrub().await;
         let Deleted { samples, scores, photos, prompts, faces, .. } = deleted;
         tracing::info!(samples, scores, photos, prompts, faces, cached, "deleted on request");
         Json(DeletedAnswer { samples, scores, photos, prompts, faces, cached })

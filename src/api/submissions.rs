@@ -228,12 +228,18 @@ fn keep_error(error: KeepError) -> ApiError {
             "{error}: send it again when samples are scored, or finish runs, whose photos are then let go"
         )),
         // The disk itself is full.
-        KeepError::Io(cause) if cause.kind() == std::io::ErrorKind::StorageFull => {
+        KeepError::Io(cause) if is_full(cause.kind()) => {
             tracing::error!(%error, "store.files is on a full disk");
             ApiError::storage_full("the disk of the service is full; whoever runs it has to make room")
         }
         KeepError::Io(_) => ApiError::internal(&error),
     }
+}
+
+/// Whether a disk, a quota or the largest file of the process is used up.
+fn is_full(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// Which samples of a run.
@@ -296,8 +302,13 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_from_a_defect() {
-        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        assert_eq!(keep_error(KeepError::Io(full)).code(), Code::StorageFull);
+        for kind in [
+            std::io::ErrorKind::StorageFull,
+            std::io::ErrorKind::QuotaExceeded,
+            std::io::ErrorKind::FileTooLarge,
+        ] {
+            assert_eq!(keep_error(KeepError::Io(kind.into())).code(), Code::StorageFull, "{kind}");
+        }
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         assert_eq!(keep_error(KeepError::Io(denied)).code(), Code::Internal);
         assert_eq!(keep_error(KeepError::Full(1)).code(), Code::StorageFull);

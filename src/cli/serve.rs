@@ -112,7 +112,8 @@ impl Service {
         })?;
         let address = listener.local_addr()?;
         let (faces, face_days) = (store.clone(), config.privacy.face_days);
-        let purge = move || purge_faces(faces.clone(), face_days);
+        let scrub = Arc::clone(&runs);
+        let purge = move || purge_faces(faces.clone(), Arc::clone(&scrub), face_days);
         let purge = runs.supervisor().watch("faces", runs.stopping(), purge);
         let background = runs.start();
         let (stop, stopped) = watch::channel(false);
@@ -155,7 +156,7 @@ impl Service {
 const PURGE_EVERY: Duration = Duration::from_hours(1);
 
 /// Deletes faces whose time is over, now and every hour.
-async fn purge_faces(store: Store, face_days: u32) {
+async fn purge_faces(store: Store, scrub: Arc<Runs>, face_days: u32) {
     let mut hours = tokio::time::interval(PURGE_EVERY);
     loop {
         hours.tick().await;
@@ -163,7 +164,10 @@ async fn purge_faces(store: Store, face_days: u32) {
             (face_days > 0).then(|| OffsetDateTime::now_utc() - time::Duration::days(face_days.into()));
         match store.purge_faces(before).await {
             Ok(0) => {}
-            Ok(count) => tracing::info!(count, "faces deleted whose time was over"),
+            Ok(count) => {
+                tracing::info!(count, "faces deleted whose time was over");
+                scrub.scrub().await;
+            }
             Err(error) => {
                 tracing::warn!(%error, "faces whose time is over could not be deleted; tried again later");
             }

@@ -146,12 +146,15 @@ impl FeatureCache {
     ///
     /// One pass over the memory however many inputs there are, in which nobody waits for it.
     pub(crate) fn forget(&self, inputs: &HashSet<ContentHash>) -> u64 {
+        self.forget_where(|input| inputs.contains(input))
+    }
+
+    fn forget_where(&self, is_gone: impl Fn(&ContentHash) -> bool) -> u64 {
         // What lands after this finds its flight gone and is not kept.
-        self.0.flights().by_key.retain(|key, _| !inputs.contains(&key.input));
+        self.0.flights().by_key.retain(|key, _| !is_gone(&key.input));
         let Some(kept) = &self.0.kept else { return 0 };
         // A look at every key: deletion is rare, and the keys of joint features are not known by their picture.
-        let keys: Vec<_> =
-            kept.iter().map(|(key, _)| *key).filter(|key| inputs.contains(&key.input)).collect();
+        let keys: Vec<_> = kept.iter().map(|(key, _)| *key).filter(|key| is_gone(&key.input)).collect();
         for key in &keys {
             kept.invalidate(key);
         }

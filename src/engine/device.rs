@@ -15,6 +15,8 @@ pub(crate) struct Device {
 
 struct State {
     free: usize,
+    /// The tickets of the slots that are given out.
+    given: Vec<u64>,
     // As many as there are lanes, about ten: a scan for the oldest beats a heap with removal.
     waiting: Vec<Turn>,
     tickets: u64,
@@ -30,21 +32,22 @@ struct Turn {
 /// The right to run one batch; given back when dropped.
 pub(crate) struct Slot {
     device: Arc<Device>,
+    ticket: u64,
 }
 
 impl Device {
     pub(crate) fn new(slots: usize, busy: IntGauge) -> Arc<Self> {
-        let state = State { free: slots.max(1), waiting: Vec::new(), tickets: 0 };
+        let state = State { free: slots.max(1), given: Vec::new(), waiting: Vec::new(), tickets: 0 };
         Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), busy })
     }
 
     /// Waits for the turn of work that has been queued since `oldest`.
     pub(crate) fn acquire(self: &Arc<Self>, oldest: Instant) -> Slot {
-        self.wait_for_turn(self.lock(), oldest);
-        Slot { device: Arc::clone(self) }
+        let ticket = self.wait_for_turn(self.lock(), oldest);
+        Slot { device: Arc::clone(self), ticket }
     }
 
-    fn wait_for_turn(&self, mut state: MutexGuard<'_, State>, oldest: Instant) {
+    fn wait_for_turn(&self, mut state: MutexGuard<'_, State>, oldest: Instant) -> u64 {
         state.tickets += 1;
         let turn = Turn { oldest, ticket: state.tickets };
         state.waiting.push(turn);
@@ -53,6 +56,7 @@ impl Device {
         }
         state.waiting.retain(|other| *other != turn);
         state.free -= 1;
+        state.given.push(turn.ticket);
         let more = state.free > 0 && !state.waiting.is_empty();
         drop(state);
         if more {
@@ -60,19 +64,28 @@ impl Device {
             self.changed.notify_all();
         }
         self.busy.inc();
+        turn.ticket
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a slot back; the lock stays with the caller.
-    fn release(&self) -> MutexGuard<'_, State> {
-        self.busy.dec();
+    /// Gives a slot back, unless it was taken back; the lock stays with the caller.
+    fn release(&self, ticket: u64) -> MutexGuard<'_, State> {
         let mut state = self.lock();
-        state.free += 1;
-        self.changed.notify_all();
+        if let Some(at) = state.given.iter().position(|given| *given == ticket) {
+            state.given.swap_remove(at);
+            state.free += 1;
+            self.busy.dec();
+            self.changed.notify_all();
+        }
         state
+    }
+
+    /// Takes a slot back from a batch that does not end, so that others can run.
+    pub(crate) fn take_back(&self, ticket: u64) {
+        drop(self.release(ticket));
     }
 
     #[cfg(test)]
@@ -82,18 +95,23 @@ impl Device {
 }
 
 impl Slot {
+    /// What the device knows the slot by.
+    pub(crate) fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
     /// Gives the slot to whose turn it is, which is this lane's own if its next work, queued since
     /// `oldest`, is the oldest of all. Were the slot freed first, a lane with younger work could take it
     /// before this one is back in line.
     pub(crate) fn pass(&mut self, oldest: Instant) {
-        let state = self.device.release();
-        self.device.wait_for_turn(state, oldest);
+        let state = self.device.release(self.ticket);
+        self.ticket = self.device.wait_for_turn(state, oldest);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        drop(self.device.release());
+        drop(self.device.release(self.ticket));
     }
 }
 
@@ -167,6 +185,26 @@ mod tests {
         other.join().unwrap();
         assert_eq!(order.try_iter().collect::<Vec<_>>(), ["own, older", "the other", "own, younger"]);
         assert_eq!(device.busy.get(), 0);
+    }
+
+    #[test]
+    fn a_slot_that_was_taken_back_is_free_once() {
+        let device = device(1);
+        let mut stuck = device.acquire(Instant::now());
+        device.take_back(stuck.ticket());
+        let other = device.acquire(Instant::now());
+        assert_eq!(device.lock().free, 0);
+        let (tell, told) = mpsc::channel();
+        let back = thread::spawn(move || {
+            stuck.pass(Instant::now());
+            tell.send(()).unwrap();
+            drop(stuck);
+        });
+        until_waiting(&device, 1);
+        assert!(told.try_recv().is_err(), "it has no slot any more");
+        drop(other);
+        back.join().unwrap();
+        assert_eq!((device.lock().free, device.busy.get()), (1, 0));
     }
 
     #[test]

@@ -423,6 +423,12 @@ impl Engine {
         self.cache.size()
     }
 
+    /// Looks for graphs that have been running one batch for so long: they take no work until it ends, and keep no other graph
+    /// waiting. To be called now and then.
+    pub fn notice_hanging(&self, limit: Duration) {
+        self.lanes.iter().for_each(|loaded| loaded.lane.notice_hanging(limit));
+    }
+
     /// The engine's health, to look at or to wait on.
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {

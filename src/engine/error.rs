@@ -23,6 +23,16 @@ pub enum EngineError {
         /// Items in its queue.
         waiting: usize,
     },
+    /// The graph has been running one batch for too long.
+    #[error(
+        "graph `{graph}` has been running one batch for {seconds} s: try again later; if it does not end, restart the service"
+    )]
+    Hangs {
+        /// The roles of the lane.
+        graph: Arc<str>,
+        /// For how long.
+        seconds: u64,
+    },
     /// The engine is draining before it stops.
     #[error("the engine is stopping and takes no new work: ask another instance")]
     Stopping,
@@ -65,6 +75,19 @@ pub enum EngineError {
         /// The panic's message.
         message: String,
     },
+}
+
+impl EngineError {
+    /// The roles of the lane that could not do its work, where one is to blame.
+    #[must_use]
+    pub fn graph(&self) -> Option<&str> {
+        match self {
+            Self::Failed { graph, .. } | Self::NotFinite { graph, .. } | Self::Hangs { graph, .. } => {
+                Some(graph)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Why a backend could not run a batch.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 /// The state of the engine, as readiness probes want it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Health {
-    /// Lanes that failed repeatedly and have not succeeded since, by their roles.
+    /// Lanes that failed repeatedly and have not succeeded since, or whose batch does not end, by their roles.
     pub failing: BTreeSet<Arc<str>>,
     /// Whether the engine is draining.
     pub stopping: bool,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::backend::Backend;
-use super::device::Device;
+use super::device::{Device, Slot};
 use super::error::{BackendError, EngineError};
 use super::health::HealthBoard;
 use super::telemetry::LaneTelemetry;
@@ -101,6 +101,26 @@ struct Queue {
     stopping: bool,
     /// Threads that still empty the queue.
     threads: usize,
+    /// What they run.
+    running: Vec<Running>,
+}
+
+/// A batch under way.
+struct Running {
+    /// The device's slot.
+    slot: u64,
+    since: Instant,
+    /// Whether it has been told that it does not end.
+    hangs: bool,
+}
+
+impl Queue {
+    /// For how long the lane has been able to do nothing, because each of its threads has a batch that does not end.
+    fn hangs(&self) -> Option<Duration> {
+        let hanging = self.running.iter().filter(|running| running.hangs);
+        let since = hanging.clone().map(|running| running.since).min()?;
+        (hanging.count() >= self.threads).then(|| since.elapsed())
+    }
 }
 
 struct Entry {
@@ -221,6 +241,34 @@ impl Lane {
         Ok(answer)
     }
 
+    /// Looks for batches that have been running for so long: the device's slot is given to others, what waits is told, and
+    /// nothing is taken until they end.
+    pub(crate) fn notice_hanging(&self, limit: Duration) {
+        let shared = &self.shared;
+        let mut queue = shared.lock();
+        let mut found = false;
+        for running in &mut queue.running {
+            if !running.hangs && running.since.elapsed() >= limit {
+                (running.hangs, found) = (true, true);
+                shared.device.take_back(running.slot);
+            }
+        }
+        if !found {
+            return;
+        }
+        let waiting = queue.hangs().map(|_| std::mem::take(&mut queue.entries)).unwrap_or_default();
+        let error = shared.admit(&mut queue).err();
+        shared.note_depth(&queue);
+        drop(queue);
+        tracing::error!(graph = %self.name(), seconds = limit.as_secs(), "a batch does not end: the graph takes no work until it does");
+        shared.telemetry.healthy.set(0);
+        shared.health.report(self.name(), false);
+        for entry in waiting {
+            let error = error.clone().unwrap_or_else(|| shared.died());
+            shared.reply(entry.caller, Err(error));
+        }
+    }
+
     /// Takes no more items; those that wait are still answered.
     pub(crate) fn stop(&self) {
         self.shared.lock().stopping = true;
@@ -269,6 +317,10 @@ impl Shared {
         if queue.threads == 0 {
             return Err(self.died());
         }
+        if let Some(since) = queue.hangs() {
+            let graph = Arc::clone(&self.settings.name);
+            return Err(EngineError::Hangs { graph, seconds: since.as_secs() });
+        }
         if queue.entries.len() >= self.settings.capacity {
             self.forget_dropped(queue);
         }
@@ -295,15 +347,15 @@ impl Shared {
             match self.next() {
                 Next::Stop => return,
                 Next::Probe => {
-                    let _slot = self.device.acquire(Instant::now());
-                    drop(self.attempt(&mut *backend, std::slice::from_ref(&self.settings.probe)));
+                    let slot = self.device.acquire(Instant::now());
+                    drop(self.attempt(&slot, &mut *backend, std::slice::from_ref(&self.settings.probe)));
                 }
                 Next::Work(oldest) => {
                     let mut slot = self.device.acquire(oldest);
                     loop {
                         let batch = self.take();
                         if !batch.is_empty() {
-                            self.answer(&mut *backend, batch);
+                            self.answer(&slot, &mut *backend, batch);
                         }
                         // A statement of its own, so that the queue is not locked while this lane waits.
                         let due = self.due(&mut self.lock());
@@ -385,14 +437,14 @@ impl Shared {
     }
 
     /// Runs a batch and answers each of its callers; if the batch fails, each item once more alone.
-    fn answer(&self, backend: &mut dyn Backend, batch: Vec<Entry>) {
+    fn answer(&self, slot: &Slot, backend: &mut dyn Backend, batch: Vec<Entry>) {
         let started = Instant::now();
         let (items, callers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|entry| (entry.item, entry.caller)).unzip();
         for caller in &callers {
             self.telemetry.queue.observe((started - caller.queued).as_secs_f64());
         }
-        match self.attempt(backend, &items) {
+        match self.attempt(slot, backend, &items) {
             Ok((features, run)) => {
                 let size = features.len();
                 for (caller, features) in callers.into_iter().zip(features) {
@@ -411,21 +463,21 @@ impl Shared {
                     "a batch failed, its items run once more one by one"
                 );
                 for (caller, item) in callers.into_iter().zip(items) {
-                    self.answer_alone(backend, caller, item);
+                    self.answer_alone(slot, backend, caller, item);
                 }
             }
         }
     }
 
     /// Runs an item of a failed batch alone, unless its caller has left meanwhile.
-    fn answer_alone(&self, backend: &mut dyn Backend, caller: Caller, item: Vec<Tensor>) {
+    fn answer_alone(&self, slot: &Slot, backend: &mut dyn Backend, caller: Caller, item: Vec<Tensor>) {
         if caller.reply.is_closed() {
             self.telemetry.dropped.inc();
             return;
         }
         self.telemetry.retried.inc();
         let waited = caller.queued.elapsed();
-        let answer = match self.attempt(backend, &[item]) {
+        let answer = match self.attempt(slot, backend, &[item]) {
             Ok((mut features, run)) => match features.pop() {
                 Some(features) => self.checked(features, waited, run, 1),
                 None => Err(self.failed(wrong_count(1, 0))),
@@ -438,10 +490,12 @@ impl Shared {
     /// Runs a batch once, whatever the backend does, and keeps count of how that goes.
     fn attempt(
         &self,
+        slot: &Slot,
         backend: &mut dyn Backend,
         items: &[Vec<Tensor>],
     ) -> Result<(Vec<Features>, Duration), BackendError> {
         let started = Instant::now();
+        self.lock().running.push(Running { slot: slot.ticket(), since: started, hangs: false });
         // The backend is not looked at again after a panic but through `run`, which starts anew.
         let outcome = catch_unwind(AssertUnwindSafe(|| backend.run(items)))
             .unwrap_or_else(|panic| Err(BackendError::Panicked(message(&*panic))))
@@ -471,7 +525,24 @@ impl Shared {
                 }
             }
         }
+        self.ended(slot);
         outcome.map(|features| (features, run))
+    }
+
+    /// Notes that a batch has ended, also one that seemed not to.
+    fn ended(&self, slot: &Slot) {
+        let mut queue = self.lock();
+        let hung = |queue: &Queue| queue.running.iter().any(|running| running.hangs);
+        let was = hung(&queue);
+        queue.running.retain(|running| running.slot != slot.ticket());
+        if was && !hung(&queue) {
+            drop(queue);
+            tracing::info!(graph = %self.settings.name, "the batch has ended: the graph takes work again");
+            if self.failures.load(Ordering::Relaxed) < FAILURES {
+                self.telemetry.healthy.set(1);
+                self.health.report(&self.settings.name, true);
+            }
+        }
     }
 
     fn count_success(&self) {

@@ -21,12 +21,12 @@ use super::{
 };
 use crate::{
     blocking::blocking,
-    engine::EngineError,
+    engine::{EngineError, Health},
     machine,
     metrics::{self, Metric, REGISTRY},
     scoring::{Metadata, Picture, Sample, ScoringError, in_background},
     store::{HeldSamples, NewSample, PendingRecord, StoreError},
-    vision,
+    vision::{self, DecodeError},
 };
 
 /// Rows that are read ahead, so that not each sample costs a query of its own.
@@ -44,6 +44,12 @@ const AFTER_FULL: Duration = Duration::from_millis(500);
 /// The wait after the first failure; each further one is four times as long.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// The wait for a graph that fails or hangs, whoever asks it.
+const AFTER_UNHEALTHY: Duration = Duration::from_secs(5);
+
+/// How often graphs are looked at that may hang.
+const GRAPHS_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a file that another instance released may stay.
 const RELEASED_EVERY: Duration = Duration::from_secs(2);
@@ -81,10 +87,21 @@ enum Attempt {
     /// Worth trying again.
     Later {
         why: String,
-        counts: bool,
+        blame: Blame,
     },
     /// The service stops, or the store does not answer: the row stays as it is.
     Untouched,
+}
+
+/// Whose fault it is that an attempt came to nothing.
+#[derive(Clone, Copy, PartialEq)]
+enum Blame {
+    /// The sample's, as far as anybody knows: the attempt counts.
+    Sample,
+    /// Nobody's: there is no room at the moment.
+    Room,
+    /// That of a graph which fails or hangs whatever it is asked. No sample may fail of that, so the attempt does not count.
+    Graph,
 }
 
 impl Runs {
@@ -95,6 +112,7 @@ impl Runs {
             self.watch("finishing", Self::finish_runs),
             self.watch("summaries", Self::summarise_runs),
             self.watch("gauges", Self::tell),
+            self.watch("graphs", Self::notice_hanging_graphs),
             self.watch("spool", Self::take_away),
             self.watch("deletions", Self::follow_deletions),
         ])
@@ -235,7 +253,8 @@ impl Runs {
             Ok(Err(attempt)) => attempt,
             Err(_) => {
                 let why = format!("not scored within {} s", self.deadline.as_secs());
-                Attempt::Later { why, counts: true }
+                let healthy = self.scoring.engine().health().borrow().failing.is_empty();
+                Attempt::Later { why, blame: if healthy { Blame::Sample } else { Blame::Graph } }
             }
         };
         self.conclude(id, attempts, attempt).await;
@@ -249,10 +268,12 @@ impl Runs {
             Err(error @ ProbesError::NoDataset) => {
                 return Err(Attempt::Failed { reason: "not_found".to_owned(), detail: error.to_string() });
             }
-            Err(error) => return Err(Attempt::Later { why: error.to_string(), counts: false }),
+            Err(error) => return Err(Attempt::Later { why: error.to_string(), blame: Blame::Room }),
         };
         let metrics = chosen(waiting.metrics.as_deref());
-        let card = in_background(self.scoring.score(&sample, &metrics)).await.map_err(attempt)?;
+        let card = in_background(self.scoring.score(&sample, &metrics))
+            .await
+            .map_err(|error| attempt(error, &self.scoring.engine().health().borrow()))?;
         Ok(NewSample {
             id: waiting.id,
             run: Some(waiting.run.clone()),
@@ -283,10 +304,10 @@ impl Runs {
                 reason: "file_lost".to_owned(),
                 detail: format!("{of}: {error}: send the sample again with its files"),
             },
-            ReadError::Io(..) => Attempt::Later { why: error.to_string(), counts: true },
+            ReadError::Io(..) => Attempt::Later { why: error.to_string(), blame: Blame::Sample },
         })?;
-        let header = vision::probe(&bytes, self.scoring.decode_limits())
-            .map_err(|source| attempt(ScoringError::Picture { of, source }))?;
+        let header =
+            vision::probe(&bytes, self.scoring.decode_limits()).map_err(|source| broken(&of, &source))?;
         Ok(Picture { bytes, hash, header })
     }
 
@@ -317,17 +338,21 @@ impl Runs {
             }
             Attempt::Gone => Ok(()),
             Attempt::Failed { reason, detail } => self.fail(id, &reason, &detail).await,
-            Attempt::Later { why, counts } if counts && attempts + 1 >= self.settings.attempts => {
+            Attempt::Later { why, blame: Blame::Sample } if attempts + 1 >= self.settings.attempts => {
                 let detail = format!("{} attempts failed, the last one because: {why}", attempts + 1);
                 self.fail(id, "internal", &detail).await
             }
-            Attempt::Later { why, counts } => {
+            Attempt::Later { why, blame } => {
                 self.telemetry.attempt("put_off");
-                let wait = if counts { AFTER_FAILURE * 4_u32.saturating_pow(attempts) } else { AFTER_FULL };
+                let wait = match blame {
+                    Blame::Sample => AFTER_FAILURE * 4_u32.saturating_pow(attempts),
+                    Blame::Room => AFTER_FULL,
+                    Blame::Graph => AFTER_UNHEALTHY,
+                };
                 // Apart from each other, so that not all come back at the same moment.
                 let wait = wait.min(LONGEST_WAIT).mul_f64(0.75 + f64::from(id.as_bytes()[15]) / 512.0);
                 tracing::debug!(sample = %id, %why, milliseconds = wait.as_millis() as u64, "put off");
-                self.store.put_off(id, OffsetDateTime::now_utc() + wait, counts).await
+                self.store.put_off(id, OffsetDateTime::now_utc() + wait, blame == Blame::Sample).await
             }
             Attempt::Untouched => {
                 // The row is due still: without a pause it would be tried again and again.
@@ -368,6 +393,14 @@ impl Runs {
                     return;
                 }
             }
+        }
+    }
+
+    /// Looks for graphs whose batch takes longer than any request may.
+    async fn notice_hanging_graphs(self: Arc<Self>) {
+        let mut stopping = self.stopping();
+        while !wait(&mut stopping, GRAPHS_EVERY).await {
+            self.scoring.engine().notice_hanging(self.deadline);
         }
     }
 
@@ -418,16 +451,22 @@ fn chosen(codes: Option<&[String]>) -> Vec<&'static Metric> {
     }
 }
 
-fn attempt(error: ScoringError) -> Attempt {
+fn attempt(error: ScoringError, health: &Health) -> Attempt {
     let why = error.to_string();
-    match error {
-        ScoringError::Picture { of, source } => {
-            Attempt::Failed { reason: source.problem().to_owned(), detail: format!("{of}: {source}") }
+    let source = match error {
+        ScoringError::Picture { of, source } => return broken(&of, &source),
+        ScoringError::Engine { source, .. } => source,
+    };
+    match source {
+        EngineError::Overloaded { .. } => Attempt::Later { why, blame: Blame::Room },
+        EngineError::Stopping => Attempt::Untouched,
+        source if source.graph().is_some_and(|graph| health.failing.contains(graph)) => {
+            Attempt::Later { why, blame: Blame::Graph }
         }
-        ScoringError::Engine { source: EngineError::Overloaded { .. }, .. } => {
-            Attempt::Later { why, counts: false }
-        }
-        ScoringError::Engine { source: EngineError::Stopping, .. } => Attempt::Untouched,
-        ScoringError::Engine { .. } => Attempt::Later { why, counts: true },
+        _ => Attempt::Later { why, blame: Blame::Sample },
     }
+}
+
+fn broken(of: &str, source: &DecodeError) -> Attempt {
+    Attempt::Failed { reason: source.problem().to_owned(), detail: format!("{of}: {source}") }
 }

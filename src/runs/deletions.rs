@@ -1,6 +1,10 @@
-//! Deletions of other instances: what they deleted is forgotten here too.
+//! Deletion behind the answer: what other instances deleted is forgotten here too, and what SQLite's log still has is taken out.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use time::OffsetDateTime;
 
@@ -17,11 +21,26 @@ const LOOK_BACK: time::Duration = time::Duration::minutes(2);
 const KEEP: time::Duration = time::Duration::hours(1);
 
 impl Runs {
+    /// Takes what was deleted out of the database's log, now or as soon as nobody reads an earlier state.
+    pub async fn scrub(&self) {
+        self.unscrubbed.store(false, Ordering::Relaxed);
+        let done = self.store.scrub().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was deleted is still in the database's log; tried again soon");
+            false
+        });
+        if !done {
+            self.unscrubbed.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Forgets the images that any instance deleted.
     pub(super) async fn follow_deletions(self: Arc<Self>) {
         let mut stopping = self.stopping();
         let mut seen: HashSet<(ContentHash, OffsetDateTime)> = HashSet::new();
         while !wait(&mut stopping, LOOK_EVERY).await {
+            if self.unscrubbed.load(Ordering::Relaxed) {
+                self.scrub().await;
+            }
             let now = OffsetDateTime::now_utc();
             match self.store.deleted_images(now - LOOK_BACK).await {
                 Ok(deleted) => {

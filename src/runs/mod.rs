@@ -24,7 +24,7 @@ mod summaries;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -62,6 +62,8 @@ pub struct Runs {
     watchers: Watchers,
     /// Requests that wait for scores at this moment.
     requests: AtomicUsize,
+    /// The database's log has something that was deleted.
+    unscrubbed: AtomicBool,
     /// Something to score, or room for it.
     work: Notify,
     /// A run may have nothing left to wait for.
@@ -105,6 +107,8 @@ impl Runs {
             deadline: config.server.deadline(),
             telemetry,
             requests: AtomicUsize::new(0),
+            // Of a former life, which may have ended in between.
+            unscrubbed: AtomicBool::new(true),
             work: Notify::new(),
             finish: Notify::new(),
             stopping: watch::Sender::new(false),

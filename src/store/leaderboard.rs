@@ -101,14 +101,15 @@ const IDLE: Duration = Duration::from_hours(1);
 
 impl Default for Remembered {
     fn default() -> Self {
-        let weigh = |key: &Key, run: &Arc<RunStandings>| {
-            let texts = key.1.len() + key.2.kind.len() + key.2.label.len() + key.3.len() + run.stamp.len();
-            let sums: usize = run.sums.values().map(|sums| 16 * sums.len() + 200).sum();
-            u32::try_from(512 + texts + sums + 8 * run.keys.len() + 600 * run.standings.len())
-                .unwrap_or(u32::MAX)
-        };
         Self(Cache::builder().max_capacity(LEADERBOARD_BYTES).time_to_idle(IDLE).weigher(weigh).build())
     }
+}
+
+/// About the memory that an entry takes, its key included.
+fn weigh(key: &Key, run: &Arc<RunStandings>) -> u32 {
+    let texts = key.1.len() + key.2.kind.len() + key.2.label.len() + key.3.len() + run.stamp.len();
+    let sums: usize = run.sums.values().map(|sums| 16 * sums.len() + 200).sum();
+    u32::try_from(512 + texts + sums + 8 * run.keys.len() + 600 * run.standings.len()).unwrap_or(u32::MAX)
 }
 
 impl Remembered {
@@ -310,5 +311,85 @@ impl StandingsQuery {
             ),
             slice,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::ContentHash;
+    use crate::store::{NewSample, NewScore, RunName, ScoreValue, Store, StoreOptions};
+
+    fn asked(slice: Slice) -> StandingsQuery {
+        StandingsQuery {
+            method: None,
+            run: None,
+            pack: None,
+            weights: None,
+            dataset: None,
+            split: None,
+            since: None,
+            until: None,
+            slice,
+            policy: "none".into(),
+            penalised: vec![],
+        }
+    }
+
+    /// A store in memory with so many runs of one sample.
+    async fn store_of(runs: usize) -> Store {
+        let store = Store::open("sqlite::memory:", &StoreOptions::default()).await.unwrap();
+        for run in 0..runs {
+            let value = ScoreValue::Number(0.5);
+            let score = NewScore { metric: "aesthetic".into(), metric_version: 1, value, flags: vec![] };
+            let sample = NewSample {
+                id: Uuid::now_v7(),
+                created: OffsetDateTime::now_utc(),
+                run: Some(RunName::new("m", Some(run.to_string()))),
+                name: None,
+                content: ContentHash::of(b"content"),
+                prompt: None,
+                image: ContentHash::of(b"image"),
+                width: 2,
+                height: 2,
+                references: vec![],
+                auxiliary: vec![],
+                metadata: serde_json::json!({}),
+                pack: Pack { digest: "a".repeat(64), name: "pack".into(), weights: Weights::Official },
+                service_version: "0".into(),
+                scores: vec![score],
+            };
+            store.record(&sample).await.unwrap();
+        }
+        store
+    }
+
+    fn entries(store: &Store) -> u64 {
+        store.remembered.0.run_pending_tasks();
+        store.remembered.0.entry_count()
+    }
+
+    #[tokio::test]
+    async fn slices_that_no_run_has_take_no_memory_however_many_are_asked_for() {
+        let store = store_of(3).await;
+        assert_eq!(store.standings(&asked(Slice::all())).await.unwrap().len(), 3);
+        assert_eq!(entries(&store), 3, "what is kept is kept");
+        for at in 0..20 {
+            let label = format!("{at}{}", "x".repeat(10_000));
+            let slice = Slice { kind: Slice::CATEGORY.into(), label };
+            assert_eq!(store.standings(&asked(slice)).await.unwrap().len(), 3);
+        }
+        assert_eq!(entries(&store), 3);
+    }
+
+    #[tokio::test]
+    async fn an_entry_weighs_what_its_key_weighs_too() {
+        let store = store_of(1).await;
+        let run = store.standings(&asked(Slice::all())).await.unwrap().remove(0);
+        let key =
+            |label: String| (run.run, String::new(), Slice { kind: String::new(), label }, String::new());
+        let (short, long) = (weigh(&key(String::new()), &run), weigh(&key("x".repeat(60_000)), &run));
+        assert_eq!(long - short, 60_000);
+        assert!(short >= 600, "{short}");
     }
 }

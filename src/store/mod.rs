@@ -553,12 +553,12 @@ impl Store {
         on_backend!(self, pool => deletion::forget_deletions(pool, before).await)
     }
 
-    /// Takes what was deleted out of SQLite's write-ahead log, where it would stay until that is written over. PostgreSQL keeps its
-    /// own log as its administrator says.
-    pub async fn scrub(&self) -> Result<(), StoreError> {
+    /// Takes what was deleted out of SQLite's write-ahead log, where it would stay until that is written over, and says whether
+    /// it is gone: a reader who has begun before keeps it. PostgreSQL keeps its own log as its administrator says.
+    pub async fn scrub(&self) -> Result<bool, StoreError> {
         match &self.backend {
             Backend::Sqlite(pool) => pool.truncate_log().await,
-            Backend::Postgres(_) => Ok(()),
+            Backend::Postgres(_) => Ok(true),
         }
     }
 

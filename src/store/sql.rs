@@ -3,7 +3,7 @@
 //! Both number their arguments `$1`, `$2`, …; only a few types differ, and those the backends convert.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Transaction};
@@ -196,15 +196,18 @@ pub(super) trait Connections: Sync {
 /// means that something is stuck.
 const ATTEMPTS: u32 = 5;
 
+/// An attempt that waited longer waited for a lock in vain, and so would the next.
+const LONGEST_TRIED: Duration = Duration::from_secs(5);
+
 /// Tries a transaction again while others hold what it needs.
 pub(super) async fn until_uncontended<T, F: Future<Output = Result<T, StoreError>>>(
     id: Uuid,
     mut transaction: impl FnMut() -> F,
 ) -> Result<T, StoreError> {
-    let mut attempt = 1;
+    let (started, mut attempt) = (Instant::now(), 1);
     loop {
         match transaction().await {
-            Err(StoreError::Contended(error)) if attempt < ATTEMPTS => {
+            Err(StoreError::Contended(error)) if attempt < ATTEMPTS && started.elapsed() < LONGEST_TRIED => {
                 tracing::debug!(%error, attempt, "transaction is tried again");
                 // The id's random end spreads competitors out, so that they do not meet again.
                 let jitter = u64::from(id.as_bytes()[15]) / 16;

@@ -11,11 +11,11 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::TryStreamExt as _;
+use futures_util::{TryStreamExt as _, future::BoxFuture};
 use sqlx::ConnectOptions as _;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::Migrator;
-use sqlx::pool::PoolConnection;
+use sqlx::pool::{PoolConnection, PoolConnectionMetadata};
 use sqlx::sqlite::{
     Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
     SqlitePoolOptions, SqliteRow, SqliteSynchronous,
@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use super::StoreOptions;
 use super::error::{MigrationError, StoreError};
-use super::sql::{Argument, Connection, Connections, Row, Sql};
+use super::sql::{Argument, Connection, Connections, Reader, Row, Sql};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -45,6 +45,8 @@ pub(super) struct Pool {
     writer: SqlitePool,
     readers: SqlitePool,
     in_memory: bool,
+    /// How long the writer waits for another process.
+    patience: Duration,
     /// Further readers of the same database, to be closed with it.
     others: Arc<Mutex<Vec<SqlitePool>>>,
 }
@@ -71,9 +73,12 @@ impl Pool {
         }
 
         // Connections are kept for good: opening one costs more than any statement, and one in memory is the database.
+        // SQLite itself ends a transaction for which the disk has no room. Its connection is left believing in one that it can
+        // neither end nor begin anew, so another takes its place. A database in memory would go with it.
         let pool = || {
-            SqlitePoolOptions::new()
-                .acquire_timeout(options.timeout)
+            let plain = SqlitePoolOptions::new();
+            let pool = if in_memory { plain } else { plain.before_acquire(is_between_transactions) };
+            pool.acquire_timeout(options.timeout)
                 .idle_timeout(None::<Duration>)
                 .max_lifetime(None::<Duration>)
                 .test_before_acquire(false)
@@ -91,7 +96,7 @@ impl Pool {
             let connect = connect.pragma("query_only", "on");
             pool().max_connections(options.connections.max(1)).connect_lazy_with(connect)
         };
-        let pool = Self { writer, readers, in_memory, others: Arc::default() };
+        let pool = Self { writer, readers, in_memory, patience: options.timeout, others: Arc::default() };
         pool.migrate().await?;
         Ok(pool)
     }
@@ -122,11 +127,17 @@ impl Pool {
         migrated
     }
 
-    /// Copies the write-ahead log into the database and empties it, if no reader is in the way.
-    pub(super) async fn truncate_log(&self) -> Result<(), StoreError> {
+    /// Copies the write-ahead log into the database and empties it, and says whether no reader was in the way.
+    pub(super) async fn truncate_log(&self) -> Result<bool, StoreError> {
         let mut connection = self.writer.acquire().await?;
-        connection.fetch(Sql::new("PRAGMA wal_checkpoint(TRUNCATE)")).await?;
-        Ok(())
+        // Readers are not waited for: meanwhile nobody could write.
+        connection.execute(patience(Duration::ZERO)).await?;
+        let emptied = connection.fetch(Sql::new("PRAGMA wal_checkpoint(TRUNCATE)")).await;
+        connection.execute(patience(self.patience)).await?;
+        let rows = emptied?;
+        let busy =
+            rows.first().map(|row| Reader::new(row, "wal_checkpoint", "").int::<i64>("busy")).transpose()?;
+        Ok(busy == Some(0))
     }
 
     /// The same database over readers of its own, which are opened when they are needed.
@@ -171,6 +182,20 @@ async fn open_writer(
             opened => return opened,
         }
     }
+}
+
+fn is_between_transactions(
+    connection: &mut SqliteConnection,
+    _: PoolConnectionMetadata,
+) -> BoxFuture<'_, Result<bool, sqlx::Error>> {
+    Box::pin(async move { Ok(!connection.is_in_transaction()) })
+}
+
+/// Sets how long the connection waits for others.
+fn patience(time: Duration) -> Sql {
+    let mut sql = Sql::new("PRAGMA busy_timeout = ");
+    sql.text.push_str(&time.as_millis().to_string());
+    sql
 }
 
 /// Whether another connection is in the way (`SQLITE_BUSY` with any of its extensions).

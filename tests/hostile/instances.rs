@@ -19,7 +19,7 @@ async fn start(database: &Database) -> App {
     App::with(move |setup| setup.config.store.url = url).await
 }
 
-async fn new_run(app: &App) -> String {
+pub(crate) async fn new_run(app: &App) -> String {
     let body = json!({"method": "m", "run": "r", "metrics": ["clip_i", "aesthetic"]}).to_string();
     let request =
         Request::post("/v1/runs").header(header::CONTENT_TYPE, "application/json").body(Body::from(body));
@@ -28,7 +28,7 @@ async fn new_run(app: &App) -> String {
     answer.json()["run_id"].as_str().expect("an id").to_owned()
 }
 
-async fn put(app: &App, run: &str, name: &str, form: Form) -> u16 {
+pub(crate) async fn put(app: &App, run: &str, name: &str, form: Form) -> u16 {
     let body = form.finish();
     let request = Request::put(format!("/v1/runs/{run}/samples/{name}"))
         .header(header::CONTENT_TYPE, Form::content_type())
@@ -47,6 +47,8 @@ macro_rules! eventually {
         }
     };
 }
+
+pub(crate) use eventually;
 
 async fn post(app: &App, path: &str) -> u16 {
     app.send(Request::post(path).body(Body::empty()).expect("a valid request")).await.status.as_u16()

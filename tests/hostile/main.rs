@@ -16,11 +16,14 @@ macro_rules! on_both_databases {
 
 // The harness is that of `tests/http`; each of the two programs uses a part of it.
 mod analyses;
+mod answers;
 mod bodies;
 mod browser;
 #[allow(dead_code, reason = "what only `tests/store` uses")]
 #[path = "../store/harness.rs"]
 mod database;
+mod deletions;
+mod faults;
 #[allow(dead_code, reason = "what only `tests/http` uses")]
 #[path = "../http/harness.rs"]
 mod harness;

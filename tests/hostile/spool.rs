@@ -26,7 +26,7 @@ async fn new_run(store: &Store, run: &str) -> RunRecord {
 }
 
 /// A sample whose generated image is the same for all names.
-fn pending(run: &RunRecord, name: &str, folder: &str) -> NewPending {
+pub(crate) fn pending(run: &RunRecord, name: &str, folder: &str) -> NewPending {
     let image = ContentHash::of(b"black");
     NewPending {
         id: Uuid::now_v7(),
@@ -47,7 +47,7 @@ fn pending(run: &RunRecord, name: &str, folder: &str) -> NewPending {
     }
 }
 
-fn scored(new: &NewPending, run: &RunRecord) -> NewSample {
+pub(crate) fn scored(new: &NewPending, run: &RunRecord) -> NewSample {
     let value = ScoreValue::Number(0.5);
     let score = NewScore { metric: "aesthetic".into(), metric_version: 1, value, flags: vec![] };
     NewSample {

@@ -42,6 +42,7 @@ pub(crate) const ONE_GRAPH: &str = "aesthetic";
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) graphs: Vec<GraphSpec>,
+    pub(crate) store: StoreOptions,
 }
 
 /// A service under test.
@@ -52,6 +53,7 @@ pub(crate) struct App {
     /// Holds back every run of a graph while closed.
     pub(crate) gate: Gate,
     pub(crate) store: Store,
+    pub(crate) scoring: Arc<Scoring>,
     pub(crate) runs: Arc<Runs>,
     background: Option<Background>,
     config: Config,
@@ -77,16 +79,19 @@ impl App {
         let pack = Arc::new(demo_pack());
         let graphs =
             pack.graphs.iter().filter(|graph| GRAPHS.contains(&graph.role.as_str())).cloned().collect();
-        let mut setup = Setup { config: Config::load(None).expect("the defaults are valid"), graphs };
+        let store = StoreOptions::default();
+        let mut setup = Setup { config: Config::load(None).expect("the defaults are valid"), graphs, store };
         change(&mut setup);
         let (control, gate) = (FakeControl::default(), Gate::default());
         let telemetry = Telemetry::new();
         let engine = Engine::with_backends(&setup.graphs, &setup.config.engine, &telemetry.engine, |spec| {
-            Box::new(Gated { backend: FakeBackend::new(spec, control.clone()), gate: gate.clone() })
+            let backend = FakeBackend::new(spec, control.clone());
+            Box::new(Gated { backend, role: spec.role.clone(), gate: gate.clone() })
         })
         .expect("the engine starts");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::over(folder, engine, pack, &setup.config, telemetry, control, gate).await
+        let store = Self::store_in(&folder, &setup.config, &setup.store).await;
+        Self::over(folder, engine, pack, &setup.config, store, telemetry, (control, gate)).await
     }
 
     /// The service over the demo pack's real graphs.
@@ -115,18 +120,11 @@ impl App {
         let pack = Arc::new(demo_pack());
         let telemetry = Telemetry::new();
         let engine = Engine::start(&pack, &config.engine, &telemetry.engine).expect("the engine starts");
-        Self::over(folder, engine, pack, &config, telemetry, FakeControl::default(), Gate::default()).await
+        let store = Self::store_in(&folder, &config, &StoreOptions::default()).await;
+        Self::over(folder, engine, pack, &config, store, telemetry, <_>::default()).await
     }
 
-    async fn over(
-        folder: TempDir,
-        engine: Engine,
-        pack: Arc<Pack>,
-        config: &Config,
-        telemetry: Telemetry,
-        graphs: FakeControl,
-        gate: Gate,
-    ) -> Self {
+    async fn store_in(folder: &TempDir, config: &Config, options: &StoreOptions) -> Store {
         // Where a test has asked for a database of its own, that one.
         let own = config.store.url != Config::load(None).expect("the defaults are valid").store.url;
         let url = if own {
@@ -134,7 +132,18 @@ impl App {
         } else {
             format!("sqlite:{}", folder.path().join("stellar.db").display())
         };
-        let store = Store::open(&url, &StoreOptions::default()).await.expect("the store opens");
+        Store::open(&url, options).await.expect("the store opens")
+    }
+
+    async fn over(
+        folder: TempDir,
+        engine: Engine,
+        pack: Arc<Pack>,
+        config: &Config,
+        store: Store,
+        telemetry: Telemetry,
+        (graphs, gate): (FakeControl, Gate),
+    ) -> Self {
         let scoring = Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())
             .expect("the tokenizers load");
         let mut config = config.clone();
@@ -144,13 +153,13 @@ impl App {
             .await
             .expect("the folder is new");
         let background = Some(runs.start());
-        let app = api::App::new(&config, scoring, store.clone(), Arc::clone(&runs), telemetry);
+        let app = api::App::new(&config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
         // Every client names a host.
         let router = api::router(Arc::new(app)).layer(MapRequestLayer::new(|mut request: Request<Body>| {
             request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
             request
         }));
-        Self { router, graphs, gate, store, runs, background, config, folder: Some(folder) }
+        Self { router, graphs, gate, store, scoring, runs, background, config, folder: Some(folder) }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
@@ -287,6 +296,8 @@ pub(crate) struct Gate(Arc<(Mutex<GateState>, Condvar)>);
 #[derive(Default)]
 struct GateState {
     closed: bool,
+    /// The graph that is held back alone.
+    hanging: Option<String>,
     waiting: usize,
 }
 
@@ -295,8 +306,17 @@ impl Gate {
         self.0.0.lock().expect("no holder panics").closed = true;
     }
 
+    /// Holds back one graph only.
+    #[allow(dead_code, reason = "this file is a part of two test programs, of which one hangs graphs")]
+    pub(crate) fn hang(&self, role: &str) {
+        self.0.0.lock().expect("no holder panics").hanging = Some(role.to_owned());
+    }
+
     pub(crate) fn open(&self) {
-        self.0.0.lock().expect("no holder panics").closed = false;
+        {
+            let mut state = self.0.0.lock().expect("no holder panics");
+            (state.closed, state.hanging) = (false, None);
+        }
         self.0.1.notify_all();
     }
 
@@ -309,10 +329,10 @@ impl Gate {
         }
     }
 
-    fn pass(&self) {
+    fn pass(&self, role: &str) {
         let mut state = self.0.0.lock().expect("no holder panics");
         state.waiting += 1;
-        while state.closed {
+        while state.closed || state.hanging.as_deref() == Some(role) {
             state = self.0.1.wait(state).expect("no holder panics");
         }
         state.waiting -= 1;
@@ -321,12 +341,13 @@ impl Gate {
 
 struct Gated {
     backend: FakeBackend,
+    role: String,
     gate: Gate,
 }
 
 impl Backend for Gated {
     fn run(&mut self, batch: &[Vec<Tensor>]) -> Result<Vec<Features>, BackendError> {
-        self.gate.pass();
+        self.gate.pass(&self.role);
         self.backend.run(batch)
     }
 }

@@ -1,10 +1,17 @@
 //! Faces through the service: attributes learnt from enrolled photos, what is kept, and deletion.
 
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
 use axum::{
     body::Body,
     http::{Request, header},
 };
+use futures_util::{FutureExt as _, future::join_all};
 use serde_json::{Value, json};
+use stellar_score::{runs::probes, scoring::Metadata};
 
 use crate::{
     harness::{Answer, App, tells},
@@ -254,6 +261,43 @@ async fn embeddings_leave_only_where_the_operator_lets_them() {
         let embedding = answer["evidence"]["faces"][0]["faces"][0].get("embedding");
         assert_eq!(embedding.map(|e| e.as_array().unwrap().len().min(1)), width);
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_fit_shares_it_and_it_is_kept_if_nobody_waits_any_more() {
+    let app = real(30, false).await;
+    dataset(&app).await;
+    let metadata: Metadata = serde_json::from_value(json!({"dataset": "D"})).unwrap();
+    let ask = || probes(&app.store, &app.scoring, &metadata);
+    let asked = join_all((0..8).map(|_| ask())).await;
+    let fits: Vec<_> = asked.into_iter().map(|fit| fit.unwrap().unwrap().probes).collect();
+    assert!(fits.iter().all(|fit| Arc::ptr_eq(fit, &fits[0])), "somebody fitted for himself");
+
+    // Left as soon as the fit has begun; where that was too quick to be seen, once more with another photo.
+    for at in 2..20 {
+        enrol(&app, &at.to_string(), &face(), json!({"Young": true, "Male": false})).await.ok();
+        let dataset = app.store.dataset("D").await.unwrap().unwrap();
+        let mut waiting = Box::pin(ask());
+        let left = loop {
+            if (&mut waiting).now_or_never().is_some() {
+                break false;
+            }
+            if app.scoring.fitting(dataset.id).try_lock().is_err() {
+                break true;
+            }
+            tokio::task::yield_now().await;
+        };
+        drop(waiting);
+        if left {
+            let started = Instant::now();
+            while app.scoring.known_probes(dataset.id, dataset.revision).is_none() {
+                assert!(started.elapsed() < Duration::from_secs(20), "the fit was given up");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            return;
+        }
+    }
+    panic!("no fit was seen");
 }
 
 #[tokio::test]

@@ -22,13 +22,13 @@ use crate::{
 /// How often a sample may end the process while it is alone.
 const DEATHS: u32 = 3;
 
-fn kept(folder: &Path, image: &[u8]) -> PathBuf {
+pub(crate) fn kept(folder: &Path, image: &[u8]) -> PathBuf {
     let hex = ContentHash::of(image).to_hex();
     folder.join("files").join(&hex[..2]).join(&hex[2..])
 }
 
 /// Puts a pipe that nobody writes to where a file will be kept.
-fn block(file: &Path) {
+pub(crate) fn block(file: &Path) {
     fs::create_dir_all(file.parent().expect("every file is in a folder")).expect("a folder");
     assert!(Command::new("mkfifo").arg(file).status().expect("coreutils").success());
 }
@@ -104,4 +104,26 @@ fn a_sample_that_kills_the_process_is_tried_alone_and_fails_after_three_deaths_w
     until_in_flight(at, &[]);
     // It left nothing behind that would be tried once more.
     until("its file to go", || (!kept(at, &killer).exists()).then_some(()));
+}
+
+#[test]
+fn a_sample_whose_scoring_hangs_does_not_hold_up_the_stop_and_is_scored_at_the_next_start() {
+    let folder = folder();
+    let at = folder.path();
+    let settings = [("STELLAR_SERVER__DRAIN_SECONDS", "2")];
+    let server = Server::start(at, &settings);
+    let run = new_run(&server);
+    let image = png(1);
+    block(&kept(at, &image));
+    let hangs = submit(&server, &run, "hangs", &image);
+    until_in_flight(at, &[&hangs]);
+    server.terminate();
+    // Within the patience of this, which is far less than the deadline of the sample.
+    let (status, log) = server.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    fs::remove_file(kept(at, &image)).expect("the pipe is there");
+    fs::write(kept(at, &image), &image).expect("a file");
+    let server = Server::start(at, &settings);
+    until_scored(&server, &run, 1);
+    assert_eq!(counts(&server, &run), (1, 0));
 }

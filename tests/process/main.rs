@@ -4,6 +4,7 @@ mod commands;
 mod compare;
 mod datasets;
 mod deaths;
+mod disk;
 mod environment;
 mod harness;
 mod refusals;

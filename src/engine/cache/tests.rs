@@ -237,3 +237,28 @@ fn many_threads_at_once_compute_each_feature_once() {
     });
     assert_eq!((setup.runs(), setup.under_way()), (20, 0));
 }
+
+#[tokio::test]
+async fn forgetting_many_inputs_looks_at_each_feature_once_and_lets_others_go_on_meanwhile() {
+    let setup = cache(1 << 20);
+    for input in 0..200 {
+        setup.get(input).await.unwrap();
+    }
+    let gate = Arc::new(Notify::new());
+    let under_way = setup.get_after(1_000, &gate);
+    tokio::pin!(under_way);
+    assert!((&mut under_way).now_or_never().is_none());
+    let gone: HashSet<_> = (0..500).map(|input| key(input).input).collect();
+    let (looks, free) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let forgotten = setup.cache.forget_where(|input| {
+        looks.fetch_add(1, Ordering::Relaxed);
+        // Whoever wants a feature takes this lock.
+        free.fetch_add(usize::from(setup.cache.0.flights.try_lock().is_ok()), Ordering::Relaxed);
+        gone.contains(input)
+    });
+    assert_eq!(forgotten, 200);
+    assert_eq!(looks.load(Ordering::Relaxed), 200 + 1, "each feature, and what is under way, once");
+    assert_eq!(free.load(Ordering::Relaxed), 200, "others wait while the memory is looked through");
+    gate.notify_one();
+    under_way.await.unwrap();
+}

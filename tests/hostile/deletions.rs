@@ -1,0 +1,152 @@
+//! Deletion to the end: in the files of the database, after the client has left, and when it is asked for again.
+
+use std::time::{Duration, Instant};
+
+use axum::{body::Body, http::Request};
+use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
+use stellar_score::{content::ContentHash, store::FacesRecord};
+use time::OffsetDateTime;
+
+use crate::{
+    database::{Database, Kind},
+    harness::{Answer, App, ONE_GRAPH},
+    instances::eventually,
+    support::{form::Form, pictures::png},
+};
+
+async fn on(database: &Database) -> App {
+    let url = database.url.clone();
+    App::with(move |setup| setup.config.store.url = url).await
+}
+
+fn score(seed: u32) -> Form {
+    Form::new().file("image", png(seed)).field("metrics", ONE_GRAPH)
+}
+
+async fn delete(app: &App, image: ContentHash) -> Answer {
+    let request = Request::delete(format!("/v1/pictures/{image}")).body(Body::empty());
+    app.send(request.expect("a valid request")).await
+}
+
+/// Another connection that keeps everybody from writing.
+enum Lock {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Lock {
+    async fn on(database: &Database) -> Self {
+        match database.kind {
+            Kind::Sqlite => {
+                let mut other = SqliteConnection::connect(&database.url).await.expect("a database");
+                other.execute("BEGIN IMMEDIATE").await.expect("the lock");
+                Self::Sqlite(other)
+            }
+            Kind::Postgres => {
+                let mut other = PgConnection::connect(&database.url).await.expect("a database");
+                other.execute("BEGIN").await.expect("a transaction");
+                other.execute("LOCK TABLE faces, samples IN EXCLUSIVE MODE").await.expect("the lock");
+                Self::Postgres(other)
+            }
+        }
+    }
+
+    async fn release(self) {
+        match self {
+            Self::Sqlite(mut other) => drop(other.execute("ROLLBACK").await.expect("the end of the lock")),
+            Self::Postgres(mut other) => drop(other.execute("ROLLBACK").await.expect("the end of the lock")),
+        }
+    }
+}
+
+fn faces(image: ContentHash, faces: Vec<u8>) -> FacesRecord {
+    FacesRecord { image, graphs: ContentHash::of(b"graphs"), faces, created: OffsetDateTime::now_utc() }
+}
+
+async fn a_deletion_goes_on_when_its_client_has_left(database: Database) {
+    let app = on(&database).await;
+    let image = ContentHash::of(&png(1));
+    app.score(score(1)).await.ok();
+    app.store.save_faces(&faces(image, vec![1])).await.expect("saved");
+    assert_eq!(app.score(score(1)).await.ok()["cached"], true, "it is in memory");
+    let lock = Lock::on(&database).await;
+    let leaves = tokio::time::timeout(Duration::from_secs(1), delete(&app, image)).await;
+    assert!(leaves.is_err(), "it was deleted behind the lock");
+    lock.release().await;
+    eventually!("the end of the faces", database.count("faces").await == 0);
+    eventually!("the end of the memory", app.score(score(1)).await.ok()["cached"] == false);
+}
+
+async fn a_deletion_that_is_repeated_forgets_what_the_first_left_in_memory(database: Database) {
+    let app = on(&database).await;
+    let image = ContentHash::of(&png(1));
+    app.score(score(1)).await.ok();
+    app.store.save_faces(&faces(image, vec![1])).await.expect("saved");
+    // The process ended, or the connection broke, behind the commit.
+    app.store.delete_picture(image).await.expect("an answer").expect("it was known");
+    let again = delete(&app, image).await.ok();
+    assert_eq!((&again["faces"], &again["cached"]), (&0.into(), &1.into()), "{again}");
+    // A sample still stands on it, so it is known.
+    assert_eq!(delete(&app, image).await.ok()["cached"], 0);
+    assert_eq!(app.score(score(1)).await.ok()["cached"], false);
+}
+
+crate::on_both_databases!(
+    a_deletion_goes_on_when_its_client_has_left,
+    a_deletion_that_is_repeated_forgets_what_the_first_left_in_memory,
+);
+
+/// Whether a file of the database has these bytes somewhere.
+fn is_on_disk(url: &str, bytes: &[u8]) -> bool {
+    let path = url.strip_prefix("sqlite:").expect("a file");
+    ["", "-wal"].into_iter().any(|part| {
+        let file = std::fs::read(format!("{path}{part}")).unwrap_or_default();
+        file.windows(bytes.len()).any(|window| window == bytes)
+    })
+}
+
+const MARK: &[u8] = b"what an embedding of a face would be";
+
+/// SQLite: what PostgreSQL keeps of deleted rows is up to whoever runs it.
+async fn what_was_deleted_is_in_no_file_of_the_database(database: Database) {
+    let app = on(&database).await;
+    // Small ones share a page, and a large one has pages of its own.
+    let images: Vec<_> = (0..6_u8).map(|at| ContentHash::of(&[at])).collect();
+    for (at, image) in images.iter().enumerate() {
+        let record = faces(*image, MARK.repeat(if at == 3 { 400 } else { 3 }));
+        app.store.save_faces(&record).await.expect("saved");
+    }
+    assert!(is_on_disk(&database.url, MARK), "the test looks in the wrong place");
+    for image in images {
+        delete(&app, image).await.ok();
+    }
+    assert!(!is_on_disk(&database.url, MARK), "deleted faces can be read from the disk");
+}
+
+/// An analysis reads the database as it was: what is deleted then leaves the log when it ends, and keeps nobody waiting until then.
+async fn a_deletion_beside_a_long_read_keeps_nobody_waiting_and_is_complete_after_it(database: Database) {
+    let app = on(&database).await;
+    let image = ContentHash::of(b"face");
+    app.store.save_faces(&faces(image, MARK.to_vec())).await.expect("saved");
+    let mut reader = SqliteConnection::connect(&database.url).await.expect("a database");
+    reader.execute("BEGIN").await.expect("a transaction");
+    reader.execute("SELECT COUNT(*) FROM faces").await.expect("a read");
+    let started = Instant::now();
+    delete(&app, image).await.ok();
+    app.score(score(1)).await.ok();
+    assert!(started.elapsed() < Duration::from_secs(20), "they waited for a reader, for up to 30 s each");
+    reader.execute("ROLLBACK").await.expect("the end of the read");
+    eventually!("the end of the face in the log", !is_on_disk(&database.url, MARK));
+}
+
+#[test]
+fn sqlite_keeps_nothing_of_what_was_deleted() {
+    let case = "sqlite_keeps_nothing_of_what_was_deleted";
+    crate::database::run(Kind::Sqlite, case, what_was_deleted_is_in_no_file_of_the_database);
+}
+
+#[test]
+fn sqlite_deletes_beside_a_long_read() {
+    let test = a_deletion_beside_a_long_read_keeps_nobody_waiting_and_is_complete_after_it;
+    crate::database::run(Kind::Sqlite, "sqlite_deletes_beside_a_long_read", test);
+}

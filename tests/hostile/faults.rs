@@ -1,0 +1,226 @@
+//! What fails around the service: a graph, the database, the clock. No accepted sample is lost, errors are clear, and all is well
+//! again without a restart.
+
+use std::{
+    path::PathBuf,
+    str::FromStr as _,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use sqlx::{Connection as _, Executor as _, SqliteConnection, postgres::PgConnectOptions};
+use stellar_score::engine::fake::Trouble;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream, UnixStream},
+    sync::watch,
+};
+
+use crate::{
+    database::{Database, Kind},
+    harness::{App, ONE_GRAPH, tells},
+    instances::{eventually, new_run, put},
+    support::{form::Form, pictures::png},
+};
+
+fn image(seed: u32) -> Form {
+    Form::new().file("image", png(seed))
+}
+
+fn score(seed: u32) -> Form {
+    image(seed).field("metrics", ONE_GRAPH)
+}
+
+async fn counts(app: &App, run: &str) -> serde_json::Value {
+    app.get(&format!("/v1/runs/{run}")).await.ok()["counts"].clone()
+}
+
+#[tokio::test]
+async fn a_graph_that_hangs_stops_no_other_and_no_sample_is_lost_of_it() {
+    let app = App::with(|setup| {
+        setup.config.server.deadline_seconds = 1;
+        // The graph that hangs has the only place on the device.
+        setup.config.engine.lanes_at_once = 1;
+        // Each attempt that counted would be the last.
+        setup.config.runs.attempts = 1;
+    })
+    .await;
+    app.gate.hang("clip_l.image");
+    tells(&app.score(score(1)).await.problem(504, "deadline_exceeded"), &["1 s", "nothing was stored"]);
+    eventually!("word of the hanging graph", app.get("/readyz").await.status == 503);
+    tells(&app.get("/readyz").await.problem(503, "unavailable"), &["hang", "clip_l.image"]);
+    app.get("/livez").await.ok();
+    // Others run, and whoever asks for it is told at once.
+    app.score(image(2).field("metrics", "clip_t").field("prompt", "a person")).await.ok();
+    tells(&app.score(score(3)).await.problem(503, "unavailable"), &["clip_l.image", "try again"]);
+
+    let run = new_run(&app).await;
+    assert_eq!(put(&app, &run, "waits", image(4).file("reference", png(100))).await, 202);
+    app.until_at_least("stellar_background_attempts_total{outcome=\"put_off\"}", 1).await;
+    assert_eq!(counts(&app, &run).await["pending"], 1, "the graph's fault is held against the sample");
+
+    app.gate.open();
+    eventually!("readiness", app.get("/readyz").await.status == 200);
+    app.score(score(5)).await.ok();
+    eventually!("the score", counts(&app, &run).await["scored"] == 1);
+}
+
+/// A graph that fails, or gives nothing but NaN, whatever it is asked.
+async fn a_graph_in_trouble(trouble: Trouble) {
+    let app = App::with(|setup| setup.config.runs.attempts = 1).await;
+    app.graphs.always(Some(trouble));
+    for seed in 0..3 {
+        app.score(score(seed)).await.problem(500, "internal");
+        let other = image(seed).file("reference", png(100)).field("metrics", "clip_i");
+        app.score(other).await.problem(500, "internal");
+    }
+    // Both that the run asks.
+    tells(&app.get("/readyz").await.problem(503, "unavailable"), &["clip_l.image", "clip.image"]);
+    let run = new_run(&app).await;
+    assert_eq!(put(&app, &run, "waits", image(4).file("reference", png(100))).await, 202);
+    app.until_at_least("stellar_background_attempts_total{outcome=\"put_off\"}", 1).await;
+    assert_eq!(counts(&app, &run).await["pending"], 1, "the graph's fault is held against the sample");
+    app.graphs.always(None);
+    eventually!("the score", counts(&app, &run).await["scored"] == 1);
+    assert_eq!(app.counted("m", ONE_GRAPH).await, 1);
+}
+
+#[tokio::test]
+async fn no_accepted_sample_fails_because_a_graph_fails_whatever_it_is_asked() {
+    tokio::join!(a_graph_in_trouble(Trouble::Fails), a_graph_in_trouble(Trouble::NotANumber));
+}
+
+/// What stands between a service and its database: a proxy before PostgreSQL, another connection's lock on SQLite.
+struct Outage {
+    url: String,
+    away: watch::Sender<bool>,
+    lock: Option<SqliteConnection>,
+}
+
+impl Outage {
+    async fn of(database: &Database) -> Self {
+        let (away, is_away) = watch::channel(false);
+        let url = match database.kind {
+            Kind::Sqlite => database.url.clone(),
+            Kind::Postgres => through_proxy(&database.url, is_away).await,
+        };
+        Self { url, away, lock: None }
+    }
+
+    async fn begin(&mut self) {
+        if self.url.starts_with("sqlite") {
+            let mut other = SqliteConnection::connect(&self.url).await.expect("a database");
+            other.execute("BEGIN IMMEDIATE").await.expect("the lock");
+            self.lock = Some(other);
+        }
+        self.away.send_replace(true);
+    }
+
+    async fn end(&mut self) {
+        if let Some(mut other) = self.lock.take() {
+            other.execute("ROLLBACK").await.expect("the end of the lock");
+        }
+        self.away.send_replace(false);
+    }
+}
+
+/// The same database through a proxy that cuts all connections, and takes none, while it is away.
+async fn through_proxy(url: &str, away: watch::Receiver<bool>) -> String {
+    let options = PgConnectOptions::from_str(url).expect("a valid URL");
+    let socket = options.get_socket().map(|folder| folder.join(format!(".s.PGSQL.{}", options.get_port())));
+    let server = format!("{}:{}", options.get_host(), options.get_port());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("a bound listener has an address").port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (socket, server, mut away) = (socket.clone(), server.clone(), away.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = away.wait_for(|away| *away) => {}
+                    () = forward(client, socket, &server) => {}
+                }
+            });
+        }
+    });
+    let (head, query) = url.split_once('?').unwrap_or((url, ""));
+    let (user, database) = (head.split('@').next(), head.rsplit('/').next());
+    let others = query.split('&').filter(|part| !part.starts_with("host=") && !part.starts_with("port="));
+    format!(
+        "{}@127.0.0.1:{port}/{}?{}",
+        user.unwrap_or_default(),
+        database.unwrap_or_default(),
+        others.collect::<Vec<_>>().join("&")
+    )
+}
+
+async fn forward(mut client: TcpStream, socket: Option<PathBuf>, server: &str) {
+    // Whatever breaks, breaks for the one who asked.
+    if let Some(path) = socket {
+        let mut upstream = UnixStream::connect(path).await.expect("PostgreSQL listens");
+        drop(copy_bidirectional(&mut client, &mut upstream).await);
+    } else {
+        let mut upstream = TcpStream::connect(server).await.expect("PostgreSQL listens");
+        drop(copy_bidirectional(&mut client, &mut upstream).await);
+    }
+}
+
+async fn a_database_that_is_gone_for_a_while_loses_no_accepted_sample(database: Database) {
+    let mut outage = Outage::of(&database).await;
+    let url = outage.url.clone();
+    let app = App::with(move |setup| {
+        setup.config.store.url = url;
+        setup.store.timeout = Duration::from_secs(1);
+    })
+    .await;
+    let run = new_run(&app).await;
+    app.gate.close();
+    for seed in 0..3 {
+        assert_eq!(put(&app, &run, &format!("s{seed}"), image(seed).file("reference", png(100))).await, 202);
+    }
+    app.gate.reached_by(1).await;
+    outage.begin().await;
+    // What is being scored comes to its end now, and cannot be recorded.
+    app.gate.open();
+    let named = || score(10).field("method", "other").field("name", "one");
+    tells(
+        &app.score(named()).await.problem(503, "unavailable"),
+        &["the store", "nothing was saved", "retry"],
+    );
+    assert_eq!(put(&app, &run, "late", image(11).file("reference", png(100))).await, 503);
+    app.get("/livez").await.ok();
+    if database.kind == Kind::Postgres {
+        app.get("/readyz").await.problem(503, "unavailable");
+        app.get("/v1/leaderboard").await.problem(503, "unavailable");
+    }
+    outage.end().await;
+
+    eventually!("readiness", app.get("/readyz").await.status == 200);
+    assert_eq!(app.score(named()).await.ok()["outcome"], "created", "something was saved after all");
+    assert_eq!(put(&app, &run, "late", image(11).file("reference", png(100))).await, 202);
+    eventually!("all scores", counts(&app, &run).await["pending"] == 0);
+    assert_eq!(counts(&app, &run).await, json!({"accepted": 4, "pending": 0, "scored": 4, "failed": 0}));
+    assert_eq!(app.counted("m", ONE_GRAPH).await, 4, "one counts twice");
+}
+
+/// A pause is written down as a time of day, which a clock that is set back makes a year long.
+async fn a_clock_that_is_set_while_a_sample_is_put_off_does_not_hold_it_up(database: Database) {
+    let url = database.url.clone();
+    let app = App::with(move |setup| setup.config.store.url = url).await;
+    let run = new_run(&app).await;
+    app.graphs.always(Some(Trouble::Fails));
+    let mut put_off = 0;
+    for (name, due) in [("back", "2090-01-01T00:00:00.000000Z"), ("forth", "2001-01-01T00:00:00.000000Z")] {
+        assert_eq!(put(&app, &run, name, image(put_off).file("reference", png(100))).await, 202);
+        put_off += 1;
+        app.until_at_least("stellar_background_attempts_total{outcome=\"put_off\"}", put_off).await;
+        app.graphs.always(None);
+        database.execute(&format!("UPDATE pending_samples SET due = '{due}' WHERE name = '{name}'")).await;
+        eventually!("the score", counts(&app, &run).await["scored"] == put_off);
+        app.graphs.always(Some(Trouble::Fails));
+    }
+}
+
+crate::on_both_databases!(
+    a_database_that_is_gone_for_a_while_loses_no_accepted_sample,
+    a_clock_that_is_set_while_a_sample_is_put_off_does_not_hold_it_up,
+);
