@@ -14,7 +14,7 @@ nothing is killed, and memory is watched. Then an account is drawn up:
 - every table of a run is that of the undisturbed service;
 - what was deleted is gone, every vote and every imported number is there;
 - no file without a row, and no row without its file;
-- no answer was a 5xx other than 503 and 504; resident memory was flat while nothing was killed.
+- no answer was a 5xx other than 503 and 504, and no line of the log an error; resident memory was flat while nothing was killed.
 
 Prints the figures and what is wrong; exits with 1 if anything is. Needs Python, and psql with --postgres.
 """
@@ -72,6 +72,12 @@ def alike(expected, found):
         if value is not None and abs(value - other) > TOLERANCE:
             return False
     return True
+
+
+def difference(expected, found):
+    """Those metrics that are not the same in both."""
+    names = sorted(expected.keys() | found.keys())
+    return {name: (expected.get(name), found.get(name)) for name in names if expected.get(name) != found.get(name)}
 
 
 class Inputs:
@@ -490,7 +496,7 @@ class Soak:
                 compared += len(scores[0])
                 different += self.reference.samples[at] != scores[0]
                 if not alike(self.reference.samples[at], scores[0]):
-                    self.wrong.add("scores that differ", f"{run}/{name}: {self.reference.samples[at]} but {scores[0]}")
+                    self.wrong.add("scores that differ", f"{run}/{name}: {difference(self.reference.samples[at], scores[0])}")
         for run, template in sorted(self.evaluated.items()):
             found, expected = scores_of_run(service, run), self.reference.runs[template]
             if found.keys() != expected.keys():
@@ -499,7 +505,7 @@ class Soak:
                 compared += len(found[name][0])
                 different += expected[name][0] != found[name][0]
                 if len(found[name]) != 1 or not alike(expected[name][0], found[name][0]):
-                    self.wrong.add("scores that differ", f"{run}/{name}: {expected[name]} but {found[name]}")
+                    self.wrong.add("scores that differ", f"{run}/{name}: {difference(expected[name][0], found[name][0])}")
             table = table_of(service, run)
             same = table.keys() == self.reference.tables[template].keys() and all(
                 (a is None) == (b is None) and (a is None or abs(a - b) <= 1e-4)
@@ -507,7 +513,7 @@ class Soak:
                 for a, b in zip(row, table[metric])
             )
             if not same:
-                self.wrong.add("a table that differs", f"{run}: {self.reference.tables[template]} but {table}")
+                self.wrong.add("a table that differs", f"{run}: {difference(self.reference.tables[template], table)}")
         for run, values in sorted(self.imported.items()):
             found = {
                 name: scores[0].get("aesthetic", [None])[0] if len(scores) == 1 else "several"
@@ -564,6 +570,12 @@ class Soak:
         ):
             for row in self.rows(statement):
                 self.wrong.add(what, row)
+
+    def logs(self):
+        for instance in self.instances:
+            for line in instance.log.read_text(errors="replace").splitlines():
+                if " ERROR " in line:
+                    self.wrong.add("an error in the log", line)
 
     def flat(self):
         """Resident memory of the last calm: the largest of its last third against that of the third before."""
@@ -625,6 +637,7 @@ def main():
         soak.settle()
         soak.account()
         soak.files()
+        soak.logs()
         soak.flat()
     finally:
         for instance in instances:
