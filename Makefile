@@ -8,9 +8,11 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.runtime/bin:$(PATH)
 # nextest where it is installed, cargo's own runner elsewhere.
 TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
+MINUTES ?= 10
+EXAMPLES ?= 15
 EXPORT_PYTHON := .runtime/export/bin/python
 
-.PHONY: help setup serve build test check openapi bench parity export-setup export-test demo-pack clean
+.PHONY: help setup serve build test test-all check contract fuzz soak openapi bench parity export-setup export-test demo-pack clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -30,6 +32,21 @@ check: setup  ## Formatting and lints
 
 test: check  ## Everything a change must pass, on SQLite and PostgreSQL
 	scripts/postgres.sh run cargo $(TEST) --locked
+	scripts/contract.py
+
+contract: setup  ## The service against openapi/openapi.json: make contract EXAMPLES=100
+	cargo build --locked
+	scripts/contract.py --examples $(EXAMPLES)
+
+fuzz: setup  ## Every parser of foreign bytes for so long in all: make fuzz MINUTES=50
+	FUZZ_SECONDS=$$(( $(MINUTES) * 60 / 7 )) cargo test --release --locked --test fuzz -- --nocapture
+
+soak: build  ## Two instances on PostgreSQL under load and random kills: make soak MINUTES=60
+	scripts/postgres.sh run sh -c 'scripts/soak.py --minutes $(MINUTES) --postgres "$$TEST_DATABASE_URL"'
+
+test-all: test soak fuzz  ## test and the long proofs: make test-all MINUTES=60
+	scripts/contract.py --examples 200
+	scripts/overload.py
 
 openapi: setup  ## Write openapi/openapi.json from the code
 	cargo run --quiet --locked -- openapi > openapi/openapi.json

@@ -83,7 +83,7 @@ enum Choice {
 }
 
 /// An answer: a vote with `run_a`, `run_b` and `preferred`, or a rating with `run` and `rating`.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"question": "overall", "annotator": "ada", "name": "0007-0042",
     "run_a": "0197a7c6-6f00-7000-8000-000000000001", "run_b": "0197a7c6-6f00-7000-8000-000000000002", "preferred": "a"}))]
@@ -95,19 +95,19 @@ pub(super) struct Answer {
     /// The samples' name in the run, or in both.
     name: String,
     /// One run of a vote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     run_a: Option<Uuid>,
     /// The other run of a vote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     run_b: Option<Uuid>,
     /// Which picture is preferred.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     preferred: Option<Choice>,
     /// The run of a rating.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     run: Option<Uuid>,
     /// The rating; more is better, on any scale that is the same for all ratings of an annotator.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     rating: Option<f64>,
 }
 
@@ -132,9 +132,27 @@ pub(super) struct Accepted {
 struct KeptAnswer {
     /// Its id.
     id: Uuid,
-    /// The answer. The runs of a vote may stand the other way round than they were sent.
-    #[serde(flatten)]
-    answer: Answer,
+    /// What was asked.
+    question: QuestionWord,
+    /// Who answered.
+    annotator: String,
+    /// The samples' name in the run, or in both.
+    name: String,
+    /// One run of a vote; the two may stand the other way round than they were sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run_a: Option<Uuid>,
+    /// The other run of a vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run_b: Option<Uuid>,
+    /// Which picture is preferred.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preferred: Option<Choice>,
+    /// The run of a rating.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<Uuid>,
+    /// The rating.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rating: Option<f64>,
     /// When it was taken down.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
@@ -238,7 +256,8 @@ impl Answer {
 impl From<Preference> for KeptAnswer {
     fn from(of: Preference) -> Self {
         let Preference { id, question, annotator, name, judgement, created } = of;
-        let empty = Answer {
+        let kept = Self {
+            id,
             question: question.into(),
             annotator,
             name,
@@ -247,19 +266,19 @@ impl From<Preference> for KeptAnswer {
             preferred: None,
             run: None,
             rating: None,
+            created,
         };
-        let answer = match judgement {
+        match judgement {
             Judgement::Vote { a, b, preference } => {
                 let preferred = match preference {
                     1.. => Choice::A,
                     0 => Choice::Tie,
                     _ => Choice::B,
                 };
-                Answer { run_a: Some(a), run_b: Some(b), preferred: Some(preferred), ..empty }
+                Self { run_a: Some(a), run_b: Some(b), preferred: Some(preferred), ..kept }
             }
-            Judgement::Rating { run, rating } => Answer { run: Some(run), rating: Some(rating), ..empty },
-        };
-        Self { id, answer, created }
+            Judgement::Rating { run, rating } => Self { run: Some(run), rating: Some(rating), ..kept },
+        }
     }
 }
 

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Is the service what openapi/openapi.json says? Asks every route for what the document allows and for what it does not.
+
+    scripts/contract.py [--program target/debug/stellar-score] [--examples 15] [--postgres URL] [--seed 1]
+
+Schemathesis makes the requests: no answer may be a 5xx, have a status, media type or body that the document does not have for the
+route, or take a method that it does not have. Ids are those of rows that are there, except where a request deletes. Schemathesis is
+installed under .runtime/contract at its first use. Prints nothing but a line when all is well; else what differs, as curl commands.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+from service import FORM, Service, form, schema_in
+
+HERE = Path(__file__).resolve().parent
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,unsupported_method"
+
+
+def schemathesis():
+    """The program, installed if it is not there or another version is asked for."""
+    folder, wanted = HERE.parent / ".runtime/contract", (HERE / "contract.txt").read_text()
+    program, mark = folder / "bin/schemathesis", folder / "contract.txt"
+    if not mark.exists() or mark.read_text() != wanted:
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run(
+            [folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes",
+             "--only-binary", ":all:", "-r", HERE / "contract.txt"],
+            check=True,
+        )
+        mark.write_text(wanted)
+    return program
+
+
+def rows(service):
+    """A few rows of every kind, and their ids."""
+    def call(method, path, body, kind="application/json"):
+        status, text, _ = service.call(method, path, body, kind)
+        if status not in (200, 201, 202):
+            sys.exit(f"contract.py: {method} {path}: {status} {text[:500]!r}")
+        return json.loads(text)
+
+    goldens = HERE.parent / "packs/demo/goldens"
+    face, other = (goldens / "astronaut-face.jpg").read_bytes(), (goldens / "coffee.jpg").read_bytes()
+    sample = call("POST", "/v1/score", form([("image", face), ("prompt", "a person"), ("method", "mine"), ("run", "scored"), ("name", "1")]), FORM)
+    open_run = call("POST", "/v1/runs", json.dumps({"method": "mine", "run": "open"}))["run_id"]
+    call("PUT", f"/v1/runs/{open_run}/samples/1", form([("image", other), ("reference", face), ("prompt", "coffee")]), FORM)
+    photo = json.dumps({"identity": "000", "name": "0", "attributes": {"Young": True}})
+    call("POST", "/v1/datasets/people/photos", form([("photo", face), ("metadata", photo)]), FORM)
+    call("PUT", "/v1/datasets/people/prompts", json.dumps({"prompts": [{"identity": "000", "prompt": "{} riding a horse"}]}))
+    until = time.monotonic() + 60
+    while service.get(f"/v1/runs/{open_run}")["counts"]["scored"] == 0 and time.monotonic() < until:
+        time.sleep(0.2)
+    runs = [sample["run_id"], open_run]
+    vote = {"question": "overall", "annotator": "ada", "name": "1", "run_a": runs[0], "run_b": runs[1], "preferred": "a"}
+    call("POST", "/v1/preferences", json.dumps({"preferences": [vote]}))
+    return {"/v1/runs/": runs, "/v1/samples/": [sample["sample"]], "/v1/datasets/": ["people"], "/v1/preferences": []}
+
+
+def with_ids(document, ids):
+    """The document with the ids that are there for those of paths, except where a request deletes."""
+    for path, item in document["paths"].items():
+        known = next((found for prefix, found in ids.items() if path.startswith(prefix)), [])
+        for method, operation in item.items():
+            for parameter in operation.get("parameters", []):
+                if known and method != "delete" and parameter["in"] == "path" and parameter["name"] in ("id", "a", "b", "dataset"):
+                    parameter["schema"] = {"type": "string", "enum": known}
+    # The document describes the data of an event; Schemathesis would hold the event around it to that.
+    watch = document["paths"]["/v1/runs/{id}/events"]["get"]["responses"]["200"]["content"]
+    watch["text/event-stream"] = {}
+    return document
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--program", default="target/debug/stellar-score")
+    parser.add_argument("--examples", type=int, default=15, help="requests of each kind for each route")
+    parser.add_argument("--postgres", default="", help="a database in which schemas may be made; SQLite otherwise")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    if sys.version_info < (3, 11):
+        print("contract.py: skipped, Schemathesis needs Python 3.11 or newer")
+        return 0
+    program = schemathesis()
+    with tempfile.TemporaryDirectory() as folder:
+        store = schema_in(arguments.postgres, f"contract_{os.getpid()}") if arguments.postgres else ""
+        service = Service(str(Path(arguments.program).resolve()), folder, store).start().ready()
+        try:
+            document = Path(folder) / "openapi.json"
+            document.write_text(json.dumps(with_ids(service.get("/openapi.json"), rows(service))))
+            ran = subprocess.run(
+                [program, "run", document, "--url", f"http://127.0.0.1:{service.port}", "--phases", "examples,coverage,fuzzing",
+                 "--max-examples", str(arguments.examples), "--seed", str(arguments.seed), "--checks", CHECKS, "--no-shrink",
+                 "--continue-on-failure", "--warnings", "off", "--request-timeout", "60", "--workers", "2"],
+                cwd=folder, capture_output=True, text=True,
+            )
+            alive = service.process.poll() is None
+        finally:
+            service.kill()
+        errors = [line for line in service.log.read_text(errors="replace").splitlines() if " ERROR " in line or "panicked" in line]
+    if ran.returncode != 0 or errors or not alive:
+        print(ran.stdout, ran.stderr, *errors, sep="\n")
+        return 1
+    print(next(line.strip() for line in ran.stdout.splitlines() if "generated" in line))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
