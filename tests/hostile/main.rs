@@ -24,6 +24,7 @@ mod browser;
 mod database;
 mod deletions;
 mod faults;
+mod fuzz;
 #[allow(dead_code, reason = "what only `tests/http` uses")]
 #[path = "../http/harness.rs"]
 mod harness;
