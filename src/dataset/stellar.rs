@@ -21,7 +21,10 @@ struct PhotoFacts {
     identity: Option<i64>,
 }
 
-/// `prompts_t.json` and `prompts_h.json`.
+/// The files of prompts, each with the kind of its prompts.
+const PROMPTS: [(&str, &str); 2] = [("prompts_t.json", "T"), ("prompts_h.json", "H")];
+
+/// One of these files.
 #[derive(Deserialize)]
 struct PromptFile {
     prompts: Vec<String>,
@@ -142,7 +145,10 @@ fn read_identity(
     if identity.photos.is_empty() {
         findings.problem(name, "has no photo: 0.jpg, 1.jpg, … are expected");
     }
-    for extra in files.keys().filter(|file| !matches!(file.as_str(), "prompts_t.json" | "prompts_h.json")) {
+    let prompts = PROMPTS.map(|(file, _)| file);
+    // Named where it is read.
+    let plain = |file: &str| file == PLAIN_PROMPTS && prompts.iter().all(|file| !files.contains_key(*file));
+    for extra in files.keys().filter(|file| !prompts.contains(&file.as_str()) && !plain(file)) {
         findings.note(PathBuf::from(name).join(extra), "is no file of the layout and is left out");
     }
     Ok((identity, person))
@@ -161,9 +167,24 @@ fn photo_attributes(facts: &PhotoFacts, path: &Path, findings: &mut Findings) ->
     attributes
 }
 
+/// Prompts of no kind, as the reference toolkit's mock dataset has them.
+const PLAIN_PROMPTS: &str = "prompt.json";
+
 fn read_prompts(root: &Path, name: &str, findings: &mut Findings) -> Result<Vec<Prompt>, OpenError> {
+    let folder = root.join(name);
+    if folder.join(PLAIN_PROMPTS).is_file() && PROMPTS.iter().all(|(file, _)| !folder.join(file).exists()) {
+        let path = PathBuf::from(name).join(PLAIN_PROMPTS);
+        findings.note(
+            &path,
+            "is read in the place of prompts_t.json and prompts_h.json: its prompts are of no kind",
+        );
+        let content = read_json::<PromptFile>(root, &path, findings)?;
+        return Ok(content
+            .map(|content| content.into_prompts(name, None, &path, findings))
+            .unwrap_or_default());
+    }
     let mut prompts = Vec::new();
-    for (file, kind) in [("prompts_t.json", "T"), ("prompts_h.json", "H")] {
+    for (file, kind) in PROMPTS {
         let path = PathBuf::from(name).join(file);
         if !root.join(&path).is_file() {
             let is_test = name.parse::<usize>().is_ok_and(|number| number < TEST_IDENTITIES);
@@ -173,20 +194,26 @@ fn read_prompts(root: &Path, name: &str, findings: &mut Findings) -> Result<Vec<
             continue;
         }
         let Some(content) = read_json::<PromptFile>(root, &path, findings)? else { continue };
-        prompts.extend(content.into_prompts(name, kind, &path, findings));
+        prompts.extend(content.into_prompts(name, Some(kind), &path, findings));
     }
     Ok(prompts)
 }
 
 impl PromptFile {
-    fn into_prompts(self, identity: &str, kind: &str, path: &Path, findings: &mut Findings) -> Vec<Prompt> {
+    fn into_prompts(
+        self,
+        identity: &str,
+        kind: Option<&str>,
+        path: &Path,
+        findings: &mut Findings,
+    ) -> Vec<Prompt> {
         let count = self.prompts.len();
         if count == 0 {
             findings.problem(path, "has no prompts");
         }
         let lengths = [
-            ("detectables", self.detectables.as_ref().map(Vec::len), kind == "T"),
-            ("categories", self.categories.as_ref().map(Vec::len), kind == "T"),
+            ("detectables", self.detectables.as_ref().map(Vec::len), kind == Some("T")),
+            ("categories", self.categories.as_ref().map(Vec::len), kind == Some("T")),
             ("relations", self.relations.as_ref().map(Vec::len), false),
         ];
         for (key, length, expected) in lengths {
@@ -211,7 +238,7 @@ impl PromptFile {
             prompts.push(Prompt {
                 identity: identity.to_owned(),
                 text,
-                kind: Some(kind.to_owned()),
+                kind: kind.map(str::to_owned),
                 categories: nth(&self.categories, at),
                 detectables: nth(&self.detectables, at),
                 relations: relations.get(at).cloned().unwrap_or_default(),
@@ -361,6 +388,37 @@ mod tests {
                 .any(|line| line.starts_with(&format!("problem: {path}: ")) && line.contains(words));
             assert!(named, "{path} {words}: {found:#?}");
         }
+    }
+
+    #[test]
+    fn the_toolkits_mock_dataset_is_read_and_what_is_wrong_in_it_is_named() {
+        let folder = folder();
+        for identity in ["000", "001"] {
+            let at = folder.path().join(identity);
+            for (file, _) in PROMPTS {
+                std::fs::remove_file(at.join(file)).unwrap();
+            }
+            let prompts = r#"{"prompts": ["{} skiing", "{} at sea"], "detectables": [["skis"], ["sea"]]}"#;
+            std::fs::write(at.join("prompt.json"), prompts).unwrap();
+        }
+        let other = folder.path().join("001/1_attributes.json");
+        let facts = std::fs::read_to_string(&other).unwrap().replace("\"identity\": 1", "\"identity\": 3");
+        std::fs::write(&other, facts).unwrap();
+        let (dataset, _) = Dataset::open(folder.path()).unwrap();
+        assert_eq!((dataset.prompts.len(), dataset.prompts[1].kind.as_deref()), (4, None));
+        assert_eq!(dataset.prompts[0].detectables, ["skis"]);
+        let found = found(&folder);
+        assert_eq!(
+            found.iter().filter(|line| line.contains("is read in the place of")).count(),
+            2,
+            "{found:#?}"
+        );
+        let problems: Vec<_> = found.iter().filter(|line| line.starts_with("problem: ")).collect();
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(
+            problems[0].contains("001/1_attributes.json") && problems[0].contains("one person"),
+            "{problems:#?}"
+        );
     }
 
     #[test]
