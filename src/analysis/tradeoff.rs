@@ -40,7 +40,8 @@ pub struct TradeOffPoint {
     pub x: Estimate,
     /// The second metric.
     pub y: Estimate,
-    /// Whether no other row over the same samples is at least as good in both means and better in one: the Pareto front.
+    /// Whether no other row over the same samples is at least as good in both means and better in one: the Pareto front. False
+    /// until the runs are summarised.
     pub on_front: bool,
     /// Rows whose intervals lie wholly on the better side in both metrics: it is shown to be behind these.
     pub dominated_by: Vec<String>,
@@ -86,7 +87,11 @@ pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint
     let all = points.clone();
     for point in &mut points {
         let own = oriented(point);
-        let same = |other: &&TradeOffPoint| other.pack == point.pack && other.sample_set == point.sample_set;
+        // Of a row that is not summarised yet nobody knows which samples it is over.
+        point.on_front = point.sample_set.is_some();
+        let same = |other: &&TradeOffPoint| {
+            other.pack == point.pack && point.sample_set.is_some() && other.sample_set == point.sample_set
+        };
         for other in all.iter().filter(same) {
             let of = oriented(other);
             if of[0] >= own[0] && of[1] >= own[1] && (of[0] > own[0] || of[1] > own[1]) {

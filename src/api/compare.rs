@@ -25,7 +25,7 @@ pub(super) struct Parameters {
     /// Only these metrics, codes separated by commas; corrections count only these.
     #[param(example = "ips,clip_t")]
     metrics: Option<String>,
-    /// Digest of the pack whose scores are compared. Default: the one that most scores of A are of.
+    /// Name or digest of the pack whose scores are compared. Default: the one that most scores of A are of.
     pack: Option<String>,
     /// The penalty, decided in each run by itself. Default: `stellar`.
     policy: Option<Policy>,
@@ -102,8 +102,12 @@ pub(super) async fn read(
     let (a, b) = runs.map(|Path(runs)| runs).unwrap_or_default();
     let options = parameters.options()?;
     let metrics = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
-    let mut a = run_data(&app.store, &a, parameters.pack.as_deref()).await?;
-    let pack = a.pack.clone().ok_or_else(|| nothing(&a, parameters.pack.as_deref()))?;
+    let asked = match parameters.pack.as_deref() {
+        Some(named) => Some(app.digest_of(Some(named)).await?),
+        None => None,
+    };
+    let mut a = run_data(&app.store, &a, asked.as_deref()).await?;
+    let pack = a.pack.clone().ok_or_else(|| nothing(&a, asked.as_deref()))?;
     let mut b = run_data(&app.store, &b, Some(&pack.digest)).await?;
     if b.pack.is_none() {
         return Err(nothing(&b, Some(&pack.digest)));

@@ -185,10 +185,18 @@ async fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
     for path in [format!("/v1/runs/{a}/compare/{nobody}"), format!("/v1/runs/x/compare/{a}")] {
         app.get(&path).await.problem(404, "not_found");
     }
-    let pack = "0".repeat(64);
-    let detail =
-        app.get(&format!("/v1/runs/{a}/compare/{a}?pack={pack}")).await.problem(409, "nothing_to_compare");
-    tells(&detail, &["mine/default", &pack]);
+    for unknown in ["0".repeat(64), "elsewhere".to_owned()] {
+        let path = format!("/v1/runs/{a}/compare/{a}?pack={unknown}");
+        tells(&app.get(&path).await.problem(400, "malformed_request"), &["there is no pack", "demo"]);
+    }
+    let by_name = app.get(&format!("/v1/runs/{a}/compare/{a}?pack=demo")).await.ok();
+    assert_eq!(by_name["pack"]["name"], "demo");
+    let import = Request::post(format!("/v1/runs/{a}/import?source=elsewhere"));
+    let import = import.header("content-type", "text/csv").body(Body::from(",name,pick_score\n0,x,0.5\n"));
+    app.send(import.expect("a valid request")).await.ok();
+    let b = record(&app, "other", 0.0).await;
+    let path = format!("/v1/runs/{b}/compare/{a}?pack=elsewhere");
+    tells(&app.get(&path).await.problem(409, "nothing_to_compare"), &["other/default"]);
     let path = format!("/v1/runs/{a}/compare/{a}?confidence=1.5");
     tells(&app.get(&path).await.problem(400, "malformed_request"), &["confidence", "0.999"]);
     app.get(&format!("/v1/runs/{a}/compare/{a}?metrics=beauty")).await.problem(422, "unknown_metric");
