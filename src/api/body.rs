@@ -1,7 +1,12 @@
 //! A request's body as JSON, read within a limit, with exactly what is wrong with it.
 
+use std::{fmt, marker::PhantomData};
+
 use axum::{body::Bytes, extract::Request, http::header};
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, SeqAccess, Visitor},
+};
 use serde_json::error::Category;
 
 use super::{ApiError, Code, upload};
@@ -40,6 +45,36 @@ async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, A
     })
 }
 
+/// A list of at most so many entries, refused as soon as there is one more: what stands behind it takes no memory.
+pub(super) fn at_most<'de, const MOST: usize, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct Entries<const MOST: usize, T>(PhantomData<T>);
+
+    impl<'de, const MOST: usize, T: Deserialize<'de>> Visitor<'de> for Entries<MOST, T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MOST} entries")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(entry) = entries.next_element()? {
+                if list.len() == MOST {
+                    let problem =
+                        format!("entry {} is one too many: send at most {MOST} at a time", MOST + 1);
+                    return Err(A::Error::custom(problem));
+                }
+                list.push(entry);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_seq(Entries::<MOST, T>(PhantomData))
+}
+
 /// The bytes of a body that says it is of this media type; `curl` is what makes curl say so.
 async fn bytes(request: Request, most: usize, wanted: &str, curl: &str) -> Result<Bytes, ApiError> {
     let (parts, body) = request.into_parts();
@@ -67,6 +102,8 @@ async fn bytes(request: Request, most: usize, wanted: &str, curl: &str) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use axum::body::Body;
 
     use super::*;
@@ -99,5 +136,28 @@ mod tests {
         ] {
             assert_eq!(send(media_type, body).await, Err(code), "{body}");
         }
+    }
+
+    #[test]
+    fn a_list_is_refused_at_the_first_entry_too_many() {
+        thread_local!(static READ: Cell<usize> = const { Cell::new(0) });
+
+        struct Entry;
+
+        impl<'de> Deserialize<'de> for Entry {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                READ.set(READ.get() + 1);
+                u32::deserialize(deserializer).map(|_| Self)
+            }
+        }
+
+        #[derive(Deserialize)]
+        struct List(#[serde(deserialize_with = "at_most::<3, _, _>")] Vec<Entry>);
+
+        let of = |entries: usize| serde_json::from_value::<List>(vec![0; entries].into());
+        assert_eq!(of(3).unwrap().0.len(), 3);
+        READ.set(0);
+        assert!(of(1_000).err().unwrap().to_string().contains("entry 4 is one too many"));
+        assert_eq!(READ.get(), 4, "the others are not read");
     }
 }

@@ -116,6 +116,7 @@ pub(super) struct Answer {
 #[serde(deny_unknown_fields)]
 pub(super) struct NewAnswers {
     /// 1 to 10,000.
+    #[serde(deserialize_with = "body::at_most::<MOST_ANSWERS, _, _>")]
     preferences: Vec<Answer>,
 }
 
@@ -184,10 +185,8 @@ pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Acc
         body::json::<NewAnswers>(request, MOST_BYTES).await?.preferences
     };
     if answers.is_empty() || answers.len() > MOST_ANSWERS {
-        return Err(ApiError::new(
-            Code::InvalidField,
-            format!("there are {} answers: send 1 to {MOST_ANSWERS} at a time", answers.len()),
-        ));
+        let problem = format!("there are none, or too many: send 1 to {MOST_ANSWERS} answers at a time");
+        return Err(ApiError::new(Code::InvalidField, problem));
     }
     let place = |at: usize| if is_csv { format!("line {}", at + 2) } else { format!("preferences[{at}]") };
     let new: Vec<NewPreference> = answers
@@ -222,7 +221,8 @@ fn read_csv(text: &str) -> Result<Vec<Answer>, ApiError> {
             ),
         )
     };
-    reader.deserialize().map(|answer| answer.map_err(invalid)).collect()
+    // One more than may be shows that there are too many.
+    reader.deserialize().take(MOST_ANSWERS + 1).map(|answer| answer.map_err(invalid)).collect()
 }
 
 impl Answer {

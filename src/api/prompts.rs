@@ -26,6 +26,7 @@ const MOST_BYTES: usize = 8 << 20;
 #[serde(deny_unknown_fields)]
 pub(super) struct PromptsBody {
     /// At most 1000; send more in several requests.
+    #[serde(deserialize_with = "body::at_most::<MAX_PROMPTS, _, _>")]
     prompts: Vec<Prompt>,
 }
 
@@ -114,11 +115,6 @@ pub(super) async fn register(
     app.admission.room()?;
     let PromptsBody { prompts } = body::json(request, MOST_BYTES).await?;
     let _permit = app.admission.enter()?;
-    if prompts.len() > MAX_PROMPTS {
-        let problem =
-            format!("there are {} prompts: send at most {MAX_PROMPTS} in one request", prompts.len());
-        return Err(ApiError::new(Code::InvalidField, problem));
-    }
     let clean = |(at, prompt)| clean(&app, prompt).map_err(|error| error.within(&format!("prompts[{at}]")));
     let prompts = prompts.into_iter().enumerate().map(clean).collect::<Result<Vec<PromptRecord>, _>>()?;
     let Registered { created, changed, repeated } =
