@@ -205,18 +205,54 @@ pub fn init_log(log: &Log) -> anyhow::Result<()> {
     use anyhow::Context as _;
     let filter = EnvFilter::try_new(&log.filter)
         .with_context(|| format!("log.filter = `{}` is not a tracing filter", log.filter))?;
+    let coloured = colours(std::env::var_os("NO_COLOR").as_deref(), std::io::stderr().is_terminal());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(colours(std::env::var_os("NO_COLOR").as_deref(), std::io::stderr().is_terminal()))
+        .with_ansi(coloured)
         // What cannot be written, to a file on a full disk or a pipe that nobody reads, would be told on standard error again,
         // and that panics.
         .log_internal_errors(false)
-        .with_writer(std::io::stderr);
+        .with_writer(move || OneLine { to: std::io::stderr(), coloured });
     match log.format {
         LogFormat::Text => builder.finish().init(),
         LogFormat::Json => builder.json().flatten_event(true).finish().init(),
     }
     Ok(())
+}
+
+/// Writes each event as one line, so that no name or error text from outside can make a line of its own, or hide one on a terminal.
+struct OneLine<W> {
+    to: W,
+    coloured: bool,
+}
+
+impl<W: std::io::Write> std::io::Write for OneLine<W> {
+    /// The subscriber writes a whole event at once.
+    fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
+        let line = event.strip_suffix(b"\n").unwrap_or(event);
+        // The subscriber escapes what looks like a colour in a field, and writes its own.
+        let plain =
+            |byte: &u8| !byte.is_ascii_control() || *byte == b'\t' || (self.coloured && *byte == 0x1b);
+        if line.iter().all(plain) {
+            self.to.write_all(event)?;
+        } else {
+            let mut escaped = Vec::with_capacity(event.len() + 16);
+            for byte in line {
+                if plain(byte) {
+                    escaped.push(*byte);
+                } else {
+                    escaped.extend(byte.escape_ascii());
+                }
+            }
+            escaped.push(b'\n');
+            self.to.write_all(&escaped)?;
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
 }
 
 /// Colours are for a terminal whose user did not refuse them (`NO_COLOR`, any value but the empty one).
@@ -226,6 +262,8 @@ fn colours(no_color: Option<&OsStr>, terminal: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use prometheus::proto::MetricType;
 
     use super::*;
@@ -270,5 +308,17 @@ mod tests {
         assert!(
             text.contains(r#"stellar_http_requests_total{method="POST",route="/v1/score",status="200"} 1"#)
         );
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_is_in_it() {
+        let written = |event: &str, coloured| {
+            let mut to = Vec::new();
+            assert_eq!(OneLine { to: &mut to, coloured }.write(event.as_bytes()).unwrap(), event.len());
+            String::from_utf8(to).unwrap()
+        };
+        assert_eq!(written("INFO a é\tb\n", false), "INFO a é\tb\n");
+        assert_eq!(written("INFO a\nERROR b\r\u{1b}[2J\n", false), "INFO a\\nERROR b\\r\\x1b[2J\n");
+        assert_eq!(written("\u{1b}[32mINFO\u{1b}[0m a\nb\n", true), "\u{1b}[32mINFO\u{1b}[0m a\\nb\n");
     }
 }

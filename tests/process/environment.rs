@@ -25,6 +25,16 @@ fn variables_of_a_kubernetes_service_do_not_keep_the_service_from_starting() {
 }
 
 #[test]
+fn a_name_from_outside_makes_no_line_of_its_own_in_the_log() {
+    let folder = folder();
+    let server = Server::start(folder.path(), &[("STELLAR_SERVER__LISTN\nforged\u{1b}[2J", "x")]);
+    server.terminate();
+    let (_, log) = server.ended();
+    assert!(log.contains("\\nforged") && !log.contains('\u{1b}'), "{log:?}");
+    assert!(!log.lines().any(|line| line.starts_with("forged")), "{log}");
+}
+
+#[test]
 fn a_log_in_a_file_has_no_colour_codes() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);
