@@ -47,8 +47,15 @@ pub fn clean_within(text: &str, most: usize) -> Result<String, LabelError> {
         return Err(LabelError::Empty);
     }
     check_visible(text)?;
-    let text = if is_nfc(text) { text.to_owned() } else { text.nfc().collect() };
+    let text = normal(text).into_owned();
     if text.len() > most { Err(LabelError::TooLong(most)) } else { Ok(text) }
+}
+
+/// A name that is looked for, in the form in which names are kept: whoever typed it in another one means the same.
+#[must_use]
+pub fn normal(text: &str) -> Cow<'_, str> {
+    let text = text.trim();
+    if is_nfc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
 }
 
 /// Refuses what is not seen.

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     content::ContentHash,
+    label,
     metrics::ATTRIBUTES,
     runs::{self, ProbesError},
     scoring::{AttributesError, DatasetProbes, Metadata, Picture, attribute_labels},
@@ -320,7 +321,7 @@ pub(super) async fn read_one(
 ) -> Result<Json<DatasetAnswer>, ApiError> {
     let limit = page(parameters.limit)?;
     let name = name.map(|Path(name)| name).unwrap_or_default();
-    let dataset = app.store.dataset(&name).await?.ok_or_else(|| {
+    let dataset = app.store.dataset(&label::normal(&name)).await?.ok_or_else(|| {
         ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them")
     })?;
     let of = PicturesOf::Dataset(dataset.id);

@@ -371,18 +371,39 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> axum::extract::FromRequestP
             return Err(ApiError::new(Code::MalformedRequest, problem));
         }
         let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        for (name, value) in pairs.map(|pairs| pairs.0).unwrap_or_default() {
-            if let Err(problem) = label::check_visible(&name).and_then(|()| label::check_visible(&value)) {
-                let name: String = label::visible(&name).chars().take(80).collect();
+        let pairs = pairs.map(|pairs| pairs.0).unwrap_or_default();
+        for (name, value) in &pairs {
+            if let Err(problem) = label::check_visible(name).and_then(|()| label::check_visible(value)) {
+                let name: String = label::visible(name).chars().take(80).collect();
                 return Err(ApiError::new(
                     Code::MalformedRequest,
                     format!("`{name}` in the query {problem}"),
                 ));
             }
         }
-        match axum::extract::Query::<T>::from_request_parts(parts, state).await {
+        let query = if pairs.iter().any(|(_, value)| label::normal(value) != value.as_str()) {
+            axum::extract::Query::<T>::try_from_uri(&normal_uri(&pairs))
+        } else {
+            axum::extract::Query::<T>::from_request_parts(parts, state).await
+        };
+        match query {
             Ok(axum::extract::Query(query)) => Ok(Self(query)),
             Err(rejection) => Err(ApiError::new(Code::MalformedRequest, rejection.body_text())),
         }
     }
+}
+
+/// The same query with its values as names are kept.
+fn normal_uri(pairs: &[(String, String)]) -> axum::http::Uri {
+    let encoded = |text: &str| {
+        text.bytes().fold(String::new(), |mut encoded, byte| {
+            use std::fmt::Write as _;
+            let _ = write!(encoded, "%{byte:02X}");
+            encoded
+        })
+    };
+    let pairs =
+        pairs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(&label::normal(value))));
+    let query = pairs.collect::<Vec<_>>().join("&");
+    format!("/?{query}").parse().expect("percent-encoded text is a valid query")
 }

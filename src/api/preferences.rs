@@ -21,6 +21,7 @@ use super::{
 use crate::{
     analysis::{judged_pairs, next_pairs},
     blocking::blocking,
+    label,
     store::{Judgement, NewPreference, Preference, PreferencesQuery, Question, RunsQuery},
 };
 
@@ -381,7 +382,7 @@ pub(super) async fn delete_annotator(
     annotator: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeletedAnswers>, ApiError> {
     let annotator = annotator.map(|Path(name)| name).unwrap_or_default();
-    match app.store.delete_annotator(&annotator).await? {
+    match app.store.delete_annotator(&label::normal(&annotator)).await? {
         0 => Err(ApiError::new(
             Code::NotFound,
             "nobody of this name said anything: GET /v1/preferences lists who did",

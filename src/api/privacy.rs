@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{ApiError, App, Code, Problem, Shared};
 use crate::{
     content::ContentHash,
+    label,
     scoring::{FaceMemory, FaceMemoryError},
     store::{Deleted, FacesRecord, Store, StoreError},
 };
@@ -169,7 +170,7 @@ pub(super) async fn delete_dataset(
     let what = "dataset of this name";
     let Path(name) = path.map_err(|_| missing(what))?;
     let store = app.store.clone();
-    delete(app, what, None, async move { store.delete_dataset(&name).await }).await
+    delete(app, what, None, async move { store.delete_dataset(&label::normal(&name)).await }).await
 }
 
 /// Deletes everything derived from one picture: its faces, its enrolments in datasets, and what is in memory of it.

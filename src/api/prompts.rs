@@ -14,6 +14,7 @@ use super::{
     page::{cut, page},
 };
 use crate::{
+    label,
     scoring::Metadata,
     store::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered},
 };
@@ -187,7 +188,7 @@ pub(super) async fn list(
     let limit = page(limit)?;
     let after = after.map(|text| cursor(&text)).transpose()?;
     let name = name.map(|Path(name)| name).unwrap_or_default();
-    let dataset = app.store.dataset(&name).await?.ok_or_else(|| {
+    let dataset = app.store.dataset(&label::normal(&name)).await?.ok_or_else(|| {
         ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them")
     })?;
     let query = PromptQuery { identity, kind, after, limit: limit + 1 };

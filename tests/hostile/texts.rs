@@ -185,6 +185,13 @@ async fn composed_and_decomposed_names_are_one_person(database: Database) {
     let answers = kept["preferences"].as_array().expect("a list");
     assert_eq!(answers.len(), 1, "one person said it, three times: {kept}");
     assert_eq!(answers[0]["annotator"], "José");
+    // Whoever looks for the person types the name in any of these forms.
+    for typed in ["Jose%CC%81", "Jos%C3%A9", "+Jos%C3%A9+"] {
+        let found = app.get(&format!("/v1/preferences?annotator={typed}&limit=10")).await.ok();
+        assert_eq!(found["preferences"].as_array().map(Vec::len), Some(1), "{typed}");
+    }
+    let deletion = Request::delete("/v1/annotators/Jose%CC%81").body(Body::empty()).expect("a valid request");
+    assert_eq!(app.send(deletion).await.ok()["preferences"], 1);
 }
 
 crate::on_both_databases!(
