@@ -61,7 +61,7 @@ def rows(service):
     runs = [sample["run_id"], open_run]
     vote = {"question": "overall", "annotator": "ada", "name": "1", "run_a": runs[0], "run_b": runs[1], "preferred": "a"}
     call("POST", "/v1/preferences", json.dumps({"preferences": [vote]}))
-    return {"/v1/runs/": runs, "/v1/samples/": [sample["sample"]], "/v1/datasets/": ["people"], "/v1/preferences": []}
+    return {"/v1/runs/": runs, "/v1/samples/": [sample["sample"]], "/v1/datasets/": ["people"]}
 
 
 def with_ids(document, ids):

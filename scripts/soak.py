@@ -9,7 +9,7 @@ names and much else beside it (imports, votes, deletions, analyses, watchers, cl
 undisturbed service reached, while the instances are killed with SIGKILL at random and started again. In the last tenth of the time
 nothing is killed, and memory is watched. Then an account is drawn up:
 
-- every sample that was answered with success is there once, and nothing is there that nobody sent;
+- every sample that was answered with success is stored once, and no other sample is stored;
 - every score, null and flag is that of the undisturbed service (numbers within 1e-5, since batches differ);
 - every table of a run is that of the undisturbed service;
 - what was deleted is gone, every vote and every imported number is there;
@@ -491,7 +491,7 @@ class Soak:
                     self.wrong.add("a sample that is there twice", f"{run}/{name}")
                 at = sent.get(name, maybe.get(name))
                 if at is None:
-                    self.wrong.add("a sample that nobody sent, or that was deleted", f"{run}/{name}")
+                    self.wrong.add("a sample that was not sent, or was deleted", f"{run}/{name}")
                     continue
                 compared += len(scores[0])
                 different += self.reference.samples[at] != scores[0]
@@ -566,7 +566,7 @@ class Soak:
         for statement, what in (
             ("SELECT run, name FROM samples WHERE run IS NOT NULL GROUP BY run, name HAVING count(*) > 1", "a name that is there twice"),
             ("SELECT p.id FROM pending_samples p JOIN samples s ON s.id = p.id", "a sample that is pending and scored"),
-            ("SELECT image FROM released_files", "a released file that nobody removed"),
+            ("SELECT image FROM released_files", "a released file that was not removed"),
         ):
             for row in self.rows(statement):
                 self.wrong.add(what, row)

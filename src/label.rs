@@ -51,7 +51,7 @@ pub fn clean_within(text: &str, most: usize) -> Result<String, LabelError> {
     if text.len() > most { Err(LabelError::TooLong(most)) } else { Ok(text) }
 }
 
-/// A name that is looked for, in the form in which names are kept: whoever typed it in another one means the same.
+/// The form in which names are stored, for looking one up that was typed in another form.
 #[must_use]
 pub fn normal(text: &str) -> Cow<'_, str> {
     let text = text.trim();

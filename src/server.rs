@@ -141,9 +141,8 @@ async fn converse(
         tokio::select! {
             ended = poll_fn(|context| http.poll_without_shutdown(context)) => break ended.map_err(Some),
             () = connection.close.notified() => match *connection.state() {
-                Doing::Resting(_) => break Err(None),
-                Doing::Receiving(_) => {
-                    cut = true;
+                Doing::Waiting(what, _) => {
+                    cut = what == Awaiting::Body;
                     break Err(None);
                 }
                 // What it waited for has come since it was chosen.
@@ -174,21 +173,21 @@ struct Connections {
 #[derive(Default)]
 struct State {
     count: usize,
-    /// Between two requests, by when that began: an ever growing number, so that the first is the one idle longest.
-    resting: BTreeMap<u64, Arc<Notify>>,
-    /// Whose request's body has not all come, by when the last part of it came.
-    receiving: BTreeMap<u64, Arc<Notify>>,
+    /// Those that wait for their clients, by what for and since when: the first is the one to close.
+    waiting: BTreeMap<Place, Arc<Notify>>,
     next: u64,
 }
 
-impl State {
-    fn forget(&mut self, doing: &Doing) {
-        match doing {
-            Doing::Resting(at) => self.resting.remove(at),
-            Doing::Receiving(at) => self.receiving.remove(at),
-            Doing::Answering => None,
-        };
-    }
+/// What a connection waits for, and an ever growing number of when it last heard from its client.
+type Place = (Awaiting, u64);
+
+/// What a connection waits for; the first is closed first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Awaiting {
+    /// The next request.
+    Request,
+    /// The rest of a request's body.
+    Body,
 }
 
 impl Connections {
@@ -202,8 +201,7 @@ impl Connections {
 
     /// Asks the one that has been silent longest to close; false if none waits for its client.
     fn close_silent(&self) -> bool {
-        let mut state = self.state();
-        let silent = state.resting.pop_first().or_else(|| state.receiving.pop_first());
+        let silent = self.state().waiting.pop_first();
         silent.is_some_and(|(_, close)| {
             close.notify_one();
             true
@@ -211,12 +209,10 @@ impl Connections {
     }
 }
 
-/// What a connection does, with its place among those that do the same.
+/// What a connection does.
 enum Doing {
-    /// It is between two requests.
-    Resting(u64),
-    /// The body of its request is awaited.
-    Receiving(u64),
+    /// It waits for its client, in this place.
+    Waiting(Awaiting, u64),
     /// Its client waits for us.
     Answering,
 }
@@ -241,7 +237,7 @@ impl Connection {
             doing: Mutex::new(Doing::Answering),
             served: AtomicBool::new(false),
         });
-        connection.rests();
+        connection.awaits(Awaiting::Request);
         connection
     }
 
@@ -249,34 +245,24 @@ impl Connection {
         self.doing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Becomes the youngest of those between two requests.
-    fn rests(&self) {
+    /// Becomes the youngest of those that wait for the same.
+    fn awaits(&self, what: Awaiting) {
         let mut all = self.all.state();
-        let mut doing = self.state();
-        all.forget(&doing);
         let at = all.next;
         all.next += 1;
-        all.resting.insert(at, Arc::clone(&self.close));
-        *doing = Doing::Resting(at);
-    }
-
-    /// Becomes the youngest of those whose body is awaited.
-    fn receives(&self) {
-        let mut all = self.all.state();
-        let mut doing = self.state();
-        all.forget(&doing);
-        let at = all.next;
-        all.next += 1;
-        all.receiving.insert(at, Arc::clone(&self.close));
-        *doing = Doing::Receiving(at);
+        all.waiting.insert((what, at), Arc::clone(&self.close));
+        self.change(&mut all, Doing::Waiting(what, at));
     }
 
     /// Waits for its client no more.
     fn answers(&self) {
-        let mut all = self.all.state();
-        let mut doing = self.state();
-        all.forget(&doing);
-        *doing = Doing::Answering;
+        self.change(&mut self.all.state(), Doing::Answering);
+    }
+
+    fn change(&self, all: &mut State, to: Doing) {
+        if let Doing::Waiting(what, at) = std::mem::replace(&mut *self.state(), to) {
+            all.waiting.remove(&(what, at));
+        }
     }
 }
 
@@ -301,7 +287,7 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.rests();
+        self.0.awaits(Awaiting::Request);
     }
 }
 
@@ -313,13 +299,13 @@ struct Awaited {
 
 impl Awaited {
     fn new(body: Incoming, connection: &Arc<Connection>) -> Self {
-        connection.receives();
+        connection.awaits(Awaiting::Body);
         Self { body, connection: Arc::clone(connection) }
     }
 
     fn ends(&self) {
         // The next request may have come, or the connection rest again.
-        if matches!(*self.connection.state(), Doing::Receiving(_)) {
+        if matches!(*self.connection.state(), Doing::Waiting(Awaiting::Body, _)) {
             self.connection.answers();
         }
     }
@@ -335,7 +321,7 @@ impl HttpBody for Awaited {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match &frame {
-            Some(Ok(_)) if !self.body.is_end_stream() => self.connection.receives(),
+            Some(Ok(_)) if !self.body.is_end_stream() => self.connection.awaits(Awaiting::Body),
             _ => self.ends(),
         }
         Poll::Ready(frame)

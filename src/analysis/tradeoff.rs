@@ -67,6 +67,8 @@ pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint
             let (of_x, of_y) = (estimate(row, x)?, estimate(row, y)?);
             let LeaderboardRow { method, run, runs, pack, sample_set, .. } = row.clone();
             Some(TradeOffPoint {
+                // Until a row is summarised, its samples are unknown.
+                on_front: sample_set.is_some(),
                 method,
                 run,
                 runs,
@@ -74,7 +76,6 @@ pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint
                 sample_set,
                 x: of_x,
                 y: of_y,
-                on_front: true,
                 dominated_by: vec![],
             })
         })
@@ -87,8 +88,6 @@ pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint
     let all = points.clone();
     for point in &mut points {
         let own = oriented(point);
-        // Of a row that is not summarised yet nobody knows which samples it is over.
-        point.on_front = point.sample_set.is_some();
         let same = |other: &&TradeOffPoint| {
             other.pack == point.pack && point.sample_set.is_some() && other.sample_set == point.sample_set
         };

@@ -81,8 +81,7 @@ pub(super) async fn read(
     let limit = page(parameters.limit)? as usize;
     let run = find(&app, id).await?;
     let work = Box::pin(judge(&app, &run));
-    let work = app.judged.of_faces(&app, PicturesOf::Run(run.id), run.revision, work);
-    let run = work.await?;
+    let run = app.judged.of_faces(&app, PicturesOf::Run(run.id), run.revision, work).await?;
     Ok(Json(AttributesAnswer {
         pack: app.scoring.pack().id(),
         auc: run.auc,

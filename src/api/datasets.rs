@@ -193,6 +193,17 @@ async fn read(app: &App, request: Request) -> Result<(Picture, PhotoMetadata), A
     Ok((form::examine(photo, "photo", limits)?, metadata))
 }
 
+/// The dataset that a path names.
+pub(super) async fn find(
+    app: &App,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<DatasetRecord, ApiError> {
+    let name = name.map(|Path(name)| name).unwrap_or_default();
+    app.store.dataset(&label::normal(&name)).await?.ok_or_else(|| {
+        ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them")
+    })
+}
+
 /// Which page of datasets.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -320,10 +331,7 @@ pub(super) async fn read_one(
     Query(parameters): Query<PageParameters>,
 ) -> Result<Json<DatasetAnswer>, ApiError> {
     let limit = page(parameters.limit)?;
-    let name = name.map(|Path(name)| name).unwrap_or_default();
-    let dataset = app.store.dataset(&label::normal(&name)).await?.ok_or_else(|| {
-        ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them")
-    })?;
+    let dataset = find(&app, name).await?;
     let of = PicturesOf::Dataset(dataset.id);
     let summary = app.datasets.of_faces(&app, of, dataset.revision, summarise(&app, &dataset)).await?;
     let offset = parameters.offset.unwrap_or(0) as u64;

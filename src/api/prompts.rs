@@ -10,11 +10,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     ApiError, App, Code, Problem, Query, Shared, body,
+    datasets::find,
     form::{check_prompt, clean_label, clean_metadata},
     page::{cut, page},
 };
 use crate::{
-    label,
     scoring::Metadata,
     store::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered},
 };
@@ -187,10 +187,7 @@ pub(super) async fn list(
     let PromptParameters { identity, kind, after, limit } = parameters;
     let limit = page(limit)?;
     let after = after.map(|text| cursor(&text)).transpose()?;
-    let name = name.map(|Path(name)| name).unwrap_or_default();
-    let dataset = app.store.dataset(&label::normal(&name)).await?.ok_or_else(|| {
-        ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them")
-    })?;
+    let dataset = find(&app, name).await?;
     let query = PromptQuery { identity, kind, after, limit: limit + 1 };
     let rows = app.store.prompts(dataset.id, &query).await?;
     let (rows, next) = cut(rows, limit, |(at, _)| format!("{}:{}", at.position, at.identity));

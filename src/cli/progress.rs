@@ -16,7 +16,7 @@ pub(super) fn bar(what: &'static str) -> ProgressBar {
 
 /// Says something beside the answer, which stands alone on standard output.
 pub(super) fn note(text: &str) {
-    // Nobody reads it where it cannot be written.
+    // A note that cannot be written is not worth a failure.
     BARS.suspend(|| drop(std::io::stderr().write_all(text.as_bytes())));
 }
 

@@ -112,8 +112,8 @@ impl Service {
         })?;
         let address = listener.local_addr()?;
         let (faces, face_days) = (store.clone(), config.privacy.face_days);
-        let scrub = Arc::clone(&runs);
-        let purge = move || purge_faces(faces.clone(), Arc::clone(&scrub), face_days);
+        let of_purge = Arc::clone(&runs);
+        let purge = move || purge_faces(faces.clone(), Arc::clone(&of_purge), face_days);
         let purge = runs.supervisor().watch("faces", runs.stopping(), purge);
         let background = runs.start();
         let (stop, stopped) = watch::channel(false);
@@ -156,7 +156,7 @@ impl Service {
 const PURGE_EVERY: Duration = Duration::from_hours(1);
 
 /// Deletes faces whose time is over, now and every hour.
-async fn purge_faces(store: Store, scrub: Arc<Runs>, face_days: u32) {
+async fn purge_faces(store: Store, runs: Arc<Runs>, face_days: u32) {
     let mut hours = tokio::time::interval(PURGE_EVERY);
     loop {
         hours.tick().await;
@@ -166,7 +166,7 @@ async fn purge_faces(store: Store, scrub: Arc<Runs>, face_days: u32) {
             Ok(0) => {}
             Ok(count) => {
                 tracing::info!(count, "faces deleted whose time was over");
-                scrub.scrub().await;
+                runs.scrub().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "faces whose time is over could not be deleted; tried again later");

@@ -145,10 +145,12 @@ fn read_identity(
     if identity.photos.is_empty() {
         findings.problem(name, "has no photo: 0.jpg, 1.jpg, … are expected");
     }
-    let prompts = PROMPTS.map(|(file, _)| file);
-    // Named where it is read.
-    let plain = |file: &str| file == PLAIN_PROMPTS && prompts.iter().all(|file| !files.contains_key(*file));
-    for extra in files.keys().filter(|file| !prompts.contains(&file.as_str()) && !plain(file)) {
+    let mut prompts = PROMPTS.map(|(file, _)| file).to_vec();
+    if has_plain_prompts(|file| files.contains_key(file)) {
+        // Named where it is read.
+        prompts.push(PLAIN_PROMPTS);
+    }
+    for extra in files.keys().filter(|file| !prompts.contains(&file.as_str())) {
         findings.note(PathBuf::from(name).join(extra), "is no file of the layout and is left out");
     }
     Ok((identity, person))
@@ -170,9 +172,14 @@ fn photo_attributes(facts: &PhotoFacts, path: &Path, findings: &mut Findings) ->
 /// Prompts of no kind, as the reference toolkit's mock dataset has them.
 const PLAIN_PROMPTS: &str = "prompt.json";
 
+/// Whether a folder has these in the place of prompts of two kinds.
+fn has_plain_prompts(has: impl Fn(&str) -> bool) -> bool {
+    has(PLAIN_PROMPTS) && PROMPTS.iter().all(|(file, _)| !has(file))
+}
+
 fn read_prompts(root: &Path, name: &str, findings: &mut Findings) -> Result<Vec<Prompt>, OpenError> {
     let folder = root.join(name);
-    if folder.join(PLAIN_PROMPTS).is_file() && PROMPTS.iter().all(|(file, _)| !folder.join(file).exists()) {
+    if has_plain_prompts(|file| folder.join(file).is_file()) {
         let path = PathBuf::from(name).join(PLAIN_PROMPTS);
         findings.note(
             &path,

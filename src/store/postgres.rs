@@ -95,8 +95,8 @@ impl Connections for Pool {
     type Db = Postgres;
 
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        // To its end, whoever waits for it: sqlx forgets a BEGIN that is given up on its way (0.9.0, `PgTransactionManager::begin`),
-        // and whoever came next would write into a transaction that nobody ends.
+        // In a task of its own, which is never cancelled: sqlx 0.9.0 forgets a BEGIN whose future is dropped
+        // (`PgTransactionManager::begin`), and the next user of the connection would write into the open transaction.
         let pool = self.pool.clone();
         tokio::spawn(async move { pool.begin().await }).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }

@@ -252,7 +252,7 @@ async fn forgetting_many_inputs_looks_at_each_feature_once_and_lets_others_go_on
     let (looks, free) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let forgotten = setup.cache.forget_where(|input| {
         looks.fetch_add(1, Ordering::Relaxed);
-        // Whoever wants a feature takes this lock.
+        // Every request for a feature takes this lock.
         free.fetch_add(usize::from(setup.cache.0.flights.try_lock().is_ok()), Ordering::Relaxed);
         gone.contains(input)
     });
