@@ -25,9 +25,9 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 
 
 def schemathesis():
-    """The program, installed if it is not there or another version is asked for."""
+    """Its command, installed if it is missing or of another version. As a module: a script would name the folder it was installed in."""
     folder, wanted = HERE.parent / ".runtime/contract", (HERE / "contract.txt").read_text()
-    program, mark = folder / "bin/schemathesis", folder / "contract.txt"
+    program, mark = [folder / "bin/python", "-m", "schemathesis.cli"], folder / "contract.txt"
     if not mark.exists() or mark.read_text() != wanted:
         venv.create(folder, with_pip=True, clear=True)
         subprocess.run(
@@ -96,7 +96,7 @@ def main():
             document = Path(folder) / "openapi.json"
             document.write_text(json.dumps(with_ids(service.get("/openapi.json"), rows(service))))
             ran = subprocess.run(
-                [program, "run", document, "--url", f"http://127.0.0.1:{service.port}", "--phases", "examples,coverage,fuzzing",
+                [*program, "run", document, "--url", f"http://127.0.0.1:{service.port}", "--phases", "examples,coverage,fuzzing",
                  "--max-examples", str(arguments.examples), "--seed", str(arguments.seed), "--checks", CHECKS, "--no-shrink",
                  "--continue-on-failure", "--warnings", "off", "--request-timeout", "60", "--workers", "2"],
                 cwd=folder, capture_output=True, text=True,
