@@ -58,6 +58,14 @@ pub fn normal(text: &str) -> Cow<'_, str> {
     if is_nfc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
 }
 
+/// The forms in which a name may be stored, for looking one up: as [`normal`] gives it, and, where that differs, as it was typed,
+/// which is how names were stored before they were composed.
+pub fn forms(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    let normal = normal(text);
+    let typed = (normal != text).then_some(Cow::Borrowed(text));
+    std::iter::once(normal).chain(typed)
+}
+
 /// Refuses what is not seen.
 ///
 /// # Errors
@@ -114,6 +122,12 @@ mod tests {
     fn names_that_look_alike_are_one_name() {
         assert_eq!(clean("Jose\u{301}"), Ok("José".to_owned()));
         assert_eq!(clean("  José\u{a0}"), clean("José"));
+    }
+
+    #[test]
+    fn a_name_is_looked_up_as_it_is_stored_now_and_as_it_was_typed() {
+        assert_eq!(forms("José").collect::<Vec<_>>(), ["José"]);
+        assert_eq!(forms(" Jose\u{301}").collect::<Vec<_>>(), ["José", " Jose\u{301}"]);
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! Cells of CSV files (RFC 4180) that people open in spreadsheets.
+//! CSV files (RFC 4180): cells that people open in spreadsheets, and rows that strangers send.
 
 use std::borrow::Cow;
+
+use csv_core::{ReadFieldResult, Reader};
 
 /// What a spreadsheet takes for the beginning of a formula.
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
@@ -26,6 +28,45 @@ pub fn plain(field: &str) -> &str {
     field.strip_prefix('\'').filter(|rest| is_formula(rest)).unwrap_or(field)
 }
 
+/// A row of more columns than may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} has more than {most} columns")]
+pub struct TooWide {
+    /// The line, from 1 as editors count.
+    pub line: u64,
+    /// Columns that a row may have.
+    pub most: usize,
+}
+
+/// Refuses a text of which a row has more columns than may be, before a reader makes anything of it: the `csv` crate keeps an
+/// offset of 8 bytes for each column of a row, whatever the row's length.
+///
+/// # Errors
+/// The first such row.
+pub fn check_width(text: &str, most: usize) -> Result<(), TooWide> {
+    let mut reader = Reader::new();
+    let (mut rest, mut cell) = (text.as_bytes(), [0; 4096]);
+    let mut columns = 0;
+    loop {
+        let (result, read, _) = reader.read_field(rest, &mut cell);
+        rest = &rest[read..];
+        match result {
+            // An empty input tells the reader that there is no more.
+            ReadFieldResult::InputEmpty | ReadFieldResult::OutputFull => {}
+            ReadFieldResult::Field { record_end } => {
+                columns += 1;
+                if columns > most {
+                    return Err(TooWide { line: reader.line(), most });
+                }
+                if record_end {
+                    columns = 0;
+                }
+            }
+            ReadFieldResult::End => return Ok(()),
+        }
+    }
+}
+
 fn is_formula(field: &str) -> bool {
     field.starts_with(FORMULA) && field.parse::<f64>().is_err()
 }
@@ -47,6 +88,30 @@ mod tests {
             ("-a", "'-a"),
         ] {
             assert_eq!(cell(field), expected);
+        }
+    }
+
+    #[test]
+    fn the_columns_of_every_row_are_counted() {
+        let wide = ",".repeat(300);
+        for (text, line) in [
+            (wide.clone(), 1),
+            (format!("\n\r\n{wide}\n"), 3),
+            (format!("\"two\nlines\",name{wide}\n"), 2),
+            (format!("a,b\n{wide}"), 2),
+            (format!("a,{}{wide}", "x".repeat(10_000)), 1),
+        ] {
+            assert_eq!(check_width(&text, 256), Err(TooWide { line, most: 256 }), "{}", &text[..10]);
+        }
+        let fine = [
+            String::new(),
+            ",".repeat(255),
+            format!("\"{wide}\",b\n"),
+            ",\n".repeat(300),
+            "\"open".to_owned(),
+        ];
+        for text in fine {
+            assert_eq!(check_width(&text, 256), Ok(()), "{text}");
         }
     }
 

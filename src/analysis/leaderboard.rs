@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::clusters::Merged;
@@ -46,6 +47,8 @@ pub struct LeaderboardQuery {
     pub flags: BTreeMap<String, bool>,
     /// Only the samples of this slice.
     pub slice: Slice,
+    /// Which samples of its runs a row stands on.
+    pub on: Samples,
     /// The penalty.
     pub policy: Policy,
     /// Metrics with fewer samples in a row are left out of it.
@@ -75,6 +78,7 @@ impl Default for LeaderboardQuery {
             until: None,
             flags: BTreeMap::new(),
             slice: Slice::all(),
+            on: Samples::All,
             policy: Policy::None,
             min_samples: 0,
             by: Grouping::Method,
@@ -83,6 +87,17 @@ impl Default for LeaderboardQuery {
             after: None,
         }
     }
+}
+
+/// Which samples of its runs a row of the leaderboard stands on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Samples {
+    /// All that it has: rows over different samples are not ranked against each other.
+    #[default]
+    All,
+    /// Those that all listed rows of its pack have, by name: all rows are ranked against each other.
+    Common,
 }
 
 /// What a row of the leaderboard stands for.
@@ -220,9 +235,8 @@ struct Cursor {
 /// cursor of another query, and what the store says.
 pub async fn leaderboard(store: &Store, query: &LeaderboardQuery) -> Result<LeaderboardPage, StoreError> {
     query.check()?;
-    let after = query.after.as_deref().map(|cursor| query.read_cursor(cursor)).transpose()?;
     let rows = leaderboard_rows(store, query).await?;
-    Ok(query.page(rows, after.as_ref()))
+    query.page(rows)
 }
 
 /// All rows of the leaderboard with their ranks, in order of method, run and pack.
@@ -234,17 +248,22 @@ pub async fn leaderboard_rows(
     query: &LeaderboardQuery,
 ) -> Result<Vec<LeaderboardRow>, StoreError> {
     let runs = store.standings(&query.standings()).await?;
-    let groups = query.group(&runs);
+    Ok(rows_of(query, &runs))
+}
+
+/// The rows over these runs with their ranks.
+pub(super) fn rows_of(query: &LeaderboardQuery, runs: &[Arc<RunStandings>]) -> Vec<LeaderboardRow> {
+    let groups = query.group(runs);
     let mut rows: Vec<LeaderboardRow> = groups.into_values().map(|group| group.row(query)).collect();
     rows.retain(|row| !row.metrics.is_empty());
     rank(&mut rows);
-    Ok(rows)
+    rows
 }
 
 /// The runs of a row, all of one pack.
 #[derive(Default)]
-struct Group<'a> {
-    runs: Vec<&'a RunStandings>,
+pub(super) struct Group<'a> {
+    pub(super) runs: Vec<&'a RunStandings>,
     /// By metric and version, each with the place of its run.
     metrics: BTreeMap<(&'a str, u32), Vec<(usize, &'a Standing)>>,
 }
@@ -318,7 +337,10 @@ impl LeaderboardQuery {
     }
 
     /// The runs of each row, by method, run (where rows are runs) and pack.
-    fn group<'a>(&self, runs: &'a [Arc<RunStandings>]) -> BTreeMap<(&'a str, &'a str, &'a str), Group<'a>> {
+    pub(super) fn group<'a>(
+        &self,
+        runs: &'a [Arc<RunStandings>],
+    ) -> BTreeMap<(&'a str, &'a str, &'a str), Group<'a>> {
         let mut groups: BTreeMap<_, Group<'a>> = BTreeMap::new();
         for run in runs {
             let Some(first) = run.standings.first() else { continue };
@@ -396,7 +418,12 @@ impl LeaderboardQuery {
         })
     }
 
-    fn check(&self) -> Result<(), StoreError> {
+    /// Whether a page of it can be had.
+    ///
+    /// # Errors
+    /// Those of [`leaderboard`] that the store has no part in.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.start()?;
         if !(1..=MAX_PAGE).contains(&self.limit) {
             return Err(StoreError::invalid("limit", format!("{} is not in 1..={MAX_PAGE}", self.limit)));
         }
@@ -409,16 +436,26 @@ impl LeaderboardQuery {
         }
     }
 
-    fn page(&self, rows: Vec<LeaderboardRow>, after: Option<&Key>) -> LeaderboardPage {
+    /// Where the page begins: behind this row.
+    fn start(&self) -> Result<Option<Key>, StoreError> {
+        self.after.as_deref().map(|cursor| self.read_cursor(cursor)).transpose()
+    }
+
+    /// The page of all these rows.
+    ///
+    /// # Errors
+    /// [`StoreError::Cursor`].
+    pub fn page(&self, rows: Vec<LeaderboardRow>) -> Result<LeaderboardPage, StoreError> {
+        let after = self.start()?;
         let total = rows.len();
         let mut rows: Vec<(Key, LeaderboardRow)> =
             rows.into_iter().map(|row| (self.key(&row), row)).collect();
         rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let start = after.map_or(0, |after| rows.partition_point(|(key, _)| key.cmp(after).is_le()));
+        let start = after.as_ref().map_or(0, |after| rows.partition_point(|(key, _)| key.cmp(after).is_le()));
         let end = (start + self.limit as usize).min(rows.len());
         let next = (end < rows.len()).then(|| self.write_cursor(&rows[end - 1].0));
         let rows = rows.drain(start..end).map(|(_, row)| row).collect();
-        LeaderboardPage { rows, next, total }
+        Ok(LeaderboardPage { rows, next, total })
     }
 
     fn key(&self, row: &LeaderboardRow) -> Key {
@@ -505,7 +542,7 @@ mod tests {
             ..LeaderboardQuery::default()
         };
         let rows = vec![row("pending", "p", &[("ips", 0.9, -1.0)]), row("known", "p", &[("ips", 0.1, 0.0)])];
-        let page = query.page(rows, None);
+        let page = query.page(rows).unwrap();
         let order: Vec<_> = page.rows.iter().map(|row| row.method.as_str()).collect();
         assert_eq!(order, ["known", "pending"]);
     }

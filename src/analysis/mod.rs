@@ -7,6 +7,7 @@
 
 mod alignment;
 mod clusters;
+mod common;
 mod compare;
 mod correlations;
 mod leaderboard;
@@ -24,10 +25,11 @@ pub use alignment::{
     AnnotatorAgreement, JudgedPair, MethodPreference, MethodPreferences, MetricAlignment, NextPair, NoAlpha,
     SliceAlignment, alignment, annotator_agreement, judged_pairs, method_preferences, next_pairs,
 };
+pub use common::{CommonError, common_key, rows_on_common};
 pub use compare::{CompareOptions, Comparison, Difference, Finding, SliceComparison, compare};
 pub use correlations::{Cell, Coefficient, NoCoefficient, correlations};
 pub use leaderboard::{
-    Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, RankedDetail, RankedMetric, Sort,
+    Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, RankedDetail, RankedMetric, Samples, Sort,
     leaderboard, leaderboard_rows,
 };
 pub use penalty::Policy;
@@ -38,5 +40,5 @@ pub use render::{Caption, csv, latex, markdown};
 pub use report::{
     AttributeOutcomes, NoInterval, Report, ReportError, ReportRow, RunScores, Statistic, report,
 };
-pub use slices::summarise;
+pub use slices::{sample_set, summarise};
 pub use tradeoff::{Estimate, TradeOffPoint, trade_off};

@@ -13,6 +13,8 @@ pub struct Caption {
     pub run: String,
     /// The pack of the scores, and whether its weights are random.
     pub pack: String,
+    /// What the samples are known by: tables of the same are over the same samples.
+    pub sample_set: String,
     /// Samples of the run that could not be scored at all.
     pub failed: u64,
     /// Samples that are not scored yet.
@@ -136,8 +138,13 @@ fn policy(policy: Policy) -> &'static str {
 
 /// What the numbers stand on, in words.
 fn facts(report: &Report, caption: &Caption) -> String {
-    let mut facts =
-        format!("{} samples, pack {}, policy {}", report.samples, caption.pack, policy(report.policy));
+    let mut facts = format!(
+        "{} samples (set {}), pack {}, policy {}",
+        report.samples,
+        caption.sample_set,
+        caption.pack,
+        policy(report.policy)
+    );
     if let Some(penalised) = report.penalised {
         let share = if report.samples == 0 { 0.0 } else { penalised as f64 / report.samples as f64 };
         let _ = write!(facts, "; the penalty hit {penalised} ({:.1} %)", share * 100.0);
@@ -192,7 +199,13 @@ mod tests {
     }
 
     fn caption() -> Caption {
-        Caption { run: "A|B/run".to_owned(), pack: "demo".to_owned(), failed: 2, pending: 0 }
+        Caption {
+            run: "A|B/run".to_owned(),
+            pack: "demo".to_owned(),
+            sample_set: "0123".to_owned(),
+            failed: 2,
+            pending: 0,
+        }
     }
 
     #[test]

@@ -33,19 +33,60 @@ struct Pending {
 /// penalised metric of a run without `clip_t` or `clip_n` cannot be judged: it has a row without a number.
 #[must_use]
 pub fn summarise(data: &RunData) -> RunSummary {
+    let slices = summaries(data, slices_of(data), &Policy::ALL);
+    let quantiles = data
+        .metrics
+        .iter()
+        .filter_map(|(code, column)| {
+            let mut numbers: Vec<f64> = column.values.iter().flatten().copied().collect();
+            let places = quantiles(&mut numbers, QUANTILES)?;
+            let n = numbers.len() as u64;
+            Some(Quantiles { metric: code.clone(), version: column.version, n, places })
+        })
+        .collect();
+    let sample_set = sample_set(&data.names);
+    let cluster_keys = clusters(data).keys;
+    RunSummary { samples: data.names.len() as u64, sample_set, cluster_keys, slices, quantiles }
+}
+
+/// The summaries of one slice under one policy, those of metrics that no policy concerns under `none`, each with its sums by
+/// cluster, and what the clusters are known by. No summaries where the run has too few samples in the slice.
+pub(super) fn summarise_slice(
+    data: &RunData,
+    slice: &Slice,
+    policy: Policy,
+) -> (Vec<SliceSummary>, Vec<u64>) {
+    let slices = slices_of(data).into_iter().filter(|(of, _)| of == slice).collect();
+    let mut policies = vec![Policy::None, policy];
+    policies.dedup();
+    let mut rows = summaries(data, slices, &policies);
+    rows.retain(|row| !Policy::concerns(&row.metric) || row.policy == policy.as_str());
+    (rows, clusters(data).keys)
+}
+
+fn clusters(data: &RunData) -> Clusters {
+    Clusters::new(&data.identities, |at| data.names[at].clone())
+}
+
+/// One row a slice, metric and policy; metrics that no policy concerns have one under `none`.
+fn summaries(
+    data: &RunData,
+    slices_of_run: Vec<(Slice, Vec<usize>)>,
+    policies: &[Policy],
+) -> Vec<SliceSummary> {
     let samples = data.names.len();
-    let clusters = Clusters::new(&data.identities, |at| data.names[at].clone());
+    let clusters = clusters(data);
     let judged = match (data.metrics.get("clip_t"), data.metrics.get("clip_n")) {
         (Some(with_prompt), Some(baseline)) => verdicts(&with_prompt.values, &baseline.values),
         _ => vec![Verdict::Undecided; samples],
     };
-    let policies: Vec<(Policy, Vec<Verdict>)> = Policy::ALL
-        .into_iter()
-        .map(|policy| (policy, judged.iter().map(|verdict| policy.settle(*verdict)).collect()))
+    let policies: Vec<(Policy, Vec<Verdict>)> = policies
+        .iter()
+        .map(|&policy| (policy, judged.iter().map(|verdict| policy.settle(*verdict)).collect()))
         .collect();
 
     let mut slices = Vec::new();
-    for (slice, members) in slices_of(data) {
+    for (slice, members) in slices_of_run {
         let resamples = if slice.is_all() { Bootstrap::default().resamples } else { SLICE_RESAMPLES };
         let mut rows = Vec::new();
         for (code, column) in &data.metrics {
@@ -67,23 +108,13 @@ pub fn summarise(data: &RunData) -> RunSummary {
             slices.push(summary);
         }
     }
-    let quantiles = data
-        .metrics
-        .iter()
-        .filter_map(|(code, column)| {
-            let mut numbers: Vec<f64> = column.values.iter().flatten().copied().collect();
-            let places = quantiles(&mut numbers, QUANTILES)?;
-            let n = numbers.len() as u64;
-            Some(Quantiles { metric: code.clone(), version: column.version, n, places })
-        })
-        .collect();
-    let sample_set = sample_set(&data.names);
-    RunSummary { samples: samples as u64, sample_set, cluster_keys: clusters.keys, slices, quantiles }
+    slices
 }
 
 /// What a set of names, which are in order, is known by: 64 bits, of which two different ones of a leaderboard never meet in practice.
-fn sample_set(names: &[String]) -> String {
-    let address = ContentHash::of_parts(names.iter().map(String::as_bytes));
+#[must_use]
+pub fn sample_set<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    let address = ContentHash::of_parts(names.into_iter().map(String::as_bytes));
     address.to_hex()[..16].to_owned()
 }
 

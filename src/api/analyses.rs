@@ -97,7 +97,7 @@ impl Analyses {
     async fn answer(&self, request: Request, next: Next) -> Result<Response, ApiError> {
         let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
         let is_one_of = |routes: &[&str]| route.as_deref().is_some_and(|route| routes.contains(&route));
-        let places = if is_one_of(&LIGHT) { &self.light } else { &self.heavy };
+        let places = if is_one_of(&LIGHT) && !reads_scores(&request) { &self.light } else { &self.heavy };
         let keep = is_one_of(&KEPT);
         let Ok(_waiting) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(ApiError::overloaded(
@@ -120,6 +120,13 @@ impl Analyses {
             Err(_) => Err(ApiError::unavailable("the service is stopping")),
         }
     }
+}
+
+/// Whether a question to summaries goes back to the scores: rows over what they share.
+fn reads_scores(request: &Request) -> bool {
+    type Pairs = Vec<(String, String)>;
+    axum::extract::Query::<Pairs>::try_from_uri(request.uri())
+        .is_ok_and(|pairs| pairs.iter().any(|(name, value)| name == "on" && value.trim() == "common"))
 }
 
 /// Lets the processor go where somebody waits for scores.

@@ -199,9 +199,12 @@ pub(super) async fn find(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<DatasetRecord, ApiError> {
     let name = name.map(|Path(name)| name).unwrap_or_default();
-    app.store.dataset(&label::normal(&name)).await?.ok_or_else(|| {
-        ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them")
-    })
+    for name in label::forms(&name) {
+        if let Some(dataset) = app.store.dataset(&name).await? {
+            return Ok(dataset);
+        }
+    }
+    Err(ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them"))
 }
 
 /// Which page of datasets.

@@ -13,11 +13,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::csv::{self, Format};
 use super::filters::{Filters, SliceFilter};
-use super::{ApiError, Problem, Query, Shared, page::page};
+use super::{ApiError, App, Code, Problem, Query, Shared, kept::Kept, page::page};
 use crate::{
     analysis::{
-        self, Grouping, LeaderboardQuery, LeaderboardRow, Policy, PublishedMethod, RankedMetric, Sort,
-        published,
+        self, CommonError, Grouping, LeaderboardQuery, LeaderboardRow, Policy, PublishedMethod, RankedMetric,
+        Samples, Sort, published,
     },
     metrics::{self, Direction},
     pack_id::PackId,
@@ -73,6 +73,10 @@ pub(super) struct Parameters {
     /// Code of the metric to rank by, best first, or `mean_rank`. Default: by name.
     #[param(example = "clip_t")]
     sort: Option<String>,
+    /// `all` (default): each row over all samples that it has, and only rows over the same samples are ranked against each other. `common`:
+    /// each over the samples whose names all listed rows of its pack have, all ranked against each other; the penalty is decided over
+    /// these alone. Reads the scores of at most 200 runs.
+    on: Option<Samples>,
     /// Adds what the Stellar paper published, marked as such. Default: false.
     published: Option<bool>,
     /// `json` (default) or `csv`.
@@ -95,7 +99,7 @@ enum By {
 
 /// One page of the leaderboard.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(example = json!({"policy": "stellar", "total": 1, "rows": [{
+#[schema(example = json!({"policy": "stellar", "on": "all", "total": 1, "rows": [{
     "method": "mine", "runs": ["0197a7c6-6f00-7000-8000-000000000000"], "mean_rank": 1.0,
     "pack": {"name": "official", "digest": "…", "weights": "official"},
     "metrics": {"ips": {"version": 1, "n": 980, "nulls": 20, "coverage": 0.98, "mean": 0.61, "std": 0.12, "low": 0.59,
@@ -104,6 +108,9 @@ enum By {
 pub(super) struct LeaderboardAnswer {
     /// The penalty policy in force.
     policy: Policy,
+    /// Which samples of its runs a row stands on.
+    #[serde(default)]
+    on: Samples,
     /// Rows on all pages.
     total: usize,
     /// Methods or runs, in order.
@@ -200,9 +207,12 @@ struct Summary {
     responses(
         (status = 200, description = "One page; with `format=csv` the same as text/csv, a line a row and metric", body = LeaderboardAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "With `on=common`: the listed rows share no sample", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -213,7 +223,8 @@ pub(super) async fn read(
     let format = parameters.format.unwrap_or_default();
     let with_published = parameters.published.unwrap_or_default();
     let query = parameters.into_query(pack)?;
-    let page = analysis::leaderboard(&app.store, &query).await?;
+    query.check()?;
+    let page = query.page(rows(&app, &query).await?)?;
     let reference = with_published.then(|| Reference {
         source: published().source.clone(),
         note: published().note.clone(),
@@ -226,6 +237,7 @@ pub(super) async fn read(
     });
     let answer = LeaderboardAnswer {
         policy: query.policy,
+        on: query.on,
         total: page.total,
         rows: page.rows.into_iter().map(Into::into).collect(),
         published: reference,
@@ -235,6 +247,41 @@ pub(super) async fn read(
         Format::Json => Json(answer).into_response(),
         Format::Csv => csv::answer("leaderboard.csv", &HEADER, answer.lines(), answer.next.as_deref()),
     })
+}
+
+/// Rows over what they share, by what they were computed from.
+pub(super) type Boards = Kept<String, Vec<LeaderboardRow>>;
+
+/// Boards of some hundred rows.
+pub(super) const KEPT_BYTES: u64 = 16 << 20;
+
+pub(super) fn boards() -> Boards {
+    Kept::new(KEPT_BYTES, |rows| {
+        // The key has 150 bytes for each run.
+        let row = |row: &LeaderboardRow| 512 + 150 * row.runs.len() + 320 * row.metrics.len();
+        rows.iter().map(row).sum()
+    })
+}
+
+/// All rows that a query lists, with their ranks.
+pub(super) async fn rows(app: &App, query: &LeaderboardQuery) -> Result<Vec<LeaderboardRow>, ApiError> {
+    if query.on == Samples::All {
+        return Ok(analysis::leaderboard_rows(&app.store, query).await?);
+    }
+    let runs = app.store.standings(&query.standings()).await?;
+    let work = analysis::rows_on_common(&app.store, query, &runs);
+    let rows = app.boards.get(analysis::common_key(query, &runs), work).await?;
+    Ok(rows.to_vec())
+}
+
+impl From<CommonError> for ApiError {
+    fn from(error: CommonError) -> Self {
+        match error {
+            CommonError::Store(error) => error.into(),
+            CommonError::TooManyRuns(_) => Self::new(Code::MalformedRequest, error.to_string()),
+            CommonError::Nothing { .. } => Self::new(Code::NothingToCompare, error.to_string()),
+        }
+    }
 }
 
 const HEADER: [&str; 22] = [
@@ -337,6 +384,7 @@ impl Parameters {
             flags: flags.into_iter().filter_map(|(flag, set)| Some((flag.to_owned(), set?))).collect(),
             min_samples: self.min_samples.unwrap_or(if slice.is_all() { 0 } else { 20 }),
             slice,
+            on: self.on.unwrap_or_default(),
             policy: self.policy.unwrap_or_default(),
             by: match self.by {
                 None | Some(By::Method) => Grouping::Method,

@@ -81,6 +81,7 @@ pub struct App {
     admission: Arc<Admission>,
     telemetry: Telemetry,
     reports: Arc<report::Reports>,
+    boards: Arc<leaderboard::Boards>,
     judged: Arc<attributes::JudgedRuns>,
     datasets: Arc<datasets::Summaries>,
 }
@@ -88,7 +89,11 @@ pub struct App {
 /// The most bytes of answers that are kept, over all kinds.
 #[must_use]
 pub fn kept_bytes() -> u64 {
-    report::KEPT_BYTES + attributes::KEPT_BYTES + datasets::KEPT_BYTES + LEADERBOARD_BYTES
+    report::KEPT_BYTES
+        + leaderboard::KEPT_BYTES
+        + attributes::KEPT_BYTES
+        + datasets::KEPT_BYTES
+        + LEADERBOARD_BYTES
 }
 
 type Shared = axum::extract::State<Arc<App>>;
@@ -124,6 +129,7 @@ impl App {
             admission: Arc::new(Admission::new(&config.limits)),
             telemetry,
             reports: Arc::new(report::reports()),
+            boards: Arc::new(leaderboard::boards()),
             judged: Arc::new(attributes::judged_runs()),
             datasets: Arc::new(datasets::summaries()),
         }

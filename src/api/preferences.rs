@@ -1,6 +1,9 @@
 //! `/v1/preferences`: what people say of pictures, taken down, listed and deleted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use axum::{
     Json,
@@ -21,7 +24,7 @@ use super::{
 use crate::{
     analysis::{judged_pairs, next_pairs},
     blocking::blocking,
-    label,
+    label, spreadsheet,
     store::{Judgement, NewPreference, Preference, PreferencesQuery, Question, RunsQuery},
 };
 
@@ -34,6 +37,9 @@ const MOST_QUESTIONS: usize = 200;
 /// The most answers of one request, and its largest body.
 const MOST_ANSWERS: usize = 10_000;
 const MOST_BYTES: usize = 8 << 20;
+
+/// Columns of a CSV of answers: seven are known.
+const MOST_COLUMNS: usize = 32;
 
 /// What people are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -212,8 +218,7 @@ pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Acc
 }
 
 fn read_csv(text: &str) -> Result<Vec<Answer>, ApiError> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let invalid = |error: csv::Error| {
+    let invalid = |error: &dyn fmt::Display| {
         ApiError::new(
             Code::InvalidField,
             format!(
@@ -222,8 +227,14 @@ fn read_csv(text: &str) -> Result<Vec<Answer>, ApiError> {
             ),
         )
     };
+    spreadsheet::check_width(text, MOST_COLUMNS).map_err(|error| invalid(&error))?;
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     // One more than may be shows that there are too many.
-    reader.deserialize().take(MOST_ANSWERS + 1).map(|answer| answer.map_err(invalid)).collect()
+    reader
+        .deserialize()
+        .take(MOST_ANSWERS + 1)
+        .map(|answer| answer.map_err(|error| invalid(&error)))
+        .collect()
 }
 
 impl Answer {
@@ -382,7 +393,11 @@ pub(super) async fn delete_annotator(
     annotator: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeletedAnswers>, ApiError> {
     let annotator = annotator.map(|Path(name)| name).unwrap_or_default();
-    match app.store.delete_annotator(&label::normal(&annotator)).await? {
+    let mut deleted = 0;
+    for name in label::forms(&annotator) {
+        deleted += app.store.delete_annotator(&name).await?;
+    }
+    match deleted {
         0 => Err(ApiError::new(
             Code::NotFound,
             "nobody of this name said anything: GET /v1/preferences lists who did",

@@ -92,6 +92,7 @@ impl App {
         self.runs.files().release(deleted.pictures.iter().copied());
         let cached = self.scoring.forget(deleted.pictures).await;
         self.reports.clear();
+        self.boards.clear();
         self.judged.clear();
         self.datasets.clear();
         self.runs.scrub().await;
@@ -170,7 +171,15 @@ pub(super) async fn delete_dataset(
     let what = "dataset of this name";
     let Path(name) = path.map_err(|_| missing(what))?;
     let store = app.store.clone();
-    delete(app, what, None, async move { store.delete_dataset(&label::normal(&name)).await }).await
+    let every_form = async move {
+        for name in label::forms(&name) {
+            if let Some(deleted) = store.delete_dataset(&name).await? {
+                return Ok(Some(deleted));
+            }
+        }
+        Ok(None)
+    };
+    delete(app, what, None, every_form).await
 }
 
 /// Deletes everything derived from one picture: its faces, its enrolments in datasets, and what is in memory of it.

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     analysis::{
         self, AttributeOutcomes, Caption, NoInterval, Place, Policy, Report, ReportRow, RunScores, Statistic,
-        place,
+        place, sample_set,
     },
     blocking::blocking,
     pack_id::{PackId, Weights},
@@ -46,7 +46,13 @@ pub(super) struct Parameters {
     /// metric; in JSON only. Default: false.
     #[serde(default)]
     percentiles: bool,
+    /// Ids of at most 16 other runs, separated by commas: the table is then over the samples whose names they all have, and the penalty is
+    /// decided over these alone, so that the tables of these runs, each asked for with the others, compare.
+    common_with: Option<String>,
 }
+
+/// Runs that a table may be common with.
+const MOST_OTHERS: usize = 16;
 
 /// The form of a table.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
@@ -86,6 +92,8 @@ pub(super) struct ReportAnswer {
     policy: Policy,
     /// Samples in the table.
     samples: usize,
+    /// What these samples are known by: tables of the same are over the same samples.
+    sample_set: String,
     /// Samples that the penalty hit; null under the policy `none` and where no metric is concerned.
     penalised: Option<usize>,
     /// Samples without `clip_t` or `clip_n`, which nobody can judge.
@@ -143,6 +151,7 @@ struct Line {
         (status = 200, description = "The table; with other formats as text", body = ReportAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "With `common_with`: the runs share no sample", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The penalty cannot be decided, or the run has scores of several packs", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
@@ -159,9 +168,18 @@ pub(super) async fn read(
     let pack = pack(&app, &run, parameters.pack.as_deref()).await?;
     let policy = parameters.policy;
     let digest = pack.as_ref().map(|pack| pack.digest.clone());
-    let key = Key { run: run.id, revision: run.revision, pack: digest.clone(), policy };
+    let others = others(&app, parameters.common_with.as_deref()).await?;
+    let key =
+        Key { run: run.id, revision: run.revision, pack: digest.clone(), policy, others: others.clone() };
     let work = app.reports.get(key, async {
-        let data = app.store.run_data(run.id, digest.as_deref()).await?.ok_or_else(missing)?;
+        let mut data = app.store.run_data(run.id, digest.as_deref()).await?.ok_or_else(missing)?;
+        for (other, _) in &others {
+            data.restrict(&app.store.sample_names(*other, usize::MAX).await?);
+        }
+        if data.names.is_empty() && !others.is_empty() {
+            let problem = "the runs share no sample: samples are the same where their names are";
+            return Err(ApiError::new(Code::NothingToCompare, problem));
+        }
         let outcomes = match &digest {
             Some(digest) => app.store.outcomes(run.id, digest, &data.names).await?,
             None => BTreeMap::new(),
@@ -171,7 +189,7 @@ pub(super) async fn read(
             .map_err(|error| ApiError::new(Code::InvalidField, format!("the run has no such table: {error}")))
     });
     let table = work.await?;
-    let Table { report, nulls, versions } = &*table;
+    let Table { report, sample_set, versions, .. } = &*table;
     // Of now: other runs come and go.
     let population = match &digest {
         Some(digest) if parameters.percentiles && matches!(parameters.format, Format::Json) => {
@@ -196,6 +214,7 @@ pub(super) async fn read(
             Some(pack) => pack.name.clone(),
             None => "none".to_owned(),
         },
+        sample_set: sample_set.clone(),
         failed: run.counts.failed,
         pending: run.counts.waiting,
     };
@@ -204,17 +223,17 @@ pub(super) async fn read(
         Format::Csv => text("text/csv; charset=utf-8", analysis::csv(report)),
         Format::Markdown => text("text/markdown; charset=utf-8", analysis::markdown(report, &caption())),
         Format::Latex => text("application/x-latex; charset=utf-8", analysis::latex(report, &caption())),
-        Format::Json => Json(answer(run, pack, report.clone(), nulls.clone(), places)).into_response(),
+        Format::Json => Json(answer(run, pack, &table, places)).into_response(),
     })
 }
 
 fn answer(
     run: RunRecord,
     pack: Option<PackId>,
-    report: Report,
-    mut nulls: BTreeMap<String, BTreeMap<String, usize>>,
+    table: &Table,
     mut places: BTreeMap<String, Place>,
 ) -> ReportAnswer {
+    let Table { report, sample_set, mut nulls, .. } = table.clone();
     let line = |row: ReportRow| {
         let no_interval = row.no_interval();
         let ReportRow { metric, statistic, mean, sample_mean, std, low, high, clusters, n, coverage } = row;
@@ -250,10 +269,27 @@ fn answer(
         pack,
         policy: report.policy,
         samples: report.samples,
+        sample_set,
         penalised: report.penalised,
         undecided: report.undecided,
         rows: report.rows.into_iter().map(line).collect(),
     }
+}
+
+/// The other runs that the samples shall be common with, and their revisions.
+async fn others(app: &App, asked: Option<&str>) -> Result<Vec<(Uuid, u64)>, ApiError> {
+    let mut others = Vec::new();
+    for id in asked.unwrap_or_default().split(',').map(str::trim).filter(|id| !id.is_empty()) {
+        if others.len() == MOST_OTHERS {
+            let problem = format!("common_with names more than {MOST_OTHERS} runs: name fewer");
+            return Err(ApiError::new(Code::MalformedRequest, problem));
+        }
+        let other = find(app, Ok(Path(id.to_owned()))).await?;
+        others.push((other.id, other.revision));
+    }
+    others.sort_unstable();
+    others.dedup();
+    Ok(others)
 }
 
 /// Whose scores are shown.
@@ -296,11 +332,14 @@ pub(super) struct Key {
     revision: u64,
     pack: Option<String>,
     policy: Policy,
+    others: Vec<(Uuid, u64)>,
 }
 
 /// A table, for each metric by reason how many samples have no score, and the versions of the metrics.
+#[derive(Clone)]
 pub(super) struct Table {
     report: Report,
+    sample_set: String,
     nulls: BTreeMap<String, BTreeMap<String, usize>>,
     versions: BTreeMap<String, u32>,
 }
@@ -331,9 +370,11 @@ async fn tabulate(
         });
         let nulls = reasons.collect();
         let versions = data.metrics.iter().map(|(code, column)| (code.clone(), column.version)).collect();
+        let sample_set = sample_set(&data.names);
         let scores = scores(data, outcomes);
         analysis::report(&scores, policy, &Bootstrap::default()).map(|report| Table {
             report,
+            sample_set,
             nulls,
             versions,
         })

@@ -66,6 +66,7 @@ fn label(method: &Method) -> &'static str {
 pub(super) async fn export(State(app): Shared) -> impl IntoResponse {
     for (what, bytes) in [
         ("reports", app.reports.bytes()),
+        ("boards", app.boards.bytes()),
         ("attributes", app.judged.bytes()),
         ("datasets", app.datasets.bytes()),
         ("leaderboards", app.store.remembered_bytes()),

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::filters::SliceFilter;
-use super::{ApiError, Code, Problem, Query, Shared};
+use super::{ApiError, Code, Problem, Query, Shared, leaderboard};
 use crate::{
-    analysis::{Grouping, LeaderboardQuery, Policy, TradeOffPoint, leaderboard_rows, trade_off},
+    analysis::{Grouping, LeaderboardQuery, Policy, Samples, TradeOffPoint, trade_off},
     metrics::{self, Direction},
 };
 
@@ -34,13 +34,16 @@ pub(super) struct Parameters {
     category: Option<String>,
     /// What happens to samples whose picture does not follow the prompt. Default: `stellar`.
     policy: Option<Policy>,
+    /// `all` (default): each point over all samples that it has, and only points over the same samples are compared. `common`: each over the
+    /// samples whose names all listed points of its pack have.
+    on: Option<Samples>,
     /// Whether each run is a point (`true`) or each method (default).
     by_run: Option<bool>,
 }
 
 /// The points in the plane of two metrics.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(example = json!({"x": "ips", "y": "clip_t", "policy": "stellar", "points": [{
+#[schema(example = json!({"x": "ips", "y": "clip_t", "policy": "stellar", "on": "all", "points": [{
     "method": "mine", "runs": ["0197a7c6-6f00-7000-8000-000000000001"],
     "pack": {"name": "official", "digest": "…", "weights": "official"},
     "x": {"mean": 0.61, "low": 0.59, "high": 0.63, "n": 1000}, "y": {"mean": 0.27, "low": 0.268, "high": 0.272, "n": 1000},
@@ -52,6 +55,9 @@ pub(super) struct TradeOffAnswer {
     y: String,
     /// The penalty policy in force.
     policy: Policy,
+    /// Which samples of its runs a point stands on.
+    #[serde(default)]
+    on: Samples,
     /// Rows that have both, by pack and from the best `x` on.
     points: Vec<TradeOffPoint>,
 }
@@ -62,9 +68,12 @@ pub(super) struct TradeOffAnswer {
     responses(
         (status = 200, description = "The points", body = TradeOffAnswer),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "With `on=common`: the listed points share no sample", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -92,10 +101,11 @@ pub(super) async fn read(
         dataset: parameters.dataset,
         split: parameters.split,
         slice: filter.slice()?,
+        on: parameters.on.unwrap_or_default(),
         policy: parameters.policy.unwrap_or_default(),
         by: if parameters.by_run.unwrap_or_default() { Grouping::Run } else { Grouping::Method },
         ..LeaderboardQuery::default()
     };
-    let points = trade_off(&leaderboard_rows(&app.store, &query).await?, &x, &y);
-    Ok(Json(TradeOffAnswer { x, y, policy: query.policy, points }))
+    let points = trade_off(&leaderboard::rows(&app, &query).await?, &x, &y);
+    Ok(Json(TradeOffAnswer { x, y, policy: query.policy, on: query.on, points }))
 }

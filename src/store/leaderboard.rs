@@ -81,8 +81,16 @@ pub struct RunStandings {
     pub sample_set: String,
     /// Sum and count in each of these clusters, by metric and policy.
     pub sums: MetricSums,
-    /// What it was read at.
-    stamp: String,
+    /// What it was read at: another one whenever anything of it may have changed.
+    pub stamp: String,
+}
+
+impl RunStandings {
+    /// The digest of the pack of all its scores.
+    #[must_use]
+    pub fn pack(&self) -> &str {
+        self.standings.first().map_or("", |standing| &standing.pack.digest)
+    }
 }
 
 /// Which part of which run was read under which policy.

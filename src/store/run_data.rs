@@ -264,7 +264,45 @@ async fn newest_versions<C: Connection>(
     columns.collect()
 }
 
+fn keep<T>(list: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    list.retain(|_| kept.next().is_some_and(|kept| *kept));
+}
+
 impl RunData {
+    /// Leaves only the samples of these names.
+    pub fn restrict(&mut self, names: &BTreeSet<String>) {
+        let kept: Vec<bool> = self.names.iter().map(|name| names.contains(name)).collect();
+        // Where each sample stands among those that stay.
+        let places: Vec<Option<usize>> = kept
+            .iter()
+            .scan(0, |next, &kept| {
+                let place = *next;
+                *next += usize::from(kept);
+                Some(kept.then_some(place))
+            })
+            .collect();
+        keep(&mut self.names, &kept);
+        keep(&mut self.identities, &kept);
+        keep(&mut self.prompt_kinds, &kept);
+        keep(&mut self.categories, &kept);
+        keep(&mut self.relations, &kept);
+        keep(&mut self.sizes, &kept);
+        for AttributePlaces { present, absent } in self.attributes.values_mut() {
+            for list in [present, absent] {
+                *list = list.iter().filter_map(|&at| Some(places[at as usize]? as u32)).collect();
+            }
+        }
+        for column in self.metrics.values_mut() {
+            keep(&mut column.values, &kept);
+            for list in column.reasons.values_mut().chain(column.flags.values_mut()) {
+                *list = list.iter().filter_map(|&at| places[at]).collect();
+            }
+            column.reasons.retain(|_, list| !list.is_empty());
+            column.flags.retain(|_, list| !list.is_empty());
+        }
+    }
+
     fn empty(run: Uuid, name: RunName, pack: Option<Pack>) -> Self {
         Self {
             run,
@@ -423,5 +461,40 @@ impl RunData {
         }
         column.values[place] = row.optional_real("value")?;
         column.remark(place, row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_run_has_the_columns_of_its_samples() {
+        let mut data = RunData::empty(Uuid::nil(), RunName::new("m", None), None);
+        data.names = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+        data.identities = ["p", "q", "r", "s"].map(|name| Some(name.to_owned())).to_vec();
+        data.prompt_kinds = vec![None; 4];
+        data.categories = vec![vec![]; 4];
+        data.relations = vec![RelationKinds::default(); 4];
+        data.sizes = (0..4).map(|at| Some((at, at))).collect();
+        let places = AttributePlaces { present: vec![1, 3], absent: vec![0, 2] };
+        data.attributes.insert("Young".to_owned(), places);
+        let column = MetricColumn {
+            version: 1,
+            values: vec![Some(0.0), None, None, Some(3.0)],
+            reasons: BTreeMap::from([("first".to_owned(), vec![1]), ("second".to_owned(), vec![2])]),
+            flags: BTreeMap::from([("flag".to_owned(), vec![0, 3])]),
+        };
+        data.metrics.insert("ips".to_owned(), column);
+        data.restrict(&["b", "d", "of another run"].map(str::to_owned).into());
+        assert_eq!(data.names, ["b", "d"]);
+        assert_eq!(data.identities, [Some("q".to_owned()), Some("s".to_owned())]);
+        assert_eq!(data.sizes, [Some((1, 1)), Some((3, 3))]);
+        assert_eq!(data.attributes["Young"], AttributePlaces { present: vec![0, 1], absent: vec![] });
+        let column = &data.metrics["ips"];
+        assert_eq!(column.values, [None, Some(3.0)]);
+        assert_eq!(column.reasons, BTreeMap::from([("first".to_owned(), vec![0])]));
+        assert_eq!(column.flags, BTreeMap::from([("flag".to_owned(), vec![1])]));
+        assert_eq!((data.prompt_kinds.len(), data.categories.len(), data.relations.len()), (2, 2, 2));
     }
 }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
 use super::{FILES, File};
-use crate::{label, spreadsheet};
+use crate::{
+    label,
+    spreadsheet::{self, TooWide},
+};
 
 /// One file: a row for each sample.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,8 +91,8 @@ pub enum ToolkitError {
     #[error("the file has more than {0} rows: send it in parts")]
     TooManyRows(usize),
     /// More columns than any of the toolkit's files has.
-    #[error("the file has {0} columns, and no file of the toolkit has more than {MOST_COLUMNS}")]
-    TooManyColumns(usize),
+    #[error("{0}, and no file of the toolkit has as many")]
+    TooManyColumns(#[from] TooWide),
     /// What spreadsheets write where the comma is the decimal mark.
     #[error("the columns are separated by semicolons: save the file with commas")]
     Semicolons,
@@ -117,18 +120,13 @@ const MOST_SCORE: f64 = 1e100;
 /// A column, row or cell that the toolkit would not have written, with its place.
 pub fn parse(text: &str, file_name: Option<&str>, most_rows: usize) -> Result<Table, ToolkitError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // Before anything is made of them: each column becomes a list, each row an entry in all of them.
-    let first = text.lines().next().unwrap_or_default();
-    let columns = first.split(',').count();
-    if columns > MOST_COLUMNS {
-        return Err(ToolkitError::TooManyColumns(columns));
-    }
-    if columns == 1 && first.contains(';') {
-        return Err(ToolkitError::Semicolons);
-    }
+    spreadsheet::check_width(text, MOST_COLUMNS)?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let csv_error = |error: csv::Error| ToolkitError::Csv(error.to_string());
     let mut header: Vec<String> = reader.headers().map_err(csv_error)?.iter().map(str::to_owned).collect();
+    if matches!(&header[..], [only] if only.contains(';')) {
+        return Err(ToolkitError::Semicolons);
+    }
     // Saved with `index=False`: the same table without its first column.
     let index = usize::from(header.first().is_none_or(|column| column != "name"));
     if index == 0 {
@@ -373,7 +371,15 @@ mod tests {
         assert_eq!(parse(rows, None, 2).unwrap_err(), ToolkitError::TooManyRows(2));
         assert!(parse(rows, None, 3).is_ok());
         let wide = ",name".to_owned() + &",x_target,x_pred".repeat(200_000) + "\n";
-        assert_eq!(parse(&wide, None, 2).unwrap_err(), ToolkitError::TooManyColumns(400_002));
+        let rows = ",name,dino_fidelity\n0,a,1\n";
+        for (before, line) in [("", 1), ("\n\n", 3), ("\"two\nlines\"", 2), (rows, 3)] {
+            let error = parse(&format!("{before}{wide}"), None, 2).unwrap_err();
+            assert_eq!(
+                error,
+                ToolkitError::TooManyColumns(TooWide { line, most: MOST_COLUMNS }),
+                "{before:?}"
+            );
+        }
         assert_eq!(parse("name;dino_fidelity\na;1\n", None, 2).unwrap_err(), ToolkitError::Semicolons);
     }
 

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::App;
+use crate::harness::{App, tells};
 
 /// A run with these scores by name, imported.
 async fn import(app: &App, method: &str, scores: &[(String, f64)]) {
@@ -65,4 +65,112 @@ async fn the_easier_half_of_the_prompts_is_not_ranked_first() {
     let text = String::from_utf8(csv.body.to_vec()).expect("text");
     assert!(text.lines().next().is_some_and(|head| head.ends_with("sample_set,comparable")), "{text}");
     assert_eq!(half["pack"]["weights"], "imported");
+}
+
+/// Three methods: one with all 40 samples, two with halves that overlap in 20.
+async fn three_methods(app: &App) {
+    let score = |at: usize| 0.2 + (at % 7) as f64 / 100.0;
+    let named = |from: usize, to: usize, shift: f64| -> Vec<(String, f64)> {
+        (from..to).map(|at| (format!("s{at:02}"), score(at) + shift)).collect()
+    };
+    import(app, "whole", &named(0, 40, 0.0)).await;
+    // Its own samples are easy for it, those that all have are not.
+    let mut early = named(0, 30, -0.1);
+    early[..10].iter_mut().for_each(|(_, score)| *score = 0.9);
+    import(app, "early", &early).await;
+    import(app, "late", &named(10, 40, 0.1)).await;
+}
+
+#[tokio::test]
+async fn on_common_ranks_all_rows_over_what_they_share() {
+    let app = App::start().await;
+    three_methods(&app).await;
+    let before = board(&app, "sort=dino").await;
+    let sets: Vec<_> =
+        before["rows"].as_array().expect("a list").iter().map(|row| &row["sample_set"]).collect();
+    assert!(sets[0] != sets[1] && sets[1] != sets[2], "{before}");
+    assert_eq!(of(&before, "whole")["mean_rank"], 1.0, "each is alone, and so the first of its set");
+
+    let board = board(&app, "sort=dino&on=common").await;
+    assert_eq!((&board["on"], &board["total"]), (&json!("common"), &json!(3)));
+    let order: Vec<_> = board["rows"].as_array().expect("a list").iter().map(|row| &row["method"]).collect();
+    assert_eq!(order, ["late", "whole", "early"]);
+    let shared: f64 = (10..30).map(|at: usize| 0.2 + (at % 7) as f64 / 100.0).sum::<f64>() / 20.0;
+    for (method, shift, place) in [("late", 0.1, 1.0), ("whole", 0.0, 2.0), ("early", -0.1, 3.0)] {
+        let row = of(&board, method);
+        let dino = &row["metrics"]["dino"];
+        assert_eq!((&dino["n"], &dino["samples"], &dino["pending"]), (&json!(20), &json!(20), &json!(false)));
+        assert!((dino["mean"].as_f64().expect("a mean") - shared - shift).abs() < 1e-12, "{row}");
+        assert_eq!((&row["mean_rank"], &row["comparable"]), (&json!(place), &json!(true)), "{row}");
+        assert_eq!(row["sample_set"], of(&board, "late")["sample_set"]);
+        assert!(dino["low"].as_f64() < dino["mean"].as_f64(), "{row}");
+    }
+    // Page by page it is the same list.
+    let page = app.get("/v1/leaderboard?pack=ref&sort=dino&on=common&limit=2").await.ok();
+    let next = page["next"].as_str().expect("a further page");
+    let rest =
+        app.get(&format!("/v1/leaderboard?pack=ref&sort=dino&on=common&limit=2&after={next}")).await.ok();
+    assert_eq!(rest["rows"][0]["method"], "early");
+    app.get(&format!("/v1/leaderboard?pack=ref&sort=dino&limit=2&after={next}"))
+        .await
+        .problem(400, "malformed_request");
+    // What all share changes with what is listed.
+    let two = app.get("/v1/leaderboard?pack=ref&on=common&method=whole").await.ok();
+    assert_eq!(two["rows"][0]["metrics"]["dino"]["n"], 40);
+    // And with the scores.
+    import(&app, "first", &[("s10".to_owned(), 0.5), ("s11".to_owned(), 0.6)]).await;
+    let fewer = app.get("/v1/leaderboard?pack=ref&on=common").await.ok();
+    assert_eq!(of(&fewer, "whole")["metrics"]["dino"]["n"], 2, "{fewer}");
+}
+
+#[tokio::test]
+async fn points_and_tables_can_be_over_what_runs_share() {
+    let app = App::start().await;
+    three_methods(&app).await;
+    let apart = app.get("/v1/analysis/trade-off?pack=ref&x=dino&y=dino").await.ok();
+    let common = app.get("/v1/analysis/trade-off?pack=ref&x=dino&y=dino&on=common").await.ok();
+    let points = common["points"].as_array().expect("a list");
+    assert_eq!(apart["points"].as_array().map(Vec::len), Some(3));
+    assert_eq!((points.len(), &common["on"]), (3, &json!("common")));
+    let front: Vec<_> = points.iter().map(|point| (&point["method"], &point["on_front"])).collect();
+    assert_eq!(
+        front,
+        [(&json!("late"), &json!(true)), (&json!("whole"), &json!(false)), (&json!("early"), &json!(false))]
+    );
+    assert_eq!(points[2]["dominated_by"], json!(["late", "whole"]));
+
+    let runs = app.get("/v1/runs").await.ok();
+    let id = |method: &str| {
+        let runs = runs["runs"].as_array().expect("a list");
+        let run = runs.iter().find(|run| run["method"] == method).expect("a run");
+        run["run_id"].as_str().expect("an id").to_owned()
+    };
+    let (whole, early, late) = (id("whole"), id("early"), id("late"));
+    let own = app.get(&format!("/v1/runs/{whole}/report")).await.ok();
+    assert_eq!(own["samples"], 40);
+    let of_whole = app.get(&format!("/v1/runs/{whole}/report?common_with={early},{late}")).await.ok();
+    let of_late = app.get(&format!("/v1/runs/{late}/report?common_with={whole},{early}")).await.ok();
+    assert_eq!((&of_whole["samples"], &of_late["samples"]), (&json!(20), &json!(20)));
+    assert_eq!(of_whole["sample_set"], of_late["sample_set"]);
+    assert_ne!(of_whole["sample_set"], own["sample_set"]);
+    let (of_whole, of_late) = (&of_whole["rows"][0]["mean"], &of_late["rows"][0]["mean"]);
+    assert!((of_late.as_f64().expect("a mean") - of_whole.as_f64().expect("a mean") - 0.1).abs() < 1e-12);
+    let text = app.get(&format!("/v1/runs/{whole}/report?common_with={late}&format=markdown")).await;
+    let text = String::from_utf8(text.body.to_vec()).expect("text");
+    assert!(text.contains("30 samples (set "), "{text}");
+
+    import(&app, "elsewhere", &[("other".to_owned(), 0.5)]).await;
+    let detail = app.get("/v1/leaderboard?pack=ref&on=common").await.problem(409, "nothing_to_compare");
+    tells(&detail, &["share no sample", "ref"]);
+    app.get("/v1/analysis/trade-off?pack=ref&x=dino&y=dino&on=common")
+        .await
+        .problem(409, "nothing_to_compare");
+    let runs = app.get("/v1/runs").await.ok();
+    let runs = runs["runs"].as_array().expect("a list");
+    let other = runs.iter().find(|run| run["method"] == "elsewhere").expect("a run");
+    let other = other["run_id"].as_str().expect("an id");
+    app.get(&format!("/v1/runs/{whole}/report?common_with={other}")).await.problem(409, "nothing_to_compare");
+    app.get(&format!("/v1/runs/{whole}/report?common_with=nonsense")).await.problem(404, "not_found");
+    let many = vec![late.as_str(); 17].join(",");
+    app.get(&format!("/v1/runs/{whole}/report?common_with={many}")).await.problem(400, "malformed_request");
 }

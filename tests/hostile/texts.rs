@@ -5,6 +5,11 @@ use axum::{
     http::{Request, header},
 };
 use serde_json::{Value, json};
+use stellar_score::{
+    content::ContentHash,
+    store::{Judgement, NewPhoto, NewPreference, Question},
+};
+use time::OffsetDateTime;
 
 use crate::{
     database::Database,
@@ -194,7 +199,44 @@ async fn composed_and_decomposed_names_are_one_person(database: Database) {
     assert_eq!(app.send(deletion).await.ok()["preferences"], 1);
 }
 
+/// Before names were composed they were stored as they came.
+async fn names_that_were_stored_as_they_came_can_be_deleted(database: Database) {
+    let app = start(&database).await;
+    let now = OffsetDateTime::now_utc();
+    let mut runs = Vec::new();
+    for method in ["a", "b"] {
+        let scored = app.score(form().field("method", method).field("name", "n")).await.ok();
+        runs.push(scored["run_id"].as_str().expect("a run").parse().expect("an id"));
+    }
+    let old = " Jose\u{301}";
+    let preference = NewPreference {
+        question: Question::Overall,
+        annotator: old.to_owned(),
+        name: "n".to_owned(),
+        judgement: Judgement::Vote { a: runs[0], b: runs[1], preference: 1 },
+    };
+    app.store.add_preferences(&[preference], now).await.expect("a database").expect("the samples are there");
+    let photo = NewPhoto {
+        dataset: old.to_owned(),
+        identity: "p".to_owned(),
+        name: "1".to_owned(),
+        image: ContentHash::of(b"photo"),
+        attributes: [].into(),
+        created: now,
+        new_faces: false,
+    };
+    app.store.enrol(&photo).await.expect("a database");
+    app.get("/v1/datasets/%20Jose%CC%81").await.ok();
+    for (path, deleted) in [("annotators", "preferences"), ("datasets", "")] {
+        let request = || Request::delete(format!("/v1/{path}/%20Jose%CC%81")).body(Body::empty());
+        let answer = app.send(request().expect("a valid request")).await.ok();
+        assert!(deleted.is_empty() || answer[deleted] == 1, "{answer}");
+        app.send(request().expect("a valid request")).await.problem(404, "not_found");
+    }
+}
+
 crate::on_both_databases!(
+    names_that_were_stored_as_they_came_can_be_deleted,
     every_body_refuses,
     every_query_and_path_refuses,
     composed_and_decomposed_names_are_one_person,

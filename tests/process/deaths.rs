@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How often a sample may end the process while it is alone.
-const DEATHS: u32 = 3;
+const DEATHS: u32 = 6;
 
 pub(crate) fn kept(folder: &Path, image: &[u8]) -> PathBuf {
     let hex = ContentHash::of(image).to_hex();
@@ -57,7 +57,7 @@ fn until_scored(server: &Server, run: &str, samples: u64) {
 }
 
 #[test]
-fn a_sample_that_kills_the_process_is_tried_alone_and_fails_after_three_deaths_while_its_neighbours_are_scored()
+fn a_sample_that_kills_the_process_is_tried_alone_and_fails_after_a_few_deaths_while_its_neighbours_are_scored()
  {
     let folder = folder();
     let at = folder.path();
