@@ -14,9 +14,10 @@ use uuid::Uuid;
 
 use super::clusters::Clusters;
 use super::ranks::more_is_better;
+use super::reasons::{NoAlpha, NoCoefficient, NoInterval};
 use super::slices::slices_of;
 use crate::stats::{
-    self, Bootstrap, BradleyTerryError, Interval, Level, bradley_terry, krippendorff_alpha,
+    self, Bootstrap, BradleyTerryError, FEWEST_CLUSTERS, Interval, Level, bradley_terry, krippendorff_alpha,
     krippendorff_alpha_interval, normal_quantile,
 };
 use crate::store::{Judgement, Preference, RunData};
@@ -71,11 +72,18 @@ pub struct MetricAlignment {
     pub pairs: usize,
     /// Kendall's tau-b over these pairs, the better end of the metric up: 1 where it always agrees, 0 for chance.
     pub tau: Option<f64>,
+    /// Why there is none: the metric, or people, have a tie in every pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_tau: Option<NoCoefficient>,
     /// Lower end of its 95 % interval, by identity.
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
-    /// Share of the pairs with a preference in which the metric has the same one, its ties counting half.
+    /// Why a tau has no interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_interval: Option<NoInterval>,
+    /// Share of the pairs with a preference in which the metric has the same one, its ties counting half. Null where people prefer
+    /// neither picture of any pair.
     pub agreement: Option<f64>,
 }
 
@@ -171,8 +179,11 @@ fn aligned(
         version: 0,
         pairs: count,
         tau: estimate,
+        no_tau: estimate.is_none().then_some(NoCoefficient::Constant),
         low: interval.map(|ends| ends.low),
         high: interval.map(|ends| ends.high),
+        no_interval: (estimate.is_some() && interval.is_none())
+            .then(|| NoInterval::of(sums.len(), FEWEST_CLUSTERS, NoInterval::TooFewPeople)),
         agreement: (preferred > 0.0).then(|| right / preferred),
     })
 }
@@ -190,10 +201,13 @@ pub struct AnnotatorAgreement {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub votes_alpha_reason: Option<NoAlpha>,
-    /// Lower end of its 95 % interval, with pairs of pictures drawn. Null where alpha is, and below two pairs.
+    /// Lower end of its 95 % interval, with pairs of pictures drawn. Null where alpha is, and below three pairs.
     pub votes_alpha_low: Option<f64>,
     /// Upper end.
     pub votes_alpha_high: Option<f64>,
+    /// Why an alpha has no interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub votes_alpha_no_interval: Option<NoInterval>,
     /// Pictures that several rated.
     pub ratings_shared: usize,
     /// Krippendorff's alpha of the ratings, as an order.
@@ -205,16 +219,9 @@ pub struct AnnotatorAgreement {
     pub ratings_alpha_low: Option<f64>,
     /// Upper end.
     pub ratings_alpha_high: Option<f64>,
-}
-
-/// Why there is no alpha.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NoAlpha {
-    /// Nothing was judged by two annotators.
-    NothingShared,
-    /// All shared judgements are the same: alpha compares disagreement with what chance would give, and here that is none.
-    NoVariation,
+    /// Why an alpha has no interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratings_alpha_no_interval: Option<NoInterval>,
 }
 
 fn no_alpha(alpha: Option<f64>, shared: usize) -> Option<NoAlpha> {
@@ -223,6 +230,11 @@ fn no_alpha(alpha: Option<f64>, shared: usize) -> Option<NoAlpha> {
         (None, 0) => Some(NoAlpha::NothingShared),
         (None, _) => Some(NoAlpha::NoVariation),
     }
+}
+
+fn no_interval(alpha: Option<f64>, low: Option<f64>, shared: usize) -> Option<NoInterval> {
+    let reason = || NoInterval::of(shared, FEWEST_CLUSTERS, NoInterval::TooFewShared);
+    (alpha.is_some() && low.is_none()).then(reason)
 }
 
 /// How far annotators agree among themselves.
@@ -260,11 +272,13 @@ pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
         votes_alpha_reason: no_alpha(votes_alpha, shared(&votes)),
         votes_alpha_low: votes_low,
         votes_alpha_high: votes_high,
+        votes_alpha_no_interval: no_interval(votes_alpha, votes_low, shared(&votes)),
         ratings_shared: shared(&ratings),
         ratings_alpha,
         ratings_alpha_reason: no_alpha(ratings_alpha, shared(&ratings)),
         ratings_alpha_low: ratings_low,
         ratings_alpha_high: ratings_high,
+        ratings_alpha_no_interval: no_interval(ratings_alpha, ratings_low, shared(&ratings)),
     }
 }
 
@@ -285,8 +299,11 @@ pub struct MethodPreference {
     pub share_low: Option<f64>,
     /// Upper end.
     pub share_high: Option<f64>,
+    /// Why the share has no interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_interval: Option<NoInterval>,
     /// Logarithm of the Bradley-Terry strength; the strengths sum to 0. A method is preferred to another with probability
-    /// 1 / (1 + exp(other − own)).
+    /// 1 / (1 + exp(other − own)). Null as `no_strengths` says.
     pub strength: Option<f64>,
     /// Lower end of its 95 % interval, from the curvature of the likelihood: it takes votes for independent.
     pub strength_low: Option<f64>,
@@ -470,6 +487,10 @@ pub fn method_preferences(
                 share: if pairs == 0 { 0.0 } else { (wins as f64 + ties as f64 / 2.0) / pairs as f64 },
                 share_low: interval.map(|ends| ends.low),
                 share_high: interval.map(|ends| ends.high),
+                no_interval: interval.is_none().then(|| {
+                    let prompts = sums[at].iter().filter(|(_, count)| *count > 0).count();
+                    NoInterval::of(prompts, 2, NoInterval::TooFewPrompts)
+                }),
                 strength: strength.map(|(at, _)| at),
                 strength_low: strength.map(|(at, reach)| at - reach),
                 strength_high: strength.map(|(at, reach)| at + reach),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::leaderboard::{LeaderboardQuery, LeaderboardRow, rows_of};
 use super::slices::{sample_set, summarise_slice};
 use crate::blocking::blocking;
+use crate::content::ContentHash;
 use crate::store::{Moments, RunData, RunStandings, SliceSummary, Standing, Store, StoreError};
 
 /// The most runs whose scores are read for one question: 200 runs of 2,000 samples take about 20 seconds.
@@ -44,7 +45,8 @@ pub enum CommonError {
 pub fn common_key(query: &LeaderboardQuery, runs: &[Arc<RunStandings>]) -> String {
     let page_free = LeaderboardQuery { limit: 1, after: None, sort: super::Sort::Name, ..query.clone() };
     let stamps: Vec<_> = runs.iter().map(|run| (run.run, run.pack(), run.stamp.as_str())).collect();
-    format!("{page_free:?} {stamps:?}")
+    // A hash, since what is kept by it is to take the memory of its answer and not that of its question.
+    ContentHash::of(format!("{page_free:?} {stamps:?}").as_bytes()).to_hex()
 }
 
 /// The rows of the leaderboard, each over the samples that all rows of its pack have.
@@ -156,4 +158,25 @@ fn standings(
         sums,
         stamp: run.stamp.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_known_by_a_key_of_one_length_that_tells_questions_apart() {
+        let category = |name: &str| LeaderboardQuery {
+            slice: crate::store::Slice { kind: crate::store::Slice::CATEGORY.into(), label: name.into() },
+            ..LeaderboardQuery::default()
+        };
+        let (long, short) = (category(&"x".repeat(5_000)), category("x"));
+        let keys = [common_key(&long, &[]), common_key(&short, &[])];
+        assert!(keys[0] != keys[1] && keys.iter().all(|key| key.len() == 64), "{keys:?}");
+        assert_eq!(
+            common_key(&LeaderboardQuery { limit: 7, ..short.clone() }, &[]),
+            keys[1],
+            "pages are of one list"
+        );
+    }
 }

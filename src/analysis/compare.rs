@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::clusters::Clusters;
 use super::penalty::{Policy, Verdict, verdicts};
 use super::ranks::more_is_better;
+use super::reasons::NoInterval;
 use super::slices::slices_of;
 use crate::stats::{Bootstrap, FEW_CLUSTERS, benjamini_hochberg, holm, sign_flip_test};
 use crate::store::{RunData, Slice};
@@ -76,11 +77,14 @@ pub struct Difference {
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
+    /// Why the difference has no interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_interval: Option<NoInterval>,
     /// Share of the pairs in which A is better, ties counting half; null for metrics that rank nothing.
     pub win_rate: Option<f64>,
     /// Two-sided p-value of the sign-flip permutation test over identities.
     pub p: Option<f64>,
-    /// The same by Holm's correction over the metrics of the slice that rank.
+    /// The same by Holm's correction over the metrics of the slice that rank; null for the others.
     pub p_holm: Option<f64>,
     /// The same by Benjamini and Hochberg's.
     pub p_bh: Option<f64>,
@@ -233,6 +237,7 @@ fn differences(
             difference: flips.iter().sum::<f64>() / n,
             low: None,
             high: None,
+            no_interval: None,
             win_rate: better.map(wins),
             p: sign_flip_test(&flips, DRAWS, bootstrap.seed),
             p_holm: None,
@@ -243,6 +248,7 @@ fn differences(
     }
     for (of, interval) in found.iter_mut().zip(bootstrap.means(&sums)) {
         (of.low, of.high) = interval.map(|ends| (ends.low, ends.high)).unzip();
+        of.no_interval = interval.is_none().then(|| NoInterval::of_mean(of.clusters));
         of.finding = match (interval, more_is_better(&of.metric)) {
             (Some(ends), Some(more)) if ends.low > 0.0 || ends.high < 0.0 => {
                 if (ends.low > 0.0) == more {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::reasons::NoCoefficient;
 use crate::stats::{kendall_tau_b, pearson, spearman};
 
 /// A coefficient of two series.
@@ -39,16 +40,6 @@ pub struct Cell {
     pub reason: Option<NoCoefficient>,
     /// Samples that have both.
     pub n: usize,
-}
-
-/// Why two columns have no coefficient.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NoCoefficient {
-    /// Fewer than two samples have both.
-    TooFewSamples,
-    /// One of them is the same for all samples that have both.
-    Constant,
 }
 
 /// The coefficients of every two columns of one length, each over the rows in which both have a number.

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::clusters::Merged;
 use super::penalty::{PENALISED, Policy};
 use super::ranks::rank;
+use super::reasons::NoInterval;
 use crate::content::ContentHash;
 use crate::stats::{ClusterMean, Interval};
 use crate::store::{
@@ -175,6 +176,19 @@ pub struct RankedMetric {
     pub detail: Option<RankedDetail>,
     /// 1 for the best; rows that their intervals do not tell apart share one.
     pub rank: Option<usize>,
+}
+
+impl RankedMetric {
+    /// Why a mean has no interval.
+    #[must_use]
+    pub fn no_interval(&self) -> Option<NoInterval> {
+        self.summary.mean?;
+        match &self.detail {
+            None => Some(NoInterval::Pending),
+            Some(RankedDetail { interval: Some(_), .. }) => None,
+            Some(detail) => Some(NoInterval::of_mean(detail.clusters as usize)),
+        }
+    }
 }
 
 /// What the summaries of runs say beside mean and counts.

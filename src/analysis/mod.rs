@@ -15,6 +15,7 @@ mod penalty;
 mod percentiles;
 mod published;
 mod ranks;
+mod reasons;
 mod refresh;
 mod render;
 mod report;
@@ -22,12 +23,12 @@ mod slices;
 mod tradeoff;
 
 pub use alignment::{
-    AnnotatorAgreement, JudgedPair, MethodPreference, MethodPreferences, MetricAlignment, NextPair, NoAlpha,
+    AnnotatorAgreement, JudgedPair, MethodPreference, MethodPreferences, MetricAlignment, NextPair,
     SliceAlignment, alignment, annotator_agreement, judged_pairs, method_preferences, next_pairs,
 };
 pub use common::{CommonError, common_key, rows_on_common};
 pub use compare::{CompareOptions, Comparison, Difference, Finding, SliceComparison, compare};
-pub use correlations::{Cell, Coefficient, NoCoefficient, correlations};
+pub use correlations::{Cell, Coefficient, correlations};
 pub use leaderboard::{
     Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, RankedDetail, RankedMetric, Samples, Sort,
     leaderboard, leaderboard_rows,
@@ -35,10 +36,9 @@ pub use leaderboard::{
 pub use penalty::Policy;
 pub use percentiles::{Place, place};
 pub use published::{Published, PublishedAlignment, PublishedMethod, published};
+pub use reasons::{NoAlpha, NoCoefficient, NoInterval};
 pub use refresh::{refresh_run, refresh_stale, refresh_version};
 pub use render::{Caption, csv, latex, markdown};
-pub use report::{
-    AttributeOutcomes, NoInterval, Report, ReportError, ReportRow, RunScores, Statistic, report,
-};
+pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, Statistic, report};
 pub use slices::{sample_set, summarise};
 pub use tradeoff::{Estimate, TradeOffPoint, trade_off};

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Policy, Report, ReportRow};
 use crate::metrics::{self, Direction};
+use crate::spreadsheet;
 use crate::stats::FEW_CLUSTERS;
 
 /// What a table says of itself beside its numbers.
@@ -31,7 +32,7 @@ pub fn csv(report: &Report) -> String {
         let _ = writeln!(
             text,
             "{},{},{},{},{},{},{},{},{},{},{},{}",
-            row.metric,
+            spreadsheet::cell(&row.metric),
             number(row.mean),
             number(row.std),
             number(row.low),

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::clusters::Clusters;
 use super::penalty::{Policy, Verdict, verdicts};
+use super::reasons::NoInterval;
 use crate::stats::{Bootstrap, FEWEST_CLUSTERS, summarize};
 
 /// What was predicted of one attribute, sample by sample; no answer where it is not known.
@@ -90,26 +91,13 @@ pub struct ReportRow {
     pub coverage: f64,
 }
 
-/// Why a number has no interval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NoInterval {
-    /// So few people stand behind it that resampling them says nothing.
-    TooFewPeople,
-    /// All people, or all resamples of them, give the same number.
-    NoVariation,
-}
-
 impl ReportRow {
     /// Why there is no interval of a number that there is.
     #[must_use]
     pub fn no_interval(&self) -> Option<NoInterval> {
         let fewest = if self.statistic == Statistic::SampleMean { 2 } else { FEWEST_CLUSTERS };
-        match (self.mean, self.low) {
-            (Some(_), None) if self.clusters < fewest => Some(NoInterval::TooFewPeople),
-            (Some(_), None) => Some(NoInterval::NoVariation),
-            _ => None,
-        }
+        let reason = || NoInterval::of(self.clusters, fewest, NoInterval::TooFewPeople);
+        (self.mean.is_some() && self.low.is_none()).then(reason)
     }
 }
 
@@ -327,6 +315,16 @@ mod tests {
         assert_eq!((of("aps").statistic, of("aps").sample_mean), (Statistic::AttributeAuc, Some(0.5)));
         assert_eq!((of("ips").statistic, of("ips").sample_mean), (Statistic::SampleMean, of("ips").mean));
         assert_eq!(report.rows.iter().filter(|row| row.metric == "aps").count(), 1);
+    }
+
+    #[test]
+    fn two_people_give_a_mean_an_interval_and_an_area_none() {
+        let report = report(&run(), Policy::Stellar, &Bootstrap::default()).unwrap();
+        let of = |code: &str| report.rows.iter().find(|row| row.metric == code).unwrap();
+        assert!(of("dino").low.is_some() && of("dino").no_interval().is_none());
+        let aps = of("aps");
+        assert_eq!((aps.clusters, aps.low, aps.high), (2, None, None));
+        assert_eq!(aps.no_interval(), Some(NoInterval::TooFewPeople));
     }
 
     #[test]

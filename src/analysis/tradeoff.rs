@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::leaderboard::LeaderboardRow;
 use super::ranks::more_is_better;
+use super::reasons::NoInterval;
 use crate::pack_id::PackId;
 use crate::stats::Interval;
 
@@ -14,10 +15,13 @@ use crate::stats::Interval;
 pub struct Estimate {
     /// The mean.
     pub mean: f64,
-    /// Lower end of its 95 % interval; null while the run is not summarised.
+    /// Lower end of its 95 % interval.
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
+    /// Why it has no interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_interval: Option<NoInterval>,
     /// Samples with a number.
     pub n: u64,
 }
@@ -58,6 +62,7 @@ pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint
             mean: of.summary.mean?,
             low: interval.map(|ends| ends.low),
             high: interval.map(|ends| ends.high),
+            no_interval: of.no_interval(),
             n: of.summary.n,
         })
     };

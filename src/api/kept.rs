@@ -63,6 +63,8 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Kep
 
     /// Bytes of the answers that are kept.
     pub(super) fn bytes(&self) -> u64 {
+        // What was kept a moment ago is counted when the cache looks after itself.
+        self.cache.run_pending_tasks();
         self.cache.weighted_size()
     }
 

@@ -16,8 +16,8 @@ use super::filters::{Filters, SliceFilter};
 use super::{ApiError, App, Code, Problem, Query, Shared, kept::Kept, page::page};
 use crate::{
     analysis::{
-        self, CommonError, Grouping, LeaderboardQuery, LeaderboardRow, Policy, PublishedMethod, RankedMetric,
-        Samples, Sort, published,
+        self, CommonError, Grouping, LeaderboardQuery, LeaderboardRow, NoInterval, Policy, PublishedMethod,
+        RankedMetric, Samples, Sort, published,
     },
     metrics::{self, Direction},
     pack_id::PackId,
@@ -155,7 +155,8 @@ struct Row {
     /// other: means over different samples say nothing of each other. Null until its runs are summarised.
     #[serde(default)]
     comparable: Option<bool>,
-    /// Mean of the row's places in all metrics, among rows of its `sample_set`; a metric without a number is the last place.
+    /// Mean of the row's places in all metrics, among rows of its `sample_set`; a metric without a number is the last place. Null where
+    /// it has a number in no metric that ranks.
     mean_rank: Option<f64>,
     /// Each metric by code.
     metrics: BTreeMap<String, Summary>,
@@ -172,7 +173,7 @@ struct Summary {
     nulls: u64,
     /// Share of the measured samples that have a number.
     coverage: f64,
-    /// Mean of the numbers. Of `aps` it is the mean share of a sample's right answers, the `sample_mean` of a run's report, and not the area
+    /// Mean of the numbers; null where `n` is 0. Of `aps` it is the mean share of a sample's right answers, the `sample_mean` of a run's report, and not the area
     /// under the ROC curve, which belongs to a whole run.
     mean: Option<f64>,
     /// Standard deviation of the numbers, ddof 1; null below two.
@@ -181,7 +182,11 @@ struct Summary {
     low: Option<f64>,
     /// Upper end.
     high: Option<f64>,
-    /// 1 + the rows of the pack whose interval lies wholly on the better side of this one; null without an interval.
+    /// Why a mean has no interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    no_interval: Option<NoInterval>,
+    /// 1 + the rows of the pack whose interval lies wholly on the better side of this one; null without an interval, and for metrics of which
+    /// neither end is better.
     rank: Option<usize>,
     /// Samples in the row, measured or not; null while pending, as all below.
     samples: Option<u64>,
@@ -257,8 +262,7 @@ pub(super) const KEPT_BYTES: u64 = 16 << 20;
 
 pub(super) fn boards() -> Boards {
     Kept::new(KEPT_BYTES, |rows| {
-        // The key has 150 bytes for each run.
-        let row = |row: &LeaderboardRow| 512 + 150 * row.runs.len() + 320 * row.metrics.len();
+        let row = |row: &LeaderboardRow| 512 + 16 * row.runs.len() + 320 * row.metrics.len();
         rows.iter().map(row).sum()
     })
 }
@@ -429,6 +433,7 @@ impl From<LeaderboardRow> for Row {
 
 impl From<RankedMetric> for Summary {
     fn from(of: RankedMetric) -> Self {
+        let no_interval = of.no_interval();
         let RankedMetric { summary, detail, rank } = of;
         let counted = summary.n + summary.nulls;
         let interval = detail.as_ref().and_then(|detail| detail.interval);
@@ -441,6 +446,7 @@ impl From<RankedMetric> for Summary {
             std: summary.std,
             low: interval.map(|ends| ends.low),
             high: interval.map(|ends| ends.high),
+            no_interval,
             rank,
             samples: detail.as_ref().map(|detail| detail.samples),
             clusters: detail.as_ref().map(|detail| detail.clusters),

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::csv::{self, Format};
 use super::{ApiError, Code, Problem, Query, Shared};
 use crate::{
-    analysis::Policy,
+    analysis::{NoInterval, Policy},
     metrics,
     stats::FEW_CLUSTERS,
     store::{Slice, SliceSummary},
@@ -130,14 +130,17 @@ struct SliceMetric {
     faceless: u64,
     /// Their share of the measured samples.
     face_failure_rate: f64,
-    /// Mean of the numbers; of `aps` the mean share of a sample's right answers, the `sample_mean` of a run's report.
+    /// Mean of the numbers; null where `n` is 0. Of `aps` the mean share of a sample's right answers, the `sample_mean` of a run's report.
     mean: Option<f64>,
-    /// Standard deviation, ddof 1.
+    /// Standard deviation, ddof 1; null below two.
     std: Option<f64>,
     /// Lower end of the mean's 95 % interval, by identity.
     low: Option<f64>,
     /// Upper end.
     high: Option<f64>,
+    /// Why a mean has no interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    no_interval: Option<NoInterval>,
     /// Identities among the samples with a number; a sample without one counts as one.
     clusters: u64,
     /// Whether these are so few that the interval rests on little: fewer than 8, where it covers less often than it says if scores are skewed.
@@ -232,6 +235,8 @@ fn add(slices: &mut Vec<SliceEntry>, row: SliceSummary) {
             std: row.std,
             low: row.low,
             high: row.high,
+            no_interval: (row.mean.is_some() && row.low.is_none())
+                .then(|| NoInterval::of_mean(row.clusters as usize)),
             clusters: row.clusters,
             few_clusters: row.clusters < FEW_CLUSTERS as u64,
         },

@@ -209,6 +209,7 @@ mod tests {
             difference: -0.1,
             low,
             high: low.map(|low| low + 0.15),
+            no_interval: None,
             win_rate: Some(0.2),
             p: Some(0.03),
             p_holm: None,
