@@ -17,7 +17,9 @@ use serde::Deserialize;
 
 pub use environment::UnknownVariable;
 
-use crate::{engine::EngineConfig, installed, machine, server::ConnectionLimits, vision::DecodeLimits};
+use crate::{
+    engine::EngineConfig, installed, machine, server::ConnectionLimits, store::Question, vision::DecodeLimits,
+};
 
 /// The documented defaults, also the file that users start from.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -124,6 +126,9 @@ const MIB: usize = 1 << 20;
 
 /// Times that are longer are slips, and cannot be added to the clock.
 const MOST_SECONDS: u64 = 86_400;
+
+/// Questions of the operator's own.
+const MOST_QUESTIONS: usize = 64;
 
 /// The largest picture is to have room in the budget beside what pictures hold that wait for a face search.
 const LARGEST_PICTURES: u64 = 2;
@@ -253,6 +258,8 @@ pub struct Analysis {
     pub at_once: usize,
     /// Those that are computed or wait.
     pub waiting: usize,
+    /// What annotators may be asked, besides what every service knows.
+    pub questions: Vec<String>,
 }
 
 /// What is written to standard error.
@@ -356,6 +363,19 @@ impl Config {
                 value: format!("{host:?}"),
                 why: "must be names or addresses without scheme, port or path, such as \"scores.example\", or \"*\" for all: \
                       any other entry matches no request",
+            });
+        }
+        let own = &self.analysis.questions;
+        let wrong = |word: &&String| !matches!(Question::parse(word), Some(Question::Own(_)));
+        if own.len() > MOST_QUESTIONS || own.iter().any(|word| wrong(&word)) {
+            return Err(ConfigError::Value {
+                key: "analysis.questions",
+                value: own
+                    .iter()
+                    .find(wrong)
+                    .map_or_else(|| own.len().to_string(), |word| format!("{word:?}")),
+                why: "must be at most 64 words of 1 to 32 lower-case letters, digits and underscores, other than the four that \
+                      are always asked (overall, object, relation, identity)",
             });
         }
         let seconds = [
@@ -494,6 +514,19 @@ mod tests {
         ] {
             let message = load(&format!("[server]\nhosts = [{wrong:?}]")).unwrap_err().to_string();
             assert!(message.contains("server.hosts") && message.contains(wrong), "{wrong}: {message}");
+        }
+    }
+
+    #[test]
+    fn questions_that_nobody_could_ask_are_refused_by_name() {
+        assert_eq!(load("[analysis]\nquestions = [\"style\", \"q_2\"]").unwrap().analysis.questions.len(), 2);
+        for wrong in ["", "Style", "2nd", "a b", "é", "overall", "identity", &"a".repeat(33)] {
+            let message =
+                load(&format!("[analysis]\nquestions = [\"fine\", {wrong:?}]")).unwrap_err().to_string();
+            assert!(
+                message.contains("analysis.questions") && message.contains(&format!("{wrong:?}")),
+                "{message}"
+            );
         }
     }
 

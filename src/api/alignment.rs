@@ -7,7 +7,8 @@ use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::preferences::{QuestionWord, methods_of_runs};
+use super::preferences::methods_of_runs;
+use super::questions::QuestionWord;
 use super::{ApiError, Code, Problem, Query, Shared};
 use crate::{
     analysis::{
@@ -16,7 +17,7 @@ use crate::{
     },
     blocking::blocking,
     metrics,
-    store::{Preference, PreferencesQuery},
+    store::{Preference, PreferencesQuery, Question},
 };
 
 /// Which answers, against which scores.
@@ -90,11 +91,11 @@ pub(super) async fn read(
     Query(parameters): Query<AlignmentParameters>,
 ) -> Result<Json<AlignmentAnswer>, ApiError> {
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
-    let question = parameters.question.unwrap_or(QuestionWord::Overall);
+    let question = app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
     let min_pairs = parameters.min_pairs.unwrap_or(20);
     let query = PreferencesQuery {
-        question: Some(question.into()),
+        question: Some(question.clone()),
         annotator: parameters.annotator,
         ..PreferencesQuery::default()
     };
@@ -117,15 +118,16 @@ pub(super) async fn read(
     }
     let slices = blocking(move || alignment(&pairs, &data, min_pairs)).await;
     let of = |row: &PublishedAlignment| match question {
-        QuestionWord::Overall => Some(row.overall),
-        QuestionWord::Object => Some(row.object),
-        QuestionWord::Relation => Some(row.relation),
-        // The paper did not ask it.
-        QuestionWord::Identity => None,
+        Question::Overall => Some(row.overall),
+        Question::Object => Some(row.object),
+        Question::Relation => Some(row.relation),
+        // The paper did not ask them.
+        Question::Identity | Question::Own(_) => None,
     };
     let rows = published().alignment.iter();
     let tau = rows.filter_map(|row| Some((row.metric.clone(), of(row)?))).collect();
     let published = PublishedTau { source: published().source.clone(), tau };
+    let question = question.into();
     Ok(Json(AlignmentAnswer { question, pack, answers: answers.len(), agreement, slices, published }))
 }
 
@@ -175,9 +177,9 @@ pub(super) async fn preferences(
     State(app): Shared,
     Query(parameters): Query<PreferenceParameters>,
 ) -> Result<Json<PreferencesAnswer>, ApiError> {
-    let question = parameters.question.unwrap_or(QuestionWord::Overall);
+    let question = app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let query = PreferencesQuery {
-        question: Some(question.into()),
+        question: Some(question.clone()),
         annotator: parameters.annotator,
         ..PreferencesQuery::default()
     };
@@ -196,6 +198,7 @@ pub(super) async fn preferences(
         (annotator_agreement(&answers), method_preferences(&judged_pairs(&answers), &methods))
     })
     .await;
+    let question = question.into();
     Ok(Json(PreferencesAnswer { question, answers: count, agreement, preferences }))
 }
 
@@ -215,4 +218,38 @@ fn extent(answers: &[Preference], methods: &BTreeMap<uuid::Uuid, String>) -> (us
         }
     }
     (named.len(), samples.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::store::Judgement;
+
+    #[test]
+    fn methods_and_samples_are_counted_of_votes_alone() {
+        let runs: Vec<Uuid> = (0..4).map(Uuid::from_u128).collect();
+        let methods =
+            runs.iter().zip(["a", "a", "b", "c"]).map(|(run, method)| (*run, method.to_owned())).collect();
+        let answer = |name: &str, judgement| Preference {
+            id: Uuid::nil(),
+            question: Question::Overall,
+            annotator: "x".to_owned(),
+            name: name.to_owned(),
+            judgement,
+            created: OffsetDateTime::UNIX_EPOCH,
+        };
+        let vote = |name, a: usize, b: usize| {
+            answer(name, Judgement::Vote { a: runs[a], b: runs[b], preference: 1 })
+        };
+        let answers = [
+            vote("1", 0, 2),
+            vote("1", 1, 2),
+            vote("2", 0, 1),
+            answer("3", Judgement::Rating { run: runs[3], rating: 1.0 }),
+        ];
+        assert_eq!(extent(&answers, &methods), (2, 2));
+    }
 }

@@ -25,6 +25,7 @@ mod page;
 mod preferences;
 mod privacy;
 mod prompts;
+mod questions;
 mod report;
 mod request_id;
 mod runs;
@@ -82,6 +83,8 @@ pub struct App {
     telemetry: Telemetry,
     reports: Arc<report::Reports>,
     boards: Arc<leaderboard::Boards>,
+    imports: Arc<tokio::sync::Semaphore>,
+    questions: Arc<questions::Questions>,
     judged: Arc<attributes::JudgedRuns>,
     datasets: Arc<datasets::Summaries>,
 }
@@ -94,6 +97,12 @@ pub fn kept_bytes() -> u64 {
         + attributes::KEPT_BYTES
         + datasets::KEPT_BYTES
         + LEADERBOARD_BYTES
+}
+
+/// The most bytes of files that are imported at once.
+#[must_use]
+pub fn import_bytes() -> u64 {
+    import::MEMORY_BYTES
 }
 
 type Shared = axum::extract::State<Arc<App>>;
@@ -129,7 +138,9 @@ impl App {
             admission: Arc::new(Admission::new(&config.limits)),
             telemetry,
             reports: Arc::new(report::reports()),
+            questions: Arc::new(questions::Questions::new(&config.analysis.questions)),
             boards: Arc::new(leaderboard::boards()),
+            imports: Arc::new(tokio::sync::Semaphore::new(import::AT_ONCE)),
             judged: Arc::new(attributes::judged_runs()),
             datasets: Arc::new(datasets::summaries()),
         }

@@ -20,12 +20,13 @@ use super::{
     form::clean_label,
     page::{cut, page},
     privacy,
+    questions::{QuestionWord, Questions},
 };
 use crate::{
     analysis::{judged_pairs, next_pairs},
     blocking::blocking,
     label, spreadsheet,
-    store::{Judgement, NewPreference, Preference, PreferencesQuery, Question, RunsQuery},
+    store::{Judgement, NewPreference, Preference, PreferencesQuery, RunsQuery},
 };
 
 /// Methods between which the next question is chosen.
@@ -40,42 +41,6 @@ const MOST_BYTES: usize = 8 << 20;
 
 /// Columns of a CSV of answers: seven are known.
 const MOST_COLUMNS: usize = 32;
-
-/// What people are asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum QuestionWord {
-    /// Which is better altogether.
-    Overall,
-    /// Are the objects of the prompt there?
-    Object,
-    /// Are its relations right?
-    Relation,
-    /// Which is more like the person?
-    Identity,
-}
-
-impl From<QuestionWord> for Question {
-    fn from(word: QuestionWord) -> Self {
-        match word {
-            QuestionWord::Overall => Self::Overall,
-            QuestionWord::Object => Self::Object,
-            QuestionWord::Relation => Self::Relation,
-            QuestionWord::Identity => Self::Identity,
-        }
-    }
-}
-
-impl From<Question> for QuestionWord {
-    fn from(question: Question) -> Self {
-        match question {
-            Question::Overall => Self::Overall,
-            Question::Object => Self::Object,
-            Question::Relation => Self::Relation,
-            Question::Identity => Self::Identity,
-        }
-    }
-}
 
 /// Which of two pictures is preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -199,7 +164,7 @@ pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Acc
     let new: Vec<NewPreference> = answers
         .into_iter()
         .enumerate()
-        .map(|(at, answer)| answer.into_new().map_err(|error| error.within(&place(at))))
+        .map(|(at, answer)| answer.into_new(&app.questions).map_err(|error| error.within(&place(at))))
         .collect::<Result<_, _>>()?;
     match app.store.add_preferences(&new, OffsetDateTime::now_utc()).await? {
         Ok(accepted) => Ok(Json(Accepted { accepted })),
@@ -238,7 +203,7 @@ fn read_csv(text: &str) -> Result<Vec<Answer>, ApiError> {
 }
 
 impl Answer {
-    fn into_new(self) -> Result<NewPreference, ApiError> {
+    fn into_new(self, questions: &Questions) -> Result<NewPreference, ApiError> {
         let invalid = |why| Err(ApiError::new(Code::InvalidField, why));
         let Self { question, annotator, name, run_a, run_b, preferred, run, rating } = self;
         let judgement = match (run_a, run_b, preferred, run, rating) {
@@ -260,8 +225,9 @@ impl Answer {
                 );
             }
         };
+        let question = questions.of(question, Code::InvalidField)?;
         let (annotator, name) = (clean_label("annotator", &annotator)?, clean_label("name", &name)?);
-        Ok(NewPreference { question: question.into(), annotator, name, judgement })
+        Ok(NewPreference { question, annotator, name, judgement })
     }
 }
 
@@ -336,8 +302,9 @@ pub(super) async fn list(
     Query(parameters): Query<ListParameters>,
 ) -> Result<Json<AnswersPage>, ApiError> {
     let limit = page(parameters.limit)?;
+    let question = |word| app.questions.of(word, Code::MalformedRequest);
     let query = PreferencesQuery {
-        question: parameters.question.map(Into::into),
+        question: parameters.question.map(question).transpose()?,
         annotator: parameters.annotator,
         run: parameters.run,
         after: parameters.after,
@@ -464,9 +431,9 @@ pub(super) async fn next(
     State(app): Shared,
     Query(parameters): Query<NextParameters>,
 ) -> Result<Json<NextAnswer>, ApiError> {
-    let question = parameters.question.unwrap_or(QuestionWord::Overall);
+    let question = app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let limit = page(parameters.limit)? as usize;
-    let query = PreferencesQuery { question: Some(question.into()), ..PreferencesQuery::default() };
+    let query = PreferencesQuery { question: Some(question.clone()), ..PreferencesQuery::default() };
     let answers = app.store.preferences(&query).await?;
     let mut methods = methods_of_runs(&app).await?;
     // Ids follow time: the largest is the newest.
@@ -487,7 +454,7 @@ pub(super) async fn next(
             break;
         }
         let (run_a, run_b) = (newest[&pair.a], newest[&pair.b]);
-        for name in app.store.unjudged(question.into(), run_a, run_b, each).await? {
+        for name in app.store.unjudged(&question, run_a, run_b, each).await? {
             pairs.push(NextEntry {
                 name,
                 method_a: pair.a.clone(),
@@ -501,7 +468,7 @@ pub(super) async fn next(
         }
     }
     pairs.truncate(limit);
-    Ok(Json(NextAnswer { question, pairs }))
+    Ok(Json(NextAnswer { question: question.into(), pairs }))
 }
 
 /// The method of each run.

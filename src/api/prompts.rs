@@ -22,6 +22,9 @@ use crate::{
 /// Bytes of one registration: a thousand prompts of Stellar have 200 KB.
 const MOST_BYTES: usize = 8 << 20;
 
+/// Entries of one list of a prompt, before it is known how many of them are looked for.
+const MOST_WORDS: usize = 1_000;
+
 /// Prompts to register.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -47,15 +50,27 @@ struct Prompt {
     #[schema(example = "T")]
     kind: Option<String>,
     /// Categories, for slices of the leaderboard.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "body::at_most::<MOST_WORDS, _, _>"
+    )]
     #[schema(example = json!(["sports"]))]
     categories: Vec<String>,
     /// Objects that it names, in words.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "body::at_most::<MOST_WORDS, _, _>"
+    )]
     #[schema(example = json!(["skateboard"]))]
     detectables: Vec<String>,
     /// Relations that it names, as subject, predicate, object.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "body::at_most::<MOST_WORDS, _, _>"
+    )]
     #[schema(example = json!([["person", "riding", "skateboard"]]))]
     relations: Vec<[String; 3]>,
 }

@@ -16,7 +16,7 @@ use super::{
     privacy,
 };
 use crate::{
-    metrics,
+    label, metrics,
     pack_id::PackId,
     runs::Snapshot,
     store::{MethodRecord, RunCounts, RunFacts, RunFlags, RunName, RunRecord, RunState, RunsQuery},
@@ -77,10 +77,17 @@ pub(super) async fn create_method(
 ) -> Result<(StatusCode, Json<MethodEntry>), ApiError> {
     let NewMethod { name, description } = body::json(request, app.limits.metadata_bytes).await?;
     let name = form::clean_label("name", &name)?;
-    if let Some(description) = description.as_ref().filter(|text| text.len() > DESCRIPTION_BYTES) {
-        let problem =
-            format!("`description` has {} bytes, at most {DESCRIPTION_BYTES} are kept", description.len());
-        return Err(ApiError::new(Code::InvalidField, problem));
+    if let Some(description) = &description {
+        let problem = match label::check_lines(description) {
+            _ if description.len() > DESCRIPTION_BYTES => {
+                format!("has {} bytes, at most {DESCRIPTION_BYTES} are kept", description.len())
+            }
+            Err(problem) => problem.to_string(),
+            Ok(()) => String::new(),
+        };
+        if !problem.is_empty() {
+            return Err(ApiError::new(Code::InvalidField, format!("`description` {problem}")));
+        }
     }
     let now = OffsetDateTime::now_utc();
     let (method, is_new) = app.store.create_method(&name, description.as_deref(), now).await?;

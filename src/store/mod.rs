@@ -467,7 +467,7 @@ impl Store {
     /// Names of at most so many samples that two runs both have and that nobody was asked this question about.
     pub async fn unjudged(
         &self,
-        question: Question,
+        question: &Question,
         a: Uuid,
         b: Uuid,
         most: u32,

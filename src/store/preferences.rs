@@ -13,7 +13,7 @@ use super::words::{check_name, new_id, to_microseconds};
 const BATCH: usize = 1_000;
 
 /// What people were asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Question {
     /// Which is better altogether.
     Overall,
@@ -23,26 +23,45 @@ pub enum Question {
     Relation,
     /// Which is more like the person?
     Identity,
+    /// One that the operator names.
+    Own(Box<str>),
 }
 
+/// Bytes of a question's word.
+const WORD_BYTES: usize = 32;
+
 impl Question {
+    /// Those that every service knows.
+    pub const KNOWN: [Self; 4] = [Self::Overall, Self::Object, Self::Relation, Self::Identity];
+
     /// The word in requests and in the database.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Overall => "overall",
             Self::Object => "object",
             Self::Relation => "relation",
             Self::Identity => "identity",
+            Self::Own(word) => word,
         }
     }
 
-    /// The question of this word, if it is one.
+    /// The question of this word: 1 to 32 lower-case letters, digits and underscores, of which the first is a letter.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Overall, Self::Object, Self::Relation, Self::Identity]
-            .into_iter()
-            .find(|question| question.as_str() == word)
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if !word.starts_with(|first: char| first.is_ascii_lowercase())
+            || word.len() > WORD_BYTES
+            || !word.bytes().all(plain)
+        {
+            return None;
+        }
+        Some(
+            Self::KNOWN
+                .into_iter()
+                .find(|known| known.as_str() == word)
+                .unwrap_or_else(|| Self::Own(word.into())),
+        )
     }
 }
 
@@ -200,7 +219,7 @@ async fn insert<P: Connections>(
     let mut last = BTreeMap::new();
     for new in preferences {
         let (a, b, value) = new.judgement.columns();
-        last.insert((new.question, &new.annotator, &new.name, a, b), value);
+        last.insert((&new.question, &new.annotator, &new.name, a, b), value);
     }
     let rows: Vec<_> = last.into_iter().collect();
     for rows in rows.chunks(BATCH) {
@@ -238,7 +257,7 @@ pub(super) async fn list<P: Connections>(
     let mut sql = Sql::new(
         "SELECT id, question, annotator, name, run_a, run_b, value, created FROM preferences WHERE 1 = 1",
     );
-    if let Some(question) = query.question {
+    if let Some(question) = &query.question {
         sql.push(" AND question = ").bind(question.as_str());
     }
     if let Some(annotator) = &query.annotator {
@@ -315,7 +334,7 @@ pub(super) async fn forget<C: Connection>(
 /// Names of samples that two runs both have and on which nobody voted with this question.
 pub(super) async fn unjudged<P: Connections>(
     pool: &P,
-    question: Question,
+    question: &Question,
     a: Uuid,
     b: Uuid,
     most: u32,

@@ -50,10 +50,14 @@ pub(crate) async fn answers_read_back_page_by_page(db: Database) {
         assert_eq!(added, Ok(1));
     }
     let found = all(&store).await;
-    let read: Vec<_> =
-        found.iter().map(|p| (p.question, p.annotator.as_str(), p.name.as_str(), p.judgement)).collect();
-    let expected: Vec<_> =
-        answers.iter().map(|p| (p.question, p.annotator.as_str(), p.name.as_str(), p.judgement)).collect();
+    let read: Vec<_> = found
+        .iter()
+        .map(|p| (p.question.clone(), p.annotator.as_str(), p.name.as_str(), p.judgement))
+        .collect();
+    let expected: Vec<_> = answers
+        .iter()
+        .map(|p| (p.question.clone(), p.annotator.as_str(), p.name.as_str(), p.judgement))
+        .collect();
     assert_eq!(read, expected);
     assert_eq!(found[1].created, at(1));
 
@@ -151,8 +155,8 @@ pub(crate) async fn samples_nobody_judged_are_found(db: Database) {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(store.unjudged(Question::Overall, b, a, 10).await.unwrap(), ["1", "3"]);
-    assert_eq!(store.unjudged(Question::Object, a, b, 2).await.unwrap(), ["1", "2"]);
+    assert_eq!(store.unjudged(&Question::Overall, b, a, 10).await.unwrap(), ["1", "3"]);
+    assert_eq!(store.unjudged(&Question::Object, a, b, 2).await.unwrap(), ["1", "2"]);
     let names = |most| store.sample_names(a, most);
     assert_eq!(names(2).await.unwrap(), BTreeSet::from(["1".to_owned(), "3".to_owned()]));
     assert_eq!(names(9).await.unwrap().len(), 4);

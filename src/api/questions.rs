@@ -1,0 +1,101 @@
+//! What annotators are asked: four questions that every service knows, and those that its operator names.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
+};
+
+use super::{ApiError, Code};
+use crate::store::Question;
+
+/// A question by its word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct QuestionWord(Question);
+
+impl Default for QuestionWord {
+    fn default() -> Self {
+        Self(Question::Overall)
+    }
+}
+
+impl TryFrom<String> for QuestionWord {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match Question::parse(&word) {
+            Some(question) => Ok(Self(question)),
+            None => {
+                Err("a question is a word of 1 to 32 lower-case letters, digits and underscores, such as \
+                         `overall` or `identity`"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+impl From<QuestionWord> for String {
+    fn from(word: QuestionWord) -> Self {
+        word.0.as_str().to_owned()
+    }
+}
+
+impl From<Question> for QuestionWord {
+    fn from(question: Question) -> Self {
+        Self(question)
+    }
+}
+
+impl PartialSchema for QuestionWord {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some("^[a-z][a-z0-9_]{0,31}$"))
+            .description(Some(
+                "What people are asked: `overall`, which is better altogether; `object`, are the objects of the prompt there; `relation`, \
+                 are its relations right; `identity`, which is more like the person; or a question that the operator named in \
+                 `analysis.questions`.",
+            ))
+            .examples([serde_json::json!("identity")])
+            .into()
+    }
+}
+
+impl ToSchema for QuestionWord {
+    fn name() -> Cow<'static, str> {
+        "QuestionWord".into()
+    }
+}
+
+/// The questions of this service.
+#[derive(Debug)]
+pub(super) struct Questions(Vec<Question>);
+
+impl Questions {
+    /// Those that every service knows, and the operator's.
+    pub(super) fn new(own: &[String]) -> Self {
+        let own = own.iter().filter_map(|word| Question::parse(word));
+        Self(Question::KNOWN.into_iter().chain(own).collect())
+    }
+
+    /// The question that a request is about.
+    ///
+    /// # Errors
+    /// `code` for one that nobody is asked here.
+    pub(super) fn of(&self, word: QuestionWord, code: Code) -> Result<Question, ApiError> {
+        if self.0.contains(&word.0) {
+            return Ok(word.0);
+        }
+        let known: Vec<_> = self.0.iter().map(Question::as_str).collect();
+        let problem = format!(
+            "`question` is `{}`, which nobody is asked here: send one of {}, or have the operator name it in \
+             analysis.questions",
+            word.0.as_str(),
+            known.join(", ")
+        );
+        Err(ApiError::new(code, problem))
+    }
+}
