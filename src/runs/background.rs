@@ -54,6 +54,9 @@ const GRAPHS_EVERY: Duration = Duration::from_millis(500);
 /// How long a file that another instance released may stay.
 const RELEASED_EVERY: Duration = Duration::from_secs(2);
 
+/// How often the trash is looked through, in which files stay for days.
+const TRASH_EVERY: Duration = Duration::from_hours(1);
+
 /// How often memory that is free is given back to the system, which takes milliseconds.
 const TRIM_EVERY: Duration = Duration::from_mins(1);
 
@@ -115,6 +118,7 @@ impl Runs {
             self.watch("graphs", Self::notice_hanging_graphs),
             self.watch("spool", Self::take_away),
             self.watch("deletions", Self::follow_deletions),
+            self.watch("trash", Self::empty_trash),
         ])
     }
 
@@ -392,6 +396,15 @@ impl Runs {
                 if wait(&mut stopping, AFTER_FAILURE).await {
                     return;
                 }
+            }
+        }
+    }
+
+    async fn empty_trash(self: Arc<Self>) {
+        let mut stopping = self.stopping();
+        while !wait(&mut stopping, TRASH_EVERY).await {
+            if let Err(error) = self.files.empty_trash_of_old().await {
+                tracing::warn!(%error, "the trash could not be emptied of what is old; tried again in an hour");
             }
         }
     }

@@ -99,6 +99,8 @@ pub struct Files {
     made: Mutex<BTreeSet<PathBuf>>,
     /// Locked for as long as this process lives, however it ends.
     _lock: File,
+    /// How long files stay in the trash.
+    trash: Duration,
 }
 
 impl Files {
@@ -125,9 +127,10 @@ impl Files {
             loosened: Notify::new(),
             made: Mutex::default(),
             _lock: lock,
+            trash,
         });
         files.check_database(store).await?;
-        files.sweep(store, trash).await?;
+        files.sweep(store).await?;
         Ok(files)
     }
 
@@ -318,13 +321,14 @@ impl Files {
     }
 
     /// Counts what is there and puts into the trash what the database does not name: a crash left it behind, or the database is
-    /// an older copy of itself. The trash is emptied of what has been there longer than `trash`.
-    async fn sweep(self: &Arc<Self>, store: &Store, trash: Duration) -> Result<(), FolderError> {
+    /// an older copy of itself. The trash is emptied of what has been there for its days.
+    async fn sweep(self: &Arc<Self>, store: &Store) -> Result<(), FolderError> {
         let root = self.root.clone();
         let (files, bytes) =
             blocking(move || list(&root).map_err(|error| FolderError::Io(root, error))).await?;
         self.used.store(bytes, Ordering::Relaxed);
         self.take_away_released(store).await?;
+        let restored = self.restore(store).await?;
         let mut unknown = 0;
         for some in files.chunks(AT_ONCE) {
             let _alone = self.gate.write().await;
@@ -332,9 +336,8 @@ impl Files {
             let this = Arc::clone(self);
             unknown += blocking(move || gone.into_iter().filter(|file| this.throw_away(*file)).count()).await;
         }
-        let root = self.root.clone();
         let emptied =
-            blocking(move || empty_trash(&root, trash).map_err(|error| FolderError::Io(root, error))).await?;
+            self.empty_trash(self.trash).await.map_err(|error| FolderError::Io(self.root.clone(), error))?;
         if unknown > 0 {
             tracing::warn!(
                 files = unknown,
@@ -345,10 +348,75 @@ impl Files {
         tracing::info!(
             files = files.len() - unknown,
             mib = self.used() >> 20,
+            restored,
             emptied,
             "spool looked through"
         );
         Ok(())
+    }
+
+    /// Puts files back that the database names after all, and says how many: it was another database that did not know them, or
+    /// an older copy of this one.
+    async fn restore(self: &Arc<Self>, store: &Store) -> Result<usize, FolderError> {
+        let root = self.root.clone();
+        let thrown = blocking(move || in_trash(&root).map_err(|error| FolderError::Io(root, error))).await?;
+        let mut restored = 0;
+        for some in thrown.chunks(AT_ONCE) {
+            let needed = store.needed_files(&self.id, some).await?;
+            let this = Arc::clone(self);
+            restored +=
+                blocking(move || needed.into_iter().filter(|file| this.put_back(*file)).count()).await;
+        }
+        Ok(restored)
+    }
+
+    fn put_back(&self, file: ContentHash) -> bool {
+        let (path, thrown) = (self.path(file), self.root.join(TRASH).join(file.to_hex()));
+        let folder = path.parent().expect("every file is in a folder");
+        if path.exists() {
+            return false;
+        }
+        let moved = self.make(folder).and_then(|()| {
+            fs::rename(&thrown, &path)?;
+            File::open(folder)?.sync_all()?;
+            path.metadata()
+        });
+        match moved {
+            Ok(metadata) => {
+                self.used.fetch_add(metadata.len(), Ordering::Relaxed);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, %file, "a file that the database names could not be taken out of the trash");
+                false
+            }
+        }
+    }
+
+    /// Removes what has been in the trash for its days.
+    pub(super) async fn empty_trash_of_old(&self) -> io::Result<usize> {
+        self.empty_trash(self.trash).await
+    }
+
+    async fn empty_trash(&self, after: Duration) -> io::Result<usize> {
+        let root = self.root.clone();
+        blocking(move || empty_trash(&root, after)).await
+    }
+
+    /// Removes images from the trash that somebody had deleted.
+    pub(super) async fn delete_thrown(&self, images: Vec<ContentHash>) {
+        let trash = self.root.join(TRASH);
+        blocking(move || {
+            for image in images {
+                match fs::remove_file(trash.join(image.to_hex())) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::warn!(%error, %image, "a deleted image could not be removed from the trash");
+                    }
+                    _ => {}
+                }
+            }
+        })
+        .await;
     }
 
     /// Moves a file into the trash, and says whether it was there.
@@ -421,7 +489,19 @@ fn prepare(root: &Path) -> Result<(String, File), FolderError> {
     Ok((id, lock))
 }
 
-/// Removes what has been in the trash for so long, and says how many files that were.
+/// The files in the trash.
+fn in_trash(root: &Path) -> io::Result<Vec<ContentHash>> {
+    let entries = match fs::read_dir(root.join(TRASH)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        found.extend(ContentHash::from_hex(&entry?.file_name().to_string_lossy()));
+    }
+    Ok(found)
+}
+
 fn empty_trash(root: &Path, after: Duration) -> io::Result<usize> {
     let entries = match fs::read_dir(root.join(TRASH)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -546,6 +626,24 @@ mod tests {
         assert!(thrown.exists(), "its days are not over");
         let files = Files::open(copy.path(), 1 << 20, Duration::ZERO, &store).await.unwrap();
         assert!(!thrown.exists() && files.used() == 0);
+    }
+
+    #[tokio::test]
+    async fn the_trash_is_emptied_of_what_was_deleted_or_is_old() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
+        let files = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+        let _held = files.keep(vec![picture(b"deleted"), picture(b"old")]).await.unwrap();
+        let thrown = |bytes| folder.path().join(TRASH).join(ContentHash::of(bytes).to_hex());
+        for bytes in [&b"deleted"[..], b"old"] {
+            assert!(files.throw_away(ContentHash::of(bytes)) && thrown(bytes).exists());
+        }
+        files.delete_thrown(vec![ContentHash::of(b"deleted"), ContentHash::of(b"never there")]).await;
+        assert!(!thrown(b"deleted").exists() && thrown(b"old").exists());
+        assert_eq!(
+            (files.empty_trash(WEEK).await.unwrap(), files.empty_trash(Duration::ZERO).await.unwrap()),
+            (0, 1)
+        );
+        assert!(!thrown(b"old").exists());
     }
 
     #[tokio::test]

@@ -120,8 +120,7 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
     }
     let failed = row.optional_text("reason")?.is_some();
     let samples = execute(connection, "DELETE FROM pending_samples WHERE id = ", id).await?;
-    spools::release(connection, Some(run), Some(image)).await?;
-    pending::release_image(connection, run, image).await?;
+    pending::release_image(connection, run, image, pending::Owners::Any).await?;
     let count = if failed {
         "UPDATE runs SET failed = failed - 1 WHERE id = "
     } else {
@@ -227,9 +226,10 @@ async fn delete_picture<P: Connections>(pool: &P, image: ContentHash) -> Result<
     }
     // Reports that were made of these predictions are not of now.
     let mut sql = Sql::new(
-        "UPDATE runs SET revision = revision + 1 WHERE id IN (SELECT run FROM samples WHERE image = ",
+        "UPDATE runs SET revision = revision + 1 WHERE id IN (SELECT run FROM samples WHERE run IS NOT NULL AND (image = ",
     );
-    sql.bind(image.to_hex()).push(" AND run IS NOT NULL)");
+    sql.bind(image.to_hex()).push(" OR id IN (SELECT sample FROM sample_photos WHERE image = ");
+    sql.bind(image.to_hex()).push(")))");
     connection.execute(sql).await?;
     let mut sql = Sql::new("SELECT CASE WHEN EXISTS (SELECT 1 FROM samples WHERE image = ");
     sql.bind(image.to_hex()).push(") OR EXISTS (SELECT 1 FROM sample_photos WHERE image = ");
@@ -265,7 +265,7 @@ async fn fail_waiting<C: Connection>(
         let row = Reader::new(row, "pending_samples", "");
         let (id, run, own) = (row.uuid("id")?, row.uuid("run")?, row.hash("image")?);
         let detail = format!("the picture {hex} was deleted on request");
-        pending::give_up(connection, id, run, own, "picture_deleted", &detail).await?;
+        pending::give_up(connection, id, run, own, "picture_deleted", &detail, pending::Owners::Any).await?;
         pictures.insert(own);
     }
     Ok(pictures)

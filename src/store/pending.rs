@@ -502,7 +502,7 @@ pub(super) async fn fail<P: Connections>(
         let Some(row) = rows.first() else { return Ok(None) };
         let row = Reader::new(row, "pending_samples", id);
         let (run, image) = (row.uuid("run")?, row.hash("image")?);
-        give_up(connection, id, run, image, reason, &detail).await?;
+        give_up(connection, id, run, image, reason, &detail, Owners::ThisOne).await?;
         transaction.commit().await?;
         Ok(Some(image))
     };
@@ -516,11 +516,12 @@ pub(super) async fn give_up<C: Connection>(
     image: ContentHash,
     reason: &str,
     detail: &str,
+    owners: Owners,
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new("UPDATE pending_samples SET state = 'failed', reason = ");
     sql.bind(reason).push(", detail = ").bind(detail).push(" WHERE id = ").bind(id);
     connection.execute(sql).await?;
-    release_image(connection, run, image).await?;
+    release_image(connection, run, image, owners).await?;
     let mut sql = Sql::new("UPDATE runs SET waiting = waiting - 1, failed = failed + 1 WHERE id = ");
     sql.bind(run);
     connection.execute(sql).await?;
@@ -543,28 +544,50 @@ pub(super) async fn take<C: Connection>(
     if connection.execute(sql).await? == 0 {
         return Ok(false);
     }
-    release_image(connection, run, image).await?;
+    release_image(connection, run, image, Owners::ThisOne).await?;
     Ok(true)
 }
 
-/// A generated picture is needed no longer than a sample of its run waits for it.
+/// Which instances have to be told that a sample's file need not be kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// The sample's own instance asks, and takes its file away by itself.
+    ThisOne,
+    /// Any instance may ask.
+    Any,
+}
+
+/// A generated picture is needed no longer than a sample of its run waits for it. Instances that keep it and do not ask find a
+/// note.
 pub(super) async fn release_image<C: Connection>(
     connection: &mut C,
     run: Uuid,
     image: ContentHash,
+    owners: Owners,
 ) -> Result<(), StoreError> {
     // Whoever accepts an equal image at this moment holds the row until it commits. Only a statement that begins after that sees
     // the sample for which the file is to stay, so the row is waited for first.
     let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 0 AND run = ");
     sql.bind(run).push(" AND image = ").bind(image.to_hex()).push(" ORDER BY folder").push(lock(connection));
-    connection.fetch(sql).await?;
-    let mut sql = Sql::new("DELETE FROM kept_files WHERE photo = 0 AND run = ");
-    sql.bind(run).push(" AND image = ").bind(image.to_hex());
-    sql.push(
-        " AND NOT EXISTS (SELECT 1 FROM pending_samples WHERE pending_samples.run = kept_files.run
-              AND pending_samples.image = kept_files.image AND pending_samples.state = 'waiting')",
-    );
-    connection.execute(sql).await?;
+    // Of several folders only one is that of whoever asks.
+    let noted = connection.fetch(sql).await?.len() > usize::from(owners == Owners::ThisOne);
+    let unneeded = |text| {
+        let mut sql = Sql::new(text);
+        sql.bind(run).push(" AND image = ").bind(image.to_hex());
+        sql.push(
+            " AND NOT EXISTS (SELECT 1 FROM pending_samples WHERE pending_samples.run = kept_files.run
+                  AND pending_samples.image = kept_files.image AND pending_samples.state = 'waiting')",
+        );
+        sql
+    };
+    if noted {
+        let mut sql = unneeded(
+            "INSERT INTO released_files (folder, image) SELECT folder, image FROM kept_files WHERE photo = 0 AND run = ",
+        );
+        sql.push(" ORDER BY folder, image ON CONFLICT DO NOTHING");
+        connection.execute(sql).await?;
+    }
+    connection.execute(unneeded("DELETE FROM kept_files WHERE photo = 0 AND run = ")).await?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::{
     database::{Database, Kind},
     harness::{Answer, App, ONE_GRAPH},
-    instances::eventually,
+    instances::{eventually, new_run, put},
     support::{form::Form, pictures::png},
 };
 
@@ -29,13 +29,13 @@ async fn delete(app: &App, image: ContentHash) -> Answer {
 }
 
 /// Another connection that keeps everybody from writing.
-enum Lock {
+pub(crate) enum Lock {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
 impl Lock {
-    async fn on(database: &Database) -> Self {
+    pub(crate) async fn on(database: &Database) -> Self {
         match database.kind {
             Kind::Sqlite => {
                 let mut other = SqliteConnection::connect(&database.url).await.expect("a database");
@@ -45,13 +45,16 @@ impl Lock {
             Kind::Postgres => {
                 let mut other = PgConnection::connect(&database.url).await.expect("a database");
                 other.execute("BEGIN").await.expect("a transaction");
-                other.execute("LOCK TABLE faces, samples IN EXCLUSIVE MODE").await.expect("the lock");
+                other
+                    .execute("LOCK TABLE faces, samples, pending_samples IN EXCLUSIVE MODE")
+                    .await
+                    .expect("the lock");
                 Self::Postgres(other)
             }
         }
     }
 
-    async fn release(self) {
+    pub(crate) async fn release(self) {
         match self {
             Self::Sqlite(mut other) => drop(other.execute("ROLLBACK").await.expect("the end of the lock")),
             Self::Postgres(mut other) => drop(other.execute("ROLLBACK").await.expect("the end of the lock")),
@@ -91,7 +94,25 @@ async fn a_deletion_that_is_repeated_forgets_what_the_first_left_in_memory(datab
     assert_eq!(app.score(score(1)).await.ok()["cached"], false);
 }
 
+/// A client that leaves while its sample is written down has a sample that is accepted, with its files, or nothing at all.
+async fn a_sample_whose_client_left_in_the_transaction_has_its_files(database: Database) {
+    let app = on(&database).await;
+    let run = new_run(&app).await;
+    let form = || Form::new().file("image", png(1)).file("reference", png(100));
+    let lock = Lock::on(&database).await;
+    let leaves = tokio::time::timeout(Duration::from_secs(1), put(&app, &run, "s", form())).await;
+    assert!(leaves.is_err(), "it was accepted behind the lock");
+    lock.release().await;
+    let counts = async || app.get(&format!("/v1/runs/{run}")).await.ok()["counts"].clone();
+    eventually!("an end", counts().await["scored"] == 1 || app.runs.files().used() == 0);
+    // Sent again it is the same sample, and it is scored.
+    assert!((200..300).contains(&put(&app, &run, "s", form()).await));
+    eventually!("the score", counts().await["scored"] == 1);
+    assert_eq!(counts().await["failed"], 0, "its file was taken away");
+}
+
 crate::on_both_databases!(
+    a_sample_whose_client_left_in_the_transaction_has_its_files,
     a_deletion_goes_on_when_its_client_has_left,
     a_deletion_that_is_repeated_forgets_what_the_first_left_in_memory,
 );

@@ -87,6 +87,51 @@ async fn a_run_that_the_other_instance_deletes_leaves_no_file_behind(database: D
     assert_eq!(delete(&one, &format!("/v1/runs/{run}")).await, 404, "it is gone for both");
 }
 
+/// Deletion reaches the folder of whoever accepted the sample: of the generated image itself, and of what is not needed without
+/// its reference.
+async fn an_image_that_the_other_instance_deletes_leaves_no_file_behind(database: Database) {
+    let (one, two) = (start(&database).await, start(&database).await);
+    one.gate.close();
+    let run = new_run(&one).await;
+    let (image, reference) = (pictures::png(1), pictures::png(100));
+    for (name, image) in [("a", &image), ("b", &pictures::png(2))] {
+        let form = Form::new().file("image", image.clone()).file("reference", reference.clone());
+        assert_eq!(put(&one, &run, name, form).await, 202);
+    }
+    let before = one.runs.files().used();
+    assert_eq!(before, (image.len() + pictures::png(2).len() + reference.len()) as u64);
+    assert_eq!(delete(&two, &format!("/v1/pictures/{}", blake3::hash(&image).to_hex())).await, 200);
+    eventually!("the end of the image", one.runs.files().used() == before - image.len() as u64);
+    assert_eq!(delete(&two, &format!("/v1/pictures/{}", blake3::hash(&reference).to_hex())).await, 200);
+    eventually!("the end of all files", one.runs.files().used() == 0);
+    one.gate.open();
+    eventually!(
+        "the end of the samples",
+        one.get(&format!("/v1/runs/{run}")).await.ok()["counts"]["failed"] == 2
+    );
+}
+
+/// Both keep a file of it; whoever is the last to need it tells the other.
+async fn an_equal_image_on_both_instances_leaves_no_file_behind(database: Database) {
+    let (one, two) = (start(&database).await, start(&database).await);
+    one.gate.close();
+    two.gate.close();
+    let run = new_run(&one).await;
+    for (name, app) in [("a", &one), ("b", &two)] {
+        let form = Form::new().file("image", pictures::png(1)).file("reference", pictures::png(100));
+        assert_eq!(put(app, &run, name, form).await, 202);
+    }
+    let photo = pictures::png(100).len() as u64;
+    one.gate.open();
+    eventually!("the first score", one.get(&format!("/v1/runs/{run}")).await.ok()["counts"]["scored"] == 1);
+    assert!(one.runs.files().used() > photo, "the second sample may still need it");
+    two.gate.open();
+    eventually!("the second score", one.get(&format!("/v1/runs/{run}")).await.ok()["counts"]["scored"] == 2);
+    for app in [&one, &two] {
+        eventually!("the end of the image", app.runs.files().used() == photo);
+    }
+}
+
 async fn what_one_instance_deletes_the_other_forgets(database: Database) {
     let (one, two) = (start(&database).await, start(&database).await);
     let image = pictures::png(1);
@@ -101,5 +146,7 @@ async fn what_one_instance_deletes_the_other_forgets(database: Database) {
 crate::on_both_databases!(
     a_run_that_the_other_instance_ends_leaves_no_file_behind,
     a_run_that_the_other_instance_deletes_leaves_no_file_behind,
+    an_image_that_the_other_instance_deletes_leaves_no_file_behind,
+    an_equal_image_on_both_instances_leaves_no_file_behind,
     what_one_instance_deletes_the_other_forgets,
 );
