@@ -22,6 +22,8 @@ pub struct Needs {
     pub pixels: u64,
     /// Reports and other answers that are kept.
     pub answers: u64,
+    /// Files of scores that are being imported.
+    pub imports: u64,
 }
 
 /// The service may need more than `limits.memory_mib`.
@@ -48,14 +50,15 @@ impl Needs {
             uploads: config.limits.upload_memory_bytes() as u64,
             pixels: config.limits.pixel_bytes(),
             answers: api::kept_bytes(),
+            imports: api::import_bytes(),
         }
     }
 
     /// All parts together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let Self { pack, cache, uploads, pixels, answers } = *self;
-        [cache, uploads, pixels, answers].into_iter().fold(pack, u64::saturating_add)
+        let Self { pack, cache, uploads, pixels, answers, imports } = *self;
+        [cache, uploads, pixels, answers, imports].into_iter().fold(pack, u64::saturating_add)
     }
 
     /// Checks that the needs are within what the configuration allows, where it says so, and says in the log where they are more
@@ -85,13 +88,14 @@ impl Needs {
 
 impl fmt::Display for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pack, cache, uploads, pixels, answers } = self;
+        let Self { pack, cache, uploads, pixels, answers, imports } = self;
         let parts = [
             ("pack and program", pack),
             ("cached features", cache),
             ("uploads", uploads),
             ("pixels", pixels),
             ("kept answers", answers),
+            ("imports", imports),
         ];
         for (at, (part, bytes)) in parts.into_iter().enumerate() {
             let comma = if at == 0 { "" } else { ", " };

@@ -1,6 +1,6 @@
 //! `POST /v1/runs/{id}/import`: scores that were computed elsewhere.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -26,6 +26,13 @@ use crate::{
     store::{NewImport, OutcomeColumn, ScoreColumn, ScoreValue},
     toolkit::{self, Columns, Table},
 };
+
+/// Files that are read and stored at once; others wait.
+pub(super) const AT_ONCE: usize = 2;
+
+/// What these may take: a cell as it is read, and as it is stored.
+pub(super) const MEMORY_BYTES: u64 =
+    (AT_ONCE * toolkit::MOST_CELLS * (size_of::<Option<f64>>() + size_of::<ScoreValue>())) as u64;
 
 /// Why a sample has no number where its file leaves the cell empty.
 const NOT_IMPORTED: &str = "not_imported";
@@ -103,12 +110,16 @@ async fn import(
     let work = async {
         let text = body::csv(request, app.limits.request_bytes()).await?;
         let permit = app.admission.enter()?;
+        let place = Arc::clone(&app.imports).acquire_owned().await;
+        let permit = (permit, place);
         // Large files take a moment to parse.
         let most = app.runs.import_samples();
         let table =
             blocking(move || toolkit::parse(&text, file.as_deref(), most)).await.map_err(|error| {
                 let code = match error {
-                    toolkit::ToolkitError::TooManyRows(_) => Code::PayloadTooLarge,
+                    toolkit::ToolkitError::TooManyRows(_) | toolkit::ToolkitError::TooManyCells(_) => {
+                        Code::PayloadTooLarge
+                    }
                     _ => Code::InvalidField,
                 };
                 ApiError::new(code, format!("the file cannot be imported: {error}"))

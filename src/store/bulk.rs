@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::ensure::ensure_pack;
+use super::record::check_number;
 use super::running::{self, Key};
 use super::runs::RunState;
 use super::sql::{Connection, Connections, Reader, Sql, until_uncontended};
@@ -97,6 +98,11 @@ pub(super) async fn import<P: Connections>(
         check_name("the sample's name", name)?;
     }
     check_name("the source", &new.pack.name)?;
+    for column in &new.columns {
+        for value in column.values.iter().filter_map(ScoreValue::number) {
+            check_number(&column.metric, value)?;
+        }
+    }
     until_uncontended(new.run, || import_transaction(pool, new)).await
 }
 
@@ -384,6 +390,9 @@ async fn of_run<C: Connection>(connection: &mut C, run: Uuid) -> Result<BTreeSet
     rows.iter().map(|row| Reader::new(row, "samples", run).uuid("id")).collect()
 }
 
+/// Attributes by samples of one table: the 40 attributes of `CelebA` of the most samples that a file has.
+const MOST_OUTCOMES: usize = 8_000_000;
+
 /// For each attribute by name, what is true and what was found of each of these samples of a run, as far as this pack has it.
 /// The names are in order.
 pub(super) async fn outcomes<P: Connections>(
@@ -410,6 +419,17 @@ pub(super) async fn outcomes<P: Connections>(
             // One that was added since the names were read is left out.
             let Ok(at) = names.binary_search(&after) else { continue };
             for (attribute, outcome) in row.json::<Outcomes>("outcomes")? {
+                if (columns.len() + 1) * names.len() > MOST_OUTCOMES && !columns.contains_key(&attribute) {
+                    return Err(StoreError::Invalid {
+                        field: "a table of the run's attributes".to_owned(),
+                        reason: format!(
+                            "there are predictions of more than {} attributes of {} samples: at most {MOST_OUTCOMES} of both \
+                             multiplied are judged at once, so import fewer attributes or smaller runs",
+                            columns.len(),
+                            names.len()
+                        ),
+                    });
+                }
                 let column = columns.entry(attribute).or_insert_with(|| vec![None; names.len()]);
                 column[at] = Some(outcome);
             }

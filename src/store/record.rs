@@ -16,6 +16,14 @@ use crate::content::ContentHash;
 /// The largest score in absolute value: its square still leaves room for more samples than there can be.
 const MAX_SCORE: f64 = 1e100;
 
+/// Refuses a number that is no score.
+pub(super) fn check_number(metric: &str, value: f64) -> Result<(), StoreError> {
+    if value.is_finite() && value.abs() <= MAX_SCORE {
+        return Ok(());
+    }
+    Err(StoreError::invalid(metric, format!("{value} is not a finite number of at most {MAX_SCORE:e}")))
+}
+
 /// A sample to record, with its scores of one pack.
 #[derive(Clone, Debug)]
 pub struct NewSample {
@@ -360,11 +368,7 @@ fn check(sample: &NewSample) -> Result<(), StoreError> {
             return Err(StoreError::invalid(metric, "it is given twice; give one score a metric"));
         }
         match &score.value {
-            ScoreValue::Number(value) if !value.is_finite() || value.abs() > MAX_SCORE => {
-                let reason = format!("{value} is not a finite number of at most {MAX_SCORE:e}");
-                return Err(StoreError::invalid(metric, reason));
-            }
-            ScoreValue::Number(_) => {}
+            ScoreValue::Number(value) => check_number(metric, *value)?,
             ScoreValue::Null { reason } => check_name("a null's reason", reason)?,
         }
     }

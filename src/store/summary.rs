@@ -47,6 +47,11 @@ pub struct Moments {
     deviation: f64,
 }
 
+/// Not `max`, which takes 0 for a number that is none.
+fn not_below_zero(number: f64) -> f64 {
+    if number < 0.0 { 0.0 } else { number }
+}
+
 impl Moments {
     /// From a row's sums of `x − pivot` and `(x − pivot)²`.
     pub(super) fn from_sums(n: u64, nulls: u64, pivot: f64, total: f64, squares: f64) -> Self {
@@ -55,7 +60,7 @@ impl Moments {
         }
         let shift = total / n as f64;
         // Rounding can leave a hair below zero where all numbers are equal.
-        Self { n, nulls, mean: pivot + shift, deviation: (squares - total * shift).max(0.0) }
+        Self { n, nulls, mean: pivot + shift, deviation: not_below_zero(squares - total * shift) }
     }
 
     /// From count, mean and deviation.
@@ -91,8 +96,10 @@ impl Moments {
             version,
             n: self.n,
             nulls: self.nulls,
-            mean: (self.n > 0).then_some(self.mean),
-            std: (self.n > 1).then(|| (self.deviation / (self.n - 1) as f64).sqrt()),
+            mean: (self.n > 0).then_some(self.mean).filter(|mean| mean.is_finite()),
+            std: (self.n > 1)
+                .then(|| (self.deviation / (self.n - 1) as f64).sqrt())
+                .filter(|std| std.is_finite()),
         }
     }
 }
@@ -118,6 +125,12 @@ mod tests {
     #[test]
     fn equal_numbers_have_no_deviation() {
         assert_eq!(of(&[0.1; 1000]).summary("m".into(), 1).std, Some(0.0));
+    }
+
+    #[test]
+    fn numbers_beyond_all_sums_have_no_mean_rather_than_a_wrong_one() {
+        let of = of(&[1e308, -1e308, 1e308]).summary("m".into(), 1);
+        assert_eq!((of.n, of.std), (3, None), "{of:?}");
     }
 
     #[test]

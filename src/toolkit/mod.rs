@@ -9,7 +9,7 @@ mod table;
 
 pub use fill::{Predictions, Scores, files, fill};
 pub use generation::{Generation, GenerationError, format_prompt, labels};
-pub use table::{AttributeColumn, Columns, Table, ToolkitError, parse};
+pub use table::{AttributeColumn, Columns, MOST_CELLS, Table, ToolkitError, parse};
 
 /// A kind of file that the toolkit writes, one for each of its metrics.
 #[derive(Debug, PartialEq, Eq)]

@@ -93,6 +93,9 @@ pub enum ToolkitError {
     /// More columns than any of the toolkit's files has.
     #[error("{0}, and no file of the toolkit has as many")]
     TooManyColumns(#[from] TooWide),
+    /// More rows by columns than are read.
+    #[error("the file has more than {0} cells: import it in several files of fewer rows")]
+    TooManyCells(usize),
     /// What spreadsheets write where the comma is the decimal mark.
     #[error("the columns are separated by semicolons: save the file with commas")]
     Semicolons,
@@ -110,6 +113,9 @@ fn all_columns() -> String {
 
 /// Columns of a file: those of the attributes of `CelebA` are 80, and each becomes a list.
 const MOST_COLUMNS: usize = 256;
+
+/// Cells of a file: the most rows of 20 columns, or 50,000 rows of the 80 columns of `CelebA`'s attributes.
+pub const MOST_CELLS: usize = 4_000_000;
 
 /// The largest magnitude of a score. Sums of squares of such numbers are finite still.
 const MOST_SCORE: f64 = 1e100;
@@ -146,6 +152,9 @@ pub fn parse(text: &str, file_name: Option<&str>, most_rows: usize) -> Result<Ta
             |column: &str, problem: String| ToolkitError::Cell { line, column: column.to_owned(), problem };
         if names.len() == most_rows {
             return Err(ToolkitError::TooManyRows(most_rows));
+        }
+        if (names.len() + 1) * cells.len() > MOST_CELLS {
+            return Err(ToolkitError::TooManyCells(MOST_CELLS));
         }
         if row[index].is_empty() {
             return Err(wrong("name", "it is empty, and a score belongs to a sample".to_owned()));
@@ -234,7 +243,7 @@ fn shown_columns(header: &[String]) -> String {
 
 fn attribute(column: &str) -> Option<&str> {
     let name = column.strip_suffix("_target").or_else(|| column.strip_suffix("_pred"))?;
-    label::clean(name).is_ok_and(|clean| clean == name).then_some(name)
+    label::clean_within(name, label::ATTRIBUTE_BYTES).is_ok_and(|clean| clean == name).then_some(name)
 }
 
 fn sort_out(file: &'static File, columns: &[String], cells: Vec<Vec<Option<f64>>>) -> Columns {
@@ -380,6 +389,13 @@ mod tests {
                 "{before:?}"
             );
         }
+        let columns: Vec<_> = (0..126).map(|at| format!(",{at}_target,{at}_pred")).collect();
+        let cells = ",1".repeat(252);
+        let rows = MOST_CELLS / 252;
+        let rows: Vec<_> = (0..=rows).map(|at| format!("{at},s{at}{cells}\n")).collect();
+        let error =
+            parse(&format!(",name{}\n{}", columns.concat(), rows.concat()), None, 200_000).unwrap_err();
+        assert_eq!(error, ToolkitError::TooManyCells(MOST_CELLS));
         assert_eq!(parse("name;dino_fidelity\na;1\n", None, 2).unwrap_err(), ToolkitError::Semicolons);
     }
 

@@ -114,6 +114,8 @@ on_both_databases! {
         faces_stay_for_what_waits_in_another_run
         many_clients_submit_the_same_samples_and_none_is_lost_or_doubled
         imported_scores_stand_beside_computed_ones
+        attributes_of_a_run_are_bounded_where_they_become_a_table
+        numbers_that_are_no_scores_are_not_imported
         an_import_again_replaces_what_the_source_gave
         an_import_of_many_statements_is_whole
         parts_that_are_imported_at_the_same_time_are_all_summed_up

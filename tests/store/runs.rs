@@ -511,6 +511,36 @@ pub(crate) async fn imported_scores_stand_beside_computed_ones(db: Database) {
     assert_eq!(store.import(&NewImport { run: Uuid::now_v7(), ..new }).await.unwrap(), None);
 }
 
+pub(crate) async fn attributes_of_a_run_are_bounded_where_they_become_a_table(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await.id;
+    // Each sample has an attribute of its own: little to store, and a square as a table.
+    let names: Vec<String> = (0..2_900).map(|at| format!("{at:04}")).collect();
+    let column = |at: usize| (0..names.len()).map(|of| (of == at).then_some((true, true))).collect();
+    let new = NewImport {
+        names: names.clone(),
+        metadata: vec!["{}".to_owned(); names.len()],
+        columns: vec![],
+        outcomes: names.iter().enumerate().map(|(at, name)| (name.clone(), column(at))).collect(),
+        ..import(run, &[], &[])
+    };
+    store.import(&new).await.unwrap();
+    let some = &names[..100];
+    assert_eq!(store.outcomes(run, &new.pack.digest, some).await.unwrap().len(), 100);
+    let error = store.outcomes(run, &new.pack.digest, &names).await.unwrap_err().to_string();
+    assert!(error.contains("attributes of 2900 samples"), "{error}");
+}
+
+pub(crate) async fn numbers_that_are_no_scores_are_not_imported(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await.id;
+    for number in [f64::INFINITY, 1e101, -1e308] {
+        let error = store.import(&import(run, &["1"], &[number])).await.unwrap_err().to_string();
+        assert!(error.contains("finite"), "{error}");
+    }
+    assert_eq!(counts(&store, run).await, (0, 0, 0));
+}
+
 pub(crate) async fn an_import_again_replaces_what_the_source_gave(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await.id;
@@ -564,6 +594,18 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     let column = vec![Some((true, false)), Some((true, false)), None];
     assert_eq!(read, BTreeMap::from([("Young".to_owned(), column)]));
     assert!(store.outcomes(run, "other", &names).await.unwrap().is_empty());
+    // What was predicted of a face goes with either picture, and tables that were made of it are out of date.
+    for picture in [one.references[0], two.image] {
+        let before = store.run(run).await.unwrap().unwrap().revision;
+        store.delete_picture(picture).await.unwrap().expect("it is known");
+        assert!(
+            store.run(run).await.unwrap().unwrap().revision > before,
+            "a kept report stands on {picture}"
+        );
+    }
+    assert_eq!(db.count("attribute_outcomes").await, 0);
+    store.add_run_wide(&RunWideScores { metric: "again".into(), ..wide }).await.unwrap();
+    assert!(db.count("attribute_outcomes").await > 0);
     assert!(store.delete_run(run).await.unwrap().is_some());
     assert_eq!(db.count("attribute_outcomes").await, 0);
 }
