@@ -4,11 +4,15 @@
 //! that look alike are one name, and no name changes how the text around it is shown.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 /// The longest name, in bytes of UTF-8.
 pub const MAX_BYTES: usize = 256;
+
+/// The longest name of an attribute, in bytes of UTF-8.
+pub const ATTRIBUTE_BYTES: usize = 64;
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +81,14 @@ pub fn check_visible(text: &str) -> Result<(), LabelError> {
     }
 }
 
+/// Refuses what is not seen in a text that may have several lines.
+///
+/// # Errors
+/// The first such character.
+pub fn check_lines(text: &str) -> Result<(), LabelError> {
+    text.split(['\n', '\r', '\t']).try_for_each(check_visible)
+}
+
 /// A name that came from elsewhere, for a log line or a terminal: what is not seen is written as its number.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
@@ -88,6 +100,28 @@ pub fn visible(text: &str) -> Cow<'_, str> {
             shown.extend(character.escape_unicode());
         } else {
             shown.push(character);
+        }
+        shown
+    }))
+}
+
+/// A text with names that came from elsewhere, for a log or a terminal: what is not seen is escaped as in JSON, which keeps JSON
+/// what it is, but for the characters that `keep` takes.
+pub fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let plain = |character: char| !is_invisible(character) || keep(character);
+    if text.chars().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().fold(String::new(), |mut shown, character| {
+        match character {
+            _ if plain(character) => shown.push(character),
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            _ => {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(shown, "\\u{unit:04x}");
+                }
+            }
         }
         shown
     }))

@@ -31,6 +31,7 @@ pub mod memory;
 pub mod metrics;
 pub mod pack_id;
 pub mod parity;
+mod read;
 pub mod runs;
 pub mod scoring;
 pub mod server;

@@ -2,7 +2,7 @@
 //!
 //! Evaluation metrics are never meant here: a score is no telemetry.
 
-use std::{ffi::OsStr, io::IsTerminal as _, time::Duration};
+use std::{borrow::Cow, ffi::OsStr, io::IsTerminal as _, time::Duration};
 
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -13,6 +13,7 @@ use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
 use crate::{
     config::{Log, LogFormat},
     engine::EngineTelemetry,
+    label,
 };
 
 /// Everything that is counted, in one registry.
@@ -229,23 +230,13 @@ struct OneLine<W> {
 impl<W: std::io::Write> std::io::Write for OneLine<W> {
     /// The subscriber writes a whole event at once.
     fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
-        let line = event.strip_suffix(b"\n").unwrap_or(event);
+        let text = String::from_utf8_lossy(event);
+        let line = text.strip_suffix('\n').unwrap_or(&text);
         // The subscriber escapes what looks like a colour in a field, and writes its own.
-        let plain =
-            |byte: &u8| !byte.is_ascii_control() || *byte == b'\t' || (self.coloured && *byte == 0x1b);
-        if line.iter().all(plain) {
-            self.to.write_all(event)?;
-        } else {
-            let mut escaped = Vec::with_capacity(event.len() + 16);
-            for byte in line {
-                if plain(byte) {
-                    escaped.push(*byte);
-                } else {
-                    escaped.extend(byte.escape_ascii());
-                }
-            }
-            escaped.push(b'\n');
-            self.to.write_all(&escaped)?;
+        let keep = |character| character == '\t' || (self.coloured && character == '\u{1b}');
+        match label::escaped(line, keep) {
+            Cow::Borrowed(_) => self.to.write_all(text.as_bytes())?,
+            Cow::Owned(line) => self.to.write_all(&[line.as_bytes(), b"\n"].concat())?,
         }
         Ok(event.len())
     }
@@ -318,7 +309,11 @@ mod tests {
             String::from_utf8(to).unwrap()
         };
         assert_eq!(written("INFO a é\tb\n", false), "INFO a é\tb\n");
-        assert_eq!(written("INFO a\nERROR b\r\u{1b}[2J\n", false), "INFO a\\nERROR b\\r\\x1b[2J\n");
+        assert_eq!(written("INFO a\nERROR b\r\u{1b}[2J\n", false), "INFO a\\nERROR b\\r\\u001b[2J\n");
+        assert_eq!(
+            written("a\u{85}b\u{2028}\u{202e}c\u{e0041}\u{7f}\n", true),
+            "a\\u0085b\\u2028\\u202ec\\udb40\\udc41\\u007f\n"
+        );
         assert_eq!(written("\u{1b}[32mINFO\u{1b}[0m a\nb\n", true), "\u{1b}[32mINFO\u{1b}[0m a\\nb\n");
     }
 }

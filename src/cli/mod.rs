@@ -14,6 +14,7 @@ mod submit;
 mod validate;
 
 use std::{
+    borrow::Cow,
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -26,6 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     config::{Config, UnknownVariable},
     engine::{Engine, Pack},
+    label,
     memory::Needs,
     scoring::Scoring,
     store::{Store, StoreOptions},
@@ -110,7 +112,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {}", explain(&error));
+            let _ = writeln!(std::io::stderr(), "error: {}", shown(&explain(&error)));
             ExitCode::FAILURE
         }
     }
@@ -195,8 +197,13 @@ fn lines(all: impl Iterator<Item = impl std::fmt::Display>) -> String {
     })
 }
 
+/// Names in files and answers of others neither colour a terminal nor turn its lines around.
+fn shown(text: &str) -> Cow<'_, str> {
+    label::escaped(text, |character| matches!(character, '\n' | '\t'))
+}
+
 fn print(text: &str) -> anyhow::Result<ExitCode> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match std::io::stdout().write_all(shown(text).as_bytes()) {
         // `| head` closes the pipe early, which is no failure of ours.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),

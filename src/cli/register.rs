@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{print, progress, server::ServerArgs};
 use crate::{
+    blocking::blocking,
     client::{Client, NewPrompt},
     content::ContentHash,
     dataset::{Dataset, Identity, Photo},
@@ -111,7 +112,8 @@ async fn enrol(client: &Client, name: &str, dataset: &Dataset, at_once: usize) -
         .map(|(identity, photo)| async move {
             let path = dataset.file(&photo.path);
             let context = || format!("{} is not enrolled", path.display());
-            let bytes = tokio::fs::read(&path).await.with_context(context)?;
+            let owned = path.clone();
+            let bytes = blocking(move || crate::read::bytes(&owned)).await.with_context(context)?;
             let known = there.get(&(&*identity.name, &*photo.name)).filter(|known| {
                 known.image == ContentHash::of(&bytes).to_hex() && known.attributes == photo.attributes
             });

@@ -37,10 +37,11 @@ fn decode(
     limits: &DecodeLimits,
     findings: &mut Findings,
 ) -> Option<ContentHash> {
-    let decoded = std::fs::read(dataset.file(path)).map_err(|error| error.to_string()).and_then(|bytes| {
-        vision::decode(&bytes, limits).map_err(|error| error.to_string())?;
-        Ok(ContentHash::of(&bytes))
-    });
+    let decoded =
+        crate::read::bytes(&dataset.file(path)).map_err(|error| error.to_string()).and_then(|bytes| {
+            vision::decode(&bytes, limits).map_err(|error| error.to_string())?;
+            Ok(ContentHash::of(&bytes))
+        });
     match decoded {
         Ok(hash) => Some(hash),
         Err(error) => {

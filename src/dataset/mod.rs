@@ -217,5 +217,5 @@ impl Dataset {
 
 /// Reads a file below the dataset's folder as text.
 fn read_text(path: &Path) -> Result<String, OpenError> {
-    std::fs::read_to_string(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })
+    crate::read::text(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })
 }

@@ -261,7 +261,7 @@ fn read_json<T: DeserializeOwned>(
     findings: &mut Findings,
 ) -> Result<Option<T>, OpenError> {
     let whole = root.join(path);
-    let bytes = std::fs::read(&whole).map_err(|source| OpenError::Io { path: whole, source })?;
+    let bytes = crate::read::bytes(&whole).map_err(|source| OpenError::Io { path: whole, source })?;
     match serde_json::from_slice(&bytes) {
         Ok(value) => Ok(Some(value)),
         Err(error) => {

@@ -79,8 +79,6 @@ pub struct Metadata {
 const MOST_ATTRIBUTES: usize = 64;
 /// Categories of one prompt.
 const MOST_CATEGORIES: usize = 64;
-/// Bytes of an attribute's name.
-const ATTRIBUTE_BYTES: usize = 64;
 
 impl Metadata {
     /// The same with every text as it is kept ([`label::clean`]).
@@ -103,7 +101,7 @@ impl Metadata {
         few("relations", self.relations.len(), most_words, "are looked for")?;
         let mut attributes = BTreeMap::new();
         for (name, present) in self.attributes {
-            let name = label::clean_within(&name, ATTRIBUTE_BYTES)
+            let name = label::clean_within(&name, label::ATTRIBUTE_BYTES)
                 .map_err(|problem| format!("a name in metadata.attributes {problem}"))?;
             if attributes.insert(name.clone(), present).is_some_and(|before| before != present) {
                 return Err(format!("metadata.attributes has `{name}` twice, present and absent"));

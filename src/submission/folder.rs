@@ -91,7 +91,7 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
             folder.problem(picture, format!("has no {file}, which says what it shows"));
             continue;
         };
-        let about = std::fs::read_to_string(&text).map_err(|error| error.to_string());
+        let about = crate::read::text(&text).map_err(|error| error.to_string());
         let about = about.and_then(|text| Generation::parse(&text).map_err(|error| error.to_string()));
         let about = match about {
             Ok(about) => about,

@@ -11,6 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::Item;
+use crate::blocking::blocking;
 use crate::client::{Client, ClientError, SubmittedState};
 use crate::content::ContentHash;
 use crate::scoring::content;
@@ -199,8 +200,9 @@ async fn lock_in_order(reference: &Arc<Photo>, auxiliary: &[Arc<Photo>]) -> Vec<
 }
 
 async fn read(path: &Path) -> Result<Bytes, Stopped> {
-    let bytes = tokio::fs::read(path).await;
-    bytes
+    let owned = path.to_owned();
+    blocking(move || crate::read::bytes(&owned))
+        .await
         .map(Bytes::from)
         .map_err(|error| Stopped::Sample(format!("cannot read {}: {error}", path.display())))
 }

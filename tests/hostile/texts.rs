@@ -1,5 +1,7 @@
 //! Texts that nobody should see, keep or sort by, wherever a text enters, on both databases.
 
+use std::time::{Duration, Instant};
+
 use axum::{
     body::Body,
     http::{Request, header},
@@ -14,6 +16,7 @@ use time::OffsetDateTime;
 use crate::{
     database::Database,
     harness::{App, ONE_GRAPH, tells},
+    instances::eventually,
     support::{form::Form, pictures},
 };
 
@@ -302,4 +305,137 @@ async fn times_that_utc_cannot_say_are_refused_by_name() {
         &["since", "9999"],
     );
     app.get("/v1/leaderboard?since=9999-12-31T23:59:59Z").await.ok();
+}
+
+/// A name that a spreadsheet would take for a formula, in every place of a table that a client names.
+#[tokio::test]
+async fn no_table_for_a_spreadsheet_has_a_formula() {
+    let app = App::start().await;
+    let formula = |of: &str| format!("=HYPERLINK(\"http://x\",\"{of}\")");
+    let metadata = json!({"prompt_kind": formula("kind"), "categories": [formula("category")], "attributes": {"@a": true}});
+    let mut run = String::new();
+    // So many that their slices are kept.
+    for at in 0..6 {
+        let form = Form::new()
+            .file("image", pictures::png(at))
+            .field("metrics", ONE_GRAPH)
+            .field("method", formula("method"))
+            .field("run", formula("run"))
+            .field("name", formula(&format!("name {at}")))
+            .field("metadata", metadata.to_string());
+        run = app.score(form).await.ok()["run_id"].as_str().expect("a run").to_owned();
+    }
+    for csv in [
+        ",name,dino_fidelity\n0,-cmd|'/C calc'!A0,0.5\n1,\"+name,\",0.25\n".to_owned(),
+        ",name,@a_target,@a_pred,-b_target,-b_pred\n0,=name,1,1,1,-1\n".to_owned(),
+    ] {
+        let path = format!("/v1/runs/{run}/import?source=%3Dsource()");
+        let import = Request::post(path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
+        app.send(import.expect("a valid request")).await.ok();
+    }
+    eventually!(
+        "the summary of the run",
+        app.get(&format!("/v1/analysis/slices?run={run}&min_samples=5")).await.status == 200
+    );
+    let toolkit = app.get(&format!("/v1/runs/{run}/toolkit?pack=%3Dsource()")).await.ok();
+    let files: Vec<String> =
+        serde_json::from_value(toolkit["files"].clone()).expect("a list of names of files");
+    assert_eq!(files.len(), 2, "{toolkit}");
+    let mut paths: Vec<_> =
+        files.iter().map(|file| format!("/v1/runs/{run}/toolkit/{file}?pack=%3Dsource()")).collect();
+    paths.extend([
+        "/v1/leaderboard?format=csv&published=true".to_owned(),
+        "/v1/leaderboard?format=csv&by=run".to_owned(),
+        format!("/v1/analysis/slices?run={run}&format=csv&min_samples=5"),
+        format!("/v1/runs/{run}/report?format=csv&policy=none&pack=%3Dsource()"),
+    ]);
+    let mut marked = 0;
+    for path in paths {
+        let answer = app.get(&path).await;
+        let text = String::from_utf8(answer.body.to_vec()).expect("text");
+        assert_eq!(answer.status, 200, "{path}: {text}");
+        let mut rows =
+            csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+        for cell in
+            rows.records().flat_map(|row| row.expect("a row").iter().map(str::to_owned).collect::<Vec<_>>())
+        {
+            let formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err();
+            assert!(!formula, "{path}: {cell:?} is run by a spreadsheet");
+            marked += usize::from(cell.starts_with('\''));
+        }
+    }
+    assert!(marked > 10, "the formulas are not in the tables: {marked}");
+}
+
+#[tokio::test]
+async fn longer_texts_and_lists_are_held_to_their_bounds() {
+    let app = App::start().await;
+    let describe = |description: &str| {
+        send_json("POST", "/v1/methods", &json!({"name": "m", "description": description}))
+    };
+    let lines = app.send(describe("first line\r\n\tsecond line")).await;
+    assert!(lines.status.is_success(), "a description has lines");
+    for (text, says) in bad().iter().filter(|(text, _)| text != "a\nb" && !text.trim().is_empty()) {
+        tells(&app.send(describe(text)).await.problem(422, "invalid_field"), &["description", says]);
+    }
+    for (list, entry) in
+        [("categories", json!("a")), ("detectables", json!("a")), ("relations", json!(["a", "b", "c"]))]
+    {
+        let prompt = json!({"identity": "0", "prompt": "a person", list: vec![entry; 1_001]});
+        let request = send_json("PUT", "/v1/datasets/d/prompts", &json!({"prompts": [prompt]}));
+        tells(&app.send(request).await.problem(422, "invalid_field"), &["1001", "1000"]);
+    }
+    let run = app.send(send_json("POST", "/v1/runs", &json!({"method": "m", "run": "r"}))).await.json();
+    let path = format!("/v1/runs/{}/import?source=them", run["run_id"].as_str().expect("a run"));
+    for (name, accepted) in [("a".repeat(64), true), ("a".repeat(65), false), ("é".repeat(33), false)] {
+        let csv = format!(",name,{name}_target,{name}_pred\n0,x,1,1\n");
+        let import = Request::post(&path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
+        let answer = app.send(import.expect("a valid request")).await;
+        assert_eq!(answer.status.is_success(), accepted, "{name}: {}", String::from_utf8_lossy(&answer.body));
+    }
+}
+
+#[tokio::test]
+async fn people_are_asked_what_the_operator_names_and_nothing_else() {
+    let app = App::with(|setup| setup.config.analysis.questions = vec!["style".to_owned()]).await;
+    let mut runs = Vec::new();
+    for method in ["a", "b"] {
+        let scored = app.score(form().field("method", method).field("name", "n")).await.ok();
+        runs.push(scored["run_id"].as_str().expect("a run").to_owned());
+    }
+    let vote = |question: &str| {
+        let vote = json!({"question": question, "annotator": "x", "name": "n", "run_a": runs[0], "run_b": runs[1], "preferred": "a"});
+        app.send(send_json("POST", "/v1/preferences", &json!({"preferences": [vote]})))
+    };
+    for question in ["overall", "identity", "style"] {
+        vote(question).await.ok();
+    }
+    tells(
+        &vote("stile").await.problem(422, "invalid_field"),
+        &["stile", "overall", "style", "analysis.questions"],
+    );
+    tells(&vote("Style!").await.problem(422, "invalid_field"), &["lower-case"]);
+    let csv = format!(
+        "question,annotator,name,run_a,run_b,preferred\nstyle,y,n,{},{},b\nstile,y,n,{},{},b\n",
+        runs[0], runs[1], runs[0], runs[1]
+    );
+    let request =
+        Request::post("/v1/preferences").header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
+    tells(
+        &app.send(request.expect("a valid request")).await.problem(422, "invalid_field"),
+        &["line 3", "stile"],
+    );
+    for route in
+        ["preferences?", "preferences/next?", "analysis/preferences?", "analysis/alignment?min_pairs=1&"]
+    {
+        let found = app.get(&format!("/v1/{route}question=style")).await.ok();
+        assert_eq!(found["question"].as_str().unwrap_or("style"), "style", "{found}");
+        tells(
+            &app.get(&format!("/v1/{route}question=stile")).await.problem(400, "malformed_request"),
+            &["stile", "overall"],
+        );
+    }
+    let found = app.get("/v1/preferences?question=style").await.ok();
+    assert_eq!(found["preferences"][0]["question"], "style", "{found}");
+    assert_eq!(app.get("/v1/analysis/preferences?question=style").await.ok()["answers"], 1);
 }

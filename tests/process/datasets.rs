@@ -26,3 +26,18 @@ fn an_archive_that_climbs_out_of_its_folder_is_refused_and_nothing_is_written() 
         assert!(!folder.path().join(name).exists(), "{name} was written");
     }
 }
+
+#[test]
+fn what_is_wrong_with_a_folder_is_told_in_characters_that_are_seen() {
+    let folder = folder();
+    let root = folder.path().join("set");
+    std::fs::create_dir(&root).expect("a folder");
+    let name = "\u{1b}[31mred\u{202e}gpj.png";
+    let line = serde_json::json!({"identity": "bob", "photo": name});
+    std::fs::write(root.join("dataset.jsonl"), format!("{line}\n")).expect("a file");
+    std::fs::write(root.join(name), "no picture").expect("a file");
+    let output = program(&["dataset", "check", &root.display().to_string()]).output().expect("it runs");
+    let told = String::from_utf8(output.stdout).expect("text") + &String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("\\u001b[31mred\\u202egpj.png"), "{told}");
+    assert!(!told.contains(['\u{1b}', '\u{202e}']), "{told:?}");
+}
