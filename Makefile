@@ -39,7 +39,7 @@ contract: setup  ## The service against openapi/openapi.json: make contract EXAM
 	scripts/contract.py --examples $(EXAMPLES)
 
 fuzz: setup  ## Every parser of foreign bytes for so long in all: make fuzz MINUTES=50
-	FUZZ_SECONDS=$$(( $(MINUTES) * 60 / 8 )) cargo test --release --locked --test hostile fuzz:: -- --nocapture --test-threads 1
+	FUZZ_SECONDS=$$(( $(MINUTES) * 60 / 10 )) cargo test --release --locked --test hostile fuzz:: -- --nocapture --test-threads 1
 
 soak: build  ## Two instances on PostgreSQL under load and random kills: make soak MINUTES=60
 	scripts/postgres.sh run sh -c 'scripts/soak.py --minutes $(MINUTES) --postgres "$$TEST_DATABASE_URL"'

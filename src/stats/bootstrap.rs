@@ -436,6 +436,27 @@ mod tests {
     }
 
     #[test]
+    fn of_very_many_clusters_leaving_out_blocks_gives_the_same_interval() {
+        let mut rng = Rng::new(11);
+        let clusters: Vec<f64> = (0..5 * MOST_LEFT_OUT / 2).map(|_| skewed(&mut rng)).collect();
+        let mut asked = 0;
+        let found = Bootstrap { resamples: 1_000, ..Bootstrap::default() }
+            .interval(clusters.len(), |times| {
+                asked += 1;
+                let sum: f64 = clusters.iter().zip(times).map(|(of, times)| of * f64::from(*times)).sum();
+                sum / f64::from(times.iter().sum::<u32>())
+            })
+            .unwrap();
+        assert!(asked <= 1_001 + MOST_LEFT_OUT, "{asked}: as many as there are clusters");
+        let singles: Vec<(f64, usize)> = clusters.iter().map(|of| (*of, 1)).collect();
+        let student = ClusterMean::new(&singles).unwrap().interval(0.95);
+        let width = student.high - student.low;
+        assert!(
+            (found.low - student.low).abs() < 0.1 * width && (found.high - student.high).abs() < 0.1 * width
+        );
+    }
+
+    #[test]
     fn a_skewed_mean_has_a_skewed_interval() {
         let clusters: Vec<(f64, usize)> =
             [0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.4, 0.6, 1.0, 2.5].map(|sum| (sum, 1)).to_vec();

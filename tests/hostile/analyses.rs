@@ -77,6 +77,20 @@ async fn the_place_of_a_client_that_left_is_free_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_report_whose_first_reader_left_is_there_for_the_next() {
+    let app = App::start().await;
+    let [a, _] = slow_runs(&app).await;
+    let kept = async || app.number("stellar_kept_answers_bytes{of=\"reports\"}").await;
+    assert!(kept().await < 1.0, "nothing is kept yet");
+    drop(tokio::time::timeout(Duration::from_millis(5), app.get(&format!("/v1/runs/{a}/report"))).await);
+    let started = Instant::now();
+    while kept().await < 1.0 {
+        assert!(started.elapsed() < Duration::from_mins(1), "it was given up with its reader");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_to_ask_next_is_found_among_very_many_methods() {
     let app = App::start().await;
     for at in 0..400 {

@@ -202,6 +202,40 @@ async fn a_database_that_is_gone_for_a_while_loses_no_accepted_sample(database: 
     assert_eq!(app.counted("m", ONE_GRAPH).await, 4, "one counts twice");
 }
 
+/// A row that no version of this program wrote, in one run of two.
+async fn a_run_that_cannot_be_read_keeps_no_other_from_its_end(database: Database) {
+    let url = database.url.clone();
+    let app = App::with(move |setup| setup.config.store.url = url).await;
+    let mut runs = Vec::new();
+    for method in ["broken", "sound"] {
+        let body = json!({"method": method, "run": "r", "metrics": ["clip_i", "aesthetic"]}).to_string();
+        let request = axum::http::Request::post("/v1/runs").header("content-type", "application/json");
+        let run = app.send(request.body(body.into()).expect("a valid request")).await.json();
+        runs.push(run["run_id"].as_str().expect("an id").to_owned());
+    }
+    for (at, run) in runs.iter().enumerate() {
+        assert_eq!(put(&app, run, "s", image(at as u32).file("reference", png(100))).await, 202);
+        eventually!("the score", counts(&app, run).await["scored"] == 1);
+    }
+    // The older run is looked at first, and both are out of date.
+    database.execute(&format!("UPDATE samples SET metadata = '\"x\"' WHERE run = '{}'", runs[0])).await;
+    database.execute("UPDATE runs SET revision = revision + 1").await;
+    for run in &runs {
+        let request =
+            axum::http::Request::post(format!("/v1/runs/{run}/finish")).body(axum::body::Body::empty());
+        assert_eq!(app.send(request.expect("a valid request")).await.status, 202);
+    }
+    let state = async |run: &str| app.get(&format!("/v1/runs/{run}")).await.ok()["state"].clone();
+    eventually!("the end of the sound run", state(&runs[1]).await == "finished");
+    let slices = format!("/v1/analysis/slices?run={}", runs[1]);
+    eventually!(
+        "its summary",
+        app.get(&slices).await.status == 200 && app.get(&slices).await.ok()["stale"] == false
+    );
+    app.until("stellar_failing_runs{what=\"summary\"}", 1.0).await;
+    app.get("/readyz").await.ok();
+}
+
 /// A pause is written down as a time of day, which a clock that is set back makes a year long.
 async fn a_clock_that_is_set_while_a_sample_is_put_off_does_not_hold_it_up(database: Database) {
     let url = database.url.clone();
@@ -222,5 +256,6 @@ async fn a_clock_that_is_set_while_a_sample_is_put_off_does_not_hold_it_up(datab
 
 crate::on_both_databases!(
     a_database_that_is_gone_for_a_while_loses_no_accepted_sample,
+    a_run_that_cannot_be_read_keeps_no_other_from_its_end,
     a_clock_that_is_set_while_a_sample_is_put_off_does_not_hold_it_up,
 );

@@ -30,6 +30,7 @@ mod fuzz;
 mod harness;
 mod instances;
 mod ranking;
+mod reasons;
 mod sockets;
 mod spool;
 #[allow(dead_code, reason = "what only the other test programs use")]

@@ -2,6 +2,9 @@
 
 use super::grammar::{GRAMMAR, Grammar};
 
+/// Adjectives of one noun; no prompt has more.
+const MOST_ADJECTIVES: usize = 64;
+
 /// A predicate of the person and its object, in the words of the prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Clause {
@@ -477,12 +480,14 @@ impl<'a> Scan<'a> {
             .any(|set| set.contains(word))
     }
 
+    /// A phrase of very many words is none of adjectives only: else each further word would walk it again.
     fn only_adjectives(&self) -> bool {
-        self.phrase.iter().all(|word| {
-            self.grammar.adjectives.contains(word)
-                || self.is_gerund(word)
-                || ["ful", "ous", "less", "ish"].iter().any(|end| word.ends_with(end))
-        })
+        self.phrase.len() <= MOST_ADJECTIVES
+            && self.phrase.iter().all(|word| {
+                self.grammar.adjectives.contains(word)
+                    || self.is_gerund(word)
+                    || ["ful", "ous", "less", "ish"].iter().any(|end| word.ends_with(end))
+            })
     }
 }
 

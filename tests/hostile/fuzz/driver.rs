@@ -123,7 +123,9 @@ pub(crate) fn fuzz(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], mut parse: 
     let seed = number("FUZZ_SEED").or(seconds.map(|_| u64::from(std::process::id()))).unwrap_or(1);
     let mut draw = Draw(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let (started, mut inputs) = (Instant::now(), 0_u64);
+    let current = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));
     let mut attempt = |input: &[u8]| {
+        fs::write(&current, input).expect("the folder of the build is writable");
         let began = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| parse(input)));
         if outcome.is_ok() && began.elapsed() < LONGEST {
@@ -141,5 +143,6 @@ pub(crate) fn fuzz(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], mut parse: 
         attempt(&mutated(&mut draw, &corpus, &tokens));
         inputs += 1;
     }
+    fs::remove_file(&current).expect("it was written");
     println!("{name}: {inputs} inputs of {} seeds in {:.0?}, seed {seed}", corpus.len(), started.elapsed());
 }

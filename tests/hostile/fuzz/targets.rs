@@ -41,12 +41,43 @@ fn images() {
     let limits = DecodeLimits { max_pixels: 1 << 20, max_memory: 64 << 20, ..DecodeLimits::default() };
     let words: [&[u8]; 9] =
         [b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"acTL", b"VP8X", b"ALPH", b"\xff\xc4", b"Exif\0\0MM\0*"];
-    fuzz("images", files("packs/demo/goldens", 40 << 10), &words, |bytes| {
-        if let Ok(image) = decode(bytes, &limits) {
-            let header = probe(bytes, &limits).expect("what decodes has a header");
-            assert_eq!((header.width, header.height), (image.width, image.height));
+    let mut seeds = files("packs/demo/goldens", 40 << 10);
+    seeds.extend(files("tests/data/vision/decode", 40 << 10));
+    fuzz("images", seeds, &words, |bytes| {
+        for bytes in [bytes, &with_right_sums(bytes)] {
+            if let Ok(image) = decode(bytes, &limits) {
+                let header = probe(bytes, &limits).expect("what decodes has a header");
+                assert_eq!((header.width, header.height), (image.width, image.height));
+            }
         }
     });
+}
+
+/// A PNG whose chunks have the check sums of what is in them: without these, decoding ends at the first changed chunk.
+fn with_right_sums(png: &[u8]) -> Vec<u8> {
+    let mut bytes = png.to_vec();
+    let mut at = 8;
+    while let Some(length) = bytes.get(at..at + 4) {
+        let length = u32::from_be_bytes(length.try_into().expect("4 bytes")) as usize;
+        let Some(end) = at.checked_add(8 + length).filter(|end| end + 4 <= bytes.len()) else { break };
+        let sum = crc32(&bytes[at + 4..end]);
+        bytes[end..end + 4].copy_from_slice(&sum.to_be_bytes());
+        at = end + 4;
+    }
+    bytes
+}
+
+/// The sum of PNG, 5.5 and annex D of its specification.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg()))
+    })
+}
+
+#[test]
+fn a_png_as_it_is_has_the_right_sums() {
+    let png = png(1);
+    assert_eq!(with_right_sums(&png), png);
 }
 
 #[test]
@@ -73,6 +104,59 @@ fn forms() {
         let answer = runtime.block_on(app.send(request));
         assert!(answer.status.as_u16() < 500, "{}", answer.status);
     });
+}
+
+/// Bodies of routes that take JSON or CSV, given to one after the other.
+fn bodies(name: &str, kind: &str, routes: &[(&str, &str)], seeds: &[&str], words: &[&[u8]]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let app = runtime.block_on(App::start());
+    fuzz(name, texts(seeds), words, |bytes| {
+        for (method, path) in routes {
+            let request = Request::builder().method(*method).uri(*path).header(header::CONTENT_TYPE, kind);
+            let request = request.body(Body::from(bytes.to_vec())).expect("a valid request");
+            let answer = runtime.block_on(app.send(request));
+            assert!(answer.status.as_u16() < 500, "{method} {path}: {}", answer.status);
+        }
+    });
+}
+
+#[test]
+fn json_bodies() {
+    let routes = [
+        ("POST", "/v1/methods"),
+        ("POST", "/v1/runs"),
+        ("POST", "/v1/preferences"),
+        ("PUT", "/v1/datasets/d/prompts"),
+    ];
+    let seeds = [
+        r#"{"name":"m","description":"two\nlines"}"#,
+        r#"{"method":"m","run":"r","dataset":"d","split":"test","metrics":["ips"],"settings":{"steps":50}}"#,
+        r#"{"preferences":[{"question":"overall","annotator":"a","name":"n","run_a":"0197a7c6-6f00-7000-8000-000000000001","run_b":"0197a7c6-6f00-7000-8000-000000000002","preferred":"a"}]}"#,
+        r#"{"preferences":[{"question":"identity","annotator":"a","name":"n","run":"0197a7c6-6f00-7000-8000-000000000001","rating":4.5}]}"#,
+        r#"{"prompts":[{"identity":"0","prompt":"{} riding a horse","kind":"T","categories":["sports"],"detectables":["horse"],"relations":[["person","riding","horse"]]}]}"#,
+    ];
+    bodies(
+        "json_bodies",
+        "application/json",
+        &routes,
+        &seeds,
+        &[b"prompts", b"preferences", b"null", b"[[", b"{}"],
+    );
+}
+
+#[test]
+fn preferences_as_csv() {
+    let seeds = [
+        "question,annotator,name,run_a,run_b,preferred\noverall,ada,1,0197a7c6-6f00-7000-8000-000000000001,0197a7c6-6f00-7000-8000-000000000002,tie\n",
+        "question,annotator,name,run,rating\nobject,\"a, b\",1,0197a7c6-6f00-7000-8000-000000000001,4.5\n",
+    ];
+    bodies(
+        "preferences_as_csv",
+        "text/csv",
+        &[("POST", "/v1/preferences")],
+        &seeds,
+        &[b"preferred", b"rating", b"\"\"", b"\xef\xbb\xbf"],
+    );
 }
 
 #[test]
