@@ -80,14 +80,14 @@ pub struct ScoreAnswer {
     pub scores: BTreeMap<String, ScoreEntry>,
     /// Whether no model ran: every feature was known already.
     pub cached: bool,
-    /// The features behind the scores and where each came from.
+    /// The features behind the scores and where each came from, in this request: also where the numbers are those of an earlier one.
     pub features: Vec<FeatureUse>,
-    /// What the scores stand on, where it was asked for.
+    /// What the scores stand on, where it was asked for, as this request found it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
     /// Where the time went.
     pub timings: Timings,
-    /// With what the scores were computed.
+    /// With what the scores were computed; of a sample that was there the versions of the metrics are those of its stored scores.
     pub provenance: Provenance,
 }
 
@@ -310,11 +310,13 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiErr
     );
     let mut scores: BTreeMap<_, _> =
         card.scores.iter().map(|score| (score.metric.code.to_owned(), score_entry(score))).collect();
+    let mut provenance = provenance(&card, &pack, form.sample.dataset.as_ref());
     if recorded.outcome != store::Outcome::Created {
         // What was there stays: the answer is what the leaderboard and GET /v1/samples/{id} say.
         let stored = app.store.sample(recorded.sample).await?.map(|sample| sample.scores).unwrap_or_default();
         for score in stored.into_iter().filter(|score| score.pack == pack.id()) {
             if let Some(entry) = scores.get_mut(&score.metric) {
+                provenance.metric_versions.insert(score.metric.clone(), score.metric_version);
                 *entry = stored_entry(score, entry);
             }
         }
@@ -333,7 +335,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiErr
         weights: pack.weights,
         scores,
         cached: card.features.iter().all(|feature| feature.origin == Origin::Cached),
-        provenance: provenance(&card, &pack, form.sample.dataset.as_ref()),
+        provenance,
         evidence: form.evidence.then(|| Evidence::of(&card, &pack)),
         features: card.features,
         timings: Timings {
