@@ -119,8 +119,9 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
         pictures.extend(digits.iter().filter_map(|hex| ContentHash::from_hex(hex)));
     }
     let failed = row.optional_text("reason")?.is_some();
+    let folders = pending::lock_image(connection, run, image).await?;
     let samples = execute(connection, "DELETE FROM pending_samples WHERE id = ", id).await?;
-    pending::release_image(connection, run, image, pending::Owners::Any).await?;
+    pending::release_image(connection, run, image, folders, pending::Owners::Any).await?;
     let count = if failed {
         "UPDATE runs SET failed = failed - 1 WHERE id = "
     } else {

@@ -496,12 +496,21 @@ pub(super) async fn fail<P: Connections>(
     let transaction = || async {
         let mut transaction = pool.begin().await?;
         let connection = &mut *transaction;
-        let mut sql = Sql::new("SELECT run, image FROM pending_samples WHERE state = 'waiting' AND id = ");
-        sql.bind(id).push(lock(connection));
-        let rows = connection.fetch(sql).await?;
+        let find = |lock: &'static str| {
+            let mut sql =
+                Sql::new("SELECT run, image FROM pending_samples WHERE state = 'waiting' AND id = ");
+            sql.bind(id).push(lock);
+            sql
+        };
+        let rows = connection.fetch(find("")).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let row = Reader::new(row, "pending_samples", id);
         let (run, image) = (row.uuid("run")?, row.hash("image")?);
+        lock_image(connection, run, image).await?;
+        let lock = lock(connection);
+        if connection.fetch(find(lock)).await?.is_empty() {
+            return Ok(None);
+        }
         give_up(connection, id, run, image, reason, &detail, Owners::ThisOne).await?;
         transaction.commit().await?;
         Ok(Some(image))
@@ -518,10 +527,11 @@ pub(super) async fn give_up<C: Connection>(
     detail: &str,
     owners: Owners,
 ) -> Result<(), StoreError> {
+    let folders = lock_image(connection, run, image).await?;
     let mut sql = Sql::new("UPDATE pending_samples SET state = 'failed', reason = ");
     sql.bind(reason).push(", detail = ").bind(detail).push(" WHERE id = ").bind(id);
     connection.execute(sql).await?;
-    release_image(connection, run, image, owners).await?;
+    release_image(connection, run, image, folders, owners).await?;
     let mut sql = Sql::new("UPDATE runs SET waiting = waiting - 1, failed = failed + 1 WHERE id = ");
     sql.bind(run);
     connection.execute(sql).await?;
@@ -539,12 +549,13 @@ pub(super) async fn take<C: Connection>(
     run: Uuid,
     image: ContentHash,
 ) -> Result<bool, StoreError> {
+    let folders = lock_image(connection, run, image).await?;
     let mut sql = Sql::new("DELETE FROM pending_samples WHERE state = 'waiting' AND id = ");
     sql.bind(id);
     if connection.execute(sql).await? == 0 {
         return Ok(false);
     }
-    release_image(connection, run, image, Owners::ThisOne).await?;
+    release_image(connection, run, image, folders, Owners::ThisOne).await?;
     Ok(true)
 }
 
@@ -557,20 +568,28 @@ pub(super) enum Owners {
     Any,
 }
 
+/// How many folders keep a generated picture of a run; their rows are locked. Accepting locks them before it writes a sample, so
+/// whoever takes a sample away locks them first, too.
+pub(super) async fn lock_image<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    image: ContentHash,
+) -> Result<usize, StoreError> {
+    let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 0 AND run = ");
+    sql.bind(run).push(" AND image = ").bind(image.to_hex()).push(" ORDER BY folder").push(lock(connection));
+    Ok(connection.fetch(sql).await?.len())
+}
+
 /// A generated picture is needed no longer than a sample of its run waits for it. Instances that keep it and do not ask find a
-/// note.
+/// note. `folders` is what [`lock_image`] said before the sample went: whoever accepts an equal image at this moment holds the
+/// rows until it commits, and only a statement that begins after that sees the sample for which the file is to stay.
 pub(super) async fn release_image<C: Connection>(
     connection: &mut C,
     run: Uuid,
     image: ContentHash,
+    folders: usize,
     owners: Owners,
 ) -> Result<(), StoreError> {
-    // Whoever accepts an equal image at this moment holds the row until it commits. Only a statement that begins after that sees
-    // the sample for which the file is to stay, so the row is waited for first.
-    let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 0 AND run = ");
-    sql.bind(run).push(" AND image = ").bind(image.to_hex()).push(" ORDER BY folder").push(lock(connection));
-    // Of several folders only one is that of whoever asks.
-    let noted = connection.fetch(sql).await?.len() > usize::from(owners == Owners::ThisOne);
     let unneeded = |text| {
         let mut sql = Sql::new(text);
         sql.bind(run).push(" AND image = ").bind(image.to_hex());
@@ -580,7 +599,8 @@ pub(super) async fn release_image<C: Connection>(
         );
         sql
     };
-    if noted {
+    // Of several folders only one is that of whoever asks.
+    if folders > usize::from(owners == Owners::ThisOne) {
         let mut sql = unneeded(
             "INSERT INTO released_files (folder, image) SELECT folder, image FROM kept_files WHERE photo = 0 AND run = ",
         );
