@@ -1,13 +1,44 @@
 #!/usr/bin/env bash
 # Fetches what building and running need into .runtime/: the ONNX Runtime library and, where the machine has none,
-# CMake and nasm (for the JPEG decoder's C and assembly source). Quiet where everything is there. Needs Rust, Python 3 with pip and a C compiler.
+# CMake and nasm (for the JPEG decoder's C and assembly source). Where there is an NVIDIA driver, ONNX Runtime's build for CUDA 13
+# and the libraries that it needs, too (STELLAR_GPU=1 fetches them anyway, STELLAR_GPU=0 never). Quiet where everything is there.
+# Needs Rust, Python 3 with pip and a C compiler.
+#
+#   scripts/setup.sh gpu FILE     says what would be fetched for the driver that FILE describes, as /proc/driver/nvidia/version does
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 ONNXRUNTIME=1.32.0   # at least the `api-24` of Cargo.toml, so 1.24
 CMAKE=4.4.4
 
+ONNXRUNTIME_GPU=1.31.1
+CUDA="nvidia-cuda-runtime==13.0.96 nvidia-cublas==13.1.0.3 nvidia-curand==10.4.0.35 nvidia-cuda-nvrtc==13.0.88 nvidia-cudnn-cu13==9.19.1.2"
+CUDA_SIZE="1.3 GB, unpacked 2.3 GB"
+DRIVER=580   # the first of CUDA 13
+
 fail() { echo "setup: $1" >&2; exit 1; }
+# Whether CUDA is to be fetched; `why` is what to say if not.
+wants_cuda() {
+    why=
+    case "${STELLAR_GPU:-}" in 1) return 0 ;; 0) return 1 ;; esac
+    local version
+    version=$(sed -n 's/^NVRM version:.* \([0-9][0-9]*\)\.[0-9][0-9.]* .*/\1/p' "$1" 2>/dev/null | head -n 1) || true
+    if [ -z "$version" ]; then
+        return 1
+    elif [ "$(uname -sm)" != "Linux x86_64" ]; then
+        why="there is an NVIDIA driver, but CUDA is fetched for Linux on x86-64 alone: the processor computes"
+        return 1
+    elif [ "$version" -lt "$DRIVER" ]; then
+        why="the NVIDIA driver $version is older than $DRIVER, which CUDA 13 needs: update it to use the GPU; the processor computes"
+        return 1
+    fi
+}
+
+if [ "${1:-}" = gpu ]; then
+    if wants_cuda "$2"; then echo "onnxruntime-gpu==$ONNXRUNTIME_GPU $CUDA"; else echo "${why:-none}"; fi
+    exit
+fi
+
 command -v cargo >/dev/null || fail "cargo is missing: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer"
 command -v cc >/dev/null || command -v gcc >/dev/null || fail "a C compiler is missing: install gcc or clang"
 command -v python3 >/dev/null || fail "python3 is missing: it fetches the ONNX Runtime library"
@@ -45,9 +76,25 @@ PYTHON
 }
 
 if [ ! -e ".runtime/onnxruntime-$ONNXRUNTIME" ]; then
-    rm -rf .runtime/onnxruntime-*
+    rm -rf .runtime/onnxruntime-[0-9]*
     fetch onnxruntime "$ONNXRUNTIME" .runtime/onnxruntime.partial 'onnxruntime/capi/libonnxruntime*'
     mv .runtime/onnxruntime.partial ".runtime/onnxruntime-$ONNXRUNTIME"
+fi
+
+if wants_cuda /proc/driver/nvidia/version; then
+    if [ ! -e ".runtime/onnxruntime-gpu-$ONNXRUNTIME_GPU" ]; then
+        echo "setup: there is an NVIDIA GPU: fetching CUDA 13 and ONNX Runtime's build for it ($CUDA_SIZE), once"
+        rm -rf .runtime/onnxruntime-gpu-* .runtime/cuda
+        for wheel in $CUDA; do
+            fetch "${wheel%%==*}" "${wheel##*==}" .runtime/cuda.partial 'nvidia/*'
+        done
+        fetch onnxruntime-gpu "$ONNXRUNTIME_GPU" .runtime/onnxruntime-gpu.partial 'onnxruntime/capi/libonnxruntime*'
+        mv .runtime/cuda.partial .runtime/cuda
+        mv .runtime/onnxruntime-gpu.partial ".runtime/onnxruntime-gpu-$ONNXRUNTIME_GPU"
+    fi
+elif [ -n "$why" ] && [ ! -e .runtime/gpu-note ]; then
+    echo "setup: $why"
+    touch .runtime/gpu-note
 fi
 
 if ! command -v cmake >/dev/null; then

@@ -17,6 +17,7 @@
 
 pub mod analysis;
 pub mod api;
+pub mod bench;
 mod blocking;
 pub mod cli;
 pub mod client;

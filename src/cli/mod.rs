@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod compare;
 mod dataset;
 mod exchange;
@@ -48,6 +49,8 @@ Examples:
   stellar-score pack inspect packs/demo
   stellar-score pack verify packs/official
   stellar-score validate relations --pairs pictures.jsonl
+  stellar-score bench graphs --batches 1,8
+  stellar-score bench service --run trial/generations --dataset data/stellar --clients 16
 
 Every key of the configuration can be set in the environment: STELLAR_PACK=packs/official,
 STELLAR_SERVER__LISTEN=0.0.0.0:8080, STELLAR_STORE__URL=postgres://…; `stellar-score config` prints all of
@@ -97,6 +100,9 @@ enum Command {
     /// Hold a pack's models against pictures of which the truth is known
     #[command(subcommand)]
     Validate(validate::ValidateCommand),
+    /// Measure what this machine gives
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Bring the database's tables up to date and leave
     Migrate,
     /// Print the OpenAPI document of the HTTP API
@@ -144,6 +150,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Dataset(command) => dataset::run(&config, command).await,
                     Command::Pack(command) => pack::run(config, command).await,
                     Command::Validate(command) => validate::run(config, command).await,
+                    Command::Bench(command) => bench::run(config, command).await,
                     Command::Migrate => migrate(&config).await,
                     Command::Openapi | Command::Config => unreachable!("answered above"),
                 }

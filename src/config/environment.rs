@@ -93,8 +93,15 @@ mod tests {
         }
         let table: toml::Table = DEFAULTS.parse().unwrap();
         for (section, value) in &table {
-            for key in value.as_table().into_iter().flat_map(toml::Table::keys) {
-                assert!(keys.contains(&format!("{section}.{key}")), "{section}.{key}");
+            let Some(of_section) = value.as_table() else { continue };
+            for (key, value) in of_section {
+                // A table in a section, whose keys have two dots.
+                let inner = value.as_table().into_iter().flat_map(toml::Table::keys);
+                let mut names: Vec<_> = inner.map(|inner| format!("{section}.{key}.{inner}")).collect();
+                if names.is_empty() {
+                    names.push(format!("{section}.{key}"));
+                }
+                assert!(names.iter().all(|name| keys.contains(name)), "{names:?}");
             }
         }
     }

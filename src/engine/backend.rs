@@ -1,5 +1,6 @@
 //! The seam between batching and arithmetic.
 
+use super::config::Provider;
 use super::error::BackendError;
 use crate::tensor::{Features, Tensor};
 
@@ -10,10 +11,19 @@ pub trait Backend: Send {
     /// Every item is a list of tensors in the graph's input order. A batch is never empty and never
     /// larger than the graph's largest batch.
     fn run(&mut self, batch: &[Vec<Tensor>]) -> Result<Vec<Features>, BackendError>;
+
+    /// What computes.
+    fn provider(&self) -> Provider {
+        Provider::Cpu
+    }
 }
 
 impl<B: Backend + ?Sized> Backend for Box<B> {
     fn run(&mut self, batch: &[Vec<Tensor>]) -> Result<Vec<Features>, BackendError> {
         (**self).run(batch)
+    }
+
+    fn provider(&self) -> Provider {
+        (**self).provider()
     }
 }

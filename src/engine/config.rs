@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::cuda::CudaConfig;
 use super::error::StartError;
 
 /// The most threads that one batch is given by itself.
@@ -16,8 +17,8 @@ const THREADS_A_BATCH: usize = 8;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineConfig {
-    /// What computes. A provider that is not there is an error at start, never a silent fallback.
-    pub provider: Provider,
+    /// What computes. A provider that was named and is not there is an error at start, never a silent fallback.
+    pub provider: ProviderChoice,
     /// Which GPU, as the provider counts them; ignored on the CPU.
     pub device_id: u16,
     /// The ONNX Runtime library. Unset: `ORT_DYLIB_PATH`, then beside the program and in the
@@ -35,6 +36,14 @@ pub struct EngineConfig {
     /// How long an incomplete batch waits for company, in milliseconds. 0 never waits: what queues up
     /// while a batch runs is the next batch.
     pub max_delay_ms: u64,
+    /// Whether batches are filled up to the next power of two. Always so on a GPU, where every new shape costs; elsewhere only to
+    /// see what a GPU would be given.
+    pub pad_batches: bool,
+    /// A folder for ONNX Runtime's profile of every graph, written when the service stops: how long each node took and what ran it.
+    /// Slows everything down.
+    pub profile: Option<PathBuf>,
+    /// What CUDA is told.
+    pub cuda: CudaConfig,
     /// Memory for cached features, in bytes; 0 keeps none (equal questions asked at the same time are
     /// still answered by one computation).
     pub cache_bytes: u64,
@@ -43,7 +52,7 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
-            provider: Provider::Cpu,
+            provider: ProviderChoice::Auto,
             device_id: 0,
             library: None,
             lanes_at_once: 0,
@@ -51,6 +60,9 @@ impl Default for EngineConfig {
             queue: 1024,
             max_batch: 0,
             max_delay_ms: 0,
+            pad_batches: false,
+            profile: None,
+            cuda: CudaConfig::default(),
             // About 49,000 embeddings of 1280 numbers.
             cache_bytes: 256 << 20,
         }
@@ -72,6 +84,12 @@ impl EngineConfig {
                 return refuse(key, format!("is {value}: at most 1024 (0 chooses)"));
             }
         }
+        if self.cuda.lane_memory_mib > 1 << 20 {
+            return refuse(
+                "cuda.lane_memory_mib",
+                format!("is {}: at most 1048576 (0 sets no limit)", self.cuda.lane_memory_mib),
+            );
+        }
         Ok(())
     }
 
@@ -83,13 +101,13 @@ impl EngineConfig {
 
     /// Batches at once and threads for each, with the choice made where the configuration leaves it.
     #[must_use]
-    pub fn parallelism(&self) -> Parallelism {
+    pub fn parallelism(&self, provider: Provider) -> Parallelism {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.parallelism_on(cores)
+        self.parallelism_on(cores, provider)
     }
 
-    fn parallelism_on(&self, cores: usize) -> Parallelism {
-        let lanes_at_once = match (self.lanes_at_once, self.provider) {
+    fn parallelism_on(&self, cores: usize, provider: Provider) -> Parallelism {
+        let lanes_at_once = match (self.lanes_at_once, provider) {
             // One batch on all cores: a graph that is asked alone then has them all. With several graphs
             // asked at once, batches side by side can gain a little (docs/BENCHMARKS.md). Beyond eight threads a batch no longer gains by further ones.
             (0, Provider::Cpu) => cores.div_ceil(THREADS_A_BATCH),
@@ -112,6 +130,21 @@ pub struct Parallelism {
     pub lanes_at_once: usize,
     /// Threads that work on one batch.
     pub threads: usize,
+}
+
+/// What the configuration may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderChoice {
+    /// CUDA where the machine has a card and the libraries, the processor elsewhere.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// CUDA, or an error.
+    Cuda,
+    /// `TensorRT`, or an error.
+    TensorRt,
 }
 
 /// An execution provider of ONNX Runtime.
@@ -137,6 +170,12 @@ impl Provider {
             Self::TensorRt => "tensorrt",
         }
     }
+
+    /// Whether it is a card.
+    #[must_use]
+    pub fn is_gpu(self) -> bool {
+        self != Self::Cpu
+    }
 }
 
 #[cfg(test)]
@@ -146,7 +185,8 @@ mod tests {
     #[test]
     fn cores_are_shared_among_batches_and_never_asked_for_twice() {
         let chosen = |cores| {
-            let Parallelism { lanes_at_once, threads } = EngineConfig::default().parallelism_on(cores);
+            let Parallelism { lanes_at_once, threads } =
+                EngineConfig::default().parallelism_on(cores, Provider::Cpu);
             (lanes_at_once, threads)
         };
         let cases = [(1, (1, 1)), (2, (1, 2)), (8, (1, 8)), (16, (2, 8)), (20, (3, 6)), (64, (8, 8))];
@@ -158,16 +198,16 @@ mod tests {
     #[test]
     fn what_is_configured_is_taken() {
         let config = EngineConfig { lanes_at_once: 3, threads: 5, ..EngineConfig::default() };
-        assert_eq!(config.parallelism_on(2), Parallelism { lanes_at_once: 3, threads: 5 });
+        assert_eq!(config.parallelism_on(2, Provider::Cpu), Parallelism { lanes_at_once: 3, threads: 5 });
         let config = EngineConfig { lanes_at_once: 4, ..EngineConfig::default() };
-        assert_eq!(config.parallelism_on(2).threads, 1);
+        assert_eq!(config.parallelism_on(2, Provider::Cpu).threads, 1);
     }
 
     #[test]
     fn an_unknown_key_is_refused_and_missing_ones_have_their_defaults() {
         assert_eq!(toml::from_str::<EngineConfig>("").unwrap(), EngineConfig::default());
         let config: EngineConfig = toml::from_str("provider = \"tensorrt\"\ndevice_id = 1").unwrap();
-        assert_eq!((config.provider, config.device_id), (Provider::TensorRt, 1));
+        assert_eq!((config.provider, config.device_id), (ProviderChoice::TensorRt, 1));
         assert!(toml::from_str::<EngineConfig>("provder = \"cpu\"").is_err());
     }
 }

@@ -134,6 +134,7 @@ struct Loaded {
     file: String,
     precision: Precision,
     source: SourceSpec,
+    provider: Provider,
     max_batch: usize,
     load_seconds: f64,
     resident_bytes: Option<u64>,
@@ -152,9 +153,27 @@ impl Engine {
     ) -> Result<Self, StartError> {
         config.validate()?;
         let runtime = Runtime::load(config)?;
-        Self::build(&pack.graphs, &pack.dir, config, telemetry, |spec| {
+        Self::build(&pack.graphs, &pack.dir, runtime.provider(), config, telemetry, |spec| {
             Ok(Box::new(OnnxBackend::load(&runtime, spec)?) as Box<dyn Backend>)
         })
+    }
+
+    /// Loads every graph of `pack` by itself, one after the other, and gives it to `with` without a lane: measurements call it in a
+    /// bare loop. A graph that does not load is given as its error; each is unloaded before the next one.
+    pub fn load_each(
+        pack: &Pack,
+        config: &EngineConfig,
+        mut with: impl FnMut(&GraphSpec, Result<Box<dyn Backend>, StartError>),
+    ) -> Result<Parallelism, StartError> {
+        config.validate()?;
+        let runtime = Runtime::load(config)?;
+        for entries in by_weights(&pack.graphs) {
+            let merged = merge(&entries)?;
+            let backend =
+                OnnxBackend::load(&runtime, &merged).map(|backend| Box::new(backend) as Box<dyn Backend>);
+            with(&merged, backend);
+        }
+        Ok(config.parallelism(runtime.provider()))
     }
 
     /// Starts lanes over backends of the caller's making, one for each file of `graphs`: tests run the
@@ -167,18 +186,24 @@ impl Engine {
     ) -> Result<Self, StartError> {
         config.validate()?;
         let mut make = make;
-        Self::build(graphs, Path::new(""), config, telemetry, |spec| Ok(make(spec)))
+        Self::build(graphs, Path::new(""), Provider::Cpu, config, telemetry, |spec| Ok(make(spec)))
     }
 
     fn build(
         graphs: &[GraphSpec],
         dir: &Path,
+        provider: Provider,
         config: &EngineConfig,
         telemetry: &EngineTelemetry,
         mut make: impl FnMut(&GraphSpec) -> Result<Box<dyn Backend>, StartError>,
     ) -> Result<Self, StartError> {
-        let parallelism = config.parallelism();
+        let parallelism = config.parallelism(provider);
         let device = Device::new(parallelism.lanes_at_once, telemetry.busy.clone());
+        // What stays on the processor takes no turn of the card.
+        let processor = match provider {
+            Provider::Cpu => Arc::clone(&device),
+            _ => Device::new(config.parallelism(Provider::Cpu).lanes_at_once, telemetry.busy.clone()),
+        };
         let health = HealthBoard::new();
         let mut engine = Self {
             graphs: HashMap::new(),
@@ -186,7 +211,7 @@ impl Engine {
             lanes: Vec::new(),
             cache: FeatureCache::new(config.cache_bytes, telemetry.clone()),
             health,
-            provider: config.provider,
+            provider,
             parallelism,
             queue: config.queue,
         };
@@ -198,6 +223,8 @@ impl Engine {
             let before = resident_bytes();
             let started = Instant::now();
             let backend = make(&merged)?;
+            let runs_on = backend.provider();
+            let device = if runs_on.is_gpu() { &device } else { &processor };
             let load_seconds = started.elapsed().as_secs_f64();
             let resident = before.zip(resident_bytes()).map(|(before, after)| after.saturating_sub(before));
             tracing::info!(graph = %merged.role, seconds = load_seconds, "graph loaded");
@@ -205,10 +232,9 @@ impl Engine {
             settings.capacity = config.queue;
             settings.max_delay = config.max_delay();
             let lane_telemetry = telemetry.lane(&merged.role);
-            let lane =
-                Lane::start(settings, vec![backend], &device, &engine.health, lane_telemetry).map_err(
-                    |error| StartError::Thread { graph: merged.role.clone(), problem: error.to_string() },
-                )?;
+            let lane = Lane::start(settings, vec![backend], device, &engine.health, lane_telemetry).map_err(
+                |error| StartError::Thread { graph: merged.role.clone(), problem: error.to_string() },
+            )?;
             let lane = Arc::new(lane);
             for entry in &entries {
                 let graph = Graph {
@@ -224,6 +250,7 @@ impl Engine {
                 file: merged.file().strip_prefix(dir).unwrap_or(merged.file()).display().to_string(),
                 precision: merged.precision,
                 source: merged.source.clone(),
+                provider: runs_on,
                 max_batch: merged.max_batch,
                 load_seconds,
                 resident_bytes: resident,
@@ -386,7 +413,7 @@ impl Engine {
                 file: loaded.file.clone(),
                 precision: loaded.precision,
                 source: loaded.source.clone(),
-                provider: self.provider,
+                provider: loaded.provider,
                 max_batch: loaded.max_batch,
                 queue_depth: loaded.lane.depth(),
                 items,
@@ -405,10 +432,17 @@ impl Engine {
         self.queue
     }
 
-    /// What computes.
+    /// What computes the graphs that are not kept on the processor.
     #[must_use]
     pub fn provider(&self) -> Provider {
         self.provider
+    }
+
+    /// What computes a role's graph, if the pack has it.
+    #[must_use]
+    pub fn provider_of(&self, role: &str) -> Option<Provider> {
+        let serves = |loaded: &&Loaded| loaded.roles.iter().any(|of| of == role);
+        self.lanes.iter().find(serves).map(|loaded| loaded.provider)
     }
 
     /// How the device's time is divided.

@@ -15,12 +15,17 @@ const FOLDER: &str = ".runtime";
 /// A wheel unpacked by pip lies about seven folders deep in a virtual environment.
 const DEPTH: usize = 9;
 
+/// Beside a library that was built for cards.
+const CUDA: &str = "libonnxruntime_providers_cuda.so";
+
 /// Finds the library: the configured path, else the variable's, else the newest that lies beside the program or in the
-/// `.runtime/` of its checkout. Never in the working directory, which may be anybody's.
+/// `.runtime/` of its checkout; one that was built for cards where `for_gpu` says so, and one that was not elsewhere, if there
+/// are both. Never in the working directory, which may be anybody's.
 pub(super) fn find(
     configured: Option<&Path>,
     variable: Option<OsString>,
     installed: &[PathBuf],
+    for_gpu: bool,
 ) -> Result<PathBuf, StartError> {
     let given = configured.map(Path::to_owned).or_else(|| {
         let set = variable.filter(|value| !value.is_empty())?;
@@ -39,10 +44,13 @@ pub(super) fn find(
         search(folder, 0, &mut found);
         search(&folder.join(FOLDER), DEPTH, &mut found);
     }
-    found.into_iter().max_by_key(|path| (version(path), path.clone())).ok_or_else(|| StartError::NoLibrary {
-        looked: installed.iter().fold(format!("engine.library, {VARIABLE}"), |looked, folder| {
-            format!("{looked}, {}", folder.join(FOLDER).display())
-        }),
+    let fits = |path: &Path| path.with_file_name(CUDA).exists() == for_gpu;
+    found.into_iter().max_by_key(|path| (fits(path), version(path), path.clone())).ok_or_else(|| {
+        StartError::NoLibrary {
+            looked: installed.iter().fold(format!("engine.library, {VARIABLE}"), |looked, folder| {
+                format!("{looked}, {}", folder.join(FOLDER).display())
+            }),
+        }
     })
 }
 
@@ -92,9 +100,9 @@ mod tests {
         touch(&variable);
         touch(&dir.path().join(".runtime/libonnxruntime.so.1.32.0"));
         let variable = Some(OsString::from(&variable));
-        let found = find(Some(&configured), variable.clone(), &[dir.path().to_owned()]).unwrap();
+        let found = find(Some(&configured), variable.clone(), &[dir.path().to_owned()], false).unwrap();
         assert_eq!(found.file_name().unwrap(), "a.so");
-        assert_eq!(find(None, variable, &[]).unwrap().file_name().unwrap(), "b.so");
+        assert_eq!(find(None, variable, &[], false).unwrap().file_name().unwrap(), "b.so");
     }
 
     #[cfg(target_os = "linux")]
@@ -105,7 +113,7 @@ mod tests {
         touch(&capi.join("libonnxruntime_providers_shared.so"));
         touch(&capi.join("libonnxruntime.so.1.9.0"));
         touch(&capi.join("libonnxruntime.so.1.32.0"));
-        let found = find(None, Some(OsString::new()), &[dir.path().to_owned()]).unwrap();
+        let found = find(None, Some(OsString::new()), &[dir.path().to_owned()], false).unwrap();
         assert_eq!(found, capi.join("libonnxruntime.so.1.32.0"));
     }
 
@@ -115,17 +123,34 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         touch(&dir.path().join("libonnxruntime.so.1.32.0"));
         touch(&dir.path().join("elsewhere/libonnxruntime.so.1.40.0"));
-        let found = find(None, None, &[dir.path().to_owned()]).unwrap();
+        let found = find(None, None, &[dir.path().to_owned()], false).unwrap();
         assert_eq!(found, dir.path().join("libonnxruntime.so.1.32.0"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_card_gets_the_library_that_was_built_for_it_also_if_another_is_newer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cpu, gpu) = (
+            dir.path().join(".runtime/onnxruntime-1.32.0"),
+            dir.path().join(".runtime/onnxruntime-gpu-1.31.1"),
+        );
+        touch(&cpu.join("libonnxruntime.so.1.32.0"));
+        let find = |for_gpu| find(None, None, &[dir.path().to_owned()], for_gpu).unwrap();
+        assert!(find(true).starts_with(&cpu), "there is no other");
+        touch(&gpu.join("libonnxruntime.so.1.31.1"));
+        touch(&gpu.join(CUDA));
+        assert!(find(true).starts_with(&gpu) && find(false).starts_with(&cpu));
     }
 
     #[test]
     fn a_path_that_is_not_there_and_no_library_at_all_say_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let missing =
-            find(Some(Path::new("/nowhere/lib.so")), None, &[dir.path().to_owned()]).unwrap_err().to_string();
+        let missing = find(Some(Path::new("/nowhere/lib.so")), None, &[dir.path().to_owned()], false)
+            .unwrap_err()
+            .to_string();
         assert!(missing.contains("/nowhere/lib.so") && missing.contains("make setup"), "{missing}");
-        let none = find(None, None, &[dir.path().to_owned()]).unwrap_err().to_string();
+        let none = find(None, None, &[dir.path().to_owned()], false).unwrap_err().to_string();
         for part in [".runtime", "engine.library", VARIABLE, "make setup"] {
             assert!(none.contains(part), "{none}");
         }

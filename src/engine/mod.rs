@@ -7,11 +7,12 @@
 //!                      ── backend  ONNX Runtime, or a fake
 //! ```
 //!
-//! Nothing outside `session.rs` knows ONNX Runtime (`onnx.rs` reads constants from files of its format); nothing in here knows what a metric is.
+//! Nothing outside `session.rs` and `cuda.rs` knows ONNX Runtime (`onnx.rs` reads constants from files of its format); nothing in here knows what a metric is.
 
 mod backend;
 mod cache;
 mod config;
+mod cuda;
 mod device;
 #[expect(clippy::module_inception, reason = "the type this module is about is called so everywhere")]
 mod engine;
@@ -26,7 +27,8 @@ mod session;
 mod telemetry;
 
 pub use backend::Backend;
-pub use config::{EngineConfig, Parallelism, Provider};
+pub use config::{EngineConfig, Parallelism, Provider, ProviderChoice};
+pub use cuda::{ConvSearch, CudaConfig};
 pub use engine::{Engine, Feature, LaneStatus, Origin, Timing};
 pub use error::{BackendError, EngineError, StartError};
 pub use health::Health;

@@ -10,7 +10,8 @@ use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::backend::Backend;
-use super::config::{EngineConfig, Provider};
+use super::config::{EngineConfig, Provider, ProviderChoice};
+use super::cuda::{self, CudaConfig};
 use super::error::{BackendError, StartError};
 use super::library;
 use super::pack::{Dim, GraphSpec, TensorSpec};
@@ -18,6 +19,7 @@ use crate::tensor::{Dtype, Features, Output, Tensor};
 
 #[cfg(test)]
 mod tests;
+mod tiny;
 
 /// The library that this process has loaded, with the one environment it may have. It is never
 /// unloaded: sessions of an engine that was dropped may still be on their way out.
@@ -30,55 +32,136 @@ pub(crate) struct Runtime {
     provider: Provider,
     device_id: i32,
     threads: usize,
+    pad: bool,
+    profile: Option<PathBuf>,
+    cuda: CudaConfig,
 }
 
 impl Runtime {
-    /// Loads the library, once a process, and checks that it has the provider that is asked for.
+    /// Loads the library, once a process, and checks that the provider works that is asked for, or finds out which does.
     pub(crate) fn load(config: &EngineConfig) -> Result<Self, StartError> {
         let installed = crate::installed::folders();
-        let path = library::find(config.library.as_deref(), env::var_os(library::VARIABLE), &installed)?;
-        let runtime = Self {
-            environment: environment(&path)?,
-            provider: config.provider,
-            device_id: i32::from(config.device_id),
-            threads: config.parallelism().threads,
+        let asked = match config.provider {
+            ProviderChoice::Cuda => Provider::Cuda,
+            ProviderChoice::TensorRt => Provider::TensorRt,
+            ProviderChoice::Auto if cuda::has_driver() => Provider::Cuda,
+            ProviderChoice::Auto | ProviderChoice::Cpu => Provider::Cpu,
         };
-        runtime.check_provider()?;
+        let variable = env::var_os(library::VARIABLE);
+        let path = library::find(config.library.as_deref(), variable, &installed, asked.is_gpu())?;
+        if asked.is_gpu() {
+            let (loaded, problems) = cuda::preload(&installed);
+            tracing::info!(
+                libraries = loaded.len(),
+                problems = problems.join("; "),
+                "CUDA libraries beside the program"
+            );
+        }
+        let mut runtime = Self {
+            environment: environment(&path)?,
+            provider: asked,
+            device_id: i32::from(config.device_id),
+            threads: config.parallelism(asked).threads,
+            pad: config.pad_batches || asked.is_gpu(),
+            profile: config.profile.clone(),
+            cuda: config.cuda.clone(),
+        };
+        match runtime.probe() {
+            Ok(()) => {}
+            Err(problem) if config.provider == ProviderChoice::Auto => {
+                tracing::warn!(
+                    problem,
+                    "there is an NVIDIA driver, and CUDA cannot be used: the processor computes"
+                );
+                runtime.provider = Provider::Cpu;
+                runtime.threads = config.parallelism(Provider::Cpu).threads;
+                runtime.pad = config.pad_batches;
+            }
+            Err(problem) => return Err(StartError::Provider { provider: asked.name(), problem }),
+        }
+        tracing::info!(provider = runtime.provider.name(), asked = ?config.provider, "graphs run there");
         Ok(runtime)
     }
 
-    fn check_provider(&self) -> Result<(), StartError> {
+    /// What computes the graphs that are not kept on the processor.
+    pub(crate) fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// Runs a convolution: what the provider opens only when it needs it, as cuDNN, is missed now and not by a request.
+    fn probe(&self) -> Result<(), String> {
         let compiled_in = match self.provider {
             Provider::Cpu => return Ok(()),
             Provider::Cuda => ep::CUDA::is_available(),
             Provider::TensorRt => ep::TensorRT::is_available(),
         };
-        let problem = match compiled_in {
-            Ok(true) => return Ok(()),
-            Ok(false) => "this build of ONNX Runtime does not have it".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        Err(StartError::Provider { provider: self.provider.name(), problem })
+        match compiled_in {
+            Ok(true) => {}
+            Ok(false) => return Err("this build of ONNX Runtime does not have it".to_owned()),
+            Err(error) => return Err(error.to_string()),
+        }
+        self.convolve(self.provider)
     }
 
-    fn providers(&self) -> Vec<ExecutionProviderDispatch> {
+    /// 3 × 3 ones over 4 channels of ones: 36 everywhere.
+    fn convolve(&self, provider: Provider) -> Result<(), String> {
+        let node = tiny::Node { op: "Conv", inputs: &["x", "w"], outputs: &["y"], attributes: &[] };
+        let inputs = [("x", Dtype::F32, &[1, 4, 8, 8][..]), ("w", Dtype::F32, &[4, 4, 3, 3][..])];
+        let model = tiny::model(&[node], &inputs, &[("y", Dtype::F32, &[1, 4, 6, 6])]);
+        let found = self
+            .builder(provider)
+            .and_then(|mut builder| builder.commit_from_memory(&model))
+            .and_then(|mut session| {
+                let ones = |shape: [i64; 4]| {
+                    TensorRef::from_array_view((
+                        shape.to_vec(),
+                        &[1.0_f32; 256][..shape.iter().product::<i64>() as usize],
+                    ))
+                };
+                let results =
+                    session.run(ort::inputs!["x" => ones([1, 4, 8, 8])?, "w" => ones([4, 4, 3, 3])?])?;
+                Ok(results["y"].try_extract_tensor::<f32>()?.1.to_vec())
+            });
+        match found {
+            Ok(numbers)
+                if numbers.len() == 144 && numbers.iter().all(|number| (number - 36.0).abs() < 1e-3) =>
+            {
+                Ok(())
+            }
+            Ok(numbers) => Err(format!("a convolution of ones gives {:?} and not 36", numbers.first())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// What computes a graph of these roles, joined by `+`.
+    fn provider_of(&self, roles: &str) -> Provider {
+        let stays = |role: &str| self.cuda.on_processor.iter().any(|stays| stays == role);
+        if roles.split('+').any(stays) { Provider::Cpu } else { self.provider }
+    }
+
+    fn providers(&self, provider: Provider) -> Vec<ExecutionProviderDispatch> {
         // An error, not the silent fall back to the CPU that is the runtime's default.
-        let cuda = || ep::CUDA::default().with_device_id(self.device_id).build().error_on_failure();
+        let cuda = || self.cuda.provider(self.device_id).build().error_on_failure();
         let tensorrt = || ep::TensorRT::default().with_device_id(self.device_id).build().error_on_failure();
-        match self.provider {
+        match provider {
             Provider::Cpu => Vec::new(),
             Provider::Cuda => vec![cuda()],
             Provider::TensorRt => vec![tensorrt(), cuda()],
         }
     }
 
-    fn session(&self, file: &Path) -> Result<Session, String> {
-        self.builder()
-            .and_then(|mut builder| builder.commit_from_file(file))
-            .map_err(|error| error.to_string())
+    fn session(&self, file: &Path, provider: Provider) -> Result<Session, String> {
+        let builder = self.builder(provider).and_then(|builder| match &self.profile {
+            None => Ok(builder),
+            Some(folder) => {
+                let name = file.file_stem().unwrap_or_default();
+                Ok(builder.with_profiling(folder.join(name))?)
+            }
+        });
+        builder.and_then(|mut builder| builder.commit_from_file(file)).map_err(|error| error.to_string())
     }
 
-    fn builder(&self) -> ort::Result<SessionBuilder> {
+    fn builder(&self, provider: Provider) -> ort::Result<SessionBuilder> {
         Ok(Session::builder(&self.environment)?
             .with_intra_threads(self.threads)?
             .with_inter_threads(1)?
@@ -89,7 +172,7 @@ impl Runtime {
             // A memory pattern is kept for every shape that was ever seen, and batches vary.
             .with_memory_pattern(false)?
             .with_deterministic_compute(true)?
-            .with_execution_providers(self.providers())?)
+            .with_execution_providers(self.providers(provider))?)
     }
 }
 
@@ -127,6 +210,9 @@ pub fn onnx_environment() -> Option<ort::environment::Environment> {
 /// A graph in an ONNX Runtime session.
 pub(crate) struct OnnxBackend {
     session: Session,
+    provider: Provider,
+    /// The batches that the graph is run with, ascending; smaller ones are filled up. Empty where any batch will do.
+    buckets: Vec<usize>,
     inputs: Vec<TensorSpec>,
     outputs: Vec<(Arc<str>, TensorSpec)>,
     /// Where items are stacked, one for each input; kept so that a batch allocates nothing.
@@ -148,7 +234,8 @@ struct Stack {
 impl OnnxBackend {
     /// Loads a graph, compares its signature with the manifest, and warms it up.
     pub(crate) fn load(runtime: &Runtime, spec: &GraphSpec) -> Result<Self, StartError> {
-        let session = runtime.session(spec.file()).map_err(|problem| StartError::Load {
+        let provider = runtime.provider_of(&spec.role);
+        let session = runtime.session(spec.file(), provider).map_err(|problem| StartError::Load {
             graph: spec.role.clone(),
             file: spec.file().to_owned(),
             problem,
@@ -156,6 +243,8 @@ impl OnnxBackend {
         check_signature(&session, spec)?;
         let mut backend = Self {
             session,
+            provider,
+            buckets: if runtime.pad { buckets(spec.max_batch) } else { Vec::new() },
             inputs: spec.inputs.clone(),
             outputs: spec
                 .outputs
@@ -165,17 +254,19 @@ impl OnnxBackend {
             stacks: spec.inputs.iter().map(|_| Stack::default()).collect(),
             shrinking: None,
         };
-        warm_up(&mut backend, spec)?;
-        backend.give_back(runtime.provider, spec)?;
+        let sizes =
+            if backend.buckets.is_empty() { vec![1, spec.max_batch] } else { backend.buckets.clone() };
+        warm_up(&mut backend, spec, sizes)?;
+        backend.give_back(spec)?;
         Ok(backend)
     }
 
     /// Gives back what the largest batch took: most graphs seldom see one, and what they need they take again within a run.
-    fn give_back(&mut self, provider: Provider, spec: &GraphSpec) -> Result<(), StartError> {
+    fn give_back(&mut self, spec: &GraphSpec) -> Result<(), StartError> {
         if spec.max_batch == 1 {
             return Ok(());
         }
-        let arenas = if provider == Provider::Cpu { "cpu:0" } else { "cpu:0;gpu:0" };
+        let arenas = if self.provider.is_gpu() { "cpu:0;gpu:0" } else { "cpu:0" };
         let options = RunOptions::new().and_then(|mut options| {
             options.set(SHRINKING, arenas)?;
             Ok(options)
@@ -198,10 +289,15 @@ impl OnnxBackend {
 }
 
 impl Backend for OnnxBackend {
+    fn provider(&self) -> Provider {
+        self.provider
+    }
+
     fn run(&mut self, batch: &[Vec<Tensor>]) -> Result<Vec<Features>, BackendError> {
+        let rows = self.buckets.iter().copied().find(|rows| *rows >= batch.len()).unwrap_or(batch.len());
         let mut inputs: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(self.inputs.len());
         for (at, (spec, stack)) in self.inputs.iter().zip(&mut self.stacks).enumerate() {
-            inputs.push((&spec.name, stack.fill(batch, at, spec)?));
+            inputs.push((&spec.name, stack.fill(batch, rows, at, spec)?));
         }
         let results = match &self.shrinking {
             None => self.session.run(inputs),
@@ -214,7 +310,7 @@ impl Backend for OnnxBackend {
             let result = results.get(name).ok_or_else(|| wrong(spec, "no such output".into()))?;
             let (shape, data) =
                 result.try_extract_tensor::<f32>().map_err(|error| wrong(spec, error.to_string()))?;
-            let one = split(spec, shape, batch.len())?;
+            let one = split(spec, shape, rows)?;
             let length: usize = one.iter().product();
             for (at, item) in items.iter_mut().enumerate() {
                 let data = data[at * length..(at + 1) * length].to_vec();
@@ -226,10 +322,11 @@ impl Backend for OnnxBackend {
 }
 
 impl Stack {
-    /// Input `at` of every item as one tensor with the batch dimension first.
+    /// Input `at` of every item as one tensor of so many rows; the last item is repeated in those that are left.
     fn fill<'a>(
         &'a mut self,
         batch: &'a [Vec<Tensor>],
+        rows: usize,
         at: usize,
         spec: &TensorSpec,
     ) -> Result<SessionInputValue<'a>, BackendError> {
@@ -237,7 +334,7 @@ impl Stack {
         let shape: Vec<i64> = {
             let item = batch.first().and_then(|item| item.get(at)).ok_or_else(missing)?;
             let one = item.shape().iter().map(|&length| length as i64);
-            std::iter::once(batch.len() as i64).chain(one).collect()
+            std::iter::once(rows as i64).chain(one).collect()
         };
         let tensors = batch.iter().filter_map(|item| item.get(at));
         match spec.dtype {
@@ -246,37 +343,46 @@ impl Stack {
                     Tensor::U8 { data, .. } => Some(&**data),
                     _ => None,
                 });
-                view(shape, stack(parts, &mut self.bytes))
+                view(shape, stack(parts, rows, &mut self.bytes))
             }
             Dtype::I64 => {
                 let parts = tensors.filter_map(|tensor| match tensor {
                     Tensor::I64 { data, .. } => Some(&**data),
                     _ => None,
                 });
-                view(shape, stack(parts, &mut self.ids))
+                view(shape, stack(parts, rows, &mut self.ids))
             }
             Dtype::F32 => {
                 let parts = tensors.filter_map(|tensor| match tensor {
                     Tensor::F32 { data, .. } => Some(&**data),
                     _ => None,
                 });
-                view(shape, stack(parts, &mut self.floats))
+                view(shape, stack(parts, rows, &mut self.floats))
             }
         }
     }
 }
 
-/// The parts one after the other; a single part is not copied.
-fn stack<'a, T: Copy>(parts: impl Iterator<Item = &'a [T]>, into: &'a mut Vec<T>) -> &'a [T] {
+/// The parts one after the other, the last as often as there are rows left; a single part for a single row is not copied.
+fn stack<'a, T: Copy>(parts: impl Iterator<Item = &'a [T]>, rows: usize, into: &'a mut Vec<T>) -> &'a [T] {
     let mut parts = parts.peekable();
     let Some(first) = parts.next() else { return &[] };
-    if parts.peek().is_none() {
+    if rows == 1 && parts.peek().is_none() {
         return first;
     }
     into.clear();
     into.extend_from_slice(first);
     parts.for_each(|part| into.extend_from_slice(part));
+    while into.len() < rows * first.len() {
+        into.extend_from_within(into.len() - first.len()..);
+    }
     into
+}
+
+/// The powers of two below the largest batch, and that one.
+fn buckets(largest: usize) -> Vec<usize> {
+    let powers = std::iter::successors(Some(1_usize), |power| power.checked_mul(2));
+    powers.take_while(|power| *power < largest).chain([largest]).collect()
 }
 
 fn view<'a, T>(shape: Vec<i64>, data: &'a [T]) -> Result<SessionInputValue<'a>, BackendError>
@@ -358,11 +464,10 @@ fn agrees(spec: &TensorSpec, found: &ValueType) -> bool {
         })
 }
 
-/// Runs the graph at a batch of one and at the largest: memory is taken and kernels are chosen now, and a
+/// Runs the graph at these batches, the largest among them: memory is taken and kernels are chosen now, and a
 /// graph that cannot do what it says stops the start and not the first request.
-fn warm_up(backend: &mut impl Backend, spec: &GraphSpec) -> Result<(), StartError> {
+fn warm_up(backend: &mut impl Backend, spec: &GraphSpec, mut sizes: Vec<usize>) -> Result<(), StartError> {
     let item = spec.sample();
-    let mut sizes = vec![1, spec.max_batch];
     sizes.dedup();
     for batch in sizes {
         let failed = |problem: String| StartError::Warmup {

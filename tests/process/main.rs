@@ -6,6 +6,7 @@ mod datasets;
 mod deaths;
 mod disk;
 mod environment;
+mod gpu;
 mod harness;
 mod refusals;
 mod runs;

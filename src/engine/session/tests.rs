@@ -4,13 +4,17 @@ use std::path::Path;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::tiny::{self, Attribute, Node, Outlet};
 use super::*;
 use crate::engine::fake;
 use crate::engine::{EngineTelemetry, Pack};
-use tiny::{Attribute, Node};
 
-#[path = "tiny.rs"]
-mod tiny;
+/// Writes a graph into `dir` and gives its path.
+fn write(dir: &Path, nodes: &[Node<'_>], inputs: &[Outlet<'_>], outputs: &[Outlet<'_>]) -> PathBuf {
+    let path = dir.join("tiny.onnx");
+    fs::write(&path, tiny::model(nodes, inputs, outputs)).unwrap();
+    path
+}
 
 fn runtime() -> Runtime {
     Runtime::load(&EngineConfig::default()).unwrap_or_else(|error| panic!("{error}"))
@@ -34,7 +38,7 @@ fn channel_means(dir: &Path) -> GraphSpec {
         },
         Node { op: "Log", inputs: &["mean"], outputs: &["log"], attributes: &[] },
     ];
-    let file = tiny::write(
+    let file = write(
         dir,
         &nodes,
         &[("pixels", Dtype::U8, &[-1, 4, 4, 3])],
@@ -60,8 +64,7 @@ fn id_sums(dir: &Path) -> GraphSpec {
             attributes: &[("axes", Attribute::Ints(&[1])), ("keepdims", Attribute::Int(0))],
         },
     ];
-    let file =
-        tiny::write(dir, &nodes, &[("input_ids", Dtype::I64, &[-1, -1])], &[("mean", Dtype::F32, &[-1])]);
+    let file = write(dir, &nodes, &[("input_ids", Dtype::I64, &[-1, -1])], &[("mean", Dtype::F32, &[-1])]);
     at(file, fake::text("tiny.text", vec![fake::tensor("mean", Dtype::F32, &[])]))
 }
 
@@ -167,7 +170,7 @@ fn a_signature_that_is_not_the_manifests_is_refused_with_both_sides() {
 fn a_batch_dimension_that_is_fixed_is_refused() {
     let dir = dir();
     let nodes = [Node { op: "Identity", inputs: &["x"], outputs: &["y"], attributes: &[] }];
-    let file = tiny::write(dir.path(), &nodes, &[("x", Dtype::F32, &[1, 3])], &[("y", Dtype::F32, &[1, 3])]);
+    let file = write(dir.path(), &nodes, &[("x", Dtype::F32, &[1, 3])], &[("y", Dtype::F32, &[1, 3])]);
     let mut spec = at(file, fake::image("tiny.joint", vec![fake::tensor("y", Dtype::F32, &[3])]));
     spec.inputs = vec![fake::tensor("x", Dtype::F32, &[3])];
     let error = refused(&spec);
@@ -182,8 +185,7 @@ fn a_graph_that_fails_its_warm_up_stops_the_start() {
         Node { op: "Sub", inputs: &["x", "x"], outputs: &["zero"], attributes: &[] },
         Node { op: "Log", inputs: &["zero"], outputs: &["y"], attributes: &[] },
     ];
-    let file =
-        tiny::write(dir.path(), &nodes, &[("x", Dtype::F32, &[-1, 3])], &[("y", Dtype::F32, &[-1, 3])]);
+    let file = write(dir.path(), &nodes, &[("x", Dtype::F32, &[-1, 3])], &[("y", Dtype::F32, &[-1, 3])]);
     let mut spec = at(file, fake::image("tiny.joint", vec![fake::tensor("y", Dtype::F32, &[3])]));
     spec.inputs = vec![fake::tensor("x", Dtype::F32, &[3])];
     let error = refused(&spec);
@@ -202,20 +204,53 @@ fn a_file_that_is_no_graph_is_named() {
 
 #[test]
 fn a_provider_that_is_not_there_is_an_error_and_no_fallback() {
-    for (provider, name) in [(Provider::Cuda, "`cuda`"), (Provider::TensorRt, "`tensorrt`")] {
+    for (provider, name) in [(ProviderChoice::Cuda, "`cuda`"), (ProviderChoice::TensorRt, "`tensorrt`")] {
         let config = EngineConfig { provider, ..EngineConfig::default() };
-        // With a GPU build the provider is compiled in and the session fails instead, where no GPU is.
-        let error = match Runtime::load(&config) {
-            Err(error) => error.to_string(),
-            Ok(runtime) => {
-                let dir = dir();
-                match OnnxBackend::load(&runtime, &channel_means(dir.path())) {
-                    Err(error) => error.to_string(),
-                    Ok(_) => continue,
-                }
-            }
-        };
+        // A machine that has a card and its libraries passes.
+        let Err(error) = Runtime::load(&config) else { continue };
+        let error = error.to_string();
         assert!(error.contains(name) && error.contains("engine.provider = \"cpu\""), "{error}");
+    }
+}
+
+#[test]
+fn the_convolution_that_a_provider_is_tried_with_is_right() {
+    assert_eq!(runtime().convolve(Provider::Cpu), Ok(()));
+}
+
+#[test]
+fn batches_are_filled_up_to_powers_of_two_and_the_largest() {
+    assert_eq!(buckets(1), [1]);
+    assert_eq!(buckets(8), [1, 2, 4, 8]);
+    assert_eq!(buckets(24), [1, 2, 4, 8, 16, 24]);
+    let dir = dir();
+    let config = EngineConfig { pad_batches: true, ..EngineConfig::default() };
+    let mut spec = channel_means(dir.path());
+    spec.max_batch = 6;
+    let mut padded = OnnxBackend::load(&Runtime::load(&config).unwrap(), &spec).unwrap();
+    let mut exact = OnnxBackend::load(&runtime(), &spec).unwrap();
+    assert_eq!(padded.buckets, [1, 2, 4, 6]);
+    for count in 1..=6 {
+        let batch: Vec<_> = (0..count).map(|at| picture([at + 1, 2 * at + 1, 3 * at + 1])).collect();
+        let (padded, exact) = (padded.run(&batch).unwrap(), exact.run(&batch).unwrap());
+        assert_eq!(padded.len(), batch.len());
+        for (padded, exact) in padded.iter().zip(&exact) {
+            assert_eq!(padded.values("mean").unwrap(), exact.values("mean").unwrap(), "{count}");
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_on_the_processor_is_known_by_any_of_its_roles() {
+    let mut runtime = runtime();
+    runtime.provider = Provider::Cuda;
+    for (roles, provider) in [
+        ("clip.image", Provider::Cuda),
+        ("faces.pnet", Provider::Cpu),
+        ("clip.image+faces.onet", Provider::Cpu),
+        ("faces.embedding", Provider::Cuda),
+    ] {
+        assert_eq!(runtime.provider_of(roles), provider, "{roles}");
     }
 }
 

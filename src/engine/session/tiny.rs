@@ -1,7 +1,5 @@
-//! Writes small ONNX files for tests, field by field of `onnx.proto`, so that every kind of wrong graph
-//! can be made without a Python at hand.
-
-use std::path::{Path, PathBuf};
+//! Makes small ONNX graphs, field by field of `onnx.proto`: the convolution that a provider is tried with, and every kind of wrong
+//! graph for tests, without a Python at hand.
 
 use crate::tensor::Dtype;
 
@@ -16,18 +14,14 @@ pub(super) struct Node<'a> {
     pub(super) attributes: &'a [(&'a str, Attribute<'a>)],
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "only the graphs of tests have attributes"))]
 pub(super) enum Attribute<'a> {
     Int(i64),
     Ints(&'a [i64]),
 }
 
-/// Writes a graph of operator set 13 into `dir` and gives its path.
-pub(super) fn write(
-    dir: &Path,
-    nodes: &[Node<'_>],
-    inputs: &[Outlet<'_>],
-    outputs: &[Outlet<'_>],
-) -> PathBuf {
+/// A graph of operator set 13 as the bytes of its file.
+pub(super) fn model(nodes: &[Node<'_>], inputs: &[Outlet<'_>], outputs: &[Outlet<'_>]) -> Vec<u8> {
     let mut graph = Message::default();
     for node in nodes {
         graph.message(1, |message| {
@@ -63,9 +57,7 @@ pub(super) fn write(
     model.number(1, 8);
     model.bytes(7, &graph.0);
     model.message(8, |opset| opset.number(2, 13));
-    let path = dir.join("tiny.onnx");
-    std::fs::write(&path, model.0).unwrap();
-    path
+    model.0
 }
 
 /// A protobuf message as it is written.

@@ -76,11 +76,8 @@ pub(super) struct OwnNetworks {
 }
 
 impl OwnNetworks {
-    /// None of them if the lanes are on a device that is quicker.
+    /// None of them where their lane is on a device.
     pub(super) async fn new(lanes: &Lanes) -> Result<Self, EngineError> {
-        if lanes.engine.provider() != Provider::Cpu {
-            return Ok(Self::default());
-        }
         let (image, piece) = picture_of_noise();
         let size = (piece.width, piece.height);
         let propose = own(
@@ -125,6 +122,9 @@ async fn own<N: Send + 'static>(
     read: impl Fn(&Features) -> Option<Vec<f32>>,
 ) -> Result<Option<N>, EngineError> {
     let Some(graph) = lanes.engine.graph(role) else { return Ok(None) };
+    if lanes.engine.provider_of(role) != Some(Provider::Cpu) {
+        return Ok(None);
+    }
     let file = graph.file().to_owned();
     let made = blocking(move || {
         let net = make(&OnnxGraph::read(&file)?).map_err(|unsuited| unsuited.to_string())?;

@@ -1,0 +1,197 @@
+//! CUDA's side of a start: which libraries it needs, where they are, and what its sessions are told.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ort::ep;
+use serde::{Deserialize, Serialize};
+
+/// Where `make setup` puts the libraries of NVIDIA's wheels, in a folder of the program's.
+const FOLDER: &str = ".runtime/cuda";
+
+/// Deeper than any library lies in a wheel that pip unpacked.
+const DEPTH: usize = 9;
+
+/// What ONNX Runtime's CUDA provider is linked with or opens itself, each before what needs it; by the beginning of the file's
+/// name, since its number differs between releases of CUDA. NVIDIA's wheels lie in folders that no loader knows, and the
+/// provider has no path of its own: what is loaded before is found by its name.
+const LIBRARIES: [&str; 6] =
+    ["libcudart.so.", "libcublasLt.so.", "libcublas.so.", "libcurand.so.", "libnvrtc.so.", "libcudnn.so."];
+
+/// The graphs of the face search: small networks at the head of a cascade, which the processor runs while the card runs the
+/// large ones.
+pub(super) const ON_THE_PROCESSOR: [&str; 3] = ["faces.pnet", "faces.rnet", "faces.onet"];
+
+/// The `[engine.cuda]` table of the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CudaConfig {
+    /// Whether products of 32-bit floats are rounded to 10 bits of mantissa. Scores then differ from the reference in the third digit.
+    pub tf32: bool,
+    /// How cuDNN's algorithm of a convolution is chosen.
+    pub conv_search: ConvSearch,
+    /// Whether convolutions run with channels last.
+    pub prefer_nhwc: bool,
+    /// MiB that one graph's arena may take beside its weights; 0 sets no limit.
+    pub lane_memory_mib: usize,
+    /// Graphs that stay on the processor.
+    pub on_processor: Vec<String>,
+}
+
+impl Default for CudaConfig {
+    fn default() -> Self {
+        Self {
+            tf32: false,
+            conv_search: ConvSearch::Heuristic,
+            prefer_nhwc: false,
+            lane_memory_mib: 0,
+            on_processor: ON_THE_PROCESSOR.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// How cuDNN's algorithm of a convolution is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConvSearch {
+    /// By rules, at once.
+    Heuristic,
+    /// By trying all, at the first run of every shape.
+    Exhaustive,
+    /// Always the same one.
+    Default,
+}
+
+impl CudaConfig {
+    /// The provider with these options.
+    pub(super) fn provider(&self, device: i32) -> ep::CUDA {
+        let search = match self.conv_search {
+            ConvSearch::Heuristic => ep::cuda::ConvAlgorithmSearch::Heuristic,
+            ConvSearch::Exhaustive => ep::cuda::ConvAlgorithmSearch::Exhaustive,
+            ConvSearch::Default => ep::cuda::ConvAlgorithmSearch::Default,
+        };
+        let provider = ep::CUDA::default()
+            .with_device_id(device)
+            // The runtime's own default is to round.
+            .with_tf32(self.tf32)
+            .with_conv_algorithm_search(search)
+            .with_prefer_nhwc(self.prefer_nhwc)
+            // Doubling, the default, takes up to twice what the largest batch needs, for every graph.
+            .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested);
+        match self.lane_memory_mib {
+            0 => provider,
+            mib => provider.with_memory_limit(mib << 20),
+        }
+    }
+}
+
+/// Loads the CUDA libraries that lie in the program's folders; those of the system are found by the loader. Says which were
+/// loaded, and what was wrong with others: the runtime names what it misses when a session is made.
+pub(super) fn preload(folders: &[PathBuf]) -> (Vec<PathBuf>, Vec<String>) {
+    preload_by(folders, |path| ort::util::preload_dylib(path).map_err(|error| error.to_string()))
+}
+
+fn preload_by(
+    folders: &[PathBuf],
+    load: impl Fn(&Path) -> Result<(), String>,
+) -> (Vec<PathBuf>, Vec<String>) {
+    let mut all = Vec::new();
+    for folder in folders {
+        files(&folder.join(FOLDER), DEPTH, &mut all);
+    }
+    all.sort();
+    let (mut loaded, mut problems) = (Vec::new(), Vec::new());
+    for beginning in LIBRARIES {
+        // Of several releases the newest, by name: they are of one width.
+        let Some(path) = all.iter().rfind(|path| name(path).starts_with(beginning)) else { continue };
+        match load(path) {
+            Ok(()) => loaded.push(path.clone()),
+            Err(problem) => problems.push(format!("{}: {problem}", path.display())),
+        }
+    }
+    (loaded, problems)
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+fn files(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && depth > 0 => files(&path, depth - 1, found),
+            Ok(kind) if !kind.is_dir() => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+/// Whether this machine has an NVIDIA driver.
+pub(super) fn has_driver() -> bool {
+    Path::new("/proc/driver/nvidia/version").exists()
+        || Path::new("/dev/nvidiactl").exists()
+        || Path::new("/dev/dxg").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn touch(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"").unwrap();
+    }
+
+    #[test]
+    fn libraries_are_loaded_each_before_what_needs_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let cuda = folder.path().join(FOLDER);
+        for file in [
+            "nvidia/cudnn/lib/libcudnn.so.9",
+            "nvidia/cudnn/lib/libcudnn_ops.so.9",
+            "nvidia/cu13/lib/libcublas.so.13",
+            "nvidia/cu13/lib/libcublasLt.so.13",
+            "nvidia/cu13/lib/libcudart.so.13",
+            "nvidia/cu13/lib/libcurand.so.10",
+            "nvidia/cu13/lib/libcufft.so.12",
+        ] {
+            touch(&cuda.join(file));
+        }
+        let order = RefCell::new(Vec::new());
+        let (loaded, problems) = preload_by(&[folder.path().to_owned()], |path| {
+            order.borrow_mut().push(name(path).to_owned());
+            if name(path).starts_with("libcurand") { Err("is broken".to_owned()) } else { Ok(()) }
+        });
+        assert_eq!(
+            order.into_inner(),
+            ["libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9"]
+        );
+        assert_eq!(loaded.len(), 4);
+        assert!(problems.len() == 1 && problems[0].ends_with("libcurand.so.10: is broken"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_library_that_is_none_is_told_and_no_folder_is_no_problem() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(preload(&[folder.path().to_owned()]), (vec![], vec![]));
+        touch(&folder.path().join(FOLDER).join("lib/libcudart.so.13"));
+        let (loaded, problems) = preload(&[folder.path().to_owned()]);
+        assert!(
+            loaded.is_empty() && problems.len() == 1 && problems[0].contains("libcudart.so.13"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn without_being_told_otherwise_nothing_is_rounded() {
+        let config: CudaConfig = toml::from_str("").unwrap();
+        assert_eq!(config, CudaConfig::default());
+        assert!(!config.tf32);
+        let given: CudaConfig = toml::from_str("conv_search = \"exhaustive\"\non_processor = []").unwrap();
+        assert_eq!((given.conv_search, given.on_processor.len()), (ConvSearch::Exhaustive, 0));
+        assert!(toml::from_str::<CudaConfig>("tf_32 = true").is_err());
+    }
+}
