@@ -119,9 +119,9 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
         pictures.extend(digits.iter().filter_map(|hex| ContentHash::from_hex(hex)));
     }
     let failed = row.optional_text("reason")?.is_some();
-    let folders = pending::lock_image(connection, run, image).await?;
+    let others = pending::lock_image(connection, run, image, pending::Owners::Any).await?;
     let samples = execute(connection, "DELETE FROM pending_samples WHERE id = ", id).await?;
-    pending::release_image(connection, run, image, folders, pending::Owners::Any).await?;
+    pending::release_image(connection, run, image, others).await?;
     let count = if failed {
         "UPDATE runs SET failed = failed - 1 WHERE id = "
     } else {
@@ -266,7 +266,8 @@ async fn fail_waiting<C: Connection>(
         let row = Reader::new(row, "pending_samples", "");
         let (id, run, own) = (row.uuid("id")?, row.uuid("run")?, row.hash("image")?);
         let detail = format!("the picture {hex} was deleted on request");
-        pending::give_up(connection, id, run, own, "picture_deleted", &detail, pending::Owners::Any).await?;
+        let others = pending::lock_image(connection, run, own, pending::Owners::Any).await?;
+        pending::give_up(connection, id, (run, own), "picture_deleted", &detail, others).await?;
         pictures.insert(own);
     }
     Ok(pictures)

@@ -506,32 +506,31 @@ pub(super) async fn fail<P: Connections>(
         let Some(row) = rows.first() else { return Ok(None) };
         let row = Reader::new(row, "pending_samples", id);
         let (run, image) = (row.uuid("run")?, row.hash("image")?);
-        lock_image(connection, run, image).await?;
+        let others = lock_image(connection, run, image, Owners::ThisOne).await?;
         let lock = lock(connection);
         if connection.fetch(find(lock)).await?.is_empty() {
             return Ok(None);
         }
-        give_up(connection, id, run, image, reason, &detail, Owners::ThisOne).await?;
+        give_up(connection, id, (run, image), reason, &detail, others).await?;
         transaction.commit().await?;
         Ok(Some(image))
     };
     until_uncontended(id, transaction).await
 }
 
+/// Marks a waiting sample as failed. Its image, in its run, is locked by [`lock_image`], which said `others`.
 pub(super) async fn give_up<C: Connection>(
     connection: &mut C,
     id: Uuid,
-    run: Uuid,
-    image: ContentHash,
+    (run, image): (Uuid, ContentHash),
     reason: &str,
     detail: &str,
-    owners: Owners,
+    others: bool,
 ) -> Result<(), StoreError> {
-    let folders = lock_image(connection, run, image).await?;
     let mut sql = Sql::new("UPDATE pending_samples SET state = 'failed', reason = ");
     sql.bind(reason).push(", detail = ").bind(detail).push(" WHERE id = ").bind(id);
     connection.execute(sql).await?;
-    release_image(connection, run, image, folders, owners).await?;
+    release_image(connection, run, image, others).await?;
     let mut sql = Sql::new("UPDATE runs SET waiting = waiting - 1, failed = failed + 1 WHERE id = ");
     sql.bind(run);
     connection.execute(sql).await?;
@@ -549,13 +548,13 @@ pub(super) async fn take<C: Connection>(
     run: Uuid,
     image: ContentHash,
 ) -> Result<bool, StoreError> {
-    let folders = lock_image(connection, run, image).await?;
+    let others = lock_image(connection, run, image, Owners::ThisOne).await?;
     let mut sql = Sql::new("DELETE FROM pending_samples WHERE state = 'waiting' AND id = ");
     sql.bind(id);
     if connection.execute(sql).await? == 0 {
         return Ok(false);
     }
-    release_image(connection, run, image, folders, Owners::ThisOne).await?;
+    release_image(connection, run, image, others).await?;
     Ok(true)
 }
 
@@ -568,27 +567,31 @@ pub(super) enum Owners {
     Any,
 }
 
-/// How many folders keep a generated picture of a run; their rows are locked. Accepting locks them before it writes a sample, so
-/// whoever takes a sample away locks them first, too.
+/// Locks the rows of a generated image of a run, and says whether instances keep it that have to be told when it is released.
+///
+/// Accepting a sample locks these rows before it writes the sample. Taking a sample away locks them in the same order: first.
 pub(super) async fn lock_image<C: Connection>(
     connection: &mut C,
     run: Uuid,
     image: ContentHash,
-) -> Result<usize, StoreError> {
+    owners: Owners,
+) -> Result<bool, StoreError> {
     let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 0 AND run = ");
     sql.bind(run).push(" AND image = ").bind(image.to_hex()).push(" ORDER BY folder").push(lock(connection));
-    Ok(connection.fetch(sql).await?.len())
+    let folders = connection.fetch(sql).await?.len();
+    // The sample's own instance has one of the folders, and needs no note.
+    Ok(folders > usize::from(owners == Owners::ThisOne))
 }
 
-/// A generated picture is needed no longer than a sample of its run waits for it. Instances that keep it and do not ask find a
-/// note. `folders` is what [`lock_image`] said before the sample went: whoever accepts an equal image at this moment holds the
-/// rows until it commits, and only a statement that begins after that sees the sample for which the file is to stay.
+/// Releases a generated image that no waiting sample of its run needs. `others` is the answer of [`lock_image`]: instances that
+/// do not ask themselves get a note.
+///
+/// The rows were locked by an earlier statement, so these statements see every sample that was accepted with an equal image.
 pub(super) async fn release_image<C: Connection>(
     connection: &mut C,
     run: Uuid,
     image: ContentHash,
-    folders: usize,
-    owners: Owners,
+    others: bool,
 ) -> Result<(), StoreError> {
     let unneeded = |text| {
         let mut sql = Sql::new(text);
@@ -599,8 +602,7 @@ pub(super) async fn release_image<C: Connection>(
         );
         sql
     };
-    // Of several folders only one is that of whoever asks.
-    if folders > usize::from(owners == Owners::ThisOne) {
+    if others {
         let mut sql = unneeded(
             "INSERT INTO released_files (folder, image) SELECT folder, image FROM kept_files WHERE photo = 0 AND run = ",
         );
