@@ -182,8 +182,13 @@ fn aligned(
         no_tau: estimate.is_none().then_some(NoCoefficient::Constant),
         low: interval.map(|ends| ends.low),
         high: interval.map(|ends| ends.high),
-        no_interval: (estimate.is_some() && interval.is_none())
-            .then(|| NoInterval::of(sums.len(), FEWEST_CLUSTERS, NoInterval::TooFewPeople)),
+        no_interval: NoInterval::of(
+            estimate,
+            interval.map(|ends| ends.low),
+            sums.len(),
+            FEWEST_CLUSTERS,
+            NoInterval::TooFewPeople,
+        ),
         agreement: (preferred > 0.0).then(|| right / preferred),
     })
 }
@@ -232,11 +237,6 @@ fn no_alpha(alpha: Option<f64>, shared: usize) -> Option<NoAlpha> {
     }
 }
 
-fn no_interval(alpha: Option<f64>, low: Option<f64>, shared: usize) -> Option<NoInterval> {
-    let reason = || NoInterval::of(shared, FEWEST_CLUSTERS, NoInterval::TooFewShared);
-    (alpha.is_some() && low.is_none()).then(reason)
-}
-
 /// How far annotators agree among themselves.
 #[must_use]
 pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
@@ -265,6 +265,9 @@ pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
     let ((votes_low, votes_high), (ratings_low, ratings_high)) = (ends(&votes), ends(&ratings));
     let alpha = |units: &[Vec<Option<f64>>]| krippendorff_alpha(units, Level::Ordinal);
     let (votes_alpha, ratings_alpha) = (alpha(&votes), alpha(&ratings));
+    let no_interval = |alpha, low, units: &[Vec<Option<f64>>]| {
+        NoInterval::of(alpha, low, shared(units), FEWEST_CLUSTERS, NoInterval::TooFewShared)
+    };
     AnnotatorAgreement {
         annotators: annotators.len(),
         votes_shared: shared(&votes),
@@ -272,13 +275,13 @@ pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
         votes_alpha_reason: no_alpha(votes_alpha, shared(&votes)),
         votes_alpha_low: votes_low,
         votes_alpha_high: votes_high,
-        votes_alpha_no_interval: no_interval(votes_alpha, votes_low, shared(&votes)),
+        votes_alpha_no_interval: no_interval(votes_alpha, votes_low, &votes),
         ratings_shared: shared(&ratings),
         ratings_alpha,
         ratings_alpha_reason: no_alpha(ratings_alpha, shared(&ratings)),
         ratings_alpha_low: ratings_low,
         ratings_alpha_high: ratings_high,
-        ratings_alpha_no_interval: no_interval(ratings_alpha, ratings_low, shared(&ratings)),
+        ratings_alpha_no_interval: no_interval(ratings_alpha, ratings_low, &ratings),
     }
 }
 
@@ -479,18 +482,22 @@ pub fn method_preferences(
             let (pairs, wins, ties) = counts[at];
             let strength = fit.strengths[at].map(|(strength, error)| (strength, error * reach));
             let interval = intervals[at].map(|interval: Interval| interval.within(0.0, 1.0));
+            let share = if pairs == 0 { 0.0 } else { (wins as f64 + ties as f64 / 2.0) / pairs as f64 };
             MethodPreference {
                 method: tally.methods[at].to_owned(),
                 pairs,
                 wins,
                 ties,
-                share: if pairs == 0 { 0.0 } else { (wins as f64 + ties as f64 / 2.0) / pairs as f64 },
+                share,
                 share_low: interval.map(|ends| ends.low),
                 share_high: interval.map(|ends| ends.high),
-                no_interval: interval.is_none().then(|| {
-                    let prompts = sums[at].iter().filter(|(_, count)| *count > 0).count();
-                    NoInterval::of(prompts, 2, NoInterval::TooFewPrompts)
-                }),
+                no_interval: NoInterval::of(
+                    Some(share),
+                    interval.map(|ends| ends.low),
+                    sums[at].iter().filter(|(_, count)| *count > 0).count(),
+                    2,
+                    NoInterval::TooFewPrompts,
+                ),
                 strength: strength.map(|(at, _)| at),
                 strength_low: strength.map(|(at, reach)| at - reach),
                 strength_high: strength.map(|(at, reach)| at + reach),

@@ -248,7 +248,7 @@ fn differences(
     }
     for (of, interval) in found.iter_mut().zip(bootstrap.means(&sums)) {
         (of.low, of.high) = interval.map(|ends| (ends.low, ends.high)).unzip();
-        of.no_interval = interval.is_none().then(|| NoInterval::of_mean(of.clusters));
+        of.no_interval = NoInterval::of_mean(Some(of.difference), of.low, of.clusters);
         of.finding = match (interval, more_is_better(&of.metric)) {
             (Some(ends), Some(more)) if ends.low > 0.0 || ends.high < 0.0 => {
                 if (ends.low > 0.0) == more {

@@ -182,12 +182,9 @@ impl RankedMetric {
     /// Why a mean has no interval.
     #[must_use]
     pub fn no_interval(&self) -> Option<NoInterval> {
-        self.summary.mean?;
-        match &self.detail {
-            None => Some(NoInterval::Pending),
-            Some(RankedDetail { interval: Some(_), .. }) => None,
-            Some(detail) => Some(NoInterval::of_mean(detail.clusters as usize)),
-        }
+        let Some(detail) = &self.detail else { return self.summary.mean.map(|_| NoInterval::Pending) };
+        let low = detail.interval.map(|ends| ends.low);
+        NoInterval::of_mean(self.summary.mean, low, detail.clusters as usize)
     }
 }
 

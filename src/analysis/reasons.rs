@@ -20,17 +20,23 @@ pub enum NoInterval {
 }
 
 impl NoInterval {
-    /// The reason for a number over `clusters` clusters without an interval, where resampling needs at least `fewest` and gives
-    /// up on fewer as `too_few`.
+    /// The reason if there is a number and no lower end: `too_few` below `fewest` clusters, which resampling needs.
     #[must_use]
-    pub fn of(clusters: usize, fewest: usize, too_few: Self) -> Self {
-        if clusters < fewest { too_few } else { Self::NoVariation }
+    pub fn of(
+        number: Option<f64>,
+        low: Option<f64>,
+        clusters: usize,
+        fewest: usize,
+        too_few: Self,
+    ) -> Option<Self> {
+        let reason = || if clusters < fewest { too_few } else { Self::NoVariation };
+        (number.is_some() && low.is_none()).then(reason)
     }
 
-    /// The reason for a mean, whose interval needs two people.
+    /// The same for a mean, whose interval needs two people.
     #[must_use]
-    pub fn of_mean(clusters: usize) -> Self {
-        Self::of(clusters, 2, Self::TooFewPeople)
+    pub fn of_mean(mean: Option<f64>, low: Option<f64>, clusters: usize) -> Option<Self> {
+        Self::of(mean, low, clusters, 2, Self::TooFewPeople)
     }
 }
 

@@ -96,8 +96,7 @@ impl ReportRow {
     #[must_use]
     pub fn no_interval(&self) -> Option<NoInterval> {
         let fewest = if self.statistic == Statistic::SampleMean { 2 } else { FEWEST_CLUSTERS };
-        let reason = || NoInterval::of(self.clusters, fewest, NoInterval::TooFewPeople);
-        (self.mean.is_some() && self.low.is_none()).then(reason)
+        NoInterval::of(self.mean, self.low, self.clusters, fewest, NoInterval::TooFewPeople)
     }
 }
 

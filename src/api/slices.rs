@@ -235,8 +235,7 @@ fn add(slices: &mut Vec<SliceEntry>, row: SliceSummary) {
             std: row.std,
             low: row.low,
             high: row.high,
-            no_interval: (row.mean.is_some() && row.low.is_none())
-                .then(|| NoInterval::of_mean(row.clusters as usize)),
+            no_interval: NoInterval::of_mean(row.mean, row.low, row.clusters as usize),
             clusters: row.clusters,
             few_clusters: row.clusters < FEW_CLUSTERS as u64,
         },
