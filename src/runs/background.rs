@@ -403,7 +403,7 @@ impl Runs {
     async fn empty_trash(self: Arc<Self>) {
         let mut stopping = self.stopping();
         while !wait(&mut stopping, TRASH_EVERY).await {
-            if let Err(error) = self.files.empty_trash_of_old().await {
+            if let Err(error) = self.files.empty_trash().await {
                 tracing::warn!(%error, "the trash could not be emptied of what is old; tried again in an hour");
             }
         }

@@ -336,8 +336,7 @@ impl Files {
             let this = Arc::clone(self);
             unknown += blocking(move || gone.into_iter().filter(|file| this.throw_away(*file)).count()).await;
         }
-        let emptied =
-            self.empty_trash(self.trash).await.map_err(|error| FolderError::Io(self.root.clone(), error))?;
+        let emptied = self.empty_trash().await.map_err(|error| FolderError::Io(self.root.clone(), error))?;
         if unknown > 0 {
             tracing::warn!(
                 files = unknown,
@@ -393,13 +392,9 @@ impl Files {
         }
     }
 
-    /// Removes what has been in the trash for its days.
-    pub(super) async fn empty_trash_of_old(&self) -> io::Result<usize> {
-        self.empty_trash(self.trash).await
-    }
-
-    async fn empty_trash(&self, after: Duration) -> io::Result<usize> {
-        let root = self.root.clone();
+    /// Removes files that have been in the trash for `store.trash_days`, and returns their number.
+    pub(super) async fn empty_trash(&self) -> io::Result<usize> {
+        let (root, after) = (self.root.clone(), self.trash);
         blocking(move || empty_trash(&root, after)).await
     }
 
@@ -489,27 +484,24 @@ fn prepare(root: &Path) -> Result<(String, File), FolderError> {
     Ok((id, lock))
 }
 
-/// The files in the trash.
-fn in_trash(root: &Path) -> io::Result<Vec<ContentHash>> {
-    let entries = match fs::read_dir(root.join(TRASH)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        found.extend(ContentHash::from_hex(&entry?.file_name().to_string_lossy()));
+/// What is in the trash; nothing where there is none.
+fn trash_entries(root: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    match fs::read_dir(root.join(TRASH)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.collect(),
     }
-    Ok(found)
 }
 
+/// The files in the trash.
+fn in_trash(root: &Path) -> io::Result<Vec<ContentHash>> {
+    let names = trash_entries(root)?.into_iter().map(|entry| entry.file_name());
+    Ok(names.filter_map(|name| ContentHash::from_hex(&name.to_string_lossy())).collect())
+}
+
+/// Removes files that have been in the trash for this long, and returns their number.
 fn empty_trash(root: &Path, after: Duration) -> io::Result<usize> {
-    let entries = match fs::read_dir(root.join(TRASH)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries?,
-    };
     let mut emptied = 0;
-    for entry in entries {
-        let entry = entry?;
+    for entry in trash_entries(root)? {
         // A time in the future is a clock that was set back: that file stays.
         let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
         if age >= after {
@@ -640,7 +632,7 @@ mod tests {
         files.delete_thrown(vec![ContentHash::of(b"deleted"), ContentHash::of(b"never there")]).await;
         assert!(!thrown(b"deleted").exists() && thrown(b"old").exists());
         assert_eq!(
-            (files.empty_trash(WEEK).await.unwrap(), files.empty_trash(Duration::ZERO).await.unwrap()),
+            (files.empty_trash().await.unwrap(), empty_trash(folder.path(), Duration::ZERO).unwrap()),
             (0, 1)
         );
         assert!(!thrown(b"old").exists());
