@@ -1,16 +1,14 @@
 //! CUDA's side of a start: which libraries it needs, where they are, and what its sessions are told.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use ort::ep;
 use serde::{Deserialize, Serialize};
 
+use super::library;
+
 /// Where `make setup` puts the libraries of NVIDIA's wheels, in a folder of the program's.
 const FOLDER: &str = ".runtime/cuda";
-
-/// Deeper than any library lies in a wheel that pip unpacked.
-const DEPTH: usize = 9;
 
 /// What ONNX Runtime's CUDA provider is linked with or opens itself, each before what needs it; by the beginning of the file's
 /// name, since its number differs between releases of CUDA. NVIDIA's wheels lie in folders that no loader knows, and the
@@ -97,7 +95,7 @@ fn preload_by(
 ) -> (Vec<PathBuf>, Vec<String>) {
     let mut all = Vec::new();
     for folder in folders {
-        files(&folder.join(FOLDER), DEPTH, &mut all);
+        library::files_below(&folder.join(FOLDER), library::DEPTH, &mut all);
     }
     all.sort();
     let (mut loaded, mut problems) = (Vec::new(), Vec::new());
@@ -116,17 +114,6 @@ fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-fn files(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() && depth > 0 => files(&path, depth - 1, found),
-            Ok(kind) if !kind.is_dir() => found.push(path),
-            _ => {}
-        }
-    }
-}
-
 /// Whether this machine has an NVIDIA driver.
 pub(super) fn has_driver() -> bool {
     Path::new("/proc/driver/nvidia/version").exists()
@@ -137,6 +124,7 @@ pub(super) fn has_driver() -> bool {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::fs;
 
     use super::*;
 

@@ -13,7 +13,7 @@ pub(super) const VARIABLE: &str = "ORT_DYLIB_PATH";
 const FOLDER: &str = ".runtime";
 
 /// A wheel unpacked by pip lies about seven folders deep in a virtual environment.
-const DEPTH: usize = 9;
+pub(super) const DEPTH: usize = 9;
 
 /// Beside a library that was built for cards.
 const CUDA: &str = "libonnxruntime_providers_cuda.so";
@@ -41,9 +41,10 @@ pub(super) fn find(
     }
     let mut found = Vec::new();
     for folder in installed {
-        search(folder, 0, &mut found);
-        search(&folder.join(FOLDER), DEPTH, &mut found);
+        files_below(folder, 0, &mut found);
+        files_below(&folder.join(FOLDER), DEPTH, &mut found);
     }
+    found.retain(|path| is_library(path));
     let fits = |path: &Path| path.with_file_name(CUDA).exists() == for_gpu;
     found.into_iter().max_by_key(|path| (fits(path), version(path), path.clone())).ok_or_else(|| {
         StartError::NoLibrary {
@@ -54,15 +55,14 @@ pub(super) fn find(
     })
 }
 
-fn search(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    // A folder that cannot be read holds no library that could be loaded.
+/// The files of a folder and of so many levels of folders below it. A folder that cannot be read has none that could be loaded.
+pub(super) fn files_below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder && depth > 0 {
-            search(&path, depth - 1, found);
-        } else if !is_folder && is_library(&path) {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.push(path);
+        } else if depth > 0 {
+            files_below(&path, depth - 1, found);
         }
     }
 }
