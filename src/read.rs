@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use crate::blocking::blocking;
+
 /// More than any picture or document of a dataset or run has.
 const MOST_BYTES: u64 = 256 << 20;
 
@@ -17,6 +19,15 @@ pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
     up_to(path, MOST_BYTES)
 }
 
+/// [`bytes`] on a thread of its own.
+///
+/// # Errors
+/// Those of [`bytes`].
+pub(crate) async fn bytes_in_background(path: &Path) -> Result<Vec<u8>> {
+    let path = path.to_owned();
+    blocking(move || bytes(&path)).await
+}
+
 /// The text of a file.
 ///
 /// # Errors
@@ -26,7 +37,7 @@ pub(crate) fn text(path: &Path) -> Result<String> {
 }
 
 fn up_to(path: &Path, most: u64) -> Result<Vec<u8>> {
-    // Before it is opened: opening a pipe waits for whoever writes to it.
+    // Checked before opening: opening a pipe blocks until it has a writer.
     let about = path.metadata()?;
     if !about.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));

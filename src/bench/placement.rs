@@ -50,11 +50,11 @@ pub fn placement(
     config: &EngineConfig,
     folder: &Path,
 ) -> Result<Vec<Placement>, PlacementError> {
+    let config = EngineConfig { profile: Some(folder.to_owned()), ..config.clone() };
     let mut found = Vec::new();
     for graph in &pack.graphs {
         let mut one = pack.clone();
         one.graphs.retain(|other| other.role == graph.role);
-        let config = EngineConfig { profile: Some(folder.to_owned()), ..config.clone() };
         Engine::load_each(&one, &config, |spec, backend| {
             if let Ok(mut backend) = backend {
                 drop(backend.run(&[spec.sample()]));

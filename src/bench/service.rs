@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::multipart::{Form, Part};
+use reqwest::multipart::Form;
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::graphs::median;
+use crate::client::{Client, file_part};
 use crate::read;
 use crate::submission::Item;
 
@@ -54,26 +55,18 @@ impl LoadSample {
     fn form(&self, number: u64, set: u64, options: &LoadOptions) -> Form {
         let image = if options.repeat { self.image.clone() } else { with_number(&self.image, number) };
         let mut form = Form::new()
-            .part("image", file(image))
+            .part("image", file_part(&image, "picture"))
             .text("prompt", self.prompt.clone())
             .text("metadata", self.metadata.clone());
         for (field, photo) in &self.photos {
             let photo = if options.repeat { photo.clone() } else { with_number(photo, set) };
-            form = form.part(*field, file(photo));
+            form = form.part(*field, file_part(&photo, "picture"));
         }
         match &options.metrics {
             Some(metrics) => form.text("metrics", metrics.clone()),
             None => form,
         }
     }
-}
-
-fn file(bytes: Bytes) -> Part {
-    let length = bytes.len() as u64;
-    Part::stream_with_length(bytes, length)
-        .file_name("picture")
-        .mime_str("application/octet-stream")
-        .expect("a media type")
 }
 
 fn with_number(picture: &Bytes, number: u64) -> Bytes {
@@ -165,7 +158,7 @@ pub enum LoadError {
 /// # Errors
 /// See [`LoadError`]. Requests that fail are counted.
 pub async fn load(
-    server: &Url,
+    server: &Client,
     samples: Vec<LoadSample>,
     options: &LoadOptions,
 ) -> Result<LoadResult, LoadError> {
@@ -176,11 +169,12 @@ pub async fn load(
         .timeout(ANSWER_TIMEOUT)
         .pool_max_idle_per_host(MOST_AT_ONCE)
         .build()
-        .map_err(|source| LoadError::Silent { url: server.clone(), source })?;
-    let before = numbers(&http, server).await?;
+        .map_err(|source| LoadError::Silent { url: server.url(&[]), source })?;
+    let metrics = server.url(&["metrics"]);
+    let before = numbers(&http, &metrics).await?;
     let asking = Arc::new(Asking {
         http: http.clone(),
-        url: at(server, "v1/score"),
+        url: server.url(&["v1", "score"]),
         samples,
         options: options.clone(),
         next: AtomicU64::new(0),
@@ -191,16 +185,8 @@ pub async fn load(
         None => closed_loop(&asking, started).await,
     };
     let seconds = started.elapsed().as_secs_f64();
-    let after = numbers(&http, server).await?;
+    let after = numbers(&http, &metrics).await?;
     Ok(result(answers, seconds, &before, &after))
-}
-
-fn at(server: &Url, path: &str) -> Url {
-    let mut url = server.clone();
-    if let Ok(mut parts) = url.path_segments_mut() {
-        parts.pop_if_empty().extend(path.split('/'));
-    }
-    url
 }
 
 struct Asking {
@@ -211,7 +197,7 @@ struct Asking {
     next: AtomicU64,
 }
 
-/// What became of a request, and after how many seconds.
+/// The status of a response, if there was one, and the seconds until then.
 type Asked = (Option<StatusCode>, f64);
 
 impl Asking {
@@ -327,8 +313,7 @@ fn quantile(ascending: &[f64], share: f64) -> f64 {
 type Numbers = BTreeMap<String, f64>;
 
 /// The lines of `/metrics`.
-async fn numbers(http: &reqwest::Client, server: &Url) -> Result<Numbers, LoadError> {
-    let url = at(server, "metrics");
+async fn numbers(http: &reqwest::Client, url: &Url) -> Result<Numbers, LoadError> {
     let text = async { http.get(url.clone()).send().await?.error_for_status()?.text().await };
     let text = text.await.map_err(|source| LoadError::Silent { url: url.clone(), source })?;
     Ok(parse(&text))

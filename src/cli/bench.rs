@@ -4,7 +4,6 @@ use std::{fmt::Write as _, io::Write as _, path::PathBuf, process::ExitCode, tim
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use reqwest::Url;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -12,6 +11,7 @@ use super::print;
 use crate::{
     bench::{GraphTiming, GraphsOptions, LoadOptions, LoadResult, LoadSample, load, placement, time_graphs},
     blocking::blocking,
+    client::Client,
     config::Config,
     dataset::Dataset,
     engine::Pack,
@@ -30,7 +30,7 @@ pub(super) enum BenchCommand {
 pub(super) struct ServiceArgs {
     /// The server's address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    server: Url,
+    server: String,
     /// A run's folder, as `submit` takes it
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
@@ -114,7 +114,8 @@ async fn service(args: &ServiceArgs) -> anyhow::Result<ExitCode> {
         repeat: args.repeat,
         seed: Uuid::now_v7().as_u64_pair().0,
     };
-    let found = load(&args.server, samples, &options).await?;
+    let client = Client::new(&args.server, Duration::ZERO)?;
+    let found = load(&client, samples, &options).await?;
     if let Some(file) = &args.json {
         std::fs::write(file, serde_json::to_string_pretty(&found)? + "\n")
             .with_context(|| format!("cannot write {}", file.display()))?;

@@ -6,15 +6,15 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use reqwest::multipart::{Form, Part};
+use reqwest::multipart::Form;
 use serde_json::json;
 
 use super::{print, progress, server::ServerArgs};
 use crate::{
-    blocking::blocking,
-    client::{Client, NewPrompt},
+    client::{Client, NewPrompt, file_part},
     content::ContentHash,
     dataset::{Dataset, Identity, Photo},
+    read,
 };
 
 #[derive(Debug, Args)]
@@ -112,8 +112,7 @@ async fn enrol(client: &Client, name: &str, dataset: &Dataset, at_once: usize) -
         .map(|(identity, photo)| async move {
             let path = dataset.file(&photo.path);
             let context = || format!("{} is not enrolled", path.display());
-            let owned = path.clone();
-            let bytes = blocking(move || crate::read::bytes(&owned)).await.with_context(context)?;
+            let bytes = read::bytes_in_background(&path).await.with_context(context)?;
             let known = there.get(&(&*identity.name, &*photo.name)).filter(|known| {
                 known.image == ContentHash::of(&bytes).to_hex() && known.attributes == photo.attributes
             });
@@ -136,6 +135,6 @@ async fn enrol(client: &Client, name: &str, dataset: &Dataset, at_once: usize) -
 
 fn form(identity: &Identity, photo: &Photo, bytes: &Bytes) -> Form {
     let about = json!({"identity": identity.name, "name": photo.name, "attributes": photo.attributes});
-    let file = Part::stream_with_length(bytes.clone(), bytes.len() as u64).file_name("photo");
+    let file = file_part(bytes, "photo");
     Form::new().text("metadata", about.to_string()).part("photo", file)
 }

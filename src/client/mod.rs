@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use reqwest::{RequestBuilder, StatusCode, Url, header};
+use reqwest::{RequestBuilder, StatusCode, Url, header, multipart::Part};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -178,6 +178,11 @@ enum Attempt {
         /// Whether it has no room, and says so.
         full: bool,
     },
+}
+
+/// A file of a form, whose length is sent with it.
+pub(crate) fn file_part(bytes: &Bytes, name: &'static str) -> Part {
+    Part::stream_with_length(bytes.clone(), bytes.len() as u64).file_name(name)
 }
 
 impl Client {

@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use reqwest::multipart::{Form, Part};
+use reqwest::multipart::Form;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::Item;
-use crate::blocking::blocking;
-use crate::client::{Client, ClientError, SubmittedState};
+use crate::client::{Client, ClientError, SubmittedState, file_part};
 use crate::content::ContentHash;
 use crate::scoring::content;
 
@@ -200,8 +199,7 @@ async fn lock_in_order(reference: &Arc<Photo>, auxiliary: &[Arc<Photo>]) -> Vec<
 }
 
 async fn read(path: &Path) -> Result<Bytes, Stopped> {
-    let owned = path.to_owned();
-    blocking(move || crate::read::bytes(&owned))
+    crate::read::bytes_in_background(path)
         .await
         .map(Bytes::from)
         .map_err(|error| Stopped::Sample(format!("cannot read {}: {error}", path.display())))
@@ -230,10 +228,7 @@ impl Photos {
 }
 
 fn form(item: &Item, image: &Bytes, photos: &Photos) -> Form {
-    let file = |bytes: &Bytes| {
-        let length = bytes.len() as u64;
-        Part::stream_with_length(bytes.clone(), length).file_name("picture")
-    };
+    let file = |bytes: &Bytes| file_part(bytes, "picture");
     let metadata = serde_json::to_string(&item.metadata).expect("plain data always serialises");
     let mut form = Form::new().text("prompt", item.prompt.clone()).text("metadata", metadata);
     let all = [("reference", &photos.reference)].into_iter();
