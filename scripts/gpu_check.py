@@ -20,7 +20,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-from service import Service
+from service import Service, without_settings
 from thin_cuda import thin
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -373,7 +373,7 @@ def run(arguments):
         unpack(part, STATE / "parts")
     parts = STATE / "parts"
     (library,) = parts.glob("libonnxruntime.so*")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("STELLAR_")}
+    environment = without_settings()
     environment |= {
         "STELLAR_ENGINE__PROVIDER": arguments.provider,
         "STELLAR_ENGINE__LIBRARY": str(library),
@@ -403,8 +403,7 @@ def run(arguments):
 
 def dry(arguments):
     """The same steps in little, so that the script is known to work before a card is at hand."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("STELLAR_")}
-    environment |= {"STELLAR_ENGINE__PROVIDER": "cpu", "STELLAR_ENGINE__PAD_BATCHES": "true"}
+    environment = without_settings() | {"STELLAR_ENGINE__PROVIDER": "cpu", "STELLAR_ENGINE__PAD_BATCHES": "true"}
     check = Check(arguments.out, arguments.program, environment, {"demo": ROOT / "packs/demo"}, quick=True)
     check.step("machine", 20, check.machine)
     check.step("parity", 120, check.parity)

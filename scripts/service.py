@@ -68,6 +68,11 @@ def schema_in(postgres, name):
     return f"{postgres}{'&' if '?' in postgres else '?'}options=-c%20search_path%3D{name}"
 
 
+def without_settings():
+    """The environment without the settings that it has for the program."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("STELLAR_")}
+
+
 class Service:
     """The program on a port of its own, with its spool in `folder`, and its database there as well unless `store` names another."""
 
@@ -79,8 +84,7 @@ class Service:
 
     def start(self):
         """Starts it, or starts it again, and does not wait."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STELLAR_")}
-        environment |= {
+        environment = without_settings() | {
             "STELLAR_SERVER__LISTEN": f"127.0.0.1:{self.port}",
             "STELLAR_STORE__URL": self.store,
             "STELLAR_STORE__FILES": str(self.files),

@@ -84,14 +84,14 @@ impl Questions {
     /// The question that a request is about.
     ///
     /// # Errors
-    /// `code` for one that nobody is asked here.
+    /// `code` if this service does not ask the question.
     pub(super) fn of(&self, word: QuestionWord, code: Code) -> Result<Question, ApiError> {
         if self.0.contains(&word.0) {
             return Ok(word.0);
         }
         let known: Vec<_> = self.0.iter().map(Question::as_str).collect();
         let problem = format!(
-            "`question` is `{}`, which nobody is asked here: send one of {}, or have the operator name it in \
+            "`question` is `{}`, which this service does not ask: send one of {}, or have the operator add it to \
              analysis.questions",
             word.0.as_str(),
             known.join(", ")

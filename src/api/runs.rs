@@ -78,14 +78,12 @@ pub(super) async fn create_method(
     let NewMethod { name, description } = body::json(request, app.limits.metadata_bytes).await?;
     let name = form::clean_label("name", &name)?;
     if let Some(description) = &description {
-        let problem = match label::check_lines(description) {
-            _ if description.len() > DESCRIPTION_BYTES => {
-                format!("has {} bytes, at most {DESCRIPTION_BYTES} are kept", description.len())
-            }
-            Err(problem) => problem.to_string(),
-            Ok(()) => String::new(),
+        let refused = if description.len() > DESCRIPTION_BYTES {
+            Some(format!("has {} bytes, at most {DESCRIPTION_BYTES} are kept", description.len()))
+        } else {
+            label::check_lines(description).err().map(|problem| problem.to_string())
         };
-        if !problem.is_empty() {
+        if let Some(problem) = refused {
             return Err(ApiError::new(Code::InvalidField, format!("`description` {problem}")));
         }
     }
