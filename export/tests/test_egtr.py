@@ -29,7 +29,7 @@ from stellar_export.weights import of_state_dict
 OUTPUTS = ("classes", "boxes", "relation", "connectivity")
 
 # Larger than the pictures of the model's sizes, of odd sides, and so small that a level is one place. There the random layers
-# amplify rounding: the original itself differs by 4e-5 from one set of processor instructions to another.
+# amplify rounding: the original itself differs by 2e-5 from one set of processor instructions to another.
 SHAPES = {(160, 213): 3e-5, (266, 120): 3e-5, (97, 171): 3e-5, (33, 70): 2e-4}
 
 
