@@ -19,6 +19,28 @@ pub fn resident_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
+/// The most memory that the process has held so far, in bytes.
+#[must_use]
+pub fn peak_bytes() -> Option<u64> {
+    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// Processor time of the process, all threads together, in seconds.
+#[must_use]
+pub fn processor_seconds() -> Option<f64> {
+    ticks(&fs::read_to_string("/proc/self/stat").ok()?).map(|ticks| ticks as f64 / TICKS_A_SECOND)
+}
+
+/// Linux tells times in these, whatever its own clock is (proc_pid_stat(5), `USER_HZ`).
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// The fields `utime` and `stime`. The program's name before them may hold spaces and parentheses.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
+}
+
 /// Gives memory that is free back to the system: glibc keeps what its arenas once needed.
 pub fn give_back_free_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -61,5 +83,14 @@ mod tests {
     #[test]
     fn this_machine_has_memory_and_this_process_some_of_it() {
         assert!(resident_bytes().unwrap() < memory_bytes().unwrap());
+        assert!(peak_bytes().unwrap() >= resident_bytes().unwrap());
+        assert!(processor_seconds().unwrap() >= 0.0);
+    }
+
+    #[test]
+    fn ticks_stand_behind_the_name_of_the_program() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 31 0 0 20 0 8 0 1 2 3";
+        assert_eq!(ticks(stat), Some(281));
+        assert_eq!(ticks("7 (a"), None);
     }
 }

@@ -5,15 +5,17 @@
 use std::{borrow::Cow, ffi::OsStr, io::IsTerminal as _, time::Duration};
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+    core::{Collector, Desc},
+    proto::MetricFamily,
 };
 use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
 
 use crate::{
     config::{Log, LogFormat},
     engine::EngineTelemetry,
-    label,
+    label, machine,
 };
 
 /// Everything that is counted, in one registry.
@@ -86,7 +88,8 @@ impl Telemetry {
             body_bytes.expect(expect),
         );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let parts: [Box<dyn prometheus::core::Collector>; 7] = [
+        let parts: [Box<dyn prometheus::core::Collector>; 8] = [
+            Box::new(ProcessCollector),
             Box::new(build),
             Box::new(requests.clone()),
             Box::new(duration.clone()),
@@ -120,6 +123,32 @@ impl Telemetry {
             .encode(&self.registry.gather(), &mut text)
             .expect("writing to memory does not fail");
         String::from_utf8(text).expect("the format is UTF-8")
+    }
+}
+
+/// What the process has taken, read when it is asked for.
+struct ProcessCollector;
+
+impl ProcessCollector {
+    /// New ones each time: of several who ask at once nobody sees another's half-set numbers.
+    fn numbers() -> prometheus::Result<(Counter, IntGauge)> {
+        // The name that all of Prometheus' own clients use.
+        let processor = Counter::new("process_cpu_seconds_total", "Processor time of the process.")?;
+        let peak = IntGauge::new("stellar_peak_memory_bytes", "The most memory that the process has held.")?;
+        Ok((processor, peak))
+    }
+}
+
+impl Collector for ProcessCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Ok((processor, peak)) = Self::numbers() else { return Vec::new() };
+        processor.inc_by(machine::processor_seconds().unwrap_or_default());
+        peak.set(machine::peak_bytes().unwrap_or_default() as i64);
+        [processor.collect(), peak.collect()].concat()
     }
 }
 
@@ -294,7 +323,7 @@ mod tests {
         telemetry.request("/v1/score", "POST", 200, Duration::from_millis(3), Some(1000));
         let text = telemetry.export();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
-            assert!(line.starts_with("stellar_"), "{line}");
+            assert!(line.starts_with("stellar_") || line.starts_with("process_"), "{line}");
         }
         assert!(
             text.contains(r#"stellar_http_requests_total{method="POST",route="/v1/score",status="200"} 1"#)

@@ -1,21 +1,17 @@
 //! The whole service on a socket of this machine: multipart, JPEG decoding, resizing, engine, store, JSON.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use stellar_score::api::{self, App};
+use stellar_score::bench::LocalService;
 use stellar_score::config::Config;
 use stellar_score::engine::{Engine, Pack};
-use stellar_score::runs::Runs;
-use stellar_score::scoring::Scoring;
-use stellar_score::store::{Store, StoreOptions};
 use stellar_score::telemetry::Telemetry;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::{CALLERS_A_BATCH, MAX_BATCH, ROUND};
 
@@ -24,10 +20,9 @@ const BOUNDARY: &str = "stellar-benchmark-boundary";
 /// A listening service and what its clients send.
 pub(crate) struct OverHttp {
     runtime: tokio::runtime::Runtime,
-    address: SocketAddr,
+    service: LocalService,
     picture: Arc<Vec<u8>>,
     sent: Arc<AtomicU64>,
-    _folder: tempfile::TempDir,
 }
 
 impl OverHttp {
@@ -38,31 +33,15 @@ impl OverHttp {
         let mut config = Config::load(None)?;
         (config.engine.lanes_at_once, config.engine.threads) = (1, threads);
         config.engine.max_batch = MAX_BATCH;
-        let folder = tempfile::tempdir()?;
-        config.store.files = folder.path().join("files");
-        let url = format!("sqlite:{}", folder.path().join("bench.db").display());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let address = runtime.block_on(async {
+        let service = runtime.block_on(async {
             let telemetry = Telemetry::new();
             let engine = Engine::start(&pack, &config.engine, &telemetry.engine)?;
-            let scoring = Arc::new(Scoring::new(
-                engine,
-                Arc::new(pack),
-                config.limits.decode(),
-                config.limits.pixel_bytes(),
-            )?);
-            let store = Store::open(&url, &StoreOptions::default()).await?;
-            let runs =
-                Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
-            let router = api::router(Arc::new(App::new(&config, scoring, store, runs, telemetry)));
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
-            let address = listener.local_addr()?;
-            tokio::spawn(async move { axum::serve(listener, router).await });
-            anyhow::Ok(address)
+            LocalService::start(&config, pack, engine, telemetry).await
         })?;
         let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo/goldens/astronaut.jpg");
         let picture = Arc::new(std::fs::read(picture)?);
-        Ok(Self { runtime, address, picture, sent: Arc::default(), _folder: folder })
+        Ok(Self { runtime, service, picture, sent: Arc::default() })
     }
 
     /// Pictures scored in one round, each by a request of its own and none seen before.
@@ -72,7 +51,7 @@ impl OverHttp {
             let mut clients = tokio::task::JoinSet::new();
             for _ in 0..CALLERS_A_BATCH * MAX_BATCH {
                 let (address, picture, sent) =
-                    (self.address, Arc::clone(&self.picture), Arc::clone(&self.sent));
+                    (self.service.address(), Arc::clone(&self.picture), Arc::clone(&self.sent));
                 clients.spawn(async move {
                     let mut connection = BufReader::new(TcpStream::connect(address).await?);
                     let mut scored = 0;

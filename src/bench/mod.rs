@@ -1,9 +1,16 @@
-//! How fast this machine is: each graph by itself, and the whole service.
+//! How fast this machine is: each graph by itself, the whole service, and what is lost between the two.
 
+mod compare;
+mod efficiency;
 mod graphs;
+mod local;
 mod placement;
 mod service;
 
+pub use compare::{Change, compare};
+pub use efficiency::{EfficiencyResult, EfficiencyRound, efficiency};
 pub use graphs::{BatchTiming, GraphTiming, GraphsOptions, time_graphs};
+pub(crate) use local::Folder;
+pub use local::LocalService;
 pub use placement::{Placement, PlacementError, placement};
-pub use service::{GraphLoad, LoadError, LoadOptions, LoadResult, LoadSample, load};
+pub use service::{GraphLoad, LoadError, LoadOptions, LoadResult, LoadSample, Stages, load};

@@ -116,10 +116,42 @@ pub struct LoadResult {
     pub p99_ms: f64,
     /// The slowest.
     pub most_ms: f64,
+    /// Where the time of an answer with scores goes, as the service tells: means.
+    pub stages: Stages,
+    /// Processor seconds of the service for each scored sample, where it tells them.
+    pub processor_seconds_a_sample: Option<f64>,
+    /// Seconds in graphs for each scored sample.
+    pub graph_seconds_a_sample: f64,
     /// By graph, what the engine did meanwhile.
     pub graphs: BTreeMap<String, GraphLoad>,
     /// Memory that the service held at the end, in bytes.
     pub resident_bytes: Option<f64>,
+    /// The most memory that it ever held, in bytes.
+    pub peak_bytes: Option<f64>,
+}
+
+/// Milliseconds of a request by what the service does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stages {
+    /// Receiving and checking the form.
+    pub read_ms: f64,
+    /// Everything from decoding to the last score.
+    pub score_ms: f64,
+    /// Recording.
+    pub store_ms: f64,
+}
+
+impl Stages {
+    fn mean(answers: &[Asked]) -> Self {
+        let all: Vec<&Self> = answers.iter().filter_map(|answer| answer.stages.as_ref()).collect();
+        let mean =
+            |of: fn(&Self) -> f64| all.iter().map(|one| of(one)).sum::<f64>() / all.len().max(1) as f64;
+        Self {
+            read_ms: mean(|of| of.read_ms),
+            score_ms: mean(|of| of.score_ms),
+            store_ms: mean(|of| of.store_ms),
+        }
+    }
 }
 
 /// What a graph did under a load.
@@ -131,6 +163,10 @@ pub struct GraphLoad {
     pub batches: f64,
     /// Mean items of a batch.
     pub batch: f64,
+    /// Mean milliseconds in which an item was prepared.
+    pub prepare_ms: f64,
+    /// Mean milliseconds in which an item waited for its batch.
+    pub queue_ms: f64,
     /// Seconds in the graph.
     pub run_seconds: f64,
     /// These as a share of the time: of a device with one place all graphs' shares add up to how busy it was.
@@ -197,8 +233,20 @@ struct Asking {
     next: AtomicU64,
 }
 
-/// The status of a response, if there was one, and the seconds until then.
-type Asked = (Option<StatusCode>, f64);
+/// What became of a request.
+struct Asked {
+    /// Of the response, if there was one.
+    status: Option<StatusCode>,
+    /// Until then.
+    seconds: f64,
+    stages: Option<Stages>,
+}
+
+/// What is read of an answer with scores.
+#[derive(Deserialize)]
+struct Answer {
+    timings: Stages,
+}
 
 impl Asking {
     async fn one(&self, due: Instant) -> Asked {
@@ -209,10 +257,12 @@ impl Asking {
         let answer = async {
             let answer = self.http.post(self.url.clone()).multipart(form).send().await?;
             let status = answer.status();
-            answer.bytes().await?;
-            Ok::<_, reqwest::Error>(status)
+            Ok::<_, reqwest::Error>((status, answer.bytes().await?))
         };
-        (answer.await.ok(), due.elapsed().as_secs_f64())
+        let (status, body) = answer.await.ok().unzip();
+        let seconds = due.elapsed().as_secs_f64();
+        let answer: Option<Answer> = body.and_then(|body| serde_json::from_slice(&body).ok());
+        Asked { status, seconds, stages: answer.map(|answer| answer.timings) }
     }
 }
 
@@ -224,7 +274,7 @@ async fn closed_loop(asking: &Arc<Asking>, started: Instant) -> Vec<Asked> {
             let mut answers = Vec::new();
             while started.elapsed() < asking.options.duration {
                 let answer = asking.one(Instant::now()).await;
-                if answer.0 != Some(StatusCode::OK) {
+                if answer.status != Some(StatusCode::OK) {
                     tokio::time::sleep(AFTER_REFUSAL).await;
                 }
                 answers.push(answer);
@@ -258,19 +308,18 @@ async fn open_loop(asking: &Arc<Asking>, rate: f64, started: Instant) -> Vec<Ask
 }
 
 fn result(answers: Vec<Asked>, seconds: f64, before: &Numbers, after: &Numbers) -> LoadResult {
+    let stages = Stages::mean(&answers);
     let (mut refused, mut broken, mut times) = (BTreeMap::new(), 0, Vec::new());
-    for (status, took) in answers {
+    for Asked { status, seconds, .. } in answers {
         match status {
-            Some(StatusCode::OK) => times.push(took * 1e3),
+            Some(StatusCode::OK) => times.push(seconds * 1e3),
             Some(other) => *refused.entry(other.as_u16()).or_default() += 1,
             None => broken += 1,
         }
     }
     let middle = median(&mut times);
-    let grown = |name: &str, labels: &str| {
-        let key = format!("{name}{{{labels}}}");
-        after.get(&key).copied().unwrap_or_default() - before.get(&key).copied().unwrap_or_default()
-    };
+    let since = |key: &str| Some(after.get(key)? - before.get(key).copied().unwrap_or_default());
+    let grown = |name: &str, labels: &str| since(&format!("{name}{{{labels}}}")).unwrap_or_default();
     let mut graphs = BTreeMap::new();
     for key in after.keys() {
         let Some(labels) =
@@ -283,13 +332,27 @@ fn result(answers: Vec<Asked>, seconds: f64, before: &Numbers, after: &Numbers) 
         if batches == 0.0 {
             continue;
         }
-        let run_seconds = grown("stellar_engine_stage_seconds_sum", &format!("{labels},stage=\"run\""));
+        let of_stage =
+            |stage: &str| grown("stellar_engine_stage_seconds_sum", &format!("{labels},stage=\"{stage}\""));
+        let run_seconds = of_stage("run");
         let graph = labels.trim_start_matches("graph=\"").trim_end_matches('"').to_owned();
-        let load =
-            GraphLoad { items, batches, batch: items / batches, run_seconds, share: run_seconds / seconds };
+        let load = GraphLoad {
+            items,
+            batches,
+            batch: items / batches,
+            prepare_ms: 1e3 * of_stage("prepare") / items,
+            queue_ms: 1e3 * of_stage("queue") / items,
+            run_seconds,
+            share: run_seconds / seconds,
+        };
         graphs.insert(graph, load);
     }
+    let scored = times.len().max(1) as f64;
     LoadResult {
+        stages,
+        processor_seconds_a_sample: since("process_cpu_seconds_total").map(|seconds| seconds / scored),
+        graph_seconds_a_sample: graphs.values().map(|graph| graph.run_seconds).sum::<f64>() / scored,
+        peak_bytes: after.get("stellar_peak_memory_bytes").copied(),
         scored: times.len() as u64,
         refused,
         broken,
@@ -333,31 +396,49 @@ mod tests {
 
     #[test]
     fn answers_are_counted_and_their_times_ranked() {
+        let asked = |status, seconds, stages| Asked { status, seconds, stages };
         let answers = (1..=100)
-            .map(|at| (Some(StatusCode::OK), f64::from(at) / 1e3))
-            .chain([(Some(StatusCode::TOO_MANY_REQUESTS), 9.0), (None, 9.0)])
+            .map(|at| {
+                let stages = Stages { read_ms: 1.0, score_ms: f64::from(at), store_ms: 2.0 };
+                asked(Some(StatusCode::OK), f64::from(at) / 1e3, Some(stages))
+            })
+            .chain([asked(Some(StatusCode::TOO_MANY_REQUESTS), 9.0, None), asked(None, 9.0, None)])
             .collect();
         let before = parse(
             "stellar_engine_batch_size_sum{graph=\"a\"} 10\nstellar_engine_batch_size_count{graph=\"a\"} 5\n\
-             stellar_engine_stage_seconds_sum{graph=\"a\",stage=\"run\"} 1\n",
+             stellar_engine_stage_seconds_sum{graph=\"a\",stage=\"run\"} 1\nprocess_cpu_seconds_total 10\n",
         );
         let after = parse(
             "# HELP x y\nstellar_engine_batch_size_sum{graph=\"a\"} 110\nstellar_engine_batch_size_count{graph=\"a\"} 25\n\
              stellar_engine_batch_size_sum{graph=\"idle\"} 0\n\
-             stellar_engine_stage_seconds_sum{graph=\"a\",stage=\"run\"} 6\nstellar_resident_memory_bytes 1024\n",
+             stellar_engine_stage_seconds_sum{graph=\"a\",stage=\"run\"} 6\nstellar_resident_memory_bytes 1024\n\
+             stellar_engine_stage_seconds_sum{graph=\"a\",stage=\"queue\"} 2\nstellar_peak_memory_bytes 4096\n\
+             process_cpu_seconds_total 60\n",
         );
         let found = result(answers, 10.0, &before, &after);
         assert_eq!((found.scored, found.broken, &found.refused), (100, 1, &BTreeMap::from([(429, 1)])));
         assert_eq!((found.p50_ms, found.p95_ms, found.p99_ms, found.most_ms), (50.5, 95.0, 99.0, 100.0));
         assert!((found.samples_a_second - 10.0).abs() < 1e-12);
-        let load = GraphLoad { items: 100.0, batches: 20.0, batch: 5.0, run_seconds: 5.0, share: 0.5 };
+        assert_eq!(found.stages, Stages { read_ms: 1.0, score_ms: 50.5, store_ms: 2.0 });
+        assert_eq!((found.processor_seconds_a_sample, found.graph_seconds_a_sample), (Some(0.5), 0.05));
+        assert_eq!(found.peak_bytes, Some(4096.0));
+        let load = GraphLoad {
+            items: 100.0,
+            batches: 20.0,
+            batch: 5.0,
+            prepare_ms: 0.0,
+            queue_ms: 20.0,
+            run_seconds: 5.0,
+            share: 0.5,
+        };
         assert_eq!(found.graphs, BTreeMap::from([("a".to_owned(), load)]));
         assert_eq!(found.resident_bytes, Some(1024.0));
     }
 
     #[test]
     fn nothing_answered_has_no_times() {
-        let found = result(vec![(None, 1.0)], 1.0, &Numbers::new(), &Numbers::new());
+        let unanswered = Asked { status: None, seconds: 1.0, stages: None };
+        let found = result(vec![unanswered], 1.0, &Numbers::new(), &Numbers::new());
         assert_eq!(
             (found.scored, found.broken, found.p50_ms, found.p99_ms, found.most_ms),
             (0, 1, 0.0, 0.0, 0.0)

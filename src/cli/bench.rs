@@ -1,21 +1,31 @@
 //! `stellar-score bench`: what this machine gives.
 
-use std::{fmt::Write as _, io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::print;
 use crate::{
-    bench::{GraphTiming, GraphsOptions, LoadOptions, LoadResult, LoadSample, load, placement, time_graphs},
+    bench::{
+        self, GraphTiming, GraphsOptions, LoadOptions, LoadResult, LoadSample, efficiency, load, placement,
+        time_graphs,
+    },
     blocking::blocking,
     client::Client,
     config::Config,
-    dataset::Dataset,
+    dataset::{self, Dataset, SampleSize, Sources},
     engine::Pack,
-    submission::read_folder,
+    submission::{Item, read_folder},
 };
 
 #[derive(Debug, Subcommand)]
@@ -24,25 +34,22 @@ pub(super) enum BenchCommand {
     Graphs(GraphsArgs),
     /// Send samples to a running service and say how many it scores and how long answers take
     Service(ServiceArgs),
+    /// Say what share of a bare loop's speed over the same sessions the service has
+    Efficiency(EfficiencyArgs),
 }
 
+/// What is sent, and how.
 #[derive(Debug, Args)]
-pub(super) struct ServiceArgs {
-    /// The server's address
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    server: String,
-    /// A run's folder, as `submit` takes it
-    #[arg(long, value_name = "DIR")]
-    run: PathBuf,
+struct LoadArgs {
+    /// A run's folder, as `submit` takes it [default: made-up pictures of 1024 x 1024 pixels]
+    #[arg(long, value_name = "DIR", requires = "dataset")]
+    run: Option<PathBuf>,
     /// The dataset's folder
-    #[arg(long, value_name = "DIR")]
-    dataset: PathBuf,
+    #[arg(long, value_name = "DIR", requires = "run")]
+    dataset: Option<PathBuf>,
     /// Clients that each send a sample when they have the answer to the last
     #[arg(long, default_value_t = 16)]
     clients: usize,
-    /// Samples a second instead, whether or not there are answers
-    #[arg(long)]
-    rate: Option<f64>,
     /// For how many seconds
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
@@ -55,9 +62,45 @@ pub(super) struct ServiceArgs {
     /// Send the same samples again and again, so that all features are known
     #[arg(long)]
     repeat: bool,
+}
+
+/// Where results go, and what they are compared with.
+#[derive(Debug, Args)]
+struct ResultArgs {
     /// Write the result into this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Show what changed since this result, a file that --json wrote
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EfficiencyArgs {
+    /// The pack's folder [default: the configured pack]
+    #[arg(long, value_name = "DIR")]
+    pack: Option<PathBuf>,
+    /// Rounds of service and loop, of which the median counts; each takes twice --seconds
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServiceArgs {
+    /// The server's address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    server: String,
+    /// Samples a second instead, whether or not there are answers
+    #[arg(long)]
+    rate: Option<f64>,
+    #[command(flatten)]
+    load: LoadArgs,
+    #[command(flatten)]
+    result: ResultArgs,
 }
 
 #[derive(Debug, Args)]
@@ -80,48 +123,123 @@ pub(super) struct GraphsArgs {
     /// Say what runs each node, too: loads every graph once more
     #[arg(long)]
     placement: bool,
-    /// Write everything into this file as JSON, after each graph
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    result: ResultArgs,
 }
 
 pub(super) async fn run(config: Config, command: BenchCommand) -> anyhow::Result<ExitCode> {
     match command {
         BenchCommand::Graphs(args) => blocking(move || graphs(&config, &args)).await,
-        BenchCommand::Service(args) => service(&args).await,
+        BenchCommand::Service(args) => service(&config, &args).await,
+        BenchCommand::Efficiency(args) => of_the_loop(&config, &args).await,
     }
 }
 
-async fn service(args: &ServiceArgs) -> anyhow::Result<ExitCode> {
-    let in_reach = |number: f64| number.is_finite() && number > 0.0 && number <= 86_400.0;
-    anyhow::ensure!(in_reach(args.seconds), "--seconds: send a number above 0 and up to 86400");
-    anyhow::ensure!(args.rate.is_none_or(in_reach), "--rate: send a number above 0 and up to 86400");
-    anyhow::ensure!((1..=4_096).contains(&args.clients), "--clients: send 1 to 4096");
-    let (dataset, _) = Dataset::open(&args.dataset)?;
-    let folder =
-        read_folder(&args.run, &dataset).with_context(|| format!("cannot read {}", args.run.display()))?;
-    let samples = folder
-        .items
-        .iter()
-        .map(|item| LoadSample::read(item).with_context(|| format!("cannot read the files of {}", item.name)))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let options = LoadOptions {
-        clients: args.clients,
-        rate: args.rate,
-        duration: Duration::from_secs_f64(args.seconds),
-        metrics: args.metrics.clone(),
-        prompts_a_photo: args.prompts_a_photo,
-        repeat: args.repeat,
-        seed: Uuid::now_v7().as_u64_pair().0,
+impl LoadArgs {
+    fn options(&self, rate: Option<f64>) -> anyhow::Result<LoadOptions> {
+        let in_reach = |number: f64| number.is_finite() && number > 0.0 && number <= 86_400.0;
+        anyhow::ensure!(in_reach(self.seconds), "--seconds: send a number above 0 and up to 86400");
+        anyhow::ensure!(rate.is_none_or(in_reach), "--rate: send a number above 0 and up to 86400");
+        anyhow::ensure!((1..=4_096).contains(&self.clients), "--clients: send 1 to 4096");
+        Ok(LoadOptions {
+            clients: self.clients,
+            rate,
+            duration: Duration::from_secs_f64(self.seconds),
+            metrics: self.metrics.clone(),
+            prompts_a_photo: self.prompts_a_photo,
+            repeat: self.repeat,
+            seed: Uuid::now_v7().as_u64_pair().0,
+        })
+    }
+
+    /// The named folder's samples, or made-up ones.
+    fn samples(&self, config: &Config) -> anyhow::Result<Vec<LoadSample>> {
+        if let (Some(run), Some(dataset)) = (&self.run, &self.dataset) {
+            return read_samples(run, dataset);
+        }
+        let folder = bench::Folder::make()?;
+        let at = |name: &str| folder.0.join(name);
+        let made = dataset::make_sample(&at("sample"), SampleSize { identities: 10, prompts: 10 })?;
+        let sources = Sources { download: made.download, prompts: made.prompts, out: at("stellar") };
+        dataset::prepare(&sources, &config.limits.decode(), |_, _| {})?;
+        read_samples(&made.generations, &sources.out)
+    }
+}
+
+fn read_samples(run: &Path, dataset: &Path) -> anyhow::Result<Vec<LoadSample>> {
+    let (dataset, _) = Dataset::open(dataset)?;
+    let folder = read_folder(run, &dataset).with_context(|| format!("cannot read {}", run.display()))?;
+    let read = |item: &Item| {
+        LoadSample::read(item).with_context(|| format!("cannot read the files of {}", item.name))
     };
+    folder.items.iter().map(read).collect()
+}
+
+impl ResultArgs {
+    fn save(&self, result: &impl Serialize) -> anyhow::Result<()> {
+        let Some(file) = &self.json else { return Ok(()) };
+        std::fs::write(file, serde_json::to_string_pretty(result)? + "\n")
+            .with_context(|| format!("cannot write {}", file.display()))
+    }
+
+    /// What changed since the earlier result, if one was named. It is read before anything is measured.
+    fn before(&self) -> anyhow::Result<Option<serde_json::Value>> {
+        let Some(file) = &self.compare else { return Ok(None) };
+        let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let before = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not a result that --json wrote", file.display()))?;
+        Ok(Some(before))
+    }
+}
+
+/// The numbers of both results; empty without an earlier one.
+fn changes(before: Option<&serde_json::Value>, now: &impl Serialize) -> anyhow::Result<String> {
+    let Some(before) = before else { return Ok(String::new()) };
+    let mut text = format!("\n{:<56} {:>12} {:>12} {:>8}\n", "", "before", "now", "ratio");
+    for change in bench::compare(before, &serde_json::to_value(now)?) {
+        let ratio = change.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
+        let _ = writeln!(text, "{:<56} {:>12.4} {:>12.4} {ratio:>8}", change.of, change.before, change.now);
+    }
+    Ok(text)
+}
+
+async fn service(config: &Config, args: &ServiceArgs) -> anyhow::Result<ExitCode> {
+    let (options, before) = (args.load.options(args.rate)?, args.result.before()?);
+    let samples = args.load.samples(config)?;
     let client = Client::new(&args.server, Duration::ZERO)?;
     let found = load(&client, samples, &options).await?;
-    if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_string_pretty(&found)? + "\n")
-            .with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    print(&table(&found))?;
+    args.result.save(&found)?;
+    print(&(table(&found) + &changes(before.as_ref(), &found)?))?;
     Ok(if found.scored > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn of_the_loop(config: &Config, args: &EfficiencyArgs) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!((1..=1_000).contains(&args.rounds), "--rounds: send 1 to 1000");
+    let (options, before) = (args.load.options(None)?, args.result.before()?);
+    let pack = Pack::open(args.pack.as_ref().unwrap_or(&config.pack))?;
+    let samples = args.load.samples(config)?;
+    let found = efficiency(&pack, config, samples, &options, args.rounds, |round| {
+        let line = format!(
+            "{} samples in {:.1} s, the loop {:.1} s: {:.1} %\n",
+            round.served.scored,
+            round.served.seconds,
+            round.bare_seconds,
+            100.0 * round.efficiency
+        );
+        let _ = std::io::stdout().write_all(line.as_bytes());
+    })
+    .await?;
+    args.result.save(&found)?;
+    let last = found.rounds.last().map_or_else(String::new, |round| table(&round.served));
+    print(&format!(
+        "\nthe service has {:.1} % of a bare loop's speed ({}, {} at once, {} threads each, {} clients)\n\nin the last round\n{last}{}",
+        100.0 * found.efficiency,
+        found.provider.name(),
+        found.lanes_at_once,
+        found.threads,
+        found.clients,
+        changes(before.as_ref(), &found)?
+    ))
 }
 
 fn table(found: &LoadResult) -> String {
@@ -146,22 +264,38 @@ fn table(found: &LoadResult) -> String {
     }
     let _ = writeln!(
         text,
-        "\n{:<32} {:>8} {:>8} {:>7} {:>9} {:>6}",
-        "graph", "items", "batches", "batch", "seconds", "share"
+        "{:.3} s in graphs a sample{}; receiving {:.1} ms, scoring {:.1} ms, recording {:.1} ms",
+        found.graph_seconds_a_sample,
+        found
+            .processor_seconds_a_sample
+            .map_or_else(String::new, |seconds| format!(", {seconds:.3} s of the processor")),
+        found.stages.read_ms,
+        found.stages.score_ms,
+        found.stages.store_ms
+    );
+    let _ = writeln!(
+        text,
+        "\n{:<32} {:>8} {:>8} {:>7} {:>9} {:>9} {:>9} {:>6}",
+        "graph", "items", "batches", "batch", "prepare", "queue", "seconds", "share"
     );
     for (graph, of) in &found.graphs {
         let _ = writeln!(
             text,
-            "{graph:<32} {:>8.0} {:>8.0} {:>7.2} {:>9.2} {:>5.1}%",
+            "{graph:<32} {:>8.0} {:>8.0} {:>7.2} {:>6.0} ms {:>6.0} ms {:>9.2} {:>5.1}%",
             of.items,
             of.batches,
             of.batch,
+            of.prepare_ms,
+            of.queue_ms,
             of.run_seconds,
             100.0 * of.share
         );
     }
     if let Some(bytes) = found.resident_bytes {
-        let _ = writeln!(text, "\nthe service holds {:.0} MiB", bytes / 1_048_576.0);
+        let mib = |bytes: f64| bytes / 1_048_576.0;
+        let peak =
+            found.peak_bytes.map_or_else(String::new, |peak| format!(", {:.0} MiB at most", mib(peak)));
+        let _ = writeln!(text, "\nthe service holds {:.0} MiB{peak}", mib(bytes));
     }
     text
 }
@@ -180,12 +314,9 @@ fn graphs(config: &Config, args: &GraphsArgs) -> anyhow::Result<ExitCode> {
         limit: Duration::from_secs_f64(args.limit.min(3_600.0)),
         only: args.only.clone(),
     };
-    let save = |graphs: &[GraphTiming], placed: &serde_json::Value| -> anyhow::Result<()> {
-        let Some(file) = &args.json else { return Ok(()) };
-        let all = json!({"pack": pack.name, "digest": pack.digest.to_string(), "graphs": graphs, "placement": placed});
-        std::fs::write(file, serde_json::to_string_pretty(&all)? + "\n")
-            .with_context(|| format!("cannot write {}", file.display()))
-    };
+    let before = args.result.before()?;
+    let result = |graphs: &[GraphTiming], placed: &serde_json::Value| json!({"pack": pack.name, "digest": pack.digest.to_string(), "graphs": graphs, "placement": placed});
+    let save = |graphs: &[GraphTiming], placed: &serde_json::Value| args.result.save(&result(graphs, placed));
     let mut written = Ok(());
     let mut so_far: Vec<GraphTiming> = Vec::new();
     let timed = time_graphs(&pack, &config.engine, &options, |timing| {
@@ -195,11 +326,8 @@ fn graphs(config: &Config, args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     })?;
     written?;
     if args.placement {
-        let folder = std::env::temp_dir().join(format!("stellar-score-{}", Uuid::now_v7().simple()));
-        std::fs::create_dir(&folder)?;
-        let placed = placement(&pack, &config.engine, &folder);
-        drop(std::fs::remove_dir_all(&folder));
-        let placed = placed?;
+        let folder = bench::Folder::make()?;
+        let placed = placement(&pack, &config.engine, &folder.0)?;
         save(&timed, &json!(placed))?;
         let mut text = String::new();
         for of in &placed {
@@ -211,6 +339,7 @@ fn graphs(config: &Config, args: &GraphsArgs) -> anyhow::Result<ExitCode> {
         }
         print(&text)?;
     }
+    print(&changes(before.as_ref(), &result(&timed, &serde_json::Value::Null))?)?;
     let failed = timed.iter().any(|of| of.problem.is_some());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

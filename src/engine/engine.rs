@@ -151,10 +151,20 @@ impl Engine {
         config: &EngineConfig,
         telemetry: &EngineTelemetry,
     ) -> Result<Self, StartError> {
+        Self::start_with(pack, config, telemetry, |_, backend| backend)
+    }
+
+    /// Does as [`start`](Self::start), with each session in what `wrap` makes of it: measurements listen there.
+    pub fn start_with(
+        pack: &Pack,
+        config: &EngineConfig,
+        telemetry: &EngineTelemetry,
+        mut wrap: impl FnMut(&GraphSpec, Box<dyn Backend>) -> Box<dyn Backend>,
+    ) -> Result<Self, StartError> {
         config.validate()?;
         let runtime = Runtime::load(config)?;
         Self::build(&pack.graphs, &pack.dir, runtime.provider(), config, telemetry, |spec| {
-            Ok(Box::new(OnnxBackend::load(&runtime, spec)?) as Box<dyn Backend>)
+            Ok(wrap(spec, Box::new(OnnxBackend::load(&runtime, spec)?)))
         })
     }
 

@@ -60,7 +60,10 @@ pub(super) async fn ensure_method<C: Connection>(
 }
 
 /// The id of a run, which is then kept from being finished or deleted.
-async fn find_run<C: Connection>(connection: &mut C, name: &RunName) -> Result<Option<Uuid>, StoreError> {
+pub(super) async fn find_run<C: Connection>(
+    connection: &mut C,
+    name: &RunName,
+) -> Result<Option<Uuid>, StoreError> {
     let mut sql =
         Sql::new("SELECT runs.id FROM runs JOIN methods ON methods.id = runs.method WHERE methods.name = ");
     sql.bind(name.method.as_str()).push(" AND runs.name = ").bind(name.run.as_str());

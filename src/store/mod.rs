@@ -4,7 +4,7 @@
 //! the same columns and, as far as the two speak the same SQL, the same statements:
 //!
 //! ```text
-//! Store ── record.rs, running.rs, sample.rs, leaderboard.rs,
+//! Store ── group_commit.rs, record.rs, running.rs, sample.rs, leaderboard.rs,
 //!          datasets.rs, prompts.rs, faces.rs,
 //!          runs.rs, pending.rs, bulk.rs,
 //!          run_data.rs, slices.rs, preferences.rs,
@@ -22,6 +22,7 @@ mod deletion;
 mod ensure;
 mod error;
 mod faces;
+mod group_commit;
 mod leaderboard;
 mod pending;
 mod postgres;
@@ -92,6 +93,7 @@ impl Default for StoreOptions {
 pub struct Store {
     backend: Backend,
     remembered: Remembered,
+    recording: Arc<group_commit::Queue>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,12 +120,15 @@ impl Store {
     /// - `sqlite::memory:`: a database that is gone when the store is dropped.
     /// - `postgres://USER:PASSWORD@HOST:PORT/DATABASE`: an existing database; a role that may create tables.
     pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
-        let backend = match url.split_once(':').map(|(scheme, _)| scheme) {
-            Some("postgres" | "postgresql") => Backend::Postgres(postgres::Pool::open(url, options).await?),
-            Some("sqlite") => Backend::Sqlite(sqlite::Pool::open(url, options).await?),
+        let (backend, writers) = match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("postgres" | "postgresql") => {
+                (Backend::Postgres(postgres::Pool::open(url, options).await?), postgres::WRITERS)
+            }
+            Some("sqlite") => (Backend::Sqlite(sqlite::Pool::open(url, options).await?), sqlite::WRITERS),
             _ => return Err(StoreError::url(url, "its scheme is neither sqlite nor postgres")),
         };
-        Ok(Self { backend, remembered: Remembered::default() })
+        let recording = group_commit::Queue::new(writers);
+        Ok(Self { backend, remembered: Remembered::default(), recording })
     }
 
     /// The same database over so many further connections, for reading that takes long: what uses them keeps nobody else waiting.
@@ -134,7 +139,7 @@ impl Store {
             Backend::Postgres(pool) => Backend::Postgres(pool.with_own_connections(connections)),
             Backend::Sqlite(pool) => Backend::Sqlite(pool.with_own_readers(connections)),
         };
-        Self { backend, remembered: self.remembered.clone() }
+        Self { backend, remembered: self.remembered.clone(), recording: Arc::clone(&self.recording) }
     }
 
     /// Bytes of what leaderboards stood on that is in memory.
@@ -158,8 +163,11 @@ impl Store {
     /// again, after a lost answer or a restart, returns the first one's id and counts nothing twice; see
     /// [`Outcome`]. A name that already stands for other content is a [`StoreError::SampleConflict`]. A sample
     /// outside any run has nothing to be identified by: it is always new.
+    ///
+    /// Samples that are recorded at the same time share a transaction. The sample is recorded even if the caller stops waiting.
     pub async fn record(&self, sample: &NewSample) -> Result<Recorded, StoreError> {
-        on_backend!(self, pool => record::record(pool, sample).await)
+        let recorded = self.in_a_group(sample, None).await?;
+        Ok(recorded.expect("only a sample that waited may have gone"))
     }
 
     /// Records a sample that waited as [`record`](Self::record) does, and takes it out of those that wait, in the same
@@ -169,7 +177,19 @@ impl Store {
         sample: &NewSample,
         run: Uuid,
     ) -> Result<Option<Recorded>, StoreError> {
-        on_backend!(self, pool => record::record_pending(pool, sample, run).await)
+        self.in_a_group(sample, Some(run)).await
+    }
+
+    /// Records a sample together with those that come at the same time.
+    async fn in_a_group(
+        &self,
+        sample: &NewSample,
+        pending: Option<Uuid>,
+    ) -> Result<Option<Recorded>, StoreError> {
+        let told = self.recording.join(sample, pending)?;
+        let queue = Arc::clone(&self.recording);
+        on_backend!(self, pool => drop(tokio::spawn(group_commit::write_next(pool.clone(), queue))));
+        told.await.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
     }
 
     /// Makes a method, or describes it anew; says whether it is new.

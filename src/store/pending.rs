@@ -593,24 +593,76 @@ pub(super) async fn release_image<C: Connection>(
     image: ContentHash,
     others: bool,
 ) -> Result<(), StoreError> {
-    let unneeded = |text| {
-        let mut sql = Sql::new(text);
-        sql.bind(run).push(" AND image = ").bind(image.to_hex());
-        sql.push(
-            " AND NOT EXISTS (SELECT 1 FROM pending_samples WHERE pending_samples.run = kept_files.run
-                  AND pending_samples.image = kept_files.image AND pending_samples.state = 'waiting')",
-        );
-        sql
-    };
+    let image = image.to_hex();
     if others {
-        let mut sql = unneeded(
-            "INSERT INTO released_files (folder, image) SELECT folder, image FROM kept_files WHERE photo = 0 AND run = ",
-        );
-        sql.push(" ORDER BY folder, image ON CONFLICT DO NOTHING");
-        connection.execute(sql).await?;
+        note_release(connection, run, &image).await?;
     }
-    connection.execute(unneeded("DELETE FROM kept_files WHERE photo = 0 AND run = ")).await?;
+    let mut sql = Sql::new("DELETE FROM kept_files WHERE photo = 0 AND run = ");
+    sql.bind(run).push(" AND image = ").bind(image).push(UNNEEDED);
+    connection.execute(sql).await?;
     Ok(())
+}
+
+/// Of kept files those that no waiting sample of their run needs.
+const UNNEEDED: &str =
+    " AND NOT EXISTS (SELECT 1 FROM pending_samples WHERE pending_samples.run = kept_files.run
+     AND pending_samples.image = kept_files.image AND pending_samples.state = 'waiting')";
+
+/// Tells the instances that keep an image that it is released.
+async fn note_release<C: Connection>(connection: &mut C, run: Uuid, image: &str) -> Result<(), StoreError> {
+    let mut sql = Sql::new(
+        "INSERT INTO released_files (folder, image) SELECT folder, image FROM kept_files WHERE photo = 0 AND run = ",
+    );
+    sql.bind(run).push(" AND image = ").bind(image).push(UNNEEDED);
+    sql.push(" ORDER BY folder, image ON CONFLICT DO NOTHING");
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+/// Locks images by run as [`lock_image`] does, and those of the samples that wait. Says which images other instances keep too,
+/// and which samples wait.
+pub(super) async fn take_waiting<C: Connection>(
+    connection: &mut C,
+    images: &BTreeSet<(Uuid, String)>,
+    samples: &BTreeSet<Uuid>,
+) -> Result<(Vec<(Uuid, String)>, HashSet<Uuid>), StoreError> {
+    let mut sql = Sql::new("SELECT run, image FROM kept_files WHERE photo = 0 AND (run, image) IN (VALUES ");
+    pairs(&mut sql, images).push(") ORDER BY run, image, folder").push(C::LOCK);
+    let mut others = Vec::new();
+    let mut last = None;
+    for row in &connection.fetch(sql).await? {
+        let row = Reader::new(row, "kept_files", "");
+        let found = (row.uuid("run")?, row.text("image")?);
+        // As many folders as instances: from the second on there is one that has to be told.
+        if last.as_ref() == Some(&found) && others.last() != Some(&found) {
+            others.push(found.clone());
+        }
+        last = Some(found);
+    }
+    let mut sql = Sql::new("SELECT id FROM pending_samples WHERE state = 'waiting' AND id IN ");
+    sql.tuple(samples.iter().map(|id| (*id).into())).push(" ORDER BY id").push(C::LOCK);
+    let rows = connection.fetch(sql).await?;
+    let waiting = rows.iter().map(|row| Reader::new(row, "pending_samples", "").uuid("id"));
+    Ok((others, waiting.collect::<Result<_, _>>()?))
+}
+
+/// Releases images as [`release_image`] does. `others` are those that other instances keep too.
+pub(super) async fn release_images<C: Connection>(
+    connection: &mut C,
+    images: &BTreeSet<(Uuid, String)>,
+    others: &[(Uuid, String)],
+) -> Result<(), StoreError> {
+    for (run, image) in others.iter().filter(|other| images.contains(other)) {
+        note_release(connection, *run, image).await?;
+    }
+    let mut sql = Sql::new("DELETE FROM kept_files WHERE photo = 0 AND (run, image) IN (VALUES ");
+    pairs(&mut sql, images).push(")").push(UNNEEDED);
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+fn pairs<'a>(sql: &'a mut Sql, images: &BTreeSet<(Uuid, String)>) -> &'a mut Sql {
+    sql.tuples(images.iter().map(|(run, image)| [(*run).into(), image.as_str().into()]))
 }
 
 /// Those of these files that some run needs in this folder.

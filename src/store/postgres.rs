@@ -15,6 +15,9 @@ use super::StoreOptions;
 use super::error::{MigrationError, StoreError};
 use super::sql::{Argument, Connection, Connections, Row, Sql};
 
+/// Transactions at once that record samples: enough to overlap one's statements with another's flush of the log.
+pub(super) const WRITERS: usize = 4;
+
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// The connections to one database.

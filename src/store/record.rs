@@ -1,6 +1,7 @@
 //! Recording a sample: everything about it in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -12,6 +13,9 @@ use super::sql::{Connection, Connections, Reader, Sql, until_uncontended};
 use super::words::{check_name, check_text, hashes_to_json, json_strings, storable, to_microseconds};
 use super::{Pack, RunName, ScoreValue, StoreError, pending, running};
 use crate::content::ContentHash;
+
+/// Scores of a statement: both databases take at most 32,766 arguments, and a score has nine.
+const AT_ONCE: usize = 3_600;
 
 /// The largest score in absolute value: its square still leaves room for more samples than there can be.
 const MAX_SCORE: f64 = 1e100;
@@ -59,6 +63,13 @@ pub struct NewSample {
     pub scores: Vec<NewScore>,
 }
 
+impl NewSample {
+    /// What it is called within its run.
+    pub(super) fn name(&self) -> Cow<'_, str> {
+        self.name.as_deref().map_or_else(|| self.content.to_hex().into(), Cow::from)
+    }
+}
+
 /// One metric's score of a new sample.
 #[derive(Clone, Debug)]
 pub struct NewScore {
@@ -95,20 +106,19 @@ pub enum Outcome {
     Rescored,
 }
 
+/// Records a sample, which [`check`] let pass.
 pub(super) async fn record<P: Connections>(pool: &P, sample: &NewSample) -> Result<Recorded, StoreError> {
-    check(sample)?;
     let scores = in_order(sample);
     until_uncontended(sample.id, || transaction(pool, sample, &scores)).await
 }
 
-/// Records a sample that waited, under the id that it had there, and takes it out of those that wait. `None` where it does
-/// not wait any more: somebody deleted it or was quicker.
+/// Records a sample that waited, which [`check`] let pass, under the id that it had there, and takes it out of those that wait.
+/// `None` where it does not wait any more: somebody deleted it or was quicker.
 pub(super) async fn record_pending<P: Connections>(
     pool: &P,
     sample: &NewSample,
     run: Uuid,
 ) -> Result<Option<Recorded>, StoreError> {
-    check(sample)?;
     let scores = in_order(sample);
     until_uncontended(sample.id, || pending_transaction(pool, sample, run, &scores)).await
 }
@@ -134,7 +144,7 @@ async fn transaction<P: Connections>(
         Some(name) => Some(ensure_run(connection, name, created).await?.0),
         None => None,
     };
-    let recorded = write(connection, sample, run, scores, created).await?;
+    let recorded = write(connection, sample, run, scores).await?;
     if let (Some(run), Some(name)) = (run, &sample.run)
         && recorded.outcome != Outcome::Repeated
         && !is_open(connection, run).await?
@@ -155,9 +165,7 @@ async fn pending_transaction<P: Connections>(
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     // Whoever deletes the run waits until this ends, or this finds it gone.
-    let mut sql = Sql::new("SELECT runs.id FROM runs WHERE runs.id = ");
-    sql.bind(run).push(shared(connection));
-    if connection.fetch(sql).await?.is_empty()
+    if lock_runs(connection, &BTreeSet::from([run])).await?.is_empty()
         || !pending::take(connection, sample.id, run, sample.image).await?
     {
         return Ok(None);
@@ -166,16 +174,23 @@ async fn pending_transaction<P: Connections>(
     let mut sql = Sql::new("UPDATE runs SET waiting = waiting - 1 WHERE id = ");
     sql.bind(run);
     connection.execute(sql).await?;
-    let recorded = write(connection, sample, Some(run), scores, created).await?;
+    let recorded = write(connection, sample, Some(run), scores).await?;
     transaction.commit().await?;
     Ok(Some(recorded))
 }
 
-fn shared<C: Connection>(_: &C) -> &'static str {
-    C::LOCK_SHARED_RUNS
+/// Those of the runs that there are, kept from being finished or deleted.
+pub(super) async fn lock_runs<C: Connection>(
+    connection: &mut C,
+    runs: &BTreeSet<Uuid>,
+) -> Result<HashSet<Uuid>, StoreError> {
+    let mut sql = Sql::new("SELECT runs.id FROM runs WHERE runs.id IN ");
+    sql.tuple(runs.iter().map(|run| (*run).into())).push(" ORDER BY runs.id").push(C::LOCK_SHARED_RUNS);
+    let rows = connection.fetch(sql).await?;
+    rows.iter().map(|row| Reader::new(row, "runs", "").uuid("id")).collect()
 }
 
-async fn is_open<C: Connection>(connection: &mut C, run: Uuid) -> Result<bool, StoreError> {
+pub(super) async fn is_open<C: Connection>(connection: &mut C, run: Uuid) -> Result<bool, StoreError> {
     let mut sql = Sql::new("SELECT state FROM runs WHERE id = ");
     sql.bind(run);
     let rows = connection.fetch(sql).await?;
@@ -189,9 +204,8 @@ async fn write<C: Connection>(
     sample: &NewSample,
     run: Option<Uuid>,
     scores: &[&NewScore],
-    created: OffsetDateTime,
 ) -> Result<Recorded, StoreError> {
-    let (id, is_new) = ensure_sample(connection, sample, run, created).await?;
+    let (id, is_new) = ensure_sample(connection, sample, run).await?;
     let stored =
         if is_new { BTreeMap::new() } else { stored_scores(connection, id, &sample.pack.digest).await? };
     let changes: Vec<Change<'_>> = scores
@@ -206,7 +220,8 @@ async fn write<C: Connection>(
         connection.execute(sql).await?;
     }
     if !changes.is_empty() {
-        write_scores(connection, id, sample, &changes, created).await?;
+        let scores: Vec<_> = changes.iter().map(|change| (id, sample, change.new)).collect();
+        write_scores(connection, &scores).await?;
         if let Some(run) = run {
             running::update(connection, run, &sample.pack.digest, &changes).await?;
         }
@@ -236,59 +251,79 @@ async fn ensure_sample<C: Connection>(
     connection: &mut C,
     sample: &NewSample,
     run: Option<Uuid>,
-    created: OffsetDateTime,
 ) -> Result<(Uuid, bool), StoreError> {
-    let content = sample.content.to_hex();
-    let name = sample.name.as_ref().unwrap_or(&content);
-    let mut sql = Sql::new(
-        "INSERT INTO samples (id, run, name, content, prompt, image, width, height, reference_hashes,
-                              auxiliary_hashes, metadata, created) VALUES ",
-    );
-    sql.tuple([
-        sample.id.into(),
-        run.into(),
-        name.as_str().into(),
-        content.as_str().into(),
-        sample.prompt.clone().into(),
-        sample.image.to_hex().into(),
-        sample.width.into(),
-        sample.height.into(),
-        hashes_to_json(&sample.references).into(),
-        hashes_to_json(&sample.auxiliary).into(),
-        sample.metadata.to_string().into(),
-        created.into(),
-    ]);
-    // Samples outside any run have a null there, and nulls never conflict: each is new.
-    sql.push(" ON CONFLICT (run, name) DO NOTHING");
-    if connection.execute(sql).await? == 1 {
-        add_photos(connection, sample).await?;
+    if !insert_samples(connection, &[(sample, run)]).await?.is_empty() {
         return Ok((sample.id, true));
     }
-
+    let name = sample.name();
     let mut sql = Sql::new("SELECT id, content FROM samples WHERE run = ");
-    sql.bind(run).push(" AND name = ").bind(name.as_str()).push(C::LOCK);
+    sql.bind(run).push(" AND name = ").bind(&*name).push(C::LOCK);
     let rows = connection.fetch(sql).await?;
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
-    let row = Reader::new(row, "samples", name.as_str());
+    let row = Reader::new(row, "samples", &*name);
     let existing = row.uuid("id")?;
-    if row.text("content")? == content {
+    if row.text("content")? == sample.content.to_hex() {
         return Ok((existing, false));
     }
     Err(match &sample.run {
-        Some(run) => StoreError::SampleConflict { run: run.clone(), name: name.clone(), existing },
+        Some(run) => StoreError::SampleConflict { run: run.clone(), name: name.into_owned(), existing },
         None => row.corrupt("run", "is not null for a sample outside any run"),
     })
 }
 
-/// Notes which photos the sample stands on, by content, for whoever deletes one.
-async fn add_photos<C: Connection>(connection: &mut C, sample: &NewSample) -> Result<(), StoreError> {
-    let photos: BTreeSet<String> =
-        sample.references.iter().chain(&sample.auxiliary).map(ContentHash::to_hex).collect();
+/// Inserts samples into their runs, and says which ids are new: those whose name was not there.
+pub(super) async fn insert_samples<C: Connection>(
+    connection: &mut C,
+    samples: &[(&NewSample, Option<Uuid>)],
+) -> Result<HashSet<Uuid>, StoreError> {
+    if samples.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut sql = Sql::new(
+        "INSERT INTO samples (id, run, name, content, prompt, image, width, height, reference_hashes,
+                              auxiliary_hashes, metadata, created) VALUES ",
+    );
+    sql.tuples(samples.iter().map(|(sample, run)| {
+        [
+            sample.id.into(),
+            (*run).into(),
+            (&*sample.name()).into(),
+            sample.content.to_hex().into(),
+            sample.prompt.clone().into(),
+            sample.image.to_hex().into(),
+            sample.width.into(),
+            sample.height.into(),
+            hashes_to_json(&sample.references).into(),
+            hashes_to_json(&sample.auxiliary).into(),
+            sample.metadata.to_string().into(),
+            to_microseconds(sample.created).into(),
+        ]
+    }));
+    // Samples outside any run have a null there, and nulls never conflict: each is new.
+    sql.push(" ON CONFLICT (run, name) DO NOTHING RETURNING id");
+    let rows = connection.fetch(sql).await?;
+    let fresh = rows.iter().map(|row| Reader::new(row, "samples", "").uuid("id"));
+    let fresh = fresh.collect::<Result<HashSet<_>, _>>()?;
+    let added: Vec<_> =
+        samples.iter().map(|(sample, _)| *sample).filter(|sample| fresh.contains(&sample.id)).collect();
+    add_photos(connection, &added).await?;
+    Ok(fresh)
+}
+
+/// Notes which photos samples stand on, by content, for whoever deletes one.
+async fn add_photos<C: Connection>(connection: &mut C, samples: &[&NewSample]) -> Result<(), StoreError> {
+    let photos: BTreeSet<(Uuid, String)> = samples
+        .iter()
+        .flat_map(|sample| {
+            let photos = sample.references.iter().chain(&sample.auxiliary);
+            photos.map(|photo| (sample.id, photo.to_hex()))
+        })
+        .collect();
     if photos.is_empty() {
         return Ok(());
     }
     let mut sql = Sql::new("INSERT INTO sample_photos (sample, image) VALUES ");
-    sql.tuples(photos.into_iter().map(|photo| [sample.id.into(), photo.into()]));
+    sql.tuples(photos.into_iter().map(|(sample, photo)| [sample.into(), photo.into()]));
     connection.execute(sql).await?;
     Ok(())
 }
@@ -310,45 +345,45 @@ async fn stored_scores<C: Connection>(
         .collect()
 }
 
-async fn write_scores<C: Connection>(
+/// Writes scores of samples, each with the sample's id in the database.
+pub(super) async fn write_scores<C: Connection>(
     connection: &mut C,
-    id: Uuid,
-    sample: &NewSample,
-    changes: &[Change<'_>],
-    created: OffsetDateTime,
+    scores: &[(Uuid, &NewSample, &NewScore)],
 ) -> Result<(), StoreError> {
-    let mut sql = Sql::new(
-        "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, service_version, created)
-         VALUES ",
-    );
-    sql.tuples(changes.iter().map(|Change { new, .. }| {
-        let (value, reason) = match &new.value {
-            ScoreValue::Number(value) => (Some(storable(*value)), None),
-            ScoreValue::Null { reason } => (None, Some(reason.clone())),
-        };
-        [
-            id.into(),
-            new.metric.as_str().into(),
-            sample.pack.digest.as_str().into(),
-            new.metric_version.into(),
-            value.into(),
-            reason.into(),
-            json_strings(&new.flags).into(),
-            sample.service_version.as_str().into(),
-            created.into(),
-        ]
-    }));
-    sql.push(
-        " ON CONFLICT (sample, metric, pack) DO UPDATE SET
-              metric_version = excluded.metric_version, value = excluded.value, reason = excluded.reason,
-              flags = excluded.flags, service_version = excluded.service_version, created = excluded.created",
-    );
-    connection.execute(sql).await?;
+    for scores in scores.chunks(AT_ONCE) {
+        let mut sql = Sql::new(
+            "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, service_version, created)
+             VALUES ",
+        );
+        sql.tuples(scores.iter().map(|(id, sample, new)| {
+            let (value, reason) = match &new.value {
+                ScoreValue::Number(value) => (Some(storable(*value)), None),
+                ScoreValue::Null { reason } => (None, Some(reason.clone())),
+            };
+            [
+                (*id).into(),
+                new.metric.as_str().into(),
+                sample.pack.digest.as_str().into(),
+                new.metric_version.into(),
+                value.into(),
+                reason.into(),
+                json_strings(&new.flags).into(),
+                sample.service_version.as_str().into(),
+                to_microseconds(sample.created).into(),
+            ]
+        }));
+        sql.push(
+            " ON CONFLICT (sample, metric, pack) DO UPDATE SET
+                  metric_version = excluded.metric_version, value = excluded.value, reason = excluded.reason,
+                  flags = excluded.flags, service_version = excluded.service_version, created = excluded.created",
+        );
+        connection.execute(sql).await?;
+    }
     Ok(())
 }
 
 /// Refuses what a database cannot hold, with the same words for both.
-fn check(sample: &NewSample) -> Result<(), StoreError> {
+pub(super) fn check(sample: &NewSample) -> Result<(), StoreError> {
     if let Some(RunName { method, run }) = &sample.run {
         check_name("the method's name", method)?;
         check_name("the run's name", run)?;

@@ -1,5 +1,7 @@
 //! The rows of running summaries: adding a score, taking one out, and summing up anew. `summary.rs` says what the columns mean.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::record::{Change, StoredScore};
@@ -7,13 +9,39 @@ use super::sql::{Argument, Connection, Reader, Sql};
 use super::words::storable;
 use super::{ScoreValue, StoreError};
 
-/// A summary's key: metric, pack and version of a run.
-#[derive(Clone, Copy)]
+/// A summary's key: metric, pack and version of a run. They are locked in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key<'a> {
     pub(super) run: Uuid,
     pub(super) metric: &'a str,
     pub(super) pack: &'a str,
     pub(super) version: u32,
+}
+
+/// Scores to add to a summary; see `summary.rs` for what the columns mean.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    n: i64,
+    nulls: i64,
+    pivot: f64,
+    total: f64,
+    squares: f64,
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, score: &ScoreValue) {
+        let Some(number) = score.number().map(storable) else {
+            self.nulls += 1;
+            return;
+        };
+        if self.n == 0 {
+            self.pivot = number;
+        }
+        let distance = number - self.pivot;
+        self.n += 1;
+        self.total += distance;
+        self.squares += distance * distance;
+    }
 }
 
 /// Begins a statement, which is followed by [`row`]s.
@@ -43,7 +71,7 @@ pub(super) async fn update<C: Connection>(
     changes: &[Change<'_>],
 ) -> Result<(), StoreError> {
     if changes.iter().all(|change| change.old.is_none()) {
-        return add(connection, run, pack, changes).await;
+        return add(connection, &sums(run, pack, changes)).await;
     }
     // A replacement takes two rows of a metric, and two opposite ones (version 1 by 2, 2 by 1) would each hold what
     // the other waits for: one at a time in a run. Additions take one row a metric, in order, and cannot be part
@@ -55,38 +83,53 @@ pub(super) async fn update<C: Connection>(
         if let Some(old) = change.old {
             take(connection, run, pack, &change.new.metric, old).await?;
         }
-        add(connection, run, pack, std::slice::from_ref(change)).await?;
+        add(connection, &sums(run, pack, std::slice::from_ref(change))).await?;
     }
     Ok(())
 }
 
-/// Adds one score to each of several summaries; see `summary.rs` for what the columns mean.
-async fn add<C: Connection>(
-    connection: &mut C,
-    run: Uuid,
-    pack: &str,
-    changes: &[Change<'_>],
-) -> Result<(), StoreError> {
-    let mut sql = Sql::new(INSERT);
-    sql.tuples(changes.iter().map(|Change { new, .. }| {
-        let number = new.value.number().map(storable);
+/// What the changes add to each summary.
+fn sums<'a>(run: Uuid, pack: &'a str, changes: &[Change<'a>]) -> BTreeMap<Key<'a>, Sums> {
+    let mut sums: BTreeMap<_, Sums> = BTreeMap::new();
+    for Change { new, .. } in changes {
         let key = Key { run, metric: &new.metric, pack, version: new.metric_version };
-        let counts = [number.is_some(), number.is_none()].map(i64::from);
-        row(key, counts, [number.unwrap_or(0.0), 0.0, 0.0])
-    }));
-    // `excluded` is the row above: its pivot is the new number. PostgreSQL refuses to multiply where the product
-    // is too small for a double, hence the guard.
+        sums.entry(key).or_default().add(&new.value);
+    }
+    sums
+}
+
+/// Adds scores to summaries.
+pub(super) async fn add<C: Connection>(
+    connection: &mut C,
+    sums: &BTreeMap<Key<'_>, Sums>,
+) -> Result<(), StoreError> {
+    if sums.is_empty() {
+        return Ok(());
+    }
+    let mut sql = Sql::new(INSERT);
+    sql.tuples(
+        sums.iter()
+            .map(|(key, of)| row(*key, [of.n, of.nulls], [of.pivot, of.total, of.squares].map(storable))),
+    );
+    // With d from the old pivot to the new one, n distances from the new one that add up to t, and their squares to s: distances
+    // from the old one add up to t + n d, and their squares to s + 2 d t + n d². PostgreSQL refuses to multiply where the
+    // product is too small for a double, hence the guards.
     sql.push(
         " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET
               n = summaries.n + excluded.n,
               nulls = summaries.nulls + excluded.nulls,
               pivot = CASE WHEN summaries.n = 0 THEN excluded.pivot ELSE summaries.pivot END,
-              total = CASE WHEN summaries.n = 0 OR excluded.n = 0 THEN summaries.total
-                           ELSE summaries.total + (excluded.pivot - summaries.pivot) END,
-              squares = CASE WHEN summaries.n = 0 OR excluded.n = 0
-                                  OR abs(excluded.pivot - summaries.pivot) < 1e-150 THEN summaries.squares
-                             ELSE summaries.squares + (excluded.pivot - summaries.pivot)
-                                                    * (excluded.pivot - summaries.pivot) END",
+              total = CASE WHEN summaries.n = 0 THEN excluded.total
+                           WHEN excluded.n = 0 THEN summaries.total
+                           ELSE summaries.total + (excluded.total + excluded.n * (excluded.pivot - summaries.pivot)) END,
+              squares = CASE WHEN summaries.n = 0 THEN excluded.squares
+                             WHEN excluded.n = 0 THEN summaries.squares
+                             WHEN abs(excluded.pivot - summaries.pivot) < 1e-150 THEN summaries.squares + excluded.squares
+                             ELSE summaries.squares + (excluded.squares
+                                  + CASE WHEN abs(excluded.total) < 1e-150 THEN 0
+                                         ELSE 2 * (excluded.pivot - summaries.pivot) * excluded.total END
+                                  + excluded.n * (excluded.pivot - summaries.pivot)
+                                               * (excluded.pivot - summaries.pivot)) END",
     );
     connection.execute(sql).await?;
     Ok(())

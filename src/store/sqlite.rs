@@ -30,6 +30,9 @@ use super::StoreOptions;
 use super::error::{MigrationError, StoreError};
 use super::sql::{Argument, Connection, Connections, Reader, Row, Sql};
 
+/// Transactions at once that record samples.
+pub(super) const WRITERS: usize = 1;
+
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Takes the write lock before anything is read, so that the transaction never has to give way half done.

@@ -1,0 +1,92 @@
+//! The whole service on a socket of this process, for measurements: its database and files are in a folder that goes with it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::api::{self, App};
+use crate::config::Config;
+use crate::engine::{Engine, Pack};
+use crate::runs::Runs;
+use crate::scoring::Scoring;
+use crate::store::{Store, StoreOptions};
+use crate::telemetry::Telemetry;
+
+/// A service that listens; it ends when it is dropped.
+#[derive(Debug)]
+pub struct LocalService {
+    address: SocketAddr,
+    server: JoinHandle<()>,
+    _folder: Folder,
+}
+
+impl LocalService {
+    /// Serves an engine over `pack`, whose numbers go to `telemetry`, on a port of its own, with a new SQLite database.
+    ///
+    /// # Errors
+    /// The folder or the database cannot be made, or the pack lacks what scoring needs.
+    pub async fn start(
+        config: &Config,
+        pack: Pack,
+        engine: Engine,
+        telemetry: Telemetry,
+    ) -> anyhow::Result<Self> {
+        let folder = Folder::make()?;
+        let mut config = config.clone();
+        config.store.files = folder.0.join("files");
+        let scoring = Arc::new(Scoring::new(
+            engine,
+            Arc::new(pack),
+            config.limits.decode(),
+            config.limits.pixel_bytes(),
+        )?);
+        let url = format!("sqlite:{}", folder.0.join("bench.db").display());
+        let store = Store::open(&url, &StoreOptions::default()).await?;
+        let runs = Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
+        let router = api::router(Arc::new(App::new(&config, scoring, store, runs, telemetry)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port is free")?;
+        let address = listener.local_addr()?;
+        let server = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                tracing::error!(%error, "the measured service ended");
+            }
+        });
+        Ok(Self { address, server, _folder: folder })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for LocalService {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// A folder of its own among the system's temporary ones, removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn make() -> std::io::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("stellar-score-{}", Uuid::now_v7().simple()));
+        std::fs::create_dir(&folder)?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left there costs room and nothing else.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}

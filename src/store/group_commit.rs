@@ -1,0 +1,267 @@
+//! Group commit: samples that are recorded at the same time share a transaction.
+//!
+//! A transaction ends with a flush of the database's log, and those of one run queue for the run's row. One sample a transaction
+//! is therefore a few hundred samples a second, however many clients there are. So a sample joins a queue, and a writer that is
+//! free takes all that the queue holds. Nobody waits for company: an idle store records a sample at once.
+//!
+//! Only what is plain goes together: new samples of open runs that exist. A repetition, a conflict, a run that is new or finished
+//! goes through a transaction of its own afterwards ([`record`](super::record)), so that no sample fails for its neighbours.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Semaphore, oneshot};
+use uuid::Uuid;
+
+use super::ensure::{ensure_pack, find_run};
+use super::pending::{release_images, take_waiting};
+use super::record::{self, NewSample, Outcome, Recorded, insert_samples, is_open, lock_runs, write_scores};
+use super::running::{self, Key, Sums};
+use super::sql::{Connection, Connections, Sql, until_uncontended};
+use super::words::to_microseconds;
+use super::{RunName, StoreError};
+
+/// The most samples of a transaction. More are hardly quicker, and each waits for all.
+const LARGEST: usize = 64;
+
+/// What became of a sample: `None` where it waited and does not wait any more.
+type Done = Option<Recorded>;
+
+/// Samples that wait for a writer, and how many writers there may be.
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiting: Mutex<VecDeque<Entry>>,
+    writers: Semaphore,
+}
+
+/// A sample to record.
+#[derive(Debug)]
+struct Entry {
+    sample: NewSample,
+    /// The run in which it waited to be scored.
+    pending: Option<Uuid>,
+    tell: oneshot::Sender<Result<Done, StoreError>>,
+}
+
+impl Queue {
+    /// A queue for so many transactions at once.
+    pub(super) fn new(writers: usize) -> Arc<Self> {
+        Arc::new(Self { waiting: Mutex::default(), writers: Semaphore::new(writers) })
+    }
+
+    /// Lets a sample wait for a writer, one that waited to be scored where `pending` names its run. [`write_next`] has to be called
+    /// afterwards, and then tells what became of it.
+    pub(super) fn join(
+        &self,
+        sample: &NewSample,
+        pending: Option<Uuid>,
+    ) -> Result<oneshot::Receiver<Result<Done, StoreError>>, StoreError> {
+        record::check(sample)?;
+        let (tell, told) = oneshot::channel();
+        let entry = Entry { sample: sample.clone(), pending, tell };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(entry);
+        Ok(told)
+    }
+
+    fn take(&self) -> Vec<Entry> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.len().min(LARGEST);
+        waiting.drain(..count).collect()
+    }
+}
+
+/// Writes what waits as soon as a writer is free.
+///
+/// As many are called as samples join. One that finds its sample taken by another has nothing to do.
+pub(super) async fn write_next<P: Connections>(pool: P, queue: Arc<Queue>) {
+    let Ok(_writer) = queue.writers.acquire().await else { return };
+    let entries = queue.take();
+    let mut done =
+        if entries.len() < 2 { Ok(vec![None; entries.len()]) } else { together(&pool, &entries).await };
+    for (at, entry) in entries.into_iter().enumerate() {
+        let answer = match &mut done {
+            Ok(done) => match done[at].take() {
+                Some(done) => Ok(done),
+                None => alone(&pool, &entry).await,
+            },
+            Err(error) => Err(error.error()),
+        };
+        // Nobody may wait for the answer any more.
+        drop(entry.tell.send(answer));
+    }
+}
+
+async fn alone<P: Connections>(pool: &P, entry: &Entry) -> Result<Done, StoreError> {
+    match entry.pending {
+        None => record::record(pool, &entry.sample).await.map(Some),
+        Some(run) => record::record_pending(pool, &entry.sample, run).await,
+    }
+}
+
+/// What became of those that could be recorded together; the error of a database that does not answer, which is that of all.
+async fn together<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<Option<Done>>, DatabaseTrouble> {
+    until_uncontended(entries[0].sample.id, || transaction(pool, entries)).await.or_else(|error| {
+        let trouble = DatabaseTrouble::of(&error);
+        tracing::debug!(%error, samples = entries.len(), "samples could not be recorded together");
+        // Of a transaction that failed for what was in it each sample finds out by itself whether it is meant.
+        trouble.map_or_else(|| Ok(vec![None; entries.len()]), Err)
+    })
+}
+
+/// Why a database took nothing, to be told to several.
+enum DatabaseTrouble {
+    Unavailable(String),
+    Contended(String),
+}
+
+impl DatabaseTrouble {
+    fn of(error: &StoreError) -> Option<Self> {
+        match error {
+            StoreError::Unavailable(error) => Some(Self::Unavailable(error.to_string())),
+            StoreError::Contended(error) => Some(Self::Contended(error.to_string())),
+            _ => None,
+        }
+    }
+
+    fn error(&self) -> StoreError {
+        let told = |why: &str| sqlx::Error::Io(std::io::Error::other(why.to_owned()));
+        match self {
+            Self::Unavailable(why) => StoreError::Unavailable(told(why)),
+            Self::Contended(why) => StoreError::Contended(told(why)),
+        }
+    }
+}
+
+async fn transaction<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<Option<Done>>, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let connection = &mut *transaction;
+    let mut done = vec![None; entries.len()];
+
+    let runs = runs(connection, entries).await?;
+    let mut candidates: Vec<usize> = (0..entries.len()).filter(|&at| runs[at].is_some()).collect();
+    let waited: BTreeSet<_> = entries.iter().filter_map(Entry::waiting_image).collect();
+    let others = if waited.is_empty() {
+        Vec::new()
+    } else {
+        let ids = entries.iter().filter(|entry| entry.pending.is_some()).map(|entry| entry.sample.id);
+        let (others, waiting) = take_waiting(connection, &waited, &ids.collect()).await?;
+        candidates.retain(|&at| {
+            let gone = entries[at].pending.is_some() && !waiting.contains(&entries[at].sample.id);
+            if gone {
+                done[at] = Some(None);
+            }
+            !gone
+        });
+        others
+    };
+
+    // In order of their unique names: transactions that insert equal ones then queue rather than deadlock.
+    candidates
+        .sort_by(|&a, &b| (runs[a], entries[a].sample.name()).cmp(&(runs[b], entries[b].sample.name())));
+    let packs: BTreeMap<&str, usize> =
+        candidates.iter().map(|&at| (entries[at].sample.pack.digest.as_str(), at)).collect();
+    for &at in packs.values() {
+        let sample = &entries[at].sample;
+        ensure_pack(connection, &sample.pack, to_microseconds(sample.created)).await?;
+    }
+    let samples: Vec<_> = candidates.iter().map(|&at| (&entries[at].sample, runs[at].flatten())).collect();
+    let fresh = insert_samples(connection, &samples).await?;
+    candidates.retain(|&at| fresh.contains(&entries[at].sample.id));
+    let fresh: Vec<&Entry> = candidates.iter().map(|&at| &entries[at]).collect();
+
+    forget_waiting(connection, &fresh, &others).await?;
+    let scores: Vec<_> = fresh
+        .iter()
+        .flat_map(|entry| entry.sample.scores.iter().map(|score| (entry.sample.id, &entry.sample, score)))
+        .collect();
+    write_scores(connection, &scores).await?;
+    let counted: Vec<_> = candidates.iter().filter_map(|&at| Some((runs[at]??, &entries[at]))).collect();
+    count(connection, &counted).await?;
+    transaction.commit().await?;
+
+    for at in candidates {
+        let run = runs[at].flatten();
+        done[at] = Some(Some(Recorded { sample: entries[at].sample.id, run, outcome: Outcome::Created }));
+    }
+    Ok(done)
+}
+
+impl Entry {
+    /// The image that is kept until this is recorded.
+    fn waiting_image(&self) -> Option<(Uuid, String)> {
+        self.pending.map(|run| (run, self.sample.image.to_hex()))
+    }
+}
+
+/// The run of each sample, kept from being finished or deleted; `Some(None)` outside any run, `None` for what has to go alone.
+async fn runs<C: Connection>(
+    connection: &mut C,
+    entries: &[Entry],
+) -> Result<Vec<Option<Option<Uuid>>>, StoreError> {
+    let names: BTreeSet<&RunName> = entries
+        .iter()
+        .filter(|entry| entry.pending.is_none())
+        .filter_map(|entry| entry.sample.run.as_ref())
+        .collect();
+    let mut by_name = BTreeMap::new();
+    for name in names {
+        if let Some(run) = find_run(connection, name).await?
+            && is_open(connection, run).await?
+        {
+            by_name.insert(name, run);
+        }
+    }
+    let waited: BTreeSet<Uuid> = entries.iter().filter_map(|entry| entry.pending).collect();
+    let there = if waited.is_empty() { HashSet::new() } else { lock_runs(connection, &waited).await? };
+    let run = |entry: &Entry| match (entry.pending, &entry.sample.run) {
+        (Some(run), _) => there.contains(&run).then_some(Some(run)),
+        (None, Some(name)) => by_name.get(name).map(|run| Some(*run)),
+        (None, None) => Some(None),
+    };
+    Ok(entries.iter().map(run).collect())
+}
+
+/// Takes the recorded samples out of those that wait.
+async fn forget_waiting<C: Connection>(
+    connection: &mut C,
+    recorded: &[&Entry],
+    others: &[(Uuid, String)],
+) -> Result<(), StoreError> {
+    let waited: Vec<_> = recorded.iter().filter(|entry| entry.pending.is_some()).collect();
+    if waited.is_empty() {
+        return Ok(());
+    }
+    let mut sql = Sql::new("DELETE FROM pending_samples WHERE id IN ");
+    sql.tuple(waited.iter().map(|entry| entry.sample.id.into()));
+    connection.execute(sql).await?;
+    let images: BTreeSet<_> = waited.iter().filter_map(|entry| entry.waiting_image()).collect();
+    release_images(connection, &images, others).await
+}
+
+/// Brings the runs' counts and summaries up to date: run by run and metric by metric, as every transaction does, so that they
+/// queue rather than deadlock.
+async fn count<C: Connection>(connection: &mut C, recorded: &[(Uuid, &Entry)]) -> Result<(), StoreError> {
+    let mut runs: BTreeMap<Uuid, [i64; 2]> = BTreeMap::new();
+    let mut sums: BTreeMap<Key<'_>, Sums> = BTreeMap::new();
+    for &(run, entry) in recorded {
+        let [samples, waited] = runs.entry(run).or_default();
+        *samples += 1;
+        *waited += i64::from(entry.pending.is_some());
+        for score in &entry.sample.scores {
+            let key = Key {
+                run,
+                metric: &score.metric,
+                pack: &entry.sample.pack.digest,
+                version: score.metric_version,
+            };
+            sums.entry(key).or_default().add(&score.value);
+        }
+    }
+    for (run, [samples, waited]) in runs {
+        let mut sql = Sql::new("UPDATE runs SET revision = revision + ");
+        sql.bind(samples).push(", scored = scored + ").bind(samples);
+        sql.push(", waiting = waiting - ").bind(waited).push(" WHERE id = ").bind(run);
+        connection.execute(sql).await?;
+    }
+    running::add(connection, &sums).await
+}
