@@ -1,0 +1,115 @@
+"""Samples for scripts/toolkit_bench.py: a dataset in the toolkit's layout, which the requests to the service are read from."""
+
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from faces_bench import marked
+from PIL import Image, ImageOps
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What samples are made of: photos by person, and pictures with what their prompts say."""
+
+    photos: list[list[Path]]
+    pictures: list[tuple[Path, dict]]
+
+    @staticmethod
+    def of(checkout: Path) -> "Sources":
+        """The photos and pictures that the toolkit is tested with."""
+        assets = checkout / "tests" / "assets"
+        people = sorted((assets / "mock_stellar_dataset").glob("*/"))
+        photos = [found for person in people if (found := sorted(person.glob("*.jpg")))]
+        pictures = [(path, json.loads(path.with_suffix(".json").read_text())) for path in sorted(assets.glob("stellar_net/*.png"))]
+        if not photos or not pictures:
+            raise FileNotFoundError(
+                f"{assets} has no mock_stellar_dataset/*/*.jpg and stellar_net/*.png: name a whole checkout of the toolkit"
+            )
+        return Sources(photos, pictures)
+
+
+@dataclass(frozen=True)
+class Sample:
+    name: str
+    prompt: str
+    detectables: list[str]
+    picture: Path
+    reference: Path
+    auxiliary: list[Path]
+
+    def form(self) -> list[tuple[str, str | bytes]]:
+        """The fields of a request to the service."""
+        return [
+            ("image", self.picture.read_bytes()),
+            ("prompt", self.prompt),
+            ("reference", self.reference.read_bytes()),
+            *(("auxiliary", path.read_bytes()) for path in self.auxiliary),
+            ("metadata", json.dumps(dict(detectables=self.detectables))),
+        ]
+
+
+@dataclass
+class Samples:
+    """Makes datasets: `identities` people with `photos` photos each, every one of them in `prompts` samples."""
+
+    sources: Sources
+    identities: int
+    prompts: int
+    photos: int
+    sides: list[int]
+    _made: dict = field(default_factory=dict)
+
+    def make(self, folder: Path, round: str, photos_of: str | None = None) -> list[Sample]:
+        """The samples of a round: same pixels in each, but other files and other prompts.
+
+        Whoever knows pictures by their files has seen none of them, unless `photos_of` names the round whose photos they have.
+        """
+        samples = []
+        (folder / "pictures").mkdir(parents=True)
+        for who in range(self.identities):
+            person = self.sources.photos[who % len(self.sources.photos)]
+            home = folder / "photos" / f"{who:03}"
+            home.mkdir(parents=True)
+            photos = []
+            for i in range(self.photos):
+                side = self.sides[(who + i) % len(self.sides)]
+                variant = who // len(self.sources.photos) * self.photos + i // len(person)
+                data = self.file(person[i % len(person)], side, variant, "JPEG")
+                photos.append(home / f"{i}.jpg")
+                write(photos[-1], data, f"{who} {i} {photos_of or round}")
+            for i in range(self.prompts):
+                at = who * self.prompts + i
+                source, about = self.sources.pictures[at % len(self.sources.pictures)]
+                name = f"{who:03}-{i:03}"
+                picture = folder / "pictures" / f"{name}.png"
+                data = self.file(source, self.sides[at % len(self.sides)], at // len(self.sources.pictures), "PNG")
+                write(picture, data, f"{name} {round}")
+                prompt = f"{about['prompt']}, number {at} of {round}"
+                text = about | dict(prompt=prompt, save_name=name, image_path=str(photos[0]))
+                picture.with_suffix(".json").write_text(json.dumps(text))
+                words = prompt.format("a person")
+                samples.append(Sample(name, words, about["detectables"], picture, photos[0], photos[1:]))
+        return samples
+
+    def file(self, source: Path, side: int, variant: int, kind: str) -> bytes:
+        """A picture's square of that side. Variants are mirrored or cut a little differently, so that no two are the same."""
+        key = source, side, variant
+        if key not in self._made:
+            image = Image.open(source).convert("RGB")
+            if variant % 2:
+                image = ImageOps.mirror(image)
+            cut = variant // 2 * max(2, image.width // 100)
+            image = image.crop((cut, cut, image.width, image.height))
+            data = io.BytesIO()
+            # Faces are above the middle of upright photos.
+            ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC, centering=(0.5, 0.3)).save(data, kind, quality=95)
+            self._made[key] = data.getvalue()
+        return self._made[key]
+
+
+def write(path: Path, data: bytes, mark: str) -> None:
+    """The file with a comment that makes it another one."""
+    path.write_bytes(data)
+    path.write_bytes(marked(path, mark))
