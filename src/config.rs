@@ -236,7 +236,7 @@ impl std::fmt::Debug for Store {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runs {
-    /// Samples of runs that are scored at once.
+    /// Samples of runs that are scored at once; 0 chooses, see [`Self::samples_at_once`].
     pub at_once: usize,
     /// The same while requests wait for scores.
     pub at_once_beside_requests: usize,
@@ -248,6 +248,21 @@ pub struct Runs {
     pub import_samples: usize,
     /// Clients that may watch runs at once.
     pub watchers: usize,
+}
+
+impl Runs {
+    /// Samples of runs that are scored at once, given the largest batch of the graphs on a card, if there is one.
+    ///
+    /// By itself 8 on the processor, which fill its batches. On a card four of its batches, at least 64 samples: while it runs one,
+    /// pictures of the next ones are decoded and resized.
+    #[must_use]
+    pub fn samples_at_once(&self, batch_on_card: Option<usize>) -> usize {
+        match (self.at_once, batch_on_card) {
+            (0, None) => 8,
+            (0, Some(batch)) => (4 * batch).max(64),
+            (given, _) => given,
+        }
+    }
 }
 
 /// Reports, comparisons and the like.
@@ -347,7 +362,6 @@ impl Config {
             ("limits.detectables", self.limits.detectables as u64),
             ("limits.metadata_bytes", self.limits.metadata_bytes as u64),
             ("store.files_mib", self.store.files_mib),
-            ("runs.at_once", self.runs.at_once as u64),
             ("runs.attempts", self.runs.attempts.into()),
             ("runs.waiting_samples", self.runs.waiting_samples),
             ("runs.import_samples", self.runs.import_samples as u64),
@@ -406,7 +420,7 @@ impl Config {
                 why: "must be at least 512, which decoding the largest picture takes, or 0",
             });
         }
-        if self.runs.at_once_beside_requests > self.runs.at_once {
+        if self.runs.at_once > 0 && self.runs.at_once_beside_requests > self.runs.at_once {
             return Err(ConfigError::Value {
                 key: "runs.at_once_beside_requests",
                 value: self.runs.at_once_beside_requests.to_string(),
@@ -469,6 +483,15 @@ mod tests {
         let config = load("[limits]\nprompt_bytes = 10").unwrap();
         assert_eq!(config.limits.prompt_bytes, 10);
         assert_eq!(config.limits.references, 16);
+    }
+
+    #[test]
+    fn a_card_is_given_several_batches_of_samples() {
+        let mut runs = Config::load(None).unwrap().runs;
+        assert_eq!(runs.samples_at_once(None), 8);
+        assert_eq!((runs.samples_at_once(Some(8)), runs.samples_at_once(Some(32))), (64, 128));
+        runs.at_once = 3;
+        assert_eq!((runs.samples_at_once(None), runs.samples_at_once(Some(32))), (3, 3));
     }
 
     #[test]

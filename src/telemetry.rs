@@ -14,7 +14,7 @@ use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
 
 use crate::{
     config::{Log, LogFormat},
-    engine::EngineTelemetry,
+    engine::{Cards, EngineTelemetry},
     label, machine,
 };
 
@@ -89,7 +89,7 @@ impl Telemetry {
         );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let parts: [Box<dyn prometheus::core::Collector>; 8] = [
-            Box::new(ProcessCollector),
+            Box::new(ProcessCollector::new().expect(expect)),
             Box::new(build),
             Box::new(requests.clone()),
             Box::new(duration.clone()),
@@ -104,6 +104,14 @@ impl Telemetry {
         let engine = EngineTelemetry::register(&registry).expect("constant names are distinct");
         let runs = RunsTelemetry::register(&registry).expect("constant names are distinct");
         Self { registry, engine, runs, requests, duration, in_flight, connections, kept_answers, body_bytes }
+    }
+
+    /// Adds what the machine's cards say; where they cannot be asked, the log says why.
+    pub fn watch_cards(&self) {
+        match Cards::open() {
+            Ok(cards) => self.registry.register(Box::new(cards)).expect("cards are watched once"),
+            Err(reason) => tracing::warn!(reason, "/metrics has no stellar_device_ numbers"),
+        }
     }
 
     /// Counts an answered request; `route` is the pattern, never the path, so that labels stay few.
@@ -127,9 +135,16 @@ impl Telemetry {
 }
 
 /// What the process has taken, read when it is asked for.
-struct ProcessCollector;
+struct ProcessCollector {
+    descriptions: Vec<Desc>,
+}
 
 impl ProcessCollector {
+    fn new() -> prometheus::Result<Self> {
+        let (processor, peak) = Self::numbers()?;
+        Ok(Self { descriptions: [processor.desc(), peak.desc()].concat().into_iter().cloned().collect() })
+    }
+
     /// New ones each time: of several who ask at once nobody sees another's half-set numbers.
     fn numbers() -> prometheus::Result<(Counter, IntGauge)> {
         // The name that all of Prometheus' own clients use.
@@ -141,7 +156,7 @@ impl ProcessCollector {
 
 impl Collector for ProcessCollector {
     fn desc(&self) -> Vec<&Desc> {
-        Vec::new()
+        self.descriptions.iter().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {

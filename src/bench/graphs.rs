@@ -50,6 +50,8 @@ pub struct BatchTiming {
     pub milliseconds: f64,
     /// Items a second at that.
     pub items_a_second: f64,
+    /// Arithmetic of these in 10¹² operations a second, where the pack says how much an item is.
+    pub tflops: Option<f64>,
 }
 
 /// Measures every graph, one after the other; `done` hears of each at once, so that a run that is cut off has told what it found.
@@ -117,11 +119,13 @@ fn run(
             times.push(began.elapsed().as_secs_f64());
         }
         let median = median(&mut times);
+        let items_a_second = batch as f64 / median;
         timing.batches.push(BatchTiming {
             batch,
             runs: times.len(),
             milliseconds: median * 1e3,
-            items_a_second: batch as f64 / median,
+            items_a_second,
+            tflops: spec.flops.map(|flops| flops as f64 * items_a_second / 1e12),
         });
     }
     timing
@@ -144,7 +148,10 @@ mod tests {
 
     #[test]
     fn every_graph_of_the_demo_pack_is_timed_at_every_batch() {
-        let pack = Pack::open(concat!(env!("CARGO_MANIFEST_DIR"), "/packs/demo")).unwrap();
+        let mut pack = Pack::open(concat!(env!("CARGO_MANIFEST_DIR"), "/packs/demo")).unwrap();
+        for graph in pack.graphs.iter_mut().filter(|graph| graph.role == "faces.pnet") {
+            graph.flops = Some(1_000_000);
+        }
         let config = EngineConfig { provider: ProviderChoice::Cpu, ..EngineConfig::default() };
         let options = GraphsOptions {
             batches: vec![1, 3],
@@ -165,6 +172,8 @@ mod tests {
             let batches: Vec<_> = graph.batches.iter().map(|of| (of.batch, of.runs)).collect();
             assert_eq!(batches, [(1, 2), (3, 2)]);
             assert!(graph.batches.iter().all(|of| of.milliseconds > 0.0 && of.items_a_second > 0.0));
+            let tflops = graph.batches[0].tflops.map(|tflops| tflops / graph.batches[0].items_a_second);
+            assert_eq!(tflops.map(|of| (of * 1e12).round()), (graph.graph == "faces.pnet").then_some(1e6));
         }
     }
 

@@ -354,8 +354,11 @@ fn line(timing: &GraphTiming) -> String {
     for of in &timing.batches {
         let _ = writeln!(
             text,
-            "  batch {:>3}  {:>10.2} ms  {:>10.1} items/s",
-            of.batch, of.milliseconds, of.items_a_second
+            "  batch {:>3}  {:>10.2} ms  {:>10.1} items/s{}",
+            of.batch,
+            of.milliseconds,
+            of.items_a_second,
+            of.tflops.map_or_else(String::new, |tflops| format!("  {tflops:>8.3} TFLOP/s"))
         );
     }
     if let Some(problem) = &timing.problem {

@@ -101,6 +101,9 @@ impl Service {
         let telemetry = Telemetry::new();
         let store = open_store(config).await?;
         let scoring = start_scoring(config, &config.pack, &telemetry).await?;
+        if scoring.engine().provider().is_gpu() {
+            telemetry.watch_cards();
+        }
         let runs = Runs::open(config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
         let connections = telemetry.connections.clone();
         let app = App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);

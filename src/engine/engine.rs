@@ -455,6 +455,13 @@ impl Engine {
         self.lanes.iter().find(serves).map(|loaded| loaded.provider)
     }
 
+    /// The largest batch of the graphs that run on a card; `None` where none does.
+    #[must_use]
+    pub fn largest_batch_on_card(&self) -> Option<usize> {
+        let on_card = self.lanes.iter().filter(|loaded| loaded.provider.is_gpu());
+        on_card.map(|loaded| loaded.max_batch).max()
+    }
+
     /// How the device's time is divided.
     #[must_use]
     pub fn parallelism(&self) -> Parallelism {

@@ -234,6 +234,7 @@ fn graph(role: &str, kind: GraphKind, inputs: Vec<TensorSpec>, outputs: Vec<Tens
         role: role.into(),
         kind,
         precision: Precision::Fp32,
+        flops: None,
         max_batch: 4,
         // Weights that differ by role, as if each had its own file.
         files: vec![FileSpec { path: format!("{role}.onnx").into(), sha256: Sha::of(role.as_bytes()) }],

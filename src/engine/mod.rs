@@ -11,6 +11,7 @@
 
 mod backend;
 mod cache;
+mod cards;
 mod config;
 mod cuda;
 mod device;
@@ -27,6 +28,7 @@ mod session;
 mod telemetry;
 
 pub use backend::Backend;
+pub use cards::Cards;
 pub use config::{EngineConfig, Parallelism, Provider, ProviderChoice};
 pub use cuda::{ConvSearch, CudaConfig};
 pub use engine::{Engine, Feature, LaneStatus, Origin, Timing};

@@ -133,8 +133,8 @@ impl Runs {
 
     fn allowed(&self) -> usize {
         match self.requests.load(Ordering::Relaxed) {
-            0 => self.settings.at_once,
-            _ => self.settings.at_once_beside_requests,
+            0 => self.at_once,
+            _ => self.settings.at_once_beside_requests.min(self.at_once),
         }
     }
 

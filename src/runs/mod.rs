@@ -57,6 +57,8 @@ pub struct Runs {
     attempts: Attempts,
     supervisor: Arc<Supervisor>,
     settings: Settings,
+    /// Samples that are scored at once while no request waits for scores.
+    at_once: usize,
     deadline: Duration,
     telemetry: RunsTelemetry,
     watchers: Watchers,
@@ -96,7 +98,9 @@ impl Runs {
         let files = Files::open(files, budget, config.store.trash(), &store).await?;
         let attempts =
             Attempts::open(files.root()).map_err(|error| FolderError::Io(files.root().to_owned(), error))?;
+        let batch_on_card = scoring.engine().largest_batch_on_card();
         Ok(Arc::new(Self {
+            at_once: config.runs.samples_at_once(batch_on_card),
             watchers: Watchers::new(store.clone(), config.runs.watchers),
             store,
             scoring,

@@ -9,16 +9,13 @@ use super::ensure::ensure_pack;
 use super::record::check_number;
 use super::running::{self, Key};
 use super::runs::RunState;
-use super::sql::{Connection, Connections, Reader, Sql, until_uncontended};
+use super::sql::{Connection, Connections, GIVEN, Reader, Sql, until_uncontended};
 use super::words::{check_name, storable, to_microseconds};
 use super::{Pack, RunName, ScoreValue, StoreError};
 use crate::content::ContentHash;
 
 /// Rows in one statement: SQLite takes 32,766 arguments, and a sample has four. What all rows share is bound once.
 const AT_ONCE: usize = 5_000;
-
-/// Ends the rows of a statement's `VALUES`. Without a condition SQLite would take the `ON` behind it for that of a join.
-const GIVEN: &str = ") AS given WHERE true";
 
 /// For each attribute by name, whether the subject has it and whether the face in the picture was found to have it.
 pub type Outcomes = BTreeMap<String, (bool, bool)>;

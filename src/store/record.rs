@@ -9,13 +9,13 @@ use uuid::Uuid;
 use super::ensure::{ensure_pack, ensure_run};
 use super::runs::RunState;
 use super::sample::value;
-use super::sql::{Connection, Connections, Reader, Sql, until_uncontended};
+use super::sql::{Argument, Connection, Connections, GIVEN, Reader, Sql, until_uncontended};
 use super::words::{check_name, check_text, hashes_to_json, json_strings, storable, to_microseconds};
 use super::{Pack, RunName, ScoreValue, StoreError, pending, running};
 use crate::content::ContentHash;
 
-/// Scores of a statement: both databases take at most 32,766 arguments, and a score has nine.
-const AT_ONCE: usize = 3_600;
+/// Scores of a statement: both databases take at most 32,766 arguments, and a score has up to six.
+const AT_ONCE: usize = 5_000;
 
 /// The largest score in absolute value: its square still leaves room for more samples than there can be.
 const MAX_SCORE: f64 = 1e100;
@@ -346,39 +346,70 @@ async fn stored_scores<C: Connection>(
 }
 
 /// Writes scores of samples, each with the sample's id in the database.
+///
+/// A statement binds once what its rows share: what a row binds is most of what it costs.
 pub(super) async fn write_scores<C: Connection>(
     connection: &mut C,
     scores: &[(Uuid, &NewSample, &NewScore)],
 ) -> Result<(), StoreError> {
-    for scores in scores.chunks(AT_ONCE) {
-        let mut sql = Sql::new(
-            "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, service_version, created)
-             VALUES ",
-        );
-        sql.tuples(scores.iter().map(|(id, sample, new)| {
-            let (value, reason) = match &new.value {
-                ScoreValue::Number(value) => (Some(storable(*value)), None),
-                ScoreValue::Null { reason } => (None, Some(reason.clone())),
-            };
-            [
-                (*id).into(),
-                new.metric.as_str().into(),
-                sample.pack.digest.as_str().into(),
-                new.metric_version.into(),
-                value.into(),
-                reason.into(),
-                json_strings(&new.flags).into(),
-                sample.service_version.as_str().into(),
-                to_microseconds(sample.created).into(),
-            ]
-        }));
-        sql.push(
-            " ON CONFLICT (sample, metric, pack) DO UPDATE SET
-                  metric_version = excluded.metric_version, value = excluded.value, reason = excluded.reason,
-                  flags = excluded.flags, service_version = excluded.service_version, created = excluded.created",
-        );
-        connection.execute(sql).await?;
+    let origin = |sample: &NewSample| (sample.pack.digest.clone(), sample.service_version.clone());
+    let origins: BTreeSet<_> = scores.iter().map(|(_, sample, _)| origin(sample)).collect();
+    for (pack, version) in origins {
+        let of_origin = scores.iter().filter(|(_, sample, _)| {
+            (sample.pack.digest.as_str(), sample.service_version.as_str())
+                == (pack.as_str(), version.as_str())
+        });
+        let (plain, others): (Vec<_>, Vec<_>) =
+            of_origin.copied().partition(|(_, _, new)| new.value.number().is_some() && new.flags.is_empty());
+        for rows in plain.chunks(AT_ONCE) {
+            write_rows(connection, &pack, &version, rows, true).await?;
+        }
+        for rows in others.chunks(AT_ONCE) {
+            write_rows(connection, &pack, &version, rows, false).await?;
+        }
     }
+    Ok(())
+}
+
+/// Writes scores of one pack and version of the service; `plain` ones are numbers without flags.
+async fn write_rows<C: Connection>(
+    connection: &mut C,
+    pack: &str,
+    service_version: &str,
+    rows: &[(Uuid, &NewSample, &NewScore)],
+    plain: bool,
+) -> Result<(), StoreError> {
+    let created = rows.iter().map(|(_, sample, _)| to_microseconds(sample.created)).max();
+    let created = created.expect("chunks are not empty");
+    let mut sql = Sql::new(
+        "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, service_version, created)
+         SELECT column1, column2, ",
+    );
+    sql.bind(pack).push(", column3, column4, ");
+    sql.push(if plain { "NULL, '[]', " } else { "column5, column6, " });
+    sql.bind(service_version).push(", ").bind(created).push(" FROM (VALUES ");
+    let common = |id: Uuid, new: &NewScore| -> [Argument; 4] {
+        let number = new.value.number().map(storable);
+        [id.into(), new.metric.as_str().into(), new.metric_version.into(), number.into()]
+    };
+    if plain {
+        sql.tuples(rows.iter().map(|(id, _, new)| common(*id, new)));
+    } else {
+        sql.tuples(rows.iter().map(|(id, _, new)| {
+            let [id, metric, version, number] = common(*id, new);
+            let reason = match &new.value {
+                ScoreValue::Number(_) => None,
+                ScoreValue::Null { reason } => Some(reason.clone()),
+            };
+            [id, metric, version, number, reason.into(), json_strings(&new.flags).into()]
+        }));
+    }
+    sql.push(GIVEN).push(
+        " ON CONFLICT (sample, metric, pack) DO UPDATE SET
+             metric_version = excluded.metric_version, value = excluded.value, reason = excluded.reason,
+             flags = excluded.flags, service_version = excluded.service_version, created = excluded.created",
+    );
+    connection.execute(sql).await?;
     Ok(())
 }
 

@@ -13,6 +13,9 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::content::ContentHash;
 
+/// Ends the rows of a statement's `VALUES`. Without a condition SQLite would take the `ON` behind it for that of a join.
+pub(super) const GIVEN: &str = ") AS given WHERE true";
+
 /// A statement under construction: text of this program with `$n` where an argument was bound, never a value.
 #[derive(Default)]
 pub(super) struct Sql {

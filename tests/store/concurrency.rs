@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use stellar_score::analysis::{LeaderboardQuery, leaderboard};
-use stellar_score::store::{NewSample, Outcome, Store};
+use stellar_score::content::ContentHash;
+use stellar_score::store::{NewSample, Outcome, Recorded, RunName, Store, StoreError};
 use uuid::Uuid;
 
 use crate::harness::*;
@@ -191,4 +192,89 @@ pub(crate) async fn what_is_recorded_after_dropped_recordings_is_seen_by_others(
         store.record(&NewSample { id: Uuid::now_v7(), ..fifteen(name) }).await.unwrap();
     }
     assert_counted_once(&db.open().await, 200).await;
+}
+
+pub(crate) async fn samples_recorded_at_the_same_time_share_transactions(db: Database) {
+    let store = db.open().await;
+    let recorded = at_once((0..200).map(|name| {
+        let store = store.clone();
+        async move { store.record(&fifteen(name)).await.unwrap() }
+    }))
+    .await;
+    assert!(recorded.iter().all(|one| one.outcome == Outcome::Created && one.run == recorded[0].run));
+    assert_counted_once(&store, 200).await;
+    if db.kind == Kind::Postgres {
+        let transactions = db.texts("SELECT DISTINCT CAST(xmin AS text) FROM samples").await.len();
+        assert!(transactions < 100, "{transactions} transactions");
+    }
+}
+
+/// What stands beside a sample in its transaction changes nothing about it: repetitions, conflicts, other runs, finished ones.
+pub(crate) async fn neighbours_in_a_transaction_change_no_outcome(db: Database) {
+    let store = db.open().await;
+    let name = |run: &str| Some(RunName::new("A", Some(run.into())));
+    let finished =
+        store.record(&NewSample { run: name("finished"), ..fifteen(0) }).await.unwrap().run.unwrap();
+    store.finish_run(finished).await.unwrap();
+    store.record(&fifteen(0)).await.unwrap();
+
+    let mut asked = Vec::new();
+    for at in 1..40 {
+        asked.push(("new", fifteen(at)));
+        asked.push(("new", NewSample { run: name(&format!("run {}", at % 3)), ..fifteen(at) }));
+        asked.push(("new", NewSample { run: None, ..fifteen(at) }));
+        asked.push(("repeated", NewSample { id: Uuid::now_v7(), ..fifteen(0) }));
+        let other = NewSample { content: ContentHash::of(b"other"), id: Uuid::now_v7(), ..fifteen(0) };
+        asked.push(("conflict", other));
+        asked.push(("finished", NewSample { run: name("finished"), ..fifteen(at) }));
+    }
+    let answers = at_once(asked.into_iter().map(|(expected, sample)| {
+        let store = store.clone();
+        async move { (expected, sample.id, store.record(&sample).await) }
+    }))
+    .await;
+    for (expected, id, answer) in answers {
+        match (expected, answer) {
+            ("new", Ok(Recorded { sample, outcome: Outcome::Created, .. })) => assert_eq!(sample, id),
+            ("repeated", Ok(Recorded { sample, outcome: Outcome::Repeated, .. })) => assert_ne!(sample, id),
+            ("conflict", Err(StoreError::SampleConflict { .. }))
+            | ("finished", Err(StoreError::RunFinished { .. })) => {}
+            (expected, answer) => panic!("{expected}: {answer:?}"),
+        }
+    }
+    let page = by_run(&store).await;
+    let counts: Vec<_> =
+        page.rows.iter().map(|row| (row.run.clone().unwrap(), summaries(row)[0].n)).collect();
+    let expected = [("finished", 1), ("run", 40), ("run 0", 13), ("run 1", 13), ("run 2", 13)];
+    assert_eq!(counts, expected.map(|(run, n)| (run.to_owned(), n)));
+}
+
+/// Sums of a transaction are added to sums: numbers that are tiny, huge, missing, or equal to the first.
+pub(crate) async fn sums_of_a_transaction_join_those_of_the_run(db: Database) {
+    let store = db.open().await;
+    let numbers = [0.25, 1e-170, -3e-170, 0.5, 0.25, 1e-300, -0.75, 0.0, 1e8, -1e8];
+    for _ in 0..8 {
+        let round = db.count("samples").await;
+        let samples = (0..40).map(|at| {
+            let of_m = match at % 11 {
+                10 => null("m", "no_face"),
+                place => number("m", numbers[place]),
+            };
+            scored("A", &format!("{round} {at}"), vec![of_m])
+        });
+        let recorded = at_once(samples.map(|sample| {
+            let store = store.clone();
+            async move { store.record(&sample).await }
+        }))
+        .await;
+        assert!(recorded.iter().all(Result::is_ok), "{recorded:?}");
+    }
+    let all: Vec<f64> =
+        (0..8).flat_map(|_| (0..40).filter(|at| at % 11 != 10).map(|at| numbers[at % 11])).collect();
+    let mean = all.iter().sum::<f64>() / all.len() as f64;
+    let deviation = (all.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (all.len() as f64 - 1.0)).sqrt();
+    let found = only_summary(&store).await;
+    assert_eq!((found.n, found.nulls), (all.len() as u64, 320 - all.len() as u64));
+    assert!((found.mean.unwrap() - mean).abs() < 1e-6, "{found:?}, not {mean}");
+    assert!((found.std.unwrap() / deviation - 1.0).abs() < 1e-12, "{found:?}, not {deviation}");
 }

@@ -74,7 +74,10 @@ on_both_databases! {
         two_processes_share_a_database
         a_reader_is_not_kept_waiting_by_writers
         dropped_recordings_are_all_or_nothing
-        what_is_recorded_after_dropped_recordings_is_seen_by_others;
+        what_is_recorded_after_dropped_recordings_is_seen_by_others
+        samples_recorded_at_the_same_time_share_transactions
+        neighbours_in_a_transaction_change_no_outcome
+        sums_of_a_transaction_join_those_of_the_run;
     datasets:
         a_photo_is_known_by_identity_and_name
         datasets_are_listed_by_name
@@ -102,6 +105,7 @@ on_both_databases! {
         a_run_that_began_with_a_sample_takes_its_facts_once
         runs_are_listed_in_the_order_in_which_they_were_made
         a_sample_waits_until_it_is_recorded
+        samples_that_waited_are_recorded_together
         a_submission_is_known_by_name_and_content
         what_failed_may_be_sent_again_also_with_other_content
         photos_named_by_hash_must_be_kept_for_the_run

@@ -183,6 +183,64 @@ pub(crate) async fn a_sample_waits_until_it_is_recorded(db: Database) {
     assert_eq!(db.count("pending_samples").await, 0);
 }
 
+/// Samples that waited in two runs, of which some show the same image, some were deleted meanwhile and some stand in another run's
+/// name: what is recorded together leaves nothing behind that one at a time would not.
+pub(crate) async fn samples_that_waited_are_recorded_together(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let other = store.create_run(&name("other"), &RunFacts::default(), at(0)).await.unwrap().0;
+    let shared = ContentHash::of(b"an image of several samples");
+    let mut waiting = Vec::new();
+    for number in 0..30 {
+        let (of, run_name) = if number % 2 == 0 { (&run, "run") } else { (&other, "other") };
+        let mut new = pending(of, &format!("{number}"));
+        if number % 5 == 0 {
+            (new.image, new.files[0].0) = (shared, shared);
+        }
+        store.accept(&new).await.unwrap();
+        let sample = scored_sample(&new, vec![number_of(number)]);
+        waiting.push((of.id, new, NewSample { run: Some(name(run_name)), ..sample }));
+    }
+    // One of another instance shows the shared image too, and waits on.
+    let elsewhere = NewPending { image: shared, folder: "elsewhere".into(), ..pending(&run, "elsewhere") };
+    let elsewhere = NewPending { files: vec![(shared, 10), elsewhere.files[1]], ..elsewhere };
+    store.accept(&elsewhere).await.unwrap();
+    let gone = waiting[7].1.id;
+    db.execute(&format!("DELETE FROM pending_samples WHERE id = '{gone}'")).await;
+
+    let tasks = waiting.iter().map(|(run, _, sample)| {
+        let (store, run, sample) = (store.clone(), *run, sample.clone());
+        tokio::spawn(async move { store.record_pending(&sample, run).await.unwrap() })
+    });
+    for (task, (run, new, _)) in tasks.collect::<Vec<_>>().into_iter().zip(&waiting) {
+        let recorded = task.await.unwrap();
+        let expected = (new.id != gone).then_some((new.id, Some(*run), Outcome::Created));
+        assert_eq!(recorded.map(|one| (one.sample, one.run, one.outcome)), expected, "{}", new.name);
+    }
+    assert_eq!(counts(&store, run.id).await, (1, 0, 15));
+    // The row that vanished behind the store's back is still counted.
+    assert_eq!(counts(&store, other.id).await, (1, 0, 14));
+    let left = db.texts("SELECT name FROM pending_samples").await;
+    assert_eq!(left, ["elsewhere"]);
+    for (_, new, _) in &waiting {
+        let image = store.needed_files(FOLDER, &[new.image]).await.unwrap();
+        let needed = new.image == shared || new.id == gone;
+        assert_eq!(image.len(), usize::from(needed), "{}", new.name);
+    }
+    let page = by_run(&store).await;
+    let numbers = |of: usize| (0..30).filter(move |number| number % 2 == of && *number != 7);
+    for (row, (run, of)) in page.rows.iter().zip([("other", 1), ("run", 0)]) {
+        let (found, count) = (summaries(row)[0].clone(), numbers(of).count());
+        assert_eq!((row.run.as_deref(), found.n), (Some(run), count as u64));
+        let mean = numbers(of).sum::<usize>() as f64 / count as f64;
+        assert!((found.mean.unwrap() - mean).abs() < 1e-12, "{found:?}, not {mean}");
+    }
+}
+
+fn number_of(place: usize) -> stellar_score::store::NewScore {
+    number("m", place as f64)
+}
+
 pub(crate) async fn a_submission_is_known_by_name_and_content(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;

@@ -70,6 +70,9 @@ pub struct GraphSpec {
     /// The file with the names of its classes, see [`Labels`](super::Labels); scene graphs only.
     #[serde(default)]
     pub labels: Option<FileSpec>,
+    /// Additions and multiplications of one item like [`sample`](Self::sample), where the exporter counted them; for measurements.
+    #[serde(default)]
+    pub flops: Option<u64>,
 }
 
 /// What a graph's input is made of.
@@ -96,6 +99,8 @@ pub enum Precision {
     Fp32,
     /// IEEE half precision.
     Fp16,
+    /// Products of 8-bit integers, whose scales are single precision.
+    Int8,
 }
 
 impl fmt::Display for Precision {
@@ -103,6 +108,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Self::Fp32 => "fp32",
             Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
         })
     }
 }
