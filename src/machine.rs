@@ -54,6 +54,40 @@ pub fn give_back_free_memory() {
     }
 }
 
+/// The processor's architecture and those of its instruction sets that decide which kernels a graph runs with, and so how its
+/// sums are rounded.
+#[must_use]
+pub fn description() -> String {
+    let sets =
+        fs::read_to_string("/proc/cpuinfo").map_or_else(|_| Vec::new(), |text| instruction_sets(&text));
+    let words = std::iter::once(std::env::consts::ARCH.to_owned()).chain(sets);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn instruction_sets(cpuinfo: &str) -> Vec<String> {
+    const SETS: [&str; 14] = [
+        "avx2",
+        "fma",
+        "avx_vnni",
+        "avx512f",
+        "avx512_vnni",
+        "avx512_bf16",
+        "avx512_fp16",
+        "amx_int8",
+        "amx_bf16",
+        "asimddp",
+        "asimdhp",
+        "i8mm",
+        "bf16",
+        "sve",
+    ];
+    // x86 calls them flags, ARM features; all cores say the same.
+    let line = cpuinfo.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
+    let has = line.and_then(|line| line.split_once(':')).map_or("", |(_, words)| words);
+    let is_there = |set: &&str| has.split_whitespace().any(|word| word == *set);
+    SETS.into_iter().filter(is_there).map(str::to_owned).collect()
+}
+
 fn meminfo(text: &str) -> Option<u64> {
     kibibytes(text, "MemTotal:")
 }
@@ -77,6 +111,15 @@ mod tests {
         assert_eq!(meminfo("MemTotal:       24567 kB\nMemFree: 1 kB\n"), Some(24567 * 1024));
         assert_eq!(limit("max\n"), None);
         assert_eq!(limit("536870912\n"), Some(512 << 20));
+    }
+
+    #[test]
+    fn instruction_sets_are_whole_words_of_the_first_core() {
+        let text = "processor\t: 0\nflags\t\t: fpu avx avx2 avx512_vnni amx_int8x\n\nprocessor\t: 1\nflags\t\t: fma\n";
+        assert_eq!(instruction_sets(text), ["avx2", "avx512_vnni"]);
+        assert_eq!(instruction_sets("Features\t: fp asimd asimddp i8mm\n"), ["asimddp", "i8mm"]);
+        assert!(instruction_sets("").is_empty());
+        assert!(description().starts_with(std::env::consts::ARCH));
     }
 
     #[cfg(target_os = "linux")]

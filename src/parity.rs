@@ -1,4 +1,10 @@
-//! Parity certificates: a pack's golden samples, scored here, against what the original programs gave.
+//! Certificates: what a pack computes on this machine, held against other numbers.
+//!
+//! ```text
+//! certify            the pack's golden samples, against what the original programs gave
+//! DriftCertificate   one's own pictures, against another pack
+//! compare            the toolkit's pictures, against the CSV files that the toolkit wrote
+//! ```
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +18,20 @@ use serde::{Deserialize, Serialize};
 use crate::{
     engine::{Pack, Precision},
     metrics::{self, Metric},
-    scoring::{Metadata, Picture, Sample, Scoring},
+    scoring::{Metadata, Picture, Scoring},
+};
+
+mod drift;
+mod images;
+mod scored;
+mod toolkit;
+
+pub use drift::{DRIFT_FILE, DriftCertificate, MeasuredPack, MetricDrift, NullDifference, Worst};
+pub use images::{Case, LIST, Samples, ToolkitFolder, find_toolkit, read_run, read_samples};
+pub use scored::{AllScored, Scored, score_all};
+pub use toolkit::{
+    LeftOutRow, RowDifference, ScoreFile, Tolerances, ToolkitCertificate, ToolkitParity, compare,
+    read_score_files,
 };
 
 /// Largest difference that batch neighbours may make to any score at single precision; at half precision it
@@ -95,6 +114,20 @@ pub struct MetricParity {
     pub passed: bool,
 }
 
+impl Golden {
+    /// The sample in the pack's folder.
+    fn case(&self, dir: &Path) -> Case {
+        Case {
+            name: self.name.clone(),
+            image: dir.join(&self.image),
+            prompt: self.prompt.clone(),
+            references: self.reference.iter().map(|path| dir.join(path)).collect(),
+            auxiliary: self.auxiliary.iter().map(|path| dir.join(path)).collect(),
+            metadata: self.metadata.clone(),
+        }
+    }
+}
+
 impl Goldens {
     /// Reads the goldens that the pack's manifest names.
     ///
@@ -130,17 +163,7 @@ pub async fn certify(
     let samples = goldens
         .samples
         .iter()
-        .map(|golden| {
-            let picture = |path: &PathBuf| read(&dir.join(path));
-            Ok(Sample {
-                image: picture(&golden.image)?,
-                prompt: golden.prompt.clone(),
-                references: golden.reference.iter().map(picture).collect::<anyhow::Result<_>>()?,
-                auxiliary: golden.auxiliary.iter().map(picture).collect::<anyhow::Result<_>>()?,
-                metadata: golden.metadata.clone(),
-                dataset: None,
-            })
-        })
+        .map(|golden| golden.case(dir).read(&read))
         .collect::<anyhow::Result<Vec<_>>>()?;
     let wanted: Vec<Vec<&'static Metric>> = goldens
         .samples
@@ -184,7 +207,7 @@ pub async fn certify(
             line.batch_difference = line.batch_difference.max((one - many).abs());
         }
     }
-    let single = scoring.pack().graphs.iter().all(|graph| graph.precision == Precision::Fp32);
+    let single = is_single(scoring.pack());
     for line in lines.values_mut() {
         let batch = if single { BATCH_TOLERANCE } else { line.tolerance };
         line.passed = line.largest_difference <= line.tolerance && line.batch_difference <= batch;
@@ -205,4 +228,9 @@ pub async fn certify(
         metrics: lines,
         problems,
     })
+}
+
+/// Whether every graph computes at single precision.
+fn is_single(pack: &Pack) -> bool {
+    pack.graphs.iter().all(|graph| graph.precision == Precision::Fp32)
 }

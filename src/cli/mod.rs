@@ -13,6 +13,7 @@ mod serve;
 mod server;
 mod submit;
 mod validate;
+mod verify;
 
 use std::{
     borrow::Cow,
@@ -48,6 +49,8 @@ Examples:
   stellar-score report mine --format latex
   stellar-score pack inspect packs/demo
   stellar-score pack verify packs/official
+  stellar-score pack verify packs/official-fp16 --against packs/official --images pictures/
+  stellar-score pack verify packs/official --toolkit stellar-metrics/tests/assets
   stellar-score validate relations --pairs pictures.jsonl
   stellar-score bench graphs --batches 1,8
   stellar-score bench service --run trial/generations --dataset data/stellar --clients 16
@@ -191,6 +194,19 @@ fn explain(error: &anyhow::Error) -> String {
             text.push_str(separator);
             text.push_str(&cause);
         }
+    }
+    text
+}
+
+/// Most lines of one kind on the terminal; whoever has more to mend begins with these.
+const SHOWN: usize = 20;
+
+/// The first lines of many.
+fn first_lines(all: &[impl std::fmt::Display]) -> String {
+    use std::fmt::Write as _;
+    let mut text = lines(all.iter().take(SHOWN));
+    if all.len() > SHOWN {
+        let _ = writeln!(text, "and {} more", all.len() - SHOWN);
     }
     text
 }

@@ -88,7 +88,7 @@ fn read_sample(config: &Config, args: &ScoreArgs) -> anyhow::Result<Sample> {
 
 /// Reads a picture's file and checks its header.
 pub(super) fn read_picture(config: &Config, path: &Path) -> anyhow::Result<Picture> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = crate::read::bytes(path).with_context(|| format!("cannot read {}", path.display()))?;
     let header =
         vision::probe(&bytes, &config.limits.decode()).with_context(|| path.display().to_string())?;
     let least = config.limits.picture_min_side;

@@ -6,14 +6,14 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{
-    lines, print,
+    first_lines, print,
     progress::{self, note},
     register::name_of,
     server::ServerArgs,
 };
 use crate::{
     client::{Client, NewRun, Run, RunFlags},
-    dataset::Dataset,
+    dataset::{Dataset, Problem},
     submission::{Failure, Folder, Upload, finish, read_folder, wait_until_scored},
 };
 
@@ -162,14 +162,8 @@ fn new_run(args: &EvaluationArgs) -> anyhow::Result<NewRun> {
     })
 }
 
-/// Most lines of one kind on the terminal; whoever has more to mend begins with these.
-const SHOWN: usize = 20;
-
 fn tell(args: &EvaluationArgs, folder: &Folder) {
-    // Problems first: they are what has to be mended.
-    let mut sorted: Vec<_> = folder.problems.iter().collect();
-    sorted.sort_by_key(|problem| !problem.fatal);
-    let mut text = shown(&sorted);
+    let mut text = problems_first(&folder.problems);
     if folder.missing > 0 {
         let (dataset, run) = (args.dataset.display(), args.run.display());
         let _ = writeln!(text, "note: {} prompts of {dataset} have no picture in {run}", folder.missing);
@@ -177,20 +171,18 @@ fn tell(args: &EvaluationArgs, folder: &Folder) {
     note(&text);
 }
 
-/// The first lines of many.
-fn shown(all: &[impl std::fmt::Display]) -> String {
-    let mut text = lines(all.iter().take(SHOWN));
-    if all.len() > SHOWN {
-        let _ = writeln!(text, "and {} more", all.len() - SHOWN);
-    }
-    text
+/// What has to be mended, then what is worth knowing.
+pub(super) fn problems_first(problems: &[Problem]) -> String {
+    let mut sorted: Vec<_> = problems.iter().collect();
+    sorted.sort_by_key(|problem| !problem.fatal);
+    first_lines(&sorted)
 }
 
 fn fail_if_any(failures: &[Failure], what: &str) -> anyhow::Result<()> {
     if failures.is_empty() {
         return Ok(());
     }
-    note(&shown(failures));
+    note(&first_lines(failures));
     anyhow::bail!(
         "{} pictures {what}: the run stays open; mend them and give the same command, which sends what is missing",
         failures.len()

@@ -202,9 +202,7 @@ impl Pack {
     /// Takes as long as reading all files once; a pack of several gigabytes needs seconds.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, PackError> {
         let dir = dir.as_ref();
-        let path = dir.join("pack.toml");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| PackError::Unreadable { path: path.clone(), source })?;
+        let (path, text) = read_manifest(dir)?;
         let mut pack = Self::parse(dir, &path, &text)?;
         pack.check()?;
         pack.join_paths();
@@ -213,6 +211,11 @@ impl Pack {
             pack.read_labels(&graph.role)?;
         }
         Ok(pack)
+    }
+
+    /// The digest of the pack in `dir`, whose files are not looked at.
+    pub fn digest_in(dir: impl AsRef<Path>) -> Result<Sha, PackError> {
+        read_manifest(dir.as_ref()).map(|(_, text)| Sha::of(text.as_bytes()))
     }
 
     fn parse(dir: &Path, path: &Path, text: &str) -> Result<Self, PackError> {
@@ -386,6 +389,15 @@ impl Pack {
     #[must_use]
     pub fn invalid_tokenizer(&self, name: &str, problem: String) -> PackError {
         PackError::Inconsistent { pack: self.name.clone(), entry: format!("tokenizer `{name}`"), problem }
+    }
+}
+
+/// The manifest's path and text.
+fn read_manifest(dir: &Path) -> Result<(PathBuf, String), PackError> {
+    let path = dir.join("pack.toml");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok((path, text)),
+        Err(source) => Err(PackError::Unreadable { path, source }),
     }
 }
 

@@ -51,6 +51,15 @@ impl Folder {
     }
 }
 
+fn extension(path: &Path) -> Option<String> {
+    path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase)
+}
+
+/// Whether the name is a picture's. What it is, the content says.
+pub(crate) fn is_picture(path: &Path) -> bool {
+    matches!(extension(path).as_deref(), Some("png" | "jpg" | "jpeg" | "webp"))
+}
+
 /// Reads a run's folder against its dataset; pictures are not opened.
 ///
 /// # Errors
@@ -62,13 +71,11 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let extension =
-            path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
+        let extension = extension(&path);
         match extension.as_deref() {
             // What file managers leave behind.
             _ if name.starts_with('.') || name.eq_ignore_ascii_case("thumbs.db") => {}
-            // The service looks at the content; the name only says which files are pictures.
-            Some("png" | "jpg" | "jpeg" | "webp") => {
+            _ if is_picture(&path) => {
                 if let Some(other) = pictures.insert(stem, path) {
                     let other = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
                     folder.problem(

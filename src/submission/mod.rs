@@ -12,6 +12,7 @@ mod folder;
 mod follow;
 mod upload;
 
+pub(crate) use folder::is_picture;
 pub use folder::{Folder, Item, read_folder};
 pub use follow::{finish, wait_until_scored};
 pub use upload::{Failure, Upload, Uploaded};

@@ -14,3 +14,4 @@ mod service;
 #[path = "../support/mod.rs"]
 mod support;
 mod tutorial;
+mod verify;

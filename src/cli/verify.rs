@@ -1,0 +1,431 @@
+//! `stellar-score pack verify`: a pack's scores on this machine, held against other numbers.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{ArgGroup, Args};
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::{
+    print,
+    progress::{self, note},
+    score::read_picture,
+    start_scoring,
+    submit::problems_first,
+};
+use crate::{
+    config::Config,
+    engine::Pack,
+    machine,
+    metrics::{self, Metric, REGISTRY},
+    parity::{
+        self, AllScored, Case, Certificate, DriftCertificate, Goldens, MeasuredPack, MetricDrift,
+        NullDifference, Samples, Tolerances, ToolkitCertificate, ToolkitParity, find_toolkit, read_run,
+        read_samples, read_score_files, score_all,
+    },
+    scoring::Scoring,
+    telemetry::Telemetry,
+};
+
+pub(super) const EXAMPLES: &str = "\
+Without --against and --toolkit, the pack's golden samples are compared with what the original programs gave for them.
+
+--images takes a folder of one of these forms:
+  pictures alone, each with its prompt in NAME.txt where there is one;
+  a list samples.jsonl, one JSON object a line, whose paths are relative to it:
+    {\"image\": \"out/1.png\", \"prompt\": \"a person on a horse\", \"reference\": \"photos/ada.jpg\"}
+    (further keys: name, auxiliary, metadata; reference and auxiliary may be lists of paths);
+  NAME.png with NAME.json, as `submit` takes them, and the dataset's folder with --dataset;
+  a folder with both of them in it.
+
+Examples:
+  stellar-score pack verify packs/official
+  stellar-score pack verify packs/int8 --against packs/official --images pictures/ --store
+  stellar-score pack verify packs/official --toolkit stellar-metrics/tests/assets";
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("pictures").args(["images", "toolkit"]))]
+pub(super) struct VerifyArgs {
+    /// The pack's folder [default: the configured pack]
+    pack: Option<PathBuf>,
+    /// Compare with the scores of this pack, on the pictures of --images
+    #[arg(long, value_name = "OTHER_PACK", requires = "images")]
+    against: Option<PathBuf>,
+    /// The folder of pictures that both packs score
+    #[arg(long, value_name = "DIR", requires = "against")]
+    images: Option<PathBuf>,
+    /// Compare with the CSV files that the reference toolkit wrote: a folder that has the generated pictures, their dataset and the
+    /// files in it
+    #[arg(long, value_name = "DIR")]
+    toolkit: Option<PathBuf>,
+    /// The dataset of the pictures [default: the one beside them]
+    #[arg(long, value_name = "DIR", requires = "pictures")]
+    dataset: Option<PathBuf>,
+    /// Codes of metrics, separated by commas [default: all]
+    #[arg(long, value_name = "CODES", requires = "pictures")]
+    metrics: Option<String>,
+    /// The largest difference allowed to a metric instead of the usual one, as in clip_t=1e-4,dino=1e-4
+    #[arg(long, value_name = "CODE=NUMBER", value_delimiter = ',', value_parser = tolerance, requires = "toolkit")]
+    tolerance: Vec<(String, f64)>,
+    /// Store the certificate in the pack's folder as drift.json, in the place of an earlier one
+    #[arg(long, requires = "against")]
+    store: bool,
+    /// Print the certificate as JSON instead of a table; with =FILE write it there and print the table too
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    json: Option<PathBuf>,
+}
+
+fn tolerance(text: &str) -> Result<(String, f64), String> {
+    let parsed =
+        text.split_once('=').and_then(|(code, number)| Some((code.to_owned(), number.parse().ok()?)));
+    parsed.ok_or_else(|| "expected is CODE=NUMBER, as in clip_t=1e-4".to_owned())
+}
+
+pub(super) async fn run(config: Config, args: VerifyArgs) -> anyhow::Result<ExitCode> {
+    let pack = args.pack.clone().unwrap_or_else(|| config.pack.clone());
+    match (&args.against, &args.images, &args.toolkit) {
+        (Some(other), Some(images), _) => against(&config, &args, [&pack, other], images).await,
+        (_, _, Some(folder)) => toolkit(config, &args, &pack, folder).await,
+        _ => goldens(config, &args, &pack).await,
+    }
+}
+
+async fn goldens(mut config: Config, args: &VerifyArgs, pack: &Path) -> anyhow::Result<ExitCode> {
+    // Both passes shall really run the models.
+    config.engine.cache_bytes = 0;
+    accept_any_size(&mut config);
+    let scoring = start_scoring(&config, pack, &Telemetry::new()).await?;
+    let goldens = Goldens::read(scoring.pack())?;
+    let certificate = parity::certify(&scoring, &goldens, |path| read_picture(&config, path)).await?;
+    scoring.engine().drain().await;
+    show(args, &certificate, || golden_table(&certificate, scoring.pack()))?;
+    Ok(exit(certificate.passed))
+}
+
+/// The originals score any picture, so the goldens have the smallest, which the service refuses by default.
+fn accept_any_size(config: &mut Config) {
+    config.limits.picture_min_side = 1;
+}
+
+async fn against(
+    config: &Config,
+    args: &VerifyArgs,
+    folders: [&Path; 2],
+    images: &Path,
+) -> anyhow::Result<ExitCode> {
+    let metrics = match &args.metrics {
+        Some(codes) => metrics::parse_list(codes)?,
+        None => REGISTRY.iter().collect(),
+    };
+    let samples = sound(images, read_samples(images, args.dataset.as_deref())?)?;
+    anyhow::ensure!(
+        Pack::digest_in(folders[0])? != Pack::digest_in(folders[1])?,
+        "{} and {} are the same pack: name another one with --against",
+        folders[0].display(),
+        folders[1].display()
+    );
+    // One after the other, so that only one is in memory.
+    let (pack, of_pack) = score(config, folders[0], &samples.cases, &metrics).await?;
+    let (other, of_other) = score(config, folders[1], &samples.cases, &metrics).await?;
+    let certificate = DriftCertificate::of(
+        [&pack, &other].map(MeasuredPack::of),
+        &samples.cases,
+        &metrics,
+        [&of_pack, &of_other],
+        OffsetDateTime::now_utc(),
+    );
+    anyhow::ensure!(
+        !certificate.metrics.is_empty(),
+        "there is nothing to compare: {}",
+        nothing(&certificate)
+    );
+    show(args, &certificate, || drift_table(&certificate))?;
+    let complete = certificate.problems.is_empty();
+    if args.store {
+        anyhow::ensure!(
+            complete,
+            "the certificate is not stored: mend the samples with a problem, or take them out of {}",
+            images.display()
+        );
+        let path = certificate.store(&pack)?;
+        note(&format!("stored in {}\n", path.display()));
+    }
+    Ok(exit(complete))
+}
+
+/// Why neither pack has a number.
+fn nothing(certificate: &DriftCertificate) -> String {
+    if certificate.samples == 0 {
+        return format!("no sample can be scored: {}", certificate.problems.join("; "));
+    }
+    let reasons =
+        certificate.without_numbers.iter().map(|(metric, reason)| format!("{metric} is null ({reason})"));
+    reasons.collect::<Vec<_>>().join(", ") + " of all samples"
+}
+
+async fn toolkit(
+    mut config: Config,
+    args: &VerifyArgs,
+    pack: &Path,
+    folder: &Path,
+) -> anyhow::Result<ExitCode> {
+    accept_any_size(&mut config);
+    let found = find_toolkit(folder, args.dataset.as_deref())?;
+    let (mut files, notes) = read_score_files(&found.tables)?;
+    note(&super::lines(notes.iter().map(|text| format!("note: {text}"))));
+    if let Some(codes) = &args.metrics {
+        let wanted = metrics::parse_list(codes)?;
+        files.retain_mut(|file| file.keep(&wanted));
+    }
+    anyhow::ensure!(
+        !files.is_empty(),
+        "{} has no CSV file of the toolkit with the metrics asked for: expected are its own names, such as \
+         identity_preservation.csv",
+        folder.display()
+    );
+    let samples = sound(&found.run, read_run(&found.run, &found.dataset)?)?;
+    let metrics: Vec<_> = files.iter().flat_map(parity::ScoreFile::metrics).collect();
+    let (pack, scored) = score(&config, pack, &samples.cases, &metrics).await?;
+    let tolerances = Tolerances::new(&pack, &args.tolerance)?;
+    let certificate = parity::compare(&pack, &samples.cases, &scored, &files, &tolerances);
+    show(args, &certificate, || toolkit_table(&certificate))?;
+    Ok(exit(certificate.passed))
+}
+
+/// Tells what is wrong with a folder, and stops where that keeps it from being scored.
+fn sound(folder: &Path, samples: Samples) -> anyhow::Result<Samples> {
+    note(&problems_first(&samples.problems));
+    anyhow::ensure!(samples.is_sound(), "{} has problems: nothing was scored", folder.display());
+    Ok(samples)
+}
+
+/// The samples' scores by one pack, which has left the memory afterwards.
+async fn score(
+    config: &Config,
+    pack: &Path,
+    cases: &[Case],
+    metrics: &[&'static Metric],
+) -> anyhow::Result<(Pack, AllScored)> {
+    let scoring = start_scoring(config, pack, &Telemetry::new()).await?;
+    let bar = progress::bar("pictures scored");
+    bar.set_length(cases.len() as u64);
+    let read = |path: &Path| read_picture(config, path);
+    let scored = score_all(&scoring, cases, metrics, config.runs.at_once, read, || bar.inc(1)).await;
+    bar.finish_and_clear();
+    let scored = scored.with_context(|| format!("pack {} cannot score all samples", scoring.pack().name));
+    scoring.engine().drain().await;
+    let pack = Pack::clone(scoring.pack());
+    drop::<std::sync::Arc<Scoring>>(scoring);
+    machine::give_back_free_memory();
+    Ok((pack, scored?))
+}
+
+fn exit(passed: bool) -> ExitCode {
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints a certificate, and writes it where that is asked for.
+fn show(
+    args: &VerifyArgs,
+    certificate: &impl Serialize,
+    table: impl FnOnce() -> String,
+) -> anyhow::Result<()> {
+    let json = || anyhow::Ok(serde_json::to_string_pretty(certificate)? + "\n");
+    match &args.json {
+        Some(path) if path == Path::new("-") => print(&json()?)?,
+        Some(path) => {
+            std::fs::write(path, json()?).with_context(|| format!("cannot write {}", path.display()))?;
+            print(&table())?
+        }
+        None => print(&table())?,
+    };
+    Ok(())
+}
+
+fn golden_table(certificate: &Certificate, pack: &Pack) -> String {
+    let mut text = format!(
+        "Parity of pack {} ({}, {} weights) on this machine\nreference: {}\n\n{:<16} {:>7} {:>11} {:>11} {:>11}\n",
+        pack.name,
+        pack.digest,
+        pack.weights,
+        certificate.reference,
+        "metric",
+        "scores",
+        "max |Δ|",
+        "allowed",
+        "batch |Δ|"
+    );
+    for line in &certificate.metrics {
+        let _ = writeln!(
+            text,
+            "{:<16} {:>7} {:>11.2e} {:>11.2e} {:>11.2e}  {}",
+            line.metric,
+            line.scores,
+            line.largest_difference,
+            line.tolerance,
+            line.batch_difference,
+            verdict(line.passed, "ok")
+        );
+    }
+    for problem in &certificate.problems {
+        let _ = writeln!(text, "problem: {problem}");
+    }
+    let _ = writeln!(
+        text,
+        "\n{}: {} golden samples, one by one and all at once (largest batch {})",
+        verdict(certificate.passed, "passed"),
+        certificate.samples,
+        certificate.largest_batch
+    );
+    text
+}
+
+fn verdict(passed: bool, word: &'static str) -> &'static str {
+    if passed { word } else { "FAILED" }
+}
+
+fn drift_table(certificate: &DriftCertificate) -> String {
+    let described = |pack: &MeasuredPack| {
+        let precisions: Vec<_> = pack.precisions.iter().map(ToString::to_string).collect();
+        format!(
+            "{} ({}, {} weights, {})",
+            pack.id.name,
+            pack.id.digest,
+            pack.id.weights,
+            precisions.join(" and ")
+        )
+    };
+    let mut text = format!(
+        "Drift of pack {}\nagainst pack  {}\n{} samples, {}; differences are the first pack's number less the second's\n\n\
+         {:<16} {:>7} {:>11} {:>11} {:>9} {:>11}  of sample\n",
+        described(&certificate.pack),
+        described(&certificate.against),
+        certificate.samples,
+        certificate.machine,
+        "metric",
+        "n",
+        "bias",
+        "spread",
+        "rank r",
+        "worst"
+    );
+    for line in &certificate.metrics {
+        let _ = writeln!(text, "{}", drift_line(line).trim_end());
+    }
+    for line in &certificate.metrics {
+        for null in &line.nulls {
+            let _ = writeln!(text, "{}: {}", line.metric, null_line(null));
+        }
+    }
+    if !certificate.without_numbers.is_empty() {
+        let all: Vec<_> = certificate
+            .without_numbers
+            .iter()
+            .map(|(metric, reason)| format!("{metric} ({reason})"))
+            .collect();
+        let _ = writeln!(text, "null with both packs: {}", all.join(", "));
+    }
+    for problem in &certificate.problems {
+        let _ = writeln!(text, "problem: {problem}");
+    }
+    text
+}
+
+fn drift_line(line: &MetricDrift) -> String {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"));
+    let rank = line.spearman.map_or_else(|| "-".to_owned(), |rank| format!("{rank:.5}"));
+    format!(
+        "{:<16} {:>7} {:>11} {:>11} {rank:>9} {:>11}  {}",
+        line.metric,
+        line.n,
+        number(line.bias),
+        number(line.spread),
+        number(line.worst.as_ref().map(|worst| worst.difference)),
+        line.worst.as_ref().map_or("", |worst| worst.sample.as_str())
+    )
+}
+
+fn null_line(null: &NullDifference) -> String {
+    let state = |reason: &Option<String>| {
+        reason.as_ref().map_or_else(|| "a number".to_owned(), |reason| format!("null ({reason})"))
+    };
+    let more = if null.n > null.samples.len() { ", …" } else { "" };
+    format!(
+        "{} with the first pack, {} with the second, of {} samples: {}{more}",
+        state(&null.reason),
+        state(&null.reason_against),
+        null.n,
+        null.samples.join(", ")
+    )
+}
+
+fn toolkit_table(certificate: &ToolkitCertificate) -> String {
+    let mut text = format!(
+        "Parity of pack {} ({} weights) with the toolkit's files\n{} pictures, {}\n\n{:<16} {:>6} {:>11} {:>11}          of row\n",
+        certificate.pack,
+        certificate.pack.weights,
+        certificate.samples,
+        certificate.machine,
+        "metric",
+        "rows",
+        "max |Δ|",
+        "allowed"
+    );
+    for line in &certificate.metrics {
+        let _ = writeln!(
+            text,
+            "{:<16} {:>6} {:>11.2e} {:>11.2e}  {:<6}  {}",
+            line.metric,
+            line.rows,
+            line.largest_difference,
+            line.tolerance,
+            verdict(line.passed, "ok"),
+            line.worst.first().map_or("", |row| row.row.as_str())
+        );
+    }
+    for line in &certificate.metrics {
+        text.push_str(&rows(line));
+    }
+    for problem in &certificate.problems {
+        let _ = writeln!(text, "problem: {problem}");
+    }
+    for other in &certificate.notes {
+        let _ = writeln!(text, "note: {other}");
+    }
+    let rows: usize = certificate.metrics.iter().map(|line| line.rows).sum();
+    let _ = writeln!(
+        text,
+        "\n{}: {rows} scores of {} metrics",
+        verdict(certificate.passed, "passed"),
+        certificate.metrics.len()
+    );
+    text
+}
+
+/// The rows that fail, and those that were left out by reason.
+fn rows(line: &ToolkitParity) -> String {
+    let mut text = String::new();
+    for row in line.worst.iter().filter(|row| row.size() > line.tolerance) {
+        let _ = writeln!(
+            text,
+            "{}: {}: {} here, {} in {}",
+            line.metric, row.row, row.here, row.toolkit, line.file
+        );
+    }
+    let told = line.worst.len().min(line.failed_rows);
+    if line.failed_rows > told {
+        let _ = writeln!(text, "{}: and {} more rows", line.metric, line.failed_rows - told);
+    }
+    let reasons: BTreeSet<&str> = line.left_out.iter().map(|row| row.why).collect();
+    for why in reasons {
+        let n = line.left_out.iter().filter(|row| row.why == why).count();
+        let _ = writeln!(text, "{}: {n} rows left out: {why}", line.metric);
+    }
+    text
+}

@@ -1,0 +1,478 @@
+//! The samples of a folder, for comparing packs on one's own pictures.
+//!
+//! A folder is one of these, told apart by what lies in it:
+//!
+//! ```text
+//! samples.jsonl     a list, one JSON object a line: image, prompt, reference, auxiliary, metadata
+//! NAME.png .json    a run as the toolkit has it; its photos are in a dataset's folder
+//! two folders       such a run and its dataset side by side, as in the toolkit's own tests
+//! NAME.png .txt     pictures, each with the text of its prompt, or without
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use crate::{
+    dataset::{Dataset, Problem},
+    read,
+    scoring::{Metadata, Picture, Sample},
+    submission::{self, Item, is_picture},
+};
+
+/// The name of a list of samples.
+pub const LIST: &str = "samples.jsonl";
+
+/// How deep below a folder the toolkit puts its CSV files: `save_dir/UID/NAME.csv`.
+const DEPTH: usize = 3;
+
+/// A sample whose pictures are on the disk.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Case {
+    /// Its name, for messages.
+    pub name: String,
+    /// The generated picture.
+    pub image: PathBuf,
+    /// The prompt as models read it.
+    pub prompt: Option<String>,
+    /// Photos of the subject that the generator was given.
+    pub references: Vec<PathBuf>,
+    /// Further photos of the same person.
+    pub auxiliary: Vec<PathBuf>,
+    /// What is known about prompt and subject.
+    pub metadata: Metadata,
+}
+
+/// The samples of a folder.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Samples {
+    /// In the order of the list, or by name.
+    pub cases: Vec<Case>,
+    /// What is wrong with the folder, and what is worth knowing.
+    pub problems: Vec<Problem>,
+}
+
+/// A folder with pictures, their dataset and the scores that the toolkit gave them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolkitFolder {
+    /// The generated pictures with their JSON files.
+    pub run: PathBuf,
+    /// The dataset.
+    pub dataset: PathBuf,
+    /// All CSV files, those of others too.
+    pub tables: Vec<PathBuf>,
+}
+
+/// A line of a list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    image: PathBuf,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    prompt: Option<String>,
+    #[serde(default)]
+    reference: Paths,
+    #[serde(default)]
+    auxiliary: Paths,
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+/// One path, or a list of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Paths {
+    One(PathBuf),
+    Several(Vec<PathBuf>),
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+impl Paths {
+    fn below(self, folder: &Path) -> Vec<PathBuf> {
+        let paths = match self {
+            Self::One(path) => vec![path],
+            Self::Several(paths) => paths,
+        };
+        paths.into_iter().map(|path| folder.join(path)).collect()
+    }
+}
+
+impl From<Item> for Case {
+    fn from(item: Item) -> Self {
+        Self {
+            name: item.name,
+            image: item.image,
+            prompt: Some(item.prompt),
+            references: vec![item.reference],
+            auxiliary: item.auxiliary,
+            metadata: item.metadata,
+        }
+    }
+}
+
+impl Case {
+    /// The sample with its pictures.
+    ///
+    /// # Errors
+    /// A picture that cannot be read.
+    pub fn read(&self, read: impl Fn(&Path) -> anyhow::Result<Picture>) -> anyhow::Result<Sample> {
+        let several =
+            |paths: &[PathBuf]| paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>();
+        Ok(Sample {
+            image: read(&self.image)?,
+            prompt: self.prompt.clone(),
+            references: several(&self.references)?,
+            auxiliary: several(&self.auxiliary)?,
+            metadata: self.metadata.clone(),
+            dataset: None,
+        })
+    }
+}
+
+impl Samples {
+    /// Whether nothing keeps the folder from being scored.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        !self.problems.iter().any(|problem| problem.fatal)
+    }
+
+    fn note(&mut self, path: impl Into<PathBuf>, what: impl Into<String>) {
+        self.problems.push(Problem { path: path.into(), what: what.into(), fatal: false });
+    }
+}
+
+/// Reads the samples of a folder; with a dataset it is a run of it. Pictures are not opened.
+///
+/// # Errors
+/// A folder without pictures, a run without its dataset, or a wrong line of a list.
+pub fn read_samples(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<Samples> {
+    if let Some(dataset) = dataset {
+        return read_run(folder, dataset);
+    }
+    let list = folder.join(LIST);
+    if list.is_file() {
+        return read_list(&list);
+    }
+    if is_run(folder)? {
+        anyhow::bail!(
+            "{} is a run of the toolkit, NAME.png with NAME.json: name the folder of its dataset with --dataset, so \
+             that its photos are found",
+            folder.display()
+        );
+    }
+    if folders(folder)?.iter().any(|inside| is_dataset(inside)) {
+        let found = find_toolkit(folder, None)?;
+        return read_run(&found.run, &found.dataset);
+    }
+    read_pictures(folder)
+}
+
+/// Reads a run in the toolkit's layout.
+///
+/// # Errors
+/// A folder that cannot be read. What is wrong in it is said in the answer.
+pub fn read_run(run: &Path, dataset: &Path) -> anyhow::Result<Samples> {
+    let (dataset, _) = Dataset::open(dataset)?;
+    let found =
+        submission::read_folder(run, &dataset).with_context(|| format!("cannot read {}", run.display()))?;
+    Ok(Samples { cases: found.items.into_iter().map(Case::from).collect(), problems: found.problems })
+}
+
+/// Finds pictures, dataset and CSV files in a folder or in the folders in it.
+///
+/// # Errors
+/// What is not there, or there more than once.
+pub fn find_toolkit(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<ToolkitFolder> {
+    let mut places = folders(folder)?;
+    places.insert(0, folder.to_owned());
+    let mut runs = Vec::new();
+    for place in &places {
+        if is_run(place)? {
+            runs.push(place.clone());
+        }
+    }
+    let run = the_only(folder, runs, "folder of generated pictures (NAME.png with NAME.json)", "")?;
+    let dataset = if let Some(dataset) = dataset {
+        dataset.to_owned()
+    } else {
+        let datasets = places.into_iter().filter(|place| is_dataset(place)).collect();
+        the_only(folder, datasets, "dataset (folders 000, 001, …, or dataset.jsonl)", "; or use --dataset")?
+    };
+    let mut tables = Vec::new();
+    find_tables(folder, DEPTH, &[&run, &dataset], &mut tables)?;
+    Ok(ToolkitFolder { run, dataset, tables })
+}
+
+fn the_only(folder: &Path, mut found: Vec<PathBuf>, what: &str, or: &str) -> anyhow::Result<PathBuf> {
+    let folder = folder.display();
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        0 => anyhow::bail!(
+            "neither {folder} nor a folder in it is a {what}: name the folder that has the pictures, their dataset and \
+             the toolkit's CSV files in it{or}"
+        ),
+        _ => {
+            let found: Vec<_> = found.iter().map(|path| path.display().to_string()).collect();
+            anyhow::bail!(
+                "{folder} has more than one {what}: {}; leave one of them there{or}",
+                found.join(", ")
+            )
+        }
+    }
+}
+
+/// The CSV files in a folder and, so deep, below it.
+fn find_tables(folder: &Path, depth: usize, but: &[&Path], found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    found.extend(files(folder)?.into_iter().filter(|path| has_extension(path, "csv")));
+    if depth > 1 {
+        for inside in folders(folder)?.iter().filter(|inside| !but.contains(&inside.as_path())) {
+            find_tables(inside, depth - 1, but, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a picture lies there beside a JSON file of its name.
+fn is_run(folder: &Path) -> anyhow::Result<bool> {
+    let files = files(folder)?;
+    let pictures: BTreeSet<_> =
+        files.iter().filter(|path| is_picture(path)).filter_map(|path| path.file_stem()).collect();
+    let mut texts = files.iter().filter(|path| has_extension(path, "json"));
+    Ok(texts.any(|path| path.file_stem().is_some_and(|stem| pictures.contains(stem))))
+}
+
+fn is_dataset(folder: &Path) -> bool {
+    Dataset::open(folder).is_ok()
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().and_then(OsStr::to_str).is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
+fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    Ok(inside(folder)?.into_iter().filter(|path| path.is_file()).collect())
+}
+
+fn folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    Ok(inside(folder)?.into_iter().filter(|path| path.is_dir()).collect())
+}
+
+/// What lies in a folder, by name; hidden files belong to the system.
+fn inside(folder: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
+    let context = || format!("cannot read {}", folder.display());
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            found.insert(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+fn read_list(path: &Path) -> anyhow::Result<Samples> {
+    let text = read::text(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut cases: Vec<Case> = Vec::new();
+    let mut names = BTreeSet::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let place = || format!("{}, line {}", path.display(), at + 1);
+        let line: Line = serde_json::from_str(line).with_context(|| {
+            let form =
+                r#"{"image": "a.png", "prompt": "a person on a horse", "reference": "photos/ada.jpg"}"#;
+            format!("{}: not of the form {form}", place())
+        })?;
+        let stem = || line.image.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = line.name.clone().unwrap_or_else(stem);
+        anyhow::ensure!(
+            names.insert(name.clone()),
+            "{}: {name:?} is the name of a sample before it: give each another `name`",
+            place()
+        );
+        cases.push(Case {
+            name,
+            image: folder.join(line.image),
+            prompt: line.prompt,
+            references: line.reference.below(folder),
+            auxiliary: line.auxiliary.below(folder),
+            metadata: line.metadata,
+        });
+    }
+    anyhow::ensure!(!cases.is_empty(), "{} names no picture", path.display());
+    Ok(Samples { cases, problems: Vec::new() })
+}
+
+/// Pictures, each with the text of its prompt where there is one.
+fn read_pictures(folder: &Path) -> anyhow::Result<Samples> {
+    let mut samples = Samples::default();
+    let mut prompts = BTreeMap::new();
+    let mut pictures: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for path in files(folder)? {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if has_extension(&path, "txt") {
+            prompts.insert(stem, path);
+        } else if !is_picture(&path) {
+            samples.note(path, "is neither a picture (PNG, JPEG, WebP) nor a prompt (.txt) and is left out");
+        } else if let Some(other) = pictures.insert(stem, path.clone()) {
+            let (path, other) = (path.display(), other.display());
+            anyhow::bail!("{path} and {other} are two pictures of one name: rename one of them");
+        }
+    }
+    anyhow::ensure!(
+        !pictures.is_empty(),
+        "{} has no pictures: expected are pictures (PNG, JPEG, WebP) with or without their prompts as NAME.txt, or a \
+         list {LIST} that names the reference photos too",
+        folder.display()
+    );
+    for (name, image) in pictures {
+        let prompt = match prompts.remove(&name) {
+            Some(path) => {
+                let text = read::text(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                Some(text.trim_end().to_owned())
+            }
+            None => None,
+        };
+        samples.cases.push(Case { name, image, prompt, ..Case::default() });
+    }
+    for path in prompts.into_values() {
+        samples.note(path, "is the prompt of no picture and is left out");
+    }
+    Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        dataset::{SampleSize, Sources, make_sample, prepare},
+        vision::DecodeLimits,
+    };
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    fn failed(folder: &Path, words: &[&str]) {
+        let error = format!("{:#}", read_samples(folder, None).unwrap_err());
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+
+    /// A made-up run and its dataset in one folder.
+    fn toolkit() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let made = make_sample(folder.path(), SampleSize { identities: 1, prompts: 2 }).unwrap();
+        let out = folder.path().join("stellar");
+        let sources = Sources { download: made.download, prompts: made.prompts, out };
+        prepare(&sources, &DecodeLimits::default(), |_, _| {}).unwrap();
+        folder
+    }
+
+    #[test]
+    fn pictures_have_the_prompts_of_their_names() {
+        let folder =
+            folder(&[("a.png", ""), ("b.JPG", ""), ("b.txt", "a person \n"), ("c.txt", ""), ("d.md", "")]);
+        let found = read_samples(folder.path(), None).unwrap();
+        let prompts: Vec<_> =
+            found.cases.iter().map(|case| (case.name.as_str(), case.prompt.as_deref())).collect();
+        assert_eq!(prompts, [("a", None), ("b", Some("a person"))]);
+        let told: Vec<_> = found.problems.iter().map(ToString::to_string).collect();
+        assert!(told.len() == 2 && told[0].contains("d.md") && told[1].contains("c.txt"), "{told:?}");
+        assert!(found.is_sound());
+    }
+
+    #[test]
+    fn a_list_names_photos_below_its_folder_one_or_several() {
+        let list = concat!(
+            r#"{"image": "out/a.png", "prompt": "p", "reference": "ada.jpg", "metadata": {"detectables": ["cup"]}}"#,
+            "\n\n",
+            r#"{"image": "b.png", "name": "second", "reference": ["x.jpg", "y.jpg"], "auxiliary": "z.jpg"}"#,
+        );
+        let folder = folder(&[(LIST, list)]);
+        let at = |name: &str| folder.path().join(name);
+        let found = read_samples(folder.path(), None).unwrap();
+        let [first, second] = &found.cases[..] else { panic!("two samples") };
+        assert_eq!((first.name.as_str(), &first.image), ("a", &at("out/a.png")));
+        assert_eq!(
+            (&first.references, &first.metadata.detectables[0]),
+            (&vec![at("ada.jpg")], &"cup".to_owned())
+        );
+        assert_eq!((second.name.as_str(), &second.prompt), ("second", &None));
+        assert_eq!(second.references, [at("x.jpg"), at("y.jpg")]);
+        assert_eq!(second.auxiliary, [at("z.jpg")]);
+    }
+
+    #[test]
+    fn a_wrong_line_is_named() {
+        let twice = "{\"image\": \"a.png\"}\n{\"image\": \"b/a.png\"}\n";
+        for (list, words) in [
+            ("{\"image\": \"a.png\", \"promt\": \"p\"}", ["line 1", "promt"]),
+            ("\n{\"prompt\": \"p\"}", ["line 2", "image"]),
+            (twice, ["line 2", "\"a\" is the name"]),
+            ("\n", [LIST, "names no picture"]),
+        ] {
+            failed(folder(&[(LIST, list)]).path(), &words);
+        }
+    }
+
+    #[test]
+    fn folders_without_samples_say_what_is_expected() {
+        failed(folder(&[("readme.md", "")]).path(), &["has no pictures", LIST]);
+        failed(folder(&[("a.png", ""), ("a.json", "")]).path(), &["--dataset"]);
+        failed(folder(&[("a.png", ""), ("a.webp", "")]).path(), &["two pictures of one name"]);
+        failed(&folder(&[]).path().join("none"), &["cannot read"]);
+    }
+
+    #[test]
+    fn a_run_beside_its_dataset_is_found_with_its_tables() {
+        let folder = toolkit();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("scores/uid")).unwrap();
+        for name in ["scores/uid/clip_x.csv", "scores/b.csv", "generations/no.csv"] {
+            fs::write(at(name), "").unwrap();
+        }
+        let found = find_toolkit(folder.path(), None).unwrap();
+        assert_eq!((found.run, found.dataset), (at("generations"), at("stellar")));
+        assert_eq!(found.tables, [at("scores/b.csv"), at("scores/uid/clip_x.csv")]);
+        let samples = read_samples(folder.path(), None).unwrap();
+        assert_eq!(samples, read_samples(&at("generations"), Some(&at("stellar"))).unwrap());
+        assert_eq!(samples.cases.len(), 2);
+        let first = &samples.cases[0];
+        assert_eq!((first.references.len(), first.auxiliary.len()), (1, 1));
+
+        fs::rename(at("stellar"), at("generations/000-0-00")).unwrap();
+        let error = find_toolkit(folder.path(), None).unwrap_err().to_string();
+        assert!(error.contains("is a dataset") && error.contains("--dataset"), "{error}");
+    }
+
+    #[test]
+    fn two_runs_in_one_folder_are_refused_by_name() {
+        let folder = toolkit();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("second")).unwrap();
+        for file in ["000-0-00.png", "000-0-00.json"] {
+            fs::copy(at("generations").join(file), at("second").join(file)).unwrap();
+        }
+        let error = find_toolkit(folder.path(), None).unwrap_err().to_string();
+        assert!(error.contains("more than one") && error.contains("second"), "{error}");
+    }
+}

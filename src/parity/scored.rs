@@ -1,0 +1,151 @@
+//! Samples from the disk, scored as the service scores those of a run.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use time::OffsetDateTime;
+
+use super::Case;
+use crate::{
+    content::ContentHash,
+    metrics::{self, Metric, NullReason, Outcome, Score, share_right},
+    scoring::{FaceMemory, FaceMemoryError, Picture, RunFaces, Sample, Scoring, ScoringError},
+};
+
+/// Attribute preservation, which only all samples together have.
+pub(super) const APS: &str = "aps";
+
+/// A metric for which the faces are looked for that attribute preservation needs.
+const OF_FACES: &str = "ips";
+
+/// A sample's scores.
+#[derive(Debug, Clone)]
+pub struct Scored {
+    /// Each metric that was asked for.
+    pub outcomes: BTreeMap<&'static str, Outcome>,
+    /// Its pictures, where its attributes can be judged.
+    faces: Option<RunFaces>,
+}
+
+impl Scored {
+    /// The scores alone.
+    #[must_use]
+    pub fn new(outcomes: BTreeMap<&'static str, Outcome>) -> Self {
+        Self { outcomes, faces: None }
+    }
+}
+
+/// The scores of samples in their order; of one whose pictures cannot be used, why.
+pub type AllScored = Vec<Result<Scored, String>>;
+
+/// Scores samples, so many at once, and calls `done` after each.
+///
+/// # Errors
+/// A graph that fails: no further sample would fare better.
+pub async fn score_all(
+    scoring: &Scoring,
+    cases: &[Case],
+    metrics: &[&'static Metric],
+    at_once: usize,
+    read: impl Fn(&Path) -> anyhow::Result<Picture>,
+    done: impl Fn(),
+) -> anyhow::Result<AllScored> {
+    let judged = metrics.iter().find(|metric| metric.code == APS);
+    if judged.is_some() {
+        // More of them than the cache holds may be needed in the end.
+        scoring.keep_faces_in(std::sync::Arc::new(Faces::default()));
+    }
+    let mut computed = metrics.to_vec();
+    if judged.is_some() && !metrics.iter().any(|metric| metric.code == OF_FACES) {
+        computed.extend(metrics::find(OF_FACES));
+    }
+    let (read, done, computed) = (&read, &done, &computed);
+    let one = |case: &Case| {
+        let sample = case.read(read);
+        async move {
+            let scored = match sample {
+                Ok(sample) => score(scoring, &sample, computed).await?,
+                Err(error) => Err(format!("{error:#}")),
+            };
+            done();
+            anyhow::Ok(scored)
+        }
+        .boxed_local()
+    };
+    let mut all: AllScored = stream::iter(cases).map(one).buffered(at_once.max(1)).try_collect().await?;
+    if judged.is_some() {
+        judge(scoring, &mut all).await?;
+    }
+    for scored in all.iter_mut().flatten() {
+        scored.outcomes.retain(|code, _| metrics.iter().any(|metric| metric.code == *code));
+    }
+    Ok(all)
+}
+
+async fn score(
+    scoring: &Scoring,
+    sample: &Sample,
+    metrics: &[&'static Metric],
+) -> anyhow::Result<Result<Scored, String>> {
+    let card = match scoring.score(sample, metrics).await {
+        Ok(card) => card,
+        Err(error @ ScoringError::Picture { .. }) => return Ok(Err(error.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    let attributes = &sample.metadata.attributes;
+    let faces = sample.references.first().filter(|_| !attributes.is_empty()).map(|reference| RunFaces {
+        image: sample.image.hash,
+        reference: reference.hash,
+        attributes: attributes.clone(),
+    });
+    let outcomes = card.scores.into_iter().map(|score| (score.metric.code, score.outcome)).collect();
+    Ok(Ok(Scored { outcomes, faces }))
+}
+
+/// Attribute preservation of the samples as of a finished run: by what their own reference photos teach.
+async fn judge(scoring: &Scoring, all: &mut AllScored) -> anyhow::Result<()> {
+    let mut with_faces: Vec<&mut Scored> =
+        all.iter_mut().flatten().filter(|scored| scored.faces.is_some()).collect();
+    let rows = with_faces.iter().filter_map(|scored| scored.faces.clone()).collect();
+    let (judged, known) = scoring.run_attributes(rows).await?;
+    let known = with_faces.iter_mut().zip(known).filter_map(|(scored, known)| known.then_some(scored));
+    for (scored, predictions) in known.zip(judged.predictions) {
+        let outcome = match share_right(&predictions) {
+            Some(value) => Ok(Score { predictions, ..value.into() }),
+            None => Err(NullReason::NoAttributes),
+        };
+        scored.outcomes.insert(APS, outcome);
+    }
+    Ok(())
+}
+
+/// Keeps the faces that one scoring finds; its graphs are always the same.
+#[derive(Default)]
+struct Faces(Mutex<HashMap<ContentHash, Vec<u8>>>);
+
+impl FaceMemory for Faces {
+    fn load<'a>(
+        &'a self,
+        images: &'a [ContentHash],
+        _graphs: ContentHash,
+    ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = images.iter().filter_map(|image| Some((*image, kept.get(image)?.clone()))).collect();
+        async { Ok(known) }.boxed()
+    }
+
+    fn save(
+        &self,
+        image: ContentHash,
+        _graphs: ContentHash,
+        faces: Vec<u8>,
+        _began: OffsetDateTime,
+    ) -> BoxFuture<'_, Result<(), FaceMemoryError>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(image, faces);
+        async { Ok(()) }.boxed()
+    }
+}

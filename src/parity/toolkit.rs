@@ -1,0 +1,696 @@
+//! The toolkit's own pictures, scored here, against the CSV files that the toolkit wrote for them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::{AllScored, Case, is_single, scored::APS};
+use crate::{
+    api::SERVICE_VERSION,
+    engine::Pack,
+    machine,
+    metrics::{self, Flag, Metric, NullReason, Outcome, SkipReason, choose},
+    pack_id::PackId,
+    read,
+    toolkit::{self, Columns, File, Table},
+};
+
+/// More rows than any of the toolkit's files has.
+const MOST_ROWS: usize = 200_000;
+
+/// Rows that a certificate names for one metric, the worst first.
+const NAMED: usize = 5;
+
+/// A decision so near to the boundary may fall to the other side by rounding.
+const BOUNDARY: f64 = 1e-3;
+
+/// Largest differences allowed to a metric: of both sides at single precision, and of one at half precision. They are those of
+/// the golden samples (`export/stellar_export/goldens.py`).
+const TOLERANCES: [(&str, f64, f64); 14] = [
+    ("clip_t", 1e-4, 5e-3),
+    ("clip_n", 1e-4, 5e-3),
+    ("clip_i", 1e-4, 5e-3),
+    ("aesthetic", 1e-3, 2e-2),
+    ("hpsv1", 1e-4, 5e-3),
+    ("hpsv2", 1e-4, 5e-3),
+    ("pick_score", 1e-4, 5e-3),
+    ("image_reward", 1e-3, 2e-2),
+    ("dreamsim", 1e-4, 5e-3),
+    ("dino", 1e-4, 5e-3),
+    ("ips", 5e-3, 5e-3),
+    ("sis", 5e-3, 5e-3),
+    ("goa", 2e-3, 5e-3),
+    ("rfs", 5e-5, 5e-3),
+];
+
+/// Metrics that the toolkit's command computes at half precision, the last two on a GPU only; its files do not say where.
+const AT_HALF_PRECISION: [&str; 8] =
+    ["clip_t", "clip_n", "clip_i", "aesthetic", "dino", "goa", "hpsv1", "hpsv2"];
+
+/// A CSV file of the toolkit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoreFile {
+    /// Its name.
+    pub name: String,
+    /// Its rows.
+    pub table: Table,
+}
+
+/// What the comparison with the toolkit's files found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ToolkitCertificate {
+    /// Whether every row that was compared is within its tolerance, and every row had a picture.
+    pub passed: bool,
+    /// The pack.
+    pub pack: PackId,
+    /// Version of the service.
+    pub service_version: &'static str,
+    /// The processor's architecture and the instruction sets that matter to the graphs.
+    pub machine: String,
+    /// Pictures that were scored.
+    pub samples: usize,
+    /// Each metric that was compared.
+    pub metrics: Vec<ToolkitParity>,
+    /// What could not be compared: a failure, since it was meant to be.
+    pub problems: Vec<String>,
+    /// What was not compared and is no failure.
+    pub notes: Vec<String>,
+}
+
+/// One metric's comparison.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ToolkitParity {
+    /// Code of the metric.
+    pub metric: String,
+    /// The file.
+    pub file: String,
+    /// Rows compared; of `aps` predictions.
+    pub rows: usize,
+    /// The largest difference.
+    pub largest_difference: f64,
+    /// The largest allowed.
+    pub tolerance: f64,
+    /// Whether all rows are within it.
+    pub passed: bool,
+    /// Rows that exceed it.
+    pub failed_rows: usize,
+    /// The rows that differ most.
+    pub worst: Vec<RowDifference>,
+    /// Rows that differ on purpose (docs/METRICS.md) and say nothing of parity.
+    pub left_out: Vec<LeftOutRow>,
+}
+
+/// A row's two numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RowDifference {
+    /// The row's name; of `aps` with the attribute.
+    pub row: String,
+    /// The toolkit's number.
+    pub toolkit: f64,
+    /// The number here.
+    pub here: f64,
+}
+
+impl RowDifference {
+    /// The difference without its sign.
+    #[must_use]
+    pub fn size(&self) -> f64 {
+        (self.here - self.toolkit).abs()
+    }
+}
+
+/// A row that was not compared.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LeftOutRow {
+    /// The row's name.
+    pub row: String,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// The largest difference allowed to each metric.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tolerances {
+    single: bool,
+    own: BTreeMap<String, f64>,
+}
+
+impl Tolerances {
+    /// The usual ones for a pack of this precision, with those that are asked for in their place.
+    ///
+    /// # Errors
+    /// A metric that no file has, or a tolerance that is none.
+    pub fn new(pack: &Pack, own: &[(String, f64)]) -> anyhow::Result<Self> {
+        for (code, tolerance) in own {
+            anyhow::ensure!(
+                TOLERANCES.iter().any(|(known, ..)| known == code),
+                "there is no tolerance of `{code}`: name one of {}",
+                TOLERANCES.map(|(known, ..)| known).join(", ")
+            );
+            anyhow::ensure!(
+                tolerance.is_finite() && *tolerance >= 0.0,
+                "the tolerance {tolerance} of {code} is not a number of at least 0"
+            );
+        }
+        Ok(Self { single: is_single(pack), own: own.iter().cloned().collect() })
+    }
+
+    fn of(&self, code: &str) -> f64 {
+        if let Some(own) = self.own.get(code) {
+            return *own;
+        }
+        let both_single = self.single && !AT_HALF_PRECISION.contains(&code);
+        let known = TOLERANCES.iter().find(|(known, ..)| *known == code);
+        known.map_or(0.0, |(_, single, half)| if both_single { *single } else { *half })
+    }
+}
+
+/// Reads the toolkit's files among CSV files, and says which are not.
+///
+/// # Errors
+/// A file of the toolkit that is damaged, or two of one kind.
+pub fn read_score_files(paths: &[PathBuf]) -> anyhow::Result<(Vec<ScoreFile>, Vec<String>)> {
+    let (mut files, mut notes): (Vec<ScoreFile>, Vec<String>) = (Vec::new(), Vec::new());
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if File::of_name(&name).is_none() {
+            notes.push(format!("{} is not named as a file of the toolkit and is left out", path.display()));
+            continue;
+        }
+        let text = read::text(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let table =
+            toolkit::parse(&text, Some(&name), MOST_ROWS).with_context(|| path.display().to_string())?;
+        if let Some(other) = files.iter().find(|file| file.table.file == table.file) {
+            anyhow::bail!("{name} and {} are two files of one metric: leave one of them there", other.name);
+        }
+        files.push(ScoreFile { name, table });
+    }
+    Ok((files, notes))
+}
+
+impl ScoreFile {
+    /// Keeps these metrics alone, and says whether the file has any of them.
+    pub fn keep(&mut self, wanted: &[&'static Metric]) -> bool {
+        let is_wanted = |code: &str| wanted.iter().any(|metric| metric.code == code);
+        match &mut self.table.columns {
+            Columns::Scores(columns) => {
+                columns.retain(|(code, _)| is_wanted(code));
+                !columns.is_empty()
+            }
+            Columns::Attributes(_) => is_wanted(APS),
+        }
+    }
+
+    /// The metrics that it has.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<&'static Metric> {
+        let codes: Vec<&str> = match &self.table.columns {
+            Columns::Scores(columns) => columns.iter().map(|(code, _)| *code).collect(),
+            Columns::Attributes(_) => vec![APS],
+        };
+        codes.into_iter().filter_map(metrics::find).collect()
+    }
+}
+
+/// Compares the files with the scores that the samples have here.
+#[must_use]
+pub fn compare(
+    pack: &Pack,
+    cases: &[Case],
+    scored: &AllScored,
+    files: &[ScoreFile],
+    tolerances: &Tolerances,
+) -> ToolkitCertificate {
+    let here = Here::of(cases, scored);
+    let mut found = Found::default();
+    found.problems.extend(
+        cases
+            .iter()
+            .zip(scored)
+            .filter_map(|(case, scored)| Some(format!("{}: {}", case.name, scored.as_ref().err()?))),
+    );
+    for file in files {
+        found.unmatched(file, &here);
+        match &file.table.columns {
+            Columns::Scores(columns) => {
+                for (code, values) in columns {
+                    found.scores(file, code, values, &here, tolerances);
+                }
+            }
+            Columns::Attributes(_) => found.attributes(file, &here),
+        }
+        found.note_other_clip(pack, file);
+    }
+    let Found { metrics, problems, notes } = found;
+    ToolkitCertificate {
+        passed: !metrics.is_empty() && problems.is_empty() && metrics.iter().all(|metric| metric.passed),
+        pack: pack.id(),
+        service_version: SERVICE_VERSION,
+        machine: machine::description(),
+        samples: here.outcomes.len(),
+        metrics,
+        problems,
+        notes,
+    }
+}
+
+/// The samples by name, with their scores.
+struct Here<'a> {
+    outcomes: HashMap<&'a str, (&'a Case, &'a BTreeMap<&'static str, Outcome>)>,
+    /// The most labels that any picture is searched for.
+    most_labels: usize,
+}
+
+impl<'a> Here<'a> {
+    fn of(cases: &'a [Case], scored: &'a AllScored) -> Self {
+        let with_scores =
+            cases.iter().zip(scored).filter_map(|(case, scored)| Some((case, scored.as_ref().ok()?)));
+        Self {
+            outcomes: with_scores
+                .map(|(case, scored)| (case.name.as_str(), (case, &scored.outcomes)))
+                .collect(),
+            most_labels: cases.iter().map(labels).max().unwrap_or(0),
+        }
+    }
+
+    fn get(&self, name: &str, code: &str) -> Option<(&'a Case, &'a Outcome)> {
+        let (case, outcomes) = self.outcomes.get(name)?;
+        Some((case, outcomes.get(code)?))
+    }
+}
+
+fn labels(case: &Case) -> usize {
+    choose(&case.metadata.detectables).0.len()
+}
+
+#[derive(Default)]
+struct Found {
+    metrics: Vec<ToolkitParity>,
+    problems: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Found {
+    /// Rows without a picture, and pictures without a row.
+    fn unmatched(&mut self, file: &ScoreFile, here: &Here<'_>) {
+        for name in file.table.names.iter().filter(|name| !here.outcomes.contains_key(name.as_str())) {
+            self.problems.push(format!("{}: row {name:?} belongs to no picture that was scored", file.name));
+        }
+        let rows: BTreeSet<&str> = file.table.names.iter().map(String::as_str).collect();
+        let without = here.outcomes.keys().filter(|name| !rows.contains(**name)).count();
+        if without > 0 {
+            self.notes.push(format!("{}: {without} pictures have no row in it", file.name));
+        }
+    }
+
+    fn scores(
+        &mut self,
+        file: &ScoreFile,
+        code: &'static str,
+        values: &[Option<f64>],
+        here: &Here<'_>,
+        tolerances: &Tolerances,
+    ) {
+        if values.iter().all(Option::is_none) {
+            self.notes.push(format!("{}: no row has a number of {code}", file.name));
+            return;
+        }
+        let tolerance = tolerances.of(code);
+        let (mut rows, mut left_out) = (Vec::new(), Vec::new());
+        let mut unavailable = 0;
+        for (name, value) in file.table.names.iter().zip(values) {
+            let Some((case, outcome)) = here.get(name, code) else { continue };
+            let leave = |why| LeftOutRow { row: name.clone(), why };
+            match (outcome, value) {
+                (Err(NullReason::Unavailable), _) => unavailable += 1,
+                (Err(_), None) => {}
+                (_, Some(toolkit))
+                    if let Some(why) =
+                        differs_on_purpose(code, case, outcome, *toolkit, here.most_labels, tolerance) =>
+                {
+                    left_out.push(leave(why));
+                }
+                (Ok(score), Some(toolkit)) => {
+                    rows.push(RowDifference { row: name.clone(), toolkit: *toolkit, here: score.value });
+                }
+                (Err(reason), Some(toolkit)) => self.problems.push(format!(
+                    "{name}: {code} is null here ({}), and {toolkit} in {}",
+                    reason.code(),
+                    file.name
+                )),
+                (Ok(score), None) => self
+                    .problems
+                    .push(format!("{name}: {code} is {} here, and empty in {}", score.value, file.name)),
+            }
+        }
+        if unavailable > 0 {
+            self.notes
+                .push(format!("{code}: the pack has no graphs for it, so {} is not compared", file.name));
+            return;
+        }
+        self.push(code, file, rows, left_out, tolerance);
+    }
+
+    /// Predictions of attributes shall be equal, except those that rounding may turn.
+    fn attributes(&mut self, file: &ScoreFile, here: &Here<'_>) {
+        let Columns::Attributes(columns) = &file.table.columns else { return };
+        let (mut rows, mut left_out) = (Vec::new(), Vec::new());
+        let sign = |label: bool| if label { 1.0 } else { -1.0 };
+        for (at, name) in file.table.names.iter().enumerate() {
+            let predictions = match here.get(name, APS) {
+                Some((_, Ok(score))) => &score.predictions,
+                Some((_, Err(reason))) => {
+                    self.problems.push(format!("{name}: aps is null here ({})", reason.code()));
+                    continue;
+                }
+                None => continue,
+            };
+            for column in columns {
+                let row = format!("{name} {}", column.attribute);
+                let Some(said) = predictions.iter().find(|said| said.attribute == column.attribute) else {
+                    continue;
+                };
+                if said.target != Some(column.targets[at]) {
+                    let what = if column.targets[at] { "present" } else { "absent" };
+                    self.problems
+                        .push(format!("{row}: {what} in {}, and not so in its JSON file", file.name));
+                    continue;
+                }
+                match (said.prediction, said.decision) {
+                    (None, _) => left_out.push(LeftOutRow {
+                        row,
+                        why: "the photos do not tell the attribute apart, so nothing is predicted here",
+                    }),
+                    (Some(here), Some(decision))
+                        if here != column.predictions[at] && decision.abs() <= BOUNDARY =>
+                    {
+                        left_out.push(LeftOutRow { row, why: "the decision is on the boundary" });
+                    }
+                    (Some(here), _) => rows.push(RowDifference {
+                        row,
+                        toolkit: sign(column.predictions[at]),
+                        here: sign(here),
+                    }),
+                }
+            }
+        }
+        self.push(APS, file, rows, left_out, 0.0);
+    }
+
+    fn push(
+        &mut self,
+        code: &str,
+        file: &ScoreFile,
+        mut rows: Vec<RowDifference>,
+        left_out: Vec<LeftOutRow>,
+        tolerance: f64,
+    ) {
+        rows.sort_by(|a, b| b.size().total_cmp(&a.size()));
+        let failed_rows = rows.iter().filter(|row| row.size() > tolerance).count();
+        if rows.is_empty() {
+            self.problems.push(format!("{code}: no row of {} can be compared", file.name));
+        }
+        self.metrics.push(ToolkitParity {
+            metric: code.to_owned(),
+            file: file.name.clone(),
+            rows: rows.len(),
+            largest_difference: rows.first().map_or(0.0, RowDifference::size),
+            tolerance,
+            passed: failed_rows == 0 && !rows.is_empty(),
+            failed_rows,
+            worst: rows.into_iter().take(NAMED).collect(),
+            left_out,
+        });
+    }
+
+    /// Scores of two CLIPs do not compare; the file's name says which one it was.
+    fn note_other_clip(&mut self, pack: &Pack, file: &ScoreFile) {
+        let Some(graph) = pack.graph("clip.image").filter(|_| file.table.file.prefix == "clip") else {
+            return;
+        };
+        if file.table.file.file_name(&graph.source.checkpoint) != file.name {
+            self.notes.push(format!(
+                "{}: the name is not of the pack's CLIP, {}; numbers of two CLIPs do not compare",
+                file.name, graph.source.checkpoint
+            ));
+        }
+    }
+}
+
+/// Why the toolkit's number is no expectation of ours, where docs/METRICS.md lists a difference on purpose.
+fn differs_on_purpose(
+    code: &str,
+    case: &Case,
+    outcome: &Outcome,
+    toolkit: f64,
+    most_labels: usize,
+    tolerance: f64,
+) -> Option<&'static str> {
+    use NullReason::{NoDetectables, NoFaceInOtherPhoto, NoFaceInReference};
+    match outcome {
+        Err(NoDetectables | NoFaceInReference | NoFaceInOtherPhoto) if toolkit == 0.0 => {
+            Some("null here, for which the toolkit writes 0")
+        }
+        Ok(score) if score.flags.contains(&Flag::FacelessPhotos) => {
+            Some("photos without a face are left out here, and count as 0 in the toolkit")
+        }
+        Ok(score) if code == "goa" => {
+            // A blank takes boxes away from labels, so it can only lower a score.
+            let lower = toolkit <= score.value + tolerance;
+            labels_differ(case, most_labels).filter(|_| lower)
+        }
+        _ => None,
+    }
+}
+
+fn labels_differ(case: &Case, most_labels: usize) -> Option<&'static str> {
+    let detectables = &case.metadata.detectables;
+    let (labels, skipped) = choose(detectables);
+    let distinct: BTreeSet<&String> = labels.iter().copied().collect();
+    // The toolkit knows roles in lower case only.
+    let read_alike = |skipped: &metrics::Skipped| {
+        skipped.why == SkipReason::Role && skipped.text.chars().all(|letter| !letter.is_uppercase())
+    };
+    if distinct.len() < labels.len() || !skipped.iter().all(read_alike) {
+        return Some(
+            "the toolkit takes labels that are repeated, blank or roles in upper case as further objects",
+        );
+    }
+    (labels.len() < most_labels).then_some(
+        "the toolkit fills up the labels of a picture with blanks, which compete with them in a batch",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        metrics::{AttributePrediction, Score},
+        parity::Scored,
+        scoring::Metadata,
+    };
+
+    fn pack() -> Pack {
+        Pack::open(concat!(env!("CARGO_MANIFEST_DIR"), "/packs/demo")).unwrap()
+    }
+
+    fn case(name: &str, detectables: &[&str]) -> Case {
+        let detectables = detectables.iter().map(|label| (*label).to_owned()).collect();
+        Case {
+            name: name.to_owned(),
+            metadata: Metadata { detectables, ..Metadata::default() },
+            ..Case::default()
+        }
+    }
+
+    fn scored(code: &'static str, outcome: Outcome) -> Result<Scored, String> {
+        Ok(Scored::new(BTreeMap::from([(code, outcome)])))
+    }
+
+    fn number(value: f64) -> Outcome {
+        Ok(value.into())
+    }
+
+    fn file(name: &str, text: &str) -> ScoreFile {
+        ScoreFile { name: name.to_owned(), table: toolkit::parse(text, Some(name), 10).unwrap() }
+    }
+
+    /// Compares samples `a`, `b` … without detectables with one file.
+    fn compared(code: &'static str, outcomes: Vec<Outcome>, file: ScoreFile) -> ToolkitCertificate {
+        let cases: Vec<_> = ["a", "b", "c"].map(|name| case(name, &[])).into();
+        compared_cases(&cases[..outcomes.len()], code, outcomes, file)
+    }
+
+    fn compared_cases(
+        cases: &[Case],
+        code: &'static str,
+        outcomes: Vec<Outcome>,
+        file: ScoreFile,
+    ) -> ToolkitCertificate {
+        let scored = outcomes.into_iter().map(|outcome| scored(code, outcome)).collect();
+        let pack = pack();
+        let tolerances = Tolerances::new(&pack, &[]).unwrap();
+        compare(&pack, cases, &scored, &[file], &tolerances)
+    }
+
+    #[test]
+    fn rows_are_matched_by_name_and_the_worst_is_told() {
+        let ips = file("identity_preservation.csv", ",name,identity_preservation\n0,b,0.504\n1,a,0.251\n");
+        let found = compared("ips", vec![number(0.25), number(0.5)], ips);
+        assert!(found.passed, "{found:#?}");
+        let [line] = &found.metrics[..] else { panic!("one metric") };
+        assert_eq!((line.rows, line.failed_rows, line.worst[0].row.as_str()), (2, 0, "b"));
+        assert!((line.largest_difference - 0.004).abs() < 1e-12);
+
+        let ips = file("identity_preservation.csv", ",name,identity_preservation\n0,b,0.5051\n1,a,0.25\n");
+        let found = compared("ips", vec![number(0.25), number(0.5)], ips);
+        assert!(!found.passed && !found.metrics[0].passed);
+        assert_eq!((found.metrics[0].failed_rows, found.metrics[0].worst[0].row.as_str()), (1, "b"));
+    }
+
+    #[test]
+    fn a_metric_that_the_toolkit_computes_at_half_precision_has_its_tolerance_and_another_can_be_asked_for() {
+        let pack = pack();
+        let usual = Tolerances::new(&pack, &[]).unwrap();
+        assert_eq!((usual.of("clip_t"), usual.of("pick_score"), usual.of("aesthetic")), (5e-3, 1e-4, 2e-2));
+        let own = Tolerances::new(&pack, &[("clip_t".to_owned(), 1e-4)]).unwrap();
+        assert_eq!((own.of("clip_t"), own.of("clip_i")), (1e-4, 5e-3));
+        let half = Tolerances { single: false, own: BTreeMap::new() };
+        assert_eq!((half.of("pick_score"), half.of("image_reward")), (5e-3, 2e-2));
+        for (wrong, words) in [(("beauty", 1.0), "beauty"), (("ips", f64::NAN), "NaN"), (("ips", -1.0), "-1")]
+        {
+            let error = Tolerances::new(&pack, &[(wrong.0.to_owned(), wrong.1)]).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        // Every metric of the toolkit's files has one.
+        for (_, code) in toolkit::FILES.iter().flat_map(|file| file.scores) {
+            assert!(usual.of(code) > 0.0, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_matched_or_is_a_number_on_one_side_only_fails_by_name() {
+        let text = ",name,identity_preservation\n0,a,0.25\n1,b,0.3\n2,c,\n3,stranger,0.1\n";
+        let outcomes = vec![number(0.25), Err(NullReason::NoReference), number(0.5)];
+        let found = compared("ips", outcomes, file("identity_preservation.csv", text));
+        assert!(!found.passed && found.metrics[0].passed, "{found:#?}");
+        let told = found.problems.join("\n");
+        for words in [
+            "row \"stranger\"",
+            "b: ips is null here (no_reference), and 0.3",
+            "c: ips is 0.5 here, and empty",
+        ] {
+            assert!(told.contains(words), "`{words}` is not in {told}");
+        }
+        assert_eq!(found.problems.len(), 3);
+    }
+
+    #[test]
+    fn a_file_of_which_no_row_can_be_compared_proves_nothing() {
+        let text = ",name,identity_preservation\n0,a,0\n";
+        let found = compared(
+            "ips",
+            vec![Err(NullReason::NoFaceInReference)],
+            file("identity_preservation.csv", text),
+        );
+        assert!(!found.passed);
+        assert_eq!(found.metrics[0].left_out.len(), 1);
+        let found =
+            compared("ips", vec![Err(NullReason::Unavailable)], file("identity_preservation.csv", text));
+        assert!(
+            !found.passed && found.metrics.is_empty() && found.notes[0].contains("no graphs"),
+            "{found:#?}"
+        );
+    }
+
+    #[test]
+    fn a_picture_without_a_row_is_noted_and_one_that_cannot_be_scored_fails() {
+        let ips = || file("identity_preservation.csv", ",name,identity_preservation\n0,a,0.25\n");
+        let found = compared("ips", vec![number(0.25), number(0.5)], ips());
+        assert!(found.passed && found.notes[0].contains("1 pictures have no row"), "{found:#?}");
+        let (pack, cases) = (pack(), [case("a", &[]), case("b", &[])]);
+        let all = vec![scored("ips", number(0.25)), Err("it is damaged".to_owned())];
+        let tolerances = Tolerances::new(&pack, &[]).unwrap();
+        let found = compare(&pack, &cases, &all, &[ips()], &tolerances);
+        assert!(!found.passed && found.problems == ["b: it is damaged"], "{found:#?}");
+    }
+
+    #[test]
+    fn objects_are_compared_where_no_blank_of_the_toolkit_competes() {
+        let cases = [case("a", &["cup", "dog"]), case("b", &["clown", "dog"]), case("c", &["dog", "dog"])];
+        let outcomes = || vec![number(0.5), number(0.4), number(0.6)];
+        let text = ",name,object_faithfulness\n0,a,0.5\n1,b,0.1\n2,c,0.3\n";
+        let found = compared_cases(&cases, "goa", outcomes(), file("object_faithfulness.csv", text));
+        assert!(found.passed && found.metrics[0].rows == 1, "{found:#?}");
+        let left_out: Vec<_> = found.metrics[0]
+            .left_out
+            .iter()
+            .map(|row| (row.row.as_str(), row.why.contains("blanks")))
+            .collect();
+        assert_eq!(left_out, [("b", true), ("c", false)]);
+        // Blanks can only lower a score.
+        let text = text.replace("b,0.1", "b,0.45");
+        let found = compared_cases(&cases, "goa", outcomes(), file("object_faithfulness.csv", &text));
+        assert!(!found.passed && found.metrics[0].worst[0].row == "b", "{found:#?}");
+    }
+
+    #[test]
+    fn predictions_are_equal_or_on_the_boundary() {
+        let said = |attribute: &str, prediction, decision| AttributePrediction {
+            attribute: attribute.to_owned(),
+            target: Some(true),
+            prediction,
+            decision,
+            left_out: None,
+        };
+        let predictions = vec![
+            said("Male", Some(true), Some(2.0)),
+            said("Young", Some(true), Some(5e-4)),
+            said("Big_Lips", None, None),
+        ];
+        let outcome: Outcome = Ok(Score { predictions, ..1.0.into() });
+        let header = ",name,Male_target,Male_pred,Young_target,Young_pred,Big_Lips_target,Big_Lips_pred\n";
+        let csv = |cells: &str| file("attribute_preservation_syn.csv", &format!("{header}0,a,{cells}\n"));
+        let found = compared(APS, vec![outcome.clone()], csv("1,1,1,-1,1,-1"));
+        assert!(found.passed, "{found:#?}");
+        assert_eq!((found.metrics[0].rows, found.metrics[0].left_out.len()), (1, 2));
+        let found = compared(APS, vec![outcome.clone()], csv("1,-1,1,1,1,-1"));
+        assert!(!found.passed && found.metrics[0].worst[0].row == "a Male", "{found:#?}");
+        let found = compared(APS, vec![outcome], csv("-1,1,1,1,1,-1"));
+        assert!(found.problems[0].starts_with("a Male: absent in"), "{found:#?}");
+    }
+
+    #[test]
+    fn a_file_of_another_clip_is_noted() {
+        let csv = |name| file(name, ",name,clip_t,clip_n,clip_i\n0,a,0.25,,\n");
+        let found = compared("clip_t", vec![number(0.25)], csv("clip_openai_clip-vit-base-patch32.csv"));
+        assert!(found.notes.iter().any(|note| note.contains("two CLIPs")), "{found:#?}");
+        let own = csv("clip_laion_CLIP-ViT-bigG-14-laion2B-39B-b160k.csv");
+        let found = compared("clip_t", vec![number(0.25)], own);
+        assert!(!found.notes.iter().any(|note| note.contains("two CLIPs")), "{found:#?}");
+    }
+
+    #[test]
+    fn only_the_toolkits_files_are_read_and_each_kind_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let dino = write("dino.csv", ",name,dino_fidelity\n0,a,1\n");
+        let other = write("report.csv", "x\n");
+        let (files, notes) = read_score_files(&[dino.clone(), other]).unwrap();
+        assert_eq!((files[0].name.as_str(), notes.len()), ("dino.csv", 1));
+        assert_eq!(files[0].metrics()[0].code, "dino");
+        let second = write("dino_old.csv", ",name,dino_fidelity\n0,a,1\n");
+        let error = read_score_files(&[dino, second]).unwrap_err().to_string();
+        assert!(error.contains("dino_old.csv and dino.csv"), "{error}");
+        let wrong = write("identity_stability.csv", ",name,dino_fidelity\n0,a,1\n");
+        assert!(format!("{:#}", read_score_files(&[wrong]).unwrap_err()).contains("rename it"));
+    }
+}
