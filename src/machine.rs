@@ -31,7 +31,7 @@ pub fn processor_seconds() -> Option<f64> {
     ticks(&fs::read_to_string("/proc/self/stat").ok()?).map(|ticks| ticks as f64 / TICKS_A_SECOND)
 }
 
-/// Linux tells times in these, whatever its own clock is (proc_pid_stat(5), `USER_HZ`).
+/// Linux tells times in these, whatever its own clock is (`proc_pid_stat(5)`, `USER_HZ`).
 const TICKS_A_SECOND: f64 = 100.0;
 
 /// The fields `utime` and `stime`. The program's name before them may hold spaces and parentheses.

@@ -139,18 +139,34 @@ struct ProcessCollector {
     descriptions: Vec<Desc>,
 }
 
-impl ProcessCollector {
+/// Processor time, memory now, and the most memory so far.
+struct ProcessNumbers {
+    processor: Counter,
+    resident: IntGauge,
+    peak: IntGauge,
+}
+
+impl ProcessNumbers {
+    /// New ones each time: of several who ask at once nobody sees another's half-set numbers.
     fn new() -> prometheus::Result<Self> {
-        let (processor, peak) = Self::numbers()?;
-        Ok(Self { descriptions: [processor.desc(), peak.desc()].concat().into_iter().cloned().collect() })
+        Ok(Self {
+            // The name that all of Prometheus' own clients use.
+            processor: Counter::new("process_cpu_seconds_total", "Processor time of the process.")?,
+            resident: IntGauge::new("stellar_resident_memory_bytes", "Memory that the process holds.")?,
+            peak: IntGauge::new("stellar_peak_memory_bytes", "The most memory that the process has held.")?,
+        })
     }
 
-    /// New ones each time: of several who ask at once nobody sees another's half-set numbers.
-    fn numbers() -> prometheus::Result<(Counter, IntGauge)> {
-        // The name that all of Prometheus' own clients use.
-        let processor = Counter::new("process_cpu_seconds_total", "Processor time of the process.")?;
-        let peak = IntGauge::new("stellar_peak_memory_bytes", "The most memory that the process has held.")?;
-        Ok((processor, peak))
+    fn collectors(&self) -> [&dyn Collector; 3] {
+        [&self.processor, &self.resident, &self.peak]
+    }
+}
+
+impl ProcessCollector {
+    fn new() -> prometheus::Result<Self> {
+        let numbers = ProcessNumbers::new()?;
+        let descriptions = numbers.collectors().iter().flat_map(|of| of.desc()).cloned().collect();
+        Ok(Self { descriptions })
     }
 }
 
@@ -160,10 +176,11 @@ impl Collector for ProcessCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let Ok((processor, peak)) = Self::numbers() else { return Vec::new() };
-        processor.inc_by(machine::processor_seconds().unwrap_or_default());
-        peak.set(machine::peak_bytes().unwrap_or_default() as i64);
-        [processor.collect(), peak.collect()].concat()
+        let Ok(numbers) = ProcessNumbers::new() else { return Vec::new() };
+        numbers.processor.inc_by(machine::processor_seconds().unwrap_or_default());
+        numbers.resident.set(machine::resident_bytes().unwrap_or_default() as i64);
+        numbers.peak.set(machine::peak_bytes().unwrap_or_default() as i64);
+        numbers.collectors().iter().flat_map(|of| of.collect()).collect()
     }
 }
 
@@ -176,8 +193,6 @@ pub struct RunsTelemetry {
     pub kept_bytes: IntGauge,
     /// Bytes of pixels that are decoded or being decoded.
     pub pixel_bytes: IntGauge,
-    /// Bytes of memory that the process holds.
-    pub resident_bytes: IntGauge,
     /// Restarts of background tasks that panicked, by task.
     pub restarts: IntCounterVec,
     /// Runs whose summaries or end fail again and again, by what fails.
@@ -214,13 +229,10 @@ impl RunsTelemetry {
             "stellar_pixel_bytes",
             "Pixels that are decoded or being decoded, by what they have taken of the budget.",
         )?;
-        let resident_bytes =
-            IntGauge::new("stellar_resident_memory_bytes", "Memory that the process holds.")?;
         registry.register(Box::new(pixel_bytes.clone()))?;
-        registry.register(Box::new(resident_bytes.clone()))?;
         registry.register(Box::new(restarts.clone()))?;
         registry.register(Box::new(failing_runs.clone()))?;
-        Ok(Self { samples, attempts, kept_bytes, pixel_bytes, resident_bytes, restarts, failing_runs })
+        Ok(Self { samples, attempts, kept_bytes, pixel_bytes, restarts, failing_runs })
     }
 
     /// Counts what became of an attempt to score a waiting sample.

@@ -429,9 +429,6 @@ impl Runs {
             }
             self.telemetry.kept_bytes.set(self.files.used() as i64);
             self.telemetry.pixel_bytes.set(self.scoring.pixel_bytes() as i64);
-            if let Some(bytes) = machine::resident_bytes() {
-                self.telemetry.resident_bytes.set(bytes as i64);
-            }
             match self.store.backlog().await {
                 Ok(counts) => self.telemetry.backlog(counts.waiting, counts.failed, counts.scored),
                 Err(error) => tracing::debug!(%error, "the backlog could not be read"),
