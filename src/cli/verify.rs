@@ -176,6 +176,7 @@ async fn toolkit(
     folder: &Path,
 ) -> anyhow::Result<ExitCode> {
     accept_any_size(&mut config);
+    let tolerances = Tolerances::new(&args.tolerance)?;
     let found = find_toolkit(folder, args.dataset.as_deref())?;
     let (mut files, notes) = read_score_files(&found.tables)?;
     note(&super::lines(notes.iter().map(|text| format!("note: {text}"))));
@@ -192,7 +193,6 @@ async fn toolkit(
     let samples = sound(&found.run, read_run(&found.run, &found.dataset)?)?;
     let metrics: Vec<_> = files.iter().flat_map(parity::ScoreFile::metrics).collect();
     let (pack, scored) = score(&config, pack, &samples.cases, &metrics).await?;
-    let tolerances = Tolerances::new(&pack, &args.tolerance)?;
     let certificate = parity::compare(&pack, &samples.cases, &scored, &files, &tolerances);
     show(args, &certificate, || toolkit_table(&certificate))?;
     Ok(exit(certificate.passed))

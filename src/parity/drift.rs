@@ -288,6 +288,7 @@ mod tests {
         MeasuredPack { id, precisions: vec![precision] }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands beside samples that could not be scored")]
     fn scored(outcome: Result<f64, NullReason>) -> Result<Scored, String> {
         let outcomes = [("clip_t", outcome.map(Into::into)), ("aps", Err(NullReason::NeedsDataset))];
         Ok(Scored::new(BTreeMap::from(outcomes)))
