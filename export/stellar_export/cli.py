@@ -31,7 +31,14 @@ def parser() -> argparse.ArgumentParser:
     )
     build.add_argument("--out", type=Path, required=True, help="pack folder to write; an existing pack is replaced")
     build.add_argument("--checkpoints", type=Path, help="folder with hub/<id>/… and files/… (see README.md)")
-    build.add_argument("--precision", choices=("fp32", "fp16"), default="fp32", help="of weights and arithmetic")
+    build.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="of weights and arithmetic")
+    build.add_argument(
+        "--for",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        dest="device",
+        help="where the pack is to be served: attention as one node is fast on GPUs and slow on processors",
+    )
     build.add_argument("--only", default="", metavar="NAMES", help=f"comma-separated, of: {', '.join(FAMILIES)}")
     build.add_argument("--clip", default=DEFAULT_CLIP, metavar="HUB_ID", help="the CLIP of clip_t, clip_i and clip_n")
     build.add_argument("--hps", choices=tuple(HPSV2_FILES), default="v2.0", help="version of the HPSv2 checkpoint")
@@ -45,11 +52,25 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--external-above", type=int, default=256, metavar="MIB", help="larger weights go to a file beside the graph"
     )
+    build.add_argument(
+        "--flops", action="store_true", help="write how much arithmetic each graph is, for `stellar-score bench graphs`"
+    )
     rand = build.add_argument_group(
         "random weights", "checkpoints in the official layouts are made first; the pack is a demo pack"
     )
     rand.add_argument("--random", action="store_true", help="make random checkpoints (under --checkpoints, if given)")
     rand.add_argument("--seed", type=int, default=0)
+    rand.add_argument(
+        "--published-sizes",
+        action="store_true",
+        help="the sizes of the published models, each its own, instead of those below",
+    )
+    rand.add_argument(
+        "--constant-weights",
+        action="store_true",
+        help="all weights are one number: graphs of any size in a minute, for skeletons of benchmarks; they are not held "
+        "to PyTorch, and their scores mean nothing",
+    )
     for field in fields(Sizes):
         rand.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
     demo = commands.add_parser("demo", help="build the demo pack that is committed with the service")
@@ -76,6 +97,7 @@ def _build(a: argparse.Namespace) -> None:
     from .checkpoints import Checkpoints
     from .families import FAMILIES
     from .nn import PRECISIONS
+    from .published_sizes import published
 
     named = [n.strip() for n in a.only.split(",") if n.strip()]
     if unknown := [n for n in named if n not in FAMILIES]:
@@ -84,6 +106,12 @@ def _build(a: argparse.Namespace) -> None:
     if a.checkpoints and not a.random and not a.checkpoints.is_dir():
         raise ExportError(f"--checkpoints: {a.checkpoints} is not a folder")
     pack.refuse_to_overwrite(a.out)
+    if a.precision == "int8" and a.device == "gpu":
+        raise ExportError("--precision int8 is for processors: for GPUs build with fp16")
+    if not a.random and (a.published_sizes or a.constant_weights):
+        raise ExportError("--published-sizes and --constant-weights are about random weights: give --random as well")
+    if a.constant_weights and not a.no_goldens:
+        raise ExportError("--constant-weights: no score of such weights means anything: give --no-goldens as well")
 
     def build_from(root: Path | None) -> None:
         pack.build(
@@ -98,16 +126,23 @@ def _build(a: argparse.Namespace) -> None:
             demo=a.demo or a.random,
             goldens=not a.no_goldens,
             external_above=a.external_above * 2**20,
+            gpu=a.device == "gpu",
+            flops=a.flops,
+            checked=not a.constant_weights,
             say=_say,
         )
 
     if not a.random:
         return build_from(a.checkpoints)
     sizes = random_checkpoints.Sizes(**{f.name: getattr(a, f.name) for f in fields(random_checkpoints.Sizes)})
+    if a.published_sizes:
+        if sizes != random_checkpoints.Sizes():
+            raise ExportError("--published-sizes: leave out the options that set single sizes")
+        sizes = published(models, a.clip)
     with tempfile.TemporaryDirectory(prefix="stellar-export-") as scratch:
         root = a.checkpoints or Path(scratch)
-        _say(f"random checkpoints, seed {a.seed}, in {root}")
-        random_checkpoints.make(root, a.seed, sizes, models, a.clip, a.hps)
+        _say(f"{'constant' if a.constant_weights else 'random'} checkpoints, seed {a.seed}, in {root}")
+        random_checkpoints.make(root, a.seed, sizes, models, a.clip, a.hps, a.constant_weights)
         build_from(root)
 
 

@@ -211,12 +211,14 @@ class Objects:
 class Detector(nn.Module):
     """Pixels `u8[N,H,W,3]` → objects: a logit of each class and a box, without refinement from layer to layer."""
 
-    def __init__(self, w: Weights, at: str, c: Config, normalise: Normalise, precision: Precision):
-        """`at` is what its keys begin with: `at.model.…`, `at.class_embed.N`, `at.bbox_embed.N`."""
+    def __init__(
+        self, w: Weights, at: str, c: Config, normalise: Normalise, precision: Precision, trunk: Precision
+    ):
+        """`at` is what its keys begin with: `at.model.…`, `at.class_embed.N`, `at.bbox_embed.N`. `trunk` is its precision."""
         super().__init__()
         self.config, self.normalise = c, normalise
         model = f"{at}.model"
-        self.trunk = ResNet(w, f"{model}.backbone.conv_encoder.model", precision)
+        self.trunk = ResNet(w, f"{model}.backbone.conv_encoder.model", trunk)
         last = self.trunk.widths[-1]
         shapes = [(into, 1, 1) for into in self.trunk.widths]
         shapes += [(last if i == 0 else c.width, 3, 2) for i in range(c.levels - OF_TRUNK)]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -70,6 +71,9 @@ PREPROCESS = preprocess.Preprocess(
 # Probabilities after a sigmoid of logits that are sums of thousands of products, after places that are sampled
 # between pixels: no unit vectors.
 LOOSENESS = 10
+
+# By how much the likeliest class of a query must lead in half precision for its pairs to be compared.
+CLEAR_LEAD = 0.05
 
 PUBLISHED = deformable_detr.Config(
     width=256,
@@ -261,9 +265,9 @@ class RelationHead(nn.Module):
 class SceneGraph(nn.Module):
     """Pixels `u8[N,H,W,3]` → objects, and the relation of every ordered pair of them."""
 
-    def __init__(self, w: Weights, c: Config, pre: preprocess.Preprocess, precision: Precision):
+    def __init__(self, w: Weights, c: Config, pre: preprocess.Preprocess, precision: Precision, trunk: Precision):
         super().__init__()
-        self.detector = Detector(w, PREFIX, c.detector, Normalise(pre.mean, pre.std), precision)
+        self.detector = Detector(w, PREFIX, c.detector, Normalise(pre.mean, pre.std), precision, trunk)
         self.head = RelationHead(w, c, precision)
         w.take(f"{PREFIX}.rel_dist", c.predicates)  # how frequent predicates are: for adjusting logits only
         # Counters of training, which the original forgets where a batch norm is within a `downsample`.
@@ -275,6 +279,16 @@ class SceneGraph(nn.Module):
         return torch.softmax(objects.logits, dim=-1), objects.boxes, relation, connectivity
 
 
+def settled(outputs: Sequence[np.ndarray]) -> list[np.ndarray | bool]:
+    """Which values rounding to half precision moves a little: of pairs only those whose classes are clear.
+
+    The likeliest class picks a row of the frequency bias, and where two are equally likely the last bit decides.
+    """
+    classes = np.sort(outputs[0], axis=-1)
+    clear = classes[..., -1] - classes[..., -2] > CLEAR_LEAD
+    return [True, True, (clear[:, :, None] & clear[:, None, :])[..., None], True]
+
+
 def graphs(request: Request) -> Iterator[GraphJob]:
     """rfs: objects and their relations."""
     folder = request.checkpoints.files_folder(FOLDER, HINT)
@@ -283,8 +297,10 @@ def graphs(request: Request) -> Iterator[GraphJob]:
     own = (folder.path / "preprocessor_config.json").is_file()
     pre = preprocess.read_bounded(folder) if own else PREPROCESS
     w = load(path)
-    # Always in single precision: sampling between pixels needs it, and the largest logit picks a row of the bias.
-    module = SceneGraph(w, config, pre, FP32)
+    # Always in single precision: sampling between pixels needs it, and the largest logit picks a row of the bias. On a
+    # GPU the trunk, whose convolutions are most of the arithmetic, may be in half precision.
+    trunk = request.precision if request.gpu else FP32
+    module = SceneGraph(w, config, pre, FP32, trunk)
     queries, sizes = config.detector.queries, config.detector
     shortest, longest = pre.geometry["shortest"], pre.geometry["longest"]
     # A picture of the published size takes seconds; batches are for small models.
@@ -312,5 +328,6 @@ def graphs(request: Request) -> Iterator[GraphJob]:
         looseness=LOOSENESS,
         backend="egtr",
         labels=labels,
-        precision=FP32,
+        precision=trunk,
+        settled=settled if trunk != FP32 and config.frequency_bias else None,
     )

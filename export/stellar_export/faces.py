@@ -22,7 +22,7 @@ from .checkpoints import Checkpoints
 from .errors import ExportError, MissingCheckpoint
 from .jobs import GraphJob, Request, pictures
 from .manifest import IoSpec, Source, sha256_of
-from .nn import Conv, Linear, Precision, normalised
+from .nn import FP32, Conv, Linear, Precision, normalised
 from .onnx_graph import Probe
 from .weights import Weights, load_state_dict
 
@@ -339,7 +339,7 @@ def mtcnn_file(checkpoints: Checkpoints, name: str) -> Path:
     )
 
 
-def region_job(role: str, module: nn.Module, dtype: str, sides: list[tuple[int, int]], outputs: list[IoSpec], source: Source, official: bool, max_batch: int, looseness: float = 1) -> GraphJob:
+def region_job(role: str, module: nn.Module, dtype: str, sides: list[tuple[int, int]], outputs: list[IoSpec], source: Source, official: bool, max_batch: int, precision: Precision, looseness: float = 1) -> GraphJob:
     """The job of a graph over regions of pictures; several `sides` make the sides dynamic."""
     height, width = sides[0] if len(sides) == 1 else (-1, -1)
 
@@ -360,6 +360,7 @@ def region_job(role: str, module: nn.Module, dtype: str, sides: list[tuple[int, 
         max_batch=max_batch,
         shortest=12,
         looseness=looseness,
+        precision=precision,
     )
 
 
@@ -371,7 +372,10 @@ def graphs(request: Request) -> Iterator[GraphJob]:
         digest = sha256_of(path)
         return load_state_dict(path), Source(PACKAGE, "2.6.0", name, digest), digest == MTCNN_SHA256[name]
 
-    p = request.precision
+    # Convolutions gain nothing from eight bits, and boxes need more.
+    p = FP32 if request.precision.quantised else request.precision
+    # The cascade's networks stay on the processor where the others have a GPU.
+    cascade = FP32 if request.gpu else p
     embedding = request.checkpoints.local(*EMBEDDING)
     if embedding is None:
         where = Path(request.checkpoints.root or "CHECKPOINTS", *EMBEDDING)
@@ -380,19 +384,19 @@ def graphs(request: Request) -> Iterator[GraphJob]:
     w, source, official = mtcnn("pnet.pt")
     maps = [IoSpec("prob", "f32", (-1, -1)), IoSpec("reg", "f32", (4, -1, -1))]
     # The second side is odd, where the last pooling window is not whole; the third is the smallest.
-    yield region_job("faces.pnet", ProposalNet(w, p), "f32", [(64, 80), (61, 37), (12, 12), (30, 13)], maps, source, official, 4)
+    yield region_job("faces.pnet", ProposalNet(w, cascade), "f32", [(64, 80), (61, 37), (12, 12), (30, 13)], maps, source, official, 4, cascade)
     w, source, official = mtcnn("rnet.pt")
-    yield region_job("faces.rnet", refine_net(w, p), "f32", [(24, 24)], [prob, reg], source, official, 64)
+    yield region_job("faces.rnet", refine_net(w, cascade), "f32", [(24, 24)], [prob, reg], source, official, 64, cascade)
     w, source, official = mtcnn("onet.pt")
     landmarks = IoSpec("landmarks", "f32", (10,))
-    yield region_job("faces.onet", output_net(w, p), "f32", [(48, 48)], [prob, reg, landmarks], source, official, 32)
+    yield region_job("faces.onet", output_net(w, cascade), "f32", [(48, 48)], [prob, reg, landmarks], source, official, 32, cascade)
     try:
         tower = FaceTower(load_state_dict(embedding), p)
     except IndexError as error:
         raise ExportError(f"{embedding}: a weight has fewer dimensions than in the published layout") from error
     source = Source("20180402-114759-vggface2", "local", embedding.name, sha256_of(embedding))
     out = IoSpec("embedding", "f32", (tower.sizes[0],))
-    yield region_job("faces.embedding", tower, "u8", [(160, 160)], [out], source, tower.sizes == PUBLISHED, 16)
+    yield region_job("faces.embedding", tower, "u8", [(160, 160)], [out], source, tower.sizes == PUBLISHED, 16, p)
 
 
 # ---- the layout, for random checkpoints

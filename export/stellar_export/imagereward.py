@@ -15,7 +15,19 @@ from .checkpoints import File
 from .errors import ExportError
 from .jobs import GraphJob, Request, image_job
 from .manifest import IoSpec, Source
-from .nn import Embedding, LayerNorm, Linear, Normalise, Precision, VisionTransformer, activation, attend, stored
+from .nn import (
+    Embedding,
+    Fusable,
+    LayerNorm,
+    Linear,
+    Normalise,
+    Precision,
+    VisionTransformer,
+    activation,
+    attend,
+    attend_fused,
+    stored,
+)
 from .onnx_graph import Probe
 from .preprocess import CLIP_MEAN, CLIP_STD
 from .weights import POSITION_IDS, Weights, load_state_dict
@@ -46,7 +58,7 @@ class ImageTower(nn.Module):
         return self.norm(self.body(self.normalise(pixels))).float()
 
 
-class Attention(nn.Module):
+class Attention(Fusable):
     """BERT's attention with its residual and norm; keys and values from the text itself or from image tokens."""
 
     def __init__(self, query: Linear, key_value: Linear, out: Linear, norm: LayerNorm, heads: int):
@@ -57,6 +69,10 @@ class Attention(nn.Module):
         n, length, width = x.shape
         compute = self.query.compute
         others = others.to(compute)
+        if self.fused:
+            k, v = self.key_value(others).chunk(2, dim=-1)
+            mixed = attend_fused(self.query(x.to(compute)), k, v, self.heads, self.form, mask)
+            return self.norm(self.out(mixed).float() + x)
         q = self.query(x.to(compute)).reshape(n, length, self.heads, width // self.heads).transpose(1, 2)
         kv = self.key_value(others).reshape(n, others.shape[1], 2, self.heads, width // self.heads)
         k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -75,7 +91,7 @@ class Layer(nn.Module):
         return self.norm(self.down(activation("gelu", self.up(x.to(self.up.compute)))).float() + x)
 
 
-class Reward(nn.Module):
+class Reward(Fusable):
     """Image tokens and a padded prompt → the normalised reward, `f32[N]`."""
 
     def __init__(
@@ -100,6 +116,8 @@ class Reward(nn.Module):
     def forward(self, image_tokens: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         image = image_tokens.to(self.compute)
         mask = (1.0 - attention_mask.float())[:, None, None, :] * MASKED
+        if self.fused:
+            mask = mask.to(self.compute).expand(-1, -1, input_ids.shape[1], -1)
         x = self.norm((self.tokens(input_ids) + self.position.to(self.compute)).float())
         for layer in self.layers:
             x = layer(x, image, mask)

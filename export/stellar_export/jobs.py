@@ -11,7 +11,7 @@ from torch import nn
 from .checkpoints import Checkpoints
 from .manifest import IoSpec, Source
 from .nn import Precision
-from .onnx_graph import Probe
+from .onnx_graph import Probe, Settled
 
 
 @dataclass
@@ -48,6 +48,8 @@ class GraphJob:
     """The names of a scene graph's `classes` and `predicates`."""
     precision: Precision | None = None
     """Of the arithmetic, where it is not what was asked for."""
+    settled: Settled | None = None
+    """Which outputs the graph is held to, where the last bits decide about some."""
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Request:
     needs_tokenizer: Callable[[str, list[str]], None]
     """Called with a tokenizer's name and its lines by each family that needs it."""
     hps: str = "v2.0"
+    gpu: bool = False
+    """Whether the graphs are for GPUs."""
     say: Callable[[str], None] = field(default=print)
 
 

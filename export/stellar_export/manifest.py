@@ -58,6 +58,8 @@ class GraphEntry:
     text: Mapping | None = None
     backend: str | None = None
     labels: Mapping | None = None
+    flops: int | None = None
+    """Of one item, see `flops.py`."""
 
     def toml(self) -> dict:
         table = {
@@ -76,6 +78,8 @@ class GraphEntry:
             table["text"] = dict(self.text)
         if self.labels:
             table |= {"backend": self.backend, "labels": dict(self.labels)}
+        if self.flops is not None:
+            table["flops"] = self.flops
         return table
 
 

@@ -7,15 +7,20 @@ it is used. Numerically they do what the original packages do, which the tests h
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import ExportError
+
+# The first ONNX opset that has Attention.
+FUSED_OPSET = 23
 
 # Below this many values a weight stays as it is: the Cast node would cost more than it saves.
 COMPACT_FROM = 1024
@@ -27,24 +32,28 @@ class Precision:
 
     name: str
     compute: torch.dtype
+    quantised: bool = False
+    """Whether products with weights are to be done in eight bits (`quantise.py`), for which modules are of float32."""
 
 
 FP32 = Precision("fp32", torch.float32)
 FP16 = Precision("fp16", torch.float16)
-PRECISIONS = {p.name: p for p in (FP32, FP16)}
+INT8 = Precision("int8", torch.float32, quantised=True)
+PRECISIONS = {p.name: p for p in (FP32, FP16, INT8)}
 
 
-def stored(tensor: Tensor, precision: Precision) -> nn.Parameter:
+def stored(tensor: Tensor, precision: Precision, compact: bool = True) -> nn.Parameter:
     """A weight in the smallest form that loses nothing: float16 where all values are float16 numbers.
 
-    Most official checkpoints were trained or published in half precision, so this halves their graphs.
+    Most official checkpoints were trained or published in half precision, so this halves their graphs. Not `compact` are
+    weights that will be stored in eight bits.
     """
     tensor = tensor.detach()
     if precision.compute == torch.float16 and tensor.device.type != "meta":
         if tensor.abs().max() > torch.finfo(torch.float16).max:
             raise ExportError("a weight is too large for half precision: build this model with --precision fp32")
         tensor = tensor.half()
-    elif tensor.device.type != "meta" and tensor.numel() >= COMPACT_FROM:
+    elif compact and tensor.device.type != "meta" and tensor.numel() >= COMPACT_FROM:
         half = tensor.half()
         if torch.equal(half.float(), tensor):
             tensor = half
@@ -57,8 +66,8 @@ class Linear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, precision: Precision):
         super().__init__()
         self.compute = precision.compute
-        self.weight = stored(weight.t(), precision)
-        self.bias = None if bias is None else stored(bias, precision)
+        self.weight = stored(weight.t(), precision, compact=not precision.quantised)
+        self.bias = None if bias is None else stored(bias, precision, compact=not precision.quantised)
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.matmul(x, self.weight.to(self.compute))
@@ -130,8 +139,67 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return mixed.transpose(1, 2).flatten(2)
 
 
-class SelfAttention(nn.Module):
+class AttentionForm(enum.Enum):
+    """What computes attention in a graph."""
+
+    PRODUCTS = "plain products and a softmax, which every runtime has"
+    NODE = "ONNX's Attention, which is a kernel of its own on a GPU and slow on a processor"
+    RUNTIMES = "ONNX Runtime's MultiHeadAttention, which is a kernel of its own on a processor"
+
+
+class Fusable(nn.Module):
+    """A module with attention somewhere in it."""
+
+    form = AttentionForm.PRODUCTS
+
+    @property
+    def fused(self) -> bool:
+        """Whether attention is one node."""
+        return self.form != AttentionForm.PRODUCTS
+
+
+def fuse(module: nn.Module, form: AttentionForm) -> bool:
+    """Has every attention of a module computed that way; whether there was one."""
+    parts = [part for part in module.modules() if isinstance(part, Fusable)]
+    for part in parts:
+        part.form = form
+    return bool(parts)
+
+
+def attend_fused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    form: AttentionForm,
+    mask: Tensor | None = None,
+    causal: bool = False,
+) -> Tensor:
+    """Scaled dot-product attention of `[N, L, heads·d]` tensors as one node.
+
+    The node takes and gives the heads side by side, as matrix products do, so that nothing is transposed between them.
+    `mask` is additive, `[N, 1, L, L]` and of the tensors' type; a kernel without a mask is faster, so `causal` has none.
+    """
+    if torch.onnx.is_in_onnx_export():
+        of = dict(dtype=q.dtype, shape=q.shape)
+        if form == AttentionForm.RUNTIMES:
+            given = (q, k, v) if mask is None else (q, k, v, None, None, mask)
+            attributes = dict(num_heads=heads, unidirectional=int(causal))
+            return torch.onnx.ops.symbolic("com.microsoft::MultiHeadAttention", given, attributes, version=1, **of)
+        given = (q, k, v) if mask is None else (q, k, v, mask)
+        attributes = dict(q_num_heads=heads, kv_num_heads=heads, is_causal=int(causal))
+        if q.dtype != torch.float32:
+            attributes["softmax_precision"] = int(ir.DataType.FLOAT)
+        return torch.onnx.ops.symbolic("Attention", given, attributes, version=FUSED_OPSET, **of)
+    by_head = [t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v)]
+    return F.scaled_dot_product_attention(*by_head, attn_mask=mask, is_causal=causal).transpose(1, 2).flatten(2)
+
+
+class SelfAttention(Fusable):
     """Multi-head self-attention with query, key and value in one matrix."""
+
+    causal = False
+    """Whether a token sees only those before it; the form of plain products is then given the mask that says so."""
 
     def __init__(self, qkv: Linear, out: Linear, heads: int):
         super().__init__()
@@ -140,6 +208,8 @@ class SelfAttention(nn.Module):
         self.out = out
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self.fused:
+            return self.out(attend_fused(*self.qkv(x).chunk(3, dim=-1), self.heads, self.form, mask, self.causal))
         n, length, width = x.shape
         qkv = self.qkv(x).reshape(n, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -227,7 +297,7 @@ class ClipImageTower(nn.Module):
         return normalised(self.projection(self.norm_post(tokens[:, 0])))
 
 
-class ClipTextTower(nn.Module):
+class ClipTextTower(Fusable):
     """Token ids `i64[N,L]`, L at most the context → L2-normalised text embedding of a CLIP model.
 
     The state at the first end-of-text token is taken, which has the largest id. Attention is causal, so what follows it
@@ -248,16 +318,19 @@ class ClipTextTower(nn.Module):
         self.tokens = tokens
         self.position = stored(position, precision)
         self.blocks = nn.ModuleList(blocks)
+        for block in self.blocks:
+            block.attn.causal = True
         self.norm = norm
         self.projection = projection
 
     def forward(self, input_ids: Tensor) -> Tensor:
         n, length = input_ids.shape
         step = torch.arange(length)
-        mask = torch.where(step[None, :] > step[:, None], float("-inf"), 0.0)
+        mask = None if self.fused else torch.where(step[None, :] > step[:, None], float("-inf"), 0.0)
         x = self.tokens(input_ids) + self.position.to(self.compute)[:length]
         for block in self.blocks:
             x = block(x, mask)
-        end = input_ids.argmax(dim=-1)
+        # ONNX Runtime has ArgMax for floats alone on a GPU; ids are exact in them.
+        end = (input_ids.float() if self.fused else input_ids).argmax(dim=-1)
         x = x[torch.arange(n), end]
         return normalised(self.projection(self.norm(x)))

@@ -21,10 +21,12 @@ from .errors import ExportError
 from .jobs import GraphJob, Request, clip_text_job, pictures
 from .manifest import IoSpec
 from .nn import (
+    Fusable,
     LayerNorm,
     Linear,
     Normalise,
     Precision,
+    SelfAttention,
     VisionTransformer,
     activation,
 )
@@ -103,14 +105,16 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, rows: int) -> Tensor:
     return torch.cat(blocks, dim=2).transpose(1, 2).flatten(2)
 
 
-class BlockwiseAttention(nn.Module):
-    """Multi-head self-attention of many tokens; the weights are those of [`nn.SelfAttention`]."""
+class BlockwiseAttention(SelfAttention):
+    """Multi-head self-attention of many tokens, some rows at a time unless it is fused."""
 
     def __init__(self, qkv: Linear, out: Linear, heads: int, rows: int = ATTENTION_ROWS):
-        super().__init__()
-        self.qkv, self.out, self.heads, self.rows = qkv, out, heads, rows
+        super().__init__(qkv, out, heads)
+        self.rows = rows
 
-    def forward(self, x: Tensor, _mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if self.fused:
+            return super().forward(x, mask)
         n, length, width = x.shape
         qkv = self.qkv(x).reshape(n, length, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -131,7 +135,7 @@ def box_bias(side: int) -> Tensor:
     return torch.cat([torch.log(p + 1e-4) - torch.log1p(-p + 1e-4) for p in (place, size)], dim=-1)
 
 
-class Detector(nn.Module):
+class Detector(Fusable):
     """Pixels and the embeddings of queries → a logit of each query and a box for each patch."""
 
     def __init__(self, w: Weights, c: Config, pre: preprocess.Preprocess, precision: Precision):
@@ -169,7 +173,10 @@ class Detector(nn.Module):
         tokens = self.norm_post(self.body(self.normalise(pixels)))
         x = self.norm(tokens[:, 1:] * tokens[:, :1])
         cosine = torch.matmul(unit(self.classes(x).float()), unit(queries.float()).transpose(1, 2))
-        logits = (cosine + self.shift(x).float()) * (F.elu(self.scale(x).float()) + 1)
+        shifted, scale = cosine + self.shift(x).float(), self.scale(x).float()
+        # ELU + 1, without ELU where it would leave the GPU: ONNX Runtime has none of this opset there.
+        factor = F.relu(scale) + torch.exp(scale.clamp(max=0)) if self.fused else F.elu(scale) + 1
+        logits = shifted * factor
         first, second, last = self.boxes
         boxes = last(activation("gelu", second(activation("gelu", first(x)))))
         return logits, torch.sigmoid(boxes.float() + self.bias)

@@ -13,10 +13,12 @@ from . import EXPORTER, vocabulary
 from .checkpoints import Checkpoints
 from .errors import ExportError, MissingCheckpoint
 from .families import FAMILIES
+from .flops import count
 from .jobs import GraphJob, Request
 from .manifest import GraphEntry, Manifest, sha256_of
-from .nn import Precision
-from .onnx_graph import EXTERNAL_ABOVE, TOLERANCE, check, release, run_torch, save, to_onnx
+from .nn import FUSED_OPSET, AttentionForm, Precision, fuse
+from .onnx_graph import EXTERNAL_ABOVE, OPSET, TOLERANCE, check, release, run_torch, save, to_onnx
+from .quantise import quantise
 
 MANIFEST = "pack.toml"
 
@@ -24,8 +26,18 @@ MANIFEST = "pack.toml"
 class Builder:
     """Collects graphs and tokenizers in a folder and then describes them."""
 
-    def __init__(self, folder: Path, precision: Precision, external_above: int, say: Callable[[str], None]):
+    def __init__(
+        self,
+        folder: Path,
+        precision: Precision,
+        external_above: int,
+        say: Callable[[str], None],
+        gpu: bool = False,
+        flops: bool = False,
+        checked: bool = True,
+    ):
         self.folder, self.precision, self.external_above, self.say = folder, precision, external_above, say
+        self.gpu, self.flops, self.checked = gpu, flops, checked
         self.graphs: list[GraphEntry] = []
         self.tokenizers: dict[str, list[str]] = {}
         self.demo_reasons: list[str] = []
@@ -38,19 +50,31 @@ class Builder:
         """Exports, checks and lists one graph; takes the module out of the job, to free it before the check."""
         started, role = time.monotonic(), job.roles[-1]
         module, job.module = job.module, None
-        expected = [run_torch(module, p) for p in job.probes]
-        model = to_onnx(module, job.inputs, job.outputs, job.example, job.shortest, job.longest, job.free)
+        precision = job.precision or self.precision
+        # Before attention is fused: PyTorch's counter does not know the processor's fused kernel.
+        operations = count(module, job) if self.flops else None
+        opset = OPSET
+        if self.gpu and fuse(module, AttentionForm.NODE):
+            opset = FUSED_OPSET
+        elif precision.quantised:
+            fuse(module, AttentionForm.RUNTIMES)
+        expected = [run_torch(module, p) for p in job.probes] if self.checked else []
+        model = to_onnx(module, job.inputs, job.outputs, job.example, job.shortest, job.longest, job.free, opset)
         del module
+        if precision.quantised and not quantise(model):
+            raise ExportError(f"{role}: there is no product to be done in eight bits")
         files = save(model, self.folder / "graphs" / f"{role}.onnx", self.external_above)
         release(model)
-        precision = (job.precision or self.precision).name
-        worst = check(files[0], job.outputs, job.probes, expected, job.looseness * TOLERANCE[precision])
+        tolerance = job.looseness * TOLERANCE[precision.name]
+        held = "not held to PyTorch"
+        if self.checked:
+            worst = check(files[0], job.outputs, job.probes, expected, tolerance, job.settled)
+            held = f"ONNX Runtime = PyTorch within {worst:.1e}"
         if not job.official:
             self.demo_reasons.append(role)
         size = sum(f.stat().st_size for f in files)
         self.say(
-            f"  {' and '.join(job.roles):24} {_bytes(size):>9}  {time.monotonic() - started:6.1f} s  "
-            f"ONNX Runtime = PyTorch within {worst:.1e}"
+            f"  {' and '.join(job.roles):24} {_bytes(size):>9}  {time.monotonic() - started:6.1f} s  {held}"
         )
         listed = [self._listed(f) for f in files]
         labels = self._write_labels(role, job.labels) if job.labels else None
@@ -59,7 +83,7 @@ class Builder:
                 GraphEntry(
                     role=name,
                     kind=job.kind,
-                    precision=precision,
+                    precision=precision.name,
                     max_batch=job.max_batch,
                     files=listed,
                     source=job.source,
@@ -69,6 +93,7 @@ class Builder:
                     text=job.text,
                     backend=job.backend,
                     labels=labels,
+                    flops=operations,
                 )
             )
 
@@ -109,20 +134,24 @@ def build(
     goldens: bool = False,
     notice: str | None = None,
     external_above: int = EXTERNAL_ABOVE,
+    gpu: bool = False,
+    flops: bool = False,
+    checked: bool = True,
     say: Callable[[str], None] = print,
 ) -> None:
     """Builds `out` from the checkpoints, or leaves what was there untouched.
 
     A model whose checkpoints are not to be had is an error if `named`, and left out with a word otherwise. `notice`
-    says whose work is in a pack that is to be passed on.
+    says whose work is in a pack that is to be passed on. `gpu` gives the graphs the form that is fast there, `flops`
+    writes down how much arithmetic they are, and not `checked` are graphs whose weights mean nothing.
     """
     refuse_to_overwrite(out)
     part = out.with_name(f"{out.name}.partial-{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        builder = Builder(part, precision, external_above, say)
-        request = Request(checkpoints, precision, clip, models, builder.needs_tokenizer, hps, say)
+        builder = Builder(part, precision, external_above, say, gpu, flops, checked)
+        request = Request(checkpoints, precision, clip, models, builder.needs_tokenizer, hps, gpu, say)
         built = []
         for model in models:
             say(f"{model}:")

@@ -35,6 +35,10 @@ from .random_specs import (
 )
 
 
+# What constant weights are: no number that an optimiser would take a graph apart for.
+CONSTANT = 0.02
+
+
 @dataclass(frozen=True)
 class Sizes:
     """The sizes of random models. What a layout fixes (patch and activation of a model, 768 of the L/14) stays."""
@@ -68,6 +72,8 @@ class Sizes:
     """EGTR's pictures: their shortest edge, 800 as published."""
     egtr_longest: int = 266
     """The longest edge that they may have, 1333 as published."""
+    vision_mlp: int = 0
+    """Inner width of the layers of the image tower of `clip`; 0: four times `vision_width`."""
     patch: int = 0
     """Patch side of the CLIP model of `clip`; 0: that of the published model."""
     act: str = ""
@@ -75,13 +81,18 @@ class Sizes:
 
 
 class Maker:
-    """Draws weights whose outputs spread: attention that is not uniform, activations that do not fade with depth."""
+    """Draws weights whose outputs spread: attention that is not uniform, activations that do not fade with depth.
 
-    def __init__(self, root: Path, seed: int, sizes: Sizes):
-        self.root, self.seed, self.sizes = root, seed, sizes
+    With `constant` it draws none: weights are one number, of which a file keeps one copy.
+    """
+
+    def __init__(self, root: Path, seed: int, sizes: Sizes, constant: bool = False):
+        self.root, self.seed, self.sizes, self.constant = root, seed, sizes, constant
 
     def normal(self, tag: str, *shape: int) -> np.ndarray:
         """Standard normal values that depend on the seed and the tag alone."""
+        if self.constant:
+            return np.full(shape, CONSTANT)
         return np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(tag.encode())])).standard_normal(shape)
 
     def state(self, model: str, spec: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -90,6 +101,11 @@ class Maker:
 
     def tensor(self, tag: str, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         leaf, low = name.rsplit(".", 1)[-1], name.lower()
+        if self.constant:
+            if not is_table(name):
+                return torch.tensor(CONSTANT).expand(shape)
+            # Its rows differ, or the exporter would keep one of them and a list of numbers of rows.
+            return torch.arange(int(np.prod(shape[:-1])), dtype=torch.float32).reshape(*shape[:-1], 1).expand(shape)
         if leaf == "logit_scale":
             values = np.full(shape, 4.6052)
         elif leaf == "weight" and len(shape) == 1:  # of a norm
@@ -130,6 +146,13 @@ class Maker:
     def safetensors(self, state: Mapping[str, torch.Tensor], *parts: str) -> None:
         save_file({k: v.contiguous() for k, v in state.items()}, self.file(*parts), metadata={"format": "pt"})
 
+    def weights(self, state: Mapping[str, torch.Tensor], hub_id: str) -> None:
+        """A model's weights in Hugging Face layout; of the two kinds of files only PyTorch's keeps repeated values once."""
+        if self.constant:
+            torch.save(state, self.file("hub", hub_id, "pytorch_model.bin"))
+        else:
+            self.safetensors(state, "hub", hub_id, "model.safetensors")
+
     # ---- CLIP in Hugging Face layout
 
     def clip(self, hub_id: str, patch: int, act: str, projection: int) -> None:
@@ -155,7 +178,7 @@ class Maker:
                 ),
                 vision_config=dict(
                     hidden_size=s.vision_width,
-                    intermediate_size=4 * s.vision_width,
+                    intermediate_size=s.vision_mlp or 4 * s.vision_width,
                     num_hidden_layers=s.vision_layers,
                     num_attention_heads=s.vision_heads,
                     hidden_act=act,
@@ -169,7 +192,7 @@ class Maker:
             "config.json",
         )
         spec = hf_clip_spec(s, patch, projection)
-        self.safetensors(self.state(hub_id, spec), "hub", hub_id, "model.safetensors")
+        self.weights(self.state(hub_id, spec), hub_id)
 
     def clip_tokenizer(
         self, hub_id: str, preprocessor: bool = True, pad: str = "<|endoftext|>", context: int = 77
@@ -367,7 +390,7 @@ class Maker:
             "preprocessor_config.json",
         )
         spec = hf_vit_spec(width, s.vision_layers)
-        self.safetensors(self.state("dino", spec), "hub", dino.HUB_ID, "model.safetensors")
+        self.weights(self.state("dino", spec), dino.HUB_ID)
 
     def make_owlvit(self) -> None:
         s, side = self.sizes, OWL_SIDE
@@ -389,7 +412,7 @@ class Maker:
                 ),
                 vision_config=dict(
                     hidden_size=s.vision_width,
-                    intermediate_size=4 * s.vision_width,
+                    intermediate_size=s.vision_mlp or 4 * s.vision_width,
                     num_hidden_layers=s.vision_layers,
                     num_attention_heads=s.vision_heads,
                     image_size=side,
@@ -423,7 +446,7 @@ class Maker:
         for name, gain, bias in (("logit_scale", 0.8, 2.0), ("logit_shift", 0.3, -1.1)):
             state[f"class_head.{name}.weight"] = (state[f"class_head.{name}.weight"] * gain).half().float()
             state[f"class_head.{name}.bias"].fill_(bias)
-        self.safetensors(state, "hub", owlvit.HUB_ID, "model.safetensors")
+        self.weights(state, owlvit.HUB_ID)
 
     def make_faces(self) -> None:
         """The embedding network; MTCNN's own weights are small and free, so there are no random ones."""
@@ -447,17 +470,34 @@ class Maker:
         random_egtr.make(self)
 
 
+def is_table(name: str) -> bool:
+    """Whether its rows are looked up by number, and equal ones kept once."""
+    return is_token_table(name) or name.endswith("triplet_dist")
+
+
 def is_token_table(name: str) -> bool:
     return name.endswith(("token_embedding.weight", "word_embeddings.weight"))
 
 
 def make(
-    root: Path, seed: int, sizes: Sizes, models: Sequence[str], clip: str = DEFAULT_CLIP, hps: str = "v2.0"
+    root: Path,
+    seed: int,
+    sizes: Sizes | Mapping[str, Sizes],
+    models: Sequence[str],
+    clip: str = DEFAULT_CLIP,
+    hps: str = "v2.0",
+    constant: bool = False,
 ) -> None:
-    """Writes the checkpoints of these models under `root` and marks it as random."""
-    maker = Maker(root, seed, sizes)
-    maker.json(dict(weights="demo", seed=seed, sizes=asdict(sizes)), MARKER)
+    """Writes the checkpoints of these models under `root` and marks it as random.
+
+    `sizes` are those of all models, or of each. With `constant` all weights are one number.
+    """
+    of = {model: sizes if isinstance(sizes, Sizes) else sizes[model] for model in models}
+    marked = asdict(sizes) if isinstance(sizes, Sizes) else {model: asdict(each) for model, each in of.items()}
+    maker = Maker(root, seed, Sizes(), constant)
+    maker.json(dict(weights="demo", seed=seed, sizes=marked), MARKER)
     for model in models:
+        maker.sizes = of[model]
         if model == "clip":
             maker.make_clip(clip)
         elif model == "hpsv2":

@@ -79,6 +79,8 @@ def tensor(maker: Maker, name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Gains by which classes and predicates stand out, and the points of attention lie some places apart."""
     if name.endswith("num_batches_tracked"):
         return torch.tensor(1000)
+    if maker.constant:
+        return maker.tensor(name, name, shape)
     leaf = name.rsplit(".", 1)[-1]
     if name == "model.triplet_dist":
         return triplet_table(maker, *shape)

@@ -24,14 +24,14 @@ def norm_spec(name: str, width: int) -> dict[str, tuple[int, ...]]:
 def hf_clip_spec(s: Sizes, patch: int, projection: int, image: int = 224, context: int = 77) -> dict[str, tuple[int, ...]]:
     """The keys of a transformers CLIPModel."""
 
-    def layers(at: str, width: int, n: int) -> dict[str, tuple[int, ...]]:
+    def layers(at: str, width: int, mlp: int, n: int) -> dict[str, tuple[int, ...]]:
         spec: dict[str, tuple[int, ...]] = {}
         for i in range(n):
             for p in ("q_proj", "k_proj", "v_proj", "out_proj"):
                 spec |= linear_spec(f"{at}.encoder.layers.{i}.self_attn.{p}", width, width)
             spec |= norm_spec(f"{at}.encoder.layers.{i}.layer_norm1", width)
-            spec |= linear_spec(f"{at}.encoder.layers.{i}.mlp.fc1", 4 * width, width)
-            spec |= linear_spec(f"{at}.encoder.layers.{i}.mlp.fc2", width, 4 * width)
+            spec |= linear_spec(f"{at}.encoder.layers.{i}.mlp.fc1", mlp, width)
+            spec |= linear_spec(f"{at}.encoder.layers.{i}.mlp.fc2", width, mlp)
             spec |= norm_spec(f"{at}.encoder.layers.{i}.layer_norm2", width)
         return spec
 
@@ -40,13 +40,13 @@ def hf_clip_spec(s: Sizes, patch: int, projection: int, image: int = 224, contex
         "logit_scale": (),
         "text_model.embeddings.token_embedding.weight": (vocabulary.CLIP_TOKENS, t),
         "text_model.embeddings.position_embedding.weight": (context, t),
-        **layers("text_model", t, s.text_layers),
+        **layers("text_model", t, 4 * t, s.text_layers),
         **norm_spec("text_model.final_layer_norm", t),
         "vision_model.embeddings.class_embedding": (v,),
         "vision_model.embeddings.patch_embedding.weight": (v, 3, patch, patch),
         "vision_model.embeddings.position_embedding.weight": ((image // patch) ** 2 + 1, v),
         **norm_spec("vision_model.pre_layrnorm", v),
-        **layers("vision_model", v, s.vision_layers),
+        **layers("vision_model", v, s.vision_mlp or 4 * v, s.vision_layers),
         **norm_spec("vision_model.post_layernorm", v),
         "visual_projection.weight": (projection, v),
         "text_projection.weight": (projection, t),

@@ -15,6 +15,11 @@ from stellar_export.errors import ExportError
 from stellar_export.jobs import Request
 from stellar_export.nn import PRECISIONS
 
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    from pip._vendor import tomli as tomllib
+
 torch.set_num_threads(1)
 
 REPO = Path(__file__).parents[2]
@@ -32,9 +37,23 @@ def build(root: Path | None, out: Path, models=("clip",), precision="fp32", **op
     return out
 
 
-def request(root: Path | None, models=("clip",), precision="fp32", clip=DEFAULT_CLIP) -> Request:
+def request(root: Path | None, models=("clip",), precision="fp32", clip=DEFAULT_CLIP, gpu=False) -> Request:
     """What a family is asked for, without a builder behind it."""
-    return Request(Checkpoints(root, say=silent), PRECISIONS[precision], clip, models, lambda *_: None, say=silent)
+    return Request(
+        Checkpoints(root, say=silent), PRECISIONS[precision], clip, models, lambda *_: None, gpu=gpu, say=silent
+    )
+
+
+def manifest(folder: Path) -> dict:
+    """What a pack's `pack.toml` says."""
+    return tomllib.loads((folder / "pack.toml").read_text())
+
+
+class Mean(torch.nn.Module):
+    """A graph that costs nothing to export: the mean colour of a picture."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.float().mean(dim=(1, 2)) / 255
 
 
 def needs_reference_packages() -> None:

@@ -7,8 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import build, request
-from torch import nn
+from conftest import Mean, build, manifest, request
 
 from stellar_export import cli, clip_models, pack, preprocess
 from stellar_export.checkpoints import Checkpoints, _weight_patterns
@@ -17,15 +16,6 @@ from stellar_export.errors import ExportError, MissingCheckpoint
 from stellar_export.jobs import embedding_image_job, picture_probe
 from stellar_export.manifest import Source
 from stellar_export.onnx_graph import save, session, to_onnx
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    from pip._vendor import tomli as tomllib
-
-
-def manifest(folder) -> dict:
-    return tomllib.loads((folder / "pack.toml").read_text())
 
 
 def test_the_manifest_names_every_file_with_its_hash(shared_pack):
@@ -72,7 +62,8 @@ def test_large_weights_go_to_a_file_beside_the_graph(shared_root, tmp_path):
     whole, split = save(model, tmp_path / "whole.onnx"), save(model, tmp_path / "split.onnx", external_above=0)
     assert [f.name for f in whole] == ["whole.onnx"]
     assert [f.name for f in split] == ["split.onnx", "split.onnx.data"]
-    assert split[0].stat().st_size < whole[0].stat().st_size / 2
+    assert split[1].stat().st_size > 100_000
+    assert split[0].stat().st_size < whole[0].stat().st_size - 100_000
     inputs = dict(picture_probe(2, 224, 224).inputs)
     a, b = (session(files[0]).run(None, inputs) for files in (whole, split))
     np.testing.assert_array_equal(a[0], b[0])
@@ -101,11 +92,6 @@ def test_the_aesthetic_head_is_the_published_mlp(shared_root, shared_pack):
 
 
 # ---- the builder itself, with a family that costs nothing
-
-
-class Mean(nn.Module):
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return pixels.float().mean(dim=(1, 2)) / 255
 
 
 @pytest.fixture
