@@ -21,8 +21,11 @@ The largest difference of scores shows that both did the same work; beyond the t
 """
 
 import argparse
+import csv
+import io
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -66,11 +69,15 @@ METRICS = {
     "hpsv2": Metric(("hpsv2",), "hpsv2", "hpsv2.", 1e-4, 1),
     "ips": Metric(("ips",), "faces", "faces.", 5e-3, 1),
     "sis": Metric(("sis",), "faces", "faces.", 5e-3, 1),
+    # Of a whole run. What is compared are the predictions, and there is no such thing as a little difference.
+    "aps": Metric(("aps",), "faces", "faces.", 0.0, 1),
     # In a batch, the words of other pictures compete for a picture's patches.
     "goa": Metric(("goa",), "owlvit", "owlvit.", 2e-3, 1),
     "clip": Metric(("clip_t", "clip_i", "clip_n"), "clip", "clip.", 1e-4),
 }
 FACES = ("ips", "sis")
+# The toolkit's batch sizes of which the best is taken.
+TRIED = (1, 4, 8)
 
 
 class Failure(Exception):
@@ -140,7 +147,7 @@ class Toolkit:
         self.process.stdin.flush()
         return self.answer()
 
-    def load(self, metric: str, warm: Path) -> None:
+    def load(self, metric: str, folder: Path) -> None:
         """Loads a metric in place of the one before, and lets it score the samples in `warm`."""
         if metric == self.loaded:
             return
@@ -148,22 +155,21 @@ class Toolkit:
             self.start()
         self.ask(load=metric)
         self.loaded = metric
-        self.ask(score=str(warm), batch=1)
+        self.ask(score=str(folder / "warm"), batch=1)
         if metric not in self.batches:
-            self.batches[metric] = METRICS[metric].batch or self.a.batch or self.best_batch(metric, warm)
+            self.batches[metric] = METRICS[metric].batch or self.a.batch or self.best_batch(folder / "tries")
 
-    def best_batch(self, metric: str, warm: Path) -> int:
-        """The batch size with the fewest processor seconds over the samples that are for warming up."""
-        sizes = [n for n in (1, 2, 4, 8) if n <= len(list((warm / "pictures").glob("*.png")))]
-        spent = {n: self.ask(score=str(warm), batch=n)["cpu"] for n in sizes}
+    def best_batch(self, tries: Path) -> int:
+        """The batch size with the fewest processor seconds over the samples that are for finding it."""
+        spent = {n: self.ask(score=str(tries), batch=n)["cpu"] for n in TRIED}
         return min(spent, key=spent.get)
 
-    def score(self, metrics: list[str], folder: Path, warm: Path) -> tuple[Spent, Scores]:
-        """Each metric after the other, as the toolkit's command line does; loading is not counted."""
+    def score(self, metrics: list[str], samples: Path, folder: Path) -> tuple[Spent, Scores]:
+        """Each metric after the other, as the toolkit's command line does. What comes before scoring is in `folder`."""
         spent, scores = Spent(), {}
         for metric in metrics:
-            self.load(metric, warm)
-            found = self.ask(score=str(folder), batch=self.batches[metric])
+            self.load(metric, folder)
+            found = self.ask(score=str(samples), batch=self.batches[metric])
             spent += Spent(found["cpu"], found["wall"], found["read_cpu"])
             for name, values in found["scores"].items():
                 scores.setdefault(name, {}).update(values)
@@ -181,7 +187,7 @@ class Ours:
     """The service in a process of its own, with a pack that has the graphs of the metrics and no others."""
 
     def __init__(self, a: argparse.Namespace):
-        self.a, self.service, self.started = a, None, 0
+        self.a, self.service, self.started, self.runs = a, None, 0, 0
 
     def start(self, metrics: list[str], warm: list) -> None:
         if self.service is not None:
@@ -198,24 +204,48 @@ class Ours:
         }
         self.service = Service(a.program, folder, settings=settings).start().ready(1800)
         self.metrics = ",".join(code for metric in metrics for code in METRICS[metric].codes)
+        self.whole_run = metrics == ["aps"]
         self.process = psutil.Process(self.service.process.pid)
         self.score(warm)
 
     def score(self, samples: list) -> tuple[Spent, Scores]:
-        forms = [form([*sample.form(), ("metrics", self.metrics)]) for sample in samples]
+        extra = [] if self.whole_run else [("metrics", self.metrics)]
+        forms = {sample.name: form([*sample.form(), *extra]) for sample in samples}
         before, started = self.cpu(), time.perf_counter()
-        with ThreadPoolExecutor(self.a.at_once) as clients:
-            answers = list(clients.map(self.ask, forms))
+        scores = self.run(forms) if self.whole_run else self.requests(forms)
         wall = time.perf_counter() - started
         time.sleep(0.1)  # what it writes after an answer belongs to it
-        spent = Spent(self.cpu() - before, wall)
-        return spent, {sample.name: scores for sample, scores in zip(samples, answers, strict=True)}
+        return Spent(self.cpu() - before, wall), scores
 
-    def ask(self, body: bytes) -> dict[str, float | None]:
-        status, text, _ = self.service.call("POST", "/v1/score", body, FORM, timeout=3600)
-        if status != 200:
-            raise Failure(f"the service answers {status}: {text.decode(errors='replace')[:2000]}")
-        return {code: score["value"] for code, score in json.loads(text)["scores"].items()}
+    def requests(self, forms: dict[str, bytes]) -> Scores:
+        """Each sample in a request of its own."""
+
+        def ask(body: bytes) -> dict[str, float | None]:
+            return {code: score["value"] for code, score in self.call("POST", "/v1/score", body, FORM)["scores"].items()}
+
+        with ThreadPoolExecutor(self.a.at_once) as clients:
+            return dict(zip(forms, clients.map(ask, forms.values()), strict=True))
+
+    def run(self, forms: dict[str, bytes]) -> Scores:
+        """A run from its beginning to its predictions of attributes, in the toolkit's own table."""
+        self.runs += 1
+        # The embeddings that the predictions are made from are those of ips.
+        asked = dict(method="toolkit_bench", run=str(self.runs), dataset="toolkit_bench", metrics=["ips"])
+        path = f"/v1/runs/{self.call('POST', '/v1/runs', json.dumps(asked))['run_id']}"
+        with ThreadPoolExecutor(self.a.at_once) as clients:
+            list(clients.map(lambda item: self.call("PUT", f"{path}/samples/{item[0]}", item[1], FORM), forms.items()))
+        self.call("POST", f"{path}/finish")
+        while self.call("GET", path)["state"] != "finished":
+            time.sleep(0.05)
+        table = csv.DictReader(io.StringIO(self.call("GET", f"{path}/toolkit/attribute_preservation_syn.csv")))
+        predictions = lambda row: {f"aps {name[:-5]}": float(row[name]) for name in row if name.endswith("_pred")}
+        return {row["name"]: predictions(row) for row in table}
+
+    def call(self, method: str, path: str, body=None, kind: str = "application/json"):
+        status, text, _ = self.service.call(method, path, body, kind, timeout=3600)
+        if status not in (200, 201, 202):
+            raise Failure(f"{method} {path}: the service answers {status}: {text.decode(errors='replace')[:2000]}")
+        return text.decode() if path.endswith(".csv") else json.loads(text)
 
     def cpu(self) -> float:
         times = self.process.cpu_times()
@@ -259,13 +289,13 @@ class Case:
                 own = ours[name].get(code)
                 if own is None or value != value:
                     self.unequal.append(f"{name} {code}: toolkit {value}, service {own}")
-                    continue
-                self.differences[code] = max(self.differences.get(code, 0.0), abs(value - own))
+                else:
+                    self.differences[code] = max(self.differences.get(code, 0.0), abs(value - own))
 
     def beyond(self) -> list[str]:
         """Metrics whose scores differ by more than their tolerance."""
         allowed = {code: METRICS[metric].tolerance for metric in self.metrics for code in METRICS[metric].codes}
-        return [code for code, found in self.differences.items() if not found <= allowed[code]]
+        return [code for code, found in self.differences.items() if not found <= allowed[code.split()[0]]]
 
     def row(self) -> str:
         n = sum(r.samples for r in self.rounds)
@@ -290,21 +320,22 @@ HEAD = (
 
 def measure(case: Case, a: argparse.Namespace, sources: Sources, toolkit: Toolkit, ours: Ours) -> None:
     samples = Samples(sources, case.identities, case.prompts, a.photos, a.side)
-    # Enough for the largest batch that is tried, but only where one is tried.
-    tried = 1 if a.batch or all(METRICS[metric].batch for metric in case.metrics) else min(8, case.identities * case.prompts)
     apart = a.apart & set(case.metrics)
     with tempfile.TemporaryDirectory(dir=a.scratch) as folder:
         folder = Path(folder)
-        warm = Samples(sources, 1, tried, a.photos, a.side).make(folder / "warm", "warm")
+        # Two people for aps, which learns nothing from one.
+        warm = Samples(sources, 2 if case.metrics == ["aps"] else 1, 1, a.photos, a.side).make(folder / "warm", "warm")
+        if not a.batch and any(METRICS[metric].batch is None for metric in case.metrics):
+            Samples(sources, 1, max(TRIED), a.photos, a.side).make(folder / "tries", "tries")
 
         def theirs(at: int):
-            found = toolkit.score(case.metrics, folder / str(at), folder / "warm")
+            found = toolkit.score(case.metrics, folder / str(at), folder)
             if apart:
                 toolkit.stop()
             return found
 
         def mine(at: int, these):
-            ours.start(case.metrics, warm[:1])
+            ours.start(case.metrics, warm)
             if case.known and at == 0:
                 ours.score(samples.make(folder / "seen", "seen", "known"))
             found = ours.score(these)
@@ -335,9 +366,10 @@ def measure(case: Case, a: argparse.Namespace, sources: Sources, toolkit: Toolki
 
 def cases_of(a: argparse.Namespace) -> list[Case]:
     prompts = lambda metric: a.prompts_of.get(metric, a.prompts)
-    cases = [Case(metric, [metric], a.identities, prompts(metric)) for metric in a.metrics] if "alone" in a.cases else []
+    people = lambda metric: max(a.identities, 2) if metric == "aps" else a.identities  # who differ in an attribute
+    cases = [Case(metric, [metric], people(metric), prompts(metric)) for metric in a.metrics] if "alone" in a.cases else []
     if "together" in a.cases and a.together:
-        named = f"together: {', '.join(a.together)}" if set(a.together) != set(METRICS) else "all together"
+        named = f"together: {', '.join(a.together)}" if set(a.together) != set(METRICS) - {"aps"} else "all together"
         cases.append(Case(named, a.together, a.identities, min(map(prompts, a.together))))
     if "faces" in a.cases:
         n = a.identities * a.prompts
@@ -401,7 +433,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--photos", type=int, default=3, help="photos of each person, the reference among them (default: 3)")
     parser.add_argument("--side", type=names, default=["512", "768", "1024"], help="sides of pictures in turn (default: 512,768,1024)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="cores of each side (default: all)")
-    parser.add_argument("--batch", type=int, default=0, help="the toolkit's batch size (default: the best of 1, 2, 4, 8, measured)")
+    parser.add_argument("--batch", type=int, default=0, help="the toolkit's batch size (default: the best of 1, 4 and 8, measured)")
     parser.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="the toolkit's for clip, aesthetic, dino and goa; its command line has fp16")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--at-once", type=int, default=8, help="requests in flight (default: 8)")
@@ -418,7 +450,9 @@ def arguments() -> argparse.Namespace:
 def check(a: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuses what cannot be run, and brings the rest into the form that the program uses."""
     if a.together is None:
-        a.together = a.metrics
+        a.together = [metric for metric in a.metrics if metric != "aps"]
+    if "aps" in a.together:
+        parser.error("--together: aps is of a whole run, not of a request")
     a.apart = set(a.apart)
     try:
         a.prompts_of = {name: int(n) for name, n in (word.split("=") for word in a.prompts_of)}
@@ -447,6 +481,8 @@ def check(a: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 def main() -> int:
     a = arguments()
+    # Ends like any error does, which stops both sides.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     a.toolkit = a.toolkit.resolve()
     # Both sides inherit it, and choose their threads by it.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: a.threads])

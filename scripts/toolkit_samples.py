@@ -14,6 +14,8 @@ class Sources:
     """What samples are made of: photos by person, and pictures with what their prompts say."""
 
     photos: list[list[Path]]
+    attributes: list[dict[str, int]]
+    """Of each person, 1 or -1 by CelebA name."""
     pictures: list[tuple[Path, dict]]
 
     @staticmethod
@@ -27,7 +29,8 @@ class Sources:
             raise FileNotFoundError(
                 f"{assets} has no mock_stellar_dataset/*/*.jpg and stellar_net/*.png: name a whole checkout of the toolkit"
             )
-        return Sources(photos, pictures)
+        about = (files[0].with_name(f"{files[0].stem}_attributes.json") for files in photos)
+        return Sources(photos, [json.loads(path.read_text())["attributes"] for path in about], pictures)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Sample:
     name: str
     prompt: str
     detectables: list[str]
+    attributes: dict[str, int]
     picture: Path
     reference: Path
     auxiliary: list[Path]
@@ -46,7 +50,7 @@ class Sample:
             ("prompt", self.prompt),
             ("reference", self.reference.read_bytes()),
             *(("auxiliary", path.read_bytes()) for path in self.auxiliary),
-            ("metadata", json.dumps(dict(detectables=self.detectables))),
+            ("metadata", json.dumps(dict(detectables=self.detectables, attributes=self.attributes))),
         ]
 
 
@@ -59,7 +63,8 @@ class Samples:
     prompts: int
     photos: int
     sides: list[int]
-    _made: dict = field(default_factory=dict)
+    _made: dict = field(default_factory=dict, repr=False)
+    _opened: dict = field(default_factory=dict, repr=False)
 
     def make(self, folder: Path, round: str, photos_of: str | None = None) -> list[Sample]:
         """The samples of a round: same pixels in each, but other files and other prompts.
@@ -70,6 +75,7 @@ class Samples:
         (folder / "pictures").mkdir(parents=True)
         for who in range(self.identities):
             person = self.sources.photos[who % len(self.sources.photos)]
+            attributes = self.sources.attributes[who % len(self.sources.photos)]
             home = folder / "photos" / f"{who:03}"
             home.mkdir(parents=True)
             photos = []
@@ -87,17 +93,17 @@ class Samples:
                 data = self.file(source, self.sides[at % len(self.sides)], at // len(self.sources.pictures), "PNG")
                 write(picture, data, f"{name} {round}")
                 prompt = f"{about['prompt']}, number {at} of {round}"
-                text = about | dict(prompt=prompt, save_name=name, image_path=str(photos[0]))
+                text = about | dict(prompt=prompt, save_name=name, image_path=str(photos[0]), attributes=attributes)
                 picture.with_suffix(".json").write_text(json.dumps(text))
                 words = prompt.format("a person")
-                samples.append(Sample(name, words, about["detectables"], picture, photos[0], photos[1:]))
+                samples.append(Sample(name, words, about["detectables"], attributes, picture, photos[0], photos[1:]))
         return samples
 
     def file(self, source: Path, side: int, variant: int, kind: str) -> bytes:
         """A picture's square of that side. Variants are mirrored or cut a little differently, so that no two are the same."""
         key = source, side, variant
         if key not in self._made:
-            image = Image.open(source).convert("RGB")
+            image = self.opened(source)
             if variant % 2:
                 image = ImageOps.mirror(image)
             cut = variant // 2 * max(2, image.width // 100)
@@ -107,6 +113,14 @@ class Samples:
             ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC, centering=(0.5, 0.3)).save(data, kind, quality=95)
             self._made[key] = data.getvalue()
         return self._made[key]
+
+    def opened(self, source: Path) -> Image.Image:
+        """Once, and no larger than needed: photos have 24 megapixels."""
+        if source not in self._opened:
+            image = Image.open(source).convert("RGB")
+            image.thumbnail((3 * max(self.sides), 2 * max(self.sides)))
+            self._opened[source] = image
+        return self._opened[source]
 
 
 def write(path: Path, data: bytes, mark: str) -> None:

@@ -15,6 +15,7 @@ import inspect
 import json
 import os
 import sys
+import tempfile
 import time
 import types
 from pathlib import Path
@@ -42,6 +43,7 @@ class Loader:
         import torch
 
         self.toolkit, self.root, self.clip, self.device, self.reload_hpsv2 = toolkit, root, clip, device, reload_hpsv2
+        self.kept: list = []
         self.dtype = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
         self.original_load = torch.load
 
@@ -148,6 +150,20 @@ class Loader:
     def sis(self):
         return only("sis", self.faces(self.toolkit.IdentityStability))
 
+    def aps(self):
+        # Probes are kept there between calls, by the paths of the pictures, which no two rounds share.
+        cache = tempfile.TemporaryDirectory(prefix="toolkit-aps-")
+        self.kept.append(cache)
+        metric = self.faces(lambda device: self.toolkit.AttributePreservation(device, cache_dir=cache.name, batch_size=2))
+
+        def aps(dataset):
+            """The predictions for the attributes that differ among the samples: of others nothing is learnt."""
+            table = metric(dataset, clean=True).set_index("name")
+            names = [column.removesuffix("_pred") for column in table if column.endswith("_pred")]
+            return {f"aps {name}": table[f"{name}_pred"] for name in names if table[f"{name}_target"].nunique() > 1}
+
+        return aps
+
     def faces(self, kind):
         from stellar_export.faces import EMBEDDING
         from stellar_export.reference.faces import embedding_model
@@ -191,7 +207,12 @@ def score(folder: Path, metric, batch: int) -> dict:
     started, cpu, read, read_cpu = time.perf_counter(), time.process_time(), 0.0, 0.0
     data = SynImageDataset(folder / "pictures", folder / "photos")
     wanted, scores = set(inspect.signature(metric).parameters), {}
-    for first in range(0, len(data), batch):
+    if "dataset" in wanted:  # this one reads the pictures itself, all of them
+        for column, values in metric(dataset=data).items():
+            for name, value in values.items():
+                scores.setdefault(name, {})[column] = float(value)
+        wanted = set()
+    for first in range(0, len(data) if wanted else 0, batch):
         before, before_cpu = time.perf_counter(), time.process_time()
         samples = [data[i] for i in range(first, min(first + batch, len(data)))]
         read += time.perf_counter() - before

@@ -21,8 +21,8 @@ use super::sql::{Connection, Connections, Sql, until_uncontended};
 use super::words::to_microseconds;
 use super::{RunName, StoreError};
 
-/// The most samples of a transaction: tens of milliseconds of work, against which the flush at its end is small.
-const LARGEST: usize = 256;
+/// The most samples of a transaction. 256 were no quicker (docs/BENCHMARKS.md), and each waits for all.
+const LARGEST: usize = 64;
 
 /// What became of a sample: `None` where it waited and does not wait any more.
 type Done = Option<Recorded>;
