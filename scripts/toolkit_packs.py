@@ -12,51 +12,23 @@ EXPORT = Path(__file__).resolve().parents[1] / "export"
 DEFAULT_CLIP = "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"
 
 
-def sizes(width, layers, heads, text_width=0, text_layers=0, text_heads=0, projection=0) -> dict[str, int]:
-    given = dict(vision_width=width, vision_layers=layers, vision_heads=heads, text_width=text_width)
-    given |= dict(text_layers=text_layers, text_heads=text_heads, projection=projection)
-    return {name: n for name, n in given.items() if n}
-
-
-L14 = sizes(1024, 24, 16, 768, 12, 12, 768)
-H14 = sizes(1280, 32, 16, 1024, 24, 16, 1024)
-BIG_G14 = sizes(1664, 48, 16, 1280, 32, 20, 1280)
-# The sizes that the models were published with, as the exporter's options have them.
-PUBLISHED = {
-    "dino": sizes(384, 12, 6),
-    "faces": dict(face_divisor=1),
-    "dreamsim": sizes(768, 12, 12, projection=512),
-    "aesthetic": L14,
-    "hpsv1": L14,
-    "image_reward": L14,
-    "owlvit": L14,
-    "pick_score": H14,
-    "hpsv2": H14,
-}
-CLIPS = {"bigG": BIG_G14, "ViT-H": H14, "ViT-L": L14, "vit-large": L14}
-
-
 def make(kind: str, families: list[str], checkpoints: Path, packs: Path, clip: str) -> None:
     """Writes what is missing: checkpoints with random weights, and packs of them in `packs`."""
     if kind == "demo":
         # At once: the models are small, and starting the exporter takes longer.
-        build("demo", families, {}, checkpoints, packs, clip)
+        build("demo", families, [], checkpoints, packs, clip)
         return
     for family in families:
-        given = PUBLISHED.get(family) or next((CLIPS[name] for name in CLIPS if name in clip), None)
-        if given is None:
-            sys.exit(f"--clip: the published sizes of {clip} are not known; of {', '.join(CLIPS)} they are")
-        build(family, [family], given, checkpoints, packs, clip)
+        # Apart, because the largest take minutes each, and what is there is kept.
+        build(family, [family], ["--published-sizes"], checkpoints, packs, clip)
 
 
-def build(name: str, families: list[str], given: dict[str, int], checkpoints: Path, packs: Path, clip: str) -> None:
+def build(name: str, families: list[str], options: list[str], checkpoints: Path, packs: Path, clip: str) -> None:
     pack = packs / name
     if (pack / "pack.toml").is_file():
         return
     command = [sys.executable, "-m", "stellar_export", "build", "--random", "--no-goldens", "--only", ",".join(families)]
-    command += ["--checkpoints", checkpoints, "--out", pack, "--clip", clip]
-    for option, n in given.items():
-        command += [f"--{option.replace('_', '-')}", n]
+    command += ["--checkpoints", checkpoints, "--out", pack, "--clip", clip, *options]
     print(f"making the pack {name}", file=sys.stderr, flush=True)
     pack.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([str(word) for word in command], cwd=EXPORT, check=True, stdout=subprocess.DEVNULL)
