@@ -122,6 +122,7 @@ fn a_thousand_requests_beyond_the_limit_are_refused_promptly_in_flat_memory() {
         let answer = client::send(server.address, "POST /v1/score", &headers, &body)?;
         Ok((answer.status, answer.header("retry-after").map(str::to_owned)))
     };
+    until("what was sent to be held", || (refuse(0).ok()?.0 == 429).then_some(()));
     let storm = || {
         std::thread::scope(|scope| {
             let client = || (0..20).map(refuse).collect::<std::io::Result<Vec<_>>>();
