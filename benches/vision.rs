@@ -10,7 +10,7 @@ use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use stellar_score::vision::{CropRounding, DecodeLimits, Filter, Geometry, Image, decode, probe};
+use stellar_score::vision::{CropRounding, DecodeLimits, Filter, Geometry, Image, decode, read_header};
 
 const CLIP: Geometry =
     Geometry::ShortestEdge { size: 224, filter: Filter::Bicubic, crop: CropRounding::Floor };
@@ -19,12 +19,12 @@ const OWL: Geometry = Geometry::Exact { height: 840, width: 840, filter: Filter:
 const HPS: Geometry = Geometry::Letterbox { size: 224 };
 
 /// A file's bytes and pixels.
-struct Picture {
+struct Case {
     bytes: Vec<u8>,
     image: Image,
 }
 
-impl Picture {
+impl Case {
     fn read(path: &str) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let image = decode(&bytes, &limits()).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -33,7 +33,7 @@ impl Picture {
 
     fn run(&self, task: &str) {
         match task {
-            "probe" => drop(black_box(probe(black_box(&self.bytes), &limits()))),
+            "probe" => drop(black_box(read_header(black_box(&self.bytes), &limits()))),
             "decode" => drop(black_box(decode(black_box(&self.bytes), &limits()))),
             "clip" => drop(black_box(CLIP.apply(black_box(&self.image)))),
             "dino" => drop(black_box(DINO.apply(black_box(&self.image)))),
@@ -43,7 +43,7 @@ impl Picture {
                 let image = decode(black_box(&self.bytes), &limits()).expect("decoded before");
                 drop(black_box(CLIP.apply(&image)));
             }
-            other => panic!("no task {other}: try probe, decode, clip, dino, owl, hps, decode+clip"),
+            other => panic!("no task {other}: try read_header, decode, clip, dino, owl, hps, decode+clip"),
         }
     }
 }
@@ -53,21 +53,21 @@ fn limits() -> DecodeLimits {
 }
 
 fn serve() -> std::io::Result<()> {
-    let mut pictures: HashMap<String, Picture> = HashMap::new();
+    let mut images: HashMap<String, Case> = HashMap::new();
     let mut answers = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let (task, path) = line.split_once(' ').expect("lines are `<task> <file>`");
-        let picture = pictures.entry(path.to_owned()).or_insert_with(|| Picture::read(path));
+        let image = images.entry(path.to_owned()).or_insert_with(|| Case::read(path));
         let start = Instant::now();
-        picture.run(task);
+        image.run(task);
         writeln!(answers, "{}", start.elapsed().as_nanos())?;
         answers.flush()?;
     }
     Ok(())
 }
 
-/// Pictures of the sizes that are posted, with some structure at every scale.
+/// Images of the sizes that are posted, with some structure at every scale.
 fn drawn(width: u32, height: u32) -> Image {
     let level = |x: u32, y: u32, c: u32| {
         let noise = (x * 7919 + y * 104_729 + c * 31).wrapping_mul(2_654_435_761) >> 27;

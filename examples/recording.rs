@@ -17,7 +17,7 @@ use serde_json::json;
 use stellar_score::content::ContentHash;
 use stellar_score::metrics::REGISTRY;
 use stellar_score::store::{
-    NewPending, NewSample, NewScore, Outcome, Pack, RunFacts, RunName, ScoreValue, Store, StoreOptions,
+    NewPending, NewSample, NewScore, Pack, RecordOutcome, RunFacts, RunName, ScoreValue, Store, StoreOptions,
     Weights,
 };
 use time::OffsetDateTime;
@@ -72,7 +72,7 @@ async fn recorded(
             let mut done = 0;
             while started.elapsed() < time {
                 let recorded = store.record(&sample(next.fetch_add(1, Ordering::Relaxed))).await?;
-                anyhow::ensure!(recorded.outcome == Outcome::Created, "the database was not empty");
+                anyhow::ensure!(recorded.outcome == RecordOutcome::Created, "the database was not empty");
                 done += 1;
             }
             Ok(done)
@@ -159,6 +159,6 @@ fn pending(sample: &NewSample, run: Uuid) -> NewPending {
             .collect(),
         pack: sample.pack.clone(),
         service_version: "bench".into(),
-        most_waiting: u64::MAX,
+        max_pending: u64::MAX,
     }
 }

@@ -79,9 +79,9 @@ class Service:
             "STELLAR_PACK": str(pack),
             "STELLAR_SERVER__LISTEN": "127.0.0.1:0",
             "STELLAR_STORE__URL": f"sqlite:{folder}/bench.db",
-            "STELLAR_STORE__FILES": f"{folder}/files",
+            "STELLAR_STORE__SPOOL": f"{folder}/files",
             "STELLAR_ENGINE__THREADS": "1",
-            "STELLAR_ENGINE__LANES_AT_ONCE": "1",
+            "STELLAR_ENGINE__CONCURRENT_BATCHES": "1",
         }
         log = (folder / "service.log").open("w")
         self.process = subprocess.Popen([server, "serve"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)

@@ -391,8 +391,8 @@ def run(arguments):
         check.step(f"service-{name}", 150, check.service(name, loads))
     name = (full or ["demo"])[0]
     for toggle, settings in {
-        "lanes-1": {"STELLAR_ENGINE__LANES_AT_ONCE": "1"},
-        "lanes-3": {"STELLAR_ENGINE__LANES_AT_ONCE": "3"},
+        "lanes-1": {"STELLAR_ENGINE__CONCURRENT_BATCHES": "1"},
+        "lanes-3": {"STELLAR_ENGINE__CONCURRENT_BATCHES": "3"},
         "tf32": {"STELLAR_ENGINE__CUDA__TF32": "true"},
         "nhwc": {"STELLAR_ENGINE__CUDA__PREFER_NHWC": "true"},
         "exhaustive": {"STELLAR_ENGINE__CUDA__CONV_SEARCH": "exhaustive"},
@@ -410,7 +410,7 @@ def dry(arguments):
     check.step("weights", 20, check.weights)
     check.step("graphs-demo", 120, check.graphs("demo", "1,2", 2))
     check.step("service-demo", 120, check.service("demo", {"4 clients": closed(4, 2), "known": closed(2, 1, "--repeat")}))
-    check.step("toggle-lanes-1", 60, check.service("demo", {"lanes-1": closed(2, 1)}, {"STELLAR_ENGINE__LANES_AT_ONCE": "1"}))
+    check.step("toggle-lanes-1", 60, check.service("demo", {"lanes-1": closed(2, 1)}, {"STELLAR_ENGINE__CONCURRENT_BATCHES": "1"}))
     print((arguments.out / "table.txt").read_text())
     failed = [name for name, step in json.loads((arguments.out / "result.json").read_text()).items() if "problem" in step]
     if failed:

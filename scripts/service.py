@@ -87,7 +87,7 @@ class Service:
         environment = without_settings() | {
             "STELLAR_SERVER__LISTEN": f"127.0.0.1:{self.port}",
             "STELLAR_STORE__URL": self.store,
-            "STELLAR_STORE__FILES": str(self.files),
+            "STELLAR_STORE__SPOOL": str(self.files),
         } | self.settings
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(

@@ -1,6 +1,7 @@
 //! Configuration: `config.toml` (embedded defaults), a file of the user's, then `STELLAR_*` variables.
 
 mod environment;
+mod renamed;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,6 +17,9 @@ use figment::{
 use serde::Deserialize;
 
 pub use environment::UnknownVariable;
+pub use renamed::RenamedKey;
+
+use renamed::Current;
 
 use crate::{
     engine::EngineConfig, installed, machine, server::ConnectionLimits, store::Question, vision::DecodeLimits,
@@ -46,6 +50,9 @@ pub struct Config {
     pub analysis: Analysis,
     /// What is written to standard error.
     pub log: Log,
+    /// Keys that were given under their old names.
+    #[serde(skip)]
+    pub renamed: Vec<RenamedKey>,
 }
 
 /// Listening and time limits.
@@ -100,12 +107,12 @@ pub struct Limits {
     pub upload_memory_mib: usize,
     /// MiB of one request's body.
     pub request_mib: usize,
-    /// MiB of one picture's file.
-    pub picture_mib: usize,
-    /// Millions of pixels of one picture.
-    pub picture_megapixels: usize,
+    /// MiB of one image's file.
+    pub image_mib: usize,
+    /// Millions of pixels of one image.
+    pub image_megapixels: usize,
     /// Smallest accepted width and height in pixels.
-    pub picture_min_side: u32,
+    pub image_min_side: u32,
     /// Reference photos in one request.
     pub references: usize,
     /// Auxiliary photos in one request.
@@ -116,7 +123,7 @@ pub struct Limits {
     pub memory_mib: u64,
     /// MiB of decoded pixels at once; 0 chooses by the memory there is.
     pub pixel_memory_mib: u64,
-    /// Objects to look for in one picture.
+    /// Objects to look for in one image.
     pub detectables: usize,
     /// Bytes of the metadata document.
     pub metadata_bytes: usize,
@@ -130,8 +137,8 @@ const MOST_SECONDS: u64 = 86_400;
 /// Questions of the operator's own.
 const MOST_QUESTIONS: usize = 64;
 
-/// The largest picture is to have room in the budget beside what pictures hold that wait for a face search.
-const LARGEST_PICTURES: u64 = 2;
+/// The largest image is to have room in the budget beside what images hold that wait for a face search.
+const LARGEST_IMAGES: u64 = 2;
 
 impl Limits {
     /// Bytes of one request's body.
@@ -140,10 +147,10 @@ impl Limits {
         self.request_mib * MIB
     }
 
-    /// Bytes of one picture's file.
+    /// Bytes of one image's file.
     #[must_use]
-    pub fn picture_bytes(&self) -> usize {
-        self.picture_mib * MIB
+    pub fn image_bytes(&self) -> usize {
+        self.image_mib * MIB
     }
 
     /// Bytes of uploads in memory at once.
@@ -158,10 +165,10 @@ impl Limits {
         (self.memory_mib > 0).then(|| self.memory_mib.saturating_mul(MIB as u64))
     }
 
-    /// Bytes of decoded pixels at once: an eighth of the memory where nothing is set, and enough for the largest picture.
+    /// Bytes of decoded pixels at once: an eighth of the memory where nothing is set, and enough for the largest image.
     #[must_use]
     pub fn pixel_bytes(&self) -> u64 {
-        let largest = LARGEST_PICTURES * self.decode().max_memory;
+        let largest = LARGEST_IMAGES * self.decode().max_memory;
         match self.pixel_memory_mib {
             0 => {
                 let memory = [machine::memory_bytes(), self.memory_bytes()].into_iter().flatten().min();
@@ -171,12 +178,12 @@ impl Limits {
         }
     }
 
-    /// The limits that decoding a picture keeps.
+    /// The limits that decoding an image keeps.
     #[must_use]
     pub fn decode(&self) -> DecodeLimits {
         DecodeLimits {
-            max_bytes: self.picture_bytes(),
-            max_pixels: self.picture_megapixels as u64 * 1_000_000,
+            max_bytes: self.image_bytes(),
+            max_pixels: self.image_megapixels as u64 * 1_000_000,
             ..DecodeLimits::default()
         }
     }
@@ -186,8 +193,8 @@ impl Limits {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Privacy {
-    /// Days that faces found in pictures are stored; 0 stores none.
-    pub face_days: u32,
+    /// Days that faces found in images are stored; 0 stores none.
+    pub face_retention_days: u32,
     /// Whether evidence shows embeddings of faces.
     pub return_embeddings: bool,
 }
@@ -198,25 +205,25 @@ pub struct Privacy {
 pub struct Store {
     /// `sqlite:PATH` or `postgres://…`.
     pub url: String,
-    /// Folder of the pictures of accepted samples.
-    pub files: PathBuf,
+    /// Folder of the images of accepted samples.
+    pub spool: PathBuf,
     /// MiB that these may take.
-    pub files_mib: u64,
+    pub spool_mib: u64,
     /// Days that files which the database does not name stay in the trash.
-    pub trash_days: u32,
+    pub trash_retention_days: u32,
 }
 
 impl Store {
     /// How long files stay in the trash.
     #[must_use]
     pub fn trash(&self) -> Duration {
-        Duration::from_hours(24 * u64::from(self.trash_days))
+        Duration::from_hours(24 * u64::from(self.trash_retention_days))
     }
 
     /// Bytes that kept files may take.
     #[must_use]
-    pub fn files_bytes(&self) -> u64 {
-        self.files_mib.saturating_mul(MIB as u64)
+    pub fn spool_bytes(&self) -> u64 {
+        self.spool_mib.saturating_mul(MIB as u64)
     }
 }
 
@@ -225,9 +232,9 @@ impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
             .field("url", &self.url.split(':').next())
-            .field("files", &self.files)
-            .field("files_mib", &self.files_mib)
-            .field("trash_days", &self.trash_days)
+            .field("spool", &self.spool)
+            .field("spool_mib", &self.spool_mib)
+            .field("trash_retention_days", &self.trash_retention_days)
             .finish()
     }
 }
@@ -237,13 +244,13 @@ impl std::fmt::Debug for Store {
 #[serde(deny_unknown_fields)]
 pub struct Runs {
     /// Samples of runs that are scored at once; 0 chooses, see [`Self::samples_at_once`].
-    pub at_once: usize,
+    pub concurrency: usize,
     /// The same while requests wait for scores.
-    pub at_once_beside_requests: usize,
+    pub concurrency_under_load: usize,
     /// How often scoring a sample is tried before it counts as failed.
     pub attempts: u32,
     /// Samples of one run that may wait.
-    pub waiting_samples: u64,
+    pub pending_samples: u64,
     /// Samples in one imported file.
     pub import_samples: usize,
     /// Clients that may watch runs at once.
@@ -254,10 +261,10 @@ impl Runs {
     /// Samples of runs that are scored at once, given the largest batch of the graphs on a card, if there is one.
     ///
     /// By itself 8 on the processor, which fill its batches. On a card four of its batches, at least 64 samples: while it runs one,
-    /// pictures of the next ones are decoded and resized.
+    /// images of the next ones are decoded and resized.
     #[must_use]
     pub fn samples_at_once(&self, batch_on_card: Option<usize>) -> usize {
-        match (self.at_once, batch_on_card) {
+        match (self.concurrency, batch_on_card) {
             (0, None) => 8,
             (0, Some(batch)) => (4 * batch).max(64),
             (given, _) => given,
@@ -270,9 +277,9 @@ impl Runs {
 #[serde(deny_unknown_fields)]
 pub struct Analysis {
     /// Long ones that are computed at once; 0 chooses by the number of cores.
-    pub at_once: usize,
+    pub concurrency: usize,
     /// Those that are computed or wait.
-    pub waiting: usize,
+    pub queue: usize,
     /// What annotators may be asked, besides what every service knows.
     pub questions: Vec<String>,
 }
@@ -321,16 +328,20 @@ impl Config {
     /// # Errors
     /// An unknown key, a value of the wrong type, or a value that cannot work.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut given = Figment::new();
+        let mut sources = Vec::new();
         if let Some(file) = file {
-            given = given.merge(Toml::file_exact(file));
+            sources.push(Current::of(&Toml::file_exact(file)).map_err(Box::new)?);
         }
         // Two underscores between section and key, since keys have single ones in them.
         let environment = Env::prefixed(environment::PREFIX);
-        given = given.merge(environment.filter(|name| environment::is_key(name.as_str())).split("__"));
+        let environment = environment.filter(|name| environment::is_key(name.as_str())).split("__");
+        sources.push(Current::of(&environment).map_err(Box::new)?);
+        let renamed = sources.iter().flat_map(|source| source.renamed.clone()).collect();
+        let given = sources.into_iter().fold(Figment::new(), Figment::merge);
         let own_pack = given.contains("pack");
         let mut config: Self =
             Figment::from(Toml::string(DEFAULTS)).merge(given).extract().map_err(Box::new)?;
+        config.renamed = renamed;
         if !own_pack && let Some(installed) = installed::find(&config.pack) {
             config.pack = installed;
         }
@@ -355,18 +366,18 @@ impl Config {
             ("limits.requests", self.limits.requests as u64),
             ("limits.upload_memory_mib", self.limits.upload_memory_mib as u64),
             ("limits.request_mib", self.limits.request_mib as u64),
-            ("limits.picture_mib", self.limits.picture_mib as u64),
-            ("limits.picture_megapixels", self.limits.picture_megapixels as u64),
-            ("limits.picture_min_side", u64::from(self.limits.picture_min_side)),
+            ("limits.image_mib", self.limits.image_mib as u64),
+            ("limits.image_megapixels", self.limits.image_megapixels as u64),
+            ("limits.image_min_side", u64::from(self.limits.image_min_side)),
             ("limits.prompt_bytes", self.limits.prompt_bytes as u64),
             ("limits.detectables", self.limits.detectables as u64),
             ("limits.metadata_bytes", self.limits.metadata_bytes as u64),
-            ("store.files_mib", self.store.files_mib),
+            ("store.spool_mib", self.store.spool_mib),
             ("runs.attempts", self.runs.attempts.into()),
-            ("runs.waiting_samples", self.runs.waiting_samples),
+            ("runs.pending_samples", self.runs.pending_samples),
             ("runs.import_samples", self.runs.import_samples as u64),
             ("runs.watchers", self.runs.watchers as u64),
-            ("analysis.waiting", self.analysis.waiting as u64),
+            ("analysis.queue", self.analysis.queue as u64),
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Value { key, value: value.to_string(), why: "must be at least 1" });
@@ -417,20 +428,20 @@ impl Config {
             return Err(ConfigError::Value {
                 key: "limits.pixel_memory_mib",
                 value: self.limits.pixel_memory_mib.to_string(),
-                why: "must be at least 512, which decoding the largest picture takes, or 0",
+                why: "must be at least 512, which decoding the largest image takes, or 0",
             });
         }
-        if self.runs.at_once > 0 && self.runs.at_once_beside_requests > self.runs.at_once {
+        if self.runs.concurrency > 0 && self.runs.concurrency_under_load > self.runs.concurrency {
             return Err(ConfigError::Value {
-                key: "runs.at_once_beside_requests",
-                value: self.runs.at_once_beside_requests.to_string(),
-                why: "must not exceed runs.at_once: beside requests there is less room, not more",
+                key: "runs.concurrency_under_load",
+                value: self.runs.concurrency_under_load.to_string(),
+                why: "must not exceed runs.concurrency: beside requests there is less room, not more",
             });
         }
-        if self.store.files_mib < self.limits.request_mib as u64 {
+        if self.store.spool_mib < self.limits.request_mib as u64 {
             return Err(ConfigError::Value {
-                key: "store.files_mib",
-                value: self.store.files_mib.to_string(),
+                key: "store.spool_mib",
+                value: self.store.spool_mib.to_string(),
                 why: "must be at least limits.request_mib, or a request of that size is never accepted",
             });
         }
@@ -490,7 +501,7 @@ mod tests {
         let mut runs = Config::load(None).unwrap().runs;
         assert_eq!(runs.samples_at_once(None), 8);
         assert_eq!((runs.samples_at_once(Some(8)), runs.samples_at_once(Some(32))), (64, 128));
-        runs.at_once = 3;
+        runs.concurrency = 3;
         assert_eq!((runs.samples_at_once(None), runs.samples_at_once(Some(32))), (3, 3));
     }
 

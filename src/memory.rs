@@ -49,7 +49,7 @@ impl Needs {
             cache: config.engine.cache_bytes,
             uploads: config.limits.upload_memory_bytes() as u64,
             pixels: config.limits.pixel_bytes(),
-            answers: api::kept_bytes(),
+            answers: api::response_cache_bytes(),
             imports: api::import_bytes(),
         }
     }

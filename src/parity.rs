@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! certify            the pack's golden samples, against what the original programs gave
-//! DriftCertificate   one's own pictures, against another pack
-//! compare            the toolkit's pictures, against the CSV files that the toolkit wrote
+//! DriftCertificate   one's own images, against another pack
+//! compare            the toolkit's images, against the CSV files that the toolkit wrote
 //! ```
 
 use std::{
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     engine::{Pack, Precision},
     metrics::{self, Metric},
-    scoring::{Metadata, Picture, Scoring},
+    scoring::{EncodedImage, Metadata, Scoring},
 };
 
 mod drift;
@@ -58,7 +58,7 @@ pub struct Goldens {
 pub struct Golden {
     /// Name, for messages.
     pub name: String,
-    /// The generated picture.
+    /// The generated image.
     pub image: PathBuf,
     /// The prompt.
     #[serde(default)]
@@ -153,11 +153,11 @@ impl Goldens {
 /// Scores every golden sample, one at a time and then all at once, and compares.
 ///
 /// # Errors
-/// A picture that cannot be read, or a graph that fails.
+/// An image that cannot be read, or a graph that fails.
 pub async fn certify(
     scoring: &Scoring,
     goldens: &Goldens,
-    read: impl Fn(&Path) -> anyhow::Result<Picture>,
+    read: impl Fn(&Path) -> anyhow::Result<EncodedImage>,
 ) -> anyhow::Result<Certificate> {
     let dir = &scoring.pack().dir;
     let samples = goldens

@@ -8,7 +8,7 @@ use std::{
 
 use crate::blocking::blocking;
 
-/// More than any picture or document of a dataset or run has.
+/// More than any image or document of a dataset or run has.
 const MOST_BYTES: u64 = 256 << 20;
 
 /// The bytes of a file.

@@ -32,15 +32,15 @@ pub struct Telemetry {
     pub in_flight: IntGauge,
     /// Connections that are open.
     pub connections: IntGauge,
-    /// Memory of the answers that are kept, by what they are.
-    pub kept_answers: IntGaugeVec,
+    /// Memory of cached responses, by kind.
+    pub response_cache: RenamedGauge,
     body_bytes: Histogram,
 }
 
 /// From a cached answer (a millisecond) to a first one with full-size models on a CPU (minutes).
 const SECONDS: &[f64] =
     &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
-/// From a form without pictures to the default limit of a request.
+/// From a form without images to the default limit of a request.
 const BYTES: &[f64] = &[1e4, 1e5, 1e6, 4e6, 16e6, 64e6, 134_217_728.0];
 
 impl Telemetry {
@@ -69,8 +69,10 @@ impl Telemetry {
         );
         let in_flight = IntGauge::new("stellar_http_requests_in_flight", "Requests being answered.");
         let connections = IntGauge::new("stellar_http_connections", "Connections that are open.");
-        let kept_answers = IntGaugeVec::new(
-            Opts::new("stellar_kept_answers_bytes", "Memory of the answers that are kept, by what they are."),
+        let response_cache = RenamedGauge::register(
+            &registry,
+            ["stellar_response_cache_bytes", "stellar_kept_answers_bytes"],
+            "Memory of cached responses, by kind.",
             &["of"],
         );
         let body_bytes = Histogram::with_opts(
@@ -78,24 +80,23 @@ impl Telemetry {
                 .buckets(BYTES.to_vec()),
         );
         let expect = "constant names are valid";
-        let (build, requests, duration, in_flight, connections, kept_answers, body_bytes) = (
+        let (build, requests, duration, in_flight, connections, response_cache, body_bytes) = (
             build.expect(expect),
             requests.expect(expect),
             duration.expect(expect),
             in_flight.expect(expect),
             connections.expect(expect),
-            kept_answers.expect(expect),
+            response_cache.expect(expect),
             body_bytes.expect(expect),
         );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let parts: [Box<dyn prometheus::core::Collector>; 8] = [
+        let parts: [Box<dyn prometheus::core::Collector>; 7] = [
             Box::new(ProcessCollector::new().expect(expect)),
             Box::new(build),
             Box::new(requests.clone()),
             Box::new(duration.clone()),
             Box::new(in_flight.clone()),
             Box::new(connections.clone()),
-            Box::new(kept_answers.clone()),
             Box::new(body_bytes.clone()),
         ];
         for part in parts {
@@ -103,7 +104,17 @@ impl Telemetry {
         }
         let engine = EngineTelemetry::register(&registry).expect("constant names are distinct");
         let runs = RunsTelemetry::register(&registry).expect("constant names are distinct");
-        Self { registry, engine, runs, requests, duration, in_flight, connections, kept_answers, body_bytes }
+        Self {
+            registry,
+            engine,
+            runs,
+            requests,
+            duration,
+            in_flight,
+            connections,
+            response_cache,
+            body_bytes,
+        }
     }
 
     /// Adds what the machine's cards say; where they cannot be asked, the log says why.
@@ -184,13 +195,43 @@ impl Collector for ProcessCollector {
     }
 }
 
+/// A gauge that also has its name of 0.1, until 0.3.
+#[derive(Debug, Clone)]
+pub struct RenamedGauge([IntGaugeVec; 2]);
+
+impl RenamedGauge {
+    fn register(
+        registry: &Registry,
+        [name, old]: [&str; 2],
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<Self> {
+        let old_help = format!("Old name of {name}, until 0.3.");
+        let gauges = [
+            IntGaugeVec::new(Opts::new(name, help), labels)?,
+            IntGaugeVec::new(Opts::new(old, old_help), labels)?,
+        ];
+        for gauge in &gauges {
+            registry.register(Box::new(gauge.clone()))?;
+        }
+        Ok(Self(gauges))
+    }
+
+    /// Sets the value of these labels.
+    pub fn set(&self, labels: &[&str], value: i64) {
+        for gauge in &self.0 {
+            gauge.with_label_values(labels).set(value);
+        }
+    }
+}
+
 /// What happens to samples of runs beside requests.
 #[derive(Debug, Clone)]
 pub struct RunsTelemetry {
     samples: IntGaugeVec,
     attempts: IntCounterVec,
-    /// Bytes of files that are kept for accepted samples.
-    pub kept_bytes: IntGauge,
+    /// Size of the files in the spool.
+    pub spool_bytes: RenamedGauge,
     /// Bytes of pixels that are decoded or being decoded.
     pub pixel_bytes: IntGauge,
     /// Restarts of background tasks that panicked, by task.
@@ -209,11 +250,14 @@ impl RunsTelemetry {
             Opts::new("stellar_background_attempts_total", "Attempts to score a waiting sample, by outcome."),
             &["outcome"],
         )?;
-        let kept_bytes =
-            IntGauge::new("stellar_kept_files_bytes", "Files that are kept for accepted samples.")?;
+        let spool_bytes = RenamedGauge::register(
+            registry,
+            ["stellar_spool_bytes", "stellar_kept_files_bytes"],
+            "Size of the files in the spool.",
+            &[],
+        )?;
         registry.register(Box::new(samples.clone()))?;
         registry.register(Box::new(attempts.clone()))?;
-        registry.register(Box::new(kept_bytes.clone()))?;
         let restarts = IntCounterVec::new(
             Opts::new("stellar_background_restarts_total", "Restarts of background tasks that panicked."),
             &["task"],
@@ -232,7 +276,7 @@ impl RunsTelemetry {
         registry.register(Box::new(pixel_bytes.clone()))?;
         registry.register(Box::new(restarts.clone()))?;
         registry.register(Box::new(failing_runs.clone()))?;
-        Ok(Self { samples, attempts, kept_bytes, pixel_bytes, restarts, failing_runs })
+        Ok(Self { samples, attempts, spool_bytes, pixel_bytes, restarts, failing_runs })
     }
 
     /// Counts what became of an attempt to score a waiting sample.

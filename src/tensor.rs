@@ -67,7 +67,7 @@ impl Tensor {
     }
 
     /// A tensor of ones, for warm-up and probing: a token id that every vocabulary has, a mask that hides
-    /// nothing, a picture that is almost black. Zeros would mask everything and make a softmax of nothing.
+    /// nothing, an image that is almost black. Zeros would mask everything and make a softmax of nothing.
     #[must_use]
     pub fn ones(dtype: Dtype, shape: Vec<usize>) -> Self {
         let len = shape.iter().product();
@@ -81,7 +81,7 @@ impl Tensor {
 
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The elements of a picture are no help in a log line.
+        // The elements of an image are no help in a log line.
         write!(f, "{}{:?}", self.dtype(), self.shape())
     }
 }

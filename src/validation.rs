@@ -1,4 +1,4 @@
-//! Does a scene graph know true relations from false ones? Pictures with relations that hold in them, each against the
+//! Does a scene graph know true relations from false ones? Images with relations that hold in them, each against the
 //! same relation with another predicate and with another object.
 //!
 //! What is put in its place is drawn from what holds elsewhere in the same list, as often as it does. So a model that
@@ -16,23 +16,23 @@ use serde::{Deserialize, Serialize};
 use crate::{
     metrics::{self, RELATIONS},
     pack_id::{PackId, Weights},
-    scoring::{Metadata, Picture, RelationEvidence, Sample, Scoring},
+    scoring::{EncodedImage, Metadata, RelationEvidence, Sample, Scoring},
     stats::{Bootstrap, Interval, Rng},
 };
 
-/// Pictures that are scored at once, so that the graphs have batches.
+/// Images that are scored at once, so that the graphs have batches.
 const AT_ONCE: usize = 4;
 
-/// Relations of one picture that are scored in one go.
+/// Relations of one image that are scored in one go.
 const IN_ONE_GO: usize = 256;
 
 type Triplet = [String; 3];
 
-/// One line of the list: a picture and the relations that hold in it.
+/// One line of the list: an image and the relations that hold in it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TruePicture {
-    /// The picture's file, relative to the list.
+pub struct TrueImage {
+    /// The image's file, relative to the list.
     pub image: PathBuf,
     /// Subject, predicate and object of each.
     pub relations: Vec<Triplet>,
@@ -58,9 +58,9 @@ pub struct Report {
     pub checkpoint: String,
     /// What the figures are worth.
     pub note: &'static str,
-    /// Pictures with relations.
-    pub pictures: usize,
-    /// Relations that hold, each counted once a picture.
+    /// Images with relations.
+    pub images: usize,
+    /// Relations that hold, each counted once an image.
     pub relations: usize,
     /// Those that the graph has no words for: left out.
     pub unmapped: usize,
@@ -85,60 +85,60 @@ pub struct Ordering {
     pub ties: usize,
     /// Share of the comparisons in which the true one is above, mean over the true relations; null without any.
     pub above: Option<f64>,
-    /// 95 % interval of that share, resampling pictures; null below two pictures.
+    /// 95 % interval of that share, resampling images; null below two images.
     pub interval: Option<[f64; 2]>,
 }
 
 /// Reads a list, one JSON object a line.
 ///
 /// # Errors
-/// A file that cannot be read, a line that is no such object, or a list without a picture.
-pub fn read_pairs(path: &Path) -> anyhow::Result<Vec<TruePicture>> {
+/// A file that cannot be read, a line that is no such object, or a list without an image.
+pub fn read_pairs(path: &Path) -> anyhow::Result<Vec<TrueImage>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let pictures: Vec<TruePicture> = lines
+    let images: Vec<TrueImage> = lines
         .map(|(at, line)| {
-            let picture: TruePicture = serde_json::from_str(line).with_context(|| {
+            let image: TrueImage = serde_json::from_str(line).with_context(|| {
                 format!(
                     "{}:{}: not of the form {{\"image\": \"a.jpg\", \"relations\": [[\"person\", \"riding\", \"horse\"]]}}",
                     path.display(),
                     at + 1
                 )
             })?;
-            Ok(TruePicture { image: folder.join(picture.image), ..picture })
+            Ok(TrueImage { image: folder.join(image.image), ..image })
         })
         .collect::<anyhow::Result<_>>()?;
     anyhow::ensure!(
-        pictures.iter().any(|picture| !picture.relations.is_empty()),
-        "{} names no picture with a relation",
+        images.iter().any(|image| !image.relations.is_empty()),
+        "{} names no image with a relation",
         path.display()
     );
-    Ok(pictures)
+    Ok(images)
 }
 
 /// Scores what is true and what is not, and compares.
 ///
 /// # Errors
-/// A pack without a scene graph, a picture that cannot be read, or a graph that fails.
+/// A pack without a scene graph, an image that cannot be read, or a graph that fails.
 pub async fn relations(
     scoring: &Scoring,
-    pictures: &[TruePicture],
+    images: &[TrueImage],
     settings: Settings,
-    read: impl Fn(&Path) -> anyhow::Result<Picture>,
+    read: impl Fn(&Path) -> anyhow::Result<EncodedImage>,
 ) -> anyhow::Result<Report> {
     let pack = scoring.pack();
     let graph = pack.graph(RELATIONS).with_context(|| {
         format!("pack {} has no scene graph: name one with a graph of the role `{RELATIONS}`", pack.name)
     })?;
     let mut truths = Vec::new();
-    for picture in pictures {
-        truths.push(scoring.words_of(&picture.relations).await?);
+    for image in images {
+        truths.push(scoring.words_of(&image.relations).await?);
     }
     let questions = questions(&truths, settings);
-    let scores: Vec<BTreeMap<Triplet, f64>> = stream::iter(pictures.iter().zip(&questions))
-        .map(|(picture, questions)| {
-            let image = read(&picture.image);
+    let scores: Vec<BTreeMap<Triplet, f64>> = stream::iter(images.iter().zip(&questions))
+        .map(|(image, questions)| {
+            let image = read(&image.image);
             async { ask(scoring, image?, questions).await }
         })
         .buffered(AT_ONCE)
@@ -172,7 +172,7 @@ pub async fn relations(
                 "random weights: the figures mean nothing, and one half, chance, is to be expected"
             }
         },
-        pictures: pictures.iter().filter(|picture| !picture.relations.is_empty()).count(),
+        images: images.iter().filter(|image| !image.relations.is_empty()).count(),
         relations: truths.iter().map(Vec::len).sum(),
         unmapped: truths.iter().flatten().filter(|truth| truth.unmapped.is_some()).count(),
         negatives: settings.negatives,
@@ -199,7 +199,7 @@ fn questions(truths: &[Vec<RelationEvidence>], settings: Settings) -> Vec<Vec<Qu
         let count = if candidates.is_empty() { 0 } else { settings.negatives };
         (0..count).map(|_| candidates[rng.below(candidates.len())].clone()).collect()
     };
-    let of_picture = |here: &Vec<RelationEvidence>| {
+    let of_image = |here: &Vec<RelationEvidence>| {
         let here: Vec<&RelationEvidence> = here.iter().filter(mapped).collect();
         here.iter()
             .map(|truth| {
@@ -224,7 +224,7 @@ fn questions(truths: &[Vec<RelationEvidence>], settings: Settings) -> Vec<Vec<Qu
             })
             .collect()
     };
-    truths.iter().map(of_picture).collect()
+    truths.iter().map(of_image).collect()
 }
 
 fn triplet(truth: &RelationEvidence, predicate: &str, object: &str) -> Triplet {
@@ -240,7 +240,7 @@ fn same_object(a: &RelationEvidence, b: &RelationEvidence) -> bool {
 /// The score of every relation of the questions that has one.
 async fn ask(
     scoring: &Scoring,
-    image: Picture,
+    image: EncodedImage,
     questions: &[Question],
 ) -> anyhow::Result<BTreeMap<Triplet, f64>> {
     let metric = metrics::find("rfs").context("rfs is a metric")?;
@@ -275,7 +275,7 @@ async fn ask(
 /// Comparisons of one kind as they come in.
 #[derive(Debug, Default)]
 struct Tally {
-    /// Sum and count of the true relations' shares, by picture.
+    /// Sum and count of the true relations' shares, by image.
     clusters: Vec<(f64, usize)>,
     pairs: usize,
     ties: usize,
@@ -384,13 +384,13 @@ mod tests {
     }
 
     #[test]
-    fn ties_count_half_and_pictures_are_resampled_as_wholes() {
+    fn ties_count_half_and_images_are_resampled_as_wholes() {
         let mut tally = Tally::default();
         tally.clusters.push((0.0, 0));
         tally.add(0.5, &[0.4, 0.5, 0.6, 0.1]);
         tally.add(0.5, &[]);
         let alone = Tally { clusters: tally.clusters.clone(), ..Tally::default() };
-        assert_eq!(alone.ordering(&Bootstrap::default()).interval, None, "one picture has no spread");
+        assert_eq!(alone.ordering(&Bootstrap::default()).interval, None, "one image has no spread");
         tally.clusters.push((0.0, 0));
         tally.add(0.9, &[0.1]);
         let ordering = tally.ordering(&Bootstrap::default());
@@ -399,11 +399,11 @@ mod tests {
         let [low, high] = ordering.interval.unwrap();
         let share = ordering.above.unwrap();
         assert!(low >= 0.0 && low < share, "{low} to {high}");
-        assert!(high <= 1.0 && high > share, "two pictures tell nearly nothing: {low} to {high}");
+        assert!(high <= 1.0 && high > share, "two images tell nearly nothing: {low} to {high}");
     }
 
     #[test]
-    fn a_line_that_is_no_picture_is_named() {
+    fn a_line_that_is_no_image_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let list = folder.path().join("pairs.jsonl");
         let read = |text: &str| {
@@ -413,6 +413,6 @@ mod tests {
         let line = r#"{"image": "a.jpg", "relations": [["person", "on", "horse"]]}"#;
         assert_eq!(read(&format!("{line}\n\n")).unwrap()[0].image, folder.path().join("a.jpg"));
         assert!(read(&format!("{line}\n{{}}\n")).unwrap_err().contains("pairs.jsonl:2: not of the form"));
-        assert!(read("\n").unwrap_err().contains("no picture"));
+        assert!(read("\n").unwrap_err().contains("no image"));
     }
 }

@@ -12,13 +12,13 @@ use stellar_score::{
     content::ContentHash,
     engine::{Engine, EngineConfig, EngineTelemetry, Origin, Pack},
     metrics::{self, Flag, Metric, NullReason},
-    scoring::{FaceEvidence, Metadata, Picture, Sample, Scorecard, Scoring},
+    scoring::{EncodedImage, FaceEvidence, Metadata, Sample, Scorecard, Scoring},
     vision::{self, DecodeLimits},
 };
 
 #[derive(Deserialize)]
 struct Case {
-    picture: PathBuf,
+    image: PathBuf,
     faces: Vec<FaceEvidence>,
 }
 
@@ -38,19 +38,19 @@ fn scoring() -> Scoring {
     Scoring::new(engine, pack.into(), DecodeLimits::default(), 1 << 30).unwrap()
 }
 
-fn picture(path: &Path) -> Picture {
+fn read_image(path: &Path) -> EncodedImage {
     let bytes = std::fs::read(root().join(path)).unwrap();
-    let header = vision::probe(&bytes, &DecodeLimits::default()).unwrap();
-    Picture { hash: ContentHash::of(&bytes), bytes: Bytes::from(bytes), header }
+    let header = vision::read_header(&bytes, &DecodeLimits::default()).unwrap();
+    EncodedImage { hash: ContentHash::of(&bytes), bytes: Bytes::from(bytes), header }
 }
 
 fn sample(image: &str, references: &[&str], auxiliary: &[&str]) -> Sample {
-    let pictures = |paths: &[&str]| paths.iter().map(|path| picture(Path::new(path))).collect();
+    let read_images = |paths: &[&str]| paths.iter().map(|path| read_image(Path::new(path))).collect();
     Sample {
-        image: picture(Path::new(image)),
+        image: read_image(Path::new(image)),
         prompt: None,
-        references: pictures(references),
-        auxiliary: pictures(auxiliary),
+        references: read_images(references),
+        auxiliary: read_images(auxiliary),
         metadata: Metadata::default(),
         dataset: None,
     }
@@ -73,14 +73,14 @@ const GREY: &str = "tests/data/faces/grey.png";
 async fn faces_are_those_of_facenet_pytorch_alone_and_all_at_once() {
     let scoring = scoring();
     let cases = cases();
-    // Each picture is the photo of a picture without faces, so all are scored and none is an error.
+    // Each image is the photo of an image without faces, so all are scored and none is an error.
     let samples: Vec<Sample> =
-        cases.iter().map(|case| sample(CAT, &[case.picture.to_str().unwrap()], &[])).collect();
+        cases.iter().map(|case| sample(CAT, &[case.image.to_str().unwrap()], &[])).collect();
     let metrics = identity();
     let cards = try_join_all(samples.iter().map(|sample| scoring.score(sample, &metrics))).await.unwrap();
     for (case, card) in cases.iter().zip(&cards) {
         let found = &card.faces.iter().find(|faces| faces.of == "reference[0]").unwrap().faces;
-        assert_eq!(found.len(), case.faces.len(), "{}", case.picture.display());
+        assert_eq!(found.len(), case.faces.len(), "{}", case.image.display());
         for (got, expected) in found.iter().zip(&case.faces) {
             let boxes = largest_difference(&got.corners, &expected.corners);
             let points = largest_difference(got.landmarks.as_flattened(), expected.landmarks.as_flattened());
@@ -88,7 +88,7 @@ async fn faces_are_those_of_facenet_pytorch_alone_and_all_at_once() {
             assert!(
                 boxes < 0.05 && points < 0.05 && probability < 1e-4,
                 "{}: boxes {boxes}, landmarks {points}, probability {probability}",
-                case.picture.display()
+                case.image.display()
             );
         }
     }
@@ -100,7 +100,7 @@ fn value(card: &Scorecard, code: &str) -> Result<(f64, Vec<Flag>), NullReason> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_face_is_alike_in_two_pictures_and_what_has_none_is_told() {
+async fn one_face_is_alike_in_two_images_and_what_has_none_is_told() {
     let scoring = scoring();
     let card = scoring.score(&sample(ASTRONAUT, &[ASTRONAUT], &[CAT, FACE]), &identity()).await.unwrap();
     let (ips, flags) = value(&card, "ips").unwrap();

@@ -9,7 +9,7 @@ use stellar_score::{
     content::ContentHash,
     engine::{Engine, Pack},
     parity::{Certificate, Goldens, certify},
-    scoring::{Picture, Scoring},
+    scoring::{EncodedImage, Scoring},
     telemetry::Telemetry,
     vision,
 };
@@ -29,10 +29,10 @@ fn start() -> (Scoring, Goldens) {
     )
 }
 
-fn read(path: &Path) -> anyhow::Result<Picture> {
+fn read(path: &Path) -> anyhow::Result<EncodedImage> {
     let bytes = Bytes::from(std::fs::read(path)?);
-    let header = vision::probe(&bytes, &vision::DecodeLimits::default())?;
-    Ok(Picture { hash: ContentHash::of(&bytes), bytes, header })
+    let header = vision::read_header(&bytes, &vision::DecodeLimits::default())?;
+    Ok(EncodedImage { hash: ContentHash::of(&bytes), bytes, header })
 }
 
 async fn compare(scoring: &Scoring, goldens: &Goldens) -> Certificate {

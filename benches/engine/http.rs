@@ -21,7 +21,7 @@ const BOUNDARY: &str = "stellar-benchmark-boundary";
 pub(crate) struct OverHttp {
     runtime: tokio::runtime::Runtime,
     service: LocalService,
-    picture: Arc<Vec<u8>>,
+    image: Arc<Vec<u8>>,
     sent: Arc<AtomicU64>,
 }
 
@@ -31,7 +31,7 @@ impl OverHttp {
         let mut pack = pack.clone();
         pack.graphs.retain(|graph| graph.role.starts_with("clip."));
         let mut config = Config::load(None)?;
-        (config.engine.lanes_at_once, config.engine.threads) = (1, threads);
+        (config.engine.concurrent_batches, config.engine.threads) = (1, threads);
         config.engine.max_batch = MAX_BATCH;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let service = runtime.block_on(async {
@@ -39,25 +39,25 @@ impl OverHttp {
             let engine = Engine::start(&pack, &config.engine, &telemetry.engine)?;
             LocalService::start(&config, pack, engine, telemetry).await
         })?;
-        let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo/goldens/astronaut.jpg");
-        let picture = Arc::new(std::fs::read(picture)?);
-        Ok(Self { runtime, service, picture, sent: Arc::default() })
+        let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo/goldens/astronaut.jpg");
+        let image = Arc::new(std::fs::read(image)?);
+        Ok(Self { runtime, service, image, sent: Arc::default() })
     }
 
-    /// Pictures scored in one round, each by a request of its own and none seen before.
+    /// Images scored in one round, each by a request of its own and none seen before.
     pub(crate) fn images(&self) -> anyhow::Result<u64> {
         let until = Instant::now() + ROUND;
         self.runtime.block_on(async {
             let mut clients = tokio::task::JoinSet::new();
             for _ in 0..CALLERS_A_BATCH * MAX_BATCH {
-                let (address, picture, sent) =
-                    (self.service.address(), Arc::clone(&self.picture), Arc::clone(&self.sent));
+                let (address, image, sent) =
+                    (self.service.address(), Arc::clone(&self.image), Arc::clone(&self.sent));
                 clients.spawn(async move {
                     let mut connection = BufReader::new(TcpStream::connect(address).await?);
                     let mut scored = 0;
                     while Instant::now() < until {
-                        let picture = numbered(&picture, sent.fetch_add(1, Ordering::Relaxed));
-                        exchange(&mut connection, &request(&picture)).await?;
+                        let image = numbered(&image, sent.fetch_add(1, Ordering::Relaxed));
+                        exchange(&mut connection, &request(&image)).await?;
                         scored += 1;
                     }
                     anyhow::Ok(scored)
@@ -72,14 +72,14 @@ impl OverHttp {
     }
 }
 
-/// The same JPEG with a number in a comment: other bytes, so another picture to the cache.
+/// The same JPEG with a number in a comment: other bytes, so another image to the cache.
 fn numbered(jpeg: &[u8], number: u64) -> Vec<u8> {
     let (start, rest) = jpeg.split_at(2);
     let comment = [&[0xFF, 0xFE, 0, 10], number.to_be_bytes().as_slice()].concat();
     [start, &comment, rest].concat()
 }
 
-fn request(picture: &[u8]) -> Vec<u8> {
+fn request(image: &[u8]) -> Vec<u8> {
     let field = |name: &str, value: &str| {
         format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
     };
@@ -87,12 +87,12 @@ fn request(picture: &[u8]) -> Vec<u8> {
         format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"image\"; filename=\"i\"\r\n\r\n");
     let body = field("prompt", "a person in an orange space suit") + &field("metrics", "clip_t") + &file;
     let end = format!("\r\n--{BOUNDARY}--\r\n");
-    let length = body.len() + picture.len() + end.len();
+    let length = body.len() + image.len() + end.len();
     let head = format!(
         "POST /v1/score HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\
          content-type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
     );
-    [head.as_bytes(), body.as_bytes(), picture, end.as_bytes()].concat()
+    [head.as_bytes(), body.as_bytes(), image, end.as_bytes()].concat()
 }
 
 async fn exchange(connection: &mut BufReader<TcpStream>, request: &[u8]) -> anyhow::Result<()> {

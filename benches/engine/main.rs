@@ -173,13 +173,13 @@ impl Served {
         pack: &Pack,
         graph: &GraphSpec,
         hot: usize,
-        lanes_at_once: usize,
+        concurrent_batches: usize,
         threads: usize,
     ) -> anyhow::Result<Self> {
         let mut pack = pack.clone();
         pack.graphs = (0..hot).map(|number| copy(graph, number)).collect();
         let config = EngineConfig {
-            lanes_at_once,
+            concurrent_batches,
             threads,
             max_batch: MAX_BATCH,
             cache_bytes: 0,

@@ -1,9 +1,9 @@
 //! Do people agree: with a metric, and among themselves?
 //!
-//! Everything is reduced to pairs of pictures for one prompt: a vote is a pair, and an annotator's ratings of several methods'
-//! pictures for a prompt are as many pairs as there are two of them. Kendall's tau-b is taken over these pairs only, since nobody
-//! compared pictures of different prompts: concordant less discordant pairs, divided by the root of the product of the pairs that
-//! people and that the metric do not tie. Where one annotator rates all pictures of one prompt it is tau-b as everywhere.
+//! Everything is reduced to pairs of images for one prompt: a vote is a pair, and an annotator's ratings of several methods'
+//! images for a prompt are as many pairs as there are two of them. Kendall's tau-b is taken over these pairs only, since nobody
+//! compared images of different prompts: concordant less discordant pairs, divided by the root of the product of the pairs that
+//! people and that the metric do not tie. Where one annotator rates all images of one prompt it is tau-b as everywhere.
 //! Intervals resample identities, or prompts where no identity is known.
 
 use std::collections::BTreeMap;
@@ -22,10 +22,10 @@ use crate::stats::{
 };
 use crate::store::{Judgement, Preference, RunData};
 
-/// Two pictures for one prompt, and which of them is preferred.
+/// Two images for one prompt, and which of them is preferred.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct JudgedPair {
-    /// The run of one picture.
+    /// The run of one image.
     pub a: Uuid,
     /// The run of the other.
     pub b: Uuid,
@@ -68,7 +68,7 @@ pub struct MetricAlignment {
     pub metric: String,
     /// Version of its definition.
     pub version: u32,
-    /// Pairs in which both pictures have a number.
+    /// Pairs in which both images have a number.
     pub pairs: usize,
     /// Kendall's tau-b over these pairs, the better end of the metric up: 1 where it always agrees, 0 for chance.
     pub tau: Option<f64>,
@@ -83,7 +83,7 @@ pub struct MetricAlignment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_interval: Option<NoInterval>,
     /// Share of the pairs with a preference in which the metric has the same one, its ties counting half. Null where people prefer
-    /// neither picture of any pair.
+    /// neither image of any pair.
     pub agreement: Option<f64>,
 }
 
@@ -198,7 +198,7 @@ fn aligned(
 pub struct AnnotatorAgreement {
     /// Annotators.
     pub annotators: usize,
-    /// Pairs of pictures on which several voted.
+    /// Pairs of images on which several voted.
     pub votes_shared: usize,
     /// Krippendorff's alpha of the votes, as an order of three: 1 for perfect agreement, 0 for chance. Null where no pair was
     /// voted on twice or all votes are the same.
@@ -206,21 +206,21 @@ pub struct AnnotatorAgreement {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub votes_alpha_reason: Option<NoAlpha>,
-    /// Lower end of its 95 % interval, with pairs of pictures drawn. Null where alpha is, and below three pairs.
+    /// Lower end of its 95 % interval, with pairs of images drawn. Null where alpha is, and below three pairs.
     pub votes_alpha_low: Option<f64>,
     /// Upper end.
     pub votes_alpha_high: Option<f64>,
     /// Why an alpha has no interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub votes_alpha_no_interval: Option<NoInterval>,
-    /// Pictures that several rated.
+    /// Images that several rated.
     pub ratings_shared: usize,
     /// Krippendorff's alpha of the ratings, as an order.
     pub ratings_alpha: Option<f64>,
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratings_alpha_reason: Option<NoAlpha>,
-    /// Lower end of its 95 % interval, with pictures drawn.
+    /// Lower end of its 95 % interval, with images drawn.
     pub ratings_alpha_low: Option<f64>,
     /// Upper end.
     pub ratings_alpha_high: Option<f64>,
@@ -290,7 +290,7 @@ pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
 pub struct MethodPreference {
     /// The method.
     pub method: String,
-    /// Pairs with another method's picture.
+    /// Pairs with another method's image.
     pub pairs: usize,
     /// Of these preferred.
     pub wins: usize,
@@ -581,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn ratings_of_all_pictures_of_a_prompt_give_the_usual_tau() {
+    fn ratings_of_all_images_of_a_prompt_give_the_usual_tau() {
         let mut rng = Rng::new(3);
         for _ in 0..20 {
             let scores: Vec<f64> = (0..9).map(|_| rng.below(5) as f64).collect();

@@ -19,7 +19,7 @@ use super::reasons::NoInterval;
 use crate::content::ContentHash;
 use crate::stats::{ClusterMean, Interval};
 use crate::store::{
-    MAX_PAGE, MetricSummary, Moments, Pack, RunStandings, Slice, SliceSummary, Standing, StandingsQuery,
+    MAX_PAGE, MetricSummary, Moments, PackId, RunStandings, Slice, SliceSummary, Standing, StandingsQuery,
     Store, StoreError, Weights,
 };
 
@@ -154,7 +154,7 @@ pub struct LeaderboardRow {
     /// What was declared of any of them.
     pub flags: BTreeMap<String, bool>,
     /// The pack of all its scores.
-    pub pack: Pack,
+    pub pack: PackId,
     /// What the samples of its runs are known by: the same for rows over the same samples. None until all its runs are summarised.
     pub sample_set: Option<String>,
     /// The place of its sample set among those of its pack, the one of most rows first: only rows of one set are ranked against each
@@ -197,7 +197,7 @@ pub struct RankedDetail {
     pub penalised: u64,
     /// Samples of which it cannot be decided.
     pub undecided: u64,
-    /// Samples in whose picture no face was found.
+    /// Samples in whose image no face was found.
     pub faceless: u64,
     /// The 95 % interval of the mean.
     pub interval: Option<Interval>,

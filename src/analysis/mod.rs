@@ -1,8 +1,8 @@
 //! From scores of samples to what can be said of methods: the penalty for metric exploitation, means and their intervals,
 //! slices, ranks and comparisons.
 //!
-//! Mostly pure functions of numbers; only `refresh` asks the store. A picture that merely repeats the reference photo scores
-//! high in identity, so a sample whose picture follows the prompt hardly better than its photo does is *penalised*: it passes
+//! Mostly pure functions of numbers; only `refresh` asks the store. An image that merely repeats the reference photo scores
+//! high in identity, so a sample whose image follows the prompt hardly better than its photo does is *penalised*: it passes
 //! only if `clip_t > clip_n + 2·std(clip_n)`, the deviation taken over the run (ddof 1).
 
 mod alignment;

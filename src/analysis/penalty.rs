@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::stats::summarize;
 
-/// What happens to samples whose picture does not follow the prompt.
+/// What happens to samples whose image does not follow the prompt.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]

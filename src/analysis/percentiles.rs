@@ -19,7 +19,7 @@ pub struct Place {
     pub population: u64,
 }
 
-/// The place of a score among all scores of these distributions together, each weighing as much as it has scores. Kept
+/// The place of a score among all scores of these distributions together, each weighing as much as it has scores. ResponseCache
 /// quantiles are half a percent apart, and so close is the place.
 #[must_use]
 pub fn place<'a>(

@@ -115,7 +115,7 @@ pub(super) mod tests {
 
     use super::super::leaderboard::{RankedDetail, RankedMetric};
     use super::*;
-    use crate::store::{MetricSummary, Pack, Weights};
+    use crate::store::{MetricSummary, PackId, Weights};
 
     pub(in super::super) fn row(method: &str, pack: &str, metrics: &[(&str, f64, f64)]) -> LeaderboardRow {
         let metrics = metrics.iter().map(|&(metric, mean, reach)| RankedMetric {
@@ -142,7 +142,7 @@ pub(super) mod tests {
             run: None,
             runs: vec![Uuid::nil()],
             flags: BTreeMap::new(),
-            pack: Pack { digest: pack.into(), name: pack.into(), weights: Weights::Official },
+            pack: PackId { digest: pack.into(), name: pack.into(), weights: Weights::Official },
             sample_set: Some("same".into()),
             set_place: None,
             mean_rank: None,

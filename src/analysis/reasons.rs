@@ -11,7 +11,7 @@ pub enum NoInterval {
     TooFewPeople,
     /// So few prompts stand behind a share of votes that resampling them says nothing.
     TooFewPrompts,
-    /// So few pairs or pictures were judged by several annotators that resampling them says nothing.
+    /// So few pairs or images were judged by several annotators that resampling them says nothing.
     TooFewShared,
     /// All people, or all resamples of them, give the same number.
     NoVariation,
@@ -56,6 +56,6 @@ pub enum NoAlpha {
 pub enum NoCoefficient {
     /// Fewer than two samples have both.
     TooFewSamples,
-    /// One of them is the same for all samples that have both: a metric, or people who preferred neither picture of any pair.
+    /// One of them is the same for all samples that have both: a metric, or people who preferred neither image of any pair.
     Constant,
 }

@@ -232,7 +232,7 @@ pub(super) fn slices_of(data: &RunData) -> Vec<(Slice, Vec<usize>)> {
     slices
 }
 
-/// The class of a picture by its shorter side in pixels.
+/// The class of an image by its shorter side in pixels.
 fn size_class(side: u32) -> &'static str {
     match side {
         0..512 => "under_512",

@@ -47,7 +47,7 @@ pub(super) struct AlignmentParameters {
     "slices": [{"kind": "", "label": "", "pairs": 600, "metrics": [
         {"metric": "ips", "version": 1, "pairs": 590, "tau": 0.41, "low": 0.33, "high": 0.49, "agreement": 0.71}]}],
     "published": {"source": "Stellar, arXiv 2312.06116", "tau": {"ips": 0.455}}}))]
-pub(super) struct AlignmentAnswer {
+pub(super) struct AlignmentResponse {
     /// The question.
     question: QuestionWord,
     /// Digest of the pack.
@@ -71,14 +71,14 @@ struct PublishedTau {
     tau: BTreeMap<String, f64>,
 }
 
-/// Compares metrics with people: Kendall's tau-b over the pairs of pictures that they compared, with intervals, by slice.
+/// Compares metrics with people: Kendall's tau-b over the pairs of images that they compared, with intervals, by slice.
 ///
 /// A metric whose better end is the lower one is turned around, so that 1 is agreement for all. Scores are as measured, without
 /// any penalty.
 #[utoipa::path(
     get, path = "/v1/analysis/alignment", operation_id = "read_alignment", tag = "analysis", params(AlignmentParameters),
     responses(
-        (status = 200, description = "The agreement", body = AlignmentAnswer),
+        (status = 200, description = "The agreement", body = AlignmentResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
@@ -89,7 +89,7 @@ struct PublishedTau {
 pub(super) async fn read(
     State(app): Shared,
     Query(parameters): Query<AlignmentParameters>,
-) -> Result<Json<AlignmentAnswer>, ApiError> {
+) -> Result<Json<AlignmentResponse>, ApiError> {
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
     let question = app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
@@ -128,7 +128,7 @@ pub(super) async fn read(
     let tau = rows.filter_map(|row| Some((row.metric.clone(), of(row)?))).collect();
     let published = PublishedTau { source: published().source.clone(), tau };
     let question = question.into();
-    Ok(Json(AlignmentAnswer { question, pack, answers: answers.len(), agreement, slices, published }))
+    Ok(Json(AlignmentResponse { question, pack, answers: answers.len(), agreement, slices, published }))
 }
 
 /// Which answers.
@@ -150,7 +150,7 @@ pub(super) struct PreferenceParameters {
                   "votes_alpha_high": 0.68, "ratings_shared": 0, "ratings_alpha": null, "ratings_alpha_low": null, "ratings_alpha_high": null},
     "methods": [{"method": "mine", "pairs": 400, "wins": 260, "ties": 20, "share": 0.675, "share_low": 0.62, "share_high": 0.73,
                  "strength": 0.4, "strength_low": 0.28, "strength_high": 0.52}]}))]
-pub(super) struct PreferencesAnswer {
+pub(super) struct PreferencesResponse {
     /// The question.
     question: QuestionWord,
     /// Answers of annotators.
@@ -166,7 +166,7 @@ pub(super) struct PreferencesAnswer {
 #[utoipa::path(
     get, path = "/v1/analysis/preferences", operation_id = "read_method_preferences", tag = "analysis", params(PreferenceParameters),
     responses(
-        (status = 200, description = "The methods, best first", body = PreferencesAnswer),
+        (status = 200, description = "The methods, best first", body = PreferencesResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
@@ -176,7 +176,7 @@ pub(super) struct PreferencesAnswer {
 pub(super) async fn preferences(
     State(app): Shared,
     Query(parameters): Query<PreferenceParameters>,
-) -> Result<Json<PreferencesAnswer>, ApiError> {
+) -> Result<Json<PreferencesResponse>, ApiError> {
     let question = app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let query = PreferencesQuery {
         question: Some(question.clone()),
@@ -199,7 +199,7 @@ pub(super) async fn preferences(
     })
     .await;
     let question = question.into();
-    Ok(Json(PreferencesAnswer { question, answers: count, agreement, preferences }))
+    Ok(Json(PreferencesResponse { question, answers: count, agreement, preferences }))
 }
 
 /// Methods whose strengths are fitted together: the errors take their cube.

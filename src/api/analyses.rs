@@ -57,7 +57,7 @@ pub(super) fn connections(settings: &Settings) -> u32 {
 }
 
 fn at_once(settings: &Settings) -> usize {
-    match settings.at_once {
+    match settings.concurrency {
         0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(4)),
         set => set,
     }
@@ -88,7 +88,7 @@ impl Analyses {
             handle,
             heavy: Arc::new(Semaphore::new(at_once)),
             light: Arc::new(Semaphore::new(LIGHT_AT_ONCE)),
-            waiting: Arc::new(Semaphore::new(settings.waiting)),
+            waiting: Arc::new(Semaphore::new(settings.queue)),
             deadline,
             _alive: alive,
         })

@@ -11,20 +11,20 @@ use uuid::Uuid;
 use super::{
     ApiError, App, Problem, Query, Shared,
     datasets::attributes_error,
-    kept::{FacesKey, Kept},
     page::{PageParameters, page},
+    response_cache::{FacesKey, ResponseCache},
     runs::{find, missing},
 };
 use crate::{
     metrics::{ATTRIBUTES, AttributePrediction, AttributeSummary, LeftOut, share_right},
     pack_id::PackId,
     scoring::{Metadata, RunFaces},
-    store::{PicturesOf, RunRecord},
+    store::{ImagesOf, RunRecord},
 };
 
 /// Attribute preservation of a run.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct AttributesAnswer {
+pub(super) struct AttributesResponse {
     /// The loaded pack, whose faces are judged.
     pack: PackId,
     /// Mean area under the ROC curve over the attributes that have one; 0.5 is chance. Null where none has.
@@ -33,7 +33,7 @@ pub(super) struct AttributesAnswer {
     judged: usize,
     /// Of these, samples whose reference photo has no face: nothing is learnt from them.
     faceless_references: usize,
-    /// Samples without a reference photo, or without a picture of their own because their scores were imported: not judged.
+    /// Samples without a reference photo, or without an image of their own because their scores were imported: not judged.
     without_reference: usize,
     /// Samples whose faces are not kept, because they expired, were deleted, or were found with another pack: not
     /// judged. Score them again.
@@ -57,14 +57,14 @@ struct SampleEntry {
     predictions: Vec<AttributePrediction>,
 }
 
-/// Judges the facial attributes in a run's pictures by what its own reference photos teach, as the reference toolkit does.
+/// Judges the facial attributes in a run's images by what its own reference photos teach, as the reference toolkit does.
 ///
 /// A reference photo counts once for each of its samples. Only faces that are kept are judged: nothing is detected again.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/attributes", operation_id = "read_run_attributes", tag = "scores",
     params(("id" = Uuid, Path, description = "The `run_id` of a score's answer"), PageParameters),
     responses(
-        (status = 200, description = "The run's attributes", body = AttributesAnswer),
+        (status = 200, description = "The run's attributes", body = AttributesResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
@@ -77,12 +77,12 @@ pub(super) async fn read(
     State(app): Shared,
     id: Result<Path<String>, PathRejection>,
     Query(parameters): Query<PageParameters>,
-) -> Result<Json<AttributesAnswer>, ApiError> {
+) -> Result<Json<AttributesResponse>, ApiError> {
     let limit = page(parameters.limit)? as usize;
     let run = find(&app, id).await?;
     let work = Box::pin(judge(&app, &run));
-    let run = app.judged.of_faces(&app, PicturesOf::Run(run.id), run.revision, work).await?;
-    Ok(Json(AttributesAnswer {
+    let run = app.judged.of_faces(&app, ImagesOf::Run(run.id), run.revision, work).await?;
+    Ok(Json(AttributesResponse {
         pack: app.scoring.pack().id(),
         auc: run.auc,
         judged: run.samples.len(),
@@ -154,13 +154,13 @@ impl JudgedSample {
 }
 
 /// Runs that were judged.
-pub(super) type JudgedRuns = Kept<FacesKey, JudgedRun>;
+pub(super) type JudgedRuns = ResponseCache<FacesKey, JudgedRun>;
 
 /// Some 200,000 samples.
 pub(super) const KEPT_BYTES: u64 = 128 << 20;
 
 pub(super) fn judged_runs() -> JudgedRuns {
-    Kept::new(KEPT_BYTES, |run| {
+    ResponseCache::new(KEPT_BYTES, |run| {
         let of_sample = |sample: &JudgedSample| {
             size_of::<JudgedSample>() + sample.name.len() + size_of_val(&*sample.predictions) + 32
         };

@@ -28,7 +28,7 @@ use tokio::time::{Instant, Sleep};
 use super::{
     ApiError, App, Code,
     admission::{self, UploadMemory},
-    upload,
+    drain,
 };
 
 /// How slowly a body may arrive.
@@ -62,7 +62,7 @@ pub(super) async fn bound(State(app): State<Arc<App>>, request: Request, next: N
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    let answer = upload::whole(request, |request| async {
+    let answer = drain::whole(request, |request| async {
         let headers = request.headers();
         no_coding(headers)?;
         let announced =

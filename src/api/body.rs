@@ -9,16 +9,16 @@ use serde::{
 };
 use serde_json::error::Category;
 
-use super::{ApiError, Code, upload};
+use super::{ApiError, Code, drain};
 
 /// Reads the body as one JSON object of at most `most` bytes.
 pub(super) async fn json<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
-    upload::whole(request, |request| read(request, most)).await
+    drain::whole(request, |request| read(request, most)).await
 }
 
 /// Reads the body as text/csv of at most `most` bytes.
 pub(super) async fn csv(request: Request, most: usize) -> Result<String, ApiError> {
-    upload::whole(request, |request| async move {
+    drain::whole(request, |request| async move {
         let bytes =
             bytes(request, most, "text/csv", "-H 'Content-Type: text/csv' --data-binary @FILE").await?;
         String::from_utf8(bytes.into())

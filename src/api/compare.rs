@@ -48,7 +48,7 @@ pub(super) struct Parameters {
     "slices": [{"kind": "", "label": "", "pairs": 1000, "metrics": [{
         "metric": "ips", "version": 1, "n": 998, "clusters": 200, "few_clusters": false, "mean_a": 0.61, "mean_b": 0.6, "difference": 0.01,
         "low": 0.002, "high": 0.018, "win_rate": 0.54, "p": 0.0143, "p_holm": 0.0143, "p_bh": 0.0143, "finding": "better"}]}]}))]
-pub(super) struct CompareAnswer {
+pub(super) struct CompareResponse {
     /// The run that is judged.
     a: ComparedRun,
     /// The run that it is compared with.
@@ -84,7 +84,7 @@ struct ComparedRun {
         Parameters
     ),
     responses(
-        (status = 200, description = "The comparison", body = CompareAnswer),
+        (status = 200, description = "The comparison", body = CompareResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The runs have no scores of one pack, or no sample of the same name", body = Problem, content_type = "application/problem+json"),
@@ -98,7 +98,7 @@ pub(super) async fn read(
     State(app): Shared,
     runs: Result<Path<(String, String)>, PathRejection>,
     Query(parameters): Query<Parameters>,
-) -> Result<Json<CompareAnswer>, ApiError> {
+) -> Result<Json<CompareResponse>, ApiError> {
     let (a, b) = runs.map(|Path(runs)| runs).unwrap_or_default();
     let options = parameters.options()?;
     let metrics = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
@@ -141,7 +141,7 @@ pub(super) async fn read(
         ));
     }
     let [a, b] = named;
-    Ok(Json(CompareAnswer { a, b, pack, comparison }))
+    Ok(Json(CompareResponse { a, b, pack, comparison }))
 }
 
 impl Parameters {

@@ -44,7 +44,7 @@ pub(super) struct Parameters {
 #[schema(example = json!({
     "coefficient": "kendall", "pack": "…", "runs": 4, "samples": 4000, "of": 4000, "metrics": ["clip_t", "ips"],
     "matrix": [[{"value": 1.0, "n": 4000}, {"value": -0.08, "n": 3991}], [{"value": -0.08, "n": 3991}, {"value": 1.0, "n": 3991}]]}))]
-pub(super) struct CorrelationsAnswer {
+pub(super) struct CorrelationsResponse {
     /// The coefficient.
     coefficient: Coefficient,
     /// Digest of the pack.
@@ -65,7 +65,7 @@ pub(super) struct CorrelationsAnswer {
 #[utoipa::path(
     get, path = "/v1/analysis/correlations", operation_id = "read_correlations", tag = "analysis", params(Parameters),
     responses(
-        (status = 200, description = "The matrix", body = CorrelationsAnswer),
+        (status = 200, description = "The matrix", body = CorrelationsResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
@@ -77,7 +77,7 @@ pub(super) struct CorrelationsAnswer {
 pub(super) async fn read(
     State(app): Shared,
     Query(parameters): Query<Parameters>,
-) -> Result<Json<CorrelationsAnswer>, ApiError> {
+) -> Result<Json<CorrelationsResponse>, ApiError> {
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
     let coefficient = parameters.coefficient.unwrap_or(Coefficient::Kendall);
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
@@ -109,5 +109,13 @@ pub(super) async fn read(
         correlations(&columns, coefficient)
     });
     let matrix = matrix.await;
-    Ok(Json(CorrelationsAnswer { coefficient, pack, runs: runs.len(), samples, of, metrics: codes, matrix }))
+    Ok(Json(CorrelationsResponse {
+        coefficient,
+        pack,
+        runs: runs.len(),
+        samples,
+        of,
+        metrics: codes,
+        matrix,
+    }))
 }

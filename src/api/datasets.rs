@@ -11,18 +11,17 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    ApiError, App, Code, Problem, Query, Shared, form,
-    kept::{FacesKey, Kept},
+    ApiError, App, Code, Problem, Query, Shared, drain, form,
     page::{PageParameters, cut, page},
-    upload,
+    response_cache::{FacesKey, ResponseCache},
 };
 use crate::{
     content::ContentHash,
     label,
     metrics::ATTRIBUTES,
     runs::{self, ProbesError},
-    scoring::{AttributesError, DatasetProbes, Metadata, Picture, attribute_labels},
-    store::{DatasetRecord, NewPhoto, PhotoRecord, PicturesOf, StoreError},
+    scoring::{AttributesError, DatasetProbes, EncodedImage, Metadata, attribute_labels},
+    store::{DatasetRecord, ImagesOf, NewPhoto, PhotoRecord, StoreError},
 };
 
 /// The form of `POST /v1/datasets/{dataset}/photos`.
@@ -54,14 +53,14 @@ pub(super) struct PhotoMetadata {
 
 /// An enrolled photo.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct EnrolledAnswer {
+pub(super) struct EnrolledResponse {
     /// The dataset.
     dataset: String,
     /// Its revision, which grows with every change.
     revision: u64,
     /// Whether the photo was not there before.
     created: bool,
-    /// BLAKE3 address of the photo's file: `DELETE /v1/pictures/{hash}` takes it.
+    /// BLAKE3 address of the photo's file: `DELETE /v1/images/{hash}` takes it.
     image: String,
     /// Faces that were found. Without one, nothing is learnt from the photo.
     faces: usize,
@@ -77,11 +76,11 @@ pub(super) struct EnrolledAnswer {
     params(("dataset" = String, Path, description = "The dataset's name")),
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
     responses(
-        (status = 200, description = "Enrolled", body = EnrolledAnswer),
+        (status = 200, description = "Enrolled", body = EnrolledResponse),
         (status = 400, description = "The form cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The name is taken by another photo, or the service stores no faces", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "A limit of size is exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a form, or not a picture", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a form, or not an image", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Understood but not usable", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
@@ -93,22 +92,22 @@ pub(super) async fn enrol(
     State(app): Shared,
     dataset: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Result<Json<EnrolledAnswer>, ApiError> {
-    upload::whole(request, |request| enrolled(&app, dataset, request)).await
+) -> Result<Json<EnrolledResponse>, ApiError> {
+    drain::whole(request, |request| enrolled(&app, dataset, request)).await
 }
 
 async fn enrolled(
     app: &App,
     dataset: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Result<Json<EnrolledAnswer>, ApiError> {
+) -> Result<Json<EnrolledResponse>, ApiError> {
     let Path(dataset) =
         dataset.map_err(|rejection| ApiError::new(Code::MalformedRequest, rejection.body_text()))?;
     let dataset = form::clean_label("dataset", &dataset)?;
-    if app.face_days == 0 {
+    if app.face_retention_days == 0 {
         return Err(ApiError::new(
             Code::FacesNotStored,
-            "this service stores no faces (privacy.face_days is 0), and without them nothing can be learnt from a photo",
+            "this service stores no faces (privacy.face_retention_days is 0), and without them nothing can be learnt from a photo",
         ));
     }
     app.admission.room()?;
@@ -137,7 +136,7 @@ async fn enrolled(
             new_faces,
         })
         .await?;
-    Ok(Json(EnrolledAnswer {
+    Ok(Json(EnrolledResponse {
         dataset,
         revision: enrolled.revision,
         created: enrolled.created,
@@ -152,21 +151,21 @@ fn count(features: &crate::tensor::Features) -> usize {
 
 /// The form's field is `photo`, where a sample's is `image`.
 fn rename(error: crate::scoring::ScoringError) -> crate::scoring::ScoringError {
-    use crate::scoring::ScoringError::{Engine, Picture};
+    use crate::scoring::ScoringError::{EncodedImage, Engine};
     match error {
-        Picture { source, .. } => Picture { of: "photo".to_owned(), source },
+        EncodedImage { source, .. } => EncodedImage { of: "photo".to_owned(), source },
         Engine { graph, source, .. } => Engine { graph, of: "photo".to_owned(), source },
     }
 }
 
-async fn read(app: &App, request: Request) -> Result<(Picture, PhotoMetadata), ApiError> {
+async fn read(app: &App, request: Request) -> Result<(EncodedImage, PhotoMetadata), ApiError> {
     let limits = &app.limits;
     let mut multipart: Multipart = form::multipart(request, limits).await?;
     let (mut photo, mut metadata) = (None, None);
     while let Some(field) = multipart.next_field().await.map_err(form::malformed)? {
         match field.name().map(str::to_owned).as_deref() {
             Some("photo") => {
-                form::once(&mut photo, "photo", form::picture(field, "photo", limits).await?)?;
+                form::once(&mut photo, "photo", form::read_image(field, "photo", limits).await?)?;
             }
             Some("metadata") => {
                 let text = form::text(field, "metadata", limits.metadata_bytes).await?;
@@ -220,7 +219,7 @@ pub(super) struct ListParameters {
 
 /// One page of datasets.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct DatasetsAnswer {
+pub(super) struct DatasetsResponse {
     /// By name.
     datasets: Vec<DatasetEntry>,
     /// Send as `after` for the next page; absent on the last.
@@ -255,7 +254,7 @@ impl From<DatasetRecord> for DatasetEntry {
 #[utoipa::path(
     get, path = "/v1/datasets", operation_id = "list_datasets", tag = "datasets", params(ListParameters),
     responses(
-        (status = 200, description = "One page", body = DatasetsAnswer),
+        (status = 200, description = "One page", body = DatasetsResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
@@ -264,16 +263,16 @@ impl From<DatasetRecord> for DatasetEntry {
 pub(super) async fn list(
     State(app): Shared,
     Query(parameters): Query<ListParameters>,
-) -> Result<Json<DatasetsAnswer>, ApiError> {
+) -> Result<Json<DatasetsResponse>, ApiError> {
     let limit = page(parameters.limit)?;
     let datasets = app.store.datasets(&parameters.after.unwrap_or_default(), limit + 1).await?;
     let (datasets, next) = cut(datasets, limit, |dataset| dataset.name.clone());
-    Ok(Json(DatasetsAnswer { datasets: datasets.into_iter().map(Into::into).collect(), next }))
+    Ok(Json(DatasetsResponse { datasets: datasets.into_iter().map(Into::into).collect(), next }))
 }
 
 /// A dataset with one page of its photos.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct DatasetAnswer {
+pub(super) struct DatasetResponse {
     /// The dataset.
     #[serde(flatten)]
     dataset: DatasetEntry,
@@ -321,7 +320,7 @@ struct PhotoEntry {
     get, path = "/v1/datasets/{dataset}", operation_id = "read_dataset", tag = "datasets",
     params(("dataset" = String, Path, description = "The dataset's name"), PageParameters),
     responses(
-        (status = 200, description = "The dataset", body = DatasetAnswer),
+        (status = 200, description = "The dataset", body = DatasetResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such dataset", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
@@ -332,10 +331,10 @@ pub(super) async fn read_one(
     State(app): Shared,
     name: Result<Path<String>, PathRejection>,
     Query(parameters): Query<PageParameters>,
-) -> Result<Json<DatasetAnswer>, ApiError> {
+) -> Result<Json<DatasetResponse>, ApiError> {
     let limit = page(parameters.limit)?;
     let dataset = find(&app, name).await?;
-    let of = PicturesOf::Dataset(dataset.id);
+    let of = ImagesOf::Dataset(dataset.id);
     let summary = app.datasets.of_faces(&app, of, dataset.revision, summarise(&app, &dataset)).await?;
     let offset = parameters.offset.unwrap_or(0) as u64;
     let photos = app.store.photos_page(dataset.id, offset, limit).await?;
@@ -349,7 +348,7 @@ pub(super) async fn read_one(
         created: photo.created,
     });
     let Summary { with_face, without_face, unknown, attributes } = (*summary).clone();
-    Ok(Json(DatasetAnswer {
+    Ok(Json(DatasetResponse {
         dataset: dataset.into(),
         with_face,
         without_face,
@@ -376,13 +375,13 @@ pub(super) struct Summary {
 }
 
 /// Summaries that were made.
-pub(super) type Summaries = Kept<FacesKey, Summary>;
+pub(super) type Summaries = ResponseCache<FacesKey, Summary>;
 
 /// A summary is of a few hundred bytes.
 pub(super) const KEPT_BYTES: u64 = 1 << 20;
 
 pub(super) fn summaries() -> Summaries {
-    Kept::new(KEPT_BYTES, |summary| 128 * summary.attributes.len())
+    ResponseCache::new(KEPT_BYTES, |summary| 128 * summary.attributes.len())
 }
 
 async fn summarise(app: &App, dataset: &DatasetRecord) -> Result<Summary, ApiError> {

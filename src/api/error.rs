@@ -34,14 +34,14 @@ pub enum Code {
     /// The run's samples are scored with another pack than the loaded one.
     PackConflict,
     /// Photos named by hash are not kept for the run; the detail has their hashes.
-    PictureUnknown,
+    ImageUnknown,
     /// The disk space that is set aside for accepted samples is used up; retry after the time in `Retry-After`.
     StorageFull,
     /// The service is configured to store no faces.
     FacesNotStored,
     /// Two runs have no scores of one pack, or no sample of the same name.
     NothingToCompare,
-    /// The body, a picture's file or its pixel count exceeds a limit.
+    /// The body, an image's file or its pixel count exceeds a limit.
     PayloadTooLarge,
     /// The content type of the request is not the one that the route takes.
     UnsupportedMediaType,
@@ -63,15 +63,15 @@ pub enum Code {
     UnknownMetric,
     /// The prompt is longer than any model could read.
     PromptTooLong,
-    /// A picture's file has no bytes.
+    /// An image's file has no bytes.
     ImageEmpty,
-    /// The file is no picture, or of a format that is not read.
+    /// The file is no image, or of a format that is not read.
     ImageUnsupported,
-    /// The file ends before the picture does.
+    /// The file ends before the image does.
     ImageTruncated,
     /// The file contradicts itself.
     ImageCorrupt,
-    /// The picture has too few pixels to be scored.
+    /// The image has too few pixels to be scored.
     ImageTooSmall,
     /// The service is at its limit; retry after the time in `Retry-After`.
     Overloaded,
@@ -113,7 +113,7 @@ impl Code {
             | Self::ImageTruncated
             | Self::ImageCorrupt
             | Self::ImageTooSmall
-            | Self::PictureUnknown => StatusCode::UNPROCESSABLE_ENTITY,
+            | Self::ImageUnknown => StatusCode::UNPROCESSABLE_ENTITY,
             Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -132,7 +132,7 @@ impl Code {
             Self::RunConflict => "The run was made with other facts",
             Self::RunFinished => "The run is finished",
             Self::PackConflict => "The run belongs to another pack",
-            Self::PictureUnknown => "A picture is not kept",
+            Self::ImageUnknown => "An image is not kept",
             Self::StorageFull => "No space is left",
             Self::NothingToCompare => "Nothing to compare",
             Self::FacesNotStored => "No faces are stored",
@@ -147,11 +147,11 @@ impl Code {
             Self::InvalidField => "A field cannot be used",
             Self::UnknownMetric => "Unknown metric",
             Self::PromptTooLong => "The prompt is too long",
-            Self::ImageEmpty => "The picture is empty",
-            Self::ImageUnsupported => "Not a picture that can be read",
-            Self::ImageTruncated => "The picture is truncated",
-            Self::ImageCorrupt => "The picture is corrupt",
-            Self::ImageTooSmall => "The picture is too small",
+            Self::ImageEmpty => "The image is empty",
+            Self::ImageUnsupported => "Not an image that can be read",
+            Self::ImageTruncated => "The image is truncated",
+            Self::ImageCorrupt => "The image is corrupt",
+            Self::ImageTooSmall => "The image is too small",
             Self::Overloaded => "The service is at its limit",
             Self::Unavailable => "The service is not available",
             Self::DeadlineExceeded => "The deadline passed",
@@ -176,7 +176,7 @@ pub struct Problem {
     #[schema(example = "urn:stellar-score:problem:image_truncated")]
     pub kind: String,
     /// The code in words.
-    #[schema(example = "The picture is truncated")]
+    #[schema(example = "The image is truncated")]
     pub title: String,
     /// The HTTP status.
     #[schema(example = 422)]
@@ -234,9 +234,9 @@ impl ApiError {
         Self { detail: format!("{part}: {}", self.detail), ..self }
     }
 
-    /// An error about a picture, named as in the request (`image`, `reference[0]`).
+    /// An error about an image, named as in the request (`image`, `reference[0]`).
     #[must_use]
-    pub fn picture(of: &str, error: &DecodeError) -> Self {
+    pub fn image(of: &str, error: &DecodeError) -> Self {
         let code = serde_json::Value::from(error.problem());
         let code = serde_json::from_value(code).expect("each of these is a code, as a test shows");
         Self::new(code, format!("{of}: {error}"))
@@ -268,7 +268,7 @@ impl IntoResponse for ApiError {
 impl From<ScoringError> for ApiError {
     fn from(error: ScoringError) -> Self {
         match &error {
-            ScoringError::Picture { of, source } => Self::picture(of, source),
+            ScoringError::EncodedImage { of, source } => Self::image(of, source),
             ScoringError::Engine { source: EngineError::Overloaded { .. }, .. } => {
                 Self::overloaded(format!("{error}; retry after a moment or send fewer requests at once"))
             }
@@ -303,7 +303,7 @@ impl From<StoreError> for ApiError {
             StoreError::RunFinished { .. } => Self::new(Code::RunFinished, error.to_string()),
             StoreError::PackConflict { .. } => Self::new(Code::PackConflict, error.to_string()),
             StoreError::RunFull { .. } => Self::overloaded(error.to_string()),
-            StoreError::PictureUnknown { .. } => Self::new(Code::PictureUnknown, error.to_string()),
+            StoreError::ImageUnknown { .. } => Self::new(Code::ImageUnknown, error.to_string()),
             StoreError::Invalid { .. } => Self::new(Code::InvalidField, error.to_string()),
             StoreError::Cursor => Self::new(Code::MalformedRequest, error.to_string()),
             StoreError::Unavailable(_) => {
@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_of_a_picture_has_its_code() {
+    fn every_error_of_an_image_has_its_code() {
         let (format, detail) = (crate::vision::Format::Png, String::new());
         for (error, code) in [
             (DecodeError::Empty, Code::ImageEmpty),
@@ -334,7 +334,7 @@ mod tests {
             (DecodeError::Truncated { format, detail: detail.clone() }, Code::ImageTruncated),
             (DecodeError::Corrupt { format, detail }, Code::ImageCorrupt),
         ] {
-            assert_eq!(ApiError::picture("image", &error).code(), code, "{error}");
+            assert_eq!(ApiError::image("image", &error).code(), code, "{error}");
         }
     }
 }

@@ -14,7 +14,7 @@ use futures_util::stream::{self, Stream};
 
 use super::{
     ApiError, Problem, Shared,
-    runs::{Held, ProgressEvent, find},
+    runs::{Blocked, ProgressEvent, find},
 };
 use crate::{runs::Progress, store::RunState};
 
@@ -43,7 +43,7 @@ pub(super) async fn watch(
     let progress = app.runs.watchers().watch(&run).ok_or_else(|| {
         ApiError::overloaded("as many clients watch runs as may; GET /v1/runs/{id} tells the same")
     })?;
-    let held = Held::of(&run, &app.scoring.pack().id());
+    let held = Blocked::of(&run, &app.scoring.pack().id());
     let events = Sse::new(events(progress, held, app.runs.stopping()))
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // Proxies would otherwise collect events before they pass them on.
@@ -53,7 +53,7 @@ pub(super) async fn watch(
 
 fn events(
     progress: Progress,
-    held: Option<Held>,
+    held: Option<Blocked>,
     stopping: tokio::sync::watch::Receiver<bool>,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold((progress, held, stopping), |(mut progress, held, mut stopping)| async move {

@@ -18,7 +18,7 @@ use crate::{
     content::ContentHash,
     label,
     metrics::{self, Metric, REGISTRY},
-    scoring::{Metadata, Picture, Sample},
+    scoring::{EncodedImage, Metadata, Sample},
     vision,
 };
 
@@ -39,7 +39,7 @@ pub(super) struct Form {
 /// A sample to be scored later.
 #[derive(Debug)]
 pub(super) struct Submission {
-    pub(super) image: Picture,
+    pub(super) image: EncodedImage,
     pub(super) prompt: Option<String>,
     pub(super) references: Vec<Photo>,
     pub(super) auxiliary: Vec<Photo>,
@@ -49,15 +49,15 @@ pub(super) struct Submission {
 /// A photo that came as a file, or one that the run has already.
 #[derive(Debug)]
 pub(super) enum Photo {
-    Sent(Picture),
-    Kept(ContentHash),
+    Sent(EncodedImage),
+    ResponseCache(ContentHash),
 }
 
 impl Photo {
     pub(super) fn hash(&self) -> ContentHash {
         match self {
-            Self::Sent(picture) => picture.hash,
-            Self::Kept(hash) => *hash,
+            Self::Sent(image) => image.hash,
+            Self::ResponseCache(hash) => *hash,
         }
     }
 
@@ -65,7 +65,7 @@ impl Photo {
     pub(super) fn kept(&self) -> Option<ContentHash> {
         match self {
             Self::Sent(_) => None,
-            Self::Kept(hash) => Some(*hash),
+            Self::ResponseCache(hash) => Some(*hash),
         }
     }
 }
@@ -76,11 +76,11 @@ impl Submission {
         Fields::read_all(request, limits, Kind::Submission).await?.into_submission(limits)
     }
 
-    /// The pictures that were sent.
-    pub(super) fn files(&self) -> impl Iterator<Item = &Picture> {
+    /// The images that were sent.
+    pub(super) fn files(&self) -> impl Iterator<Item = &EncodedImage> {
         let photos = self.references.iter().chain(&self.auxiliary).filter_map(|photo| match photo {
-            Photo::Sent(picture) => Some(picture),
-            Photo::Kept(_) => None,
+            Photo::Sent(file) => Some(file),
+            Photo::ResponseCache(_) => None,
         });
         std::iter::once(&self.image).chain(photos)
     }
@@ -159,7 +159,7 @@ impl Fields {
             _ => name,
         };
         match name.as_str() {
-            "image" => once(&mut self.image, &name, picture(field, &name, limits).await?),
+            "image" => once(&mut self.image, &name, read_image(field, &name, limits).await?),
             "reference" => several(&mut self.references, field, &name, limits.references, limits).await,
             "auxiliary" => several(&mut self.auxiliary, field, &name, limits.auxiliary, limits).await,
             "reference_hash" if submission => {
@@ -225,8 +225,8 @@ impl Fields {
         let several = |files: Vec<SentPhoto>, name: &str| {
             let photos = examine_all(files, name, limits)?;
             let sent = photos.into_iter().filter_map(|photo| match photo {
-                Photo::Sent(picture) => Some(picture),
-                Photo::Kept(_) => None,
+                Photo::Sent(file) => Some(file),
+                Photo::ResponseCache(_) => None,
             });
             Ok::<Vec<_>, ApiError>(sent.collect())
         };
@@ -250,14 +250,14 @@ impl Fields {
 
 fn required(image: Option<Bytes>) -> Result<Bytes, ApiError> {
     image.ok_or_else(|| {
-        ApiError::new(Code::MissingField, "the field `image` with the generated picture's file is missing")
+        ApiError::new(Code::MissingField, "the field `image` with the generated image's file is missing")
     })
 }
 
 fn examine_all(photos: Vec<SentPhoto>, name: &str, limits: &Limits) -> Result<Vec<Photo>, ApiError> {
     let examined = photos.into_iter().enumerate().map(|(index, photo)| match photo {
         SentPhoto::File(file) => examine(file, &format!("{name}[{index}]"), limits).map(Photo::Sent),
-        SentPhoto::Hash(hash) => Ok(Photo::Kept(hash)),
+        SentPhoto::Hash(hash) => Ok(Photo::ResponseCache(hash)),
     });
     examined.collect()
 }
@@ -294,9 +294,10 @@ pub(super) async fn multipart(request: Request, limits: &Limits) -> Result<Multi
 }
 
 /// Checks a file's header against the limits; the pixels are decoded only if a feature needs them.
-pub(super) fn examine(bytes: Bytes, of: &str, limits: &Limits) -> Result<Picture, ApiError> {
-    let header = vision::probe(&bytes, &limits.decode()).map_err(|error| ApiError::picture(of, &error))?;
-    let least = limits.picture_min_side;
+pub(super) fn examine(bytes: Bytes, of: &str, limits: &Limits) -> Result<EncodedImage, ApiError> {
+    let header =
+        vision::read_header(&bytes, &limits.decode()).map_err(|error| ApiError::image(of, &error))?;
+    let least = limits.image_min_side;
     if header.width < least || header.height < least {
         return Err(ApiError::new(
             Code::ImageTooSmall,
@@ -306,7 +307,7 @@ pub(super) fn examine(bytes: Bytes, of: &str, limits: &Limits) -> Result<Picture
             ),
         ));
     }
-    Ok(Picture { hash: ContentHash::of(&bytes), bytes, header })
+    Ok(EncodedImage { hash: ContentHash::of(&bytes), bytes, header })
 }
 
 pub(super) fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), ApiError> {
@@ -320,7 +321,7 @@ fn room(photos: &[SentPhoto], name: &str, most: usize) -> Result<(), ApiError> {
     if photos.len() < most {
         return Ok(());
     }
-    Err(ApiError::new(Code::RepeatedField, format!("more than {most} pictures in `{name}`: send fewer")))
+    Err(ApiError::new(Code::RepeatedField, format!("more than {most} images in `{name}`: send fewer")))
 }
 
 async fn photo_hash(
@@ -347,15 +348,15 @@ async fn several(
 ) -> Result<(), ApiError> {
     room(files, name, most)?;
     let of = format!("{name}[{}]", files.len());
-    files.push(SentPhoto::File(picture(field, &of, limits).await?));
+    files.push(SentPhoto::File(read_image(field, &of, limits).await?));
     Ok(())
 }
 
-pub(super) async fn picture(field: Field<'_>, of: &str, limits: &Limits) -> Result<Bytes, ApiError> {
-    bounded(field, limits.picture_bytes()).await?.ok_or_else(|| {
+pub(super) async fn read_image(field: Field<'_>, of: &str, limits: &Limits) -> Result<Bytes, ApiError> {
+    bounded(field, limits.image_bytes()).await?.ok_or_else(|| {
         ApiError::new(
             Code::PayloadTooLarge,
-            format!("{of}: the file has more than {} MiB: send a smaller one", limits.picture_mib),
+            format!("{of}: the file has more than {} MiB: send a smaller one", limits.image_mib),
         )
     })
 }

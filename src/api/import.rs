@@ -12,9 +12,8 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{
-    ApiError, App, Code, Problem, Query, Shared, body, form,
+    ApiError, App, Code, Problem, Query, Shared, body, drain, form,
     runs::{find, missing},
-    upload,
 };
 use crate::{
     blocking::blocking,
@@ -23,7 +22,7 @@ use crate::{
     pack_id::{PackId, Weights},
     runs::SERVICE_VERSION,
     scoring::Metadata,
-    store::{NewImport, OutcomeColumn, ScoreColumn, ScoreValue},
+    store::{AttributeColumn, NewImport, ScoreColumn, ScoreValue},
     toolkit::{self, Columns, Table},
 };
 
@@ -52,7 +51,7 @@ pub(super) struct Parameters {
 
 /// What an import did.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct ImportAnswer {
+pub(super) struct ImportResponse {
     /// The pack under which the scores stand.
     pack: PackId,
     /// Codes of the metrics.
@@ -75,7 +74,7 @@ pub(super) struct ImportAnswer {
     params(("id" = Uuid, Path, description = "The run's `run_id`"), Parameters),
     request_body(content = String, content_type = "text/csv", description = "The file"),
     responses(
-        (status = 200, description = "Imported", body = ImportAnswer),
+        (status = 200, description = "Imported", body = ImportResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run is finished", body = Problem, content_type = "application/problem+json"),
@@ -93,8 +92,8 @@ pub(super) async fn create(
     id: Result<Path<String>, PathRejection>,
     Query(parameters): Query<Parameters>,
     request: Request,
-) -> Result<Json<ImportAnswer>, ApiError> {
-    upload::whole(request, |request| import(&app, id, parameters, request)).await
+) -> Result<Json<ImportResponse>, ApiError> {
+    drain::whole(request, |request| import(&app, id, parameters, request)).await
 }
 
 async fn import(
@@ -102,7 +101,7 @@ async fn import(
     id: Result<Path<String>, PathRejection>,
     parameters: Parameters,
     request: Request,
-) -> Result<Json<ImportAnswer>, ApiError> {
+) -> Result<Json<ImportResponse>, ApiError> {
     let Parameters { source, file } = parameters;
     let source = form::clean_label("source", &source)?;
     app.admission.room()?;
@@ -134,7 +133,7 @@ async fn import(
     // Not under the deadline: of a transaction that is cut off nobody could say whether it happened.
     let imported = app.store.import(&import).await?.ok_or_else(missing)?;
     tracing::info!(run = %run.id, source, rows, samples = imported.samples, scores = imported.scores, "imported");
-    Ok(Json(ImportAnswer {
+    Ok(Json(ImportResponse {
         pack,
         metrics,
         rows: rows as u64,
@@ -152,7 +151,7 @@ fn to_import(run: Uuid, source: &str, table: Table) -> NewImport {
             (columns.into_iter().map(|(code, list)| column(code, values(list))).collect(), BTreeMap::new())
         }
         Columns::Attributes(attributes) => {
-            let outcomes: BTreeMap<String, OutcomeColumn> = attributes
+            let outcomes: BTreeMap<String, AttributeColumn> = attributes
                 .into_iter()
                 .map(|each| {
                     (each.attribute, each.targets.into_iter().zip(each.predictions).map(Some).collect())

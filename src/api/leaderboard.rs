@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::csv::{self, Format};
 use super::filters::{Filters, SliceFilter};
-use super::{ApiError, App, Code, Problem, Query, Shared, kept::Kept, page::page};
+use super::{ApiError, App, Code, Problem, Query, Shared, page::page, response_cache::ResponseCache};
 use crate::{
     analysis::{
         self, CommonError, Grouping, LeaderboardQuery, LeaderboardRow, NoInterval, Policy, PublishedMethod,
@@ -62,11 +62,11 @@ pub(super) struct Parameters {
     /// Only samples whose subject has this attribute, or with `!` before it has it not.
     #[param(example = "!Young")]
     attribute: Option<String>,
-    /// Only pictures of this size by the shorter side: `under_512`, `512_to_1023` or `1024_and_more`.
+    /// Only images of this size by the shorter side: `under_512`, `512_to_1023` or `1024_and_more`.
     size: Option<String>,
     /// Metrics with fewer samples in a row are left out of it. Default: 20 for a slice, 0 for all samples.
     min_samples: Option<u64>,
-    /// What happens to samples whose picture does not follow the prompt. Default: `stellar`.
+    /// What happens to samples whose image does not follow the prompt. Default: `stellar`.
     policy: Option<Policy>,
     /// `method` (default) merges a method's runs; `run` has a row for each.
     by: Option<By>,
@@ -105,7 +105,7 @@ enum By {
     "metrics": {"ips": {"version": 1, "n": 980, "nulls": 20, "coverage": 0.98, "mean": 0.61, "std": 0.12, "low": 0.59,
                         "high": 0.63, "rank": 1, "samples": 1000, "clusters": 200, "few_clusters": false, "penalised": 31, "penalty_rate": 0.031, "undecided": 0,
                         "faceless": 4, "pending": false}}}]}))]
-pub(super) struct LeaderboardAnswer {
+pub(super) struct LeaderboardResponse {
     /// The penalty policy in force.
     policy: Policy,
     /// Which samples of its runs a row stands on.
@@ -200,7 +200,7 @@ struct Summary {
     penalty_rate: Option<f64>,
     /// Samples of which the penalty cannot be decided, for lack of `clip_t` or `clip_n`.
     undecided: Option<u64>,
-    /// Samples in whose picture no face was found, where the metric looks for one.
+    /// Samples in whose image no face was found, where the metric looks for one.
     faceless: Option<u64>,
     /// Whether the run changed within the last seconds: counts and mean are those of now, without interval and penalty.
     pending: bool,
@@ -210,7 +210,7 @@ struct Summary {
 #[utoipa::path(
     get, path = "/v1/leaderboard", operation_id = "read_leaderboard", tag = "leaderboard", params(Parameters),
     responses(
-        (status = 200, description = "One page; with `format=csv` the same as text/csv, a line a row and metric", body = LeaderboardAnswer),
+        (status = 200, description = "One page; with `format=csv` the same as text/csv, a line a row and metric", body = LeaderboardResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "With `on=common`: the listed rows share no sample", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
@@ -240,7 +240,7 @@ pub(super) async fn read(
             .cloned()
             .collect(),
     });
-    let answer = LeaderboardAnswer {
+    let answer = LeaderboardResponse {
         policy: query.policy,
         on: query.on,
         total: page.total,
@@ -255,13 +255,13 @@ pub(super) async fn read(
 }
 
 /// Rows over what they share, by what they were computed from.
-pub(super) type Boards = Kept<String, Vec<LeaderboardRow>>;
+pub(super) type Boards = ResponseCache<String, Vec<LeaderboardRow>>;
 
 /// Boards of some hundred rows.
 pub(super) const KEPT_BYTES: u64 = 16 << 20;
 
 pub(super) fn boards() -> Boards {
-    Kept::new(KEPT_BYTES, |rows| {
+    ResponseCache::new(KEPT_BYTES, |rows| {
         let row = |row: &LeaderboardRow| 512 + 16 * row.runs.len() + 320 * row.metrics.len();
         rows.iter().map(row).sum()
     })
@@ -313,7 +313,7 @@ const HEADER: [&str; 22] = [
     "comparable",
 ];
 
-impl LeaderboardAnswer {
+impl LeaderboardResponse {
     fn lines(&self) -> Vec<Vec<String>> {
         let number = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
         let count = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::pack_id::PackId;
 
 /// Every metric.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MetricsAnswer {
+pub(super) struct MetricsResponse {
     /// The loaded model pack.
     pack: PackId,
     /// In the order of the documentation.
@@ -53,9 +53,9 @@ struct MetricEntry {
 /// Lists every metric with its meaning and whether the loaded pack can compute it.
 #[utoipa::path(
     get, path = "/v1/metrics", operation_id = "list_metrics", tag = "catalogue",
-    responses((status = 200, description = "Every metric", body = MetricsAnswer))
+    responses((status = 200, description = "Every metric", body = MetricsResponse))
 )]
-pub(super) async fn list(State(app): Shared) -> Json<MetricsAnswer> {
+pub(super) async fn list(State(app): Shared) -> Json<MetricsResponse> {
     let describe = |metric: &'static Metric| {
         let missing_graphs = app.scoring.missing_graphs(metric);
         MetricEntry {
@@ -74,5 +74,5 @@ pub(super) async fn list(State(app): Shared) -> Json<MetricsAnswer> {
             missing_graphs,
         }
     };
-    Json(MetricsAnswer { pack: app.scoring.pack().id(), metrics: REGISTRY.iter().map(describe).collect() })
+    Json(MetricsResponse { pack: app.scoring.pack().id(), metrics: REGISTRY.iter().map(describe).collect() })
 }

@@ -10,6 +10,7 @@ mod compare;
 mod correlations;
 mod csv;
 mod datasets;
+mod drain;
 mod error;
 mod events;
 mod filters;
@@ -17,7 +18,6 @@ mod form;
 mod health;
 mod hosts;
 mod import;
-mod kept;
 mod leaderboard;
 mod metrics;
 mod models;
@@ -28,15 +28,15 @@ mod prompts;
 mod questions;
 mod report;
 mod request_id;
+mod response_cache;
+mod run_samples;
 mod runs;
 mod samples;
 mod score;
 mod slices;
-mod submissions;
 mod telemetry;
 mod toolkit;
 mod trade_off;
-mod upload;
 
 use std::{any::Any, future::Future, sync::Arc, time::Duration};
 
@@ -46,7 +46,7 @@ use axum::{
     http::StatusCode,
     middleware,
     response::{IntoResponse as _, Response},
-    routing::get,
+    routing::{delete, get},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
@@ -55,7 +55,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use admission::Admission;
 pub use error::{ApiError, Code, Problem};
-pub use score::{Evidence, ScoreAnswer, score_entry};
+pub use score::{Evidence, ScoreResponse, score_entry};
 
 pub use crate::runs::SERVICE_VERSION;
 use crate::{
@@ -77,7 +77,7 @@ pub struct App {
     deadline: Duration,
     pace: bodies::Pace,
     hosts: hosts::Hosts,
-    face_days: u32,
+    face_retention_days: u32,
     analysis: crate::config::Analysis,
     admission: Arc<Admission>,
     telemetry: Telemetry,
@@ -91,7 +91,7 @@ pub struct App {
 
 /// The most bytes of answers that are kept, over all kinds.
 #[must_use]
-pub fn kept_bytes() -> u64 {
+pub fn response_cache_bytes() -> u64 {
     report::KEPT_BYTES
         + leaderboard::KEPT_BYTES
         + attributes::KEPT_BYTES
@@ -117,8 +117,8 @@ impl App {
         runs: Arc<Runs>,
         telemetry: Telemetry,
     ) -> Self {
-        if config.privacy.face_days > 0 {
-            scoring.keep_faces_in(Arc::new(privacy::StoredFaces(store.clone())));
+        if config.privacy.face_retention_days > 0 {
+            scoring.set_face_store(Arc::new(privacy::StoredFaces(store.clone())));
         }
         scoring.show_embeddings(config.privacy.return_embeddings);
         Self {
@@ -133,7 +133,7 @@ impl App {
                 deadline: config.server.deadline(),
             },
             hosts: hosts::Hosts::new(&config.server),
-            face_days: config.privacy.face_days,
+            face_retention_days: config.privacy.face_retention_days,
             analysis: config.analysis.clone(),
             admission: Arc::new(Admission::new(&config.limits)),
             telemetry,
@@ -210,7 +210,7 @@ impl App {
         license(name = "MIT OR Apache-2.0")
     ),
     tags(
-        (name = "scores", description = "Scoring pictures and reading scores back"),
+        (name = "scores", description = "Scoring images and reading scores back"),
         (name = "runs", description = "Evaluating a generator: samples are accepted at once and scored in the background"),
         (name = "datasets", description = "Labelled photos that metrics learn from, and prompts"),
         (name = "privacy", description = "Deleting what is kept"),
@@ -229,8 +229,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(runs::create_method, runs::list_methods))
         .routes(routes!(runs::create, runs::list))
         .routes(routes!(runs::read, privacy::delete_run))
-        .routes(routes!(submissions::list))
-        .routes(routes!(submissions::put))
+        .routes(routes!(run_samples::list))
+        .routes(routes!(run_samples::put))
         .routes(routes!(events::watch))
         .routes(routes!(runs::finish))
         .routes(routes!(import::create))
@@ -238,7 +238,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(datasets::list))
         .routes(routes!(prompts::register, prompts::list))
         .routes(routes!(datasets::read_one, privacy::delete_dataset))
-        .routes(routes!(privacy::delete_picture))
+        .routes(routes!(privacy::delete_image))
         .routes(routes!(preferences::add, preferences::list))
         .routes(routes!(preferences::delete))
         .routes(routes!(preferences::delete_annotator))
@@ -337,6 +337,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/openapi.json", get(move || async move { Json(documented) }))
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
         .merge(analysed)
+        .route("/v1/pictures/{hash}", delete(images_of_pictures))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(app.limits.request_bytes()))
@@ -346,6 +347,16 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&app), telemetry::observe))
         .layer(middleware::from_fn(request_id::assign))
         .with_state(app)
+}
+
+/// The route's name of 0.1, until 0.3.
+async fn images_of_pictures(
+    axum::extract::Path(hash): axum::extract::Path<String>,
+) -> axum::response::Redirect {
+    tracing::warn!("/v1/pictures is now /v1/images: the old route works until 0.3");
+    // What is no hash has no image, and no place in a header.
+    let hash: String = hash.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+    axum::response::Redirect::permanent(&format!("/v1/images/{hash}"))
 }
 
 async fn not_found() -> ApiError {

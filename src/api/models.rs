@@ -14,7 +14,7 @@ use crate::parity::DriftCertificate;
 
 /// What is resident.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ModelsAnswer {
+pub(super) struct ModelsResponse {
     /// The loaded model pack.
     pack: PackId,
     /// How far its scores are from another pack's, where that was measured and stored with `stellar-score pack verify`.
@@ -27,12 +27,12 @@ pub(super) struct ModelsAnswer {
 /// Lists the resident graphs with their device, batch size, queue and work done.
 #[utoipa::path(
     get, path = "/v1/models", operation_id = "list_models", tag = "catalogue",
-    responses((status = 200, description = "Every resident graph", body = ModelsAnswer))
+    responses((status = 200, description = "Every resident graph", body = ModelsResponse))
 )]
-pub(super) async fn list(State(app): Shared) -> Json<ModelsAnswer> {
+pub(super) async fn list(State(app): Shared) -> Json<ModelsResponse> {
     let pack = Arc::clone(app.scoring.pack());
     let drift = blocking(move || drift(&pack)).await;
-    Json(ModelsAnswer { pack: app.scoring.pack().id(), drift, lanes: app.scoring.engine().status() })
+    Json(ModelsResponse { pack: app.scoring.pack().id(), drift, lanes: app.scoring.engine().status() })
 }
 
 /// The pack's own certificate; read anew, since it may be stored while the pack is loaded.

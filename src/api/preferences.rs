@@ -1,4 +1,4 @@
-//! `/v1/preferences`: what people say of pictures, taken down, listed and deleted.
+//! `/v1/preferences`: what people say of images, taken down, listed and deleted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +42,7 @@ const MOST_BYTES: usize = 8 << 20;
 /// Columns of a CSV of answers: seven are known.
 const MOST_COLUMNS: usize = 32;
 
-/// Which of two pictures is preferred.
+/// Which of two images is preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Choice {
@@ -72,7 +72,7 @@ pub(super) struct Answer {
     /// The other run of a vote.
     #[serde(default)]
     run_b: Option<Uuid>,
-    /// Which picture is preferred.
+    /// Which image is preferred.
     #[serde(default)]
     preferred: Option<Choice>,
     /// The run of a rating.
@@ -117,7 +117,7 @@ struct KeptAnswer {
     /// The other run of a vote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run_b: Option<Uuid>,
-    /// Which picture is preferred.
+    /// Which image is preferred.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     preferred: Option<Choice>,
     /// The run of a rating.
@@ -134,7 +134,7 @@ struct KeptAnswer {
 /// Takes down answers of annotators, all or none.
 ///
 /// As JSON, or as text/csv with a header: `question,annotator,name,run_a,run_b,preferred` for votes, `question,annotator,name,
-/// run,rating` for ratings. The same annotator's answer to the same question about the same pictures replaces the one before.
+/// run,rating` for ratings. The same annotator's answer to the same question about the same images replaces the one before.
 #[utoipa::path(
     post, path = "/v1/preferences", operation_id = "add_preferences", tag = "analysis",
     request_body(content((NewAnswers = "application/json"), (String = "text/csv"))),
@@ -389,14 +389,14 @@ pub(super) struct NextParameters {
 #[schema(example = json!({"question": "overall", "pairs": [{
     "name": "0007-0042", "method_a": "mine", "run_a": "0197a7c6-6f00-7000-8000-000000000001", "method_b": "yours",
     "run_b": "0197a7c6-6f00-7000-8000-000000000002", "judged": 12, "expected": 0.48, "gain": 0.0192}]}))]
-pub(super) struct NextAnswer {
+pub(super) struct NextResponse {
     /// The question.
     question: QuestionWord,
     /// Of the most telling pairs of methods first, each with prompts that nobody was asked about for these runs.
     pairs: Vec<NextEntry>,
 }
 
-/// A pair of pictures to ask about.
+/// A pair of images to ask about.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct NextEntry {
     /// The samples' name in both runs.
@@ -417,11 +417,11 @@ struct NextEntry {
     gain: f64,
 }
 
-/// Says which pairs of pictures to ask about next: those of methods that are hardly told apart, or were hardly compared.
+/// Says which pairs of images to ask about next: those of methods that are hardly told apart, or were hardly compared.
 #[utoipa::path(
     get, path = "/v1/preferences/next", operation_id = "next_pair", tag = "analysis", params(NextParameters),
     responses(
-        (status = 200, description = "The pairs, the most telling first", body = NextAnswer),
+        (status = 200, description = "The pairs, the most telling first", body = NextResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
@@ -430,7 +430,7 @@ struct NextEntry {
 pub(super) async fn next(
     State(app): Shared,
     Query(parameters): Query<NextParameters>,
-) -> Result<Json<NextAnswer>, ApiError> {
+) -> Result<Json<NextResponse>, ApiError> {
     let question = app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let limit = page(parameters.limit)? as usize;
     let query = PreferencesQuery { question: Some(question.clone()), ..PreferencesQuery::default() };
@@ -468,7 +468,7 @@ pub(super) async fn next(
         }
     }
     pairs.truncate(limit);
-    Ok(Json(NextAnswer { question: question.into(), pairs }))
+    Ok(Json(NextResponse { question: question.into(), pairs }))
 }
 
 /// The method of each run.

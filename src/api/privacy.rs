@@ -50,7 +50,7 @@ impl FaceMemory for StoredFaces {
 
 /// What was deleted.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct DeletedAnswer {
+pub(super) struct DeletedResponse {
     /// Samples.
     samples: u64,
     /// Their scores.
@@ -59,7 +59,7 @@ pub(super) struct DeletedAnswer {
     photos: u64,
     /// Prompts registered in a dataset.
     prompts: u64,
-    /// Pictures whose faces were stored, once for each set of face graphs.
+    /// Images whose faces were stored, once for each set of face graphs.
     faces: u64,
     /// Features in memory, of all models.
     cached: u64,
@@ -72,14 +72,14 @@ async fn delete(
     what: &'static str,
     image: Option<ContentHash>,
     deletion: impl Future<Output = Result<Option<Deleted>, StoreError>> + Send + 'static,
-) -> Result<Json<DeletedAnswer>, ApiError> {
+) -> Result<Json<DeletedResponse>, ApiError> {
     let deleting = tokio::spawn(async move {
         let deleted = deletion.await?;
         let known = deleted.is_some();
         if !known && image.is_none() {
             return Err(missing(what));
         }
-        let unknown = || Deleted { pictures: image.into_iter().collect(), ..Deleted::default() };
+        let unknown = || Deleted { images: image.into_iter().collect(), ..Deleted::default() };
         let answer = app.forget(deleted.unwrap_or_else(unknown)).await;
         if known || answer.cached > 0 { Ok(answer) } else { Err(missing(what)) }
     });
@@ -88,9 +88,9 @@ async fn delete(
 
 impl App {
     /// Empties the memory of what is gone from the store.
-    async fn forget(&self, deleted: Deleted) -> Json<DeletedAnswer> {
-        self.runs.files().release(deleted.pictures.iter().copied());
-        let cached = self.scoring.forget(deleted.pictures).await;
+    async fn forget(&self, deleted: Deleted) -> Json<DeletedResponse> {
+        self.runs.spool().release(deleted.images.iter().copied());
+        let cached = self.scoring.forget(deleted.images).await;
         self.reports.clear();
         self.boards.clear();
         self.judged.clear();
@@ -98,7 +98,7 @@ impl App {
         self.runs.scrub().await;
         let Deleted { samples, scores, photos, prompts, faces, .. } = deleted;
         tracing::info!(samples, scores, photos, prompts, faces, cached, "deleted on request");
-        Json(DeletedAnswer { samples, scores, photos, prompts, faces, cached })
+        Json(DeletedResponse { samples, scores, photos, prompts, faces, cached })
     }
 }
 
@@ -111,14 +111,14 @@ pub(super) fn id(path: Result<Path<String>, PathRejection>, what: &str) -> Resul
     path.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(|| missing(what))
 }
 
-/// Deletes a sample with its scores, also one that waits to be scored or failed, and the faces of its pictures if nothing else stands on them.
+/// Deletes a sample with its scores, also one that waits to be scored or failed, and the faces of its images if nothing else stands on them.
 ///
-/// Means on the leaderboard are those of the samples that remain. What is in memory of its pictures is forgotten.
+/// Means on the leaderboard are those of the samples that remain. What is in memory of its images is forgotten.
 #[utoipa::path(
     delete, path = "/v1/samples/{id}", tag = "privacy",
     params(("id" = Uuid, Path, description = "The `sample` of a score's answer")),
     responses(
-        (status = 200, description = "Deleted", body = DeletedAnswer),
+        (status = 200, description = "Deleted", body = DeletedResponse),
         (status = 404, description = "No such sample", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
@@ -127,18 +127,18 @@ pub(super) fn id(path: Result<Path<String>, PathRejection>, what: &str) -> Resul
 pub(super) async fn delete_sample(
     State(app): Shared,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<DeletedAnswer>, ApiError> {
+) -> Result<Json<DeletedResponse>, ApiError> {
     let id = id(path, "sample of this id")?;
     let store = app.store.clone();
     delete(app, "sample of this id", None, async move { store.delete_sample(id).await }).await
 }
 
-/// Deletes a run with its samples, also those that wait, their scores and means, the files that are kept for it, and the faces of its pictures if nothing else stands on them.
+/// Deletes a run with its samples, also those that wait, their scores and means, the files that are kept for it, and the faces of its images if nothing else stands on them.
 #[utoipa::path(
     delete, path = "/v1/runs/{id}", tag = "privacy",
     params(("id" = Uuid, Path, description = "The `run_id` of a score's answer")),
     responses(
-        (status = 200, description = "Deleted", body = DeletedAnswer),
+        (status = 200, description = "Deleted", body = DeletedResponse),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
@@ -147,7 +147,7 @@ pub(super) async fn delete_sample(
 pub(super) async fn delete_run(
     State(app): Shared,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<DeletedAnswer>, ApiError> {
+) -> Result<Json<DeletedResponse>, ApiError> {
     let id = id(path, "run of this id")?;
     let store = app.store.clone();
     delete(app, "run of this id", None, async move { store.delete_run(id).await }).await
@@ -158,7 +158,7 @@ pub(super) async fn delete_run(
     delete, path = "/v1/datasets/{dataset}", tag = "privacy",
     params(("dataset" = String, Path, description = "The dataset's name")),
     responses(
-        (status = 200, description = "Deleted", body = DeletedAnswer),
+        (status = 200, description = "Deleted", body = DeletedResponse),
         (status = 404, description = "No such dataset", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
@@ -167,7 +167,7 @@ pub(super) async fn delete_run(
 pub(super) async fn delete_dataset(
     State(app): Shared,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<DeletedAnswer>, ApiError> {
+) -> Result<Json<DeletedResponse>, ApiError> {
     let what = "dataset of this name";
     let Path(name) = path.map_err(|_| missing(what))?;
     let store = app.store.clone();
@@ -182,26 +182,26 @@ pub(super) async fn delete_dataset(
     delete(app, what, None, every_form).await
 }
 
-/// Deletes everything derived from one picture: its faces, its enrolments in datasets, and what is in memory of it.
+/// Deletes everything derived from one image: its faces, its enrolments in datasets, and what is in memory of it.
 ///
-/// Samples and scores that stand on the picture stay; they hold its hash and no personal data derived from it. Samples that
+/// Samples and scores that stand on the image stay; they hold its hash and no personal data derived from it. Samples that
 /// wait to be scored with it fail, and the file that is kept for them goes.
 #[utoipa::path(
-    delete, path = "/v1/pictures/{hash}", tag = "privacy",
-    params(("hash" = String, Path, description = "BLAKE3 of the picture's file, 64 hexadecimal digits, as samples and datasets show it")),
+    delete, path = "/v1/images/{hash}", tag = "privacy",
+    params(("hash" = String, Path, description = "BLAKE3 of the image's file, 64 hexadecimal digits, as samples and datasets show it")),
     responses(
-        (status = 200, description = "Deleted", body = DeletedAnswer),
-        (status = 404, description = "Nothing is known of such a picture", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Deleted", body = DeletedResponse),
+        (status = 404, description = "Nothing is known of such an image", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn delete_picture(
+pub(super) async fn delete_image(
     State(app): Shared,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<DeletedAnswer>, ApiError> {
-    let what = "picture of this hash";
+) -> Result<Json<DeletedResponse>, ApiError> {
+    let what = "image of this hash";
     let hash = path.ok().and_then(|Path(hash)| ContentHash::from_hex(&hash)).ok_or_else(|| missing(what))?;
     let store = app.store.clone();
-    delete(app, what, Some(hash), async move { store.delete_picture(hash).await }).await
+    delete(app, what, Some(hash), async move { store.delete_image(hash).await }).await
 }

@@ -92,7 +92,7 @@ impl From<PromptRecord> for Prompt {
 
 /// What registering did.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct RegisteredAnswer {
+pub(super) struct RegisteredResponse {
     /// Prompts that were not there.
     created: u64,
     /// Prompts that were there with another kind or other facts, which are replaced.
@@ -110,7 +110,7 @@ pub(super) struct RegisteredAnswer {
     params(("dataset" = String, Path, description = "The dataset's name")),
     request_body(content = PromptsBody),
     responses(
-        (status = 200, description = "Registered", body = RegisteredAnswer),
+        (status = 200, description = "Registered", body = RegisteredResponse),
         (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "A limit of size is exceeded", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
@@ -124,7 +124,7 @@ pub(super) async fn register(
     State(app): Shared,
     dataset: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Result<Json<RegisteredAnswer>, ApiError> {
+) -> Result<Json<RegisteredResponse>, ApiError> {
     let Path(dataset) =
         dataset.map_err(|rejection| ApiError::new(Code::MalformedRequest, rejection.body_text()))?;
     let dataset = clean_label("dataset", &dataset)?;
@@ -135,7 +135,7 @@ pub(super) async fn register(
     let prompts = prompts.into_iter().enumerate().map(clean).collect::<Result<Vec<PromptRecord>, _>>()?;
     let Registered { created, changed, repeated } =
         app.store.register_prompts(&dataset, &prompts, OffsetDateTime::now_utc()).await?;
-    Ok(Json(RegisteredAnswer { created, changed, repeated }))
+    Ok(Json(RegisteredResponse { created, changed, repeated }))
 }
 
 /// A prompt is held to what a sample with it will be held to.
@@ -174,7 +174,7 @@ pub(super) struct PromptParameters {
 
 /// One page of prompts.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct PromptsAnswer {
+pub(super) struct PromptsResponse {
     /// By identity, and within it in the order in which they were registered.
     items: Vec<Prompt>,
     /// Send as `after` for the next page; absent on the last.
@@ -187,7 +187,7 @@ pub(super) struct PromptsAnswer {
     get, path = "/v1/datasets/{dataset}/prompts", operation_id = "list_prompts", tag = "datasets",
     params(("dataset" = String, Path, description = "The dataset's name"), PromptParameters),
     responses(
-        (status = 200, description = "One page", body = PromptsAnswer),
+        (status = 200, description = "One page", body = PromptsResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such dataset", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
@@ -198,7 +198,7 @@ pub(super) async fn list(
     State(app): Shared,
     name: Result<Path<String>, PathRejection>,
     Query(parameters): Query<PromptParameters>,
-) -> Result<Json<PromptsAnswer>, ApiError> {
+) -> Result<Json<PromptsResponse>, ApiError> {
     let PromptParameters { identity, kind, after, limit } = parameters;
     let limit = page(limit)?;
     let after = after.map(|text| cursor(&text)).transpose()?;
@@ -206,7 +206,7 @@ pub(super) async fn list(
     let query = PromptQuery { identity, kind, after, limit: limit + 1 };
     let rows = app.store.prompts(dataset.id, &query).await?;
     let (rows, next) = cut(rows, limit, |(at, _)| format!("{}:{}", at.position, at.identity));
-    Ok(Json(PromptsAnswer { items: rows.into_iter().map(|(_, prompt)| prompt.into()).collect(), next }))
+    Ok(Json(PromptsResponse { items: rows.into_iter().map(|(_, prompt)| prompt.into()).collect(), next }))
 }
 
 fn cursor(text: &str) -> Result<PromptCursor, ApiError> {

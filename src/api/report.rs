@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     ApiError, App, Code, Problem, Query, Shared,
-    kept::Kept,
+    response_cache::ResponseCache,
     runs::{Counts, find, missing},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     blocking::blocking,
     pack_id::{PackId, Weights},
     stats::{Bootstrap, FEW_CLUSTERS},
-    store::{OutcomeColumn, RunData, RunRecord, RunState},
+    store::{AttributeColumn, RunData, RunRecord, RunState},
 };
 
 /// Which table, and how.
@@ -33,7 +33,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// What happens to samples whose picture follows the prompt hardly better than the photo does. Default: `stellar`.
+    /// What happens to samples whose image follows the prompt hardly better than the photo does. Default: `stellar`.
     #[serde(default)]
     policy: Policy,
     /// Default: `json`.
@@ -71,7 +71,7 @@ enum Format {
 
 /// The table of a run.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ReportAnswer {
+pub(super) struct ReportResponse {
     /// The run.
     run_id: Uuid,
     /// Its method.
@@ -148,7 +148,7 @@ struct Line {
     get, path = "/v1/runs/{id}/report", operation_id = "read_report", tag = "runs",
     params(("id" = Uuid, Path, description = "The run's `run_id`"), Parameters),
     responses(
-        (status = 200, description = "The table; with other formats as text", body = ReportAnswer),
+        (status = 200, description = "The table; with other formats as text", body = ReportResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "With `common_with`: the runs share no sample", body = Problem, content_type = "application/problem+json"),
@@ -232,7 +232,7 @@ fn answer(
     pack: Option<PackId>,
     table: &Table,
     mut places: BTreeMap<String, Place>,
-) -> ReportAnswer {
+) -> ReportResponse {
     let Table { report, sample_set, mut nulls, .. } = table.clone();
     let line = |row: ReportRow| {
         let no_interval = row.no_interval();
@@ -258,7 +258,7 @@ fn answer(
             nulls,
         }
     };
-    ReportAnswer {
+    ReportResponse {
         run_id: run.id,
         method: run.name.method,
         run: run.name.run,
@@ -345,13 +345,13 @@ pub(super) struct Table {
 }
 
 /// Tables that were made.
-pub(super) type Reports = Kept<Key, Table>;
+pub(super) type Reports = ResponseCache<Key, Table>;
 
 /// Thousands of tables of some twenty lines.
 pub(super) const KEPT_BYTES: u64 = 16 << 20;
 
 pub(super) fn reports() -> Reports {
-    Kept::new(KEPT_BYTES, |table| {
+    ResponseCache::new(KEPT_BYTES, |table| {
         let reasons: usize = table.nulls.values().map(BTreeMap::len).sum();
         512 * (table.report.rows.len() + table.nulls.len()) + 128 * reasons
     })
@@ -360,7 +360,7 @@ pub(super) fn reports() -> Reports {
 /// Resampling 100,000 samples takes seconds, which no other request shall wait for.
 async fn tabulate(
     data: RunData,
-    outcomes: BTreeMap<String, OutcomeColumn>,
+    outcomes: BTreeMap<String, AttributeColumn>,
     policy: Policy,
 ) -> Result<Table, analysis::ReportError> {
     let work = move || {
@@ -383,7 +383,7 @@ async fn tabulate(
 }
 
 /// A run's columns as the table takes them.
-fn scores(data: RunData, outcomes: BTreeMap<String, OutcomeColumn>) -> RunScores {
+fn scores(data: RunData, outcomes: BTreeMap<String, AttributeColumn>) -> RunScores {
     RunScores {
         identities: data.identities,
         scores: data.metrics.into_iter().map(|(code, column)| (code, column.values)).collect(),

@@ -109,7 +109,7 @@ pub(super) struct MethodsParameters {
 
 /// One page of methods.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct MethodsAnswer {
+pub(super) struct MethodsResponse {
     /// By name.
     methods: Vec<MethodEntry>,
     /// Send as `after` for the next page; absent on the last.
@@ -121,7 +121,7 @@ pub(super) struct MethodsAnswer {
 #[utoipa::path(
     get, path = "/v1/methods", tag = "runs", params(MethodsParameters),
     responses(
-        (status = 200, description = "One page", body = MethodsAnswer),
+        (status = 200, description = "One page", body = MethodsResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
@@ -130,11 +130,11 @@ pub(super) struct MethodsAnswer {
 pub(super) async fn list_methods(
     State(app): Shared,
     Query(parameters): Query<MethodsParameters>,
-) -> Result<Json<MethodsAnswer>, ApiError> {
+) -> Result<Json<MethodsResponse>, ApiError> {
     let limit = page(parameters.limit)?;
     let methods = app.store.methods(&parameters.after.unwrap_or_default(), limit + 1).await?;
     let (methods, next) = cut(methods, limit, |method| method.name.clone());
-    Ok(Json(MethodsAnswer { methods: methods.into_iter().map(Into::into).collect(), next }))
+    Ok(Json(MethodsResponse { methods: methods.into_iter().map(Into::into).collect(), next }))
 }
 
 /// A run to make.
@@ -166,7 +166,7 @@ pub(super) struct NewRun {
 
 /// A run.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct RunAnswer {
+pub(super) struct RunResponse {
     /// Its id.
     run_id: Uuid,
     /// Its method.
@@ -194,7 +194,7 @@ pub(super) struct RunAnswer {
     counts: Counts,
     /// Why those that are pending are not being scored; absent where they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    held: Option<Held>,
+    held: Option<Blocked>,
     /// When it was made.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
@@ -225,7 +225,7 @@ impl From<RunCounts> for Counts {
 
 /// Why pending samples are not being scored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(super) struct Held {
+pub(super) struct Blocked {
     /// For programs: `pack_not_loaded`.
     #[schema(example = "pack_not_loaded")]
     code: String,
@@ -233,7 +233,7 @@ pub(super) struct Held {
     detail: String,
 }
 
-impl Held {
+impl Blocked {
     /// Samples of a run are scored with one pack, and wait as long as this service has another.
     pub(super) fn of(run: &RunRecord, loaded: &PackId) -> Option<Self> {
         let pack = run.pack.as_ref().filter(|pack| pack.digest != loaded.digest)?;
@@ -250,9 +250,9 @@ fn waits(waiting: u64, state: RunState) -> bool {
     waiting > 0 || state == RunState::Finishing
 }
 
-impl RunAnswer {
+impl RunResponse {
     fn new(run: RunRecord, loaded: &PackId) -> Self {
-        let held = Held::of(&run, loaded).filter(|_| waits(run.counts.waiting, run.state));
+        let held = Blocked::of(&run, loaded).filter(|_| waits(run.counts.waiting, run.state));
         let RunFacts { dataset, split, flags, settings, metrics } = run.facts;
         Self {
             run_id: run.id,
@@ -283,12 +283,12 @@ pub(super) struct ProgressEvent {
     counts: Counts,
     /// Why those that are pending are not being scored; absent where they are.
     #[serde(skip_serializing_if = "Option::is_none")]
-    held: Option<Held>,
+    held: Option<Blocked>,
 }
 
 impl ProgressEvent {
     /// `held` is said as long as something waits.
-    pub(super) fn new(snapshot: Snapshot, held: Option<&Held>) -> Self {
+    pub(super) fn new(snapshot: Snapshot, held: Option<&Blocked>) -> Self {
         let held = held.filter(|_| waits(snapshot.counts.waiting, snapshot.state)).cloned();
         Self { state: snapshot.state, counts: snapshot.counts.into(), held }
     }
@@ -300,8 +300,8 @@ impl ProgressEvent {
 #[utoipa::path(
     post, path = "/v1/runs", operation_id = "create_run", tag = "runs", request_body = NewRun,
     responses(
-        (status = 200, description = "It was there", body = RunAnswer),
-        (status = 201, description = "Made", body = RunAnswer),
+        (status = 200, description = "It was there", body = RunResponse),
+        (status = 201, description = "Made", body = RunResponse),
         (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It was made with other facts", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
@@ -314,7 +314,7 @@ impl ProgressEvent {
 pub(super) async fn create(
     State(app): Shared,
     request: Request,
-) -> Result<(StatusCode, Json<RunAnswer>), ApiError> {
+) -> Result<(StatusCode, Json<RunResponse>), ApiError> {
     let mut new: NewRun = body::json(request, app.limits.metadata_bytes).await?;
     new.method = form::clean_label("method", &new.method)?;
     for (field, value) in [("run", &mut new.run), ("dataset", &mut new.dataset), ("split", &mut new.split)] {
@@ -338,7 +338,7 @@ pub(super) async fn create(
     };
     let name = RunName::new(new.method, new.run);
     let (run, is_new) = app.store.create_run(&name, &facts, OffsetDateTime::now_utc()).await?;
-    Ok((made(is_new), Json(RunAnswer::new(run, &app.scoring.pack().id()))))
+    Ok((made(is_new), Json(RunResponse::new(run, &app.scoring.pack().id()))))
 }
 
 /// Which runs.
@@ -358,9 +358,9 @@ pub(super) struct RunsParameters {
 
 /// One page of runs.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct RunsAnswer {
+pub(super) struct RunsResponse {
     /// In the order in which they were made.
-    runs: Vec<RunAnswer>,
+    runs: Vec<RunResponse>,
     /// Send as `after` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Uuid>,
@@ -370,7 +370,7 @@ pub(super) struct RunsAnswer {
 #[utoipa::path(
     get, path = "/v1/runs", operation_id = "list_runs", tag = "runs", params(RunsParameters),
     responses(
-        (status = 200, description = "One page", body = RunsAnswer),
+        (status = 200, description = "One page", body = RunsResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
@@ -379,13 +379,16 @@ pub(super) struct RunsAnswer {
 pub(super) async fn list(
     State(app): Shared,
     Query(parameters): Query<RunsParameters>,
-) -> Result<Json<RunsAnswer>, ApiError> {
+) -> Result<Json<RunsResponse>, ApiError> {
     let RunsParameters { method, state, after, limit } = parameters;
     let limit = page(limit)?;
     let runs = app.store.runs(&RunsQuery { method, state, after, limit: limit + 1 }).await?;
     let (runs, next) = cut(runs, limit, |run| run.id);
     let loaded = app.scoring.pack().id();
-    Ok(Json(RunsAnswer { runs: runs.into_iter().map(|run| RunAnswer::new(run, &loaded)).collect(), next }))
+    Ok(Json(RunsResponse {
+        runs: runs.into_iter().map(|run| RunResponse::new(run, &loaded)).collect(),
+        next,
+    }))
 }
 
 const RUN: &str = "run of this id";
@@ -405,7 +408,7 @@ pub(super) fn missing() -> ApiError {
     get, path = "/v1/runs/{id}", operation_id = "read_run", tag = "runs",
     params(("id" = Uuid, Path, description = "The run's `run_id`")),
     responses(
-        (status = 200, description = "The run", body = RunAnswer),
+        (status = 200, description = "The run", body = RunResponse),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
@@ -414,8 +417,8 @@ pub(super) fn missing() -> ApiError {
 pub(super) async fn read(
     State(app): Shared,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<RunAnswer>, ApiError> {
-    Ok(Json(RunAnswer::new(find(&app, id).await?, &app.scoring.pack().id())))
+) -> Result<Json<RunResponse>, ApiError> {
+    Ok(Json(RunResponse::new(find(&app, id).await?, &app.scoring.pack().id())))
 }
 
 /// Ends a run: it takes no more samples, and once those that wait are scored, what only the whole run has is computed.
@@ -426,8 +429,8 @@ pub(super) async fn read(
     post, path = "/v1/runs/{id}/finish", operation_id = "finish_run", tag = "runs",
     params(("id" = Uuid, Path, description = "The run's `run_id`")),
     responses(
-        (status = 200, description = "It was finished before", body = RunAnswer),
-        (status = 202, description = "It will be finished", body = RunAnswer),
+        (status = 200, description = "It was finished before", body = RunResponse),
+        (status = 202, description = "It will be finished", body = RunResponse),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
@@ -436,10 +439,10 @@ pub(super) async fn read(
 pub(super) async fn finish(
     State(app): Shared,
     id: Result<Path<String>, PathRejection>,
-) -> Result<(StatusCode, Json<RunAnswer>), ApiError> {
+) -> Result<(StatusCode, Json<RunResponse>), ApiError> {
     let id = privacy::id(id, RUN)?;
     let run = app.store.finish_run(id).await?.ok_or_else(missing)?;
-    app.runs.finishing();
+    app.runs.notify_finishing();
     let status = if run.state == RunState::Finished { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(RunAnswer::new(run, &app.scoring.pack().id()))))
+    Ok((status, Json(RunResponse::new(run, &app.scoring.pack().id()))))
 }

@@ -18,7 +18,7 @@ use crate::store::{SampleRecord, ScoreRecord, ScoreValue};
 
 /// A stored sample.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct SampleAnswer {
+pub(super) struct SampleResponse {
     /// Its id.
     id: Uuid,
     /// The method it counts for, if any.
@@ -33,7 +33,7 @@ pub(super) struct SampleAnswer {
     content: String,
     /// The prompt.
     prompt: Option<String>,
-    /// The generated picture; null where the scores were imported.
+    /// The generated image; null where the scores were imported.
     image: Option<StoredImage>,
     /// BLAKE3 addresses of the reference photos' files.
     references: Vec<String>,
@@ -48,7 +48,7 @@ pub(super) struct SampleAnswer {
     scores: Vec<StoredScore>,
 }
 
-/// What is kept of a generated picture.
+/// What is kept of a generated image.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct StoredImage {
     /// BLAKE3 address of the file.
@@ -90,7 +90,7 @@ struct StoredScore {
     get, path = "/v1/samples/{id}", operation_id = "read_sample", tag = "scores",
     params(("id" = Uuid, Path, description = "The `sample` of a score's answer"), ReadParameters),
     responses(
-        (status = 200, description = "The sample", body = SampleAnswer),
+        (status = 200, description = "The sample", body = SampleResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such sample", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
@@ -101,12 +101,12 @@ pub(super) async fn read(
     State(app): Shared,
     id: Result<Path<String>, PathRejection>,
     Query(parameters): Query<ReadParameters>,
-) -> Result<Json<SampleAnswer>, ApiError> {
+) -> Result<Json<SampleResponse>, ApiError> {
     let missing = || ApiError::new(Code::NotFound, "there is no sample of this id");
     // What is no id is the id of no sample.
     let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(missing)?;
     let record = app.store.sample(id).await?.ok_or_else(missing)?;
-    let mut answer = SampleAnswer::from(record);
+    let mut answer = SampleResponse::from(record);
     if parameters.percentiles.unwrap_or_default() {
         add_places(&app, &mut answer.scores).await?;
     }
@@ -140,7 +140,7 @@ pub(super) struct ReadParameters {
     percentiles: Option<bool>,
 }
 
-impl From<SampleRecord> for SampleAnswer {
+impl From<SampleRecord> for SampleResponse {
     fn from(record: SampleRecord) -> Self {
         let (method, run) = record.run.map(|run| (run.method, run.run)).unzip();
         Self {

@@ -1,4 +1,4 @@
-//! `POST /v1/score`: a picture in, every score out, stored.
+//! `POST /v1/score`: an image in, every score out, stored.
 
 use std::{
     collections::BTreeMap,
@@ -14,15 +14,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ApiError, App, Problem, SERVICE_VERSION, Shared, datasets, form::Form, upload};
+use super::{ApiError, App, Problem, SERVICE_VERSION, Shared, datasets, drain, form::Form};
 use crate::{
     engine::{Origin, Pack},
     metrics::{AttributePrediction, Flag, NullReason},
     pack_id::{PackId, Weights},
     runs::new_sample,
     scoring::{
-        self, DatasetProbes, FeatureUse, Metadata, MetricScore, ObjectEvidence, PictureFaces,
-        RelationEvidence, Scorecard, TextEvidence, graphs_of,
+        self, DatasetProbes, FeatureUse, ImageFaces, Metadata, MetricScore, ObjectEvidence, RelationEvidence,
+        Scorecard, TextEvidence, graphs_of,
     },
     store::{self, NewSample, RunName, ScoreRecord, ScoreValue},
 };
@@ -31,7 +31,7 @@ use crate::{
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents the form, which is read field by field within limits")]
 pub(super) struct ScoreForm {
-    /// The generated picture: PNG, JPEG or WebP.
+    /// The generated image: PNG, JPEG or WebP.
     #[schema(value_type = String, format = Binary)]
     image: Vec<u8>,
     /// The prompt it was generated for. Taken as it is: placeholders are not filled in.
@@ -60,7 +60,7 @@ pub(super) struct ScoreForm {
 
 /// The scores of one sample.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct ScoreAnswer {
+pub struct ScoreResponse {
     /// The stored sample: GET /v1/samples/{id} reads it back.
     pub sample: Uuid,
     /// Whether the sample was new, was there with all these scores, or got further ones.
@@ -130,10 +130,10 @@ pub struct Evidence {
     /// Further numbers behind a metric's value, by code: `pick_score` has `published_scale`, its value
     /// times the model's logit scale.
     pub details: BTreeMap<String, BTreeMap<String, f64>>,
-    /// The faces found in each picture, where a metric looks for them.
+    /// The faces found in each image, where a metric looks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub faces: Vec<PictureFaces>,
-    /// The most similar faces of the generated picture and each photo, by metric code.
+    pub faces: Vec<ImageFaces>,
+    /// The most similar faces of the generated image and each photo, by metric code.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub matches: BTreeMap<String, Vec<Match>>,
     /// How well each object of `detectables` was found, where a metric looks for them.
@@ -153,7 +153,7 @@ pub struct Match {
     /// The photo: `reference[0]`, `auxiliary[0]` and so on.
     #[schema(example = "reference[0]")]
     pub photo: String,
-    /// Which face of the generated picture, from 0 in the order of `faces`.
+    /// Which face of the generated image, from 0 in the order of `faces`.
     pub image_face: usize,
     /// Which face of the photo.
     pub photo_face: usize,
@@ -256,7 +256,7 @@ pub struct GraphSource {
     pub sha256: String,
 }
 
-/// Scores one generated picture and stores the result.
+/// Scores one generated image and stores the result.
 ///
 /// Every metric asked for is in the answer, as a number or as null with the reason. The same sample sent
 /// again is answered from the cache and counted once.
@@ -264,12 +264,12 @@ pub struct GraphSource {
     post, path = "/v1/score", operation_id = "score_sample", tag = "scores",
     request_body(content = ScoreForm, content_type = "multipart/form-data"),
     responses(
-        (status = 200, description = "Scored and stored", body = ScoreAnswer),
+        (status = 200, description = "Scored and stored", body = ScoreResponse),
         (status = 400, description = "The form cannot be read", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "The metadata name a dataset that does not exist", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The name is taken by a sample of other content, or the run is finished", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "A limit of size is exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a form, or not a picture", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a form, or not an image", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Understood but not usable", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
@@ -277,16 +277,16 @@ pub struct GraphSource {
         (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn create(State(app): Shared, request: Request) -> Result<Json<ScoreAnswer>, ApiError> {
-    upload::whole(request, |request| answer(&app, request)).await
+pub(super) async fn create(State(app): Shared, request: Request) -> Result<Json<ScoreResponse>, ApiError> {
+    drain::whole(request, |request| answer(&app, request)).await
 }
 
-async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiError> {
+async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiError> {
     app.admission.room()?;
     let started = Instant::now();
     let work = async {
         let mut form = Form::read(request, &app.limits).await?;
-        let held = (app.admission.enter()?, app.runs.request());
+        let held = (app.admission.enter()?, app.runs.enter_interactive());
         let read = started.elapsed();
         form.sample.dataset = datasets::probes(app, &form.sample.metadata).await?;
         let card = app.scoring.score(&form.sample, &form.metrics).await?;
@@ -311,7 +311,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiErr
     let mut scores: BTreeMap<_, _> =
         card.scores.iter().map(|score| (score.metric.code.to_owned(), score_entry(score))).collect();
     let mut provenance = provenance(&card, &pack, form.sample.dataset.as_ref());
-    if recorded.outcome != store::Outcome::Created {
+    if recorded.outcome != store::RecordOutcome::Created {
         // What was there stays: the answer is what the leaderboard and GET /v1/samples/{id} say.
         let stored = app.store.sample(recorded.sample).await?.map(|sample| sample.scores).unwrap_or_default();
         for score in stored.into_iter().filter(|score| score.pack == pack.id()) {
@@ -322,12 +322,12 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreAnswer>, ApiErr
         }
     }
     let run = run_name(&form);
-    Ok(Json(ScoreAnswer {
+    Ok(Json(ScoreResponse {
         sample: recorded.sample,
         outcome: match recorded.outcome {
-            store::Outcome::Created => Outcome::Created,
-            store::Outcome::Repeated => Outcome::Repeated,
-            store::Outcome::Rescored => Outcome::Rescored,
+            store::RecordOutcome::Created => Outcome::Created,
+            store::RecordOutcome::Repeated => Outcome::Repeated,
+            store::RecordOutcome::Rescored => Outcome::Rescored,
         },
         method: run.as_ref().map(|run| run.method.clone()),
         run: run.map(|run| run.run),

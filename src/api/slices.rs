@@ -35,7 +35,7 @@ pub(super) struct Parameters {
     /// Only these metrics, codes separated by commas.
     #[param(example = "ips,clip_t")]
     metrics: Option<String>,
-    /// What happens to samples whose picture does not follow the prompt. Default: `stellar`.
+    /// What happens to samples whose image does not follow the prompt. Default: `stellar`.
     policy: Option<Policy>,
     /// Slices of fewer samples are left out, at least 5. Default: 20.
     min_samples: Option<u64>,
@@ -56,7 +56,7 @@ enum KindWord {
     Relation,
     /// An attribute of the subject, present or (with `!`) absent.
     Attribute,
-    /// The class of the picture's shorter side.
+    /// The class of the image's shorter side.
     Size,
 }
 
@@ -80,7 +80,7 @@ impl KindWord {
     "slices": [{"kind": "attribute", "label": "!Young", "samples": 310, "penalised": 12, "undecided": 0, "metrics": {"ips": {
         "version": 1, "n": 300, "nulls": 10, "coverage": 0.967, "faceless": 6, "face_failure_rate": 0.02, "mean": 0.55,
         "std": 0.14, "low": 0.51, "high": 0.58, "clusters": 62, "few_clusters": false}}}]}))]
-pub(super) struct SlicesAnswer {
+pub(super) struct SlicesResponse {
     /// The run.
     run: Uuid,
     /// Digest of the pack.
@@ -126,7 +126,7 @@ struct SliceMetric {
     nulls: u64,
     /// Share of the measured samples that have a number.
     coverage: f64,
-    /// Samples in whose picture no face was found, where the metric looks for one.
+    /// Samples in whose image no face was found, where the metric looks for one.
     faceless: u64,
     /// Their share of the measured samples.
     face_failure_rate: f64,
@@ -147,11 +147,11 @@ struct SliceMetric {
     few_clusters: bool,
 }
 
-/// Reads what each metric says of each slice of a run: scores, nulls, and pictures without a face.
+/// Reads what each metric says of each slice of a run: scores, nulls, and images without a face.
 #[utoipa::path(
     get, path = "/v1/analysis/slices", operation_id = "read_slices", tag = "analysis", params(Parameters),
     responses(
-        (status = 200, description = "The slices; with `format=csv` the same as text/csv, a line a slice and metric", body = SlicesAnswer),
+        (status = 200, description = "The slices; with `format=csv` the same as text/csv, a line a slice and metric", body = SlicesResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run, or it is not summarised with this pack", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
@@ -191,7 +191,7 @@ pub(super) async fn read(
             add(&mut slices, row);
         }
     }
-    let answer = SlicesAnswer {
+    let answer = SlicesResponse {
         run: parameters.run,
         pack,
         policy,
@@ -260,7 +260,7 @@ const HEADER: [&str; 15] = [
     "clusters",
 ];
 
-impl SlicesAnswer {
+impl SlicesResponse {
     fn lines(&self) -> Vec<Vec<String>> {
         let number = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
         let mut lines = Vec::new();

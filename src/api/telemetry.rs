@@ -71,7 +71,7 @@ pub(super) async fn export(State(app): Shared) -> impl IntoResponse {
         ("datasets", app.datasets.bytes()),
         ("leaderboards", app.store.remembered_bytes()),
     ] {
-        app.telemetry.kept_answers.with_label_values(&[what]).set(bytes as i64);
+        app.telemetry.response_cache.set(&[what], bytes as i64);
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.telemetry.export())
 }

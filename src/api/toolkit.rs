@@ -30,7 +30,7 @@ pub(super) struct Parameters {
 
 /// The files that a run's scores fill.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct FilesAnswer {
+pub(super) struct FilesResponse {
     /// Their names, as the toolkit gives them.
     #[schema(example = json!(["identity_preservation.csv"]))]
     files: Vec<String>,
@@ -41,7 +41,7 @@ pub(super) struct FilesAnswer {
     get, path = "/v1/runs/{id}/toolkit", operation_id = "list_toolkit_files", tag = "runs",
     params(("id" = uuid::Uuid, Path, description = "The run's `run_id`"), Parameters),
     responses(
-        (status = 200, description = "The files", body = FilesAnswer),
+        (status = 200, description = "The files", body = FilesResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Scores of several packs, none of which is named", body = Problem, content_type = "application/problem+json"),
@@ -53,12 +53,12 @@ pub(super) async fn list(
     State(app): Shared,
     id: Result<Path<String>, PathRejection>,
     Query(parameters): Query<Parameters>,
-) -> Result<Json<FilesAnswer>, ApiError> {
+) -> Result<Json<FilesResponse>, ApiError> {
     let Some(found) = Found::read(&app, id, parameters.pack.as_deref()).await? else {
-        return Ok(Json(FilesAnswer { files: Vec::new() }));
+        return Ok(Json(FilesResponse { files: Vec::new() }));
     };
     let files = toolkit::files(&found.scores, &found.predictions);
-    Ok(Json(FilesAnswer { files: files.iter().map(|file| file.file_name(&found.clip)).collect() }))
+    Ok(Json(FilesResponse { files: files.iter().map(|file| file.file_name(&found.clip)).collect() }))
 }
 
 /// A run's scores as one of the reference toolkit's files, which its analysis reads.

@@ -32,7 +32,7 @@ pub(super) struct Parameters {
     prompt_kind: Option<String>,
     /// Only samples whose prompt is of this category.
     category: Option<String>,
-    /// What happens to samples whose picture does not follow the prompt. Default: `stellar`.
+    /// What happens to samples whose image does not follow the prompt. Default: `stellar`.
     policy: Option<Policy>,
     /// `all` (default): each point over all samples that it has, and only points over the same samples are compared. `common`: each over the
     /// samples whose names all listed points of its pack have.
@@ -48,7 +48,7 @@ pub(super) struct Parameters {
     "pack": {"name": "official", "digest": "…", "weights": "official"},
     "x": {"mean": 0.61, "low": 0.59, "high": 0.63, "n": 1000}, "y": {"mean": 0.27, "low": 0.268, "high": 0.272, "n": 1000},
     "on_front": true, "dominated_by": []}]}))]
-pub(super) struct TradeOffAnswer {
+pub(super) struct TradeOffResponse {
     /// Code of the first metric.
     x: String,
     /// Code of the second metric.
@@ -66,7 +66,7 @@ pub(super) struct TradeOffAnswer {
 #[utoipa::path(
     get, path = "/v1/analysis/trade-off", operation_id = "read_trade_off", tag = "analysis", params(Parameters),
     responses(
-        (status = 200, description = "The points", body = TradeOffAnswer),
+        (status = 200, description = "The points", body = TradeOffResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "With `on=common`: the listed points share no sample", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
@@ -79,7 +79,7 @@ pub(super) struct TradeOffAnswer {
 pub(super) async fn read(
     State(app): Shared,
     Query(parameters): Query<Parameters>,
-) -> Result<Json<TradeOffAnswer>, ApiError> {
+) -> Result<Json<TradeOffResponse>, ApiError> {
     let metric = |given: Option<String>, default: &str| {
         let code = given.unwrap_or_else(|| default.to_owned());
         let metric = metrics::find(&code).ok_or_else(|| metrics::ListError::unknown(&code))?;
@@ -107,5 +107,5 @@ pub(super) async fn read(
         ..LeaderboardQuery::default()
     };
     let points = trade_off(&leaderboard::rows(&app, &query).await?, &x, &y);
-    Ok(Json(TradeOffAnswer { x, y, policy: query.policy, on: query.on, points }))
+    Ok(Json(TradeOffResponse { x, y, policy: query.policy, on: query.on, points }))
 }

@@ -41,7 +41,7 @@ pub struct EfficiencyResult {
     /// What computed.
     pub provider: Provider,
     /// Batches at once, of both.
-    pub lanes_at_once: usize,
+    pub concurrent_batches: usize,
     /// Threads for each batch, of both.
     pub threads: usize,
     /// Clients at once, and the most items of a batch of the loop.
@@ -96,7 +96,7 @@ pub async fn efficiency(
         anyhow::ensure!(served.scored > 0, "the service scored nothing: {served:?}");
         let (sessions, load, clients) = (sessions.clone(), served.clone(), options.clients);
         let bare_seconds =
-            blocking(move || bare(&sessions, &load, clients, parallelism.lanes_at_once)).await?;
+            blocking(move || bare(&sessions, &load, clients, parallelism.concurrent_batches)).await?;
         if round > 0 {
             let round = EfficiencyRound { efficiency: bare_seconds / served.seconds, served, bare_seconds };
             done(&round);
@@ -106,7 +106,7 @@ pub async fn efficiency(
     let efficiency = median(&mut found.iter().map(|round| round.efficiency).collect::<Vec<_>>());
     Ok(EfficiencyResult {
         provider,
-        lanes_at_once: parallelism.lanes_at_once,
+        concurrent_batches: parallelism.concurrent_batches,
         threads: parallelism.threads,
         clients: options.clients,
         rounds: found,

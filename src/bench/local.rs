@@ -38,7 +38,7 @@ impl LocalService {
     ) -> anyhow::Result<Self> {
         let folder = Folder::make()?;
         let mut config = config.clone();
-        config.store.files = folder.0.join("files");
+        config.store.spool = folder.0.join("files");
         let scoring = Arc::new(Scoring::new(
             engine,
             Arc::new(pack),

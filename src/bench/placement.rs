@@ -17,7 +17,7 @@ pub struct Placement {
     /// By provider: nodes, and milliseconds in them.
     pub providers: BTreeMap<String, (usize, f64)>,
     /// Operators that the processor ran although the graph is another provider's, by how often.
-    pub on_processor: BTreeMap<String, usize>,
+    pub cpu_graphs: BTreeMap<String, usize>,
 }
 
 /// An event of the profile.
@@ -97,7 +97,7 @@ impl Placement {
             of.0 += 1;
             of.1 += event.dur / 1e3;
             if event.args.provider == "CPUExecutionProvider" {
-                *self.on_processor.entry(event.args.op_name.clone()).or_default() += 1;
+                *self.cpu_graphs.entry(event.args.op_name.clone()).or_default() += 1;
             }
         }
     }
@@ -124,7 +124,7 @@ mod tests {
                 ("CPUExecutionProvider".into(), (1, 0.5))
             ])
         );
-        assert_eq!(placed.on_processor, BTreeMap::from([("Shape".into(), 1)]));
+        assert_eq!(placed.cpu_graphs, BTreeMap::from([("Shape".into(), 1)]));
     }
 
     #[test]

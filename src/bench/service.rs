@@ -51,16 +51,16 @@ impl LoadSample {
     }
 
     /// A form in which the image is that of no other request, and the photos are those of `set` alone. Bytes behind the end of a
-    /// picture change its content and none of its pixels.
+    /// image change its content and none of its pixels.
     fn form(&self, number: u64, set: u64, options: &LoadOptions) -> Form {
         let image = if options.repeat { self.image.clone() } else { with_number(&self.image, number) };
         let mut form = Form::new()
-            .part("image", file_part(&image, "picture"))
+            .part("image", file_part(&image, "image"))
             .text("prompt", self.prompt.clone())
             .text("metadata", self.metadata.clone());
         for (field, photo) in &self.photos {
             let photo = if options.repeat { photo.clone() } else { with_number(photo, set) };
-            form = form.part(*field, file_part(&photo, "picture"));
+            form = form.part(*field, file_part(&photo, "image"));
         }
         match &options.metrics {
             Some(metrics) => form.text("metrics", metrics.clone()),
@@ -69,9 +69,9 @@ impl LoadSample {
     }
 }
 
-fn with_number(picture: &Bytes, number: u64) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(picture.len() + 8);
-    bytes.extend_from_slice(picture);
+fn with_number(image: &Bytes, number: u64) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(image.len() + 8);
+    bytes.extend_from_slice(image);
     bytes.extend_from_slice(&number.to_le_bytes());
     bytes.freeze()
 }
@@ -91,7 +91,7 @@ pub struct LoadOptions {
     pub prompts_a_photo: u64,
     /// Whether the same samples are sent again and again, so that everything is known.
     pub repeat: bool,
-    /// Begins the numbers that make pictures new, so that a second run does not repeat the first.
+    /// Begins the numbers that make images new, so that a second run does not repeat the first.
     pub seed: u64,
 }
 
@@ -177,7 +177,7 @@ pub struct GraphLoad {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// There is nothing to send.
-    #[error("there are no samples to send: name a folder with pictures")]
+    #[error("there are no samples to send: name a folder with images")]
     NoSamples,
     /// The service does not answer.
     #[error("{url} does not answer: {source}")]

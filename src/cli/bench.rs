@@ -41,11 +41,11 @@ pub(super) enum BenchCommand {
 /// What is sent, and how.
 #[derive(Debug, Args)]
 struct LoadArgs {
-    /// A run's folder, as `submit` takes it [default: made-up pictures of 1024 x 1024 pixels]
-    #[arg(long, value_name = "DIR", requires = "dataset")]
-    run: Option<PathBuf>,
+    /// A run's folder, as `submit` takes it [default: made-up images of 1024 x 1024 pixels]
+    #[arg(long, value_name = "DIR", requires = "dataset", alias = "run")]
+    images: Option<PathBuf>,
     /// The dataset's folder
-    #[arg(long, value_name = "DIR", requires = "run")]
+    #[arg(long, value_name = "DIR", requires = "images")]
     dataset: Option<PathBuf>,
     /// Clients that each send a sample when they have the answer to the last
     #[arg(long, default_value_t = 16)]
@@ -154,8 +154,8 @@ impl LoadArgs {
 
     /// The named folder's samples, or made-up ones.
     fn samples(&self, config: &Config) -> anyhow::Result<Vec<LoadSample>> {
-        if let (Some(run), Some(dataset)) = (&self.run, &self.dataset) {
-            return read_samples(run, dataset);
+        if let (Some(images), Some(dataset)) = (&self.images, &self.dataset) {
+            return read_samples(images, dataset);
         }
         let folder = bench::Folder::make()?;
         let at = |name: &str| folder.0.join(name);
@@ -166,9 +166,10 @@ impl LoadArgs {
     }
 }
 
-fn read_samples(run: &Path, dataset: &Path) -> anyhow::Result<Vec<LoadSample>> {
+fn read_samples(images: &Path, dataset: &Path) -> anyhow::Result<Vec<LoadSample>> {
     let (dataset, _) = Dataset::open(dataset)?;
-    let folder = read_folder(run, &dataset).with_context(|| format!("cannot read {}", run.display()))?;
+    let folder =
+        read_folder(images, &dataset).with_context(|| format!("cannot read {}", images.display()))?;
     let read = |item: &Item| {
         LoadSample::read(item).with_context(|| format!("cannot read the files of {}", item.name))
     };
@@ -235,7 +236,7 @@ async fn of_the_loop(config: &Config, args: &EfficiencyArgs) -> anyhow::Result<E
         "\nthe service has {:.1} % of a bare loop's speed ({}, {} at once, {} threads each, {} clients)\n\nin the last round\n{last}{}",
         100.0 * found.efficiency,
         found.provider.name(),
-        found.lanes_at_once,
+        found.concurrent_batches,
         found.threads,
         found.clients,
         changes(before.as_ref(), &found)?

@@ -47,7 +47,7 @@ pub(super) struct CompareArgs {
     /// The coverage of the intervals
     #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
     confidence: f64,
-    /// What happens to pictures that do not follow their prompt
+    /// What happens to images that do not follow their prompt
     #[arg(long, value_enum, default_value_t = PolicyArg::Stellar)]
     policy: PolicyArg,
     /// Compare slices too

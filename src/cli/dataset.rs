@@ -23,8 +23,9 @@ pub(super) enum DatasetCommand {
     Check(CheckArgs),
     /// Send a dataset's prompts and photos to a server
     Register(register::RegisterArgs),
-    /// Make up a small download with prompts and generated pictures, to try every command with
-    Sample(SampleArgs),
+    /// Synthesize a small download with prompts and generated images, to try every command with
+    #[command(alias = "sample")]
+    Synthesize(SynthesizeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -51,13 +52,13 @@ pub(super) struct CheckArgs {
     /// The dataset's folder
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Do not decode the pictures
+    /// Do not decode the images
     #[arg(long)]
     quick: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct SampleArgs {
+pub(super) struct SynthesizeArgs {
     /// Where to put download/, prompts/ and generations/
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -74,7 +75,7 @@ pub(super) async fn run(config: &Config, command: DatasetCommand) -> anyhow::Res
         DatasetCommand::Prepare(args) => prepare(config, args),
         DatasetCommand::Check(args) => check(config, &args),
         DatasetCommand::Register(args) => register::run(args).await,
-        DatasetCommand::Sample(args) => sample(&args),
+        DatasetCommand::Synthesize(args) => sample(&args),
     }
 }
 
@@ -113,10 +114,10 @@ fn prepare(config: &Config, args: PrepareArgs) -> anyhow::Result<ExitCode> {
 fn check(config: &Config, args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let (dataset, mut findings) = Dataset::open(&args.folder)?;
     if !args.quick {
-        let bar = progress::bar("pictures");
+        let bar = progress::bar("images");
         let masks = dataset.identities.iter().flat_map(|identity| &identity.photos);
         bar.set_length((dataset.photos() + masks.filter(|photo| photo.mask.is_some()).count()) as u64);
-        dataset::decode_pictures(&dataset, &config.limits.decode(), &mut findings, || bar.inc(1));
+        dataset::decode_images(&dataset, &config.limits.decode(), &mut findings, || bar.inc(1));
         bar.finish_and_clear();
     }
     print(&report(&args.folder, &dataset, &findings))?;
@@ -152,7 +153,7 @@ fn report(folder: &Path, dataset: &Dataset, findings: &Findings) -> String {
     text + &end
 }
 
-fn sample(args: &SampleArgs) -> anyhow::Result<ExitCode> {
+fn sample(args: &SynthesizeArgs) -> anyhow::Result<ExitCode> {
     let size = SampleSize { identities: args.identities, prompts: args.prompts };
     let made = dataset::make_sample(&args.out, size)
         .with_context(|| format!("cannot make up a sample in {}", args.out.display()))?;

@@ -25,12 +25,12 @@ pub(super) struct ImportArgs {
     /// CSV files of the toolkit, or folders in which all of them are taken
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// The generator whose pictures were scored
+    /// The generator whose images were scored
     #[arg(long)]
     method: String,
     /// The run's name among the method's
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    name: String,
+    #[arg(long, value_name = "NAME", default_value = "default", alias = "name")]
+    run: String,
     /// The dataset it is over
     #[arg(long, value_name = "NAME")]
     dataset_name: Option<String>,
@@ -53,7 +53,7 @@ pub(super) async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let files = csv_files(&args.files)?;
     let new = NewRun {
         method: args.method,
-        run: args.name,
+        run: args.run,
         dataset: args.dataset_name,
         split: args.split,
         flags: RunFlags::default(),
@@ -148,7 +148,7 @@ pub(super) struct ReportArgs {
     /// METHOD/RUN, METHOD where it has one run, or the run's id
     #[arg(value_name = "RUN")]
     run: String,
-    /// How the table treats pictures that do not follow their prompt
+    /// How the table treats images that do not follow their prompt
     #[arg(long, value_enum, default_value_t = PolicyArg::Stellar)]
     policy: PolicyArg,
     /// The table's form

@@ -3,11 +3,11 @@
 mod bench;
 mod compare;
 mod dataset;
+mod evaluate;
 mod exchange;
 mod pack;
 mod progress;
 mod register;
-mod run;
 mod score;
 mod serve;
 mod server;
@@ -27,7 +27,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    config::{Config, UnknownVariable},
+    config::{Config, RenamedKey, UnknownVariable},
     engine::{Engine, Pack},
     label,
     memory::Needs,
@@ -44,16 +44,16 @@ Examples:
   stellar-score serve
   stellar-score score --image generated.png --prompt 'a person riding a horse' --reference photo.jpg
   stellar-score score --image generated.png --metrics aesthetic --json
-  stellar-score submit --method mine --dataset data/stellar --run generations/
-  stellar-score run --method mine --dataset data/stellar --run generations/ --out results/
+  stellar-score submit --method mine --dataset data/stellar --images generations/
+  stellar-score evaluate --method mine --dataset data/stellar --images generations/ --out results/
   stellar-score report mine --format latex
   stellar-score pack inspect packs/demo
   stellar-score pack verify packs/official
-  stellar-score pack verify packs/official-fp16 --against packs/official --images pictures/
+  stellar-score pack verify packs/official-fp16 --against packs/official --images images/
   stellar-score pack verify packs/official --toolkit stellar-metrics/tests/assets
-  stellar-score validate relations --pairs pictures.jsonl
+  stellar-score validate relations --pairs images.jsonl
   stellar-score bench graphs --batches 1,8
-  stellar-score bench service --run trial/generations --dataset data/stellar --clients 16
+  stellar-score bench service --images trial/generations --dataset data/stellar --clients 16
 
 Every key of the configuration can be set in the environment: STELLAR_PACK=packs/official,
 STELLAR_SERVER__LISTEN=0.0.0.0:8080, STELLAR_STORE__URL=postgres://…; `stellar-score config` prints all of
@@ -80,12 +80,15 @@ struct SharedArgs {
 enum Command {
     /// Run the HTTP service
     Serve,
-    /// Score one picture without a server and print a table
+    /// Score one image without a server and print a table
     Score(score::ScoreArgs),
-    /// Send a folder of generated pictures to a server and print the run's table
+    /// Send a folder of generated images to a server and print the run's table
     Submit(Box<submit::SubmitArgs>),
-    /// Evaluate a folder of generated pictures without a server
-    Run(Box<run::RunArgs>),
+    /// Evaluate a folder of generated images without a server
+    Evaluate(Box<evaluate::EvaluateArgs>),
+    /// The old name of `evaluate`
+    #[command(hide = true)]
+    Run(Box<evaluate::EvaluateArgs>),
     /// Send scores that the reference toolkit has computed to a server
     Import(exchange::ImportArgs),
     /// Write a run's scores as the reference toolkit's files
@@ -100,7 +103,7 @@ enum Command {
     /// Look into model packs
     #[command(subcommand)]
     Pack(pack::PackCommand),
-    /// Hold a pack's models against pictures of which the truth is known
+    /// Hold a pack's models against images of which the truth is known
     #[command(subcommand)]
     Validate(validate::ValidateCommand),
     /// Measure what this machine gives
@@ -138,14 +141,21 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 "warn".clone_into(&mut config.log.filter);
             }
             init_log(&config.log)?;
-            tell_unknown_variables();
+            warn_about_unknown_variables();
+            for RenamedKey { old, new } in &config.renamed {
+                tracing::warn!(old, new, "renamed configuration key: the old name works until 0.3");
+            }
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let ended = runtime.block_on(async {
                 match command {
                     Command::Serve => serve::run(config).await,
                     Command::Score(args) => score::run(config, args).await,
                     Command::Submit(args) => submit::run(*args).await,
-                    Command::Run(args) => run::run(config, *args).await,
+                    Command::Evaluate(args) => evaluate::run(config, *args).await,
+                    Command::Run(args) => {
+                        tracing::warn!("`run` is now `evaluate`: the old name works until 0.3");
+                        evaluate::run(config, *args).await
+                    }
                     Command::Import(args) => exchange::import(args).await,
                     Command::Export(args) => exchange::export(args).await,
                     Command::Report(args) => exchange::report(args).await,
@@ -166,7 +176,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// Variables that are left alone, since a slip in a name would otherwise be a setting that silently does nothing.
-fn tell_unknown_variables() {
+fn warn_about_unknown_variables() {
     let (slips, others): (Vec<_>, Vec<_>) =
         Config::unknown_variables().into_iter().partition(|variable| variable.nearest.is_some());
     let names = |variables: &[UnknownVariable]| {

@@ -21,7 +21,7 @@ pub(super) enum PackCommand {
         /// The pack's folder [default: the configured pack]
         pack: Option<PathBuf>,
     },
-    /// Score pictures on this machine and compare: with the original programs' scores, the toolkit's, or another pack's
+    /// Score images on this machine and compare: with the original programs' scores, the toolkit's, or another pack's
     #[command(after_help = verify::EXAMPLES)]
     Verify(Box<VerifyArgs>),
 }

@@ -25,12 +25,12 @@ pub(super) struct RegisterArgs {
     /// Its name on the server [default: the folder's]
     #[arg(long)]
     name: Option<String>,
-    /// Register the prompts only; without photos `aps` of a single picture learns nothing from the dataset
+    /// Register the prompts only; without photos `aps` of a single image learns nothing from the dataset
     #[arg(long)]
     no_photos: bool,
-    /// Photos that are sent at the same time
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    at_once: usize,
+    /// Photos in flight
+    #[arg(long, value_name = "N", default_value_t = 4, alias = "at-once")]
+    concurrency: usize,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -79,7 +79,7 @@ pub(super) async fn run(args: RegisterArgs) -> anyhow::Result<ExitCode> {
         registered.created, registered.changed, registered.repeated
     );
     if !args.no_photos {
-        let photos = enrol(&client, &name, &dataset, args.at_once).await?;
+        let photos = enrol(&client, &name, &dataset, args.concurrency).await?;
         let _ = writeln!(
             text,
             "{name}: {} photos enrolled, {} were there; {} show no face, and nothing is learnt from those",
@@ -96,7 +96,12 @@ struct Enrolled {
     faceless: usize,
 }
 
-async fn enrol(client: &Client, name: &str, dataset: &Dataset, at_once: usize) -> anyhow::Result<Enrolled> {
+async fn enrol(
+    client: &Client,
+    name: &str,
+    dataset: &Dataset,
+    concurrency: usize,
+) -> anyhow::Result<Enrolled> {
     let there = client.enrolled(name).await.context("cannot read what is enrolled")?;
     let there: HashMap<(&str, &str), _> =
         there.iter().map(|photo| ((&*photo.identity, &*photo.name), photo)).collect();
@@ -123,7 +128,7 @@ async fn enrol(client: &Client, name: &str, dataset: &Dataset, at_once: usize) -
             let faces = client.enrol(name, || form(identity, photo, &bytes)).await.with_context(context)?;
             Ok((true, faces))
         })
-        .buffer_unordered(at_once.max(1));
+        .buffer_unordered(concurrency.max(1));
     while let Some((sent, faces)) = work.try_next().await? {
         *(if sent { &mut enrolled.sent } else { &mut enrolled.present }) += 1;
         enrolled.faceless += usize::from(faces == 0);

@@ -1,4 +1,4 @@
-//! `stellar-score score`: one picture, every score, no server.
+//! `stellar-score score`: one image, every score, no server.
 
 use std::{
     collections::BTreeMap,
@@ -20,14 +20,14 @@ use crate::{
     engine::Pack,
     metrics::{self, Direction, REGISTRY},
     pack_id::Weights,
-    scoring::{Metadata, Picture, Sample, Scorecard},
+    scoring::{EncodedImage, Metadata, Sample, Scorecard},
     telemetry::Telemetry,
     vision,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct ScoreArgs {
-    /// The generated picture: PNG, JPEG or WebP
+    /// The generated image: PNG, JPEG or WebP
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
     /// The prompt it was generated for
@@ -65,7 +65,7 @@ pub(super) async fn run(config: Config, args: ScoreArgs) -> anyhow::Result<ExitC
 
 fn read_sample(config: &Config, args: &ScoreArgs) -> anyhow::Result<Sample> {
     let several = |paths: &[PathBuf]| {
-        paths.iter().map(|path| read_picture(config, path)).collect::<anyhow::Result<Vec<_>>>()
+        paths.iter().map(|path| read_image(config, path)).collect::<anyhow::Result<Vec<_>>>()
     };
     let metadata = match &args.metadata {
         Some(path) => {
@@ -77,7 +77,7 @@ fn read_sample(config: &Config, args: &ScoreArgs) -> anyhow::Result<Sample> {
         None => Metadata::default(),
     };
     Ok(Sample {
-        image: read_picture(config, &args.image)?,
+        image: read_image(config, &args.image)?,
         prompt: args.prompt.clone(),
         references: several(&args.reference)?,
         auxiliary: several(&args.auxiliary)?,
@@ -86,12 +86,12 @@ fn read_sample(config: &Config, args: &ScoreArgs) -> anyhow::Result<Sample> {
     })
 }
 
-/// Reads a picture's file and checks its header.
-pub(super) fn read_picture(config: &Config, path: &Path) -> anyhow::Result<Picture> {
+/// Reads an image's file and checks its header.
+pub(super) fn read_image(config: &Config, path: &Path) -> anyhow::Result<EncodedImage> {
     let bytes = crate::read::bytes(path).with_context(|| format!("cannot read {}", path.display()))?;
     let header =
-        vision::probe(&bytes, &config.limits.decode()).with_context(|| path.display().to_string())?;
-    let least = config.limits.picture_min_side;
+        vision::read_header(&bytes, &config.limits.decode()).with_context(|| path.display().to_string())?;
+    let least = config.limits.image_min_side;
     anyhow::ensure!(
         header.width >= least && header.height >= least,
         "{}: {}×{} pixels are too few, at least {least}×{least} are needed",
@@ -99,7 +99,7 @@ pub(super) fn read_picture(config: &Config, path: &Path) -> anyhow::Result<Pictu
         header.width,
         header.height
     );
-    Ok(Picture { hash: ContentHash::of(&bytes), bytes: Bytes::from(bytes), header })
+    Ok(EncodedImage { hash: ContentHash::of(&bytes), bytes: Bytes::from(bytes), header })
 }
 
 fn json(card: &Scorecard, pack: &Pack) -> anyhow::Result<String> {

@@ -114,9 +114,9 @@ impl Service {
             )
         })?;
         let address = listener.local_addr()?;
-        let (faces, face_days) = (store.clone(), config.privacy.face_days);
+        let (faces, face_retention_days) = (store.clone(), config.privacy.face_retention_days);
         let of_purge = Arc::clone(&runs);
-        let purge = move || purge_faces(faces.clone(), Arc::clone(&of_purge), face_days);
+        let purge = move || purge_faces(faces.clone(), Arc::clone(&of_purge), face_retention_days);
         let purge = runs.supervisor().watch("faces", runs.stopping(), purge);
         let background = runs.start();
         let (stop, stopped) = watch::channel(false);
@@ -159,12 +159,12 @@ impl Service {
 const PURGE_EVERY: Duration = Duration::from_hours(1);
 
 /// Deletes faces whose time is over, now and every hour.
-async fn purge_faces(store: Store, runs: Arc<Runs>, face_days: u32) {
+async fn purge_faces(store: Store, runs: Arc<Runs>, face_retention_days: u32) {
     let mut hours = tokio::time::interval(PURGE_EVERY);
     loop {
         hours.tick().await;
-        let before =
-            (face_days > 0).then(|| OffsetDateTime::now_utc() - time::Duration::days(face_days.into()));
+        let before = (face_retention_days > 0)
+            .then(|| OffsetDateTime::now_utc() - time::Duration::days(face_retention_days.into()));
         match store.purge_faces(before).await {
             Ok(0) => {}
             Ok(count) => {

@@ -1,6 +1,10 @@
-//! `stellar-score submit`: a folder of generated pictures to a server, and back comes the table.
+//! `stellar-score submit`: a folder of generated images to a server, and back comes the table.
 
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -23,12 +27,15 @@ pub(super) struct EvaluationArgs {
     /// The generator under test
     #[arg(long)]
     method: String,
-    /// The run's name among the method's
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    name: String,
-    /// The folder of generated pictures: NAME.png and NAME.json for each, as the toolkit has them
+    /// The run's name among the method's [default: default]
+    #[arg(long, value_name = "NAME")]
+    run: Option<String>,
+    /// The old name of `--run`
+    #[arg(long, value_name = "NAME", hide = true)]
+    name: Option<String>,
+    /// The folder of generated images: NAME.png and NAME.json for each, as the toolkit has them
     #[arg(long, value_name = "DIR")]
-    run: PathBuf,
+    images: Option<PathBuf>,
     /// The dataset's folder, whose photos the generator was given
     #[arg(long, value_name = "DIR")]
     dataset: PathBuf,
@@ -50,12 +57,40 @@ pub(super) struct EvaluationArgs {
     /// Declares that the generator was trained on the very photos of this dataset
     #[arg(long)]
     trained_on_evaluation_photos: bool,
-    /// Pictures that are sent at the same time
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    at_once: usize,
-    /// How the table treats pictures that do not follow their prompt
+    /// Samples in flight
+    #[arg(long, value_name = "N", default_value_t = 8, alias = "at-once")]
+    concurrency: usize,
+    /// How the table treats images that do not follow their prompt
     #[arg(long, value_enum, default_value_t = PolicyArg::Stellar)]
     pub(super) policy: PolicyArg,
+}
+
+/// Where the images are, and the name of their run.
+struct Source<'a> {
+    run: &'a str,
+    images: &'a Path,
+}
+
+impl EvaluationArgs {
+    /// The folder and the run's name, also from the flags of 0.1: there `--run` was the folder and `--name` the run's name.
+    fn source(&self) -> anyhow::Result<Source<'_>> {
+        match (&self.images, &self.run) {
+            (Some(images), run) => {
+                anyhow::ensure!(
+                    self.name.is_none() || run.is_none(),
+                    "--name is the old name of --run: remove it"
+                );
+                Ok(Source { run: run.as_deref().or(self.name.as_deref()).unwrap_or("default"), images })
+            }
+            (None, Some(folder)) if Path::new(folder).is_dir() => {
+                tracing::warn!(
+                    "--run DIR is now --images DIR, and --name is now --run: the old flags work until 0.3"
+                );
+                Ok(Source { run: self.name.as_deref().unwrap_or("default"), images: Path::new(folder) })
+            }
+            (None, _) => anyhow::bail!("--images DIR is missing: the folder of generated images"),
+        }
+    }
 }
 
 /// A penalty policy, as `docs/METRICS.md` explains them.
@@ -96,17 +131,18 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
 /// Sends a folder, waits for its scores and finishes the run; whatever was done before is not done again.
 pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::Result<Run> {
     let (dataset, _) = Dataset::open(&args.dataset)?;
+    let Source { run: name, images } = args.source()?;
     let folder =
-        read_folder(&args.run, &dataset).with_context(|| format!("cannot read {}", args.run.display()))?;
-    tell(args, &folder);
-    anyhow::ensure!(folder.is_sound(), "{} has problems: nothing was sent", args.run.display());
-    let run = client.create_run(&new_run(args)?).await.context("the run cannot be made")?;
+        read_folder(images, &dataset).with_context(|| format!("cannot read {}", images.display()))?;
+    report_folder(args, images, &folder);
+    anyhow::ensure!(folder.is_sound(), "{} has problems: nothing was sent", images.display());
+    let run = client.create_run(&new_run(args, name)?).await.context("the run cannot be made")?;
 
     let upload = Upload::begin(client, run.run_id).await.context("cannot read what the server has")?;
-    let bar = progress::bar("pictures sent");
+    let bar = progress::bar("images sent");
     bar.set_length(folder.items.len() as u64);
     let sent = upload
-        .send(&folder.items, args.at_once, |failures| {
+        .send(&folder.items, args.concurrency, |failures| {
             bar.inc(1);
             if failures > 0 {
                 bar.set_message(format!("{failures} refused"));
@@ -117,7 +153,7 @@ pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::
     let sent = sent.with_context(|| format!("the upload to run {run} has stopped"))?;
     fail_if_any(&sent.failures, "the server refuses")?;
 
-    let bar = progress::bar("pictures scored");
+    let bar = progress::bar("images scored");
     let mut told = None;
     let failures = wait_until_scored(client, run.run_id, |now| {
         bar.set_length(now.counts.accepted);
@@ -133,13 +169,13 @@ pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::
     fail_if_any(&failures.context("the server's progress cannot be read")?, "cannot be scored")?;
     let run = finish(client, run.run_id).await.context("the run is not finished")?;
     note(&format!(
-        "run {run}: {} pictures, {} sent now, {} were there\n",
+        "run {run}: {} images, {} sent now, {} were there\n",
         run.counts.accepted, sent.sent, sent.present
     ));
     Ok(run)
 }
 
-fn new_run(args: &EvaluationArgs) -> anyhow::Result<NewRun> {
+fn new_run(args: &EvaluationArgs, name: &str) -> anyhow::Result<NewRun> {
     let settings = match &args.settings {
         Some(path) => {
             let text =
@@ -150,7 +186,7 @@ fn new_run(args: &EvaluationArgs) -> anyhow::Result<NewRun> {
     };
     Ok(NewRun {
         method: args.method.clone(),
-        run: args.name.clone(),
+        run: name.to_owned(),
         dataset: Some(name_of(&args.dataset, args.dataset_name.as_ref())?),
         split: args.split.clone(),
         flags: RunFlags {
@@ -162,11 +198,11 @@ fn new_run(args: &EvaluationArgs) -> anyhow::Result<NewRun> {
     })
 }
 
-fn tell(args: &EvaluationArgs, folder: &Folder) {
+fn report_folder(args: &EvaluationArgs, images: &Path, folder: &Folder) {
     let mut text = problems_first(&folder.problems);
     if folder.missing > 0 {
-        let (dataset, run) = (args.dataset.display(), args.run.display());
-        let _ = writeln!(text, "note: {} prompts of {dataset} have no picture in {run}", folder.missing);
+        let (dataset, run) = (args.dataset.display(), images.display());
+        let _ = writeln!(text, "note: {} prompts of {dataset} have no image in {run}", folder.missing);
     }
     note(&text);
 }
@@ -184,7 +220,7 @@ fn fail_if_any(failures: &[Failure], what: &str) -> anyhow::Result<()> {
     }
     note(&first_lines(failures));
     anyhow::bail!(
-        "{} pictures {what}: the run stays open; mend them and give the same command, which sends what is missing",
+        "{} images {what}: the run stays open; mend them and give the same command, which sends what is missing",
         failures.len()
     )
 }

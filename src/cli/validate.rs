@@ -1,10 +1,10 @@
-//! `stellar-score validate`: do a pack's models know what is true of a picture?
+//! `stellar-score validate`: do a pack's models know what is true of an image?
 
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use super::{print, score::read_picture, start_scoring};
+use super::{print, score::read_image, start_scoring};
 use crate::{
     config::Config,
     telemetry::Telemetry,
@@ -13,16 +13,16 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ValidateCommand {
-    /// Compare true relations of pictures with the same ones with another predicate, and with another object
+    /// Compare true relations of images with the same ones with another predicate, and with another object
     Relations(RelationsArgs),
 }
 
-const PAIRS: &str = r#"A list of pictures, one JSON object a line, with paths relative to it:
+const PAIRS: &str = r#"A list of images, one JSON object a line, with paths relative to it:
 {"image": "a.jpg", "relations": [["person", "riding", "horse"], ["person", "near", "tree"]]}"#;
 
 #[derive(Debug, Args)]
 pub(super) struct RelationsArgs {
-    /// A list of pictures, one JSON object a line, with paths relative to it
+    /// A list of images, one JSON object a line, with paths relative to it
     #[arg(long, value_name = "FILE", long_help = PAIRS)]
     pairs: PathBuf,
     /// The pack's folder [default: the configured pack]
@@ -41,25 +41,24 @@ pub(super) struct RelationsArgs {
 
 pub(super) async fn run(config: Config, command: ValidateCommand) -> anyhow::Result<ExitCode> {
     let ValidateCommand::Relations(args) = command;
-    let pictures = validation::read_pairs(&args.pairs)?;
+    let images = validation::read_pairs(&args.pairs)?;
     let pack = args.pack.as_ref().unwrap_or(&config.pack);
     let scoring = start_scoring(&config, pack, &Telemetry::new()).await?;
     let settings = Settings { negatives: args.negatives.into(), seed: args.seed };
-    let report =
-        validation::relations(&scoring, &pictures, settings, |path| read_picture(&config, path)).await?;
+    let report = validation::relations(&scoring, &images, settings, |path| read_image(&config, path)).await?;
     scoring.engine().drain().await;
     print(&if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { table(&report) })
 }
 
 fn table(report: &Report) -> String {
     let mut text = format!(
-        "Relations by {} ({}), pack {} ({})\n{} pictures, {} true relations, {} without words in the scene graph\n\n\
-         {:<18} {:>9} {:>6} {:>5} {:>7}  95 % interval over pictures\n",
+        "Relations by {} ({}), pack {} ({})\n{} images, {} true relations, {} without words in the scene graph\n\n\
+         {:<18} {:>9} {:>6} {:>5} {:>7}  95 % interval over images\n",
         report.backend,
         report.checkpoint,
         report.pack.name,
         &report.pack.digest[..12.min(report.pack.digest.len())],
-        report.pictures,
+        report.images,
         report.relations,
         report.unmapped,
         "true above",

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use super::{
     print,
     progress::{self, note},
-    score::read_picture,
+    score::read_image,
     start_scoring,
     submit::problems_first,
 };
@@ -37,7 +37,7 @@ pub(super) const EXAMPLES: &str = "\
 Without --against and --toolkit, the pack's golden samples are compared with what the original programs gave for them.
 
 --images takes a folder of one of these forms:
-  pictures alone, each with its prompt in NAME.txt where there is one;
+  images alone, each with its prompt in NAME.txt where there is one;
   a list samples.jsonl, one JSON object a line, whose paths are relative to it:
     {\"image\": \"out/1.png\", \"prompt\": \"a person on a horse\", \"reference\": \"photos/ada.jpg\"}
     (further keys: name, auxiliary, metadata; reference and auxiliary may be lists of paths);
@@ -46,29 +46,29 @@ Without --against and --toolkit, the pack's golden samples are compared with wha
 
 Examples:
   stellar-score pack verify packs/official
-  stellar-score pack verify packs/int8 --against packs/official --images pictures/ --store
+  stellar-score pack verify packs/int8 --against packs/official --images images/ --store
   stellar-score pack verify packs/official --toolkit stellar-metrics/tests/assets";
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("pictures").args(["images", "toolkit"]))]
+#[command(group = ArgGroup::new("images").args(["images", "toolkit"]))]
 pub(super) struct VerifyArgs {
     /// The pack's folder [default: the configured pack]
     pack: Option<PathBuf>,
-    /// Compare with the scores of this pack, on the pictures of --images
+    /// Compare with the scores of this pack, on the images of --images
     #[arg(long, value_name = "OTHER_PACK", requires = "images")]
     against: Option<PathBuf>,
-    /// The folder of pictures that both packs score
+    /// The folder of images that both packs score
     #[arg(long, value_name = "DIR", requires = "against")]
     images: Option<PathBuf>,
-    /// Compare with the CSV files that the reference toolkit wrote: a folder that has the generated pictures, their dataset and the
+    /// Compare with the CSV files that the reference toolkit wrote: a folder that has the generated images, their dataset and the
     /// files in it
     #[arg(long, value_name = "DIR")]
     toolkit: Option<PathBuf>,
-    /// The dataset of the pictures [default: the one beside them]
-    #[arg(long, value_name = "DIR", requires = "pictures")]
+    /// The dataset of the images [default: the one beside them]
+    #[arg(long, value_name = "DIR", requires = "images")]
     dataset: Option<PathBuf>,
     /// Codes of metrics, separated by commas [default: all]
-    #[arg(long, value_name = "CODES", requires = "pictures")]
+    #[arg(long, value_name = "CODES", requires = "images")]
     metrics: Option<String>,
     /// The largest difference allowed to a metric instead of the usual one, as in clip_t=1e-4,dino=1e-4
     #[arg(long, value_name = "CODE=NUMBER", value_delimiter = ',', value_parser = tolerance, requires = "toolkit")]
@@ -102,15 +102,15 @@ async fn goldens(mut config: Config, args: &VerifyArgs, pack: &Path) -> anyhow::
     accept_any_size(&mut config);
     let scoring = start_scoring(&config, pack, &Telemetry::new()).await?;
     let goldens = Goldens::read(scoring.pack())?;
-    let certificate = parity::certify(&scoring, &goldens, |path| read_picture(&config, path)).await?;
+    let certificate = parity::certify(&scoring, &goldens, |path| read_image(&config, path)).await?;
     scoring.engine().drain().await;
     show(args, &certificate, || golden_table(&certificate, scoring.pack()))?;
     Ok(exit(certificate.passed))
 }
 
-/// The originals score any picture, so the goldens have the smallest, which the service refuses by default.
+/// The originals score any image, so the goldens have the smallest, which the service refuses by default.
 fn accept_any_size(config: &mut Config) {
-    config.limits.picture_min_side = 1;
+    config.limits.image_min_side = 1;
 }
 
 async fn against(
@@ -213,10 +213,10 @@ async fn score(
     metrics: &[&'static Metric],
 ) -> anyhow::Result<(Pack, AllScored)> {
     let scoring = start_scoring(config, pack, &Telemetry::new()).await?;
-    let bar = progress::bar("pictures scored");
+    let bar = progress::bar("images scored");
     bar.set_length(cases.len() as u64);
-    let read = |path: &Path| read_picture(config, path);
-    let scored = score_all(&scoring, cases, metrics, config.runs.at_once, read, || bar.inc(1)).await;
+    let read = |path: &Path| read_image(config, path);
+    let scored = score_all(&scoring, cases, metrics, config.runs.concurrency, read, || bar.inc(1)).await;
     bar.finish_and_clear();
     let scored = scored.with_context(|| format!("pack {} cannot score all samples", scoring.pack().name));
     scoring.engine().drain().await;
@@ -367,7 +367,7 @@ fn null_line(null: &NullDifference) -> String {
 
 fn toolkit_table(certificate: &ToolkitCertificate) -> String {
     let mut text = format!(
-        "Parity of pack {} ({} weights) with the toolkit's files\n{} pictures, {}\n\n{:<16} {:>6} {:>11} {:>11}          of row\n",
+        "Parity of pack {} ({} weights) with the toolkit's files\n{} images, {}\n\n{:<16} {:>6} {:>11} {:>11}          of row\n",
         certificate.pack,
         certificate.pack.weights,
         certificate.samples,

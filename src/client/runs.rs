@@ -203,7 +203,7 @@ impl Client {
     /// Sends a sample; `form` makes its form anew for each attempt. Whether it was there already.
     ///
     /// # Errors
-    /// Among others `sample_conflict`, `picture_unknown`, `run_finished`, `pack_conflict`.
+    /// Among others `sample_conflict`, `image_unknown`, `run_finished`, `pack_conflict`.
     pub async fn put_sample(
         &self,
         run: Uuid,

@@ -3,7 +3,7 @@
 //! A variable is a key or it is left alone: Kubernetes sets `STELLAR_SCORE_PORT` and more for a Service called
 //! `stellar-score`, and other programs may use the prefix. One that looks like a misspelt key is told.
 
-use super::DEFAULTS;
+use super::{DEFAULTS, renamed};
 
 /// The prefix of every variable.
 pub(super) const PREFIX: &str = "STELLAR_";
@@ -47,10 +47,10 @@ fn variable(key: &str) -> String {
     PREFIX.to_owned() + &key.replace('.', "__").to_uppercase()
 }
 
-/// Whether the rest of a variable's name, behind the prefix, is a key.
+/// Whether the rest of a variable's name, behind the prefix, is a key or the old name of one.
 pub(super) fn is_key(rest: &str) -> bool {
     let key = rest.to_lowercase().replace("__", ".");
-    keys().contains(&key)
+    keys().contains(&key) || renamed::is_old(&key)
 }
 
 /// The key nearest to a name that is none, if it is near enough to be a slip.

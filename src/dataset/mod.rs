@@ -3,7 +3,7 @@
 //! ```text
 //! prepare   a CelebA-Dialog download and the Stellar prompts → a folder in the Stellar layout
 //! open      a folder in the Stellar layout, or with a manifest dataset.jsonl → [`Dataset`] and what is wrong with it
-//! check     … and every picture decoded
+//! check     … and every image decoded
 //! ```
 //!
 //! `docs/DATASETS.md` describes both layouts for people.
@@ -17,7 +17,7 @@ mod stellar;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-pub use check::decode_pictures;
+pub use check::decode_images;
 pub use manifest::MANIFEST;
 pub use prepare::{PrepareError, Prepared, Sources, prepare};
 pub use sample::{SampleFolders, SampleSize, make_sample};
@@ -145,7 +145,7 @@ pub enum OpenError {
 }
 
 impl Dataset {
-    /// Reads a folder of either layout, pictures excepted, and everything that is wrong with it.
+    /// Reads a folder of either layout, images excepted, and everything that is wrong with it.
     ///
     /// # Errors
     /// The folder cannot be read, or nothing in it is of a dataset.
@@ -192,7 +192,7 @@ impl Dataset {
         kinds
     }
 
-    /// Generated pictures find their prompt by identity and text: the second of two equal ones is never found.
+    /// Generated images find their prompt by identity and text: the second of two equal ones is never found.
     fn look_for_twins(&self, findings: &mut Findings) {
         let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
         for prompt in &self.prompts {

@@ -1,4 +1,4 @@
-//! A small made-up download, with prompts and generated pictures, to try every command with.
+//! A small made-up download, with prompts and generated images, to try every command with.
 //!
 //! The files are laid out as CelebA-Dialog, Stellar and its toolkit lay them out. Everybody in them is one portrait in the
 //! public domain, stretched, tinted and turned, so that faces are found; no score of theirs means anything.
@@ -20,16 +20,16 @@ use crate::metrics::ATTRIBUTES;
 use crate::stats::Rng;
 use crate::vision;
 
-/// Width and height of every picture, in pixels.
+/// Width and height of every image, in pixels.
 const SIDE: u32 = 112;
 
-/// Scenes from here on are photos; those below are of generated pictures, not all of which show somebody.
+/// Scenes from here on are photos; those below are of generated images, not all of which show somebody.
 const PHOTO: u64 = 1_000_000;
 
 /// The demo pack's portrait: NASA, public domain.
 static FACE: LazyLock<vision::Image> = LazyLock::new(|| {
     let file = include_bytes!("../../packs/demo/goldens/astronaut-face.jpg");
-    vision::decode(file, &vision::DecodeLimits::default()).expect("a picture that the pack is checked with")
+    vision::decode(file, &vision::DecodeLimits::default()).expect("an image that the pack is checked with")
 });
 
 /// How much to make up.
@@ -121,7 +121,7 @@ struct Person {
     /// The number in CelebA, which grows with the place among the folders.
     number: i64,
     /// The numbers of the two photos, in no order.
-    pictures: [u32; 2],
+    images: [u32; 2],
     attributes: [bool; 8],
     seed: u64,
 }
@@ -132,7 +132,7 @@ impl Person {
         // Both values of every attribute appear among any four people in a row.
         let attributes = std::array::from_fn(|bit| (at >> (bit % 2)) % 2 == usize::from(bit % 3 == 0));
         let first = 2 * ((at * 37) % 200) as u32;
-        Self { number: 11 * at as i64 + 5, pictures: [first + 1, first], attributes, seed: rng.next_u64() }
+        Self { number: 11 * at as i64 + 5, images: [first + 1, first], attributes, seed: rng.next_u64() }
     }
 
     /// This person in front of a background that follows from `scene`; now and then only the background.
@@ -207,21 +207,21 @@ fn download(folder: &Path, people: &[Person]) -> io::Result<()> {
     let mut finegrained = String::from("image_name\tBangs\tEyeglasses\tNo_Beard\tSmiling\tYoung\t\n");
     let mut identities = String::new();
     for person in people {
-        for (which, picture) in person.pictures.into_iter().enumerate() {
+        for (which, image) in person.images.into_iter().enumerate() {
             let pixels = person.portrait(PHOTO + which as u64);
-            images.start_file(format!("image/{picture}.jpg"), stored)?;
+            images.start_file(format!("image/{image}.jpg"), stored)?;
             images.write_all(&jpeg(&pixels)?)?;
             let mask: Vec<u8> =
                 pixels.chunks(3).flat_map(|rgb| [if rgb[0] > 90 { 255 } else { 0 }; 3]).collect();
-            masks.start_file(format!("{MASKS_INSIDE}/{picture}.png"), stored)?;
+            masks.start_file(format!("{MASKS_INSIDE}/{image}.png"), stored)?;
             masks.write_all(&png(&mask)?)?;
-            let _ = write!(attributes, "{picture}.jpg ");
+            let _ = write!(attributes, "{image}.jpg ");
             for present in person.attributes {
                 attributes.push_str(if present { "  1" } else { " -1" });
             }
             attributes.push('\n');
-            let _ = writeln!(finegrained, "{picture}.jpg\t{}\t0\t5\t{}\t2\t", picture % 6, which);
-            let _ = writeln!(identities, "{picture}.jpg {}", person.number);
+            let _ = writeln!(finegrained, "{image}.jpg\t{}\t0\t5\t{}\t2\t", image % 6, which);
+            let _ = writeln!(identities, "{image}.jpg {}", person.number);
         }
     }
     images.finish()?;
@@ -267,8 +267,8 @@ fn prompts(folder: &Path, people: &[Person], half: usize) -> io::Result<()> {
         typed.insert(name.clone(), Typed { prompts, detectables, categories });
         let prompts: Vec<String> = (0..half).map(|nth| written_prompt(at, nth)).collect();
         written.insert(name, json!({"prompts": prompts}));
-        for picture in person.pictures {
-            let _ = writeln!(ids, "{picture}.jpg,test");
+        for image in person.images {
+            let _ = writeln!(ids, "{image}.jpg,test");
         }
     }
     let mut objects: Vec<&str> = ACTIVITIES.iter().map(|(_, object, _)| *object).collect();
@@ -279,7 +279,7 @@ fn prompts(folder: &Path, people: &[Person], half: usize) -> io::Result<()> {
     fs::write(folder.join("objects.txt"), objects.join("\n") + "\n")
 }
 
-/// Pictures of each person for each prompt, the two photos taking turns, with the toolkit's JSON beside them.
+/// Images of each person for each prompt, the two photos taking turns, with the toolkit's JSON beside them.
 fn generations(folder: &Path, people: &[Person], half: usize) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for (at, person) in people.iter().enumerate() {

@@ -1,10 +1,10 @@
-//! Features by content: computed once, shared by all who ask meanwhile, kept while memory allows.
+//! The feature cache: features by content, with one computation for all concurrent requests of a key.
 //!
-//! A key is what the graph is (weights and preprocessing) and what was put in, so an answer can never be
-//! another input's. A computation under way belongs to all who wait for it: one that leaves does not
-//! disturb the others, and when the last one leaves it is dropped, which takes its entry out of the
-//! graph's queue. What the graph has begun by then is still kept: whoever had no patience may ask again.
-//! Errors are told to those who wait and are not kept.
+//! A key is the graph (weights and preprocessing) and its input, so a hit can never belong to another input. A
+//! computation in flight is shared by everyone who waits for it. A request that is dropped does not disturb the
+//! others. When the last one is dropped, the computation is dropped too, and its item leaves the graph's queue. A
+//! batch that has started by then runs to its end and its features are stored, so a retry is a hit. Errors go to
+//! those who wait and are never stored.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -16,7 +16,7 @@ use moka::notification::RemovalCause;
 
 use super::engine::{Feature, Origin, Timing};
 use super::error::EngineError;
-use super::lane::Keep;
+use super::lane::OnComplete;
 use super::telemetry::{EngineTelemetry, LaneTelemetry};
 use crate::content::ContentHash;
 use crate::tensor::Features;
@@ -26,7 +26,7 @@ mod tests;
 
 /// What a feature is a function of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
+pub(crate) struct FeatureKey {
     /// The graph with everything that is done to an input before it.
     pub(crate) graph: ContentHash,
     /// The input as it came.
@@ -42,31 +42,31 @@ pub(crate) struct Computed {
     pub(crate) timing: Timing,
 }
 
-type Outcome = Result<Computed, EngineError>;
-type Kept = moka::sync::Cache<Key, Arc<Features>>;
-type Flight = Shared<BoxFuture<'static, Outcome>>;
+type Computation = Result<Computed, EngineError>;
+type Entries = moka::sync::Cache<FeatureKey, Arc<Features>>;
+type SharedComputation = Shared<BoxFuture<'static, Computation>>;
 
-/// The features in memory and the computations under way; clones are the same cache.
+/// The stored features and the computations in flight. Clones share one cache.
 #[derive(Clone)]
 pub(crate) struct FeatureCache(Arc<Inner>);
 
 struct Inner {
-    kept: Option<Kept>,
-    flights: Mutex<Flights>,
+    entries: Option<Entries>,
+    in_flight: Mutex<InFlight>,
     telemetry: EngineTelemetry,
 }
 
 #[derive(Default)]
-struct Flights {
-    by_key: HashMap<Key, (u64, WeakShared<BoxFuture<'static, Outcome>>)>,
+struct InFlight {
+    by_key: HashMap<FeatureKey, (u64, WeakShared<BoxFuture<'static, Computation>>)>,
     started: u64,
 }
 
 impl FeatureCache {
-    /// A cache of at most `bytes`; 0 keeps nothing but still shares computations.
+    /// A cache of at most `bytes`; 0 stores nothing but still shares computations.
     pub(crate) fn new(bytes: u64, telemetry: EngineTelemetry) -> Self {
         let evictions = telemetry.evictions.clone();
-        let kept = (bytes > 0).then(|| {
+        let entries = (bytes > 0).then(|| {
             moka::sync::Cache::builder()
                 .max_capacity(bytes)
                 .weigher(|_, features: &Arc<Features>| u32::try_from(weight(features)).unwrap_or(u32::MAX))
@@ -77,153 +77,155 @@ impl FeatureCache {
                 })
                 .build()
         });
-        Self(Arc::new(Inner { kept, flights: Mutex::default(), telemetry }))
+        Self(Arc::new(Inner { entries, in_flight: Mutex::default(), telemetry }))
     }
 
-    /// The features under `key`: from memory, from a computation under way, or from `compute`, which is
-    /// called only if there is neither. It tells the features to the [`Keep`] that it is given.
+    /// The features of `key`: stored, from a computation in flight, or from `compute`, which is called only if there
+    /// is neither. `compute` passes its features to the [`OnComplete`] that it is given.
     pub(crate) async fn get<C, F>(
         &self,
-        key: Key,
+        key: FeatureKey,
         lane: &LaneTelemetry,
         compute: C,
     ) -> Result<Feature, EngineError>
     where
-        C: FnOnce(Keep) -> F,
-        F: Future<Output = Outcome> + Send + 'static,
+        C: FnOnce(OnComplete) -> F,
+        F: Future<Output = Computation> + Send + 'static,
     {
-        let (flight, origin) = match self.0.kept(&key) {
+        let (computation, origin) = match self.0.stored(&key) {
             Some(features) => return Ok(hit(features, lane)),
-            None => match self.board(key, lane, compute) {
-                Boarded::Kept(features) => return Ok(hit(features, lane)),
-                Boarded::Flight(flight, origin) => (flight, origin),
+            None => match self.join(key, lane, compute) {
+                Joined::Stored(features) => return Ok(hit(features, lane)),
+                Joined::InFlight(computation, origin) => (computation, origin),
             },
         };
-        let Computed { features, timing } = flight.await?;
+        let Computed { features, timing } = computation.await?;
         Ok(Feature { features, origin, timing })
     }
 
-    fn board<C, F>(&self, key: Key, lane: &LaneTelemetry, compute: C) -> Boarded
+    fn join<C, F>(&self, key: FeatureKey, lane: &LaneTelemetry, compute: C) -> Joined
     where
-        C: FnOnce(Keep) -> F,
-        F: Future<Output = Outcome> + Send + 'static,
+        C: FnOnce(OnComplete) -> F,
+        F: Future<Output = Computation> + Send + 'static,
     {
-        let mut flights = self.0.flights();
-        if let Some(flight) = flights.by_key.get(&key).and_then(|(_, flight)| flight.upgrade()) {
+        let mut in_flight = self.0.in_flight();
+        if let Some(computation) =
+            in_flight.by_key.get(&key).and_then(|(_, computation)| computation.upgrade())
+        {
             lane.shared.inc();
-            return Boarded::Flight(flight, Origin::Shared);
+            return Joined::InFlight(computation, Origin::Shared);
         }
-        // A flight lands in memory before it leaves the list, both under this lock: look once more.
-        if let Some(features) = self.0.kept(&key) {
-            return Boarded::Kept(features);
+        // Features are stored before their key leaves the map, both under this lock: check again.
+        if let Some(features) = self.0.stored(&key) {
+            return Joined::Stored(features);
         }
         lane.misses.inc();
-        flights.started += 1;
-        let landing = Arc::new(Landing { cache: Arc::clone(&self.0), key, number: flights.started });
+        in_flight.started += 1;
+        let guard = Arc::new(CompletionGuard { cache: Arc::clone(&self.0), key, number: in_flight.started });
         let work = compute(Box::new({
-            let landing = Arc::clone(&landing);
-            move |features| landing.keep(features)
+            let guard = Arc::clone(&guard);
+            move |features| guard.store(features)
         }));
-        let flight = async move {
-            let _landing = landing;
+        let computation = async move {
+            let _guard = guard;
             work.await
         }
         .boxed()
         .shared();
-        if let Some(weak) = flight.downgrade() {
-            let number = flights.started;
-            flights.by_key.insert(key, (number, weak));
+        if let Some(weak) = computation.downgrade() {
+            let number = in_flight.started;
+            in_flight.by_key.insert(key, (number, weak));
         }
-        Boarded::Flight(flight, Origin::Computed)
+        Joined::InFlight(computation, Origin::Computed)
     }
 
-    /// The features under `key` where they are in memory.
-    pub(crate) fn known(&self, key: &Key) -> Option<Arc<Features>> {
-        self.0.kept(key)
+    /// The stored features of `key`, without computing them.
+    pub(crate) fn peek(&self, key: &FeatureKey) -> Option<Arc<Features>> {
+        self.0.stored(key)
     }
 
-    /// Forgets every feature of these inputs, also those that are being computed now, and says how many were kept.
+    /// Removes every feature of these inputs, also those in flight. Returns how many entries were removed.
     ///
-    /// One pass over the memory however many inputs there are, in which nobody waits for it.
+    /// One pass over the entries for any number of inputs; readers are not blocked meanwhile.
     pub(crate) fn forget(&self, inputs: &HashSet<ContentHash>) -> u64 {
         self.forget_where(|input| inputs.contains(input))
     }
 
     fn forget_where(&self, is_gone: impl Fn(&ContentHash) -> bool) -> u64 {
-        // What lands after this finds its flight gone and is not kept.
-        self.0.flights().by_key.retain(|key, _| !is_gone(&key.input));
-        let Some(kept) = &self.0.kept else { return 0 };
-        // A look at every key: deletion is rare, and the keys of joint features are not known by their picture.
-        let keys: Vec<_> = kept.iter().map(|(key, _)| *key).filter(|key| is_gone(&key.input)).collect();
+        // A computation that ends after this finds its key gone and stores nothing.
+        self.0.in_flight().by_key.retain(|key, _| !is_gone(&key.input));
+        let Some(entries) = &self.0.entries else { return 0 };
+        // Every key is checked: deletion is rare, and the keys of joint features are not known by their image.
+        let keys: Vec<_> = entries.iter().map(|(key, _)| *key).filter(|key| is_gone(&key.input)).collect();
         for key in &keys {
-            kept.invalidate(key);
+            entries.invalidate(key);
         }
-        self.0.note_size(kept);
+        self.0.note_size(entries);
         keys.len() as u64
     }
 
-    /// Memory of the kept features in bytes, and how many there are.
+    /// Bytes and number of the stored features.
     pub(crate) fn size(&self) -> (u64, u64) {
-        self.0.kept.as_ref().map_or((0, 0), |kept| {
-            kept.run_pending_tasks();
-            (kept.weighted_size(), kept.entry_count())
+        self.0.entries.as_ref().map_or((0, 0), |entries| {
+            entries.run_pending_tasks();
+            (entries.weighted_size(), entries.entry_count())
         })
     }
 }
 
 #[cfg(test)]
 impl FeatureCache {
-    pub(crate) fn under_way(&self) -> usize {
-        self.0.flights().by_key.len()
+    pub(crate) fn count_in_flight(&self) -> usize {
+        self.0.in_flight().by_key.len()
     }
 }
 
-enum Boarded {
-    Kept(Arc<Features>),
-    Flight(Flight, Origin),
+enum Joined {
+    Stored(Arc<Features>),
+    InFlight(SharedComputation, Origin),
 }
 
 impl Inner {
-    fn flights(&self) -> MutexGuard<'_, Flights> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    fn in_flight(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kept(&self, key: &Key) -> Option<Arc<Features>> {
-        self.kept.as_ref()?.get(key)
+    fn stored(&self, key: &FeatureKey) -> Option<Arc<Features>> {
+        self.entries.as_ref()?.get(key)
     }
 
-    /// Writes the size down. The bookkeeping that makes it exact is microseconds, a feature milliseconds.
-    fn note_size(&self, kept: &Kept) {
-        kept.run_pending_tasks();
-        self.telemetry.cache_bytes.set(kept.weighted_size() as i64);
-        self.telemetry.cache_entries.set(kept.entry_count() as i64);
+    /// Updates the gauges. Making the size exact takes microseconds; a feature takes milliseconds.
+    fn note_size(&self, entries: &Entries) {
+        entries.run_pending_tasks();
+        self.telemetry.cache_bytes.set(entries.weighted_size() as i64);
+        self.telemetry.cache_entries.set(entries.entry_count() as i64);
     }
 }
 
-/// Keeps what a flight brings, and takes it off the list when its computation has ended or was dropped.
-struct Landing {
+/// Stores the features of a computation, and removes its key when the computation ends or is dropped.
+struct CompletionGuard {
     cache: Arc<Inner>,
-    key: Key,
+    key: FeatureKey,
     number: u64,
 }
 
-impl Landing {
-    fn keep(&self, features: &Arc<Features>) {
-        let Some(kept) = &self.cache.kept else { return };
-        let flights = self.cache.flights();
-        // Gone from the list: the input was forgotten meanwhile, and stays so.
-        if flights.by_key.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
-            kept.insert(self.key, Arc::clone(features));
-            self.cache.note_size(kept);
+impl CompletionGuard {
+    fn store(&self, features: &Arc<Features>) {
+        let Some(entries) = &self.cache.entries else { return };
+        let in_flight = self.cache.in_flight();
+        // The key is gone: the input was forgotten meanwhile, and stays forgotten.
+        if in_flight.by_key.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
+            entries.insert(self.key, Arc::clone(features));
+            self.cache.note_size(entries);
         }
     }
 }
 
-impl Drop for Landing {
+impl Drop for CompletionGuard {
     fn drop(&mut self) {
-        let mut flights = self.cache.flights();
-        if flights.by_key.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
-            flights.by_key.remove(&self.key);
+        let mut in_flight = self.cache.in_flight();
+        if in_flight.by_key.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
+            in_flight.by_key.remove(&self.key);
         }
     }
 }
@@ -235,5 +237,5 @@ fn hit(features: Arc<Features>, lane: &LaneTelemetry) -> Feature {
 
 /// Memory of one entry: the features, the key twice (table and eviction order) and moka's own nodes.
 fn weight(features: &Features) -> usize {
-    features.bytes() + 2 * size_of::<Key>() + 128
+    features.bytes() + 2 * size_of::<FeatureKey>() + 128
 }

@@ -26,7 +26,7 @@ pub struct EngineConfig {
     pub library: Option<PathBuf>,
     /// Batches that run at the same time on the device; the graph with the oldest work goes first.
     /// 0 chooses: one for every eight cores, two on a GPU.
-    pub lanes_at_once: usize,
+    pub concurrent_batches: usize,
     /// Threads that work on one batch. 0 shares the cores among the batches.
     pub threads: usize,
     /// Items that may wait for one graph; beyond it callers are told to come back later.
@@ -55,7 +55,7 @@ impl Default for EngineConfig {
             provider: ProviderChoice::Auto,
             device_id: 0,
             library: None,
-            lanes_at_once: 0,
+            concurrent_batches: 0,
             threads: 0,
             queue: 1024,
             max_batch: 0,
@@ -79,7 +79,7 @@ impl EngineConfig {
         if self.max_delay_ms > 10_000 {
             return refuse("max_delay_ms", format!("is {}: at most 10000 (default 0)", self.max_delay_ms));
         }
-        for (key, value) in [("lanes_at_once", self.lanes_at_once), ("threads", self.threads)] {
+        for (key, value) in [("concurrent_batches", self.concurrent_batches), ("threads", self.threads)] {
             if value > 1024 {
                 return refuse(key, format!("is {value}: at most 1024 (0 chooses)"));
             }
@@ -107,7 +107,7 @@ impl EngineConfig {
     }
 
     fn parallelism_on(&self, cores: usize, provider: Provider) -> Parallelism {
-        let lanes_at_once = match (self.lanes_at_once, provider) {
+        let concurrent_batches = match (self.concurrent_batches, provider) {
             // One batch on all cores: a graph that is asked alone then has them all. With several graphs
             // asked at once, batches side by side can gain a little (docs/BENCHMARKS.md). Beyond eight threads a batch no longer gains by further ones.
             (0, Provider::Cpu) => cores.div_ceil(THREADS_A_BATCH),
@@ -116,10 +116,10 @@ impl EngineConfig {
             (given, _) => given,
         };
         let threads = match self.threads {
-            0 => (cores / lanes_at_once).max(1),
+            0 => (cores / concurrent_batches).max(1),
             given => given,
         };
-        Parallelism { lanes_at_once, threads }
+        Parallelism { concurrent_batches, threads }
     }
 }
 
@@ -127,7 +127,7 @@ impl EngineConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Parallelism {
     /// Batches that run at the same time.
-    pub lanes_at_once: usize,
+    pub concurrent_batches: usize,
     /// Threads that work on one batch.
     pub threads: usize,
 }
@@ -185,9 +185,9 @@ mod tests {
     #[test]
     fn cores_are_shared_among_batches_and_never_asked_for_twice() {
         let chosen = |cores| {
-            let Parallelism { lanes_at_once, threads } =
+            let Parallelism { concurrent_batches, threads } =
                 EngineConfig::default().parallelism_on(cores, Provider::Cpu);
-            (lanes_at_once, threads)
+            (concurrent_batches, threads)
         };
         let cases = [(1, (1, 1)), (2, (1, 2)), (8, (1, 8)), (16, (2, 8)), (20, (3, 6)), (64, (8, 8))];
         for (cores, expected) in cases {
@@ -197,9 +197,12 @@ mod tests {
 
     #[test]
     fn what_is_configured_is_taken() {
-        let config = EngineConfig { lanes_at_once: 3, threads: 5, ..EngineConfig::default() };
-        assert_eq!(config.parallelism_on(2, Provider::Cpu), Parallelism { lanes_at_once: 3, threads: 5 });
-        let config = EngineConfig { lanes_at_once: 4, ..EngineConfig::default() };
+        let config = EngineConfig { concurrent_batches: 3, threads: 5, ..EngineConfig::default() };
+        assert_eq!(
+            config.parallelism_on(2, Provider::Cpu),
+            Parallelism { concurrent_batches: 3, threads: 5 }
+        );
+        let config = EngineConfig { concurrent_batches: 4, ..EngineConfig::default() };
         assert_eq!(config.parallelism_on(2, Provider::Cpu).threads, 1);
     }
 

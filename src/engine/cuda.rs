@@ -33,7 +33,7 @@ pub struct CudaConfig {
     /// MiB that one graph's arena may take beside its weights; 0 sets no limit.
     pub lane_memory_mib: usize,
     /// Graphs that stay on the processor.
-    pub on_processor: Vec<String>,
+    pub cpu_graphs: Vec<String>,
 }
 
 impl Default for CudaConfig {
@@ -43,7 +43,7 @@ impl Default for CudaConfig {
             conv_search: ConvSearch::Heuristic,
             prefer_nhwc: false,
             lane_memory_mib: 0,
-            on_processor: ON_THE_PROCESSOR.map(str::to_owned).to_vec(),
+            cpu_graphs: ON_THE_PROCESSOR.map(str::to_owned).to_vec(),
         }
     }
 }
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(config, CudaConfig::default());
         assert!(!config.tf32);
         let given: CudaConfig = toml::from_str("conv_search = \"exhaustive\"\non_processor = []").unwrap();
-        assert_eq!((given.conv_search, given.on_processor.len()), (ConvSearch::Exhaustive, 0));
+        assert_eq!((given.conv_search, given.cpu_graphs.len()), (ConvSearch::Exhaustive, 0));
         assert!(toml::from_str::<CudaConfig>("tf_32 = true").is_err());
     }
 }

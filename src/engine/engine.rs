@@ -14,12 +14,12 @@ use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use super::backend::Backend;
-use super::cache::{Computed, FeatureCache, Key};
+use super::cache::{Computed, FeatureCache, FeatureKey};
 use super::config::{EngineConfig, Parallelism, Provider};
 use super::device::Device;
 use super::error::{EngineError, StartError};
 use super::health::{Health, HealthBoard};
-use super::lane::{self, Keep, Lane, LaneSettings};
+use super::lane::{self, Lane, LaneSettings, OnComplete};
 use super::pack::{GraphSpec, Pack, Precision, SourceSpec};
 use super::session::{OnnxBackend, Runtime};
 use super::telemetry::EngineTelemetry;
@@ -208,11 +208,11 @@ impl Engine {
         mut make: impl FnMut(&GraphSpec) -> Result<Box<dyn Backend>, StartError>,
     ) -> Result<Self, StartError> {
         let parallelism = config.parallelism(provider);
-        let device = Device::new(parallelism.lanes_at_once, telemetry.busy.clone());
+        let device = Device::new(parallelism.concurrent_batches, telemetry.busy.clone());
         // What stays on the processor takes no turn of the card.
         let processor = match provider {
             Provider::Cpu => Arc::clone(&device),
-            _ => Device::new(config.parallelism(Provider::Cpu).lanes_at_once, telemetry.busy.clone()),
+            _ => Device::new(config.parallelism(Provider::Cpu).concurrent_batches, telemetry.busy.clone()),
         };
         let health = HealthBoard::new();
         let mut engine = Self {
@@ -348,14 +348,16 @@ impl Engine {
         let Some(graph) = self.graphs.get(role) else {
             return Err(EngineError::UnknownGraph { role: role.to_owned() });
         };
-        let key = Key { graph: graph.identity, input, with };
+        let key = FeatureKey { graph: graph.identity, input, with };
         let (lane, spec) = (Arc::clone(&graph.lane), Arc::clone(&graph.spec));
         let telemetry = graph.lane.telemetry();
-        self.cache.get(key, telemetry, move |keep| compute(lane, spec, prepare, reduce, keep)).await
+        self.cache
+            .get(key, telemetry, move |on_complete| compute(lane, spec, prepare, reduce, on_complete))
+            .await
     }
 
     /// What the graphs of a family say together about the input whose content is `input`, for example the
-    /// faces in a picture, which four graphs find.
+    /// faces in an image, which four graphs find.
     ///
     /// `compute` runs them (see [`run`](Self::run)) and runs only if their answer is neither cached nor being
     /// computed. It must depend on nothing but the input and these graphs. A family is named by the first word
@@ -374,21 +376,21 @@ impl Engine {
             return Err(EngineError::UnknownGraph { role: family.to_owned() });
         };
         let name = Arc::clone(lane.name());
-        let compute = move |keep: Keep| async move {
+        let compute = move |on_complete: OnComplete| async move {
             let started = Instant::now();
             let features = Arc::new(unwound(&name, compute()).await??);
-            keep(&features);
+            on_complete(&features);
             let timing = Timing { run: started.elapsed(), batch: 1, ..Timing::default() };
             Ok(Computed { features, timing })
         };
-        self.cache.get(Key { graph: *identity, input, with: None }, lane.telemetry(), compute).await
+        self.cache.get(FeatureKey { graph: *identity, input, with: None }, lane.telemetry(), compute).await
     }
 
     /// What a family says about an input, where that is in memory.
     #[must_use]
-    pub fn known(&self, family: &str, input: ContentHash) -> Option<Arc<Features>> {
+    pub fn cached_family(&self, family: &str, input: ContentHash) -> Option<Arc<Features>> {
         let graph = self.family_digest(family)?;
-        self.cache.known(&Key { graph, input, with: None })
+        self.cache.peek(&FeatureKey { graph, input, with: None })
     }
 
     /// What the graphs of a family are, weights and preprocessing, if the pack has any.
@@ -505,7 +507,7 @@ async fn compute<P, F, E>(
     spec: Arc<GraphSpec>,
     prepare: P,
     reduce: Option<Reduce>,
-    keep: Keep,
+    on_complete: OnComplete,
 ) -> Result<Computed, EngineError>
 where
     P: FnOnce() -> F,
@@ -522,14 +524,14 @@ where
     accept(&lane, &spec, &item)?;
     // What is kept is made where the graph ran, so that it is there for the next question also if nobody waits now.
     let reduced = Arc::new(OnceLock::new());
-    let keep: Keep = match reduce {
-        None => keep,
+    let on_complete: OnComplete = match reduce {
+        None => on_complete,
         Some(reduce) => {
             let reduced = Arc::clone(&reduced);
-            Box::new(move |outputs| keep(reduced.get_or_init(|| Arc::new(reduce(outputs)))))
+            Box::new(move |outputs| on_complete(reduced.get_or_init(|| Arc::new(reduce(outputs)))))
         }
     };
-    let answer = lane.run(item, keep).await?;
+    let answer = lane.run(item, on_complete).await?;
     let timing = Timing { prepare, queue: answer.queue, run: answer.run, batch: answer.batch };
     let features = reduced.get().cloned().unwrap_or(answer.features);
     Ok(Computed { features, timing })
@@ -605,7 +607,7 @@ fn merge(entries: &[&GraphSpec]) -> Result<GraphSpec, StartError> {
 
 /// Weights and preprocessing by content.
 ///
-/// The same weights under another crop or another tokenizer give other features for the same picture or
+/// The same weights under another crop or another tokenizer give other features for the same image or
 /// text, so what happens before the graph is part of what the graph is.
 fn identity(spec: &GraphSpec) -> ContentHash {
     let before = format!("{:?} {:?} {:?}", spec.geometry, spec.text, spec.labels);

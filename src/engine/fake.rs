@@ -195,7 +195,7 @@ fn values(item: &[Tensor], name: &str, length: usize) -> Vec<f32> {
 }
 
 /// The graphs of a small CLIP pack for tests: `clip.image` and `clip.text` with embeddings of 8 numbers,
-/// `clip_l.image` with 6 and an aesthetic value; pictures of 4 × 4 pixels, texts of at most 16 tokens.
+/// `clip_l.image` with 6 and an aesthetic value; images of 4 × 4 pixels, texts of at most 16 tokens.
 #[must_use]
 pub fn clip_graphs() -> Vec<GraphSpec> {
     let embedding = |length| tensor("embedding", Dtype::F32, &[length]);

@@ -26,7 +26,7 @@ use crate::tensor::{Features, Tensor};
 mod tests;
 
 /// Runs that must fail in a row, with no success between, before a lane counts as failing: one bad
-/// picture is not a broken graph.
+/// image is not a broken graph.
 const FAILURES: u32 = 3;
 
 /// How long a failing lane that gets no work waits before it tries itself: readiness may have turned
@@ -75,7 +75,7 @@ type Reply = Result<Answer, EngineError>;
 
 /// Is told an item's features before its caller is, and also when the caller has left while the graph
 /// ran: what is computed is worth keeping.
-pub(crate) type Keep = Box<dyn FnOnce(&Arc<Features>) + Send>;
+pub(crate) type OnComplete = Box<dyn FnOnce(&Arc<Features>) + Send>;
 
 /// A resident graph; dropping it finishes what is queued and joins its threads.
 pub(crate) struct Lane {
@@ -132,7 +132,7 @@ struct Entry {
 struct Caller {
     queued: Instant,
     reply: oneshot::Sender<Reply>,
-    keep: Keep,
+    on_complete: OnComplete,
 }
 
 impl Entry {
@@ -224,17 +224,23 @@ impl Lane {
     }
 
     /// Queues an item and waits for its answer. Dropping the future takes the item out of the next batch.
-    pub(crate) async fn run(&self, item: Vec<Tensor>, keep: Keep) -> Reply {
-        let answer = self.submit(item, keep)?;
+    pub(crate) async fn run(&self, item: Vec<Tensor>, on_complete: OnComplete) -> Reply {
+        let answer = self.submit(item, on_complete)?;
         // A thread answers all it takes; only one that died without a word leaves a reply behind.
         answer.await.unwrap_or_else(|_| Err(self.shared.died()))
     }
 
-    fn submit(&self, item: Vec<Tensor>, keep: Keep) -> Result<oneshot::Receiver<Reply>, EngineError> {
+    fn submit(
+        &self,
+        item: Vec<Tensor>,
+        on_complete: OnComplete,
+    ) -> Result<oneshot::Receiver<Reply>, EngineError> {
         let (reply, answer) = oneshot::channel();
         let mut queue = self.shared.lock();
         self.shared.admit(&mut queue)?;
-        queue.entries.push_back(Entry { item, caller: Caller { queued: Instant::now(), reply, keep } });
+        queue
+            .entries
+            .push_back(Entry { item, caller: Caller { queued: Instant::now(), reply, on_complete } });
         self.shared.note_depth(&queue);
         drop(queue);
         self.shared.arrived.notify_one();
@@ -509,7 +515,7 @@ impl Shared {
         self.telemetry.run.observe(run.as_secs_f64());
         match &outcome {
             Ok(features) if features.iter().all(|one| one.not_finite().is_some()) => {
-                // Nothing but NaN is a device or a precision at fault, not a picture.
+                // Nothing but NaN is a device or a precision at fault, not an image.
                 self.telemetry.batches_done.inc();
                 self.count_failure("nothing but values that are not finite");
             }
@@ -580,7 +586,7 @@ impl Shared {
             Ok(answer) => {
                 self.telemetry.done.inc();
                 self.items.fetch_add(1, Ordering::Relaxed);
-                (caller.keep)(&answer.features);
+                (caller.on_complete)(&answer.features);
             }
             Err(_) => self.telemetry.failed.inc(),
         }

@@ -135,7 +135,7 @@ impl Runtime {
 
     /// What computes a graph of these roles, joined by `+`.
     fn provider_of(&self, roles: &str) -> Provider {
-        let stays = |role: &str| self.cuda.on_processor.iter().any(|stays| stays == role);
+        let stays = |role: &str| self.cuda.cpu_graphs.iter().any(|stays| stays == role);
         if roles.split('+').any(stays) { Provider::Cpu } else { self.provider }
     }
 

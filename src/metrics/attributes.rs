@@ -1,7 +1,7 @@
-//! Attribute preservation: does the face in the generated picture still look young, male, big-nosed as the subject's does?
+//! Attribute preservation: does the face in the generated image still look young, male, big-nosed as the subject's does?
 //!
 //! For each facial attribute a classifier is fitted on the embeddings of labelled photos, and asked about the largest
-//! face of the generated picture. As in the reference toolkit it is a logistic regression with an L2 penalty (C = 1)
+//! face of the generated image. As in the reference toolkit it is a logistic regression with an L2 penalty (C = 1)
 //! and an intercept, and its answer is hard. What the photos are, those of a dataset or the references of a whole run,
 //! is the caller's choice.
 
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{FACES, FeatureSet, Flag, Input, NullReason, Outcome, Score, vector::EMBEDDING};
+use super::{FACES, FeatureSet, Flag, Input, MetricResult, NullReason, Score, vector::EMBEDDING};
 use crate::{
     stats::{Logistic, LogisticError, fit_logistic, roc_auc},
     tensor::Output,
@@ -41,7 +41,7 @@ pub struct AttributePrediction {
     /// Whether the subject has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<bool>,
-    /// Whether the face in the picture has it; the opposite of the target where there is no face.
+    /// Whether the face in the image has it; the opposite of the target where there is no face.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prediction: Option<bool>,
     /// Log odds by the classifier, positive for the attribute; absent where there is no face.
@@ -95,7 +95,7 @@ impl Probes {
         ATTRIBUTES.into_iter().map(fit).collect::<Result<_, _>>().map(Self)
     }
 
-    /// What the classifiers say of the largest face of a picture, `None` for a picture without one, beside what is true.
+    /// What the classifiers say of the largest face of an image, `None` for an image without one, beside what is true.
     #[must_use]
     pub fn predict(
         &self,
@@ -151,7 +151,7 @@ pub struct AttributeInputs {
     pub targets: BTreeMap<String, bool>,
 }
 
-pub(super) fn aps(features: &FeatureSet) -> Outcome {
+pub(super) fn aps(features: &FeatureSet) -> MetricResult {
     let Some(AttributeInputs { probes, targets }) = features.attributes() else {
         return Err(NullReason::NeedsDataset);
     };
@@ -165,7 +165,7 @@ pub(super) fn aps(features: &FeatureSet) -> Outcome {
 /// A sample of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct RunRow<'a> {
-    /// The embedding of the largest face in the generated picture, `None` where it has no face.
+    /// The embedding of the largest face in the generated image, `None` where it has no face.
     pub image: Option<&'a [f32]>,
     /// The embedding of the largest face in the reference photo, `None` where it has no face.
     pub reference: Option<&'a [f32]>,
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_prediction_is_0_and_so_is_a_picture_without_a_face() {
+    fn a_wrong_prediction_is_0_and_so_is_an_image_without_a_face() {
         let wrong = aps(&sample(&[-3.0, 0.0], &[("Young", true)])).unwrap();
         assert!(wrong.value.abs() < 1e-12 && wrong.flags.is_empty());
         for target in [true, false] {
@@ -330,7 +330,7 @@ mod tests {
         let run = evaluate(&rows).unwrap();
         let of_young = run.attributes.iter().find(|attribute| attribute.attribute == "Young").unwrap();
         assert_eq!((of_young.n, of_young.positives, of_young.right), (4, 2, 2));
-        // Predicted: +, −, −, and + for the picture without a face.
+        // Predicted: +, −, −, and + for the image without a face.
         assert!((of_young.auc.unwrap() - 0.5).abs() < 1e-12);
         assert_eq!(run.auc, of_young.auc);
         assert_eq!(run.faceless_references, 1);

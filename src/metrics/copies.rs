@@ -1,12 +1,12 @@
-//! How to read a score of identity: what the subject's own photos get, and whether the picture repeats its reference.
+//! How to read a score of identity: what the subject's own photos get, and whether the image repeats its reference.
 //!
-//! A picture that pastes the reference's face has the highest identity there is and shows nothing of the person. Two numbers
+//! An image that pastes the reference's face has the highest identity there is and shows nothing of the person. Two numbers
 //! tell it from one that knows the person: the ceiling that another real photo reaches, and the copy-paste measure of
 //! `WithAnyone` (Xu et al. 2025, arXiv 2510.14975), which asks whether the face is nearer to the very photo that was given than to
 //! another of the same person.
 
 use super::{
-    FeatureSet, Flag, Input, NullReason, Outcome, Score,
+    FeatureSet, Flag, Input, MetricResult, NullReason, Score,
     identity::{FACES, closest},
     vector::{EMBEDDING, cosine},
 };
@@ -14,9 +14,9 @@ use super::{
 /// Photos whose faces are nearer than this angle, in radians, are the same photo or nearly so: dividing by it says nothing.
 const SAME_FACE: f64 = 1e-3;
 
-/// What ips gives another photo of the subject in place of the picture: the mean over the other photos, each the mean over the
+/// What ips gives another photo of the subject in place of the image: the mean over the other photos, each the mean over the
 /// references with a face.
-pub(super) fn ips_ceiling(features: &FeatureSet) -> Outcome {
+pub(super) fn ips_ceiling(features: &FeatureSet) -> MetricResult {
     let (references, others, flags) = photos(features)?;
     let matches: Vec<_> = others
         .iter()
@@ -29,12 +29,12 @@ pub(super) fn ips_ceiling(features: &FeatureSet) -> Outcome {
     Ok(Score { flags, ..mean.into() })
 }
 
-/// (θ(picture, other) − θ(picture, reference)) / θ(other, reference): 1 where the picture's face is the reference's, −1 where it is
+/// (θ(image, other) − θ(image, reference)) / θ(other, reference): 1 where the image's face is the reference's, −1 where it is
 /// the other photo's, 0 where it is as near to both; the mean over references and other photos with a face.
 ///
-/// The picture's face is the one most like a face of the reference, the reference's face that one, and the other photo's face the
+/// The image's face is the one most like a face of the reference, the reference's face that one, and the other photo's face the
 /// one most like it: so all three are the subject's as far as faces tell.
-pub(super) fn copy_paste(features: &FeatureSet) -> Outcome {
+pub(super) fn copy_paste(features: &FeatureSet) -> MetricResult {
     if faces(features, Input::Image) == 0 {
         return Err(NullReason::NoFaceInImage);
     }
@@ -116,7 +116,7 @@ mod tests {
     fn the_ceiling_is_what_other_photos_reach() {
         let score = ips_ceiling(&sample(&[80.0], &[&[0.0]], &[&[20.0], &[40.0]])).unwrap();
         let expected = f64::midpoint(20_f64.to_radians().cos(), 40_f64.to_radians().cos());
-        assert!((score.value - expected).abs() < 1e-6, "the picture plays no part: {}", score.value);
+        assert!((score.value - expected).abs() < 1e-6, "the image plays no part: {}", score.value);
         let score = ips_ceiling(&sample(&[], &[&[0.0, 90.0]], &[&[70.0], &[]])).unwrap();
         assert!(is_cosine(score.value, 20.0));
         assert_eq!(score.flags, [Flag::FacelessPhotos]);
@@ -134,9 +134,9 @@ mod tests {
 
     #[test]
     fn a_pasted_reference_is_one_another_photo_minus_one_and_the_middle_zero() {
-        for (picture, expected) in [(0.0, 1.0), (40.0, -1.0), (20.0, 0.0), (10.0, 0.5), (100.0, -1.0)] {
-            let found = copy_paste(&sample(&[picture], &[&[0.0]], &[&[40.0]])).unwrap().value;
-            assert!((found - expected).abs() < 2e-3, "{picture}: {found}");
+        for (image, expected) in [(0.0, 1.0), (40.0, -1.0), (20.0, 0.0), (10.0, 0.5), (100.0, -1.0)] {
+            let found = copy_paste(&sample(&[image], &[&[0.0]], &[&[40.0]])).unwrap().value;
+            assert!((found - expected).abs() < 2e-3, "{image}: {found}");
         }
     }
 
@@ -149,13 +149,13 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_said() {
-        let reason = |picture: &[f32], reference: &[f32], other: &[f32]| {
-            copy_paste(&sample(picture, &[reference], &[other])).unwrap_err()
+        let reason = |image: &[f32], reference: &[f32], other: &[f32]| {
+            copy_paste(&sample(image, &[reference], &[other])).unwrap_err()
         };
         assert_eq!(reason(&[], &[0.0], &[40.0]), NullReason::NoFaceInImage);
         assert_eq!(reason(&[0.0], &[], &[40.0]), NullReason::NoFaceInReference);
         assert_eq!(reason(&[0.0], &[0.0], &[]), NullReason::NoFaceInOtherPhoto);
-        assert!(ips_ceiling(&sample(&[], &[&[0.0]], &[&[40.0]])).is_ok(), "the ceiling needs no picture");
+        assert!(ips_ceiling(&sample(&[], &[&[0.0]], &[&[40.0]])).is_ok(), "the ceiling needs no image");
     }
 
     #[test]

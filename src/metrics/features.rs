@@ -12,7 +12,7 @@ use crate::tensor::{Features, Output};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
-    /// The generated picture.
+    /// The generated image.
     Image,
     /// The prompt.
     Prompt,
@@ -20,11 +20,11 @@ pub enum Subject {
     References,
     /// Every photo of the subject: references and auxiliary ones.
     Photos,
-    /// The generated picture together with the prompt, in one graph.
+    /// The generated image together with the prompt, in one graph.
     ImageWithPrompt,
-    /// The generated picture together with the objects to look for in it.
+    /// The generated image together with the objects to look for in it.
     Objects,
-    /// The generated picture, in which the relations of the prompt are looked for.
+    /// The generated image, in which the relations of the prompt are looked for.
     Relations,
     /// The labelled photos that are enrolled in the sample's dataset.
     Dataset,
@@ -47,7 +47,7 @@ impl Subject {
 /// One input of a sample: what a feature was computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Input {
-    /// The generated picture.
+    /// The generated image.
     Image,
     /// The prompt.
     Prompt,
@@ -55,9 +55,9 @@ pub enum Input {
     Reference(usize),
     /// The auxiliary photo of this index, from 0.
     Auxiliary(usize),
-    /// The generated picture together with the prompt.
+    /// The generated image together with the prompt.
     ImageWithPrompt,
-    /// The generated picture together with the objects to look for in it.
+    /// The generated image together with the objects to look for in it.
     Objects,
 }
 
@@ -86,7 +86,7 @@ impl FeatureSet {
         Self { auxiliary, ..self }
     }
 
-    /// The same set for a picture in which these objects were looked for.
+    /// The same set for an image in which these objects were looked for.
     #[must_use]
     pub fn with_objects(self, objects: Arc<Objects>) -> Self {
         Self { objects, ..self }

@@ -1,24 +1,24 @@
-//! Identity of the person: are the faces in the generated picture those in the photos of the subject?
+//! Identity of the person: are the faces in the generated image those in the photos of the subject?
 //!
-//! The feature of a picture is the list of its faces with their embeddings. As in the reference toolkit every
+//! The feature of an image is the list of its faces with their embeddings. As in the reference toolkit every
 //! face that the detector finds takes part, background and false alarms included.
 
 use super::{
-    FaceMatch, FeatureSet, Flag, Input, NullReason, Outcome, Score,
+    FaceMatch, FeatureSet, Flag, Input, MetricResult, NullReason, Score,
     vector::{EMBEDDING, cosine},
 };
 
-/// The four graphs `faces.*`: their answer together is a picture's faces, the largest first.
+/// The four graphs `faces.*`: their answer together is an image's faces, the largest first.
 pub const FACES: &str = "faces";
 
-/// The largest cosine over all pairs of faces of picture and photo, averaged over the references with a face.
-pub(super) fn ips(features: &FeatureSet) -> Outcome {
+/// The largest cosine over all pairs of faces of image and photo, averaged over the references with a face.
+pub(super) fn ips(features: &FeatureSet) -> MetricResult {
     let photos = features.reference_photos();
     identity(features, photos, |values| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 /// The smallest of these over all photos with a face.
-pub(super) fn sis(features: &FeatureSet) -> Outcome {
+pub(super) fn sis(features: &FeatureSet) -> MetricResult {
     identity(features, features.photos(), |values| values.iter().copied().fold(f64::INFINITY, f64::min))
 }
 
@@ -26,7 +26,7 @@ fn identity(
     features: &FeatureSet,
     photos: impl Iterator<Item = Input>,
     summary: impl Fn(&[f64]) -> f64,
-) -> Outcome {
+) -> MetricResult {
     let faces = |input| features.get(FACES, input, EMBEDDING);
     let photos: Vec<Input> = photos.collect();
     let with_face: Vec<Input> =
@@ -48,13 +48,13 @@ fn identity(
     Ok(Score { flags, matches, ..summary(&cosines).into() })
 }
 
-/// The pair of most similar faces of picture and photo, if both have some.
-pub(super) fn closest(features: &FeatureSet, picture: Input, photo: Input) -> Option<FaceMatch> {
+/// The pair of most similar faces of image and photo, if both have some.
+pub(super) fn closest(features: &FeatureSet, image: Input, photo: Input) -> Option<FaceMatch> {
     let rows = |input| {
         let embeddings = features.get(FACES, input, EMBEDDING);
         embeddings.data.chunks_exact(embeddings.shape[1]).enumerate()
     };
-    rows(picture)
+    rows(image)
         .flat_map(|(image_face, a)| {
             rows(photo).map(move |(photo_face, b)| FaceMatch {
                 photo,
@@ -124,7 +124,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_picture_without_a_face_is_a_failure_and_photos_without_one_are_no_measure() {
+    fn an_image_without_a_face_is_a_failure_and_photos_without_one_are_no_measure() {
         for metric in [ips, sis] {
             let score = metric(&sample(&[], &[&[10.0]], &[])).unwrap();
             assert!(score.value.abs() < 1e-12 && score.matches.is_empty());

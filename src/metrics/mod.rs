@@ -2,7 +2,7 @@
 //!
 //! A metric is one row of [`REGISTRY`] and one function. The row says which features the function reads
 //! ([`Need`]), so that the scoring service can ask for each feature once; the function knows nothing of
-//! models, pictures or HTTP.
+//! models, images or HTTP.
 
 mod attributes;
 mod clip;
@@ -29,5 +29,5 @@ pub use relations::{
     Factors, Grounding, Mapping, Pair, RELATIONS, RelationScore, Relations, Sought, Unmapped,
     found as found_relations, reduce,
 };
-pub use score::{FaceMatch, Flag, NullReason, Outcome, Score};
+pub use score::{FaceMatch, Flag, MetricResult, NullReason, Score};
 pub(crate) use vector::cosine;

@@ -1,17 +1,17 @@
-//! Objects of the prompt in the picture: OWL-ViT looks for each label, and the labels of one picture compete.
+//! Objects of the prompt in the image: OWL-ViT looks for each label, and the labels of one image compete.
 //!
-//! The feature of a picture is the logit of every label in every box. As in the reference toolkit each box counts
+//! The feature of an image is the logit of every label in every box. As in the reference toolkit each box counts
 //! for the label that fits it best, and only for that one.
 
 use std::cmp::Ordering;
 
-use super::{FeatureSet, Flag, Input, NullReason, Outcome, Score};
+use super::{FeatureSet, Flag, Input, MetricResult, NullReason, Score};
 use crate::text::relations::is_role;
 
 /// The image tower of OWL-ViT with its heads; it takes what `owlvit.text` says about the labels.
 pub const OBJECTS: &str = "owlvit.image";
 
-/// What to look for in a picture.
+/// What to look for in an image.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Objects {
     /// Each in one column of the logits, in their order: these compete.
@@ -20,7 +20,7 @@ pub struct Objects {
     pub phrases: Vec<Phrase>,
     /// Detectables that are not looked for.
     pub skipped: Vec<Skipped>,
-    /// Width and height of the upright picture in pixels.
+    /// Width and height of the upright image in pixels.
     pub size: (u32, u32),
 }
 
@@ -80,7 +80,7 @@ pub struct ObjectScore {
     pub label: String,
     /// In [0, 1]; 0 where every box fits another label better.
     pub score: f64,
-    /// Left, top, right, bottom of its best box in pixels of the upright picture; none where it has no box.
+    /// Left, top, right, bottom of its best box in pixels of the upright image; none where it has no box.
     pub corners: Option<[f64; 4]>,
     /// Whether the text model reads only its beginning.
     pub truncated: bool,
@@ -106,7 +106,7 @@ pub fn choose(detectables: &[String]) -> (Vec<&String>, Vec<Skipped>) {
 }
 
 /// The mean over the labels of the sigmoid of the largest logit among the boxes that the label wins.
-pub(super) fn goa(features: &FeatureSet) -> Outcome {
+pub(super) fn goa(features: &FeatureSet) -> MetricResult {
     let objects = features.objects();
     if objects.labels.is_empty() {
         return Err(NullReason::NoDetectables);
@@ -151,7 +151,7 @@ pub(super) fn sigmoid(logit: f32) -> f64 {
     1.0 / (1.0 + (-f64::from(logit)).exp())
 }
 
-/// From centre, width and height as shares of the picture to its pixels.
+/// From centre, width and height as shares of the image to its pixels.
 pub(super) fn corners([x, y, width, height]: [f32; 4], size: (u32, u32)) -> [f64; 4] {
     let (columns, rows) = (f64::from(size.0), f64::from(size.1));
     let side = |centre: f32, length: f32, sign: f64| f64::from(centre) + sign * f64::from(length) / 2.0;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    FeatureSet, Outcome, Subject, attributes, clip, copies, identity, objects, preference, relations,
+    FeatureSet, MetricResult, Subject, attributes, clip, copies, identity, objects, preference, relations,
     resemblance,
 };
 
@@ -53,7 +53,7 @@ pub struct Metric {
     /// Licence of the official weights, as far as their authors state one.
     pub licence: &'static str,
     /// Computes the score from the features named in `needs`, or says why they give none.
-    pub compute: fn(&FeatureSet) -> Outcome,
+    pub compute: fn(&FeatureSet) -> MetricResult,
 }
 
 const COSINE: (Option<f64>, Option<f64>) = (Some(-1.0), Some(1.0));
@@ -216,7 +216,7 @@ pub static REGISTRY: &[Metric] = &[
         definition: "1 minus the cosine of the mean-centred embeddings of generated image and reference photo \
                      by an ensemble of DINO, CLIP and OpenCLIP ViT-B/16 tuned on human similarity judgements; \
                      the mean where several references are given.",
-        interpretation: "0 for equal pictures, about 0.5 and more for unrelated ones. Layout and scene count, \
+        interpretation: "0 for equal images, about 0.5 and more for unrelated ones. Layout and scene count, \
                          so a lower value is not a better identity by itself.",
         source: "Fu et al. 2023, arXiv 2306.09344",
         licence: "MIT",
@@ -234,7 +234,7 @@ pub static REGISTRY: &[Metric] = &[
         ],
         definition: "Cosine of the DINO ViT-S/16 CLS tokens of generated image and reference photo; the mean \
                      where several references are given.",
-        interpretation: "Resemblance of subject and layout without any text supervision; 1 for equal pictures. \
+        interpretation: "Resemblance of subject and layout without any text supervision; 1 for equal images. \
                          The subject-fidelity measure of DreamBooth, made for objects rather than faces.",
         source: "Caron et al. 2021, arXiv 2104.14294; as subject fidelity in Ruiz et al. 2022, arXiv 2208.12242",
         licence: "Apache-2.0",
@@ -329,9 +329,9 @@ pub static REGISTRY: &[Metric] = &[
         version: 1,
         needs: &[Need { graph: objects::OBJECTS, of: Subject::Objects }],
         definition: "Mean over the labels in `detectables` of the sigmoid of the largest OWL-ViT logit among the boxes \
-                     that fit this label better than the picture's other labels; 0 for a label that wins no box. \
+                     that fit this label better than the image's other labels; 0 for a label that wins no box. \
                      Roles of the person are left out, labels that the text model reads alike count once.",
-        interpretation: "Whether the objects of the prompt are in the picture. Confidences of an open-vocabulary \
+        interpretation: "Whether the objects of the prompt are in the image. Confidences of an open-vocabulary \
                          detector are low: mean values are mostly between 0.1 and 0.6, so compare methods on the same \
                          prompts. Labels compete, so a further label can lower the score of the others.",
         source: "Stellar, arXiv 2312.06116; OWL-ViT: Minderer et al. 2022, arXiv 2205.06230",

@@ -1,4 +1,4 @@
-//! Resemblance of pictures as a whole: DreamSim and DINO.
+//! Resemblance of images as a whole: DreamSim and DINO.
 
 use super::{
     FeatureSet, Score,
@@ -31,7 +31,7 @@ mod tests {
     };
 
     #[test]
-    fn the_same_picture_has_distance_zero_and_similarity_one() {
+    fn the_same_image_has_distance_zero_and_similarity_one() {
         for (role, metric, expected) in [(DREAMSIM, dreamsim as fn(&_) -> Score, 0.0), (DINO, dino, 1.0)] {
             let embedding = Output { shape: vec![2], data: vec![0.6, -0.8] };
             let same = Arc::new(Features::new(vec![(EMBEDDING.into(), embedding)]));

@@ -22,12 +22,12 @@ pub struct Score {
     pub predictions: Vec<AttributePrediction>,
 }
 
-/// The pair of faces that are most alike in the generated picture and a photo.
+/// The pair of faces that are most alike in the generated image and a photo.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FaceMatch {
     /// The photo.
     pub photo: Input,
-    /// Which of the picture's faces, from 0, the largest first.
+    /// Which of the image's faces, from 0, the largest first.
     pub image_face: usize,
     /// Which of the photo's faces.
     pub photo_face: usize,
@@ -52,13 +52,13 @@ impl From<f64> for Score {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NullReason {
-    /// The metric compares the picture with a prompt and none was given.
+    /// The metric compares the image with a prompt and none was given.
     NoPrompt,
-    /// The metric compares the picture with reference photos and none was given.
+    /// The metric compares the image with reference photos and none was given.
     NoReference,
     /// The metric compares faces and no photo of the subject has one.
     NoFaceInReference,
-    /// The metric compares faces and the generated picture has none.
+    /// The metric compares faces and the generated image has none.
     NoFaceInImage,
     /// The metric needs another photo of the subject beside the reference, one that is not the same.
     NoOtherPhoto,
@@ -108,15 +108,13 @@ impl NullReason {
     #[must_use]
     pub fn help(self) -> &'static str {
         match self {
-            Self::NoPrompt => "send the prompt of the picture in the field `prompt`",
+            Self::NoPrompt => "send the prompt of the image in the field `prompt`",
             Self::NoReference => "send at least one photo of the subject in the field `reference`",
             Self::NoFaceInReference => {
                 "no face is found in the photos sent: send a `reference` that shows the subject's face, at least \
                  20 pixels wide"
             }
-            Self::NoFaceInImage => {
-                "no face is found in the generated picture, so there is nothing to compare"
-            }
+            Self::NoFaceInImage => "no face is found in the generated image, so there is nothing to compare",
             Self::NoOtherPhoto => {
                 "send another photo of the subject, not the reference again, in the field `auxiliary`"
             }
@@ -155,7 +153,7 @@ impl NullReason {
 pub enum Flag {
     /// The prompt, or a label to look for, has more tokens than the text model reads; the rest was cut.
     Truncated,
-    /// No face is found in the generated picture, so the score of its faces is 0: the method failed.
+    /// No face is found in the generated image, so the score of its faces is 0: the method failed.
     NoFaceInImage,
     /// Photos without a face were left out; others counted.
     FacelessPhotos,
@@ -180,7 +178,7 @@ impl Flag {
 }
 
 /// The answer of a metric for one sample.
-pub type Outcome = Result<Score, NullReason>;
+pub type MetricResult = Result<Score, NullReason>;
 
 #[cfg(test)]
 mod tests {

@@ -8,8 +8,8 @@ pub(super) const EMBEDDING: &str = "embedding";
 /// cos(text(prompt), image(generated)) between the towers of one model.
 pub(super) fn text_image(features: &FeatureSet, text: &'static str, image: &'static str) -> Score {
     let prompt = &features.get(text, Input::Prompt, EMBEDDING).data;
-    let picture = &features.get(image, Input::Image, EMBEDDING).data;
-    Score { flags: features.prompt_flags(text), ..cosine(prompt, picture).into() }
+    let embedding = &features.get(image, Input::Image, EMBEDDING).data;
+    Score { flags: features.prompt_flags(text), ..cosine(prompt, embedding).into() }
 }
 
 /// The mean over the reference photos of `compare(embedding of the image, embedding of the reference)`.

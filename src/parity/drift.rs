@@ -1,4 +1,4 @@
-//! Drift certificates: how far one pack's scores are from another's, on pictures that both have scored.
+//! Drift certificates: how far one pack's scores are from another's, on images that both have scored.
 //!
 //! A certificate can be stored beside the manifest of the pack that it is about. It holds the digests of both packs, so one that
 //! was left there by another pack is told from it; the manifest, and with it the pack's digest, stays as it is.
@@ -15,7 +15,7 @@ use crate::{
     api::SERVICE_VERSION,
     engine::{Pack, Precision},
     machine,
-    metrics::{Metric, NullReason, Outcome},
+    metrics::{Metric, MetricResult, NullReason},
     pack_id::PackId,
     read,
     stats::{spearman, summarize},
@@ -215,10 +215,10 @@ impl DriftCertificate {
 }
 
 /// What both packs gave for one metric, by sample.
-type Outcomes<'a> = Vec<(&'a str, [&'a Outcome; 2])>;
+type AttributeLabels<'a> = Vec<(&'a str, [&'a MetricResult; 2])>;
 
 impl MetricDrift {
-    fn of(metric: &Metric, outcomes: &Outcomes<'_>) -> Self {
+    fn of(metric: &Metric, outcomes: &AttributeLabels<'_>) -> Self {
         let pairs: Vec<_> = outcomes
             .iter()
             .filter_map(|(name, [one, other])| {
@@ -245,8 +245,8 @@ impl MetricDrift {
     }
 }
 
-fn null_differences(outcomes: &Outcomes<'_>) -> Vec<NullDifference> {
-    let code = |outcome: &Outcome| outcome.as_ref().err().map(|reason| reason.code());
+fn null_differences(outcomes: &AttributeLabels<'_>) -> Vec<NullDifference> {
+    let code = |outcome: &MetricResult| outcome.as_ref().err().map(|reason| reason.code());
     let mut groups: BTreeMap<_, Vec<&str>> = BTreeMap::new();
     for (name, [one, other]) in outcomes {
         if code(one) != code(other) {
@@ -263,7 +263,7 @@ fn null_differences(outcomes: &Outcomes<'_>) -> Vec<NullDifference> {
 }
 
 /// The reason of most samples, where no sample has a number with either pack and the reasons agree.
-fn only_reason(outcomes: &Outcomes<'_>) -> Option<NullReason> {
+fn only_reason(outcomes: &AttributeLabels<'_>) -> Option<NullReason> {
     let mut counts: Vec<(NullReason, usize)> = Vec::new();
     for (_, sides) in outcomes {
         let [Err(one), Err(other)] = sides else { return None };
@@ -311,7 +311,7 @@ mod tests {
             [scored(Ok(0.75)), scored(Ok(1.25))],
             [scored(Ok(1.0)), scored(Ok(1.0))],
             [scored(Err(NullReason::NoPrompt)), scored(Ok(9.0))],
-            [Err("it is no picture".to_owned()), scored(Ok(9.0))],
+            [Err("it is no image".to_owned()), scored(Ok(9.0))],
         ]);
         let [of_clip] = &drift.metrics[..] else { panic!("{drift:#?}") };
         assert_eq!((drift.samples, of_clip.n), (4, 3));
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!((null.reason.as_deref(), null.reason_against.as_deref()), (Some("no_prompt"), None));
         assert_eq!((null.n, &null.samples[..]), (1, &["s3".to_owned()][..]));
         assert_eq!(drift.without_numbers["aps"], "needs_dataset");
-        assert_eq!(drift.problems, ["s4: it is no picture"]);
+        assert_eq!(drift.problems, ["s4: it is no image"]);
     }
 
     #[test]

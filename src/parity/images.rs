@@ -1,4 +1,4 @@
-//! The samples of a folder, for comparing packs on one's own pictures.
+//! The samples of a folder, for comparing packs on one's own images.
 //!
 //! A folder is one of these, told apart by what lies in it:
 //!
@@ -6,7 +6,7 @@
 //! samples.jsonl     a list, one JSON object a line: image, prompt, reference, auxiliary, metadata
 //! NAME.png .json    a run as the toolkit has it; its photos are in a dataset's folder
 //! two folders       such a run and its dataset side by side, as in the toolkit's own tests
-//! NAME.png .txt     pictures, each with the text of its prompt, or without
+//! NAME.png .txt     images, each with the text of its prompt, or without
 //! ```
 
 use std::{
@@ -21,8 +21,8 @@ use serde::Deserialize;
 use crate::{
     dataset::{Dataset, Problem},
     read,
-    scoring::{Metadata, Picture, Sample},
-    submission::{self, Item, is_picture},
+    scoring::{EncodedImage, Metadata, Sample},
+    submission::{self, Item, is_image},
 };
 
 /// The name of a list of samples.
@@ -31,12 +31,12 @@ pub const LIST: &str = "samples.jsonl";
 /// How deep below a folder the toolkit puts its CSV files: `save_dir/UID/NAME.csv`.
 const DEPTH: usize = 3;
 
-/// A sample whose pictures are on the disk.
+/// A sample whose images are on the disk.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Case {
     /// Its name, for messages.
     pub name: String,
-    /// The generated picture.
+    /// The generated image.
     pub image: PathBuf,
     /// The prompt as models read it.
     pub prompt: Option<String>,
@@ -57,10 +57,10 @@ pub struct Samples {
     pub problems: Vec<Problem>,
 }
 
-/// A folder with pictures, their dataset and the scores that the toolkit gave them.
+/// A folder with images, their dataset and the scores that the toolkit gave them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolkitFolder {
-    /// The generated pictures with their JSON files.
+    /// The generated images with their JSON files.
     pub run: PathBuf,
     /// The dataset.
     pub dataset: PathBuf,
@@ -123,11 +123,11 @@ impl From<Item> for Case {
 }
 
 impl Case {
-    /// The sample with its pictures.
+    /// The sample with its images.
     ///
     /// # Errors
-    /// A picture that cannot be read.
-    pub fn read(&self, read: impl Fn(&Path) -> anyhow::Result<Picture>) -> anyhow::Result<Sample> {
+    /// An image that cannot be read.
+    pub fn read(&self, read: impl Fn(&Path) -> anyhow::Result<EncodedImage>) -> anyhow::Result<Sample> {
         let several =
             |paths: &[PathBuf]| paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>();
         Ok(Sample {
@@ -153,10 +153,10 @@ impl Samples {
     }
 }
 
-/// Reads the samples of a folder; with a dataset it is a run of it. Pictures are not opened.
+/// Reads the samples of a folder; with a dataset it is a run of it. Images are not opened.
 ///
 /// # Errors
-/// A folder without pictures, a run without its dataset, or a wrong line of a list.
+/// A folder without images, a run without its dataset, or a wrong line of a list.
 pub fn read_samples(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<Samples> {
     if let Some(dataset) = dataset {
         return read_run(folder, dataset);
@@ -176,7 +176,7 @@ pub fn read_samples(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<Sam
         let found = find_toolkit(folder, None)?;
         return read_run(&found.run, &found.dataset);
     }
-    read_pictures(folder)
+    read_images(folder)
 }
 
 /// Reads a run in the toolkit's layout.
@@ -190,7 +190,7 @@ pub fn read_run(run: &Path, dataset: &Path) -> anyhow::Result<Samples> {
     Ok(Samples { cases: found.items.into_iter().map(Case::from).collect(), problems: found.problems })
 }
 
-/// Finds pictures, dataset and CSV files in a folder or in the folders in it.
+/// Finds images, dataset and CSV files in a folder or in the folders in it.
 ///
 /// # Errors
 /// What is not there, or there more than once.
@@ -203,7 +203,7 @@ pub fn find_toolkit(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<Too
             runs.push(place.clone());
         }
     }
-    let run = the_only(folder, runs, "folder of generated pictures (NAME.png with NAME.json)", "")?;
+    let run = the_only(folder, runs, "folder of generated images (NAME.png with NAME.json)", "")?;
     let dataset = if let Some(dataset) = dataset {
         dataset.to_owned()
     } else {
@@ -220,7 +220,7 @@ fn the_only(folder: &Path, mut found: Vec<PathBuf>, what: &str, or: &str) -> any
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => anyhow::bail!(
-            "neither {folder} nor a folder in it is a {what}: name the folder that has the pictures, their dataset and \
+            "neither {folder} nor a folder in it is a {what}: name the folder that has the images, their dataset and \
              the toolkit's CSV files in it{or}"
         ),
         _ => {
@@ -244,13 +244,13 @@ fn find_tables(folder: &Path, depth: usize, but: &[&Path], found: &mut Vec<PathB
     Ok(())
 }
 
-/// Whether a picture lies there beside a JSON file of its name.
+/// Whether an image lies there beside a JSON file of its name.
 fn is_run(folder: &Path) -> anyhow::Result<bool> {
     let files = files(folder)?;
-    let pictures: BTreeSet<_> =
-        files.iter().filter(|path| is_picture(path)).filter_map(|path| path.file_stem()).collect();
+    let images: BTreeSet<_> =
+        files.iter().filter(|path| is_image(path)).filter_map(|path| path.file_stem()).collect();
     let mut texts = files.iter().filter(|path| has_extension(path, "json"));
-    Ok(texts.any(|path| path.file_stem().is_some_and(|stem| pictures.contains(stem))))
+    Ok(texts.any(|path| path.file_stem().is_some_and(|stem| images.contains(stem))))
 }
 
 fn is_dataset(folder: &Path) -> bool {
@@ -310,33 +310,33 @@ fn read_list(path: &Path) -> anyhow::Result<Samples> {
             metadata: line.metadata,
         });
     }
-    anyhow::ensure!(!cases.is_empty(), "{} names no picture", path.display());
+    anyhow::ensure!(!cases.is_empty(), "{} names no image", path.display());
     Ok(Samples { cases, problems: Vec::new() })
 }
 
-/// Pictures, each with the text of its prompt where there is one.
-fn read_pictures(folder: &Path) -> anyhow::Result<Samples> {
+/// Images, each with the text of its prompt where there is one.
+fn read_images(folder: &Path) -> anyhow::Result<Samples> {
     let mut samples = Samples::default();
     let mut prompts = BTreeMap::new();
-    let mut pictures: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut images: BTreeMap<String, PathBuf> = BTreeMap::new();
     for path in files(folder)? {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if has_extension(&path, "txt") {
             prompts.insert(stem, path);
-        } else if !is_picture(&path) {
-            samples.note(path, "is neither a picture (PNG, JPEG, WebP) nor a prompt (.txt) and is left out");
-        } else if let Some(other) = pictures.insert(stem, path.clone()) {
+        } else if !is_image(&path) {
+            samples.note(path, "is neither an image (PNG, JPEG, WebP) nor a prompt (.txt) and is left out");
+        } else if let Some(other) = images.insert(stem, path.clone()) {
             let (path, other) = (path.display(), other.display());
-            anyhow::bail!("{path} and {other} are two pictures of one name: rename one of them");
+            anyhow::bail!("{path} and {other} are two images of one name: rename one of them");
         }
     }
     anyhow::ensure!(
-        !pictures.is_empty(),
-        "{} has no pictures: expected are pictures (PNG, JPEG, WebP) with or without their prompts as NAME.txt, or a \
+        !images.is_empty(),
+        "{} has no images: expected are images (PNG, JPEG, WebP) with or without their prompts as NAME.txt, or a \
          list {LIST} that names the reference photos too",
         folder.display()
     );
-    for (name, image) in pictures {
+    for (name, image) in images {
         let prompt = match prompts.remove(&name) {
             Some(path) => {
                 let text = read::text(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -347,7 +347,7 @@ fn read_pictures(folder: &Path) -> anyhow::Result<Samples> {
         samples.cases.push(Case { name, image, prompt, ..Case::default() });
     }
     for path in prompts.into_values() {
-        samples.note(path, "is the prompt of no picture and is left out");
+        samples.note(path, "is the prompt of no image and is left out");
     }
     Ok(samples)
 }
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_have_the_prompts_of_their_names() {
+    fn images_have_the_prompts_of_their_names() {
         let folder =
             folder(&[("a.png", ""), ("b.JPG", ""), ("b.txt", "a person \n"), ("c.txt", ""), ("d.md", "")]);
         let found = read_samples(folder.path(), None).unwrap();
@@ -428,7 +428,7 @@ mod tests {
             ("{\"image\": \"a.png\", \"promt\": \"p\"}", ["line 1", "promt"]),
             ("\n{\"prompt\": \"p\"}", ["line 2", "image"]),
             (twice, ["line 2", "\"a\" is the name"]),
-            ("\n", [LIST, "names no picture"]),
+            ("\n", [LIST, "names no image"]),
         ] {
             failed(folder(&[(LIST, list)]).path(), &words);
         }
@@ -436,9 +436,9 @@ mod tests {
 
     #[test]
     fn folders_without_samples_say_what_is_expected() {
-        failed(folder(&[("readme.md", "")]).path(), &["has no pictures", LIST]);
+        failed(folder(&[("readme.md", "")]).path(), &["has no images", LIST]);
         failed(folder(&[("a.png", ""), ("a.json", "")]).path(), &["--dataset"]);
-        failed(folder(&[("a.png", ""), ("a.webp", "")]).path(), &["two pictures of one name"]);
+        failed(folder(&[("a.png", ""), ("a.webp", "")]).path(), &["two images of one name"]);
         failed(&folder(&[]).path().join("none"), &["cannot read"]);
     }
 

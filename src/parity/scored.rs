@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use super::Case;
 use crate::{
     content::ContentHash,
-    metrics::{self, Metric, NullReason, Outcome, Score, share_right},
-    scoring::{FaceMemory, FaceMemoryError, Picture, RunFaces, Sample, Scoring, ScoringError},
+    metrics::{self, Metric, MetricResult, NullReason, Score, share_right},
+    scoring::{EncodedImage, FaceMemory, FaceMemoryError, RunFaces, Sample, Scoring, ScoringError},
 };
 
 /// Attribute preservation, which only all samples together have.
@@ -26,20 +26,20 @@ const OF_FACES: &str = "ips";
 #[derive(Debug, Clone)]
 pub struct Scored {
     /// Each metric that was asked for.
-    pub outcomes: BTreeMap<&'static str, Outcome>,
-    /// Its pictures, where its attributes can be judged.
+    pub outcomes: BTreeMap<&'static str, MetricResult>,
+    /// Its images, where its attributes can be judged.
     faces: Option<RunFaces>,
 }
 
 impl Scored {
     /// The scores alone.
     #[must_use]
-    pub fn new(outcomes: BTreeMap<&'static str, Outcome>) -> Self {
+    pub fn new(outcomes: BTreeMap<&'static str, MetricResult>) -> Self {
         Self { outcomes, faces: None }
     }
 }
 
-/// The scores of samples in their order; of one whose pictures cannot be used, why.
+/// The scores of samples in their order; of one whose images cannot be used, why.
 pub type AllScored = Vec<Result<Scored, String>>;
 
 /// Scores samples, so many at once, and calls `done` after each.
@@ -51,13 +51,13 @@ pub async fn score_all(
     cases: &[Case],
     metrics: &[&'static Metric],
     at_once: usize,
-    read: impl Fn(&Path) -> anyhow::Result<Picture>,
+    read: impl Fn(&Path) -> anyhow::Result<EncodedImage>,
     done: impl Fn(),
 ) -> anyhow::Result<AllScored> {
     let judged = metrics.iter().find(|metric| metric.code == APS);
     if judged.is_some() {
         // More of them than the cache holds may be needed in the end.
-        scoring.keep_faces_in(std::sync::Arc::new(Faces::default()));
+        scoring.set_face_store(std::sync::Arc::new(Faces::default()));
     }
     let mut computed = metrics.to_vec();
     if judged.is_some() && !metrics.iter().any(|metric| metric.code == OF_FACES) {
@@ -93,7 +93,7 @@ async fn score(
 ) -> anyhow::Result<Result<Scored, String>> {
     let card = match scoring.score(sample, metrics).await {
         Ok(card) => card,
-        Err(error @ ScoringError::Picture { .. }) => return Ok(Err(error.to_string())),
+        Err(error @ ScoringError::EncodedImage { .. }) => return Ok(Err(error.to_string())),
         Err(error) => return Err(error.into()),
     };
     let attributes = &sample.metadata.attributes;

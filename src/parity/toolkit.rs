@@ -1,4 +1,4 @@
-//! The toolkit's own pictures, scored here, against the CSV files that the toolkit wrote for them.
+//! The toolkit's own images, scored here, against the CSV files that the toolkit wrote for them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,7 +13,7 @@ use crate::{
     api::SERVICE_VERSION,
     engine::Pack,
     machine,
-    metrics::{self, Flag, Metric, NullReason, Outcome, SkipReason, choose},
+    metrics::{self, Flag, Metric, MetricResult, NullReason, SkipReason, choose},
     pack_id::{PackId, Weights},
     read,
     toolkit::{self, Columns, File, Table},
@@ -66,7 +66,7 @@ pub struct ScoreFile {
 /// What the comparison with the toolkit's files found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ToolkitCertificate {
-    /// Whether every row that was compared is within its tolerance, and every row had a picture.
+    /// Whether every row that was compared is within its tolerance, and every row had an image.
     pub passed: bool,
     /// The pack.
     pub pack: PackId,
@@ -74,7 +74,7 @@ pub struct ToolkitCertificate {
     pub service_version: &'static str,
     /// The processor's architecture and the instruction sets that matter to the graphs.
     pub machine: String,
-    /// Pictures that were scored.
+    /// Images that were scored.
     pub samples: usize,
     /// Each metric that was compared.
     pub metrics: Vec<ToolkitParity>,
@@ -267,8 +267,8 @@ pub fn compare(
 
 /// The samples by name, with their scores.
 struct Here<'a> {
-    outcomes: HashMap<&'a str, (&'a Case, &'a BTreeMap<&'static str, Outcome>)>,
-    /// The most labels that any picture is searched for.
+    outcomes: HashMap<&'a str, (&'a Case, &'a BTreeMap<&'static str, MetricResult>)>,
+    /// The most labels that any image is searched for.
     most_labels: usize,
 }
 
@@ -284,7 +284,7 @@ impl<'a> Here<'a> {
         }
     }
 
-    fn get(&self, name: &str, code: &str) -> Option<(&'a Case, &'a Outcome)> {
+    fn get(&self, name: &str, code: &str) -> Option<(&'a Case, &'a MetricResult)> {
         let (case, outcomes) = self.outcomes.get(name)?;
         Some((case, outcomes.get(code)?))
     }
@@ -302,15 +302,15 @@ struct Found {
 }
 
 impl Found {
-    /// Rows without a picture, and pictures without a row.
+    /// Rows without an image, and images without a row.
     fn unmatched(&mut self, file: &ScoreFile, here: &Here<'_>) {
         for name in file.table.names.iter().filter(|name| !here.outcomes.contains_key(name.as_str())) {
-            self.problems.push(format!("{}: row {name:?} belongs to no picture that was scored", file.name));
+            self.problems.push(format!("{}: row {name:?} belongs to no image that was scored", file.name));
         }
         let rows: BTreeSet<&str> = file.table.names.iter().map(String::as_str).collect();
         let without = here.outcomes.keys().filter(|name| !rows.contains(**name)).count();
         if without > 0 {
-            self.notes.push(format!("{}: {without} pictures have no row in it", file.name));
+            self.notes.push(format!("{}: {without} images have no row in it", file.name));
         }
     }
 
@@ -451,7 +451,7 @@ impl Found {
 fn differs_on_purpose(
     code: &str,
     case: &Case,
-    outcome: &Outcome,
+    outcome: &MetricResult,
     toolkit: f64,
     most_labels: usize,
     tolerance: f64,
@@ -488,6 +488,6 @@ fn labels_differ(case: &Case, most_labels: usize) -> Option<&'static str> {
         );
     }
     (labels.len() < most_labels).then_some(
-        "the toolkit fills up the labels of a picture with blanks, which compete with them in a batch",
+        "the toolkit fills up the labels of an image with blanks, which compete with them in a batch",
     )
 }

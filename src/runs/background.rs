@@ -16,16 +16,16 @@ use uuid::Uuid;
 use super::{
     ProbesError, Runs,
     attempts::{Attempts, DEATHS},
-    files::ReadError,
     new_sample, probes,
+    spool::SpoolReadError,
 };
 use crate::{
     blocking::blocking,
     engine::{EngineError, Health},
     machine,
     metrics::{self, Metric, REGISTRY},
-    scoring::{Metadata, Picture, Sample, ScoringError, in_background},
-    store::{HeldSamples, NewSample, PendingRecord, StoreError},
+    scoring::{EncodedImage, Metadata, Sample, ScoringError, in_background},
+    store::{BlockedSamples, NewSample, PendingRecord, StoreError},
     vision::{self, DecodeError},
 };
 
@@ -111,12 +111,12 @@ impl Runs {
     /// Begins to score what waits, also from former lives of the service, and to finish runs.
     pub fn start(self: &Arc<Self>) -> Background {
         Background(vec![
-            self.watch("scoring", Self::score_what_waits),
+            self.watch("scoring", Self::score_pending),
             self.watch("finishing", Self::finish_runs),
             self.watch("summaries", Self::summarise_runs),
-            self.watch("gauges", Self::tell),
+            self.watch("gauges", Self::report_gauges),
             self.watch("graphs", Self::notice_hanging_graphs),
-            self.watch("spool", Self::take_away),
+            self.watch("spool", Self::delete_unreferenced),
             self.watch("deletions", Self::follow_deletions),
             self.watch("trash", Self::empty_trash),
         ])
@@ -131,19 +131,19 @@ impl Runs {
         self.supervisor.watch(name, self.stopping(), move || work(Arc::clone(&this)))
     }
 
-    fn allowed(&self) -> usize {
+    fn concurrency_limit(&self) -> usize {
         match self.requests.load(Ordering::Relaxed) {
             0 => self.at_once,
-            _ => self.settings.at_once_beside_requests.min(self.at_once),
+            _ => self.settings.concurrency_under_load.min(self.at_once),
         }
     }
 
     /// Says in the log which samples wait in vain: those of another pack.
-    async fn announce_held(&self) {
+    async fn log_blocked(&self) {
         let loaded = self.scoring.pack().id();
         match self.store.held_samples(self.files.id(), &loaded.digest).await {
             Ok(held) => {
-                for HeldSamples { pack, samples, runs } in held {
+                for BlockedSamples { pack, samples, runs } in held {
                     tracing::warn!(
                         samples, runs, %pack, %loaded,
                         "samples wait for a pack that is not loaded: start the service with it, or delete their runs"
@@ -154,18 +154,18 @@ impl Runs {
         }
     }
 
-    async fn score_what_waits(self: Arc<Self>) {
-        self.announce_held().await;
+    async fn score_pending(self: Arc<Self>) {
+        self.log_blocked().await;
         let mut stopping = self.stopping();
         let mut tasks: JoinSet<()> = JoinSet::new();
         let mut running: HashMap<Id, Uuid> = HashMap::new();
         let mut ahead: VecDeque<PendingRecord> = VecDeque::new();
         while !*stopping.borrow() {
-            let room = self.allowed().saturating_sub(running.len());
+            let room = self.concurrency_limit().saturating_sub(running.len());
             if room > 0 && ahead.iter().all(|next| self.attempts.rests(next.id)) {
-                ahead = self.look(&running).await;
+                ahead = self.fetch_due(&running).await;
             }
-            while running.len() < self.allowed() && !alone(&running, &self.attempts) {
+            while running.len() < self.concurrency_limit() && !alone(&running, &self.attempts) {
                 // Behind those that rest others go first.
                 let Some(at) = ahead.iter().position(|next| !self.attempts.rests(next.id)) else { break };
                 let (id, suspected) = (ahead[at].id, self.attempts.suspected(ahead[at].id));
@@ -189,7 +189,7 @@ impl Runs {
             };
             tokio::select! {
                 Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
-                    self.note(ended, &mut running).await;
+                    self.on_task_joined(ended, &mut running).await;
                 }
                 () = self.work.notified() => {}
                 () = tokio::time::sleep(idle) => {}
@@ -197,12 +197,12 @@ impl Runs {
             }
         }
         while let Some(ended) = tasks.join_next_with_id().await {
-            self.note(ended, &mut running).await;
+            self.on_task_joined(ended, &mut running).await;
         }
     }
 
     /// The oldest samples that are due and are not being scored.
-    async fn look(&self, running: &HashMap<Id, Uuid>) -> VecDeque<PendingRecord> {
+    async fn fetch_due(&self, running: &HashMap<Id, Uuid>) -> VecDeque<PendingRecord> {
         let limit = AHEAD + running.len() as u32;
         let pack = self.scoring.pack().digest.to_string();
         let now = OffsetDateTime::now_utc();
@@ -231,11 +231,15 @@ impl Runs {
         let detail = format!(
             "the service ended {DEATHS} times while nothing but this sample was being scored: its images may need more memory than there is"
         );
-        self.conclude(id, 0, Attempt::Failed { reason: "service_ended".to_owned(), detail }).await;
+        self.settle_attempt(id, 0, Attempt::Failed { reason: "service_ended".to_owned(), detail }).await;
         self.attempts.end(id);
     }
 
-    async fn note(&self, ended: Result<(Id, ()), tokio::task::JoinError>, running: &mut HashMap<Id, Uuid>) {
+    async fn on_task_joined(
+        &self,
+        ended: Result<(Id, ()), tokio::task::JoinError>,
+        running: &mut HashMap<Id, Uuid>,
+    ) {
         let task = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(task, ())| *task);
         let Some(sample) = running.remove(&task) else { return };
         self.attempts.end(sample);
@@ -245,7 +249,7 @@ impl Runs {
                 reason: "internal".to_owned(),
                 detail: "a defect of the service; the log has the cause".to_owned(),
             };
-            self.conclude(sample, 0, failed).await;
+            self.settle_attempt(sample, 0, failed).await;
         }
     }
 
@@ -261,10 +265,10 @@ impl Runs {
                 Attempt::Later { why, blame: if healthy { Blame::Sample } else { Blame::Graph } }
             }
         };
-        self.conclude(id, attempts, attempt).await;
+        self.settle_attempt(id, attempts, attempt).await;
     }
 
-    /// Reads the pictures, scores them, and makes the row.
+    /// Reads the images, scores them, and makes the row.
     async fn prepare(&self, waiting: &PendingRecord) -> Result<NewSample, Attempt> {
         let mut sample = self.sample(waiting).await?;
         sample.dataset = match probes(&self.store, &self.scoring, &sample.metadata).await {
@@ -288,13 +292,13 @@ impl Runs {
     }
 
     async fn sample(&self, waiting: &PendingRecord) -> Result<Sample, Attempt> {
-        let image = self.picture(waiting.image, "image".to_owned()).await?;
+        let image = self.read_image(waiting.image, "image".to_owned()).await?;
         let (mut references, mut auxiliary) = (Vec::new(), Vec::new());
         for (at, photo) in waiting.references.iter().enumerate() {
-            references.push(self.picture(*photo, format!("reference[{at}]")).await?);
+            references.push(self.read_image(*photo, format!("reference[{at}]")).await?);
         }
         for (at, photo) in waiting.auxiliary.iter().enumerate() {
-            auxiliary.push(self.picture(*photo, format!("auxiliary[{at}]")).await?);
+            auxiliary.push(self.read_image(*photo, format!("auxiliary[{at}]")).await?);
         }
         let metadata: Metadata = serde_json::from_value(waiting.metadata.clone()).map_err(|error| {
             Attempt::Failed { reason: "internal".to_owned(), detail: format!("metadata: {error}") }
@@ -302,23 +306,27 @@ impl Runs {
         Ok(Sample { image, prompt: waiting.prompt.clone(), references, auxiliary, metadata, dataset: None })
     }
 
-    async fn picture(&self, hash: crate::content::ContentHash, of: String) -> Result<Picture, Attempt> {
+    async fn read_image(
+        &self,
+        hash: crate::content::ContentHash,
+        of: String,
+    ) -> Result<EncodedImage, Attempt> {
         let bytes = self.files.read(hash).await.map_err(|error| match &error {
-            ReadError::Lost(_) => Attempt::Failed {
+            SpoolReadError::Lost(_) => Attempt::Failed {
                 reason: "file_lost".to_owned(),
                 detail: format!("{of}: {error}: send the sample again with its files"),
             },
-            ReadError::Io(..) => Attempt::Later { why: error.to_string(), blame: Blame::Sample },
+            SpoolReadError::Io(..) => Attempt::Later { why: error.to_string(), blame: Blame::Sample },
         })?;
-        let header =
-            vision::probe(&bytes, self.scoring.decode_limits()).map_err(|source| broken(&of, &source))?;
-        Ok(Picture { bytes, hash, header })
+        let header = vision::read_header(&bytes, self.scoring.decode_limits())
+            .map_err(|source| broken(&of, &source))?;
+        Ok(EncodedImage { bytes, hash, header })
     }
 
     async fn record(&self, row: &NewSample, run: Uuid) -> Attempt {
         match self.store.record_pending(row, run).await {
             Ok(Some(_)) => {
-                // Nobody names the picture any more; photos are looked at in vain until the run is finished.
+                // Nobody names the image any more; photos are looked at in vain until the run is finished.
                 self.files.release([row.image]);
                 Attempt::Recorded
             }
@@ -334,7 +342,7 @@ impl Runs {
     }
 
     /// Writes down what became of an attempt.
-    async fn conclude(&self, id: Uuid, attempts: u32, attempt: Attempt) {
+    async fn settle_attempt(&self, id: Uuid, attempts: u32, attempt: Attempt) {
         let written = match attempt {
             Attempt::Recorded => {
                 self.telemetry.attempt("recorded");
@@ -347,7 +355,7 @@ impl Runs {
                 self.fail(id, "internal", &detail).await
             }
             Attempt::Later { why, blame } => {
-                self.telemetry.attempt("put_off");
+                self.telemetry.attempt("postpone");
                 let wait = match blame {
                     Blame::Sample => AFTER_FAILURE * 4_u32.saturating_pow(attempts),
                     Blame::Room => AFTER_FULL,
@@ -356,7 +364,7 @@ impl Runs {
                 // Apart from each other, so that not all come back at the same moment.
                 let wait = wait.min(LONGEST_WAIT).mul_f64(0.75 + f64::from(id.as_bytes()[15]) / 512.0);
                 tracing::debug!(sample = %id, %why, milliseconds = wait.as_millis() as u64, "put off");
-                self.store.put_off(id, OffsetDateTime::now_utc() + wait, blame == Blame::Sample).await
+                self.store.postpone(id, OffsetDateTime::now_utc() + wait, blame == Blame::Sample).await
             }
             Attempt::Untouched => {
                 // The row is due still: without a pause it would be tried again and again.
@@ -368,7 +376,7 @@ impl Runs {
             tracing::warn!(%error, sample = %id, "what became of a sample could not be stored; tried again soon");
             tokio::time::sleep(AFTER_FAILURE).await;
         }
-        self.finishing();
+        self.notify_finishing();
     }
 
     async fn fail(&self, id: Uuid, reason: &str, detail: &str) -> Result<(), StoreError> {
@@ -378,7 +386,7 @@ impl Runs {
     }
 
     /// Takes files away that nobody needs: those that this process lets go, and those that another instance released.
-    async fn take_away(self: Arc<Self>) {
+    async fn delete_unreferenced(self: Arc<Self>) {
         let mut stopping = self.stopping();
         loop {
             let files = tokio::select! {
@@ -386,9 +394,9 @@ impl Runs {
                 () = tokio::time::sleep(RELEASED_EVERY) => Vec::new(),
                 () = stopped(&mut stopping) => return,
             };
-            let mut done = self.files.take_away(&self.store, &files).await;
+            let mut done = self.files.delete_unreferenced(&self.store, &files).await;
             if done.is_ok() && files.is_empty() {
-                done = self.files.take_away_released(&self.store).await;
+                done = self.files.delete_released(&self.store).await;
             }
             if let Err(error) = done {
                 tracing::warn!(%error, "files that nobody needs could not be removed; tried again soon");
@@ -418,7 +426,7 @@ impl Runs {
     }
 
     /// Keeps the gauges up to date.
-    async fn tell(self: Arc<Self>) {
+    async fn report_gauges(self: Arc<Self>) {
         let mut stopping = self.stopping();
         let mut trimmed = Instant::now();
         machine::give_back_free_memory();
@@ -427,7 +435,7 @@ impl Runs {
                 trimmed = Instant::now();
                 blocking(machine::give_back_free_memory).await;
             }
-            self.telemetry.kept_bytes.set(self.files.used() as i64);
+            self.telemetry.spool_bytes.set(&[], self.files.used() as i64);
             self.telemetry.pixel_bytes.set(self.scoring.pixel_bytes() as i64);
             match self.store.backlog().await {
                 Ok(counts) => self.telemetry.backlog(counts.waiting, counts.failed, counts.scored),
@@ -464,7 +472,7 @@ fn chosen(codes: Option<&[String]>) -> Vec<&'static Metric> {
 fn attempt(error: ScoringError, health: &Health) -> Attempt {
     let why = error.to_string();
     let source = match error {
-        ScoringError::Picture { of, source } => return broken(&of, &source),
+        ScoringError::EncodedImage { of, source } => return broken(&of, &source),
         ScoringError::Engine { source, .. } => source,
     };
     match source {

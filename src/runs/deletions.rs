@@ -47,7 +47,7 @@ impl Runs {
                     let new: Vec<_> =
                         deleted.iter().filter(|each| !seen.contains(each)).map(|(image, _)| *image).collect();
                     if !new.is_empty() {
-                        self.files.delete_thrown(new.clone()).await;
+                        self.files.delete_trashed(new.clone()).await;
                         self.scoring.forget(new).await;
                     }
                     seen = deleted.into_iter().collect();

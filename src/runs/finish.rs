@@ -10,7 +10,7 @@ use crate::{
     analysis,
     metrics::{self, AttributePrediction, NullReason, share_right},
     scoring::{AttributesError, Metadata, RunFaces},
-    store::{Outcomes, RunRecord, RunWideScores, ScoreValue, StoreError},
+    store::{AttributeLabels, RunRecord, RunWideScores, ScoreValue, StoreError},
 };
 
 /// A run that could not be finished is tried again then; also one that another process left unfinished.
@@ -109,7 +109,7 @@ impl Runs {
         Ok(true)
     }
 
-    /// Whether the attributes of the run's pictures are to be judged, and by whom.
+    /// Whether the attributes of the run's images are to be judged, and by whom.
     fn judges(&self, run: &RunRecord) -> Judges {
         let wanted = run.facts.metrics.as_ref().is_none_or(|codes| codes.iter().any(|code| code == "aps"));
         let loaded = self.scoring.pack().digest.to_string();
@@ -162,7 +162,7 @@ impl Runs {
 }
 
 /// What was predicted, for those attributes that count.
-fn outcomes_of(predictions: &[AttributePrediction]) -> Outcomes {
+fn outcomes_of(predictions: &[AttributePrediction]) -> AttributeLabels {
     let counted = predictions
         .iter()
         .filter_map(|said| Some((said.attribute.clone(), (said.target?, said.prediction?))));

@@ -1,7 +1,7 @@
 //! Runs beside requests: samples are accepted on the disk, scored in the background, and summarised when the run is finished.
 //!
 //! ```text
-//! PUT …/samples/{name} ── files.rs      pictures on the disk   ── store.accept: the row, then the answer
+//! PUT …/samples/{name} ── files.rs      images on the disk   ── store.accept: the row, then the answer
 //! background.rs        ── store.waiting: oldest first, a bounded number ── scoring ── store.record_pending
 //! finish.rs            ── nothing waits any more: aps, summaries ── store.run_finished, photos are let go
 //! progress.rs          ── one reader a run that somebody watches ── all its watchers
@@ -14,11 +14,11 @@ mod attempts;
 mod background;
 mod backoff;
 mod deletions;
-mod files;
 mod finish;
 mod probes;
 mod progress;
 mod record;
+mod spool;
 mod summaries;
 
 use std::{
@@ -33,10 +33,10 @@ use tokio::sync::{Notify, watch};
 
 use attempts::Attempts;
 pub use background::Background;
-pub use files::{Files, FolderError, Held, KeepError};
 pub use probes::{ProbesError, probes};
 pub use progress::{Progress, Snapshot, Watchers};
 pub use record::new_sample;
+pub use spool::{Spool, SpoolGuard, SpoolOpenError, SpoolWriteError};
 
 use crate::{
     config::{Config, Runs as Settings},
@@ -53,7 +53,7 @@ pub const SERVICE_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Runs {
     store: Store,
     scoring: Arc<Scoring>,
-    files: Arc<Files>,
+    files: Arc<Spool>,
     attempts: Attempts,
     supervisor: Arc<Supervisor>,
     settings: Settings,
@@ -74,9 +74,9 @@ pub struct Runs {
 }
 
 /// A request that waits for scores; background work makes room for it.
-pub struct Waiting<'a>(&'a Runs);
+pub struct InteractiveGuard<'a>(&'a Runs);
 
-impl Drop for Waiting<'_> {
+impl Drop for InteractiveGuard<'_> {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
         self.0.work.notify_one();
@@ -93,11 +93,11 @@ impl Runs {
         store: Store,
         scoring: Arc<Scoring>,
         telemetry: RunsTelemetry,
-    ) -> Result<Arc<Self>, FolderError> {
-        let (files, budget) = (&config.store.files, config.store.files_bytes());
-        let files = Files::open(files, budget, config.store.trash(), &store).await?;
-        let attempts =
-            Attempts::open(files.root()).map_err(|error| FolderError::Io(files.root().to_owned(), error))?;
+    ) -> Result<Arc<Self>, SpoolOpenError> {
+        let (files, budget) = (&config.store.spool, config.store.spool_bytes());
+        let files = Spool::open(files, budget, config.store.trash(), &store).await?;
+        let attempts = Attempts::open(files.root())
+            .map_err(|error| SpoolOpenError::Io(files.root().to_owned(), error))?;
         let batch_on_card = scoring.engine().largest_batch_on_card();
         Ok(Arc::new(Self {
             at_once: config.runs.samples_at_once(batch_on_card),
@@ -127,7 +127,7 @@ impl Runs {
 
     /// The kept files.
     #[must_use]
-    pub fn files(&self) -> &Arc<Files> {
+    pub fn spool(&self) -> &Arc<Spool> {
         &self.files
     }
 
@@ -139,8 +139,8 @@ impl Runs {
 
     /// How many samples of one run may wait.
     #[must_use]
-    pub fn most_waiting(&self) -> u64 {
-        self.settings.waiting_samples
+    pub fn max_pending(&self) -> u64 {
+        self.settings.pending_samples
     }
 
     /// How many samples one imported file may have.
@@ -150,18 +150,18 @@ impl Runs {
     }
 
     /// Counts a request that waits for scores, until the result is dropped.
-    pub fn request(&self) -> Waiting<'_> {
+    pub fn enter_interactive(&self) -> InteractiveGuard<'_> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Waiting(self)
+        InteractiveGuard(self)
     }
 
     /// Says that there is something new to score.
-    pub fn accepted(&self) {
+    pub fn notify_pending(&self) {
         self.work.notify_one();
     }
 
     /// Says that a run is to be finished.
-    pub fn finishing(&self) {
+    pub fn notify_finishing(&self) {
         self.finish.notify_one();
     }
 

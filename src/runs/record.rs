@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::SERVICE_VERSION;
 use crate::{
     pack_id::PackId,
-    scoring::{MetricScore, Picture, Sample, Scorecard},
+    scoring::{EncodedImage, MetricScore, Sample, Scorecard},
     store::{NewSample, NewScore, ScoreValue},
 };
 
@@ -15,7 +15,7 @@ use crate::{
 /// What the pack or a missing dataset does not let us compute was not measured and leaves no score.
 #[must_use]
 pub fn new_sample(sample: &Sample, card: &Scorecard, pack: PackId) -> NewSample {
-    let addresses = |pictures: &[Picture]| pictures.iter().map(|picture| picture.hash).collect();
+    let addresses = |images: &[EncodedImage]| images.iter().map(|image| image.hash).collect();
     NewSample {
         id: Uuid::now_v7(),
         created: OffsetDateTime::now_utc(),

@@ -29,10 +29,10 @@ pub struct DatasetProbes {
     pub probes: Arc<Probes>,
 }
 
-/// A sample of a run, by its pictures.
+/// A sample of a run, by its images.
 #[derive(Debug, Clone)]
 pub struct RunFaces {
-    /// The generated picture.
+    /// The generated image.
     pub image: ContentHash,
     /// The first reference photo.
     pub reference: ContentHash,
@@ -128,7 +128,7 @@ impl Scoring {
         Ok(probes)
     }
 
-    /// Attribute preservation of a run, from the faces that are known of its pictures.
+    /// Attribute preservation of a run, from the faces that are known of its images.
     ///
     /// The second value has, for each row, whether its faces are known; those of other rows are left out, so that the
     /// predictions are those of the known rows, in order.
@@ -167,7 +167,7 @@ impl Scoring {
         self.engine().family_digest(FACES)
     }
 
-    /// The faces of those pictures that are known, without looking for any.
+    /// The faces of those images that are known, without looking for any.
     ///
     /// # Errors
     /// Faces that cannot be looked up.
@@ -179,7 +179,7 @@ impl Scoring {
     }
 }
 
-/// The embedding of a picture's largest face.
+/// The embedding of an image's largest face.
 fn face(known: &HashMap<ContentHash, Arc<Features>>, image: ContentHash) -> Option<&[f32]> {
     largest(known.get(&image)?.get("embedding")?)
 }

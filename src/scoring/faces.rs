@@ -1,4 +1,4 @@
-//! The faces in a picture: the detector's cascade over the lanes, and an embedding of each face.
+//! The faces in an image: the detector's cascade over the lanes, and an embedding of each face.
 
 mod networks;
 
@@ -16,7 +16,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use utoipa::ToSchema;
 
 use self::networks::{Blocking, Lanes, OwnNetworks};
-use super::pictures::{PictureJob, Turns};
+use super::images::{ImageJob, Turns};
 use crate::{
     blocking::blocking,
     content::ContentHash,
@@ -36,13 +36,13 @@ const EMBED: &str = "faces.embedding";
 /// The graphs whose answer together is the feature `faces`.
 pub(super) const GRAPHS: [&str; 4] = [PROPOSE, REFINE, DECIDE, EMBED];
 
-/// Pieces of pictures that wait for a graph at most, so that a photo of a crowd does not fill its queue.
+/// Pieces of images that wait for a graph at most, so that a photo of a crowd does not fill its queue.
 const PIECES: usize = 256;
 
 /// A face as the evidence shows it. Its embedding is personal data and is not shown unless the operator wants it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FaceEvidence {
-    /// Left, top, right, bottom in pixels of the upright picture; may reach beyond its edges.
+    /// Left, top, right, bottom in pixels of the upright image; may reach beyond its edges.
     #[serde(rename = "box")]
     #[schema(example = json!([62.1, 40.5, 121.9, 120.2]))]
     pub corners: [f32; 4],
@@ -60,14 +60,14 @@ pub type FaceMemoryError = Arc<dyn Error + Send + Sync>;
 
 /// Where faces are kept beyond this process.
 pub trait FaceMemory: Send + Sync {
-    /// What the graphs of this digest found in those of the pictures that are known.
+    /// What the graphs of this digest found in those of the images that are known.
     fn load<'a>(
         &'a self,
         images: &'a [ContentHash],
         graphs: ContentHash,
     ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>>;
 
-    /// Keeps what the graphs of this digest found in a picture.
+    /// Keeps what the graphs of this digest found in an image.
     fn save(
         &self,
         image: ContentHash,
@@ -80,7 +80,7 @@ pub trait FaceMemory: Send + Sync {
 /// Finds faces with the lanes of one engine.
 pub(super) struct FaceFinder {
     engine: Arc<Engine>,
-    /// Pictures that are searched at once, each decoded in memory meanwhile.
+    /// Images that are searched at once, each decoded in memory meanwhile.
     searches: Arc<Turns>,
     /// Pieces that may wait in the queues.
     room: Arc<Semaphore>,
@@ -105,7 +105,7 @@ impl FaceFinder {
         let _ = self.memory.set(memory);
     }
 
-    /// The faces of those pictures that are known, from this process's memory or the one beyond it.
+    /// The faces of those images that are known, from this process's memory or the one beyond it.
     pub(super) async fn known(
         &self,
         images: &[ContentHash],
@@ -114,7 +114,7 @@ impl FaceFinder {
         let Some(graphs) = self.engine.family_digest(FACES) else { return Ok(known) };
         let mut unknown = Vec::new();
         for image in images {
-            match self.engine.known(FACES, *image) {
+            match self.engine.cached_family(FACES, *image) {
                 Some(features) => drop(known.insert(*image, features)),
                 None => unknown.push(*image),
             }
@@ -128,11 +128,11 @@ impl FaceFinder {
         Ok(known)
     }
 
-    /// The faces in a picture from the memory beyond this process, or found and then kept there.
+    /// The faces in an image from the memory beyond this process, or found and then kept there.
     pub(super) fn recall_or_find(
         &self,
         image: ContentHash,
-        job: Arc<PictureJob>,
+        job: Arc<ImageJob>,
     ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {
         let memory = self.memory.get().cloned().zip(self.engine.family_digest(FACES));
         let find = self.find(job);
@@ -156,11 +156,11 @@ impl FaceFinder {
         }
     }
 
-    /// The faces in a picture as features: `boxes` `[n, 4]`, `probabilities` `[n]`, `landmarks` `[n, 5, 2]` and
+    /// The faces in an image as features: `boxes` `[n, 4]`, `probabilities` `[n]`, `landmarks` `[n, 5, 2]` and
     /// `embedding` `[n, width]`, the largest face first.
     pub(super) fn find(
         &self,
-        job: Arc<PictureJob>,
+        job: Arc<ImageJob>,
     ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {
         let searches = Arc::clone(&self.searches);
         let lanes = Lanes::new(Arc::clone(&self.engine), Arc::clone(&self.room));
@@ -186,7 +186,7 @@ impl FaceFinder {
     }
 }
 
-/// The feature of a picture with these faces.
+/// The feature of an image with these faces.
 fn features(found: &[Face], embeddings: &[Arc<Features>]) -> Features {
     let embeddings: Vec<&Output> =
         embeddings.iter().filter_map(|features| features.get("embedding")).collect();
@@ -213,7 +213,7 @@ fn features(found: &[Face], embeddings: &[Arc<Features>]) -> Features {
     ])
 }
 
-/// What the evidence shows of the faces of a picture.
+/// What the evidence shows of the faces of an image.
 ///
 /// Embeddings are copied only where they are to be shown.
 pub(super) fn evidence(features: &Features, embeddings: bool) -> Vec<FaceEvidence> {
@@ -239,7 +239,7 @@ const OUTPUTS: [&str; 4] = ["boxes", "probabilities", "landmarks", "embedding"];
 /// First byte of what is kept: another layout has another one and is found again.
 const LAYOUT: u8 = 1;
 
-/// The faces of a picture as bytes: layout, count and width of the embeddings, and the numbers of all outputs, all
+/// The faces of an image as bytes: layout, count and width of the embeddings, and the numbers of all outputs, all
 /// little-endian.
 fn write(features: &Features) -> Vec<u8> {
     let shape = features.get("embedding").map_or(&[0, 1][..], |output| &output.shape);

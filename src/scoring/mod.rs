@@ -2,8 +2,8 @@
 
 mod attributes;
 mod faces;
+mod images;
 mod objects;
-mod pictures;
 mod plan;
 mod relations;
 mod sample;
@@ -12,11 +12,11 @@ mod texts;
 
 pub use attributes::{AttributesError, DatasetProbes, RunFaces};
 pub use faces::{FaceEvidence, FaceMemory, FaceMemoryError};
+pub use images::in_background;
 pub use objects::ObjectEvidence;
-pub use pictures::in_background;
 pub use relations::{GroundingEvidence, RelationEvidence};
-pub use sample::{Metadata, Picture, Sample, attribute_labels, content};
+pub use sample::{EncodedImage, Metadata, Sample, attribute_labels, content};
 pub(crate) use service::name;
 pub use service::{
-    FeatureUse, MetricScore, PictureFaces, Scorecard, Scoring, ScoringError, TextEvidence, graphs_of,
+    FeatureUse, ImageFaces, MetricScore, Scorecard, Scoring, ScoringError, TextEvidence, graphs_of,
 };

@@ -1,4 +1,4 @@
-//! The objects to look for in a picture: their words to features, and all of them into one question.
+//! The objects to look for in an image: their words to features, and all of them into one question.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use super::{
     Sample,
-    pictures::PictureJob,
+    images::ImageJob,
     texts::{Embedder, EncodedText, Texts},
 };
 use crate::{
@@ -24,11 +24,11 @@ use crate::{
 /// The text tower whose embeddings are the queries.
 pub(super) const TEXT: &str = "owlvit.text";
 
-/// Numbers of queries to which a picture's are filled up, so that pictures share a batch. A query's logits depend on
+/// Numbers of queries to which an image's are filled up, so that images share a batch. A query's logits depend on
 /// no other query, and those of the filling are not read.
 const COUNTS: [usize; 6] = [4, 8, 16, 32, 64, 128];
 
-/// How well an object of the prompt was found in the picture.
+/// How well an object of the prompt was found in the image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ObjectEvidence {
     /// The label, as given.
@@ -36,7 +36,7 @@ pub struct ObjectEvidence {
     pub label: String,
     /// In [0, 1]; 0 where every box fits another label better. Null where the label was not looked for.
     pub score: Option<f64>,
-    /// Left, top, right, bottom of the best box in pixels of the upright picture.
+    /// Left, top, right, bottom of the best box in pixels of the upright image.
     #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
     #[schema(example = json!([102.1, 340.5, 421.9, 520.2]))]
     pub corners: Option<[f64; 4]>,
@@ -67,7 +67,7 @@ pub(super) fn evidence(found: &[ObjectScore], skipped: &[Skipped]) -> Vec<Object
     found.chain(skipped).collect()
 }
 
-/// What to look for in one picture.
+/// What to look for in one image.
 pub(super) struct Wanted {
     pub(super) objects: Arc<Objects>,
     texts: Vec<EncodedText>,
@@ -132,11 +132,11 @@ impl ObjectFinder {
         Self { embedder: Embedder::new(Arc::clone(&engine), TEXT), engine }
     }
 
-    /// The logits of every label in every box; kept under the picture and the labels' tokens.
+    /// The logits of every label in every box; kept under the image and the labels' tokens.
     pub(super) async fn find(
         &self,
-        picture: ContentHash,
-        job: Arc<PictureJob>,
+        image: ContentHash,
+        job: Arc<ImageJob>,
         geometry: Geometry,
         wanted: &Wanted,
     ) -> Result<Feature, EngineError> {
@@ -151,11 +151,11 @@ impl ObjectFinder {
             tensors.push(queries(&embeddings));
             Ok::<_, EngineError>(tensors)
         };
-        self.engine.joint_feature(OBJECTS, picture, labels, prepare).await
+        self.engine.joint_feature(OBJECTS, image, labels, prepare).await
     }
 }
 
-/// The embeddings as rows, the first one again until there are as many rows as other pictures have.
+/// The embeddings as rows, the first one again until there are as many rows as other images have.
 fn queries(embeddings: &[Feature]) -> Tensor {
     let rows: Vec<&[f32]> =
         embeddings.iter().map(|found| found.features.values("embedding").unwrap_or_default()).collect();

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     FeatureUse, Sample,
-    pictures::PictureJob,
+    images::ImageJob,
     texts::{Embedder, EncodedText, Texts},
 };
 use crate::{
@@ -30,7 +30,7 @@ const TEXT: &str = "clip.text";
 /// Relations that are looked for at most; what else an endless prompt has is left out with a flag. As many may be annotated.
 const MOST: usize = 256;
 
-/// How well a relation of the prompt was found in the picture.
+/// How well a relation of the prompt was found in the image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RelationEvidence {
     /// Who: `person` where the relation was read off the prompt.
@@ -68,7 +68,7 @@ pub struct RelationEvidence {
     /// What the score is made of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factors: Option<Factors>,
-    /// The person of the best pair: left, top, right, bottom in pixels of the upright picture.
+    /// The person of the best pair: left, top, right, bottom in pixels of the upright image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject_box: Option<[f64; 4]>,
     /// The object of the best pair.
@@ -232,16 +232,16 @@ impl RelationFinder {
         }))
     }
 
-    /// What the graph says of a picture, reduced to what any prompt needs and kept so.
+    /// What the graph says of an image, reduced to what any prompt needs and kept so.
     pub(super) async fn look(
         &self,
-        picture: ContentHash,
-        job: Arc<PictureJob>,
+        image: ContentHash,
+        job: Arc<ImageJob>,
         geometry: Geometry,
     ) -> Result<Feature, EngineError> {
         let vocabulary = Arc::clone(&self.vocabulary);
         let reduced = move |outputs: &_| reduce(outputs, vocabulary.person());
-        self.engine.reduced_feature(RELATIONS, picture, move || job.tensor(geometry), reduced).await
+        self.engine.reduced_feature(RELATIONS, image, move || job.tensor(geometry), reduced).await
     }
 
     /// What the evidence shows of each relation; scores only where the graph was run.

@@ -1,4 +1,4 @@
-//! What is scored: a picture, its prompt, the photos of its subject, and what is known about them.
+//! What is scored: an image, its prompt, the photos of its subject, and what is known about them.
 
 use std::collections::BTreeMap;
 
@@ -13,26 +13,26 @@ use crate::{
     vision::Header,
 };
 
-/// One generated picture with everything it is judged against.
+/// One generated image with everything it is judged against.
 #[derive(Debug)]
 pub struct Sample {
-    /// The generated picture.
-    pub image: Picture,
+    /// The generated image.
+    pub image: EncodedImage,
     /// The prompt that it was generated for.
     pub prompt: Option<String>,
     /// Photos of the subject that the generator was given.
-    pub references: Vec<Picture>,
+    pub references: Vec<EncodedImage>,
     /// Further photos of the same person, which the generator did not see.
-    pub auxiliary: Vec<Picture>,
+    pub auxiliary: Vec<EncodedImage>,
     /// What is known about prompt and subject.
     pub metadata: Metadata,
     /// What the dataset of its metadata teaches, where it names one.
     pub dataset: Option<DatasetProbes>,
 }
 
-/// An uploaded picture: the file's bytes, their address, and what the header says.
+/// An uploaded image: the file's bytes, their address, and what the header says.
 #[derive(Debug, Clone)]
-pub struct Picture {
+pub struct EncodedImage {
     /// The file as it came.
     pub bytes: Bytes,
     /// Address of the bytes.
@@ -41,7 +41,7 @@ pub struct Picture {
     pub header: Header,
 }
 
-/// What is known about a sample beside its pictures and prompt. All of it is stored with the sample.
+/// What is known about a sample beside its images and prompt. All of it is stored with the sample.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metadata {
@@ -175,7 +175,7 @@ impl Sample {
     /// The address of everything that a score can depend on: two samples of equal address get equal scores.
     #[must_use]
     pub fn content(&self) -> ContentHash {
-        let hashes = |pictures: &[Picture]| pictures.iter().map(|picture| picture.hash).collect::<Vec<_>>();
+        let hashes = |images: &[EncodedImage]| images.iter().map(|image| image.hash).collect::<Vec<_>>();
         let (references, auxiliary) = (hashes(&self.references), hashes(&self.auxiliary));
         content(self.image.hash, self.prompt.as_deref(), &references, &auxiliary, &self.metadata)
     }
@@ -208,8 +208,8 @@ pub(super) mod tests {
     use super::*;
     use crate::vision::Format;
 
-    pub(in crate::scoring) fn picture(bytes: &'static [u8]) -> Picture {
-        Picture {
+    pub(in crate::scoring) fn encoded(bytes: &'static [u8]) -> EncodedImage {
+        EncodedImage {
             bytes: Bytes::from_static(bytes),
             hash: ContentHash::of(bytes),
             header: Header { format: Format::Png, width: 2, height: 2, decode_memory: 12 },
@@ -218,9 +218,9 @@ pub(super) mod tests {
 
     pub(in crate::scoring) fn sample(prompt: Option<&str>, references: usize) -> Sample {
         Sample {
-            image: picture(b"image"),
+            image: encoded(b"image"),
             prompt: prompt.map(str::to_owned),
-            references: vec![picture(b"reference"); references],
+            references: vec![encoded(b"reference"); references],
             auxiliary: Vec::new(),
             metadata: Metadata::default(),
             dataset: None,
@@ -235,7 +235,7 @@ pub(super) mod tests {
     #[test]
     fn content_tells_a_reference_from_an_auxiliary_photo() {
         let reference = sample(None, 1);
-        let auxiliary = Sample { auxiliary: vec![picture(b"reference")], ..sample(None, 0) };
+        let auxiliary = Sample { auxiliary: vec![encoded(b"reference")], ..sample(None, 0) };
         assert_ne!(reference.content(), auxiliary.content());
     }
 

@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    Picture, Sample,
+    EncodedImage, Sample,
     attributes::ProbeCache,
     faces::{self, FaceEvidence, FaceFinder, FaceMemory},
+    images::{Decoder, ImageJob},
     objects::{self, ObjectEvidence, ObjectFinder, Wanted},
-    pictures::{Decoder, PictureJob},
     plan::plan,
     relations::{RelationEvidence, RelationFinder},
     texts::{EncodedText, Texts},
@@ -28,7 +28,8 @@ use crate::{
     content::ContentHash,
     engine::{Engine, EngineError, Feature, Origin, Pack, PackError},
     metrics::{
-        AttributeInputs, FACES, FeatureSet, Input, Metric, OBJECTS, Outcome, RELATIONS, Relations, Subject,
+        AttributeInputs, FACES, FeatureSet, Input, Metric, MetricResult, OBJECTS, RELATIONS, Relations,
+        Subject,
     },
     tensor::Tensor,
     text::relations::annotated,
@@ -57,18 +58,18 @@ pub struct Scorecard {
     pub features: Vec<FeatureUse>,
     /// How each text graph read the prompt.
     pub texts: Vec<TextEvidence>,
-    /// The faces in each picture in which they were looked for.
-    pub faces: Vec<PictureFaces>,
-    /// The objects that were looked for in the picture, and those that were not.
+    /// The faces in each image in which they were looked for.
+    pub faces: Vec<ImageFaces>,
+    /// The objects that were looked for in the image, and those that were not.
     pub objects: Vec<ObjectEvidence>,
     /// The relations of the prompt, those that could not be looked for too.
     pub relations: Vec<RelationEvidence>,
 }
 
-/// The faces in one picture of a sample.
+/// The faces in one image of a sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct PictureFaces {
-    /// The picture: `image`, `reference[0]`, `auxiliary[0]` and so on.
+pub struct ImageFaces {
+    /// The image: `image`, `reference[0]`, `auxiliary[0]` and so on.
     #[schema(example = "image")]
     pub of: String,
     /// The largest first.
@@ -81,7 +82,7 @@ pub struct MetricScore {
     /// The metric.
     pub metric: &'static Metric,
     /// A number, or why there is none.
-    pub outcome: Outcome,
+    pub outcome: MetricResult,
 }
 
 /// A feature that a request used.
@@ -120,9 +121,9 @@ pub struct TextEvidence {
 /// Why a sample could not be scored.
 #[derive(Debug, thiserror::Error)]
 pub enum ScoringError {
-    /// A picture of the sample cannot be decoded.
+    /// An image of the sample cannot be decoded.
     #[error("{of}: {source}")]
-    Picture {
+    EncodedImage {
         /// The input: `image` or `reference[0]` and so on.
         of: String,
         /// What is wrong with it.
@@ -163,7 +164,7 @@ impl Scoring {
     }
 
     /// Keeps the faces it finds beyond this process, from now on.
-    pub fn keep_faces_in(&self, memory: Arc<dyn FaceMemory>) {
+    pub fn set_face_store(&self, memory: Arc<dyn FaceMemory>) {
         self.faces.keep_in(memory);
     }
 
@@ -172,15 +173,15 @@ impl Scoring {
         self.shows_embeddings.store(show, Ordering::Relaxed);
     }
 
-    /// The faces in one picture, and whether they were known before. `None` where the pack has no face graphs.
+    /// The faces in one image, and whether they were known before. `None` where the pack has no face graphs.
     ///
     /// # Errors
-    /// A picture that cannot be decoded, a full queue, or a graph that failed.
-    pub async fn faces(&self, of: &Picture) -> Result<Option<Feature>, ScoringError> {
+    /// An image that cannot be decoded, a full queue, or a graph that failed.
+    pub async fn faces(&self, of: &EncodedImage) -> Result<Option<Feature>, ScoringError> {
         if !graphs_of(FACES).iter().all(|role| self.has(role)) {
             return Ok(None);
         }
-        let keep = self.engine.known(FACES, of.hash).is_none();
+        let keep = self.engine.cached_family(FACES, of.hash).is_none();
         let jobs = HashMap::from([(of.hash, self.decoder.job(of, Vec::new(), keep))]);
         match self.face_feature(of, &jobs).await {
             Ok(feature) => Ok(Some(feature)),
@@ -188,12 +189,12 @@ impl Scoring {
         }
     }
 
-    /// Forgets what was learnt from these pictures, and says how many features were in memory.
-    pub async fn forget(self: &Arc<Self>, pictures: Vec<ContentHash>) -> u64 {
+    /// Forgets what was learnt from these images, and says how many features were in memory.
+    pub async fn forget(self: &Arc<Self>, images: Vec<ContentHash>) -> u64 {
         self.probes.clear();
         let this = Arc::clone(self);
         // A look at everything in memory, which no request shall wait for.
-        blocking(move || this.engine.forget(&pictures.into_iter().collect())).await
+        blocking(move || this.engine.forget(&images.into_iter().collect())).await
     }
 
     /// Bytes of pixels that are decoded or being decoded.
@@ -202,7 +203,7 @@ impl Scoring {
         self.decoder.pixel_bytes()
     }
 
-    /// The limits that decoding a picture keeps.
+    /// The limits that decoding an image keeps.
     #[must_use]
     pub fn decode_limits(&self) -> &DecodeLimits {
         self.decoder.limits()
@@ -242,7 +243,7 @@ impl Scoring {
     /// Dropping the future drops its place in every queue.
     ///
     /// # Errors
-    /// A picture that cannot be decoded, a full queue, or a graph that failed. Nothing is then half done.
+    /// An image that cannot be decoded, a full queue, or a graph that failed. Nothing is then half done.
     pub async fn score(
         &self,
         sample: &Sample,
@@ -251,7 +252,7 @@ impl Scoring {
         let (finder, relations, mapped_by) = self.seek_relations(sample, metrics).await?;
         let available = |role: &str| graphs_of(role).iter().all(|role| self.has(role));
         let plan = plan(sample, metrics, &relations, available);
-        let jobs = self.picture_jobs(sample, plan.features.iter().copied());
+        let jobs = self.image_jobs(sample, plan.features.iter().copied());
         let texts = self.encode(sample, plan.features.iter().copied());
         let looks = plan.features.contains(&(OBJECTS, Input::Objects));
         let wanted =
@@ -272,9 +273,9 @@ impl Scoring {
                     let (hash, geometry) = (sample.image.hash, self.geometry(role));
                     finder.look(hash, Arc::clone(&jobs[&hash]), geometry).await
                 }
-                _ if role == FACES => self.face_feature(picture(sample, input), jobs).await,
+                _ if role == FACES => self.face_feature(image_of(sample, input), jobs).await,
                 Input::Image | Input::Reference(_) | Input::Auxiliary(_) => {
-                    self.picture_feature(role, picture(sample, input), jobs).await
+                    self.image_feature(role, image_of(sample, input), jobs).await
                 }
             };
             match feature {
@@ -301,7 +302,7 @@ impl Scoring {
         for (role, input, feature, took) in try_join_all(asked).await? {
             if role == FACES {
                 let faces = faces::evidence(&feature.features, self.shows_embeddings.load(Ordering::Relaxed));
-                found.push(PictureFaces { of: name(input), faces });
+                found.push(ImageFaces { of: name(input), faces });
             }
             features.insert(role, input, feature.features);
             uses.push(FeatureUse {
@@ -357,7 +358,7 @@ impl Scoring {
         Ok((Some(finder), relations, used))
     }
 
-    /// What annotated relations are to the pack's scene graph, without looking at any picture: no scores. Empty where the
+    /// What annotated relations are to the pack's scene graph, without looking at any image: no scores. Empty where the
     /// pack has no scene graph.
     ///
     /// # Errors
@@ -369,29 +370,29 @@ impl Scoring {
         Ok(finder.evidence(&relations, &FeatureSet::default(), false))
     }
 
-    /// One job for each distinct picture, knowing every geometry in which the plan wants it.
-    fn picture_jobs(
+    /// One job for each distinct image, knowing every geometry in which the plan wants it.
+    fn image_jobs(
         &self,
         sample: &Sample,
         planned: impl Iterator<Item = (&'static str, Input)>,
-    ) -> HashMap<ContentHash, Arc<PictureJob>> {
-        let mut wanted: HashMap<ContentHash, (&Picture, Vec<Geometry>, bool)> = HashMap::new();
+    ) -> HashMap<ContentHash, Arc<ImageJob>> {
+        let mut wanted: HashMap<ContentHash, (&EncodedImage, Vec<Geometry>, bool)> = HashMap::new();
         for (role, input) in planned.filter(|(_, input)| *input != Input::Prompt) {
-            let picture = picture(sample, input);
+            let image = image_of(sample, input);
             let (_, geometries, keep) =
-                wanted.entry(picture.hash).or_insert_with(|| (picture, Vec::new(), false));
+                wanted.entry(image.hash).or_insert_with(|| (image, Vec::new(), false));
             if role == FACES {
-                *keep = self.engine.known(FACES, picture.hash).is_none();
+                *keep = self.engine.cached_family(FACES, image.hash).is_none();
                 continue;
             }
-            let geometry = self.geometry(&picture_graph(role));
+            let geometry = self.geometry(&image_graph(role));
             if !geometries.contains(&geometry) {
                 geometries.push(geometry);
             }
         }
         wanted
             .into_iter()
-            .map(|(hash, (picture, geometries, keep))| (hash, self.decoder.job(picture, geometries, keep)))
+            .map(|(hash, (image, geometries, keep))| (hash, self.decoder.job(image, geometries, keep)))
             .collect()
     }
 
@@ -415,38 +416,38 @@ impl Scoring {
         self.engine.feature(role, text.hash(), move || async move { Ok::<_, DecodeError>(tensors) }).await
     }
 
-    async fn picture_feature(
+    async fn image_feature(
         &self,
         role: &'static str,
-        picture: &Picture,
-        jobs: &HashMap<ContentHash, Arc<PictureJob>>,
+        file: &EncodedImage,
+        jobs: &HashMap<ContentHash, Arc<ImageJob>>,
     ) -> Result<Feature, EngineError> {
-        let job = Arc::clone(&jobs[&picture.hash]);
+        let job = Arc::clone(&jobs[&file.hash]);
         let geometry = self.geometry(role);
-        self.engine.feature(role, picture.hash, move || job.tensor(geometry)).await
+        self.engine.feature(role, file.hash, move || job.tensor(geometry)).await
     }
 
     async fn face_feature(
         &self,
-        picture: &Picture,
-        jobs: &HashMap<ContentHash, Arc<PictureJob>>,
+        file: &EncodedImage,
+        jobs: &HashMap<ContentHash, Arc<ImageJob>>,
     ) -> Result<Feature, EngineError> {
-        let find = self.faces.recall_or_find(picture.hash, Arc::clone(&jobs[&picture.hash]));
-        self.engine.family_feature(FACES, picture.hash, move || find).await
+        let find = self.faces.recall_or_find(file.hash, Arc::clone(&jobs[&file.hash]));
+        self.engine.family_feature(FACES, file.hash, move || find).await
     }
 
-    /// A graph over the picture's tokens and the prompt; the tokens are a feature of their own, so another
-    /// prompt for the same picture does not run the image tower again.
+    /// A graph over the image's tokens and the prompt; the tokens are a feature of their own, so another
+    /// prompt for the same image does not run the image tower again.
     async fn joint_feature(
         &self,
         role: &'static str,
-        picture: &Picture,
-        jobs: &HashMap<ContentHash, Arc<PictureJob>>,
+        file: &EncodedImage,
+        jobs: &HashMap<ContentHash, Arc<ImageJob>>,
         text: &EncodedText,
     ) -> Result<Feature, EngineError> {
-        let tower = picture_graph(role);
+        let tower = image_graph(role);
         let geometry = self.geometry(&tower);
-        let (engine, job, image) = (Arc::clone(&self.engine), Arc::clone(&jobs[&picture.hash]), picture.hash);
+        let (engine, job, image) = (Arc::clone(&self.engine), Arc::clone(&jobs[&file.hash]), file.hash);
         let (ids, mask) = (text.ids(), text.mask());
         let prepare = move || async move {
             let tokens = engine.feature(&tower, image, move || job.tensor(geometry)).await?.features;
@@ -463,7 +464,7 @@ impl Scoring {
     }
 }
 
-fn picture(sample: &Sample, input: Input) -> &Picture {
+fn image_of(sample: &Sample, input: Input) -> &EncodedImage {
     match input {
         Input::Reference(index) => &sample.references[index],
         Input::Auxiliary(index) => &sample.auxiliary[index],
@@ -472,7 +473,7 @@ fn picture(sample: &Sample, input: Input) -> &Picture {
 }
 
 /// The graph that sees the pixels: of a joint graph `family.score` the tower `family.image`, else itself.
-fn picture_graph(role: &str) -> String {
+fn image_graph(role: &str) -> String {
     match role.strip_suffix(".score") {
         Some(family) => format!("{family}.image"),
         None => role.to_owned(),
@@ -488,7 +489,7 @@ pub fn graphs_of(role: &str) -> Vec<String> {
     if role == OBJECTS {
         return vec![objects::TEXT.to_owned(), OBJECTS.to_owned()];
     }
-    let mut graphs = vec![picture_graph(role), role.to_owned()];
+    let mut graphs = vec![image_graph(role), role.to_owned()];
     graphs.dedup();
     graphs
 }
@@ -517,7 +518,7 @@ fn attribute(graph: &'static str, input: Input, error: EngineError) -> ScoringEr
         if let Some(decode) = cause.downcast_ref::<DecodeError>() {
             let whole = matches!(input, Input::ImageWithPrompt | Input::Objects);
             let of = if whole { name(Input::Image) } else { of };
-            return ScoringError::Picture { of, source: decode.clone() };
+            return ScoringError::EncodedImage { of, source: decode.clone() };
         }
         if let Some(tower) = cause.downcast_ref::<EngineError>() {
             return attribute(graph, input, tower.clone());

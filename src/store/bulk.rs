@@ -7,21 +7,21 @@ use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::ensure::ensure_pack;
 use super::record::check_number;
-use super::running::{self, Key};
+use super::running::{self, SummaryKey};
 use super::runs::RunState;
-use super::sql::{Connection, Connections, GIVEN, Reader, Sql, until_uncontended};
+use super::sql::{Connection, Connections, GIVEN, Reader, Sql, with_retries};
 use super::words::{check_name, storable, to_microseconds};
-use super::{Pack, RunName, ScoreValue, StoreError};
+use super::{PackId, RunName, ScoreValue, StoreError};
 use crate::content::ContentHash;
 
 /// Rows in one statement: SQLite takes 32,766 arguments, and a sample has four. What all rows share is bound once.
 const AT_ONCE: usize = 5_000;
 
-/// For each attribute by name, whether the subject has it and whether the face in the picture was found to have it.
-pub type Outcomes = BTreeMap<String, (bool, bool)>;
+/// For each attribute by name, whether the subject has it and whether the face in the image was found to have it.
+pub type AttributeLabels = BTreeMap<String, (bool, bool)>;
 
-/// Of one attribute, whether the subject has it and whether the face in the picture was found to have it, sample by sample.
-pub type OutcomeColumn = Vec<Option<(bool, bool)>>;
+/// Of one attribute, whether the subject has it and whether the face in the image was found to have it, sample by sample.
+pub type AttributeColumn = Vec<Option<(bool, bool)>>;
 
 /// One metric's scores of several samples.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub struct NewImport {
     /// Now.
     pub created: OffsetDateTime,
     /// The pack under which the scores stand.
-    pub pack: Pack,
+    pub pack: PackId,
     /// The version of the service.
     pub service_version: String,
     /// Each sample's name, each once.
@@ -53,7 +53,7 @@ pub struct NewImport {
     /// The scores, every column in the order of the names.
     pub columns: Vec<ScoreColumn>,
     /// What `aps` stands on, by attribute, every column in the order of the names; empty where the scores are of other metrics.
-    pub outcomes: BTreeMap<String, OutcomeColumn>,
+    pub outcomes: BTreeMap<String, AttributeColumn>,
 }
 
 /// What an import did.
@@ -73,7 +73,7 @@ pub struct RunWideScores {
     /// Now.
     pub created: OffsetDateTime,
     /// The pack that they stand on.
-    pub pack: Pack,
+    pub pack: PackId,
     /// The version of the service.
     pub service_version: String,
     /// The metric's code.
@@ -83,7 +83,7 @@ pub struct RunWideScores {
     /// Each sample's id with its score.
     pub scores: Vec<(Uuid, ScoreValue)>,
     /// Each sample's id with what the score stands on.
-    pub outcomes: Vec<(Uuid, Outcomes)>,
+    pub outcomes: Vec<(Uuid, AttributeLabels)>,
 }
 
 /// Imports all or nothing, or says `None` where no run has this id. Scores that the same pack already has are replaced.
@@ -100,7 +100,7 @@ pub(super) async fn import<P: Connections>(
             check_number(&column.metric, value)?;
         }
     }
-    until_uncontended(new.run, || import_transaction(pool, new)).await
+    with_retries(new.run, || import_transaction(pool, new)).await
 }
 
 async fn import_transaction<P: Connections>(
@@ -235,7 +235,7 @@ async fn find_named<C: Connection>(
     Ok(())
 }
 
-/// Makes samples without a picture. Their content is their name: nothing else is known of them.
+/// Makes samples without an image. Their content is their name: nothing else is known of them.
 async fn add_samples<C: Connection>(
     connection: &mut C,
     new: &NewImport,
@@ -268,8 +268,8 @@ struct Origin<'a> {
 
 impl<'a> Origin<'a> {
     /// Where a run's scores of this metric are summed up.
-    fn summary(&self, run: Uuid) -> Key<'a> {
-        Key { run, metric: self.metric, pack: self.pack, version: self.version }
+    fn summary(&self, run: Uuid) -> SummaryKey<'a> {
+        SummaryKey { run, metric: self.metric, pack: self.pack, version: self.version }
     }
 }
 
@@ -309,13 +309,13 @@ async fn write_scores<C: Connection>(
 }
 
 /// Sums up anew what other versions of a metric still have of a run: rows that were replaced counted there.
-async fn forget_versions<C: Connection>(connection: &mut C, key: Key<'_>) -> Result<(), StoreError> {
+async fn forget_versions<C: Connection>(connection: &mut C, key: SummaryKey<'_>) -> Result<(), StoreError> {
     let mut sql = Sql::new("SELECT metric_version FROM summaries WHERE run = ");
     sql.bind(key.run).push(" AND pack = ").bind(key.pack).push(" AND metric = ").bind(key.metric);
     sql.push(" AND metric_version <> ").bind(key.version).push(" ORDER BY metric_version");
     for row in &connection.fetch(sql).await? {
         let version = Reader::new(row, "summaries", key.run).int("metric_version")?;
-        running::recompute(connection, Key { version, ..key }).await?;
+        running::recompute(connection, SummaryKey { version, ..key }).await?;
     }
     Ok(())
 }
@@ -346,7 +346,7 @@ fn json(outcomes: &impl serde::Serialize) -> String {
 
 /// Adds the scores of one metric to samples that have none of it yet, in one transaction.
 pub(super) async fn add_run_wide<P: Connections>(pool: &P, new: &RunWideScores) -> Result<u64, StoreError> {
-    until_uncontended(new.run, || run_wide_transaction(pool, new)).await
+    with_retries(new.run, || run_wide_transaction(pool, new)).await
 }
 
 async fn run_wide_transaction<P: Connections>(pool: &P, new: &RunWideScores) -> Result<u64, StoreError> {
@@ -397,10 +397,10 @@ pub(super) async fn outcomes<P: Connections>(
     run: Uuid,
     pack: &str,
     names: &[String],
-) -> Result<BTreeMap<String, OutcomeColumn>, StoreError> {
+) -> Result<BTreeMap<String, AttributeColumn>, StoreError> {
     const BATCH: u32 = 5_000;
     let mut connection = pool.reader().await?;
-    let mut columns: BTreeMap<String, OutcomeColumn> = BTreeMap::new();
+    let mut columns: BTreeMap<String, AttributeColumn> = BTreeMap::new();
     let mut after = String::new();
     loop {
         let mut sql = Sql::new(
@@ -415,7 +415,7 @@ pub(super) async fn outcomes<P: Connections>(
             after = row.text("name")?;
             // One that was added since the names were read is left out.
             let Ok(at) = names.binary_search(&after) else { continue };
-            for (attribute, outcome) in row.json::<Outcomes>("outcomes")? {
+            for (attribute, outcome) in row.json::<AttributeLabels>("outcomes")? {
                 if (columns.len() + 1) * names.len() > MOST_OUTCOMES && !columns.contains_key(&attribute) {
                     return Err(StoreError::Invalid {
                         field: "a table of the run's attributes".to_owned(),
@@ -438,7 +438,7 @@ pub(super) async fn outcomes<P: Connections>(
 }
 
 /// The packs whose scores a run has, by name and digest.
-pub(super) async fn packs<P: Connections>(pool: &P, run: Uuid) -> Result<Vec<Pack>, StoreError> {
+pub(super) async fn packs<P: Connections>(pool: &P, run: Uuid) -> Result<Vec<PackId>, StoreError> {
     let mut sql = Sql::new(
         "SELECT DISTINCT packs.digest, packs.name, weights FROM summaries JOIN packs ON packs.digest = summaries.pack
          WHERE run = ",
@@ -448,16 +448,16 @@ pub(super) async fn packs<P: Connections>(pool: &P, run: Uuid) -> Result<Vec<Pac
 }
 
 /// All packs that scores were stored of.
-pub(super) async fn all_packs<P: Connections>(pool: &P) -> Result<Vec<Pack>, StoreError> {
+pub(super) async fn all_packs<P: Connections>(pool: &P) -> Result<Vec<PackId>, StoreError> {
     read_packs(pool, Sql::new("SELECT digest, name, weights FROM packs ORDER BY name, digest")).await
 }
 
-async fn read_packs<P: Connections>(pool: &P, sql: Sql) -> Result<Vec<Pack>, StoreError> {
+async fn read_packs<P: Connections>(pool: &P, sql: Sql) -> Result<Vec<PackId>, StoreError> {
     let rows = pool.reader().await?.fetch(sql).await?;
     rows.iter()
         .map(|row| {
             let row = Reader::new(row, "packs", "");
-            Ok(Pack {
+            Ok(PackId {
                 digest: row.text("digest")?,
                 name: row.text("name")?,
                 weights: row.word("weights", super::Weights::parse)?,

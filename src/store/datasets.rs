@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::sql::{Connection, Connections, Reader, Row, Sql, until_uncontended};
+use super::sql::{Connection, Connections, Reader, Row, Sql, with_retries};
 use super::words::{check_name, new_id, to_microseconds};
 use crate::content::ContentHash;
 
@@ -95,7 +95,7 @@ pub(super) async fn enrol<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<
     check_name("the identity and the name together", &format!("{}{}", photo.identity, photo.name))?;
     check_name("the identity", &photo.identity)?;
     check_name("the photo's name", &photo.name)?;
-    until_uncontended(Uuid::now_v7(), || transaction(pool, photo)).await
+    with_retries(Uuid::now_v7(), || transaction(pool, photo)).await
 }
 
 async fn transaction<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrolled, StoreError> {

@@ -1,18 +1,18 @@
-//! Deletion: a sample, a run, a dataset or everything derived from one picture, each in one transaction.
+//! Deletion: a sample, a run, a dataset or everything derived from one image, each in one transaction.
 //!
 //! Samples that wait to be scored are deleted as those that are, and files that are kept for them are needed no longer:
 //! whoever owns the folder takes them from the disk afterwards, or at its next start.
 //!
-//! Faces of a picture go with the last sample, waiting sample or enrolled photo that stands on it, so that another run that shares
-//! a photo keeps what it needs. Deleting by picture takes them whoever else stands on it.
+//! Faces of an image go with the last sample, waiting sample or enrolled photo that stands on it, so that another run that shares
+//! a photo keeps what it needs. Deleting by image takes them whoever else stands on it.
 
 use std::collections::BTreeSet;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::running::{self, Key};
-use super::sql::{Connection, Connections, Reader, Sql, until_uncontended};
+use super::running::{self, SummaryKey};
+use super::sql::{Connection, Connections, Reader, Sql, with_retries};
 use super::words::to_microseconds;
 use super::{StoreError, pending, preferences, slices, spools};
 use crate::content::ContentHash;
@@ -28,29 +28,29 @@ pub struct Deleted {
     pub photos: u64,
     /// Prompts that were registered in a dataset.
     pub prompts: u64,
-    /// Pictures whose faces were kept, counted once for each set of graphs that had found them.
+    /// Images whose faces were kept, counted once for each set of graphs that had found them.
     pub faces: u64,
-    /// Every picture that the deleted rows stood on: what is in memory of them shall go too.
-    pub pictures: Vec<ContentHash>,
+    /// Every image that the deleted rows stood on: what is in memory of them shall go too.
+    pub images: Vec<ContentHash>,
 }
 
 pub(super) async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
-    until_uncontended(id, || delete_sample(pool, id)).await
+    with_retries(id, || delete_sample(pool, id)).await
 }
 
 pub(super) async fn run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
-    until_uncontended(id, || delete_run(pool, id)).await
+    with_retries(id, || delete_run(pool, id)).await
 }
 
 pub(super) async fn dataset<P: Connections>(pool: &P, name: &str) -> Result<Option<Deleted>, StoreError> {
-    until_uncontended(Uuid::now_v7(), || delete_dataset(pool, name)).await
+    with_retries(Uuid::now_v7(), || delete_dataset(pool, name)).await
 }
 
-pub(super) async fn picture<P: Connections>(
+pub(super) async fn image<P: Connections>(
     pool: &P,
     image: ContentHash,
 ) -> Result<Option<Deleted>, StoreError> {
-    until_uncontended(Uuid::now_v7(), || delete_picture(pool, image)).await
+    with_retries(Uuid::now_v7(), || delete_image(pool, image)).await
 }
 
 async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
@@ -71,7 +71,7 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
 
     let mut sql = Sql::new("SELECT image FROM sample_photos WHERE sample = ");
     sql.bind(id);
-    let pictures = hashes(connection, sql).await?.into_iter().chain(image).collect();
+    let images = hashes(connection, sql).await?.into_iter().chain(image).collect();
     let mut sql = Sql::new("SELECT DISTINCT metric, pack, metric_version FROM scores WHERE sample = ");
     sql.bind(id).push(" ORDER BY metric, pack, metric_version");
     let mut counted = Vec::new();
@@ -90,13 +90,13 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
         slices::forget(connection, run, None).await?;
         preferences::forget(connection, run, Some(&name)).await?;
         for (metric, pack, version) in &counted {
-            running::recompute(connection, Key { run, metric, pack, version: *version }).await?;
+            running::recompute(connection, SummaryKey { run, metric, pack, version: *version }).await?;
         }
     }
-    let faces = delete_unused_faces(connection, &pictures).await?;
+    let faces = delete_unused_faces(connection, &images).await?;
     transaction.commit().await?;
-    let pictures = pictures.into_iter().collect();
-    Ok(Some(Deleted { samples, scores, faces, pictures, ..Deleted::default() }))
+    let images = images.into_iter().collect();
+    Ok(Some(Deleted { samples, scores, faces, images, ..Deleted::default() }))
 }
 
 /// Deletes a sample that waits or failed. The photos that came with it stay for the other samples of its run.
@@ -113,10 +113,10 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
     let Some(row) = rows.first() else { return Ok(None) };
     let row = Reader::new(row, "pending_samples", id);
     let (run, image) = (row.uuid("run")?, row.hash("image")?);
-    let mut pictures = BTreeSet::from([image]);
+    let mut images = BTreeSet::from([image]);
     for column in ["reference_hashes", "auxiliary_hashes"] {
         let digits: Vec<String> = row.json(column)?;
-        pictures.extend(digits.iter().filter_map(|hex| ContentHash::from_hex(hex)));
+        images.extend(digits.iter().filter_map(|hex| ContentHash::from_hex(hex)));
     }
     let failed = row.optional_text("reason")?.is_some();
     let others = pending::lock_image(connection, run, image, pending::Owners::Any).await?;
@@ -128,9 +128,9 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
         "UPDATE runs SET waiting = waiting - 1 WHERE id = "
     };
     execute(connection, count, run).await?;
-    let faces = delete_unused_faces(connection, &pictures).await?;
+    let faces = delete_unused_faces(connection, &images).await?;
     transaction.commit().await?;
-    Ok(Some(Deleted { samples, faces, pictures: pictures.into_iter().collect(), ..Deleted::default() }))
+    Ok(Some(Deleted { samples, faces, images: images.into_iter().collect(), ..Deleted::default() }))
 }
 
 async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
@@ -143,17 +143,17 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     }
     let mut sql = Sql::new("SELECT image FROM samples WHERE run = ");
     sql.bind(id).push(" AND image IS NOT NULL").push(deletion_lock(connection));
-    let mut pictures = hashes(connection, sql).await?;
+    let mut images = hashes(connection, sql).await?;
     let mut sql =
         Sql::new("SELECT image FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ");
     sql.bind(id).push(")");
-    pictures.extend(hashes(connection, sql).await?);
+    images.extend(hashes(connection, sql).await?);
     for text in
         ["SELECT image FROM pending_samples WHERE run = ", "SELECT image FROM kept_files WHERE run = "]
     {
         let mut sql = Sql::new(text);
         sql.bind(id);
-        pictures.extend(hashes(connection, sql).await?);
+        images.extend(hashes(connection, sql).await?);
     }
 
     let of_samples = |text| {
@@ -176,10 +176,10 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     slices::forget(connection, id, None).await?;
     preferences::forget(connection, id, None).await?;
     execute(connection, "DELETE FROM runs WHERE id = ", id).await?;
-    let faces = delete_unused_faces(connection, &pictures).await?;
+    let faces = delete_unused_faces(connection, &images).await?;
     transaction.commit().await?;
-    let pictures = pictures.into_iter().collect();
-    Ok(Some(Deleted { samples, scores, faces, pictures, ..Deleted::default() }))
+    let images = images.into_iter().collect();
+    Ok(Some(Deleted { samples, scores, faces, images, ..Deleted::default() }))
 }
 
 async fn delete_dataset<P: Connections>(pool: &P, name: &str) -> Result<Option<Deleted>, StoreError> {
@@ -192,17 +192,17 @@ async fn delete_dataset<P: Connections>(pool: &P, name: &str) -> Result<Option<D
     let id = Reader::new(row, "datasets", name).uuid("id")?;
     let mut sql = Sql::new("SELECT image FROM photos WHERE dataset = ");
     sql.bind(id);
-    let pictures = hashes(connection, sql).await?;
+    let images = hashes(connection, sql).await?;
     let photos = execute(connection, "DELETE FROM photos WHERE dataset = ", id).await?;
     let prompts = execute(connection, "DELETE FROM prompts WHERE dataset = ", id).await?;
     execute(connection, "DELETE FROM datasets WHERE id = ", id).await?;
-    let faces = delete_unused_faces(connection, &pictures).await?;
+    let faces = delete_unused_faces(connection, &images).await?;
     transaction.commit().await?;
-    let pictures = pictures.into_iter().collect();
-    Ok(Some(Deleted { photos, prompts, faces, pictures, ..Deleted::default() }))
+    let images = images.into_iter().collect();
+    Ok(Some(Deleted { photos, prompts, faces, images, ..Deleted::default() }))
 }
 
-async fn delete_picture<P: Connections>(pool: &P, image: ContentHash) -> Result<Option<Deleted>, StoreError> {
+async fn delete_image<P: Connections>(pool: &P, image: ContentHash) -> Result<Option<Deleted>, StoreError> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     // Before the photos are gone, since these name the datasets that change.
@@ -243,13 +243,13 @@ async fn delete_picture<P: Connections>(pool: &P, image: ContentHash) -> Result<
     note_deleted(connection, &BTreeSet::from([image])).await?;
     transaction.commit().await?;
     let known = used || photos + faces + kept > 0 || !waiting.is_empty();
-    let mut pictures = waiting;
-    pictures.insert(image);
-    let pictures = pictures.into_iter().collect();
-    Ok(known.then(|| Deleted { photos, faces, pictures, ..Deleted::default() }))
+    let mut images = waiting;
+    images.insert(image);
+    let images = images.into_iter().collect();
+    Ok(known.then(|| Deleted { photos, faces, images, ..Deleted::default() }))
 }
 
-/// What waits for a deleted picture waits in vain; the generated pictures of these samples, which nobody needs any more.
+/// What waits for a deleted image waits in vain; the generated images of these samples, which nobody needs any more.
 async fn fail_waiting<C: Connection>(
     connection: &mut C,
     image: ContentHash,
@@ -261,16 +261,16 @@ async fn fail_waiting<C: Connection>(
     sql.bind(hex.as_str()).push(" OR reference_hashes LIKE ").bind(pattern.as_str());
     sql.push(" OR auxiliary_hashes LIKE ").bind(pattern.as_str()).push(") ORDER BY id");
     sql.push(deletion_lock(connection));
-    let mut pictures = BTreeSet::new();
+    let mut images = BTreeSet::new();
     for row in &connection.fetch(sql).await? {
         let row = Reader::new(row, "pending_samples", "");
         let (id, run, own) = (row.uuid("id")?, row.uuid("run")?, row.hash("image")?);
-        let detail = format!("the picture {hex} was deleted on request");
+        let detail = format!("the image {hex} was deleted on request");
         let others = pending::lock_image(connection, run, own, pending::Owners::Any).await?;
-        pending::give_up(connection, id, (run, own), "picture_deleted", &detail, others).await?;
-        pictures.insert(own);
+        pending::give_up(connection, id, (run, own), "image_deleted", &detail, others).await?;
+        images.insert(own);
     }
-    Ok(pictures)
+    Ok(images)
 }
 
 fn shared_lock<C: Connection>(_: &C) -> &'static str {
@@ -295,17 +295,17 @@ async fn hashes<C: Connection>(connection: &mut C, sql: Sql) -> Result<BTreeSet<
     connection.fetch(sql).await?.iter().map(|row| Reader::new(row, "samples", "").hash("image")).collect()
 }
 
-/// Pictures looked up in one statement.
+/// Images looked up in one statement.
 const AT_ONCE: usize = 1_000;
 
-/// Deletes the faces of those pictures that no sample, no enrolled photo and no run that is not finished stands on any more.
+/// Deletes the faces of those images that no sample, no enrolled photo and no run that is not finished stands on any more.
 async fn delete_unused_faces<C: Connection>(
     connection: &mut C,
-    pictures: &BTreeSet<ContentHash>,
+    images: &BTreeSet<ContentHash>,
 ) -> Result<u64, StoreError> {
     let mut gone = 0;
-    for pictures in pictures.iter().copied().collect::<Vec<_>>().chunks(AT_ONCE) {
-        let mut unused: BTreeSet<ContentHash> = pictures.iter().copied().collect();
+    for images in images.iter().copied().collect::<Vec<_>>().chunks(AT_ONCE) {
+        let mut unused: BTreeSet<ContentHash> = images.iter().copied().collect();
         for text in [
             "SELECT DISTINCT image FROM samples WHERE image IN ",
             "SELECT DISTINCT image FROM sample_photos WHERE image IN ",
@@ -314,7 +314,7 @@ async fn delete_unused_faces<C: Connection>(
             "SELECT DISTINCT image FROM kept_files WHERE image IN ",
         ] {
             let mut sql = Sql::new(text);
-            sql.tuple(pictures.iter().map(|image| image.to_hex().into()));
+            sql.tuple(images.iter().map(|image| image.to_hex().into()));
             for used in hashes(connection, sql).await? {
                 unused.remove(&used);
             }

@@ -5,11 +5,11 @@ use uuid::Uuid;
 
 use super::sql::{Connection, Reader, Sql};
 use super::words::new_id;
-use super::{Pack, RunName, StoreError};
+use super::{PackId, RunName, StoreError};
 
 pub(super) async fn ensure_pack<C: Connection>(
     connection: &mut C,
-    pack: &Pack,
+    pack: &PackId,
     created: OffsetDateTime,
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new("INSERT INTO packs (digest, name, weights, created) VALUES ");

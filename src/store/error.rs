@@ -78,10 +78,10 @@ pub enum StoreError {
         waiting: u64,
     },
     /// Photos that were named by hash are not kept for the run.
-    #[error("these photos are not kept for the run, send their files: {}", list(.pictures))]
-    PictureUnknown {
+    #[error("these photos are not kept for the run, send their files: {}", list(.images))]
+    ImageUnknown {
         /// Their hashes.
-        pictures: Vec<ContentHash>,
+        images: Vec<ContentHash>,
     },
     /// The name already stands for another photo of this identity.
     #[error(
@@ -183,8 +183,8 @@ impl StoreError {
     }
 }
 
-fn list(pictures: &[ContentHash]) -> String {
-    pictures.iter().map(ContentHash::to_hex).collect::<Vec<_>>().join(", ")
+fn list(images: &[ContentHash]) -> String {
+    images.iter().map(ContentHash::to_hex).collect::<Vec<_>>().join(", ")
 }
 
 /// SQLite's `SQLITE_BUSY` and `SQLITE_LOCKED`, the low byte of its extended codes.

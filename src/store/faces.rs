@@ -1,4 +1,4 @@
-//! Faces found in pictures: personal data, kept for a limited time and deleted on request.
+//! Faces found in images: personal data, kept for a limited time and deleted on request.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,13 @@ use super::sql::{Connection, Connections, Reader, Sql};
 use super::words::to_microseconds;
 use crate::content::ContentHash;
 
-/// Pictures asked for in one statement: SQLite takes 32,766 arguments, and shorter texts are parsed sooner.
+/// Images asked for in one statement: SQLite takes 32,766 arguments, and shorter texts are parsed sooner.
 const AT_ONCE: usize = 500;
 
-/// What the face graphs found in a picture, as bytes that the store does not read.
+/// What the face graphs found in an image, as bytes that the store does not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FacesRecord {
-    /// The hash of the picture's file.
+    /// The hash of the image's file.
     pub image: ContentHash,
     /// The digest of the graphs and their preprocessing.
     pub graphs: ContentHash,
@@ -72,45 +72,45 @@ pub(super) async fn load<P: Connections>(
     Ok(found)
 }
 
-/// Whose pictures.
+/// Whose images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PicturesOf {
-    /// A run's samples: the generated pictures and the photos.
+pub enum ImagesOf {
+    /// A run's samples: the generated images and the photos.
     Run(Uuid),
     /// A dataset's photos.
     Dataset(Uuid),
 }
 
-/// Which faces are kept of some pictures, told from before and after any change.
+/// Which faces are kept of some images, told from before and after any change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FacesState {
-    /// Pictures with known faces.
-    pub pictures: u64,
+    /// Images with known faces.
+    pub images: u64,
     /// When the last of them were found: an addition is later than all others, and what goes is missing from the count.
     pub newest: Option<OffsetDateTime>,
 }
 
 pub(super) async fn state<P: Connections>(
     pool: &P,
-    of: PicturesOf,
+    of: ImagesOf,
     graphs: ContentHash,
 ) -> Result<FacesState, StoreError> {
-    let mut sql = Sql::new("SELECT COUNT(*) AS pictures, MAX(created) AS newest FROM faces WHERE graphs = ");
+    let mut sql = Sql::new("SELECT COUNT(*) AS images, MAX(created) AS newest FROM faces WHERE graphs = ");
     sql.bind(graphs.to_hex()).push(" AND image IN (");
     match of {
-        PicturesOf::Run(run) => {
+        ImagesOf::Run(run) => {
             sql.push("SELECT image FROM samples WHERE run = ").bind(run);
             sql.push(" UNION SELECT sample_photos.image FROM sample_photos JOIN samples ON samples.id = sample_photos.sample");
             sql.push(" WHERE samples.run = ").bind(run).push(")");
         }
-        PicturesOf::Dataset(dataset) => {
+        ImagesOf::Dataset(dataset) => {
             sql.push("SELECT image FROM photos WHERE dataset = ").bind(dataset).push(")");
         }
     }
     let rows = pool.reader().await?.fetch(sql).await?;
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     let row = Reader::new(row, "faces", "");
-    Ok(FacesState { pictures: row.int("pictures")?, newest: row.optional_time("newest")? })
+    Ok(FacesState { images: row.int("images")?, newest: row.optional_time("newest")? })
 }
 
 /// Deletes what was found before `before`, or everything; enrolled photos keep theirs unless everything goes.

@@ -14,10 +14,12 @@ use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
 use super::ensure::{ensure_pack, find_run};
-use super::pending::{release_images, take_waiting};
-use super::record::{self, NewSample, Outcome, Recorded, insert_samples, is_open, lock_runs, write_scores};
-use super::running::{self, Key, Sums};
-use super::sql::{Connection, Connections, Sql, until_uncontended};
+use super::pending::{release_images, take_pending};
+use super::record::{
+    self, NewSample, RecordOutcome, Recorded, insert_samples, is_open, lock_runs, write_scores,
+};
+use super::running::{self, SummaryKey, Sums};
+use super::sql::{Connection, Connections, Sql, with_retries};
 use super::words::to_microseconds;
 use super::{RunName, StoreError};
 
@@ -100,7 +102,7 @@ async fn alone<P: Connections>(pool: &P, entry: &Entry) -> Result<Done, StoreErr
 
 /// What became of those that could be recorded together; the error of a database that does not answer, which is that of all.
 async fn together<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<Option<Done>>, DatabaseTrouble> {
-    until_uncontended(entries[0].sample.id, || transaction(pool, entries)).await.or_else(|error| {
+    with_retries(entries[0].sample.id, || transaction(pool, entries)).await.or_else(|error| {
         let trouble = DatabaseTrouble::of(&error);
         tracing::debug!(%error, samples = entries.len(), "samples could not be recorded together");
         // Of a transaction that failed for what was in it each sample finds out by itself whether it is meant.
@@ -144,7 +146,7 @@ async fn transaction<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<
         Vec::new()
     } else {
         let ids = entries.iter().filter(|entry| entry.pending.is_some()).map(|entry| entry.sample.id);
-        let (others, waiting) = take_waiting(connection, &waited, &ids.collect()).await?;
+        let (others, waiting) = take_pending(connection, &waited, &ids.collect()).await?;
         candidates.retain(|&at| {
             let gone = entries[at].pending.is_some() && !waiting.contains(&entries[at].sample.id);
             if gone {
@@ -181,7 +183,8 @@ async fn transaction<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<
 
     for at in candidates {
         let run = runs[at].flatten();
-        done[at] = Some(Some(Recorded { sample: entries[at].sample.id, run, outcome: Outcome::Created }));
+        done[at] =
+            Some(Some(Recorded { sample: entries[at].sample.id, run, outcome: RecordOutcome::Created }));
     }
     Ok(done)
 }
@@ -242,13 +245,13 @@ async fn forget_waiting<C: Connection>(
 /// queue rather than deadlock.
 async fn count<C: Connection>(connection: &mut C, recorded: &[(Uuid, &Entry)]) -> Result<(), StoreError> {
     let mut runs: BTreeMap<Uuid, [i64; 2]> = BTreeMap::new();
-    let mut sums: BTreeMap<Key<'_>, Sums> = BTreeMap::new();
+    let mut sums: BTreeMap<SummaryKey<'_>, Sums> = BTreeMap::new();
     for &(run, entry) in recorded {
         let [samples, waited] = runs.entry(run).or_default();
         *samples += 1;
         *waited += i64::from(entry.pending.is_some());
         for score in &entry.sample.scores {
-            let key = Key {
+            let key = SummaryKey {
                 run,
                 metric: &score.metric,
                 pack: &entry.sample.pack.digest,

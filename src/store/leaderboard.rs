@@ -12,7 +12,7 @@ use super::slices::{MetricSums, cluster_sums, summary};
 use super::sql::{Connection, Connections, Reader, Row, Sql};
 use super::summary::Moments;
 use super::words::to_microseconds;
-use super::{Pack, Slice, SliceSummary, StoreError, Weights};
+use super::{PackId, Slice, SliceSummary, StoreError, Weights};
 
 /// Runs whose standings are read in one statement.
 const RUNS: usize = 1_000;
@@ -57,7 +57,7 @@ pub struct Standing {
     /// What was declared of the run.
     pub flags: BTreeMap<String, bool>,
     /// The pack of the scores.
-    pub pack: Pack,
+    pub pack: PackId,
     /// The metric's code.
     pub metric: String,
     /// The version of its definition.
@@ -94,12 +94,12 @@ impl RunStandings {
 }
 
 /// Which part of which run was read under which policy.
-type Key = (Uuid, String, Slice, String);
+type StandingsKey = (Uuid, String, Slice, String);
 
 /// What leaderboards stood on when they were last asked for: at 100 methods of 15 metrics that is thousands of rows, of
 /// which few change from one question to the next. Each question reads one row a run, its stamp, and only what that shows to have changed.
 #[derive(Clone, Debug)]
-pub(super) struct Remembered(Cache<Key, Arc<RunStandings>>);
+pub(super) struct StandingsCache(Cache<StandingsKey, Arc<RunStandings>>);
 
 /// The most memory of what leaderboards stood on, bytes.
 pub const LEADERBOARD_BYTES: u64 = 128 << 20;
@@ -107,20 +107,20 @@ pub const LEADERBOARD_BYTES: u64 = 128 << 20;
 /// What nobody asked for so long is let go, that of deleted runs too, which nobody can ask for.
 const IDLE: Duration = Duration::from_hours(1);
 
-impl Default for Remembered {
+impl Default for StandingsCache {
     fn default() -> Self {
         Self(Cache::builder().max_capacity(LEADERBOARD_BYTES).time_to_idle(IDLE).weigher(weigh).build())
     }
 }
 
 /// About the memory that an entry takes, its key included.
-fn weigh(key: &Key, run: &Arc<RunStandings>) -> u32 {
+fn weigh(key: &StandingsKey, run: &Arc<RunStandings>) -> u32 {
     let texts = key.1.len() + key.2.kind.len() + key.2.label.len() + key.3.len() + run.stamp.len();
     let sums: usize = run.sums.values().map(|sums| 16 * sums.len() + 200).sum();
     u32::try_from(512 + texts + sums + 8 * run.keys.len() + 600 * run.standings.len()).unwrap_or(u32::MAX)
 }
 
-impl Remembered {
+impl StandingsCache {
     pub(super) fn bytes(&self) -> u64 {
         self.0.weighted_size()
     }
@@ -141,8 +141,8 @@ impl Remembered {
             let key = (row.uuid("run")?, row.text("pack")?, query.slice.clone(), query.policy.clone());
             Ok((key, stamp))
         });
-        let stamps: Vec<(Key, String)> = stamps.collect::<Result<_, StoreError>>()?;
-        let mut found: HashMap<Key, Arc<RunStandings>> = HashMap::new();
+        let stamps: Vec<(StandingsKey, String)> = stamps.collect::<Result<_, StoreError>>()?;
+        let mut found: HashMap<StandingsKey, Arc<RunStandings>> = HashMap::new();
         let mut changed: BTreeMap<String, BTreeMap<Uuid, String>> = BTreeMap::new();
         for (key, stamp) in &stamps {
             match self.0.get(key).filter(|kept| kept.stamp == *stamp) {
@@ -303,7 +303,7 @@ impl StandingsQuery {
             run: row.text("run_name")?,
             run_id: row.uuid("run")?,
             flags: row.json("flags")?,
-            pack: Pack {
+            pack: PackId {
                 digest: row.text("pack")?,
                 name: row.text("pack_name")?,
                 weights: row.word("weights", Weights::parse)?,
@@ -363,7 +363,7 @@ mod tests {
                 references: vec![],
                 auxiliary: vec![],
                 metadata: serde_json::json!({}),
-                pack: Pack { digest: "a".repeat(64), name: "pack".into(), weights: Weights::Official },
+                pack: PackId { digest: "a".repeat(64), name: "pack".into(), weights: Weights::Official },
                 service_version: "0".into(),
                 scores: vec![score],
             };

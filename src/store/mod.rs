@@ -45,24 +45,26 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use bulk::{Imported, NewImport, OutcomeColumn, Outcomes, RunWideScores, ScoreColumn};
+pub use bulk::{AttributeColumn, AttributeLabels, Imported, NewImport, RunWideScores, ScoreColumn};
 pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord, RunSample};
 pub use deletion::Deleted;
 pub use error::{MigrationError, StoreError, without_password};
-pub use faces::{FacesRecord, FacesState, PicturesOf};
-use leaderboard::Remembered;
+pub use faces::{FacesRecord, FacesState, ImagesOf};
+use leaderboard::StandingsCache;
 pub use leaderboard::{LEADERBOARD_BYTES, RunStandings, Standing, StandingsQuery};
-pub use pending::{Accepted, HeldSamples, NewPending, PendingRecord, Submission, Submitted, SubmittedState};
+pub use pending::{
+    Accepted, BlockedSamples, NewPending, PendingRecord, SampleStatus, Submitted, SubmittedState,
+};
 pub use preferences::{Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
-pub use record::{NewSample, NewScore, Outcome, Recorded};
+pub use record::{NewSample, NewScore, RecordOutcome, Recorded};
 pub use run_data::{AttributePlaces, MetricColumn, RelationKinds, RunData};
 pub use runs::{MethodRecord, RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
 pub use sample::{SampleRecord, ScoreRecord, StoredImage};
 pub use slices::{MetricSums, Quantiles, RunSlices, RunSummary, RunVersion, Slice, SliceSummary};
 pub use summary::{MetricSummary, Moments};
 use time::OffsetDateTime;
-pub use types::{Pack, RunName, ScoreValue, Weights};
+pub use types::{PackId, RunName, ScoreValue, Weights};
 use uuid::Uuid;
 pub use words::MAX_NAME_BYTES;
 
@@ -92,7 +94,7 @@ impl Default for StoreOptions {
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Backend,
-    remembered: Remembered,
+    remembered: StandingsCache,
     recording: Arc<group_commit::Queue>,
 }
 
@@ -128,7 +130,7 @@ impl Store {
             _ => return Err(StoreError::url(url, "its scheme is neither sqlite nor postgres")),
         };
         let recording = group_commit::Queue::new(writers);
-        Ok(Self { backend, remembered: Remembered::default(), recording })
+        Ok(Self { backend, remembered: StandingsCache::default(), recording })
     }
 
     /// The same database over so many further connections, for reading that takes long: what uses them keeps nobody else waiting.
@@ -161,7 +163,7 @@ impl Store {
     ///
     /// A sample is identified by its run and name (by its content where it has no name), so recording the same
     /// again, after a lost answer or a restart, returns the first one's id and counts nothing twice; see
-    /// [`Outcome`]. A name that already stands for other content is a [`StoreError::SampleConflict`]. A sample
+    /// [`RecordOutcome`]. A name that already stands for other content is a [`StoreError::SampleConflict`]. A sample
     /// outside any run has nothing to be identified by: it is always new.
     ///
     /// Samples that are recorded at the same time share a transaction. The sample is recorded even if the caller stops waiting.
@@ -278,7 +280,7 @@ impl Store {
         run_name: &RunName,
         name: &str,
         content: ContentHash,
-    ) -> Result<Option<Submission>, StoreError> {
+    ) -> Result<Option<SampleStatus>, StoreError> {
         on_backend!(self, pool => pending::submission(pool, run, run_name, name, content).await)
     }
 
@@ -292,7 +294,7 @@ impl Store {
         on_backend!(self, pool => pending::unknown_photos(pool, run, folder, photos).await)
     }
 
-    /// The oldest samples that wait for this pack, whose pictures are in this folder, and that are due.
+    /// The oldest samples that wait for this pack, whose images are in this folder, and that are due.
     pub async fn waiting(
         &self,
         folder: &str,
@@ -303,8 +305,8 @@ impl Store {
         on_backend!(self, pool => pending::next(pool, folder, pack, now, limit).await)
     }
 
-    /// The samples whose pictures are in this folder and that wait for another pack than this one, by pack.
-    pub async fn held_samples(&self, folder: &str, pack: &str) -> Result<Vec<HeldSamples>, StoreError> {
+    /// The samples whose images are in this folder and that wait for another pack than this one, by pack.
+    pub async fn held_samples(&self, folder: &str, pack: &str) -> Result<Vec<BlockedSamples>, StoreError> {
         on_backend!(self, pool => pending::held(pool, folder, pack).await)
     }
 
@@ -319,8 +321,8 @@ impl Store {
     }
 
     /// Puts a waiting sample off, and counts the attempt where it was one.
-    pub async fn put_off(&self, id: Uuid, due: OffsetDateTime, attempted: bool) -> Result<(), StoreError> {
-        on_backend!(self, pool => pending::put_off(pool, id, due, attempted).await)
+    pub async fn postpone(&self, id: Uuid, due: OffsetDateTime, attempted: bool) -> Result<(), StoreError> {
+        on_backend!(self, pool => pending::postpone(pool, id, due, attempted).await)
     }
 
     /// Gives a waiting sample up, for a reason's code and in words, and says whose file need not be kept for it any longer.
@@ -371,17 +373,17 @@ impl Store {
         run: Uuid,
         pack: &str,
         names: &[String],
-    ) -> Result<BTreeMap<String, OutcomeColumn>, StoreError> {
+    ) -> Result<BTreeMap<String, AttributeColumn>, StoreError> {
         on_backend!(self, pool => bulk::outcomes(pool, run, pack, names).await)
     }
 
     /// The packs whose scores a run has.
-    pub async fn run_packs(&self, run: Uuid) -> Result<Vec<Pack>, StoreError> {
+    pub async fn run_packs(&self, run: Uuid) -> Result<Vec<PackId>, StoreError> {
         on_backend!(self, pool => bulk::packs(pool, run).await)
     }
 
     /// All packs that scores were stored of, by name.
-    pub async fn packs(&self) -> Result<Vec<Pack>, StoreError> {
+    pub async fn packs(&self) -> Result<Vec<PackId>, StoreError> {
         on_backend!(self, pool => bulk::all_packs(pool).await)
     }
 
@@ -496,7 +498,7 @@ impl Store {
     }
 
     /// Takes down answers of annotators, all or none, and says how many; the same annotator's answer to the same question about
-    /// the same pictures replaces the one before.
+    /// the same images replaces the one before.
     pub async fn add_preferences(
         &self,
         preferences: &[NewPreference],
@@ -545,7 +547,7 @@ impl Store {
         on_backend!(self, pool => slices::quantiles(pool, pack).await)
     }
 
-    /// Keeps what the face graphs found in a picture.
+    /// Keeps what the face graphs found in an image.
     pub async fn save_faces(&self, record: &FacesRecord) -> Result<(), StoreError> {
         on_backend!(self, pool => faces::save(pool, record, None).await)
     }
@@ -582,7 +584,7 @@ impl Store {
         }
     }
 
-    /// What the face graphs found in those of these pictures that are kept.
+    /// What the face graphs found in those of these images that are kept.
     pub async fn faces(
         &self,
         images: &[ContentHash],
@@ -591,8 +593,8 @@ impl Store {
         on_backend!(self, pool => faces::load(pool, images, graphs).await)
     }
 
-    /// Which faces these graphs found in pictures of a run or a dataset are kept: it differs where any was added or is gone.
-    pub async fn faces_state(&self, of: PicturesOf, graphs: ContentHash) -> Result<FacesState, StoreError> {
+    /// Which faces these graphs found in images of a run or a dataset are kept: it differs where any was added or is gone.
+    pub async fn faces_state(&self, of: ImagesOf, graphs: ContentHash) -> Result<FacesState, StoreError> {
         on_backend!(self, pool => faces::state(pool, of, graphs).await)
     }
 
@@ -603,7 +605,7 @@ impl Store {
     }
 
     /// Deletes a sample with its scores, or says `None` where no sample has this id. Its run's summaries are computed
-    /// anew from what remains; faces go with the last that stands on their picture.
+    /// anew from what remains; faces go with the last that stands on their image.
     pub async fn delete_sample(&self, id: Uuid) -> Result<Option<Deleted>, StoreError> {
         on_backend!(self, pool => deletion::sample(pool, id).await)
     }
@@ -618,10 +620,10 @@ impl Store {
         on_backend!(self, pool => deletion::dataset(pool, name).await)
     }
 
-    /// Deletes what was found in a picture and its enrolments, whoever else stands on it; samples and scores stay.
-    /// `None` where nothing knows the picture.
-    pub async fn delete_picture(&self, image: ContentHash) -> Result<Option<Deleted>, StoreError> {
-        on_backend!(self, pool => deletion::picture(pool, image).await)
+    /// Deletes what was found in an image and its enrolments, whoever else stands on it; samples and scores stay.
+    /// `None` where nothing knows the image.
+    pub async fn delete_image(&self, image: ContentHash) -> Result<Option<Deleted>, StoreError> {
+        on_backend!(self, pool => deletion::image(pool, image).await)
     }
 
     /// Asks the database for a sign of life.

@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::ensure::ensure_pack;
 use super::runs::RunState;
-use super::sql::{Connection, Connections, Reader, Row, Sql, until_uncontended};
+use super::sql::{Connection, Connections, Reader, Row, Sql, with_retries};
 use super::words::{check_name, check_text, hashes_to_json, to_microseconds};
-use super::{Pack, RunName, StoreError};
+use super::{PackId, RunName, StoreError};
 use crate::content::ContentHash;
 
 /// Hashes asked for in one statement: SQLite takes 32,766 arguments, and shorter texts are parsed sooner.
@@ -41,23 +41,23 @@ pub struct NewPending {
     pub auxiliary: Vec<ContentHash>,
     /// What else was said about the sample.
     pub metadata: serde_json::Value,
-    /// The folder of kept files that has the pictures.
+    /// The folder of kept files that has the images.
     pub folder: String,
     /// The files that came with it, the image among them, and their bytes.
     pub files: Vec<(ContentHash, u64)>,
     /// The pack that will score it.
-    pub pack: Pack,
+    pub pack: PackId,
     /// The version of the service that accepts it.
     pub service_version: String,
     /// Samples that may wait in the run.
-    pub most_waiting: u64,
+    pub max_pending: u64,
 }
 
 /// What became of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Submission {
+pub enum SampleStatus {
     /// It waits under this id.
-    Waiting(Uuid),
+    Pending(Uuid),
     /// It failed; the same or another may be sent under its name.
     Failed(Uuid),
     /// It was recorded as this sample.
@@ -70,14 +70,14 @@ pub enum Accepted {
     /// The sample is new, or takes the place of one that failed.
     New(Uuid),
     /// The same was there.
-    Repeated(Submission),
+    Repeated(SampleStatus),
 }
 
 /// Samples that nobody scores before another pack is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldSamples {
+pub struct BlockedSamples {
     /// What they wait for.
-    pub pack: Pack,
+    pub pack: PackId,
     /// How many.
     pub samples: u64,
     /// Of how many runs.
@@ -121,7 +121,7 @@ pub struct Submitted {
     /// Its name within the run.
     pub name: String,
     /// Where it stands.
-    pub at: Submission,
+    pub at: SampleStatus,
     /// The hash of all inputs, 64 hexadecimal digits.
     pub content: String,
     /// Why it failed: a code and words.
@@ -132,7 +132,7 @@ pub struct Submitted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubmittedState {
     /// Those that wait.
-    Waiting,
+    Pending,
     /// Those that failed.
     Failed,
     /// Those that are scored.
@@ -145,7 +145,7 @@ async fn find<C: Connection>(
     run: Uuid,
     name: &str,
     locked: bool,
-) -> Result<Option<(Submission, ContentHash)>, StoreError> {
+) -> Result<Option<(SampleStatus, ContentHash)>, StoreError> {
     // Those that wait first: one that is scored meanwhile is then found among the scored.
     let mut sql = Sql::new("SELECT id, content, state FROM pending_samples WHERE run = ");
     sql.bind(run).push(" AND name = ").bind(name).push(if locked { C::LOCK } else { "" });
@@ -153,8 +153,8 @@ async fn find<C: Connection>(
         let row = Reader::new(row, "pending_samples", name);
         let id = row.uuid("id")?;
         let at = row.word("state", |state| match state {
-            "waiting" => Some(Submission::Waiting(id)),
-            "failed" => Some(Submission::Failed(id)),
+            "waiting" => Some(SampleStatus::Pending(id)),
+            "failed" => Some(SampleStatus::Failed(id)),
             _ => None,
         })?;
         return Ok(Some((at, row.hash("content")?)));
@@ -164,7 +164,7 @@ async fn find<C: Connection>(
     let rows = connection.fetch(sql).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let row = Reader::new(row, "samples", name);
-    Ok(Some((Submission::Scored(row.uuid("id")?), row.hash("content")?)))
+    Ok(Some((SampleStatus::Scored(row.uuid("id")?), row.hash("content")?)))
 }
 
 /// What became of the submission of this name and content, without taking anything.
@@ -176,21 +176,21 @@ pub(super) async fn submission<P: Connections>(
     run_name: &RunName,
     name: &str,
     content: ContentHash,
-) -> Result<Option<Submission>, StoreError> {
+) -> Result<Option<SampleStatus>, StoreError> {
     let mut connection = pool.reader().await?;
     decide(find(&mut *connection, run, name, false).await?, run_name, name, content)
 }
 
 fn decide(
-    found: Option<(Submission, ContentHash)>,
+    found: Option<(SampleStatus, ContentHash)>,
     run: &RunName,
     name: &str,
     content: ContentHash,
-) -> Result<Option<Submission>, StoreError> {
+) -> Result<Option<SampleStatus>, StoreError> {
     match found {
         Some((at, have)) if have == content => Ok(Some(at)),
-        None | Some((Submission::Failed(_), _)) => Ok(None),
-        Some((Submission::Waiting(existing) | Submission::Scored(existing), _)) => {
+        None | Some((SampleStatus::Failed(_), _)) => Ok(None),
+        Some((SampleStatus::Pending(existing) | SampleStatus::Scored(existing), _)) => {
             Err(StoreError::SampleConflict { run: run.clone(), name: name.to_owned(), existing })
         }
     }
@@ -203,7 +203,7 @@ pub(super) async fn accept<P: Connections>(
 ) -> Result<Option<Accepted>, StoreError> {
     check_name("the sample's name", &new.name)?;
     check_text("the prompt", new.prompt.as_deref().unwrap_or_default())?;
-    until_uncontended(new.id, || transaction(pool, new)).await
+    with_retries(new.id, || transaction(pool, new)).await
 }
 
 async fn transaction<P: Connections>(pool: &P, new: &NewPending) -> Result<Option<Accepted>, StoreError> {
@@ -213,7 +213,7 @@ async fn transaction<P: Connections>(pool: &P, new: &NewPending) -> Result<Optio
     let Some(run) = lock_run(connection, new.run).await? else { return Ok(None) };
     let found = find(connection, new.run, &new.name, true).await?;
     match decide(found, &run.name, &new.name, new.content)? {
-        Some(Submission::Failed(_)) | None => {}
+        Some(SampleStatus::Failed(_)) | None => {}
         Some(at) => return Ok(Some(Accepted::Repeated(at))),
     }
     if run.state != RunState::Open {
@@ -222,17 +222,17 @@ async fn transaction<P: Connections>(pool: &P, new: &NewPending) -> Result<Optio
     if run.pack.as_ref().is_some_and(|pack| *pack != new.pack.digest) {
         return Err(StoreError::PackConflict { run: run.name, pack: run.pack.unwrap_or_default() });
     }
-    if run.waiting >= new.most_waiting {
+    if run.waiting >= new.max_pending {
         return Err(StoreError::RunFull { run: run.name, waiting: run.waiting });
     }
     ensure_pack(connection, &new.pack, created).await?;
     keep_files(connection, new).await?;
     let missing = unknown(connection, new.run, &new.folder, &photos(new)).await?;
     if !missing.is_empty() {
-        return Err(StoreError::PictureUnknown { pictures: missing });
+        return Err(StoreError::ImageUnknown { images: missing });
     }
     let replaced = match found {
-        Some((Submission::Failed(id), _)) => {
+        Some((SampleStatus::Failed(id), _)) => {
             let mut sql = Sql::new("DELETE FROM pending_samples WHERE id = ");
             sql.bind(id);
             connection.execute(sql).await?
@@ -443,7 +443,7 @@ pub(super) async fn held<P: Connections>(
     pool: &P,
     folder: &str,
     pack: &str,
-) -> Result<Vec<HeldSamples>, StoreError> {
+) -> Result<Vec<BlockedSamples>, StoreError> {
     let mut sql = Sql::new(
         "SELECT digest, packs.name, weights, COUNT(*) AS samples, COUNT(DISTINCT run) AS runs
          FROM pending_samples JOIN packs ON packs.digest = pending_samples.pack WHERE state = 'waiting' AND folder = ",
@@ -455,8 +455,8 @@ pub(super) async fn held<P: Connections>(
         let row = Reader::new(row, "pending_samples", folder);
         let (digest, name) = (row.text("digest")?, row.text("name")?);
         let weights = row.word("weights", super::Weights::parse)?;
-        Ok(HeldSamples {
-            pack: Pack { name, digest, weights },
+        Ok(BlockedSamples {
+            pack: PackId { name, digest, weights },
             samples: row.int("samples")?,
             runs: row.int("runs")?,
         })
@@ -465,7 +465,7 @@ pub(super) async fn held<P: Connections>(
 }
 
 /// Puts a sample off until a later time, and counts the attempt where it was one.
-pub(super) async fn put_off<P: Connections>(
+pub(super) async fn postpone<P: Connections>(
     pool: &P,
     id: Uuid,
     due: OffsetDateTime,
@@ -480,10 +480,10 @@ pub(super) async fn put_off<P: Connections>(
         transaction.commit().await?;
         Ok(())
     };
-    until_uncontended(id, transaction).await
+    with_retries(id, transaction).await
 }
 
-/// Gives a waiting sample up for a reason. Its picture, whose hash is the answer, need not be kept for it any longer; its
+/// Gives a waiting sample up for a reason. Its image, whose hash is the answer, need not be kept for it any longer; its
 /// photos may serve others.
 pub(super) async fn fail<P: Connections>(
     pool: &P,
@@ -515,7 +515,7 @@ pub(super) async fn fail<P: Connections>(
         transaction.commit().await?;
         Ok(Some(image))
     };
-    until_uncontended(id, transaction).await
+    with_retries(id, transaction).await
 }
 
 /// Marks a waiting sample as failed. Its image, in its run, is locked by [`lock_image`], which said `others`.
@@ -621,7 +621,7 @@ async fn note_release<C: Connection>(connection: &mut C, run: Uuid, image: &str)
 
 /// Locks images by run as [`lock_image`] does, and those of the samples that wait. Says which images other instances keep too,
 /// and which samples wait.
-pub(super) async fn take_waiting<C: Connection>(
+pub(super) async fn take_pending<C: Connection>(
     connection: &mut C,
     images: &BTreeSet<(Uuid, String)>,
     samples: &BTreeSet<Uuid>,
@@ -705,7 +705,7 @@ pub(super) async fn submitted<P: Connections>(
             Sql::new("SELECT id, name, content, state, reason, detail FROM pending_samples WHERE run = ");
         sql.bind(run).push(" AND name > ").bind(after);
         match state {
-            Some(SubmittedState::Waiting) => drop(sql.push(" AND state = 'waiting'")),
+            Some(SubmittedState::Pending) => drop(sql.push(" AND state = 'waiting'")),
             Some(SubmittedState::Failed) => drop(sql.push(" AND state = 'failed'")),
             Some(SubmittedState::Scored) | None => {}
         }
@@ -714,7 +714,7 @@ pub(super) async fn submitted<P: Connections>(
             let row = Reader::new(row, "pending_samples", "");
             let (id, name) = (row.uuid("id")?, row.text("name")?);
             let reason = row.optional_text("reason")?;
-            let at = if reason.is_some() { Submission::Failed(id) } else { Submission::Waiting(id) };
+            let at = if reason.is_some() { SampleStatus::Failed(id) } else { SampleStatus::Pending(id) };
             let detail = row.optional_text("detail")?.unwrap_or_default();
             let failure = reason.map(|reason| (reason, detail));
             let content = row.text("content")?;
@@ -728,8 +728,10 @@ pub(super) async fn submitted<P: Connections>(
             let row = Reader::new(row, "samples", "");
             let (id, name) = (row.uuid("id")?, row.text("name")?);
             let content = row.text("content")?;
-            found
-                .insert(name.clone(), Submitted { name, at: Submission::Scored(id), content, failure: None });
+            found.insert(
+                name.clone(),
+                Submitted { name, at: SampleStatus::Scored(id), content, failure: None },
+            );
         }
     }
     Ok(Some(found.into_values().take(limit as usize).collect()))

@@ -1,4 +1,4 @@
-//! What people say of pictures: votes between two runs on one prompt, and ratings of single pictures.
+//! What people say of images: votes between two runs on one prompt, and ratings of single images.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, until_uncontended};
+use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, with_retries};
 use super::words::{check_name, new_id, to_microseconds};
 
 /// Rows of one statement: SQLite allows 32,766 arguments.
@@ -74,10 +74,10 @@ pub enum Judgement {
         a: Uuid,
         /// The other.
         b: Uuid,
-        /// 1 where A's picture is preferred, −1 where B's is, 0 where neither.
+        /// 1 where A's image is preferred, −1 where B's is, 0 where neither.
         preference: i8,
     },
-    /// Of one picture.
+    /// Of one image.
     Rating {
         /// Its run.
         run: Uuid,
@@ -182,7 +182,7 @@ pub(super) async fn add<P: Connections>(
             _ => {}
         }
     }
-    until_uncontended(Uuid::now_v7(), || insert(pool, preferences, to_microseconds(created))).await
+    with_retries(Uuid::now_v7(), || insert(pool, preferences, to_microseconds(created))).await
 }
 
 async fn insert<P: Connections>(

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::datasets::ensure_dataset;
-use super::sql::{Argument, Connection, Connections, Reader, Sql, until_uncontended};
+use super::sql::{Argument, Connection, Connections, Reader, Sql, with_retries};
 use super::words::{check_name, check_text, to_microseconds};
 use crate::content::ContentHash;
 
@@ -93,7 +93,7 @@ pub(super) async fn register<P: Connections>(
             check_name("the kind", kind)?;
         }
     }
-    until_uncontended(Uuid::now_v7(), || transaction(pool, dataset, prompts, created)).await
+    with_retries(Uuid::now_v7(), || transaction(pool, dataset, prompts, created)).await
 }
 
 /// A prompt that is there.

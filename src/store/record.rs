@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::ensure::{ensure_pack, ensure_run};
 use super::runs::RunState;
 use super::sample::value;
-use super::sql::{Argument, Connection, Connections, GIVEN, Reader, Sql, until_uncontended};
+use super::sql::{Argument, Connection, Connections, GIVEN, Reader, Sql, with_retries};
 use super::words::{check_name, check_text, hashes_to_json, json_strings, storable, to_microseconds};
-use super::{Pack, RunName, ScoreValue, StoreError, pending, running};
+use super::{PackId, RunName, ScoreValue, StoreError, pending, running};
 use crate::content::ContentHash;
 
 /// Scores of a statement: both databases take at most 32,766 arguments, and a score has up to six.
@@ -56,7 +56,7 @@ pub struct NewSample {
     /// What else was said about the sample, kept as it is: attributes, detectables, relations, categories.
     pub metadata: serde_json::Value,
     /// The pack that the scores were computed with.
-    pub pack: Pack,
+    pub pack: PackId,
     /// The version of the service that computed them.
     pub service_version: String,
     /// The scores, each metric at most once, in any order.
@@ -91,12 +91,12 @@ pub struct Recorded {
     /// The run's id, if it belongs to one.
     pub run: Option<Uuid>,
     /// Whether anything was written.
-    pub outcome: Outcome,
+    pub outcome: RecordOutcome,
 }
 
 /// What recording a sample changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RecordOutcome {
     /// The sample is new.
     Created,
     /// The sample was there with all these scores: nothing was written, the first numbers stand.
@@ -109,7 +109,7 @@ pub enum Outcome {
 /// Records a sample, which [`check`] let pass.
 pub(super) async fn record<P: Connections>(pool: &P, sample: &NewSample) -> Result<Recorded, StoreError> {
     let scores = in_order(sample);
-    until_uncontended(sample.id, || transaction(pool, sample, &scores)).await
+    with_retries(sample.id, || transaction(pool, sample, &scores)).await
 }
 
 /// Records a sample that waited, which [`check`] let pass, under the id that it had there, and takes it out of those that wait.
@@ -120,7 +120,7 @@ pub(super) async fn record_pending<P: Connections>(
     run: Uuid,
 ) -> Result<Option<Recorded>, StoreError> {
     let scores = in_order(sample);
-    until_uncontended(sample.id, || pending_transaction(pool, sample, run, &scores)).await
+    with_retries(sample.id, || pending_transaction(pool, sample, run, &scores)).await
 }
 
 /// All transactions take summary rows in order of metric, so that they queue rather than deadlock.
@@ -146,7 +146,7 @@ async fn transaction<P: Connections>(
     };
     let recorded = write(connection, sample, run, scores).await?;
     if let (Some(run), Some(name)) = (run, &sample.run)
-        && recorded.outcome != Outcome::Repeated
+        && recorded.outcome != RecordOutcome::Repeated
         && !is_open(connection, run).await?
     {
         return Err(StoreError::RunFinished { run: name.clone() });
@@ -227,9 +227,9 @@ async fn write<C: Connection>(
         }
     }
     let outcome = match (is_new, changes.is_empty()) {
-        (true, _) => Outcome::Created,
-        (false, true) => Outcome::Repeated,
-        (false, false) => Outcome::Rescored,
+        (true, _) => RecordOutcome::Created,
+        (false, true) => RecordOutcome::Repeated,
+        (false, false) => RecordOutcome::Rescored,
     };
     Ok(Recorded { sample: id, run, outcome })
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::datasets::Attributes;
 use super::sql::{Connection, Connections, Reader, Row, Sql};
-use super::{Pack, RunName, StoreError, Weights};
+use super::{PackId, RunName, StoreError, Weights};
 use crate::blocking::blocking;
 use crate::text::relations::{RelationKind, annotated, relations, relations_of};
 
@@ -24,7 +24,7 @@ pub struct RunData {
     /// Its method and name.
     pub name: RunName,
     /// The pack of the scores; none where there are none.
-    pub pack: Option<Pack>,
+    pub pack: Option<PackId>,
     /// The samples' names, ascending by their bytes.
     pub names: Vec<String>,
     /// Whom each sample shows, where it was said.
@@ -37,7 +37,7 @@ pub struct RunData {
     pub attributes: BTreeMap<String, AttributePlaces>,
     /// What kinds of relation each prompt asks for.
     pub relations: Vec<RelationKinds>,
-    /// Width and height of each generated picture in pixels; none where only scores were imported.
+    /// Width and height of each generated image in pixels; none where only scores were imported.
     pub sizes: Vec<Option<(u32, u32)>>,
     /// By code of the metric.
     pub metrics: BTreeMap<String, MetricColumn>,
@@ -227,7 +227,7 @@ async fn find_pack<C: Connection>(
     connection: &mut C,
     run: Uuid,
     pack: Option<&str>,
-) -> Result<Option<Pack>, StoreError> {
+) -> Result<Option<PackId>, StoreError> {
     let mut sql = Sql::new(
         "SELECT digest, packs.name, weights FROM summaries JOIN packs ON packs.digest = summaries.pack WHERE run = ",
     );
@@ -239,7 +239,7 @@ async fn find_pack<C: Connection>(
     let rows = connection.fetch(sql).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let row = Reader::new(row, "packs", pack.unwrap_or_default());
-    Ok(Some(Pack {
+    Ok(Some(PackId {
         digest: row.text("digest")?,
         name: row.text("name")?,
         weights: row.word("weights", Weights::parse)?,
@@ -303,7 +303,7 @@ impl RunData {
         }
     }
 
-    fn empty(run: Uuid, name: RunName, pack: Option<Pack>) -> Self {
+    fn empty(run: Uuid, name: RunName, pack: Option<PackId>) -> Self {
         Self {
             run,
             name,

@@ -11,7 +11,7 @@ use super::{ScoreValue, StoreError};
 
 /// A summary's key: metric, pack and version of a run. They are locked in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key<'a> {
+pub(super) struct SummaryKey<'a> {
     pub(super) run: Uuid,
     pub(super) metric: &'a str,
     pub(super) pack: &'a str,
@@ -49,7 +49,7 @@ const INSERT: &str =
     "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ";
 
 /// A summary of this many numbers and nulls; of the numbers the pivot, and the sums of distances from it and of their squares.
-fn row(key: Key<'_>, [n, nulls]: [i64; 2], [pivot, total, squares]: [f64; 3]) -> [Argument; 9] {
+fn row(key: SummaryKey<'_>, [n, nulls]: [i64; 2], [pivot, total, squares]: [f64; 3]) -> [Argument; 9] {
     [
         key.run.into(),
         key.pack.into(),
@@ -89,10 +89,10 @@ pub(super) async fn update<C: Connection>(
 }
 
 /// What the changes add to each summary.
-fn sums<'a>(run: Uuid, pack: &'a str, changes: &[Change<'a>]) -> BTreeMap<Key<'a>, Sums> {
+fn sums<'a>(run: Uuid, pack: &'a str, changes: &[Change<'a>]) -> BTreeMap<SummaryKey<'a>, Sums> {
     let mut sums: BTreeMap<_, Sums> = BTreeMap::new();
     for Change { new, .. } in changes {
-        let key = Key { run, metric: &new.metric, pack, version: new.metric_version };
+        let key = SummaryKey { run, metric: &new.metric, pack, version: new.metric_version };
         sums.entry(key).or_default().add(&new.value);
     }
     sums
@@ -101,7 +101,7 @@ fn sums<'a>(run: Uuid, pack: &'a str, changes: &[Change<'a>]) -> BTreeMap<Key<'a
 /// Adds scores to summaries.
 pub(super) async fn add<C: Connection>(
     connection: &mut C,
-    sums: &BTreeMap<Key<'_>, Sums>,
+    sums: &BTreeMap<SummaryKey<'_>, Sums>,
 ) -> Result<(), StoreError> {
     if sums.is_empty() {
         return Ok(());
@@ -171,7 +171,10 @@ async fn take<C: Connection>(
 
 /// Takes a summary for this transaction, made where it is not there, and says whether no score counts in it yet. Whoever else
 /// adds to it waits.
-pub(super) async fn claim<C: Connection>(connection: &mut C, key: Key<'_>) -> Result<bool, StoreError> {
+pub(super) async fn claim<C: Connection>(
+    connection: &mut C,
+    key: SummaryKey<'_>,
+) -> Result<bool, StoreError> {
     let mut sql = Sql::new(INSERT);
     sql.tuple(row(key, [0, 0], [0.0; 3]));
     sql.push(" ON CONFLICT (run, pack, metric, metric_version) DO NOTHING");
@@ -187,7 +190,10 @@ pub(super) async fn claim<C: Connection>(connection: &mut C, key: Key<'_>) -> Re
 
 /// Computes a summary anew from the scores that there are, so that nothing of a deleted or replaced one is left in its sums.
 /// The summary's row is locked first: whoever adds a score meanwhile waits for it and adds to the result.
-pub(super) async fn recompute<C: Connection>(connection: &mut C, key: Key<'_>) -> Result<(), StoreError> {
+pub(super) async fn recompute<C: Connection>(
+    connection: &mut C,
+    key: SummaryKey<'_>,
+) -> Result<(), StoreError> {
     let mut sql = Sql::new("SELECT n FROM summaries");
     find(&mut sql, " WHERE run = ", key);
     sql.push(C::LOCK);
@@ -211,7 +217,7 @@ pub(super) async fn recompute<C: Connection>(connection: &mut C, key: Key<'_>) -
 /// Writes a summary of these numbers and so many nulls; none where there is neither.
 pub(super) async fn put<C: Connection>(
     connection: &mut C,
-    key: Key<'_>,
+    key: SummaryKey<'_>,
     numbers: &[f64],
     nulls: i64,
 ) -> Result<(), StoreError> {
@@ -234,7 +240,7 @@ pub(super) async fn put<C: Connection>(
     Ok(())
 }
 
-fn find(sql: &mut Sql, of: &'static str, key: Key<'_>) {
+fn find(sql: &mut Sql, of: &'static str, key: SummaryKey<'_>) {
     sql.push(of).bind(key.run).push(" AND metric = ").bind(key.metric).push(" AND pack = ").bind(key.pack);
     sql.push(" AND metric_version = ").bind(key.version);
 }

@@ -6,9 +6,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ensure::{ensure_method, ensure_run};
-use super::sql::{Connection, Connections, Reader, Row, Sql, until_uncontended};
+use super::sql::{Connection, Connections, Reader, Row, Sql, with_retries};
 use super::words::{check_name, check_text, to_microseconds};
-use super::{Pack, RunName, StoreError, Weights};
+use super::{PackId, RunName, StoreError, Weights};
 
 /// What a run declares of how it came about, for whoever reads a leaderboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -84,7 +84,7 @@ pub struct RunRecord {
     /// What was said of it.
     pub facts: RunFacts,
     /// The pack that its samples are scored with, from the first accepted one on.
-    pub pack: Option<Pack>,
+    pub pack: Option<PackId>,
     /// The version of the service that accepted its first sample.
     pub service_version: Option<String>,
     /// Where it stands.
@@ -151,7 +151,7 @@ pub(super) async fn create_method<P: Connections>(
         transaction.commit().await?;
         Ok((method, is_new))
     };
-    until_uncontended(Uuid::now_v7(), transaction).await
+    with_retries(Uuid::now_v7(), transaction).await
 }
 
 const METHODS: &str = "SELECT name, description, created,
@@ -188,7 +188,7 @@ pub(super) async fn create_run<P: Connections>(
     check_name("the run's name", &name.run)?;
     check_text("the dataset", facts.dataset.as_deref().unwrap_or_default())?;
     check_text("the split", facts.split.as_deref().unwrap_or_default())?;
-    until_uncontended(Uuid::now_v7(), || create(pool, name, facts, to_microseconds(created))).await
+    with_retries(Uuid::now_v7(), || create(pool, name, facts, to_microseconds(created))).await
 }
 
 async fn create<P: Connections>(
@@ -284,7 +284,7 @@ fn run_record<R: Row>(row: &R) -> Result<RunRecord, StoreError> {
             metrics: row.optional_text("metrics")?.map(|_| row.json("metrics")).transpose()?,
         },
         pack: match row.optional_text("pack")? {
-            Some(digest) => Some(Pack {
+            Some(digest) => Some(PackId {
                 digest,
                 name: row.text("pack_name")?,
                 weights: row.word("weights", Weights::parse)?,
@@ -332,7 +332,7 @@ pub(super) async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<
         transaction.commit().await?;
         Ok(record)
     };
-    until_uncontended(id, transaction).await
+    with_retries(id, transaction).await
 }
 
 fn exclusive<C: Connection>(_: &C) -> &'static str {
@@ -372,5 +372,5 @@ pub(super) async fn finished<P: Connections>(
         transaction.commit().await?;
         Ok(files)
     };
-    until_uncontended(id, transaction).await
+    with_retries(id, transaction).await
 }

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::sql::{Connection, Connections, Reader, Sql};
-use super::{Pack, RunName, ScoreValue, StoreError, Weights};
+use super::{PackId, RunName, ScoreValue, StoreError, Weights};
 use crate::content::ContentHash;
 
 /// A stored sample with everything known about it.
@@ -69,7 +69,7 @@ pub struct ScoreRecord {
     /// What to know when reading the number (`truncated`, …).
     pub flags: Vec<String>,
     /// The pack it was computed with.
-    pub pack: Pack,
+    pub pack: PackId,
     /// The version of the service that computed it.
     pub service_version: String,
     /// When it was computed, UTC, to the microsecond.
@@ -126,7 +126,7 @@ fn score<R: super::sql::Row>(row: &Reader<'_, R>) -> Result<ScoreRecord, StoreEr
         metric_version: row.int("metric_version")?,
         value: value(row)?,
         flags: row.json("flags")?,
-        pack: Pack {
+        pack: PackId {
             digest: row.text("pack")?,
             name: row.text("pack_name")?,
             weights: row.word("weights", Weights::parse)?,

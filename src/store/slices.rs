@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, until_uncontended};
+use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, with_retries};
 use super::words::{check_name, to_microseconds};
 use crate::content::ContentHash;
 
@@ -35,7 +35,7 @@ impl Slice {
     pub const RELATION: &'static str = "relation";
     /// An attribute of the subject: its name where it is present, with `!` before it where it is absent.
     pub const ATTRIBUTE: &'static str = "attribute";
-    /// The class of the picture's shorter side.
+    /// The class of the image's shorter side.
     pub const SIZE: &'static str = "size";
 
     /// Whether a label can be kept: names of before they were checked may be too long for an index, or have U+0000.
@@ -83,7 +83,7 @@ pub struct SliceSummary {
     pub penalised: u64,
     /// Samples of which the penalty cannot be decided.
     pub undecided: u64,
-    /// Samples in whose picture no face was found, as far as this metric looked for one.
+    /// Samples in whose image no face was found, as far as this metric looked for one.
     pub faceless: u64,
     /// The mean of the numbers.
     pub mean: Option<f64>,
@@ -209,7 +209,7 @@ pub(super) async fn save<P: Connections>(
     summary: &RunSummary,
     computed: OffsetDateTime,
 ) -> Result<bool, StoreError> {
-    until_uncontended(version.run, || replace(pool, version, summary, computed)).await
+    with_retries(version.run, || replace(pool, version, summary, computed)).await
 }
 
 async fn replace<P: Connections>(

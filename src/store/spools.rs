@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::sql::{Connection, Connections, Reader, Sql, until_uncontended};
+use super::sql::{Connection, Connections, Reader, Sql, with_retries};
 use super::words::to_microseconds;
 use crate::content::ContentHash;
 
@@ -32,7 +32,7 @@ pub(super) async fn installation<P: Connections>(pool: &P) -> Result<String, Sto
         transaction.commit().await?;
         Ok(())
     };
-    until_uncontended(Uuid::now_v7(), transaction).await?;
+    with_retries(Uuid::now_v7(), transaction).await?;
     known().await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
 }
 
@@ -84,5 +84,5 @@ pub(super) async fn forget_released<P: Connections>(
         transaction.commit().await?;
         Ok(())
     };
-    until_uncontended(Uuid::now_v7(), transaction).await
+    with_retries(Uuid::now_v7(), transaction).await
 }

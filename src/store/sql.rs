@@ -203,7 +203,7 @@ const ATTEMPTS: u32 = 5;
 const LONGEST_TRIED: Duration = Duration::from_secs(5);
 
 /// Tries a transaction again while others hold what it needs.
-pub(super) async fn until_uncontended<T, F: Future<Output = Result<T, StoreError>>>(
+pub(super) async fn with_retries<T, F: Future<Output = Result<T, StoreError>>>(
     id: Uuid,
     mut transaction: impl FnMut() -> F,
 ) -> Result<T, StoreError> {
@@ -291,7 +291,7 @@ impl<'a, R: Row> Reader<'a, R> {
         self.readable(column, self.row.time(column))
     }
 
-    /// A text column holding the hash of a picture.
+    /// A text column holding the hash of an image.
     pub(super) fn hash(&self, column: &'static str) -> Result<ContentHash, StoreError> {
         ContentHash::from_hex(&self.text(column)?).ok_or_else(|| self.corrupt(column, "is no hash"))
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-pub use crate::pack_id::{PackId as Pack, Weights};
+pub use crate::pack_id::{PackId, Weights};
 
 /// A run, named by its method and by its own name, which is unique within the method.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

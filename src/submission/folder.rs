@@ -1,4 +1,4 @@
-//! A run's folder in the toolkit's layout: `NAME.png` and `NAME.json` for each generated picture.
+//! A run's folder in the toolkit's layout: `NAME.png` and `NAME.json` for each generated image.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use crate::dataset::{Dataset, Layout, Photo, Problem, Prompt};
 use crate::scoring::Metadata;
 use crate::toolkit::{Generation, format_prompt, labels};
 
-/// A generated picture with everything that is sent with it.
+/// A generated image with everything that is sent with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     /// Its name in the run.
@@ -31,7 +31,7 @@ pub struct Folder {
     pub items: Vec<Item>,
     /// What keeps the folder from being a run, and what is worth knowing.
     pub problems: Vec<Problem>,
-    /// Prompts of the dataset for which there is no picture.
+    /// Prompts of the dataset for which there is no image.
     pub missing: usize,
 }
 
@@ -55,18 +55,18 @@ fn extension(path: &Path) -> Option<String> {
     path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase)
 }
 
-/// Whether the name is a picture's. What it is, the content says.
-pub(crate) fn is_picture(path: &Path) -> bool {
+/// Whether the name is an image's. What it is, the content says.
+pub(crate) fn is_image(path: &Path) -> bool {
     matches!(extension(path).as_deref(), Some("png" | "jpg" | "jpeg" | "webp"))
 }
 
-/// Reads a run's folder against its dataset; pictures are not opened.
+/// Reads a run's folder against its dataset; images are not opened.
 ///
 /// # Errors
 /// The folder itself cannot be read. What is wrong in it is said in the answer.
 pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
     let mut folder = Folder::default();
-    let (mut pictures, mut texts) = (BTreeMap::new(), BTreeMap::new());
+    let (mut images, mut texts) = (BTreeMap::new(), BTreeMap::new());
     for entry in std::fs::read_dir(root)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -75,27 +75,25 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
         match extension.as_deref() {
             // What file managers leave behind.
             _ if name.starts_with('.') || name.eq_ignore_ascii_case("thumbs.db") => {}
-            _ if is_picture(&path) => {
-                if let Some(other) = pictures.insert(stem, path) {
+            _ if is_image(&path) => {
+                if let Some(other) = images.insert(stem, path) {
                     let other = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    folder.problem(
-                        name,
-                        format!("is a second picture of the name of {other}: keep one of them"),
-                    );
+                    folder
+                        .problem(name, format!("is a second image of the name of {other}: keep one of them"));
                 }
             }
             Some("json") => drop(texts.insert(stem, path)),
-            _ => folder.note(name, "is neither a picture (PNG, JPEG, WebP) nor a JSON file and is left out"),
+            _ => folder.note(name, "is neither an image (PNG, JPEG, WebP) nor a JSON file and is left out"),
         }
     }
     let known = Known::of(dataset);
     let mut names: HashMap<String, String> = HashMap::new();
     let mut found: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for (stem, image) in &pictures {
+    for (stem, image) in &images {
         let file = format!("{stem}.json");
         let Some(text) = texts.remove(stem) else {
-            let picture = image.file_name().unwrap_or_default();
-            folder.problem(picture, format!("has no {file}, which says what it shows"));
+            let image = image.file_name().unwrap_or_default();
+            folder.problem(image, format!("has no {file}, which says what it shows"));
             continue;
         };
         let about = crate::read::text(&text).map_err(|error| error.to_string());
@@ -130,11 +128,11 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
     for stem in texts.keys() {
         folder.problem(
             format!("{stem}.json"),
-            format!("there is no {stem}.png (or .jpg, .webp): the picture is missing"),
+            format!("there is no {stem}.png (or .jpg, .webp): the image is missing"),
         );
     }
     if folder.items.is_empty() && folder.is_sound() {
-        folder.problem(root, "has no pictures: NAME.png (or .jpg, .webp) with NAME.json are expected");
+        folder.problem(root, "has no images: NAME.png (or .jpg, .webp) with NAME.json are expected");
     }
     let unknown = folder.items.iter().filter(|item| item.metadata.prompt_kind.is_none()).count();
     if unknown > 0
@@ -226,7 +224,7 @@ mod tests {
     use crate::dataset::{SampleSize, Sources, make_sample, prepare};
     use crate::vision::DecodeLimits;
 
-    /// A made-up dataset of two people with four prompts each, and its pictures.
+    /// A made-up dataset of two people with four prompts each, and its images.
     fn sample() -> (tempfile::TempDir, Dataset, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let made = make_sample(folder.path(), SampleSize { identities: 2, prompts: 4 }).unwrap();
@@ -238,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_paired_by_name_and_completed_from_the_dataset() {
+    fn images_are_paired_by_name_and_completed_from_the_dataset() {
         let (_folder, mut dataset, run) = sample();
         dataset.prompts[0].relations = vec![["person", "riding", "horse"].map(str::to_owned)];
         let folder = read_folder(&run, &dataset).unwrap();
@@ -274,7 +272,7 @@ mod tests {
         fs::copy(run.join("000-0-00.JPG"), run.join("000-0-00.png")).unwrap();
         let twice = read_folder(&run, &dataset).unwrap();
         assert!(
-            !twice.is_sound() && twice.problems[0].to_string().contains("second picture"),
+            !twice.is_sound() && twice.problems[0].to_string().contains("second image"),
             "{:?}",
             twice.problems
         );
@@ -301,11 +299,7 @@ mod tests {
         }
         let cases: [(Damage, &str, &str); 7] = [
             (|at| fs::remove_file(at.join("000-0-00.json")).unwrap(), "000-0-00.png", "has no 000-0-00.json"),
-            (
-                |at| fs::remove_file(at.join("000-0-00.png")).unwrap(),
-                "000-0-00.json",
-                "the picture is missing",
-            ),
+            (|at| fs::remove_file(at.join("000-0-00.png")).unwrap(), "000-0-00.json", "the image is missing"),
             (
                 |at| fs::write(at.join("000-0-00.json"), "{").unwrap(),
                 "000-0-00.json",
@@ -350,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_pictures_is_no_run() {
+    fn a_folder_without_images_is_no_run() {
         let (folder, dataset, _) = sample();
         let empty = folder.path().join("empty");
         fs::create_dir(&empty).unwrap();

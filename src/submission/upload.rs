@@ -164,7 +164,7 @@ impl Upload {
                     return Ok(!was_there);
                 }
                 // The server has let go of photos, or was given another folder: they are sent again.
-                Err(error) if by_hash && error.code() == Some("picture_unknown") => {
+                Err(error) if by_hash && error.code() == Some("image_unknown") => {
                     for mut there in lock_in_order(&reference, &auxiliary).await {
                         *there = false;
                     }
@@ -228,7 +228,7 @@ impl Photos {
 }
 
 fn form(item: &Item, image: &Bytes, photos: &Photos) -> Form {
-    let file = |bytes: &Bytes| file_part(bytes, "picture");
+    let file = |bytes: &Bytes| file_part(bytes, "image");
     let metadata = serde_json::to_string(&item.metadata).expect("plain data always serialises");
     let mut form = Form::new().text("prompt", item.prompt.clone()).text("metadata", metadata);
     let all = [("reference", &photos.reference)].into_iter();

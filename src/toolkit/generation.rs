@@ -1,10 +1,10 @@
-//! The toolkit's JSON file beside each generated picture.
+//! The toolkit's JSON file beside each generated image.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// What a generator wrote about a picture: the keys that scoring needs. Whatever else stands in the file (seed, steps,
+/// What a generator wrote about an image: the keys that scoring needs. Whatever else stands in the file (seed, steps,
 /// date) is the generator's own and ignored.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Generation {
@@ -32,7 +32,7 @@ pub struct Generation {
     pub is_stellar_t: Option<bool>,
 }
 
-/// Why a file does not describe a picture.
+/// Why a file does not describe an image.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerationError {
     /// Not JSON, or not with these keys.

@@ -1,4 +1,4 @@
-//! What the reference toolkit reads and writes: its CSV files of scores and its JSON files of generated pictures.
+//! What the reference toolkit reads and writes: its CSV files of scores and its JSON files of generated images.
 //!
 //! Text in, values out, and back: nothing here opens a file. Names and columns are those of `stellar-metrics`, so that
 //! its files can be imported and ours be read by its analysis.

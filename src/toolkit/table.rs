@@ -36,7 +36,7 @@ pub struct AttributeColumn {
     pub attribute: String,
     /// Whether the subject has it: `1` in the file, `-1` where not.
     pub targets: Vec<bool>,
-    /// Whether the generated picture was found to show it.
+    /// Whether the generated image was found to show it.
     pub predictions: Vec<bool>,
 }
 

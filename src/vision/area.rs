@@ -8,18 +8,18 @@ use super::{Image, Rect};
 /// average pooling) of the region's float levels.
 ///
 /// Output pixel `i` of `n` is the plain mean of input pixels `⌊i · m / n⌋` to `⌈(i + 1) · m / n⌉`, the last one
-/// excluded: neighbours share a pixel where the sizes do not divide, and an enlarged picture repeats pixels.
+/// excluded: neighbours share a pixel where the sizes do not divide, and an enlarged image repeats pixels.
 /// Gives `height · width · 3` levels from 0 to 255. Sums are exact here; where PyTorch's are too (below 2²⁴,
 /// windows of 256 × 256), the results are the same bits.
 ///
 /// # Panics
-/// If `source` is empty or not within the picture, or a side is 0.
+/// If `source` is empty or not within the image, or a side is 0.
 #[must_use]
 pub fn resize_area(image: &Image, source: Rect, width: u32, height: u32) -> Vec<f32> {
     resize_area_rows(image, source, width, height, 0..height)
 }
 
-/// Some rows of what [`resize_area`] gives: a large picture's level need not be in memory as a whole.
+/// Some rows of what [`resize_area`] gives: a large image's level need not be in memory as a whole.
 ///
 /// # Panics
 /// As [`resize_area`], or if `rows` are not among the `height`.
@@ -107,7 +107,7 @@ impl Columns {
     fn means<S: Sum>(&self, sums: &[S], rows: usize, totals: &mut Vec<f32>, output: &mut Vec<f32>) {
         let pixels = sums.as_chunks::<3>().0;
         totals.clear();
-        // Of nearly all pictures; then the conversion is one instruction.
+        // Of nearly all images; then the conversion is one instruction.
         if rows * self.longest <= i32::MAX as usize / 255 {
             totals.extend(self.windows.iter().flat_map(|&(first, end)| {
                 let mut total = [0_i32; 3];
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_of_all_is_that_of_the_picture() {
+    fn the_mean_of_all_is_that_of_the_image() {
         // More rows than 16-bit sums can hold.
         for (width, height) in [(1, 1), (31, 257), (20, 258), (3, 2000)] {
             let image = ramp(width, height);

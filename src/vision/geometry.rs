@@ -1,4 +1,4 @@
-//! From a picture to the pixels a graph takes, as a pack's manifest describes it.
+//! From an image to the pixels a graph takes, as a pack's manifest describes it.
 
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ use super::{Filter, Image, Rect, letterbox, resize_window};
 /// Longest side a graph may take, in pixels: far beyond any vision model's, small enough for any memory.
 const MAX_SIDE: u32 = 4096;
 
-/// How a picture becomes a graph's input.
+/// How an image becomes a graph's input.
 ///
 /// In a pack's manifest it is a table:
 ///
@@ -83,7 +83,7 @@ impl CropRounding {
     }
 }
 
-/// A picture as a graph takes it: rows of pixels of three channels (HWC), in RGB.
+/// An image as a graph takes it: rows of pixels of three channels (HWC), in RGB.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prepared {
     /// Levels 0 to 255.
@@ -116,7 +116,7 @@ impl Prepared {
 }
 
 impl Geometry {
-    /// Resizes and crops. Only what is in the result is computed: even a 1 × 30,000 picture, which "shortest edge
+    /// Resizes and crops. Only what is in the result is computed: even a 1 × 30,000 image, which "shortest edge
     /// 224" would stretch to 224 × 6,720,000, takes but the memory of its 224 × 224 crop.
     #[must_use]
     pub fn apply(&self, image: &Image) -> Prepared {
@@ -134,7 +134,7 @@ impl Geometry {
         Prepared::U8 { height: resized.height, width: resized.width, data: resized.pixels }
     }
 
-    /// Rows and columns of the result, where they are the same for every picture.
+    /// Rows and columns of the result, where they are the same for every image.
     #[must_use]
     pub fn size(&self) -> Option<(u32, u32)> {
         match *self {
@@ -144,7 +144,7 @@ impl Geometry {
         }
     }
 
-    /// Rows and columns of the result for a picture of this size.
+    /// Rows and columns of the result for an image of this size.
     #[must_use]
     pub fn size_for(&self, width: u32, height: u32) -> (u32, u32) {
         match *self {
@@ -154,7 +154,7 @@ impl Geometry {
         }
     }
 
-    /// The longest side that any result has. Rounding lets very long pictures exceed the bound of
+    /// The longest side that any result has. Rounding lets very long images exceed the bound of
     /// [`Bounded`](Self::Bounded), but never to twice as much.
     #[must_use]
     pub fn longest_side(&self) -> u32 {
@@ -191,7 +191,7 @@ fn shortest_edge(image: &Image, size: u32, filter: Filter, crop: CropRounding) -
 /// Rows and columns as Hugging Face's `DeformableDetrFeatureExtractor` computes them, in its floating-point steps:
 /// Python's `round` for the shorter side, truncation for the longer one.
 ///
-/// Where a picture is so long that the shorter side would round to 0 (the original fails), it becomes 1 and the longer
+/// Where an image is so long that the shorter side would round to 0 (the original fails), it becomes 1 and the longer
 /// one `longest`.
 fn bounded(width: u32, height: u32, shortest: u32, longest: u32) -> (u32, u32) {
     let (short, long) = (f64::from(width.min(height)), f64::from(width.max(height)));
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_pictures_take_the_memory_of_their_crop() {
+    fn extreme_images_take_the_memory_of_their_crop() {
         let line = Image::new(1, 30_000, (0..90_000_u32).map(|i| (i / 3 / 120) as u8).collect());
         for (image, geometry) in [
             (&line, Geometry::ShortestEdge { size: 224, filter: Filter::Bicubic, crop: CropRounding::Floor }),

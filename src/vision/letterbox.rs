@@ -1,18 +1,18 @@
-//! HPSv2's own pre-processing: a float picture within a black square.
+//! HPSv2's own pre-processing: a float image within a black square.
 //!
-//! The reference turns the picture into floats first and resizes those with torchvision's antialiased bicubic,
+//! The reference turns the image into floats first and resizes those with torchvision's antialiased bicubic,
 //! so there is no rounding to 8 bits and no clamping. The weights are computed in single precision in
-//! PyTorch's order of operations (`aten/src/ATen/native/cpu/UpSampleKernel.cpp`): for large pictures its
+//! PyTorch's order of operations (`aten/src/ATen/native/cpu/UpSampleKernel.cpp`): for large images its
 //! rounding of the kernel's centre moves results by more than the sums' own rounding does.
 
 use super::Image;
 
-/// Resizes the longer side to `size` and centres the picture on a black square; `size · size · 3` values, 1 is
+/// Resizes the longer side to `size` and centres the image on a black square; `size · size · 3` values, 1 is
 /// white.
 ///
 /// Each side becomes `round(side · size / longer side)`, halves to even, and at least 1: the reference fails
 /// where that rounds to 0. It also skips the padding when the longer side is `size` already, and then fails
-/// unless the picture is square; here such a picture is padded like any other.
+/// unless the image is square; here such an image is padded like any other.
 pub(super) fn letterbox(image: &Image, size: u32) -> Vec<f32> {
     let scale = f64::from(size) / f64::from(image.width.max(image.height));
     let scaled = |side: u32| ((f64::from(side) * scale).round_ties_even() as usize).max(1);

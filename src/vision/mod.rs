@@ -1,14 +1,14 @@
-//! Pictures: from a file's bytes to the exact pixels that a graph was trained to see.
+//! Images: from a file's bytes to the exact pixels that a graph was trained to see.
 //!
 //! ```text
-//! bytes ── probe   header only: format, size, decode memory, every limit      (microseconds)
+//! bytes ── read_header   header only: format, size, decode memory, every limit      (microseconds)
 //!       ── decode  PNG, JPEG, WebP → [`Image`] RGB8, upright                   (bit-equal to Pillow)
 //!       ── resize  fixed-point two-pass resampling, on AVX-512, AVX2 or plain  (bit-equal to Pillow)
 //!       ── resize_area  plain means as floats, for face detection               (equal to PyTorch)
 //!       ── Geometry::apply  resize and crop as a pack's manifest asks → [`Prepared`]
 //! ```
 //!
-//! The reference toolkit reads pictures through Pillow, and every published score went through Pillow's
+//! The reference toolkit reads images through Pillow, and every published score went through Pillow's
 //! rounding. A resize that is "as good" but differs by one level in a few pixels moves a cosine similarity by
 //! more than two models differ; so equality of bits, not of looks, is the aim here, and the tests compare
 //! with digests of what Pillow gives.
@@ -24,11 +24,11 @@ mod letterbox;
 mod resample;
 
 pub use area::resize_area;
-pub use decode::{DecodeError, DecodeLimits, Format, Header, decode, probe};
+pub use decode::{DecodeError, DecodeLimits, Format, Header, decode, read_header};
 pub use geometry::{CropRounding, Geometry, GeometryError, Prepared};
 pub use resample::{Filter, Rect, resize, resize_window};
 
-/// A picture in memory: 8 bits a channel, RGB, rows from top to bottom without padding.
+/// An image in memory: 8 bits a channel, RGB, rows from top to bottom without padding.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     /// Columns, at least 1.
@@ -40,13 +40,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// Takes `pixels` as a picture of `width` × `height`.
+    /// Takes `pixels` as an image of `width` × `height`.
     ///
     /// # Panics
     /// If a side is 0 or `pixels` has not `3 · width · height` bytes: a bug of the caller, not bad input.
     #[must_use]
     pub fn new(width: u32, height: u32, pixels: Vec<u8>) -> Self {
-        assert!(width > 0 && height > 0, "a picture has at least one pixel, not {width}×{height}");
+        assert!(width > 0 && height > 0, "an image has at least one pixel, not {width}×{height}");
         assert_eq!(pixels.len(), 3 * width as usize * height as usize, "RGB bytes of {width}×{height}");
         Self { width, height, pixels }
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     harness::{App, ONE_GRAPH, tells},
-    support::{form::Form, pictures},
+    support::{form::Form, images},
 };
 
 /// Two imported runs that take seconds to compare.
@@ -33,8 +33,7 @@ async fn slow_runs(app: &App) -> [String; 2] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_slow_analyses_are_refused_with_429_and_keep_no_score_waiting() {
-    let app =
-        App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.waiting) = (1, 4)).await;
+    let app = App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.queue) = (1, 4)).await;
     let [a, b] = slow_runs(&app).await;
     let path = format!("/v1/runs/{a}/compare/{b}?slices=true&min_pairs=0");
     let asked = (0..32).map(|_| app.get(&path));
@@ -42,7 +41,7 @@ async fn many_slow_analyses_are_refused_with_429_and_keep_no_score_waiting() {
     let beside = async {
         let mut scored = 0;
         for seed in 0..5 {
-            let form = Form::new().file("image", pictures::png(seed)).field("metrics", ONE_GRAPH);
+            let form = Form::new().file("image", images::png(seed)).field("metrics", ONE_GRAPH);
             app.score(form.field("method", "mine")).await.ok();
             app.get("/readyz").await.ok();
             scored += 1;
@@ -60,8 +59,7 @@ async fn many_slow_analyses_are_refused_with_429_and_keep_no_score_waiting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_place_of_a_client_that_left_is_free_again() {
-    let app =
-        App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.waiting) = (1, 2)).await;
+    let app = App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.queue) = (1, 2)).await;
     let [a, b] = slow_runs(&app).await;
     for round in 0..10 {
         let path = format!("/v1/runs/{a}/compare/{b}?slices=true&min_pairs={round}");
@@ -106,7 +104,7 @@ async fn what_to_ask_next_is_found_among_very_many_methods() {
 #[tokio::test]
 async fn labels_that_no_run_has_leave_the_leaderboard_as_it_was() {
     let app = App::start().await;
-    let form = Form::new().file("image", pictures::png(1)).field("metrics", ONE_GRAPH);
+    let form = Form::new().file("image", images::png(1)).field("metrics", ONE_GRAPH);
     app.score(form.field("method", "mine")).await.ok();
     // Else the background would do it in between.
     stellar_score::analysis::refresh_stale(&app.store).await.expect("the summaries");

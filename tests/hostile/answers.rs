@@ -13,7 +13,7 @@ use crate::{
     harness::{App, ONE_GRAPH},
     instances::eventually,
     spool::{pending, scored},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 async fn on(database: &Database) -> App {

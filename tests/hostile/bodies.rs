@@ -7,7 +7,7 @@ use axum::{
 
 use crate::{
     harness::{App, ONE_GRAPH, score_request, tells},
-    support::{form::Form, pictures},
+    support::{form::Form, images},
 };
 
 #[tokio::test]
@@ -31,10 +31,10 @@ async fn a_compressed_body_is_refused_with_the_name_of_its_coding() {
         tells(&answer.problem(415, "unsupported_media_type"), &["gzip", "uncompressed"]);
         assert_eq!(answer.headers[header::ACCEPT_ENCODING], "identity", "{path}");
     }
-    let mut request = score_request(Form::new().file("image", pictures::png(1)));
+    let mut request = score_request(Form::new().file("image", images::png(1)));
     request.headers_mut().insert(header::CONTENT_ENCODING, "br".parse().unwrap());
     tells(&app.send(request).await.problem(415, "unsupported_media_type"), &["br"]);
-    let mut request = score_request(Form::new().file("image", pictures::png(1)).field("metrics", ONE_GRAPH));
+    let mut request = score_request(Form::new().file("image", images::png(1)).field("metrics", ONE_GRAPH));
     request.headers_mut().insert(header::CONTENT_ENCODING, "identity".parse().unwrap());
     app.send(request).await.ok();
 }
@@ -44,16 +44,16 @@ async fn fields_may_carry_the_brackets_of_browsers() {
     let app = App::start().await;
     let sent = |reference: &str, auxiliary: &str| {
         Form::new()
-            .file("image", pictures::png(1))
-            .file(reference, pictures::png(2))
-            .file(reference, pictures::png(3))
-            .file(auxiliary, pictures::png(4))
+            .file("image", images::png(1))
+            .file(reference, images::png(2))
+            .file(reference, images::png(3))
+            .file(auxiliary, images::png(4))
             .field("metrics", "clip_i")
     };
     let plain = app.score(sent("reference", "auxiliary")).await.ok();
     let bracketed = app.score(sent("reference[]", "auxiliary[]")).await.ok();
     assert_eq!(plain["scores"], bracketed["scores"]);
     assert!(plain["scores"]["clip_i"]["value"].is_number(), "{plain}");
-    let odd = Form::new().file("image[]", pictures::png(1));
+    let odd = Form::new().file("image[]", images::png(1));
     app.score(odd).await.problem(422, "unknown_field");
 }

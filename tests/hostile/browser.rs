@@ -7,7 +7,7 @@ use axum::{
 
 use crate::{
     harness::{App, ONE_GRAPH, score_request, tells},
-    support::{form::Form, pictures},
+    support::{form::Form, images},
 };
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn a_name_that_a_page_made_resolve_to_this_machine_is_no_host() {
 async fn forms_of_other_sites_store_nothing() {
     let app = App::start().await;
     let form =
-        || Form::new().file("image", pictures::png(1)).field("metrics", ONE_GRAPH).field("method", "mine");
+        || Form::new().file("image", images::png(1)).field("metrics", ONE_GRAPH).field("method", "mine");
     for (name, value) in [
         ("origin", "https://evil.example"),
         ("origin", "null"),

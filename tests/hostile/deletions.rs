@@ -11,7 +11,7 @@ use crate::{
     database::{Database, Kind},
     harness::{Answer, App, ONE_GRAPH},
     instances::{eventually, new_run, put},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 async fn on(database: &Database) -> App {
@@ -24,7 +24,7 @@ fn score(seed: u32) -> Form {
 }
 
 async fn delete(app: &App, image: ContentHash) -> Answer {
-    let request = Request::delete(format!("/v1/pictures/{image}")).body(Body::empty());
+    let request = Request::delete(format!("/v1/images/{image}")).body(Body::empty());
     app.send(request.expect("a valid request")).await
 }
 
@@ -86,7 +86,7 @@ async fn a_deletion_that_is_repeated_forgets_what_the_first_left_in_memory(datab
     app.score(score(1)).await.ok();
     app.store.save_faces(&faces(image, vec![1])).await.expect("saved");
     // The process ended, or the connection broke, behind the commit.
-    app.store.delete_picture(image).await.expect("an answer").expect("it was known");
+    app.store.delete_image(image).await.expect("an answer").expect("it was known");
     let again = delete(&app, image).await.ok();
     assert_eq!((&again["faces"], &again["cached"]), (&0.into(), &1.into()), "{again}");
     // A sample still stands on it, so it is known.
@@ -104,7 +104,7 @@ async fn a_sample_whose_client_left_in_the_transaction_has_its_files(database: D
     assert!(leaves.is_err(), "it was accepted behind the lock");
     lock.release().await;
     let counts = async || app.get(&format!("/v1/runs/{run}")).await.ok()["counts"].clone();
-    eventually!("an end", counts().await["scored"] == 1 || app.runs.files().used() == 0);
+    eventually!("an end", counts().await["scored"] == 1 || app.runs.spool().used() == 0);
     // Sent again it is the same sample, and it is scored.
     assert!((200..300).contains(&put(&app, &run, "s", form()).await));
     eventually!("the score", counts().await["scored"] == 1);

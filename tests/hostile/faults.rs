@@ -20,7 +20,7 @@ use crate::{
     database::{Database, Kind},
     harness::{App, ONE_GRAPH, tells},
     instances::{eventually, new_run, put},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 fn image(seed: u32) -> Form {
@@ -40,7 +40,7 @@ async fn a_graph_that_hangs_stops_no_other_and_no_sample_is_lost_of_it() {
     let app = App::with(|setup| {
         setup.config.server.deadline_seconds = 1;
         // The graph that hangs has the only place on the device.
-        setup.config.engine.lanes_at_once = 1;
+        setup.config.engine.concurrent_batches = 1;
         // Each attempt that counted would be the last.
         setup.config.runs.attempts = 1;
     })
@@ -56,7 +56,7 @@ async fn a_graph_that_hangs_stops_no_other_and_no_sample_is_lost_of_it() {
 
     let run = new_run(&app).await;
     assert_eq!(put(&app, &run, "waits", image(4).file("reference", png(100))).await, 202);
-    app.until_at_least("stellar_background_attempts_total{outcome=\"put_off\"}", 1).await;
+    app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", 1).await;
     assert_eq!(counts(&app, &run).await["pending"], 1, "the graph's fault is held against the sample");
 
     app.gate.open();
@@ -78,7 +78,7 @@ async fn a_graph_in_trouble(trouble: Trouble) {
     tells(&app.get("/readyz").await.problem(503, "unavailable"), &["clip_l.image", "clip.image"]);
     let run = new_run(&app).await;
     assert_eq!(put(&app, &run, "waits", image(4).file("reference", png(100))).await, 202);
-    app.until_at_least("stellar_background_attempts_total{outcome=\"put_off\"}", 1).await;
+    app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", 1).await;
     assert_eq!(counts(&app, &run).await["pending"], 1, "the graph's fault is held against the sample");
     app.graphs.always(None);
     eventually!("the score", counts(&app, &run).await["scored"] == 1);
@@ -242,14 +242,14 @@ async fn a_clock_that_is_set_while_a_sample_is_put_off_does_not_hold_it_up(datab
     let app = App::with(move |setup| setup.config.store.url = url).await;
     let run = new_run(&app).await;
     app.graphs.always(Some(Trouble::Fails));
-    let mut put_off = 0;
+    let mut postpone = 0;
     for (name, due) in [("back", "2090-01-01T00:00:00.000000Z"), ("forth", "2001-01-01T00:00:00.000000Z")] {
-        assert_eq!(put(&app, &run, name, image(put_off).file("reference", png(100))).await, 202);
-        put_off += 1;
-        app.until_at_least("stellar_background_attempts_total{outcome=\"put_off\"}", put_off).await;
+        assert_eq!(put(&app, &run, name, image(postpone).file("reference", png(100))).await, 202);
+        postpone += 1;
+        app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", postpone).await;
         app.graphs.always(None);
         database.execute(&format!("UPDATE pending_samples SET due = '{due}' WHERE name = '{name}'")).await;
-        eventually!("the score", counts(&app, &run).await["scored"] == put_off);
+        eventually!("the score", counts(&app, &run).await["scored"] == postpone);
         app.graphs.always(Some(Trouble::Fails));
     }
 }

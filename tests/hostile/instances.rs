@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{
     database::Database,
     harness::App,
-    support::{form::Form, pictures},
+    support::{form::Form, images},
 };
 
 async fn start(database: &Database) -> App {
@@ -62,15 +62,15 @@ async fn a_run_that_the_other_instance_ends_leaves_no_file_behind(database: Data
     let (one, two) = (start(&database).await, start(&database).await);
     let run = new_run(&one).await;
     for (at, app) in [&one, &two].into_iter().enumerate() {
-        let form = Form::new().file("image", pictures::png(at as u32)).file("reference", pictures::png(100));
+        let form = Form::new().file("image", images::png(at as u32)).file("reference", images::png(100));
         assert_eq!(put(app, &run, &format!("s{at}"), form).await, 202);
     }
-    assert!(one.runs.files().used() > 0 && two.runs.files().used() > 0);
+    assert!(one.runs.spool().used() > 0 && two.runs.spool().used() > 0);
     assert_eq!(post(&two, &format!("/v1/runs/{run}/finish")).await, 202);
     eventually!("the end of the run", one.get(&format!("/v1/runs/{run}")).await.ok()["state"] == "finished");
     let counts = one.get(&format!("/v1/runs/{run}")).await.ok()["counts"].clone();
     assert_eq!((&counts["scored"], &counts["failed"]), (&json!(2), &json!(0)), "{counts}");
-    eventually!("the end of the files", one.runs.files().used() + two.runs.files().used() == 0);
+    eventually!("the end of the files", one.runs.spool().used() + two.runs.spool().used() == 0);
 }
 
 async fn a_run_that_the_other_instance_deletes_leaves_no_file_behind(database: Database) {
@@ -78,12 +78,12 @@ async fn a_run_that_the_other_instance_deletes_leaves_no_file_behind(database: D
     one.gate.close();
     let run = new_run(&one).await;
     for at in 0..3 {
-        let form = Form::new().file("image", pictures::png(at)).file("reference", pictures::png(100));
+        let form = Form::new().file("image", images::png(at)).file("reference", images::png(100));
         assert_eq!(put(&one, &run, &format!("s{at}"), form).await, 202);
     }
     assert_eq!(delete(&two, &format!("/v1/runs/{run}")).await, 200);
     one.gate.open();
-    eventually!("the end of the files", one.runs.files().used() == 0);
+    eventually!("the end of the files", one.runs.spool().used() == 0);
     assert_eq!(delete(&one, &format!("/v1/runs/{run}")).await, 404, "it is gone for both");
 }
 
@@ -93,17 +93,17 @@ async fn an_image_that_the_other_instance_deletes_leaves_no_file_behind(database
     let (one, two) = (start(&database).await, start(&database).await);
     one.gate.close();
     let run = new_run(&one).await;
-    let (image, reference) = (pictures::png(1), pictures::png(100));
-    for (name, image) in [("a", &image), ("b", &pictures::png(2))] {
+    let (image, reference) = (images::png(1), images::png(100));
+    for (name, image) in [("a", &image), ("b", &images::png(2))] {
         let form = Form::new().file("image", image.clone()).file("reference", reference.clone());
         assert_eq!(put(&one, &run, name, form).await, 202);
     }
-    let before = one.runs.files().used();
-    assert_eq!(before, (image.len() + pictures::png(2).len() + reference.len()) as u64);
-    assert_eq!(delete(&two, &format!("/v1/pictures/{}", blake3::hash(&image).to_hex())).await, 200);
-    eventually!("the end of the image", one.runs.files().used() == before - image.len() as u64);
-    assert_eq!(delete(&two, &format!("/v1/pictures/{}", blake3::hash(&reference).to_hex())).await, 200);
-    eventually!("the end of all files", one.runs.files().used() == 0);
+    let before = one.runs.spool().used();
+    assert_eq!(before, (image.len() + images::png(2).len() + reference.len()) as u64);
+    assert_eq!(delete(&two, &format!("/v1/images/{}", blake3::hash(&image).to_hex())).await, 200);
+    eventually!("the end of the image", one.runs.spool().used() == before - image.len() as u64);
+    assert_eq!(delete(&two, &format!("/v1/images/{}", blake3::hash(&reference).to_hex())).await, 200);
+    eventually!("the end of all files", one.runs.spool().used() == 0);
     one.gate.open();
     eventually!(
         "the end of the samples",
@@ -118,28 +118,28 @@ async fn an_equal_image_on_both_instances_leaves_no_file_behind(database: Databa
     two.gate.close();
     let run = new_run(&one).await;
     for (name, app) in [("a", &one), ("b", &two)] {
-        let form = Form::new().file("image", pictures::png(1)).file("reference", pictures::png(100));
+        let form = Form::new().file("image", images::png(1)).file("reference", images::png(100));
         assert_eq!(put(app, &run, name, form).await, 202);
     }
-    let photo = pictures::png(100).len() as u64;
+    let photo = images::png(100).len() as u64;
     one.gate.open();
     eventually!("the first score", one.get(&format!("/v1/runs/{run}")).await.ok()["counts"]["scored"] == 1);
-    assert!(one.runs.files().used() > photo, "the second sample may still need it");
+    assert!(one.runs.spool().used() > photo, "the second sample may still need it");
     two.gate.open();
     eventually!("the second score", one.get(&format!("/v1/runs/{run}")).await.ok()["counts"]["scored"] == 2);
     for app in [&one, &two] {
-        eventually!("the end of the image", app.runs.files().used() == photo);
+        eventually!("the end of the image", app.runs.spool().used() == photo);
     }
 }
 
 async fn what_one_instance_deletes_the_other_forgets(database: Database) {
     let (one, two) = (start(&database).await, start(&database).await);
-    let image = pictures::png(1);
+    let image = images::png(1);
     let form = || Form::new().file("image", image.clone()).field("metrics", "aesthetic");
     assert_eq!(one.score(form()).await.ok()["cached"], false);
     assert_eq!(one.score(form()).await.ok()["cached"], true, "it is in memory");
     let hash = blake3::hash(&image).to_hex();
-    assert_eq!(delete(&two, &format!("/v1/pictures/{hash}")).await, 200);
+    assert_eq!(delete(&two, &format!("/v1/images/{hash}")).await, 200);
     eventually!("the end of the memory", one.score(form()).await.ok()["cached"] == false);
 }
 

@@ -11,7 +11,7 @@ use crate::{
     support::{
         client::{self, Exchange},
         form::Form,
-        pictures,
+        images,
     },
 };
 
@@ -33,7 +33,7 @@ fn rest(mut stream: TcpStream) -> String {
 }
 
 fn form() -> Form {
-    Form::new().file("image", pictures::png(7)).field("metrics", ONE_GRAPH).field("method", "mine")
+    Form::new().file("image", images::png(7)).field("metrics", ONE_GRAPH).field("method", "mine")
 }
 
 /// An answer of a client that works as it should, off the runtime.
@@ -226,7 +226,7 @@ async fn what_is_no_http_is_refused_and_others_go_on() {
 async fn memory_is_taken_by_bytes_that_came_and_not_by_those_announced() {
     let app = App::with(|setup| {
         (setup.config.limits.upload_memory_mib, setup.config.limits.request_mib) = (2, 2);
-        setup.config.limits.picture_mib = 2;
+        setup.config.limits.image_mib = 2;
         setup.config.server.body_seconds = 60;
     })
     .await;

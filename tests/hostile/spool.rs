@@ -43,7 +43,7 @@ pub(crate) fn pending(run: &RunRecord, name: &str, folder: &str) -> NewPending {
         files: vec![(image, 1)],
         pack: pack(),
         service_version: "0".into(),
-        most_waiting: 100,
+        max_pending: 100,
     }
 }
 
@@ -139,9 +139,9 @@ async fn a_clock_that_jumped_back_keeps_no_sample_waiting(database: Database) {
     store.accept(&new).await.expect("accepted");
     let now = OffsetDateTime::now_utc();
     let next = async || store.waiting(FOLDER, &pack().digest, now, 10).await.expect("an answer").len();
-    store.put_off(new.id, now + Duration::from_mins(1), true).await.expect("put off");
+    store.postpone(new.id, now + Duration::from_mins(1), true).await.expect("put off");
     assert_eq!(next().await, 0, "a pause is kept");
-    store.put_off(new.id, now + Duration::from_hours(8_760), true).await.expect("put off");
+    store.postpone(new.id, now + Duration::from_hours(8_760), true).await.expect("put off");
     assert_eq!(next().await, 1, "no pause is a year long");
 }
 
@@ -156,7 +156,7 @@ async fn what_was_deleted_is_told_and_its_faces_are_not_written_again(database: 
         created: OffsetDateTime::now_utc(),
     };
     one.save_found_faces(&record(), began).await.expect("saved");
-    two.delete_picture(image).await.expect("an answer").expect("it was known");
+    two.delete_image(image).await.expect("an answer").expect("it was known");
     let told = one.deleted_images(began).await.expect("an answer");
     assert!(told.iter().any(|(deleted, at)| *deleted == image && *at >= began));
     // A scoring that began before the deletion comes to its end on the other instance.

@@ -17,7 +17,7 @@ use crate::{
     database::Database,
     harness::{App, ONE_GRAPH, tells},
     instances::eventually,
-    support::{form::Form, pictures},
+    support::{form::Form, images},
 };
 
 async fn start(database: &Database) -> App {
@@ -32,7 +32,7 @@ fn send_json(method: &str, path: &str, body: &Value) -> Request<Body> {
 }
 
 fn form() -> Form {
-    Form::new().file("image", pictures::png(1)).field("metrics", ONE_GRAPH)
+    Form::new().file("image", images::png(1)).field("metrics", ONE_GRAPH)
 }
 
 fn with_metadata(metadata: &Value) -> Form {
@@ -181,7 +181,7 @@ async fn composed_and_decomposed_names_are_one_person(database: Database) {
     let app = start(&database).await;
     let mut runs = Vec::new();
     for method in ["a", "b"] {
-        let form = Form::new().file("image", pictures::png(1)).field("metrics", ONE_GRAPH);
+        let form = Form::new().file("image", images::png(1)).field("metrics", ONE_GRAPH);
         let scored = app.score(form.field("method", method).field("name", "n")).await.ok();
         runs.push(scored["run_id"].as_str().expect("a run").to_owned());
     }
@@ -317,7 +317,7 @@ async fn no_table_for_a_spreadsheet_has_a_formula() {
     // So many that their slices are kept.
     for at in 0..6 {
         let form = Form::new()
-            .file("image", pictures::png(at))
+            .file("image", images::png(at))
             .field("metrics", ONE_GRAPH)
             .field("method", formula("method"))
             .field("run", formula("run"))

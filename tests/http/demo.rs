@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::{
     harness::App,
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 fn golden(name: &str) -> Vec<u8> {
@@ -47,6 +47,6 @@ async fn a_score_does_not_depend_on_what_runs_beside_it() {
     let beside = value(&together[0].ok());
     assert!((alone - beside).abs() < 1e-5, "{alone} alone, {beside} beside eleven others");
     for pair in together.windows(2) {
-        assert!((value(&pair[0].ok()) - value(&pair[1].ok())).abs() > 0.0, "pictures differ, so do scores");
+        assert!((value(&pair[0].ok()) - value(&pair[1].ok())).abs() > 0.0, "images differ, so do scores");
     }
 }

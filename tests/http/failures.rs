@@ -6,7 +6,7 @@ use stellar_score::engine::fake::Trouble;
 
 use crate::{
     harness::{App, ONE_GRAPH, tells},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 fn form(seed: u32) -> Form {
@@ -99,7 +99,7 @@ async fn a_panic_in_a_handler_is_answered_like_any_other_problem() {
 }
 
 #[tokio::test]
-async fn one_bad_picture_does_not_fail_the_others_of_its_batch() {
+async fn one_bad_image_does_not_fail_the_others_of_its_batch() {
     let app = App::with(|setup| setup.config.engine.cache_bytes = 0).await;
     app.score(form(99)).await.ok();
     let bad = app.graphs.batches().remove(0).remove(0);

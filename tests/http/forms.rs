@@ -7,7 +7,7 @@ use axum::{
 
 use crate::{
     harness::{App, ONE_GRAPH, score_request, tells},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 /// A form that would be accepted.
@@ -189,7 +189,7 @@ async fn names_that_nobody_could_read_are_refused() {
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
     let app = App::with(|setup| {
-        (setup.config.limits.request_mib, setup.config.limits.picture_mib) = (1, 1);
+        (setup.config.limits.request_mib, setup.config.limits.image_mib) = (1, 1);
     })
     .await;
     let form = (0..3).fold(sound(), |form, _| form.file("reference", vec![0; 400_000]));

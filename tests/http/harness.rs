@@ -35,7 +35,7 @@ use crate::support::form::Form;
 /// The graphs that the tests run on: the first four metrics have numbers, whatever else a pack may learn.
 const GRAPHS: [&str; 3] = ["clip.image", "clip.text", "clip_l.image"];
 
-/// Only `clip_l.image` is run for it: one lane, one item a picture.
+/// Only `clip_l.image` is run for it: one lane, one item an image.
 pub(crate) const ONE_GRAPH: &str = "aesthetic";
 
 /// What to build a service with.
@@ -147,7 +147,7 @@ impl App {
         let scoring = Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())
             .expect("the tokenizers load");
         let mut config = config.clone();
-        config.store.files = folder.path().join("files");
+        config.store.spool = folder.path().join("files");
         let scoring = Arc::new(scoring);
         let runs = Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone())
             .await

@@ -17,7 +17,7 @@ use crate::{
     harness::{Answer, App, tells},
     support::{
         form::Form,
-        pictures::{png, png_of},
+        images::{png, png_of},
     },
 };
 
@@ -34,9 +34,10 @@ fn portrait() -> Vec<u8> {
     file("packs/demo/goldens/astronaut.jpg")
 }
 
-async fn real(face_days: u32, return_embeddings: bool) -> App {
+async fn real(face_retention_days: u32, return_embeddings: bool) -> App {
     App::real_with(|config| {
-        (config.privacy.face_days, config.privacy.return_embeddings) = (face_days, return_embeddings);
+        (config.privacy.face_retention_days, config.privacy.return_embeddings) =
+            (face_retention_days, return_embeddings);
     })
     .await
 }
@@ -75,7 +76,7 @@ fn sample(image: &[u8], attributes: Value) -> Form {
 }
 
 #[tokio::test]
-async fn a_single_picture_is_judged_by_what_its_dataset_teaches() {
+async fn a_single_image_is_judged_by_what_its_dataset_teaches() {
     let app = real(30, false).await;
     dataset(&app).await;
     let answer = app.score(sample(&face(), json!({"Young": true, "Male": true, "Bald": true}))).await.ok();
@@ -115,7 +116,7 @@ async fn what_aps_lacks_is_said_and_never_0() {
 }
 
 #[tokio::test]
-async fn a_picture_without_a_face_fails_all_three() {
+async fn an_image_without_a_face_fails_all_three() {
     let app = real(30, false).await;
     dataset(&app).await;
     for image in [png_of(64, 48, 1), png_of(19, 64, 1), png_of(2, 2, 1)] {
@@ -155,7 +156,7 @@ async fn without_a_face_of_the_subject_identity_cannot_be_judged() {
 }
 
 #[tokio::test]
-async fn odd_pictures_with_faces_get_all_three() {
+async fn odd_images_with_faces_get_all_three() {
     let app = real(30, false).await;
     dataset(&app).await;
     for (name, faces) in [
@@ -248,7 +249,7 @@ async fn without_days_no_face_is_stored() {
     assert_eq!(app.store.purge_faces(None).await.unwrap(), 0);
     tells(
         &enrol(&app, "0", &face(), json!({})).await.problem(409, "faces_not_stored"),
-        &["privacy.face_days"],
+        &["privacy.face_retention_days"],
     );
 }
 
@@ -322,14 +323,14 @@ async fn deleting_empties_store_and_memory() {
     assert_eq!(delete(&app, &run).await.ok()["samples"], 1);
     delete(&app, &run).await.problem(404, "not_found");
 
-    let reference = format!("/v1/pictures/{}", stored["references"][0].as_str().unwrap());
+    let reference = format!("/v1/images/{}", stored["references"][0].as_str().unwrap());
     let gone = delete(&app, &reference).await.ok();
     assert_eq!((&gone["photos"], &gone["faces"]), (&json!(1), &json!(1)));
     delete(&app, &reference).await.problem(404, "not_found");
     assert_eq!(app.get("/v1/datasets/D").await.ok()["photos"], 1);
     assert_eq!(delete(&app, "/v1/datasets/D").await.ok()["photos"], 1);
     delete(&app, "/v1/datasets/D").await.problem(404, "not_found");
-    for nonsense in ["/v1/samples/x", "/v1/runs/x", "/v1/pictures/x", "/v1/datasets/%FF"] {
+    for nonsense in ["/v1/samples/x", "/v1/runs/x", "/v1/images/x", "/v1/datasets/%FF"] {
         delete(&app, nonsense).await.problem(404, "not_found");
     }
     assert_eq!(app.store.purge_faces(None).await.unwrap(), 0, "no face is left");

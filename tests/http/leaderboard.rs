@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{App, ONE_GRAPH, tells},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
-/// Scores a picture for a method and gives its aesthetic value.
+/// Scores an image for a method and gives its aesthetic value.
 async fn score(app: &App, method: &str, run: Option<&str>, seed: u32) -> f64 {
     let mut form = Form::new().file("image", png(seed)).field("metrics", ONE_GRAPH).field("method", method);
     if let Some(run) = run {

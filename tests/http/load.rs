@@ -18,7 +18,7 @@ use crate::{
     support::{
         client::{self, Exchange},
         form::Form,
-        pictures::png,
+        images::png,
     },
 };
 
@@ -110,7 +110,7 @@ async fn one_request_too_many_is_refused_at_once_while_the_others_are_in_flight(
 async fn uploads_beyond_the_memory_set_aside_are_refused() {
     let app = App::with(|setup| {
         let limits = &mut setup.config.limits;
-        (limits.request_mib, limits.picture_mib, limits.upload_memory_mib) = (1, 1, 1);
+        (limits.request_mib, limits.image_mib, limits.upload_memory_mib) = (1, 1, 1);
     })
     .await;
     app.gate.close();
@@ -173,7 +173,7 @@ async fn a_dropped_request_is_skipped_before_inference() {
     let (first, ()) = tokio::join!(app.score(form(1)), conduct);
     first.ok();
     app.score(form(3)).await.ok();
-    assert_eq!(app.graphs.sizes(), [1, 1], "the second picture never ran");
+    assert_eq!(app.graphs.sizes(), [1, 1], "the second image never ran");
     assert!((app.number(DROPPED).await - 1.0).abs() < f64::EPSILON);
     assert_eq!(app.counted("mine", ONE_GRAPH).await, 2);
 }
@@ -201,7 +201,7 @@ async fn a_client_that_closes_its_connection_is_skipped_before_inference() {
     let answer = tokio::task::spawn_blocking(move || staying.receive()).await.unwrap().unwrap();
     assert_eq!(answer.status, 200);
     app.until(DROPPED, 1.0).await;
-    assert_eq!(app.graphs.sizes(), [1], "the second picture never ran");
+    assert_eq!(app.graphs.sizes(), [1], "the second image never ran");
 }
 
 /// An answer that comes before the body is read resets the connection on many systems, and the client sees
@@ -210,7 +210,7 @@ async fn a_client_that_closes_its_connection_is_skipped_before_inference() {
 async fn a_refused_client_can_send_its_whole_body_and_then_read_why() {
     let app = App::with(|setup| {
         let limits = &mut setup.config.limits;
-        (limits.requests, limits.picture_mib, limits.request_mib, limits.prompt_bytes) = (1, 1, 8, 100);
+        (limits.requests, limits.image_mib, limits.request_mib, limits.prompt_bytes) = (1, 1, 8, 100);
     })
     .await;
     let address = app.listen().await;

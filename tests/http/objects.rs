@@ -7,14 +7,14 @@ use crate::{
     harness::{App, tells},
     support::{
         form::Form,
-        pictures::{png, png_of},
+        images::{png, png_of},
     },
 };
 
-fn form(picture: Vec<u8>, detectables: &[&str]) -> Form {
+fn form(image: Vec<u8>, detectables: &[&str]) -> Form {
     let metadata = json!({ "detectables": detectables }).to_string();
     Form::new()
-        .file("image", picture)
+        .file("image", image)
         .field("metadata", metadata)
         .field("metrics", "goa")
         .field("evidence", "true")
@@ -59,7 +59,7 @@ async fn roles_blanks_and_copies_are_left_out_and_named() {
 }
 
 #[tokio::test]
-async fn a_picture_without_labels_has_no_number_and_the_reason() {
+async fn an_image_without_labels_has_no_number_and_the_reason() {
     let app = App::real().await;
     for detectables in [&[][..], &["astronaut", ""]] {
         let answer = app.score(form(png(1), detectables)).await.ok();
@@ -91,7 +91,7 @@ async fn many_labels_are_scored_and_too_many_refused() {
 }
 
 #[tokio::test]
-async fn pictures_of_any_shape_have_a_number() {
+async fn images_of_any_shape_have_a_number() {
     let app = App::real().await;
     for (width, height) in [(2, 2), (5000, 200), (3, 500)] {
         let answer = app.score(form(png_of(width, height, 7), &["dog"])).await.ok();

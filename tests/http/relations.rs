@@ -8,16 +8,16 @@ use crate::{
     harness::{App, demo_pack, tells},
     support::{
         form::Form,
-        pictures::{png, png_of},
+        images::{png, png_of},
     },
 };
 
 const METRICS: &str = "rfs,rfs_strict,rfs_interaction,rfs_location";
 
-/// A picture with a prompt and metadata, to be scored by these metrics.
-fn form(picture: Vec<u8>, prompt: Option<&str>, metadata: &Value, metrics: &str) -> Form {
+/// An image with a prompt and metadata, to be scored by these metrics.
+fn form(image: Vec<u8>, prompt: Option<&str>, metadata: &Value, metrics: &str) -> Form {
     let form = Form::new()
-        .file("image", picture)
+        .file("image", image)
         .field("metadata", metadata.to_string())
         .field("metrics", metrics)
         .field("evidence", "true");
@@ -57,7 +57,7 @@ fn near(a: f64, b: f64) {
     assert!((a - b).abs() < 1e-12, "{a} is not {b}");
 }
 
-/// Where the picture was looked at for this feature.
+/// Where the image was looked at for this feature.
 fn origin<'a>(answer: &'a Value, graph: &str) -> &'a str {
     let features = answer["features"].as_array().unwrap();
     let used = features.iter().find(|feature| feature["graph"] == graph && feature["of"] != "predicates");
@@ -104,17 +104,17 @@ async fn the_relations_of_a_prompt_are_scored_with_everything_they_stand_on() {
 #[tokio::test]
 async fn annotated_relations_win_over_the_prompt_and_detectables_choose_from_it() {
     let app = App::real().await;
-    let picture = || png_of(40, 60, 1);
+    let image = || png_of(40, 60, 1);
     let prompt = Some("a person as a clown skiing next to a dog");
     let both = json!({ "relations": [["person", "Holding", "cup"]], "detectables": ["dog"] });
-    let answer = app.score(form(picture(), prompt, &both, METRICS)).await.ok();
+    let answer = app.score(form(image(), prompt, &both, METRICS)).await.ok();
     let [relation] = evidence(&answer).try_into().unwrap_or_else(|all| panic!("one relation: {all:?}"));
     assert_eq!((&relation["predicate"], &relation["source"]), (&json!("Holding"), &json!("annotation")));
     assert_eq!(relation["seen_as"], json!(["holding", "carrying"]), "whatever its case");
     is_null(&answer, "rfs_location", "no_relations");
 
     let named = json!({ "detectables": ["clown", "skis", "DOG", "dog"] });
-    let answer = app.score(form(picture(), prompt, &named, METRICS)).await.ok();
+    let answer = app.score(form(image(), prompt, &named, METRICS)).await.ok();
     let words: Vec<_> = evidence(&answer).iter().map(|r| json!([r["object"], r["source"]])).collect();
     assert_eq!(
         words,
@@ -249,22 +249,22 @@ async fn over_long_words_are_cut_with_a_flag_and_too_many_relations_refused() {
 }
 
 #[tokio::test]
-async fn pictures_of_any_shape_have_a_number_and_single_pixels_are_refused() {
+async fn images_of_any_shape_have_a_number_and_single_pixels_are_refused() {
     let app = App::real().await;
     for (width, height) in [(2, 2), (5000, 200), (3, 500)] {
-        let picture = png_of(width, height, 7);
-        let answer = app.score(form(picture, Some("a person riding a horse"), &json!({}), "rfs")).await.ok();
+        let image = png_of(width, height, 7);
+        let answer = app.score(form(image, Some("a person riding a horse"), &json!({}), "rfs")).await.ok();
         assert!((0.0..=1.0).contains(&value(&answer, "rfs")), "{width}×{height}");
         let corners = &evidence(&answer)[0]["object_box"];
         assert!(corners.as_array().unwrap().iter().all(|side| side.as_f64().unwrap().is_finite()));
     }
-    let picture = png_of(1, 1, 7);
-    let answer = app.score(form(picture, Some("a person riding a horse"), &json!({}), "rfs")).await;
+    let image = png_of(1, 1, 7);
+    let answer = app.score(form(image, Some("a person riding a horse"), &json!({}), "rfs")).await;
     assert_eq!(answer.status.as_u16(), 422, "{}", String::from_utf8_lossy(&answer.body));
 }
 
 #[tokio::test]
-async fn another_prompt_for_the_same_picture_does_not_run_the_scene_graph_again() {
+async fn another_prompt_for_the_same_image_does_not_run_the_scene_graph_again() {
     let app = App::real().await;
     let first = app.score(prompted("a person riding a horse")).await.ok();
     assert_eq!(origin(&first, "relations"), "computed");

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{Answer, App, tells},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 /// What `scripts/analysis_fixtures.py` wrote.
@@ -215,7 +215,7 @@ async fn tables_that_do_not_exist_say_why() {
 }
 
 #[tokio::test]
-async fn a_finished_run_of_real_pictures_has_aps_of_its_own_photos() {
+async fn a_finished_run_of_real_images_has_aps_of_its_own_photos() {
     let app = App::real().await;
     let run = app.new_run("r").await;
     let golden = |name: &str| std::fs::read(format!("packs/demo/goldens/{name}")).unwrap();
@@ -229,7 +229,7 @@ async fn a_finished_run_of_real_pictures_has_aps_of_its_own_photos() {
         let answer = app.send(crate::runs::put(&run, name, form)).await;
         assert_eq!(answer.status, 202, "{answer:?}");
     }
-    // A picture without a face, which counts as wrong.
+    // An image without a face, which counts as wrong.
     let form = Form::new().file("image", png(1)).file("reference", golden("astronaut-face.jpg"));
     let metadata = json!({"attributes": {"Male": false, "Young": true}}).to_string();
     app.send(crate::runs::put(&run, "none", form.field("metadata", metadata))).await;

@@ -8,7 +8,7 @@ use stellar_score::metrics::REGISTRY;
 
 use crate::{
     harness::{App, ONE_GRAPH, tells},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     harness::{Answer, App, ONE_GRAPH, tells},
-    support::{form::Form, pending::of_another_pack, pictures::png},
+    support::{form::Form, images::png, pending::of_another_pack},
 };
 
 pub(crate) fn put(run: &str, name: &str, form: Form) -> Request<Body> {
@@ -136,7 +136,7 @@ async fn photos_are_sent_once_and_then_named_by_their_hash_until_the_run_is_fini
     let run = app.run_of("A").await;
     let (photo, hash) = (png(50), ContentHash::of(&png(50)).to_hex());
     let unknown = app.put(&run, "one", form(1).field("reference_hash", &hash)).await;
-    tells(&unknown.problem(422, "picture_unknown"), &[&hash]);
+    tells(&unknown.problem(422, "image_unknown"), &[&hash]);
     assert_eq!(app.put(&run, "one", form(1).file("reference", &photo)).await.status, 202);
     let by_hash = app.put(&run, "two", form(2).field("reference_hash", &hash)).await;
     assert_eq!(by_hash.status, 202, "{by_hash:?}");
@@ -148,7 +148,7 @@ async fn photos_are_sent_once_and_then_named_by_their_hash_until_the_run_is_fini
     assert_eq!(app.put(&run, "three", form(3).field("auxiliary_hash", &hash)).await.status, 202);
     app.put(&app.run_of("B").await, "one", form(1).field("reference_hash", &hash))
         .await
-        .problem(422, "picture_unknown");
+        .problem(422, "image_unknown");
     let bad = app.put(&run, "four", form(4).field("reference_hash", "abc")).await;
     tells(&bad.problem(422, "invalid_field"), &["64 hexadecimal digits"]);
 
@@ -162,21 +162,21 @@ impl App {
     /// Waits until so many bytes of files are kept.
     async fn until_kept(&self, bytes: u64) {
         let started = std::time::Instant::now();
-        while self.runs.files().used() != bytes {
-            assert!(started.elapsed().as_secs() < 20, "{} bytes are kept", self.runs.files().used());
+        while self.runs.spool().used() != bytes {
+            assert!(started.elapsed().as_secs() < 20, "{} bytes are kept", self.runs.spool().used());
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
 }
 
 #[tokio::test]
-async fn bad_pictures_and_forms_are_refused_at_the_door_as_by_the_score_route() {
+async fn bad_images_and_forms_are_refused_at_the_door_as_by_the_score_route() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     let cases: [(Form, u16, &str); 7] = [
         (Form::new().field("prompt", "a person"), 422, "missing_field"),
         (Form::new().file("image", ""), 422, "image_empty"),
-        (Form::new().file("image", "no picture"), 415, "image_unsupported"),
+        (Form::new().file("image", "no image"), 415, "image_unsupported"),
         (form(1).file("image", png(2)), 422, "repeated_field"),
         (form(1).field("method", "A"), 422, "unknown_field"),
         (form(1).field("metadata", "[]"), 422, "invalid_field"),
@@ -201,11 +201,11 @@ async fn bad_pictures_and_forms_are_refused_at_the_door_as_by_the_score_route() 
 }
 
 #[tokio::test]
-async fn a_picture_that_fails_while_decoding_fails_its_sample_and_not_the_run() {
+async fn an_image_that_fails_while_decoding_fails_its_sample_and_not_the_run() {
     let app = App::start().await;
     let run = app.run_of("A").await;
-    // A whole file whose header promises a picture, and whose pixels are rubbish.
-    let mut rubbish = crate::support::pictures::png_of(64, 64, 1);
+    // A whole file whose header promises an image, and whose pixels are rubbish.
+    let mut rubbish = crate::support::images::png_of(64, 64, 1);
     let middle = rubbish.len() / 2;
     rubbish[middle..middle + 64].fill(0xa5);
     let answer = app.put(&run, "bad", Form::new().file("image", &rubbish)).await;
@@ -218,7 +218,7 @@ async fn a_picture_that_fails_while_decoding_fails_its_sample_and_not_the_run() 
     assert!(failed[0]["error"]["code"].as_str().unwrap().starts_with("image_"), "{failed:?}");
     tells(failed[0]["error"]["detail"].as_str().unwrap(), &["image: "]);
 
-    assert_eq!(app.put(&run, "bad", form(3)).await.status, 202, "another picture under the name");
+    assert_eq!(app.put(&run, "bad", form(3)).await.status, 202, "another image under the name");
     let now = app.until_scored(&run, 2).await;
     assert_eq!(now["counts"]["failed"], 0);
     app.until_kept(0).await;
@@ -230,7 +230,7 @@ async fn a_graph_that_fails_is_asked_again() {
     let run = app.run_of("A").await;
     app.graphs.always(Some(Trouble::Fails));
     assert_eq!(app.put(&run, "one", form(1)).await.status, 202);
-    app.until_at_least("stellar_background_attempts_total{outcome=\"put_off\"}", 1).await;
+    app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", 1).await;
     app.graphs.always(None);
     app.until_scored(&run, 1).await;
 }
@@ -264,7 +264,7 @@ async fn what_waits_survives_a_restart() {
 
 #[tokio::test]
 async fn requests_go_first_while_a_run_is_scored() {
-    let app = App::with(|setup| setup.config.runs.at_once_beside_requests = 0).await;
+    let app = App::with(|setup| setup.config.runs.concurrency_under_load = 0).await;
     let run = app.run_of("A").await;
     app.gate.close();
     let interactive = {
@@ -312,7 +312,7 @@ async fn samples_of_another_pack_are_held_with_a_reason_and_refused_into_the_run
     let app = App::start().await;
     let run = app.run_of("A").await;
     let id = run.parse().unwrap();
-    let waiting = of_another_pack(id, app.runs.files().id());
+    let waiting = of_another_pack(id, app.runs.spool().id());
     app.store.accept(&waiting).await.unwrap();
     let now = app.get(&format!("/v1/runs/{run}")).await.ok();
     assert_eq!((&now["counts"]["pending"], &now["held"]["code"]), (&json!(1), &json!("pack_not_loaded")));
@@ -398,7 +398,7 @@ async fn watchers_are_sent_away_when_the_service_stops_and_bounded_before() {
 
 #[tokio::test]
 async fn limits_of_disk_and_of_waiting_samples_say_when_to_come_again() {
-    let app = App::with(|setup| setup.config.runs.waiting_samples = 1).await;
+    let app = App::with(|setup| setup.config.runs.pending_samples = 1).await;
     let run = app.run_of("A").await;
     app.gate.close();
     app.put(&run, "one", form(1)).await;
@@ -410,19 +410,19 @@ async fn limits_of_disk_and_of_waiting_samples_say_when_to_come_again() {
 
     let app = App::with(|setup| {
         setup.config.limits.request_mib = 1;
-        setup.config.store.files_mib = 1;
+        setup.config.store.spool_mib = 1;
     })
     .await;
     let run = app.run_of("A").await;
     app.gate.close();
-    // Noise does not compress: each picture has some 300 KB.
-    let noise = |seed| crate::support::pictures::png_of(320, 320, seed);
+    // Noise does not compress: each image has some 300 KB.
+    let noise = |seed| crate::support::images::png_of(320, 320, seed);
     let mut answers = Vec::new();
     for seed in 0..8 {
         answers.push(app.put(&run, &format!("s{seed}"), Form::new().file("image", noise(seed))).await);
     }
     let refused = answers.iter().find(|answer| answer.status != 202).expect("1 MiB does not hold 2");
-    tells(&refused.problem(507, "storage_full"), &["store.files_mib", "finish runs"]);
+    tells(&refused.problem(507, "storage_full"), &["store.spool_mib", "finish runs"]);
     assert!(refused.headers.contains_key(header::RETRY_AFTER));
     app.gate.open();
     app.until_kept(0).await;
@@ -437,14 +437,14 @@ async fn deletion_takes_what_waits_and_its_files() {
     let (one, photo) = (png(1), png(50));
     let first = app.put(&run, "one", Form::new().file("image", &one).file("reference", &photo)).await.json();
     app.put(&run, "two", form(2).field("reference_hash", ContentHash::of(&photo).to_hex())).await;
-    assert!(app.runs.files().used() > 0);
+    assert!(app.runs.spool().used() > 0);
     let delete = |path: String| app.send(Request::delete(path).body(Body::empty()).unwrap());
     let deleted = delete(format!("/v1/samples/{}", first["id"].as_str().unwrap())).await.ok();
     assert_eq!(deleted["samples"], 1);
-    let gone = delete(format!("/v1/pictures/{}", ContentHash::of(&photo).to_hex())).await;
+    let gone = delete(format!("/v1/images/{}", ContentHash::of(&photo).to_hex())).await;
     assert_eq!(gone.status, 200);
     let failed = app.samples(&run, "").await;
-    assert_eq!((failed.len(), &failed[0]["error"]["code"]), (1, &json!("picture_deleted")));
+    assert_eq!((failed.len(), &failed[0]["error"]["code"]), (1, &json!("image_deleted")));
     app.until_kept(0).await;
     app.put(&run, "three", form(3)).await;
     app.put(&run, "four", form(4)).await;

@@ -1,10 +1,10 @@
-//! Scoring a picture and reading the result back.
+//! Scoring an image and reading the result back.
 
 use serde_json::json;
 
 use crate::{
     harness::{App, ONE_GRAPH},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 /// A sample with everything that the four CLIP metrics need.
@@ -89,7 +89,7 @@ async fn one_reference_is_computed_once_for_all_the_samples_that_share_it() {
         app.score(form).await.ok();
     }
     let items: usize = app.graphs.sizes().iter().sum();
-    assert_eq!(items, 4, "three pictures and one reference");
+    assert_eq!(items, 4, "three images and one reference");
 }
 
 #[tokio::test]

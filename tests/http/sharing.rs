@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     harness::{App, demo_pack},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 async fn every_graph() -> App {
@@ -55,12 +55,12 @@ async fn all_metrics_of_a_new_sample_run_each_model_once_for_each_input() {
         ("image_reward.score", 1),
         ("dreamsim.image", 2),
         ("dino.image", 2),
-        // What the prompt's relations name, and who does what in the picture.
+        // What the prompt's relations name, and who does what in the image.
         ("owlvit.image", 1),
         ("owlvit.text", 1),
         ("relations", 1),
         // The first search asks the graphs, of one piece and seven crops, whether the code of its own says the same; such small
-        // pictures have no level.
+        // images have no level.
         ("faces.pnet", 1),
         ("faces.rnet", 7),
         ("faces.onet", 7),
@@ -69,7 +69,7 @@ async fn all_metrics_of_a_new_sample_run_each_model_once_for_each_input() {
 }
 
 #[tokio::test]
-async fn another_prompt_for_the_same_pictures_runs_what_reads_the_prompt_only() {
+async fn another_prompt_for_the_same_images_runs_what_reads_the_prompt_only() {
     let app = every_graph().await;
     app.score(sample(1, "a person on a horse")).await.ok();
     let expected = counts(&[
@@ -78,7 +78,7 @@ async fn another_prompt_for_the_same_pictures_runs_what_reads_the_prompt_only() 
         ("hpsv2.text", 1),
         ("pick.text", 1),
         ("image_reward.score", 1),
-        // What the prompt's relations name is looked for in the picture.
+        // What the prompt's relations name is looked for in the image.
         ("owlvit.image", 1),
         ("owlvit.text", 1),
     ]);
@@ -86,7 +86,7 @@ async fn another_prompt_for_the_same_pictures_runs_what_reads_the_prompt_only() 
 }
 
 #[tokio::test]
-async fn another_picture_for_the_same_prompt_and_reference_runs_each_image_model_once() {
+async fn another_image_for_the_same_prompt_and_reference_runs_each_image_model_once() {
     let app = every_graph().await;
     app.score(sample(1, "a person on a horse")).await.ok();
     let expected = counts(&[

@@ -11,7 +11,7 @@ use stellar_score::engine::pack::Sha;
 
 use crate::{
     harness::{copied_pack, folder, golden, program, read, run},
-    support::pictures::png_of,
+    support::images::png_of,
 };
 
 fn score(arguments: &[&str]) -> std::process::Command {
@@ -190,14 +190,14 @@ fn an_unknown_command_is_refused_with_what_there_is() {
     assert!(ran.stderr.contains("'rank'") && ran.stderr.contains("--help"), "{}", ran.stderr);
 }
 
-const PICTURES: usize = 20;
+const IMAGES: usize = 20;
 
-/// Pictures with relations that are true because the list says so: with random weights all that can be asked is that
+/// Images with relations that are true because the list says so: with random weights all that can be asked is that
 /// the true ones come out no better than the others.
-fn list_of_pictures(folder: &std::path::Path) -> String {
+fn list_of_images(folder: &std::path::Path) -> String {
     let predicates = ["riding", "holding", "wearing", "near", "behind", "eating", "sitting on", "under"];
     let objects = ["horse", "cup", "hat", "tree", "car", "pizza", "bench", "Saturn", "umbrella"];
-    let lines = (0..PICTURES).map(|at| {
+    let lines = (0..IMAGES).map(|at| {
         fs::write(folder.join(format!("{at}.png")), png_of(48, 40 + (at as u32 % 3) * 10, at as u32))
             .unwrap();
         let relation = |k: usize| {
@@ -215,15 +215,15 @@ fn list_of_pictures(folder: &std::path::Path) -> String {
 #[test]
 fn validate_relations_is_near_chance_on_random_weights_and_says_so() {
     let folder = folder();
-    let list = list_of_pictures(folder.path());
+    let list = list_of_images(folder.path());
     let validate = |more: &[&str]| {
         let mut command = program(&["validate", "relations", "--pairs", &list, "--negatives", "4"]);
         run(command.args(more)).printed()
     };
     let text = validate(&["--json"]);
     let report: Value = serde_json::from_str(&text).unwrap();
-    let counts = ["pictures", "relations", "unmapped"].map(|name| report[name].as_u64().unwrap());
-    assert_eq!(counts, [PICTURES as u64, 3 * PICTURES as u64, 0]);
+    let counts = ["images", "relations", "unmapped"].map(|name| report[name].as_u64().unwrap());
+    assert_eq!(counts, [IMAGES as u64, 3 * IMAGES as u64, 0]);
     assert_eq!((&report["backend"], &report["checkpoint"]), (&"egtr".into(), &"naver-ai/egtr".into()));
     assert!(report["note"].as_str().unwrap().contains("random weights"), "{report}");
     for kind in ["swapped_predicate", "swapped_object"] {
@@ -231,7 +231,7 @@ fn validate_relations_is_near_chance_on_random_weights_and_says_so() {
         assert!((of("above") - 0.5).abs() < 0.15, "{report}");
         let [low, high] = [0, 1].map(|end| report[kind]["interval"][end].as_f64().unwrap());
         assert!(low < of("above") && of("above") < high && high - low < 0.4, "{report}");
-        assert!(of("pairs") <= (3 * 4 * PICTURES) as f64 && of("pairs") > 0.0);
+        assert!(of("pairs") <= (3 * 4 * IMAGES) as f64 && of("pairs") > 0.0);
     }
     assert_eq!(validate(&["--json"]), text, "the same seed, the same report");
     let table = validate(&["--seed", "1"]);
@@ -250,7 +250,7 @@ fn validate_relations_names_the_line_and_the_file_that_it_cannot_use() {
     };
     validate("[]").failed(&["pairs.jsonl:1: not of the form", "riding"]);
     validate(r#"{"image": "absent.png", "relations": [["person", "on", "horse"]]}"#).failed(&["absent.png"]);
-    validate(r#"{"image": "a.png", "relations": []}"#).failed(&["no picture with a relation"]);
+    validate(r#"{"image": "a.png", "relations": []}"#).failed(&["no image with a relation"]);
 }
 
 /// A server that has no room, whatever it is asked, and says after how many requests.

@@ -35,7 +35,7 @@ fn what_is_wrong_with_a_folder_is_told_in_characters_that_are_seen() {
     let name = "\u{1b}[31mred\u{202e}gpj.png";
     let line = serde_json::json!({"identity": "bob", "photo": name});
     std::fs::write(root.join("dataset.jsonl"), format!("{line}\n")).expect("a file");
-    std::fs::write(root.join(name), "no picture").expect("a file");
+    std::fs::write(root.join(name), "no image").expect("a file");
     let output = program(&["dataset", "check", &root.display().to_string()]).output().expect("it runs");
     let told = String::from_utf8(output.stdout).expect("text") + &String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("\\u001b[31mred\\u202egpj.png"), "{told}");

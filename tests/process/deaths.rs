@@ -16,7 +16,7 @@ use stellar_score::content::ContentHash;
 use crate::{
     harness::{Server, folder, read, until},
     runs::{counts, new_run, put},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 /// How often a sample may end the process while it is alone.
@@ -61,7 +61,7 @@ fn a_sample_that_kills_the_process_is_tried_alone_and_fails_after_a_few_deaths_w
  {
     let folder = folder();
     let at = folder.path();
-    let settings = [("STELLAR_RUNS__AT_ONCE", "4")];
+    let settings = [("STELLAR_RUNS__CONCURRENCY", "4")];
     let mut server = Server::start(at, &settings);
     let run = new_run(&server);
     let (killer, bystander) = (png(1), png(2));

@@ -15,7 +15,7 @@ use crate::{
     deaths::{block, kept},
     harness::{Server, folder, until},
     runs::{counts, new_run, put},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 /// A file system in memory, which is gone with this.

@@ -144,7 +144,7 @@ pub(crate) fn serve(folder: &Path) -> Command {
     let mut command = program(&["serve"]);
     command.env("STELLAR_SERVER__LISTEN", "127.0.0.1:0");
     command.env("STELLAR_STORE__URL", format!("sqlite:{}", folder.join("stellar.db").display()));
-    command.env("STELLAR_STORE__FILES", folder.join("files"));
+    command.env("STELLAR_STORE__SPOOL", folder.join("files"));
     command
 }
 

@@ -20,8 +20,8 @@ use crate::{
     support::{
         client::{self, Answer, Exchange},
         form::Form,
+        images::png,
         pending::{of_another_pack, other_pack},
-        pictures::png,
     },
 };
 
@@ -65,7 +65,7 @@ fn submit(at: &Mutex<SocketAddr>, run: &str) {
             match answer.status {
                 200 | 202 => Some(()),
                 422 => {
-                    assert_eq!(answer.json()["code"], "picture_unknown");
+                    assert_eq!(answer.json()["code"], "image_unknown");
                     by_hash = false;
                     None
                 }
@@ -170,8 +170,8 @@ fn a_folder_of_files_that_another_service_uses_is_refused() {
     let _server = Server::start(one.path(), &[]);
     let files = one.path().join("files").display().to_string();
     let mut second = crate::harness::serve(other.path());
-    crate::harness::run(second.env("STELLAR_STORE__FILES", &files))
-        .failed(&["is used by another service", "store.files"]);
+    crate::harness::run(second.env("STELLAR_STORE__SPOOL", &files))
+        .failed(&["is used by another service", "store.spool"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
     support::{
         client::{self, Exchange},
         form::Form,
-        pictures::png,
+        images::png,
     },
 };
 

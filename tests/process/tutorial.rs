@@ -135,7 +135,7 @@ fn a_finished_run_is_repeated_but_not_added_to(at: &Path, address: &str) {
     let commands = commands();
     let submit = commands.iter().find(|command| command.starts_with("submit")).expect("the page submits");
     let again = follow(submit, at, address);
-    assert!(again.stderr.contains("8 pictures, 0 sent now, 8 were there"), "{}", again.stderr);
+    assert!(again.stderr.contains("8 images, 0 sent now, 8 were there"), "{}", again.stderr);
     again.printed();
 
     let generations = at.join("trial/sample/generations");

@@ -1,4 +1,4 @@
-//! Holding a pack against another one, and against the toolkit's files, on pictures of one's own.
+//! Holding a pack against another one, and against the toolkit's files, on images of one's own.
 
 use std::{
     fs,
@@ -89,18 +89,18 @@ fn the_toolkits_files_are_matched_row_by_row_and_a_changed_number_is_named() {
     fs::write(&ips, text.replace("001-0-00", "stranger")).expect("a file");
     let ran = verify(&["--metrics", "ips"]);
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-    assert!(ran.stdout.contains("row \"stranger\" belongs to no picture"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("row \"stranger\" belongs to no image"), "{}", ran.stdout);
 }
 
 #[test]
-fn two_packs_are_compared_on_ones_own_pictures_and_the_certificate_is_kept_in_the_first() {
+fn two_packs_are_compared_on_ones_own_images_and_the_certificate_is_kept_in_the_first() {
     let folder = folder();
     let geometry = |filter: &str| {
         format!("height = 224, width = 224, filter = \"{filter}\", crop = \"none\", dtype = \"u8\"")
     };
     let pack = changed_pack(folder.path(), &geometry("bilinear"), &geometry("bicubic"));
-    let pictures = folder.path().join("pictures");
-    fs::create_dir(&pictures).expect("a folder");
+    let images = folder.path().join("images");
+    fs::create_dir(&images).expect("a folder");
     let sample = |name: &str, image: &str, reference: &str| {
         let line = json!({
             "name": name, "image": golden(image), "reference": golden(reference), "prompt": "a person with a cup",
@@ -111,12 +111,12 @@ fn two_packs_are_compared_on_ones_own_pictures_and_the_certificate_is_kept_in_th
     let list = sample("one", "astronaut.jpg", "astronaut-face.jpg")
         + &sample("two", "coffee.jpg", "astronaut.jpg")
         + &sample("three", "rocket.jpg", "coffee.jpg");
-    fs::write(pictures.join("samples.jsonl"), list).expect("a list");
+    fs::write(images.join("samples.jsonl"), list).expect("a list");
 
     let verify = |arguments: &[&str]| {
         let mut command =
             program(&["pack", "verify", "--against", "packs/demo", "--metrics", QUICK, "--images"]);
-        run(command.arg(&pictures).args(arguments).arg(&pack))
+        run(command.arg(&images).args(arguments).arg(&pack))
     };
     let file = folder.path().join("drift-elsewhere.json");
     let text = verify(&[&format!("--json={}", file.display())]).printed();
@@ -158,19 +158,19 @@ fn two_packs_are_compared_on_ones_own_pictures_and_the_certificate_is_kept_in_th
 }
 
 #[test]
-fn a_score_that_only_one_pack_has_is_told_with_its_reason_and_a_damaged_picture_fails() {
+fn a_score_that_only_one_pack_has_is_told_with_its_reason_and_a_damaged_image_fails() {
     let folder = folder();
     let pack = changed_pack(folder.path(), "role = \"dino.image\"", "role = \"dino.other\"");
-    let pictures = folder.path().join("pictures");
-    fs::create_dir(&pictures).expect("a folder");
-    fs::copy(golden("coffee.jpg"), pictures.join("cup.jpg")).expect("a picture");
-    fs::write(pictures.join("cup.txt"), "a cup of coffee\n").expect("a prompt");
+    let images = folder.path().join("images");
+    fs::create_dir(&images).expect("a folder");
+    fs::copy(golden("coffee.jpg"), images.join("cup.jpg")).expect("an image");
+    fs::write(images.join("cup.txt"), "a cup of coffee\n").expect("a prompt");
     let list =
         json!({"image": golden("coffee.jpg"), "reference": golden("astronaut.jpg"), "prompt": "a cup"});
     let verify = |metrics: &str, more: &[&str]| {
         let mut command =
             program(&["pack", "verify", "--against", "packs/demo", "--metrics", metrics, "--images"]);
-        run(command.arg(&pictures).args(more).arg(&pack))
+        run(command.arg(&images).args(more).arg(&pack))
     };
     let text = verify("clip_t,clip_i,dino", &[]).printed();
     assert!(
@@ -183,13 +183,13 @@ fn a_score_that_only_one_pack_has_is_told_with_its_reason_and_a_damaged_picture_
     );
     verify("clip_i", &[]).failed(&["there is nothing to compare", "clip_i is null (no_reference)"]);
 
-    fs::write(pictures.join("none.png"), "no picture").expect("a file");
+    fs::write(images.join("none.png"), "no image").expect("a file");
     let ran = verify("clip_t", &["--store"]);
     assert_eq!(ran.code, Some(1), "{}", ran.stdout);
     assert!(ran.stdout.contains("problem: none: ") && ran.stderr.contains("is not stored"), "{}", ran.stderr);
     assert!(!pack.join("drift.json").exists());
 
-    fs::write(pictures.join("samples.jsonl"), list.to_string()).expect("a list");
+    fs::write(images.join("samples.jsonl"), list.to_string()).expect("a list");
     let text = verify("dino", &[]).printed();
     assert!(text.contains("null (unavailable) with the first pack, a number with the second"), "{text}");
 }
@@ -200,10 +200,10 @@ fn what_cannot_be_compared_says_what_to_do() {
     let empty = folder.path().display().to_string();
     let demo = "packs/demo";
     for (arguments, words) in [
-        (&["--against", demo, "--images", &empty][..], &["has no pictures", "samples.jsonl"][..]),
+        (&["--against", demo, "--images", &empty][..], &["has no images", "samples.jsonl"][..]),
         (&["--against", "packs/none", "--images", "packs/demo/goldens"], &["packs/none"]),
         (&["--against", demo, "--images", "packs/demo/goldens"], &["are the same pack"]),
-        (&["--toolkit", &empty], &["folder of generated pictures"]),
+        (&["--toolkit", &empty], &["folder of generated images"]),
     ] {
         run(program(&["pack", "verify"]).args(arguments)).failed(words);
     }
@@ -230,7 +230,7 @@ fn scores_of_two_precisions_stand_apart_and_do_not_compare() {
         changed_pack(folder.path(), "precision = \"fp32\"", "precision = \"fp16\"").display().to_string();
     let score = |pack: &str, name: &str| {
         let server = Server::start(folder.path(), &[("STELLAR_PACK", pack)]);
-        let form = Form::new().file("image", fs::read(golden("coffee.jpg")).expect("a picture"));
+        let form = Form::new().file("image", fs::read(golden("coffee.jpg")).expect("an image"));
         let form = form.field("metrics", "aesthetic").field("method", "mine").field("run", name);
         let answer = server.score(form).json();
         (server, answer)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use stellar_score::analysis::{LeaderboardQuery, leaderboard};
 use stellar_score::content::ContentHash;
-use stellar_score::store::{NewSample, Outcome, Recorded, RunName, Store, StoreError};
+use stellar_score::store::{NewSample, RecordOutcome, Recorded, RunName, Store, StoreError};
 use uuid::Uuid;
 
 use crate::harness::*;
@@ -49,7 +49,7 @@ pub(crate) async fn sixty_four_clients_lose_no_row_and_no_sum(db: Database) {
         async move {
             for round in 0..4 {
                 let recorded = store.record(&fifteen(client * 4 + round)).await.unwrap();
-                assert_eq!(recorded.outcome, Outcome::Created);
+                assert_eq!(recorded.outcome, RecordOutcome::Created);
             }
         }
     });
@@ -67,7 +67,7 @@ pub(crate) async fn clients_repeating_one_sample_agree_on_its_id(db: Database) {
     }))
     .await;
     assert!(all.iter().all(|recorded| recorded.sample == all[0].sample && recorded.run == all[0].run));
-    assert_eq!(all.iter().filter(|recorded| recorded.outcome == Outcome::Created).count(), 1);
+    assert_eq!(all.iter().filter(|recorded| recorded.outcome == RecordOutcome::Created).count(), 1);
     assert_eq!(db.count("scores").await, 15);
     let page = by_run(&store).await;
     assert!(summaries(&page.rows[0]).iter().all(|summary| summary.n == 1));
@@ -171,7 +171,7 @@ pub(crate) async fn dropped_recordings_are_all_or_nothing(db: Database) {
     for name in 0..60 {
         let again = NewSample { id: Uuid::now_v7(), ..fifteen(name) };
         let outcome = store.record(&again).await.unwrap().outcome;
-        assert_ne!(outcome, Outcome::Rescored, "sample {name} was there with some of its scores only");
+        assert_ne!(outcome, RecordOutcome::Rescored, "sample {name} was there with some of its scores only");
     }
     assert_counted_once(&store, 60).await;
 }
@@ -201,7 +201,7 @@ pub(crate) async fn samples_recorded_at_the_same_time_share_transactions(db: Dat
         async move { store.record(&fifteen(name)).await.unwrap() }
     }))
     .await;
-    assert!(recorded.iter().all(|one| one.outcome == Outcome::Created && one.run == recorded[0].run));
+    assert!(recorded.iter().all(|one| one.outcome == RecordOutcome::Created && one.run == recorded[0].run));
     assert_counted_once(&store, 200).await;
     if db.kind == Kind::Postgres {
         let transactions = db.texts("SELECT DISTINCT CAST(xmin AS text) FROM samples").await.len();
@@ -235,8 +235,10 @@ pub(crate) async fn neighbours_in_a_transaction_change_no_outcome(db: Database) 
     .await;
     for (expected, id, answer) in answers {
         match (expected, answer) {
-            ("new", Ok(Recorded { sample, outcome: Outcome::Created, .. })) => assert_eq!(sample, id),
-            ("repeated", Ok(Recorded { sample, outcome: Outcome::Repeated, .. })) => assert_ne!(sample, id),
+            ("new", Ok(Recorded { sample, outcome: RecordOutcome::Created, .. })) => assert_eq!(sample, id),
+            ("repeated", Ok(Recorded { sample, outcome: RecordOutcome::Repeated, .. })) => {
+                assert_ne!(sample, id)
+            }
             ("conflict", Err(StoreError::SampleConflict { .. }))
             | ("finished", Err(StoreError::RunFinished { .. })) => {}
             (expected, answer) => panic!("{expected}: {answer:?}"),

@@ -2,7 +2,7 @@
 
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    FacesRecord, MAX_PROMPTS, NewPhoto, PicturesOf, PromptFacts, PromptQuery, PromptRecord, Registered,
+    FacesRecord, ImagesOf, MAX_PROMPTS, NewPhoto, PromptFacts, PromptQuery, PromptRecord, Registered,
     StoreError,
 };
 use time::Duration;
@@ -112,10 +112,10 @@ pub(crate) async fn faces_that_come_and_go_are_told_by_their_state(db: Database)
     let dataset = store.dataset("D").await.unwrap().unwrap().id;
     let graphs = ContentHash::of(b"graphs");
     let mut states = Vec::new();
-    let mut look = async |what: &str, pictures: [u64; 2]| {
-        let of_run = store.faces_state(PicturesOf::Run(run), graphs).await.unwrap();
-        let of_dataset = store.faces_state(PicturesOf::Dataset(dataset), graphs).await.unwrap();
-        assert_eq!([of_run.pictures, of_dataset.pictures], pictures, "{what}");
+    let mut look = async |what: &str, images: [u64; 2]| {
+        let of_run = store.faces_state(ImagesOf::Run(run), graphs).await.unwrap();
+        let of_dataset = store.faces_state(ImagesOf::Dataset(dataset), graphs).await.unwrap();
+        assert_eq!([of_run.images, of_dataset.images], images, "{what}");
         let state = (of_run, of_dataset);
         assert!(!states.contains(&state), "{what} is not told from another time: {state:?}");
         states.push(state);
@@ -124,17 +124,13 @@ pub(crate) async fn faces_that_come_and_go_are_told_by_their_state(db: Database)
     store.save_faces(&faces(enrolled.image)).await.unwrap();
     look("a photo's", [0, 1]).await;
     store.save_faces(&FacesRecord { created: at(5), ..faces(one.image) }).await.unwrap();
-    look("a generated picture's", [1, 1]).await;
+    look("a generated image's", [1, 1]).await;
     store.save_faces(&FacesRecord { created: at(6), ..faces(one.references[0]) }).await.unwrap();
     look("a reference's", [2, 1]).await;
     store.save_faces(&FacesRecord { created: at(7), ..faces(one.image) }).await.unwrap();
     look("found again", [2, 1]).await;
     store.save_faces(&FacesRecord { graphs: ContentHash::of(b"others"), ..faces(one.image) }).await.unwrap();
-    assert_eq!(
-        store.faces_state(PicturesOf::Run(run), graphs).await.unwrap(),
-        states[4].0,
-        "of other graphs"
-    );
+    assert_eq!(store.faces_state(ImagesOf::Run(run), graphs).await.unwrap(), states[4].0, "of other graphs");
 }
 
 pub(crate) async fn photos_are_read_in_pages(db: Database) {

@@ -21,7 +21,7 @@ pub(crate) async fn a_deleted_sample_leaves_the_summaries_of_the_others(db: Data
     ids.push(store.record(&scored("A", "5", vec![null("m", "no_face")])).await.unwrap().sample);
     let gone = store.delete_sample(ids[0]).await.unwrap().unwrap();
     assert_eq!((gone.samples, gone.scores, gone.faces), (1, 1, 0));
-    assert_eq!(gone.pictures.len(), 2);
+    assert_eq!(gone.images.len(), 2);
     let found = only_summary(&store).await;
     assert_eq!((found.n, found.nulls), (3, 1));
     let mean = 1.0 / 3.0;
@@ -66,12 +66,12 @@ pub(crate) async fn a_deleted_run_leaves_the_other_runs(db: Database) {
     assert_ne!(again.run, run, "the name may be used anew");
 }
 
-pub(crate) async fn faces_go_with_the_last_that_stands_on_their_picture(db: Database) {
+pub(crate) async fn faces_go_with_the_last_that_stands_on_their_image(db: Database) {
     let store = db.open().await;
     let (image, shared) = (ContentHash::of(b"image"), ContentHash::of(b"reference"));
     let auxiliary = ContentHash::of(b"auxiliary");
-    for picture in [image, shared, auxiliary] {
-        store.save_faces(&faces(picture)).await.unwrap();
+    for image in [image, shared, auxiliary] {
+        store.save_faces(&faces(image)).await.unwrap();
     }
     let one = NewSample { auxiliary: vec![auxiliary, shared], ..sample("A", "1") };
     let two = NewSample { image: ContentHash::of(b"other"), ..sample("A", "2") };
@@ -81,7 +81,7 @@ pub(crate) async fn faces_go_with_the_last_that_stands_on_their_picture(db: Data
     let gone = store.delete_sample(one.id).await.unwrap().unwrap();
     assert_eq!(gone.faces, 2, "those of the image and of the auxiliary photo");
     assert!(!known(&store, image).await && !known(&store, auxiliary).await && known(&store, shared).await);
-    assert_eq!(gone.pictures.len(), 3, "in memory all are forgotten");
+    assert_eq!(gone.images.len(), 3, "in memory all are forgotten");
 
     let enrolled = stellar_score::store::NewPhoto { image: shared, ..photo("D", "000", "0") };
     store.enrol(&enrolled).await.unwrap();
@@ -98,13 +98,13 @@ pub(crate) async fn a_deleted_dataset_leaves_the_others(db: Database) {
         store.enrol(&photo(dataset, "000", "1")).await.unwrap();
     }
     let gone = store.delete_dataset("D").await.unwrap().unwrap();
-    assert_eq!((gone.photos, gone.pictures.len()), (2, 2));
+    assert_eq!((gone.photos, gone.images.len()), (2, 2));
     assert_eq!(store.dataset("D").await.unwrap(), None);
     assert_eq!(store.dataset("E").await.unwrap().unwrap().photos, 2);
     assert_eq!(store.delete_dataset("D").await.unwrap(), None);
 }
 
-pub(crate) async fn a_deleted_picture_takes_faces_and_enrolments_whoever_shares_them(db: Database) {
+pub(crate) async fn a_deleted_image_takes_faces_and_enrolments_whoever_shares_them(db: Database) {
     let store = db.open().await;
     let shared = ContentHash::of(b"reference");
     store.save_faces(&faces(shared)).await.unwrap();
@@ -115,15 +115,15 @@ pub(crate) async fn a_deleted_picture_takes_faces_and_enrolments_whoever_shares_
         let enrolled = stellar_score::store::NewPhoto { image: shared, ..photo(dataset, "000", "0") };
         store.enrol(&enrolled).await.unwrap();
     }
-    let gone = store.delete_picture(shared).await.unwrap().unwrap();
-    assert_eq!((gone.photos, gone.faces, gone.samples, &gone.pictures[..]), (2, 1, 0, &[shared][..]));
+    let gone = store.delete_image(shared).await.unwrap().unwrap();
+    assert_eq!((gone.photos, gone.faces, gone.samples, &gone.images[..]), (2, 1, 0, &[shared][..]));
     assert!(!known(&store, shared).await);
     for dataset in ["D", "E"] {
         let dataset = store.dataset(dataset).await.unwrap().unwrap();
         assert_eq!((dataset.photos, dataset.revision), (1, 3), "what was learnt from it is out of date");
     }
     assert_eq!(store.sample(new.id).await.unwrap().unwrap().scores.len(), 1, "scores stay");
-    let again = store.delete_picture(shared).await.unwrap().unwrap();
+    let again = store.delete_image(shared).await.unwrap().unwrap();
     assert_eq!((again.photos, again.faces), (0, 0));
 }
 
@@ -132,7 +132,7 @@ pub(crate) async fn what_is_unknown_is_none(db: Database) {
     assert_eq!(store.delete_sample(Uuid::now_v7()).await.unwrap(), None);
     assert_eq!(store.delete_run(Uuid::now_v7()).await.unwrap(), None);
     assert_eq!(store.delete_dataset("D").await.unwrap(), None);
-    assert_eq!(store.delete_picture(ContentHash::of(b"none")).await.unwrap(), None);
+    assert_eq!(store.delete_image(ContentHash::of(b"none")).await.unwrap(), None);
 }
 
 pub(crate) async fn deletions_and_recordings_at_the_same_time_keep_the_sums(db: Database) {

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use stellar_score::analysis::{LeaderboardQuery, leaderboard};
 use stellar_score::content::ContentHash;
-use stellar_score::store::{MigrationError, Outcome, Store, StoreError, StoreOptions, StoredImage};
+use stellar_score::store::{MigrationError, RecordOutcome, Store, StoreError, StoreOptions, StoredImage};
 
 use crate::harness::*;
 
@@ -17,7 +17,7 @@ pub(crate) async fn a_store_opened_again_has_everything(db: Database) {
     let store = db.open().await;
     assert_eq!(store.sample(new.id).await.unwrap(), before);
     assert_eq!(by_run(&store).await, page);
-    assert_eq!(store.record(&new).await.unwrap().outcome, Outcome::Repeated);
+    assert_eq!(store.record(&new).await.unwrap().outcome, RecordOutcome::Repeated);
 }
 
 pub(crate) async fn openers_at_the_same_time_all_succeed(db: Database) {
@@ -65,7 +65,7 @@ pub(crate) async fn photos_of_samples_that_were_there_before_are_known(db: Datab
     db.execute("ALTER TABLE datasets DROP COLUMN revision").await;
     db.execute("DELETE FROM _sqlx_migrations WHERE version = 3").await;
     let store = db.open().await;
-    assert!(store.delete_picture(new.references[0]).await.unwrap().is_some());
+    assert!(store.delete_image(new.references[0]).await.unwrap().is_some());
 }
 
 /// What the first three migrations made is still there after those that came later, and every reference holds.

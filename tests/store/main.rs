@@ -94,9 +94,9 @@ on_both_databases! {
         a_deleted_sample_leaves_the_summaries_of_the_others
         the_last_sample_takes_the_row_away
         a_deleted_run_leaves_the_other_runs
-        faces_go_with_the_last_that_stands_on_their_picture
+        faces_go_with_the_last_that_stands_on_their_image
         a_deleted_dataset_leaves_the_others
-        a_deleted_picture_takes_faces_and_enrolments_whoever_shares_them
+        a_deleted_image_takes_faces_and_enrolments_whoever_shares_them
         what_is_unknown_is_none
         deletions_and_recordings_at_the_same_time_keep_the_sums;
     runs:
@@ -109,7 +109,7 @@ on_both_databases! {
         a_submission_is_known_by_name_and_content
         what_failed_may_be_sent_again_also_with_other_content
         photos_named_by_hash_must_be_kept_for_the_run
-        a_picture_that_two_samples_show_is_kept_for_the_second
+        an_image_that_two_samples_show_is_kept_for_the_second
         a_run_has_room_for_so_many_and_one_pack
         samples_are_put_off_and_scored_oldest_first
         samples_are_listed_by_name_wherever_they_stand

@@ -1,4 +1,4 @@
-//! What people say of pictures.
+//! What people say of images.
 
 use std::collections::{BTreeMap, BTreeSet};
 

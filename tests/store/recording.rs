@@ -2,8 +2,8 @@
 
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    MAX_NAME_BYTES, NewSample, Outcome, RunName, SampleRecord, ScoreRecord, ScoreValue, Store, StoreError,
-    StoredImage,
+    MAX_NAME_BYTES, NewSample, RecordOutcome, RunName, SampleRecord, ScoreRecord, ScoreValue, Store,
+    StoreError, StoredImage,
 };
 use time::{Duration, UtcOffset};
 use uuid::Uuid;
@@ -26,7 +26,7 @@ pub(crate) async fn a_recorded_sample_reads_back_as_it_was(db: Database) {
         (at(7) + Duration::nanoseconds(123_456_789)).to_offset(UtcOffset::from_hms(5, 30, 0).unwrap());
 
     let recorded = store.record(&new).await.unwrap();
-    assert_eq!((recorded.sample, recorded.outcome), (new.id, Outcome::Created));
+    assert_eq!((recorded.sample, recorded.outcome), (new.id, RecordOutcome::Created));
     assert!(recorded.run.is_some());
 
     let created = at(7) + Duration::nanoseconds(123_456_000);
@@ -75,7 +75,7 @@ pub(crate) async fn recording_again_returns_the_first_sample_and_counts_once(db:
     let again = NewSample { created: at(1), ..scored("A", "1", vec![number("m", 0.5 + 1e-9)]) };
     let repeated = store.record(&again).await.unwrap();
 
-    assert_eq!(repeated.outcome, Outcome::Repeated);
+    assert_eq!(repeated.outcome, RecordOutcome::Repeated);
     assert_eq!((repeated.sample, repeated.run), (recorded.sample, recorded.run));
     assert_eq!(only_summary(&store).await, summary(1, 0, Some(0.5), None));
     assert_eq!(read(&store, first.id).await.scores[0].value, ScoreValue::Number(0.5));
@@ -108,7 +108,7 @@ pub(crate) async fn the_same_name_may_stand_for_other_content_in_another_run(db:
     let other = NewSample { content: ContentHash::of(b"other"), ..sample("A", "1") };
     for run in [RunName::new("A", Some("second".into())), RunName::new("B", Some("run".into()))] {
         let recorded = store.record(&NewSample { id: Uuid::now_v7(), run: Some(run), ..other.clone() }).await;
-        assert_eq!(recorded.unwrap().outcome, Outcome::Created);
+        assert_eq!(recorded.unwrap().outcome, RecordOutcome::Created);
     }
     assert_eq!(db.count("methods").await, 2);
     assert_eq!(db.count("runs").await, 3);
@@ -119,11 +119,11 @@ pub(crate) async fn a_sample_without_a_name_is_known_by_its_content(db: Database
     let unnamed = NewSample { name: None, ..sample("A", "x") };
     let first = store.record(&unnamed).await.unwrap();
     let again = store.record(&NewSample { id: Uuid::now_v7(), ..unnamed.clone() }).await.unwrap();
-    assert_eq!((again.sample, again.outcome), (first.sample, Outcome::Repeated));
+    assert_eq!((again.sample, again.outcome), (first.sample, RecordOutcome::Repeated));
     assert_eq!(read(&store, first.sample).await.name, unnamed.content.to_hex());
 
     let other = NewSample { id: Uuid::now_v7(), content: ContentHash::of(b"other"), ..unnamed };
-    assert_eq!(store.record(&other).await.unwrap().outcome, Outcome::Created);
+    assert_eq!(store.record(&other).await.unwrap().outcome, RecordOutcome::Created);
 }
 
 pub(crate) async fn a_sample_outside_any_run_is_always_new(db: Database) {
@@ -132,7 +132,7 @@ pub(crate) async fn a_sample_outside_any_run_is_always_new(db: Database) {
     let first = store.record(&loose).await.unwrap();
     let second = store.record(&NewSample { id: Uuid::now_v7(), ..loose }).await.unwrap();
     for recorded in [first, second] {
-        assert_eq!((recorded.run, recorded.outcome), (None, Outcome::Created));
+        assert_eq!((recorded.run, recorded.outcome), (None, RecordOutcome::Created));
         assert_eq!(read(&store, recorded.sample).await.run, None);
     }
     assert_ne!(first.sample, second.sample);
@@ -152,9 +152,9 @@ pub(crate) async fn further_metrics_are_added_to_a_sample(db: Database) {
     let first = store.record(&scored("A", "1", vec![number("clip_t", 0.5)])).await.unwrap();
     let more = vec![number("clip_t", 0.75), number("dino", 0.25), null("ips", "no_face_in_reference")];
     let second = store.record(&scored("A", "1", more.clone())).await.unwrap();
-    assert_eq!((second.sample, second.outcome), (first.sample, Outcome::Rescored));
+    assert_eq!((second.sample, second.outcome), (first.sample, RecordOutcome::Rescored));
     let third = store.record(&scored("A", "1", more)).await.unwrap();
-    assert_eq!((third.sample, third.outcome), (first.sample, Outcome::Repeated));
+    assert_eq!((third.sample, third.outcome), (first.sample, RecordOutcome::Repeated));
 
     let page = by_run(&store).await;
     let rows = summaries(&page.rows[0]);
@@ -171,7 +171,7 @@ pub(crate) async fn another_version_replaces_the_score(db: Database) {
         ..scored("A", "1", vec![versioned("m", 2, 0.75)])
     };
     let second = store.record(&newer).await.unwrap();
-    assert_eq!((second.sample, second.outcome), (first.sample, Outcome::Rescored));
+    assert_eq!((second.sample, second.outcome), (first.sample, RecordOutcome::Rescored));
 
     let scores = read(&store, first.sample).await.scores;
     assert_eq!(scores.len(), 1);
@@ -186,7 +186,7 @@ pub(crate) async fn another_pack_adds_scores_beside_the_first(db: Database) {
     let first = store.record(&scored("A", "1", vec![number("m", 0.5)])).await.unwrap();
     let other = NewSample { pack: demo(), ..scored("A", "1", vec![number("m", 0.25)]) };
     let second = store.record(&other).await.unwrap();
-    assert_eq!((second.sample, second.outcome), (first.sample, Outcome::Rescored));
+    assert_eq!((second.sample, second.outcome), (first.sample, RecordOutcome::Rescored));
     let scores = read(&store, first.sample).await.scores;
     let found: Vec<_> = scores.iter().map(|score| (score.pack.clone(), score.value.number())).collect();
     assert_eq!(found, [(demo(), Some(0.25)), (official(), Some(0.5))]);
@@ -214,7 +214,7 @@ pub(crate) async fn odd_names_and_texts_are_kept_to_the_letter(db: Database) {
         let found = read(&store, recorded.sample).await;
         assert_eq!(found.run, new.run);
         assert_eq!((found.name.as_str(), &found.prompt), (name, &new.prompt));
-        assert_eq!(store.record(&new).await.unwrap().outcome, Outcome::Repeated, "{name:?}");
+        assert_eq!(store.record(&new).await.unwrap().outcome, RecordOutcome::Repeated, "{name:?}");
     }
     assert_eq!(db.count("samples").await, names.len());
     assert_eq!(by_run(&store).await.rows.len(), names.len());
@@ -265,7 +265,7 @@ pub(crate) async fn a_refused_sample_leaves_nothing_behind(db: Database) {
     for table in ["methods", "runs", "packs", "samples", "scores", "summaries"] {
         assert_eq!(db.count(table).await, 0, "{table}");
     }
-    assert_eq!(store.record(&NewSample { width: 1, ..new }).await.unwrap().outcome, Outcome::Created);
+    assert_eq!(store.record(&NewSample { width: 1, ..new }).await.unwrap().outcome, RecordOutcome::Created);
 }
 
 pub(crate) async fn a_row_changed_by_hand_is_named(db: Database) {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    Accepted, NewImport, NewPending, NewSample, Outcome, Outcomes, RunCounts, RunFacts, RunFlags, RunName,
-    RunRecord, RunState, RunWideScores, RunsQuery, ScoreColumn, ScoreValue, Store, StoreError, Submission,
-    SubmittedState,
+    Accepted, AttributeLabels, NewImport, NewPending, NewSample, RecordOutcome, RunCounts, RunFacts,
+    RunFlags, RunName, RunRecord, RunState, RunWideScores, RunsQuery, SampleStatus, ScoreColumn, ScoreValue,
+    Store, StoreError, SubmittedState,
 };
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ async fn new_run(store: &Store) -> RunRecord {
     store.create_run(&name("run"), &RunFacts::default(), at(0)).await.unwrap().0
 }
 
-/// A sample of this name, whose picture follows from the name and whose photo is the same for all.
+/// A sample of this name, whose image follows from the name and whose photo is the same for all.
 fn pending(run: &RunRecord, sample: &str) -> NewPending {
     let (image, photo) = (ContentHash::of(sample.as_bytes()), ContentHash::of(b"photo"));
     NewPending {
@@ -42,7 +42,7 @@ fn pending(run: &RunRecord, sample: &str) -> NewPending {
         files: vec![(image, 10), (photo, 20)],
         pack: official(),
         service_version: "0.1.0".into(),
-        most_waiting: 100,
+        max_pending: 100,
     }
 }
 
@@ -171,7 +171,7 @@ pub(crate) async fn a_sample_waits_until_it_is_recorded(db: Database) {
 
     let scores = vec![number("m", 0.5)];
     let recorded = store.record_pending(&scored_sample(&new, scores.clone()), run.id).await.unwrap().unwrap();
-    assert_eq!((recorded.sample, recorded.outcome), (new.id, Outcome::Created));
+    assert_eq!((recorded.sample, recorded.outcome), (new.id, RecordOutcome::Created));
     assert_eq!(counts(&store, run.id).await, (0, 0, 1));
     assert_eq!(kept(&store, &new).await, [new.references[0]].into(), "its photo may serve others");
     assert_eq!(only_summary(&store).await, summary(1, 0, Some(0.5), None));
@@ -214,7 +214,7 @@ pub(crate) async fn samples_that_waited_are_recorded_together(db: Database) {
     });
     for (task, (run, new, _)) in tasks.collect::<Vec<_>>().into_iter().zip(&waiting) {
         let recorded = task.await.unwrap();
-        let expected = (new.id != gone).then_some((new.id, Some(*run), Outcome::Created));
+        let expected = (new.id != gone).then_some((new.id, Some(*run), RecordOutcome::Created));
         assert_eq!(recorded.map(|one| (one.sample, one.run, one.outcome)), expected, "{}", new.name);
     }
     assert_eq!(counts(&store, run.id).await, (1, 0, 15));
@@ -247,11 +247,11 @@ pub(crate) async fn a_submission_is_known_by_name_and_content(db: Database) {
     let new = pending(&run, "1");
     store.accept(&new).await.unwrap();
     let again = NewPending { id: Uuid::now_v7(), ..new.clone() };
-    let waiting = Accepted::Repeated(Submission::Waiting(new.id));
+    let waiting = Accepted::Repeated(SampleStatus::Pending(new.id));
     assert_eq!(store.accept(&again).await.unwrap(), Some(waiting));
     let other = NewPending { id: Uuid::now_v7(), content: ContentHash::of(b"other"), ..new.clone() };
     let found = |content| store.submission(run.id, &run.name, "1", content);
-    assert_eq!(found(new.content).await.unwrap(), Some(Submission::Waiting(new.id)));
+    assert_eq!(found(new.content).await.unwrap(), Some(SampleStatus::Pending(new.id)));
     for error in [store.accept(&other).await.unwrap_err(), found(other.content).await.unwrap_err()] {
         assert!(
             matches!(error, StoreError::SampleConflict { existing, .. } if existing == new.id),
@@ -259,7 +259,7 @@ pub(crate) async fn a_submission_is_known_by_name_and_content(db: Database) {
         );
     }
     store.record_pending(&scored_sample(&new, vec![]), run.id).await.unwrap().unwrap();
-    let scored = Accepted::Repeated(Submission::Scored(new.id));
+    let scored = Accepted::Repeated(SampleStatus::Scored(new.id));
     assert_eq!(store.accept(&again).await.unwrap(), Some(scored));
     assert!(matches!(store.accept(&other).await, Err(StoreError::SampleConflict { .. })));
     assert_eq!(counts(&store, run.id).await, (0, 0, 1));
@@ -271,14 +271,14 @@ pub(crate) async fn what_failed_may_be_sent_again_also_with_other_content(db: Da
     let run = new_run(&store).await;
     let new = pending(&run, "1");
     store.accept(&new).await.unwrap();
-    store.fail_pending(new.id, "image_corrupt", "image: no\0 picture").await.unwrap();
+    store.fail_pending(new.id, "image_corrupt", "image: no\0 image").await.unwrap();
     assert_eq!(counts(&store, run.id).await, (0, 1, 0));
     assert_eq!(kept(&store, &new).await, [new.references[0]].into());
     store.fail_pending(new.id, "image_corrupt", "twice").await.unwrap();
     assert_eq!(counts(&store, run.id).await, (0, 1, 0), "it fails once");
     let listed = store.submitted(run.id, None, "", 10).await.unwrap().unwrap();
-    assert_eq!(listed[0].at, Submission::Failed(new.id));
-    assert_eq!(listed[0].failure, Some(("image_corrupt".into(), "image: no picture".into())));
+    assert_eq!(listed[0].at, SampleStatus::Failed(new.id));
+    assert_eq!(listed[0].failure, Some(("image_corrupt".into(), "image: no image".into())));
     let recorded = store.record_pending(&scored_sample(&new, vec![]), run.id).await.unwrap();
     assert_eq!(recorded, None, "what failed is not recorded behind its back");
 
@@ -297,10 +297,7 @@ pub(crate) async fn photos_named_by_hash_must_be_kept_for_the_run(db: Database) 
     let new = pending(&run, "1");
     let without = NewPending { files: vec![new.files[0]], ..new.clone() };
     let error = store.accept(&without).await.unwrap_err();
-    assert!(
-        matches!(&error, StoreError::PictureUnknown { pictures } if *pictures == new.references),
-        "{error:?}"
-    );
+    assert!(matches!(&error, StoreError::ImageUnknown { images } if *images == new.references), "{error:?}");
     assert_eq!(counts(&store, run.id).await, (0, 0, 0));
     assert_eq!(db.count("kept_files").await, 0, "a refused sample keeps nothing");
     store.accept(&new).await.unwrap();
@@ -313,7 +310,7 @@ pub(crate) async fn photos_named_by_hash_must_be_kept_for_the_run(db: Database) 
     assert_eq!(store.unknown_photos(other.id, FOLDER, &photos).await.unwrap(), new.references);
 }
 
-pub(crate) async fn a_picture_that_two_samples_show_is_kept_for_the_second(db: Database) {
+pub(crate) async fn an_image_that_two_samples_show_is_kept_for_the_second(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let one = pending(&run, "1");
@@ -330,7 +327,7 @@ pub(crate) async fn a_run_has_room_for_so_many_and_one_pack(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     store.accept(&pending(&run, "1")).await.unwrap();
-    let second = NewPending { most_waiting: 1, ..pending(&run, "2") };
+    let second = NewPending { max_pending: 1, ..pending(&run, "2") };
     let error = store.accept(&second).await.unwrap_err();
     assert!(matches!(error, StoreError::RunFull { waiting: 1, .. }), "{error:?}");
     let other = NewPending { pack: demo(), ..pending(&run, "2") };
@@ -356,8 +353,8 @@ pub(crate) async fn samples_are_put_off_and_scored_oldest_first(db: Database) {
         }
     };
     assert_eq!(ids(1).await, [(new[0].id, 0), (new[1].id, 0)]);
-    store.put_off(new[0].id, at(50), true).await.unwrap();
-    store.put_off(new[1].id, at(90), false).await.unwrap();
+    store.postpone(new[0].id, at(50), true).await.unwrap();
+    store.postpone(new[1].id, at(90), false).await.unwrap();
     assert_eq!(ids(1).await, [(new[2].id, 0)]);
     let due = |after| store.next_due(FOLDER, "a", at(after));
     assert_eq!(due(1).await.unwrap(), None, "of another pack");
@@ -386,7 +383,7 @@ pub(crate) async fn samples_are_listed_by_name_wherever_they_stand(db: Database)
     };
     assert_eq!(listed(None, "", 10).await, "abcd");
     assert_eq!(listed(None, "a", 2).await, "bc");
-    assert_eq!(listed(Some(SubmittedState::Waiting), "", 10).await, "bd");
+    assert_eq!(listed(Some(SubmittedState::Pending), "", 10).await, "bd");
     assert_eq!(listed(Some(SubmittedState::Scored), "", 10).await, "c");
     assert_eq!(listed(Some(SubmittedState::Failed), "", 10).await, "a");
     assert_eq!(store.submitted(Uuid::now_v7(), None, "", 10).await.unwrap(), None);
@@ -415,8 +412,8 @@ pub(crate) async fn a_finished_run_takes_nothing_more(db: Database) {
     assert_eq!(db.count("kept_files").await, 0);
 
     let repeated = store.accept(&NewPending { id: Uuid::now_v7(), ..new.clone() }).await.unwrap();
-    assert_eq!(repeated, Some(Accepted::Repeated(Submission::Scored(new.id))), "what is there is there");
-    assert_eq!(store.record(&full).await.unwrap().outcome, Outcome::Repeated);
+    assert_eq!(repeated, Some(Accepted::Repeated(SampleStatus::Scored(new.id))), "what is there is there");
+    assert_eq!(store.record(&full).await.unwrap().outcome, RecordOutcome::Repeated);
     let further = scored_sample(&new, vec![number("m", 0.5), number("n", 0.5)]);
     for error in [
         store.accept(&pending(&run, "2")).await.map(drop).unwrap_err(),
@@ -439,7 +436,7 @@ pub(crate) async fn deletion_covers_what_waits(db: Database) {
     }
     store.fail_pending(new[3].id, "image_corrupt", "why").await.unwrap();
     let deleted = store.delete_sample(new[0].id).await.unwrap().unwrap();
-    assert_eq!((deleted.samples, deleted.pictures.contains(&new[0].image)), (1, true));
+    assert_eq!((deleted.samples, deleted.images.contains(&new[0].image)), (1, true));
     assert_eq!(counts(&store, run.id).await, (2, 1, 0));
     assert!(!kept(&store, &new[0]).await.contains(&new[0].image));
     store.delete_sample(new[3].id).await.unwrap().unwrap();
@@ -447,20 +444,20 @@ pub(crate) async fn deletion_covers_what_waits(db: Database) {
     let recorded = store.record_pending(&scored_sample(&new[0], vec![]), run.id).await.unwrap();
     assert_eq!(recorded, None, "what was deleted while it was scored stays away");
 
-    let known = store.delete_picture(new[1].image).await.unwrap();
+    let known = store.delete_image(new[1].image).await.unwrap();
     assert!(known.is_some());
-    assert_eq!(counts(&store, run.id).await, (1, 1, 0), "a sample whose picture is gone cannot be scored");
-    assert!(store.delete_picture(new[1].references[0]).await.unwrap().is_some());
+    assert_eq!(counts(&store, run.id).await, (1, 1, 0), "a sample whose image is gone cannot be scored");
+    assert!(store.delete_image(new[1].references[0]).await.unwrap().is_some());
     assert_eq!(counts(&store, run.id).await, (0, 2, 0));
     let failed = store.submitted(run.id, Some(SubmittedState::Failed), "", 10).await.unwrap().unwrap();
-    assert!(failed.iter().all(|failed| failed.failure.as_ref().unwrap().0 == "picture_deleted"));
+    assert!(failed.iter().all(|failed| failed.failure.as_ref().unwrap().0 == "image_deleted"));
     assert!(kept(&store, &new[1]).await.is_empty());
 
     store.accept(&pending(&run, "5")).await.unwrap();
     let deleted = store.delete_run(run.id).await.unwrap().unwrap();
     assert_eq!(deleted.samples, 3);
     assert!(
-        deleted.pictures.contains(&ContentHash::of(b"5")) && deleted.pictures.contains(&new[0].references[0])
+        deleted.images.contains(&ContentHash::of(b"5")) && deleted.images.contains(&new[0].references[0])
     );
     for table in ["runs", "pending_samples", "kept_files", "samples"] {
         assert_eq!(db.count(table).await, 0, "{table}");
@@ -472,8 +469,8 @@ pub(crate) async fn faces_stay_for_what_waits_in_another_run(db: Database) {
     let run = new_run(&store).await;
     let waits = pending(&run, "1");
     store.accept(&waits).await.unwrap();
-    for picture in [waits.image, waits.references[0]] {
-        store.save_faces(&faces(picture)).await.unwrap();
+    for image in [waits.image, waits.references[0]] {
+        store.save_faces(&faces(image)).await.unwrap();
     }
     let known = || async {
         let images = [waits.image, waits.references[0]];
@@ -526,7 +523,7 @@ fn import(run: Uuid, names: &[&str], values: &[f64]) -> NewImport {
     NewImport {
         run,
         created: at(0),
-        pack: stellar_score::store::Pack { digest: "e".repeat(64), name: "toolkit".into(), ..official() },
+        pack: stellar_score::store::PackId { digest: "e".repeat(64), name: "toolkit".into(), ..official() },
         service_version: "0.1.0".into(),
         names: names.iter().map(|&name| name.to_owned()).collect(),
         metadata: names.iter().map(|name| serde_json::json!({"identity": name}).to_string()).collect(),
@@ -562,10 +559,10 @@ pub(crate) async fn imported_scores_stand_beside_computed_ones(db: Database) {
     assert!((summary.std.unwrap() - std).abs() < 1e-12);
 
     let fresh = store.submitted(run, None, "2", 1).await.unwrap().unwrap();
-    let Submission::Scored(id) = fresh[0].at else { panic!("{fresh:?}") };
+    let SampleStatus::Scored(id) = fresh[0].at else { panic!("{fresh:?}") };
     let read = store.sample(id).await.unwrap().unwrap();
     assert_eq!((read.image, read.metadata), (None, serde_json::json!({"identity": "3"})));
-    assert!(store.delete_sample(id).await.unwrap().is_some(), "a sample without a picture can be deleted");
+    assert!(store.delete_sample(id).await.unwrap().is_some(), "a sample without an image can be deleted");
     assert_eq!(store.import(&NewImport { run: Uuid::now_v7(), ..new }).await.unwrap(), None);
 }
 
@@ -622,7 +619,7 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     let two = scored("A", "2", vec![number("aps", 0.125)]);
     let run = store.record(&one).await.unwrap().run.unwrap();
     store.record(&two).await.unwrap();
-    let outcomes: Outcomes = BTreeMap::from([("Young".to_owned(), (true, false))]);
+    let outcomes: AttributeLabels = BTreeMap::from([("Young".to_owned(), (true, false))]);
     let wide = RunWideScores {
         run,
         created: at(0),
@@ -652,14 +649,11 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     let column = vec![Some((true, false)), Some((true, false)), None];
     assert_eq!(read, BTreeMap::from([("Young".to_owned(), column)]));
     assert!(store.outcomes(run, "other", &names).await.unwrap().is_empty());
-    // What was predicted of a face goes with either picture, and tables that were made of it are out of date.
-    for picture in [one.references[0], two.image] {
+    // What was predicted of a face goes with either image, and tables that were made of it are out of date.
+    for image in [one.references[0], two.image] {
         let before = store.run(run).await.unwrap().unwrap().revision;
-        store.delete_picture(picture).await.unwrap().expect("it is known");
-        assert!(
-            store.run(run).await.unwrap().unwrap().revision > before,
-            "a kept report stands on {picture}"
-        );
+        store.delete_image(image).await.unwrap().expect("it is known");
+        assert!(store.run(run).await.unwrap().unwrap().revision > before, "a kept report stands on {image}");
     }
     assert_eq!(db.count("attribute_outcomes").await, 0);
     store.add_run_wide(&RunWideScores { metric: "again".into(), ..wide }).await.unwrap();

@@ -25,7 +25,7 @@ impl Form {
     /// Adds a file as `curl -F name=@file` would.
     pub(crate) fn file(self, name: &str, bytes: impl AsRef<[u8]>) -> Self {
         let head = format!(
-            "Content-Disposition: form-data; name=\"{name}\"; filename=\"picture\"\r\n\
+            "Content-Disposition: form-data; name=\"{name}\"; filename=\"image\"\r\n\
              Content-Type: application/octet-stream"
         );
         self.part(&head, bytes.as_ref())

@@ -2,5 +2,5 @@
 
 pub(crate) mod client;
 pub(crate) mod form;
+pub(crate) mod images;
 pub(crate) mod pending;
-pub(crate) mod pictures;

@@ -27,6 +27,6 @@ pub(crate) fn of_another_pack(run: Uuid, folder: &str) -> NewPending {
         files: vec![(image, 1), (photo, 1)],
         pack: other_pack(),
         service_version: "0.1.0".into(),
-        most_waiting: 10,
+        max_pending: 10,
     }
 }

@@ -1,7 +1,7 @@
 use serde::Deserialize;
-use stellar_score::vision::{DecodeLimits, Format, decode, probe};
+use stellar_score::vision::{DecodeLimits, Format, decode, read_header};
 
-use crate::{cases, picture_file, sha256};
+use crate::{cases, image_file, sha256};
 
 #[derive(Deserialize)]
 struct Case {
@@ -18,7 +18,7 @@ fn every_kind_of_file_decodes_to_pillows_pixels() {
     assert!(cases.len() > 120, "only {} cases", cases.len());
     let mut wrong = Vec::new();
     for case in &cases {
-        match decode(&picture_file(&case.file), &limits) {
+        match decode(&image_file(&case.file), &limits) {
             Ok(image) => {
                 assert_eq!((image.width, image.height), (case.width, case.height), "{}", case.file);
                 if sha256(&image.pixels) != case.sha256 {
@@ -35,7 +35,7 @@ fn every_kind_of_file_decodes_to_pillows_pixels() {
 fn probing_tells_the_upright_size_and_the_format() {
     let limits = DecodeLimits::default();
     for case in cases::<Case>("decode.json") {
-        let header = probe(&picture_file(&case.file), &limits).expect(&case.file);
+        let header = read_header(&image_file(&case.file), &limits).expect(&case.file);
         assert_eq!((header.width, header.height), (case.width, case.height), "{}", case.file);
         let extension = case.file.rsplit('.').next().expect("files have extensions");
         let format = match extension {
@@ -50,6 +50,6 @@ fn probing_tells_the_upright_size_and_the_format() {
 
 #[test]
 fn the_files_content_decides_about_its_format() {
-    let header = probe(&picture_file("grey.jpg"), &DecodeLimits::default()).expect("a JPEG");
+    let header = read_header(&image_file("grey.jpg"), &DecodeLimits::default()).expect("a JPEG");
     assert_eq!((header.format, header.format.media_type()), (Format::Jpeg, "image/jpeg"));
 }

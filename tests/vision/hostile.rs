@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use stellar_score::vision::{DecodeError, DecodeLimits, Format, decode, probe};
+use stellar_score::vision::{DecodeError, DecodeLimits, Format, decode, read_header};
 
-use crate::picture_file;
+use crate::image_file;
 
 /// One small file of every kind of outline.
 const SAMPLES: [&str; 19] = [
@@ -61,7 +61,7 @@ fn png_promising(width: u32, height: u32, data: &[u8]) -> Vec<u8> {
 
 /// A real JPEG whose frame header is given other values.
 fn jpeg_with(edit: impl Fn(&mut [u8])) -> Vec<u8> {
-    let mut file = picture_file("s444_q75.jpg");
+    let mut file = image_file("s444_q75.jpg");
     let at = file.windows(2).position(|two| two == [0xFF, 0xC0]).expect("a baseline frame header");
     // After marker and length: precision, height, width, number of components, three bytes each.
     edit(&mut file[at + 4..at + 4 + 15]);
@@ -69,7 +69,7 @@ fn jpeg_with(edit: impl Fn(&mut [u8])) -> Vec<u8> {
 }
 
 fn webp_promising(width: u16, height: u16) -> Vec<u8> {
-    let mut file = picture_file("lossy_q10.webp");
+    let mut file = image_file("lossy_q10.webp");
     let at = file.windows(3).position(|three| three == [0x9D, 0x01, 0x2A]).expect("a key frame") + 3;
     file[at..at + 2].copy_from_slice(&width.to_le_bytes());
     file[at + 2..at + 4].copy_from_slice(&height.to_le_bytes());
@@ -83,17 +83,17 @@ fn refused(bytes: &[u8]) -> DecodeError {
 #[test]
 fn a_sound_sample_is_accepted() {
     for name in SAMPLES {
-        assert!(decode(&picture_file(name), &limits()).is_ok(), "{name}");
+        assert!(decode(&image_file(name), &limits()).is_ok(), "{name}");
     }
 }
 
 #[test]
 fn a_file_cut_anywhere_is_refused() {
     for name in SAMPLES {
-        let file = picture_file(name);
+        let file = image_file(name);
         for length in 1..file.len() {
             match decode(&file[..length], &limits()) {
-                // Within the first bytes it may be no picture at all yet.
+                // Within the first bytes it may be no image at all yet.
                 Err(DecodeError::UnknownFormat) if length < 12 => {}
                 Err(error) => assert_eq!(error.code(), "truncated", "{name} cut at {length}: {error}"),
                 Ok(_) => panic!("{name} cut at {length} of {} was accepted", file.len()),
@@ -105,8 +105,8 @@ fn a_file_cut_anywhere_is_refused() {
 #[test]
 fn a_damaged_checksummed_byte_of_a_png_is_refused() {
     for name in ["photo.png", "palette4_transparent.png", "rgba16_interlaced.png"] {
-        let file = picture_file(name);
-        // The last chunk, IEND, says nothing about the picture.
+        let file = image_file(name);
+        // The last chunk, IEND, says nothing about the image.
         for at in 0..file.len() - 12 {
             let mut damaged = file.clone();
             damaged[at] ^= 0x10;
@@ -142,7 +142,7 @@ fn giant_headers_are_refused_in_microseconds() {
     ];
     for bomb in bombs {
         // The first call may have to fault code in.
-        assert_eq!(probe(&bomb, &limits()).expect_err("too many pixels").code(), "too_many_pixels");
+        assert_eq!(read_header(&bomb, &limits()).expect_err("too many pixels").code(), "too_many_pixels");
         let start = Instant::now();
         let error = refused(&bomb);
         let took = start.elapsed();
@@ -162,14 +162,14 @@ fn headers_that_promise_more_than_the_data_can_hold_are_refused_before_memory_is
             frame[3..5].copy_from_slice(&8000_u16.to_be_bytes());
         }),
     ] {
-        let error = probe(&bytes, &limits()).expect_err("64 million pixels in a few thousand bytes");
+        let error = read_header(&bytes, &limits()).expect_err("64 million pixels in a few thousand bytes");
         assert_eq!(error.code(), "truncated");
         assert!(error.to_string().contains("8000×8000"), "{error}");
     }
 }
 
 #[test]
-fn pictures_without_pixels_are_refused() {
+fn images_without_pixels_are_refused() {
     for (width, height) in [(0, 0), (0, 5), (5, 0)] {
         assert_eq!(refused(&png_promising(width, height, &[0; 20])), DecodeError::NoPixels { width, height });
         let (w, h) = (width as u16, height as u16);
@@ -184,11 +184,14 @@ fn pictures_without_pixels_are_refused() {
 
 #[test]
 fn each_limit_refuses_what_is_beyond_it() {
-    let file = picture_file("astronaut.png");
+    let file = image_file("astronaut.png");
     let free = limits();
     assert!(
-        probe(&file, &DecodeLimits { max_bytes: file.len(), max_side: 160, max_pixels: 25_600, ..free })
-            .is_ok()
+        read_header(
+            &file,
+            &DecodeLimits { max_bytes: file.len(), max_side: 160, max_pixels: 25_600, ..free }
+        )
+        .is_ok()
     );
     for (limits, code) in [
         (DecodeLimits { max_bytes: file.len() - 1, ..free }, "too_many_bytes"),
@@ -204,7 +207,7 @@ fn each_limit_refuses_what_is_beyond_it() {
 
 #[test]
 fn a_progressive_jpeg_counts_its_coefficients_as_memory() {
-    let memory = |name| probe(&picture_file(name), &limits()).expect("a sound file").decode_memory;
+    let memory = |name| read_header(&image_file(name), &limits()).expect("a sound file").decode_memory;
     assert!(memory("s444_progressive.jpg") >= 2 * memory("s444_q75.jpg"));
 }
 
@@ -223,7 +226,7 @@ fn kinds_of_jpeg_that_pillow_does_not_read_either_are_refused() {
 #[test]
 fn sides_that_disagree_within_a_webp_are_refused() {
     // The canvas of the extended header says 30 × 20; the frame within becomes as large as it gets.
-    let file = picture_file("animated_partial.webp");
+    let file = image_file("animated_partial.webp");
     let at = file.windows(4).position(|four| four == b"VP8L").expect("a lossless frame") + 9;
     let mut lying = file.clone();
     lying[at..at + 4].copy_from_slice(&(0x0FFF_FFFF_u32).to_le_bytes());
@@ -237,7 +240,7 @@ fn sides_that_disagree_within_a_webp_are_refused() {
 
 #[test]
 fn an_animation_whose_first_frame_leaves_pixels_open_is_refused() {
-    let mut file = picture_file("animated.png");
+    let mut file = image_file("animated.png");
     let at = file.windows(4).position(|four| four == b"fcTL").expect("a frame control chunk");
     // Sequence number, then the frame's width: one less.
     file[at + 4 + 4 + 3] -= 1;
@@ -248,8 +251,8 @@ fn an_animation_whose_first_frame_leaves_pixels_open_is_refused() {
 
 #[test]
 fn a_jpeg_with_thousands_of_scans_is_refused() {
-    let file = picture_file("s444_progressive.jpg");
-    // The last scan again and again: legal, and each a pass over the whole picture.
+    let file = image_file("s444_progressive.jpg");
+    // The last scan again and again: legal, and each a pass over the whole image.
     let last = file.windows(2).rposition(|two| two == [0xFF, 0xDA]).expect("a scan");
     let scan = &file[last..file.len() - 2];
     let mut bomb = file[..file.len() - 2].to_vec();
@@ -271,7 +274,7 @@ proptest! {
         cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         doubled in prop::option::weighted(0.2, (any::<prop::sample::Index>(), 1_usize..200)),
     ) {
-        let mut file = picture_file(sample);
+        let mut file = image_file(sample);
         for (at, value) in edits {
             let at = at.index(file.len());
             file[at] = value;
@@ -285,12 +288,12 @@ proptest! {
             file.truncate(cut.index(file.len()));
         }
         let limits = DecodeLimits { max_pixels: 1 << 20, ..limits() };
-        match (probe(&file, &limits), decode(&file, &limits)) {
+        match (read_header(&file, &limits), decode(&file, &limits)) {
             (Ok(header), Ok(image)) => {
                 prop_assert_eq!((header.width, header.height), (image.width, image.height));
                 prop_assert_eq!(image.pixels.len(), 3 * image.width as usize * image.height as usize);
             }
-            (Ok(_), Err(error)) => prop_assert!(!error.is_limit(), "probe accepted it: {}", error),
+            (Ok(_), Err(error)) => prop_assert!(!error.is_limit(), "read_header accepted it: {}", error),
             (Err(probed), decoded) => prop_assert_eq!(Err(probed), decoded),
         }
     }

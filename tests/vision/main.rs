@@ -16,7 +16,7 @@ fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/vision").join(name)
 }
 
-fn picture_file(name: &str) -> Vec<u8> {
+fn image_file(name: &str) -> Vec<u8> {
     let path = data("decode").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

@@ -70,7 +70,7 @@ struct Bounded {
     bounds: [u32; 2],
     rows: u32,
     columns: u32,
-    /// The picture, where its pixels are compared too.
+    /// The image, where its pixels are compared too.
     seed: Option<u32>,
     sha256: Option<String>,
 }
@@ -94,7 +94,7 @@ fn bounded_sizes_and_pixels_are_those_of_detrs_own_processor() {
         assert_eq!(&sha256(&data), digest, "{name}");
         seen += 1;
     }
-    assert!(seen >= 10, "only {seen} pictures");
+    assert!(seen >= 10, "only {seen} images");
 }
 
 #[derive(Deserialize)]
@@ -128,7 +128,7 @@ fn the_letterbox_is_torchvisions_within_a_millionth() {
         assert!((sum - case.sum).abs() < 1e-2, "sum {sum} instead of {}", case.sum);
         outside |= data.iter().any(|value| !(0.0..=1.0).contains(value));
     }
-    assert!(outside, "an unclamped cubic overshoots somewhere in these pictures");
+    assert!(outside, "an unclamped cubic overshoots somewhere in these images");
 }
 
 #[derive(Deserialize)]

@@ -5,42 +5,42 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// Values of one picture by the names of their columns, in the order of the file.
+/// Values of one image by the names of their columns, in the order of the file.
 pub(super) type Labels = Vec<(String, i64)>;
 
 /// What is wrong with a line.
 type Wrong = String;
 
-/// The number of a picture: `12.jpg` is 12.
-pub(super) fn picture_number(name: &str) -> Option<u32> {
+/// The number of an image: `12.jpg` is 12.
+pub(super) fn image_number(name: &str) -> Option<u32> {
     name.split_once('.')?.0.parse().ok()
 }
 
 fn numbered(line: usize, name: &str) -> Result<u32, Wrong> {
-    picture_number(name).ok_or_else(|| format!("line {line}: {name:?} is no picture's name like 12.jpg"))
+    image_number(name).ok_or_else(|| format!("line {line}: {name:?} is no image's name like 12.jpg"))
 }
 
-/// `celebahq_ids.txt`: a header, then a picture and its split a line. Gives the split by picture.
+/// `celebahq_ids.txt`: a header, then an image and its split a line. Gives the split by image.
 pub(super) fn splits(text: &str) -> Result<BTreeMap<u32, String>, Wrong> {
     let mut splits = BTreeMap::new();
     for (at, line) in text.trim_matches('\n').lines().enumerate().skip(1) {
         let (at, mut cells) = (at + 1, line.trim_end().split(','));
-        let picture = numbered(at, cells.next().unwrap_or_default())?;
+        let image = numbered(at, cells.next().unwrap_or_default())?;
         let split = cells.next().unwrap_or_default();
         if !matches!(split, "test" | "val") {
             return Err(format!("line {at}: the split is {split:?}: test or val"));
         }
-        if splits.insert(picture, split.to_owned()).is_some() {
-            return Err(format!("line {at}: picture {picture} stands there twice"));
+        if splits.insert(image, split.to_owned()).is_some() {
+            return Err(format!("line {at}: image {image} stands there twice"));
         }
     }
     if splits.is_empty() {
-        return Err("it names no pictures".to_owned());
+        return Err("it names no images".to_owned());
     }
     Ok(splits)
 }
 
-/// `CelebAMask-HQ-attribute-anno.txt`: the number of pictures, the attributes' names, then a picture a line.
+/// `CelebAMask-HQ-attribute-anno.txt`: the number of images, the attributes' names, then an image a line.
 pub(super) fn attributes(text: &str) -> Result<HashMap<u32, Labels>, Wrong> {
     let mut lines = text.trim_matches('\n').lines().enumerate().skip(1);
     let (_, header) = lines.next().ok_or("it ends before the names of the attributes")?;
@@ -48,7 +48,7 @@ pub(super) fn attributes(text: &str) -> Result<HashMap<u32, Labels>, Wrong> {
     lines.map(|(at, line)| labels(at + 1, &names, line.split_whitespace())).collect()
 }
 
-/// `combined_annotation_hq.txt`: columns divided by tabs, the first of them the picture.
+/// `combined_annotation_hq.txt`: columns divided by tabs, the first of them the image.
 pub(super) fn finegrained(text: &str) -> Result<HashMap<u32, Labels>, Wrong> {
     let mut lines = text.trim_matches('\n').lines().enumerate();
     let (_, header) = lines.next().ok_or("it is empty")?;
@@ -63,7 +63,7 @@ fn labels<'a>(
     names: &[&str],
     mut cells: impl Iterator<Item = &'a str>,
 ) -> Result<(u32, Labels), Wrong> {
-    let picture = numbered(line, cells.next().unwrap_or_default())?;
+    let image = numbered(line, cells.next().unwrap_or_default())?;
     let values: Vec<&str> = cells.collect();
     if values.len() != names.len() {
         return Err(format!("line {line}: {} values for {} attributes", values.len(), names.len()));
@@ -72,22 +72,22 @@ fn labels<'a>(
         Ok(value) => Ok(((*name).to_owned(), value)),
         Err(_) => Err(format!("line {line}: {name} is {value:?}, which is no whole number")),
     };
-    Ok((picture, names.iter().zip(&values).map(value).collect::<Result<_, _>>()?))
+    Ok((image, names.iter().zip(&values).map(value).collect::<Result<_, _>>()?))
 }
 
-/// `identity_CelebA-HQ.txt`: a picture and its person's number a line, in the order of the file.
+/// `identity_CelebA-HQ.txt`: an image and its person's number a line, in the order of the file.
 pub(super) fn identities(text: &str) -> Result<Vec<(u32, i64)>, Wrong> {
     let mut seen = HashMap::new();
     let mut list = Vec::new();
     for (at, line) in text.trim_matches('\n').lines().enumerate() {
         let (at, mut cells) = (at + 1, line.split_whitespace());
-        let picture = numbered(at, cells.next().unwrap_or_default())?;
+        let image = numbered(at, cells.next().unwrap_or_default())?;
         let person = cells.next().unwrap_or_default();
         let person = person.parse().map_err(|_| format!("line {at}: {person:?} is no person's number"))?;
-        if seen.insert(picture, at).is_some() {
-            return Err(format!("line {at}: picture {picture} stands there twice"));
+        if seen.insert(image, at).is_some() {
+            return Err(format!("line {at}: image {image} stands there twice"));
         }
-        list.push((picture, person));
+        list.push((image, person));
     }
     Ok(list)
 }
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn splits_are_read_by_picture_behind_the_header() {
+    fn splits_are_read_by_image_behind_the_header() {
         let read = splits("file,split\n7.jpg,test\n12.jpg,val,more\n").unwrap();
         assert_eq!(read, BTreeMap::from([(7, "test".to_owned()), (12, "val".to_owned())]));
     }
@@ -153,16 +153,16 @@ mod tests {
     #[test]
     fn a_wrong_line_is_named() {
         for (problem, words) in [
-            (splits("h\n1.jpg,test\n1.jpg,val").unwrap_err(), "line 3: picture 1 stands there twice"),
+            (splits("h\n1.jpg,test\n1.jpg,val").unwrap_err(), "line 3: image 1 stands there twice"),
             (splits("h\n1.jpg,train").unwrap_err(), "line 2: the split is \"train\""),
-            (splits("h\nx,test").unwrap_err(), "line 2: \"x\" is no picture's name"),
-            (splits("file,split\n").unwrap_err(), "names no pictures"),
+            (splits("h\nx,test").unwrap_err(), "line 2: \"x\" is no image's name"),
+            (splits("file,split\n").unwrap_err(), "names no images"),
             (attributes("1\nYoung Male\n0.jpg 1").unwrap_err(), "line 3: 1 values for 2 attributes"),
             (attributes("1\nYoung\n0.jpg yes").unwrap_err(), "line 3: Young is \"yes\""),
             (attributes("1").unwrap_err(), "ends before"),
             (finegrained("n\tBangs\n0.jpg\tx").unwrap_err(), "line 2: Bangs is \"x\""),
             (identities("0.jpg x").unwrap_err(), "line 1: \"x\" is no person's number"),
-            (identities("0.jpg 1\n0.jpg 2").unwrap_err(), "line 2: picture 0 stands there twice"),
+            (identities("0.jpg 1\n0.jpg 2").unwrap_err(), "line 2: image 0 stands there twice"),
             (prompts(r#"{"000": {"prompts": []}}"#).unwrap_err(), "identity 000 has no prompts"),
             (
                 prompts(r#"{"000": {"prompts": ["a"], "detectables": []}}"#).unwrap_err(),

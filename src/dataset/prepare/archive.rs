@@ -1,4 +1,4 @@
-//! Pictures in the download's ZIP archives.
+//! Images in the download's ZIP archives.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,12 +8,12 @@ use std::path::{Component, Path, PathBuf};
 use zip::ZipArchive;
 
 use super::PrepareError;
-use super::annotations::picture_number;
+use super::annotations::image_number;
 
-/// No picture of the download has a hundredth of this: more is an archive made to fill a disk.
+/// No image of the download has a hundredth of this: more is an archive made to fill a disk.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// An archive and where its pictures are.
+/// An archive and where its images are.
 pub(super) struct Archive {
     path: PathBuf,
     zip: ZipArchive<BufReader<File>>,
@@ -22,7 +22,7 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Opens an archive and looks through all its names; folders around the pictures do not matter.
+    /// Opens an archive and looks through all its names; folders around the images do not matter.
     pub(super) fn open(path: &Path, extension: &str) -> Result<Self, PrepareError> {
         let wrong = |problem: String| PrepareError::Archive { path: path.to_owned(), problem };
         let file = File::open(path).map_err(|source| PrepareError::io(path, source))?;
@@ -39,30 +39,30 @@ impl Archive {
                     "the entry {name:?} climbs out of the folder: this is not the archive that CelebA-Dialog offers"
                 )));
             }
-            let picture = Path::new(&name)
+            let image = Path::new(&name)
                 .file_name()
                 .and_then(|name| name.to_str())
                 .filter(|name| !name.starts_with('.') && name.rsplit('.').next() == Some(extension))
-                .and_then(picture_number);
-            if let Some(number) = picture
+                .and_then(image_number);
+            if let Some(number) = image
                 && entries.insert(number, index).is_some()
             {
-                return Err(wrong(format!("two entries are picture {number}, one of them {name:?}")));
+                return Err(wrong(format!("two entries are image {number}, one of them {name:?}")));
             }
         }
         Ok(Self { path: path.to_owned(), zip, entries })
     }
 
-    /// Whether the archive has a picture.
-    pub(super) fn has(&self, picture: u32) -> bool {
-        self.entries.contains_key(&picture)
+    /// Whether the archive has an image.
+    pub(super) fn has(&self, image: u32) -> bool {
+        self.entries.contains_key(&image)
     }
 
-    /// A picture's file; its checksum is compared while it is read.
-    pub(super) fn read(&mut self, picture: u32) -> Result<Vec<u8>, PrepareError> {
+    /// An image's file; its checksum is compared while it is read.
+    pub(super) fn read(&mut self, image: u32) -> Result<Vec<u8>, PrepareError> {
         let path = self.path.clone();
         let wrong = |problem: String| PrepareError::Archive { path: path.clone(), problem };
-        let index = *self.entries.get(&picture).ok_or_else(|| wrong(format!("has no picture {picture}")))?;
+        let index = *self.entries.get(&image).ok_or_else(|| wrong(format!("has no image {image}")))?;
         let entry = self.zip.by_index(index).map_err(|error| wrong(error.to_string()))?;
         let name = entry.name().map_err(|error| wrong(error.to_string()))?.into_owned();
         let mut bytes = Vec::new();
@@ -105,13 +105,13 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_found_by_number_in_whatever_folder_they_lie() {
+    fn images_are_found_by_number_in_whatever_folder_they_lie() {
         let (_folder, path) =
             archive(&["image/", "image/3.jpg", "deep/er/41.jpg", "image/readme.txt", "__MACOSX/._3.jpg"]);
         let mut archive = Archive::open(&path, "jpg").unwrap();
         assert!(archive.has(3) && archive.has(41) && !archive.has(4));
         assert_eq!(archive.read(41).unwrap(), b"deep/er/41.jpg");
-        assert!(archive.read(4).unwrap_err().to_string().contains("no picture 4"));
+        assert!(archive.read(4).unwrap_err().to_string().contains("no image 4"));
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn two_pictures_of_one_number_are_refused() {
+    fn two_images_of_one_number_are_refused() {
         let (_folder, path) = archive(&["a/1.jpg", "b/1.jpg"]);
         assert!(Archive::open(&path, "jpg").map(drop).unwrap_err().to_string().contains("two entries"));
     }

@@ -1,6 +1,6 @@
 //! From a CelebA-Dialog download and the Stellar prompts to the Stellar layout.
 //!
-//! Everything that is text is read and checked before a single file is written; then pictures are copied out of the
+//! Everything that is text is read and checked before a single file is written; then images are copied out of the
 //! archives byte by byte. A file appears under its name only when it is complete, and one that is there with the right
 //! bytes is not written again, so the work can be cut off and taken up at any moment. The download is only read.
 
@@ -102,7 +102,7 @@ const FINEGRAINED: &str = "classification_label/combined_annotation_hq.txt";
 
 /// What is known of one photo.
 struct Photo {
-    picture: u32,
+    image: u32,
     attributes: Labels,
     finegrained: Labels,
 }
@@ -140,17 +140,17 @@ pub fn prepare(
     let objects = read(&sources.prompts.join("objects.txt"))?;
     let mut images = Archive::open(&sources.download.join(IMAGES), "jpg")?;
     let mut masks = Archive::open(&sources.download.join(MASKS), "png")?;
-    let pictures = || folders.iter().flat_map(|folder| &folder.photos).map(|photo| photo.picture);
+    let numbers = || folders.iter().flat_map(|folder| &folder.photos).map(|photo| photo.image);
     let missing = |archive: &Archive, name: &str| -> Vec<String> {
-        let missing = pictures().filter(|picture| !archive.has(*picture));
-        missing.map(|picture| format!("{name} has no picture {picture}")).collect()
+        let missing = numbers().filter(|image| !archive.has(*image));
+        missing.map(|image| format!("{name} has no image {image}")).collect()
     };
     let gaps = [missing(&images, IMAGES), missing(&masks, MASKS)].concat();
     if !gaps.is_empty() {
         return Err(PrepareError::Mismatch(gaps));
     }
 
-    let total = pictures().count();
+    let total = numbers().count();
     let mut done = Prepared { photos: total, notes, ..Prepared::default() };
     let mut count = 0;
     progress(count, total);
@@ -159,19 +159,19 @@ pub fn prepare(
         let at = sources.out.join(&folder.name);
         std::fs::create_dir_all(&at).map_err(|source| PrepareError::io(&at, source))?;
         for (index, photo) in folder.photos.iter().enumerate() {
-            let image = images.read(photo.picture)?;
-            let mask = masks.read(photo.picture)?;
+            let image = images.read(photo.image)?;
+            let mask = masks.read(photo.image)?;
             for (bytes, archive) in [(&image, IMAGES), (&mask, MASKS)] {
-                vision::probe(bytes, limits).map_err(|error| PrepareError::Archive {
+                vision::read_header(bytes, limits).map_err(|error| PrepareError::Archive {
                     path: sources.download.join(archive),
-                    problem: format!("picture {}: {error}", photo.picture),
+                    problem: format!("image {}: {error}", photo.image),
                 })?;
             }
             let facts = PhotoFacts {
                 attributes: json::Object(&photo.attributes),
                 finegrained_attributes: json::Object(&photo.finegrained),
                 identity: folder.person,
-                original_filename: format!("{}.jpg", photo.picture),
+                original_filename: format!("{}.jpg", photo.image),
             };
             for (name, bytes) in [
                 (format!("{index}.jpg"), image),
@@ -208,43 +208,42 @@ fn plan(sources: &Sources, notes: &mut Vec<String>) -> Result<Vec<Folder>, Prepa
 
     let mut problems = Vec::new();
     let mut people: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-    for (picture, person) in identities.into_iter().filter(|(picture, _)| splits.contains_key(picture)) {
-        people.entry(person).or_default().push(picture);
+    for (image, person) in identities.into_iter().filter(|(image, _)| splits.contains_key(image)) {
+        people.entry(person).or_default().push(image);
     }
     let known = people.values().map(Vec::len).sum::<usize>();
     if known < splits.len() {
         let known: Vec<u32> = people.values().flatten().copied().collect();
-        let unknown = splits.keys().filter(|picture| !known.contains(picture));
-        problems
-            .extend(unknown.map(|picture| format!("{IDENTITIES} does not say whom picture {picture} shows")));
+        let unknown = splits.keys().filter(|image| !known.contains(image));
+        problems.extend(unknown.map(|image| format!("{IDENTITIES} does not say whom image {image} shows")));
     }
     let mut ordered: Vec<(String, i64, Vec<u32>)> = Vec::new();
-    for (person, pictures) in people {
-        let split = splits[&pictures[0]].clone();
-        if pictures.iter().any(|picture| splits[picture] != split) {
+    for (person, images) in people {
+        let split = splits[&images[0]].clone();
+        if images.iter().any(|image| splits[image] != split) {
             problems.push(format!("photos of person {person} are in both splits"));
         }
-        ordered.push((split, person, pictures));
+        ordered.push((split, person, images));
     }
     ordered.sort();
 
     let mut folders = Vec::new();
-    for (at, (split, person, pictures)) in ordered.into_iter().enumerate() {
+    for (at, (split, person, images)) in ordered.into_iter().enumerate() {
         let name = format!("{at:03}");
         let mut photos = Vec::new();
-        for picture in pictures {
-            let of = attributes.remove(&picture).unwrap_or_else(|| {
-                problems.push(format!("{ATTRIBUTES} has no line for picture {picture}"));
+        for image in images {
+            let of = attributes.remove(&image).unwrap_or_else(|| {
+                problems.push(format!("{ATTRIBUTES} has no line for image {image}"));
                 Vec::new()
             });
-            // The published file leaves out picture 5380.
-            let fine = finegrained.remove(&picture).unwrap_or_else(|| {
+            // The published file leaves out image 5380.
+            let fine = finegrained.remove(&image).unwrap_or_else(|| {
                 notes.push(format!(
-                    "{FINEGRAINED} has no line for picture {picture}: it has none of these attributes"
+                    "{FINEGRAINED} has no line for image {image}: it has none of these attributes"
                 ));
                 Vec::new()
             });
-            photos.push(Photo { picture, attributes: of, finegrained: fine });
+            photos.push(Photo { image, attributes: of, finegrained: fine });
         }
         let mut prompts = Vec::new();
         for (file, all) in &mut written_by {
@@ -350,12 +349,12 @@ mod tests {
         assert_eq!(numbers, [16, 27, 38, 49, 5]);
         let mut images = Archive::open(&sources.download.join(IMAGES), "jpg").unwrap();
         let order = fs::read_to_string(sources.download.join(IDENTITIES)).unwrap();
-        let first = picture_of(order.lines().nth(2).unwrap());
+        let first = image_of(order.lines().nth(2).unwrap());
         assert_eq!(fs::read(sources.out.join("000/0.jpg")).unwrap(), images.read(first).unwrap());
     }
 
-    fn picture_of(line: &str) -> u32 {
-        annotations::picture_number(line.split(' ').next().unwrap()).unwrap()
+    fn image_of(line: &str) -> u32 {
+        annotations::image_number(line.split(' ').next().unwrap()).unwrap()
     }
 
     #[test]
@@ -371,13 +370,13 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_without_finegrained_attributes_is_noted_and_has_none() {
+    fn an_image_without_finegrained_attributes_is_noted_and_has_none() {
         let (_folder, sources) = sample();
         edit(&sources.download.join(FINEGRAINED), |text| {
             text.lines().take(10).fold(String::new(), |all, line| all + line + "\n")
         });
         let notes = run(&sources).unwrap().notes;
-        assert!(notes.len() == 1 && notes[0].contains("has no line for picture"), "{notes:?}");
+        assert!(notes.len() == 1 && notes[0].contains("has no line for image"), "{notes:?}");
         let facts = fs::read_to_string(sources.out.join("004/1_attributes.json")).unwrap();
         assert!(facts.contains("\"finegrained_attributes\": {}"), "{facts}");
     }
@@ -388,7 +387,7 @@ mod tests {
         let cases: [(Damage, &str); 6] = [
             (
                 |at| edit(&at.prompts.join("celebahq_ids.txt"), |text| text + "399.jpg,test\n"),
-                "does not say whom picture 399",
+                "does not say whom image 399",
             ),
             (
                 |at| edit(&at.prompts.join("celebahq_ids.txt"), |text| text.replacen("test", "val", 1)),
@@ -400,7 +399,7 @@ mod tests {
                         text.lines().take(11).fold(String::new(), |all, line| all + line + "\n")
                     });
                 },
-                "has no line for picture",
+                "has no line for image",
             ),
             (
                 |at| edit(&at.prompts.join("stellar_t.json"), |text| text.replace("\"004\"", "\"104\"")),
@@ -412,7 +411,7 @@ mod tests {
             ),
             (
                 |at| fs::copy(at.download.join(MASKS), at.download.join(IMAGES)).map(drop).unwrap(),
-                "image.zip has no picture",
+                "image.zip has no image",
             ),
         ];
         for (damage, words) in cases {

@@ -22,8 +22,8 @@ fn cache(bytes: u64) -> Setup {
     Setup { cache: FeatureCache::new(bytes, telemetry.clone()), lane, telemetry, runs: Arc::default() }
 }
 
-fn key(input: usize) -> Key {
-    Key { graph: ContentHash::of(b"graph"), input: ContentHash::of(&input.to_le_bytes()), with: None }
+fn key(input: usize) -> FeatureKey {
+    FeatureKey { graph: ContentHash::of(b"graph"), input: ContentHash::of(&input.to_le_bytes()), with: None }
 }
 
 fn features(length: usize) -> Arc<Features> {
@@ -33,18 +33,20 @@ fn features(length: usize) -> Arc<Features> {
 
 impl Setup {
     async fn get(&self, input: usize) -> Result<Feature, EngineError> {
-        self.cache.get(key(input), &self.lane, |keep| self.compute(keep, None)).await
+        self.cache.get(key(input), &self.lane, |on_complete| self.compute(on_complete, None)).await
     }
 
     async fn get_after(&self, input: usize, gate: &Arc<Notify>) -> Result<Feature, EngineError> {
-        self.cache.get(key(input), &self.lane, |keep| self.compute(keep, Some(Arc::clone(gate)))).await
+        self.cache
+            .get(key(input), &self.lane, |on_complete| self.compute(on_complete, Some(Arc::clone(gate))))
+            .await
     }
 
     fn compute(
         &self,
-        keep: Keep,
+        on_complete: OnComplete,
         gate: Option<Arc<Notify>>,
-    ) -> impl Future<Output = Outcome> + Send + 'static {
+    ) -> impl Future<Output = Computation> + Send + 'static {
         let runs = Arc::clone(&self.runs);
         async move {
             if let Some(gate) = gate {
@@ -52,7 +54,7 @@ impl Setup {
             }
             runs.fetch_add(1, Ordering::Relaxed);
             let features = features(4);
-            keep(&features);
+            on_complete(&features);
             Ok(Computed { features, timing: Timing::default() })
         }
     }
@@ -61,8 +63,8 @@ impl Setup {
         self.runs.load(Ordering::Relaxed)
     }
 
-    fn under_way(&self) -> usize {
-        self.cache.under_way()
+    fn count_in_flight(&self) -> usize {
+        self.cache.count_in_flight()
     }
 }
 
@@ -72,7 +74,7 @@ async fn the_second_question_is_answered_from_memory() {
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Cached);
     assert_eq!(setup.get(2).await.unwrap().origin, Origin::Computed);
-    assert_eq!((setup.runs(), setup.under_way()), (2, 0));
+    assert_eq!((setup.runs(), setup.count_in_flight()), (2, 0));
     assert_eq!((setup.lane.hits.get(), setup.lane.misses.get()), (1, 2));
 }
 
@@ -87,7 +89,7 @@ async fn fifty_who_ask_at_once_share_one_computation_even_without_memory() {
         assert_eq!(setup.runs(), 1);
         assert_eq!(origins.iter().filter(|&&origin| origin == Origin::Computed).count(), 1);
         assert_eq!(setup.lane.shared.get(), 49);
-        assert_eq!(setup.under_way(), 0);
+        assert_eq!(setup.count_in_flight(), 0);
     }
 }
 
@@ -103,7 +105,7 @@ async fn the_one_who_asked_first_may_leave_and_the_others_still_get_their_answer
     tokio::task::yield_now().await;
     let second = ask();
     tokio::task::yield_now().await;
-    assert_eq!(setup.under_way(), 1);
+    assert_eq!(setup.count_in_flight(), 1);
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     gate.notify_one();
@@ -123,7 +125,7 @@ async fn when_all_have_left_the_computation_is_dropped_and_the_next_question_sta
         tokio::time::timeout(soon, setup.get_after(1, &gate)),
     );
     assert!(both.0.is_err() && both.1.is_err());
-    assert_eq!((setup.runs(), setup.under_way()), (0, 0));
+    assert_eq!((setup.runs(), setup.count_in_flight()), (0, 0));
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
 }
 
@@ -131,14 +133,14 @@ async fn when_all_have_left_the_computation_is_dropped_and_the_next_question_sta
 async fn what_is_computed_after_all_have_left_is_still_kept() {
     let setup = cache(1 << 20);
     let mut begun = None;
-    let ask = setup.cache.get(key(1), &setup.lane, |keep| {
-        begun = Some(keep);
+    let ask = setup.cache.get(key(1), &setup.lane, |on_complete| {
+        begun = Some(on_complete);
         std::future::pending()
     });
     assert!(tokio::time::timeout(Duration::from_millis(5), ask).await.is_err());
-    assert_eq!(setup.under_way(), 1, "the graph has it");
+    assert_eq!(setup.count_in_flight(), 1, "the graph has it");
     begun.take().unwrap()(&features(4));
-    assert_eq!(setup.under_way(), 0);
+    assert_eq!(setup.count_in_flight(), 0);
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Cached);
 }
 
@@ -146,8 +148,8 @@ async fn what_is_computed_after_all_have_left_is_still_kept() {
 async fn a_late_result_does_not_bring_back_what_was_forgotten_meanwhile() {
     let setup = cache(1 << 20);
     let mut begun = None;
-    let ask = setup.cache.get(key(1), &setup.lane, |keep| {
-        begun = Some(keep);
+    let ask = setup.cache.get(key(1), &setup.lane, |on_complete| {
+        begun = Some(on_complete);
         std::future::pending()
     });
     assert!(tokio::time::timeout(Duration::from_millis(5), ask).await.is_err());
@@ -159,17 +161,17 @@ async fn a_late_result_does_not_bring_back_what_was_forgotten_meanwhile() {
 #[tokio::test]
 async fn an_error_reaches_all_who_wait_and_is_not_kept() {
     let setup = cache(1 << 20);
-    let fail = |_: Keep| async {
+    let fail = |_: OnComplete| async {
         tokio::task::yield_now().await;
         Err(EngineError::Stopping)
     };
     let (one, other) = tokio::join!(
         setup.cache.get(key(1), &setup.lane, fail),
-        setup.cache.get(key(1), &setup.lane, |keep| setup.compute(keep, None)),
+        setup.cache.get(key(1), &setup.lane, |on_complete| setup.compute(on_complete, None)),
     );
     assert!(matches!(one, Err(EngineError::Stopping)));
     assert!(matches!(other, Err(EngineError::Stopping)));
-    assert_eq!(setup.under_way(), 0);
+    assert_eq!(setup.count_in_flight(), 0);
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
 }
 
@@ -201,13 +203,13 @@ async fn without_memory_nothing_is_kept() {
 }
 
 #[tokio::test]
-async fn what_is_forgotten_is_computed_again_also_if_it_was_under_way() {
+async fn what_is_forgotten_is_computed_again_also_if_it_was_count_in_flight() {
     let setup = cache(1 << 20);
     setup.get(1).await.unwrap();
-    let joint = Key { with: Some(ContentHash::of(b"prompt")), ..key(1) };
-    setup.cache.get(joint, &setup.lane, |keep| setup.compute(keep, None)).await.unwrap();
+    let joint = FeatureKey { with: Some(ContentHash::of(b"prompt")), ..key(1) };
+    setup.cache.get(joint, &setup.lane, |on_complete| setup.compute(on_complete, None)).await.unwrap();
     assert_eq!(setup.cache.forget(&HashSet::from([key(1).input])), 2, "also with another input");
-    assert!(setup.cache.known(&joint).is_none());
+    assert!(setup.cache.peek(&joint).is_none());
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
 
     let gate = Arc::new(Notify::new());
@@ -235,7 +237,7 @@ fn many_threads_at_once_compute_each_feature_once() {
             task.unwrap().unwrap();
         }
     });
-    assert_eq!((setup.runs(), setup.under_way()), (20, 0));
+    assert_eq!((setup.runs(), setup.count_in_flight()), (20, 0));
 }
 
 #[tokio::test]
@@ -253,7 +255,7 @@ async fn forgetting_many_inputs_looks_at_each_feature_once_and_lets_others_go_on
     let forgotten = setup.cache.forget_where(|input| {
         looks.fetch_add(1, Ordering::Relaxed);
         // Every request for a feature takes this lock.
-        free.fetch_add(usize::from(setup.cache.0.flights.try_lock().is_ok()), Ordering::Relaxed);
+        free.fetch_add(usize::from(setup.cache.0.in_flight.try_lock().is_ok()), Ordering::Relaxed);
         gone.contains(input)
     });
     assert_eq!(forgotten, 200);

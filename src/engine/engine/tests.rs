@@ -28,7 +28,7 @@ fn engine() -> (Engine, FakeControl) {
     engine_of(&fake::clip_graphs(), &EngineConfig::default())
 }
 
-fn picture(value: u8) -> Vec<Tensor> {
+fn image(value: u8) -> Vec<Tensor> {
     vec![Tensor::U8 { shape: vec![4, 4, 3], data: vec![value; 48].into() }]
 }
 
@@ -37,7 +37,7 @@ fn hash(value: u8) -> ContentHash {
 }
 
 async fn ask(engine: &Engine, role: &str, value: u8) -> Result<Feature, EngineError> {
-    engine.feature(role, hash(value), move || async move { Ok::<_, Infallible>(picture(value)) }).await
+    engine.feature(role, hash(value), move || async move { Ok::<_, Infallible>(image(value)) }).await
 }
 
 async fn until_running(control: &FakeControl) {
@@ -47,7 +47,7 @@ async fn until_running(control: &FakeControl) {
 }
 
 #[derive(Debug, thiserror::Error, PartialEq)]
-#[error("the picture is upside down")]
+#[error("the image is upside down")]
 struct UpsideDown;
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn a_feature_is_computed_once_and_then_comes_from_memory_without_preparati
     let count = Arc::clone(&prepared);
     let prepare = move || async move {
         count.fetch_add(1, Ordering::Relaxed);
-        Ok::<_, Infallible>(picture(1))
+        Ok::<_, Infallible>(image(1))
     };
     let second = engine.feature("clip_l.image", hash(1), prepare).await.unwrap();
     assert_eq!((second.origin, prepared.load(Ordering::Relaxed)), (Origin::Cached, 0));
@@ -159,7 +159,7 @@ async fn a_graph_the_pack_does_not_have_is_an_error_that_names_it() {
 async fn the_callers_own_error_passes_through_and_can_be_downcast() {
     let (engine, control) = engine();
     let failed = engine.feature("clip.image", hash(1), || async { Err(UpsideDown) }).await.unwrap_err();
-    assert_eq!(failed.to_string(), "the picture is upside down");
+    assert_eq!(failed.to_string(), "the image is upside down");
     let EngineError::Prepare(cause) = failed else { panic!("{failed:?}") };
     assert_eq!(cause.downcast_ref::<UpsideDown>(), Some(&UpsideDown));
     assert!(control.batches().is_empty());
@@ -172,7 +172,7 @@ async fn a_panic_in_preparation_is_an_error_and_poisons_nothing() {
     #[expect(unreachable_code, reason = "the panic is the point, and the type needs an end")]
     let prepare = || async {
         panic!("resize went wrong");
-        Ok::<_, Infallible>(picture(1))
+        Ok::<_, Infallible>(image(1))
     };
     let error = engine.feature("clip.image", hash(1), prepare).await.unwrap_err();
     assert!(error.to_string().contains("resize went wrong"), "{error}");
@@ -201,7 +201,7 @@ async fn a_full_queue_refuses_before_preparing_anything() {
         let count = Arc::clone(&prepared);
         engine.feature("clip.image", hash(value), move || async move {
             count.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, Infallible>(picture(value))
+            Ok::<_, Infallible>(image(value))
         })
     }));
     let (answers, ()) = tokio::join!(all, async { control.release() });
@@ -225,7 +225,7 @@ async fn a_deadline_drops_the_work_before_it_reaches_the_graph() {
     let (first, late) = tokio::join!(ask(&engine, "clip.image", 1), late);
     assert!(first.is_ok() && late.is_err());
     engine.drain().await;
-    assert_eq!(control.batches(), [[picture(1)]]);
+    assert_eq!(control.batches(), [[image(1)]]);
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn asking_again_after_a_deadline_finds_what_the_graph_had_begun() {
 #[tokio::test]
 async fn a_bad_item_fails_alone_and_nothing_of_it_is_kept() {
     let (engine, control) = engine();
-    control.trouble_with(picture(3), Trouble::NotANumber);
+    control.trouble_with(image(3), Trouble::NotANumber);
     control.delay(Duration::from_millis(5));
     let answers = join_all((0..8).map(|value| ask(&engine, "clip.image", value))).await;
     for (value, answer) in answers.into_iter().enumerate() {
@@ -286,15 +286,16 @@ async fn draining_answers_what_is_queued_refuses_the_rest_and_shows_in_health() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_storm_of_impatient_callers_leaves_nothing_behind_and_mixes_nothing_up() {
-    let config = EngineConfig { queue: 16, cache_bytes: 4096, lanes_at_once: 2, ..EngineConfig::default() };
+    let config =
+        EngineConfig { queue: 16, cache_bytes: 4096, concurrent_batches: 2, ..EngineConfig::default() };
     let (engine, control) = engine_of(&fake::clip_graphs(), &config);
     let engine = Arc::new(engine);
     control.delay(Duration::from_millis(1));
-    control.trouble_with(picture(7), Trouble::Fails);
-    control.trouble_with(picture(8), Trouble::Panics);
+    control.trouble_with(image(7), Trouble::Fails);
+    control.trouble_with(image(8), Trouble::Panics);
     let expected = |role: &str, value| {
         let spec = fake::clip_graphs().into_iter().find(|spec| spec.role == role).unwrap();
-        FakeBackend::new(&spec, FakeControl::default()).run(&[picture(value)]).unwrap().remove(0)
+        FakeBackend::new(&spec, FakeControl::default()).run(&[image(value)]).unwrap().remove(0)
     };
     let callers: Vec<_> = (0_u64..900)
         .map(|at| {
@@ -322,7 +323,7 @@ async fn a_storm_of_impatient_callers_leaves_nothing_behind_and_mixes_nothing_up
     assert!(answered > 0);
     engine.drain().await;
     assert!(engine.status().iter().all(|lane| lane.queue_depth == 0));
-    assert_eq!(engine.cache.under_way(), 0);
+    assert_eq!(engine.cache.count_in_flight(), 0);
     assert!(engine.cache_size().0 <= 4096);
 }
 

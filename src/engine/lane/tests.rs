@@ -23,7 +23,7 @@ impl Setup {
 }
 
 /// Keeps nothing.
-fn nothing() -> Keep {
+fn nothing() -> OnComplete {
     Box::new(|_| {})
 }
 
@@ -371,8 +371,8 @@ fn a_result_is_kept_even_if_the_caller_leaves_while_the_graph_runs() {
     let setup = lane(|_| {});
     setup.fake.hold();
     let (tell, kept) = std::sync::mpsc::channel();
-    let keep = Box::new(move |features: &Arc<Features>| tell.send(Arc::clone(features)).unwrap());
-    let answer = setup.lane.submit(item(1, 3), keep).unwrap();
+    let on_complete = Box::new(move |features: &Arc<Features>| tell.send(Arc::clone(features)).unwrap());
+    let answer = setup.lane.submit(item(1, 3), on_complete).unwrap();
     while setup.fake.batches().is_empty() {
         thread::sleep(Duration::from_millis(1));
     }

@@ -57,7 +57,7 @@ pub struct GraphSpec {
     pub inputs: Vec<TensorSpec>,
     /// Outputs.
     pub outputs: Vec<TensorSpec>,
-    /// How a picture is resized and cropped for it; image graphs of a fixed size only.
+    /// How an image is resized and cropped for it; image graphs of a fixed size only.
     #[serde(default)]
     pub geometry: Option<Geometry>,
     /// How a text is cleaned and cut for it; text graphs only.
@@ -79,15 +79,15 @@ pub struct GraphSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GraphKind {
-    /// One picture.
+    /// One image.
     Image,
     /// Token ids.
     Text,
     /// Features of other graphs.
     Joint,
-    /// Regions of a picture, cut by the code that knows what the graph looks for.
+    /// Regions of an image, cut by the code that knows what the graph looks for.
     Region,
-    /// A picture and the features of any number of texts to look for in it.
+    /// An image and the features of any number of texts to look for in it.
     Grounding,
 }
 
@@ -287,7 +287,7 @@ impl GraphSpec {
         }
     }
 
-    /// An item of ones. Dynamic dimensions get the text context, the sides of the largest common picture, a few
+    /// An item of ones. Dynamic dimensions get the text context, the sides of the largest common image, a few
     /// texts to look for, or a side that every detector takes.
     pub(crate) fn sample(&self) -> Vec<Tensor> {
         /// Large enough for the smallest receptive field that is in use, small enough to be free.
@@ -391,7 +391,7 @@ impl GraphSpec {
         Ok(())
     }
 
-    /// A picture of a fixed size and queries, of which each gets a logit in each of the boxes.
+    /// An image of a fixed size and queries, of which each gets a logit in each of the boxes.
     fn check_grounding(&self) -> Result<(), String> {
         let expected = "a grounding graph takes pixels [height, width, 3] and f32 queries [any, width], and gives \
                         logits [boxes, any] and boxes [boxes, 4]";

@@ -20,7 +20,7 @@ fn runtime() -> Runtime {
     Runtime::load(&EngineConfig::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Pictures of 4 × 4 pixels to `mean`, the mean of each channel, and `log`, its logarithm, which is
+/// Images of 4 × 4 pixels to `mean`, the mean of each channel, and `log`, its logarithm, which is
 /// minus infinity where a channel is black.
 fn channel_means(dir: &Path) -> GraphSpec {
     let nodes = [
@@ -73,7 +73,7 @@ fn at(file: PathBuf, mut spec: GraphSpec) -> GraphSpec {
     spec
 }
 
-fn picture(values: [u8; 3]) -> Vec<Tensor> {
+fn image(values: [u8; 3]) -> Vec<Tensor> {
     vec![Tensor::U8 { shape: vec![4, 4, 3], data: values.repeat(16).into() }]
 }
 
@@ -86,15 +86,15 @@ fn refused(spec: &GraphSpec) -> String {
 }
 
 #[test]
-fn pictures_are_stacked_and_every_item_gets_its_own_outputs() {
+fn images_are_stacked_and_every_item_gets_its_own_outputs() {
     let dir = dir();
     let mut backend = OnnxBackend::load(&runtime(), &channel_means(dir.path())).unwrap();
-    let pictures: Vec<_> = (1..=4).map(|value| picture([value, 2 * value, 3 * value])).collect();
-    for batch in [&pictures[..1], &pictures[..], &pictures[1..3]] {
+    let images: Vec<_> = (1..=4).map(|value| image([value, 2 * value, 3 * value])).collect();
+    for batch in [&images[..1], &images[..], &images[1..3]] {
         let results = backend.run(batch).unwrap();
         assert_eq!(results.len(), batch.len());
         for (item, features) in batch.iter().zip(results) {
-            let Tensor::U8 { data, .. } = &item[0] else { panic!("pictures only") };
+            let Tensor::U8 { data, .. } = &item[0] else { panic!("images only") };
             let expected: Vec<f32> = data[..3].iter().copied().map(f32::from).collect();
             assert_eq!(features.values("mean").unwrap(), expected);
             assert_eq!(features.get("mean").unwrap().shape, [3]);
@@ -128,7 +128,7 @@ async fn an_infinity_in_one_item_is_an_error_of_that_item_alone() {
     let ask = |value: u8| {
         let input = crate::content::ContentHash::of(&[value]);
         engine.feature("tiny.image", input, move || async move {
-            Ok::<_, std::convert::Infallible>(picture([value, 1, 1]))
+            Ok::<_, std::convert::Infallible>(image([value, 1, 1]))
         })
     };
     let (black, grey, white) = tokio::join!(ask(0), ask(100), ask(255));
@@ -231,7 +231,7 @@ fn batches_are_filled_up_to_powers_of_two_and_the_largest() {
     let mut exact = OnnxBackend::load(&runtime(), &spec).unwrap();
     assert_eq!(padded.buckets, [1, 2, 4, 6]);
     for count in 1..=6 {
-        let batch: Vec<_> = (0..count).map(|at| picture([at + 1, 2 * at + 1, 3 * at + 1])).collect();
+        let batch: Vec<_> = (0..count).map(|at| image([at + 1, 2 * at + 1, 3 * at + 1])).collect();
         let (padded, exact) = (padded.run(&batch).unwrap(), exact.run(&batch).unwrap());
         assert_eq!(padded.len(), batch.len());
         for (padded, exact) in padded.iter().zip(&exact) {
@@ -297,7 +297,7 @@ async fn the_demo_pack_starts_answers_under_every_role_and_gives_clip_embeddings
 }
 
 /// An item that is different for every seed; texts have `length` tokens, as far as the context goes, all of them
-/// seen, and pictures of any size are as much larger than the smallest that a detector takes.
+/// seen, and images of any size are as much larger than the smallest that a detector takes.
 fn noise(spec: &GraphSpec, seed: u64, length: usize) -> Vec<Tensor> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = move || {

@@ -1,4 +1,4 @@
-//! Relations of the prompt in the picture: a scene graph says who does what to whom, OWL-ViT where a thing is that
+//! Relations of the prompt in the image: a scene graph says who does what to whom, OWL-ViT where a thing is that
 //! the graph has no class for.
 //!
 //! The score of a relation is the probability of its best pair of boxes: that the one is the person, that the other
@@ -11,7 +11,7 @@ mod tests;
 use std::fmt;
 
 use super::{
-    FeatureSet, Flag, Input, NullReason, OBJECTS, Outcome, Score,
+    FeatureSet, Flag, Input, MetricResult, NullReason, OBJECTS, Score,
     objects::{corners, sigmoid},
 };
 use crate::{
@@ -37,7 +37,7 @@ pub struct Relations {
     pub grounded: bool,
     /// Whether the prompt is longer than what was read of it.
     pub truncated: bool,
-    /// Width and height of the upright picture in pixels.
+    /// Width and height of the upright image in pixels.
     pub size: (u32, u32),
 }
 
@@ -103,7 +103,7 @@ pub struct Factors {
     pub object: f64,
 }
 
-/// Two boxes as left, top, right, bottom in pixels of the upright picture.
+/// Two boxes as left, top, right, bottom in pixels of the upright image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pair {
     /// The person's.
@@ -117,7 +117,7 @@ pub struct Pair {
 pub struct Grounding {
     /// The sigmoid of the largest logit of these words, over all boxes.
     pub score: f64,
-    /// Centre, width and height of that box as shares of the picture.
+    /// Centre, width and height of that box as shares of the image.
     pub place: [f32; 4],
     /// Left, top, right, bottom of that box in pixels.
     pub corners: [f64; 4],
@@ -141,12 +141,12 @@ impl fmt::Display for Unmapped {
 }
 
 /// Mean over all relations.
-pub(super) fn rfs(features: &FeatureSet) -> Outcome {
+pub(super) fn rfs(features: &FeatureSet) -> MetricResult {
     mean(features, None, |relation| Some(relation.score))
 }
 
 /// Mean over the relations whose predicate the graph calls just so.
-pub(super) fn rfs_strict(features: &FeatureSet) -> Outcome {
+pub(super) fn rfs_strict(features: &FeatureSet) -> MetricResult {
     let mut score = mean(features, None, |relation| relation.strict)?;
     // Nothing is near here: the words are equal.
     score.flags.retain(|flag| *flag != Flag::ApproximatePredicate);
@@ -154,12 +154,12 @@ pub(super) fn rfs_strict(features: &FeatureSet) -> Outcome {
 }
 
 /// Mean over the relations with a verb.
-pub(super) fn rfs_interaction(features: &FeatureSet) -> Outcome {
+pub(super) fn rfs_interaction(features: &FeatureSet) -> MetricResult {
     mean(features, Some(RelationKind::Interaction), |relation| Some(relation.score))
 }
 
 /// Mean over the relations without a verb.
-pub(super) fn rfs_location(features: &FeatureSet) -> Outcome {
+pub(super) fn rfs_location(features: &FeatureSet) -> MetricResult {
     mean(features, Some(RelationKind::Location), |relation| Some(relation.score))
 }
 
@@ -167,7 +167,7 @@ fn mean(
     features: &FeatureSet,
     kind: Option<RelationKind>,
     value: impl Fn(&RelationScore) -> Option<f64>,
-) -> Outcome {
+) -> MetricResult {
     let relations = features.relations();
     let wanted = |sought: &&Sought| kind.is_none_or(|kind| sought.relation.kind == kind);
     if relations.sought.iter().filter(wanted).count() == 0 {
@@ -254,7 +254,7 @@ impl Factors {
     }
 }
 
-/// The best pair of boxes, as shares of the picture, and its factors.
+/// The best pair of boxes, as shares of the image, and its factors.
 #[derive(Debug, Clone, Copy)]
 struct Best {
     factors: Factors,

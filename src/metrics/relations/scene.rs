@@ -1,4 +1,4 @@
-//! What relations need of a scene graph's outputs: the best subject of every object, worked out once a picture.
+//! What relations need of a scene graph's outputs: the best subject of every object, worked out once an image.
 
 use crate::tensor::{Features, Output};
 
@@ -26,7 +26,7 @@ pub(super) const OBJECT_BOXES: &str = "object_boxes";
 ///
 /// A relation's score is the maximum over subjects and objects, and only the person's probability and the tie depend on
 /// the subject: the maximum over the subjects can be taken before the prompt is known. Of the 200 · 200 pairs with 50
-/// predicates, 8 MB a picture, 80 KB are left.
+/// predicates, 8 MB an image, 80 KB are left.
 #[must_use]
 pub fn reduce(outputs: &Features, person: &[usize]) -> Features {
     if outputs.get("relation").is_some() {

@@ -8,8 +8,8 @@ use crate::{
     text::relations::annotated,
 };
 
-/// What a scene graph and OWL-ViT say of one picture, and the prompt's relations.
-struct Picture {
+/// What a scene graph and OWL-ViT say of one image, and the prompt's relations.
+struct TestImage {
     outputs: Features,
     person: Vec<usize>,
     sought: Vec<Sought>,
@@ -17,7 +17,7 @@ struct Picture {
     grounding: Option<(Output, Output, Vec<&'static str>)>,
 }
 
-impl Picture {
+impl TestImage {
     fn features(&self) -> FeatureSet {
         let relations = Relations {
             sought: self.sought.clone(),
@@ -56,7 +56,7 @@ fn mapping(predicates: &[usize], classes: &[usize]) -> Mapping {
 }
 
 /// Three queries, classes man, woman, dog and "nothing", predicates on and near.
-fn pairs(sought: Vec<Sought>) -> Picture {
+fn pairs(sought: Vec<Sought>) -> TestImage {
     #[rustfmt::skip]
     let outputs = Features::new(vec![
         ("classes".into(), tensor(&[3, 4], &[
@@ -72,13 +72,13 @@ fn pairs(sought: Vec<Sought>) -> Picture {
         ])),
         ("connectivity".into(), tensor(&[3, 3], &[1.0, 0.5, 1.0, 0.9, 1.0, 0.2, 0.3, 0.5, 1.0])),
     ]);
-    Picture { outputs, person: vec![0, 1], sought, grounding: None }
+    TestImage { outputs, person: vec![0, 1], sought, grounding: None }
 }
 
 #[test]
 fn the_best_pair_of_different_boxes_is_the_score() {
-    let picture = pairs(vec![sought("on", "dog", mapping(&[0], &[2]))]);
-    let found = look(&picture.features(), &picture.sought[0], picture.sought[0].mapping.as_ref().unwrap());
+    let image = pairs(vec![sought("on", "dog", mapping(&[0], &[2]))]);
+    let found = look(&image.features(), &image.sought[0], image.sought[0].mapping.as_ref().unwrap());
     // From query 2 (0.6 a person) to query 1 (0.8 a dog): 0.6 · 0.5 · 0.8 · 0.8; from query 0: 0.8 · 0.5 · 0.5 · 0.8.
     assert!((found.score - 0.192).abs() < 1e-6, "{found:?}");
     assert!((found.factors.person - 0.6).abs() < 1e-6);
@@ -92,8 +92,8 @@ fn the_best_pair_of_different_boxes_is_the_score() {
 #[test]
 fn of_several_predicates_the_most_probable_counts() {
     let score = |predicates: &[usize]| {
-        let picture = pairs(vec![sought("on", "dog", mapping(predicates, &[2]))]);
-        rfs(&picture.features()).unwrap().value
+        let image = pairs(vec![sought("on", "dog", mapping(predicates, &[2]))]);
+        rfs(&image.features()).unwrap().value
     };
     // near, from query 0 to query 2: 0.8 · 1.0 · 0.9 · 0.3.
     assert!((score(&[1]) - 0.216).abs() < 1e-6);
@@ -103,17 +103,17 @@ fn of_several_predicates_the_most_probable_counts() {
 
 #[test]
 fn words_that_the_graph_has_no_class_for_are_found_by_their_box() {
-    let mut picture = pairs(vec![sought("on", "Saturn", mapping(&[0], &[]))]);
-    assert!(rfs(&picture.features()).unwrap().value.abs() < 1e-12, "nothing is Saturn");
-    assert_eq!(rfs(&picture.features()).unwrap().flags, [Flag::Ungrounded]);
+    let mut image = pairs(vec![sought("on", "Saturn", mapping(&[0], &[]))]);
+    assert!(rfs(&image.features()).unwrap().value.abs() < 1e-12, "nothing is Saturn");
+    assert_eq!(rfs(&image.features()).unwrap().flags, [Flag::Ungrounded]);
     // The second box fits best, with a sigmoid of 0.5; it is a quarter of query 1's box.
     let logits = tensor(&[2, 1], &[-1.0, 0.0]);
     let boxes = tensor(&[2, 4], &[0.5, 0.5, 1.0, 1.0, 0.25, 0.25, 0.25, 0.5]);
-    picture.grounding = Some((logits, boxes, vec!["Saturn"]));
-    let score = rfs(&picture.features()).unwrap();
+    image.grounding = Some((logits, boxes, vec!["Saturn"]));
+    let score = rfs(&image.features()).unwrap();
     assert!((score.value - 0.6 * 0.5 * 0.8 * (0.5 * 0.25)).abs() < 1e-6, "{score:?}");
     assert_eq!(score.flags, []);
-    let found = found(&picture.features())[0].unwrap();
+    let found = found(&image.features())[0].unwrap();
     let grounding = found.grounding.unwrap();
     assert!((grounding.score - 0.5).abs() < 1e-12);
     for (side, expected) in grounding.corners.iter().zip([12.5, 0.0, 37.5, 100.0]) {
@@ -123,15 +123,14 @@ fn words_that_the_graph_has_no_class_for_are_found_by_their_box() {
 
 #[test]
 fn a_class_that_is_surer_than_the_box_wins() {
-    let mut picture = pairs(vec![sought("on", "dog", mapping(&[0], &[2]))]);
-    let alone = rfs(&picture.features()).unwrap().value;
-    picture.grounding =
-        Some((tensor(&[1, 1], &[-9.0]), tensor(&[1, 4], &[0.25, 0.5, 0.5, 1.0]), vec!["dog"]));
-    assert!((rfs(&picture.features()).unwrap().value - alone).abs() < 1e-15);
+    let mut image = pairs(vec![sought("on", "dog", mapping(&[0], &[2]))]);
+    let alone = rfs(&image.features()).unwrap().value;
+    image.grounding = Some((tensor(&[1, 1], &[-9.0]), tensor(&[1, 4], &[0.25, 0.5, 0.5, 1.0]), vec!["dog"]));
+    assert!((rfs(&image.features()).unwrap().value - alone).abs() < 1e-15);
 }
 
 /// Two triplets; classes man and dog, predicates on and near.
-fn triplets(sought: Vec<Sought>) -> Picture {
+fn triplets(sought: Vec<Sought>) -> TestImage {
     let outputs = Features::new(vec![
         ("subject".into(), tensor(&[2, 2], &[0.9, 0.1, 0.5, 0.5])),
         ("object".into(), tensor(&[2, 2], &[0.3, 0.7, 0.1, 0.9])),
@@ -139,7 +138,7 @@ fn triplets(sought: Vec<Sought>) -> Picture {
         ("subject_boxes".into(), tensor(&[2, 4], &[0.5; 8])),
         ("object_boxes".into(), tensor(&[2, 4], &[0.5; 8])),
     ]);
-    Picture { outputs, person: vec![0], sought, grounding: None }
+    TestImage { outputs, person: vec![0], sought, grounding: None }
 }
 
 #[test]
@@ -164,7 +163,7 @@ fn the_four_metrics_are_means_over_their_relations() {
     ];
     let features = pairs(relations).features();
     let [on, near] = [0.192, 0.216];
-    let is = |score: Outcome, value: f64, flags: &[Flag]| {
+    let is = |score: MetricResult, value: f64, flags: &[Flag]| {
         let score = score.unwrap();
         assert!((score.value - value).abs() < 1e-6, "{score:?}");
         assert_eq!(score.flags, flags);
@@ -192,7 +191,7 @@ fn nothing_to_measure_is_null_and_never_0() {
 }
 
 #[test]
-fn a_picture_with_a_single_query_has_no_pair() {
+fn an_image_with_a_single_query_has_no_pair() {
     let outputs = Features::new(vec![
         ("classes".into(), tensor(&[1, 1], &[1.0])),
         ("boxes".into(), tensor(&[1, 4], &[0.5; 4])),
@@ -200,8 +199,8 @@ fn a_picture_with_a_single_query_has_no_pair() {
         ("connectivity".into(), tensor(&[1, 1], &[1.0])),
     ]);
     let relations = vec![sought("on", "dog", mapping(&[0], &[0]))];
-    let picture = Picture { outputs, person: vec![0], sought: relations, grounding: None };
-    let found = found(&picture.features())[0].unwrap();
+    let image = TestImage { outputs, person: vec![0], sought: relations, grounding: None };
+    let found = found(&image.features())[0].unwrap();
     assert_eq!((found.score, found.corners), (0.0, None));
 }
 
@@ -226,7 +225,7 @@ fn the_reduction_changes_no_score() {
             ("connectivity".into(), tie.clone()),
         ]);
         for wanted in [&[0_usize][..], &[1, 3], &[0, 1, 2, 3]] {
-            let picture = Picture {
+            let image = TestImage {
                 outputs: outputs.clone(),
                 person: vec![1, 2],
                 sought: vec![sought("on", "dog", mapping(wanted, &[3, 4]))],
@@ -248,7 +247,7 @@ fn the_reduction_changes_no_score() {
                     }
                 }
             }
-            let score = rfs(&picture.features()).unwrap().value;
+            let score = rfs(&image.features()).unwrap().value;
             assert!((score - expected).abs() < 1e-6, "{queries} queries: {score}, not {expected}");
         }
     }

@@ -18,12 +18,12 @@ fn case(name: &str, detectables: &[&str]) -> Case {
     }
 }
 
-fn scored(code: &'static str, outcome: Outcome) -> Scored {
+fn scored(code: &'static str, outcome: MetricResult) -> Scored {
     Scored::new(BTreeMap::from([(code, outcome)]))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it stands beside outcomes without a number")]
-fn number(value: f64) -> Outcome {
+fn number(value: f64) -> MetricResult {
     Ok(value.into())
 }
 
@@ -32,7 +32,7 @@ fn file(name: &str, text: &str) -> ScoreFile {
 }
 
 /// Compares samples `a`, `b` … without detectables with one file.
-fn compared(code: &'static str, outcomes: Vec<Outcome>, file: ScoreFile) -> ToolkitCertificate {
+fn compared(code: &'static str, outcomes: Vec<MetricResult>, file: ScoreFile) -> ToolkitCertificate {
     let cases: Vec<_> = ["a", "b", "c"].map(|name| case(name, &[])).into();
     compared_cases(&cases[..outcomes.len()], code, outcomes, file)
 }
@@ -40,7 +40,7 @@ fn compared(code: &'static str, outcomes: Vec<Outcome>, file: ScoreFile) -> Tool
 fn compared_cases(
     cases: &[Case],
     code: &'static str,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<MetricResult>,
     file: ScoreFile,
 ) -> ToolkitCertificate {
     let scored = outcomes.into_iter().map(|outcome| Ok(scored(code, outcome))).collect();
@@ -111,10 +111,10 @@ fn a_file_of_which_no_row_can_be_compared_proves_nothing() {
 }
 
 #[test]
-fn a_picture_without_a_row_is_noted_and_one_that_cannot_be_scored_fails() {
+fn an_image_without_a_row_is_noted_and_one_that_cannot_be_scored_fails() {
     let ips = || file("identity_preservation.csv", ",name,identity_preservation\n0,a,0.25\n");
     let found = compared("ips", vec![number(0.25), number(0.5)], ips());
-    assert!(found.passed && found.notes[1].contains("1 pictures have no row"), "{found:#?}");
+    assert!(found.passed && found.notes[1].contains("1 images have no row"), "{found:#?}");
     let (pack, cases) = (pack(), [case("a", &[]), case("b", &[])]);
     let all = vec![Ok(scored("ips", number(0.25))), Err("it is damaged".to_owned())];
     let tolerances = Tolerances::default();
@@ -167,7 +167,7 @@ fn predictions_are_equal_or_on_the_boundary() {
         said("Young", Some(true), Some(5e-4)),
         said("Big_Lips", None, None),
     ];
-    let outcome: Outcome = Ok(Score { predictions, ..1.0.into() });
+    let outcome: MetricResult = Ok(Score { predictions, ..1.0.into() });
     let header = ",name,Male_target,Male_pred,Young_target,Young_pred,Big_Lips_target,Big_Lips_pred\n";
     let csv = |cells: &str| file("attribute_preservation_syn.csv", &format!("{header}0,a,{cells}\n"));
     let found = compared(APS, vec![outcome.clone()], csv("1,1,1,-1,1,-1"));

@@ -78,7 +78,7 @@ pub(super) struct OwnNetworks {
 impl OwnNetworks {
     /// None of them where their lane is on a device.
     pub(super) async fn new(lanes: &Lanes) -> Result<Self, EngineError> {
-        let (image, piece) = picture_of_noise();
+        let (image, piece) = image_of_noise();
         let size = (piece.width, piece.height);
         let propose = own(
             lanes,
@@ -174,8 +174,8 @@ fn noise(width: u32, height: u32, seed: u32) -> Levels {
     Levels { height, width, data }
 }
 
-/// A piece of noise, and a picture whose level of half the size it is.
-fn picture_of_noise() -> (Image, Levels) {
+/// A piece of noise, and an image whose level of half the size it is.
+fn image_of_noise() -> (Image, Levels) {
     const SIDES: [u32; 2] = [67, 45];
     let [width, height] = SIDES;
     let places = (0..2 * height).flat_map(|y| (0..2 * width).map(move |x| y / 2 * width + x / 2));

@@ -73,7 +73,7 @@ pub fn relations(prompt: &str) -> Vec<Relation> {
     found
 }
 
-/// Finds one relation for each object that a detector will look for in the picture, roles like `astronaut` left out.
+/// Finds one relation for each object that a detector will look for in the image, roles like `astronaut` left out.
 ///
 /// A detectable that the prompt does not name takes the prompt's last verb; without a verb it has no relation.
 #[must_use]

@@ -223,7 +223,7 @@ impl<'a> Scan<'a> {
     fn start_segment(&mut self) {
         self.last = Last::Break;
         if !self.predicate_follows(self.at + 1) {
-            // A noun phrase by itself describes the picture: oil on canvas, highly detailed.
+            // A noun phrase by itself describes the image: oil on canvas, highly detailed.
             self.skip_to(|token| matches!(token, Token::Comma | Token::Stop | Token::Subject));
         }
     }
@@ -326,7 +326,7 @@ impl<'a> Scan<'a> {
             _ => {
                 let after_comma = self.at > 0 && self.tokens[self.at - 1] == Token::Comma;
                 self.close();
-                // `…, by Monet` names who made the picture.
+                // `…, by Monet` names who made the image.
                 if !(preposition == "by" && after_comma) {
                     self.predicate = Some(Predicate { words: preposition.to_owned(), has_verb: false });
                 }

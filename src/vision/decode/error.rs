@@ -2,15 +2,15 @@
 
 use super::Format;
 
-/// Why a file did not become a picture. `Display` tells the sender what is wrong and what to do.
+/// Why a file did not become an image. `Display` tells the sender what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Zero bytes.
-    #[error("the file is empty: send the bytes of a PNG, JPEG or WebP picture")]
+    #[error("the file is empty: send the bytes of a PNG, JPEG or WebP image")]
     Empty,
     /// The first bytes belong to none of the three formats.
     #[error(
-        "the file is not a PNG, JPEG or WebP picture (its content decides, not its name): convert it, for \
+        "the file is not a PNG, JPEG or WebP image (its content decides, not its name): convert it, for \
          example to PNG"
     )]
     UnknownFormat,
@@ -23,7 +23,7 @@ pub enum DecodeError {
         limit: usize,
     },
     /// A header with a zero side.
-    #[error("the picture is {width}×{height}: it needs at least one pixel")]
+    #[error("the image is {width}×{height}: it needs at least one pixel")]
     NoPixels {
         /// Columns as the header says.
         width: u32,
@@ -31,7 +31,7 @@ pub enum DecodeError {
         height: u32,
     },
     /// A side beyond [`DecodeLimits::max_side`](super::DecodeLimits::max_side).
-    #[error("the picture is {width}×{height}, the limit is {limit} pixels a side: scale or crop it")]
+    #[error("the image is {width}×{height}, the limit is {limit} pixels a side: scale or crop it")]
     SideTooLong {
         /// Columns as the header says.
         width: u32,
@@ -41,7 +41,7 @@ pub enum DecodeError {
         limit: u32,
     },
     /// More pixels than [`DecodeLimits::max_pixels`](super::DecodeLimits::max_pixels).
-    #[error("the picture is {width}×{height}, the limit is {limit} pixels in all: scale it down")]
+    #[error("the image is {width}×{height}, the limit is {limit} pixels in all: scale it down")]
     TooManyPixels {
         /// Columns as the header says.
         width: u32,
@@ -52,7 +52,7 @@ pub enum DecodeError {
     },
     /// Decoding would take more than [`DecodeLimits::max_memory`](super::DecodeLimits::max_memory).
     #[error(
-        "decoding this picture would take {needed} bytes of memory, the limit is {limit}: scale it down, or \
+        "decoding this image would take {needed} bytes of memory, the limit is {limit}: scale it down, or \
          save it with 8 bits a channel, without alpha, not progressive"
     )]
     TooMuchMemory {
@@ -61,7 +61,7 @@ pub enum DecodeError {
         /// The limit in force, in bytes.
         limit: u64,
     },
-    /// The file ends before the picture does.
+    /// The file ends before the image does.
     #[error("the {format} file is cut short ({detail}): send the whole file")]
     Truncated {
         /// What the file began as.
@@ -70,7 +70,7 @@ pub enum DecodeError {
         detail: String,
     },
     /// The bytes contradict the format or themselves.
-    #[error("the {format} file is damaged ({detail}): save or export the picture again")]
+    #[error("the {format} file is damaged ({detail}): save or export the image again")]
     Corrupt {
         /// What the file began as.
         format: Format,
@@ -107,7 +107,7 @@ impl DecodeError {
         }
     }
 
-    /// The code by which the API and the store name what is wrong with the picture.
+    /// The code by which the API and the store name what is wrong with the image.
     #[must_use]
     pub fn problem(&self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use turbojpeg::{Decompressor, PixelFormat};
 use super::{DecodeError, DecodeLimits, Format, Outline, be16, check_sides, orientation};
 
 /// Most scans that a progressive file may have. Encoders write about ten; each one is a pass over the whole
-/// picture, so thousands of empty ones would buy minutes of work for a few bytes.
+/// image, so thousands of empty ones would buy minutes of work for a few bytes.
 const MAX_SCANS: u32 = 100;
 
 /// What the decoder needs of the header.
@@ -87,10 +87,10 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
         // Between segments libjpeg skips whatever is no marker; fill bytes (FF FF) are allowed.
         let start = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xFF));
         let Some(marker_at) = start.map(|skip| at + skip + 1) else {
-            return Err(truncated("it ends before its picture data"));
+            return Err(truncated("it ends before its image data"));
         };
         let Some(&marker) = bytes.get(marker_at) else {
-            return Err(truncated("it ends before its picture data"));
+            return Err(truncated("it ends before its image data"));
         };
         at = marker_at + 1;
         match marker {
@@ -99,8 +99,8 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
                 continue;
             }
             0x00 | 0x01 | 0xD0..=0xD7 => continue,
-            0xD8 => return Err(corrupt("a second picture starts within its header")),
-            0xD9 => return Err(corrupt("it ends without picture data")),
+            0xD8 => return Err(corrupt("a second image starts within its header")),
+            0xD9 => return Err(corrupt("it ends without image data")),
             _ => {}
         }
         let length = be16(bytes, at).map_or(0, usize::from);
@@ -125,7 +125,7 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
         }
         at += length;
     };
-    let frame = frame.ok_or_else(|| corrupt("its picture data has no frame header"))?;
+    let frame = frame.ok_or_else(|| corrupt("its image data has no frame header"))?;
     // Each block takes at least one bit: the Huffman code of its first coefficient.
     if frame.huffman && frame.blocks / 8 > bytes.len() as u64 {
         return Err(truncated(format!(
@@ -137,7 +137,7 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
     }
     let cmyk = frame.components == 4;
     let pixels = u64::from(frame.width) * u64::from(frame.height);
-    // Coefficients of the whole picture are kept until the last scan, 64 of two bytes a block.
+    // Coefficients of the whole image are kept until the last scan, 64 of two bytes a block.
     let buffered = frame.progressive || scan.first().is_some_and(|&count| count < frame.components);
     let coefficients = if buffered { 128 * frame.blocks } else { 0 };
     let output = if cmyk { 7 * pixels } else { 3 * pixels };
@@ -180,10 +180,10 @@ fn has_end_marker(bytes: &[u8]) -> bool {
     bytes.windows(2).any(|two| two == [0xFF, 0xD9])
 }
 
-/// Whether the decoder only stumbled over bytes between the finished picture and its end marker.
+/// Whether the decoder only stumbled over bytes between the finished image and its end marker.
 ///
 /// Some cameras pad there. The library reports its *first* warning; one about the end marker can come first
-/// only if all the data before decoded cleanly, so the picture is whole.
+/// only if all the data before decoded cleanly, so the image is whole.
 fn is_harmless(error: &turbojpeg::Error) -> bool {
     matches!(error, turbojpeg::Error::TurboJpegError(message)
         if message.contains("extraneous bytes before marker 0xd9"))

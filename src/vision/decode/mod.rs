@@ -53,7 +53,7 @@ impl Default for DecodeLimits {
     }
 }
 
-/// A picture file's format, told by its first bytes.
+/// An image file's format, told by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Portable Network Graphics, APNG included.
@@ -104,9 +104,9 @@ impl fmt::Display for Format {
 pub struct Header {
     /// The format, by content.
     pub format: Format,
-    /// Columns of the upright picture (after the EXIF orientation).
+    /// Columns of the upright image (after the EXIF orientation).
     pub width: u32,
-    /// Rows of the upright picture (after the EXIF orientation).
+    /// Rows of the upright image (after the EXIF orientation).
     pub height: u32,
     /// Estimated peak of memory while decoding, in bytes, for admission by memory.
     pub decode_memory: u64,
@@ -181,14 +181,14 @@ fn check_sides(width: u32, height: u32, limits: &DecodeLimits) -> Result<(), Dec
 ///
 /// PNG and WebP files that end early are told here already; damage within the compressed data is found by
 /// [`decode`] only.
-pub fn probe(bytes: &[u8], limits: &DecodeLimits) -> Result<Header, DecodeError> {
+pub fn read_header(bytes: &[u8], limits: &DecodeLimits) -> Result<Header, DecodeError> {
     check(bytes, limits).map(|(header, _)| header)
 }
 
-/// Decodes a picture file to upright RGB, as Pillow's `convert("RGB")` gives it (see the module's table).
+/// Decodes an image file to upright RGB, as Pillow's `convert("RGB")` gives it (see the module's table).
 ///
 /// The format is told by the content. A file that ends early or whose data is damaged is an error, never a
-/// partial picture.
+/// partial image.
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Image, DecodeError> {
     let (_, checked) = check(bytes, limits)?;
     let (width, height, orientation, pixels) = match checked {
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_empty_and_text_is_no_picture() {
+    fn nothing_is_empty_and_text_is_no_image() {
         let limits = DecodeLimits::default();
         assert_eq!(decode(b"", &limits), Err(DecodeError::Empty));
         for other in [&b"hello"[..], b"GIF89a", b"BM", b"RIFF\0\0\0\0WAVE", b"%PDF-1.4", &[0; 64]] {
@@ -235,7 +235,7 @@ mod tests {
     fn a_bare_signature_is_a_truncated_file() {
         let limits = DecodeLimits::default();
         for start in [&b"\x89PNG"[..], &png::SIGNATURE, &[0xFF, 0xD8], b"RIFF", b"RIFF\x24\0\0\0WEBP"] {
-            let error = decode(start, &limits).expect_err("too short to be a picture");
+            let error = decode(start, &limits).expect_err("too short to be an image");
             assert_eq!(error.code(), "truncated", "{start:02x?}: {error}");
         }
     }
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_file_over_the_byte_limit_is_refused_unread() {
         let limits = DecodeLimits { max_bytes: 10, ..DecodeLimits::default() };
-        assert_eq!(probe(&[0; 11], &limits), Err(DecodeError::TooManyBytes { bytes: 11, limit: 10 }));
+        assert_eq!(read_header(&[0; 11], &limits), Err(DecodeError::TooManyBytes { bytes: 11, limit: 10 }));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The EXIF orientation: finding it and turning the picture upright.
+//! The EXIF orientation: finding it and turning the image upright.
 
 use image::metadata::Orientation;
 
@@ -25,7 +25,7 @@ pub(super) fn swaps_sides(orientation: Orientation) -> bool {
     }
 }
 
-/// Turns the stored picture upright, as Pillow's `ImageOps.exif_transpose` does.
+/// Turns the stored image upright, as Pillow's `ImageOps.exif_transpose` does.
 pub(super) fn apply(image: Image, orientation: Orientation) -> Image {
     match orientation {
         Orientation::NoTransforms => image,

@@ -121,7 +121,7 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
             (b"tRNS", _) => transparency = true,
             (b"IDAT", _) => data_bytes += u64::from(length),
             (b"eXIf", _) => orientation = orientation::of_exif(data),
-            // A first frame smaller than the canvas would leave the rest of the picture undefined.
+            // A first frame smaller than the canvas would leave the rest of the image undefined.
             (b"fcTL", Some(ihdr)) if data_bytes == 0 => check_first_frame(data, ihdr)?,
             _ => {}
         }
@@ -137,7 +137,7 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
     let ihdr = ihdr.ok_or_else(|| corrupt("it has no header"))?;
     if ihdr.raw_bytes() > data_bytes.saturating_mul(DEFLATE_MAX_RATIO) {
         return Err(truncated(format!(
-            "{data_bytes} bytes of picture data cannot hold the {}×{} pixels that its header promises",
+            "{data_bytes} bytes of image data cannot hold the {}×{} pixels that its header promises",
             ihdr.width, ihdr.height
         )));
     }
@@ -176,7 +176,7 @@ pub(super) fn decode(bytes: &[u8], outline: &Outline<Plan>) -> Result<Vec<u8>, D
         ColorType::L8 => repeat_grey(&samples, |[grey]| grey),
         ColorType::La8 => repeat_grey(&samples, |[grey, _alpha]| grey),
         ColorType::L16 => repeat_grey(&samples, |[a, b]| clip(u16::from_ne_bytes([a, b]))),
-        // The alpha may come from a `tRNS` chunk: then Pillow still sees a grey picture of 16 bits.
+        // The alpha may come from a `tRNS` chunk: then Pillow still sees a grey image of 16 bits.
         ColorType::La16 if outline.plan.colour == GREY => {
             repeat_grey(&samples, |[a, b, _, _]| clip(u16::from_ne_bytes([a, b])))
         }
@@ -221,7 +221,7 @@ fn refuse(error: ImageError) -> DecodeError {
     match error {
         ImageError::Limits(_) => corrupt("its texts or colour profile are too large to be read"),
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            truncated("its picture data ends early")
+            truncated("its image data ends early")
         }
         other => corrupt(other.to_string()),
     }

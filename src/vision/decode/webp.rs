@@ -8,7 +8,7 @@ use image::{ColorType, ImageDecoder, ImageError};
 
 use super::{DecodeError, DecodeLimits, Format, Outline, check_sides, orientation, take_rgb};
 
-/// Where the picture's bitstream lies and where on the canvas it goes.
+/// Where the image's bitstream lies and where on the canvas it goes.
 pub(super) struct Plan<'a> {
     /// A `VP8 ` or `VP8L` chunk, header included.
     bitstream: Chunk<'a>,
@@ -72,8 +72,8 @@ impl Chunk<'_> {
                 let bits = u32::from_le_bytes([b0, b1, b2, b3]);
                 Ok(((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1))
             }
-            (_, data) if data.len() < 10 => Err(truncated("its picture data ends early")),
-            _ => Err(corrupt("its picture data does not begin as it must")),
+            (_, data) if data.len() < 10 => Err(truncated("its image data ends early")),
+            _ => Err(corrupt("its image data does not begin as it must")),
         }
     }
 }
@@ -117,10 +117,10 @@ pub(super) fn outline<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Outl
             _ => {}
         }
     }
-    let plan = plan.ok_or_else(|| corrupt("it has no picture data"))?;
+    let plan = plan.ok_or_else(|| corrupt("it has no image data"))?;
     // The bitstream's own sides decide how much its decoder takes: they must be those of the checked canvas.
     if plan.bitstream.size()? != plan.size {
-        return Err(corrupt("its header and its picture data give different sizes"));
+        return Err(corrupt("its header and its image data give different sizes"));
     }
     let fits = |offset: u32, size: u32, side: u32| offset + size <= side;
     if !fits(plan.offset.0, plan.size.0, canvas.0) || !fits(plan.offset.1, plan.size.1, canvas.1) {
@@ -140,7 +140,7 @@ fn first_frame(data: &[u8]) -> Result<Plan<'_>, DecodeError> {
             return Ok(Plan { bitstream: chunk, size, offset });
         }
     }
-    Err(corrupt("its first frame has no picture data"))
+    Err(corrupt("its first frame has no image data"))
 }
 
 fn planned(canvas: (u32, u32), orientation: Orientation, plan: Plan<'_>) -> Outline<Plan<'_>> {
@@ -201,7 +201,7 @@ fn decode_plain(file: &[u8]) -> Result<Vec<u8>, DecodeError> {
 fn refuse(error: ImageError) -> DecodeError {
     match error {
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            truncated("its picture data ends early")
+            truncated("its image data ends early")
         }
         other => corrupt(other.to_string()),
     }

@@ -13,8 +13,8 @@
 //! compared with thresholds; two of its oddities are kept: crops count pixels from 1, and the first correction
 //! takes sides without the added pixel that the later ones have.
 //!
-//! Where the package fails, this does not: a picture whose shorter side is below 20 pixels has no level and so no
-//! face; a box whose crop lies outside of the picture is dropped; and of more than [`MAX_CANDIDATES`] boxes only
+//! Where the package fails, this does not: an image whose shorter side is below 20 pixels has no level and so no
+//! face; a box whose crop lies outside of the image is dropped; and of more than [`MAX_CANDIDATES`] boxes only
 //! the most probable go on.
 
 mod crops;
@@ -39,7 +39,7 @@ pub type Corners = [f32; 4];
 pub const LEAST_FACE: u32 = 20;
 /// Side of the crop that an embedding is computed from.
 pub const CROP_SIDE: u32 = 160;
-/// Boxes that go from one network to the next at most: far more than a crowd has, and a bound for a picture that
+/// Boxes that go from one network to the next at most: far more than a crowd has, and a bound for an image that
 /// is made of texture.
 pub const MAX_CANDIDATES: usize = 8192;
 
@@ -61,7 +61,7 @@ const MARGIN: f64 = 0.9;
 /// Places of P-Net a tile's side: a tile's activations fit into a core's cache, and the overlap is 4 % a side.
 const TILE: u32 = 128;
 
-/// A piece of a resized picture: levels from 0 to 255, `height · width · 3` of them.
+/// A piece of a resized image: levels from 0 to 255, `height · width · 3` of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Levels {
     /// Rows.
@@ -98,7 +98,7 @@ pub struct Verdict {
 pub trait Networks {
     /// Why a network gave no answer.
     type Error;
-    /// P-Net on whole levels of a picture, where there is a quicker way than by pieces: of each the places of at least
+    /// P-Net on whole levels of an image, where there is a quicker way than by pieces: of each the places of at least
     /// this probability, row by row. `None` where there is none.
     fn spots(
         &self,
@@ -117,10 +117,10 @@ pub trait Networks {
     fn decide(&self, crops: Vec<Levels>) -> Result<Vec<Verdict>, Self::Error>;
 }
 
-/// A face in a picture.
+/// A face in an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Face {
-    /// The box, in pixels of the upright picture; it may reach beyond the edges.
+    /// The box, in pixels of the upright image; it may reach beyond the edges.
     pub corners: Corners,
     /// The probability by O-Net, above 0.7.
     pub probability: f32,
@@ -136,7 +136,7 @@ struct Candidate {
     correction: [f32; 4],
 }
 
-/// Finds the faces in a picture, the largest first.
+/// Finds the faces in an image, the largest first.
 ///
 /// # Errors
 /// Those of the networks.
@@ -178,8 +178,8 @@ pub fn detect<N: Networks>(image: &Image, networks: &N) -> Result<Vec<Face>, N::
     Ok(faces)
 }
 
-/// The picture that an embedding is computed from: the box with its margin, cut at whole pixels and resized to
-/// [`CROP_SIDE`] as Pillow does, bilinearly. `None` if the box lies outside of the picture.
+/// The image that an embedding is computed from: the box with its margin, cut at whole pixels and resized to
+/// [`CROP_SIDE`] as Pillow does, bilinearly. `None` if the box lies outside of the image.
 #[must_use]
 pub fn crop(image: &Image, face: &Face) -> Option<Image> {
     let source = crop_rect(face.corners, image.width, image.height)?;
@@ -196,7 +196,7 @@ fn crop_rect(corners: Corners, width: u32, height: u32) -> Option<Rect> {
     let end = |value: f64, side: u32| value.min(f64::from(side)).max(0.0) as u32;
     let (left, top) = (first(left - x), first(top - y));
     let (right, bottom) = (end(right + x, width), end(bottom + y, height));
-    // A corner that is no number would have become the picture's edge.
+    // A corner that is no number would have become the image's edge.
     let real = corners.iter().all(|corner| corner.is_finite());
     (real && right > left && bottom > top).then(|| Rect {
         left: left.into(),
@@ -206,7 +206,7 @@ fn crop_rect(corners: Corners, width: u32, height: u32) -> Option<Rect> {
     })
 }
 
-/// By how much the picture is shrunk for each level of the pyramid.
+/// By how much the image is shrunk for each level of the pyramid.
 fn scales(width: u32, height: u32) -> Vec<f64> {
     let cell = f64::from(CELL);
     let mut scale = cell / f64::from(LEAST_FACE);

@@ -11,7 +11,7 @@ const GRID_FROM: usize = 64;
 ///
 /// A box goes if the intersection with one that stays is more than `threshold` of their union. Of equal
 /// scores the earlier box comes first. Areas have no pixel added. `threshold` is at least 0.5, which lets
-/// the search skip boxes of other sizes, so that a picture full of texture costs no square of its boxes.
+/// the search skip boxes of other sizes, so that an image full of texture costs no square of its boxes.
 pub(super) fn by_union(boxes: &[Corners], scores: &[f32], threshold: f64) -> Vec<usize> {
     debug_assert!(threshold >= 0.5, "the grid looks at boxes of like size only");
     let mut order: Vec<usize> = (0..boxes.len()).collect();

@@ -54,7 +54,7 @@ fn grey(width: u32, height: u32) -> Image {
 }
 
 #[test]
-fn the_pyramid_begins_at_faces_of_twenty_pixels_and_smaller_pictures_have_none() {
+fn the_pyramid_begins_at_faces_of_twenty_pixels_and_smaller_images_have_none() {
     assert_eq!(scales(20, 1000), [0.6]);
     assert_eq!(scales(29, 29), [0.6, 0.6 * 0.709]);
     assert!(scales(19, 4000).is_empty() && scales(1, 1).is_empty());
@@ -95,7 +95,7 @@ fn places_are_those_of_convolutions_and_pooling_with_a_half_window() {
 }
 
 #[test]
-fn a_picture_in_which_everything_is_a_face_ends() {
+fn an_image_in_which_everything_is_a_face_ends() {
     let eager = Eager { correction: [0.01, -0.02, 0.03, 0.04], ..Eager::default() };
     let Ok(faces) = detect(&grey(900, 700), &eager);
     let [_, refined, decided] = *eager.asked.borrow();
@@ -106,8 +106,8 @@ fn a_picture_in_which_everything_is_a_face_ends() {
 }
 
 #[test]
-fn boxes_beyond_the_picture_are_dropped_with_their_verdicts() {
-    // Corrections move every box by three sides: most leave the picture, which fails in the package.
+fn boxes_beyond_the_image_are_dropped_with_their_verdicts() {
+    // Corrections move every box by three sides: most leave the image, which fails in the package.
     let eager = Eager { correction: [3.0, 0.0, 3.0, 0.0], ..Eager::default() };
     let Ok(faces) = detect(&grey(200, 100), &eager);
     for face in &faces {

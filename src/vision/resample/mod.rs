@@ -1,4 +1,4 @@
-//! Pillow's resampling of 8-bit pictures, bit for bit.
+//! Pillow's resampling of 8-bit images, bit for bit.
 //!
 //! The algorithm is that of Pillow's `libImaging/Resample.c`: an antialiased separable filter with weights of 22
 //! fractional bits, along one axis, rounded to 8 bits, then along the other, rounded again. Because of that middle
@@ -6,7 +6,7 @@
 //!
 //! What is free is which pixels are computed and how. Only the window that a crop keeps is computed, only from
 //! the rows and columns that it needs; a buffer holds the few rows between the passes that the next output row
-//! needs, so the memory does not grow with the picture; and the sums are integer, so AVX-512, AVX2
+//! needs, so the memory does not grow with the image; and the sums are integer, so AVX-512, AVX2
 //! and plain code give the same bits (see [`Backend`]).
 
 mod backend;
@@ -73,7 +73,7 @@ pub struct Rect {
 }
 
 impl Rect {
-    /// The whole of a picture.
+    /// The whole of an image.
     #[must_use]
     pub fn of(image: &Image) -> Self {
         Self { left: 0, top: 0, width: image.width, height: image.height }
@@ -104,7 +104,7 @@ pub fn resize(image: &Image, width: u32, height: u32, filter: Filter) -> Image {
 /// larger than any memory. The region's edge is an edge for the filter: pixels beyond it have no influence.
 ///
 /// # Panics
-/// If `source` is not within the picture or `window` not within `size`, or one of them is empty.
+/// If `source` is not within the image or `window` not within `size`, or one of them is empty.
 #[must_use]
 pub fn resize_window(image: &Image, source: Rect, size: (u64, u64), window: Rect, filter: Filter) -> Image {
     resize_with(Backend::best(), image, source, size, window, filter)
@@ -143,8 +143,8 @@ fn resize_with(
 /// Pillow 13's choice of the first pass: the vertical one if it removes more than twice as many rows as the
 /// horizontal one removes columns.
 ///
-/// A picture shrunk as a whole meets this if it is more than twice as high as wide. Earlier Pillows made the
-/// horizontal pass first (11 and 12 unless the picture was 100 times as high as wide); in such pictures some
+/// An image shrunk as a whole meets this if it is more than twice as high as wide. Earlier Pillows made the
+/// horizontal pass first (11 and 12 unless the image was 100 times as high as wide); in such images some
 /// values differ by a level.
 fn is_vertical_first(source: Rect, size: (u64, u64)) -> bool {
     let removed = |from: u32, to: u64| i128::from(from) - i128::from(to);

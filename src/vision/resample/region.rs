@@ -3,7 +3,7 @@
 use super::{ROW_SLACK, Rect};
 use crate::vision::Image;
 
-/// A rectangle of a picture, whose rows may be read beyond their end.
+/// A rectangle of an image, whose rows may be read beyond their end.
 pub(super) struct Region<'a> {
     pixels: &'a [u8],
     /// Bytes from one row to the next.
@@ -27,7 +27,7 @@ impl<'a> Region<'a> {
     }
 
     /// Row `y`, or the last one, with at least `length` bytes, of which those beyond the row's own pixels are
-    /// arbitrary; taken through `spare` where the picture ends too soon.
+    /// arbitrary; taken through `spare` where the image ends too soon.
     pub(super) fn row<'b>(&'b self, y: usize, length: usize, spare: &'b mut Vec<u8>) -> &'b [u8] {
         let start = self.origin + y.min(self.height - 1) * self.stride;
         let rest = &self.pixels[start..];
@@ -41,7 +41,7 @@ impl<'a> Region<'a> {
     }
 
     /// `count` rows from row `first` on, beginning at column `column`, and their stride. Behind the `length` bytes
-    /// of each there are [`ROW_SLACK`] arbitrary ones; taken through `spare` where the picture ends too soon.
+    /// of each there are [`ROW_SLACK`] arbitrary ones; taken through `spare` where the image ends too soon.
     pub(super) fn rows<'b>(
         &'b self,
         first: usize,

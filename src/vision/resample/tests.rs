@@ -1,7 +1,7 @@
 use super::*;
 
 /// Noise, edges and a gradient, the same on every machine.
-fn picture(width: u32, height: u32) -> Image {
+fn test_image(width: u32, height: u32) -> Image {
     let mut state = 0x9E37_79B9_u32 ^ (width << 16) ^ height;
     let pixels = (0..3 * width * height)
         .map(|i| {
@@ -40,7 +40,7 @@ const SIZES: [(u32, u32); 16] = [
 #[test]
 fn every_instruction_set_gives_the_same_bits() {
     for (width, height) in SIZES {
-        let image = picture(width, height);
+        let image = test_image(width, height);
         for (new_width, new_height) in SIZES {
             for filter in [Filter::Bilinear, Filter::Bicubic] {
                 let resized = |backend| {
@@ -60,7 +60,7 @@ fn every_instruction_set_gives_the_same_bits() {
 
 #[test]
 fn a_window_is_that_part_of_the_whole() {
-    let image = picture(157, 93);
+    let image = test_image(157, 93);
     for (width, height) in [(336, 200), (40, 224), (157, 300), (300, 93), (157, 93), (31, 17)] {
         let whole = resize(&image, width, height, Filter::Bicubic);
         for (left, top, w, h) in [(0, 0, 1, 1), (3, 5, 20, 7), (7, 0, 24, 17), (width - 5, height - 9, 5, 9)]
@@ -77,7 +77,7 @@ fn a_window_is_that_part_of_the_whole() {
 
 #[test]
 fn pixels_beyond_the_source_region_have_no_influence() {
-    let image = picture(120, 80);
+    let image = test_image(120, 80);
     for source in [
         Rect { left: 0, top: 0, width: 120, height: 80 },
         Rect { left: 17, top: 3, width: 50, height: 60 },
@@ -97,7 +97,7 @@ fn pixels_beyond_the_source_region_have_no_influence() {
 }
 
 #[test]
-fn a_flat_picture_stays_flat() {
+fn a_flat_image_stays_flat() {
     for level in [0, 1, 127, 254, 255] {
         let image = Image::new(91, 57, vec![level; 91 * 57 * 3]);
         for (width, height) in [(224, 224), (13, 200), (3, 2), (1, 1)] {
@@ -113,16 +113,16 @@ fn a_flat_picture_stays_flat() {
 
 #[test]
 fn the_same_size_is_a_copy() {
-    let image = picture(33, 44);
+    let image = test_image(33, 44);
     assert!(resize(&image, 33, 44, Filter::Bicubic) == image);
 }
 
 #[test]
 #[should_panic(expected = "within")]
-fn a_region_outside_of_the_picture_is_the_callers_bug() {
+fn a_region_outside_of_the_image_is_the_callers_bug() {
     let source = Rect { left: 5, top: 0, width: 6, height: 1 };
     let window = Rect { left: 0, top: 0, width: 1, height: 1 };
-    let _ = resize_window(&picture(10, 10), source, (1, 1), window, Filter::Bicubic);
+    let _ = resize_window(&test_image(10, 10), source, (1, 1), window, Filter::Bicubic);
 }
 
 fn crop(image: &Image, rect: Rect) -> Image {

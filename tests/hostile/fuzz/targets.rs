@@ -13,13 +13,13 @@ use stellar_score::{
     submission::read_folder,
     text::relations::relations,
     toolkit::{self, Generation},
-    vision::{DecodeLimits, decode, probe},
+    vision::{DecodeLimits, decode, read_header},
 };
 
 use super::driver::fuzz;
 use crate::{
     harness::{App, ONE_GRAPH},
-    support::{form::Form, pictures::png},
+    support::{form::Form, images::png},
 };
 
 fn files(folder: &str, most_bytes: u64) -> Vec<Vec<u8>> {
@@ -46,7 +46,7 @@ fn images() {
     fuzz("images", seeds, &words, |bytes| {
         for bytes in [bytes, &with_right_sums(bytes)] {
             if let Ok(image) = decode(bytes, &limits) {
-                let header = probe(bytes, &limits).expect("what decodes has a header");
+                let header = read_header(bytes, &limits).expect("what decodes has a header");
                 assert_eq!((header.width, header.height), (image.width, image.height));
             }
         }

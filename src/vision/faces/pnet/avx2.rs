@@ -28,7 +28,7 @@ const ACROSS: usize = 48;
 const PLACES: usize = TILE * ACROSS - 2;
 /// Eights of a level's row in the ring, with what is read beyond the last column.
 const RING: usize = (2 * (PLACES + 4) + 2 + 32).div_ceil(8);
-/// How many times smaller than the picture a level is that is made as a whole.
+/// How many times smaller than the image a level is that is made as a whole.
 const SMALL: u32 = 6;
 /// Rows in the ring: two rows of the first convolution see four.
 const RING_ROWS: usize = 4;
@@ -176,7 +176,7 @@ impl Kernel {
                 let pixels = (2 * (count + 4) + 2).min(width - 2 * left);
                 let source = match level {
                     Some(level) => Source::Level(level, 2 * left, pixels),
-                    None => Source::Picture(Rows::new(image, columns, rows, 2 * left as u32, pixels as u32)),
+                    None => Source::Image(Rows::new(image, columns, rows, 2 * left as u32, pixels as u32)),
                 };
                 let strip = Strip { kernel: self, left, count, width: width - 2 * left, height, threshold };
                 strip.run(source, &mut scratch, spots);

@@ -1,4 +1,4 @@
-//! P-Net on the processor's vector units, for whole levels of a picture's pyramid.
+//! P-Net on the processor's vector units, for whole levels of an image's pyramid.
 //!
 //! P-Net looks at every second pixel of every level and finds something at one place of a thousand. As a graph it
 //! is most of what a photo costs, because its 3 to 32 channels are too few for a general convolution. This does the
@@ -215,13 +215,13 @@ impl ProposalNet {
         Err(Unsuited::Processor)
     }
 
-    /// Of each level of a picture, every place whose probability is at least `threshold`, row by row.
+    /// Of each level of an image, every place whose probability is at least `threshold`, row by row.
     ///
-    /// A level of some width and height is the picture resized by area (see
+    /// A level of some width and height is the image resized by area (see
     /// [`resize_area`](crate::vision::resize_area)), with values that are equal to rounding.
     ///
     /// # Panics
-    /// If a level has a side below 12, where P-Net has no place, or one that is not shorter than the picture's.
+    /// If a level has a side below 12, where P-Net has no place, or one that is not shorter than the image's.
     #[must_use]
     pub fn propose(&self, image: &Image, levels: &[(u32, u32)], threshold: f32) -> Vec<Vec<Spot>> {
         for &(width, height) in levels {

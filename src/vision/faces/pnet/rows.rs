@@ -1,8 +1,8 @@
 //! Rows of a level of the pyramid, a strip of columns at a time: area means, as planes around zero.
 //!
 //! Sums of bytes are exact in 16 bits as long as a window has no more than 257 pixels; larger windows, of the few
-//! last levels, are summed in 32 bits. Levels that are much smaller than the picture are made all at once, since reading
-//! the picture from memory is then most of the work.
+//! last levels, are summed in 32 bits. Levels that are much smaller than the image are made all at once, since reading
+//! the image from memory is then most of the work.
 
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, _mm_add_epi16, _mm_and_si128, _mm_cvtsi64_si128, _mm_loadl_epi64,
@@ -25,7 +25,7 @@ pub(super) struct Rows<'a> {
     image: &'a Image,
     /// Rows of the level.
     height: u32,
-    /// First byte of the strip in a row of the picture, and how many.
+    /// First byte of the strip in a row of the image, and how many.
     from: usize,
     bytes: usize,
     /// Where the window of each column begins in the strip, in bytes.
@@ -41,7 +41,7 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    /// Columns `left` to `left + count` of the picture's level of `width` × `height`, which is not larger than it.
+    /// Columns `left` to `left + count` of the image's level of `width` × `height`, which is not larger than it.
     pub(super) fn new(image: &'a Image, width: u32, height: u32, left: u32, count: u32) -> Self {
         let windows: Vec<_> = (left..left + count).map(|x| window(x, image.width, width)).collect();
         let longest = windows.iter().map(|(first, end)| end - first).max().expect("a strip has columns");
@@ -84,12 +84,12 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The row of the picture behind the last one that row `y` is made of.
+    /// The row of the image behind the last one that row `y` is made of.
     fn end(&self, y: u32) -> usize {
         window(y, self.image.height, self.height).1
     }
 
-    /// The sums over rows of the picture.
+    /// The sums over rows of the image.
     #[target_feature(enable = "avx2,fma")]
     fn add_up(&mut self, first: usize, end: usize) {
         let image_row = 3 * self.image.width as usize;
@@ -182,17 +182,17 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// A level as a whole, where the picture is much larger: rows of three planes of `stride` eights.
+/// A level as a whole, where the image is much larger: rows of three planes of `stride` eights.
 pub(super) struct Level {
     stride: usize,
     data: Vec<Eight>,
 }
 
-/// Rows of the picture between two looks at what the levels need: few enough to be in the cache then.
+/// Rows of the image between two looks at what the levels need: few enough to be in the cache then.
 const BAND: usize = 8;
 
 impl Level {
-    /// Several levels of a picture, which is read once.
+    /// Several levels of an image, which is read once.
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn render(image: &Image, sizes: &[(u32, u32)]) -> Vec<Self> {
         let begin = |&(width, height): &(u32, u32)| {
@@ -217,8 +217,8 @@ impl Level {
 
 /// Where the rows of a strip come from.
 pub(super) enum Source<'a> {
-    /// From the picture.
-    Picture(Rows<'a>),
+    /// From the image.
+    Image(Rows<'a>),
     /// From a level, so many columns from this one on.
     Level(&'a Level, usize, usize),
 }
@@ -228,7 +228,7 @@ impl Source<'_> {
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn fill(&mut self, y: usize, planes: &mut [Eight], stride: usize) {
         match self {
-            Self::Picture(rows) => rows.fill(y as u32, planes, stride),
+            Self::Image(rows) => rows.fill(y as u32, planes, stride),
             Self::Level(level, left, count) => {
                 let row = level.data[3 * level.stride * y..][..3 * level.stride].chunks_exact(level.stride);
                 for (plane, from) in planes.chunks_mut(stride).zip(row) {

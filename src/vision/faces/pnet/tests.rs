@@ -5,7 +5,7 @@ use crate::vision::faces::registers::is_supported;
 use crate::vision::{Rect, resize_area};
 
 /// Noise over slow waves, so that there are smooth and rough parts.
-fn picture(width: u32, height: u32) -> Image {
+fn test_image(width: u32, height: u32) -> Image {
     let value = |x: u32, y: u32, channel: u32| {
         let mixed = (3 * (y * width + x) + channel + 1).wrapping_mul(0x9E37_79B9);
         let noise = f32::from((mixed ^ mixed >> 15).to_le_bytes()[1]) / 255.0 - 0.5;
@@ -123,7 +123,7 @@ fn one(net: &ProposalNet, image: &Image, size: (u32, u32), threshold: f32) -> Ve
 fn levels_together_are_those_alone_also_small_ones() {
     let weights = weights(1);
     let Some(net) = net(&weights) else { return };
-    let image = picture(2900, 700);
+    let image = test_image(2900, 700);
     let sizes = [(1741, 421), (1234, 299), (438, 106), (400, 97), (311, 75), (54, 13), (50, 12)];
     let together = net.propose(&image, &sizes, 0.5);
     for (spots, size) in together.iter().zip(sizes) {
@@ -147,7 +147,7 @@ fn every_place_of_any_size_is_what_the_network_says() {
     // One place, odd and even sides, a half window at the end, and several strips.
     for (width, height) in [(12, 12), (13, 12), (12, 13), (29, 30), (30, 29), (64, 47), (397, 21), (813, 33)]
     {
-        let image = picture(2 * width - 3, 3 * height + 1);
+        let image = test_image(2 * width - 3, 3 * height + 1);
         let got = one(&net, &image, (width, height), 0.0);
         let expected = plainly(&weights, &image, width as usize, height as usize);
         assert_eq!(got.len(), expected.len(), "{width}×{height}");
@@ -169,7 +169,7 @@ fn the_bound_leaves_out_no_place_that_is_probable_enough() {
     for seed in 0..8 {
         let weights = weights(seed);
         let Some(net) = net(&weights) else { return };
-        let image = picture(900, 300);
+        let image = test_image(900, 300);
         let all = one(&net, &image, (540, 181), 0.0);
         let mut sorted: Vec<f32> = all.iter().map(|spot| spot.probability).collect();
         sorted.sort_by(f32::total_cmp);
@@ -189,7 +189,7 @@ fn rows_are_those_of_an_area_resize() {
     if !is_supported() {
         return;
     }
-    let image = picture(1000, 700);
+    let image = test_image(1000, 700);
     // Windows of 2 and 3 pixels, of few, of exactly 16 × 16, and of more than 16 bits of sum can hold.
     for (width, height) in
         [(601, 421), (500, 350), (334, 97), (201, 141), (63, 44), (62, 43), (12, 12), (999, 699)]

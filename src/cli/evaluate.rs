@@ -1,4 +1,4 @@
-//! `stellar-score run`: what `submit` does, in one process with a database of its own.
+//! `stellar-score evaluate`: like `submit`, in one process with a database of its own.
 
 use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
 use crate::{client::Client, config::Config};
 
 #[derive(Debug, Args)]
-pub(super) struct RunArgs {
+pub(super) struct EvaluateArgs {
     #[command(flatten)]
     evaluation: EvaluationArgs,
     /// Where to put the results and what is needed to go on after an interruption
@@ -28,11 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where there is no room for further samples, some have to be scored first, which takes a large model its time.
 const PATIENCE_WHEN_FULL: Duration = Duration::from_mins(10);
 
-pub(super) async fn run(mut config: Config, args: RunArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(mut config: Config, args: EvaluateArgs) -> anyhow::Result<ExitCode> {
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     config.store.url = format!("sqlite:{}", out.join("stellar.db").display());
-    config.store.files = out.join("files");
+    config.store.spool = out.join("files");
     config.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
     // The same code as with a server, so that the same numbers come out; only this process knows the address.
     let service = Service::start(&config).await?;
@@ -44,7 +44,7 @@ pub(super) async fn run(mut config: Config, args: RunArgs) -> anyhow::Result<Exi
     print(&answer?)
 }
 
-async fn answer(client: &Client, args: &RunArgs) -> anyhow::Result<String> {
+async fn answer(client: &Client, args: &EvaluateArgs) -> anyhow::Result<String> {
     let run = evaluate(client, &args.evaluation).await?.run_id;
     write_files(client, run, &args.out).await?;
     let policy = args.evaluation.policy.name();

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::Mutex;
 
 use super::{ApiError, App};
-use crate::store::{FacesState, PicturesOf};
+use crate::store::{FacesState, ImagesOf};
 
 /// So many different answers are computed at once; of more some wait for each other without need.
 const PLACES: usize = 16;
@@ -20,7 +20,7 @@ const PLACES: usize = 16;
 /// A bounded memory of answers. Whoever asks for one that is being computed waits for it.
 ///
 /// The key has the revision, so that nothing old is ever answered: what nobody asks for any more is evicted when room is needed.
-pub(super) struct Kept<K, V> {
+pub(super) struct ResponseCache<K, V> {
     cache: moka::sync::Cache<K, Arc<V>>,
     /// Grows when all is forgotten, so that what is being computed then is not kept.
     forgotten: AtomicU64,
@@ -28,7 +28,7 @@ pub(super) struct Kept<K, V> {
     hasher: RandomState,
 }
 
-impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Kept<K, V> {
+impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Send + Sync + 'static> ResponseCache<K, V> {
     /// A memory of at most so many bytes, of which each answer takes what `bytes` says of it.
     pub(super) fn new(most: u64, bytes: fn(&V) -> usize) -> Self {
         let weigher = move |_: &K, value: &Arc<V>| {
@@ -80,21 +80,21 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Kep
 /// What an answer about faces depends on: of the same there is always the same one.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct FacesKey {
-    of: PicturesOf,
+    of: ImagesOf,
     revision: u64,
     faces: FacesState,
 }
 
-impl<V: Send + Sync + 'static> Kept<FacesKey, V> {
-    /// The answer about the faces in these pictures, whose owner has this revision, as they are now.
+impl<V: Send + Sync + 'static> ResponseCache<FacesKey, V> {
+    /// The answer about the faces in these images, whose owner has this revision, as they are now.
     pub(super) async fn of_faces(
         &self,
         app: &App,
-        of: PicturesOf,
+        of: ImagesOf,
         revision: u64,
         work: impl Future<Output = Result<V, ApiError>>,
     ) -> Result<Arc<V>, ApiError> {
-        let Some(graphs) = app.scoring.face_graphs().filter(|_| app.face_days > 0) else {
+        let Some(graphs) = app.scoring.face_graphs().filter(|_| app.face_retention_days > 0) else {
             // Faces come and go in this process's memory, and no revision tells.
             return work.await.map(Arc::new);
         };
@@ -124,8 +124,8 @@ mod tests {
         }
     }
 
-    fn kept(most: u64) -> Kept<u32, String> {
-        Kept::new(most, String::len)
+    fn kept(most: u64) -> ResponseCache<u32, String> {
+        ResponseCache::new(most, String::len)
     }
 
     #[tokio::test]

@@ -15,23 +15,23 @@ use uuid::Uuid;
 use super::{
     ApiError, App, Problem, Query, Shared,
     datasets::probes_error,
+    drain,
     form::{self, Photo, Submission as Form},
     page::{cut, page},
     runs::missing,
-    upload,
 };
 use crate::{
     content::ContentHash,
-    runs::{KeepError, SERVICE_VERSION, probes},
+    runs::{SERVICE_VERSION, SpoolWriteError, probes},
     scoring::{Metadata, content},
-    store::{Accepted, NewPending, RunRecord, StoreError, Submission, Submitted, SubmittedState},
+    store::{Accepted, NewPending, RunRecord, SampleStatus, StoreError, Submitted, SubmittedState},
 };
 
 /// The form of `PUT /v1/runs/{id}/samples/{name}`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents the form, which is read field by field within limits")]
 pub(super) struct SubmissionForm {
-    /// The generated picture: PNG, JPEG or WebP.
+    /// The generated image: PNG, JPEG or WebP.
     #[schema(value_type = String, format = Binary)]
     image: Vec<u8>,
     /// The prompt it was generated for. Taken as it is: placeholders are not filled in.
@@ -81,7 +81,7 @@ pub(super) struct SubmittedEntry {
 /// Why a sample failed.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct Failure {
-    /// For programs: a code as in problem documents, `picture_deleted` or `file_lost`.
+    /// For programs: a code as in problem documents, `image_deleted` or `file_lost`.
     #[schema(example = "image_corrupt")]
     code: String,
     /// In words.
@@ -89,11 +89,11 @@ struct Failure {
 }
 
 impl SubmittedEntry {
-    fn new(name: String, at: Submission, content: String, failure: Option<(String, String)>) -> Self {
+    fn new(name: String, at: SampleStatus, content: String, failure: Option<(String, String)>) -> Self {
         let (id, state) = match at {
-            Submission::Waiting(id) => (id, SampleState::Pending),
-            Submission::Scored(id) => (id, SampleState::Scored),
-            Submission::Failed(id) => (id, SampleState::Failed),
+            SampleStatus::Pending(id) => (id, SampleState::Pending),
+            SampleStatus::Scored(id) => (id, SampleState::Scored),
+            SampleStatus::Failed(id) => (id, SampleState::Failed),
         };
         let error = failure.map(|(code, detail)| Failure { code, detail });
         Self { name, id, state, content, error }
@@ -109,7 +109,7 @@ impl From<Submitted> for SubmittedEntry {
 /// Accepts a sample of a run: once this is answered, it is on the disk and will be scored.
 ///
 /// A sample is known by its name: the same again changes nothing, other content is refused unless the first one failed.
-/// What the headers of the pictures show is checked now; a picture that only fails to decode fails its sample later.
+/// What the headers of the images show is checked now; an image that only fails to decode fails its sample later.
 /// Photos that were sent with another sample of the run may be named by their hash.
 #[utoipa::path(
     put, path = "/v1/runs/{id}/samples/{name}", operation_id = "submit_sample", tag = "runs",
@@ -125,7 +125,7 @@ impl From<Submitted> for SubmittedEntry {
         (status = 404, description = "No such run, or the metadata name a dataset that does not exist", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The name is taken by a sample of other content, the run is finished, or it belongs to another pack", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "A limit of size is exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a form, or not a picture", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a form, or not an image", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Understood but not usable", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
@@ -139,7 +139,7 @@ pub(super) async fn put(
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<(StatusCode, Json<SubmittedEntry>), ApiError> {
-    upload::whole(request, |request| accept(&app, path, request)).await
+    drain::whole(request, |request| accept(&app, path, request)).await
 }
 
 async fn accept(
@@ -164,20 +164,20 @@ async fn accept(
     let entry = |at| SubmittedEntry::new(name.clone(), at, content.to_hex(), None);
     // Looked up before anything is written: a client that begins again sends many that are there.
     let known = app.store.submission(run.id, &run.name, &name, content).await?;
-    if let Some(at @ (Submission::Waiting(_) | Submission::Scored(_))) = known {
+    if let Some(at @ (SampleStatus::Pending(_) | SampleStatus::Scored(_))) = known {
         return Ok((StatusCode::OK, Json(entry(at))));
     }
     let by_hash: BTreeSet<ContentHash> =
         form.references.iter().chain(&form.auxiliary).filter_map(Photo::kept).collect();
-    let unknown = app.store.unknown_photos(run.id, app.runs.files().id(), &by_hash).await?;
-    let sent: BTreeSet<ContentHash> = form.files().map(|picture| picture.hash).collect();
+    let unknown = app.store.unknown_photos(run.id, app.runs.spool().id(), &by_hash).await?;
+    let sent: BTreeSet<ContentHash> = form.files().map(|image| image.hash).collect();
     let unknown: Vec<_> = unknown.into_iter().filter(|photo| !sent.contains(photo)).collect();
     if !unknown.is_empty() {
-        return Err(StoreError::PictureUnknown { pictures: unknown }.into());
+        return Err(StoreError::ImageUnknown { images: unknown }.into());
     }
-    let files: Vec<_> = form.files().map(|picture| (picture.hash, picture.bytes.clone())).collect();
+    let files: Vec<_> = form.files().map(|image| (image.hash, image.bytes.clone())).collect();
     let sizes = files.iter().map(|(hash, bytes)| (*hash, bytes.len() as u64)).collect();
-    let held = app.runs.files().keep(files).await.map_err(keep_error)?;
+    let held = app.runs.spool().keep(files).await.map_err(keep_error)?;
     let new = NewPending {
         id: Uuid::now_v7(),
         created: OffsetDateTime::now_utc(),
@@ -189,11 +189,11 @@ async fn accept(
         references,
         auxiliary,
         metadata: serde_json::to_value(&form.metadata).expect("plain data always serialises"),
-        folder: app.runs.files().id().to_owned(),
+        folder: app.runs.spool().id().to_owned(),
         files: sizes,
         pack: app.scoring.pack().id(),
         service_version: SERVICE_VERSION.to_owned(),
-        most_waiting: app.runs.most_waiting(),
+        max_pending: app.runs.max_pending(),
     };
     // In a task of its own: a transaction whose client left may have happened, so the files are held until it has ended.
     let store = app.store.clone();
@@ -203,8 +203,8 @@ async fn accept(
     });
     match accepting.await.map_err(|panic| ApiError::internal(&panic))??.ok_or_else(missing)? {
         Accepted::New(id) => {
-            app.runs.accepted();
-            Ok((StatusCode::ACCEPTED, Json(entry(Submission::Waiting(id)))))
+            app.runs.notify_pending();
+            Ok((StatusCode::ACCEPTED, Json(entry(SampleStatus::Pending(id)))))
         }
         Accepted::Repeated(at) => Ok((StatusCode::OK, Json(entry(at)))),
     }
@@ -222,17 +222,17 @@ fn check_pack(app: &App, run: &RunRecord) -> Result<(), ApiError> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
-fn keep_error(error: KeepError) -> ApiError {
+fn keep_error(error: SpoolWriteError) -> ApiError {
     match &error {
-        KeepError::Full(_) => ApiError::storage_full(format!(
+        SpoolWriteError::Full(_) => ApiError::storage_full(format!(
             "{error}: send it again when samples are scored, or finish runs, whose photos are then let go"
         )),
         // The disk itself is full.
-        KeepError::Io(cause) if is_full(cause.kind()) => {
-            tracing::error!(%error, "store.files is on a full disk");
+        SpoolWriteError::Io(cause) if is_full(cause.kind()) => {
+            tracing::error!(%error, "store.spool is on a full disk");
             ApiError::storage_full("the disk of the service is full; whoever runs it has to make room")
         }
-        KeepError::Io(_) => ApiError::internal(&error),
+        SpoolWriteError::Io(_) => ApiError::internal(&error),
     }
 }
 
@@ -257,7 +257,7 @@ pub(super) struct ListParameters {
 
 /// One page of a run's samples.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct SubmittedAnswer {
+pub(super) struct SubmittedResponse {
     /// By name.
     items: Vec<SubmittedEntry>,
     /// Send as `after` for the next page; absent on the last.
@@ -270,7 +270,7 @@ pub(super) struct SubmittedAnswer {
     get, path = "/v1/runs/{id}/samples", operation_id = "list_samples", tag = "runs",
     params(("id" = Uuid, Path, description = "The run's `run_id`"), ListParameters),
     responses(
-        (status = 200, description = "One page", body = SubmittedAnswer),
+        (status = 200, description = "One page", body = SubmittedResponse),
         (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
@@ -281,18 +281,18 @@ pub(super) async fn list(
     State(app): Shared,
     id: Result<Path<String>, PathRejection>,
     Query(parameters): Query<ListParameters>,
-) -> Result<Json<SubmittedAnswer>, ApiError> {
+) -> Result<Json<SubmittedResponse>, ApiError> {
     let id = super::privacy::id(id, "run of this id")?;
     let limit = page(parameters.limit)?;
     let state = parameters.state.map(|state| match state {
-        SampleState::Pending => SubmittedState::Waiting,
+        SampleState::Pending => SubmittedState::Pending,
         SampleState::Scored => SubmittedState::Scored,
         SampleState::Failed => SubmittedState::Failed,
     });
     let after = parameters.after.unwrap_or_default();
     let samples = app.store.submitted(id, state, &after, limit + 1).await?.ok_or_else(missing)?;
     let (samples, next) = cut(samples, limit, |sample| sample.name.clone());
-    Ok(Json(SubmittedAnswer { items: samples.into_iter().map(Into::into).collect(), next }))
+    Ok(Json(SubmittedResponse { items: samples.into_iter().map(Into::into).collect(), next }))
 }
 
 #[cfg(test)]
@@ -307,10 +307,10 @@ mod tests {
             std::io::ErrorKind::QuotaExceeded,
             std::io::ErrorKind::FileTooLarge,
         ] {
-            assert_eq!(keep_error(KeepError::Io(kind.into())).code(), Code::StorageFull, "{kind}");
+            assert_eq!(keep_error(SpoolWriteError::Io(kind.into())).code(), Code::StorageFull, "{kind}");
         }
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
-        assert_eq!(keep_error(KeepError::Io(denied)).code(), Code::Internal);
-        assert_eq!(keep_error(KeepError::Full(1)).code(), Code::StorageFull);
+        assert_eq!(keep_error(SpoolWriteError::Io(denied)).code(), Code::Internal);
+        assert_eq!(keep_error(SpoolWriteError::Full(1)).code(), Code::StorageFull);
     }
 }

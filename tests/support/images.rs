@@ -1,4 +1,4 @@
-//! Small pictures, each different from the others.
+//! Small images, each different from the others.
 
 use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
 
@@ -12,7 +12,7 @@ pub(crate) fn png_of(width: u32, height: u32, seed: u32) -> Vec<u8> {
     let mut pixels: Vec<u8> = (0..3 * width * height)
         .map(|at| (at.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(40_503).wrapping_add(at >> 3)) as u8)
         .collect();
-    // Never two pictures of the same pixels.
+    // Never two images of the same pixels.
     let seed = seed.to_be_bytes();
     let marked = pixels.len().min(seed.len());
     pixels[..marked].copy_from_slice(&seed[..marked]);

@@ -1,4 +1,4 @@
-//! Files that are no picture, or one that cannot be scored: each is refused with the reason.
+//! Files that are no image, or one that cannot be scored: each is refused with the reason.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use crate::{
     harness::{Answer, App, tells},
     support::{
         form::Form,
-        pictures::{png, png_of},
+        images::{png, png_of},
     },
 };
 
-/// Sends `file` as the generated picture with everything else right.
+/// Sends `file` as the generated image with everything else right.
 async fn post(file: &[u8]) -> Answer {
     let app = App::start().await;
     let form = Form::new()
@@ -45,14 +45,14 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 fn jpeg(width: usize, height: usize) -> Vec<u8> {
     let pixels: Vec<u8> = (0..3 * width * height).map(|at| (at * 7 % 251) as u8).collect();
-    let picture = turbojpeg::Image {
+    let image = turbojpeg::Image {
         pixels: pixels.as_slice(),
         width,
         pitch: 3 * width,
         height,
         format: turbojpeg::PixelFormat::RGB,
     };
-    turbojpeg::compress(picture, 90, turbojpeg::Subsamp::Sub2x2).expect("a sound picture").to_vec()
+    turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2).expect("a sound image").to_vec()
 }
 
 fn webp() -> Vec<u8> {
@@ -63,7 +63,7 @@ fn webp() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn whole_pictures_of_all_three_formats_are_scored() {
+async fn whole_images_of_all_three_formats_are_scored() {
     let app = App::start().await;
     for file in [png(1), jpeg(40, 30), webp()] {
         let answer = app.score(Form::new().file("image", &file).field("metrics", "aesthetic")).await.ok();
@@ -119,13 +119,13 @@ async fn a_header_of_no_pixels_is_refused() {
 }
 
 #[tokio::test]
-async fn a_picture_of_one_pixel_is_refused_with_the_least_size() {
+async fn an_image_of_one_pixel_is_refused_with_the_least_size() {
     let detail = post(&png_of(1, 1, 1)).await.problem(422, "image_too_small");
     tells(&detail, &["image", "1×1", "2×2"]);
 }
 
 #[tokio::test]
-async fn the_smallest_accepted_picture_is_scored() {
+async fn the_smallest_accepted_image_is_scored() {
     let app = App::start().await;
     let answer = app.score(Form::new().file("image", png_of(2, 2, 1)).field("metrics", "aesthetic")).await;
     assert!(answer.ok()["scores"]["aesthetic"]["value"].is_f64());
@@ -147,7 +147,7 @@ async fn a_header_of_900_megapixels_is_refused_before_memory_is_taken_for_it() {
 
 #[tokio::test]
 async fn a_text_file_is_refused_with_the_formats_that_are_read() {
-    let detail = post(b"not a picture at all, but quite a few bytes of text").await;
+    let detail = post(b"not an image at all, but quite a few bytes of text").await;
     tells(&detail.problem(415, "image_unsupported"), &["image", "PNG, JPEG or WebP"]);
 }
 
@@ -186,14 +186,14 @@ async fn a_bad_auxiliary_photo_is_named_by_its_position() {
 
 #[tokio::test]
 async fn a_file_over_the_limit_is_refused_with_the_limit() {
-    let app = App::with(|setup| setup.config.limits.picture_mib = 1).await;
+    let app = App::with(|setup| setup.config.limits.image_mib = 1).await;
     let detail = app.score(Form::new().file("image", vec![0; (1 << 20) + 1])).await;
     tells(&detail.problem(413, "payload_too_large"), &["image", "1 MiB"]);
 }
 
 #[tokio::test]
-async fn a_picture_over_the_pixel_limit_is_refused_with_the_limit() {
-    let app = App::with(|setup| setup.config.limits.picture_megapixels = 1).await;
+async fn an_image_over_the_pixel_limit_is_refused_with_the_limit() {
+    let app = App::with(|setup| setup.config.limits.image_megapixels = 1).await;
     let detail = app.score(Form::new().file("image", png_that_claims(1001, 1000))).await;
     tells(&detail.problem(413, "payload_too_large"), &["image", "1001×1000", "1000000"]);
 }

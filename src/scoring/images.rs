@@ -1,4 +1,4 @@
-//! Decoding and resizing for a request: one decode a picture, one resize a geometry, within a budget of pixels.
+//! Decoding and resizing for a request: one decode an image, one resize a geometry, within a budget of pixels.
 //!
 //! A decoded photo is ten times its file and more. Whatever is decoded has taken its memory from one budget before, and gives it back
 //! when the pixels are gone. A job takes from the budget once, for as long as one decoding and what is made of it lasts, and
@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
-use super::Picture;
+use super::EncodedImage;
 use crate::{
     blocking::blocking,
     tensor::Tensor,
@@ -28,7 +28,7 @@ tokio::task_local! {
     static BACKGROUND: ();
 }
 
-/// Does work for which nobody waits: its pictures give way to those of requests.
+/// Does work for which nobody waits: its images give way to those of requests.
 pub async fn in_background<F: Future>(work: F) -> F::Output {
     BACKGROUND.scope((), work).await
 }
@@ -94,7 +94,7 @@ async fn acquire(semaphore: &Arc<Semaphore>, permits: u32) -> OwnedSemaphorePerm
 #[derive(Debug)]
 struct Budget {
     all: Arc<Semaphore>,
-    /// The part that pictures may hold on to while they wait for a face search: the rest is always there for decoding.
+    /// The part that images may hold on to while they wait for a face search: the rest is always there for decoding.
     held: Arc<Semaphore>,
     total: u32,
     most_held: u32,
@@ -112,7 +112,7 @@ impl Budget {
         Self { all: semaphore(total - held), held: semaphore(held), total: total - held, most_held: held }
     }
 
-    /// Waits for room. A picture that is larger than the whole budget takes all of it: it is within the limits of one picture.
+    /// Waits for room. An image that is larger than the whole budget takes all of it: it is within the limits of one file.
     async fn take(&self, bytes: u64) -> OwnedSemaphorePermit {
         acquire(&self.all, kib(bytes).min(self.total)).await
     }
@@ -123,7 +123,7 @@ impl Budget {
     }
 }
 
-/// Decodes pictures on the blocking pool, a bounded number and a bounded memory at once.
+/// Decodes images on the blocking pool, a bounded number and a bounded memory at once.
 #[derive(Debug)]
 pub(super) struct Decoder {
     limits: DecodeLimits,
@@ -151,11 +151,11 @@ impl Decoder {
         self.shared.budget.used()
     }
 
-    /// A picture of a request and every geometry in which its graphs may want it; `keep` if it will be asked
+    /// An image of a request and every geometry in which its graphs may want it; `keep` if it will be asked
     /// for as a whole.
-    pub(super) fn job(&self, picture: &Picture, geometries: Vec<Geometry>, keep: bool) -> Arc<PictureJob> {
-        Arc::new(PictureJob {
-            picture: picture.clone(),
+    pub(super) fn job(&self, image: &EncodedImage, geometries: Vec<Geometry>, keep: bool) -> Arc<ImageJob> {
+        Arc::new(ImageJob {
+            file: image.clone(),
             geometries,
             limits: self.limits,
             shared: Arc::clone(&self.shared),
@@ -167,7 +167,7 @@ impl Decoder {
     }
 }
 
-/// A decoded picture with the memory that it has taken.
+/// A decoded image with the memory that it has taken.
 #[derive(Debug)]
 pub(super) struct Pixels {
     image: Image,
@@ -182,34 +182,34 @@ impl Deref for Pixels {
     }
 }
 
-/// A picture that is decoded at most once, when the first of its features is not in the cache, and once more for a face search
+/// An image that is decoded at most once, when the first of its features is not in the cache, and once more for a face search
 /// where its pixels could not be held until then.
 #[derive(Debug)]
-pub(super) struct PictureJob {
-    picture: Picture,
+pub(super) struct ImageJob {
+    file: EncodedImage,
     geometries: Vec<Geometry>,
     limits: DecodeLimits,
     shared: Arc<Shared>,
     background: bool,
     tensors: OnceCell<Result<HashMap<Geometry, Tensor>, DecodeError>>,
     keep: bool,
-    /// The decoded picture, from when it was decoded until it is asked for.
+    /// The decoded image, from when it was decoded until it is asked for.
     whole: Mutex<Option<Pixels>>,
 }
 
-impl PictureJob {
+impl ImageJob {
     /// Whether nobody waits for it.
     pub(super) fn is_background(&self) -> bool {
         self.background
     }
 
-    /// The picture in one of the job's geometries, as the graphs take it.
+    /// The image in one of the job's geometries, as the graphs take it.
     pub(super) async fn tensor(self: Arc<Self>, geometry: Geometry) -> Result<Vec<Tensor>, DecodeError> {
         let tensors = self.tensors.get_or_init(|| self.prepare()).await;
         tensors.as_ref().map(|tensors| vec![tensors[&geometry].clone()]).map_err(Clone::clone)
     }
 
-    /// The decoded picture, which the job keeps no longer.
+    /// The decoded image, which the job keeps no longer.
     pub(super) async fn image(self: Arc<Self>) -> Result<Pixels, DecodeError> {
         if !self.geometries.is_empty() {
             self.tensors.get_or_init(|| self.prepare()).await.as_ref().map_err(Clone::clone)?;
@@ -221,7 +221,7 @@ impl PictureJob {
         }
     }
 
-    /// All geometries at once, so that a picture that no one wants as a whole is dropped before any model runs.
+    /// All geometries at once, so that an image that no one wants as a whole is dropped before any model runs.
     async fn prepare(&self) -> Result<HashMap<Geometry, Tensor>, DecodeError> {
         let (pixels, tensors) = self.decode(self.geometries.clone()).await?;
         if self.keep {
@@ -242,8 +242,8 @@ impl PictureJob {
         geometries: Vec<Geometry>,
     ) -> Result<(Pixels, HashMap<Geometry, Tensor>), DecodeError> {
         let turn = self.shared.turns.take(self.background).await;
-        let memory = self.shared.budget.take(self.picture.header.decode_memory).await;
-        let (bytes, limits) = (self.picture.bytes.clone(), self.limits);
+        let memory = self.shared.budget.take(self.file.header.decode_memory).await;
+        let (bytes, limits) = (self.file.bytes.clone(), self.limits);
         let work = move || {
             // Held by the work itself, which goes on when the client leaves.
             let _turn = turn;
@@ -275,23 +275,23 @@ mod tests {
         vision::{Filter, Format},
     };
 
-    fn png(side: u32) -> Picture {
+    fn png(side: u32) -> EncodedImage {
         use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
         let mut file = Vec::new();
         let pixels = vec![7; (3 * side * side) as usize];
         PngEncoder::new(&mut file).write_image(&pixels, side, side, ExtendedColorType::Rgb8).unwrap();
-        let header = vision::probe(&file, &DecodeLimits::default()).unwrap();
+        let header = vision::read_header(&file, &DecodeLimits::default()).unwrap();
         assert_eq!(header.format, Format::Png);
-        Picture { hash: ContentHash::of(&file), bytes: file.into(), header }
+        EncodedImage { hash: ContentHash::of(&file), bytes: file.into(), header }
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn pixels_of_many_pictures_stay_within_the_budget_and_are_given_back() {
-        let picture = png(256);
-        let one = picture.header.decode_memory;
+    async fn pixels_of_many_images_stay_within_the_budget_and_are_given_back() {
+        let file = png(256);
+        let one = file.header.decode_memory;
         let decoder = Decoder::new(DecodeLimits::default(), 8 * one);
         let bound = 8 * one;
-        let jobs: Vec<_> = (0..40).map(|_| decoder.job(&picture, Vec::new(), true)).collect();
+        let jobs: Vec<_> = (0..40).map(|_| decoder.job(&file, Vec::new(), true)).collect();
         let most = Arc::new(AtomicU64::new(0));
         let all = jobs.into_iter().map(|job| {
             let (decoder, most) = (&decoder, Arc::clone(&most));
@@ -309,11 +309,11 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn pictures_that_wait_for_a_search_leave_room_to_decode() {
-        let picture = png(128);
+    async fn images_that_wait_for_a_search_leave_room_to_decode() {
+        let file = png(128);
         let geometry = Geometry::Exact { height: 8, width: 8, filter: Filter::Bicubic };
-        let decoder = Decoder::new(DecodeLimits::default(), 4 * picture.header.decode_memory);
-        let jobs: Vec<_> = (0..64).map(|_| decoder.job(&picture, vec![geometry], true)).collect();
+        let decoder = Decoder::new(DecodeLimits::default(), 4 * file.header.decode_memory);
+        let jobs: Vec<_> = (0..64).map(|_| decoder.job(&file, vec![geometry], true)).collect();
         // All are decoded, and hold what they can, before the first is asked for as a whole.
         for job in &jobs {
             Arc::clone(job).tensor(geometry).await.unwrap();
@@ -325,10 +325,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_picture_larger_than_the_budget_is_decoded_alone() {
-        let picture = png(64);
+    async fn an_image_larger_than_the_budget_is_decoded_alone() {
+        let file = png(64);
         let decoder = Decoder::new(DecodeLimits::default(), 1024);
-        assert_eq!(decoder.job(&picture, Vec::new(), true).image().await.unwrap().width, 64);
+        assert_eq!(decoder.job(&file, Vec::new(), true).image().await.unwrap().width, 64);
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Pictures of accepted samples on the disk: content-addressed, bounded, and there before anything says so.
+//! Images of accepted samples on the disk: content-addressed, bounded, and there before anything says so.
 //!
 //! A file is written beside its place, synced, linked into its place, and the folder synced; only then does a row in the
 //! database name it. A file that no row names is nobody's: it goes when the last that held it lets go, or, after a crash,
@@ -29,20 +29,20 @@ use crate::{
 /// The folder, within that of the files, of what the database does not name.
 const TRASH: &str = "trash";
 
-/// Files that are looked up in the database at once.
+/// Spool that are looked up in the database at once.
 const AT_ONCE: usize = 500;
 
 /// Why the folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum FolderError {
+pub enum SpoolOpenError {
     /// Another process uses it.
     #[error(
-        "the folder {0} is used by another service: give each its own store.files, since each takes away the files it does not know"
+        "the folder {0} is used by another service: give each its own store.spool, since each takes away the files it does not know"
     )]
     Taken(PathBuf),
     /// It holds what another database knows.
     #[error(
-        "the folder {folder} belongs to the database {theirs}, and store.url names the database {ours}: set store.url or store.files right. Nothing was changed. If that database is gone for good, remove the file `database` in the folder: its images then go to the trash"
+        "the folder {folder} belongs to the database {theirs}, and store.url names the database {ours}: set store.url or store.spool right. Nothing was changed. If that database is gone for good, remove the file `database` in the folder: its images then go to the trash"
     )]
     OtherDatabase {
         /// The folder.
@@ -53,27 +53,27 @@ pub enum FolderError {
         ours: String,
     },
     /// It cannot be read or written.
-    #[error("the folder {0} cannot be used: {1}; set store.files to a folder that this service may write")]
+    #[error("the folder {0} cannot be used: {1}; set store.spool to a folder that this service may write")]
     Io(PathBuf, #[source] io::Error),
     /// The database could not say which files are needed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Why a picture could not be kept.
+/// Why an image could not be kept.
 #[derive(Debug, thiserror::Error)]
-pub enum KeepError {
+pub enum SpoolWriteError {
     /// The space set aside is used up.
-    #[error("the {0} MiB set aside for accepted samples (store.files_mib) are used up")]
+    #[error("the {0} MiB set aside for accepted samples (store.spool_mib) are used up")]
     Full(u64),
     /// The disk did not take it.
     #[error("a file could not be written: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Why a kept picture could not be read.
+/// Why a kept image could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum SpoolReadError {
     /// It is not there, or not what its name says.
     #[error("the kept file {0} is missing or damaged")]
     Lost(ContentHash),
@@ -83,16 +83,16 @@ pub enum ReadError {
 }
 
 /// The folder of kept files. One process uses it at a time.
-pub struct Files {
+pub struct Spool {
     root: PathBuf,
     id: String,
     budget: u64,
     used: AtomicU64,
-    /// Files that a request is about to name in the database, and by how many requests.
+    /// Spool that a request is about to name in the database, and by how many requests.
     held: Mutex<HashMap<ContentHash, usize>>,
     /// Taken by whoever begins to hold files (shared) and by whoever takes files away (alone).
     gate: RwLock<()>,
-    /// Files that may be nobody's: as many as there are files at most.
+    /// Spool that may be nobody's: as many as there are files at most.
     loose: Mutex<BTreeSet<ContentHash>>,
     loosened: Notify,
     /// Folders of files that are there for good: 256 at most.
@@ -103,14 +103,14 @@ pub struct Files {
     trash: Duration,
 }
 
-impl Files {
+impl Spool {
     /// Opens the folder, which is made if it is missing, and takes away what the database does not know.
     pub(super) async fn open(
         root: &Path,
         budget: u64,
         trash: Duration,
         store: &Store,
-    ) -> Result<Arc<Self>, FolderError> {
+    ) -> Result<Arc<Self>, SpoolOpenError> {
         let (root, (id, lock)) = {
             let root = root.to_owned();
             let prepare = move || prepare(&root).map(|prepared| (root, prepared));
@@ -135,9 +135,9 @@ impl Files {
     }
 
     /// Refuses a database to which the folder does not belong: whatever it does not name would be thrown away.
-    async fn check_database(&self, store: &Store) -> Result<(), FolderError> {
+    async fn check_database(&self, store: &Store) -> Result<(), SpoolOpenError> {
         let (root, ours) = (self.root.clone(), store.installation().await?);
-        let unusable = |error| FolderError::Io(self.root.clone(), error);
+        let unusable = |error| SpoolOpenError::Io(self.root.clone(), error);
         let (path, text) = (root.join("database"), ours.clone());
         let noted = blocking(move || match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -152,7 +152,11 @@ impl Files {
         if noted.trim() == ours {
             return Ok(());
         }
-        Err(FolderError::OtherDatabase { folder: self.root.clone(), theirs: noted.trim().to_owned(), ours })
+        Err(SpoolOpenError::OtherDatabase {
+            folder: self.root.clone(),
+            theirs: noted.trim().to_owned(),
+            ours,
+        })
     }
 
     /// The name under which the database knows this folder.
@@ -176,31 +180,34 @@ impl Files {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts pictures on the disk. They stay as long as the result lives, and after that if the database names them.
-    pub async fn keep(self: &Arc<Self>, pictures: Vec<(ContentHash, Bytes)>) -> Result<Held, KeepError> {
+    /// Puts images on the disk. They stay as long as the result lives, and after that if the database names them.
+    pub async fn keep(
+        self: &Arc<Self>,
+        images: Vec<(ContentHash, Bytes)>,
+    ) -> Result<SpoolGuard, SpoolWriteError> {
         let held = {
             let _open = self.gate.read().await;
             let mut counts = self.held();
-            for (file, _) in &pictures {
+            for (file, _) in &images {
                 *counts.entry(*file).or_default() += 1;
             }
-            Held { files: Arc::clone(self), hashes: pictures.iter().map(|(file, _)| *file).collect() }
+            SpoolGuard { files: Arc::clone(self), hashes: images.iter().map(|(file, _)| *file).collect() }
         };
         // The hold goes with the writing, which ends whether or not anybody waits for it any more.
         blocking(move || {
-            pictures.iter().try_for_each(|(file, bytes)| held.files.write(*file, bytes)).map(|()| held)
+            images.iter().try_for_each(|(file, bytes)| held.files.write(*file, bytes)).map(|()| held)
         })
         .await
     }
 
-    fn write(&self, file: ContentHash, bytes: &[u8]) -> Result<(), KeepError> {
+    fn write(&self, file: ContentHash, bytes: &[u8]) -> Result<(), SpoolWriteError> {
         let path = self.path(file);
         let folder = path.parent().expect("every file is in a folder");
         if !path.exists() {
             let size = bytes.len() as u64;
             let grown = |used: u64| used.checked_add(size).filter(|used| *used <= self.budget);
             if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_err() {
-                return Err(KeepError::Full(self.budget >> 20));
+                return Err(SpoolWriteError::Full(self.budget >> 20));
             }
             let written = self.make(folder).and_then(|()| write_new(&self.root, &path, bytes));
             if !matches!(written, Ok(true)) {
@@ -228,18 +235,18 @@ impl Files {
         Ok(())
     }
 
-    /// Reads a kept picture and checks that it is the one.
-    pub async fn read(self: &Arc<Self>, file: ContentHash) -> Result<Bytes, ReadError> {
+    /// Reads a kept image and checks that it is the one.
+    pub async fn read(self: &Arc<Self>, file: ContentHash) -> Result<Bytes, SpoolReadError> {
         let this = Arc::clone(self);
         let read = move || match fs::read(this.path(file)) {
             Ok(bytes) if ContentHash::of(&bytes) == file => Ok(bytes.into()),
             Ok(_) => {
                 // Out of the way of whoever sends it again.
                 this.remove(file);
-                Err(ReadError::Lost(file))
+                Err(SpoolReadError::Lost(file))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ReadError::Lost(file)),
-            Err(error) => Err(ReadError::Io(file, error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SpoolReadError::Lost(file)),
+            Err(error) => Err(SpoolReadError::Io(file, error)),
         };
         blocking(read).await
     }
@@ -266,7 +273,7 @@ impl Files {
     }
 
     /// Takes those of these files away that nobody holds and the database does not name.
-    pub(super) async fn take_away(
+    pub(super) async fn delete_unreferenced(
         self: &Arc<Self>,
         store: &Store,
         files: &[ContentHash],
@@ -294,13 +301,13 @@ impl Files {
     }
 
     /// Removes files that another instance, or another life of this one, has released.
-    pub(super) async fn take_away_released(self: &Arc<Self>, store: &Store) -> Result<(), StoreError> {
+    pub(super) async fn delete_released(self: &Arc<Self>, store: &Store) -> Result<(), StoreError> {
         loop {
             let files = store.released_files(&self.id).await?;
             if files.is_empty() {
                 return Ok(());
             }
-            self.take_away(store, &files).await?;
+            self.delete_unreferenced(store, &files).await?;
             store.forget_released(&self.id, &files).await?;
         }
     }
@@ -322,26 +329,28 @@ impl Files {
 
     /// Counts what is there and puts into the trash what the database does not name: a crash left it behind, or the database is
     /// an older copy of itself. The trash is emptied of what has been there for its days.
-    async fn sweep(self: &Arc<Self>, store: &Store) -> Result<(), FolderError> {
+    async fn sweep(self: &Arc<Self>, store: &Store) -> Result<(), SpoolOpenError> {
         let root = self.root.clone();
         let (files, bytes) =
-            blocking(move || list(&root).map_err(|error| FolderError::Io(root, error))).await?;
+            blocking(move || list(&root).map_err(|error| SpoolOpenError::Io(root, error))).await?;
         self.used.store(bytes, Ordering::Relaxed);
-        self.take_away_released(store).await?;
+        self.delete_released(store).await?;
         let restored = self.restore(store).await?;
         let mut unknown = 0;
         for some in files.chunks(AT_ONCE) {
             let _alone = self.gate.write().await;
             let gone = self.unneeded(store, some).await?;
             let this = Arc::clone(self);
-            unknown += blocking(move || gone.into_iter().filter(|file| this.throw_away(*file)).count()).await;
+            unknown +=
+                blocking(move || gone.into_iter().filter(|file| this.move_to_trash(*file)).count()).await;
         }
-        let emptied = self.empty_trash().await.map_err(|error| FolderError::Io(self.root.clone(), error))?;
+        let emptied =
+            self.empty_trash().await.map_err(|error| SpoolOpenError::Io(self.root.clone(), error))?;
         if unknown > 0 {
             tracing::warn!(
                 files = unknown,
                 folder = %self.root.join(TRASH).display(),
-                "files that the database does not name were moved to the trash, from which they are removed after store.trash_days"
+                "files that the database does not name were moved to the trash, from which they are removed after store.trash_retention_days"
             );
         }
         tracing::info!(
@@ -356,9 +365,10 @@ impl Files {
 
     /// Puts files back that the database names after all, and says how many: it was another database that did not know them, or
     /// an older copy of this one.
-    async fn restore(self: &Arc<Self>, store: &Store) -> Result<usize, FolderError> {
+    async fn restore(self: &Arc<Self>, store: &Store) -> Result<usize, SpoolOpenError> {
         let root = self.root.clone();
-        let thrown = blocking(move || in_trash(&root).map_err(|error| FolderError::Io(root, error))).await?;
+        let thrown =
+            blocking(move || in_trash(&root).map_err(|error| SpoolOpenError::Io(root, error))).await?;
         let mut restored = 0;
         for some in thrown.chunks(AT_ONCE) {
             let needed = store.needed_files(&self.id, some).await?;
@@ -392,14 +402,14 @@ impl Files {
         }
     }
 
-    /// Removes files that have been in the trash for `store.trash_days`, and returns their number.
+    /// Removes files that have been in the trash for `store.trash_retention_days`, and returns their number.
     pub(super) async fn empty_trash(&self) -> io::Result<usize> {
         let (root, after) = (self.root.clone(), self.trash);
         blocking(move || empty_trash(&root, after)).await
     }
 
     /// Removes images from the trash that somebody had deleted.
-    pub(super) async fn delete_thrown(&self, images: Vec<ContentHash>) {
+    pub(super) async fn delete_trashed(&self, images: Vec<ContentHash>) {
         let trash = self.root.join(TRASH);
         blocking(move || {
             for image in images {
@@ -415,7 +425,7 @@ impl Files {
     }
 
     /// Moves a file into the trash, and says whether it was there.
-    fn throw_away(&self, file: ContentHash) -> bool {
+    fn move_to_trash(&self, file: ContentHash) -> bool {
         let (path, trash) = (self.path(file), self.root.join(TRASH));
         let moved = path.metadata().and_then(|metadata| {
             fs::create_dir_all(&trash)?;
@@ -436,13 +446,13 @@ impl Files {
     }
 }
 
-/// Pictures on the disk that the database does not name yet.
-pub struct Held {
-    files: Arc<Files>,
+/// Images on the disk that the database does not name yet.
+pub struct SpoolGuard {
+    files: Arc<Spool>,
     hashes: Vec<ContentHash>,
 }
 
-impl Drop for Held {
+impl Drop for SpoolGuard {
     fn drop(&mut self) {
         {
             let mut counts = self.files.held();
@@ -461,13 +471,13 @@ impl Drop for Held {
 }
 
 /// Makes the folder, locks it, and reads or invents its name.
-fn prepare(root: &Path) -> Result<(String, File), FolderError> {
-    let unusable = |error| FolderError::Io(root.to_owned(), error);
+fn prepare(root: &Path) -> Result<(String, File), SpoolOpenError> {
+    let unusable = |error| SpoolOpenError::Io(root.to_owned(), error);
     fs::create_dir_all(root).map_err(unusable)?;
     let lock = File::create(root.join("lock")).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(FolderError::Taken(root.to_owned())),
+        Err(TryLockError::WouldBlock) => return Err(SpoolOpenError::Taken(root.to_owned())),
         Err(TryLockError::Error(error)) => return Err(unusable(error)),
     }
     let name = root.join("id");
@@ -564,16 +574,16 @@ mod tests {
         Store::open("sqlite::memory:", &StoreOptions::default()).await.unwrap()
     }
 
-    fn picture(bytes: &'static [u8]) -> (ContentHash, Bytes) {
+    fn image(bytes: &'static [u8]) -> (ContentHash, Bytes) {
         (ContentHash::of(bytes), Bytes::from_static(bytes))
     }
 
     #[tokio::test]
     async fn a_file_that_nobody_names_goes_when_the_last_lets_go() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-        let one = files.keep(vec![picture(b"a"), picture(b"bc")]).await.unwrap();
-        let two = files.keep(vec![picture(b"a")]).await.unwrap();
+        let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+        let one = files.keep(vec![image(b"a"), image(b"bc")]).await.unwrap();
+        let two = files.keep(vec![image(b"a")]).await.unwrap();
         assert_eq!(files.used(), 3, "equal files are one");
         let folders =
             fs::read_dir(folder.path()).unwrap().filter(|each| each.as_ref().unwrap().path().is_dir());
@@ -582,20 +592,20 @@ mod tests {
         drop(one);
         let released = files.released().await;
         assert_eq!(released.len(), 2);
-        files.take_away(&store, &released).await.unwrap();
-        assert!(matches!(files.read(ContentHash::of(b"bc")).await, Err(ReadError::Lost(_))));
+        files.delete_unreferenced(&store, &released).await.unwrap();
+        assert!(matches!(files.read(ContentHash::of(b"bc")).await, Err(SpoolReadError::Lost(_))));
         assert!(files.read(ContentHash::of(b"a")).await.is_ok(), "the other one still holds it");
         drop(two);
-        files.take_away(&store, &files.released().await).await.unwrap();
+        files.delete_unreferenced(&store, &files.released().await).await.unwrap();
         assert_eq!(files.used(), 0);
     }
 
     #[tokio::test]
     async fn what_a_crash_left_behind_is_in_the_trash_at_the_next_start() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+        let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
         let id = files.id().to_owned();
-        let _held = files.keep(vec![picture(b"orphan")]).await.unwrap();
+        let _held = files.keep(vec![image(b"orphan")]).await.unwrap();
         fs::write(folder.path().join("new-half"), b"half").unwrap();
         let path = files.path(ContentHash::of(b"orphan"));
         assert!(path.exists());
@@ -608,28 +618,28 @@ mod tests {
             .status()
             .unwrap();
         assert!(status.success());
-        let files = Files::open(copy.path(), 1 << 20, WEEK, &store).await.unwrap();
+        let files = Spool::open(copy.path(), 1 << 20, WEEK, &store).await.unwrap();
         assert_eq!((files.id(), files.used()), (id.as_str(), 0));
         assert!(!files.path(ContentHash::of(b"orphan")).exists() && !copy.path().join("new-half").exists());
         let thrown = copy.path().join(TRASH).join(ContentHash::of(b"orphan").to_hex());
         assert!(thrown.exists());
         drop(files);
-        drop(Files::open(copy.path(), 1 << 20, WEEK, &store).await.unwrap());
+        drop(Spool::open(copy.path(), 1 << 20, WEEK, &store).await.unwrap());
         assert!(thrown.exists(), "its days are not over");
-        let files = Files::open(copy.path(), 1 << 20, Duration::ZERO, &store).await.unwrap();
+        let files = Spool::open(copy.path(), 1 << 20, Duration::ZERO, &store).await.unwrap();
         assert!(!thrown.exists() && files.used() == 0);
     }
 
     #[tokio::test]
     async fn the_trash_is_emptied_of_what_was_deleted_or_is_old() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-        let _held = files.keep(vec![picture(b"deleted"), picture(b"old")]).await.unwrap();
+        let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+        let _held = files.keep(vec![image(b"deleted"), image(b"old")]).await.unwrap();
         let thrown = |bytes| folder.path().join(TRASH).join(ContentHash::of(bytes).to_hex());
         for bytes in [&b"deleted"[..], b"old"] {
-            assert!(files.throw_away(ContentHash::of(bytes)) && thrown(bytes).exists());
+            assert!(files.move_to_trash(ContentHash::of(bytes)) && thrown(bytes).exists());
         }
-        files.delete_thrown(vec![ContentHash::of(b"deleted"), ContentHash::of(b"never there")]).await;
+        files.delete_trashed(vec![ContentHash::of(b"deleted"), ContentHash::of(b"never there")]).await;
         assert!(!thrown(b"deleted").exists() && thrown(b"old").exists());
         assert_eq!(
             (files.empty_trash().await.unwrap(), empty_trash(folder.path(), Duration::ZERO).unwrap()),
@@ -641,16 +651,16 @@ mod tests {
     #[tokio::test]
     async fn a_folder_of_another_database_is_refused_and_stays_as_it_is() {
         let (folder, ours) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Files::open(folder.path(), 1 << 20, WEEK, &ours).await.unwrap();
-        let held = files.keep(vec![picture(b"accepted")]).await.unwrap();
+        let files = Spool::open(folder.path(), 1 << 20, WEEK, &ours).await.unwrap();
+        let held = files.keep(vec![image(b"accepted")]).await.unwrap();
         let path = files.path(ContentHash::of(b"accepted"));
         // As a process ends without a word: nobody looks at what the hold leaves behind.
         drop(held);
         drop(files);
         let other = store().await;
-        let error = Files::open(folder.path(), 1 << 20, WEEK, &other).await.err().expect("it is not its own");
-        assert!(matches!(error, FolderError::OtherDatabase { .. }), "{error}");
-        for word in ["store.url", "store.files", "Nothing was changed"] {
+        let error = Spool::open(folder.path(), 1 << 20, WEEK, &other).await.err().expect("it is not its own");
+        assert!(matches!(error, SpoolOpenError::OtherDatabase { .. }), "{error}");
+        for word in ["store.url", "store.spool", "Nothing was changed"] {
             assert!(error.to_string().contains(word), "{error}");
         }
         assert!(path.exists());
@@ -659,9 +669,9 @@ mod tests {
     #[tokio::test]
     async fn files_that_a_client_did_not_wait_for_are_taken_away_all_the_same() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+        let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
         {
-            let mut leaving = std::pin::pin!(files.keep(vec![picture(b"a"), picture(b"b")]));
+            let mut leaving = std::pin::pin!(files.keep(vec![image(b"a"), image(b"b")]));
             // Far enough to have begun to write.
             let begun =
                 std::future::poll_fn(|context| std::task::Poll::Ready(leaving.as_mut().poll(context)));
@@ -671,7 +681,7 @@ mod tests {
         while gone.len() < 2 {
             gone.extend(files.released().await);
         }
-        files.take_away(&store, &gone).await.unwrap();
+        files.delete_unreferenced(&store, &gone).await.unwrap();
         assert_eq!(files.used(), 0);
         assert!(!files.path(ContentHash::of(b"a")).exists() && !files.path(ContentHash::of(b"b")).exists());
     }
@@ -679,30 +689,30 @@ mod tests {
     #[tokio::test]
     async fn no_more_is_kept_than_the_budget() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Files::open(folder.path(), 4, WEEK, &store).await.unwrap();
-        let held = files.keep(vec![picture(b"abc")]).await.unwrap();
-        assert!(matches!(files.keep(vec![picture(b"de")]).await, Err(KeepError::Full(_))));
-        assert!(files.keep(vec![picture(b"abc")]).await.is_ok(), "what is there costs nothing");
+        let files = Spool::open(folder.path(), 4, WEEK, &store).await.unwrap();
+        let held = files.keep(vec![image(b"abc")]).await.unwrap();
+        assert!(matches!(files.keep(vec![image(b"de")]).await, Err(SpoolWriteError::Full(_))));
+        assert!(files.keep(vec![image(b"abc")]).await.is_ok(), "what is there costs nothing");
         assert_eq!(files.used(), 3);
         drop(held);
     }
 
     #[tokio::test]
-    async fn a_damaged_file_is_never_read_as_the_picture() {
+    async fn a_damaged_file_is_never_read_as_the_image() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-        let _held = files.keep(vec![picture(b"picture")]).await.unwrap();
-        fs::write(files.path(ContentHash::of(b"picture")), b"other").unwrap();
-        assert!(matches!(files.read(ContentHash::of(b"picture")).await, Err(ReadError::Lost(_))));
+        let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+        let _held = files.keep(vec![image(b"image")]).await.unwrap();
+        fs::write(files.path(ContentHash::of(b"image")), b"other").unwrap();
+        assert!(matches!(files.read(ContentHash::of(b"image")).await, Err(SpoolReadError::Lost(_))));
     }
 
     #[tokio::test]
     async fn a_folder_in_use_is_refused_with_what_to_do() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let _first = Files::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-        let error = Files::open(folder.path(), 1 << 20, WEEK, &store).await.err().expect("it is taken");
+        let _first = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+        let error = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.err().expect("it is taken");
         assert!(
-            matches!(&error, FolderError::Taken(_)) && error.to_string().contains("store.files"),
+            matches!(&error, SpoolOpenError::Taken(_)) && error.to_string().contains("store.spool"),
             "{error}"
         );
     }
