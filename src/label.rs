@@ -1,48 +1,50 @@
-//! Names that people give: of methods, runs, samples, annotators, datasets, people, attributes and labels.
+//! Names given by users: of methods, runs, samples, annotators, datasets, people, attributes and
+//! labels.
 //!
-//! A name is seen in tables, logs and file names and compared by its bytes, so what cannot be seen has no place in it: two names
-//! that look alike are one name, and no name changes how the text around it is shown.
+//! A name appears in tables, logs and file names and is compared by its bytes. Invisible characters
+//! are refused: names that look alike are equal, and no name changes how the text around it is
+//! shown.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
-/// The longest name, in bytes of UTF-8.
+/// Maximum length of a name, in bytes of UTF-8.
 pub const MAX_BYTES: usize = 256;
 
-/// The longest name of an attribute, in bytes of UTF-8.
+/// Maximum length of an attribute's name, in bytes of UTF-8.
 pub const ATTRIBUTE_BYTES: usize = 64;
 
-/// Why a text is no name.
+/// Reason why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
-    /// More than [`MAX_BYTES`], or the bound of its kind.
-    #[error("has more than {0} bytes: send less")]
+    /// Longer than [`MAX_BYTES`], or than the limit of its kind.
+    #[error("is longer than {0} bytes: shorten it")]
     TooLong(usize),
-    /// Nothing but white space.
+    /// Empty or only white space.
     #[error("has no visible character")]
     Empty,
-    /// A control character, or one that changes how others are shown.
-    #[error("has the character U+{0:04X}, which is not seen: leave it out")]
+    /// A control character, or a character that changes how others are shown.
+    #[error("contains the invisible character U+{0:04X}: remove it")]
     Invisible(u32),
 }
 
-/// A name as it is kept: without white space around it, in Unicode's composed form (NFC), so that `é` is one letter however it
-/// was typed.
+/// Returns a name as it is stored: without surrounding white space, in Unicode's composed form
+/// (NFC), so that `é` is one letter however it was typed.
 ///
 /// # Errors
-/// Why the text is no name.
+/// The reason why the text is not a valid name.
 pub fn clean(text: &str) -> Result<String, LabelError> {
     clean_within(text, MAX_BYTES)
 }
 
-/// [`clean`] with a bound of its own.
+/// Like [`clean`], with a limit in bytes of its own.
 ///
 /// # Errors
-/// Why the text is no name.
+/// The reason why the text is not a valid name.
 pub fn clean_within(text: &str, most: usize) -> Result<String, LabelError> {
-    // Before anything walks it.
+    // Checked before any pass over the text.
     if text.len() > most {
         return Err(LabelError::TooLong(most));
     }
@@ -55,25 +57,25 @@ pub fn clean_within(text: &str, most: usize) -> Result<String, LabelError> {
     if text.len() > most { Err(LabelError::TooLong(most)) } else { Ok(text) }
 }
 
-/// The form in which names are stored, for looking one up that was typed in another form.
+/// Returns the form in which names are stored, to look up a name that was typed in another form.
 #[must_use]
 pub fn normal(text: &str) -> Cow<'_, str> {
     let text = text.trim();
     if is_nfc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
 }
 
-/// The forms in which a name may be stored, for looking one up: as [`normal`] gives it, and, where that differs, as it was typed,
-/// which is how names were stored before they were composed.
+/// Returns the forms in which a name may be stored, to look it up: the form of [`normal`] and, if
+/// it differs, the text as typed. Names were stored as typed before they were normalised.
 pub fn forms(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     let normal = normal(text);
     let typed = (normal != text).then_some(Cow::Borrowed(text));
     std::iter::once(normal).chain(typed)
 }
 
-/// Refuses what is not seen.
+/// Refuses invisible characters.
 ///
 /// # Errors
-/// The first such character.
+/// The first invisible character.
 pub fn check_visible(text: &str) -> Result<(), LabelError> {
     match text.chars().find(|character| is_invisible(*character)) {
         Some(character) => Err(LabelError::Invisible(character.into())),
@@ -81,15 +83,15 @@ pub fn check_visible(text: &str) -> Result<(), LabelError> {
     }
 }
 
-/// Refuses what is not seen in a text that may have several lines.
+/// Refuses invisible characters in a text that may have several lines.
 ///
 /// # Errors
-/// The first such character.
+/// The first invisible character.
 pub fn check_lines(text: &str) -> Result<(), LabelError> {
     text.split(['\n', '\r', '\t']).try_for_each(check_visible)
 }
 
-/// A name that came from elsewhere, for a log line or a terminal: what is not seen is written as its number.
+/// Returns an untrusted name for a log line or a terminal, with invisible characters escaped.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     if check_visible(text).is_ok() {
@@ -105,8 +107,8 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     }))
 }
 
-/// A text with names that came from elsewhere, for a log or a terminal: what is not seen is escaped as in JSON, which keeps JSON
-/// what it is, but for the characters that `keep` takes.
+/// Returns a text with untrusted names for a log or a terminal. Invisible characters are escaped as
+/// in JSON, which leaves JSON valid; characters for which `keep` returns true are not escaped.
 pub fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     let plain = |character: char| !is_invisible(character) || keep(character);
     if text.chars().all(plain) {
@@ -127,9 +129,10 @@ pub fn escaped(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     }))
 }
 
-/// Control characters, line and paragraph separators, and the characters of category Cf that no script needs: bidirectional
-/// marks, overrides and isolates (UAX #9), invisible operators, tags. The joiners U+200C and U+200D stay: Persian and emoji
-/// are written with them.
+/// Returns true for control characters, line and paragraph separators, and the characters of
+/// category Cf that no script needs: bidirectional marks, overrides and isolates (UAX #9),
+/// invisible operators, tags. The joiners U+200C and U+200D are allowed: Persian and emoji are
+/// written with them.
 fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -159,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_looked_up_as_it_is_stored_now_and_as_it_was_typed() {
+    fn a_name_is_looked_up_in_its_normalised_form_and_as_typed() {
         assert_eq!(forms("José").collect::<Vec<_>>(), ["José"]);
         assert_eq!(forms(" Jose\u{301}").collect::<Vec<_>>(), ["José", " Jose\u{301}"]);
     }
 
     #[test]
-    fn what_is_not_seen_is_refused_by_its_number() {
+    fn invisible_characters_are_refused_and_named_by_code_point() {
         for bad in
             ["a\u{202e}b", "a\0b", "a\nb", "\u{1b}[31mred", "a\u{200b}b", "a\u{2066}b", "\u{feff}x\u{feff}y"]
         {
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_too_much_are_no_names() {
+    fn empty_and_too_long_texts_are_refused() {
         assert_eq!(clean(" \t "), Err(LabelError::Empty));
         assert_eq!(clean(&"a".repeat(257)), Err(LabelError::TooLong(256)));
         // Composition can make a text longer.
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_name_is_shown_with_its_numbers() {
+    fn invisible_characters_of_untrusted_names_are_escaped() {
         assert_eq!(visible("a\u{1b}[2Jb\u{202e}c"), "a\\u{1b}[2Jb\\u{202e}c");
         assert_eq!(visible("José"), "José");
     }

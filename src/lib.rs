@@ -1,19 +1,22 @@
-//! Scores personalised text-to-image generators with the numbers of the reference implementations.
+//! Scores personalised text-to-image generators with the same numbers as the reference
+//! implementations.
 //!
-//! The way of a score, one module a step:
+//! Life of a request, with the module of each step:
 //!
 //! ```text
-//! POST /v1/score ── api       key, limits, multipart → Sample               (HTTP ends here)
-//!                ── scoring   which features do these metrics need? ask for each once, concurrently
+//! POST /v1/score ── api       limits, multipart → Sample                     (HTTP ends here)
+//!                ── scoring   which features do the metrics need? request each once, concurrently
 //!                ── engine    cache by content → single flight → lane queue → batch → session
 //!                ── metrics   features → scores: pure functions
 //!                ── store     sample + scores + provenance in one transaction
-//!                ◄─ JSON
+//!                ◄─ JSON response
 //! ```
 //!
-//! Dependencies point one way: `api → runs → scoring → {engine, metrics} → {vision, text}` and `runs → store`.
-//! Nothing below `api` knows HTTP, nothing outside `engine` knows ONNX Runtime, nothing outside `store`
-//! knows SQL, and `metrics` knows none of them: it takes features and gives numbers.
+//! Dependencies point one way: `api → runs → scoring → {engine, metrics} → {vision, text}` and
+//! `runs → store`. Nothing below `api` depends on HTTP, only `engine` depends on ONNX Runtime, only
+//! `store` contains SQL, and `metrics` depends on none of them: it turns features into numbers.
+//!
+//! `docs/GLOSSARY.md` defines the terms.
 
 pub mod analysis;
 pub mod api;

@@ -1,4 +1,4 @@
-//! The `stellar-score` program; everything it does is in the library.
+//! The `stellar-score` binary; all of its code is in the library.
 
 use std::process::ExitCode;
 

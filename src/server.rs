@@ -1,8 +1,9 @@
-//! Connections: how many there are, how long one may be silent, and how they end.
+//! Connection limits, timeouts and graceful shutdown of the HTTP server.
 //!
-//! A client that connects and says nothing costs a few kilobytes for `server.head_seconds`. Above `server.connections` the connection
-//! that has been silent longest is closed to make room: an idle one, or else one whose request's body is awaited. So neither idle
-//! sockets nor dripping bodies ever keep anybody out.
+//! A silent client costs a few kilobytes for `server.head_seconds`. At `server.connections`, the
+//! connection that has been silent longest is closed to make room: an idle one first, otherwise
+//! one with a request body still to come. Neither idle sockets nor slow bodies can lock out other
+//! clients.
 
 use std::{
     collections::BTreeMap,
@@ -34,31 +35,34 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 
-/// A closed connection frees its file descriptor; until then accepting again would fail at once.
+/// Pause after a failed accept. Accepting again fails at once until a connection is closed, which
+/// frees its file descriptor.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 
-/// The last words to a client that is cut off; they fit into the socket's buffer.
+/// Time limit for the last bytes to a client that is cut off; they fit into the socket's buffer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A request's head, its line and headers, in bytes. hyper takes no less.
+/// Limit of a request's head (its request line and headers), in bytes.
+/// hyper requires at least 8 KiB.
 const HEAD_BYTES: usize = 64 << 10;
 
 const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// What connections may cost.
+/// Limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// How many there are at once.
+    /// Maximum number of open connections.
     pub connections: usize,
-    /// How long one may be silent before a request's head is there.
+    /// How long a connection may be silent before the head of a request has arrived.
     pub head: Duration,
-    /// How long a client may read nothing of an answer.
+    /// How long a client may stop reading a response.
     pub write: Duration,
 }
 
-/// Serves until `stop` is true and every request in flight is answered. Dropped before that, it cuts them off.
+/// Serves until `stop` is true and all in-flight requests have finished. Dropping the future cuts
+/// them off.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -78,7 +82,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 if all.count() >= limits.connections && !all.close_silent() {
-                    // All are being answered: say so where that costs no waiting.
+                    // Every connection is serving a request: refuse without waiting.
                     let _ = stream.try_write(FULL);
                     continue;
                 }
@@ -86,7 +90,7 @@ pub async fn serve(
                 tasks.spawn(converse(stream, router.clone(), limits, connection, stop.clone()));
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "failed to accept a connection");
                 tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
             }
         }
@@ -95,7 +99,7 @@ pub async fn serve(
     while tasks.join_next().await.is_some() {}
 }
 
-/// One connection from its first byte to its last.
+/// Serves one connection from its first byte to its last.
 async fn converse(
     stream: TcpStream,
     router: Router,
@@ -103,7 +107,7 @@ async fn converse(
     connection: Arc<Connection>,
     mut stop: watch::Receiver<bool>,
 ) {
-    // Answers are small and whole: waiting for more of them would only delay them.
+    // Responses are small and complete: waiting for more data would only delay them.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write));
@@ -117,10 +121,10 @@ async fn converse(
                 }
                 Body::new(Awaited::new(body, &connection))
             });
-            let answer = router.clone().oneshot(request);
+            let response = router.clone().oneshot(request);
             Box::pin(async move {
-                // Until the last byte of the answer is written, or nobody wants it any more.
-                answer.await.map(|response| {
+                // Busy until the last byte of the response is written or the client is gone.
+                response.await.map(|response| {
                     response.map(|body| {
                         body.map_frame(move |frame| {
                             let _held = &busy;
@@ -145,7 +149,7 @@ async fn converse(
                     cut = what == Awaiting::Body;
                     break Err(None);
                 }
-                // What it waited for has come since it was chosen.
+                // The awaited data arrived after this connection was chosen.
                 Doing::Answering => {}
             },
             _ = stop.wait_for(|stop| *stop), if !stopping => {
@@ -157,14 +161,14 @@ async fn converse(
     let parts = http.into_parts();
     let mut stream = parts.io.into_inner();
     let silent = ended.as_ref().is_err_and(|error| error.as_ref().is_none_or(hyper::Error::is_timeout));
-    // Between two requests there is nobody to tell: the next request would take this for its answer.
+    // Between two requests nothing is sent: a client would take it for its next response.
     if silent && (cut || !parts.read_buf.is_empty() || !connection.served.load(Ordering::Relaxed)) {
         let _ = tokio::time::timeout(LAST_WORDS, stream.write_all(TIMEOUT)).await;
     }
     let _ = tokio::time::timeout(LAST_WORDS, stream.shutdown()).await;
 }
 
-/// All connections that are open, and which of them wait for their clients.
+/// All open connections, and those that are waiting for their clients.
 struct Connections {
     state: Mutex<State>,
     open: IntGauge,
@@ -173,15 +177,15 @@ struct Connections {
 #[derive(Default)]
 struct State {
     count: usize,
-    /// Those that wait for their clients, by what for and since when: the first is the one to close.
+    /// Connections that are waiting for their clients, in the order in which to close them.
     waiting: BTreeMap<Place, Arc<Notify>>,
     next: u64,
 }
 
-/// What a connection waits for, and an ever growing number of when it last heard from its client.
+/// The awaited part of a request, and a growing number for when the client was last heard from.
 type Place = (Awaiting, u64);
 
-/// What a connection waits for; the first is closed first.
+/// The awaited part of a request; connections with the first variant are closed first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Awaiting {
     /// The next request.
@@ -199,7 +203,8 @@ impl Connections {
         self.state().count
     }
 
-    /// Asks the one that has been silent longest to close; false if none waits for its client.
+    /// Asks the connection that has been silent longest to close; returns false if none is waiting
+    /// for its client.
     fn close_silent(&self) -> bool {
         let silent = self.state().waiting.pop_first();
         silent.is_some_and(|(_, close)| {
@@ -209,21 +214,21 @@ impl Connections {
     }
 }
 
-/// What a connection does.
+/// State of a connection.
 enum Doing {
-    /// It waits for its client, in this place.
+    /// Waiting for the client, at this [`Place`].
     Waiting(Awaiting, u64),
-    /// Its client waits for us.
+    /// Serving a request: the client is waiting for us.
     Answering,
 }
 
 /// One open connection; counted until it is dropped.
 struct Connection {
     all: Arc<Connections>,
-    /// Rings when it is to make room.
+    /// Notified when this connection must close to make room.
     close: Arc<Notify>,
     doing: Mutex<Doing>,
-    /// Whether a request came.
+    /// True once a request has arrived.
     served: AtomicBool,
 }
 
@@ -245,7 +250,7 @@ impl Connection {
         self.doing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Becomes the youngest of those that wait for the same.
+    /// Starts waiting for this part; connections that already await the same part are closed first.
     fn awaits(&self, what: Awaiting) {
         let mut all = self.all.state();
         let at = all.next;
@@ -254,7 +259,7 @@ impl Connection {
         self.change(&mut all, Doing::Waiting(what, at));
     }
 
-    /// Waits for its client no more.
+    /// Stops waiting for the client.
     fn answers(&self) {
         self.change(&mut self.all.state(), Doing::Answering);
     }
@@ -274,7 +279,7 @@ impl Drop for Connection {
     }
 }
 
-/// A request that is being answered on a connection.
+/// A request being served on a connection.
 struct Busy(Arc<Connection>);
 
 impl Busy {
@@ -291,7 +296,7 @@ impl Drop for Busy {
     }
 }
 
-/// A request's body, as long as the service waits for it.
+/// A request's body; the connection counts as waiting while more of it is awaited.
 struct Awaited {
     body: Incoming,
     connection: Arc<Connection>,
@@ -304,7 +309,7 @@ impl Awaited {
     }
 
     fn ends(&self) {
-        // The next request may have come, or the connection rest again.
+        // The next request may have arrived, or the connection may be idle again.
         if matches!(*self.connection.state(), Doing::Waiting(Awaiting::Body, _)) {
             self.connection.answers();
         }

@@ -1,14 +1,14 @@
-//! CSV files (RFC 4180): cells that people open in spreadsheets, and rows that strangers send.
+//! CSV (RFC 4180): cells for spreadsheets, and rows from untrusted clients.
 
 use std::borrow::Cow;
 
 use csv_core::{ReadFieldResult, Reader};
 
-/// What a spreadsheet takes for the beginning of a formula.
+/// First characters by which a spreadsheet recognises a formula.
 const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
-/// A cell in quotes where it needs them. What a spreadsheet would run as a formula gets a quote mark before it, unless it is a
-/// number: names come from whoever sends samples.
+/// Returns a CSV cell, quoted if necessary. An apostrophe is put before a field that a spreadsheet
+/// would run as a formula, unless the field is a number: names come from untrusted clients.
 #[must_use]
 pub fn cell(field: &str) -> String {
     let field = match field {
@@ -22,24 +22,24 @@ pub fn cell(field: &str) -> String {
     }
 }
 
-/// A cell that was written by [`cell`], without the mark before a formula.
+/// Returns the field of a cell written by [`cell`], without the apostrophe before a formula.
 #[must_use]
 pub fn plain(field: &str) -> &str {
     field.strip_prefix('\'').filter(|rest| is_formula(rest)).unwrap_or(field)
 }
 
-/// A row of more columns than may be.
+/// A row with too many columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} has more than {most} columns")]
 pub struct TooWide {
-    /// The line, from 1 as editors count.
+    /// Line number, from 1 as in editors.
     pub line: u64,
-    /// Columns that a row may have.
+    /// Maximum number of columns.
     pub most: usize,
 }
 
-/// Refuses a text of which a row has more columns than may be, before a reader makes anything of it: the `csv` crate keeps an
-/// offset of 8 bytes for each column of a row, whatever the row's length.
+/// Refuses a text with a row of more than `most` columns before it is parsed: the `csv` crate
+/// stores an offset of 8 bytes for each column of a row, whatever the row's length.
 ///
 /// # Errors
 /// The first such row.
@@ -51,7 +51,7 @@ pub fn check_width(text: &str, most: usize) -> Result<(), TooWide> {
         let (result, read, _) = reader.read_field(rest, &mut cell);
         rest = &rest[read..];
         match result {
-            // An empty input tells the reader that there is no more.
+            // An empty input signals the end of the text.
             ReadFieldResult::InputEmpty | ReadFieldResult::OutputFull => {}
             ReadFieldResult::Field { record_end } => {
                 columns += 1;
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_before_a_formula_is_taken_away_again() {
+    fn the_apostrophe_before_a_formula_is_removed_again() {
         for field in ["=1+1", "plain", "'quoted'", "-0.5", "@a"] {
             assert_eq!(plain(&cell(field)), field);
         }

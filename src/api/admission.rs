@@ -1,7 +1,7 @@
-//! Admission: how many requests are being scored at once, and how many bytes of uploads are in memory.
+//! Admission: limits the number of requests being scored and the bytes of uploads in memory.
 //!
-//! A place is taken when a request's body has arrived, so that slow clients hold none. Memory is counted as bytes arrive
-//! (`bodies.rs`), so that what a client only announces costs nothing.
+//! A request takes a permit once its body has arrived, so slow clients hold none. Memory is counted
+//! as bytes arrive (`bodies.rs`), so an announced length costs nothing.
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::ApiError;
 use crate::config::Limits;
 
-/// The places that requests take, and the memory that their bodies take.
+/// Limits on concurrent requests and on the memory of their bodies.
 #[derive(Debug)]
 pub(super) struct Admission {
     requests: Arc<Semaphore>,
     memory: Arc<Semaphore>,
 }
 
-/// A request's place, given back when dropped.
+/// A request's permit, released on drop.
 #[derive(Debug)]
 pub(super) struct Permit {
     _request: OwnedSemaphorePermit,
 }
 
-/// The memory of one request's body, given back when dropped.
+/// The memory of one request's body, released on drop.
 #[derive(Debug)]
 pub(super) struct UploadMemory {
     all: Arc<Semaphore>,
@@ -31,19 +31,17 @@ pub(super) struct UploadMemory {
     bytes: usize,
 }
 
-/// Upload memory is counted in KiB, since a semaphore counts in `u32`.
+/// Converts bytes to KiB, in which upload memory is counted since a semaphore counts in `u32`.
 fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 fn no_place() -> ApiError {
-    ApiError::overloaded(
-        "as many requests as the service takes at once are being scored; retry after a moment",
-    )
+    ApiError::overloaded("the limit of concurrent requests is reached; retry after a moment")
 }
 
 pub(super) fn no_memory() -> ApiError {
-    ApiError::overloaded("the uploads being scored fill the memory set aside for them; retry after a moment")
+    ApiError::overloaded("the memory reserved for uploads is in use; retry after a moment")
 }
 
 impl Admission {
@@ -54,12 +52,12 @@ impl Admission {
         }
     }
 
-    /// Refuses a request for which there is no place now, before its body is read.
+    /// Refuses a request before its body is read if no permit is free.
     pub(super) fn room(&self) -> Result<(), ApiError> {
         if self.requests.available_permits() == 0 { Err(no_place()) } else { Ok(()) }
     }
 
-    /// Takes a place, or says at once that there is none.
+    /// Takes a permit, or fails at once if none is free.
     pub(super) fn enter(&self) -> Result<Permit, ApiError> {
         match Arc::clone(&self.requests).try_acquire_owned() {
             Ok(request) => Ok(Permit { _request: request }),
@@ -67,7 +65,8 @@ impl Admission {
         }
     }
 
-    /// The memory of a body that announces so many bytes, none of which has arrived; an error if it could not be taken now.
+    /// Starts to count a body's memory; fails if the announced bytes are not free now. None of them
+    /// is taken yet.
     pub(super) fn upload(&self, announced: usize) -> Result<UploadMemory, ApiError> {
         if kib(announced) as usize > self.memory.available_permits() {
             return Err(no_memory());
@@ -77,7 +76,7 @@ impl Admission {
 }
 
 impl UploadMemory {
-    /// Counts bytes that arrived; false if there is no memory for them.
+    /// Counts bytes that arrived; returns false if there is no memory for them.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let before = kib(self.bytes);
         self.bytes += bytes;
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn one_request_too_many_is_refused_until_a_place_is_free() {
+    fn a_request_over_the_limit_is_refused_until_a_permit_is_free() {
         let admission = admission(1, 10);
         let first = admission.enter().unwrap();
         assert!(admission.room().is_err() && admission.enter().is_err());
@@ -115,10 +114,10 @@ mod tests {
     }
 
     #[test]
-    fn upload_memory_is_what_has_arrived_and_is_given_back() {
+    fn upload_memory_counts_arrived_bytes_and_is_released() {
         let admission = admission(100, 2);
         let mut first = admission.upload(1 << 20).unwrap();
-        assert!(admission.upload(2 << 20).is_ok(), "what is announced takes nothing");
+        assert!(admission.upload(2 << 20).is_ok(), "an announced length takes no memory");
         for _ in 0..1024 {
             assert!(first.grow(1 << 10));
         }

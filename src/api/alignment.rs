@@ -1,5 +1,5 @@
-//! `GET /v1/analysis/alignment` and `/v1/analysis/preferences`: do metrics agree with people, people among themselves, and whom
-//! do they prefer?
+//! `GET /v1/analysis/alignment` and `/v1/analysis/preferences`: agreement of metrics with
+//! annotators and of annotators with each other, and the preferred methods.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,25 +20,25 @@ use crate::{
     store::{Preference, PreferencesQuery, Question},
 };
 
-/// Which answers, against which scores.
+/// Filters of preferences and scores.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct AlignmentParameters {
-    /// The question. Default: `overall`.
+    /// The question put to annotators. Default: `overall`.
     question: Option<QuestionWord>,
     /// Only these metrics, codes separated by commas.
     #[param(example = "ips,clip_t")]
     metrics: Option<String>,
     /// Digest of a model pack. Default: the loaded pack.
     pack: Option<String>,
-    /// Only answers of this annotator.
+    /// Only preferences of this annotator.
     annotator: Option<String>,
-    /// Slices of fewer pairs are left out. Default: 20.
+    /// Slices with fewer pairs are left out. Default: 20.
     min_pairs: Option<usize>,
 }
 
-/// How far metrics agree with people.
+/// Agreement of metrics with annotators.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
     "question": "overall", "pack": "…", "answers": 600,
@@ -48,42 +48,43 @@ pub(super) struct AlignmentParameters {
         {"metric": "ips", "version": 1, "pairs": 590, "tau": 0.41, "low": 0.33, "high": 0.49, "agreement": 0.71}]}],
     "published": {"source": "Stellar, arXiv 2312.06116", "tau": {"ips": 0.455}}}))]
 pub(super) struct AlignmentResponse {
-    /// The question.
+    /// The question put to annotators.
     question: QuestionWord,
-    /// Digest of the pack.
+    /// Digest of the pack of the scores.
     pack: String,
-    /// Answers of annotators.
+    /// Number of preferences.
     answers: usize,
-    /// How far they agree among themselves.
+    /// Agreement of annotators with each other.
     agreement: AnnotatorAgreement,
-    /// All pairs first, then slices.
+    /// Agreement over all pairs first, then by slice.
     slices: Vec<SliceAlignment>,
-    /// What the Stellar paper has for the same question, not measured here.
+    /// Correlations that the Stellar paper published for this question, not measured here.
     published: PublishedTau,
 }
 
 /// Published correlations.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct PublishedTau {
-    /// Where.
+    /// Source of the correlations.
     source: String,
     /// Kendall's tau by code of the metric.
     tau: BTreeMap<String, f64>,
 }
 
-/// Compares metrics with people: Kendall's tau-b over the pairs of images that they compared, with intervals, by slice.
+/// Measures the agreement of metrics with annotators, by slice and with intervals.
 ///
-/// A metric whose better end is the lower one is turned around, so that 1 is agreement for all. Scores are as measured, without
-/// any penalty.
+/// The agreement is Kendall's tau-b over the pairs of images that annotators compared. Its sign is
+/// reversed for metrics where lower is better, so that 1 is full agreement for every metric. Scores
+/// are as measured, without any penalty.
 #[utoipa::path(
     get, path = "/v1/analysis/alignment", operation_id = "read_alignment", tag = "analysis", params(AlignmentParameters),
     responses(
         (status = 200, description = "The agreement", body = AlignmentResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -121,7 +122,7 @@ pub(super) async fn read(
         Question::Overall => Some(row.overall),
         Question::Object => Some(row.object),
         Question::Relation => Some(row.relation),
-        // The paper did not ask them.
+        // Not asked in the paper.
         Question::Identity | Question::Own(_) => None,
     };
     let rows = published().alignment.iter();
@@ -131,18 +132,18 @@ pub(super) async fn read(
     Ok(Json(AlignmentResponse { question, pack, answers: answers.len(), agreement, slices, published }))
 }
 
-/// Which answers.
+/// Filters of preferences.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PreferenceParameters {
-    /// The question. Default: `overall`.
+    /// The question put to annotators. Default: `overall`.
     question: Option<QuestionWord>,
-    /// Only answers of this annotator.
+    /// Only preferences of this annotator.
     annotator: Option<String>,
 }
 
-/// Whom people prefer.
+/// The preferred methods.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
     "question": "overall", "answers": 600,
@@ -151,26 +152,26 @@ pub(super) struct PreferenceParameters {
     "methods": [{"method": "mine", "pairs": 400, "wins": 260, "ties": 20, "share": 0.675, "share_low": 0.62, "share_high": 0.73,
                  "strength": 0.4, "strength_low": 0.28, "strength_high": 0.52}]}))]
 pub(super) struct PreferencesResponse {
-    /// The question.
+    /// The question put to annotators.
     question: QuestionWord,
-    /// Answers of annotators.
+    /// Number of preferences.
     answers: usize,
-    /// How far they agree among themselves.
+    /// Agreement of annotators with each other.
     agreement: AnnotatorAgreement,
-    /// Preference shares and strengths.
+    /// Preference shares and strengths of methods.
     #[serde(flatten)]
     preferences: MethodPreferences,
 }
 
-/// Reads whom people prefer: preference shares and Bradley-Terry strengths of methods.
+/// Returns preference shares and Bradley-Terry strengths of methods.
 #[utoipa::path(
     get, path = "/v1/analysis/preferences", operation_id = "read_method_preferences", tag = "analysis", params(PreferenceParameters),
     responses(
         (status = 200, description = "The methods, best first", body = PreferencesResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn preferences(
@@ -189,8 +190,8 @@ pub(super) async fn preferences(
     let (of, names) = extent(&answers, &methods);
     if of > MOST_METHODS || of * names > MOST_CELLS {
         let problem = format!(
-            "the answers are about {of} methods and {names} samples, at most {MOST_METHODS} methods and {MOST_CELLS} pairs of \
-             method and sample are analysed at once: name an annotator"
+            "the preferences are about {of} methods and {names} samples, but at most {MOST_METHODS} methods and {MOST_CELLS} pairs of \
+             method and sample are analysed at once: select an annotator"
         );
         return Err(ApiError::new(Code::MalformedRequest, problem));
     }
@@ -202,13 +203,13 @@ pub(super) async fn preferences(
     Ok(Json(PreferencesResponse { question, answers: count, agreement, preferences }))
 }
 
-/// Methods whose strengths are fitted together: the errors take their cube.
+/// Maximum number of methods whose strengths are fitted together: the cost of the errors is cubic.
 const MOST_METHODS: usize = 300;
 
-/// Pairs of method and sample that are resampled together.
+/// Maximum number of pairs of method and sample that are resampled together.
 const MOST_CELLS: usize = 2_000_000;
 
-/// How many methods and how many samples the votes are about.
+/// Returns the number of methods and the number of samples that the votes are about.
 fn extent(answers: &[Preference], methods: &BTreeMap<uuid::Uuid, String>) -> (usize, usize) {
     let (mut named, mut samples) = (BTreeSet::new(), BTreeSet::new());
     for answer in answers {
@@ -229,7 +230,7 @@ mod tests {
     use crate::store::Judgement;
 
     #[test]
-    fn methods_and_samples_are_counted_of_votes_alone() {
+    fn only_votes_count_methods_and_samples() {
         let runs: Vec<Uuid> = (0..4).map(Uuid::from_u128).collect();
         let methods =
             runs.iter().zip(["a", "a", "b", "c"]).map(|(run, method)| (*run, method.to_owned())).collect();

@@ -1,7 +1,8 @@
-//! Analyses: work of seconds over whole runs, kept apart from scoring.
+//! Analyses: work of seconds over whole runs, isolated from scoring.
 //!
-//! They have threads of their own, of low priority, and database connections of their own. Few compute at once, a bounded number waits,
-//! and what nobody waits for any more is given up; only what is kept for the next who asks is finished.
+//! Analyses have their own low-priority threads and their own database connections. A few compute
+//! at once and a bounded number is queued. An analysis is cancelled when its request is gone,
+//! unless its response is cached for later requests.
 
 use std::{
     sync::{Arc, mpsc},
@@ -22,7 +23,7 @@ use tokio::{
 use super::{ApiError, Code, request_id};
 use crate::config::Analysis as Settings;
 
-/// Questions to summaries that are there: each takes milliseconds, and none waits behind the long ones.
+/// Routes that read stored summaries: each takes milliseconds and never queues behind long ones.
 const LIGHT: [&str; 5] = [
     "/v1/leaderboard",
     "/v1/analysis/slices",
@@ -31,27 +32,27 @@ const LIGHT: [&str; 5] = [
     "/v1/preferences/next",
 ];
 
-/// What is kept for whoever asks next, so that it is finished also if its first reader leaves.
+/// Routes with cached responses: they are computed to the end even if their first client leaves.
 const KEPT: [&str; 2] = ["/v1/runs/{id}/report", "/v1/runs/{id}/attributes"];
 
-/// Light ones at once.
+/// Maximum number of concurrent light analyses.
 const LIGHT_AT_ONCE: usize = 4;
 
-/// How much less of a busy processor an analysis gets than scoring: about a tenth (`nice`).
+/// `nice` value of analysis threads: on a busy CPU they get about a tenth of the time of scoring.
 const NICENESS: i32 = 10;
 
-/// The threads and places of analyses.
+/// Threads and limits of analyses.
 pub(super) struct Analyses {
     handle: Handle,
     heavy: Arc<Semaphore>,
     light: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     deadline: Duration,
-    /// Its end tells the threads to end.
+    /// Dropping the sender ends the threads.
     _alive: mpsc::Sender<()>,
 }
 
-/// Database connections that analyses use at once.
+/// Returns the number of database connections that analyses use at once.
 pub(super) fn connections(settings: &Settings) -> u32 {
     (at_once(settings) + LIGHT_AT_ONCE) as u32
 }
@@ -76,7 +77,7 @@ impl Analyses {
             .expect("threads can be started");
         let handle = runtime.handle().clone();
         let (alive, ends) = mpsc::channel::<()>();
-        // A runtime must not be dropped by one of its tasks, nor by another runtime's.
+        // A runtime must not be dropped by one of its own tasks, nor by another runtime's.
         std::thread::Builder::new()
             .name("analyses".to_owned())
             .spawn(move || {
@@ -101,7 +102,7 @@ impl Analyses {
         let keep = is_one_of(&KEPT);
         let Ok(_waiting) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(ApiError::overloaded(
-                "as many analyses as the service takes at once are computed or wait; retry after a moment",
+                "the limit of concurrent and queued analyses is reached; retry after a moment",
             ));
         };
         let Ok(place) = Arc::clone(places).acquire_owned().await else {
@@ -122,22 +123,22 @@ impl Analyses {
     }
 }
 
-/// Whether a question to summaries goes back to the scores: rows over what they share.
+/// Returns true if a query on summaries reads the scores instead: rows over common samples.
 fn reads_scores(request: &Request) -> bool {
     type Pairs = Vec<(String, String)>;
     axum::extract::Query::<Pairs>::try_from_uri(request.uri())
         .is_ok_and(|pairs| pairs.iter().any(|(name, value)| name == "on" && value.trim() == "common"))
 }
 
-/// Lets the processor go where somebody waits for scores.
+/// Lowers the thread's priority so that scoring gets the CPU first.
 fn give_way() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
-        tracing::debug!(%error, "analyses have the priority of everything else");
+        tracing::debug!(%error, "failed to lower the priority of an analysis thread");
     }
 }
 
-/// A task that ends with whoever waits for it, unless what it computes is kept.
+/// A task that is aborted when its request is dropped, unless its response is cached.
 struct Abandon {
     task: JoinHandle<Response>,
     keep: bool,
@@ -151,7 +152,7 @@ impl Drop for Abandon {
     }
 }
 
-/// Admits an analysis, and computes it apart from everything else.
+/// Admits an analysis and computes it on the analysis threads.
 pub(super) async fn admit(State(analyses): State<Arc<Analyses>>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(analyses.deadline, analyses.answer(request, next)).await {
         Ok(Ok(response)) => response,
@@ -159,7 +160,7 @@ pub(super) async fn admit(State(analyses): State<Arc<Analyses>>, request: Reques
         Err(_) => ApiError::new(
             Code::DeadlineExceeded,
             format!(
-                "not ready after {} s: ask for less (fewer metrics, without slices), or retry when there is less to do",
+                "not ready after {} s: request less (fewer metrics, no slices), or retry when the service is less busy",
                 analyses.deadline.as_secs()
             ),
         )

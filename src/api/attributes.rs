@@ -25,52 +25,55 @@ use crate::{
 /// Attribute preservation of a run.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct AttributesResponse {
-    /// The loaded pack, whose faces are judged.
+    /// The loaded pack; only faces found with it are judged.
     pack: PackId,
-    /// Mean area under the ROC curve over the attributes that have one; 0.5 is chance. Null where none has.
+    /// Mean area under the ROC curve over the attributes that have one; 0.5 is chance. Null if none
+    /// has one.
     auc: Option<f64>,
-    /// Samples that are judged.
+    /// Number of judged samples.
     judged: usize,
-    /// Of these, samples whose reference photo has no face: nothing is learnt from them.
+    /// Number of judged samples whose reference image has no face: nothing is learnt from them.
     faceless_references: usize,
-    /// Samples without a reference photo, or without an image of their own because their scores were imported: not judged.
+    /// Number of samples that are not judged because they have no reference image, or no generated
+    /// image because their scores were imported.
     without_reference: usize,
-    /// Samples whose faces are not kept, because they expired, were deleted, or were found with another pack: not
-    /// judged. Score them again.
+    /// Number of samples that are not judged because their faces are not stored: they expired, were
+    /// deleted, or were found with another pack. Score these samples again.
     unknown_faces: usize,
-    /// Each attribute.
+    /// One entry for each attribute.
     attributes: Vec<AttributeSummary>,
     /// One page of the judged samples, by name.
     samples: Vec<SampleEntry>,
 }
 
-/// What is predicted of a sample.
+/// The predictions for one sample.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct SampleEntry {
-    /// Its id.
+    /// Id of the sample.
     id: Uuid,
-    /// Its name in the run.
+    /// Name of the sample in its run.
     name: String,
-    /// Share of the attributes that are predicted rightly; null where none counts.
+    /// Share of the attributes that are predicted correctly; null if none counts.
     value: Option<f64>,
-    /// Each attribute.
+    /// One prediction for each attribute.
     predictions: Vec<AttributePrediction>,
 }
 
-/// Judges the facial attributes in a run's images by what its own reference photos teach, as the reference toolkit does.
+/// Judges facial attributes in a run's images with classifiers fitted on its reference images.
 ///
-/// A reference photo counts once for each of its samples. Only faces that are kept are judged: nothing is detected again.
+/// This is the method of the reference toolkit. A reference image counts once for each of its
+/// samples. Only stored faces are judged: no image is searched for faces again.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/attributes", operation_id = "read_run_attributes", tag = "scores",
-    params(("id" = Uuid, Path, description = "The `run_id` of a score's answer"), PageParameters),
+    params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), PageParameters),
     responses(
         (status = 200, description = "The run's attributes", body = AttributesResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -100,7 +103,7 @@ pub(super) async fn read(
     }))
 }
 
-/// A run that was judged.
+/// A judged run.
 pub(super) struct JudgedRun {
     auc: Option<f64>,
     faceless_references: usize,
@@ -110,7 +113,7 @@ pub(super) struct JudgedRun {
     samples: Vec<JudgedSample>,
 }
 
-/// A sample of it, in a third of the memory of its entry.
+/// A judged sample, in a third of the memory of its [`SampleEntry`].
 struct JudgedSample {
     id: Uuid,
     name: Box<str>,
@@ -153,10 +156,10 @@ impl JudgedSample {
     }
 }
 
-/// Runs that were judged.
+/// Cache of judged runs.
 pub(super) type JudgedRuns = ResponseCache<FacesKey, JudgedRun>;
 
-/// Some 200,000 samples.
+/// Limit of the cache, in bytes: some 200,000 samples.
 pub(super) const KEPT_BYTES: u64 = 128 << 20;
 
 pub(super) fn judged_runs() -> JudgedRuns {

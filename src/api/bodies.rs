@@ -1,7 +1,8 @@
-//! Every request's body on its way in: a minimum rate, a deadline, memory counted as it arrives, and no coding.
+//! Limits of every request body: a minimum rate, a deadline, memory counted as bytes arrive, and no
+//! compression.
 //!
-//! One middleware around all routes, so that no handler can forget it. The time that counts is that in which the service waits
-//! for the client, not that in which the client waits for the service.
+//! One middleware around all routes, so that no handler can omit it. Only the time in which the
+//! service waits for the client counts, not the time in which the client waits for the service.
 
 use std::{
     error::Error,
@@ -31,43 +32,43 @@ use super::{
     drain,
 };
 
-/// How slowly a body may arrive.
+/// Minimum speed of a request body.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    /// What a client may wait in all before its first bytes, and on top of the rate.
+    /// Total waiting time that a client has in addition to the rate, from before its first bytes.
     pub(super) grace: Duration,
-    /// Bytes a second that it must send beyond that.
+    /// Bytes per second that the client must send beyond the grace period.
     pub(super) bytes_per_second: u32,
-    /// The longest that a body may take.
+    /// Maximum total waiting time for a body.
     pub(super) deadline: Duration,
 }
 
 impl Pace {
-    /// How long the service waits for a client from which so many bytes have come.
+    /// Returns the total waiting time for a client that has sent this many bytes.
     fn allows(self, received: usize) -> Duration {
         let earned = Duration::from_secs_f64(received as f64 / f64::from(self.bytes_per_second));
         self.grace.saturating_add(earned).min(self.deadline)
     }
 }
 
-/// Why a body was cut off; what the handler makes of the broken body is replaced by it.
+/// Reason why a body was cut off; its error replaces the handler's response to the broken body.
 #[derive(Debug, Default)]
 struct Verdict(AtomicU8);
 
 const SLOW: u8 = 1;
 const NO_MEMORY: u8 = 2;
 
-/// Lets the request through with its body held to the limits.
+/// Runs the request with limits on its body.
 pub(super) async fn bound(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    let answer = drain::whole(request, |request| async {
+    let response = drain::whole(request, |request| async {
         let headers = request.headers();
         no_coding(headers)?;
         let announced =
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        // A body that is too large is refused for that, by its route.
+        // A body over the size limit is refused by its route, with a more precise error.
         let announced = announced.unwrap_or(0).min(app.limits.request_bytes());
         let memory = app.admission.upload(announced)?;
         let verdict = Arc::new(Verdict::default());
@@ -75,17 +76,18 @@ pub(super) async fn bound(State(app): State<Arc<App>>, request: Request, next: N
             request.map(|body| Body::new(Bounded::new(body, memory, app.pace, Arc::clone(&verdict))));
         let response = next.run(request).await;
         match verdict.0.load(Ordering::Relaxed) {
-            // Whoever is too slow is not waited for any longer.
+            // `Ok` skips the drain: a client that is too slow is not waited for any longer.
             SLOW => Ok(refusal(&too_slow(app.pace))),
             NO_MEMORY => Err(admission::no_memory()),
             _ => Ok(response),
         }
     })
     .await;
-    answer.unwrap_or_else(|error: ApiError| refusal(&error))
+    response.unwrap_or_else(|error: ApiError| refusal(&error))
 }
 
-/// An answer behind which the connection ends: the rest of the body, if it ever comes, is nobody's.
+/// Creates an error response that closes the connection: the rest of the body must not be read as
+/// the next request.
 fn refusal(error: &ApiError) -> Response {
     let mut response = error.clone().into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -95,7 +97,7 @@ fn refusal(error: &ApiError) -> Response {
     response
 }
 
-/// A body that was compressed would be read as it is, and the error would be about anything but that.
+/// Refuses compressed bodies: they would be read as they are, and the error would mislead.
 fn no_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     let codings: Vec<_> = headers
         .get_all(header::CONTENT_ENCODING)
@@ -118,7 +120,7 @@ fn too_slow(pace: Pace) -> ApiError {
     ApiError::new(
         Code::RequestTimeout,
         format!(
-            "the body did not arrive: after {} s at least {} bytes a second are expected, and all of it within {} s of waiting; send it again",
+            "the body arrived too slowly: after {} s at least {} bytes a second are required, and the whole body within {} s of waiting; send it again",
             pace.grace.as_secs(),
             pace.bytes_per_second,
             pace.deadline.as_secs()
@@ -126,13 +128,13 @@ fn too_slow(pace: Pace) -> ApiError {
     )
 }
 
-/// A body that ends with an error as soon as its client is too slow or its bytes have no room.
+/// A body that fails as soon as its client is too slow or no memory is left for its bytes.
 struct Bounded {
     body: Body,
     memory: UploadMemory,
     pace: Pace,
     received: usize,
-    /// All the time that the service has waited for the client.
+    /// Total time that the service has waited for the client.
     waited: Duration,
     waiting_since: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -173,7 +175,7 @@ impl HttpBody for Bounded {
         if this.verdict.0.load(Ordering::Relaxed) != 0 {
             return Poll::Ready(None);
         }
-        // Before the time: what has arrived counts, however late this task comes to look.
+        // Before the timer: arrived bytes count, however late this task is polled.
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
             this.waited += this.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
             let Some(Ok(frame)) = frame else {
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coding_is_named_and_identity_is_none() {
+    fn compressed_bodies_are_refused_and_identity_is_accepted() {
         let coded = |value: &'static str| {
             no_coding(&HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(value))]))
         };

@@ -1,4 +1,4 @@
-//! A request's body as JSON, read within a limit, with exactly what is wrong with it.
+//! Reads a request's body as JSON or CSV within a limit, with precise errors.
 
 use std::{fmt, marker::PhantomData};
 
@@ -29,11 +29,11 @@ pub(super) async fn csv(request: Request, most: usize) -> Result<String, ApiErro
 
 async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
     let bytes = bytes(request, most, "application/json", "--json").await?;
-    // serde would also take a list, as the fields in their order.
+    // serde would also accept a list, with the fields in their order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(ApiError::new(
             Code::MalformedRequest,
-            "the body is no JSON object: it does not begin with `{`",
+            "the body must be a JSON object, beginning with `{`",
         ));
     }
     serde_json::from_slice(&bytes).map_err(|error| {
@@ -41,11 +41,12 @@ async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, A
             Category::Data => Code::InvalidField,
             Category::Io | Category::Syntax | Category::Eof => Code::MalformedRequest,
         };
-        ApiError::new(code, format!("the body is not the JSON object expected: {error}"))
+        ApiError::new(code, format!("the body is not the expected JSON object: {error}"))
     })
 }
 
-/// A list of at most so many entries, refused as soon as there is one more: what stands behind it takes no memory.
+/// Deserialises a list of at most `MOST` entries. Fails at the first entry too many: the rest takes
+/// no memory.
 pub(super) fn at_most<'de, const MOST: usize, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -75,7 +76,7 @@ pub(super) fn at_most<'de, const MOST: usize, T: Deserialize<'de>, D: Deserializ
     deserializer.deserialize_seq(Entries::<MOST, T>(PhantomData))
 }
 
-/// The bytes of a body that says it is of this media type; `curl` is what makes curl say so.
+/// Reads a body of this media type; `curl` is the option with which curl sends that type.
 async fn bytes(request: Request, most: usize, wanted: &str, curl: &str) -> Result<Bytes, ApiError> {
     let (parts, body) = request.into_parts();
     let head = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -91,7 +92,7 @@ async fn bytes(request: Request, most: usize, wanted: &str, curl: &str) -> Resul
         return Err(too_large());
     }
     axum::body::to_bytes(body, most).await.map_err(|error| {
-        // The limit is the only error of this kind that is not the connection's.
+        // The length limit is the only error here that does not come from the connection.
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         if cause.contains("length limit") {
             return too_large();
@@ -158,6 +159,6 @@ mod tests {
         assert_eq!(of(3).unwrap().0.len(), 3);
         READ.set(0);
         assert!(of(1_000).err().unwrap().to_string().contains("entry 4 is one too many"));
-        assert_eq!(READ.get(), 4, "the others are not read");
+        assert_eq!(READ.get(), 4, "the remaining entries are not read");
     }
 }

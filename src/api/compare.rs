@@ -1,4 +1,4 @@
-//! `GET /v1/runs/{a}/compare/{b}`: is one run better than another on the same prompts?
+//! `GET /v1/runs/{a}/compare/{b}`: a paired comparison of two runs over the same samples.
 
 use axum::{
     Json,
@@ -17,28 +17,29 @@ use crate::{
     store::{RunData, Store},
 };
 
-/// How to compare.
+/// Options of a comparison.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// Only these metrics, codes separated by commas; corrections count only these.
+    /// Only these metrics, codes separated by commas. P-values are corrected over these only.
     #[param(example = "ips,clip_t")]
     metrics: Option<String>,
-    /// Name or digest of the pack whose scores are compared. Default: the one that most scores of A are of.
+    /// Name or digest of the pack whose scores are compared. Default: the pack of most of A's
+    /// scores.
     pack: Option<String>,
-    /// The penalty, decided in each run by itself. Default: `stellar`.
+    /// The penalty policy, applied to each run separately. Default: `stellar`.
     policy: Option<Policy>,
     /// Coverage of the intervals, 0.5 to 0.999. Default: 0.95.
     #[param(example = 0.95)]
     confidence: Option<f64>,
-    /// Whether slices are compared too. Default: false.
+    /// If true, slices are compared too. Default: false.
     slices: Option<bool>,
-    /// Slices of fewer pairs are left out. Default: 20.
+    /// Slices with fewer pairs are left out. Default: 20.
     min_pairs: Option<usize>,
 }
 
-/// A run compared with another.
+/// A comparison of two runs.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
     "a": {"id": "0197a7c6-6f00-7000-8000-000000000001", "method": "mine", "run": "step 2000"},
@@ -49,49 +50,50 @@ pub(super) struct Parameters {
         "metric": "ips", "version": 1, "n": 998, "clusters": 200, "few_clusters": false, "mean_a": 0.61, "mean_b": 0.6, "difference": 0.01,
         "low": 0.002, "high": 0.018, "win_rate": 0.54, "p": 0.0143, "p_holm": 0.0143, "p_bh": 0.0143, "finding": "better"}]}]}))]
 pub(super) struct CompareResponse {
-    /// The run that is judged.
+    /// Run A, which is judged.
     a: ComparedRun,
-    /// The run that it is compared with.
+    /// Run B, the baseline.
     b: ComparedRun,
     /// The pack of all scores.
     pack: PackId,
-    /// What was found.
+    /// The findings.
     #[serde(flatten)]
     comparison: Comparison,
 }
 
-/// A run that is compared.
+/// A compared run.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct ComparedRun {
-    /// Its id.
+    /// Id of the run.
     id: Uuid,
-    /// Its method.
+    /// Method of the run.
     method: String,
-    /// Its name.
+    /// Name of the run.
     run: String,
 }
 
 /// Compares two runs on the samples that have the same name in both.
 ///
-/// Differences are A − B, pair by pair. Their intervals are a studentised bootstrap over whole identities, and the test draws signs of
-/// whole identities (a permutation test: its hypothesis is that the two runs could be exchanged person by person). P-values are
-/// corrected over the metrics of a slice. Scores are of one pack.
+/// Differences are A − B, pair by pair. The intervals are a studentised bootstrap that resamples
+/// whole identities. The test is a permutation test that flips the signs of whole identities; its
+/// null hypothesis is that the two runs are exchangeable identity by identity. P-values are
+/// corrected over the metrics of a slice. All scores are of one pack.
 #[utoipa::path(
     get, path = "/v1/runs/{a}/compare/{b}", operation_id = "compare_runs", tag = "analysis",
     params(
-        ("a" = Uuid, Path, description = "The run that is judged"),
-        ("b" = Uuid, Path, description = "The run that it is compared with"),
+        ("a" = Uuid, Path, description = "Id of run A, which is judged"),
+        ("b" = Uuid, Path, description = "Id of run B, the baseline"),
         Parameters
     ),
     responses(
         (status = 200, description = "The comparison", body = CompareResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The runs have no scores of one pack, or no sample of the same name", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The runs have no scores of a common pack, or no sample names in common", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -119,7 +121,7 @@ pub(super) async fn read(
     });
     let comparison = blocking(move || {
         if let Some(chosen) = metrics {
-            // The penalty needs its own metrics, asked for or not.
+            // The penalty needs its own metrics, even if they were not requested.
             let wanted = |code: &str| {
                 matches!(code, "clip_t" | "clip_n") || chosen.iter().any(|metric| metric.code == code)
             };
@@ -136,8 +138,8 @@ pub(super) async fn read(
     if comparison.pairs == 0 {
         return Err(ApiError::new(
             Code::NothingToCompare,
-            "the two runs have no sample of the same name: samples are paired by name, so send the samples of both under the \
-             names of their prompts",
+            "the two runs have no sample names in common: samples are paired by name, so name the samples of both runs after \
+             their prompts",
         ));
     }
     let [a, b] = named;
@@ -164,22 +166,25 @@ impl Parameters {
     }
 }
 
-/// The columns of the run whose id this is.
+/// Reads the columns of the run with this id.
 pub(super) async fn run_data(store: &Store, id: &str, pack: Option<&str>) -> Result<RunData, ApiError> {
     let missing = || {
         let id: String = id.chars().take(80).collect();
-        ApiError::new(Code::NotFound, format!("there is no run of the id {id}: GET /v1/runs lists them"))
+        ApiError::new(
+            Code::NotFound,
+            format!("there is no run with the id {id}: GET /v1/runs lists all runs"),
+        )
     };
     store.run_data(id.parse().map_err(|_| missing())?, pack).await?.ok_or_else(missing)
 }
 
-/// A run without scores of a pack.
+/// Creates the error for a run without scores of a pack.
 pub(super) fn nothing(run: &RunData, pack: Option<&str>) -> ApiError {
     let of = pack.map_or_else(String::new, |pack| format!(" of the pack {pack}"));
     ApiError::new(
         Code::NothingToCompare,
         format!(
-            "the run {} has no scores{of}: numbers of different packs do not compare, so score it with that pack",
+            "the run {} has no scores{of}: scores of different packs cannot be compared, so score the run with that pack",
             run.name
         ),
     )

@@ -1,4 +1,4 @@
-//! `GET /v1/analysis/correlations`: how metrics go together.
+//! `GET /v1/analysis/correlations`: correlations between metrics.
 
 use std::collections::BTreeMap;
 
@@ -15,22 +15,23 @@ use crate::{
     store::RunsQuery,
 };
 
-/// The most samples of a matrix: coefficients are then within 0.01 of those of all, and ready in about a second.
+/// Maximum number of samples in a matrix: the coefficients are then within 0.01 of those over all
+/// samples, and ready in about a second.
 const MOST_SAMPLES: usize = 50_000;
 
-/// The most runs of a matrix.
+/// Maximum number of runs in a matrix.
 const MOST_RUNS: u32 = 1_000;
 
-/// Which samples and metrics.
+/// The samples and metrics to correlate.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// Only samples of this run. Default: of all runs.
+    /// Only samples of this run. Default: all runs.
     run: Option<Uuid>,
     /// Only samples of this method's runs.
     method: Option<String>,
-    /// Only these metrics, codes separated by commas. Default: all that there are scores of.
+    /// Only these metrics, codes separated by commas. Default: all metrics with scores.
     #[param(example = "ips,clip_t")]
     metrics: Option<String>,
     /// Digest of a model pack. Default: the loaded pack.
@@ -39,7 +40,7 @@ pub(super) struct Parameters {
     coefficient: Option<Coefficient>,
 }
 
-/// A matrix of coefficients.
+/// A matrix of correlation coefficients.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
     "coefficient": "kendall", "pack": "…", "runs": 4, "samples": 4000, "of": 4000, "metrics": ["clip_t", "ips"],
@@ -47,17 +48,17 @@ pub(super) struct Parameters {
 pub(super) struct CorrelationsResponse {
     /// The coefficient.
     coefficient: Coefficient,
-    /// Digest of the pack.
+    /// Digest of the pack of the scores.
     pack: String,
-    /// Runs that the samples are of.
+    /// Number of runs that the samples belong to.
     runs: usize,
-    /// Samples that were read: all, or evenly spaced ones where there are too many.
+    /// Number of samples that were read: all, or an evenly spaced subset if there are too many.
     samples: usize,
-    /// Samples that there are.
+    /// Number of scored samples in these runs.
     of: u64,
     /// Codes of the metrics, in the order of rows and columns.
     metrics: Vec<String>,
-    /// By row and column: the coefficient over the samples that have both numbers.
+    /// Coefficients by row and column, each over the samples that have both scores.
     matrix: Vec<Vec<Cell>>,
 }
 
@@ -66,12 +67,12 @@ pub(super) struct CorrelationsResponse {
     get, path = "/v1/analysis/correlations", operation_id = "read_correlations", tag = "analysis", params(Parameters),
     responses(
         (status = 200, description = "The matrix", body = CorrelationsResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -82,7 +83,7 @@ pub(super) async fn read(
     let coefficient = parameters.coefficient.unwrap_or(Coefficient::Kendall);
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
     let runs = if let Some(run) = parameters.run {
-        let missing = "there is no run of this id: GET /v1/runs lists them";
+        let missing = "there is no run with this id: GET /v1/runs lists all runs";
         vec![app.store.run(run).await?.ok_or_else(|| ApiError::new(Code::NotFound, missing))?]
     } else {
         let query = RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };

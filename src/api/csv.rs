@@ -1,4 +1,4 @@
-//! Answers as CSV (RFC 4180).
+//! CSV responses (RFC 4180).
 
 use axum::{
     http::{HeaderValue, header},
@@ -9,19 +9,19 @@ use utoipa::ToSchema;
 
 use crate::spreadsheet;
 
-/// The form of an answer.
+/// Format of a response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Format {
     /// A JSON document.
     #[default]
     Json,
-    /// Lines of values separated by commas, under a header.
+    /// Comma-separated values with a header line.
     Csv,
 }
 
-/// Lines under a header as a file to download. The cursor of the next page, which has no place in the lines, is in the header
-/// `X-Next-Page`.
+/// Builds a CSV file to download. The cursor of the next page does not fit into the rows, so it is
+/// sent in the header `X-Next-Page`.
 pub(super) fn answer(
     file: &'static str,
     header: &[&str],

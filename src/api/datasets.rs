@@ -1,4 +1,4 @@
-//! `/v1/datasets`: labelled photos of identities, which `aps` learns from.
+//! `/v1/datasets`: labelled photos of identities, from which `aps` learns.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -31,21 +31,21 @@ pub(super) struct PhotoForm {
     /// The photo: PNG, JPEG or WebP.
     #[schema(value_type = String, format = Binary)]
     photo: Vec<u8>,
-    /// Whose photo it is and what it shows, as JSON.
+    /// The photo's identity, name and labels, as JSON.
     metadata: PhotoMetadata,
 }
 
-/// Whose photo it is and what it shows.
+/// The identity, name and labels of a photo.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PhotoMetadata {
-    /// Whose photo.
+    /// The identity that the photo shows.
     #[schema(example = "000")]
     identity: String,
-    /// Its name among the identity's photos.
+    /// Name of the photo among those of its identity.
     #[schema(example = "0")]
     name: String,
-    /// Facial attributes by CelebA name; `true` where present.
+    /// Facial attributes by CelebA name; `true` if present.
     #[serde(default, deserialize_with = "attribute_labels")]
     #[schema(example = json!({"Young": true, "Male": false}))]
     attributes: BTreeMap<String, bool>,
@@ -54,38 +54,38 @@ pub(super) struct PhotoMetadata {
 /// An enrolled photo.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct EnrolledResponse {
-    /// The dataset.
+    /// Name of the dataset.
     dataset: String,
-    /// Its revision, which grows with every change.
+    /// Revision of the dataset; every change raises it.
     revision: u64,
-    /// Whether the photo was not there before.
+    /// True if the photo was not enrolled before.
     created: bool,
-    /// BLAKE3 address of the photo's file: `DELETE /v1/images/{hash}` takes it.
+    /// BLAKE3 hash of the photo's file, as taken by `DELETE /v1/images/{hash}`.
     image: String,
-    /// Faces that were found. Without one, nothing is learnt from the photo.
+    /// Number of faces found. Nothing is learnt from a photo without a face.
     faces: usize,
 }
 
-/// Enrols a labelled photo in a dataset, which is made if it is new.
+/// Enrols a labelled photo in a dataset; creates the dataset if it does not exist.
 ///
-/// The photo's file is not kept: its hash, its labels and the faces in it are, until they are deleted. Identity and name
-/// identify it: the same again changes nothing. With another pack loaded, enrol the photos again, since each pack has
-/// faces of its own.
+/// The photo's file is not stored. Its hash, its labels and its faces are stored until they are
+/// deleted. A photo is identified by identity and name; enrolling the same photo again is
+/// idempotent. Faces belong to a pack: after loading another pack, enrol the photos again.
 #[utoipa::path(
     post, path = "/v1/datasets/{dataset}/photos", operation_id = "enrol_photo", tag = "datasets",
-    params(("dataset" = String, Path, description = "The dataset's name")),
+    params(("dataset" = String, Path, description = "Name of the dataset")),
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Enrolled", body = EnrolledResponse),
-        (status = 400, description = "The form cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The name is taken by another photo, or the service stores no faces", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A limit of size is exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a form, or not an image", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Understood but not usable", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Starting, stopping, without store, or without face graphs", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed form", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The name is taken by another photo, or the service does not store faces", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "A size limit is exceeded", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a multipart form, or not a supported image", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is missing, repeated, unknown or invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Starting, stopping, store unavailable, or no face graphs in the pack", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn enrol(
@@ -107,7 +107,7 @@ async fn enrolled(
     if app.face_retention_days == 0 {
         return Err(ApiError::new(
             Code::FacesNotStored,
-            "this service stores no faces (privacy.face_retention_days is 0), and without them nothing can be learnt from a photo",
+            "this service does not store faces (privacy.face_retention_days is 0), and nothing can be learnt from a photo without them",
         ));
     }
     app.admission.room()?;
@@ -121,7 +121,7 @@ async fn enrolled(
     let (_permit, photo, metadata, new_faces, faces) = app.before_deadline(work).await?;
     let faces = faces.ok_or_else(|| {
         ApiError::unavailable(
-            "the loaded pack has no face graphs: GET /v1/metrics names what is missing for aps",
+            "the loaded pack has no face graphs: GET /v1/metrics lists the missing graphs of aps",
         )
     })?;
     let enrolled = app
@@ -149,7 +149,7 @@ fn count(features: &crate::tensor::Features) -> usize {
     features.values("probabilities").map_or(0, <[f32]>::len)
 }
 
-/// The form's field is `photo`, where a sample's is `image`.
+/// Names the field `photo` in an error, where scoring says `image`.
 fn rename(error: crate::scoring::ScoringError) -> crate::scoring::ScoringError {
     use crate::scoring::ScoringError::{EncodedImage, Engine};
     match error {
@@ -192,7 +192,7 @@ async fn read(app: &App, request: Request) -> Result<(EncodedImage, PhotoMetadat
     Ok((form::examine(photo, "photo", limits)?, metadata))
 }
 
-/// The dataset that a path names.
+/// Finds the dataset named in a path.
 pub(super) async fn find(
     app: &App,
     name: Result<Path<String>, PathRejection>,
@@ -203,26 +203,29 @@ pub(super) async fn find(
             return Ok(dataset);
         }
     }
-    Err(ApiError::new(Code::NotFound, "there is no dataset of this name: GET /v1/datasets lists them"))
+    Err(ApiError::new(
+        Code::NotFound,
+        "there is no dataset with this name: GET /v1/datasets lists all datasets",
+    ))
 }
 
-/// Which page of datasets.
+/// Selects a page of datasets.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParameters {
-    /// Begins behind the dataset of this name.
+    /// Starts after the dataset with this name.
     after: Option<String>,
-    /// Rows of a page, 1 to 1000. Default: 100.
+    /// Rows per page, 1 to 1000. Default: 100.
     limit: Option<u32>,
 }
 
 /// One page of datasets.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct DatasetsResponse {
-    /// By name.
+    /// Datasets, sorted by name.
     datasets: Vec<DatasetEntry>,
-    /// Send as `after` for the next page; absent on the last.
+    /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
@@ -230,15 +233,15 @@ pub(super) struct DatasetsResponse {
 /// A dataset.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct DatasetEntry {
-    /// Its name.
+    /// Name of the dataset.
     name: String,
-    /// Grows with every change.
+    /// Revision; every change raises it.
     revision: u64,
-    /// Enrolled photos.
+    /// Number of enrolled photos.
     photos: u64,
-    /// Registered prompts.
+    /// Number of registered prompts.
     prompts: u64,
-    /// When it was made.
+    /// Time at which it was created.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
 }
@@ -250,14 +253,14 @@ impl From<DatasetRecord> for DatasetEntry {
     }
 }
 
-/// Lists the datasets.
+/// Lists datasets.
 #[utoipa::path(
     get, path = "/v1/datasets", operation_id = "list_datasets", tag = "datasets", params(ListParameters),
     responses(
         (status = 200, description = "One page", body = DatasetsResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(
@@ -276,55 +279,55 @@ pub(super) struct DatasetResponse {
     /// The dataset.
     #[serde(flatten)]
     dataset: DatasetEntry,
-    /// Photos in which the loaded pack finds a face.
+    /// Number of photos in which the loaded pack finds a face.
     with_face: usize,
-    /// Photos in which it finds none: nothing is learnt from them.
+    /// Number of photos in which the loaded pack finds no face: nothing is learnt from them.
     without_face: usize,
-    /// Photos that were enrolled with another pack: enrol them again to learn from them.
+    /// Number of photos enrolled with another pack: enrol them again to learn from them.
     unknown: usize,
-    /// How many photos with a face have each attribute, for those that are judged.
+    /// Number of photos with a face by attribute and label, for the attributes that are judged.
     attributes: BTreeMap<String, Labels>,
-    /// One page of its photos, by identity and name.
+    /// One page of photos, sorted by identity and name.
     items: Vec<PhotoEntry>,
 }
 
-/// How often an attribute is present and absent.
+/// Number of photos by label of one attribute.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
 struct Labels {
-    /// Photos labelled `true`.
+    /// Number of photos labelled `true`.
     present: usize,
-    /// Photos labelled `false`.
+    /// Number of photos labelled `false`.
     absent: usize,
 }
 
 /// An enrolled photo.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct PhotoEntry {
-    /// Whose photo.
+    /// The identity that the photo shows.
     identity: String,
-    /// Its name among the identity's photos.
+    /// Name of the photo among those of its identity.
     name: String,
-    /// BLAKE3 address of its file.
+    /// BLAKE3 hash of the photo's file.
     image: String,
-    /// Its labels.
+    /// Facial attributes by CelebA name; `true` if present.
     attributes: BTreeMap<String, bool>,
-    /// Faces that the loaded pack finds; null where it was enrolled with another pack.
+    /// Number of faces that the loaded pack finds; null if it was enrolled with another pack.
     faces: Option<usize>,
-    /// When it was enrolled.
+    /// Time at which it was enrolled.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
 }
 
-/// Reads a dataset: how many photos teach what, and one page of them.
+/// Returns a dataset: how many photos can be learnt from, and one page of them.
 #[utoipa::path(
     get, path = "/v1/datasets/{dataset}", operation_id = "read_dataset", tag = "datasets",
-    params(("dataset" = String, Path, description = "The dataset's name"), PageParameters),
+    params(("dataset" = String, Path, description = "Name of the dataset"), PageParameters),
     responses(
         (status = 200, description = "The dataset", body = DatasetResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such dataset", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read_one(
@@ -358,14 +361,14 @@ pub(super) async fn read_one(
     }))
 }
 
-/// How many faces the loaded pack finds in those of these photos that it knows.
+/// Returns the number of faces in each photo for which the loaded pack's faces are stored.
 async fn faces_in(app: &App, photos: &[PhotoRecord]) -> Result<HashMap<ContentHash, usize>, ApiError> {
     let images: Vec<ContentHash> = photos.iter().map(|photo| photo.image).collect();
     let known = app.scoring.known_faces(&images).await.map_err(attributes_error)?;
     Ok(known.into_iter().map(|(image, features)| (image, count(&features))).collect())
 }
 
-/// What the photos of a dataset teach altogether.
+/// Totals over all photos of a dataset.
 #[derive(Clone)]
 pub(super) struct Summary {
     with_face: usize,
@@ -374,10 +377,10 @@ pub(super) struct Summary {
     attributes: BTreeMap<String, Labels>,
 }
 
-/// Summaries that were made.
+/// Cache of summaries.
 pub(super) type Summaries = ResponseCache<FacesKey, Summary>;
 
-/// A summary is of a few hundred bytes.
+/// Limit of the cache, in bytes; a summary takes a few hundred.
 pub(super) const KEPT_BYTES: u64 = 1 << 20;
 
 pub(super) fn summaries() -> Summaries {
@@ -405,7 +408,8 @@ async fn summarise(app: &App, dataset: &DatasetRecord) -> Result<Summary, ApiErr
     })
 }
 
-/// What the dataset of a sample's metadata teaches, fitted if its newest revision was not yet.
+/// Returns the classifiers fitted on the dataset of a sample's metadata. Fits them first if they
+/// are not of its newest revision.
 pub(super) async fn probes(app: &App, metadata: &Metadata) -> Result<Option<DatasetProbes>, ApiError> {
     runs::probes(&app.store, &app.scoring, metadata).await.map_err(probes_error)
 }

@@ -1,7 +1,7 @@
-//! A request's body that is taken to its end even where the answer is known before it.
+//! Reads a request's body to its end even if the response is known earlier.
 //!
-//! Closing a connection on which data is still arriving resets it, and the client would see the reset
-//! instead of the answer.
+//! Closing a connection while data is still arriving resets it, and the client would see the reset
+//! instead of the response.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,14 +16,14 @@ use axum::{
 };
 use futures_util::{StreamExt as _, stream};
 
-/// How long a client may go on sending what nobody reads: a body at the default limit over a gigabit line
-/// takes a second.
+/// Time limit for draining unread data of a client. A body at the default size limit takes a second
+/// on a gigabit line.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a request's reader leaves unread.
+/// The part of a body that the request's reader leaves unread.
 struct Rest {
     shared: Arc<Mutex<Shared>>,
-    /// The client sends its body only once it is asked to, which the first read does.
+    /// True if the client sends its body only after `100 Continue`, which the first read triggers.
     waits_to_be_asked: bool,
 }
 
@@ -32,7 +32,7 @@ struct Shared {
     begun: bool,
 }
 
-/// The answer to a request, before which its body was taken to its end where the answer is an error.
+/// Runs a handler; if it fails, drains the request's body before returning the error.
 pub(super) async fn whole<T, E, F: Future<Output = Result<T, E>>>(
     request: Request,
     answer: impl FnOnce(Request) -> F,
@@ -45,7 +45,7 @@ pub(super) async fn whole<T, E, F: Future<Output = Result<T, E>>>(
     answer
 }
 
-/// Gives the request to a reader and keeps hold of what it will not read.
+/// Splits off a handle on the part of the body that the request's reader leaves unread.
 fn keep_rest(request: Request) -> (Request, Rest) {
     let (parts, body) = request.into_parts();
     let waits_to_be_asked = parts
@@ -59,14 +59,15 @@ fn keep_rest(request: Request) -> (Request, Rest) {
 }
 
 impl Rest {
-    /// Reads and forgets what is left, a bounded time long; a client that was never asked sends nothing.
+    /// Reads and discards the rest for a bounded time. A client that still waits for `100 Continue`
+    /// sends nothing, so nothing is read from it.
     async fn discard(self) {
         if self.waits_to_be_asked && !lock(&self.shared).begun {
             return;
         }
         let mut rest = stream::poll_fn(|context| poll(&self.shared, context));
         let all = async { while let Some(Ok(_)) = rest.next().await {} };
-        // Whoever still sends by then gets the reset.
+        // A client that is still sending after that gets the reset.
         let _ = tokio::time::timeout(PATIENCE, all).await;
     }
 }

@@ -1,4 +1,5 @@
-//! The one error body: RFC 9457 `application/problem+json` with a closed code, a request id and what to do.
+//! The only error body: RFC 9457 `application/problem+json` with a code from a closed set, a
+//! request id, and what to do.
 
 use axum::{
     Json,
@@ -13,63 +14,63 @@ use crate::{
     engine::EngineError, metrics::ListError, scoring::ScoringError, store::StoreError, vision::DecodeError,
 };
 
-/// What went wrong, for programs. The set is closed: a client may match on it exhaustively.
+/// Machine-readable error code. The set is closed: a client may match on it exhaustively.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
-    /// The body is not the multipart form, or a parameter not of the form, that the route takes.
+    /// The body is not the multipart form that the route takes, or a parameter is malformed.
     MalformedRequest,
-    /// No such route, sample or record.
+    /// The route or the resource does not exist.
     NotFound,
-    /// The route exists for other methods.
+    /// The route does not accept this method.
     MethodNotAllowed,
-    /// The name is taken by a sample of other content.
+    /// The name is taken by a sample with other content.
     SampleConflict,
-    /// The name is taken by a photo of other content or attributes.
+    /// The name is taken by a photo with other content or attributes.
     PhotoConflict,
-    /// The run was made with other facts.
+    /// The run exists with other properties.
     RunConflict,
-    /// The run is finished and takes no more samples.
+    /// The run is finished and accepts no more samples.
     RunFinished,
-    /// The run's samples are scored with another pack than the loaded one.
+    /// The run's samples are scored with a pack other than the loaded one.
     PackConflict,
-    /// Photos named by hash are not kept for the run; the detail has their hashes.
+    /// Images given by hash are not stored for the run; the detail lists their hashes.
     ImageUnknown,
-    /// The disk space that is set aside for accepted samples is used up; retry after the time in `Retry-After`.
+    /// The disk space for accepted samples is used up; retry after the time in `Retry-After`.
     StorageFull,
-    /// The service is configured to store no faces.
+    /// The service is configured not to store faces.
     FacesNotStored,
-    /// Two runs have no scores of one pack, or no sample of the same name.
+    /// The runs have no scores of a common pack, or no sample names in common.
     NothingToCompare,
-    /// The body, an image's file or its pixel count exceeds a limit.
+    /// The body, an image file or its number of pixels exceeds a limit.
     PayloadTooLarge,
-    /// The content type of the request is not the one that the route takes.
+    /// The content type is not the one that the route takes.
     UnsupportedMediaType,
     /// The body did not arrive in time.
     RequestTimeout,
     /// The request is for a host that the service is not configured for.
     WrongHost,
-    /// A page of another site sent the request.
+    /// The request was sent by a page of another site.
     CrossSite,
     /// A required field is missing.
     MissingField,
-    /// A field that may stand once stands twice.
+    /// A field that may be sent only once was sent twice.
     RepeatedField,
-    /// A field that the route does not know.
+    /// The route does not have this field.
     UnknownField,
-    /// A field's content cannot be used.
+    /// The content of a field is invalid.
     InvalidField,
-    /// A metric that does not exist.
+    /// The metric does not exist.
     UnknownMetric,
-    /// The prompt is longer than any model could read.
+    /// The prompt is longer than any text model can read.
     PromptTooLong,
-    /// An image's file has no bytes.
+    /// The image file is empty.
     ImageEmpty,
-    /// The file is no image, or of a format that is not read.
+    /// The file is not an image, or its format is not supported.
     ImageUnsupported,
     /// The file ends before the image does.
     ImageTruncated,
-    /// The file contradicts itself.
+    /// The image file is inconsistent.
     ImageCorrupt,
     /// The image has too few pixels to be scored.
     ImageTooSmall,
@@ -77,14 +78,14 @@ pub enum Code {
     Overloaded,
     /// The service is starting, stopping, or cannot reach its store.
     Unavailable,
-    /// The deadline passed before the answer was ready.
+    /// The deadline passed before the response was ready.
     DeadlineExceeded,
-    /// A defect on the service's side; the log has the cause under the request id.
+    /// Internal error; the log has the cause under the request id.
     Internal,
 }
 
 impl Code {
-    /// The HTTP status that goes with the code.
+    /// Returns the HTTP status of the code.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
@@ -124,43 +125,43 @@ impl Code {
 
     fn title(self) -> &'static str {
         match self {
-            Self::MalformedRequest => "The request cannot be read",
+            Self::MalformedRequest => "Malformed request",
             Self::NotFound => "Not found",
-            Self::MethodNotAllowed => "The route does not take this method",
+            Self::MethodNotAllowed => "Method not allowed",
             Self::SampleConflict => "The name is taken by another sample",
             Self::PhotoConflict => "The name is taken by another photo",
-            Self::RunConflict => "The run was made with other facts",
+            Self::RunConflict => "The run exists with other properties",
             Self::RunFinished => "The run is finished",
             Self::PackConflict => "The run belongs to another pack",
-            Self::ImageUnknown => "An image is not kept",
-            Self::StorageFull => "No space is left",
+            Self::ImageUnknown => "Unknown image",
+            Self::StorageFull => "Storage full",
             Self::NothingToCompare => "Nothing to compare",
-            Self::FacesNotStored => "No faces are stored",
-            Self::PayloadTooLarge => "Too large",
-            Self::UnsupportedMediaType => "Wrong content type",
+            Self::FacesNotStored => "Faces are not stored",
+            Self::PayloadTooLarge => "Payload too large",
+            Self::UnsupportedMediaType => "Unsupported media type",
             Self::RequestTimeout => "The body did not arrive in time",
-            Self::WrongHost => "Not a host of this service",
-            Self::CrossSite => "Sent by a page of another site",
-            Self::MissingField => "A field is missing",
-            Self::RepeatedField => "A field is repeated",
+            Self::WrongHost => "Wrong host",
+            Self::CrossSite => "Cross-site request",
+            Self::MissingField => "Missing field",
+            Self::RepeatedField => "Repeated field",
             Self::UnknownField => "Unknown field",
-            Self::InvalidField => "A field cannot be used",
+            Self::InvalidField => "Invalid field",
             Self::UnknownMetric => "Unknown metric",
             Self::PromptTooLong => "The prompt is too long",
             Self::ImageEmpty => "The image is empty",
-            Self::ImageUnsupported => "Not an image that can be read",
+            Self::ImageUnsupported => "Unsupported image",
             Self::ImageTruncated => "The image is truncated",
             Self::ImageCorrupt => "The image is corrupt",
             Self::ImageTooSmall => "The image is too small",
             Self::Overloaded => "The service is at its limit",
             Self::Unavailable => "The service is not available",
-            Self::DeadlineExceeded => "The deadline passed",
+            Self::DeadlineExceeded => "Deadline exceeded",
             Self::Internal => "Internal error",
         }
     }
 }
 
-/// An error as a client sees it.
+/// An error that becomes a problem response.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     code: Code,
@@ -168,77 +169,78 @@ pub struct ApiError {
     retry_after_seconds: Option<u32>,
 }
 
-/// The body of every error answer (RFC 9457).
+/// The body of every error response (RFC 9457).
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// A URN that names the code.
+    /// URN of the code.
     #[serde(rename = "type")]
     #[schema(example = "urn:stellar-score:problem:image_truncated")]
     pub kind: String,
-    /// The code in words.
+    /// Title of the code, for people.
     #[schema(example = "The image is truncated")]
     pub title: String,
-    /// The HTTP status.
+    /// HTTP status.
     #[schema(example = 422)]
     pub status: u16,
-    /// What is wrong with this request and what to do about it.
+    /// Explanation of what is wrong with this request and what to do about it.
     pub detail: String,
-    /// What went wrong, for programs.
+    /// Machine-readable code.
     pub code: Code,
-    /// The id under which the log has this request.
+    /// Id of this request in the log.
     pub request_id: String,
 }
 
 impl ApiError {
-    /// An error with a message that says what to do.
+    /// Creates an error; the detail says what is wrong and what to do.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), retry_after_seconds: None }
     }
 
-    /// The service is at its limit; a moment later it may not be.
+    /// Creates an error for a limit that is reached; the client may retry after a second.
     pub fn overloaded(detail: impl Into<String>) -> Self {
         Self { retry_after_seconds: Some(1), ..Self::new(Code::Overloaded, detail) }
     }
 
-    /// No space is left for accepted samples; it is freed as they are scored and runs are finished.
+    /// Creates an error for a full spool; space is freed as samples are scored and runs finish.
     pub fn storage_full(detail: impl Into<String>) -> Self {
         Self { retry_after_seconds: Some(10), ..Self::new(Code::StorageFull, detail) }
     }
 
-    /// The service cannot do its work now; another instance may, or this one later.
+    /// Creates an error for a service that cannot work now; another instance may, or this one
+    /// later.
     pub fn unavailable(detail: impl Into<String>) -> Self {
         Self { retry_after_seconds: Some(5), ..Self::new(Code::Unavailable, detail) }
     }
 
-    /// A defect: the cause goes to the log, the client gets the id to ask for it.
+    /// Creates an internal error: the cause is logged, and the client gets the id to ask for it.
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(error = %cause, "request failed");
-        Self::new(Code::Internal, "a defect of the service; report the request id to whoever runs it")
+        Self::new(Code::Internal, "internal error; report this request id to the operator")
     }
 
-    /// What is wrong and what to do about it.
+    /// Returns what is wrong and what to do about it.
     #[cfg(test)]
     pub(super) fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The code.
+    /// Returns the code.
     #[must_use]
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// The same about a part of the request, which is named before what is wrong with it.
+    /// Puts the name of a part of the request before the detail.
     #[must_use]
     pub fn within(self, part: &str) -> Self {
         Self { detail: format!("{part}: {}", self.detail), ..self }
     }
 
-    /// An error about an image, named as in the request (`image`, `reference[0]`).
+    /// Creates an error about an image, named as in the request (`image`, `reference[0]`).
     #[must_use]
     pub fn image(of: &str, error: &DecodeError) -> Self {
         let code = serde_json::Value::from(error.problem());
-        let code = serde_json::from_value(code).expect("each of these is a code, as a test shows");
+        let code = serde_json::from_value(code).expect("every decode problem is a code, as a test shows");
         Self::new(code, format!("{of}: {error}"))
     }
 }
@@ -270,7 +272,7 @@ impl From<ScoringError> for ApiError {
         match &error {
             ScoringError::EncodedImage { of, source } => Self::image(of, source),
             ScoringError::Engine { source: EngineError::Overloaded { .. }, .. } => {
-                Self::overloaded(format!("{error}; retry after a moment or send fewer requests at once"))
+                Self::overloaded(format!("{error}; retry after a moment or send fewer concurrent requests"))
             }
             ScoringError::Engine { source: EngineError::Hangs { .. }, .. } => {
                 tracing::warn!(%error, "request refused");
@@ -324,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_of_an_image_has_its_code() {
+    fn every_decode_error_has_its_code() {
         let (format, detail) = (crate::vision::Format::Png, String::new());
         for (error, code) in [
             (DecodeError::Empty, Code::ImageEmpty),

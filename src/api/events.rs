@@ -1,4 +1,4 @@
-//! `GET /v1/runs/{id}/events`: a run's progress as server-sent events.
+//! `GET /v1/runs/{id}/events`: progress of a run as server-sent events.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -18,21 +18,23 @@ use super::{
 };
 use crate::{runs::Progress, store::RunState};
 
-/// A comment so often keeps proxies from closing a quiet stream.
+/// Interval of comments that keep proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Watches a run: an event `progress` with its counts at once and whenever they change, `finished` at the end.
+/// Streams the progress of a run as server-sent events.
 ///
-/// The stream ends with the run, and when the service stops: a client that connects again goes on from where the run stands.
+/// Each event has the run's counts. An event `progress` is sent at once and whenever the counts
+/// change; the last event is `finished`. The stream also ends when the service stops. After a
+/// reconnect it starts with the run's current state.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/events", operation_id = "watch_run", tag = "runs",
-    params(("id" = uuid::Uuid, Path, description = "The run's `run_id`")),
+    params(("id" = uuid::Uuid, Path, description = "Id of the run (`run_id`)")),
     responses(
         (status = 200, description = "Events `progress` and `finished`; `data` is a ProgressEvent", body = ProgressEvent, content_type = "text/event-stream"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "As many watch as may: retry after `Retry-After` seconds, or poll the run", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many clients are watching runs; retry after `Retry-After` seconds, or poll the run", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn watch(
@@ -41,12 +43,14 @@ pub(super) async fn watch(
 ) -> Result<impl IntoResponse, ApiError> {
     let run = find(&app, id).await?;
     let progress = app.runs.watchers().watch(&run).ok_or_else(|| {
-        ApiError::overloaded("as many clients watch runs as may; GET /v1/runs/{id} tells the same")
+        ApiError::overloaded(
+            "too many clients are watching runs (limit reached); poll GET /v1/runs/{id}, which has the same counts",
+        )
     })?;
     let held = Blocked::of(&run, &app.scoring.pack().id());
     let events = Sse::new(events(progress, held, app.runs.stopping()))
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    // Proxies would otherwise collect events before they pass them on.
+    // Otherwise proxies would buffer events.
     let headers = [(header::CACHE_CONTROL, "no-store"), (HeaderName::from_static("x-accel-buffering"), "no")];
     Ok((headers, events))
 }

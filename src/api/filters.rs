@@ -1,34 +1,37 @@
-//! Parameters that several analyses share: times, and the slice of samples.
+//! Parameters shared by several analyses: times and the slice of samples.
 
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use super::{ApiError, Code};
 use crate::store::Slice;
 
-/// A span of time.
+/// A time range.
 #[derive(Debug, Default)]
 pub(super) struct Filters<'a> {
-    /// From this time on.
+    /// Start, inclusive.
     pub(super) since: Option<&'a str>,
-    /// Before this time.
+    /// End, exclusive.
     pub(super) until: Option<&'a str>,
 }
 
 impl Filters<'_> {
-    /// The two times.
+    /// Parses the two times.
     pub(super) fn times(&self) -> Result<(Option<OffsetDateTime>, Option<OffsetDateTime>), ApiError> {
         let parse = |name: &str, text: Option<&str>| {
             let wrong = |problem: &str| {
                 let sent = "send it as in 2026-03-01T00:00:00Z, with + as %2B";
-                ApiError::new(Code::MalformedRequest, format!("{name} is no time ({problem}): {sent}"))
+                ApiError::new(
+                    Code::MalformedRequest,
+                    format!("{name} is not a valid time ({problem}): {sent}"),
+                )
             };
             let parse = |text: &str| {
                 let time =
                     OffsetDateTime::parse(text, &Rfc3339).map_err(|error| wrong(&error.to_string()))?;
-                // The last hours of the year 9999 in a zone west of Greenwich are in the year 10000.
+                // The last hours of 9999 in a zone west of Greenwich are in year 10000 in UTC.
                 let time =
                     time.checked_to_offset(UtcOffset::UTC).filter(|time| (1..=9999).contains(&time.year()));
-                time.ok_or_else(|| wrong("in UTC it is not between the years 1 and 9999"))
+                time.ok_or_else(|| wrong("the year is not between 1 and 9999 in UTC"))
             };
             text.map(parse).transpose()
         };
@@ -36,7 +39,8 @@ impl Filters<'_> {
     }
 }
 
-/// The slice filters, of which one may be given: summaries are kept of single slices, not of their intersections.
+/// The slice filters, at most one of them set: summaries exist for single slices, not for their
+/// intersections.
 #[derive(Debug, Default)]
 pub(super) struct SliceFilter {
     pub(super) prompt_kind: Option<String>,
@@ -50,7 +54,7 @@ const RELATIONS: [&str; 3] = ["interaction", "location", "none"];
 const SIZES: [&str; 3] = ["under_512", "512_to_1023", "1024_and_more"];
 
 impl SliceFilter {
-    /// The slice asked for; all samples where no filter is given.
+    /// Returns the requested slice; without a filter, all samples.
     pub(super) fn slice(self) -> Result<Slice, ApiError> {
         for (name, given, known) in [("relation", &self.relation, RELATIONS), ("size", &self.size, SIZES)] {
             if let Some(given) = given.as_deref().filter(|given| !known.contains(given)) {
@@ -75,7 +79,7 @@ impl SliceFilter {
             Some(second) => Err(ApiError::new(
                 Code::MalformedRequest,
                 format!(
-                    "{} and {} are both given: summaries are kept of one slice at a time, so send one of prompt_kind, \
+                    "{} and {} are both given, but summaries exist for single slices only: send one of prompt_kind, \
                      category, relation, attribute and size",
                     slice.kind, second.kind
                 ),

@@ -1,4 +1,4 @@
-//! The multipart form of a sample: reading it within limits, and saying exactly what is wrong with it.
+//! The multipart form of a sample: reads it within limits, with precise errors.
 
 use axum::{
     extract::{
@@ -22,10 +22,10 @@ use crate::{
     vision,
 };
 
-/// Longest value of a small field, in bytes.
+/// Maximum length of a small field, in bytes.
 const NAME_BYTES: usize = label::MAX_BYTES;
 
-/// A sample and what to do with it.
+/// A sample to be scored at once, and options.
 #[derive(Debug)]
 pub(super) struct Form {
     pub(super) sample: Sample,
@@ -46,26 +46,26 @@ pub(super) struct Submission {
     pub(super) metadata: Metadata,
 }
 
-/// A photo that came as a file, or one that the run has already.
+/// A reference or auxiliary image: a file, or the hash of an image that the run already has.
 #[derive(Debug)]
 pub(super) enum Photo {
     Sent(EncodedImage),
-    ResponseCache(ContentHash),
+    Known(ContentHash),
 }
 
 impl Photo {
     pub(super) fn hash(&self) -> ContentHash {
         match self {
             Self::Sent(image) => image.hash,
-            Self::ResponseCache(hash) => *hash,
+            Self::Known(hash) => *hash,
         }
     }
 
-    /// The hash of one that was not sent.
+    /// Returns the hash of an image that was not sent as a file.
     pub(super) fn kept(&self) -> Option<ContentHash> {
         match self {
             Self::Sent(_) => None,
-            Self::ResponseCache(hash) => Some(*hash),
+            Self::Known(hash) => Some(*hash),
         }
     }
 }
@@ -76,22 +76,22 @@ impl Submission {
         Fields::read_all(request, limits, Kind::Submission).await?.into_submission(limits)
     }
 
-    /// The images that were sent.
+    /// Returns the images that were sent as files.
     pub(super) fn files(&self) -> impl Iterator<Item = &EncodedImage> {
         let photos = self.references.iter().chain(&self.auxiliary).filter_map(|photo| match photo {
             Photo::Sent(file) => Some(file),
-            Photo::ResponseCache(_) => None,
+            Photo::Known(_) => None,
         });
         std::iter::once(&self.image).chain(photos)
     }
 }
 
-/// Which form is read.
+/// The form to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Scored and answered.
+    /// The sample is scored at once.
     Score,
-    /// Accepted to be scored later.
+    /// The sample is accepted and scored later.
     Submission,
 }
 
@@ -108,7 +108,7 @@ impl Kind {
     }
 }
 
-/// A photo as it arrives.
+/// A reference or auxiliary image as it arrives.
 enum SentPhoto {
     File(Bytes),
     Hash(ContentHash),
@@ -151,7 +151,7 @@ impl Fields {
             return Err(ApiError::new(Code::MalformedRequest, "a part of the form has no name"));
         };
         let (score, submission) = (kind == Kind::Score, kind == Kind::Submission);
-        // Browsers' and axios' name for a field that may be repeated.
+        // Browsers and axios append `[]` to the name of a field that may be repeated.
         let name = match name.strip_suffix("[]") {
             Some(field @ ("reference" | "auxiliary" | "reference_hash" | "auxiliary_hash")) => {
                 field.to_owned()
@@ -219,14 +219,14 @@ impl Fields {
         if self.run.is_some() && self.method.is_none() {
             return Err(ApiError::new(
                 Code::MissingField,
-                "a run belongs to a method: send the field `method` with it",
+                "a run belongs to a method: send the field `method` too",
             ));
         }
         let several = |files: Vec<SentPhoto>, name: &str| {
             let photos = examine_all(files, name, limits)?;
             let sent = photos.into_iter().filter_map(|photo| match photo {
                 Photo::Sent(file) => Some(file),
-                Photo::ResponseCache(_) => None,
+                Photo::Known(_) => None,
             });
             Ok::<Vec<_>, ApiError>(sent.collect())
         };
@@ -250,26 +250,26 @@ impl Fields {
 
 fn required(image: Option<Bytes>) -> Result<Bytes, ApiError> {
     image.ok_or_else(|| {
-        ApiError::new(Code::MissingField, "the field `image` with the generated image's file is missing")
+        ApiError::new(Code::MissingField, "the field `image` with the file of the generated image is missing")
     })
 }
 
 fn examine_all(photos: Vec<SentPhoto>, name: &str, limits: &Limits) -> Result<Vec<Photo>, ApiError> {
     let examined = photos.into_iter().enumerate().map(|(index, photo)| match photo {
         SentPhoto::File(file) => examine(file, &format!("{name}[{index}]"), limits).map(Photo::Sent),
-        SentPhoto::Hash(hash) => Ok(Photo::ResponseCache(hash)),
+        SentPhoto::Hash(hash) => Ok(Photo::Known(hash)),
     });
     examined.collect()
 }
 
-/// Checks what the request's head says of its body, before any of it is asked for.
+/// Checks the headers that describe the body before any of it is read.
 fn check_head(headers: &HeaderMap, limits: &Limits) -> Result<(), ApiError> {
     let value = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = value(CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("multipart/form-data") {
         return Err(ApiError::new(
             Code::UnsupportedMediaType,
-            "the body is not a form: send the fields as multipart/form-data (curl -F does)",
+            "the body is not a multipart form: send the fields as multipart/form-data (curl -F does)",
         ));
     }
     if value(CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > limits.request_bytes()) {
@@ -279,10 +279,10 @@ fn check_head(headers: &HeaderMap, limits: &Limits) -> Result<(), ApiError> {
 }
 
 fn too_large() -> ApiError {
-    ApiError::new(Code::PayloadTooLarge, "the request's body is too large: send fewer or smaller files")
+    ApiError::new(Code::PayloadTooLarge, "the request body is too large: send fewer or smaller files")
 }
 
-/// A request's body as a form, of whose parts none is read yet.
+/// Opens the body as multipart without reading any part.
 pub(super) async fn multipart(request: Request, limits: &Limits) -> Result<Multipart, ApiError> {
     check_head(request.headers(), limits)?;
     Multipart::from_request(request, &()).await.map_err(|_| {
@@ -293,7 +293,7 @@ pub(super) async fn multipart(request: Request, limits: &Limits) -> Result<Multi
     })
 }
 
-/// Checks a file's header against the limits; the pixels are decoded only if a feature needs them.
+/// Checks a file's header against the limits. Pixels are decoded later, if a feature needs them.
 pub(super) fn examine(bytes: Bytes, of: &str, limits: &Limits) -> Result<EncodedImage, ApiError> {
     let header =
         vision::read_header(&bytes, &limits.decode()).map_err(|error| ApiError::image(of, &error))?;
@@ -302,7 +302,7 @@ pub(super) fn examine(bytes: Bytes, of: &str, limits: &Limits) -> Result<Encoded
         return Err(ApiError::new(
             Code::ImageTooSmall,
             format!(
-                "{of} has {}×{} pixels: at least {least}×{least} are needed",
+                "{of} has {}×{} pixels: at least {least}×{least} are required",
                 header.width, header.height
             ),
         ));
@@ -312,7 +312,10 @@ pub(super) fn examine(bytes: Bytes, of: &str, limits: &Limits) -> Result<Encoded
 
 pub(super) fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), ApiError> {
     if slot.replace(value).is_some() {
-        return Err(ApiError::new(Code::RepeatedField, format!("the field `{name}` may stand once")));
+        return Err(ApiError::new(
+            Code::RepeatedField,
+            format!("the field `{name}` was sent more than once: send it once"),
+        ));
     }
     Ok(())
 }
@@ -321,7 +324,10 @@ fn room(photos: &[SentPhoto], name: &str, most: usize) -> Result<(), ApiError> {
     if photos.len() < most {
         return Ok(());
     }
-    Err(ApiError::new(Code::RepeatedField, format!("more than {most} images in `{name}`: send fewer")))
+    Err(ApiError::new(
+        Code::RepeatedField,
+        format!("there are more than {most} images in `{name}`: send fewer"),
+    ))
 }
 
 async fn photo_hash(
@@ -332,7 +338,7 @@ async fn photo_hash(
 ) -> Result<(), ApiError> {
     room(photos, name, most)?;
     let hash = ContentHash::from_hex(&text(field, name, NAME_BYTES).await?).ok_or_else(|| {
-        let problem = format!("`{name}` is no BLAKE3 hash: send 64 hexadecimal digits, or the photo's file");
+        let problem = format!("`{name}` is not a BLAKE3 hash: send 64 hexadecimal digits, or the image file");
         ApiError::new(Code::InvalidField, problem)
     })?;
     photos.push(SentPhoto::Hash(hash));
@@ -356,7 +362,7 @@ pub(super) async fn read_image(field: Field<'_>, of: &str, limits: &Limits) -> R
     bounded(field, limits.image_bytes()).await?.ok_or_else(|| {
         ApiError::new(
             Code::PayloadTooLarge,
-            format!("{of}: the file has more than {} MiB: send a smaller one", limits.image_mib),
+            format!("{of}: the file is larger than {} MiB: send a smaller one", limits.image_mib),
         )
     })
 }
@@ -368,20 +374,20 @@ async fn prompt(field: Field<'_>, limits: &Limits) -> Result<String, ApiError> {
     Ok(prompt)
 }
 
-/// Refuses a prompt that no text model reads to its end, and one that no database keeps.
+/// Refuses a prompt that is too long for every text model, or that a database cannot store.
 pub(super) fn check_prompt(prompt: &str, limits: &Limits) -> Result<(), ApiError> {
     if prompt.len() > limits.prompt_bytes {
         return Err(prompt_too_long(limits));
     }
     if prompt.contains('\0') {
-        return Err(ApiError::new(Code::InvalidField, "the prompt has the character U+0000: leave it out"));
+        return Err(ApiError::new(Code::InvalidField, "the prompt contains the character U+0000: remove it"));
     }
     Ok(())
 }
 
 fn prompt_too_long(limits: &Limits) -> ApiError {
     let most = limits.prompt_bytes;
-    let problem = format!("the prompt has more than {most} bytes: no text model reads that much");
+    let problem = format!("the prompt is longer than {most} bytes, which no text model can read: shorten it");
     ApiError::new(Code::PromptTooLong, problem)
 }
 
@@ -390,23 +396,23 @@ async fn label(field: Field<'_>, name: &str) -> Result<String, ApiError> {
     clean_label(name, &text)
 }
 
-/// A name as it is kept; refuses those that people could not read or that are too long.
+/// Returns a name as it is stored; refuses one that is empty, too long or not entirely visible.
 pub(super) fn clean_label(name: &str, text: &str) -> Result<String, ApiError> {
     label::clean(text).map_err(|problem| ApiError::new(Code::InvalidField, format!("`{name}` {problem}")))
 }
 
 pub(super) async fn text(field: Field<'_>, name: &str, most: usize) -> Result<String, ApiError> {
     let bytes = bounded(field, most).await?.ok_or_else(|| {
-        ApiError::new(Code::InvalidField, format!("`{name}` has more than {most} bytes: send less"))
+        ApiError::new(Code::InvalidField, format!("`{name}` is longer than {most} bytes: shorten it"))
     })?;
     utf8(bytes, name)
 }
 
 pub(super) fn metadata<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     let invalid = |why: &dyn std::fmt::Display| {
-        ApiError::new(Code::InvalidField, format!("metadata is not the JSON object expected: {why}"))
+        ApiError::new(Code::InvalidField, format!("metadata is not the expected JSON object: {why}"))
     };
-    // serde would also take a list, as the fields in their order.
+    // serde would also accept a list, with the fields in their order.
     if !text.trim_start().starts_with('{') {
         return Err(invalid(&"it does not begin with `{`"));
     }
@@ -417,7 +423,7 @@ fn sample_metadata(text: &str, detectables: usize) -> Result<Metadata, ApiError>
     clean_metadata(metadata(text)?, detectables)
 }
 
-/// Metadata as it is kept; refuses names that people could not read, and more of them than are kept.
+/// Returns metadata as they are stored; refuses unreadable names, and too many of them.
 pub(super) fn clean_metadata(metadata: Metadata, detectables: usize) -> Result<Metadata, ApiError> {
     metadata.clean(detectables).map_err(|problem| ApiError::new(Code::InvalidField, problem))
 }
@@ -427,7 +433,7 @@ fn utf8(bytes: Bytes, name: &str) -> Result<String, ApiError> {
         .map_err(|_| ApiError::new(Code::InvalidField, format!("`{name}` is not UTF-8 text")))
 }
 
-/// The field's bytes, or `None` as soon as there are more than `most`.
+/// Returns the field's bytes, or `None` as soon as there are more than `most`.
 async fn bounded(mut field: Field<'_>, most: usize) -> Result<Option<Bytes>, ApiError> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = field.chunk().await.map_err(malformed)? {
@@ -444,5 +450,5 @@ pub(super) fn malformed(error: MultipartError) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return too_large();
     }
-    ApiError::new(Code::MalformedRequest, format!("the form cannot be read: {}", error.body_text()))
+    ApiError::new(Code::MalformedRequest, format!("the form is malformed: {}", error.body_text()))
 }

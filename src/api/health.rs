@@ -1,4 +1,4 @@
-//! `/livez` and `/readyz`, for orchestrators.
+//! `/livez` and `/readyz`, the probes of orchestrators.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -6,10 +6,10 @@ use utoipa::ToSchema;
 
 use super::{ApiError, Problem, Shared};
 
-/// A sign of life.
+/// Response of the probes.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Health {
-    /// `ok`.
+    /// Always `ok`.
     status: String,
 }
 
@@ -17,16 +17,16 @@ fn ok() -> Json<Health> {
     Json(Health { status: "ok".to_owned() })
 }
 
-/// Whether the process answers at all.
+/// Reports liveness: the process responds to requests.
 #[utoipa::path(
     get, path = "/livez", operation_id = "read_liveness", tag = "health",
-    responses((status = 200, description = "The process answers", body = Health))
+    responses((status = 200, description = "The process is alive", body = Health))
 )]
 pub(super) async fn live() -> Json<Health> {
     ok()
 }
 
-/// Whether requests will be served: every graph is loaded, warm and healthy, and the store answers.
+/// Reports readiness: every graph is loaded, warm and healthy, and the store responds.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "read_readiness", tag = "health",
     responses(
@@ -41,16 +41,14 @@ pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> 
         let why = if health.stopping {
             "the service is stopping".to_owned()
         } else {
-            format!("graphs that fail repeatedly or hang: {}; the log has the cause", failing.join(", "))
+            format!("graphs fail repeatedly or hang: {}; the log has the cause", failing.join(", "))
         };
         return Err(ApiError::unavailable(why));
     }
     let failing = app.runs.supervisor().failing();
     if !failing.is_empty() {
-        let why = format!(
-            "background tasks that panicked a moment ago: {}; the log has the cause",
-            failing.join(", ")
-        );
+        let why =
+            format!("background tasks panicked a moment ago: {}; the log has the cause", failing.join(", "));
         return Err(ApiError::unavailable(why));
     }
     app.store.ping().await?;

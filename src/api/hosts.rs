@@ -1,9 +1,10 @@
-//! Who may talk to the service through a browser: nothing else keeps strangers out.
+//! Protection against pages of other sites in a browser. There is no other access control.
 //!
-//! A page of any site can make a browser send forms to a service on the same machine, and by DNS rebinding (a name of the page's own
-//! that resolves to this machine) read the answers as well. The first is refused by `Origin` and `Sec-Fetch-Site`, which pages
-//! cannot forge; the second by `Host`, which then names the page's site. Programs send neither header, or the address they
-//! were given.
+//! A page of any site can make a browser send forms to a service on the same machine. By DNS
+//! rebinding (a name of the page's own that resolves to this machine) it can also read the
+//! responses. The first is refused by `Origin` and `Sec-Fetch-Site`, which pages cannot forge, the
+//! second by `Host`, which then names the page's site. Programs do not send the first two
+//! headers, and send as `Host` the address that they were given.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -17,13 +18,14 @@ use axum::{
 use super::{ApiError, App, Code};
 use crate::config::Server;
 
-/// Probes and scrapers come by whatever address the orchestrator knows, and these routes show no data.
+/// Routes for any host: probes and scrapers use whatever address the orchestrator knows, and these
+/// routes expose no data.
 const EXEMPT: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
-/// The entry of `server.hosts` that stands for every host.
+/// The entry of `server.hosts` that allows every host.
 const ANY: &str = "*";
 
-/// The hosts that the service answers to.
+/// The hosts that the service accepts requests for.
 #[derive(Debug, Clone)]
 pub(super) struct Hosts {
     configured: Vec<String>,
@@ -39,7 +41,7 @@ impl Hosts {
         }
     }
 
-    /// Whether a host, without its port, is one of ours.
+    /// Returns true if the service accepts requests for this host, given without its port.
     fn has(&self, host: &str) -> bool {
         let host = plain(host);
         if self.names(&host) || host == "localhost" || host.ends_with(".localhost") {
@@ -51,7 +53,7 @@ impl Hosts {
         })
     }
 
-    /// Whether the configuration names it.
+    /// Returns true if the configuration lists this host.
     fn names(&self, host: &str) -> bool {
         self.configured.iter().any(|configured| configured == host || configured == ANY)
     }
@@ -64,7 +66,7 @@ impl Hosts {
         headers: &HeaderMap,
     ) -> Result<(), ApiError> {
         if has_control_character(uri.path()) {
-            let problem = "the path has a control character, which no name has: leave it out";
+            let problem = "the path contains a control character, which no name has: remove it";
             return Err(ApiError::new(Code::MalformedRequest, problem));
         }
         let host = authority(version, uri, headers)?;
@@ -76,7 +78,7 @@ impl Hosts {
             return Err(ApiError::new(
                 Code::WrongHost,
                 format!(
-                    "this service does not answer to the host `{named}`: add it to server.hosts (STELLAR_SERVER__HOSTS='[\"{named}\"]')"
+                    "this service does not accept requests for the host `{named}`: add it to server.hosts (STELLAR_SERVER__HOSTS='[\"{named}\"]')"
                 ),
             ));
         }
@@ -85,11 +87,11 @@ impl Hosts {
         }
         Err(ApiError::new(
             Code::CrossSite,
-            "a page of another site sent this request: only pages of this service may write. Programs leave out Origin and Sec-Fetch-Site",
+            "a page of another site sent this request, and only pages of this service may write: programs must not send Origin and Sec-Fetch-Site",
         ))
     }
 
-    /// Whether the request is of a program, of a page of ours, or typed in by the user.
+    /// Returns true if a program, a page of this service or the user sent the request.
     fn same_site(&self, host: Option<&Authority>, headers: &HeaderMap) -> bool {
         if let Some(site) = headers.get("sec-fetch-site") {
             return matches!(site.as_bytes(), b"same-origin" | b"none");
@@ -103,14 +105,15 @@ impl Hosts {
         let same = host.is_some_and(|host| {
             plain(host.host()) == plain(origin.host()) && host.port_u16() == origin.port_u16()
         });
-        // Behind a proxy that changes Host, the page is of a name that the configuration has. Another port of that name is another
-        // service's.
+        // A proxy may change Host: then the page's host is one in the configuration. Another port
+        // of that host belongs to another service.
         same || (origin.port().is_none()
             && self.configured.iter().any(|configured| *configured == plain(origin.host())))
     }
 }
 
-/// Whether a percent-encoded path has a character below U+0020 or U+007F: U+0000 above all, which PostgreSQL takes in no text.
+/// Returns true if a path has a control character, percent-encoded or not. PostgreSQL does not
+/// accept U+0000 in text.
 fn has_control_character(path: &str) -> bool {
     let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let encoded =
@@ -118,7 +121,8 @@ fn has_control_character(path: &str) -> bool {
     encoded.chain(path.bytes()).any(|byte| byte.is_ascii_control())
 }
 
-/// A host as it is compared: lower case, without brackets and the dot at the end; an address in its shortest spelling.
+/// Returns a host in the form in which hosts are compared: lower case, without brackets and final
+/// dot; an address in its shortest spelling.
 fn plain(host: &str) -> String {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -128,9 +132,15 @@ fn plain(host: &str) -> String {
     }
 }
 
-/// The host that a request is for; none only in HTTP/1.0, which no browser speaks (RFC 9112, 3.2).
+/// Returns the host that a request is for. Only HTTP/1.0 may omit it, which no browser uses
+/// (RFC 9112, 3.2).
 fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, ApiError> {
-    let bad = || ApiError::new(Code::MalformedRequest, "the Host header is missing, or is no host: send one");
+    let bad = || {
+        ApiError::new(
+            Code::MalformedRequest,
+            "the Host header is missing, repeated or invalid: send one valid Host header",
+        )
+    };
     let mut hosts = headers.get_all(header::HOST).iter();
     let header = match (hosts.next(), hosts.next()) {
         (None, _) if version > Version::HTTP_10 && uri.authority().is_none() => return Err(bad()),
@@ -140,11 +150,11 @@ fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<
         }
         (Some(_), Some(_)) => return Err(bad()),
     };
-    // A target with a host of its own takes precedence (RFC 9112, 3.2.2).
+    // The host of an absolute target takes precedence (RFC 9112, 3.2.2).
     Ok(uri.authority().cloned().or(header))
 }
 
-/// Refuses requests for other hosts, and writes that a page of another site sent.
+/// Refuses requests for other hosts, and writes sent by pages of other sites.
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match app.hosts.check(request.version(), request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
@@ -177,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn by_default_only_this_machine_is_a_host() {
+    fn by_default_only_this_machine_is_accepted() {
         let hosts = hosts("0.0.0.0:8080", &[]);
         for fine in [
             "localhost",
@@ -209,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_version_goes_without_a_host() {
+    fn only_http_1_0_may_omit_the_host() {
         let hosts = hosts("127.0.0.1:8080", &[]);
         assert!(check(&hosts, &Method::GET, "/v1/runs", &[]).unwrap_err().contains("Host"));
         let (path, none) = ("/v1/runs".parse().unwrap(), HeaderMap::new());
@@ -217,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn configured_hosts_and_the_address_it_listens_on_are_hosts() {
+    fn configured_hosts_and_the_listen_address_are_accepted() {
         let hosts = hosts("10.0.0.7:8080", &["Scores.Example", "fd00:0::7", "::ffff:10.0.0.8"]);
         for fine in [
             "scores.example",
@@ -233,12 +243,12 @@ mod tests {
     }
 
     #[test]
-    fn a_star_is_every_host() {
+    fn a_star_accepts_every_host() {
         assert_eq!(check(&hosts("0.0.0.0:1", &["*"]), &Method::GET, "/", &[("host", "any.example")]), Ok(()));
     }
 
     #[test]
-    fn the_host_of_the_target_takes_precedence_and_two_are_none() {
+    fn the_host_of_the_target_takes_precedence_and_two_host_headers_are_refused() {
         let hosts = hosts("127.0.0.1:8080", &[]);
         assert!(
             check(&hosts, &Method::GET, "http://evil.example/v1/runs", &[("host", "localhost")]).is_err()
@@ -250,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_sites_may_not_write() {
+    fn pages_of_other_sites_cannot_write() {
         let hosts = hosts("127.0.0.1:8080", &["scores.example", "fd00::7"]);
         let host = ("host", "localhost:8080");
         let write = |headers: &[(&'static str, &str)]| check(&hosts, &Method::POST, "/v1/score", headers);
@@ -277,7 +287,7 @@ mod tests {
             assert_eq!(
                 check(&hosts, &Method::GET, "/v1/runs", foreign),
                 Ok(()),
-                "reading without CORS shows nothing"
+                "without CORS the page cannot read the response"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! `POST /v1/runs/{id}/import`: scores that were computed elsewhere.
+//! `POST /v1/runs/{id}/import`: import of scores that were computed elsewhere.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,65 +26,68 @@ use crate::{
     toolkit::{self, Columns, Table},
 };
 
-/// Files that are read and stored at once; others wait.
+/// Maximum number of files that are read and stored at once; further ones wait.
 pub(super) const AT_ONCE: usize = 2;
 
-/// What these may take: a cell as it is read, and as it is stored.
+/// Memory limit of these files, in bytes: each cell as it is read and as it is stored.
 pub(super) const MEMORY_BYTES: u64 =
     (AT_ONCE * toolkit::MOST_CELLS * (size_of::<Option<f64>>() + size_of::<ScoreValue>())) as u64;
 
-/// Why a sample has no number where its file leaves the cell empty.
+/// Reason of a null score for an empty cell of the file.
 const NOT_IMPORTED: &str = "not_imported";
 
-/// Where the scores come from.
+/// The source of the scores.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// Who computed them: the scores stand under a pack of this name, beside those of others.
+    /// Name of the program that computed the scores. They are stored under a pack of this name,
+    /// separate from the scores of other packs.
     #[param(example = "stellar-metrics")]
     source: String,
-    /// The file's name, if it is to be checked against the columns.
+    /// Name of the file, to check it against the columns. Default: no check.
     #[param(example = "identity_preservation.csv")]
     file: Option<String>,
 }
 
-/// What an import did.
+/// Outcome of an import.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct ImportResponse {
-    /// The pack under which the scores stand.
+    /// The pack under which the scores are stored.
     pack: PackId,
-    /// Codes of the metrics.
+    /// Codes of the imported metrics.
     metrics: Vec<String>,
-    /// Rows of the file.
+    /// Number of rows of the file.
     rows: u64,
-    /// Samples that were not there before.
+    /// Number of samples that were created.
     new_samples: u64,
-    /// Scores that were written; those of an earlier import of the same source are replaced.
+    /// Number of scores that were written; they replace those of an earlier import of the same
+    /// source.
     scores: u64,
 }
 
-/// Imports one file of scores as the reference toolkit writes them, all or nothing.
+/// Imports one file of scores as written by the reference toolkit, all or nothing.
 ///
-/// What it is follows from its columns, each of which is checked. Samples are known by their name and made where they are
-/// missing; where names are those of Stellar's layout (`007-0-12`), their first part is the identity by which intervals are
-/// resampled. The same file again changes nothing; a corrected one replaces what the source gave before.
+/// The columns identify the kind of file, and every column is checked. Samples are matched by name
+/// and created if missing. If the names follow Stellar's layout (`007-0-12`), their first part is
+/// the identity by which intervals are resampled. Importing the same file again is idempotent; a
+/// corrected file replaces the earlier scores of the same source.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/import", operation_id = "import_scores", tag = "runs",
-    params(("id" = Uuid, Path, description = "The run's `run_id`"), Parameters),
-    request_body(content = String, content_type = "text/csv", description = "The file"),
+    params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), Parameters),
+    request_body(content = String, content_type = "text/csv", description = "A CSV file of the toolkit"),
     responses(
         (status = 200, description = "Imported", body = ImportResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run is finished", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The file is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not CSV", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Not a file of the toolkit; the detail has the place", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not read before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not text/csv", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Not a file of the toolkit; the detail says where", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The body was not read before the deadline", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn create(
@@ -130,9 +133,9 @@ async fn import(
     let import = to_import(run.id, &source, table);
     let (pack, metrics) = (import.pack.clone(), import.columns.iter().map(|column| column.metric.clone()));
     let metrics = metrics.collect();
-    // Not under the deadline: of a transaction that is cut off nobody could say whether it happened.
+    // Outside the deadline: the outcome of a transaction that is cut off is unknown.
     let imported = app.store.import(&import).await?.ok_or_else(missing)?;
-    tracing::info!(run = %run.id, source, rows, samples = imported.samples, scores = imported.scores, "imported");
+    tracing::info!(run = %run.id, source, rows, samples = imported.samples, scores = imported.scores, "imported scores");
     Ok(Json(ImportResponse {
         pack,
         metrics,
@@ -142,7 +145,7 @@ async fn import(
     }))
 }
 
-/// The columns of a file as scores of a pack of its own, which is known by the source's name alone.
+/// Turns the columns of a file into scores of a pack of their own, identified by the source's name.
 fn to_import(run: Uuid, source: &str, table: Table) -> NewImport {
     let digest = ContentHash::of_parts([b"import".as_slice(), source.as_bytes()]).to_hex();
     let (columns, outcomes) = match table.columns {
@@ -174,7 +177,8 @@ fn to_import(run: Uuid, source: &str, table: Table) -> NewImport {
     }
 }
 
-/// What a sample's name tells: those of Stellar's layout are identity, photo and number, as in `007-0-12`.
+/// Returns a sample's metadata as far as its name has them: a name in Stellar's layout is identity,
+/// photo and number, as in `007-0-12`.
 fn metadata(name: &str) -> String {
     let parts: Vec<&str> = name.split('-').collect();
     let digits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -187,7 +191,7 @@ fn metadata(name: &str) -> String {
 }
 
 fn column(code: &str, values: Vec<ScoreValue>) -> ScoreColumn {
-    // Of a metric that this version does not know there is one definition as far as it can tell.
+    // A metric that this version of the service does not know counts as version 1.
     let metric_version = metrics::find(code).map_or(1, |metric| metric.version);
     ScoreColumn { metric: code.to_owned(), metric_version, values }
 }
@@ -196,7 +200,7 @@ fn score(value: Option<f64>) -> ScoreValue {
     value.map_or_else(|| ScoreValue::Null { reason: NOT_IMPORTED.to_owned() }, ScoreValue::Number)
 }
 
-/// What `aps` says of one sample.
+/// Returns `aps` of one sample: the share of correct predictions.
 fn share_right(outcomes: impl Iterator<Item = (bool, bool)>) -> ScoreValue {
     let (mut right, mut all) = (0_u32, 0_u32);
     for (target, prediction) in outcomes {
@@ -215,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_become_aps_and_what_it_stands_on() {
+    fn attributes_become_aps_and_its_outcomes() {
         let import =
             parsed(",name,Young_target,Young_pred,Male_target,Male_pred\n0,a,1,1,-1,1\n1,b,-1,-1,-1,-1\n");
         assert_eq!(import.columns.len(), 1);
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_cell_is_a_null_with_its_reason() {
+    fn an_empty_cell_becomes_a_null_with_its_reason() {
         let import = parsed(",name,dino_fidelity\n0,a,0.5\n1,b,\n");
         let null = ScoreValue::Null { reason: NOT_IMPORTED.to_owned() };
         assert_eq!(import.columns[0].values, [ScoreValue::Number(0.5), null]);
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_layout_tell_the_identity_and_others_nothing() {
+    fn only_names_in_the_layout_of_stellar_have_an_identity() {
         assert_eq!(metadata("007-0-12"), r#"{"identity":"007"}"#);
         for name in ["007", "a-0-12", "007-0-12-1", "007--1", "my-own-name"] {
             assert_eq!(metadata(name), "{}", "{name}");

@@ -1,4 +1,4 @@
-//! `GET /v1/leaderboard`: methods by their mean scores, with intervals and ranks.
+//! `GET /v1/leaderboard`: methods ranked by their mean scores, with intervals.
 
 use std::collections::BTreeMap;
 
@@ -24,76 +24,82 @@ use crate::{
     stats::FEW_CLUSTERS,
 };
 
-/// What to rank and how.
+/// Filters and options of the leaderboard.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// Only this method.
+    /// Only rows of this method.
     method: Option<String>,
-    /// Only runs of this name.
+    /// Only runs with this name.
     run: Option<String>,
     /// Only these metrics, codes separated by commas.
     #[param(example = "clip_t,clip_i")]
     metrics: Option<String>,
-    /// Digest of a model pack. Default: the loaded pack; `all` for every pack, each in rows of its own.
+    /// Digest of a model pack, or `all` for every pack, each in rows of its own. Default: the
+    /// loaded pack.
     pack: Option<String>,
     /// Only runs over this dataset.
     #[param(example = "Stellar-T")]
     dataset: Option<String>,
     /// Only runs over this split.
     split: Option<String>,
-    /// Only runs made at this time or later (RFC 3339).
+    /// Only runs created at this time or later (RFC 3339).
     #[param(example = "2026-03-01T00:00:00Z")]
     since: Option<String>,
-    /// Only runs made before this time (RFC 3339).
+    /// Only runs created before this time (RFC 3339).
     until: Option<String>,
     /// Only runs that declare (`true`) or do not declare (`false`) training by cross-validation.
     cross_validated_training: Option<bool>,
-    /// Only runs that declare (`true`) or do not declare (`false`) training on photos of the evaluation.
+    /// Only runs that declare (`true`) or do not declare (`false`) training on photos of the
+    /// evaluation.
     trained_on_evaluation_photos: Option<bool>,
-    /// Only samples whose prompt is of this kind. One of the five slice filters may be given.
+    /// Only samples with this kind of prompt. At most one of the five slice filters may be set.
     #[param(example = "T")]
     prompt_kind: Option<String>,
-    /// Only samples whose prompt is of this category.
+    /// Only samples with a prompt of this category.
     category: Option<String>,
-    /// Only samples whose prompt asks for such a relation: `interaction`, `location` or `none`.
+    /// Only samples with a prompt that asks for this kind of relation: `interaction`, `location` or
+    /// `none`.
     relation: Option<String>,
-    /// Only samples whose subject has this attribute, or with `!` before it has it not.
+    /// Only samples of subjects with this attribute; `!` before it selects subjects without it.
     #[param(example = "!Young")]
     attribute: Option<String>,
-    /// Only images of this size by the shorter side: `under_512`, `512_to_1023` or `1024_and_more`.
+    /// Only images of this size by their shorter side: `under_512`, `512_to_1023` or
+    /// `1024_and_more`.
     size: Option<String>,
-    /// Metrics with fewer samples in a row are left out of it. Default: 20 for a slice, 0 for all samples.
+    /// Metrics with fewer samples are left out of a row. Default: 20 for a slice, 0 for all
+    /// samples.
     min_samples: Option<u64>,
-    /// What happens to samples whose image does not follow the prompt. Default: `stellar`.
+    /// Penalty policy for images that do not follow their prompt. Default: `stellar`.
     policy: Option<Policy>,
-    /// `method` (default) merges a method's runs; `run` has a row for each.
+    /// `method` (default) merges the runs of a method; `run` lists each run in a row of its own.
     by: Option<By>,
-    /// Code of the metric to rank by, best first, or `mean_rank`. Default: by name.
+    /// Code of the metric to rank by, or `mean_rank`; rows are sorted best first. Default: by name.
     #[param(example = "clip_t")]
     sort: Option<String>,
-    /// `all` (default): each row over all samples that it has, and only rows over the same samples are ranked against each other. `common`:
-    /// each over the samples whose names all listed rows of its pack have, all ranked against each other; the penalty is decided over
-    /// these alone. Reads the scores of at most 200 runs.
+    /// `all` (default): each row covers all its samples, and only rows over the same samples are
+    /// ranked against each other. `common`: each row covers the samples whose names all listed rows
+    /// of its pack have, all rows are ranked against each other, and the penalty is decided over
+    /// these samples alone; this reads the scores of at most 200 runs.
     on: Option<Samples>,
-    /// Adds what the Stellar paper published, marked as such. Default: false.
+    /// If true, adds the results published in the Stellar paper, marked as such. Default: false.
     published: Option<bool>,
     /// `json` (default) or `csv`.
     format: Option<Format>,
-    /// Rows of a page, 1 to 1000. Default: 100.
+    /// Rows per page, 1 to 1000. Default: 100.
     limit: Option<u32>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     after: Option<String>,
 }
 
-/// What a row stands for.
+/// The meaning of a row.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum By {
     /// A method over all its runs.
     Method,
-    /// A run.
+    /// A single run.
     Run,
 }
 
@@ -106,103 +112,113 @@ enum By {
                         "high": 0.63, "rank": 1, "samples": 1000, "clusters": 200, "few_clusters": false, "penalised": 31, "penalty_rate": 0.031, "undecided": 0,
                         "faceless": 4, "pending": false}}}]}))]
 pub(super) struct LeaderboardResponse {
-    /// The penalty policy in force.
+    /// The penalty policy that was applied.
     policy: Policy,
-    /// Which samples of its runs a row stands on.
+    /// The samples that rows cover.
     #[serde(default)]
     on: Samples,
-    /// Rows on all pages.
+    /// Number of rows on all pages.
     total: usize,
-    /// Methods or runs, in order.
+    /// Methods or runs, sorted as requested.
     rows: Vec<Row>,
-    /// Published rows, on request.
+    /// Published results, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     published: Option<Reference>,
-    /// Send as `after` for the next page; absent on the last.
+    /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// What others published: not measured here.
+/// Results published by others, not measured by this service.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Reference {
-    /// Where.
+    /// Source of the results.
     source: String,
-    /// How to read it.
+    /// How the results must be read.
     note: String,
-    /// The rows.
+    /// The published rows.
     rows: Vec<PublishedMethod>,
 }
 
-/// A method or run with one pack: scores of different packs are never averaged and never in one ranking.
+/// A method or run with one pack: scores of different packs are never averaged or ranked together.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct Row {
     /// The method.
     method: String,
-    /// The run, where rows are runs.
+    /// Name of the run, if rows are runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     run: Option<String>,
-    /// Ids of the runs that it counts.
+    /// Ids of the runs that the row covers.
     runs: Vec<uuid::Uuid>,
-    /// What was declared of any of them.
+    /// Flags declared by any of these runs.
     flags: BTreeMap<String, bool>,
-    /// The pack of all scores in the row. With the weights `demo` they mean nothing.
+    /// The pack of all scores in the row. With the weights `demo` the scores are meaningless.
     pack: PackId,
-    /// What the row's samples are known by: rows of the same are over the same samples. Null until its runs are summarised, within seconds.
+    /// Identifies the row's samples: rows with the same value are over the same samples. Null until
+    /// the row's runs are summarised, which takes seconds.
     #[serde(default)]
     sample_set: Option<String>,
-    /// Whether the row is over the samples that most rows of its pack are over. Only rows of one `sample_set` are ranked against each
-    /// other: means over different samples say nothing of each other. Null until its runs are summarised.
+    /// True if the row is over the samples that most rows of its pack are over. Only rows with the
+    /// same `sample_set` are ranked against each other: means over different samples are not
+    /// comparable. Null until the row's runs are summarised.
     #[serde(default)]
     comparable: Option<bool>,
-    /// Mean of the row's places in all metrics, among rows of its `sample_set`; a metric without a number is the last place. Null where
-    /// it has a number in no metric that ranks.
+    /// Mean of the row's places in all metrics that rank, among rows with the same `sample_set`; a
+    /// metric without a number counts as the last place. Null if no metric that ranks has a number.
     mean_rank: Option<f64>,
-    /// Each metric by code.
+    /// Summaries of the metrics, by code.
     metrics: BTreeMap<String, Summary>,
 }
 
-/// One metric over a method's or run's samples.
+/// Summary of one metric over the samples of a method or run.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct Summary {
     /// Version of the metric's definition.
     version: u32,
-    /// Samples with a number.
+    /// Number of samples with a number.
     n: u64,
-    /// Samples without one.
+    /// Number of measured samples without a number.
     nulls: u64,
     /// Share of the measured samples that have a number.
     coverage: f64,
-    /// Mean of the numbers; null where `n` is 0. Of `aps` it is the mean share of a sample's right answers, the `sample_mean` of a run's report, and not the area
-    /// under the ROC curve, which belongs to a whole run.
+    /// Mean of the numbers; null if `n` is 0. For `aps` it is the mean share of correct predictions
+    /// (`sample_mean` in a run's report), not the area under the ROC curve, which is defined for a
+    /// whole run only.
     mean: Option<f64>,
-    /// Standard deviation of the numbers, ddof 1; null below two.
+    /// Standard deviation of the numbers (ddof 1); null if `n` is below 2.
     std: Option<f64>,
-    /// Lower end of the mean's 95 % interval, by identity; null while pending, and below two identities.
+    /// Lower end of the mean's 95 % interval, by identity; null while pending, and below two
+    /// identities.
     low: Option<f64>,
-    /// Upper end.
+    /// Upper end of the interval.
     high: Option<f64>,
-    /// Why a mean has no interval.
+    /// Reason why the mean has no interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_interval: Option<NoInterval>,
-    /// 1 + the rows of the pack whose interval lies wholly on the better side of this one; null without an interval, and for metrics of which
-    /// neither end is better.
+    /// 1 + the number of rows with the same pack and `sample_set` whose interval lies entirely on
+    /// the better side of this one's. Null without an interval, and for metrics without a better
+    /// end.
     rank: Option<usize>,
-    /// Samples in the row, measured or not; null while pending, as all below.
+    /// Number of samples in the row, measured or not. This and the following counts are null while
+    /// pending.
     samples: Option<u64>,
-    /// Identities among the samples with a number; a sample without one counts as one.
+    /// Number of identities among the samples with a number; a sample without an identity counts as
+    /// one.
     clusters: Option<u64>,
-    /// Whether these are so few that the interval rests on little: fewer than 8, where it covers less often than it says if scores are skewed.
+    /// True if there are fewer than 8 such identities: with skewed scores, the coverage of the
+    /// interval is then lower than stated.
     few_clusters: Option<bool>,
-    /// Samples that the penalty hit.
+    /// Number of penalised samples.
     penalised: Option<u64>,
-    /// Their share of the samples.
+    /// Share of the samples that are penalised.
     penalty_rate: Option<f64>,
-    /// Samples of which the penalty cannot be decided, for lack of `clip_t` or `clip_n`.
+    /// Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is
+    /// missing.
     undecided: Option<u64>,
-    /// Samples in whose image no face was found, where the metric looks for one.
+    /// Number of samples whose image has no face, for metrics that look for one.
     faceless: Option<u64>,
-    /// Whether the run changed within the last seconds: counts and mean are those of now, without interval and penalty.
+    /// True if the run changed within the last seconds: counts and mean are current, but without
+    /// interval and penalty.
     pending: bool,
 }
 
@@ -210,14 +226,14 @@ struct Summary {
 #[utoipa::path(
     get, path = "/v1/leaderboard", operation_id = "read_leaderboard", tag = "leaderboard", params(Parameters),
     responses(
-        (status = 200, description = "One page; with `format=csv` the same as text/csv, a line a row and metric", body = LeaderboardResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "With `on=common`: the listed rows share no sample", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "One page; with `format=csv` as text/csv, with one line for each row and metric", body = LeaderboardResponse),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "With `on=common`: the listed rows have no sample names in common", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -240,7 +256,7 @@ pub(super) async fn read(
             .cloned()
             .collect(),
     });
-    let answer = LeaderboardResponse {
+    let response = LeaderboardResponse {
         policy: query.policy,
         on: query.on,
         total: page.total,
@@ -249,15 +265,15 @@ pub(super) async fn read(
         next: page.next,
     };
     Ok(match format {
-        Format::Json => Json(answer).into_response(),
-        Format::Csv => csv::answer("leaderboard.csv", &HEADER, answer.lines(), answer.next.as_deref()),
+        Format::Json => Json(response).into_response(),
+        Format::Csv => csv::answer("leaderboard.csv", &HEADER, response.lines(), response.next.as_deref()),
     })
 }
 
-/// Rows over what they share, by what they were computed from.
+/// Cache of rows over common samples, by what they are computed from.
 pub(super) type Boards = ResponseCache<String, Vec<LeaderboardRow>>;
 
-/// Boards of some hundred rows.
+/// Limit of the cache, in bytes: leaderboards of some hundred rows.
 pub(super) const KEPT_BYTES: u64 = 16 << 20;
 
 pub(super) fn boards() -> Boards {
@@ -267,7 +283,7 @@ pub(super) fn boards() -> Boards {
     })
 }
 
-/// All rows that a query lists, with their ranks.
+/// Returns all rows of a query, with their ranks.
 pub(super) async fn rows(app: &App, query: &LeaderboardQuery) -> Result<Vec<LeaderboardRow>, ApiError> {
     if query.on == Samples::All {
         return Ok(analysis::leaderboard_rows(&app.store, query).await?);
@@ -423,7 +439,7 @@ impl Parameters {
 
 impl From<LeaderboardRow> for Row {
     fn from(row: LeaderboardRow) -> Self {
-        // The newest version of a metric stands for it; older ones are read with the sample.
+        // A metric is shown in its newest version; older ones are read with the sample.
         let newest = row.metrics.into_iter().map(|of| (of.summary.metric.clone(), Summary::from(of)));
         let LeaderboardRow { method, run, runs, flags, pack, sample_set, set_place, mean_rank, .. } = row;
         let comparable = set_place.map(|place| place == 0);

@@ -1,4 +1,4 @@
-//! `GET /v1/metrics`: what can be computed, what it means, and what it needs.
+//! `GET /v1/metrics`: the available metrics, their meaning and their needs.
 
 use axum::{Json, extract::State};
 use serde::Serialize;
@@ -8,24 +8,24 @@ use super::Shared;
 use crate::metrics::{Direction, Metric, Need, REGISTRY};
 use crate::pack_id::PackId;
 
-/// Every metric.
+/// All metrics.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MetricsResponse {
     /// The loaded model pack.
     pack: PackId,
-    /// In the order of the documentation.
+    /// Metrics in the order of the documentation.
     metrics: Vec<MetricEntry>,
 }
 
 /// One metric.
 #[derive(Debug, Serialize, ToSchema)]
 struct MetricEntry {
-    /// Code used in requests and answers.
+    /// Code used in requests and responses.
     #[schema(example = "clip_t")]
     code: &'static str,
     /// Name for people.
     title: &'static str,
-    /// Which end is better.
+    /// The better end of the scale.
     direction: Direction,
     /// Smallest possible value; null where unbounded.
     minimum: Option<f64>,
@@ -33,27 +33,27 @@ struct MetricEntry {
     maximum: Option<f64>,
     /// Version of the definition; scores of different versions are never averaged.
     version: u32,
-    /// What the number is.
+    /// Definition of the score.
     definition: &'static str,
-    /// How to read a value or a difference.
+    /// How to interpret a value or a difference.
     interpretation: &'static str,
-    /// Who defined it.
+    /// Publication or code that defines the metric.
     source: &'static str,
-    /// Licence of the official weights, as far as their authors state one.
+    /// Licence of the official weights, if their authors state one.
     licence: &'static str,
-    /// The features it is computed from.
+    /// Features from which the metric is computed.
     needs: &'static [Need],
-    /// Whether the loaded pack can compute it.
+    /// True if the loaded pack can compute the metric.
     available: bool,
-    /// The graphs that the pack lacks for it.
+    /// Graphs that the metric needs and the loaded pack lacks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing_graphs: Vec<String>,
 }
 
-/// Lists every metric with its meaning and whether the loaded pack can compute it.
+/// Lists all metrics with their meaning, and whether the loaded pack can compute them.
 #[utoipa::path(
     get, path = "/v1/metrics", operation_id = "list_metrics", tag = "catalogue",
-    responses((status = 200, description = "Every metric", body = MetricsResponse))
+    responses((status = 200, description = "All metrics", body = MetricsResponse))
 )]
 pub(super) async fn list(State(app): Shared) -> Json<MetricsResponse> {
     let describe = |metric: &'static Metric| {

@@ -1,4 +1,4 @@
-//! The HTTP API: one file a resource, all routes on this page.
+//! The HTTP API: one file for each resource. This file has all routes.
 
 mod admission;
 mod alignment;
@@ -67,7 +67,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// What handlers share.
+/// State shared by all handlers.
 #[derive(Clone)]
 pub struct App {
     scoring: Arc<Scoring>,
@@ -89,7 +89,7 @@ pub struct App {
     datasets: Arc<datasets::Summaries>,
 }
 
-/// The most bytes of answers that are kept, over all kinds.
+/// Returns the limit of all response caches together, in bytes.
 #[must_use]
 pub fn response_cache_bytes() -> u64 {
     report::KEPT_BYTES
@@ -99,7 +99,7 @@ pub fn response_cache_bytes() -> u64 {
         + LEADERBOARD_BYTES
 }
 
-/// The most bytes of files that are imported at once.
+/// Returns the limit of memory for concurrent imports, in bytes.
 #[must_use]
 pub fn import_bytes() -> u64 {
     import::MEMORY_BYTES
@@ -108,7 +108,7 @@ pub fn import_bytes() -> u64 {
 type Shared = axum::extract::State<Arc<App>>;
 
 impl App {
-    /// The application over a started engine, an open store and an open folder of kept files.
+    /// Creates the application from a started engine, an open store and an open spool.
     #[must_use]
     pub fn new(
         config: &Config,
@@ -146,12 +146,12 @@ impl App {
         }
     }
 
-    /// The same for analyses, which read the store over connections of their own.
+    /// Returns the same application for analyses, which have their own database connections.
     fn for_analyses(&self) -> Self {
         Self { store: self.store.for_analyses(analyses::connections(&self.analysis)), ..self.clone() }
     }
 
-    /// The digest of the pack that a question names, by its name or its digest; the loaded one where it names none.
+    /// Returns the digest of the pack with this name or digest; without one, of the loaded pack.
     async fn digest_of(&self, named: Option<&str>) -> Result<String, ApiError> {
         let loaded = self.scoring.pack().id();
         let Some(named) = named else { return Ok(loaded.digest) };
@@ -159,7 +159,7 @@ impl App {
             return Ok(loaded.digest);
         }
         let mut packs = self.store.packs().await?;
-        // A digest is of one pack; of several of the same name the one of the newest scores is not for us to guess.
+        // A digest identifies one pack. Among several packs of one name, any choice is a guess.
         packs.retain(|pack| *pack != loaded);
         let of_name: Vec<_> = packs.iter().filter(|pack| pack.name == named).collect();
         if let Some(pack) = packs.iter().find(|pack| pack.digest == named) {
@@ -173,18 +173,20 @@ impl App {
             std::iter::once(&loaded).chain(&packs).map(|pack| format!("{} ({})", pack.name, pack.digest));
         let list = list.take(50).collect::<Vec<_>>().join(", ");
         let problem = match of_name.len() {
-            0 => format!("there is no pack `{named}`: there are {list}"),
-            _ => format!("several packs are called `{named}`, name one by its digest: there are {list}"),
+            0 => format!("unknown pack `{named}`: the known packs are {list}"),
+            _ => format!(
+                "several packs are named `{named}`, give a digest instead: the known packs are {list}"
+            ),
         };
         Err(ApiError::new(Code::MalformedRequest, problem))
     }
 
-    /// The same, where `all` stands for every pack.
+    /// Like `digest_of`; `all` stands for every pack and returns `None`.
     async fn digest_or_all(&self, named: Option<&str>) -> Result<Option<String>, ApiError> {
         if named == Some("all") { Ok(None) } else { self.digest_of(named).await.map(Some) }
     }
 
-    /// The result of work that stores nothing, or that it was not ready in time.
+    /// Runs work that stores nothing; fails if it is not ready before the deadline.
     async fn before_deadline<T>(
         &self,
         work: impl Future<Output = Result<T, ApiError>>,
@@ -193,7 +195,7 @@ impl App {
             Err(ApiError::new(
                 Code::DeadlineExceeded,
                 format!(
-                    "not ready after {} s: nothing was stored, retry when there is less to do",
+                    "not ready after {} s: nothing was stored, retry when the service is less busy",
                     self.deadline.as_secs()
                 ),
             ))
@@ -205,19 +207,19 @@ impl App {
 #[openapi(
     info(
         title = "stellar-score",
-        description = "Scores images of personalised text-to-image generators with the numbers of the reference \
-                       implementations, stores them and ranks the generators.",
+        description = "Scores images of personalised text-to-image generators with the same numbers as the reference \
+                       implementations, stores the scores and ranks the generators.",
         license(name = "MIT OR Apache-2.0")
     ),
     tags(
-        (name = "scores", description = "Scoring images and reading scores back"),
-        (name = "runs", description = "Evaluating a generator: samples are accepted at once and scored in the background"),
-        (name = "datasets", description = "Labelled photos that metrics learn from, and prompts"),
-        (name = "privacy", description = "Deleting what is kept"),
-        (name = "leaderboard", description = "Methods by their scores"),
-        (name = "analysis", description = "Is it better, on what, and do people agree?"),
-        (name = "catalogue", description = "What can be computed, and with which models"),
-        (name = "health", description = "For orchestrators")
+        (name = "scores", description = "Score images and read the scores back"),
+        (name = "runs", description = "Evaluate a generator: samples are accepted at once and scored in the background"),
+        (name = "datasets", description = "Labelled photos from which metrics learn, and prompts"),
+        (name = "privacy", description = "Delete stored data"),
+        (name = "leaderboard", description = "Methods ranked by their scores"),
+        (name = "analysis", description = "Comparisons of runs, slices, and agreement with annotators"),
+        (name = "catalogue", description = "Available metrics and loaded models"),
+        (name = "health", description = "Probes and service metrics for orchestrators")
     )
 )]
 struct Document;
@@ -249,7 +251,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(telemetry::export))
 }
 
-/// Work over whole runs: admitted, computed and read apart from everything else (`analyses.rs`).
+/// Routes over whole runs: admitted, computed and read separately from the others (`analyses.rs`).
 fn analysis_routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(samples::read))
@@ -267,7 +269,7 @@ fn analysis_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(preferences::next))
 }
 
-/// The OpenAPI document of all routes.
+/// Returns the OpenAPI document of all routes.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = routes().into_openapi();
@@ -277,9 +279,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         for (status, description) in [
             (
                 "429",
-                "As many analyses as there may be are computed or wait: retry after `Retry-After` seconds",
+                "The limit of concurrent and queued analyses is reached; retry after `Retry-After` seconds",
             ),
-            ("504", "Not ready before the deadline"),
+            ("504", "The deadline passed before the response was ready"),
         ] {
             let responses = &mut operation.responses.responses;
             responses.entry(status.to_owned()).or_insert_with(|| problem_response(description));
@@ -296,7 +298,7 @@ fn problem_response(description: &str) -> utoipa::openapi::RefOr<utoipa::openapi
     utoipa::openapi::RefOr::T(response.content("application/problem+json", content).build())
 }
 
-/// Adds what the layers around all routes may answer.
+/// Adds the responses of the middleware around all routes.
 fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     for item in document.paths.paths.values_mut() {
         let operations =
@@ -307,23 +309,23 @@ fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::open
                 let responses = &mut operation.responses.responses;
                 responses.entry(status.to_owned()).or_insert_with(|| problem_response(description));
             };
-            add("400", "The request cannot be read");
-            add("421", "Not a host of this service (`server.hosts`)");
+            add("400", "Malformed request");
+            add("421", "The host is not one of this service (`server.hosts`)");
             if writes {
-                add("403", "Sent by a page of another site");
+                add("403", "The request was sent by a page of another site");
             }
             if operation.request_body.is_some() {
                 add("408", "The body did not arrive in time");
                 add("413", "The body is too large");
-                add("415", "The body has another media type, or is compressed");
-                add("429", "At the limit: retry after `Retry-After` seconds");
+                add("415", "Unsupported media type, or a compressed body");
+                add("429", "Limit reached; retry after `Retry-After` seconds");
             }
         }
     }
     document
 }
 
-/// All routes with everything around them.
+/// Builds the router with all routes and their middleware.
 pub fn router(app: Arc<App>) -> Router {
     let (router, _) = routes().split_for_parts();
     let (analysed, _) = analysis_routes().split_for_parts();
@@ -349,25 +351,25 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The route's name of 0.1, until 0.3.
+/// Redirects the route's old name from version 0.1; to be removed in 0.3.
 async fn images_of_pictures(
     axum::extract::Path(hash): axum::extract::Path<String>,
 ) -> axum::response::Redirect {
-    tracing::warn!("/v1/pictures is now /v1/images: the old route works until 0.3");
-    // What is no hash has no image, and no place in a header.
+    tracing::warn!("deprecated route /v1/pictures was used; use /v1/images, the old route is removed in 0.3");
+    // Other characters are never part of a hash and must not reach the header.
     let hash: String = hash.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
     axum::response::Redirect::permanent(&format!("/v1/images/{hash}"))
 }
 
 async fn not_found() -> ApiError {
-    ApiError::new(Code::NotFound, "there is no such route: GET /docs lists them")
+    ApiError::new(Code::NotFound, "no such route: GET /docs lists all routes")
 }
 
 async fn method_not_allowed() -> ApiError {
-    ApiError::new(Code::MethodNotAllowed, "the route takes other methods: GET /docs lists them")
+    ApiError::new(Code::MethodNotAllowed, "the route does not accept this method: GET /docs lists all routes")
 }
 
-/// A panic is a defect, but it ends one request only and is answered like any other.
+/// Turns a panic, which is a defect, into an error response like any other; only its request ends.
 #[expect(clippy::needless_pass_by_value, reason = "the shape of a panic handler")]
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let message = panic
@@ -380,10 +382,10 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     response
 }
 
-/// Many names in a list fit; nothing that anybody asks for needs more.
+/// Limit of a query string, in bytes: long lists of names fit, and no valid query needs more.
 const MOST_QUERY_BYTES: usize = 8 << 10;
 
-/// A query string that does not fit, as a problem document.
+/// The parameters of a query string; errors are problem documents.
 struct Query<T>(T);
 
 impl<T: serde::de::DeserializeOwned, S: Send + Sync> axum::extract::FromRequestParts<S> for Query<T> {
@@ -395,7 +397,8 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> axum::extract::FromRequestP
     ) -> Result<Self, Self::Rejection> {
         let text = parts.uri.query().unwrap_or_default();
         if text.len() > MOST_QUERY_BYTES {
-            let problem = format!("the query has more than {MOST_QUERY_BYTES} bytes: ask for less at once");
+            let problem =
+                format!("the query string is longer than {MOST_QUERY_BYTES} bytes: request less at once");
             return Err(ApiError::new(Code::MalformedRequest, problem));
         }
         let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
@@ -421,7 +424,7 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> axum::extract::FromRequestP
     }
 }
 
-/// The same query with its values as names are kept.
+/// Returns the same query with its values in the form in which names are stored.
 fn normal_uri(pairs: &[(String, String)]) -> axum::http::Uri {
     let encoded = |text: &str| {
         text.bytes().fold(String::new(), |mut encoded, byte| {

@@ -1,4 +1,5 @@
-//! `GET /v1/models`: which graphs are resident, where, and how busy; and how far the pack's scores are from another's.
+//! `GET /v1/models`: resident graphs, their devices and load, and the drift of the pack's scores
+//! from another pack's.
 
 use std::sync::Arc;
 
@@ -12,22 +13,23 @@ use crate::engine::{LaneStatus, Pack};
 use crate::pack_id::PackId;
 use crate::parity::DriftCertificate;
 
-/// What is resident.
+/// The resident graphs.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ModelsResponse {
     /// The loaded model pack.
     pack: PackId,
-    /// How far its scores are from another pack's, where that was measured and stored with `stellar-score pack verify`.
+    /// Drift of the pack's scores from another pack's, if it was measured and stored with
+    /// `stellar-score pack verify`.
     #[serde(skip_serializing_if = "Option::is_none")]
     drift: Option<DriftCertificate>,
-    /// Every graph that is loaded.
+    /// One entry for each loaded graph.
     lanes: Vec<LaneStatus>,
 }
 
 /// Lists the resident graphs with their device, batch size, queue and work done.
 #[utoipa::path(
     get, path = "/v1/models", operation_id = "list_models", tag = "catalogue",
-    responses((status = 200, description = "Every resident graph", body = ModelsResponse))
+    responses((status = 200, description = "All resident graphs", body = ModelsResponse))
 )]
 pub(super) async fn list(State(app): Shared) -> Json<ModelsResponse> {
     let pack = Arc::clone(app.scoring.pack());
@@ -35,10 +37,10 @@ pub(super) async fn list(State(app): Shared) -> Json<ModelsResponse> {
     Json(ModelsResponse { pack: app.scoring.pack().id(), drift, lanes: app.scoring.engine().status() })
 }
 
-/// The pack's own certificate; read anew, since it may be stored while the pack is loaded.
+/// Reads the pack's own certificate each time, since it may be stored while the pack is loaded.
 fn drift(pack: &Pack) -> Option<DriftCertificate> {
     DriftCertificate::stored(pack).unwrap_or_else(|error| {
-        tracing::warn!(error = format!("{error:#}"), "the pack's drift certificate is not shown");
+        tracing::warn!(error = format!("{error:#}"), "failed to read the pack's drift certificate");
         None
     })
 }

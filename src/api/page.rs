@@ -1,14 +1,14 @@
-//! Lists are answered by pages.
+//! Pagination of lists.
 
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{ApiError, Code};
 
-/// Most rows of a page.
+/// Maximum number of rows per page.
 const MAX_PAGE: u32 = 1_000;
 
-/// The rows of a page, which are 100 unless somebody asks for another number.
+/// Returns the number of rows of a page, by default 100.
 pub(super) fn page(limit: Option<u32>) -> Result<u32, ApiError> {
     let limit = limit.unwrap_or(100);
     if (1..=MAX_PAGE).contains(&limit) {
@@ -17,7 +17,8 @@ pub(super) fn page(limit: Option<u32>) -> Result<u32, ApiError> {
     Err(ApiError::new(Code::MalformedRequest, format!("limit is {limit}: send 1 to {MAX_PAGE}")))
 }
 
-/// One page of what was read for it with one row more, and where the next one begins if there is one.
+/// Cuts rows, read with one row too many, to a page. Returns the cursor of the next page if there
+/// is one.
 pub(super) fn cut<T, K>(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> K) -> (Vec<T>, Option<K>) {
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
@@ -25,14 +26,14 @@ pub(super) fn cut<T, K>(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> K) -> 
     (rows, next)
 }
 
-/// Which page of photos or samples.
+/// Selects a page of photos or samples.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParameters {
-    /// How many to skip. Default: 0.
+    /// Number of rows to skip. Default: 0.
     pub(super) offset: Option<usize>,
-    /// Rows of a page, 1 to 1000. Default: 100.
+    /// Rows per page, 1 to 1000. Default: 100.
     pub(super) limit: Option<u32>,
 }
 
@@ -50,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_begins_behind_the_last_row_where_there_is_one_more() {
+    fn the_next_page_begins_after_the_last_row_if_there_is_one_more() {
         assert_eq!(cut(vec![1, 2, 3], 2, |row| *row), (vec![1, 2], Some(2)));
         assert_eq!(cut(vec![1, 2], 2, |row| *row), (vec![1, 2], None));
         assert_eq!(cut(Vec::<u32>::new(), 2, |row| *row), (vec![], None));

@@ -1,4 +1,4 @@
-//! `/v1/preferences`: what people say of images, taken down, listed and deleted.
+//! `/v1/preferences`: votes and ratings of annotators.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,123 +29,126 @@ use crate::{
     store::{Judgement, NewPreference, Preference, PreferencesQuery, RunsQuery},
 };
 
-/// Methods between which the next question is chosen.
+/// Maximum number of methods from which the next pairs are chosen.
 const MOST_METHODS: usize = 200;
 
-/// Pairs of methods that are asked for a name that nobody judged: each is a statement.
+/// Maximum number of pairs of methods that are searched for unjudged samples: each is a statement.
 const MOST_QUESTIONS: usize = 200;
 
-/// The most answers of one request, and its largest body.
+/// Limits of one request: its number of preferences, and its body in bytes.
 const MOST_ANSWERS: usize = 10_000;
 const MOST_BYTES: usize = 8 << 20;
 
-/// Columns of a CSV of answers: seven are known.
+/// Maximum number of columns of a CSV of preferences; seven are known.
 const MOST_COLUMNS: usize = 32;
 
-/// Which of two images is preferred.
+/// The preferred one of two images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Choice {
-    /// That of `run_a`.
+    /// The image of `run_a`.
     A,
-    /// That of `run_b`.
+    /// The image of `run_b`.
     B,
-    /// Neither.
+    /// Neither is preferred.
     Tie,
 }
 
-/// An answer: a vote with `run_a`, `run_b` and `preferred`, or a rating with `run` and `rating`.
+/// A preference: a vote with `run_a`, `run_b` and `preferred`, or a rating with `run` and `rating`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"question": "overall", "annotator": "ada", "name": "0007-0042",
     "run_a": "0197a7c6-6f00-7000-8000-000000000001", "run_b": "0197a7c6-6f00-7000-8000-000000000002", "preferred": "a"}))]
 pub(super) struct Answer {
-    /// What was asked.
+    /// The question put to the annotator.
     question: QuestionWord,
-    /// Who answers; any name that tells annotators apart.
+    /// Name of the annotator; any name that distinguishes annotators.
     annotator: String,
-    /// The samples' name in the run, or in both.
+    /// Name of the sample in the run, or in both runs.
     name: String,
-    /// One run of a vote.
+    /// First run of a vote.
     #[serde(default)]
     run_a: Option<Uuid>,
-    /// The other run of a vote.
+    /// Second run of a vote.
     #[serde(default)]
     run_b: Option<Uuid>,
-    /// Which image is preferred.
+    /// The preferred image of a vote.
     #[serde(default)]
     preferred: Option<Choice>,
-    /// The run of a rating.
+    /// Run of a rating.
     #[serde(default)]
     run: Option<Uuid>,
-    /// The rating; more is better, on any scale that is the same for all ratings of an annotator.
+    /// The rating; higher is better. Any scale is allowed if it is the same for all ratings of an
+    /// annotator.
     #[serde(default)]
     rating: Option<f64>,
 }
 
-/// Answers to take down.
+/// Preferences to record.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewAnswers {
-    /// 1 to 10,000.
+    /// 1 to 10,000 preferences.
     #[serde(deserialize_with = "body::at_most::<MOST_ANSWERS, _, _>")]
     preferences: Vec<Answer>,
 }
 
-/// What was taken down.
+/// Outcome of recording preferences.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({"accepted": 2}))]
 pub(super) struct Accepted {
-    /// Answers; of several of one annotator to one question the last counts.
+    /// Number of preferences. If an annotator judges the same images for the same question several
+    /// times, the last one counts.
     accepted: usize,
 }
 
-/// An answer as it is kept.
+/// A stored preference.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct KeptAnswer {
-    /// Its id.
+    /// Id of the preference.
     id: Uuid,
-    /// What was asked.
+    /// The question put to the annotator.
     question: QuestionWord,
-    /// Who answered.
+    /// Name of the annotator.
     annotator: String,
-    /// The samples' name in the run, or in both.
+    /// Name of the sample in the run, or in both runs.
     name: String,
-    /// One run of a vote; the two may stand the other way round than they were sent.
+    /// First run of a vote; the two runs may be swapped relative to the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run_a: Option<Uuid>,
-    /// The other run of a vote.
+    /// Second run of a vote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run_b: Option<Uuid>,
-    /// Which image is preferred.
+    /// The preferred image of a vote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     preferred: Option<Choice>,
-    /// The run of a rating.
+    /// Run of a rating.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<Uuid>,
     /// The rating.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rating: Option<f64>,
-    /// When it was taken down.
+    /// Time at which it was recorded.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
 }
 
-/// Takes down answers of annotators, all or none.
+/// Records preferences of annotators, all or nothing.
 ///
-/// As JSON, or as text/csv with a header: `question,annotator,name,run_a,run_b,preferred` for votes, `question,annotator,name,
-/// run,rating` for ratings. The same annotator's answer to the same question about the same images replaces the one before.
+/// The body is JSON, or text/csv with a header: `question,annotator,name,run_a,run_b,preferred` for
+/// votes, `question,annotator,name,run,rating` for ratings. A preference replaces an earlier one of
+/// the same annotator, question and images.
 #[utoipa::path(
     post, path = "/v1/preferences", operation_id = "add_preferences", tag = "analysis",
     request_body(content((NewAnswers = "application/json"), (String = "text/csv"))),
     responses(
-        (status = 200, description = "Taken down", body = Accepted),
-        (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Recorded", body = Accepted),
+        (status = 400, description = "Malformed body", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Neither JSON nor CSV", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "An answer cannot be used, or is about a sample that is not there: nothing was taken down", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A preference is invalid, or its sample does not exist: nothing was recorded", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Accepted>, ApiError> {
@@ -157,7 +160,7 @@ pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Acc
         body::json::<NewAnswers>(request, MOST_BYTES).await?.preferences
     };
     if answers.is_empty() || answers.len() > MOST_ANSWERS {
-        let problem = format!("there are none, or too many: send 1 to {MOST_ANSWERS} answers at a time");
+        let problem = format!("there are no preferences, or too many: send 1 to {MOST_ANSWERS} at a time");
         return Err(ApiError::new(Code::InvalidField, problem));
     }
     let place = |at: usize| if is_csv { format!("line {}", at + 2) } else { format!("preferences[{at}]") };
@@ -173,7 +176,7 @@ pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Acc
             Err(ApiError::new(
                 Code::InvalidField,
                 format!(
-                    "{}: the run {} has no sample `{name}`; nothing was taken down, so correct it and send all again",
+                    "{}: the run {} has no sample `{name}`; nothing was recorded, so correct it and send all preferences again",
                     place(unknown.place),
                     unknown.run
                 ),
@@ -187,14 +190,14 @@ fn read_csv(text: &str) -> Result<Vec<Answer>, ApiError> {
         ApiError::new(
             Code::InvalidField,
             format!(
-                "the CSV cannot be used ({error}): its header is question,annotator,name,run_a,run_b,preferred for votes or \
+                "the CSV is invalid ({error}): its header must be question,annotator,name,run_a,run_b,preferred for votes or \
                  question,annotator,name,run,rating for ratings"
             ),
         )
     };
     spreadsheet::check_width(text, MOST_COLUMNS).map_err(|error| invalid(&error))?;
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    // One more than may be shows that there are too many.
+    // One more than the limit shows that there are too many.
     reader
         .deserialize()
         .take(MOST_ANSWERS + 1)
@@ -221,7 +224,7 @@ impl Answer {
             (None, None, None, Some(run), Some(rating)) => Judgement::Rating { run, rating },
             _ => {
                 return invalid(
-                    "it is neither a vote, with run_a, run_b and preferred, nor a rating, with run and rating",
+                    "it is neither a vote nor a rating: a vote has run_a, run_b and preferred, a rating has run and rating",
                 );
             }
         };
@@ -260,41 +263,41 @@ impl From<Preference> for KeptAnswer {
     }
 }
 
-/// Which answers.
+/// Filters of preferences, and the page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParameters {
-    /// To this question.
+    /// Only preferences for this question.
     question: Option<QuestionWord>,
-    /// Of this annotator.
+    /// Only preferences of this annotator.
     annotator: Option<String>,
-    /// About this run.
+    /// Only preferences about this run.
     run: Option<Uuid>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     after: Option<Uuid>,
-    /// Answers of a page, 1 to 1000. Default: 100.
+    /// Preferences per page, 1 to 1000. Default: 100.
     limit: Option<u32>,
 }
 
-/// One page of answers.
+/// One page of preferences.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct AnswersPage {
-    /// In the order in which they came.
+    /// Preferences in the order in which they were recorded.
     preferences: Vec<KeptAnswer>,
-    /// Send as `after` for the next page; absent on the last.
+    /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Uuid>,
 }
 
-/// Lists answers of annotators.
+/// Lists preferences of annotators.
 #[utoipa::path(
     get, path = "/v1/preferences", operation_id = "list_preferences", tag = "analysis", params(ListParameters),
     responses(
         (status = 200, description = "One page", body = AnswersPage),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(
@@ -315,44 +318,47 @@ pub(super) async fn list(
     Ok(Json(AnswersPage { preferences: found.into_iter().map(Into::into).collect(), next }))
 }
 
-/// Deletes an answer.
+/// Deletes a preference.
 #[utoipa::path(
     delete, path = "/v1/preferences/{id}", operation_id = "delete_preference", tag = "analysis",
-    params(("id" = Uuid, Path, description = "The answer's id")),
+    params(("id" = Uuid, Path, description = "Id of the preference")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 404, description = "No such answer", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such preference", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn delete(
     State(app): Shared,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let what = "answer of this id";
+    let what = "preference with this id";
     if app.store.delete_preference(privacy::id(id, what)?).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
-    Err(ApiError::new(Code::NotFound, format!("there is no {what}: GET /v1/preferences lists them")))
+    Err(ApiError::new(
+        Code::NotFound,
+        format!("there is no {what}: GET /v1/preferences lists all preferences"),
+    ))
 }
 
-/// How many answers were deleted.
+/// Outcome of deleting an annotator.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct DeletedAnswers {
-    /// Answers.
+    /// Number of deleted preferences.
     preferences: u64,
 }
 
-/// Deletes everything that an annotator said.
+/// Deletes all preferences of an annotator.
 #[utoipa::path(
     delete, path = "/v1/annotators/{annotator}", tag = "privacy",
-    params(("annotator" = String, Path, description = "The annotator's name")),
+    params(("annotator" = String, Path, description = "Name of the annotator")),
     responses(
         (status = 200, description = "Deleted", body = DeletedAnswers),
-        (status = 404, description = "Nobody of this name said anything", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No preferences by this annotator", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn delete_annotator(
@@ -367,20 +373,20 @@ pub(super) async fn delete_annotator(
     match deleted {
         0 => Err(ApiError::new(
             Code::NotFound,
-            "nobody of this name said anything: GET /v1/preferences lists who did",
+            "no preferences by this annotator; GET /v1/preferences lists annotators",
         )),
         preferences => Ok(Json(DeletedAnswers { preferences })),
     }
 }
 
-/// What to ask for next.
+/// Selects pairs to label next.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct NextParameters {
     /// The question. Default: `overall`.
     question: Option<QuestionWord>,
-    /// How many pairs, 1 to 1000. Default: 100.
+    /// Number of pairs, 1 to 1000. Default: 100.
     limit: Option<u32>,
 }
 
@@ -392,39 +398,42 @@ pub(super) struct NextParameters {
 pub(super) struct NextResponse {
     /// The question.
     question: QuestionWord,
-    /// Of the most telling pairs of methods first, each with prompts that nobody was asked about for these runs.
+    /// Pairs of images without a vote on this question. Those of the most informative pairs of
+    /// methods come first.
     pairs: Vec<NextEntry>,
 }
 
-/// A pair of images to ask about.
+/// A pair of images to put to annotators.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct NextEntry {
-    /// The samples' name in both runs.
+    /// Name of the sample in both runs.
     name: String,
-    /// One method.
+    /// First method.
     method_a: String,
-    /// Its newest run.
+    /// Newest run of the first method.
     run_a: Uuid,
-    /// The other method.
+    /// Second method.
     method_b: String,
-    /// Its newest run.
+    /// Newest run of the second method.
     run_b: Uuid,
-    /// Answers that compare the two methods already.
+    /// Number of judged pairs of images of the two methods so far.
     judged: usize,
-    /// How likely A is preferred, as far as the answers tell.
+    /// Estimated probability that A is preferred.
     expected: f64,
-    /// What one more answer is expected to tell: p(1 − p) / (1 + judged), at most 0.25.
+    /// Expected information of one more vote: p(1 − p) / (1 + judged), at most 0.25.
     gain: f64,
 }
 
-/// Says which pairs of images to ask about next: those of methods that are hardly told apart, or were hardly compared.
+/// Lists pairs of images to label next.
+///
+/// Pairs of methods that can hardly be distinguished yet, or were hardly compared, come first.
 #[utoipa::path(
     get, path = "/v1/preferences/next", operation_id = "next_pair", tag = "analysis", params(NextParameters),
     responses(
-        (status = 200, description = "The pairs, the most telling first", body = NextResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The pairs, most informative first", body = NextResponse),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn next(
@@ -436,9 +445,9 @@ pub(super) async fn next(
     let query = PreferencesQuery { question: Some(question.clone()), ..PreferencesQuery::default() };
     let answers = app.store.preferences(&query).await?;
     let mut methods = methods_of_runs(&app).await?;
-    // Ids follow time: the largest is the newest.
+    // Ids are ordered by time: the largest is the newest.
     let newest: BTreeMap<String, Uuid> = methods.iter().map(|(run, method)| (method.clone(), *run)).collect();
-    // Of very many methods those with the newest runs: pairs are as many as the square.
+    // The methods with the newest runs if there are many: the number of pairs is quadratic.
     let mut recent: Vec<Uuid> = newest.values().copied().collect();
     recent.sort_unstable_by(|a, b| b.cmp(a));
     recent.truncate(MOST_METHODS);
@@ -446,7 +455,7 @@ pub(super) async fn next(
         newest.iter().filter(|(_, run)| recent.contains(run)).map(|(name, _)| name).collect();
     methods.retain(|_, method| recent.contains(method));
     let ranked = blocking(move || next_pairs(&judged_pairs(&answers), &methods)).await;
-    // A share for each of the first pairs of methods, so that one pair does not fill the list.
+    // A share for each of the first pairs of methods, so that no pair of methods fills the list.
     let each = limit.div_ceil(ranked.len().clamp(1, 10)) as u32;
     let mut pairs = Vec::new();
     for pair in ranked.into_iter().take(MOST_QUESTIONS) {
@@ -471,7 +480,7 @@ pub(super) async fn next(
     Ok(Json(NextResponse { question: question.into(), pairs }))
 }
 
-/// The method of each run.
+/// Returns the method of each run.
 pub(super) async fn methods_of_runs(app: &App) -> Result<std::collections::BTreeMap<Uuid, String>, ApiError> {
     let mut methods = std::collections::BTreeMap::new();
     let mut after = None;

@@ -1,4 +1,4 @@
-//! Deletion, and how long faces are kept: see `docs/PRIVACY.md`.
+//! Deletion of data and retention of faces: see `docs/PRIVACY.md`.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     store::{Deleted, FacesRecord, Store, StoreError},
 };
 
-/// The store as the face finder sees it.
+/// Adapts the store to the face finder.
 pub(super) struct StoredFaces(pub(super) Store);
 
 impl FaceMemory for StoredFaces {
@@ -48,25 +48,26 @@ impl FaceMemory for StoredFaces {
     }
 }
 
-/// What was deleted.
+/// Counts of deleted data.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct DeletedResponse {
-    /// Samples.
+    /// Number of deleted samples.
     samples: u64,
-    /// Their scores.
+    /// Number of deleted scores.
     scores: u64,
-    /// Photos enrolled in a dataset.
+    /// Number of deleted photos of datasets.
     photos: u64,
-    /// Prompts registered in a dataset.
+    /// Number of deleted prompts of datasets.
     prompts: u64,
-    /// Images whose faces were stored, once for each set of face graphs.
+    /// Number of images whose faces were deleted, once for each set of face graphs.
     faces: u64,
-    /// Features in memory, of all models.
+    /// Number of features that were evicted from the feature cache.
     cached: u64,
 }
 
-/// Deletes, and empties the memory of what is gone, to the end: whether or not the client waits for it. An image is forgotten
-/// also where the store knows nothing of it: one of a request that failed is in memory only.
+/// Runs a deletion and then evicts cached data, to the end even if the client disconnects. Features
+/// of an image are also evicted if the store does not know it: the image of a failed request is in
+/// memory only.
 async fn delete(
     app: Arc<App>,
     what: &'static str,
@@ -80,14 +81,14 @@ async fn delete(
             return Err(missing(what));
         }
         let unknown = || Deleted { images: image.into_iter().collect(), ..Deleted::default() };
-        let answer = app.forget(deleted.unwrap_or_else(unknown)).await;
-        if known || answer.cached > 0 { Ok(answer) } else { Err(missing(what)) }
+        let response = app.forget(deleted.unwrap_or_else(unknown)).await;
+        if known || response.cached > 0 { Ok(response) } else { Err(missing(what)) }
     });
     deleting.await.map_err(|panic| ApiError::internal(&panic))?
 }
 
 impl App {
-    /// Empties the memory of what is gone from the store.
+    /// Evicts everything that is derived from deleted data.
     async fn forget(&self, deleted: Deleted) -> Json<DeletedResponse> {
         self.runs.spool().release(deleted.images.iter().copied());
         let cached = self.scoring.forget(deleted.images).await;
@@ -106,69 +107,75 @@ fn missing(what: &str) -> ApiError {
     ApiError::new(Code::NotFound, format!("there is no {what}: it may have been deleted already"))
 }
 
-/// What is no id is the id of nothing.
+/// Parses an id; malformed ids are reported as not found.
 pub(super) fn id(path: Result<Path<String>, PathRejection>, what: &str) -> Result<Uuid, ApiError> {
     path.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(|| missing(what))
 }
 
-/// Deletes a sample with its scores, also one that waits to be scored or failed, and the faces of its images if nothing else stands on them.
+/// Deletes a sample with its scores, and the faces of its images unless other data needs them.
 ///
-/// Means on the leaderboard are those of the samples that remain. What is in memory of its images is forgotten.
+/// Pending and failed samples can be deleted too. The leaderboard is recomputed from the remaining
+/// samples. Cached features of the sample's images are evicted.
 #[utoipa::path(
     delete, path = "/v1/samples/{id}", tag = "privacy",
-    params(("id" = Uuid, Path, description = "The `sample` of a score's answer")),
+    params(("id" = Uuid, Path, description = "Id of the sample, `sample` in a score response")),
     responses(
         (status = 200, description = "Deleted", body = DeletedResponse),
         (status = 404, description = "No such sample", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn delete_sample(
     State(app): Shared,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeletedResponse>, ApiError> {
-    let id = id(path, "sample of this id")?;
+    let id = id(path, "sample with this id")?;
     let store = app.store.clone();
-    delete(app, "sample of this id", None, async move { store.delete_sample(id).await }).await
+    delete(app, "sample with this id", None, async move { store.delete_sample(id).await }).await
 }
 
-/// Deletes a run with its samples, also those that wait, their scores and means, the files that are kept for it, and the faces of its images if nothing else stands on them.
+/// Deletes a run with its samples, scores and means, and the files spooled for it.
+///
+/// Pending samples are deleted too. The faces of its images are deleted unless other data needs
+/// them.
 #[utoipa::path(
     delete, path = "/v1/runs/{id}", tag = "privacy",
-    params(("id" = Uuid, Path, description = "The `run_id` of a score's answer")),
+    params(("id" = Uuid, Path, description = "Id of the run (`run_id`)")),
     responses(
         (status = 200, description = "Deleted", body = DeletedResponse),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn delete_run(
     State(app): Shared,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeletedResponse>, ApiError> {
-    let id = id(path, "run of this id")?;
+    let id = id(path, "run with this id")?;
     let store = app.store.clone();
-    delete(app, "run of this id", None, async move { store.delete_run(id).await }).await
+    delete(app, "run with this id", None, async move { store.delete_run(id).await }).await
 }
 
-/// Deletes a dataset with its enrolled photos, and their faces if nothing else stands on them. Scores stay.
+/// Deletes a dataset with its enrolled photos, and their faces unless other data needs them.
+///
+/// Scores are not deleted.
 #[utoipa::path(
     delete, path = "/v1/datasets/{dataset}", tag = "privacy",
-    params(("dataset" = String, Path, description = "The dataset's name")),
+    params(("dataset" = String, Path, description = "Name of the dataset")),
     responses(
         (status = 200, description = "Deleted", body = DeletedResponse),
         (status = 404, description = "No such dataset", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn delete_dataset(
     State(app): Shared,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeletedResponse>, ApiError> {
-    let what = "dataset of this name";
+    let what = "dataset with this name";
     let Path(name) = path.map_err(|_| missing(what))?;
     let store = app.store.clone();
     let every_form = async move {
@@ -182,25 +189,25 @@ pub(super) async fn delete_dataset(
     delete(app, what, None, every_form).await
 }
 
-/// Deletes everything derived from one image: its faces, its enrolments in datasets, and what is in memory of it.
+/// Deletes everything derived from one image: its faces, its enrolments and its cached features.
 ///
-/// Samples and scores that stand on the image stay; they hold its hash and no personal data derived from it. Samples that
-/// wait to be scored with it fail, and the file that is kept for them goes.
+/// Samples and scores of the image remain: they have its hash and no personal data derived from it.
+/// Pending samples that need the image fail, and its spooled file is deleted.
 #[utoipa::path(
     delete, path = "/v1/images/{hash}", tag = "privacy",
-    params(("hash" = String, Path, description = "BLAKE3 of the image's file, 64 hexadecimal digits, as samples and datasets show it")),
+    params(("hash" = String, Path, description = "BLAKE3 hash of the image file, 64 hexadecimal digits, as shown by samples and datasets")),
     responses(
         (status = 200, description = "Deleted", body = DeletedResponse),
-        (status = 404, description = "Nothing is known of such an image", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such image", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn delete_image(
     State(app): Shared,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<DeletedResponse>, ApiError> {
-    let what = "image of this hash";
+    let what = "image with this hash";
     let hash = path.ok().and_then(|Path(hash)| ContentHash::from_hex(&hash)).ok_or_else(|| missing(what))?;
     let store = app.store.clone();
     delete(app, what, Some(hash), async move { store.delete_image(hash).await }).await

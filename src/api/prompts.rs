@@ -1,4 +1,4 @@
-//! `/v1/datasets/{dataset}/prompts`: the prompts of a dataset, for whom each is and what it names.
+//! `/v1/datasets/{dataset}/prompts`: the prompts of a dataset, by identity, and what each names.
 
 use axum::{
     Json,
@@ -19,37 +19,37 @@ use crate::{
     store::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered},
 };
 
-/// Bytes of one registration: a thousand prompts of Stellar have 200 KB.
+/// Limit of one registration, in bytes: a thousand prompts of Stellar take 200 KB.
 const MOST_BYTES: usize = 8 << 20;
 
-/// Entries of one list of a prompt, before it is known how many of them are looked for.
+/// Limit of each list of a prompt while it is parsed, before the configured limits are checked.
 const MOST_WORDS: usize = 1_000;
 
 /// Prompts to register.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PromptsBody {
-    /// At most 1000; send more in several requests.
+    /// At most 1000; split larger sets over several requests.
     #[serde(deserialize_with = "body::at_most::<MAX_PROMPTS, _, _>")]
     prompts: Vec<Prompt>,
 }
 
 /// A prompt for one identity.
-#[expect(clippy::struct_field_names, reason = "the key that people know")]
+#[expect(clippy::struct_field_names, reason = "the established key")]
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Prompt {
-    /// Whom it is for.
+    /// The identity that it is for.
     #[schema(example = "000")]
     identity: String,
-    /// As written: `{}` stands for the person.
+    /// The prompt as written; `{}` stands for the person.
     #[schema(example = "{} riding a skateboard")]
     prompt: String,
-    /// A free label; Stellar has `T` and `H`.
+    /// A free label; Stellar uses `T` and `H`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "T")]
     kind: Option<String>,
-    /// Categories, for slices of the leaderboard.
+    /// Categories of the prompt, for slices of the leaderboard.
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",
@@ -57,7 +57,7 @@ struct Prompt {
     )]
     #[schema(example = json!(["sports"]))]
     categories: Vec<String>,
-    /// Objects that it names, in words.
+    /// Objects that the prompt names, in words.
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",
@@ -65,7 +65,7 @@ struct Prompt {
     )]
     #[schema(example = json!(["skateboard"]))]
     detectables: Vec<String>,
-    /// Relations that it names, as subject, predicate, object.
+    /// Relations that the prompt names, as subject, predicate, object.
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",
@@ -90,34 +90,34 @@ impl From<PromptRecord> for Prompt {
     }
 }
 
-/// What registering did.
+/// Outcome of a registration.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct RegisteredResponse {
-    /// Prompts that were not there.
+    /// Number of new prompts.
     created: u64,
-    /// Prompts that were there with another kind or other facts, which are replaced.
+    /// Number of prompts that existed with another kind or other properties, which were replaced.
     changed: u64,
-    /// Prompts that were there as they are.
+    /// Number of prompts that existed unchanged.
     repeated: u64,
 }
 
-/// Registers prompts in a dataset, which is made if it is new.
+/// Registers prompts in a dataset; creates the dataset if it does not exist.
 ///
-/// Identity and text identify a prompt: the same again changes nothing, another kind or other facts replace what was
-/// there. Samples that were scored keep what was sent with them.
+/// A prompt is identified by identity and text. Registering it again is idempotent; another kind or
+/// other properties replace the earlier ones. Samples that are already scored do not change.
 #[utoipa::path(
     put, path = "/v1/datasets/{dataset}/prompts", operation_id = "register_prompts", tag = "datasets",
-    params(("dataset" = String, Path, description = "The dataset's name")),
+    params(("dataset" = String, Path, description = "Name of the dataset")),
     request_body(content = PromptsBody),
     responses(
         (status = 200, description = "Registered", body = RegisteredResponse),
-        (status = 400, description = "The body cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A limit of size is exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Understood but not usable", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed body", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "A size limit is exceeded", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A prompt is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn register(
@@ -138,7 +138,7 @@ pub(super) async fn register(
     Ok(Json(RegisteredResponse { created, changed, repeated }))
 }
 
-/// A prompt is held to what a sample with it will be held to.
+/// Applies the checks that a sample with this prompt must pass.
 fn clean(app: &App, prompt: Prompt) -> Result<PromptRecord, ApiError> {
     check_prompt(&prompt.prompt, &app.limits)?;
     let mut record = PromptRecord::from(prompt);
@@ -157,27 +157,27 @@ fn clean(app: &App, prompt: Prompt) -> Result<PromptRecord, ApiError> {
     Ok(record)
 }
 
-/// Which page of prompts.
+/// Filters of prompts, and the page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PromptParameters {
-    /// Those of one identity only.
+    /// Only prompts of this identity.
     identity: Option<String>,
-    /// Those of one kind only.
+    /// Only prompts of this kind.
     kind: Option<String>,
-    /// The `next` of the page before.
+    /// `next` of the previous page.
     after: Option<String>,
-    /// Rows of a page, 1 to 1000. Default: 100.
+    /// Rows per page, 1 to 1000. Default: 100.
     limit: Option<u32>,
 }
 
 /// One page of prompts.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct PromptsResponse {
-    /// By identity, and within it in the order in which they were registered.
+    /// Prompts by identity, and within it in the order of registration.
     items: Vec<Prompt>,
-    /// Send as `after` for the next page; absent on the last.
+    /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
@@ -185,13 +185,13 @@ pub(super) struct PromptsResponse {
 /// Lists a dataset's prompts.
 #[utoipa::path(
     get, path = "/v1/datasets/{dataset}/prompts", operation_id = "list_prompts", tag = "datasets",
-    params(("dataset" = String, Path, description = "The dataset's name"), PromptParameters),
+    params(("dataset" = String, Path, description = "Name of the dataset"), PromptParameters),
     responses(
         (status = 200, description = "One page", body = PromptsResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such dataset", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(
@@ -215,7 +215,7 @@ fn cursor(text: &str) -> Result<PromptCursor, ApiError> {
         Some(PromptCursor { identity: identity.to_owned(), position: position.parse().ok()? })
     };
     parse().ok_or_else(|| {
-        let problem = "after is not what a page gave: send the `next` of the page before as it is";
+        let problem = "after is not a valid cursor: send the `next` of the previous page unchanged";
         ApiError::new(Code::MalformedRequest, problem)
     })
 }

@@ -1,4 +1,5 @@
-//! What annotators are asked: four questions that every service knows, and those that its operator names.
+//! Questions put to annotators: four that every service has, and those that the operator
+//! configured.
 
 use std::borrow::Cow;
 
@@ -11,7 +12,7 @@ use utoipa::{
 use super::{ApiError, Code};
 use crate::store::Question;
 
-/// A question by its word.
+/// A question, identified by its word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(super) struct QuestionWord(Question);
@@ -55,8 +56,8 @@ impl PartialSchema for QuestionWord {
             .schema_type(Type::String)
             .pattern(Some("^[a-z][a-z0-9_]{0,31}$"))
             .description(Some(
-                "What people are asked: `overall`, which is better altogether; `object`, are the objects of the prompt there; `relation`, \
-                 are its relations right; `identity`, which is more like the person; or a question that the operator named in \
+                "The question put to annotators: `overall`, which is better overall; `object`, are the objects of the prompt present; `relation`, \
+                 are its relations right; `identity`, which is more like the person; or a question that the operator configured in \
                  `analysis.questions`.",
             ))
             .examples([serde_json::json!("identity")])
@@ -75,23 +76,23 @@ impl ToSchema for QuestionWord {
 pub(super) struct Questions(Vec<Question>);
 
 impl Questions {
-    /// Those that every service knows, and the operator's.
+    /// Combines the questions that every service has with those of the operator.
     pub(super) fn new(own: &[String]) -> Self {
         let own = own.iter().filter_map(|word| Question::parse(word));
         Self(Question::KNOWN.into_iter().chain(own).collect())
     }
 
-    /// The question that a request is about.
+    /// Returns the question that a request is about.
     ///
     /// # Errors
-    /// `code` if this service does not ask the question.
+    /// `code` if this service does not have the question.
     pub(super) fn of(&self, word: QuestionWord, code: Code) -> Result<Question, ApiError> {
         if self.0.contains(&word.0) {
             return Ok(word.0);
         }
         let known: Vec<_> = self.0.iter().map(Question::as_str).collect();
         let problem = format!(
-            "`question` is `{}`, which this service does not ask: send one of {}, or have the operator add it to \
+            "`question` is `{}`, which this service does not have: send one of {}, or have the operator add it to \
              analysis.questions",
             word.0.as_str(),
             known.join(", ")

@@ -28,135 +28,144 @@ use crate::{
     store::{AttributeColumn, RunData, RunRecord, RunState},
 };
 
-/// Which table, and how.
+/// Options of a report.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// What happens to samples whose image follows the prompt hardly better than the photo does. Default: `stellar`.
+    /// Penalty policy for images that follow the prompt hardly better than the reference image
+    /// does. Default: `stellar`.
     #[serde(default)]
     policy: Policy,
-    /// Default: `json`.
+    /// Format of the table. Default: `json`.
     #[serde(default)]
     format: Format,
-    /// Digest of the pack whose scores are shown, or the name of an import's source. Default: the run's pack, or the only
-    /// one that it has scores of.
+    /// Digest of the pack whose scores are shown, or the name of an import's source. Default: the
+    /// run's pack, or the only pack that the run has scores of.
     pack: Option<String>,
-    /// Adds to each mean its place among the scores of single samples of all summarised runs with the same pack and version of the
-    /// metric; in JSON only. Default: false.
+    /// If true, adds to each mean its place among the scores of single samples of all summarised
+    /// runs with the same pack and version of the metric; in JSON only. Default: false.
     #[serde(default)]
     percentiles: bool,
-    /// Ids of at most 16 other runs, separated by commas: the table is then over the samples whose names they all have, and the penalty is
-    /// decided over these alone, so that the tables of these runs, each asked for with the others, compare.
+    /// Ids of at most 16 other runs, separated by commas. The table then covers the samples whose
+    /// names all these runs have, and the penalty is decided over these alone. The tables of these
+    /// runs, each requested with the others, are comparable.
     common_with: Option<String>,
 }
 
-/// Runs that a table may be common with.
+/// Maximum number of runs in `common_with`.
 const MOST_OTHERS: usize = 16;
 
-/// The form of a table.
+/// Format of a table.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum Format {
-    /// With everything that is known.
+    /// JSON with all details.
     #[default]
     Json,
-    /// One line a metric, numbers with all their digits.
+    /// CSV with one line for each metric, at full precision.
     Csv,
-    /// For reading.
+    /// Markdown, for reading.
     Markdown,
-    /// For papers, with the package `booktabs`.
+    /// LaTeX for papers, with the package `booktabs`.
     Latex,
 }
 
 /// The table of a run.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ReportResponse {
-    /// The run.
+    /// Id of the run.
     run_id: Uuid,
-    /// Its method.
+    /// Method of the run.
     method: String,
-    /// Its name among the method's.
+    /// Name of the run, unique within its method.
     run: String,
-    /// The dataset whose prompts it goes through.
+    /// Dataset that the prompts are from.
     dataset: Option<String>,
-    /// The part of the dataset.
+    /// Split of the dataset.
     split: Option<String>,
-    /// Where it stands: of a run that is not finished, `aps` is missing and the rest is of what is scored by now.
+    /// State of the run. Until it is finished, `aps` is missing and the other metrics cover the
+    /// samples scored so far.
     state: RunState,
-    /// Its samples.
+    /// Number of samples by state.
     counts: Counts,
-    /// The pack of the scores; null where there are none.
+    /// The pack of the scores; null without scores.
     pack: Option<PackId>,
-    /// The policy in force.
+    /// The penalty policy that was applied.
     policy: Policy,
-    /// Samples in the table.
+    /// Number of samples in the table.
     samples: usize,
-    /// What these samples are known by: tables of the same are over the same samples.
+    /// Identifies these samples: tables with the same value are over the same samples.
     sample_set: String,
-    /// Samples that the penalty hit; null under the policy `none` and where no metric is concerned.
+    /// Number of penalised samples; null under the policy `none`, and if the policy concerns no
+    /// metric.
     penalised: Option<usize>,
-    /// Samples without `clip_t` or `clip_n`, which nobody can judge.
+    /// Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is
+    /// missing.
     undecided: usize,
-    /// One line a metric, in the order of their codes.
+    /// One row for each metric, sorted by code.
     rows: Vec<Line>,
 }
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Debug, Serialize, ToSchema)]
 struct Line {
     /// Code of the metric.
     #[schema(example = "ips")]
     metric: String,
-    /// What `mean` is: of all metrics but `aps` the mean over the samples that have a score.
+    /// Definition of `mean`: for all metrics except `aps`, the mean over the samples with a score.
     statistic: Statistic,
-    /// The number.
+    /// The statistic; null if it cannot be computed.
     mean: Option<f64>,
-    /// The mean of the samples' scores, if it is not `mean`: of `aps` the mean share of right answers, which leaderboards and slices have.
+    /// Mean of the samples' scores, if `mean` is another statistic: for `aps` the mean share of
+    /// correct predictions, as in leaderboards and slices.
     #[serde(skip_serializing_if = "Option::is_none")]
     sample_mean: Option<f64>,
-    /// Standard deviation, ddof 1; null for `aps` and below two samples.
+    /// Standard deviation (ddof 1); null for `aps` and below two samples.
     std: Option<f64>,
     /// Lower end of the 95 % interval, resampled by identity.
     low: Option<f64>,
-    /// Upper end.
+    /// Upper end of the interval.
     high: Option<f64>,
-    /// Identities among the samples with a number; a sample without one counts as one.
+    /// Number of identities among the samples with a number; a sample without an identity counts as
+    /// one.
     clusters: usize,
-    /// Whether these are so few that the interval rests on little: fewer than 8, where it covers less often than it says if scores are skewed.
+    /// True if there are fewer than 8 such identities: with skewed scores, the coverage of the
+    /// interval is then lower than stated.
     few_clusters: bool,
-    /// Why there is no interval: `too_few_people` or `no_variation`.
+    /// Reason why there is no interval: `too_few_people` or `no_variation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_interval: Option<NoInterval>,
-    /// Samples with a score.
+    /// Number of samples with a score.
     n: usize,
-    /// Share of the samples with a score.
+    /// Share of the samples that have a score.
     coverage: f64,
-    /// On request: where the mean (`sample_mean` for `aps`) stands among the scores, as measured, of single samples of all summarised runs
-    /// with the same pack and version.
+    /// If requested: place of the mean (`sample_mean` for `aps`) among the scores, without penalty,
+    /// of single samples of all summarised runs with the same pack and version.
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<Place>,
-    /// How many samples have no score, by reason.
+    /// Number of samples without a score, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     nulls: BTreeMap<String, usize>,
 }
 
-/// Makes the table of a run: means, deviations, intervals that respect that samples of one person are alike, and the penalty.
+/// Returns the table of a run: means, deviations, intervals and the penalty.
 ///
-/// With `policy=toolkit` the numbers are those of the reference toolkit's analysis.
+/// Intervals are resampled by identity, since samples of one person are alike. With
+/// `policy=toolkit` the numbers are those of the reference toolkit's analysis.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/report", operation_id = "read_report", tag = "runs",
-    params(("id" = Uuid, Path, description = "The run's `run_id`"), Parameters),
+    params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), Parameters),
     responses(
-        (status = 200, description = "The table; with other formats as text", body = ReportResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The table; as text in the other formats", body = ReportResponse),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "With `common_with`: the runs share no sample", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "With `common_with`: the runs have no sample names in common", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The penalty cannot be decided, or the run has scores of several packs", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -177,20 +186,20 @@ pub(super) async fn read(
             data.restrict(&app.store.sample_names(*other, usize::MAX).await?);
         }
         if data.names.is_empty() && !others.is_empty() {
-            let problem = "the runs share no sample: samples are the same where their names are";
+            let problem = "the runs have no sample names in common: samples are matched by name";
             return Err(ApiError::new(Code::NothingToCompare, problem));
         }
         let outcomes = match &digest {
             Some(digest) => app.store.outcomes(run.id, digest, &data.names).await?,
             None => BTreeMap::new(),
         };
-        tabulate(data, outcomes, policy)
-            .await
-            .map_err(|error| ApiError::new(Code::InvalidField, format!("the run has no such table: {error}")))
+        tabulate(data, outcomes, policy).await.map_err(|error| {
+            ApiError::new(Code::InvalidField, format!("the report cannot be computed: {error}"))
+        })
     });
     let table = work.await?;
     let Table { report, sample_set, versions, .. } = &*table;
-    // Of now: other runs come and go.
+    // Not cached with the table, since other runs change.
     let population = match &digest {
         Some(digest) if parameters.percentiles && matches!(parameters.format, Format::Json) => {
             app.store.run_quantiles(digest).await?
@@ -209,7 +218,7 @@ pub(super) async fn read(
         run: run.name.to_string(),
         pack: match &pack {
             Some(pack) if pack.weights == Weights::Demo => {
-                format!("{} (random weights: its numbers mean nothing)", pack.name)
+                format!("{} (random weights: its numbers are meaningless)", pack.name)
             }
             Some(pack) => pack.name.clone(),
             None => "none".to_owned(),
@@ -276,7 +285,7 @@ fn answer(
     }
 }
 
-/// The other runs that the samples shall be common with, and their revisions.
+/// Parses the other runs for common samples, with their revisions.
 async fn others(app: &App, asked: Option<&str>) -> Result<Vec<(Uuid, u64)>, ApiError> {
     let mut others = Vec::new();
     for id in asked.unwrap_or_default().split(',').map(str::trim).filter(|id| !id.is_empty()) {
@@ -292,7 +301,7 @@ async fn others(app: &App, asked: Option<&str>) -> Result<Vec<(Uuid, u64)>, ApiE
     Ok(others)
 }
 
-/// Whose scores are shown.
+/// Returns the pack whose scores are shown.
 pub(super) async fn pack(
     app: &App,
     run: &RunRecord,
@@ -319,13 +328,13 @@ pub(super) async fn pack(
         0 | 1 => Ok(packs.pop()),
         _ => {
             let problem =
-                format!("the run has scores of several packs, name one in `pack`: {}", list(&packs));
+                format!("the run has scores of several packs, choose one with `pack`: {}", list(&packs));
             Err(ApiError::new(Code::InvalidField, problem))
         }
     }
 }
 
-/// What a table is made of: of the same there is always the same one.
+/// The inputs of a table: the same key always has the same table.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     run: Uuid,
@@ -335,7 +344,7 @@ pub(super) struct Key {
     others: Vec<(Uuid, u64)>,
 }
 
-/// A table, for each metric by reason how many samples have no score, and the versions of the metrics.
+/// A table, the number of samples without a score by metric and reason, and the metrics' versions.
 #[derive(Clone)]
 pub(super) struct Table {
     report: Report,
@@ -344,10 +353,10 @@ pub(super) struct Table {
     versions: BTreeMap<String, u32>,
 }
 
-/// Tables that were made.
+/// Cache of tables.
 pub(super) type Reports = ResponseCache<Key, Table>;
 
-/// Thousands of tables of some twenty lines.
+/// Limit of the cache, in bytes: thousands of tables of some twenty rows.
 pub(super) const KEPT_BYTES: u64 = 16 << 20;
 
 pub(super) fn reports() -> Reports {
@@ -357,7 +366,7 @@ pub(super) fn reports() -> Reports {
     })
 }
 
-/// Resampling 100,000 samples takes seconds, which no other request shall wait for.
+/// Computes a table off the async threads: resampling 100,000 samples takes seconds.
 async fn tabulate(
     data: RunData,
     outcomes: BTreeMap<String, AttributeColumn>,
@@ -382,7 +391,7 @@ async fn tabulate(
     blocking(work).await
 }
 
-/// A run's columns as the table takes them.
+/// Converts a run's columns to the input of a report.
 fn scores(data: RunData, outcomes: BTreeMap<String, AttributeColumn>) -> RunScores {
     RunScores {
         identities: data.identities,

@@ -1,4 +1,5 @@
-//! Request ids: taken from the client where sensible, else made; in every answer, problem and log line.
+//! Request ids: taken from the client if acceptable, otherwise generated; in every response,
+//! problem and log line.
 
 use axum::{
     extract::Request,
@@ -15,17 +16,17 @@ tokio::task_local! {
     static CURRENT: String;
 }
 
-/// The id of the request that the running task answers; empty outside of one.
+/// Returns the id of the request that the current task serves; empty outside of a request.
 pub(super) fn current() -> String {
     CURRENT.try_with(Clone::clone).unwrap_or_default()
 }
 
-/// The same work for another task to do, with this request's id and span.
+/// Wraps work for another task so that it keeps the current request's id and span.
 pub(super) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
     CURRENT.scope(current(), work).in_current_span()
 }
 
-/// Gives every request an id and a span, and every answer the id.
+/// Gives every request an id and a span, and every response the id.
 pub(super) async fn assign(request: Request, next: Next) -> Response {
     let id = request
         .headers()
@@ -40,7 +41,7 @@ pub(super) async fn assign(request: Request, next: Next) -> Response {
     response
 }
 
-/// A client's id goes into logs, so it is short and plain.
+/// Returns true if a client's id is short and plain enough to be logged.
 fn acceptable(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
 }
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_that_could_forge_log_lines_are_not_taken() {
+    fn ids_that_could_forge_log_lines_are_rejected() {
         assert!(acceptable("run-7:photo_3.1"));
         assert!(!acceptable(""));
         assert!(!acceptable("a b"));

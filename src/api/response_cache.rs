@@ -1,4 +1,4 @@
-//! Answers that cost seconds, kept for the revision of what they were computed from.
+//! Cache of responses that take seconds to compute, keyed by the revision of their inputs.
 
 use std::{
     collections::hash_map::RandomState,
@@ -14,25 +14,26 @@ use tokio::sync::Mutex;
 use super::{ApiError, App};
 use crate::store::{FacesState, ImagesOf};
 
-/// So many different answers are computed at once; of more some wait for each other without need.
+/// Number of lock stripes; unrelated keys may share a stripe.
 const PLACES: usize = 16;
 
-/// A bounded memory of answers. Whoever asks for one that is being computed waits for it.
+/// A bounded cache with single flight: concurrent requests for one key share one computation.
 ///
-/// The key has the revision, so that nothing old is ever answered: what nobody asks for any more is evicted when room is needed.
+/// The key includes the revision, so a response is never stale. Entries that are no longer
+/// requested are evicted when room is needed.
 pub(super) struct ResponseCache<K, V> {
     cache: moka::sync::Cache<K, Arc<V>>,
-    /// Grows when all is forgotten, so that what is being computed then is not kept.
+    /// Raised by `clear`, so that a value that was being computed meanwhile is not cached.
     forgotten: AtomicU64,
     places: [Mutex<()>; PLACES],
     hasher: RandomState,
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Send + Sync + 'static> ResponseCache<K, V> {
-    /// A memory of at most so many bytes, of which each answer takes what `bytes` says of it.
+    /// Creates a cache of at most `most` bytes; `bytes` returns the size of a value.
     pub(super) fn new(most: u64, bytes: fn(&V) -> usize) -> Self {
         let weigher = move |_: &K, value: &Arc<V>| {
-            // The key, and the cache's own nodes.
+            // Plus the key and the cache's own nodes.
             u32::try_from(bytes(value) + 512).unwrap_or(u32::MAX)
         };
         Self {
@@ -43,7 +44,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Res
         }
     }
 
-    /// The answer of this key: the one that is kept, or what `work` gives, which is then kept.
+    /// Returns the cached value of this key; otherwise runs `work` and caches its result.
     pub(super) async fn get<E>(&self, key: K, work: impl Future<Output = Result<V, E>>) -> Result<Arc<V>, E> {
         if let Some(value) = self.cache.get(&key) {
             return Ok(value);
@@ -61,23 +62,23 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Res
         Ok(value)
     }
 
-    /// Bytes of the answers that are kept.
+    /// Returns the size of the cached values in bytes.
     pub(super) fn bytes(&self) -> u64 {
-        // What was kept a moment ago is counted when the cache looks after itself.
+        // Recent insertions are counted only after the pending tasks have run.
         self.cache.run_pending_tasks();
         self.cache.weighted_size()
     }
 
-    /// Empties the memory.
+    /// Removes all entries.
     pub(super) fn clear(&self) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.cache.invalidate_all();
-        // Not before long, but now: people who are deleted may be in it.
+        // Now and not lazily: entries may have data of deleted people.
         self.cache.run_pending_tasks();
     }
 }
 
-/// What an answer about faces depends on: of the same there is always the same one.
+/// The inputs of a response about faces: the same key always has the same response.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct FacesKey {
     of: ImagesOf,
@@ -86,7 +87,7 @@ pub(super) struct FacesKey {
 }
 
 impl<V: Send + Sync + 'static> ResponseCache<FacesKey, V> {
-    /// The answer about the faces in these images, whose owner has this revision, as they are now.
+    /// Returns the value for the current faces in these images, whose owner has this revision.
     pub(super) async fn of_faces(
         &self,
         app: &App,
@@ -95,7 +96,7 @@ impl<V: Send + Sync + 'static> ResponseCache<FacesKey, V> {
         work: impl Future<Output = Result<V, ApiError>>,
     ) -> Result<Arc<V>, ApiError> {
         let Some(graphs) = app.scoring.face_graphs().filter(|_| app.face_retention_days > 0) else {
-            // Faces come and go in this process's memory, and no revision tells.
+            // Faces are then in this process's memory only, and no revision records their changes.
             return work.await.map(Arc::new);
         };
         let faces = app.store.faces_state(of, graphs).await?;
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_computed_once_for_all_who_ask() {
+    async fn a_value_is_computed_once_for_concurrent_requests() {
         let (kept, work) = (kept(10_000), Work::default());
         let (one, two) = tokio::join!(kept.get(1, work.give("a")), kept.get(1, work.give("a")));
         assert_eq!((one.unwrap().as_str(), two.unwrap().as_str()), ("a", "a"));
@@ -139,14 +140,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_is_not_kept() {
+    async fn an_error_is_not_cached() {
         let kept = kept(10_000);
         assert_eq!(kept.get(1, async { Err("no") }).await, Err("no"));
         assert!(kept.get(1, async { Ok::<_, ()>("yes".to_owned()) }).await.is_ok());
     }
 
     #[tokio::test]
-    async fn what_is_being_computed_while_all_is_forgotten_is_not_kept() {
+    async fn a_value_computed_during_a_clear_is_not_cached() {
         let (kept, started, go) = (kept(10_000), Notify::new(), Notify::new());
         let slow = async {
             started.notify_one();
@@ -159,14 +160,14 @@ mod tests {
             go.notify_one();
         };
         let (old, ()) = tokio::join!(kept.get(1, slow), forget);
-        assert_eq!(old.unwrap().as_str(), "old", "whoever asked before is answered");
+        assert_eq!(old.unwrap().as_str(), "old", "the earlier request still gets its value");
         assert_eq!(kept.get(1, async { Ok::<_, ()>("new".to_owned()) }).await.unwrap().as_str(), "new");
         kept.clear();
         assert_eq!(kept.cache.entry_count(), 0);
     }
 
     #[tokio::test]
-    async fn memory_is_bounded_and_what_is_too_large_is_answered_all_the_same() {
+    async fn memory_is_bounded_and_a_value_that_is_too_large_is_still_returned() {
         let (kept, work) = (kept(4_000), Work::default());
         for key in 0..100 {
             kept.get(key, work.give("a")).await.unwrap();

@@ -1,4 +1,4 @@
-//! `/v1/runs/{id}/samples`: samples that are accepted now, durably, and scored later.
+//! `/v1/runs/{id}/samples`: samples are accepted durably at once and scored later.
 
 use std::collections::BTreeSet;
 
@@ -34,57 +34,58 @@ pub(super) struct SubmissionForm {
     /// The generated image: PNG, JPEG or WebP.
     #[schema(value_type = String, format = Binary)]
     image: Vec<u8>,
-    /// The prompt it was generated for. Taken as it is: placeholders are not filled in.
+    /// The prompt that the image was generated from, used as sent: placeholders are not filled in.
     prompt: Option<String>,
-    /// Photos of the subject that the generator was given; repeat the field for several.
+    /// Reference images, which the generator was given; repeat the field for several.
     #[schema(value_type = Option<Vec<String>>, format = Binary)]
     reference: Option<Vec<Vec<u8>>>,
-    /// The BLAKE3 of a photo that the run already has, 64 hexadecimal digits, in the place of its file.
+    /// BLAKE3 hash of an image that the run already has, instead of its file: 64 hexadecimal
+    /// digits.
     reference_hash: Option<Vec<String>>,
-    /// Further photos of the same person; repeat the field for several.
+    /// Auxiliary images: further images of the same person; repeat the field for several.
     #[schema(value_type = Option<Vec<String>>, format = Binary)]
     auxiliary: Option<Vec<Vec<u8>>>,
-    /// As `reference_hash`.
+    /// Like `reference_hash`, for auxiliary images.
     auxiliary_hash: Option<Vec<String>>,
-    /// What is known about prompt and subject, as JSON.
+    /// Metadata of the prompt and the person, as JSON.
     metadata: Option<Metadata>,
 }
 
-/// Where a submitted sample stands.
+/// State of a submitted sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum SampleState {
-    /// Accepted and waiting to be scored.
+    /// Accepted and not scored yet.
     Pending,
-    /// Scored: GET /v1/samples/{id} has the scores.
+    /// Scored; GET /v1/samples/{id} returns the scores.
     Scored,
-    /// Impossible to score. Another sample may be sent under its name.
+    /// Cannot be scored. Another sample may be sent under the same name.
     Failed,
 }
 
 /// A submitted sample.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct SubmittedEntry {
-    /// Its name in the run.
+    /// Name of the sample in the run.
     name: String,
-    /// Its id, which it keeps when it is scored.
+    /// Id of the sample; scoring does not change it.
     id: Uuid,
-    /// Where it stands.
+    /// State of the sample.
     state: SampleState,
-    /// BLAKE3 address of all its inputs together.
+    /// BLAKE3 hash of all its inputs together.
     content: String,
-    /// Why it failed.
+    /// Reason why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Failure>,
 }
 
-/// Why a sample failed.
+/// Reason why a sample failed.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct Failure {
-    /// For programs: a code as in problem documents, `image_deleted` or `file_lost`.
+    /// Machine-readable code: one of the problem documents, `image_deleted` or `file_lost`.
     #[schema(example = "image_corrupt")]
     code: String,
-    /// In words.
+    /// Explanation of the failure.
     detail: String,
 }
 
@@ -106,32 +107,33 @@ impl From<Submitted> for SubmittedEntry {
     }
 }
 
-/// Accepts a sample of a run: once this is answered, it is on the disk and will be scored.
+/// Accepts a sample of a run. Once the response is sent, it is durable and will be scored.
 ///
-/// A sample is known by its name: the same again changes nothing, other content is refused unless the first one failed.
-/// What the headers of the images show is checked now; an image that only fails to decode fails its sample later.
-/// Photos that were sent with another sample of the run may be named by their hash.
+/// A sample is identified by its name. Sending the same sample again is idempotent; other content
+/// under the same name is refused unless the first sample failed. Image headers are checked now; an
+/// image that fails to decode later fails its sample. Images that were sent with another sample of
+/// the run may be given by their hash.
 #[utoipa::path(
     put, path = "/v1/runs/{id}/samples/{name}", operation_id = "submit_sample", tag = "runs",
     params(
-        ("id" = Uuid, Path, description = "The run's `run_id`"),
-        ("name" = String, Path, description = "The sample's name in the run"),
+        ("id" = Uuid, Path, description = "Id of the run (`run_id`)"),
+        ("name" = String, Path, description = "Name of the sample in the run"),
     ),
     request_body(content = SubmissionForm, content_type = "multipart/form-data"),
     responses(
-        (status = 200, description = "The same was there", body = SubmittedEntry),
+        (status = 200, description = "The same sample was accepted before", body = SubmittedEntry),
         (status = 202, description = "Accepted", body = SubmittedEntry),
-        (status = 400, description = "The form cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such run, or the metadata name a dataset that does not exist", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The name is taken by a sample of other content, the run is finished, or it belongs to another pack", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A limit of size is exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a form, or not an image", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Understood but not usable", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Stopping, or without store", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not read before the deadline", body = Problem, content_type = "application/problem+json"),
-        (status = 507, description = "The disk space for accepted samples is used up: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed form", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run, or the dataset in the metadata does not exist", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The name is taken by a sample with other content, the run is finished, or the run belongs to another pack", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "A size limit is exceeded", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a multipart form, or not a supported image", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is missing, repeated, unknown or invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Stopping, or the store is unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The body was not read before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "The disk space for accepted samples is used up; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn put(
@@ -162,7 +164,7 @@ async fn accept(
     let (references, auxiliary) = (hashes(&form.references), hashes(&form.auxiliary));
     let content = content(form.image.hash, form.prompt.as_deref(), &references, &auxiliary, &form.metadata);
     let entry = |at| SubmittedEntry::new(name.clone(), at, content.to_hex(), None);
-    // Looked up before anything is written: a client that begins again sends many that are there.
+    // Checked before anything is written: a client that resumes sends many samples that exist.
     let known = app.store.submission(run.id, &run.name, &name, content).await?;
     if let Some(at @ (SampleStatus::Pending(_) | SampleStatus::Scored(_))) = known {
         return Ok((StatusCode::OK, Json(entry(at))));
@@ -195,7 +197,8 @@ async fn accept(
         service_version: SERVICE_VERSION.to_owned(),
         max_pending: app.runs.max_pending(),
     };
-    // In a task of its own: a transaction whose client left may have happened, so the files are held until it has ended.
+    // In a task of its own: the transaction may commit even if the client disconnects, so the files
+    // are held until it has ended.
     let store = app.store.clone();
     let accepting = tokio::spawn(async move {
         let _held = held;
@@ -210,7 +213,7 @@ async fn accept(
     }
 }
 
-/// Refuses a run of another pack before its sample is read.
+/// Refuses a sample before it is read if its run belongs to another pack.
 fn check_pack(app: &App, run: &RunRecord) -> Result<(), ApiError> {
     let loaded = app.scoring.pack().digest.to_string();
     match &run.pack {
@@ -225,56 +228,56 @@ fn check_pack(app: &App, run: &RunRecord) -> Result<(), ApiError> {
 fn keep_error(error: SpoolWriteError) -> ApiError {
     match &error {
         SpoolWriteError::Full(_) => ApiError::storage_full(format!(
-            "{error}: send it again when samples are scored, or finish runs, whose photos are then let go"
+            "{error}: retry when samples have been scored, or finish runs, whose images are then deleted"
         )),
-        // The disk itself is full.
+        // The disk itself is full, not the spool.
         SpoolWriteError::Io(cause) if is_full(cause.kind()) => {
-            tracing::error!(%error, "store.spool is on a full disk");
-            ApiError::storage_full("the disk of the service is full; whoever runs it has to make room")
+            tracing::error!(%error, "failed to spool files: the disk of store.spool is full");
+            ApiError::storage_full("the disk of the service is full; the operator must free space")
         }
         SpoolWriteError::Io(_) => ApiError::internal(&error),
     }
 }
 
-/// Whether a disk, a quota or the largest file of the process is used up.
+/// Returns true if the disk, a quota or the process's file size limit is used up.
 fn is_full(kind: std::io::ErrorKind) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// Which samples of a run.
+/// Filters of a run's samples, and the page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParameters {
-    /// Only samples that stand there.
+    /// Only samples in this state.
     state: Option<SampleState>,
-    /// Begins behind the sample of this name.
+    /// Starts after the sample with this name.
     after: Option<String>,
-    /// Rows of a page, 1 to 1000. Default: 100.
+    /// Rows per page, 1 to 1000. Default: 100.
     limit: Option<u32>,
 }
 
 /// One page of a run's samples.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct SubmittedResponse {
-    /// By name.
+    /// Samples, sorted by name.
     items: Vec<SubmittedEntry>,
-    /// Send as `after` for the next page; absent on the last.
+    /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// Lists the samples of a run, wherever they stand.
+/// Lists the samples of a run, in any state.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/samples", operation_id = "list_samples", tag = "runs",
-    params(("id" = Uuid, Path, description = "The run's `run_id`"), ListParameters),
+    params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), ListParameters),
     responses(
         (status = 200, description = "One page", body = SubmittedResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(
@@ -282,7 +285,7 @@ pub(super) async fn list(
     id: Result<Path<String>, PathRejection>,
     Query(parameters): Query<ListParameters>,
 ) -> Result<Json<SubmittedResponse>, ApiError> {
-    let id = super::privacy::id(id, "run of this id")?;
+    let id = super::privacy::id(id, "run with this id")?;
     let limit = page(parameters.limit)?;
     let state = parameters.state.map(|state| match state {
         SampleState::Pending => SubmittedState::Pending,
@@ -301,7 +304,7 @@ mod tests {
     use crate::api::Code;
 
     #[test]
-    fn a_full_disk_is_told_from_a_defect() {
+    fn a_full_disk_is_distinguished_from_a_defect() {
         for kind in [
             std::io::ErrorKind::StorageFull,
             std::io::ErrorKind::QuotaExceeded,

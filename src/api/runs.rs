@@ -1,4 +1,4 @@
-//! `/v1/methods` and `/v1/runs`: what is evaluated, how far it has come, and its end.
+//! `/v1/methods` and `/v1/runs`: methods, runs, the progress of a run and its end.
 
 use axum::{
     Json,
@@ -22,30 +22,30 @@ use crate::{
     store::{MethodRecord, RunCounts, RunFacts, RunFlags, RunName, RunRecord, RunState, RunsQuery},
 };
 
-/// Longest description of a method, in bytes.
+/// Maximum length of a method's description, in bytes.
 const DESCRIPTION_BYTES: usize = 4_096;
 
-/// A method to make or to describe.
+/// A method to create or to describe.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewMethod {
-    /// Its name, which leaderboards show.
+    /// Name of the method, shown on leaderboards.
     #[schema(example = "StellarNet")]
     name: String,
-    /// What it is, in words. Where it is left out, what was said before stays.
+    /// Description of the method. If it is omitted, an earlier description remains.
     description: Option<String>,
 }
 
 /// A method.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct MethodEntry {
-    /// Its name.
+    /// Name of the method.
     name: String,
-    /// What it is.
+    /// Description of the method.
     description: Option<String>,
-    /// How many runs it has.
+    /// Number of runs.
     runs: u64,
-    /// When it was made.
+    /// Time at which it was created.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
 }
@@ -57,18 +57,18 @@ impl From<MethodRecord> for MethodEntry {
     }
 }
 
-/// Makes a method, or describes it anew.
+/// Creates a method, or changes its description.
 #[utoipa::path(
     post, path = "/v1/methods", tag = "runs", request_body = NewMethod,
     responses(
-        (status = 200, description = "It was there", body = MethodEntry),
-        (status = 201, description = "Made", body = MethodEntry),
-        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The method exists", body = MethodEntry),
+        (status = 201, description = "Created", body = MethodEntry),
+        (status = 400, description = "Malformed JSON", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The content type is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn create_method(
@@ -79,7 +79,10 @@ pub(super) async fn create_method(
     let name = form::clean_label("name", &name)?;
     if let Some(description) = &description {
         let refused = if description.len() > DESCRIPTION_BYTES {
-            Some(format!("has {} bytes, at most {DESCRIPTION_BYTES} are kept", description.len()))
+            Some(format!(
+                "has {} bytes, at most {DESCRIPTION_BYTES} are allowed: shorten it",
+                description.len()
+            ))
         } else {
             label::check_lines(description).err().map(|problem| problem.to_string())
         };
@@ -96,35 +99,35 @@ fn made(is_new: bool) -> StatusCode {
     if is_new { StatusCode::CREATED } else { StatusCode::OK }
 }
 
-/// Which page of methods.
+/// Selects a page of methods.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct MethodsParameters {
-    /// Begins behind the method of this name.
+    /// Starts after the method with this name.
     after: Option<String>,
-    /// Rows of a page, 1 to 1000. Default: 100.
+    /// Rows per page, 1 to 1000. Default: 100.
     limit: Option<u32>,
 }
 
 /// One page of methods.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct MethodsResponse {
-    /// By name.
+    /// Methods, sorted by name.
     methods: Vec<MethodEntry>,
-    /// Send as `after` for the next page; absent on the last.
+    /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-/// Lists the methods.
+/// Lists methods.
 #[utoipa::path(
     get, path = "/v1/methods", tag = "runs", params(MethodsParameters),
     responses(
         (status = 200, description = "One page", body = MethodsResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list_methods(
@@ -137,29 +140,29 @@ pub(super) async fn list_methods(
     Ok(Json(MethodsResponse { methods: methods.into_iter().map(Into::into).collect(), next }))
 }
 
-/// A run to make.
+/// A run to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewRun {
-    /// The generator; made if it is new.
+    /// Name of the method; created if it does not exist.
     #[schema(example = "StellarNet")]
     method: String,
-    /// The run's name among the method's. Default: `default`.
+    /// Name of the run, unique within its method. Default: `default`.
     run: Option<String>,
-    /// The dataset whose prompts it goes through.
+    /// Dataset that the prompts are from.
     #[schema(example = "stellar")]
     dataset: Option<String>,
-    /// The part of the dataset.
+    /// Split of the dataset.
     #[schema(example = "test")]
     split: Option<String>,
-    /// How the generator came about, as far as whoever compares it should know.
+    /// Facts about the method's training that matter for comparisons.
     #[serde(default)]
     flags: RunFlags,
-    /// The generator's settings, any object.
+    /// Settings of the generator, any object.
     #[serde(default)]
     #[schema(value_type = Object, example = json!({"steps": 50}))]
     settings: serde_json::Map<String, serde_json::Value>,
-    /// Codes of the metrics to score with. Default: all.
+    /// Codes of the metrics that are computed. Default: all.
     #[schema(example = json!(["clip_t", "ips"]))]
     metrics: Option<Vec<String>>,
 }
@@ -167,52 +170,52 @@ pub(super) struct NewRun {
 /// A run.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct RunResponse {
-    /// Its id.
+    /// Id of the run.
     run_id: Uuid,
-    /// Its method.
+    /// Method of the run.
     method: String,
-    /// Its name among the method's.
+    /// Name of the run, unique within its method.
     run: String,
-    /// The dataset whose prompts it goes through.
+    /// Dataset that the prompts are from.
     dataset: Option<String>,
-    /// The part of the dataset.
+    /// Split of the dataset.
     split: Option<String>,
-    /// How the generator came about.
+    /// Facts about the method's training that matter for comparisons.
     flags: RunFlags,
-    /// The generator's settings.
+    /// Settings of the generator.
     #[schema(value_type = Object)]
     settings: serde_json::Map<String, serde_json::Value>,
-    /// Codes of the metrics that its samples are scored with; null for all.
+    /// Codes of the metrics that are computed for its samples; null for all.
     metrics: Option<Vec<String>>,
-    /// The pack of its scores, from the first accepted sample on.
+    /// The pack of its scores; null before the first sample is accepted.
     pack: Option<PackId>,
-    /// The version of the service that accepted its first sample.
+    /// Version of the service that accepted its first sample.
     service_version: Option<String>,
-    /// Where it stands.
+    /// State of the run.
     state: RunState,
-    /// Its samples.
+    /// Number of samples by state.
     counts: Counts,
-    /// Why those that are pending are not being scored; absent where they are.
+    /// Reason why pending samples are blocked; absent if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     held: Option<Blocked>,
-    /// When it was made.
+    /// Time at which it was created.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
-    /// When it was finished.
+    /// Time at which it was finished.
     #[serde(with = "time::serde::rfc3339::option")]
     finished: Option<OffsetDateTime>,
 }
 
-/// How many samples of a run are where.
+/// Number of samples of a run, by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(super) struct Counts {
-    /// All of them.
+    /// All accepted samples: pending, scored and failed.
     accepted: u64,
-    /// Waiting to be scored.
+    /// Accepted and not scored yet.
     pending: u64,
     /// Scored.
     scored: u64,
-    /// Impossible to score: GET /v1/runs/{id}/samples?state=failed says why.
+    /// Failed; GET /v1/runs/{id}/samples?state=failed returns the reasons.
     failed: u64,
 }
 
@@ -223,29 +226,30 @@ impl From<RunCounts> for Counts {
     }
 }
 
-/// Why pending samples are not being scored.
+/// Reason why pending samples are blocked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(super) struct Blocked {
-    /// For programs: `pack_not_loaded`.
+    /// Machine-readable code: `pack_not_loaded`.
     #[schema(example = "pack_not_loaded")]
     code: String,
-    /// In words, with what to do.
+    /// Explanation, with what to do.
     detail: String,
 }
 
 impl Blocked {
-    /// Samples of a run are scored with one pack, and wait as long as this service has another.
+    /// Returns why a run's samples are blocked: all are scored with one pack, and this service has
+    /// loaded another.
     pub(super) fn of(run: &RunRecord, loaded: &PackId) -> Option<Self> {
         let pack = run.pack.as_ref().filter(|pack| pack.digest != loaded.digest)?;
         let detail = format!(
-            "pending samples, and the end of the run, wait for the pack {pack}, and this service has {loaded} loaded: \
+            "pending samples and the end of the run need the pack {pack}, but this service has loaded {loaded}: \
              start it with that pack, or delete the run"
         );
         Some(Self { code: "pack_not_loaded".to_owned(), detail })
     }
 }
 
-/// Whether anything of a run is still to be done: one that is finishing waits for the judging of its attributes.
+/// Returns true if work remains for a run: a finishing run is still to be judged on its attributes.
 fn waits(waiting: u64, state: RunState) -> bool {
     waiting > 0 || state == RunState::Finishing
 }
@@ -274,41 +278,42 @@ impl RunResponse {
     }
 }
 
-/// What the stream of a run's progress tells.
+/// Data of an event in the progress stream of a run.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ProgressEvent {
-    /// Where it stands.
+    /// State of the run.
     state: RunState,
-    /// Its samples.
+    /// Number of samples by state.
     counts: Counts,
-    /// Why those that are pending are not being scored; absent where they are.
+    /// Reason why pending samples are blocked; absent if they are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<Blocked>,
 }
 
 impl ProgressEvent {
-    /// `held` is said as long as something waits.
+    /// Creates an event; `held` is included only while work remains.
     pub(super) fn new(snapshot: Snapshot, held: Option<&Blocked>) -> Self {
         let held = held.filter(|_| waits(snapshot.counts.waiting, snapshot.state)).cloned();
         Self { state: snapshot.state, counts: snapshot.counts.into(), held }
     }
 }
 
-/// Makes a run, with what is to be known about it.
+/// Creates a run with its properties.
 ///
-/// The same again gives the same run. A run that came into being with a sample of POST /v1/score takes what is said here.
+/// Creating the same run again is idempotent and returns the existing run. A run that was created
+/// by a sample of POST /v1/score takes the properties given here.
 #[utoipa::path(
     post, path = "/v1/runs", operation_id = "create_run", tag = "runs", request_body = NewRun,
     responses(
-        (status = 200, description = "It was there", body = RunResponse),
-        (status = 201, description = "Made", body = RunResponse),
-        (status = 400, description = "Not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It was made with other facts", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The run exists", body = RunResponse),
+        (status = 201, description = "Created", body = RunResponse),
+        (status = 400, description = "Malformed JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The run exists with other properties", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The content type is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn create(
@@ -341,39 +346,39 @@ pub(super) async fn create(
     Ok((made(is_new), Json(RunResponse::new(run, &app.scoring.pack().id()))))
 }
 
-/// Which runs.
+/// Filters of runs, and the page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RunsParameters {
     /// Only runs of this method.
     method: Option<String>,
-    /// Only runs that stand there.
+    /// Only runs in this state.
     state: Option<RunState>,
-    /// `next` of the page before.
+    /// `next` of the previous page.
     after: Option<Uuid>,
-    /// Rows of a page, 1 to 1000. Default: 100.
+    /// Rows per page, 1 to 1000. Default: 100.
     limit: Option<u32>,
 }
 
 /// One page of runs.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct RunsResponse {
-    /// In the order in which they were made.
+    /// Runs in the order in which they were created.
     runs: Vec<RunResponse>,
-    /// Send as `after` for the next page; absent on the last.
+    /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Uuid>,
 }
 
-/// Lists runs, the oldest first.
+/// Lists runs, oldest first.
 #[utoipa::path(
     get, path = "/v1/runs", operation_id = "list_runs", tag = "runs", params(RunsParameters),
     responses(
         (status = 200, description = "One page", body = RunsResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(
@@ -391,27 +396,27 @@ pub(super) async fn list(
     }))
 }
 
-const RUN: &str = "run of this id";
+const RUN: &str = "run with this id";
 
-/// The run of a path, or the answer that there is none.
+/// Finds the run named in a path.
 pub(super) async fn find(app: &App, id: Result<Path<String>, PathRejection>) -> Result<RunRecord, ApiError> {
     let id = privacy::id(id, RUN)?;
     app.store.run(id).await?.ok_or_else(missing)
 }
 
 pub(super) fn missing() -> ApiError {
-    ApiError::new(Code::NotFound, format!("there is no {RUN}: GET /v1/runs lists them"))
+    ApiError::new(Code::NotFound, format!("there is no {RUN}: GET /v1/runs lists all runs"))
 }
 
-/// Reads a run: what it is and how far it has come.
+/// Returns a run with its properties and its progress.
 #[utoipa::path(
     get, path = "/v1/runs/{id}", operation_id = "read_run", tag = "runs",
-    params(("id" = Uuid, Path, description = "The run's `run_id`")),
+    params(("id" = Uuid, Path, description = "Id of the run (`run_id`)")),
     responses(
         (status = 200, description = "The run", body = RunResponse),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -421,19 +426,21 @@ pub(super) async fn read(
     Ok(Json(RunResponse::new(find(&app, id).await?, &app.scoring.pack().id())))
 }
 
-/// Ends a run: it takes no more samples, and once those that wait are scored, what only the whole run has is computed.
+/// Finishes a run: it accepts no more samples.
 ///
-/// Answers at once with state `finishing`; GET of the run or its events tell when it is `finished`. Its photos are then
-/// kept no longer. Samples that could not be scored remain as failed. Finishing again changes nothing.
+/// Once its pending samples are scored, the scores that need the whole run are computed. The
+/// response comes at once, with the state `finishing`; the run and its events report when it is
+/// `finished`. The images spooled for it are then deleted. Failed samples remain failed. Finishing
+/// a run again is idempotent.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/finish", operation_id = "finish_run", tag = "runs",
-    params(("id" = Uuid, Path, description = "The run's `run_id`")),
+    params(("id" = Uuid, Path, description = "Id of the run (`run_id`)")),
     responses(
-        (status = 200, description = "It was finished before", body = RunResponse),
-        (status = 202, description = "It will be finished", body = RunResponse),
+        (status = 200, description = "The run was finished before", body = RunResponse),
+        (status = 202, description = "The run is finishing", body = RunResponse),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn finish(

@@ -19,43 +19,43 @@ use crate::store::{SampleRecord, ScoreRecord, ScoreValue};
 /// A stored sample.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct SampleResponse {
-    /// Its id.
+    /// Id of the sample.
     id: Uuid,
-    /// The method it counts for, if any.
+    /// Method that the sample belongs to, if any.
     method: Option<String>,
-    /// The method's run.
+    /// Name of the method's run.
     run: Option<String>,
-    /// The run's id.
+    /// Id of the run.
     run_id: Option<Uuid>,
-    /// Its name in the run.
+    /// Name of the sample in the run.
     name: String,
-    /// BLAKE3 address of all inputs together.
+    /// BLAKE3 hash of all inputs together.
     content: String,
-    /// The prompt.
+    /// The prompt that the image was generated from.
     prompt: Option<String>,
-    /// The generated image; null where the scores were imported.
+    /// The generated image; null if the scores were imported.
     image: Option<StoredImage>,
-    /// BLAKE3 addresses of the reference photos' files.
+    /// BLAKE3 hashes of the files of the reference images.
     references: Vec<String>,
-    /// BLAKE3 addresses of the auxiliary photos' files.
+    /// BLAKE3 hashes of the files of the auxiliary images.
     auxiliary: Vec<String>,
-    /// What was said about prompt and subject.
+    /// Metadata of the sample.
     metadata: serde_json::Value,
-    /// When it was recorded.
+    /// Time at which it was recorded.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
-    /// Its scores, of every pack that scored it.
+    /// Scores of all packs that scored the sample.
     scores: Vec<StoredScore>,
 }
 
-/// What is kept of a generated image.
+/// Stored properties of a generated image.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct StoredImage {
-    /// BLAKE3 address of the file.
+    /// BLAKE3 hash of the file.
     hash: String,
-    /// Pixels, after orientation.
+    /// Width in pixels, after orientation.
     width: u32,
-    /// Pixels, after orientation.
+    /// Height in pixels, after orientation.
     height: u32,
 }
 
@@ -64,37 +64,37 @@ struct StoredImage {
 struct StoredScore {
     /// Code of the metric.
     metric: String,
-    /// Version of its definition.
+    /// Version of the metric's definition.
     metric_version: u32,
-    /// The number; null where there is none.
+    /// The score; null if there is none.
     value: Option<f64>,
-    /// Why there is none.
+    /// Reason why the score is null.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// What to know when reading the number.
+    /// Flags that a reader of the number must know.
     flags: Vec<String>,
-    /// The pack it was computed with.
+    /// The pack that computed the score.
     pack: PackId,
-    /// Where it stands among the scores of its pack, on request.
+    /// Place of the score among the scores of its pack, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<Place>,
-    /// The version of the service that computed it.
+    /// Version of the service that computed it.
     service_version: String,
-    /// When.
+    /// Time at which it was computed.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
 }
 
-/// Reads a stored sample with its scores.
+/// Returns a stored sample with its scores.
 #[utoipa::path(
     get, path = "/v1/samples/{id}", operation_id = "read_sample", tag = "scores",
-    params(("id" = Uuid, Path, description = "The `sample` of a score's answer"), ReadParameters),
+    params(("id" = Uuid, Path, description = "Id of the sample, `sample` in a score response"), ReadParameters),
     responses(
         (status = 200, description = "The sample", body = SampleResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such sample", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -102,18 +102,18 @@ pub(super) async fn read(
     id: Result<Path<String>, PathRejection>,
     Query(parameters): Query<ReadParameters>,
 ) -> Result<Json<SampleResponse>, ApiError> {
-    let missing = || ApiError::new(Code::NotFound, "there is no sample of this id");
-    // What is no id is the id of no sample.
+    let missing = || ApiError::new(Code::NotFound, "there is no sample with this id");
+    // Malformed ids are reported as not found.
     let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(missing)?;
     let record = app.store.sample(id).await?.ok_or_else(missing)?;
-    let mut answer = SampleResponse::from(record);
+    let mut response = SampleResponse::from(record);
     if parameters.percentiles.unwrap_or_default() {
-        add_places(&app, &mut answer.scores).await?;
+        add_places(&app, &mut response.scores).await?;
     }
-    Ok(Json(answer))
+    Ok(Json(response))
 }
 
-/// Looks up where each score stands among those of all summarised runs with its pack and version.
+/// Adds to each score its place among those of all summarised runs with the same pack and version.
 async fn add_places(app: &App, scores: &mut [StoredScore]) -> Result<(), ApiError> {
     let mut populations = BTreeMap::new();
     for score in scores {
@@ -130,13 +130,13 @@ async fn add_places(app: &App, scores: &mut [StoredScore]) -> Result<(), ApiErro
     Ok(())
 }
 
-/// What else to tell.
+/// Options of reading a sample.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ReadParameters {
-    /// Adds to each number its place among the scores of all summarised runs with the same pack and version of the metric.
-    /// Default: false.
+    /// If true, adds to each score its place among the scores of all summarised runs with the same
+    /// pack and version of the metric. Default: false.
     percentiles: Option<bool>,
 }
 

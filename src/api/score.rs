@@ -1,4 +1,4 @@
-//! `POST /v1/score`: an image in, every score out, stored.
+//! `POST /v1/score`: scores an image at once and stores the result.
 
 use std::{
     collections::BTreeMap,
@@ -34,135 +34,139 @@ pub(super) struct ScoreForm {
     /// The generated image: PNG, JPEG or WebP.
     #[schema(value_type = String, format = Binary)]
     image: Vec<u8>,
-    /// The prompt it was generated for. Taken as it is: placeholders are not filled in.
+    /// The prompt that the image was generated from, used as sent: placeholders are not filled in.
     prompt: Option<String>,
-    /// Photos of the subject that the generator was given; repeat the field for several.
+    /// Reference images, which the generator was given; repeat the field for several.
     #[schema(value_type = Option<Vec<String>>, format = Binary)]
     reference: Option<Vec<Vec<u8>>>,
-    /// Further photos of the same person; repeat the field for several.
+    /// Auxiliary images: further images of the same person; repeat the field for several.
     #[schema(value_type = Option<Vec<String>>, format = Binary)]
     auxiliary: Option<Vec<Vec<u8>>>,
-    /// What is known about prompt and subject, as JSON.
+    /// Metadata of the prompt and the person, as JSON.
     metadata: Option<Metadata>,
-    /// Codes of metrics, separated by commas. Default: all.
+    /// Codes of the metrics to compute, separated by commas. Default: all.
     #[schema(example = "clip_t,aesthetic")]
     metrics: Option<String>,
-    /// The generator: the sample counts on its leaderboard row.
+    /// Name of the method; the sample counts on its leaderboard row.
     method: Option<String>,
-    /// The method's run, `default` if not given.
+    /// Name of the method's run. Default: `default`.
     run: Option<String>,
-    /// The sample's name in its run. The same name with the same content is counted once. Default: the
-    /// address of the content.
+    /// Name of the sample in its run. The same name with the same content counts once. Default: the
+    /// content hash.
     name: Option<String>,
-    /// Whether the answer shows what the scores stand on. Default: false.
+    /// If true, the response includes the evidence behind the scores. Default: false.
     evidence: Option<bool>,
 }
 
 /// The scores of one sample.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ScoreResponse {
-    /// The stored sample: GET /v1/samples/{id} reads it back.
+    /// Id of the stored sample, for GET /v1/samples/{id}.
     pub sample: Uuid,
-    /// Whether the sample was new, was there with all these scores, or got further ones.
+    /// The effect of storing the sample.
     pub outcome: Outcome,
-    /// The method it counts for, if one was given.
+    /// Method that the sample belongs to, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// The method's run.
+    /// Name of the method's run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// The run's id: GET /v1/runs/{id}/attributes and DELETE /v1/runs/{id} take it.
+    /// Id of the run, for GET /v1/runs/{id}/attributes and DELETE /v1/runs/{id}.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_id: Option<Uuid>,
-    /// `demo` means random weights: the numbers mean nothing.
+    /// `demo` stands for random weights: the scores are meaningless.
     pub weights: Weights,
-    /// Every metric asked for, by code.
+    /// Every requested metric, by code.
     pub scores: BTreeMap<String, ScoreEntry>,
-    /// Whether no model ran: every feature was known already.
+    /// True if no model ran because every feature was cached.
     pub cached: bool,
-    /// The features behind the scores and where each came from, in this request: also where the numbers are those of an earlier one.
+    /// Features behind the scores, with the origin of each in this request, even if the scores are
+    /// those of an earlier request.
     pub features: Vec<FeatureUse>,
-    /// What the scores stand on, where it was asked for, as this request found it.
+    /// Evidence behind the scores as found by this request, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
-    /// Where the time went.
+    /// Time spent on the request.
     pub timings: Timings,
-    /// With what the scores were computed; of a sample that was there the versions of the metrics are those of its stored scores.
+    /// Provenance of the scores. For a sample that existed, the versions of the metrics are those
+    /// of its stored scores.
     pub provenance: Provenance,
 }
 
-/// What storing the sample changed.
+/// Effect of storing the sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The sample is new.
     Created,
-    /// The sample was there with all these scores; nothing is counted twice.
+    /// The sample existed with all these scores; nothing is counted twice.
     Repeated,
-    /// The sample was there; scores were added or, for another version of a metric, replaced.
+    /// The sample existed. Scores were added or, for another version of a metric, replaced.
     Rescored,
 }
 
-/// A number, or the reason why there is none.
+/// A score: a number, or null with a reason.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ScoreEntry {
-    /// The score; null where it cannot be computed.
+    /// The score; null if it cannot be computed.
     #[schema(example = 0.2731)]
     pub value: Option<f64>,
-    /// Why there is no number.
+    /// Reason why the score is null.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<NullReason>,
-    /// What to send, or load, to get one.
+    /// Advice on what to send or load to get a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// What to know when reading the number.
+    /// Flags that a reader of the number must know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<Flag>,
 }
 
-/// What the scores stand on.
+/// Evidence behind the scores.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Evidence {
-    /// How each text model read the prompt.
+    /// One entry for each text model, on how it read the prompt.
     pub texts: Vec<TextEvidence>,
-    /// The checkpoint behind each metric that has a number, by code: for `hpsv2` it names the version.
+    /// The checkpoint behind each metric that has a number, by code: for `hpsv2` it names the
+    /// version.
     pub checkpoints: BTreeMap<String, String>,
-    /// Further numbers behind a metric's value, by code: `pick_score` has `published_scale`, its value
-    /// times the model's logit scale.
+    /// Further numbers behind a metric's value, by code: `pick_score` has `published_scale`, its
+    /// value times the model's logit scale.
     pub details: BTreeMap<String, BTreeMap<String, f64>>,
-    /// The faces found in each image, where a metric looks for them.
+    /// The faces found in each image, if a metric looks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faces: Vec<ImageFaces>,
-    /// The most similar faces of the generated image and each photo, by metric code.
+    /// The most similar faces of the generated image and each reference or auxiliary image, by code
+    /// of the metric.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub matches: BTreeMap<String, Vec<Match>>,
-    /// How well each object of `detectables` was found, where a metric looks for them.
+    /// Detection of each object in `detectables`, if a metric looks for objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<ObjectEvidence>,
-    /// How well each relation of the prompt was found, where a metric looks for them.
+    /// Detection of each relation of the prompt, if a metric looks for relations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relations: Vec<RelationEvidence>,
-    /// What `aps` says of each facial attribute.
+    /// Prediction of `aps` for each facial attribute.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<AttributePrediction>,
 }
 
-/// A pair of faces.
+/// A pair of matched faces.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Match {
-    /// The photo: `reference[0]`, `auxiliary[0]` and so on.
+    /// The reference or auxiliary image: `reference[0]`, `auxiliary[0]` and so on.
     #[schema(example = "reference[0]")]
     pub photo: String,
-    /// Which face of the generated image, from 0 in the order of `faces`.
+    /// Index of the face of the generated image, from 0 in the order of `faces`.
     pub image_face: usize,
-    /// Which face of the photo.
+    /// Index of the face of the reference or auxiliary image.
     pub photo_face: usize,
-    /// Cosine of their embeddings.
+    /// Cosine similarity of their embeddings.
     pub cosine: f64,
 }
 
 impl Evidence {
-    /// What a scorecard stands on.
+    /// Collects the evidence of a scorecard.
     #[must_use]
     pub fn of(card: &Scorecard, pack: &Pack) -> Self {
         let checkpoints = card.scores.iter().filter(|score| score.outcome.is_ok()).filter_map(|score| {
@@ -206,24 +210,24 @@ impl Evidence {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "the unit belongs to each name")]
 pub struct Timings {
-    /// Reading the upload and checking it.
+    /// Reading and checking the upload.
     pub read_ms: f64,
     /// Decoding, queues, models and arithmetic.
     pub score_ms: f64,
-    /// Storing sample and scores.
+    /// Storing the sample and its scores.
     pub store_ms: f64,
-    /// All of it.
+    /// The whole request.
     pub total_ms: f64,
 }
 
-/// With what scores were computed.
+/// Pack, graphs and versions behind the scores.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Provenance {
     /// Version of the service.
     pub service_version: String,
     /// The model pack.
     pub pack: PackId,
-    /// The dataset of the sample's metadata, as it was.
+    /// The dataset in the sample's metadata, at the revision that was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<DatasetSource>,
     /// Version of each metric's definition, by code.
@@ -232,23 +236,23 @@ pub struct Provenance {
     pub graphs: BTreeMap<String, GraphSource>,
 }
 
-/// What `aps` learnt from.
+/// The dataset from which `aps` learnt.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DatasetSource {
-    /// The dataset.
+    /// Name of the dataset.
     pub name: String,
-    /// Its revision, which grows with every change.
+    /// Revision of the dataset; every change raises it.
     pub revision: u64,
-    /// Its photos with a face.
+    /// Number of its photos with a face.
     pub faces: usize,
 }
 
-/// Where a graph's weights come from.
+/// Source of a graph's weights.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct GraphSource {
     /// Hub id or file of the checkpoint.
     pub checkpoint: String,
-    /// Its revision.
+    /// Revision of the checkpoint.
     pub revision: String,
     /// `fp32` or `fp16`.
     pub precision: crate::engine::Precision,
@@ -258,23 +262,23 @@ pub struct GraphSource {
 
 /// Scores one generated image and stores the result.
 ///
-/// Every metric asked for is in the answer, as a number or as null with the reason. The same sample sent
-/// again is answered from the cache and counted once.
+/// The response has every requested metric, as a number or as null with a reason. Sending the same
+/// sample again is idempotent: it is scored from the cache and counted once.
 #[utoipa::path(
     post, path = "/v1/score", operation_id = "score_sample", tag = "scores",
     request_body(content = ScoreForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Scored and stored", body = ScoreResponse),
-        (status = 400, description = "The form cannot be read", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The metadata name a dataset that does not exist", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The name is taken by a sample of other content, or the run is finished", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A limit of size is exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a form, or not an image", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Understood but not usable", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Starting, stopping, or without store", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed form", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The dataset in the metadata does not exist", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The name is taken by a sample with other content, or the run is finished", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "A size limit is exceeded", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a multipart form, or not a supported image", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is missing, repeated, unknown or invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Starting, stopping, or the store is unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn create(State(app): Shared, request: Request) -> Result<Json<ScoreResponse>, ApiError> {
@@ -294,7 +298,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiE
     };
     let (_held, form, read, card) = app.before_deadline(work).await?;
     let scored = started.elapsed();
-    // Not under the deadline: of a transaction that is cut off nobody could say that nothing was stored.
+    // Outside the deadline: if a transaction is cut off, it is unknown whether it was stored.
     let pack = Arc::clone(app.scoring.pack());
     let row = NewSample {
         run: run_name(&form),
@@ -312,7 +316,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiE
         card.scores.iter().map(|score| (score.metric.code.to_owned(), score_entry(score))).collect();
     let mut provenance = provenance(&card, &pack, form.sample.dataset.as_ref());
     if recorded.outcome != store::RecordOutcome::Created {
-        // What was there stays: the answer is what the leaderboard and GET /v1/samples/{id} say.
+        // Stored scores stay: the response has those of the leaderboard and GET /v1/samples/{id}.
         let stored = app.store.sample(recorded.sample).await?.map(|sample| sample.scores).unwrap_or_default();
         for score in stored.into_iter().filter(|score| score.pack == pack.id()) {
             if let Some(entry) = scores.get_mut(&score.metric) {
@@ -355,7 +359,7 @@ fn run_name(form: &Form) -> Option<RunName> {
     form.method.as_ref().map(|method| RunName::new(method, form.run.clone()))
 }
 
-/// A stored score as the answer to whoever sends its sample again; what to send for a number is said as it is now.
+/// Converts a stored score for the response to a repeated sample; the help text is the current one.
 fn stored_entry(score: ScoreRecord, now: &ScoreEntry) -> ScoreEntry {
     let known = |word: String| serde_json::from_value(serde_json::Value::String(word)).ok();
     let flags = score.flags.into_iter().filter_map(known).collect();
@@ -369,7 +373,7 @@ fn stored_entry(score: ScoreRecord, now: &ScoreEntry) -> ScoreEntry {
     }
 }
 
-/// A metric's answer as clients see it.
+/// Converts a metric's result for a response.
 #[must_use]
 pub fn score_entry(score: &MetricScore) -> ScoreEntry {
     match &score.outcome {

@@ -1,4 +1,4 @@
-//! `GET /v1/analysis/slices`: on what is a run good, and for whom?
+//! `GET /v1/analysis/slices`: the metrics of a run by slice.
 
 use std::collections::BTreeMap;
 
@@ -21,12 +21,12 @@ use crate::{
     store::{Slice, SliceSummary},
 };
 
-/// Which slices of which run.
+/// Filters and options of slices.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// The run.
+    /// Id of the run.
     run: Uuid,
     /// Digest of a model pack. Default: the loaded pack.
     pack: Option<String>,
@@ -35,28 +35,28 @@ pub(super) struct Parameters {
     /// Only these metrics, codes separated by commas.
     #[param(example = "ips,clip_t")]
     metrics: Option<String>,
-    /// What happens to samples whose image does not follow the prompt. Default: `stellar`.
+    /// Penalty policy for images that do not follow their prompt. Default: `stellar`.
     policy: Option<Policy>,
-    /// Slices of fewer samples are left out, at least 5. Default: 20.
+    /// Slices with fewer samples are left out; at least 5. Default: 20.
     min_samples: Option<u64>,
     /// `json` (default) or `csv`.
     format: Option<Format>,
 }
 
-/// What slices tell apart.
+/// A kind of slice.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum KindWord {
-    /// The kind of the prompt.
+    /// Kind of the prompt.
     #[serde(rename = "prompt_kind")]
     Prompt,
-    /// A category of the prompt.
+    /// Category of the prompt.
     Category,
-    /// A kind of relation that the prompt asks for.
+    /// Kind of relation that the prompt asks for.
     Relation,
-    /// An attribute of the subject, present or (with `!`) absent.
+    /// Attribute of the person, present or (with `!`) absent.
     Attribute,
-    /// The class of the image's shorter side.
+    /// Class of the image's shorter side.
     Size,
 }
 
@@ -72,7 +72,7 @@ impl KindWord {
     }
 }
 
-/// A run by its slices.
+/// The slices of a run.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
     "run": "0197a7c6-6f00-7000-8000-000000000001", "pack": "…", "policy": "stellar", "samples": 1000, "stale": false,
@@ -81,18 +81,18 @@ impl KindWord {
         "version": 1, "n": 300, "nulls": 10, "coverage": 0.967, "faceless": 6, "face_failure_rate": 0.02, "mean": 0.55,
         "std": 0.14, "low": 0.51, "high": 0.58, "clusters": 62, "few_clusters": false}}}]}))]
 pub(super) struct SlicesResponse {
-    /// The run.
+    /// Id of the run.
     run: Uuid,
     /// Digest of the pack.
     pack: String,
-    /// The penalty policy in force.
+    /// The penalty policy that was applied.
     policy: Policy,
-    /// Samples in the run when it was summarised.
+    /// Number of samples of the run when it was summarised.
     samples: u64,
-    /// When that was.
+    /// Time at which it was summarised.
     #[serde(with = "time::serde::rfc3339")]
     computed: OffsetDateTime,
-    /// Whether the run has changed since; it is summarised anew within seconds.
+    /// True if the run has changed since; it is summarised again within seconds.
     stale: bool,
     /// All samples first, then by kind and label.
     slices: Vec<SliceEntry>,
@@ -101,62 +101,65 @@ pub(super) struct SlicesResponse {
 /// A slice.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct SliceEntry {
-    /// What is told apart; empty for all samples.
+    /// Kind of the slice; empty for all samples.
     kind: String,
-    /// Which of them.
+    /// Label of the slice within its kind.
     label: String,
-    /// Samples in it.
+    /// Number of samples in the slice.
     samples: u64,
-    /// Samples that the penalty hit.
+    /// Number of penalised samples.
     penalised: u64,
-    /// Samples of which the penalty cannot be decided.
+    /// Number of samples for which the penalty cannot be decided.
     undecided: u64,
-    /// By metric.
+    /// Summaries of the metrics, by code.
     metrics: BTreeMap<String, SliceMetric>,
 }
 
 /// A metric over a slice.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct SliceMetric {
-    /// Version of its definition.
+    /// Version of the metric's definition.
     version: u32,
-    /// Samples with a number.
+    /// Number of samples with a number.
     n: u64,
-    /// Samples that were measured and have none.
+    /// Number of measured samples without a number.
     nulls: u64,
     /// Share of the measured samples that have a number.
     coverage: f64,
-    /// Samples in whose image no face was found, where the metric looks for one.
+    /// Number of samples whose image has no face, for metrics that look for one.
     faceless: u64,
-    /// Their share of the measured samples.
+    /// Share of the measured samples that have no face.
     face_failure_rate: f64,
-    /// Mean of the numbers; null where `n` is 0. Of `aps` the mean share of a sample's right answers, the `sample_mean` of a run's report.
+    /// Mean of the numbers; null if `n` is 0. For `aps` it is the mean share of correct predictions
+    /// (`sample_mean` in a run's report).
     mean: Option<f64>,
-    /// Standard deviation, ddof 1; null below two.
+    /// Standard deviation (ddof 1); null if `n` is below 2.
     std: Option<f64>,
     /// Lower end of the mean's 95 % interval, by identity.
     low: Option<f64>,
-    /// Upper end.
+    /// Upper end of the interval.
     high: Option<f64>,
-    /// Why a mean has no interval.
+    /// Reason why the mean has no interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_interval: Option<NoInterval>,
-    /// Identities among the samples with a number; a sample without one counts as one.
+    /// Number of identities among the samples with a number; a sample without an identity counts as
+    /// one.
     clusters: u64,
-    /// Whether these are so few that the interval rests on little: fewer than 8, where it covers less often than it says if scores are skewed.
+    /// True if there are fewer than 8 such identities: with skewed scores, the coverage of the
+    /// interval is then lower than stated.
     few_clusters: bool,
 }
 
-/// Reads what each metric says of each slice of a run: scores, nulls, and images without a face.
+/// Returns each metric for each slice of a run: scores, nulls, and images without a face.
 #[utoipa::path(
     get, path = "/v1/analysis/slices", operation_id = "read_slices", tag = "analysis", params(Parameters),
     responses(
-        (status = 200, description = "The slices; with `format=csv` the same as text/csv, a line a slice and metric", body = SlicesResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such run, or it is not summarised with this pack", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The slices; with `format=csv` as text/csv, with one line for each slice and metric", body = SlicesResponse),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run, or no summary of it with this pack", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -169,14 +172,14 @@ pub(super) async fn read(
     if min_samples < 5 {
         return Err(ApiError::new(
             Code::MalformedRequest,
-            format!("min_samples is {min_samples}: send at least 5, smaller slices are not kept"),
+            format!("min_samples is {min_samples}: send at least 5, smaller slices are not stored"),
         ));
     }
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
     let kept = app.store.run_slices(parameters.run, &pack).await?.ok_or_else(|| {
         ApiError::new(
             Code::NotFound,
-            "there is no run of this id with scores of this pack, or it came within the last seconds and is not summarised yet",
+            "there is no run with this id and scores of this pack, or it was created within the last seconds and is not summarised yet",
         )
     })?;
     let kind = parameters.kind.map(KindWord::word);
@@ -191,7 +194,7 @@ pub(super) async fn read(
             add(&mut slices, row);
         }
     }
-    let answer = SlicesResponse {
+    let response = SlicesResponse {
         run: parameters.run,
         pack,
         policy,
@@ -201,8 +204,8 @@ pub(super) async fn read(
         slices,
     };
     Ok(match parameters.format.unwrap_or_default() {
-        Format::Json => Json(answer).into_response(),
-        Format::Csv => csv::answer("slices.csv", &HEADER, answer.lines(), None),
+        Format::Json => Json(response).into_response(),
+        Format::Csv => csv::answer("slices.csv", &HEADER, response.lines(), None),
     })
 }
 
@@ -217,8 +220,8 @@ fn add(slices: &mut Vec<SliceEntry>, row: SliceSummary) {
             metrics: BTreeMap::new(),
         });
     }
-    let last = slices.last_mut().expect("one was pushed if there was none");
-    // Metrics that the penalty does not concern count nobody.
+    let last = slices.last_mut().expect("a slice was pushed if there was none");
+    // Metrics that the penalty does not concern count no penalised samples.
     last.penalised = last.penalised.max(row.penalised);
     let measured = row.n + row.nulls;
     let share = |count: u64| if measured == 0 { 0.0 } else { count as f64 / measured as f64 };

@@ -11,7 +11,8 @@ use axum::{
 
 use super::{App, Shared};
 
-/// Gauge of requests being answered; also right when a client leaves and the handler is dropped.
+/// Counts an in-flight request in a gauge; also correct if the client leaves and the handler is
+/// dropped.
 struct InFlight<'a>(&'a prometheus::IntGauge);
 
 impl<'a> InFlight<'a> {
@@ -27,7 +28,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Counts requests, in one place so that no handler can forget to.
+/// Counts and times every request, in one place so that no handler can omit it.
 pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let _in_flight = InFlight::enter(&app.telemetry.in_flight);
@@ -44,7 +45,8 @@ pub(super) async fn observe(State(app): State<Arc<App>>, request: Request, next:
     response
 }
 
-/// The label of a method: clients may invent methods, and each label is a series that stays.
+/// Returns the label of a method. Clients may invent methods, and every label creates a permanent
+/// time series.
 fn label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -58,7 +60,7 @@ fn label(method: &Method) -> &'static str {
     }
 }
 
-/// The service's own numbers in the text format of Prometheus.
+/// Returns the service metrics in the text format of Prometheus.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "export_telemetry", tag = "health",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))

@@ -1,4 +1,4 @@
-//! `GET /v1/runs/{id}/toolkit`: a run's scores as the files of the reference toolkit.
+//! `GET /v1/runs/{id}/toolkit`: export of a run's scores as files of the reference toolkit.
 
 use axum::{
     Json,
@@ -18,35 +18,35 @@ use crate::{
     toolkit::{self, Predictions, Scores},
 };
 
-/// Whose scores.
+/// Selects the pack of the scores.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// Digest of the pack, or the name of an import's source. Default: the run's pack, or the only one that it has
-    /// scores of.
+    /// Digest of the pack, or the name of an import's source. Default: the run's pack, or the only
+    /// pack that the run has scores of.
     pack: Option<String>,
 }
 
-/// The files that a run's scores fill.
+/// The files for which a run has scores.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FilesResponse {
-    /// Their names, as the toolkit gives them.
+    /// Names of the files, as in the toolkit.
     #[schema(example = json!(["identity_preservation.csv"]))]
     files: Vec<String>,
 }
 
-/// Lists the reference toolkit's files that a run's scores fill.
+/// Lists the files of the reference toolkit for which a run has scores.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/toolkit", operation_id = "list_toolkit_files", tag = "runs",
-    params(("id" = uuid::Uuid, Path, description = "The run's `run_id`"), Parameters),
+    params(("id" = uuid::Uuid, Path, description = "Id of the run (`run_id`)"), Parameters),
     responses(
         (status = 200, description = "The files", body = FilesResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Scores of several packs, none of which is named", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The run has scores of several packs, and `pack` is missing", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn list(
@@ -61,21 +61,21 @@ pub(super) async fn list(
     Ok(Json(FilesResponse { files: files.iter().map(|file| file.file_name(&found.clip)).collect() }))
 }
 
-/// A run's scores as one of the reference toolkit's files, which its analysis reads.
+/// Returns a run's scores as one of the reference toolkit's files, for its analysis.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/toolkit/{file}", operation_id = "read_toolkit_file", tag = "runs",
     params(
-        ("id" = uuid::Uuid, Path, description = "The run's `run_id`"),
-        ("file" = String, Path, description = "A name of GET /v1/runs/{id}/toolkit"),
+        ("id" = uuid::Uuid, Path, description = "Id of the run (`run_id`)"),
+        ("file" = String, Path, description = "Name of the file, as listed by GET /v1/runs/{id}/toolkit"),
         Parameters,
     ),
     responses(
         (status = 200, description = "The file", body = String, content_type = "text/csv"),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such run, or no scores for this file", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Scores of several packs, none of which is named", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The run has scores of several packs, and `pack` is missing", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -91,24 +91,24 @@ pub(super) async fn read(
     });
     let (Some(found), Some(file)) = (found, file) else {
         let problem =
-            "the run has no scores for a file of this name: GET /v1/runs/{id}/toolkit lists those it has";
+            "the run has no scores for a file with this name: GET /v1/runs/{id}/toolkit lists its files";
         return Err(ApiError::new(Code::NotFound, problem));
     };
     let table = toolkit::fill(file, found.names, found.scores, found.predictions);
     Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], table.write()).into_response())
 }
 
-/// What a run's files are made of.
+/// The contents of a run's files.
 struct Found {
     names: Vec<String>,
     scores: Scores,
     predictions: Predictions,
-    /// What the file of CLIP's scores is called after.
+    /// The model name in the name of the file with CLIP's scores.
     clip: String,
 }
 
 impl Found {
-    /// Reads a run's columns; none where it has no scores.
+    /// Reads a run's columns; returns `None` if it has no scores.
     async fn read(
         app: &App,
         id: Result<Path<String>, PathRejection>,
@@ -123,7 +123,8 @@ impl Found {
     }
 }
 
-/// The checkpoint of the CLIP where the scores are the loaded pack's, whoever computed them elsewhere.
+/// Returns the checkpoint of CLIP if the scores are the loaded pack's, otherwise the name of the
+/// pack.
 fn clip(app: &App, pack: &PackId) -> String {
     let loaded = app.scoring.pack();
     let graph = loaded.graph("clip.image").filter(|_| loaded.digest.to_string() == pack.digest);

@@ -1,4 +1,5 @@
-//! `GET /v1/analysis/trade-off`: identity against prompt following, or any two metrics, as a Pareto front.
+//! `GET /v1/analysis/trade-off`: two metrics, by default identity and prompt following, as a Pareto
+//! front.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -11,33 +12,35 @@ use crate::{
     metrics::{self, Direction},
 };
 
-/// Which metrics of which runs.
+/// Metrics, filters and options of a trade-off.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// The first metric. Default: `ips`, identity.
+    /// The first metric. Default: `ips` (identity).
     #[param(example = "ips")]
     x: Option<String>,
-    /// The second metric. Default: `clip_t`, following the prompt.
+    /// The second metric. Default: `clip_t` (prompt following).
     #[param(example = "clip_t")]
     y: Option<String>,
-    /// Digest of a model pack. Default: the loaded pack; `all` for every pack, each with a front of its own.
+    /// Digest of a model pack, or `all` for every pack, each with a front of its own. Default: the
+    /// loaded pack.
     pack: Option<String>,
     /// Only runs over this dataset.
     dataset: Option<String>,
     /// Only runs over this split.
     split: Option<String>,
-    /// Only samples whose prompt is of this kind.
+    /// Only samples with this kind of prompt.
     prompt_kind: Option<String>,
-    /// Only samples whose prompt is of this category.
+    /// Only samples with a prompt of this category.
     category: Option<String>,
-    /// What happens to samples whose image does not follow the prompt. Default: `stellar`.
+    /// Penalty policy for images that do not follow their prompt. Default: `stellar`.
     policy: Option<Policy>,
-    /// `all` (default): each point over all samples that it has, and only points over the same samples are compared. `common`: each over the
-    /// samples whose names all listed points of its pack have.
+    /// `all` (default): each point covers all its samples, and only points over the same samples
+    /// are compared. `common`: each point covers the samples whose names all listed points of its
+    /// pack have.
     on: Option<Samples>,
-    /// Whether each run is a point (`true`) or each method (default).
+    /// If true, each run is a point; if false (default), each method.
     by_run: Option<bool>,
 }
 
@@ -53,27 +56,27 @@ pub(super) struct TradeOffResponse {
     x: String,
     /// Code of the second metric.
     y: String,
-    /// The penalty policy in force.
+    /// The penalty policy that was applied.
     policy: Policy,
-    /// Which samples of its runs a point stands on.
+    /// The samples that points cover.
     #[serde(default)]
     on: Samples,
-    /// Rows that have both, by pack and from the best `x` on.
+    /// Methods or runs with both metrics, by pack and then by `x`, best first.
     points: Vec<TradeOffPoint>,
 }
 
-/// Reads where methods stand between two metrics, and which of them no other beats in both.
+/// Compares methods on two metrics and finds those that no other method beats in both.
 #[utoipa::path(
     get, path = "/v1/analysis/trade-off", operation_id = "read_trade_off", tag = "analysis", params(Parameters),
     responses(
         (status = 200, description = "The points", body = TradeOffResponse),
-        (status = 400, description = "A parameter cannot be used", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "With `on=common`: the listed points share no sample", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "With `on=common`: the listed points have no sample names in common", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "At the limit: retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect of the service; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store cannot be reached", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "Not ready before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -84,7 +87,7 @@ pub(super) async fn read(
         let code = given.unwrap_or_else(|| default.to_owned());
         let metric = metrics::find(&code).ok_or_else(|| metrics::ListError::unknown(&code))?;
         if metric.direction == Direction::Support {
-            let detail = format!("{code} has no better and no worse end: choose a metric that ranks");
+            let detail = format!("{code} has no better end: choose a metric that ranks");
             return Err(ApiError::new(Code::MalformedRequest, detail));
         }
         Ok(code)
