@@ -1,4 +1,4 @@
-//! Work that would keep other tasks waiting.
+//! Runs blocking work outside the async runtime's threads.
 
 use std::{
     cell::RefCell,
@@ -9,11 +9,11 @@ use std::{
 };
 
 thread_local! {
-    /// Whether anybody still waits for the work of this thread.
+    /// The flag that is set when the future awaiting this thread's work is dropped.
     static ABANDONED: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
 
-/// Says so when the future that waits is dropped.
+/// A guard that sets the flag when the awaiting future is dropped.
 struct Waiter(Arc<AtomicBool>);
 
 impl Drop for Waiter {
@@ -22,8 +22,9 @@ impl Drop for Waiter {
     }
 }
 
-/// The result of work on a thread of its own, which goes on when nobody waits for it any more, unless it asks [`abandoned`]. Its
-/// panic is this task's.
+/// Runs `work` on a blocking thread and returns its result. A panic of `work` is propagated.
+///
+/// If the future is dropped, `work` continues, unless it checks [`abandoned`].
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let waiter = Waiter(Arc::default());
     let flag = Arc::clone(&waiter.0);
@@ -41,7 +42,9 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// Whether nobody waits for the work of this thread any more, so that a long loop may end with whatever it has: nobody will see it.
+/// Returns whether the future awaiting this thread's work was dropped.
+///
+/// A long loop can then end early with any result, since it will be discarded.
 pub(crate) fn abandoned() -> bool {
     ABANDONED.with_borrow(|flag| flag.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)))
 }
@@ -51,16 +54,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_result_comes_back_and_so_does_a_panic() {
+    async fn results_and_panics_are_passed_on() {
         assert_eq!(blocking(|| 2 + 2).await, 4);
         let panicked = tokio::spawn(blocking(|| panic!("on purpose"))).await;
         assert!(panicked.is_err_and(|error| error.is_panic()));
     }
 
     #[tokio::test]
-    async fn long_work_ends_soon_after_nobody_waits_for_it() {
-        let (begun, told) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
-        let (begins, ends) = (Arc::clone(&begun), Arc::clone(&told));
+    async fn work_can_end_early_after_its_future_is_dropped() {
+        let (begun, ended) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+        let (begins, ends) = (Arc::clone(&begun), Arc::clone(&ended));
         let waiting = tokio::spawn(blocking(move || {
             assert!(!abandoned());
             begins.notify_one();
@@ -71,7 +74,7 @@ mod tests {
         }));
         begun.notified().await;
         waiting.abort();
-        told.notified().await;
-        assert!(!abandoned(), "other threads are waited for");
+        ended.notified().await;
+        assert!(!abandoned(), "the test thread has no flag");
     }
 }

@@ -1,4 +1,5 @@
-//! Configuration: `config.toml` (embedded defaults), a file of the user's, then `STELLAR_*` variables.
+//! Configuration: embedded defaults (`config.toml`), then the user's file, then `STELLAR_*`
+//! variables.
 
 mod environment;
 mod renamed;
@@ -25,68 +26,72 @@ use crate::{
     engine::EngineConfig, installed, machine, server::ConnectionLimits, store::Question, vision::DecodeLimits,
 };
 
-/// The documented defaults, also the file that users start from.
+/// The documented defaults, also a template for configuration files.
 pub const DEFAULTS: &str = include_str!("../config.toml");
 
-/// Everything that can be configured; `config.toml` documents each key.
+/// The configuration. `config.toml` documents each key with its default.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Folder of the model pack.
+    /// Folder of the model pack. If it is not set: `packs/demo` beside the program or in its
+    /// checkout.
     pub pack: PathBuf,
-    /// Listening and time limits.
+    /// Address, hosts, connections and time limits.
     pub server: Server,
-    /// What a request may cost.
+    /// Bounds on requests, images and memory.
     pub limits: Limits,
-    /// Devices, threads, queues and the feature cache.
+    /// Provider, parallelism, queues and the feature cache.
     pub engine: EngineConfig,
-    /// How long what identifies people is kept.
+    /// Storage and disclosure of data that identifies people.
     pub privacy: Privacy,
-    /// Where samples and scores are kept.
+    /// Database and spool.
     pub store: Store,
-    /// Scoring in the background.
+    /// Background scoring of runs.
     pub runs: Runs,
-    /// Reports, comparisons and the like.
+    /// Reports, comparisons and other long analyses.
     pub analysis: Analysis,
-    /// What is written to standard error.
+    /// Logging to standard error.
     pub log: Log,
-    /// Keys that were given under their old names.
+    /// Keys that were set under their old names.
     #[serde(skip)]
     pub renamed: Vec<RenamedKey>,
 }
 
-/// Listening and time limits.
+/// The `[server]` section: address, hosts, connections and time limits.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// Address and port.
+    /// Address and port to listen on.
     pub listen: SocketAddr,
-    /// A request that is not answered by then gets 504.
+    /// Deadline of a request, in seconds. After it the response is 504.
     pub deadline_seconds: u64,
-    /// How long the whole stop may take after the signal to.
+    /// Grace period after SIGTERM, in seconds. In-flight requests are answered or cut off within
+    /// it.
     pub drain_seconds: u64,
-    /// Hosts that the service answers to, besides those of this machine.
+    /// Names and addresses under which clients reach the service, in addition to localhost,
+    /// loopback addresses and `listen`. `*` accepts every host.
     pub hosts: Vec<String>,
-    /// Connections at once.
+    /// Most open connections. Above it, the connection that has been silent longest is closed: an
+    /// idle one first, then one whose request body is awaited.
     pub connections: usize,
-    /// How long a connection may be silent before a request's head is there.
+    /// How long a connection may be silent before the head of a request is complete, in seconds.
     pub head_seconds: u64,
-    /// How long the service waits in all for a body that does not come.
+    /// How long the service waits in total for missing bytes of a request body, in seconds.
     pub body_seconds: u64,
-    /// Bytes a second that a body must bring beyond that.
+    /// Minimum rate of a request body: this many bytes received add one second to `body_seconds`.
     pub body_bytes_per_second: u32,
-    /// How long a client may read nothing of its answer.
+    /// How long a client may read nothing of its response, in seconds.
     pub write_seconds: u64,
 }
 
 impl Server {
-    /// The deadline of a request.
+    /// Returns the deadline of a request.
     #[must_use]
     pub fn deadline(&self) -> Duration {
         Duration::from_secs(self.deadline_seconds)
     }
 
-    /// What connections may cost.
+    /// Returns the limits of connections.
     #[must_use]
     pub fn connection_limits(&self) -> ConnectionLimits {
         ConnectionLimits {
@@ -97,75 +102,80 @@ impl Server {
     }
 }
 
-/// What a request may cost.
+/// The `[limits]` section: bounds on requests, images and memory.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Requests being read or scored at once.
+    /// Most requests being read or scored. Further ones get 429 before their body is read.
     pub requests: usize,
-    /// MiB of uploads in memory at once, over all requests.
+    /// Memory for uploads over all requests, in MiB.
     pub upload_memory_mib: usize,
-    /// MiB of one request's body.
+    /// Largest request body, in MiB.
     pub request_mib: usize,
-    /// MiB of one image's file.
+    /// Largest image file, in MiB.
     pub image_mib: usize,
-    /// Millions of pixels of one image.
+    /// Largest decoded image, in millions of pixels.
     pub image_megapixels: usize,
-    /// Smallest accepted width and height in pixels.
+    /// Smallest width and height of an image, in pixels.
     pub image_min_side: u32,
-    /// Reference photos in one request.
+    /// Most reference images in one request.
     pub references: usize,
-    /// Auxiliary photos in one request.
+    /// Most auxiliary images in one request.
     pub auxiliary: usize,
-    /// Bytes of the prompt.
+    /// Longest prompt, in bytes.
     pub prompt_bytes: usize,
-    /// MiB that the service may need; 0 sets no limit.
+    /// Memory that the service may use, in MiB. 0 sets no limit.
     pub memory_mib: u64,
-    /// MiB of decoded pixels at once; 0 chooses by the memory there is.
+    /// Memory for decoded pixels over all requests and runs, in MiB. 0 chooses an eighth of the
+    /// memory.
     pub pixel_memory_mib: u64,
-    /// Objects to look for in one image.
+    /// Most objects to look for in one image.
     pub detectables: usize,
-    /// Bytes of the metadata document.
+    /// Largest metadata document, in bytes.
     pub metadata_bytes: usize,
 }
 
 const MIB: usize = 1 << 20;
 
-/// Times that are longer are slips, and cannot be added to the clock.
+/// Upper bound of time limits. Longer ones are mistakes, and could overflow when added to the
+/// clock.
 const MOST_SECONDS: u64 = 86_400;
 
-/// Questions of the operator's own.
+/// Most entries of `analysis.questions`.
 const MOST_QUESTIONS: usize = 64;
 
-/// The largest image is to have room in the budget beside what images hold that wait for a face search.
+/// The default pixel budget has room for this many largest images, since images that await the face
+/// search hold a part of it.
 const LARGEST_IMAGES: u64 = 2;
 
 impl Limits {
-    /// Bytes of one request's body.
+    /// Returns the size limit of a request body, in bytes.
     #[must_use]
     pub fn request_bytes(&self) -> usize {
         self.request_mib * MIB
     }
 
-    /// Bytes of one image's file.
+    /// Returns the size limit of an image file, in bytes.
     #[must_use]
     pub fn image_bytes(&self) -> usize {
         self.image_mib * MIB
     }
 
-    /// Bytes of uploads in memory at once.
+    /// Returns the memory limit of uploads, in bytes.
     #[must_use]
     pub fn upload_memory_bytes(&self) -> usize {
         self.upload_memory_mib * MIB
     }
 
-    /// Bytes that the service may need, where there is a limit.
+    /// Returns the memory limit of the service, in bytes, if there is one.
     #[must_use]
     pub fn memory_bytes(&self) -> Option<u64> {
         (self.memory_mib > 0).then(|| self.memory_mib.saturating_mul(MIB as u64))
     }
 
-    /// Bytes of decoded pixels at once: an eighth of the memory where nothing is set, and enough for the largest image.
+    /// Returns the memory limit of decoded pixels, in bytes.
+    ///
+    /// If none is set, it is an eighth of the memory, and enough for two of the largest images.
     #[must_use]
     pub fn pixel_bytes(&self) -> u64 {
         let largest = LARGEST_IMAGES * self.decode().max_memory;
@@ -178,7 +188,7 @@ impl Limits {
         }
     }
 
-    /// The limits that decoding an image keeps.
+    /// Returns the limits for decoding an image.
     #[must_use]
     pub fn decode(&self) -> DecodeLimits {
         DecodeLimits {
@@ -189,38 +199,38 @@ impl Limits {
     }
 }
 
-/// How long what identifies people is kept.
+/// The `[privacy]` section: storage and disclosure of data that identifies people.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Privacy {
-    /// Days that faces found in images are stored; 0 stores none.
+    /// Retention of faces found in images, in days. 0 stores none and disables enrolment.
     pub face_retention_days: u32,
-    /// Whether evidence shows embeddings of faces.
+    /// Whether `evidence=true` also returns face embeddings.
     pub return_embeddings: bool,
 }
 
-/// Where samples and scores are kept.
+/// The `[store]` section: database and spool.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// `sqlite:PATH` or `postgres://…`.
+    /// Database: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`.
     pub url: String,
-    /// Folder of the images of accepted samples.
+    /// The spool: folder for the images of accepted samples.
     pub spool: PathBuf,
-    /// MiB that these may take.
+    /// Size limit of the spool, in MiB.
     pub spool_mib: u64,
-    /// Days that files which the database does not name stay in the trash.
+    /// Retention of unreferenced files in the trash, in days.
     pub trash_retention_days: u32,
 }
 
 impl Store {
-    /// How long files stay in the trash.
+    /// Returns the retention of files in the trash.
     #[must_use]
     pub fn trash(&self) -> Duration {
         Duration::from_hours(24 * u64::from(self.trash_retention_days))
     }
 
-    /// Bytes that kept files may take.
+    /// Returns the size limit of the spool, in bytes.
     #[must_use]
     pub fn spool_bytes(&self) -> u64 {
         self.spool_mib.saturating_mul(MIB as u64)
@@ -228,7 +238,7 @@ impl Store {
 }
 
 impl std::fmt::Debug for Store {
-    /// The address may hold a password, so only its scheme is shown.
+    /// Shows only the scheme of the URL, which may contain a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
             .field("url", &self.url.split(':').next())
@@ -239,29 +249,30 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Scoring in the background.
+/// The `[runs]` section: background scoring of runs.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runs {
-    /// Samples of runs that are scored at once; 0 chooses, see [`Self::samples_at_once`].
+    /// Concurrency of background scoring, in samples. 0 chooses, see [`Self::samples_at_once`].
     pub concurrency: usize,
-    /// The same while requests wait for scores.
+    /// The same while scoring requests wait. 0 pauses background scoring meanwhile.
     pub concurrency_under_load: usize,
-    /// How often scoring a sample is tried before it counts as failed.
+    /// Most attempts to score a sample before it fails.
     pub attempts: u32,
-    /// Samples of one run that may wait.
+    /// Most pending samples of a run.
     pub pending_samples: u64,
-    /// Samples in one imported file.
+    /// Most samples in an imported file.
     pub import_samples: usize,
-    /// Clients that may watch runs at once.
+    /// Most clients that watch the progress of runs.
     pub watchers: usize,
 }
 
 impl Runs {
-    /// Samples of runs that are scored at once, given the largest batch of the graphs on a card, if there is one.
+    /// Returns the concurrency of background scoring, given the largest batch of graphs on a GPU,
+    /// if any.
     ///
-    /// By itself 8 on the processor, which fill its batches. On a card four of its batches, at least 64 samples: while it runs one,
-    /// images of the next ones are decoded and resized.
+    /// The default is 8 on a CPU, which fills its batches. On a GPU it is four of the largest
+    /// batches, at least 64, so that images are decoded while the GPU runs.
     #[must_use]
     pub fn samples_at_once(&self, batch_on_card: Option<usize>) -> usize {
         match (self.concurrency, batch_on_card) {
@@ -272,67 +283,67 @@ impl Runs {
     }
 }
 
-/// Reports, comparisons and the like.
+/// The `[analysis]` section: reports, comparisons and other long analyses.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Analysis {
-    /// Long ones that are computed at once; 0 chooses by the number of cores.
+    /// Concurrency of analyses. 0 chooses one for every four cores.
     pub concurrency: usize,
-    /// Those that are computed or wait.
+    /// Most analyses that are running or queued. Further ones get 429.
     pub queue: usize,
-    /// What annotators may be asked, besides what every service knows.
+    /// Questions to annotators in addition to overall, object, relation and identity.
     pub questions: Vec<String>,
 }
 
-/// What is written to standard error.
+/// The `[log]` section: logging to standard error.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// Lines for people or for machines.
+    /// Format of log lines.
     pub format: LogFormat,
-    /// A `tracing` filter.
+    /// A `tracing` filter, such as `info,stellar_score=debug`.
     pub filter: String,
 }
 
-/// The shape of a log line.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line, for machines.
     Json,
 }
 
-/// Why the configuration cannot be used; the message names the key and its source.
+/// A configuration error. The message names the key and its source.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file or variable does not fit the schema.
+    /// A file or variable has an unknown key or a value of the wrong type.
     #[error("configuration: {0}{hint}", hint = suggestion(.0))]
     Schema(#[from] Box<figment::Error>),
-    /// A value of the right type that cannot work.
+    /// A value is out of range or inconsistent with another.
     #[error("configuration: {key} = {value}: {why}")]
     Value {
-        /// The key's path.
+        /// Path of the key, such as `limits.requests`.
         key: &'static str,
-        /// What was found.
+        /// The configured value.
         value: String,
-        /// What is expected.
+        /// The requirement, such as `must be at least 1`.
         why: &'static str,
     },
 }
 
 impl Config {
-    /// Reads the defaults, then `file` where given, then the environment, and validates the result.
+    /// Reads the defaults, then `file` if given, then the environment, and validates the result.
     ///
     /// # Errors
-    /// An unknown key, a value of the wrong type, or a value that cannot work.
+    /// A key is unknown, or a value has the wrong type or is invalid.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut sources = Vec::new();
         if let Some(file) = file {
             sources.push(Current::of(&Toml::file_exact(file)).map_err(Box::new)?);
         }
-        // Two underscores between section and key, since keys have single ones in them.
+        // Section and key are separated by two underscores, since keys contain single ones.
         let environment = Env::prefixed(environment::PREFIX);
         let environment = environment.filter(|name| environment::is_key(name.as_str())).split("__");
         sources.push(Current::of(&environment).map_err(Box::new)?);
@@ -349,7 +360,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Variables with our prefix that are no key: slips, or somebody else's.
+    /// Returns the variables with the prefix `STELLAR_` that are not keys: typos, or other
+    /// programs' variables.
     #[must_use]
     pub fn unknown_variables() -> Vec<UnknownVariable> {
         environment::unknown(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
@@ -387,7 +399,7 @@ impl Config {
                 key: "server.hosts",
                 value: format!("{host:?}"),
                 why: "must be names or addresses without scheme, port or path, such as \"scores.example\", or \"*\" for all: \
-                      any other entry matches no request",
+                      other entries never match a request",
             });
         }
         let own = &self.analysis.questions;
@@ -399,8 +411,8 @@ impl Config {
                     .iter()
                     .find(wrong)
                     .map_or_else(|| own.len().to_string(), |word| format!("{word:?}")),
-                why: "must be at most 64 words of 1 to 32 lower-case letters, digits and underscores, other than the four that \
-                      are always asked (overall, object, relation, identity)",
+                why: "must be at most 64 words of 1 to 32 lower-case letters, digits and underscores, other than the four \
+                      built-in ones (overall, object, relation, identity)",
             });
         }
         let seconds = [
@@ -414,51 +426,52 @@ impl Config {
             return Err(ConfigError::Value {
                 key,
                 value: value.to_string(),
-                why: "must be at most 86400, a day",
+                why: "must be at most 86400 (one day)",
             });
         }
         if self.limits.request_mib > self.limits.upload_memory_mib {
             return Err(ConfigError::Value {
                 key: "limits.request_mib",
                 value: self.limits.request_mib.to_string(),
-                why: "must not exceed limits.upload_memory_mib, or no such request is ever admitted",
+                why: "must not exceed limits.upload_memory_mib, otherwise requests of that size are never admitted",
             });
         }
         if self.limits.pixel_bytes() < self.limits.decode().max_memory {
             return Err(ConfigError::Value {
                 key: "limits.pixel_memory_mib",
                 value: self.limits.pixel_memory_mib.to_string(),
-                why: "must be at least 512, which decoding the largest image takes, or 0",
+                why: "must be 0, or at least 512, which decoding the largest image needs",
             });
         }
         if self.runs.concurrency > 0 && self.runs.concurrency_under_load > self.runs.concurrency {
             return Err(ConfigError::Value {
                 key: "runs.concurrency_under_load",
                 value: self.runs.concurrency_under_load.to_string(),
-                why: "must not exceed runs.concurrency: beside requests there is less room, not more",
+                why: "must not exceed runs.concurrency: it applies while requests need the capacity",
             });
         }
         if self.store.spool_mib < self.limits.request_mib as u64 {
             return Err(ConfigError::Value {
                 key: "store.spool_mib",
                 value: self.store.spool_mib.to_string(),
-                why: "must be at least limits.request_mib, or a request of that size is never accepted",
+                why: "must be at least limits.request_mib, otherwise requests of that size are never accepted",
             });
         }
         Ok(())
     }
 }
 
-/// Whether an entry of `server.hosts` can be the host of a request.
+/// Returns whether an entry of `server.hosts` can match a request.
 fn is_host(entry: &str) -> bool {
     if entry == "*" || entry.parse::<IpAddr>().is_ok() {
         return true;
     }
-    // The host of an authority leaves out its port and user; a star is a character of names, but none here.
+    // `host()` excludes port and user. A star is valid in an authority, but not in a host name
+    // here.
     !entry.contains('*') && entry.parse::<Authority>().is_ok_and(|authority| authority.host() == entry)
 }
 
-/// What an unknown key may have been meant for.
+/// Suggests the nearest key for an unknown one.
 fn suggestion(error: &figment::Error) -> String {
     let figment::error::Kind::UnknownField(name, _) = &error.kind else { return String::new() };
     let mut path: Vec<&str> = error.path.iter().map(String::as_str).collect();
@@ -497,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_card_is_given_several_batches_of_samples() {
+    fn a_gpu_gets_several_batches_of_samples() {
         let mut runs = Config::load(None).unwrap().runs;
         assert_eq!(runs.samples_at_once(None), 8);
         assert_eq!((runs.samples_at_once(Some(8)), runs.samples_at_once(Some(32))), (64, 128));
@@ -506,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_named() {
+    fn an_unknown_key_is_named_with_the_nearest_key() {
         let message = load("[limits]\nprompt_byte = 10").unwrap_err().to_string();
         assert!(message.contains("prompt_byte"), "{message}");
         assert!(message.contains("did you mean `limits.prompt_bytes`?"), "{message}");
@@ -515,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_that_was_named_is_taken_as_it_was_named() {
+    fn a_configured_pack_is_used_as_given() {
         assert_eq!(load("pack = \"packs/demo\"").unwrap().pack, Path::new("packs/demo"));
     }
 
@@ -531,9 +544,9 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_no_request_can_have_are_refused_by_name() {
-        for fine in ["scores.example", "Scores.Example.", "10.0.0.7", "fd00::7", "[fd00::7]", "*"] {
-            load(&format!("[server]\nhosts = [{fine:?}]")).unwrap_or_else(|error| panic!("{fine}: {error}"));
+    fn hosts_that_never_match_are_refused_by_name() {
+        for host in ["scores.example", "Scores.Example.", "10.0.0.7", "fd00::7", "[fd00::7]", "*"] {
+            load(&format!("[server]\nhosts = [{host:?}]")).unwrap_or_else(|error| panic!("{host}: {error}"));
         }
         for wrong in [
             "",
@@ -552,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_that_nobody_could_ask_are_refused_by_name() {
+    fn invalid_questions_are_refused_by_name() {
         assert_eq!(load("[analysis]\nquestions = [\"style\", \"q_2\"]").unwrap().analysis.questions.len(), 2);
         for wrong in ["", "Style", "2nd", "a b", "é", "overall", "identity", &"a".repeat(33)] {
             let message =

@@ -1,21 +1,22 @@
-//! Where the files that belong to the program are: beside it, never in the folder that it happens to be started from.
+//! Finds files of the installation beside the program, never in the working directory.
 //!
-//! The working directory may be anybody's: a shared folder that holds a library or a pack must not decide what the program
-//! loads.
+//! The working directory may be shared, and files in it must not decide which library or pack is
+//! loaded.
 
 use std::path::{Path, PathBuf};
 
-/// The folders that the program's own files may lie in, nearest first.
+/// Returns the folders that may contain the installation's files, nearest first.
 ///
-/// For a program in `DIR`: `DIR`, `DIR/../share/stellar-score` and `DIR/../lib/stellar-score` (an installation under a prefix),
-/// and the checkout that cargo built it in (`CHECKOUT/target/release`).
+/// For a program in `DIR` these are `DIR`, `DIR/../share/stellar-score` and
+/// `DIR/../lib/stellar-score` (an installation under a prefix), and the checkout in which cargo
+/// built it (`CHECKOUT/target/release`).
 #[must_use]
 pub fn folders() -> Vec<PathBuf> {
     let mut found = std::env::current_exe()
         .and_then(std::fs::canonicalize)
         .map(|program| beside(&program))
         .unwrap_or_default();
-    // Tests and unoptimised builds may have their target folder outside the checkout.
+    // Tests and debug builds may have their target folder outside the checkout.
     if cfg!(debug_assertions) {
         found.push(PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     }
@@ -37,7 +38,7 @@ fn beside(program: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The first of these relative places that exists in a folder of the program's.
+/// Returns the first existing path `relative` within [`folders`].
 #[must_use]
 pub fn find(relative: &Path) -> Option<PathBuf> {
     folders().into_iter().map(|folder| folder.join(relative)).find(|path| path.exists())
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_installed_program_looks_under_its_own_prefix_only() {
+    fn an_installed_program_searches_only_its_prefix() {
         let found = beside(Path::new("/opt/stellar/bin/stellar-score"));
         let wanted =
             ["/opt/stellar/bin", "/opt/stellar/share/stellar-score", "/opt/stellar/lib/stellar-score"];
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_built_program_looks_in_its_checkout() {
+    fn a_program_in_a_target_folder_searches_its_checkout() {
         let checkout = tempfile::tempdir().unwrap();
         std::fs::write(checkout.path().join("Cargo.toml"), "").unwrap();
         let found = beside(&checkout.path().join("target/debug/deps/stellar_score-0123"));
@@ -64,14 +65,14 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_called_target_is_no_checkout_by_itself() {
+    fn a_target_folder_without_a_cargo_manifest_is_not_a_checkout() {
         let folder = tempfile::tempdir().unwrap();
         let found = beside(&folder.path().join("target/stellar-score"));
         assert!(!found.contains(&folder.path().to_owned()), "{found:?}");
     }
 
     #[test]
-    fn the_demo_pack_is_found_wherever_the_program_was_started() {
+    fn the_demo_pack_is_found_from_any_working_directory() {
         assert!(find(Path::new("packs/demo/pack.toml")).is_some());
         assert_eq!(find(Path::new("packs/no-such-pack")), None);
     }

@@ -1,61 +1,62 @@
-//! What the machine, or the container, gives the process.
+//! Memory and CPU of the machine, the container and the process.
 
 use std::{fs, path::Path};
 
-/// Memory in bytes: the machine's, or the container's limit where that is less. None where the system does not tell.
+/// Returns the memory of the machine, or the container's limit if it is less, in bytes. `None` if
+/// unknown.
 #[must_use]
 pub fn memory_bytes() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text));
-    // Version 2, then version 1, of control groups; a process in a container sees its own group there.
+    // Control groups, version 2 and 1. A process in a container sees its own group at these paths.
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let container =
         limits.into_iter().filter_map(|path| limit(&fs::read_to_string(Path::new(path)).ok()?)).min();
     [machine, container].into_iter().flatten().min()
 }
 
-/// Memory that the process holds, in bytes.
+/// Returns the resident memory of the process, in bytes.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
 }
 
-/// The most memory that the process has held so far, in bytes.
+/// Returns the peak resident memory of the process, in bytes.
 #[must_use]
 pub fn peak_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// Processor time of the process, all threads together, in seconds.
+/// Returns the CPU time of the process over all threads, in seconds.
 #[must_use]
 pub fn processor_seconds() -> Option<f64> {
     ticks(&fs::read_to_string("/proc/self/stat").ok()?).map(|ticks| ticks as f64 / TICKS_A_SECOND)
 }
 
-/// Linux tells times in these, whatever its own clock is (`proc_pid_stat(5)`, `USER_HZ`).
+/// Unit of times in `/proc` on Linux, independent of the kernel's clock (`proc_pid_stat(5)`,
+/// `USER_HZ`).
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// The fields `utime` and `stime`. The program's name before them may hold spaces and parentheses.
+/// Returns the sum of `utime` and `stime`. The program's name before them may contain spaces and
+/// parentheses.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut next = || fields.next()?.parse::<u64>().ok();
     Some(next()? + next()?)
 }
 
-/// Gives memory that is free back to the system: glibc keeps what its arenas once needed.
+/// Returns free memory to the system, since the arenas of glibc do not shrink by themselves.
 pub fn give_back_free_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[expect(
-        unsafe_code,
-        reason = "a function of C without arguments that matter; it takes the allocator's own locks"
-    )]
+    #[expect(unsafe_code, reason = "a C function without pointers; it takes the allocator's locks itself")]
     // SAFETY: malloc_trim may be called at any time from any thread (malloc_trim(3): MT-Safe).
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// The processor's architecture and those of its instruction sets that decide which kernels a graph runs with, and so how its
-/// sums are rounded.
+/// Returns the CPU architecture and the instruction sets that select the kernels of graphs.
+///
+/// Kernels differ in the order of sums, and so in rounding.
 #[must_use]
 pub fn description() -> String {
     let sets =
@@ -81,7 +82,7 @@ fn instruction_sets(cpuinfo: &str) -> Vec<String> {
         "bf16",
         "sve",
     ];
-    // x86 calls them flags, ARM features; all cores say the same.
+    // "flags" on x86, "Features" on ARM, the same for all cores.
     let line = cpuinfo.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
     let has = line.and_then(|line| line.split_once(':')).map_or("", |(_, words)| words);
     let is_there = |set: &&str| has.split_whitespace().any(|word| word == *set);
@@ -97,7 +98,7 @@ fn kibibytes(text: &str, key: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// A limit of a control group; `max` is none.
+/// Parses the limit of a control group. `max` means none.
 fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_read_as_the_kernel_writes_them() {
+    fn memory_limits_are_parsed() {
         assert_eq!(meminfo("MemTotal:       24567 kB\nMemFree: 1 kB\n"), Some(24567 * 1024));
         assert_eq!(limit("max\n"), None);
         assert_eq!(limit("536870912\n"), Some(512 << 20));
@@ -124,14 +125,14 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn this_machine_has_memory_and_this_process_some_of_it() {
+    fn memory_and_cpu_time_are_available_on_linux() {
         assert!(resident_bytes().unwrap() < memory_bytes().unwrap());
         assert!(peak_bytes().unwrap() >= resident_bytes().unwrap());
         assert!(processor_seconds().unwrap() >= 0.0);
     }
 
     #[test]
-    fn ticks_stand_behind_the_name_of_the_program() {
+    fn ticks_are_found_after_the_name_of_the_program() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 31 0 0 20 0 8 0 1 2 3";
         assert_eq!(ticks(stat), Some(281));
         assert_eq!(ticks("7 (a"), None);

@@ -1,4 +1,4 @@
-//! Files of folders that came from elsewhere: nothing in them is read without end or waited for.
+//! Reads files of untrusted folders, with a size limit and without blocking on pipes or devices.
 
 use std::{
     fs::File,
@@ -8,36 +8,37 @@ use std::{
 
 use crate::blocking::blocking;
 
-/// More than any image or document of a dataset or run has.
+/// Size limit, above that of any image or document of a dataset or run.
 const MOST_BYTES: u64 = 256 << 20;
 
-/// The bytes of a file.
+/// Reads a file.
 ///
 /// # Errors
-/// A file that cannot be read, has more than 256 MiB, or is none: a pipe or device may never end.
+/// The file cannot be read, has more than 256 MiB, or is not a regular file. Reading a pipe or
+/// device may never end.
 pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
     up_to(path, MOST_BYTES)
 }
 
-/// [`bytes`] on a thread of its own.
+/// Like [`bytes`], on a blocking thread.
 ///
 /// # Errors
-/// Those of [`bytes`].
+/// Same as [`bytes`].
 pub(crate) async fn bytes_in_background(path: &Path) -> Result<Vec<u8>> {
     let path = path.to_owned();
     blocking(move || bytes(&path)).await
 }
 
-/// The text of a file.
+/// Reads a text file.
 ///
 /// # Errors
-/// Those of [`bytes`], and text that is not UTF-8.
+/// Same as [`bytes`], or the file is not UTF-8.
 pub(crate) fn text(path: &Path) -> Result<String> {
-    String::from_utf8(bytes(path)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
+    String::from_utf8(bytes(path)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
 fn up_to(path: &Path, most: u64) -> Result<Vec<u8>> {
-    // Checked before opening: opening a pipe blocks until it has a writer.
+    // Checked before opening, since opening a pipe blocks until it has a writer.
     let about = path.metadata()?;
     if !about.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
@@ -45,7 +46,8 @@ fn up_to(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(about.len().min(most) as usize);
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        let problem = format!("it has more than {} MiB, which no file of a dataset or run has", most >> 20);
+        let problem =
+            format!("it has more than {} MiB, the limit for files of datasets and runs", most >> 20);
         return Err(Error::new(ErrorKind::FileTooLarge, problem));
     }
     Ok(bytes)
@@ -71,7 +73,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_never_ends_is_not_waited_for() {
+    fn devices_are_refused() {
         assert_eq!(bytes(Path::new("/dev/zero")).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 }

@@ -1,6 +1,6 @@
-//! What the service says of itself: Prometheus numbers and the log.
+//! The service's own telemetry: service metrics for Prometheus, and the log.
 //!
-//! Evaluation metrics are never meant here: a score is no telemetry.
+//! Evaluation metrics and scores are not a part of it.
 
 use std::{borrow::Cow, ffi::OsStr, io::IsTerminal as _, time::Duration};
 
@@ -18,57 +18,58 @@ use crate::{
     label, machine,
 };
 
-/// Everything that is counted, in one registry.
+/// All service metrics, in one registry.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
     registry: Registry,
-    /// The engine's part.
+    /// Metrics of the engine.
     pub engine: EngineTelemetry,
-    /// The background's part.
+    /// Metrics of background scoring.
     pub runs: RunsTelemetry,
     requests: IntCounterVec,
     duration: HistogramVec,
-    /// Requests being answered.
+    /// In-flight requests.
     pub in_flight: IntGauge,
-    /// Connections that are open.
+    /// Open connections.
     pub connections: IntGauge,
-    /// Memory of cached responses, by kind.
+    /// Memory of cached responses in bytes, by kind.
     pub response_cache: RenamedGauge,
     body_bytes: Histogram,
 }
 
-/// From a cached answer (a millisecond) to a first one with full-size models on a CPU (minutes).
+/// Buckets of request durations in seconds, from a cached response (a millisecond) to a first score
+/// with full-size models on a CPU (minutes).
 const SECONDS: &[f64] =
     &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
-/// From a form without images to the default limit of a request.
+/// Buckets of body sizes in bytes, from a form without images to the default limit.
 const BYTES: &[f64] = &[1e4, 1e5, 1e6, 4e6, 16e6, 64e6, 134_217_728.0];
 
 impl Telemetry {
-    /// Registers everything.
+    /// Creates and registers all service metrics.
     ///
     /// # Panics
-    /// Never: the names are constants and distinct, which the first test would show.
+    /// Never: names are constant and distinct, which every test checks.
     #[must_use]
     pub fn new() -> Self {
         let registry = Registry::new();
         let build = IntGaugeVec::new(
-            Opts::new("stellar_build_info", "Always 1; the version is the label."),
+            Opts::new("stellar_build_info", "Always 1, with the version as label."),
             &["version"],
         );
         let requests = IntCounterVec::new(
-            Opts::new("stellar_http_requests_total", "Requests answered, by route, method and status."),
+            Opts::new("stellar_http_requests_total", "Finished requests, by route, method and status."),
             &["route", "method", "status"],
         );
         let duration = HistogramVec::new(
             HistogramOpts::new(
                 "stellar_http_request_seconds",
-                "From the request's head to the answer's head.",
+                "Time from the request head to the response head.",
             )
             .buckets(SECONDS.to_vec()),
             &["route", "method"],
         );
-        let in_flight = IntGauge::new("stellar_http_requests_in_flight", "Requests being answered.");
-        let connections = IntGauge::new("stellar_http_connections", "Connections that are open.");
+        let in_flight = IntGauge::new("stellar_http_requests_in_flight", "In-flight requests.");
+        let connections = IntGauge::new("stellar_http_connections", "Open connections.");
         let response_cache = RenamedGauge::register(
             &registry,
             ["stellar_response_cache_bytes", "stellar_kept_answers_bytes"],
@@ -76,7 +77,7 @@ impl Telemetry {
             &["of"],
         );
         let body_bytes = Histogram::with_opts(
-            HistogramOpts::new("stellar_http_request_body_bytes", "Announced length of request bodies.")
+            HistogramOpts::new("stellar_http_request_body_bytes", "Declared length of request bodies.")
                 .buckets(BYTES.to_vec()),
         );
         let expect = "constant names are valid";
@@ -117,15 +118,16 @@ impl Telemetry {
         }
     }
 
-    /// Adds what the machine's cards say; where they cannot be asked, the log says why.
+    /// Adds the metrics of the machine's GPUs. If they cannot be read, the reason is logged.
     pub fn watch_cards(&self) {
         match Cards::open() {
-            Ok(cards) => self.registry.register(Box::new(cards)).expect("cards are watched once"),
-            Err(reason) => tracing::warn!(reason, "/metrics has no stellar_device_ numbers"),
+            Ok(cards) => self.registry.register(Box::new(cards)).expect("GPU metrics are registered once"),
+            Err(reason) => tracing::warn!(reason, "GPU metrics are unavailable"),
         }
     }
 
-    /// Counts an answered request; `route` is the pattern, never the path, so that labels stay few.
+    /// Records a finished request. `route` is the pattern and never the path, so that labels stay
+    /// few.
     pub fn request(&self, route: &str, method: &str, status: u16, took: Duration, body: Option<u64>) {
         self.requests.with_label_values(&[route, method, &status.to_string()]).inc();
         self.duration.with_label_values(&[route, method]).observe(took.as_secs_f64());
@@ -134,7 +136,7 @@ impl Telemetry {
         }
     }
 
-    /// All numbers in the text format of Prometheus.
+    /// Returns all service metrics in the text format of Prometheus.
     #[must_use]
     pub fn export(&self) -> String {
         let mut text = Vec::new();
@@ -145,12 +147,12 @@ impl Telemetry {
     }
 }
 
-/// What the process has taken, read when it is asked for.
+/// A collector of CPU time and memory of the process, read at each scrape.
 struct ProcessCollector {
     descriptions: Vec<Desc>,
 }
 
-/// Processor time, memory now, and the most memory so far.
+/// CPU time, resident memory and peak memory of the process.
 struct ProcessNumbers {
     processor: Counter,
     resident: IntGauge,
@@ -158,13 +160,14 @@ struct ProcessNumbers {
 }
 
 impl ProcessNumbers {
-    /// New ones each time: of several who ask at once nobody sees another's half-set numbers.
+    /// Creates the metrics anew for each scrape, so that concurrent scrapes cannot mix their
+    /// values.
     fn new() -> prometheus::Result<Self> {
         Ok(Self {
-            // The name that all of Prometheus' own clients use.
-            processor: Counter::new("process_cpu_seconds_total", "Processor time of the process.")?,
-            resident: IntGauge::new("stellar_resident_memory_bytes", "Memory that the process holds.")?,
-            peak: IntGauge::new("stellar_peak_memory_bytes", "The most memory that the process has held.")?,
+            // The standard name in Prometheus client libraries.
+            processor: Counter::new("process_cpu_seconds_total", "CPU time of the process.")?,
+            resident: IntGauge::new("stellar_resident_memory_bytes", "Resident memory of the process.")?,
+            peak: IntGauge::new("stellar_peak_memory_bytes", "Peak resident memory of the process.")?,
         })
     }
 
@@ -195,7 +198,7 @@ impl Collector for ProcessCollector {
     }
 }
 
-/// A gauge that also has its name of 0.1, until 0.3.
+/// A gauge that is also exported under its 0.1 name, until 0.3.
 #[derive(Debug, Clone)]
 pub struct RenamedGauge([IntGaugeVec; 2]);
 
@@ -206,7 +209,7 @@ impl RenamedGauge {
         help: &str,
         labels: &[&str],
     ) -> prometheus::Result<Self> {
-        let old_help = format!("Old name of {name}, until 0.3.");
+        let old_help = format!("Old name of {name}, to be removed in 0.3.");
         let gauges = [
             IntGaugeVec::new(Opts::new(name, help), labels)?,
             IntGaugeVec::new(Opts::new(old, old_help), labels)?,
@@ -217,7 +220,7 @@ impl RenamedGauge {
         Ok(Self(gauges))
     }
 
-    /// Sets the value of these labels.
+    /// Sets the value for these labels, under both names.
     pub fn set(&self, labels: &[&str], value: i64) {
         for gauge in &self.0 {
             gauge.with_label_values(labels).set(value);
@@ -225,35 +228,33 @@ impl RenamedGauge {
     }
 }
 
-/// What happens to samples of runs beside requests.
+/// Service metrics of background scoring.
 #[derive(Debug, Clone)]
 pub struct RunsTelemetry {
     samples: IntGaugeVec,
     attempts: IntCounterVec,
-    /// Size of the files in the spool.
+    /// Size of the spool's files, in bytes.
     pub spool_bytes: RenamedGauge,
-    /// Bytes of pixels that are decoded or being decoded.
+    /// Share of the pixel budget in use by decoded images and images being decoded, in bytes.
     pub pixel_bytes: IntGauge,
     /// Restarts of background tasks that panicked, by task.
     pub restarts: IntCounterVec,
-    /// Runs whose summaries or end fail again and again, by what fails.
+    /// Runs that repeatedly fail to be summarised or finished, by the failing step.
     pub failing_runs: IntGaugeVec,
 }
 
 impl RunsTelemetry {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let samples = IntGaugeVec::new(
-            Opts::new("stellar_run_samples", "Samples of all runs by where they stand."),
-            &["state"],
-        )?;
+        let samples =
+            IntGaugeVec::new(Opts::new("stellar_run_samples", "Samples of all runs, by state."), &["state"])?;
         let attempts = IntCounterVec::new(
-            Opts::new("stellar_background_attempts_total", "Attempts to score a waiting sample, by outcome."),
+            Opts::new("stellar_background_attempts_total", "Attempts to score a pending sample, by outcome."),
             &["outcome"],
         )?;
         let spool_bytes = RenamedGauge::register(
             registry,
             ["stellar_spool_bytes", "stellar_kept_files_bytes"],
-            "Size of the files in the spool.",
+            "Size of the spool's files.",
             &[],
         )?;
         registry.register(Box::new(samples.clone()))?;
@@ -265,13 +266,13 @@ impl RunsTelemetry {
         let failing_runs = IntGaugeVec::new(
             Opts::new(
                 "stellar_failing_runs",
-                "Runs that cannot be summarised or finished, tried again with growing pauses.",
+                "Runs that fail to be summarised or finished, retried with growing pauses.",
             ),
             &["what"],
         )?;
         let pixel_bytes = IntGauge::new(
             "stellar_pixel_bytes",
-            "Pixels that are decoded or being decoded, by what they have taken of the budget.",
+            "Pixel budget in use by decoded images and images being decoded.",
         )?;
         registry.register(Box::new(pixel_bytes.clone()))?;
         registry.register(Box::new(restarts.clone()))?;
@@ -279,12 +280,12 @@ impl RunsTelemetry {
         Ok(Self { samples, attempts, spool_bytes, pixel_bytes, restarts, failing_runs })
     }
 
-    /// Counts what became of an attempt to score a waiting sample.
+    /// Counts an attempt to score a pending sample by its outcome.
     pub fn attempt(&self, outcome: &str) {
         self.attempts.with_label_values(&[outcome]).inc();
     }
 
-    /// Sets how many samples are where.
+    /// Sets the number of samples in each state.
     pub fn backlog(&self, waiting: u64, failed: u64, scored: u64) {
         for (state, count) in [("pending", waiting), ("failed", failed), ("scored", scored)] {
             self.samples.with_label_values(&[state]).set(count as i64);
@@ -298,20 +299,20 @@ impl Default for Telemetry {
     }
 }
 
-/// Starts the log on standard error.
+/// Starts logging to standard error.
 ///
 /// # Errors
-/// A filter that cannot be parsed; the message says where.
+/// `log.filter` cannot be parsed. The message says where.
 pub fn init_log(log: &Log) -> anyhow::Result<()> {
     use anyhow::Context as _;
     let filter = EnvFilter::try_new(&log.filter)
-        .with_context(|| format!("log.filter = `{}` is not a tracing filter", log.filter))?;
+        .with_context(|| format!("log.filter = `{}` is not a valid tracing filter", log.filter))?;
     let coloured = colours(std::env::var_os("NO_COLOR").as_deref(), std::io::stderr().is_terminal());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(coloured)
-        // What cannot be written, to a file on a full disk or a pipe that nobody reads, would be told on standard error again,
-        // and that panics.
+        // Failed writes (full disk, closed pipe) would be reported on standard error again, which
+        // panics.
         .log_internal_errors(false)
         .with_writer(move || OneLine { to: std::io::stderr(), coloured });
     match log.format {
@@ -321,18 +322,20 @@ pub fn init_log(log: &Log) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes each event as one line, so that no name or error text from outside can make a line of its own, or hide one on a terminal.
+/// A writer that escapes control characters, so that each event is one line.
+///
+/// Names and error texts from outside can neither forge a line nor hide one on a terminal.
 struct OneLine<W> {
     to: W,
     coloured: bool,
 }
 
 impl<W: std::io::Write> std::io::Write for OneLine<W> {
-    /// The subscriber writes a whole event at once.
+    /// Writes one event. The subscriber passes whole events.
     fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let line = text.strip_suffix('\n').unwrap_or(&text);
-        // The subscriber escapes what looks like a colour in a field, and writes its own.
+        // The subscriber escapes colour codes in fields, so that the remaining ones are its own.
         let keep = |character| character == '\t' || (self.coloured && character == '\u{1b}');
         match label::escaped(line, keep) {
             Cow::Borrowed(_) => self.to.write_all(text.as_bytes())?,
@@ -346,7 +349,7 @@ impl<W: std::io::Write> std::io::Write for OneLine<W> {
     }
 }
 
-/// Colours are for a terminal whose user did not refuse them (`NO_COLOR`, any value but the empty one).
+/// Returns whether to write colours: on a terminal, unless `NO_COLOR` is set and not empty.
 fn colours(no_color: Option<&OsStr>, terminal: bool) -> bool {
     terminal && no_color.is_none_or(OsStr::is_empty)
 }
@@ -360,14 +363,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_for_terminals_without_no_color() {
+    fn colours_are_written_to_terminals_without_no_color() {
         assert!(colours(None, true) && colours(Some(OsStr::new("")), true));
         assert!(!colours(Some(OsStr::new("1")), true) && !colours(None, false));
     }
 
-    /// The rules of `promtool check metrics`.
+    /// Checks the rules of `promtool check metrics`.
     #[test]
-    fn names_keep_the_conventions_of_prometheus() {
+    fn names_follow_the_conventions_of_prometheus() {
         let telemetry = Telemetry::new();
         telemetry.request("/v1/score", "POST", 200, Duration::from_millis(3), Some(1000));
         telemetry.runs.attempt("recorded");
@@ -377,19 +380,19 @@ mod tests {
             assert!(!family.help().is_empty(), "{name}");
             let total = name.ends_with("_total");
             let counter = family.get_field_type() == MetricType::COUNTER;
-            assert_eq!(total, counter, "{name}: counters, and only they, end in _total");
+            assert_eq!(total, counter, "{name}: only counters end in _total");
             for end in ["_info", "_count", "_sum", "_bucket"] {
                 let allowed = end == "_info" && family.get_field_type() == MetricType::GAUGE;
                 assert!(allowed || !name.ends_with(end), "{name}");
             }
             for unit in ["_ms", "_milliseconds", "_mib", "_kib", "_minutes"] {
-                assert!(!name.contains(unit), "{name} is in no base unit");
+                assert!(!name.contains(unit), "{name} is not in a base unit");
             }
         }
     }
 
     #[test]
-    fn names_have_the_prefix_a_unit_and_a_help_text() {
+    fn exported_names_have_the_prefix() {
         let telemetry = Telemetry::new();
         telemetry.request("/v1/score", "POST", 200, Duration::from_millis(3), Some(1000));
         let text = telemetry.export();
@@ -402,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_whatever_is_in_it() {
+    fn every_event_is_written_as_one_line() {
         let written = |event: &str, coloured| {
             let mut to = Vec::new();
             assert_eq!(OneLine { to: &mut to, coloured }.write(event.as_bytes()).unwrap(), event.len());

@@ -1,11 +1,11 @@
-//! Keys that were renamed in 0.2. The old names are accepted with a warning until 0.3.
+//! Keys that were renamed in 0.2. Their old names are accepted with a warning until 0.3.
 
 use figment::{
     Error, Metadata, Profile, Provider,
     value::{Dict, Map, Tag, Value},
 };
 
-/// The old and the new path of each renamed key.
+/// Old and new path of each renamed key.
 const RENAMED: [(&str, &str); 14] = [
     ("limits.picture_mib", "limits.image_mib"),
     ("limits.picture_megapixels", "limits.image_megapixels"),
@@ -23,16 +23,16 @@ const RENAMED: [(&str, &str); 14] = [
     ("analysis.waiting", "analysis.queue"),
 ];
 
-/// A key that was given under its old name.
+/// A key that was set under its old name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RenamedKey {
-    /// The name that was given.
+    /// The old name, which was used.
     pub old: &'static str,
     /// The name that replaces it.
     pub new: &'static str,
 }
 
-/// Whether `key` is the old name of a key.
+/// Returns whether `key` is the old name of a key.
 pub(super) fn is_old(key: &str) -> bool {
     RENAMED.iter().any(|(old, _)| *old == key)
 }
@@ -46,10 +46,10 @@ pub(super) struct Current {
 }
 
 impl Current {
-    /// Reads a source.
+    /// Reads a source and replaces old names.
     ///
     /// # Errors
-    /// The source cannot be read, or gives a key under both names.
+    /// The source cannot be read, or sets a key under both names.
     pub(super) fn of(source: &impl Provider) -> Result<Self, Error> {
         let mut current = Self { metadata: source.metadata(), data: source.data()?, renamed: Vec::new() };
         for dict in current.data.values_mut() {
@@ -75,7 +75,7 @@ impl Provider for Current {
     }
 }
 
-/// Removes the value at a path of words with dots.
+/// Removes and returns the value at a dotted path.
 fn take(dict: &mut Dict, path: &str) -> Option<Value> {
     match path.split_once('.') {
         None => dict.remove(path),
@@ -86,7 +86,7 @@ fn take(dict: &mut Dict, path: &str) -> Option<Value> {
     }
 }
 
-/// Puts a value at a path; false if there is one.
+/// Inserts a value at a dotted path. Returns false if the path is taken.
 fn put(dict: &mut Dict, path: &str, value: Value) -> bool {
     match path.split_once('.') {
         None => !dict.contains_key(path) && dict.insert(path.to_owned(), value).is_none(),

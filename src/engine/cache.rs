@@ -1,10 +1,12 @@
-//! The feature cache: features by content, with one computation for all concurrent requests of a key.
+//! The feature cache: features by content hash, with single flight for concurrent requests of a
+//! key.
 //!
-//! A key is the graph (weights and preprocessing) and its input, so a hit can never belong to another input. A
-//! computation in flight is shared by everyone who waits for it. A request that is dropped does not disturb the
-//! others. When the last one is dropped, the computation is dropped too, and its item leaves the graph's queue. A
-//! batch that has started by then runs to its end and its features are stored, so a retry is a hit. Errors go to
-//! those who wait and are never stored.
+//! A key consists of the graph (weights and preprocessing) and its input, so a hit can never belong
+//! to another input. All concurrent requests share an in-flight computation, and dropping one
+//! request does not affect the others. If the last one is dropped, the computation is dropped too,
+//! and its item leaves the graph's queue. If its batch has started by then, it is finished and its
+//! features are stored, so that a retry is a hit. Errors are returned to all pending requests and
+//! are never stored.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -24,18 +26,18 @@ use crate::tensor::Features;
 #[cfg(test)]
 mod tests;
 
-/// What a feature is a function of.
+/// The key of a feature: everything that it depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FeatureKey {
-    /// The graph with everything that is done to an input before it.
+    /// Hash of the graph and its preprocessing.
     pub(crate) graph: ContentHash,
-    /// The input as it came.
+    /// Content hash of the input before preprocessing.
     pub(crate) input: ContentHash,
-    /// What it came with, of a graph that takes two inputs.
+    /// Content hash of the second input, for graphs with two.
     pub(crate) with: Option<ContentHash>,
 }
 
-/// What a computation gives.
+/// The result of a computation.
 #[derive(Debug, Clone)]
 pub(crate) struct Computed {
     pub(crate) features: Arc<Features>,
@@ -46,7 +48,7 @@ type Computation = Result<Computed, EngineError>;
 type Entries = moka::sync::Cache<FeatureKey, Arc<Features>>;
 type SharedComputation = Shared<BoxFuture<'static, Computation>>;
 
-/// The stored features and the computations in flight. Clones share one cache.
+/// The stored features and the in-flight computations. Clones share one cache.
 #[derive(Clone)]
 pub(crate) struct FeatureCache(Arc<Inner>);
 
@@ -63,7 +65,7 @@ struct InFlight {
 }
 
 impl FeatureCache {
-    /// A cache of at most `bytes`; 0 stores nothing but still shares computations.
+    /// Creates a cache of at most `bytes`. With 0 it stores nothing but still shares computations.
     pub(crate) fn new(bytes: u64, telemetry: EngineTelemetry) -> Self {
         let evictions = telemetry.evictions.clone();
         let entries = (bytes > 0).then(|| {
@@ -80,8 +82,10 @@ impl FeatureCache {
         Self(Arc::new(Inner { entries, in_flight: Mutex::default(), telemetry }))
     }
 
-    /// The features of `key`: stored, from a computation in flight, or from `compute`, which is called only if there
-    /// is neither. `compute` passes its features to the [`OnComplete`] that it is given.
+    /// Returns the features of `key`: stored, from an in-flight computation, or from `compute`.
+    ///
+    /// `compute` is called only if there is neither. It must pass its features to its
+    /// [`OnComplete`].
     pub(crate) async fn get<C, F>(
         &self,
         key: FeatureKey,
@@ -139,23 +143,25 @@ impl FeatureCache {
         Joined::InFlight(computation, Origin::Computed)
     }
 
-    /// The stored features of `key`, without computing them.
+    /// Returns the stored features of `key`, without computing them.
     pub(crate) fn peek(&self, key: &FeatureKey) -> Option<Arc<Features>> {
         self.0.stored(key)
     }
 
-    /// Removes every feature of these inputs, also those in flight. Returns how many entries were removed.
+    /// Removes all features of these inputs, including in-flight ones. Returns the number of
+    /// removed entries.
     ///
-    /// One pass over the entries for any number of inputs; readers are not blocked meanwhile.
+    /// Makes one pass over the entries for any number of inputs. Readers are not blocked meanwhile.
     pub(crate) fn forget(&self, inputs: &HashSet<ContentHash>) -> u64 {
         self.forget_where(|input| inputs.contains(input))
     }
 
     fn forget_where(&self, is_gone: impl Fn(&ContentHash) -> bool) -> u64 {
-        // A computation that ends after this finds its key gone and stores nothing.
+        // A computation that ends after this line finds its key removed and stores nothing.
         self.0.in_flight().by_key.retain(|key, _| !is_gone(&key.input));
         let Some(entries) = &self.0.entries else { return 0 };
-        // Every key is checked: deletion is rare, and the keys of joint features are not known by their image.
+        // All keys are scanned: removal is rare, and joint features have no index by their first
+        // input.
         let keys: Vec<_> = entries.iter().map(|(key, _)| *key).filter(|key| is_gone(&key.input)).collect();
         for key in &keys {
             entries.invalidate(key);
@@ -164,7 +170,7 @@ impl FeatureCache {
         keys.len() as u64
     }
 
-    /// Bytes and number of the stored features.
+    /// Returns size in bytes and number of the stored features.
     pub(crate) fn size(&self) -> (u64, u64) {
         self.0.entries.as_ref().map_or((0, 0), |entries| {
             entries.run_pending_tasks();
@@ -194,7 +200,8 @@ impl Inner {
         self.entries.as_ref()?.get(key)
     }
 
-    /// Updates the gauges. Making the size exact takes microseconds; a feature takes milliseconds.
+    /// Updates the gauges. An exact size takes microseconds to compute; a feature takes
+    /// milliseconds.
     fn note_size(&self, entries: &Entries) {
         entries.run_pending_tasks();
         self.telemetry.cache_bytes.set(entries.weighted_size() as i64);
@@ -202,7 +209,8 @@ impl Inner {
     }
 }
 
-/// Stores the features of a computation, and removes its key when the computation ends or is dropped.
+/// Stores the features of a computation, and removes its key when the computation ends or is
+/// dropped.
 struct CompletionGuard {
     cache: Arc<Inner>,
     key: FeatureKey,
@@ -213,7 +221,7 @@ impl CompletionGuard {
     fn store(&self, features: &Arc<Features>) {
         let Some(entries) = &self.cache.entries else { return };
         let in_flight = self.cache.in_flight();
-        // The key is gone: the input was forgotten meanwhile, and stays forgotten.
+        // A missing key means that the input was removed meanwhile; it must not be stored again.
         if in_flight.by_key.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
             entries.insert(self.key, Arc::clone(features));
             self.cache.note_size(entries);
@@ -235,7 +243,8 @@ fn hit(features: Arc<Features>, lane: &LaneTelemetry) -> Feature {
     Feature { features, origin: Origin::Cached, timing: Timing::default() }
 }
 
-/// Memory of one entry: the features, the key twice (table and eviction order) and moka's own nodes.
+/// Memory of one entry in bytes: the features, the key twice (table and eviction order), moka's
+/// nodes.
 fn weight(features: &Features) -> usize {
     features.bytes() + 2 * size_of::<FeatureKey>() + 128
 }

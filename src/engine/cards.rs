@@ -1,7 +1,7 @@
-//! What the machine's NVIDIA cards say of themselves, for `/metrics`.
+//! Service metrics of the machine's NVIDIA GPUs.
 //!
-//! Asked through NVML, which the driver brings. It is opened only where graphs run on a card, so that the program neither links nor
-//! needs it elsewhere.
+//! They are read through NVML, which is part of the driver. It is opened only if graphs run on a
+//! GPU, so that the program does not link it or need it elsewhere.
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::device::TemperatureSensor;
@@ -9,12 +9,12 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Opts};
 
-/// What a card says; what it does not tell is left out.
+/// The readings of one GPU; `None` for those that it does not report.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Card {
     name: String,
-    /// Share of the last sampling period in which some kernel ran. A kernel may leave most of the card idle: compare
-    /// `stellar-score bench graphs`.
+    /// Share of the last sampling period in which a kernel ran. A kernel may leave most of the GPU
+    /// idle: compare `stellar-score bench graphs`.
     busy: Option<f64>,
     used_bytes: Option<f64>,
     bytes: Option<f64>,
@@ -22,30 +22,30 @@ struct Card {
     celsius: Option<f64>,
 }
 
-/// A number of a card.
+/// Name, help text and reading of a gauge.
 type Number = (&'static str, &'static str, fn(&Card) -> Option<f64>);
 
 const NUMBERS: [Number; 5] = [
-    ("stellar_device_busy_ratio", "Share of the time in which the card ran some kernel.", |card| card.busy),
-    ("stellar_device_memory_used_bytes", "Memory of the card that is taken, by whomever.", |card| {
-        card.used_bytes
-    }),
-    ("stellar_device_memory_bytes", "Memory of the card.", |card| card.bytes),
-    ("stellar_device_power_watts", "Power that the card draws.", |card| card.watts),
-    ("stellar_device_temperature_celsius", "Temperature of the card.", |card| card.celsius),
+    ("stellar_device_busy_ratio", "Share of the time in which the GPU ran a kernel.", |card| card.busy),
+    ("stellar_device_memory_used_bytes", "GPU memory in use, by all processes.", |card| card.used_bytes),
+    ("stellar_device_memory_bytes", "GPU memory.", |card| card.bytes),
+    ("stellar_device_power_watts", "Power draw of the GPU.", |card| card.watts),
+    ("stellar_device_temperature_celsius", "Temperature of the GPU.", |card| card.celsius),
 ];
 
-/// The cards' numbers, read when they are asked for.
+/// A collector of GPU readings, taken at each scrape.
 pub struct Cards {
     read: Box<dyn Fn() -> Vec<Card> + Send + Sync>,
-    /// How the numbers are called. Not all of them need have values.
+    /// All gauges that may be exported. Those without readings have no series.
     descriptions: Vec<Desc>,
 }
 
 impl Cards {
-    /// All cards that the driver shows to this process, in the driver's order; the error says why there are none.
+    /// Opens NVML and collects all GPUs visible to this process, in the driver's order.
+    ///
+    /// The error says why there are none.
     pub fn open() -> Result<Self, String> {
-        let nvml = Nvml::init().map_err(|error| format!("NVML cannot be used: {error}"))?;
+        let nvml = Nvml::init().map_err(|error| format!("failed to open NVML: {error}"))?;
         Ok(Self::new(move || {
             let count = nvml.device_count().unwrap_or_default();
             (0..count).filter_map(|place| card(&nvml, place)).collect()
@@ -108,10 +108,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_card_does_not_tell_has_no_series() {
-        let told = Card { name: "H100".into(), busy: Some(0.5), used_bytes: Some(1024.0), ..Card::default() };
+    fn a_reading_that_a_gpu_does_not_report_has_no_series() {
+        let gpu = Card { name: "H100".into(), busy: Some(0.5), used_bytes: Some(1024.0), ..Card::default() };
         let silent = Card { name: "old".into(), ..Card::default() };
-        let cards = [told, silent];
+        let cards = [gpu, silent];
         let registry = Registry::new();
         registry.register(Box::new(Cards::new(move || cards.to_vec()))).unwrap();
         let mut text = Vec::new();
@@ -128,11 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn without_a_driver_there_are_no_cards_and_a_reason() {
+    fn opening_without_a_driver_returns_the_reason() {
         if Path::new("/dev/nvidiactl").exists() {
             return;
         }
         let Err(reason) = Cards::open() else { panic!("there is no driver") };
-        assert!(reason.starts_with("NVML cannot be used"), "{reason}");
+        assert!(reason.starts_with("failed to open NVML"), "{reason}");
     }
 }

@@ -10,42 +10,43 @@ use utoipa::ToSchema;
 use super::cuda::CudaConfig;
 use super::error::StartError;
 
-/// The most threads that one batch is given by itself.
+/// Most threads of one batch, unless configured.
 const THREADS_A_BATCH: usize = 8;
 
-/// Where graphs run, how many at once, and how much waits for them.
+/// Provider, parallelism, queues and the feature cache.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineConfig {
-    /// What computes. A provider that was named and is not there is an error at start, never a silent fallback.
+    /// The execution provider. A provider that is named and does not work is an error at start,
+    /// never a silent fallback.
     pub provider: ProviderChoice,
-    /// Which GPU, as the provider counts them; ignored on the CPU.
+    /// GPU index, as the provider counts; ignored on CPU.
     pub device_id: u16,
-    /// The ONNX Runtime library. Unset: `ORT_DYLIB_PATH`, then beside the program and in the
-    /// `.runtime/` of its checkout.
+    /// The ONNX Runtime library. If it is not set: `ORT_DYLIB_PATH`, then beside the program, then
+    /// in the `.runtime/` of its checkout.
     pub library: Option<PathBuf>,
-    /// Batches that run at the same time on the device; the graph with the oldest work goes first.
-    /// 0 chooses: one for every eight cores, two on a GPU.
+    /// Batches that run concurrently on the device. The graph with the oldest work goes first.
+    /// 0 chooses one for every eight cores, or two on a GPU.
     pub concurrent_batches: usize,
-    /// Threads that work on one batch. 0 shares the cores among the batches.
+    /// Threads of each batch. 0 divides the cores among the batches.
     pub threads: usize,
-    /// Items that may wait for one graph; beyond it callers are told to come back later.
+    /// Queue length of each graph, in items. Further items get 429.
     pub queue: usize,
-    /// The largest batch, where it shall be smaller than the pack's. 0 keeps the pack's.
+    /// Largest batch in items, if it must be smaller than the pack's. 0 uses the pack's.
     pub max_batch: usize,
-    /// How long an incomplete batch waits for company, in milliseconds. 0 never waits: what queues up
-    /// while a batch runs is the next batch.
+    /// How long an incomplete batch waits for more items, in milliseconds, at most 10,000. With 0,
+    /// the items that queue up while a batch runs are the next batch.
     pub max_delay_ms: u64,
-    /// Whether batches are filled up to the next power of two. Always so on a GPU, where every new shape costs; elsewhere only to
-    /// see what a GPU would be given.
+    /// Whether batches are padded to the next power of two. On a GPU they always are, since every
+    /// new shape is expensive there. On a CPU padding only costs; it shows what a GPU would run.
     pub pad_batches: bool,
-    /// A folder for ONNX Runtime's profile of every graph, written when the service stops: how long each node took and what ran it.
-    /// Slows everything down.
+    /// Folder for ONNX Runtime's profile of each graph, with time and provider of each node.
+    /// Written at shutdown. Profiling is slow.
     pub profile: Option<PathBuf>,
-    /// What CUDA is told.
+    /// Options of the CUDA provider.
     pub cuda: CudaConfig,
-    /// Memory for cached features, in bytes; 0 keeps none (equal questions asked at the same time are
-    /// still answered by one computation).
+    /// Memory of the feature cache, in bytes. 0 stores nothing; concurrent requests for one feature
+    /// still share a computation.
     pub cache_bytes: u64,
 }
 
@@ -63,43 +64,46 @@ impl Default for EngineConfig {
             pad_batches: false,
             profile: None,
             cuda: CudaConfig::default(),
-            // About 49,000 embeddings of 1280 numbers.
+            // About 49,000 embeddings of 1280 values.
             cache_bytes: 256 << 20,
         }
     }
 }
 
 impl EngineConfig {
-    /// Checks every range.
+    /// Checks that all settings are in range.
     pub fn validate(&self) -> Result<(), StartError> {
         let refuse = |key, problem: String| Err(StartError::Config { key, problem });
         if self.queue == 0 {
-            return refuse("queue", "is 0: at least one item must be able to wait (default 1024)".into());
+            return refuse("queue", "is 0: must be at least 1 (default 1024)".into());
         }
         if self.max_delay_ms > 10_000 {
-            return refuse("max_delay_ms", format!("is {}: at most 10000 (default 0)", self.max_delay_ms));
+            return refuse(
+                "max_delay_ms",
+                format!("is {}: must be at most 10000 (default 0)", self.max_delay_ms),
+            );
         }
         for (key, value) in [("concurrent_batches", self.concurrent_batches), ("threads", self.threads)] {
             if value > 1024 {
-                return refuse(key, format!("is {value}: at most 1024 (0 chooses)"));
+                return refuse(key, format!("is {value}: must be at most 1024 (0 chooses)"));
             }
         }
         if self.cuda.lane_memory_mib > 1 << 20 {
             return refuse(
                 "cuda.lane_memory_mib",
-                format!("is {}: at most 1048576 (0 sets no limit)", self.cuda.lane_memory_mib),
+                format!("is {}: must be at most 1048576 (0 sets no limit)", self.cuda.lane_memory_mib),
             );
         }
         Ok(())
     }
 
-    /// The wait for company of an incomplete batch.
+    /// Returns `max_delay_ms` as a duration.
     #[must_use]
     pub fn max_delay(&self) -> Duration {
         Duration::from_millis(self.max_delay_ms)
     }
 
-    /// Batches at once and threads for each, with the choice made where the configuration leaves it.
+    /// Returns the concurrent batches and the threads of each, with zeros replaced by choices.
     #[must_use]
     pub fn parallelism(&self, provider: Provider) -> Parallelism {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -108,10 +112,11 @@ impl EngineConfig {
 
     fn parallelism_on(&self, cores: usize, provider: Provider) -> Parallelism {
         let concurrent_batches = match (self.concurrent_batches, provider) {
-            // One batch on all cores: a graph that is asked alone then has them all. With several graphs
-            // asked at once, batches side by side can gain a little (docs/BENCHMARKS.md). Beyond eight threads a batch no longer gains by further ones.
+            // Up to eight cores, one batch gets all of them, so that a single busy graph can use
+            // them. With several busy graphs, concurrent batches can be slightly faster
+            // (docs/BENCHMARKS.md). A batch gains nothing from more than eight threads.
             (0, Provider::Cpu) => cores.div_ceil(THREADS_A_BATCH),
-            // One batch computes while the next one is copied.
+            // One batch runs while the next one is copied to the GPU.
             (0, Provider::Cuda | Provider::TensorRt) => 2,
             (given, _) => given,
         };
@@ -123,23 +128,23 @@ impl EngineConfig {
     }
 }
 
-/// How a device's time is divided.
+/// Parallelism on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Parallelism {
-    /// Batches that run at the same time.
+    /// Batches that run concurrently.
     pub concurrent_batches: usize,
-    /// Threads that work on one batch.
+    /// Threads of each batch.
     pub threads: usize,
 }
 
-/// What the configuration may ask for.
+/// The configured execution provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProviderChoice {
-    /// CUDA where the machine has a card and the libraries, the processor elsewhere.
+    /// CUDA if there is an NVIDIA driver and the library works, otherwise the CPU.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// CUDA, or an error.
     Cuda,
@@ -151,17 +156,17 @@ pub enum ProviderChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
-    /// The processor.
+    /// The CPU.
     #[default]
     Cpu,
     /// An NVIDIA GPU through CUDA.
     Cuda,
-    /// An NVIDIA GPU through `TensorRT`; what it does not support runs through CUDA.
+    /// An NVIDIA GPU through `TensorRT`. Unsupported nodes run through CUDA.
     TensorRt,
 }
 
 impl Provider {
-    /// The name used in the configuration and in status answers.
+    /// Returns the name in the configuration and in status responses.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -171,7 +176,7 @@ impl Provider {
         }
     }
 
-    /// Whether it is a card.
+    /// Returns whether the provider runs on a GPU.
     #[must_use]
     pub fn is_gpu(self) -> bool {
         self != Self::Cpu
@@ -183,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cores_are_shared_among_batches_and_never_asked_for_twice() {
+    fn cores_are_divided_among_batches() {
         let chosen = |cores| {
             let Parallelism { concurrent_batches, threads } =
                 EngineConfig::default().parallelism_on(cores, Provider::Cpu);
@@ -196,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_configured_is_taken() {
+    fn configured_parallelism_is_used() {
         let config = EngineConfig { concurrent_batches: 3, threads: 5, ..EngineConfig::default() };
         assert_eq!(
             config.parallelism_on(2, Provider::Cpu),
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_refused_and_missing_ones_have_their_defaults() {
+    fn unknown_keys_are_refused_and_missing_ones_get_their_defaults() {
         assert_eq!(toml::from_str::<EngineConfig>("").unwrap(), EngineConfig::default());
         let config: EngineConfig = toml::from_str("provider = \"tensorrt\"\ndevice_id = 1").unwrap();
         assert_eq!((config.provider, config.device_id), (ProviderChoice::TensorRt, 1));

@@ -1,4 +1,4 @@
-//! CUDA's side of a start: which libraries it needs, where they are, and what its sessions are told.
+//! CUDA: its libraries and the options of its sessions.
 
 use std::path::{Path, PathBuf};
 
@@ -7,32 +7,36 @@ use serde::{Deserialize, Serialize};
 
 use super::library;
 
-/// Where `make setup` puts the libraries of NVIDIA's wheels, in a folder of the program's.
+/// Folder into which `make setup` puts the libraries of NVIDIA's wheels, within a folder of the
+/// program.
 const FOLDER: &str = ".runtime/cuda";
 
-/// What ONNX Runtime's CUDA provider is linked with or opens itself, each before what needs it; by the beginning of the file's
-/// name, since its number differs between releases of CUDA. NVIDIA's wheels lie in folders that no loader knows, and the
-/// provider has no path of its own: what is loaded before is found by its name.
+/// Libraries that ONNX Runtime's CUDA provider links or opens, each before its dependents.
+///
+/// They are matched by prefix, since the version differs between releases of CUDA. The loader does
+/// not search the folders of NVIDIA's wheels, and the provider has no search path of its own.
+/// Libraries that are already loaded are found by name.
 const LIBRARIES: [&str; 6] =
     ["libcudart.so.", "libcublasLt.so.", "libcublas.so.", "libcurand.so.", "libnvrtc.so.", "libcudnn.so."];
 
-/// The graphs of the face search: small networks at the head of a cascade, which the processor runs while the card runs the
-/// large ones.
+/// The graphs of the face cascade: small networks that the CPU runs while the GPU runs the large
+/// graphs.
 pub(super) const ON_THE_PROCESSOR: [&str; 3] = ["faces.pnet", "faces.rnet", "faces.onet"];
 
 /// The `[engine.cuda]` table of the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CudaConfig {
-    /// Whether products of 32-bit floats are rounded to 10 bits of mantissa. Scores then differ from the reference in the third digit.
+    /// Whether products of 32-bit floats are rounded to 10 bits of mantissa (TF32). fp32 graphs are
+    /// faster, but scores differ from the reference in the third digit.
     pub tf32: bool,
-    /// How cuDNN's algorithm of a convolution is chosen.
+    /// How cuDNN's convolution algorithm is chosen.
     pub conv_search: ConvSearch,
     /// Whether convolutions run with channels last.
     pub prefer_nhwc: bool,
-    /// MiB that one graph's arena may take beside its weights; 0 sets no limit.
+    /// Memory limit of one graph's arena in addition to its weights, in MiB. 0 sets no limit.
     pub lane_memory_mib: usize,
-    /// Graphs that stay on the processor.
+    /// Roles of the graphs that run on the CPU.
     pub cpu_graphs: Vec<String>,
 }
 
@@ -48,20 +52,20 @@ impl Default for CudaConfig {
     }
 }
 
-/// How cuDNN's algorithm of a convolution is chosen.
+/// How cuDNN's convolution algorithm is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ConvSearch {
-    /// By rules, at once.
+    /// By a heuristic, without trying any.
     Heuristic,
-    /// By trying all, at the first run of every shape.
+    /// By trying all at the first run of each shape.
     Exhaustive,
-    /// Always the same one.
+    /// Always the default algorithm.
     Default,
 }
 
 impl CudaConfig {
-    /// The provider with these options.
+    /// Returns the execution provider with these options.
     pub(super) fn provider(&self, device: i32) -> ep::CUDA {
         let search = match self.conv_search {
             ConvSearch::Heuristic => ep::cuda::ConvAlgorithmSearch::Heuristic,
@@ -70,11 +74,12 @@ impl CudaConfig {
         };
         let provider = ep::CUDA::default()
             .with_device_id(device)
-            // The runtime's own default is to round.
+            // ONNX Runtime's default is TF32.
             .with_tf32(self.tf32)
             .with_conv_algorithm_search(search)
             .with_prefer_nhwc(self.prefer_nhwc)
-            // Doubling, the default, takes up to twice what the largest batch needs, for every graph.
+            // The default doubles the arena and may take twice the need of the largest batch, per
+            // graph.
             .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested);
         match self.lane_memory_mib {
             0 => provider,
@@ -83,8 +88,11 @@ impl CudaConfig {
     }
 }
 
-/// Loads the CUDA libraries that lie in the program's folders; those of the system are found by the loader. Says which were
-/// loaded, and what was wrong with others: the runtime names what it misses when a session is made.
+/// Loads the CUDA libraries in the program's folders; the loader finds those of the system by
+/// itself.
+///
+/// Returns the loaded files, and the errors for files that failed to load. These are not fatal:
+/// ONNX Runtime reports a missing library when a session is created.
 pub(super) fn preload(folders: &[PathBuf]) -> (Vec<PathBuf>, Vec<String>) {
     preload_by(folders, |path| ort::util::preload_dylib(path).map_err(|error| error.to_string()))
 }
@@ -100,7 +108,7 @@ fn preload_by(
     all.sort();
     let (mut loaded, mut problems) = (Vec::new(), Vec::new());
     for beginning in LIBRARIES {
-        // Of several releases the newest, by name: they are of one width.
+        // The newest release by name; versions have equally many digits.
         let Some(path) = all.iter().rfind(|path| name(path).starts_with(beginning)) else { continue };
         match load(path) {
             Ok(()) => loaded.push(path.clone()),
@@ -114,7 +122,7 @@ fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-/// Whether this machine has an NVIDIA driver.
+/// Returns whether this machine has an NVIDIA driver.
 pub(super) fn has_driver() -> bool {
     Path::new("/proc/driver/nvidia/version").exists()
         || Path::new("/dev/nvidiactl").exists()
@@ -134,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_are_loaded_each_before_what_needs_it() {
+    fn libraries_are_loaded_before_their_dependents() {
         let folder = tempfile::tempdir().unwrap();
         let cuda = folder.path().join(FOLDER);
         for file in [
@@ -162,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_is_none_is_told_and_no_folder_is_no_problem() {
+    fn a_broken_library_is_reported_and_a_missing_folder_is_not() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(preload(&[folder.path().to_owned()]), (vec![], vec![]));
         touch(&folder.path().join(FOLDER).join("lib/libcudart.so.13"));
@@ -174,11 +182,11 @@ mod tests {
     }
 
     #[test]
-    fn without_being_told_otherwise_nothing_is_rounded() {
+    fn tf32_is_off_by_default() {
         let config: CudaConfig = toml::from_str("").unwrap();
         assert_eq!(config, CudaConfig::default());
         assert!(!config.tf32);
-        let given: CudaConfig = toml::from_str("conv_search = \"exhaustive\"\non_processor = []").unwrap();
+        let given: CudaConfig = toml::from_str("conv_search = \"exhaustive\"\ncpu_graphs = []").unwrap();
         assert_eq!((given.conv_search, given.cpu_graphs.len()), (ConvSearch::Exhaustive, 0));
         assert!(toml::from_str::<CudaConfig>("tf_32 = true").is_err());
     }

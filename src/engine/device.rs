@@ -1,12 +1,14 @@
-//! How many batches run on a device at once, and whose turn it is.
+//! A device: limits the number of concurrent batches and schedules the turns of lanes.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use prometheus::IntGauge;
 
-/// A device with a limited number of slots; among the lanes that wait for one, the lane whose oldest
-/// work has waited longest goes first, so that a busy graph cannot starve the others.
+/// A device with a limited number of slots.
+///
+/// The next free slot goes to the waiting lane with the oldest work, so that a busy graph cannot
+/// starve the others.
 pub(crate) struct Device {
     state: Mutex<State>,
     changed: Condvar,
@@ -15,21 +17,21 @@ pub(crate) struct Device {
 
 struct State {
     free: usize,
-    /// The tickets of the slots that are given out.
+    /// Tickets of the slots in use.
     given: Vec<u64>,
-    // As many as there are lanes, about ten: a scan for the oldest beats a heap with removal.
+    // At most one per lane, about ten: a linear scan for the oldest beats a heap with removal.
     waiting: Vec<Turn>,
     tickets: u64,
 }
 
-/// Whose turn it is: the age of the work, then the order of asking.
+/// Position in line: by age of the work, then by order of arrival.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     oldest: Instant,
     ticket: u64,
 }
 
-/// The right to run one batch; given back when dropped.
+/// The right to run one batch; released when dropped.
 pub(crate) struct Slot {
     device: Arc<Device>,
     ticket: u64,
@@ -41,7 +43,7 @@ impl Device {
         Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), busy })
     }
 
-    /// Waits for the turn of work that has been queued since `oldest`.
+    /// Blocks until a slot is free for work that was queued at `oldest`.
     pub(crate) fn acquire(self: &Arc<Self>, oldest: Instant) -> Slot {
         let ticket = self.wait_for_turn(self.lock(), oldest);
         Slot { device: Arc::clone(self), ticket }
@@ -60,7 +62,7 @@ impl Device {
         let more = state.free > 0 && !state.waiting.is_empty();
         drop(state);
         if more {
-            // The next in turn may have looked before this one left the list.
+            // The next in line may have checked before this one left the list.
             self.changed.notify_all();
         }
         self.busy.inc();
@@ -71,7 +73,7 @@ impl Device {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a slot back, unless it was taken back; the lock stays with the caller.
+    /// Releases a slot, unless it was taken back. Returns the lock, which is still held.
     fn release(&self, ticket: u64) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         if let Some(at) = state.given.iter().position(|given| *given == ticket) {
@@ -83,7 +85,7 @@ impl Device {
         state
     }
 
-    /// Takes a slot back from a batch that does not end, so that others can run.
+    /// Takes the slot back from a hanging batch, so that others can run.
     pub(crate) fn take_back(&self, ticket: u64) {
         drop(self.release(ticket));
     }
@@ -95,14 +97,16 @@ impl Device {
 }
 
 impl Slot {
-    /// What the device knows the slot by.
+    /// Returns the slot's ticket, which identifies it on the device.
     pub(crate) fn ticket(&self) -> u64 {
         self.ticket
     }
 
-    /// Gives the slot to whose turn it is, which is this lane's own if its next work, queued since
-    /// `oldest`, is the oldest of all. Were the slot freed first, a lane with younger work could take it
-    /// before this one is back in line.
+    /// Passes the slot on to the lane with the oldest work, and waits for this lane's next turn.
+    ///
+    /// The lane's own next work, queued at `oldest`, takes part, so the slot may stay here. Release
+    /// and queueing happen under one lock: otherwise a lane with younger work could take the slot
+    /// in between.
     pub(crate) fn pass(&mut self, oldest: Instant) {
         let state = self.device.release(self.ticket);
         self.ticket = self.device.wait_for_turn(state, oldest);
@@ -134,21 +138,21 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_work_goes_first_whatever_the_order_of_asking() {
+    fn the_oldest_work_goes_first_in_any_order_of_arrival() {
         let device = device(1);
         let held = device.acquire(Instant::now());
         let start = Instant::now();
-        let (tell, order) = mpsc::channel();
+        let (sender, order) = mpsc::channel();
         let lanes: Vec<_> = [30_u64, 10, 20]
             .into_iter()
             .enumerate()
             .map(|(asked, age)| {
-                let (device, tell) = (Arc::clone(&device), tell.clone());
+                let (device, sender) = (Arc::clone(&device), sender.clone());
                 let lane = thread::spawn({
                     let device = Arc::clone(&device);
                     move || {
                         let slot = device.acquire(start + Duration::from_millis(age));
-                        tell.send(age).unwrap();
+                        sender.send(age).unwrap();
                         drop(slot);
                     }
                 });
@@ -164,23 +168,23 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_is_passed_on_goes_to_the_oldest_work_even_if_that_is_ones_own() {
+    fn a_passed_slot_goes_to_the_oldest_work_even_if_it_is_the_lanes_own() {
         let device = device(1);
         let start = Instant::now();
         let mut slot = device.acquire(start);
-        let (tell, order) = mpsc::channel();
+        let (sender, order) = mpsc::channel();
         let other = thread::spawn({
-            let (device, tell) = (Arc::clone(&device), tell.clone());
+            let (device, sender) = (Arc::clone(&device), sender.clone());
             move || {
                 let _slot = device.acquire(start + Duration::from_millis(20));
-                tell.send("the other").unwrap();
+                sender.send("the other").unwrap();
             }
         });
         until_waiting(&device, 1);
         slot.pass(start + Duration::from_millis(10));
-        tell.send("own, older").unwrap();
+        sender.send("own, older").unwrap();
         slot.pass(start + Duration::from_millis(30));
-        tell.send("own, younger").unwrap();
+        sender.send("own, younger").unwrap();
         drop(slot);
         other.join().unwrap();
         assert_eq!(order.try_iter().collect::<Vec<_>>(), ["own, older", "the other", "own, younger"]);
@@ -194,21 +198,21 @@ mod tests {
         device.take_back(stuck.ticket());
         let other = device.acquire(Instant::now());
         assert_eq!(device.lock().free, 0);
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let back = thread::spawn(move || {
             stuck.pass(Instant::now());
-            tell.send(()).unwrap();
+            sender.send(()).unwrap();
             drop(stuck);
         });
         until_waiting(&device, 1);
-        assert!(told.try_recv().is_err(), "it has no slot any more");
+        assert!(receiver.try_recv().is_err(), "its slot was taken back");
         drop(other);
         back.join().unwrap();
         assert_eq!((device.lock().free, device.busy.get()), (1, 0));
     }
 
     #[test]
-    fn never_more_than_the_slots_run_at_once_and_all_of_them_are_used() {
+    fn all_slots_are_used_and_never_more() {
         let device = device(2);
         let most = device.busy.clone();
         let lanes: Vec<_> = (0..6)

@@ -1,4 +1,4 @@
-//! All lanes of a pack, and the one question that the rest of the service asks: a feature of an input.
+//! All lanes of a pack behind one cache: returns features of inputs to the rest of the service.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
@@ -29,82 +29,82 @@ use crate::tensor::{Features, Tensor};
 #[cfg(test)]
 mod tests;
 
-/// One feature of one input, with where it came from.
+/// A feature of an input, with its origin and timing.
 #[derive(Debug, Clone)]
 pub struct Feature {
     /// The graph's outputs for the input.
     pub features: Arc<Features>,
-    /// Whether it was computed for this question.
+    /// Whether the feature was cached, shared or computed for this request.
     pub origin: Origin,
-    /// Where the time of its computation went; all zero when it was cached.
+    /// Time of each stage of the computation; all zero for a cached feature.
     pub timing: Timing,
 }
 
-/// Where a feature came from.
+/// Origin of a feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// From memory.
+    /// From the cache.
     Cached,
-    /// From a computation that another question had begun.
+    /// From the in-flight computation of another request.
     Shared,
-    /// From a computation that this question began.
+    /// Computed for this request.
     Computed,
 }
 
-/// Where the time of a computation went.
+/// Time of each stage of a computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timing {
-    /// Preparing the input: resizing, tokenizing.
+    /// Preparation of the input: resizing, tokenizing.
     pub prepare: Duration,
-    /// Waiting for the graph.
+    /// Time in the graph's queue.
     pub queue: Duration,
-    /// The run of the batch the item was in.
+    /// Run of the item's batch.
     pub run: Duration,
-    /// Items in that batch.
+    /// Number of items in that batch.
     pub batch: usize,
 }
 
-/// What a lane is and how it does.
+/// Configuration and state of a lane.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LaneStatus {
-    /// The roles it serves; several where entries of the pack name the same file.
+    /// Roles of the graph; several if entries of the pack share a file.
     pub roles: Vec<String>,
-    /// The graph's file within the pack.
+    /// File of the graph, relative to the pack.
     pub file: String,
-    /// The arithmetic inside.
+    /// Precision of the graph's arithmetic.
     pub precision: Precision,
-    /// The checkpoint it was exported from.
+    /// Checkpoint that the graph was exported from.
     pub source: SourceSpec,
-    /// What computes.
+    /// Execution provider that runs the graph.
     pub provider: Provider,
-    /// The largest batch it is run with.
+    /// Largest batch, in items.
     pub max_batch: usize,
-    /// Items that wait now.
+    /// Number of queued items.
     pub queue_depth: usize,
-    /// Items answered so far.
+    /// Items computed since start.
     pub items: u64,
-    /// Batches run so far, warm-up excluded.
+    /// Batches run since start, without the warm-up.
     pub batches: u64,
-    /// Seconds that loading and warming up took.
+    /// Time to load and warm up the graph, in seconds.
     pub load_seconds: f64,
-    /// By how much the process grew when the graph was loaded, in bytes, where the system tells.
+    /// Growth of the process's memory while the graph was loaded, in bytes; null if unknown.
     pub resident_bytes: Option<u64>,
-    /// Whether it works; false after repeated failures, until it succeeds again.
+    /// False after repeated failures or while a batch hangs, until the graph works again.
     pub healthy: bool,
 }
 
-/// The graphs whose roles begin with the same word, such as `faces.pnet` and `faces.embedding`.
+/// Graphs whose roles have the same first word, such as `faces.pnet` and `faces.embedding`.
 struct Family {
-    /// The identities of its graphs.
+    /// Hash of the roles and identities of its graphs.
     identity: ContentHash,
-    /// Counts the hits and misses of what they say together.
+    /// The lane that counts cache hits and misses of the family's joint features.
     lane: Arc<Lane>,
 }
 
-/// Every graph of a pack, resident, behind one cache.
+/// All graphs of a pack, resident, behind one cache.
 ///
-/// Dropping it finishes what is queued and joins all threads.
+/// Dropping it finishes queued items and joins all threads.
 pub struct Engine {
     graphs: HashMap<String, Graph>,
     families: HashMap<String, Family>,
@@ -116,18 +116,18 @@ pub struct Engine {
     queue: usize,
 }
 
-/// Makes of a graph's outputs what is kept of them.
+/// Reduces a graph's outputs to the features to cache.
 type Reduce = Box<dyn FnOnce(&Features) -> Features + Send>;
 
-/// A graph as a role sees it.
+/// The graph of one role.
 struct Graph {
     spec: Arc<GraphSpec>,
-    /// Weights and preprocessing: the first half of a cache key.
+    /// Hash of weights and preprocessing, a part of the cache key.
     identity: ContentHash,
     lane: Arc<Lane>,
 }
 
-/// A lane with what is said about it.
+/// A lane with the constant fields of its [`LaneStatus`].
 struct Loaded {
     lane: Arc<Lane>,
     roles: Vec<String>,
@@ -141,11 +141,10 @@ struct Loaded {
 }
 
 impl Engine {
-    /// Loads every graph of `pack`, checks its signature, warms it up at a batch of one and at the
-    /// largest, and starts its lane.
+    /// Loads every graph of `pack`, checks its signature, warms it up, and starts its lane.
     ///
-    /// Blocks for as long as loading takes. A graph that fails is an error that names it; graphs that
-    /// the pack does not have are simply not there.
+    /// The warm-up runs a batch of one and the largest batch, and with padding all sizes between.
+    /// Blocks until all graphs are loaded. The first graph that fails is the error.
     pub fn start(
         pack: &Pack,
         config: &EngineConfig,
@@ -154,7 +153,7 @@ impl Engine {
         Self::start_with(pack, config, telemetry, |_, backend| backend)
     }
 
-    /// Does as [`start`](Self::start), with each session in what `wrap` makes of it: measurements listen there.
+    /// Like [`start`](Self::start), but wraps each session with `wrap`, for measurements.
     pub fn start_with(
         pack: &Pack,
         config: &EngineConfig,
@@ -168,8 +167,10 @@ impl Engine {
         })
     }
 
-    /// Loads every graph of `pack` by itself, one after the other, and gives it to `with` without a lane: measurements call it in a
-    /// bare loop. A graph that does not load is given as its error; each is unloaded before the next one.
+    /// Loads the graphs of `pack` one at a time and passes each to `with`, without a lane, so that
+    /// benchmarks can run it in a bare loop.
+    ///
+    /// A graph that fails to load is passed as its error. Each graph is unloaded before the next.
     pub fn load_each(
         pack: &Pack,
         config: &EngineConfig,
@@ -186,8 +187,9 @@ impl Engine {
         Ok(config.parallelism(runtime.provider()))
     }
 
-    /// Starts lanes over backends of the caller's making, one for each file of `graphs`: tests run the
-    /// whole way of a score on fakes with it.
+    /// Starts lanes with the caller's backends, one for each file of `graphs`.
+    ///
+    /// Tests use it to score end to end on fakes.
     pub fn with_backends(
         graphs: &[GraphSpec],
         config: &EngineConfig,
@@ -209,7 +211,7 @@ impl Engine {
     ) -> Result<Self, StartError> {
         let parallelism = config.parallelism(provider);
         let device = Device::new(parallelism.concurrent_batches, telemetry.busy.clone());
-        // What stays on the processor takes no turn of the card.
+        // Graphs that run on the CPU do not take turns on the GPU.
         let processor = match provider {
             Provider::Cpu => Arc::clone(&device),
             _ => Device::new(config.parallelism(Provider::Cpu).concurrent_batches, telemetry.busy.clone()),
@@ -237,7 +239,7 @@ impl Engine {
             let device = if runs_on.is_gpu() { &device } else { &processor };
             let load_seconds = started.elapsed().as_secs_f64();
             let resident = before.zip(resident_bytes()).map(|(before, after)| after.saturating_sub(before));
-            tracing::info!(graph = %merged.role, seconds = load_seconds, "graph loaded");
+            tracing::info!(graph = %merged.role, seconds = load_seconds, "loaded graph");
             let mut settings = LaneSettings::new(merged.role.as_str(), merged.max_batch, merged.sample());
             settings.capacity = config.queue;
             settings.max_delay = config.max_delay();
@@ -270,21 +272,21 @@ impl Engine {
         Ok(engine)
     }
 
-    /// The pack's entry for `role`, if it has one.
+    /// Returns the pack's entry for `role`, if it has one.
     #[must_use]
     pub fn graph(&self, role: &str) -> Option<&GraphSpec> {
         self.graphs.get(role).map(|graph| &*graph.spec)
     }
 
-    /// What graph `role` says about the input whose content is `input`.
+    /// Returns the outputs of graph `role` for the input with the content hash `input`.
     ///
-    /// `prepare` makes the graph's tensors from the input and runs only if the feature is neither cached
-    /// nor being computed; its error comes back as [`EngineError::Prepare`]. It must depend on nothing
-    /// but the input and the graph, because its result is kept under these two.
+    /// `prepare` makes the graph's tensors from the input. It runs only if the feature is neither
+    /// cached nor in flight. Its error is returned as [`EngineError::Prepare`]. It must depend only
+    /// on the input and the graph, since its result is cached under these two.
     ///
-    /// Dropping the future (a deadline, a client that left) leaves other callers of the same feature
-    /// undisturbed; if there are none, the work is dropped before it reaches the graph. What the graph has
-    /// begun is finished and kept, so that asking again is answered from memory.
+    /// Dropping the future (at a deadline, or if the client disconnects) does not affect other
+    /// callers of the same feature. If there are none, the item is removed from the queue. A batch
+    /// that has started is finished and cached, so that a retry is a hit.
     pub async fn feature<P, F, E>(
         &self,
         role: &str,
@@ -299,8 +301,10 @@ impl Engine {
         self.keyed_feature(role, input, None, prepare, None).await
     }
 
-    /// The same of a graph that says far more than is asked of it: `reduce` makes of its outputs what is kept, on the
-    /// graph's thread. It must be the same for every question to this role.
+    /// Like [`feature`](Self::feature), but caches and returns `reduce(outputs)` instead of the raw
+    /// outputs, for graphs with large outputs.
+    ///
+    /// `reduce` runs on the graph's thread. It must be the same for every request to this role.
     pub async fn reduced_feature<P, F, E>(
         &self,
         role: &str,
@@ -316,7 +320,10 @@ impl Engine {
         self.keyed_feature(role, input, None, prepare, Some(Box::new(reduce))).await
     }
 
-    /// The same of a graph that takes a second input, whose content is `with`. The feature is forgotten with the first.
+    /// Like [`feature`](Self::feature), for a graph with a second input, whose content hash is
+    /// `with`.
+    ///
+    /// The feature is evicted together with those of the first input, see [`forget`](Self::forget).
     pub async fn joint_feature<P, F, E>(
         &self,
         role: &str,
@@ -356,12 +363,13 @@ impl Engine {
             .await
     }
 
-    /// What the graphs of a family say together about the input whose content is `input`, for example the
-    /// faces in an image, which four graphs find.
+    /// Returns the joint feature of a family of graphs for the input with the content hash `input`,
+    /// for example the faces in an image, which takes four graphs.
     ///
-    /// `compute` runs them (see [`run`](Self::run)) and runs only if their answer is neither cached nor being
-    /// computed. It must depend on nothing but the input and these graphs. A family is named by the first word
-    /// of its roles, and counted as the first of them in the alphabet.
+    /// `compute` calls the graphs, see [`run`](Self::run). It runs only if the feature is neither
+    /// cached nor in flight. It must depend only on the input and these graphs. A family is named
+    /// by the first word of its roles. Hits and misses are counted for its first role in
+    /// alphabetical order.
     pub async fn family_feature<C, F>(
         &self,
         family: &str,
@@ -386,20 +394,20 @@ impl Engine {
         self.cache.get(FeatureKey { graph: *identity, input, with: None }, lane.telemetry(), compute).await
     }
 
-    /// What a family says about an input, where that is in memory.
+    /// Returns a family's feature of an input if it is cached.
     #[must_use]
     pub fn cached_family(&self, family: &str, input: ContentHash) -> Option<Arc<Features>> {
         let graph = self.family_digest(family)?;
         self.cache.peek(&FeatureKey { graph, input, with: None })
     }
 
-    /// What the graphs of a family are, weights and preprocessing, if the pack has any.
+    /// Returns the hash of a family's weights and preprocessing, if the pack has such graphs.
     #[must_use]
     pub fn family_digest(&self, family: &str) -> Option<ContentHash> {
         self.families.get(family).map(|family| family.identity)
     }
 
-    /// Runs one item through a graph, batched with whatever else waits for it; the answer is not cached.
+    /// Runs one item through a graph, batched with other queued items. The result is not cached.
     pub async fn run(&self, role: &str, item: Vec<Tensor>) -> Result<Arc<Features>, EngineError> {
         let Some(graph) = self.graphs.get(role) else {
             return Err(EngineError::UnknownGraph { role: role.to_owned() });
@@ -408,14 +416,15 @@ impl Engine {
         Ok(graph.lane.run(item, Box::new(|_| ())).await?.features)
     }
 
-    /// Forgets what every graph said about these inputs, for example because their owner had them deleted, and says how many
-    /// features were in memory.
-    #[expect(clippy::must_use_candidate, reason = "done for its effect")]
+    /// Evicts the features of these inputs for all graphs, for example after an erasure request.
+    ///
+    /// Returns the number of features that were cached.
+    #[expect(clippy::must_use_candidate, reason = "called for its effect")]
     pub fn forget(&self, inputs: &HashSet<ContentHash>) -> u64 {
         self.cache.forget(inputs)
     }
 
-    /// What is resident and how it does, in the pack's order.
+    /// Returns the status of all lanes, in the pack's order.
     #[must_use]
     pub fn status(&self) -> Vec<LaneStatus> {
         let status = |loaded: &Loaded| {
@@ -438,57 +447,60 @@ impl Engine {
         self.lanes.iter().map(status).collect()
     }
 
-    /// Items that may wait for one graph.
+    /// Returns the queue length of each graph, in items.
     #[must_use]
     pub fn queue_capacity(&self) -> usize {
         self.queue
     }
 
-    /// What computes the graphs that are not kept on the processor.
+    /// Returns the provider of the graphs that are not configured to run on the CPU.
     #[must_use]
     pub fn provider(&self) -> Provider {
         self.provider
     }
 
-    /// What computes a role's graph, if the pack has it.
+    /// Returns the provider of a role's graph, if the pack has it.
     #[must_use]
     pub fn provider_of(&self, role: &str) -> Option<Provider> {
         let serves = |loaded: &&Loaded| loaded.roles.iter().any(|of| of == role);
         self.lanes.iter().find(serves).map(|loaded| loaded.provider)
     }
 
-    /// The largest batch of the graphs that run on a card; `None` where none does.
+    /// Returns the largest batch of all graphs that run on a GPU; `None` if there are none.
     #[must_use]
     pub fn largest_batch_on_card(&self) -> Option<usize> {
         let on_card = self.lanes.iter().filter(|loaded| loaded.provider.is_gpu());
         on_card.map(|loaded| loaded.max_batch).max()
     }
 
-    /// How the device's time is divided.
+    /// Returns the concurrent batches of the device and the threads of each.
     #[must_use]
     pub fn parallelism(&self) -> Parallelism {
         self.parallelism
     }
 
-    /// Memory of the cached features in bytes, and how many there are.
+    /// Returns the size of the cached features in bytes, and their number.
     #[must_use]
     pub fn cache_size(&self) -> (u64, u64) {
         self.cache.size()
     }
 
-    /// Looks for graphs that have been running one batch for so long: they take no work until it ends, and keep no other graph
-    /// waiting. To be called now and then.
+    /// Marks batches that have been running for `limit` or longer as hanging; to be called
+    /// periodically.
+    ///
+    /// The device slot of a hanging batch is released, so that other graphs can run. Its graph
+    /// refuses work until the batch ends.
     pub fn notice_hanging(&self, limit: Duration) {
         self.lanes.iter().for_each(|loaded| loaded.lane.notice_hanging(limit));
     }
 
-    /// The engine's health, to look at or to wait on.
+    /// Returns the engine's health, to read or to watch.
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.watch()
     }
 
-    /// Refuses new work, finishes what is queued and joins every thread.
+    /// Refuses new work, finishes queued items and joins all threads.
     pub async fn drain(&self) {
         self.health.stopping();
         let lanes: Vec<_> = self.lanes.iter().map(|loaded| Arc::clone(&loaded.lane)).collect();
@@ -497,7 +509,7 @@ impl Engine {
         }
         let joined = tokio::task::spawn_blocking(move || lanes.iter().for_each(|lane| lane.join())).await;
         if let Err(error) = joined {
-            tracing::error!(%error, "the engine's threads could not be joined");
+            tracing::error!(%error, "failed to join the engine's threads");
         }
     }
 }
@@ -522,7 +534,7 @@ where
     let prepare = started.elapsed();
     lane.telemetry().prepare.observe(prepare.as_secs_f64());
     accept(&lane, &spec, &item)?;
-    // What is kept is made where the graph ran, so that it is there for the next question also if nobody waits now.
+    // Reduced on the graph's thread, so that the feature is cached even if all callers have left.
     let reduced = Arc::new(OnceLock::new());
     let on_complete: OnComplete = match reduce {
         None => on_complete,
@@ -537,8 +549,9 @@ where
     Ok(Computed { features, timing })
 }
 
-/// A future's result, or its panic as an error: several callers wait on one computation, and a panic would
-/// poison it for them all.
+/// Converts a panic of the future into an error.
+///
+/// Several callers share one computation, and a panic would poison it for all of them.
 async fn unwound<T>(graph: &Arc<str>, work: impl Future<Output = T>) -> Result<T, EngineError> {
     AssertUnwindSafe(work)
         .catch_unwind()
@@ -546,14 +559,14 @@ async fn unwound<T>(graph: &Arc<str>, work: impl Future<Output = T>) -> Result<T
         .map_err(|panic| EngineError::Panicked { graph: Arc::clone(graph), message: lane::message(&*panic) })
 }
 
-/// Refuses an item that is not what the graph takes.
+/// Checks that an item fits the graph's signature.
 fn accept(lane: &Lane, spec: &GraphSpec, item: &[Tensor]) -> Result<(), EngineError> {
     spec.refuse(item).map_or(Ok(()), |(expected, found)| {
         Err(EngineError::Input { graph: Arc::clone(lane.name()), expected, found })
     })
 }
 
-/// Groups graphs by the first word of their roles.
+/// Groups graphs into families, by the first word of their roles.
 fn families(graphs: &HashMap<String, Graph>) -> HashMap<String, Family> {
     let mut members: BTreeMap<&str, BTreeMap<&str, &Graph>> = BTreeMap::new();
     for (role, graph) in graphs {
@@ -570,7 +583,7 @@ fn families(graphs: &HashMap<String, Graph>) -> HashMap<String, Family> {
     members.into_iter().filter_map(family).collect()
 }
 
-/// Entries that name the same files share a lane; the pack's order is kept.
+/// Groups entries with the same files, which share a lane, in the pack's order.
 fn by_weights(graphs: &[GraphSpec]) -> Vec<Vec<&GraphSpec>> {
     let mut groups: Vec<Vec<&GraphSpec>> = Vec::new();
     for graph in graphs {
@@ -582,7 +595,8 @@ fn by_weights(graphs: &[GraphSpec]) -> Vec<Vec<&GraphSpec>> {
     groups
 }
 
-/// One entry that serves all of `entries`: their outputs together, the smallest of their batches.
+/// Merges entries of the same files into one, with all of their outputs and the smallest
+/// `max_batch`.
 fn merge(entries: &[&GraphSpec]) -> Result<GraphSpec, StartError> {
     let mut merged = entries[0].clone();
     for entry in &entries[1..] {
@@ -605,16 +619,16 @@ fn merge(entries: &[&GraphSpec]) -> Result<GraphSpec, StartError> {
     Ok(merged)
 }
 
-/// Weights and preprocessing by content.
+/// Hashes weights and preprocessing.
 ///
-/// The same weights under another crop or another tokenizer give other features for the same image or
-/// text, so what happens before the graph is part of what the graph is.
+/// The same weights with another crop or tokenizer return other features for the same input, so
+/// preprocessing is a part of a graph's identity.
 fn identity(spec: &GraphSpec) -> ContentHash {
     let before = format!("{:?} {:?} {:?}", spec.geometry, spec.text, spec.labels);
     ContentHash::of_parts([spec.weights_id().as_bytes().as_slice(), before.as_bytes()])
 }
 
-/// Resident memory of this process, where Linux tells it.
+/// Resident memory of this process, in bytes; `None` on systems other than Linux.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;

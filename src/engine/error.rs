@@ -1,4 +1,4 @@
-//! Why a feature could not be had, and why an engine did not start.
+//! Errors of features and of the engine's start.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -6,71 +6,71 @@ use std::sync::Arc;
 
 use super::pack::PackError;
 
-/// Why one feature could not be computed; cheap to clone, because many callers may share one computation.
+/// An error from computing a feature. Cheap to clone, since many callers may share one computation.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
     /// The pack has no such graph.
-    #[error("the model pack has no graph `{role}`: export one that has it, or ask for other metrics")]
+    #[error("the model pack has no graph `{role}`: export a pack that has it, or request other metrics")]
     UnknownGraph {
-        /// The role that was asked for.
+        /// The requested role.
         role: String,
     },
     /// The graph's queue is full.
-    #[error("graph `{graph}` already has {waiting} items waiting: try again later, or raise `engine.queue`")]
+    #[error("the queue of graph `{graph}` is full ({waiting} items): retry later, or raise `engine.queue`")]
     Overloaded {
-        /// The roles of the lane.
+        /// Roles of the lane, joined by `+`.
         graph: Arc<str>,
         /// Items in its queue.
         waiting: usize,
     },
-    /// The graph has been running one batch for too long.
+    /// The graph has a hanging batch.
     #[error(
-        "graph `{graph}` has been running one batch for {seconds} s: try again later; if it does not end, restart the service"
+        "graph `{graph}` has been running one batch for {seconds} s: retry later; if the batch does not end, restart the service"
     )]
     Hangs {
-        /// The roles of the lane.
+        /// Roles of the lane, joined by `+`.
         graph: Arc<str>,
-        /// For how long.
+        /// Age of the batch, in seconds.
         seconds: u64,
     },
-    /// The engine is draining before it stops.
-    #[error("the engine is stopping and takes no new work: ask another instance")]
+    /// The engine is draining.
+    #[error("the engine is shutting down and accepts no new work: use another instance")]
     Stopping,
     /// The tensors do not fit the graph's signature.
-    #[error("graph `{graph}` cannot take this input: expected {expected}, found {found}")]
+    #[error("the input does not fit graph `{graph}`: expected {expected}, found {found}")]
     Input {
-        /// The roles of the lane.
+        /// Roles of the lane, joined by `+`.
         graph: Arc<str>,
-        /// What the manifest declares.
+        /// The tensors that the manifest declares.
         expected: String,
-        /// What was given.
+        /// The tensors of the item.
         found: String,
     },
-    /// The graph failed on this item, also when it was run alone.
+    /// The graph failed on this item, including the retry alone.
     #[error("graph `{graph}` failed: {cause}")]
     Failed {
-        /// The roles of the lane.
+        /// Roles of the lane, joined by `+`.
         graph: Arc<str>,
-        /// What the backend said.
+        /// The backend's error.
         cause: BackendError,
     },
-    /// The graph gave a NaN or an infinity: never a score.
+    /// The graph returned a NaN or an infinity, which is never used as a score.
     #[error(
-        "graph `{graph}` gave a value that is not finite in output `{output}`: if the pack is fp16, export it in fp32"
+        "graph `{graph}` returned a value that is not finite in output `{output}`: if the pack is fp16, export it in fp32"
     )]
     NotFinite {
-        /// The roles of the lane.
+        /// Roles of the lane, joined by `+`.
         graph: Arc<str>,
-        /// The output that holds the value.
+        /// The output with the value.
         output: String,
     },
-    /// The caller's own preparation of the input failed; the error is the caller's, to be downcast.
+    /// The caller's preparation of the input failed. The error is the caller's and can be downcast.
     #[error(transparent)]
     Prepare(Arc<dyn Error + Send + Sync>),
-    /// The caller's preparation panicked, which is a bug of the caller.
-    #[error("preparing the input of graph `{graph}` panicked: {message}; the log has the place")]
+    /// The caller's preparation panicked, which is a bug in the caller.
+    #[error("preparing the input of graph `{graph}` panicked: {message}; see the log for the location")]
     Panicked {
-        /// The roles of the lane.
+        /// Roles of the lane, joined by `+`.
         graph: Arc<str>,
         /// The panic's message.
         message: String,
@@ -78,7 +78,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// The roles of the lane that could not do its work, where one is to blame.
+    /// Returns the roles of the lane if the graph is at fault.
     #[must_use]
     pub fn graph(&self) -> Option<&str> {
         match self {
@@ -90,119 +90,119 @@ impl EngineError {
     }
 }
 
-/// Why a backend could not run a batch.
+/// An error from running a batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
-    /// The runtime refused or failed.
+    /// The runtime returned an error.
     #[error("{0}")]
     Run(String),
-    /// The outputs are not what the manifest declares.
+    /// The outputs differ from the manifest.
     #[error(
-        "expected {expected}, found {found}: the graph does not keep its manifest, export the pack again"
+        "expected {expected}, found {found}: the graph does not match its manifest, export the pack again"
     )]
     Output {
-        /// What the manifest declares.
+        /// The outputs that the manifest declares.
         expected: String,
-        /// What came out.
+        /// The outputs of the run.
         found: String,
     },
-    /// The backend panicked; the lane caught it and goes on.
+    /// The backend panicked. The lane caught the panic and continues.
     #[error("the backend panicked: {0}")]
     Panicked(String),
 }
 
-/// Why an engine did not start; every text says what to do.
+/// An error from starting the engine. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The pack could not be read or verified.
     #[error(transparent)]
     Pack(#[from] PackError),
-    /// A setting is out of its range.
+    /// A setting is out of range.
     #[error("engine.{key} {problem}")]
     Config {
-        /// The key in the `[engine]` section.
+        /// Key in the `[engine]` section.
         key: &'static str,
-        /// What is wrong and what is allowed.
+        /// The problem and the allowed range.
         problem: String,
     },
-    /// No ONNX Runtime library was found where it is looked for.
+    /// No ONNX Runtime library was found in any of the searched places.
     #[error(
-        "no ONNX Runtime library found (looked at {looked}): run `make setup`, or name the file with `engine.library` or ORT_DYLIB_PATH"
+        "no ONNX Runtime library found (searched {looked}): run `make setup`, or set `engine.library` or ORT_DYLIB_PATH to the file"
     )]
     NoLibrary {
-        /// The places that were searched.
+        /// The searched places.
         looked: String,
     },
     /// The library exists but cannot be used.
     #[error(
-        "cannot use the ONNX Runtime library {}: {problem}; run `make setup` for one that fits",
+        "cannot use the ONNX Runtime library {}: {problem}; run `make setup` to install a compatible one",
         path.display()
     )]
     Library {
-        /// The library's file.
+        /// File of the library.
         path: PathBuf,
-        /// What the loader said.
+        /// The loader's error.
         problem: String,
     },
-    /// The asked-for execution provider is not there or does not work.
+    /// The configured execution provider is not available or does not work.
     #[error(
-        "execution provider `{provider}` was asked for and cannot be used: {problem}; install the ONNX Runtime build that has it and its libraries, or set engine.provider = \"cpu\""
+        "cannot use the configured execution provider `{provider}`: {problem}; install an ONNX Runtime build with it and its libraries, or set engine.provider = \"cpu\""
     )]
     Provider {
-        /// The provider, as the configuration names it.
+        /// Name of the provider in the configuration.
         provider: &'static str,
-        /// What the runtime said.
+        /// The runtime's error.
         problem: String,
     },
-    /// A graph does not load.
+    /// A graph failed to load.
     #[error(
-        "graph `{graph}` ({}) does not load: {problem}; export the pack again, or take its entry out of pack.toml",
+        "graph `{graph}` ({}) failed to load: {problem}; export the pack again, or remove the graph from pack.toml",
         file.display()
     )]
     Load {
-        /// The graph's role.
+        /// Role of the graph.
         graph: String,
-        /// Its file.
+        /// File of the graph.
         file: PathBuf,
-        /// What the runtime said.
+        /// The runtime's error.
         problem: String,
     },
-    /// A graph's inputs or outputs are not those of the manifest.
+    /// A graph's inputs or outputs differ from the manifest.
     #[error(
         "graph `{graph}` ({}): the manifest declares {expected}, the file has {found}; export the pack again",
         file.display()
     )]
     Signature {
-        /// The graph's role.
+        /// Role of the graph.
         graph: String,
-        /// Its file.
+        /// File of the graph.
         file: PathBuf,
-        /// What pack.toml says.
+        /// The tensors in pack.toml.
         expected: String,
-        /// What the graph says.
+        /// The tensors in the file.
         found: String,
     },
-    /// A graph fails on a batch of zeros.
+    /// A graph failed its warm-up.
     #[error(
-        "graph `{graph}` ({}) fails its warm-up with a batch of {batch}: {problem}; lower engine.max_batch if memory is short, else export the pack again",
+        "graph `{graph}` ({}) failed its warm-up with a batch of {batch}: {problem}; if memory is short, lower engine.max_batch, otherwise export the pack again",
         file.display()
     )]
     Warmup {
-        /// The graph's role.
+        /// Role of the graph.
         graph: String,
-        /// Its file.
+        /// File of the graph.
         file: PathBuf,
-        /// Items in the batch.
+        /// Number of items in the batch.
         batch: usize,
-        /// What went wrong.
+        /// The problem.
         problem: String,
     },
     /// A thread could not be started.
     #[error("cannot start a thread for graph `{graph}`: {problem}")]
     Thread {
-        /// The graph's role.
+        /// Role of the graph.
         graph: String,
-        /// What the system said.
+        /// The operating system's error.
         problem: String,
     },
 }

@@ -1,4 +1,4 @@
-//! A backend without weights, so that everything around a graph can be tested in milliseconds.
+//! A backend without weights, for fast tests of the code around graphs.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -12,15 +12,17 @@ use crate::tensor::{Dtype, Features, Output, Tensor};
 use crate::text::Cleaning;
 use crate::vision::{CropRounding, Filter, Geometry};
 
-/// Gives every item the outputs its graph declares, computed from the item's content alone: equal inputs
-/// give equal features, different inputs different ones, and vectors have length one.
+/// A backend that computes the declared outputs of a graph from a hash of each item.
+///
+/// Equal inputs have equal features, different inputs have different ones, and vectors have unit
+/// length.
 #[derive(Debug, Clone)]
 pub struct FakeBackend {
     outputs: Vec<(Arc<str>, TensorSpec)>,
     control: FakeControl,
 }
 
-/// Tells a [`FakeBackend`] what to do and what it has done; clones are the same control.
+/// Controls and records the runs of a [`FakeBackend`]. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct FakeControl(Arc<(Mutex<State>, Condvar)>);
 
@@ -34,7 +36,7 @@ struct State {
     batches: Vec<Vec<Vec<Tensor>>>,
 }
 
-/// What can be wrong with an item or a backend.
+/// A simulated failure of an item or a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// The run fails.
@@ -43,12 +45,12 @@ pub enum Trouble {
     Panics,
     /// The item's outputs are NaN.
     NotANumber,
-    /// The run gives one result too few.
+    /// The run returns one result too few.
     Miscounts,
 }
 
 impl FakeBackend {
-    /// A backend that gives what `spec` declares; dynamic dimensions come out with length one.
+    /// Creates a backend with the outputs of `spec`. Dynamic dimensions get length one.
     #[must_use]
     pub fn new(spec: &GraphSpec, control: FakeControl) -> Self {
         let outputs = spec.outputs.iter().map(|output| (output.name.as_str().into(), output.clone()));
@@ -102,45 +104,46 @@ impl Backend for FakeBackend {
 }
 
 impl FakeControl {
-    /// Every run, also one under way, waits until [`release`](Self::release): whatever a test needs to
-    /// happen meanwhile has happened, on the slowest machine too.
+    /// Blocks all runs, including one in flight, until [`release`](Self::release).
+    ///
+    /// Tests use it to order events without depending on the speed of the machine.
     pub fn hold(&self) {
         self.lock().held = true;
     }
 
-    /// Lets runs go on.
+    /// Unblocks all runs.
     pub fn release(&self) {
         self.lock().held = false;
         self.0.1.notify_all();
     }
 
-    /// Every run takes this long from now on.
+    /// Makes every further run take at least this long.
     pub fn delay(&self, delay: Duration) {
         self.lock().delay = delay;
     }
 
-    /// Batches with this item get into trouble.
+    /// Makes batches with this item fail in this way.
     pub fn trouble_with(&self, item: Vec<Tensor>, trouble: Trouble) {
         self.lock().behaviour.push((trouble, item));
     }
 
-    /// Every batch gets into trouble, or none any more.
+    /// Makes all batches fail in this way, or ends that.
     pub fn always(&self, trouble: Option<Trouble>) {
         self.lock().always = trouble;
     }
 
-    /// Batches larger than this fail, as when a device runs out of memory.
+    /// Makes batches larger than this fail, as if the device were out of memory.
     pub fn fail_above(&self, largest: usize) {
         self.lock().largest_that_works = Some(largest);
     }
 
-    /// Every batch that was run so far, in order.
+    /// Returns all batches that were run, in order.
     #[must_use]
     pub fn batches(&self) -> Vec<Vec<Vec<Tensor>>> {
         self.lock().batches.clone()
     }
 
-    /// The sizes of the batches that were run so far, in order.
+    /// Returns the sizes of all batches that were run, in order.
     #[must_use]
     pub fn sizes(&self) -> Vec<usize> {
         self.lock().batches.iter().map(Vec::len).collect()
@@ -157,7 +160,7 @@ impl FakeControl {
     }
 }
 
-/// Numbers in [-1, 1] that depend on the item and the output's name; two or more have length one.
+/// Values in [-1, 1] that depend on the item and the output's name. Two or more have unit length.
 fn values(item: &[Tensor], name: &str, length: usize) -> Vec<f32> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(name.as_bytes());
@@ -194,8 +197,10 @@ fn values(item: &[Tensor], name: &str, length: usize) -> Vec<f32> {
     values
 }
 
-/// The graphs of a small CLIP pack for tests: `clip.image` and `clip.text` with embeddings of 8 numbers,
-/// `clip_l.image` with 6 and an aesthetic value; images of 4 × 4 pixels, texts of at most 16 tokens.
+/// Returns the graphs of a small CLIP pack for tests.
+///
+/// `clip.image` and `clip.text` have embeddings of 8 values, `clip_l.image` has 6 and an aesthetic
+/// score. Images have 4 × 4 pixels, texts at most 16 tokens.
 #[must_use]
 pub fn clip_graphs() -> Vec<GraphSpec> {
     let embedding = |length| tensor("embedding", Dtype::F32, &[length]);
@@ -206,7 +211,7 @@ pub fn clip_graphs() -> Vec<GraphSpec> {
     ]
 }
 
-/// An image graph of 4 × 4 pixels for tests.
+/// Returns an image graph of 4 × 4 pixels for tests.
 #[must_use]
 pub fn image(role: &str, outputs: Vec<TensorSpec>) -> GraphSpec {
     let geometry = Geometry::ShortestEdge { size: 4, filter: Filter::Bicubic, crop: CropRounding::Floor };
@@ -214,7 +219,7 @@ pub fn image(role: &str, outputs: Vec<TensorSpec>) -> GraphSpec {
     GraphSpec { geometry: Some(geometry), ..graph(role, GraphKind::Image, inputs, outputs) }
 }
 
-/// A text graph of any length up to 16 for tests.
+/// Returns a text graph for tests, for up to 16 tokens.
 #[must_use]
 pub fn text(role: &str, outputs: Vec<TensorSpec>) -> GraphSpec {
     let text = TextSpec { tokenizer: "clip".into(), cleaning: Cleaning::HfSlow, context: 16, pad: 49407 };
@@ -222,7 +227,7 @@ pub fn text(role: &str, outputs: Vec<TensorSpec>) -> GraphSpec {
     GraphSpec { text: Some(text), ..graph(role, GraphKind::Text, inputs, outputs) }
 }
 
-/// A declared tensor; -1 is any length, other lengths are positive.
+/// Returns a declared tensor. -1 means any length; other lengths must be positive.
 #[must_use]
 pub fn tensor(name: &str, dtype: Dtype, shape: &[i64]) -> TensorSpec {
     let dim = |&length: &i64| Dim::try_from(length).unwrap_or(Dim::Dynamic);
@@ -236,7 +241,7 @@ fn graph(role: &str, kind: GraphKind, inputs: Vec<TensorSpec>, outputs: Vec<Tens
         precision: Precision::Fp32,
         flops: None,
         max_batch: 4,
-        // Weights that differ by role, as if each had its own file.
+        // Weights differ by role, as if each graph had its own file.
         files: vec![FileSpec { path: format!("{role}.onnx").into(), sha256: Sha::of(role.as_bytes()) }],
         source: SourceSpec {
             checkpoint: "fake".into(),

@@ -1,28 +1,31 @@
-//! Whether the engine can be sent work, as a value that can be watched.
+//! The engine's readiness, as a value that can be watched.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// The state of the engine, as readiness probes want it.
+/// The state of the engine, for readiness probes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Health {
-    /// Lanes that failed repeatedly and have not succeeded since, or whose batch does not end, by their roles.
+    /// Names of the lanes that failed repeatedly and have not succeeded since, or whose batch
+    /// hangs.
     pub failing: BTreeSet<Arc<str>>,
     /// Whether the engine is draining.
     pub stopping: bool,
 }
 
 impl Health {
-    /// Whether new work is welcome.
+    /// Returns whether the engine accepts work and every lane is healthy.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.failing.is_empty() && !self.stopping
     }
 }
 
-/// Where lanes report; readers only look at the last value, never behind real work in a queue.
+/// The board that lanes report to.
+///
+/// Readers get the last value at once; they never queue behind work.
 #[derive(Debug, Clone)]
 pub(crate) struct HealthBoard(Arc<watch::Sender<Health>>);
 

@@ -1,9 +1,8 @@
-//! A lane: one resident graph, the queue before it and the threads that empty it.
+//! A lane: one resident graph with its queue and the threads that drain it.
 //!
-//! Batching is greedy. A thread that has nothing to do waits for work, then for its turn on the device,
-//! and only then takes what is waiting: while one batch runs the next one grows, so an idle engine adds
-//! no delay and a busy one fills its batches. The oldest entry decides which shape runs, so no entry can
-//! be overtaken for ever.
+//! Batching is greedy. An idle thread waits for work, then for its device turn, and only then takes
+//! a batch from the queue. The next batch grows while one runs, so an idle engine adds no delay and
+//! a busy one fills its batches. The oldest entry decides which shape runs, so no entry starves.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -25,23 +24,24 @@ use crate::tensor::{Features, Tensor};
 #[cfg(test)]
 mod tests;
 
-/// Runs that must fail in a row, with no success between, before a lane counts as failing: one bad
-/// image is not a broken graph.
+/// Consecutive failures after which a lane is failing. One bad image does not mean a broken graph.
 const FAILURES: u32 = 3;
 
-/// How long a failing lane that gets no work waits before it tries itself: readiness may have turned
-/// all work away, and without a try it would never learn that it works again.
+/// Pause between probes of a failing lane without work.
+///
+/// Since readiness probes may keep all requests away, the lane would otherwise stay failing
+/// forever.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// What a lane needs to know besides its backends.
+/// Settings of a lane.
 pub(crate) struct LaneSettings {
-    /// The roles, joined by `+`.
+    /// The roles of the graph, joined by `+`.
     pub(crate) name: Arc<str>,
     pub(crate) max_batch: usize,
     pub(crate) max_delay: Duration,
-    /// Items that may wait.
+    /// Queue length, in items.
     pub(crate) capacity: usize,
-    /// The item a failing lane tries itself with.
+    /// The item that a failing lane probes itself with.
     pub(crate) probe: Vec<Tensor>,
     pub(crate) probe_every: Duration,
 }
@@ -59,25 +59,26 @@ impl LaneSettings {
     }
 }
 
-/// The answer to one item.
+/// The result of one item.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) features: Arc<Features>,
-    /// From being queued to the start of the batch.
+    /// Time from enqueueing to the start of the batch.
     pub(crate) queue: Duration,
-    /// The run of the whole batch.
+    /// Run time of the whole batch.
     pub(crate) run: Duration,
-    /// Items in the batch.
+    /// Number of items in the batch.
     pub(crate) batch: usize,
 }
 
 type Reply = Result<Answer, EngineError>;
 
-/// Is told an item's features before its caller is, and also when the caller has left while the graph
-/// ran: what is computed is worth keeping.
+/// A callback that gets an item's features before its caller does.
+///
+/// It is called even if the caller has left while the graph ran, so that the features are cached.
 pub(crate) type OnComplete = Box<dyn FnOnce(&Arc<Features>) + Send>;
 
-/// A resident graph; dropping it finishes what is queued and joins its threads.
+/// A resident graph. Dropping it finishes queued items and joins its threads.
 pub(crate) struct Lane {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -99,23 +100,23 @@ struct Shared {
 struct Queue {
     entries: VecDeque<Entry>,
     stopping: bool,
-    /// Threads that still empty the queue.
+    /// Number of live threads.
     threads: usize,
-    /// What they run.
+    /// Batches that the threads are running.
     running: Vec<Running>,
 }
 
-/// A batch under way.
+/// An in-flight batch.
 struct Running {
-    /// The device's slot.
+    /// Ticket of the device slot.
     slot: u64,
     since: Instant,
-    /// Whether it has been told that it does not end.
+    /// Whether the batch has been marked as hanging.
     hangs: bool,
 }
 
 impl Queue {
-    /// For how long the lane has been able to do nothing, because each of its threads has a batch that does not end.
+    /// Returns the age of the oldest hanging batch if all threads of the lane hang.
     fn hangs(&self) -> Option<Duration> {
         let hanging = self.running.iter().filter(|running| running.hangs);
         let since = hanging.clone().map(|running| running.since).min()?;
@@ -128,7 +129,7 @@ struct Entry {
     caller: Caller,
 }
 
-/// Who waits for an item.
+/// The caller that awaits an item.
 struct Caller {
     queued: Instant,
     reply: oneshot::Sender<Reply>,
@@ -141,28 +142,28 @@ impl Entry {
     }
 }
 
-/// What a thread does next.
+/// The next step of a thread.
 enum Next {
-    /// There is work, the oldest since then.
+    /// Run a batch. The oldest entry was queued at this time.
     Work(Instant),
-    /// The lane is failing and nobody asks it: try it.
+    /// Probe the graph: the lane is failing and has no work.
     Probe,
-    /// The lane is stopping and its queue is empty.
+    /// End the thread: the lane is stopping and its queue is empty.
     Stop,
 }
 
-/// When the oldest entry of a queue is to run.
+/// When the next batch of a queue is due.
 enum Due {
-    /// It has waited since then.
+    /// Now. The oldest entry was queued at this time.
     Now(Instant),
-    /// It waits for company that long.
+    /// After this time, unless the batch is full earlier.
     In(Duration),
-    /// There is none.
+    /// Never: the queue is empty.
     Nothing,
 }
 
 impl Lane {
-    /// Starts one thread for each backend; all take from the same queue.
+    /// Starts one thread for each backend. All of them take from the same queue.
     pub(crate) fn start(
         settings: LaneSettings,
         backends: Vec<Box<dyn Backend>>,
@@ -186,7 +187,7 @@ impl Lane {
         for backend in backends {
             let shared = Arc::clone(&lane.shared);
             let thread = thread::Builder::new()
-                // The kernel keeps 15 bytes.
+                // The kernel truncates names to 15 bytes.
                 .name(shared.settings.name.chars().take(15).collect())
                 .spawn(move || shared.work(backend))?;
             lane.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
@@ -194,7 +195,7 @@ impl Lane {
         Ok(lane)
     }
 
-    /// The roles, joined by `+`.
+    /// Returns the roles of the graph, joined by `+`.
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.shared.settings.name
     }
@@ -203,12 +204,12 @@ impl Lane {
         &self.shared.telemetry
     }
 
-    /// Items that wait now.
+    /// Returns the number of queued items.
     pub(crate) fn depth(&self) -> usize {
         self.shared.lock().entries.len()
     }
 
-    /// Items answered and batches run so far.
+    /// Returns the number of computed items and of batches since start.
     pub(crate) fn totals(&self) -> (u64, u64) {
         (self.shared.items.load(Ordering::Relaxed), self.shared.batches.load(Ordering::Relaxed))
     }
@@ -217,16 +218,17 @@ impl Lane {
         !self.shared.health.is_failing(self.name())
     }
 
-    /// Whether an item would be taken now; asked before the work of preparing one.
+    /// Checks whether an item would be accepted now, before it is prepared.
     pub(crate) fn admit(&self) -> Result<(), EngineError> {
         let mut queue = self.shared.lock();
         self.shared.admit(&mut queue)
     }
 
-    /// Queues an item and waits for its answer. Dropping the future takes the item out of the next batch.
+    /// Enqueues an item and awaits its result. Dropping the future removes the item from the queue.
     pub(crate) async fn run(&self, item: Vec<Tensor>, on_complete: OnComplete) -> Reply {
         let answer = self.submit(item, on_complete)?;
-        // A thread answers all it takes; only one that died without a word leaves a reply behind.
+        // Threads reply to all items that they take. A dropped reply means that the thread has
+        // died.
         answer.await.unwrap_or_else(|_| Err(self.shared.died()))
     }
 
@@ -247,8 +249,10 @@ impl Lane {
         Ok(answer)
     }
 
-    /// Looks for batches that have been running for so long: the device's slot is given to others, what waits is told, and
-    /// nothing is taken until they end.
+    /// Marks batches that have been running for `limit` or longer as hanging.
+    ///
+    /// Their device slots are released for other lanes. If all threads hang, queued items fail, and
+    /// new ones are refused until a batch ends.
     pub(crate) fn notice_hanging(&self, limit: Duration) {
         let shared = &self.shared;
         let mut queue = shared.lock();
@@ -266,7 +270,7 @@ impl Lane {
         let error = shared.admit(&mut queue).err();
         shared.note_depth(&queue);
         drop(queue);
-        tracing::error!(graph = %self.name(), seconds = limit.as_secs(), "a batch does not end: the graph takes no work until it does");
+        tracing::error!(graph = %self.name(), seconds = limit.as_secs(), "batch hangs, graph refuses work until it ends");
         shared.telemetry.healthy.set(0);
         shared.health.report(self.name(), false);
         for entry in waiting {
@@ -275,18 +279,18 @@ impl Lane {
         }
     }
 
-    /// Takes no more items; those that wait are still answered.
+    /// Refuses further items. Queued ones are still run.
     pub(crate) fn stop(&self) {
         self.shared.lock().stopping = true;
         self.shared.arrived.notify_all();
     }
 
-    /// Waits until the queue is empty and the threads are gone; call [`stop`](Self::stop) first.
+    /// Waits until the queue is empty and all threads have ended. Call [`stop`](Self::stop) first.
     pub(crate) fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             if thread.join().is_err() {
-                tracing::error!(graph = %self.name(), "a lane's thread ended with a panic");
+                tracing::error!(graph = %self.name(), "lane thread panicked");
             }
         }
     }
@@ -301,7 +305,7 @@ impl Drop for Lane {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing is left half done under this lock, so a poisoned one is as good as any.
+        // Every change under this lock is complete, so a poisoned lock is safe to use.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -338,7 +342,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes out the entries that nobody waits for any more.
+    /// Removes the entries whose callers have left.
     fn forget_dropped(&self, queue: &mut Queue) {
         let before = queue.entries.len();
         queue.entries.retain(|entry| !entry.is_dropped());
@@ -346,7 +350,7 @@ impl Shared {
         self.note_depth(queue);
     }
 
-    /// The life of one thread.
+    /// Worker loop.
     fn work(&self, mut backend: Box<dyn Backend>) {
         let _leaving = Leaving(self);
         loop {
@@ -363,7 +367,8 @@ impl Shared {
                         if !batch.is_empty() {
                             self.answer(&slot, &mut *backend, batch);
                         }
-                        // A statement of its own, so that the queue is not locked while this lane waits.
+                        // A separate statement, so that the queue is not locked while this lane
+                        // waits.
                         let due = self.due(&mut self.lock());
                         match due {
                             Due::Now(oldest) => slot.pass(oldest),
@@ -375,14 +380,14 @@ impl Shared {
         }
     }
 
-    /// Waits for something to do.
+    /// Waits for the next step.
     fn next(&self) -> Next {
         let mut queue = self.lock();
         loop {
             let failing = self.health.is_failing(&self.settings.name);
-            let patience = match self.due(&mut queue) {
+            let timeout = match self.due(&mut queue) {
                 Due::Now(oldest) => return Next::Work(oldest),
-                Due::In(company) => company,
+                Due::In(remaining) => remaining,
                 Due::Nothing if queue.stopping => return Next::Stop,
                 Due::Nothing if failing => self.settings.probe_every,
                 Due::Nothing => {
@@ -391,7 +396,7 @@ impl Shared {
                 }
             };
             let (again, waited) =
-                self.arrived.wait_timeout(queue, patience).unwrap_or_else(PoisonError::into_inner);
+                self.arrived.wait_timeout(queue, timeout).unwrap_or_else(PoisonError::into_inner);
             queue = again;
             if failing && waited.timed_out() && queue.entries.is_empty() && !queue.stopping {
                 return Next::Probe;
@@ -399,7 +404,7 @@ impl Shared {
         }
     }
 
-    /// When the oldest live entry is to run.
+    /// Returns when the next batch is due, after dropping entries whose callers have left.
     fn due(&self, queue: &mut Queue) -> Due {
         while queue.entries.front().is_some_and(Entry::is_dropped) {
             queue.entries.pop_front();
@@ -409,12 +414,12 @@ impl Shared {
         let Some(oldest) = queue.entries.front().map(|entry| entry.caller.queued) else {
             return Due::Nothing;
         };
-        let company = self.settings.max_delay.saturating_sub(oldest.elapsed());
+        let remaining = self.settings.max_delay.saturating_sub(oldest.elapsed());
         let full = queue.entries.len() >= self.settings.max_batch;
-        if full || queue.stopping || company.is_zero() { Due::Now(oldest) } else { Due::In(company) }
+        if full || queue.stopping || remaining.is_zero() { Due::Now(oldest) } else { Due::In(remaining) }
     }
 
-    /// Takes the oldest live entry and, up to the largest batch, those of its shape.
+    /// Takes the oldest live entry and others of its shape, up to the largest batch.
     fn take(&self) -> Vec<Entry> {
         let mut queue = self.lock();
         let mut batch: Vec<Entry> = Vec::new();
@@ -436,13 +441,14 @@ impl Shared {
         let more = !queue.entries.is_empty();
         drop(queue);
         if more {
-            // Another thread of this lane may have been woken for what is still here and found a full house.
+            // The notification for the remaining entries may have been consumed already: wake
+            // another thread.
             self.arrived.notify_one();
         }
         batch
     }
 
-    /// Runs a batch and answers each of its callers; if the batch fails, each item once more alone.
+    /// Runs a batch and replies to its callers. If it fails, each item is retried alone.
     fn answer(&self, slot: &Slot, backend: &mut dyn Backend, batch: Vec<Entry>) {
         let started = Instant::now();
         let (items, callers): (Vec<_>, Vec<_>) =
@@ -466,7 +472,7 @@ impl Shared {
             Err(cause) => {
                 tracing::warn!(
                     graph = %self.settings.name, batch = items.len(), error = %cause,
-                    "a batch failed, its items run once more one by one"
+                    "batch failed, retrying its items one by one"
                 );
                 for (caller, item) in callers.into_iter().zip(items) {
                     self.answer_alone(slot, backend, caller, item);
@@ -475,7 +481,7 @@ impl Shared {
         }
     }
 
-    /// Runs an item of a failed batch alone, unless its caller has left meanwhile.
+    /// Retries an item of a failed batch alone, unless its caller has left meanwhile.
     fn answer_alone(&self, slot: &Slot, backend: &mut dyn Backend, caller: Caller, item: Vec<Tensor>) {
         if caller.reply.is_closed() {
             self.telemetry.dropped.inc();
@@ -493,7 +499,7 @@ impl Shared {
         self.reply(caller, answer);
     }
 
-    /// Runs a batch once, whatever the backend does, and keeps count of how that goes.
+    /// Runs a batch once, catches panics of the backend, and counts successes and failures.
     fn attempt(
         &self,
         slot: &Slot,
@@ -502,7 +508,7 @@ impl Shared {
     ) -> Result<(Vec<Features>, Duration), BackendError> {
         let started = Instant::now();
         self.lock().running.push(Running { slot: slot.ticket(), since: started, hangs: false });
-        // The backend is not looked at again after a panic but through `run`, which starts anew.
+        // After a panic the backend is used only through `run`, which starts from scratch.
         let outcome = catch_unwind(AssertUnwindSafe(|| backend.run(items)))
             .unwrap_or_else(|panic| Err(BackendError::Panicked(message(&*panic))))
             .and_then(|features| match features.len() {
@@ -515,9 +521,9 @@ impl Shared {
         self.telemetry.run.observe(run.as_secs_f64());
         match &outcome {
             Ok(features) if features.iter().all(|one| one.not_finite().is_some()) => {
-                // Nothing but NaN is a device or a precision at fault, not an image.
+                // If no item is finite, the device or the precision is at fault, not an image.
                 self.telemetry.batches_done.inc();
-                self.count_failure("nothing but values that are not finite");
+                self.count_failure("no item has finite values");
             }
             Ok(_) => {
                 self.telemetry.batches_done.inc();
@@ -525,7 +531,8 @@ impl Shared {
             }
             Err(cause) => {
                 self.telemetry.batches_failed.inc();
-                // A failed batch says little, for one bad item is enough; each runs alone next.
+                // A failed batch of several is not counted: one bad item is enough, and each is
+                // retried.
                 if items.len() == 1 {
                     self.count_failure(&cause.to_string());
                 }
@@ -535,7 +542,7 @@ impl Shared {
         outcome.map(|features| (features, run))
     }
 
-    /// Notes that a batch has ended, also one that seemed not to.
+    /// Records that a batch has ended, possibly one marked as hanging.
     fn ended(&self, slot: &Slot) {
         let mut queue = self.lock();
         let hung = |queue: &Queue| queue.running.iter().any(|running| running.hangs);
@@ -543,7 +550,7 @@ impl Shared {
         queue.running.retain(|running| running.slot != slot.ticket());
         if was && !hung(&queue) {
             drop(queue);
-            tracing::info!(graph = %self.settings.name, "the batch has ended: the graph takes work again");
+            tracing::info!(graph = %self.settings.name, "hanging batch ended, graph accepts work again");
             if self.failures.load(Ordering::Relaxed) < FAILURES {
                 self.telemetry.healthy.set(1);
                 self.health.report(&self.settings.name, true);
@@ -553,7 +560,7 @@ impl Shared {
 
     fn count_success(&self) {
         if self.failures.swap(0, Ordering::Relaxed) >= FAILURES {
-            tracing::info!(graph = %self.settings.name, "the graph works again");
+            tracing::info!(graph = %self.settings.name, "graph recovered");
             self.telemetry.healthy.set(1);
             self.health.report(&self.settings.name, true);
         }
@@ -561,7 +568,7 @@ impl Shared {
 
     fn count_failure(&self, cause: &str) {
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 == FAILURES {
-            tracing::error!(graph = %self.settings.name, error = cause, "the graph fails repeatedly");
+            tracing::error!(graph = %self.settings.name, error = cause, "graph fails repeatedly");
             self.telemetry.healthy.set(0);
             self.health.report(&self.settings.name, false);
         }
@@ -590,12 +597,12 @@ impl Shared {
             }
             Err(_) => self.telemetry.failed.inc(),
         }
-        // The caller may have left while the graph ran: nobody is there to tell.
+        // Sending fails if the caller has left while the graph ran.
         drop(caller.reply.send(answer));
     }
 }
 
-/// Notes that a thread is gone, so that a lane without threads refuses work instead of letting it wait.
+/// A guard that counts a thread as ended, so that a lane without threads refuses work.
 struct Leaving<'a>(&'a Shared);
 
 impl Drop for Leaving<'_> {
@@ -619,7 +626,7 @@ fn wrong_count(expected: usize, found: usize) -> BackendError {
     BackendError::Output { expected: format!("{expected} results"), found: found.to_string() }
 }
 
-/// The text of a caught panic.
+/// Returns the message of a caught panic.
 pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())

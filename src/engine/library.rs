@@ -1,4 +1,4 @@
-//! Where the ONNX Runtime library is.
+//! Finds the ONNX Runtime library.
 
 use std::ffi::OsString;
 use std::fs;
@@ -6,21 +6,23 @@ use std::path::{Path, PathBuf};
 
 use super::error::StartError;
 
-/// The variable that `ort` and other programs know too.
+/// The variable that `ort` and other programs also read.
 pub(super) const VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// The folder that `make setup` unpacks the library into.
+/// The folder into which `make setup` unpacks the library.
 const FOLDER: &str = ".runtime";
 
-/// A wheel unpacked by pip lies about seven folders deep in a virtual environment.
+/// Search depth. Wheels in a virtual environment are about seven folders deep.
 pub(super) const DEPTH: usize = 9;
 
-/// Beside a library that was built for cards.
+/// A file next to libraries that were built with CUDA.
 const CUDA: &str = "libonnxruntime_providers_cuda.so";
 
-/// Finds the library: the configured path, else the variable's, else the newest that lies beside the program or in the
-/// `.runtime/` of its checkout; one that was built for cards where `for_gpu` says so, and one that was not elsewhere, if there
-/// are both. Never in the working directory, which may be anybody's.
+/// Finds the library: the configured path, then the variable's path, then the newest library beside
+/// the program or in the `.runtime/` of its checkout.
+///
+/// Of several libraries, one with CUDA is preferred if `for_gpu` is set, and one without if it is
+/// not. The working directory is never searched, since anybody may have put files there.
 pub(super) fn find(
     configured: Option<&Path>,
     variable: Option<OsString>,
@@ -33,10 +35,11 @@ pub(super) fn find(
     });
     if let Some(path) = given {
         return if path.is_file() {
-            // The loader would look for a relative path beside the executable first.
+            // Made absolute: the loader would search for a relative path beside the executable
+            // first.
             path.canonicalize().map_err(|error| StartError::Library { path, problem: error.to_string() })
         } else {
-            Err(StartError::Library { path, problem: "there is no such file".into() })
+            Err(StartError::Library { path, problem: "file not found".into() })
         };
     }
     let mut found = Vec::new();
@@ -55,7 +58,8 @@ pub(super) fn find(
     })
 }
 
-/// The files of a folder and of so many levels of folders below it. A folder that cannot be read has none that could be loaded.
+/// Collects the files of a folder and of `depth` levels of folders below it. Unreadable folders are
+/// skipped.
 pub(super) fn files_below(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -77,7 +81,7 @@ fn is_library(path: &Path) -> bool {
     }
 }
 
-/// The numbers of a file name, so that 1.9 is older than 1.32.
+/// Returns the numbers in a file name, so that 1.9 is older than 1.32.
 fn version(path: &Path) -> Vec<u64> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.split('.').filter_map(|part| part.parse().ok()).collect()
@@ -93,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configured_path_wins_over_the_variable_and_the_folder() {
+    fn the_configured_path_takes_precedence_over_the_variable_and_the_folder() {
         let dir = tempfile::tempdir().unwrap();
         let (configured, variable) = (dir.path().join("a.so"), dir.path().join("b.so"));
         touch(&configured);
@@ -107,7 +111,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_newest_library_under_the_folder_is_taken_and_provider_libraries_are_not() {
+    fn the_newest_library_is_chosen_and_provider_libraries_are_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let capi = dir.path().join(".runtime/lib/python3.12/site-packages/onnxruntime/capi");
         touch(&capi.join("libonnxruntime_providers_shared.so"));
@@ -129,7 +133,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_card_gets_the_library_that_was_built_for_it_also_if_another_is_newer() {
+    fn a_gpu_gets_the_cuda_library_even_if_another_is_newer() {
         let dir = tempfile::tempdir().unwrap();
         let (cpu, gpu) = (
             dir.path().join(".runtime/onnxruntime-1.32.0"),
@@ -137,14 +141,14 @@ mod tests {
         );
         touch(&cpu.join("libonnxruntime.so.1.32.0"));
         let find = |for_gpu| find(None, None, &[dir.path().to_owned()], for_gpu).unwrap();
-        assert!(find(true).starts_with(&cpu), "there is no other");
+        assert!(find(true).starts_with(&cpu), "it is the only one");
         touch(&gpu.join("libonnxruntime.so.1.31.1"));
         touch(&gpu.join(CUDA));
         assert!(find(true).starts_with(&gpu) && find(false).starts_with(&cpu));
     }
 
     #[test]
-    fn a_path_that_is_not_there_and_no_library_at_all_say_what_to_do() {
+    fn errors_for_missing_libraries_say_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
         let missing = find(Some(Path::new("/nowhere/lib.so")), None, &[dir.path().to_owned()], false)
             .unwrap_err()

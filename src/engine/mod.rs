@@ -1,13 +1,14 @@
-//! The engine: resident graphs behind one cache, asked for features.
+//! The engine: resident graphs behind a feature cache.
 //!
 //! ```text
-//! feature(role, input) ── cache    kept? under way? else computed once for all who ask
-//!                      ── prepare  the caller's: pixels or token ids of this input
-//!                      ── lane     bounded queue → a turn on the device → a batch of equal shapes
+//! feature(role, input) ── cache    hit, or join the computation in flight, or compute
+//!                      ── prepare  by the caller: pixels or token ids of this input
+//!                      ── lane     bounded queue → device turn → batch of equal shapes
 //!                      ── backend  ONNX Runtime, or a fake
 //! ```
 //!
-//! Nothing outside `session.rs` and `cuda.rs` knows ONNX Runtime (`onnx.rs` reads constants from files of its format); nothing in here knows what a metric is.
+//! Only `session.rs` and `cuda.rs` depend on ONNX Runtime; `onnx.rs` reads constants from ONNX
+//! files. The engine knows nothing about metrics.
 
 mod backend;
 mod cache;
@@ -15,7 +16,7 @@ mod cards;
 mod config;
 mod cuda;
 mod device;
-#[expect(clippy::module_inception, reason = "the type this module is about is called so everywhere")]
+#[expect(clippy::module_inception, reason = "the module is named after its main type")]
 mod engine;
 mod error;
 pub mod fake;

@@ -1,7 +1,7 @@
-//! ONNX files as data: the operators and constants of a graph.
+//! Reads the operators and constants of a graph from its ONNX file.
 //!
-//! Of the format (`onnx.proto`) only what this asks for is described; everything else is skipped, as Protocol Buffers
-//! allows.
+//! The messages below declare only the fields of `onnx.proto` that are read here. Protocol Buffers
+//! skips all others.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -43,22 +43,23 @@ struct TensorProto {
     raw_data: Vec<u8>,
 }
 
-/// What a graph consists of.
+/// Operators and constants of a graph.
 #[derive(Debug, Clone, Default)]
 pub struct OnnxGraph {
     operators: Vec<String>,
     constants: HashMap<String, Constant>,
 }
 
-/// Shape and values.
+/// Shape and values of a constant.
 type Constant = (Vec<usize>, Vec<f32>);
 
 impl OnnxGraph {
-    /// Reads the graph of a file: its operators in order, and its constants of single precision that are in the file
-    /// itself.
+    /// Reads the operators of a file in order, and its single-precision constants.
+    ///
+    /// Constants in external data files are skipped.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    /// The file cannot be read or is not an ONNX file.
     pub fn read(file: &Path) -> Result<Self, String> {
         let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
         let graph = ModelProto::decode(&*bytes).map_err(|error| error.to_string())?.graph.unwrap_or_default();
@@ -68,12 +69,12 @@ impl OnnxGraph {
         })
     }
 
-    /// The operators, in the order of their execution.
+    /// Returns the operators in execution order.
     pub fn operators(&self) -> impl Iterator<Item = &str> {
         self.operators.iter().map(String::as_str)
     }
 
-    /// A constant's shape and values.
+    /// Returns the shape and values of a constant.
     #[must_use]
     pub fn constant(&self, name: &str) -> Option<(&[usize], &[f32])> {
         self.constants.get(name).map(|(shape, data)| (shape.as_slice(), data.as_slice()))
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn constants_of_single_precision_are_read_and_others_are_not() {
+    fn only_single_precision_constants_are_read() {
         let node = |op_type: &str| NodeProto { op_type: op_type.into() };
         let initializer = vec![
             tensor("weight", FLOAT, &[2, 1], &[0.5, -3.0]),

@@ -1,8 +1,7 @@
-//! Model packs: a folder of graphs and tokenizers, and the `pack.toml` that says everything about them.
+//! Model packs: folders of graphs and tokenizers described by a manifest, `pack.toml`.
 //!
-//! A pack is opened once, at start. [`Pack::open`] reads the manifest, checks that it is consistent and
-//! that every file has the SHA-256 it names; what the graphs' signatures really are is checked when they
-//! are loaded.
+//! A pack is opened once, at start. [`Pack::open`] reads the manifest and checks its consistency
+//! and the SHA-256 of every file. The signatures of the graphs are checked when they are loaded.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -25,32 +24,32 @@ pub use spec::{
     TokenizerKind, TokenizerSpec,
 };
 
-/// The manifest's schema this version reads.
+/// The manifest schema that this version reads.
 const SCHEMA: u32 = 1;
 
-/// Why a pack could not be opened; every text says what to do.
+/// An error from opening a pack. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    /// The folder has no readable manifest.
+    /// The manifest is missing or unreadable.
     #[error(
-        "cannot read the model pack's manifest {}: {source}; name a folder that holds a pack.toml, for example packs/demo",
+        "cannot read the model pack's manifest {}: {source}; use a folder with a pack.toml, for example packs/demo",
         path.display()
     )]
     Unreadable {
         /// The manifest's path.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// The manifest is not the TOML that is expected.
+    /// The manifest is not valid TOML, or its fields are wrong.
     #[error("{} is not a valid pack manifest: {problem}export the pack again with this version's exporter", path.display())]
     Syntax {
         /// The manifest's path.
         path: PathBuf,
-        /// The parser's message, with the place.
+        /// The parser's message, with the position.
         problem: String,
     },
-    /// The manifest is of another schema.
+    /// The manifest has another schema.
     #[error(
         "{} has schema {found}, this version reads schema {SCHEMA}: export the pack again with this version's exporter",
         path.display()
@@ -58,20 +57,20 @@ pub enum PackError {
     Schema {
         /// The manifest's path.
         path: PathBuf,
-        /// What it says.
+        /// The schema of the manifest.
         found: i64,
     },
-    /// An entry contradicts itself or another one.
+    /// An entry is inconsistent in itself or with another entry.
     #[error("pack `{pack}`: {entry}: {problem}; export the pack again")]
     Inconsistent {
         /// The pack's name.
         pack: String,
         /// The entry, for example ``graph `clip.image` ``.
         entry: String,
-        /// What is wrong, with what was expected.
+        /// The problem and what was expected.
         problem: String,
     },
-    /// A file that the manifest names is not there or cannot be read.
+    /// A file of the manifest is missing or unreadable.
     #[error(
         "pack `{pack}`: {entry}: cannot read {}: {source}; copy the whole pack folder again, or export it again",
         path.display()
@@ -79,14 +78,14 @@ pub enum PackError {
     File {
         /// The pack's name.
         pack: String,
-        /// The entry.
+        /// The entry that lists the file.
         entry: String,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// A file's content is not what the manifest says.
+    /// A file has another digest than in the manifest.
     #[error(
         "pack `{pack}`: {entry}: {} is damaged or was replaced: expected sha256 {expected}, found {found}; copy the pack again, or export it again",
         path.display()
@@ -94,13 +93,13 @@ pub enum PackError {
     Mismatch {
         /// The pack's name.
         pack: String,
-        /// The entry.
+        /// The entry that lists the file.
         entry: String,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the manifest names.
+        /// The digest in the manifest.
         expected: String,
-        /// What the file has.
+        /// The digest of the file.
         found: String,
     },
 }
@@ -108,21 +107,22 @@ pub enum PackError {
 /// A verified model pack.
 #[derive(Debug, Clone)]
 pub struct Pack {
-    /// The folder.
+    /// Folder of the pack.
     pub dir: PathBuf,
     /// The pack's name.
     pub name: String,
-    /// Whether its numbers mean anything.
+    /// Whether the weights are trained (`official`) or random (`demo`).
     pub weights: Weights,
-    /// The program that wrote it, with its version.
+    /// The exporter and its version.
     pub exporter: String,
-    /// SHA-256 of the manifest's bytes; as those hold all other hashes, it names the whole pack.
+    /// SHA-256 of the manifest. It identifies the whole pack, since the manifest has all other
+    /// hashes.
     pub digest: Sha,
-    /// The tokenizers that text graphs name.
+    /// The tokenizers of the text graphs.
     pub tokenizers: Vec<TokenizerSpec>,
-    /// The graphs; each has a different role.
+    /// The graphs; roles are unique.
     pub graphs: Vec<GraphSpec>,
-    /// Inputs with the scores that the original programs give for them.
+    /// Golden samples: inputs with the scores of the original code.
     pub goldens: Option<GoldensSpec>,
 }
 
@@ -132,13 +132,13 @@ pub struct Pack {
 pub struct Sha([u8; 32]);
 
 impl Sha {
-    /// The digest of `bytes`.
+    /// Returns the digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The raw digest.
+    /// Returns the 32 bytes of the digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -149,7 +149,7 @@ impl TryFrom<String> for Sha {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("a sha256 is 64 hexadecimal digits, found `{text}`");
+        let wrong = || format!("a sha256 has 64 hexadecimal digits, found `{text}`");
         if text.len() != 64 || !text.is_ascii() {
             return Err(wrong());
         }
@@ -179,11 +179,11 @@ impl fmt::Debug for Sha {
     }
 }
 
-/// The manifest as it is written.
+/// The manifest as it is in the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
-    // Read on its own beforehand, so that another schema is named as such and not as an unknown field.
+    // Checked beforehand, so that another schema is reported as such and not as an unknown field.
     #[serde(rename = "schema")]
     _schema: u32,
     name: String,
@@ -197,9 +197,9 @@ struct Manifest {
 }
 
 impl Pack {
-    /// Opens the pack in `dir`: reads its manifest and verifies every file that it names.
+    /// Opens the pack in `dir`: reads its manifest and verifies all of its files.
     ///
-    /// Takes as long as reading all files once; a pack of several gigabytes needs seconds.
+    /// Reads every file once, which takes seconds for a pack of several gigabytes.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, PackError> {
         let dir = dir.as_ref();
         let (path, text) = read_manifest(dir)?;
@@ -213,7 +213,7 @@ impl Pack {
         Ok(pack)
     }
 
-    /// The digest of the pack in `dir`, whose files are not looked at.
+    /// Returns the digest of the pack in `dir` without checking its files.
     pub fn digest_in(dir: impl AsRef<Path>) -> Result<Sha, PackError> {
         read_manifest(dir.as_ref()).map(|(_, text)| Sha::of(text.as_bytes()))
     }
@@ -241,22 +241,24 @@ impl Pack {
         })
     }
 
-    /// Bytes of all graphs' files, which are weights for the most part; a file that several graphs name counts once.
+    /// Returns the size of all graph files in bytes, most of it weights.
+    ///
+    /// A file that several graphs share counts once.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         let files = self.graphs.iter().flat_map(|graph| &graph.files);
         let distinct: HashMap<Sha, &FileSpec> = files.map(|file| (file.sha256, file)).collect();
-        // A file that is gone is an error of the start.
+        // A missing file has already failed the start.
         distinct.values().map(|file| file.path.metadata().map_or(0, |of| of.len())).sum()
     }
 
-    /// The graph with this role.
+    /// Returns the graph with this role.
     #[must_use]
     pub fn graph(&self, role: &str) -> Option<&GraphSpec> {
         self.graphs.iter().find(|graph| graph.role == role)
     }
 
-    /// The tokenizer with this name.
+    /// Returns the tokenizer with this name.
     #[must_use]
     pub fn tokenizer(&self, name: &str) -> Option<&TokenizerSpec> {
         self.tokenizers.iter().find(|tokenizer| tokenizer.name == name)
@@ -295,7 +297,7 @@ impl Pack {
         Ok(())
     }
 
-    /// A grounding graph takes what the text graph of its family gives.
+    /// Checks that a grounding graph takes the embeddings of the text graph of its family.
     fn check_queries(&self, graph: &GraphSpec) -> Result<(), String> {
         let family = graph.role.strip_suffix(".image");
         let (GraphKind::Grounding, Some(family)) = (graph.kind, family) else { return Ok(()) };
@@ -305,16 +307,16 @@ impl Pack {
         match (embedding, queries) {
             (Some(embedding), Some(queries)) if queries.shape[1..] == embedding.shape[..] => Ok(()),
             (Some(embedding), Some(queries)) => {
-                Err(format!("it takes {queries}, but graph `{}` gives {embedding}", text.role))
+                Err(format!("it takes {queries}, but graph `{}` returns {embedding}", text.role))
             }
-            _ => Err(format!("graph `{}` gives no `embedding`", text.role)),
+            _ => Err(format!("graph `{}` has no output `embedding`", text.role)),
         }
     }
 
-    /// Reads the names of a graph's classes; `None` where its entry has none.
+    /// Reads the class names of a graph; `None` if its entry has no labels.
     ///
     /// # Errors
-    /// A file that cannot be read, is no labels document, or does not fit the graph's outputs.
+    /// The file cannot be read, is not a labels document, or does not fit the graph's outputs.
     pub fn read_labels(&self, role: &str) -> Result<Option<Labels>, PackError> {
         let Some((graph, spec)) = self.graph(role).and_then(|graph| Some((graph, graph.labels.as_ref()?)))
         else {
@@ -334,7 +336,7 @@ impl Pack {
         })
     }
 
-    /// Every file that the manifest names, with the entry that names it.
+    /// Returns every file of the manifest with its entry.
     fn files(&self) -> Vec<(String, FileSpec)> {
         let mut files = Vec::new();
         for tokenizer in &self.tokenizers {
@@ -364,13 +366,13 @@ impl Pack {
         }
     }
 
-    /// What names it beside a number.
+    /// Returns the pack's identity, as reported with scores.
     #[must_use]
     pub fn id(&self) -> PackId {
         PackId { name: self.name.clone(), digest: self.digest.to_string(), weights: self.weights }
     }
 
-    /// Reads the vocabulary of the tokenizer called `name`.
+    /// Reads the kind and the vocabulary of the tokenizer `name`.
     pub fn read_tokenizer(&self, name: &str) -> Result<(TokenizerKind, String), PackError> {
         let unknown = || self.invalid_tokenizer(name, "the manifest has no such tokenizer".to_owned());
         let spec = self.tokenizers.iter().find(|spec| spec.name == name).ok_or_else(unknown)?;
@@ -385,14 +387,14 @@ impl Pack {
         }
     }
 
-    /// The error for a vocabulary whose content cannot be used.
+    /// Returns the error for a vocabulary with unusable content.
     #[must_use]
     pub fn invalid_tokenizer(&self, name: &str, problem: String) -> PackError {
         PackError::Inconsistent { pack: self.name.clone(), entry: format!("tokenizer `{name}`"), problem }
     }
 }
 
-/// The manifest's path and text.
+/// Returns the manifest's path and text.
 fn read_manifest(dir: &Path) -> Result<(PathBuf, String), PackError> {
     let path = dir.join("pack.toml");
     match std::fs::read_to_string(&path) {
@@ -405,7 +407,7 @@ fn entry(kind: &str, name: &str) -> String {
     format!("{kind} `{name}`")
 }
 
-/// Whether a manifest's path is relative and never climbs.
+/// Returns whether a path of a manifest is relative and has no `..`.
 fn stays_inside(path: &Path) -> bool {
     let mut parts = path.components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))

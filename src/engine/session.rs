@@ -1,4 +1,4 @@
-//! ONNX Runtime: the only place that knows it.
+//! Sessions of ONNX Runtime. Only this module and `cuda.rs` use it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -21,11 +21,12 @@ use crate::tensor::{Dtype, Features, Output, Tensor};
 mod tests;
 mod tiny;
 
-/// The library that this process has loaded, with the one environment it may have. It is never
-/// unloaded: sessions of an engine that was dropped may still be on their way out.
+/// The loaded library with its environment, of which a process may have one.
+///
+/// It is never unloaded, since sessions of a dropped engine may still be shutting down.
 static LOADED: Mutex<Option<(PathBuf, ort::environment::Environment)>> = Mutex::new(None);
 
-/// A loaded ONNX Runtime with the options that all sessions share.
+/// A loaded ONNX Runtime with the options of all sessions.
 #[derive(Clone)]
 pub(crate) struct Runtime {
     environment: ort::environment::Environment,
@@ -38,7 +39,8 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Loads the library, once a process, and checks that the provider works that is asked for, or finds out which does.
+    /// Loads the library once per process, and checks that the configured provider works. With
+    /// `auto` it falls back to the CPU.
     pub(crate) fn load(config: &EngineConfig) -> Result<Self, StartError> {
         let installed = crate::installed::folders();
         let asked = match config.provider {
@@ -54,7 +56,7 @@ impl Runtime {
             tracing::info!(
                 libraries = loaded.len(),
                 problems = problems.join("; "),
-                "CUDA libraries beside the program"
+                "preloaded CUDA libraries"
             );
         }
         let mut runtime = Self {
@@ -69,26 +71,26 @@ impl Runtime {
         match runtime.probe() {
             Ok(()) => {}
             Err(problem) if config.provider == ProviderChoice::Auto => {
-                tracing::warn!(
-                    problem,
-                    "there is an NVIDIA driver, and CUDA cannot be used: the processor computes"
-                );
+                tracing::warn!(problem, "failed to use CUDA despite an NVIDIA driver, falling back to CPU");
                 runtime.provider = Provider::Cpu;
                 runtime.threads = config.parallelism(Provider::Cpu).threads;
                 runtime.pad = config.pad_batches;
             }
             Err(problem) => return Err(StartError::Provider { provider: asked.name(), problem }),
         }
-        tracing::info!(provider = runtime.provider.name(), asked = ?config.provider, "graphs run there");
+        tracing::info!(provider = runtime.provider.name(), asked = ?config.provider, "chose execution provider");
         Ok(runtime)
     }
 
-    /// What computes the graphs that are not kept on the processor.
+    /// Returns the provider of the graphs that are not configured to run on the CPU.
     pub(crate) fn provider(&self) -> Provider {
         self.provider
     }
 
-    /// Runs a convolution: what the provider opens only when it needs it, as cuDNN, is missed now and not by a request.
+    /// Checks the provider by running a convolution.
+    ///
+    /// Some libraries, such as cuDNN, are opened at first use. If one is missing, the start fails
+    /// and not the first request.
     fn probe(&self) -> Result<(), String> {
         let compiled_in = match self.provider {
             Provider::Cpu => return Ok(()),
@@ -97,13 +99,13 @@ impl Runtime {
         };
         match compiled_in {
             Ok(true) => {}
-            Ok(false) => return Err("this build of ONNX Runtime does not have it".to_owned()),
+            Ok(false) => return Err("this build of ONNX Runtime does not support it".to_owned()),
             Err(error) => return Err(error.to_string()),
         }
         self.convolve(self.provider)
     }
 
-    /// 3 × 3 ones over 4 channels of ones: 36 everywhere.
+    /// Convolves 4 channels of ones with kernels of 3 × 3 ones: every output must be 36.
     fn convolve(&self, provider: Provider) -> Result<(), String> {
         let node = tiny::Node { op: "Conv", inputs: &["x", "w"], outputs: &["y"], attributes: &[] };
         let inputs = [("x", Dtype::F32, &[1, 4, 8, 8][..]), ("w", Dtype::F32, &[4, 4, 3, 3][..])];
@@ -128,19 +130,19 @@ impl Runtime {
             {
                 Ok(())
             }
-            Ok(numbers) => Err(format!("a convolution of ones gives {:?} and not 36", numbers.first())),
+            Ok(numbers) => Err(format!("a test convolution returned {:?}, expected 36", numbers.first())),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// What computes a graph of these roles, joined by `+`.
+    /// Returns the provider of a graph with these roles, joined by `+`.
     fn provider_of(&self, roles: &str) -> Provider {
         let stays = |role: &str| self.cuda.cpu_graphs.iter().any(|stays| stays == role);
         if roles.split('+').any(stays) { Provider::Cpu } else { self.provider }
     }
 
     fn providers(&self, provider: Provider) -> Vec<ExecutionProviderDispatch> {
-        // An error, not the silent fall back to the CPU that is the runtime's default.
+        // A failure is an error. The runtime's default is a silent fallback to the CPU.
         let cuda = || self.cuda.provider(self.device_id).build().error_on_failure();
         let tensorrt = || ep::TensorRT::default().with_device_id(self.device_id).build().error_on_failure();
         match provider {
@@ -165,11 +167,12 @@ impl Runtime {
         Ok(Session::builder(&self.environment)?
             .with_intra_threads(self.threads)?
             .with_inter_threads(1)?
-            // Waiting threads that spin take the cores from those that work: with as many lanes as
-            // cores, throughput halves.
+            // Spinning threads take cores from working ones: with as many lanes as cores,
+            // throughput halves.
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
-            // A memory pattern is kept for every shape that was ever seen, and batches vary.
+            // The runtime stores a memory pattern for every shape that it has seen, and batches
+            // vary.
             .with_memory_pattern(false)?
             .with_deterministic_compute(true)?
             .with_execution_providers(self.providers(provider))?)
@@ -182,7 +185,7 @@ fn environment(path: &Path) -> Result<ort::environment::Environment, StartError>
     match &*loaded {
         Some((have, environment)) if have == path => return Ok(environment.clone()),
         Some((have, _)) => {
-            return Err(unusable(format!("this process has loaded {} already", have.display())));
+            return Err(unusable(format!("this process has already loaded {}", have.display())));
         }
         None => {}
     }
@@ -192,14 +195,14 @@ fn environment(path: &Path) -> Result<ort::environment::Environment, StartError>
         .with_telemetry(false)
         .build()
         .map_err(|error| unusable(error.to_string()))?;
-    // Else every session formats its debug messages only for them to be filtered out afterwards.
+    // Otherwise every session formats debug messages that are filtered out afterwards.
     environment.set_log_level(ort::logging::LogLevel::Warning);
-    tracing::info!(library = %path.display(), build = ort::info(), "ONNX Runtime loaded");
+    tracing::info!(library = %path.display(), build = ort::info(), "loaded ONNX Runtime");
     *loaded = Some((path.to_owned(), environment.clone()));
     Ok(environment)
 }
 
-/// The environment that this process has, for benchmarks that call a session without an engine.
+/// Returns the environment of this process, for benchmarks that run a session without an engine.
 #[doc(hidden)]
 #[must_use]
 pub fn onnx_environment() -> Option<ort::environment::Environment> {
@@ -211,17 +214,17 @@ pub fn onnx_environment() -> Option<ort::environment::Environment> {
 pub(crate) struct OnnxBackend {
     session: Session,
     provider: Provider,
-    /// The batches that the graph is run with, ascending; smaller ones are filled up. Empty where any batch will do.
+    /// Batch sizes, ascending. Batches are padded to the next one. Empty if batches are not padded.
     buckets: Vec<usize>,
     inputs: Vec<TensorSpec>,
     outputs: Vec<(Arc<str>, TensorSpec)>,
-    /// Where items are stacked, one for each input; kept so that a batch allocates nothing.
+    /// Buffers for stacking items, one for each input, reused so that a batch allocates nothing.
     stacks: Vec<Stack>,
-    /// What a run gives back memory with; only while the graph is warmed up.
+    /// Options for runs that shrink the arenas; set only at the end of the warm-up.
     shrinking: Option<RunOptions>,
 }
 
-/// Lets an arena give back, at the end of a run, the regions that are free.
+/// Option with the arenas that free unused regions at the end of a run.
 const SHRINKING: &str = "memory.enable_memory_arena_shrinkage";
 
 #[derive(Default)]
@@ -232,7 +235,7 @@ struct Stack {
 }
 
 impl OnnxBackend {
-    /// Loads a graph, compares its signature with the manifest, and warms it up.
+    /// Loads a graph, checks its signature against the manifest, and warms it up.
     pub(crate) fn load(runtime: &Runtime, spec: &GraphSpec) -> Result<Self, StartError> {
         let provider = runtime.provider_of(&spec.role);
         let session = runtime.session(spec.file(), provider).map_err(|problem| StartError::Load {
@@ -261,7 +264,9 @@ impl OnnxBackend {
         Ok(backend)
     }
 
-    /// Gives back what the largest batch took: most graphs seldom see one, and what they need they take again within a run.
+    /// Frees the memory of the largest batch.
+    ///
+    /// Most graphs seldom run one, and the arena grows again within a run if needed.
     fn give_back(&mut self, spec: &GraphSpec) -> Result<(), StartError> {
         if spec.max_batch == 1 {
             return Ok(());
@@ -273,7 +278,7 @@ impl OnnxBackend {
         });
         match options {
             Ok(options) => self.shrinking = Some(options),
-            Err(error) => tracing::debug!(%error, "arenas keep what the warm-up took"),
+            Err(error) => tracing::debug!(%error, "failed to set the options for shrinking arenas"),
         }
         let item = spec.sample();
         let run = self.run(&[item]);
@@ -322,7 +327,8 @@ impl Backend for OnnxBackend {
 }
 
 impl Stack {
-    /// Input `at` of every item as one tensor of so many rows; the last item is repeated in those that are left.
+    /// Stacks input `at` of all items into one tensor of `rows` rows, padded with copies of the
+    /// last item.
     fn fill<'a>(
         &'a mut self,
         batch: &'a [Vec<Tensor>],
@@ -363,7 +369,9 @@ impl Stack {
     }
 }
 
-/// The parts one after the other, the last as often as there are rows left; a single part for a single row is not copied.
+/// Concatenates the parts and pads with copies of the last part to `rows` rows.
+///
+/// A single part for a single row is returned without copying.
 fn stack<'a, T: Copy>(parts: impl Iterator<Item = &'a [T]>, rows: usize, into: &'a mut Vec<T>) -> &'a [T] {
     let mut parts = parts.peekable();
     let Some(first) = parts.next() else { return &[] };
@@ -379,7 +387,7 @@ fn stack<'a, T: Copy>(parts: impl Iterator<Item = &'a [T]>, rows: usize, into: &
     into
 }
 
-/// The powers of two below the largest batch, and that one.
+/// Returns the powers of two below `largest`, and `largest`.
 fn buckets(largest: usize) -> Vec<usize> {
     let powers = std::iter::successors(Some(1_usize), |power| power.checked_mul(2));
     powers.take_while(|power| *power < largest).chain([largest]).collect()
@@ -390,13 +398,13 @@ where
     T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + 'static,
     (Vec<i64>, &'a [T]): ort::value::TensorArrayData<T>,
 {
-    // The runtime compares the shape with the number of elements.
+    // The runtime checks the number of elements against the shape.
     TensorRef::from_array_view((shape, data))
         .map(Into::into)
         .map_err(|error| BackendError::Run(error.to_string()))
 }
 
-/// The shape of one item's output, once the batch's shape has proved to be what was declared.
+/// Checks the shape of a batch's output against the manifest. Returns the shape of one item.
 fn split(spec: &TensorSpec, shape: &[i64], batch: usize) -> Result<Vec<usize>, BackendError> {
     let fits = shape.len() == spec.shape.len() + 1
         && shape[0] == batch as i64
@@ -415,7 +423,7 @@ fn wrong(spec: &TensorSpec, found: String) -> BackendError {
     BackendError::Output { expected: format!("output {spec}"), found }
 }
 
-/// Compares what the file takes and gives with what the manifest declares.
+/// Checks the inputs and outputs of the file against the manifest.
 fn check_signature(session: &Session, spec: &GraphSpec) -> Result<(), StartError> {
     let differs = |expected: String, found: String| {
         let (graph, file) = (spec.role.clone(), spec.file().to_owned());
@@ -423,7 +431,7 @@ fn check_signature(session: &Session, spec: &GraphSpec) -> Result<(), StartError
     };
     let undeclared = |outlet: &&Outlet| !spec.inputs.iter().any(|input| input.name == outlet.name());
     if let Some(extra) = session.inputs().iter().find(undeclared) {
-        return differs(format!("inputs {}", spec.signature()), format!("a further input {}", outlet(extra)));
+        return differs(format!("inputs {}", spec.signature()), format!("extra input {}", outlet(extra)));
     }
     let inputs = spec.inputs.iter().map(|tensor| ("input", tensor, session.inputs()));
     let outputs = spec.outputs.iter().map(|tensor| ("output", tensor, session.outputs()));
@@ -444,8 +452,10 @@ fn outlet(outlet: &Outlet) -> String {
     format!("`{}` {}", outlet.name(), outlet.dtype())
 }
 
-/// Whether a graph's tensor can be what is declared. A length that the graph leaves open may be declared
-/// fixed (the warm-up sees what really comes out); one that the graph fixes may not be declared open.
+/// Returns whether a tensor of the graph is compatible with its declaration.
+///
+/// A dynamic dimension of the graph may be declared fixed, since the warm-up checks the actual
+/// length. A fixed one may not be declared dynamic.
 fn agrees(spec: &TensorSpec, found: &ValueType) -> bool {
     let ValueType::Tensor { ty, shape, .. } = found else { return false };
     let dtype = match ty {
@@ -464,8 +474,10 @@ fn agrees(spec: &TensorSpec, found: &ValueType) -> bool {
         })
 }
 
-/// Runs the graph at these batches, the largest among them: memory is taken and kernels are chosen now, and a
-/// graph that cannot do what it says stops the start and not the first request.
+/// Runs the graph at these batch sizes, which include the largest.
+///
+/// Memory is allocated and kernels are chosen here. A graph that does not match its manifest fails
+/// the start and not the first request.
 fn warm_up(backend: &mut impl Backend, spec: &GraphSpec, mut sizes: Vec<usize>) -> Result<(), StartError> {
     let item = spec.sample();
     sizes.dedup();

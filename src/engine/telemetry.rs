@@ -1,13 +1,13 @@
-//! The engine's Prometheus numbers.
+//! The engine's service metrics.
 //!
-//! Labels are `graph` (a lane's roles, joined by `+` where entries share one), `stage` and `outcome`;
-//! their values are few and known at start, so no client can make the series grow.
+//! Labels are `graph` (a lane's roles, joined by `+` if entries of the pack share a file), `stage`
+//! and `outcome`. They have few values, known at start, so clients cannot add series.
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-/// Every number the engine counts; register once a process (or once a test).
+/// All service metrics of the engine. Register them once per registry.
 #[derive(Debug, Clone)]
 pub struct EngineTelemetry {
     batch_size: HistogramVec,
@@ -24,7 +24,7 @@ pub struct EngineTelemetry {
     pub(crate) evictions: IntCounter,
 }
 
-/// The numbers of one lane, looked up once.
+/// The service metrics of one lane, looked up once.
 #[derive(Debug, Clone)]
 pub(crate) struct LaneTelemetry {
     pub(crate) batch_size: Histogram,
@@ -45,15 +45,16 @@ pub(crate) struct LaneTelemetry {
     pub(crate) shared: IntCounter,
 }
 
-/// Powers of two, because batch sizes double in effect: 16 is the packs' usual maximum.
+/// Buckets of batch sizes, in items. The usual maximum of packs is 16.
 const BATCH_SIZES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
-/// From a text tower on a GPU (1 ms) to a queue on two cores that is about to be refused (60 s).
+/// Buckets in seconds, from a text tower on a GPU (1 ms) to an almost full queue on two cores (60
+/// s).
 const SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
 impl EngineTelemetry {
-    /// Creates the numbers and adds them to `registry`; fails if they are there already.
+    /// Creates the metrics and adds them to `registry`. Fails if they are already registered.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let made = IntCounterVec::new(Opts::new(name, help), labels)?;
@@ -77,26 +78,26 @@ impl EngineTelemetry {
         };
         let evictions = IntCounter::new(
             "stellar_engine_cache_evictions_total",
-            "Features that left the cache because it was full.",
+            "Features evicted because the cache was full.",
         )?;
         registry.register(Box::new(evictions.clone()))?;
         Ok(Self {
             batch_size: histograms(
                 "stellar_engine_batch_size",
-                "Items that ran together in one batch.",
+                "Items per batch.",
                 &["graph"],
                 &BATCH_SIZES,
             )?,
             stages: histograms(
                 "stellar_engine_stage_seconds",
-                "Time of one item in preparation (prepare) and in the queue (queue), and of one batch in the graph (run).",
+                "Time of an item in preparation (prepare) and in the queue (queue), and of a batch in the graph (run).",
                 &["graph", "stage"],
                 &SECONDS,
             )?,
-            depth: gauges("stellar_engine_queue_depth", "Items that wait for the graph now.")?,
+            depth: gauges("stellar_engine_queue_depth", "Queued items.")?,
             items: counters(
                 "stellar_engine_items_total",
-                "Items by outcome: done, failed, dropped (every caller left before the graph ran), refused (queue full).",
+                "Items by outcome: done, failed, dropped (all callers left before the graph ran), refused (queue full).",
                 &["graph", "outcome"],
             )?,
             batches: counters(
@@ -106,26 +107,26 @@ impl EngineTelemetry {
             )?,
             retried: counters(
                 "stellar_engine_retried_items_total",
-                "Items that were run alone because their batch had failed.",
+                "Items retried alone after their batch failed.",
                 &["graph"],
             )?,
             healthy: gauges(
                 "stellar_engine_lane_healthy",
-                "1 while the graph works, 0 after repeated failures.",
+                "1 while the graph works, 0 after repeated failures or while a batch hangs.",
             )?,
             requests: counters(
                 "stellar_engine_cache_requests_total",
-                "Questions for a feature by outcome: hit, miss, shared (answered by a computation already under way).",
+                "Requests for a feature by outcome: hit, miss, shared (joined an in-flight computation).",
                 &["graph", "outcome"],
             )?,
-            busy: gauge("stellar_engine_lanes_busy", "Batches that run on the device now.")?,
-            cache_bytes: gauge("stellar_engine_cache_bytes", "Memory of the cached features.")?,
+            busy: gauge("stellar_engine_lanes_busy", "Batches that are running on the device.")?,
+            cache_bytes: gauge("stellar_engine_cache_bytes", "Memory of cached features.")?,
             cache_entries: gauge("stellar_engine_cache_entries", "Cached features.")?,
             evictions,
         })
     }
 
-    /// The numbers of the lane called `graph`; all its series exist, at zero, from here on.
+    /// Returns the metrics of the lane `graph`. All of its series exist from now on, at zero.
     pub(crate) fn lane(&self, graph: &str) -> LaneTelemetry {
         let stage = |stage| self.stages.with_label_values(&[graph, stage]);
         let items = |outcome| self.items.with_label_values(&[graph, outcome]);
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_has_help_the_prefix_and_a_unit_or_none() {
+    fn every_metric_has_the_prefix_and_a_help_text() {
         let registry = Registry::new();
         let telemetry = EngineTelemetry::register(&registry).unwrap();
         telemetry.lane("clip.image").queue.observe(0.002);
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn registering_twice_is_an_error_and_no_panic() {
+    fn registering_twice_returns_an_error() {
         let registry = Registry::new();
         EngineTelemetry::register(&registry).unwrap();
         assert!(EngineTelemetry::register(&registry).is_err());

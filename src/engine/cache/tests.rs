@@ -69,7 +69,7 @@ impl Setup {
 }
 
 #[tokio::test]
-async fn the_second_question_is_answered_from_memory() {
+async fn the_second_request_is_a_hit() {
     let setup = cache(1 << 20);
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Cached);
@@ -79,13 +79,13 @@ async fn the_second_question_is_answered_from_memory() {
 }
 
 #[tokio::test]
-async fn fifty_who_ask_at_once_share_one_computation_even_without_memory() {
+async fn fifty_concurrent_requests_share_one_computation_even_if_nothing_is_stored() {
     for bytes in [0, 1 << 20] {
         let setup = cache(bytes);
         let gate = Arc::new(Notify::new());
-        let (asked, ()) =
+        let (results, ()) =
             tokio::join!(join_all((0..50).map(|_| setup.get_after(1, &gate))), async { gate.notify_one() });
-        let origins: Vec<_> = asked.into_iter().map(|feature| feature.unwrap().origin).collect();
+        let origins: Vec<_> = results.into_iter().map(|feature| feature.unwrap().origin).collect();
         assert_eq!(setup.runs(), 1);
         assert_eq!(origins.iter().filter(|&&origin| origin == Origin::Computed).count(), 1);
         assert_eq!(setup.lane.shared.get(), 49);
@@ -94,7 +94,7 @@ async fn fifty_who_ask_at_once_share_one_computation_even_without_memory() {
 }
 
 #[tokio::test]
-async fn the_one_who_asked_first_may_leave_and_the_others_still_get_their_answer() {
+async fn dropping_the_first_request_does_not_affect_the_others() {
     let setup = Arc::new(cache(1 << 20));
     let gate = Arc::new(Notify::new());
     let ask = || {
@@ -116,7 +116,7 @@ async fn the_one_who_asked_first_may_leave_and_the_others_still_get_their_answer
 }
 
 #[tokio::test]
-async fn when_all_have_left_the_computation_is_dropped_and_the_next_question_starts_anew() {
+async fn a_computation_is_dropped_with_its_last_request_and_the_next_request_starts_anew() {
     let setup = cache(1 << 20);
     let gate = Arc::new(Notify::new());
     let soon = Duration::from_millis(5);
@@ -130,7 +130,7 @@ async fn when_all_have_left_the_computation_is_dropped_and_the_next_question_sta
 }
 
 #[tokio::test]
-async fn what_is_computed_after_all_have_left_is_still_kept() {
+async fn features_computed_after_all_requests_were_dropped_are_stored() {
     let setup = cache(1 << 20);
     let mut begun = None;
     let ask = setup.cache.get(key(1), &setup.lane, |on_complete| {
@@ -138,14 +138,14 @@ async fn what_is_computed_after_all_have_left_is_still_kept() {
         std::future::pending()
     });
     assert!(tokio::time::timeout(Duration::from_millis(5), ask).await.is_err());
-    assert_eq!(setup.count_in_flight(), 1, "the graph has it");
+    assert_eq!(setup.count_in_flight(), 1, "the graph is still running it");
     begun.take().unwrap()(&features(4));
     assert_eq!(setup.count_in_flight(), 0);
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Cached);
 }
 
 #[tokio::test]
-async fn a_late_result_does_not_bring_back_what_was_forgotten_meanwhile() {
+async fn a_late_result_of_a_removed_input_is_not_stored() {
     let setup = cache(1 << 20);
     let mut begun = None;
     let ask = setup.cache.get(key(1), &setup.lane, |on_complete| {
@@ -159,7 +159,7 @@ async fn a_late_result_does_not_bring_back_what_was_forgotten_meanwhile() {
 }
 
 #[tokio::test]
-async fn an_error_reaches_all_who_wait_and_is_not_kept() {
+async fn an_error_is_returned_to_all_pending_requests_and_not_stored() {
     let setup = cache(1 << 20);
     let fail = |_: OnComplete| async {
         tokio::task::yield_now().await;
@@ -176,7 +176,7 @@ async fn an_error_reaches_all_who_wait_and_is_not_kept() {
 }
 
 #[tokio::test]
-async fn memory_stays_within_its_bound_and_evictions_are_counted() {
+async fn the_size_stays_within_its_bound_and_evictions_are_counted() {
     let entry = weight(&features(4)) as u64;
     let setup = cache(10 * entry);
     for input in 0..200 {
@@ -195,7 +195,7 @@ async fn memory_stays_within_its_bound_and_evictions_are_counted() {
 }
 
 #[tokio::test]
-async fn without_memory_nothing_is_kept() {
+async fn a_cache_of_zero_bytes_stores_nothing() {
     let setup = cache(0);
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
@@ -203,12 +203,12 @@ async fn without_memory_nothing_is_kept() {
 }
 
 #[tokio::test]
-async fn what_is_forgotten_is_computed_again_also_if_it_was_count_in_flight() {
+async fn removed_features_are_computed_again_also_if_they_were_in_flight() {
     let setup = cache(1 << 20);
     setup.get(1).await.unwrap();
     let joint = FeatureKey { with: Some(ContentHash::of(b"prompt")), ..key(1) };
     setup.cache.get(joint, &setup.lane, |on_complete| setup.compute(on_complete, None)).await.unwrap();
-    assert_eq!(setup.cache.forget(&HashSet::from([key(1).input])), 2, "also with another input");
+    assert_eq!(setup.cache.forget(&HashSet::from([key(1).input])), 2, "including joint features");
     assert!(setup.cache.peek(&joint).is_none());
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
 
@@ -224,7 +224,7 @@ async fn what_is_forgotten_is_computed_again_also_if_it_was_count_in_flight() {
 }
 
 #[test]
-fn many_threads_at_once_compute_each_feature_once() {
+fn concurrent_threads_compute_each_feature_once() {
     let setup = cache(1 << 20);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
     let setup = Arc::new(setup);
@@ -241,26 +241,26 @@ fn many_threads_at_once_compute_each_feature_once() {
 }
 
 #[tokio::test]
-async fn forgetting_many_inputs_looks_at_each_feature_once_and_lets_others_go_on_meanwhile() {
+async fn removing_many_inputs_checks_each_feature_once_and_blocks_no_request() {
     let setup = cache(1 << 20);
     for input in 0..200 {
         setup.get(input).await.unwrap();
     }
     let gate = Arc::new(Notify::new());
-    let under_way = setup.get_after(1_000, &gate);
-    tokio::pin!(under_way);
-    assert!((&mut under_way).now_or_never().is_none());
+    let in_flight = setup.get_after(1_000, &gate);
+    tokio::pin!(in_flight);
+    assert!((&mut in_flight).now_or_never().is_none());
     let gone: HashSet<_> = (0..500).map(|input| key(input).input).collect();
-    let (looks, free) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (checks, free) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let forgotten = setup.cache.forget_where(|input| {
-        looks.fetch_add(1, Ordering::Relaxed);
+        checks.fetch_add(1, Ordering::Relaxed);
         // Every request for a feature takes this lock.
         free.fetch_add(usize::from(setup.cache.0.in_flight.try_lock().is_ok()), Ordering::Relaxed);
         gone.contains(input)
     });
     assert_eq!(forgotten, 200);
-    assert_eq!(looks.load(Ordering::Relaxed), 200 + 1, "each feature, and what is under way, once");
-    assert_eq!(free.load(Ordering::Relaxed), 200, "others wait while the memory is looked through");
+    assert_eq!(checks.load(Ordering::Relaxed), 200 + 1, "each stored and in-flight feature is checked once");
+    assert_eq!(free.load(Ordering::Relaxed), 200, "requests are blocked while entries are scanned");
     gate.notify_one();
-    under_way.await.unwrap();
+    in_flight.await.unwrap();
 }

@@ -51,7 +51,7 @@ async fn until_running(control: &FakeControl) {
 struct UpsideDown;
 
 #[tokio::test]
-async fn a_feature_is_computed_once_and_then_comes_from_memory_without_preparation() {
+async fn a_feature_is_computed_once_and_then_cached_without_preparation() {
     let (engine, control) = engine();
     let first = ask(&engine, "clip_l.image", 1).await.unwrap();
     assert_eq!(first.origin, Origin::Computed);
@@ -72,7 +72,7 @@ async fn a_feature_is_computed_once_and_then_comes_from_memory_without_preparati
 }
 
 #[tokio::test]
-async fn the_same_input_has_different_features_under_different_graphs() {
+async fn different_graphs_have_different_features_of_the_same_input() {
     let (engine, _) = engine();
     let one = ask(&engine, "clip.image", 1).await.unwrap();
     let other = ask(&engine, "clip_l.image", 1).await.unwrap();
@@ -81,11 +81,11 @@ async fn the_same_input_has_different_features_under_different_graphs() {
 }
 
 #[tokio::test]
-async fn fifty_callers_of_one_feature_make_one_run() {
+async fn fifty_callers_of_one_feature_share_one_run() {
     let (engine, control) = engine();
     control.hold();
     let all = join_all((0..50).map(|_| ask(&engine, "clip.image", 1)));
-    // Everybody has asked once the second future has its turn.
+    // All requests have started when the second future is polled.
     let (features, ()) = tokio::join!(all, async { control.release() });
     assert_eq!(control.batches().len(), 1);
     let origins: Vec<_> = features.into_iter().map(|feature| feature.unwrap().origin).collect();
@@ -93,7 +93,7 @@ async fn fifty_callers_of_one_feature_make_one_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn different_inputs_form_batches_no_larger_than_the_graph_takes() {
+async fn different_inputs_form_batches_up_to_the_graphs_largest() {
     let (engine, control) = engine();
     control.hold();
     let all = join_all((0..40).map(|value| ask(&engine, "clip.image", value)));
@@ -105,7 +105,7 @@ async fn different_inputs_form_batches_no_larger_than_the_graph_takes() {
 }
 
 #[tokio::test]
-async fn entries_that_name_the_same_file_share_a_lane_and_have_all_outputs() {
+async fn entries_with_the_same_file_share_a_lane_and_have_all_outputs() {
     let mut graphs = fake::clip_graphs();
     let files = graphs[0].files.clone();
     graphs[2].files = files;
@@ -134,7 +134,7 @@ async fn the_same_file_with_another_crop_never_shares_features() {
 }
 
 #[test]
-fn the_same_file_declared_with_two_signatures_does_not_start() {
+fn one_file_with_two_signatures_fails_the_start() {
     let mut graphs = fake::clip_graphs();
     graphs[1].files = graphs[0].files.clone();
     let error = Engine::with_backends(&graphs, &EngineConfig::default(), &telemetry(), |spec| {
@@ -147,7 +147,7 @@ fn the_same_file_declared_with_two_signatures_does_not_start() {
 }
 
 #[tokio::test]
-async fn a_graph_the_pack_does_not_have_is_an_error_that_names_it() {
+async fn a_graph_missing_from_the_pack_is_an_error_that_names_it() {
     let (engine, _) = engine();
     assert!(engine.graph("dino.image").is_none());
     assert_eq!(engine.graph("clip.text").unwrap().text.as_ref().unwrap().context, 16);
@@ -156,7 +156,7 @@ async fn a_graph_the_pack_does_not_have_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn the_callers_own_error_passes_through_and_can_be_downcast() {
+async fn the_callers_error_is_passed_on_and_can_be_downcast() {
     let (engine, control) = engine();
     let failed = engine.feature("clip.image", hash(1), || async { Err(UpsideDown) }).await.unwrap_err();
     assert_eq!(failed.to_string(), "the image is upside down");
@@ -167,9 +167,9 @@ async fn the_callers_own_error_passes_through_and_can_be_downcast() {
 }
 
 #[tokio::test]
-async fn a_panic_in_preparation_is_an_error_and_poisons_nothing() {
+async fn a_panic_in_preparation_is_an_error_and_the_next_request_works() {
     let (engine, _) = engine();
-    #[expect(unreachable_code, reason = "the panic is the point, and the type needs an end")]
+    #[expect(unreachable_code, reason = "the panic is intended, and the last line sets the type")]
     let prepare = || async {
         panic!("resize went wrong");
         Ok::<_, Infallible>(image(1))
@@ -229,12 +229,12 @@ async fn a_deadline_drops_the_work_before_it_reaches_the_graph() {
 }
 
 #[tokio::test]
-async fn asking_again_after_a_deadline_finds_what_the_graph_had_begun() {
+async fn a_retry_after_a_deadline_hits_the_batch_that_had_started() {
     let (engine, control) = engine();
     control.hold();
     tokio::select! {
         biased;
-        _ = ask(&engine, "clip.image", 1) => panic!("answered while the graph was held"),
+        _ = ask(&engine, "clip.image", 1) => panic!("replied while the graph was held"),
         () = until_running(&control) => {}
     }
     control.release();
@@ -244,7 +244,7 @@ async fn asking_again_after_a_deadline_finds_what_the_graph_had_begun() {
 }
 
 #[tokio::test]
-async fn a_bad_item_fails_alone_and_nothing_of_it_is_kept() {
+async fn a_bad_item_fails_alone_and_is_not_cached() {
     let (engine, control) = engine();
     control.trouble_with(image(3), Trouble::NotANumber);
     control.delay(Duration::from_millis(5));
@@ -257,7 +257,7 @@ async fn a_bad_item_fails_alone_and_nothing_of_it_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn draining_answers_what_is_queued_refuses_the_rest_and_shows_in_health() {
+async fn draining_finishes_queued_items_refuses_new_ones_and_shows_in_health() {
     let (engine, control) = engine();
     let engine = Arc::new(engine);
     control.hold();
@@ -285,7 +285,7 @@ async fn draining_answers_what_is_queued_refuses_the_rest_and_shows_in_health() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_storm_of_impatient_callers_leaves_nothing_behind_and_mixes_nothing_up() {
+async fn many_callers_with_short_deadlines_leak_nothing_and_get_their_own_results() {
     let config =
         EngineConfig { queue: 16, cache_bytes: 4096, concurrent_batches: 2, ..EngineConfig::default() };
     let (engine, control) = engine_of(&fake::clip_graphs(), &config);
@@ -303,8 +303,8 @@ async fn a_storm_of_impatient_callers_leaves_nothing_behind_and_mixes_nothing_up
             tokio::spawn(async move {
                 let role = ["clip.image", "clip_l.image"][at as usize % 2];
                 let value = (at.wrapping_mul(2_654_435_761) >> 5) as u8 % 24;
-                let patience = Duration::from_millis(at % 13);
-                (role, value, tokio::time::timeout(patience, ask(&engine, role, value)).await)
+                let deadline = Duration::from_millis(at % 13);
+                (role, value, tokio::time::timeout(deadline, ask(&engine, role, value)).await)
             })
         })
         .collect();
@@ -341,7 +341,7 @@ async fn a_graph_that_fails_repeatedly_shows_in_health_and_status() {
 }
 
 #[tokio::test]
-async fn a_forgotten_input_is_computed_again_under_every_graph() {
+async fn a_removed_input_is_computed_again_by_every_graph() {
     let (engine, _) = engine();
     for role in ["clip.image", "clip_l.image"] {
         ask(&engine, role, 1).await.unwrap();
@@ -356,7 +356,7 @@ async fn a_forgotten_input_is_computed_again_under_every_graph() {
 }
 
 #[tokio::test]
-async fn status_says_what_is_resident_and_how_much_it_did() {
+async fn status_reports_resident_graphs_and_their_counts() {
     let (engine, _) = engine();
     ask(&engine, "clip.image", 1).await.unwrap();
     let status = engine.status();
@@ -371,7 +371,7 @@ async fn status_says_what_is_resident_and_how_much_it_did() {
 }
 
 #[test]
-fn a_smaller_batch_may_be_configured_and_a_larger_one_may_not() {
+fn max_batch_can_be_lowered_and_not_raised() {
     for (configured, expected) in [(0, 4), (2, 2), (99, 4)] {
         let config = EngineConfig { max_batch: configured, ..EngineConfig::default() };
         let (engine, _) = engine_of(&fake::clip_graphs(), &config);
@@ -380,7 +380,7 @@ fn a_smaller_batch_may_be_configured_and_a_larger_one_may_not() {
 }
 
 #[test]
-fn settings_out_of_range_are_named() {
+fn settings_out_of_range_are_refused_by_name() {
     for (config, key) in [
         (EngineConfig { queue: 0, ..EngineConfig::default() }, "engine.queue"),
         (EngineConfig { max_delay_ms: 60_000, ..EngineConfig::default() }, "engine.max_delay_ms"),
@@ -392,7 +392,7 @@ fn settings_out_of_range_are_named() {
 }
 
 #[test]
-fn two_graphs_of_different_files_have_a_lane_each() {
+fn graphs_with_different_files_have_their_own_lanes() {
     let mut graphs = fake::clip_graphs();
     graphs[2].files = vec![FileSpec { path: "other.onnx".into(), sha256: Sha::of(b"other") }];
     assert_eq!(by_weights(&graphs).len(), 3);

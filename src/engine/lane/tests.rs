@@ -22,7 +22,7 @@ impl Setup {
     }
 }
 
-/// Keeps nothing.
+/// A callback that does nothing.
 fn nothing() -> OnComplete {
     Box::new(|_| {})
 }
@@ -43,7 +43,7 @@ fn lane(adjust: impl FnOnce(&mut LaneSettings)) -> Setup {
     Setup { lane: Arc::new(lane), fake, health, device }
 }
 
-/// One text of `length` tokens, all `id`.
+/// A text of `length` tokens, all of them `id`.
 fn item(id: i64, length: usize) -> Vec<Tensor> {
     vec![Tensor::I64 { shape: vec![length], data: vec![id; length].into() }]
 }
@@ -57,7 +57,7 @@ fn ids(fake: &FakeControl) -> Vec<Vec<i64>> {
     fake.batches().iter().map(|batch| batch.iter().map(id).collect()).collect()
 }
 
-/// The lane takes nothing while this is held, so that a queue can be built up.
+/// Occupies the device, so that the lane takes nothing and a queue builds up.
 fn hold(setup: &Setup) -> super::super::device::Slot {
     setup.device.acquire(Instant::now())
 }
@@ -72,7 +72,7 @@ fn alone(id: i64, length: usize) -> Vec<f32> {
 }
 
 #[test]
-fn what_waits_becomes_batches_in_order_up_to_the_largest() {
+fn queued_items_form_batches_in_order_up_to_the_largest() {
     let setup = lane(|_| {});
     let held = hold(&setup);
     let answers: Vec<_> = (0..10).map(|id| setup.submit(item(id, 3)).unwrap()).collect();
@@ -86,7 +86,7 @@ fn what_waits_becomes_batches_in_order_up_to_the_largest() {
 }
 
 #[test]
-fn an_idle_lane_runs_a_single_item_at_once() {
+fn an_idle_lane_runs_a_single_item_without_delay() {
     let setup = lane(|_| {});
     let answer = setup.submit(item(1, 3)).unwrap().blocking_recv().unwrap().unwrap();
     assert_eq!(answer.batch, 1);
@@ -126,7 +126,7 @@ fn dropped_callers_are_skipped_before_inference_and_counted() {
         assert!(answer.blocking_recv().unwrap().is_ok());
     }
     assert_eq!(ids(&setup.fake).concat(), [1, 5]);
-    // The last two entries may still lie in the queue; stopping empties it.
+    // The last two entries may still be in the queue; stopping drains it.
     setup.lane.stop();
     setup.lane.join();
     assert_eq!(setup.lane.telemetry().dropped.get(), 6);
@@ -154,7 +154,7 @@ fn a_full_queue_refuses_at_once_and_a_caller_that_leaves_makes_room() {
 }
 
 #[test]
-fn a_bad_item_fails_alone_and_its_neighbours_get_their_own_results() {
+fn a_bad_item_fails_alone_and_the_others_get_their_results() {
     for trouble in [Trouble::Fails, Trouble::Panics, Trouble::Miscounts, Trouble::NotANumber] {
         let setup = lane(|_| {});
         setup.fake.trouble_with(item(2, 3), trouble);
@@ -176,7 +176,7 @@ fn a_bad_item_fails_alone_and_its_neighbours_get_their_own_results() {
                 assert_eq!(embedding(reply), alone(id, 3), "{trouble:?}");
             }
         }
-        // NaN is seen in the results of the batch itself: nothing is run again.
+        // NaN is found in the results of the batch itself, without a retry.
         let retried = if trouble == Trouble::NotANumber { 0 } else { 4 };
         assert_eq!(setup.lane.telemetry().retried.get(), retried, "{trouble:?}");
         assert_eq!(setup.fake.batches().len() as u64, 1 + retried);
@@ -185,7 +185,7 @@ fn a_bad_item_fails_alone_and_its_neighbours_get_their_own_results() {
 }
 
 #[test]
-fn a_batch_that_is_too_large_for_the_device_is_answered_one_by_one() {
+fn the_items_of_a_batch_too_large_for_the_device_are_retried_one_by_one() {
     let setup = lane(|_| {});
     setup.fake.fail_above(2);
     let held = hold(&setup);
@@ -218,7 +218,7 @@ fn a_lane_that_fails_repeatedly_is_unhealthy_until_it_succeeds() {
 }
 
 #[test]
-fn an_unhealthy_lane_without_work_finds_out_by_itself_that_it_works_again() {
+fn an_unhealthy_lane_without_work_recovers_by_probing() {
     let setup = lane(|settings| settings.probe_every = Duration::from_millis(5));
     setup.fake.always(Some(Trouble::Fails));
     for _ in 0..FAILURES {
@@ -226,15 +226,15 @@ fn an_unhealthy_lane_without_work_finds_out_by_itself_that_it_works_again() {
     }
     assert!(!setup.lane.is_healthy());
     setup.fake.always(None);
-    let patience = Instant::now();
+    let started = Instant::now();
     while !setup.lane.is_healthy() {
-        assert!(patience.elapsed() < Duration::from_secs(10), "no probe ran");
+        assert!(started.elapsed() < Duration::from_secs(10), "no probe ran");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
 #[test]
-fn stopping_finishes_what_is_queued_and_refuses_the_rest() {
+fn stopping_finishes_queued_items_and_refuses_new_ones() {
     let setup = lane(|_| {});
     let held = hold(&setup);
     let answers: Vec<_> = (0..9).map(|id| setup.submit(item(id, 3)).unwrap()).collect();
@@ -249,7 +249,7 @@ fn stopping_finishes_what_is_queued_and_refuses_the_rest() {
 }
 
 #[test]
-fn a_delay_waits_for_company_but_never_longer_and_never_with_a_full_batch() {
+fn an_incomplete_batch_waits_for_the_delay_and_a_full_one_does_not() {
     let setup = lane(|settings| settings.max_delay = Duration::from_secs(30));
     let answers: Vec<_> = (0..4).map(|id| setup.submit(item(id, 3)).unwrap()).collect();
     for answer in answers {
@@ -290,7 +290,7 @@ fn two_threads_of_a_lane_share_one_queue() {
     assert_eq!(fake.sizes().iter().sum::<usize>(), 40);
 }
 
-/// Writes its name down whenever it runs.
+/// A backend that records its name whenever it runs.
 struct Noting(&'static str, Arc<Mutex<Vec<&'static str>>>, FakeBackend);
 impl Backend for Noting {
     fn run(&mut self, batch: &[Vec<Tensor>]) -> Result<Vec<Features>, BackendError> {
@@ -300,7 +300,7 @@ impl Backend for Noting {
 }
 
 #[test]
-fn lanes_take_turns_by_the_age_of_their_work() {
+fn lanes_take_device_turns_by_the_age_of_their_work() {
     let telemetry = EngineTelemetry::register(&Registry::new()).unwrap();
     let device = Device::new(1, telemetry.busy.clone());
     let (spec, order) = (spec(), Arc::new(Mutex::new(Vec::new())));
@@ -327,7 +327,7 @@ fn lanes_take_turns_by_the_age_of_their_work() {
 }
 
 #[test]
-fn a_lane_that_waits_for_its_turn_again_still_takes_work_in() {
+fn a_lane_that_waits_for_its_next_turn_still_accepts_work() {
     let setup = lane(|settings| settings.max_batch = 1);
     setup.fake.hold();
     let first = setup.submit(item(1, 3)).unwrap();
@@ -335,7 +335,7 @@ fn a_lane_that_waits_for_its_turn_again_still_takes_work_in() {
     while setup.fake.batches().is_empty() {
         thread::sleep(Duration::from_millis(1));
     }
-    // Older than everything: it goes before the lane's second item and keeps the device.
+    // The oldest work of all: it goes before the lane's second item and holds the device.
     let other = thread::spawn({
         let device = Arc::clone(&setup.device);
         move || device.acquire(Instant::now().checked_sub(Duration::from_mins(1)).unwrap())
@@ -356,7 +356,7 @@ fn a_lane_that_waits_for_its_turn_again_still_takes_work_in() {
 }
 
 #[tokio::test]
-async fn a_deadline_of_the_caller_takes_the_item_out_of_the_queue() {
+async fn a_deadline_of_the_caller_removes_the_item_from_the_queue() {
     let setup = lane(|_| {});
     let held = hold(&setup);
     let late = tokio::time::timeout(Duration::from_millis(10), setup.lane.run(item(1, 3), nothing())).await;
@@ -367,23 +367,23 @@ async fn a_deadline_of_the_caller_takes_the_item_out_of_the_queue() {
 }
 
 #[test]
-fn a_result_is_kept_even_if_the_caller_leaves_while_the_graph_runs() {
+fn on_complete_is_called_even_if_the_caller_leaves_while_the_graph_runs() {
     let setup = lane(|_| {});
     setup.fake.hold();
-    let (tell, kept) = std::sync::mpsc::channel();
-    let on_complete = Box::new(move |features: &Arc<Features>| tell.send(Arc::clone(features)).unwrap());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let on_complete = Box::new(move |features: &Arc<Features>| sender.send(Arc::clone(features)).unwrap());
     let answer = setup.lane.submit(item(1, 3), on_complete).unwrap();
     while setup.fake.batches().is_empty() {
         thread::sleep(Duration::from_millis(1));
     }
     drop(answer);
     setup.fake.release();
-    let features = kept.recv_timeout(Duration::from_secs(10)).unwrap();
+    let features = receiver.recv_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!(features.values("embedding").unwrap(), alone(1, 3));
 }
 
 #[test]
-fn many_callers_at_once_each_get_their_own_answer() {
+fn concurrent_callers_each_get_their_own_result() {
     let setup = lane(|settings| settings.max_batch = 8);
     setup.fake.delay(Duration::from_millis(1));
     let wrong = AtomicUsize::new(0);
@@ -402,7 +402,7 @@ fn many_callers_at_once_each_get_their_own_answer() {
         }
     });
     assert_eq!(wrong.load(Ordering::Relaxed), 0);
-    assert!(setup.fake.sizes().iter().any(|&size| size > 1), "no batch ever formed");
+    assert!(setup.fake.sizes().iter().any(|&size| size > 1), "all batches had one item");
     assert!(setup.fake.sizes().iter().all(|&size| size <= 8));
 }
 
@@ -410,7 +410,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn batch_size_order_and_neighbours_never_change_a_result(
+    fn batch_size_and_order_never_change_a_result(
         texts in prop::collection::vec((0..6_i64, 1..4_usize), 1..24),
         max_batch in 1..6_usize,
         bad in 0..6_i64,

@@ -1,4 +1,4 @@
-//! The names behind the numbers of a scene graph: a file of the pack that a graph's entry points to.
+//! Class and predicate names of a scene graph, from a file listed in the graph's entry.
 
 use std::collections::HashSet;
 
@@ -8,37 +8,38 @@ use super::GraphSpec;
 use super::spec::{Dim, TensorSpec};
 use crate::tensor::Dtype;
 
-/// What a scene graph's outputs are about; a JSON object in the pack.
+/// Names for the outputs of a scene graph, from a JSON object in the pack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Labels {
-    /// Objects, in the order of the class probabilities. A column beyond them is "nothing".
+    /// Object names, in the order of the class probabilities. One further column means "nothing".
     pub classes: Vec<String>,
-    /// Predicates, in the order of the relation probabilities. A column beyond them is "no relation".
+    /// Predicate names, in the order of the relation probabilities. One further column means "no
+    /// relation".
     pub predicates: Vec<String>,
 }
 
-/// How a scene graph says who does what to whom.
+/// The form in which a scene graph returns relations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SceneForm {
-    /// Objects, and for every pair of them the probability of each predicate (EGTR).
+    /// Objects, and the probability of each predicate for every pair of objects (EGTR).
     Pairs,
     /// Triplets of subject, predicate and object (`RelTR`).
     Triplets,
 }
 
 impl Labels {
-    /// Reads the file's text.
+    /// Parses and checks a labels document.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let labels: Self =
-            serde_json::from_str(text).map_err(|error| format!("it is not a labels document: {error}"))?;
+            serde_json::from_str(text).map_err(|error| format!("not a labels document: {error}"))?;
         for (what, names) in [("classes", &labels.classes), ("predicates", &labels.predicates)] {
             if names.is_empty() {
                 return Err(format!("`{what}` is empty"));
             }
             let mut seen = HashSet::new();
             if let Some(name) = names.iter().find(|name| name.trim().is_empty() || !seen.insert(*name)) {
-                return Err(format!("`{what}` has `{name}` twice, or blank"));
+                return Err(format!("`{what}` has `{name}` twice, or it is blank"));
             }
         }
         Ok(labels)
@@ -51,10 +52,10 @@ impl SceneForm {
     const TRIPLETS: [(&'static str, usize); 5] =
         [("subject", 2), ("object", 2), ("predicate", 2), ("subject_boxes", 2), ("object_boxes", 2)];
 
-    /// The form that a graph's outputs have, by their names.
+    /// Determines the form of a graph from the names and ranks of its outputs.
     ///
     /// # Errors
-    /// Outputs of neither form.
+    /// The outputs have neither form.
     pub fn of(graph: &GraphSpec) -> Result<Self, String> {
         let has = |names: &[(&str, usize)]| {
             names
@@ -71,7 +72,7 @@ impl SceneForm {
                     names.iter().map(each).collect::<Vec<_>>().join(", ")
                 };
                 Err(format!(
-                    "a scene graph gives either {} or {}, found {}",
+                    "a scene graph returns either {} or {}, found {}",
                     form(&Self::PAIRS),
                     form(&Self::TRIPLETS),
                     found.join(" and ")
@@ -81,7 +82,7 @@ impl SceneForm {
     }
 }
 
-/// Says what contradicts itself in the outputs of a graph with these labels.
+/// Checks that the outputs of a graph are consistent with each other and with its labels.
 pub(super) fn check(graph: &GraphSpec, labels: &Labels) -> Result<(), String> {
     let (classes, predicates) = (labels.classes.len(), labels.predicates.len());
     let form = SceneForm::of(graph)?;
@@ -95,11 +96,11 @@ pub(super) fn check(graph: &GraphSpec, labels: &Labels) -> Result<(), String> {
         let spec = output(graph, name).ok_or_else(|| format!("no output `{name}`"))?;
         for &axis in *axes {
             if spec.shape[axis] != Dim::Fixed(*names) && spec.shape[axis] != Dim::Fixed(names + 1) {
-                return Err(format!("the labels name {names} for the last dimension of {spec}"));
+                return Err(format!("the labels have {names} names for the last dimension of {spec}"));
             }
         }
     }
-    // All outputs speak of the same number of objects, or of triplets.
+    // All outputs must have the same number of objects or triplets.
     let (boxes, same): (&[&str], &[(&str, &[usize])]) = match form {
         SceneForm::Pairs => (
             &["boxes"],

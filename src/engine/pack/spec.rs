@@ -1,4 +1,4 @@
-//! One graph of a pack, and the smaller tables of the manifest.
+//! The entries of a pack's manifest: graphs, tokenizers and golden samples.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,69 +13,70 @@ use crate::tensor::{Dtype, Tensor};
 use crate::text::Cleaning;
 use crate::vision::Geometry;
 
-/// A tokenizer's vocabulary.
+/// The vocabulary file of a tokenizer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenizerSpec {
-    /// The name text graphs use.
+    /// The name that text graphs refer to.
     pub name: String,
-    /// How the file is read.
+    /// Format of the file.
     pub kind: TokenizerKind,
-    /// The file; relative in the manifest, joined to the pack's folder once opened.
+    /// The file: relative in the manifest, joined to the pack's folder once opened.
     pub file: PathBuf,
-    /// The file's digest.
+    /// SHA-256 of the file.
     pub sha256: Sha,
 }
 
-/// How a vocabulary file is read.
+/// Format of a vocabulary file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenizerKind {
-    /// Byte-level BPE of CLIP: a merges file, from which the vocabulary follows.
+    /// Byte-level BPE of CLIP: a merges file, which determines the vocabulary.
     ClipBpe,
     /// BERT's `WordPiece`: a `vocab.txt`.
     Wordpiece,
 }
 
-/// One graph of a pack: what it is for, what it takes, what it gives, and where it comes from.
+/// One graph of a pack: its role, inputs, outputs and origin.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GraphSpec {
-    /// What it is for, for example `clip.image`.
+    /// Role of the graph, such as `clip.image`.
     pub role: String,
-    /// What its input is made of.
+    /// Kind of the graph's input.
     pub kind: GraphKind,
-    /// The arithmetic inside; inputs and outputs keep their types.
+    /// Precision of the arithmetic inside; the types of inputs and outputs do not depend on it.
     pub precision: Precision,
-    /// The largest batch it is run with.
+    /// Largest batch, in items.
     pub max_batch: usize,
-    /// The graph first, then its external data.
+    /// The ONNX file first, then its external data.
     pub files: Vec<FileSpec>,
-    /// The checkpoint it was exported from.
+    /// The checkpoint that the graph was exported from.
     pub source: SourceSpec,
-    /// Inputs in the order items give them.
+    /// Inputs, in the order of an item's tensors.
     pub inputs: Vec<TensorSpec>,
-    /// Outputs.
+    /// Outputs, all f32.
     pub outputs: Vec<TensorSpec>,
-    /// How an image is resized and cropped for it; image graphs of a fixed size only.
+    /// Resizing and cropping of images. Required for image graphs of a fixed size.
     #[serde(default)]
     pub geometry: Option<Geometry>,
-    /// How a text is cleaned and cut for it; text graphs only.
+    /// Cleaning, truncation and padding of texts. Required for text graphs.
     #[serde(default)]
     pub text: Option<TextSpec>,
-    /// The model inside, for example `egtr`; scene graphs only. It is named beside every score, since scores of two
-    /// models are not comparable.
+    /// Name of the model, such as `egtr`; scene graphs only. It is reported with every score, since
+    /// scores of two models are not comparable.
     #[serde(default)]
     pub backend: Option<String>,
-    /// The file with the names of its classes, see [`Labels`](super::Labels); scene graphs only.
+    /// The file with class names, see [`Labels`](super::Labels); scene graphs only.
     #[serde(default)]
     pub labels: Option<FileSpec>,
-    /// Additions and multiplications of one item like [`sample`](Self::sample), where the exporter counted them; for measurements.
+    /// Additions and multiplications for one item of the shape of [`sample`](Self::sample), if the
+    /// exporter counted them; for benchmarks.
     #[serde(default)]
     pub flops: Option<u64>,
 }
 
-/// What a graph's input is made of.
+/// Kind of a graph's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GraphKind {
@@ -85,13 +86,13 @@ pub enum GraphKind {
     Text,
     /// Features of other graphs.
     Joint,
-    /// Regions of an image, cut by the code that knows what the graph looks for.
+    /// Regions of an image, cropped by the code that calls the graph.
     Region,
-    /// An image and the features of any number of texts to look for in it.
+    /// An image and the features of any number of texts to find in it.
     Grounding,
 }
 
-/// A graph's arithmetic.
+/// Precision of a graph's arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -99,7 +100,7 @@ pub enum Precision {
     Fp32,
     /// IEEE half precision.
     Fp16,
-    /// Products of 8-bit integers, whose scales are single precision.
+    /// Products of 8-bit integers with single-precision scales.
     Int8,
 }
 
@@ -113,42 +114,42 @@ impl fmt::Display for Precision {
     }
 }
 
-/// A file and its digest.
+/// A file of the pack and its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileSpec {
-    /// Relative in the manifest, joined to the pack's folder once opened.
+    /// Path of the file: relative in the manifest, joined to the pack's folder once opened.
     pub path: PathBuf,
-    /// The file's digest.
+    /// SHA-256 of the file.
     pub sha256: Sha,
 }
 
-/// The checkpoint a graph was exported from.
+/// The checkpoint that a graph was exported from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSpec {
-    /// Its name, for example a hub id.
+    /// Name of the checkpoint, such as a Hugging Face id.
     pub checkpoint: String,
-    /// The hub's commit, or `local`.
+    /// Commit on the Hugging Face hub, or `local`.
     pub revision: String,
-    /// The file within it.
+    /// File within the checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// That file's digest.
+    /// SHA-256 of that file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub sha256: Option<Sha>,
 }
 
-/// One input or output.
+/// One input or output of a graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TensorSpec {
-    /// Its name in the graph.
+    /// Name in the graph.
     pub name: String,
-    /// Its element type.
+    /// Element type.
     pub dtype: Dtype,
-    /// Its shape without the batch dimension.
+    /// Shape without the batch dimension.
     pub shape: Vec<Dim>,
 }
 
@@ -162,11 +163,11 @@ impl fmt::Display for TensorSpec {
     }
 }
 
-/// One dimension of a declared shape; -1 in the manifest is any length.
+/// One dimension of a declared shape. -1 in the manifest means any length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
 pub enum Dim {
-    /// Always this long.
+    /// Exactly this length.
     Fixed(usize),
     /// Any length from 1.
     Dynamic,
@@ -179,7 +180,7 @@ impl TryFrom<i64> for Dim {
         match value {
             -1 => Ok(Self::Dynamic),
             1.. => Ok(Self::Fixed(value as usize)),
-            _ => Err(format!("a dimension is positive, or -1 for any length, found {value}")),
+            _ => Err(format!("a dimension must be positive, or -1 for any length, found {value}")),
         }
     }
 }
@@ -202,51 +203,51 @@ impl fmt::Display for Dim {
     }
 }
 
-/// How a text is cleaned, cut and padded.
+/// Cleaning, truncation and padding of texts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextSpec {
     /// Name of a tokenizer of the pack.
     pub tokenizer: String,
-    /// What is done to the text first.
+    /// Cleaning before tokenization.
     pub cleaning: Cleaning,
-    /// The most tokens, markers of beginning and end included.
+    /// Context length in tokens, including begin and end tokens. Longer texts are truncated.
     pub context: usize,
-    /// The id that fills up to a fixed length.
+    /// Token id for padding to a fixed length.
     pub pad: i64,
 }
 
-/// Inputs with the scores that the original programs give for them.
+/// The file of golden samples: inputs with the scores of the original code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GoldensSpec {
-    /// Relative in the manifest, joined to the pack's folder once opened.
+    /// Path of the file: relative in the manifest, joined to the pack's folder once opened.
     pub file: PathBuf,
-    /// The file's digest.
+    /// SHA-256 of the file.
     pub sha256: Sha,
 }
 
 impl GraphSpec {
-    /// The ONNX file; the others of [`files`](Self::files) are its external data.
+    /// Returns the ONNX file. The other [`files`](Self::files) are its external data.
     #[must_use]
     pub fn file(&self) -> &Path {
-        // Every opened pack has at least one file a graph.
+        // Every graph of an opened pack has at least one file.
         self.files.first().map_or(Path::new(""), |file| &file.path)
     }
 
-    /// The graph's weights by content: equal for two entries that name the same files.
+    /// Returns the identity of the weights: equal for two entries with the same files.
     #[must_use]
     pub fn weights_id(&self) -> ContentHash {
         ContentHash::of_parts(self.files.iter().map(|file| file.sha256.as_bytes().as_slice()))
     }
 
-    /// What one item's tensors must look like, for messages.
+    /// Returns the types and shapes of an item's tensors, for messages.
     pub(crate) fn signature(&self) -> String {
         let inputs: Vec<_> = self.inputs.iter().map(ToString::to_string).collect();
         inputs.join(" and ")
     }
 
-    /// Says what is wrong with an item, if anything is: what was expected and what was found.
+    /// Returns what was expected and what was found if an item does not fit the signature.
     pub(crate) fn refuse(&self, item: &[Tensor]) -> Option<(String, String)> {
         let found = || item.iter().map(|tensor| format!("{tensor:?}")).collect::<Vec<_>>().join(" and ");
         if item.len() != self.inputs.len() {
@@ -266,19 +267,16 @@ impl GraphSpec {
                 };
                 return Some((format!("{}{most}", self.signature()), found()));
             }
-            // An overflowing product would be no valid length either.
+            // An overflowing product is not a valid length either.
             let elements = tensor.shape().iter().try_fold(1_usize, |all, &length| all.checked_mul(length));
             if elements != Some(tensor.len()) {
-                return Some((
-                    format!("as many elements as {tensor:?} has places"),
-                    tensor.len().to_string(),
-                ));
+                return Some((format!("the number of elements of {tensor:?}"), tensor.len().to_string()));
             }
         }
         None
     }
 
-    /// The longest that a dynamic dimension may get.
+    /// Returns the upper bound of a dynamic dimension.
     fn longest(&self) -> usize {
         match (&self.text, &self.geometry) {
             (Some(text), _) => text.context,
@@ -287,12 +285,14 @@ impl GraphSpec {
         }
     }
 
-    /// An item of ones. Dynamic dimensions get the text context, the sides of the largest common image, a few
-    /// texts to look for, or a side that every detector takes.
+    /// Returns an item of ones.
+    ///
+    /// Dynamic dimensions get the text context, the sides of the largest common image, a few
+    /// queries, or a side that every detector accepts.
     pub(crate) fn sample(&self) -> Vec<Tensor> {
-        /// Large enough for the smallest receptive field that is in use, small enough to be free.
+        /// Pixels. At least the smallest receptive field in use, and cheap to run.
         const SIDE: usize = 64;
-        /// As many as most prompts have objects.
+        /// Most prompts have at most this many objects.
         const QUERIES: usize = 8;
         let sides = match (&self.text, &self.geometry, self.kind) {
             (Some(text), ..) => [text.context; 2],
@@ -316,10 +316,10 @@ impl GraphSpec {
         super::entry("graph", &self.role)
     }
 
-    /// Says what contradicts itself in the entry.
+    /// Checks the consistency of the entry.
     pub(super) fn check(&self, tokenizers: &HashSet<&str>) -> Result<(), String> {
         if self.role.is_empty() || self.role.contains(char::is_whitespace) {
-            return Err("a role is a word such as `clip.image`".into());
+            return Err("a role must be one word such as `clip.image`".into());
         }
         if self.files.is_empty() {
             return Err("`files` is empty, expected the ONNX file first".into());
@@ -339,7 +339,7 @@ impl GraphSpec {
         if let Some(output) = self.outputs.iter().find(|output| output.dtype != Dtype::F32) {
             return Err(format!("output `{}` is {}, expected f32", output.name, output.dtype));
         }
-        // Joint graphs may take a text beside another graph's features.
+        // Joint graphs may take a text in addition to features of another graph.
         if let Some(text) = &self.text {
             if !tokenizers.contains(text.tokenizer.as_str()) {
                 return Err(format!("the pack has no tokenizer `{}`", text.tokenizer));
@@ -352,15 +352,13 @@ impl GraphSpec {
             (None, None) => {}
             (Some(_), Some(backend)) if !backend.is_empty() && self.kind == GraphKind::Image => {}
             _ => {
-                return Err(
-                    "a scene graph is an image graph with `labels` and the name of its `backend`".into()
-                );
+                return Err("a scene graph must be an image graph with both `labels` and a `backend`".into());
             }
         }
         match self.kind {
             GraphKind::Image => match self.inputs.as_slice() {
                 [input] => self.check_image(input),
-                _ => Err(format!("an image graph has one input, found {}", self.inputs.len())),
+                _ => Err(format!("an image graph must have one input, found {}", self.inputs.len())),
             },
             GraphKind::Text => self.check_text(),
             GraphKind::Joint => Ok(()),
@@ -373,7 +371,7 @@ impl GraphSpec {
         let sides = match input.shape.as_slice() {
             [Dim::Fixed(height), Dim::Fixed(width), Dim::Fixed(3)] => Some((*height, *width)),
             [_, _, Dim::Fixed(3)] => None,
-            _ => return Err(format!("an image graph takes [height, width, 3], found {input}")),
+            _ => return Err(format!("an image graph must take [height, width, 3], found {input}")),
         };
         let Some(geometry) = &self.geometry else {
             return match sides {
@@ -386,14 +384,14 @@ impl GraphSpec {
         let free = input.shape[..2] == [Dim::Dynamic; 2];
         if dtype != input.dtype || made != sides || made.is_none() && !free {
             let sides = made.map_or("any, any".to_owned(), |(height, width)| format!("{height}, {width}"));
-            return Err(format!("`geometry` makes {dtype}[{sides}, 3], the input is {input}"));
+            return Err(format!("`geometry` makes {dtype}[{sides}, 3], but the input is {input}"));
         }
         Ok(())
     }
 
-    /// An image of a fixed size and queries, of which each gets a logit in each of the boxes.
+    /// Checks for an image of a fixed size and queries, with one logit for each query and box.
     fn check_grounding(&self) -> Result<(), String> {
-        let expected = "a grounding graph takes pixels [height, width, 3] and f32 queries [any, width], and gives \
+        let expected = "a grounding graph must take pixels [height, width, 3] and f32 queries [any, width], and return \
                         logits [boxes, any] and boxes [boxes, 4]";
         let wrong = || {
             let outputs: Vec<_> = self.outputs.iter().map(ToString::to_string).collect();
@@ -419,7 +417,7 @@ impl GraphSpec {
     fn check_region(&self) -> Result<(), String> {
         match self.inputs.as_slice() {
             [TensorSpec { shape, .. }] if matches!(shape.as_slice(), [_, _, Dim::Fixed(3)]) => Ok(()),
-            _ => Err(format!("a region graph takes [height, width, 3], found {}", self.signature())),
+            _ => Err(format!("a region graph must take [height, width, 3], found {}", self.signature())),
         }
     }
 
@@ -428,7 +426,7 @@ impl GraphSpec {
             return Err("a text graph needs a `text` table".into());
         }
         if let Some(input) = self.inputs.iter().find(|input| input.dtype != Dtype::I64) {
-            return Err(format!("a text graph takes i64 ids, found {input}"));
+            return Err(format!("a text graph must take i64 ids, found {input}"));
         }
         Ok(())
     }

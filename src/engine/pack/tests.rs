@@ -9,7 +9,8 @@ use crate::text::Cleaning;
 const GRAPH: &[u8] = b"graph";
 const MERGES: &[u8] = b"merges";
 
-/// A pack folder with an image and a text graph, whose manifest `edit` may change before it is written.
+/// A pack folder with an image and a text graph. `edit` may change the manifest before it is
+/// written.
 fn pack(edit: impl FnOnce(String) -> String) -> (TempDir, Result<Pack, PackError>) {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("graphs")).unwrap();
@@ -74,7 +75,7 @@ fn refused(edit: impl FnOnce(String) -> String) -> String {
 }
 
 #[test]
-fn a_pack_is_read_with_all_that_its_manifest_says() {
+fn every_field_of_a_manifest_is_read() {
     let (dir, opened) = pack(|manifest| manifest);
     let pack = opened.unwrap();
     assert_eq!((pack.name.as_str(), pack.weights), ("demo", Weights::Demo));
@@ -95,18 +96,18 @@ fn a_pack_is_read_with_all_that_its_manifest_says() {
     let tokenizer = pack.tokenizer(&spec.tokenizer).unwrap();
     assert_eq!(tokenizer.file, dir.path().join("tokenizers/merges.txt"));
     assert_eq!(pack.goldens.unwrap().file, dir.path().join("goldens.json"));
-    assert!(pack.graphs.iter().all(|graph| graph.role != "dino.image"), "absent graphs are no error");
+    assert!(pack.graphs.iter().all(|graph| graph.role != "dino.image"), "missing graphs are not an error");
 }
 
 #[test]
-fn a_pack_without_graphs_is_still_a_pack() {
+fn a_pack_without_graphs_is_valid() {
     let empty = "schema = 1\nname = \"e\"\nweights = \"official\"\nexporter = \"x\"\n";
     let pack = pack(|_| empty.into()).1.unwrap();
     assert_eq!((pack.weights, pack.graphs.len()), (Weights::Official, 0));
 }
 
 #[test]
-fn a_changed_file_is_named_with_both_hashes_and_what_to_do() {
+fn a_changed_file_is_reported_with_both_hashes_and_a_remedy() {
     for (file, entry) in [
         ("graphs/image.onnx", "graph `clip_l.image`"),
         ("graphs/text.onnx.data", "graph `clip.text`"),
@@ -126,7 +127,7 @@ fn a_changed_file_is_named_with_both_hashes_and_what_to_do() {
 }
 
 #[test]
-fn a_missing_file_is_named_with_its_entry() {
+fn a_missing_file_is_reported_with_its_entry() {
     let (dir, _) = pack(|manifest| manifest);
     fs::remove_file(dir.path().join("graphs/text.onnx.data")).unwrap();
     let error = Pack::open(dir.path()).unwrap_err().to_string();
@@ -134,14 +135,14 @@ fn a_missing_file_is_named_with_its_entry() {
 }
 
 #[test]
-fn a_folder_without_a_manifest_says_what_a_pack_is() {
+fn the_error_for_a_folder_without_a_manifest_names_pack_toml() {
     let dir = tempfile::tempdir().unwrap();
     let error = Pack::open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("pack.toml") && error.contains("packs/demo"), "{error}");
 }
 
 #[test]
-fn another_schema_is_named_as_such_even_if_its_fields_are_new() {
+fn another_schema_is_reported_even_if_it_has_unknown_fields() {
     let error = refused(|manifest| manifest.replace("schema = 1", "schema = 2\nfuture = true"));
     assert!(error.contains("schema 2") && error.contains("reads schema 1"), "{error}");
     let error = refused(|manifest| manifest.replace("schema = 1", ""));
@@ -149,7 +150,7 @@ fn another_schema_is_named_as_such_even_if_its_fields_are_new() {
 }
 
 #[test]
-fn an_unknown_field_is_refused_with_its_place() {
+fn an_unknown_field_is_refused_with_its_position() {
     let error = refused(|manifest| manifest.replace("max_batch = 16", "max_batch = 16\nmax_bach = 1"));
     assert!(error.contains("max_bach") && error.contains("line"), "{error}");
 }
@@ -163,20 +164,20 @@ fn paths_that_leave_the_pack_are_refused() {
 }
 
 #[test]
-fn contradictions_are_refused_with_the_entry_and_the_reason() {
+fn inconsistent_entries_are_refused_with_the_reason() {
     let cases = [
         ("role = \"clip.text\"", "role = \"clip_l.image\"", "the role appears twice"),
-        ("role = \"clip.text\"", "role = \"clip text\"", "a role is a word"),
+        ("role = \"clip.text\"", "role = \"clip text\"", "a role must be one word"),
         ("tokenizer = \"clip\"", "tokenizer = \"bert\"", "no tokenizer `bert`"),
         ("max_batch = 16", "max_batch = 0", "`max_batch` is 0"),
         ("context = 77", "context = 1", "`context` is 1"),
         ("height = 224, width = 224", "height = 336, width = 336", "`geometry` makes u8[336, 336, 3]"),
         ("\"pixels\", dtype = \"u8\"", "\"pixels\", dtype = \"f32\"", "`geometry` makes u8[224, 224, 3]"),
-        ("[224, 224, 3]", "[3, 224, 224]", "takes [height, width, 3]"),
-        ("\"input_ids\", dtype = \"i64\"", "\"input_ids\", dtype = \"u8\"", "takes i64 ids"),
+        ("[224, 224, 3]", "[3, 224, 224]", "take [height, width, 3]"),
+        ("\"input_ids\", dtype = \"i64\"", "\"input_ids\", dtype = \"u8\"", "take i64 ids"),
         ("\"aesthetic\"", "\"embedding\"", "`outputs` has `embedding` twice"),
         ("\"aesthetic\", dtype = \"f32\"", "\"aesthetic\", dtype = \"i64\"", "is i64, expected f32"),
-        ("[768]", "[0]", "a dimension is positive, or -1"),
+        ("[768]", "[0]", "a dimension must be positive, or -1"),
         ("text = {", "# text = {", "needs a `text` table"),
         ("geometry = {", "# geometry = {", "needs a `geometry`"),
         (
@@ -195,7 +196,7 @@ fn contradictions_are_refused_with_the_entry_and_the_reason() {
 }
 
 #[test]
-fn a_sha_that_is_none_is_refused_with_what_one_is() {
+fn a_malformed_sha_is_refused_with_the_expected_format() {
     let sha = Sha::of(MERGES).to_string();
     for wrong in ["", "12", &"g".repeat(64), &"ä".repeat(32)] {
         let error = refused(|manifest| manifest.replace(&sha, wrong));
@@ -205,10 +206,10 @@ fn a_sha_that_is_none_is_refused_with_what_one_is() {
 }
 
 #[test]
-fn equal_files_are_equal_weights_and_external_data_counts() {
+fn weights_are_identified_by_all_files_including_external_data() {
     let pack = pack(|manifest| manifest).1.unwrap();
     let (image, text) = (pack.graph("clip_l.image").unwrap(), pack.graph("clip.text").unwrap());
-    // The two ONNX files have the same bytes; only the external data tells them apart.
+    // The two ONNX files have the same bytes and differ only in their external data.
     assert_ne!(image.weights_id(), text.weights_id());
     let mut copy = image.clone();
     copy.role = "clip.image".into();
@@ -216,7 +217,7 @@ fn equal_files_are_equal_weights_and_external_data_counts() {
 }
 
 #[test]
-fn items_that_do_not_fit_the_signature_are_refused_with_both_sides() {
+fn items_that_do_not_fit_the_signature_are_refused_with_expected_and_found() {
     let pack = pack(|manifest| manifest).1.unwrap();
     let image = pack.graph("clip_l.image").unwrap();
     let pixels = |shape: &[usize], length: usize| {
@@ -314,7 +315,7 @@ labels = {{ path = "labels/relations.json", sha256 = "{labels}" }}
     );
     fs::write(dir.path().join("pack.toml"), edit(manifest)).unwrap();
     let pack = Pack::open(dir.path())?;
-    // The folder goes with this function, so what is read later is read now.
+    // The folder is deleted when this function returns, so labels are read now.
     assert_eq!(pack.read_labels("relations")?, Some(Labels::parse(LABELS).unwrap()));
     Ok(pack)
 }
@@ -336,7 +337,7 @@ fn grounding_and_scene_graphs_are_read_and_their_samples_fit() {
 }
 
 #[test]
-fn triplets_with_a_column_for_nothing_fit_the_labels() {
+fn triplets_with_a_nothing_column_fit_the_labels() {
     let pairs = "{ name = \"classes\", dtype = \"f32\", shape = [5, 2] }, { name = \"boxes\", dtype = \"f32\", shape = [5, 4] }, { name = \"relation\", dtype = \"f32\", shape = [5, 5, 3] }, { name = \"connectivity\", dtype = \"f32\", shape = [5, 5] }";
     let output = |name, width| format!("{{ name = \"{name}\", dtype = \"f32\", shape = [7, {width}] }}");
     let triplets = [
@@ -354,17 +355,17 @@ fn triplets_with_a_column_for_nothing_fit_the_labels() {
 }
 
 #[test]
-fn scene_graphs_that_contradict_themselves_are_refused() {
+fn inconsistent_scene_graphs_are_refused() {
     for (from, to, reason) in [
-        ("shape = [5, 2]", "shape = [5, 4]", "the labels name 2 for the last dimension of classes"),
-        ("shape = [5, 5, 3]", "shape = [5, 5, 5]", "the labels name 3"),
+        ("shape = [5, 2]", "shape = [5, 4]", "the labels have 2 names for the last dimension of classes"),
+        ("shape = [5, 5, 3]", "shape = [5, 5, 5]", "the labels have 3 names"),
         ("shape = [5, 5, 3]", "shape = [5, 6, 3]", "the same, fixed number of queries"),
-        ("\"connectivity\"", "\"links\"", "gives either classes"),
-        ("backend = \"egtr\"", "", "the name of its `backend`"),
+        ("\"connectivity\"", "\"links\"", "returns either classes"),
+        ("backend = \"egtr\"", "", "both `labels` and a `backend`"),
         ("shape = [-1, -1, 3]", "shape = [64, 64, 3]", "`geometry` makes u8[any, any, 3]"),
-        ("shape = [-1, 32]", "shape = [-1, 31]", "graph `owlvit.text` gives embedding"),
-        ("shape = [-1, 32]", "shape = [4, 32]", "a grounding graph takes"),
-        ("shape = [16, -1]", "shape = [15, -1]", "a grounding graph takes"),
+        ("shape = [-1, 32]", "shape = [-1, 31]", "graph `owlvit.text` returns embedding"),
+        ("shape = [-1, 32]", "shape = [4, 32]", "a grounding graph must take"),
+        ("shape = [16, -1]", "shape = [15, -1]", "a grounding graph must take"),
         ("shape = [56, 56, 3]", "shape = [57, 56, 3]", "`geometry` makes u8[56, 56, 3]"),
     ] {
         let error = scene_pack(LABELS, |manifest| {

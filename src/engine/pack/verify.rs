@@ -1,4 +1,4 @@
-//! The digests of a pack's files, computed in parallel because packs are many gigabytes.
+//! Verifies the digests of a pack's files, in parallel, since packs may have many gigabytes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,13 +11,14 @@ use sha2::{Digest, Sha256};
 
 use super::{Pack, PackError, Sha};
 
-/// One read: large enough that hashing, not system calls, is the work.
+/// Bytes per read: enough that hashing dominates over system calls.
 const CHUNK: usize = 1 << 20;
 
-/// Compares every file of an opened manifest with its digest; the first entry at fault is the error.
+/// Compares every file of an opened manifest with its digest. The error is the first entry that
+/// fails.
 pub(super) fn verify(pack: &Pack) -> Result<(), PackError> {
     let mut files = pack.files();
-    // Two graphs may name the same file: read it once.
+    // A file that several graphs share is read once.
     let mut seen = std::collections::HashSet::new();
     files.retain(|(_, file)| seen.insert((file.path.clone(), file.sha256)));
 
@@ -35,7 +36,7 @@ pub(super) fn verify(pack: &Pack) -> Result<(), PackError> {
         let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         found.extend(work());
         for helper in helpers {
-            // A helper only reads and hashes; what it missed is seen below as a file without a digest.
+            // Files of a helper that panicked have no digest yet and are hashed below.
             found.extend(helper.join().unwrap_or_default());
         }
     });

@@ -9,7 +9,7 @@ use super::*;
 use crate::engine::fake;
 use crate::engine::{EngineTelemetry, Pack};
 
-/// Writes a graph into `dir` and gives its path.
+/// Writes a graph into `dir` and returns its path.
 fn write(dir: &Path, nodes: &[Node<'_>], inputs: &[Outlet<'_>], outputs: &[Outlet<'_>]) -> PathBuf {
     let path = dir.join("tiny.onnx");
     fs::write(&path, tiny::model(nodes, inputs, outputs)).unwrap();
@@ -20,8 +20,8 @@ fn runtime() -> Runtime {
     Runtime::load(&EngineConfig::default()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Images of 4 × 4 pixels to `mean`, the mean of each channel, and `log`, its logarithm, which is
-/// minus infinity where a channel is black.
+/// A graph from images of 4 × 4 pixels to `mean`, the mean of each channel, and `log`, its
+/// logarithm. The latter is minus infinity for a black channel.
 fn channel_means(dir: &Path) -> GraphSpec {
     let nodes = [
         Node {
@@ -48,7 +48,7 @@ fn channel_means(dir: &Path) -> GraphSpec {
     at(file, fake::image("tiny.image", outputs))
 }
 
-/// Texts to `sum`, the sum of their ids: a scalar.
+/// A graph from texts to the scalar `mean`, the mean of their ids.
 fn id_sums(dir: &Path) -> GraphSpec {
     let nodes = [
         Node {
@@ -82,11 +82,11 @@ fn dir() -> TempDir {
 }
 
 fn refused(spec: &GraphSpec) -> String {
-    OnnxBackend::load(&runtime(), spec).err().expect("a graph that must not load").to_string()
+    OnnxBackend::load(&runtime(), spec).err().expect("the graph must not load").to_string()
 }
 
 #[test]
-fn images_are_stacked_and_every_item_gets_its_own_outputs() {
+fn images_are_stacked_and_each_item_gets_its_own_outputs() {
     let dir = dir();
     let mut backend = OnnxBackend::load(&runtime(), &channel_means(dir.path())).unwrap();
     let images: Vec<_> = (1..=4).map(|value| image([value, 2 * value, 3 * value])).collect();
@@ -103,7 +103,7 @@ fn images_are_stacked_and_every_item_gets_its_own_outputs() {
 }
 
 #[test]
-fn texts_of_any_length_give_scalars() {
+fn texts_of_any_length_have_scalar_outputs() {
     let dir = dir();
     let mut backend = OnnxBackend::load(&runtime(), &id_sums(dir.path())).unwrap();
     for length in [1, 5, 16] {
@@ -116,7 +116,7 @@ fn texts_of_any_length_give_scalars() {
 }
 
 #[tokio::test]
-async fn an_infinity_in_one_item_is_an_error_of_that_item_alone() {
+async fn an_infinity_in_one_item_fails_only_that_item() {
     let dir = dir();
     let spec = channel_means(dir.path());
     let telemetry = EngineTelemetry::register(&prometheus::Registry::new()).unwrap();
@@ -141,7 +141,7 @@ async fn an_infinity_in_one_item_is_an_error_of_that_item_alone() {
 type Edit = fn(&mut GraphSpec);
 
 #[test]
-fn a_signature_that_is_not_the_manifests_is_refused_with_both_sides() {
+fn a_signature_that_differs_from_the_manifest_is_refused_with_expected_and_found() {
     let dir = dir();
     let good = channel_means(dir.path());
     OnnxBackend::load(&runtime(), &good).unwrap();
@@ -167,7 +167,7 @@ fn a_signature_that_is_not_the_manifests_is_refused_with_both_sides() {
 }
 
 #[test]
-fn a_batch_dimension_that_is_fixed_is_refused() {
+fn a_fixed_batch_dimension_is_refused() {
     let dir = dir();
     let nodes = [Node { op: "Identity", inputs: &["x"], outputs: &["y"], attributes: &[] }];
     let file = write(dir.path(), &nodes, &[("x", Dtype::F32, &[1, 3])], &[("y", Dtype::F32, &[1, 3])]);
@@ -178,9 +178,9 @@ fn a_batch_dimension_that_is_fixed_is_refused() {
 }
 
 #[test]
-fn a_graph_that_fails_its_warm_up_stops_the_start() {
+fn a_graph_that_fails_its_warm_up_fails_the_start() {
     let dir = dir();
-    // The logarithm of a mean of ones minus itself, of ones: minus infinity.
+    // The logarithm of x - x = 0 is minus infinity.
     let nodes = [
         Node { op: "Sub", inputs: &["x", "x"], outputs: &["zero"], attributes: &[] },
         Node { op: "Log", inputs: &["zero"], outputs: &["y"], attributes: &[] },
@@ -193,7 +193,7 @@ fn a_graph_that_fails_its_warm_up_stops_the_start() {
 }
 
 #[test]
-fn a_file_that_is_no_graph_is_named() {
+fn a_file_that_is_not_a_graph_is_named() {
     let dir = dir();
     let mut spec = channel_means(dir.path());
     fs::write(spec.file(), b"no graph").unwrap();
@@ -203,10 +203,10 @@ fn a_file_that_is_no_graph_is_named() {
 }
 
 #[test]
-fn a_provider_that_is_not_there_is_an_error_and_no_fallback() {
+fn a_missing_provider_is_an_error_without_a_fallback() {
     for (provider, name) in [(ProviderChoice::Cuda, "`cuda`"), (ProviderChoice::TensorRt, "`tensorrt`")] {
         let config = EngineConfig { provider, ..EngineConfig::default() };
-        // A machine that has a card and its libraries passes.
+        // A machine with a GPU and its libraries passes.
         let Err(error) = Runtime::load(&config) else { continue };
         let error = error.to_string();
         assert!(error.contains(name) && error.contains("engine.provider = \"cpu\""), "{error}");
@@ -214,12 +214,12 @@ fn a_provider_that_is_not_there_is_an_error_and_no_fallback() {
 }
 
 #[test]
-fn the_convolution_that_a_provider_is_tried_with_is_right() {
+fn the_probe_convolution_is_correct() {
     assert_eq!(runtime().convolve(Provider::Cpu), Ok(()));
 }
 
 #[test]
-fn batches_are_filled_up_to_powers_of_two_and_the_largest() {
+fn batches_are_padded_to_powers_of_two_or_the_largest() {
     assert_eq!(buckets(1), [1]);
     assert_eq!(buckets(8), [1, 2, 4, 8]);
     assert_eq!(buckets(24), [1, 2, 4, 8, 16, 24]);
@@ -241,7 +241,7 @@ fn batches_are_filled_up_to_powers_of_two_and_the_largest() {
 }
 
 #[test]
-fn what_is_kept_on_the_processor_is_known_by_any_of_its_roles() {
+fn a_graph_runs_on_the_cpu_if_any_of_its_roles_is_configured_to() {
     let mut runtime = runtime();
     runtime.provider = Provider::Cuda;
     for (roles, provider) in [
@@ -255,7 +255,7 @@ fn what_is_kept_on_the_processor_is_known_by_any_of_its_roles() {
 }
 
 #[test]
-fn a_library_that_is_none_is_an_error_that_says_what_to_do() {
+fn an_invalid_library_is_an_error_that_says_what_to_do() {
     let dir = dir();
     let path = dir.path().join("libonnxruntime.so");
     fs::write(&path, b"not a library").unwrap();
@@ -270,7 +270,7 @@ fn demo() -> Pack {
 }
 
 #[tokio::test]
-async fn the_demo_pack_starts_answers_under_every_role_and_gives_clip_embeddings_of_length_one() {
+async fn the_demo_pack_starts_serves_every_role_and_has_clip_embeddings_of_unit_length() {
     let pack = demo();
     let telemetry = EngineTelemetry::register(&prometheus::Registry::new()).unwrap();
     let engine = crate::engine::Engine::start(&pack, &EngineConfig::default(), &telemetry).unwrap();
@@ -296,8 +296,10 @@ async fn the_demo_pack_starts_answers_under_every_role_and_gives_clip_embeddings
     engine.drain().await;
 }
 
-/// An item that is different for every seed; texts have `length` tokens, as far as the context goes, all of them
-/// seen, and images of any size are as much larger than the smallest that a detector takes.
+/// An item that differs by seed.
+///
+/// Texts have `length` tokens, up to the context, without masked ones. Dynamic sides of images have
+/// 24 + `length` pixels, where 24 is enough for every detector.
 fn noise(spec: &GraphSpec, seed: u64, length: usize) -> Vec<Tensor> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = move || {
@@ -319,7 +321,7 @@ fn noise(spec: &GraphSpec, seed: u64, length: usize) -> Vec<Tensor> {
         match spec.dtype {
             Dtype::U8 => Tensor::U8 { shape, data: (0..count).map(|_| next() as u8).collect() },
             Dtype::I64 if spec.name.contains("mask") => Tensor::ones(Dtype::I64, shape),
-            // Ids that the smallest vocabulary has.
+            // Ids below the size of the smallest vocabulary.
             Dtype::I64 => Tensor::I64 { shape, data: (0..count).map(|_| (next() % 1000) as i64).collect() },
             Dtype::F32 => {
                 Tensor::F32 { shape, data: (0..count).map(|_| next() as f32 / u64::MAX as f32).collect() }
@@ -330,11 +332,11 @@ fn noise(spec: &GraphSpec, seed: u64, length: usize) -> Vec<Tensor> {
 }
 
 proptest! {
-    // Every case loads nothing: the sessions are made once and only batches vary.
+    // Sessions are created once, and only batches vary by case.
     #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
 
     #[test]
-    fn neighbours_order_and_batch_size_never_change_a_real_result(
+    fn batch_size_and_order_never_change_a_real_result(
         seeds in prop::collection::vec(0..6_u64, 1..9),
         length in 2..20_usize,
     ) {
@@ -355,13 +357,13 @@ proptest! {
                     let alone = backend.run(std::slice::from_ref(item)).unwrap();
                     for ((name, one), (_, other)) in alone[0].iter().zip(together.iter()) {
                         for (a, b) in one.data.iter().zip(&other.data) {
-                            // A batch takes other kernels of the matrix product than a single item:
-                            // the last bits may differ. Scores are held to 1e-4.
+                            // A batch uses other matrix product kernels than a single item, so the
+                            // last bits may differ. Scores are checked to 1e-4.
                             prop_assert!((a - b).abs() <= 1e-5 * a.abs().max(1.0), "{} {name}: {a} {b}", spec.role);
                         }
                     }
                 }
-                prop_assert_eq!(&backend.run(&items).unwrap(), &together, "the same batch twice");
+                prop_assert_eq!(&backend.run(&items).unwrap(), &together, "runs differ");
             }
             Ok(())
         })?;

@@ -1,12 +1,14 @@
-//! Makes small ONNX graphs, field by field of `onnx.proto`: the convolution that a provider is tried with, and every kind of wrong
-//! graph for tests, without a Python at hand.
+//! Builds small ONNX graphs, field by field of `onnx.proto`, so that no Python is needed.
+//!
+//! They are the convolution that probes a provider, and the graphs of tests.
 
 use crate::tensor::Dtype;
 
-/// One input or output: name, element type, and shape with the batch dimension; -1 is open.
+/// One input or output: name, element type, and shape with the batch dimension; -1 means any
+/// length.
 pub(super) type Outlet<'a> = (&'a str, Dtype, &'a [i64]);
 
-/// One node: operator, inputs, outputs, attributes.
+/// One node of a graph.
 pub(super) struct Node<'a> {
     pub(super) op: &'a str,
     pub(super) inputs: &'a [&'a str],
@@ -14,13 +16,13 @@ pub(super) struct Node<'a> {
     pub(super) attributes: &'a [(&'a str, Attribute<'a>)],
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "only the graphs of tests have attributes"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "only test graphs have attributes"))]
 pub(super) enum Attribute<'a> {
     Int(i64),
     Ints(&'a [i64]),
 }
 
-/// A graph of operator set 13 as the bytes of its file.
+/// Returns a graph of operator set 13 as the bytes of an ONNX file.
 pub(super) fn model(nodes: &[Node<'_>], inputs: &[Outlet<'_>], outputs: &[Outlet<'_>]) -> Vec<u8> {
     let mut graph = Message::default();
     for node in nodes {
@@ -60,7 +62,7 @@ pub(super) fn model(nodes: &[Node<'_>], inputs: &[Outlet<'_>], outputs: &[Outlet
     model.0
 }
 
-/// A protobuf message as it is written.
+/// A protobuf message under construction.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
