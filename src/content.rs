@@ -1,20 +1,21 @@
-//! Content addresses: what was put in, named by what it is.
+//! Content hashes, which identify inputs by their bytes.
 
 use std::fmt;
 
-/// The BLAKE3 digest of an input's bytes: the key under which its features are cached and its rows stored.
+/// The BLAKE3 digest of an input's bytes: the key under which its features are cached and its rows
+/// stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentHash([u8; 32]);
 
 impl ContentHash {
-    /// The address of `bytes`.
+    /// Hashes `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(blake3::hash(bytes).into())
     }
 
-    /// The address of several parts in order; each part's length counts, so no two lists collide by
-    /// moving bytes from one part to the next.
+    /// Hashes several parts in order. The length of each part is hashed too, so that moving bytes
+    /// from one part to the next changes the hash.
     #[must_use]
     pub fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hasher = blake3::Hasher::new();
@@ -25,19 +26,19 @@ impl ContentHash {
         Self(hasher.finalize().into())
     }
 
-    /// The raw digest.
+    /// Returns the raw digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Reads 64 hexadecimal digits; `None` for anything else.
+    /// Parses 64 hexadecimal digits; `None` for anything else.
     #[must_use]
     pub fn from_hex(digits: &str) -> Option<Self> {
         blake3::Hash::from_hex(digits).ok().map(|hash| Self(hash.into()))
     }
 
-    /// 64 lower-case hexadecimal digits.
+    /// Returns 64 lower-case hexadecimal digits.
     #[must_use]
     pub fn to_hex(&self) -> String {
         blake3::Hash::from(self.0).to_hex().to_string()

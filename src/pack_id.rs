@@ -1,24 +1,25 @@
-//! What names a model pack beside a number: its digest, and whether its weights mean anything.
+//! Identifies the pack behind a score: its digest and the origin of its weights.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Where a pack's weights come from; demo numbers mean nothing and are never ranked beside official ones.
+/// Origin of a pack's weights. Demo scores are meaningless and are never ranked with official ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Weights {
     /// Converted from the authors' checkpoints.
     Official,
-    /// Random, for trying the service out.
+    /// Random, for trying out the service.
     Demo,
     /// Unknown: the scores were computed elsewhere and imported under the name of their source.
     Imported,
 }
 
 impl Weights {
-    /// The word in manifests, in the database and in answers: `official`, `demo` or `imported`.
+    /// Returns the name in manifests, in the database and in responses: `official`, `demo` or
+    /// `imported`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,7 +29,7 @@ impl Weights {
         }
     }
 
-    /// The weights of this word, if it is one.
+    /// Parses a name returned by [`Weights::as_str`].
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Official, Self::Demo, Self::Imported].into_iter().find(|weights| weights.as_str() == word)
@@ -41,13 +42,13 @@ impl fmt::Display for Weights {
     }
 }
 
-/// A model pack's identity; scores of different packs are never averaged.
+/// Identifies a pack. Scores of different packs are never averaged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct PackId {
-    /// What its manifest calls it.
+    /// Name in the manifest.
     #[schema(example = "demo")]
     pub name: String,
-    /// SHA-256 of its manifest, which names every file by hash; 64 hexadecimal digits.
+    /// SHA-256 of the manifest, which names every file by hash; 64 hexadecimal digits.
     pub digest: String,
     /// `official`, `demo` or `imported`.
     pub weights: Weights,
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_word_of_the_weights_is_one_everywhere() {
+    fn weights_have_the_same_name_everywhere() {
         for weights in [Weights::Official, Weights::Demo, Weights::Imported] {
             assert_eq!(serde_json::to_value(weights).unwrap(), weights.as_str());
             assert_eq!(Weights::parse(weights.as_str()), Some(weights));

@@ -1,11 +1,11 @@
-//! What goes into a graph and what comes out of it, one item at a time.
+//! Inputs and outputs of a graph, one item at a time.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// One input of one item, without the batch dimension; cloning shares the data.
+/// An input of one item, without the batch dimension. Clones share the data.
 #[derive(Clone, PartialEq)]
 pub enum Tensor {
     /// Pixels, 0 to 255.
@@ -40,7 +40,7 @@ impl Tensor {
         }
     }
 
-    /// The element type, as the manifest names it.
+    /// Returns the element type, as the manifest names it.
     #[must_use]
     pub fn dtype(&self) -> Dtype {
         match self {
@@ -50,7 +50,7 @@ impl Tensor {
         }
     }
 
-    /// How many elements there really are.
+    /// Returns the number of elements in `data`, whatever `shape` says.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -60,14 +60,15 @@ impl Tensor {
         }
     }
 
-    /// Whether there is no element.
+    /// Returns true if there are no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A tensor of ones, for warm-up and probing: a token id that every vocabulary has, a mask that hides
-    /// nothing, an image that is almost black. Zeros would mask everything and make a softmax of nothing.
+    /// Creates a tensor of ones for warm-up and probing: a token id that every vocabulary has, a
+    /// mask that hides nothing, an almost black image. Zeros would mask everything and leave a
+    /// softmax without inputs.
     #[must_use]
     pub fn ones(dtype: Dtype, shape: Vec<usize>) -> Self {
         let len = shape.iter().product();
@@ -81,7 +82,7 @@ impl Tensor {
 
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The elements of an image are no help in a log line.
+        // Pixel values are useless in a log line.
         write!(f, "{}{:?}", self.dtype(), self.shape())
     }
 }
@@ -108,7 +109,7 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// One named output of one item, without the batch dimension.
+/// An output of one item, without the batch dimension.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
     /// Lengths of the dimensions, outermost first; empty for a scalar.
@@ -117,10 +118,10 @@ pub struct Output {
     pub data: Vec<f32>,
 }
 
-/// Everything a graph says about one item: its outputs by name.
+/// All outputs of a graph for one item, by name.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Features {
-    // A graph has one to four outputs: a scan beats a map, and the names are shared by all items.
+    // A graph has one to four outputs: a scan beats a map, and all items share the names.
     outputs: Vec<(Arc<str>, Output)>,
 }
 
@@ -131,19 +132,19 @@ impl Features {
         Self { outputs }
     }
 
-    /// The output called `name`, if the graph has one.
+    /// Returns the output called `name`, if the graph has one.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Output> {
         self.outputs.iter().find(|(have, _)| &**have == name).map(|(_, output)| output)
     }
 
-    /// The elements of the output called `name`, row-major.
+    /// Returns the elements of the output called `name`, row-major.
     #[must_use]
     pub fn values(&self, name: &str) -> Option<&[f32]> {
         self.get(name).map(|output| output.data.as_slice())
     }
 
-    /// The only element of the output called `name`; `None` where there are none or many.
+    /// Returns the only element of the output called `name`; `None` unless there is exactly one.
     #[must_use]
     pub fn scalar(&self, name: &str) -> Option<f32> {
         match self.values(name)? {
@@ -152,12 +153,12 @@ impl Features {
         }
     }
 
-    /// All outputs, in the graph's order.
+    /// Iterates over all outputs, in the graph's order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Output)> {
         self.outputs.iter().map(|(name, output)| (&**name, output))
     }
 
-    /// Memory held, in bytes, as the cache counts it.
+    /// Returns the memory size in bytes, as the feature cache counts it.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let each =
@@ -170,7 +171,7 @@ impl Features {
                 .sum::<usize>()
     }
 
-    /// The first output that holds a NaN or an infinity.
+    /// Returns the name of the first output that has a NaN or an infinity.
     pub(crate) fn not_finite(&self) -> Option<&str> {
         let bad = |output: &Output| output.data.iter().any(|value| !value.is_finite());
         self.outputs.iter().find(|(_, output)| bad(output)).map(|(name, _)| &**name)
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn nan_and_infinity_are_named_by_their_output() {
+    fn an_output_with_nan_or_infinity_is_named() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let features = Features::new(vec![("a".into(), scalar(0.0)), ("b".into(), scalar(bad))]);
             assert_eq!(features.not_finite(), Some("b"));
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn ones_have_the_asked_shape_and_type() {
+    fn ones_have_the_given_shape_and_type() {
         let ones = Tensor::ones(Dtype::I64, vec![2, 3]);
         assert_eq!((ones.dtype(), ones.shape(), ones.len()), (Dtype::I64, &[2, 3][..], 6));
     }

@@ -1,9 +1,10 @@
-//! Attribute preservation: does the face in the generated image still look young, male, big-nosed as the subject's does?
+//! Attribute preservation: compares facial attributes of the generated image, such as young or
+//! male, with those of the person.
 //!
-//! For each facial attribute a classifier is fitted on the embeddings of labelled photos, and asked about the largest
-//! face of the generated image. As in the reference toolkit it is a logistic regression with an L2 penalty (C = 1)
-//! and an intercept, and its answer is hard. What the photos are, those of a dataset or the references of a whole run,
-//! is the caller's choice.
+//! For each facial attribute, a linear probe is fitted on the embeddings of labelled photos and
+//! applied to the largest face of the generated image. As in the toolkit, it is a logistic
+//! regression with an L2 penalty (C = 1) and an intercept, and its prediction is hard. The caller
+//! chooses the labelled images: the photos of a dataset, or the reference images of a whole run.
 
 use std::collections::BTreeMap;
 
@@ -16,62 +17,63 @@ use crate::{
     tensor::Output,
 };
 
-/// The attributes that are judged, by their names in CelebA; others are ignored.
+/// Evaluated attributes, by CelebA name; others are ignored.
 pub const ATTRIBUTES: [&str; 8] =
     ["Young", "Male", "High_Cheekbones", "Pointy_Nose", "Narrow_Eyes", "Double_Chin", "Big_Lips", "Big_Nose"];
 
-/// Why an attribute does not count.
+/// Reason why an attribute does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LeftOut {
-    /// Every labelled photo with a face has the same label, so there is nothing to tell apart.
+    /// Every labelled photo with a face has the same label, so no probe can be fitted.
     Constant,
-    /// No photo with a face is labelled with it.
+    /// No photo with a face has a label for it.
     Unlabelled,
-    /// The sample's metadata do not say whether the subject has it.
+    /// The sample's metadata has no label for it.
     NoTarget,
 }
 
-/// What is said of one attribute of one sample.
+/// Prediction of one attribute for one sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AttributePrediction {
-    /// CelebA's name.
+    /// CelebA name of the attribute.
     #[schema(example = "Young")]
     pub attribute: String,
-    /// Whether the subject has it.
+    /// Label of the person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<bool>,
-    /// Whether the face in the image has it; the opposite of the target where there is no face.
+    /// Predicted label of the face in the image; the opposite of the target if there is no face.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prediction: Option<bool>,
-    /// Log odds by the classifier, positive for the attribute; absent where there is no face.
+    /// Log odds given by the probe, positive if the attribute is predicted; absent if there is no
+    /// face.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<f64>,
-    /// Why the attribute does not count.
+    /// Reason why the attribute does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<LeftOut>,
 }
 
-/// A labelled face: its embedding, and whether its owner has each attribute.
+/// A labelled face: its embedding and the attributes of its person.
 #[derive(Debug, Clone, Copy)]
 pub struct LabelledFace<'a> {
     /// The embedding of the photo's largest face.
     pub embedding: &'a [f32],
-    /// Labels by CelebA's name.
+    /// Labels by CelebA name.
     pub attributes: &'a BTreeMap<String, bool>,
-    /// How often the photo counts.
+    /// Weight of the photo in the fit.
     pub weight: f64,
 }
 
-/// One classifier an attribute, or why there is none.
+/// One linear probe per attribute, or the reason why there is none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probes(BTreeMap<&'static str, Result<Logistic, LeftOut>>);
 
 impl Probes {
-    /// Fits the classifiers.
+    /// Fits the probes.
     ///
     /// # Errors
-    /// Embeddings of different widths, or with a number that is not finite.
+    /// Fails if the embeddings differ in width or have a number that is not finite.
     pub fn fit(faces: &[LabelledFace<'_>]) -> Result<Self, LogisticError> {
         let columns = faces.first().map_or(0, |face| face.embedding.len());
         if faces.iter().any(|face| face.embedding.len() != columns) {
@@ -95,7 +97,8 @@ impl Probes {
         ATTRIBUTES.into_iter().map(fit).collect::<Result<_, _>>().map(Self)
     }
 
-    /// What the classifiers say of the largest face of an image, `None` for an image without one, beside what is true.
+    /// Predicts the attributes of the largest face in an image (`None` if it has no face), along
+    /// with their targets.
     #[must_use]
     pub fn predict(
         &self,
@@ -105,7 +108,7 @@ impl Probes {
         let face: Option<Vec<f64>> = face.map(|face| face.iter().copied().map(f64::from).collect());
         let predict = |(attribute, probe): (&&'static str, &Result<Logistic, LeftOut>)| {
             let target = targets.get(*attribute).copied();
-            let said = |prediction, decision, left_out| AttributePrediction {
+            let item = |prediction, decision, left_out| AttributePrediction {
                 attribute: (*attribute).to_owned(),
                 target,
                 prediction,
@@ -113,12 +116,12 @@ impl Probes {
                 left_out,
             };
             match (probe, target, &face) {
-                (_, None, _) => said(None, None, Some(LeftOut::NoTarget)),
-                (Err(reason), _, _) => said(None, None, Some(*reason)),
-                (Ok(_), Some(target), None) => said(Some(!target), None, None),
+                (_, None, _) => item(None, None, Some(LeftOut::NoTarget)),
+                (Err(reason), _, _) => item(None, None, Some(*reason)),
+                (Ok(_), Some(target), None) => item(Some(!target), None, None),
                 (Ok(probe), Some(_), Some(face)) => {
                     let decision = probe.decision(face);
-                    said(Some(decision > 0.0), Some(decision), None)
+                    item(Some(decision > 0.0), Some(decision), None)
                 }
             }
         };
@@ -126,28 +129,28 @@ impl Probes {
     }
 }
 
-/// The share of the predictions that are right, if any counts.
+/// Returns the share of correct predictions, or `None` if no attribute counts.
 #[must_use]
 pub fn share_right(predictions: &[AttributePrediction]) -> Option<f64> {
-    let counted = predictions.iter().filter(|said| said.prediction.is_some());
-    let (right, count) = counted.fold((0_u32, 0_u32), |(right, count), said| {
-        (right + u32::from(said.prediction == said.target), count + 1)
+    let counted = predictions.iter().filter(|item| item.prediction.is_some());
+    let (right, count) = counted.fold((0_u32, 0_u32), |(right, count), item| {
+        (right + u32::from(item.prediction == item.target), count + 1)
     });
     (count > 0).then(|| f64::from(right) / f64::from(count))
 }
 
-/// The embedding of the largest face, if there is a face.
+/// Returns the embedding of the largest face, if there is a face.
 #[must_use]
 pub fn largest(embeddings: &Output) -> Option<&[f32]> {
     embeddings.data.chunks_exact(*embeddings.shape.get(1)?).next()
 }
 
-/// What a sample is judged with: the classifiers of its dataset and what is true of its subject.
+/// Input of `aps`: the probes of the sample's dataset and the labels of the person.
 #[derive(Debug, Clone)]
 pub struct AttributeInputs {
-    /// Fitted on the dataset's photos.
+    /// Probes fitted on the dataset's photos.
     pub probes: std::sync::Arc<Probes>,
-    /// The sample's attributes.
+    /// Attribute labels of the sample.
     pub targets: BTreeMap<String, bool>,
 }
 
@@ -165,28 +168,29 @@ pub(super) fn aps(features: &FeatureSet) -> MetricResult {
 /// A sample of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct RunRow<'a> {
-    /// The embedding of the largest face in the generated image, `None` where it has no face.
+    /// Embedding of the largest face in the generated image; `None` if it has no face.
     pub image: Option<&'a [f32]>,
-    /// The embedding of the largest face in the reference photo, `None` where it has no face.
+    /// Embedding of the largest face in the reference image; `None` if it has no face.
     pub reference: Option<&'a [f32]>,
-    /// What is true of the subject.
+    /// Attribute labels of the person.
     pub attributes: &'a BTreeMap<String, bool>,
 }
 
-/// What a run says of one attribute.
+/// Result for one attribute over a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AttributeSummary {
-    /// CelebA's name.
+    /// CelebA name of the attribute.
     pub attribute: String,
-    /// Area under the ROC curve of the hard predictions; null where the attribute is left out or all targets are the same.
+    /// Area under the ROC curve of the hard predictions; null if the attribute is left out or all
+    /// targets are equal.
     pub auc: Option<f64>,
     /// Samples with a target.
     pub n: usize,
-    /// Of these, how many whose subject has the attribute.
+    /// Samples with a target whose person has the attribute.
     pub positives: usize,
-    /// Of these, how many are predicted rightly.
+    /// Samples with a target that are predicted correctly.
     pub right: usize,
-    /// Why the attribute does not count.
+    /// Reason why the attribute does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<LeftOut>,
 }
@@ -194,23 +198,24 @@ pub struct AttributeSummary {
 /// Attribute preservation of a whole run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunAttributes {
-    /// The mean area over the attributes that have one.
+    /// Mean area over the attributes that have one.
     pub auc: Option<f64>,
-    /// Each attribute.
+    /// Results by attribute.
     pub attributes: Vec<AttributeSummary>,
-    /// What is predicted of each sample, in the order of the rows.
+    /// Predictions for each sample, in the order of the rows.
     pub predictions: Vec<Vec<AttributePrediction>>,
-    /// Rows whose reference photo has no face; nothing is learnt from them.
+    /// Rows whose reference image has no face. They are not used in the fit.
     pub faceless_references: usize,
 }
 
-/// Attribute preservation as the reference toolkit has it: the classifiers are fitted on the reference photos of the run
-/// itself, one row a sample, so that a photo counts once for each of its prompts.
+/// Evaluates attribute preservation like the toolkit: the probes are fitted on the reference images
+/// of the run itself, one row per sample, so that an image counts once for each of its prompts.
 ///
 /// # Errors
-/// Embeddings of different widths, or with a number that is not finite.
+/// Fails if the embeddings differ in width or have a number that is not finite.
 pub fn evaluate(rows: &[RunRow<'_>]) -> Result<RunAttributes, LogisticError> {
-    // Equal photos with equal labels are one row with a weight: the optimum is the same and the work less.
+    // Equal images with equal labels are one row with a weight: the optimum is the same, with less
+    // work.
     let mut faces: BTreeMap<(Vec<u32>, &BTreeMap<String, bool>), LabelledFace<'_>> = BTreeMap::new();
     for row in rows {
         let Some(embedding) = row.reference else { continue };
@@ -224,13 +229,13 @@ pub fn evaluate(rows: &[RunRow<'_>]) -> Result<RunAttributes, LogisticError> {
         .0
         .iter()
         .map(|(attribute, probe)| {
-            let said = predictions.iter().flatten().filter(|said| said.attribute == **attribute);
+            let items = predictions.iter().flatten().filter(|item| item.attribute == **attribute);
             let pairs: Vec<(bool, bool)> =
-                said.clone().filter_map(|said| Some((said.target?, said.prediction?))).collect();
+                items.clone().filter_map(|item| Some((item.target?, item.prediction?))).collect();
             let targets: Vec<bool> = pairs.iter().map(|(target, _)| *target).collect();
             let answers: Vec<f64> =
                 pairs.iter().map(|(_, answer)| if *answer { 1.0 } else { -1.0 }).collect();
-            let with_target = said.filter_map(|said| said.target);
+            let with_target = items.filter_map(|item| item.target);
             AttributeSummary {
                 attribute: (*attribute).to_owned(),
                 auc: roc_auc(&answers, &targets),
@@ -283,18 +288,18 @@ mod tests {
     }
 
     #[test]
-    fn attributes_without_two_kinds_or_without_a_target_are_left_out_and_said() {
+    fn attributes_without_two_kinds_or_without_a_target_are_left_out_with_a_reason() {
         let score =
             aps(&sample(&[3.0, 0.0, -3.0, 0.0], &[("Young", true), ("Male", true), ("Big_Nose", true)]))
                 .unwrap();
         assert!((score.value - 1.0).abs() < 1e-12, "the largest face decides");
-        let of = |name: &str| score.predictions.iter().find(|said| said.attribute == name).unwrap();
+        let of = |name: &str| score.predictions.iter().find(|item| item.attribute == name).unwrap();
         assert_eq!((of("Young").prediction, of("Young").left_out), (Some(true), None));
         assert!(of("Young").decision.unwrap() > 0.0);
         assert_eq!(of("Male").left_out, Some(LeftOut::Constant));
         assert_eq!(of("Big_Nose").left_out, Some(LeftOut::Unlabelled));
         assert_eq!(of("Big_Lips").left_out, Some(LeftOut::NoTarget));
-        assert_eq!(score.predictions.len(), ATTRIBUTES.len(), "Bald is none of them");
+        assert_eq!(score.predictions.len(), ATTRIBUTES.len(), "Bald is not one of them");
     }
 
     #[test]
@@ -305,20 +310,20 @@ mod tests {
             let faceless = aps(&sample(&[], &[("Young", target)])).unwrap();
             assert!(faceless.value.abs() < 1e-12);
             assert_eq!(faceless.flags, [Flag::NoFaceInImage]);
-            let said = faceless.predictions.iter().find(|said| said.attribute == "Young").unwrap();
-            assert_eq!((said.prediction, said.decision), (Some(!target), None));
+            let item = faceless.predictions.iter().find(|item| item.attribute == "Young").unwrap();
+            assert_eq!((item.prediction, item.decision), (Some(!target), None));
         }
     }
 
     #[test]
-    fn without_a_usable_attribute_or_dataset_there_is_no_number() {
+    fn without_a_usable_attribute_or_dataset_the_score_is_null() {
         assert_eq!(aps(&sample(&[1.0, 0.0], &[("Male", true)])).unwrap_err(), NullReason::NoAttributes);
         assert_eq!(aps(&sample(&[], &[])).unwrap_err(), NullReason::NoAttributes);
         assert_eq!(aps(&FeatureSet::new(0)).unwrap_err(), NullReason::NeedsDataset);
     }
 
     #[test]
-    fn a_run_learns_from_its_references_and_counts_each_once_a_prompt() {
+    fn a_run_fits_its_reference_images_and_counts_each_once_per_prompt() {
         let (young, old) = (labels(&[("Young", true)]), labels(&[("Young", false)]));
         let row = |image, reference, attributes| RunRow { image, reference, attributes };
         let rows = [
@@ -340,14 +345,14 @@ mod tests {
         let faces = [(&[1.0, 0.5], &young), (&[1.0, 0.5], &young), (&[-1.0, 0.5], &old)]
             .map(|(embedding, attributes)| LabelledFace { embedding, attributes, weight: 1.0 });
         let repeated = Probes::fit(&faces).unwrap().predict(Some(&[1.0, 0.0]), &young);
-        let decision = |said: &[AttributePrediction]| {
-            said.iter().find(|said| said.attribute == "Young").unwrap().decision.unwrap()
+        let decision = |items: &[AttributePrediction]| {
+            items.iter().find(|item| item.attribute == "Young").unwrap().decision.unwrap()
         };
         assert!((decision(&run.predictions[0]) - decision(&repeated)).abs() < 1e-7);
     }
 
     #[test]
-    fn embeddings_of_two_models_are_not_mixed() {
+    fn embeddings_of_different_widths_are_rejected() {
         let young = labels(&[("Young", true)]);
         let face = |embedding| LabelledFace { embedding, attributes: &young, weight: 1.0 };
         assert_eq!(Probes::fit(&[face(&[1.0]), face(&[1.0, 2.0])]).unwrap_err(), LogisticError::Features);

@@ -1,7 +1,8 @@
-//! The CLIP family: prompt adherence, resemblance to the reference, and the aesthetic predictor.
+//! The CLIP family: prompt adherence, resemblance to the reference image, and the aesthetic
+//! predictor.
 //!
-//! Embeddings come L2-normalised and projected from the pack's graphs. As in the reference toolkit the
-//! cosine is reported bare: no logit scale, no clamp at 0.
+//! The pack's graphs return projected, L2-normalised embeddings. As in the toolkit, the cosine is
+//! reported without logit scale and without a clamp at 0.
 
 use super::{
     FeatureSet, Input, Score,
@@ -20,21 +21,21 @@ pub(super) fn clip_t(features: &FeatureSet) -> Score {
     text_image(features, TEXT, IMAGE)
 }
 
-/// cos(image(reference), image(generated)), averaged over the reference photos.
+/// cos(image(reference), image(generated)), averaged over the reference images.
 pub(super) fn clip_i(features: &FeatureSet) -> Score {
     image_references(features, IMAGE, cosine)
 }
 
-/// cos(text(prompt), image(reference)), averaged over the reference photos: how well the photo alone
-/// already fits the prompt.
+/// cos(text(prompt), image(reference)), averaged over the reference images: the fit of the
+/// reference image itself to the prompt.
 pub(super) fn clip_n(features: &FeatureSet) -> Score {
     let prompt = &features.get(TEXT, Input::Prompt, EMBEDDING).data;
     let score = mean_over_references(features, IMAGE, |reference| cosine(prompt, reference));
     Score { flags: features.prompt_flags(TEXT), ..score }
 }
 
-/// The output of the aesthetic head: five linear layers without activations, one affine map of the
-/// embedding, which the exporter folds into the graph.
+/// Output of the aesthetic head. Its five linear layers without activations are one affine map of
+/// the embedding, which the exporter folds into the graph.
 pub(super) fn aesthetic(features: &FeatureSet) -> Score {
     f64::from(features.get(AESTHETIC, Input::Image, "aesthetic").data[0]).into()
 }

@@ -1,9 +1,11 @@
-//! How to read a score of identity: what the subject's own photos get, and whether the image repeats its reference.
+//! Support metrics of identity: the score of the person's own images, and copying of the reference
+//! image.
 //!
-//! An image that pastes the reference's face has the highest identity there is and shows nothing of the person. Two numbers
-//! tell it from one that knows the person: the ceiling that another real photo reaches, and the copy-paste measure of
-//! `WithAnyone` (Xu et al. 2025, arXiv 2510.14975), which asks whether the face is nearer to the very photo that was given than to
-//! another of the same person.
+//! An image that pastes the face of its reference image has the highest possible identity score and
+//! shows nothing about the person. Two numbers distinguish it from the image of a method that knows
+//! the person: the ceiling that another real image reaches, and the copy-paste measure of
+//! `WithAnyone` (Xu et al. 2025, arXiv 2510.14975), which compares the distance to the very image
+//! that was given with the distance to another image of the same person.
 
 use super::{
     FeatureSet, Flag, Input, MetricResult, NullReason, Score,
@@ -11,11 +13,12 @@ use super::{
     vector::{EMBEDDING, cosine},
 };
 
-/// Photos whose faces are nearer than this angle, in radians, are the same photo or nearly so: dividing by it says nothing.
+/// Angle in radians below which two faces come from the same image or nearly so: dividing by it
+/// would be meaningless.
 const SAME_FACE: f64 = 1e-3;
 
-/// What ips gives another photo of the subject in place of the image: the mean over the other photos, each the mean over the
-/// references with a face.
+/// Value of ips with another image of the person in place of the generated one: the mean over the
+/// other images, each the mean over the reference images with a face.
 pub(super) fn ips_ceiling(features: &FeatureSet) -> MetricResult {
     let (references, others, flags) = photos(features)?;
     let matches: Vec<_> = others
@@ -29,11 +32,13 @@ pub(super) fn ips_ceiling(features: &FeatureSet) -> MetricResult {
     Ok(Score { flags, ..mean.into() })
 }
 
-/// (θ(image, other) − θ(image, reference)) / θ(other, reference): 1 where the image's face is the reference's, −1 where it is
-/// the other photo's, 0 where it is as near to both; the mean over references and other photos with a face.
+/// (θ(image, other) − θ(image, reference)) / θ(other, reference): 1 if the generated face is the
+/// reference's, −1 if it is the other image's, 0 if it is equally near to both. The mean over
+/// reference images and other images with a face.
 ///
-/// The image's face is the one most like a face of the reference, the reference's face that one, and the other photo's face the
-/// one most like it: so all three are the subject's as far as faces tell.
+/// The generated face and the reference face are the most similar pair in the two images, and the
+/// other image's face is the one most similar to the reference face: so all three are the person's
+/// as far as embeddings can show.
 pub(super) fn copy_paste(features: &FeatureSet) -> MetricResult {
     if faces(features, Input::Image) == 0 {
         return Err(NullReason::NoFaceInImage);
@@ -54,7 +59,7 @@ pub(super) fn copy_paste(features: &FeatureSet) -> MetricResult {
             let generated = row(features, Input::Image, pair.image_face);
             let to_other = cosine(generated, row(features, other, face)).clamp(-1.0, 1.0).acos();
             let to_reference = pair.cosine.clamp(-1.0, 1.0).acos();
-            // The sides of a triangle on the sphere: rounding alone could leave [−1, 1].
+            // Sides of a spherical triangle: only rounding can exceed [−1, 1].
             measures.push(((to_other - to_reference) / apart).clamp(-1.0, 1.0));
         }
     }
@@ -65,10 +70,11 @@ pub(super) fn copy_paste(features: &FeatureSet) -> MetricResult {
     Ok(Score { flags, ..mean.into() })
 }
 
-/// References, other photos, and remarks.
+/// Reference images, other images, and flags.
 type Photos = (Vec<Input>, Vec<Input>, Vec<Flag>);
 
-/// References with a face; auxiliary photos with a face that are no copies of a reference; and what to remark.
+/// Returns the reference images with a face, the auxiliary images with a face that are not copies
+/// of a reference image, and the flags.
 fn photos(features: &FeatureSet) -> Result<Photos, NullReason> {
     let embeddings = |input| &features.get(FACES, input, EMBEDDING).data;
     let all: Vec<Input> = features.reference_photos().collect();
@@ -76,7 +82,8 @@ fn photos(features: &FeatureSet) -> Result<Photos, NullReason> {
     if references.is_empty() {
         return Err(NullReason::NoFaceInReference);
     }
-    // The reference itself often stands among the auxiliary photos, as all files of a folder.
+    // The reference image is often among the auxiliary ones, as when all files of a folder are
+    // sent.
     let others: Vec<Input> = features
         .photos()
         .filter(|photo| matches!(photo, Input::Auxiliary(_)))
@@ -113,17 +120,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ceiling_is_what_other_photos_reach() {
+    fn the_ceiling_is_the_mean_score_of_other_images() {
         let score = ips_ceiling(&sample(&[80.0], &[&[0.0]], &[&[20.0], &[40.0]])).unwrap();
         let expected = f64::midpoint(20_f64.to_radians().cos(), 40_f64.to_radians().cos());
-        assert!((score.value - expected).abs() < 1e-6, "the image plays no part: {}", score.value);
+        assert!((score.value - expected).abs() < 1e-6, "the image has no effect: {}", score.value);
         let score = ips_ceiling(&sample(&[], &[&[0.0, 90.0]], &[&[70.0], &[]])).unwrap();
         assert!(is_cosine(score.value, 20.0));
         assert_eq!(score.flags, [Flag::FacelessPhotos]);
     }
 
     #[test]
-    fn a_copy_of_the_reference_among_the_photos_is_no_other_photo() {
+    fn a_copy_of_the_reference_does_not_count_as_another_image() {
         for metric in [ips_ceiling, copy_paste] {
             assert_eq!(metric(&sample(&[5.0], &[&[0.0]], &[&[0.0]])).unwrap_err(), NullReason::NoOtherPhoto);
             assert_eq!(metric(&sample(&[5.0], &[&[0.0]], &[])).unwrap_err(), NullReason::NoOtherPhoto);
@@ -133,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pasted_reference_is_one_another_photo_minus_one_and_the_middle_zero() {
+    fn copy_paste_is_1_at_the_reference_minus_1_at_the_other_image_and_0_between() {
         for (image, expected) in [(0.0, 1.0), (40.0, -1.0), (20.0, 0.0), (10.0, 0.5), (100.0, -1.0)] {
             let found = copy_paste(&sample(&[image], &[&[0.0]], &[&[40.0]])).unwrap().value;
             assert!((found - expected).abs() < 2e-3, "{image}: {found}");
@@ -142,13 +149,13 @@ mod tests {
 
     #[test]
     fn the_subjects_faces_are_compared_and_not_bystanders() {
-        // A bystander in each photo, far from the subject.
+        // A bystander in each photo, far from the person.
         let features = sample(&[10.0, 170.0], &[&[0.0, 120.0]], &[&[200.0, 40.0]]);
         assert!((copy_paste(&features).unwrap().value - 0.5).abs() < 2e-3);
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn missing_faces_give_a_reason() {
         let reason = |image: &[f32], reference: &[f32], other: &[f32]| {
             copy_paste(&sample(image, &[reference], &[other])).unwrap_err()
         };
@@ -159,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn nearly_the_same_face_is_no_measure() {
+    fn a_near_copy_does_not_count_as_another_image() {
         let found = copy_paste(&sample(&[5.0], &[&[0.0]], &[&[0.01]]));
         assert_eq!(found.unwrap_err(), NullReason::NoOtherPhoto);
     }

@@ -1,4 +1,4 @@
-//! The features that a metric reads, addressed by graph and by what of the sample they describe.
+//! Features that a metric reads, by graph and input.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,22 +16,22 @@ pub enum Subject {
     Image,
     /// The prompt.
     Prompt,
-    /// Every reference photo.
+    /// Every reference image.
     References,
-    /// Every photo of the subject: references and auxiliary ones.
+    /// Every image of the person: reference and auxiliary images.
     Photos,
     /// The generated image together with the prompt, in one graph.
     ImageWithPrompt,
-    /// The generated image together with the objects to look for in it.
+    /// The generated image together with the objects to find in it.
     Objects,
-    /// The generated image, in which the relations of the prompt are looked for.
+    /// The generated image, scored for the relations of the prompt.
     Relations,
-    /// The labelled photos that are enrolled in the sample's dataset.
+    /// The labelled photos of the sample's dataset.
     Dataset,
 }
 
 impl Subject {
-    /// Why a metric has no value where this part is missing.
+    /// Returns the reason why a score is null if this part is missing.
     #[must_use]
     pub fn missing(self) -> NullReason {
         match self {
@@ -44,20 +44,20 @@ impl Subject {
     }
 }
 
-/// One input of a sample: what a feature was computed from.
+/// An input of a sample, from which a feature is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Input {
     /// The generated image.
     Image,
     /// The prompt.
     Prompt,
-    /// The reference photo of this index, from 0.
+    /// The reference image with this index, from 0.
     Reference(usize),
-    /// The auxiliary photo of this index, from 0.
+    /// The auxiliary image with this index, from 0.
     Auxiliary(usize),
     /// The generated image together with the prompt.
     ImageWithPrompt,
-    /// The generated image together with the objects to look for in it.
+    /// The generated image together with the objects to find in it.
     Objects,
 }
 
@@ -74,99 +74,101 @@ pub struct FeatureSet {
 }
 
 impl FeatureSet {
-    /// An empty set for a sample with so many reference photos.
+    /// Creates an empty set for a sample with `references` reference images.
     #[must_use]
     pub fn new(references: usize) -> Self {
         Self { references, ..Self::default() }
     }
 
-    /// The same set for a sample that has so many auxiliary photos beside.
+    /// Sets the number of auxiliary images.
     #[must_use]
     pub fn with_auxiliary(self, auxiliary: usize) -> Self {
         Self { auxiliary, ..self }
     }
 
-    /// The same set for an image in which these objects were looked for.
+    /// Sets the objects that were searched for in the image.
     #[must_use]
     pub fn with_objects(self, objects: Arc<Objects>) -> Self {
         Self { objects, ..self }
     }
 
-    /// The objects that were looked for.
+    /// Returns the objects that were searched for.
     #[must_use]
     pub fn objects(&self) -> &Objects {
         &self.objects
     }
 
-    /// The same set for a prompt with these relations.
+    /// Sets the relations of the prompt.
     #[must_use]
     pub fn with_relations(self, relations: Arc<Relations>) -> Self {
         Self { relations, ..self }
     }
 
-    /// The relations of the prompt.
+    /// Returns the relations of the prompt.
     #[must_use]
     pub fn relations(&self) -> &Relations {
         &self.relations
     }
 
-    /// The same set for a sample of a dataset.
+    /// Sets the linear probes and labels of a sample with a dataset.
     #[must_use]
     pub fn with_attributes(self, attributes: AttributeInputs) -> Self {
         Self { attributes: Some(attributes), ..self }
     }
 
-    /// What the sample's dataset teaches, where it has one.
+    /// Returns the linear probes and labels if the sample has a dataset.
     #[must_use]
     pub fn attributes(&self) -> Option<&AttributeInputs> {
         self.attributes.as_ref()
     }
 
-    /// The inputs that are reference photos.
+    /// Iterates over the inputs that are reference images.
     pub fn reference_photos(&self) -> impl Iterator<Item = Input> + use<> {
         (0..self.references).map(Input::Reference)
     }
 
-    /// The inputs that are photos of the subject: references, then auxiliary ones.
+    /// Iterates over the inputs that are images of the person: reference images, then auxiliary
+    /// ones.
     pub fn photos(&self) -> impl Iterator<Item = Input> + use<> {
         self.reference_photos().chain((0..self.auxiliary).map(Input::Auxiliary))
     }
 
-    /// Adds what the graph of this role says about an input.
+    /// Adds the outputs of a role's graph for an input.
     pub fn insert(&mut self, role: &'static str, input: Input, features: Arc<Features>) {
         self.features.insert((role, input), features);
     }
 
-    /// Notes that the text graph of this role read only the beginning of the prompt.
+    /// Records that the text graph of this role truncated the prompt.
     pub fn note_prompt_cut(&mut self, role: &'static str) {
         self.prompt_cut_for.push(role);
     }
 
-    /// The flags that a metric which reads the prompt through this role must carry.
+    /// Returns the flags of a metric that reads the prompt through this role.
     #[must_use]
     pub fn prompt_flags(&self, role: &str) -> Vec<Flag> {
         if self.prompt_cut_for.contains(&role) { vec![Flag::Truncated] } else { Vec::new() }
     }
 
-    /// An output of the role's graph for an input.
+    /// Returns an output of the role's graph for an input.
     ///
     /// # Panics
-    /// Never for a metric that reads what its registry row names: the service computes exactly that, and
-    /// the engine has checked the outputs against the manifest.
+    /// Panics if the feature is missing. This cannot happen to a metric that reads only what its
+    /// registry row names: the service computes exactly that, and the engine has checked the
+    /// outputs against the manifest.
     #[must_use]
     pub fn get(&self, role: &'static str, input: Input, output: &str) -> &Output {
         self.features.get(&(role, input)).and_then(|features| features.get(output)).unwrap_or_else(|| {
-            panic!("{role} gave no {output} for {input:?}: the registry row does not name it")
+            panic!("{role} has no {output} for {input:?}: the registry row does not name it")
         })
     }
 
-    /// An output that not every pack's graph of this role has.
+    /// Returns an optional output, which not every pack's graph of this role has.
     #[must_use]
     pub fn find(&self, role: &'static str, input: Input, output: &str) -> Option<&Output> {
         self.features.get(&(role, input)).and_then(|features| features.get(output))
     }
 
-    /// The same output for every reference photo, in the order of the sample.
+    /// Iterates over the same output for every reference image, in the order of the sample.
     pub fn references<'a>(&'a self, role: &'static str, output: &'a str) -> impl Iterator<Item = &'a Output> {
         (0..self.references).map(move |index| self.get(role, Input::Reference(index), output))
     }

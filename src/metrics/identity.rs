@@ -1,23 +1,25 @@
-//! Identity of the person: are the faces in the generated image those in the photos of the subject?
+//! Identity preservation: similarity of the faces in the generated image to those in images of the
+//! person.
 //!
-//! The feature of an image is the list of its faces with their embeddings. As in the reference toolkit every
-//! face that the detector finds takes part, background and false alarms included.
+//! The feature of an image is the list of its faces with their embeddings. As in the toolkit, every
+//! face that the detector finds counts, including background faces and false positives.
 
 use super::{
     FaceMatch, FeatureSet, Flag, Input, MetricResult, NullReason, Score,
     vector::{EMBEDDING, cosine},
 };
 
-/// The four graphs `faces.*`: their answer together is an image's faces, the largest first.
+/// Role of the four graphs `faces.*`, whose outputs together are an image's faces, the largest
+/// first.
 pub const FACES: &str = "faces";
 
-/// The largest cosine over all pairs of faces of image and photo, averaged over the references with a face.
+/// Largest cosine over all pairs of faces, averaged over the reference images with a face.
 pub(super) fn ips(features: &FeatureSet) -> MetricResult {
     let photos = features.reference_photos();
     identity(features, photos, |values| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The smallest of these over all photos with a face.
+/// Smallest of these values over all images of the person with a face.
 pub(super) fn sis(features: &FeatureSet) -> MetricResult {
     identity(features, features.photos(), |values| values.iter().copied().fold(f64::INFINITY, f64::min))
 }
@@ -48,7 +50,7 @@ fn identity(
     Ok(Score { flags, matches, ..summary(&cosines).into() })
 }
 
-/// The pair of most similar faces of image and photo, if both have some.
+/// Returns the most similar pair of faces of two images, if both have a face.
 pub(super) fn closest(features: &FeatureSet, image: Input, photo: Input) -> Option<FaceMatch> {
     let rows = |input| {
         let embeddings = features.get(FACES, input, EMBEDDING);
@@ -98,7 +100,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_most_similar_pair_of_faces_counts_and_is_told() {
+    fn the_most_similar_pair_of_faces_counts_and_is_reported() {
         let score = ips(&sample(&[0.0, 100.0], &[&[180.0, 60.0, 110.0]], &[])).unwrap();
         assert!(is_cosine(score.value, 10.0));
         let pair = score.matches[0];
@@ -115,7 +117,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn stability_is_the_worst_photo_references_included() {
+    fn stability_is_the_minimum_over_all_images_of_the_person() {
         assert!(is_cosine(sis(&sample(&[0.0], &[&[80.0]], &[&[10.0], &[30.0]])).unwrap().value, 80.0));
         let score = sis(&sample(&[0.0], &[&[20.0]], &[&[], &[120.0, 30.0]])).unwrap();
         assert!(is_cosine(score.value, 30.0));
@@ -124,7 +126,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_image_without_a_face_is_a_failure_and_photos_without_one_are_no_measure() {
+    fn a_generated_image_without_a_face_scores_0_and_photos_without_one_give_null() {
         for metric in [ips, sis] {
             let score = metric(&sample(&[], &[&[10.0]], &[])).unwrap();
             assert!(score.value.abs() < 1e-12 && score.matches.is_empty());

@@ -1,8 +1,9 @@
-//! Evaluation metrics: pure functions from features to scores, and the registry that describes them.
+//! Evaluation metrics: pure functions from features to scores, and the registry that describes
+//! them.
 //!
-//! A metric is one row of [`REGISTRY`] and one function. The row says which features the function reads
-//! ([`Need`]), so that the scoring service can ask for each feature once; the function knows nothing of
-//! models, images or HTTP.
+//! A metric is one row of [`REGISTRY`] and one function. The row names the features that the
+//! function reads ([`Need`]), so that the scoring service requests each feature once. The function
+//! depends on neither models, images nor HTTP.
 
 mod attributes;
 mod clip;

@@ -1,92 +1,95 @@
-//! Objects of the prompt in the image: OWL-ViT looks for each label, and the labels of one image compete.
+//! Objects of the prompt in the image: OWL-ViT searches for each label, and the labels of one image
+//! compete.
 //!
-//! The feature of an image is the logit of every label in every box. As in the reference toolkit each box counts
-//! for the label that fits it best, and only for that one.
+//! The feature of an image is the logit of every label in every box. As in the toolkit, each box
+//! counts only for the label that fits it best.
 
 use std::cmp::Ordering;
 
 use super::{FeatureSet, Flag, Input, MetricResult, NullReason, Score};
 use crate::text::relations::is_role;
 
-/// The image tower of OWL-ViT with its heads; it takes what `owlvit.text` says about the labels.
+/// Image tower of OWL-ViT with its heads. It takes the outputs of `owlvit.text` for the labels.
 pub const OBJECTS: &str = "owlvit.image";
 
-/// What to look for in an image.
+/// The objects to find in an image.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Objects {
-    /// Each in one column of the logits, in their order: these compete.
+    /// Labels of `goa`, in the order of their columns of the logits. They compete for boxes.
     pub labels: Vec<Label>,
-    /// What is looked for besides, without competing: the objects of relations.
+    /// Objects of relations, which do not compete.
     pub phrases: Vec<Phrase>,
-    /// Detectables that are not looked for.
+    /// Skipped detectables.
     pub skipped: Vec<Skipped>,
     /// Width and height of the upright image in pixels.
     pub size: (u32, u32),
 }
 
-/// An object to look for.
+/// An object to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// As given.
+    /// The words as given.
     pub text: String,
-    /// Whether the text model reads only its beginning.
+    /// True if the text model truncated the words.
     pub truncated: bool,
 }
 
-/// Words to look for that are no label of `goa`, or one of its labels over again.
+/// Words of an object of a relation. They may repeat a label of `goa`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Phrase {
-    /// As given.
+    /// The words as given.
     pub text: String,
-    /// Whether the text model reads only its beginning.
+    /// True if the text model truncated the words.
     pub truncated: bool,
-    /// Its column of the logits.
+    /// Column of the logits.
     pub column: usize,
 }
 
 impl Objects {
-    /// The phrase of these words, if it was looked for.
+    /// Returns the phrase with these words, if it was searched for.
     #[must_use]
     pub fn phrase(&self, text: &str) -> Option<&Phrase> {
         self.phrases.iter().find(|phrase| phrase.text == text)
     }
 }
 
-/// A detectable that is not looked for.
+/// A skipped detectable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// As given.
+    /// The words as given.
     pub text: String,
-    /// Why.
+    /// Reason why it was skipped.
     pub why: SkipReason,
 }
 
-/// Why a detectable is not looked for.
+/// Reason why a detectable is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
-    /// It says what the person is (`astronaut`), which the identity metrics judge.
+    /// It states what the person is (`astronaut`), which the identity metrics score.
     Role,
-    /// There are no words in it.
+    /// It has no words.
     Empty,
-    /// The text model reads it exactly like a label before it.
+    /// Its tokens equal those of an earlier label.
     Duplicate,
 }
 
-/// How well a label was found.
+/// Score of one label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ObjectScore {
     /// The label.
     pub label: String,
-    /// In [0, 1]; 0 where every box fits another label better.
+    /// In [0, 1]; 0 if every box fits another label better.
     pub score: f64,
-    /// Left, top, right, bottom of its best box in pixels of the upright image; none where it has no box.
+    /// Left, top, right, bottom of its best box in pixels of the upright image; `None` if it has no
+    /// box.
     pub corners: Option<[f64; 4]>,
-    /// Whether the text model reads only its beginning.
+    /// True if the text model truncated the words.
     pub truncated: bool,
 }
 
-/// Which detectables are looked for, and which are not and why. Copies are told apart by the text model alone.
+/// Splits detectables into those to find and those to skip. Duplicates are detected later, by their
+/// tokens.
 #[must_use]
 pub fn choose(detectables: &[String]) -> (Vec<&String>, Vec<Skipped>) {
     let mut skipped = Vec::new();
@@ -105,7 +108,7 @@ pub fn choose(detectables: &[String]) -> (Vec<&String>, Vec<Skipped>) {
     (chosen, skipped)
 }
 
-/// The mean over the labels of the sigmoid of the largest logit among the boxes that the label wins.
+/// Mean over the labels of the sigmoid of the largest logit among the boxes that the label wins.
 pub(super) fn goa(features: &FeatureSet) -> MetricResult {
     let objects = features.objects();
     if objects.labels.is_empty() {
@@ -113,7 +116,7 @@ pub(super) fn goa(features: &FeatureSet) -> MetricResult {
     }
     let logits = features.get(OBJECTS, Input::Objects, "logits");
     let boxes = features.get(OBJECTS, Input::Objects, "boxes").data.as_chunks::<4>().0;
-    // Further columns are phrases of relations and padding, which no label competes with.
+    // Further columns are phrases of relations and padding, which do not compete with labels.
     let columns = logits.shape[1];
     let mut best: Vec<Option<(f32, usize)>> = vec![None; objects.labels.len()];
     for (at, row) in logits.data.chunks_exact(columns).enumerate() {
@@ -138,7 +141,7 @@ pub(super) fn goa(features: &FeatureSet) -> MetricResult {
     Ok(Score { flags, objects: found, ..mean.into() })
 }
 
-/// The first of the largest logits.
+/// Returns the largest logit and its index, the first of equals.
 fn winner(logits: &[f32]) -> Option<(usize, f32)> {
     let first_largest = |a: &(usize, f32), b: &(usize, f32)| match a.1.total_cmp(&b.1) {
         Ordering::Equal => Ordering::Greater,
@@ -151,7 +154,7 @@ pub(super) fn sigmoid(logit: f32) -> f64 {
     1.0 / (1.0 + (-f64::from(logit)).exp())
 }
 
-/// From centre, width and height as shares of the image to its pixels.
+/// Converts centre, width and height as shares of the image to left, top, right, bottom in pixels.
 pub(super) fn corners([x, y, width, height]: [f32; 4], size: (u32, u32)) -> [f64; 4] {
     let (columns, rows) = (f64::from(size.0), f64::from(size.1));
     let side = |centre: f32, length: f32, sign: f64| f64::from(centre) + sign * f64::from(length) / 2.0;
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_look_for_is_no_measure() {
+    fn no_labels_give_null() {
         assert_eq!(goa(&set(&[], 1, &[])).unwrap_err(), NullReason::NoDetectables);
     }
 

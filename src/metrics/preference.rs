@@ -14,7 +14,8 @@ pub(super) const HPSV2_TEXT: &str = "hpsv2.text";
 pub(super) const PICK_IMAGE: &str = "pick.image";
 /// See [`PICK_IMAGE`].
 pub(super) const PICK_TEXT: &str = "pick.text";
-/// BLIP's text encoder over the image's tokens, with ImageReward's head and normalisation folded in.
+/// BLIP's text encoder over the image's tokens, with ImageReward's head and normalisation folded
+/// in.
 pub(super) const IMAGE_REWARD: &str = "image_reward.score";
 
 /// Cosine of HPSv1's embeddings of prompt and image; no logit scale.
@@ -29,7 +30,8 @@ pub(super) fn hpsv2(features: &FeatureSet) -> Score {
 
 /// Cosine of PickScore's embeddings of prompt and image, as the toolkit reports it.
 ///
-/// The authors publish the cosine times the model's logit scale (about 100); that value is in the details.
+/// The authors publish the cosine times the model's logit scale (about 100). The details hold that
+/// value.
 pub(super) fn pick_score(features: &FeatureSet) -> Score {
     let mut score = text_image(features, PICK_TEXT, PICK_IMAGE);
     if let Some(scale) = features.find(PICK_TEXT, Input::Prompt, "logit_scale") {
@@ -38,7 +40,7 @@ pub(super) fn pick_score(features: &FeatureSet) -> Score {
     score
 }
 
-/// ImageReward's reward, normalised by the mean and deviation that its authors publish.
+/// ImageReward's reward, normalised by the mean and standard deviation that its authors publish.
 pub(super) fn image_reward(features: &FeatureSet) -> Score {
     let reward = features.get(IMAGE_REWARD, Input::ImageWithPrompt, "reward").data[0];
     Score { flags: features.prompt_flags(IMAGE_REWARD), ..f64::from(reward).into() }
@@ -62,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn pick_score_is_the_bare_cosine_and_tells_the_published_value_beside_it() {
+    fn pick_score_is_the_plain_cosine_with_the_published_value_in_the_details() {
         let mut set = FeatureSet::new(0);
         set.insert(PICK_IMAGE, Input::Image, features(&[(EMBEDDING, &[1.0, 0.0])]));
         set.insert(
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn image_reward_says_when_its_35_tokens_were_not_enough() {
+    fn image_reward_is_flagged_if_the_prompt_exceeds_35_tokens() {
         let mut set = FeatureSet::new(0);
         set.insert(IMAGE_REWARD, Input::ImageWithPrompt, features(&[("reward", &[-1.5])]));
         assert!(image_reward(&set).flags.is_empty());

@@ -1,4 +1,4 @@
-//! The registry: every metric, what it means, what it needs and who defined it.
+//! The registry: the meaning, inputs and source of every metric.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -8,7 +8,7 @@ use super::{
     resemblance,
 };
 
-/// Which end of the range is better.
+/// Better end of a metric's range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -16,55 +16,56 @@ pub enum Direction {
     HigherIsBetter,
     /// A smaller value is better.
     LowerIsBetter,
-    /// The value supports other numbers and ranks nothing.
+    /// The value supports other metrics and is not ranked.
     Support,
 }
 
-/// One feature that a metric reads: what a graph says about a part of the sample.
+/// A feature that a metric reads: the output of a graph for a part of the sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 pub struct Need {
-    /// Role of the graph in the model pack.
+    /// Role of the graph in the pack.
     pub graph: &'static str,
-    /// The part of the sample that the graph is run on.
+    /// Part of the sample that the graph is run on.
     pub of: Subject,
 }
 
 /// A metric: its description and the pure function that computes it.
 #[derive(Debug)]
 pub struct Metric {
-    /// Code used in requests, answers and the store.
+    /// Code in requests, responses and the store.
     pub code: &'static str,
-    /// Name for people.
+    /// Display name.
     pub title: &'static str,
-    /// Which end is better.
+    /// Better end of the range.
     pub direction: Direction,
-    /// Smallest and largest possible value; `None` where unbounded.
+    /// Smallest and largest possible value; `None` if unbounded.
     pub range: (Option<f64>, Option<f64>),
-    /// Raised whenever the same inputs and graphs would give another number; stored with each score.
+    /// Incremented whenever the same inputs and graphs would give another number; stored with each
+    /// score.
     pub version: u32,
-    /// The features that the function reads, and nothing else.
+    /// Features that the function reads, and no others.
     pub needs: &'static [Need],
-    /// What the number is, in one sentence.
+    /// Definition of the number.
     pub definition: &'static str,
-    /// How to read a value or a difference.
+    /// Guide to reading a value or a difference.
     pub interpretation: &'static str,
-    /// The paper or project that defined it.
+    /// Paper or project that defined the metric.
     pub source: &'static str,
     /// Licence of the official weights, as far as their authors state one.
     pub licence: &'static str,
-    /// Computes the score from the features named in `needs`, or says why they give none.
+    /// Computes the score from the features named in `needs`, or returns the reason why it is null.
     pub compute: fn(&FeatureSet) -> MetricResult,
 }
 
 const COSINE: (Option<f64>, Option<f64>) = (Some(-1.0), Some(1.0));
 
 const RELATIONS: &[Need] = &[Need { graph: relations::RELATIONS, of: Subject::Relations }];
-const RELATIONS_SOURCE: &str = "After the figure on relation fidelity in Stellar, arXiv 2312.06116, whose code and scene graph were never \
-                                published: parser, table of predicates, grounding and form of the score are ours (docs/METRICS.md). \
-                                Default scene graph: EGTR, Im et al. 2024, arXiv 2404.02072; OWL-ViT as goa";
+const RELATIONS_SOURCE: &str = "Based on the figure on relation fidelity in Stellar, arXiv 2312.06116, whose code and scene graph were not \
+                                published: parser, predicate table, grounding and form of the score are our own (docs/METRICS.md). \
+                                Default scene graph: EGTR, Im et al. 2024, arXiv 2404.02072; OWL-ViT as for goa";
 const RELATIONS_LICENCE: &str = "Apache-2.0 (EGTR, OWL-ViT)";
 
-/// Every metric, in the order in which answers list them.
+/// Every metric, in the order of responses.
 pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "clip_t",
@@ -76,9 +77,10 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: clip::IMAGE, of: Subject::Image },
             Need { graph: clip::TEXT, of: Subject::Prompt },
         ],
-        definition: "Cosine of the CLIP embeddings of the prompt and of the generated image, without logit scale.",
-        interpretation: "How well the image follows the prompt. Compare within one CLIP model only: good \
-                         images reach about 0.2 to 0.4, and the useful spread between methods is a few hundredths.",
+        definition: "Cosine similarity of the CLIP embeddings of the prompt and the generated image, without \
+                     logit scale.",
+        interpretation: "Adherence of the image to the prompt. Compare values of one CLIP model only: good \
+                         images reach about 0.2 to 0.4, and methods typically differ by a few hundredths.",
         source: "Radford et al. 2021, arXiv 2103.00020; as CLIP_T in Stellar, arXiv 2312.06116",
         licence: "MIT (openai, laion and DataComp checkpoints); CC-BY-NC-4.0 (metaclip)",
         compute: |features| Ok(clip::clip_t(features)),
@@ -93,10 +95,11 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: clip::IMAGE, of: Subject::Image },
             Need { graph: clip::IMAGE, of: Subject::References },
         ],
-        definition: "Cosine of the CLIP embeddings of the reference photo and of the generated image; \
-                     the mean where several references are given.",
-        interpretation: "Resemblance to the reference as a whole: scene and composition count, not only the \
-                         person, so pasting the reference maximises it. Read it beside clip_t.",
+        definition: "Cosine similarity of the CLIP embeddings of the reference image and the generated image; \
+                     the mean over several reference images.",
+        interpretation: "Overall resemblance to the reference image. Scene and composition count, not only \
+                         the person, so pasting the reference image maximises it. Read it together with \
+                         clip_t.",
         source: "Radford et al. 2021, arXiv 2103.00020; as CLIP_I in Stellar, arXiv 2312.06116",
         licence: "MIT (openai, laion and DataComp checkpoints); CC-BY-NC-4.0 (metaclip)",
         compute: |features| Ok(clip::clip_i(features)),
@@ -111,10 +114,11 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: clip::IMAGE, of: Subject::References },
             Need { graph: clip::TEXT, of: Subject::Prompt },
         ],
-        definition: "Cosine of the CLIP embeddings of the prompt and of the reference photo; the mean where \
-                     several references are given.",
-        interpretation: "What the reference photo alone gets for the prompt: the baseline that clip_t has to \
-                         beat. It supports the penalty for metric exploitation and says nothing of a method's quality.",
+        definition: "Cosine similarity of the CLIP embeddings of the prompt and the reference image; the mean \
+                     over several reference images.",
+        interpretation: "Score of the reference image itself for the prompt: the baseline that clip_t must \
+                         exceed. It supports the penalty for metric exploitation and does not measure a \
+                         method's quality.",
         source: "Stellar, arXiv 2312.06116",
         licence: "MIT (openai, laion and DataComp checkpoints); CC-BY-NC-4.0 (metaclip)",
         compute: |features| Ok(clip::clip_n(features)),
@@ -126,10 +130,10 @@ pub static REGISTRY: &[Metric] = &[
         range: (None, None),
         version: 1,
         needs: &[Need { graph: clip::AESTHETIC, of: Subject::Image }],
-        definition: "Affine prediction of a 1 to 10 beauty rating from the CLIP ViT-L/14 embedding of the \
-                     generated image; not clamped.",
-        interpretation: "Mostly between 4 and 7; a difference of 0.1 in the mean of many images is visible. \
-                         It knows neither prompt nor person.",
+        definition: "Affine prediction of an aesthetic rating from 1 to 10 from the CLIP ViT-L/14 embedding \
+                     of the generated image; not clamped.",
+        interpretation: "Mostly between 4 and 7; a difference of 0.1 in the mean over many images is visible. \
+                         It depends on neither the prompt nor the person.",
         source: "Schuhmann 2022, improved-aesthetic-predictor (sac+logos+ava1-l14-linearMSE)",
         licence: "Apache-2.0 (head), MIT (CLIP)",
         compute: |features| Ok(clip::aesthetic(features)),
@@ -144,10 +148,10 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: preference::HPSV1_IMAGE, of: Subject::Image },
             Need { graph: preference::HPSV1_TEXT, of: Subject::Prompt },
         ],
-        definition: "Cosine of the embeddings of prompt and generated image by CLIP ViT-L/14 fine-tuned on \
-                     human choices, without logit scale.",
-        interpretation: "Mostly between 0.15 and 0.25. For one prompt, the image with the higher value is the \
-                         likelier choice of a person; the authors' softmax multiplies differences by 100.",
+        definition: "Cosine similarity of the embeddings of the prompt and the generated image by a CLIP \
+                     ViT-L/14 fine-tuned on human choices, without logit scale.",
+        interpretation: "Mostly between 0.15 and 0.25. For one prompt, people are more likely to choose the \
+                         image with the higher value; the authors' softmax multiplies differences by 100.",
         source: "Wu et al. 2023, arXiv 2303.14420",
         licence: "weights published by the authors without a stated licence",
         compute: |features| Ok(preference::hpsv1(features)),
@@ -162,10 +166,12 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: preference::HPSV2_IMAGE, of: Subject::Image },
             Need { graph: preference::HPSV2_TEXT, of: Subject::Prompt },
         ],
-        definition: "Cosine of the embeddings of prompt and generated image by CLIP ViT-H/14 fine-tuned on \
-                     human choices, without logit scale. The image is letterboxed, not cropped.",
-        interpretation: "Mostly between 0.2 and 0.3; a difference of 0.01 in the mean of many images is clear. \
-                         v2.0 and v2.1 checkpoints give different numbers: the provenance names which.",
+        definition: "Cosine similarity of the embeddings of the prompt and the generated image by a CLIP \
+                     ViT-H/14 fine-tuned on human choices, without logit scale. The image is letterboxed, not \
+                     cropped.",
+        interpretation: "Mostly between 0.2 and 0.3; a difference of 0.01 in the mean over many images is \
+                         clear. Checkpoints v2.0 and v2.1 give different numbers: the provenance names the \
+                         checkpoint.",
         source: "Wu et al. 2023, arXiv 2306.09341",
         licence: "Apache-2.0",
         compute: |features| Ok(preference::hpsv2(features)),
@@ -180,10 +186,11 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: preference::PICK_IMAGE, of: Subject::Image },
             Need { graph: preference::PICK_TEXT, of: Subject::Prompt },
         ],
-        definition: "Cosine of the embeddings of prompt and generated image by CLIP ViT-H/14 fine-tuned on \
-                     Pick-a-Pic; the published value, times the logit scale, is in the evidence.",
-        interpretation: "Mostly between 0.18 and 0.23, published as 18 to 23. A difference of 0.01 makes a \
-                         person choose the better image about 73 times in 100 by the model's softmax.",
+        definition: "Cosine similarity of the embeddings of the prompt and the generated image by a CLIP \
+                     ViT-H/14 fine-tuned on Pick-a-Pic. The evidence has the published value, which is \
+                     multiplied by the logit scale.",
+        interpretation: "Mostly between 0.18 and 0.23, published as 18 to 23. For a difference of 0.01, the \
+                         model's softmax predicts that people choose the better image about 73 times in 100.",
         source: "Kirstain et al. 2023, arXiv 2305.01569",
         licence: "weights published by the authors without a stated licence",
         compute: |features| Ok(preference::pick_score(features)),
@@ -196,9 +203,10 @@ pub static REGISTRY: &[Metric] = &[
         version: 1,
         needs: &[Need { graph: preference::IMAGE_REWARD, of: Subject::ImageWithPrompt }],
         definition: "Reward of BLIP with a head trained on human rankings, normalised by the published mean \
-                     0.16717 and deviation 1.03334 of the training images. Reads 35 tokens of the prompt.",
-        interpretation: "A standard score: 0 is a typical image of its training data, 1 one deviation better; \
-                         mostly between -2 and 2.",
+                     0.16717 and standard deviation 1.03334 of the training images. Reads 35 tokens of the \
+                     prompt.",
+        interpretation: "A standard score: 0 is a typical image of its training data, 1 is one standard \
+                         deviation better; mostly between -2 and 2.",
         source: "Xu et al. 2023, arXiv 2304.05977",
         licence: "Apache-2.0",
         compute: |features| Ok(preference::image_reward(features)),
@@ -213,11 +221,11 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: resemblance::DREAMSIM, of: Subject::Image },
             Need { graph: resemblance::DREAMSIM, of: Subject::References },
         ],
-        definition: "1 minus the cosine of the mean-centred embeddings of generated image and reference photo \
-                     by an ensemble of DINO, CLIP and OpenCLIP ViT-B/16 tuned on human similarity judgements; \
-                     the mean where several references are given.",
+        definition: "1 minus the cosine similarity of the mean-centred embeddings of the generated image and \
+                     the reference image by an ensemble of DINO, CLIP and OpenCLIP ViT-B/16 tuned on human \
+                     similarity judgements; the mean over several reference images.",
         interpretation: "0 for equal images, about 0.5 and more for unrelated ones. Layout and scene count, \
-                         so a lower value is not a better identity by itself.",
+                         so a lower value alone does not mean better identity preservation.",
         source: "Fu et al. 2023, arXiv 2306.09344",
         licence: "MIT",
         compute: |features| Ok(resemblance::dreamsim(features)),
@@ -232,10 +240,11 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: resemblance::DINO, of: Subject::Image },
             Need { graph: resemblance::DINO, of: Subject::References },
         ],
-        definition: "Cosine of the DINO ViT-S/16 CLS tokens of generated image and reference photo; the mean \
-                     where several references are given.",
+        definition: "Cosine similarity of the DINO ViT-S/16 CLS tokens of the generated image and the \
+                     reference image; the mean over several reference images.",
         interpretation: "Resemblance of subject and layout without any text supervision; 1 for equal images. \
-                         The subject-fidelity measure of DreamBooth, made for objects rather than faces.",
+                         It is the subject-fidelity measure of DreamBooth, designed for objects rather than \
+                         faces.",
         source: "Caron et al. 2021, arXiv 2104.14294; as subject fidelity in Ruiz et al. 2022, arXiv 2208.12242",
         licence: "Apache-2.0",
         compute: |features| Ok(resemblance::dino(features)),
@@ -250,12 +259,14 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: identity::FACES, of: Subject::Image },
             Need { graph: identity::FACES, of: Subject::References },
         ],
-        definition: "Largest cosine of the InceptionResnetV1 embeddings of a face in the generated image and a \
-                     face in the reference photo, all faces that MTCNN finds; the mean over the references that \
-                     have a face. 0 where the generated image has no face; null where no reference has one.",
-        interpretation: "Whether the face is the subject's: with the official weights two photos of one person \
-                         mostly reach 0.5 to 0.9, strangers about 0. An image without a face counts as a failure, \
-                         0, and is flagged. Background faces count too, so read the matched pair in the evidence.",
+        definition: "Largest cosine similarity of the InceptionResnetV1 embeddings of a face in the generated \
+                     image and a face in the reference image, over all faces that MTCNN finds; the mean over \
+                     the reference images with a face. 0 if the generated image has no face; null if no \
+                     reference image has one.",
+        interpretation: "Similarity of the generated face to the person's: with the official weights, two \
+                         photos of one person mostly reach 0.5 to 0.9, and those of different people about 0. \
+                         An image without a face counts as a failure, 0, and is flagged. Background faces \
+                         count too, so check the matched pair in the evidence.",
         source: "Stellar, arXiv 2312.06116; MTCNN: Zhang et al. 2016, arXiv 1604.02878; embeddings: Schroff et \
                  al. 2015, arXiv 1503.03832, by facenet-pytorch 2.6.0 trained on VGGFace2",
         licence: "MIT (facenet-pytorch)",
@@ -271,13 +282,13 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: identity::FACES, of: Subject::Image },
             Need { graph: identity::FACES, of: Subject::Photos },
         ],
-        definition: "Smallest identity preservation score of the generated image over all photos of the subject, \
-                     auxiliary and reference ones; photos without a face are left out. 0 where the generated image \
-                     has no face; null where no photo has one.",
-        interpretation: "Whether the face is the subject's in all lights and poses and not only in the reference's: \
-                         never above ips of the same reference. It falls with the number of photos, so compare \
-                         methods on the same ones.",
-        source: "Stellar, arXiv 2312.06116; detection and embeddings as ips",
+        definition: "Smallest identity preservation score of the generated image over all images of the \
+                     person, reference and auxiliary; those without a face are left out. 0 if the generated \
+                     image has no face; null if no image of the person has one.",
+        interpretation: "Similarity of the generated face to the person's across lighting and pose, not only \
+                         those of the reference image; never above ips for the same reference image. It falls \
+                         with the number of images, so compare methods on the same ones.",
+        source: "Stellar, arXiv 2312.06116; detection and embeddings as for ips",
         licence: "MIT (facenet-pytorch)",
         compute: identity::sis,
     },
@@ -291,12 +302,15 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: identity::FACES, of: Subject::References },
             Need { graph: identity::FACES, of: Subject::Photos },
         ],
-        definition: "What ips gives another photo of the subject in place of the generated image: the mean over the auxiliary \
-                     photos with a face that are no copy of a reference. The generated image plays no part.",
-        interpretation: "What a real photo of the person reaches against the reference: an ips near it is as good as identity \
-                         gets, and one far above it repeats the reference rather than knows the person. It supports ips and \
-                         sis and ranks nothing.",
-        source: "real-to-real similarity as in WithAnyone, Xu et al. 2025, arXiv 2510.14975; detection and embeddings as ips",
+        definition: "Value of ips with another image of the person in place of the generated image: the mean \
+                     over the auxiliary images with a face that are not copies of a reference image. \
+                     Independent of the generated image.",
+        interpretation: "Score that a real image of the person reaches against the reference image. An ips \
+                         near it is as good as identity preservation gets; an ips far above it indicates a \
+                         copy of the reference image rather than knowledge of the person. It supports ips and \
+                         sis and is not ranked.",
+        source: "real-to-real similarity as in WithAnyone, Xu et al. 2025, arXiv 2510.14975; detection and \
+                 embeddings as for ips",
         licence: "MIT (facenet-pytorch)",
         compute: copies::ips_ceiling,
     },
@@ -311,13 +325,16 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: identity::FACES, of: Subject::References },
             Need { graph: identity::FACES, of: Subject::Photos },
         ],
-        definition: "(angle of the generated face to another photo's - angle to the reference's) / angle between the two photos', \
-                     of unit face embeddings; the mean over the references and the auxiliary photos with a face that are no copy \
-                     of a reference. Null where the generated image has no face or there is no other photo.",
-        interpretation: "1 where the face is the reference's own, 0 where it is as near to another photo of the person, -1 where it \
-                         is that photo's. High values beside a high ips mean pasting. A face that is nobody's is near 0 too, so it \
-                         is read beside ips and ranks nothing.",
-        source: "WithAnyone, Xu et al. 2025, arXiv 2510.14975; detection and embeddings as ips",
+        definition: "(a - b) / c for unit face embeddings: a is the angle between the generated face and that \
+                     of another image of the person, b the angle between the generated face and that of the \
+                     reference image, c the angle between the faces of these two images. The mean over the \
+                     reference images and the auxiliary images with a face that are not copies of a reference \
+                     image. Null if the generated image has no face or there is no other image.",
+        interpretation: "1 if the face is that of the reference image, 0 if it is equally near to another \
+                         image of the person, -1 if it is the face of that image. A high value together with \
+                         a high ips means pasting. An unrelated face also scores near 0, so read it together \
+                         with ips; it is not ranked.",
+        source: "WithAnyone, Xu et al. 2025, arXiv 2510.14975; detection and embeddings as for ips",
         licence: "MIT (facenet-pytorch)",
         compute: copies::copy_paste,
     },
@@ -328,12 +345,13 @@ pub static REGISTRY: &[Metric] = &[
         range: (Some(0.0), Some(1.0)),
         version: 1,
         needs: &[Need { graph: objects::OBJECTS, of: Subject::Objects }],
-        definition: "Mean over the labels in `detectables` of the sigmoid of the largest OWL-ViT logit among the boxes \
-                     that fit this label better than the image's other labels; 0 for a label that wins no box. \
-                     Roles of the person are left out, labels that the text model reads alike count once.",
-        interpretation: "Whether the objects of the prompt are in the image. Confidences of an open-vocabulary \
-                         detector are low: mean values are mostly between 0.1 and 0.6, so compare methods on the same \
-                         prompts. Labels compete, so a further label can lower the score of the others.",
+        definition: "Mean over the labels in `detectables` of the sigmoid of the largest OWL-ViT logit among \
+                     the boxes that fit this label better than the image's other labels; 0 for a label that \
+                     wins no box. Roles of the person are skipped, and labels with equal tokens count once.",
+        interpretation: "Presence of the prompt's objects in the image. Confidences of an open-vocabulary \
+                         detector are low: means are mostly between 0.1 and 0.6, so compare methods on the \
+                         same prompts. Labels compete, so an additional label can lower the scores of the \
+                         others.",
         source: "Stellar, arXiv 2312.06116; OWL-ViT: Minderer et al. 2022, arXiv 2205.06230",
         licence: "Apache-2.0",
         compute: objects::goa,
@@ -345,13 +363,16 @@ pub static REGISTRY: &[Metric] = &[
         range: (Some(0.0), Some(1.0)),
         version: 1,
         needs: RELATIONS,
-        definition: "Mean over the relations of the prompt (person, predicate, object) of the probability of the best pair of boxes in a \
-                     scene graph: that the subject is a person, times that the predicate holds, times that the object is the object, by \
-                     its class or by the overlap with OWL-ViT's best box for its words. Relations come from `relations` in the \
-                     metadata, else from the prompt. Predicates that the graph calls otherwise are mapped by a table.",
-        interpretation: "Whether the person does what the prompt says, where it says. Scene graphs give small probabilities: a mean of 0.05 to \
-                         0.3 is to be expected, so read differences with their intervals. Values of different scene graphs, and those \
-                         published, are not comparable: the provenance names the graph.",
+        definition: "Mean over the relations of the prompt (person, predicate, object) of the probability of \
+                     the best pair of boxes in a scene graph: the probability that the subject is a person, \
+                     times that of the predicate, times that of the object. The object is recognised by its \
+                     class or by the overlap with OWL-ViT's best box for its words. Relations come from \
+                     `relations` in the metadata, else from the prompt. A table maps predicates that the \
+                     graph has under other names.",
+        interpretation: "Agreement with the prompt on what the person does, and where. Scene graphs give \
+                         small probabilities: expect means of 0.05 to 0.3, so read differences with their \
+                         confidence intervals. Values of different scene graphs, including published ones, \
+                         are not comparable: the provenance names the graph.",
         source: RELATIONS_SOURCE,
         licence: RELATIONS_LICENCE,
         compute: relations::rfs,
@@ -363,8 +384,10 @@ pub static REGISTRY: &[Metric] = &[
         range: (Some(0.0), Some(1.0)),
         version: 1,
         needs: RELATIONS,
-        definition: "As rfs, over the relations whose predicate the scene graph calls just so: no table, nothing near.",
-        interpretation: "The reading of the published figure. Fewer prompts have a value: compare methods on the same ones.",
+        definition: "As rfs, over the relations whose predicate the scene graph has under exactly that name: \
+                     neither the table nor similar predicates are used.",
+        interpretation: "The literal reading of the published figure. Fewer prompts have a value: compare \
+                         methods on the same ones.",
         source: RELATIONS_SOURCE,
         licence: RELATIONS_LICENCE,
         compute: relations::rfs_strict,
@@ -377,7 +400,7 @@ pub static REGISTRY: &[Metric] = &[
         version: 1,
         needs: RELATIONS,
         definition: "As rfs, over the relations with a verb (riding a horse).",
-        interpretation: "What the person does, without where it is.",
+        interpretation: "The person's actions, without locations.",
         source: RELATIONS_SOURCE,
         licence: RELATIONS_LICENCE,
         compute: relations::rfs_interaction,
@@ -390,7 +413,7 @@ pub static REGISTRY: &[Metric] = &[
         version: 1,
         needs: RELATIONS,
         definition: "As rfs, over the relations without a verb (next to a shark).",
-        interpretation: "Where the person is, without what it does.",
+        interpretation: "The person's location, without actions.",
         source: RELATIONS_SOURCE,
         licence: RELATIONS_LICENCE,
         compute: relations::rfs_location,
@@ -405,46 +428,48 @@ pub static REGISTRY: &[Metric] = &[
             Need { graph: identity::FACES, of: Subject::Image },
             Need { graph: identity::FACES, of: Subject::Dataset },
         ],
-        definition: "Share of the facial attributes Young, Male, High_Cheekbones, Pointy_Nose, Narrow_Eyes, Double_Chin, \
-                     Big_Lips and Big_Nose that a logistic regression (L2, C = 1) on the face embeddings of labelled photos \
-                     predicts rightly from the largest face of the generated image. The photos are those enrolled in the \
-                     sample's dataset. 0 where the image has no face; attributes of which the photos have one kind only, \
-                     or the sample no label, are left out; null where none is left.",
-        interpretation: "Whether the person keeps features that people would name: chance is about 0.5, more where one kind is \
-                         common. A value of one image is coarse, at most 8 answers; compare means, or the mean area under \
-                         the ROC curve of a run (GET /v1/runs/{run}/attributes), where chance is 0.5 whatever is common. \
-                         An image without a face counts as a failure, all answers wrong, and is flagged.",
-        source: "Stellar, arXiv 2312.06116; attributes: CelebA, Liu et al. 2015, arXiv 1411.7766; detection and embeddings \
-                 as ips",
+        definition: "Share of the facial attributes Young, Male, High_Cheekbones, Pointy_Nose, Narrow_Eyes, \
+                     Double_Chin, Big_Lips and Big_Nose that are predicted correctly for the largest face of \
+                     the generated image, by logistic regressions (L2, C = 1) fitted on the face embeddings \
+                     of the labelled photos in the sample's dataset. 0 if the image has no face. Attributes \
+                     for which the photos have one kind only, or the sample has no label, are left out; null \
+                     if none is left.",
+        interpretation: "Preservation of facial features that people would name. Chance level is about 0.5, \
+                         and higher if one kind is common. The value of one image is coarse, at most 8 \
+                         predictions: compare means, or the mean area under the ROC curve of a run (GET \
+                         /v1/runs/{run}/attributes), whose chance level is always 0.5. An image without a \
+                         face counts as a failure, with all predictions wrong, and is flagged.",
+        source: "Stellar, arXiv 2312.06116; attributes: CelebA, Liu et al. 2015, arXiv 1411.7766; detection \
+                 and embeddings as for ips",
         licence: "MIT (facenet-pytorch)",
         compute: attributes::aps,
     },
 ];
 
-/// The metric of this code.
+/// Returns the metric with this code.
 #[must_use]
 pub fn find(code: &str) -> Option<&'static Metric> {
     REGISTRY.iter().find(|metric| metric.code == code)
 }
 
-/// Why a list of metric codes cannot be used.
+/// Error in a list of metric codes.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
-    /// A code that is no metric's.
-    #[error("there is no metric `{code}`: the metrics are {known}")]
+    /// A code that no metric has.
+    #[error("unknown metric `{code}`: the metrics are {known}")]
     Unknown {
-        /// What was asked for.
+        /// The requested code.
         code: String,
-        /// The codes there are.
+        /// The known codes.
         known: String,
     },
-    /// No code at all.
-    #[error("no metric is named: leave the list out for all, or give codes as in clip_t,aesthetic")]
+    /// The list has no codes.
+    #[error("the list of metrics is empty: omit it to get all, or send codes as in clip_t,aesthetic")]
     Empty,
 }
 
 impl ListError {
-    /// The error for a code that is no metric's.
+    /// Returns the error for a code that no metric has.
     #[must_use]
     pub fn unknown(code: &str) -> Self {
         let known: Vec<_> = REGISTRY.iter().map(|metric| metric.code).collect();
@@ -452,7 +477,7 @@ impl ListError {
     }
 }
 
-/// The metrics of a comma-separated list of codes, each once, in the order of the list.
+/// Parses a comma-separated list of codes into metrics, each once, in the order of the list.
 pub fn parse_list(codes: &str) -> Result<Vec<&'static Metric>, ListError> {
     let mut chosen: Vec<&'static Metric> = Vec::new();
     for code in codes.split(',').map(str::trim).filter(|code| !code.is_empty()) {
@@ -494,7 +519,7 @@ mod tests {
         assert_eq!(codes(" , "), Err(ListError::Empty));
     }
 
-    /// A metric that read a feature its row does not name would panic here.
+    /// A metric that reads a feature missing from its row panics here.
     #[test]
     fn every_metric_reads_only_what_its_row_names() {
         for metric in REGISTRY {
@@ -534,7 +559,7 @@ mod tests {
                 };
                 let tensor = |shape| Output { shape, data: vec![0.5] };
                 for input in inputs {
-                    // Faces of the subject, none like another.
+                    // Faces of one person, all different.
                     let face = match input {
                         Input::Reference(_) => vec![0.9, 0.5],
                         Input::Auxiliary(_) => vec![0.4, 1.0],

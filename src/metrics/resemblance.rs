@@ -5,17 +5,18 @@ use super::{
     vector::{cosine, image_references},
 };
 
-/// The ensemble of three ViT-B/16, LoRA merged; embeddings are mean-centred and normalised in the graph.
+/// The ensemble of three ViT-B/16, LoRA merged; embeddings are mean-centred and normalised in the
+/// graph.
 pub(super) const DREAMSIM: &str = "dreamsim.image";
 /// DINO ViT-S/16; the embedding is the normalised CLS token.
 pub(super) const DINO: &str = "dino.image";
 
-/// 1 − cosine of the mean-centred DreamSim embeddings, averaged over the reference photos.
+/// 1 − cosine of the mean-centred DreamSim embeddings, averaged over the reference images.
 pub(super) fn dreamsim(features: &FeatureSet) -> Score {
     image_references(features, DREAMSIM, |image, reference| 1.0 - cosine(image, reference))
 }
 
-/// Cosine of the DINO CLS tokens, averaged over the reference photos.
+/// Cosine of the DINO CLS tokens, averaged over the reference images.
 pub(super) fn dino(features: &FeatureSet) -> Score {
     image_references(features, DINO, cosine)
 }

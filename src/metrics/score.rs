@@ -1,35 +1,37 @@
-//! What a metric answers: a number, or the reason why there is none.
+//! Result of a metric: a score, or the reason why it is null.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{AttributePrediction, Input, ObjectScore};
 
-/// A computed score with what a reader must know of it.
+/// A computed score with its flags and evidence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// The value, always finite.
     pub value: f64,
-    /// What happened on the way that the number alone does not tell.
+    /// Facts that a reader must know in addition to the number.
     pub flags: Vec<Flag>,
     /// Further numbers that explain the value, shown as evidence and not stored.
     pub details: Vec<(&'static str, f64)>,
-    /// For scores of faces: the pair of faces that counts for each photo, shown as evidence and not stored.
+    /// For face metrics: the pair of faces that counts for each image of the person, shown as
+    /// evidence and not stored.
     pub matches: Vec<FaceMatch>,
-    /// For scores of objects: how well each was found, shown as evidence and not stored.
+    /// For object metrics: the score of each object, shown as evidence and not stored.
     pub objects: Vec<ObjectScore>,
-    /// For attribute preservation: what is said of each attribute, shown as evidence and not stored.
+    /// For attribute preservation: the prediction of each attribute, shown as evidence and not
+    /// stored.
     pub predictions: Vec<AttributePrediction>,
 }
 
-/// The pair of faces that are most alike in the generated image and a photo.
+/// The most similar pair of faces in the generated image and an image of the person.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FaceMatch {
-    /// The photo.
+    /// The reference or auxiliary image.
     pub photo: Input,
-    /// Which of the image's faces, from 0, the largest first.
+    /// Index of the face in the generated image, from 0, the largest first.
     pub image_face: usize,
-    /// Which of the photo's faces.
+    /// Index of the face in `photo`, counted likewise.
     pub photo_face: usize,
     /// Cosine of their embeddings.
     pub cosine: f64,
@@ -48,44 +50,48 @@ impl From<f64> for Score {
     }
 }
 
-/// Why a score cannot be computed; never expressed as a number.
+/// Reason why a score is null. It is never expressed as a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NullReason {
-    /// The metric compares the image with a prompt and none was given.
+    /// The metric needs a prompt, and the sample has none.
     NoPrompt,
-    /// The metric compares the image with reference photos and none was given.
+    /// The metric needs a reference image, and the sample has none.
     NoReference,
-    /// The metric compares faces and no photo of the subject has one.
+    /// The metric compares faces, and no face was found in the images of the person.
     NoFaceInReference,
-    /// The metric compares faces and the generated image has none.
+    /// The metric compares faces, and no face was found in the generated image.
     NoFaceInImage,
-    /// The metric needs another photo of the subject beside the reference, one that is not the same.
+    /// The metric needs another image of the person in addition to the reference image, and not a
+    /// copy of it.
     NoOtherPhoto,
-    /// The metric compares faces and no other photo of the subject has one.
+    /// The metric compares faces, and no face was found in the other images of the person.
     NoFaceInOtherPhoto,
-    /// The metric looks for objects and none is named, or only roles of the person.
+    /// The metric searches for objects, and the sample names none, or only roles of the person.
     NoDetectables,
-    /// The metric looks for relations and the prompt has none (of this kind), or there is neither prompt nor annotation.
+    /// The metric scores relations, and the prompt has none (of this kind), or there is neither a
+    /// prompt nor an annotation.
     NoRelations,
-    /// The prompt has relations, but the scene graph has no words for any of them.
+    /// The prompt has relations, but none of them can be mapped to the scene graph.
     NoMappedRelations,
-    /// The metric learns from labelled photos, and the sample names no dataset that has them.
+    /// The metric is fitted on labelled photos, and the sample names no dataset that has them.
     NeedsDataset,
-    /// Of no attribute does the sample say whether the subject has it and the dataset have photos of both kinds.
+    /// There is no attribute for which the sample has a label and the dataset has photos of both
+    /// kinds.
     NoAttributes,
-    /// The loaded model pack lacks a graph that the metric needs.
+    /// The loaded pack lacks a graph that the metric needs.
     Unavailable,
 }
 
 impl NullReason {
-    /// Whether something was looked for and not found: what was not even tried leaves no row in the store.
+    /// Returns true if the metric was attempted. A metric that was not attempted leaves no row in
+    /// the store.
     #[must_use]
     pub fn was_measured(self) -> bool {
         !matches!(self, Self::Unavailable | Self::NeedsDataset)
     }
 
-    /// The code used in the API and in the store.
+    /// Code in the API and in the store.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -104,67 +110,68 @@ impl NullReason {
         }
     }
 
-    /// One sentence on what to send, or load, to get a number.
+    /// Returns one sentence on how to get a number.
     #[must_use]
     pub fn help(self) -> &'static str {
         match self {
             Self::NoPrompt => "send the prompt of the image in the field `prompt`",
-            Self::NoReference => "send at least one photo of the subject in the field `reference`",
+            Self::NoReference => "send at least one image of the person in the field `reference`",
             Self::NoFaceInReference => {
-                "no face is found in the photos sent: send a `reference` that shows the subject's face, at least \
-                 20 pixels wide"
+                "no face was found in the images of the person: send a `reference` image that shows the person's face \
+                 at least 20 pixels wide"
             }
-            Self::NoFaceInImage => "no face is found in the generated image, so there is nothing to compare",
+            Self::NoFaceInImage => "no face was found in the generated image, so there is nothing to compare",
             Self::NoOtherPhoto => {
-                "send another photo of the subject, not the reference again, in the field `auxiliary`"
+                "send another image of the person, not a copy of the reference image, in the field `auxiliary`"
             }
             Self::NoFaceInOtherPhoto => {
-                "no face is found in the other photos: send an `auxiliary` photo that shows the subject's face, at least 20 \
-                 pixels wide"
+                "no face was found in the auxiliary images: send an `auxiliary` image that shows the person's face at \
+                 least 20 pixels wide"
             }
             Self::NoDetectables => {
                 "name the objects of the prompt in `metadata`, as in {\"detectables\": [\"skateboard\"]}; roles of the \
-                 person such as `astronaut` and blanks are not looked for"
+                 person such as `astronaut` and empty labels are skipped"
             }
             Self::NoRelations => {
-                "send a prompt that says what the person does, or where, as in `a person riding a horse`, or annotate it in \
-                 `metadata`, as in {\"relations\": [[\"person\", \"riding\", \"horse\"]]}"
+                "send a prompt that says what the person does or where, as in `a person riding a horse`, or annotate the \
+                 relations in `metadata`, as in {\"relations\": [[\"person\", \"riding\", \"horse\"]]}"
             }
             Self::NoMappedRelations => {
-                "the pack's scene graph has no predicate for the relations of the prompt; the evidence lists them: annotate \
-                 them in `metadata` in other words, as in {\"relations\": [[\"person\", \"holding\", \"flute\"]]}"
+                "the pack's scene graph has no predicate for the relations of the prompt, which the evidence lists: \
+                 annotate them in `metadata` in other words, as in {\"relations\": [[\"person\", \"holding\", \"flute\"]]}"
             }
             Self::NeedsDataset => {
-                "enrol labelled photos with POST /v1/datasets/{dataset}/photos and name the dataset in the metadata as \
-                 `dataset`; of a whole run, GET /v1/runs/{run}/attributes needs none"
+                "enrol labelled photos with POST /v1/datasets/{dataset}/photos and name the dataset as `dataset` in \
+                 `metadata`; for a whole run, GET /v1/runs/{run}/attributes needs no dataset"
             }
             Self::NoAttributes => {
-                "send the subject's `attributes` in the metadata, and enrol photos with a face in which an attribute is \
-                 present and others in which it is not"
+                "send the person's `attributes` in `metadata`, and enrol photos with a face that show an attribute, and \
+                 others that do not"
             }
-            Self::Unavailable => "load a model pack that has the metric's graphs; GET /v1/metrics names them",
+            Self::Unavailable => "load a pack that has the metric's graphs; GET /v1/metrics lists them",
         }
     }
 }
 
-/// A remark on a score that was computed.
+/// A fact that a reader must know in addition to the number of a score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Flag {
-    /// The prompt, or a label to look for, has more tokens than the text model reads; the rest was cut.
+    /// The prompt or a label has more tokens than the text model reads; the rest was cut off.
     Truncated,
-    /// No face is found in the generated image, so the score of its faces is 0: the method failed.
+    /// No face was found in the generated image, so its face scores are 0: the method failed.
     NoFaceInImage,
-    /// Photos without a face were left out; others counted.
+    /// Reference or auxiliary images without a face were left out; the others count.
     FacelessPhotos,
-    /// The pack has no OWL-ViT: objects of relations count only where the scene graph has a class for them.
+    /// The pack has no OWL-ViT: objects of relations count only if the scene graph has a class for
+    /// them.
     Ungrounded,
-    /// A relation was looked for by a predicate that only comes near its own.
+    /// A relation was scored with a predicate that only approximates its own.
     ApproximatePredicate,
 }
 
 impl Flag {
-    /// The code used in the API and in the store.
+    /// Code in the API and in the store.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -177,7 +184,7 @@ impl Flag {
     }
 }
 
-/// The answer of a metric for one sample.
+/// Result of a metric for one sample.
 pub type MetricResult = Result<Score, NullReason>;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Comparing embeddings, in f64 so that our own rounding never shows in a score.
+//! Compares embeddings in f64, so that rounding here does not affect a score.
 
 use super::{FeatureSet, Input, Score};
 
-/// Name of the output that every tower gives.
+/// Name of the output that every tower has.
 pub(super) const EMBEDDING: &str = "embedding";
 
 /// cos(text(prompt), image(generated)) between the towers of one model.
@@ -12,7 +12,7 @@ pub(super) fn text_image(features: &FeatureSet, text: &'static str, image: &'sta
     Score { flags: features.prompt_flags(text), ..cosine(prompt, embedding).into() }
 }
 
-/// The mean over the reference photos of `compare(embedding of the image, embedding of the reference)`.
+/// Mean over the reference images of `compare(embedding of the image, embedding of the reference)`.
 pub(super) fn image_references(
     features: &FeatureSet,
     role: &'static str,
@@ -22,7 +22,7 @@ pub(super) fn image_references(
     mean_over_references(features, role, |reference| compare(image, reference))
 }
 
-/// The mean over the reference photos of a function of their embeddings.
+/// Mean over the reference images of a function of their embeddings.
 pub(super) fn mean_over_references(
     features: &FeatureSet,
     role: &'static str,
@@ -33,10 +33,10 @@ pub(super) fn mean_over_references(
     mean(&values).into()
 }
 
-/// The cosine of the angle between two vectors, in [-1, 1].
+/// Cosine of the angle between two vectors, in [-1, 1].
 ///
-/// Each norm is floored at 1e-8 as in `torch.nn.functional.cosine_similarity`, the reference's choice, so
-/// a zero vector gives 0 rather than NaN.
+/// Each norm is at least 1e-8, as in `torch.nn.functional.cosine_similarity`, which the toolkit
+/// uses: a zero vector gives 0 rather than NaN.
 pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     debug_assert_eq!(a.len(), b.len(), "embeddings of one space have one width");
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
@@ -44,7 +44,7 @@ pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (norm(a) * norm(b))
 }
 
-/// The arithmetic mean; callers ensure that there is at least one value.
+/// Arithmetic mean; callers pass at least one value.
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }

@@ -1,4 +1,5 @@
-//! Attribute preservation over kept faces: the classifiers of a dataset, fitted once a revision, and whole runs.
+//! Attribute preservation from stored faces: linear probes of a dataset, fitted once per revision,
+//! and whole runs.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,40 +17,41 @@ use crate::{
     tensor::Features,
 };
 
-/// What the photos of a dataset teach.
+/// Linear probes fitted on the photos of a dataset.
 #[derive(Debug, Clone)]
 pub struct DatasetProbes {
     /// The dataset's name.
     pub name: String,
     /// Its revision.
     pub revision: u64,
-    /// Photos with a face, which were learnt from.
+    /// Number of photos with a face, on which the probes were fitted.
     pub faces: usize,
-    /// The classifiers.
+    /// The fitted probes.
     pub probes: Arc<Probes>,
 }
 
-/// A sample of a run, by its images.
+/// A sample of a run, given by the hashes of its images.
 #[derive(Debug, Clone)]
 pub struct RunFaces {
     /// The generated image.
     pub image: ContentHash,
-    /// The first reference photo.
+    /// The first reference image.
     pub reference: ContentHash,
-    /// What is true of the subject.
+    /// Attribute labels of the person, by CelebA name.
     pub attributes: BTreeMap<String, bool>,
 }
 
-/// What was fitted, by dataset: only the newest revision.
+/// Fitted probes by dataset, only for the newest revision of each.
 #[derive(Debug, Default)]
 pub(super) struct ProbeCache(Mutex<Fitted>);
 
 #[derive(Debug, Default)]
 struct Fitted {
     by_dataset: HashMap<Uuid, DatasetProbes>,
-    /// Grows when all are forgotten, so that what is being fitted then is not kept.
+    /// Incremented when the cache is cleared, so that a fit in progress at that time is not cached.
     cleared: u64,
-    /// Whose turn it is to fit a dataset; only of those that somebody fits or waits for.
+    /// Lock for fitting each dataset. Only datasets with a fit in progress or pending have a live
+    /// one.
     turns: HashMap<Uuid, Weak<tokio::sync::Mutex<()>>>,
 }
 
@@ -65,25 +67,25 @@ impl ProbeCache {
     }
 }
 
-/// Why nothing could be learnt.
+/// Error of fitting probes or evaluating a run.
 #[derive(Debug, thiserror::Error)]
 pub enum AttributesError {
-    /// The kept faces could not be read.
-    #[error("kept faces cannot be read: {0}")]
+    /// The stored faces could not be read.
+    #[error("failed to read stored faces: {0}")]
     Memory(FaceMemoryError),
-    /// The kept faces cannot be used together.
-    #[error("kept faces cannot be used: {0}")]
+    /// The stored faces cannot be used together.
+    #[error("stored faces cannot be used: {0}")]
     Faces(#[from] LogisticError),
 }
 
 impl Scoring {
-    /// What was fitted on this revision of a dataset, if it still is in memory.
+    /// Returns the probes of this revision of a dataset if they are cached.
     #[must_use]
     pub fn known_probes(&self, dataset: Uuid, revision: u64) -> Option<DatasetProbes> {
         self.probes.lock().by_dataset.get(&dataset).filter(|probes| probes.revision == revision).cloned()
     }
 
-    /// The lock of whoever fits the classifiers of a dataset.
+    /// Returns the lock to hold while fitting the probes of a dataset.
     #[must_use]
     pub fn fitting(&self, dataset: Uuid) -> Arc<tokio::sync::Mutex<()>> {
         let mut fitted = self.probes.lock();
@@ -96,10 +98,10 @@ impl Scoring {
         turn
     }
 
-    /// Fits the classifiers of a dataset on its photos, leaving out those without a known face.
+    /// Fits the probes of a dataset on its photos. Photos without a known face are left out.
     ///
     /// # Errors
-    /// Faces that cannot be looked up.
+    /// Fails if the stored faces cannot be read or used.
     pub async fn fit_probes(
         &self,
         dataset: Uuid,
@@ -118,7 +120,7 @@ impl Scoring {
             let labelled: Vec<_> = labelled.collect();
             Probes::fit(&labelled).map(|probes| (labelled.len(), probes))
         };
-        // Seconds for thousands of faces.
+        // Takes seconds for thousands of faces.
         let (faces, probes) = blocking(fit).await?;
         let probes = DatasetProbes { name: name.to_owned(), revision, faces, probes: Arc::new(probes) };
         let mut fitted = self.probes.lock();
@@ -128,13 +130,13 @@ impl Scoring {
         Ok(probes)
     }
 
-    /// Attribute preservation of a run, from the faces that are known of its images.
+    /// Evaluates attribute preservation of a run from the known faces of its images.
     ///
-    /// The second value has, for each row, whether its faces are known; those of other rows are left out, so that the
-    /// predictions are those of the known rows, in order.
+    /// The second value states for each row whether its faces are known. Rows with unknown faces
+    /// are left out, so the predictions are those of the other rows, in order.
     ///
     /// # Errors
-    /// Faces that cannot be looked up.
+    /// Fails if the stored faces cannot be read or used.
     pub async fn run_attributes(
         &self,
         rows: Vec<RunFaces>,
@@ -161,16 +163,17 @@ impl Scoring {
         Ok(blocking(judge).await?)
     }
 
-    /// What the face graphs of the pack are, weights and preprocessing; none where it has none.
+    /// Returns the digest of the pack's face graphs, their weights and preprocessing; `None` if the
+    /// pack has none.
     #[must_use]
     pub fn face_graphs(&self) -> Option<ContentHash> {
         self.engine().family_digest(FACES)
     }
 
-    /// The faces of those images that are known, without looking for any.
+    /// Returns the faces of the images for which they are known. Does not search any image.
     ///
     /// # Errors
-    /// Faces that cannot be looked up.
+    /// Fails if the stored faces cannot be read or used.
     pub async fn known_faces(
         &self,
         images: &[ContentHash],
@@ -179,7 +182,7 @@ impl Scoring {
     }
 }
 
-/// The embedding of an image's largest face.
+/// Returns the embedding of the largest face in an image.
 fn face(known: &HashMap<ContentHash, Arc<Features>>, image: ContentHash) -> Option<&[f32]> {
     largest(known.get(&image)?.get("embedding")?)
 }

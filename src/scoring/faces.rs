@@ -1,4 +1,4 @@
-//! The faces in an image: the detector's cascade over the lanes, and an embedding of each face.
+//! Faces in an image: runs the face cascade on the lanes and embeds each face.
 
 mod networks;
 
@@ -33,41 +33,47 @@ const PROPOSE: &str = "faces.pnet";
 const REFINE: &str = "faces.rnet";
 const DECIDE: &str = "faces.onet";
 const EMBED: &str = "faces.embedding";
-/// The graphs whose answer together is the feature `faces`.
+/// Graphs whose outputs together are the feature `faces`.
 pub(super) const GRAPHS: [&str; 4] = [PROPOSE, REFINE, DECIDE, EMBED];
 
-/// Pieces of images that wait for a graph at most, so that a photo of a crowd does not fill its queue.
+/// Upper limit on pieces of images that are pending in the lanes, so that an image of a crowd does
+/// not fill a queue.
 const PIECES: usize = 256;
 
-/// A face as the evidence shows it. Its embedding is personal data and is not shown unless the operator wants it.
+/// A face in the evidence. Its embedding is personal data and is omitted unless the operator
+/// enables it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FaceEvidence {
-    /// Left, top, right, bottom in pixels of the upright image; may reach beyond its edges.
+    /// Left, top, right, bottom in pixels of the upright image; may extend beyond its edges.
     #[serde(rename = "box")]
     #[schema(example = json!([62.1, 40.5, 121.9, 120.2]))]
     pub corners: [f32; 4],
-    /// The detector's probability.
+    /// Probability that the detector assigns to the face.
     pub probability: f32,
-    /// x and y of left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them.
+    /// x and y of left eye, right eye, nose, left and right corner of the mouth, as seen by the
+    /// viewer.
     pub landmarks: [[f32; 2]; 5],
-    /// The embedding, in answers only where the configuration lets it out (`privacy.return_embeddings`).
+    /// The embedding; in responses only if the configuration allows it
+    /// (`privacy.return_embeddings`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding: Option<Vec<f32>>,
 }
 
-/// Why faces could not be looked up or kept.
+/// Error of loading or storing faces.
 pub type FaceMemoryError = Arc<dyn Error + Send + Sync>;
 
-/// Where faces are kept beyond this process.
+/// Storage of faces beyond this process.
 pub trait FaceMemory: Send + Sync {
-    /// What the graphs of this digest found in those of the images that are known.
+    /// Loads the faces that the graphs of this digest found. Images without stored faces are absent
+    /// from the result.
     fn load<'a>(
         &'a self,
         images: &'a [ContentHash],
         graphs: ContentHash,
     ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>>;
 
-    /// Keeps what the graphs of this digest found in an image.
+    /// Stores the faces that the graphs of this digest found in an image by a search that started
+    /// at `began`. An image deleted since then is not stored.
     fn save(
         &self,
         image: ContentHash,
@@ -80,9 +86,9 @@ pub trait FaceMemory: Send + Sync {
 /// Finds faces with the lanes of one engine.
 pub(super) struct FaceFinder {
     engine: Arc<Engine>,
-    /// Images that are searched at once, each decoded in memory meanwhile.
+    /// Limits the concurrent searches, each of which holds a decoded image in memory.
     searches: Arc<Turns>,
-    /// Pieces that may wait in the queues.
+    /// Limits the pieces that are pending in the queues.
     room: Arc<Semaphore>,
     memory: OnceLock<Arc<dyn FaceMemory>>,
     own: Arc<OnceCell<Arc<OwnNetworks>>>,
@@ -101,11 +107,12 @@ impl FaceFinder {
     }
 
     pub(super) fn keep_in(&self, memory: Arc<dyn FaceMemory>) {
-        // The first stays: there is one for each process.
+        // Only the first call takes effect: a process has one storage of faces.
         let _ = self.memory.set(memory);
     }
 
-    /// The faces of those images that are known, from this process's memory or the one beyond it.
+    /// Returns the faces of the images for which they are known, from the feature cache or the
+    /// storage.
     pub(super) async fn known(
         &self,
         images: &[ContentHash],
@@ -128,7 +135,7 @@ impl FaceFinder {
         Ok(known)
     }
 
-    /// The faces in an image from the memory beyond this process, or found and then kept there.
+    /// Loads the faces in an image from the storage, or finds them and stores them there.
     pub(super) fn recall_or_find(
         &self,
         image: ContentHash,
@@ -138,26 +145,26 @@ impl FaceFinder {
         let find = self.find(job);
         async move {
             let Some((memory, graphs)) = memory else { return find.await };
-            // A memory that fails costs time and no scores: the faces are found again.
+            // A failing storage costs time but no scores: the faces are found again.
             match memory.load(&[image], graphs).await {
                 Ok(known) => {
                     if let Some(features) = known.get(&image).and_then(|bytes| read(bytes)) {
                         return Ok(features);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "faces could not be looked up"),
+                Err(error) => tracing::warn!(%error, "failed to load faces"),
             }
             let began = OffsetDateTime::now_utc();
             let features = find.await?;
             if let Err(error) = memory.save(image, graphs, write(&features), began).await {
-                tracing::warn!(%error, "faces could not be kept");
+                tracing::warn!(%error, "failed to store faces");
             }
             Ok(features)
         }
     }
 
-    /// The faces in an image as features: `boxes` `[n, 4]`, `probabilities` `[n]`, `landmarks` `[n, 5, 2]` and
-    /// `embedding` `[n, width]`, the largest face first.
+    /// Finds the faces in an image. Returns the features `boxes` `[n, 4]`, `probabilities` `[n]`,
+    /// `landmarks` `[n, 5, 2]` and `embedding` `[n, width]`, the largest face first.
     pub(super) fn find(
         &self,
         job: Arc<ImageJob>,
@@ -168,9 +175,10 @@ impl FaceFinder {
         async move {
             let _search = searches.take(job.is_background()).await;
             let image = job.image().await.map_err(|error| EngineError::Prepare(Arc::new(error)))?;
-            // Dropped with this future, when nobody waits for it any more.
+            // Dropped with this future, when no request waits for it any more.
             let _leaving = lanes.leaving();
-            // A lane that is too busy to be compared with is no reason never to ask again.
+            // An error is not cached: a lane that is too busy for the comparison is tried again at
+            // the next search.
             let own =
                 own.get_or_try_init(|| Box::pin(async { OwnNetworks::new(&lanes).await.map(Arc::new) }));
             let networks = Blocking::new(lanes.clone(), Arc::clone(own.await?));
@@ -186,7 +194,7 @@ impl FaceFinder {
     }
 }
 
-/// The feature of an image with these faces.
+/// Builds the feature of an image from its faces and their embeddings.
 fn features(found: &[Face], embeddings: &[Arc<Features>]) -> Features {
     let embeddings: Vec<&Output> =
         embeddings.iter().filter_map(|features| features.get("embedding")).collect();
@@ -213,9 +221,9 @@ fn features(found: &[Face], embeddings: &[Arc<Features>]) -> Features {
     ])
 }
 
-/// What the evidence shows of the faces of an image.
+/// Returns the evidence for the faces in an image.
 ///
-/// Embeddings are copied only where they are to be shown.
+/// Embeddings are copied only if `embeddings` is set.
 pub(super) fn evidence(features: &Features, embeddings: bool) -> Vec<FaceEvidence> {
     let numbers = |name| features.get(name).map_or(&[][..], |output| output.data.as_slice());
     let (boxes, landmarks) = (numbers("boxes").as_chunks::<4>().0, numbers("landmarks").as_chunks::<2>().0);
@@ -233,14 +241,15 @@ pub(super) fn evidence(features: &Features, embeddings: bool) -> Vec<FaceEvidenc
         .collect()
 }
 
-/// The outputs of the feature, in the order in which they are written.
+/// Outputs of the feature, in the order in which they are written.
 const OUTPUTS: [&str; 4] = ["boxes", "probabilities", "landmarks", "embedding"];
 
-/// First byte of what is kept: another layout has another one and is found again.
+/// First byte of stored faces, the version of their layout. Faces in another layout are found
+/// again.
 const LAYOUT: u8 = 1;
 
-/// The faces of an image as bytes: layout, count and width of the embeddings, and the numbers of all outputs, all
-/// little-endian.
+/// Serialises the faces in an image: layout, count and width of the embeddings, and the numbers of
+/// all outputs, all little-endian.
 fn write(features: &Features) -> Vec<u8> {
     let shape = features.get("embedding").map_or(&[0, 1][..], |output| &output.shape);
     let mut bytes = vec![LAYOUT];
@@ -253,7 +262,7 @@ fn write(features: &Features) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`write`] wrote; `None` for anything else.
+/// Reads the bytes of [`write`]; `None` for anything else.
 fn read(bytes: &[u8]) -> Option<Features> {
     let (&LAYOUT, rest) = bytes.split_first()? else { return None };
     let (words, []) = rest.as_chunks::<4>() else { return None };
@@ -284,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_faces_read_back_to_the_bit_and_anything_else_is_nothing() {
+    fn stored_faces_are_read_back_bit_for_bit_and_other_bytes_are_rejected() {
         let embedding = |value| {
             Arc::new(Features::new(vec![(
                 "embedding".into(),

@@ -1,8 +1,10 @@
-//! Decoding and resizing for a request: one decode an image, one resize a geometry, within a budget of pixels.
+//! Decoding and resizing for a request: one decode per image and one resize per geometry, within a
+//! budget of pixel memory.
 //!
-//! A decoded photo is ten times its file and more. Whatever is decoded has taken its memory from one budget before, and gives it back
-//! when the pixels are gone. A job takes from the budget once, for as long as one decoding and what is made of it lasts, and
-//! never waits for anything else meanwhile, so that nothing that waits for the budget is waited for.
+//! A decoded image takes ten times the memory of its file and more. Every decode first acquires its
+//! memory from one budget, which gets it back when the pixels are dropped. A job acquires memory
+//! once for one decode and its results. While it holds that memory, it waits for nothing that
+//! itself waits for the budget, so the budget cannot deadlock.
 
 use std::{
     collections::HashMap,
@@ -24,31 +26,32 @@ use crate::{
 };
 
 tokio::task_local! {
-    /// Whether the task works for nobody who waits.
+    /// Set in tasks whose result no client waits for.
     static BACKGROUND: ();
 }
 
-/// Does work for which nobody waits: its images give way to those of requests.
+/// Runs work whose result no client waits for. Its images yield to those of requests.
 pub async fn in_background<F: Future>(work: F) -> F::Output {
     BACKGROUND.scope((), work).await
 }
 
-/// So long after a request, background work leaves a core to the next one.
+/// Time after a request during which background work leaves one core to the next request.
 const AFTER_A_REQUEST: Duration = Duration::from_secs(10);
 
-/// Turns of work that takes a core for a while. Work in the background takes no more turns at once than there are cores, so that
-/// a request never stands behind all that waits, and one less while requests come.
+/// Turns of work that occupies a core for a while. Background work first queues for its own turns,
+/// as many as there are cores, so that a request never waits behind all pending background work.
+/// While requests arrive, it gets one turn less.
 #[derive(Debug)]
 pub(super) struct Turns {
     all: Arc<Semaphore>,
     background: Arc<Semaphore>,
-    beside_requests: Arc<Semaphore>,
+    during_requests: Arc<Semaphore>,
     started: Instant,
-    /// When the last request came, in milliseconds after the start; 0 for never.
+    /// Time of the last request in milliseconds after the start; 0 if there was none.
     last_request: AtomicU64,
 }
 
-/// A turn, given back when dropped.
+/// A turn, released on drop.
 #[derive(Debug)]
 pub(super) struct Turn {
     _permits: Vec<OwnedSemaphorePermit>,
@@ -60,7 +63,7 @@ impl Turns {
         Arc::new(Self {
             all: Arc::new(Semaphore::new(cores)),
             background: Arc::new(Semaphore::new(cores)),
-            beside_requests: Arc::new(Semaphore::new((cores - 1).max(1))),
+            during_requests: Arc::new(Semaphore::new((cores - 1).max(1))),
             started: Instant::now(),
             last_request: AtomicU64::new(0),
         })
@@ -76,7 +79,7 @@ impl Turns {
             permits.push(acquire(&self.background, 1).await);
             let last = self.last_request.load(Ordering::Relaxed);
             if last > 0 && self.now() - last < AFTER_A_REQUEST.as_millis() as u64 {
-                permits.push(acquire(&self.beside_requests, 1).await);
+                permits.push(acquire(&self.during_requests, 1).await);
             }
         } else {
             self.last_request.store(self.now(), Ordering::Relaxed);
@@ -94,7 +97,8 @@ async fn acquire(semaphore: &Arc<Semaphore>, permits: u32) -> OwnedSemaphorePerm
 #[derive(Debug)]
 struct Budget {
     all: Arc<Semaphore>,
-    /// The part that images may hold on to while they wait for a face search: the rest is always there for decoding.
+    /// The part that decoded images may occupy while their face search is pending. The rest is
+    /// always available for decoding.
     held: Arc<Semaphore>,
     total: u32,
     most_held: u32,
@@ -112,7 +116,8 @@ impl Budget {
         Self { all: semaphore(total - held), held: semaphore(held), total: total - held, most_held: held }
     }
 
-    /// Waits for room. An image that is larger than the whole budget takes all of it: it is within the limits of one file.
+    /// Waits for free memory. An image larger than the whole budget acquires all of it: the limits
+    /// of one file already bound its size.
     async fn take(&self, bytes: u64) -> OwnedSemaphorePermit {
         acquire(&self.all, kib(bytes).min(self.total)).await
     }
@@ -123,7 +128,7 @@ impl Budget {
     }
 }
 
-/// Decodes images on the blocking pool, a bounded number and a bounded memory at once.
+/// Decodes images on the blocking pool, with bounded concurrency and memory.
 #[derive(Debug)]
 pub(super) struct Decoder {
     limits: DecodeLimits,
@@ -137,7 +142,7 @@ struct Shared {
 }
 
 impl Decoder {
-    /// A decoder that holds at most so many bytes of pixels.
+    /// Creates a decoder that holds at most `pixel_bytes` bytes of pixels.
     pub(super) fn new(limits: DecodeLimits, pixel_bytes: u64) -> Self {
         Self { limits, shared: Arc::new(Shared { turns: Turns::new(), budget: Budget::new(pixel_bytes) }) }
     }
@@ -151,8 +156,8 @@ impl Decoder {
         self.shared.budget.used()
     }
 
-    /// An image of a request and every geometry in which its graphs may want it; `keep` if it will be asked
-    /// for as a whole.
+    /// Creates the job for an image and every geometry that its graphs may need. Set `keep` if the
+    /// whole image will be needed too.
     pub(super) fn job(&self, image: &EncodedImage, geometries: Vec<Geometry>, keep: bool) -> Arc<ImageJob> {
         Arc::new(ImageJob {
             file: image.clone(),
@@ -167,7 +172,7 @@ impl Decoder {
     }
 }
 
-/// A decoded image with the memory that it has taken.
+/// A decoded image and its share of the memory budget.
 #[derive(Debug)]
 pub(super) struct Pixels {
     image: Image,
@@ -182,8 +187,8 @@ impl Deref for Pixels {
     }
 }
 
-/// An image that is decoded at most once, when the first of its features is not in the cache, and once more for a face search
-/// where its pixels could not be held until then.
+/// An image that is decoded at the first cache miss of its features, and at most once. A face
+/// search decodes it again if its pixels could not be held until then.
 #[derive(Debug)]
 pub(super) struct ImageJob {
     file: EncodedImage,
@@ -193,23 +198,23 @@ pub(super) struct ImageJob {
     background: bool,
     tensors: OnceCell<Result<HashMap<Geometry, Tensor>, DecodeError>>,
     keep: bool,
-    /// The decoded image, from when it was decoded until it is asked for.
+    /// The decoded image, held from its decode until it is requested.
     whole: Mutex<Option<Pixels>>,
 }
 
 impl ImageJob {
-    /// Whether nobody waits for it.
+    /// Returns true if no client waits for the job.
     pub(super) fn is_background(&self) -> bool {
         self.background
     }
 
-    /// The image in one of the job's geometries, as the graphs take it.
+    /// Returns the image in one of the job's geometries, as input of a graph.
     pub(super) async fn tensor(self: Arc<Self>, geometry: Geometry) -> Result<Vec<Tensor>, DecodeError> {
         let tensors = self.tensors.get_or_init(|| self.prepare()).await;
         tensors.as_ref().map(|tensors| vec![tensors[&geometry].clone()]).map_err(Clone::clone)
     }
 
-    /// The decoded image, which the job keeps no longer.
+    /// Returns the decoded image, which the job then no longer holds.
     pub(super) async fn image(self: Arc<Self>) -> Result<Pixels, DecodeError> {
         if !self.geometries.is_empty() {
             self.tensors.get_or_init(|| self.prepare()).await.as_ref().map_err(Clone::clone)?;
@@ -221,12 +226,13 @@ impl ImageJob {
         }
     }
 
-    /// All geometries at once, so that an image that no one wants as a whole is dropped before any model runs.
+    /// Computes all geometries at once, so that an image that is not needed as a whole is dropped
+    /// before any model runs.
     async fn prepare(&self) -> Result<HashMap<Geometry, Tensor>, DecodeError> {
         let (pixels, tensors) = self.decode(self.geometries.clone()).await?;
         if self.keep {
-            // Only from the part set aside for it, and only if there is room now: what waits for a search must not keep from being
-            // decoded what that search waits for.
+            // Use only the part reserved for this, and only if it has room now: images pending a
+            // search must not block the decodes that this search waits for.
             let bytes = u64::from(pixels.width) * u64::from(pixels.height) * 3;
             let held = Arc::clone(&self.shared.budget.held).try_acquire_many_owned(kib(bytes));
             if let Ok(memory) = held {
@@ -245,7 +251,7 @@ impl ImageJob {
         let memory = self.shared.budget.take(self.file.header.decode_memory).await;
         let (bytes, limits) = (self.file.bytes.clone(), self.limits);
         let work = move || {
-            // Held by the work itself, which goes on when the client leaves.
+            // Held by the work itself, which continues if the client disconnects.
             let _turn = turn;
             let image = vision::decode(&bytes, &limits)?;
             let prepared = |geometry: Geometry| (geometry, tensor(geometry.apply(&image)));
@@ -286,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn pixels_of_many_images_stay_within_the_budget_and_are_given_back() {
+    async fn pixels_of_many_images_stay_within_the_budget_and_are_released() {
         let file = png(256);
         let one = file.header.decode_memory;
         let decoder = Decoder::new(DecodeLimits::default(), 8 * one);
@@ -309,12 +315,13 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn images_that_wait_for_a_search_leave_room_to_decode() {
+    async fn images_pending_a_face_search_leave_memory_for_decoding() {
         let file = png(128);
         let geometry = Geometry::Exact { height: 8, width: 8, filter: Filter::Bicubic };
         let decoder = Decoder::new(DecodeLimits::default(), 4 * file.header.decode_memory);
         let jobs: Vec<_> = (0..64).map(|_| decoder.job(&file, vec![geometry], true)).collect();
-        // All are decoded, and hold what they can, before the first is asked for as a whole.
+        // All images are decoded, and hold what memory they can, before the first whole image is
+        // requested.
         for job in &jobs {
             Arc::clone(job).tensor(geometry).await.unwrap();
         }
@@ -332,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_takes_its_turn_before_the_background_that_waits() {
+    async fn a_request_gets_its_turn_before_pending_background_work() {
         let turns = Turns::new();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut held = Vec::new();
@@ -354,9 +361,9 @@ mod tests {
             async move { drop(turns.take(false).await) }
         });
         tokio::task::yield_now().await;
-        // One of those that compute is done: the request is next, whoever came before it.
+        // One running task ends: the request is next, ahead of everything that queued before it.
         held.pop();
-        tokio::time::timeout(Duration::from_secs(20), request).await.expect("its turn came").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), request).await.expect("turn granted").unwrap();
         waiting.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }

@@ -1,4 +1,4 @@
-//! From a sample to its scores: which features do the metrics need, and each of them once.
+//! Scores samples: plans the features that the metrics need and computes each of them once.
 
 mod attributes;
 mod faces;

@@ -1,4 +1,4 @@
-//! The objects to look for in an image: their words to features, and all of them into one question.
+//! Objects to find in an image: embeds their words and runs the detector once for all of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -21,34 +21,34 @@ use crate::{
     vision::Geometry,
 };
 
-/// The text tower whose embeddings are the queries.
+/// Text tower whose embeddings are the detector's queries.
 pub(super) const TEXT: &str = "owlvit.text";
 
-/// Numbers of queries to which an image's are filled up, so that images share a batch. A query's logits depend on
-/// no other query, and those of the filling are not read.
+/// Numbers of queries to which an image's queries are padded, so that images share a batch. The
+/// logits of a query do not depend on the other queries, and those of the padding are ignored.
 const COUNTS: [usize; 6] = [4, 8, 16, 32, 64, 128];
 
-/// How well an object of the prompt was found in the image.
+/// An object of the prompt and its score in the image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ObjectEvidence {
-    /// The label, as given.
+    /// The label as given.
     #[schema(example = "skateboard")]
     pub label: String,
-    /// In [0, 1]; 0 where every box fits another label better. Null where the label was not looked for.
+    /// In [0, 1]; 0 if every box fits another label better; null if the label was skipped.
     pub score: Option<f64>,
     /// Left, top, right, bottom of the best box in pixels of the upright image.
     #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
     #[schema(example = json!([102.1, 340.5, 421.9, 520.2]))]
     pub corners: Option<[f64; 4]>,
-    /// Whether the text model read only its beginning.
+    /// True if the text model truncated the label.
     #[serde(default)]
     pub truncated: bool,
-    /// Why it was not looked for.
+    /// Reason why the label was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<SkipReason>,
 }
 
-/// What the evidence shows of the objects.
+/// Returns the evidence for the objects that were found and those that were skipped.
 pub(super) fn evidence(found: &[ObjectScore], skipped: &[Skipped]) -> Vec<ObjectEvidence> {
     let found = found.iter().map(|object| ObjectEvidence {
         label: object.label.clone(),
@@ -67,15 +67,16 @@ pub(super) fn evidence(found: &[ObjectScore], skipped: &[Skipped]) -> Vec<Object
     found.chain(skipped).collect()
 }
 
-/// What to look for in one image.
+/// The objects to find in one image.
 pub(super) struct Wanted {
     pub(super) objects: Arc<Objects>,
     texts: Vec<EncodedText>,
 }
 
 impl Wanted {
-    /// The labels of `goa`, if it is asked for, then the objects of relations, each in an order of its own, so that the
-    /// order of the request changes nothing. What the text model reads alike has one column.
+    /// Collects the labels of `goa`, if `labelled`, and then the objects of relations. Each group
+    /// is sorted, so that the order in the request has no effect. Texts with equal tokens share a
+    /// column.
     pub(super) fn of(sample: &Sample, labelled: bool, relations: &Relations, texts: &Texts) -> Self {
         let encode = |text| texts.encode(TEXT, text).expect("a pack's text graphs have tokenizers");
         let detectables = if labelled { sample.metadata.detectables.as_slice() } else { &[] };
@@ -121,7 +122,7 @@ impl Wanted {
     }
 }
 
-/// Looks for objects with the lanes of one engine.
+/// Finds objects with the lanes of one engine.
 pub(super) struct ObjectFinder {
     engine: Arc<Engine>,
     embedder: Embedder,
@@ -132,7 +133,7 @@ impl ObjectFinder {
         Self { embedder: Embedder::new(Arc::clone(&engine), TEXT), engine }
     }
 
-    /// The logits of every label in every box; kept under the image and the labels' tokens.
+    /// Returns the logits of every label in every box, cached by the image and the labels' tokens.
     pub(super) async fn find(
         &self,
         image: ContentHash,
@@ -155,7 +156,7 @@ impl ObjectFinder {
     }
 }
 
-/// The embeddings as rows, the first one again until there are as many rows as other images have.
+/// Stacks the embeddings as rows and pads them with the first one to one of the common counts.
 fn queries(embeddings: &[Feature]) -> Tensor {
     let rows: Vec<&[f32]> =
         embeddings.iter().map(|found| found.features.values("embedding").unwrap_or_default()).collect();

@@ -1,4 +1,4 @@
-//! Which features a set of metrics needs of a sample: each (graph, input) pair once.
+//! Plans the features of a sample that a set of metrics needs: each (graph, input) pair once.
 
 use std::collections::BTreeSet;
 
@@ -8,21 +8,22 @@ use crate::metrics::{self, Input, Metric, NullReason, OBJECTS, Relations, Subjec
 /// The work of one request.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Graph role and input of every feature to ask for.
+    /// Graph role and input of every feature to compute.
     pub(super) features: BTreeSet<(&'static str, Input)>,
-    /// Every metric asked for, and why it cannot be computed where that is so.
+    /// Every requested metric, with the reason if it cannot be computed.
     pub(super) metrics: Vec<(&'static Metric, Option<NullReason>)>,
 }
 
 impl Plan {
-    /// Whether a metric that can be computed is about this part of the sample.
+    /// Returns true if a computable metric needs this part of the sample.
     pub(super) fn measures(&self, subject: Subject) -> bool {
         let about = |metric: &Metric| metric.needs.iter().any(|need| need.of == subject);
         self.metrics.iter().any(|(metric, obstacle)| obstacle.is_none() && about(metric))
     }
 }
 
-/// Plans `metrics` for `sample` with these relations; `available` tells whether the pack has the graph of a role.
+/// Plans `metrics` for `sample` with these relations. `available` returns true if the pack has the
+/// graph of a role.
 pub(super) fn plan(
     sample: &Sample,
     metrics: &[&'static Metric],
@@ -43,14 +44,14 @@ pub(super) fn plan(
         }
         plan.metrics.push((metric, obstacle));
     }
-    // The objects of relations are looked for by their words, where the pack can.
+    // Objects of relations are located by their words if the pack can do that.
     if relations.grounded && plan.measures(Subject::Relations) {
         plan.features.insert((OBJECTS, Input::Objects));
     }
     plan
 }
 
-/// Why there is nothing to measure of a part of the sample, if that is so.
+/// Returns the reason if the sample has nothing to measure for `subject`.
 fn lacks(sample: &Sample, relations: &Relations, subject: Subject) -> Option<NullReason> {
     let there = match subject {
         Subject::Dataset => sample.dataset.is_some(),
@@ -61,7 +62,8 @@ fn lacks(sample: &Sample, relations: &Relations, subject: Subject) -> Option<Nul
     (!there).then(|| subject.missing())
 }
 
-/// The inputs that graphs are run on; a dataset's photos were seen when they were enrolled.
+/// Returns the inputs that graphs are run on. A dataset has none: its photos were processed at
+/// enrolment.
 fn inputs(sample: &Sample, subject: Subject) -> Vec<Input> {
     match subject {
         Subject::Image | Subject::Relations => vec![Input::Image],
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_and_costs_nothing() {
+    fn a_missing_input_gives_a_reason_and_plans_no_features() {
         let plan = plan(&sample(None, 0), &all(), |_| true);
         assert_eq!(obstacle(&plan, "clip_t"), Some(NullReason::NoPrompt));
         assert_eq!(obstacle(&plan, "clip_i"), Some(NullReason::NoReference));
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn relations_that_a_graph_has_words_for_run_it_and_others_do_not() {
+    fn only_mapped_relations_run_the_scene_graph() {
         let sample = sample(Some("a person riding a horse"), 0);
         let relation = annotated(&[["person".into(), "riding".into(), "horse".into()]]).remove(0);
         let with = |mapping, grounded| {

@@ -1,4 +1,5 @@
-//! The relations of a prompt: read or annotated, put into the words of the pack's scene graph, looked for.
+//! Relations of a prompt: parsed or annotated, mapped to the labels of the pack's scene graph, and
+//! scored.
 
 use std::{sync::Arc, time::Instant};
 
@@ -24,75 +25,78 @@ use crate::{
     vision::Geometry,
 };
 
-/// The text tower whose features say which predicate an unknown one is near.
+/// Text tower whose embeddings map an unknown predicate to the nearest known one.
 const TEXT: &str = "clip.text";
 
-/// Relations that are looked for at most; what else an endless prompt has is left out with a flag. As many may be annotated.
+/// Upper limit on relations per prompt. A prompt with more loses the rest, and its scores are
+/// flagged. The same number may be annotated.
 const MOST: usize = 256;
 
-/// How well a relation of the prompt was found in the image.
+/// A relation of the prompt and its score in the image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RelationEvidence {
-    /// Who: `person` where the relation was read off the prompt.
+    /// Subject of the relation; always `person` if it was parsed from the prompt.
     #[schema(example = "person")]
     pub subject: String,
     /// A verb, a preposition, or a verb with its preposition.
     #[schema(example = "riding")]
     pub predicate: String,
-    /// With what.
+    /// Object of the relation.
     #[schema(example = "skateboard")]
     pub object: String,
-    /// Whether a verb is involved.
+    /// `interaction` if a verb is involved, else `location`.
     pub kind: RelationKind,
-    /// Where the relation comes from.
+    /// Source of the relation.
     pub source: RelationSource,
-    /// The predicates of the scene graph that it may be seen as.
+    /// Predicates of the scene graph that count as this predicate.
     #[schema(example = json!(["riding", "on", "using"]))]
     pub seen_as: Vec<String>,
-    /// The classes of the scene graph that the object may be seen as; others are found by their words alone.
+    /// Classes of the scene graph that count as the object. If empty, the object is found by its
+    /// words alone.
     #[schema(example = json!(["skateboard"]))]
     pub classes: Vec<String>,
-    /// Whether those predicates only come near its own.
+    /// True if these predicates only approximate the one in the prompt.
     #[serde(default)]
     pub approximate: bool,
-    /// The cosine of the text features by which a predicate that no table has was mapped.
+    /// Cosine similarity of the text embeddings by which the predicate was mapped, if no table
+    /// lists it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nearest: Option<f64>,
-    /// Why it has no score.
+    /// Reason why the relation has no score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmapped: Option<Unmapped>,
-    /// The product of the factors, in [0, 1]; null where it was not looked for.
+    /// Product of the factors, in [0, 1]; null if the relation was not scored.
     pub score: Option<f64>,
-    /// The same for the predicate that the graph calls just so; null where it has none.
+    /// Score with the predicate that the graph has under exactly this name; null if it has none.
     pub strict: Option<f64>,
-    /// What the score is made of.
+    /// Factors of the score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factors: Option<Factors>,
-    /// The person of the best pair: left, top, right, bottom in pixels of the upright image.
+    /// Box of the person in the best pair: left, top, right, bottom in pixels of the upright image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject_box: Option<[f64; 4]>,
-    /// The object of the best pair.
+    /// Box of the object in the best pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_box: Option<[f64; 4]>,
-    /// Where OWL-ViT finds the object's words.
+    /// Best OWL-ViT box for the object's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grounding: Option<GroundingEvidence>,
-    /// Whether OWL-ViT reads only the beginning of the object's words.
+    /// True if OWL-ViT truncated the object's words.
     #[serde(default)]
     pub truncated: bool,
 }
 
-/// Where OWL-ViT finds the words of an object.
+/// Best OWL-ViT box for the words of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct GroundingEvidence {
-    /// In [0, 1]. Unlike the scores of `objects`, without competition between words.
+    /// In [0, 1]. Unlike the scores in `objects`, words do not compete for boxes.
     pub score: f64,
-    /// Left, top, right, bottom of the best box.
+    /// Left, top, right, bottom of the best box in pixels of the upright image.
     #[serde(rename = "box")]
     pub corners: [f64; 4],
 }
 
-/// Looks for relations with the scene graph of one pack.
+/// Finds relations with the scene graph of one pack.
 pub(super) struct RelationFinder {
     engine: Arc<Engine>,
     labels: Labels,
@@ -101,16 +105,16 @@ pub(super) struct RelationFinder {
     grounded: bool,
 }
 
-/// What maps predicates that no table has.
+/// Maps predicates that no table lists.
 struct Nearest {
     embedder: Embedder,
-    /// The graph's predicates, as the text tower reads them.
+    /// Predicates of the graph, tokenised for the text tower.
     predicates: Vec<EncodedText>,
 }
 
 impl RelationFinder {
-    /// What the pack's scene graph can be asked; `None` where it has none. `grounded` says whether objects can be
-    /// looked for by their words.
+    /// Creates the finder for the pack's scene graph, or returns `None` if the pack has none.
+    /// `grounded` is true if the pack can locate objects by their words.
     pub(super) fn of(
         pack: &Pack,
         engine: &Arc<Engine>,
@@ -130,7 +134,8 @@ impl RelationFinder {
         Ok(Some(Self { engine: Arc::clone(engine), labels, vocabulary, nearest, grounded }))
     }
 
-    /// The relations of a sample in the words of the graph, and the features that this took.
+    /// Maps the relations of a sample to labels of the graph. Also returns the features that this
+    /// used.
     pub(super) async fn seek(
         &self,
         sample: &Sample,
@@ -152,7 +157,7 @@ impl RelationFinder {
         Ok((Relations { sought, grounded: self.grounded, truncated, size }, used))
     }
 
-    /// Relations in the words of the graph, and the features that this took.
+    /// Maps relations to labels of the graph. Also returns the features that this used.
     pub(super) async fn words(
         &self,
         relations: Vec<Relation>,
@@ -180,7 +185,7 @@ impl RelationFinder {
         })
     }
 
-    /// Maps predicates that no table has to the nearest one of the graph, if one is near enough.
+    /// Maps predicates that no table lists to the nearest one of the graph, if it is near enough.
     async fn map_unknown(
         &self,
         sought: &mut [Sought],
@@ -232,7 +237,8 @@ impl RelationFinder {
         }))
     }
 
-    /// What the graph says of an image, reduced to what any prompt needs and kept so.
+    /// Returns the graph's outputs for an image, reduced to what any prompt needs. The cache stores
+    /// the reduced outputs.
     pub(super) async fn look(
         &self,
         image: ContentHash,
@@ -244,7 +250,7 @@ impl RelationFinder {
         self.engine.reduced_feature(RELATIONS, image, move || job.tensor(geometry), reduced).await
     }
 
-    /// What the evidence shows of each relation; scores only where the graph was run.
+    /// Returns the evidence for each relation. It has scores only if the graph was run (`ran`).
     pub(super) fn evidence(
         &self,
         relations: &Relations,
@@ -283,13 +289,14 @@ impl RelationFinder {
     }
 }
 
-/// The place of the feature nearest to a word's, the first of equals, and the cosine of the two.
+/// Returns the index of the known feature nearest to a word's, the first of equals, and their
+/// cosine.
 fn nearest(word: &Feature, known: &[Feature]) -> (usize, f64) {
     let vector = |feature: &Feature| feature.features.values("embedding").unwrap_or_default().to_vec();
     let word = vector(word);
     let mut best = (0, f64::NEG_INFINITY);
     for (place, known) in known.iter().map(vector).enumerate() {
-        // Rounding may leave the range.
+        // Rounding may exceed [-1, 1].
         let cosine = cosine(&word, &known).clamp(-1.0, 1.0);
         if cosine > best.1 {
             best = (place, cosine);

@@ -1,4 +1,4 @@
-//! What is scored: an image, its prompt, the photos of its subject, and what is known about them.
+//! The input of scoring: an image, its prompt, images of the person, and metadata.
 
 use std::collections::BTreeMap;
 
@@ -13,39 +13,40 @@ use crate::{
     vision::Header,
 };
 
-/// One generated image with everything it is judged against.
+/// A generated image with everything that it is scored against.
 #[derive(Debug)]
 pub struct Sample {
     /// The generated image.
     pub image: EncodedImage,
-    /// The prompt that it was generated for.
+    /// The prompt that the image was generated from.
     pub prompt: Option<String>,
-    /// Photos of the subject that the generator was given.
+    /// Reference images: images of the person that the generator was given.
     pub references: Vec<EncodedImage>,
-    /// Further photos of the same person, which the generator did not see.
+    /// Auxiliary images: further images of the same person, which the generator was not given.
     pub auxiliary: Vec<EncodedImage>,
-    /// What is known about prompt and subject.
+    /// Metadata of the prompt and the person.
     pub metadata: Metadata,
-    /// What the dataset of its metadata teaches, where it names one.
+    /// Linear probes of the dataset that the metadata names, if any.
     pub dataset: Option<DatasetProbes>,
 }
 
-/// An uploaded image: the file's bytes, their address, and what the header says.
+/// An uploaded image: the bytes of the file, their content hash, and the data of the header.
 #[derive(Debug, Clone)]
 pub struct EncodedImage {
-    /// The file as it came.
+    /// The file as received.
     pub bytes: Bytes,
-    /// Address of the bytes.
+    /// Content hash of the bytes.
     pub hash: ContentHash,
     /// Format and size after orientation, read from the header.
     pub header: Header,
 }
 
-/// What is known about a sample beside its images and prompt. All of it is stored with the sample.
+/// Further facts about a sample, in addition to its images and prompt. All of them are stored with
+/// the sample.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metadata {
-    /// Facial attributes of the subject by CelebA name; `true` where present.
+    /// Facial attributes of the person by CelebA name; `true` if present.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "attribute_labels")]
     #[schema(example = json!({"Young": true, "Male": false}))]
     pub attributes: BTreeMap<String, bool>,
@@ -53,7 +54,8 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["skateboard"]))]
     pub detectables: Vec<String>,
-    /// Relations that the prompt names, as subject, predicate, object: they win over those read off the prompt.
+    /// Relations that the prompt names, as subject, predicate, object. They replace those parsed
+    /// from the prompt.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!([["person", "riding", "skateboard"]]))]
     pub relations: Vec<[String; 3]>,
@@ -61,30 +63,31 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["action"]))]
     pub categories: Vec<String>,
-    /// The dataset whose enrolled photos teach what attributes look like, for `aps`.
+    /// The dataset on whose photos the linear probes of `aps` are fitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "celebrities")]
     pub dataset: Option<String>,
-    /// Whose photo the subject's is: samples of one identity are resampled together for intervals.
+    /// The person that the sample is about. Samples of one identity are resampled together for
+    /// confidence intervals.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "000")]
     pub identity: Option<String>,
-    /// The kind of the prompt, a free label for slices; Stellar has `T` and `H`.
+    /// Kind of the prompt, a free-form label for slices; Stellar uses `T` and `H`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "T")]
     pub prompt_kind: Option<String>,
 }
 
-/// Attributes of one sample: `CelebA` has 40.
+/// Upper limit on attributes per sample; CelebA has 40.
 const MOST_ATTRIBUTES: usize = 64;
-/// Categories of one prompt.
+/// Upper limit on categories per prompt.
 const MOST_CATEGORIES: usize = 64;
 
 impl Metadata {
-    /// The same with every text as it is kept ([`label::clean`]).
+    /// Returns the metadata with every text in the form that is stored ([`label::clean`]).
     ///
     /// # Errors
-    /// The entry that is no name, or the list that is longer than a sample's can be.
+    /// Fails with the entry that is not a valid label, or with the list that is too long.
     pub fn clean(self, most_words: usize) -> Result<Self, String> {
         let of = |entry: &str, text: String| {
             label::clean(&text).map_err(|problem| format!("metadata.{entry} {problem}"))
@@ -95,22 +98,22 @@ impl Metadata {
             }
             Err(format!("metadata has {count} {entry}, at most {most} {why}: send fewer"))
         };
-        few("attributes", self.attributes.len(), MOST_ATTRIBUTES, "are kept of a sample")?;
-        few("categories", self.categories.len(), MOST_CATEGORIES, "are kept of a prompt")?;
-        few("detectables", self.detectables.len(), most_words, "are looked for")?;
-        few("relations", self.relations.len(), most_words, "are looked for")?;
+        few("attributes", self.attributes.len(), MOST_ATTRIBUTES, "are stored per sample")?;
+        few("categories", self.categories.len(), MOST_CATEGORIES, "are stored per prompt")?;
+        few("detectables", self.detectables.len(), most_words, "are scored")?;
+        few("relations", self.relations.len(), most_words, "are scored")?;
         let mut attributes = BTreeMap::new();
         for (name, present) in self.attributes {
             let name = label::clean_within(&name, label::ATTRIBUTE_BYTES)
                 .map_err(|problem| format!("a name in metadata.attributes {problem}"))?;
             if attributes.insert(name.clone(), present).is_some_and(|before| before != present) {
-                return Err(format!("metadata.attributes has `{name}` twice, present and absent"));
+                return Err(format!("metadata.attributes has `{name}` twice, once present and once absent"));
             }
         }
         let all = |entry: &str, texts: Vec<String>| {
             texts.into_iter().map(|text| of(entry, text)).collect::<Result<Vec<_>, _>>()
         };
-        // Words to look for are kept as they came: an empty one is told as skipped.
+        // Detectables and relations are stored as received: an empty one is reported as skipped.
         let seen = |entry: &str, text: String| match label::check_visible(&text) {
             _ if text.len() > label::MAX_BYTES => {
                 Err(format!("metadata.{entry} {}", LabelError::TooLong(label::MAX_BYTES)))
@@ -139,10 +142,10 @@ impl Metadata {
     }
 }
 
-/// Attributes as true and false, or as the reference toolkit has them, 1 and -1.
+/// Deserialises attributes given as booleans, or as 1 and -1 like in the toolkit.
 ///
 /// # Errors
-/// Any other value, by its name.
+/// Fails with the name of the attribute that has any other value.
 pub fn attribute_labels<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, bool>, D::Error> {
@@ -164,7 +167,7 @@ pub fn attribute_labels<'de, D: Deserializer<'de>>(
         let shown: String = label::visible(&name).chars().take(80).collect();
         present.map(|present| (name, present)).ok_or_else(|| {
             D::Error::custom(format!(
-                "attribute `{shown}`: expected a boolean, or 1 where present and -1 where absent"
+                "attribute `{shown}`: expected a boolean, or 1 if present and -1 if absent"
             ))
         })
     };
@@ -172,7 +175,8 @@ pub fn attribute_labels<'de, D: Deserializer<'de>>(
 }
 
 impl Sample {
-    /// The address of everything that a score can depend on: two samples of equal address get equal scores.
+    /// Content hash of everything that a score can depend on: samples with equal hashes get equal
+    /// scores.
     #[must_use]
     pub fn content(&self) -> ContentHash {
         let hashes = |images: &[EncodedImage]| images.iter().map(|image| image.hash).collect::<Vec<_>>();
@@ -181,7 +185,7 @@ impl Sample {
     }
 }
 
-/// [`Sample::content`] of a sample whose photos are not at hand.
+/// Computes [`Sample::content`] from the hashes of the images.
 #[must_use]
 pub fn content(
     image: ContentHash,
@@ -228,12 +232,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn content_tells_an_absent_prompt_from_an_empty_one() {
+    fn content_distinguishes_an_absent_prompt_from_an_empty_one() {
         assert_ne!(sample(None, 0).content(), sample(Some(""), 0).content());
     }
 
     #[test]
-    fn content_tells_a_reference_from_an_auxiliary_photo() {
+    fn content_distinguishes_a_reference_from_an_auxiliary_image() {
         let reference = sample(None, 1);
         let auxiliary = Sample { auxiliary: vec![encoded(b"reference")], ..sample(None, 0) };
         assert_ne!(reference.content(), auxiliary.content());
@@ -247,7 +251,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_not_said_leaves_no_trace_in_the_content() {
+    fn absent_metadata_is_not_serialised() {
         assert_eq!(serde_json::to_string(&Metadata::default()).unwrap(), "{}");
     }
 

@@ -1,4 +1,4 @@
-//! The scoring service: plans, asks the engine for features, and applies the metrics.
+//! The scoring service: plans features, requests them from the engine, and applies the metrics.
 
 use std::{
     collections::HashMap,
@@ -49,20 +49,20 @@ pub struct Scoring {
     shows_embeddings: AtomicBool,
 }
 
-/// What scoring a sample gave.
+/// Result of scoring a sample.
 #[derive(Debug, Clone)]
 pub struct Scorecard {
-    /// Every metric that was asked for, in the order of the request.
+    /// Every requested metric, in the order of the request.
     pub scores: Vec<MetricScore>,
-    /// Every feature that the scores stand on and where it came from.
+    /// Every feature that the scores are based on, and its origin.
     pub features: Vec<FeatureUse>,
-    /// How each text graph read the prompt.
+    /// Token counts of the prompt for each text graph.
     pub texts: Vec<TextEvidence>,
-    /// The faces in each image in which they were looked for.
+    /// The faces in each image that was searched for them.
     pub faces: Vec<ImageFaces>,
-    /// The objects that were looked for in the image, and those that were not.
+    /// The objects that were searched for in the image, and those that were skipped.
     pub objects: Vec<ObjectEvidence>,
-    /// The relations of the prompt, those that could not be looked for too.
+    /// The relations of the prompt, including those that could not be scored.
     pub relations: Vec<RelationEvidence>,
 }
 
@@ -76,12 +76,12 @@ pub struct ImageFaces {
     pub faces: Vec<FaceEvidence>,
 }
 
-/// One metric's answer.
+/// Result of one metric.
 #[derive(Debug, Clone)]
 pub struct MetricScore {
     /// The metric.
     pub metric: &'static Metric,
-    /// A number, or why there is none.
+    /// A score, or the reason why it is null.
     pub outcome: MetricResult,
 }
 
@@ -94,31 +94,31 @@ pub struct FeatureUse {
     /// The input: `image`, `prompt`, or `reference[0]` and so on.
     #[schema(example = "reference[0]")]
     pub of: String,
-    /// Whether it was computed now, waited for with another request, or already known.
+    /// Origin of the feature: computed for this request, shared with a concurrent one, or cached.
     pub origin: Origin,
-    /// Milliseconds from asking to having it, waiting in queues included.
+    /// Milliseconds from request to result, time in queues included.
     pub milliseconds: f64,
-    /// Inputs of this and other requests that the model ran on together; 0 where it did not run.
+    /// Number of items in the batch, from this and other requests; 0 if the model did not run.
     pub batch: usize,
 }
 
-/// How a text graph read the prompt.
+/// Token count of the prompt for one text graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TextEvidence {
     /// Role of the graph.
     #[schema(example = "clip.text")]
     pub graph: String,
-    /// Tokens of the prompt, begin and end tokens included, before any cut.
+    /// Tokens of the prompt before truncation, start and end tokens included.
     #[schema(example = 9)]
     pub tokens: usize,
-    /// Tokens that the graph reads at most.
+    /// Largest number of tokens that the graph reads.
     #[schema(example = 77)]
     pub context: usize,
-    /// Whether the prompt was cut.
+    /// True if the prompt was truncated.
     pub truncated: bool,
 }
 
-/// Why a sample could not be scored.
+/// Error of scoring a sample.
 #[derive(Debug, thiserror::Error)]
 pub enum ScoringError {
     /// An image of the sample cannot be decoded.
@@ -126,26 +126,27 @@ pub enum ScoringError {
     EncodedImage {
         /// The input: `image` or `reference[0]` and so on.
         of: String,
-        /// What is wrong with it.
+        /// The cause.
         source: DecodeError,
     },
-    /// The engine could not give a feature.
+    /// The engine failed to compute a feature.
     #[error("{graph} of {of}: {source}")]
     Engine {
         /// Role of the graph.
         graph: &'static str,
         /// The input.
         of: String,
-        /// What went wrong.
+        /// The cause.
         source: EngineError,
     },
 }
 
 impl Scoring {
-    /// A service over a started engine, with at most so many bytes of decoded pixels at once.
+    /// Creates the service on a started engine. It holds at most `pixel_bytes` bytes of decoded
+    /// pixels.
     ///
     /// # Errors
-    /// A tokenizer of the pack, or the labels of its scene graph, that cannot be read.
+    /// Fails if a tokenizer of the pack or the labels of its scene graph cannot be read.
     pub fn new(
         engine: Engine,
         pack: Arc<Pack>,
@@ -163,20 +164,21 @@ impl Scoring {
         Ok(Self { engine, pack, decoder, texts, faces, objects, relations, probes, shows_embeddings })
     }
 
-    /// Keeps the faces it finds beyond this process, from now on.
+    /// Sets the storage for the faces that are found from now on.
     pub fn set_face_store(&self, memory: Arc<dyn FaceMemory>) {
         self.faces.keep_in(memory);
     }
 
-    /// Whether the evidence of scores has the embeddings of faces, which identify people, from now on. It has none before.
+    /// Sets whether the evidence of scores from now on includes face embeddings, which identify
+    /// people. Off by default.
     pub fn show_embeddings(&self, show: bool) {
         self.shows_embeddings.store(show, Ordering::Relaxed);
     }
 
-    /// The faces in one image, and whether they were known before. `None` where the pack has no face graphs.
+    /// Returns the faces in one image and their origin; `None` if the pack has no face graphs.
     ///
     /// # Errors
-    /// An image that cannot be decoded, a full queue, or a graph that failed.
+    /// Fails if the image cannot be decoded, a queue is full, or a graph fails.
     pub async fn faces(&self, of: &EncodedImage) -> Result<Option<Feature>, ScoringError> {
         if !graphs_of(FACES).iter().all(|role| self.has(role)) {
             return Ok(None);
@@ -189,11 +191,12 @@ impl Scoring {
         }
     }
 
-    /// Forgets what was learnt from these images, and says how many features were in memory.
+    /// Evicts everything derived from these images and returns the number of features that were
+    /// cached.
     pub async fn forget(self: &Arc<Self>, images: Vec<ContentHash>) -> u64 {
         self.probes.clear();
         let this = Arc::clone(self);
-        // A look at everything in memory, which no request shall wait for.
+        // This scans the whole cache, which must not delay a request.
         blocking(move || this.engine.forget(&images.into_iter().collect())).await
     }
 
@@ -203,25 +206,26 @@ impl Scoring {
         self.decoder.pixel_bytes()
     }
 
-    /// The limits that decoding an image keeps.
+    /// The limits for decoding an image.
     #[must_use]
     pub fn decode_limits(&self) -> &DecodeLimits {
         self.decoder.limits()
     }
 
-    /// The pack whose graphs score.
+    /// The pack that samples are scored with.
     #[must_use]
     pub fn pack(&self) -> &Arc<Pack> {
         &self.pack
     }
 
-    /// The engine underneath, for health and status.
+    /// The underlying engine, for health and status.
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// The graphs that a metric needs and the pack lacks; empty where the metric can be computed.
+    /// Returns the graphs that a metric needs and the pack lacks; empty if the metric can be
+    /// computed.
     #[must_use]
     pub fn missing_graphs(&self, metric: &Metric) -> Vec<String> {
         let mut missing: Vec<_> = metric
@@ -238,12 +242,13 @@ impl Scoring {
         self.engine.graph(role).is_some()
     }
 
-    /// Scores one sample: all features concurrently, each once, then the metrics.
+    /// Scores one sample: computes all features concurrently, each once, and then the metrics.
     ///
-    /// Dropping the future drops its place in every queue.
+    /// Dropping the future removes its items from every queue.
     ///
     /// # Errors
-    /// An image that cannot be decoded, a full queue, or a graph that failed. Nothing is then half done.
+    /// Fails if an image cannot be decoded, a queue is full, or a graph fails. There are no partial
+    /// results.
     pub async fn score(
         &self,
         sample: &Sample,
@@ -264,7 +269,7 @@ impl Scoring {
                 Input::Prompt => self.text_feature(role, &encoded[role]).await,
                 Input::ImageWithPrompt => self.joint_feature(role, &sample.image, jobs, &encoded[role]).await,
                 Input::Objects => {
-                    let wanted = looked_for.as_ref().expect("made for what the plan has");
+                    let wanted = looked_for.as_ref().expect("prepared if the plan has objects");
                     let (hash, geometry) = (sample.image.hash, self.geometry(role));
                     self.objects.find(hash, Arc::clone(&jobs[&hash]), geometry, wanted).await
                 }
@@ -342,8 +347,8 @@ impl Scoring {
         Ok(Scorecard { scores, features: uses, texts: evidence, faces: found, objects, relations })
     }
 
-    /// The sample's relations in the words of the pack's scene graph, where a metric asks for them and the pack has one;
-    /// and the features that finding those words took.
+    /// Maps the sample's relations to labels of the pack's scene graph, if a metric needs them and
+    /// the pack has one. Also returns the features that this used.
     async fn seek_relations(
         &self,
         sample: &Sample,
@@ -358,11 +363,11 @@ impl Scoring {
         Ok((Some(finder), relations, used))
     }
 
-    /// What annotated relations are to the pack's scene graph, without looking at any image: no scores. Empty where the
-    /// pack has no scene graph.
+    /// Maps annotated relations to labels of the pack's scene graph, without any image and
+    /// therefore without scores. Empty if the pack has no scene graph.
     ///
     /// # Errors
-    /// A full queue, or a text graph that failed.
+    /// Fails if a queue is full or a text graph fails.
     pub async fn words_of(&self, triplets: &[[String; 3]]) -> Result<Vec<RelationEvidence>, ScoringError> {
         let Some(finder) = &self.relations else { return Ok(Vec::new()) };
         let (sought, _) = finder.words(annotated(triplets), &self.texts).await.map_err(of_words)?;
@@ -370,7 +375,7 @@ impl Scoring {
         Ok(finder.evidence(&relations, &FeatureSet::default(), false))
     }
 
-    /// One job for each distinct image, knowing every geometry in which the plan wants it.
+    /// Creates one job per distinct image, with every geometry that the plan needs.
     fn image_jobs(
         &self,
         sample: &Sample,
@@ -436,8 +441,8 @@ impl Scoring {
         self.engine.family_feature(FACES, file.hash, move || find).await
     }
 
-    /// A graph over the image's tokens and the prompt; the tokens are a feature of their own, so another
-    /// prompt for the same image does not run the image tower again.
+    /// Runs a graph on the image's tokens and the prompt. The tokens are a feature of their own, so
+    /// another prompt for the same image does not run the image tower again.
     async fn joint_feature(
         &self,
         role: &'static str,
@@ -472,7 +477,8 @@ fn image_of(sample: &Sample, input: Input) -> &EncodedImage {
     }
 }
 
-/// The graph that sees the pixels: of a joint graph `family.score` the tower `family.image`, else itself.
+/// Returns the graph that takes the pixels: the tower `family.image` for a joint graph
+/// `family.score`, else the graph itself.
 fn image_graph(role: &str) -> String {
     match role.strip_suffix(".score") {
         Some(family) => format!("{family}.image"),
@@ -480,7 +486,7 @@ fn image_graph(role: &str) -> String {
     }
 }
 
-/// Every graph that a role stands for: a joint graph runs on the output of its image tower.
+/// Returns every graph that a role stands for. A joint graph runs on the output of its image tower.
 #[must_use]
 pub fn graphs_of(role: &str) -> Vec<String> {
     if role == FACES {
@@ -494,7 +500,7 @@ pub fn graphs_of(role: &str) -> Vec<String> {
     graphs
 }
 
-/// How answers call a part of the sample.
+/// Returns the name of an input in responses.
 pub(crate) fn name(input: Input) -> String {
     match input {
         Input::Image => "image".to_owned(),
@@ -506,12 +512,12 @@ pub(crate) fn name(input: Input) -> String {
     }
 }
 
-/// The error of finding the words of a scene graph for a prompt's.
+/// Wraps an error of mapping predicates to the scene graph.
 fn of_words(source: EngineError) -> ScoringError {
-    ScoringError::Engine { graph: RELATIONS, of: "the predicates' words".to_owned(), source }
+    ScoringError::Engine { graph: RELATIONS, of: "the prompt's predicates".to_owned(), source }
 }
 
-/// Says which part of the sample an engine's error is about.
+/// Adds the input that an engine's error is about.
 fn attribute(graph: &'static str, input: Input, error: EngineError) -> ScoringError {
     let of = name(input);
     if let EngineError::Prepare(cause) = &error {

@@ -1,4 +1,4 @@
-//! Prompts to token tensors, by the tokenizer that each text graph names in the manifest.
+//! Turns prompts into token tensors with the tokenizer that the manifest names for each text graph.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,15 +12,16 @@ use crate::{
     text::{ClipTokenizer, Tokens, WordPieceTokenizer},
 };
 
-/// Lengths to which token ids are padded, so that prompts of like length share a batch and a short one does
-/// not pay for the longest that the model reads. Padding behind the end token changes nothing in a causal
-/// text tower.
+/// Lengths to which token ids are padded, so that prompts of similar length share a batch and a
+/// short prompt does not pay for the model's full context. Padding after the end token has no
+/// effect in a causal text tower.
 const LENGTHS: [usize; 4] = [16, 24, 32, 48];
 
-/// Texts of all requests that wait for one text tower at most, so that a long list does not fill its queue.
+/// Upper limit on the texts of all requests that are pending in one text tower, so that a long list
+/// does not fill its queue.
 const WAITING: usize = 64;
 
-/// The tokenizers of a pack, by the role of the text graph.
+/// Tokenizers of a pack by the role of the text graph.
 #[derive(Debug)]
 pub(super) struct Texts {
     by_role: HashMap<String, Encoder>,
@@ -32,16 +33,17 @@ enum Tokenizer {
     WordPiece(WordPieceTokenizer),
 }
 
-/// How the graph of one role takes a prompt.
+/// Tokenizer and input layout of one text graph.
 #[derive(Debug)]
 struct Encoder {
     tokenizer: Arc<Tokenizer>,
     spec: TextSpec,
-    /// Whether the graph takes ids of any length up to its context, or of just that.
+    /// True if the graph accepts ids of any length up to its context, false if it needs exactly its
+    /// context.
     any_length: bool,
 }
 
-/// A prompt as one graph reads it.
+/// A prompt tokenised for one graph.
 #[derive(Debug, Clone)]
 pub(super) struct EncodedText {
     pub(super) tokens: Tokens,
@@ -51,7 +53,7 @@ pub(super) struct EncodedText {
 }
 
 impl Texts {
-    /// Reads every tokenizer that the pack's graphs name, each once.
+    /// Loads each tokenizer that the pack's graphs name, once.
     pub(super) fn load(pack: &Pack) -> Result<Self, PackError> {
         let mut loaded: HashMap<_, Arc<Tokenizer>> = HashMap::new();
         let mut by_role = HashMap::new();
@@ -82,7 +84,7 @@ impl Texts {
         Ok(Self { by_role })
     }
 
-    /// Tokenises `prompt` for the text graph of this role; `None` where the role has no tokenizer.
+    /// Tokenises `prompt` for the text graph of this role; `None` if the role has no tokenizer.
     pub(super) fn encode(&self, role: &str, prompt: &str) -> Option<EncodedText> {
         let Encoder { tokenizer, spec, any_length } = self.by_role.get(role)?;
         let tokens = match &**tokenizer {
@@ -94,13 +96,13 @@ impl Texts {
 }
 
 impl EncodedText {
-    /// The address of what the graph sees: prompts that clean to the same tokens share their features.
+    /// Content hash of the tokens: prompts that clean to the same tokens share their features.
     pub(super) fn hash(&self) -> ContentHash {
         let bytes: Vec<u8> = self.tokens.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         ContentHash::of_parts([b"tokens".as_slice(), &bytes])
     }
 
-    /// The ids, padded to the next common length, or to the context where the graph takes no other.
+    /// Returns the ids, padded to the next common length, or to the context if the graph needs it.
     pub(super) fn ids(&self) -> Tensor {
         let mut ids = self.tokens.ids.clone();
         let common = LENGTHS.into_iter().find(|length| self.any_length && *length >= ids.len());
@@ -108,7 +110,7 @@ impl EncodedText {
         Tensor::I64 { shape: vec![ids.len()], data: ids.into() }
     }
 
-    /// 1 for every token of the prompt and 0 for the padding up to the context.
+    /// Returns the mask: 1 for every token of the prompt and 0 for the padding up to the context.
     pub(super) fn mask(&self) -> Tensor {
         let mut mask = vec![1; self.tokens.ids.len()];
         mask.resize(self.context, 0);
@@ -116,7 +118,7 @@ impl EncodedText {
     }
 }
 
-/// Asks one text graph for the features of many short texts.
+/// Computes the features of many short texts with one text graph.
 #[derive(Clone)]
 pub(super) struct Embedder {
     engine: Arc<Engine>,
@@ -130,7 +132,7 @@ impl Embedder {
         Self { engine, role, room: Arc::new(Semaphore::new(room)) }
     }
 
-    /// The feature of each text, in their order.
+    /// Returns the feature of each text, in the given order.
     pub(super) async fn embed(&self, texts: Vec<EncodedText>) -> Result<Vec<Feature>, EngineError> {
         try_join_all(texts.into_iter().map(|text| self.feature(text))).await
     }
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_depends_on_the_tokens_and_not_on_the_padding() {
+    fn the_hash_depends_on_the_tokens_and_not_on_the_padding() {
         assert_eq!(encoded(5).hash(), EncodedText { pad: 0, ..encoded(5) }.hash());
         assert_ne!(encoded(5).hash(), encoded(6).hash());
     }

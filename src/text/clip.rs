@@ -1,4 +1,4 @@
-//! CLIP's tokenizer: lower-cased words in byte-level byte-pair encoding.
+//! CLIP's tokenizer: byte-level byte-pair encoding of lower-cased words.
 
 use std::sync::Arc;
 
@@ -15,9 +15,10 @@ use super::{
     words::Engine,
 };
 
-/// Merges of CLIP's vocabulary: 49,408 entries less 256 bytes, 256 bytes that end a word and two special tokens.
+/// Number of merges of CLIP's vocabulary: 49,408 entries less 256 bytes, 256 bytes that end a word
+/// and two special tokens.
 const MERGES: usize = 48_894;
-/// Marks a token that ends a word.
+/// Suffix of a token that ends a word.
 const WORD_END: &str = "</w>";
 
 /// Encodes prompts for CLIP text towers.
@@ -27,7 +28,7 @@ pub struct ClipTokenizer {
     cleaning: Cleaning,
 }
 
-/// The encoding of single words, shared by all cleanings.
+/// Encoding of single words, shared by all cleanings.
 #[derive(Debug)]
 struct ByteBpe {
     bpe: BPE,
@@ -38,12 +39,13 @@ struct ByteBpe {
 }
 
 impl ClipTokenizer {
-    /// Builds the tokenizer from CLIP's merges, one a line in order of rank, from which its whole vocabulary follows.
+    /// Creates the tokenizer from CLIP's merges, one per line in order of rank. They determine the
+    /// whole vocabulary.
     pub fn from_merges(merges: &str, cleaning: Cleaning) -> Result<Self, TokenizerError> {
         Self { model: Arc::new(ByteBpe::from_merges(merges)?), cleaning }.with_cleaning(cleaning)
     }
 
-    /// Gives a tokenizer with the same vocabulary, held in memory once, and another cleaning.
+    /// Returns a tokenizer with another cleaning that shares this one's vocabulary in memory.
     pub fn with_cleaning(&self, cleaning: Cleaning) -> Result<Self, TokenizerError> {
         match cleaning {
             Cleaning::Bert => Err(TokenizerError::Cleaning(cleaning)),
@@ -53,7 +55,8 @@ impl ClipTokenizer {
         }
     }
 
-    /// Encodes a prompt; one with more than `context` tokens is cut, its last id being the end token.
+    /// Encodes a prompt. One with more than `context` tokens is truncated and still ends with the
+    /// end token.
     #[must_use]
     pub fn encode(&self, text: &str, context: usize) -> Tokens {
         let (text, cut) = cut(text);
@@ -69,10 +72,12 @@ impl ClipTokenizer {
 
 /// Cleans and lower-cases a text.
 ///
-/// The originals also strip it and make white space single blanks, which no word can show.
+/// The originals also strip it and collapse white space to single spaces, which does not change the
+/// words.
 fn clean(text: &str, cleaning: Cleaning) -> (String, Engine) {
     match cleaning {
-        // Unlike the character-wise lower case, the one of a whole text knows the Greek final sigma.
+        // Unlike lower case of single characters, that of a whole text handles the Greek final
+        // sigma.
         Cleaning::HfSlow => (lower(&fix_text(text)), Engine::Regex),
         Cleaning::Openai => (lower(&unescape(&unescape(&fix_text(text)))), Engine::Regex),
         Cleaning::HfFast | Cleaning::Bert => (lower_each(&nfc_of_tokenizers(text)), Engine::Onig),
@@ -113,17 +118,17 @@ impl ByteBpe {
     fn encode_word(&self, word: &str, letters: &mut String, ids: &mut Vec<u32>) {
         letters.clear();
         letters.extend(word.bytes().map(|byte| self.bytes[usize::from(byte)]));
-        // It fails only for an unknown token outside the vocabulary, and there is none: all 256 bytes are in it.
+        // Fails only for a token outside the vocabulary, and there is none: it has all 256 bytes.
         if let Ok(tokens) = self.bpe.tokenize(letters) {
             ids.extend(tokens.into_iter().map(|token| token.id));
         }
     }
 }
 
-/// The character of each byte, and all of them in the order of their ids.
+/// Returns the character of each byte, and all characters in the order of their ids.
 ///
-/// Bytes that print in Latin-1 stand for themselves and come first; the others follow as U+0100 and on, so that a merges
-/// file holds neither white space nor control characters.
+/// Bytes that are printable in Latin-1 stand for themselves and come first. The others follow from
+/// U+0100 on, so that a merges file has neither white space nor control characters.
 fn byte_characters() -> ([char; 256], Vec<char>) {
     let prints = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let mut bytes = ['\0'; 256];

@@ -7,10 +7,11 @@ use super::tables::{
     entity,
 };
 
-/// Longest run of characters after `&` that may hold a name, as the HTML standard's names need.
+/// Longest run of characters after `&` that can be a name of the HTML standard.
 const MAX_NAME: usize = 32;
 
-/// Decodes all references as `html.unescape` does: names without semicolon too, also as the start of a longer word.
+/// Decodes all references as `html.unescape` does, including names without a semicolon, even at the
+/// start of a longer word.
 pub(super) fn unescape(text: &str) -> Cow<'_, str> {
     let Some(first) = text.find('&') else { return Cow::Borrowed(text) };
     let mut out = String::with_capacity(text.len());
@@ -29,7 +30,8 @@ pub(super) fn unescape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Decodes the references that end in a semicolon, as `ftfy.fixes.unescape_html` does; upper-cased names of Latin letters too.
+/// Decodes the references that end in a semicolon, as `ftfy.fixes.unescape_html` does, including
+/// upper-cased names of Latin letters.
 pub(super) fn unescape_strict(text: &str) -> Cow<'_, str> {
     if !text.contains('&') {
         return Cow::Borrowed(text);
@@ -49,7 +51,8 @@ pub(super) fn unescape_strict(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Decodes `body` (after the `&`) if it starts with `#?[0-9A-Za-z]{1,24};`; gives the bytes used.
+/// Decodes `body` (after the `&`) if it starts with `#?[0-9A-Za-z]{1,24};`. Returns the number of
+/// bytes used.
 fn strict(body: &str, out: &mut String) -> Option<usize> {
     let hash = usize::from(body.starts_with('#'));
     let length = body[hash..].bytes().take_while(u8::is_ascii_alphanumeric).count();
@@ -62,7 +65,7 @@ fn strict(body: &str, out: &mut String) -> Option<usize> {
         out.push_str(value);
         return Some(end);
     }
-    // A reference that decodes only in part, or to a semicolon, is left as it stands.
+    // A reference that decodes only in part, or to a semicolon, is left unchanged.
     let start = out.len();
     match numeric(reference, out) {
         Some(used) if used == end && !out[start..].contains(';') => Some(end),
@@ -73,7 +76,8 @@ fn strict(body: &str, out: &mut String) -> Option<usize> {
     }
 }
 
-/// Decodes `#[0-9]+;?` or `#[xX][0-9a-fA-F]+;?` at the start of `body`; gives the bytes used.
+/// Decodes `#[0-9]+;?` or `#[xX][0-9a-fA-F]+;?` at the start of `body`. Returns the number of bytes
+/// used.
 fn numeric(body: &str, out: &mut String) -> Option<usize> {
     let body = body.strip_prefix('#')?;
     let (radix, digits) = match body.strip_prefix(['x', 'X']) {
@@ -92,9 +96,11 @@ fn numeric(body: &str, out: &mut String) -> Option<usize> {
     Some(1 + usize::from(radix == 16) + length + semicolon)
 }
 
-/// The character of a numeric reference, none where the HTML standard forbids the code point.
+/// Returns the character of a numeric reference; `None` if the HTML standard forbids the code
+/// point.
 fn code_point(code: u32) -> Option<char> {
-    /// What the HTML standard reads for 0x80 to 0x9F: Windows-1252, and the control itself where that has no character.
+    /// Characters of 0x80 to 0x9F in the HTML standard: Windows-1252, or the control itself if that
+    /// has no character.
     const C1: [char; 32] = [
         '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}',
         '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
@@ -108,7 +114,7 @@ fn code_point(code: u32) -> Option<char> {
     }
 }
 
-/// Decodes the longest name at the start of `body`; gives the bytes used.
+/// Decodes the longest name at the start of `body`. Returns the number of bytes used.
 fn named(body: &str, out: &mut String) -> Option<usize> {
     let mut end = 0;
     for c in body.chars().take(MAX_NAME) {
@@ -122,7 +128,7 @@ fn named(body: &str, out: &mut String) -> Option<usize> {
     }
     let semicolon = usize::from(body.as_bytes().get(end) == Some(&b';'));
     let word = &body[..end + semicolon];
-    // No name is a single character, so the search stops at two.
+    // No name has a single character, so the search stops at two.
     let lengths = word.char_indices().map(|(at, _)| at).chain([word.len()]).skip(2).collect::<Vec<_>>();
     for &length in lengths.iter().rev() {
         if let Some(value) = entity(HTML5, &word[..length]) {

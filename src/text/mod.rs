@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! prompt ── cut      at MAX_CHARS characters, so that work and memory are bounded
-//!        ── clean    as the reference does: ftfy, HTML references, lower case, accents   (html, ftfy)
-//!        ── split    into words by the reference's regular expression                    (words)
-//!        ── encode   each word: byte-level BPE or WordPiece                              (clip, wordpiece)
-//!        ── frame    with the start and end tokens, cut to the context length
+//!        ── clean    as the reference does: ftfy, HTML references, lower case, accents (html, ftfy)
+//!        ── split    into words by the reference's regular expression (words)
+//!        ── encode   each word: byte-level BPE or WordPiece (clip, wordpiece)
+//!        ── frame    with the start and end tokens, truncated to the context length
 //! ```
 //!
-//! Ids are equal to the originals' except for one thing: a special token typed by a user (`<|endoftext|>`, `[SEP]`)
-//! is text like any other here, where the originals let it end the prompt.
+//! The ids equal those of the original tokenizers, with one exception: a special token typed by a
+//! user (`<|endoftext|>`, `[SEP]`) is text like any other here, while the originals let it end the
+//! prompt.
 
 mod clip;
 mod ftfy;
@@ -25,26 +26,28 @@ use serde::{Deserialize, Serialize};
 pub use clip::ClipTokenizer;
 pub use wordpiece::WordPieceTokenizer;
 
-/// Characters of a prompt that are read; what follows is ignored.
+/// Largest number of characters of a prompt that are read; the rest is ignored.
 ///
-/// The longest context holds 77 tokens, so only a prompt that begins with thousands of characters that cleaning removes
-/// could lose something that a model would see. Some cleaning is quadratic in the worst case (`&amp;amp;amp;…`).
+/// The longest context has 77 tokens, so only a prompt that begins with thousands of characters
+/// that cleaning removes could lose something that a model would see. Some cleaning steps are
+/// quadratic in the worst case (`&amp;amp;amp;…`).
 pub const MAX_CHARS: usize = 16_384;
 
 /// A prompt as token ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// Ids with the start and end token, not padded, at most the context length.
+    /// Ids with the start and end token, not padded; at most the context length.
     pub ids: Vec<i64>,
-    /// Number of tokens before the cut, start and end token included. Of a prompt longer than [`MAX_CHARS`], the tokens
-    /// of its first [`MAX_CHARS`] characters: a lower bound.
+    /// Number of tokens before truncation, start and end token included. For a prompt longer than
+    /// [`MAX_CHARS`] it is a lower bound, the number for its first [`MAX_CHARS`] characters.
     pub count: usize,
-    /// Whether the model sees less than the whole prompt.
+    /// True if the model sees less than the whole prompt.
     pub truncated: bool,
 }
 
 impl Tokens {
-    /// Puts the ids of a text between a start and an end token and cuts them to `context`, keeping the end token last.
+    /// Puts the ids of a text between a start and an end token and truncates them to `context`,
+    /// keeping the end token last.
     fn frame(start: u32, body: &[u32], end: u32, context: usize, cut: bool) -> Self {
         let count = body.len() + 2;
         let mut ids: Vec<i64> =
@@ -56,31 +59,35 @@ impl Tokens {
     }
 }
 
-/// How a prompt is cleaned before it is split into words: which reference's ids are wanted.
+/// Cleaning of a prompt before it is split into words, named after the tokenizer whose ids it
+/// gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cleaning {
-    /// Hugging Face's slow `CLIPTokenizer` where ftfy is installed: ftfy, then lower case.
+    /// Hugging Face's slow `CLIPTokenizer` with ftfy installed: ftfy, then lower case.
     HfSlow,
-    /// Hugging Face's `CLIPTokenizerFast`: composed characters, then lower case character by character.
+    /// Hugging Face's `CLIPTokenizerFast`: composed characters, then lower case of each character
+    /// by itself.
     HfFast,
-    /// `OpenAI`'s `clip.tokenize` and its copies: ftfy, HTML references decoded twice, then lower case.
+    /// `OpenAI`'s `clip.tokenize` and its copies: ftfy, HTML references decoded twice, then lower
+    /// case.
     Openai,
-    /// `BertTokenizer`, uncased: control characters and accents removed, lower case, CJK characters set apart.
+    /// `BertTokenizer`, uncased: control characters and accents removed, lower case, CJK characters
+    /// separated.
     Bert,
 }
 
-/// Why a tokenizer's file cannot be used.
+/// Error in a tokenizer's file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenizerError {
-    /// A merges file of the wrong length.
+    /// A merges file with the wrong number of lines.
     #[error(
-        "the merges file has {found} lines, CLIP's has {expected}: one merge a line, without a version line"
+        "the merges file has {found} lines, not {expected}: write one merge per line, without a version line"
     )]
     MergeCount {
         /// Lines found.
         found: usize,
-        /// Lines needed.
+        /// Lines expected.
         expected: usize,
     },
     /// A line of the merges file that is not a merge.
@@ -94,15 +101,15 @@ pub enum TokenizerError {
     /// A vocabulary file without a token that encoding needs.
     #[error("the vocabulary file has no line {0}: WordPiece needs [CLS], [SEP] and [UNK]")]
     MissingToken(&'static str),
-    /// A cleaning that does not belong to the tokenizer.
-    #[error("a CLIP tokenizer cannot clean as {0:?} does: use hf_slow, hf_fast or openai")]
+    /// A cleaning that the tokenizer does not support.
+    #[error("a CLIP tokenizer does not support the cleaning {0:?}: use hf_slow, hf_fast or openai")]
     Cleaning(Cleaning),
-    /// The vocabulary does not fit together.
-    #[error("the tokenizer's files do not fit together: {0}")]
+    /// The vocabulary is inconsistent.
+    #[error("the tokenizer's files are inconsistent: {0}")]
     Model(String),
 }
 
-/// Cuts a text to [`MAX_CHARS`] characters; tells whether something was cut.
+/// Cuts a text to [`MAX_CHARS`] characters. Also returns true if something was cut off.
 fn cut(text: &str) -> (&str, bool) {
     match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => (&text[..end], true),

@@ -1,7 +1,8 @@
-//! Normalisation and lower case as in the Unicode version of the reference environment.
+//! Normalisation and lower case with the Unicode version of the reference environment.
 //!
-//! Rust's tables are newer. A code point that was unassigned then is inert there: it has no lower case, composes with
-//! nothing and ends every context, so a text is worked on piece by piece between such code points.
+//! Rust's tables are newer. A code point that was unassigned then is inert there: it has no lower
+//! case, composes with nothing and ends every context. A text is therefore processed piece by piece
+//! between such code points.
 
 use std::borrow::Cow;
 
@@ -25,7 +26,7 @@ fn map_assigned(text: &str, change: impl Fn(&str, &mut String)) -> String {
     out
 }
 
-/// Lower-cases a text as `str.lower` does, which knows the Greek final sigma.
+/// Lower-cases a text as `str.lower` does, including the Greek final sigma.
 pub(super) fn lower(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
@@ -41,7 +42,8 @@ pub(super) fn lower_each(text: &str) -> String {
     map_assigned(text, |piece, out| out.extend(piece.chars().flat_map(char::to_lowercase)))
 }
 
-/// Composes characters as the fast tokenizers do, whose tables are older still (U+0EBA did not reorder).
+/// Composes characters as the fast tokenizers do. Their tables are even older (U+0EBA did not
+/// reorder).
 pub(super) fn nfc_of_tokenizers(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return Cow::Borrowed(text);
@@ -72,7 +74,7 @@ mod tests {
     use super::{lower, lower_each, nfc};
 
     #[test]
-    fn final_sigma_is_known_to_whole_texts_only() {
+    fn final_sigma_is_handled_in_whole_texts_only() {
         assert_eq!(lower("ΟΔΟΣ ΑΣΑ"), "οδος ασα");
         assert_eq!(lower_each("ΟΔΟΣ"), "οδοσ");
         assert_eq!(lower("İ"), "i\u{307}");

@@ -1,4 +1,4 @@
-//! BERT's tokenizer: lower-cased words without accents, in `WordPiece`.
+//! BERT's tokenizer: `WordPiece` encoding of lower-cased words without accents.
 
 use tokenizers::{
     Model,
@@ -14,7 +14,7 @@ use super::{
     unicode::{lower_each, nfc, nfd},
 };
 
-/// A longer word is unknown as a whole.
+/// Longest word that is encoded; a longer one is unknown as a whole.
 const MAX_WORD_CHARS: usize = 100;
 
 /// Encodes prompts for BERT towers as the uncased `BertTokenizer` does.
@@ -26,7 +26,8 @@ pub struct WordPieceTokenizer {
 }
 
 impl WordPieceTokenizer {
-    /// Builds the tokenizer from a `vocab.txt`: one token a line, its id being the line number from 0.
+    /// Creates the tokenizer from a `vocab.txt`: one token per line, whose id is the line number
+    /// from 0.
     pub fn from_vocab(text: &str) -> Result<Self, TokenizerError> {
         let vocab: Vocab = text.lines().map(str::to_owned).zip(0..).collect();
         let id = |token: &'static str| vocab.get(token).copied().ok_or(TokenizerError::MissingToken(token));
@@ -40,7 +41,8 @@ impl WordPieceTokenizer {
         Ok(Self { model, start, end })
     }
 
-    /// Encodes a prompt; one with more than `context` tokens is cut, its last id being `[SEP]`.
+    /// Encodes a prompt. One with more than `context` tokens is truncated and still ends with
+    /// `[SEP]`.
     #[must_use]
     pub fn encode(&self, text: &str, context: usize) -> Tokens {
         let (text, cut) = cut(text);
@@ -57,7 +59,7 @@ impl WordPieceTokenizer {
                 };
                 let piece;
                 (piece, rest) = rest.split_at(length);
-                // It fails only without an unknown token in the vocabulary, which was checked.
+                // Fails only if the vocabulary lacks the unknown token, which `from_vocab` checked.
                 if let Ok(tokens) = self.model.tokenize(piece) {
                     ids.extend(tokens.into_iter().map(|token| token.id));
                 }
@@ -67,9 +69,9 @@ impl WordPieceTokenizer {
     }
 }
 
-/// Lower-cases, drops control characters, sets CJK characters apart and composes.
+/// Lower-cases, drops control characters, separates CJK characters, and composes.
 ///
-/// The lower case is character by character, so a final sigma stays a plain one.
+/// Each character is lower-cased by itself, so a final sigma gets no special form.
 fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in lower_each(text).chars() {
@@ -85,12 +87,13 @@ fn clean(text: &str) -> String {
     nfc(&out).into_owned()
 }
 
-/// Whether BERT takes a character for punctuation: Unicode's, and all of ASCII that is neither letter, digit nor space.
+/// Returns true for the characters that BERT treats as punctuation: Unicode's, and all of ASCII
+/// that is not a letter, digit or space.
 fn is_punctuation(c: char) -> bool {
     c.is_ascii_punctuation() || properties(c) & PUNCTUATION != 0
 }
 
-/// Whether a character is in one of the blocks of Chinese characters that the original lists.
+/// Returns true for characters in one of the blocks of Chinese characters that the original lists.
 fn is_cjk(c: char) -> bool {
     matches!(c,
         '\u{4e00}'..='\u{9fff}' | '\u{3400}'..='\u{4dbf}' | '\u{20000}'..='\u{2a6df}' | '\u{2a700}'..='\u{2b73f}'

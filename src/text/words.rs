@@ -1,14 +1,15 @@
 //! Splits cleaned text into the words that CLIP's byte-pair encoding works on.
 //!
-//! The originals use `'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`. Written out by hand it is linear and pins
-//! the Unicode versions of the two regular expression engines that run it.
+//! The originals use `'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`. This hand-written
+//! version is linear and pins the Unicode versions of the two regular expression engines that run
+//! the pattern.
 
 use super::tables::{
     properties,
     properties::{LETTER_ONIG, LETTER_REGEX, NUMBER_ONIG, NUMBER_REGEX},
 };
 
-/// The regular expression engine whose view of the pattern is taken.
+/// The regular expression engine whose reading of the pattern is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Engine {
     /// Python's `regex` with IGNORECASE.
@@ -17,13 +18,13 @@ pub(super) enum Engine {
     Onig,
 }
 
-/// What a character is to the pattern.
+/// Class of a character in the pattern.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Letter,
     Number,
     Other,
-    /// In no word: white space.
+    /// White space, which is part of no word.
     Space,
 }
 
@@ -39,17 +40,18 @@ impl Engine {
         } else if properties & number != 0 {
             Class::Number
         } else if c.is_whitespace() || (self == Self::Regex && c == '\u{345}') {
-            // U+0345 folds to a letter without being one: ignoring case, `regex` finds it in no class at all.
+            // U+0345 folds to a letter without being one: with IGNORECASE, `regex` puts it in no
+            // class.
             Class::Space
         } else {
             Class::Other
         }
     }
 
-    /// Length of a contraction at the start of a lower-cased text.
+    /// Returns the length of a contraction at the start of a lower-cased text.
     fn contraction(self, text: &str) -> Option<usize> {
         let after = text.strip_prefix('\'')?;
-        // The long s is an s when case is ignored.
+        // With IGNORECASE, the long s is an s.
         let folded = (self == Self::Regex).then_some("ſ");
         ["s", "t", "re", "ve", "m", "ll", "d"]
             .into_iter()
@@ -58,7 +60,7 @@ impl Engine {
             .map(|end| 1 + end.len())
     }
 
-    /// Gives the words of a lower-cased text in order.
+    /// Returns the words of a lower-cased text in order.
     pub(super) fn words(self, text: &str) -> impl Iterator<Item = &str> {
         let mut rest = text;
         std::iter::from_fn(move || {
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn onig_knows_no_long_s_and_keeps_the_iota_below() {
+    fn onig_neither_folds_the_long_s_nor_drops_the_iota_subscript() {
         assert_eq!(Engine::Onig.words("'ſ a\u{345}b").collect::<Vec<_>>(), ["'", "ſ", "a", "\u{345}", "b"]);
     }
 }

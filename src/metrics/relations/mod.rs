@@ -1,8 +1,9 @@
-//! Relations of the prompt in the image: a scene graph says who does what to whom, OWL-ViT where a thing is that
-//! the graph has no class for.
+//! Relations of the prompt in the image: a scene graph detects who does what to what, and OWL-ViT
+//! locates objects for which the graph has no class.
 //!
-//! The score of a relation is the probability of its best pair of boxes: that the one is the person, that the other
-//! is the object, and that the predicate holds between them. Relations do not compete: a further one changes nothing.
+//! The score of a relation is the probability of its best pair of boxes: that one is the person,
+//! that the other is the object, and that the predicate holds between them. Relations do not
+//! compete: a further relation does not change the score of another.
 
 mod scene;
 #[cfg(test)]
@@ -25,97 +26,99 @@ use self::scene::{
     BOXES, CLASSES, OBJECT, OBJECT_BOXES, PERSON, PREDICATE, SUBJECT, SUBJECT_BOXES, TIE, sum,
 };
 
-/// The scene graph, reduced to what relations need ([`reduce`]).
+/// Role of the scene graph, whose outputs are reduced to what relations need ([`reduce`]).
 pub const RELATIONS: &str = "relations";
 
-/// What is asked of a scene graph for one prompt.
+/// Relations to score for one prompt.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Relations {
-    /// Every relation of the prompt, also those that the graph has no words for.
+    /// Every relation of the prompt, including those that cannot be mapped to the graph.
     pub sought: Vec<Sought>,
-    /// Whether the pack can look for objects by their words.
+    /// True if the pack can locate objects by their words.
     pub grounded: bool,
-    /// Whether the prompt is longer than what was read of it.
+    /// True if the prompt has more characters or relations than are read.
     pub truncated: bool,
     /// Width and height of the upright image in pixels.
     pub size: (u32, u32),
 }
 
-/// A relation in the words of the prompt and in those of the graph.
+/// A relation in the words of the prompt and in the labels of the graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sought {
-    /// As the prompt or its annotation has it.
+    /// The relation as parsed or annotated.
     pub relation: Relation,
-    /// What it is to the graph, or why it is nothing.
+    /// Its labels in the graph, or the reason why it has none.
     pub mapping: Result<Mapping, Unmapped>,
 }
 
-/// A relation in the words of a scene graph, by places in its labels.
+/// A relation as indices of the labels of a scene graph.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Mapping {
-    /// What the predicate may be seen as, at least one.
+    /// Predicates that count as this predicate, at least one.
     pub predicates: Vec<usize>,
-    /// The predicate that is called just so.
+    /// The predicate with exactly this name.
     pub exact: Option<usize>,
-    /// Whether nothing in the graph is close to the predicate.
+    /// True if the graph has no predicate close to this one.
     pub approximate: bool,
-    /// The cosine by which the predicate was mapped, where no table has it.
+    /// Cosine by which the predicate was mapped, if no table lists it.
     pub nearest: Option<f64>,
-    /// What the object may be seen as; may be empty.
+    /// Classes that count as the object; may be empty.
     pub classes: Vec<usize>,
 }
 
-/// Why a relation has no score.
+/// Reason why a relation has no score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unmapped {
     /// Its subject is not the person of the prompt.
     Subject,
-    /// The graph has no word that is near its predicate.
+    /// The graph has no predicate similar to its own.
     Predicate,
 }
 
-/// How well a relation was found.
+/// Score of a relation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RelationScore {
-    /// The product of the factors, in [0, 1].
+    /// Product of the factors, in [0, 1].
     pub score: f64,
-    /// The same for the predicate that is called just so, where there is one.
+    /// Score with the predicate of exactly this name, if there is one.
     pub strict: Option<f64>,
-    /// What the score is made of.
+    /// Factors of the score.
     pub factors: Factors,
-    /// The best pair's boxes as left, top, right, bottom in pixels; none where the graph saw no pair at all.
+    /// Boxes of the best pair as left, top, right, bottom in pixels; `None` if the graph has no
+    /// pair.
     pub corners: Option<Pair>,
-    /// Where the object's words fit best, whatever the graph saw there; none without OWL-ViT.
+    /// Best OWL-ViT box for the object's words, independent of the graph; `None` without OWL-ViT.
     pub grounding: Option<Grounding>,
-    /// Whether OWL-ViT reads only the beginning of the object's words.
+    /// True if OWL-ViT truncated the object's words.
     pub truncated: bool,
 }
 
-/// The factors of a relation's score at its best pair of boxes, each in [0, 1].
+/// Factors of a relation's score for its best pair of boxes, each in [0, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct Factors {
-    /// The probability that the subject is a person.
+    /// Probability that the subject is a person.
     pub person: f64,
-    /// The probability of the predicate, with pairs times that of any relation.
+    /// Probability of the predicate. For graphs that score pairs, it is multiplied by the
+    /// probability of any relation.
     pub predicate: f64,
-    /// The probability that the object is the object.
+    /// Probability that the object is the one of the relation.
     pub object: f64,
 }
 
 /// Two boxes as left, top, right, bottom in pixels of the upright image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pair {
-    /// The person's.
+    /// Box of the person.
     pub subject: [f64; 4],
-    /// The object's.
+    /// Box of the object.
     pub object: [f64; 4],
 }
 
-/// Where OWL-ViT finds the words of an object.
+/// Best OWL-ViT box for the words of an object.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Grounding {
-    /// The sigmoid of the largest logit of these words, over all boxes.
+    /// Sigmoid of the largest logit of these words over all boxes.
     pub score: f64,
     /// Centre, width and height of that box as shares of the image.
     pub place: [f32; 4],
@@ -124,7 +127,7 @@ pub struct Grounding {
 }
 
 impl Relations {
-    /// Whether any relation can be looked for.
+    /// Returns true if any relation is mapped.
     #[must_use]
     pub fn any_mapped(&self) -> bool {
         self.sought.iter().any(|sought| sought.mapping.is_ok())
@@ -135,7 +138,7 @@ impl fmt::Display for Unmapped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Subject => "its subject is not the person",
-            Self::Predicate => "the scene graph has no predicate near its own",
+            Self::Predicate => "the scene graph has no predicate similar to its own",
         })
     }
 }
@@ -145,10 +148,10 @@ pub(super) fn rfs(features: &FeatureSet) -> MetricResult {
     mean(features, None, |relation| Some(relation.score))
 }
 
-/// Mean over the relations whose predicate the graph calls just so.
+/// Mean over the relations whose predicate the graph has under exactly its name.
 pub(super) fn rfs_strict(features: &FeatureSet) -> MetricResult {
     let mut score = mean(features, None, |relation| relation.strict)?;
-    // Nothing is near here: the words are equal.
+    // An exact match is not approximate.
     score.flags.retain(|flag| *flag != Flag::ApproximatePredicate);
     Ok(score)
 }
@@ -202,7 +205,8 @@ fn mean(
     Ok(Score { flags, ..mean.into() })
 }
 
-/// How well each relation was found, in their order; none for those that the graph has no words for.
+/// Returns the score of each relation, in order; `None` for those that cannot be mapped to the
+/// graph.
 #[must_use]
 pub fn found(features: &FeatureSet) -> Vec<Option<RelationScore>> {
     let sought = &features.relations().sought;
@@ -212,7 +216,7 @@ pub fn found(features: &FeatureSet) -> Vec<Option<RelationScore>> {
         .collect()
 }
 
-/// Looks for the best pair of boxes of one relation.
+/// Finds the best pair of boxes for one relation.
 fn look(features: &FeatureSet, sought: &Sought, mapping: &Mapping) -> RelationScore {
     let size = features.relations().size;
     let phrase = features.objects().phrase(&sought.relation.object);
@@ -232,7 +236,8 @@ fn look(features: &FeatureSet, sought: &Sought, mapping: &Mapping) -> RelationSc
     }
 }
 
-/// The box that fits the words in a column best, whatever other words fit it better: the first of equals.
+/// Returns the box that fits the words in a column best, the first of equals. Other words do not
+/// compete.
 fn ground(features: &FeatureSet, column: usize, size: (u32, u32)) -> Option<Grounding> {
     let logits = features.find(OBJECTS, Input::Objects, "logits")?;
     let boxes = features.find(OBJECTS, Input::Objects, "boxes")?.data.as_chunks::<4>().0;
@@ -261,7 +266,7 @@ struct Best {
     boxes: ([f32; 4], [f32; 4]),
 }
 
-/// The reduced outputs of a scene graph.
+/// Reduced outputs of a scene graph.
 enum Scene<'a> {
     Pairs {
         persons: &'a [f32],
@@ -300,7 +305,8 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// The probability that each query's object is the relation's: by its class, or by OWL-ViT's box for its words.
+    /// Returns the probability that each query's object is the relation's: by its class, or by the
+    /// overlap with OWL-ViT's box for its words.
     fn objects(&self, mapping: &Mapping, grounding: Option<&Grounding>) -> Vec<f64> {
         let (classes, boxes) = match self {
             Self::Pairs { classes, boxes, .. } => (classes, *boxes),
@@ -316,7 +322,8 @@ impl<'a> Scene<'a> {
             .collect()
     }
 
-    /// The pair with the largest product, the first of equals; none where no query has a partner.
+    /// Returns the pair with the largest product, the first of equals; `None` if no query has a
+    /// partner.
     fn best(&self, objects: &[f64], predicates: &[usize]) -> Option<Best> {
         let mut best: Option<(f64, Best)> = None;
         let mut offer = |factors: Factors, boxes| {
@@ -353,7 +360,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The share of two boxes, given as centre, width and height, that both have: intersection over union.
+/// Intersection over union of two boxes, given as centre, width and height.
 fn overlap(a: [f32; 4], b: [f32; 4]) -> f64 {
     let [a, b] = [a, b].map(|sides| corners(sides, (1, 1)));
     let side = |low: usize| (a[low + 2].min(b[low + 2]) - a[low].max(b[low])).max(0.0);

@@ -1,32 +1,34 @@
-//! What relations need of a scene graph's outputs: the best subject of every object, worked out once an image.
+//! Reduces the outputs of a scene graph to what relations need: the best subject of every object,
+//! computed once per image.
 
 use crate::tensor::{Features, Output};
 
-/// The person's probability in each query, `[Q]`.
+/// Probability of the person in each query, `[Q]`.
 pub(super) const PERSON: &str = "person";
-/// Pairs: the probability of each class in each query, `[Q, C]`.
+/// Pairs: probability of each class in each query, `[Q, C]`.
 pub(super) const CLASSES: &str = "classes";
 /// Pairs: centre, width and height of each query's box, `[Q, 4]`.
 pub(super) const BOXES: &str = "boxes";
-/// Pairs: connectivity times relation between each query and its best subject, for each predicate, `[Q, P]`.
+/// Pairs: connectivity times relation between each query and its best subject, for each predicate,
+/// `[Q, P]`.
 pub(super) const TIE: &str = "tie";
-/// Pairs: that subject's query, `[Q, P]`; -1 where there is no other query.
+/// Pairs: query of that subject, `[Q, P]`; -1 if there is no other query.
 pub(super) const SUBJECT: &str = "subject";
-/// Triplets: the probability of each predicate, `[Q, P]`.
+/// Triplets: probability of each predicate, `[Q, P]`.
 pub(super) const PREDICATE: &str = "predicate";
-/// Triplets: the probability of each class of the object, `[Q, C]`.
+/// Triplets: probability of each class of the object, `[Q, C]`.
 pub(super) const OBJECT: &str = "object";
-/// Triplets: the boxes of the subjects, `[Q, 4]`.
+/// Triplets: boxes of the subjects, `[Q, 4]`.
 pub(super) const SUBJECT_BOXES: &str = "subject_boxes";
-/// Triplets: the boxes of the objects, `[Q, 4]`.
+/// Triplets: boxes of the objects, `[Q, 4]`.
 pub(super) const OBJECT_BOXES: &str = "object_boxes";
 
-/// Reduces the outputs of a scene graph to what the relations of any prompt need, whose subject is one of the classes
-/// `person`.
+/// Reduces the outputs of a scene graph to what the relations of any prompt need. The subject of
+/// these relations is one of the classes in `person`.
 ///
-/// A relation's score is the maximum over subjects and objects, and only the person's probability and the tie depend on
-/// the subject: the maximum over the subjects can be taken before the prompt is known. Of the 200 · 200 pairs with 50
-/// predicates, 8 MB an image, 80 KB are left.
+/// The score of a relation is the maximum over subjects and objects. Only the probability of the
+/// person and the tie depend on the subject, so the maximum over the subjects can be taken before
+/// the prompt is known. Of 200 · 200 pairs with 50 predicates, 8 MB per image, 80 KB remain.
 #[must_use]
 pub fn reduce(outputs: &Features, person: &[usize]) -> Features {
     if outputs.get("relation").is_some() {
@@ -72,7 +74,8 @@ fn reduce_pairs(outputs: &Features, person: &[usize]) -> Features {
     ])
 }
 
-/// A triplet has one subject, of which only its being the person counts.
+/// Keeps the objects and predicates of triplets. A triplet has one subject, for which only the
+/// probability of being the person counts.
 fn reduce_triplets(outputs: &Features, person: &[usize]) -> Features {
     let subjects = named(outputs, SUBJECT);
     let persons = Output { shape: vec![subjects.shape[0]], data: sums(subjects, person) };
@@ -82,16 +85,17 @@ fn reduce_triplets(outputs: &Features, person: &[usize]) -> Features {
 }
 
 fn named<'a>(outputs: &'a Features, name: &str) -> &'a Output {
-    outputs.get(name).expect("a pack's scene graphs give the outputs of one of the two forms")
+    outputs.get(name).expect("a pack's scene graphs have the outputs of one of the two forms")
 }
 
-/// Of each row the sum of some columns, at most 1: probabilities of single precision may sum to a little more.
+/// Sums some columns of each row, at most 1: single-precision probabilities may sum to slightly
+/// more.
 fn sums(table: &Output, columns: &[usize]) -> Vec<f32> {
     let width = table.shape[1];
     table.data.chunks_exact(width).map(|row| sum(row, columns) as f32).collect()
 }
 
-/// The sum of some of the probabilities in a row, at most 1.
+/// Sums some of the probabilities in a row, at most 1.
 pub(super) fn sum(row: &[f32], columns: &[usize]) -> f64 {
     columns.iter().map(|&column| f64::from(row[column])).sum::<f64>().min(1.0)
 }

@@ -8,7 +8,7 @@ use crate::{
     text::relations::annotated,
 };
 
-/// What a scene graph and OWL-ViT say of one image, and the prompt's relations.
+/// Outputs of a scene graph and OWL-ViT for one image, and the prompt's relations.
 struct TestImage {
     outputs: Features,
     person: Vec<usize>,
@@ -79,7 +79,8 @@ fn pairs(sought: Vec<Sought>) -> TestImage {
 fn the_best_pair_of_different_boxes_is_the_score() {
     let image = pairs(vec![sought("on", "dog", mapping(&[0], &[2]))]);
     let found = look(&image.features(), &image.sought[0], image.sought[0].mapping.as_ref().unwrap());
-    // From query 2 (0.6 a person) to query 1 (0.8 a dog): 0.6 · 0.5 · 0.8 · 0.8; from query 0: 0.8 · 0.5 · 0.5 · 0.8.
+    // From query 2 (0.6 a person) to query 1 (0.8 a dog): 0.6 · 0.5 · 0.8 · 0.8.
+    // From query 0 to query 1: 0.8 · 0.5 · 0.5 · 0.8.
     assert!((found.score - 0.192).abs() < 1e-6, "{found:?}");
     assert!((found.factors.person - 0.6).abs() < 1e-6);
     assert!((found.factors.predicate - 0.4).abs() < 1e-6);
@@ -90,7 +91,7 @@ fn the_best_pair_of_different_boxes_is_the_score() {
 }
 
 #[test]
-fn of_several_predicates_the_most_probable_counts() {
+fn the_most_probable_of_several_predicates_counts() {
     let score = |predicates: &[usize]| {
         let image = pairs(vec![sought("on", "dog", mapping(predicates, &[2]))]);
         rfs(&image.features()).unwrap().value
@@ -102,7 +103,7 @@ fn of_several_predicates_the_most_probable_counts() {
 }
 
 #[test]
-fn words_that_the_graph_has_no_class_for_are_found_by_their_box() {
+fn objects_without_a_class_are_found_by_their_box() {
     let mut image = pairs(vec![sought("on", "Saturn", mapping(&[0], &[]))]);
     assert!(rfs(&image.features()).unwrap().value.abs() < 1e-12, "nothing is Saturn");
     assert_eq!(rfs(&image.features()).unwrap().flags, [Flag::Ungrounded]);
@@ -122,7 +123,7 @@ fn words_that_the_graph_has_no_class_for_are_found_by_their_box() {
 }
 
 #[test]
-fn a_class_that_is_surer_than_the_box_wins() {
+fn a_class_that_is_more_probable_than_the_box_wins() {
     let mut image = pairs(vec![sought("on", "dog", mapping(&[0], &[2]))]);
     let alone = rfs(&image.features()).unwrap().value;
     image.grounding = Some((tensor(&[1, 1], &[-9.0]), tensor(&[1, 4], &[0.25, 0.5, 0.5, 1.0]), vec!["dog"]));
@@ -142,7 +143,7 @@ fn triplets(sought: Vec<Sought>) -> TestImage {
 }
 
 #[test]
-fn of_triplets_the_probabilities_of_the_predicates_add_up() {
+fn predicate_probabilities_of_a_triplet_are_summed() {
     let score = |predicates: &[usize]| {
         rfs(&triplets(vec![sought("on", "dog", mapping(predicates, &[1]))]).features()).unwrap().value
     };
@@ -204,7 +205,7 @@ fn an_image_with_a_single_query_has_no_pair() {
     assert_eq!((found.score, found.corners), (0.0, None));
 }
 
-/// Every pair, every predicate, as the definition says it, against what is left after the reduction.
+/// Compares the score after the reduction with the definition, over every pair and every predicate.
 #[test]
 fn the_reduction_changes_no_score() {
     let mut rng = Rng::new(7);
@@ -254,7 +255,7 @@ fn the_reduction_changes_no_score() {
 }
 
 #[test]
-fn the_overlap_is_the_share_that_both_boxes_have() {
+fn the_overlap_is_intersection_over_union() {
     let unit = [0.5, 0.5, 1.0, 1.0];
     assert!((overlap(unit, unit) - 1.0).abs() < 1e-12);
     assert!((overlap(unit, [0.25, 0.5, 0.5, 1.0]) - 0.5).abs() < 1e-12);
@@ -279,6 +280,6 @@ fn words_of_relations_do_not_compete_with_the_labels_of_goa() {
         (crate::metrics::find("goa").unwrap().compute)(&set).unwrap()
     };
     let alone = goa(&[], 2, &[1.0, 0.5, -1.0, 0.0]);
-    let beside = goa(&[("horse", 2), ("dog", 0)], 3, &[1.0, 0.5, 9.0, -1.0, 0.0, 9.0]);
-    assert_eq!(alone, beside);
+    let joined = goa(&[("horse", 2), ("dog", 0)], 3, &[1.0, 0.5, 9.0, -1.0, 0.0, 9.0]);
+    assert_eq!(alone, joined);
 }

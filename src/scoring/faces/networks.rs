@@ -1,4 +1,5 @@
-//! The detector's three networks: in their lanes, or computed here with the weights of the lanes' graphs.
+//! The three networks of the face cascade: run in their lanes, or computed here with the weights of
+//! the lanes' graphs.
 
 use std::{
     error::Error,
@@ -25,11 +26,11 @@ use crate::{
     },
 };
 
-/// The four lanes.
+/// The four lanes of the face graphs.
 #[derive(Clone)]
 pub(super) struct Lanes {
     engine: Arc<Engine>,
-    /// Pieces that may wait in the queues.
+    /// Limits the pieces that are pending in the queues.
     room: Arc<Semaphore>,
     left: Arc<AtomicBool>,
 }
@@ -39,12 +40,13 @@ impl Lanes {
         Self { engine, room, left: Arc::default() }
     }
 
-    /// Tells the thread that searches, once this is dropped, that nobody waits for its answer any more.
+    /// Returns a guard that, on drop, signals to the searching thread that no request waits for its
+    /// result any more.
     pub(super) fn leaving(&self) -> Leaving {
         Leaving(Arc::clone(&self.left))
     }
 
-    /// What a graph says about each item, in their order.
+    /// Runs a graph on each item and returns the outputs in the order of the items.
     pub(super) async fn run(
         &self,
         role: &str,
@@ -58,7 +60,7 @@ impl Lanes {
     }
 }
 
-/// Tells the thread that searches when nobody waits for its answer any more.
+/// Signals on drop to the searching thread that no request waits for its result any more.
 pub(super) struct Leaving(Arc<AtomicBool>);
 
 impl Drop for Leaving {
@@ -67,7 +69,7 @@ impl Drop for Leaving {
     }
 }
 
-/// The networks without their lanes, where that is quicker and says the same.
+/// Networks computed outside of their lanes, where that is faster and gives the same numbers.
 #[derive(Debug, Default)]
 pub(super) struct OwnNetworks {
     propose: Option<ProposalNet>,
@@ -76,7 +78,7 @@ pub(super) struct OwnNetworks {
 }
 
 impl OwnNetworks {
-    /// None of them where their lane is on a device.
+    /// Creates the networks, except those whose lane runs on a device.
     pub(super) async fn new(lanes: &Lanes) -> Result<Self, EngineError> {
         let (image, piece) = image_of_noise();
         let size = (piece.width, piece.height);
@@ -96,7 +98,7 @@ impl OwnNetworks {
     }
 }
 
-/// A network that judges crops.
+/// Creates a network that judges crops.
 async fn crop_net(
     lanes: &Lanes,
     role: &'static str,
@@ -111,14 +113,15 @@ async fn crop_net(
     own(lanes, role, crops, make, judge, read).await
 }
 
-/// A network with the weights of a lane's graph but not in its lane: `None` if the graph or the processor is not
-/// suited, or if of some pieces of noise the two do not say the same numbers.
+/// Creates a network with the weights of a lane's graph that runs outside of the lane. Returns
+/// `None` if the lane is not on the CPU, if the graph or the CPU is unsuitable, or if the outputs
+/// for pieces of noise differ from the graph's.
 async fn own<N: Send + 'static>(
     lanes: &Lanes,
     role: &'static str,
     pieces: Vec<Levels>,
     make: fn(&OnnxGraph) -> Result<N, Unsuited>,
-    say: impl FnOnce(&N) -> Vec<f32> + Send + 'static,
+    compute: impl FnOnce(&N) -> Vec<f32> + Send + 'static,
     read: impl Fn(&Features) -> Option<Vec<f32>>,
 ) -> Result<Option<N>, EngineError> {
     let Some(graph) = lanes.engine.graph(role) else { return Ok(None) };
@@ -128,29 +131,29 @@ async fn own<N: Send + 'static>(
     let file = graph.file().to_owned();
     let made = blocking(move || {
         let net = make(&OnnxGraph::read(&file)?).map_err(|unsuited| unsuited.to_string())?;
-        let said = say(&net);
-        Ok::<_, String>((net, said))
+        let computed = compute(&net);
+        Ok::<_, String>((net, computed))
     });
-    let (net, said) = match made.await {
+    let (net, computed) = match made.await {
         Ok(made) => made,
         Err(reason) => {
-            tracing::info!(role, %reason, "computed by its graph, which is slower");
+            tracing::info!(role, %reason, "network unavailable outside of its lane, using the slower graph");
             return Ok(None);
         }
     };
-    let answers = lanes.run(role, pieces.into_iter().map(levels).collect()).await?;
-    let expected: Vec<f32> = answers.iter().filter_map(|features| read(features)).flatten().collect();
+    let outputs = lanes.run(role, pieces.into_iter().map(levels).collect()).await?;
+    let expected: Vec<f32> = outputs.iter().filter_map(|features| read(features)).flatten().collect();
     let near = |(a, b): (&f32, &f32)| (a - b).abs() < PROBE_TOLERANCE;
-    if said.len() == expected.len() && said.iter().zip(&expected).all(near) {
+    if computed.len() == expected.len() && computed.iter().zip(&expected).all(near) {
         return Ok(Some(net));
     }
-    tracing::warn!(role, "the processor says other than the graph, which is used instead and is slower");
+    tracing::warn!(role, "network disagrees with its graph on this CPU, using the slower graph");
     Ok(None)
 }
 
-/// Most by which probabilities, corrections and landmarks may differ from the graph's.
+/// Largest allowed difference of probabilities, corrections and landmarks from the graph's.
 const PROBE_TOLERANCE: f32 = 1e-4;
-/// Crops that are compared: more than a network judges at once.
+/// Number of crops to compare: more than a network judges at once.
 const PROBES: u32 = 7;
 
 fn of_spot(spot: &Spot) -> impl Iterator<Item = f32> + use<> {
@@ -163,7 +166,7 @@ fn of_verdict(verdict: &Verdict) -> impl Iterator<Item = f32> + use<> {
     std::iter::once(probability).chain(correction).chain(landmarks)
 }
 
-/// A level between 0 and 255 for each place of a piece and channel.
+/// Returns a pseudo-random level between 0 and 255 for each place of a piece and channel.
 fn noise_at(place: u32, seed: u32) -> u8 {
     let mixed = (place + 1).wrapping_mul(0x9E37_79B9).wrapping_add(seed.wrapping_mul(0x85EB_CA6B));
     (mixed ^ mixed >> 15).to_le_bytes()[1]
@@ -174,7 +177,7 @@ fn noise(width: u32, height: u32, seed: u32) -> Levels {
     Levels { height, width, data }
 }
 
-/// A piece of noise, and an image whose level of half the size it is.
+/// Returns an image and a piece of noise that is its level of half the size.
 fn image_of_noise() -> (Image, Levels) {
     const SIDES: [u32; 2] = [67, 45];
     let [width, height] = SIDES;
@@ -193,7 +196,7 @@ impl Tensors for OnnxGraph {
     }
 }
 
-/// The networks for the thread that cuts the pieces; it waits while the lanes run them.
+/// The networks for the thread that cuts the pieces. The thread blocks while the lanes run them.
 pub(super) struct Blocking {
     lanes: Lanes,
     runtime: Handle,
@@ -201,7 +204,7 @@ pub(super) struct Blocking {
 }
 
 impl Blocking {
-    /// To be made in the runtime and used outside of it.
+    /// Must be called inside the runtime; the result is used outside of it.
     pub(super) fn new(lanes: Lanes, own: Arc<OwnNetworks>) -> Self {
         Self { lanes, runtime: Handle::current(), own }
     }
@@ -213,14 +216,14 @@ impl Blocking {
         read: impl Fn(&Features) -> Option<T>,
     ) -> Result<Vec<T>, EngineError> {
         self.still_wanted()?;
-        let answers =
+        let results =
             self.runtime.block_on(self.lanes.run(role, pieces.into_iter().map(levels).collect()))?;
         let outputs =
             || EngineError::Prepare(Arc::new(UnexpectedOutputs(role)) as Arc<dyn Error + Send + Sync>);
-        answers.iter().map(|features| read(features).ok_or_else(outputs)).collect()
+        results.iter().map(|features| read(features).ok_or_else(outputs)).collect()
     }
 
-    /// By the network itself where there is one, else in its lane.
+    /// Judges crops by the network itself if there is one, else in its lane.
     fn judge(
         &self,
         own: Option<&CropNet>,
@@ -239,9 +242,9 @@ impl Blocking {
     }
 }
 
-/// A pack whose face graphs are not what the cascade needs.
+/// Error for a pack whose face graphs lack the outputs that the cascade needs.
 #[derive(Debug, thiserror::Error)]
-#[error("graph {0} does not give prob, reg and landmarks as the exporter makes them: export the pack again")]
+#[error("graph {0} lacks prob, reg or landmarks in the exporter's layout: export the pack again")]
 struct UnexpectedOutputs(&'static str);
 
 impl Networks for Blocking {
@@ -281,12 +284,12 @@ fn proposals(features: &Features) -> Option<Proposals> {
     })
 }
 
-/// What R-Net's graph says of a crop.
+/// Reads the verdict of R-Net's graph on a crop.
 fn refined(features: &Features) -> Option<Verdict> {
     verdict(features, [0.0; 10])
 }
 
-/// What O-Net's graph says of a crop.
+/// Reads the verdict of O-Net's graph on a crop.
 fn decided(features: &Features) -> Option<Verdict> {
     verdict(features, features.get("landmarks")?.data.as_slice().try_into().ok()?)
 }

@@ -1,7 +1,7 @@
-//! The heuristic that says whether a text contains mojibake: sequences of characters that nobody writes on purpose.
+//! Heuristic that detects mojibake in a text: sequences of characters that do not occur on purpose.
 //!
-//! The patterns and categories are those of `ftfy.badness` 6.3 (Robyn Speer, Apache-2.0): ids are equal to the
-//! reference's only if exactly the same texts are repaired.
+//! The patterns and categories are those of `ftfy.badness` 6.3 (Robyn Speer, Apache-2.0): ids are
+//! equal to the reference's only if exactly the same texts are repaired.
 
 use crate::text::tables::{
     categories, is_python_space,
@@ -13,7 +13,7 @@ use crate::text::tables::{
     properties::WORD,
 };
 
-/// What one character of a pattern may be.
+/// Class of one character in a pattern.
 #[derive(Clone, Copy)]
 enum Is {
     /// In one of the categories.
@@ -38,7 +38,7 @@ enum Is {
     Space,
     /// Anything but a line break.
     Any,
-    /// The start of the text; takes no character.
+    /// The start of the text; consumes no character.
     Start,
 }
 use Is::{Any, ClauseEnd, In, InOr, Latin, LatinOrSpace, Lower, NotLatin, Of, Space, Start, Word};
@@ -46,7 +46,7 @@ use Is::{Any, ClauseEnd, In, InOr, Latin, LatinOrSpace, Lower, NotLatin, Of, Spa
 const ACCENTED: u32 = LOWER_ACCENTED | UPPER_ACCENTED;
 const PUNCTUATION: u32 = START_PUNCTUATION | END_PUNCTUATION;
 const SYMBOL: u32 = BOX | PUNCTUATION | CURRENCY | NUMERIC | LAW;
-/// What Windows-1252 shows for the second byte of Arabic letters.
+/// Windows-1252 characters for the second byte of Arabic letters.
 const ARABIC_SECOND: Is = InOr(COMMON | CURRENCY | BAD | NUMERIC | START_PUNCTUATION, "ŸŠ®°µ»");
 
 #[rustfmt::skip]
@@ -75,7 +75,7 @@ static PATTERNS: &[&[Is]] = &[
     // Windows-1252 pairs that the rules above miss
     &[Of("ÂÃÎÐ"), InOr(PUNCTUATION, "€œŠš¢£Ÿž\u{a0}\u{ad}®©°·»–—´")],
     &[Of("×"), Of("²³")],
-    // Arabic through Windows-1252: common characters occur, so two letters are asked for
+    // Arabic through Windows-1252: the characters are common, so two letters are required
     &[Of("ØÙ"), ARABIC_SECOND, Of("ØÙ"), ARABIC_SECOND],
     // South Asian scripts through Windows-1252
     &[Of("à"), Of("²µ¹¼½¾")],
@@ -102,7 +102,7 @@ static PATTERNS: &[&[Is]] = &[
     &[Of("ā"), Of("€")],
 ];
 
-/// Whether the text looks like it contains mojibake.
+/// Returns true if the text looks like mojibake.
 pub(super) fn is_bad(text: &str) -> bool {
     if text.is_ascii() {
         return false;
@@ -152,7 +152,7 @@ mod tests {
     use super::is_bad;
 
     #[test]
-    fn mojibake_is_told_from_accents_and_symbols() {
+    fn mojibake_is_distinguished_from_accents_and_symbols() {
         for bad in [
             "schÃ¶n",
             "â€œquotedâ€\u{9d}",

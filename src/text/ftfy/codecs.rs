@@ -1,8 +1,9 @@
-//! The encodings that text goes through to become mojibake, and UTF-8 with the deviations that occur in the wild.
+//! Encodings that turn text into mojibake, and UTF-8 with the deviations that occur in practice.
 
 use crate::text::tables::mojibake as tables;
 
-/// Single-byte encodings in the order they are tried; the sloppy ones map unassigned bytes to their Latin-1 characters.
+/// Single-byte encodings in the order in which they are tried. The sloppy ones map unassigned bytes
+/// to their Latin-1 characters.
 pub(super) const ENCODINGS: [SingleByte; 10] = [
     SingleByte { kind: Kind::Latin1, high: &[] },
     SingleByte { kind: Kind::Sloppy, high: tables::WINDOWS_1252 },
@@ -22,21 +23,21 @@ pub(super) struct SingleByte {
     high: &'static [u16],
 }
 
-/// What is special about a single-byte encoding.
+/// Peculiarity of a single-byte encoding.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The byte is the code point.
     Latin1,
-    /// Byte 0x1A stands for U+FFFD, the trace of a byte that was lost.
+    /// Byte 0x1A stands for U+FFFD, the trace of a lost byte.
     Sloppy,
-    /// As any other table, but its en dash before a space looks like a damaged UTF-8 sequence.
+    /// A table like any other, but its en dash before a space looks like a damaged UTF-8 sequence.
     MacRoman,
-    /// Nothing.
+    /// No peculiarity.
     Strict,
 }
 
 impl SingleByte {
-    /// Encodes a text, or gives none if a character is not in the encoding.
+    /// Encodes a text; `None` if a character is not in the encoding.
     pub(super) fn encode(&self, text: &str) -> Option<Vec<u8>> {
         text.chars().map(|c| self.byte(c)).collect()
     }
@@ -55,7 +56,7 @@ impl SingleByte {
     }
 }
 
-/// Reads C1 control characters as Windows-1252, leaving those it has no character for.
+/// Decodes C1 control characters as Windows-1252, except those for which it has no character.
 pub(super) fn c1_to_windows_1252(c: char) -> char {
     match c {
         '\u{80}'..='\u{9f}' => {
@@ -65,7 +66,7 @@ pub(super) fn c1_to_windows_1252(c: char) -> char {
     }
 }
 
-/// Decodes UTF-8, or the variants below if a byte that only they use occurs.
+/// Decodes UTF-8, or its variants below if a byte occurs that only they use.
 pub(super) fn decode_utf8(bytes: &[u8]) -> Option<String> {
     if bytes.contains(&0xed) || bytes.contains(&0xc0) { decode_variants(bytes) } else { decode_strict(bytes) }
 }
@@ -74,7 +75,8 @@ fn decode_strict(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
-/// Decodes UTF-8 in which U+0000 may be C0 80 (Java) and characters beyond U+FFFF two encoded surrogates (CESU-8).
+/// Decodes UTF-8 in which U+0000 may be C0 80 (Java) and a character beyond U+FFFF may be two
+/// encoded surrogates (CESU-8).
 fn decode_variants(bytes: &[u8]) -> Option<String> {
     let mut out = String::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -98,8 +100,8 @@ fn decode_variants(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// Whether the reference's pattern for special sequences matches here. Its `$` also matches before a final line break,
-/// so a C0 there eats the line break.
+/// Returns true if the reference's pattern for special sequences matches here. Its `$` also matches
+/// before a final line break, so a C0 there consumes the line break.
 fn is_special(bytes: &[u8]) -> bool {
     let end = |at: usize| at == bytes.len() || (at + 1 == bytes.len() && bytes[at] == b'\n');
     let within = |at: usize, low: u8, high: u8| bytes.get(at).is_some_and(|byte| (low..=high).contains(byte));
@@ -126,7 +128,7 @@ fn surrogate_pair(bytes: &[u8]) -> Option<char> {
     )
 }
 
-/// Puts back the byte A0 where a program turned it into a space inside what would be a UTF-8 sequence.
+/// Restores the byte A0 where a program turned it into a space inside a likely UTF-8 sequence.
 pub(super) fn restore_a0(bytes: &[u8]) -> Vec<u8> {
     let spaced = space_after_a_grave(bytes);
     let mut out = Vec::with_capacity(spaced.len());
@@ -144,7 +146,8 @@ pub(super) fn restore_a0(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Keeps the space of "à la", whose mojibake is a C3 before a space, but not inside Portuguese "às" and "àquele".
+/// Keeps the space of "à la", whose mojibake is a C3 before a space, but not inside Portuguese "às"
+/// and "àquele".
 fn space_after_a_grave(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -163,7 +166,8 @@ fn space_after_a_grave(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Length of a UTF-8 sequence at the start in which one A0 became a space, for lead bytes where that is likely.
+/// Returns the length of a UTF-8 sequence at the start in which one A0 became a space, for lead
+/// bytes where that is likely.
 fn altered_length(bytes: &[u8]) -> Option<usize> {
     let not_85_a0 = |byte: u8| matches!(byte, 0x80..=0x84 | 0x86..=0x9f | 0xa1..=0xbf);
     match *bytes {
@@ -177,7 +181,8 @@ fn altered_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Replaces UTF-8 sequences in which bytes were lost (0x1A, sometimes `?`) by the sequence of U+FFFD.
+/// Replaces UTF-8 sequences in which bytes were lost (0x1A, sometimes `?`) by the sequence of
+/// U+FFFD.
 pub(super) fn replace_lossy(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -1,8 +1,9 @@
 //! Repairs text as `ftfy.fix_text` 6.3 does with its default configuration.
 //!
-//! `OpenAI`'s tokenizer, its copies and Hugging Face's slow one clean prompts with Python's ftfy, so ids depend on it:
-//! mojibake is decoded, HTML references and ligatures are resolved, quotes straightened, control characters removed.
-//! The algorithm is ftfy's (Robyn Speer, Apache-2.0); only what changes its result is written here.
+//! `OpenAI`'s tokenizer, its copies and Hugging Face's slow one clean prompts with Python's ftfy,
+//! so the ids depend on it: it decodes mojibake, resolves HTML references and ligatures,
+//! straightens quotes and removes control characters. The algorithm is ftfy's (Robyn Speer,
+//! Apache-2.0), reduced to what affects its result.
 
 mod badness;
 mod codecs;
@@ -34,7 +35,7 @@ pub(super) fn fix_text(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
-    // A `<` means that the text is HTML whose references should stay, from its line on.
+    // A `<` means that the text is HTML, so references stay as they are from its line on.
     let mut unescape = true;
     for line in text.split_inclusive('\n') {
         unescape &= !line.contains('<');
@@ -43,7 +44,7 @@ pub(super) fn fix_text(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether a text is printable ASCII, which nearly every prompt is, and which no step but HTML's changes.
+/// Returns true for printable ASCII. Nearly every prompt is, and only the HTML step changes it.
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
@@ -66,7 +67,7 @@ fn fix_line(line: &str, unescape: bool) -> String {
     }
 }
 
-/// Decodes mojibake until the text has none that can be decoded.
+/// Decodes mojibake repeatedly until nothing more can be decoded.
 fn fix_encoding(text: Cow<'_, str>) -> Cow<'_, str> {
     let mut text = text;
     while let Some(fixed) = fix_encoding_once(&text).filter(|fixed| *fixed != text) {
@@ -75,7 +76,7 @@ fn fix_encoding(text: Cow<'_, str>) -> Cow<'_, str> {
     text
 }
 
-/// Undoes one wrong decoding; none where there is nothing to undo.
+/// Undoes one wrong decoding; `None` if there is nothing to undo.
 fn fix_encoding_once(text: &str) -> Option<String> {
     if !is_bad(text) {
         return None;
@@ -107,7 +108,7 @@ fn fix_encoding_once(text: &str) -> Option<String> {
     text.contains(|c| ('\u{80}'..='\u{9f}').contains(&c)).then(windows_1252)
 }
 
-/// Decodes the parts that look like UTF-8 mojibake where the whole text is in no single encoding.
+/// Decodes the parts that look like UTF-8 mojibake in a text that fits no single encoding.
 fn decode_inconsistent(text: &str) -> String {
     let chars: Vec<(usize, char, u32)> = text.char_indices().map(|(at, c)| (at, c, categories(c))).collect();
     let offset = |index: usize| chars.get(index).map_or(text.len(), |&(at, ..)| at);
@@ -127,7 +128,7 @@ fn decode_inconsistent(text: &str) -> String {
             continue;
         }
         let part = &text[offset(at)..offset(end)];
-        // Only a part shorter than the text is looked into, so that this ends.
+        // Recurse only into parts shorter than the text, so that this terminates.
         if part.len() < text.len() && is_bad(part) {
             out.push_str(&fix_encoding(Cow::Borrowed(part)));
         } else {
@@ -138,7 +139,8 @@ fn decode_inconsistent(text: &str) -> String {
     out
 }
 
-/// Number of characters at the start that look like one UTF-8 sequence read in a single-byte encoding.
+/// Returns the number of characters at the start that look like one UTF-8 sequence decoded with a
+/// single-byte encoding.
 fn sequence_length(chars: &[(usize, char, u32)]) -> Option<usize> {
     let &(_, _, first) = chars.first()?;
     [(UTF8_FIRST_OF_2, 2), (UTF8_FIRST_OF_3, 3), (UTF8_FIRST_OF_4, 4)].into_iter().find_map(
@@ -150,7 +152,8 @@ fn sequence_length(chars: &[(usize, char, u32)]) -> Option<usize> {
     )
 }
 
-/// Replaces single characters: C1 controls, ligatures, full and half width forms, curly quotes, line breaks.
+/// Replaces single characters: C1 controls, ligatures, full-width and half-width forms, curly
+/// quotes, line breaks.
 fn fix_characters(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
@@ -175,7 +178,7 @@ fn fix_characters(text: &str) -> String {
     out
 }
 
-/// The letters of a Latin ligature or digraph.
+/// Returns the letters of a Latin ligature or digraph.
 fn ligature(c: char) -> Option<&'static str> {
     Some(match c {
         'Ĳ' => "IJ",
@@ -205,7 +208,7 @@ fn ligature(c: char) -> Option<&'static str> {
     })
 }
 
-/// Removes the sequences that colour a terminal: ESC, `[`, digits and semicolons, a letter.
+/// Removes escape sequences for terminal colours: ESC, `[`, digits and semicolons, a letter.
 fn remove_terminal_escapes(text: &str) -> Cow<'_, str> {
     const START: &str = "\u{1b}[";
     if !text.contains(START) {
@@ -228,7 +231,8 @@ fn remove_terminal_escapes(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Removes control characters without a visible effect, byte order marks and interlinear annotation.
+/// Removes control characters without a visible effect, byte order marks and interlinear
+/// annotation.
 fn remove_controls(text: &str) -> String {
     text.chars()
         .filter(|c| {

@@ -1,4 +1,4 @@
-//! The words that the relation parser knows, from `assets/relations/grammar.toml`.
+//! Word lists of the relation parser, from `assets/relations/grammar.toml`.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,13 +7,13 @@ use std::{
 
 use serde::Deserialize;
 
-/// The grammar that ships with the crate.
+/// The grammar bundled with the crate.
 pub(super) static GRAMMAR: LazyLock<Grammar> = LazyLock::new(|| {
     Grammar::parse(include_str!("../../../assets/relations/grammar.toml"))
         .expect("a test parses the same text")
 });
 
-/// Closed classes of words, and the verbs whose other forms are read.
+/// Closed classes of words, and verbs whose other forms are derived.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Grammar {
@@ -66,7 +66,7 @@ impl Grammar {
     }
 }
 
-/// The -ing form of a verb: riding, lying, running, carrying.
+/// Returns the -ing form of a verb: riding, lying, running, carrying.
 fn ing(base: &str) -> String {
     let is_vowel = |c: char| "aeiou".contains(c);
     let letters: Vec<char> = base.chars().rev().take(3).collect();
@@ -76,7 +76,8 @@ fn ing(base: &str) -> String {
     if let Some(stem) = base.strip_suffix('e').filter(|stem| !stem.ends_with('e')) {
         return format!("{stem}ing");
     }
-    // One vowel between consonants in the only syllable doubles the last letter, but never w, x or y.
+    // If the only syllable ends in consonant, vowel, consonant, the last letter doubles, except w,
+    // x and y.
     let one_syllable = base.chars().filter(|&c| is_vowel(c)).count() == 1;
     match letters[..] {
         [last, vowel, ..] if one_syllable && is_vowel(vowel) && !is_vowel(last) && !"wxy".contains(last) => {
@@ -86,7 +87,7 @@ fn ing(base: &str) -> String {
     }
 }
 
-/// The third person of a verb: rides, catches, carries.
+/// Returns the third person of a verb: rides, catches, carries.
 fn third_person(base: &str) -> String {
     if base == "have" {
         return "has".to_owned();
@@ -99,7 +100,8 @@ fn third_person(base: &str) -> String {
     }
 }
 
-/// The singular of a noun, and of any other word something that is equal for equal words.
+/// Returns the singular of a noun. For any other word it returns some text that is equal for equal
+/// words.
 pub(super) fn lemma(word: &str) -> String {
     let irregular = match word {
         "men" => "man",
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn grammar_that_ships_parses() {
+    fn bundled_grammar_parses() {
         let grammar = Grammar::parse(include_str!("../../../assets/relations/grammar.toml")).unwrap();
         assert!(grammar.both.is_subset(&grammar.not_verbs));
         assert_eq!(grammar.finite["holds"], "holding");

@@ -1,10 +1,12 @@
 //! Finds the relations that a prompt asks for: (person, predicate, object).
 //!
-//! Prompts of evaluation sets follow templates (`{} as an astronaut holding a cup of coffee near Saturn`), so closed
-//! classes of words and the order of the text are enough; no model is needed. Two things are decided for the person:
-//! a preposition after an object says where the person is, and a verb after one what the person does.
+//! Prompts of evaluation sets follow templates
+//! (`{} as an astronaut holding a cup of coffee near Saturn`), so closed classes of words and word
+//! order are enough; no model is needed. Two ambiguities are resolved in favour of the person: a
+//! preposition after an object says where the person is, and a verb after an object says what the
+//! person does.
 //!
-//! Where a prompt comes with relations annotated, those are used as they are.
+//! Annotated relations are used as they are.
 
 mod grammar;
 mod parser;
@@ -22,22 +24,22 @@ use self::{
     parser::{Clause, Parsed, parse},
 };
 
-/// Something that a prompt says about its person.
+/// A relation of the person in a prompt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relation {
-    /// Who: always `person` when parsed.
+    /// Subject; always `person` if parsed.
     pub subject: String,
     /// A verb, a preposition, or a verb with its preposition, in the words of the prompt.
     pub predicate: String,
-    /// With what: the noun phrase of the prompt without determiners, or the detectable it holds.
+    /// Object: the noun phrase of the prompt without determiners, or the detectable in it.
     pub object: String,
-    /// Whether a verb is involved.
+    /// Interaction if a verb is involved, else location.
     pub kind: RelationKind,
-    /// Where the relation comes from.
+    /// Source of the relation.
     pub source: RelationSource,
 }
 
-/// What kind of relation it is.
+/// Kind of a relation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RelationKind {
@@ -47,19 +49,21 @@ pub enum RelationKind {
     Location,
 }
 
-/// Where a relation comes from.
+/// Source of a relation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RelationSource {
-    /// Given with the prompt.
+    /// Annotated with the prompt.
     Annotation,
-    /// Read off the prompt.
+    /// Parsed from the prompt.
     Parsed,
-    /// A detectable that the prompt does not name (`skiing`, skis): it takes the last verb.
+    /// A detectable that the prompt does not name (`skiing`, skis), with the last verb as its
+    /// predicate.
     Implied,
 }
 
-/// Finds the relations of a prompt, all of them, less those whose object is no thing (a sunny day, the style of Monet).
+/// Finds all relations of a prompt, except those whose object is not a thing (a sunny day, the
+/// style of Monet).
 #[must_use]
 pub fn relations(prompt: &str) -> Vec<Relation> {
     let is_thing = |clause: &&Clause| {
@@ -73,13 +77,15 @@ pub fn relations(prompt: &str) -> Vec<Relation> {
     found
 }
 
-/// Finds one relation for each object that a detector will look for in the image, roles like `astronaut` left out.
+/// Finds one relation for each object that the detector will search for, without roles such as
+/// `astronaut`.
 ///
-/// A detectable that the prompt does not name takes the prompt's last verb; without a verb it has no relation.
+/// A detectable that the prompt does not name gets the prompt's last verb as its predicate. Without
+/// a verb it has no relation.
 #[must_use]
 pub fn relations_of(prompt: &str, detectables: &[String]) -> Vec<Relation> {
     let Parsed { clauses, roles, last_verb } = parse(cut(prompt).0);
-    // Once, however many objects are looked for in them.
+    // Done once for any number of detectables.
     let objects: Vec<_> = clauses.iter().map(|clause| lemmas(&clause.object)).collect();
     let roles: Vec<_> = roles.iter().map(|role| lemmas(role)).collect();
     let mut found = Vec::new();
@@ -107,7 +113,7 @@ pub fn relations_of(prompt: &str, detectables: &[String]) -> Vec<Relation> {
     found
 }
 
-/// Takes over relations that were annotated, as (subject, predicate, object).
+/// Converts annotated triplets of subject, predicate and object to relations.
 #[must_use]
 pub fn annotated(triplets: &[[String; 3]]) -> Vec<Relation> {
     let mut found = Vec::new();
@@ -122,7 +128,8 @@ pub fn annotated(triplets: &[[String; 3]]) -> Vec<Relation> {
     found
 }
 
-/// Whether the subject of an annotated relation is the person of the prompt: a role, a pronoun or any word for a person.
+/// Returns true if the subject of an annotated relation is the person of the prompt: a role, a
+/// pronoun or any word for a person.
 #[must_use]
 pub fn is_person(subject: &str) -> bool {
     let words: Vec<String> = subject.split_whitespace().map(str::to_lowercase).collect();
@@ -137,13 +144,14 @@ pub fn is_person(subject: &str) -> bool {
         || GRAMMAR.subjects.contains(head(&words))
 }
 
-/// Whether a prompt is longer than what is read of it.
+/// Returns true if a prompt is longer than the part that is read.
 #[must_use]
 pub fn is_cut(prompt: &str) -> bool {
     cut(prompt).1
 }
 
-/// Whether a label only says what the person is, such as `astronaut`, in any case.
+/// Returns true if a label only says what the person is, such as `astronaut`, in upper or lower
+/// case.
 #[must_use]
 pub fn is_role(label: &str) -> bool {
     let words: Vec<String> = label.split_whitespace().map(str::to_lowercase).collect();
@@ -171,7 +179,7 @@ fn push(found: &mut Vec<Relation>, relation: Relation) {
     }
 }
 
-/// The word that says what a noun phrase is: the last one before `of`.
+/// Returns the head of a noun phrase: the last word before `of`.
 fn head(phrase: &[String]) -> &str {
     let end = phrase.iter().position(|word| word == "of").unwrap_or(phrase.len());
     phrase[..end].last().map_or("", String::as_str)
@@ -181,7 +189,7 @@ fn lemmas(phrase: &[String]) -> Vec<String> {
     phrase.iter().map(|word| lemma(word)).collect()
 }
 
-/// Whether the lemmas of a noun phrase hold those wanted, in this order.
+/// Returns true if the lemmas of a noun phrase contain the wanted ones in a row.
 fn holds(lemmas: &[String], wanted: &[String]) -> bool {
     lemmas.windows(wanted.len()).any(|window| window == wanted)
 }

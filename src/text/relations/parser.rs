@@ -1,8 +1,8 @@
-//! Reads predicates and their objects off a prompt, left to right.
+//! Parses predicates and their objects from a prompt, left to right.
 
 use super::grammar::{GRAMMAR, Grammar};
 
-/// Adjectives of one noun; no prompt has more.
+/// Upper limit on adjectives of one noun; no real prompt has more.
 const MOST_ADJECTIVES: usize = 64;
 
 /// A predicate of the person and its object, in the words of the prompt.
@@ -12,7 +12,7 @@ pub(super) struct Clause {
     pub(super) object: Vec<String>,
 }
 
-/// What relates the person to an object: a verb, a preposition, or a verb with its preposition.
+/// Relates the person to an object: a verb, a preposition, or a verb with its preposition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Predicate {
     pub(super) words: String,
@@ -38,7 +38,7 @@ pub(super) fn parse(prompt: &str) -> Parsed {
         || tokens.iter().position(|token| token.word().is_some_and(|word| grammar.subjects.contains(word)));
     let subject = placeholder.or_else(named);
     let mut parsed = Parsed::default();
-    // What stands before the person is the medium (a photo of …), unless it says where (in Paris, …).
+    // Text before the person names the medium (a photo of …), unless it says where (in Paris, …).
     let before = &tokens[..subject.unwrap_or(0)];
     if matches!(before.first(), Some(Token::Preposition(_))) {
         Scan::new(grammar, before, Last::Break, &mut parsed).run();
@@ -117,7 +117,7 @@ fn tokenize(prompt: &str, grammar: &Grammar) -> Vec<Token> {
     tokens
 }
 
-/// What the token before was.
+/// Kind of the previous token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Last {
     Break,
@@ -136,13 +136,13 @@ struct Scan<'a> {
     parsed: &'a mut Parsed,
     at: usize,
     last: Last,
-    /// Whether the noun phrase is a role.
+    /// True if the noun phrase is a role.
     role: bool,
-    /// Whether the person's verb is finite (rides), so that one after `and` may be.
+    /// True if the person's verb is finite (rides). Then a verb after `and` may be finite too.
     finite: bool,
     predicate: Option<Predicate>,
     phrase: Vec<String>,
-    /// For each place whether a list follows.
+    /// For each token, true if a list follows.
     lists: Vec<bool>,
 }
 
@@ -181,7 +181,7 @@ impl<'a> Scan<'a> {
         self.flush();
     }
 
-    /// Ends the noun phrase: an object of the predicate if there is one.
+    /// Ends the noun phrase and makes it an object of the predicate, if there is one.
     fn flush(&mut self) {
         let mut phrase = std::mem::take(&mut self.phrase);
         while phrase.last().is_some_and(|word| word == "of" || word == "and") {
@@ -195,7 +195,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Ends the noun phrase and what it belongs to.
+    /// Ends the noun phrase and the predicate or role that it belongs to.
     fn close(&mut self) {
         self.flush();
         self.predicate = None;
@@ -219,7 +219,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Skips what follows a comma or stop if it says nothing about the person.
+    /// Skips the text after a comma or stop if it says nothing about the person.
     fn start_segment(&mut self) {
         self.last = Last::Break;
         if !self.predicate_follows(self.at + 1) {
@@ -228,18 +228,19 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Moves to just before the next such token.
+    /// Moves to just before the next matching token.
     fn skip_to(&mut self, wanted: impl Fn(&Token) -> bool) {
         let rest = &self.tokens[self.at + 1..];
         self.at += rest.iter().position(wanted).unwrap_or(rest.len());
     }
 
-    /// For each place whether `…, a pen and a cup` follows: more objects of the same predicate, closed by a conjunction.
+    /// Returns for each token if it starts a list such as `…, a pen and a cup`: more objects of the
+    /// same predicate, closed by a conjunction.
     ///
-    /// One pass from the end, since a prompt may be nothing but commas: what follows a place is what follows the next one, unless
-    /// the token there decides.
+    /// This is one pass from the end, since a prompt may be nothing but commas: a place has the
+    /// value of the next one unless the token there decides.
     fn lists(&self) -> Vec<bool> {
-        // Of what follows a place: whether it is a list, and whether it would be one with a noun before it.
+        // `list`: a list follows this place. `with_noun`: a list would follow if a noun came first.
         let (mut list, mut with_noun) = (false, false);
         let mut lists = vec![false; self.tokens.len() + 1];
         let mut predicates = self.predicates();
@@ -257,7 +258,7 @@ impl<'a> Scan<'a> {
         lists
     }
 
-    /// For each token whether a predicate follows behind it.
+    /// Returns for each token if a predicate follows it.
     fn predicates(&self) -> Vec<bool> {
         let mut follows = false;
         let mut predicates = vec![false; self.tokens.len()];
@@ -270,13 +271,13 @@ impl<'a> Scan<'a> {
         predicates
     }
 
-    /// Whether a verb, preposition, role or conjunction comes next.
+    /// Returns true if a verb, preposition, role or conjunction comes next.
     fn predicate_follows(&self, from: usize) -> bool {
         let rest = &self.tokens[from.min(self.tokens.len())..];
         rest.iter().find(|token| !self.is_skipped(token)).is_some_and(|token| self.is_predicate(token))
     }
 
-    /// Whether a token says nothing of what follows: an adverb.
+    /// Returns true for adverbs, which say nothing about what follows.
     fn is_skipped(&self, token: &Token) -> bool {
         token.word().is_some_and(|word| self.grammar.adverbs.contains(word) || self.is_adverb(word))
     }
@@ -326,7 +327,7 @@ impl<'a> Scan<'a> {
             _ => {
                 let after_comma = self.at > 0 && self.tokens[self.at - 1] == Token::Comma;
                 self.close();
-                // `…, by Monet` names who made the image.
+                // `…, by Monet` names the artist.
                 if !(preposition == "by" && after_comma) {
                     self.predicate = Some(Predicate { words: preposition.to_owned(), has_verb: false });
                 }
@@ -411,7 +412,7 @@ impl<'a> Scan<'a> {
                 .is_some_and(|word| self.grammar.role_markers.contains(word))
     }
 
-    /// The -ing form of the verb that a word is here, if it is one.
+    /// Returns the -ing form of a word if it is a verb here.
     fn verb(&self, word: &str) -> Option<String> {
         let grammar = self.grammar;
         if let Some(verb) = grammar.finite.get(word)
@@ -436,7 +437,8 @@ impl<'a> Scan<'a> {
             .is_some_and(|next| !self.is_closed(next) && !self.is_gerund(next) && !self.is_adverb(next));
         let is_verb = match self.last {
             Last::Determiner | Last::Of => false,
-            // in swimming goggles, but: from eating a cake; what a dropped preposition governs is dropped
+            // in swimming goggles, but: from eating a cake; what a dropped preposition governs is
+            // dropped
             Last::Preposition => determiner_follows && self.predicate.is_some(),
             // wearing boxing gloves, but: enjoying eating pizza, sitting reading
             Last::Verb => {
@@ -464,7 +466,7 @@ impl<'a> Scan<'a> {
             && !self.grammar.adjectives.contains(word)
     }
 
-    /// Whether a word can be no noun.
+    /// Returns true if a word cannot be a noun.
     fn is_closed(&self, word: &str) -> bool {
         let grammar = self.grammar;
         word == "of"
@@ -480,7 +482,8 @@ impl<'a> Scan<'a> {
             .any(|set| set.contains(word))
     }
 
-    /// A phrase of very many words is none of adjectives only: else each further word would walk it again.
+    /// Returns true if the phrase has adjectives only. It returns false for a very long phrase:
+    /// else each further word would walk it again.
     fn only_adjectives(&self) -> bool {
         self.phrase.len() <= MOST_ADJECTIVES
             && self.phrase.iter().all(|word| {
@@ -497,7 +500,7 @@ mod tests {
 
     use super::*;
 
-    /// What [`Scan::lists`] says in one pass, by walking what follows.
+    /// Computes the values of [`Scan::lists`] by walking the tokens that follow.
     fn list_follows(scan: &Scan<'_>, from: usize) -> bool {
         let mut nouns = 0;
         for (at, token) in scan.tokens.iter().enumerate().skip(from) {
@@ -516,7 +519,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_pass_finds_the_lists_that_walking_finds(words in prop::collection::vec(
+        fn one_pass_finds_the_same_lists_as_walking(words in prop::collection::vec(
             prop::sample::select(vec![
                 ",", ",", ",", "and", "or", "a", "the", "pen", "cup", "riding", "holding", "quickly", "really", "on", "in",
                 "{}", "who", "as", ".", "person", "with", "of",

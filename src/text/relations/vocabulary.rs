@@ -1,7 +1,8 @@
-//! What a prompt's predicates and objects are called by a scene-graph model, from the tables in `assets/relations/`.
+//! Maps predicates and objects of a prompt to the labels of a scene graph, with the tables in
+//! `assets/relations/`.
 //!
-//! The tables say what words mean in a vocabulary such as Visual Genome's; a [`Vocabulary`] is what of this one graph
-//! knows, by the graph's own labels, so another graph needs no other code.
+//! The tables give the meaning of words in a vocabulary such as Visual Genome's. A [`Vocabulary`]
+//! is the part of them that one graph has labels for, so another graph needs no other code.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -18,7 +19,7 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     Tables::parse(predicates, objects).expect("a test parses the same texts")
 });
 
-/// The words of one scene graph and what they stand for in prompts.
+/// Labels of one scene graph and the words of prompts that map to them.
 #[derive(Debug)]
 pub struct Vocabulary {
     predicates: HashMap<String, usize>,
@@ -31,17 +32,18 @@ pub struct Vocabulary {
     least_cosine: f64,
 }
 
-/// The predicates of a graph that a prompt's predicate may be seen as.
+/// Predicates of a graph that count as a predicate of a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Predicates {
-    /// Their places in the graph's labels, at least one.
+    /// Their indices in the graph's labels, at least one.
     pub places: Vec<usize>,
-    /// Whether the graph has nothing close: fighting is only seen as being against, with or near.
+    /// True if the graph has no close predicate: for fighting, only against, with or near.
     pub approximate: bool,
 }
 
 impl Vocabulary {
-    /// Makes the vocabulary of a graph with these labels, from the tables that share most words with them.
+    /// Creates the vocabulary of a graph with these labels, from the tables that share the most
+    /// words with them.
     #[must_use]
     pub fn of(classes: &[String], predicates: &[String]) -> Self {
         let classes = places(classes);
@@ -78,19 +80,21 @@ impl Vocabulary {
         Self { predicates, meanings, worn, worn_heads, classes, synonyms, person, least_cosine }
     }
 
-    /// Gives the classes that the person of a prompt may be seen as, by their places in the labels.
+    /// Returns the classes that count as the person of a prompt, as indices of the labels.
     #[must_use]
     pub fn person(&self) -> &[usize] {
         &self.person
     }
 
-    /// Gives the smallest cosine of text features at which an unknown predicate is taken for one of the graph's.
+    /// Returns the smallest cosine of text embeddings at which an unknown predicate is mapped to
+    /// one of the graph's.
     #[must_use]
     pub fn least_cosine(&self) -> f64 {
         self.least_cosine
     }
 
-    /// Finds what a predicate may be seen as: by all its words, then its verb, then its preposition.
+    /// Finds the predicates that count as this predicate: by all its words, then by its verb, then
+    /// by its preposition.
     #[must_use]
     pub fn predicate(&self, predicate: &str, object: &str) -> Option<Predicates> {
         let predicate = normal(predicate);
@@ -104,14 +108,14 @@ impl Vocabulary {
             .or_else(|| found(rest).map(|preposition| Predicates { approximate: true, ..preposition }))
     }
 
-    /// Finds the predicate of the graph that is called just so.
+    /// Finds the predicate of the graph with exactly this name.
     #[must_use]
     pub fn exact(&self, predicate: &str) -> Option<usize> {
         self.predicates.get(&normal(predicate)).copied()
     }
 
-    /// Finds the classes that an object may be seen as, by their places: by all its words, then by the noun they end
-    /// in. Often none: a prompt's objects are an open vocabulary.
+    /// Finds the classes that count as an object, as indices of the labels: by all its words, then
+    /// by its head noun. Often there are none: objects in prompts are an open vocabulary.
     #[must_use]
     pub fn object(&self, object: &str) -> Vec<usize> {
         let words = lemmas(object);
@@ -135,12 +139,12 @@ fn lemmas(text: &str) -> Vec<String> {
     text.to_lowercase().split_whitespace().map(lemma).collect()
 }
 
-/// Names to their places.
+/// Maps names to their indices.
 fn places(names: &[String]) -> HashMap<String, usize> {
     names.iter().enumerate().map(|(place, name)| (normal(name), place)).collect()
 }
 
-/// What the files in `assets/relations/` hold.
+/// Contents of the files in `assets/relations/`.
 #[derive(Debug)]
 struct Tables {
     predicates: PredicateFile,
@@ -156,7 +160,7 @@ impl Tables {
 #[derive(Debug, Deserialize)]
 struct PredicateFile {
     nearest: Nearest,
-    /// By the name of the vocabulary.
+    /// Tables by the name of their vocabulary.
     #[serde(flatten)]
     tables: BTreeMap<String, PredicateTable>,
 }
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_ship_name_only_words_of_their_vocabulary_and_each_word_once() {
+    fn bundled_tables_use_only_words_of_their_vocabulary_and_each_word_once() {
         let (classes, predicates) = visual_genome();
         assert_eq!((predicates.len(), classes.len()), (50, 150));
         for (name, table) in &TABLES.predicates.tables {
@@ -237,7 +241,7 @@ mod tests {
                     !names.is_empty() && names.iter().all(|class| table.classes.contains(class)),
                     "{name}: {word}"
                 );
-                // As a map of lemmas, two spellings of one word would hide each other.
+                // In a map of lemmas, two spellings of one word would overwrite each other.
                 let same = table.synonyms.keys().filter(|other| lemma(other) == lemma(word));
                 assert!(same.into_iter().all(|other| table.synonyms[other] == *names), "{name}: {word}");
             }
@@ -293,12 +297,12 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_with_fewer_words_has_what_it_knows_of_them() {
+    fn a_graph_with_fewer_labels_maps_only_to_those() {
         let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let vocabulary = Vocabulary::of(&list(&["woman", "bike", "unicorn"]), &list(&["on", "Juggling"]));
         let places = |predicate| vocabulary.predicate(predicate, "bike").map(|found| found.places);
-        assert_eq!(places("riding"), Some(vec![0]), "of riding, on and using only on is there");
-        assert_eq!(places("juggling"), Some(vec![1]), "a word of the graph that no table has");
+        assert_eq!(places("riding"), Some(vec![0]), "the graph has only on");
+        assert_eq!(places("juggling"), Some(vec![1]), "a label that no table lists");
         assert_eq!(places("eating"), None);
         assert_eq!(vocabulary.person(), [0]);
         assert_eq!((vocabulary.object("bicycle"), vocabulary.object("unicorns")), (vec![1], vec![2]));
