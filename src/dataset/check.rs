@@ -1,4 +1,4 @@
-//! Looking into the images of a dataset.
+//! Checks of the image files of a dataset.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use super::{Dataset, Findings};
 use crate::content::ContentHash;
 use crate::vision::{self, DecodeLimits};
 
-/// Decodes every photo and mask, adds what is wrong to the findings, and calls `done` after each image.
+/// Decodes every photo and mask, adds problems to the findings, and calls `done` after each image.
 pub fn decode_images(
     dataset: &Dataset,
     limits: &DecodeLimits,
@@ -20,7 +20,7 @@ pub fn decode_images(
             && let Some(other) = seen.insert(hash, photo.path.clone())
         {
             let what =
-                format!("is the same file as {}: a second photo shall be another image", other.display());
+                format!("is the same file as {}: each photo must be a different image", other.display());
             findings.note(&photo.path, what);
         }
         done();

@@ -1,4 +1,4 @@
-//! The simple layout: photos anywhere below a folder, and a manifest of one JSON object a line.
+//! The simple layout: photos anywhere below a folder, and a manifest with one JSON object per line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -8,10 +8,10 @@ use serde::Deserialize;
 use super::{Dataset, Findings, Identity, Layout, OpenError, Photo, Prompt, read_text};
 use crate::toolkit::format_prompt;
 
-/// The manifest's name.
+/// File name of the manifest.
 pub const MANIFEST: &str = "dataset.jsonl";
 
-/// A line with a photo.
+/// A manifest line that enrols a photo.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PhotoLine {
@@ -23,7 +23,7 @@ struct PhotoLine {
     attributes: BTreeMap<String, bool>,
 }
 
-/// A line with a prompt.
+/// A manifest line that adds a prompt.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PromptLine {
@@ -60,7 +60,7 @@ pub(super) fn read(root: &Path, findings: &mut Findings) -> Result<Dataset, Open
                     identity.name = name;
                     if identity.photos.iter().any(|other| other.name == photo.name) {
                         wrong(format!(
-                            "{} has a photo named {:?} already: give one of them another `name`",
+                            "{} already has a photo named {:?}: give one of them another `name`",
                             identity.name, photo.name
                         ));
                     } else {
@@ -76,7 +76,7 @@ pub(super) fn read(root: &Path, findings: &mut Findings) -> Result<Dataset, Open
                 },
                 Err(error) => wrong(error.to_string()),
             },
-            _ => wrong("has neither `photo` nor `prompt`, or both: one of them a line".to_owned()),
+            _ => wrong("has neither `photo` nor `prompt`, or both: use exactly one per line".to_owned()),
         }
     }
     for identity in identities.values_mut() {
@@ -95,7 +95,7 @@ fn photo(line: serde_json::Value, root: &Path) -> Result<(String, Photo), String
     }
     let path = PathBuf::from(&line.photo);
     if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Err(format!("`photo` is {:?}: give its path below the folder of {MANIFEST}", line.photo));
+        return Err(format!("`photo` is {:?}: it must be a path below the folder of {MANIFEST}", line.photo));
     }
     if !root.join(&path).is_file() {
         return Err(format!("there is no file {}", line.photo));
@@ -105,7 +105,7 @@ fn photo(line: serde_json::Value, root: &Path) -> Result<(String, Photo), String
     Ok((line.identity, Photo { name, path, attributes: line.attributes, mask: None }))
 }
 
-/// A prompt without an identity is for each of them.
+/// Assigns the prompts to identities. A prompt without an identity applies to all of them.
 fn prompts(
     lines: &[(usize, PromptLine)],
     identities: &BTreeMap<String, Identity>,
@@ -113,10 +113,10 @@ fn prompts(
 ) -> Vec<Prompt> {
     let mut by_identity: BTreeMap<&str, Vec<Prompt>> = BTreeMap::new();
     for (line, prompt) in lines {
-        let whom: Vec<&str> = match &prompt.identity {
+        let targets: Vec<&str> = match &prompt.identity {
             Some(name) => {
                 let Some((name, _)) = identities.get_key_value(name) else {
-                    let problem = format!("line {line}: no photo of identity {name:?} is in the manifest");
+                    let problem = format!("line {line}: the manifest has no photo of identity {name:?}");
                     findings.problem(MANIFEST, problem);
                     continue;
                 };
@@ -124,7 +124,7 @@ fn prompts(
             }
             None => identities.keys().map(String::as_str).collect(),
         };
-        for identity in whom {
+        for identity in targets {
             by_identity.entry(identity).or_default().push(Prompt {
                 identity: identity.to_owned(),
                 text: prompt.prompt.clone(),
@@ -138,7 +138,7 @@ fn prompts(
     let without: Vec<&str> =
         identities.keys().map(String::as_str).filter(|name| !by_identity.contains_key(name)).collect();
     if !without.is_empty() {
-        findings.note(MANIFEST, format!("no prompt is for {}", without.join(", ")));
+        findings.note(MANIFEST, format!("there are no prompts for {}", without.join(", ")));
     }
     by_identity.into_values().flatten().collect()
 }
@@ -151,8 +151,7 @@ fn note_unlabelled(identities: &BTreeMap<String, Identity>, findings: &mut Findi
         .collect();
     if !unlabelled.is_empty() {
         let names: Vec<&str> = unlabelled.into_iter().collect();
-        let what =
-            format!("photos without attributes, from which `aps` learns nothing: {}", names.join(", "));
+        let what = format!("photos without attributes, which `aps` cannot use: {}", names.join(", "));
         findings.note(MANIFEST, what);
     }
 }
@@ -179,7 +178,7 @@ mod tests {
 "#;
 
     #[test]
-    fn photos_and_prompts_are_read_and_a_prompt_without_identity_is_for_everyone() {
+    fn photos_and_prompts_are_read_and_a_prompt_without_identity_applies_to_all() {
         let (dataset, found) = read(&format!(
             "{PHOTOS}{}\n{}\n",
             r#"{"prompt": "{} on a horse", "detectables": ["horse"], "relations": [["person", "riding", "horse"]]}"#,
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_line() {
+    fn problems_are_reported_with_their_line() {
         for (line, words) in [
             ("{", "is not JSON"),
             ("{}", "neither `photo` nor `prompt`"),
@@ -208,7 +207,7 @@ mod tests {
             (r#"{"identity": "eve", "photo": "/etc/eve.jpg"}"#, "below the folder"),
             (r#"{"identity": "eve", "photo": "eve.jpg"}"#, "there is no file eve.jpg"),
             (r#"{"identity": "", "photo": "bob.png"}"#, "`identity` is empty"),
-            (r#"{"identity": "bob", "photo": "bob.png"}"#, "a photo named \"bob\" already"),
+            (r#"{"identity": "bob", "photo": "bob.png"}"#, "already has a photo named \"bob\""),
             (r#"{"identity": "bob", "photo": "bob.png", "attribute": {}}"#, "unknown field `attribute`"),
             (r#"{"identity": "eve", "prompt": "{} here"}"#, "no photo of identity \"eve\""),
             (r#"{"prompt": "{style}"}"#, "the prompt has a brace"),
@@ -225,7 +224,7 @@ mod tests {
     #[test]
     fn identities_without_prompts_or_labels_are_noted() {
         let (_, found) = read(r#"{"identity": "bob", "photo": "bob.png"}"#);
-        assert!(found.iter().any(|line| line.contains("no prompt is for bob")), "{found:?}");
+        assert!(found.iter().any(|line| line.contains("no prompts for bob")), "{found:?}");
         assert!(
             found.iter().any(|line| line.contains("without attributes") && line.contains("bob")),
             "{found:?}"

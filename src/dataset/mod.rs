@@ -1,12 +1,13 @@
-//! Datasets on disk: whose photos there are, what they show, and which prompts are generated for whom.
+//! Datasets on disk: identities with their photos and attributes, and the prompts for each
+//! identity.
 //!
 //! ```text
 //! prepare   a CelebA-Dialog download and the Stellar prompts → a folder in the Stellar layout
-//! open      a folder in the Stellar layout, or with a manifest dataset.jsonl → [`Dataset`] and what is wrong with it
-//! check     … and every image decoded
+//! open      a folder in the Stellar layout or with dataset.jsonl → [`Dataset`] and its problems
+//! check     the same, and all images are decoded
 //! ```
 //!
-//! `docs/DATASETS.md` describes both layouts for people.
+//! `docs/DATASETS.md` describes both layouts for users.
 
 mod check;
 mod manifest;
@@ -26,72 +27,72 @@ pub use stellar::TEST_IDENTITIES;
 /// Photos and prompts of a folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// The folder.
+    /// Path of the folder.
     pub root: PathBuf,
-    /// How the folder is laid out.
+    /// Layout of the folder.
     pub layout: Layout,
-    /// By name, each with at least one photo or prompt.
+    /// Sorted by name; each has at least one photo or prompt.
     pub identities: Vec<Identity>,
-    /// In the order of identities, and of the file within.
+    /// In the order of the identities, and within each in file order.
     pub prompts: Vec<Prompt>,
 }
 
-/// How a folder is laid out.
+/// Layout of a dataset's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
     /// `NNN/0.jpg`, `NNN/0_attributes.json`, `NNN/prompts_t.json`, as in Stellar.
     Stellar,
-    /// One JSON object a line in `dataset.jsonl`.
+    /// One JSON object per line in `dataset.jsonl`.
     Manifest,
 }
 
-/// Somebody whom photos show.
+/// A person with photos and prompts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Identity {
-    /// `000` in the Stellar layout.
+    /// Name, such as `000` in the Stellar layout.
     pub name: String,
-    /// In the order of their names.
+    /// Photos, ordered by their names.
     pub photos: Vec<Photo>,
 }
 
 /// A photo of an identity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Photo {
-    /// Its name among the identity's photos.
+    /// Name, unique among the identity's photos.
     pub name: String,
-    /// Its file, below the folder.
+    /// Path of the file, relative to the dataset's folder.
     pub path: PathBuf,
-    /// What it shows, by CelebA's name.
+    /// Presence of each attribute, by CelebA's name.
     pub attributes: BTreeMap<String, bool>,
-    /// The file of its mask, where it has one.
+    /// Path of the mask, if there is one.
     pub mask: Option<PathBuf>,
 }
 
 /// A prompt for one identity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prompt {
-    /// Whom it is for.
+    /// Name of the identity that the prompt is for.
     pub identity: String,
-    /// As written: `{}` stands for the person.
+    /// Text as written: `{}` stands for the person.
     pub text: String,
-    /// `T` or `H` in Stellar, any word elsewhere.
+    /// Kind: `T` or `H` in Stellar, any word elsewhere.
     pub kind: Option<String>,
-    /// What it is about, for slices of the leaderboard.
+    /// Categories, for slices of the leaderboard.
     pub categories: Vec<String>,
-    /// The objects that it names.
+    /// Objects that the prompt names.
     pub detectables: Vec<String>,
-    /// The relations that it names, as subject, predicate, object.
+    /// Relations that the prompt names, as subject, predicate, object.
     pub relations: Vec<[String; 3]>,
 }
 
-/// Something that is not as the layout asks.
+/// A deviation from the layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The file or folder, below the dataset's folder.
+    /// The file or folder, relative to the dataset's folder.
     pub path: PathBuf,
-    /// What is wrong, and what to do.
+    /// Description of the problem and the remedy.
     pub what: String,
-    /// Whether the dataset cannot be used as it is; otherwise it is worth knowing.
+    /// True if the dataset cannot be used as it is; false for a note.
     pub fatal: bool,
 }
 
@@ -102,15 +103,15 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// What was found wrong with a folder, in the order in which it was read.
+/// Problems and notes of a folder, in reading order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// All of it.
+    /// All problems and notes.
     pub list: Vec<Problem>,
 }
 
 impl Findings {
-    /// How many of them are problems.
+    /// Returns the number of problems, without notes.
     #[must_use]
     pub fn fatal(&self) -> usize {
         self.list.iter().filter(|problem| problem.fatal).count()
@@ -125,30 +126,30 @@ impl Findings {
     }
 }
 
-/// Why a folder cannot be looked at as a dataset.
+/// Reason why a folder cannot be opened as a dataset.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The folder or a file in it cannot be read.
     #[error("cannot read {path}: {source}")]
     Io {
-        /// Which.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Nothing there looks like a dataset.
+    /// The folder has none of the files of a dataset.
     #[error(
-        "{0} is no dataset: it has neither folders 000, 001, … as Stellar has, nor a file {MANIFEST}; docs/DATASETS.md \
+        "{0} is not a dataset: it has neither folders 000, 001, … as in Stellar, nor a file {MANIFEST}; docs/DATASETS.md \
          describes both"
     )]
     NoDataset(PathBuf),
 }
 
 impl Dataset {
-    /// Reads a folder of either layout, images excepted, and everything that is wrong with it.
+    /// Reads a folder of either layout without decoding its images, and collects all problems.
     ///
     /// # Errors
-    /// The folder cannot be read, or nothing in it is of a dataset.
+    /// If the folder cannot be read, or has none of the files of a dataset.
     pub fn open(root: &Path) -> Result<(Self, Findings), OpenError> {
         let mut findings = Findings::default();
         let dataset = if root.join(MANIFEST).is_file() {
@@ -163,26 +164,26 @@ impl Dataset {
         Ok((dataset, findings))
     }
 
-    /// An identity by its name.
+    /// Returns the identity of this name.
     #[must_use]
     pub fn identity(&self, name: &str) -> Option<&Identity> {
         let at = self.identities.binary_search_by(|identity| identity.name.as_str().cmp(name)).ok()?;
         Some(&self.identities[at])
     }
 
-    /// The whole path of a photo or mask.
+    /// Returns the full path of a photo or mask.
     #[must_use]
     pub fn file(&self, path: &Path) -> PathBuf {
         self.root.join(path)
     }
 
-    /// How many photos there are.
+    /// Returns the number of photos.
     #[must_use]
     pub fn photos(&self) -> usize {
         self.identities.iter().map(|identity| identity.photos.len()).sum()
     }
 
-    /// How many prompts of each kind there are.
+    /// Returns the number of prompts of each kind.
     #[must_use]
     pub fn kinds(&self) -> BTreeMap<&str, usize> {
         let mut kinds = BTreeMap::new();
@@ -192,7 +193,8 @@ impl Dataset {
         kinds
     }
 
-    /// Generated images find their prompt by identity and text: the second of two equal ones is never found.
+    /// Notes duplicate prompts. Generated images find their prompt by identity and text, so the
+    /// second of two equal prompts is never found.
     fn look_for_twins(&self, findings: &mut Findings) {
         let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
         for prompt in &self.prompts {
@@ -201,7 +203,7 @@ impl Dataset {
         for prompt in &self.prompts {
             let count = counts.insert((&prompt.identity, &prompt.text), 1).unwrap_or(1);
             if count > 1 {
-                let what = format!("the prompt {:?} stands there {count} times and counts once", prompt.text);
+                let what = format!("the prompt {:?} occurs {count} times and counts once", prompt.text);
                 findings.note(self.prompt_file(prompt), what);
             }
         }

@@ -1,7 +1,8 @@
-//! A small made-up download, with prompts and generated images, to try every command with.
+//! A small synthetic download with prompts and generated images, to try every command with.
 //!
-//! The files are laid out as CelebA-Dialog, Stellar and its toolkit lay them out. Everybody in them is one portrait in the
-//! public domain, stretched, tinted and turned, so that faces are found; no score of theirs means anything.
+//! The files follow the layouts of CelebA-Dialog, Stellar and its toolkit. Every person in them is
+//! one public-domain portrait, stretched, tinted and mirrored, so that faces are found. Their
+//! scores have no meaning.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,32 +24,35 @@ use crate::vision;
 /// Width and height of every image, in pixels.
 const SIDE: u32 = 112;
 
-/// Scenes from here on are photos; those below are of generated images, not all of which show somebody.
+/// Scene numbers from here on are photos. Lower ones are generated images, not all of which show a
+/// person.
 const PHOTO: u64 = 1_000_000;
 
 /// The demo pack's portrait: NASA, public domain.
 static FACE: LazyLock<vision::Image> = LazyLock::new(|| {
     let file = include_bytes!("../../packs/demo/goldens/astronaut-face.jpg");
-    vision::decode(file, &vision::DecodeLimits::default()).expect("an image that the pack is checked with")
+    vision::decode(file, &vision::DecodeLimits::default())
+        .expect("the demo pack's golden image can be decoded")
 });
 
-/// How much to make up.
+/// Size of the synthetic data.
 #[derive(Debug, Clone, Copy)]
 pub struct SampleSize {
-    /// People, with two photos each; at most 200, all of the test split.
+    /// Number of people, with two photos each; at most 200, all in the test split.
     pub identities: usize,
-    /// Prompts of each person, half of them as in Stellar-T and half as in Stellar-H; at most 128.
+    /// Number of prompts per person, half of them as in Stellar-T and half as in Stellar-H; at most
+    /// 128.
     pub prompts: usize,
 }
 
-/// Where things were put.
+/// Folders of the synthetic data.
 #[derive(Debug, Clone)]
 pub struct SampleFolders {
-    /// What `prepare` takes as the download.
+    /// Input of `prepare`: the download.
     pub download: PathBuf,
-    /// What `prepare` takes as the prompts.
+    /// Input of `prepare`: the prompts.
     pub prompts: PathBuf,
-    /// A run of a made-up generator.
+    /// A run of a synthetic method.
     pub generations: PathBuf,
 }
 
@@ -96,14 +100,14 @@ const TIMES: [&str; 8] = [
     "on the first day of snow",
 ];
 
-/// Draws everything below `root`, which need not exist.
+/// Creates all files below `root`, which need not exist.
 ///
 /// # Errors
-/// A size that there are no words for, or a file that cannot be written.
+/// If the size is not supported, or a file cannot be written.
 pub fn make_sample(root: &Path, size: SampleSize) -> io::Result<SampleFolders> {
     let half = size.prompts / 2;
     if size.identities == 0 || size.identities > TEST_IDENTITIES || half == 0 || half > 64 {
-        let message = "1 to 200 identities with 2 to 128 prompts can be made up";
+        let message = "the size must be 1 to 200 identities with 2 to 128 prompts each";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let at = |name: &str| root.join(name);
@@ -116,11 +120,11 @@ pub fn make_sample(root: &Path, size: SampleSize) -> io::Result<SampleFolders> {
     Ok(folders)
 }
 
-/// Somebody made up.
+/// A synthetic person.
 struct Person {
-    /// The number in CelebA, which grows with the place among the folders.
+    /// The number in CelebA, which increases with the index of the folder.
     number: i64,
-    /// The numbers of the two photos, in no order.
+    /// The numbers of the two photos, not sorted.
     images: [u32; 2],
     attributes: [bool; 8],
     seed: u64,
@@ -129,13 +133,14 @@ struct Person {
 impl Person {
     fn new(at: usize) -> Self {
         let mut rng = Rng::new(at as u64);
-        // Both values of every attribute appear among any four people in a row.
+        // Any four consecutive people have both values of every attribute.
         let attributes = std::array::from_fn(|bit| (at >> (bit % 2)) % 2 == usize::from(bit % 3 == 0));
         let first = 2 * ((at * 37) % 200) as u32;
         Self { number: 11 * at as i64 + 5, images: [first + 1, first], attributes, seed: rng.next_u64() }
     }
 
-    /// This person in front of a background that follows from `scene`; now and then only the background.
+    /// Draws this person in front of a background that depends on `scene`. Some images show only
+    /// the background.
     fn portrait(&self, scene: u64) -> Vec<u8> {
         let mut own = Rng::new(self.seed);
         let tint: [(f64, f64); 3] = std::array::from_fn(|_| (0.6 + 0.6 * own.unit(), 50.0 * own.unit()));
@@ -192,7 +197,7 @@ fn jpeg(pixels: &[u8]) -> io::Result<Vec<u8>> {
     Ok(file.to_vec())
 }
 
-/// Where the published archive of masks has them: whoever packed it took the whole path along.
+/// Path of the masks inside the published archive, which was packed with the full path.
 const MASKS_INSIDE: &str = "mnt/lustre/share/zqhuang/datasets_face/Face-Diffusion-raw-datasets/CelebA-Dialog-combined/mask/\
                             CelebAMask-HQ-mask-color-palette";
 
@@ -228,12 +233,14 @@ fn download(folder: &Path, people: &[Person]) -> io::Result<()> {
     masks.finish()?;
     fs::write(folder.join("classification_label/CelebAMask-HQ-attribute-anno.txt"), attributes)?;
     fs::write(folder.join("classification_label/combined_annotation_hq.txt"), finegrained)?;
-    // Nobody needs it, but the published download has it, and the reference's script expects to delete it.
+    // This file is not used, but the published download has it, and the reference's script expects
+    // to delete it.
     fs::write(folder.join("CelebA-HQ-to-CelebA-mapping.txt"), "idx orig_idx orig_file\n")?;
     fs::write(folder.join("identity/identity_CelebA-HQ.txt"), identities)
 }
 
-/// The `nth` prompt of a person with its objects and categories; everybody begins elsewhere.
+/// Returns the `nth` prompt of a person with its objects and category. Each person starts at a
+/// different prompt.
 fn typed_prompt(person: usize, nth: usize) -> (String, [&'static str; 2], &'static str) {
     let nth = (nth + 5 * person) % 64;
     let (activity, object, category) = ACTIVITIES[nth % 8];
@@ -246,7 +253,7 @@ fn written_prompt(person: usize, nth: usize) -> String {
     format!("{} {}", MOODS[nth % 8], TIMES[nth / 8])
 }
 
-/// An entry of `stellar_t.json`, its keys in the order in which the layout names them.
+/// An entry of `stellar_t.json`, with its keys in the order of the layout.
 #[derive(Serialize)]
 struct Typed {
     prompts: Vec<String>,
@@ -279,7 +286,8 @@ fn prompts(folder: &Path, people: &[Person], half: usize) -> io::Result<()> {
     fs::write(folder.join("objects.txt"), objects.join("\n") + "\n")
 }
 
-/// Images of each person for each prompt, the two photos taking turns, with the toolkit's JSON beside them.
+/// Writes an image of each person for each prompt, alternating between the two photos, with the
+/// toolkit's JSON next to it.
 fn generations(folder: &Path, people: &[Person], half: usize) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for (at, person) in people.iter().enumerate() {

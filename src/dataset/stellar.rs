@@ -1,4 +1,4 @@
-//! The Stellar layout: a folder for each identity.
+//! The Stellar layout: one folder per identity.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -10,21 +10,22 @@ use super::{Dataset, Findings, Identity, Layout, OpenError, Photo, Prompt};
 use crate::metrics::ATTRIBUTES;
 use crate::toolkit::{format_prompt, labels};
 
-/// Identities of the test split, which come first and alone have prompts written by people.
+/// Number of identities in the test split. They come first, and only they have prompts written by
+/// people.
 pub const TEST_IDENTITIES: usize = 200;
 
-/// `N_attributes.json`.
+/// Content of `N_attributes.json`.
 #[derive(Deserialize)]
 struct PhotoFacts {
     attributes: BTreeMap<String, i64>,
-    /// The person's number in CelebA, equal for all photos of a folder.
+    /// The person's number in CelebA, the same for all photos of a folder.
     identity: Option<i64>,
 }
 
-/// The files of prompts, each with the kind of its prompts.
+/// Prompt files, each with the kind of its prompts.
 const PROMPTS: [(&str, &str); 2] = [("prompts_t.json", "T"), ("prompts_h.json", "H")];
 
-/// One of these files.
+/// Content of a prompt file.
 #[derive(Deserialize)]
 struct PromptFile {
     prompts: Vec<String>,
@@ -43,8 +44,8 @@ pub(super) fn read(root: &Path, findings: &mut Findings) -> Result<Dataset, Open
             (true, true) => {
                 folders.insert(name);
             }
-            (_, true) => findings.note(&name, "is no folder of an identity (000, 001, …) and is left out"),
-            (true, false) => findings.problem(&name, "is a file, and a folder of an identity was expected"),
+            (_, true) => findings.note(&name, "is not an identity folder (000, 001, …) and is ignored"),
+            (true, false) => findings.problem(&name, "is a file, but an identity folder was expected"),
             (false, false) => {}
         }
     }
@@ -56,7 +57,7 @@ pub(super) fn read(root: &Path, findings: &mut Findings) -> Result<Dataset, Open
         let number = |name: &str| name.parse::<u64>().ok();
         let follows = |before: &String| number(before).map(|number| number + 1) == number(name);
         if let Some(before) = before.filter(|before| !follows(before)) {
-            findings.note(name, format!("follows {before}: some identities are not there"));
+            findings.note(name, format!("follows {before}: some identities are missing"));
         }
         before = Some(name);
         let (identity, number) = read_identity(root, name, findings)?;
@@ -75,7 +76,8 @@ fn is_identity(name: &str) -> bool {
     name.len() >= 3 && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Names in a folder and whether each is a folder; hidden files belong to the system, not to the dataset.
+/// Returns the names in a folder, each with whether it is a folder. Hidden files are skipped: they
+/// belong to the system, not to the dataset.
 fn entries(folder: &Path) -> Result<BTreeMap<String, bool>, OpenError> {
     let failed = |source| OpenError::Io { path: folder.to_owned(), source };
     let mut found = BTreeMap::new();
@@ -89,7 +91,7 @@ fn entries(folder: &Path) -> Result<BTreeMap<String, bool>, OpenError> {
     Ok(found)
 }
 
-/// The photos of one identity, and the person's number.
+/// Reads the photos of one identity, and the person's number.
 fn read_identity(
     root: &Path,
     name: &str,
@@ -116,14 +118,14 @@ fn read_identity(
                     (Some(before), Some(now)) if before != now => findings.problem(
                         &path,
                         format!(
-                            "says identity {now}, the photo before it {before}: one folder is one person"
+                            "has identity {now}, but the previous photo has {before}: a folder is for one person"
                         ),
                     ),
                     (_, now) => person = now.or(person),
                 }
             }
         } else {
-            findings.problem(&path, format!("is missing: it says what {file} shows"));
+            findings.problem(&path, format!("is missing: it has the attributes of {file}"));
         }
         let mask = format!("{number}_bg.png");
         let mask = if files.remove(&mask).is_some() {
@@ -131,7 +133,7 @@ fn read_identity(
         } else {
             findings.note(
                 PathBuf::from(name).join(mask),
-                "is missing: some generators need the mask, scoring does not",
+                "is missing: some methods need the mask, but scoring does not",
             );
             None
         };
@@ -143,15 +145,15 @@ fn read_identity(
         });
     }
     if identity.photos.is_empty() {
-        findings.problem(name, "has no photo: 0.jpg, 1.jpg, … are expected");
+        findings.problem(name, "has no photo: expected 0.jpg, 1.jpg, …");
     }
     let mut prompts = PROMPTS.map(|(file, _)| file).to_vec();
     if has_plain_prompts(|file| files.contains_key(file)) {
-        // Named where it is read.
+        // Reported where it is read.
         prompts.push(PLAIN_PROMPTS);
     }
     for extra in files.keys().filter(|file| !prompts.contains(&file.as_str())) {
-        findings.note(PathBuf::from(name).join(extra), "is no file of the layout and is left out");
+        findings.note(PathBuf::from(name).join(extra), "is not a file of the layout and is ignored");
     }
     Ok((identity, person))
 }
@@ -164,15 +166,16 @@ fn photo_attributes(facts: &PhotoFacts, path: &Path, findings: &mut Findings) ->
     let missing: Vec<&str> =
         ATTRIBUTES.into_iter().filter(|name| !facts.attributes.contains_key(*name)).collect();
     if !missing.is_empty() {
-        findings.note(path, format!("does not say {}: nothing is judged of it", missing.join(", ")));
+        findings
+            .note(path, format!("does not label {}: these attributes are not scored", missing.join(", ")));
     }
     attributes
 }
 
-/// Prompts of no kind, as the reference toolkit's mock dataset has them.
+/// Prompt file without a kind, as in the reference toolkit's mock dataset.
 const PLAIN_PROMPTS: &str = "prompt.json";
 
-/// Whether a folder has these in the place of prompts of two kinds.
+/// Returns whether a folder has this file instead of prompts of the two kinds.
 fn has_plain_prompts(has: impl Fn(&str) -> bool) -> bool {
     has(PLAIN_PROMPTS) && PROMPTS.iter().all(|(file, _)| !has(file))
 }
@@ -181,10 +184,8 @@ fn read_prompts(root: &Path, name: &str, findings: &mut Findings) -> Result<Vec<
     let folder = root.join(name);
     if has_plain_prompts(|file| folder.join(file).is_file()) {
         let path = PathBuf::from(name).join(PLAIN_PROMPTS);
-        findings.note(
-            &path,
-            "is read in the place of prompts_t.json and prompts_h.json: its prompts are of no kind",
-        );
+        findings
+            .note(&path, "is read instead of prompts_t.json and prompts_h.json: its prompts have no kind");
         let content = read_json::<PromptFile>(root, &path, findings)?;
         return Ok(content
             .map(|content| content.into_prompts(name, None, &path, findings))
@@ -227,7 +228,7 @@ impl PromptFile {
             match length {
                 Some(length) if length != count => findings.problem(
                     path,
-                    format!("has {count} prompts and {length} {key}: each prompt has its own list"),
+                    format!("has {count} prompts and {length} {key}: each prompt needs its own list"),
                 ),
                 None if expected => findings.problem(path, format!("has no `{key}`")),
                 _ => {}
@@ -265,7 +266,7 @@ fn read_json<T: DeserializeOwned>(
     match serde_json::from_slice(&bytes) {
         Ok(value) => Ok(Some(value)),
         Err(error) => {
-            findings.problem(path, format!("is not the JSON expected: {error}"));
+            findings.problem(path, format!("is not the expected JSON: {error}"));
             Ok(None)
         }
     }
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_folder_is_read_without_a_word() {
+    fn a_valid_folder_is_read_without_findings() {
         let folder = folder();
         let (dataset, findings) = Dataset::open(folder.path()).unwrap();
         assert_eq!(findings, Findings::default());
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_path() {
+    fn problems_are_reported_with_their_path() {
         type Damage = fn(&Path);
         let cases: [(Damage, &str, &str); 10] = [
             (
@@ -352,7 +353,7 @@ mod tests {
                         .unwrap();
                 },
                 "001/1_attributes.json",
-                "one folder is one person",
+                "a folder is for one person",
             ),
             (
                 |at| std::fs::remove_file(at.join("000/prompts_t.json")).unwrap(),
@@ -398,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn the_toolkits_mock_dataset_is_read_and_what_is_wrong_in_it_is_named() {
+    fn the_toolkits_mock_dataset_is_read_and_its_problems_are_reported() {
         let folder = folder();
         for identity in ["000", "001"] {
             let at = folder.path().join(identity);
@@ -415,11 +416,7 @@ mod tests {
         assert_eq!((dataset.prompts.len(), dataset.prompts[1].kind.as_deref()), (4, None));
         assert_eq!(dataset.prompts[0].detectables, ["skis"]);
         let found = found(&folder);
-        assert_eq!(
-            found.iter().filter(|line| line.contains("is read in the place of")).count(),
-            2,
-            "{found:#?}"
-        );
+        assert_eq!(found.iter().filter(|line| line.contains("is read instead of")).count(), 2, "{found:#?}");
         let problems: Vec<_> = found.iter().filter(|line| line.starts_with("problem: ")).collect();
         assert_eq!(problems.len(), 1, "{problems:#?}");
         assert!(
@@ -441,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn what_scoring_can_do_without_is_a_note() {
+    fn missing_files_that_scoring_does_not_need_are_notes() {
         let folder = folder();
         std::fs::remove_file(folder.path().join("000/0_bg.png")).unwrap();
         std::fs::write(folder.path().join("000/notes.txt"), "").unwrap();
@@ -450,13 +447,13 @@ mod tests {
         let (_, findings) = Dataset::open(folder.path()).unwrap();
         assert_eq!(findings.fatal(), 0, "{findings:?}");
         let found = found(&folder).join("\n");
-        for words in ["000/0_bg.png", "notes.txt", "follows 000", "\"{} skiing\" stands there 2 times"] {
+        for words in ["000/0_bg.png", "notes.txt", "follows 000", "\"{} skiing\" occurs 2 times"] {
             assert!(found.contains(words), "{words}: {found}");
         }
     }
 
     #[test]
-    fn a_folder_of_something_else_is_no_dataset() {
+    fn a_folder_of_other_files_is_not_a_dataset() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("readme.txt"), "").unwrap();
         assert!(matches!(Dataset::open(folder.path()), Err(OpenError::NoDataset(_))));

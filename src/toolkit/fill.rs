@@ -1,17 +1,17 @@
-//! Scores of a run as the toolkit's files.
+//! Conversion of a run's scores to the toolkit's files.
 
 use std::collections::BTreeMap;
 
 use super::table::{AttributeColumn, Columns, Table};
 use super::{FILES, File};
 
-/// Scores by the code of our metric, every list in the order of the samples.
+/// Scores by the code of our metric; every list is in the order of the samples.
 pub type Scores = BTreeMap<String, Vec<Option<f64>>>;
 
-/// Target and prediction of each attribute, every list in the order of the samples.
+/// Target and prediction of each attribute; every list is in the order of the samples.
 pub type Predictions = BTreeMap<String, Vec<Option<(bool, bool)>>>;
 
-/// The kinds of file of which there is at least one score.
+/// Returns the kinds of file for which there is at least one score.
 #[must_use]
 pub fn files(scores: &Scores, predictions: &Predictions) -> Vec<&'static File> {
     let some =
@@ -25,8 +25,8 @@ pub fn files(scores: &Scores, predictions: &Predictions) -> Vec<&'static File> {
     FILES.iter().filter(fills).collect()
 }
 
-/// One file. A column of which there are no scores is there and empty; the file of attributes has the samples whose
-/// attributes are all predicted.
+/// Creates one file. A column without scores is present and empty. The file of attributes contains
+/// only the samples for which all attributes are predicted.
 #[must_use]
 pub fn fill(file: &'static File, names: Vec<String>, mut scores: Scores, predictions: Predictions) -> Table {
     if !file.is_attributes() {
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_there_once_it_has_a_score() {
+    fn a_file_exists_once_it_has_a_score() {
         let scores = Scores::from([
             ("clip_t".to_owned(), vec![Some(0.1), None]),
             ("ips".to_owned(), vec![None, None]),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_without_predictions_are_left_out_of_the_file_of_attributes() {
+    fn samples_without_predictions_are_omitted_from_the_file_of_attributes() {
         let predictions = Predictions::from([
             ("Young".to_owned(), vec![Some((true, false)), None]),
             ("Male".to_owned(), vec![Some((false, false)), Some((true, true))]),

@@ -1,19 +1,19 @@
-//! The toolkit's JSON file beside each generated image.
+//! The toolkit's JSON file next to each generated image.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// What a generator wrote about an image: the keys that scoring needs. Whatever else stands in the file (seed, steps,
-/// date) is the generator's own and ignored.
+/// The description of a generated image, written by the method: the keys that scoring needs. All
+/// other keys of the file (seed, steps, date) are ignored.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Generation {
-    /// The sample's name, by which results are paired.
+    /// Name of the sample, by which results are paired.
     pub save_name: String,
     /// The prompt; `{}` stands for the person.
     pub prompt: String,
-    /// The photo that the generator was given: of this path only the last two parts count, the identity's folder and
-    /// the file in it.
+    /// Path of the photo that the method was given. Only its last two parts count: the identity's
+    /// folder and the file in it.
     pub image_path: String,
     /// Facial attributes by CelebA's name, 1 where present and -1 where not.
     #[serde(default)]
@@ -27,32 +27,32 @@ pub struct Generation {
     /// Relations that the prompt names, as subject, predicate, object.
     #[serde(default)]
     pub relations: Vec<[String; 3]>,
-    /// Whether the prompt is of Stellar-T, `false` for Stellar-H.
+    /// True if the prompt is from Stellar-T, false if it is from Stellar-H.
     #[serde(default)]
     pub is_stellar_t: Option<bool>,
 }
 
-/// Why a file does not describe an image.
+/// Reason why a file does not describe an image.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerationError {
-    /// Not JSON, or not with these keys.
-    #[error("it is not the JSON expected: {0}")]
+    /// The file is not JSON, or does not have these keys.
+    #[error("it is not the expected JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// A value that cannot be.
+    /// A key has an invalid value.
     #[error("`{key}` {problem}")]
     Value {
-        /// The key.
+        /// Name of the key.
         key: &'static str,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: String,
     },
 }
 
 impl Generation {
-    /// Reads a file's text.
+    /// Parses a file's text.
     ///
     /// # Errors
-    /// What is wrong, and with which key.
+    /// The problem and the key that has it.
     pub fn parse(text: &str) -> Result<Self, GenerationError> {
         let read: Self = serde_json::from_str(text)?;
         let wrong = |key, problem: &str| GenerationError::Value { key, problem: problem.to_owned() };
@@ -67,7 +67,8 @@ impl Generation {
         Ok(read)
     }
 
-    /// The identity's folder and the photo in it: the last two parts of the path, whichever system wrote it.
+    /// Returns the identity's folder and the photo in it: the last two parts of the path,
+    /// regardless of the system that wrote it.
     #[must_use]
     pub fn photo(&self) -> Option<(&str, &str)> {
         let mut parts = self.image_path.rsplit(['/', '\\']);
@@ -77,10 +78,10 @@ impl Generation {
     }
 }
 
-/// Attributes as truth values.
+/// Converts attributes to truth values.
 ///
 /// # Errors
-/// The attribute that is neither 1 nor -1.
+/// Names the attribute that is neither 1 nor -1.
 pub fn labels(attributes: &BTreeMap<String, i64>) -> Result<BTreeMap<String, bool>, String> {
     let label = |(name, value): (&String, &i64)| match value {
         1 => Ok((name.clone(), true)),
@@ -90,16 +91,16 @@ pub fn labels(attributes: &BTreeMap<String, i64>) -> Result<BTreeMap<String, boo
     attributes.iter().map(label).collect()
 }
 
-/// The prompt as models read it: Python's `prompt.format("a person")`, in which `{}` is the person and doubled braces
-/// are braces.
+/// Returns the prompt as models read it: Python's `prompt.format("a person")`, in which `{}`
+/// becomes the person and doubled braces become single braces.
 ///
 /// # Errors
-/// Braces on which Python's `format` would fail; the toolkit stops there too.
+/// If Python's `format` would fail because of the braces; the toolkit fails there too.
 pub fn format_prompt(prompt: &str) -> Result<String, String> {
     const PERSON: &str = "a person";
     let mut text = String::with_capacity(prompt.len() + PERSON.len());
     let mut rest = prompt;
-    // How the person was put in before: Python lets `{}` stand once, and not beside `{0}`.
+    // The previous placeholder: Python allows `{}` once here, and not together with `{0}`.
     let mut before = "";
     while let Some(at) = rest.find(['{', '}']) {
         text.push_str(&rest[..at]);
@@ -115,8 +116,8 @@ pub fn format_prompt(prompt: &str) -> Result<String, String> {
             before = "{}";
             (PERSON, 2)
         } else {
-            let problem = "has a brace that is not the one `{}`: only the person is put in (in several places, write \
-                           `{0}` in each), and a brace as such is doubled";
+            let problem = "has a brace that is not the one `{}`: only the person can be inserted (in several places, \
+                           write `{0}` in each), and literal braces must be doubled";
             return Err(problem.to_owned());
         };
         text.push_str(put);
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_by_its_key() {
+    fn problems_are_reported_with_their_key() {
         for (from, to, words) in [
             (r#""Male": -1"#, r#""Male": 0"#, ["attributes", "Male is 0"]),
             ("{} as", "{style} as", ["prompt", "brace"]),

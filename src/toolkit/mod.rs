@@ -1,7 +1,8 @@
-//! What the reference toolkit reads and writes: its CSV files of scores and its JSON files of generated images.
+//! File formats of the reference toolkit: its CSV files of scores and its JSON files of generated
+//! images.
 //!
-//! Text in, values out, and back: nothing here opens a file. Names and columns are those of `stellar-metrics`, so that
-//! its files can be imported and ours be read by its analysis.
+//! This module converts between text and values and does not open any file. Names and columns are
+//! those of `stellar-metrics`, so its files can be imported and its analysis can read ours.
 
 mod fill;
 mod generation;
@@ -14,16 +15,17 @@ pub use table::{AttributeColumn, Columns, MOST_CELLS, Table, ToolkitError, parse
 /// A kind of file that the toolkit writes, one for each of its metrics.
 #[derive(Debug, PartialEq, Eq)]
 pub struct File {
-    /// How the names of its files begin, by which the toolkit's analysis finds them.
+    /// Common prefix of its file names, by which the toolkit's analysis finds them.
     pub prefix: &'static str,
-    /// The name that it is written under, without `.csv`; for CLIP the checkpoint follows.
+    /// File name without `.csv`; for CLIP, the checkpoint follows.
     pub name: &'static str,
-    /// Its columns behind `name`, each with the code of our metric. Empty for attributes, whose columns are
-    /// `<attribute>_target` and `<attribute>_pred`.
+    /// Columns after `name`, each with the code of our metric. Empty for attributes, whose columns
+    /// are `<attribute>_target` and `<attribute>_pred`.
     pub scores: &'static [(&'static str, &'static str)],
 }
 
-/// Every kind of file. The last is not in the published toolkit, whose analysis reserves the prefix.
+/// All kinds of file. The last one is not in the published toolkit, whose analysis reserves the
+/// prefix.
 pub static FILES: [File; 12] = [
     File {
         prefix: "clip",
@@ -60,13 +62,13 @@ pub static FILES: [File; 12] = [
 ];
 
 impl File {
-    /// Whether this is the file of `<attribute>_target` and `<attribute>_pred`.
+    /// Returns whether this is the file of `<attribute>_target` and `<attribute>_pred`.
     #[must_use]
     pub fn is_attributes(&self) -> bool {
         self.scores.is_empty()
     }
 
-    /// The file's name, given the checkpoint of the CLIP that it was computed with.
+    /// Returns the file's name, given the checkpoint of the CLIP model that it was computed with.
     #[must_use]
     pub fn file_name(&self, clip: &str) -> String {
         match self.name {
@@ -75,7 +77,7 @@ impl File {
         }
     }
 
-    /// The kind of file that a name belongs to.
+    /// Returns the kind of file that a name belongs to.
     #[must_use]
     pub fn of_name(name: &str) -> Option<&'static Self> {
         FILES.iter().find(|file| name.starts_with(file.prefix))
@@ -88,7 +90,7 @@ mod tests {
     use crate::metrics::REGISTRY;
 
     #[test]
-    fn every_code_is_a_metrics() {
+    fn every_code_belongs_to_a_metric() {
         for (_, code) in FILES.iter().flat_map(|file| file.scores) {
             // `rfs` may be imported before any pack can compute it.
             assert!(*code == "rfs" || REGISTRY.iter().any(|metric| metric.code == *code), "{code}");
@@ -96,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_that_we_write_are_found_by_their_prefix() {
+    fn written_names_are_found_by_their_prefix() {
         for file in &FILES {
             let name = file.file_name("laion/CLIP-ViT-bigG-14-laion2B-39B-b160k");
             assert_eq!(File::of_name(&name), Some(file), "{name}");

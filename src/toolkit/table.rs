@@ -1,4 +1,4 @@
-//! The toolkit's CSV files: parsing with every column checked, and writing the same.
+//! The toolkit's CSV files: a parser that checks every column, and a writer.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -9,94 +9,95 @@ use crate::{
     spreadsheet::{self, TooWide},
 };
 
-/// One file: a row for each sample.
+/// One file, with a row for each sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
-    /// Which file it is.
+    /// Kind of file.
     pub file: &'static File,
-    /// The samples' names, each once, in the order of the rows.
+    /// Names of the samples, without duplicates, in row order.
     pub names: Vec<String>,
-    /// What the file says of them.
+    /// Values of the samples.
     pub columns: Columns,
 }
 
-/// What a file says of each sample, every list in the order of the rows.
+/// Values of each sample; every list is in row order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Columns {
-    /// Scores by the code of our metric; an empty cell or `nan` is none.
+    /// Scores by the code of our metric; an empty cell or `nan` is `None`.
     Scores(Vec<(&'static str, Vec<Option<f64>>)>),
     /// Targets and predictions of facial attributes.
     Attributes(Vec<AttributeColumn>),
 }
 
-/// What was predicted of one attribute, sample by sample.
+/// Targets and predictions of one attribute, sample by sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttributeColumn {
     /// CelebA's name of the attribute.
     pub attribute: String,
-    /// Whether the subject has it: `1` in the file, `-1` where not.
+    /// True where the subject has the attribute: `1` in the file, otherwise `-1`.
     pub targets: Vec<bool>,
-    /// Whether the generated image was found to show it.
+    /// True where the generated image was found to show the attribute.
     pub predictions: Vec<bool>,
 }
 
-/// Why a file is not one of the toolkit's.
+/// Reason why a file is not one of the toolkit's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ToolkitError {
-    /// It is not CSV, or its rows have different lengths.
-    #[error("the file is not the CSV expected: {0}")]
+    /// The file is not CSV, or its rows have different lengths.
+    #[error("the file is not the expected CSV: {0}")]
     Csv(String),
-    /// The columns are those of no file.
+    /// The columns do not belong to any kind of file.
     #[error(
-        "the columns {found} are those of no file that the toolkit writes: behind an unnamed index and `name` it \
+        "the columns {found} do not match any file that the toolkit writes: after an unnamed index and `name` it \
          writes {}",
         all_columns()
     )]
     UnknownColumns {
-        /// What the header says.
+        /// Columns of the header.
         found: String,
     },
-    /// Some columns of a kind of file are there, others not.
+    /// Some columns of a kind of file are missing or invalid.
     #[error("columns of `{prefix}…csv`: {problem}")]
     Columns {
-        /// The kind of file that it seems to be.
+        /// Kind of file that it seems to be.
         prefix: &'static str,
-        /// What is missing, twice there or not expected.
+        /// The missing, duplicate or unexpected column.
         problem: String,
     },
-    /// The name says another kind than the columns.
+    /// The name belongs to another kind of file than the columns.
     #[error(
         "the file is named {name}, but its columns are those of `{prefix}…csv`: rename it, or send the right one"
     )]
     Name {
-        /// The file's name.
+        /// Name of the file.
         name: String,
-        /// The kind of file that the columns belong to.
+        /// Kind of file that the columns belong to.
         prefix: &'static str,
     },
-    /// A cell does not hold what its column shall.
+    /// A cell has an invalid value.
     #[error("line {line}, column `{column}`: {problem}")]
     Cell {
-        /// The line, from 1 as editors count.
+        /// Line number, from 1 as in editors.
         line: u64,
-        /// The column.
+        /// Name of the column.
         column: String,
-        /// What is wrong.
+        /// Description of the problem.
         problem: String,
     },
-    /// There is a header and nothing else.
+    /// The file has only a header.
     #[error("the file has no rows: nothing was scored")]
     Empty,
-    /// More rows than are imported at once.
+    /// The file has more rows than are imported at once.
     #[error("the file has more than {0} rows: send it in parts")]
     TooManyRows(usize),
-    /// More columns than any of the toolkit's files has.
-    #[error("{0}, and no file of the toolkit has as many")]
+    /// The file has more columns than any of the toolkit's files.
+    #[error("{0}, which is more than any file of the toolkit has")]
     TooManyColumns(#[from] TooWide),
-    /// More rows by columns than are read.
+    /// The file has more cells (rows × columns) than are read.
     #[error("the file has more than {0} cells: import it in several files of fewer rows")]
     TooManyCells(usize),
-    /// What spreadsheets write where the comma is the decimal mark.
+    /// The columns are separated by semicolons, as spreadsheets do where the comma is the decimal
+    /// mark.
     #[error("the columns are separated by semicolons: save the file with commas")]
     Semicolons,
 }
@@ -111,19 +112,22 @@ fn all_columns() -> String {
     FILES.iter().map(list).collect::<Vec<_>>().join(", ")
 }
 
-/// Columns of a file: those of the attributes of `CelebA` are 80, and each becomes a list.
+/// Maximum number of columns of a file. The attributes of `CelebA` have 80, and each column becomes
+/// a list.
 const MOST_COLUMNS: usize = 256;
 
-/// Cells of a file: the most rows of 20 columns, or 50,000 rows of the 80 columns of `CelebA`'s attributes.
+/// Maximum number of cells of a file: the maximum number of rows with 20 columns, or 50,000 rows
+/// with the 80 columns of `CelebA`'s attributes.
 pub const MOST_CELLS: usize = 4_000_000;
 
-/// The largest magnitude of a score. Sums of squares of such numbers are finite still.
+/// The largest magnitude of a score. Sums of squares of such numbers are still finite.
 const MOST_SCORE: f64 = 1e100;
 
-/// Reads a file of at most so many rows; what it is follows from its columns, and a name, where given, must agree.
+/// Parses a file of at most `most_rows` rows. The kind of file follows from its columns, and
+/// `file_name`, if given, must agree.
 ///
 /// # Errors
-/// A column, row or cell that the toolkit would not have written, with its place.
+/// The column, row or cell that the toolkit would not have written, with its location.
 pub fn parse(text: &str, file_name: Option<&str>, most_rows: usize) -> Result<Table, ToolkitError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     spreadsheet::check_width(text, MOST_COLUMNS)?;
@@ -157,12 +161,12 @@ pub fn parse(text: &str, file_name: Option<&str>, most_rows: usize) -> Result<Ta
             return Err(ToolkitError::TooManyCells(MOST_CELLS));
         }
         if row[index].is_empty() {
-            return Err(wrong("name", "it is empty, and a score belongs to a sample".to_owned()));
+            return Err(wrong("name", "it is empty, but every score belongs to a sample".to_owned()));
         }
         let name = label::clean(spreadsheet::plain(&row[index]))
             .map_err(|problem| wrong("name", problem.to_string()))?;
         if !seen.insert(name.clone()) {
-            return Err(wrong("name", format!("{name:?} stands there twice")));
+            return Err(wrong("name", format!("{name:?} occurs twice")));
         }
         names.push(name);
         for (at, column) in header.iter().enumerate().skip(2) {
@@ -180,7 +184,7 @@ pub fn parse(text: &str, file_name: Option<&str>, most_rows: usize) -> Result<Ta
     Ok(Table { file, names, columns: sort_out(file, &header[2..], cells) })
 }
 
-/// A finite number; none for what pandas writes and reads as missing.
+/// Parses a finite number; `None` for the values that pandas writes and reads as missing.
 fn number(cell: &str) -> Result<Option<f64>, String> {
     let cell = cell.trim();
     if cell.is_empty() || cell.eq_ignore_ascii_case("nan") {
@@ -188,20 +192,23 @@ fn number(cell: &str) -> Result<Option<f64>, String> {
     }
     match cell.parse::<f64>() {
         Ok(value) if value.abs() <= MOST_SCORE => Ok(Some(value)),
-        Ok(value) if value.is_finite() => Err(format!("{cell} is beyond ±{MOST_SCORE:e}, which is no score")),
+        Ok(value) if value.is_finite() => {
+            Err(format!("{cell} is beyond ±{MOST_SCORE:e}, too large for a score"))
+        }
         _ => Err(format!("{:?} is not a finite number", shown(cell))),
     }
 }
 
-/// The beginning of a cell, for an error.
+/// Returns the beginning of a cell, for an error message.
 fn shown(cell: &str) -> String {
     cell.chars().take(40).collect()
 }
 
-/// Which file has these columns.
+/// Returns the kind of file that has these columns.
 fn kind(header: &[String]) -> Result<&'static File, ToolkitError> {
     let found = || ToolkitError::UnknownColumns { found: shown_columns(header) };
-    // pandas names the index so when it writes a frame that it had read with its index as a column.
+    // pandas gives the index this name when it writes a frame that it read with its index as a
+    // column.
     let is_index = |column: &String| column.is_empty() || column == "Unnamed: 0";
     if header.len() < 3 || !is_index(&header[0]) || header[1] != "name" {
         return Err(found());
@@ -216,10 +223,10 @@ fn kind(header: &[String]) -> Result<&'static File, ToolkitError> {
     let mut seen = HashSet::new();
     for column in columns {
         if !fits(column, file) {
-            return Err(wrong(format!("`{}` does not belong there", shown(column))));
+            return Err(wrong(format!("`{}` does not belong to this file", shown(column))));
         }
         if !seen.insert(column.as_str()) {
-            return Err(wrong(format!("`{column}` stands there twice")));
+            return Err(wrong(format!("`{column}` occurs twice")));
         }
     }
     let mut expected: Vec<String> = file.scores.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -235,7 +242,7 @@ fn kind(header: &[String]) -> Result<&'static File, ToolkitError> {
     }
 }
 
-/// The first columns, shortened, for an error.
+/// Returns the first columns, shortened, for an error message.
 fn shown_columns(header: &[String]) -> String {
     let columns: Vec<_> = header.iter().take(20).map(|column| shown(column)).collect();
     format!("{columns:?}{}", if header.len() > 20 { " …" } else { "" })
@@ -269,11 +276,12 @@ fn sort_out(file: &'static File, columns: &[String], cells: Vec<Vec<Option<f64>>
 }
 
 impl Table {
-    /// The file's text as pandas writes it: an unnamed index from 0, then `name`, then the columns.
+    /// Returns the file's text as pandas writes it: an unnamed index from 0, then `name`, then the
+    /// columns.
     #[must_use]
     pub fn write(&self) -> String {
         let mut text = String::from(",name");
-        // Another program's attribute may have a comma in its name.
+        // An attribute of another program may have a comma in its name.
         let columns: Vec<Box<dyn Fn(usize) -> String + '_>> = match &self.columns {
             Columns::Scores(scores) => {
                 let number = |value: &Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
@@ -348,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back_as_it_was() {
+    fn written_tables_are_read_back_unchanged() {
         for text in [CLIP, APS] {
             let table = parse(text, None, 1000).unwrap();
             assert_eq!(parse(&table.write(), None, 1000).unwrap(), table);
@@ -361,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_has_the_toolkits_header_and_index() {
+    fn written_tables_have_the_toolkits_header_and_index() {
         let table = parse(APS, None, 1000).unwrap();
         assert_eq!(table.write().replace("1.0", "1"), APS.replace("1.0", "1"));
     }
@@ -400,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_hide_something_and_numbers_beyond_all_scores_are_refused() {
+    fn names_with_control_characters_and_numbers_beyond_all_scores_are_rejected() {
         assert!(failed(",name,dino_fidelity\n0,a\u{1b}[2J,1\n").contains("U+001B"));
         assert!(failed(",name,dino_fidelity\n0,\"a\nb\",1\n").contains("U+000A"));
         for number in ["1e101", "-1e308"] {
@@ -432,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_column_is_named_with_the_file_it_stands_in() {
+    fn an_invalid_column_is_reported_with_its_file() {
         assert!(failed(",name,clip_t,clip_n\n0,a,1,1\n").contains("`clip_i` is missing"));
         assert!(failed(",name,clip_t,clip_n,clip_i,note\n0,a,1,1,1,1\n").contains("`note` does not belong"));
         assert!(failed(",name,dino_fidelity,dino_fidelity\n0,a,1,1\n").contains("twice"));
@@ -442,18 +450,18 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_says_another_file_is_refused() {
+    fn a_name_that_contradicts_the_columns_is_rejected() {
         let error = parse(CLIP, Some("identity_stability.csv"), 1000).unwrap_err().to_string();
         assert!(error.contains("identity_stability.csv") && error.contains("`clip…csv`"), "{error}");
     }
 
     #[test]
-    fn a_wrong_cell_is_named_by_line_and_column() {
+    fn an_invalid_cell_is_reported_with_its_line_and_column() {
         let error = failed(",name,dino_fidelity\n0,a,1\n1,b,high\n");
         assert!(error.contains("line 3, column `dino_fidelity`") && error.contains("high"), "{error}");
         assert!(failed(",name,dino_fidelity\n0,a,inf\n").contains("finite"));
         assert!(failed(",name,Young_target,Young_pred\n0,a,1,0\n").contains("neither 1 nor -1"));
-        assert!(failed(",name,dino_fidelity\n0,a,1\n1,a,1\n").contains("\"a\" stands there twice"));
+        assert!(failed(",name,dino_fidelity\n0,a,1\n1,a,1\n").contains("\"a\" occurs twice"));
         assert!(failed(",name,dino_fidelity\n0,,1\n").contains("it is empty"));
         assert!(failed(",name,dino_fidelity\n0,a\n").contains("CSV"));
         assert_eq!(parse(",name,dino_fidelity\n", None, 1000).unwrap_err(), ToolkitError::Empty);

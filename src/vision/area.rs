@@ -1,16 +1,17 @@
-//! Area resizing: the mean of the pixels under each output pixel, for face detection.
+//! Area resizing for face detection: each output pixel is the mean of the input pixels under it.
 
 use std::ops::Range;
 
 use super::{Image, Rect};
 
-/// Resizes a region to `width` × `height` by means, as PyTorch's `interpolate(mode="area")` (that is, adaptive
-/// average pooling) of the region's float levels.
+/// Resizes a region to `width` × `height` by averaging, like PyTorch's `interpolate(mode="area")`
+/// (adaptive average pooling) on the region's levels as floats.
 ///
-/// Output pixel `i` of `n` is the plain mean of input pixels `⌊i · m / n⌋` to `⌈(i + 1) · m / n⌉`, the last one
-/// excluded: neighbours share a pixel where the sizes do not divide, and an enlarged image repeats pixels.
-/// Gives `height · width · 3` levels from 0 to 255. Sums are exact here; where PyTorch's are too (below 2²⁴,
-/// windows of 256 × 256), the results are the same bits.
+/// Output pixel `i` of `n` is the unweighted mean of input pixels `⌊i · m / n⌋` (inclusive) to
+/// `⌈(i + 1) · m / n⌉` (exclusive). Neighbouring windows share a pixel where the sizes do not
+/// divide evenly, and upscaling repeats pixels. Returns `height · width · 3` levels from 0 to 255.
+/// Sums are exact here. The results are bit-equal to PyTorch's where its sums are exact too (sums
+/// below 2²⁴, windows of up to 256 × 256).
 ///
 /// # Panics
 /// If `source` is empty or not within the image, or a side is 0.
@@ -19,10 +20,11 @@ pub fn resize_area(image: &Image, source: Rect, width: u32, height: u32) -> Vec<
     resize_area_rows(image, source, width, height, 0..height)
 }
 
-/// Some rows of what [`resize_area`] gives: a large image's level need not be in memory as a whole.
+/// Computes only `rows` of the result of [`resize_area`], so that a large image's level need not be
+/// in memory as a whole.
 ///
 /// # Panics
-/// As [`resize_area`], or if `rows` are not among the `height`.
+/// Like [`resize_area`], or if `rows` is not within `0..height`.
 pub(super) fn resize_area_rows(
     image: &Image,
     source: Rect,
@@ -57,10 +59,11 @@ pub(super) fn resize_area_rows(
     output
 }
 
-/// Rows of bytes whose sums fit into 16 bits, of which a register holds twice as many as of 32.
+/// Largest number of rows whose byte sums fit into 16 bits. A register holds twice as many 16-bit
+/// sums as 32-bit sums.
 const MAX_SHORT_ROWS: usize = (u16::MAX / u8::MAX as u16) as usize;
 
-/// First input pixel of output pixel `index` of `output`, and the end.
+/// Returns the first input pixel of output pixel `index` of `output`, and the exclusive end.
 pub(super) fn window(index: u32, input: u32, output: u32) -> (usize, usize) {
     let scaled = |index: u32| u64::from(index) * u64::from(input);
     let first = scaled(index) / u64::from(output);
@@ -68,12 +71,12 @@ pub(super) fn window(index: u32, input: u32, output: u32) -> (usize, usize) {
     (first as usize, end as usize)
 }
 
-/// An unsigned integer wide enough for some sums of bytes.
+/// An unsigned integer type for sums of bytes.
 trait Sum: Copy + From<u8> + Into<u32> + std::ops::AddAssign {}
 impl Sum for u16 {}
 impl Sum for u32 {}
 
-/// The sum of `rows`, value by value.
+/// Adds up `rows` value by value; the previous content of `sums` is overwritten.
 fn add_up<'a, S: Sum>(sums: &mut [S], rows: impl Iterator<Item = &'a [u8]>) {
     for (index, row) in rows.enumerate() {
         if index == 0 {
@@ -88,7 +91,7 @@ fn add_up<'a, S: Sum>(sums: &mut [S], rows: impl Iterator<Item = &'a [u8]>) {
     }
 }
 
-/// The windows of a row's output pixels, and how many pixels each has, for each channel.
+/// Windows of a row's output pixels, and their pixel counts, repeated for each channel.
 struct Columns {
     windows: Vec<(usize, usize)>,
     counts: Vec<f32>,
@@ -103,11 +106,12 @@ impl Columns {
         Self { windows, counts, longest }
     }
 
-    /// The means of sums over `rows` rows. `totals` is room for a row of the output.
+    /// Appends one row to `output`: the means of sums over `rows` rows. `totals` is scratch space
+    /// for a row of the output.
     fn means<S: Sum>(&self, sums: &[S], rows: usize, totals: &mut Vec<f32>, output: &mut Vec<f32>) {
         let pixels = sums.as_chunks::<3>().0;
         totals.clear();
-        // Of nearly all images; then the conversion is one instruction.
+        // True for nearly all images; the conversion is then a single instruction.
         if rows * self.longest <= i32::MAX as usize / 255 {
             totals.extend(self.windows.iter().flat_map(|&(first, end)| {
                 let mut total = [0_i32; 3];
@@ -129,8 +133,8 @@ impl Columns {
                 total.map(|total| total as f32)
             }));
         }
-        // Two divisions, as PyTorch does: a single one by the product rounds otherwise. A row at once, since several
-        // divisions cost what one does.
+        // Two divisions, as in PyTorch: dividing once by the product rounds differently. A whole
+        // row is divided at once, because a vector division costs as much as a scalar one.
         let rows = rows as f32;
         output.extend(totals.iter().zip(&self.counts).map(|(total, count)| total / rows / count));
     }
@@ -158,8 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_of_all_is_that_of_the_image() {
-        // More rows than 16-bit sums can hold.
+    fn resizing_to_one_pixel_gives_the_mean_of_the_image() {
+        // Includes more rows than 16-bit sums can hold.
         for (width, height) in [(1, 1), (31, 257), (20, 258), (3, 2000)] {
             let image = ramp(width, height);
             let got = resize_area(&image, Rect::of(&image), 1, 1);
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn some_rows_are_those_of_the_whole() {
+    fn selected_rows_equal_those_of_the_whole() {
         let image = ramp(40, 33);
         let whole = resize_area(&image, Rect::of(&image), 13, 11);
         for (first, end) in [(0, 11), (0, 1), (4, 9), (10, 11), (5, 5)] {
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_size_is_a_copy_and_a_double_one_repeats() {
+    fn the_same_size_copies_pixels_and_a_double_size_repeats_them() {
         let image = ramp(9, 5);
         let same = resize_area(&image, Rect::of(&image), 9, 5);
         assert!(

@@ -1,15 +1,16 @@
-//! From an image to the pixels a graph takes, as a pack's manifest describes it.
+//! Conversion of an image to the input pixels of a graph, as described by a pack's manifest.
 
 use serde::Deserialize;
 
 use super::{Filter, Image, Rect, letterbox, resize_window};
 
-/// Longest side a graph may take, in pixels: far beyond any vision model's, small enough for any memory.
+/// Maximum side of a graph's input, in pixels: far beyond any vision model's, yet small enough for
+/// any memory.
 const MAX_SIDE: u32 = 4096;
 
-/// How an image becomes a graph's input.
+/// Conversion of an image to a graph's input.
 ///
-/// In a pack's manifest it is a table:
+/// In a pack's manifest, it is a table:
 ///
 /// ```toml
 /// geometry = { resize = "shortest_edge", height = 224, width = 224, filter = "bicubic", crop = "floor", dtype = "u8" }
@@ -18,59 +19,60 @@ const MAX_SIDE: u32 = 4096;
 /// | `resize` | `filter` | `crop` | `dtype` |
 /// |---|---|---|---|
 /// | `shortest_edge` | `bicubic`, `bilinear` | `floor`, `half_even` | `u8` |
-/// | `exact` | `bicubic`, `bilinear` | `none` (or left out) | `u8` |
-/// | `letterbox` | `bicubic` | `none` (or left out) | `f32` |
-/// | `bounded` | `bicubic`, `bilinear` | `none` (or left out) | `u8` |
+/// | `exact` | `bicubic`, `bilinear` | `none` (or omitted) | `u8` |
+/// | `letterbox` | `bicubic` | `none` (or omitted) | `f32` |
+/// | `bounded` | `bicubic`, `bilinear` | `none` (or omitted) | `u8` |
 ///
-/// `bounded` has `shortest` and `longest` in the place of `height` and `width`.
+/// `bounded` has `shortest` and `longest` instead of `height` and `width`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "Table")]
 pub enum Geometry {
-    /// The shorter side becomes `size`, the longer one `⌊size · long / short⌋`; then the central square is cut
-    /// out (CLIP, BLIP).
+    /// The shorter side becomes `size` and the longer one `⌊size · long / short⌋`; then the central
+    /// square is cropped (CLIP, BLIP).
     ShortestEdge {
         /// Side of the result, in pixels.
         size: u32,
-        /// Kernel of the resize.
+        /// Filter of the resize.
         filter: Filter,
-        /// Which way an odd margin rounds.
+        /// Rounding of an odd margin.
         crop: CropRounding,
     },
-    /// Both sides are resized, the aspect ratio is lost (DINO, DreamSim, OWL-ViT).
+    /// Both sides are resized without preserving the aspect ratio (DINO, DreamSim, OWL-ViT).
     Exact {
         /// Rows of the result.
         height: u32,
         /// Columns of the result.
         width: u32,
-        /// Kernel of the resize.
+        /// Filter of the resize.
         filter: Filter,
     },
-    /// The longer side becomes `size`, the rest of the square is zero; floats, not clamped (HPSv2). See
-    /// [`letterbox`](Prepared::F32).
+    /// The longer side becomes `size` and the rest of the square is zero. The values are floats and
+    /// are not clamped (HPSv2). See [`letterbox`](Prepared::F32).
     Letterbox {
         /// Side of the result, in pixels.
         size: u32,
     },
-    /// The shorter side becomes `shortest`, or less where the longer one would exceed `longest`; the aspect ratio is
-    /// kept, so results differ in shape (DETR and its kin). See [`size_for`](Self::size_for).
+    /// The shorter side becomes `shortest`, or less if the longer one would exceed `longest`. The
+    /// aspect ratio is preserved, so results differ in shape (DETR and related models). See
+    /// [`size_for`](Self::size_for).
     Bounded {
-        /// Length of the shorter side, in pixels, where the longer one allows it.
+        /// Length of the shorter side, in pixels, if the longer one allows it.
         shortest: u32,
-        /// Length that the longer side keeps to, in pixels.
+        /// Bound of the longer side, in pixels.
         longest: u32,
-        /// Kernel of the resize.
+        /// Filter of the resize.
         filter: Filter,
     },
 }
 
-/// How the offset of a central crop, half of the margin, is rounded.
+/// Rounding of the offset of a central crop, which is half of the margin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CropRounding {
     /// Down, as in Hugging Face's image processors.
     Floor,
-    /// To the nearest, halves to the even neighbour, as Python's `round` in torchvision's `CenterCrop`. It
-    /// differs from the other when the margin is 3 more than a multiple of 4.
+    /// To the nearest integer, halves to even, as Python's `round` in torchvision's `CenterCrop`.
+    /// The result differs from that of `Floor` if the margin is 3 more than a multiple of 4.
     HalfEven,
 }
 
@@ -83,10 +85,10 @@ impl CropRounding {
     }
 }
 
-/// An image as a graph takes it: rows of pixels of three channels (HWC), in RGB.
+/// An image as a graph's input: rows of pixels of three channels (HWC), in RGB.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prepared {
-    /// Levels 0 to 255.
+    /// Levels from 0 to 255.
     U8 {
         /// Rows.
         height: u32,
@@ -95,7 +97,8 @@ pub enum Prepared {
         /// `height · width · 3` values.
         data: Vec<u8>,
     },
-    /// Levels with 1 as white. Values may leave [0, 1] a little: the cubic kernel overshoots at edges.
+    /// Levels where 1 is white. Values may slightly exceed [0, 1]: the cubic kernel overshoots at
+    /// edges.
     F32 {
         /// Rows.
         height: u32,
@@ -107,7 +110,7 @@ pub enum Prepared {
 }
 
 impl Prepared {
-    /// Rows, columns, channels.
+    /// Returns the number of rows, columns and channels.
     #[must_use]
     pub fn shape(&self) -> [usize; 3] {
         let (Self::U8 { height, width, .. } | Self::F32 { height, width, .. }) = self;
@@ -116,8 +119,9 @@ impl Prepared {
 }
 
 impl Geometry {
-    /// Resizes and crops. Only what is in the result is computed: even a 1 × 30,000 image, which "shortest edge
-    /// 224" would stretch to 224 × 6,720,000, takes but the memory of its 224 × 224 crop.
+    /// Resizes and crops the image. Only the pixels of the result are computed: a 1 × 30,000 image,
+    /// which "shortest edge 224" would stretch to 224 × 6,720,000, takes only the memory of its
+    /// 224 × 224 crop.
     #[must_use]
     pub fn apply(&self, image: &Image) -> Prepared {
         let resized = match *self {
@@ -134,7 +138,7 @@ impl Geometry {
         Prepared::U8 { height: resized.height, width: resized.width, data: resized.pixels }
     }
 
-    /// Rows and columns of the result, where they are the same for every image.
+    /// Returns the rows and columns of the result if they are the same for every image.
     #[must_use]
     pub fn size(&self) -> Option<(u32, u32)> {
         match *self {
@@ -144,7 +148,7 @@ impl Geometry {
         }
     }
 
-    /// Rows and columns of the result for an image of this size.
+    /// Returns the rows and columns of the result for an image of this size.
     #[must_use]
     pub fn size_for(&self, width: u32, height: u32) -> (u32, u32) {
         match *self {
@@ -154,8 +158,8 @@ impl Geometry {
         }
     }
 
-    /// The longest side that any result has. Rounding lets very long images exceed the bound of
-    /// [`Bounded`](Self::Bounded), but never to twice as much.
+    /// Returns an upper bound of the longest side of any result. Rounding lets very long images
+    /// exceed the bound of [`Bounded`](Self::Bounded), but always by less than a factor of two.
     #[must_use]
     pub fn longest_side(&self) -> u32 {
         match *self {
@@ -165,7 +169,7 @@ impl Geometry {
         }
     }
 
-    /// Whether the result is [`Prepared::F32`] rather than [`Prepared::U8`].
+    /// Returns whether the result is [`Prepared::F32`] rather than [`Prepared::U8`].
     #[must_use]
     pub fn is_float(&self) -> bool {
         matches!(self, Self::Letterbox { .. })
@@ -174,7 +178,8 @@ impl Geometry {
 
 fn shortest_edge(image: &Image, size: u32, filter: Filter, crop: CropRounding) -> Image {
     let (short, long) = (image.width.min(image.height), image.width.max(image.height));
-    // Python's `int(size * long / short)`: the product is exact, the quotient rounded once, then truncated.
+    // Python's `int(size * long / short)`: the product is exact, and the quotient is rounded once,
+    // then truncated.
     let long = (f64::from(size) * f64::from(long) / f64::from(short)) as u64;
     let (width, height) =
         if image.width <= image.height { (u64::from(size), long) } else { (long, u64::from(size)) };
@@ -188,11 +193,11 @@ fn shortest_edge(image: &Image, size: u32, filter: Filter, crop: CropRounding) -
     resize_window(image, Rect::of(image), (width, height), window, filter)
 }
 
-/// Rows and columns as Hugging Face's `DeformableDetrFeatureExtractor` computes them, in its floating-point steps:
-/// Python's `round` for the shorter side, truncation for the longer one.
+/// Computes rows and columns like Hugging Face's `DeformableDetrFeatureExtractor`, in the same
+/// floating-point steps: Python's `round` for the shorter side, truncation for the longer one.
 ///
-/// Where an image is so long that the shorter side would round to 0 (the original fails), it becomes 1 and the longer
-/// one `longest`.
+/// The original fails on images so long that the shorter side would round to 0. Here that side
+/// becomes 1 and the longer one `longest`.
 fn bounded(width: u32, height: u32, shortest: u32, longest: u32) -> (u32, u32) {
     let (short, long) = (f64::from(width.min(height)), f64::from(width.max(height)));
     let mut size = shortest;
@@ -209,46 +214,46 @@ fn bounded(width: u32, height: u32, shortest: u32, longest: u32) -> (u32, u32) {
     if width < height { (other(height, width), size) } else { (size, other(width, height)) }
 }
 
-/// A table of the manifest that names no geometry.
+/// Reason why a table of the manifest is not a valid geometry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GeometryError {
-    /// A side of 0 or beyond all models.
-    #[error("height and width must be 1 to {MAX_SIDE}, they are {height} and {width}")]
+    /// A side is 0 or exceeds that of any model.
+    #[error("height and width must be 1 to {MAX_SIDE}, not {height} and {width}")]
     Side {
         /// Rows in the table.
         height: u32,
         /// Columns in the table.
         width: u32,
     },
-    /// Bounds of 0, beyond all models, or in the wrong order.
-    #[error("shortest and longest must be 1 to {MAX_SIDE} in this order, they are {shortest} and {longest}")]
+    /// The bounds are 0, exceed those of any model, or are in the wrong order.
+    #[error("shortest and longest must be 1 to {MAX_SIDE} and in this order, not {shortest} and {longest}")]
     Bounds {
-        /// The shorter side in the table.
+        /// Shorter side in the table.
         shortest: u32,
-        /// The longer side in the table.
+        /// Longer side in the table.
         longest: u32,
     },
-    /// Square by nature, given two sides.
+    /// The kind of resize makes squares, but the two sides differ.
     #[error("resize = \"{resize}\" makes squares: height ({height}) and width ({width}) must be equal")]
     NotSquare {
-        /// The kind of resize.
+        /// Kind of resize.
         resize: &'static str,
         /// Rows in the table.
         height: u32,
         /// Columns in the table.
         width: u32,
     },
-    /// A key whose value the kind of resize cannot have.
+    /// A key is missing, is not allowed or has a value that the kind of resize does not support.
     #[error("resize = \"{resize}\" needs {needs}")]
     Mismatch {
-        /// The kind of resize.
+        /// Kind of resize.
         resize: &'static str,
-        /// The key and the values that are possible.
+        /// The required keys or values.
         needs: &'static str,
     },
 }
 
-/// The manifest's table as written.
+/// The table as written in the manifest.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -356,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manifests_tables_are_understood() {
+    fn the_tables_of_manifests_are_parsed() {
         assert_eq!(
             parse(
                 r#"resize="shortest_edge", height=224, width=224, filter="bicubic", crop="floor", dtype="u8""#
@@ -383,7 +388,8 @@ mod tests {
         );
     }
 
-    /// Rows first. `tests/vision` has many more, and pixels, by the package itself; here are those at which it fails.
+    /// Sizes are rows first. `tests/vision` has many more sizes, and pixels, from the package
+    /// itself. The cases here include those where the package fails.
     #[test]
     fn bounded_sizes_are_those_of_the_original() {
         let geometry = Geometry::Bounded { shortest: 800, longest: 1333, filter: Filter::Bilinear };
@@ -399,7 +405,7 @@ mod tests {
             ((5000, 200), (53, 1325)),
             ((200, 5000), (1325, 53)),
             ((1920, 1080), (750, 1333)),
-            // The shorter side rounds up: the longer one exceeds the bound, as in the original.
+            // The shorter side rounds up, so the longer one exceeds the bound, as in the original.
             ((9700, 100), (14, 1358)),
             // The original's shorter side would be 0.
             ((30_000, 2), (1, 1333)),
@@ -414,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_names_no_geometry_says_what_is_wrong() {
+    fn an_invalid_table_is_rejected_with_the_reason() {
         for (table, reason) in [
             (r#"resize="exact", height=0, width=8, filter="bicubic", dtype="u8""#, "must be 1 to 4096"),
             (r#"resize="exact", height=8, width=5000, filter="bicubic", dtype="u8""#, "must be 1 to 4096"),

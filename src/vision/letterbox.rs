@@ -1,18 +1,20 @@
-//! HPSv2's own pre-processing: a float image within a black square.
+//! HPSv2's own preprocessing: a float image within a black square.
 //!
-//! The reference turns the image into floats first and resizes those with torchvision's antialiased bicubic,
-//! so there is no rounding to 8 bits and no clamping. The weights are computed in single precision in
-//! PyTorch's order of operations (`aten/src/ATen/native/cpu/UpSampleKernel.cpp`): for large images its
-//! rounding of the kernel's centre moves results by more than the sums' own rounding does.
+//! The reference converts the image to floats first and resizes those with torchvision's
+//! antialiased bicubic filter, so there is no rounding to 8 bits and no clamping. The weights are
+//! computed in single precision in PyTorch's order of operations
+//! (`aten/src/ATen/native/cpu/UpSampleKernel.cpp`): for large images, its rounding of the kernel's
+//! centre changes the results by more than the rounding of the sums.
 
 use super::Image;
 
-/// Resizes the longer side to `size` and centres the image on a black square; `size · size · 3` values, 1 is
-/// white.
+/// Resizes the longer side to `size` and centres the image on a black square. Returns
+/// `size · size · 3` values, where 1 is white.
 ///
-/// Each side becomes `round(side · size / longer side)`, halves to even, and at least 1: the reference fails
-/// where that rounds to 0. It also skips the padding when the longer side is `size` already, and then fails
-/// unless the image is square; here such an image is padded like any other.
+/// Each side becomes `round(side · size / longer side)`, with halves rounded to even, and at least
+/// 1; the reference fails where this rounds to 0. The reference also skips the padding if the
+/// longer side already is `size`, and then fails unless the image is square. Here such an image is
+/// padded like any other.
 pub(super) fn letterbox(image: &Image, size: u32) -> Vec<f32> {
     let scale = f64::from(size) / f64::from(image.width.max(image.height));
     let scaled = |side: u32| ((f64::from(side) * scale).round_ties_even() as usize).max(1);
@@ -27,12 +29,12 @@ pub(super) fn letterbox(image: &Image, size: u32) -> Vec<f32> {
     square
 }
 
-/// Antialiased bicubic resize of levels, then divided by 255.
+/// Antialiased bicubic resize of the levels, followed by a division by 255.
 ///
-/// The columns are summed first because whole rows are added up quickly that way, and the division comes last
-/// because it is rarer there. PyTorch divides first and sums the rows first; without rounding to levels in between
-/// that changes only the last bits: by 2e-6 at most in photos of 24 megapixels, which is also how far PyTorch's own
-/// sums are from exact ones.
+/// The vertical sums come first because whole rows can be added up quickly, and the division comes
+/// last because fewer values are left then. PyTorch divides first and does the horizontal sums
+/// first. Without rounding to levels in between, this changes only the last bits: by at most 2e-6
+/// in images of 24 megapixels, which is also how far PyTorch's own sums are from exact ones.
 fn resize(image: &Image, width: usize, height: usize) -> Vec<f32> {
     let row_length = 3 * image.width as usize;
     let columns = Weights::new(image.width as usize, width);
@@ -56,8 +58,9 @@ fn resize(image: &Image, width: usize, height: usize) -> Vec<f32> {
     output
 }
 
-/// The weighted sum of rows as long as `sums`, with the widest registers that the machine has; they hold the same
-/// sums in the same order, so the bits do not depend on them.
+/// Computes the weighted sum of rows of the length of `sums`, with the widest registers of the
+/// machine. The sums and their order do not depend on the width of the registers, so the bits do
+/// not either.
 fn add_weighted_rows(sums: &mut [f32], rows: &[u8], weights: &[f32]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
@@ -77,7 +80,7 @@ fn add_weighted_rows(sums: &mut [f32], rows: &[u8], weights: &[f32]) {
 
 #[inline(always)]
 fn add_weighted_rows_plainly(sums: &mut [f32], rows: &[u8], weights: &[f32]) {
-    // Short enough to stay in the first-level cache while all rows are added.
+    // Short enough to stay in the L1 cache while all rows are added.
     const BLOCK: usize = 2048;
     let row_length = sums.len();
     for (block, sums) in sums.chunks_mut(BLOCK).enumerate() {
@@ -91,7 +94,7 @@ fn add_weighted_rows_plainly(sums: &mut [f32], rows: &[u8], weights: &[f32]) {
     }
 }
 
-/// PyTorch's antialiasing weights of one axis.
+/// PyTorch's antialiasing weights along one axis.
 struct Weights {
     firsts: Vec<usize>,
     weights: Vec<Vec<f32>>,
@@ -105,7 +108,8 @@ impl Weights {
         let mut firsts = Vec::with_capacity(output);
         let mut weights = Vec::with_capacity(output);
         for i in 0..output {
-            // The constant 0.5 is a double there, so these sums are rounded to single precision only at the end.
+            // The constant 0.5 is a double in PyTorch, so these sums are rounded to single
+            // precision only at the end.
             let center = (f64::from(scale) * (i as f64 + 0.5)) as f32;
             let first = (f64::from(center - support) + 0.5).max(0.0) as usize;
             let end = ((f64::from(center + support) + 0.5) as usize).min(input);
@@ -129,7 +133,7 @@ impl Weights {
     }
 }
 
-/// Keys' cubic convolution with a = -0.5, as PyTorch's antialiasing uses it.
+/// Keys' cubic convolution with a = -0.5, as in PyTorch's antialiasing.
 fn cubic(x: f32) -> f32 {
     const A: f32 = -0.5;
     let x = x.abs();

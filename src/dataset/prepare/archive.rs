@@ -10,19 +10,20 @@ use zip::ZipArchive;
 use super::PrepareError;
 use super::annotations::image_number;
 
-/// No image of the download has a hundredth of this: more is an archive made to fill a disk.
+/// Maximum size of an image, in bytes. No image of the download has a hundredth of this; a larger
+/// one means that the archive was made to fill a disk.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// An archive and where its images are.
+/// An archive and the entries of its images.
 pub(super) struct Archive {
     path: PathBuf,
     zip: ZipArchive<BufReader<File>>,
-    /// Entries by the number in their name: `…/12.jpg` is 12.
+    /// Entry indices by the number in their name: `…/12.jpg` is 12.
     entries: HashMap<u32, usize>,
 }
 
 impl Archive {
-    /// Opens an archive and looks through all its names; folders around the images do not matter.
+    /// Opens an archive and indexes its entries. Folders around the images do not matter.
     pub(super) fn open(path: &Path, extension: &str) -> Result<Self, PrepareError> {
         let wrong = |problem: String| PrepareError::Archive { path: path.to_owned(), problem };
         let file = File::open(path).map_err(|source| PrepareError::io(path, source))?;
@@ -36,7 +37,7 @@ impl Archive {
             };
             if !stays_inside(&name) {
                 return Err(wrong(format!(
-                    "the entry {name:?} climbs out of the folder: this is not the archive that CelebA-Dialog offers"
+                    "the entry {name:?} points outside the folder: this is not the archive that CelebA-Dialog provides"
                 )));
             }
             let image = Path::new(&name)
@@ -53,12 +54,12 @@ impl Archive {
         Ok(Self { path: path.to_owned(), zip, entries })
     }
 
-    /// Whether the archive has an image.
+    /// Returns whether the archive has an image.
     pub(super) fn has(&self, image: u32) -> bool {
         self.entries.contains_key(&image)
     }
 
-    /// An image's file; its checksum is compared while it is read.
+    /// Reads an image's file and verifies its checksum.
     pub(super) fn read(&mut self, image: u32) -> Result<Vec<u8>, PrepareError> {
         let path = self.path.clone();
         let wrong = |problem: String| PrepareError::Archive { path: path.clone(), problem };
@@ -77,7 +78,7 @@ impl Archive {
     }
 }
 
-/// Whether an entry's name, taken as a path on any system, leads to a place below the folder.
+/// Returns whether an entry's name, interpreted as a path on any system, stays below the folder.
 fn stays_inside(name: &str) -> bool {
     !name.contains(['\\', '\0', ':'])
         && Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_found_by_number_in_whatever_folder_they_lie() {
+    fn images_are_found_by_number_in_any_folder() {
         let (_folder, path) =
             archive(&["image/", "image/3.jpg", "deep/er/41.jpg", "image/readme.txt", "__MACOSX/._3.jpg"]);
         let mut archive = Archive::open(&path, "jpg").unwrap();
@@ -115,22 +116,22 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_climbs_out_refuses_the_whole_archive() {
+    fn an_entry_that_points_outside_rejects_the_whole_archive() {
         for name in ["../3.jpg", "image/../../3.jpg", "/etc/3.jpg", r"..\3.jpg", r"C:\3.jpg"] {
             let (_folder, path) = archive(&["image/1.jpg", name]);
             let error = Archive::open(&path, "jpg").map(drop).unwrap_err().to_string();
-            assert!(error.contains("climbs out") && error.contains("image.zip"), "{name}: {error}");
+            assert!(error.contains("points outside") && error.contains("image.zip"), "{name}: {error}");
         }
     }
 
     #[test]
-    fn two_images_of_one_number_are_refused() {
+    fn two_images_with_the_same_number_are_rejected() {
         let (_folder, path) = archive(&["a/1.jpg", "b/1.jpg"]);
         assert!(Archive::open(&path, "jpg").map(drop).unwrap_err().to_string().contains("two entries"));
     }
 
     #[test]
-    fn damage_is_found_by_the_checksum() {
+    fn damage_is_detected_by_the_checksum() {
         let (_folder, path) = archive(&["image/1.jpg"]);
         let mut bytes = std::fs::read(&path).unwrap();
         let at = bytes.windows(11).position(|window| window == b"image/1.jpg").unwrap() + 11;

@@ -1,4 +1,5 @@
-//! JSON as Python's `json.dump(…, indent=4)` writes it, so that files can be compared byte by byte with the reference's.
+//! JSON in the format of Python's `json.dump(…, indent=4)`, so that files can be compared byte by
+//! byte with the reference's.
 
 use std::io;
 
@@ -8,7 +9,7 @@ use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use super::annotations::Labels;
 
-/// A value's text.
+/// Serialises a value.
 pub(super) fn to_text(value: &impl Serialize) -> Vec<u8> {
     let mut text = Vec::new();
     let formatter = Python(PrettyFormatter::with_indent(b"    "));
@@ -18,7 +19,7 @@ pub(super) fn to_text(value: &impl Serialize) -> Vec<u8> {
     text
 }
 
-/// Labels as an object in the order of their columns.
+/// Labels as a JSON object, in the order of their columns.
 pub(super) struct Object<'a>(pub(super) &'a Labels);
 
 impl Serialize for Object<'_> {
@@ -31,13 +32,13 @@ impl Serialize for Object<'_> {
     }
 }
 
-/// Pretty, and with everything beyond ASCII escaped as UTF-16.
+/// Pretty-printed, with all characters beyond ASCII escaped as UTF-16.
 struct Python<'a>(PrettyFormatter<'a>);
 
 impl Formatter for Python<'_> {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, to: &mut W, text: &str) -> io::Result<()> {
         for character in text.chars() {
-            // DEL too is below 0x80 and not escaped.
+            // DEL is ASCII too and is not escaped.
             if character.is_ascii() {
                 to.write_all(&[character as u8])?;
                 continue;
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn text_is_what_python_writes() {
-        // python3 -c 'import json; print(json.dumps({"a": ["é", "𝄞\"\n\x7f"], "b": [], "c": {}}, indent=4))'
+        // Python: json.dumps({"a": ["é", "𝄞\"\n\x7f"], "b": [], "c": {}}, indent=4)
         let value = serde_json::json!({"a": ["é", "𝄞\"\n\u{7f}"], "b": [], "c": {}});
         let expected = "{\n    \"a\": [\n        \"\\u00e9\",\n        \"\\ud834\\udd1e\\\"\\n\u{7f}\"\n    ],\n    \"b\": [],\n    \"c\": {}\n}";
         assert_eq!(String::from_utf8(to_text(&value)).unwrap(), expected);

@@ -1,8 +1,9 @@
-//! From a CelebA-Dialog download and the Stellar prompts to the Stellar layout.
+//! Preparation of the Stellar layout from a CelebA-Dialog download and the Stellar prompts.
 //!
-//! Everything that is text is read and checked before a single file is written; then images are copied out of the
-//! archives byte by byte. A file appears under its name only when it is complete, and one that is there with the right
-//! bytes is not written again, so the work can be cut off and taken up at any moment. The download is only read.
+//! All text files are read and checked before any file is written. Then the images are copied out
+//! of the archives byte by byte. A file gets its final name only when it is complete, and an
+//! existing file with the right bytes is not written again, so the work can be interrupted at any
+//! time and resumed. The download is only read.
 
 mod annotations;
 mod archive;
@@ -19,63 +20,63 @@ use self::archive::Archive;
 use super::stellar::TEST_IDENTITIES;
 use crate::vision::{self, DecodeLimits};
 
-/// Where everything lies.
+/// Folders of the inputs and of the result.
 #[derive(Debug, Clone)]
 pub struct Sources {
     /// The CelebA-Dialog download: `image.zip`, `mask/`, `identity/`, `classification_label/`.
     pub download: PathBuf,
-    /// The folder of `celebahq_ids.txt`, `stellar_t.json`, `stellar_h.json` and `objects.txt`.
+    /// The folder with `celebahq_ids.txt`, `stellar_t.json`, `stellar_h.json` and `objects.txt`.
     pub prompts: PathBuf,
-    /// Where the dataset shall be.
+    /// The folder that the dataset is written to.
     pub out: PathBuf,
 }
 
-/// What was prepared.
+/// Result of a preparation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prepared {
-    /// Identities of the test split.
+    /// Number of identities in the test split.
     pub test: usize,
-    /// Identities of the validation split.
+    /// Number of identities in the validation split.
     pub val: usize,
-    /// Photos of both.
+    /// Number of photos in both splits.
     pub photos: usize,
-    /// Files that had to be written; the others were there.
+    /// Number of files that had to be written; the others existed already.
     pub written: usize,
-    /// What is unusual, and no reason to stop.
+    /// Unusual findings that do not prevent the preparation.
     pub notes: Vec<String>,
-    /// The files of the download that are not needed any more.
+    /// Files of the download that are no longer needed.
     pub used: Vec<PathBuf>,
 }
 
-/// Why nothing, or not everything, was prepared.
+/// Reason why nothing, or not everything, was prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A text file is not as expected.
+    /// A text file is invalid.
     #[error("{path}: {problem}")]
     File {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Line and problem.
+        /// The line and the problem.
         problem: String,
     },
-    /// An archive is not as expected.
+    /// An archive is invalid.
     #[error("{path}: {problem}; download it again")]
     Archive {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Entry and problem.
+        /// The entry and the problem.
         problem: String,
     },
-    /// The files do not belong together.
-    #[error("the files do not belong together: {}", listed(.0))]
+    /// The files do not match each other.
+    #[error("the files do not match each other: {}", listed(.0))]
     Mismatch(Vec<String>),
 }
 
@@ -100,14 +101,14 @@ const IDENTITIES: &str = "identity/identity_CelebA-HQ.txt";
 const ATTRIBUTES: &str = "classification_label/CelebAMask-HQ-attribute-anno.txt";
 const FINEGRAINED: &str = "classification_label/combined_annotation_hq.txt";
 
-/// What is known of one photo.
+/// Labels of a photo.
 struct Photo {
     image: u32,
     attributes: Labels,
     finegrained: Labels,
 }
 
-/// One folder to be.
+/// A folder to be written.
 struct Folder {
     name: String,
     split: String,
@@ -117,7 +118,7 @@ struct Folder {
     prompts: Vec<(&'static str, Prompts)>,
 }
 
-/// `N_attributes.json`, keys in the reference's order.
+/// Content of `N_attributes.json`, with keys in the reference's order.
 #[derive(Serialize)]
 struct PhotoFacts<'a> {
     attributes: json::Object<'a>,
@@ -126,10 +127,11 @@ struct PhotoFacts<'a> {
     original_filename: String,
 }
 
-/// Prepares the dataset; `progress` hears how many of how many photos are done.
+/// Prepares the dataset. `progress` is called with the number of completed photos and the total.
 ///
 /// # Errors
-/// What is missing, wrong or cannot be written. What was written stays, and the next attempt goes on from there.
+/// If a file is missing, invalid or cannot be written. Files that were already written stay, and
+/// the next attempt resumes from there.
 pub fn prepare(
     sources: &Sources,
     limits: &DecodeLimits,
@@ -193,7 +195,7 @@ pub fn prepare(
     Ok(done)
 }
 
-/// Reads all text and says which folders there will be, in order.
+/// Reads all text files and returns the folders to be written, in order.
 fn plan(sources: &Sources, notes: &mut Vec<String>) -> Result<Vec<Folder>, PrepareError> {
     let download = |name: &str| sources.download.join(name);
     let prompts = |name: &str| sources.prompts.join(name);
@@ -215,7 +217,7 @@ fn plan(sources: &Sources, notes: &mut Vec<String>) -> Result<Vec<Folder>, Prepa
     if known < splits.len() {
         let known: Vec<u32> = people.values().flatten().copied().collect();
         let unknown = splits.keys().filter(|image| !known.contains(image));
-        problems.extend(unknown.map(|image| format!("{IDENTITIES} does not say whom image {image} shows")));
+        problems.extend(unknown.map(|image| format!("{IDENTITIES} has no person for image {image}")));
     }
     let mut ordered: Vec<(String, i64, Vec<u32>)> = Vec::new();
     for (person, images) in people {
@@ -236,10 +238,10 @@ fn plan(sources: &Sources, notes: &mut Vec<String>) -> Result<Vec<Folder>, Prepa
                 problems.push(format!("{ATTRIBUTES} has no line for image {image}"));
                 Vec::new()
             });
-            // The published file leaves out image 5380.
+            // The published file omits image 5380.
             let fine = finegrained.remove(&image).unwrap_or_else(|| {
                 notes.push(format!(
-                    "{FINEGRAINED} has no line for image {image}: it has none of these attributes"
+                    "{FINEGRAINED} has no line for image {image}: these attributes are left empty"
                 ));
                 Vec::new()
             });
@@ -280,7 +282,7 @@ fn parse<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, String>) -> Resul
     parse(text.strip_prefix('\u{feff}').unwrap_or(&text)).map_err(wrong)
 }
 
-/// Writes a file unless it is there with these bytes, and says whether it did.
+/// Writes a file unless it exists with these bytes, and returns whether it was written.
 fn put(path: &Path, bytes: &[u8]) -> Result<bool, PrepareError> {
     if std::fs::read(path).is_ok_and(|there| there == bytes) {
         return Ok(false);
@@ -300,7 +302,7 @@ mod tests {
     use super::*;
     use crate::dataset::{Dataset, Findings, SampleSize, make_sample};
 
-    /// A made-up download of five people with four prompts each.
+    /// A synthetic download of five people with four prompts each.
     fn sample() -> (tempfile::TempDir, Sources) {
         let folder = tempfile::tempdir().unwrap();
         let made = make_sample(folder.path(), SampleSize { identities: 5, prompts: 4 }).unwrap();
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_download_becomes_a_dataset_with_nothing_wrong() {
+    fn a_download_becomes_a_dataset_without_findings() {
         let (_folder, sources) = sample();
         let done = run(&sources).unwrap();
         assert_eq!((done.test, done.val, done.photos), (5, 0, 10));
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_are_ordered_by_split_and_number_and_photos_as_the_identity_file_has_them() {
+    fn identities_are_ordered_by_split_and_number_and_photos_by_the_identity_file() {
         let (_folder, sources) = sample();
         edit(&sources.prompts.join("celebahq_ids.txt"), |text| text.replacen("test", "val", 2));
         run(&sources).unwrap();
@@ -345,7 +347,7 @@ mod tests {
                 serde_json::from_slice::<serde_json::Value>(&facts).unwrap()["identity"].as_i64().unwrap()
             })
             .collect();
-        // Person 5 has moved behind the others, to the validation split.
+        // Person 5 has moved after the others, to the validation split.
         assert_eq!(numbers, [16, 27, 38, 49, 5]);
         let mut images = Archive::open(&sources.download.join(IMAGES), "jpg").unwrap();
         let order = fs::read_to_string(sources.download.join(IDENTITIES)).unwrap();
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_is_taken_up_and_what_is_complete_is_not_written_again() {
+    fn an_interrupted_preparation_resumes_and_complete_files_are_not_written_again() {
         let (_folder, sources) = sample();
         run(&sources).unwrap();
         assert_eq!(run(&sources).unwrap().written, 0);
@@ -382,12 +384,12 @@ mod tests {
     }
 
     #[test]
-    fn files_that_do_not_belong_together_are_refused_before_anything_is_written() {
+    fn files_that_do_not_match_are_rejected_before_anything_is_written() {
         type Damage = fn(&Sources);
         let cases: [(Damage, &str); 6] = [
             (
                 |at| edit(&at.prompts.join("celebahq_ids.txt"), |text| text + "399.jpg,test\n"),
-                "does not say whom image 399",
+                "has no person for image 399",
             ),
             (
                 |at| edit(&at.prompts.join("celebahq_ids.txt"), |text| text.replacen("test", "val", 1)),

@@ -1,96 +1,98 @@
-//! Why a file was refused, in words for the person who sent it.
+//! Decoding errors, worded for the sender of the file.
 
 use super::Format;
 
-/// Why a file did not become an image. `Display` tells the sender what is wrong and what to do.
+/// Reason why an image file was rejected. `Display` says what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Zero bytes.
+    /// The file has zero bytes.
     #[error("the file is empty: send the bytes of a PNG, JPEG or WebP image")]
     Empty,
-    /// The first bytes belong to none of the three formats.
+    /// The first bytes match none of the three formats.
     #[error(
-        "the file is not a PNG, JPEG or WebP image (its content decides, not its name): convert it, for \
-         example to PNG"
+        "the file is not a PNG, JPEG or WebP image (the format is detected from the content, not the name): convert \
+         it, for example to PNG"
     )]
     UnknownFormat,
-    /// Longer than [`DecodeLimits::max_bytes`](super::DecodeLimits::max_bytes).
-    #[error("the file has {bytes} bytes, the limit is {limit}: send a smaller file")]
+    /// The file is longer than [`DecodeLimits::max_bytes`](super::DecodeLimits::max_bytes).
+    #[error("the file has {bytes} bytes, but the limit is {limit}: send a smaller file")]
     TooManyBytes {
-        /// Length of the file.
+        /// Length of the file, in bytes.
         bytes: usize,
-        /// The limit in force.
+        /// The configured limit, in bytes.
         limit: usize,
     },
-    /// A header with a zero side.
+    /// The header declares a side of 0.
     #[error("the image is {width}×{height}: it needs at least one pixel")]
     NoPixels {
-        /// Columns as the header says.
+        /// Columns according to the header.
         width: u32,
-        /// Rows as the header says.
+        /// Rows according to the header.
         height: u32,
     },
-    /// A side beyond [`DecodeLimits::max_side`](super::DecodeLimits::max_side).
-    #[error("the image is {width}×{height}, the limit is {limit} pixels a side: scale or crop it")]
+    /// A side is longer than [`DecodeLimits::max_side`](super::DecodeLimits::max_side).
+    #[error("the image is {width}×{height}, but the limit is {limit} pixels per side: scale or crop it")]
     SideTooLong {
-        /// Columns as the header says.
+        /// Columns according to the header.
         width: u32,
-        /// Rows as the header says.
+        /// Rows according to the header.
         height: u32,
-        /// The limit in force, in pixels.
+        /// The configured limit, in pixels.
         limit: u32,
     },
-    /// More pixels than [`DecodeLimits::max_pixels`](super::DecodeLimits::max_pixels).
-    #[error("the image is {width}×{height}, the limit is {limit} pixels in all: scale it down")]
+    /// The image has more pixels than
+    /// [`DecodeLimits::max_pixels`](super::DecodeLimits::max_pixels).
+    #[error("the image is {width}×{height}, but the limit is {limit} pixels in total: scale it down")]
     TooManyPixels {
-        /// Columns as the header says.
+        /// Columns according to the header.
         width: u32,
-        /// Rows as the header says.
+        /// Rows according to the header.
         height: u32,
-        /// The limit in force.
+        /// The configured limit, in pixels.
         limit: u64,
     },
-    /// Decoding would take more than [`DecodeLimits::max_memory`](super::DecodeLimits::max_memory).
+    /// Decoding would take more memory than
+    /// [`DecodeLimits::max_memory`](super::DecodeLimits::max_memory).
     #[error(
-        "decoding this image would take {needed} bytes of memory, the limit is {limit}: scale it down, or \
-         save it with 8 bits a channel, without alpha, not progressive"
+        "decoding this image would take {needed} bytes of memory, but the limit is {limit}: scale it down, \
+         or save it with 8 bits per channel, without alpha and not progressive"
     )]
     TooMuchMemory {
-        /// Estimated peak, in bytes.
+        /// Estimated peak memory, in bytes.
         needed: u64,
-        /// The limit in force, in bytes.
+        /// The configured limit, in bytes.
         limit: u64,
     },
     /// The file ends before the image does.
-    #[error("the {format} file is cut short ({detail}): send the whole file")]
+    #[error("the {format} file is truncated ({detail}): send the whole file")]
     Truncated {
-        /// What the file began as.
+        /// Format according to the first bytes.
         format: Format,
-        /// What is missing.
+        /// Description of the missing part.
         detail: String,
     },
     /// The bytes contradict the format or themselves.
     #[error("the {format} file is damaged ({detail}): save or export the image again")]
     Corrupt {
-        /// What the file began as.
+        /// Format according to the first bytes.
         format: Format,
-        /// What is wrong with it.
+        /// Description of the damage.
         detail: String,
     },
-    /// Legal, but of a kind that is not read here (nor by Pillow).
+    /// The file is valid, but of a kind that is not supported here (nor by Pillow).
     #[error(
-        "this kind of {format} is not supported ({detail}): save it with 8 bits a channel in RGB or grey"
+        "this kind of {format} is not supported ({detail}): save it with 8 bits per channel in RGB or grey"
     )]
     Unsupported {
-        /// What the file is.
+        /// Format of the file.
         format: Format,
-        /// Which property is the obstacle.
+        /// The unsupported property.
         detail: String,
     },
 }
 
 impl DecodeError {
-    /// A short stable name of the variant, for error codes and telemetry labels.
+    /// Returns a short, stable name of the variant, for error codes and telemetry labels.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -107,7 +109,7 @@ impl DecodeError {
         }
     }
 
-    /// The code by which the API and the store name what is wrong with the image.
+    /// Returns the code that the API and the store use for this error.
     #[must_use]
     pub fn problem(&self) -> &'static str {
         match self {
@@ -123,7 +125,7 @@ impl DecodeError {
         }
     }
 
-    /// Whether a limit refused the file, rather than its content being bad.
+    /// Returns whether a limit rejected the file, rather than its content.
     #[must_use]
     pub fn is_limit(&self) -> bool {
         matches!(

@@ -1,17 +1,18 @@
-//! JPEG through libjpeg-turbo, the library that Pillow decodes with.
+//! JPEG decoding with libjpeg-turbo, the library that Pillow uses.
 
 use image::metadata::Orientation;
 use turbojpeg::{Decompressor, PixelFormat};
 
 use super::{DecodeError, DecodeLimits, Format, Outline, be16, check_sides, orientation};
 
-/// Most scans that a progressive file may have. Encoders write about ten; each one is a pass over the whole
-/// image, so thousands of empty ones would buy minutes of work for a few bytes.
+/// Maximum number of scans of a progressive file. Encoders write about ten. Each scan is a pass
+/// over the whole image, so a file with thousands of empty scans could cost minutes of work for a
+/// few bytes.
 const MAX_SCANS: u32 = 100;
 
-/// What the decoder needs of the header.
+/// Header data that the decoder needs.
 pub(super) struct Plan {
-    /// Four components: inks instead of lights.
+    /// Four components: inks instead of RGB.
     cmyk: bool,
 }
 
@@ -32,7 +33,7 @@ struct Frame {
     width: u32,
     height: u32,
     components: u8,
-    /// 8 × 8 blocks over all components.
+    /// Number of 8 × 8 blocks over all components.
     blocks: u64,
     progressive: bool,
     huffman: bool,
@@ -46,7 +47,7 @@ impl Frame {
         let width = u32::from(be16(data, 3).ok_or_else(short)?);
         check_sides(width, height, limits)?;
         if precision != 8 {
-            return Err(unsupported(format!("{precision} bits a channel")));
+            return Err(unsupported(format!("{precision} bits per channel")));
         }
         if !matches!(components, 1 | 3 | 4) {
             return Err(unsupported(format!("{components} colour components")));
@@ -72,7 +73,8 @@ impl Frame {
             components,
             blocks,
             progressive: matches!(marker, 0xC2 | 0xC6 | 0xCA | 0xCE),
-            // Lossless (C3) has no blocks, arithmetic coding (C9 on) can take less than a bit for one.
+            // Lossless coding (C3) has no blocks; arithmetic coding (C9 onwards) can take less than
+            // one bit per block.
             huffman: matches!(marker, 0xC0..=0xC2),
         })
     }
@@ -84,7 +86,8 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
     let mut orientation = None;
     let mut at = 2;
     let scan = loop {
-        // Between segments libjpeg skips whatever is no marker; fill bytes (FF FF) are allowed.
+        // Between segments, libjpeg skips all bytes that are not a marker. Fill bytes (FF FF) are
+        // allowed.
         let start = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xFF));
         let Some(marker_at) = start.map(|skip| at + skip + 1) else {
             return Err(truncated("it ends before its image data"));
@@ -105,7 +108,7 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
         }
         let length = be16(bytes, at).map_or(0, usize::from);
         if be16(bytes, at).is_some() && length < 2 {
-            return Err(corrupt(format!("segment {marker:02X} has an impossible length")));
+            return Err(corrupt(format!("segment {marker:02X} has an invalid length")));
         }
         let Some(data) = bytes.get(at + 2..at + length.max(2)) else {
             return Err(truncated("it ends within its header"));
@@ -129,7 +132,7 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
     // Each block takes at least one bit: the Huffman code of its first coefficient.
     if frame.huffman && frame.blocks / 8 > bytes.len() as u64 {
         return Err(truncated(format!(
-            "{} bytes cannot hold the {}×{} pixels that its header promises",
+            "{} bytes cannot hold the {}×{} pixels that its header declares",
             bytes.len(),
             frame.width,
             frame.height
@@ -137,7 +140,8 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
     }
     let cmyk = frame.components == 4;
     let pixels = u64::from(frame.width) * u64::from(frame.height);
-    // Coefficients of the whole image are kept until the last scan, 64 of two bytes a block.
+    // The coefficients of the whole image are buffered until the last scan: 64 of two bytes per
+    // block.
     let buffered = frame.progressive || scan.first().is_some_and(|&count| count < frame.components);
     let coefficients = if buffered { 128 * frame.blocks } else { 0 };
     let output = if cmyk { 7 * pixels } else { 3 * pixels };
@@ -150,7 +154,8 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
     })
 }
 
-/// Decodes with libjpeg-turbo's defaults, which are Pillow's: accurate integer DCT, smooth upsampling.
+/// Decodes with libjpeg-turbo's defaults, which are also Pillow's: accurate integer DCT and smooth
+/// upsampling.
 pub(super) fn decode(bytes: &[u8], outline: &Outline<Plan>) -> Result<Vec<u8>, DecodeError> {
     let format = if outline.plan.cmyk { PixelFormat::CMYK } else { PixelFormat::RGB };
     let (width, height) = (outline.width as usize, outline.height as usize);
@@ -166,7 +171,8 @@ pub(super) fn decode(bytes: &[u8], outline: &Outline<Plan>) -> Result<Vec<u8>, D
     match decompressor.decompress(bytes, image.as_deref_mut()) {
         Ok(()) => {}
         Err(error) if is_harmless(&error) => {}
-        // Cut within tables that come between two scans, a file looks damaged to the library.
+        // The library reports a file that is truncated within the tables between two scans as
+        // corrupt.
         Err(error) if !has_end_marker(bytes) => {
             return Err(truncated(format!("its end marker is missing: {error}")));
         }
@@ -175,15 +181,16 @@ pub(super) fn decode(bytes: &[u8], outline: &Outline<Plan>) -> Result<Vec<u8>, D
     Ok(if outline.plan.cmyk { cmyk_to_rgb(&image.pixels) } else { image.pixels })
 }
 
-/// Whether the end marker is where a whole file has it: at the end, or before whatever was appended.
+/// Returns whether the end marker exists: at the end of the file, or before appended data.
 fn has_end_marker(bytes: &[u8]) -> bool {
     bytes.windows(2).any(|two| two == [0xFF, 0xD9])
 }
 
-/// Whether the decoder only stumbled over bytes between the finished image and its end marker.
+/// Returns whether the decoder only complained about bytes between the finished image and its end
+/// marker.
 ///
-/// Some cameras pad there. The library reports its *first* warning; one about the end marker can come first
-/// only if all the data before decoded cleanly, so the image is whole.
+/// Some cameras write padding there. The library reports its *first* warning. A warning about the
+/// end marker can come first only if all data before it was decoded cleanly, so the image is whole.
 fn is_harmless(error: &turbojpeg::Error) -> bool {
     matches!(error, turbojpeg::Error::TurboJpegError(message)
         if message.contains("extraneous bytes before marker 0xd9"))
@@ -206,15 +213,15 @@ fn refuse(error: &turbojpeg::Error) -> DecodeError {
     }
 }
 
-/// Pillow's reading of a four-component file: the inks are stored inverted, as Adobe's programs do whether or
-/// not they say so, and each light is `(255 - k) - ink · (255 - k) / 255`, rounded.
+/// Converts four-component pixels like Pillow. The inks are stored inverted, as Adobe's programs do
+/// whether or not they declare it. Each RGB value is `(255 - k) - ink · (255 - k) / 255`, rounded.
 fn cmyk_to_rgb(inverted: &[u8]) -> Vec<u8> {
     let mut rgb = vec![0; inverted.len() / 4 * 3];
     for (to, from) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(inverted.as_chunks::<4>().0) {
         let light = u32::from(from[3]);
         for (value, &stored) in to.iter_mut().zip(from) {
             let product = u32::from(255 - stored) * light + 128;
-            // ⌊(a + ⌊a/256⌋) / 256⌋ is a / 255 rounded, for every product of two bytes.
+            // ⌊(a + ⌊a/256⌋) / 256⌋ equals a / 255 rounded, for every product of two bytes.
             *value = (light - ((product + (product >> 8)) >> 8)) as u8;
         }
     }

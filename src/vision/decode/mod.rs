@@ -1,22 +1,24 @@
-//! From the bytes of a PNG, JPEG or WebP file to upright RGB pixels.
+//! Decoding of PNG, JPEG and WebP files to upright RGB pixels.
 //!
-//! Every pixel equals that of Pillow's `Image.open(file).convert("RGB")`, its quirks included:
+//! Every pixel equals the result of Pillow's `Image.open(file).convert("RGB")`, including its
+//! quirks:
 //!
-//! | in the file | becomes |
+//! | in the file | result |
 //! |---|---|
 //! | alpha, `tRNS` | dropped, never composited: the colour under a transparent pixel shows |
-//! | grey, 1, 2, 4 bits | scaled to 0..255 and repeated over the channels |
+//! | grey, 1, 2 or 4 bits | scaled to 0..255 and copied to all channels |
 //! | grey, 16 bits | **clipped** to 255, not scaled: Pillow's conversion of mode `I;16` |
-//! | RGB(A), grey with alpha, 16 bits | the high byte |
-//! | CMYK, YCCK JPEG | read as Adobe's inverted inks, then Pillow's ink formula; no colour profile |
+//! | RGB(A) or grey with alpha, 16 bits | the high byte |
+//! | CMYK, YCCK JPEG | Adobe's inverted inks, then Pillow's ink formula; no colour profile |
 //! | ICC profile, gamma | ignored |
-//! | animation | its first frame, on a black canvas where it does not cover it |
+//! | animation | first frame, on a black canvas if it does not cover the canvas |
 //!
-//! Unlike Pillow, the EXIF orientation is applied (all three formats can carry one), and a damaged file is
-//! refused even where Pillow would fill the rest with grey.
+//! Unlike in Pillow, the EXIF orientation is applied (all three formats can carry one), and a
+//! damaged file is rejected even where Pillow would fill the rest with grey.
 //!
-//! The headers are walked by the code in this module before any decoder sees the file. So a lying header is
-//! refused before memory is taken for it, and the libraries get only files whose outline is sound.
+//! The code in this module parses the headers before any decoder sees the file. A false header is
+//! therefore rejected before memory is allocated for it, and the libraries only receive files whose
+//! structure is valid.
 
 mod error;
 mod jpeg;
@@ -31,32 +33,32 @@ use image::metadata::Orientation;
 use super::Image;
 pub use error::DecodeError;
 
-/// What decoding one file may cost. All limits are checked before the memory is taken.
+/// Limits for decoding one file. All limits are checked before memory is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// Longest file, in bytes.
+    /// Maximum length of the file, in bytes.
     pub max_bytes: usize,
-    /// Longest side, in pixels.
+    /// Maximum length of a side, in pixels.
     pub max_side: u32,
-    /// Most pixels, width × height.
+    /// Maximum number of pixels, width × height.
     pub max_pixels: u64,
-    /// Most memory at the peak of decoding, in bytes, beside the file itself.
+    /// Maximum peak memory while decoding, in bytes, in addition to the file itself.
     pub max_memory: u64,
 }
 
 impl Default for DecodeLimits {
-    /// 32 MiB (a 24-megapixel photo as PNG), 65,535 a side (what a JPEG can have), 64 mebipixels (8192 × 8192),
-    /// and 512 MiB (that many pixels from any 8-bit file with a quarter turn, or from a progressive JPEG with
-    /// 4:2:0 chroma).
+    /// 32 MiB (a 24-megapixel photograph as PNG), 65,535 pixels per side (the maximum of a JPEG),
+    /// 64 mebipixels (8192 × 8192), and 512 MiB of memory (enough for that many pixels from any
+    /// 8-bit file with a quarter turn, or from a progressive JPEG with 4:2:0 chroma).
     fn default() -> Self {
         Self { max_bytes: 32 << 20, max_side: 65_535, max_pixels: 64 << 20, max_memory: 512 << 20 }
     }
 }
 
-/// An image file's format, told by its first bytes.
+/// Format of an image file, detected from its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Portable Network Graphics, APNG included.
+    /// Portable Network Graphics, including APNG.
     Png,
     /// JPEG: baseline, extended and progressive, Huffman or arithmetic, 8 bits.
     Jpeg,
@@ -65,7 +67,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that `bytes` begin as, even if the file ends early.
+    /// Returns the format that `bytes` start with, even if the file is truncated.
     fn of(bytes: &[u8]) -> Option<Self> {
         if bytes.starts_with(&png::SIGNATURE[..4]) {
             Some(Self::Png)
@@ -78,7 +80,7 @@ impl Format {
         }
     }
 
-    /// The IANA media type.
+    /// Returns the IANA media type.
     #[must_use]
     pub fn media_type(self) -> &'static str {
         match self {
@@ -99,27 +101,27 @@ impl fmt::Display for Format {
     }
 }
 
-/// What a file's header promises.
+/// Properties declared by a file's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The format, by content.
+    /// Format, detected from the content.
     pub format: Format,
     /// Columns of the upright image (after the EXIF orientation).
     pub width: u32,
     /// Rows of the upright image (after the EXIF orientation).
     pub height: u32,
-    /// Estimated peak of memory while decoding, in bytes, for admission by memory.
+    /// Estimated peak memory while decoding, in bytes, for admission by memory.
     pub decode_memory: u64,
 }
 
-/// What a walk over a file's structure found; `plan` is what its decoder needs to know.
+/// Result of walking a file's structure; `plan` is the data that its decoder needs.
 struct Outline<P> {
     /// Stored columns, before the orientation.
     width: u32,
     /// Stored rows, before the orientation.
     height: u32,
     orientation: Orientation,
-    /// Peak of memory until the RGB pixels are there, those included.
+    /// Peak memory until the RGB pixels are complete, including those pixels, in bytes.
     memory: u64,
     plan: P,
 }
@@ -137,7 +139,7 @@ impl<P> Outline<P> {
     }
 }
 
-/// An outline whose decoding has been allowed.
+/// An outline that passed all limits.
 enum Checked<'a> {
     Png(Outline<png::Plan>),
     Jpeg(Outline<jpeg::Plan>),
@@ -163,7 +165,7 @@ fn check<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<(Header, Checked<
     Ok((header, checked))
 }
 
-/// Checks the sides that a header gives, as soon as they are known.
+/// Checks the sides that a header declares, as soon as they are known.
 fn check_sides(width: u32, height: u32, limits: &DecodeLimits) -> Result<(), DecodeError> {
     if width == 0 || height == 0 {
         return Err(DecodeError::NoPixels { width, height });
@@ -177,18 +179,18 @@ fn check_sides(width: u32, height: u32, limits: &DecodeLimits) -> Result<(), Dec
     Ok(())
 }
 
-/// Reads a file's header and checks all limits, without decoding a pixel.
+/// Reads a file's header and checks all limits without decoding a pixel.
 ///
-/// PNG and WebP files that end early are told here already; damage within the compressed data is found by
-/// [`decode`] only.
+/// Truncated PNG and WebP files are already detected here. Damage within the compressed data is
+/// only detected by [`decode`].
 pub fn read_header(bytes: &[u8], limits: &DecodeLimits) -> Result<Header, DecodeError> {
     check(bytes, limits).map(|(header, _)| header)
 }
 
-/// Decodes an image file to upright RGB, as Pillow's `convert("RGB")` gives it (see the module's table).
+/// Decodes an image file to upright RGB, like Pillow's `convert("RGB")` (see the module's table).
 ///
-/// The format is told by the content. A file that ends early or whose data is damaged is an error, never a
-/// partial image.
+/// The format is detected from the content. A truncated or damaged file is an error and never
+/// yields a partial image.
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Image, DecodeError> {
     let (_, checked) = check(bytes, limits)?;
     let (width, height, orientation, pixels) = match checked {
@@ -199,7 +201,7 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Image, DecodeError>
     Ok(orientation::apply(Image::new(width, height, pixels), orientation))
 }
 
-/// The three colour bytes of each pixel of `stride` bytes, the rest dropped.
+/// Returns the three colour bytes of each pixel of `stride` bytes, without the rest.
 fn take_rgb(pixels: &[u8], stride: usize) -> Vec<u8> {
     let mut rgb = vec![0; pixels.len() / stride * 3];
     for (to, from) in rgb.chunks_exact_mut(3).zip(pixels.chunks_exact(stride)) {
@@ -208,12 +210,12 @@ fn take_rgb(pixels: &[u8], stride: usize) -> Vec<u8> {
     rgb
 }
 
-/// A big-endian `u32` at `at`, if the file is that long.
+/// Reads a big-endian `u32` at `at`, if the file is long enough.
 fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
 }
 
-/// A big-endian `u16` at `at`, if the file is that long.
+/// Reads a big-endian `u16` at `at`, if the file is long enough.
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|b| u16::from_be_bytes(*b))
 }
@@ -223,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_empty_and_text_is_no_image() {
+    fn an_empty_file_and_other_formats_are_rejected() {
         let limits = DecodeLimits::default();
         assert_eq!(decode(b"", &limits), Err(DecodeError::Empty));
         for other in [&b"hello"[..], b"GIF89a", b"BM", b"RIFF\0\0\0\0WAVE", b"%PDF-1.4", &[0; 64]] {
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_over_the_byte_limit_is_refused_unread() {
+    fn a_file_over_the_byte_limit_is_rejected_without_parsing() {
         let limits = DecodeLimits { max_bytes: 10, ..DecodeLimits::default() };
         assert_eq!(read_header(&[0; 11], &limits), Err(DecodeError::TooManyBytes { bytes: 11, limit: 10 }));
     }

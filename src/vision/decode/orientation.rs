@@ -1,17 +1,18 @@
-//! The EXIF orientation: finding it and turning the image upright.
+//! The EXIF orientation: parsing it and turning the image upright.
 
 use image::metadata::Orientation;
 
 use crate::vision::Image;
 
-/// The orientation that an EXIF block asks for, with or without the leading `Exif\0\0` that JPEG prescribes
-/// and that some writers of WebP and PNG add too. A block that makes no sense asks for nothing.
+/// Returns the orientation of an EXIF block, with or without the leading `Exif\0\0`. JPEG requires
+/// this prefix, and some writers of WebP and PNG add it too. An invalid block means no
+/// transformation.
 pub(super) fn of_exif(block: &[u8]) -> Orientation {
     let tiff = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
     Orientation::from_exif_chunk(tiff).unwrap_or(Orientation::NoTransforms)
 }
 
-/// Whether columns become rows.
+/// Returns whether the orientation turns columns into rows.
 pub(super) fn swaps_sides(orientation: Orientation) -> bool {
     match orientation {
         Orientation::Rotate90
@@ -25,7 +26,7 @@ pub(super) fn swaps_sides(orientation: Orientation) -> bool {
     }
 }
 
-/// Turns the stored image upright, as Pillow's `ImageOps.exif_transpose` does.
+/// Turns the stored image upright, like Pillow's `ImageOps.exif_transpose`.
 pub(super) fn apply(image: Image, orientation: Orientation) -> Image {
     match orientation {
         Orientation::NoTransforms => image,
@@ -55,11 +56,11 @@ fn flip_vertical(mut image: Image) -> Image {
     image
 }
 
-/// Output row `y` is input column `y` read downwards; `from_right` takes the columns from the right instead,
-/// `upwards` reads them from the bottom.
+/// Transposes an image: output row `y` is input column `y` read downwards. `from_right` counts the
+/// columns from the right, and `upwards` reads them from the bottom.
 fn transpose(image: &Image, from_right: bool, upwards: bool) -> Image {
-    // A tile's input and output rows (2 · 32 lines) stay in the first-level cache; without tiles each pixel
-    // of a large photo would miss it.
+    // The input and output rows of a tile (2 · 32 lines) stay in the L1 cache. Without tiles, each
+    // pixel of a large image would be a cache miss.
     const TILE: usize = 32;
     let (width, height) = (image.width as usize, image.height as usize);
     let source = image.pixels.as_chunks::<3>().0;
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn senseless_exif_asks_for_nothing() {
+    fn invalid_exif_means_no_transformation() {
         for block in [&b""[..], b"Exif\0\0", b"II*\0", b"II*\0\xff\xff\xff\xff", b"garbage garbage garbage"] {
             assert_eq!(of_exif(block), Orientation::NoTransforms);
         }

@@ -1,4 +1,4 @@
-//! PNG and APNG: the chunk walk and Pillow's colour conversions.
+//! PNG and APNG: parsing of the chunks and Pillow's colour conversions.
 
 use std::io::Cursor;
 
@@ -8,21 +8,23 @@ use image::{ColorType, ImageDecoder, ImageError, Limits};
 
 use super::{DecodeError, DecodeLimits, Format, Outline, be32, check_sides, orientation, take_rgb};
 
-/// The eight bytes that every PNG file begins with.
+/// First eight bytes of every PNG file.
 pub(super) const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
-/// Deflate's best case: 258 bytes from a length and a distance code of one bit each.
+/// Highest compression ratio of Deflate: 258 bytes from a length code and a distance code of one
+/// bit each.
 const DEFLATE_MAX_RATIO: u64 = 1032;
 
-/// What texts and profiles beside the pixels may take in the decoder, in bytes, on top of the file's own length.
+/// Memory that the decoder may use for texts and profiles, in bytes, in addition to the file's own
+/// length.
 const METADATA_MEMORY: u64 = 16 << 20;
 
 /// Colour type 0 of the PNG specification: grey without an alpha channel.
 const GREY: u8 = 0;
 
-/// What the decoder needs of the header.
+/// Header data that the decoder needs.
 pub(super) struct Plan {
-    /// The header's colour type.
+    /// Colour type from the header.
     colour: u8,
 }
 
@@ -34,7 +36,7 @@ fn corrupt(detail: impl Into<String>) -> DecodeError {
     DecodeError::Corrupt { format: Format::Png, detail: detail.into() }
 }
 
-/// The fixed part of an `IHDR` chunk.
+/// Fields of an `IHDR` chunk that the decoder or the limits depend on.
 struct Ihdr {
     width: u32,
     height: u32,
@@ -75,13 +77,15 @@ impl Ihdr {
         }
     }
 
-    /// Bytes of the decompressed rows, without filter bytes and interlacing: a lower bound.
+    /// Lower bound of the size of the decompressed rows, in bytes, without filter bytes and
+    /// interlacing.
     fn raw_bytes(&self) -> u64 {
         let row = (u64::from(self.width) * self.channels() * u64::from(self.depth)).div_ceil(8);
         row * u64::from(self.height)
     }
 
-    /// Bytes a pixel as the decoder gives it: at least one a channel, palettes expanded, `tRNS` as alpha.
+    /// Bytes per pixel of the decoder's output: at least one per channel, with expanded palettes
+    /// and `tRNS` as alpha.
     fn decoded_bytes_per_pixel(&self, transparency: bool) -> u64 {
         let channels = match self.colour {
             3 => 3,
@@ -92,13 +96,13 @@ impl Ihdr {
     }
 }
 
-/// Walks the chunks up to `IEND`: each must lie within the file.
+/// Walks the chunks up to `IEND`. Each chunk must lie within the file.
 pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Plan>, DecodeError> {
     if bytes.len() < SIGNATURE.len() {
         return Err(truncated("it ends within its signature"));
     }
     if !bytes.starts_with(&SIGNATURE) {
-        return Err(corrupt("its signature is altered, as by a transfer in text mode"));
+        return Err(corrupt("its signature is altered, as after a transfer in text mode"));
     }
     let mut ihdr: Option<Ihdr> = None;
     let mut orientation = Orientation::NoTransforms;
@@ -112,7 +116,7 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
         let kind = kind.to_be_bytes();
         let Some(data) = bytes.get(at + 8..).and_then(|rest| rest.get(..length as usize)) else {
             let name = kind.escape_ascii();
-            return Err(truncated(format!("its {name} chunk has {length} bytes, more than the file")));
+            return Err(truncated(format!("its {name} chunk declares {length} bytes, more than remain")));
         };
         match (&kind, &ihdr) {
             (b"IHDR", None) => ihdr = Some(Ihdr::parse(data, limits)?),
@@ -137,7 +141,7 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
     let ihdr = ihdr.ok_or_else(|| corrupt("it has no header"))?;
     if ihdr.raw_bytes() > data_bytes.saturating_mul(DEFLATE_MAX_RATIO) {
         return Err(truncated(format!(
-            "{data_bytes} bytes of image data cannot hold the {}×{} pixels that its header promises",
+            "{data_bytes} bytes of image data cannot hold the {}×{} pixels that its header declares",
             ihdr.width, ihdr.height
         )));
     }
@@ -162,7 +166,7 @@ fn check_first_frame(control: &[u8], ihdr: &Ihdr) -> Result<(), DecodeError> {
     }
 }
 
-/// Decodes and converts as Pillow's `convert("RGB")`.
+/// Decodes and converts like Pillow's `convert("RGB")`.
 pub(super) fn decode(bytes: &[u8], outline: &Outline<Plan>) -> Result<Vec<u8>, DecodeError> {
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(METADATA_MEMORY + bytes.len() as u64 + 16 * u64::from(outline.width));
@@ -176,7 +180,8 @@ pub(super) fn decode(bytes: &[u8], outline: &Outline<Plan>) -> Result<Vec<u8>, D
         ColorType::L8 => repeat_grey(&samples, |[grey]| grey),
         ColorType::La8 => repeat_grey(&samples, |[grey, _alpha]| grey),
         ColorType::L16 => repeat_grey(&samples, |[a, b]| clip(u16::from_ne_bytes([a, b]))),
-        // The alpha may come from a `tRNS` chunk: then Pillow still sees a grey image of 16 bits.
+        // The alpha may come from a `tRNS` chunk. In this case, Pillow still sees a grey image of
+        // 16 bits.
         ColorType::La16 if outline.plan.colour == GREY => {
             repeat_grey(&samples, |[a, b, _, _]| clip(u16::from_ne_bytes([a, b])))
         }
@@ -189,7 +194,7 @@ pub(super) fn decode(bytes: &[u8], outline: &Outline<Plan>) -> Result<Vec<u8>, D
     })
 }
 
-/// Pillow's conversion of mode `I;16`: everything above 255 is white.
+/// Pillow's conversion of mode `I;16`: all values above 255 become white.
 fn clip(grey: u16) -> u8 {
     u8::try_from(grey).unwrap_or(u8::MAX)
 }
@@ -206,7 +211,8 @@ fn repeat_grey<const N: usize>(pixels: &[u8], grey: impl Fn([u8; N]) -> u8) -> V
     rgb
 }
 
-/// The high bytes of the first three native-endian samples of each pixel of `N` bytes.
+/// Returns the high bytes of the first three native-endian 16-bit values of each pixel of `N`
+/// bytes.
 fn high_bytes<const N: usize>(pixels: &[u8]) -> Vec<u8> {
     let mut rgb = vec![0; pixels.len() / N * 3];
     for (to, from) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(pixels.as_chunks::<N>().0) {
@@ -219,7 +225,7 @@ fn high_bytes<const N: usize>(pixels: &[u8]) -> Vec<u8> {
 
 fn refuse(error: ImageError) -> DecodeError {
     match error {
-        ImageError::Limits(_) => corrupt("its texts or colour profile are too large to be read"),
+        ImageError::Limits(_) => corrupt("its texts or colour profile are too large"),
         ImageError::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             truncated("its image data ends early")
         }

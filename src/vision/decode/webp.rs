@@ -1,4 +1,4 @@
-//! WebP: the RIFF walk, which leaves one bitstream to decode.
+//! WebP: walks the RIFF container and finds the one bitstream to decode.
 
 use std::io::Cursor;
 
@@ -8,13 +8,13 @@ use image::{ColorType, ImageDecoder, ImageError};
 
 use super::{DecodeError, DecodeLimits, Format, Outline, check_sides, orientation, take_rgb};
 
-/// Where the image's bitstream lies and where on the canvas it goes.
+/// The image's bitstream and its place on the canvas.
 pub(super) struct Plan<'a> {
-    /// A `VP8 ` or `VP8L` chunk, header included.
+    /// A `VP8 ` or `VP8L` chunk, including its header.
     bitstream: Chunk<'a>,
     /// Columns and rows of the bitstream.
     size: (u32, u32),
-    /// Column and row of the canvas where it goes: not 0 only in animations.
+    /// Column and row of the bitstream on the canvas; nonzero only in animations.
     offset: (u32, u32),
 }
 
@@ -33,7 +33,7 @@ fn corrupt(detail: impl Into<String>) -> DecodeError {
     DecodeError::Corrupt { format: Format::WebP, detail: detail.into() }
 }
 
-/// Takes the chunk that `rest` begins with; chunks are padded to even length.
+/// Takes the first chunk off `rest`. Chunks are padded to even length.
 fn next_chunk<'a>(rest: &mut &'a [u8]) -> Result<Chunk<'a>, DecodeError> {
     let Some((&[k0, k1, k2, k3, s0, s1, s2, s3], body)) = rest.split_first_chunk() else {
         return Err(truncated("it ends between two chunks"));
@@ -41,7 +41,7 @@ fn next_chunk<'a>(rest: &mut &'a [u8]) -> Result<Chunk<'a>, DecodeError> {
     let (kind, length) = ([k0, k1, k2, k3], u32::from_le_bytes([s0, s1, s2, s3]) as usize);
     let Some(data) = body.get(..length) else {
         return Err(truncated(format!(
-            "its {} chunk has {length} bytes, more than the file",
+            "its {} chunk declares {length} bytes, more than remain",
             kind.escape_ascii()
         )));
     };
@@ -61,7 +61,7 @@ impl Chunk<'_> {
         matches!(&self.kind, b"VP8 " | b"VP8L")
     }
 
-    /// The columns and rows that a bitstream's own header gives.
+    /// Returns the columns and rows according to the bitstream's own header.
     fn size(&self) -> Result<(u32, u32), DecodeError> {
         match (&self.kind, self.data) {
             (b"VP8 ", &[tag, _, _, 0x9D, 0x01, 0x2A, w0, w1, h0, h1, ..]) if tag & 1 == 0 => {
@@ -73,7 +73,7 @@ impl Chunk<'_> {
                 Ok(((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1))
             }
             (_, data) if data.len() < 10 => Err(truncated("its image data ends early")),
-            _ => Err(corrupt("its image data does not begin as it must")),
+            _ => Err(corrupt("its image data has an invalid header")),
         }
     }
 }
@@ -86,7 +86,7 @@ pub(super) fn outline<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Outl
     let length = u32::from_le_bytes(*length) as usize;
     let Some(mut rest) = bytes.get(8..).and_then(|body| body.get(..length)) else {
         return Err(truncated(format!(
-            "{length} bytes should follow its signature, {} do",
+            "{length} bytes should follow its signature, but only {} do",
             bytes.len().saturating_sub(8)
         )));
     };
@@ -118,9 +118,10 @@ pub(super) fn outline<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Outl
         }
     }
     let plan = plan.ok_or_else(|| corrupt("it has no image data"))?;
-    // The bitstream's own sides decide how much its decoder takes: they must be those of the checked canvas.
+    // The bitstream's own sides determine how much memory its decoder takes, so they must match the
+    // planned size.
     if plan.bitstream.size()? != plan.size {
-        return Err(corrupt("its header and its image data give different sizes"));
+        return Err(corrupt("its header and its image data declare different sizes"));
     }
     let fits = |offset: u32, size: u32, side: u32| offset + size <= side;
     if !fits(plan.offset.0, plan.size.0, canvas.0) || !fits(plan.offset.1, plan.size.1, canvas.1) {
@@ -129,7 +130,7 @@ pub(super) fn outline<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Outl
     Ok(planned(canvas, orientation.unwrap_or(Orientation::NoTransforms), plan))
 }
 
-/// The bitstream and place of an animation frame (`ANMF` chunk).
+/// Returns the bitstream and the place of an animation frame (`ANMF` chunk).
 fn first_frame(data: &[u8]) -> Result<Plan<'_>, DecodeError> {
     let offset = (2 * u24(data, 0)?, 2 * u24(data, 3)?);
     let size = (u24(data, 6)? + 1, u24(data, 9)? + 1);
@@ -146,19 +147,21 @@ fn first_frame(data: &[u8]) -> Result<Plan<'_>, DecodeError> {
 fn planned(canvas: (u32, u32), orientation: Orientation, plan: Plan<'_>) -> Outline<Plan<'_>> {
     let pixels = |(width, height)| u64::from(width) * u64::from(height);
     let frame = pixels(plan.size);
-    // Lossy: planes of 1.5 bytes a pixel, then RGB. Lossless: RGBA, perhaps twice, then RGB. Then the canvas.
+    // Lossy: planes of 1.5 bytes per pixel, then RGB. Lossless: RGBA, possibly twice, then RGB. The
+    // canvas is added to both.
     let decoder = if &plan.bitstream.kind == b"VP8L" { 7 * frame } else { 5 * frame };
     let pasted = if plan.size == canvas { 0 } else { 3 * pixels(canvas) };
     let memory = decoder + pasted + plan.bitstream.data.len() as u64;
     Outline { width: canvas.0, height: canvas.1, orientation, memory, plan }
 }
 
-/// Decodes the one bitstream and puts it on a black canvas if it does not cover it.
+/// Decodes the bitstream and copies it onto a black canvas if it does not cover the canvas.
 ///
-/// Alpha is dropped in the end, so a separate alpha chunk is not even decoded.
+/// Alpha is dropped in the end, so a separate alpha chunk is not decoded at all.
 pub(super) fn decode(bytes: &[u8], outline: &Outline<Plan<'_>>) -> Result<Vec<u8>, DecodeError> {
     let plan = &outline.plan;
-    // A plain file is one bitstream already; from an extended one its bitstream is lifted into a plain file.
+    // A simple file consists of one bitstream. The bitstream of an extended file is copied into a
+    // simple file.
     let frame = if bytes.get(12..16) == Some(&plan.bitstream.kind) {
         decode_plain(bytes)?
     } else {

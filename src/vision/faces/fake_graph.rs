@@ -1,4 +1,4 @@
-//! A graph of which a test can change a part.
+//! A graph that tests can modify.
 
 use super::Tensors;
 
@@ -9,7 +9,7 @@ pub(super) struct FakeGraph {
 }
 
 impl FakeGraph {
-    /// Shape and values of a constant that there is.
+    /// Returns the shape and the values of an existing constant.
     pub(super) fn constant(&mut self, name: &str) -> (&mut Vec<usize>, &mut Vec<f32>) {
         let found = self.constants.iter_mut().find(|(known, ..)| known == name);
         let (_, shape, data) = found.unwrap_or_else(|| panic!("no constant {name}"));

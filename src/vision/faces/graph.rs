@@ -1,16 +1,17 @@
-//! The exporter's graphs as data, of which networks take their weights.
+//! The exporter's graphs as data, from which the networks take their weights.
 
-/// A graph, as far as this module asks about it.
+/// The parts of a graph that this module reads.
 pub trait Tensors {
-    /// The operators in the order of their execution.
+    /// Returns the operators in execution order.
     fn operators(&self) -> Vec<&str>;
-    /// A constant with its shape; `None` if there is none of this name or it is not in single precision.
+    /// Returns the shape and the values of a constant, or `None` if no constant has this name or it
+    /// is not in single precision.
     fn tensor(&self, name: &str) -> Option<(&[usize], &[f32])>;
 
-    /// A constant of this shape, all of whose values are finite.
+    /// Returns the values of a constant of this shape, all of which must be finite.
     ///
     /// # Errors
-    /// Its name, if there is none.
+    /// Names the constant, if it is missing, has another shape or is not finite.
     fn take(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Unsuited> {
         match self.tensor(name) {
             Some((found, data)) if found == shape && data.iter().all(|value| value.is_finite()) => {
@@ -20,10 +21,10 @@ pub trait Tensors {
         }
     }
 
-    /// The slopes of a `PReLU`, which the exporter writes as `slope·x + rest·relu(x)`.
+    /// Returns the slopes of a `PReLU`, which the exporter writes as `slope·x + rest·relu(x)`.
     ///
     /// # Errors
-    /// What is not there, or is no `PReLU`.
+    /// Names the constant that is missing, or the constants that do not form a `PReLU`.
     fn slopes(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Unsuited> {
         let slope = self.take(&format!("{name}.slope"), shape)?;
         let rest = self.take(&format!("{name}.rest"), shape)?;
@@ -32,14 +33,14 @@ pub trait Tensors {
     }
 }
 
-/// Why a graph is not computed here but as any other.
+/// Reason why a graph is not computed by this module, but run like any other graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsuited {
-    /// It is not the graph that the exporter makes of the network in single precision.
-    #[error("{0} is not as the exporter makes it")]
+    /// The graph differs from the exporter's graph of the network in single precision.
+    #[error("{0} does not match the exporter's graph")]
     Graph(String),
-    /// The processor lacks the instructions.
-    #[error("the processor has no AVX2 and FMA")]
+    /// The CPU lacks the instruction sets.
+    #[error("the CPU lacks AVX2 or FMA")]
     Processor,
 }
 

@@ -1,21 +1,22 @@
 //! Face detection by MTCNN: the cascade around its three networks, equal to facenet-pytorch 2.6.0.
 //!
 //! ```text
-//! pyramid of area-resized levels ── P-Net   a probability and a correction every second pixel
-//!                                ── suppression within a level, then across levels; corrected, squared
-//! crops of 24×24                 ── R-Net   > 0.7, suppression, corrected, squared
-//! crops of 48×48                 ── O-Net   > 0.7, landmarks, corrected, suppression by the smaller area
-//! faces, the largest first
+//! pyramid of area-resized levels ── P-Net probability and correction at every second pixel
+//!                                ── suppression per level, then over all; corrected, squared
+//! crops of 24×24                 ── R-Net > 0.7, suppression, corrected, squared
+//! crops of 48×48                 ── O-Net > 0.7, landmarks, corrected, suppression by smaller area
+//! faces, largest first
 //! ```
 //!
-//! Zhang et al. 2016, *Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks*. Where
-//! the package's arithmetic is in single precision it is so here, in the same order, because boxes are rounded and
-//! compared with thresholds; two of its oddities are kept: crops count pixels from 1, and the first correction
-//! takes sides without the added pixel that the later ones have.
+//! Zhang et al. 2016, *Joint Face Detection and Alignment Using Multitask Cascaded Convolutional
+//! Networks*. Arithmetic that the package does in single precision is in single precision here too,
+//! in the same order, because boxes are rounded and compared with thresholds. Two quirks of the
+//! package are preserved: crops count pixels from 1, and the first correction uses box sides
+//! without the extra pixel that the later corrections add.
 //!
-//! Where the package fails, this does not: an image whose shorter side is below 20 pixels has no level and so no
-//! face; a box whose crop lies outside of the image is dropped; and of more than [`MAX_CANDIDATES`] boxes only
-//! the most probable go on.
+//! This module does not fail where the package does. An image whose shorter side is below 20 pixels
+//! has no levels and therefore no faces. A box whose crop lies outside the image is dropped. If
+//! there are more than [`MAX_CANDIDATES`] boxes, only the most probable ones are processed further.
 
 mod crops;
 #[cfg(all(test, target_arch = "x86_64"))]
@@ -32,74 +33,78 @@ pub use crops::CropNet;
 pub use graph::{Tensors, Unsuited};
 pub use pnet::{ProposalNet, Spot};
 
-/// Left, top, right, bottom in pixels.
+/// Corners of a box: left, top, right, bottom, in pixels.
 pub type Corners = [f32; 4];
 
-/// Side of the smallest face that is looked for, in pixels.
+/// Side of the smallest face that is searched for, in pixels.
 pub const LEAST_FACE: u32 = 20;
-/// Side of the crop that an embedding is computed from.
+/// Side of the crop that an embedding is computed from, in pixels.
 pub const CROP_SIDE: u32 = 160;
-/// Boxes that go from one network to the next at most: far more than a crowd has, and a bound for an image that
-/// is made of texture.
+/// Maximum number of boxes passed from one network to the next: far more than a crowd has, and a
+/// bound for images that consist of texture.
 pub const MAX_CANDIDATES: usize = 8192;
 
-/// Pixels that P-Net sees at once.
+/// Side of P-Net's receptive field, in pixels.
 const CELL: u32 = 12;
-/// Pixels from one place of P-Net to the next.
+/// Distance from one P-Net position to the next, in pixels.
 const STRIDE: u32 = 2;
-/// From one level of the pyramid to the next.
+/// Scale factor from one level of the pyramid to the next.
 const FACTOR: f64 = 0.709;
-/// Least probabilities after P-Net (inclusive), R-Net and O-Net (both exclusive).
+/// Minimum probabilities after P-Net (inclusive), R-Net and O-Net (both exclusive).
 const THRESHOLDS: [f32; 3] = [0.6, 0.7, 0.7];
-/// Side of a crop for R-Net.
+/// Side of a crop for R-Net, in pixels.
 pub const REFINE_SIDE: u32 = 24;
-/// Side of a crop for O-Net.
+/// Side of a crop for O-Net, in pixels.
 pub const OUTPUT_SIDE: u32 = 48;
-/// Margin around a face in a crop of [`CROP_SIDE`], in pixels of the crop. The reference toolkit means a threshold
-/// by this number and passes it as a margin.
+/// Margin around a face in a crop of [`CROP_SIDE`], in pixels of the crop. The reference toolkit
+/// intends this number as a threshold, but passes it as a margin.
 const MARGIN: f64 = 0.9;
-/// Places of P-Net a tile's side: a tile's activations fit into a core's cache, and the overlap is 4 % a side.
+/// P-Net positions per side of a tile. A tile's activations fit into a core's cache, and the
+/// overlap is 4 % per side.
 const TILE: u32 = 128;
 
-/// A piece of a resized image: levels from 0 to 255, `height · width · 3` of them.
+/// A piece of a resized image: `height · width · 3` levels from 0 to 255.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Levels {
-    /// Rows.
+    /// Number of rows.
     pub height: u32,
-    /// Columns.
+    /// Number of columns.
     pub width: u32,
-    /// R, G, B of the top left pixel first.
+    /// Levels, starting with R, G, B of the top left pixel.
     pub data: Vec<f32>,
 }
 
-/// What P-Net says of every second pixel of a piece, row by row.
+/// P-Net's output for every second pixel of a piece, row by row.
 #[derive(Debug, Clone)]
 pub struct Proposals {
-    /// Places a row.
+    /// Positions per row.
     pub columns: usize,
-    /// The probability of a face at each place.
+    /// Probability of a face at each position.
     pub probability: Vec<f32>,
-    /// Corrections of left, top, right, bottom in sides of the box: four maps, one after the other.
+    /// Corrections of left, top, right and bottom, in units of the box sides: four maps, one after
+    /// the other.
     pub correction: Vec<f32>,
 }
 
-/// What R-Net and O-Net say of a crop.
+/// Output of R-Net or O-Net for a crop.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    /// The probability of a face.
+    /// Probability of a face.
     pub probability: f32,
-    /// Corrections of left, top, right, bottom in sides of the box.
+    /// Corrections of left, top, right and bottom, in units of the box sides.
     pub correction: [f32; 4],
-    /// Of O-Net: x's and then y's of the five landmarks, in sides of the box.
+    /// O-Net only: x coordinates and then y coordinates of the five landmarks, in units of the box
+    /// sides.
     pub landmarks: [f32; 10],
 }
 
-/// The three networks; each gives as many answers as it gets pieces, in their order.
+/// The three networks. Each returns one result per piece, in the order of the pieces.
 pub trait Networks {
-    /// Why a network gave no answer.
+    /// Error of a failed network.
     type Error;
-    /// P-Net on whole levels of an image, where there is a quicker way than by pieces: of each the places of at least
-    /// this probability, row by row. `None` where there is none.
+    /// Runs P-Net on whole levels of an image, if there is a faster way than by pieces. Returns the
+    /// positions of each level with a probability of at least `threshold`, row by row, or `None` if
+    /// there is no faster way.
     fn spots(
         &self,
         image: &Image,
@@ -109,26 +114,27 @@ pub trait Networks {
         let _ = (image, levels, threshold);
         None
     }
-    /// P-Net, on pieces of at least 12×12.
+    /// Runs P-Net on pieces of at least 12×12.
     fn propose(&self, pieces: Vec<Levels>) -> Result<Vec<Proposals>, Self::Error>;
-    /// R-Net, on crops of 24×24.
+    /// Runs R-Net on crops of 24×24.
     fn refine(&self, crops: Vec<Levels>) -> Result<Vec<Verdict>, Self::Error>;
-    /// O-Net, on crops of 48×48.
+    /// Runs O-Net on crops of 48×48.
     fn decide(&self, crops: Vec<Levels>) -> Result<Vec<Verdict>, Self::Error>;
 }
 
 /// A face in an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Face {
-    /// The box, in pixels of the upright image; it may reach beyond the edges.
+    /// The box, in pixels of the upright image. It may extend beyond the edges.
     pub corners: Corners,
-    /// The probability by O-Net, above 0.7.
+    /// Probability according to O-Net, above 0.7.
     pub probability: f32,
-    /// x and y of left eye, right eye, nose, left and right corner of the mouth, as the viewer sees them.
+    /// x and y of the left eye, right eye, nose, left and right corner of the mouth, from the
+    /// viewer's perspective.
     pub landmarks: [[f32; 2]; 5],
 }
 
-/// A box on its way through the cascade.
+/// A box between two stages of the cascade.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     corners: Corners,
@@ -136,10 +142,10 @@ struct Candidate {
     correction: [f32; 4],
 }
 
-/// Finds the faces in an image, the largest first.
+/// Finds the faces in an image, largest first.
 ///
 /// # Errors
-/// Those of the networks.
+/// The errors of the networks.
 pub fn detect<N: Networks>(image: &Image, networks: &N) -> Result<Vec<Face>, N::Error> {
     let mut candidates = Vec::new();
     for found in proposed(image, &scales(image.width, image.height), networks)? {
@@ -172,14 +178,15 @@ pub fn detect<N: Networks>(image: &Image, networks: &N) -> Result<Vec<Face>, N::
     let probabilities: Vec<_> = faces.iter().map(|face| face.probability).collect();
     let stay = suppress::by_smaller(&boxes, &probabilities, 0.7);
     faces = stay.into_iter().map(|index| faces[index].clone()).collect();
-    // In double precision, ascending and then turned round, as the package sorts.
+    // Sorted in double precision, ascending and then reversed, as in the package.
     faces.sort_by(|a, b| area(a.corners).total_cmp(&area(b.corners)));
     faces.reverse();
     Ok(faces)
 }
 
-/// The image that an embedding is computed from: the box with its margin, cut at whole pixels and resized to
-/// [`CROP_SIDE`] as Pillow does, bilinearly. `None` if the box lies outside of the image.
+/// Returns the image that an embedding is computed from: the box with its margin, cut at whole
+/// pixels and resized to [`CROP_SIDE`] with Pillow's bilinear filter. Returns `None` if the box
+/// lies outside the image.
 #[must_use]
 pub fn crop(image: &Image, face: &Face) -> Option<Image> {
     let source = crop_rect(face.corners, image.width, image.height)?;
@@ -196,7 +203,7 @@ fn crop_rect(corners: Corners, width: u32, height: u32) -> Option<Rect> {
     let end = |value: f64, side: u32| value.min(f64::from(side)).max(0.0) as u32;
     let (left, top) = (first(left - x), first(top - y));
     let (right, bottom) = (end(right + x, width), end(bottom + y, height));
-    // A corner that is no number would have become the image's edge.
+    // Without this check, a NaN corner would have become the image's edge.
     let real = corners.iter().all(|corner| corner.is_finite());
     (real && right > left && bottom > top).then(|| Rect {
         left: left.into(),
@@ -206,7 +213,7 @@ fn crop_rect(corners: Corners, width: u32, height: u32) -> Option<Rect> {
     })
 }
 
-/// By how much the image is shrunk for each level of the pyramid.
+/// Returns the scale of the image at each level of the pyramid.
 fn scales(width: u32, height: u32) -> Vec<f64> {
     let cell = f64::from(CELL);
     let mut scale = cell / f64::from(LEAST_FACE);
@@ -220,7 +227,7 @@ fn scales(width: u32, height: u32) -> Vec<f64> {
     scales
 }
 
-/// Of each level every place where P-Net sees a face, row by row.
+/// Returns every candidate of P-Net for each level, row by row.
 fn proposed<N: Networks>(
     image: &Image,
     scales: &[f64],
@@ -239,7 +246,7 @@ fn proposed<N: Networks>(
     Ok(spots.into_iter().zip(scales).map(candidates).collect())
 }
 
-/// The spots of a level, which is cut into pieces.
+/// Returns the spots of a level, computed by pieces.
 fn by_pieces<N: Networks>(
     image: &Image,
     (width, height): (u32, u32),
@@ -261,24 +268,26 @@ fn by_pieces<N: Networks>(
             spots.extend(proposals.spots(*column, row, THRESHOLDS[0]));
         }
     }
-    // In the order of the whole level: it decides between equal probabilities.
+    // The order within the whole level decides between equal probabilities.
     spots.sort_by_key(|spot| (spot.y, spot.x));
     Ok(spots)
 }
 
-/// Places of P-Net along a side of a level: the last pooling window may be half a one.
+/// Returns the number of P-Net positions along a side of a level. The last pooling window may be
+/// cut in half.
 fn places(side: u32) -> u32 {
     (side - 2).div_ceil(2) - 4
 }
 
-/// The pixels that a tile's places see, from place `first` on.
+/// Returns the pixels seen by a tile's positions, starting at position `first`.
 fn span(first: u32, places: u32, side: u32) -> std::ops::Range<u32> {
     let last = (first + TILE).min(places) - 1;
     STRIDE * first..(STRIDE * last + CELL).min(side)
 }
 
 impl Proposals {
-    /// The places that are probable enough, the piece being at these places of the level.
+    /// Returns the positions with a probability of at least `threshold`, for a piece that starts at
+    /// position (`left`, `top`) of the level.
     pub fn spots(&self, left: u32, top: u32, threshold: f32) -> impl Iterator<Item = Spot> + '_ {
         let count = self.probability.len();
         let probable = self.probability.iter().enumerate().filter(move |(_, p)| **p >= threshold);
@@ -291,7 +300,7 @@ impl Proposals {
     }
 }
 
-/// The box that P-Net sees at a place of a level.
+/// Returns the box that P-Net sees at a position of a level.
 fn candidate(spot: &Spot, scale: f32) -> Candidate {
     let pixel = |place: u32, offset: u32| ((STRIDE * place + offset) as f32 / scale).floor();
     Candidate {
@@ -301,7 +310,7 @@ fn candidate(spot: &Spot, scale: f32) -> Candidate {
     }
 }
 
-/// What suppression leaves, the most probable first.
+/// Returns the candidates that remain after suppression, most probable first.
 fn suppressed(candidates: &[Candidate], threshold: f64) -> Vec<Candidate> {
     let boxes: Vec<_> = candidates.iter().map(|candidate| candidate.corners).collect();
     let probabilities: Vec<_> = candidates.iter().map(|candidate| candidate.probability).collect();
@@ -309,7 +318,8 @@ fn suppressed(candidates: &[Candidate], threshold: f64) -> Vec<Candidate> {
     stay.into_iter().take(MAX_CANDIDATES).map(|index| candidates[index]).collect()
 }
 
-/// The box moved by its correction, in sides that are `added` longer than the difference of the corners.
+/// Moves the box by its correction, in units of sides that are `added` longer than the difference
+/// of the corners.
 fn corrected(candidate: &Candidate, added: f32) -> Corners {
     let [left, top, right, bottom] = candidate.corners;
     let (width, height) = (right - left + added, bottom - top + added);
@@ -317,7 +327,7 @@ fn corrected(candidate: &Candidate, added: f32) -> Corners {
     [left + a * width, top + b * height, right + c * width, bottom + d * height]
 }
 
-/// The square of the longer side around the same centre.
+/// Returns the square of the longer side around the same centre.
 fn square([left, top, right, bottom]: Corners) -> Corners {
     let (width, height) = (right - left, bottom - top);
     let side = width.max(height);
@@ -326,7 +336,7 @@ fn square([left, top, right, bottom]: Corners) -> Corners {
     [left, top, left + side, top + side]
 }
 
-/// The crops of the boxes that have one, resized to `side`, and these boxes.
+/// Returns the candidates whose box has a crop, and these crops, resized to `side`.
 fn cut(image: &Image, mut candidates: Vec<Candidate>, side: u32) -> (Vec<Candidate>, Vec<Levels>) {
     let mut crops = Vec::with_capacity(candidates.len());
     candidates.retain(|candidate| {
@@ -339,7 +349,7 @@ fn cut(image: &Image, mut candidates: Vec<Candidate>, side: u32) -> (Vec<Candida
     (candidates, crops)
 }
 
-/// The pixels of a box: corners cut to whole ones, counted from 1, both ends included.
+/// Returns the pixels of a box: corners truncated to integers, counted from 1, both ends included.
 fn region(corners: Corners, width: u32, height: u32) -> Option<Rect> {
     let [left, top, right, bottom] = corners.map(|value| value as i64);
     let (left, top) = (left.max(1) - 1, top.max(1) - 1);
@@ -352,7 +362,7 @@ fn region(corners: Corners, width: u32, height: u32) -> Option<Rect> {
     })
 }
 
-/// The boxes that a network takes for faces, with its probability and correction.
+/// Returns the candidates that a network accepts as faces, with its probability and correction.
 fn judged<'a>(
     candidates: &'a [Candidate],
     verdicts: &'a [Verdict],
@@ -366,7 +376,8 @@ fn judged<'a>(
     )
 }
 
-/// Landmarks from sides of the box to pixels, which the package counts from 1 here too.
+/// Converts landmarks from units of the box sides to pixels. The package counts pixels from 1 here
+/// too.
 fn landmarks([left, top, right, bottom]: Corners, points: &[f32; 10]) -> [[f32; 2]; 5] {
     let (width, height) = (right - left + 1.0, bottom - top + 1.0);
     std::array::from_fn(|i| [width * points[i] + left - 1.0, height * points[i + 5] + top - 1.0])

@@ -1,8 +1,8 @@
-//! What the networks' kernels share: eight values at once.
+//! Helpers shared by the networks' kernels: registers of eight values.
 
 use std::arch::x86_64::{__m256, _mm256_loadu_ps, _mm256_storeu_ps};
 
-/// A register of values.
+/// Values of a register.
 pub(super) type Eight = [f32; 8];
 
 pub(super) fn is_supported() -> bool {

@@ -1,19 +1,20 @@
-//! Non-maximum suppression: of boxes that overlap, the most probable one stays.
+//! Non-maximum suppression: of overlapping boxes, only the most probable one is retained.
 
 use std::collections::HashMap;
 
 use super::Corners;
 
-/// Above so many boxes a grid is quicker than comparing all with all.
+/// Number of boxes from which a grid is faster than comparing all pairs.
 const GRID_FROM: usize = 64;
 
-/// The indices of the boxes that stay, most probable first: torchvision's `nms`.
+/// Returns the indices of the retained boxes, most probable first: torchvision's `nms`.
 ///
-/// A box goes if the intersection with one that stays is more than `threshold` of their union. Of equal
-/// scores the earlier box comes first. Areas have no pixel added. `threshold` is at least 0.5, which lets
-/// the search skip boxes of other sizes, so that an image full of texture costs no square of its boxes.
+/// A box is removed if its intersection with a retained box is more than `threshold` of their
+/// union. Among equal scores, the earlier box comes first. Areas have no pixel added. `threshold`
+/// must be at least 0.5, so that the search can skip boxes of other sizes: an image full of texture
+/// then does not take time quadratic in the number of boxes.
 pub(super) fn by_union(boxes: &[Corners], scores: &[f32], threshold: f64) -> Vec<usize> {
-    debug_assert!(threshold >= 0.5, "the grid looks at boxes of like size only");
+    debug_assert!(threshold >= 0.5, "the grid only compares boxes of similar size");
     let mut order: Vec<usize> = (0..boxes.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     let goes = |a: usize, b: usize| f64::from(over_union(boxes[a], boxes[b])) > threshold;
@@ -36,10 +37,12 @@ pub(super) fn by_union(boxes: &[Corners], scores: &[f32], threshold: f64) -> Vec
     stay
 }
 
-/// The indices of the boxes that stay, most probable first: facenet-pytorch's `nms_numpy` with method "Min".
+/// Returns the indices of the retained boxes, most probable first: facenet-pytorch's `nms_numpy`
+/// with method "Min".
 ///
-/// A box goes if the intersection with one that stays is more than `threshold` of the smaller one, all
-/// sides being a pixel longer than their difference. Of equal scores the later box comes first.
+/// A box is removed if its intersection with a retained box is more than `threshold` of the smaller
+/// box. All sides are one pixel longer than the difference of the corners. Among equal scores, the
+/// later box comes first.
 pub(super) fn by_smaller(boxes: &[Corners], scores: &[f32], threshold: f32) -> Vec<usize> {
     let area = |b: Corners| (b[2] - b[0] + 1.0) * (b[3] - b[1] + 1.0);
     let mut left: Vec<usize> = (0..boxes.len()).collect();
@@ -58,7 +61,7 @@ pub(super) fn by_smaller(boxes: &[Corners], scores: &[f32], threshold: f32) -> V
     stay
 }
 
-/// Intersection over union; the order of operations is torchvision's.
+/// Intersection over union, in torchvision's order of operations.
 fn over_union(a: Corners, b: Corners) -> f32 {
     let area = |b: Corners| (b[2] - b[0]) * (b[3] - b[1]);
     let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
@@ -67,19 +70,21 @@ fn over_union(a: Corners, b: Corners) -> f32 {
     both / (area(a) + area(b) - both)
 }
 
-/// Boxes by size and place. Two boxes whose intersection is more than half of their union have sides that
-/// differ by less than a factor of two, so they are in the same or in neighbouring classes of size.
+/// Boxes by size and position. If the intersection of two boxes is more than half of their union,
+/// their sides differ by less than a factor of two, so they are in the same or in neighbouring size
+/// classes.
 #[derive(Default)]
 struct Grid(HashMap<(i32, i64, i64), Vec<usize>>);
 
 impl Grid {
-    /// The power of two below the longer side; boxes without a side to speak of are the smallest class.
+    /// Returns the exponent of the power of two below the longer side. Boxes with negligible sides
+    /// are in the smallest class.
     fn class(b: Corners) -> i32 {
         let side = (b[2] - b[0]).abs().max((b[3] - b[1]).abs());
         (side.log2().floor() as i32).max(-24)
     }
 
-    /// The cell of the top left corner; a cell is as wide as any box of its class.
+    /// Returns the cell of the top left corner. A cell is at least as wide as any box of its class.
     fn cell(class: i32, b: Corners) -> (i64, i64) {
         let side = f64::from(class + 1).exp2();
         ((f64::from(b[0]) / side).floor() as i64, (f64::from(b[1]) / side).floor() as i64)
@@ -91,11 +96,11 @@ impl Grid {
         self.0.entry((class, x, y)).or_default().push(index);
     }
 
-    /// Whether `test` holds for a box that may overlap `b` by half.
+    /// Returns whether `test` holds for any box that may overlap `b` by half.
     fn any_near(&self, b: Corners, test: impl Fn(usize) -> bool) -> bool {
         let own = Self::class(b);
         (own - 1..=own + 1).any(|class| {
-            // Corners are apart by less than the longer of the two sides.
+            // The distance between the corners is less than the longer of the two sides.
             let reach = if class < own { 2 } else { 1 };
             let (x, y) = Self::cell(class, b);
             (x.saturating_sub(reach)..=x.saturating_add(reach)).any(|x| {
@@ -136,20 +141,20 @@ mod tests {
     }
 
     #[test]
-    fn the_grid_finds_what_comparing_all_with_all_finds() {
+    fn the_grid_agrees_with_comparing_all_pairs() {
         let mut rng = Rng::new(7);
         for count in [GRID_FROM, 300, 2000] {
             for threshold in [0.5, 0.7] {
                 let (boxes, scores) = boxes(&mut rng, count);
                 let stay = by_union(&boxes, &scores, threshold);
-                assert!(stay.len() < count, "some must go");
+                assert!(stay.len() < count, "some boxes must be removed");
                 assert_eq!(stay, plain(&boxes, &scores, threshold));
             }
         }
     }
 
     #[test]
-    fn an_overlap_of_exactly_the_threshold_stays() {
+    fn a_box_whose_overlap_equals_the_threshold_is_retained() {
         // Intersection 2, union 4.
         let boxes = [[0.0, 0.0, 3.0, 1.0], [1.0, 0.0, 4.0, 1.0]];
         assert_eq!(by_union(&boxes, &[0.9, 0.8], 0.5), [0, 1]);
@@ -165,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_scores_the_first_stays_by_union_and_the_last_by_smaller() {
+    fn among_equal_scores_by_union_retains_the_first_and_by_smaller_the_last() {
         let boxes = [[0.0, 0.0, 10.0, 10.0], [0.5, 0.0, 10.5, 10.0]];
         assert_eq!(by_union(&boxes, &[0.9, 0.9], 0.5), [0]);
         assert_eq!(by_smaller(&boxes, &[0.9, 0.9], 0.5), [1]);
     }
 
     #[test]
-    fn no_boxes_and_boxes_without_area_are_no_trouble() {
+    fn an_empty_list_and_boxes_without_area_are_handled() {
         assert!(by_union(&[], &[], 0.5).is_empty());
         assert!(by_smaller(&[], &[], 0.5).is_empty());
         let points = vec![[5.0, 5.0, 5.0, 5.0]; GRID_FROM];

@@ -3,7 +3,7 @@ use std::convert::Infallible;
 
 use super::*;
 
-/// Networks that see a face everywhere, as far as they are asked, and note what they were asked.
+/// Networks that see a face everywhere and count the pieces that they are given.
 #[derive(Default)]
 struct Eager {
     correction: [f32; 4],
@@ -28,7 +28,7 @@ impl Networks for Eager {
     fn propose(&self, pieces: Vec<Levels>) -> Result<Vec<Proposals>, Infallible> {
         self.asked.borrow_mut()[0] += pieces.len();
         let proposals = |piece: Levels| {
-            assert!(piece.height >= CELL && piece.width >= CELL, "P-Net sees no smaller pieces");
+            assert!(piece.height >= CELL && piece.width >= CELL, "P-Net needs pieces of at least 12×12");
             assert_eq!(piece.data.len(), 3 * (piece.height * piece.width) as usize);
             let count = (places(piece.height) * places(piece.width)) as usize;
             Proposals {
@@ -54,7 +54,7 @@ fn grey(width: u32, height: u32) -> Image {
 }
 
 #[test]
-fn the_pyramid_begins_at_faces_of_twenty_pixels_and_smaller_images_have_none() {
+fn the_pyramid_starts_at_faces_of_twenty_pixels_and_smaller_images_have_no_faces() {
     assert_eq!(scales(20, 1000), [0.6]);
     assert_eq!(scales(29, 29), [0.6, 0.6 * 0.709]);
     assert!(scales(19, 4000).is_empty() && scales(1, 1).is_empty());
@@ -66,7 +66,7 @@ fn the_pyramid_begins_at_faces_of_twenty_pixels_and_smaller_images_have_none() {
 
 #[test]
 fn tiles_cover_every_place_of_a_level_once_and_in_order() {
-    // Levels of even and odd sides, of one tile and of several.
+    // Levels with even and odd sides, with one tile and with several.
     for (width, height) in [(20, 20), (21, 37), (501, 470), (432, 440), (900, 25), (433, 1300)] {
         let Ok(mut found) = proposed(&grey(width, height), &[0.6], &Eager::default());
         let found = found.remove(0);
@@ -81,7 +81,7 @@ fn tiles_cover_every_place_of_a_level_once_and_in_order() {
 }
 
 #[test]
-fn places_are_those_of_convolutions_and_pooling_with_a_half_window() {
+fn places_match_the_convolutions_and_the_pooling_with_a_half_window() {
     // conv 3, pool 2 rounded up, conv 3, conv 3.
     for side in 12..600_u32 {
         assert_eq!(places(side), (side - 2).div_ceil(2) - 2 - 2);
@@ -95,19 +95,19 @@ fn places_are_those_of_convolutions_and_pooling_with_a_half_window() {
 }
 
 #[test]
-fn an_image_in_which_everything_is_a_face_ends() {
+fn detection_terminates_if_everything_is_a_face() {
     let eager = Eager { correction: [0.01, -0.02, 0.03, 0.04], ..Eager::default() };
     let Ok(faces) = detect(&grey(900, 700), &eager);
     let [_, refined, decided] = *eager.asked.borrow();
     assert!((1..=MAX_CANDIDATES).contains(&refined) && (1..=MAX_CANDIDATES).contains(&decided));
     assert!(!faces.is_empty());
     let areas: Vec<_> = faces.iter().map(|face| area(face.corners)).collect();
-    assert!(areas.is_sorted_by(|a, b| a >= b), "the largest first");
+    assert!(areas.is_sorted_by(|a, b| a >= b), "largest first");
 }
 
 #[test]
 fn boxes_beyond_the_image_are_dropped_with_their_verdicts() {
-    // Corrections move every box by three sides: most leave the image, which fails in the package.
+    // Corrections move every box by three sides: most leave the image, where the package fails.
     let eager = Eager { correction: [3.0, 0.0, 3.0, 0.0], ..Eager::default() };
     let Ok(faces) = detect(&grey(200, 100), &eager);
     for face in &faces {
@@ -121,14 +121,14 @@ fn boxes_beyond_the_image_are_dropped_with_their_verdicts() {
 }
 
 #[test]
-fn crops_count_pixels_from_one_and_cut_towards_zero() {
+fn crops_count_pixels_from_one_and_truncate_towards_zero() {
     let rect = |left, top, width, height| Some(Rect { left, top, width, height });
     assert_eq!(region([10.9, 20.2, 30.9, 41.0], 100, 100), rect(9, 19, 21, 22));
     assert_eq!(region([-0.9, -3.0, 5.5, 4.0], 100, 100), rect(0, 0, 5, 4));
 }
 
 #[test]
-fn the_embedding_crop_has_the_margin_of_nine_tenths_of_its_pixel() {
+fn the_embedding_crop_has_a_margin_of_nine_tenths_of_a_pixel() {
     // 0.9 · 159.1 / 159.1 = 0.9 pixels of margin, half of it on each side.
     let rect = crop_rect([10.5, 20.4, 169.6, 179.5], 400, 400).unwrap();
     assert_eq!((rect.left, rect.top, rect.width, rect.height), (10, 19, 160, 160));
@@ -143,7 +143,7 @@ fn the_embedding_crop_has_the_margin_of_nine_tenths_of_its_pixel() {
 }
 
 #[test]
-fn squares_keep_the_centre_and_the_longer_side() {
+fn squares_preserve_the_centre_and_the_longer_side() {
     let equal = |a: Corners, b: Corners| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
     assert!(equal(square([10.0, 10.0, 20.0, 30.0]), [5.0, 10.0, 25.0, 30.0]));
     let corners = [0.0, 0.0, 9.0, 19.0];

@@ -1,11 +1,12 @@
-//! The passes with AVX2: four taps of three channels in one register.
+//! The passes with AVX2: four taps of three channels per register.
 //!
-//! `vpmaddwd` multiplies 16-bit words and adds pairs of products to 32-bit sums. A weight of 24 bits is two such
-//! words, `w = 4096·high + low`, each with its own sum; the two sums are joined at the end. All sums wrap around,
-//! the joined one is small, so nothing is lost.
+//! `vpmaddwd` multiplies 16-bit words and adds pairs of products to 32-bit sums. A weight of 24
+//! bits is split into two such words, `w = 4096·high + low`. Each word has its own sum, and the two
+//! sums are joined at the end. All sums wrap around, but the joined one is small, so nothing is
+//! lost.
 //!
-//! A register of 16 words is seen as 8 pairs of taps. The low lane has the pairs `R G B x` of taps 0 and 1, the
-//! high lane those of taps 2 and 3; `x` is zero.
+//! A register of 16 words holds 8 pairs of taps. The low lane has the pairs `R G B x` of taps 0 and
+//! 1, the high lane those of taps 2 and 3; `x` is zero.
 
 use std::arch::x86_64::{
     __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_broadcastsi128_si256, _mm256_extract_epi32,
@@ -17,30 +18,31 @@ use std::arch::x86_64::{
 use super::backend::{Columns, Rows};
 use super::coefficients::{Coefficients, HALF, PRECISION_BITS};
 
-/// Bytes of a register.
+/// Bytes per register.
 const REGISTER: usize = 32;
 
-/// Taps that one register holds.
+/// Taps per register.
 const TAPS: usize = 4;
 
-/// Bits of the lower word of a weight.
+/// Bits of a weight's low word.
 const LOW_BITS: u32 = 12;
 
 pub(super) fn is_supported() -> bool {
     is_x86_feature_detected!("avx2")
 }
 
-/// Whether the weights fit into two words; all of a real filter do (the largest is about 1.2).
+/// Returns whether the weights fit into two words. All weights of a real filter do (the largest is
+/// about 1.2).
 pub(super) fn can_hold(coefficients: &Coefficients) -> bool {
     coefficients.within(i16::MAX as u32 >> 1 << LOW_BITS)
 }
 
-/// The two words of a weight, the lower one first and not negative.
+/// Splits a weight into two words: first the low one, which is not negative.
 fn words(weight: i32) -> [i16; 2] {
     [(weight & ((1 << LOW_BITS) - 1)) as i16, (weight >> LOW_BITS) as i16]
 }
 
-/// The words of two taps side by side, for each of the two planes.
+/// Returns the words of two taps side by side, for each of the two planes.
 fn pair(weights: &[i32]) -> [i32; 2] {
     let first = words(weights.first().copied().unwrap_or(0));
     let second = words(weights.get(1).copied().unwrap_or(0));
@@ -69,7 +71,7 @@ fn load_words(words: &[i32; 8]) -> __m256i {
     }
 }
 
-/// 16 bytes, in both lanes.
+/// Loads 16 bytes into both lanes.
 #[target_feature(enable = "avx2")]
 fn load_twice(bytes: &[u8], at: usize) -> __m256i {
     let bytes: &[u8; 16] = bytes[at..].first_chunk().expect("rows reach far enough");
@@ -96,18 +98,18 @@ fn join(planes: [__m256i; 2]) -> __m256i {
     _mm256_add_epi32(_mm256_slli_epi32::<{ LOW_BITS as i32 }>(planes[1]), planes[0])
 }
 
-/// Rounds sums of 22 fractional bits; what is beyond a byte is clamped when packed.
+/// Rounds sums with 22 fractional bits. Values outside the range of a byte are clamped when packed.
 #[target_feature(enable = "avx2")]
 fn round(sums: __m256i) -> __m256i {
     _mm256_srai_epi32::<{ PRECISION_BITS as i32 }>(_mm256_add_epi32(sums, _mm256_set1_epi32(HALF)))
 }
 
 pub(super) struct ColumnKernel {
-    /// Byte of the first pixel of each output pixel's span.
+    /// Byte offset of the first pixel of each output pixel's span.
     offsets: Vec<usize>,
-    /// Registers a span.
+    /// Registers per span.
     blocks: usize,
-    /// For each output pixel and block, the two planes of weights.
+    /// The two planes of weights for each output pixel and block.
     weights: Vec<[[i32; 8]; 2]>,
     reach: usize,
 }
@@ -133,7 +135,7 @@ impl ColumnKernel {
 
     #[target_feature(enable = "avx2")]
     fn rows_avx2(&self, sources: [&[u8]; 4], target: &mut [u8], stride: usize) {
-        // Bytes to words of the pairs; an index with the top bit set gives zero.
+        // Shuffles bytes to the words of the pairs. An index with the top bit set yields zero.
         const O: u8 = 0x80;
         let order = [
             0, O, 3, O, 1, O, 4, O, 2, O, 5, O, O, O, O, O, // taps 0 and 1
@@ -162,7 +164,8 @@ impl ColumnKernel {
             let words = _mm256_packs_epi32(round(ab), round(cd));
             // Low lane: rows 0 and 2; high lane: rows 1 and 3.
             let pixels = _mm256_packus_epi16(words, words);
-            // The fourth byte of each is zero and overwritten by the next pixel, the last one's is slack.
+            // The fourth byte of each pixel is zero and is overwritten by the next pixel; that of
+            // the last pixel falls into the slack.
             let at = 3 * column;
             out0[at..at + 4].copy_from_slice(&_mm256_extract_epi32::<0>(pixels).to_le_bytes());
             out1[at..at + 4].copy_from_slice(&_mm256_extract_epi32::<4>(pixels).to_le_bytes());
@@ -172,7 +175,8 @@ impl ColumnKernel {
     }
 }
 
-/// The sum of the two lanes of each register, as low and high lane.
+/// Adds up the two lanes of each register. The sums of `a` are in the low lane, those of `b` in the
+/// high lane.
 #[target_feature(enable = "avx2")]
 fn add_lanes(a: __m256i, b: __m256i) -> __m256i {
     _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
@@ -184,7 +188,7 @@ impl Columns for ColumnKernel {
     }
 
     fn rows(&self, sources: [&[u8]; 4], target: &mut [u8], stride: usize) {
-        assert!(is_supported(), "this kernel is made only where AVX2 is");
+        assert!(is_supported(), "this kernel requires AVX2");
         #[expect(unsafe_code, reason = "calls into code for a certain instruction set")]
         // SAFETY: the instruction set has just been checked.
         unsafe {
@@ -194,9 +198,9 @@ impl Columns for ColumnKernel {
 }
 
 pub(super) struct RowKernel {
-    /// For each output row and two taps, the two planes: the words of one pair.
+    /// For each output row and each two taps, the two planes: the words of one pair.
     weights: Vec<Vec<[i32; 2]>>,
-    /// Taps of each output row.
+    /// Number of taps of each output row.
     taps: Vec<usize>,
 }
 
@@ -214,10 +218,10 @@ impl RowKernel {
         let zero = _mm256_setzero_si256();
         let last = self.taps[index] - 1;
         for (chunk, out) in out.chunks_mut(REGISTER).enumerate() {
-            // Four registers of 8 pixels each, in the order that the interleaving leaves them.
+            // Four registers of 8 sums each, in the order that the interleaving produces.
             let mut sums = [[zero; 2]; 4];
             for (two, planes) in self.weights[index].iter().enumerate() {
-                // A missing second row has zero weight; the last row stands in for it.
+                // A missing second row has zero weight; the last row is read in its place.
                 let row = |tap: usize| load(source, (2 * two + tap).min(last) * stride + REGISTER * chunk);
                 let (a, b) = (row(0), row(1));
                 let (low, high) = (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b));
@@ -235,7 +239,7 @@ impl RowKernel {
                 }
             }
             let [a, b, c, d] = sums;
-            // Packing joins the lanes in the very order in which the interleaving split them.
+            // Packing joins the lanes in the same order in which the interleaving split them.
             let words = (
                 _mm256_packs_epi32(round(join(a)), round(join(b))),
                 _mm256_packs_epi32(round(join(c)), round(join(d))),
@@ -248,7 +252,7 @@ impl RowKernel {
 
 impl Rows for RowKernel {
     fn row(&self, index: usize, source: &[u8], stride: usize, out: &mut [u8]) {
-        assert!(is_supported(), "this kernel is made only where AVX2 is");
+        assert!(is_supported(), "this kernel requires AVX2");
         #[expect(unsafe_code, reason = "calls into code for a certain instruction set")]
         // SAFETY: the instruction set has just been checked.
         unsafe {

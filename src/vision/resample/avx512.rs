@@ -1,11 +1,13 @@
-//! The passes with AVX-512: 20 taps of three channels in one register.
+//! The passes with AVX-512: 20 taps of three channels per register.
 //!
-//! `vpdpbusd` multiplies unsigned bytes by signed bytes and adds groups of four products to 32-bit sums. A weight
-//! of 24 bits is three signed bytes, each with its own sum; the three sums are joined at the end. All sums wrap
-//! around, the joined one is small, so nothing is lost.
+//! `vpdpbusd` multiplies unsigned bytes by signed bytes and adds groups of four products to 32-bit
+//! sums. A weight of 24 bits is split into three signed bytes. Each byte has its own sum, and the
+//! three sums are joined at the end. All sums wrap around, but the joined one is small, so nothing
+//! is lost.
 //!
-//! A register of 64 bytes is seen as 16 groups of four taps. Lane `l` (of 128 bits) has the groups
-//! `R G B x` of taps `4l..4l+4`; the odd groups `x` of the first three lanes hold R, G, B of taps `16..20`.
+//! A register of 64 bytes holds 16 groups of four taps. Lane `l` (of 128 bits) has the groups
+//! `R G B x` of taps `4l..4l+4`. The odd groups `x` of the first three lanes hold R, G, B of taps
+//! `16..20`.
 
 use std::arch::x86_64::{
     __m128i, __m512i, _mm_extract_epi32, _mm512_add_epi32, _mm512_cvtusepi32_epi8, _mm512_dpbusd_epi32,
@@ -18,13 +20,13 @@ use std::arch::x86_64::{
 use super::backend::{Columns, Rows};
 use super::coefficients::{Coefficients, HALF, PRECISION_BITS};
 
-/// Bytes of a register.
+/// Bytes per register.
 const REGISTER: usize = 64;
 
-/// Taps that one register holds.
+/// Taps per register.
 const TAPS: usize = 20;
 
-/// Signed bytes of a weight.
+/// Signed bytes per weight.
 const PLANES: usize = 3;
 
 pub(super) fn is_supported() -> bool {
@@ -35,12 +37,13 @@ pub(super) fn is_supported() -> bool {
         && is_x86_feature_detected!("avx512vnni")
 }
 
-/// Whether the weights fit into three signed bytes; all of a real filter do (the largest is about 1.2).
+/// Returns whether the weights fit into three signed bytes. All weights of a real filter do (the
+/// largest is about 1.2).
 pub(super) fn can_hold(coefficients: &Coefficients) -> bool {
     coefficients.within((1 << 23) - (1 << 16))
 }
 
-/// The signed bytes of a weight, the lowest first: `w = b0 + 256·b1 + 65536·b2`.
+/// Splits a weight into signed bytes, lowest first: `w = b0 + 256·b1 + 65536·b2`.
 fn signed_bytes(weight: i32) -> [u8; PLANES] {
     let b0 = weight as i8;
     let rest = (weight - i32::from(b0)) >> 8;
@@ -49,7 +52,7 @@ fn signed_bytes(weight: i32) -> [u8; PLANES] {
     [b0, b1, b2].map(i8::cast_unsigned)
 }
 
-/// Which tap and channel byte `at` of a register holds.
+/// Returns the tap and the channel that byte `at` of a register holds.
 fn tap_and_channel(at: usize) -> Option<(usize, usize)> {
     let (group, within) = (at / 4, at % 4);
     let (lane, place) = (group / 4, group % 4);
@@ -88,18 +91,18 @@ fn join(planes: [__m512i; PLANES]) -> __m512i {
     _mm512_add_epi32(_mm512_slli_epi32::<8>(high), planes[0])
 }
 
-/// Rounds sums of 22 fractional bits; what is beyond a byte is clamped when packed.
+/// Rounds sums with 22 fractional bits. Values outside the range of a byte are clamped when packed.
 #[target_feature(enable = "avx512f")]
 fn round(sums: __m512i) -> __m512i {
     _mm512_srai_epi32::<PRECISION_BITS>(_mm512_add_epi32(sums, _mm512_set1_epi32(HALF)))
 }
 
 pub(super) struct ColumnKernel {
-    /// Byte of the first pixel of each output pixel's span.
+    /// Byte offset of the first pixel of each output pixel's span.
     offsets: Vec<usize>,
-    /// Registers a span.
+    /// Registers per span.
     blocks: usize,
-    /// For each output pixel and block, the three planes of weights.
+    /// The three planes of weights for each output pixel and block.
     weights: Vec<[[u8; REGISTER]; PLANES]>,
     reach: usize,
 }
@@ -129,7 +132,8 @@ impl ColumnKernel {
         let order: [u8; REGISTER] =
             std::array::from_fn(|at| tap_and_channel(at).map_or(0, |(tap, channel)| 3 * tap + channel) as u8);
         let order = load(&order, 0);
-        // Brings the sums of taps 16 to 20 (groups 3, 7, 11) over those of the other taps of their channel.
+        // Moves the sums of taps `16..20` (groups 3, 7, 11) to the sums of the other taps of their
+        // channel.
         let mut odd_groups = [0; REGISTER];
         for (group, from) in [3_u8, 7, 11].into_iter().enumerate() {
             odd_groups[4 * group] = from;
@@ -159,7 +163,8 @@ impl ColumnKernel {
                 *lanes = _mm512_add_epi32(joined, odd);
             }
             let pixels = to_bytes(add_lanes(lanes));
-            // The fourth byte of each is arbitrary and overwritten by the next pixel, the last one's is slack.
+            // The fourth byte of each pixel is arbitrary and is overwritten by the next pixel; that
+            // of the last pixel falls into the slack.
             let at = 3 * column;
             out0[at..at + 4].copy_from_slice(&_mm_extract_epi32::<0>(pixels).to_le_bytes());
             out1[at..at + 4].copy_from_slice(&_mm_extract_epi32::<1>(pixels).to_le_bytes());
@@ -169,7 +174,7 @@ impl ColumnKernel {
     }
 }
 
-/// The sum of the four lanes of each register, as lane 0, 1, 2, 3.
+/// Adds up the four lanes of each register. The sums of register `i` are in lane `i`.
 #[target_feature(enable = "avx512f")]
 fn add_lanes(rows: [__m512i; 4]) -> __m512i {
     let halves = |a, b| {
@@ -193,7 +198,7 @@ impl Columns for ColumnKernel {
     }
 
     fn rows(&self, sources: [&[u8]; 4], target: &mut [u8], stride: usize) {
-        assert!(is_supported(), "this kernel is made only where AVX-512 is");
+        assert!(is_supported(), "this kernel requires AVX-512");
         #[expect(unsafe_code, reason = "calls into code for a certain instruction set")]
         // SAFETY: the instruction set has just been checked.
         unsafe {
@@ -203,9 +208,9 @@ impl Columns for ColumnKernel {
 }
 
 pub(super) struct RowKernel {
-    /// For each output row and four taps, the three planes: the four bytes of one group.
+    /// For each output row and each four taps, the three planes: the four bytes of one group.
     weights: Vec<Vec<[i32; PLANES]>>,
-    /// Taps of each output row.
+    /// Number of taps of each output row.
     taps: Vec<usize>,
 }
 
@@ -235,10 +240,11 @@ impl RowKernel {
         let zero = _mm512_setzero_si512();
         let last = self.taps[index] - 1;
         for (chunk, out) in out.chunks_mut(REGISTER).enumerate() {
-            // Four registers of 16 pixels each, in the order that the interleaving leaves them.
+            // Four registers of 16 sums each, in the order that the interleaving produces.
             let mut sums = [[zero; PLANES]; 4];
             for (four, planes) in self.weights[index].iter().enumerate() {
-                // A group's missing rows have zero weights; the last row stands in for them.
+                // The missing rows of a group have zero weights; the last row is read in their
+                // place.
                 let row = |tap: usize| load(source, (4 * four + tap).min(last) * stride + REGISTER * chunk);
                 let (a, b, c, d) = (row(0), row(1), row(2), row(3));
                 let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
@@ -261,7 +267,7 @@ impl RowKernel {
                 }
             }
             let [a, b, c, d] = sums;
-            // Packing joins the lanes in the very order in which the interleaving split them.
+            // Packing joins the lanes in the same order in which the interleaving split them.
             let words = (
                 _mm512_packs_epi32(round(join(a)), round(join(b))),
                 _mm512_packs_epi32(round(join(c)), round(join(d))),
@@ -274,7 +280,7 @@ impl RowKernel {
 
 impl Rows for RowKernel {
     fn row(&self, index: usize, source: &[u8], stride: usize, out: &mut [u8]) {
-        assert!(is_supported(), "this kernel is made only where AVX-512 is");
+        assert!(is_supported(), "this kernel requires AVX-512");
         #[expect(unsafe_code, reason = "calls into code for a certain instruction set")]
         // SAFETY: the instruction set has just been checked.
         unsafe {

@@ -1,4 +1,4 @@
-//! The choice of instruction set, and what each set has to offer.
+//! Choice of the instruction set, and the interface of the kernels.
 
 use super::coefficients::Coefficients;
 use super::portable;
@@ -8,36 +8,38 @@ use super::{avx2, avx512};
 
 /// The horizontal pass: from source rows to rows of the window's width.
 pub(super) trait Columns {
-    /// Bytes from the start of a source row that must be readable, whatever they hold beyond its pixels.
+    /// Returns the number of bytes from the start of a source row that must be readable. Bytes
+    /// beyond the row's pixels may have any value.
     fn reach(&self) -> usize;
 
-    /// Resizes four source rows into the first four rows of `target`, which are `stride` bytes apart; up to
-    /// [`super::ROW_SLACK`] bytes behind each are overwritten.
+    /// Resizes four source rows into the first four rows of `target`, which are `stride` bytes
+    /// apart. Up to [`super::ROW_SLACK`] bytes after each row are overwritten.
     fn rows(&self, sources: [&[u8]; 4], target: &mut [u8], stride: usize);
 }
 
 /// The vertical pass: from rows of the window's width to one output row.
 pub(super) trait Rows {
-    /// Computes output row `index` of the window. `source` begins with the first row of its span; rows are
-    /// `stride` bytes apart, [`super::ROW_SLACK`] of them behind the pixels.
+    /// Computes output row `index` of the window. `source` begins with the first row of its span.
+    /// Rows are `stride` bytes apart, including [`super::ROW_SLACK`] bytes after the pixels.
     fn row(&self, index: usize, source: &[u8], stride: usize, out: &mut [u8]);
 }
 
-/// An instruction set. All give the same bits: the sums are integer.
+/// An instruction set. All produce the same bits, because the sums are integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::vision) enum Backend {
-    /// Plain code, as the compiler vectorises it for the baseline of the architecture.
+    /// Portable code, vectorised by the compiler for the baseline of the architecture.
     Portable,
     /// 256-bit integer instructions (x86 from 2013 on).
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// 512 bits with the byte permutation and dot product extensions (VBMI, VNNI; x86 servers from 2019 on).
+    /// 512 bits with the byte permutation and dot product extensions (VBMI, VNNI; x86 servers from
+    /// 2019 on).
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
 
 impl Backend {
-    /// All that this machine can run, the fastest first.
+    /// Returns all instruction sets that this machine supports, fastest first.
     pub(super) fn available() -> impl Iterator<Item = Self> {
         [
             #[cfg(target_arch = "x86_64")]
@@ -50,7 +52,7 @@ impl Backend {
         .flatten()
     }
 
-    /// The fastest that this machine can run.
+    /// Returns the fastest instruction set that this machine supports.
     pub(super) fn best() -> Self {
         Self::available().next().unwrap_or(Self::Portable)
     }

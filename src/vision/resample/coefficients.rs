@@ -1,25 +1,27 @@
-//! The weights of one axis, rounded as Pillow rounds them.
+//! The weights of one axis, rounded as in Pillow.
 
 use super::Filter;
 
-/// Fractional bits of a weight: 32 less 8 for the pixel and 2 for sign and overshoot (Pillow's
+/// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for sign and overshoot (Pillow's
 /// `PRECISION_BITS`).
 pub(super) const PRECISION_BITS: u32 = 22;
 
-/// Added before the shift by [`PRECISION_BITS`], so that it rounds to the nearest.
+/// Added before the shift by [`PRECISION_BITS`] to round to the nearest integer.
 pub(super) const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
-/// For each output pixel of a window: the first input pixel, how many of them, and their weights.
+/// The first input pixel, the number of input pixels and their weights, for each output pixel of a
+/// window.
 pub(super) struct Coefficients {
     spans: Vec<(u32, u32)>,
-    /// `per_pixel` weights for each output pixel, zero behind the last.
+    /// `per_pixel` weights for each output pixel, padded with zeros.
     weights: Vec<i32>,
     per_pixel: usize,
 }
 
 impl Coefficients {
-    /// Those of output pixels `first..first + count` when `input` pixels become `output` ones (Pillow's
-    /// `precompute_coeffs` and `normalize_coeffs_8bpc`; all arithmetic in double precision and in its order).
+    /// Computes the weights of output pixels `first..first + count` for resizing `input` pixels to
+    /// `output` pixels (Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc`). All arithmetic
+    /// is in double precision and in Pillow's order.
     pub(super) fn new(input: u32, output: u64, first: u64, count: u32, filter: Filter) -> Self {
         let scale = f64::from(input) / output as f64;
         let filter_scale = scale.max(1.0);
@@ -32,7 +34,7 @@ impl Coefficients {
         let mut exact = Vec::with_capacity(per_pixel);
         for (x, rounded) in (first..first + u64::from(count)).zip(weights.chunks_exact_mut(per_pixel)) {
             let center = (x as f64 + 0.5) * scale;
-            // A cast to an integer drops the fraction and, in Rust, turns what is negative into 0.
+            // A cast to an integer drops the fraction and, in Rust, turns negative values into 0.
             let start = (center - support + 0.5) as u32;
             let end = ((center + support + 0.5) as u32).min(input);
             exact.clear();
@@ -51,48 +53,49 @@ impl Coefficients {
         Self { spans, weights, per_pixel }
     }
 
-    /// Each of `count` output pixels from `first` on is that very input pixel.
+    /// Maps each of `count` output pixels from `first` on to the input pixel at the same place.
     pub(super) fn identity(first: u32, count: u32) -> Self {
         let spans = (first..first + count).map(|at| (at, 1)).collect();
         Self { spans, weights: vec![1 << PRECISION_BITS; count as usize], per_pixel: 1 }
     }
 
-    /// Output pixels.
+    /// Returns the number of output pixels.
     pub(super) fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// First input pixel and number of input pixels of output pixel `index` of the window.
+    /// Returns the first input pixel and the number of input pixels of output pixel `index` of the
+    /// window.
     pub(super) fn span(&self, index: usize) -> (usize, usize) {
         let (first, count) = self.spans[index];
         (first as usize, count as usize)
     }
 
-    /// The weights of output pixel `index`, one for each pixel of its span.
+    /// Returns the weights of output pixel `index`, one for each pixel of its span.
     pub(super) fn weights(&self, index: usize) -> &[i32] {
         &self.weights[index * self.per_pixel..][..self.spans[index].1 as usize]
     }
 
-    /// The first input pixel of all spans and the end of the last.
+    /// Returns the first input pixel of all spans and the end of the last span.
     pub(super) fn reach(&self) -> (usize, usize) {
         let first = self.spans.iter().map(|span| span.0).min().unwrap_or(0);
         let end = self.spans.iter().map(|span| span.0 + span.1).max().unwrap_or(0);
         (first as usize, end as usize)
     }
 
-    /// Counts input pixels from `first` on.
+    /// Shifts all spans to the left, so that input pixel `first` becomes pixel 0.
     pub(super) fn move_left(&mut self, first: usize) {
         for span in &mut self.spans {
             span.0 -= first as u32;
         }
     }
 
-    /// Input pixels of the longest span.
+    /// Returns the number of input pixels of the longest span.
     pub(super) fn longest(&self) -> usize {
         self.spans.iter().map(|span| span.1 as usize).max().unwrap_or(0)
     }
 
-    /// Whether every weight lies within ±`bound`.
+    /// Returns whether every weight lies within ±`bound`.
     pub(super) fn within(&self, bound: u32) -> bool {
         self.weights.iter().all(|weight| weight.unsigned_abs() <= bound)
     }
@@ -112,7 +115,7 @@ mod tests {
                     let (first, count) = coefficients.span(index);
                     assert!(count > 0 && first + count <= input as usize);
                     let sum: i64 = coefficients.weights(index).iter().map(|&w| i64::from(w)).sum();
-                    // Each weight is rounded by at most a half.
+                    // Rounding changes each weight by at most a half.
                     assert!((sum - (1 << PRECISION_BITS)).abs() <= count as i64 / 2 + 1, "{input}→{output}");
                 }
             }
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_has_the_weights_of_the_whole() {
+    fn a_window_has_the_same_weights_as_the_whole() {
         let whole = Coefficients::new(1000, 336, 0, 336, Filter::Bicubic);
         let window = Coefficients::new(1000, 336, 56, 224, Filter::Bicubic);
         for index in 0..224 {

@@ -1,13 +1,14 @@
 //! Pillow's resampling of 8-bit images, bit for bit.
 //!
-//! The algorithm is that of Pillow's `libImaging/Resample.c`: an antialiased separable filter with weights of 22
-//! fractional bits, along one axis, rounded to 8 bits, then along the other, rounded again. Because of that middle
-//! rounding the passes cannot be swapped or fused: their order is part of the result (`is_vertical_first`).
+//! The algorithm is that of Pillow's `libImaging/Resample.c`: an antialiased separable filter with
+//! weights of 22 fractional bits. One axis is resized and rounded to 8 bits, then the other axis is
+//! resized and rounded again. Because of the rounding in between, the passes cannot be swapped or
+//! fused: their order is part of the result (`is_vertical_first`).
 //!
-//! What is free is which pixels are computed and how. Only the window that a crop keeps is computed, only from
-//! the rows and columns that it needs; a buffer holds the few rows between the passes that the next output row
-//! needs, so the memory does not grow with the image; and the sums are integer, so AVX-512, AVX2
-//! and plain code give the same bits (see [`Backend`]).
+//! The choice of pixels and instructions is free. Only the window that a crop retains is computed,
+//! and only from the rows and columns that it needs. A buffer between the passes holds only the
+//! rows that the next output row needs, so memory use does not grow with the image. The sums are
+//! integers, so AVX-512, AVX2 and portable code produce the same bits (see [`Backend`]).
 
 mod backend;
 mod coefficients;
@@ -27,7 +28,7 @@ use backend::{Columns, Rows};
 use coefficients::Coefficients;
 use region::Region;
 
-/// The convolution kernel, with the constants of Pillow's `Image.Resampling`.
+/// Convolution kernel, with the constants of Pillow's `Image.Resampling`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
@@ -38,7 +39,7 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// Radius at scale 1.
+    /// Returns the radius at scale 1.
     fn support(self) -> f64 {
         match self {
             Self::Bilinear => 1.0,
@@ -46,7 +47,8 @@ impl Filter {
         }
     }
 
-    /// The kernel at distance `x`; the order of operations is Pillow's, so that the rounding is too.
+    /// Returns the kernel's value at distance `x`. The order of operations is Pillow's, so the
+    /// rounding is the same.
     fn at(self, x: f64) -> f64 {
         const A: f64 = -0.5;
         let x = x.abs();
@@ -66,20 +68,20 @@ pub struct Rect {
     pub left: u64,
     /// First row.
     pub top: u64,
-    /// Columns.
+    /// Number of columns.
     pub width: u32,
-    /// Rows.
+    /// Number of rows.
     pub height: u32,
 }
 
 impl Rect {
-    /// The whole of an image.
+    /// Returns the rectangle that covers an image.
     #[must_use]
     pub fn of(image: &Image) -> Self {
         Self { left: 0, top: 0, width: image.width, height: image.height }
     }
 
-    /// Whether it has pixels and all of them lie within `width` × `height`.
+    /// Returns whether the rectangle has pixels and all of them lie within `width` × `height`.
     pub(super) fn is_within(&self, width: u64, height: u64) -> bool {
         let fits = |first: u64, count: u32, side: u64| {
             count > 0 && first.checked_add(u64::from(count)).is_some_and(|end| end <= side)
@@ -88,7 +90,7 @@ impl Rect {
     }
 }
 
-/// Resizes to `width` × `height`, as Pillow's `image.resize((width, height), filter)`.
+/// Resizes to `width` × `height`, like Pillow's `image.resize((width, height), filter)`.
 ///
 /// # Panics
 /// If a side is 0.
@@ -100,11 +102,12 @@ pub fn resize(image: &Image, width: u32, height: u32, filter: Filter) -> Image {
 
 /// Crops, resizes and crops again: Pillow's `image.crop(source).resize(size, filter).crop(window)`.
 ///
-/// `size` is the virtual size of the whole resized region, of which only `window` is computed; it may be
-/// larger than any memory. The region's edge is an edge for the filter: pixels beyond it have no influence.
+/// `size` is the virtual size of the whole resized region. Only `window` is computed, so `size` may
+/// be larger than any memory. The region's edge is an edge for the filter: pixels beyond it have no
+/// influence.
 ///
 /// # Panics
-/// If `source` is not within the image or `window` not within `size`, or one of them is empty.
+/// If `source` is not within the image, `window` is not within `size`, or one of them is empty.
 #[must_use]
 pub fn resize_window(image: &Image, source: Rect, size: (u64, u64), window: Rect, filter: Filter) -> Image {
     resize_with(Backend::best(), image, source, size, window, filter)
@@ -121,7 +124,8 @@ fn resize_with(
     assert!(source.is_within(image.width.into(), image.height.into()), "{source:?} within {image:?}");
     assert!(window.is_within(size.0, size.1), "{window:?} within the size {size:?}");
     let region = Region::new(image, source);
-    // A side that stays as it is needs no pass: all weights would be 1, the result the same bits.
+    // An unchanged side needs no pass: all weights would be 1, and the result would have the same
+    // bits.
     let columns = (size.0 != u64::from(source.width))
         .then(|| Coefficients::new(source.width, size.0, window.left, window.width, filter));
     let rows = (size.1 != u64::from(source.height))
@@ -140,25 +144,27 @@ fn resize_with(
     Image::new(window.width, window.height, pixels)
 }
 
-/// Pillow 13's choice of the first pass: the vertical one if it removes more than twice as many rows as the
-/// horizontal one removes columns.
+/// Returns whether Pillow 13 does the vertical pass first: if it removes more than twice as many
+/// rows as the horizontal pass removes columns.
 ///
-/// An image shrunk as a whole meets this if it is more than twice as high as wide. Earlier Pillows made the
-/// horizontal pass first (11 and 12 unless the image was 100 times as high as wide); in such images some
-/// values differ by a level.
+/// An image that is shrunk uniformly meets this condition if it is more than twice as high as wide.
+/// Earlier versions of Pillow did the horizontal pass first (11 and 12 unless the image was 100
+/// times as high as wide). In such images, some values differ by one level.
 fn is_vertical_first(source: Rect, size: (u64, u64)) -> bool {
     let removed = |from: u32, to: u64| i128::from(from) - i128::from(to);
     let (columns, rows) = (removed(source.width, size.0), removed(source.height, size.1));
     rows > 0 && 2 * columns < rows
 }
 
-/// Source rows that the horizontal pass takes at once, so that they share each load of weights.
+/// Number of source rows that the horizontal pass processes at once, so that they share each load
+/// of weights.
 const ROWS_AT_ONCE: usize = 4;
 
-/// Spare bytes behind a buffered row, so that kernels may write and read whole registers at its end.
+/// Spare bytes after a buffered row, so that kernels may read and write whole registers at its end.
 const ROW_SLACK: usize = 64;
 
-/// Both passes over a window, or the one that is needed; `coefficients` tells which rows each output row needs.
+/// Runs both passes over a window, or only the one that is needed. `coefficients` specifies the
+/// rows that each output row needs.
 fn horizontal_first(
     region: &Region<'_>,
     columns: Option<&dyn Columns>,
@@ -168,7 +174,8 @@ fn horizontal_first(
 ) -> Vec<u8> {
     let row_bytes = 3 * window.width as usize;
     let stride = row_bytes + ROW_SLACK;
-    // Twice what one output row needs, so that the still needed rows move to the front only now and then.
+    // Twice the number of rows that one output row needs, so that rows are moved to the front only
+    // occasionally.
     let capacity = (2 * coefficients.longest() + 2 * ROWS_AT_ONCE).next_multiple_of(ROWS_AT_ONCE);
     let mut buffer = vec![0; capacity * stride + ROW_SLACK];
     // `buffer` holds the source rows base..produced.
@@ -198,7 +205,7 @@ fn horizontal_first(
     output
 }
 
-/// Puts the next [`ROWS_AT_ONCE`] source rows, resized horizontally, into `target`.
+/// Resizes the next [`ROWS_AT_ONCE`] source rows horizontally into `target`.
 fn produce(
     region: &Region<'_>,
     first: usize,
@@ -228,7 +235,8 @@ fn produce(
     columns.rows(sources, target, stride);
 }
 
-/// Both passes over a window, each output row first from whole source rows, then to its width.
+/// Runs both passes over a window, vertical pass first: each output row is made from whole source
+/// rows, then resized to its width.
 fn vertical_first(
     backend: Backend,
     region: &Region<'_>,
@@ -236,7 +244,7 @@ fn vertical_first(
     rows: &Coefficients,
     window: Rect,
 ) -> Vec<u8> {
-    // Only these source columns have a part in the window.
+    // Only these source columns contribute to the window.
     let (first_column, end_column) = columns.reach();
     columns.move_left(first_column);
     let horizontal = backend.columns(&columns);

@@ -1,4 +1,4 @@
-//! The passes in plain code, for any processor.
+//! The passes in portable code, for any CPU.
 
 use super::backend::{Columns, Rows};
 use super::coefficients::{Coefficients, HALF, PRECISION_BITS};
@@ -8,7 +8,7 @@ fn to_byte(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// Weights as they are, one list an output pixel.
+/// Unpacked weights of one output pixel.
 struct Taps {
     first: usize,
     weights: Vec<i32>,

@@ -1,14 +1,14 @@
-//! The source pixels, as the kernels want to read them.
+//! Access to the source pixels in the form that the kernels need.
 
 use super::{ROW_SLACK, Rect};
 use crate::vision::Image;
 
-/// A rectangle of an image, whose rows may be read beyond their end.
+/// A rectangle of an image whose rows may be read beyond their end.
 pub(super) struct Region<'a> {
     pixels: &'a [u8],
-    /// Bytes from one row to the next.
+    /// Distance from one row to the next, in bytes.
     stride: usize,
-    /// Byte of the top left pixel.
+    /// Byte offset of the top left pixel.
     origin: usize,
     width: usize,
     height: usize,
@@ -26,8 +26,8 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Row `y`, or the last one, with at least `length` bytes, of which those beyond the row's own pixels are
-    /// arbitrary; taken through `spare` where the image ends too soon.
+    /// Returns row `y`, or the last row, with at least `length` bytes. Bytes beyond the row's own
+    /// pixels are arbitrary. The row is copied to `spare` if the image ends too soon.
     pub(super) fn row<'b>(&'b self, y: usize, length: usize, spare: &'b mut Vec<u8>) -> &'b [u8] {
         let start = self.origin + y.min(self.height - 1) * self.stride;
         let rest = &self.pixels[start..];
@@ -40,8 +40,9 @@ impl<'a> Region<'a> {
         spare
     }
 
-    /// `count` rows from row `first` on, beginning at column `column`, and their stride. Behind the `length` bytes
-    /// of each there are [`ROW_SLACK`] arbitrary ones; taken through `spare` where the image ends too soon.
+    /// Returns `count` rows from row `first` on, starting at column `column`, and their stride.
+    /// [`ROW_SLACK`] arbitrary bytes follow the `length` bytes of each row. The rows are copied to
+    /// `spare` if the image ends too soon.
     pub(super) fn rows<'b>(
         &'b self,
         first: usize,

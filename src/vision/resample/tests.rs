@@ -59,7 +59,7 @@ fn every_instruction_set_gives_the_same_bits() {
 }
 
 #[test]
-fn a_window_is_that_part_of_the_whole() {
+fn a_window_equals_that_part_of_the_whole() {
     let image = test_image(157, 93);
     for (width, height) in [(336, 200), (40, 224), (157, 300), (300, 93), (157, 93), (31, 17)] {
         let whole = resize(&image, width, height, Filter::Bicubic);
@@ -119,7 +119,7 @@ fn the_same_size_is_a_copy() {
 
 #[test]
 #[should_panic(expected = "within")]
-fn a_region_outside_of_the_image_is_the_callers_bug() {
+fn a_region_outside_the_image_panics() {
     let source = Rect { left: 5, top: 0, width: 6, height: 1 };
     let window = Rect { left: 0, top: 0, width: 1, height: 1 };
     let _ = resize_window(&test_image(10, 10), source, (1, 1), window, Filter::Bicubic);

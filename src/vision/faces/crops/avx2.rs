@@ -1,8 +1,8 @@
 //! The layers with AVX2 and FMA.
 //!
-//! Values lie by row, column and channel, so what a row of a kernel sees of a row of pixels is one run of values, and
-//! a layer that sees all is a kernel of one row. [`Layer::sums`] is therefore all there is: up to six places times
-//! sixteen outputs in registers.
+//! Values are ordered by row, column and channel, so one row of a kernel covers one contiguous run
+//! of values, and a fully connected layer is a kernel of one row. Therefore [`Layer::sums`] is the
+//! only kernel: up to six positions times sixteen outputs in registers.
 
 use std::arch::x86_64::{
     __m256, _mm256_fmadd_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps, _mm256_setzero_ps,
@@ -11,31 +11,33 @@ use std::arch::x86_64::{
 use super::{Levels, Plan, Stage, Verdict, Weights};
 use crate::vision::faces::registers::{Eight, is_supported, load, store};
 
-/// Outputs at once.
+/// Outputs computed at once.
 type Sixteen = [Eight; 2];
 const WIDE: usize = 16;
-/// Places at once, and crops that share a pass over the weights of the layers that see all.
+/// Positions computed at once, and crops that share a pass over the weights of the fully connected
+/// layers.
 const PLACES: usize = 6;
 
-/// A layer's weights in the order in which they are used.
+/// A layer's weights in the order of use.
 #[derive(Debug)]
 struct Layer {
     outputs: usize,
-    /// Values that an output sees.
+    /// Number of values that an output depends on.
     taps: usize,
-    /// By sixteen outputs and tap.
+    /// Indexed by block of sixteen outputs and by tap.
     weights: Vec<Sixteen>,
     bias: Vec<Sixteen>,
     slope: Vec<Sixteen>,
 }
 
-/// Where a layer finds what its places see.
+/// Layout of the input of a layer's positions.
 #[derive(Clone, Copy)]
 struct Reach {
-    /// Values in a run that a place sees, and from one run to the next.
+    /// Length of a run of values that a position covers.
     run: usize,
+    /// Distance from one run to the next.
     row: usize,
-    /// From one place to the next.
+    /// Distance from one position to the next.
     place: usize,
 }
 
@@ -63,7 +65,7 @@ impl Layer {
         self.bias.len()
     }
 
-    /// Sixteen outputs at `P` places, the first of which sees `input` from its beginning.
+    /// Computes sixteen outputs at `P` positions. The first one starts at the beginning of `input`.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     fn sums<const P: usize>(&self, block: usize, input: &[f32], reach: Reach) -> [[__m256; 2]; P] {
@@ -97,7 +99,8 @@ impl Layer {
         sums
     }
 
-    /// Sixteen outputs at `count` places, which are stored one after the other, [`blocks`](Self::blocks) apart.
+    /// Computes sixteen outputs at `count` positions and stores them one after the other,
+    /// [`blocks`](Self::blocks) apart.
     #[target_feature(enable = "avx2,fma")]
     fn places(&self, block: usize, count: usize, input: &[f32], reach: Reach, output: &mut [Sixteen]) {
         macro_rules! places {
@@ -111,14 +114,14 @@ impl Layer {
                             store(high, sums[place][1]);
                         }
                     })*
-                    _ => unreachable!("{count} places at once"),
+                    _ => unreachable!("{count} positions at once"),
                 }
             };
         }
         places!(1 2 3 4 5 6);
     }
 
-    /// A convolution of `side` × `side` places.
+    /// Computes a convolution at `side` × `side` positions.
     #[target_feature(enable = "avx2,fma")]
     fn convolve(&self, stage: Stage, input: &[f32], side: usize, output: &mut [Sixteen]) {
         let inputs = self.taps / (stage.kernel * stage.kernel);
@@ -136,13 +139,13 @@ impl Layer {
     }
 }
 
-/// Room for the layers of a crop.
+/// Buffers for the layers of a crop.
 struct Scratch {
     input: Vec<f32>,
     convolved: Vec<Sixteen>,
 }
 
-/// A network's weights, and how they are used.
+/// A network's weights and structure.
 #[derive(Debug)]
 pub(super) struct Kernel {
     plan: &'static Plan,
@@ -155,7 +158,7 @@ impl Kernel {
     }
 
     pub(super) fn run(&self, crops: &[Levels]) -> Vec<Verdict> {
-        assert!(is_supported(), "this kernel is made only where AVX2 and FMA are");
+        assert!(is_supported(), "this kernel requires AVX2 and FMA");
         #[expect(unsafe_code, reason = "calls into code for a certain instruction set")]
         // SAFETY: the instruction sets have just been checked.
         unsafe {
@@ -170,21 +173,21 @@ impl Kernel {
         let mut scratch = Scratch { input: Vec::new(), convolved: Vec::new() };
         let mut flat = vec![0.0; PLACES * dense.taps];
         let mut hidden = vec![Sixteen::default(); PLACES * dense.blocks()];
-        let mut said = vec![Sixteen::default(); PLACES * heads.blocks()];
+        let mut results = vec![Sixteen::default(); PLACES * heads.blocks()];
         let mut verdicts = Vec::with_capacity(crops.len());
         for group in crops.chunks(PLACES) {
             for (crop, flat) in group.iter().zip(flat.chunks_exact_mut(dense.taps)) {
                 self.convolutions(stages, crop, &mut scratch, flat);
             }
             see_all(dense, group.len(), &flat, &mut hidden);
-            see_all(heads, group.len(), hidden.as_flattened().as_flattened(), &mut said);
-            let said = said.as_flattened().as_flattened().chunks_exact(WIDE * heads.blocks());
-            verdicts.extend(said.take(group.len()).map(verdict));
+            see_all(heads, group.len(), hidden.as_flattened().as_flattened(), &mut results);
+            let results = results.as_flattened().as_flattened().chunks_exact(WIDE * heads.blocks());
+            verdicts.extend(results.take(group.len()).map(verdict));
         }
         verdicts
     }
 
-    /// What the convolutions make of a crop.
+    /// Runs the convolutions on a crop and stores the result in `flat`.
     #[target_feature(enable = "avx2,fma")]
     fn convolutions(&self, stages: &[Layer], crop: &Levels, scratch: &mut Scratch, flat: &mut [f32]) {
         let Scratch { input, convolved } = scratch;
@@ -201,7 +204,7 @@ impl Kernel {
             let [middle, end] = stage.sides(side);
             convolved.resize((middle * middle * layer.blocks()).max(convolved.len()), Sixteen::default());
             layer.convolve(stage, input, middle, convolved);
-            // Eight more, because the last eight channels are stored as a whole.
+            // Eight extra values, because the last eight channels are stored as a whole.
             input.resize(end * end * layer.outputs + 8, 0.0);
             pool(convolved, layer, middle, stage.window.max(1), end, input);
             side = end;
@@ -210,7 +213,7 @@ impl Kernel {
     }
 }
 
-/// A layer all of whose outputs see all values of a crop, for `count` crops.
+/// Computes a fully connected layer for `count` crops.
 #[target_feature(enable = "avx2,fma")]
 fn see_all(layer: &Layer, count: usize, input: &[f32], output: &mut [Sixteen]) {
     let reach = Reach { run: layer.taps, row: 0, place: layer.taps };
@@ -219,8 +222,8 @@ fn see_all(layer: &Layer, count: usize, input: &[f32], output: &mut [Sixteen]) {
     }
 }
 
-/// The maxima over windows two apart (or, of one pixel, the pixels), without the room between the channels of a pixel
-/// and those of the next.
+/// Computes the maxima over windows two pixels apart (or copies the pixels if a window is one
+/// pixel), without the padding between the channels of one pixel and those of the next.
 #[target_feature(enable = "avx2")]
 fn pool(from: &[Sixteen], layer: &Layer, side: usize, window: usize, end: usize, to: &mut [f32]) {
     let step = if window == 1 { 1 } else { 2 };
@@ -238,14 +241,14 @@ fn pool(from: &[Sixteen], layer: &Layer, side: usize, window: usize, end: usize,
                         most = _mm256_max_ps(most, load(&from[eights * (side * y + x) + channel / 8]));
                     }
                 }
-                // What is stored beyond the last channel, the next pixel overwrites.
-                store(pixel[channel..].first_chunk_mut().expect("there is room behind the last pixel"), most);
+                // The next pixel overwrites the values stored beyond the last channel.
+                store(pixel[channel..].first_chunk_mut().expect("there is room after the last pixel"), most);
             }
         }
     }
 }
 
-/// What the heads say.
+/// Converts the outputs of the heads to a verdict.
 fn verdict(heads: &[f32]) -> Verdict {
     let &[none, face, ref rest @ ..] = heads else { unreachable!("two logits come first") };
     Verdict {

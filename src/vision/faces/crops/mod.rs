@@ -1,8 +1,9 @@
-//! R-Net and O-Net on the processor's vector units, crop by crop.
+//! R-Net and O-Net on the CPU's vector units, crop by crop.
 //!
-//! A photo's R-Net judges hundreds of crops of 24×24. As a graph, most of that is `PReLU` in four operators and what
-//! its many small tensors cost; here each layer of a crop stays in the first cache. The arithmetic and the weights are
-//! the graph's, so the answers are equal to rounding (about 1e-6 of probability).
+//! R-Net judges hundreds of crops of 24×24 per image. As a graph, most of the cost is `PReLU` in
+//! four operators and the overhead of many small tensors. Here each layer of a crop stays in the L1
+//! cache. The arithmetic and the weights are those of the graph, so the results are equal up to
+//! rounding (about 1e-6 of probability).
 
 #[cfg(target_arch = "x86_64")]
 #[expect(clippy::needless_range_loop, reason = "arrays of registers are indexed together")]
@@ -13,25 +14,26 @@ mod tests;
 use super::graph::{Tensors, Unsuited};
 use super::{Levels, OUTPUT_SIDE, REFINE_SIDE, Verdict};
 
-/// What a convolution is followed by: maxima over windows of `window` pixels a side, two apart, the last ones cut off
-/// at the edge.
+/// A convolution and the pooling after it: maxima over windows of `window` pixels per side, two
+/// pixels apart. The last windows are cut off at the edge.
 #[derive(Debug, Clone, Copy)]
 struct Stage {
-    /// Pixels of the kernel a side.
+    /// Side of the kernel, in pixels.
     kernel: usize,
     outputs: usize,
-    /// 0 without pooling.
+    /// Side of the pooling window, in pixels; 0 without pooling.
     window: usize,
 }
 
-/// How a network is built; the exporter's graph has these operators and shapes.
+/// Structure of a network. The exporter's graph has these operators and shapes.
 #[derive(Debug)]
 struct Plan {
     side: usize,
     stages: &'static [Stage],
-    /// Values of the layer that sees all.
+    /// Number of outputs of the fully connected layer.
     dense: usize,
-    /// Logits of no face and a face, corrections, and landmarks if there are any.
+    /// Sizes of the heads: logits of no face and of a face, corrections, and landmarks if there are
+    /// any.
     heads: &'static [usize],
 }
 
@@ -59,7 +61,8 @@ const O_NET: Plan = Plan {
 };
 
 impl Stage {
-    /// Pixels a side of the convolution of so many, and behind the pooling.
+    /// Returns the side after the convolution and after the pooling, in pixels, for an input of
+    /// this side.
     fn sides(&self, input: usize) -> [usize; 2] {
         let side = input + 1 - self.kernel;
         [side, if self.window == 0 { side } else { (side - self.window).div_ceil(2) + 1 }]
@@ -82,7 +85,7 @@ impl Plan {
         all
     }
 
-    /// The layers, as the graph has them.
+    /// Reads the layers from the graph.
     fn read(&self, graph: &impl Tensors) -> Result<Vec<Weights>, Unsuited> {
         if graph.operators() != self.operators() {
             return Err(Unsuited::Graph("the list of operators".to_owned()));
@@ -126,10 +129,10 @@ impl Plan {
     }
 }
 
-/// A layer: sums of its inputs, times its slope where they are negative.
+/// A layer: weighted sums of its inputs, multiplied by its slope where they are negative.
 #[derive(Debug, Clone)]
 struct Weights {
-    /// By tap (row, column, channel of the input) and output.
+    /// Indexed by tap (row, column, channel of the input) and output.
     taps: Vec<f32>,
     bias: Vec<f32>,
     slope: Vec<f32>,
@@ -140,7 +143,7 @@ fn taps(count: usize, outputs: usize, of: impl Fn(usize, usize) -> f32) -> Vec<f
     (0..count).flat_map(|tap| (0..outputs).map(move |output| of(tap, output))).collect()
 }
 
-/// R-Net or O-Net.
+/// R-Net or O-Net, computed with vector instructions.
 #[derive(Debug)]
 pub struct CropNet {
     #[cfg(target_arch = "x86_64")]
@@ -151,7 +154,8 @@ impl CropNet {
     /// Takes the weights of R-Net's graph, which judges crops of 24×24.
     ///
     /// # Errors
-    /// What the graph or the processor has not; the graph itself is then to be run.
+    /// If the graph differs from the exporter's, or the CPU lacks the instruction sets. The graph
+    /// itself must then be run.
     pub fn refine(graph: &impl Tensors) -> Result<Self, Unsuited> {
         Self::new(&R_NET, graph)
     }
@@ -159,7 +163,7 @@ impl CropNet {
     /// Takes the weights of O-Net's graph, which judges crops of 48×48 and finds landmarks.
     ///
     /// # Errors
-    /// As [`refine`](Self::refine).
+    /// Like [`refine`](Self::refine).
     pub fn decide(graph: &impl Tensors) -> Result<Self, Unsuited> {
         Self::new(&O_NET, graph)
     }
@@ -174,15 +178,15 @@ impl CropNet {
         Err(Unsuited::Processor)
     }
 
-    /// Judges crops, in their order; landmarks are 0 by a network that has none.
+    /// Judges crops, in their order. Landmarks are 0 if the network has none.
     ///
     /// # Panics
-    /// If a crop has other sides than the network's.
+    /// If the sides of a crop are not those of the network.
     #[must_use]
     pub fn judge(&self, crops: &[Levels]) -> Vec<Verdict> {
         #[cfg(target_arch = "x86_64")]
         return self.kernel.run(crops);
         #[cfg(not(target_arch = "x86_64"))]
-        unreachable!("made on x86-64 only, and for {} crops there", crops.len())
+        unreachable!("exists on x86-64 only; called with {} crops", crops.len())
     }
 }

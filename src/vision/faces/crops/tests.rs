@@ -2,7 +2,7 @@ use super::*;
 use crate::stats::Rng;
 use crate::vision::faces::fake_graph::FakeGraph;
 
-/// Random weights of a plan as the exporter writes them.
+/// Random weights of a plan in the exporter's format.
 fn graph(plan: &Plan, seed: u64) -> FakeGraph {
     let mut rng = Rng::new(seed);
     let mut constants = Vec::new();
@@ -40,7 +40,8 @@ fn prelu(value: f64, slope: f32) -> f64 {
     value.max(0.0) + f64::from(slope) * value.min(0.0)
 }
 
-/// What the graph says of a crop, operator by operator, channels first and in double precision.
+/// Reference output of the graph for a crop: operator by operator, channels first and in double
+/// precision.
 fn plainly(plan: &Plan, graph: &FakeGraph, crop: &Levels) -> Vec<f64> {
     let take = |name: &str| graph.tensor(name).unwrap().1;
     let mut side = plan.side;
@@ -113,7 +114,7 @@ fn crops(side: u32, count: usize) -> Vec<Levels> {
 }
 
 #[test]
-fn every_crop_of_any_number_is_judged_as_by_the_graph() {
+fn any_number_of_crops_is_judged_like_the_graph() {
     if !crate::vision::faces::registers::is_supported() {
         return;
     }
@@ -126,48 +127,48 @@ fn every_crop_of_any_number_is_judged_as_by_the_graph() {
             let verdicts = net.judge(&crops[..count]);
             assert_eq!(verdicts.len(), count);
             for (verdict, expected) in verdicts.iter().zip(&expected) {
-                let said =
+                let actual =
                     std::iter::once(verdict.probability).chain(verdict.correction).chain(verdict.landmarks);
-                for (said, expected) in said.zip(expected) {
-                    assert!((f64::from(said) - expected).abs() < 2e-5, "{said} is not {expected}");
+                for (actual, expected) in actual.zip(expected) {
+                    assert!((f64::from(actual) - expected).abs() < 2e-5, "{actual} is not {expected}");
                 }
             }
         }
-        let probabilities: Vec<f64> = expected.iter().map(|said| said[0]).collect();
+        let probabilities: Vec<f64> = expected.iter().map(|outputs| outputs[0]).collect();
         assert!(
             probabilities.iter().any(|p| (p - probabilities[0]).abs() > 0.01),
-            "{probabilities:?} tell nothing"
+            "{probabilities:?} are too similar"
         );
     }
 }
 
 #[test]
-fn another_graph_is_refused_by_the_name_of_what_differs() {
+fn a_different_graph_is_rejected_by_the_name_of_the_difference() {
     let graph = graph(&R_NET, 5);
     let refusal = |change: &dyn Fn(&mut FakeGraph)| {
         let mut graph = graph.clone();
         change(&mut graph);
         CropNet::refine(&graph).unwrap_err().to_string()
     };
-    let as_made = "is not as the exporter makes it";
-    assert_eq!(refusal(&|graph| graph.operators.swap(2, 3)), format!("the list of operators {as_made}"));
+    let mismatch = "does not match the exporter's graph";
+    assert_eq!(refusal(&|graph| graph.operators.swap(2, 3)), format!("the list of operators {mismatch}"));
     assert_eq!(
         refusal(&|graph| graph.constant("dense.bias").1[3] = f32::NAN),
-        format!("dense.bias {as_made}")
+        format!("dense.bias {mismatch}")
     );
     assert_eq!(
         refusal(&|graph| graph.constant("heads.1.weight").0[1] = 5),
-        format!("heads.1.weight {as_made}")
+        format!("heads.1.weight {mismatch}")
     );
     let bent = refusal(&|graph| graph.constant("stages.1.slopes.rest").1[0] += 0.1);
-    assert_eq!(bent, format!("stages.1.slopes {as_made}"));
+    assert_eq!(bent, format!("stages.1.slopes {mismatch}"));
     let other = CropNet::decide(&graph).unwrap_err().to_string();
-    assert_eq!(other, format!("the list of operators {as_made}"));
+    assert_eq!(other, format!("the list of operators {mismatch}"));
 }
 
 #[test]
 #[should_panic(expected = "a crop of 24×24 is expected")]
-fn a_crop_of_another_size_is_a_mistake_of_the_caller() {
+fn a_crop_of_another_size_panics() {
     let net = CropNet::refine(&graph(&R_NET, 1));
-    let _ = net.expect("a crop of 24×24 is expected by processors with AVX2 only").judge(&crops(48, 1));
+    let _ = net.expect("a crop of 24×24 is expected only by CPUs with AVX2").judge(&crops(48, 1));
 }

@@ -1,8 +1,8 @@
 //! The three convolutions with AVX2 and FMA, strip by strip.
 //!
-//! A strip is as wide as 48 tiles of the convolutions; its rows go through all layers at once, each layer keeping the
-//! six rows that the next one's tiles need, so that everything stays in a core's second cache. Columns are computed
-//! twice where strips meet (ten pixels of 390).
+//! A strip is 48 tiles wide. Its rows pass through all layers at once. Each layer retains the six
+//! rows that the tiles of the next layer need, so everything stays in a core's L2 cache. Columns
+//! where strips meet are computed twice (ten pixels of 390).
 
 use std::arch::x86_64::{
     __m256, _mm_add_ps, _mm_set1_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_blendv_ps, _mm256_castpd_ps,
@@ -18,40 +18,41 @@ use super::{HEADS, LOGIT, MARGIN, Spot, WIDTHS, Weights};
 use crate::vision::Image;
 use crate::vision::faces::registers::{Eight, is_supported, load, store};
 
-/// The channels of a pixel: 10 or 16 of 16.
+/// Channels of a pixel: 10 or 16 of 16 are used.
 pub(super) type Pixel = [Eight; 2];
 
-/// Eights of channels that the bound of the third convolution has.
+/// Groups of eight channels in the bound of the third convolution.
 const BOUND: usize = 3;
-/// Tiles of a strip, and the places that they make.
+/// Tiles per strip.
 const ACROSS: usize = 48;
+/// Positions per strip.
 const PLACES: usize = TILE * ACROSS - 2;
-/// Eights of a level's row in the ring, with what is read beyond the last column.
+/// Groups of eight values per row of the ring, including those read beyond the last column.
 const RING: usize = (2 * (PLACES + 4) + 2 + 32).div_ceil(8);
-/// How many times smaller than the image a level is that is made as a whole.
+/// A level that is at least this many times smaller than the image is computed as a whole.
 const SMALL: u32 = 6;
-/// Rows in the ring: two rows of the first convolution see four.
+/// Rows in the ring: two rows of the first convolution depend on four.
 const RING_ROWS: usize = 4;
-/// Pixels that a kernel of the first convolution makes of one row.
+/// Pixels of one row that a kernel of the first convolution computes.
 const FIRST: usize = 16;
 
-/// The weights in the order in which they are used.
+/// The weights in the order of use.
 #[derive(Debug)]
 pub(super) struct Kernel {
-    /// By tap: channel, row, column.
+    /// Indexed by tap: channel, row, column.
     first: [[f32; WIDTHS[0]]; 27],
     first_bias: [f32; WIDTHS[0]],
     first_slope: [f32; WIDTHS[0]],
-    /// By point and input channel.
+    /// Indexed by point and input channel.
     second: Vec<Pixel>,
     second_bias: Pixel,
     second_slope: Pixel,
-    /// By point and input channel, of the channels of the bound.
+    /// Indexed by point and input channel, for the channels of the bound.
     bound: Vec<[Eight; BOUND]>,
     bound_bias: [Eight; BOUND],
     bound_linear: [Eight; BOUND],
     bound_positive: [Eight; BOUND],
-    /// By row, column and input channel.
+    /// Indexed by row, column and input channel.
     third: Vec<[Eight; 4]>,
     third_bias: [Eight; 4],
     linear: [[Eight; 4]; HEADS],
@@ -59,12 +60,13 @@ pub(super) struct Kernel {
     head_bias: [f32; HEADS],
 }
 
-/// Values in eights.
+/// Splits values into groups of eight.
 fn eights<const N: usize>(values: &[f32]) -> [Eight; N] {
     std::array::from_fn(|at| std::array::from_fn(|lane| values[8 * at + lane]))
 }
 
-/// Kernels of `into` input channels, as Winograd's algorithm takes them: by point and input channel.
+/// Transforms kernels of `into` input channels for Winograd's algorithm: indexed by point and input
+/// channel.
 fn spread<const H: usize>(kernels: &[f64], into: usize) -> Vec<[Eight; H]> {
     let mut all = vec![[[0.0; 8]; H]; POINTS * into];
     for (at, kernel) in kernels.as_chunks::<9>().0.iter().enumerate() {
@@ -76,7 +78,8 @@ fn spread<const H: usize>(kernels: &[f64], into: usize) -> Vec<[Eight; H]> {
     all
 }
 
-/// The third convolution with its logit, as an upper bound: kernels, biases, linear and positive shares.
+/// The third convolution and its logit as an upper bound: kernels, biases, linear and positive
+/// coefficients.
 struct Bound {
     kernels: Vec<f64>,
     bias: Vec<f32>,
@@ -85,12 +88,13 @@ struct Bound {
 }
 
 impl Bound {
-    /// `None` if more channels are positive than it can hold: none of those may be left out.
+    /// Returns `None` if more channels are positive than it can hold: none of those may be dropped.
     fn new(weights: &Weights) -> Option<Self> {
         const TAPS: usize = 9 * WIDTHS[1];
         let heads = LOGIT * WIDTHS[2]..(LOGIT + 1) * WIDTHS[2];
         let (linear, positive) = (&weights.linear[heads.clone()], &weights.positive[heads]);
-        // The positive ones first, then the most negative ones; the last place is for the rest together.
+        // The positive ones come first, then the most negative ones. The last slot is for all
+        // others together.
         let mut order: Vec<usize> = (0..WIDTHS[2]).collect();
         order.sort_by(|&a, &b| {
             (positive[a] <= 0.0).cmp(&(positive[b] <= 0.0)).then(positive[a].total_cmp(&positive[b]))
@@ -150,9 +154,10 @@ impl Kernel {
         })
     }
 
-    /// Of each level, the places whose probability is at least `threshold`, strip by strip.
+    /// Returns the positions of each level whose probability is at least `threshold`, strip by
+    /// strip.
     pub(super) fn run(&self, image: &Image, sizes: &[(u32, u32)], threshold: f32) -> Vec<Vec<Spot>> {
-        assert!(is_supported(), "this kernel is made only where AVX2 and FMA are");
+        assert!(is_supported(), "this kernel requires AVX2 and FMA");
         #[expect(unsafe_code, reason = "calls into code for a certain instruction set")]
         // SAFETY: the instruction sets have just been checked.
         unsafe {
@@ -185,10 +190,10 @@ impl Kernel {
         spots
     }
 
-    /// One row of the first convolution, pooled: `count` pixels of two rows of the ring from `y` on.
+    /// Computes row `y` of the first convolution after pooling, from the rows of the ring.
     #[target_feature(enable = "avx2,fma")]
     fn first(&self, ring: &[Eight], y: usize, strip: &Strip<'_>, pixels: &mut [Pixel]) {
-        // The last window has one row if the convolution has an odd number of them.
+        // The last window has only one row if the convolution has an odd number of rows.
         let below = usize::from(2 * y + 1 < strip.height - 2);
         let offset = |row: usize, tap: usize| (row % RING_ROWS * 3 + tap) * 8 * RING;
         let mut offsets = [[0; 2]; 9];
@@ -215,8 +220,9 @@ impl Kernel {
         }
     }
 
-    /// Channels `channel` to `channel + N` of eight pixels behind convolution, pooling and `PReLU`; `offsets` says for
-    /// each row of taps where the two rows of the convolution find it. Of the convolution's pixels `valid` exist.
+    /// Computes channels `channel` to `channel + N` of eight pixels after convolution, pooling and
+    /// `PReLU`. `offsets` gives the place of each row of taps in the ring, for the two rows of the
+    /// convolution. `valid` is the number of existing pixels of the convolution.
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     fn pooled<const N: usize>(
@@ -229,7 +235,7 @@ impl Kernel {
     ) {
         let reach = offsets.as_flattened().iter().fold(0, |most, &offset| most.max(offset)) + 2 + FIRST;
         assert!(reach <= window.len(), "the ring reaches far enough");
-        // By channel, row and half of the sixteen pixels.
+        // Indexed by channel, row and half of the sixteen pixels.
         let mut sums = [[[_mm256_setzero_ps(); 2]; 2]; N];
         for n in 0..N {
             sums[n] = [[_mm256_set1_ps(self.first_bias[channel + n]); 2]; 2];
@@ -245,10 +251,11 @@ impl Kernel {
                         let at = offsets[row] + column + 8 * half;
                         #[expect(
                             unsafe_code,
-                            reason = "vector loads take a pointer; a check for each costs a third"
+                            reason = "vector loads take a pointer; a bounds check for each costs a third"
                         )]
-                        // SAFETY: `at` is at most the largest offset and 10, which with the 8 values that are read
-                        // is within the window by the check above; the load needs no alignment.
+                        // SAFETY: `at` is at most the largest offset plus 10. With the 8 values
+                        // that are read, this is within the window by the check above. The load
+                        // needs no alignment.
                         let values = unsafe { _mm256_loadu_ps(window.as_ptr().add(at)) };
                         for n in 0..N {
                             sums[n][row][half] = _mm256_fmadd_ps(values, weights[n], sums[n][row][half]);
@@ -263,7 +270,8 @@ impl Kernel {
             let high = wider(_mm256_max_ps(a, c), _mm256_max_ps(b, d), valid);
             let mut result = prelu(_mm256_max_ps(high.0, high.1), _mm256_set1_ps(slope));
             if slope < 0.0 {
-                // PReLU then falls below zero, so the largest result can be the smallest value's.
+                // PReLU then decreases below zero, so the smallest value can have the largest
+                // result.
                 let low = wider(_mm256_min_ps(a, c), _mm256_min_ps(b, d), valid);
                 result = _mm256_max_ps(result, prelu(_mm256_min_ps(low.0, low.1), _mm256_set1_ps(slope)));
             }
@@ -271,7 +279,8 @@ impl Kernel {
         }
     }
 
-    /// What the heads say of a place, by a plain convolution of the three rows from `row` on.
+    /// Returns the outputs of the heads at a position, by a direct convolution of the three rows
+    /// from `row` on.
     #[target_feature(enable = "avx2,fma")]
     fn heads(&self, rows: &[Vec<Pixel>; REACH], row: usize, x: usize) -> [f32; HEADS] {
         let zero = _mm256_setzero_ps();
@@ -303,13 +312,14 @@ impl Kernel {
     }
 }
 
-/// Places along a side of a level.
+/// Returns the number of positions along a side of a level.
 fn places(side: usize) -> usize {
     (side - 2).div_ceil(2) - 4
 }
 
-/// Buffers, used for all strips. They begin with zeros and only ever hold what was computed, so that whatever is read
-/// beyond the edges is a number, and goes into results that are not used.
+/// Buffers, reused for all strips. They start as zeros and only ever hold computed values. Values
+/// read beyond the edges are therefore ordinary numbers, and the results that depend on them are
+/// not used.
 struct Scratch {
     ring: Vec<Eight>,
     first: [Vec<Pixel>; REACH],
@@ -338,12 +348,12 @@ impl Scratch {
     }
 }
 
-/// A strip of a level: places `left` to `left + count` of all rows.
+/// A strip of a level: positions `left` to `left + count` of all rows.
 struct Strip<'a> {
     kernel: &'a Kernel,
     left: usize,
     count: usize,
-    /// Columns of the level from the strip's first one on.
+    /// Number of columns of the level from the strip's first one on.
     width: usize,
     height: usize,
     threshold: f32,
@@ -354,7 +364,7 @@ impl Strip<'_> {
     fn run(&self, mut rows: Source<'_>, scratch: &mut Scratch, spots: &mut Vec<Spot>) {
         let pooled_height = (self.height - 2).div_ceil(2);
         let (second_height, height) = (pooled_height - 2, pooled_height - 4);
-        // Rows that were made of the level and of the two convolutions.
+        // Number of rows computed so far of the level and of the two convolutions.
         let (mut filled, mut first, mut second) = (0, 0, 0);
         for y in (0..height).step_by(TILE) {
             while second < (y + REACH).min(second_height) {
@@ -367,7 +377,7 @@ impl Strip<'_> {
                         self.kernel.first(&scratch.ring, row, self, &mut scratch.first[row - second]);
                     }
                 }
-                // The first tiles of a strip make six rows, the others the four that follow.
+                // The first tiles of a strip produce six rows, the others the next four.
                 let slot = second - y;
                 let count = TILE.min(REACH - slot);
                 self.second(scratch, slot, count);
@@ -381,7 +391,8 @@ impl Strip<'_> {
         }
     }
 
-    /// A row of tiles of the second convolution; the first `count` of its four rows become those from `slot` on.
+    /// Computes a row of tiles of the second convolution. The first `count` of its four rows become
+    /// the rows from `slot` on.
     #[target_feature(enable = "avx2,fma")]
     fn second(&self, scratch: &mut Scratch, slot: usize, count: usize) {
         let tiles = (self.count + 2).div_ceil(TILE);
@@ -410,7 +421,7 @@ impl Strip<'_> {
         }
     }
 
-    /// The upper bounds of the logits of four rows of places.
+    /// Computes the upper bounds of the logits of four rows of positions.
     #[target_feature(enable = "avx2,fma")]
     fn bounds(&self, scratch: &mut Scratch) {
         let tiles = self.count.div_ceil(TILE);
@@ -444,7 +455,8 @@ impl Strip<'_> {
                     let sums = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
                     let sums = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums));
                     #[expect(unsafe_code, reason = "vector stores take a pointer")]
-                    // SAFETY: the array has the 16 bytes that are written; the store needs no alignment.
+                    // SAFETY: the array has the 16 bytes that are written; the store needs no
+                    // alignment.
                     unsafe {
                         _mm_storeu_ps(bounds.as_mut_ptr(), _mm_add_ps(sums, constant));
                     }
@@ -453,14 +465,15 @@ impl Strip<'_> {
         }
     }
 
-    /// Looks closer where a bound reaches the threshold; `y` is the first of the four rows.
+    /// Evaluates in full the positions whose bound reaches the threshold; `y` is the first of the
+    /// four rows.
     #[target_feature(enable = "avx2,fma")]
     fn collect(&self, scratch: &Scratch, y: usize, height: usize, spots: &mut Vec<Spot>) {
         let least = (self.threshold / (1.0 - self.threshold)).ln() - MARGIN;
         for (tile, bounds) in scratch.bounds[..self.count.div_ceil(TILE)].iter().enumerate() {
             for (at, &bound) in bounds.as_flattened().iter().enumerate() {
                 let (row, x) = (at / TILE, TILE * tile + at % TILE);
-                // A bound that is no number is no reason to leave out.
+                // A NaN bound does not exclude a position.
                 if bound < least || y + row >= height || x >= self.count {
                     continue;
                 }
@@ -483,8 +496,9 @@ fn prelu(x: __m256, slope: __m256) -> __m256 {
     _mm256_fmadd_ps(_mm256_min_ps(x, zero), slope, _mm256_max_ps(x, zero))
 }
 
-/// The even and the odd ones of sixteen values, in the order 0 1 4 5 2 3 6 7 of the pairs. Where only the first
-/// `valid` exist and their number is odd, the last one stands for both of its pair.
+/// Splits sixteen values into the even and the odd ones, with the pairs in the order
+/// `0 1 4 5 2 3 6 7`. If only the first `valid` values exist and their number is odd, the last one
+/// stands for both of its pair.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn wider(low: __m256, high: __m256, valid: usize) -> (__m256, __m256) {
@@ -498,14 +512,14 @@ fn wider(low: __m256, high: __m256, valid: usize) -> (__m256, __m256) {
     (even, _mm256_blendv_ps(odd, even, last))
 }
 
-/// From the order of [`wider`] to the natural one.
+/// Restores the natural order from that of [`wider`].
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn in_order(pairs: __m256) -> __m256 {
     _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(pairs)))
 }
 
-/// Rows become columns.
+/// Transposes rows and columns.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn transposed(rows: &[__m256; 8]) -> [__m256; 8] {

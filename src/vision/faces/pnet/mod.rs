@@ -1,18 +1,23 @@
-//! P-Net on the processor's vector units, for whole levels of an image's pyramid.
+//! P-Net on the CPU's vector units, for whole levels of an image's pyramid.
 //!
-//! P-Net looks at every second pixel of every level and finds something at one place of a thousand. As a graph it
-//! is most of what a photo costs, because its 3 to 32 channels are too few for a general convolution. This does the
-//! same arithmetic for these shapes, with the weights of the pack's graph:
+//! P-Net evaluates every second pixel of every level and finds something at one position in a
+//! thousand. As a graph, it takes most of the processing time of an image, because its 3 to 32
+//! channels are too few for a general convolution. This module does the same arithmetic for these
+//! specific shapes, with the weights of the pack's graph:
 //!
-//! - The rows of a level are made when they are needed and used from the cache ([`rows`]).
-//! - The second and third convolution are Winograd's F(4×4, 3×3), a quarter of the multiplications.
-//! - The third one is computed for an upper bound of the logit first. A channel after `PReLU` counts
-//!   `l·y + p·max(y, 0)`; where `p` is negative, leaving out its second term gives no less, and what remains of
-//!   all such channels is linear, so together one channel. The nine least negative ones are left out so, and only
-//!   the few places whose bound reaches the threshold are computed in full, as a plain convolution.
+//! - The rows of a level are computed when they are needed and used from the cache ([`rows`]).
+//! - The second and third convolutions use Winograd's F(4×4, 3×3), a quarter of the
+//!   multiplications.
+//! - The third convolution is first computed for an upper bound of the logit. After `PReLU`, a
+//!   channel contributes `l·y + p·max(y, 0)`. Where `p` is negative, dropping the second term
+//!   cannot lower the result. The remaining terms of all such channels are linear and together form
+//!   one channel. The second term is dropped for the nine channels with the least negative `p`.
+//!   Only the few positions whose bound reaches the threshold are computed in full, as a direct
+//!   convolution.
 //!
-//! So a place is judged by the numbers that the graph gives, to rounding (about 1e-6 of probability), and none is
-//! lost: the bound holds but for rounding, for which [`MARGIN`] is a thousand times too much.
+//! A position is therefore judged by the same numbers as in the graph, up to rounding (about 1e-6
+//! of probability), and none is lost: the bound holds except for rounding, and [`MARGIN`] is a
+//! thousand times larger than that.
 
 #[cfg(target_arch = "x86_64")]
 #[expect(
@@ -33,17 +38,17 @@ mod winograd;
 use super::Image;
 use super::graph::{Tensors, Unsuited, near};
 
-/// Channels after the three convolutions.
+/// Number of channels after each of the three convolutions.
 const WIDTHS: [usize; 3] = [10, 16, 32];
-/// Corrections of the four sides, then the logit.
+/// Number of heads: corrections of the four sides, then the logit.
 const HEADS: usize = 5;
-/// Which of the heads is the logit of the probability.
+/// Index of the head that is the logit of the probability.
 const LOGIT: usize = 4;
-/// What is added to the bound of a logit, for rounding.
+/// Added to the bound of a logit, to allow for rounding.
 #[cfg(target_arch = "x86_64")]
 const MARGIN: f32 = 0.01;
 
-/// The operators of the graph that the exporter makes of P-Net, in their order.
+/// Operators of the exporter's graph of P-Net, in order.
 const OPERATORS: [&str; 22] = [
     "Sub",
     "Transpose",
@@ -69,23 +74,23 @@ const OPERATORS: [&str; 22] = [
     "Slice",
 ];
 
-/// A place of a level where P-Net sees a face.
+/// A position of a level where P-Net sees a face.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spot {
-    /// The place's column; places are two pixels apart.
+    /// Column of the position. Positions are two pixels apart.
     pub x: u32,
-    /// The place's row.
+    /// Row of the position.
     pub y: u32,
-    /// The probability of a face.
+    /// Probability of a face.
     pub probability: f32,
-    /// Corrections of left, top, right, bottom in sides of the box.
+    /// Corrections of left, top, right and bottom, in units of the box sides.
     pub correction: [f32; 4],
 }
 
-/// The weights, as the graph has them.
+/// The weights in the graph's layout.
 #[derive(Debug, Clone)]
 struct Weights {
-    /// `[10, 3, 3, 3]`, of levels around zero.
+    /// `[10, 3, 3, 3]`, for levels centred on zero.
     first: Vec<f32>,
     first_bias: Vec<f32>,
     first_slope: Vec<f32>,
@@ -96,9 +101,9 @@ struct Weights {
     /// `[32, 16, 3, 3]`.
     third: Vec<f32>,
     third_bias: Vec<f32>,
-    /// `[5, 32]`, of the third convolution.
+    /// `[5, 32]`, for the third convolution.
     linear: Vec<f32>,
-    /// `[5, 32]`, of its positive part.
+    /// `[5, 32]`, for its positive part.
     positive: Vec<f32>,
     head_bias: Vec<f32>,
 }
@@ -144,7 +149,8 @@ impl Weights {
     }
 }
 
-/// The first `PReLU` as the exporter writes it behind the pooling: `keep·z + share·relu(rise·z)` of the maxima `z`.
+/// The first `PReLU`, which the exporter writes after the pooling: `keep·z + share·relu(rise·z)` of
+/// the maxima `z`.
 struct Pooled<'a> {
     conv: usize,
     first: &'a [f32],
@@ -155,7 +161,7 @@ struct Pooled<'a> {
 }
 
 impl Pooled<'_> {
-    /// The slope of a channel, if the matrices say nothing else than a `PReLU` with it.
+    /// Returns the slope of a channel, if the matrices are exactly a `PReLU` with this slope.
     fn slope(&self, channel: usize) -> Option<f32> {
         let row = |matrix: &[f32], columns: usize| -> Vec<(usize, f32)> {
             let row = &matrix[channel * columns..][..columns];
@@ -168,12 +174,13 @@ impl Pooled<'_> {
             _ => return None,
         };
         match (&keep[..], &rise[..]) {
-            // The maximum itself, its positive part apart.
+            // The maximum itself, with its positive part as a separate term.
             (&[(at, slope)], &[(up, one)]) if at == channel && up == channel && near(one, 1.0) => {
                 near(share, 1.0 - slope).then_some(slope)
             }
             (&[], &[(up, one)]) if up == channel && near(one, 1.0) => near(share, 1.0).then_some(0.0),
-            // The larger one of two maxima, the second being that of a channel times its negative slope.
+            // The larger of two maxima. The second one is that of the channel times its negative
+            // slope.
             (&[(at, one)], &[(up, plus), (down, minus)])
                 if at == down && up == channel && near(one, 1.0) && near(plus, 1.0) && near(minus, -1.0) =>
             {
@@ -203,7 +210,8 @@ impl ProposalNet {
     /// Takes the weights of P-Net's graph.
     ///
     /// # Errors
-    /// What the graph or the processor has not; the graph itself is then to be run.
+    /// If the graph differs from the exporter's, or the CPU lacks the instruction sets. The graph
+    /// itself must then be run.
     pub fn new(graph: &impl Tensors) -> Result<Self, Unsuited> {
         let weights = Weights::read(graph)?;
         #[cfg(target_arch = "x86_64")]
@@ -215,17 +223,18 @@ impl ProposalNet {
         Err(Unsuited::Processor)
     }
 
-    /// Of each level of an image, every place whose probability is at least `threshold`, row by row.
+    /// Returns every position of each level whose probability is at least `threshold`, row by row.
     ///
     /// A level of some width and height is the image resized by area (see
-    /// [`resize_area`](crate::vision::resize_area)), with values that are equal to rounding.
+    /// [`resize_area`](crate::vision::resize_area)), with values that are equal up to rounding.
     ///
     /// # Panics
-    /// If a level has a side below 12, where P-Net has no place, or one that is not shorter than the image's.
+    /// If a level has a side below 12, where P-Net has no position, or a side that is not shorter
+    /// than the image's.
     #[must_use]
     pub fn propose(&self, image: &Image, levels: &[(u32, u32)], threshold: f32) -> Vec<Vec<Spot>> {
         for &(width, height) in levels {
-            assert!(width >= super::CELL && height >= super::CELL, "{width}×{height} has no place");
+            assert!(width >= super::CELL && height >= super::CELL, "{width}×{height} has no position");
             assert!(
                 width < image.width && height < image.height,
                 "{width}×{height} does not shrink {image:?}"
@@ -240,6 +249,6 @@ impl ProposalNet {
             found
         }
         #[cfg(not(target_arch = "x86_64"))]
-        unreachable!("made on x86-64 only, and for {threshold} there")
+        unreachable!("exists on x86-64 only; called with threshold {threshold}")
     }
 }

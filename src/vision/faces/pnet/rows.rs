@@ -1,8 +1,8 @@
-//! Rows of a level of the pyramid, a strip of columns at a time: area means, as planes around zero.
+//! Rows of a pyramid level, one strip of columns at a time: area means, as planes centred on zero.
 //!
-//! Sums of bytes are exact in 16 bits as long as a window has no more than 257 pixels; larger windows, of the few
-//! last levels, are summed in 32 bits. Levels that are much smaller than the image are made all at once, since reading
-//! the image from memory is then most of the work.
+//! Sums of bytes are exact in 16 bits if a window has no more than 257 pixels. Larger windows, in
+//! the last few levels, are summed in 32 bits. Levels that are much smaller than the image are
+//! computed all at once, because reading the image from memory is then most of the work.
 
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, _mm_add_epi16, _mm_and_si128, _mm_cvtsi64_si128, _mm_loadl_epi64,
@@ -15,38 +15,41 @@ use std::arch::x86_64::{
 use crate::vision::faces::registers::{Eight, load, store};
 use crate::vision::{Image, area::window};
 
-/// Half of the range of levels: what is subtracted, as the graph does.
+/// Middle of the range of levels, which is subtracted as in the graph.
 pub(super) const MIDDLE: f32 = 127.5;
-/// Most pixels of a window whose sum fits into 16 bits.
+/// Maximum number of pixels in a window whose sum fits into 16 bits.
 const MOST: usize = u16::MAX as usize / u8::MAX as usize;
 
 /// A strip of a level.
 pub(super) struct Rows<'a> {
     image: &'a Image,
-    /// Rows of the level.
+    /// Number of rows of the level.
     height: u32,
-    /// First byte of the strip in a row of the image, and how many.
+    /// First byte of the strip in a row of the image.
     from: usize,
+    /// Length of the strip in a row of the image, in bytes.
     bytes: usize,
-    /// Where the window of each column begins in the strip, in bytes.
+    /// Start of each column's window in the strip, in bytes.
     firsts: Vec<u32>,
-    /// All bits where the window is as long as the longest one; the others are a pixel shorter.
+    /// All bits set if the window is as long as the longest one. Other windows are one pixel
+    /// shorter.
     masks: Vec<u64>,
-    /// One divided by the pixels of the window.
+    /// Reciprocal of the window's number of columns.
     shares: Vec<f32>,
-    /// Columns of the longest window.
+    /// Number of columns of the longest window.
     longest: usize,
     sums: Vec<u16>,
     wide_sums: Vec<u32>,
 }
 
 impl<'a> Rows<'a> {
-    /// Columns `left` to `left + count` of the image's level of `width` × `height`, which is not larger than it.
+    /// Prepares columns `left` to `left + count` of the image's level of `width` × `height`, which
+    /// must not be larger than the image.
     pub(super) fn new(image: &'a Image, width: u32, height: u32, left: u32, count: u32) -> Self {
         let windows: Vec<_> = (left..left + count).map(|x| window(x, image.width, width)).collect();
         let longest = windows.iter().map(|(first, end)| end - first).max().expect("a strip has columns");
         let (start, end) = (windows[0].0, windows[windows.len() - 1].1);
-        // In eights: the last column is repeated.
+        // Padded to groups of eight by repeating the last column.
         let column = |x: u32| windows[(x as usize).min(windows.len() - 1)];
         let columns = || (0..count.next_multiple_of(8)).map(column);
         let bytes = 3 * (end - start);
@@ -59,13 +62,14 @@ impl<'a> Rows<'a> {
             masks: columns().map(|(first, end)| if end - first == longest { u64::MAX } else { 0 }).collect(),
             shares: columns().map(|(first, end)| 1.0 / (end - first) as f32).collect(),
             longest,
-            // A shorter window at the end is read as if it were a longest one, and pixels as four values.
+            // A shorter window at the end is read like one of full length, and pixels are read as
+            // four values.
             sums: vec![0; bytes + 4],
             wide_sums: Vec::new(),
         }
     }
 
-    /// Writes row `y` as three planes of `stride` eights.
+    /// Writes row `y` as three planes of `stride` groups of eight values.
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn fill(&mut self, y: u32, planes: &mut [Eight], stride: usize) {
         let (first, end) = window(y, self.image.height, self.height);
@@ -84,12 +88,12 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The row of the image behind the last one that row `y` is made of.
+    /// Returns the end (exclusive) of the image rows that row `y` is computed from.
     fn end(&self, y: u32) -> usize {
         window(y, self.image.height, self.height).1
     }
 
-    /// The sums over rows of the image.
+    /// Adds up rows of the image.
     #[target_feature(enable = "avx2,fma")]
     fn add_up(&mut self, first: usize, end: usize) {
         let image_row = 3 * self.image.width as usize;
@@ -118,7 +122,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The means over columns of the sums; `K` is the longest window, or 0 for any.
+    /// Computes the means over columns of the sums. `K` is the length of the longest window, or 0
+    /// for any length.
     #[target_feature(enable = "avx2,fma")]
     fn means<const K: usize>(&self, share: f32, planes: &mut [Eight], stride: usize) {
         let longest = if K > 0 { K } else { self.longest };
@@ -140,7 +145,7 @@ impl<'a> Rows<'a> {
                 let last = four_words(&sums[3 * (longest - 1)..]);
                 *pixel = _mm_add_epi16(sum, _mm_and_si128(last, _mm_cvtsi64_si128(mask.cast_signed())));
             }
-            // R G B x of eight pixels becomes eight R, eight G, eight B.
+            // Transposes R G B x of eight pixels to eight R, eight G, eight B.
             let [a, b, c, d, e, f, g, h] = pixels;
             let (ab, cd) = (_mm_unpacklo_epi16(a, b), _mm_unpacklo_epi16(c, d));
             let (ef, gh) = (_mm_unpacklo_epi16(e, f), _mm_unpacklo_epi16(g, h));
@@ -153,7 +158,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The same in 32 bits. A window of 16 million pixels would be a level that has no place.
+    /// Like [`fill`](Self::fill), with sums of 32 bits. These suffice: a level with windows of 16
+    /// million pixels has no position.
     #[target_feature(enable = "avx2,fma")]
     fn fill_wide(&mut self, first: usize, end: usize, share: f32, planes: &mut [Eight], stride: usize) {
         let mut sums = std::mem::take(&mut self.wide_sums);
@@ -182,17 +188,19 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// A level as a whole, where the image is much larger: rows of three planes of `stride` eights.
+/// A level computed as a whole, for images that are much larger: rows of three planes of `stride`
+/// groups of eight values.
 pub(super) struct Level {
     stride: usize,
     data: Vec<Eight>,
 }
 
-/// Rows of the image between two looks at what the levels need: few enough to be in the cache then.
+/// Rows of the image between two checks for rows that can be computed: few enough to still be in
+/// the cache.
 const BAND: usize = 8;
 
 impl Level {
-    /// Several levels of an image, which is read once.
+    /// Computes several levels of an image in one pass over it.
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn render(image: &Image, sizes: &[(u32, u32)]) -> Vec<Self> {
         let begin = |&(width, height): &(u32, u32)| {
@@ -215,16 +223,16 @@ impl Level {
     }
 }
 
-/// Where the rows of a strip come from.
+/// Source of the rows of a strip.
 pub(super) enum Source<'a> {
-    /// From the image.
+    /// Computed from the image.
     Image(Rows<'a>),
-    /// From a level, so many columns from this one on.
+    /// Copied from a level: the first column and the number of columns.
     Level(&'a Level, usize, usize),
 }
 
 impl Source<'_> {
-    /// Writes row `y` as three planes of `stride` eights.
+    /// Writes row `y` as three planes of `stride` groups of eight values.
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn fill(&mut self, y: usize, planes: &mut [Eight], stride: usize) {
         match self {
@@ -245,7 +253,7 @@ fn level(sums: __m128i, factor: __m256, middle: __m256) -> __m256 {
     _mm256_fmsub_ps(_mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(sums)), factor, middle)
 }
 
-/// 16 bytes as words.
+/// Widens 16 bytes to words.
 #[target_feature(enable = "avx2")]
 fn widened(bytes: &[u8; 16]) -> __m256i {
     #[expect(unsafe_code, reason = "vector loads take a pointer")]

@@ -17,7 +17,7 @@ fn test_image(width: u32, height: u32) -> Image {
     Image::new(width, height, pixels.collect())
 }
 
-/// Weights of like size as trained ones have.
+/// Random weights of similar size to trained ones.
 fn weights(seed: u32) -> Weights {
     let mut state = seed;
     let mut values = |count: usize, size: f32| -> Vec<f32> {
@@ -40,14 +40,16 @@ fn weights(seed: u32) -> Weights {
         positive: values(160, 0.7),
         head_bias: values(5, 0.1),
     };
-    // At most as many positive ones as the bound can hold, and of like weight as the others.
+    // At most as many positive coefficients as the bound can hold, and of similar size to the
+    // others.
     for (channel, share) in weights.positive[LOGIT * 32..].iter_mut().enumerate() {
         *share = if channel % 2 == 0 { share.abs() } else { -share.abs() };
     }
     weights
 }
 
-/// The network as it is written down, in double precision: every place's probability and corrections.
+/// Reference implementation of the network in double precision: probability and corrections of
+/// every position.
 fn plainly(weights: &Weights, image: &Image, width: usize, height: usize) -> Vec<Spot> {
     let levels = resize_area(image, Rect::of(image), width as u32, height as u32);
     let mut maps: Vec<Vec<f64>> = (0..3)
@@ -111,7 +113,7 @@ fn plainly(weights: &Weights, image: &Image, width: usize, height: usize) -> Vec
 }
 
 fn net(weights: &Weights) -> Option<ProposalNet> {
-    // A processor without the instructions has nothing to test.
+    // A CPU without the instruction sets has nothing to test.
     is_supported().then(|| ProposalNet { kernel: avx2::Kernel::new(weights).unwrap() })
 }
 
@@ -120,7 +122,7 @@ fn one(net: &ProposalNet, image: &Image, size: (u32, u32), threshold: f32) -> Ve
 }
 
 #[test]
-fn levels_together_are_those_alone_also_small_ones() {
+fn levels_computed_together_equal_those_computed_alone() {
     let weights = weights(1);
     let Some(net) = net(&weights) else { return };
     let image = test_image(2900, 700);
@@ -128,7 +130,8 @@ fn levels_together_are_those_alone_also_small_ones() {
     let together = net.propose(&image, &sizes, 0.5);
     for (spots, size) in together.iter().zip(sizes) {
         assert_eq!(*spots, one(&net, &image, size, 0.5), "{size:?}");
-        // The plain computation is for the last two only: it takes minutes for the others.
+        // The reference implementation is used for the last two only: it takes minutes for the
+        // others.
         if size.0 < 100 {
             let levels = plainly(&weights, &image, size.0 as usize, size.1 as usize);
             let expected: Vec<Spot> = levels.into_iter().filter(|spot| spot.probability >= 0.5).collect();
@@ -141,10 +144,10 @@ fn levels_together_are_those_alone_also_small_ones() {
 }
 
 #[test]
-fn every_place_of_any_size_is_what_the_network_says() {
+fn every_position_of_any_size_matches_the_reference() {
     let weights = weights(3);
     let Some(net) = net(&weights) else { return };
-    // One place, odd and even sides, a half window at the end, and several strips.
+    // One position, odd and even sides, a half window at the end, and several strips.
     for (width, height) in [(12, 12), (13, 12), (12, 13), (29, 30), (30, 29), (64, 47), (397, 21), (813, 33)]
     {
         let image = test_image(2 * width - 3, 3 * height + 1);
@@ -165,7 +168,7 @@ fn every_place_of_any_size_is_what_the_network_says() {
 }
 
 #[test]
-fn the_bound_leaves_out_no_place_that_is_probable_enough() {
+fn the_bound_drops_no_position_that_reaches_the_threshold() {
     for seed in 0..8 {
         let weights = weights(seed);
         let Some(net) = net(&weights) else { return };
@@ -185,12 +188,13 @@ fn the_bound_leaves_out_no_place_that_is_probable_enough() {
 }
 
 #[test]
-fn rows_are_those_of_an_area_resize() {
+fn rows_equal_those_of_an_area_resize() {
     if !is_supported() {
         return;
     }
     let image = test_image(1000, 700);
-    // Windows of 2 and 3 pixels, of few, of exactly 16 × 16, and of more than 16 bits of sum can hold.
+    // Windows of 2 and 3 pixels, of a few pixels, of exactly 16 × 16, and of more pixels than
+    // 16-bit sums can hold.
     for (width, height) in
         [(601, 421), (500, 350), (334, 97), (201, 141), (63, 44), (62, 43), (12, 12), (999, 699)]
     {
@@ -220,7 +224,8 @@ fn rows_are_those_of_an_area_resize() {
     }
 }
 
-/// What the exporter makes of weights: a second maximum for each channel with a negative slope.
+/// The exporter's graph of these weights: it has a second maximum for each channel with a negative
+/// slope.
 fn exported(weights: &Weights) -> FakeGraph {
     let falling: Vec<usize> = (0..10).filter(|&channel| weights.first_slope[channel] < 0.0).collect();
     let conv = 10 + falling.len();
@@ -263,7 +268,7 @@ fn exported(weights: &Weights) -> FakeGraph {
 }
 
 #[test]
-fn weights_are_read_from_what_the_exporter_makes() {
+fn weights_are_read_from_the_exporters_graph() {
     let weights = weights(5);
     let slopes = &weights.first_slope;
     assert!(slopes.iter().any(|slope| *slope < 0.0) && slopes.iter().any(|slope| *slope > 0.0));
@@ -276,7 +281,7 @@ fn weights_are_read_from_what_the_exporter_makes() {
 }
 
 #[test]
-fn another_graph_is_refused_by_the_name_of_what_differs() {
+fn a_different_graph_is_rejected_by_the_name_of_the_difference() {
     let weights = weights(5);
     let refusal = |change: &dyn Fn(&mut FakeGraph)| {
         let mut graph = exported(&weights);
@@ -289,18 +294,18 @@ fn another_graph_is_refused_by_the_name_of_what_differs() {
             change(shape, data);
         })
     };
-    let as_made = "is not as the exporter makes it";
-    assert_eq!(refusal(&|graph| graph.operators.swap(2, 3)), format!("the list of operators {as_made}"));
-    assert_eq!(refusal(&|graph| drop(graph.constants.remove(9))), format!("third.weight {as_made}"));
-    assert_eq!(constant("third.bias", |_, data| data[3] = f32::NAN), format!("third.bias {as_made}"));
-    assert_eq!(constant("linear.weight", |shape, _| shape[0] = 6), format!("linear.weight {as_made}"));
-    assert_eq!(constant("second.slopes.rest", |_, data| data[0] += 0.1), format!("second.slopes {as_made}"));
+    let mismatch = "does not match the exporter's graph";
+    assert_eq!(refusal(&|graph| graph.operators.swap(2, 3)), format!("the list of operators {mismatch}"));
+    assert_eq!(refusal(&|graph| drop(graph.constants.remove(9))), format!("third.weight {mismatch}"));
+    assert_eq!(constant("third.bias", |_, data| data[3] = f32::NAN), format!("third.bias {mismatch}"));
+    assert_eq!(constant("linear.weight", |shape, _| shape[0] = 6), format!("linear.weight {mismatch}"));
+    assert_eq!(constant("second.slopes.rest", |_, data| data[0] += 0.1), format!("second.slopes {mismatch}"));
     for name in ["first.keep", "first.rise", "first.share"] {
-        assert_eq!(constant(name, |_, data| data[1] += 0.5), format!("first.keep {as_made}"), "{name}");
+        assert_eq!(constant(name, |_, data| data[1] += 0.5), format!("first.keep {mismatch}"), "{name}");
     }
     let bent = constant("first.conv.weight", |_, data| *data.last_mut().unwrap() += 0.1);
-    assert_eq!(bent, format!("first.keep {as_made}"));
+    assert_eq!(bent, format!("first.keep {mismatch}"));
     let mut positive = weights.clone();
     positive.positive.fill(0.5);
-    assert!(avx2::Kernel::new(&positive).is_none(), "a bound must not leave out what is positive");
+    assert!(avx2::Kernel::new(&positive).is_none(), "a bound must not drop positive channels");
 }

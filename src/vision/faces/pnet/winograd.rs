@@ -1,8 +1,10 @@
-//! Winograd's F(4×4, 3×3): 4 × 4 results of a 3×3 convolution from 36 products of a channel pair instead of 144.
+//! Winograd's F(4×4, 3×3): 4 × 4 results of a 3×3 convolution from 36 products per channel pair
+//! instead of 144.
 //!
-//! Lavin and Gray 2015, *Fast Algorithms for Convolutional Neural Networks*, [arXiv 1509.09308](https://arxiv.org/abs/1509.09308),
-//! with the points 0, ±1, ±2: `Y = Aᵀ[(G g Gᵀ) ∘ (Bᵀ d B)]A`, the products summed over the input channels, which
-//! makes of them 36 matrix products.
+//! Lavin and Gray 2015, *Fast Algorithms for Convolutional Neural Networks*,
+//! [arXiv 1509.09308](https://arxiv.org/abs/1509.09308), with the points 0, ±1, ±2:
+//! `Y = Aᵀ[(G g Gᵀ) ∘ (Bᵀ d B)]A`. The products are summed over the input channels, which turns
+//! them into 36 matrix products.
 
 use std::arch::x86_64::{
     __m256, _mm256_add_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_set1_ps, _mm256_setzero_ps,
@@ -12,18 +14,20 @@ use std::arch::x86_64::{
 use super::avx2::Pixel;
 use crate::vision::faces::registers::{Eight, load, store};
 
-/// Products of a tile.
+/// Products per tile.
 pub(super) const POINTS: usize = 36;
-/// Results of a tile a side, and pixels that they need.
+/// Results per side of a tile.
 pub(super) const TILE: usize = 4;
+/// Pixels per side of a tile that the results depend on.
 pub(super) const REACH: usize = 6;
-/// Tiles at once: what belongs to them stays in the second cache, the weights of a point in the first.
+/// Tiles processed at once: their data stays in the L2 cache, the weights of a point in the L1
+/// cache.
 pub(super) const TILES: usize = 12;
 
-/// Pixels that [`TILES`] tiles need of a row.
+/// Pixels of a row that [`TILES`] tiles need.
 pub(super) const COLUMNS: usize = TILE * TILES + 2;
 
-/// What becomes of a kernel `g`, row by row: `G g Gᵀ`.
+/// Transforms a kernel `g`, given row by row: `G g Gᵀ`.
 pub(super) fn weights(kernel: &[f64; 9]) -> [f32; POINTS] {
     const SIXTH: f64 = 1.0 / 6.0;
     const G: [[f64; 3]; REACH] = [
@@ -73,8 +77,9 @@ fn gather(m: [__m256; REACH]) -> [__m256; TILE] {
     ]
 }
 
-/// `Bᵀ d B` of up to [`TILES`] tiles side by side: of point `p` and tile `t` at `p · TILES + t`. The first tile
-/// begins at pixel `first` of the six rows. `columns` is room for [`COLUMNS`] of half the way, `Bᵀ d`.
+/// Computes `Bᵀ d B` of up to [`TILES`] tiles side by side, with point `p` of tile `t` at
+/// `p · TILES + t`. The first tile begins at pixel `first` of the six rows. `columns` is scratch
+/// space for [`COLUMNS`] columns of the intermediate result, `Bᵀ d`.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn enter(
     rows: &[Vec<Pixel>; REACH],
@@ -127,8 +132,8 @@ pub(super) fn enter(
     }
 }
 
-/// For each point the product of pixels and weights: `K` input channels, `H` eights of output channels, `N` tiles
-/// at once, such that all sums stay in registers.
+/// Computes the product of pixels and weights for each point, with `K` input channels, `H` groups
+/// of eight output channels and `N` tiles at once, such that all sums stay in registers.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn multiply<const K: usize, const N: usize, const H: usize>(
@@ -165,7 +170,7 @@ pub(super) fn multiply<const K: usize, const N: usize, const H: usize>(
     }
 }
 
-/// `Aᵀ m A` of one tile and eight channels: its 4 × 4 results.
+/// Computes `Aᵀ m A` of one tile and eight channels: its 4 × 4 results.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn leave<const H: usize>(
