@@ -1,9 +1,9 @@
-//! Certificates: what a pack computes on this machine, held against other numbers.
+//! Certificates: comparisons of a pack's scores on this machine with reference scores.
 //!
 //! ```text
-//! certify            the pack's golden samples, against what the original programs gave
-//! DriftCertificate   one's own images, against another pack
-//! compare            the toolkit's images, against the CSV files that the toolkit wrote
+//! certify            the pack's golden samples, against the scores of the original programs
+//! DriftCertificate   the user's images, against another pack
+//! compare            the toolkit's images, against the CSV files written by the toolkit
 //! ```
 
 use std::{
@@ -34,8 +34,9 @@ pub use toolkit::{
     read_score_files,
 };
 
-/// Largest difference that batch neighbours may make to any score at single precision; at half precision it
-/// is the metric's own tolerance, since another order of a sum already moves the fourth digit.
+/// Largest difference allowed between scoring a sample alone and in a batch, at single precision.
+/// At half precision the metric's own tolerance applies, since a different order of summation
+/// already changes the fourth digit.
 const BATCH_TOLERANCE: f64 = 1e-5;
 
 /// Golden samples: inputs with the scores of the original programs.
@@ -44,7 +45,7 @@ const BATCH_TOLERANCE: f64 = 1e-5;
 pub struct Goldens {
     /// Version of this layout.
     schema: u32,
-    /// The programs that gave the scores.
+    /// The programs that computed the scores.
     pub reference: String,
     /// Inputs and expected scores.
     pub samples: Vec<Golden>,
@@ -63,37 +64,37 @@ pub struct Golden {
     /// The prompt.
     #[serde(default)]
     pub prompt: Option<String>,
-    /// The reference photo.
+    /// The reference image.
     #[serde(default)]
     pub reference: Option<PathBuf>,
-    /// Further photos of the same person.
+    /// Auxiliary images: further images of the same person.
     #[serde(default)]
     pub auxiliary: Vec<PathBuf>,
-    /// What is known about prompt and subject.
+    /// The sample's metadata.
     #[serde(default)]
     pub metadata: Metadata,
     /// Scores by metric code.
     pub expected: BTreeMap<String, f64>,
 }
 
-/// What a comparison found.
+/// Result of comparing a pack with its golden samples.
 #[derive(Debug, Serialize)]
 pub struct Certificate {
-    /// Whether every metric is within its tolerance, singly and batched.
+    /// Whether every metric is within its tolerance, both one by one and batched.
     pub passed: bool,
-    /// The programs compared with.
+    /// The programs that computed the expected scores.
     pub reference: String,
-    /// Golden samples compared.
+    /// Number of golden samples compared.
     pub samples: usize,
     /// Digest of the pack.
     pub pack_digest: String,
     /// Version of the service.
     pub service_version: &'static str,
-    /// The largest batch in which any model ran while the samples were scored all at once.
+    /// The largest batch of any graph while the samples were scored concurrently.
     pub largest_batch: usize,
-    /// Each metric of the goldens.
+    /// Results by metric.
     pub metrics: Vec<MetricParity>,
-    /// What could not be compared: a failure, since it was meant to be.
+    /// Scores that could not be compared, which is a failure.
     pub problems: Vec<String>,
 }
 
@@ -102,20 +103,20 @@ pub struct Certificate {
 pub struct MetricParity {
     /// Code of the metric.
     pub metric: String,
-    /// Scores compared.
+    /// Number of scores compared.
     pub scores: usize,
-    /// Largest difference to the original programs, singly or batched.
+    /// Largest difference from the original programs, one by one or batched.
     pub largest_difference: f64,
-    /// Largest allowed.
+    /// Largest difference allowed.
     pub tolerance: f64,
-    /// Largest difference between scoring singly and all at once.
+    /// Largest difference between scoring one by one and concurrently.
     pub batch_difference: f64,
-    /// Whether both are allowed.
+    /// Whether both differences are within their limits.
     pub passed: bool,
 }
 
 impl Golden {
-    /// The sample in the pack's folder.
+    /// Returns the sample with paths in the pack's folder.
     fn case(&self, dir: &Path) -> Case {
         Case {
             name: self.name.clone(),
@@ -129,28 +130,28 @@ impl Golden {
 }
 
 impl Goldens {
-    /// Reads the goldens that the pack's manifest names.
+    /// Reads the golden samples listed in the pack's manifest.
     ///
     /// # Errors
-    /// A pack without goldens, or a document of another layout.
+    /// A pack without golden samples, or a file with another layout.
     pub fn read(pack: &Pack) -> anyhow::Result<Self> {
         let spec = pack.goldens.as_ref().with_context(|| {
-            format!("pack {} has no golden samples: export it again with this version's exporter", pack.name)
+            format!("pack {} has no golden samples: re-export it with this version's exporter", pack.name)
         })?;
         let text = std::fs::read_to_string(&spec.file)
             .with_context(|| format!("cannot read {}", spec.file.display()))?;
         let goldens: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{} is not a document of golden samples", spec.file.display()))?;
+            .with_context(|| format!("{} is not a golden samples file", spec.file.display()))?;
         anyhow::ensure!(
             goldens.schema == 1,
-            "golden samples of schema {}: this version reads 1",
+            "golden samples have schema {}: this version reads schema 1",
             goldens.schema
         );
         Ok(goldens)
     }
 }
 
-/// Scores every golden sample, one at a time and then all at once, and compares.
+/// Scores all golden samples, first one by one and then concurrently, and compares.
 ///
 /// # Errors
 /// An image that cannot be read, or a graph that fails.
@@ -182,7 +183,7 @@ pub async fn certify(
     for (index, golden) in goldens.samples.iter().enumerate() {
         for (code, expected) in &golden.expected {
             let Some(tolerance) = goldens.tolerance.get(code) else {
-                problems.push(format!("{code}: the goldens give no tolerance"));
+                problems.push(format!("{code}: the golden samples have no tolerance for it"));
                 continue;
             };
             let value = |card: &crate::scoring::Scorecard| {
@@ -190,7 +191,7 @@ pub async fn certify(
                 score.outcome.as_ref().ok().map(|score| score.value)
             };
             let (Some(one), Some(many)) = (value(&singly[index]), value(&batched[index])) else {
-                problems.push(format!("{}: {code} cannot be computed, {expected} was expected", golden.name));
+                problems.push(format!("{}: {code} is null, expected {expected}", golden.name));
                 continue;
             };
             let line = lines.entry(code).or_insert_with(|| MetricParity {
@@ -230,7 +231,7 @@ pub async fn certify(
     })
 }
 
-/// Whether every graph computes at single precision.
+/// Returns whether all graphs compute at single precision.
 fn is_single(pack: &Pack) -> bool {
     pack.graphs.iter().all(|graph| graph.precision == Precision::Fp32)
 }

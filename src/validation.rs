@@ -1,8 +1,8 @@
-//! Does a scene graph know true relations from false ones? Images with relations that hold in them, each against the
-//! same relation with another predicate and with another object.
+//! Validation of a scene graph: true relations of images are compared with the same relations with
+//! another predicate, and with another object.
 //!
-//! What is put in its place is drawn from what holds elsewhere in the same list, as often as it does. So a model that
-//! only knows which predicates are common gets one half, as one that guesses does.
+//! Replacements are drawn from the true relations elsewhere in the same list, with their frequency.
+//! A model that only knows which predicates are common therefore gets one half, like a random one.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -20,10 +20,10 @@ use crate::{
     stats::{Bootstrap, Interval, Rng},
 };
 
-/// Images that are scored at once, so that the graphs have batches.
+/// Number of images scored concurrently, so that the graphs run in batches.
 const AT_ONCE: usize = 4;
 
-/// Relations of one image that are scored in one go.
+/// Maximum number of relations of one image scored together.
 const IN_ONE_GO: usize = 256;
 
 type Triplet = [String; 3];
@@ -32,67 +32,68 @@ type Triplet = [String; 3];
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrueImage {
-    /// The image's file, relative to the list.
+    /// Image file, relative to the list.
     pub image: PathBuf,
-    /// Subject, predicate and object of each.
+    /// Subject, predicate and object of each relation.
     pub relations: Vec<Triplet>,
 }
 
-/// How to compare.
+/// Options of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// False relations of each kind that are drawn for a true one.
+    /// Number of false relations of each kind to draw per true one.
     pub negatives: usize,
-    /// What the draws and the intervals follow from.
+    /// Seed of the draws and of the intervals.
     pub seed: u64,
 }
 
-/// What a comparison found.
+/// Result of a comparison.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The pack whose scene graph was asked.
+    /// The pack of the scene graph.
     pub pack: PackId,
-    /// The scene graph: its kind, and the checkpoint that it was exported from.
+    /// Kind of the scene graph.
     pub backend: String,
-    /// The checkpoint's name.
+    /// Name of the checkpoint that it was exported from.
     pub checkpoint: String,
-    /// What the figures are worth.
+    /// How to read the numbers.
     pub note: &'static str,
-    /// Images with relations.
+    /// Number of images with relations.
     pub images: usize,
-    /// Relations that hold, each counted once an image.
+    /// Number of true relations, each counted once per image.
     pub relations: usize,
-    /// Those that the graph has no words for: left out.
+    /// True relations outside the graph's vocabulary, which are left out.
     pub unmapped: usize,
-    /// How many false relations of each kind were drawn for each.
+    /// Number of false relations of each kind drawn per true one.
     pub negatives: usize,
-    /// What the draws follow from.
+    /// Seed of the draws.
     pub seed: u64,
-    /// Against the same relation with another predicate.
+    /// Comparison with the same relation with another predicate.
     pub swapped_predicate: Ordering,
-    /// Against the same relation with another object.
+    /// Comparison with the same relation with another object.
     pub swapped_object: Ordering,
 }
 
-/// How often the true relation scores above the false one.
+/// Share of comparisons in which the true relation scores above the false one.
 #[derive(Debug, Default, Serialize)]
 pub struct Ordering {
-    /// True relations for which a false one could be drawn.
+    /// Number of true relations for which a false one could be drawn.
     pub relations: usize,
-    /// Comparisons.
+    /// Number of comparisons.
     pub pairs: usize,
-    /// Comparisons in which both score the same: each counts as half.
+    /// Comparisons in which both score the same; each counts half.
     pub ties: usize,
-    /// Share of the comparisons in which the true one is above, mean over the true relations; null without any.
+    /// Share of comparisons in which the true relation is above, averaged over true relations; null
+    /// without any.
     pub above: Option<f64>,
-    /// 95 % interval of that share, resampling images; null below two images.
+    /// 95 % confidence interval of that share, resampling images; null for fewer than two images.
     pub interval: Option<[f64; 2]>,
 }
 
-/// Reads a list, one JSON object a line.
+/// Reads a list, one JSON object per line.
 ///
 /// # Errors
-/// A file that cannot be read, a line that is no such object, or a list without an image.
+/// A file that cannot be read, an invalid line, or a list without relations.
 pub fn read_pairs(path: &Path) -> anyhow::Result<Vec<TrueImage>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -111,13 +112,13 @@ pub fn read_pairs(path: &Path) -> anyhow::Result<Vec<TrueImage>> {
         .collect::<anyhow::Result<_>>()?;
     anyhow::ensure!(
         images.iter().any(|image| !image.relations.is_empty()),
-        "{} names no image with a relation",
+        "{} lists no image with a relation",
         path.display()
     );
     Ok(images)
 }
 
-/// Scores what is true and what is not, and compares.
+/// Scores true and false relations, and compares.
 ///
 /// # Errors
 /// A pack without a scene graph, an image that cannot be read, or a graph that fails.
@@ -129,7 +130,7 @@ pub async fn relations(
 ) -> anyhow::Result<Report> {
     let pack = scoring.pack();
     let graph = pack.graph(RELATIONS).with_context(|| {
-        format!("pack {} has no scene graph: name one with a graph of the role `{RELATIONS}`", pack.name)
+        format!("pack {} has no scene graph: use a pack with a graph of the role `{RELATIONS}`", pack.name)
     })?;
     let mut truths = Vec::new();
     for image in images {
@@ -167,10 +168,8 @@ pub async fn relations(
         backend: graph.backend.clone().unwrap_or_default(),
         checkpoint: graph.source.checkpoint.clone(),
         note: match pack.weights {
-            Weights::Official | Weights::Imported => "one half is chance",
-            Weights::Demo => {
-                "random weights: the figures mean nothing, and one half, chance, is to be expected"
-            }
+            Weights::Official | Weights::Imported => "chance level is one half",
+            Weights::Demo => "random weights: the numbers mean nothing, expect chance level, one half",
         },
         images: images.iter().filter(|image| !image.relations.is_empty()).count(),
         relations: truths.iter().map(Vec::len).sum(),
@@ -182,7 +181,7 @@ pub async fn relations(
     })
 }
 
-/// A true relation and false ones to set against it.
+/// A true relation and false ones to compare with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Question {
     truth: Triplet,
@@ -190,7 +189,7 @@ struct Question {
     objects: Vec<Triplet>,
 }
 
-/// Draws false relations for every true one that the graph has words for.
+/// Draws false relations for every true one within the graph's vocabulary.
 fn questions(truths: &[Vec<RelationEvidence>], settings: Settings) -> Vec<Vec<Question>> {
     let mapped = |truth: &&RelationEvidence| truth.unmapped.is_none();
     let all: Vec<&RelationEvidence> = truths.iter().flatten().filter(mapped).collect();
@@ -203,7 +202,8 @@ fn questions(truths: &[Vec<RelationEvidence>], settings: Settings) -> Vec<Vec<Qu
         let here: Vec<&RelationEvidence> = here.iter().filter(mapped).collect();
         here.iter()
             .map(|truth| {
-                // No predicate that could be seen as one that holds between the person and this object.
+                // Excludes predicates that the graph may see as true between the person and this
+                // object.
                 let with_it = here.iter().filter(|other| same_object(truth, other));
                 let held: HashSet<&String> = with_it.flat_map(|other| &other.seen_as).collect();
                 let predicates: Vec<Triplet> = all
@@ -231,29 +231,29 @@ fn triplet(truth: &RelationEvidence, predicate: &str, object: &str) -> Triplet {
     [truth.subject.clone(), predicate.to_owned(), object.to_owned()]
 }
 
-/// Whether two objects may be the same thing: by their words or by a class of the graph.
+/// Returns whether two objects may be the same thing, by their words or by a class of the graph.
 fn same_object(a: &RelationEvidence, b: &RelationEvidence) -> bool {
     a.object.trim().to_lowercase() == b.object.trim().to_lowercase()
         || a.classes.iter().any(|class| b.classes.contains(class))
 }
 
-/// The score of every relation of the questions that has one.
+/// Scores all relations of the questions; relations without a score are left out.
 async fn ask(
     scoring: &Scoring,
     image: EncodedImage,
     questions: &[Question],
 ) -> anyhow::Result<BTreeMap<Triplet, f64>> {
-    let metric = metrics::find("rfs").context("rfs is a metric")?;
-    let asked: HashSet<&Triplet> = questions
+    let metric = metrics::find("rfs").context("rfs is not a metric")?;
+    let distinct: HashSet<&Triplet> = questions
         .iter()
         .flat_map(|question| {
             std::iter::once(&question.truth).chain(&question.predicates).chain(&question.objects)
         })
         .collect();
-    let mut asked: Vec<Triplet> = asked.into_iter().cloned().collect();
-    asked.sort_unstable();
+    let mut triplets: Vec<Triplet> = distinct.into_iter().cloned().collect();
+    triplets.sort_unstable();
     let mut scores = BTreeMap::new();
-    for relations in asked.chunks(IN_ONE_GO) {
+    for relations in triplets.chunks(IN_ONE_GO) {
         let metadata = Metadata { relations: relations.to_vec(), ..Metadata::default() };
         let sample = Sample {
             image: image.clone(),
@@ -272,10 +272,10 @@ async fn ask(
     Ok(scores)
 }
 
-/// Comparisons of one kind as they come in.
+/// Running sums of comparisons of one kind.
 #[derive(Debug, Default)]
 struct Tally {
-    /// Sum and count of the true relations' shares, by image.
+    /// Sum and count of the true relations' shares by image.
     clusters: Vec<(f64, usize)>,
     pairs: usize,
     ties: usize,
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_false_is_true_elsewhere_and_cannot_be_true_here() {
+    fn false_relations_are_true_elsewhere_and_cannot_be_true_here() {
         let asked = questions(&truths(), SETTINGS);
         let of = |wrong: &[Triplet], at: usize| -> HashSet<String> {
             wrong.iter().map(|triplet| triplet[at].clone()).collect()
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_graph_has_no_words_for_is_asked_of_nobody() {
+    fn relations_outside_the_vocabulary_are_left_out() {
         let mut truths = truths();
         truths[0][0].unmapped = Some(crate::metrics::Unmapped::Predicate);
         let asked = questions(&truths, SETTINGS);
@@ -399,11 +399,11 @@ mod tests {
         let [low, high] = ordering.interval.unwrap();
         let share = ordering.above.unwrap();
         assert!(low >= 0.0 && low < share, "{low} to {high}");
-        assert!(high <= 1.0 && high > share, "two images tell nearly nothing: {low} to {high}");
+        assert!(high <= 1.0 && high > share, "two images give a wide interval: {low} to {high}");
     }
 
     #[test]
-    fn a_line_that_is_no_image_is_named() {
+    fn errors_name_the_line_that_is_invalid() {
         let folder = tempfile::tempdir().unwrap();
         let list = folder.path().join("pairs.jsonl");
         let read = |text: &str| {
@@ -413,6 +413,6 @@ mod tests {
         let line = r#"{"image": "a.jpg", "relations": [["person", "on", "horse"]]}"#;
         assert_eq!(read(&format!("{line}\n\n")).unwrap()[0].image, folder.path().join("a.jpg"));
         assert!(read(&format!("{line}\n{{}}\n")).unwrap_err().contains("pairs.jsonl:2: not of the form"));
-        assert!(read("\n").unwrap_err().contains("no image"));
+        assert!(read("\n").unwrap_err().contains("lists no image"));
     }
 }

@@ -1,10 +1,11 @@
-//! Do people agree: with a metric, and among themselves?
+//! Agreement of metrics with annotators, and of annotators with each other.
 //!
-//! Everything is reduced to pairs of images for one prompt: a vote is a pair, and an annotator's ratings of several methods'
-//! images for a prompt are as many pairs as there are two of them. Kendall's tau-b is taken over these pairs only, since nobody
-//! compared images of different prompts: concordant less discordant pairs, divided by the root of the product of the pairs that
-//! people and that the metric do not tie. Where one annotator rates all images of one prompt it is tau-b as everywhere.
-//! Intervals resample identities, or prompts where no identity is known.
+//! All judgements are reduced to pairs of images for one prompt. A vote is one pair. An annotator's
+//! ratings of several methods' images for a prompt give one pair for every two ratings. Kendall's
+//! tau-b is computed over these pairs only, since images of different prompts are never compared:
+//! concordant minus discordant pairs, divided by the square root of (pairs not tied by annotators ×
+//! pairs not tied by the metric). If one annotator rates all images of one prompt, this is the
+//! usual tau-b. Intervals resample identities, or prompts if the identity is unknown.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +23,19 @@ use crate::stats::{
 };
 use crate::store::{Judgement, Preference, RunData};
 
-/// Two images for one prompt, and which of them is preferred.
+/// Two images for one prompt and the preference between them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct JudgedPair {
     /// The run of one image.
     pub a: Uuid,
     /// The run of the other.
     pub b: Uuid,
-    /// 1 where A's is preferred, −1 where B's, 0 where neither.
+    /// 1 if A's image is preferred, −1 if B's is, 0 if neither is.
     pub preference: i8,
 }
 
-/// The pairs in annotators' answers, each with the name of its samples: votes as they are, ratings by annotator and sample
-/// name, two at a time.
+/// Returns the pairs in annotators' judgements, each with the name of its samples. Votes are taken
+/// as they are; ratings are paired within the same annotator and sample name.
 #[must_use]
 pub fn judged_pairs(preferences: &[Preference]) -> Vec<(String, JudgedPair)> {
     let mut pairs = Vec::new();
@@ -60,48 +61,50 @@ pub fn judged_pairs(preferences: &[Preference]) -> Vec<(String, JudgedPair)> {
     pairs
 }
 
-/// How far a metric agrees with people.
+/// Agreement of a metric with annotators.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MetricAlignment {
     /// Code of the metric.
     #[schema(example = "ips")]
     pub metric: String,
-    /// Version of its definition.
+    /// Version of the metric's definition.
     pub version: u32,
-    /// Pairs in which both images have a number.
+    /// Pairs in which both images have a score.
     pub pairs: usize,
-    /// Kendall's tau-b over these pairs, the better end of the metric up: 1 where it always agrees, 0 for chance.
+    /// Kendall's tau-b over these pairs, oriented so that better is higher: 1 for full agreement, 0
+    /// for chance.
     pub tau: Option<f64>,
-    /// Why there is none: the metric, or people, have a tie in every pair.
+    /// Reason for a null tau: the metric or the annotators have a tie in every pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_tau: Option<NoCoefficient>,
-    /// Lower end of its 95 % interval, by identity.
+    /// Lower end of tau's 95 % confidence interval, clustered by identity.
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
-    /// Why a tau has no interval.
+    /// Reason if tau has no interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_interval: Option<NoInterval>,
-    /// Share of the pairs with a preference in which the metric has the same one, its ties counting half. Null where people prefer
-    /// neither image of any pair.
+    /// Share of the pairs with a preference in which the metric has the same preference; its ties
+    /// count half. Null if no pair has a preference.
     pub agreement: Option<f64>,
 }
 
 /// Alignment over a slice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SliceAlignment {
-    /// What is told apart; empty for all pairs.
+    /// Kind of the slice; empty for all pairs.
     pub kind: String,
-    /// Which of them.
+    /// Label within the kind.
     pub label: String,
     /// Pairs in the slice.
     pub pairs: usize,
-    /// By metric; those that rank nothing are left out.
+    /// One entry per metric; metrics without a direction are left out.
     pub metrics: Vec<MetricAlignment>,
 }
 
-/// How far metrics agree with people: over all pairs first, then over slices with at least `min_pairs`. `data` has the judged
-/// samples, as [`Store::samples_data`](crate::store::Store::samples_data) reads them.
+/// Computes the agreement of metrics with annotators: over all pairs first, then over slices with
+/// at least `min_pairs` pairs. `data` holds the judged samples, as read by
+/// [`Store::samples_data`](crate::store::Store::samples_data).
 #[must_use]
 pub fn alignment(pairs: &[(String, JudgedPair)], data: &RunData, min_pairs: usize) -> Vec<SliceAlignment> {
     let place = |run: Uuid, name: &str| data.names.binary_search(&format!("{run}/{name}")).ok();
@@ -109,7 +112,7 @@ pub fn alignment(pairs: &[(String, JudgedPair)], data: &RunData, min_pairs: usiz
         .iter()
         .filter_map(|(name, pair)| Some((place(pair.a, name)?, place(pair.b, name)?, pair.preference)))
         .collect();
-    // A prompt is the same in all runs: without the run's id.
+    // The run's id is removed, since a prompt is the same in all runs.
     let prompt = |at: usize| data.names[at].split_once('/').map_or("", |(_, name)| name).to_owned();
     let clusters = Clusters::new(&data.identities, prompt);
     let mut found = Vec::new();
@@ -135,7 +138,8 @@ pub fn alignment(pairs: &[(String, JudgedPair)], data: &RunData, min_pairs: usiz
     found
 }
 
-/// Sums over a cluster's pairs: concordant less discordant, those that people do not tie, those that the metric does not tie.
+/// Sums over a cluster's pairs: concordant minus discordant, not tied by annotators, not tied by
+/// the metric.
 type Sums = [f64; 3];
 
 fn aligned(
@@ -193,38 +197,39 @@ fn aligned(
     })
 }
 
-/// How far annotators agree among themselves.
+/// Agreement of annotators with each other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AnnotatorAgreement {
-    /// Annotators.
+    /// Number of annotators.
     pub annotators: usize,
-    /// Pairs of images on which several voted.
+    /// Pairs of images with votes of several annotators.
     pub votes_shared: usize,
-    /// Krippendorff's alpha of the votes, as an order of three: 1 for perfect agreement, 0 for chance. Null where no pair was
-    /// voted on twice or all votes are the same.
+    /// Krippendorff's alpha of the votes on an ordinal scale of three: 1 for perfect agreement, 0
+    /// for chance. Null if no pair has two votes or all votes are the same.
     pub votes_alpha: Option<f64>,
-    /// Why there is none.
+    /// Reason if `votes_alpha` is null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub votes_alpha_reason: Option<NoAlpha>,
-    /// Lower end of its 95 % interval, with pairs of images drawn. Null where alpha is, and below three pairs.
+    /// Lower end of its 95 % confidence interval, resampling pairs of images. Null if alpha is null
+    /// or there are fewer than three pairs.
     pub votes_alpha_low: Option<f64>,
     /// Upper end.
     pub votes_alpha_high: Option<f64>,
-    /// Why an alpha has no interval.
+    /// Reason if `votes_alpha` has no interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub votes_alpha_no_interval: Option<NoInterval>,
-    /// Images that several rated.
+    /// Images with ratings of several annotators.
     pub ratings_shared: usize,
-    /// Krippendorff's alpha of the ratings, as an order.
+    /// Krippendorff's alpha of the ratings on an ordinal scale.
     pub ratings_alpha: Option<f64>,
-    /// Why there is none.
+    /// Reason if `ratings_alpha` is null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratings_alpha_reason: Option<NoAlpha>,
-    /// Lower end of its 95 % interval, with images drawn.
+    /// Lower end of its 95 % confidence interval, resampling images.
     pub ratings_alpha_low: Option<f64>,
     /// Upper end.
     pub ratings_alpha_high: Option<f64>,
-    /// Why an alpha has no interval.
+    /// Reason if `ratings_alpha` has no interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratings_alpha_no_interval: Option<NoInterval>,
 }
@@ -237,7 +242,7 @@ fn no_alpha(alpha: Option<f64>, shared: usize) -> Option<NoAlpha> {
     }
 }
 
-/// How far annotators agree among themselves.
+/// Computes the agreement of annotators with each other.
 #[must_use]
 pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
     let mut votes: BTreeMap<(&str, Uuid, Uuid), Vec<Option<f64>>> = BTreeMap::new();
@@ -247,7 +252,7 @@ pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
         annotators.insert(&preference.annotator);
         match preference.judgement {
             Judgement::Vote { a, b, preference: value } => {
-                // The store has the runs of every vote in one order.
+                // The store orders the two runs of every vote.
                 votes.entry((&preference.name, a, b)).or_default().push(Some(value.into()));
             }
             Judgement::Rating { run, rating } => {
@@ -285,69 +290,73 @@ pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
     }
 }
 
-/// How a method fares with people.
+/// Annotators' preferences for one method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MethodPreference {
     /// The method.
     pub method: String,
     /// Pairs with another method's image.
     pub pairs: usize,
-    /// Of these preferred.
+    /// Pairs in which this method's image was preferred.
     pub wins: usize,
-    /// Of these without a preference.
+    /// Pairs without a preference.
     pub ties: usize,
-    /// Preference share: wins and half the ties among the pairs.
+    /// Preference share: (wins + ties / 2) / pairs.
     pub share: f64,
-    /// Lower end of its 95 % interval, by prompt.
+    /// Lower end of its 95 % confidence interval, clustered by prompt.
     pub share_low: Option<f64>,
     /// Upper end.
     pub share_high: Option<f64>,
-    /// Why the share has no interval.
+    /// Reason if the share has no interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_interval: Option<NoInterval>,
-    /// Logarithm of the Bradley-Terry strength; the strengths sum to 0. A method is preferred to another with probability
-    /// 1 / (1 + exp(other − own)). Null as `no_strengths` says.
+    /// Logarithm of the Bradley-Terry strength; the strengths sum to 0. A method is preferred to
+    /// another with probability 1 / (1 + exp(other − own)). `no_strengths` gives the reason for
+    /// null.
     pub strength: Option<f64>,
-    /// Lower end of its 95 % interval, from the curvature of the likelihood: it takes votes for independent.
+    /// Lower end of its 95 % confidence interval, from the curvature of the likelihood, which
+    /// assumes that votes are independent.
     pub strength_low: Option<f64>,
     /// Upper end.
     pub strength_high: Option<f64>,
 }
 
-/// How methods fare with people, best first.
+/// Annotators' preferences by method, best first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MethodPreferences {
     /// The methods.
     pub methods: Vec<MethodPreference>,
-    /// Why there are no strengths.
+    /// Reason for missing strengths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_strengths: Option<String>,
-    /// Whether strengths were fitted with half a win more for each side of every pair that was compared, since some methods never lost
-    /// or never won: they are then too close together rather than infinitely far apart.
+    /// Whether half a win was added to each side of every compared pair before fitting, because
+    /// some methods never lost or never won. Strengths are then shrunk together instead of
+    /// infinitely far apart.
     pub penalised: bool,
 }
 
-/// Two methods of which the next answer says most.
+/// Two methods whose next comparison is the most informative.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NextPair {
     /// One method.
     pub a: String,
     /// The other.
     pub b: String,
-    /// Pairs that were judged already.
+    /// Pairs already judged.
     pub judged: usize,
-    /// How likely A is preferred, as far as the answers tell.
+    /// Estimated probability that A is preferred.
     pub expected: f64,
-    /// What one more answer is expected to say of their difference in strength: p(1 − p) / (1 + judged).
+    /// Expected information of one more judgement on their difference in strength: p(1 − p) / (1 +
+    /// judged).
     pub gain: f64,
 }
 
 /// Counts between methods, by name of the sample.
 struct Tally<'a> {
     methods: Vec<&'a str>,
-    /// By winner and loser: how often, a tie as half for each.
+    /// Number of wins by winner and loser; a tie counts half for each.
     wins: BTreeMap<(usize, usize), f64>,
-    /// By the earlier and the later of two methods: how often they were compared.
+    /// Number of comparisons by the earlier and the later of two methods.
     judged: BTreeMap<(usize, usize), usize>,
     pairs: Vec<(&'a str, usize, usize, i8)>,
 }
@@ -387,11 +396,13 @@ impl Tally<'_> {
         bradley_terry(self.methods.len(), &comparisons)
     }
 
-    /// Strengths where some never lost: half a win more for each side of every pair that was compared keeps them from moving apart
-    /// without end. For the largest set of methods that comparisons connect; those of others have no common scale with them.
+    /// Fits strengths if some methods never lost: half a win is added to each side of every
+    /// compared pair, so that the strengths do not diverge. Only the largest set of methods
+    /// connected by comparisons is fitted; other methods share no scale with it.
     fn fit_penalised(&self) -> Fitted {
         let mut group: Vec<usize> = (0..self.methods.len()).collect();
-        // The smallest place that a method is connected with; few methods, so that repeating is quick enough.
+        // Each method gets the smallest index that it is connected with. There are few methods, so
+        // repeating the pass is fast enough.
         loop {
             let mut changed = false;
             for &(a, b) in self.judged.keys() {
@@ -427,23 +438,25 @@ impl Tally<'_> {
                 }
                 let apart = sizes.len() > 1;
                 let problem = apart.then(|| {
-                    "some methods were compared with none of the others: add comparisons".to_owned()
+                    "some methods were not compared with any of the others: add comparisons".to_owned()
                 });
                 Fitted { strengths, penalised: true, problem }
             }
-            Ok(_) => Fitted { strengths, penalised: false, problem: Some("nothing was compared".to_owned()) },
+            Ok(_) => {
+                Fitted { strengths, penalised: false, problem: Some("no methods were compared".to_owned()) }
+            }
             Err(error) => Fitted { strengths, penalised: false, problem: Some(error.to_string()) },
         }
     }
 }
 
-/// Preference shares and Bradley-Terry strengths of methods, given the method of each run.
+/// Computes preference shares and Bradley-Terry strengths of methods, given the method of each run.
 #[must_use]
 pub fn method_preferences(
     pairs: &[(String, JudgedPair)],
     methods: &BTreeMap<Uuid, String>,
 ) -> MethodPreferences {
-    // Nobody said anything of the others, which would only break the scale.
+    // Methods without judgements would break the scale.
     let judged: std::collections::BTreeSet<Uuid> =
         pairs.iter().flat_map(|(_, pair)| [pair.a, pair.b]).collect();
     let methods = methods.iter().filter(|(run, _)| judged.contains(*run));
@@ -512,8 +525,9 @@ pub fn method_preferences(
     MethodPreferences { methods: found, penalised: fit.penalised, no_strengths: fit.problem }
 }
 
-/// The pairs of methods of which the next answer says most, best first: those that are hardly told apart and those that were
-/// hardly compared. While there are no strengths every preference is as likely as not.
+/// Returns pairs of methods ordered by the information of their next comparison, best first: pairs
+/// of similar strength and pairs with few comparisons. Without strengths, every preference has
+/// probability 1/2.
 #[must_use]
 pub fn next_pairs(pairs: &[(String, JudgedPair)], methods: &BTreeMap<Uuid, String>) -> Vec<NextPair> {
     let tally = tally(pairs, methods);
@@ -568,7 +582,8 @@ mod tests {
         answer(annotator, name, Judgement::Vote { a: run(a), b: run(b), preference })
     }
 
-    /// Samples of `runs` runs with `names` names each; the metric's values come by run, then by name.
+    /// Samples of `runs` runs with `names` names each; the metric's values are ordered by run, then
+    /// by name.
     fn data(runs: usize, names: usize, metric: &str, values: Vec<Option<f64>>) -> RunData {
         let mut data = super::super::compare::tests::simulated(1, runs * names, 1, 1, 0.0);
         data.names = (0..runs * names).map(|at| format!("{}/{:03}", run(at / names), at % names)).collect();
@@ -581,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn ratings_of_all_images_of_a_prompt_give_the_usual_tau() {
+    fn ratings_of_all_images_of_one_prompt_give_the_usual_tau() {
         let mut rng = Rng::new(3);
         for _ in 0..20 {
             let scores: Vec<f64> = (0..9).map(|_| rng.below(5) as f64).collect();
@@ -605,7 +620,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_at_random_are_covered_by_zero_and_true_ones_are_not() {
+    fn the_interval_contains_zero_for_random_votes_and_not_for_true_ones() {
         let mut rng = Rng::new(8);
         let names = 150;
         let values: Vec<Option<f64>> = (0..2 * names).map(|_| Some(rng.unit())).collect();
@@ -652,7 +667,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_that_was_never_beaten_has_a_strength_and_one_that_met_nobody_has_none() {
+    fn an_unbeaten_method_has_a_strength_and_an_unconnected_one_has_none() {
         let methods: BTreeMap<Uuid, String> = (0..5).map(|at| (run(at), format!("method {at}"))).collect();
         let mut answers = Vec::new();
         for name in 0..20 {
@@ -663,7 +678,10 @@ mod tests {
         let found = method_preferences(&judged_pairs(&answers), &methods);
         assert!(
             found.penalised
-                && found.no_strengths.as_ref().is_some_and(|why| why.contains("none of the others"))
+                && found
+                    .no_strengths
+                    .as_ref()
+                    .is_some_and(|why| why.contains("not compared with any of the others"))
         );
         let strength = |name: &str| found.methods.iter().find(|of| of.method == name).unwrap().strength;
         assert!(strength("method 0").unwrap() > strength("method 1").unwrap());
@@ -671,7 +689,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_pair_is_one_nobody_compared_and_then_the_closest() {
+    fn the_next_pair_is_one_not_compared_yet_and_then_the_closest() {
         let methods: BTreeMap<Uuid, String> = (0..3).map(|at| (run(at), format!("method {at}"))).collect();
         let answers: Vec<_> = (0..10).map(|name| vote(0, name, 0, 1, 1 - 2 * (name % 2) as i8)).collect();
         let next = next_pairs(&judged_pairs(&answers), &methods);

@@ -1,25 +1,26 @@
-//! Samples of one identity belong together.
+//! Clusters of samples by identity.
 
 use std::collections::HashMap;
 
 use crate::content::ContentHash;
 
-/// More clusters than this are pooled, each to one of so many groups, before they are resampled: groups are as
-/// independent as clusters, and every group costs in every resample.
+/// Maximum number of clusters. More clusters are pooled into this many groups before resampling:
+/// groups are as independent as clusters, and the cost of each resample grows with their number.
 const MOST_CLUSTERS: u64 = 1000;
 
-/// The clusters of a run's samples.
+/// Clusters of a run's samples.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Clusters {
-    /// The place in `keys` of each sample's cluster.
+    /// For each sample, the index of its cluster in `keys`.
     pub(super) of: Vec<usize>,
-    /// What each cluster is known by in other runs too, in the order in which they first appear. Where clusters are pooled,
-    /// the keys are below [`MOST_CLUSTERS`].
+    /// Keys that identify clusters across runs, in order of first appearance. If clusters are
+    /// pooled, the keys are below [`MOST_CLUSTERS`].
     pub(super) keys: Vec<u64>,
 }
 
 impl Clusters {
-    /// One cluster an identity; a sample without one is a cluster of its own, known by what `anonymous` calls it.
+    /// Builds one cluster per identity. A sample without an identity is its own cluster, keyed by
+    /// the name that `anonymous` returns for it.
     pub(super) fn new(identities: &[Option<String>], anonymous: impl Fn(usize) -> String) -> Self {
         let keys = identities.iter().enumerate().map(|(at, identity)| match identity {
             Some(name) => key("identity", name),
@@ -46,7 +47,7 @@ impl Clusters {
         clusters
     }
 
-    /// The sum and the count of the numbers in each cluster.
+    /// Returns the sum and the count of the numbers in each cluster.
     pub(super) fn sums(&self, values: impl Iterator<Item = Option<f64>>) -> Vec<(f64, usize)> {
         let mut sums = vec![(0.0, 0); self.keys.len()];
         for (&cluster, value) in self.of.iter().zip(values) {
@@ -59,17 +60,17 @@ impl Clusters {
     }
 }
 
-/// The clusters of several runs together: a person who is in two of them is one.
+/// Clusters of several runs merged: an identity in two runs is one cluster.
 #[derive(Debug, Default)]
 pub(super) struct Merged {
-    /// Of each run, where among the merged clusters its own are.
+    /// For each run, the indices of its clusters among the merged clusters.
     places: Vec<Vec<usize>>,
-    /// How many there are.
+    /// Number of merged clusters.
     clusters: usize,
 }
 
 impl Merged {
-    /// From the keys of each run's clusters. Where one run is pooled, all are.
+    /// Merges the keys of each run's clusters. If one run is pooled, all are.
     pub(super) fn new(runs: &[&[u64]]) -> Self {
         let pooled = |keys: &&[u64]| !keys.is_empty() && keys.iter().all(|key| *key < MOST_CLUSTERS);
         let pool = runs.iter().any(pooled);
@@ -82,7 +83,8 @@ impl Merged {
         Self { places, clusters: known.len() }
     }
 
-    /// The sums of some of the runs, each given by its place and its sums and counts by cluster, added up.
+    /// Adds up sums of some of the runs, each given as its index and its sums and counts by
+    /// cluster.
     pub(super) fn sums<'a>(
         &self,
         parts: impl Iterator<Item = (usize, &'a [(f64, usize)])>,
@@ -101,7 +103,8 @@ impl Merged {
 fn key(kind: &str, name: &str) -> u64 {
     let hash = ContentHash::of_parts([kind.as_bytes(), name.as_bytes()]);
     let (head, _) = hash.as_bytes().split_first_chunk::<8>().expect("a hash has 32 bytes");
-    // Keys of pooled clusters are small numbers; a hash is one by chance once in 10¹⁶ times, and no harm then.
+    // Keys of pooled clusters are below 1000. A hash is that small with probability of about 10⁻¹⁶,
+    // which would do no harm.
     u64::from_le_bytes(*head)
 }
 
@@ -127,7 +130,7 @@ mod tests {
         let (all, some) =
             (Clusters::new(&names, |_| String::new()), Clusters::new(&names[..900], |_| String::new()));
         assert!(all.keys.len() <= 1000 && some.keys.len() == 900);
-        // The first 900 people twice: merged they double the sums of their groups.
+        // The first 900 people are in both runs, so merging doubles the sums of their groups.
         let ones = |clusters: &Clusters| clusters.sums(clusters.of.iter().map(|_| Some(1.0)));
         let (of_all, of_some) = (ones(&all), ones(&some));
         let merged =
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_the_same_people_merge_by_person_and_of_others_stand_apart() {
+    fn runs_are_merged_by_person_and_other_people_stay_separate() {
         let one = Clusters::new(&named(&["a", "b"]), |_| String::new());
         let two = Clusters::new(&named(&["b", "c"]), |_| String::new());
         let sums = [(1.0, 1), (2.0, 1)];

@@ -1,7 +1,8 @@
-//! Rows over different samples, ranked over those that all of them have.
+//! Leaderboard rows over different samples, ranked over their common samples.
 //!
-//! Each run is cut down to the samples whose names every listed row of its pack has, and is then summarised as a run of its own
-//! would be: the penalty's threshold, intervals and slices are those of the part. A method has the samples of all its runs.
+//! Each run is restricted to the samples whose names every listed row of its pack has, and is then
+//! summarised like a run of only these samples: the penalty's threshold, intervals and slices are
+//! computed from them. A method has the samples of all its runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,46 +13,48 @@ use crate::blocking::blocking;
 use crate::content::ContentHash;
 use crate::store::{Moments, RunData, RunStandings, SliceSummary, Standing, Store, StoreError};
 
-/// The most runs whose scores are read for one question: 200 runs of 2,000 samples take about 20 seconds.
+/// Maximum number of runs whose scores are read for one request. 200 runs of 2,000 samples take
+/// about 20 seconds.
 const MOST_RUNS: usize = 200;
 
-/// Why rows cannot be ranked over what they share.
+/// Errors of ranking rows over their common samples.
 #[derive(Debug, thiserror::Error)]
 pub enum CommonError {
-    /// The store's.
+    /// An error of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// More runs than are read at once.
+    /// More runs than the limit.
     #[error(
-        "{0} runs are listed, and for what they share the scores of at most {MOST_RUNS} are read: name fewer with `method`, `run`, \
+        "{0} runs are listed, but common samples are computed for at most {MOST_RUNS} runs: select fewer with `method`, `run`, \
          `dataset`, `split`, `since` or `until`"
     )]
     TooManyRuns(usize),
     /// A row has none of the samples that the others share.
     #[error(
-        "the listed rows of the pack {pack} share no sample (samples are the same where their names are): {row} has none of those \
-         that the rows before it share; name fewer with `method`, `run`, `dataset` or `split`"
+        "the listed rows of the pack {pack} have no samples in common (samples are matched by name): {row} has none of the samples \
+         that the preceding rows share; select fewer rows with `method`, `run`, `dataset` or `split`"
     )]
     Nothing {
         /// The pack's name.
         pack: String,
-        /// The method, with its run where rows are runs.
+        /// The method, with its run if rows are runs.
         row: String,
     },
 }
 
-/// What the rows of such a question depend on: of the same there are always the same rows.
+/// Returns the cache key of such a request: equal keys have equal rows.
 #[must_use]
 pub fn common_key(query: &LeaderboardQuery, runs: &[Arc<RunStandings>]) -> String {
     let page_free = LeaderboardQuery { limit: 1, after: None, sort: super::Sort::Name, ..query.clone() };
     let stamps: Vec<_> = runs.iter().map(|run| (run.run, run.pack(), run.stamp.as_str())).collect();
-    // A hash, since what is kept by it is to take the memory of its answer and not that of its question.
+    // Hashed, so that a cache entry takes the memory of its response and not that of its request.
     ContentHash::of(format!("{page_free:?} {stamps:?}").as_bytes()).to_hex()
 }
 
-/// The rows of the leaderboard, each over the samples that all rows of its pack have.
+/// Returns the rows of the leaderboard, each over the samples that all rows of its pack have.
 ///
-/// `runs` are what [`Store::standings`] has of the query. Reads the scores of every run, one run after the other.
+/// `runs` is the result of [`Store::standings`] for the query. Reads the scores of every run, one
+/// run after the other.
 ///
 /// # Errors
 /// See [`CommonError`].
@@ -89,7 +92,7 @@ pub async fn rows_on_common(
     Ok(rows_of(query, &parts))
 }
 
-/// The names that all rows have.
+/// Returns the sample names that all rows have.
 async fn common(
     store: &Store,
     query: &LeaderboardQuery,
@@ -117,7 +120,7 @@ async fn common(
     Ok(common.unwrap_or_default())
 }
 
-/// Samples with and without a number, by metric: what tells whether a summary is up to date.
+/// Counts samples with and without a number, by metric. A summary is up to date if these are equal.
 fn running(data: &RunData) -> BTreeMap<String, Moments> {
     let counts = data.metrics.iter().map(|(code, column)| {
         let n = column.values.iter().flatten().count() as u64;
@@ -126,7 +129,7 @@ fn running(data: &RunData) -> BTreeMap<String, Moments> {
     counts.collect()
 }
 
-/// The standings of a part of a run; none where it has none of the samples.
+/// Returns the standings of a part of a run; `None` if the run has none of the samples.
 fn standings(
     run: &RunStandings,
     rows: Vec<SliceSummary>,
@@ -165,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_known_by_a_key_of_one_length_that_tells_questions_apart() {
+    fn cache_keys_have_a_fixed_length_and_differ_by_request() {
         let category = |name: &str| LeaderboardQuery {
             slice: crate::store::Slice { kind: crate::store::Slice::CATEGORY.into(), label: name.into() },
             ..LeaderboardQuery::default()

@@ -1,7 +1,8 @@
-//! Is one run better than another, on the same prompts?
+//! Comparison of two runs on the same prompts.
 //!
-//! Samples are paired by name and differences taken pair by pair, so that what makes a prompt or a person hard is in neither
-//! mean. Pairs of one identity are a cluster, in the intervals as in the tests.
+//! Samples are paired by name and differences are taken within pairs, so that the difficulty of a
+//! prompt or an identity cancels out. Pairs of one identity form a cluster, both in intervals and
+//! in tests.
 
 use std::collections::BTreeMap;
 
@@ -16,56 +17,57 @@ use super::slices::slices_of;
 use crate::stats::{Bootstrap, FEW_CLUSTERS, benjamini_hochberg, holm, sign_flip_test};
 use crate::store::{RunData, Slice};
 
-/// Draws of a test where the assignments are too many to be counted: p-values are multiples of 1/10,000.
+/// Number of random draws of a test with too many assignments to enumerate. P-values are multiples
+/// of 1/10,000.
 const DRAWS: usize = 9_999;
 
-/// How to compare.
+/// Options of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompareOptions {
-    /// The penalty, decided in each run by itself.
+    /// The penalty policy, applied to each run separately.
     pub policy: Policy,
-    /// The coverage of intervals, between 0 and 1.
+    /// Coverage of the intervals, between 0 and 1.
     pub confidence: f64,
-    /// Slices of fewer pairs are left out.
+    /// Minimum number of pairs; smaller slices are left out.
     pub min_pairs: usize,
-    /// Whether slices are compared too.
+    /// Whether to compare slices too.
     pub slices: bool,
-    /// Resamples of intervals; of slices a fifth.
+    /// Number of resamples of an interval; slices use a fifth.
     pub resamples: usize,
 }
 
 impl Default for CompareOptions {
-    /// `stellar`, 95 %, slices of at least 20 pairs.
+    /// Policy `stellar`, 95 % coverage, slices of at least 20 pairs.
     fn default() -> Self {
         Self { policy: Policy::Stellar, confidence: 0.95, min_pairs: 20, slices: true, resamples: 10_000 }
     }
 }
 
-/// What a difference shows.
+/// Conclusion from the interval of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
-    /// The interval of the difference lies wholly on the side on which A is better.
+    /// The whole interval lies on the side where A is better.
     Better,
-    /// The interval lies wholly on the side on which A is worse.
+    /// The whole interval lies on the side where A is worse.
     Worse,
-    /// The interval has 0 in it, or there is none, or the metric ranks nothing.
+    /// The interval contains 0 or is missing, or the metric has no direction.
     Undecided,
 }
 
-/// One metric over the pairs of a slice: A less B.
+/// One metric over the pairs of a slice: A minus B.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Difference {
     /// Code of the metric.
     #[schema(example = "ips")]
     pub metric: String,
-    /// Version of its definition in both runs.
+    /// Version of the metric's definition in both runs.
     pub version: u32,
-    /// Pairs in which both have a number.
+    /// Pairs in which both samples have a score.
     pub n: usize,
     /// Identities among them; a sample without an identity counts as one.
     pub clusters: usize,
-    /// Whether these are so few that the interval rests on little: fewer than 8.
+    /// Whether there are fewer than 8 clusters, so that the interval is based on little data.
     pub few_clusters: bool,
     /// Mean of A over these pairs.
     pub mean_a: f64,
@@ -73,61 +75,64 @@ pub struct Difference {
     pub mean_b: f64,
     /// Mean of A − B.
     pub difference: f64,
-    /// Lower end of its interval: studentised bootstrap by identity. Null below two identities.
+    /// Lower end of its confidence interval: studentised bootstrap, clustered by identity. Null for
+    /// fewer than two identities.
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
-    /// Why the difference has no interval.
+    /// Reason if the difference has no interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_interval: Option<NoInterval>,
-    /// Share of the pairs in which A is better, ties counting half; null for metrics that rank nothing.
+    /// Share of the pairs in which A is better; ties count half. Null for metrics without a
+    /// direction.
     pub win_rate: Option<f64>,
     /// Two-sided p-value of the sign-flip permutation test over identities.
     pub p: Option<f64>,
-    /// The same by Holm's correction over the metrics of the slice that rank; null for the others.
+    /// P-value with Holm's correction over the slice's metrics that have a direction; null for the
+    /// others.
     pub p_holm: Option<f64>,
-    /// The same by Benjamini and Hochberg's.
+    /// P-value with Benjamini and Hochberg's correction over the same metrics.
     pub p_bh: Option<f64>,
-    /// What the interval shows.
+    /// Conclusion from the interval.
     pub finding: Finding,
 }
 
 /// The comparison over one slice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SliceComparison {
-    /// What is told apart; empty for all pairs.
+    /// Kind of the slice; empty for all pairs.
     #[schema(example = "prompt_kind")]
     pub kind: String,
-    /// Which of them.
+    /// Label within the kind.
     #[schema(example = "T")]
     pub label: String,
     /// Pairs in the slice.
     pub pairs: usize,
-    /// By metric.
+    /// One entry per metric.
     pub metrics: Vec<Difference>,
 }
 
-/// Two runs compared.
+/// Comparison of two runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Comparison {
     /// The penalty policy.
     pub policy: Policy,
     /// Coverage of the intervals.
     pub confidence: f64,
-    /// Samples of both that have the same name.
+    /// Pairs of samples with the same name.
     pub pairs: usize,
     /// Samples of A without a partner.
     pub only_a: usize,
     /// Samples of B without a partner.
     pub only_b: usize,
-    /// Metrics that only one of them has, or that the two have in different versions.
+    /// Metrics that only one run has, or that the runs have in different versions.
     pub not_compared: Vec<String>,
     /// All pairs first, then slices of A's samples.
     pub slices: Vec<SliceComparison>,
 }
 
 impl Comparison {
-    /// Leaves out the metrics that were not asked for, and corrects over those that remain.
+    /// Removes the metrics that were not requested, and corrects p-values over the remaining ones.
     pub fn keep_metrics(&mut self, asked: impl Fn(&str) -> bool) {
         self.not_compared.retain(|code| asked(code));
         for slice in &mut self.slices {
@@ -137,8 +142,8 @@ impl Comparison {
     }
 }
 
-/// Pairs two runs by sample name and compares them. Their scores should be of one pack: numbers of different packs do not
-/// compare.
+/// Pairs two runs by sample name and compares them. Their scores should be of the same pack, since
+/// scores of different packs are not comparable.
 #[must_use]
 pub fn compare(a: &RunData, b: &RunData, options: &CompareOptions) -> Comparison {
     let partners: Vec<Option<usize>> = a.names.iter().map(|name| b.names.binary_search(name).ok()).collect();
@@ -180,7 +185,7 @@ pub fn compare(a: &RunData, b: &RunData, options: &CompareOptions) -> Comparison
     }
 }
 
-/// A metric's numbers under the policy.
+/// Returns a metric's scores under the policy.
 fn penalised(run: &RunData, code: &str, policy: Policy) -> Vec<Option<f64>> {
     let column = &run.metrics[code];
     if policy == Policy::None || !Policy::concerns(code) {
@@ -264,7 +269,7 @@ fn differences(
     found
 }
 
-/// Corrects the p-values over all metrics that rank.
+/// Corrects the p-values over all metrics that have a direction.
 fn correct(found: &mut [Difference]) {
     let ranking: Vec<usize> = (0..found.len())
         .filter(|&at| more_is_better(&found[at].metric).is_some() && found[at].p.is_some())
@@ -281,8 +286,8 @@ pub(super) mod tests {
     use crate::stats::{Rng, normal_quantile, student_cdf, student_quantile};
     use crate::store::{MetricColumn, RelationKinds, RunName};
 
-    /// A run over `identities` people with `prompts` prompts each; the score of a sample is a part of the person, which all runs
-    /// share, and a part of its own.
+    /// Simulates a run over `identities` people with `prompts` prompts each. The score of a sample
+    /// is the sum of an effect of the person, which all runs share, and noise of its own.
     pub(in super::super) fn simulated(
         identities: usize,
         prompts: usize,
@@ -296,7 +301,7 @@ pub(super) mod tests {
         let mut values = Vec::new();
         for _ in 0..identities {
             let person = normal(&mut of_people);
-            // How much a person suits this method differs by method, too.
+            // Interaction of person and method.
             let suits = 0.5 * normal(&mut of_samples);
             values.extend((0..prompts).map(|_| Some(truth + person + suits + normal(&mut of_samples))));
         }
@@ -337,7 +342,7 @@ pub(super) mod tests {
             (40, 10, Some(0.0), Finding::Worse)
         );
         assert!((found.difference + 0.25).abs() < 1e-12);
-        // All of 2^10 assignments: only the two of one sign are as far.
+        // Of all 2^10 assignments, only the two with equal signs are as extreme.
         assert!((found.p.unwrap() - 2.0 / 1024.0).abs() < 1e-12);
         let (low, high) = (found.low.unwrap(), found.high.unwrap());
         assert!((low + 0.25).abs() < 1e-9 && (high + 0.25).abs() < 1e-9);
@@ -355,7 +360,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn metrics_of_other_versions_are_not_compared_and_said() {
+    fn metrics_of_different_versions_are_listed_and_not_compared() {
         let a = simulated(10, 4, 1, 2, 0.0);
         let mut b = a.clone();
         b.metrics.get_mut("dino").unwrap().version = 2;
@@ -382,7 +387,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn corrections_count_the_metrics_that_rank() {
+    fn p_values_are_corrected_over_metrics_with_a_direction() {
         let mut a = simulated(12, 3, 1, 2, 0.3);
         let mut b = simulated(12, 3, 1, 3, 0.0);
         for run in [&mut a, &mut b] {
@@ -398,24 +403,25 @@ pub(super) mod tests {
         assert!((holm - (2.0 * p).min(1.0)).abs() < 1e-12, "{p} {holm}");
     }
 
-    /// What counts of so many trials with this probability are no surprise: four deviations to each side.
+    /// Range of expected counts for trials with this probability: four standard deviations to each
+    /// side.
     fn expected(trials: f64, probability: f64) -> std::ops::RangeInclusive<f64> {
         let (mean, deviation) = (trials * probability, (trials * probability * (1.0 - probability)).sqrt());
         mean - 4.0 * deviation..=mean + 4.0 * deviation
     }
 
     #[test]
-    fn the_gate_cries_wolf_at_its_level_and_hears_a_wolf() {
+    fn the_gate_has_its_nominal_type_i_error_and_power() {
         let (trials, prompts) = (400_u32, 5);
         for people in [10, 20, 40] {
-            let (mut alarms, mut heard) = (0_u32, 0_u32);
+            let (mut alarms, mut detected) = (0_u32, 0_u32);
             for trial in 0..u64::from(trials) {
                 let options = CompareOptions { slices: false, resamples: 1000, ..CompareOptions::default() };
                 let run = |own, truth| simulated(people, prompts, trial, own, truth);
                 let (equal, worse) = (run(1000 + trial, 0.0), run(1000 + trial, -0.6));
                 let before = run(500_000 + trial, 0.0);
                 alarms += u32::from(whole(&compare(&equal, &before, &options)).finding == Finding::Worse);
-                heard += u32::from(whole(&compare(&worse, &before, &options)).finding == Finding::Worse);
+                detected += u32::from(whole(&compare(&worse, &before, &options)).finding == Finding::Worse);
             }
             // The gate is one side of a 95 % interval.
             let level = expected(f64::from(trials), 0.025);
@@ -423,14 +429,15 @@ pub(super) mod tests {
                 level.contains(&f64::from(alarms)),
                 "{people}: {alarms} false alarms, expected {level:?}"
             );
-            // A person's difference has the variance 2·0.5² for how much they suit each method and 2/5 for five prompts; of
-            // Student's test with that much noise this is the power, but for the small share of its other tail.
+            // A person's difference has the variance 2·0.5² from the interaction with each method,
+            // plus 2/5 from five prompts. This is the power of Student's test with that noise,
+            // except for the small share of its other tail.
             let error = (2.0 * (0.25 + 1.0 / prompts as f64) / people as f64).sqrt();
             let power = student_cdf(0.6 / error - student_quantile(0.975, people - 1), people - 1);
             let range = expected(f64::from(trials), power);
             assert!(
-                range.contains(&f64::from(heard)),
-                "{people}: {heard} real ones heard, expected {range:?}"
+                range.contains(&f64::from(detected)),
+                "{people}: {detected} real differences detected, expected {range:?}"
             );
         }
     }

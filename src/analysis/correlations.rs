@@ -1,4 +1,4 @@
-//! How metrics go together: a matrix of coefficients over samples.
+//! Correlations of metrics: a matrix of coefficients over samples.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,20 +6,20 @@ use utoipa::ToSchema;
 use super::reasons::NoCoefficient;
 use crate::stats::{kendall_tau_b, pearson, spearman};
 
-/// A coefficient of two series.
+/// A correlation coefficient of two series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Coefficient {
-    /// Kendall's tau-b: concordant less discordant pairs, corrected for ties.
+    /// Kendall's tau-b: concordant minus discordant pairs, corrected for ties.
     Kendall,
-    /// Spearman's: Pearson's of the ranks.
+    /// Spearman's rho: Pearson's r of the ranks.
     Spearman,
-    /// Pearson's: of the numbers.
+    /// Pearson's r of the numbers.
     Pearson,
 }
 
 impl Coefficient {
-    /// The coefficient of two series of one length; none where it has no meaning.
+    /// Computes the coefficient of two series of equal length; `None` if it is undefined.
     #[must_use]
     pub fn of(self, x: &[f64], y: &[f64]) -> Option<f64> {
         match self {
@@ -30,21 +30,23 @@ impl Coefficient {
     }
 }
 
-/// The coefficient of two columns.
+/// Coefficient of two columns.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Cell {
-    /// In [−1, 1]; none below two samples that have both, and where one of the columns is constant over them.
+    /// Coefficient in [−1, 1]; null if fewer than two samples have both, or one column is constant
+    /// over them.
     pub value: Option<f64>,
-    /// Why there is none: `too_few_samples` or `constant`.
+    /// Reason if the value is null: `too_few_samples` or `constant`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<NoCoefficient>,
-    /// Samples that have both.
+    /// Samples that have both numbers.
     pub n: usize,
 }
 
-/// The coefficients of every two columns of one length, each over the rows in which both have a number.
+/// Computes the coefficients of all pairs of columns of equal length, each over the rows in which
+/// both have a number.
 ///
-/// O(n log n) for each pair of columns.
+/// Takes O(n log n) for each pair of columns.
 #[must_use]
 pub fn correlations(columns: &[&[Option<f64>]], coefficient: Coefficient) -> Vec<Vec<Cell>> {
     let mut matrix =

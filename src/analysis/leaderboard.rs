@@ -1,8 +1,10 @@
-//! The leaderboard: methods (or their runs), what each metric says of them, and their ranks.
+//! The leaderboard: methods or their runs, with their metrics and ranks.
 //!
-//! **Intervals.** A row over one run has the run's interval: studentised bootstrap by identity. A row over several runs has one
-//! from the sums of each identity over all of them, so that a person who is in two runs counts as one cluster: Student's, of
-//! the same error with the same degrees of freedom ([`ClusterMean`]), since resampling at each question would take seconds.
+//! **Intervals.** A row over one run has the run's interval: studentised bootstrap, clustered by
+//! identity. A row over several runs has an interval from the sums of each identity over all of
+//! them, so that an identity in two runs counts as one cluster. It is Student's interval with the
+//! same standard error and degrees of freedom ([`ClusterMean`]), since resampling at each request
+//! would take seconds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,49 +25,50 @@ use crate::store::{
     Store, StoreError, Weights,
 };
 
-/// What to rank, how, and which page of it.
+/// Selection, order and page of the leaderboard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeaderboardQuery {
     /// Only this method.
     pub method: Option<String>,
     /// Only runs of this name.
     pub run: Option<String>,
-    /// Only these metrics; all when empty.
+    /// Only these metrics; all if empty.
     pub metrics: Vec<String>,
     /// Only scores of the pack with this digest.
     pub pack: Option<String>,
-    /// Only scores of packs with such weights.
+    /// Only scores of packs with these weights.
     pub weights: Option<Weights>,
     /// Only runs over this dataset.
     pub dataset: Option<String>,
     /// Only runs over this split.
     pub split: Option<String>,
-    /// Only runs that were made at this time or later.
+    /// Only runs created at this time or later.
     pub since: Option<OffsetDateTime>,
-    /// Only runs that were made before this time.
+    /// Only runs created before this time.
     pub until: Option<OffsetDateTime>,
-    /// Only runs of which this was declared; what was not declared is `false`.
+    /// Only runs with these declared flags; a flag that was not declared is `false`.
     pub flags: BTreeMap<String, bool>,
     /// Only the samples of this slice.
     pub slice: Slice,
-    /// Which samples of its runs a row stands on.
+    /// Samples that a row is based on.
     pub on: Samples,
-    /// The penalty.
+    /// The penalty policy.
     pub policy: Policy,
-    /// Metrics with fewer samples in a row are left out of it.
+    /// Minimum number of samples of a metric in a row; metrics with fewer are left out.
     pub min_samples: u64,
-    /// Whether a method's runs are counted together.
+    /// Whether a row is a method or a run.
     pub by: Grouping,
     /// The order of the rows.
     pub sort: Sort,
-    /// The most rows to return, 1 to [`MAX_PAGE`].
+    /// Maximum number of rows to return, 1 to [`MAX_PAGE`].
     pub limit: u32,
-    /// Where the last page ended: its [`LeaderboardPage::next`].
+    /// Cursor of the previous page: its [`LeaderboardPage::next`].
     pub after: Option<String>,
 }
 
 impl Default for LeaderboardQuery {
-    /// The first hundred methods by name, with all their metrics, over all samples and without a penalty.
+    /// The first hundred methods by name, with all their metrics, over all samples and without a
+    /// penalty.
     fn default() -> Self {
         Self {
             method: None,
@@ -90,41 +93,43 @@ impl Default for LeaderboardQuery {
     }
 }
 
-/// Which samples of its runs a row of the leaderboard stands on.
+/// Samples that a row of the leaderboard is based on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Samples {
-    /// All that it has: rows over different samples are not ranked against each other.
+    /// All samples of the row: rows over different samples are not ranked against each other.
     #[default]
     All,
-    /// Those that all listed rows of its pack have, by name: all rows are ranked against each other.
+    /// Samples that all listed rows of its pack have, by name: all rows are ranked against each
+    /// other.
     Common,
 }
 
-/// What a row of the leaderboard stands for.
+/// Unit of a row of the leaderboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grouping {
     /// A method, over the samples of all its runs.
     Method,
-    /// A run.
+    /// A single run.
     Run,
 }
 
-/// The order of the leaderboard's rows; ties are in order of method, run and pack.
+/// Order of the leaderboard's rows; ties are in order of method, run and pack.
 ///
-/// Rows of different packs are never in one ranking: where several packs are asked for, each one's rows stand together, in order
-/// of the packs' digests.
+/// Rows of different packs are never ranked against each other. If several packs are selected, the
+/// rows are grouped by pack, in order of the packs' digests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sort {
-    /// By method, then run, then pack digest, in the order of their UTF-8 bytes.
+    /// By method, then run, then pack digest, compared as UTF-8 bytes.
     Name,
-    /// By the mean of one metric; rows without it come last, and with them those whose penalty is not yet computed.
+    /// By the mean of one metric. Rows without it come last, as do rows whose penalty is not
+    /// computed yet.
     Metric {
-        /// The metric's code. It must be among the query's metrics where those are limited.
+        /// The metric's code. It must be among the query's metrics if those are limited.
         metric: String,
-        /// The version of its definition to compare.
+        /// The version of the metric's definition.
         version: u32,
-        /// Largest first.
+        /// Whether the largest comes first.
         descending: bool,
     },
     /// By mean rank, best first.
@@ -134,52 +139,55 @@ pub enum Sort {
 /// One page of the leaderboard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeaderboardPage {
-    /// The rows in order.
+    /// The rows, in order.
     pub rows: Vec<LeaderboardRow>,
-    /// The cursor of the next page; none on the last.
+    /// Cursor of the next page; `None` on the last.
     pub next: Option<String>,
-    /// Rows on all pages.
+    /// Number of rows on all pages.
     pub total: usize,
 }
 
-/// A method (or a run) with one pack: scores of different packs are in different rows.
+/// A method or run with one pack: scores of different packs are in different rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeaderboardRow {
     /// The method.
     pub method: String,
-    /// The run, where the rows are runs.
+    /// The run, if rows are runs.
     pub run: Option<String>,
-    /// The runs that it counts.
+    /// Ids of the runs in this row.
     pub runs: Vec<Uuid>,
-    /// What was declared of any of them.
+    /// Flags declared for any of these runs.
     pub flags: BTreeMap<String, bool>,
-    /// The pack of all its scores.
+    /// The pack of all scores in this row.
     pub pack: PackId,
-    /// What the samples of its runs are known by: the same for rows over the same samples. None until all its runs are summarised.
+    /// Identifier of the set of samples: equal for rows over the same samples. `None` until all
+    /// runs are summarised.
     pub sample_set: Option<String>,
-    /// The place of its sample set among those of its pack, the one of most rows first: only rows of one set are ranked against each
-    /// other. None until it is summarised.
+    /// Index of the sample set among those of the pack, ordered by number of rows, largest first.
+    /// Only rows of the same set are ranked against each other. `None` until all runs are
+    /// summarised.
     pub set_place: Option<usize>,
-    /// Its mean rank among the rows of its pack and sample set on all pages; none where it has no number in a metric that ranks.
+    /// Mean rank among the rows of its pack and sample set on all pages; `None` without a number in
+    /// a metric that has a direction.
     pub mean_rank: Option<f64>,
-    /// What each metric says, ordered by metric and version.
+    /// Metrics, ordered by code and version.
     pub metrics: Vec<RankedMetric>,
 }
 
 /// One metric of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RankedMetric {
-    /// Counts, mean and deviation.
+    /// Counts, mean and standard deviation.
     pub summary: MetricSummary,
-    /// What further is known once the runs are summarised, which follows the last score by some seconds. Without it the mean is
-    /// over the samples as they are, without interval and without any penalty.
+    /// Details, available once the runs are summarised, some seconds after the last score. Until
+    /// then the mean is over the scores as measured, without interval and without penalty.
     pub detail: Option<RankedDetail>,
-    /// 1 for the best; rows that their intervals do not tell apart share one.
+    /// Rank, 1 for the best; rows whose intervals do not separate them share a rank.
     pub rank: Option<usize>,
 }
 
 impl RankedMetric {
-    /// Why a mean has no interval.
+    /// Returns the reason if a mean has no interval.
     #[must_use]
     pub fn no_interval(&self) -> Option<NoInterval> {
         let Some(detail) = &self.detail else { return self.summary.mean.map(|_| NoInterval::Pending) };
@@ -188,29 +196,32 @@ impl RankedMetric {
     }
 }
 
-/// What the summaries of runs say beside mean and counts.
+/// Statistics from the summaries of runs, in addition to mean and counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RankedDetail {
-    /// Samples, measured or not.
+    /// Number of samples, measured or not.
     pub samples: u64,
-    /// Samples that the penalty hit.
+    /// Penalised samples.
     pub penalised: u64,
-    /// Samples of which it cannot be decided.
+    /// Samples without the scores that the penalty needs.
     pub undecided: u64,
-    /// Samples in whose image no face was found.
+    /// Samples without a detected face in the generated image.
     pub faceless: u64,
-    /// The 95 % interval of the mean.
+    /// 95 % confidence interval of the mean.
     pub interval: Option<Interval>,
-    /// Identities among the samples with a number, over all runs of the row; a sample without one counts as one.
+    /// Identities among the samples with a number, over all runs of the row; a sample without an
+    /// identity counts as one.
     pub clusters: u64,
 }
 
-/// The key of a row in the order of the leaderboard, and with that the cursor's content.
+/// Sort key of a row in the leaderboard, which is also the content of a cursor.
 #[derive(Clone, Debug, PartialEq)]
 struct Key {
-    /// The pack and the place of the sample set where rows are ranked, so that neither mix; empty where they are sorted by name.
+    /// Pack and index of the sample set, so that rows of different ones do not mix; empty if sorted
+    /// by name.
     first: String,
-    /// What is sorted by, so that every order is ascending; 0 where rows are sorted by name.
+    /// Sort value, negated for descending orders so that every order is ascending; 0 if sorted by
+    /// name.
     rank: f64,
     method: String,
     run: String,
@@ -229,31 +240,32 @@ impl Key {
 
 #[derive(Serialize, Deserialize)]
 struct Cursor {
-    /// What the query asked for, so that a cursor is not used with another one.
+    /// Fingerprint of the query, so that a cursor is not used with another one.
     query: String,
     first: String,
-    /// The bits of the rank: a decimal might be off by one and repeat or skip a row.
+    /// Bits of the sort value: a decimal number could be off by one ulp and repeat or skip a row.
     rank: u64,
     method: String,
     run: String,
     pack: String,
 }
 
-/// Reads a page of the leaderboard from the summaries: its cost does not grow with the number of scores.
+/// Reads a page of the leaderboard from the summaries. The cost does not grow with the number of
+/// scores.
 ///
 /// # Errors
-/// [`StoreError::Invalid`] for a limit out of range or a sort by a metric that was not asked for, [`StoreError::Cursor`] for a
-/// cursor of another query, and what the store says.
+/// [`StoreError::Invalid`] for a limit out of range or a sort by a metric that is not selected,
+/// [`StoreError::Cursor`] for a cursor of another query, and errors of the store.
 pub async fn leaderboard(store: &Store, query: &LeaderboardQuery) -> Result<LeaderboardPage, StoreError> {
     query.check()?;
     let rows = leaderboard_rows(store, query).await?;
     query.page(rows)
 }
 
-/// All rows of the leaderboard with their ranks, in order of method, run and pack.
+/// Returns all rows of the leaderboard with their ranks, in order of method, run and pack.
 ///
 /// # Errors
-/// What the store says.
+/// Errors of the store.
 pub async fn leaderboard_rows(
     store: &Store,
     query: &LeaderboardQuery,
@@ -262,7 +274,7 @@ pub async fn leaderboard_rows(
     Ok(rows_of(query, &runs))
 }
 
-/// The rows over these runs with their ranks.
+/// Returns the rows over these runs with their ranks.
 pub(super) fn rows_of(query: &LeaderboardQuery, runs: &[Arc<RunStandings>]) -> Vec<LeaderboardRow> {
     let groups = query.group(runs);
     let mut rows: Vec<LeaderboardRow> = groups.into_values().map(|group| group.row(query)).collect();
@@ -271,11 +283,11 @@ pub(super) fn rows_of(query: &LeaderboardQuery, runs: &[Arc<RunStandings>]) -> V
     rows
 }
 
-/// The runs of a row, all of one pack.
+/// Runs of a row, all of the same pack.
 #[derive(Default)]
 pub(super) struct Group<'a> {
     pub(super) runs: Vec<&'a RunStandings>,
-    /// By metric and version, each with the place of its run.
+    /// Standings by metric and version, each with the index of its run.
     metrics: BTreeMap<(&'a str, u32), Vec<(usize, &'a Standing)>>,
 }
 
@@ -312,7 +324,8 @@ impl Group<'_> {
         }
     }
 
-    /// Of one set where all runs have it; of several a set of its own.
+    /// Returns the runs' sample set if all have the same; otherwise an identifier of the
+    /// combination.
     fn sample_set(&self) -> Option<String> {
         let mut sets: Vec<&str> = self.runs.iter().map(|run| run.sample_set.as_str()).collect();
         sets.sort_unstable();
@@ -329,7 +342,7 @@ impl Group<'_> {
 }
 
 impl LeaderboardQuery {
-    /// What it asks of the store.
+    /// Returns the query for the store.
     #[must_use]
     pub fn standings(&self) -> StandingsQuery {
         StandingsQuery {
@@ -347,7 +360,7 @@ impl LeaderboardQuery {
         }
     }
 
-    /// The runs of each row, by method, run (where rows are runs) and pack.
+    /// Groups runs into rows by method, run (if rows are runs) and pack.
     pub(super) fn group<'a>(
         &self,
         runs: &'a [Arc<RunStandings>],
@@ -375,7 +388,7 @@ impl LeaderboardQuery {
         groups
     }
 
-    /// One metric over the runs of a row; none where the slice has no samples, or too few.
+    /// Merges one metric over the runs of a row; `None` if the slice has no or too few samples.
     fn merge(
         &self,
         metric: String,
@@ -429,10 +442,10 @@ impl LeaderboardQuery {
         })
     }
 
-    /// Whether a page of it can be had.
+    /// Validates the query.
     ///
     /// # Errors
-    /// Those of [`leaderboard`] that the store has no part in.
+    /// Errors of [`leaderboard`] except those of the store.
     pub fn check(&self) -> Result<(), StoreError> {
         self.start()?;
         if !(1..=MAX_PAGE).contains(&self.limit) {
@@ -440,22 +453,22 @@ impl LeaderboardQuery {
         }
         match &self.sort {
             Sort::Metric { metric, .. } if !self.metrics.is_empty() && !self.metrics.contains(metric) => {
-                let reason = format!("{metric} is not among the metrics asked for; ask for it too");
+                let reason = format!("{metric} is not among the requested metrics; add it to `metrics`");
                 Err(StoreError::invalid("sort", reason))
             }
             _ => Ok(()),
         }
     }
 
-    /// Where the page begins: behind this row.
+    /// Returns the key of the row after which the page begins.
     fn start(&self) -> Result<Option<Key>, StoreError> {
         self.after.as_deref().map(|cursor| self.read_cursor(cursor)).transpose()
     }
 
-    /// The page of all these rows.
+    /// Sorts the rows and returns the requested page.
     ///
     /// # Errors
-    /// [`StoreError::Cursor`].
+    /// [`StoreError::Cursor`] for a malformed cursor or one of another query.
     pub fn page(&self, rows: Vec<LeaderboardRow>) -> Result<LeaderboardPage, StoreError> {
         let after = self.start()?;
         let total = rows.len();
@@ -487,7 +500,7 @@ impl LeaderboardQuery {
                 Some(place) => format!("{} {place:08}", row.pack.digest),
                 None => format!("{} ~", row.pack.digest),
             },
-            // −0 would be another key than 0.
+            // Turns −0 into 0, which would be a different key.
             rank: rank + 0.0,
             method: row.method.clone(),
             run: row.run.clone().unwrap_or_default(),
@@ -495,7 +508,7 @@ impl LeaderboardQuery {
         }
     }
 
-    /// Whether a mean lacks the penalty that was asked for.
+    /// Returns whether a mean lacks the requested penalty.
     fn is_unpenalised(&self, of: &RankedMetric) -> bool {
         of.detail.is_none() && self.policy != Policy::None && Policy::concerns(&of.summary.metric)
     }
@@ -533,7 +546,8 @@ impl LeaderboardQuery {
         Ok(Key { first: cursor.first, rank, method: cursor.method, run: cursor.run, pack: cursor.pack })
     }
 
-    /// What must be equal for two pages to be of one list. The size of a page may change between them.
+    /// Hashes the parts of a query that must be equal for two pages to belong to one list. The page
+    /// size may change between them.
     fn fingerprint(&self) -> String {
         let same = Self { limit: 0, after: None, ..self.clone() };
         ContentHash::of(format!("{same:?}").as_bytes()).to_hex()[..16].to_owned()

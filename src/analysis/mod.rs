@@ -1,9 +1,10 @@
-//! From scores of samples to what can be said of methods: the penalty for metric exploitation, means and their intervals,
-//! slices, ranks and comparisons.
+//! Statistics of methods from scores of samples: the penalty for metric exploitation, means and
+//! their intervals, slices, ranks and comparisons.
 //!
-//! Mostly pure functions of numbers; only `refresh` asks the store. An image that merely repeats the reference photo scores
-//! high in identity, so a sample whose image follows the prompt hardly better than its photo does is *penalised*: it passes
-//! only if `clip_t > clip_n + 2·std(clip_n)`, the deviation taken over the run (ddof 1).
+//! Mostly pure functions; only `refresh`, `leaderboard` and `common` read from the store. An image
+//! that merely copies the reference image scores high in identity, so a sample whose image follows
+//! the prompt hardly better than its reference image does is *penalised*: it passes only if
+//! `clip_t > clip_n + 2·std(clip_n)`, with the standard deviation taken over the run (ddof 1).
 
 mod alignment;
 mod clusters;

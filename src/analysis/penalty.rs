@@ -1,28 +1,29 @@
-//! The penalty for metric exploitation: which samples it hits, and what becomes of their scores.
+//! The penalty for metric exploitation: which samples are penalised, and how their scores change.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::stats::summarize;
 
-/// What happens to samples whose image does not follow the prompt.
+/// Penalty policy for samples whose image does not follow the prompt.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// `ips` and `sis` become 0, predictions of attributes count as wrong. Samples without `clip_t` or `clip_n` cannot
-    /// be judged and have no value in these metrics.
+    /// `ips` and `sis` become 0, and attribute predictions count as wrong. Samples without `clip_t`
+    /// or `clip_n` cannot be judged and have no value in these metrics.
     #[default]
     Stellar,
-    /// Exactly the reference toolkit's analysis on pandas 2: as above, but predictions change their sign, so that a
-    /// wrong one becomes right; samples that cannot be judged fail; nulls of failing samples become 0.
+    /// Exactly the reference toolkit's analysis on pandas 2: like `stellar`, but predictions are
+    /// inverted, so that a wrong one becomes right; samples that cannot be judged fail; nulls of
+    /// failing samples become 0.
     Toolkit,
-    /// Nothing: scores as measured.
+    /// No penalty: scores as measured.
     None,
 }
 
-/// What the penalty says of one sample.
+/// The penalty's decision on one sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Passed,
@@ -31,10 +32,10 @@ pub(super) enum Verdict {
 }
 
 impl Policy {
-    /// All of them.
+    /// All policies.
     pub const ALL: [Self; 3] = [Self::Stellar, Self::Toolkit, Self::None];
 
-    /// The word in requests and in the database.
+    /// Returns the policy's name in requests and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,13 +45,13 @@ impl Policy {
         }
     }
 
-    /// Whether a metric's scores depend on the policy: those of the person's identity.
+    /// Returns whether a metric's scores depend on the policy: the metrics of identity.
     #[must_use]
     pub fn concerns(metric: &str) -> bool {
         PENALISED.contains(&metric)
     }
 
-    /// The toolkit fails whom it cannot judge.
+    /// Applies the policy to undecided samples: the toolkit fails them.
     pub(super) fn settle(self, verdict: Verdict) -> Verdict {
         match (self, verdict) {
             (Self::None, _) => Verdict::Passed,
@@ -59,8 +60,9 @@ impl Policy {
         }
     }
 
-    /// A sample's score under the policy, given the settled verdict. `aps` of one sample is the share of its answers that are
-    /// right: none where all count as wrong, the others where each is turned around.
+    /// Returns a sample's score under the policy, given the settled verdict. `aps` of one sample is
+    /// the share of correct predictions: 0 if all count as wrong, and 1 − share if each is
+    /// inverted.
     pub(super) fn apply(self, metric: &str, verdict: Verdict, value: Option<f64>) -> Option<f64> {
         match (verdict, self) {
             _ if !Self::concerns(metric) => value,
@@ -73,10 +75,10 @@ impl Policy {
     }
 }
 
-/// The metrics whose scores the penalty takes.
+/// Metrics whose scores the penalty changes.
 pub(crate) const PENALISED: [&str; 3] = ["aps", "ips", "sis"];
 
-/// Which samples pass, given `clip_t` and `clip_n` of the whole run.
+/// Decides which samples pass, given `clip_t` and `clip_n` of the whole run.
 pub(super) fn verdicts(with_prompt: &[Option<f64>], baseline: &[Option<f64>]) -> Vec<Verdict> {
     let known: Vec<f64> = baseline.iter().flatten().copied().collect();
     let std = summarize(&known).std;

@@ -1,4 +1,4 @@
-//! Where a score stands among those of a reference population.
+//! Percentile of a score in a reference population.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,21 +6,22 @@ use utoipa::ToSchema;
 use super::ranks::more_is_better;
 use crate::store::Quantiles;
 
-/// The place of a score among the scores of a population.
+/// Place of a score among the scores of a population.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Place {
-    /// Percent of the population's scores below this one, half of the equal ones included.
+    /// Percent of the population's scores below this one, including half of the equal ones.
     #[schema(example = 81.5)]
     pub percentile: f64,
-    /// Percent of the population's scores that are worse, half of the equal ones included; null for metrics that rank nothing.
+    /// Percent of the population's scores that are worse, including half of the equal ones; null
+    /// for metrics without a direction.
     #[schema(example = 81.5)]
     pub better_than: Option<f64>,
-    /// Scores in the population.
+    /// Number of scores in the population.
     pub population: u64,
 }
 
-/// The place of a score among all scores of these distributions together, each weighing as much as it has scores. ResponseCache
-/// quantiles are half a percent apart, and so close is the place.
+/// Returns the place of a score among all scores of these distributions, each weighted by its
+/// number of scores. Stored quantiles are half a percent apart, which is the accuracy of the place.
 #[must_use]
 pub fn place<'a>(
     metric: &str,
@@ -37,7 +38,7 @@ pub fn place<'a>(
     Some(Place { percentile, better_than, population })
 }
 
-/// The share of a distribution below a value, half of the equal ones included.
+/// Returns the share of a distribution below a value, including half of the equal ones.
 fn share_below(places: &[f64], value: f64) -> f64 {
     let steps = (places.len() - 1) as f64;
     let under = places.partition_point(|place| *place < value);
@@ -49,7 +50,7 @@ fn share_below(places: &[f64], value: f64) -> f64 {
         return 0.0;
     }
     if up_to > under {
-        // The quantiles that equal the value: their middle.
+        // The middle of the quantiles that equal the value.
         return f64::midpoint(under as f64, (up_to - 1) as f64) / steps;
     }
     let (low, high) = (places[under - 1], places[under]);
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_ties_and_distances_have_the_place_they_must() {
+    fn ends_ties_and_distances_have_the_right_place() {
         let kept = [of((0..=100).map(f64::from).collect())];
         let at = |metric, value| place(metric, value, kept.iter()).unwrap();
         assert_eq!((at("ips", -1.0).percentile, at("ips", 101.0).percentile), (0.0, 100.0));

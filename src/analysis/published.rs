@@ -1,21 +1,21 @@
-//! Numbers that others published, to be read beside what is measured here.
+//! Published numbers of papers, for comparison with the numbers measured here.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a paper says.
+/// Numbers of a paper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
-    /// Where.
+    /// Citation of the paper.
     pub source: String,
-    /// How to read it.
+    /// How to read the numbers.
     pub note: String,
     /// Mean scores of methods.
     pub methods: Vec<PublishedMethod>,
-    /// How far metrics agree with people.
+    /// Agreement of metrics with annotators.
     pub alignment: Vec<PublishedAlignment>,
 }
 
@@ -29,27 +29,27 @@ pub struct PublishedMethod {
     /// The dataset.
     #[schema(example = "Stellar-T")]
     pub dataset: String,
-    /// Means by code of the metric.
+    /// Means by metric code.
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// Kendall's tau of a metric with people's answers to three questions.
+/// Kendall's tau of a metric with annotators' judgements on three questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedAlignment {
     /// Code of the metric.
     pub metric: String,
-    /// Are the objects there?
+    /// Tau for the question whether the objects are present.
     pub object: f64,
-    /// Are the relations right?
+    /// Tau for the question whether the relations are right.
     pub relation: f64,
-    /// Which is better altogether?
+    /// Tau for the question which image is better overall.
     pub overall: f64,
 }
 
 static STELLAR: LazyLock<Published> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../assets/published/stellar.json"))
-        .expect("a test reads the file of the repository")
+        .expect("a test parses this file")
 });
 
 /// The tables of the Stellar paper.

@@ -1,14 +1,16 @@
 //! Ranks of the leaderboard's rows.
 //!
-//! Only rows over the same samples are ranked against each other: a mean over the easier half of the prompts is no better than one over
-//! all of them.
+//! Only rows over the same samples are ranked against each other: a higher mean over an easier half
+//! of the prompts does not make a method better.
 //!
-//! **Ranks.** In one metric a row's rank is 1 + the number of rows of the same pack and samples whose interval lies wholly on the better side
-//! of its own. Rows share a rank where nothing tells them apart, and a rank says "at most so many are shown to be better". A row
-//! without an interval has no rank.
+//! **Ranks.** In one metric, a row's rank is 1 + the number of rows of the same pack and samples
+//! whose interval lies wholly on the better side of its own. Rows whose intervals do not separate
+//! them may share a rank. Rank r means that r − 1 rows are shown to be better. A row without an
+//! interval has no rank.
 //!
-//! **Mean rank.** The mean, over the metrics with a better and a worse end that any row has, of a row's place among the means
-//! (ties share the mean of their places); a row without a number in a metric is behind all that have one.
+//! **Mean rank.** The mean of a row's places among the means, over all metrics with a direction
+//! that any row has. Ties share the mean of their places. A row without a number in a metric comes
+//! after all rows with one.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +18,7 @@ use super::leaderboard::LeaderboardRow;
 use crate::metrics::{self, Direction};
 use crate::stats::{Interval, average_ranks};
 
-/// Whether more is better; none for metrics that rank nothing.
+/// Returns whether higher is better; `None` for metrics without a direction.
 pub(super) fn more_is_better(metric: &str) -> Option<bool> {
     match metrics::find(metric)?.direction {
         Direction::HigherIsBetter => Some(true),
@@ -25,7 +27,7 @@ pub(super) fn more_is_better(metric: &str) -> Option<bool> {
     }
 }
 
-/// Gives every row the place of its sample set, and its ranks among those of its pack and set.
+/// Sets the place of each row's sample set, and its ranks among the rows of its pack and set.
 pub(super) fn rank(rows: &mut [LeaderboardRow]) {
     let mut packs: BTreeMap<String, BTreeMap<String, Vec<usize>>> = BTreeMap::new();
     for (place, row) in rows.iter().enumerate() {
@@ -41,7 +43,7 @@ pub(super) fn rank(rows: &mut [LeaderboardRow]) {
                 .map(|of| of.summary.n + of.summary.nulls)
                 .max()
         };
-        // The set that most rows have, of equally many the larger one.
+        // The set with most rows comes first; ties by number of samples.
         sets.sort_by_cached_key(|places| std::cmp::Reverse((places.len(), samples(places))));
         for (at, places) in sets.into_iter().enumerate() {
             for &place in &places {
@@ -52,9 +54,9 @@ pub(super) fn rank(rows: &mut [LeaderboardRow]) {
     }
 }
 
-/// The ranks of rows of one pack and sample set.
+/// Ranks rows of one pack and sample set.
 fn rank_set(rows: &mut [LeaderboardRow], places: Vec<usize>) {
-    // Where each row has each metric.
+    // Positions of each metric: (row, index in the row's metrics).
     let mut metrics: BTreeMap<(String, u32), Vec<(usize, usize)>> = BTreeMap::new();
     for &place in &places {
         for (at, of) in rows[place].metrics.iter().enumerate() {
@@ -62,7 +64,7 @@ fn rank_set(rows: &mut [LeaderboardRow], places: Vec<usize>) {
             metrics.entry(key).or_default().push((place, at));
         }
     }
-    // Places, counted from the best, added up over the metrics; every row takes part in each.
+    // Places from the best, summed over the metrics; every row takes part in each metric.
     let (mut totals, mut counted) = (vec![0.0; rows.len()], 0.0);
     let mut ranked = vec![false; rows.len()];
     for ((metric, version), entries) in &metrics {
@@ -93,7 +95,7 @@ fn rank_set(rows: &mut [LeaderboardRow], places: Vec<usize>) {
     }
 }
 
-/// The ranks in one metric: for each interval, how many lie wholly on its better side.
+/// Ranks rows in one metric: for each interval, counts those that lie wholly on its better side.
 fn rank_metric(rows: &mut [LeaderboardRow], entries: &[(usize, usize)], more_is_better: bool) {
     let oriented = |rows: &[LeaderboardRow], (place, at): (usize, usize)| {
         let Interval { low, high } = rows[place].metrics[at].detail.as_ref()?.interval?;
@@ -159,7 +161,8 @@ pub(super) mod tests {
         let of = |mean, reach| row("m", "p", &[("ips", mean, reach)]);
         let mut rows = vec![of(0.9, 0.05), of(0.82, 0.05), of(0.7, 0.05), of(0.71, 0.2), of(0.95, -1.0)];
         rank(&mut rows);
-        // The third is behind the first and, by a hair, the second; the wide one is behind nobody.
+        // The third row is behind the first and, just barely, the second. The wide one is behind
+        // none.
         assert_eq!(ranks(&rows), [Some(1), Some(1), Some(3), Some(1), None]);
     }
 
@@ -172,7 +175,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn touching_intervals_share_a_rank_and_what_supports_others_has_none() {
+    fn touching_intervals_share_a_rank_and_support_metrics_have_none() {
         let of = |mean, metric| row("m", "p", &[(metric, mean, 0.25)]);
         let mut rows = vec![of(1.0, "ips"), of(0.5, "ips")];
         rank(&mut rows);
@@ -184,7 +187,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn packs_are_ranked_apart() {
+    fn packs_are_ranked_separately() {
         let mut rows = vec![row("a", "p", &[("ips", 0.9, 0.0)]), row("b", "q", &[("ips", 0.1, 0.0)])];
         rank(&mut rows);
         assert_eq!(ranks(&rows), [Some(1), Some(1)]);

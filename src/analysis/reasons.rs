@@ -1,26 +1,27 @@
-//! Why a number that could be expected is null.
+//! Reasons for null statistics.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Why a number has no interval.
+/// Reason if a number has no interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NoInterval {
-    /// So few people stand behind it that resampling them says nothing.
+    /// Too few identities to resample.
     TooFewPeople,
-    /// So few prompts stand behind a share of votes that resampling them says nothing.
+    /// Too few prompts behind a share of votes to resample.
     TooFewPrompts,
-    /// So few pairs or images were judged by several annotators that resampling them says nothing.
+    /// Too few pairs or images judged by several annotators to resample.
     TooFewShared,
-    /// All people, or all resamples of them, give the same number.
+    /// All identities, or all resamples of them, give the same number.
     NoVariation,
-    /// The run changed within the last seconds: ask again.
+    /// The run changed within the last seconds; repeat the request.
     Pending,
 }
 
 impl NoInterval {
-    /// The reason if there is a number and no lower end: `too_few` below `fewest` clusters, which resampling needs.
+    /// Returns the reason if there is a number without a lower end: `too_few` below `fewest`
+    /// clusters, the minimum for resampling.
     #[must_use]
     pub fn of(
         number: Option<f64>,
@@ -33,29 +34,31 @@ impl NoInterval {
         (number.is_some() && low.is_none()).then(reason)
     }
 
-    /// The same for a mean, whose interval needs two people.
+    /// Like [`of`](Self::of) for a mean, whose interval needs two identities.
     #[must_use]
     pub fn of_mean(mean: Option<f64>, low: Option<f64>, clusters: usize) -> Option<Self> {
         Self::of(mean, low, clusters, 2, Self::TooFewPeople)
     }
 }
 
-/// Why there is no alpha.
+/// Reason if there is no alpha.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NoAlpha {
-    /// Nothing was judged by two annotators.
+    /// No pair or image was judged by two annotators.
     NothingShared,
-    /// All shared judgements are the same: alpha compares disagreement with what chance would give, and here that is none.
+    /// All shared judgements are the same. Alpha compares disagreement with that expected by
+    /// chance, which is then 0.
     NoVariation,
 }
 
-/// Why two series have no coefficient.
+/// Reason if two series have no coefficient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NoCoefficient {
-    /// Fewer than two samples have both.
+    /// Fewer than two samples have both numbers.
     TooFewSamples,
-    /// One of them is the same for all samples that have both: a metric, or people who preferred neither image of any pair.
+    /// One series is constant over all samples that have both: a metric, or annotators without any
+    /// preference.
     Constant,
 }

@@ -1,4 +1,4 @@
-//! Keeps the summaries of runs up to date.
+//! Updates of the summaries of runs.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -7,31 +7,31 @@ use super::summarise;
 use crate::blocking::blocking;
 use crate::store::{RunVersion, Store, StoreError};
 
-/// Summarises a run anew for each pack whose scores changed since the last time, and says how many that were: what a run does
-/// that becomes finished.
+/// Updates a run's summaries for each pack whose scores changed since the last update, and returns
+/// their number. Called when a run is finished.
 ///
 /// # Errors
-/// The store's. What was summarised before stays.
+/// Errors of the store. Earlier summaries are retained.
 pub async fn refresh_run(store: &Store, run: Uuid) -> Result<usize, StoreError> {
     refresh(store, Some(run)).await
 }
 
-/// Summarises one version of a run, and says whether that is what the run is still.
+/// Summarises one version of a run, and returns whether that version is still current.
 ///
 /// # Errors
-/// The store's.
+/// Errors of the store.
 pub async fn refresh_version(store: &Store, version: &RunVersion) -> Result<bool, StoreError> {
-    // A run that was deleted meanwhile has nothing to summarise.
+    // The run may have been deleted in the meantime.
     let Some(data) = store.run_data(version.run, Some(&version.pack)).await? else { return Ok(false) };
-    // Some seconds of arithmetic for a large run, which no request shall wait for.
+    // This takes seconds for a large run and must not block requests.
     let summary = blocking(move || summarise(&data)).await;
     store.save_run_summary(version, &summary, OffsetDateTime::now_utc()).await
 }
 
-/// Summarises all runs that changed since the last time, one after the other.
+/// Updates the summaries of all runs that changed since the last update, one after the other.
 ///
 /// # Errors
-/// The store's. What was summarised before stays.
+/// Errors of the store. Earlier summaries are retained.
 pub async fn refresh_stale(store: &Store) -> Result<usize, StoreError> {
     refresh(store, None).await
 }

@@ -1,4 +1,4 @@
-//! A run's table as text: CSV for programs, Markdown for people, LaTeX for papers.
+//! A run's report as text: CSV, Markdown or LaTeX.
 
 use std::fmt::Write as _;
 
@@ -7,22 +7,22 @@ use crate::metrics::{self, Direction};
 use crate::spreadsheet;
 use crate::stats::FEW_CLUSTERS;
 
-/// What a table says of itself beside its numbers.
+/// Caption of a table, in addition to its numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caption {
     /// Method and run.
     pub run: String,
-    /// The pack of the scores, and whether its weights are random.
+    /// The pack of the scores, with a note if its weights are random.
     pub pack: String,
-    /// What the samples are known by: tables of the same are over the same samples.
+    /// Identifier of the set of samples: equal for tables over the same samples.
     pub sample_set: String,
-    /// Samples of the run that could not be scored at all.
+    /// Samples of the run that failed.
     pub failed: u64,
-    /// Samples that are not scored yet.
+    /// Pending samples.
     pub pending: u64,
 }
 
-/// One line a metric, numbers with all their digits; an empty cell is a number that does not exist.
+/// Renders CSV with one line per metric. Numbers have all digits; an empty cell is null.
 #[must_use]
 pub fn csv(report: &Report) -> String {
     let mut text =
@@ -49,7 +49,7 @@ pub fn csv(report: &Report) -> String {
     text
 }
 
-/// A table with a heading and what to know about it.
+/// Renders a Markdown table with a heading and a caption.
 #[must_use]
 pub fn markdown(report: &Report, caption: &Caption) -> String {
     let escape = |text: &str| text.replace('\\', "\\\\").replace('|', "\\|");
@@ -81,7 +81,7 @@ pub fn markdown(report: &Report, caption: &Caption) -> String {
     text
 }
 
-/// A table for the package `booktabs`.
+/// Renders a LaTeX table for the package `booktabs`.
 #[must_use]
 pub fn latex(report: &Report, caption: &Caption) -> String {
     let mut text = format!(
@@ -124,7 +124,7 @@ fn direction(code: &str) -> Option<Direction> {
     metrics::find(code).map(|metric| metric.direction)
 }
 
-/// A comment of LaTeX ends with its line.
+/// Replaces control characters, since a line break ends a LaTeX comment.
 fn one_line(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
@@ -137,7 +137,7 @@ fn policy(policy: Policy) -> &'static str {
     }
 }
 
-/// What the numbers stand on, in words.
+/// Describes the samples, pack and policy behind the numbers.
 fn facts(report: &Report, caption: &Caption) -> String {
     let mut facts = format!(
         "{} samples (set {}), pack {}, policy {}",
@@ -148,22 +148,22 @@ fn facts(report: &Report, caption: &Caption) -> String {
     );
     if let Some(penalised) = report.penalised {
         let share = if report.samples == 0 { 0.0 } else { penalised as f64 / report.samples as f64 };
-        let _ = write!(facts, "; the penalty hit {penalised} ({:.1} %)", share * 100.0);
+        let _ = write!(facts, "; {penalised} penalised ({:.1} %)", share * 100.0);
     }
     if report.undecided > 0 {
-        let _ = write!(facts, "; {} could not be judged for the penalty", report.undecided);
+        let _ = write!(facts, "; {} undecided by the penalty (no clip_t or clip_n)", report.undecided);
     }
     if caption.pending > 0 {
-        let _ = write!(facts, "; {} are still to be scored", caption.pending);
+        let _ = write!(facts, "; {} pending", caption.pending);
     }
     if caption.failed > 0 {
-        let _ = write!(facts, "; {} could not be scored", caption.failed);
+        let _ = write!(facts, "; {} failed", caption.failed);
     }
-    facts.push_str(". Intervals are resampled by identity");
+    facts.push_str(". Confidence intervals resample identities");
     let few = |row: &&ReportRow| row.low.is_some() && row.clusters < FEW_CLUSTERS;
     let few: Vec<&str> = report.rows.iter().filter(few).map(|row| row.metric.as_str()).collect();
     if !few.is_empty() {
-        let _ = write!(facts, "; of fewer than {FEW_CLUSTERS} they rest on little: {}", few.join(", "));
+        let _ = write!(facts, "; fewer than {FEW_CLUSTERS} identities: {}", few.join(", "));
     }
     facts + "."
 }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_has_every_digit_and_leaves_out_what_does_not_exist() {
+    fn csv_has_all_digits_and_empty_cells_for_nulls() {
         let text = csv(&report());
         let mut lines = text.lines().skip(1);
         let first = "clip_t,0.30000000000000004,0.5,0.25,0.75,2,3,0.75,4,1,0,stellar";
@@ -219,23 +219,17 @@ mod tests {
     }
 
     #[test]
-    fn markdown_says_which_way_is_better_and_what_was_left_out() {
+    fn markdown_shows_the_direction_and_counts_what_was_left_out() {
         let text = markdown(&report(), &caption());
         assert!(text.starts_with("# A\\|B/run\n"), "{text}");
         assert!(text.contains("| clip_t | ↑ | 0.3000 | 0.5000 | 0.2500 to 0.7500 | 3 | 75.0 % |"), "{text}");
         assert!(text.contains("| dreamsim | ↓ | 0.2500 | – | – | 3 | 75.0 % |"), "{text}");
-        assert!(
-            text.contains("of fewer than 8 they rest on little: clip_t.\n"),
-            "an interval of two people: {text}"
-        );
-        assert!(
-            text.contains("the penalty hit 1 (25.0 %)") && text.contains("2 could not be scored"),
-            "{text}"
-        );
+        assert!(text.contains("; fewer than 8 identities: clip_t.\n"), "an interval of two people: {text}");
+        assert!(text.contains("; 1 penalised (25.0 %)") && text.contains("; 2 failed"), "{text}");
     }
 
     #[test]
-    fn latex_escapes_what_it_would_obey() {
+    fn latex_escapes_commands() {
         let text = latex(&report(), &Caption { run: "a\n\\input{x}".to_owned(), ..caption() });
         assert!(text.contains("clip\\_t $\\uparrow$ & $0.3000$ & $0.5000$ & $[0.2500, 0.7500]$"), "{text}");
         assert!(text.starts_with("% a \\input{x}\n"), "a comment stays one line: {text}");

@@ -1,4 +1,4 @@
-//! The table of one run under a penalty policy.
+//! The report of one run under a penalty policy.
 
 use std::collections::BTreeMap;
 
@@ -10,33 +10,34 @@ use super::penalty::{Policy, Verdict, verdicts};
 use super::reasons::NoInterval;
 use crate::stats::{Bootstrap, FEWEST_CLUSTERS, summarize};
 
-/// What was predicted of one attribute, sample by sample; no answer where it is not known.
+/// Predictions of one attribute by sample; `None` if there is none.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AttributeOutcomes {
-    /// CelebA's name of the attribute.
+    /// The attribute's name in CelebA.
     pub name: String,
-    /// Whether the subject has it, and whether the generated face was found to have it.
+    /// Whether the person has the attribute, and whether it was predicted for the generated face.
     pub outcomes: Vec<Option<(bool, bool)>>,
 }
 
-/// The scores of a run, every list in the order of its samples.
+/// Scores of a run; every list is in the order of its samples.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RunScores {
-    /// Whom each sample shows; a sample without an identity is a cluster of its own.
+    /// Identity of each sample; a sample without one is its own cluster.
     pub identities: Vec<Option<String>>,
-    /// By code of the metric; `None` is a score that could not be computed. `aps` of a sample is its share of right answers.
+    /// Scores by metric code; `None` is a null score. `aps` of a sample is its share of correct
+    /// predictions.
     pub scores: BTreeMap<String, Vec<Option<f64>>>,
-    /// What `aps` stands on. Without any, the table has no `aps`.
+    /// Predictions that `aps` is based on. Without any, the report has no `aps`.
     pub attributes: Vec<AttributeOutcomes>,
 }
 
-/// Why there is no report.
+/// Errors of computing a report.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {
     /// The penalty cannot be decided.
     #[error(
-        "the penalty needs clip_t and clip_n of the run, and {missing} is not there: compute or import it, or report \
-         with the policy `none`"
+        "the penalty needs clip_t and clip_n of the run, and {missing} is missing: compute or import it, or use the \
+         policy `none`"
     )]
     NeedsClip {
         /// The metric that is missing.
@@ -47,43 +48,44 @@ pub enum ReportError {
     Length {
         /// The metric or attribute.
         what: String,
-        /// Its entries.
+        /// Number of its entries.
         have: usize,
-        /// The samples.
+        /// Number of samples.
         samples: usize,
     },
 }
 
-/// What a line's `mean` is.
+/// Definition of a row's `mean`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Statistic {
     /// The mean of the samples' scores.
     SampleMean,
-    /// The mean over attributes of the area under the ROC curve over all samples, which is not the mean of anything that a
-    /// sample has: `aps` as the reference toolkit reports it.
+    /// The mean over attributes of the area under the ROC curve over all samples, which is not a
+    /// mean of samples' scores: `aps` as reported by the reference toolkit.
     AttributeAuc,
 }
 
-/// A line of the table.
+/// A row of the report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReportRow {
     /// Code of the metric.
     pub metric: String,
-    /// What `mean` is: of all metrics but `aps` the mean over the samples that have a score.
+    /// Definition of `mean`: the mean over the samples with a score, for all metrics except `aps`.
     pub statistic: Statistic,
-    /// The number.
+    /// Value of the statistic.
     pub mean: Option<f64>,
-    /// The mean of the samples' scores: other than `mean` for `aps`, whose leaderboards and slices have this one.
+    /// Mean of the samples' scores. It differs from `mean` for `aps`, where leaderboards and slices
+    /// use this one.
     pub sample_mean: Option<f64>,
-    /// Standard deviation with n − 1 in the denominator; none for `aps`.
+    /// Standard deviation with n − 1 in the denominator; `None` for `aps`.
     pub std: Option<f64>,
-    /// Lower end of the 95 % interval, resampled by identity.
+    /// Lower end of the 95 % confidence interval, clustered by identity.
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
-    /// Identities among the samples with a score; a sample without one counts as one. The intervals of fewer than
-    /// [`FEW_CLUSTERS`](crate::stats::FEW_CLUSTERS) rest on little.
+    /// Identities among the samples with a score; a sample without an identity counts as one. Below
+    /// [`FEW_CLUSTERS`](crate::stats::FEW_CLUSTERS), intervals are based on little data.
     pub clusters: usize,
     /// Samples with a score.
     pub n: usize,
@@ -92,7 +94,7 @@ pub struct ReportRow {
 }
 
 impl ReportRow {
-    /// Why there is no interval of a number that there is.
+    /// Returns the reason if there is a number without an interval.
     #[must_use]
     pub fn no_interval(&self) -> Option<NoInterval> {
         let fewest = if self.statistic == Statistic::SampleMean { 2 } else { FEWEST_CLUSTERS };
@@ -100,22 +102,22 @@ impl ReportRow {
     }
 }
 
-/// The table of a run.
+/// The report of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
-    /// The policy in force.
+    /// The penalty policy.
     pub policy: Policy,
-    /// Samples in the run.
+    /// Number of samples in the run.
     pub samples: usize,
-    /// Samples that the penalty hit; none under the policy `none`.
+    /// Penalised samples; `None` under the policy `none`.
     pub penalised: Option<usize>,
-    /// Samples without `clip_t` or `clip_n`, which nobody can judge.
+    /// Samples without `clip_t` or `clip_n`, which cannot be judged.
     pub undecided: usize,
-    /// One line a metric, in the order of their codes.
+    /// One row per metric, in order of metric codes.
     pub rows: Vec<ReportRow>,
 }
 
-/// Makes the table of a run.
+/// Computes the report of a run.
 pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<Report, ReportError> {
     let samples = run.identities.len();
     let lengths = run.scores.iter().map(|(code, values)| (code, values.len()));
@@ -144,7 +146,7 @@ pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<
         columns.push((code, summary));
         sums.push(clusters.sums(values.iter().enumerate().map(apply)));
     }
-    // Together, since metrics of the same samples share their draws.
+    // Computed together, since metrics of the same samples share their resamples.
     let intervals = bootstrap.means(&sums);
     for (((code, summary), interval), sums) in columns.into_iter().zip(intervals).zip(&sums) {
         rows.push(ReportRow {
@@ -175,7 +177,7 @@ pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<
     })
 }
 
-/// Which samples pass; none where no metric is concerned and the CLIP scores are not there.
+/// Decides which samples pass; `None` if the CLIP scores are missing and no metric needs them.
 fn judge(run: &RunScores, concerned: bool) -> Result<Option<Vec<Verdict>>, ReportError> {
     let find = |missing| run.scores.get(missing).ok_or(ReportError::NeedsClip { missing });
     match (find("clip_t"), find("clip_n")) {
@@ -185,7 +187,8 @@ fn judge(run: &RunScores, concerned: bool) -> Result<Option<Vec<Verdict>>, Repor
     }
 }
 
-/// Right and wrong predictions of one attribute in one group: subjects that have it, then those that have not.
+/// Counts of right and wrong predictions of one attribute in one cluster, for people with and
+/// without it.
 #[derive(Clone, Copy, Default)]
 struct Counts {
     with: [f64; 2],
@@ -219,7 +222,7 @@ fn attribute_row(
         }
         tables.push(counts);
     }
-    // A constant attribute has no area: it is left out for the run, not for a resample.
+    // A constant attribute has no area. It is left out for the whole run, not for single resamples.
     tables.retain(|counts| area(counts, &vec![1; groups]).is_finite());
     let statistic =
         |times: &[u32]| tables.iter().map(|counts| area(counts, times)).sum::<f64>() / tables.len() as f64;
@@ -241,7 +244,8 @@ fn attribute_row(
     }
 }
 
-/// The area under the ROC curve of hard predictions is the mean of both rates of right ones.
+/// Computes the area under the ROC curve. For binary predictions, it is the mean of the two true
+/// rates.
 fn area(counts: &[Counts], times: &[u32]) -> f64 {
     let mut sums = Counts::default();
     for (of, &times) in counts.iter().zip(times) {
@@ -262,7 +266,7 @@ fn share(n: usize, of: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// Four samples of which the last fails: `std(clip_n)` is 0.
+    /// Four samples. The last one fails the penalty: `std(clip_n)` is 0.
     fn run() -> RunScores {
         let list = |values: [f64; 4]| values.map(Some).to_vec();
         let scores = [
@@ -292,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn the_penalty_takes_identity_and_leaves_the_rest() {
+    fn the_penalty_changes_identity_metrics_only() {
         assert!((mean(Policy::None, "ips") - 0.6).abs() < 1e-12);
         assert!((mean(Policy::Stellar, "ips") - 0.375).abs() < 1e-12);
         assert!((mean(Policy::Toolkit, "ips") - 0.375).abs() < 1e-12);
@@ -306,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn aps_has_the_area_of_the_run_and_beside_it_the_mean_of_the_samples() {
+    fn aps_has_the_area_of_the_run_and_the_mean_of_the_samples() {
         let mut run = run();
         run.scores.insert("aps".to_owned(), [1.0, 1.0, 0.0, 0.0].map(Some).to_vec());
         let report = report(&run, Policy::Stellar, &Bootstrap::default()).unwrap();
@@ -317,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn two_people_give_a_mean_an_interval_and_an_area_none() {
+    fn with_two_people_a_mean_has_an_interval_and_an_area_has_none() {
         let report = report(&run(), Policy::Stellar, &Bootstrap::default()).unwrap();
         let of = |code: &str| report.rows.iter().find(|row| row.metric == code).unwrap();
         assert!(of("dino").low.is_some() && of("dino").no_interval().is_none());
@@ -345,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_other_lengths_are_refused() {
+    fn lists_of_different_lengths_are_refused() {
         let mut run = run();
         run.identities.pop();
         assert!(matches!(report(&run, Policy::None, &Bootstrap::default()), Err(ReportError::Length { .. })));

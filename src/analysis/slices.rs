@@ -1,4 +1,4 @@
-//! The summaries of a run that leaderboards read: every metric, under every policy, over every slice of the run.
+//! Summaries of a run, read by leaderboards: every metric under every policy over every slice.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,20 @@ use crate::metrics::Flag;
 use crate::stats::{Bootstrap, Interval, quantiles, summarize};
 use crate::store::{MetricColumn, Quantiles, RunData, RunSummary, Slice, SliceSummary};
 
-/// A slice of fewer samples has no summary: its mean would say little, and something of single people.
+/// Minimum number of samples of a slice. A smaller slice has no summary: its mean would be
+/// unreliable and could disclose data about single people.
 const FEWEST_SAMPLES: usize = 5;
 
-/// The most labels of one kind (categories, attributes): those with most samples are kept.
+/// Maximum number of labels of one kind (categories, attributes); those with most samples are used.
 const MOST_LABELS: usize = 500;
 
-/// Resamples of the intervals of slices; those of the whole run are the report's.
+/// Number of resamples for slices; the whole run uses that of the report.
 const SLICE_RESAMPLES: usize = 2_000;
 
-/// The quantiles that are kept of a metric's distribution: half a percent apart.
+/// Number of quantiles stored for a metric's distribution: half a percent apart.
 const QUANTILES: usize = 201;
 
-/// Sums of a slice under one policy, before the interval is known.
+/// Summary of a slice under one policy, before its interval is computed.
 struct Pending {
     summary: SliceSummary,
     sums: Vec<(f64, usize)>,
@@ -29,8 +30,9 @@ struct Pending {
 
 /// Summarises a run.
 ///
-/// Every metric has a row for each slice: under the policy `none` where the policy changes nothing, else one for each policy. A
-/// penalised metric of a run without `clip_t` or `clip_n` cannot be judged: it has a row without a number.
+/// Every metric has one row per slice if policies do not affect it, under the policy `none`;
+/// otherwise one row per slice and policy. A penalised metric of a run without `clip_t` or `clip_n`
+/// cannot be judged and has a row without a number.
 #[must_use]
 pub fn summarise(data: &RunData) -> RunSummary {
     let slices = summaries(data, slices_of(data), &Policy::ALL);
@@ -49,8 +51,9 @@ pub fn summarise(data: &RunData) -> RunSummary {
     RunSummary { samples: data.names.len() as u64, sample_set, cluster_keys, slices, quantiles }
 }
 
-/// The summaries of one slice under one policy, those of metrics that no policy concerns under `none`, each with its sums by
-/// cluster, and what the clusters are known by. No summaries where the run has too few samples in the slice.
+/// Summarises one slice under one policy; metrics that policies do not affect are under `none`.
+/// Returns the summaries with their sums by cluster, and the clusters' keys. There are no summaries
+/// if the run has too few samples in the slice.
 pub(super) fn summarise_slice(
     data: &RunData,
     slice: &Slice,
@@ -68,7 +71,8 @@ fn clusters(data: &RunData) -> Clusters {
     Clusters::new(&data.identities, |at| data.names[at].clone())
 }
 
-/// One row a slice, metric and policy; metrics that no policy concerns have one under `none`.
+/// Returns one row per slice, metric and policy; metrics that policies do not affect have one under
+/// `none`.
 fn summaries(
     data: &RunData,
     slices_of_run: Vec<(Slice, Vec<usize>)>,
@@ -111,14 +115,15 @@ fn summaries(
     slices
 }
 
-/// What a set of names, which are in order, is known by: 64 bits, of which two different ones of a leaderboard never meet in practice.
+/// Returns the identifier of a sorted set of names: 64 bits of a hash, for which collisions within
+/// a leaderboard do not occur in practice.
 #[must_use]
 pub fn sample_set<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     let address = ContentHash::of_parts(names.into_iter().map(String::as_bytes));
     address.to_hex()[..16].to_owned()
 }
 
-/// Which samples were measured at all, with or without a number.
+/// Returns which samples were measured, with or without a number.
 fn measured(column: &MetricColumn, samples: usize) -> Vec<bool> {
     let mut measured: Vec<bool> = column.values.iter().map(Option::is_some).collect();
     measured.resize(samples, false);
@@ -180,12 +185,13 @@ fn row(
     }
 }
 
-/// The slices of a run that have enough samples, each with the places of its samples: all of them first.
+/// Returns the slices of a run that have enough samples, each with the indices of its samples. The
+/// slice of all samples comes first.
 pub(super) fn slices_of(data: &RunData) -> Vec<(Slice, Vec<usize>)> {
     let mut kinds: BTreeMap<&'static str, BTreeMap<String, Vec<usize>>> = BTreeMap::new();
     let mut put = |kind: &'static str, label: String, at: usize| {
         let members = kinds.entry(kind).or_default().entry(label).or_default();
-        // A category that is named twice counts once.
+        // A category listed twice counts once.
         if members.last() != Some(&at) {
             members.push(at);
         }
@@ -232,7 +238,7 @@ pub(super) fn slices_of(data: &RunData) -> Vec<(Slice, Vec<usize>)> {
     slices
 }
 
-/// The class of an image by its shorter side in pixels.
+/// Returns the size class of an image by its shorter side in pixels.
 fn size_class(side: u32) -> &'static str {
     match side {
         0..512 => "under_512",
@@ -246,7 +252,8 @@ mod tests {
     use super::*;
     use crate::store::{AttributePlaces, RelationKinds, RunName};
 
-    /// 40 samples of 8 people; the person's number is their score, and odd samples of the second half fail the penalty.
+    /// 40 samples of 8 people; the person's number is their score, and odd samples of the second
+    /// half fail the penalty.
     fn data() -> RunData {
         let samples = 40;
         let column = |value: &dyn Fn(usize) -> Option<f64>| MetricColumn {
@@ -329,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn without_clip_nobody_is_judged_and_nothing_has_a_number() {
+    fn without_clip_scores_no_sample_is_judged_and_there_are_no_numbers() {
         let mut data = data();
         data.metrics.remove("clip_n");
         let summary = summarise(&data);
@@ -339,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_has_the_intervals_of_the_report() {
+    fn the_slice_of_all_samples_has_the_intervals_of_the_report() {
         let data = data();
         let scores = super::super::RunScores {
             identities: data.identities.clone(),

@@ -1,4 +1,4 @@
-//! Two metrics against each other: which rows are best for some weighing of the two.
+//! Trade-off between two metrics: which rows are on the Pareto front.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -15,14 +15,14 @@ use crate::stats::Interval;
 pub struct Estimate {
     /// The mean.
     pub mean: f64,
-    /// Lower end of its 95 % interval.
+    /// Lower end of its 95 % confidence interval.
     pub low: Option<f64>,
     /// Upper end.
     pub high: Option<f64>,
-    /// Why it has no interval.
+    /// Reason if the mean has no interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_interval: Option<NoInterval>,
-    /// Samples with a number.
+    /// Number of samples with a number.
     pub n: u64,
 }
 
@@ -31,27 +31,30 @@ pub struct Estimate {
 pub struct TradeOffPoint {
     /// The method.
     pub method: String,
-    /// The run, where rows are runs.
+    /// The run, if rows are runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// Ids of the runs that it counts.
+    /// Ids of the runs in this row.
     pub runs: Vec<Uuid>,
     /// The pack; points of different packs are not compared.
     pub pack: PackId,
-    /// What the samples are known by; points over different samples are not compared. Null until the runs are summarised.
+    /// Identifier of the set of samples; points over different samples are not compared. Null until
+    /// the runs are summarised.
     pub sample_set: Option<String>,
     /// The first metric.
     pub x: Estimate,
     /// The second metric.
     pub y: Estimate,
-    /// Whether no other row over the same samples is at least as good in both means and better in one: the Pareto front. False
-    /// until the runs are summarised.
+    /// Whether the row is on the Pareto front: no other row over the same samples is at least as
+    /// good in both means and better in one. False until the runs are summarised.
     pub on_front: bool,
-    /// Rows whose intervals lie wholly on the better side in both metrics: it is shown to be behind these.
+    /// Rows whose intervals lie wholly on the better side in both metrics, so that they are shown
+    /// to be better.
     pub dominated_by: Vec<String>,
 }
 
-/// The points of rows that have both metrics, from the best `x` on within each pack.
+/// Returns the points of rows that have both metrics, grouped by pack and sorted by `x`, best
+/// first.
 #[must_use]
 pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint> {
     let estimate = |row: &LeaderboardRow, metric: &str| {
@@ -72,7 +75,7 @@ pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint
             let (of_x, of_y) = (estimate(row, x)?, estimate(row, y)?);
             let LeaderboardRow { method, run, runs, pack, sample_set, .. } = row.clone();
             Some(TradeOffPoint {
-                // Until a row is summarised, its samples are unknown.
+                // The samples of a row are unknown until it is summarised.
                 on_front: sample_set.is_some(),
                 method,
                 run,

@@ -1,32 +1,33 @@
-//! Two results side by side: what changed between two states of the program, or two machines.
+//! Comparison of two benchmark results, of two versions of the program or two machines.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// What an entry of a list is called in a result: the entry's place says nothing where graphs come and go.
+/// Keys that identify an entry of a list in a result. Its index is not stable, since graphs are
+/// added and removed.
 const NAMES: [&str; 3] = ["graph", "batch", "round"];
 
 /// A number that both results have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Where it stands, as `graphs.clip.image.batches.4.milliseconds`.
+    /// Path of the number, such as `graphs.clip.image.batches.4.milliseconds`.
     pub of: String,
-    /// In the earlier result.
+    /// Value in the earlier result.
     pub before: f64,
-    /// In this one.
+    /// Value in the current result.
     pub now: f64,
 }
 
 impl Change {
-    /// Now as a multiple of before; none where that was 0.
+    /// Returns `now / before`; `None` if `before` is 0.
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
         (self.before != 0.0).then(|| self.now / self.before)
     }
 }
 
-/// The numbers that both results have, in order of their place.
+/// Returns the numbers that both results have, in order of their paths.
 #[must_use]
 pub fn compare(before: &Value, now: &Value) -> Vec<Change> {
     let (before, now) = (numbers(before), numbers(now));
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_both_are_compared_by_name_and_not_by_place() {
+    fn numbers_are_compared_by_name_and_not_by_index() {
         let before = json!({"samples_a_second": 2.0, "gone": 1, "graphs": [
             {"graph": "a", "batches": [{"batch": 1, "milliseconds": 4.0}]}, {"graph": "b", "load_seconds": 0}]});
         let now = json!({"samples_a_second": 3.0, "new": 1, "graphs": [

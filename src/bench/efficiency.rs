@@ -1,8 +1,9 @@
-//! What is lost between a bare loop over the sessions and the service around them.
+//! Efficiency of the service relative to a bare loop over the same sessions.
 //!
-//! Rounds take turns: the service scores samples over HTTP for a while, and the very same sessions then run, in a loop and in full
-//! batches, as many items of the inputs that they were given there. The quotient of both times is the efficiency: 1 where decoding,
-//! resizing, tokenising, hashing, queueing, HTTP and the database cost nothing, because they happen while a graph runs.
+//! Each round has two parts. First, the service scores samples over HTTP for some time. Then, the
+//! same sessions run the same number of items of the same inputs, in a loop and in full batches.
+//! The efficiency is the loop's time divided by the service's: 1 if decoding, resizing, tokenising,
+//! hashing, queueing, HTTP and the database cost nothing, because they overlap with running graphs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,45 +22,47 @@ use crate::engine::{Backend, BackendError, Engine, Pack, Provider};
 use crate::telemetry::Telemetry;
 use crate::tensor::{Features, Tensor};
 
-/// Inputs of a graph that are kept for the loop: enough for several full batches of every length of text.
+/// Number of inputs of a graph stored for the loop: enough for several full batches of every text
+/// length.
 const KEPT_ITEMS: usize = 256;
 
-/// A round of both.
+/// One round of service and loop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EfficiencyRound {
-    /// What the service did.
+    /// Result of the service.
     pub served: LoadResult,
-    /// Seconds in which the loop ran the same number of items.
+    /// Seconds that the loop took for the same number of items.
     pub bare_seconds: f64,
-    /// These as a share of the service's seconds.
+    /// `bare_seconds` divided by the service's seconds.
     pub efficiency: f64,
 }
 
-/// What all rounds found.
+/// Result of all rounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EfficiencyResult {
-    /// What computed.
+    /// The execution provider.
     pub provider: Provider,
-    /// Batches at once, of both.
+    /// Number of concurrent batches, for both.
     pub concurrent_batches: usize,
-    /// Threads for each batch, of both.
+    /// Threads per batch, for both.
     pub threads: usize,
-    /// Clients at once, and the most items of a batch of the loop.
+    /// Number of concurrent clients, and the maximum batch size of the loop.
     pub clients: usize,
-    /// In order.
+    /// Rounds in order.
     pub rounds: Vec<EfficiencyRound>,
-    /// The median of the rounds.
+    /// Median efficiency of the rounds.
     pub efficiency: f64,
 }
 
-/// Measures `rounds` rounds after one in which everything warms up; `done` hears of each.
+/// Measures `rounds` rounds after one warm-up round, and calls `done` after each.
 ///
-/// The service and its clients share this process: its processor time is that of both. Batches of the loop have as many items as
-/// there are clients, at most the graph's largest batch. With one client the quotient therefore says how much longer a single
-/// request takes than its graphs by themselves.
+/// The service and its clients share this process, so its CPU time includes both. Batches of the
+/// loop have as many items as there are clients, at most the graph's largest batch. With one
+/// client, the efficiency therefore compares the latency of a single request with the time of its
+/// graphs alone.
 ///
 /// # Errors
-/// The pack does not load, there is nothing to send, or the service does not answer.
+/// The pack does not load, there are no samples, or the service does not respond.
 pub async fn efficiency(
     pack: &Pack,
     config: &Config,
@@ -84,7 +87,7 @@ pub async fn efficiency(
     };
     let (engine, sessions) = engine;
     let (provider, parallelism) = (engine.provider(), engine.parallelism());
-    // Warming up left inputs of ones.
+    // The engine's warm-up left inputs that are all ones.
     sessions.iter().for_each(Session::forget);
     let service = LocalService::start(config, pack.clone(), engine, telemetry).await?;
     let client = Client::new(&format!("http://{}", service.address()), std::time::Duration::ZERO)?;
@@ -114,7 +117,7 @@ pub async fn efficiency(
     })
 }
 
-/// A session that a lane and the loop share. It keeps some of the inputs that it is given.
+/// A session shared by a lane and the loop. It stores some of its inputs.
 #[derive(Clone)]
 struct Session {
     graph: String,
@@ -132,7 +135,8 @@ impl Session {
         self.items.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Batches of so many items in all, of which each has equal shapes; of every shape as large a part as was seen.
+    /// Returns batches with `items` items in total. All items of a batch have the same shape, and
+    /// shapes have the same shares as in the stored inputs.
     fn batches(&self, items: usize, largest: usize) -> Vec<Vec<Vec<Tensor>>> {
         let seen = self.items.lock().unwrap_or_else(PoisonError::into_inner);
         let mut by_shape: HashMap<Vec<&[usize]>, Vec<&Vec<Tensor>>> = HashMap::new();
@@ -168,7 +172,8 @@ impl Backend for Session {
     }
 }
 
-/// Seconds in which the sessions run as many items as the service did, so many batches at once.
+/// Returns the seconds in which the sessions run as many items as the service did, with `at_once`
+/// concurrent batches.
 fn bare(sessions: &[Session], served: &LoadResult, clients: usize, at_once: usize) -> anyhow::Result<f64> {
     let mut work = Vec::new();
     for session in sessions {
@@ -217,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_have_items_of_one_shape_and_the_shares_that_were_seen() {
+    fn batches_have_items_of_one_shape_and_shapes_retain_their_shares() {
         let mut session = Session::new("text".to_owned(), 4, Box::new(Echo));
         session.run(&[item(5), item(5), item(5), item(9)]).unwrap();
         let batches = session.batches(16, 8);
@@ -229,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_inputs_are_kept_than_the_loop_needs() {
+    fn stored_inputs_are_bounded() {
         let mut session = Session::new("text".to_owned(), 4, Box::new(Echo));
         for _ in 0..KEPT_ITEMS {
             session.run(&[item(1), item(1), item(1)]).unwrap();

@@ -1,4 +1,4 @@
-//! Graphs in a bare loop: what a device gives at most, against which the service is held.
+//! Graphs in a bare loop: the device's peak throughput, the baseline of the service.
 
 use std::time::{Duration, Instant};
 
@@ -7,57 +7,59 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Backend, Engine, EngineConfig, GraphSpec, Pack, Precision, Provider, StartError};
 use crate::machine;
 
-/// How to measure.
+/// Options of a measurement.
 #[derive(Debug, Clone)]
 pub struct GraphsOptions {
-    /// Batches to run; those above a graph's largest are run all the same.
+    /// Batch sizes to run, including those above a graph's largest batch.
     pub batches: Vec<usize>,
-    /// Runs of each batch, of which the median counts.
+    /// Number of runs of each batch size; the median is reported.
     pub runs: usize,
-    /// A batch is given up after so long, with the runs that there are.
+    /// Time limit for each batch size; the median is then of the runs completed so far.
     pub limit: Duration,
-    /// Only graphs whose role begins with one of these; all where there are none.
+    /// Only graphs whose role begins with one of these prefixes; all if empty.
     pub only: Vec<String>,
 }
 
-/// A graph by itself.
+/// Timing of one graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GraphTiming {
-    /// Its roles, joined by `+`.
+    /// The graph's roles, joined by `+`.
     pub graph: String,
-    /// The arithmetic inside.
+    /// Precision of the graph.
     pub precision: Precision,
-    /// What computes it.
+    /// The execution provider.
     pub provider: Option<Provider>,
-    /// Seconds that loading and warming up took.
+    /// Seconds for loading and warm-up.
     pub load_seconds: f64,
-    /// By how much the process grew meanwhile, in bytes, where the system tells.
+    /// Growth of the process's resident memory while loading, in bytes, if the system reports it.
     pub resident_bytes: Option<u64>,
-    /// By batch.
+    /// Timings by batch size.
     pub batches: Vec<BatchTiming>,
-    /// Why it could not be loaded or run further.
+    /// The error if the graph could not be loaded or run further.
     pub problem: Option<String>,
 }
 
-/// A graph at one batch.
+/// Timing of a graph at one batch size.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BatchTiming {
-    /// Items of a run.
+    /// Number of items per run.
     pub batch: usize,
-    /// Runs that were timed.
+    /// Number of timed runs.
     pub runs: usize,
-    /// Median of a run, in milliseconds.
+    /// Median time of a run in milliseconds.
     pub milliseconds: f64,
-    /// Items a second at that.
+    /// Items per second at the median time.
     pub items_a_second: f64,
-    /// Arithmetic of these in 10¹² operations a second, where the pack says how much an item is.
+    /// Throughput in 10¹² floating-point operations per second, if the pack has the number of
+    /// operations per item.
     pub tflops: Option<f64>,
 }
 
-/// Measures every graph, one after the other; `done` hears of each at once, so that a run that is cut off has told what it found.
+/// Measures all graphs, one after the other. Calls `done` after each, so that an interrupted run
+/// has reported its results so far.
 ///
 /// # Errors
-/// The runtime cannot be loaded. A graph that does not load, or fails at a batch, is told in its row.
+/// The runtime cannot be loaded. If a graph does not load or fails, its row has the error.
 pub fn time_graphs(
     pack: &Pack,
     config: &EngineConfig,
@@ -104,7 +106,7 @@ fn run(
     let item = spec.sample();
     for &batch in &options.batches {
         let items = vec![item.clone(); batch];
-        // The first run of a shape takes memory and chooses kernels.
+        // The first run of a shape allocates memory and selects kernels.
         if let Err(error) = backend.run(&items) {
             timing.problem = Some(format!("batch {batch}: {error}"));
             break;
@@ -131,7 +133,7 @@ fn run(
     timing
 }
 
-/// The middle one, of an even number the mean of the two; 0 of none.
+/// Returns the median, the mean of the middle two for an even count; 0 if empty.
 pub(super) fn median(times: &mut [f64]) -> f64 {
     times.sort_unstable_by(f64::total_cmp);
     match times.len() {
@@ -159,9 +161,9 @@ mod tests {
             limit: Duration::from_secs(5),
             only: vec!["clip".to_owned(), "faces.pnet".to_owned()],
         };
-        let mut told = 0;
-        let found = time_graphs(&pack, &config, &options, |_| told += 1).unwrap();
-        assert_eq!(told, found.len());
+        let mut reported = 0;
+        let found = time_graphs(&pack, &config, &options, |_| reported += 1).unwrap();
+        assert_eq!(reported, found.len());
         assert!(
             found.len() >= 3
                 && found.iter().all(|of| of.graph.starts_with("clip") || of.graph == "faces.pnet")
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_an_even_number_is_between_the_two() {
+    fn the_median_of_an_even_count_is_the_mean_of_the_middle_two() {
         for (mut times, expected) in [(vec![], 0.0), (vec![3.0], 3.0), (vec![4.0, 1.0, 2.0, 3.0], 2.5)] {
             assert!((median(&mut times) - expected).abs() < 1e-12, "{times:?}");
         }

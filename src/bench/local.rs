@@ -1,4 +1,5 @@
-//! The whole service on a socket of this process, for measurements: its database and files are in a folder that goes with it.
+//! The whole service in this process, for measurements. Its database and files are in a temporary
+//! folder.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use crate::scoring::Scoring;
 use crate::store::{Store, StoreOptions};
 use crate::telemetry::Telemetry;
 
-/// A service that listens; it ends when it is dropped.
+/// A listening service, which stops when it is dropped.
 #[derive(Debug)]
 pub struct LocalService {
     address: SocketAddr,
@@ -26,10 +27,11 @@ pub struct LocalService {
 }
 
 impl LocalService {
-    /// Serves an engine over `pack`, whose numbers go to `telemetry`, on a port of its own, with a new SQLite database.
+    /// Serves an engine over `pack` on a free port, with a new SQLite database. The engine's
+    /// service metrics are in `telemetry`.
     ///
     /// # Errors
-    /// The folder or the database cannot be made, or the pack lacks what scoring needs.
+    /// The folder or the database cannot be created, or the pack lacks graphs needed for scoring.
     pub async fn start(
         config: &Config,
         pack: Pack,
@@ -49,17 +51,17 @@ impl LocalService {
         let store = Store::open(&url, &StoreOptions::default()).await?;
         let runs = Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
         let router = api::router(Arc::new(App::new(&config, scoring, store, runs, telemetry)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port is free")?;
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on a local port")?;
         let address = listener.local_addr()?;
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the measured service ended");
+                tracing::error!(%error, "the measured service failed");
             }
         });
         Ok(Self { address, server, _folder: folder })
     }
 
-    /// Where it listens.
+    /// Returns the address that the service listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -72,7 +74,7 @@ impl Drop for LocalService {
     }
 }
 
-/// A folder of its own among the system's temporary ones, removed when it is dropped.
+/// A new temporary folder, removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Folder(pub(crate) PathBuf);
 
@@ -86,7 +88,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left there costs room and nothing else.
+        // Leftover files only take up disk space.
         drop(std::fs::remove_dir_all(&self.0));
     }
 }

@@ -1,4 +1,4 @@
-//! How fast this machine is: each graph by itself, the whole service, and what is lost between the two.
+//! Benchmarks of this machine: single graphs, the whole service, and the efficiency of the service.
 
 mod compare;
 mod efficiency;

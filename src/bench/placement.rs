@@ -1,5 +1,5 @@
-//! What runs each node of a graph, from ONNX Runtime's profile: a node that falls back to the processor in the middle of a graph
-//! costs two copies and the card's wait.
+//! Execution provider of each node of a graph, from ONNX Runtime's profile. A node that falls back
+//! to the CPU in the middle of a graph costs two copies and stalls the GPU.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, EngineConfig, Pack, StartError};
 
-/// How many nodes each provider ran in one run of a graph, and how long they took.
+/// Nodes and time by provider in one run of a graph.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Placement {
     /// The graph's roles, joined by `+`.
     pub graph: String,
-    /// By provider: nodes, and milliseconds in them.
+    /// Number of nodes and their milliseconds, by provider.
     pub providers: BTreeMap<String, (usize, f64)>,
-    /// Operators that the processor ran although the graph is another provider's, by how often.
+    /// Number of nodes run by the CPU, by operator.
     pub cpu_graphs: BTreeMap<String, usize>,
 }
 
-/// An event of the profile.
+/// An event in a profile.
 #[derive(Deserialize)]
 struct Event {
     #[serde(default)]
@@ -41,10 +41,12 @@ struct Arguments {
     op_name: String,
 }
 
-/// Runs every graph once with a profile, which is written into an empty folder and removed, and says what ran its nodes.
+/// Runs every graph once with profiling, and returns the providers of its nodes. Profiles are
+/// written to `folder`, which must be empty, and removed.
 ///
 /// # Errors
-/// The runtime cannot be loaded, or no profile can be written. A graph that does not load has no nodes.
+/// The runtime cannot be loaded, or no profile can be written. A graph that does not load has no
+/// nodes.
 pub fn placement(
     pack: &Pack,
     config: &EngineConfig,
@@ -71,19 +73,19 @@ pub fn placement(
     Ok(found)
 }
 
-/// Why nothing could be said.
+/// Errors of reading the placement.
 #[derive(Debug, thiserror::Error)]
 pub enum PlacementError {
     /// The runtime cannot be loaded.
     #[error(transparent)]
     Start(#[from] StartError),
     /// No profile can be written or read.
-    #[error("the profile cannot be written or read: {0}")]
+    #[error("cannot write or read the profile: {0}")]
     Io(#[from] std::io::Error),
 }
 
 impl Placement {
-    /// Adds the nodes of a profile; the last run counts, since the warm-up is in it too.
+    /// Adds the nodes of a profile's last run, since the profile also contains the warm-up.
     fn read(&mut self, text: &str) {
         let events: Vec<Event> = serde_json::from_str(text).unwrap_or_default();
         let begins = events.iter().rposition(|event| event.name == "model_run").map_or(0, |last| {
@@ -109,7 +111,7 @@ mod tests {
     use crate::engine::ProviderChoice;
 
     #[test]
-    fn nodes_of_the_last_run_are_counted_by_what_ran_them() {
+    fn nodes_of_the_last_run_are_counted_by_provider() {
         let node = |provider: &str, op: &str| serde_json::json!({"cat": "Node", "name": "x_kernel_time", "dur": 500.0, "args": {"provider": provider, "op_name": op}});
         let run = serde_json::json!({"cat": "Session", "name": "model_run", "dur": 1.0, "args": {}});
         let fence = serde_json::json!({"cat": "Node", "name": "x_fence_before", "dur": 1.0, "args": {"op_name": "Conv"}});
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_on_the_processor_has_all_its_nodes_there() {
+    fn a_graph_on_the_cpu_has_all_its_nodes_there() {
         let mut pack = Pack::open(concat!(env!("CARGO_MANIFEST_DIR"), "/packs/demo")).unwrap();
         pack.graphs.retain(|graph| graph.role == "dino.image");
         let config = EngineConfig { provider: ProviderChoice::Cpu, ..EngineConfig::default() };

@@ -1,4 +1,4 @@
-//! The service under load: samples a second, how long answers take, and what the engine did meanwhile.
+//! Load test of the service: throughput, latency and the engine's work.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,13 +17,14 @@ use crate::client::{Client, file_part};
 use crate::read;
 use crate::submission::Item;
 
-/// No answer is waited for longer.
+/// Timeout of a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Clients that are refused wait so long.
+/// Pause of a client after a request that was not scored.
 const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 
-/// In an open loop: requests under way, beyond which arrivals are counted as late and wait.
+/// Maximum number of in-flight requests in an open loop. Further requests are delayed, and the
+/// delay counts as latency.
 const MOST_AT_ONCE: usize = 4_096;
 
 /// A sample to send, with its files in memory.
@@ -36,7 +37,7 @@ pub struct LoadSample {
 }
 
 impl LoadSample {
-    /// Reads the files of an item of a run's folder.
+    /// Reads the files of an item in a run's folder.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -50,8 +51,9 @@ impl LoadSample {
         Ok(Self { image: file(&item.image)?, prompt: item.prompt.clone(), photos, metadata })
     }
 
-    /// A form in which the image is that of no other request, and the photos are those of `set` alone. Bytes behind the end of a
-    /// image change its content and none of its pixels.
+    /// Builds a form whose image differs from that of any other request, and whose photos are
+    /// specific to `set`. Bytes appended to an image file change its content hash but not its
+    /// pixels.
     fn form(&self, number: u64, set: u64, options: &LoadOptions) -> Form {
         let image = if options.repeat { self.image.clone() } else { with_number(&self.image, number) };
         let mut form = Form::new()
@@ -76,68 +78,72 @@ fn with_number(image: &Bytes, number: u64) -> Bytes {
     bytes.freeze()
 }
 
-/// How to ask.
+/// Options of a load test.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
-    /// Clients of a closed loop: each sends its next sample when it has the answer to the last.
+    /// Number of clients of a closed loop: each sends its next sample after the response to its
+    /// last.
     pub clients: usize,
-    /// An open loop instead: samples a second, sent whether or not there are answers.
+    /// Rate of an open loop instead, in samples per second, sent without waiting for responses.
     pub rate: Option<f64>,
-    /// For how long.
+    /// Duration of the test.
     pub duration: Duration,
-    /// Metrics, codes separated by commas; all where there are none.
+    /// Metric codes, separated by commas; all if `None`.
     pub metrics: Option<String>,
-    /// Samples that share their photos, one after the other; each further set is new to the service.
+    /// Number of consecutive samples that share their photos; the next set of photos is new to the
+    /// service.
     pub prompts_a_photo: u64,
-    /// Whether the same samples are sent again and again, so that everything is known.
+    /// Whether to send the same samples repeatedly, so that all features are cached.
     pub repeat: bool,
-    /// Begins the numbers that make images new, so that a second run does not repeat the first.
+    /// First of the numbers that make images unique, so that a second test does not repeat the
+    /// first.
     pub seed: u64,
 }
 
-/// What a load found.
+/// Result of a load test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoadResult {
-    /// Answers with scores.
+    /// Number of responses with scores.
     pub scored: u64,
-    /// Answers with others, by status.
+    /// Number of other responses, by status.
     pub refused: BTreeMap<u16, u64>,
-    /// Requests without an answer.
+    /// Number of requests without a response.
     pub broken: u64,
-    /// Seconds from the first request to the last answer.
+    /// Seconds from the first request to the last response.
     pub seconds: f64,
-    /// Scored samples a second.
+    /// Scored samples per second.
     pub samples_a_second: f64,
-    /// Milliseconds to an answer with scores: half were quicker. In an open loop from the time the sample was due.
+    /// Median latency of responses with scores, in milliseconds. In an open loop it counts from the
+    /// time when the sample was due.
     pub p50_ms: f64,
-    /// All but a twentieth.
+    /// 95th percentile of the latency in milliseconds.
     pub p95_ms: f64,
-    /// All but a hundredth.
+    /// 99th percentile of the latency in milliseconds.
     pub p99_ms: f64,
-    /// The slowest.
+    /// Maximum latency in milliseconds.
     pub most_ms: f64,
-    /// Where the time of an answer with scores goes, as the service tells: means.
+    /// Mean time by stage of responses with scores, as reported by the service.
     pub stages: Stages,
-    /// Processor seconds of the service for each scored sample, where it tells them.
+    /// CPU seconds of the service per scored sample, if the service reports them.
     pub processor_seconds_a_sample: Option<f64>,
-    /// Seconds in graphs for each scored sample.
+    /// Seconds in graphs per scored sample.
     pub graph_seconds_a_sample: f64,
-    /// By graph, what the engine did meanwhile.
+    /// The engine's work by graph.
     pub graphs: BTreeMap<String, GraphLoad>,
-    /// Memory that the service held at the end, in bytes.
+    /// Resident memory of the service at the end, in bytes.
     pub resident_bytes: Option<f64>,
-    /// The most memory that it ever held, in bytes.
+    /// Peak memory of the service, in bytes.
     pub peak_bytes: Option<f64>,
 }
 
-/// Milliseconds of a request by what the service does.
+/// Milliseconds of a request by stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stages {
     /// Receiving and checking the form.
     pub read_ms: f64,
-    /// Everything from decoding to the last score.
+    /// Scoring, from decoding to the last score.
     pub score_ms: f64,
-    /// Recording.
+    /// Recording the scores.
     pub store_ms: f64,
 }
 
@@ -154,42 +160,43 @@ impl Stages {
     }
 }
 
-/// What a graph did under a load.
+/// A graph's work during a load test.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct GraphLoad {
-    /// Items that ran.
+    /// Number of items.
     pub items: f64,
-    /// Batches that they ran in.
+    /// Number of batches.
     pub batches: f64,
-    /// Mean items of a batch.
+    /// Mean batch size.
     pub batch: f64,
-    /// Mean milliseconds in which an item was prepared.
+    /// Mean milliseconds to prepare an item.
     pub prepare_ms: f64,
-    /// Mean milliseconds in which an item waited for its batch.
+    /// Mean milliseconds that an item waited for its batch.
     pub queue_ms: f64,
-    /// Seconds in the graph.
+    /// Seconds spent running the graph.
     pub run_seconds: f64,
-    /// These as a share of the time: of a device with one place all graphs' shares add up to how busy it was.
+    /// `run_seconds` as a share of the elapsed time. On a device with one concurrent batch, the
+    /// shares of all graphs add up to its utilisation.
     pub share: f64,
 }
 
-/// Why there was no load.
+/// Errors of a load test.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// There is nothing to send.
-    #[error("there are no samples to send: name a folder with images")]
+    /// There are no samples to send.
+    #[error("there are no samples to send: use a folder with images")]
     NoSamples,
-    /// The service does not answer.
-    #[error("{url} does not answer: {source}")]
+    /// The service does not respond.
+    #[error("{url} does not respond: {source}")]
     Silent {
-        /// What was asked.
+        /// The requested address.
         url: Url,
-        /// What went wrong.
+        /// The underlying error.
         source: reqwest::Error,
     },
 }
 
-/// Sends samples for a while and says what came of it.
+/// Sends samples for some time and returns statistics.
 ///
 /// # Errors
 /// See [`LoadError`]. Requests that fail are counted.
@@ -233,16 +240,16 @@ struct Asking {
     next: AtomicU64,
 }
 
-/// What became of a request.
+/// Outcome of a request.
 struct Asked {
-    /// Of the response, if there was one.
+    /// Status of the response, if there was one.
     status: Option<StatusCode>,
-    /// Until then.
+    /// Seconds until the response or the failure.
     seconds: f64,
     stages: Option<Stages>,
 }
 
-/// What is read of an answer with scores.
+/// The part of a response with scores that is read.
 #[derive(Deserialize)]
 struct Answer {
     timings: Stages,
@@ -367,7 +374,8 @@ fn result(answers: Vec<Asked>, seconds: f64, before: &Numbers, after: &Numbers) 
     }
 }
 
-/// Of ascending numbers the least that is not below a share of them; 0 of none.
+/// Returns the smallest of ascending numbers with at least `share` of them at or below it; 0 if
+/// empty.
 fn quantile(ascending: &[f64], share: f64) -> f64 {
     let place = (share * ascending.len() as f64).ceil() as usize;
     ascending.get(place.saturating_sub(1)).copied().unwrap_or_default()
@@ -375,7 +383,7 @@ fn quantile(ascending: &[f64], share: f64) -> f64 {
 
 type Numbers = BTreeMap<String, f64>;
 
-/// The lines of `/metrics`.
+/// Reads the lines of `/metrics`.
 async fn numbers(http: &reqwest::Client, url: &Url) -> Result<Numbers, LoadError> {
     let text = async { http.get(url.clone()).send().await?.error_for_status()?.text().await };
     let text = text.await.map_err(|source| LoadError::Silent { url: url.clone(), source })?;
@@ -395,7 +403,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_counted_and_their_times_ranked() {
+    fn responses_are_counted_and_their_latencies_ranked() {
         let asked = |status, seconds, stages| Asked { status, seconds, stages };
         let answers = (1..=100)
             .map(|at| {
@@ -436,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_answered_has_no_times() {
+    fn latencies_are_zero_without_responses() {
         let unanswered = Asked { status: None, seconds: 1.0, stages: None };
         let found = result(vec![unanswered], 1.0, &Numbers::new(), &Numbers::new());
         assert_eq!(

@@ -1,4 +1,4 @@
-//! `stellar-score bench`: what this machine gives.
+//! `stellar-score bench`: benchmarks of this machine.
 
 use std::{
     fmt::Write as _,
@@ -30,47 +30,48 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
-    /// Run each graph of a pack by itself in a bare loop: what the device gives at most
+    /// Run each graph of a pack alone in a bare loop, to measure the device's peak throughput
     Graphs(GraphsArgs),
-    /// Send samples to a running service and say how many it scores and how long answers take
+    /// Send samples to a running service and report its throughput and latency
     Service(ServiceArgs),
-    /// Say what share of a bare loop's speed over the same sessions the service has
+    /// Report the service's throughput as a share of a bare loop's over the same sessions
     Efficiency(EfficiencyArgs),
 }
 
-/// What is sent, and how.
+/// Samples to send and the load pattern.
 #[derive(Debug, Args)]
 struct LoadArgs {
-    /// A run's folder, as `submit` takes it [default: made-up images of 1024 x 1024 pixels]
+    /// A run's folder, in the form that `submit` takes [default: synthetic images of 1024 x 1024
+    /// pixels]
     #[arg(long, value_name = "DIR", requires = "dataset", alias = "run")]
     images: Option<PathBuf>,
     /// The dataset's folder
     #[arg(long, value_name = "DIR", requires = "images")]
     dataset: Option<PathBuf>,
-    /// Clients that each send a sample when they have the answer to the last
+    /// Number of clients; each sends its next sample after the response to its last
     #[arg(long, default_value_t = 16)]
     clients: usize,
-    /// For how many seconds
+    /// Duration in seconds
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
-    /// Codes of metrics, separated by commas [default: all]
+    /// Metric codes, separated by commas [default: all]
     #[arg(long, value_name = "CODES")]
     metrics: Option<String>,
-    /// Samples that share their photos; the next ones have new photos
+    /// Number of consecutive samples that share their photos
     #[arg(long, default_value_t = 10)]
     prompts_a_photo: u64,
-    /// Send the same samples again and again, so that all features are known
+    /// Send the same samples repeatedly, so that all features are cached
     #[arg(long)]
     repeat: bool,
 }
 
-/// Where results go, and what they are compared with.
+/// Output file and earlier result to compare with.
 #[derive(Debug, Args)]
 struct ResultArgs {
-    /// Write the result into this file as JSON
+    /// Write the result to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Show what changed since this result, a file that --json wrote
+    /// Show changes since an earlier result, a file written by --json
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
 }
@@ -80,7 +81,8 @@ pub(super) struct EfficiencyArgs {
     /// The pack's folder [default: the configured pack]
     #[arg(long, value_name = "DIR")]
     pack: Option<PathBuf>,
-    /// Rounds of service and loop, of which the median counts; each takes twice --seconds
+    /// Number of rounds of service and loop; the median is reported, and each round takes twice
+    /// --seconds
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     #[command(flatten)]
@@ -94,7 +96,7 @@ pub(super) struct ServiceArgs {
     /// The server's address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: String,
-    /// Samples a second instead, whether or not there are answers
+    /// Send at a fixed rate instead, in samples per second, without waiting for responses
     #[arg(long)]
     rate: Option<f64>,
     #[command(flatten)]
@@ -108,19 +110,19 @@ pub(super) struct GraphsArgs {
     /// The pack's folder [default: the configured pack]
     #[arg(long, value_name = "DIR")]
     pack: Option<PathBuf>,
-    /// Batches to run
+    /// Batch sizes to run
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16")]
     batches: Vec<usize>,
-    /// Runs of each batch, of which the median counts
+    /// Number of runs of each batch size; the median is reported
     #[arg(long, default_value_t = 20)]
     runs: usize,
-    /// Seconds after which a batch is given up with the runs that there are
+    /// Time limit for each batch size in seconds; the median is then of the runs completed so far
     #[arg(long, default_value_t = 10.0)]
     limit: f64,
-    /// Only graphs whose role begins so
+    /// Only run graphs whose role begins with one of these prefixes
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Say what runs each node, too: loads every graph once more
+    /// Also report the execution provider of each node; this loads every graph once more
     #[arg(long)]
     placement: bool,
     #[command(flatten)]
@@ -138,9 +140,9 @@ pub(super) async fn run(config: Config, command: BenchCommand) -> anyhow::Result
 impl LoadArgs {
     fn options(&self, rate: Option<f64>) -> anyhow::Result<LoadOptions> {
         let in_reach = |number: f64| number.is_finite() && number > 0.0 && number <= 86_400.0;
-        anyhow::ensure!(in_reach(self.seconds), "--seconds: send a number above 0 and up to 86400");
-        anyhow::ensure!(rate.is_none_or(in_reach), "--rate: send a number above 0 and up to 86400");
-        anyhow::ensure!((1..=4_096).contains(&self.clients), "--clients: send 1 to 4096");
+        anyhow::ensure!(in_reach(self.seconds), "--seconds must be above 0 and at most 86400");
+        anyhow::ensure!(rate.is_none_or(in_reach), "--rate must be above 0 and at most 86400");
+        anyhow::ensure!((1..=4_096).contains(&self.clients), "--clients must be 1 to 4096");
         Ok(LoadOptions {
             clients: self.clients,
             rate,
@@ -152,7 +154,7 @@ impl LoadArgs {
         })
     }
 
-    /// The named folder's samples, or made-up ones.
+    /// Samples of the folder given, or synthetic ones.
     fn samples(&self, config: &Config) -> anyhow::Result<Vec<LoadSample>> {
         if let (Some(images), Some(dataset)) = (&self.images, &self.dataset) {
             return read_samples(images, dataset);
@@ -183,17 +185,17 @@ impl ResultArgs {
             .with_context(|| format!("cannot write {}", file.display()))
     }
 
-    /// What changed since the earlier result, if one was named. It is read before anything is measured.
+    /// Reads the earlier result, if one is given. It is read before anything is measured.
     fn before(&self) -> anyhow::Result<Option<serde_json::Value>> {
         let Some(file) = &self.compare else { return Ok(None) };
         let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let before = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is not a result that --json wrote", file.display()))?;
+            .with_context(|| format!("{} is not a result written by --json", file.display()))?;
         Ok(Some(before))
     }
 }
 
-/// The numbers of both results; empty without an earlier one.
+/// Formats the numbers of both results; empty without an earlier one.
 fn changes(before: Option<&serde_json::Value>, now: &impl Serialize) -> anyhow::Result<String> {
     let Some(before) = before else { return Ok(String::new()) };
     let mut text = format!("\n{:<56} {:>12} {:>12} {:>8}\n", "", "before", "now", "ratio");
@@ -215,7 +217,7 @@ async fn service(config: &Config, args: &ServiceArgs) -> anyhow::Result<ExitCode
 }
 
 async fn of_the_loop(config: &Config, args: &EfficiencyArgs) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!((1..=1_000).contains(&args.rounds), "--rounds: send 1 to 1000");
+    anyhow::ensure!((1..=1_000).contains(&args.rounds), "--rounds must be 1 to 1000");
     let (options, before) = (args.load.options(None)?, args.result.before()?);
     let pack = Pack::open(args.pack.as_ref().unwrap_or(&config.pack))?;
     let samples = args.load.samples(config)?;
@@ -233,7 +235,7 @@ async fn of_the_loop(config: &Config, args: &EfficiencyArgs) -> anyhow::Result<E
     args.result.save(&found)?;
     let last = found.rounds.last().map_or_else(String::new, |round| table(&round.served));
     print(&format!(
-        "\nthe service has {:.1} % of a bare loop's speed ({}, {} at once, {} threads each, {} clients)\n\nin the last round\n{last}{}",
+        "\nthe service has {:.1} % of a bare loop's throughput ({}, {} concurrent batches, {} threads each, {} clients)\n\nlast round\n{last}{}",
         100.0 * found.efficiency,
         found.provider.name(),
         found.concurrent_batches,
@@ -245,7 +247,7 @@ async fn of_the_loop(config: &Config, args: &EfficiencyArgs) -> anyhow::Result<E
 
 fn table(found: &LoadResult) -> String {
     let mut text = format!(
-        "{} samples in {:.1} s: {:.2}/s; p50 {:.0} ms, p95 {:.0} ms, p99 {:.0} ms, most {:.0} ms\n",
+        "{} samples in {:.1} s: {:.2}/s; p50 {:.0} ms, p95 {:.0} ms, p99 {:.0} ms, max {:.0} ms\n",
         found.scored,
         found.seconds,
         found.samples_a_second,
@@ -258,18 +260,18 @@ fn table(found: &LoadResult) -> String {
         let refused = found.refused.iter().map(|(status, count)| format!("{status}: {count}"));
         let _ = writeln!(
             text,
-            "without an answer {}; refused {}",
+            "without a response {}; refused {}",
             found.broken,
             refused.collect::<Vec<_>>().join(", ")
         );
     }
     let _ = writeln!(
         text,
-        "{:.3} s in graphs a sample{}; receiving {:.1} ms, scoring {:.1} ms, recording {:.1} ms",
+        "{:.3} s in graphs per sample{}; receiving {:.1} ms, scoring {:.1} ms, recording {:.1} ms",
         found.graph_seconds_a_sample,
         found
             .processor_seconds_a_sample
-            .map_or_else(String::new, |seconds| format!(", {seconds:.3} s of the processor")),
+            .map_or_else(String::new, |seconds| format!(", {seconds:.3} s of CPU time")),
         found.stages.read_ms,
         found.stages.score_ms,
         found.stages.store_ms
@@ -294,9 +296,8 @@ fn table(found: &LoadResult) -> String {
     }
     if let Some(bytes) = found.resident_bytes {
         let mib = |bytes: f64| bytes / 1_048_576.0;
-        let peak =
-            found.peak_bytes.map_or_else(String::new, |peak| format!(", {:.0} MiB at most", mib(peak)));
-        let _ = writeln!(text, "\nthe service holds {:.0} MiB{peak}", mib(bytes));
+        let peak = found.peak_bytes.map_or_else(String::new, |peak| format!(", peak {:.0} MiB", mib(peak)));
+        let _ = writeln!(text, "\nresident memory {:.0} MiB{peak}", mib(bytes));
     }
     text
 }
@@ -304,10 +305,10 @@ fn table(found: &LoadResult) -> String {
 fn graphs(config: &Config, args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         args.batches.iter().all(|batch| (1..=4_096).contains(batch)),
-        "--batches: send numbers of 1 to 4096"
+        "--batches must be 1 to 4096"
     );
-    anyhow::ensure!(args.runs > 0, "--runs: send at least 1");
-    anyhow::ensure!(args.limit.is_finite() && args.limit > 0.0, "--limit: send seconds above 0");
+    anyhow::ensure!(args.runs > 0, "--runs must be at least 1");
+    anyhow::ensure!(args.limit.is_finite() && args.limit > 0.0, "--limit must be above 0 seconds");
     let pack = Pack::open(args.pack.as_ref().unwrap_or(&config.pack))?;
     let options = GraphsOptions {
         batches: args.batches.clone(),

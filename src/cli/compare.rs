@@ -1,4 +1,4 @@
-//! `stellar-score compare`: is one run better than another, as a table and as a gate for training pipelines?
+//! `stellar-score compare`: compares two runs, as a table and as a gate in training pipelines.
 
 use std::{fmt::Write as _, process::ExitCode};
 
@@ -17,7 +17,7 @@ use crate::{
     stats::FEW_CLUSTERS,
 };
 
-/// The exit status of a gate that finds a run worse, apart from 1 for what went wrong and 2 for wrong arguments.
+/// Exit status of a gate that finds a run worse. 1 is for failures and 2 for wrong arguments.
 const WORSE: u8 = 3;
 
 const EXAMPLES: &str = "\
@@ -25,35 +25,36 @@ Examples:
   stellar-score compare mine/step-2000 mine/step-1000
   stellar-score compare mine/new mine/old --fail-if-worse ips,clip_t
 
-Exit status: 0 where no metric of --fail-if-worse is shown to be worse, 3 where one is, 1 where it cannot be told (no such run, a
-metric that is not there), 2 for wrong arguments. One is shown to be worse where the whole interval of the difference lies on the
-worse side: without a true difference that happens to (1 - confidence)/2 of the comparisons, 2.5 in a hundred, however many metrics are named, since each then gets its share of what may go wrong.";
+Exit status: 0 if no metric of --fail-if-worse is significantly worse, 3 if one is, 1 if the comparison is not possible (unknown
+run, metric without numbers), 2 for wrong arguments. A metric is significantly worse if the whole confidence interval of the
+difference lies on the worse side. Without a true difference, (1 - confidence)/2 of the comparisons fail the gate, 2.5 % by default.
+With several metrics, this error rate is divided among them, so that it holds for the gate as a whole.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct CompareArgs {
-    /// The run that is judged: METHOD/RUN, METHOD or an id
+    /// The run to judge: METHOD/RUN, METHOD or an id
     #[arg(value_name = "A")]
     a: String,
-    /// The run that it is compared with
+    /// The run to compare with
     #[arg(value_name = "B")]
     b: String,
-    /// Exit with 3 where A is shown to be worse than B in one of these metrics
+    /// Exit with status 3 if A is significantly worse than B in one of these metrics
     #[arg(long, value_name = "METRICS", value_delimiter = ',')]
     fail_if_worse: Vec<String>,
-    /// Only these metrics
+    /// Compare only these metrics
     #[arg(long, value_name = "METRICS", value_delimiter = ',')]
     metrics: Vec<String>,
-    /// The coverage of the intervals
+    /// Coverage of the confidence intervals
     #[arg(long, value_name = "SHARE", default_value_t = 0.95)]
     confidence: f64,
-    /// What happens to images that do not follow their prompt
+    /// Penalty policy for images that do not follow their prompt
     #[arg(long, value_enum, default_value_t = PolicyArg::Stellar)]
     policy: PolicyArg,
-    /// Compare slices too
+    /// Also compare slices
     #[arg(long)]
     slices: bool,
-    /// Print the server's answer instead of a table
+    /// Print the server's response as JSON instead of a table
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -76,7 +77,7 @@ pub(super) async fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
         let metric = metrics::find(code).ok_or_else(|| metrics::ListError::unknown(code))?;
         anyhow::ensure!(
             metric.direction != metrics::Direction::Support,
-            "{code} has no better and no worse end: name a metric that ranks in --fail-if-worse"
+            "{code} has no direction: --fail-if-worse takes metrics with a better and a worse side"
         );
     }
     let client = args.server.client()?;
@@ -106,23 +107,26 @@ pub(super) async fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(WORSE))
 }
 
-/// The coverage for each of so many metrics that may each fail the gate, so that all together do so no more often than one would.
+/// Returns the coverage for each of `gates` metrics (Bonferroni), so that the gate as a whole has
+/// the type I error of a single metric.
 fn confidence(asked: f64, gates: usize) -> anyhow::Result<f64> {
-    anyhow::ensure!((0.5..=0.999).contains(&asked), "--confidence is {asked}: give 0.5 to 0.999");
+    anyhow::ensure!((0.5..=0.999).contains(&asked), "--confidence is {asked}: it must be 0.5 to 0.999");
     Ok((1.0 - (1.0 - asked) / gates.max(1) as f64).min(0.999))
 }
 
-/// The metrics of the gate in which A is shown to be worse.
+/// Metrics of the gate in which A is significantly worse.
 fn worse(comparison: &Comparison, gates: &[String]) -> anyhow::Result<Vec<String>> {
     let whole = &comparison.slices[0].metrics;
     let mut worse = Vec::new();
     for code in gates {
         let Some(found) = whole.iter().find(|of| of.metric == *code) else {
-            anyhow::bail!("{code} cannot be compared: not both runs have numbers of it for the same prompts");
+            anyhow::bail!(
+                "{code} cannot be compared: the runs do not both have scores of it for the same prompts"
+            );
         };
         anyhow::ensure!(
             found.low.is_some(),
-            "{code} cannot be judged: the pairs are all of one identity, which has no interval"
+            "{code} cannot be judged: all pairs are of one identity, so there is no interval"
         );
         if found.finding == Finding::Worse {
             worse.push(code.clone());
@@ -133,7 +137,7 @@ fn worse(comparison: &Comparison, gates: &[String]) -> anyhow::Result<Vec<String
 
 fn table(comparison: &Comparison, a: &str, b: &str) -> String {
     let mut text = format!(
-        "{a} against {b}: {} pairs ({} and {} samples without a partner), policy {}, intervals of {:.4} coverage by identity\n",
+        "{a} against {b}: {} pairs ({} and {} samples without a partner), policy {}, confidence intervals clustered by identity, coverage {:.4}\n",
         comparison.pairs,
         comparison.only_a,
         comparison.only_b,
@@ -157,11 +161,15 @@ fn table(comparison: &Comparison, a: &str, b: &str) -> String {
     if few {
         let _ = writeln!(
             text,
-            "* of fewer than {FEW_CLUSTERS} people: such an interval rests on little, and trusts that the people's differences are alike"
+            "* fewer than {FEW_CLUSTERS} identities: the interval is based on few clusters and assumes that their differences vary alike"
         );
     }
     if !comparison.not_compared.is_empty() {
-        let _ = writeln!(text, "not in both runs in one version: {}", comparison.not_compared.join(", "));
+        let _ = writeln!(
+            text,
+            "not available in both runs in the same version: {}",
+            comparison.not_compared.join(", ")
+        );
     }
     text
 }
@@ -238,7 +246,7 @@ mod tests {
         assert_eq!(worse(&comparison(Finding::Worse, Some(-0.2)), &gate).unwrap(), gate);
         assert!(worse(&comparison(Finding::Undecided, Some(-0.1)), &gate).unwrap().is_empty());
         assert!(worse(&comparison(Finding::Better, Some(0.1)), &gate).unwrap().is_empty());
-        assert!(worse(&comparison(Finding::Worse, Some(-0.2)), &[]).unwrap().is_empty(), "nobody asked");
+        assert!(worse(&comparison(Finding::Worse, Some(-0.2)), &[]).unwrap().is_empty(), "no gate");
     }
 
     #[test]
@@ -248,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn several_gates_share_what_may_go_wrong() {
+    fn several_gates_share_the_type_i_error() {
         assert!((confidence(0.95, 1).unwrap() - 0.95).abs() < 1e-12);
         assert!((confidence(0.95, 5).unwrap() - 0.99).abs() < 1e-12);
         assert!(confidence(1.0, 1).is_err());
@@ -260,9 +268,9 @@ mod tests {
         for words in [
             "new against old: 10 pairs",
             "[-0.20000, -0.05000]*",
-            "fewer than 8 people",
+            "fewer than 8 identities",
             "worse",
-            "in one version: goa",
+            "in the same version: goa",
         ] {
             assert!(text.contains(words), "{words}: {text}");
         }

@@ -1,4 +1,4 @@
-//! `stellar-score dataset`: making, checking and registering datasets.
+//! `stellar-score dataset`: preparing, checking and registering datasets.
 
 use std::{
     fmt::Write as _,
@@ -17,32 +17,32 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum DatasetCommand {
-    /// Make the Stellar dataset of a CelebA-Dialog download and the Stellar prompts
+    /// Build the Stellar dataset from a CelebA-Dialog download and the Stellar prompts
     Prepare(PrepareArgs),
-    /// Verify a dataset's folder and name everything that is wrong with it
+    /// Check a dataset's folder and list all problems
     Check(CheckArgs),
-    /// Send a dataset's prompts and photos to a server
+    /// Register a dataset's prompts and photos with a server
     Register(register::RegisterArgs),
-    /// Synthesize a small download with prompts and generated images, to try every command with
+    /// Synthesize a small download with prompts and generated images, to try out every command
     #[command(alias = "sample")]
     Synthesize(SynthesizeArgs),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct PrepareArgs {
-    /// The download as CelebA-Dialog (HQ) offers it: image.zip and the folders of masks, identities and labels
+    /// The CelebA-Dialog (HQ) download: image.zip and the folders of masks, identities and labels
     #[arg(long, value_name = "DIR")]
     download: PathBuf,
     #[arg(
         long,
         value_name = "DIR",
-        help = "The folder of celebahq_ids.txt, stellar_t.json, stellar_h.json and objects.txt"
+        help = "The folder with celebahq_ids.txt, stellar_t.json, stellar_h.json and objects.txt"
     )]
     prompts: PathBuf,
-    /// Where the dataset shall be; what is there already is kept and not written again
+    /// Output folder; existing files are kept and not written again
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Delete the files of the download that were used, once everything is done
+    /// Delete the files of the download that were used, after the dataset is complete
     #[arg(long)]
     delete_download: bool,
 }
@@ -59,13 +59,13 @@ pub(super) struct CheckArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct SynthesizeArgs {
-    /// Where to put download/, prompts/ and generations/
+    /// Output folder for download/, prompts/ and generations/
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How many people, 1 to 200
+    /// Number of identities, 1 to 200
     #[arg(long, default_value_t = 20)]
     identities: usize,
-    /// How many prompts for each of them, 2 to 128: half are typed by a template, half are free
+    /// Number of prompts per identity, 2 to 128: half are of the template kind, half are free
     #[arg(long, default_value_t = 100)]
     prompts: usize,
 }
@@ -88,14 +88,14 @@ fn prepare(config: &Config, args: PrepareArgs) -> anyhow::Result<ExitCode> {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let done = done.context("the dataset is not complete: the next attempt goes on from here")?;
+    let done = done.context("the dataset is not complete: repeat the command to resume")?;
     let mut text = String::new();
     for note in &done.notes {
         let _ = writeln!(text, "note: {note}");
     }
     let _ = writeln!(
         text,
-        "{}: {} test and {} validation identities, {} photos; {} files written, the others were there",
+        "{}: {} test and {} validation identities, {} photos; {} files written, the others already existed",
         sources.out.display(),
         done.test,
         done.val,
@@ -146,7 +146,7 @@ fn report(folder: &Path, dataset: &Dataset, findings: &Findings) -> String {
     );
     let fatal = findings.fatal();
     let end = match fatal {
-        0 => "nothing is wrong with it\n".to_owned(),
+        0 => "no problems\n".to_owned(),
         1 => "1 problem\n".to_owned(),
         _ => format!("{fatal} problems\n"),
     };
@@ -156,7 +156,7 @@ fn report(folder: &Path, dataset: &Dataset, findings: &Findings) -> String {
 fn sample(args: &SynthesizeArgs) -> anyhow::Result<ExitCode> {
     let size = SampleSize { identities: args.identities, prompts: args.prompts };
     let made = dataset::make_sample(&args.out, size)
-        .with_context(|| format!("cannot make up a sample in {}", args.out.display()))?;
+        .with_context(|| format!("cannot synthesize a sample in {}", args.out.display()))?;
     print(&format!(
         "download     {}\nprompts      {}\ngenerations  {}\n",
         made.download.display(),

@@ -1,4 +1,4 @@
-//! `stellar-score evaluate`: like `submit`, in one process with a database of its own.
+//! `stellar-score evaluate`: like `submit`, but in one process with its own database.
 
 use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -17,34 +17,36 @@ use crate::{client::Client, config::Config};
 pub(super) struct EvaluateArgs {
     #[command(flatten)]
     evaluation: EvaluationArgs,
-    /// Where to put the results and what is needed to go on after an interruption
+    /// Output folder for the results, and for the state needed to resume after an interruption
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
 
-/// The service is in this process: whatever it does not answer at once it never will.
+/// The service runs in this process: a request that fails for this long will not succeed later.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where there is no room for further samples, some have to be scored first, which takes a large model its time.
+/// Retry time on backpressure. Pending samples must be scored first, which takes long with large
+/// models.
 const PATIENCE_WHEN_FULL: Duration = Duration::from_mins(10);
 
 pub(super) async fn run(mut config: Config, args: EvaluateArgs) -> anyhow::Result<ExitCode> {
     let out = &args.out;
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     config.store.url = format!("sqlite:{}", out.join("stellar.db").display());
     config.store.spool = out.join("files");
     config.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
-    // The same code as with a server, so that the same numbers come out; only this process knows the address.
+    // The same code path as with a server, for the same numbers. Only this process knows the
+    // address.
     let service = Service::start(&config).await?;
     let client = Client::new(&format!("http://{}", service.address), PATIENCE)?
         .patient_when_full(PATIENCE_WHEN_FULL)
         .telling(progress::note_waiting);
-    let answer = answer(&client, &args).await;
+    let report = results(&client, &args).await;
     service.stop().await;
-    print(&answer?)
+    print(&report?)
 }
 
-async fn answer(client: &Client, args: &EvaluateArgs) -> anyhow::Result<String> {
+async fn results(client: &Client, args: &EvaluateArgs) -> anyhow::Result<String> {
     let run = evaluate(client, &args.evaluation).await?.run_id;
     write_files(client, run, &args.out).await?;
     let policy = args.evaluation.policy.name();

@@ -1,4 +1,4 @@
-//! `import`, `export` and `report`: scores in the reference toolkit's files, and tables.
+//! `import`, `export` and `report`: scores in the reference toolkit's files, and reports.
 
 use std::{
     fmt::Write as _,
@@ -22,25 +22,25 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// CSV files of the toolkit, or folders in which all of them are taken
+    /// CSV files of the toolkit, or folders from which all CSV files are imported
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// The generator whose images were scored
+    /// The method whose images were scored
     #[arg(long)]
     method: String,
-    /// The run's name among the method's
+    /// The run's name within its method
     #[arg(long, value_name = "NAME", default_value = "default", alias = "name")]
     run: String,
-    /// The dataset it is over
+    /// The dataset's name
     #[arg(long, value_name = "NAME")]
     dataset_name: Option<String>,
-    /// The part of the dataset
+    /// The split of the dataset
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
-    /// What computed the scores; scores of one source are compared with each other only
+    /// The program that computed the scores; only scores of the same source are compared
     #[arg(long, value_name = "NAME", default_value = "stellar-metrics")]
     source: String,
-    /// Leave the run open, to import more later
+    /// Leave the run open for later imports
     #[arg(long)]
     keep_open: bool,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(super) struct ImportArgs {
 
 pub(super) async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     let client = args.server.client()?;
-    // All of them are read before any is sent.
+    // All files are read before the first is sent, so that a broken one is found early.
     let files = csv_files(&args.files)?;
     let new = NewRun {
         method: args.method,
@@ -60,12 +60,12 @@ pub(super) async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
         settings: serde_json::Map::new(),
         metrics: None,
     };
-    let run = client.create_run(&new).await.context("the run cannot be made")?;
+    let run = client.create_run(&new).await.context("cannot create the run")?;
     let bar = progress::bar("files");
     bar.set_length(files.len() as u64);
     let mut text = String::new();
     for (path, csv, rows) in files {
-        let context = || format!("{} is not imported", path.display());
+        let context = || format!("cannot import {}", path.display());
         client.import(run.run_id, &args.source, csv).await.with_context(context)?;
         let _ = writeln!(text, "{}: {rows} samples", path.display());
         bar.inc(1);
@@ -76,7 +76,7 @@ pub(super) async fn import(args: ImportArgs) -> anyhow::Result<ExitCode> {
     print(&text)
 }
 
-/// The files with their text and the number of their rows.
+/// Returns the files with their text and number of rows.
 fn csv_files(named: &[PathBuf]) -> anyhow::Result<Vec<(PathBuf, String, usize)>> {
     let mut paths = Vec::new();
     for path in named {
@@ -89,7 +89,7 @@ fn csv_files(named: &[PathBuf]) -> anyhow::Result<Vec<(PathBuf, String, usize)>>
                     inside.push(path);
                 }
             }
-            anyhow::ensure!(!inside.is_empty(), "{} has no CSV files", path.display());
+            anyhow::ensure!(!inside.is_empty(), "{} contains no CSV files", path.display());
             inside.sort();
             paths.extend(inside);
         } else {
@@ -108,10 +108,10 @@ fn csv_files(named: &[PathBuf]) -> anyhow::Result<Vec<(PathBuf, String, usize)>>
 
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// METHOD/RUN, METHOD where it has one run, or the run's id
+    /// METHOD/RUN, METHOD if it has one run, or the run's id
     #[arg(value_name = "RUN")]
     run: String,
-    /// Where to put the files; those of the same names are replaced
+    /// Output folder; files of the same names are replaced
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
@@ -131,12 +131,12 @@ pub(super) async fn write_files(
     run: uuid::Uuid,
     out: &Path,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let mut written = Vec::new();
-    for name in client.toolkit_files(run).await.context("the run's files cannot be listed")? {
-        // The name is the server's: only its last part may decide where something is written.
+    for name in client.toolkit_files(run).await.context("cannot list the run's files")? {
+        // The server sends the name: only its last component may decide where a file is written.
         let path = out.join(Path::new(&name).file_name().unwrap_or_default());
-        let text = client.toolkit_file(run, &name).await.with_context(|| format!("{name} cannot be read"))?;
+        let text = client.toolkit_file(run, &name).await.with_context(|| format!("cannot read {name}"))?;
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         written.push(path);
     }
@@ -145,13 +145,13 @@ pub(super) async fn write_files(
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
-    /// METHOD/RUN, METHOD where it has one run, or the run's id
+    /// METHOD/RUN, METHOD if it has one run, or the run's id
     #[arg(value_name = "RUN")]
     run: String,
-    /// How the table treats images that do not follow their prompt
+    /// Penalty policy for images that do not follow their prompt
     #[arg(long, value_enum, default_value_t = PolicyArg::Stellar)]
     policy: PolicyArg,
-    /// The table's form
+    /// The report's format
     #[arg(long, value_enum, default_value_t = FormatArg::Markdown)]
     format: FormatArg,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The command line.
+//! Command-line interface.
 
 mod bench;
 mod compare;
@@ -36,7 +36,7 @@ use crate::{
     telemetry::{Telemetry, init_log},
 };
 
-/// How long a command waits at its end for work on other threads.
+/// Grace period for work on other threads when a command ends.
 const LEFT_OVER: std::time::Duration = std::time::Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
@@ -55,11 +55,11 @@ Examples:
   stellar-score bench graphs --batches 1,8
   stellar-score bench service --images trial/generations --dataset data/stellar --clients 16
 
-Every key of the configuration can be set in the environment: STELLAR_PACK=packs/official,
-STELLAR_SERVER__LISTEN=0.0.0.0:8080, STELLAR_STORE__URL=postgres://…; `stellar-score config` prints all of
-them with their meaning.";
+Every configuration key can be set in the environment: STELLAR_PACK=packs/official,
+STELLAR_SERVER__LISTEN=0.0.0.0:8080, STELLAR_STORE__URL=postgres://…
+`stellar-score config` lists all keys and documents them.";
 
-/// Scores images of personalised text-to-image generators with the numbers of the reference implementations.
+/// Scores images of personalised text-to-image generators, matching the reference implementations.
 #[derive(Debug, Parser)]
 #[command(name = "stellar-score", version, after_help = EXAMPLES)]
 struct Cli {
@@ -71,7 +71,7 @@ struct Cli {
 
 #[derive(Debug, Args)]
 struct SharedArgs {
-    /// A configuration file; its keys override the defaults, the environment overrides both
+    /// Configuration file; its keys override the defaults, and environment variables override both
     #[arg(long, global = true, value_name = "FILE", env = "STELLAR_CONFIG_FILE")]
     config: Option<PathBuf>,
 }
@@ -82,38 +82,38 @@ enum Command {
     Serve,
     /// Score one image without a server and print a table
     Score(score::ScoreArgs),
-    /// Send a folder of generated images to a server and print the run's table
+    /// Submit a folder of generated images to a server and print the run's report
     Submit(Box<submit::SubmitArgs>),
     /// Evaluate a folder of generated images without a server
     Evaluate(Box<evaluate::EvaluateArgs>),
-    /// The old name of `evaluate`
+    /// Deprecated name of `evaluate`
     #[command(hide = true)]
     Run(Box<evaluate::EvaluateArgs>),
-    /// Send scores that the reference toolkit has computed to a server
+    /// Import scores computed by the reference toolkit into a server
     Import(exchange::ImportArgs),
-    /// Write a run's scores as the reference toolkit's files
+    /// Export a run's scores as files in the reference toolkit's format
     Export(exchange::ExportArgs),
-    /// Print a run's table
+    /// Print a run's report
     Report(exchange::ReportArgs),
-    /// Compare two runs on the same prompts, as a table or as a gate for training pipelines
+    /// Compare two runs on the same prompts, as a table or as a gate in a training pipeline
     Compare(compare::CompareArgs),
-    /// Make, check and register datasets
+    /// Prepare, check and register datasets
     #[command(subcommand)]
     Dataset(dataset::DatasetCommand),
-    /// Look into model packs
+    /// Inspect and verify model packs
     #[command(subcommand)]
     Pack(pack::PackCommand),
-    /// Hold a pack's models against images of which the truth is known
+    /// Validate a pack's models on images with known ground truth
     #[command(subcommand)]
     Validate(validate::ValidateCommand),
-    /// Measure what this machine gives
+    /// Benchmark the graphs and the service on this machine
     #[command(subcommand)]
     Bench(bench::BenchCommand),
-    /// Bring the database's tables up to date and leave
+    /// Apply pending database migrations and exit
     Migrate,
     /// Print the OpenAPI document of the HTTP API
     Openapi,
-    /// Print the default configuration with the meaning of every key
+    /// Print the default configuration with documentation of every key
     Config,
 }
 
@@ -137,7 +137,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         command => {
             let mut config = Config::load(cli.shared.config.as_deref())?;
             if !matches!(command, Command::Serve) {
-                // A command's answer stands alone on the terminal unless something is wrong.
+                // Commands print only their result, and log only what is wrong.
                 "warn".clone_into(&mut config.log.filter);
             }
             init_log(&config.log)?;
@@ -165,17 +165,17 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Validate(command) => validate::run(config, command).await,
                     Command::Bench(command) => bench::run(config, command).await,
                     Command::Migrate => migrate(&config).await,
-                    Command::Openapi | Command::Config => unreachable!("answered above"),
+                    Command::Openapi | Command::Config => unreachable!("handled above"),
                 }
             });
-            // Work on other threads whose result nobody waits for any more must not keep the process.
+            // Abandoned work on other threads must not keep the process alive.
             runtime.shutdown_timeout(LEFT_OVER);
             ended
         }
     }
 }
 
-/// Variables that are left alone, since a slip in a name would otherwise be a setting that silently does nothing.
+/// Logs ignored variables. Otherwise a misspelt name would be a setting that silently does nothing.
 fn warn_about_unknown_variables() {
     let (slips, others): (Vec<_>, Vec<_>) =
         Config::unknown_variables().into_iter().partition(|variable| variable.nearest.is_some());
@@ -187,15 +187,15 @@ fn warn_about_unknown_variables() {
         named.collect::<Vec<_>>().join(", ")
     };
     if !slips.is_empty() {
-        tracing::warn!(variables = names(&slips), "variables that look like misspelt keys are ignored");
+        tracing::warn!(variables = names(&slips), "ignored variables that look like misspelt keys");
     }
     if !others.is_empty() {
-        tracing::info!(variables = names(&others), "variables that are no keys are ignored");
+        tracing::info!(variables = names(&others), "ignored variables that are not configuration keys");
     }
 }
 
-/// The outermost cause says what failed, the innermost why and what to do. Many errors carry their cause's
-/// words in their own already: those are not said twice.
+/// Joins an error's causes: the outermost says what failed, the innermost why and what to do.
+/// Many errors already contain the text of their cause; such a cause is not repeated.
 fn explain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
@@ -208,10 +208,10 @@ fn explain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Most lines of one kind on the terminal; whoever has more to mend begins with these.
+/// Maximum number of lines of one kind on the terminal.
 const SHOWN: usize = 20;
 
-/// The first lines of many.
+/// Formats the first [`SHOWN`] items, one per line, with a count of the others.
 fn first_lines(all: &[impl std::fmt::Display]) -> String {
     use std::fmt::Write as _;
     let mut text = lines(all.iter().take(SHOWN));
@@ -221,7 +221,7 @@ fn first_lines(all: &[impl std::fmt::Display]) -> String {
     text
 }
 
-/// Each on a line of its own.
+/// Formats items, one per line.
 fn lines(all: impl Iterator<Item = impl std::fmt::Display>) -> String {
     use std::fmt::Write as _;
     all.fold(String::new(), |mut text, line| {
@@ -230,14 +230,15 @@ fn lines(all: impl Iterator<Item = impl std::fmt::Display>) -> String {
     })
 }
 
-/// Names in files and answers of others neither colour a terminal nor turn its lines around.
+/// Escapes control characters, so that names in files and responses can neither colour a terminal
+/// nor reverse its text direction.
 fn shown(text: &str) -> Cow<'_, str> {
     label::escaped(text, |character| matches!(character, '\n' | '\t'))
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {
     match std::io::stdout().write_all(shown(text).as_bytes()) {
-        // `| head` closes the pipe early, which is no failure of ours.
+        // `| head` closes the pipe early, which is not a failure.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
     }
@@ -250,10 +251,10 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
 async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
     let store = open_store(config).await?;
     store.close().await;
-    print("the tables are up to date\n")
+    print("the database schema is up to date\n")
 }
 
-/// Opens a pack and starts its engine; loading takes seconds with full-size models.
+/// Opens a pack and starts its engine. Loading full-size models takes seconds.
 async fn start_scoring(config: &Config, pack: &Path, telemetry: &Telemetry) -> anyhow::Result<Arc<Scoring>> {
     let (settings, telemetry, dir) = (config.clone(), telemetry.engine.clone(), pack.to_owned());
     let (engine, pack) = tokio::task::spawn_blocking(move || {

@@ -1,4 +1,4 @@
-//! `stellar-score pack`: what is in a pack, and does it compute here what it should?
+//! `stellar-score pack`: inspects packs and verifies their scores on this machine.
 
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
@@ -16,12 +16,13 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PackCommand {
-    /// Check every hash and list the graphs with their sources
+    /// Check all hashes and list the graphs with their sources
     Inspect {
         /// The pack's folder [default: the configured pack]
         pack: Option<PathBuf>,
     },
-    /// Score images on this machine and compare: with the original programs' scores, the toolkit's, or another pack's
+    /// Score images on this machine and compare with the scores of the original programs, the
+    /// toolkit or another pack
     #[command(after_help = verify::EXAMPLES)]
     Verify(Box<VerifyArgs>),
 }
@@ -59,12 +60,12 @@ fn inspect(pack: &Pack) -> anyhow::Result<ExitCode> {
             drift.against.id,
             drift.measured_at.date()
         ),
-        // The pack is whole all the same.
+        // The pack itself is intact.
         Err(problem) => format!("{problem:#}"),
     };
     let _ = writeln!(
         text,
-        "\ngoldens   {goldens}\ndrift     {drift}\nevery file has the hash that the manifest names"
+        "\ngoldens   {goldens}\ndrift     {drift}\nall files match the hashes in the manifest"
     );
     print(&text)
 }

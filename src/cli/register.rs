@@ -1,4 +1,4 @@
-//! `stellar-score dataset register`: a dataset's prompts and photos to a server.
+//! `stellar-score dataset register`: registers a dataset's prompts and photos with a server.
 
 use std::{collections::HashMap, fmt::Write as _, path::PathBuf, process::ExitCode};
 
@@ -19,30 +19,30 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct RegisterArgs {
-    /// The dataset's folder, as `dataset check` takes it
+    /// The dataset's folder, in the form that `dataset check` takes
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Its name on the server [default: the folder's]
+    /// The dataset's name on the server [default: the folder's name]
     #[arg(long)]
     name: Option<String>,
-    /// Register the prompts only; without photos `aps` of a single image learns nothing from the dataset
+    /// Register prompts only; without photos, `aps` of a single image cannot use the dataset
     #[arg(long)]
     no_photos: bool,
-    /// Photos in flight
+    /// Number of photos in flight
     #[arg(long, value_name = "N", default_value_t = 4, alias = "at-once")]
     concurrency: usize,
     #[command(flatten)]
     server: ServerArgs,
 }
 
-/// A dataset's name where none is given: its folder's.
+/// Returns the dataset's name: the given one, or its folder's.
 pub(super) fn name_of(folder: &std::path::Path, given: Option<&String>) -> anyhow::Result<String> {
     if let Some(name) = given {
         return Ok(name.clone());
     }
     let whole = folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()))?;
     let name = whole.file_name().map(|name| name.to_string_lossy().into_owned());
-    name.context("the folder has no name: give one with --name")
+    name.context("the folder has no name: set one with --name")
 }
 
 pub(super) async fn run(args: RegisterArgs) -> anyhow::Result<ExitCode> {
@@ -72,17 +72,17 @@ pub(super) async fn run(args: RegisterArgs) -> anyhow::Result<ExitCode> {
     let registered = client
         .register_prompts(&name, &prompts, |done| bar.set_position(done as u64))
         .await
-        .context("the prompts are not all registered")?;
+        .context("cannot register all prompts")?;
     bar.finish_and_clear();
     let mut text = format!(
-        "{name}: {} prompts registered, {} changed, {} were there\n",
+        "{name}: {} prompts registered, {} changed, {} already registered\n",
         registered.created, registered.changed, registered.repeated
     );
     if !args.no_photos {
         let photos = enrol(&client, &name, &dataset, args.concurrency).await?;
         let _ = writeln!(
             text,
-            "{name}: {} photos enrolled, {} were there; {} show no face, and nothing is learnt from those",
+            "{name}: {} photos enrolled, {} already enrolled; {} without a face, which cannot be used",
             photos.sent, photos.present, photos.faceless
         );
     }
@@ -102,7 +102,7 @@ async fn enrol(
     dataset: &Dataset,
     concurrency: usize,
 ) -> anyhow::Result<Enrolled> {
-    let there = client.enrolled(name).await.context("cannot read what is enrolled")?;
+    let there = client.enrolled(name).await.context("cannot list the enrolled photos")?;
     let there: HashMap<(&str, &str), _> =
         there.iter().map(|photo| ((&*photo.identity, &*photo.name), photo)).collect();
     let bar = progress::bar("photos");
@@ -116,7 +116,7 @@ async fn enrol(
     let mut work = stream::iter(photos)
         .map(|(identity, photo)| async move {
             let path = dataset.file(&photo.path);
-            let context = || format!("{} is not enrolled", path.display());
+            let context = || format!("cannot enrol {}", path.display());
             let bytes = read::bytes_in_background(&path).await.with_context(context)?;
             let known = there.get(&(&*identity.name, &*photo.name)).filter(|known| {
                 known.image == ContentHash::of(&bytes).to_hex() && known.attributes == photo.attributes

@@ -1,4 +1,4 @@
-//! `stellar-score score`: one image, every score, no server.
+//! `stellar-score score`: scores one image without a server.
 
 use std::{
     collections::BTreeMap,
@@ -30,19 +30,19 @@ pub(super) struct ScoreArgs {
     /// The generated image: PNG, JPEG or WebP
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
-    /// The prompt it was generated for
+    /// The prompt that the image was generated from
     #[arg(long)]
     prompt: Option<String>,
-    /// A photo of the subject that the generator was given; repeat for several
+    /// Reference image: an image of the person that the generator was given; repeat for several
     #[arg(long, value_name = "FILE")]
     reference: Vec<PathBuf>,
-    /// A further photo of the same person; repeat for several
+    /// Auxiliary image: a further image of the same person; repeat for several
     #[arg(long, value_name = "FILE")]
     auxiliary: Vec<PathBuf>,
-    /// A JSON file of what is known: attributes, detectables, relations, categories
+    /// JSON file with the sample's metadata: attributes, detectables, relations, categories
     #[arg(long, value_name = "FILE")]
     metadata: Option<PathBuf>,
-    /// Codes of metrics, separated by commas [default: all]
+    /// Metric codes, separated by commas [default: all]
     #[arg(long)]
     metrics: Option<String>,
     /// Print JSON instead of a table
@@ -72,7 +72,7 @@ fn read_sample(config: &Config, args: &ScoreArgs) -> anyhow::Result<Sample> {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
             serde_json::from_str(&text)
-                .with_context(|| format!("{} is not the metadata expected", path.display()))?
+                .with_context(|| format!("{} is not valid metadata", path.display()))?
         }
         None => Metadata::default(),
     };
@@ -86,7 +86,7 @@ fn read_sample(config: &Config, args: &ScoreArgs) -> anyhow::Result<Sample> {
     })
 }
 
-/// Reads an image's file and checks its header.
+/// Reads an image file and checks its header.
 pub(super) fn read_image(config: &Config, path: &Path) -> anyhow::Result<EncodedImage> {
     let bytes = crate::read::bytes(path).with_context(|| format!("cannot read {}", path.display()))?;
     let header =
@@ -94,7 +94,7 @@ pub(super) fn read_image(config: &Config, path: &Path) -> anyhow::Result<Encoded
     let least = config.limits.image_min_side;
     anyhow::ensure!(
         header.width >= least && header.height >= least,
-        "{}: {}×{} pixels are too few, at least {least}×{least} are needed",
+        "{}: {}×{} pixels are too small, the minimum is {least}×{least}",
         path.display(),
         header.width,
         header.height

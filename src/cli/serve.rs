@@ -1,4 +1,4 @@
-//! `stellar-score serve`: from configuration to a listening service, and back out in order.
+//! `stellar-score serve`: starts the service and shuts it down gracefully.
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
@@ -23,15 +23,15 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// The exit status after a second signal.
+/// Exit status after a second signal.
 const AT_ONCE: i32 = 130;
 
-/// How long closing the store may take, of the time to stop: its last transaction and checkpoint.
+/// Part of the drain time reserved for closing the store: its last transaction and checkpoint.
 const CLOSING: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let service = Service::start(&config).await?;
-    // From here on a signal drains, also one that comes as soon as the address is known.
+    // From here on a signal drains, even one sent as soon as the address is known.
     let mut signals = Signals::catch()?;
     let address = service.address;
     let pack = service.scoring.pack();
@@ -41,7 +41,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     };
     tracing::info!(%address, pack = pack.name, digest = %pack.digest, store = service.store.kind(), "listening");
     print(&format!(
-        "stellar-score {SERVICE_VERSION} serves http://{address} with pack {}{note}.\n\
+        "stellar-score {SERVICE_VERSION} is listening on http://{address} with pack {}{note}.\n\
          Docs: http://{address}/docs/  Leaderboard: http://{address}/v1/leaderboard\n\
          Try:\n  curl -F image=@packs/demo/goldens/astronaut.jpg -F prompt='a person in a space suit' \\\n       \
          -F reference=@packs/demo/goldens/astronaut-face.jpg -F method=mine http://{address}/v1/score\n",
@@ -51,16 +51,17 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     tokio::select! {
         () = service.stop() => Ok(ExitCode::SUCCESS),
         () = signals.any() => {
-            tracing::warn!("a second signal: stopped at once");
+            tracing::warn!("second signal, exiting without drain");
             end_at_once()
         }
     }
 }
 
-/// File descriptors that connections leave to the database, the spool, the pack and the log.
+/// Number of file descriptors reserved for the database, the spool, the pack and the log.
 const OTHER_DESCRIPTORS: u64 = 256;
 
-/// Raises the limit of file descriptors as far as the system lets us, and says how many of them connections may take.
+/// Raises the limit of file descriptors as far as the system allows. Returns the number that
+/// connections may use.
 fn descriptors_for_connections() -> usize {
     const MOST: u64 = 1 << 20;
     match rlimit::increase_nofile_limit(MOST) {
@@ -68,22 +69,19 @@ fn descriptors_for_connections() -> usize {
             usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS).max(limit / 2)).unwrap_or(usize::MAX)
         }
         Err(error) => {
-            tracing::warn!(%error, "the limit of file descriptors cannot be read");
+            tracing::warn!(%error, "failed to raise the limit of file descriptors");
             usize::MAX
         }
     }
 }
 
-/// Ends the process as SIGKILL would, from which it is safe to start again.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "whoever signals twice does not want to wait for what a return waits for"
-)]
+/// Ends the process as SIGKILL would; restarting after that is safe.
+#[expect(clippy::disallowed_methods, reason = "a second signal asks to exit without the cleanup of a return")]
 fn end_at_once() -> ! {
     std::process::exit(AT_ONCE)
 }
 
-/// A service that listens and scores in the background.
+/// A running service: HTTP server and background scoring.
 pub(super) struct Service {
     pub(super) address: SocketAddr,
     scoring: Arc<Scoring>,
@@ -128,20 +126,21 @@ impl Service {
         Ok(Self { address, scoring, store, runs, background, purge, stop, server, drain })
     }
 
-    /// Finishes requests in flight and closes everything in order, within `server.drain_seconds`.
+    /// Finishes in-flight requests and closes everything in order, within `server.drain_seconds`.
     pub(super) async fn stop(self) {
         let Self { scoring, store, runs, background, purge, stop, mut server, drain, .. } = self;
-        tracing::info!(seconds = drain.as_secs(), "stopping: requests in flight are finished");
+        tracing::info!(seconds = drain.as_secs(), "stopping, draining in-flight requests");
         let end = Instant::now() + drain;
         stop.send_replace(true);
-        // What waits to be scored goes on at the next start; what is being scored is finished.
+        // Samples being scored are finished; pending ones resume at the next start.
         runs.stop();
         let finishing = end - CLOSING.min(drain / 2);
         let drained = timeout_at(finishing, async { tokio::join!(&mut server, background.ended()) }).await;
         if drained.is_err() {
-            tracing::warn!("requests were still in flight after server.drain_seconds and are cut off");
+            tracing::warn!("drain deadline exceeded, cutting off in-flight requests");
         }
-        // Their futures are dropped with their connections, which takes their items out of the queues.
+        // Dropping the connections drops the requests' futures, which removes their items from the
+        // queues.
         server.abort();
         purge.abort();
         let closing = async {
@@ -149,16 +148,17 @@ impl Service {
             store.close().await;
         };
         if timeout_at(end, closing).await.is_err() {
-            tracing::warn!("the models or the store were still busy after server.drain_seconds");
+            tracing::warn!("drain deadline exceeded while closing the engine and the store");
         }
         tracing::info!("stopped");
     }
 }
 
-/// Faces live for days: an hour more or less is no matter, and the look costs one indexed statement.
+/// Interval of the purge. Face retention is in days, so an hour more or less does not matter, and a
+/// check costs one indexed statement.
 const PURGE_EVERY: Duration = Duration::from_hours(1);
 
-/// Deletes faces whose time is over, now and every hour.
+/// Deletes expired faces, now and every hour.
 async fn purge_faces(store: Store, runs: Arc<Runs>, face_retention_days: u32) {
     let mut hours = tokio::time::interval(PURGE_EVERY);
     loop {
@@ -168,17 +168,17 @@ async fn purge_faces(store: Store, runs: Arc<Runs>, face_retention_days: u32) {
         match store.purge_faces(before).await {
             Ok(0) => {}
             Ok(count) => {
-                tracing::info!(count, "faces deleted whose time was over");
+                tracing::info!(count, "deleted expired faces");
                 runs.scrub().await;
             }
             Err(error) => {
-                tracing::warn!(%error, "faces whose time is over could not be deleted; tried again later");
+                tracing::warn!(%error, "failed to delete expired faces, will retry");
             }
         }
     }
 }
 
-/// The signals that ask to stop: SIGTERM (orchestrators) and SIGINT (Ctrl-C).
+/// Signals that stop the service: SIGTERM (orchestrators) and SIGINT (Ctrl-C).
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

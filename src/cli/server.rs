@@ -1,4 +1,4 @@
-//! What commands that talk to a server have in common.
+//! Arguments and helpers shared by the commands that use a server.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ pub(super) struct ServerArgs {
     /// The server's address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: String,
-    /// How many seconds the server may be away, as while it is restarted, or have no room for anything, before the command gives up
+    /// Seconds to retry before giving up while the server is unreachable, such as during a restart,
+    /// or refuses all requests at its limits
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     patience: u64,
 }
@@ -26,7 +27,7 @@ impl ServerArgs {
     }
 }
 
-/// The run that somebody means: by its id, by `method/run`, or by its method where that has one run.
+/// Finds a run by its id, by `method/run`, or by its method if that has one run.
 pub(super) async fn find_run(client: &Client, named: &str) -> anyhow::Result<Run> {
     if let Ok(id) = named.parse::<Uuid>() {
         return client.run(id).await.with_context(|| format!("cannot read the run {id}"));
@@ -39,7 +40,7 @@ pub(super) async fn find_run(client: &Client, named: &str) -> anyhow::Result<Run
     found.retain(|each| run.is_none_or(|run| each.run == run));
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => anyhow::bail!("there is no run {named}: name it as METHOD/RUN or by its id"),
+        0 => anyhow::bail!("run {named} not found: name it as METHOD/RUN or by its id"),
         count => {
             let names: Vec<String> = found.iter().map(|run| format!("{}/{}", run.method, run.run)).collect();
             anyhow::bail!("the method {named} has {count} runs: name one of {}", names.join(", "))

@@ -1,4 +1,4 @@
-//! `stellar-score submit`: a folder of generated images to a server, and back comes the table.
+//! `stellar-score submit`: sends a folder of generated images to a server and prints the report.
 
 use std::{
     fmt::Write as _,
@@ -21,58 +21,60 @@ use crate::{
     submission::{Failure, Folder, Upload, finish, read_folder, wait_until_scored},
 };
 
-/// What is evaluated, and how.
+/// Images to evaluate, their dataset and the options of the run.
 #[derive(Debug, Args)]
 pub(super) struct EvaluationArgs {
-    /// The generator under test
+    /// The method's name: the generator under test
     #[arg(long)]
     method: String,
-    /// The run's name among the method's [default: default]
+    /// The run's name within its method [default: default]
     #[arg(long, value_name = "NAME")]
     run: Option<String>,
-    /// The old name of `--run`
+    /// Deprecated name of `--run`
     #[arg(long, value_name = "NAME", hide = true)]
     name: Option<String>,
-    /// The folder of generated images: NAME.png and NAME.json for each, as the toolkit has them
+    /// The folder of generated images: NAME.png and NAME.json for each, in the toolkit's layout
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// The dataset's folder, whose photos the generator was given
+    /// The folder of the dataset whose photos the generator was given
     #[arg(long, value_name = "DIR")]
     dataset: PathBuf,
-    /// The dataset's name [default: the folder's]
+    /// The dataset's name [default: the folder's name]
     #[arg(long, value_name = "NAME")]
     dataset_name: Option<String>,
-    /// The part of the dataset, such as test or val
+    /// The split of the dataset, such as test or val
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
-    /// Codes of metrics, separated by commas [default: all]
+    /// Metric codes, separated by commas [default: all]
     #[arg(long, value_name = "CODES", value_delimiter = ',')]
     metrics: Option<Vec<String>>,
-    /// A JSON file with the generator's settings, which the run keeps
+    /// JSON file with the generator's settings, stored with the run
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// Declares that the generator was trained on other parts of this dataset in turn
+    /// Declare that the generator was trained on other parts of this dataset in turn
+    /// (cross-validation)
     #[arg(long)]
     cross_validated_training: bool,
-    /// Declares that the generator was trained on the very photos of this dataset
+    /// Declare that the generator was trained on the same photos that it is evaluated on
     #[arg(long)]
     trained_on_evaluation_photos: bool,
-    /// Samples in flight
+    /// Number of samples in flight
     #[arg(long, value_name = "N", default_value_t = 8, alias = "at-once")]
     concurrency: usize,
-    /// How the table treats images that do not follow their prompt
+    /// Penalty policy for images that do not follow their prompt
     #[arg(long, value_enum, default_value_t = PolicyArg::Stellar)]
     pub(super) policy: PolicyArg,
 }
 
-/// Where the images are, and the name of their run.
+/// The folder of images and the name of their run.
 struct Source<'a> {
     run: &'a str,
     images: &'a Path,
 }
 
 impl EvaluationArgs {
-    /// The folder and the run's name, also from the flags of 0.1: there `--run` was the folder and `--name` the run's name.
+    /// Returns the folder and the run's name. Also accepts the flags of 0.1, where `--run` was the
+    /// folder and `--name` the run's name.
     fn source(&self) -> anyhow::Result<Source<'_>> {
         match (&self.images, &self.run) {
             (Some(images), run) => {
@@ -93,12 +95,12 @@ impl EvaluationArgs {
     }
 }
 
-/// A penalty policy, as `docs/METRICS.md` explains them.
+/// A penalty policy; see `docs/ANALYSIS.md`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum PolicyArg {
     /// ips and sis become 0, attributes count as wrong
     Stellar,
-    /// Exactly the reference toolkit's analysis
+    /// Exactly as in the reference toolkit's analysis
     Toolkit,
     /// Scores as measured
     None,
@@ -128,7 +130,8 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
     print(&client.report(run.run_id, args.evaluation.policy.name(), "markdown").await?)
 }
 
-/// Sends a folder, waits for its scores and finishes the run; whatever was done before is not done again.
+/// Sends a folder, waits for its scores and finishes the run. Resumes where an earlier attempt
+/// stopped.
 pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::Result<Run> {
     let (dataset, _) = Dataset::open(&args.dataset)?;
     let Source { run: name, images } = args.source()?;
@@ -136,9 +139,10 @@ pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::
         read_folder(images, &dataset).with_context(|| format!("cannot read {}", images.display()))?;
     report_folder(args, images, &folder);
     anyhow::ensure!(folder.is_sound(), "{} has problems: nothing was sent", images.display());
-    let run = client.create_run(&new_run(args, name)?).await.context("the run cannot be made")?;
+    let run = client.create_run(&new_run(args, name)?).await.context("cannot create the run")?;
 
-    let upload = Upload::begin(client, run.run_id).await.context("cannot read what the server has")?;
+    let upload =
+        Upload::begin(client, run.run_id).await.context("cannot list the run's samples on the server")?;
     let bar = progress::bar("images sent");
     bar.set_length(folder.items.len() as u64);
     let sent = upload
@@ -150,26 +154,26 @@ pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::
         })
         .await;
     bar.finish_and_clear();
-    let sent = sent.with_context(|| format!("the upload to run {run} has stopped"))?;
-    fail_if_any(&sent.failures, "the server refuses")?;
+    let sent = sent.with_context(|| format!("upload to run {run} failed"))?;
+    fail_if_any(&sent.failures, "were refused by the server")?;
 
     let bar = progress::bar("images scored");
-    let mut told = None;
+    let mut noted = None;
     let failures = wait_until_scored(client, run.run_id, |now| {
         bar.set_length(now.counts.accepted);
         bar.set_position(now.counts.accepted - now.counts.pending);
-        // Once, and again if it is another reason.
-        if let Some(held) = now.held.as_ref().filter(|held| told.as_ref() != Some(&held.detail)) {
+        // Each reason is printed once.
+        if let Some(held) = now.held.as_ref().filter(|held| noted.as_ref() != Some(&held.detail)) {
             note(&format!("note: {}\n", held.detail));
-            told = Some(held.detail.clone());
+            noted = Some(held.detail.clone());
         }
     })
     .await;
     bar.finish_and_clear();
-    fail_if_any(&failures.context("the server's progress cannot be read")?, "cannot be scored")?;
-    let run = finish(client, run.run_id).await.context("the run is not finished")?;
+    fail_if_any(&failures.context("cannot read the server's progress")?, "cannot be scored")?;
+    let run = finish(client, run.run_id).await.context("cannot finish the run")?;
     note(&format!(
-        "run {run}: {} images, {} sent now, {} were there\n",
+        "run {run}: {} images, {} sent now, {} already there\n",
         run.counts.accepted, sent.sent, sent.present
     ));
     Ok(run)
@@ -180,7 +184,7 @@ fn new_run(args: &EvaluationArgs, name: &str) -> anyhow::Result<NewRun> {
         Some(path) => {
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            serde_json::from_str(&text).with_context(|| format!("{} is no JSON object", path.display()))?
+            serde_json::from_str(&text).with_context(|| format!("{} is not a JSON object", path.display()))?
         }
         None => serde_json::Map::new(),
     };
@@ -207,7 +211,7 @@ fn report_folder(args: &EvaluationArgs, images: &Path, folder: &Folder) {
     note(&text);
 }
 
-/// What has to be mended, then what is worth knowing.
+/// Lists problems to fix first, then notes.
 pub(super) fn problems_first(problems: &[Problem]) -> String {
     let mut sorted: Vec<_> = problems.iter().collect();
     sorted.sort_by_key(|problem| !problem.fatal);
@@ -220,7 +224,7 @@ fn fail_if_any(failures: &[Failure], what: &str) -> anyhow::Result<()> {
     }
     note(&first_lines(failures));
     anyhow::bail!(
-        "{} images {what}: the run stays open; mend them and give the same command, which sends what is missing",
+        "{} images {what}: the run stays open; fix them and repeat the command, which sends only what is missing",
         failures.len()
     )
 }

@@ -1,4 +1,4 @@
-//! `stellar-score validate`: do a pack's models know what is true of an image?
+//! `stellar-score validate`: validates a pack's models on images with known ground truth.
 
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
@@ -13,25 +13,26 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ValidateCommand {
-    /// Compare true relations of images with the same ones with another predicate, and with another object
+    /// Compare true relations of images with false ones that have another predicate or another
+    /// object
     Relations(RelationsArgs),
 }
 
-const PAIRS: &str = r#"A list of images, one JSON object a line, with paths relative to it:
+const PAIRS: &str = r#"List of images, one JSON object per line, with paths relative to the list:
 {"image": "a.jpg", "relations": [["person", "riding", "horse"], ["person", "near", "tree"]]}"#;
 
 #[derive(Debug, Args)]
 pub(super) struct RelationsArgs {
-    /// A list of images, one JSON object a line, with paths relative to it
+    /// List of images, one JSON object per line, with paths relative to the list
     #[arg(long, value_name = "FILE", long_help = PAIRS)]
     pairs: PathBuf,
     /// The pack's folder [default: the configured pack]
     #[arg(long, value_name = "DIR")]
     pack: Option<PathBuf>,
-    /// False relations of each kind that are drawn for a true one
+    /// Number of false relations of each kind to draw per true one
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     negatives: u16,
-    /// What the draws follow from
+    /// Random seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Print JSON instead of a table
@@ -52,8 +53,8 @@ pub(super) async fn run(config: Config, command: ValidateCommand) -> anyhow::Res
 
 fn table(report: &Report) -> String {
     let mut text = format!(
-        "Relations by {} ({}), pack {} ({})\n{} images, {} true relations, {} without words in the scene graph\n\n\
-         {:<18} {:>9} {:>6} {:>5} {:>7}  95 % interval over images\n",
+        "Relations by {} ({}), pack {} ({})\n{} images, {} true relations, {} outside the scene graph's vocabulary\n\n\
+         {:<18} {:>9} {:>6} {:>5} {:>7}  95 % confidence interval over images\n",
         report.backend,
         report.checkpoint,
         report.pack.name,

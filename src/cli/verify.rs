@@ -1,4 +1,4 @@
-//! `stellar-score pack verify`: a pack's scores on this machine, held against other numbers.
+//! `stellar-score pack verify`: compares a pack's scores on this machine with reference scores.
 
 use std::{
     collections::BTreeSet,
@@ -34,15 +34,15 @@ use crate::{
 };
 
 pub(super) const EXAMPLES: &str = "\
-Without --against and --toolkit, the pack's golden samples are compared with what the original programs gave for them.
+Without --against and --toolkit, the pack's golden samples are scored and compared with the scores of the original programs.
 
---images takes a folder of one of these forms:
-  images alone, each with its prompt in NAME.txt where there is one;
-  a list samples.jsonl, one JSON object a line, whose paths are relative to it:
+--images takes a folder in one of these forms:
+  images alone, each with its prompt, if any, in NAME.txt;
+  a list samples.jsonl, one JSON object per line, with paths relative to the list:
     {\"image\": \"out/1.png\", \"prompt\": \"a person on a horse\", \"reference\": \"photos/ada.jpg\"}
     (further keys: name, auxiliary, metadata; reference and auxiliary may be lists of paths);
-  NAME.png with NAME.json, as `submit` takes them, and the dataset's folder with --dataset;
-  a folder with both of them in it.
+  NAME.png with NAME.json, in the form that `submit` takes, and the dataset's folder as --dataset;
+  a folder that contains both of these.
 
 Examples:
   stellar-score pack verify packs/official
@@ -54,29 +54,31 @@ Examples:
 pub(super) struct VerifyArgs {
     /// The pack's folder [default: the configured pack]
     pack: Option<PathBuf>,
-    /// Compare with the scores of this pack, on the images of --images
+    /// Compare with the scores of this pack on the images of --images
     #[arg(long, value_name = "OTHER_PACK", requires = "images")]
     against: Option<PathBuf>,
     /// The folder of images that both packs score
     #[arg(long, value_name = "DIR", requires = "against")]
     images: Option<PathBuf>,
-    /// Compare with the CSV files that the reference toolkit wrote: a folder that has the generated images, their dataset and the
-    /// files in it
+    /// Compare with CSV files written by the reference toolkit, in a folder with the generated
+    /// images and their dataset
     #[arg(long, value_name = "DIR")]
     toolkit: Option<PathBuf>,
-    /// The dataset of the images [default: the one beside them]
+    /// The dataset of the images [default: the one found next to them]
     #[arg(long, value_name = "DIR", requires = "images")]
     dataset: Option<PathBuf>,
-    /// Codes of metrics, separated by commas [default: all]
+    /// Metric codes, separated by commas [default: all]
     #[arg(long, value_name = "CODES", requires = "images")]
     metrics: Option<String>,
-    /// The largest difference allowed to a metric instead of the usual one, as in clip_t=1e-4,dino=1e-4
+    /// Override the tolerance of a metric, the largest difference allowed, such as
+    /// clip_t=1e-4,dino=1e-4
     #[arg(long, value_name = "CODE=NUMBER", value_delimiter = ',', value_parser = tolerance, requires = "toolkit")]
     tolerance: Vec<(String, f64)>,
-    /// Store the certificate in the pack's folder as drift.json, in the place of an earlier one
+    /// Store the certificate as drift.json in the pack's folder, replacing an earlier one
     #[arg(long, requires = "against")]
     store: bool,
-    /// Print the certificate as JSON instead of a table; with =FILE write it there and print the table too
+    /// Print the certificate as JSON instead of a table; with =FILE, write it to FILE and also
+    /// print the table
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     json: Option<PathBuf>,
 }
@@ -84,7 +86,7 @@ pub(super) struct VerifyArgs {
 fn tolerance(text: &str) -> Result<(String, f64), String> {
     let parsed =
         text.split_once('=').and_then(|(code, number)| Some((code.to_owned(), number.parse().ok()?)));
-    parsed.ok_or_else(|| "expected is CODE=NUMBER, as in clip_t=1e-4".to_owned())
+    parsed.ok_or_else(|| "expected CODE=NUMBER, such as clip_t=1e-4".to_owned())
 }
 
 pub(super) async fn run(config: Config, args: VerifyArgs) -> anyhow::Result<ExitCode> {
@@ -97,7 +99,7 @@ pub(super) async fn run(config: Config, args: VerifyArgs) -> anyhow::Result<Exit
 }
 
 async fn goldens(mut config: Config, args: &VerifyArgs, pack: &Path) -> anyhow::Result<ExitCode> {
-    // Both passes shall really run the models.
+    // Both passes must run the models.
     config.engine.cache_bytes = 0;
     accept_any_size(&mut config);
     let scoring = start_scoring(&config, pack, &Telemetry::new()).await?;
@@ -108,7 +110,8 @@ async fn goldens(mut config: Config, args: &VerifyArgs, pack: &Path) -> anyhow::
     Ok(exit(certificate.passed))
 }
 
-/// The originals score any image, so the goldens have the smallest, which the service refuses by default.
+/// The original programs score images of any size, so the golden samples include tiny ones, which
+/// the service refuses by default.
 fn accept_any_size(config: &mut Config) {
     config.limits.image_min_side = 1;
 }
@@ -126,11 +129,11 @@ async fn against(
     let samples = sound(images, read_samples(images, args.dataset.as_deref())?)?;
     anyhow::ensure!(
         Pack::digest_in(folders[0])? != Pack::digest_in(folders[1])?,
-        "{} and {} are the same pack: name another one with --against",
+        "{} and {} are the same pack: set another one with --against",
         folders[0].display(),
         folders[1].display()
     );
-    // One after the other, so that only one is in memory.
+    // Scored one after the other, so that only one pack is in memory.
     let (pack, of_pack) = score(config, folders[0], &samples.cases, &metrics).await?;
     let (other, of_other) = score(config, folders[1], &samples.cases, &metrics).await?;
     let certificate = DriftCertificate::of(
@@ -140,17 +143,13 @@ async fn against(
         [&of_pack, &of_other],
         OffsetDateTime::now_utc(),
     );
-    anyhow::ensure!(
-        !certificate.metrics.is_empty(),
-        "there is nothing to compare: {}",
-        nothing(&certificate)
-    );
+    anyhow::ensure!(!certificate.metrics.is_empty(), "nothing to compare: {}", nothing(&certificate));
     show(args, &certificate, || drift_table(&certificate))?;
     let complete = certificate.problems.is_empty();
     if args.store {
         anyhow::ensure!(
             complete,
-            "the certificate is not stored: mend the samples with a problem, or take them out of {}",
+            "the certificate is not stored: fix the samples with problems, or remove them from {}",
             images.display()
         );
         let path = certificate.store(&pack)?;
@@ -159,14 +158,14 @@ async fn against(
     Ok(exit(complete))
 }
 
-/// Why neither pack has a number.
+/// Explains why neither pack has a number.
 fn nothing(certificate: &DriftCertificate) -> String {
     if certificate.samples == 0 {
-        return format!("no sample can be scored: {}", certificate.problems.join("; "));
+        return format!("no samples can be scored: {}", certificate.problems.join("; "));
     }
     let reasons =
         certificate.without_numbers.iter().map(|(metric, reason)| format!("{metric} is null ({reason})"));
-    reasons.collect::<Vec<_>>().join(", ") + " of all samples"
+    reasons.collect::<Vec<_>>().join(", ") + " for all samples"
 }
 
 async fn toolkit(
@@ -186,7 +185,7 @@ async fn toolkit(
     }
     anyhow::ensure!(
         !files.is_empty(),
-        "{} has no CSV file of the toolkit with the metrics asked for: expected are its own names, such as \
+        "{} has no CSV file of the toolkit with the requested metrics: files must have the toolkit's names, such as \
          identity_preservation.csv",
         folder.display()
     );
@@ -198,14 +197,14 @@ async fn toolkit(
     Ok(exit(certificate.passed))
 }
 
-/// Tells what is wrong with a folder, and stops where that keeps it from being scored.
+/// Prints the problems of a folder, and fails if they prevent scoring.
 fn sound(folder: &Path, samples: Samples) -> anyhow::Result<Samples> {
     note(&problems_first(&samples.problems));
-    anyhow::ensure!(samples.is_sound(), "{} has problems: nothing was scored", folder.display());
+    anyhow::ensure!(samples.is_sound(), "{} has problems: no samples were scored", folder.display());
     Ok(samples)
 }
 
-/// The samples' scores by one pack, which has left the memory afterwards.
+/// Scores the samples with one pack and unloads it afterwards.
 async fn score(
     config: &Config,
     pack: &Path,
@@ -218,7 +217,7 @@ async fn score(
     let read = |path: &Path| read_image(config, path);
     let scored = score_all(&scoring, cases, metrics, config.runs.concurrency, read, || bar.inc(1)).await;
     bar.finish_and_clear();
-    let scored = scored.with_context(|| format!("pack {} cannot score all samples", scoring.pack().name));
+    let scored = scored.with_context(|| format!("pack {} failed to score all samples", scoring.pack().name));
     scoring.engine().drain().await;
     let pack = Pack::clone(scoring.pack());
     drop::<std::sync::Arc<Scoring>>(scoring);
@@ -230,7 +229,7 @@ fn exit(passed: bool) -> ExitCode {
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Prints a certificate, and writes it where that is asked for.
+/// Prints a certificate, and writes it to a file if requested.
 fn show(
     args: &VerifyArgs,
     certificate: &impl Serialize,
@@ -278,7 +277,7 @@ fn golden_table(certificate: &Certificate, pack: &Pack) -> String {
     }
     let _ = writeln!(
         text,
-        "\n{}: {} golden samples, one by one and all at once (largest batch {})",
+        "\n{}: {} golden samples, scored one by one and concurrently (largest batch {})",
         verdict(certificate.passed, "passed"),
         certificate.samples,
         certificate.largest_batch
@@ -302,8 +301,8 @@ fn drift_table(certificate: &DriftCertificate) -> String {
         )
     };
     let mut text = format!(
-        "Drift of pack {}\nagainst pack  {}\n{} samples, {}; differences are the first pack's number less the second's\n\n\
-         {:<16} {:>7} {:>11} {:>11} {:>9} {:>11}  of sample\n",
+        "Drift of pack {}\nagainst pack  {}\n{} samples, {}; differences are the first pack's score minus the second's\n\n\
+         {:<16} {:>7} {:>11} {:>11} {:>9} {:>11}  sample\n",
         described(&certificate.pack),
         described(&certificate.against),
         certificate.samples,
@@ -367,7 +366,7 @@ fn null_line(null: &NullDifference) -> String {
 
 fn toolkit_table(certificate: &ToolkitCertificate) -> String {
     let mut text = format!(
-        "Parity of pack {} ({} weights) with the toolkit's files\n{} images, {}\n\n{:<16} {:>6} {:>11} {:>11}          of row\n",
+        "Parity of pack {} ({} weights) with the toolkit's files\n{} images, {}\n\n{:<16} {:>6} {:>11} {:>11}          row\n",
         certificate.pack,
         certificate.pack.weights,
         certificate.samples,
@@ -408,7 +407,7 @@ fn toolkit_table(certificate: &ToolkitCertificate) -> String {
     text
 }
 
-/// The rows that fail, and those that were left out by reason.
+/// Lists the rows that fail, and counts those left out by reason.
 fn rows(line: &ToolkitParity) -> String {
     let mut text = String::new();
     for row in line.worst.iter().filter(|row| row.size() > line.tolerance) {
@@ -418,9 +417,9 @@ fn rows(line: &ToolkitParity) -> String {
             line.metric, row.row, row.here, row.toolkit, line.file
         );
     }
-    let told = line.worst.len().min(line.failed_rows);
-    if line.failed_rows > told {
-        let _ = writeln!(text, "{}: and {} more rows", line.metric, line.failed_rows - told);
+    let listed = line.worst.len().min(line.failed_rows);
+    if line.failed_rows > listed {
+        let _ = writeln!(text, "{}: and {} more rows", line.metric, line.failed_rows - listed);
     }
     let reasons: BTreeSet<&str> = line.left_out.iter().map(|row| row.why).collect();
     for why in reasons {

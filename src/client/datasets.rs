@@ -1,4 +1,4 @@
-//! Datasets as the server tells of them.
+//! Requests about datasets.
 
 use reqwest::multipart::Form;
 use serde::{Deserialize, Serialize};
@@ -8,48 +8,49 @@ use super::{Client, ClientError};
 /// A prompt to register.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NewPrompt<'a> {
-    /// Whom it is for.
+    /// The identity that the prompt is for.
     pub identity: &'a str,
-    /// As written: `{}` stands for the person.
+    /// Text of the prompt, with `{}` for the person.
     pub prompt: &'a str,
-    /// A free label.
+    /// Kind of the prompt, a free label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'a str>,
-    /// Categories.
+    /// Categories of the prompt.
     pub categories: &'a [String],
-    /// Objects that it names.
+    /// Objects in the prompt.
     pub detectables: &'a [String],
-    /// Relations that it names.
+    /// Relations in the prompt.
     pub relations: &'a [[String; 3]],
 }
 
-/// What registering did.
+/// Result of registering prompts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub struct RegisteredPrompts {
-    /// Prompts that were not there.
+    /// Number of new prompts.
     pub created: u64,
-    /// Prompts that were there with other facts.
+    /// Number of prompts that were registered with other data, which is replaced.
     pub changed: u64,
-    /// Prompts that were there as they are.
+    /// Number of prompts already registered with the same data.
     pub repeated: u64,
 }
 
-/// A photo that is enrolled.
+/// An enrolled photo.
 #[derive(Debug, Clone, Deserialize)]
 pub struct EnrolledPhoto {
-    /// Whose photo.
+    /// The identity that the photo shows.
     pub identity: String,
-    /// Its name among the identity's photos.
+    /// The photo's name within the identity.
     pub name: String,
-    /// BLAKE3 address of its file.
+    /// Content hash (BLAKE3) of the file.
     pub image: String,
-    /// Faces that the loaded pack finds; none where it was enrolled with another pack.
+    /// Number of faces found by the loaded pack; `None` if the photo was enrolled with another
+    /// pack.
     pub faces: Option<usize>,
-    /// What it shows.
+    /// The photo's attributes.
     pub attributes: std::collections::BTreeMap<String, bool>,
 }
 
-/// Most prompts of one request.
+/// Maximum number of prompts per request.
 const PROMPTS_AT_ONCE: usize = 1_000;
 
 #[derive(Deserialize)]
@@ -63,10 +64,11 @@ struct Enrolled {
 }
 
 impl Client {
-    /// Registers prompts in a dataset, in as many requests as it takes; `done` hears how many are registered.
+    /// Registers prompts in a dataset in several requests, and calls `done` after each with the
+    /// number registered so far.
     ///
     /// # Errors
-    /// Among others `invalid_field`, with the prompt that is wrong.
+    /// Among others `invalid_field`, which names the invalid prompt.
     pub async fn register_prompts(
         &self,
         dataset: &str,
@@ -89,7 +91,7 @@ impl Client {
         Ok(all)
     }
 
-    /// The photos of a dataset; none where the server does not know it.
+    /// Lists the photos of a dataset; empty if the dataset does not exist.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -109,7 +111,8 @@ impl Client {
         }
     }
 
-    /// Enrols a photo in a dataset; `form` makes its form anew for each attempt. How many faces it has.
+    /// Enrols a photo in a dataset and returns its number of faces. `form` creates the form for
+    /// each attempt.
     ///
     /// # Errors
     /// Among others `photo_conflict`, `faces_not_stored`.

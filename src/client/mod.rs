@@ -1,8 +1,8 @@
-//! The HTTP client of the command line: one server, asked with patience.
+//! The HTTP client of the command line, with retries.
 //!
-//! Every request of ours may be repeated: what was done by the first is found by the second. So a connection that
-//! breaks, a server that is at its limit and one that is being restarted are waited for, as long as there is patience.
-//! Why a server that answers is waited for is said once, and a client of which nothing more is accepted gives up.
+//! All requests of this client are idempotent. It therefore retries after broken connections,
+//! backpressure and restarts of the server, within a time limit. Each reason for backpressure is
+//! reported once, and the client gives up if no request is accepted within the limit.
 
 mod datasets;
 mod runs;
@@ -22,18 +22,18 @@ use serde::de::DeserializeOwned;
 pub use datasets::{EnrolledPhoto, NewPrompt, RegisteredPrompts};
 pub use runs::{Counts, NewRun, Run, RunFlags, RunState, SubmittedSample, SubmittedState};
 
-/// No answer takes longer: the service's own deadline is two minutes by default.
+/// Timeout of a request. The service's own deadline is two minutes by default.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pause after the first failure of a series; it doubles up to [`LONGEST_PAUSE`].
+/// Pause after the first failure of a request; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Reasons to wait that are told apart.
+/// Maximum number of different reasons reported.
 const REASONS: usize = 64;
 
-/// A server, cheap to clone.
+/// Client of one server, cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -41,11 +41,11 @@ pub struct Client {
     patience: Duration,
     patience_when_full: Duration,
     tell: Tell,
-    /// Of all clones: requests that run at the same time wait for the same.
+    /// Shared by all clones, since concurrent requests wait for the same reasons.
     waiting: Arc<Mutex<Waiting>>,
 }
 
-/// Who is told why a server is waited for.
+/// Callback for the reasons of waiting for a server.
 #[derive(Clone)]
 struct Tell(Arc<dyn Fn(&str) + Send + Sync>);
 
@@ -55,26 +55,26 @@ impl fmt::Debug for Tell {
     }
 }
 
-/// What the requests of a client know of each other.
+/// State shared by the requests of a client.
 #[derive(Debug)]
 struct Waiting {
     succeeded: Instant,
     told: BTreeSet<String>,
 }
 
-/// Why a request has no answer that could be used.
+/// Errors of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The address is none.
-    #[error("{url} is no address of a server: {reason}; give one like http://127.0.0.1:8080")]
+    /// The address is invalid.
+    #[error("{url} is not a server address: {reason}; use one like http://127.0.0.1:8080")]
     Address {
-        /// What was given.
+        /// The given address.
         url: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
-    /// The server says what is wrong.
-    #[error("the server answers {status} {code}: {detail}")]
+    /// The server responded with a problem.
+    #[error("the server responded with {status} {code}: {detail}")]
     Problem {
         /// The HTTP status.
         status: u16,
@@ -83,9 +83,9 @@ pub enum ClientError {
         /// What is wrong and what to do about it.
         detail: String,
     },
-    /// Nobody answers, or an answer breaks off, and did so for as long as there was patience.
+    /// The server was unreachable or broke off responses until the time limit.
     #[error(
-        "{url} does not answer: {cause}; nothing that was answered is lost, so the same command goes on from here"
+        "{url} does not respond: {cause}; acknowledged requests are not lost, repeat the command to resume"
     )]
     Silent {
         /// The server.
@@ -93,32 +93,32 @@ pub enum ClientError {
         /// The last failure.
         cause: String,
     },
-    /// The server has had no room for anything for as long as there was patience.
+    /// The server refused all requests with backpressure until the time limit.
     #[error(
-        "{url} has had no room for {seconds} s: {cause}; nothing that was answered is lost, so the same command goes on from here"
+        "{url} has accepted no requests for {seconds} s: {cause}; acknowledged requests are not lost, repeat the command to resume"
     )]
     Full {
         /// The server.
         url: Url,
-        /// How long nothing was accepted.
+        /// Seconds without an accepted request.
         seconds: u64,
-        /// What it says.
+        /// The server's reason.
         cause: String,
     },
-    /// An answer that is not the service's.
-    #[error("{url} answers {status} with something that is not stellar-score's: {what}")]
+    /// A response that is not from this service.
+    #[error("{url} responded with {status}, but not as stellar-score does: {what}")]
     Foreign {
-        /// What was asked.
+        /// The requested address.
         url: Url,
         /// The HTTP status.
         status: u16,
-        /// The beginning of it, or why it cannot be read.
+        /// The beginning of the response, or the error of reading it.
         what: String,
     },
 }
 
 impl ClientError {
-    /// The problem's code, where the server gave one.
+    /// Returns the problem's code, if the server sent one.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         match self {
@@ -128,14 +128,15 @@ impl ClientError {
     }
 }
 
-/// The part of a problem document that a client needs. Codes are text, since a newer server may have more.
+/// The part of a problem document that a client needs. Codes are text, since a newer server may
+/// have more.
 #[derive(Deserialize)]
 struct Problem {
     detail: String,
     code: String,
 }
 
-/// A successful answer.
+/// A successful response.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The HTTP status, 2xx.
@@ -146,18 +147,18 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Errors
-    /// It is something else.
+    /// The body does not have the expected form.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
         serde_json::from_slice(&self.body).map_err(|error| self.foreign(&error.to_string()))
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     ///
     /// # Errors
-    /// It is not UTF-8.
+    /// The body is not UTF-8.
     pub fn text(&self) -> Result<String, ClientError> {
         String::from_utf8(self.body.to_vec()).map_err(|error| self.foreign(&error.to_string()))
     }
@@ -167,36 +168,36 @@ impl Answer {
     }
 }
 
-/// What one attempt came to.
+/// Outcome of one attempt.
 enum Attempt {
     Done(Answer),
     Failed(ClientError),
-    /// To be tried again, after the pause that the server asks for.
+    /// To be retried after the pause requested by the server.
     Again {
         cause: String,
         pause: Option<Duration>,
-        /// Whether it has no room, and says so.
+        /// Whether the server refused the request with backpressure.
         full: bool,
     },
 }
 
-/// A file of a form, whose length is sent with it.
+/// Creates a file part of a form with its length.
 pub(crate) fn file_part(bytes: &Bytes, name: &'static str) -> Part {
     Part::stream_with_length(bytes.clone(), bytes.len() as u64).file_name(name)
 }
 
 impl Client {
-    /// A client of the server at `url`, which may be silent for as long as `patience` before it is given up.
+    /// Creates a client of the server at `url`, which retries for as long as `patience`.
     ///
     /// # Errors
-    /// The address cannot be one of a server.
+    /// The address is invalid.
     pub fn new(url: &str, patience: Duration) -> Result<Self, ClientError> {
         let wrong = |reason: &str| ClientError::Address { url: url.to_owned(), reason: reason.to_owned() };
         let base = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
         match base.scheme() {
             "http" if base.has_host() => {}
             "https" => {
-                return Err(wrong("TLS is not spoken; reach a remote server through a tunnel (ssh -L)"));
+                return Err(wrong("TLS is not supported; reach a remote server through a tunnel (ssh -L)"));
             }
             _ => return Err(wrong("it does not begin with http://")),
         }
@@ -212,18 +213,20 @@ impl Client {
             base,
             patience,
             patience_when_full: patience,
-            tell: Tell(Arc::new(|reason| tracing::warn!(reason, "the server is waited for"))),
+            tell: Tell(Arc::new(|reason| tracing::warn!(reason, "waiting for the server"))),
             waiting: Arc::new(Mutex::new(waiting)),
         })
     }
 
-    /// The same, but for so long a server may have no room for any request of this client.
+    /// Sets the time limit for backpressure: how long the server may refuse all requests of this
+    /// client.
     #[must_use]
     pub fn patient_when_full(self, patience: Duration) -> Self {
         Self { patience_when_full: patience, ..self }
     }
 
-    /// The same, which tells why it waits for a server that has no room: each reason once.
+    /// Sets a callback for the reasons of waiting under backpressure. It is called once for each
+    /// reason.
     #[must_use]
     pub fn telling(self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self { tell: Tell(Arc::new(tell)), ..self }
@@ -233,20 +236,21 @@ impl Client {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells why the server is waited for, unless that was told; counts in it may differ.
+    /// Reports a reason for waiting, unless it was reported before. Reasons that differ only in
+    /// numbers are the same.
     fn tell_once(&self, reason: &str) {
-        let alike = reason.split(|char: char| char.is_ascii_digit()).filter(|part| !part.is_empty());
-        let alike = alike.collect::<Vec<_>>().join("#");
+        let parts = reason.split(|char: char| char.is_ascii_digit()).filter(|part| !part.is_empty());
+        let normalised = parts.collect::<Vec<_>>().join("#");
         let is_new = {
             let told = &mut self.waiting().told;
-            told.len() < REASONS && told.insert(alike)
+            told.len() < REASONS && told.insert(normalised)
         };
         if is_new {
             (self.tell.0)(reason);
         }
     }
 
-    /// The address of a route; each part is encoded as it needs to be.
+    /// Returns the address of a route; each part is percent-encoded.
     #[must_use]
     pub fn url(&self, parts: &[&str]) -> Url {
         let mut url = self.base.clone();
@@ -256,7 +260,7 @@ impl Client {
         url
     }
 
-    /// Asks with GET and reads JSON.
+    /// Sends a GET request and parses the response as JSON.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -268,10 +272,10 @@ impl Client {
         self.send(parts, |http, url| http.get(url).query(query)).await?.json()
     }
 
-    /// Sends a request, again and again until there is an answer.
+    /// Sends a request, with retries until there is a response.
     ///
     /// # Errors
-    /// The server says what is wrong with the request, or is silent for longer than there is patience.
+    /// The server responds with a problem, or the time limit for retries is exceeded.
     pub async fn send(
         &self,
         parts: &[&str],
@@ -291,7 +295,7 @@ impl Client {
                 Attempt::Again { cause, pause: asked, full: true } => {
                     silent_since = None;
                     self.tell_once(&cause);
-                    // As long as other requests get through, this one will.
+                    // While other requests are accepted, this one will be too.
                     let since = *full_since.get_or_insert_with(Instant::now);
                     let waited = since.max(self.waiting().succeeded).elapsed();
                     if waited > self.patience_when_full {
@@ -305,7 +309,7 @@ impl Client {
                 }
                 Attempt::Again { cause, pause: asked, full: false } => {
                     full_since = None;
-                    tracing::debug!(%url, cause, "tried again");
+                    tracing::debug!(%url, cause, "retrying request");
                     if silent_since.get_or_insert_with(Instant::now).elapsed() > self.patience {
                         return Err(ClientError::Silent { url: self.base.clone(), cause });
                     }
@@ -319,7 +323,7 @@ impl Client {
 
 async fn attempt(request: RequestBuilder, url: &Url) -> Attempt {
     let broken = |error: &reqwest::Error| {
-        // The outer words of a failure say only that there was one.
+        // The outer errors only say that there was a failure.
         let mut cause: &dyn std::error::Error = error;
         while let Some(inner) = cause.source() {
             cause = inner;
@@ -348,7 +352,7 @@ async fn attempt(request: RequestBuilder, url: &Url) -> Attempt {
         None => String::from_utf8_lossy(&body).chars().take(200).collect(),
     };
     match status {
-        // A disk that is full empties as samples are scored.
+        // Space is freed as samples are scored.
         StatusCode::TOO_MANY_REQUESTS | StatusCode::INSUFFICIENT_STORAGE => {
             Attempt::Again { cause: format!("{status}: {}", words()), pause: retry_after, full: true }
         }
@@ -362,7 +366,8 @@ async fn attempt(request: RequestBuilder, url: &Url) -> Attempt {
     }
 }
 
-/// How long the server asks to wait, in whole seconds; a date, which is allowed too, is one that nobody sends us.
+/// Reads `Retry-After` in seconds, at most a minute. The header may also be a date, which this
+/// service never sends.
 fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(Duration::from_mins(1)))
@@ -388,7 +393,7 @@ mod tests {
         (StatusCode::from_u16(status).unwrap(), [("retry-after", "0")], body).into_response()
     }
 
-    /// A server that gives these answers in turn, then 200 with the path it was asked for.
+    /// Starts a server that sends these responses in turn, then 200 with the requested path.
     async fn server(answers: &[(u16, &'static str)]) -> (String, Script) {
         let script: Script = Arc::new(Mutex::new(answers.iter().copied().collect()));
         let router =
@@ -404,23 +409,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_at_its_limit_is_asked_until_it_answers() {
+    async fn requests_are_retried_under_backpressure() {
         let (url, script) = server(&[(429, ""), (507, ""), (503, ""), (429, "")]).await;
         let client = Client::new(&url, Duration::from_secs(10)).unwrap();
         assert_eq!(ask(&client).await.unwrap(), "v1/a name/with ?&%+ß");
         assert!(script.lock().unwrap().is_empty());
     }
 
-    /// What a client was told, and the client.
+    /// Creates a client and the list of the reasons that it reports.
     fn listening(url: &str, patience: Duration) -> (Client, Arc<Mutex<Vec<String>>>) {
-        let told: Arc<Mutex<Vec<String>>> = Arc::default();
-        let hears = Arc::clone(&told);
+        let reasons: Arc<Mutex<Vec<String>>> = Arc::default();
+        let reported = Arc::clone(&reasons);
         let client = Client::new(url, patience).unwrap();
-        (client.telling(move |reason| hears.lock().unwrap().push(reason.to_owned())), told)
+        (client.telling(move |reason| reported.lock().unwrap().push(reason.to_owned())), reasons)
     }
 
     #[tokio::test]
-    async fn each_reason_to_wait_is_told_once_whatever_the_retries_and_the_requests_at_once() {
+    async fn each_reason_to_wait_is_reported_once_across_retries_and_concurrent_requests() {
         let full = r#"{"type": "urn:x", "title": "t", "status": 507, "detail": "the 5 MiB are used up", "code": "storage_full",
             "request_id": "r"}"#;
         let busy = |waiting: &'static str| (429, waiting);
@@ -439,22 +444,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_has_room_for_nothing_is_given_up_with_its_reason() {
+    async fn a_client_gives_up_with_the_reason_if_no_request_is_accepted() {
         let (url, script) = server(&vec![(507, "finish runs"); 50_000]).await;
         let (client, told) = listening(&url, Duration::from_mins(1));
         let error = ask(&client.patient_when_full(Duration::from_millis(50))).await.unwrap_err();
         assert!(matches!(&error, ClientError::Full { .. }), "{error}");
         let words = error.to_string();
         assert!(
-            words.contains("507") && words.contains("finish runs") && words.contains("goes on"),
+            words.contains("507") && words.contains("finish runs") && words.contains("resume"),
             "{error}"
         );
         assert_eq!(told.lock().unwrap().len(), 1);
-        assert!(!script.lock().unwrap().is_empty(), "it was asked without end");
+        assert!(!script.lock().unwrap().is_empty(), "it retried without end");
     }
 
     #[tokio::test]
-    async fn as_long_as_other_requests_succeed_a_full_server_is_waited_for() {
+    async fn a_client_waits_for_a_full_server_while_other_requests_succeed() {
         let (full, _) = server(&vec![(507, ""); 50_000]).await;
         let (client, _) = listening(&full, Duration::from_millis(100));
         let waiting = tokio::spawn({
@@ -466,12 +471,12 @@ mod tests {
             client.waiting().succeeded = Instant::now();
             tokio::task::yield_now().await;
         }
-        assert!(!waiting.is_finished(), "others got through");
+        assert!(!waiting.is_finished(), "other requests succeeded");
         assert!(matches!(waiting.await.unwrap(), Err(ClientError::Full { .. })));
     }
 
     #[tokio::test]
-    async fn a_problem_ends_it_with_its_code_and_words() {
+    async fn a_problem_is_returned_with_its_code_and_detail() {
         let problem = r#"{"type": "urn:x", "title": "t", "status": 409, "detail": "say less", "code": "run_finished",
             "request_id": "r"}"#;
         let (url, _) = server(&[(409, problem)]).await;
@@ -481,7 +486,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn something_else_than_the_service_is_said_to_be_so() {
+    async fn responses_of_other_programs_are_recognised() {
         let (url, _) = server(&[(404, "<html>"), (200, "<html>")]).await;
         let client = Client::new(&url, Duration::ZERO).unwrap();
         for _ in 0..2 {
@@ -491,7 +496,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_server_is_given_up_after_the_patience_and_not_before() {
+    async fn an_unreachable_server_is_retried_until_the_time_limit() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
@@ -503,11 +508,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_cannot_be_one_is_refused_with_an_example() {
+    fn an_invalid_address_is_refused_with_an_example() {
         for (url, words) in [
             ("localhost", "relative URL"),
             ("localhost:8080", "does not begin with http://"),
-            ("https://host", "TLS is not spoken"),
+            ("https://host", "TLS is not supported"),
             ("ftp://host", "does not begin with http://"),
         ] {
             let error = Client::new(url, Duration::ZERO).map(drop).unwrap_err().to_string();

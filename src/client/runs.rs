@@ -1,4 +1,4 @@
-//! Runs as the server tells of them.
+//! Requests about runs.
 
 use std::fmt;
 
@@ -8,36 +8,36 @@ use uuid::Uuid;
 
 use super::{Answer, Client, ClientError};
 
-/// What a run is.
+/// A run to create.
 #[derive(Debug, Clone, Serialize)]
 pub struct NewRun {
-    /// The generator under test.
+    /// The method: the generator under test.
     pub method: String,
-    /// The run's name among the method's.
+    /// The run's name within its method.
     pub run: String,
-    /// The dataset it is over.
+    /// The dataset's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dataset: Option<String>,
-    /// The part of the dataset.
+    /// The split of the dataset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
-    /// What the method's authors declare.
+    /// Flags declared by the method's authors.
     pub flags: RunFlags,
     /// Settings of the generator.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub settings: serde_json::Map<String, serde_json::Value>,
-    /// Codes of the metrics to compute; all where there are none.
+    /// Codes of the metrics to compute; all if `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Vec<String>>,
 }
 
-/// What the method's authors declare.
+/// Flags declared by the method's authors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunFlags {
-    /// Whether it was trained on parts of the dataset that it is not evaluated on, in turn.
+    /// Whether the method was trained on other parts of this dataset in turn (cross-validation).
     #[serde(default)]
     pub cross_validated_training: bool,
-    /// Whether it was trained on the very photos that it is evaluated with.
+    /// Whether the method was trained on the same photos that it is evaluated on.
     #[serde(default)]
     pub trained_on_evaluation_photos: bool,
 }
@@ -45,17 +45,17 @@ pub struct RunFlags {
 /// A run on the server.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Run {
-    /// Its id.
+    /// The run's id.
     pub run_id: Uuid,
     /// The method.
     pub method: String,
-    /// Its name among the method's.
+    /// The run's name within its method.
     pub run: String,
-    /// Where it stands.
+    /// State of the run.
     pub state: RunState,
-    /// How many samples are where.
+    /// Number of samples by state.
     pub counts: Counts,
-    /// Why those that wait are not being scored, where they are not.
+    /// Reason if pending samples are blocked.
     #[serde(default)]
     pub held: Option<SubmittedError>,
 }
@@ -66,63 +66,63 @@ impl fmt::Display for Run {
     }
 }
 
-/// Where a run stands.
+/// State of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// Takes samples.
+    /// Accepts samples.
     Open,
-    /// Takes no more, and is being evaluated.
+    /// Accepts no more samples and is being evaluated.
     Finishing,
     /// Evaluated.
     Finished,
 }
 
-/// How many samples of a run are where.
+/// Number of samples of a run by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Counts {
-    /// All that were accepted.
+    /// Accepted samples.
     pub accepted: u64,
-    /// Of these, waiting to be scored.
+    /// Pending samples.
     pub pending: u64,
-    /// Scored.
+    /// Scored samples.
     pub scored: u64,
-    /// Not scorable.
+    /// Failed samples.
     pub failed: u64,
 }
 
-/// A sample that the server has accepted.
+/// A sample accepted by the server.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SubmittedSample {
-    /// Its name in the run.
+    /// The sample's name in the run.
     pub name: String,
-    /// Where it stands.
+    /// State of the sample.
     pub state: SubmittedState,
-    /// The address of everything that was sent with it.
+    /// Content hash of all inputs of the sample.
     pub content: String,
-    /// Why it cannot be scored.
+    /// The error of a failed sample.
     #[serde(default)]
     pub error: Option<SubmittedError>,
 }
 
-/// Where a sample stands.
+/// State of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SubmittedState {
-    /// Waits to be scored.
+    /// Not scored yet.
     Pending,
-    /// Is scored.
+    /// All metrics are scored.
     Scored,
-    /// Cannot be scored.
+    /// Scoring failed.
     Failed,
 }
 
-/// Why a sample cannot be scored.
+/// Reason of a failed or blocked sample.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SubmittedError {
     /// The problem's code.
     pub code: String,
-    /// What is wrong with it.
+    /// Explanation of the problem.
     pub detail: String,
 }
 
@@ -134,19 +134,19 @@ struct Page<T> {
     next: Option<String>,
 }
 
-/// Rows of a page: the most that the server gives.
+/// Rows per page: the server's maximum.
 const PAGE: &str = "1000";
 
 impl Client {
-    /// Makes a run, or finds the one that was made so before.
+    /// Creates a run, or returns the existing run if it has the same data.
     ///
     /// # Errors
-    /// Among others `run_conflict`: it was made with other facts.
+    /// Among others `run_conflict`: the run exists with other data.
     pub async fn create_run(&self, run: &NewRun) -> Result<Run, ClientError> {
         self.send(&["v1", "runs"], |http, url| http.post(url).json(run)).await?.json()
     }
 
-    /// A run by its id.
+    /// Returns a run by its id.
     ///
     /// # Errors
     /// Among others `not_found`.
@@ -154,7 +154,7 @@ impl Client {
         self.get(&["v1", "runs", &id.to_string()], &[]).await
     }
 
-    /// Every run of a method, or of all.
+    /// Lists all runs, optionally of one method.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -163,7 +163,7 @@ impl Client {
         self.pages(&["v1", "runs"], &filter).await
     }
 
-    /// Every accepted sample of a run, or those in one state.
+    /// Lists all accepted samples of a run, optionally in one state.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -176,7 +176,7 @@ impl Client {
         self.pages(&["v1", "runs", &run.to_string(), "samples"], &filter).await
     }
 
-    /// All pages of a list.
+    /// Reads all pages of a list.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -200,7 +200,8 @@ impl Client {
         }
     }
 
-    /// Sends a sample; `form` makes its form anew for each attempt. Whether it was there already.
+    /// Sends a sample and returns whether it already existed. `form` creates the form for each
+    /// attempt.
     ///
     /// # Errors
     /// Among others `sample_conflict`, `image_unknown`, `run_finished`, `pack_conflict`.
@@ -215,7 +216,7 @@ impl Client {
         Ok(answer.status == 200)
     }
 
-    /// Asks the server to finish a run.
+    /// Requests that a run be finished.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -224,7 +225,7 @@ impl Client {
         self.send(&parts, reqwest::Client::post).await.map(drop)
     }
 
-    /// The table of a run.
+    /// Returns the report of a run.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -234,7 +235,7 @@ impl Client {
         self.send(&parts, |http, url| http.get(url).query(&query)).await?.text()
     }
 
-    /// The toolkit's files that a run's scores fill, by the names that it gives them.
+    /// Lists the names of the toolkit files that can be exported for a run.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -247,7 +248,7 @@ impl Client {
         Ok(files.files)
     }
 
-    /// One of these files.
+    /// Exports one toolkit file of a run.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -256,10 +257,10 @@ impl Client {
         self.send(&parts, reqwest::Client::get).await?.text()
     }
 
-    /// Imports a file of the toolkit into a run.
+    /// Imports a toolkit file into a run.
     ///
     /// # Errors
-    /// Among others `invalid_field`, with the line and column that is wrong.
+    /// Among others `invalid_field`, with the line and column of the error.
     pub async fn import(&self, run: Uuid, source: &str, csv: String) -> Result<Answer, ClientError> {
         let parts = ["v1", "runs", &run.to_string(), "import"];
         let csv = bytes::Bytes::from(csv);

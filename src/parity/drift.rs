@@ -1,7 +1,8 @@
-//! Drift certificates: how far one pack's scores are from another's, on images that both have scored.
+//! Drift certificates: differences between two packs' scores of the same images.
 //!
-//! A certificate can be stored beside the manifest of the pack that it is about. It holds the digests of both packs, so one that
-//! was left there by another pack is told from it; the manifest, and with it the pack's digest, stays as it is.
+//! A certificate can be stored next to the manifest of its pack. It contains the digests of both
+//! packs, so that a certificate left there by another pack is detected. The manifest, and therefore
+//! the pack's digest, does not change.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -21,99 +22,100 @@ use crate::{
     stats::{spearman, summarize},
 };
 
-/// The file's name in the pack's folder.
+/// File name of a certificate in its pack's folder.
 pub const DRIFT_FILE: &str = "drift.json";
 
-/// Version of its layout.
+/// Version of the certificate's layout.
 const SCHEMA: u32 = 1;
 
-/// Samples that a certificate names for one kind of difference; of more it has the count.
+/// Maximum number of samples listed for one kind of difference; the count includes all.
 const NAMED: usize = 10;
 
-/// One of the two packs.
+/// One of two compared packs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MeasuredPack {
     /// The pack.
     #[serde(flatten)]
     pub id: PackId,
-    /// The arithmetics of its graphs.
+    /// Precisions of its graphs.
     #[schema(example = json!(["fp16"]))]
     pub precisions: Vec<Precision>,
 }
 
-/// How far a pack's scores are from another's.
+/// Comparison of a pack's scores with another pack's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DriftCertificate {
     /// Version of this layout.
     pub schema: u32,
     /// The pack that the certificate is about.
     pub pack: MeasuredPack,
-    /// The pack that it is compared with.
+    /// The pack to compare with.
     pub against: MeasuredPack,
-    /// Samples that both packs have scored.
+    /// Number of samples scored by both packs.
     pub samples: usize,
-    /// Each metric of which both packs gave a number, or one did.
+    /// Results for metrics with a number from at least one pack.
     pub metrics: Vec<MetricDrift>,
-    /// The metrics of which neither pack gave a number, each with the reason of most samples.
+    /// Metrics without a number from either pack, each with its most frequent reason.
     #[schema(example = json!({"aps": "needs_dataset"}))]
     pub without_numbers: BTreeMap<String, String>,
-    /// Samples that could not be scored, and why.
+    /// Samples that could not be scored, with the error.
     pub problems: Vec<String>,
     /// Version of the service.
     pub service_version: String,
-    /// The processor's architecture and the instruction sets that matter to the graphs.
+    /// CPU architecture and the instruction sets relevant to the graphs.
     #[schema(example = "x86_64 avx2 avx512f avx512_vnni")]
     pub machine: String,
-    /// When it was measured.
+    /// Time of the measurement.
     #[serde(with = "time::serde::rfc3339")]
     pub measured_at: OffsetDateTime,
 }
 
-/// One metric's drift: differences are this pack's number less the other's.
+/// One metric's drift. Differences are this pack's score minus the other's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MetricDrift {
     /// Code of the metric.
     pub metric: String,
     /// The metric's version.
     pub version: u32,
-    /// Samples of which both packs gave a number.
+    /// Number of samples with a number from both packs.
     pub n: usize,
     /// Mean of the differences.
     pub bias: Option<f64>,
     /// Standard deviation of the differences, with n − 1 in the denominator.
     pub spread: Option<f64>,
-    /// Spearman's rank correlation of the numbers; null where one pack gave all samples the same number.
+    /// Spearman's rank correlation of the scores; null for fewer than two samples, or if one pack's
+    /// scores are all equal.
     pub spearman: Option<f64>,
     /// The largest difference.
     pub worst: Option<Worst>,
-    /// Samples of which only one pack gave a number, or both gave none for different reasons.
+    /// Samples with a number from only one pack, or null from both for different reasons.
     pub nulls: Vec<NullDifference>,
 }
 
-/// The largest difference.
+/// The sample with the largest difference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Worst {
     /// The sample's name.
     pub sample: String,
-    /// This pack's number less the other's.
+    /// This pack's score minus the other's.
     pub difference: f64,
 }
 
-/// Samples whose score is null, or null for another reason, with one of the packs.
+/// Samples whose score is null with one pack only, or null for different reasons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NullDifference {
-    /// Why this pack gave no number; null where it gave one.
+    /// Reason for null with this pack; null if there is a number.
     pub reason: Option<String>,
-    /// Why the other gave no number; null where it gave one.
+    /// Reason for null with the other pack; null if there is a number.
     pub reason_against: Option<String>,
-    /// How many samples.
+    /// Number of samples.
     pub n: usize,
-    /// The names of the first of them.
+    /// Names of the first samples, at most 10.
     pub samples: Vec<String>,
 }
 
 impl MeasuredPack {
-    /// A pack with the arithmetics of its graphs.
+    /// Describes a pack with the precisions of its graphs.
     #[must_use]
     pub fn of(pack: &Pack) -> Self {
         let words: BTreeMap<String, Precision> =
@@ -123,7 +125,7 @@ impl MeasuredPack {
 }
 
 impl DriftCertificate {
-    /// Compares the scores that two packs gave to the same samples.
+    /// Compares two packs' scores of the same samples.
     #[must_use]
     pub fn of(
         [pack, against]: [MeasuredPack; 2],
@@ -170,30 +172,35 @@ impl DriftCertificate {
         }
     }
 
-    /// Stores the certificate in the folder of the pack that it is about, in the place of the one before.
+    /// Stores the certificate in its pack's folder, replacing an earlier one.
     ///
     /// # Errors
-    /// A folder that is another pack's by now, or cannot be written.
+    /// A folder that now contains another pack, or is not writable.
     pub fn store(&self, pack: &Pack) -> anyhow::Result<PathBuf> {
         anyhow::ensure!(
             self.pack.id.digest == pack.digest.to_string(),
-            "the certificate is about another pack than {}: measure again",
+            "the certificate is about another pack than the one in {}: measure again",
             pack.dir.display()
         );
         let path = pack.dir.join(DRIFT_FILE);
         let text = serde_json::to_string_pretty(self)? + "\n";
-        // A reader never sees half of it.
-        let beside = path.with_extension("partial");
-        std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, &path)).with_context(|| {
-            format!("cannot write {}: a certificate is stored in the folder of its pack", path.display())
-        })?;
+        // Written atomically, so that a reader never sees a partial file.
+        let partial = path.with_extension("partial");
+        std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, &path)).with_context(
+            || {
+                format!(
+                    "cannot write {}: the certificate is stored in the pack's folder, which must be writable",
+                    path.display()
+                )
+            },
+        )?;
         Ok(path)
     }
 
-    /// The certificate in a pack's folder, if there is one.
+    /// Reads the certificate in a pack's folder, if there is one.
     ///
     /// # Errors
-    /// A file that is no certificate, or one of another pack.
+    /// A file that is not a certificate, or the certificate of another pack.
     pub fn stored(pack: &Pack) -> anyhow::Result<Option<Self>> {
         let path = pack.dir.join(DRIFT_FILE);
         if !path.exists() {
@@ -202,7 +209,7 @@ impl DriftCertificate {
         let again = "measure again with `pack verify --against … --store`, or delete it";
         let text = read::text(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let found: Self = serde_json::from_str(&text).with_context(|| {
-            format!("{} is no drift certificate of this version: {again}", path.display())
+            format!("{} is not a drift certificate of this version: {again}", path.display())
         })?;
         anyhow::ensure!(
             found.schema == SCHEMA && found.pack.id.digest == pack.digest.to_string(),
@@ -214,11 +221,11 @@ impl DriftCertificate {
     }
 }
 
-/// What both packs gave for one metric, by sample.
-type AttributeLabels<'a> = Vec<(&'a str, [&'a MetricResult; 2])>;
+/// Both packs' results of one metric, by sample.
+type Outcomes<'a> = Vec<(&'a str, [&'a MetricResult; 2])>;
 
 impl MetricDrift {
-    fn of(metric: &Metric, outcomes: &AttributeLabels<'_>) -> Self {
+    fn of(metric: &Metric, outcomes: &Outcomes<'_>) -> Self {
         let pairs: Vec<_> = outcomes
             .iter()
             .filter_map(|(name, [one, other])| {
@@ -245,7 +252,7 @@ impl MetricDrift {
     }
 }
 
-fn null_differences(outcomes: &AttributeLabels<'_>) -> Vec<NullDifference> {
+fn null_differences(outcomes: &Outcomes<'_>) -> Vec<NullDifference> {
     let code = |outcome: &MetricResult| outcome.as_ref().err().map(|reason| reason.code());
     let mut groups: BTreeMap<_, Vec<&str>> = BTreeMap::new();
     for (name, [one, other]) in outcomes {
@@ -262,8 +269,8 @@ fn null_differences(outcomes: &AttributeLabels<'_>) -> Vec<NullDifference> {
     groups.into_iter().map(difference).collect()
 }
 
-/// The reason of most samples, where no sample has a number with either pack and the reasons agree.
-fn only_reason(outcomes: &AttributeLabels<'_>) -> Option<NullReason> {
+/// Returns the most frequent reason if every sample is null with both packs for the same reason.
+fn only_reason(outcomes: &Outcomes<'_>) -> Option<NullReason> {
     let mut counts: Vec<(NullReason, usize)> = Vec::new();
     for (_, sides) in outcomes {
         let [Err(one), Err(other)] = sides else { return None };
@@ -288,7 +295,7 @@ mod tests {
         MeasuredPack { id, precisions: vec![precision] }
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "it stands beside samples that could not be scored")]
+    #[expect(clippy::unnecessary_wraps, reason = "combined with samples that could not be scored")]
     fn scored(outcome: Result<f64, NullReason>) -> Result<Scored, String> {
         let outcomes = [("clip_t", outcome.map(Into::into)), ("aps", Err(NullReason::NeedsDataset))];
         Ok(Scored::new(BTreeMap::from(outcomes)))
@@ -305,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_of_the_samples_that_both_packs_gave_a_number() {
+    fn statistics_are_over_samples_with_a_number_from_both_packs() {
         let drift = certificate(&[
             [scored(Ok(0.5)), scored(Ok(0.25))],
             [scored(Ok(0.75)), scored(Ok(1.25))],
@@ -328,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn nulls_of_two_reasons_are_a_difference_and_many_are_counted() {
+    fn nulls_for_different_reasons_are_listed_up_to_a_limit() {
         let pair = || [scored(Err(NullReason::NoPrompt)), scored(Err(NullReason::Unavailable))];
         let drift = certificate(&std::array::from_fn::<_, 12, _>(|_| pair()));
         let of_clip = &drift.metrics[0];
@@ -338,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_kept_beside_the_manifest_and_shown_for_this_pack_alone() {
+    fn a_stored_certificate_is_read_for_its_own_pack_only() {
         let folder = tempfile::tempdir().unwrap();
         let manifest = "schema = 1\nname = \"p\"\nweights = \"demo\"\nexporter = \"none\"\n";
         let write = |text: &str| {
@@ -355,18 +362,18 @@ mod tests {
         assert_eq!(path, folder.path().join(DRIFT_FILE));
         assert_eq!(Pack::open(folder.path()).unwrap().digest, pack.digest, "the pack is the same");
         assert_eq!(DriftCertificate::stored(&pack).unwrap(), Some(drift));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside it");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no partial file is left");
 
         let changed = write(&manifest.replace("none", "another"));
         let error = DriftCertificate::stored(&changed).unwrap_err().to_string();
         assert!(error.contains(&pack.digest.to_string()) && error.contains("measure again"), "{error}");
         std::fs::write(&path, "{}").unwrap();
         let error = DriftCertificate::stored(&pack).unwrap_err().to_string();
-        assert!(error.contains("no drift certificate"), "{error}");
+        assert!(error.contains("not a drift certificate"), "{error}");
     }
 
     #[test]
-    fn what_is_written_reads_back_as_it_was() {
+    fn a_certificate_survives_a_round_trip() {
         let drift = certificate(&[[scored(Ok(0.1)), scored(Ok(0.3))], [scored(Ok(0.7)), scored(Ok(0.2))]]);
         let text = serde_json::to_string(&drift).unwrap();
         assert_eq!(serde_json::from_str::<DriftCertificate>(&text).unwrap(), drift);

@@ -1,12 +1,12 @@
-//! The samples of a folder, for comparing packs on one's own images.
+//! Reading samples from a folder, to compare packs on the user's images.
 //!
-//! A folder is one of these, told apart by what lies in it:
+//! The form of a folder is detected from its contents:
 //!
 //! ```text
-//! samples.jsonl     a list, one JSON object a line: image, prompt, reference, auxiliary, metadata
-//! NAME.png .json    a run as the toolkit has it; its photos are in a dataset's folder
+//! samples.jsonl     a list, one JSON object per line: image, prompt, reference, auxiliary, metadata
+//! NAME.png .json    a run in the toolkit's layout; its photos are in a dataset's folder
 //! two folders       such a run and its dataset side by side, as in the toolkit's own tests
-//! NAME.png .txt     images, each with the text of its prompt, or without
+//! NAME.png .txt     images, each with its prompt, if any
 //! ```
 
 use std::{
@@ -25,46 +25,46 @@ use crate::{
     submission::{self, Item, is_image},
 };
 
-/// The name of a list of samples.
+/// File name of a list of samples.
 pub const LIST: &str = "samples.jsonl";
 
-/// How deep below a folder the toolkit puts its CSV files: `save_dir/UID/NAME.csv`.
+/// Depth of the toolkit's CSV files in a folder: `save_dir/UID/NAME.csv`.
 const DEPTH: usize = 3;
 
-/// A sample whose images are on the disk.
+/// A sample whose images are files on disk.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Case {
-    /// Its name, for messages.
+    /// Name, for messages.
     pub name: String,
     /// The generated image.
     pub image: PathBuf,
-    /// The prompt as models read it.
+    /// The prompt that the image was generated from.
     pub prompt: Option<String>,
-    /// Photos of the subject that the generator was given.
+    /// Reference images: images of the person that the generator was given.
     pub references: Vec<PathBuf>,
-    /// Further photos of the same person.
+    /// Auxiliary images: further images of the same person.
     pub auxiliary: Vec<PathBuf>,
-    /// What is known about prompt and subject.
+    /// The sample's metadata.
     pub metadata: Metadata,
 }
 
-/// The samples of a folder.
+/// Samples read from a folder.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Samples {
-    /// In the order of the list, or by name.
+    /// The samples, in the order of the list or by name.
     pub cases: Vec<Case>,
-    /// What is wrong with the folder, and what is worth knowing.
+    /// Problems and notes about the folder.
     pub problems: Vec<Problem>,
 }
 
-/// A folder with images, their dataset and the scores that the toolkit gave them.
+/// A folder with images, their dataset and the toolkit's scores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolkitFolder {
     /// The generated images with their JSON files.
     pub run: PathBuf,
     /// The dataset.
     pub dataset: PathBuf,
-    /// All CSV files, those of others too.
+    /// All CSV files, including those of other programs.
     pub tables: Vec<PathBuf>,
 }
 
@@ -123,7 +123,7 @@ impl From<Item> for Case {
 }
 
 impl Case {
-    /// The sample with its images.
+    /// Reads the sample's images.
     ///
     /// # Errors
     /// An image that cannot be read.
@@ -142,7 +142,7 @@ impl Case {
 }
 
 impl Samples {
-    /// Whether nothing keeps the folder from being scored.
+    /// Returns whether the folder has no fatal problems.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         !self.problems.iter().any(|problem| problem.fatal)
@@ -153,10 +153,11 @@ impl Samples {
     }
 }
 
-/// Reads the samples of a folder; with a dataset it is a run of it. Images are not opened.
+/// Reads the samples of a folder. With a dataset, the folder is a run over it. Images are not
+/// opened.
 ///
 /// # Errors
-/// A folder without images, a run without its dataset, or a wrong line of a list.
+/// A folder without images, a run without its dataset, or an invalid line of a list.
 pub fn read_samples(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<Samples> {
     if let Some(dataset) = dataset {
         return read_run(folder, dataset);
@@ -167,7 +168,7 @@ pub fn read_samples(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<Sam
     }
     if is_run(folder)? {
         anyhow::bail!(
-            "{} is a run of the toolkit, NAME.png with NAME.json: name the folder of its dataset with --dataset, so \
+            "{} is a run of the toolkit, NAME.png with NAME.json: set the folder of its dataset with --dataset, so \
              that its photos are found",
             folder.display()
         );
@@ -182,7 +183,7 @@ pub fn read_samples(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<Sam
 /// Reads a run in the toolkit's layout.
 ///
 /// # Errors
-/// A folder that cannot be read. What is wrong in it is said in the answer.
+/// A folder that cannot be read. Problems within it are listed in the result.
 pub fn read_run(run: &Path, dataset: &Path) -> anyhow::Result<Samples> {
     let (dataset, _) = Dataset::open(dataset)?;
     let found =
@@ -190,10 +191,10 @@ pub fn read_run(run: &Path, dataset: &Path) -> anyhow::Result<Samples> {
     Ok(Samples { cases: found.items.into_iter().map(Case::from).collect(), problems: found.problems })
 }
 
-/// Finds images, dataset and CSV files in a folder or in the folders in it.
+/// Finds images, dataset and CSV files in a folder or its subfolders.
 ///
 /// # Errors
-/// What is not there, or there more than once.
+/// A part that is missing or ambiguous.
 pub fn find_toolkit(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<ToolkitFolder> {
     let mut places = folders(folder)?;
     places.insert(0, folder.to_owned());
@@ -220,20 +221,20 @@ fn the_only(folder: &Path, mut found: Vec<PathBuf>, what: &str, or: &str) -> any
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => anyhow::bail!(
-            "neither {folder} nor a folder in it is a {what}: name the folder that has the images, their dataset and \
-             the toolkit's CSV files in it{or}"
+            "neither {folder} nor a folder in it is a {what}: set the folder that contains the images, their dataset and \
+             the toolkit's CSV files{or}"
         ),
         _ => {
             let found: Vec<_> = found.iter().map(|path| path.display().to_string()).collect();
             anyhow::bail!(
-                "{folder} has more than one {what}: {}; leave one of them there{or}",
+                "{folder} has more than one {what}: {}; keep only one of them{or}",
                 found.join(", ")
             )
         }
     }
 }
 
-/// The CSV files in a folder and, so deep, below it.
+/// Collects the CSV files in a folder and its subfolders, down to `depth` levels.
 fn find_tables(folder: &Path, depth: usize, but: &[&Path], found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     found.extend(files(folder)?.into_iter().filter(|path| has_extension(path, "csv")));
     if depth > 1 {
@@ -244,7 +245,7 @@ fn find_tables(folder: &Path, depth: usize, but: &[&Path], found: &mut Vec<PathB
     Ok(())
 }
 
-/// Whether an image lies there beside a JSON file of its name.
+/// Returns whether the folder has an image with a JSON file of the same name.
 fn is_run(folder: &Path) -> anyhow::Result<bool> {
     let files = files(folder)?;
     let images: BTreeSet<_> =
@@ -269,7 +270,7 @@ fn folders(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(inside(folder)?.into_iter().filter(|path| path.is_dir()).collect())
 }
 
-/// What lies in a folder, by name; hidden files belong to the system.
+/// Lists a folder by name, without hidden files, which belong to the system.
 fn inside(folder: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
     let context = || format!("cannot read {}", folder.display());
     let mut found = BTreeSet::new();
@@ -298,7 +299,7 @@ fn read_list(path: &Path) -> anyhow::Result<Samples> {
         let name = line.name.clone().unwrap_or_else(stem);
         anyhow::ensure!(
             names.insert(name.clone()),
-            "{}: {name:?} is the name of a sample before it: give each another `name`",
+            "{}: {name:?} is the name of an earlier sample: set a unique `name` for each",
             place()
         );
         cases.push(Case {
@@ -310,11 +311,11 @@ fn read_list(path: &Path) -> anyhow::Result<Samples> {
             metadata: line.metadata,
         });
     }
-    anyhow::ensure!(!cases.is_empty(), "{} names no image", path.display());
+    anyhow::ensure!(!cases.is_empty(), "{} lists no images", path.display());
     Ok(Samples { cases, problems: Vec::new() })
 }
 
-/// Images, each with the text of its prompt where there is one.
+/// Reads images, each with its prompt, if any.
 fn read_images(folder: &Path) -> anyhow::Result<Samples> {
     let mut samples = Samples::default();
     let mut prompts = BTreeMap::new();
@@ -324,16 +325,16 @@ fn read_images(folder: &Path) -> anyhow::Result<Samples> {
         if has_extension(&path, "txt") {
             prompts.insert(stem, path);
         } else if !is_image(&path) {
-            samples.note(path, "is neither an image (PNG, JPEG, WebP) nor a prompt (.txt) and is left out");
+            samples.note(path, "is neither an image (PNG, JPEG, WebP) nor a prompt (.txt), skipped");
         } else if let Some(other) = images.insert(stem, path.clone()) {
             let (path, other) = (path.display(), other.display());
-            anyhow::bail!("{path} and {other} are two images of one name: rename one of them");
+            anyhow::bail!("{path} and {other} are two images of the same name: rename one of them");
         }
     }
     anyhow::ensure!(
         !images.is_empty(),
-        "{} has no images: expected are images (PNG, JPEG, WebP) with or without their prompts as NAME.txt, or a \
-         list {LIST} that names the reference photos too",
+        "{} has no images: expected images (PNG, JPEG, WebP), optionally with their prompts in NAME.txt, or a \
+         list {LIST} that includes the reference images",
         folder.display()
     );
     for (name, image) in images {
@@ -347,7 +348,7 @@ fn read_images(folder: &Path) -> anyhow::Result<Samples> {
         samples.cases.push(Case { name, image, prompt, ..Case::default() });
     }
     for path in prompts.into_values() {
-        samples.note(path, "is the prompt of no image and is left out");
+        samples.note(path, "is a prompt without an image, skipped");
     }
     Ok(samples)
 }
@@ -377,7 +378,7 @@ mod tests {
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
     }
 
-    /// A made-up run and its dataset in one folder.
+    /// A synthetic run and its dataset in one folder.
     fn toolkit() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let made = make_sample(folder.path(), SampleSize { identities: 1, prompts: 2 }).unwrap();
@@ -388,20 +389,20 @@ mod tests {
     }
 
     #[test]
-    fn images_have_the_prompts_of_their_names() {
+    fn images_have_the_prompts_of_the_same_name() {
         let folder =
             folder(&[("a.png", ""), ("b.JPG", ""), ("b.txt", "a person \n"), ("c.txt", ""), ("d.md", "")]);
         let found = read_samples(folder.path(), None).unwrap();
         let prompts: Vec<_> =
             found.cases.iter().map(|case| (case.name.as_str(), case.prompt.as_deref())).collect();
         assert_eq!(prompts, [("a", None), ("b", Some("a person"))]);
-        let told: Vec<_> = found.problems.iter().map(ToString::to_string).collect();
-        assert!(told.len() == 2 && told[0].contains("d.md") && told[1].contains("c.txt"), "{told:?}");
+        let notes: Vec<_> = found.problems.iter().map(ToString::to_string).collect();
+        assert!(notes.len() == 2 && notes[0].contains("d.md") && notes[1].contains("c.txt"), "{notes:?}");
         assert!(found.is_sound());
     }
 
     #[test]
-    fn a_list_names_photos_below_its_folder_one_or_several() {
+    fn a_list_has_one_or_several_photos_relative_to_its_folder() {
         let list = concat!(
             r#"{"image": "out/a.png", "prompt": "p", "reference": "ada.jpg", "metadata": {"detectables": ["cup"]}}"#,
             "\n\n",
@@ -422,28 +423,28 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_line_is_named() {
+    fn errors_name_the_invalid_line() {
         let twice = "{\"image\": \"a.png\"}\n{\"image\": \"b/a.png\"}\n";
         for (list, words) in [
             ("{\"image\": \"a.png\", \"promt\": \"p\"}", ["line 1", "promt"]),
             ("\n{\"prompt\": \"p\"}", ["line 2", "image"]),
             (twice, ["line 2", "\"a\" is the name"]),
-            ("\n", [LIST, "names no image"]),
+            ("\n", [LIST, "lists no images"]),
         ] {
             failed(folder(&[(LIST, list)]).path(), &words);
         }
     }
 
     #[test]
-    fn folders_without_samples_say_what_is_expected() {
+    fn errors_of_folders_without_samples_say_what_is_expected() {
         failed(folder(&[("readme.md", "")]).path(), &["has no images", LIST]);
         failed(folder(&[("a.png", ""), ("a.json", "")]).path(), &["--dataset"]);
-        failed(folder(&[("a.png", ""), ("a.webp", "")]).path(), &["two images of one name"]);
+        failed(folder(&[("a.png", ""), ("a.webp", "")]).path(), &["two images of the same name"]);
         failed(&folder(&[]).path().join("none"), &["cannot read"]);
     }
 
     #[test]
-    fn a_run_beside_its_dataset_is_found_with_its_tables() {
+    fn a_run_next_to_its_dataset_is_found_with_its_tables() {
         let folder = toolkit();
         let at = |name: &str| folder.path().join(name);
         fs::create_dir_all(at("scores/uid")).unwrap();

@@ -1,4 +1,4 @@
-//! Samples from the disk, scored as the service scores those of a run.
+//! Scoring of samples on disk, like the service scores samples of a run.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,36 +16,36 @@ use crate::{
     scoring::{EncodedImage, FaceMemory, FaceMemoryError, RunFaces, Sample, Scoring, ScoringError},
 };
 
-/// Attribute preservation, which only all samples together have.
+/// Attribute preservation, which is computed over all samples together.
 pub(super) const APS: &str = "aps";
 
-/// A metric for which the faces are looked for that attribute preservation needs.
+/// A metric that detects the faces needed by attribute preservation.
 const OF_FACES: &str = "ips";
 
 /// A sample's scores.
 #[derive(Debug, Clone)]
 pub struct Scored {
-    /// Each metric that was asked for.
+    /// Results of the requested metrics.
     pub outcomes: BTreeMap<&'static str, MetricResult>,
-    /// Its images, where its attributes can be judged.
+    /// Images and attributes, if attributes can be predicted.
     faces: Option<RunFaces>,
 }
 
 impl Scored {
-    /// The scores alone.
+    /// Wraps scores without faces.
     #[must_use]
     pub fn new(outcomes: BTreeMap<&'static str, MetricResult>) -> Self {
         Self { outcomes, faces: None }
     }
 }
 
-/// The scores of samples in their order; of one whose images cannot be used, why.
+/// Scores in the order of samples, or the error if a sample's images cannot be used.
 pub type AllScored = Vec<Result<Scored, String>>;
 
-/// Scores samples, so many at once, and calls `done` after each.
+/// Scores samples, `at_once` concurrently, and calls `done` after each.
 ///
 /// # Errors
-/// A graph that fails: no further sample would fare better.
+/// A graph that fails, since it would fail for all further samples too.
 pub async fn score_all(
     scoring: &Scoring,
     cases: &[Case],
@@ -56,7 +56,7 @@ pub async fn score_all(
 ) -> anyhow::Result<AllScored> {
     let judged = metrics.iter().find(|metric| metric.code == APS);
     if judged.is_some() {
-        // More of them than the cache holds may be needed in the end.
+        // More faces may be needed at the end than the cache holds.
         scoring.set_face_store(std::sync::Arc::new(Faces::default()));
     }
     let mut computed = metrics.to_vec();
@@ -106,7 +106,8 @@ async fn score(
     Ok(Ok(Scored { outcomes, faces }))
 }
 
-/// Attribute preservation of the samples as of a finished run: by what their own reference photos teach.
+/// Computes attribute preservation like for a finished run: linear probes are fitted on the
+/// samples' own reference images.
 async fn judge(scoring: &Scoring, all: &mut AllScored) -> anyhow::Result<()> {
     let mut with_faces: Vec<&mut Scored> =
         all.iter_mut().flatten().filter(|scored| scored.faces.is_some()).collect();
@@ -123,7 +124,7 @@ async fn judge(scoring: &Scoring, all: &mut AllScored) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps the faces that one scoring finds; its graphs are always the same.
+/// Stores the faces found by one scoring, whose graphs are always the same.
 #[derive(Default)]
 struct Faces(Mutex<HashMap<ContentHash, Vec<u8>>>);
 
@@ -133,8 +134,8 @@ impl FaceMemory for Faces {
         images: &'a [ContentHash],
         _graphs: ContentHash,
     ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = images.iter().filter_map(|image| Some((*image, kept.get(image)?.clone()))).collect();
+        let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = images.iter().filter_map(|image| Some((*image, stored.get(image)?.clone()))).collect();
         async { Ok(known) }.boxed()
     }
 

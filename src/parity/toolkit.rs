@@ -1,4 +1,5 @@
-//! The toolkit's own images, scored here, against the CSV files that the toolkit wrote for them.
+//! Comparison with the toolkit: its images are scored here and compared with the CSV files that it
+//! wrote.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,17 +23,18 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// More rows than any of the toolkit's files has.
+/// Maximum number of rows of a file, more than any of the toolkit's files has.
 const MOST_ROWS: usize = 200_000;
 
-/// Rows that a certificate names for one metric, the worst first.
+/// Maximum number of rows listed for one metric, worst first.
 const NAMED: usize = 5;
 
-/// A decision so near to the boundary may fall to the other side by rounding.
+/// Distance from the decision boundary within which rounding may flip a prediction.
 const BOUNDARY: f64 = 1e-3;
 
-/// Largest differences allowed to a metric: of both sides at single precision, and of one at half precision. They are those of
-/// the golden samples (`export/stellar_export/goldens.py`).
+/// Largest differences allowed by metric: if both sides compute at single precision, and if one
+/// computes at half precision. They equal those of the golden samples
+/// (`export/stellar_export/goldens.py`).
 const TOLERANCES: [(&str, f64, f64); 14] = [
     ("clip_t", 1e-4, 5e-3),
     ("clip_n", 1e-4, 5e-3),
@@ -50,37 +52,38 @@ const TOLERANCES: [(&str, f64, f64); 14] = [
     ("rfs", 5e-5, 5e-3),
 ];
 
-/// Metrics that the toolkit's command computes at half precision, the last two on a GPU only; its files do not say where.
+/// Metrics that the toolkit's command computes at half precision. The last two are at half
+/// precision on a GPU only, and the files do not record the device.
 const AT_HALF_PRECISION: [&str; 8] =
     ["clip_t", "clip_n", "clip_i", "aesthetic", "dino", "goa", "hpsv1", "hpsv2"];
 
 /// A CSV file of the toolkit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoreFile {
-    /// Its name.
+    /// File name.
     pub name: String,
-    /// Its rows.
+    /// Parsed rows.
     pub table: Table,
 }
 
-/// What the comparison with the toolkit's files found.
+/// Result of the comparison with the toolkit's files.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ToolkitCertificate {
-    /// Whether every row that was compared is within its tolerance, and every row had an image.
+    /// Whether every compared row is within its tolerance, and every row has an image.
     pub passed: bool,
     /// The pack.
     pub pack: PackId,
     /// Version of the service.
     pub service_version: &'static str,
-    /// The processor's architecture and the instruction sets that matter to the graphs.
+    /// CPU architecture and the instruction sets relevant to the graphs.
     pub machine: String,
-    /// Images that were scored.
+    /// Number of scored images.
     pub samples: usize,
-    /// Each metric that was compared.
+    /// Results by metric.
     pub metrics: Vec<ToolkitParity>,
-    /// What could not be compared: a failure, since it was meant to be.
+    /// Scores that could not be compared, which is a failure.
     pub problems: Vec<String>,
-    /// What was not compared and is no failure.
+    /// Notes on scores that were not compared, which is not a failure.
     pub notes: Vec<String>,
 }
 
@@ -89,37 +92,37 @@ pub struct ToolkitCertificate {
 pub struct ToolkitParity {
     /// Code of the metric.
     pub metric: String,
-    /// The file.
+    /// Name of the CSV file.
     pub file: String,
-    /// Rows compared; of `aps` predictions.
+    /// Number of rows compared; predictions for `aps`.
     pub rows: usize,
     /// The largest difference.
     pub largest_difference: f64,
-    /// The largest allowed.
+    /// The largest difference allowed.
     pub tolerance: f64,
-    /// Whether all rows are within it.
+    /// Whether all rows are within the tolerance.
     pub passed: bool,
-    /// Rows that exceed it.
+    /// Number of rows that exceed the tolerance.
     pub failed_rows: usize,
     /// The rows that differ most.
     pub worst: Vec<RowDifference>,
-    /// Rows that differ on purpose (docs/METRICS.md) and say nothing of parity.
+    /// Rows that differ on purpose (docs/METRICS.md) and are not part of the comparison.
     pub left_out: Vec<LeftOutRow>,
 }
 
-/// A row's two numbers.
+/// The two numbers of a row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RowDifference {
-    /// The row's name; of `aps` with the attribute.
+    /// The row's name; for `aps` with the attribute.
     pub row: String,
     /// The toolkit's number.
     pub toolkit: f64,
-    /// The number here.
+    /// This service's number.
     pub here: f64,
 }
 
 impl RowDifference {
-    /// The difference without its sign.
+    /// Returns the absolute difference.
     #[must_use]
     pub fn size(&self) -> f64 {
         (self.here - self.toolkit).abs()
@@ -131,35 +134,36 @@ impl RowDifference {
 pub struct LeftOutRow {
     /// The row's name.
     pub row: String,
-    /// Why.
+    /// Reason.
     pub why: &'static str,
 }
 
-/// The largest difference allowed to each metric.
+/// Overrides of the largest difference allowed by metric.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tolerances(BTreeMap<String, f64>);
 
 impl Tolerances {
-    /// The usual ones, with those that are asked for in their place.
+    /// Creates the default tolerances with the given overrides.
     ///
     /// # Errors
-    /// A metric that no file has, or a tolerance that is none.
+    /// A metric that no file has, or an invalid tolerance.
     pub fn new(own: &[(String, f64)]) -> anyhow::Result<Self> {
         for (code, tolerance) in own {
             anyhow::ensure!(
                 TOLERANCES.iter().any(|(known, ..)| known == code),
-                "there is no tolerance of `{code}`: name one of {}",
+                "unknown metric `{code}` in a tolerance: use one of {}",
                 TOLERANCES.map(|(known, ..)| known).join(", ")
             );
             anyhow::ensure!(
                 tolerance.is_finite() && *tolerance >= 0.0,
-                "the tolerance {tolerance} of {code} is not a number of at least 0"
+                "the tolerance {tolerance} of {code} is not a finite number of at least 0"
             );
         }
         Ok(Self(own.iter().cloned().collect()))
     }
 
-    /// That of a metric, where the pack computes at single precision or not.
+    /// Returns the tolerance of a metric; `single` says whether the pack computes at single
+    /// precision.
     fn of(&self, code: &str, single: bool) -> f64 {
         if let Some(own) = self.0.get(code) {
             return *own;
@@ -170,23 +174,23 @@ impl Tolerances {
     }
 }
 
-/// Reads the toolkit's files among CSV files, and says which are not.
+/// Reads the toolkit's files among CSV files, and returns notes on the other ones.
 ///
 /// # Errors
-/// A file of the toolkit that is damaged, or two of one kind.
+/// A malformed file of the toolkit, or two files of one kind.
 pub fn read_score_files(paths: &[PathBuf]) -> anyhow::Result<(Vec<ScoreFile>, Vec<String>)> {
     let (mut files, mut notes): (Vec<ScoreFile>, Vec<String>) = (Vec::new(), Vec::new());
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if File::of_name(&name).is_none() {
-            notes.push(format!("{} is not named as a file of the toolkit and is left out", path.display()));
+            notes.push(format!("{} does not have the name of a toolkit file, skipped", path.display()));
             continue;
         }
         let text = read::text(path).with_context(|| format!("cannot read {}", path.display()))?;
         let table =
             toolkit::parse(&text, Some(&name), MOST_ROWS).with_context(|| path.display().to_string())?;
         if let Some(other) = files.iter().find(|file| file.table.file == table.file) {
-            anyhow::bail!("{name} and {} are two files of one metric: leave one of them there", other.name);
+            anyhow::bail!("{name} and {} are two files of one metric: keep only one of them", other.name);
         }
         files.push(ScoreFile { name, table });
     }
@@ -194,7 +198,7 @@ pub fn read_score_files(paths: &[PathBuf]) -> anyhow::Result<(Vec<ScoreFile>, Ve
 }
 
 impl ScoreFile {
-    /// Keeps these metrics alone, and says whether the file has any of them.
+    /// Retains only these metrics, and returns whether the file has any of them.
     pub fn keep(&mut self, wanted: &[&'static Metric]) -> bool {
         let is_wanted = |code: &str| wanted.iter().any(|metric| metric.code == code);
         match &mut self.table.columns {
@@ -206,7 +210,7 @@ impl ScoreFile {
         }
     }
 
-    /// The metrics that it has.
+    /// Returns the metrics in the file.
     #[must_use]
     pub fn metrics(&self) -> Vec<&'static Metric> {
         let codes: Vec<&str> = match &self.table.columns {
@@ -217,7 +221,7 @@ impl ScoreFile {
     }
 }
 
-/// Compares the files with the scores that the samples have here.
+/// Compares the files with this service's scores of the samples.
 #[must_use]
 pub fn compare(
     pack: &Pack,
@@ -237,7 +241,7 @@ pub fn compare(
     );
     if pack.weights == Weights::Demo {
         found.notes.push(
-            "the pack's weights are random: its scores agree only with scores of the same weights".to_owned(),
+            "the pack has random weights: its scores agree only with scores of the same weights".to_owned(),
         );
     }
     for file in files {
@@ -265,10 +269,10 @@ pub fn compare(
     }
 }
 
-/// The samples by name, with their scores.
+/// Samples with their scores, by name.
 struct Here<'a> {
     outcomes: HashMap<&'a str, (&'a Case, &'a BTreeMap<&'static str, MetricResult>)>,
-    /// The most labels that any image is searched for.
+    /// Largest number of labels of any image.
     most_labels: usize,
 }
 
@@ -302,15 +306,15 @@ struct Found {
 }
 
 impl Found {
-    /// Rows without an image, and images without a row.
+    /// Reports rows without an image, and images without a row.
     fn unmatched(&mut self, file: &ScoreFile, here: &Here<'_>) {
         for name in file.table.names.iter().filter(|name| !here.outcomes.contains_key(name.as_str())) {
-            self.problems.push(format!("{}: row {name:?} belongs to no image that was scored", file.name));
+            self.problems.push(format!("{}: row {name:?} has no scored image", file.name));
         }
         let rows: BTreeSet<&str> = file.table.names.iter().map(String::as_str).collect();
         let without = here.outcomes.keys().filter(|name| !rows.contains(**name)).count();
         if without > 0 {
-            self.notes.push(format!("{}: {without} images have no row in it", file.name));
+            self.notes.push(format!("{}: {without} images have no row", file.name));
         }
     }
 
@@ -323,7 +327,7 @@ impl Found {
         tolerance: f64,
     ) {
         if values.iter().all(Option::is_none) {
-            self.notes.push(format!("{}: no row has a number of {code}", file.name));
+            self.notes.push(format!("{}: no row has a score for {code}", file.name));
             return;
         }
         let (mut rows, mut left_out) = (Vec::new(), Vec::new());
@@ -344,24 +348,26 @@ impl Found {
                     rows.push(RowDifference { row: name.clone(), toolkit: *toolkit, here: score.value });
                 }
                 (Err(reason), Some(toolkit)) => self.problems.push(format!(
-                    "{name}: {code} is null here ({}), and {toolkit} in {}",
+                    "{name}: {code} is null here ({}), but {toolkit} in {}",
                     reason.code(),
                     file.name
                 )),
                 (Ok(score), None) => self
                     .problems
-                    .push(format!("{name}: {code} is {} here, and empty in {}", score.value, file.name)),
+                    .push(format!("{name}: {code} is {} here, but empty in {}", score.value, file.name)),
             }
         }
         if unavailable > 0 {
-            self.notes
-                .push(format!("{code}: the pack has no graphs for it, so {} is not compared", file.name));
+            self.notes.push(format!(
+                "{code}: not compared with {}, since the pack has no graphs for it",
+                file.name
+            ));
             return;
         }
         self.push(code, file, rows, left_out, tolerance);
     }
 
-    /// Predictions of attributes shall be equal, except those that rounding may turn.
+    /// Compares attribute predictions, which must be equal unless rounding may flip them.
     fn attributes(&mut self, file: &ScoreFile, here: &Here<'_>) {
         let Columns::Attributes(columns) = &file.table.columns else { return };
         let (mut rows, mut left_out) = (Vec::new(), Vec::new());
@@ -377,19 +383,18 @@ impl Found {
             };
             for column in columns {
                 let row = format!("{name} {}", column.attribute);
-                let Some(said) = predictions.iter().find(|said| said.attribute == column.attribute) else {
+                let Some(found) = predictions.iter().find(|found| found.attribute == column.attribute) else {
                     continue;
                 };
-                if said.target != Some(column.targets[at]) {
+                if found.target != Some(column.targets[at]) {
                     let what = if column.targets[at] { "present" } else { "absent" };
-                    self.problems
-                        .push(format!("{row}: {what} in {}, and not so in its JSON file", file.name));
+                    self.problems.push(format!("{row}: {what} in {}, but not in its JSON file", file.name));
                     continue;
                 }
-                match (said.prediction, said.decision) {
+                match (found.prediction, found.decision) {
                     (None, _) => left_out.push(LeftOutRow {
                         row,
-                        why: "the photos do not tell the attribute apart, so nothing is predicted here",
+                        why: "the photos do not separate the attribute, so there is no prediction here",
                     }),
                     (Some(here), Some(decision))
                         if here != column.predictions[at] && decision.abs() <= BOUNDARY =>
@@ -418,7 +423,7 @@ impl Found {
         rows.sort_by(|a, b| b.size().total_cmp(&a.size()));
         let failed_rows = rows.iter().filter(|row| row.size() > tolerance).count();
         if rows.is_empty() {
-            self.problems.push(format!("{code}: no row of {} can be compared", file.name));
+            self.problems.push(format!("{code}: no rows of {} can be compared", file.name));
         }
         self.metrics.push(ToolkitParity {
             metric: code.to_owned(),
@@ -433,21 +438,22 @@ impl Found {
         });
     }
 
-    /// Scores of two CLIPs do not compare; the file's name says which one it was.
+    /// Adds a note if the file's name refers to another CLIP model, whose scores are not
+    /// comparable.
     fn note_other_clip(&mut self, pack: &Pack, file: &ScoreFile) {
         let Some(graph) = pack.graph("clip.image").filter(|_| file.table.file.prefix == "clip") else {
             return;
         };
         if file.table.file.file_name(&graph.source.checkpoint) != file.name {
             self.notes.push(format!(
-                "{}: the name is not of the pack's CLIP, {}; numbers of two CLIPs do not compare",
+                "{}: the file name does not match the pack's CLIP, {}; scores of different CLIP models are not comparable",
                 file.name, graph.source.checkpoint
             ));
         }
     }
 }
 
-/// Why the toolkit's number, which is another one, is no expectation of ours: what docs/METRICS.md lists as a difference on purpose.
+/// Returns the reason if the toolkit's number differs on purpose, as listed in docs/METRICS.md.
 fn differs_on_purpose(
     code: &str,
     case: &Case,
@@ -461,13 +467,13 @@ fn differs_on_purpose(
     match outcome {
         Ok(score) if is(score.value) => None,
         Err(NoDetectables | NoFaceInReference | NoFaceInOtherPhoto) if toolkit == 0.0 => {
-            Some("null here, for which the toolkit writes 0")
+            Some("null here, where the toolkit writes 0")
         }
         Ok(score) if score.flags.contains(&Flag::FacelessPhotos) && is(score.value.min(0.0)) => {
-            Some("photos without a face are left out here, and count as 0 in the toolkit")
+            Some("photos without a face are left out here, but count as 0 in the toolkit")
         }
         Ok(score) if code == "goa" => {
-            // Whatever competes with a label takes boxes away from it, so it can only lower a score.
+            // A competing label takes boxes away, so it can only lower a score.
             labels_differ(case, most_labels).filter(|_| toolkit < score.value)
         }
         _ => None,
@@ -478,16 +484,15 @@ fn labels_differ(case: &Case, most_labels: usize) -> Option<&'static str> {
     let detectables = &case.metadata.detectables;
     let (labels, skipped) = choose(detectables);
     let distinct: BTreeSet<&String> = labels.iter().copied().collect();
-    // The toolkit knows roles in lower case only.
+    // The toolkit recognises roles in lower case only.
     let read_alike = |skipped: &metrics::Skipped| {
         skipped.why == SkipReason::Role && skipped.text.chars().all(|letter| !letter.is_uppercase())
     };
     if distinct.len() < labels.len() || !skipped.iter().all(read_alike) {
         return Some(
-            "the toolkit takes labels that are repeated, blank or roles in upper case as further objects",
+            "the toolkit treats labels that are repeated, blank or roles in upper case as further objects",
         );
     }
-    (labels.len() < most_labels).then_some(
-        "the toolkit fills up the labels of an image with blanks, which compete with them in a batch",
-    )
+    (labels.len() < most_labels)
+        .then_some("the toolkit pads the labels of an image with blanks, which compete with them in a batch")
 }

@@ -1,25 +1,27 @@
-//! Agreement among annotators.
+//! Inter-annotator agreement.
 
 use std::collections::BTreeMap;
 
 use super::bootstrap::{Bootstrap, Interval};
 
-/// What differences between two ratings mean.
+/// Level of measurement: the meaning of a difference between two ratings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Equal or not.
+    /// Categories: equal or not.
     Nominal,
-    /// An order without distances: what lies between two ratings, by how often it was given.
+    /// An order without distances: the difference is the number of ratings that lie between two
+    /// values.
     Ordinal,
-    /// Distances: their square.
+    /// Distances: the difference is squared.
     Interval,
 }
 
-/// Krippendorff's alpha of ratings, a row a rated unit and a column an annotator, `None` where one gave no rating:
-/// 1 for perfect agreement, 0 for what chance would give, below for less.
+/// Computes Krippendorff's alpha of ratings, with a row per rated unit and a column per annotator,
+/// `None` for a missing rating: 1 for perfect agreement, 0 for agreement by chance, negative for
+/// less than chance.
 ///
-/// None where it has no meaning: no unit was rated twice, or all ratings are the same, so that there is no
-/// disagreement to expect. Ratings that are not finite count as not given.
+/// Returns `None` if alpha is undefined: no unit was rated twice, or all ratings are the same, so
+/// that the expected disagreement is 0. Ratings that are not finite count as missing.
 ///
 /// K. Krippendorff, *Computing Krippendorff's Alpha-Reliability*, 2011.
 #[must_use]
@@ -28,10 +30,13 @@ pub fn krippendorff_alpha(ratings: &[Vec<Option<f64>>], level: Level) -> Option<
     units.alpha(level, &vec![1; units.units.len()])
 }
 
-/// The interval of [`krippendorff_alpha`]: whole units are drawn, so that the raters' ways are kept and the interval is for further
-/// units rated by such annotators.
+/// Computes the confidence interval of [`krippendorff_alpha`]. Whole units are resampled, which
+/// preserves differences between raters, so that the interval is for further units rated by similar
+/// annotators.
 ///
-/// BCa, as [`Bootstrap::interval`] has it. None below two units that were rated twice, and where alpha has no meaning.
+/// This is the BCa interval of [`Bootstrap::interval`]. Returns `None` for fewer than
+/// [`FEWEST_CLUSTERS`](super::FEWEST_CLUSTERS) units that were rated twice, or if alpha is
+/// undefined.
 #[must_use]
 pub fn krippendorff_alpha_interval(
     ratings: &[Vec<Option<f64>>],
@@ -42,17 +47,17 @@ pub fn krippendorff_alpha_interval(
     bootstrap.interval(units.units.len(), |times| units.alpha(level, times).unwrap_or(f64::NAN))
 }
 
-/// Rated units, of those that were rated more than once.
+/// Units that were rated more than once.
 struct Units {
-    /// The values that were given, ascending.
+    /// Distinct ratings, ascending.
     values: Vec<f64>,
-    /// Of each unit how often each value was given, by its place.
+    /// For each unit, the count of each value, by index in `values`.
     units: Vec<Vec<(usize, f64)>>,
 }
 
 impl Units {
     fn new(ratings: &[Vec<Option<f64>>]) -> Self {
-        // A unit rated once pairs with nothing and does not count at all.
+        // A unit with one rating forms no pairs and does not count.
         let units: Vec<Vec<f64>> = ratings
             .iter()
             .map(|unit| {
@@ -74,7 +79,7 @@ impl Units {
         Self { values, units }
     }
 
-    /// Alpha of the units, each taken so many times.
+    /// Computes alpha of the units, each taken `times` times.
     fn alpha(&self, level: Level, times: &[u32]) -> Option<f64> {
         let mut counts = vec![0.0; self.values.len()];
         for (unit, times) in self.units.iter().zip(times) {
@@ -84,7 +89,7 @@ impl Units {
         }
         let total: f64 = counts.iter().sum();
         let places = places(level, &self.values, &counts);
-        // How often two values were given to the same unit; each unit weighs as much as it has ratings.
+        // Observed disagreement within units; each unit is weighted by its number of ratings.
         let mut observed = 0.0;
         for (unit, times) in self.units.iter().zip(times) {
             let ratings: f64 = unit.iter().map(|(_, count)| count).sum();
@@ -96,12 +101,13 @@ impl Units {
     }
 }
 
-/// Where each value lies on the scale on which differences are squared; none where values are the same or not.
+/// Returns the position of each value on the scale of squared differences; `None` for nominal
+/// values.
 fn places(level: Level, values: &[f64], counts: &[f64]) -> Option<Vec<f64>> {
     match level {
         Level::Nominal => None,
         Level::Interval => Some(values.to_vec()),
-        // In the middle of the value's own ratings, counted from the lowest.
+        // The middle of the value's own ratings, counted from the lowest.
         Level::Ordinal => {
             let mut below = 0.0;
             let middle = counts.iter().map(|count| {
@@ -113,9 +119,11 @@ fn places(level: Level, values: &[f64], counts: &[f64]) -> Option<Vec<f64>> {
     }
 }
 
-/// Σ n(a)·n(b)·difference(a, b) over all pairs of values, given each value's place and how often it stands there.
+/// Computes Σ n(a)·n(b)·difference(a, b) over all pairs of values, given each value's position and
+/// count.
 ///
-/// In one pass over the values: Σ n(a)·n(b)·(x(a) − x(b))² is twice the number of ratings times their sum of squares about the mean.
+/// This takes linear time: Σ n(a)·n(b)·(x(a) − x(b))² is twice the number of ratings times their
+/// sum of squares about the mean.
 fn apart(places: Option<&[f64]>, values: impl Iterator<Item = (usize, f64)> + Clone) -> f64 {
     let total: f64 = values.clone().map(|(_, count)| count).sum();
     let Some(places) = places else {
@@ -154,9 +162,9 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_of_alpha_is_about_the_spread_of_alphas_of_other_units() {
+    fn the_interval_of_alpha_covers_alpha_of_many_units() {
         let mut rng = Rng::new(8);
-        // Three annotators who see the truth of a unit, from 0 to 4, with an error now and then.
+        // Three annotators who rate the truth of a unit, 0 to 4, with occasional errors.
         let mut units = |count: usize| -> Vec<Vec<Option<f64>>> {
             let unit = |rng: &mut Rng| {
                 let truth = rng.below(5);
@@ -171,7 +179,7 @@ mod tests {
             let found = krippendorff_alpha_interval(&units(40), Level::Ordinal, &bootstrap).unwrap();
             covered += u32::from(found.low <= truth && truth <= found.high);
         }
-        // 95 % of 200 and four deviations of a binomial.
+        // 95 % of 200, within four standard deviations of a binomial.
         assert!((178..=200).contains(&covered), "{covered} of {rounds}");
         assert_eq!(krippendorff_alpha_interval(&units(1), Level::Ordinal, &Bootstrap::default()), None);
     }

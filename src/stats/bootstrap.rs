@@ -1,8 +1,9 @@
 //! Confidence intervals by resampling whole clusters.
 //!
-//! Scores of one identity resemble each other, so that a thousand prompts over ten people say less than a thousand
-//! independent samples: resampling single scores would make intervals far too narrow. Whole clusters are weighted or
-//! drawn instead; without clusters, every score is one of its own.
+//! Scores of one identity are correlated, so a thousand prompts over ten people carry less
+//! information than a thousand independent samples: resampling single scores would make intervals
+//! far too narrow. Instead, whole clusters are weighted or drawn. Without clusters, every score is
+//! its own cluster.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use super::rng::Rng;
 use super::student::{student_quantile, student_quantile_between};
 use crate::blocking::abandoned;
 
-/// The two ends of a confidence interval.
+/// A confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// The lower end.
@@ -22,57 +23,61 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Of a quantity that has bounds, cut to them: studentised intervals do not know any.
+    /// Clamps the interval to the bounds of the quantity, which studentised intervals can exceed.
     #[must_use]
     pub fn within(self, least: f64, most: f64) -> Self {
         Self { low: self.low.clamp(least, most), high: self.high.clamp(least, most) }
     }
 }
 
-/// How to resample.
+/// Options of resampling.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bootstrap {
-    /// How many samples are drawn. The ends of a 95 % interval of 10,000 are within 2 to 3 % of its width of those
-    /// of infinitely many.
+    /// Number of resamples. With 10,000, the ends of a 95 % interval are within 2 to 3 % of its
+    /// width of the ends with infinitely many.
     pub resamples: usize,
-    /// The coverage aimed at, between 0 and 1.
+    /// Nominal coverage, between 0 and 1.
     pub confidence: f64,
-    /// What the draws follow from.
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 
 impl Default for Bootstrap {
-    /// 10,000 resamples for 95 %.
+    /// 10,000 resamples, 95 % coverage.
     fn default() -> Self {
         Self { resamples: 10_000, confidence: 0.95, seed: 0 }
     }
 }
 
 impl Bootstrap {
-    /// The interval of a mean over clusters, given the sum and the count of each cluster's numbers: a studentised bootstrap.
+    /// Computes the studentised bootstrap interval of a mean over clusters, given the sum and the
+    /// count of each cluster's numbers.
     ///
-    /// In each resample every cluster gets a random weight, Beta(1/2, 3/2), and the distance of the weighted mean from the mean
-    /// is taken in units of the resample's own error. Quantiles of these tell how far the mean may be from the truth in units of
-    /// *its* error ([`ClusterMean`]), to each side by itself, so that skewed scores have skewed intervals. Weights that are
-    /// never 0 keep all clusters in every resample: drawing whole clusters instead gives endless intervals where a few
-    /// are drawn over and over, and BCa intervals of that are too narrow by a third at 10 clusters.
-    /// A. B. Owen, *Better Bootstrap t Confidence Intervals for the Mean*, 2025 (arXiv:2508.10083).
+    /// In each resample, every cluster gets a random weight, Beta(1/2, 3/2), and the distance of
+    /// the weighted mean from the mean is measured in units of the resample's own standard error.
+    /// Quantiles of these distances bound the error of the mean in units of *its* standard error
+    /// ([`ClusterMean`]), separately for each side, so that skewed scores have skewed intervals.
+    /// Weights that are never 0 retain all clusters in every resample. Drawing whole clusters
+    /// instead gives unbounded intervals if a few clusters are drawn repeatedly, and BCa intervals
+    /// of such draws are too narrow by a third at 10 clusters. A. B. Owen, *Better Bootstrap t
+    /// Confidence Intervals for the Mean*, 2025 (arXiv:2508.10083).
     ///
-    /// Where clusters differ in size the error has fewer degrees of freedom than G − 1, which resampling does not
-    /// show: the interval is wider by the ratio of Student's quantiles.
+    /// If clusters differ in size, the standard error has fewer than G − 1 degrees of freedom,
+    /// which resampling does not reflect: the interval is widened by the ratio of Student's
+    /// quantiles.
     ///
-    /// None below two clusters, where there is nothing to tell the spread from.
+    /// Returns `None` for fewer than two clusters, from which the spread cannot be estimated.
     #[must_use]
     pub fn mean(&self, clusters: &[(f64, usize)]) -> Option<Interval> {
         self.means(&[clusters]).remove(0)
     }
 
-    /// [`mean`](Self::mean) of several quantities over the same clusters. Those that have numbers in the same clusters share
-    /// their draws, which cost most.
+    /// Like [`mean`](Self::mean), for several quantities over the same clusters. Quantities with
+    /// numbers in the same clusters share their draws, which are the main cost.
     #[must_use]
     pub fn means<C: AsRef<[(f64, usize)]>>(&self, quantities: &[C]) -> Vec<Option<Interval>> {
         let mut intervals = vec![None; quantities.len()];
-        // By which clusters have numbers, and of these by how many.
+        // Grouped by the clusters that have numbers, then by the counts of numbers.
         let mut alike: BTreeMap<Vec<bool>, BTreeMap<Vec<usize>, OneSize>> = BTreeMap::new();
         for (place, clusters) in quantities.iter().enumerate() {
             let clusters = clusters.as_ref();
@@ -103,7 +108,7 @@ impl Bootstrap {
         intervals
     }
 
-    /// Fills in the distances of all quantities over the same clusters.
+    /// Computes the distances of all quantities over the same clusters.
     fn resample(&self, groups: &mut [OneSize]) {
         let clusters = groups.first().map_or(0, |group| group.counts.len());
         let mut rng = Rng::new(self.seed);
@@ -115,7 +120,7 @@ impl Bootstrap {
             for weight in &mut weights {
                 *weight = rng.beta_half_three_halves();
             }
-            // Of mean 1: an error is that of so many clusters.
+            // Scaled to mean 1, so that the error is that of this number of clusters.
             let scale = clusters as f64 / weights.iter().sum::<f64>();
             for weight in &mut weights {
                 *weight *= scale;
@@ -126,15 +131,17 @@ impl Bootstrap {
         }
     }
 
-    /// The BCa interval of any statistic of `clusters` clusters, which is given how often each was drawn: once each
-    /// for the estimate itself.
+    /// Computes the BCa interval of any statistic of `clusters` clusters. The statistic gets the
+    /// number of times that each cluster was drawn, all 1 for the estimate itself.
     ///
-    /// For few clusters it is widened. A bootstrap of G clusters has a spread that is too small by √((G − 1)/G) and normal tails
-    /// where Student's are due, so its quantiles are taken further out by just that (T. Hesterberg, *What Teachers Should Know
-    /// About the Bootstrap*, The American Statistician 69(4), 2015, section 5.3): of 100 clusters 2 % of the width.
+    /// The interval is widened for few clusters. A bootstrap of G clusters has a spread that is too
+    /// small by √((G − 1)/G), and normal tails instead of Student's, so its quantiles are moved
+    /// outwards to compensate (T. Hesterberg, *What Teachers Should Know About the Bootstrap*, The
+    /// American Statistician 69(4), 2015, section 5.3). For 100 clusters this is 2 % of the width.
     ///
-    /// None below three clusters, of which resamples are a handful of numbers, and where the statistic is not a number for the
-    /// clusters themselves. Resamples for which it is none (a class missing by chance) are left out.
+    /// Returns `None` for fewer than three clusters, which have only a handful of different
+    /// resamples, and if the statistic of the clusters themselves is not finite. Resamples with a
+    /// statistic that is not finite (a class missing by chance) are left out.
     pub fn interval(&self, clusters: usize, mut statistic: impl FnMut(&[u32]) -> f64) -> Option<Interval> {
         if clusters < FEWEST_CLUSTERS {
             return None;
@@ -145,8 +152,9 @@ impl Bootstrap {
         }
         let distribution = self.distribution(clusters, &mut statistic);
         let mut times = vec![1; clusters];
-        // Of very many clusters whole blocks are left out: the acceleration is the same in expectation, since a block's skewness
-        // falls with the root of its size as that of the mean does, and the work is not quadratic.
+        // For very many clusters, whole blocks are left out, so that the work is not quadratic. The
+        // acceleration is the same in expectation, since a block's skewness falls with the square
+        // root of its size, as that of the mean does.
         let block = clusters.div_ceil(MOST_LEFT_OUT);
         let mut jackknife = Vec::with_capacity(clusters.div_ceil(block));
         for first in (0..clusters).step_by(block) {
@@ -161,15 +169,15 @@ impl Bootstrap {
         bca(&distribution, estimate, &jackknife, self.widened(clusters))
     }
 
-    /// The coverage whose normal quantile is the one due for so many clusters.
+    /// Returns the coverage whose normal quantile is the widened quantile for `clusters` clusters.
     fn widened(&self, clusters: usize) -> f64 {
         let count = clusters as f64;
         let student = student_quantile(f64::midpoint(1.0, self.confidence), clusters - 1);
-        // A quantile at infinity would have no place.
+        // Coverage 1 would have an infinite quantile.
         (2.0 * normal_cdf(student * (count / (count - 1.0)).sqrt()) - 1.0).min(1.0 - 1e-6)
     }
 
-    /// The statistic of each resample, in the order drawn.
+    /// Returns the finite statistics of all resamples, in the order drawn.
     pub fn distribution(&self, clusters: usize, mut statistic: impl FnMut(&[u32]) -> f64) -> Vec<f64> {
         let mut rng = Rng::new(self.seed);
         let mut times = vec![0; clusters];
@@ -187,10 +195,10 @@ impl Bootstrap {
     }
 }
 
-/// Clusters below which resampling any statistic has no interval.
+/// Minimum number of clusters for the interval of an arbitrary statistic.
 pub const FEWEST_CLUSTERS: usize = 3;
 
-/// Resamples without one cluster, or one block of clusters, that an interval is made of.
+/// Maximum number of jackknife resamples, each without one cluster or one block of clusters.
 const MOST_LEFT_OUT: usize = 2_000;
 
 /// Quantities over clusters of the same sizes.
@@ -223,14 +231,15 @@ impl OneSize {
     }
 }
 
-/// A mean whose interval is sought.
+/// A mean whose interval is computed.
 struct Studentised {
-    /// Where among those asked for.
+    /// Index among the requested quantities.
     place: usize,
     mean: ClusterMean,
-    /// What each cluster's sum has above what the mean would give it.
+    /// Deviation of each cluster's sum from its expectation under the mean.
     deviations: Vec<f64>,
-    /// How far each resample's mean is off, in units of its error, but for √((G − 1)/G).
+    /// Distance of each resample's mean in units of its standard error, without the factor √((G −
+    /// 1)/G).
     distances: Vec<f64>,
 }
 
@@ -249,20 +258,22 @@ impl Studentised {
     }
 }
 
-/// The percentile interval of a bootstrap distribution: its quantiles, linearly interpolated. None where it is empty.
+/// Returns the percentile interval of a bootstrap distribution: its quantiles, linearly
+/// interpolated. `None` if the distribution is empty.
 #[must_use]
 pub fn percentile(distribution: &[f64], confidence: f64) -> Option<Interval> {
     let outside = (1.0 - confidence) / 2.0;
     between(distribution, outside, 1.0 - outside)
 }
 
-/// The bias-corrected and accelerated interval: percentiles moved by how far the distribution's median is from the
-/// estimate and by how the spread changes with it, which the jackknife (the estimates without each cluster) tells.
+/// Returns the bias-corrected and accelerated (BCa) interval. Percentiles are corrected for the
+/// distance of the distribution's median from the estimate, and for the change of the spread with
+/// the estimate. The latter is estimated by the jackknife (the estimates without each cluster).
 ///
-/// As `scipy.stats.bootstrap` computes it, after B. Efron, *Better Bootstrap Confidence Intervals*, Journal of the
-/// American Statistical Association 82(397), 1987. Where all resamples lie on one side of the estimate the
-/// correction would be infinite, and where the jackknife is constant there is no acceleration: the former falls
-/// back to [`percentile`]. None where the distribution is empty.
+/// Computed as in `scipy.stats.bootstrap`, after B. Efron, *Better Bootstrap Confidence Intervals*,
+/// Journal of the American Statistical Association 82(397), 1987. If all resamples lie on one side
+/// of the estimate, the correction would be infinite, and the result is [`percentile`]. If the
+/// jackknife is constant, the acceleration is 0. `None` if the distribution is empty.
 #[must_use]
 pub fn bca(distribution: &[f64], estimate: f64, jackknife: &[f64], confidence: f64) -> Option<Interval> {
     let n = distribution.len() as f64;
@@ -290,8 +301,8 @@ pub fn bca(distribution: &[f64], estimate: f64, jackknife: &[f64], confidence: f
     between(distribution, moved(outside), moved(1.0 - outside))
 }
 
-/// So many evenly spaced quantiles of numbers, from the smallest to the largest, linearly interpolated. Sorts the numbers; none
-/// where there are none, or fewer than two quantiles are asked for.
+/// Returns `count` evenly spaced quantiles of numbers, from the smallest to the largest, linearly
+/// interpolated. Sorts the numbers. `None` if there are no numbers or `count` is less than two.
 #[must_use]
 pub fn quantiles(values: &mut [f64], count: usize) -> Option<Vec<f64>> {
     values.sort_unstable_by(f64::total_cmp);
@@ -305,7 +316,8 @@ fn between(distribution: &[f64], low: f64, high: f64) -> Option<Interval> {
     Some(Interval { low: quantile(&sorted, low)?, high: quantile(&sorted, high)? })
 }
 
-/// The quantile of sorted numbers as numpy's default has it: linear between the two nearest.
+/// Returns the quantile of sorted numbers like numpy's default method: linear between the two
+/// nearest.
 fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let place = p.clamp(0.0, 1.0) * last as f64;
@@ -328,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_clusters_have_an_interval_of_no_width() {
+    fn equal_clusters_have_an_interval_of_zero_width() {
         let interval = Bootstrap::default().mean(&[(0.5, 1); 9]).unwrap();
         assert_eq!(interval, Interval { low: 0.5, high: 0.5 });
     }
@@ -353,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_clusters_all_ways_to_an_interval_meet() {
+    fn all_interval_methods_agree_for_many_clusters() {
         let mut rng = Rng::new(9);
         let clusters: Vec<(f64, usize)> = (0..800).map(|at| (normal(&mut rng), 1 + at % 2)).collect();
         let bootstrap = Bootstrap { resamples: 4000, ..Bootstrap::default() };
@@ -376,13 +388,14 @@ mod tests {
         }
     }
 
-    /// A normal number of mean 0 and deviation 1.
+    /// Draws a standard normal number.
     fn normal(rng: &mut Rng) -> f64 {
         normal_quantile(rng.unit().max(f64::MIN_POSITIVE))
     }
 
-    /// How often of so many rounds the 95 % interval of people's scores lies below the truth, above it, and how often one of
-    /// single scores holds it. A person has 1 to 9 scores; their part and each score's own have the deviation 1.
+    /// Counts in how many rounds the 95 % interval of people's scores lies below the truth, and
+    /// above it. A person has 1 to 9 scores. The effect of the person and the noise of each score
+    /// have standard deviation 1.
     fn misses(people: usize, rounds: u64, draw: fn(&mut Rng) -> f64) -> (u32, u32) {
         let mut rng = Rng::new(20_260_320);
         let (mut below, mut above) = (0, 0);
@@ -400,7 +413,7 @@ mod tests {
         (below, above)
     }
 
-    /// Exponential: skewed to the right.
+    /// Draws an exponential number with mean 0, skewed to the right.
     fn skewed(rng: &mut Rng) -> f64 {
         -1.0 - rng.unit().max(f64::MIN_POSITIVE).ln()
     }
@@ -420,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_of_the_same_people_taken_as_independent_cover_too_rarely() {
+    fn intervals_that_ignore_clusters_have_too_little_coverage() {
         let mut rng = Rng::new(4);
         let (mut covered, rounds) = (0, 300);
         for seed in 0..rounds {
@@ -436,18 +449,18 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_clusters_leaving_out_blocks_gives_the_same_interval() {
+    fn a_block_jackknife_gives_the_same_interval_for_very_many_clusters() {
         let mut rng = Rng::new(11);
         let clusters: Vec<f64> = (0..5 * MOST_LEFT_OUT / 2).map(|_| skewed(&mut rng)).collect();
-        let mut asked = 0;
+        let mut calls = 0;
         let found = Bootstrap { resamples: 1_000, ..Bootstrap::default() }
             .interval(clusters.len(), |times| {
-                asked += 1;
+                calls += 1;
                 let sum: f64 = clusters.iter().zip(times).map(|(of, times)| of * f64::from(*times)).sum();
                 sum / f64::from(times.iter().sum::<u32>())
             })
             .unwrap();
-        assert!(asked <= 1_001 + MOST_LEFT_OUT, "{asked}: as many as there are clusters");
+        assert!(calls <= 1_001 + MOST_LEFT_OUT, "{calls} calls: the jackknife does not use blocks");
         let singles: Vec<(f64, usize)> = clusters.iter().map(|of| (*of, 1)).collect();
         let student = ClusterMean::new(&singles).unwrap().interval(0.95);
         let width = student.high - student.low;

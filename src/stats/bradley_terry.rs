@@ -1,50 +1,52 @@
-//! Bradley–Terry strengths: one number a method from who beat whom.
+//! Bradley–Terry strengths of methods from pairwise comparisons.
 
 use super::linear::Cholesky;
 
-/// How often one method was preferred to another. A tie is half a win for each.
+/// Number of times that one method was preferred to another. A tie is half a win for each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
     /// The method preferred.
     pub winner: usize,
     /// The other one.
     pub loser: usize,
-    /// How often; not negative.
+    /// Number of wins; not negative.
     pub times: f64,
 }
 
 /// The fitted strengths.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BradleyTerry {
-    /// The logarithm of each method's strength; they sum to 0. Method a is preferred to b with probability
-    /// 1 / (1 + exp(b − a)).
+    /// Logarithm of each method's strength; they sum to 0. Method a is preferred to b with
+    /// probability 1 / (1 + exp(b − a)).
     pub strengths: Vec<f64>,
-    /// Their standard errors, from the curvature of the likelihood at its maximum. An interval of ±1.96 of them is
-    /// for a method against the mean of all.
+    /// Standard errors of the strengths, from the curvature of the likelihood at its maximum. An
+    /// interval of ±1.96 standard errors is for a method relative to the mean of all.
     pub errors: Vec<f64>,
 }
 
-/// Why there are no strengths.
+/// Errors of fitting strengths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BradleyTerryError {
-    /// Some methods never lost to the others (or never met them), so that the likelihood grows without end as they
-    /// move apart.
+    /// Some methods never lost to the others (or were never compared with them), so that the
+    /// likelihood has no maximum.
     #[error(
-        "the methods cannot be placed on one scale: some never lost to the others, or never met them; add comparisons"
+        "the methods have no common scale: some never lost to the others, or were never compared with them; add comparisons"
     )]
     NotConnected,
-    /// A method is not among the methods, is compared with itself, or the count is negative or not finite.
-    #[error("comparison {0} is not one of two different methods with a count of at least 0")]
+    /// An index is out of range, a method is compared with itself, or the count is negative or not
+    /// finite.
+    #[error("comparison {0} is invalid: it must have two different methods and a count of at least 0")]
     Comparison(usize),
 }
 
-/// Fits strengths of `methods` methods by maximum likelihood (R. A. Bradley and M. E. Terry, Biometrika 39, 1952).
+/// Fits strengths of `methods` methods by maximum likelihood (R. A. Bradley and M. E. Terry,
+/// Biometrika 39, 1952).
 ///
-/// The maximum exists and is unique just where every method can be reached from every other along wins (L. R. Ford,
-/// American Mathematical Monthly 64(8), 1957), which is checked first. It is found by Newton's method: the
-/// log-likelihood is concave.
+/// The maximum exists and is unique if and only if every method can be reached from every other
+/// along wins (L. R. Ford, American Mathematical Monthly 64(8), 1957). This is checked first. The
+/// log-likelihood is concave and is maximised by Newton's method.
 pub fn bradley_terry(methods: usize, comparisons: &[Comparison]) -> Result<BradleyTerry, BradleyTerryError> {
-    // How often the row beat the column.
+    // Wins of the row over the column.
     let mut wins = vec![0.0; methods * methods];
     for (position, &Comparison { winner, loser, times }) in comparisons.iter().enumerate() {
         if winner >= methods || loser >= methods || winner == loser || !times.is_finite() || times < 0.0 {
@@ -85,13 +87,13 @@ pub fn bradley_terry(methods: usize, comparisons: &[Comparison]) -> Result<Bradl
     Ok(BradleyTerry { strengths, errors })
 }
 
-/// Whether all can be reached from the first.
+/// Returns whether all methods can be reached from the first.
 fn reaches_all(methods: usize, leads: impl Fn(usize, usize) -> bool) -> bool {
     let mut reached = vec![false; methods];
-    let mut waiting: Vec<usize> = (0..methods.min(1)).collect();
-    while let Some(method) = waiting.pop() {
+    let mut stack: Vec<usize> = (0..methods.min(1)).collect();
+    while let Some(method) = stack.pop() {
         if !std::mem::replace(&mut reached[method], true) {
-            waiting.extend((0..methods).filter(|&next| leads(method, next)));
+            stack.extend((0..methods).filter(|&next| leads(method, next)));
         }
     }
     reached.iter().all(|&reached| reached)
@@ -108,8 +110,9 @@ fn log_likelihood(methods: usize, wins: &[f64], strengths: &[f64]) -> f64 {
     sum
 }
 
-/// The gradient of the log-likelihood, and its information with 1/n added everywhere: moving all strengths together
-/// changes no probability, and the addition makes that direction regular without touching the others.
+/// Returns the gradient of the log-likelihood, and its information matrix with 1/n added to every
+/// entry. Shifting all strengths together changes no probability, so the information is singular in
+/// that direction; the addition makes it regular without affecting the other directions.
 fn derivatives(methods: usize, wins: &[f64], strengths: &[f64]) -> (Vec<f64>, Cholesky) {
     let mut gradient = vec![0.0; methods];
     let mut information = vec![1.0 / methods.max(1) as f64; methods * methods];
@@ -128,7 +131,8 @@ fn derivatives(methods: usize, wins: &[f64], strengths: &[f64]) -> (Vec<f64>, Ch
     (gradient, information)
 }
 
-/// The square roots of the diagonal of the information's inverse, without the direction that was made regular.
+/// Returns the square roots of the diagonal of the inverse information, without the regularised
+/// direction.
 fn errors(methods: usize, information: &Cholesky) -> Vec<f64> {
     (0..methods)
         .map(|method| {
@@ -148,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_that_cannot_be_placed_are_refused() {
+    fn methods_without_a_common_scale_are_refused() {
         for comparisons in [
             vec![],
             vec![beat(0, 1, 3.0)],
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn comparisons_that_are_none_are_refused() {
+    fn invalid_comparisons_are_refused() {
         for bad in [beat(0, 0, 1.0), beat(0, 2, 1.0), beat(0, 1, -1.0), beat(0, 1, f64::NAN)] {
             let comparisons = [beat(0, 1, 1.0), bad];
             assert_eq!(bradley_terry(2, &comparisons), Err(BradleyTerryError::Comparison(1)));
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn no_method_and_one_method_have_nothing_to_be_compared_with() {
+    fn zero_or_one_methods_need_no_comparisons() {
         assert!(bradley_terry(0, &[]).unwrap().strengths.is_empty());
         assert_eq!(bradley_terry(1, &[]).unwrap().strengths, [0.0]);
     }

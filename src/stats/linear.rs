@@ -1,14 +1,15 @@
-//! The little linear algebra that the fits need.
+//! Linear algebra for the fits.
 
 /// A symmetric positive definite matrix, factored as L·Lᵀ.
 pub(super) struct Cholesky {
     n: usize,
-    /// L, row by row; what lies above the diagonal is not read.
+    /// L in row-major order; entries above the diagonal are not read.
     lower: Vec<f64>,
 }
 
 impl Cholesky {
-    /// Factors an n×n matrix of which the lower triangle is read. None where it is not positive definite.
+    /// Factors an n×n matrix, reading its lower triangle. Returns `None` if it is not positive
+    /// definite.
     pub(super) fn new(n: usize, mut matrix: Vec<f64>) -> Option<Self> {
         for i in 0..n {
             let (above, row) = matrix.split_at_mut(i * n);
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn solutions_fulfil_their_equations() {
+    fn solutions_satisfy_their_equations() {
         let matrix = vec![4.0, 0.0, 0.0, 2.0, 5.0, 0.0, -1.0, 3.0, 6.0];
         let x = Cholesky::new(3, matrix).unwrap().solve(&[1.0, 2.0, 3.0]);
         for (row, b) in [[4.0, 2.0, -1.0], [2.0, 5.0, 3.0], [-1.0, 3.0, 6.0]].iter().zip([1.0, 2.0, 3.0]) {

@@ -1,51 +1,57 @@
-//! Logistic regression with an L2 penalty, as scikit-learn's `LogisticRegression` has it by default.
+//! Logistic regression with an L2 penalty, with the defaults of scikit-learn's
+//! `LogisticRegression`.
 
 use super::linear::{Cholesky, dot};
 
 /// A fitted linear classifier.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logistic {
-    /// One weight a feature.
+    /// One weight per feature.
     pub weights: Vec<f64>,
     /// The intercept.
     pub intercept: f64,
 }
 
-/// Why nothing could be fitted.
+/// Errors of fitting a classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogisticError {
-    /// Without both classes there is nothing to tell apart.
-    #[error("all labels are the same: leave the attribute out, or add samples of the other kind")]
+    /// All labels are of one class.
+    #[error("all labels are the same: leave the attribute out, or add samples of the other class")]
     OneClass,
-    /// The features are not one row of as many columns for each label, or one is not finite.
-    #[error("the features must be finite numbers, the same count for each label")]
+    /// The features do not have one row per label, or a number is not finite.
+    #[error("the features must be finite numbers, with the same count for each label")]
     Features,
 }
 
 impl Logistic {
-    /// The signed distance from the boundary, in units of log odds: positive means the positive class.
+    /// Returns the signed distance from the boundary in log odds: positive means the positive
+    /// class.
     #[must_use]
     pub fn decision(&self, features: &[f64]) -> f64 {
         dot(&self.weights, features) + self.intercept
     }
 }
 
-/// How far the gradient of the summed loss may be from 0 in any direction. The decision function is then off by less
-/// than that times the largest feature: the penalty makes the loss at least as curved as x²/2.
+/// Convergence threshold: maximum absolute component of the gradient of the summed loss. The error
+/// of the decision function is then less than this times the largest feature, since the penalty
+/// makes the loss at least as curved as x²/2.
 const GRADIENT: f64 = 1e-9;
 
-/// More steps than any data needs: Newton's method doubles the digits each time once it is near.
+/// Maximum number of steps, more than any data needs: near the minimum, each step of Newton's
+/// method doubles the number of correct digits.
 const STEPS: u32 = 100;
 
-/// Fits a classifier to rows of `columns` features each (row by row in `features`), with the row's label and its
-/// weight: how often it counts. Repeated rows (a photo that many prompts share) are cheaper as one with a weight.
+/// Fits a classifier to rows of `columns` features each (`features` is in row-major order), with a
+/// label and a weight per row. The weight is the number of times that the row counts. Repeated rows
+/// (a photo shared by many prompts) are cheaper as one row with a weight.
 ///
-/// Minimises ½ |w|² + C · Σ weightᵢ · log(1 + exp(∓(w·xᵢ + b))) for C = 1; the intercept b is not penalised. That has
-/// exactly one minimum once both classes are there, also where the classes can be separated or a feature is
-/// constant, so any converged solver agrees. This one is Newton's with halved steps; scikit-learn's own default
-/// (L-BFGS to a gradient of 1e-4) stops a little before it.
+/// Minimises ½ |w|² + C · Σ weightᵢ · log(1 + exp(∓(w·xᵢ + b))) for C = 1; the intercept b is not
+/// penalised. There is exactly one minimum if both classes are present, even if the classes are
+/// separable or a feature is constant, so any converged solver agrees. This solver is Newton's
+/// method with step halving. scikit-learn's default (L-BFGS to a gradient of 1e-4) stops slightly
+/// earlier.
 ///
-/// Costs rows · columns² a step, of which there are about ten.
+/// Costs rows · columns² per step, for about ten steps.
 pub fn fit_logistic(
     features: &[f64],
     columns: usize,
@@ -64,7 +70,7 @@ pub fn fit_logistic(
     }
 
     let data = Data { features, columns, labels, weights };
-    // The intercept is the last of the parameters.
+    // The intercept is the last parameter.
     let mut point = vec![0.0; columns + 1];
     let mut loss = data.loss(&point);
     for _ in 0..STEPS {
@@ -81,7 +87,7 @@ pub fn fit_logistic(
         let next = loop {
             let next: Vec<f64> = point.iter().zip(&step).map(|(at, step)| at - share * step).collect();
             let reached = data.loss(&next);
-            // Armijo's condition; near the minimum rounding hides any further descent.
+            // Armijo's condition. Near the minimum, rounding hides further descent.
             if reached <= loss - 1e-4 * share * descent {
                 loss = reached;
                 break Some(next);
@@ -92,7 +98,8 @@ pub fn fit_logistic(
             }
         };
         let Some(next) = next else {
-            // As near as the loss can tell; the full step may still improve the gradient.
+            // The loss cannot resolve further progress; the full step may still improve the
+            // gradient.
             let last: Vec<f64> = point.iter().zip(&step).map(|(at, step)| at - step).collect();
             if steepest(&data.derivatives(&last).0) < steepest(&gradient) {
                 point = last;
@@ -138,7 +145,7 @@ impl<'a> Data<'a> {
         0.5 * dot(weights, weights) + losses
     }
 
-    /// The gradient, and the lower triangle of the second derivatives.
+    /// Returns the gradient, and the lower triangle of the Hessian.
     fn derivatives(&self, point: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let (columns, size) = (self.columns, self.columns + 1);
         let (weights, intercept) = (&point[..columns], point[columns]);
@@ -191,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn features_that_do_not_fit_are_refused() {
+    fn invalid_features_are_refused() {
         for (features, weights) in [
             (vec![1.0], vec![1.0, 1.0]),
             (vec![1.0, 2.0], vec![1.0]),
@@ -203,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_counts_as_so_many_repetitions() {
+    fn a_weight_counts_as_that_many_repetitions() {
         let once = fit_logistic(&[0.5, -1.0, 2.0], 1, &[true, false, false], &[3.0, 1.0, 2.0]).unwrap();
         let repeated = fit_logistic(
             &[0.5, 0.5, 0.5, -1.0, 2.0, 2.0],

@@ -1,9 +1,9 @@
-//! Statistics over scores: pure functions of numbers, with no input, output or clock.
+//! Statistics over scores: pure functions of numbers, without I/O or clock.
 //!
-//! Every function is held to scipy, scikit-learn, statsmodels or the package of its method by fixtures
-//! (`scripts/stats_fixtures.py`, `tests/stats.rs`), and says what it gives where its question has no answer:
-//! `None` for a coefficient of constant numbers, an error that says why for a fit that does not exist. Numbers
-//! must be finite; where one is not, the answer is `None`.
+//! Every function is tested against scipy, scikit-learn, statsmodels or the package of its method
+//! with fixtures (`scripts/stats_fixtures.py`, `tests/stats.rs`), and documents its result for
+//! undefined cases: `None` for a coefficient of constant numbers, an error with the reason for a
+//! fit that does not exist. Numbers must be finite; otherwise the result is `None`.
 
 mod agreement;
 mod bootstrap;

@@ -1,7 +1,8 @@
-//! P-values corrected for asking many questions at once.
+//! Corrections of p-values for multiple testing.
 
-/// Holm's adjusted p-values, in the order given: rejecting those below α keeps the chance of any false rejection
-/// below α, whatever the dependence. (S. Holm, Scandinavian Journal of Statistics 6(2), 1979.)
+/// Returns Holm's adjusted p-values, in the order given. Rejecting those below α bounds the
+/// family-wise error rate by α, under any dependence. (S. Holm, Scandinavian Journal of Statistics
+/// 6(2), 1979.)
 #[must_use]
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let n = p.len();
@@ -14,9 +15,9 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
     adjusted
 }
 
-/// Benjamini and Hochberg's adjusted p-values, in the order given: of those below α at most a share of α is
-/// expected to be false, for independent or positively dependent questions. (Journal of the Royal Statistical
-/// Society B 57(1), 1995.)
+/// Returns Benjamini and Hochberg's adjusted p-values, in the order given. Rejecting those below α
+/// bounds the expected share of false rejections by α, for independent or positively dependent
+/// tests. (Journal of the Royal Statistical Society B 57(1), 1995.)
 #[must_use]
 pub fn benjamini_hochberg(p: &[f64]) -> Vec<f64> {
     let n = p.len();
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_question_and_one_question_need_no_correction() {
+    fn zero_or_one_p_values_need_no_correction() {
         for adjust in [holm, benjamini_hochberg] {
             assert!(adjust(&[]).is_empty());
             assert_eq!(adjust(&[0.03]), [0.03]);

@@ -7,19 +7,19 @@
 
 use std::f64::consts::PI;
 
-/// The probability that a standard normal variable is at most `x`: 15 digits after the point, and in the lower tail
-/// 11 of its own.
+/// Returns the probability that a standard normal variable is at most `x`. Accurate to 15 decimal
+/// places, and to 11 significant digits in the lower tail.
 #[must_use]
 pub fn normal_cdf(x: f64) -> f64 {
-    // Far out the series would cancel.
+    // In the tails, the series suffers from cancellation.
     if x < -4.0 {
         return tail(-x);
     }
     if x > 4.0 {
         return 1.0 - tail(x);
     }
-    // Φ(x) = 1/2 + φ(x) · (x + x³/3 + x⁵/(3·5) + …): G. Marsaglia, Evaluating the Normal Distribution, Journal of
-    // Statistical Software 11(4), 2004.
+    // Φ(x) = 1/2 + φ(x) · (x + x³/3 + x⁵/(3·5) + …): G. Marsaglia, Evaluating the Normal
+    // Distribution, Journal of Statistical Software 11(4), 2004.
     let (mut term, mut sum, mut odd) = (x, x, 1.0);
     loop {
         odd += 2.0;
@@ -32,7 +32,8 @@ pub fn normal_cdf(x: f64) -> f64 {
     }
 }
 
-/// The probability above `x` ≥ 4, by Laplace's continued fraction, of which 100 steps are plenty there.
+/// Returns the probability above `x` ≥ 4 by Laplace's continued fraction, for which 100 steps are
+/// ample there.
 fn tail(x: f64) -> f64 {
     let fraction = (1..=100).rev().fold(x, |fraction, step| x + f64::from(step) / fraction);
     density(x) / fraction
@@ -42,7 +43,7 @@ fn density(x: f64) -> f64 {
     (-0.5 * x * x).exp() / (2.0 * PI).sqrt()
 }
 
-/// The number below which a standard normal variable lies with probability `p`: the inverse of [`normal_cdf`].
+/// Returns the quantile of the standard normal distribution, the inverse of [`normal_cdf`].
 ///
 /// −∞ at 0, ∞ at 1, NaN outside `[0, 1]`.
 #[must_use]
@@ -56,7 +57,8 @@ pub fn normal_quantile(p: f64) -> f64 {
     if p > 0.5 {
         return -normal_quantile(1.0 - p);
     }
-    // Abramowitz and Stegun 26.2.23, within 4.5e-4; each of Halley's steps then triples the number of digits.
+    // Abramowitz and Stegun 26.2.23, accurate to 4.5e-4. Each of Halley's steps then triples the
+    // number of digits.
     let t = (-2.0 * p.ln()).sqrt();
     let mut x = -(t
         - (2.515_517 + t * (0.802_853 + t * 0.010_328))
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ends_and_the_outside_are_what_they_must_be() {
+    fn arguments_at_and_beyond_the_ends_have_defined_results() {
         assert_eq!(normal_quantile(0.0), f64::NEG_INFINITY);
         assert_eq!(normal_quantile(1.0), f64::INFINITY);
         assert!(normal_quantile(-0.1).is_nan() && normal_quantile(f64::NAN).is_nan());

@@ -1,10 +1,12 @@
-//! Coefficients of two series: Pearson, Spearman, Kendall's tau-b, and the area under the ROC curve.
+//! Coefficients of two series: Pearson's r, Spearman's rho, Kendall's tau-b, and the area under the
+//! ROC curve.
 
 #![expect(clippy::float_cmp, reason = "numbers tie when they are equal, not when they are close")]
 
 use super::summary::mean;
 
-/// Pearson's correlation, in [−1, 1]. None below two pairs, or where one series is constant.
+/// Returns Pearson's correlation, in [−1, 1]. `None` for fewer than two pairs, or if one series is
+/// constant.
 ///
 /// # Panics
 ///
@@ -23,7 +25,8 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     (xx > 0.0 && yy > 0.0).then(|| (xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0))
 }
 
-/// Spearman's rank correlation: Pearson's of the [average ranks](average_ranks).
+/// Returns Spearman's rank correlation: Pearson's correlation of the [average
+/// ranks](average_ranks).
 ///
 /// # Panics
 ///
@@ -34,11 +37,12 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
     pearson(&average_ranks(x), &average_ranks(y))
 }
 
-/// Kendall's tau-b, in [−1, 1]: concordant less discordant pairs, corrected for ties. None below two pairs, or
-/// where one series is constant.
+/// Returns Kendall's tau-b, in [−1, 1]: concordant minus discordant pairs, corrected for ties.
+/// `None` for fewer than two pairs, or if one series is constant.
 ///
-/// Counts by merge sort in O(n log n): W. R. Knight, *A Computer Method for Calculating Kendall's Tau with
-/// Ungrouped Data*, Journal of the American Statistical Association 61(314), 1966.
+/// Counts pairs by merge sort in O(n log n): W. R. Knight, *A Computer Method for Calculating
+/// Kendall's Tau with Ungrouped Data*, Journal of the American Statistical Association 61(314),
+/// 1966.
 ///
 /// # Panics
 ///
@@ -63,12 +67,12 @@ pub fn kendall_tau_b(x: &[f64], y: &[f64]) -> Option<f64> {
         .then(|| (difference as f64 / ((free_x as f64).sqrt() * (free_y as f64).sqrt())).clamp(-1.0, 1.0))
 }
 
-/// The area under the ROC curve: the probability that a positive outscores a negative, ties counting half. None
-/// unless both kinds are there.
+/// Returns the area under the ROC curve: the probability that a positive outscores a negative, with
+/// ties counting half. `None` unless both classes are present.
 ///
 /// # Panics
 ///
-/// If there are not as many labels as scores.
+/// If the numbers of labels and scores differ.
 #[must_use]
 pub fn roc_auc(scores: &[f64], positive: &[bool]) -> Option<f64> {
     assert_eq!(scores.len(), positive.len(), "every score needs its label");
@@ -85,7 +89,7 @@ pub fn roc_auc(scores: &[f64], positive: &[bool]) -> Option<f64> {
     Some((ranks - positives * (positives + 1.0) / 2.0) / (positives * negatives))
 }
 
-/// The ranks of numbers from 1; equal numbers share the mean of their places.
+/// Returns the ranks of numbers, starting at 1; equal numbers share the mean of their ranks.
 #[must_use]
 pub fn average_ranks(values: &[f64]) -> Vec<f64> {
     let mut places: Vec<usize> = (0..values.len()).collect();
@@ -115,12 +119,12 @@ fn count_pairs(n: u64) -> u64 {
     n * n.saturating_sub(1) / 2
 }
 
-/// How many pairs of a sorted series are equal.
+/// Counts the equal pairs of a sorted series.
 fn tied_pairs<T>(sorted: &[T], equal: impl FnMut(&T, &T) -> bool) -> u64 {
     sorted.chunk_by(equal).map(|tied| count_pairs(tied.len() as u64)).sum()
 }
 
-/// Sorts and counts the pairs that were in the wrong order.
+/// Sorts the values and counts the pairs that were out of order.
 fn inversions(values: &mut [f64]) -> u64 {
     let n = values.len();
     let mut merged = vec![0.0; n];
@@ -137,7 +141,7 @@ fn inversions(values: &mut [f64]) -> u64 {
                 } else {
                     *slot = values[right];
                     right += 1;
-                    // It jumps over all that are left of it and still waiting.
+                    // It moves ahead of all remaining values of the left half.
                     count += (middle - left) as u64;
                 }
             }

@@ -1,14 +1,15 @@
-//! A seeded generator of random numbers: the same seed gives the same interval on every machine and for good.
+//! Seeded random number generator: a seed gives the same intervals on every machine and in every
+//! version.
 
 /// xoshiro256++ seeded by `SplitMix64`.
 ///
-/// D. Blackman and S. Vigna, *Scrambled Linear Pseudorandom Number Generators*, ACM Transactions on Mathematical
-/// Software 47(4), 2021. Period 2²⁵⁶ − 1; not for secrets.
+/// D. Blackman and S. Vigna, *Scrambled Linear Pseudorandom Number Generators*, ACM Transactions on
+/// Mathematical Software 47(4), 2021. Period 2²⁵⁶ − 1; not cryptographically secure.
 #[derive(Clone, Debug)]
 pub struct Rng([u64; 4]);
 
 impl Rng {
-    /// A generator of the sequence that belongs to `seed`; every seed is as good as another.
+    /// Creates a generator from a seed; all seeds are equally good.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut state = seed;
@@ -21,7 +22,7 @@ impl Rng {
         }))
     }
 
-    /// The next 64 random bits.
+    /// Returns the next 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         let s = &mut self.0;
         let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
@@ -35,7 +36,8 @@ impl Rng {
         result
     }
 
-    /// A number in `0..bound`, each equally likely (Lemire, *Fast Random Integer Generation in an Interval*, 2019).
+    /// Returns a uniform number in `0..bound` (Lemire, *Fast Random Integer Generation in an
+    /// Interval*, 2019).
     ///
     /// # Panics
     ///
@@ -45,21 +47,22 @@ impl Rng {
         let bound = bound as u64;
         loop {
             let wide = u128::from(self.next_u64()) * u128::from(bound);
-            // The low half decides whether this draw belongs to the few that would favour some numbers.
+            // The low half shows whether this draw must be rejected to avoid bias.
             if wide as u64 >= bound.wrapping_neg() % bound {
                 return (wide >> 64) as usize;
             }
         }
     }
 
-    /// A number in `[0, 1)`, a multiple of 2⁻⁵³.
+    /// Returns a uniform number in `[0, 1)`, a multiple of 2⁻⁵³.
     pub fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
     }
 
-    /// A number of the distribution Beta(1/2, 3/2): mean 1/4, variance 1/16.
+    /// Returns a number from the distribution Beta(1/2, 3/2): mean 1/4, variance 1/16.
     ///
-    /// The square of a coordinate of a point that is drawn evenly from a circle: the coordinate has the density √(1 − x²)·2/π.
+    /// It is the square of a coordinate of a point drawn uniformly from a disc: the coordinate has
+    /// the density √(1 − x²)·2/π.
     pub fn beta_half_three_halves(&mut self) -> f64 {
         loop {
             let (x, y) = (self.unit(), self.unit());
@@ -75,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sequence_is_the_published_one() {
-        // The reference implementation in C with the state 1, 2, 3, 4.
+    fn the_sequence_matches_the_reference_implementation() {
+        // From the reference implementation in C with the state 1, 2, 3, 4.
         let mut rng = Rng([1, 2, 3, 4]);
         let expected = [41_943_041, 58_720_359, 3_588_806_011_781_223, 3_591_011_842_654_386];
         assert_eq!(std::array::from_fn(|_| rng.next_u64()), expected);
@@ -89,7 +92,7 @@ mod tests {
         for _ in 0..60_000 {
             counts[rng.below(6)] += 1;
         }
-        // Five deviations of a binomial with 60,000 draws of one in six.
+        // Five standard deviations of a binomial with 60,000 draws and p = 1/6.
         assert!(counts.iter().all(|&count| (f64::from(count) - 10_000.0).abs() < 460.0), "{counts:?}");
     }
 
@@ -98,7 +101,7 @@ mod tests {
         let mut rng = Rng::new(3);
         let drawn: Vec<f64> = (0..200_000).map(|_| rng.beta_half_three_halves()).collect();
         let mean = |power: i32| drawn.iter().map(|x| x.powi(power)).sum::<f64>() / drawn.len() as f64;
-        // E x = 1/4, E x² = 1/8, E x³ = 5/64; five deviations of the means.
+        // E x = 1/4, E x² = 1/8, E x³ = 5/64; tolerances are five standard deviations of the means.
         assert!((mean(1) - 0.25).abs() < 0.003, "{}", mean(1));
         assert!((mean(2) - 0.125).abs() < 0.002, "{}", mean(2));
         assert!((mean(3) - 5.0 / 64.0).abs() < 0.002, "{}", mean(3));

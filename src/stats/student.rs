@@ -1,20 +1,24 @@
-//! Student's t distribution for whole degrees of freedom.
+//! Student's t distribution.
 
 use super::normal::normal_quantile;
 
-/// From so many degrees of freedom on the quantile comes from its series in 1/ν, which is then good to 12 digits; the sums of
-/// the distribution would have as many terms as there are degrees.
+/// Degrees of freedom from which the quantile is computed by its series in 1/ν, which is then
+/// accurate to 12 digits. The sums of the distribution would have as many terms as degrees of
+/// freedom.
 const MANY: usize = 2_000;
 
-/// The probability that a variable of Student's t distribution with `degrees` ≥ 1 degrees of freedom is at most `t`.
+/// Returns the probability that a variable of Student's t distribution with `degrees` ≥ 1 degrees
+/// of freedom is at most `t`.
 ///
-/// Finite sums of cosines: M. Abramowitz and I. Stegun, *Handbook of Mathematical Functions*, 26.7.3 and 26.7.4.
+/// Computed by finite sums of cosines: M. Abramowitz and I. Stegun, *Handbook of Mathematical
+/// Functions*, 26.7.3 and 26.7.4.
 #[must_use]
 pub fn student_cdf(t: f64, degrees: usize) -> f64 {
     let angle = (t / (degrees as f64).sqrt()).atan();
     let (sine, square) = (angle.sin(), angle.cos().powi(2));
     let odd = degrees % 2 == 1;
-    // cos·(1 + 2/3·cos² + …) for odd degrees, 1 + 1/2·cos² + … for even ones; the last power is ν − 3 or ν − 2.
+    // cos·(1 + 2/3·cos² + …) for odd degrees, 1 + 1/2·cos² + … for even ones; the last power is ν −
+    // 3 or ν − 2.
     let mut term = if odd { angle.cos() } else { 1.0 };
     let mut sum = if degrees == 1 { 0.0 } else { term };
     let mut step = if odd { 3 } else { 2 };
@@ -27,7 +31,7 @@ pub fn student_cdf(t: f64, degrees: usize) -> f64 {
     0.5 + both / 2.0
 }
 
-/// The number below which such a variable lies with probability `p`: the inverse of [`student_cdf`].
+/// Returns the quantile of Student's t distribution, the inverse of [`student_cdf`].
 ///
 /// −∞ at 0, ∞ at 1, NaN outside `[0, 1]` and without degrees of freedom.
 #[must_use]
@@ -39,7 +43,8 @@ pub fn student_quantile(p: f64, degrees: usize) -> f64 {
     if degrees >= MANY {
         return series(z, degrees as f64);
     }
-    // Between the normal quantile, which is nearer to 0, and a bound that doubles until it is beyond.
+    // Bisects between the normal quantile, which is closer to 0, and a bound that doubles until it
+    // is beyond.
     let sign = if z < 0.0 { -1.0 } else { 1.0 };
     let wanted = if z < 0.0 { 1.0 - p } else { p };
     let (mut low, mut high) = (z.abs(), z.abs().max(1.0));
@@ -56,10 +61,12 @@ pub fn student_quantile(p: f64, degrees: usize) -> f64 {
     sign * f64::midpoint(low, high)
 }
 
-/// [`student_quantile`] for degrees of freedom that were estimated and need not be whole; less than one counts as one.
+/// Like [`student_quantile`], for estimated degrees of freedom that need not be whole; less than
+/// one counts as one.
 ///
-/// Up to 50 degrees it is interpolated in 1/ν between the whole numbers around, where the quantile is convex, so that it is
-/// never too near to 0; beyond, the series is good to 6 digits.
+/// Up to 50 degrees of freedom, it is interpolated in 1/ν between the neighbouring whole numbers.
+/// The quantile is convex there, so the result is never too close to 0. Beyond 50, the series is
+/// accurate to 6 digits.
 #[must_use]
 pub fn student_quantile_between(p: f64, degrees: f64) -> f64 {
     if degrees.is_nan() {
@@ -75,7 +82,7 @@ pub fn student_quantile_between(p: f64, degrees: f64) -> f64 {
     if low.is_finite() { low + (high - low) * share } else { low }
 }
 
-/// The expansion of the quantile around the normal one: Abramowitz and Stegun 26.7.5.
+/// Returns the expansion of the quantile around the normal quantile: Abramowitz and Stegun 26.7.5.
 fn series(z: f64, degrees: f64) -> f64 {
     let g1 = (z.powi(3) + z) / 4.0;
     let g2 = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0;
@@ -88,20 +95,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ends_and_the_outside_are_what_they_must_be() {
+    fn arguments_at_and_beyond_the_ends_have_defined_results() {
         assert!(student_quantile(0.0, 3) < f64::MIN && student_quantile(1.0, 3) > f64::MAX);
         assert!(student_quantile(1.1, 3).is_nan() && student_quantile(0.5, 0).is_nan());
         assert!(student_quantile(0.5, 3).abs() < 1e-12);
     }
 
     #[test]
-    fn both_ways_to_the_quantile_meet() {
+    fn both_methods_for_the_quantile_agree() {
         let (sums, series) = (student_quantile(0.975, MANY - 1), student_quantile(0.975, MANY));
         assert!((sums - series).abs() < 1e-6 && series < sums, "{sums} {series}");
     }
 
     #[test]
-    fn quantiles_of_broken_degrees_lie_between_those_of_whole_ones() {
+    fn quantiles_of_fractional_degrees_lie_between_those_of_whole_ones() {
         for whole in [1, 2, 9, 49, 51, 3000] {
             let (exact, found) =
                 (student_quantile(0.975, whole), student_quantile_between(0.975, whole as f64));

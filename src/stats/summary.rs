@@ -1,17 +1,18 @@
-//! Count, mean and standard deviation of numbers at hand.
+//! Count, mean and standard deviation of a list of numbers.
 
 /// Count, mean and standard deviation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
-    /// How many numbers there are.
+    /// Count of numbers.
     pub n: usize,
-    /// Their mean; none where there are none.
+    /// Mean; `None` without numbers.
     pub mean: Option<f64>,
-    /// Their standard deviation with n − 1 in the denominator (ddof 1, as pandas); none below two.
+    /// Standard deviation with n − 1 in the denominator (ddof 1, like pandas); `None` for fewer
+    /// than two numbers.
     pub std: Option<f64>,
 }
 
-/// Summarises numbers in two passes, so that a small deviation beside a large mean is kept.
+/// Summarises numbers in two passes, so that a small deviation is not lost next to a large mean.
 #[must_use]
 pub fn summarize(values: &[f64]) -> Summary {
     let n = values.len();
@@ -23,7 +24,7 @@ pub fn summarize(values: &[f64]) -> Summary {
     Summary { n, mean, std }
 }
 
-/// The mean of at least one number; a second pass takes out the rounding of the first.
+/// Returns the mean of at least one number; a second pass removes the rounding error of the first.
 pub(super) fn mean(values: &[f64]) -> f64 {
     let n = values.len() as f64;
     let first = values.iter().sum::<f64>() / n;
@@ -41,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_numbers_have_exactly_no_deviation() {
+    fn equal_numbers_have_a_deviation_of_exactly_zero() {
         assert_eq!(summarize(&[0.1; 77]), Summary { n: 77, mean: Some(0.1), std: Some(0.0) });
     }
 }

@@ -7,36 +7,36 @@ use crate::dataset::{Dataset, Layout, Photo, Problem, Prompt};
 use crate::scoring::Metadata;
 use crate::toolkit::{Generation, format_prompt, labels};
 
-/// A generated image with everything that is sent with it.
+/// A generated image with its prompt, photos and metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// Its name in the run.
+    /// The sample's name in the run.
     pub name: String,
-    /// Its file.
+    /// File of the generated image.
     pub image: PathBuf,
-    /// The prompt as models read it.
+    /// The prompt with its placeholders filled in.
     pub prompt: String,
-    /// The photo that the generator was given.
+    /// The reference image: the photo that the generator was given.
     pub reference: PathBuf,
-    /// The other photos of the same person.
+    /// Auxiliary images: the other photos of the same person.
     pub auxiliary: Vec<PathBuf>,
-    /// What is known about it.
+    /// The sample's metadata.
     pub metadata: Metadata,
 }
 
-/// What is in a run's folder.
+/// Contents of a run's folder.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Folder {
-    /// By name.
+    /// Items by name.
     pub items: Vec<Item>,
-    /// What keeps the folder from being a run, and what is worth knowing.
+    /// Fatal problems, and notes.
     pub problems: Vec<Problem>,
-    /// Prompts of the dataset for which there is no image.
+    /// Number of prompts of the dataset without an image.
     pub missing: usize,
 }
 
 impl Folder {
-    /// Whether something keeps the folder from being a run.
+    /// Returns whether the folder has no fatal problems.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         !self.problems.iter().any(|problem| problem.fatal)
@@ -55,15 +55,15 @@ fn extension(path: &Path) -> Option<String> {
     path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase)
 }
 
-/// Whether the name is an image's. What it is, the content says.
+/// Returns whether the file name is that of an image. The content is not checked.
 pub(crate) fn is_image(path: &Path) -> bool {
     matches!(extension(path).as_deref(), Some("png" | "jpg" | "jpeg" | "webp"))
 }
 
-/// Reads a run's folder against its dataset; images are not opened.
+/// Reads a run's folder and matches it with its dataset. Images are not opened.
 ///
 /// # Errors
-/// The folder itself cannot be read. What is wrong in it is said in the answer.
+/// The folder itself cannot be read. Problems within it are listed in the result.
 pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
     let mut folder = Folder::default();
     let (mut images, mut texts) = (BTreeMap::new(), BTreeMap::new());
@@ -73,17 +73,19 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let extension = extension(&path);
         match extension.as_deref() {
-            // What file managers leave behind.
+            // Files left behind by file managers.
             _ if name.starts_with('.') || name.eq_ignore_ascii_case("thumbs.db") => {}
             _ if is_image(&path) => {
                 if let Some(other) = images.insert(stem, path) {
                     let other = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    folder
-                        .problem(name, format!("is a second image of the name of {other}: keep one of them"));
+                    folder.problem(
+                        name,
+                        format!("is a second image of the same name as {other}: keep only one of them"),
+                    );
                 }
             }
             Some("json") => drop(texts.insert(stem, path)),
-            _ => folder.note(name, "is neither an image (PNG, JPEG, WebP) nor a JSON file and is left out"),
+            _ => folder.note(name, "is neither an image (PNG, JPEG, WebP) nor a JSON file, skipped"),
         }
     }
     let known = Known::of(dataset);
@@ -93,7 +95,7 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
         let file = format!("{stem}.json");
         let Some(text) = texts.remove(stem) else {
             let image = image.file_name().unwrap_or_default();
-            folder.problem(image, format!("has no {file}, which says what it shows"));
+            folder.problem(image, format!("has no {file}, which describes it"));
             continue;
         };
         let about = crate::read::text(&text).map_err(|error| error.to_string());
@@ -107,15 +109,16 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
         };
         if about.save_name != *stem {
             let what = format!(
-                "its save_name is {:?}: results are paired by it, so the file shall have the same name",
+                "its save_name is {:?}: results are matched by it, so the file must have the same name",
                 about.save_name
             );
             folder.problem(file, what);
             continue;
         }
         if let Some(other) = names.insert(about.save_name.to_lowercase(), stem.clone()) {
-            // Both cannot lie in one folder on every system, so one of the two would be lost on the next copy.
-            folder.note(&file, format!("differs from {other} in upper and lower case only"));
+            // On case-insensitive file systems both cannot be in one folder, so copying would lose
+            // one of them.
+            folder.note(&file, format!("differs from {other} only in upper and lower case"));
         }
         match known.item(about, image) {
             Ok((item, prompt)) => {
@@ -128,27 +131,28 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
     for stem in texts.keys() {
         folder.problem(
             format!("{stem}.json"),
-            format!("there is no {stem}.png (or .jpg, .webp): the image is missing"),
+            format!("has no {stem}.png (or .jpg, .webp): the image is missing"),
         );
     }
     if folder.items.is_empty() && folder.is_sound() {
-        folder.problem(root, "has no images: NAME.png (or .jpg, .webp) with NAME.json are expected");
+        folder.problem(root, "has no images: expected NAME.png (or .jpg, .webp) with NAME.json");
     }
     let unknown = folder.items.iter().filter(|item| item.metadata.prompt_kind.is_none()).count();
     if unknown > 0
         && !dataset.prompts.is_empty()
         && dataset.prompts.iter().all(|prompt| prompt.kind.is_some())
     {
-        folder.note(root, format!("{unknown} prompts are not among those of the dataset"));
+        folder.note(root, format!("{unknown} prompts are not in the dataset"));
     }
     folder.missing = known.prompts.len().saturating_sub(found.len());
     Ok(folder)
 }
 
-/// The dataset, to be asked by what stands in the JSON files.
+/// Look-up of the dataset by the contents of JSON files.
 struct Known<'a> {
     dataset: &'a Dataset,
-    /// By identity and text. Numbers in names count differently from tool to tool, so the text decides.
+    /// Prompts by identity and text. Numbers in names differ between tools, so prompts are matched
+    /// by text.
     prompts: HashMap<(&'a str, &'a str), &'a Prompt>,
 }
 
@@ -190,12 +194,13 @@ impl<'a> Known<'a> {
         Ok((item, prompt))
     }
 
-    /// The identity, its photo that the generator was given, and its other photos.
+    /// Returns the identity, the photo that the generator was given, and the identity's other
+    /// photos.
     fn photos(
         &self,
         about: &Generation,
     ) -> Result<(&'a str, &'a Photo, impl Iterator<Item = &'a Photo> + use<'a>), String> {
-        let (folder, file) = about.photo().ok_or("image_path names no photo")?;
+        let (folder, file) = about.photo().ok_or("image_path is not the path of a photo")?;
         let is_it = |photo: &Photo| {
             photo.path.ends_with(Path::new(folder).join(file)) || photo.path == Path::new(file)
         };
@@ -224,7 +229,7 @@ mod tests {
     use crate::dataset::{SampleSize, Sources, make_sample, prepare};
     use crate::vision::DecodeLimits;
 
-    /// A made-up dataset of two people with four prompts each, and its images.
+    /// A synthetic dataset of two people with four prompts each, and its images.
     fn sample() -> (tempfile::TempDir, Dataset, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let made = make_sample(folder.path(), SampleSize { identities: 2, prompts: 4 }).unwrap();
@@ -279,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extra_file_shifts_nothing() {
+    fn an_extra_file_does_not_shift_the_pairing() {
         let (_folder, dataset, run) = sample();
         let before = read_folder(&run, &dataset).unwrap();
         fs::write(run.join("000-0-00a.png"), "").unwrap();
@@ -290,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_named_with_its_file() {
+    fn every_problem_is_listed_with_its_file() {
         type Damage = fn(&Path);
         fn edit(path: PathBuf, from: &str, to: &str) {
             let text = fs::read_to_string(&path).unwrap();
@@ -303,7 +308,7 @@ mod tests {
             (
                 |at| fs::write(at.join("000-0-00.json"), "{").unwrap(),
                 "000-0-00.json",
-                "not the JSON expected",
+                "not the expected JSON",
             ),
             (
                 |at| edit(at.join("000-0-00.json"), "stellar/000/0.jpg", "stellar/000/7.jpg"),
@@ -344,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_images_is_no_run() {
+    fn a_folder_without_images_is_not_a_run() {
         let (folder, dataset, _) = sample();
         let empty = folder.path().join("empty");
         fs::create_dir(&empty).unwrap();

@@ -1,4 +1,4 @@
-//! Waiting for the server: until everything is scored, and until the run is finished.
+//! Waiting for the server to score all samples and to finish the run.
 
 use std::time::Duration;
 
@@ -7,10 +7,11 @@ use uuid::Uuid;
 use super::Failure;
 use crate::client::{Client, ClientError, Run, RunState};
 
-/// Small beside the time that scoring takes, and no load.
+/// Polling interval: short relative to the time of scoring, but a negligible load.
 const POLL: Duration = Duration::from_millis(400);
 
-/// Waits until no sample waits any more, and says which cannot be scored; `progress` hears where the run stands.
+/// Waits until no sample is pending, and returns the failed ones. Calls `progress` with the run's
+/// state.
 ///
 /// # Errors
 /// See [`ClientError`].
@@ -30,7 +31,7 @@ pub async fn wait_until_scored(
             let failed = client.submitted(run, Some("failed")).await?;
             let failures = failed.into_iter().map(|sample| {
                 let why = sample.error.map_or_else(
-                    || "the server does not say why".to_owned(),
+                    || "the server did not send a reason".to_owned(),
                     |error| format!("{}: {}", error.code, error.detail),
                 );
                 Failure { name: sample.name, why }
@@ -41,7 +42,7 @@ pub async fn wait_until_scored(
     }
 }
 
-/// Finishes a run and waits until it is.
+/// Finishes a run and waits until it is finished.
 ///
 /// # Errors
 /// See [`ClientError`].

@@ -1,12 +1,13 @@
-//! From a folder of generated images to a finished run on a server.
+//! Submission of a folder of generated images as a run on a server.
 //!
 //! ```text
 //! read_folder   images and their JSON, paired by name; photos and prompts from the dataset
-//! Upload        what the server has not yet, several at once, photos once
-//! follow        until everything is scored, then until the run is finished
+//! Upload        sends what the server does not have yet, several at once, each photo once
+//! follow        waits until all samples are scored, then until the run is finished
 //! ```
 //!
-//! Every step begins by asking the server what is there, so after any interruption the same command goes on.
+//! Every step begins by listing what the server already has, so repeating a command resumes after
+//! any interruption.
 
 mod folder;
 mod follow;

@@ -1,4 +1,4 @@
-//! Sending what the server does not have yet.
+//! Upload of samples that the server does not have yet.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -15,36 +15,36 @@ use crate::client::{Client, ClientError, SubmittedState, file_part};
 use crate::content::ContentHash;
 use crate::scoring::content;
 
-/// Problems that concern the run and not one sample: no further sample would fare better.
+/// Problem codes that concern the whole run, so that further samples would fail too.
 const OF_THE_RUN: [&str; 3] = ["run_finished", "pack_conflict", "not_found"];
 
-/// An upload under way.
+/// An upload to a run.
 #[derive(Debug)]
 pub struct Upload {
     client: Client,
     run: Uuid,
-    /// What the server has, by name: the address of its content.
+    /// Content hashes of the samples on the server, by name.
     there: HashMap<String, String>,
     photos: Mutex<HashMap<PathBuf, Arc<Photo>>>,
 }
 
-/// What an upload came to.
+/// Result of an upload.
 #[derive(Debug, Default)]
 pub struct Uploaded {
-    /// Samples that were sent now.
+    /// Number of samples sent now.
     pub sent: usize,
-    /// Samples that were there.
+    /// Number of samples that the server already had.
     pub present: usize,
-    /// Samples that the server refuses, by name.
+    /// Samples refused by the server, by name.
     pub failures: Vec<Failure>,
 }
 
 /// A sample that could not be sent.
 #[derive(Debug)]
 pub struct Failure {
-    /// Its name.
+    /// The sample's name.
     pub name: String,
-    /// Why.
+    /// Reason of the failure.
     pub why: String,
 }
 
@@ -54,17 +54,17 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// A photo of the dataset, which many samples share.
+/// A photo of the dataset, shared by many samples.
 #[derive(Debug)]
 struct Photo {
     path: PathBuf,
     hash: ContentHash,
-    /// Whether the server has it for this run. Whoever finds that it has not holds the lock while sending it, so that
-    /// it is sent once.
+    /// Whether the server has the photo for this run. If it does not, the lock is held while the
+    /// photo is sent, so that it is sent once.
     there: Arc<tokio::sync::Mutex<bool>>,
 }
 
-/// Why a sample was not sent.
+/// Reason that a sample was not sent.
 enum Stopped {
     Sample(String),
     Run(ClientError),
@@ -82,7 +82,7 @@ impl From<ClientError> for Stopped {
 }
 
 impl Upload {
-    /// Asks the server what it has of a run.
+    /// Lists the samples of a run that the server already has.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -97,11 +97,12 @@ impl Upload {
         })
     }
 
-    /// Sends samples, at most `at_once` at the same time, and calls `done` after each with the number of failures.
+    /// Sends samples, at most `at_once` concurrently, and calls `done` after each with the number
+    /// of failures so far.
     ///
     /// # Errors
-    /// What concerns all of them: the server is silent, the run is finished, another pack is loaded. What concerns one
-    /// is in the answer.
+    /// Errors that concern all samples: the server does not respond, the run is finished, another
+    /// pack is loaded. Failures of single samples are in the result.
     pub async fn send(
         &self,
         items: &[Item],
@@ -130,7 +131,7 @@ impl Upload {
         Ok(result)
     }
 
-    /// Sends a sample unless the server has it; whether it was sent.
+    /// Sends a sample unless the server has it, and returns whether it was sent.
     async fn send_one(&self, item: &Item) -> Result<bool, Stopped> {
         let image = read(&item.image).await?;
         let reference = self.photo(&item.reference).await?;
@@ -163,7 +164,7 @@ impl Upload {
                     }
                     return Ok(!was_there);
                 }
-                // The server has let go of photos, or was given another folder: they are sent again.
+                // The server has deleted photos or uses another spool folder: they are sent again.
                 Err(error) if by_hash && error.code() == Some("image_unknown") => {
                     for mut there in lock_in_order(&reference, &auxiliary).await {
                         *there = false;
@@ -174,7 +175,7 @@ impl Upload {
         }
     }
 
-    /// A photo with its hash, which is computed once.
+    /// Returns a photo with its hash, which is computed once.
     async fn photo(&self, path: &Path) -> Result<Arc<Photo>, Stopped> {
         let known = || self.photos.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(photo) = known().get(path) {
@@ -182,12 +183,12 @@ impl Upload {
         }
         let hash = ContentHash::of(&read(path).await?);
         let photo = || Arc::new(Photo { path: path.to_owned(), hash, there: Arc::default() });
-        // Two samples may have come here at once: the first photo is the one that all share.
+        // Two samples may get here concurrently: all share the first photo.
         Ok(Arc::clone(known().entry(path.to_owned()).or_insert_with(photo)))
     }
 }
 
-/// Locks photos in the order of their paths, so that no two samples wait for each other.
+/// Locks photos in order of their paths, to avoid deadlocks between samples.
 async fn lock_in_order(reference: &Arc<Photo>, auxiliary: &[Arc<Photo>]) -> Vec<OwnedMutexGuard<bool>> {
     let all: BTreeMap<&Path, &Arc<Photo>> =
         auxiliary.iter().chain([reference]).map(|photo| (photo.path.as_path(), photo)).collect();
@@ -205,7 +206,7 @@ async fn read(path: &Path) -> Result<Bytes, Stopped> {
         .map_err(|error| Stopped::Sample(format!("cannot read {}: {error}", path.display())))
 }
 
-/// The photos of a sample as they are sent: all by their hashes, or all as files.
+/// Photos of a sample as they are sent: either all as hashes or all as files.
 struct Photos {
     reference: Sent,
     auxiliary: Vec<Sent>,

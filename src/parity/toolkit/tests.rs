@@ -22,7 +22,7 @@ fn scored(code: &'static str, outcome: MetricResult) -> Scored {
     Scored::new(BTreeMap::from([(code, outcome)]))
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "it stands beside outcomes without a number")]
+#[expect(clippy::unnecessary_wraps, reason = "combined with outcomes without a number")]
 fn number(value: f64) -> MetricResult {
     Ok(value.into())
 }
@@ -50,7 +50,7 @@ fn compared_cases(
 }
 
 #[test]
-fn rows_are_matched_by_name_and_the_worst_is_told() {
+fn rows_are_matched_by_name_and_the_worst_is_listed() {
     let ips = file("identity_preservation.csv", ",name,identity_preservation\n0,b,0.504\n1,a,0.251\n");
     let found = compared("ips", vec![number(0.25), number(0.5)], ips);
     assert!(found.passed, "{found:#?}");
@@ -65,7 +65,7 @@ fn rows_are_matched_by_name_and_the_worst_is_told() {
 }
 
 #[test]
-fn a_metric_that_the_toolkit_computes_at_half_precision_has_its_tolerance_and_another_can_be_asked_for() {
+fn tolerances_depend_on_the_precision_of_both_sides_and_can_be_overridden() {
     let usual = Tolerances::default();
     assert_eq!(
         (usual.of("clip_t", true), usual.of("pick_score", true), usual.of("aesthetic", true)),
@@ -85,22 +85,22 @@ fn a_metric_that_the_toolkit_computes_at_half_precision_has_its_tolerance_and_an
 }
 
 #[test]
-fn what_cannot_be_matched_or_is_a_number_on_one_side_only_fails_by_name() {
+fn unmatched_rows_and_numbers_on_one_side_only_are_failures() {
     let text = ",name,identity_preservation\n0,a,0.25\n1,b,0.3\n2,c,\n3,stranger,0.1\n";
     let outcomes = vec![number(0.25), Err(NullReason::NoReference), number(0.5)];
     let found = compared("ips", outcomes, file("identity_preservation.csv", text));
     assert!(!found.passed && found.metrics[0].passed, "{found:#?}");
-    let told = found.problems.join("\n");
+    let problems = found.problems.join("\n");
     for words in
-        ["row \"stranger\"", "b: ips is null here (no_reference), and 0.3", "c: ips is 0.5 here, and empty"]
+        ["row \"stranger\"", "b: ips is null here (no_reference), but 0.3", "c: ips is 0.5 here, but empty"]
     {
-        assert!(told.contains(words), "`{words}` is not in {told}");
+        assert!(problems.contains(words), "`{words}` is not in {problems}");
     }
     assert_eq!(found.problems.len(), 3);
 }
 
 #[test]
-fn a_file_of_which_no_row_can_be_compared_proves_nothing() {
+fn a_file_without_comparable_rows_does_not_pass() {
     let text = ",name,identity_preservation\n0,a,0\n";
     let found =
         compared("ips", vec![Err(NullReason::NoFaceInReference)], file("identity_preservation.csv", text));
@@ -123,7 +123,7 @@ fn an_image_without_a_row_is_noted_and_one_that_cannot_be_scored_fails() {
 }
 
 #[test]
-fn objects_are_compared_where_no_blank_of_the_toolkit_competes() {
+fn objects_are_compared_unless_the_toolkits_blanks_compete() {
     let cases = [case("a", &["cup", "dog"]), case("b", &["clown", "dog"]), case("c", &["dog", "dog"])];
     let outcomes = || vec![number(0.5), number(0.4), number(0.6)];
     let text = ",name,object_faithfulness\n0,a,0.5\n1,b,0.1\n2,c,0.3\n";
@@ -139,7 +139,7 @@ fn objects_are_compared_where_no_blank_of_the_toolkit_competes() {
 }
 
 #[test]
-fn a_photo_without_a_face_counts_as_0_in_the_toolkit_alone() {
+fn a_photo_without_a_face_counts_as_0_in_the_toolkit_only() {
     let sis = |number: &str| {
         file("identity_stability.csv", &format!(",name,identity_stability\n0,a,{number}\n1,b,0.5\n"))
     };
@@ -155,7 +155,7 @@ fn a_photo_without_a_face_counts_as_0_in_the_toolkit_alone() {
 
 #[test]
 fn predictions_are_equal_or_on_the_boundary() {
-    let said = |attribute: &str, prediction, decision| AttributePrediction {
+    let predicted = |attribute: &str, prediction, decision| AttributePrediction {
         attribute: attribute.to_owned(),
         target: Some(true),
         prediction,
@@ -163,9 +163,9 @@ fn predictions_are_equal_or_on_the_boundary() {
         left_out: None,
     };
     let predictions = vec![
-        said("Male", Some(true), Some(2.0)),
-        said("Young", Some(true), Some(5e-4)),
-        said("Big_Lips", None, None),
+        predicted("Male", Some(true), Some(2.0)),
+        predicted("Young", Some(true), Some(5e-4)),
+        predicted("Big_Lips", None, None),
     ];
     let outcome: MetricResult = Ok(Score { predictions, ..1.0.into() });
     let header = ",name,Male_target,Male_pred,Young_target,Young_pred,Big_Lips_target,Big_Lips_pred\n";
@@ -183,14 +183,14 @@ fn predictions_are_equal_or_on_the_boundary() {
 fn a_file_of_another_clip_is_noted() {
     let csv = |name| file(name, ",name,clip_t,clip_n,clip_i\n0,a,0.25,,\n");
     let found = compared("clip_t", vec![number(0.25)], csv("clip_openai_clip-vit-base-patch32.csv"));
-    assert!(found.notes.iter().any(|note| note.contains("two CLIPs")), "{found:#?}");
+    assert!(found.notes.iter().any(|note| note.contains("different CLIP models")), "{found:#?}");
     let own = csv("clip_laion_CLIP-ViT-bigG-14-laion2B-39B-b160k.csv");
     let found = compared("clip_t", vec![number(0.25)], own);
-    assert!(!found.notes.iter().any(|note| note.contains("two CLIPs")), "{found:#?}");
+    assert!(!found.notes.iter().any(|note| note.contains("different CLIP models")), "{found:#?}");
 }
 
 #[test]
-fn only_the_toolkits_files_are_read_and_each_kind_once() {
+fn only_toolkit_files_are_read_and_each_kind_once() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
