@@ -1,4 +1,5 @@
-//! How much memory the service may come to hold, from its configuration and its pack: `docs/ARCHITECTURE.md`, "Memory".
+//! Upper bound of the service's memory, from its configuration and its pack: see "Memory" in
+//! `docs/ARCHITECTURE.md`.
 
 use std::fmt;
 
@@ -6,31 +7,33 @@ use crate::{api, config::Config, engine::Pack, machine};
 
 const MIB: u64 = 1 << 20;
 
-/// The program, its threads and connections, and what the runtime takes beside weights, measured with the demo pack.
+/// The program, its threads and connections, and what the runtime allocates in addition to weights,
+/// in bytes. Measured with the demo pack.
 const PROGRAM: u64 = 200 * MIB;
 
-/// The most that each part may take, in bytes.
+/// Upper bound of each part, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
-    /// The pack's weights, which are in memory as long as the service runs, and what the runtime adds to them.
+    /// Weights of the pack, which stay in memory while the service runs, and the overhead of the
+    /// runtime.
     pub pack: u64,
-    /// Cached features: `engine.cache_bytes`.
+    /// Feature cache: `engine.cache_bytes`.
     pub cache: u64,
-    /// Requests that are being read or scored: `limits.upload_memory_mib`.
+    /// Requests being read or scored: `limits.upload_memory_mib`.
     pub uploads: u64,
     /// Decoded pixels: `limits.pixel_memory_mib`.
     pub pixels: u64,
-    /// Reports and other answers that are kept.
+    /// Response cache: reports and other cached responses.
     pub answers: u64,
-    /// Files of scores that are being imported.
+    /// Score files being imported.
     pub imports: u64,
 }
 
 /// The service may need more than `limits.memory_mib`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "limits.memory_mib = {limit}: with the pack `{pack}` the service may need {total} MiB ({needs}): raise it, lower \
-     engine.cache_bytes, limits.upload_memory_mib or limits.pixel_memory_mib, or take a smaller pack",
+    "limits.memory_mib = {limit} is too low: with the pack `{pack}` the service may need {total} MiB ({needs}); raise it, lower \
+     engine.cache_bytes, limits.upload_memory_mib or limits.pixel_memory_mib, or use a smaller pack",
     limit = .limit / MIB, total = .needs.total().div_ceil(MIB)
 )]
 pub struct TooLittle {
@@ -40,11 +43,11 @@ pub struct TooLittle {
 }
 
 impl Needs {
-    /// What the service may need under a configuration with a pack.
+    /// Computes the needs of a configuration with a pack.
     #[must_use]
     pub fn of(config: &Config, pack: &Pack) -> Self {
         Self {
-            // Weights are packed anew for the processor's kernels, some of them beside the original.
+            // The runtime repacks weights for the CPU's kernels, and keeps some of the originals.
             pack: pack.weight_bytes() * 13 / 10 + PROGRAM,
             cache: config.engine.cache_bytes,
             uploads: config.limits.upload_memory_bytes() as u64,
@@ -54,18 +57,18 @@ impl Needs {
         }
     }
 
-    /// All parts together.
+    /// Returns the sum of all parts, in bytes.
     #[must_use]
     pub fn total(&self) -> u64 {
         let Self { pack, cache, uploads, pixels, answers, imports } = *self;
         [cache, uploads, pixels, answers, imports].into_iter().fold(pack, u64::saturating_add)
     }
 
-    /// Checks that the needs are within what the configuration allows, where it says so, and says in the log where they are more
-    /// than the machine has.
+    /// Checks the needs against `limits.memory_mib` if it is set. Otherwise logs a warning if they
+    /// exceed the memory of the machine.
     ///
     /// # Errors
-    /// They are not.
+    /// Fails if the needs exceed the limit.
     pub fn check(self, config: &Config, pack: &Pack) -> Result<(), TooLittle> {
         match config.limits.memory_bytes() {
             Some(limit) if self.total() > limit => {
@@ -94,7 +97,7 @@ impl fmt::Display for Needs {
             ("cached features", cache),
             ("uploads", uploads),
             ("pixels", pixels),
-            ("kept answers", answers),
+            ("cached responses", answers),
             ("imports", imports),
         ];
         for (at, (part, bytes)) in parts.into_iter().enumerate() {
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_below_the_parts_is_refused_with_each_of_them() {
+    fn a_limit_below_the_needs_is_refused_with_a_breakdown() {
         let (mut config, pack) = (Config::load(None).unwrap(), demo());
         config.limits.memory_mib = 1024;
         let needs = Needs::of(&config, &pack);

@@ -1,4 +1,4 @@
-//! Background tasks that are started again when they panic, and told of.
+//! Restarts background tasks that panic, and reports them.
 
 use std::{
     collections::BTreeMap,
@@ -10,14 +10,14 @@ use std::{
 use prometheus::IntCounterVec;
 use tokio::{sync::watch, task::JoinHandle};
 
-/// The pause after a panic, which doubles up to the longest with each further one.
+/// Pause after the first panic; it doubles with each further one, up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// A task that has run for so long is well again.
+/// Uptime after which a task counts as healthy again.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 
-/// Watches the background tasks of a process.
+/// Supervises the background tasks of a process.
 #[derive(Debug)]
 pub struct Supervisor {
     restarts: IntCounterVec,
@@ -26,7 +26,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor that counts restarts there, by task.
+    /// Creates a supervisor that counts restarts in this counter, by task.
     #[must_use]
     pub fn new(restarts: IntCounterVec) -> Arc<Self> {
         Arc::new(Self { restarts, panicked: Mutex::default(), first_pause: FIRST_PAUSE })
@@ -36,7 +36,7 @@ impl Supervisor {
         self.panicked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tasks that panicked a moment ago, for readiness.
+    /// Returns the tasks that panicked recently, for the readiness check.
     #[must_use]
     pub fn failing(&self) -> Vec<&'static str> {
         let mut panicked = self.panicked();
@@ -44,8 +44,9 @@ impl Supervisor {
         panicked.keys().copied().collect()
     }
 
-    /// Runs a task until it returns, again and again if it panics; ends between two attempts when the service stops. Dropping the
-    /// handle leaves the task alone, aborting it aborts the task.
+    /// Runs a task until it returns, and restarts it if it panics. A stop of the service ends the
+    /// pause before a restart. Dropping the handle does not stop the task; aborting the handle
+    /// aborts it.
     pub fn watch<F: Future<Output = ()> + Send + 'static>(
         self: &Arc<Self>,
         task: &'static str,
@@ -64,7 +65,7 @@ impl Supervisor {
                 if started.elapsed() > WELL_AFTER {
                     pause = this.first_pause;
                 }
-                tracing::error!(task, %panic, seconds = pause.as_secs(), "a background task panicked; it is started again");
+                tracing::error!(task, %panic, seconds = pause.as_secs(), "background task panicked, will restart");
                 if tokio::time::timeout(pause, stopping.wait_for(|stop| *stop)).await.is_ok() {
                     return;
                 }
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_panics_is_started_again_counted_and_told() {
+    async fn a_task_that_panics_is_restarted_counted_and_reported() {
         let (supervisor, runs) = (supervisor(Duration::from_millis(1)), Arc::new(AtomicUsize::new(0)));
         let (stop, stopping) = watch::channel(false);
         let counted = Arc::clone(&runs);

@@ -1,15 +1,17 @@
-//! Which samples are being scored, written down before each begins: what was under way when the process was killed is known to
-//! the next one.
+//! Record of the samples in flight, written before each attempt begins, so that the next process
+//! knows what was in flight when this one was killed.
 //!
-//! A sample that kills the process (for want of memory, or by a defect of a library) would be the oldest again after each restart
-//! and kill it again. So whatever was in flight at a death is a suspect, and is tried alone. Only a suspect that was alone when the
-//! process died again is charged with it, and is given up after [`DEATHS`].
+//! A sample that kills the process (out of memory, or through a bug in a library) would be the
+//! oldest again after each restart, and kill it again. So every sample in flight at a crash becomes
+//! a suspect and is retried alone. Only a suspect that was alone when the process died again is
+//! charged with the crash, and it is given up after [`DEATHS`].
 //!
-//! A process that is killed at random must not charge anybody that often. So a suspect that was charged is tried again only when the
-//! process has lived for a while: others go first, models are warm, and the moment in which a kill would hit it is short.
+//! Random kills must not charge any sample that often. So a charged suspect is retried only after
+//! the process has run for a while: other samples go first, models are warm, and the window in
+//! which a kill would hit the suspect is short.
 //!
-//! The note is a file in the spool folder, which one process owns. It is not synced: a killed process loses nothing by that,
-//! and a power cut is no sample's fault.
+//! The note is a file in the spool folder, which one process owns. It is not synced: a killed
+//! process loses nothing by that, and a power failure is not the fault of any sample.
 
 use std::{
     collections::BTreeMap,
@@ -22,14 +24,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// How often a sample may end the process while nothing else was being scored. On a machine so busy that kills at random hit an
-/// attempt in seven, three deaths condemned six of 2,000 suspects (`docs/RELIABILITY.md`); six would condemn one of 100,000.
+/// Number of crashes with only this sample in flight after which it is given up. On a machine so
+/// busy that random kills hit one attempt in seven, a limit of three failed six of 2,000 suspects
+/// (`docs/RELIABILITY.md`); a limit of six would fail one of 100,000.
 pub(super) const DEATHS: u32 = 6;
 
-/// How long the process must have lived before it tries a sample again that was charged.
+/// Minimum uptime of the process before it retries a charged sample.
 const REST: Duration = Duration::from_secs(4);
 
-/// The note of one spool folder.
+/// Note of the samples in flight of one spool folder.
 pub(super) struct Attempts {
     path: PathBuf,
     opened: Instant,
@@ -38,18 +41,18 @@ pub(super) struct Attempts {
 
 #[derive(Default, Serialize, Deserialize)]
 struct Note {
-    /// Being scored now.
+    /// Samples in flight.
     in_flight: Vec<Uuid>,
-    /// Were being scored when the process died, and how often they were alone then.
+    /// Samples that were in flight at a crash, each with the number of crashes charged to it.
     suspects: BTreeMap<Uuid, u32>,
 }
 
 impl Attempts {
-    /// Reads what an earlier process left, and takes its samples in flight for suspects.
+    /// Reads the note of the previous process, and turns its samples in flight into suspects.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let path = folder.join("in-flight.json");
         let mut note: Note = match fs::read(&path) {
-            // A note that was cut off by a power failure says nothing.
+            // A note truncated by a power failure is ignored.
             Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Note::default(),
             Err(error) => return Err(error),
@@ -57,7 +60,8 @@ impl Attempts {
         let in_flight = std::mem::take(&mut note.in_flight);
         let alone = in_flight.len() == 1;
         for sample in in_flight {
-            // One that was no suspect was alone by chance: requests may have been scored beside it.
+            // A sample that was not a suspect was alone by chance: interactive requests may have
+            // been in flight too.
             note.suspects.entry(sample).and_modify(|deaths| *deaths += u32::from(alone)).or_default();
         }
         let attempts = Self { path, opened: Instant::now(), note: Mutex::new(note) };
@@ -69,12 +73,13 @@ impl Attempts {
         self.note.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often a sample ended the process while it was alone; none if it is to be scored beside others.
+    /// Returns the number of crashes charged to a suspect, or `None` for a sample that may run next
+    /// to others.
     pub(super) fn suspected(&self, sample: Uuid) -> Option<u32> {
         self.note().suspects.get(&sample).copied()
     }
 
-    /// Whether a sample that was charged is not to be tried yet.
+    /// Returns whether a charged sample must not be retried yet.
     pub(super) fn rests(&self, sample: Uuid) -> bool {
         match self.suspected(sample) {
             Some(1..DEATHS) => self.opened.elapsed() < REST,
@@ -82,14 +87,14 @@ impl Attempts {
         }
     }
 
-    /// Writes down that a sample is being scored.
+    /// Records that an attempt begins.
     pub(super) fn begin(&self, sample: Uuid) {
         let mut note = self.note();
         note.in_flight.push(sample);
         self.write(&note);
     }
 
-    /// Writes down that the process survived a sample.
+    /// Records that the process survived an attempt.
     pub(super) fn end(&self, sample: Uuid) {
         let mut note = self.note();
         note.in_flight.retain(|each| *each != sample);
@@ -99,9 +104,9 @@ impl Attempts {
 
     fn write(&self, note: &Note) {
         let text = serde_json::to_vec(note).expect("plain data always serialises");
-        let beside = self.path.with_extension("new");
-        if let Err(error) = fs::write(&beside, text).and_then(|()| fs::rename(&beside, &self.path)) {
-            tracing::warn!(%error, "what is being scored could not be written down");
+        let temporary = self.path.with_extension("new");
+        if let Err(error) = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &self.path)) {
+            tracing::warn!(%error, "failed to write the note of samples in flight");
         }
     }
 }
@@ -115,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_in_flight_at_a_death_is_suspected_and_only_who_was_alone_is_charged() {
+    fn samples_in_flight_at_a_crash_are_suspects_and_only_a_lone_suspect_is_charged() {
         let folder = tempfile::tempdir().unwrap();
         let [a, b, c] = ids();
         let first = Attempts::open(folder.path()).unwrap();
@@ -134,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_the_process_survived_is_suspected_no_more() {
+    fn a_sample_that_the_process_survived_is_no_longer_a_suspect() {
         let folder = tempfile::tempdir().unwrap();
         let [a] = ids();
         Attempts::open(folder.path()).unwrap().begin(a);
@@ -146,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_that_was_charged_rests_until_the_process_has_lived_for_a_while() {
+    fn a_charged_sample_rests_until_the_process_has_run_for_a_while() {
         let folder = tempfile::tempdir().unwrap();
         let [a] = ids();
         Attempts::open(folder.path()).unwrap().begin(a);
@@ -161,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_that_was_cut_off_says_nothing() {
+    fn a_truncated_note_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("in-flight.json"), "{\"in_fli").unwrap();
         let [a] = ids();

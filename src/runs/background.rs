@@ -1,4 +1,5 @@
-//! Scoring what waits: oldest first, a bounded number at once, and fewer while requests wait for scores.
+//! Scores pending samples: oldest first, with bounded concurrency that shrinks while interactive
+//! requests are in flight.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -29,86 +30,89 @@ use crate::{
     vision::{self, DecodeError},
 };
 
-/// Rows that are read ahead, so that not each sample costs a query of its own.
+/// Number of pending rows to prefetch, so that one query serves many samples.
 const AHEAD: u32 = 64;
 
-/// Nothing waits longer than this for a look, also where another process accepted it.
+/// Longest pause between two polls of the store. It bounds the delay of samples that another
+/// process accepted.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// How soon it is seen that a sample need rest no longer.
+/// Pause before checking again whether a resting sample may be retried (see `attempts.rs`).
 const AFTER_REST: Duration = Duration::from_secs(1);
 
-/// A full queue is empty again soon.
+/// Pause after a full queue, which drains quickly.
 const AFTER_FULL: Duration = Duration::from_millis(500);
 
-/// The wait after the first failure; each further one is four times as long.
+/// Pause after the first failure; it quadruples with each further one.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
-/// The wait for a graph that fails or hangs, whoever asks it.
+/// Pause after an attempt that failed because a graph fails or hangs for every request.
 const AFTER_UNHEALTHY: Duration = Duration::from_secs(5);
 
-/// How often graphs are looked at that may hang.
+/// Interval of the check for hanging graphs.
 const GRAPHS_EVERY: Duration = Duration::from_millis(500);
 
-/// How long a file that another instance released may stay.
+/// Interval of the check for files that other instances released.
 const RELEASED_EVERY: Duration = Duration::from_secs(2);
 
-/// How often the trash is looked through, in which files stay for days.
+/// Interval between two purges of the trash, where files stay for days.
 const TRASH_EVERY: Duration = Duration::from_hours(1);
 
-/// How often memory that is free is given back to the system, which takes milliseconds.
+/// Interval at which free memory is returned to the operating system, which takes milliseconds.
 const TRIM_EVERY: Duration = Duration::from_mins(1);
 
-/// How often the gauges are read.
+/// Interval between two updates of the gauges.
 const GAUGES_EVERY: Duration = Duration::from_secs(2);
 
-/// Background work that was started.
+/// Handles of the running background tasks.
 pub struct Background(Vec<JoinHandle<()>>);
 
 impl Background {
-    /// Waits until what was being done when the service began to stop is done.
+    /// Waits until all tasks have drained after the service began to stop.
     pub async fn ended(self) {
         for task in self.0 {
             if let Err(error) = task.await {
-                tracing::error!(%error, "background work ended before its time");
+                tracing::error!(%error, "background task ended unexpectedly");
             }
         }
     }
 }
 
-/// What became of an attempt.
+/// Outcome of an attempt.
 enum Attempt {
     Recorded,
-    /// Deleted meanwhile, or recorded by somebody else.
+    /// The sample is no longer pending: it was deleted, or recorded elsewhere.
     Gone,
-    /// It will never be scored as it is.
+    /// Permanent failure: the sample cannot be scored as it was sent.
     Failed {
         reason: String,
         detail: String,
     },
-    /// Worth trying again.
+    /// Transient failure: the sample will be retried.
     Later {
         why: String,
         blame: Blame,
     },
-    /// The service stops, or the store does not answer: the row stays as it is.
+    /// The service is stopping, or the store is unavailable: the row stays unchanged.
     Untouched,
 }
 
-/// Whose fault it is that an attempt came to nothing.
+/// Cause of a transient failure. It decides whether the attempt counts and how long the pause is.
 #[derive(Clone, Copy, PartialEq)]
 enum Blame {
-    /// The sample's, as far as anybody knows: the attempt counts.
+    /// Probably the sample itself: the attempt counts.
     Sample,
-    /// Nobody's: there is no room at the moment.
+    /// A full queue or an unavailable dependency: the attempt does not count.
     Room,
-    /// That of a graph which fails or hangs whatever it is asked. No sample may fail of that, so the attempt does not count.
+    /// A graph that fails or hangs for every input. This must not fail a sample, so the attempt
+    /// does not count.
     Graph,
 }
 
 impl Runs {
-    /// Begins to score what waits, also from former lives of the service, and to finish runs.
+    /// Starts the background tasks: scoring, which includes samples left pending by an earlier
+    /// process, finishing of runs, and housekeeping.
     pub fn start(self: &Arc<Self>) -> Background {
         Background(vec![
             self.watch("scoring", Self::score_pending),
@@ -138,7 +142,7 @@ impl Runs {
         }
     }
 
-    /// Says in the log which samples wait in vain: those of another pack.
+    /// Logs the blocked samples: those that need a pack that is not loaded.
     async fn log_blocked(&self) {
         let loaded = self.scoring.pack().id();
         match self.store.held_samples(self.files.id(), &loaded.digest).await {
@@ -146,11 +150,11 @@ impl Runs {
                 for BlockedSamples { pack, samples, runs } in held {
                     tracing::warn!(
                         samples, runs, %pack, %loaded,
-                        "samples wait for a pack that is not loaded: start the service with it, or delete their runs"
+                        "samples are blocked by a pack that is not loaded: start the service with that pack, or delete their runs"
                     );
                 }
             }
-            Err(error) => tracing::warn!(%error, "samples that wait for other packs could not be read"),
+            Err(error) => tracing::warn!(%error, "failed to list blocked samples"),
         }
     }
 
@@ -166,14 +170,14 @@ impl Runs {
                 ahead = self.fetch_due(&running).await;
             }
             while running.len() < self.concurrency_limit() && !alone(&running, &self.attempts) {
-                // Behind those that rest others go first.
+                // Resting samples are skipped in favour of later ones.
                 let Some(at) = ahead.iter().position(|next| !self.attempts.rests(next.id)) else { break };
                 let (id, suspected) = (ahead[at].id, self.attempts.suspected(ahead[at].id));
                 if suspected.is_some() && !running.is_empty() {
-                    // It was being scored when the process died: it goes alone.
+                    // It was in flight when the process died, so it must run alone.
                     break;
                 }
-                let next = ahead.remove(at).expect("it was there");
+                let next = ahead.remove(at).expect("the position was just found");
                 if suspected.is_some_and(|deaths| deaths >= DEATHS) {
                     self.give_up_on_killer(id).await;
                     continue;
@@ -201,7 +205,7 @@ impl Runs {
         }
     }
 
-    /// The oldest samples that are due and are not being scored.
+    /// Returns the oldest due samples that are not in flight.
     async fn fetch_due(&self, running: &HashMap<Id, Uuid>) -> VecDeque<PendingRecord> {
         let limit = AHEAD + running.len() as u32;
         let pack = self.scoring.pack().digest.to_string();
@@ -211,13 +215,13 @@ impl Runs {
                 found.into_iter().filter(|found| !running.values().any(|id| *id == found.id)).collect()
             }
             Err(error) => {
-                tracing::warn!(%error, "what waits to be scored could not be read; tried again soon");
+                tracing::warn!(%error, "failed to list pending samples, will retry");
                 VecDeque::new()
             }
         }
     }
 
-    /// How long until a sample that was put off is due, within bounds.
+    /// Returns the time until the next postponed sample is due, between 10 ms and `LOOK_EVERY`.
     async fn until_due(&self) -> Duration {
         let (pack, now) = (self.scoring.pack().digest.to_string(), OffsetDateTime::now_utc());
         let due = self.store.next_due(self.files.id(), &pack, now).await.ok().flatten();
@@ -225,11 +229,11 @@ impl Runs {
         wait.unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(10), LOOK_EVERY)
     }
 
-    /// Fails a sample that ended the process again and again while nothing else was being scored.
+    /// Fails a sample that repeatedly crashed the process while it was the only one in flight.
     async fn give_up_on_killer(&self, id: Uuid) {
-        tracing::error!(sample = %id, deaths = DEATHS, "a sample ended the process each time it was scored, and is given up");
+        tracing::error!(sample = %id, deaths = DEATHS, "giving up on a sample that crashed the process on every attempt");
         let detail = format!(
-            "the service ended {DEATHS} times while nothing but this sample was being scored: its images may need more memory than there is"
+            "the service crashed {DEATHS} times while this was the only sample being scored: its images may need more memory than is available"
         );
         self.settle_attempt(id, 0, Attempt::Failed { reason: "service_ended".to_owned(), detail }).await;
         self.attempts.end(id);
@@ -244,20 +248,21 @@ impl Runs {
         let Some(sample) = running.remove(&task) else { return };
         self.attempts.end(sample);
         if let Err(panic) = ended {
-            tracing::error!(%panic, %sample, "scoring a sample panicked");
+            tracing::error!(%panic, %sample, "sample scoring panicked");
             let failed = Attempt::Failed {
                 reason: "internal".to_owned(),
-                detail: "a defect of the service; the log has the cause".to_owned(),
+                detail: "internal error; the service log has the cause".to_owned(),
             };
             self.settle_attempt(sample, 0, failed).await;
         }
     }
 
-    async fn score(self: Arc<Self>, waiting: PendingRecord) {
-        let (id, attempts) = (waiting.id, waiting.attempts);
-        let attempt = match tokio::time::timeout(self.deadline, self.prepare(&waiting)).await {
-            // Not under the deadline: of a transaction that is cut off nobody could say whether it happened.
-            Ok(Ok(row)) => self.record(&row, waiting.run_id).await,
+    async fn score(self: Arc<Self>, pending: PendingRecord) {
+        let (id, attempts) = (pending.id, pending.attempts);
+        let attempt = match tokio::time::timeout(self.deadline, self.prepare(&pending)).await {
+            // Not under the deadline: if the transaction were cut off, its outcome would be
+            // unknown.
+            Ok(Ok(row)) => self.record(&row, pending.run_id).await,
             Ok(Err(attempt)) => attempt,
             Err(_) => {
                 let why = format!("not scored within {} s", self.deadline.as_secs());
@@ -268,9 +273,9 @@ impl Runs {
         self.settle_attempt(id, attempts, attempt).await;
     }
 
-    /// Reads the images, scores them, and makes the row.
-    async fn prepare(&self, waiting: &PendingRecord) -> Result<NewSample, Attempt> {
-        let mut sample = self.sample(waiting).await?;
+    /// Reads the images, scores the sample, and builds the row to store.
+    async fn prepare(&self, pending: &PendingRecord) -> Result<NewSample, Attempt> {
+        let mut sample = self.sample(pending).await?;
         sample.dataset = match probes(&self.store, &self.scoring, &sample.metadata).await {
             Ok(dataset) => dataset,
             Err(error @ ProbesError::NoDataset) => {
@@ -278,32 +283,32 @@ impl Runs {
             }
             Err(error) => return Err(Attempt::Later { why: error.to_string(), blame: Blame::Room }),
         };
-        let metrics = chosen(waiting.metrics.as_deref());
+        let metrics = chosen(pending.metrics.as_deref());
         let card = in_background(self.scoring.score(&sample, &metrics))
             .await
             .map_err(|error| attempt(error, &self.scoring.engine().health().borrow()))?;
         Ok(NewSample {
-            id: waiting.id,
-            run: Some(waiting.run.clone()),
-            name: Some(waiting.name.clone()),
-            content: waiting.content,
+            id: pending.id,
+            run: Some(pending.run.clone()),
+            name: Some(pending.name.clone()),
+            content: pending.content,
             ..new_sample(&sample, &card, self.scoring.pack().id())
         })
     }
 
-    async fn sample(&self, waiting: &PendingRecord) -> Result<Sample, Attempt> {
-        let image = self.read_image(waiting.image, "image".to_owned()).await?;
+    async fn sample(&self, pending: &PendingRecord) -> Result<Sample, Attempt> {
+        let image = self.read_image(pending.image, "image".to_owned()).await?;
         let (mut references, mut auxiliary) = (Vec::new(), Vec::new());
-        for (at, photo) in waiting.references.iter().enumerate() {
-            references.push(self.read_image(*photo, format!("reference[{at}]")).await?);
+        for (at, hash) in pending.references.iter().enumerate() {
+            references.push(self.read_image(*hash, format!("reference[{at}]")).await?);
         }
-        for (at, photo) in waiting.auxiliary.iter().enumerate() {
-            auxiliary.push(self.read_image(*photo, format!("auxiliary[{at}]")).await?);
+        for (at, hash) in pending.auxiliary.iter().enumerate() {
+            auxiliary.push(self.read_image(*hash, format!("auxiliary[{at}]")).await?);
         }
-        let metadata: Metadata = serde_json::from_value(waiting.metadata.clone()).map_err(|error| {
+        let metadata: Metadata = serde_json::from_value(pending.metadata.clone()).map_err(|error| {
             Attempt::Failed { reason: "internal".to_owned(), detail: format!("metadata: {error}") }
         })?;
-        Ok(Sample { image, prompt: waiting.prompt.clone(), references, auxiliary, metadata, dataset: None })
+        Ok(Sample { image, prompt: pending.prompt.clone(), references, auxiliary, metadata, dataset: None })
     }
 
     async fn read_image(
@@ -314,7 +319,7 @@ impl Runs {
         let bytes = self.files.read(hash).await.map_err(|error| match &error {
             SpoolReadError::Lost(_) => Attempt::Failed {
                 reason: "file_lost".to_owned(),
-                detail: format!("{of}: {error}: send the sample again with its files"),
+                detail: format!("{of}: {error}; send the sample again with its files"),
             },
             SpoolReadError::Io(..) => Attempt::Later { why: error.to_string(), blame: Blame::Sample },
         })?;
@@ -326,7 +331,8 @@ impl Runs {
     async fn record(&self, row: &NewSample, run: Uuid) -> Attempt {
         match self.store.record_pending(row, run).await {
             Ok(Some(_)) => {
-                // Nobody names the image any more; photos are looked at in vain until the run is finished.
+                // The image is no longer referenced. Reference and auxiliary images are needed
+                // until the run is finished, so checking them now would be in vain.
                 self.files.release([row.image]);
                 Attempt::Recorded
             }
@@ -335,13 +341,13 @@ impl Runs {
                 Attempt::Failed { reason: "sample_conflict".to_owned(), detail: error.to_string() }
             }
             Err(error) => {
-                tracing::warn!(%error, sample = %row.id, "scores could not be stored; tried again soon");
+                tracing::warn!(%error, sample = %row.id, "failed to store scores, will retry");
                 Attempt::Untouched
             }
         }
     }
 
-    /// Writes down what became of an attempt.
+    /// Stores the outcome of an attempt.
     async fn settle_attempt(&self, id: Uuid, attempts: u32, attempt: Attempt) {
         let written = match attempt {
             Attempt::Recorded => {
@@ -351,7 +357,7 @@ impl Runs {
             Attempt::Gone => Ok(()),
             Attempt::Failed { reason, detail } => self.fail(id, &reason, &detail).await,
             Attempt::Later { why, blame: Blame::Sample } if attempts + 1 >= self.settings.attempts => {
-                let detail = format!("{} attempts failed, the last one because: {why}", attempts + 1);
+                let detail = format!("{} attempts failed; the last error: {why}", attempts + 1);
                 self.fail(id, "internal", &detail).await
             }
             Attempt::Later { why, blame } => {
@@ -361,19 +367,19 @@ impl Runs {
                     Blame::Room => AFTER_FULL,
                     Blame::Graph => AFTER_UNHEALTHY,
                 };
-                // Apart from each other, so that not all come back at the same moment.
+                // Jitter from the id, so that postponed samples do not all become due at once.
                 let wait = wait.min(LONGEST_WAIT).mul_f64(0.75 + f64::from(id.as_bytes()[15]) / 512.0);
-                tracing::debug!(sample = %id, %why, milliseconds = wait.as_millis() as u64, "put off");
+                tracing::debug!(sample = %id, %why, milliseconds = wait.as_millis() as u64, "sample postponed");
                 self.store.postpone(id, OffsetDateTime::now_utc() + wait, blame == Blame::Sample).await
             }
             Attempt::Untouched => {
-                // The row is due still: without a pause it would be tried again and again.
+                // The row is still due: without a pause it would be retried in a tight loop.
                 wait(&mut self.stopping(), AFTER_FAILURE).await;
                 Ok(())
             }
         };
         if let Err(error) = written {
-            tracing::warn!(%error, sample = %id, "what became of a sample could not be stored; tried again soon");
+            tracing::warn!(%error, sample = %id, "failed to record attempt outcome, will retry");
             tokio::time::sleep(AFTER_FAILURE).await;
         }
         self.notify_finishing();
@@ -381,11 +387,12 @@ impl Runs {
 
     async fn fail(&self, id: Uuid, reason: &str, detail: &str) -> Result<(), StoreError> {
         self.telemetry.attempt("failed");
-        tracing::info!(sample = %id, reason, detail, "a sample cannot be scored");
+        tracing::info!(sample = %id, reason, detail, "sample cannot be scored");
         self.store.fail_pending(id, reason, detail).await.map(|image| self.files.release(image))
     }
 
-    /// Takes files away that nobody needs: those that this process lets go, and those that another instance released.
+    /// Deletes unreferenced files: those that this process releases, and those that another
+    /// instance released.
     async fn delete_unreferenced(self: Arc<Self>) {
         let mut stopping = self.stopping();
         loop {
@@ -399,7 +406,7 @@ impl Runs {
                 done = self.files.delete_released(&self.store).await;
             }
             if let Err(error) = done {
-                tracing::warn!(%error, "files that nobody needs could not be removed; tried again soon");
+                tracing::warn!(%error, "failed to delete unreferenced files, will retry");
                 self.files.release(files);
                 if wait(&mut stopping, AFTER_FAILURE).await {
                     return;
@@ -412,12 +419,12 @@ impl Runs {
         let mut stopping = self.stopping();
         while !wait(&mut stopping, TRASH_EVERY).await {
             if let Err(error) = self.files.empty_trash().await {
-                tracing::warn!(%error, "the trash could not be emptied of what is old; tried again in an hour");
+                tracing::warn!(%error, "failed to purge expired files from the trash, will retry in an hour");
             }
         }
     }
 
-    /// Looks for graphs whose batch takes longer than any request may.
+    /// Detects graphs whose current batch takes longer than the deadline of a request.
     async fn notice_hanging_graphs(self: Arc<Self>) {
         let mut stopping = self.stopping();
         while !wait(&mut stopping, GRAPHS_EVERY).await {
@@ -425,7 +432,7 @@ impl Runs {
         }
     }
 
-    /// Keeps the gauges up to date.
+    /// Updates the gauges, and returns free memory to the operating system.
     async fn report_gauges(self: Arc<Self>) {
         let mut stopping = self.stopping();
         let mut trimmed = Instant::now();
@@ -439,29 +446,29 @@ impl Runs {
             self.telemetry.pixel_bytes.set(self.scoring.pixel_bytes() as i64);
             match self.store.backlog().await {
                 Ok(counts) => self.telemetry.backlog(counts.waiting, counts.failed, counts.scored),
-                Err(error) => tracing::debug!(%error, "the backlog could not be read"),
+                Err(error) => tracing::debug!(%error, "failed to read the backlog"),
             }
         }
     }
 }
 
-/// Whether what is being scored is to be left alone.
+/// Returns whether a suspect is in flight, next to which no other sample may start.
 fn alone(running: &HashMap<Id, Uuid>, attempts: &Attempts) -> bool {
     running.values().any(|id| attempts.suspected(*id).is_some())
 }
 
 /// Waits until the service stops.
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // Without a sender there is nothing left to wait for.
+    // An error means that the sender is gone, so there is nothing left to wait for.
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-/// Waits so long, and says whether the service stops.
+/// Waits for this time, and returns whether the service is stopping.
 pub(super) async fn wait(stopping: &mut watch::Receiver<bool>, time: Duration) -> bool {
     tokio::time::timeout(time, stopped(stopping)).await.is_ok()
 }
 
-/// The metrics of a run; a code that this version does not know any more is left out.
+/// Returns the metrics of a run. Codes that this version no longer knows are skipped.
 fn chosen(codes: Option<&[String]>) -> Vec<&'static Metric> {
     match codes {
         None => REGISTRY.iter().collect(),

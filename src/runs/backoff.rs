@@ -1,4 +1,4 @@
-//! Things that fail again and again are tried less and less often, and never stand in the way of others.
+//! Exponential backoff by key, so that a key that keeps failing does not delay the others.
 
 use std::{
     collections::HashMap,
@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The pause after a first failure, which doubles with each further one.
+/// Pause after the first failure; it doubles with each further one.
 const FIRST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// What failed, how often, and when it is tried again.
+/// Failed keys, each with its number of failures and the time of its next retry.
 #[derive(Debug)]
 pub(super) struct Backoff<K>(HashMap<K, (u32, Instant)>);
 
@@ -19,12 +19,12 @@ impl<K: Hash + Eq> Backoff<K> {
         Self(HashMap::new())
     }
 
-    /// Whether it is to be left alone for now.
+    /// Returns whether the key must not be retried yet.
     pub(super) fn rests(&self, key: &K) -> bool {
         self.0.get(key).is_some_and(|(_, until)| Instant::now() < *until)
     }
 
-    /// Notes a failure, and gives the pause.
+    /// Records a failure, and returns the pause before the next retry.
     pub(super) fn failed(&mut self, key: K) -> Duration {
         let (failures, until) = self.0.entry(key).or_insert_with(|| (0, Instant::now()));
         let pause = FIRST.saturating_mul(2_u32.saturating_pow(*failures)).min(LONGEST);
@@ -33,12 +33,12 @@ impl<K: Hash + Eq> Backoff<K> {
         pause
     }
 
-    /// Keeps what is known of those that are still there.
+    /// Removes the keys that no longer exist.
     pub(super) fn retain(&mut self, is_there: impl Fn(&K) -> bool) {
         self.0.retain(|key, _| is_there(key));
     }
 
-    /// Notes that it went well.
+    /// Clears the failures of a key.
     pub(super) fn succeeded(&mut self, key: &K) {
         self.0.remove(key);
     }

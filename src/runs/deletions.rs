@@ -1,4 +1,5 @@
-//! Deletion behind the answer: what other instances deleted is forgotten here too, and what SQLite's log still has is taken out.
+//! Deletion after the response: evicts what other instances deleted, and purges deleted rows from
+//! SQLite's write-ahead log.
 
 use std::{
     collections::HashSet,
@@ -11,21 +12,23 @@ use time::OffsetDateTime;
 use super::{Runs, background::wait};
 use crate::content::ContentHash;
 
-/// How long another instance may remember what was deleted.
+/// Poll interval: the longest time for which another instance may still cache deleted data.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Rows are looked at for so long: instances whose clocks differ by less miss none.
+/// Age up to which deletions are read. Instances whose clocks differ by less than this miss none.
 const LOOK_BACK: time::Duration = time::Duration::minutes(2);
 
-/// Rows are kept for so long: no scoring takes longer, and none that began before a deletion may write faces after it.
+/// Retention of deletion records. No scoring takes longer, and a scoring that began before a
+/// deletion must not store faces after it.
 const KEEP: time::Duration = time::Duration::hours(1);
 
 impl Runs {
-    /// Takes what was deleted out of the database's log, now or as soon as nobody reads an earlier state.
+    /// Purges deleted rows from the database's write-ahead log, now or as soon as no reader uses an
+    /// earlier state.
     pub async fn scrub(&self) {
         self.unscrubbed.store(false, Ordering::Relaxed);
         let done = self.store.scrub().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "what was deleted is still in the database's log; tried again soon");
+            tracing::warn!(%error, "failed to purge deleted rows from the write-ahead log, will retry");
             false
         });
         if !done {
@@ -33,7 +36,7 @@ impl Runs {
         }
     }
 
-    /// Forgets the images that any instance deleted.
+    /// Evicts the images that any instance deleted.
     pub(super) async fn follow_deletions(self: Arc<Self>) {
         let mut stopping = self.stopping();
         let mut seen: HashSet<(ContentHash, OffsetDateTime)> = HashSet::new();
@@ -52,10 +55,10 @@ impl Runs {
                     }
                     seen = deleted.into_iter().collect();
                 }
-                Err(error) => tracing::warn!(%error, "deletions could not be read; tried again soon"),
+                Err(error) => tracing::warn!(%error, "failed to read deletions, will retry"),
             }
             if let Err(error) = self.store.forget_deletions(now - KEEP).await {
-                tracing::debug!(%error, "old deletions could not be removed; tried again soon");
+                tracing::debug!(%error, "failed to remove old deletion records, will retry");
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Finishing a run: what only the whole run has is computed, and its photos are let go.
+//! Finishes runs: computes the run-wide scores (`aps`), refreshes the summaries, and releases the
+//! spooled files.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,27 +14,28 @@ use crate::{
     store::{AttributeLabels, RunRecord, RunWideScores, ScoreValue, StoreError},
 };
 
-/// A run that could not be finished is tried again then; also one that another process left unfinished.
+/// Interval between passes without a notification. Such a pass retries failed runs, and picks up
+/// runs that another process left unfinished.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// Why a run could not be finished yet.
+/// Reason why a run could not be finished yet.
 #[derive(Debug, thiserror::Error)]
 enum FinishError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Attributes(#[from] AttributesError),
-    #[error("the metadata of a sample cannot be read: {0}")]
+    #[error("cannot parse the metadata of a sample: {0}")]
     Metadata(#[from] serde_json::Error),
 }
 
-/// Who judges the attributes of a run.
+/// Pack that predicts the attributes of a run.
 enum Judges {
     /// The loaded pack.
     Here,
     /// A pack that is not loaded.
     AnotherPack,
-    /// They are not wanted, or there is no pack.
+    /// None: the run does not want `aps`, or its scores were imported without a pack.
     Nobody,
 }
 
@@ -45,7 +47,7 @@ impl Runs {
             let left = self.finish_all(&mut failing).await;
             tokio::select! {
                 () = self.finish.notified() => {
-                    // Each scored sample rings; a look serves all that rang meanwhile.
+                    // Coalesces notifications: one pass handles all samples scored since the last.
                     if wait(&mut stopping, Duration::from_millis(if left { 1000 } else { 50 })).await {
                         return;
                     }
@@ -55,12 +57,12 @@ impl Runs {
         }
     }
 
-    /// Finishes what can be finished, and says whether something could not.
+    /// Finishes all finishable runs. Returns whether any of them needs a retry.
     async fn finish_all(&self, failing: &mut Backoff<Uuid>) -> bool {
         let runs = match self.store.finishable_runs().await {
             Ok(runs) => runs,
             Err(error) => {
-                tracing::warn!(%error, "runs that are to be finished could not be read; tried again soon");
+                tracing::warn!(%error, "failed to list finishing runs, will retry");
                 return true;
             }
         };
@@ -82,7 +84,7 @@ impl Runs {
                 }
                 Err(error) => {
                     let seconds = failing.failed(run).as_secs();
-                    tracing::warn!(%error, %run, seconds, "a run could not be finished; tried again later");
+                    tracing::warn!(%error, %run, seconds, "failed to finish run, will retry");
                     left = true;
                 }
             }
@@ -91,10 +93,12 @@ impl Runs {
         left
     }
 
-    /// Writes what is missing and closes the run. Doing it again after a crash gives the same.
+    /// Writes the missing scores and closes the run. It is idempotent, so it can be repeated after
+    /// a crash.
     ///
-    /// A run whose attributes only another pack can judge stays as it is until that is loaded: finished without them, it could
-    /// never get them. Says whether it was finished.
+    /// A run whose attributes need a pack that is not loaded stays in state `finishing` until that
+    /// pack is loaded: once finished without them, it could never get them. Returns whether the run
+    /// was finished.
     async fn finish_one(&self, id: Uuid) -> Result<bool, FinishError> {
         let Some(run) = self.store.run(id).await? else { return Ok(false) };
         match self.judges(&run) {
@@ -102,18 +106,18 @@ impl Runs {
             Judges::Nobody => {}
             Judges::AnotherPack => return Ok(false),
         }
-        // Before it is called finished, so that a finished run is ranked with its interval at once.
+        // Before the state changes, so that a finished run is ranked with its interval at once.
         analysis::refresh_run(&self.store, id).await?;
         let files = self.store.run_finished(id, OffsetDateTime::now_utc()).await?;
         self.files.release(files);
         Ok(true)
     }
 
-    /// Whether the attributes of the run's images are to be judged, and by whom.
+    /// Returns the pack that must predict the attributes of the run's images, if any.
     fn judges(&self, run: &RunRecord) -> Judges {
         let wanted = run.facts.metrics.as_ref().is_none_or(|codes| codes.iter().any(|code| code == "aps"));
         let loaded = self.scoring.pack().digest.to_string();
-        // Imported runs have no pack: their scores are what they are.
+        // Imported runs have no pack: their scores are final.
         match &run.pack {
             Some(pack) if wanted && pack.digest == loaded => Judges::Here,
             Some(_) if wanted => Judges::AnotherPack,
@@ -121,9 +125,10 @@ impl Runs {
         }
     }
 
-    /// Attribute preservation as the reference toolkit has it: by what the run's own reference photos teach.
+    /// Computes attribute preservation (`aps`) as the reference toolkit does: with linear probes
+    /// fitted on the run's own reference images.
     async fn judge(&self, run: &RunRecord) -> Result<(), FinishError> {
-        let aps = metrics::find("aps").expect("the registry has it");
+        let aps = metrics::find("aps").expect("the registry has `aps`");
         let samples = self.store.run_samples(run.id).await?.unwrap_or_default();
         let (mut ids, mut rows) = (Vec::new(), Vec::new());
         for sample in samples {
@@ -156,15 +161,14 @@ impl Runs {
                 outcomes,
             })
             .await?;
-        tracing::info!(run = %run.id, written, auc = judged.auc, "attributes of the run judged");
+        tracing::info!(run = %run.id, written, auc = judged.auc, "attributes of run evaluated");
         Ok(())
     }
 }
 
-/// What was predicted, for those attributes that count.
+/// Returns target and prediction of each attribute that counts.
 fn outcomes_of(predictions: &[AttributePrediction]) -> AttributeLabels {
-    let counted = predictions
-        .iter()
-        .filter_map(|said| Some((said.attribute.clone(), (said.target?, said.prediction?))));
+    let counted =
+        predictions.iter().filter_map(|one| Some((one.attribute.clone(), (one.target?, one.prediction?))));
     counted.collect()
 }

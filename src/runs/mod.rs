@@ -1,14 +1,15 @@
-//! Runs beside requests: samples are accepted on the disk, scored in the background, and summarised when the run is finished.
+//! Runs: samples are accepted into the spool, scored in the background, and summarised when the run
+//! is finished.
 //!
 //! ```text
-//! PUT …/samples/{name} ── files.rs      images on the disk   ── store.accept: the row, then the answer
-//! background.rs        ── store.waiting: oldest first, a bounded number ── scoring ── store.record_pending
-//! finish.rs            ── nothing waits any more: aps, summaries ── store.run_finished, photos are let go
-//! progress.rs          ── one reader a run that somebody watches ── all its watchers
+//! PUT …/samples/{name} ── spool.rs: images on disk ── store.accept: the row, then the response
+//! background.rs        ── store.waiting: oldest first, bounded ── scoring ── store.record_pending
+//! finish.rs            ── nothing pending: aps, summaries ── store.run_finished, files released
+//! progress.rs          ── one reader per watched run ── all its watchers
 //! ```
 //!
-//! What waits is in the database and on the disk only, so that a process that ends in the middle of anything goes on at its
-//! next start where it was: a sample is recorded and ceases to wait in one transaction.
+//! Pending samples exist only in the database and on disk, so the service resumes after any crash:
+//! recording a sample and removing it from the pending ones is one transaction.
 
 mod attempts;
 mod background;
@@ -46,10 +47,10 @@ use crate::{
     telemetry::RunsTelemetry,
 };
 
-/// The version that answers and rows carry.
+/// Version of the service in responses and stored rows.
 pub const SERVICE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What requests and background work share.
+/// State shared by requests and background tasks.
 pub struct Runs {
     store: Store,
     scoring: Arc<Scoring>,
@@ -57,23 +58,23 @@ pub struct Runs {
     attempts: Attempts,
     supervisor: Arc<Supervisor>,
     settings: Settings,
-    /// Samples that are scored at once while no request waits for scores.
+    /// Background samples in flight at once while no interactive request is in flight.
     at_once: usize,
     deadline: Duration,
     telemetry: RunsTelemetry,
     watchers: Watchers,
-    /// Requests that wait for scores at this moment.
+    /// Number of interactive requests in flight.
     requests: AtomicUsize,
-    /// The database's log has something that was deleted.
+    /// `true` while the write-ahead log may contain deleted rows.
     unscrubbed: AtomicBool,
-    /// Something to score, or room for it.
+    /// Notified when a sample becomes pending or capacity is freed.
     work: Notify,
-    /// A run may have nothing left to wait for.
+    /// Notified when a run may have no pending samples left.
     finish: Notify,
     stopping: watch::Sender<bool>,
 }
 
-/// A request that waits for scores; background work makes room for it.
+/// An interactive request in flight. Background scoring yields to it until the guard is dropped.
 pub struct InteractiveGuard<'a>(&'a Runs);
 
 impl Drop for InteractiveGuard<'_> {
@@ -84,10 +85,11 @@ impl Drop for InteractiveGuard<'_> {
 }
 
 impl Runs {
-    /// Opens the folder of kept files. Nothing is scored before [`start`](Self::start).
+    /// Opens the spool. Nothing is scored before [`start`](Self::start).
     ///
     /// # Errors
-    /// A folder that another process uses or that cannot be written, or a store that cannot be reached.
+    /// Fails if the folder is in use by another process or cannot be written, or if the store is
+    /// unavailable.
     pub async fn open(
         config: &Config,
         store: Store,
@@ -98,9 +100,9 @@ impl Runs {
         let files = Spool::open(files, budget, config.store.trash(), &store).await?;
         let attempts = Attempts::open(files.root())
             .map_err(|error| SpoolOpenError::Io(files.root().to_owned(), error))?;
-        let batch_on_card = scoring.engine().largest_batch_on_card();
+        let largest_batch = scoring.engine().largest_batch_on_card();
         Ok(Arc::new(Self {
-            at_once: config.runs.samples_at_once(batch_on_card),
+            at_once: config.runs.samples_at_once(largest_batch),
             watchers: Watchers::new(store.clone(), config.runs.watchers),
             store,
             scoring,
@@ -111,7 +113,7 @@ impl Runs {
             deadline: config.server.deadline(),
             telemetry,
             requests: AtomicUsize::new(0),
-            // Of a former life, which may have ended in between.
+            // An earlier process may have ended between a deletion and its purge.
             unscrubbed: AtomicBool::new(true),
             work: Notify::new(),
             finish: Notify::new(),
@@ -119,58 +121,59 @@ impl Runs {
         }))
     }
 
-    /// Who watches the background tasks.
+    /// Returns the supervisor of the background tasks.
     #[must_use]
     pub fn supervisor(&self) -> &Arc<Supervisor> {
         &self.supervisor
     }
 
-    /// The kept files.
+    /// Returns the spool.
     #[must_use]
     pub fn spool(&self) -> &Arc<Spool> {
         &self.files
     }
 
-    /// Who watches which run.
+    /// Returns the watchers of all runs.
     #[must_use]
     pub fn watchers(&self) -> &Watchers {
         &self.watchers
     }
 
-    /// How many samples of one run may wait.
+    /// Returns the maximum number of pending samples per run.
     #[must_use]
     pub fn max_pending(&self) -> u64 {
         self.settings.pending_samples
     }
 
-    /// How many samples one imported file may have.
+    /// Returns the maximum number of samples per imported file.
     #[must_use]
     pub fn import_samples(&self) -> usize {
         self.settings.import_samples
     }
 
-    /// Counts a request that waits for scores, until the result is dropped.
+    /// Counts an interactive request as in flight until the returned guard is dropped.
     pub fn enter_interactive(&self) -> InteractiveGuard<'_> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         InteractiveGuard(self)
     }
 
-    /// Says that there is something new to score.
+    /// Notifies the scoring task of new pending samples.
     pub fn notify_pending(&self) {
         self.work.notify_one();
     }
 
-    /// Says that a run is to be finished.
+    /// Notifies the finishing task of a run to finish.
     pub fn notify_finishing(&self) {
         self.finish.notify_one();
     }
 
-    /// Ends background work: what is being scored is finished, nothing is begun, and whoever watches a run is sent away.
+    /// Starts a graceful shutdown: samples in flight are finished, no new ones begin, and clients
+    /// that watch runs are disconnected.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
     }
 
-    /// Becomes true when the service stops.
+    /// Returns a receiver that turns `true` when the service stops.
     #[must_use]
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()

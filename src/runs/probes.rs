@@ -1,4 +1,4 @@
-//! What a dataset teaches, for whoever scores a sample that names one.
+//! Linear probes of the dataset that a sample names.
 
 use std::sync::Arc;
 
@@ -7,28 +7,30 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Why a sample's dataset cannot be used.
+/// Reason why a sample's dataset cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbesError {
-    /// No dataset has the name.
+    /// No dataset has this name.
     #[error(
-        "there is no dataset of the name in metadata.dataset: enrol photos with POST /v1/datasets/{{dataset}}/photos, or leave it out"
+        "the dataset named in metadata.dataset does not exist: enrol photos with POST /v1/datasets/{{dataset}}/photos, or omit metadata.dataset"
     )]
     NoDataset,
-    /// The store did not answer.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Nothing can be learnt from what is kept.
+    /// No probes can be fitted on the stored faces.
     #[error(transparent)]
     Attributes(#[from] AttributesError),
 }
 
-/// What the dataset of a sample's metadata teaches, fitted if its newest revision was not yet.
+/// Returns the linear probes of the dataset in a sample's metadata, and fits them if its newest
+/// revision has none yet.
 ///
 /// # Errors
-/// A dataset that is not there, or faces that cannot be looked up.
+/// Fails if the dataset does not exist, or if its faces cannot be looked up.
 ///
-/// One fit at a time for a dataset, whoever waits for it, and it goes on if nobody does any more: its result is kept.
+/// Single flight: concurrent requests for one dataset share one fit. It continues even if all of
+/// them are cancelled, because its result is cached.
 pub async fn probes(
     store: &Store,
     scoring: &Arc<Scoring>,

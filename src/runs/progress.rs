@@ -1,4 +1,4 @@
-//! Who watches a run: however many they are, one of them reads its row.
+//! Progress of watched runs: one task reads a run's row for all its watchers.
 
 use std::{
     collections::HashMap,
@@ -11,16 +11,16 @@ use uuid::Uuid;
 
 use crate::store::{RunCounts, RunRecord, RunState, Store};
 
-/// How often a watched run's row is read: often enough for a progress bar. It is one indexed row, and also right where
-/// another process scores.
+/// Interval between two reads of a watched run's row, short enough for a progress bar. It is one
+/// indexed row, and it is correct even if another process scores the run.
 const EVERY: Duration = Duration::from_millis(300);
 
-/// Where a run stands at a moment.
+/// State and counts of a run at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Its state.
+    /// State of the run.
     pub state: RunState,
-    /// Its samples.
+    /// Number of its samples by state.
     pub counts: RunCounts,
 }
 
@@ -30,7 +30,7 @@ impl From<&RunRecord> for Snapshot {
     }
 }
 
-/// Everybody who watches a run.
+/// All watchers of runs.
 #[derive(Clone)]
 pub struct Watchers {
     store: Store,
@@ -38,7 +38,8 @@ pub struct Watchers {
     places: Arc<Semaphore>,
 }
 
-/// One who watches a run. It ends with `None` when the run is finished or gone, or its row cannot be read.
+/// One watcher of a run. It ends with `None` when the run is finished or deleted, or when its row
+/// cannot be read.
 pub struct Progress {
     run: watch::Receiver<Option<Snapshot>>,
     seen: Option<Snapshot>,
@@ -54,13 +55,13 @@ impl Watchers {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches a run from where it stands, or says that as many watch as may.
+    /// Watches a run from its current state on, or returns `None` at the limit of watchers.
     #[must_use]
     pub fn watch(&self, run: &RunRecord) -> Option<Progress> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let mut runs = self.runs();
         let receiver = match runs.get(&run.id) {
-            // Its reader has not ended.
+            // Its reader is still running.
             Some(receiver) if receiver.has_changed().is_ok() => receiver.clone(),
             _ => {
                 let (sender, receiver) = watch::channel(Some(Snapshot::from(run)));
@@ -72,7 +73,7 @@ impl Watchers {
         Some(Progress { run: receiver, seen: None, _place: place })
     }
 
-    /// Reads a run's row as long as it is watched and not finished.
+    /// Polls a run's row while the run is watched and not finished.
     async fn read(self, run: Uuid, sender: watch::Sender<Option<Snapshot>>) {
         let mut times = tokio::time::interval(EVERY);
         loop {
@@ -80,14 +81,14 @@ impl Watchers {
             let now = match self.store.run(run).await {
                 Ok(found) => found.as_ref().map(Snapshot::from),
                 Err(error) => {
-                    tracing::warn!(%error, %run, "a watched run could not be read");
+                    tracing::warn!(%error, %run, "failed to read a watched run");
                     None
                 }
             };
-            sender.send_if_modified(|have| std::mem::replace(have, now) != now);
+            sender.send_if_modified(|seen| std::mem::replace(seen, now) != now);
             let over = now.is_none_or(|now| now.state == RunState::Finished);
             let mut runs = self.runs();
-            // The map's own receiver is one of them.
+            // The map holds one of these receivers itself.
             if over || sender.receiver_count() <= 1 {
                 runs.remove(&run);
                 return;
@@ -97,7 +98,8 @@ impl Watchers {
 }
 
 impl Progress {
-    /// The next change, the first time where the run stands; `None` when there will be none.
+    /// Returns the next change, or the current state on the first call; `None` when there are no
+    /// more changes.
     pub async fn next(&mut self) -> Option<Snapshot> {
         loop {
             if self.seen.is_some_and(|seen| seen.state == RunState::Finished) {

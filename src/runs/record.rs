@@ -1,4 +1,4 @@
-//! From a scored sample to what is stored of it.
+//! Converts a scored sample to the row that is stored.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -10,12 +10,12 @@ use crate::{
     store::{NewSample, NewScore, ScoreValue},
 };
 
-/// The row of a sample outside any run and without a name, which the caller adds.
+/// Builds the row of a sample without a run and a name, which the caller adds.
 ///
-/// What the pack or a missing dataset does not let us compute was not measured and leaves no score.
+/// Metrics that the pack or a missing dataset does not allow were not measured, and leave no score.
 #[must_use]
 pub fn new_sample(sample: &Sample, card: &Scorecard, pack: PackId) -> NewSample {
-    let addresses = |images: &[EncodedImage]| images.iter().map(|image| image.hash).collect();
+    let hashes = |images: &[EncodedImage]| images.iter().map(|image| image.hash).collect();
     NewSample {
         id: Uuid::now_v7(),
         created: OffsetDateTime::now_utc(),
@@ -26,8 +26,8 @@ pub fn new_sample(sample: &Sample, card: &Scorecard, pack: PackId) -> NewSample 
         image: sample.image.hash,
         width: sample.image.header.width,
         height: sample.image.header.height,
-        references: addresses(&sample.references),
-        auxiliary: addresses(&sample.auxiliary),
+        references: hashes(&sample.references),
+        auxiliary: hashes(&sample.auxiliary),
         metadata: serde_json::to_value(&sample.metadata).expect("plain data always serialises"),
         pack,
         service_version: SERVICE_VERSION.to_owned(),

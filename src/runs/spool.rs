@@ -1,8 +1,10 @@
-//! Images of accepted samples on the disk: content-addressed, bounded, and there before anything says so.
+//! The spool: image files of accepted samples on disk, content-addressed, bounded in bytes, and
+//! durable before any row names them.
 //!
-//! A file is written beside its place, synced, linked into its place, and the folder synced; only then does a row in the
-//! database name it. A file that no row names is nobody's: it goes when the last that held it lets go, or, after a crash,
-//! to the trash at the next start. The folder knows its database, and is held against no other.
+//! A file is written under a temporary name, synced and hard-linked to its final name, and its
+//! folder is synced; only then does a row in the database name it. A file that no row names is
+//! unreferenced: it is deleted when its last guard is dropped or, after a crash, moved to the trash
+//! at the next start. The folder records the id of its database and refuses any other.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -26,85 +28,88 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// The folder, within that of the files, of what the database does not name.
+/// Subfolder for files that the database does not name.
 const TRASH: &str = "trash";
 
-/// Spool that are looked up in the database at once.
+/// Number of files per query to the database.
 const AT_ONCE: usize = 500;
 
-/// Why the folder cannot be used.
+/// Reason why the spool folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolOpenError {
-    /// Another process uses it.
+    /// Another process uses the folder.
     #[error(
-        "the folder {0} is used by another service: give each its own store.spool, since each takes away the files it does not know"
+        "the spool folder {0} is in use by another process: give each process its own store.spool, because each removes files that it does not know"
     )]
     Taken(PathBuf),
-    /// It holds what another database knows.
+    /// The folder belongs to another database.
     #[error(
-        "the folder {folder} belongs to the database {theirs}, and store.url names the database {ours}: set store.url or store.spool right. Nothing was changed. If that database is gone for good, remove the file `database` in the folder: its images then go to the trash"
+        "the spool folder {folder} belongs to the database {theirs}, but store.url names the database {ours}: correct store.url or store.spool. Nothing was changed. If that database is gone for good, remove the file `database` in the folder: its images then go to the trash"
     )]
     OtherDatabase {
-        /// The folder.
+        /// Path of the folder.
         folder: PathBuf,
-        /// The database that it belongs to.
+        /// Id of the database that it belongs to.
         theirs: String,
-        /// The one that was opened.
+        /// Id of the database that was opened.
         ours: String,
     },
-    /// It cannot be read or written.
-    #[error("the folder {0} cannot be used: {1}; set store.spool to a folder that this service may write")]
+    /// The folder cannot be read or written.
+    #[error(
+        "cannot use the spool folder {0}: {1}; set store.spool to a folder that this service can write to"
+    )]
     Io(PathBuf, #[source] io::Error),
-    /// The database could not say which files are needed.
+    /// The database could not be queried for the referenced files.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Why an image could not be kept.
+/// Reason why an image could not be spooled.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolWriteError {
-    /// The space set aside is used up.
-    #[error("the {0} MiB set aside for accepted samples (store.spool_mib) are used up")]
+    /// The budget is used up; its size is in MiB.
+    #[error("the {0} MiB reserved for accepted samples (store.spool_mib) are used up")]
     Full(u64),
-    /// The disk did not take it.
-    #[error("a file could not be written: {0}")]
+    /// The file could not be written.
+    #[error("failed to write a spool file: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Why a kept image could not be read.
+/// Reason why a spooled image could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolReadError {
-    /// It is not there, or not what its name says.
-    #[error("the kept file {0} is missing or damaged")]
+    /// The file is missing, or its content does not match its name.
+    #[error("the spooled file {0} is missing or damaged")]
     Lost(ContentHash),
-    /// The disk did not give it.
-    #[error("the kept file {0} could not be read: {1}")]
+    /// The file exists but could not be read.
+    #[error("failed to read the spooled file {0}: {1}")]
     Io(ContentHash, #[source] io::Error),
 }
 
-/// The folder of kept files. One process uses it at a time.
+/// The spool folder. One process uses it at a time.
 pub struct Spool {
     root: PathBuf,
     id: String,
     budget: u64,
     used: AtomicU64,
-    /// Spool that a request is about to name in the database, and by how many requests.
+    /// Files that requests are about to name in the database, with the number of guards of each
+    /// file.
     held: Mutex<HashMap<ContentHash, usize>>,
-    /// Taken by whoever begins to hold files (shared) and by whoever takes files away (alone).
+    /// Locked shared to begin holding files, and exclusively to delete files.
     gate: RwLock<()>,
-    /// Spool that may be nobody's: as many as there are files at most.
+    /// Files that may be unreferenced; bounded by the number of files.
     loose: Mutex<BTreeSet<ContentHash>>,
     loosened: Notify,
-    /// Folders of files that are there for good: 256 at most.
+    /// Subfolders that are known to exist and to be durable; at most 256.
     made: Mutex<BTreeSet<PathBuf>>,
-    /// Locked for as long as this process lives, however it ends.
+    /// Lock file, held for the life of this process and released however it ends.
     _lock: File,
-    /// How long files stay in the trash.
+    /// Retention of files in the trash.
     trash: Duration,
 }
 
 impl Spool {
-    /// Opens the folder, which is made if it is missing, and takes away what the database does not know.
+    /// Opens the folder, creating it if it is missing, and moves unreferenced files to the trash.
     pub(super) async fn open(
         root: &Path,
         budget: u64,
@@ -134,12 +139,13 @@ impl Spool {
         Ok(files)
     }
 
-    /// Refuses a database to which the folder does not belong: whatever it does not name would be thrown away.
+    /// Refuses a database that the folder does not belong to: every file that this database does
+    /// not name would go to the trash.
     async fn check_database(&self, store: &Store) -> Result<(), SpoolOpenError> {
         let (root, ours) = (self.root.clone(), store.installation().await?);
         let unusable = |error| SpoolOpenError::Io(self.root.clone(), error);
         let (path, text) = (root.join("database"), ours.clone());
-        let noted = blocking(move || match fs::read_to_string(&path) {
+        let recorded = blocking(move || match fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 write_new(&root, &path, text.as_bytes())?;
                 File::open(&root)?.sync_all()?;
@@ -149,23 +155,23 @@ impl Spool {
         })
         .await
         .map_err(unusable)?;
-        if noted.trim() == ours {
+        if recorded.trim() == ours {
             return Ok(());
         }
         Err(SpoolOpenError::OtherDatabase {
             folder: self.root.clone(),
-            theirs: noted.trim().to_owned(),
+            theirs: recorded.trim().to_owned(),
             ours,
         })
     }
 
-    /// The name under which the database knows this folder.
+    /// Returns the id by which the database knows this folder.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Bytes of all kept files.
+    /// Returns the total size of the spooled files in bytes.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
@@ -180,7 +186,8 @@ impl Spool {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts images on the disk. They stay as long as the result lives, and after that if the database names them.
+    /// Writes images to disk. They stay for as long as the returned guard lives, and afterwards if
+    /// the database names them.
     pub async fn keep(
         self: &Arc<Self>,
         images: Vec<(ContentHash, Bytes)>,
@@ -193,7 +200,7 @@ impl Spool {
             }
             SpoolGuard { files: Arc::clone(self), hashes: images.iter().map(|(file, _)| *file).collect() }
         };
-        // The hold goes with the writing, which ends whether or not anybody waits for it any more.
+        // The guard moves into the write, which completes even if the request is cancelled.
         blocking(move || {
             images.iter().try_for_each(|(file, bytes)| held.files.write(*file, bytes)).map(|()| held)
         })
@@ -215,12 +222,13 @@ impl Spool {
             }
             written?;
         }
-        // Also where another request has just linked it: its row may be written before this request's.
+        // Also if another request has just linked the file: that request may not have synced the
+        // folder yet when this request's row is written.
         File::open(folder)?.sync_all()?;
         Ok(())
     }
 
-    /// Makes one of the folders in which files lie; when this returns, it outlives a power cut.
+    /// Creates a subfolder for files; it is durable when this returns.
     fn make(&self, folder: &Path) -> io::Result<()> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.contains(folder) {
@@ -228,20 +236,20 @@ impl Spool {
         }
         match fs::create_dir(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            // Also where it is there: another life of this service may have ended before it was synced.
+            // Also if it exists: an earlier process may have ended before it was synced.
             _ => File::open(&self.root)?.sync_all()?,
         }
         made.insert(folder.to_owned());
         Ok(())
     }
 
-    /// Reads a kept image and checks that it is the one.
+    /// Reads a spooled image and verifies its hash.
     pub async fn read(self: &Arc<Self>, file: ContentHash) -> Result<Bytes, SpoolReadError> {
         let this = Arc::clone(self);
         let read = move || match fs::read(this.path(file)) {
             Ok(bytes) if ContentHash::of(&bytes) == file => Ok(bytes.into()),
             Ok(_) => {
-                // Out of the way of whoever sends it again.
+                // Deleted, so that a client can send the file again.
                 this.remove(file);
                 Err(SpoolReadError::Lost(file))
             }
@@ -255,13 +263,14 @@ impl Spool {
         self.loose.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that files may be needed no longer.
+    /// Marks files as possibly unreferenced. They are deleted later, unless a guard or a row still
+    /// needs them.
     pub fn release(&self, files: impl IntoIterator<Item = ContentHash>) {
         self.loose().extend(files);
         self.loosened.notify_one();
     }
 
-    /// Waits for files that may be needed no longer.
+    /// Waits for released files, and returns them.
     pub(super) async fn released(&self) -> Vec<ContentHash> {
         loop {
             let files = std::mem::take(&mut *self.loose());
@@ -272,7 +281,7 @@ impl Spool {
         }
     }
 
-    /// Takes those of these files away that nobody holds and the database does not name.
+    /// Deletes those of these files that no guard holds and no row names.
     pub(super) async fn delete_unreferenced(
         self: &Arc<Self>,
         store: &Store,
@@ -287,10 +296,10 @@ impl Spool {
         Ok(())
     }
 
-    /// Those of these files that nobody holds and the database does not name.
+    /// Returns those of these files that no guard holds and no row names.
     ///
-    /// Who holds them is asked first: a hold ends only when its row is there, so a file that is not held any more is named by
-    /// the time the database is asked.
+    /// Guards are checked before the database: a guard is dropped only after its row is written, so
+    /// a file that is no longer held is already named when the database is queried.
     async fn unneeded(&self, store: &Store, files: &[ContentHash]) -> Result<Vec<ContentHash>, StoreError> {
         let loose: Vec<_> = {
             let held = self.held();
@@ -300,7 +309,7 @@ impl Spool {
         Ok(loose.into_iter().filter(|file| !needed.contains(file)).collect())
     }
 
-    /// Removes files that another instance, or another life of this one, has released.
+    /// Deletes files that another instance, or an earlier process of this one, has released.
     pub(super) async fn delete_released(self: &Arc<Self>, store: &Store) -> Result<(), StoreError> {
         loop {
             let files = store.released_files(&self.id).await?;
@@ -312,7 +321,7 @@ impl Spool {
         }
     }
 
-    /// The folder in which notes about the spool are kept.
+    /// Returns the spool folder, where notes such as the samples in flight are stored too.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
@@ -323,12 +332,13 @@ impl Spool {
         match size.and_then(|size| fs::remove_file(&path).map(|()| size)) {
             Ok(size) => drop(self.used.fetch_sub(size, Ordering::Relaxed)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, %file, "a file that nobody needs could not be removed"),
+            Err(error) => tracing::warn!(%error, %file, "failed to delete an unreferenced file"),
         }
     }
 
-    /// Counts what is there and puts into the trash what the database does not name: a crash left it behind, or the database is
-    /// an older copy of itself. The trash is emptied of what has been there for its days.
+    /// Counts the files, and moves those that the database does not name to the trash: a crash
+    /// orphaned them, or the database was restored from an older copy. Also deletes files from the
+    /// trash whose retention is over.
     async fn sweep(self: &Arc<Self>, store: &Store) -> Result<(), SpoolOpenError> {
         let root = self.root.clone();
         let (files, bytes) =
@@ -350,7 +360,7 @@ impl Spool {
             tracing::warn!(
                 files = unknown,
                 folder = %self.root.join(TRASH).display(),
-                "files that the database does not name were moved to the trash, from which they are removed after store.trash_retention_days"
+                "moved unreferenced files to the trash; they are deleted after store.trash_retention_days"
             );
         }
         tracing::info!(
@@ -358,19 +368,19 @@ impl Spool {
             mib = self.used() >> 20,
             restored,
             emptied,
-            "spool looked through"
+            "spool scanned"
         );
         Ok(())
     }
 
-    /// Puts files back that the database names after all, and says how many: it was another database that did not know them, or
-    /// an older copy of this one.
+    /// Restores trashed files that the database names, and returns their number. They were trashed
+    /// under another database, or under an older copy of this one.
     async fn restore(self: &Arc<Self>, store: &Store) -> Result<usize, SpoolOpenError> {
         let root = self.root.clone();
-        let thrown =
+        let trashed =
             blocking(move || in_trash(&root).map_err(|error| SpoolOpenError::Io(root, error))).await?;
         let mut restored = 0;
-        for some in thrown.chunks(AT_ONCE) {
+        for some in trashed.chunks(AT_ONCE) {
             let needed = store.needed_files(&self.id, some).await?;
             let this = Arc::clone(self);
             restored +=
@@ -380,13 +390,13 @@ impl Spool {
     }
 
     fn put_back(&self, file: ContentHash) -> bool {
-        let (path, thrown) = (self.path(file), self.root.join(TRASH).join(file.to_hex()));
+        let (path, trashed) = (self.path(file), self.root.join(TRASH).join(file.to_hex()));
         let folder = path.parent().expect("every file is in a folder");
         if path.exists() {
             return false;
         }
         let moved = self.make(folder).and_then(|()| {
-            fs::rename(&thrown, &path)?;
+            fs::rename(&trashed, &path)?;
             File::open(folder)?.sync_all()?;
             path.metadata()
         });
@@ -396,26 +406,27 @@ impl Spool {
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, %file, "a file that the database names could not be taken out of the trash");
+                tracing::warn!(%error, %file, "failed to restore a referenced file from the trash");
                 false
             }
         }
     }
 
-    /// Removes files that have been in the trash for `store.trash_retention_days`, and returns their number.
+    /// Deletes files that have been in the trash for `store.trash_retention_days`, and returns
+    /// their number.
     pub(super) async fn empty_trash(&self) -> io::Result<usize> {
         let (root, after) = (self.root.clone(), self.trash);
         blocking(move || empty_trash(&root, after)).await
     }
 
-    /// Removes images from the trash that somebody had deleted.
+    /// Deletes images from the trash that were deleted on request.
     pub(super) async fn delete_trashed(&self, images: Vec<ContentHash>) {
         let trash = self.root.join(TRASH);
         blocking(move || {
             for image in images {
                 match fs::remove_file(trash.join(image.to_hex())) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        tracing::warn!(%error, %image, "a deleted image could not be removed from the trash");
+                        tracing::warn!(%error, %image, "failed to delete an image from the trash");
                     }
                     _ => {}
                 }
@@ -424,29 +435,29 @@ impl Spool {
         .await;
     }
 
-    /// Moves a file into the trash, and says whether it was there.
+    /// Moves a file to the trash. Returns `false` if it was missing.
     fn move_to_trash(&self, file: ContentHash) -> bool {
         let (path, trash) = (self.path(file), self.root.join(TRASH));
         let moved = path.metadata().and_then(|metadata| {
             fs::create_dir_all(&trash)?;
-            let thrown = trash.join(file.to_hex());
-            fs::rename(&path, &thrown)?;
-            // From now on the days count.
-            File::options().append(true).open(thrown)?.set_modified(SystemTime::now())?;
+            let trashed = trash.join(file.to_hex());
+            fs::rename(&path, &trashed)?;
+            // The retention starts now.
+            File::options().append(true).open(trashed)?.set_modified(SystemTime::now())?;
             Ok(metadata.len())
         });
         match moved {
             Ok(size) => drop(self.used.fetch_sub(size, Ordering::Relaxed)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
             Err(error) => {
-                tracing::warn!(%error, %file, "a file that the database does not name could not be moved to the trash");
+                tracing::warn!(%error, %file, "failed to move an unreferenced file to the trash");
             }
         }
         true
     }
 }
 
-/// Images on the disk that the database does not name yet.
+/// Holds spooled files that the database does not name yet. Dropping it releases them.
 pub struct SpoolGuard {
     files: Arc<Spool>,
     hashes: Vec<ContentHash>,
@@ -465,12 +476,12 @@ impl Drop for SpoolGuard {
                 }
             }
         }
-        // Named by now, or nobody's: a request may have been refused, or dropped halfway.
+        // They are named by now, or unreferenced: the request may have been refused or cancelled.
         self.files.release(self.hashes.iter().copied());
     }
 }
 
-/// Makes the folder, locks it, and reads or invents its name.
+/// Creates and locks the folder, and reads or generates its id.
 fn prepare(root: &Path) -> Result<(String, File), SpoolOpenError> {
     let unusable = |error| SpoolOpenError::Io(root.to_owned(), error);
     fs::create_dir_all(root).map_err(unusable)?;
@@ -494,7 +505,7 @@ fn prepare(root: &Path) -> Result<(String, File), SpoolOpenError> {
     Ok((id, lock))
 }
 
-/// What is in the trash; nothing where there is none.
+/// Lists the trash. It is empty if its folder does not exist.
 fn trash_entries(root: &Path) -> io::Result<Vec<fs::DirEntry>> {
     match fs::read_dir(root.join(TRASH)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -502,17 +513,17 @@ fn trash_entries(root: &Path) -> io::Result<Vec<fs::DirEntry>> {
     }
 }
 
-/// The files in the trash.
+/// Returns the hashes of the files in the trash.
 fn in_trash(root: &Path) -> io::Result<Vec<ContentHash>> {
     let names = trash_entries(root)?.into_iter().map(|entry| entry.file_name());
     Ok(names.filter_map(|name| ContentHash::from_hex(&name.to_string_lossy())).collect())
 }
 
-/// Removes files that have been in the trash for this long, and returns their number.
+/// Deletes files that have been in the trash for at least `after`, and returns their number.
 fn empty_trash(root: &Path, after: Duration) -> io::Result<usize> {
     let mut emptied = 0;
     for entry in trash_entries(root)? {
-        // A time in the future is a clock that was set back: that file stays.
+        // A time in the future means that the clock was set back: the file stays.
         let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
         if age >= after {
             fs::remove_file(entry.path())?;
@@ -522,26 +533,27 @@ fn empty_trash(root: &Path, after: Duration) -> io::Result<usize> {
     Ok(emptied)
 }
 
-/// Writes a file whole or not at all, and says whether it was not there. The folder is still to be synced.
+/// Writes a file atomically, and returns whether it is new. The caller must sync its folder.
 fn write_new(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    let beside = root.join(format!("new-{}", Uuid::now_v7().simple()));
-    let written = File::create_new(&beside).and_then(|mut file| {
+    let temporary = root.join(format!("new-{}", Uuid::now_v7().simple()));
+    let written = File::create_new(&temporary).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
     });
-    // A link, unlike a rename, says whether another request was quicker.
-    let linked = written.and_then(|()| match fs::hard_link(&beside, path) {
+    // Unlike a rename, a hard link fails if another request was faster.
+    let linked = written.and_then(|()| match fs::hard_link(&temporary, path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     });
-    let removed = fs::remove_file(&beside);
+    let removed = fs::remove_file(&temporary);
     let is_new = linked?;
     removed?;
     Ok(is_new)
 }
 
-/// All kept files and their bytes; what was being written when a process ended is removed.
+/// Returns all spooled files and their total size in bytes. Deletes partial writes of an earlier
+/// process.
 fn list(root: &Path) -> io::Result<(Vec<ContentHash>, u64)> {
     let (mut files, mut bytes) = (Vec::new(), 0);
     for entry in fs::read_dir(root)? {
@@ -579,29 +591,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_nobody_names_goes_when_the_last_lets_go() {
+    async fn an_unreferenced_file_is_deleted_when_its_last_guard_is_dropped() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
         let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
         let one = files.keep(vec![image(b"a"), image(b"bc")]).await.unwrap();
         let two = files.keep(vec![image(b"a")]).await.unwrap();
-        assert_eq!(files.used(), 3, "equal files are one");
+        assert_eq!(files.used(), 3, "equal files are stored once");
         let folders =
             fs::read_dir(folder.path()).unwrap().filter(|each| each.as_ref().unwrap().path().is_dir());
-        assert_eq!(folders.count(), 2, "a folder is made when a file goes there");
+        assert_eq!(folders.count(), 2, "subfolders are created on demand");
         assert_eq!(&files.read(ContentHash::of(b"bc")).await.unwrap()[..], b"bc");
         drop(one);
         let released = files.released().await;
         assert_eq!(released.len(), 2);
         files.delete_unreferenced(&store, &released).await.unwrap();
         assert!(matches!(files.read(ContentHash::of(b"bc")).await, Err(SpoolReadError::Lost(_))));
-        assert!(files.read(ContentHash::of(b"a")).await.is_ok(), "the other one still holds it");
+        assert!(files.read(ContentHash::of(b"a")).await.is_ok(), "the other guard still holds it");
         drop(two);
         files.delete_unreferenced(&store, &files.released().await).await.unwrap();
         assert_eq!(files.used(), 0);
     }
 
     #[tokio::test]
-    async fn what_a_crash_left_behind_is_in_the_trash_at_the_next_start() {
+    async fn files_orphaned_by_a_crash_are_in_the_trash_after_the_next_start() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
         let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
         let id = files.id().to_owned();
@@ -609,7 +621,7 @@ mod tests {
         fs::write(folder.path().join("new-half"), b"half").unwrap();
         let path = files.path(ContentHash::of(b"orphan"));
         assert!(path.exists());
-        // The folder as it is when a process ends without a word.
+        // The folder as a killed process leaves it.
         let copy = tempfile::tempdir().unwrap();
         let status = std::process::Command::new("cp")
             .arg("-r")
@@ -625,13 +637,13 @@ mod tests {
         assert!(thrown.exists());
         drop(files);
         drop(Spool::open(copy.path(), 1 << 20, WEEK, &store).await.unwrap());
-        assert!(thrown.exists(), "its days are not over");
+        assert!(thrown.exists(), "its retention is not over");
         let files = Spool::open(copy.path(), 1 << 20, Duration::ZERO, &store).await.unwrap();
         assert!(!thrown.exists() && files.used() == 0);
     }
 
     #[tokio::test]
-    async fn the_trash_is_emptied_of_what_was_deleted_or_is_old() {
+    async fn deleted_and_expired_files_are_removed_from_the_trash() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
         let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
         let _held = files.keep(vec![image(b"deleted"), image(b"old")]).await.unwrap();
@@ -649,12 +661,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_of_another_database_is_refused_and_stays_as_it_is() {
+    async fn a_folder_of_another_database_is_refused_and_left_unchanged() {
         let (folder, ours) = (tempfile::tempdir().unwrap(), store().await);
         let files = Spool::open(folder.path(), 1 << 20, WEEK, &ours).await.unwrap();
         let held = files.keep(vec![image(b"accepted")]).await.unwrap();
         let path = files.path(ContentHash::of(b"accepted"));
-        // As a process ends without a word: nobody looks at what the hold leaves behind.
+        // As if the process were killed: the released files are never processed.
         drop(held);
         drop(files);
         let other = store().await;
@@ -667,12 +679,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_that_a_client_did_not_wait_for_are_taken_away_all_the_same() {
+    async fn files_of_a_cancelled_request_are_deleted() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
         let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
         {
             let mut leaving = std::pin::pin!(files.keep(vec![image(b"a"), image(b"b")]));
-            // Far enough to have begun to write.
+            // Polled once, so that the write has begun.
             let begun =
                 std::future::poll_fn(|context| std::task::Poll::Ready(leaving.as_mut().poll(context)));
             assert!(begun.await.is_pending());
@@ -687,12 +699,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_is_kept_than_the_budget() {
+    async fn the_spool_stays_within_its_budget() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
         let files = Spool::open(folder.path(), 4, WEEK, &store).await.unwrap();
         let held = files.keep(vec![image(b"abc")]).await.unwrap();
         assert!(matches!(files.keep(vec![image(b"de")]).await, Err(SpoolWriteError::Full(_))));
-        assert!(files.keep(vec![image(b"abc")]).await.is_ok(), "what is there costs nothing");
+        assert!(files.keep(vec![image(b"abc")]).await.is_ok(), "an existing file costs nothing");
         assert_eq!(files.used(), 3);
         drop(held);
     }
@@ -707,7 +719,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_in_use_is_refused_with_what_to_do() {
+    async fn a_folder_in_use_is_refused_with_advice() {
         let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
         let _first = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
         let error = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.err().expect("it is taken");

@@ -1,4 +1,4 @@
-//! Summaries by slice follow the scores: runs that changed are looked for and summarised anew.
+//! Keeps slice summaries up to date: finds runs whose scores changed, and summarises them again.
 
 use std::{
     collections::HashSet,
@@ -11,10 +11,12 @@ use uuid::Uuid;
 use super::{Runs, background::wait, backoff::Backoff};
 use crate::{analysis::refresh_version, store::StoreError};
 
-/// The shortest pause between two looks: a leaderboard lags behind single samples by so much and the time that summarising takes.
+/// Shortest pause between two passes. A leaderboard lags behind single samples by this pause plus
+/// the time that summarising takes.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// A growing run is summarised again and again: at most this share of one core goes there.
+/// Pause after a pass, as a multiple of its duration. A growing run is summarised repeatedly, and
+/// this limits the work to a tenth of one core.
 const SHARE: u32 = 10;
 
 impl Runs {
@@ -30,14 +32,14 @@ impl Runs {
                     tracing::debug!(count, seconds = started.elapsed().as_secs_f64(), "runs summarised");
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "runs to be summarised could not be read; tried again soon");
+                    tracing::warn!(%error, "failed to list stale runs, will retry");
                 }
             }
             pause = PAUSE.max(started.elapsed() * SHARE);
         }
     }
 
-    /// Summarises all runs that changed, one after the other. A run that cannot be summarised stands in nobody's way.
+    /// Summarises all stale runs one after the other. A run that fails does not block the others.
     async fn summarise_stale(&self, failing: &mut Backoff<(Uuid, String)>) -> Result<usize, StoreError> {
         let versions = self.store.stale_runs(None).await?;
         let stale: HashSet<_> = versions.iter().map(|version| (version.run, version.pack.clone())).collect();
@@ -58,7 +60,7 @@ impl Runs {
                 }
                 Err(error) => {
                     let seconds = failing.failed(key).as_secs();
-                    tracing::warn!(%error, run = %version.run, seconds, "a run could not be summarised; tried again later");
+                    tracing::warn!(%error, run = %version.run, seconds, "failed to summarise run, will retry");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Scores of many samples of a run at once: those that were computed elsewhere, and those that only a whole run has.
+//! Scores of many samples of a run at once: imported ones, and run-wide ones such as `aps`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -14,79 +14,84 @@ use super::words::{check_name, storable, to_microseconds};
 use super::{PackId, RunName, ScoreValue, StoreError};
 use crate::content::ContentHash;
 
-/// Rows in one statement: SQLite takes 32,766 arguments, and a sample has four. What all rows share is bound once.
+/// Rows per statement: SQLite accepts 32,766 arguments, and a sample has four. Values that all rows
+/// share are bound once.
 const AT_ONCE: usize = 5_000;
 
-/// For each attribute by name, whether the subject has it and whether the face in the image was found to have it.
+/// For each attribute by name: `true` if the subject has it, and `true` if it was predicted for the
+/// face in the image.
 pub type AttributeLabels = BTreeMap<String, (bool, bool)>;
 
-/// Of one attribute, whether the subject has it and whether the face in the image was found to have it, sample by sample.
+/// One attribute, sample by sample: `true` if the subject has it, and `true` if it was predicted
+/// for the face in the image.
 pub type AttributeColumn = Vec<Option<(bool, bool)>>;
 
 /// One metric's scores of several samples.
 #[derive(Clone, Debug)]
 pub struct ScoreColumn {
-    /// The metric's code.
+    /// Code of the metric.
     pub metric: String,
-    /// The version of the metric's definition.
+    /// Version of the metric's definition.
     pub metric_version: u32,
-    /// A number or null for each sample.
+    /// Number or null of each sample.
     pub values: Vec<ScoreValue>,
 }
 
-/// Scores that were computed elsewhere.
+/// Scores to import, which were computed elsewhere.
 #[derive(Clone, Debug)]
 pub struct NewImport {
-    /// The run.
+    /// Id of the run.
     pub run: Uuid,
-    /// Now.
+    /// Time of the import.
     pub created: OffsetDateTime,
-    /// The pack under which the scores stand.
+    /// Pack under which the scores are stored.
     pub pack: PackId,
-    /// The version of the service.
+    /// Version of the service.
     pub service_version: String,
-    /// Each sample's name, each once.
+    /// Names of the samples, without duplicates.
     pub names: Vec<String>,
-    /// What else is said of a sample that is new, in the order of the names: each a JSON object, as text, since a hundred
-    /// thousand parsed ones take ten times the memory.
+    /// Metadata of samples that are new, in the order of `names`: JSON objects as text, because a
+    /// hundred thousand parsed ones take ten times the memory.
     pub metadata: Vec<String>,
-    /// The scores, every column in the order of the names.
+    /// Scores, with every column in the order of `names`.
     pub columns: Vec<ScoreColumn>,
-    /// What `aps` stands on, by attribute, every column in the order of the names; empty where the scores are of other metrics.
+    /// Evidence behind `aps` by attribute, with every column in the order of `names`; empty if the
+    /// scores are of other metrics.
     pub outcomes: BTreeMap<String, AttributeColumn>,
 }
 
-/// What an import did.
+/// Result of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Samples that were not there before.
+    /// Number of new samples.
     pub samples: u64,
-    /// Scores that were written, replaced ones included.
+    /// Number of scores written, including replaced ones.
     pub scores: u64,
 }
 
-/// Scores that only a whole run has, of samples that are there.
+/// Run-wide scores of existing samples.
 #[derive(Clone, Debug)]
 pub struct RunWideScores {
-    /// The run.
+    /// Id of the run.
     pub run: Uuid,
-    /// Now.
+    /// Time of computation.
     pub created: OffsetDateTime,
-    /// The pack that they stand on.
+    /// Pack that they were computed with.
     pub pack: PackId,
-    /// The version of the service.
+    /// Version of the service.
     pub service_version: String,
-    /// The metric's code.
+    /// Code of the metric.
     pub metric: String,
-    /// The version of the metric's definition.
+    /// Version of the metric's definition.
     pub metric_version: u32,
-    /// Each sample's id with its score.
+    /// Score of each sample, by its id.
     pub scores: Vec<(Uuid, ScoreValue)>,
-    /// Each sample's id with what the score stands on.
+    /// Evidence behind the score of each sample, by its id.
     pub outcomes: Vec<(Uuid, AttributeLabels)>,
 }
 
-/// Imports all or nothing, or says `None` where no run has this id. Scores that the same pack already has are replaced.
+/// Imports scores, all or nothing. Returns `None` if no run has this id. Existing scores of the
+/// same pack are replaced.
 pub(super) async fn import<P: Connections>(
     pool: &P,
     new: &NewImport,
@@ -120,7 +125,7 @@ async fn import_transaction<P: Connections>(
     sql.bind(samples as i64).push(" WHERE id = ").bind(new.run);
     connection.execute(sql).await?;
     let mut scores = 0;
-    // In order, as all transactions take summaries.
+    // Sorted, because all transactions lock summaries in this order.
     let mut columns: Vec<&ScoreColumn> = new.columns.iter().collect();
     columns.sort_by(|a, b| a.metric.cmp(&b.metric));
     for column in columns {
@@ -137,7 +142,7 @@ async fn import_transaction<P: Connections>(
         scores += write_scores(connection, &of, &rows, true).await?;
         forget_versions(connection, key).await?;
         if is_first {
-            // All that counts was just written, and need not be read.
+            // The summary covers only the rows just written, so nothing needs to be read.
             let numbers: Vec<f64> =
                 rows.iter().filter_map(|(_, value)| value.number().map(storable)).collect();
             let nulls = rows.len() - numbers.len();
@@ -157,7 +162,8 @@ async fn import_transaction<P: Connections>(
     Ok(Some(Imported { samples, scores }))
 }
 
-/// The samples' ids in ascending order, each with the place of its name, and how many of them were not there before.
+/// Returns the samples' ids in ascending order, each with the position of its name, and the number
+/// of new samples.
 async fn ensure_samples<C: Connection>(
     connection: &mut C,
     new: &NewImport,
@@ -166,7 +172,7 @@ async fn ensure_samples<C: Connection>(
     let mut ids = vec![None; new.names.len()];
     find_named(connection, new.run, &new.names, &mut ids).await?;
     let missing = (0..ids.len()).filter(|&at| ids[at].is_none());
-    // Ascending ids, so that rows come behind each other in their tables and not all over them.
+    // Ascending ids, so that new rows are adjacent in their tables.
     let fresh: Vec<(Uuid, usize)> = ascending(created).zip(missing).collect();
     let mut added = 0;
     for fresh in fresh.chunks(AT_ONCE) {
@@ -177,7 +183,7 @@ async fn ensure_samples<C: Connection>(
             ids[at] = Some(id);
         }
     } else {
-        // Somebody else made some of them meanwhile.
+        // A concurrent transaction created some of them.
         find_named(connection, new.run, &new.names, &mut ids).await?;
     }
     let ids = ids.into_iter().zip(0..).map(|(id, at)| Some((id?, at))).collect::<Option<Vec<_>>>();
@@ -186,7 +192,7 @@ async fn ensure_samples<C: Connection>(
     Ok((ids, added))
 }
 
-/// `UUIDv7`s of the given time, each greater than the one before.
+/// Generates `UUIDv7`s of the given time, each greater than the one before.
 fn ascending(created: OffsetDateTime) -> impl Iterator<Item = Uuid> {
     let context = ContextV7::new();
     let seconds = u64::try_from(created.unix_timestamp()).unwrap_or_default();
@@ -211,7 +217,7 @@ async fn locked<C: Connection>(
     Ok(Some((name, row.word("state", RunState::parse)?)))
 }
 
-/// Puts the ids of those of these samples that are there in their places.
+/// Fills in the ids of those samples that exist, each at the position of its name.
 async fn find_named<C: Connection>(
     connection: &mut C,
     run: Uuid,
@@ -235,7 +241,8 @@ async fn find_named<C: Connection>(
     Ok(())
 }
 
-/// Makes samples without an image. Their content is their name: nothing else is known of them.
+/// Inserts samples without an image. Their content is their name, because nothing else is known of
+/// them.
 async fn add_samples<C: Connection>(
     connection: &mut C,
     new: &NewImport,
@@ -257,7 +264,7 @@ async fn add_samples<C: Connection>(
     Ok(connection.execute(sql).await?)
 }
 
-/// Where scores come from.
+/// Origin of scores: pack, service version, metric and time.
 struct Origin<'a> {
     pack: &'a str,
     service_version: &'a str,
@@ -267,7 +274,7 @@ struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Where a run's scores of this metric are summed up.
+    /// Returns the key of the summary that a run's scores of this metric count in.
     fn summary(&self, run: Uuid) -> SummaryKey<'a> {
         SummaryKey { run, metric: self.metric, pack: self.pack, version: self.version }
     }
@@ -308,7 +315,7 @@ async fn write_scores<C: Connection>(
     Ok(written)
 }
 
-/// Sums up anew what other versions of a metric still have of a run: rows that were replaced counted there.
+/// Recomputes the summaries of other versions of a metric, which counted the replaced rows.
 async fn forget_versions<C: Connection>(connection: &mut C, key: SummaryKey<'_>) -> Result<(), StoreError> {
     let mut sql = Sql::new("SELECT metric_version FROM summaries WHERE run = ");
     sql.bind(key.run).push(" AND pack = ").bind(key.pack).push(" AND metric = ").bind(key.metric);
@@ -320,7 +327,8 @@ async fn forget_versions<C: Connection>(connection: &mut C, key: SummaryKey<'_>)
     Ok(())
 }
 
-/// Writes what was found of the attributes of each sample: its id and the outcomes as JSON are `of` its row.
+/// Writes the attribute labels and predictions of each sample; `of` returns the id and the outcomes
+/// as JSON.
 async fn write_outcomes<C: Connection, T: Sync>(
     connection: &mut C,
     pack: &str,
@@ -357,7 +365,7 @@ async fn run_wide_transaction<P: Connections>(pool: &P, new: &RunWideScores) -> 
         return Ok(0);
     }
     ensure_pack(connection, &new.pack, created).await?;
-    // Samples that were deleted meanwhile are left out.
+    // Skips samples that were deleted in the meantime.
     let there = of_run(connection, new.run).await?;
     let of = Origin {
         pack: &new.pack.digest,
@@ -387,11 +395,12 @@ async fn of_run<C: Connection>(connection: &mut C, run: Uuid) -> Result<BTreeSet
     rows.iter().map(|row| Reader::new(row, "samples", run).uuid("id")).collect()
 }
 
-/// Attributes by samples of one table: the 40 attributes of `CelebA` of the most samples that a file has.
+/// Maximum of attributes times samples in one table: the 40 attributes of `CelebA` for the largest
+/// number of samples in a file.
 const MOST_OUTCOMES: usize = 8_000_000;
 
-/// For each attribute by name, what is true and what was found of each of these samples of a run, as far as this pack has it.
-/// The names are in order.
+/// Returns label and prediction of each of these samples of a run, for each attribute by name, as
+/// far as this pack has them. The names are in ascending order.
 pub(super) async fn outcomes<P: Connections>(
     pool: &P,
     run: Uuid,
@@ -413,15 +422,15 @@ pub(super) async fn outcomes<P: Connections>(
         for row in &rows {
             let row = Reader::new(row, "attribute_outcomes", run);
             after = row.text("name")?;
-            // One that was added since the names were read is left out.
+            // Skips samples that were added after the names were read.
             let Ok(at) = names.binary_search(&after) else { continue };
             for (attribute, outcome) in row.json::<AttributeLabels>("outcomes")? {
                 if (columns.len() + 1) * names.len() > MOST_OUTCOMES && !columns.contains_key(&attribute) {
                     return Err(StoreError::Invalid {
                         field: "a table of the run's attributes".to_owned(),
                         reason: format!(
-                            "there are predictions of more than {} attributes of {} samples: at most {MOST_OUTCOMES} of both \
-                             multiplied are judged at once, so import fewer attributes or smaller runs",
+                            "there are predictions of more than {} attributes of {} samples, and the product of both \
+                             may be at most {MOST_OUTCOMES}: import fewer attributes or smaller runs",
                             columns.len(),
                             names.len()
                         ),
@@ -437,7 +446,7 @@ pub(super) async fn outcomes<P: Connections>(
     }
 }
 
-/// The packs whose scores a run has, by name and digest.
+/// Returns the packs that a run has scores of, by name and digest.
 pub(super) async fn packs<P: Connections>(pool: &P, run: Uuid) -> Result<Vec<PackId>, StoreError> {
     let mut sql = Sql::new(
         "SELECT DISTINCT packs.digest, packs.name, weights FROM summaries JOIN packs ON packs.digest = summaries.pack
@@ -447,7 +456,7 @@ pub(super) async fn packs<P: Connections>(pool: &P, run: Uuid) -> Result<Vec<Pac
     read_packs(pool, sql).await
 }
 
-/// All packs that scores were stored of.
+/// Returns all packs that have stored scores, by name and digest.
 pub(super) async fn all_packs<P: Connections>(pool: &P) -> Result<Vec<PackId>, StoreError> {
     read_packs(pool, Sql::new("SELECT digest, name, weights FROM packs ORDER BY name, digest")).await
 }
@@ -471,7 +480,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_one_moment_ascend() {
+    fn ids_of_one_instant_are_ascending() {
         let created = OffsetDateTime::from_unix_timestamp(1_774_008_000).unwrap();
         let ids: Vec<Uuid> = ascending(created).take(10_000).collect();
         assert!(ids.is_sorted_by(|a, b| a < b));

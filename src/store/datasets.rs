@@ -1,4 +1,4 @@
-//! Datasets: photos of identities with what is known about each, for metrics that learn from them.
+//! Datasets: labelled photos of identities, for metrics that learn from them.
 
 use std::collections::BTreeMap;
 
@@ -10,88 +10,88 @@ use super::sql::{Connection, Connections, Reader, Row, Sql, with_retries};
 use super::words::{check_name, new_id, to_microseconds};
 use crate::content::ContentHash;
 
-/// Facial attributes by name; `true` where present.
+/// Facial attributes by name; `true` if present.
 pub type Attributes = BTreeMap<String, bool>;
 
 /// A photo to enrol.
 #[derive(Clone, Debug)]
 pub struct NewPhoto {
-    /// The dataset, made if it is new.
+    /// Dataset, created if it is new.
     pub dataset: String,
-    /// Whose photo.
+    /// Identity that it shows.
     pub identity: String,
-    /// Its name among the identity's photos.
+    /// Name among the identity's photos.
     pub name: String,
-    /// The hash of its file.
+    /// Hash of its file.
     pub image: ContentHash,
-    /// What it shows.
+    /// Labels of the photo.
     pub attributes: Attributes,
-    /// Now.
+    /// Time of enrolment.
     pub created: OffsetDateTime,
-    /// Whether its faces were not known before: what was learnt from the dataset is then out of date even if the
-    /// photo was there.
+    /// `true` if its faces were not known before: linear probes of the dataset are then stale even
+    /// if the photo existed.
     pub new_faces: bool,
 }
 
-/// What enrolling did.
+/// Result of enrolling a photo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enrolled {
-    /// Whether the photo was not there before.
+    /// `true` if the photo is new.
     pub created: bool,
-    /// The dataset's revision afterwards; it grows with every change.
+    /// Revision of the dataset afterwards; every change raises it.
     pub revision: u64,
 }
 
-/// A dataset.
+/// A dataset with its number of photos and prompts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatasetRecord {
-    /// Its id.
+    /// Id of the dataset.
     pub id: Uuid,
-    /// Its name.
+    /// Name of the dataset.
     pub name: String,
-    /// Grows with every change.
+    /// Revision, which every change raises.
     pub revision: u64,
-    /// How many photos are enrolled.
+    /// Number of enrolled photos.
     pub photos: u64,
-    /// How many prompts are registered.
+    /// Number of registered prompts.
     pub prompts: u64,
-    /// When it was made, UTC, to the microsecond.
+    /// Time of creation, UTC, to the microsecond.
     pub created: OffsetDateTime,
 }
 
 /// An enrolled photo.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PhotoRecord {
-    /// Whose photo.
+    /// Identity that it shows.
     pub identity: String,
-    /// Its name among the identity's photos.
+    /// Name among the identity's photos.
     pub name: String,
-    /// The hash of its file.
+    /// Hash of its file.
     pub image: ContentHash,
-    /// What it shows.
+    /// Labels of the photo.
     pub attributes: Attributes,
-    /// When it was enrolled, UTC, to the microsecond.
+    /// Time of enrolment, UTC, to the microsecond.
     pub created: OffsetDateTime,
 }
 
-/// A sample of a run as attribute preservation sees it.
+/// The part of a sample that attribute preservation needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunSample {
-    /// Its id.
+    /// Id of the sample.
     pub id: Uuid,
-    /// Its name within the run.
+    /// Name within the run.
     pub name: String,
-    /// The hash of the generated image; none where scores were imported.
+    /// Hash of the generated image; `None` if only scores were imported.
     pub image: Option<ContentHash>,
-    /// The hash of the first reference photo, if there is one.
+    /// Hash of the first reference image, if there is one.
     pub reference: Option<ContentHash>,
-    /// What else was said about it.
+    /// Metadata as it was sent.
     pub metadata: serde_json::Value,
 }
 
 pub(super) async fn enrol<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrolled, StoreError> {
     check_name("the dataset's name", &photo.dataset)?;
-    // The key of a photo is indexed as a whole.
+    // Identity and name are indexed together.
     check_name("the identity and the name together", &format!("{}{}", photo.identity, photo.name))?;
     check_name("the identity", &photo.identity)?;
     check_name("the photo's name", &photo.name)?;
@@ -146,7 +146,8 @@ async fn transaction<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrol
     Ok(Enrolled { created: is_new, revision })
 }
 
-/// The dataset's id, made if it is new; its row stays as it is until the transaction ends.
+/// Returns the dataset's id, creates the dataset if it is new, and locks its row until the
+/// transaction ends.
 pub(super) async fn ensure_dataset<C: Connection>(
     connection: &mut C,
     name: &str,
@@ -234,7 +235,7 @@ fn photo<R: Row>(row: &R, dataset: Uuid) -> Result<PhotoRecord, StoreError> {
     })
 }
 
-/// The samples of a run in order of name, or `None` where no run has this id.
+/// Returns the samples of a run in order of name, or `None` if no run has this id.
 pub(super) async fn run_samples<P: Connections>(
     pool: &P,
     run: Uuid,
@@ -252,7 +253,7 @@ pub(super) async fn run_samples<P: Connections>(
         let row = Reader::new(row, "samples", run);
         let references: Vec<String> = row.json("reference_hashes")?;
         let hash = |hex: &String| {
-            let invalid = || row.corrupt("reference_hashes", "holds what is no hash");
+            let invalid = || row.corrupt("reference_hashes", "contains a value that is not a hash");
             ContentHash::from_hex(hex).ok_or_else(invalid)
         };
         Ok(RunSample {

@@ -1,10 +1,12 @@
-//! Deletion: a sample, a run, a dataset or everything derived from one image, each in one transaction.
+//! Deletion of a sample, a run, a dataset or everything derived from one image, each in one
+//! transaction.
 //!
-//! Samples that wait to be scored are deleted as those that are, and files that are kept for them are needed no longer:
-//! whoever owns the folder takes them from the disk afterwards, or at its next start.
+//! Pending samples are deleted like scored ones, and their spooled files are released: the instance
+//! that owns the folder deletes them afterwards, or at its next start.
 //!
-//! Faces of an image go with the last sample, waiting sample or enrolled photo that stands on it, so that another run that shares
-//! a photo keeps what it needs. Deleting by image takes them whoever else stands on it.
+//! Faces of an image are deleted with the last sample, pending sample or enrolled photo that refers
+//! to it, so that another run with the same image keeps what it needs. Deletion by image deletes
+//! them whatever else refers to it.
 
 use std::collections::BTreeSet;
 
@@ -17,20 +19,20 @@ use super::words::to_microseconds;
 use super::{StoreError, pending, preferences, slices, spools};
 use crate::content::ContentHash;
 
-/// What was deleted.
+/// Counts of what was deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
-    /// Samples.
+    /// Number of samples.
     pub samples: u64,
-    /// Their scores.
+    /// Number of their scores.
     pub scores: u64,
-    /// Photos that were enrolled in a dataset.
+    /// Number of photos enrolled in a dataset.
     pub photos: u64,
-    /// Prompts that were registered in a dataset.
+    /// Number of prompts registered in a dataset.
     pub prompts: u64,
-    /// Images whose faces were kept, counted once for each set of graphs that had found them.
+    /// Number of images with stored faces, counted once per set of graphs that found them.
     pub faces: u64,
-    /// Every image that the deleted rows stood on: what is in memory of them shall go too.
+    /// All images that the deleted rows referred to: cached data about them must be evicted too.
     pub images: Vec<ContentHash>,
 }
 
@@ -56,7 +58,7 @@ pub(super) async fn image<P: Connections>(
 async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
-    // The run first, as whoever records a sample does.
+    // The run first, in the same order as recording a sample.
     let mut sql = Sql::new("SELECT runs.id FROM runs WHERE id IN (SELECT run FROM samples WHERE id = ");
     sql.bind(id).push(")").push(shared_lock(connection));
     connection.fetch(sql).await?;
@@ -86,7 +88,7 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     if let Some(run) = run {
         execute(connection, "UPDATE runs SET revision = revision + 1, scored = scored - 1 WHERE id = ", run)
             .await?;
-        // Computed anew from what remains before long.
+        // They are recomputed from the remaining samples in the background.
         slices::forget(connection, run, None).await?;
         preferences::forget(connection, run, Some(&name)).await?;
         for (metric, pack, version) in &counted {
@@ -99,7 +101,8 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     Ok(Some(Deleted { samples, scores, faces, images, ..Deleted::default() }))
 }
 
-/// Deletes a sample that waits or failed. The photos that came with it stay for the other samples of its run.
+/// Deletes a pending or failed sample. Its reference and auxiliary images stay for the other
+/// samples of its run.
 async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
     mut transaction: sqlx::Transaction<'static, D>,
     id: Uuid,
@@ -205,7 +208,7 @@ async fn delete_dataset<P: Connections>(pool: &P, name: &str) -> Result<Option<D
 async fn delete_image<P: Connections>(pool: &P, image: ContentHash) -> Result<Option<Deleted>, StoreError> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
-    // Before the photos are gone, since these name the datasets that change.
+    // Before the photos are deleted, because they name the datasets that change.
     let mut sql = Sql::new(
         "UPDATE datasets SET revision = revision + 1 WHERE id IN (SELECT dataset FROM photos WHERE image = ",
     );
@@ -216,7 +219,7 @@ async fn delete_image<P: Connections>(pool: &P, image: ContentHash) -> Result<Op
     spools::release(connection, None, Some(image)).await?;
     let kept = execute(connection, "DELETE FROM kept_files WHERE image = ", image.to_hex()).await?;
     let faces = execute(connection, "DELETE FROM faces WHERE image = ", image.to_hex()).await?;
-    // What was predicted of the face in it.
+    // Predictions for the face in it.
     for text in [
         "DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE image = ",
         "DELETE FROM attribute_outcomes WHERE sample IN (SELECT sample FROM sample_photos WHERE image = ",
@@ -225,7 +228,7 @@ async fn delete_image<P: Connections>(pool: &P, image: ContentHash) -> Result<Op
         sql.bind(image.to_hex()).push(")");
         connection.execute(sql).await?;
     }
-    // Reports that were made of these predictions are not of now.
+    // Cached reports with these predictions are now stale.
     let mut sql = Sql::new(
         "UPDATE runs SET revision = revision + 1 WHERE id IN (SELECT run FROM samples WHERE run IS NOT NULL AND (image = ",
     );
@@ -249,7 +252,8 @@ async fn delete_image<P: Connections>(pool: &P, image: ContentHash) -> Result<Op
     Ok(known.then(|| Deleted { photos, faces, images, ..Deleted::default() }))
 }
 
-/// What waits for a deleted image waits in vain; the generated images of these samples, which nobody needs any more.
+/// Fails the pending samples that need a deleted image. Returns their generated images, which are
+/// no longer needed.
 async fn fail_waiting<C: Connection>(
     connection: &mut C,
     image: ContentHash,
@@ -295,10 +299,11 @@ async fn hashes<C: Connection>(connection: &mut C, sql: Sql) -> Result<BTreeSet<
     connection.fetch(sql).await?.iter().map(|row| Reader::new(row, "samples", "").hash("image")).collect()
 }
 
-/// Images looked up in one statement.
+/// Images per statement.
 const AT_ONCE: usize = 1_000;
 
-/// Deletes the faces of those images that no sample, no enrolled photo and no run that is not finished stands on any more.
+/// Deletes the faces of those images that no sample, enrolled photo or unfinished run refers to any
+/// more.
 async fn delete_unused_faces<C: Connection>(
     connection: &mut C,
     images: &BTreeSet<ContentHash>,
@@ -310,7 +315,7 @@ async fn delete_unused_faces<C: Connection>(
             "SELECT DISTINCT image FROM samples WHERE image IN ",
             "SELECT DISTINCT image FROM sample_photos WHERE image IN ",
             "SELECT DISTINCT image FROM photos WHERE image IN ",
-            // What waits to be scored, and photos by which a run will be judged.
+            // Pending samples, and reference images on which a run's probes will be fitted.
             "SELECT DISTINCT image FROM kept_files WHERE image IN ",
         ] {
             let mut sql = Sql::new(text);
@@ -330,7 +335,8 @@ async fn delete_unused_faces<C: Connection>(
     Ok(gone)
 }
 
-/// Notes that images were deleted: every instance forgets them, and no search that began before keeps what it finds.
+/// Records that images were deleted: every instance evicts them, and a search that began earlier
+/// does not store its result.
 async fn note_deleted<C: Connection>(
     connection: &mut C,
     images: &BTreeSet<ContentHash>,
@@ -366,7 +372,7 @@ pub(super) async fn forget_deletions<P: Connections>(
         sql.bind(to_microseconds(before));
         sql
     };
-    // Asked first: the only writer is not to be kept busy with nothing.
+    // Read first, so that the single writer is not occupied for nothing.
     let some = old("SELECT image FROM deleted_images WHERE deleted < ");
     if pool.reader().await?.fetch(some).await?.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Packs, methods and runs that come into being with the first row that names them.
+//! Packs, methods and runs, which are created by the first row that names them.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -24,10 +24,10 @@ pub(super) async fn ensure_pack<C: Connection>(
     Ok(())
 }
 
-/// The id of a run, which is made with its method where it is new.
+/// Returns the id of a run, which is created with its method if it is new, and `true` if it is.
 ///
-/// It is there for all but the first sample, so it is looked up before anything is inserted; an insert that
-/// loses a race does nothing, and the next look finds the winner's row.
+/// The run exists for all but its first sample, so it is looked up before anything is inserted. An
+/// insert that loses a race does nothing, and the next lookup finds the winner's row.
 pub(super) async fn ensure_run<C: Connection>(
     connection: &mut C,
     name: &RunName,
@@ -47,7 +47,7 @@ pub(super) async fn ensure_run<C: Connection>(
     Ok((run, is_new))
 }
 
-/// Makes a method if it is not there, and says whether it was not.
+/// Creates a method if it does not exist, and returns `true` if it is new.
 pub(super) async fn ensure_method<C: Connection>(
     connection: &mut C,
     name: &str,
@@ -59,7 +59,7 @@ pub(super) async fn ensure_method<C: Connection>(
     Ok(connection.execute(sql).await? == 1)
 }
 
-/// The id of a run, which is then kept from being finished or deleted.
+/// Returns the id of a run, and locks it against finishing and deletion.
 pub(super) async fn find_run<C: Connection>(
     connection: &mut C,
     name: &RunName,

@@ -1,4 +1,4 @@
-//! What can go wrong with a store, and what to do about it.
+//! Errors of the store, each with what to do about it.
 
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteError;
@@ -7,156 +7,155 @@ use uuid::Uuid;
 use super::RunName;
 use crate::content::ContentHash;
 
-/// Why the store could not do what was asked.
+/// Reason why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database URL is not one that can be opened.
+    /// The database URL cannot be used.
     #[error(
-        "the database URL {url} cannot be used: {reason}; give sqlite:PATH, sqlite::memory: or postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+        "the database URL {url} cannot be used: {reason}; use sqlite:PATH, sqlite::memory: or postgres://USER:PASSWORD@HOST:PORT/DATABASE"
     )]
     Url {
-        /// The URL without its password.
+        /// The URL, without its password.
         url: String,
-        /// What is wrong with it.
+        /// Cause, without the password.
         reason: String,
     },
-    /// The database cannot be reached, or did not answer in time: worth trying again later.
+    /// The database cannot be reached, or timed out; the caller should retry later.
     #[error(
-        "the database is not available: {0}; check that it runs, accepts connections and has space left, then try again"
+        "the database is unavailable: {0}; check that it runs, accepts connections and has free space, then retry"
     )]
     Unavailable(#[source] sqlx::Error),
-    /// Others hold the rows or the file locked, and still did after several tries: worth trying again later.
-    #[error("the database is too busy: {0}; try again")]
+    /// Other transactions hold the rows or the file locked, even after several retries; the caller
+    /// should retry later.
+    #[error("the database is too busy: {0}; retry later")]
     Contended(#[source] sqlx::Error),
-    /// The tables are not what this program expects.
+    /// The tables do not match this program.
     #[error("{0}")]
     Migration(#[from] MigrationError),
-    /// The name already stands for another sample of this run.
+    /// The name is taken by another sample of this run.
     #[error(
-        "run {run} already has a sample named {name:?} ({existing}) with other content; give this one another name, or record it in another run"
+        "run {run} already has a sample named {name:?} ({existing}) with other content; use another name, or record this sample in another run"
     )]
     SampleConflict {
-        /// The run.
+        /// Run that has the sample.
         run: RunName,
-        /// The name given twice.
+        /// Name of both samples.
         name: String,
-        /// The sample that has the name.
+        /// Id of the sample that has the name.
         existing: Uuid,
     },
-    /// The run was described otherwise before.
-    #[error("run {run} was made with another value of {fact}; send the same facts, or make another run")]
+    /// The run exists with other facts.
+    #[error("run {run} was created with another value of {fact}; send the same facts, or create another run")]
     RunConflict {
-        /// The run.
+        /// Run with other facts.
         run: RunName,
-        /// In what the descriptions differ.
+        /// Name of the first fact that differs.
         fact: &'static str,
     },
     /// The run takes no more samples.
-    #[error("run {run} is finished, or about to be: it takes no more samples; make another run")]
+    #[error("run {run} is finished or finishing and takes no more samples; create another run")]
     RunFinished {
-        /// The run.
+        /// Run that is closed.
         run: RunName,
     },
-    /// The run's samples are scored with another pack than the loaded one.
+    /// The run is scored with a pack other than the loaded one.
     #[error(
-        "run {run} is scored with the pack {pack}, which is not the loaded one; load that pack, or make another run: scores of different packs cannot be compared"
+        "run {run} is scored with the pack {pack}, which is not the loaded one; load that pack, or create another run: scores of different packs cannot be compared"
     )]
     PackConflict {
-        /// The run.
+        /// Run with another pack.
         run: RunName,
-        /// The digest of its pack.
+        /// Digest of its pack.
         pack: String,
     },
-    /// As many samples of the run wait as may.
+    /// The run has reached the maximum number of pending samples.
     #[error(
-        "{waiting} samples of run {run} wait to be scored, and no more may; send further ones when some are scored"
+        "{waiting} samples of run {run} are pending, which is the maximum; send more once some are scored"
     )]
     RunFull {
-        /// The run.
+        /// Run at its limit.
         run: RunName,
-        /// How many wait.
+        /// Number of pending samples.
         waiting: u64,
     },
-    /// Photos that were named by hash are not kept for the run.
-    #[error("these photos are not kept for the run, send their files: {}", list(.images))]
+    /// Images that were referenced by hash are not stored for the run.
+    #[error("these images are not stored for the run, send their files: {}", list(.images))]
     ImageUnknown {
-        /// Their hashes.
+        /// Hashes of the missing images.
         images: Vec<ContentHash>,
     },
-    /// The name already stands for another photo of this identity.
+    /// The name is taken by another photo of this identity.
     #[error(
-        "dataset {dataset:?} already has a photo {name:?} of identity {identity:?} with other content or attributes; give this one another name, or delete that one first"
+        "dataset {dataset:?} already has a photo {name:?} of identity {identity:?} with other content or attributes; use another name, or delete that photo first"
     )]
     PhotoConflict {
-        /// The dataset.
+        /// Dataset that has the photo.
         dataset: String,
-        /// Whose photo.
+        /// Identity that the photo shows.
         identity: String,
-        /// The name given twice.
+        /// Name of both photos.
         name: String,
     },
-    /// What was to be stored cannot be: an empty name, a number that is not finite, and the like.
+    /// A value cannot be stored, such as an empty name or a number that is not finite.
     #[error("{field} cannot be stored: {reason}")]
     Invalid {
-        /// Which part of the request.
+        /// Part of the request that is invalid.
         field: String,
-        /// What is wrong with it, and what to give instead.
+        /// Cause, and what to send instead.
         reason: String,
     },
-    /// The cursor is not one that this query gave.
+    /// The cursor was not issued for this query.
     #[error("the cursor does not belong to this query; start again from the first page")]
     Cursor,
-    /// A row holds what this program never writes.
+    /// A row contains a value that this program never writes.
     #[error(
         "table {table}, row {row}: column {column} {reason}; the database was changed by another program: restore it from a backup or remove the row"
     )]
     Corrupt {
-        /// The table, or what was read from several.
+        /// Table, or the name of a result of several tables.
         table: &'static str,
-        /// The column.
+        /// Column with the value.
         column: &'static str,
-        /// The row's key.
+        /// Key of the row.
         row: String,
-        /// What was found.
+        /// Description of the value.
         reason: String,
     },
-    /// The database refused a statement: its message says why.
-    #[error("the database refused a statement: {0}")]
+    /// The database rejected a statement; its message states the cause.
+    #[error("the database rejected a statement: {0}")]
     Database(#[source] sqlx::Error),
 }
 
-/// Why the tables could not be brought up to date.
+/// Reason why migrations could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
-    /// A newer program has already changed the tables.
+    /// A newer version of the program has migrated the tables.
     #[error(
-        "the database has schema {found}, this program knows schemas up to {known}: run the newer program, or give this one another database"
+        "the database has schema {found}, but this program supports schemas up to {known}: run the newer program, or use another database"
     )]
     Newer {
-        /// The schema of the database.
+        /// Schema version of the database.
         found: i64,
-        /// The newest that this program knows.
+        /// Newest schema version that this program supports.
         known: i64,
     },
     /// A migration was edited after it was applied.
     #[error(
-        "migration {0} of the database is not the one in this program: give it another database, or the program that made this one"
+        "migration {0} of the database differs from the one in this program: use another database, or the program that created this one"
     )]
     Changed(i64),
-    /// A row refers to one that is not there.
+    /// A row refers to a missing row.
     #[error(
-        "rows of the database refer to others that are missing: it was changed by another program; restore it from a backup"
+        "rows of the database refer to missing rows: the database was changed by another program; restore it from a backup"
     )]
     References,
     /// A statement of a migration failed.
-    #[error(
-        "the tables could not be brought up to date: {0}; check that the database's role may create tables"
-    )]
+    #[error("failed to apply migrations: {0}; check that the role of the database may create tables")]
     Failed(#[source] MigrateError),
 }
 
 impl MigrationError {
-    /// Explains what the migrator said, given the newest schema of this program.
+    /// Converts an error of the migrator, given the newest schema version of this program.
     pub(super) fn explain(error: MigrateError, known: i64) -> StoreError {
         Self::from_migrator(error, known).map_or_else(StoreError::from, StoreError::from)
     }
@@ -190,15 +189,17 @@ fn list(images: &[ContentHash]) -> String {
 /// SQLite's `SQLITE_BUSY` and `SQLITE_LOCKED`, the low byte of its extended codes.
 const SQLITE_CONTENDED: [u32; 2] = [5, 6];
 
-/// SQLite's `SQLITE_IOERR`, `SQLITE_FULL` and `SQLITE_CANTOPEN`: the disk's trouble, not the statement's.
+/// SQLite's `SQLITE_IOERR`, `SQLITE_FULL` and `SQLITE_CANTOPEN`: faults of the disk, not of the
+/// statement.
 const SQLITE_UNAVAILABLE: [u32; 3] = [10, 13, 14];
 
-/// PostgreSQL's `serialization_failure`, `deadlock_detected` and `lock_not_available`; and `foreign_key_violation`: all
-/// statements look before they refer to a row, so another client has deleted it, or added to it, in between.
+/// PostgreSQL's `serialization_failure`, `deadlock_detected` and `lock_not_available`; also
+/// `foreign_key_violation`: every statement checks a row before it refers to it, so another client
+/// has deleted the row, or added a reference to it, in between.
 const POSTGRES_CONTENDED: [&str; 4] = ["40001", "40P01", "55P03", "23503"];
 
-/// PostgreSQL's connection exceptions, insufficient resources, operator intervention (shutdown, timeout) and
-/// system errors, by the class of their code.
+/// PostgreSQL's connection exceptions, insufficient resources, operator intervention (shutdown,
+/// timeout) and system errors, by the class of their code.
 const POSTGRES_UNAVAILABLE: [&str; 4] = ["08", "53", "57", "58"];
 
 impl From<sqlx::Error> for StoreError {
@@ -228,14 +229,15 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// A database URL fit for logs: without its password and without its parameters, which may hold one too.
+/// Returns a database URL that is safe to log: without its password, and without its parameters,
+/// which may contain one too.
 #[must_use]
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.split('?').next().unwrap_or_default().to_owned();
     };
     let until = |text: &str, ends: &[char]| text.split(ends).next().unwrap_or_default().to_owned();
-    // The last @ ends the password, which may itself hold anything.
+    // The last @ ends the password, which may itself contain any character.
     match rest.rsplit_once('@') {
         Some((user, host)) => {
             format!("{scheme}://{}:***@{}", until(user, &[':', '/', '?']), until(host, &['?']))

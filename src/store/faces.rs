@@ -1,4 +1,4 @@
-//! Faces found in images: personal data, kept for a limited time and deleted on request.
+//! Faces found in images: personal data with limited retention, deleted on request.
 
 use std::collections::HashMap;
 
@@ -10,19 +10,19 @@ use super::sql::{Connection, Connections, Reader, Sql};
 use super::words::to_microseconds;
 use crate::content::ContentHash;
 
-/// Images asked for in one statement: SQLite takes 32,766 arguments, and shorter texts are parsed sooner.
+/// Images per statement: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.
 const AT_ONCE: usize = 500;
 
-/// What the face graphs found in an image, as bytes that the store does not read.
+/// Faces that the face graphs found in an image, as bytes that the store does not interpret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FacesRecord {
-    /// The hash of the image's file.
+    /// Hash of the image's file.
     pub image: ContentHash,
-    /// The digest of the graphs and their preprocessing.
+    /// Digest of the graphs and their preprocessing.
     pub graphs: ContentHash,
     /// Boxes, probabilities, landmarks and embeddings.
     pub faces: Vec<u8>,
-    /// When they were found, UTC, to the microsecond.
+    /// Time of the search, UTC, to the microsecond.
     pub created: OffsetDateTime,
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn save<P: Connections>(
         record.faces.clone().into(),
         to_microseconds(record.created).into(),
     ]);
-    // Found again: the same faces, whose time begins anew.
+    // Found again: the same faces, whose retention restarts.
     sql.push(" ON CONFLICT (image, graphs) DO UPDATE SET faces = excluded.faces, created = excluded.created");
     transaction.execute(sql).await?;
     transaction.commit().await?;
@@ -72,21 +72,22 @@ pub(super) async fn load<P: Connections>(
     Ok(found)
 }
 
-/// Whose images.
+/// Owner of a set of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ImagesOf {
-    /// A run's samples: the generated images and the photos.
+    /// A run: the generated, reference and auxiliary images of its samples.
     Run(Uuid),
-    /// A dataset's photos.
+    /// A dataset: its photos.
     Dataset(Uuid),
 }
 
-/// Which faces are kept of some images, told from before and after any change.
+/// Fingerprint of the faces that are stored for a set of images. Every change makes it differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FacesState {
-    /// Images with known faces.
+    /// Number of images with stored faces.
     pub images: u64,
-    /// When the last of them were found: an addition is later than all others, and what goes is missing from the count.
+    /// Time of the newest search. An addition is later than all others, and a deletion lowers the
+    /// count.
     pub newest: Option<OffsetDateTime>,
 }
 
@@ -113,7 +114,8 @@ pub(super) async fn state<P: Connections>(
     Ok(FacesState { images: row.int("images")?, newest: row.optional_time("newest")? })
 }
 
-/// Deletes what was found before `before`, or everything; enrolled photos keep theirs unless everything goes.
+/// Deletes faces that were found before `before`, or all faces; enrolled photos keep theirs unless
+/// all are deleted.
 pub(super) async fn purge<P: Connections>(
     pool: &P,
     before: Option<OffsetDateTime>,

@@ -1,11 +1,13 @@
-//! Group commit: samples that are recorded at the same time share a transaction.
+//! Group commit: samples recorded at the same time share a transaction.
 //!
-//! A transaction ends with a flush of the database's log, and those of one run queue for the run's row. One sample a transaction
-//! is therefore a few hundred samples a second, however many clients there are. So a sample joins a queue, and a writer that is
-//! free takes all that the queue holds. Nobody waits for company: an idle store records a sample at once.
+//! A transaction ends with a flush of the database's log, and transactions of one run queue for the
+//! row of the run. One sample per transaction therefore limits the rate to a few hundred samples a
+//! second, whatever the number of clients. So samples are enqueued, and a free writer takes all
+//! that the queue holds. No sample waits for others to arrive: an idle store records it at once.
 //!
-//! Only what is plain goes together: new samples of open runs that exist. A repetition, a conflict, a run that is new or finished
-//! goes through a transaction of its own afterwards ([`record`](super::record)), so that no sample fails for its neighbours.
+//! Only simple cases are grouped: new samples of open runs that exist. A repetition, a conflict, or
+//! a run that is new or finished goes through a transaction of its own afterwards
+//! ([`record`](super::record)), so that no sample fails because of its neighbours.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,13 +25,14 @@ use super::sql::{Connection, Connections, Sql, with_retries};
 use super::words::to_microseconds;
 use super::{RunName, StoreError};
 
-/// The most samples of a transaction. 256 were no quicker (docs/BENCHMARKS.md), and each waits for all.
+/// Maximum number of samples per transaction. 256 were not faster (docs/BENCHMARKS.md), and each
+/// sample waits for all.
 const LARGEST: usize = 64;
 
-/// What became of a sample: `None` where it waited and does not wait any more.
+/// Result for a sample: `None` if it was pending and no longer is.
 type Done = Option<Recorded>;
 
-/// Samples that wait for a writer, and how many writers there may be.
+/// Samples that are queued for a writer, and the permits of the writers.
 #[derive(Debug)]
 pub(super) struct Queue {
     waiting: Mutex<VecDeque<Entry>>,
@@ -40,29 +43,29 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Entry {
     sample: NewSample,
-    /// The run in which it waited to be scored.
+    /// Run of a pending sample; `None` for a sample of an interactive request.
     pending: Option<Uuid>,
-    tell: oneshot::Sender<Result<Done, StoreError>>,
+    reply: oneshot::Sender<Result<Done, StoreError>>,
 }
 
 impl Queue {
-    /// A queue for so many transactions at once.
+    /// Creates a queue for this many concurrent transactions.
     pub(super) fn new(writers: usize) -> Arc<Self> {
         Arc::new(Self { waiting: Mutex::default(), writers: Semaphore::new(writers) })
     }
 
-    /// Lets a sample wait for a writer, one that waited to be scored where `pending` names its run. [`write_next`] has to be called
-    /// afterwards, and then tells what became of it.
+    /// Enqueues a sample; `pending` is the run of a pending one. The caller must call
+    /// [`write_next`] afterwards, which sends the result.
     pub(super) fn join(
         &self,
         sample: &NewSample,
         pending: Option<Uuid>,
     ) -> Result<oneshot::Receiver<Result<Done, StoreError>>, StoreError> {
         record::check(sample)?;
-        let (tell, told) = oneshot::channel();
-        let entry = Entry { sample: sample.clone(), pending, tell };
+        let (reply, receiver) = oneshot::channel();
+        let entry = Entry { sample: sample.clone(), pending, reply };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(entry);
-        Ok(told)
+        Ok(receiver)
     }
 
     fn take(&self) -> Vec<Entry> {
@@ -72,24 +75,24 @@ impl Queue {
     }
 }
 
-/// Writes what waits as soon as a writer is free.
+/// Writes the queued samples as soon as a writer is free.
 ///
-/// As many are called as samples join. One that finds its sample taken by another has nothing to do.
+/// It is called once per sample. A call whose sample was taken by another writer has nothing to do.
 pub(super) async fn write_next<P: Connections>(pool: P, queue: Arc<Queue>) {
     let Ok(_writer) = queue.writers.acquire().await else { return };
     let entries = queue.take();
     let mut done =
         if entries.len() < 2 { Ok(vec![None; entries.len()]) } else { together(&pool, &entries).await };
     for (at, entry) in entries.into_iter().enumerate() {
-        let answer = match &mut done {
+        let result = match &mut done {
             Ok(done) => match done[at].take() {
                 Some(done) => Ok(done),
                 None => alone(&pool, &entry).await,
             },
             Err(error) => Err(error.error()),
         };
-        // Nobody may wait for the answer any more.
-        drop(entry.tell.send(answer));
+        // The receiver may be gone.
+        drop(entry.reply.send(result));
     }
 }
 
@@ -100,17 +103,19 @@ async fn alone<P: Connections>(pool: &P, entry: &Entry) -> Result<Done, StoreErr
     }
 }
 
-/// What became of those that could be recorded together; the error of a database that does not answer, which is that of all.
+/// Records samples together. Returns the result of those that could be grouped, or the error of an
+/// unavailable database, which applies to all.
 async fn together<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<Option<Done>>, DatabaseTrouble> {
     with_retries(entries[0].sample.id, || transaction(pool, entries)).await.or_else(|error| {
         let trouble = DatabaseTrouble::of(&error);
-        tracing::debug!(%error, samples = entries.len(), "samples could not be recorded together");
-        // Of a transaction that failed for what was in it each sample finds out by itself whether it is meant.
+        tracing::debug!(%error, samples = entries.len(), "failed to record samples as a group");
+        // If the content of the transaction made it fail, each sample is recorded alone to find the
+        // one at fault.
         trouble.map_or_else(|| Ok(vec![None; entries.len()]), Err)
     })
 }
 
-/// Why a database took nothing, to be told to several.
+/// Failure of the database that is reported for each sample of a group.
 enum DatabaseTrouble {
     Unavailable(String),
     Contended(String),
@@ -126,10 +131,10 @@ impl DatabaseTrouble {
     }
 
     fn error(&self) -> StoreError {
-        let told = |why: &str| sqlx::Error::Io(std::io::Error::other(why.to_owned()));
+        let io = |why: &str| sqlx::Error::Io(std::io::Error::other(why.to_owned()));
         match self {
-            Self::Unavailable(why) => StoreError::Unavailable(told(why)),
-            Self::Contended(why) => StoreError::Contended(told(why)),
+            Self::Unavailable(why) => StoreError::Unavailable(io(why)),
+            Self::Contended(why) => StoreError::Contended(io(why)),
         }
     }
 }
@@ -157,7 +162,8 @@ async fn transaction<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<
         others
     };
 
-    // In order of their unique names: transactions that insert equal ones then queue rather than deadlock.
+    // Sorted by their unique names: transactions that insert equal ones then queue rather than
+    // deadlock.
     candidates
         .sort_by(|&a, &b| (runs[a], entries[a].sample.name()).cmp(&(runs[b], entries[b].sample.name())));
     let packs: BTreeMap<&str, usize> =
@@ -190,13 +196,14 @@ async fn transaction<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<
 }
 
 impl Entry {
-    /// The image that is kept until this is recorded.
+    /// Returns the spooled image that is needed until this sample is recorded.
     fn waiting_image(&self) -> Option<(Uuid, String)> {
         self.pending.map(|run| (run, self.sample.image.to_hex()))
     }
 }
 
-/// The run of each sample, kept from being finished or deleted; `Some(None)` outside any run, `None` for what has to go alone.
+/// Returns the run of each sample, locked against finishing and deletion; `Some(None)` outside any
+/// run, `None` for a sample that must be recorded alone.
 async fn runs<C: Connection>(
     connection: &mut C,
     entries: &[Entry],
@@ -224,7 +231,7 @@ async fn runs<C: Connection>(
     Ok(entries.iter().map(run).collect())
 }
 
-/// Takes the recorded samples out of those that wait.
+/// Removes the recorded samples from the pending ones.
 async fn forget_waiting<C: Connection>(
     connection: &mut C,
     recorded: &[&Entry],
@@ -241,8 +248,8 @@ async fn forget_waiting<C: Connection>(
     release_images(connection, &images, others).await
 }
 
-/// Brings the runs' counts and summaries up to date: run by run and metric by metric, as every transaction does, so that they
-/// queue rather than deadlock.
+/// Updates the runs' counts and summaries: run by run and metric by metric, as every transaction
+/// does, so that they queue rather than deadlock.
 async fn count<C: Connection>(connection: &mut C, recorded: &[(Uuid, &Entry)]) -> Result<(), StoreError> {
     let mut runs: BTreeMap<Uuid, [i64; 2]> = BTreeMap::new();
     let mut sums: BTreeMap<SummaryKey<'_>, Sums> = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! What the leaderboard stands on: for each run, pack and metric the running summary, and the summary of a slice.
+//! Standings, on which the leaderboard is based: for each run, pack and metric the running summary,
+//! and the summary of a slice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use super::summary::Moments;
 use super::words::to_microseconds;
 use super::{PackId, Slice, SliceSummary, StoreError, Weights};
 
-/// Runs whose standings are read in one statement.
+/// Runs per statement.
 const RUNS: usize = 1_000;
 
-/// Which runs, with which scores.
+/// Filter of the runs and scores of a leaderboard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StandingsQuery {
     /// Only this method.
@@ -26,85 +27,86 @@ pub struct StandingsQuery {
     pub run: Option<String>,
     /// Only scores of the pack with this digest.
     pub pack: Option<String>,
-    /// Only scores of packs with such weights.
+    /// Only scores of packs with these weights.
     pub weights: Option<Weights>,
     /// Only runs over this dataset.
     pub dataset: Option<String>,
     /// Only runs over this split.
     pub split: Option<String>,
-    /// Only runs that were made at this time or later.
+    /// Only runs that were created at this time or later.
     pub since: Option<OffsetDateTime>,
-    /// Only runs that were made before this time.
+    /// Only runs that were created before this time.
     pub until: Option<OffsetDateTime>,
-    /// The slice whose summaries are read.
+    /// Slice whose summaries are read.
     pub slice: Slice,
-    /// The policy whose summaries are read of `penalised` metrics; those of others are the same under every policy, and kept
-    /// under `none`.
+    /// Penalty policy of the summaries of `penalised` metrics. Those of other metrics are the same
+    /// under every policy, and stored under `none`.
     pub policy: String,
-    /// The metrics that the policy concerns.
+    /// Codes of the metrics that the policy affects.
     pub penalised: Vec<String>,
 }
 
 /// One metric of a run with one pack.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
-    /// The method.
+    /// Name of the method.
     pub method: String,
-    /// The run's name.
+    /// Name of the run.
     pub run: String,
-    /// The run's id.
+    /// Id of the run.
     pub run_id: Uuid,
-    /// What was declared of the run.
+    /// Flags that the run declared.
     pub flags: BTreeMap<String, bool>,
-    /// The pack of the scores.
+    /// Pack of the scores.
     pub pack: PackId,
-    /// The metric's code.
+    /// Code of the metric.
     pub metric: String,
-    /// The version of its definition.
+    /// Version of the metric's definition.
     pub version: u32,
-    /// The whole run as it is now, whatever the slice and without any penalty.
+    /// Moments of the whole run as it is now, whatever the slice and without any penalty.
     pub running: Moments,
-    /// The slice under the policy, as it was when the run was summarised.
+    /// Summary of the slice under the policy, as it was when the run was last summarised.
     pub slice: Option<SliceSummary>,
 }
 
-/// What a leaderboard stands on of one run with one pack.
+/// Standings of one run with one pack.
 #[derive(Debug)]
 pub struct RunStandings {
-    /// The run.
+    /// Id of the run.
     pub run: Uuid,
-    /// By metric and version; never empty.
+    /// Standings by metric and version; never empty.
     pub standings: Vec<Standing>,
-    /// What the run's clusters are known by; empty until it is summarised.
+    /// Keys of the run's clusters; empty until the run is summarised.
     pub keys: Vec<u64>,
-    /// What the set of its samples is known by; empty until it is summarised.
+    /// Fingerprint of the set of its samples; empty until the run is summarised.
     pub sample_set: String,
-    /// Sum and count in each of these clusters, by metric and policy.
+    /// Sum and count in each cluster, by metric and policy.
     pub sums: MetricSums,
-    /// What it was read at: another one whenever anything of it may have changed.
+    /// Version stamp of this read: it differs whenever anything may have changed.
     pub stamp: String,
 }
 
 impl RunStandings {
-    /// The digest of the pack of all its scores.
+    /// Returns the digest of the pack of all its scores.
     #[must_use]
     pub fn pack(&self) -> &str {
         self.standings.first().map_or("", |standing| &standing.pack.digest)
     }
 }
 
-/// Which part of which run was read under which policy.
+/// Cache key: run, pack, slice and policy.
 type StandingsKey = (Uuid, String, Slice, String);
 
-/// What leaderboards stood on when they were last asked for: at 100 methods of 15 metrics that is thousands of rows, of
-/// which few change from one question to the next. Each question reads one row a run, its stamp, and only what that shows to have changed.
+/// Cache of standings. 100 methods of 15 metrics are thousands of rows, few of which change between
+/// two requests. Each request reads one row per run, its stamp, and then only the runs whose stamp
+/// has changed.
 #[derive(Clone, Debug)]
 pub(super) struct StandingsCache(Cache<StandingsKey, Arc<RunStandings>>);
 
-/// The most memory of what leaderboards stood on, bytes.
+/// Capacity of the standings cache in bytes.
 pub const LEADERBOARD_BYTES: u64 = 128 << 20;
 
-/// What nobody asked for so long is let go, that of deleted runs too, which nobody can ask for.
+/// Idle entries expire after this time; this also evicts deleted runs.
 const IDLE: Duration = Duration::from_hours(1);
 
 impl Default for StandingsCache {
@@ -113,7 +115,7 @@ impl Default for StandingsCache {
     }
 }
 
-/// About the memory that an entry takes, its key included.
+/// Returns the approximate memory of an entry and its key, in bytes.
 fn weigh(key: &StandingsKey, run: &Arc<RunStandings>) -> u32 {
     let texts = key.1.len() + key.2.kind.len() + key.2.label.len() + key.3.len() + run.stamp.len();
     let sums: usize = run.sums.values().map(|sums| 16 * sums.len() + 200).sum();
@@ -130,7 +132,8 @@ impl StandingsCache {
         pool: &P,
         query: &StandingsQuery,
     ) -> Result<Vec<Arc<RunStandings>>, StoreError> {
-        // Stamps first: what changes between the two is then read again the next time, and never kept under too new a stamp.
+        // Stamps first: a change between the two reads is then read again by the next request, and
+        // never cached under too new a stamp.
         let mut connection = pool.reader().await?;
         let rows = connection.fetch(query.stamps()).await?;
         drop(connection);
@@ -145,8 +148,8 @@ impl StandingsCache {
         let mut found: HashMap<StandingsKey, Arc<RunStandings>> = HashMap::new();
         let mut changed: BTreeMap<String, BTreeMap<Uuid, String>> = BTreeMap::new();
         for (key, stamp) in &stamps {
-            match self.0.get(key).filter(|kept| kept.stamp == *stamp) {
-                Some(kept) => drop(found.insert(key.clone(), kept)),
+            match self.0.get(key).filter(|cached| cached.stamp == *stamp) {
+                Some(cached) => drop(found.insert(key.clone(), cached)),
                 None => drop(changed.entry(key.1.clone()).or_default().insert(key.0, stamp.clone())),
             }
         }
@@ -154,19 +157,20 @@ impl StandingsCache {
             for run in query.read(pool, &pack, &mut stamps).await? {
                 let key = (run.run, pack.clone(), query.slice.clone(), query.policy.clone());
                 let run = Arc::new(run);
-                // A slice that the run does not have is asked for by whoever makes up a label: nothing of it is kept.
+                // A slice that the run does not have is not cached, because clients can make up
+                // labels.
                 if query.slice.is_all() || run.standings.iter().any(|standing| standing.slice.is_some()) {
                     self.0.insert(key.clone(), run.clone());
                 }
                 found.insert(key, run);
             }
         }
-        // A run that was deleted in between has a stamp and no standings.
+        // A run that was deleted in between has a stamp but no standings.
         Ok(stamps.into_iter().filter_map(|(key, _)| found.remove(&key)).collect())
     }
 }
 
-/// How the database goes about it: its plans, a line a step, for whoever looks into a slow leaderboard.
+/// Returns the query plans, one line per step, to analyse a slow leaderboard.
 pub(super) async fn explain<P: Connections>(
     pool: &P,
     query: &StandingsQuery,
@@ -179,8 +183,7 @@ pub(super) async fn explain<P: Connections>(
     let pack = rows.first().map(|row| Reader::new(row, "summaries", "").text("pack")).transpose()?;
     let pack = pack.unwrap_or_default();
     let mut lines = Vec::new();
-    for (what, asked) in [("every question", query.stamps()), ("runs that changed", query.sql(&pack, &runs))]
-    {
+    for (what, asked) in [("every request", query.stamps()), ("runs that changed", query.sql(&pack, &runs))] {
         let (explain, column) = plan(connection);
         let mut sql = Sql::new(explain);
         sql.text.push_str(&asked.text);
@@ -198,8 +201,9 @@ fn plan<C: Connection>(_: &C) -> (&'static str, &'static str) {
 }
 
 impl StandingsQuery {
-    /// One row a run and pack, with what changes whenever its standings do: the run's revision, raised by whatever changes its
-    /// scores, and the fingerprint of its summaries by slice.
+    /// Returns the query for one row per run and pack, with the values that change whenever its
+    /// standings do: the run's revision, which every change of its scores raises, and the
+    /// fingerprint of its slice summaries.
     fn stamps(&self) -> Sql {
         let mut sql = Sql::new(
             "SELECT summaries.run, summaries.pack, runs.flags, revision, COALESCE(fingerprint, '') AS fingerprint
@@ -234,7 +238,7 @@ impl StandingsQuery {
         sql
     }
 
-    /// Reads what these runs stand on now; each has its stamp.
+    /// Reads the current standings of these runs, given the stamp of each.
     async fn read<P: Connections>(
         &self,
         pool: &P,
@@ -261,7 +265,7 @@ impl StandingsQuery {
         Ok(read.collect())
     }
 
-    /// The standings of these runs with a pack.
+    /// Returns the query for the standings of these runs with a pack.
     fn sql(&self, pack: &str, runs: &[Uuid]) -> Sql {
         let mut sql = Sql::new(
             "SELECT methods.name AS method, runs.name AS run_name, runs.id AS run, runs.flags, summaries.pack,
@@ -283,7 +287,7 @@ impl StandingsQuery {
                 .tuple(self.penalised.iter().map(|m| m.as_str().into()));
             sql.push(" THEN CAST(").bind(self.policy.as_str()).push(" AS text) ELSE 'none' END");
         }
-        // Summaries whose scores were all replaced say nothing.
+        // Skips summaries whose scores were all replaced.
         sql.push(" WHERE summaries.n + summaries.nulls > 0 AND summaries.pack = ").bind(pack);
         sql.push(" AND summaries.run IN ").tuple(runs.iter().map(|run| (*run).into()));
         sql.push(" ORDER BY summaries.run, summaries.metric, summaries.metric_version");
@@ -344,7 +348,7 @@ mod tests {
         }
     }
 
-    /// A store in memory with so many runs of one sample.
+    /// An in-memory store with this many runs of one sample.
     async fn store_of(runs: usize) -> Store {
         let store = Store::open("sqlite::memory:", &StoreOptions::default()).await.unwrap();
         for run in 0..runs {
@@ -378,10 +382,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slices_that_no_run_has_take_no_memory_however_many_are_asked_for() {
+    async fn slices_that_no_run_has_are_never_cached() {
         let store = store_of(3).await;
         assert_eq!(store.standings(&asked(Slice::all())).await.unwrap().len(), 3);
-        assert_eq!(entries(&store), 3, "what is kept is kept");
+        assert_eq!(entries(&store), 3, "known slices stay cached");
         for at in 0..20 {
             let label = format!("{at}{}", "x".repeat(10_000));
             let slice = Slice { kind: Slice::CATEGORY.into(), label };
@@ -391,7 +395,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_entry_weighs_what_its_key_weighs_too() {
+    async fn the_weight_of_an_entry_includes_its_key() {
         let store = store_of(1).await;
         let run = store.standings(&asked(Slice::all())).await.unwrap().remove(0);
         let key =

@@ -1,16 +1,17 @@
-//! What is kept: samples, their scores with provenance, and the running summaries behind the leaderboard.
+//! The store: samples, their scores with provenance, and the running summaries behind the
+//! leaderboard.
 //!
-//! One narrow interface, two databases: SQLite (the embedded default) and PostgreSQL, with the same tables,
-//! the same columns and, as far as the two speak the same SQL, the same statements:
+//! One narrow interface, two databases: SQLite (the embedded default) and PostgreSQL, with the same
+//! tables, the same columns and, as far as their SQL dialects agree, the same statements:
 //!
 //! ```text
 //! Store ── group_commit.rs, record.rs, running.rs, sample.rs, leaderboard.rs,
 //!          datasets.rs, prompts.rs, faces.rs,
 //!          runs.rs, pending.rs, bulk.rs,
 //!          run_data.rs, slices.rs, preferences.rs,
-//!          deletion.rs                            what is asked: SQL that both databases understand
-//!       ── ensure.rs, words.rs                    rows that come into being when named, values that both databases keep
-//!       ── sql.rs                                 a statement, its arguments, and rows that name what is wrong with them
+//!          deletion.rs                            queries: SQL that both databases understand
+//!       ── ensure.rs, words.rs                    rows created on first use, common values
+//!       ── sql.rs                                 statements, arguments, rows with precise errors
 //!       ── sqlite.rs, postgres.rs                 connections, transactions, migrations, types
 //! ```
 //!
@@ -70,21 +71,22 @@ pub use words::MAX_NAME_BYTES;
 
 use crate::content::ContentHash;
 
-/// The most rows of one page.
+/// Maximum number of rows per page.
 pub const MAX_PAGE: u32 = 1_000;
 
-/// How a store uses its database.
+/// Connection settings of a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// The most connections held open: PostgreSQL's pool, or SQLite's readers beside its single writer.
+    /// Maximum number of open connections: PostgreSQL's pool, or SQLite's readers in addition to
+    /// its single writer.
     pub connections: u32,
-    /// How long a request waits for a free connection, or for a lock, before it fails as unavailable.
+    /// Longest wait for a free connection or a lock, after which a request fails as unavailable.
     pub timeout: Duration,
 }
 
 impl Default for StoreOptions {
-    /// 16 connections and 30 seconds: SQLite's writer serves thousands of samples in that time, so only a
-    /// database that is really stuck fails a request.
+    /// 16 connections and 30 seconds: SQLite's writer serves thousands of samples in that time, so
+    /// only a database that is really stuck fails a request.
     fn default() -> Self {
         Self { connections: 16, timeout: Duration::from_secs(30) }
     }
@@ -104,8 +106,8 @@ enum Backend {
     Sqlite(sqlite::Pool),
 }
 
-/// Runs `$body` with `$pool` bound to the pool of whichever database the store uses: the two differ in type
-/// only, so what is asked is written once.
+/// Runs `$body` with `$pool` bound to the pool of the store's database: the two differ only in
+/// type, so each query is written once.
 macro_rules! on_backend {
     ($store:expr, $pool:ident => $body:expr) => {
         match &$store.backend {
@@ -116,11 +118,13 @@ macro_rules! on_backend {
 }
 
 impl Store {
-    /// Opens the database at `url` and brings its tables up to date; concurrent openers wait for each other.
+    /// Opens the database at `url` and applies pending migrations; concurrent openers wait for each
+    /// other.
     ///
-    /// - `sqlite:PATH` (also `sqlite://PATH`): a file, made with its folders when missing.
-    /// - `sqlite::memory:`: a database that is gone when the store is dropped.
-    /// - `postgres://USER:PASSWORD@HOST:PORT/DATABASE`: an existing database; a role that may create tables.
+    /// - `sqlite:PATH` (also `sqlite://PATH`): a file, created with its folders if missing.
+    /// - `sqlite::memory:`: an in-memory database that is gone when the store is dropped.
+    /// - `postgres://USER:PASSWORD@HOST:PORT/DATABASE`: an existing database, with a role that may
+    ///   create tables.
     pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let (backend, writers) = match url.split_once(':').map(|(scheme, _)| scheme) {
             Some("postgres" | "postgresql") => {
@@ -133,8 +137,8 @@ impl Store {
         Ok(Self { backend, remembered: StandingsCache::default(), recording })
     }
 
-    /// The same database over so many further connections, for reading that takes long: what uses them keeps nobody else waiting.
-    /// They are closed with the store.
+    /// Returns the same database over this many additional connections, for long reads that must
+    /// not block other requests. They are closed with the store.
     #[must_use]
     pub fn for_analyses(&self, connections: u32) -> Self {
         let backend = match &self.backend {
@@ -144,13 +148,13 @@ impl Store {
         Self { backend, remembered: self.remembered.clone(), recording: Arc::clone(&self.recording) }
     }
 
-    /// Bytes of what leaderboards stood on that is in memory.
+    /// Returns the size of the standings cache in bytes.
     #[must_use]
     pub fn remembered_bytes(&self) -> u64 {
         self.remembered.bytes()
     }
 
-    /// Which database this is, for logs and readiness: `sqlite` or `postgres`.
+    /// Returns the kind of database, for logs and readiness: `sqlite` or `postgres`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self.backend {
@@ -159,21 +163,24 @@ impl Store {
         }
     }
 
-    /// Stores a sample with its scores and brings the run's summaries up to date, all in one transaction.
+    /// Stores a sample with its scores and updates the run's summaries, all in one transaction.
     ///
-    /// A sample is identified by its run and name (by its content where it has no name), so recording the same
-    /// again, after a lost answer or a restart, returns the first one's id and counts nothing twice; see
-    /// [`RecordOutcome`]. A name that already stands for other content is a [`StoreError::SampleConflict`]. A sample
-    /// outside any run has nothing to be identified by: it is always new.
+    /// Recording is idempotent. A sample is identified by its run and name (by its content if it
+    /// has no name), so a retry after a lost response or a restart returns the id of the first one
+    /// and counts nothing twice; see [`RecordOutcome`]. The same name with other content is a
+    /// [`StoreError::SampleConflict`]. A sample outside any run has no such identity: it is always
+    /// new.
     ///
-    /// Samples that are recorded at the same time share a transaction. The sample is recorded even if the caller stops waiting.
+    /// Samples recorded at the same time share a transaction. The sample is recorded even if the
+    /// caller's future is dropped.
     pub async fn record(&self, sample: &NewSample) -> Result<Recorded, StoreError> {
         let recorded = self.in_a_group(sample, None).await?;
-        Ok(recorded.expect("only a sample that waited may have gone"))
+        Ok(recorded.expect("only a pending sample can be gone"))
     }
 
-    /// Records a sample that waited as [`record`](Self::record) does, and takes it out of those that wait, in the same
-    /// transaction. `None` where it does not wait any more: it was deleted, or somebody else was quicker.
+    /// Records a pending sample as [`record`](Self::record) does, and removes it from the pending
+    /// ones in the same transaction. Returns `None` if it is no longer pending: it was deleted, or
+    /// another attempt was faster.
     pub async fn record_pending(
         &self,
         sample: &NewSample,
@@ -182,19 +189,19 @@ impl Store {
         self.in_a_group(sample, Some(run)).await
     }
 
-    /// Records a sample together with those that come at the same time.
+    /// Records a sample in one transaction with those that arrive at the same time.
     async fn in_a_group(
         &self,
         sample: &NewSample,
         pending: Option<Uuid>,
     ) -> Result<Option<Recorded>, StoreError> {
-        let told = self.recording.join(sample, pending)?;
+        let result = self.recording.join(sample, pending)?;
         let queue = Arc::clone(&self.recording);
         on_backend!(self, pool => drop(tokio::spawn(group_commit::write_next(pool.clone(), queue))));
-        told.await.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
+        result.await.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
     }
 
-    /// Makes a method, or describes it anew; says whether it is new.
+    /// Creates a method or updates its description. Returns `true` if it is new.
     pub async fn create_method(
         &self,
         name: &str,
@@ -204,13 +211,14 @@ impl Store {
         on_backend!(self, pool => runs::create_method(pool, name, description, created).await)
     }
 
-    /// Lists at most `limit` methods by name, beginning behind the name `after`.
+    /// Lists at most `limit` methods by name, starting after the name `after`.
     pub async fn methods(&self, after: &str, limit: u32) -> Result<Vec<MethodRecord>, StoreError> {
         on_backend!(self, pool => runs::methods(pool, after, limit).await)
     }
 
-    /// Makes a run, or finds the one that was made with the same facts; says whether it is new. Other facts are a
-    /// [`StoreError::RunConflict`]; a run that came into being with its first sample takes them.
+    /// Creates a run, or finds the one with the same facts. Returns `true` if it is new. Other
+    /// facts are a [`StoreError::RunConflict`]; a run that was created by its first sample adopts
+    /// them.
     pub async fn create_run(
         &self,
         name: &RunName,
@@ -220,60 +228,64 @@ impl Store {
         on_backend!(self, pool => runs::create_run(pool, name, facts, created).await)
     }
 
-    /// Looks up a run, or `None` where none has this id. One row, whatever the number of its samples.
+    /// Looks up a run, or returns `None` if no run has this id. It reads one row, whatever the
+    /// number of samples.
     pub async fn run(&self, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
         on_backend!(self, pool => runs::run(pool, id).await)
     }
 
-    /// Lists runs in the order in which they were made.
+    /// Lists runs in order of creation.
     pub async fn runs(&self, query: &RunsQuery) -> Result<Vec<RunRecord>, StoreError> {
         on_backend!(self, pool => runs::runs(pool, query).await)
     }
 
-    /// How many samples wait, failed and are scored over all runs.
+    /// Counts pending, failed and scored samples over all runs.
     pub async fn backlog(&self) -> Result<RunCounts, StoreError> {
         on_backend!(self, pool => runs::backlog(pool).await)
     }
 
-    /// Takes no more samples into a run, or says `None` where no run has this id.
+    /// Closes a run to further samples. Returns `None` if no run has this id.
     pub async fn finish_run(&self, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
         on_backend!(self, pool => runs::finish(pool, id).await)
     }
 
-    /// The id of the database: it is in every copy and every backup of it, and in no other database.
+    /// Returns the id of the database, which every copy and backup of it shares and no other
+    /// database has.
     pub async fn installation(&self) -> Result<String, StoreError> {
         on_backend!(self, pool => spools::installation(pool).await)
     }
 
-    /// Some files of this folder that nobody needs any more, whichever instance saw that.
+    /// Returns some released files of this folder, whichever instance released them.
     pub async fn released_files(&self, folder: &str) -> Result<Vec<ContentHash>, StoreError> {
         on_backend!(self, pool => spools::released(pool, folder).await)
     }
 
-    /// Forgets [`released_files`](Self::released_files) that are gone, or needed again.
+    /// Removes entries of [`released_files`](Self::released_files) whose files are deleted, or
+    /// needed again.
     pub async fn forget_released(&self, folder: &str, files: &[ContentHash]) -> Result<(), StoreError> {
         on_backend!(self, pool => spools::forget_released(pool, folder, files).await)
     }
 
-    /// The runs that are to be finished and have nothing left to wait for.
+    /// Returns the finishing runs without pending samples.
     pub async fn finishable_runs(&self) -> Result<Vec<Uuid>, StoreError> {
         on_backend!(self, pool => runs::finishable(pool).await)
     }
 
-    /// Ends a run that is finishing, and says which files need not be kept for it any longer.
+    /// Marks a finishing run as finished, and returns the files that it no longer needs.
     pub async fn run_finished(&self, id: Uuid, time: OffsetDateTime) -> Result<Vec<ContentHash>, StoreError> {
         on_backend!(self, pool => runs::finished(pool, id, time).await)
     }
 
-    /// Accepts a sample to be scored later, or says `None` where no run has this id.
+    /// Accepts a sample for scoring later. Returns `None` if no run has this id.
     ///
-    /// A sample is known by its run and name: the same again changes nothing, other content is a
+    /// A sample is identified by its run and name: repeating it changes nothing; other content is a
     /// [`StoreError::SampleConflict`] unless the first one failed.
     pub async fn accept(&self, sample: &NewPending) -> Result<Option<Accepted>, StoreError> {
         on_backend!(self, pool => pending::accept(pool, sample).await)
     }
 
-    /// What became of a submission of this name and content; `None` where there is none or another one failed.
+    /// Returns the status of the sample with this name and content; `None` if there is none, or if
+    /// one with other content failed.
     pub async fn submission(
         &self,
         run: Uuid,
@@ -284,7 +296,8 @@ impl Store {
         on_backend!(self, pool => pending::submission(pool, run, run_name, name, content).await)
     }
 
-    /// Those of these photos that are not kept for the run in this folder.
+    /// Returns those of these reference and auxiliary images that this folder does not store for
+    /// the run.
     pub async fn unknown_photos(
         &self,
         run: Uuid,
@@ -294,7 +307,7 @@ impl Store {
         on_backend!(self, pool => pending::unknown_photos(pool, run, folder, photos).await)
     }
 
-    /// The oldest samples that wait for this pack, whose images are in this folder, and that are due.
+    /// Returns the oldest pending samples of this pack and folder that are due.
     pub async fn waiting(
         &self,
         folder: &str,
@@ -305,12 +318,12 @@ impl Store {
         on_backend!(self, pool => pending::next(pool, folder, pack, now, limit).await)
     }
 
-    /// The samples whose images are in this folder and that wait for another pack than this one, by pack.
+    /// Counts the blocked samples of this folder, by the pack that they need instead of this one.
     pub async fn held_samples(&self, folder: &str, pack: &str) -> Result<Vec<BlockedSamples>, StoreError> {
         on_backend!(self, pool => pending::held(pool, folder, pack).await)
     }
 
-    /// When the next of those samples is due that are not due yet.
+    /// Returns the time at which the next pending sample that is not due yet becomes due.
     pub async fn next_due(
         &self,
         folder: &str,
@@ -320,13 +333,13 @@ impl Store {
         on_backend!(self, pool => pending::next_due(pool, folder, pack, after).await)
     }
 
-    /// Puts a waiting sample off, and counts the attempt where it was one.
+    /// Postpones a pending sample, and counts the attempt if there was one.
     pub async fn postpone(&self, id: Uuid, due: OffsetDateTime, attempted: bool) -> Result<(), StoreError> {
         on_backend!(self, pool => pending::postpone(pool, id, due, attempted).await)
     }
 
-    /// Gives a waiting sample up, for a reason's code and in words, and says whose file need not be kept for it any longer.
-    /// `None` where it does not wait.
+    /// Fails a pending sample with a reason code and a detail, and returns its image, which it no
+    /// longer needs. `None` if it is not pending.
     pub async fn fail_pending(
         &self,
         id: Uuid,
@@ -336,7 +349,7 @@ impl Store {
         on_backend!(self, pool => pending::fail(pool, id, reason, detail).await)
     }
 
-    /// Those of these files that some run needs in this folder.
+    /// Returns those of these files that some run needs in this folder.
     pub async fn needed_files(
         &self,
         folder: &str,
@@ -345,7 +358,7 @@ impl Store {
         on_backend!(self, pool => pending::needed(pool, folder, files).await)
     }
 
-    /// One page of a run's samples by name, wherever they stand; `None` where no run has this id.
+    /// Returns one page of a run's samples by name, in any state; `None` if no run has this id.
     pub async fn submitted(
         &self,
         run: Uuid,
@@ -356,18 +369,18 @@ impl Store {
         on_backend!(self, pool => pending::submitted(pool, run, state, after, limit).await)
     }
 
-    /// Imports scores that were computed elsewhere, all or nothing; `None` where no run has this id.
+    /// Imports scores that were computed elsewhere, all or nothing; `None` if no run has this id.
     pub async fn import(&self, import: &NewImport) -> Result<Option<Imported>, StoreError> {
         on_backend!(self, pool => bulk::import(pool, import).await)
     }
 
-    /// Adds scores that only a whole run has to those of its samples that have none yet; says how many these were.
+    /// Adds run-wide scores to those samples of a run that have none yet, and returns their number.
     pub async fn add_run_wide(&self, scores: &RunWideScores) -> Result<u64, StoreError> {
         on_backend!(self, pool => bulk::add_run_wide(pool, scores).await)
     }
 
-    /// What `aps` stands on: for each attribute by name, what is true and what was found of each of these samples of a run,
-    /// as far as this pack has it. The names are in order.
+    /// Returns the evidence behind `aps`: for each attribute by name, label and prediction of each
+    /// of these samples of a run, as far as this pack has them. The names are in ascending order.
     pub async fn outcomes(
         &self,
         run: Uuid,
@@ -377,57 +390,57 @@ impl Store {
         on_backend!(self, pool => bulk::outcomes(pool, run, pack, names).await)
     }
 
-    /// The packs whose scores a run has.
+    /// Returns the packs that a run has scores of.
     pub async fn run_packs(&self, run: Uuid) -> Result<Vec<PackId>, StoreError> {
         on_backend!(self, pool => bulk::packs(pool, run).await)
     }
 
-    /// All packs that scores were stored of, by name.
+    /// Returns all packs that have stored scores, by name.
     pub async fn packs(&self) -> Result<Vec<PackId>, StoreError> {
         on_backend!(self, pool => bulk::all_packs(pool).await)
     }
 
-    /// Looks up a sample with the scores of all packs, or `None` where no sample has this id.
+    /// Looks up a sample with the scores of all packs, or returns `None` if no sample has this id.
     pub async fn sample(&self, id: Uuid) -> Result<Option<SampleRecord>, StoreError> {
         on_backend!(self, pool => sample::sample(pool, id).await)
     }
 
-    /// The runs of a leaderboard with what it stands on, in order of method, pack and run. What was read before and has not changed
-    /// comes from memory.
+    /// Returns the standings of the runs of a leaderboard, in order of method, pack and run.
+    /// Unchanged ones come from the cache.
     pub async fn standings(&self, query: &StandingsQuery) -> Result<Vec<Arc<RunStandings>>, StoreError> {
         on_backend!(self, pool => self.remembered.standings(pool, query).await)
     }
 
-    /// How the database goes about [`standings`](Self::standings): its plans, a line a step: of what every
-    /// question asks, and of what is asked for runs that changed.
+    /// Returns the query plans of [`standings`](Self::standings), one line per step: of the query
+    /// that every request runs, and of the query for runs that changed.
     pub async fn explain_standings(&self, query: &StandingsQuery) -> Result<Vec<String>, StoreError> {
         on_backend!(self, pool => leaderboard::explain(pool, query).await)
     }
 
-    /// Enrols a labelled photo in a dataset, which is made if it is new.
+    /// Enrols a labelled photo in a dataset, which is created if it is new.
     ///
-    /// A photo is identified by its identity and name: the same again changes nothing, other content or attributes
-    /// are a [`StoreError::PhotoConflict`].
+    /// A photo is identified by its identity and name: repeating it changes nothing; other content
+    /// or attributes are a [`StoreError::PhotoConflict`].
     pub async fn enrol(&self, photo: &NewPhoto) -> Result<Enrolled, StoreError> {
         on_backend!(self, pool => datasets::enrol(pool, photo).await)
     }
 
-    /// Lists at most `limit` datasets by name, beginning behind the name `after`.
+    /// Lists at most `limit` datasets by name, starting after the name `after`.
     pub async fn datasets(&self, after: &str, limit: u32) -> Result<Vec<DatasetRecord>, StoreError> {
         on_backend!(self, pool => datasets::datasets(pool, after, limit).await)
     }
 
-    /// Looks up a dataset, or `None` where none has this name.
+    /// Looks up a dataset, or returns `None` if none has this name.
     pub async fn dataset(&self, name: &str) -> Result<Option<DatasetRecord>, StoreError> {
         on_backend!(self, pool => datasets::dataset(pool, name).await)
     }
 
-    /// All photos of a dataset, by identity and name.
+    /// Returns all photos of a dataset, by identity and name.
     pub async fn photos(&self, dataset: Uuid) -> Result<Vec<PhotoRecord>, StoreError> {
         on_backend!(self, pool => datasets::photos(pool, dataset).await)
     }
 
-    /// One page of a dataset's photos, by identity and name.
+    /// Returns one page of a dataset's photos, by identity and name.
     pub async fn photos_page(
         &self,
         dataset: Uuid,
@@ -437,10 +450,11 @@ impl Store {
         on_backend!(self, pool => datasets::photos_page(pool, dataset, offset, limit).await)
     }
 
-    /// Registers prompts in a dataset, which is made if it is new: at most [`MAX_PROMPTS`] at once.
+    /// Registers prompts in a dataset, which is created if it is new: at most [`MAX_PROMPTS`] at
+    /// once.
     ///
-    /// A prompt is known by its identity and text: the same again changes nothing, another kind or other facts replace
-    /// what was there.
+    /// A prompt is identified by its identity and text: repeating it changes nothing; another kind
+    /// or other facts replace the stored ones.
     pub async fn register_prompts(
         &self,
         dataset: &str,
@@ -450,8 +464,8 @@ impl Store {
         on_backend!(self, pool => prompts::register(pool, dataset, prompts, created).await)
     }
 
-    /// One page of a dataset's prompts, by identity and then in the order in which they were registered, each with the
-    /// cursor that continues behind it.
+    /// Returns one page of a dataset's prompts, by identity and then in order of registration, each
+    /// with the cursor that continues after it.
     pub async fn prompts(
         &self,
         dataset: Uuid,
@@ -460,19 +474,19 @@ impl Store {
         on_backend!(self, pool => prompts::page(pool, dataset, query).await)
     }
 
-    /// The samples of a run by name, or `None` where no run has this id.
+    /// Returns the samples of a run by name, or `None` if no run has this id.
     pub async fn run_samples(&self, run: Uuid) -> Result<Option<Vec<RunSample>>, StoreError> {
         on_backend!(self, pool => datasets::run_samples(pool, run).await)
     }
 
-    /// Reads a run as columns with the scores of one pack: the one of this digest, or else the one that most of its
-    /// scores are of. `None` where no run has this id.
+    /// Reads a run as columns with the scores of one pack: the one with this digest, or else the
+    /// one that most of its scores belong to. `None` if no run has this id.
     pub async fn run_data(&self, run: Uuid, pack: Option<&str>) -> Result<Option<RunData>, StoreError> {
         on_backend!(self, pool => run_data::run_data(pool, run, pack).await)
     }
 
-    /// Reads some samples of several runs, by run and name, as if they were one run, with the scores of the pack of this
-    /// digest. Each is called by its run's id, a slash and its name.
+    /// Reads samples of several runs, by run and name, as if they were one run, with the scores of
+    /// the pack with this digest. Each sample is named `RUN_ID/NAME`.
     pub async fn samples_data(
         &self,
         wanted: &BTreeMap<Uuid, BTreeSet<String>>,
@@ -481,12 +495,13 @@ impl Store {
         on_backend!(self, pool => run_data::samples_data(pool, wanted, pack).await)
     }
 
-    /// Names of at most so many samples of a run, evenly spaced in their order.
+    /// Returns the names of at most `most` samples of a run, evenly spaced in their order.
     pub async fn sample_names(&self, run: Uuid, most: usize) -> Result<BTreeSet<String>, StoreError> {
         on_backend!(self, pool => run_data::sample_names(pool, run, most).await)
     }
 
-    /// Names of at most so many samples that two runs both have and that nobody was asked this question about.
+    /// Returns the names of at most `most` samples that both runs have and that have no vote on
+    /// this question.
     pub async fn unjudged(
         &self,
         question: &Question,
@@ -497,8 +512,8 @@ impl Store {
         on_backend!(self, pool => preferences::unjudged(pool, question, a, b, most).await)
     }
 
-    /// Takes down answers of annotators, all or none, and says how many; the same annotator's answer to the same question about
-    /// the same images replaces the one before.
+    /// Records judgements of annotators, all or none, and returns their number. An annotator's
+    /// judgement replaces an earlier one on the same question about the same images.
     pub async fn add_preferences(
         &self,
         preferences: &[NewPreference],
@@ -507,27 +522,27 @@ impl Store {
         on_backend!(self, pool => preferences::add(pool, preferences, created).await)
     }
 
-    /// Answers of annotators in the order in which they came.
+    /// Returns judgements of annotators in order of arrival.
     pub async fn preferences(&self, query: &PreferencesQuery) -> Result<Vec<Preference>, StoreError> {
         on_backend!(self, pool => preferences::list(pool, query).await)
     }
 
-    /// Deletes an answer; `false` where none has this id.
+    /// Deletes a judgement; `false` if none has this id.
     pub async fn delete_preference(&self, id: Uuid) -> Result<bool, StoreError> {
         on_backend!(self, pool => preferences::delete(pool, id).await)
     }
 
-    /// Deletes all answers of an annotator, and says how many there were.
+    /// Deletes all judgements of an annotator, and returns their number.
     pub async fn delete_annotator(&self, annotator: &str) -> Result<u64, StoreError> {
         on_backend!(self, pool => preferences::delete_annotator(pool, annotator).await)
     }
 
-    /// The runs, or this run, with those packs of which the summaries by slice are not there or out of date.
+    /// Returns the packs of all runs, or of this run, whose slice summaries are missing or stale.
     pub async fn stale_runs(&self, run: Option<Uuid>) -> Result<Vec<RunVersion>, StoreError> {
         on_backend!(self, pool => slices::stale(pool, run).await)
     }
 
-    /// Replaces the summaries by slice of a run; `false` where it is gone.
+    /// Replaces the slice summaries of a run; `false` if the run was deleted.
     pub async fn save_run_summary(
         &self,
         version: &RunVersion,
@@ -537,23 +552,25 @@ impl Store {
         on_backend!(self, pool => slices::save(pool, version, summary, computed).await)
     }
 
-    /// The summaries by slice of a run with the pack of this digest, or `None` where there are none yet.
+    /// Returns the slice summaries of a run for the pack with this digest, or `None` if there are
+    /// none yet.
     pub async fn run_slices(&self, run: Uuid, pack: &str) -> Result<Option<RunSlices>, StoreError> {
         on_backend!(self, pool => slices::run_slices(pool, run, pack).await)
     }
 
-    /// The distributions of all metrics in the summarised runs with the pack of this digest.
+    /// Returns the distributions of all metrics in the summarised runs, for the pack with this
+    /// digest.
     pub async fn run_quantiles(&self, pack: &str) -> Result<Vec<(Uuid, Quantiles)>, StoreError> {
         on_backend!(self, pool => slices::quantiles(pool, pack).await)
     }
 
-    /// Keeps what the face graphs found in an image.
+    /// Stores the faces that the face graphs found in an image.
     pub async fn save_faces(&self, record: &FacesRecord) -> Result<(), StoreError> {
         on_backend!(self, pool => faces::save(pool, record, None).await)
     }
 
-    /// [`save_faces`](Self::save_faces) of a search that began at this time: nothing is kept of an image that was deleted since,
-    /// by whichever instance.
+    /// Like [`save_faces`](Self::save_faces), for a search that began at this time: nothing is
+    /// stored for an image that any instance has deleted since.
     pub async fn save_found_faces(
         &self,
         record: &FacesRecord,
@@ -562,7 +579,7 @@ impl Store {
         on_backend!(self, pool => faces::save(pool, record, Some(began)).await)
     }
 
-    /// The images that were deleted since a time, each with when.
+    /// Returns the images deleted since a time, each with the time of its deletion.
     pub async fn deleted_images(
         &self,
         since: OffsetDateTime,
@@ -570,13 +587,14 @@ impl Store {
         on_backend!(self, pool => deletion::deleted_images(pool, since).await)
     }
 
-    /// Forgets which images were deleted before a time.
+    /// Removes the records of images deleted before a time.
     pub async fn forget_deletions(&self, before: OffsetDateTime) -> Result<(), StoreError> {
         on_backend!(self, pool => deletion::forget_deletions(pool, before).await)
     }
 
-    /// Takes what was deleted out of SQLite's write-ahead log, where it would stay until that is written over, and says whether
-    /// it is gone: a reader who has begun before keeps it. PostgreSQL keeps its own log as its administrator says.
+    /// Purges deleted rows from SQLite's write-ahead log, where they would stay until overwritten.
+    /// Returns `false` if a reader that began earlier prevents it. The log of PostgreSQL is left to
+    /// its administrator.
     pub async fn scrub(&self) -> Result<bool, StoreError> {
         match &self.backend {
             Backend::Sqlite(pool) => pool.truncate_log().await,
@@ -584,7 +602,7 @@ impl Store {
         }
     }
 
-    /// What the face graphs found in those of these images that are kept.
+    /// Returns the stored faces of these images. Images without any are missing from the result.
     pub async fn faces(
         &self,
         images: &[ContentHash],
@@ -593,45 +611,47 @@ impl Store {
         on_backend!(self, pool => faces::load(pool, images, graphs).await)
     }
 
-    /// Which faces these graphs found in images of a run or a dataset are kept: it differs where any was added or is gone.
+    /// Returns a fingerprint of the faces that these graphs found in images of a run or a dataset:
+    /// it changes when any are added or deleted.
     pub async fn faces_state(&self, of: ImagesOf, graphs: ContentHash) -> Result<FacesState, StoreError> {
         on_backend!(self, pool => faces::state(pool, of, graphs).await)
     }
 
-    /// Deletes the faces that were found before a time, except those of enrolled photos; without a time, all. Says
-    /// how many there were.
+    /// Deletes the faces that were found before a time, except those of enrolled photos; without a
+    /// time, all faces. Returns the number of deleted records.
     pub async fn purge_faces(&self, before: Option<OffsetDateTime>) -> Result<u64, StoreError> {
         on_backend!(self, pool => faces::purge(pool, before).await)
     }
 
-    /// Deletes a sample with its scores, or says `None` where no sample has this id. Its run's summaries are computed
-    /// anew from what remains; faces go with the last that stands on their image.
+    /// Deletes a sample with its scores. Returns `None` if no sample has this id. The summaries of
+    /// its run are recomputed from the remaining samples; faces are deleted with the last reference
+    /// to their image.
     pub async fn delete_sample(&self, id: Uuid) -> Result<Option<Deleted>, StoreError> {
         on_backend!(self, pool => deletion::sample(pool, id).await)
     }
 
-    /// Deletes a run with everything in it, or says `None` where no run has this id.
+    /// Deletes a run with everything in it. Returns `None` if no run has this id.
     pub async fn delete_run(&self, id: Uuid) -> Result<Option<Deleted>, StoreError> {
         on_backend!(self, pool => deletion::run(pool, id).await)
     }
 
-    /// Deletes a dataset with its photos, or says `None` where none has this name.
+    /// Deletes a dataset with its photos. Returns `None` if none has this name.
     pub async fn delete_dataset(&self, name: &str) -> Result<Option<Deleted>, StoreError> {
         on_backend!(self, pool => deletion::dataset(pool, name).await)
     }
 
-    /// Deletes what was found in an image and its enrolments, whoever else stands on it; samples and scores stay.
-    /// `None` where nothing knows the image.
+    /// Deletes everything derived from an image and its enrolments, even if other rows refer to it;
+    /// samples and scores stay. Returns `None` if the image is unknown.
     pub async fn delete_image(&self, image: ContentHash) -> Result<Option<Deleted>, StoreError> {
         on_backend!(self, pool => deletion::image(pool, image).await)
     }
 
-    /// Asks the database for a sign of life.
+    /// Pings the database.
     pub async fn ping(&self) -> Result<(), StoreError> {
         on_backend!(self, pool => sql::ping(pool).await)
     }
 
-    /// Waits for running transactions and closes all connections; whatever is asked afterwards is unavailable.
+    /// Waits for running transactions and closes all connections; later calls fail as unavailable.
     pub async fn close(&self) {
         on_backend!(self, pool => pool.close().await);
     }

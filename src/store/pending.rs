@@ -1,7 +1,8 @@
-//! Samples that were accepted and wait to be scored, and which files are kept for them.
+//! Pending samples, and the spooled files that they need.
 //!
-//! Locks are taken in one order, so that transactions queue rather than deadlock: the run (shared), its samples, the pending
-//! row, the run's counts, the summaries. Whoever finishes or deletes a run locks it against all of these first.
+//! Locks are taken in one order, so that transactions queue rather than deadlock: the run (shared),
+//! its samples, the pending row, the run's counts, the summaries. Finishing or deleting a run first
+//! locks it against all of these.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -15,138 +16,138 @@ use super::words::{check_name, check_text, hashes_to_json, to_microseconds};
 use super::{PackId, RunName, StoreError};
 use crate::content::ContentHash;
 
-/// Hashes asked for in one statement: SQLite takes 32,766 arguments, and shorter texts are parsed sooner.
+/// Hashes per statement: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.
 const AT_ONCE: usize = 500;
 
-/// A sample to accept: its files are on the disk already.
+/// A sample to accept, whose files are already spooled.
 #[derive(Clone, Debug)]
 pub struct NewPending {
-    /// Its id, a fresh `UUIDv7`: also the id of the sample that it becomes.
+    /// Id, a fresh `UUIDv7`; it is also the id of the sample once scored.
     pub id: Uuid,
-    /// Now.
+    /// Time of acceptance.
     pub created: OffsetDateTime,
-    /// Its run.
+    /// Id of the run.
     pub run: Uuid,
-    /// Its name within the run.
+    /// Name within the run.
     pub name: String,
-    /// The hash of all inputs that scores depend on.
+    /// Hash of all inputs that the scores depend on.
     pub content: ContentHash,
-    /// The prompt.
+    /// Prompt, if one was sent.
     pub prompt: Option<String>,
-    /// The hash of the generated image's bytes.
+    /// Hash of the generated image's file.
     pub image: ContentHash,
-    /// The hashes of the reference photos' bytes, in order.
+    /// Hashes of the reference images' files, in order.
     pub references: Vec<ContentHash>,
-    /// The hashes of the auxiliary photos' bytes, in order.
+    /// Hashes of the auxiliary images' files, in order.
     pub auxiliary: Vec<ContentHash>,
-    /// What else was said about the sample.
+    /// Metadata as it was sent.
     pub metadata: serde_json::Value,
-    /// The folder of kept files that has the images.
+    /// Id of the spool folder that has the images.
     pub folder: String,
-    /// The files that came with it, the image among them, and their bytes.
+    /// Files that were sent with it, including the image, with their sizes in bytes.
     pub files: Vec<(ContentHash, u64)>,
-    /// The pack that will score it.
+    /// Pack that will score it.
     pub pack: PackId,
-    /// The version of the service that accepts it.
+    /// Version of the service that accepts it.
     pub service_version: String,
-    /// Samples that may wait in the run.
+    /// Maximum number of pending samples in the run.
     pub max_pending: u64,
 }
 
-/// What became of a submission.
+/// Status of an accepted sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleStatus {
-    /// It waits under this id.
+    /// Pending under this id.
     Pending(Uuid),
-    /// It failed; the same or another may be sent under its name.
+    /// Failed; the same or other content may be sent under its name.
     Failed(Uuid),
-    /// It was recorded as this sample.
+    /// Scored, and stored as this sample.
     Scored(Uuid),
 }
 
-/// What accepting did.
+/// Outcome of accepting a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// The sample is new, or takes the place of one that failed.
+    /// The sample is new, or replaces one that failed.
     New(Uuid),
-    /// The same was there.
+    /// The same sample was accepted before.
     Repeated(SampleStatus),
 }
 
-/// Samples that nobody scores before another pack is loaded.
+/// Pending samples that need a pack that is not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockedSamples {
-    /// What they wait for.
+    /// Pack that they need.
     pub pack: PackId,
-    /// How many.
+    /// Number of samples.
     pub samples: u64,
-    /// Of how many runs.
+    /// Number of runs that have such samples.
     pub runs: u64,
 }
 
-/// A sample that waits.
+/// A pending sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PendingRecord {
-    /// Its id.
+    /// Id of the sample.
     pub id: Uuid,
-    /// Its run's id.
+    /// Id of the run.
     pub run_id: Uuid,
-    /// Its run.
+    /// Method and name of the run.
     pub run: RunName,
-    /// Codes of the metrics of its run; none for all.
+    /// Codes of the run's metrics; `None` for all.
     pub metrics: Option<Vec<String>>,
-    /// Its name within the run.
+    /// Name within the run.
     pub name: String,
-    /// The hash of all inputs.
+    /// Hash of all inputs.
     pub content: ContentHash,
-    /// The prompt.
+    /// Prompt, if one was sent.
     pub prompt: Option<String>,
-    /// The hash of the generated image.
+    /// Hash of the generated image's file.
     pub image: ContentHash,
-    /// The hashes of the reference photos.
+    /// Hashes of the reference images' files, in order.
     pub references: Vec<ContentHash>,
-    /// The hashes of the auxiliary photos.
+    /// Hashes of the auxiliary images' files, in order.
     pub auxiliary: Vec<ContentHash>,
-    /// What else was said.
+    /// Metadata as it was sent.
     pub metadata: serde_json::Value,
-    /// How often scoring it was tried.
+    /// Number of failed attempts that count.
     pub attempts: u32,
-    /// Not before then.
+    /// Earliest time of the next attempt.
     pub due: OffsetDateTime,
 }
 
-/// A sample of a run, wherever it stands.
+/// A sample of a run, in any state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitted {
-    /// Its name within the run.
+    /// Name within the run.
     pub name: String,
-    /// Where it stands.
+    /// Status, with its id.
     pub at: SampleStatus,
-    /// The hash of all inputs, 64 hexadecimal digits.
+    /// Hash of all inputs, as 64 hexadecimal digits.
     pub content: String,
-    /// Why it failed: a code and words.
+    /// Reason code and detail of a failure.
     pub failure: Option<(String, String)>,
 }
 
-/// Which samples of a run to list.
+/// Filter for the samples of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubmittedState {
-    /// Those that wait.
+    /// Pending samples.
     Pending,
-    /// Those that failed.
+    /// Failed samples.
     Failed,
-    /// Those that are scored.
+    /// Scored samples.
     Scored,
 }
 
-/// What is found under a name of a run, and under which content.
+/// Finds the sample of this name in a run, and returns its status and content hash.
 async fn find<C: Connection>(
     connection: &mut C,
     run: Uuid,
     name: &str,
     locked: bool,
 ) -> Result<Option<(SampleStatus, ContentHash)>, StoreError> {
-    // Those that wait first: one that is scored meanwhile is then found among the scored.
+    // Pending rows first: a sample that is scored in the meantime is then found among the scored.
     let mut sql = Sql::new("SELECT id, content, state FROM pending_samples WHERE run = ");
     sql.bind(run).push(" AND name = ").bind(name).push(if locked { C::LOCK } else { "" });
     if let Some(row) = connection.fetch(sql).await?.first() {
@@ -167,9 +168,9 @@ async fn find<C: Connection>(
     Ok(Some((SampleStatus::Scored(row.uuid("id")?), row.hash("content")?)))
 }
 
-/// What became of the submission of this name and content, without taking anything.
+/// Returns the status of the sample with this name and content, without locking anything.
 ///
-/// A name that stands for other content is a [`StoreError::SampleConflict`], unless that failed.
+/// The same name with other content is a [`StoreError::SampleConflict`], unless that sample failed.
 pub(super) async fn submission<P: Connections>(
     pool: &P,
     run: Uuid,
@@ -196,7 +197,7 @@ fn decide(
     }
 }
 
-/// Accepts a sample in one transaction, or says `None` where no run has this id.
+/// Accepts a sample in one transaction. Returns `None` if no run has this id.
 pub(super) async fn accept<P: Connections>(
     pool: &P,
     new: &NewPending,
@@ -247,7 +248,7 @@ async fn transaction<P: Connections>(pool: &P, new: &NewPending) -> Result<Optio
     sql.push(") WHERE id = ").bind(new.run);
     sql.push(" AND (pack IS NULL OR pack = ").bind(new.pack.digest.as_str()).push(")");
     if connection.execute(sql).await? == 0 {
-        // Another service with another pack accepted the run's first sample at the same moment.
+        // Another instance with another pack accepted the run's first sample at the same moment.
         return Err(StoreError::PackConflict { run: run.name, pack: run.pack.unwrap_or_default() });
     }
     transaction.commit().await?;
@@ -287,13 +288,13 @@ async fn insert<C: Connection>(
     ]);
     sql.push(" ON CONFLICT (run, name) DO NOTHING");
     if connection.execute(sql).await? == 0 {
-        // Somebody else sent the same name at the same moment: looked at again.
+        // A concurrent request inserted the same name: retry, which checks again.
         return Err(StoreError::Contended(sqlx::Error::RowNotFound));
     }
     Ok(())
 }
 
-/// What accepting needs to know of a run, which is kept from being finished or deleted meanwhile.
+/// The columns of a run that accepting needs. Its row is locked against finishing and deletion.
 struct LockedRun {
     name: RunName,
     state: RunState,
@@ -318,11 +319,11 @@ async fn lock_run<C: Connection>(connection: &mut C, id: Uuid) -> Result<Option<
     }))
 }
 
-/// Notes which files the run needs from now on.
+/// Records the files that the run needs from now on.
 async fn keep_files<C: Connection>(connection: &mut C, new: &NewPending) -> Result<(), StoreError> {
     let photos = photos(new);
     let mut sql = Sql::new("INSERT INTO kept_files (folder, run, image, photo, bytes) VALUES ");
-    // In order and each once: rows are then locked in order, and no statement meets a row twice.
+    // Sorted and unique: rows are locked in order, and no statement meets a row twice.
     let files: std::collections::BTreeMap<_, _> = new.files.iter().copied().collect();
     sql.tuples(files.into_iter().map(|(image, bytes)| {
         [
@@ -341,7 +342,7 @@ async fn keep_files<C: Connection>(connection: &mut C, new: &NewPending) -> Resu
     Ok(())
 }
 
-/// Those of the photos that are not kept for the run.
+/// Returns those of the images that are not stored for the run as reference or auxiliary images.
 pub(super) async fn unknown_photos<P: Connections>(
     pool: &P,
     run: Uuid,
@@ -369,10 +370,10 @@ async fn unknown<C: Connection>(
     Ok(photos.iter().copied().filter(|photo| !known.contains(photo)).collect())
 }
 
-/// No sample is put off for longer than this.
+/// No sample is postponed for longer than this.
 const LONGEST_PAUSE: time::Duration = time::Duration::minutes(10);
 
-/// The oldest samples that wait for this pack in this folder and are due.
+/// Returns the oldest pending samples of this pack in this folder that are due.
 pub(super) async fn next<P: Connections>(
     pool: &P,
     folder: &str,
@@ -391,7 +392,7 @@ pub(super) async fn next<P: Connections>(
         .bind(pack)
         .push(" AND (due <= ")
         .bind(to_microseconds(now));
-    // No pause is that long: the clock was set back.
+    // No pause is that long: the clock was set back, and the sample is due.
     sql.push(" OR due > ").bind(to_microseconds(now + LONGEST_PAUSE)).push(")");
     sql.push(" ORDER BY pending_samples.id LIMIT ").bind(limit);
     pool.reader().await?.fetch(sql).await?.iter().map(pending_record).collect()
@@ -403,7 +404,8 @@ fn pending_record<R: Row>(row: &R) -> Result<PendingRecord, StoreError> {
     let list = |column: &'static str| {
         let digits: Vec<String> = row.json(column)?;
         let hash = |hex: &String| {
-            ContentHash::from_hex(hex).ok_or_else(|| row.corrupt(column, "holds what is no hash"))
+            ContentHash::from_hex(hex)
+                .ok_or_else(|| row.corrupt(column, "contains a value that is not a hash"))
         };
         digits.iter().map(hash).collect::<Result<Vec<_>, _>>()
     };
@@ -424,7 +426,7 @@ fn pending_record<R: Row>(row: &R) -> Result<PendingRecord, StoreError> {
     })
 }
 
-/// When the next sample that waits for this pack in this folder is due, if there is one.
+/// Returns the time at which the next pending sample of this pack in this folder is due, if any.
 pub(super) async fn next_due<P: Connections>(
     pool: &P,
     folder: &str,
@@ -438,7 +440,8 @@ pub(super) async fn next_due<P: Connections>(
     rows.first().map(|row| Reader::new(row, "pending_samples", "").time("due")).transpose()
 }
 
-/// The samples in this folder that wait for another pack than this one, and of how many runs, pack by pack.
+/// Counts the blocked samples in this folder and their runs, by the pack that they need instead of
+/// this one.
 pub(super) async fn held<P: Connections>(
     pool: &P,
     folder: &str,
@@ -464,7 +467,7 @@ pub(super) async fn held<P: Connections>(
     held.collect()
 }
 
-/// Puts a sample off until a later time, and counts the attempt where it was one.
+/// Postpones a pending sample, and counts the attempt if there was one.
 pub(super) async fn postpone<P: Connections>(
     pool: &P,
     id: Uuid,
@@ -483,15 +486,15 @@ pub(super) async fn postpone<P: Connections>(
     with_retries(id, transaction).await
 }
 
-/// Gives a waiting sample up for a reason. Its image, whose hash is the answer, need not be kept for it any longer; its
-/// photos may serve others.
+/// Fails a pending sample with a reason. Returns its image, which it no longer needs; its reference
+/// and auxiliary images may serve other samples.
 pub(super) async fn fail<P: Connections>(
     pool: &P,
     id: Uuid,
     reason: &str,
     detail: &str,
 ) -> Result<Option<ContentHash>, StoreError> {
-    // What PostgreSQL's text cannot hold a message can do without.
+    // PostgreSQL's text cannot hold U+0000, and a message can do without it.
     let detail = detail.replace('\0', "");
     let transaction = || async {
         let mut transaction = pool.begin().await?;
@@ -518,7 +521,8 @@ pub(super) async fn fail<P: Connections>(
     with_retries(id, transaction).await
 }
 
-/// Marks a waiting sample as failed. Its image, in its run, is locked by [`lock_image`], which said `others`.
+/// Marks a pending sample as failed. The caller has locked its image with [`lock_image`], which
+/// returned `others`.
 pub(super) async fn give_up<C: Connection>(
     connection: &mut C,
     id: Uuid,
@@ -541,7 +545,7 @@ fn lock<C: Connection>(_: &C) -> &'static str {
     C::LOCK
 }
 
-/// Takes a sample out of those that wait, or says that it does not wait any more.
+/// Removes a sample from the pending ones. Returns `false` if it is no longer pending.
 pub(super) async fn take<C: Connection>(
     connection: &mut C,
     id: Uuid,
@@ -558,18 +562,20 @@ pub(super) async fn take<C: Connection>(
     Ok(true)
 }
 
-/// Which instances have to be told that a sample's file need not be kept.
+/// Instances that may release a sample's file. This decides which other instances must be notified.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owners {
-    /// The sample's own instance asks, and takes its file away by itself.
+    /// Only the sample's own instance, which deletes its file without a notification.
     ThisOne,
-    /// Any instance may ask.
+    /// Any instance.
     Any,
 }
 
-/// Locks the rows of a generated image of a run, and says whether instances keep it that have to be told when it is released.
+/// Locks the rows of a generated image of a run. Returns `true` if instances store it that must be
+/// notified when it is released.
 ///
-/// Accepting a sample locks these rows before it writes the sample. Taking a sample away locks them in the same order: first.
+/// Accepting a sample locks these rows before it writes the sample. Removing a sample uses the same
+/// order: it locks them first.
 pub(super) async fn lock_image<C: Connection>(
     connection: &mut C,
     run: Uuid,
@@ -579,14 +585,15 @@ pub(super) async fn lock_image<C: Connection>(
     let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 0 AND run = ");
     sql.bind(run).push(" AND image = ").bind(image.to_hex()).push(" ORDER BY folder").push(lock(connection));
     let folders = connection.fetch(sql).await?.len();
-    // The sample's own instance has one of the folders, and needs no note.
+    // The sample's own instance owns one of the folders, and needs no notification.
     Ok(folders > usize::from(owners == Owners::ThisOne))
 }
 
-/// Releases a generated image that no waiting sample of its run needs. `others` is the answer of [`lock_image`]: instances that
-/// do not ask themselves get a note.
+/// Releases a generated image if no pending sample of its run needs it. `others` is the result of
+/// [`lock_image`]: if it is set, the instances that store the image are notified.
 ///
-/// The rows were locked by an earlier statement, so these statements see every sample that was accepted with an equal image.
+/// The rows were locked by an earlier statement, so these statements see every accepted sample with
+/// an equal image.
 pub(super) async fn release_image<C: Connection>(
     connection: &mut C,
     run: Uuid,
@@ -603,12 +610,12 @@ pub(super) async fn release_image<C: Connection>(
     Ok(())
 }
 
-/// Of kept files those that no waiting sample of their run needs.
+/// Condition on spooled files: no pending sample of their run needs them.
 const UNNEEDED: &str =
     " AND NOT EXISTS (SELECT 1 FROM pending_samples WHERE pending_samples.run = kept_files.run
      AND pending_samples.image = kept_files.image AND pending_samples.state = 'waiting')";
 
-/// Tells the instances that keep an image that it is released.
+/// Notifies the instances that store an image that it is released.
 async fn note_release<C: Connection>(connection: &mut C, run: Uuid, image: &str) -> Result<(), StoreError> {
     let mut sql = Sql::new(
         "INSERT INTO released_files (folder, image) SELECT folder, image FROM kept_files WHERE photo = 0 AND run = ",
@@ -619,8 +626,8 @@ async fn note_release<C: Connection>(connection: &mut C, run: Uuid, image: &str)
     Ok(())
 }
 
-/// Locks images by run as [`lock_image`] does, and those of the samples that wait. Says which images other instances keep too,
-/// and which samples wait.
+/// Locks images by run as [`lock_image`] does, and those of the samples that are pending. Returns
+/// the images that other instances store too, and the pending samples.
 pub(super) async fn take_pending<C: Connection>(
     connection: &mut C,
     images: &BTreeSet<(Uuid, String)>,
@@ -633,7 +640,7 @@ pub(super) async fn take_pending<C: Connection>(
     for row in &connection.fetch(sql).await? {
         let row = Reader::new(row, "kept_files", "");
         let found = (row.uuid("run")?, row.text("image")?);
-        // As many folders as instances: from the second on there is one that has to be told.
+        // One folder per instance: from the second one on, another instance must be notified.
         if last.as_ref() == Some(&found) && others.last() != Some(&found) {
             others.push(found.clone());
         }
@@ -646,7 +653,7 @@ pub(super) async fn take_pending<C: Connection>(
     Ok((others, waiting.collect::<Result<_, _>>()?))
 }
 
-/// Releases images as [`release_image`] does. `others` are those that other instances keep too.
+/// Releases images as [`release_image`] does. `others` are those that other instances store too.
 pub(super) async fn release_images<C: Connection>(
     connection: &mut C,
     images: &BTreeSet<(Uuid, String)>,
@@ -665,7 +672,7 @@ fn pairs<'a>(sql: &'a mut Sql, images: &BTreeSet<(Uuid, String)>) -> &'a mut Sql
     sql.tuples(images.iter().map(|(run, image)| [(*run).into(), image.as_str().into()]))
 }
 
-/// Those of these files that some run needs in this folder.
+/// Returns those of these files that some run needs in this folder.
 pub(super) async fn needed<P: Connections>(
     pool: &P,
     folder: &str,
@@ -684,7 +691,7 @@ pub(super) async fn needed<P: Connections>(
     Ok(needed)
 }
 
-/// One page of a run's samples by name, wherever they stand; `None` where no run has this id.
+/// Returns one page of a run's samples by name, in any state; `None` if no run has this id.
 pub(super) async fn submitted<P: Connections>(
     pool: &P,
     run: Uuid,
@@ -698,7 +705,8 @@ pub(super) async fn submitted<P: Connections>(
     if connection.fetch(sql).await?.is_empty() {
         return Ok(None);
     }
-    // Those that wait first: one that is scored between the two reads is then seen twice rather than not at all.
+    // Pending rows first: a sample that is scored between the two reads is then seen twice rather
+    // than not at all.
     let mut found = std::collections::BTreeMap::new();
     if state != Some(SubmittedState::Scored) {
         let mut sql =

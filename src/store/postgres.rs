@@ -15,16 +15,17 @@ use super::StoreOptions;
 use super::error::{MigrationError, StoreError};
 use super::sql::{Argument, Connection, Connections, Row, Sql};
 
-/// Transactions at once that record samples: enough to overlap one's statements with another's flush of the log.
+/// Concurrent recording transactions: enough to overlap the statements of one with another's flush
+/// of the log.
 pub(super) const WRITERS: usize = 4;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// The connections to one database.
+/// Connections to one database.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     pool: PgPool,
-    /// Further pools of the same database, to be closed with this one.
+    /// Additional pools of the same database, closed with this one.
     others: Arc<Mutex<Vec<PgPool>>>,
 }
 
@@ -33,7 +34,8 @@ impl Pool {
         let connect = PgConnectOptions::from_str(url)
             .map_err(|error| StoreError::url(url, error.to_string()))?
             .application_name(env!("CARGO_PKG_NAME"))
-            // A slow statement would be logged with all its text, tens of kilobytes of `$n` for a batch of rows.
+            // A slow statement would be logged with its whole text: tens of kilobytes of `$n` for a
+            // batch of rows.
             .disable_statement_logging();
         migrate(url, &connect, options).await?;
 
@@ -41,7 +43,7 @@ impl Pool {
         let pool = PgPoolOptions::new()
             .max_connections(options.connections.max(1))
             .acquire_timeout(options.timeout)
-            // A server that is stuck fails the request rather than keeping it and its connection for ever.
+            // A stuck server fails the request rather than holding it and its connection forever.
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     let mut sql = Sql::new("SELECT set_config('statement_timeout', CAST(");
@@ -53,7 +55,7 @@ impl Pool {
         Ok(Self { pool, others: Arc::default() })
     }
 
-    /// The same database over connections of its own, which are opened when they are needed.
+    /// Returns the same database over separate connections, which are opened on demand.
     pub(super) fn with_own_connections(&self, connections: u32) -> Self {
         let options = self.pool.options().clone().max_connections(connections.max(1));
         let pool = options.connect_lazy_with((*self.pool.connect_options()).clone());
@@ -70,15 +72,15 @@ impl Pool {
     }
 }
 
-/// Brings the tables up to date on a connection of its own: the migrator's lock lasts as long as that, so nothing
-/// remains locked where a migration fails, and migrations may take longer than a request.
+/// Applies migrations on a separate connection. The migrator's lock ends with that connection, so
+/// nothing stays locked if a migration fails, and migrations may take longer than a request.
 async fn migrate(url: &str, connect: &PgConnectOptions, options: &StoreOptions) -> Result<(), StoreError> {
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
     let mut connection = tokio::time::timeout(options.timeout, connect.connect())
         .await
         .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?
         .map_err(|error| match &error {
-            // Wrong password, no such role, no such database: nothing that another try would change.
+            // Wrong password, unknown role or unknown database: a retry would not help.
             sqlx::Error::Database(refusal)
                 if refusal.code().is_some_and(|c| c.starts_with("28") || c.starts_with("3D")) =>
             {
@@ -98,8 +100,9 @@ impl Connections for Pool {
     type Db = Postgres;
 
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        // In a task of its own, which is never cancelled: sqlx 0.9.0 forgets a BEGIN whose future is dropped
-        // (`PgTransactionManager::begin`), and the next user of the connection would write into the open transaction.
+        // In a separate task, which is never cancelled: sqlx 0.9.0 loses track of a BEGIN whose
+        // future is dropped (`PgTransactionManager::begin`), and the next user of the connection
+        // would write into the open transaction.
         let pool = self.pool.clone();
         tokio::spawn(async move { pool.begin().await }).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
@@ -155,7 +158,7 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, PgArguments), sqlx::Error
         }
         .map_err(sqlx::Error::Encode)?;
     }
-    // `Sql` holds text of this program only: see there.
+    // `Sql` contains only text of this program: see its documentation.
     Ok((AssertSqlSafe(sql.text), arguments))
 }
 

@@ -1,4 +1,4 @@
-//! What people say of images: votes between two runs on one prompt, and ratings of single images.
+//! Judgements of annotators: votes between two runs on one prompt, and ratings of single images.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,32 +9,32 @@ use super::StoreError;
 use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, with_retries};
 use super::words::{check_name, new_id, to_microseconds};
 
-/// Rows of one statement: SQLite allows 32,766 arguments.
+/// Rows per statement: SQLite accepts 32,766 arguments.
 const BATCH: usize = 1_000;
 
-/// What people were asked.
+/// Question that annotators are asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Question {
-    /// Which is better altogether.
+    /// Which image is better overall?
     Overall,
-    /// Are the objects of the prompt there?
+    /// Are the objects of the prompt in the image?
     Object,
-    /// Are its relations right?
+    /// Are the relations of the prompt right?
     Relation,
-    /// Which is more like the person?
+    /// Which image looks more like the person?
     Identity,
-    /// One that the operator names.
+    /// A question that the operator defines.
     Own(Box<str>),
 }
 
-/// Bytes of a question's word.
+/// Maximum length of a question's word in bytes.
 const WORD_BYTES: usize = 32;
 
 impl Question {
-    /// Those that every service knows.
+    /// Questions that every service has.
     pub const KNOWN: [Self; 4] = [Self::Overall, Self::Object, Self::Relation, Self::Identity];
 
-    /// The word in requests and in the database.
+    /// Returns the word that requests and the database use.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -46,7 +46,8 @@ impl Question {
         }
     }
 
-    /// The question of this word: 1 to 32 lower-case letters, digits and underscores, of which the first is a letter.
+    /// Parses the word of a question: 1 to 32 lower-case letters, digits and underscores, starting
+    /// with a letter.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -65,85 +66,85 @@ impl Question {
     }
 }
 
-/// What was said.
+/// Judgement of an annotator.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Judgement {
-    /// Of the same prompt in two runs.
+    /// A vote between the images of two runs for the same prompt.
     Vote {
-        /// One run.
+        /// Id of run A.
         a: Uuid,
-        /// The other.
+        /// Id of run B.
         b: Uuid,
-        /// 1 where A's image is preferred, −1 where B's is, 0 where neither.
+        /// 1 if A's image is preferred, −1 if B's is, 0 if neither.
         preference: i8,
     },
-    /// Of one image.
+    /// A rating of one image.
     Rating {
-        /// Its run.
+        /// Id of the run of the image.
         run: Uuid,
-        /// More is better, on whatever scale the annotator was given.
+        /// Higher is better, on the scale that the annotator was given.
         rating: f64,
     },
 }
 
-/// One answer of an annotator.
+/// A stored judgement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preference {
-    /// Its id.
+    /// Id of the judgement.
     pub id: Uuid,
-    /// What was asked.
+    /// Question that was asked.
     pub question: Question,
-    /// Who answered.
+    /// Name of the annotator.
     pub annotator: String,
-    /// The samples' name in the run, or in both.
+    /// Name of the sample in the run, or of the samples in both runs.
     pub name: String,
-    /// The answer.
+    /// The vote or rating.
     pub judgement: Judgement,
-    /// When it was taken down, UTC, to the microsecond.
+    /// Time of recording, UTC, to the microsecond.
     pub created: OffsetDateTime,
 }
 
-/// An answer to take down.
+/// A judgement to record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewPreference {
-    /// What was asked.
+    /// Question that was asked.
     pub question: Question,
-    /// Who answered.
+    /// Name of the annotator.
     pub annotator: String,
-    /// The samples' name.
+    /// Name of the sample in the run, or of the samples in both runs.
     pub name: String,
-    /// The answer.
+    /// The vote or rating.
     pub judgement: Judgement,
 }
 
-/// Which answers.
+/// Filter and page of judgements.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PreferencesQuery {
-    /// To this question.
+    /// Only judgements on this question.
     pub question: Option<Question>,
-    /// Of this annotator.
+    /// Only judgements of this annotator.
     pub annotator: Option<String>,
-    /// About this run.
+    /// Only judgements about this run.
     pub run: Option<Uuid>,
-    /// Those behind this id.
+    /// Only judgements after this id.
     pub after: Option<Uuid>,
-    /// At most so many; all where none is given.
+    /// Maximum number of judgements; `None` for all.
     pub limit: Option<u32>,
 }
 
-/// The first of a batch of answers that cannot be taken down: it is about a sample that is not there.
+/// First judgement of a batch that cannot be recorded, because its sample does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownSample {
-    /// Its place in the batch.
+    /// Position in the batch, counted from 0.
     pub place: usize,
-    /// The run that has no such sample, or is not there itself.
+    /// Run that has no such sample, or does not exist itself.
     pub run: Uuid,
-    /// The name.
+    /// Name of the sample.
     pub name: String,
 }
 
 impl Judgement {
-    /// The runs in their order, and the value of the first.
+    /// Returns the two runs in order of their ids, and the value for the first of them.
     fn columns(self) -> (Uuid, Uuid, f64) {
         match self {
             Self::Vote { a, b, preference } if a < b => (a, b, preference.into()),
@@ -160,7 +161,8 @@ impl Judgement {
     }
 }
 
-/// Takes answers down, all or none; the same annotator's answer to the same question replaces the one before.
+/// Records judgements, all or none. An annotator's judgement replaces an earlier one on the same
+/// question and images.
 pub(super) async fn add<P: Connections>(
     pool: &P,
     preferences: &[NewPreference],
@@ -171,7 +173,7 @@ pub(super) async fn add<P: Connections>(
         check_name("the sample's name", &preference.name)?;
         match preference.judgement {
             Judgement::Vote { a, b, .. } if a == b => {
-                return Err(StoreError::invalid("run_b", "it is run_a: a vote is between two runs"));
+                return Err(StoreError::invalid("run_b", "it equals run_a: a vote needs two different runs"));
             }
             Judgement::Rating { rating, .. } if !rating.is_finite() || rating.abs() > 1e6 => {
                 return Err(StoreError::invalid(
@@ -215,7 +217,7 @@ async fn insert<P: Connections>(
             }
         }
     }
-    // PostgreSQL refuses to replace a row twice in one statement: of equal keys the last one stands.
+    // PostgreSQL cannot replace a row twice in one statement: of equal keys the last one wins.
     let mut last = BTreeMap::new();
     for new in preferences {
         let (a, b, value) = new.judgement.columns();
@@ -248,7 +250,7 @@ async fn insert<P: Connections>(
     Ok(Ok(rows.len()))
 }
 
-/// Answers in the order in which they came.
+/// Returns judgements in order of arrival.
 pub(super) async fn list<P: Connections>(
     pool: &P,
     query: &PreferencesQuery,
@@ -294,7 +296,7 @@ fn preference<R: Row>(row: &R) -> Result<Preference, StoreError> {
     })
 }
 
-/// Deletes an answer; `false` where none has this id.
+/// Deletes a judgement; `false` if none has this id.
 pub(super) async fn delete<P: Connections>(pool: &P, id: Uuid) -> Result<bool, StoreError> {
     let mut transaction = pool.begin().await?;
     let mut sql = Sql::new("DELETE FROM preferences WHERE id = ");
@@ -305,7 +307,7 @@ pub(super) async fn delete<P: Connections>(pool: &P, id: Uuid) -> Result<bool, S
     Ok(deleted > 0)
 }
 
-/// Deletes all answers of an annotator, and says how many there were.
+/// Deletes all judgements of an annotator, and returns their number.
 pub(super) async fn delete_annotator<P: Connections>(pool: &P, annotator: &str) -> Result<u64, StoreError> {
     let mut transaction = pool.begin().await?;
     let mut sql = Sql::new("DELETE FROM preferences WHERE annotator = ");
@@ -316,7 +318,8 @@ pub(super) async fn delete_annotator<P: Connections>(pool: &P, annotator: &str) 
     Ok(deleted)
 }
 
-/// Deletes what was said of a run, or of one sample of it, in a transaction that deletes those.
+/// Deletes the judgements about a run, or about one sample of it, in the transaction that deletes
+/// the run or sample.
 pub(super) async fn forget<C: Connection>(
     connection: &mut C,
     run: Uuid,
@@ -331,7 +334,7 @@ pub(super) async fn forget<C: Connection>(
     Ok(())
 }
 
-/// Names of samples that two runs both have and on which nobody voted with this question.
+/// Returns the names of samples that both runs have and that have no vote on this question.
 pub(super) async fn unjudged<P: Connections>(
     pool: &P,
     question: &Question,

@@ -1,4 +1,4 @@
-//! The prompts of datasets.
+//! Prompts of datasets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,66 +12,66 @@ use super::sql::{Argument, Connection, Connections, Reader, Sql, with_retries};
 use super::words::{check_name, check_text, to_microseconds};
 use crate::content::ContentHash;
 
-/// Most prompts of one registration: a statement has a limited number of arguments.
+/// Maximum number of prompts per registration: a statement accepts a limited number of arguments.
 pub const MAX_PROMPTS: usize = 1_000;
 
 /// A prompt for one identity of a dataset.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PromptRecord {
-    /// Whom it is for.
+    /// Identity that it is for.
     pub identity: String,
-    /// As written: `{}` stands for the person.
+    /// Text as written; `{}` stands for the person.
     pub text: String,
-    /// A free label; Stellar has `T` and `H`.
+    /// Free label; Stellar uses `T` and `H`.
     pub kind: Option<String>,
-    /// What it names.
+    /// Categories, objects and relations that it names.
     pub facts: PromptFacts,
 }
 
-/// What a prompt names.
+/// Categories, objects and relations that a prompt names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PromptFacts {
     /// Categories, for slices of the leaderboard.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub categories: Vec<String>,
-    /// Objects, in words.
+    /// Objects, as words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub detectables: Vec<String>,
-    /// Relations, as subject, predicate, object.
+    /// Relations as subject, predicate and object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relations: Vec<[String; 3]>,
 }
 
-/// What registering did.
+/// Result of registering prompts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Registered {
-    /// Prompts that were not there.
+    /// Number of new prompts.
     pub created: u64,
-    /// Prompts that were there with another kind or other facts, which are replaced.
+    /// Number of existing prompts whose kind or facts were replaced.
     pub changed: u64,
-    /// Prompts that were there as they are.
+    /// Number of existing prompts that did not change.
     pub repeated: u64,
 }
 
-/// Where a page of prompts begins: behind this identity's prompt of this position.
+/// Start of a page of prompts: after the prompt at this position of this identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptCursor {
-    /// The identity.
+    /// Identity of the prompt.
     pub identity: String,
-    /// The position among the identity's prompts.
+    /// Position among the identity's prompts.
     pub position: u64,
 }
 
-/// Which prompts of a dataset.
+/// Filter and page of a dataset's prompts.
 #[derive(Clone, Debug, Default)]
 pub struct PromptQuery {
-    /// Those of one identity only.
+    /// Only prompts for this identity.
     pub identity: Option<String>,
-    /// Those of one kind only.
+    /// Only prompts of this kind.
     pub kind: Option<String>,
-    /// Those behind this one.
+    /// Only prompts after this one.
     pub after: Option<PromptCursor>,
-    /// At most so many.
+    /// Maximum number of prompts.
     pub limit: u32,
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn register<P: Connections>(
     with_retries(Uuid::now_v7(), || transaction(pool, dataset, prompts, created)).await
 }
 
-/// A prompt that is there.
+/// An existing prompt.
 struct Stored {
     position: u64,
     kind: Option<String>,
@@ -112,7 +112,7 @@ async fn transaction<P: Connections>(
     let created = to_microseconds(created);
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
-    // Holds the dataset's row, so that two registrations do not give one position twice.
+    // Locks the dataset's row, so that two registrations cannot assign the same position.
     let dataset = ensure_dataset(connection, dataset, created).await?;
     let mut stored = stored(connection, dataset, prompts).await?;
     let mut next: HashMap<&str, u64> = HashMap::new();
@@ -129,11 +129,11 @@ async fn transaction<P: Connections>(
         let facts = serde_json::to_string(&prompt.facts).expect("plain data always serialises");
         let key = (prompt.identity.clone(), address.clone());
         match stored.get_mut(&key) {
-            Some(there) if there.kind == prompt.kind && there.facts == prompt.facts => done.repeated += 1,
-            Some(there) => {
-                (there.kind, there.facts) = (prompt.kind.clone(), prompt.facts.clone());
-                let position = there.position;
-                // One that this call has created is still to be written.
+            Some(known) if known.kind == prompt.kind && known.facts == prompt.facts => done.repeated += 1,
+            Some(known) => {
+                (known.kind, known.facts) = (prompt.kind.clone(), prompt.facts.clone());
+                let position = known.position;
+                // A prompt that this call creates is not written yet.
                 if let Some(row) = rows.iter_mut().find(|row: &&mut Row<'_>| {
                     row.prompt.identity == prompt.identity && row.position == position
                 }) {
@@ -189,7 +189,7 @@ struct Row<'a> {
     facts: String,
 }
 
-/// What is there of the identities of these prompts, by identity and address of the text.
+/// Returns the existing prompts of these identities, by identity and hash of the text.
 async fn stored<C: Connection>(
     connection: &mut C,
     dataset: Uuid,
@@ -214,7 +214,8 @@ async fn stored<C: Connection>(
     read.collect()
 }
 
-/// One page of prompts, by identity and position, each with the cursor that continues behind it.
+/// Returns one page of prompts, by identity and position, each with the cursor that continues after
+/// it.
 pub(super) async fn page<P: Connections>(
     pool: &P,
     dataset: Uuid,

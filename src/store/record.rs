@@ -1,4 +1,4 @@
-//! Recording a sample: everything about it in one transaction.
+//! Records a sample and everything about it in one transaction.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -14,13 +14,15 @@ use super::words::{check_name, check_text, hashes_to_json, json_strings, storabl
 use super::{PackId, RunName, ScoreValue, StoreError, pending, running};
 use crate::content::ContentHash;
 
-/// Scores of a statement: both databases take at most 32,766 arguments, and a score has up to six.
+/// Scores per statement: both databases accept at least 32,766 arguments, and a score has up to
+/// six.
 const AT_ONCE: usize = 5_000;
 
-/// The largest score in absolute value: its square still leaves room for more samples than there can be.
+/// Largest absolute value of a score: sums of its square cannot overflow with any possible number
+/// of samples.
 const MAX_SCORE: f64 = 1e100;
 
-/// Refuses a number that is no score.
+/// Rejects a number that cannot be a score.
 pub(super) fn check_number(metric: &str, value: f64) -> Result<(), StoreError> {
     if value.is_finite() && value.abs() <= MAX_SCORE {
         return Ok(());
@@ -31,40 +33,40 @@ pub(super) fn check_number(metric: &str, value: f64) -> Result<(), StoreError> {
 /// A sample to record, with its scores of one pack.
 #[derive(Clone, Debug)]
 pub struct NewSample {
-    /// Its id if it is new: a fresh `UUIDv7`, so that rows are stored in order of time.
+    /// Id if the sample is new: a fresh `UUIDv7`, so that rows are stored in order of time.
     pub id: Uuid,
-    /// Now. Stored in UTC to the microsecond.
+    /// Time of recording, stored in UTC to the microsecond.
     pub created: OffsetDateTime,
-    /// The run it belongs to, made if it is new; none for a sample that no leaderboard counts.
+    /// Run it belongs to, created if it is new; `None` for a sample that no leaderboard counts.
     pub run: Option<RunName>,
-    /// Its name within the run; none to identify it by its content.
+    /// Name within the run; `None` to identify it by its content.
     pub name: Option<String>,
-    /// The hash of all inputs that scores depend on: what must be equal for a repetition to be one.
+    /// Hash of all inputs that the scores depend on; a repetition must have an equal one.
     pub content: ContentHash,
-    /// The prompt.
+    /// Prompt, if one was sent.
     pub prompt: Option<String>,
-    /// The hash of the generated image's bytes.
+    /// Hash of the generated image's file.
     pub image: ContentHash,
-    /// The image's width in pixels.
+    /// Width of the image in pixels.
     pub width: u32,
-    /// The image's height in pixels.
+    /// Height of the image in pixels.
     pub height: u32,
-    /// The hashes of the reference photos' bytes, in order.
+    /// Hashes of the reference images' files, in order.
     pub references: Vec<ContentHash>,
-    /// The hashes of the auxiliary photos' bytes, in order.
+    /// Hashes of the auxiliary images' files, in order.
     pub auxiliary: Vec<ContentHash>,
-    /// What else was said about the sample, kept as it is: attributes, detectables, relations, categories.
+    /// Metadata, stored as it was sent: attributes, detectables, relations, categories.
     pub metadata: serde_json::Value,
-    /// The pack that the scores were computed with.
+    /// Pack that the scores were computed with.
     pub pack: PackId,
-    /// The version of the service that computed them.
+    /// Version of the service that computed them.
     pub service_version: String,
-    /// The scores, each metric at most once, in any order.
+    /// Scores in any order, at most one per metric.
     pub scores: Vec<NewScore>,
 }
 
 impl NewSample {
-    /// What it is called within its run.
+    /// Returns the name within the run.
     pub(super) fn name(&self) -> Cow<'_, str> {
         self.name.as_deref().map_or_else(|| self.content.to_hex().into(), Cow::from)
     }
@@ -73,47 +75,48 @@ impl NewSample {
 /// One metric's score of a new sample.
 #[derive(Clone, Debug)]
 pub struct NewScore {
-    /// The metric's code.
+    /// Code of the metric.
     pub metric: String,
-    /// The version of the metric's definition.
+    /// Version of the metric's definition.
     pub metric_version: u32,
-    /// The number, or why there is none.
+    /// Number, or the reason why there is none.
     pub value: ScoreValue,
-    /// What to know when reading the number (`truncated`, …).
+    /// Flags for a reader of the number (`truncated`, …).
     pub flags: Vec<String>,
 }
 
-/// What recording did.
+/// Result of recording a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// The sample's id: the one given, or that of the sample recorded before.
+    /// Id of the sample: the given one, or that of the sample recorded before.
     pub sample: Uuid,
-    /// The run's id, if it belongs to one.
+    /// Id of the run, if it belongs to one.
     pub run: Option<Uuid>,
-    /// Whether anything was written.
+    /// Change that was made.
     pub outcome: RecordOutcome,
 }
 
-/// What recording a sample changed.
+/// Change made by recording a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordOutcome {
     /// The sample is new.
     Created,
-    /// The sample was there with all these scores: nothing was written, the first numbers stand.
+    /// The sample had all these scores already: nothing was written, and the first numbers stay.
     Repeated,
-    /// The sample was there: scores of further metrics or of another pack were added, and scores of another
-    /// version of a metric were replaced, in the summaries too.
+    /// The sample existed: scores of further metrics or of another pack were added, and scores of
+    /// another version of a metric were replaced, in the summaries too.
     Rescored,
 }
 
-/// Records a sample, which [`check`] let pass.
+/// Records a sample that passed [`check`].
 pub(super) async fn record<P: Connections>(pool: &P, sample: &NewSample) -> Result<Recorded, StoreError> {
     let scores = in_order(sample);
     with_retries(sample.id, || transaction(pool, sample, &scores)).await
 }
 
-/// Records a sample that waited, which [`check`] let pass, under the id that it had there, and takes it out of those that wait.
-/// `None` where it does not wait any more: somebody deleted it or was quicker.
+/// Records a pending sample that passed [`check`] under its existing id, and removes it from the
+/// pending ones. Returns `None` if it is no longer pending: it was deleted, or another attempt was
+/// faster.
 pub(super) async fn record_pending<P: Connections>(
     pool: &P,
     sample: &NewSample,
@@ -123,7 +126,8 @@ pub(super) async fn record_pending<P: Connections>(
     with_retries(sample.id, || pending_transaction(pool, sample, run, &scores)).await
 }
 
-/// All transactions take summary rows in order of metric, so that they queue rather than deadlock.
+/// Sorts scores by metric: all transactions lock summary rows in this order, so that they queue
+/// rather than deadlock.
 fn in_order(sample: &NewSample) -> Vec<&NewScore> {
     let mut scores: Vec<_> = sample.scores.iter().collect();
     scores.sort_by(|a, b| a.metric.cmp(&b.metric));
@@ -164,7 +168,7 @@ async fn pending_transaction<P: Connections>(
     let created = to_microseconds(sample.created);
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
-    // Whoever deletes the run waits until this ends, or this finds it gone.
+    // A concurrent deletion of the run waits until this ends, or this finds the run gone.
     if lock_runs(connection, &BTreeSet::from([run])).await?.is_empty()
         || !pending::take(connection, sample.id, run, sample.image).await?
     {
@@ -179,7 +183,7 @@ async fn pending_transaction<P: Connections>(
     Ok(Some(recorded))
 }
 
-/// Those of the runs that there are, kept from being finished or deleted.
+/// Locks these runs against finishing and deletion, and returns those that exist.
 pub(super) async fn lock_runs<C: Connection>(
     connection: &mut C,
     runs: &BTreeSet<Uuid>,
@@ -198,7 +202,7 @@ pub(super) async fn is_open<C: Connection>(connection: &mut C, run: Uuid) -> Res
     Ok(Reader::new(row, "runs", run).word("state", RunState::parse)? == RunState::Open)
 }
 
-/// Writes the sample, its scores, and what the run counts and sums.
+/// Writes the sample, its scores, and the run's counts and summaries.
 async fn write<C: Connection>(
     connection: &mut C,
     sample: &NewSample,
@@ -240,13 +244,14 @@ pub(super) struct Change<'a> {
     pub(super) new: &'a NewScore,
 }
 
-/// What is there of a score.
+/// The stored state of a score.
 pub(super) struct StoredScore {
     pub(super) version: u32,
     pub(super) value: ScoreValue,
 }
 
-/// The sample's id and whether it is new; one that was there is kept from changing until the transaction ends.
+/// Returns the sample's id, and `true` if it is new. An existing row is locked until the
+/// transaction ends.
 async fn ensure_sample<C: Connection>(
     connection: &mut C,
     sample: &NewSample,
@@ -271,7 +276,8 @@ async fn ensure_sample<C: Connection>(
     })
 }
 
-/// Inserts samples into their runs, and says which ids are new: those whose name was not there.
+/// Inserts samples into their runs, and returns the ids that are new: those whose name did not
+/// exist.
 pub(super) async fn insert_samples<C: Connection>(
     connection: &mut C,
     samples: &[(&NewSample, Option<Uuid>)],
@@ -299,7 +305,7 @@ pub(super) async fn insert_samples<C: Connection>(
             to_microseconds(sample.created).into(),
         ]
     }));
-    // Samples outside any run have a null there, and nulls never conflict: each is new.
+    // Samples outside any run have a null run, and nulls never conflict: each one is new.
     sql.push(" ON CONFLICT (run, name) DO NOTHING RETURNING id");
     let rows = connection.fetch(sql).await?;
     let fresh = rows.iter().map(|row| Reader::new(row, "samples", "").uuid("id"));
@@ -310,7 +316,8 @@ pub(super) async fn insert_samples<C: Connection>(
     Ok(fresh)
 }
 
-/// Notes which photos samples stand on, by content, for whoever deletes one.
+/// Records the reference and auxiliary images of samples by hash, so that deletion by image finds
+/// them.
 async fn add_photos<C: Connection>(connection: &mut C, samples: &[&NewSample]) -> Result<(), StoreError> {
     let photos: BTreeSet<(Uuid, String)> = samples
         .iter()
@@ -347,7 +354,7 @@ async fn stored_scores<C: Connection>(
 
 /// Writes scores of samples, each with the sample's id in the database.
 ///
-/// A statement binds once what its rows share: what a row binds is most of what it costs.
+/// A statement binds shared values only once, because binding is most of the cost of a row.
 pub(super) async fn write_scores<C: Connection>(
     connection: &mut C,
     scores: &[(Uuid, &NewSample, &NewScore)],
@@ -371,7 +378,8 @@ pub(super) async fn write_scores<C: Connection>(
     Ok(())
 }
 
-/// Writes scores of one pack and version of the service; `plain` ones are numbers without flags.
+/// Writes scores of one pack and one version of the service; `plain` ones are numbers without
+/// flags.
 async fn write_rows<C: Connection>(
     connection: &mut C,
     pack: &str,
@@ -413,7 +421,7 @@ async fn write_rows<C: Connection>(
     Ok(())
 }
 
-/// Refuses what a database cannot hold, with the same words for both.
+/// Rejects values that a database cannot store, with the same message for both databases.
 pub(super) fn check(sample: &NewSample) -> Result<(), StoreError> {
     if let Some(RunName { method, run }) = &sample.run {
         check_name("the method's name", method)?;
@@ -431,7 +439,7 @@ pub(super) fn check(sample: &NewSample) -> Result<(), StoreError> {
         let metric = score.metric.as_str();
         check_name("a metric's code", metric)?;
         if !seen.insert(metric) {
-            return Err(StoreError::invalid(metric, "it is given twice; give one score a metric"));
+            return Err(StoreError::invalid(metric, "it is given twice; send one score per metric"));
         }
         match &score.value {
             ScoreValue::Number(value) => check_number(metric, *value)?,

@@ -1,4 +1,5 @@
-//! A run as columns: what analysis needs of its samples and scores, with one entry a sample in every column.
+//! A run as columns: the samples and scores that analysis needs, with one entry per sample in every
+//! column.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,51 +12,55 @@ use super::{PackId, RunName, StoreError, Weights};
 use crate::blocking::blocking;
 use crate::text::relations::{RelationKind, annotated, relations, relations_of};
 
-/// So many samples are read at once, with all their scores: some megabytes on the way, whatever the run's size.
+/// Samples per read, with all their scores: a few megabytes in flight, whatever the size of the
+/// run.
 const BATCH: usize = 1_000;
 
-/// The samples of a run in the order of their names, with the scores of one pack. All lists are of one length.
+/// Samples of a run in order of name, with the scores of one pack. All lists have the same length.
 ///
-/// A run of 100,000 samples with 15 metrics is about 40 MB: 24 of scores, the rest names and labels.
+/// A run of 100,000 samples with 15 metrics takes about 40 MB: 24 MB of scores, the rest names and
+/// labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunData {
-    /// The run.
+    /// Id of the run.
     pub run: Uuid,
-    /// Its method and name.
+    /// Method and name of the run.
     pub name: RunName,
-    /// The pack of the scores; none where there are none.
+    /// Pack of the scores; `None` if there are none.
     pub pack: Option<PackId>,
-    /// The samples' names, ascending by their bytes.
+    /// Names of the samples, in ascending order of their bytes.
     pub names: Vec<String>,
-    /// Whom each sample shows, where it was said.
+    /// Identity that each sample shows, if it was given.
     pub identities: Vec<Option<String>>,
-    /// The kind of each prompt, where it was said (`T` and `H` in Stellar).
+    /// Kind of each prompt, if it was given (`T` and `H` in Stellar).
     pub prompt_kinds: Vec<Option<String>>,
-    /// The categories of each prompt.
+    /// Categories of each prompt.
     pub categories: Vec<Vec<String>>,
-    /// Facial attributes of the subjects by name; of a sample that is in neither list it is not known.
+    /// Facial attributes of the subjects by name. An attribute is unknown for a sample that is in
+    /// neither of its lists.
     pub attributes: BTreeMap<String, AttributePlaces>,
-    /// What kinds of relation each prompt asks for.
+    /// Kinds of relation that each prompt asks for.
     pub relations: Vec<RelationKinds>,
-    /// Width and height of each generated image in pixels; none where only scores were imported.
+    /// Width and height of each generated image in pixels; `None` if only scores were imported.
     pub sizes: Vec<Option<(u32, u32)>>,
-    /// By code of the metric.
+    /// Scores by code of the metric.
     pub metrics: BTreeMap<String, MetricColumn>,
 }
 
-/// Of which samples an attribute is said, by their places, ascending. What is not said takes no memory: names are free.
+/// Positions of the samples for which an attribute is given, ascending. Samples without it take no
+/// memory, because there can be any number of names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttributePlaces {
-    /// Where it is present.
+    /// Samples in which it is present.
     pub present: Vec<u32>,
-    /// Where it is absent.
+    /// Samples in which it is absent.
     pub absent: Vec<u32>,
 }
 
-/// Attributes of a run that are told apart; further names are passed over.
+/// Maximum number of attributes per run; further names are ignored.
 const MOST_ATTRIBUTES: usize = 10_000;
 
-/// Which kinds of relation a prompt asks for.
+/// Kinds of relation that a prompt asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RelationKinds {
     /// The person does something.
@@ -67,24 +72,25 @@ pub struct RelationKinds {
 /// One metric over a run's samples. A sample without a value and without a reason was not measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetricColumn {
-    /// The newest version of the metric's definition that the run has; scores of older ones are left out.
+    /// Newest version of the metric's definition that the run has; scores of older versions are
+    /// left out.
     pub version: u32,
-    /// The numbers.
+    /// Number of each sample that has one.
     pub values: Vec<Option<f64>>,
-    /// Why others have none: by reason, the samples' places, ascending.
+    /// Reasons for null scores: by reason, the positions of the samples, ascending.
     pub reasons: BTreeMap<String, Vec<usize>>,
-    /// Remarks on scores (`no_face_in_image`, …): by flag, the samples' places, ascending.
+    /// Flags of scores (`no_face_in_image`, …): by flag, the positions of the samples, ascending.
     pub flags: BTreeMap<String, Vec<usize>>,
 }
 
 impl MetricColumn {
-    /// How many samples were measured and have no number.
+    /// Returns the number of samples that were measured and have no number.
     #[must_use]
     pub fn nulls(&self) -> usize {
         self.reasons.values().map(Vec::len).sum()
     }
 
-    /// Notes why a sample has no number, and what else is said of its score.
+    /// Records the reason and the flags of a sample's score.
     fn remark<R: Row>(&mut self, place: usize, row: &Reader<'_, R>) -> Result<(), StoreError> {
         if let Some(reason) = row.optional_text("reason")? {
             self.reasons.entry(reason).or_default().push(place);
@@ -96,7 +102,7 @@ impl MetricColumn {
     }
 }
 
-/// What metadata says for analysis; whatever else it says is passed over.
+/// Metadata fields that analysis needs; all others are ignored.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Facts {
@@ -109,7 +115,8 @@ struct Facts {
 }
 
 impl RelationKinds {
-    /// Of annotated relations where there are some; else of what the prompt says of its detectables, or altogether.
+    /// Uses annotated relations if there are any; otherwise the relations of the detectables in the
+    /// prompt, or all relations in the prompt.
     fn of(prompt: &Prompt) -> Self {
         let found = match &prompt.text {
             _ if !prompt.relations.is_empty() => annotated(&prompt.relations),
@@ -122,14 +129,15 @@ impl RelationKinds {
     }
 }
 
-/// A prompt with what is known of its relations.
+/// A prompt with the annotations from which its relations are derived.
 struct Prompt {
     text: Option<String>,
     detectables: Vec<String>,
     relations: Vec<[String; 3]>,
 }
 
-/// The kinds of all prompts. Reading them takes processor time, so not on a thread that serves requests.
+/// Returns the relation kinds of all prompts. Parsing prompts takes CPU time, so it does not run on
+/// a thread that serves requests.
 async fn relation_kinds(prompts: Vec<Prompt>) -> Vec<RelationKinds> {
     blocking(move || prompts.iter().map(RelationKinds::of).collect()).await
 }
@@ -164,7 +172,7 @@ pub(super) async fn run_data<P: Connections>(
     Ok(Some(data))
 }
 
-/// Names of so many samples of a run at most, evenly spaced in their order.
+/// Returns the names of at most `most` samples of a run, evenly spaced in their order.
 pub(super) async fn sample_names<P: Connections>(
     pool: &P,
     run: Uuid,
@@ -179,7 +187,7 @@ pub(super) async fn sample_names<P: Connections>(
     names.collect()
 }
 
-/// Some samples of several runs as if they were one run, in which each is called by its run's id, a slash and its name.
+/// Reads samples of several runs as if they were one run. Each sample is named `RUN_ID/NAME`.
 pub(super) async fn samples_data<P: Connections>(
     pool: &P,
     wanted: &BTreeMap<Uuid, BTreeSet<String>>,
@@ -222,7 +230,7 @@ pub(super) async fn samples_data<P: Connections>(
     Ok(data)
 }
 
-/// The pack of this digest, or the one that most of the run's scores are of.
+/// Finds the pack with this digest, or the one that most of the run's scores belong to.
 async fn find_pack<C: Connection>(
     connection: &mut C,
     run: Uuid,
@@ -246,7 +254,8 @@ async fn find_pack<C: Connection>(
     }))
 }
 
-/// An empty column for each metric of which the run has scores, of the newest version that it has.
+/// Returns an empty column for each metric that the run has scores of, with the newest version that
+/// it has.
 async fn newest_versions<C: Connection>(
     connection: &mut C,
     run: Uuid,
@@ -270,10 +279,10 @@ fn keep<T>(list: &mut Vec<T>, kept: &[bool]) {
 }
 
 impl RunData {
-    /// Leaves only the samples of these names.
+    /// Keeps only the samples with these names.
     pub fn restrict(&mut self, names: &BTreeSet<String>) {
         let kept: Vec<bool> = self.names.iter().map(|name| names.contains(name)).collect();
-        // Where each sample stands among those that stay.
+        // New position of each sample that stays.
         let places: Vec<Option<usize>> = kept
             .iter()
             .scan(0, |next, &kept| {
@@ -319,7 +328,7 @@ impl RunData {
         }
     }
 
-    /// Makes all columns as long as there are samples, and puts places in order.
+    /// Extends all columns to the number of samples, and sorts positions.
     fn fill(&mut self) {
         let samples = self.names.len();
         for column in self.metrics.values_mut() {
@@ -330,7 +339,8 @@ impl RunData {
         }
     }
 
-    /// Reads the next samples and their scores; whether there were as many as asked for, and what their prompts are.
+    /// Reads the next batch of samples and their scores. Returns `true` if the batch was full, and
+    /// the prompts.
     async fn read_samples<C: Connection>(
         &mut self,
         connection: &mut C,
@@ -354,9 +364,11 @@ impl RunData {
         Ok((self.names.len() - first == BATCH, prompts))
     }
 
-    /// Reads the scores of the samples from a place on, which are those behind a name.
+    /// Reads the scores of the samples from position `first` on, which are those after the name
+    /// `after`.
     ///
-    /// A row a sample with all its numbers: a row for each of them would cost several times as much.
+    /// One row per sample with all its numbers: one row per number would cost several times as
+    /// much.
     async fn read_scores<C: Connection>(
         &mut self,
         connection: &mut C,
@@ -379,7 +391,7 @@ impl RunData {
             sql.push(" AND samples.name <= ").bind(last.as_str());
             sql
         };
-        // A sample that came between the statements is not of this reading.
+        // A sample that was added between the statements is not part of this read.
         let place = |row: &Reader<'_, C::Row>| {
             let name = row.text("name")?;
             Ok::<_, StoreError>(names[first..].binary_search(&name).ok().map(|place| first + place))
@@ -423,7 +435,7 @@ impl RunData {
         connection.each(sql, take).await
     }
 
-    /// Adds a sample, and gives what its relations are to be read from.
+    /// Adds a sample, and returns the prompt from which its relations are derived.
     fn add_sample<R: Row>(&mut self, row: &Reader<'_, R>) -> Result<Prompt, StoreError> {
         let facts: Facts = row.json("metadata")?;
         let place = self.names.len() as u32;
@@ -469,7 +481,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_of_a_run_has_the_columns_of_its_samples() {
+    fn restricting_a_run_restricts_all_its_columns() {
         let mut data = RunData::empty(Uuid::nil(), RunName::new("m", None), None);
         data.names = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
         data.identities = ["p", "q", "r", "s"].map(|name| Some(name.to_owned())).to_vec();

@@ -1,4 +1,5 @@
-//! The rows of running summaries: adding a score, taking one out, and summing up anew. `summary.rs` says what the columns mean.
+//! Rows of running summaries: adding a score, removing one, and recomputing the sums. `summary.rs`
+//! explains the columns.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use super::sql::{Argument, Connection, Reader, Sql};
 use super::words::storable;
 use super::{ScoreValue, StoreError};
 
-/// A summary's key: metric, pack and version of a run. They are locked in this order.
+/// Key of a summary: metric, pack and version of a run. Summaries are locked in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SummaryKey<'a> {
     pub(super) run: Uuid,
@@ -18,7 +19,7 @@ pub(super) struct SummaryKey<'a> {
     pub(super) version: u32,
 }
 
-/// Scores to add to a summary; see `summary.rs` for what the columns mean.
+/// Scores to add to a summary; `summary.rs` explains the columns.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sums {
     n: i64,
@@ -44,11 +45,12 @@ impl Sums {
     }
 }
 
-/// Begins a statement, which is followed by [`row`]s.
+/// Start of a statement that is followed by [`row`]s.
 const INSERT: &str =
     "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ";
 
-/// A summary of this many numbers and nulls; of the numbers the pivot, and the sums of distances from it and of their squares.
+/// Returns a summary row: the counts of numbers and nulls, the pivot of the numbers, and the sums
+/// of distances from it and of their squares.
 fn row(key: SummaryKey<'_>, [n, nulls]: [i64; 2], [pivot, total, squares]: [f64; 3]) -> [Argument; 9] {
     [
         key.run.into(),
@@ -63,7 +65,7 @@ fn row(key: SummaryKey<'_>, [n, nulls]: [i64; 2], [pivot, total, squares]: [f64;
     ]
 }
 
-/// Brings the summaries up to date with changes of one sample's scores, which are in order of metric.
+/// Applies changes of one sample's scores, sorted by metric, to the summaries.
 pub(super) async fn update<C: Connection>(
     connection: &mut C,
     run: Uuid,
@@ -73,9 +75,9 @@ pub(super) async fn update<C: Connection>(
     if changes.iter().all(|change| change.old.is_none()) {
         return add(connection, &sums(run, pack, changes)).await;
     }
-    // A replacement takes two rows of a metric, and two opposite ones (version 1 by 2, 2 by 1) would each hold what
-    // the other waits for: one at a time in a run. Additions take one row a metric, in order, and cannot be part
-    // of a circle.
+    // A replacement locks two rows of a metric, and two opposite ones (version 1 by 2, 2 by 1)
+    // would each hold the lock that the other waits for: so a run allows one replacement at a time.
+    // Additions lock one row per metric, in order, and cannot be part of a cycle.
     let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
     sql.bind(run).push(C::LOCK);
     connection.fetch(sql).await?;
@@ -88,7 +90,7 @@ pub(super) async fn update<C: Connection>(
     Ok(())
 }
 
-/// What the changes add to each summary.
+/// Returns what the changes add to each summary.
 fn sums<'a>(run: Uuid, pack: &'a str, changes: &[Change<'a>]) -> BTreeMap<SummaryKey<'a>, Sums> {
     let mut sums: BTreeMap<_, Sums> = BTreeMap::new();
     for Change { new, .. } in changes {
@@ -111,9 +113,10 @@ pub(super) async fn add<C: Connection>(
         sums.iter()
             .map(|(key, of)| row(*key, [of.n, of.nulls], [of.pivot, of.total, of.squares].map(storable))),
     );
-    // With d from the old pivot to the new one, n distances from the new one that add up to t, and their squares to s: distances
-    // from the old one add up to t + n d, and their squares to s + 2 d t + n d². PostgreSQL refuses to multiply where the
-    // product is too small for a double, hence the guards.
+    // Let the new pivot be at distance d from the old one, and let n distances from the new one sum
+    // to t, and their squares to s. Then distances from the old pivot sum to t + n d, and their
+    // squares to s + 2 d t + n d². PostgreSQL fails if a product is too small for a double, hence
+    // the guards.
     sql.push(
         " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET
               n = summaries.n + excluded.n,
@@ -135,8 +138,8 @@ pub(super) async fn add<C: Connection>(
     Ok(())
 }
 
-/// Takes a replaced score out of its summary. Sums start over at 0 with the last number, so that no rounding
-/// outlives the numbers it came from.
+/// Removes a replaced score from its summary. Sums restart at 0 when the last number is removed, so
+/// that no rounding error outlives the numbers it came from.
 async fn take<C: Connection>(
     connection: &mut C,
     run: Uuid,
@@ -169,8 +172,8 @@ async fn take<C: Connection>(
     })
 }
 
-/// Takes a summary for this transaction, made where it is not there, and says whether no score counts in it yet. Whoever else
-/// adds to it waits.
+/// Locks a summary for this transaction, and creates it if it does not exist. Returns `true` if no
+/// score counts in it yet. Concurrent additions wait.
 pub(super) async fn claim<C: Connection>(
     connection: &mut C,
     key: SummaryKey<'_>,
@@ -188,8 +191,9 @@ pub(super) async fn claim<C: Connection>(
     Ok(row.int::<u64>("n")? + row.int::<u64>("nulls")? == 0)
 }
 
-/// Computes a summary anew from the scores that there are, so that nothing of a deleted or replaced one is left in its sums.
-/// The summary's row is locked first: whoever adds a score meanwhile waits for it and adds to the result.
+/// Recomputes a summary from the stored scores, so that nothing of a deleted or replaced one stays
+/// in its sums. The summary's row is locked first: a concurrent addition waits for it and adds to
+/// the result.
 pub(super) async fn recompute<C: Connection>(
     connection: &mut C,
     key: SummaryKey<'_>,
@@ -214,7 +218,7 @@ pub(super) async fn recompute<C: Connection>(
     put(connection, key, &numbers, nulls).await
 }
 
-/// Writes a summary of these numbers and so many nulls; none where there is neither.
+/// Writes a summary of these numbers and this many nulls, or deletes it if there are neither.
 pub(super) async fn put<C: Connection>(
     connection: &mut C,
     key: SummaryKey<'_>,

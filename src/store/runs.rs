@@ -1,4 +1,4 @@
-//! Methods and runs: what they are, how far they have come, and whether they are finished.
+//! Methods and runs: their facts, progress and state.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -10,45 +10,45 @@ use super::sql::{Connection, Connections, Reader, Row, Sql, with_retries};
 use super::words::{check_name, check_text, to_microseconds};
 use super::{PackId, RunName, StoreError, Weights};
 
-/// What a run declares of how it came about, for whoever reads a leaderboard.
+/// Facts that a run declares about its generator's training, for readers of a leaderboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunFlags {
     /// The generator was trained with cross validation over the evaluated identities.
     pub cross_validated_training: bool,
-    /// The generator saw the photos that it is evaluated with while it was trained.
+    /// The generator was trained on the photos that it is evaluated with.
     pub trained_on_evaluation_photos: bool,
 }
 
-/// What somebody says a run is. It is said once and not changed.
+/// Declared facts of a run. They are set once and do not change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunFacts {
-    /// The dataset whose prompts it went through.
+    /// Dataset whose prompts it covers.
     pub dataset: Option<String>,
-    /// The part of the dataset.
+    /// Split of the dataset.
     pub split: Option<String>,
-    /// How it came about.
+    /// Declared facts about training.
     pub flags: RunFlags,
-    /// The generator's settings, as they were given: an object.
+    /// Settings of the generator as they were sent: a JSON object.
     pub settings: serde_json::Map<String, serde_json::Value>,
-    /// Codes of the metrics that its samples are scored with; none for all.
+    /// Codes of the metrics that its samples are scored with; `None` for all.
     pub metrics: Option<Vec<String>>,
 }
 
-/// Where a run stands.
+/// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Samples may be added.
     Open,
-    /// No samples may be added; those that wait are still scored.
+    /// No samples may be added; pending ones are still scored.
     Finishing,
-    /// All is scored and summarised.
+    /// All samples are scored and summarised.
     Finished,
 }
 
 impl RunState {
-    /// The word that is stored.
+    /// Returns the word that is stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -63,69 +63,69 @@ impl RunState {
     }
 }
 
-/// How many samples of a run are where; kept up to date with each of them.
+/// Number of samples of a run by state, updated with each sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunCounts {
-    /// Accepted and waiting to be scored.
+    /// Pending: accepted, and not scored yet.
     pub waiting: u64,
-    /// Accepted, but scoring them failed.
+    /// Failed: accepted, but scoring failed.
     pub failed: u64,
-    /// Recorded with their scores.
+    /// Scored: recorded with their scores.
     pub scored: u64,
 }
 
-/// A run with everything known about it but its samples.
+/// A run with everything known about it except its samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunRecord {
-    /// Its id.
+    /// Id of the run.
     pub id: Uuid,
-    /// Its method and name.
+    /// Method and name of the run.
     pub name: RunName,
-    /// What was said of it.
+    /// Declared facts.
     pub facts: RunFacts,
-    /// The pack that its samples are scored with, from the first accepted one on.
+    /// Pack that its samples are scored with, set by the first accepted sample.
     pub pack: Option<PackId>,
-    /// The version of the service that accepted its first sample.
+    /// Version of the service that accepted its first sample.
     pub service_version: Option<String>,
-    /// Where it stands.
+    /// State of the run.
     pub state: RunState,
-    /// How far it has come.
+    /// Number of samples by state.
     pub counts: RunCounts,
-    /// Grows with every change of what its scored samples and their scores say.
+    /// Revision, which every change of its scored samples and their scores raises.
     pub revision: u64,
-    /// When it was made, UTC, to the microsecond.
+    /// Time of creation, UTC, to the microsecond.
     pub created: OffsetDateTime,
-    /// When it was finished.
+    /// Time at which it was finished, UTC, to the microsecond.
     pub finished: Option<OffsetDateTime>,
 }
 
-/// A method.
+/// A method with its number of runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MethodRecord {
-    /// Its name.
+    /// Name of the method.
     pub name: String,
-    /// What it is, in words.
+    /// Description in free text.
     pub description: Option<String>,
-    /// How many runs it has.
+    /// Number of runs.
     pub runs: u64,
-    /// When it was made, UTC, to the microsecond.
+    /// Time of creation, UTC, to the microsecond.
     pub created: OffsetDateTime,
 }
 
-/// Which runs to list.
+/// Filter and page of runs.
 #[derive(Clone, Debug, Default)]
 pub struct RunsQuery {
-    /// Only those of this method.
+    /// Only runs of this method.
     pub method: Option<String>,
-    /// Only those that stand there.
+    /// Only runs in this state.
     pub state: Option<RunState>,
-    /// Begins behind the run of this id.
+    /// Starts after the run with this id.
     pub after: Option<Uuid>,
-    /// How many at most.
+    /// Maximum number of runs.
     pub limit: u32,
 }
 
-/// Makes a method or describes it anew; says whether it is new.
+/// Creates a method or updates its description. Returns `true` if it is new.
 pub(super) async fn create_method<P: Connections>(
     pool: &P,
     name: &str,
@@ -177,7 +177,7 @@ fn method_record<R: Row>(row: &R) -> Result<MethodRecord, StoreError> {
     })
 }
 
-/// Makes a run, or finds the one that was made with the same facts; says whether it is new.
+/// Creates a run, or finds the one with the same facts. Returns `true` if it is new.
 pub(super) async fn create_run<P: Connections>(
     pool: &P,
     name: &RunName,
@@ -205,7 +205,7 @@ async fn create<P: Connections>(
     let rows = connection.fetch(sql).await?;
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     if Reader::new(row, "runs", id).int::<i64>("declared")? == 0 {
-        // A run that came into being with its first sample is told what it is.
+        // A run that was created by its first sample adopts the facts.
         let text = |value: serde_json::Result<String>| value.expect("plain data always serialises");
         let metrics = facts.metrics.as_ref().map(|metrics| text(serde_json::to_string(metrics)));
         let mut sql = Sql::new("UPDATE runs SET declared = 1, dataset = ");
@@ -223,7 +223,7 @@ async fn create<P: Connections>(
     Ok((record, is_new))
 }
 
-/// The first fact in which two descriptions of a run differ.
+/// Returns the first fact in which two descriptions of a run differ.
 fn difference(have: &RunFacts, given: &RunFacts) -> Option<&'static str> {
     [
         ("dataset", have.dataset == given.dataset),
@@ -256,7 +256,7 @@ async fn find<C: Connection>(connection: &mut C, id: Uuid) -> Result<Option<RunR
     connection.fetch(sql).await?.first().map(run_record).transpose()
 }
 
-/// Ids grow with time, so that runs are listed in the order in which they were made.
+/// Lists runs by id, which is the order of creation because ids grow with time.
 pub(super) async fn runs<P: Connections>(pool: &P, query: &RunsQuery) -> Result<Vec<RunRecord>, StoreError> {
     let mut sql = Sql::new(RUNS);
     sql.push(" WHERE runs.id > ").bind(query.after.unwrap_or(Uuid::nil()));
@@ -304,7 +304,7 @@ fn run_record<R: Row>(row: &R) -> Result<RunRecord, StoreError> {
     })
 }
 
-/// How many samples wait and failed over all runs.
+/// Counts pending, failed and scored samples over all runs.
 pub(super) async fn backlog<P: Connections>(pool: &P) -> Result<RunCounts, StoreError> {
     let sql = Sql::new(
         "SELECT CAST(COALESCE(SUM(waiting), 0) AS bigint) AS waiting, CAST(COALESCE(SUM(failed), 0) AS bigint) AS failed,
@@ -316,12 +316,13 @@ pub(super) async fn backlog<P: Connections>(pool: &P) -> Result<RunCounts, Store
     Ok(RunCounts { waiting: row.int("waiting")?, failed: row.int("failed")?, scored: row.int("scored")? })
 }
 
-/// Takes no more samples into a run, or says `None` where no run has this id.
+/// Closes a run to further samples. Returns `None` if no run has this id.
 pub(super) async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
     let transaction = || async {
         let mut transaction = pool.begin().await?;
         let connection = &mut *transaction;
-        // Stronger than what whoever adds a sample holds: when this is granted, none is half added.
+        // This conflicts with the lock that adding a sample takes: once it is granted, no sample is
+        // half added.
         let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
         sql.bind(id).push(exclusive(connection));
         connection.fetch(sql).await?;
@@ -339,14 +340,14 @@ fn exclusive<C: Connection>(_: &C) -> &'static str {
     C::LOCK_FOR_DELETION
 }
 
-/// The runs that are to be finished and have nothing left to wait for.
+/// Returns the finishing runs without pending samples.
 pub(super) async fn finishable<P: Connections>(pool: &P) -> Result<Vec<Uuid>, StoreError> {
     let sql = Sql::new("SELECT id FROM runs WHERE state = 'finishing' AND waiting = 0 ORDER BY id");
     let rows = pool.reader().await?.fetch(sql).await?;
     rows.iter().map(|row| Reader::new(row, "runs", "").uuid("id")).collect()
 }
 
-/// Ends a run that is finishing: its photos need not be kept any longer. Says which files those were.
+/// Marks a finishing run as finished, and releases and returns its spooled files.
 pub(super) async fn finished<P: Connections>(
     pool: &P,
     id: Uuid,

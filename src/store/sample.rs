@@ -1,4 +1,4 @@
-//! Samples as they are read back.
+//! Reads stored samples.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -10,40 +10,40 @@ use crate::content::ContentHash;
 /// A stored sample with everything known about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleRecord {
-    /// Its id.
+    /// Id of the sample.
     pub id: Uuid,
-    /// The run it belongs to, if any.
+    /// Method and name of its run, if any.
     pub run: Option<RunName>,
-    /// The run's id.
+    /// Id of its run, if any.
     pub run_id: Option<Uuid>,
-    /// Its name within the run; the hash of its content where none was given.
+    /// Name within the run; the content hash if none was given.
     pub name: String,
-    /// The hash of all its inputs together, 64 hexadecimal digits.
+    /// Hash of all inputs, as 64 hexadecimal digits.
     pub content: String,
-    /// The prompt, if one was given.
+    /// Prompt, if one was sent.
     pub prompt: Option<String>,
-    /// The generated image; none where scores were imported.
+    /// Generated image; `None` if only scores were imported.
     pub image: Option<StoredImage>,
-    /// The hashes of the reference photos' bytes, in the order given.
+    /// Hashes of the reference images' files, in the order given.
     pub references: Vec<String>,
-    /// The hashes of the auxiliary photos' bytes, in the order given.
+    /// Hashes of the auxiliary images' files, in the order given.
     pub auxiliary: Vec<String>,
-    /// What else was said about it, as it was sent.
+    /// Metadata as it was sent.
     pub metadata: serde_json::Value,
-    /// When it was first recorded, UTC, to the microsecond.
+    /// Time of the first recording, UTC, to the microsecond.
     pub created: OffsetDateTime,
-    /// Its scores, ordered by metric and then by pack.
+    /// Scores, ordered by metric and then by pack.
     pub scores: Vec<ScoreRecord>,
 }
 
-/// What is known of a generated image.
+/// Hash and size of a generated image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredImage {
-    /// The hash of its bytes.
+    /// Hash of its file.
     pub hash: ContentHash,
-    /// Its width in pixels.
+    /// Width in pixels.
     pub width: u32,
-    /// Its height in pixels.
+    /// Height in pixels.
     pub height: u32,
 }
 
@@ -60,19 +60,19 @@ impl StoredImage {
 /// A stored score with its provenance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoreRecord {
-    /// The metric's code.
+    /// Code of the metric.
     pub metric: String,
-    /// The version of the metric's definition.
+    /// Version of the metric's definition.
     pub metric_version: u32,
-    /// The number, or why there is none.
+    /// Number, or the reason why there is none.
     pub value: ScoreValue,
-    /// What to know when reading the number (`truncated`, …).
+    /// Flags for a reader of the number (`truncated`, …).
     pub flags: Vec<String>,
-    /// The pack it was computed with.
+    /// Pack it was computed with.
     pub pack: PackId,
-    /// The version of the service that computed it.
+    /// Version of the service that computed it.
     pub service_version: String,
-    /// When it was computed, UTC, to the microsecond.
+    /// Time of computation, UTC, to the microsecond.
     pub created: OffsetDateTime,
 }
 

@@ -1,8 +1,10 @@
-//! Summaries of runs with intervals, by slice and policy: kept, found out of date, and read.
+//! Slice summaries: summaries of runs with intervals, by slice and penalty policy. They are stored,
+//! checked for changes, and read here.
 //!
-//! They are computed outside (`analysis`), from all samples of a run, and replaced as a whole. Whether they are up to date is
-//! told by a fingerprint of the run's running summaries, which every recording and deletion brings up to date anyway: nothing
-//! else has to be marked, and nothing can be forgotten.
+//! They are computed in `analysis` from all samples of a run, and replaced as a whole. A
+//! fingerprint of the run's running summaries shows whether they are stale. Every recording and
+//! deletion updates the running summaries anyway, so nothing else must be marked and no change can
+//! be missed.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,48 +16,49 @@ use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, with_retri
 use super::words::{check_name, to_microseconds};
 use crate::content::ContentHash;
 
-/// Rows of one statement: SQLite allows 32,766 arguments.
+/// Rows per statement: SQLite accepts 32,766 arguments.
 const BATCH: usize = 1_000;
 
-/// A part of a run's samples: those of a label, or all.
+/// A part of a run's samples: those with a label, or all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slice {
-    /// What is told apart: one of the constants; empty for all samples.
+    /// Kind of the label: one of the constants; empty for all samples.
     pub kind: String,
-    /// Which of them; empty for all samples.
+    /// The label; empty for all samples.
     pub label: String,
 }
 
 impl Slice {
-    /// The kind of the prompt.
+    /// Kind of the prompt.
     pub const PROMPT_KIND: &'static str = "prompt_kind";
-    /// A category of the prompt.
+    /// Category of the prompt.
     pub const CATEGORY: &'static str = "category";
-    /// A kind of relation that the prompt asks for.
+    /// Kind of relation that the prompt asks for.
     pub const RELATION: &'static str = "relation";
-    /// An attribute of the subject: its name where it is present, with `!` before it where it is absent.
+    /// Attribute of the subject: its name if it is present, with the prefix `!` if it is absent.
     pub const ATTRIBUTE: &'static str = "attribute";
-    /// The class of the image's shorter side.
+    /// Class of the image's shorter side.
     pub const SIZE: &'static str = "size";
 
-    /// Whether a label can be kept: names of before they were checked may be too long for an index, or have U+0000.
+    /// Returns `true` if a label can be stored: names that predate the checks may be too long for
+    /// an index, or contain U+0000.
     #[must_use]
     pub fn can_store(label: &str) -> bool {
         check_name("a slice's label", label).is_ok()
     }
 
-    /// The slice of a label.
+    /// Creates the slice of a label.
     pub fn new(kind: &str, label: impl Into<String>) -> Self {
         Self { kind: kind.to_owned(), label: label.into() }
     }
 
-    /// All samples.
+    /// Returns the slice of all samples.
     #[must_use]
     pub fn all() -> Self {
         Self { kind: String::new(), label: String::new() }
     }
 
-    /// Whether it is all samples.
+    /// Returns `true` for the slice of all samples.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.kind.is_empty()
@@ -65,107 +68,108 @@ impl Slice {
 /// One metric over a slice of a run under a penalty policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SliceSummary {
-    /// The slice.
+    /// Slice of the run.
     pub slice: Slice,
-    /// The policy's word.
+    /// Name of the penalty policy.
     pub policy: String,
-    /// The metric's code.
+    /// Code of the metric.
     pub metric: String,
-    /// The version of its definition.
+    /// Version of the metric's definition.
     pub version: u32,
-    /// Samples in the slice, measured or not.
+    /// Number of samples in the slice, measured or not.
     pub samples: u64,
-    /// Samples with a number.
+    /// Number of samples with a number.
     pub n: u64,
-    /// Samples that were measured and have none.
+    /// Number of samples that were measured and have no number.
     pub nulls: u64,
-    /// Samples that the penalty hit.
+    /// Number of samples that the penalty applies to.
     pub penalised: u64,
-    /// Samples of which the penalty cannot be decided.
+    /// Number of samples for which the penalty cannot be decided.
     pub undecided: u64,
-    /// Samples in whose image no face was found, as far as this metric looked for one.
+    /// Number of samples without a face in the image, as far as this metric looked for one.
     pub faceless: u64,
-    /// The mean of the numbers.
+    /// Mean of the numbers.
     pub mean: Option<f64>,
-    /// Their standard deviation, ddof 1.
+    /// Standard deviation of the numbers, ddof 1.
     pub std: Option<f64>,
-    /// The lower end of the mean's 95 % interval.
+    /// Lower end of the mean's 95 % interval.
     pub low: Option<f64>,
-    /// The upper end.
+    /// Upper end of the mean's 95 % interval.
     pub high: Option<f64>,
-    /// Clusters among the numbers: identities, and samples without one.
+    /// Number of clusters among the numbers: identities, and samples without one.
     pub clusters: u64,
-    /// Sum and count of the numbers in each cluster, in the order of the run's keys. Empty where it was not asked for.
+    /// Sum and count of the numbers in each cluster, in the order of the run's keys. Empty if they
+    /// were not requested.
     pub sums: Vec<(f64, usize)>,
 }
 
-/// The distribution of a metric's numbers in a run.
+/// Distribution of a metric's numbers in a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantiles {
-    /// The metric's code.
+    /// Code of the metric.
     pub metric: String,
-    /// The version of its definition.
+    /// Version of the metric's definition.
     pub version: u32,
-    /// How many numbers.
+    /// Number of values.
     pub n: u64,
-    /// Evenly spaced quantiles, the smallest and the largest number included.
+    /// Evenly spaced quantiles, including the minimum and the maximum.
     pub places: Vec<f64>,
 }
 
 /// All summaries of a run with one pack.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunSummary {
-    /// Samples in the run.
+    /// Number of samples in the run.
     pub samples: u64,
-    /// What the set of its samples' names is known by: the same for runs over the same samples.
+    /// Fingerprint of the set of its samples' names: equal for runs over the same samples.
     pub sample_set: String,
-    /// What its clusters are known by.
+    /// Keys of its clusters.
     pub cluster_keys: Vec<u64>,
-    /// One row a slice, metric and policy.
+    /// One row per slice, metric and policy.
     pub slices: Vec<SliceSummary>,
-    /// One a metric.
+    /// One entry per metric.
     pub quantiles: Vec<Quantiles>,
 }
 
-/// A run with a pack, as it is now.
+/// Current version of a run with a pack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunVersion {
-    /// The run.
+    /// Id of the run.
     pub run: Uuid,
-    /// The pack's digest.
+    /// Digest of the pack.
     pub pack: String,
-    /// What its running summaries are.
+    /// Fingerprint of its running summaries.
     pub fingerprint: String,
 }
 
 /// Sum and count in each cluster of a run, by metric and policy.
 pub type MetricSums = HashMap<(String, String), Vec<(f64, usize)>>;
 
-/// The sums of runs in a slice, by cluster.
+/// Sums of runs in a slice, by cluster.
 #[derive(Default)]
 pub(super) struct ClusterSums {
-    /// What the clusters of each run are known by.
+    /// Keys of the clusters of each run.
     pub(super) keys: HashMap<Uuid, Vec<u64>>,
-    /// What the sample set of each run is known by.
+    /// Fingerprint of the sample set of each run.
     pub(super) sets: HashMap<Uuid, String>,
-    /// Sum and count in each of these clusters, by metric and policy, of each run.
+    /// Sum and count in each of these clusters, by metric and policy, for each run.
     pub(super) sums: HashMap<Uuid, MetricSums>,
 }
 
-/// The summaries of a run that may be out of date.
+/// Slice summaries of a run, which may be stale.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunSlices {
-    /// When they were computed, UTC, to the microsecond.
+    /// Time of computation, UTC, to the microsecond.
     pub computed: OffsetDateTime,
-    /// Whether the run has changed since.
+    /// `true` if the run has changed since.
     pub stale: bool,
-    /// Samples in the run then.
+    /// Number of samples in the run at that time.
     pub samples: u64,
-    /// The rows, by slice, metric and policy, without their sums.
+    /// Rows by slice, metric and policy, without their sums.
     pub rows: Vec<SliceSummary>,
 }
 
-/// The runs whose summaries are not there or out of date; of one run, or of all.
+/// Returns the runs, all or one, whose summaries are missing or stale.
 pub(super) async fn stale<P: Connections>(
     pool: &P,
     run: Option<Uuid>,
@@ -220,7 +224,7 @@ async fn replace<P: Connections>(
 ) -> Result<bool, StoreError> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
-    // Whoever deletes the run locks its row too: nothing is written for a run that is gone.
+    // Deleting the run locks its row too, so nothing is written for a deleted run.
     let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
     sql.bind(version.run).push(lock(connection));
     if connection.fetch(sql).await?.is_empty() {
@@ -303,7 +307,7 @@ fn lock<C: Connection>(_: &C) -> &'static str {
     C::LOCK
 }
 
-/// Deletes what was computed of a run: of one pack, or of all.
+/// Deletes the slice summaries of a run, of one pack or of all.
 pub(super) async fn forget<C: Connection>(
     connection: &mut C,
     run: Uuid,
@@ -325,7 +329,7 @@ pub(super) async fn forget<C: Connection>(
     Ok(())
 }
 
-/// The summaries of a run with a pack, or `None` where there are none yet.
+/// Returns the summaries of a run with a pack, or `None` if there are none yet.
 pub(super) async fn run_slices<P: Connections>(
     pool: &P,
     run: Uuid,
@@ -357,7 +361,7 @@ pub(super) async fn run_slices<P: Connections>(
     }))
 }
 
-/// A row of `slice_summaries` without its sums.
+/// Reads a row of `slice_summaries`, without its sums.
 pub(super) fn summary<R: Row>(
     row: &Reader<'_, R>,
     slice: Slice,
@@ -383,7 +387,7 @@ pub(super) fn summary<R: Row>(
     })
 }
 
-/// The sums of these runs in a slice under these policies, for intervals over several runs.
+/// Returns the sums of these runs in a slice under these policies, for intervals over several runs.
 pub(super) async fn cluster_sums<P: Connections>(
     pool: &P,
     runs: &[Uuid],
@@ -412,7 +416,8 @@ pub(super) async fn cluster_sums<P: Connections>(
             let row = Reader::new(row, "slice_sums", "");
             let run = row.uuid("run")?;
             let sums = read_sums(&row.optional_bytes("sums")?.unwrap_or_default());
-            // A run that was summarised anew between the two statements has other clusters: it is left out this time.
+            // A run that was summarised again between the two statements has other clusters: it is
+            // left out this time.
             if found.keys.get(&run).is_some_and(|keys| keys.len() == sums.len()) {
                 let of_run = found.sums.entry(run).or_default();
                 of_run.insert((row.text("metric")?, row.text("policy")?), sums);
@@ -422,7 +427,7 @@ pub(super) async fn cluster_sums<P: Connections>(
     Ok(found)
 }
 
-/// The distributions of metrics in all runs with a pack that have been summarised, but one run's.
+/// Returns the distributions of all metrics in the summarised runs with a pack.
 pub(super) async fn quantiles<P: Connections>(
     pool: &P,
     pack: &str,

@@ -1,4 +1,5 @@
-//! What the database knows of spool folders: which database it is, and which of their files nobody needs any more.
+//! Spool folders as the database knows them: the id of the database, and the files that were
+//! released.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -8,10 +9,10 @@ use super::sql::{Connection, Connections, Reader, Sql, with_retries};
 use super::words::to_microseconds;
 use crate::content::ContentHash;
 
-/// Files released in one look.
+/// Released files per query.
 const AT_ONCE: i64 = 500;
 
-/// The id of the database, which it gets when it is first asked for and keeps in every copy.
+/// Returns the id of the database, which is generated on first use and is the same in every copy.
 pub(super) async fn installation<P: Connections>(pool: &P) -> Result<String, StoreError> {
     let known = async || {
         let sql = Sql::new("SELECT id FROM installation");
@@ -26,7 +27,7 @@ pub(super) async fn installation<P: Connections>(pool: &P) -> Result<String, Sto
         let mut sql = Sql::new("INSERT INTO installation (one, id, created) VALUES ");
         let (id, now) = (Uuid::now_v7().to_string(), to_microseconds(OffsetDateTime::now_utc()));
         sql.tuple([1_i64.into(), id.into(), now.into()]);
-        // Another instance may begin at the same moment: whose id is there first is the database's.
+        // Another instance may start at the same moment: the first id inserted wins.
         sql.push(" ON CONFLICT (one) DO NOTHING");
         transaction.execute(sql).await?;
         transaction.commit().await?;
@@ -36,8 +37,8 @@ pub(super) async fn installation<P: Connections>(pool: &P) -> Result<String, Sto
     known().await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
 }
 
-/// Notes for the owners of the folders that files of a run, or one image of all runs, need not be kept. To be called before the
-/// rows of `kept_files` go.
+/// Notifies the owners of the folders that files of a run, or one image of all runs, are released.
+/// It must be called before the rows of `kept_files` are deleted.
 pub(super) async fn release<C: Connection>(
     connection: &mut C,
     run: Option<Uuid>,
@@ -52,13 +53,13 @@ pub(super) async fn release<C: Connection>(
     if let Some(image) = image {
         sql.push(" AND image = ").bind(image.to_hex());
     }
-    // In order, so that two transactions never wait for each other.
+    // Sorted, so that two transactions never wait for each other.
     sql.push(" ORDER BY folder, image ON CONFLICT DO NOTHING");
     connection.execute(sql).await?;
     Ok(())
 }
 
-/// Some of the files of this folder that were released.
+/// Returns some released files of this folder.
 pub(super) async fn released<P: Connections>(pool: &P, folder: &str) -> Result<Vec<ContentHash>, StoreError> {
     let mut sql = Sql::new("SELECT image FROM released_files WHERE folder = ");
     sql.bind(folder).push(" ORDER BY image LIMIT ").bind(AT_ONCE);
@@ -66,7 +67,7 @@ pub(super) async fn released<P: Connections>(pool: &P, folder: &str) -> Result<V
     rows.iter().map(|row| Reader::new(row, "released_files", folder).hash("image")).collect()
 }
 
-/// Forgets releases that were carried out.
+/// Removes releases that were carried out.
 pub(super) async fn forget_released<P: Connections>(
     pool: &P,
     folder: &str,

@@ -1,6 +1,8 @@
-//! What both databases have in common: statements with their arguments, rows, connections and transactions.
+//! Abstraction over both databases: statements with their arguments, rows, connections and
+//! transactions.
 //!
-//! Both number their arguments `$1`, `$2`, …; only a few types differ, and those the backends convert.
+//! Both number their arguments `$1`, `$2`, …; only a few types differ, and the backends convert
+//! those.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -13,17 +15,19 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::content::ContentHash;
 
-/// Ends the rows of a statement's `VALUES`. Without a condition SQLite would take the `ON` behind it for that of a join.
+/// Ends the `VALUES` rows of a statement. Without a condition SQLite would parse the `ON` after it
+/// as that of a join.
 pub(super) const GIVEN: &str = ") AS given WHERE true";
 
-/// A statement under construction: text of this program with `$n` where an argument was bound, never a value.
+/// A statement under construction: text of this program with `$n` for each bound argument, never a
+/// value.
 #[derive(Default)]
 pub(super) struct Sql {
     pub(super) text: String,
     pub(super) arguments: Vec<Argument>,
 }
 
-/// An argument; optional where some column of its type may be null.
+/// An argument; optional if some column of its type is nullable.
 pub(super) enum Argument {
     Text(Option<String>),
     Int(i64),
@@ -142,7 +146,7 @@ impl From<Vec<u8>> for Argument {
     }
 }
 
-/// A row as the database gave it.
+/// A row as the database returned it.
 pub(super) trait Row: Send {
     fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
     fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
@@ -153,30 +157,31 @@ pub(super) trait Row: Send {
     fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error>;
 }
 
-/// A connection, inside a transaction or not.
+/// A connection, in a transaction or not.
 pub(super) trait Connection: Send {
     type Row: Row;
 
-    /// What keeps the selected rows from changing until the transaction ends.
+    /// Clause that locks the selected rows against changes until the transaction ends.
     const LOCK: &'static str;
 
-    /// What makes a query tell its plan, and the column that has it.
+    /// Prefix that makes a query return its plan, and the column that contains it.
     const EXPLAIN: (&'static str, &'static str);
 
-    /// What also keeps rows that refer to the selected ones from being added until then.
+    /// Clause that also prevents the addition of rows that refer to the selected ones.
     const LOCK_FOR_DELETION: &'static str;
 
-    /// What keeps the selected rows of the table `runs` from being finished or deleted until the transaction ends, while
-    /// others may do the same.
+    /// Clause that locks the selected rows of the table `runs` against finishing and deletion until
+    /// the transaction ends. Several transactions can hold this lock.
     const LOCK_SHARED_RUNS: &'static str;
 
-    /// Runs a statement and says how many rows it wrote.
+    /// Runs a statement and returns the number of rows that it wrote.
     fn execute(&mut self, sql: Sql) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 
-    /// Runs a query and reads all its rows.
+    /// Runs a query and returns all its rows.
     fn fetch(&mut self, sql: Sql) -> impl Future<Output = Result<Vec<Self::Row>, sqlx::Error>> + Send;
 
-    /// Runs a query and takes its rows one by one, so that they need not be in memory together.
+    /// Runs a query and passes its rows to `take` one by one, so that they need not be in memory
+    /// together.
     fn each(
         &mut self,
         sql: Sql,
@@ -184,25 +189,26 @@ pub(super) trait Connection: Send {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// The connections to one database.
+/// Connections to one database.
 pub(super) trait Connections: Sync {
     type Db: Database<Connection: Connection>;
 
     /// Begins a transaction that may write.
     fn begin(&self) -> impl Future<Output = Result<Transaction<'static, Self::Db>, sqlx::Error>> + Send;
 
-    /// Lends a connection for reading.
+    /// Acquires a connection for reading.
     fn reader(&self) -> impl Future<Output = Result<PoolConnection<Self::Db>, sqlx::Error>> + Send;
 }
 
-/// How often a transaction is tried. A deadlock or a busy file clears in milliseconds; a fifth failure in a row
-/// means that something is stuck.
+/// Maximum number of attempts per transaction. A deadlock or a busy file clears in milliseconds; a
+/// fifth failure in a row means that something is stuck.
 const ATTEMPTS: u32 = 5;
 
-/// An attempt that waited longer waited for a lock in vain, and so would the next.
+/// Time after which a transaction is not retried: an attempt that takes this long waited for a lock
+/// in vain, and so would the next.
 const LONGEST_TRIED: Duration = Duration::from_secs(5);
 
-/// Tries a transaction again while others hold what it needs.
+/// Retries a transaction while others hold its locks.
 pub(super) async fn with_retries<T, F: Future<Output = Result<T, StoreError>>>(
     id: Uuid,
     mut transaction: impl FnMut() -> F,
@@ -211,8 +217,8 @@ pub(super) async fn with_retries<T, F: Future<Output = Result<T, StoreError>>>(
     loop {
         match transaction().await {
             Err(StoreError::Contended(error)) if attempt < ATTEMPTS && started.elapsed() < LONGEST_TRIED => {
-                tracing::debug!(%error, attempt, "transaction is tried again");
-                // The id's random end spreads competitors out, so that they do not meet again.
+                tracing::debug!(%error, attempt, "retrying contended transaction");
+                // Jitter from the id's random end, so that competitors do not meet again.
                 let jitter = u64::from(id.as_bytes()[15]) / 16;
                 tokio::time::sleep(Duration::from_millis((5 << attempt) + jitter)).await;
                 attempt += 1;
@@ -222,7 +228,7 @@ pub(super) async fn with_retries<T, F: Future<Output = Result<T, StoreError>>>(
     }
 }
 
-/// Longer than any healthy database takes, shorter than the patience of whoever polls readiness.
+/// Longer than any healthy database takes, shorter than the timeout of readiness probes.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn ping<P: Connections>(pool: &P) -> Result<(), StoreError> {
@@ -232,12 +238,12 @@ pub(super) async fn ping<P: Connections>(pool: &P) -> Result<(), StoreError> {
         Ok::<_, sqlx::Error>(())
     };
     match tokio::time::timeout(PING_TIMEOUT, ping).await {
-        Ok(answer) => Ok(answer?),
+        Ok(result) => Ok(result?),
         Err(_) => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
     }
 }
 
-/// Reads a row's columns and, where one is not what this program writes, says which.
+/// Reads a row's columns, and reports the column whose value this program never writes.
 pub(super) struct Reader<'a, R> {
     row: &'a R,
     table: &'static str,
@@ -245,7 +251,7 @@ pub(super) struct Reader<'a, R> {
 }
 
 impl<'a, R: Row> Reader<'a, R> {
-    /// Reads a row of `table` that is known by the text column `key`.
+    /// Reads a row of `table`; errors identify it by `key`.
     pub(super) fn new(row: &'a R, table: &'static str, key: impl Into<String>) -> Self {
         Self { row, table, key: key.into() }
     }
@@ -266,7 +272,8 @@ impl<'a, R: Row> Reader<'a, R> {
         self.readable(column, self.row.real(column))
     }
 
-    /// The column at a place, counted from 0, of which there are too many for names of their own.
+    /// Reads the column at a position, counted from 0, of a query with too many columns to name
+    /// them. Errors call it `column`.
     pub(super) fn optional_real_at(
         &self,
         place: usize,
@@ -291,40 +298,40 @@ impl<'a, R: Row> Reader<'a, R> {
         self.readable(column, self.row.time(column))
     }
 
-    /// A text column holding the hash of an image.
+    /// Reads a text column that contains the hash of an image.
     pub(super) fn hash(&self, column: &'static str) -> Result<ContentHash, StoreError> {
-        ContentHash::from_hex(&self.text(column)?).ok_or_else(|| self.corrupt(column, "is no hash"))
+        ContentHash::from_hex(&self.text(column)?).ok_or_else(|| self.corrupt(column, "is not a hash"))
     }
 
     pub(super) fn optional_bytes(&self, column: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
         self.readable(column, self.row.bytes(column))
     }
 
-    /// A whole number in the range of `T`.
+    /// Reads an integer in the range of `T`.
     pub(super) fn int<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, StoreError> {
         let value = self.required(column, self.row.int(column))?;
-        T::try_from(value).map_err(|_| self.corrupt(column, format!("is {value}, out of its range")))
+        T::try_from(value).map_err(|_| self.corrupt(column, format!("is {value}, which is out of range")))
     }
 
-    /// A whole number in the range of `T`, or none.
+    /// Reads an integer in the range of `T`, or null.
     pub(super) fn optional_int<T: TryFrom<i64>>(
         &self,
         column: &'static str,
     ) -> Result<Option<T>, StoreError> {
         let value = self.readable(column, self.row.int(column))?;
         let convert = |value| {
-            T::try_from(value).map_err(|_| self.corrupt(column, format!("is {value}, out of its range")))
+            T::try_from(value).map_err(|_| self.corrupt(column, format!("is {value}, which is out of range")))
         };
         value.map(convert).transpose()
     }
 
-    /// A text column holding JSON.
+    /// Reads a text column that contains JSON.
     pub(super) fn json<T: serde::de::DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
         serde_json::from_str(&self.text(column)?)
-            .map_err(|error| self.corrupt(column, format!("is not the JSON it should be ({error})")))
+            .map_err(|error| self.corrupt(column, format!("is not the expected JSON ({error})")))
     }
 
-    /// A text column holding one of a few words.
+    /// Reads a text column that contains one of a few words.
     pub(super) fn word<T>(
         &self,
         column: &'static str,
@@ -332,7 +339,7 @@ impl<'a, R: Row> Reader<'a, R> {
     ) -> Result<T, StoreError> {
         let word = self.text(column)?;
         parse(&word)
-            .ok_or_else(|| self.corrupt(column, format!("is {word:?}, which is no word of this program")))
+            .ok_or_else(|| self.corrupt(column, format!("is {word:?}, which this program does not know")))
     }
 
     pub(super) fn corrupt(&self, column: &'static str, reason: impl Into<String>) -> StoreError {

@@ -1,9 +1,10 @@
 //! SQLite: one file, one writer, many readers.
 //!
-//! SQLite lets one connection write at a time; a second that tries is told "database is locked" at a moment when it
-//! may be too late to wait. So all transactions of this process go through a single connection and queue for it in
-//! memory, in order; each takes the write lock at its beginning, where waiting for another process is still
-//! possible. Readers see the last commit and are never in the way (write-ahead log).
+//! SQLite lets one connection write at a time. A second one fails with "database is locked",
+//! possibly at a point where it can no longer wait. So all transactions of this process go through
+//! a single connection and queue for it in memory, in order; each takes the write lock when it
+//! begins, where it can still wait for another process. Readers see the last commit and never block
+//! a writer (write-ahead log).
 
 use std::num::NonZero;
 use std::path::Path;
@@ -30,27 +31,27 @@ use super::StoreOptions;
 use super::error::{MigrationError, StoreError};
 use super::sql::{Argument, Connection, Connections, Reader, Row, Sql};
 
-/// Transactions at once that record samples.
+/// Concurrent recording transactions.
 pub(super) const WRITERS: usize = 1;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
-/// Takes the write lock before anything is read, so that the transaction never has to give way half done.
+/// Takes the write lock before any read, so that a transaction never has to roll back halfway.
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// ISO 8601 with always six digits of a second, so that text sorts as time.
+/// ISO 8601 with exactly six decimal digits of a second, so that text sorts like time.
 const MICROSECONDS: EncodedConfig =
     Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZero::new(6) }).encode();
 
-/// The writer and the readers of one database.
+/// Writer and readers of one database.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     writer: SqlitePool,
     readers: SqlitePool,
     in_memory: bool,
-    /// How long the writer waits for another process.
+    /// Longest wait of the writer for another process.
     patience: Duration,
-    /// Further readers of the same database, to be closed with it.
+    /// Additional readers of the same database, closed with it.
     others: Arc<Mutex<Vec<SqlitePool>>>,
 }
 
@@ -63,21 +64,26 @@ impl Pool {
             .foreign_keys(true)
             .busy_timeout(options.timeout)
             .journal_mode(SqliteJournalMode::Wal)
-            // A commit is on the disk before it is answered, so that a power cut takes nothing back: a sample that was
-            // accepted is not sent again. `Normal` would be quicker and lose the last commits.
+            // A commit is durable before the response, so that a power failure takes nothing back:
+            // clients do not send an accepted sample again. `Normal` would be faster and lose the
+            // last commits.
             .synchronous(SqliteSynchronous::Full)
-            // Rows come from another thread: waking this one for every fifty of them costs more than reading them.
+            // Rows come from another thread: waking this one for every fifty of them costs more
+            // than reading them.
             .row_buffer_size(1_000)
-            // A slow statement would be logged with all its text, tens of kilobytes of `$n` for a batch of rows.
+            // A slow statement would be logged with its whole text: tens of kilobytes of `$n` for a
+            // batch of rows.
             .disable_statement_logging();
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");
         if !in_memory {
             make_folder(connect.get_filename()).map_err(unusable)?;
         }
 
-        // Connections are kept for good: opening one costs more than any statement, and one in memory is the database.
-        // SQLite itself ends a transaction for which the disk has no room. Its connection is left believing in one that it can
-        // neither end nor begin anew, so another takes its place. A database in memory would go with it.
+        // Connections are never closed for idleness or age: opening one costs more than any
+        // statement, and an in-memory one is the database. SQLite itself rolls back a transaction
+        // that finds the disk full. sqlx still considers its connection to be in that transaction,
+        // and can neither end it nor begin another, so the connection is replaced. An in-memory
+        // database would be lost with it.
         let pool = || {
             let plain = SqlitePoolOptions::new();
             let pool = if in_memory { plain } else { plain.before_acquire(is_between_transactions) };
@@ -86,8 +92,9 @@ impl Pool {
                 .max_lifetime(None::<Duration>)
                 .test_before_acquire(false)
         };
-        // An import of 100,000 samples is one transaction: with SQLite's own 2 MiB its pages would be written again and again.
-        // What is deleted is written over: faces would stay in free pages otherwise.
+        // An import of 100,000 samples is one transaction: with SQLite's default of 2 MiB its pages
+        // would be written again and again. Deleted data is overwritten: otherwise faces would stay
+        // in free pages.
         let writing = connect.clone().pragma("cache_size", "-65536").pragma("secure_delete", "ON");
         let writer = open_writer(&writing, options.timeout, &pool).await.map_err(|error| match error {
             sqlx::Error::Database(error) => unusable(format!("the file cannot be opened ({error})")),
@@ -104,11 +111,11 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Brings the tables up to date in one transaction, so that of several openers one does it and the others
-    /// find it done.
+    /// Applies migrations in one transaction, so that one of several openers applies them and the
+    /// others find it done.
     ///
-    /// Foreign keys are off meanwhile, which SQLite allows outside transactions only: a table that others refer to is
-    /// changed by making it anew. Whether all references still hold is checked before the end.
+    /// Foreign keys are off meanwhile, which SQLite allows only outside transactions: a table that
+    /// others refer to is changed by recreating it. All references are checked before the commit.
     async fn migrate(&self) -> Result<(), StoreError> {
         let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
         let mut connection = self.writer.acquire().await?;
@@ -130,10 +137,11 @@ impl Pool {
         migrated
     }
 
-    /// Copies the write-ahead log into the database and empties it, and says whether no reader was in the way.
+    /// Checkpoints the write-ahead log into the database and truncates it. Returns `false` if a
+    /// reader prevented it.
     pub(super) async fn truncate_log(&self) -> Result<bool, StoreError> {
         let mut connection = self.writer.acquire().await?;
-        // Readers are not waited for: meanwhile nobody could write.
+        // Do not wait for readers: no transaction could write meanwhile.
         connection.execute(patience(Duration::ZERO)).await?;
         let emptied = connection.fetch(Sql::new("PRAGMA wal_checkpoint(TRUNCATE)")).await;
         connection.execute(patience(self.patience)).await?;
@@ -143,9 +151,9 @@ impl Pool {
         Ok(busy == Some(0))
     }
 
-    /// The same database over readers of its own, which are opened when they are needed.
+    /// Returns the same database over separate readers, which are opened on demand.
     pub(super) fn with_own_readers(&self, connections: u32) -> Self {
-        // A database in memory is its only connection.
+        // An in-memory database is its only connection.
         if self.in_memory {
             return self.clone();
         }
@@ -165,10 +173,11 @@ impl Pool {
     }
 }
 
-/// Opens the writing connection, waiting for other openers for as long as `patience`.
+/// Opens the writing connection, and waits for other openers for up to `patience`.
 ///
-/// The step to a write-ahead log needs the file to itself for a moment, and SQLite reports "database is locked" there
-/// at once, whatever the busy timeout is: where two openers wait for each other, waiting would not help either.
+/// Switching to a write-ahead log needs exclusive access to the file for a moment, and SQLite then
+/// reports "database is locked" at once, whatever the busy timeout: if two openers waited for each
+/// other, waiting would not help either.
 async fn open_writer(
     connect: &SqliteConnectOptions,
     patience: Duration,
@@ -194,14 +203,14 @@ fn is_between_transactions(
     Box::pin(async move { Ok(!connection.is_in_transaction()) })
 }
 
-/// Sets how long the connection waits for others.
+/// Returns a statement that sets how long the connection waits for locks.
 fn patience(time: Duration) -> Sql {
     let mut sql = Sql::new("PRAGMA busy_timeout = ");
     sql.text.push_str(&time.as_millis().to_string());
     sql
 }
 
-/// Whether another connection is in the way (`SQLITE_BUSY` with any of its extensions).
+/// Returns `true` if another connection holds a lock (`SQLITE_BUSY` with any of its extensions).
 fn is_busy(error: &sqlx::Error) -> bool {
     const BUSY: i32 = 5;
     let code = error.as_database_error().and_then(DatabaseError::code);
@@ -214,7 +223,7 @@ fn make_folder(file: &Path) -> Result<(), String> {
     }
     match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder)
-            .map_err(|error| format!("the folder {} cannot be made ({error})", folder.display())),
+            .map_err(|error| format!("the folder {} cannot be created ({error})", folder.display())),
         _ => Ok(()),
     }
 }
@@ -234,7 +243,7 @@ impl Connections for Pool {
 impl Connection for SqliteConnection {
     type Row = SqliteRow;
 
-    /// The transaction holds the only write lock already.
+    /// Empty, because the transaction already holds the only write lock.
     const LOCK: &'static str = "";
     const EXPLAIN: (&'static str, &'static str) = ("EXPLAIN QUERY PLAN ", "detail");
     const LOCK_FOR_DELETION: &'static str = "";
@@ -281,14 +290,14 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, SqliteArguments), sqlx::E
         }
         .map_err(sqlx::Error::Encode)?;
     }
-    // `Sql` holds text of this program only: see there.
+    // `Sql` contains only text of this program: see its documentation.
     Ok((AssertSqlSafe(anonymous(&sql.text)), arguments))
 }
 
-/// The statement with `?` for each `$1`, `$2`, …, which stand in this order.
+/// Returns the statement with `?` for each `$1`, `$2`, …, which occur in this order.
 ///
-/// SQLite takes `$1` for a name, and both its parser and sqlx look each one up among all: for thousands of arguments that takes
-/// a hundred times longer than the statement.
+/// SQLite treats `$1` as a name, and both its parser and sqlx look up each one among all: for
+/// thousands of arguments that takes a hundred times as long as the statement.
 fn anonymous(text: &str) -> String {
     let mut parts = text.split('$');
     let mut anonymous = parts.next().unwrap_or_default().to_owned();

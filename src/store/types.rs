@@ -1,4 +1,4 @@
-//! The words that writing and reading share.
+//! Types that reads and writes share.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ pub use crate::pack_id::{PackId, Weights};
 /// A run, named by its method and by its own name, which is unique within the method.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunName {
-    /// The generator under test.
+    /// Name of the method, which is the generator under test.
     pub method: String,
-    /// One pass of the method over a set of prompts.
+    /// Name of the run, which is one set of samples of the method.
     pub run: String,
 }
 
 impl RunName {
-    /// The run of samples that name a method only.
+    /// Name of the run of samples that only name a method.
     pub const DEFAULT: &'static str = "default";
 
     /// Names `run` of `method`, or its [default](Self::DEFAULT) run.
@@ -30,20 +30,21 @@ impl fmt::Display for RunName {
     }
 }
 
-/// What a metric said about a sample: a number, or why there is none.
+/// Value of a metric for a sample: a number, or the reason why there is none.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScoreValue {
     /// A finite number.
     Number(f64),
-    /// No number, with the reason's code (`no_face_in_reference`, `no_detectables`, …); never counted as 0.
+    /// Null, with the reason's code (`no_face_in_reference`, `no_detectables`, …); never counted as
+    /// 0.
     Null {
-        /// The reason's code.
+        /// Code of the reason.
         reason: String,
     },
 }
 
 impl ScoreValue {
-    /// The number, if there is one.
+    /// Returns the number, if there is one.
     #[must_use]
     pub fn number(&self) -> Option<f64> {
         match self {

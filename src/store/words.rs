@@ -1,4 +1,4 @@
-//! Values in the form in which both databases keep them, and what neither can.
+//! Converts values to the form that both databases store, and rejects those that they cannot store.
 
 use time::{OffsetDateTime, UtcOffset};
 use uuid::{NoContext, Timestamp, Uuid};
@@ -6,8 +6,8 @@ use uuid::{NoContext, Timestamp, Uuid};
 use super::StoreError;
 use crate::content::ContentHash;
 
-/// The longest name of a method, run, sample, metric or pack, in bytes of UTF-8. PostgreSQL cannot index more
-/// than 2,704 bytes of a row; both databases keep to the same limit.
+/// Maximum length of the name of a method, run, sample, metric or pack, in bytes of UTF-8.
+/// PostgreSQL cannot index more than 2,704 bytes of a row; both databases use the same limit.
 pub const MAX_NAME_BYTES: usize = 2_000;
 
 pub(super) fn check_name(field: &str, name: &str) -> Result<(), StoreError> {
@@ -15,33 +15,35 @@ pub(super) fn check_name(field: &str, name: &str) -> Result<(), StoreError> {
         return Err(StoreError::invalid(field, "it is empty"));
     }
     if name.len() > MAX_NAME_BYTES {
-        let reason = format!("it has {} bytes, {MAX_NAME_BYTES} are allowed", name.len());
+        let reason = format!("it has {} bytes; at most {MAX_NAME_BYTES} are allowed", name.len());
         return Err(StoreError::invalid(field, reason));
     }
     check_text(field, name)
 }
 
-/// PostgreSQL's text cannot hold U+0000; neither may SQLite's, so that data can move between the two.
+/// Rejects U+0000, which PostgreSQL's text cannot contain. SQLite rejects it too, so that data can
+/// move between the two.
 pub(super) fn check_text(field: &str, text: &str) -> Result<(), StoreError> {
     if text.contains('\0') {
-        return Err(StoreError::invalid(field, "it contains the character U+0000; leave it out"));
+        return Err(StoreError::invalid(field, "it contains the character U+0000; remove it"));
     }
     Ok(())
 }
 
-/// A number as both databases keep it: subnormal numbers, on whose rounding they differ, are 0.
+/// Returns a number as both databases store it: subnormal numbers, which they round differently,
+/// are 0.
 pub(super) fn storable(value: f64) -> f64 {
     if value.is_normal() { value } else { 0.0 }
 }
 
-/// UTC to the microsecond, the precision of both databases.
+/// Converts a time to UTC and to the microsecond, the precision of both databases.
 pub(super) fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {
-    // A time that UTC cannot say stays as it is: it is beyond every row.
+    // A time that UTC cannot express stays as it is: it is beyond every row.
     let time = time.checked_to_offset(UtcOffset::UTC).unwrap_or(time);
     time.replace_nanosecond(time.microsecond() * 1_000).unwrap_or(time)
 }
 
-/// A `UUIDv7` of the given time.
+/// Returns a `UUIDv7` of the given time.
 pub(super) fn new_id(created: OffsetDateTime) -> Uuid {
     let seconds = u64::try_from(created.unix_timestamp()).unwrap_or_default();
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, created.nanosecond()))
