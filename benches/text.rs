@@ -1,4 +1,5 @@
-//! Time to encode 300 realistic prompts, for each flavour of tokenizer. `scripts/text_bench.py` compares it with Python's.
+//! Time to encode 300 realistic prompts, for each tokenizer flavour. `scripts/text_bench.py`
+//! compares it with Python.
 
 use std::{fs, hint::black_box};
 

@@ -1,8 +1,8 @@
 //! Decoding and resizing, alone (`cargo bench --bench vision`) or side by side with Pillow.
 //!
-//! With `--serve` it answers lines `<task> <file>` on standard input with the nanoseconds that the task took, so
-//! that `scripts/bench_pillow.py` can take turns between this code and Pillow on the same files: two programs
-//! timed one after the other on a busy machine say little about each other.
+//! With `--serve` it reads lines `<task> <file>` from standard input and prints the nanoseconds of
+//! each task, so that `scripts/bench_pillow.py` can alternate between this code and Pillow on the
+//! same files: two programs timed one after the other on a busy machine are hardly comparable.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -43,7 +43,9 @@ impl Case {
                 let image = decode(black_box(&self.bytes), &limits()).expect("decoded before");
                 drop(black_box(CLIP.apply(&image)));
             }
-            other => panic!("no task {other}: try read_header, decode, clip, dino, owl, hps, decode+clip"),
+            other => {
+                panic!("unknown task {other}: use read_header, decode, clip, dino, owl, hps or decode+clip")
+            }
         }
     }
 }
@@ -54,20 +56,20 @@ fn limits() -> DecodeLimits {
 
 fn serve() -> std::io::Result<()> {
     let mut images: HashMap<String, Case> = HashMap::new();
-    let mut answers = std::io::stdout().lock();
+    let mut out = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let (task, path) = line.split_once(' ').expect("lines are `<task> <file>`");
         let image = images.entry(path.to_owned()).or_insert_with(|| Case::read(path));
         let start = Instant::now();
         image.run(task);
-        writeln!(answers, "{}", start.elapsed().as_nanos())?;
-        answers.flush()?;
+        writeln!(out, "{}", start.elapsed().as_nanos())?;
+        out.flush()?;
     }
     Ok(())
 }
 
-/// Images of the sizes that are posted, with some structure at every scale.
+/// Images of realistic sizes, with some structure at every scale.
 fn drawn(width: u32, height: u32) -> Image {
     let level = |x: u32, y: u32, c: u32| {
         let noise = (x * 7919 + y * 104_729 + c * 31).wrapping_mul(2_654_435_761) >> 27;

@@ -1,11 +1,13 @@
-//! Simulates methods whose truth is known: do intervals cover it, does the gate keep its level, do equal methods share a rank?
+//! Simulates methods with known true means: coverage of the intervals, type I error and power of
+//! the gate, and shared ranks of equal methods.
 //!
 //! ```sh
 //! cargo run --release --example coverage -- 2000
 //! ```
 //!
-//! Scores are a person's part, a part of how much the person suits the method, and noise, all of deviation 1 or skewed, over
-//! unequal numbers of prompts. The argument is the number of trials of each line.
+//! A score is the sum of an effect of the identity, an interaction of identity and method (half as
+//! large), and noise. Each part is normal or skewed with deviation 1; identities have unequal
+//! numbers of prompts. The argument is the number of trials per line.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -14,7 +16,7 @@ use stellar_score::analysis::{CompareOptions, Finding, compare, summarise};
 use stellar_score::stats::{ClusterMean, Rng, normal_quantile};
 use stellar_score::store::{MetricColumn, RelationKinds, RunData, RunName, SliceSummary};
 
-/// The distribution of the parts of a score; both have the mean 0.
+/// The distribution of the parts of a score; both have mean 0.
 #[derive(Clone, Copy)]
 enum Shape {
     Normal,
@@ -32,7 +34,8 @@ impl Shape {
     }
 }
 
-/// A run over people of 1 to 9 prompts each. `people` seeds what all methods share: persons and their prompts.
+/// Simulates a run over identities with 1 to 9 prompts each. `people` seeds the identities and
+/// their prompts, which all methods share.
 fn simulate(shape: Shape, identities: usize, people: u64, own: u64, truth: f64) -> RunData {
     let (mut people, mut own) = (Rng::new(people), Rng::new(own));
     let (mut names, mut owners, mut values) = (Vec::new(), Vec::new(), Vec::new());
@@ -66,14 +69,14 @@ fn whole(data: &RunData) -> SliceSummary {
     summarise(data).slices.swap_remove(0)
 }
 
-/// Shares of trials, in percent.
+/// Counts of trials.
 #[derive(Default)]
 struct Counts {
     run: u32,
     merged: u32,
     difference: u32,
     alarms: u32,
-    heard: u32,
+    power: u32,
     shared: u32,
 }
 
@@ -89,7 +92,7 @@ fn trial(shape: Shape, identities: usize, seed: u64, counts: &mut Counts) {
     counts.run += covers(low_a, high_a);
     counts.shared += u32::from(low_a <= high_b && low_b <= high_a);
 
-    // Two runs of one method over the same people: their sums by person.
+    // Merges two runs of one method over the same identities: sums by identity.
     let both: Vec<(f64, usize)> =
         of_a.sums.iter().zip(&of_b.sums).map(|(one, other)| (one.0 + other.0, one.1 + other.1)).collect();
     let merged = ClusterMean::new(&both).expect("many clusters").interval(0.95);
@@ -100,7 +103,7 @@ fn trial(shape: Shape, identities: usize, seed: u64, counts: &mut Counts) {
     counts.difference += covers(equal.low.expect("many clusters"), equal.high.expect("many clusters"));
     counts.alarms += u32::from(equal.finding == Finding::Worse);
     let worse = simulate(shape, identities, people, own(1), -0.4);
-    counts.heard += u32::from(compare(&worse, &b, &options).slices[0].metrics[0].finding == Finding::Worse);
+    counts.power += u32::from(compare(&worse, &b, &options).slices[0].metrics[0].finding == Finding::Worse);
 }
 
 fn main() -> std::io::Result<()> {
@@ -109,7 +112,7 @@ fn main() -> std::io::Result<()> {
     let error = |share: f64| 100.0 * (share * (1.0 - share) / f64::from(trials)).sqrt();
     writeln!(
         out,
-        "{trials} trials a line; percent of them (standard error {:.2} of 95, {:.2} of 2.5)",
+        "{trials} trials per line; shares in % (standard error {:.2} of 95, {:.2} of 2.5)",
         error(0.95),
         error(0.025)
     )?;
@@ -122,7 +125,7 @@ fn main() -> std::io::Result<()> {
         "merged covers",
         "A-B covers",
         "false alarm",
-        "hears -0.4",
+        "power at -0.4",
         "equal share"
     )?;
     for (name, shape) in [("normal", Shape::Normal), ("skewed", Shape::Skewed)] {
@@ -132,7 +135,7 @@ fn main() -> std::io::Result<()> {
                 trial(shape, identities, 1 + u64::from(seed), &mut counts);
             }
             let percent = |count: u32| 100.0 * f64::from(count) / f64::from(trials);
-            let Counts { run, merged, difference, alarms, heard, shared } = counts;
+            let Counts { run, merged, difference, alarms, power, shared } = counts;
             writeln!(
                 out,
                 "{name:<8} {identities:>10} {:>12.1} {:>14.1} {:>12.1} {:>12.1} {:>14.1} {:>12.1}",
@@ -140,7 +143,7 @@ fn main() -> std::io::Result<()> {
                 percent(merged),
                 percent(difference),
                 percent(alarms),
-                percent(heard),
+                percent(power),
                 percent(shared)
             )?;
         }

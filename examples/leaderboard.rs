@@ -1,13 +1,15 @@
-//! Fills a database with summaries of many large runs and measures the leaderboard, and how long one run takes to summarise.
+//! Fills a database with summaries of many large runs; measures the leaderboard and the time to
+//! summarise one run.
 //!
 //! ```sh
 //! cargo run --release --example leaderboard -- sqlite:bench.db 100 20000
 //! scripts/postgres.sh run sh -c 'cargo run --release --example leaderboard -- $TEST_DATABASE_URL 100 20000'
 //! ```
 //!
-//! The arguments are the database, an empty one, the number of methods (two runs each of half the samples) and of samples. The
-//! scores of one run are stored and summarised as the service does it; its summaries then stand for the other runs, since the
-//! leaderboard reads nothing else. 15 metrics, 200 identities, 20 categories, 8 attributes.
+//! The arguments are an empty database, the number of methods (two runs each, with half of the
+//! samples) and the number of samples. The scores of one run are stored and summarised as in the
+//! service. Its summaries are then copied for the other runs, since the leaderboard reads only
+//! summaries. 15 metrics, 200 identities, 20 categories, 8 attributes.
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -62,11 +64,11 @@ async fn main() -> anyhow::Result<()> {
     let mine = |query: &LeaderboardQuery| LeaderboardQuery { policy: Policy::Stellar, ..query.clone() };
     let queries = [
         (
-            "by name, a row a run",
+            "by name, one row per run",
             LeaderboardQuery { by: stellar_score::analysis::Grouping::Run, ..mine(&base) },
         ),
         (
-            "by ips, a row a method (merged by identity)",
+            "by ips, one row per method (merged by identity)",
             LeaderboardQuery { sort: ips.clone(), ..mine(&base) },
         ),
         ("by mean rank", LeaderboardQuery { sort: Sort::MeanRank, ..mine(&base) }),
@@ -107,7 +109,7 @@ async fn main() -> anyhow::Result<()> {
         times.push(started.elapsed());
     }
     times.sort();
-    writeln!(out, "by ips after one of the runs changed: median {:.1} ms", times[10].as_secs_f64() * 1e3)?;
+    writeln!(out, "by ips after a change of one run: median {:.1} ms", times[10].as_secs_f64() * 1e3)?;
     for line in store.explain_standings(&mine(&base).standings()).await? {
         writeln!(out, "plan: {line}")?;
     }
@@ -171,7 +173,7 @@ async fn record(store: &Store, pack: &Pack, samples: usize) -> anyhow::Result<Uu
     Ok(run.expect("the samples name a run"))
 }
 
-/// Gives another run the summaries, shifted, of one that was summarised: those that run along and those by slice.
+/// Copies the summaries of a run to another one, shifted: both the running ones and those by slice.
 async fn copy(
     store: &Store,
     url: &str,
@@ -196,7 +198,8 @@ async fn copy(
     Ok(())
 }
 
-/// Copies what recording keeps up to date, behind the store's back: nothing else can without 20,000 samples.
+/// Copies the running summaries behind the store's back: the store itself would need 20,000
+/// samples.
 async fn running_summaries(url: &str, from: Uuid, to: Uuid) -> anyhow::Result<()> {
     let sql = format!(
         "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares)

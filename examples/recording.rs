@@ -1,12 +1,13 @@
-//! How many samples of 15 scores a database records, by how many are recorded at the same time.
+//! Number of samples with 15 scores that a database records per second, by concurrency.
 //!
 //! ```sh
 //! cargo run --release --example recording -- sqlite:target/recording.db
 //! scripts/postgres.sh run sh -c 'cargo run --release --example recording -- $TEST_DATABASE_URL'
 //! ```
 //!
-//! The arguments are the database, an empty one, and the seconds of each row. All samples belong to one run: the worst case, in
-//! which every transaction wants the run's row. One at a time, each sample is a transaction; that is the baseline.
+//! The arguments are an empty database and the seconds of each row. All samples belong to one run,
+//! the worst case: every transaction locks the run's row. The baseline is one sample at a time,
+//! which is one transaction each.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -25,10 +26,10 @@ use uuid::Uuid;
 
 const METRICS: usize = 15;
 
-/// Samples in flight, of which each is recorded when another is done.
+/// Numbers of samples in flight; a new one starts when another is done.
 const IN_FLIGHT: [usize; 5] = [1, 8, 64, 256, 1];
 
-/// As many samples wait to be recorded in a row of samples that were accepted before.
+/// Number of pending samples in each row for samples that were accepted before.
 const ACCEPTED: usize = 4_000;
 
 #[tokio::main]
@@ -40,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
     let store = Store::open(&url, &StoreOptions::default()).await?;
 
     let (mut baseline, next) = (None, Arc::new(AtomicU64::new(0)));
-    writeln!(out, "{}: samples of {METRICS} scores a second, all of one run", store.kind())?;
+    writeln!(out, "{}: samples with {METRICS} scores per second, all in one run", store.kind())?;
     for in_flight in IN_FLIGHT {
         let rate = recorded(&store, &next, in_flight, Duration::from_secs_f64(seconds)).await?;
         let baseline = *baseline.get_or_insert(rate);
@@ -52,13 +53,13 @@ async fn main() -> anyhow::Result<()> {
     }
     for in_flight in [1, 64] {
         let rate = recorded_after_waiting(&store, in_flight).await?;
-        writeln!(out, "  {in_flight:>4} at a time of samples that were accepted before: {rate:>8.0}/s")?;
+        writeln!(out, "  {in_flight:>4} at a time, samples accepted before: {rate:>8.0}/s")?;
     }
     store.close().await;
     Ok(())
 }
 
-/// Records new samples for a while, and says how many a second.
+/// Records new samples for a while and returns the rate per second.
 async fn recorded(
     store: &Store,
     next: &Arc<AtomicU64>,
@@ -85,7 +86,7 @@ async fn recorded(
     Ok(f64::from(done) / started.elapsed().as_secs_f64())
 }
 
-/// Records samples that wait in a run, and says how many a second.
+/// Records pending samples of a run and returns the rate per second.
 async fn recorded_after_waiting(store: &Store, in_flight: usize) -> anyhow::Result<f64> {
     let name = RunName::new(format!("accepted {in_flight}"), None);
     let (run, _) = store.create_run(&name, &RunFacts::default(), OffsetDateTime::now_utc()).await?;
@@ -101,7 +102,7 @@ async fn recorded_after_waiting(store: &Store, in_flight: usize) -> anyhow::Resu
         let (store, waiting) = (store.clone(), Arc::clone(&waiting));
         tokio::spawn(async move {
             loop {
-                let next = waiting.lock().expect("nobody panics with it").pop();
+                let next = waiting.lock().expect("lock not poisoned").pop();
                 let Some(sample) = next else { return anyhow::Ok(()) };
                 anyhow::ensure!(store.record_pending(&sample, run.id).await?.is_some(), "it does not wait");
             }
@@ -144,7 +145,7 @@ fn pending(sample: &NewSample, run: Uuid) -> NewPending {
         id: sample.id,
         created: sample.created,
         run,
-        name: sample.name.clone().expect("it has one"),
+        name: sample.name.clone().expect("the sample has a name"),
         content: sample.content,
         prompt: sample.prompt.clone(),
         image: sample.image,

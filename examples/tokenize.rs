@@ -1,9 +1,9 @@
-//! Prints the token ids of prompts, or times how long they take: the Rust side of `scripts/text_fuzz.py` and
-//! `scripts/text_bench.py`.
+//! Prints the token ids of prompts, or the time to encode them: the Rust side of
+//! `scripts/text_fuzz.py` and `scripts/text_bench.py`.
 //!
 //! ```text
-//! tokenize FLAVOUR PROMPTS          one line of JSON {"ids": …, "count": …} for each line of the file, a JSON string
-//! tokenize FLAVOUR PROMPTS --time   for each line read from stdin: encodes all prompts, prints the seconds it took
+//! tokenize FLAVOUR PROMPTS          prints {"ids": …, "count": …} for each line, a JSON string
+//! tokenize FLAVOUR PROMPTS --time   for each line on stdin, prints the seconds for all prompts
 //! ```
 
 use std::{
@@ -50,10 +50,10 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Encodes a prompt.
+/// A function that encodes a prompt.
 type Encode = Box<dyn Fn(&str) -> Tokens>;
 
-/// Gives the function that encodes a prompt with the demo pack's tokenizer files.
+/// Returns an encoder with the tokenizer files of the demo pack.
 fn encoder(flavour: &str) -> anyhow::Result<Encode> {
     let file = |name: &str| {
         let path = format!("{}/packs/demo/tokenizers/{name}", env!("CARGO_MANIFEST_DIR"));

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Reports under `policy=toolkit` against the reference toolkit's own analysis.
+"""Compares reports with `policy=toolkit` to the analysis of the reference toolkit.
 
     python3.11 -m venv .runtime/analysis
     .runtime/analysis/bin/pip install pandas==2.1.4 'numpy<2' scikit-learn==1.3.2 tabulate
     .runtime/analysis/bin/python scripts/analysis_fixtures.py --toolkit STELLAR_METRICS goldens
     .runtime/analysis/bin/python scripts/analysis_fixtures.py --toolkit STELLAR_METRICS compare SAVE_DIR http://127.0.0.1:8080
 
-STELLAR_METRICS is a checkout of the toolkit; with pandas 3 its penalty of attributes is lost, hence the version.
+STELLAR_METRICS is a checkout of the toolkit. With pandas 3 its attribute penalty has no effect, hence the pinned version.
 
-`goldens` writes tests/data/analysis/toolkit.json: 20 random result sets in which the penalty strikes, and the toolkit's table
-of each. Seeds are fixed: another run with the same versions writes the same file.
+`goldens` writes tests/data/analysis/toolkit.json: 20 random result sets with penalised samples, and the toolkit's table of
+each. Seeds are fixed: the same versions always write the same file.
 
-`compare` imports the CSV files of a folder, such as the toolkit's own tests/assets/save_dir, into a new run of a running
-service, finishes it and compares the report with the toolkit's table. The toolkit's files have a research licence, so they
-are not part of this repository.
+`compare` imports the CSV files of a folder, such as the toolkit's tests/assets/save_dir, into a new run of a running
+service, finishes the run and compares the report with the toolkit's table. The toolkit's files have a research licence, so
+they are not in this repository.
 """
 
 import argparse
@@ -31,7 +31,7 @@ import numpy as np
 
 OUT = pathlib.Path(__file__).parent.parent / "tests/data/analysis/toolkit.json"
 ATTRIBUTES = ["Young", "Male", "High_Cheekbones", "Pointy_Nose", "Narrow_Eyes", "Double_Chin", "Big_Lips", "Big_Nose"]
-# Our codes of the toolkit's rows.
+# Our metric codes for the toolkit's rows.
 CODES = {
     "attr": "aps",
     "object_faithfulness": "goa",
@@ -60,7 +60,7 @@ FILES = {
 
 
 def toolkit(checkout):
-    """The toolkit's analysis without the models, which importing the package would load."""
+    """Loads the toolkit's analysis without the models, which an import of the package would load."""
     package = types.ModuleType("stellar_metrics")
     package.__path__ = [str(pathlib.Path(checkout) / "src/stellar_metrics")]
     sys.modules["stellar_metrics"] = package
@@ -70,9 +70,9 @@ def toolkit(checkout):
 
 
 def table(make_table, folder):
-    """The toolkit's numbers by our codes: [mean, std]."""
+    """Returns the toolkit's numbers by our codes: [mean, std]."""
     with warnings.catch_warnings():
-        # Its attribute penalty assigns to a view, of which pandas 2 warns and which it does.
+        # The attribute penalty assigns to a view; pandas 2 does this, with a warning.
         warnings.simplefilter("ignore")
         rows = make_table(folder, save=False)
     number = lambda value: None if np.isnan(value) else float(value)
@@ -80,14 +80,14 @@ def table(make_table, folder):
 
 
 def random_set(seed):
-    """A result set of some identities, of which the prompt is missed by some: columns by file."""
+    """A result set of several identities in which some samples miss their prompt: columns by file."""
     rng = np.random.default_rng(seed)
     identities, prompts = int(rng.integers(2, 6)), int(rng.integers(2, 6))
     names = [f"{identity:03}-{photo}-{prompt:02}" for identity in range(identities) for photo in (0, 1)
              for prompt in range(prompts)]
     size = len(names)
     noise = lambda mean, std: np.round(rng.normal(mean, std, size), 4).tolist()
-    # About a third of the samples lie below clip_n + 2 std.
+    # About a third of the samples are below clip_n + 2 std.
     clip_n = np.array(noise(0.2, 0.04))
     clip_t = np.round(clip_n + rng.normal(0.12, 0.1, size), 4)
     values = {"clip_t": clip_t.tolist(), "clip_n": clip_n.tolist(), "clip_i": noise(0.5, 0.1),
@@ -98,7 +98,7 @@ def random_set(seed):
     files = {name: {column: values[column] for column in columns} for name, columns in FILES.items()
              # Not every run has every metric.
              if name in ("clip_random", "identity_preservation", "identity_stability") or rng.random() < 0.7}
-    # Labels are those of the identity; some attributes are the same for all and do not count.
+    # Labels belong to the identity; some attributes are constant and do not count.
     owner = [int(name[:3]) for name in names]
     attributes = {}
     for attribute in rng.choice(ATTRIBUTES, size=int(rng.integers(2, 9)), replace=False).tolist():
@@ -108,7 +108,7 @@ def random_set(seed):
         attributes[f"{attribute}_pred"] = [int(t * s) for t, s in zip(target, rng.choice([-1, 1], size, p=[0.25, 0.75]))]
     if rng.random() < 0.9:
         files["attribute_preservation_syn"] = attributes
-    # Rows need not be in the same order in each file.
+    # The order of rows may differ between files.
     orders = {name: rng.permutation(size).tolist() for name in files}
     return {"names": names, "files": files, "orders": orders}
 
@@ -133,7 +133,7 @@ def goldens(make_table):
             from stellar_metrics.analysis.utils import parse_exclusion
 
             excluded = int((~parse_exclusion(pathlib.Path(folder))).sum())
-        # Where every attribute is constant the toolkit's mean is of nothing.
+        # If every attribute is constant, the toolkit averages over nothing.
         if excluded == 0 or ("aps" in expected and expected["aps"][0] is None):
             continue
         sets.append({"seed": seed, **results, "excluded": excluded, "expected": expected})
@@ -146,8 +146,8 @@ def goldens(make_table):
 def ask(method, url, body=None, media_type="application/json"):
     data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, method=method, headers={"content-type": media_type})
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(request) as response:
+        return json.load(response)
 
 
 def compare(make_table, folder, server):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every benchmark, one after the other; docs/BENCHMARKS.md says what the tables mean. The comparisons with Python need its
-# packages: `make export-setup` installs them.
+# Runs every benchmark in turn; docs/BENCHMARKS.md explains the tables. The comparisons with Python need its packages:
+# `make export-setup` installs them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,5 +13,5 @@ cargo bench --locked --bench engine
 if "$python" -c 'import numpy, PIL' 2>/dev/null; then
     "$python" scripts/bench_pillow.py
 else
-    echo "bench: Pillow is not installed, the comparison with it is left out (make export-setup)"
+    echo "bench: Pillow is not installed, skipping the comparison with it (make export-setup)"
 fi

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Times decoding and resizing against Pillow, taking turns, and prints a table of the ratios.
+"""Compares decoding and resizing with Pillow in alternating rounds, and prints a table of the ratios.
 
     pip install pillow numpy
     python scripts/bench_pillow.py [--rounds 21] [--seconds 5]
 
-Both sides work in one thread on the same files in memory. A round times a task once with Pillow and once with
-this crate, in alternating order; the ratio is the median over the rounds of the two times of a round, so
-whatever else the machine does in the meantime hits both.
+Both sides work in one thread on the same files in memory. A round measures a task once with Pillow and once with
+this crate, in alternating order. The ratio is the median over the rounds of the ratio of both times, so that other
+load on the machine affects both sides.
 """
 
 import argparse
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def photo(width: int, height: int) -> Image.Image:
-    """A photograph's smooth shades and edges at any size: an enlarged face with a sensor's noise."""
+    """A photo-like image of any size, with smooth shades and edges: an enlarged face with sensor noise."""
     face = Image.open(ROOT / "tests/data/vision/decode/astronaut.png").convert("RGB")
     large = numpy.asarray(face.resize((width, height), Image.Resampling.BICUBIC), numpy.int16)
     noise = numpy.random.default_rng(1).normal(0, 4, large.shape).astype(numpy.int16)
@@ -48,7 +48,7 @@ def decode(data: bytes) -> Image.Image:
 
 
 def clip(image: Image.Image) -> Image.Image:
-    """Hugging Face's slow processor: the whole picture is resized, then cut."""
+    """Hugging Face's slow processor: resizes the whole image, then crops it."""
     width, height = image.size
     short, long = min(width, height), int(224 * max(width, height) / min(width, height))
     new = (224, long) if width == short else (long, 224)
@@ -92,7 +92,7 @@ TITLES = {
 
 
 class Crate:
-    """The crate's bench program, answering one task at a time."""
+    """The crate's bench program, which runs one task at a time."""
 
     def __init__(self) -> None:
         build = ["cargo", "bench", "--bench", "vision", "--no-run", "--message-format=json"]
@@ -133,8 +133,8 @@ def measure(crate: Crate, task: str, path: Path, rounds: int, seconds: float):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=21, help="most rounds a case")
-    parser.add_argument("--seconds", type=float, default=5, help="most seconds a case, after the fifth round")
+    parser.add_argument("--rounds", type=int, default=21, help="maximum rounds per case")
+    parser.add_argument("--seconds", type=float, default=5, help="maximum seconds per case, after the fifth round")
     arguments = parser.parse_args()
     crate = Crate()
     print(f"Pillow {PIL.__version__} (libjpeg-turbo {features.version_feature('libjpeg_turbo')})\n")

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Is the service what openapi/openapi.json says? Asks every route for what the document allows and for what it does not.
+"""Tests the service against openapi/openapi.json: sends requests that the document allows and ones that it does not.
 
     scripts/contract.py [--program target/debug/stellar-score] [--examples 15] [--postgres URL] [--seed 1]
 
-Schemathesis makes the requests: no answer may be a 5xx, have a status, media type or body that the document does not have for the
-route, or take a method that it does not have. Ids are those of rows that are there, except where a request deletes. Schemathesis is
-installed under .runtime/contract at its first use. Prints nothing but a line when all is well; else what differs, as curl commands.
+Schemathesis makes the requests: no response may be a 5xx, or have a status, media type or body that the document lacks
+for the route, and no route may accept an undocumented method. Ids are those of existing rows, except in deletions.
+Schemathesis is installed under .runtime/contract on first use. Prints one line on success, and otherwise the failures as
+curl commands.
 """
 
 import argparse
@@ -25,7 +26,10 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 
 
 def schemathesis():
-    """Its command, installed if it is missing or of another version. As a module: a script would name the folder it was installed in."""
+    """Returns the command of Schemathesis; installs it if it is missing or of another version.
+
+    It runs as a module, since an installed script contains the path of its folder.
+    """
     folder, wanted = HERE.parent / ".runtime/contract", (HERE / "contract.txt").read_text()
     program, mark = [folder / "bin/python", "-m", "schemathesis.cli"], folder / "contract.txt"
     if not mark.exists() or mark.read_text() != wanted:
@@ -40,7 +44,7 @@ def schemathesis():
 
 
 def rows(service):
-    """A few rows of every kind, and their ids."""
+    """Creates a few rows of every kind and returns their ids."""
     def call(method, path, body, kind="application/json"):
         status, text, _ = service.call(method, path, body, kind)
         if status not in (200, 201, 202):
@@ -65,14 +69,14 @@ def rows(service):
 
 
 def with_ids(document, ids):
-    """The document with the ids that are there for those of paths, except where a request deletes."""
+    """Sets existing ids in the paths of the document, except for deletions."""
     for path, item in document["paths"].items():
         known = next((found for prefix, found in ids.items() if path.startswith(prefix)), [])
         for method, operation in item.items():
             for parameter in operation.get("parameters", []):
                 if known and method != "delete" and parameter["in"] == "path" and parameter["name"] in ("id", "a", "b", "dataset"):
                     parameter["schema"] = {"type": "string", "enum": known}
-    # The document describes the data of an event; Schemathesis would hold the event around it to that.
+    # The document describes the data of an event, but Schemathesis would validate the whole event.
     watch = document["paths"]["/v1/runs/{id}/events"]["get"]["responses"]["200"]["content"]
     watch["text/event-stream"] = {}
     return document
@@ -81,8 +85,8 @@ def with_ids(document, ids):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", default="target/debug/stellar-score")
-    parser.add_argument("--examples", type=int, default=15, help="requests of each kind for each route")
-    parser.add_argument("--postgres", default="", help="a database in which schemas may be made; SQLite otherwise")
+    parser.add_argument("--examples", type=int, default=15, help="requests of each kind per route")
+    parser.add_argument("--postgres", default="", help="a database in which schemas may be created; default: SQLite")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if sys.version_info < (3, 11):

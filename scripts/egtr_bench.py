@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Times EGTR at full size: the exported graph against the reference of the exporter's tests.
+"""Measures EGTR at full size: the exported graph against the reference of the exporter's tests.
 
     .runtime/export/bin/python scripts/egtr_bench.py ROOT PACK [--threads 1] [--rounds 2]
 
-ROOT is a folder of checkpoints with `files/egtr`, PACK the pack made from it. The reference's detector is transformers'
-Deformable DETR, its relations are formed subject by subject in double precision. Each side runs in a process of its
-own, one picture of 1024x768 at a time (800x1066 as the model sees it), so that the peak of its memory is its own.
-Processor time is what to compare on a shared machine.
+ROOT is a folder of checkpoints with `files/egtr`, PACK the pack made from it. The reference uses the Deformable DETR of
+transformers and computes relations subject by subject in double precision. Each side runs in its own process, so that
+its peak memory is its own, with one image of 1024x768 at a time (800x1066 for the model). On a shared machine, compare
+CPU time.
 """
 
 import sys
 from pathlib import Path
 
-from side_by_side import main, measure, picture
+from side_by_side import main, measure, synthetic_image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export"))
 
@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export"))
 def photo():
     from PIL import Image
 
-    return Image.fromarray(picture(1024)[:768])
+    return Image.fromarray(synthetic_image(1024)[:768])
 
 
 def few(classes, relation) -> list[float]:
-    """Some numbers of the outputs, which both sides give."""
+    """A few numbers of the outputs, for comparing both sides."""
     return [*classes[0, :20].tolist(), *relation[0, 1, :20].tolist()]
 
 
@@ -49,7 +49,7 @@ def graph(root: Path, pack: Path, threads: int, rounds: int) -> dict:
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.enable_mem_pattern = False  # as the service has it
+    options.enable_mem_pattern = False  # as in the service
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
     def run(session):

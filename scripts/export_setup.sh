@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes the exporter's Python environment in .runtime/export, with the packages that define the scores.
+# Creates the exporter's Python environment in .runtime/export, with the packages that define the scores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# transformers 4.33, by which the scores are defined, has tokenizers for these versions only.
+# transformers 4.33, which defines the scores, has tokenizers for these Python versions only.
 python=""
 for candidate in python3.11 python3.10 python3; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null; then
@@ -20,5 +20,5 @@ environment=.runtime/export
 [ -x "$environment/bin/python" ] || "$python" -m venv "$environment"
 pip() { "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
 pip -r export/requirements.txt
-# Without their dependencies, which are training frameworks that no score needs.
+# Without their dependencies, which are training frameworks that the scores do not need.
 pip --no-deps -r export/requirements-reference.txt

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Times ips through the service against facenet-pytorch, whose MTCNN and InceptionResnetV1 define it.
+"""Compares ips in the service with facenet-pytorch, whose MTCNN and InceptionResnetV1 define it.
 
-    .runtime/export/bin/python scripts/faces_bench.py [PHOTO.jpg,PICTURE.png ...] [--server target/release/stellar-score]
+    .runtime/export/bin/python scripts/faces_bench.py [PHOTO.jpg,IMAGE.png ...] [--server target/release/stellar-score]
 
-Each argument is a pair of a reference photo and a generated picture; without any, photos of 24, 16 and 2 megapixels are
-made of the astronaut's in the demo pack, enlarged and with a sensor's noise, and a 1024² picture. Both sides read the
-same files and embed with the same weights: a random checkpoint of the published sizes, which is made first (or take a
-pack with --pack and its checkpoints with --root).
+Each argument is a pair of a reference photo and a generated image. The default is made from the astronaut photo in the
+demo pack: photos of 24, 16 and 2 megapixels, enlarged and with sensor noise, and a 1024² image. Both sides read the
+same files and use the same weights: a random checkpoint of the published sizes, which is made first (or a pack with
+--pack and its checkpoints with --root).
 
-Processor seconds of each side's own process, on one thread, in rounds that take turns; a photo is *new* in each round
-(a comment in its file differs), then *seen*, first with a picture that is new again, then with one that is seen too.
-Then the largest difference of scores.
+Prints CPU seconds of each side's process, on one thread, in alternating rounds. A photo is *new* in each round (a comment
+in its file differs), then *seen*, first with a new image, then with an image that is seen too. Then prints the largest
+difference of scores.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def make_pairs(folder: Path) -> list[tuple[Path, Path]]:
     rng = np.random.default_rng(0)
 
     def make(name: str, width: int, height: int) -> Path:
-        # Cut to the shape, enlarged, and with noise, as a sensor's photo has at its own size.
+        # Cropped to the shape, enlarged, and with noise like that of a sensor at full resolution.
         scale = max(width / source.width, height / source.height)
         w, h = round(width / scale), round(height / scale)
         left, top = (source.width - w) // 2, (source.height - h) // 4
@@ -54,13 +54,13 @@ def make_pairs(folder: Path) -> list[tuple[Path, Path]]:
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=90)
         return path
 
-    picture = make("picture.png", 1024, 1024)
+    image = make("image.png", 1024, 1024)
     sides = [("24.jpg", 6000, 4000), ("16.jpg", 3264, 4896), ("2.jpg", 1600, 1200)]
-    return [(make(*side), picture) for side in sides]
+    return [(make(*side), image) for side in sides]
 
 
 def marked(path: Path, mark: str) -> bytes:
-    """The file with a comment, so that it is another one to whoever knows files by their bytes."""
+    """Adds a comment to the file, so that it counts as a different file in caches by content."""
     data = path.read_bytes()
     if data.startswith(b"\xff\xd8"):
         note = mark.encode()
@@ -96,11 +96,11 @@ class Service:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / TICK
 
-    def score(self, photo: bytes, picture: bytes) -> tuple[float, float]:
-        """ips, and the processor seconds that it took."""
+    def score(self, photo: bytes, image: bytes) -> tuple[float, float]:
+        """Returns ips and its CPU seconds."""
         mark = b"4c1f2d0e9a"
         body = io.BytesIO()
-        for name, data in (("image", picture), ("reference", photo)):
+        for name, data in (("image", image), ("reference", photo)):
             body.write(b"--%s\r\nContent-Disposition: form-data; name=\"%s\"; filename=\"f\"\r\n\r\n" % (mark, name.encode()))
             body.write(data + b"\r\n")
         body.write(b"--%s--\r\n" % mark)
@@ -112,12 +112,12 @@ class Service:
         before = self.cpu()
         try:
             with urllib.request.urlopen(request) as response:
-                answer = json.load(response)
+                document = json.load(response)
         except urllib.error.HTTPError as error:
-            sys.exit(f"the service answers {error.code}: {error.read().decode()}")
-        time.sleep(0.05)  # what it writes after the answer belongs to it
+            sys.exit(f"the service returned {error.code}: {error.read().decode()}")
+        time.sleep(0.05)  # include what it writes after the response
         spent = self.cpu() - before
-        score = answer["scores"]["ips"]
+        score = document["scores"]["ips"]
         return (score["value"] if isinstance(score, dict) else score), spent
 
     def stop(self) -> None:
@@ -126,7 +126,7 @@ class Service:
 
 
 def reference(root: Path) -> None:
-    """The other side, in a process of its own: a pair of paths a line, answered with ips and processor seconds."""
+    """The other side, in its own process: reads a pair of paths per line, prints ips and CPU seconds."""
     sys.path.insert(0, str(ROOT / "export"))
     import torch
     from facenet_pytorch import MTCNN
@@ -153,12 +153,12 @@ def reference(root: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", nargs="*", metavar="PHOTO,PICTURE")
+    parser.add_argument("pairs", nargs="*", metavar="PHOTO,IMAGE")
     parser.add_argument("--server", type=Path, default=ROOT / "target/release/stellar-score")
     parser.add_argument("--pack", type=Path, help="a pack with face graphs; needs --root")
-    parser.add_argument("--root", type=Path, help="the checkpoints that it was made from")
+    parser.add_argument("--root", type=Path, help="the checkpoints of the pack")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--reference", action="store_true", help="be the other side")
+    parser.add_argument("--reference", action="store_true", help="run the other side")
     a = parser.parse_args()
     if a.reference:
         return reference(a.root)
@@ -193,20 +193,20 @@ def measure(service: Service, other: subprocess.Popen, pairs, rounds: int, folde
         other.stdin.flush()
         return json.loads(other.stdout.readline())
 
-    # Both sides take memory and choose kernels once.
+    # Warm-up: both sides allocate memory and choose kernels once.
     small = ROOT / "packs/demo/goldens/astronaut.jpg"
     ask(small, small), service.score(marked(small, "warm"), marked(small, "up"))
     print("| photo | facenet-pytorch, s | service, s | times | photo seen, s | both seen, s |\n|---|---:|---:|---:|---:|---:|")
     worst = 0.0
-    for photo, picture in pairs:
+    for photo, image in pairs:
         spent = []
         for at in range(rounds):
-            theirs, plain = ask(photo, picture)
-            ours, new = service.score(marked(photo, f"round {at}"), marked(picture, f"round {at}"))
-            _, seen = service.score(marked(photo, f"round {at}"), marked(picture, f"another {at}"))
-            _, both = service.score(marked(photo, f"round {at}"), marked(picture, f"another {at}"))
+            theirs, plain = ask(photo, image)
+            ours, new = service.score(marked(photo, f"round {at}"), marked(image, f"round {at}"))
+            _, seen = service.score(marked(photo, f"round {at}"), marked(image, f"another {at}"))
+            _, both = service.score(marked(photo, f"round {at}"), marked(image, f"another {at}"))
             if (theirs is None) != (ours is None):
-                sys.exit(f"{photo}: one side sees a face where the other sees none ({theirs}, {ours})")
+                sys.exit(f"{photo}: only one side finds a face ({theirs}, {ours})")
             worst = max(worst, abs((theirs or 0) - (ours or 0)))
             spent.append((plain, new, plain / new, seen, both))
         plain, new, times, seen, both = (statistics.median(values) for values in zip(*spent))

@@ -25,10 +25,10 @@ from thin_cuda import thin
 
 ROOT = Path(__file__).resolve().parent.parent
 GPU = ROOT / ".gpu"
-# A trip takes 64 MiB; what frames it takes its part.
+# The limit of an upload is 64 MiB, including its framing.
 MOST_BYTES = 60 << 20
 ORT = "1.31.1"
-# The architecture of H100 and H200.
+# Compute capability of H100 and H200.
 ARCHITECTURE = 90
 STATE = Path(os.environ.get("GPU_CHECK_STATE", "/dev/shm/stellar-gpu-check"))
 
@@ -46,7 +46,7 @@ def sha256(path):
 
 
 def pack(arguments):
-    """Puts the program, ONNX Runtime's GPU build, and skeletons of packs into two parts."""
+    """Packs the program, ONNX Runtime's GPU build, and skeletons of packs into two parts."""
     shutil.rmtree(GPU, ignore_errors=True)
     parts = [GPU / "part1", GPU / "part2"]
     for part in parts:
@@ -69,7 +69,7 @@ def pack(arguments):
                     (folder / Path(name).name).write_bytes(archive.read(name))
         cuda = folder / "libonnxruntime_providers_cuda.so"
         kept = thin(cuda, folder / "thin.so", {ARCHITECTURE})
-        say(f"of {cuda.stat().st_size >> 20} MiB the provider keeps the code of architecture {ARCHITECTURE}: {kept >> 20} MiB of it")
+        say(f"kept the provider's code for architecture {ARCHITECTURE}: {kept >> 20} of {cuda.stat().st_size >> 20} MiB")
         squeeze(folder / "thin.so", parts[1] / f"{cuda.name}.xz")
         for library in folder.glob("libonnxruntime*.so*"):
             if "cuda" not in library.name:
@@ -96,10 +96,10 @@ def squeeze(source, target):
 
 
 def skeleton(arguments):
-    """A pack without its weights: their sizes are enough to make others of the same speed."""
+    """Writes a pack without its weights: with their sizes, `fill` can make others of the same speed."""
     source, target = arguments.pack, arguments.out
     if target.exists():
-        sys.exit(f"gpu_check: {target} is there already")
+        sys.exit(f"gpu_check: {target} already exists")
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.data"))
     sizes = {path.relative_to(source).as_posix(): path.stat().st_size for path in sorted(source.rglob("*.data"))}
     if not sizes:
@@ -113,7 +113,7 @@ def skeleton(arguments):
 
 
 def keep(_):
-    """Keeps the first part until the second is there."""
+    """Stores the first part until the second arrives."""
     STATE.mkdir(parents=True, exist_ok=True)
     unpack(GPU / "part1", STATE / "parts")
 
@@ -126,7 +126,7 @@ def unpack(part, into):
         if target.exists():
             continue
         if sha256(part / name) != expected:
-            sys.exit(f"gpu_check: {part / name} was damaged on its way")
+            sys.exit(f"gpu_check: {part / name} was damaged in transfer: upload it again")
         partial = into / f"{target.name}.partial"
         partial.write_bytes(lzma.decompress((part / name).read_bytes()))
         if target.suffix == ".tar":
@@ -138,7 +138,7 @@ def unpack(part, into):
 
 
 def fill(pack, seed):
-    """Gives a skeleton weights of the right sizes: a block of N(0, 0.02) halves, over and over."""
+    """Fills a skeleton with weights of the right sizes: a repeated block of half-precision N(0, 0.02) numbers."""
     draw = random.Random(seed)
     block = struct.pack("<524288e", *(draw.gauss(0, 0.02) for _ in range(524288)))
     manifest = (pack / "pack.toml").read_text()
@@ -157,7 +157,7 @@ def fill(pack, seed):
 
 
 def library_folders():
-    """The folders of NVIDIA's wheels that some package brought, PyTorch among others."""
+    """Returns the folders of NVIDIA's wheels, which other packages such as PyTorch have installed."""
     found = []
     for site in {path for path in sys.path if path.endswith("-packages")}:
         found += sorted({str(path.parent) for path in Path(site).glob("nvidia/**/*.so*")})
@@ -165,7 +165,7 @@ def library_folders():
 
 
 class Watch(threading.Thread):
-    """What nvidia-smi says, ten times a second."""
+    """Reads nvidia-smi ten times a second."""
 
     FIELDS = "utilization.gpu,memory.used,power.draw"
 
@@ -198,7 +198,7 @@ class Watch(threading.Thread):
 
 
 class Check:
-    """All steps over one folder of results."""
+    """All steps, with one folder of results."""
 
     def __init__(self, out, program, environment, packs, quick):
         self.out, self.program, self.environment, self.packs, self.quick = out, program, environment, packs, quick
@@ -206,7 +206,7 @@ class Check:
         self.work = out / "work"
 
     def step(self, name, seconds, work):
-        """One step, unless an earlier run has it; its result is there as soon as it is, also if it failed."""
+        """Runs a step unless an earlier run has its result; writes the result at once, even of a failed step."""
         file = self.out / f"{name}.json"
         if file.exists() and "problem" not in json.loads(file.read_text()):
             say(f"{name}: done before")
@@ -214,7 +214,7 @@ class Check:
         began = time.monotonic()
         try:
             found = work(seconds)
-        except Exception as error:  # the next step may work
+        except Exception as error:  # the next step may succeed
             found = {"problem": f"{type(error).__name__}: {error}"[:2000]}
         found = {"step": name, "seconds": round(time.monotonic() - began, 1), **found}
         file.write_text(json.dumps(found, indent=1) + "\n")
@@ -222,7 +222,7 @@ class Check:
         self.write_table()
 
     def call(self, seconds, *command, environment=None, may_fail=False):
-        """Runs the program, and kills it and what it started when its time is over."""
+        """Runs the program; after the time limit, kills it and its child processes."""
         process = subprocess.Popen(
             [str(self.program), *map(str, command)], env={**self.environment, **(environment or {})}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
@@ -291,7 +291,7 @@ class Check:
             shutil.rmtree(self.work, ignore_errors=True)
             sample = self.work / "sample"
             size = ["--identities", 2, "--prompts", 2] if self.quick else ["--identities", 20, "--prompts", 10]
-            self.call(120, "dataset", "sample", "--out", sample, *size)
+            self.call(120, "dataset", "synthesize", "--out", sample, *size)
             self.call(
                 120, "dataset", "prepare", "--download", sample / "download", "--prompts", sample / "prompts",
                 "--out", self.work / "stellar",
@@ -299,7 +299,7 @@ class Check:
         return self.work / "sample/generations", self.work / "stellar"
 
     def service(self, name, loads, settings=()):
-        """The service under each of these loads: a name, and what the load generator is told."""
+        """Runs the service under each of these loads: a name, and the options of the load generator."""
 
         def work(seconds):
             until = time.monotonic() + seconds
@@ -315,13 +315,13 @@ class Check:
                     for load, options in loads.items():
                         left = until - time.monotonic()
                         if left < 5:
-                            found["loads"][load] = {"problem": "no time was left"}
+                            found["loads"][load] = {"problem": "no time left"}
                             continue
                         file, watch = self.out / f"load-{load}.json", Watch()
                         file.unlink(missing_ok=True)
                         watch.start()
                         _, errors = self.call(
-                            left, "bench", "service", "--server", f"http://127.0.0.1:{service.port}", "--run", generations,
+                            left, "bench", "service", "--server", f"http://127.0.0.1:{service.port}", "--images", generations,
                             "--dataset", stellar, "--json", file, *options, may_fail=True,
                         )
                         device = watch.stop()
@@ -334,13 +334,13 @@ class Check:
         return work
 
     def write_table(self):
-        """Everything so far, as one file and as one table."""
+        """Writes all results so far to one JSON file and one table."""
         steps = [json.loads(file.read_text()) for file in sorted(self.out.glob("*.json")) if file.name != "result.json"]
         steps = {step["step"]: step for step in steps if isinstance(step, dict) and "step" in step}
         (self.out / "result.json").write_text(json.dumps(steps, indent=1) + "\n")
         lines = []
         if machine := steps.get("machine"):
-            lines.append(f"{machine.get('card') or 'no card'} · {machine.get('cores')} cores · {machine.get('provider')} · {machine.get('date')}")
+            lines.append(f"{machine.get('card') or 'no GPU'} · {machine.get('cores')} cores · {machine.get('provider')} · {machine.get('date')}")
         if certificate := steps.get("parity", {}).get("certificate"):
             lines.append(f"parity of the demo pack: {'passed' if certificate.get('passed', True) else 'FAILED'}")
         for name, step in steps.items():
@@ -402,7 +402,7 @@ def run(arguments):
 
 
 def dry(arguments):
-    """The same steps in little, so that the script is known to work before a card is at hand."""
+    """Runs the same steps at a small size, to test the script without a GPU."""
     environment = without_settings() | {"STELLAR_ENGINE__PROVIDER": "cpu", "STELLAR_ENGINE__PAD_BATCHES": "true"}
     check = Check(arguments.out, arguments.program, environment, {"demo": ROOT / "packs/demo"}, quick=True)
     check.step("machine", 20, check.machine)

@@ -1,12 +1,12 @@
 #!/bin/sh
-# What a GPU gives, in one run of some minutes on a machine that has a card, no network and little room for luggage.
+# Measures a GPU in one run of a few minutes, on a machine with a GPU, no network and small uploads.
 #
-#   scripts/gpu_check.sh pack              here: puts what must travel into .gpu/part1 and .gpu/part2, each below 60 MiB
-#   scripts/gpu_check.sh keep              there, with part1: keeps it until part2 is there
-#   scripts/gpu_check.sh run OUT           there, with part2: all steps, each with its own time limit; a second run goes on from the first
-#   scripts/gpu_check.sh dry OUT           anywhere: the same steps on the processor with the demo pack
+#   scripts/gpu_check.sh pack              here: packs the upload into .gpu/part1 and .gpu/part2, each below 60 MiB
+#   scripts/gpu_check.sh keep              there, with part1: stores it until part2 arrives
+#   scripts/gpu_check.sh run OUT           there, with part2: all steps, each with its own time limit; a second run resumes the first
+#   scripts/gpu_check.sh dry OUT           anywhere: the same steps on the CPU with the demo pack
 #
-# Results are OUT/STEP.json, OUT/result.json and OUT/table.txt. Needs Python 3.11 alone; `pack` needs pip and xz as well.
+# Results are OUT/STEP.json, OUT/result.json and OUT/table.txt. Needs only Python 3.11; `pack` also needs pip and xz.
 set -eu
 cd "$(dirname "$0")/.."
 exec python3 scripts/gpu_check.py "$@"

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Times the demo pack's face nets against facenet-pytorch's own modules exported as they are, in ONNX Runtime.
+"""Measures the demo pack's face nets against facenet-pytorch's modules, exported unchanged, in ONNX Runtime.
 
     .runtime/export/bin/python scripts/mtcnn_bench.py
 
-One thread, pieces of the sizes and batches that the service sends, rounds that take turns; processor time a piece.
+One thread, tiles and crops in the sizes and batches of the service, alternating rounds; CPU time per item.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ CASES = [("pnet", 266, 1), ("pnet", 266, 4), ("rnet", 24, 8), ("rnet", 24, 64), 
 
 
 class Plain(nn.Module):
-    """The package's net behind the input that our graphs take, its two logits turned into a probability by itself."""
+    """The package's net with the input of our graphs; it turns its two logits into a probability."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -37,7 +37,7 @@ class Plain(nn.Module):
 def session(path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    options.enable_mem_pattern = False  # as the service has it
+    options.enable_mem_pattern = False  # as in the service
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -52,7 +52,7 @@ def exported(name: str, side: int, batch: int, folder: Path) -> ort.InferenceSes
 
 
 def main() -> None:
-    warnings.simplefilter("ignore")  # the exporter's own, about torch
+    warnings.simplefilter("ignore")  # of the exporter, about torch
     print("net, side, batch: as exported, ours (ms a piece), times, probabilities within")
     with tempfile.TemporaryDirectory() as folder:
         for name, side, batch in CASES:
@@ -65,7 +65,7 @@ def main() -> None:
                     graph.run(None, {"pixels": pixels})
                     times.append(time.process_time() - start)
             a, b = (np.array(times) * 1e3 / batch for times in spent.values())
-            # The package gives corrections first and both probabilities last.
+            # The package returns corrections first and both probabilities last.
             worst = np.abs(plain.run(None, {"pixels": pixels})[-1][:, 1] - ours.run(["prob"], {"pixels": pixels})[0]).max()
             print(
                 f"{name} {side:3} {batch:2}: {np.median(a):.3f} {np.median(b):.3f} "

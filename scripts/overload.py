@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Does one client still get its scores while others do everything they should not?
+"""Measures whether one well-behaved client still gets its scores while others attack the service.
 
     scripts/overload.py [--program target/release/stellar-score] [--sockets 1000] [--analyses 64] [--seconds 30]
                         [--postgres URL] [--json FILE]
 
-Measures `POST /v1/score`, `/livez` and `/readyz` on an idle service, then again while others hold `--sockets` connections that
-send nothing, drip a head or drip a body, ask for `--analyses` slow analyses at once and leave those that take long, and upload
-samples whose 16 references decode to 192 MB each. Needs only Python. Prints a table, and exits with 1 if scoring takes more than
-three times its idle time, a health route more than a second, or memory exceeds `--memory-mib`.
+Measures `POST /v1/score`, `/livez` and `/readyz` on an idle service, then again during an attack: `--sockets`
+connections that send nothing, drip a head or drip a body; `--analyses` concurrent slow analyses whose clients disconnect
+early; and uploads of samples with 16 references that decode to 192 MB each. Needs only Python. Prints a table, and exits
+with 1 if scoring takes more than three times its idle time, a health route takes more than a second, or memory exceeds
+`--memory-mib`.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from pathlib import Path
 from service import FORM, Service, flat_jpeg, form, png
 
 def prepare_analyses(service, samples):
-    """Two imported runs that take long to compare."""
+    """Imports two runs that take long to compare."""
     runs = []
     for method in ("slow-a", "slow-b"):
         body = json.dumps({"method": method, "run": "r"})
@@ -84,7 +85,7 @@ class Attack:
         return held
 
     def hold_sockets(self):
-        """Keeps this many connections open; every second one more byte on those that drip."""
+        """Keeps `--sockets` connections open; sends one byte per second on the dripping ones."""
         at = 0
         while not self.stopping.is_set():
             while len(self.sockets) < self.arguments.sockets and not self.stopping.is_set():
@@ -151,8 +152,8 @@ class Attack:
 
 
 def attack(service, arguments, runs, stop, statuses):
-    """All attackers, in a process of their own: their threads would keep the patient client from measuring."""
-    # They stand for other machines, so what they compute themselves gives way to what is measured.
+    """Runs all attackers in a separate process, since their threads would disturb the measuring client."""
+    # They simulate other machines, so their own work must not compete with the measured service.
     os.nice(arguments.attackers_nice)
     attackers = Attack(service, arguments, runs)
     attackers.begin()
@@ -162,7 +163,7 @@ def attack(service, arguments, runs, stop, statuses):
 
 
 def measure(service, seconds, seed):
-    """Latencies of one patient client that scores pictures nobody has seen, and of the health routes."""
+    """Measures latencies of one patient client that scores new images, and of the health routes."""
     taken = {"score": [], "livez": [], "readyz": []}
     failures, memory = [], 0.0
     until = time.monotonic() + seconds
@@ -196,7 +197,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--samples", type=int, default=20_000)
     parser.add_argument("--memory-mib", type=float, default=0, help="the documented bound; 0 only prints")
-    parser.add_argument("--attackers-nice", type=int, default=10, help="how far the attackers' own work gives way")
+    parser.add_argument("--attackers-nice", type=int, default=10, help="niceness of the attackers' process")
     parser.add_argument("--postgres", default="")
     parser.add_argument("--json", default="")
     arguments = parser.parse_args()

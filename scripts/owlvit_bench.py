@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Times OWL-ViT at full size: the exported graph against transformers' model, by which goa is defined.
+"""Measures OWL-ViT at full size: the exported graph against transformers' model, which defines goa.
 
     .runtime/export/bin/python scripts/owlvit_bench.py ROOT PACK [--threads 1] [--rounds 2]
 
-ROOT is a folder of checkpoints with `hub/google/owlvit-large-patch14`, PACK the pack made from it. Each side runs in a
-process of its own, one picture and four words at a time, so that the peak of its memory is its own. Processor time is
-what to compare on a shared machine.
+ROOT is a folder of checkpoints with `hub/google/owlvit-large-patch14`, PACK the pack made from it. Each side runs in its
+own process, so that its peak memory is its own, with one image and four words at a time. On a shared machine, compare
+CPU time.
 """
 
 from pathlib import Path
 
-from side_by_side import main, measure, picture
+from side_by_side import main, measure, synthetic_image
 
 WORDS = ["skateboard", "a cup of coffee", "dog", "traffic light"]
 
@@ -26,7 +26,7 @@ def original(root: Path, threads: int, rounds: int) -> dict:
         return (
             OwlViTForObjectDetection.from_pretrained(path).eval(),
             CLIPTokenizerFast.from_pretrained(path)(WORDS, padding="max_length", max_length=16, return_tensors="pt"),
-            OwlViTImageProcessor.from_pretrained(path)(picture(1024), return_tensors="pt"),
+            OwlViTImageProcessor.from_pretrained(path)(synthetic_image(1024), return_tensors="pt"),
         )
 
     @torch.inference_mode()
@@ -45,7 +45,7 @@ def graph(root: Path, pack: Path, threads: int, rounds: int) -> dict:
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.enable_mem_pattern = False  # as the service has it
+    options.enable_mem_pattern = False  # as in the service
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
     def load():
@@ -57,7 +57,7 @@ def graph(root: Path, pack: Path, threads: int, rounds: int) -> dict:
             WORDS, padding="max_length", max_length=16
         )["input_ids"]
         side = image.get_inputs()[0].shape[1]
-        pixels = Image.fromarray(picture(1024)).resize((side, side), Image.Resampling.BICUBIC)
+        pixels = Image.fromarray(synthetic_image(1024)).resize((side, side), Image.Resampling.BICUBIC)
         return text, image, np.array(ids), np.asarray(pixels)
 
     def run(state):

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Runs a command with TEST_DATABASE_URL set to a PostgreSQL database that is gone when the command ends.
+# Runs a command with TEST_DATABASE_URL set to a PostgreSQL database, which is deleted when the command ends.
 #
-#   scripts/postgres.sh run cargo nextest run       runs the command, and exits as it does
-#   scripts/postgres.sh where                       says which programs would be used
+#   scripts/postgres.sh run cargo nextest run       runs the command and exits with its status
+#   scripts/postgres.sh where                       prints which programs would be used
 #
-# Where the server comes from, first match: the one in TEST_DATABASE_URL, if set; PostgreSQL's programs on PATH, by
+# Source of the server, first match: the one in TEST_DATABASE_URL, if set; PostgreSQL's programs on PATH, from
 # pg_config or in their usual folders; Debian's package, if this is root and apt has one; the PyPI wheel pgserver,
-# unpacked under .runtime/. The server listens on a socket in a folder of its own, on no network, as an
-# unprivileged user (PostgreSQL refuses to run as root).
+# unpacked under .runtime/. The server listens only on a socket in its own folder, and runs as an unprivileged user
+# (PostgreSQL refuses to run as root).
 set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -17,7 +17,7 @@ say() { echo "postgres.sh: $*" >&2; }
 
 usable() { [ -x "$1/initdb" ] && [ -x "$1/postgres" ] && [ -x "$1/pg_ctl" ]; }
 
-# Prints the folder of PostgreSQL's programs that are already here.
+# Prints the folder of installed PostgreSQL programs.
 installed() {
     for tool in initdb pg_ctl; do
         found=$(command -v "$tool" 2>/dev/null) || continue
@@ -37,7 +37,7 @@ from_apt() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
     say "installing Debian's package postgresql"
     log=$(mktemp)
-    # The package must not start a server of its own.
+    # The package must not start its own server.
     if { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends \
         -o Dpkg::Options::=--force-confold postgresql-common &&
         mkdir -p /etc/postgresql-common/createcluster.d &&
@@ -47,13 +47,13 @@ from_apt() {
         installed
         return
     fi
-    say "apt-get could not: $(tail -n 1 "$log")"
+    say "apt-get failed: $(tail -n 1 "$log")"
     rm -f "$log"
     return 1
 }
 
-# The wheel holds PostgreSQL's programs, built to run from any folder, for CPython up to 3.12; a newer Python
-# takes the wheel of 3.12 as well, since nothing in it is imported.
+# The wheel for CPython up to 3.12 contains PostgreSQL's programs, which run from any folder. A newer Python can use
+# the wheel of 3.12, since nothing in it is imported.
 from_wheel() {
     folder=$runtime/postgres
     if usable "$folder/pgserver/pginstall/bin"; then echo "$folder/pgserver/pginstall/bin"; return; fi
@@ -66,24 +66,24 @@ from_wheel() {
     if "$python" -m pip download -q --no-deps --only-binary :all: --require-hashes --python-version 3.12 \
         -d "$folder" -r "$folder/wheel.txt" >"$log" 2>&1 && "$python" -m zipfile -e "$folder"/pgserver-*.whl "$folder" >>"$log" 2>&1; then
         rm -f "$folder"/pgserver-*.whl
-        # Unpacking a zip file with Python loses the permission to execute.
+        # Unpacking a zip file with Python loses the execute permission.
         chmod +x "$folder"/pgserver/pginstall/bin/*
         if usable "$folder/pgserver/pginstall/bin"; then echo "$folder/pgserver/pginstall/bin"; return; fi
     fi
-    say "pip could not: $(tail -n 1 "$log")"
+    say "pip failed: $(tail -n 1 "$log")"
     return 1
 }
 
 programs() {
     installed || from_apt || from_wheel || {
-        say "no PostgreSQL was found and none could be fetched."
+        say "failed to find or fetch PostgreSQL."
         say "Install it (Debian: apt-get install postgresql), or set TEST_DATABASE_URL=postgres://… to a database"
         say "in which the tests may make and drop schemas."
         exit 1
     }
 }
 
-# Runs a command as the user that the server belongs to.
+# Runs a command as the owner of the server.
 as_owner() {
     if [ -z "$owner" ]; then
         "$@"
@@ -102,7 +102,7 @@ as_owner() {
 stop() {
     trap - EXIT INT TERM HUP
     if [ -n "${folder_of_server:-}" ]; then
-        # Nothing in it is worth keeping: no checkpoint, no waiting for clients.
+        # The data is temporary, so stop without a checkpoint or waiting for clients.
         if [ -f "$folder_of_server/data/postmaster.pid" ]; then
             (cd / && as_owner "$bin/pg_ctl" -D "$folder_of_server/data" -m immediate -s stop) >/dev/null 2>&1 || true
         fi
@@ -120,26 +120,26 @@ start() {
         [ -n "$owner" ] || { say "PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody"; exit 1; }
     fi
 
-    # A socket's path may have no more than about 100 characters, so it cannot be in just any TMPDIR.
+    # The path of a socket is limited to about 100 characters, so it cannot be in an arbitrary TMPDIR.
     folder_of_server=$(mktemp -d /tmp/stellar-pg.XXXXXX)
     trap stop EXIT
     trap 'stop; exit 130' INT
     trap 'stop; exit 143' TERM HUP
     [ -z "$owner" ] || chown "$owner" "$folder_of_server"
     log=$folder_of_server/log
-    # A wheel unpacked under root's home is out of the other user's reach.
+    # The other user cannot read a wheel unpacked under root's home.
     if [ "${bin#"$runtime"}" != "$bin" ] && ! (cd / && as_owner test -x "$bin/postgres"); then
-        # All of it: the programs find their libraries from where they are.
+        # Copy everything, since the programs find their libraries relative to themselves.
         cp -R "${bin%/pgserver/pginstall/bin}" "$folder_of_server/programs"
         chmod -R go+rX "$folder_of_server/programs"
         bin=$folder_of_server/programs/pgserver/pginstall/bin
     fi
 
-    # PostgreSQL's programs insist on a working folder that they may enter.
+    # PostgreSQL's programs need an accessible working folder.
     if ! (
         cd /
         as_owner "$bin/initdb" -D "$folder_of_server/data" -U stellar -A trust -E UTF8 --locale=C --no-sync --no-instructions
-        # No durability: the data is gone at the end anyway. Connections: every test has a pool of its own.
+        # No durability: the data is deleted at the end. Many connections: every test has its own pool.
         as_owner "$bin/pg_ctl" -D "$folder_of_server/data" -l "$folder_of_server/server.log" -w -t 60 -s -o \
             "-k $folder_of_server -c listen_addresses='' -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=300 -c shared_buffers=64MB" \
             start
@@ -155,7 +155,7 @@ start() {
 case "${1:-}" in
 run)
     shift
-    [ $# -gt 0 ] || { say "which command? scripts/postgres.sh run COMMAND…"; exit 2; }
+    [ $# -gt 0 ] || { say "the command is missing: scripts/postgres.sh run COMMAND…"; exit 2; }
     if [ -n "${TEST_DATABASE_URL:-}" ]; then exec "$@"; fi
     start
     status=0

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times import, finish and report of a large run, and the memory of the service meanwhile.
+"""Measures import, finish and report of a large run, and the memory of the service meanwhile.
 
     stellar-score serve &
     python3 scripts/runs_bench.py http://127.0.0.1:8080 $! 100000
 
-Scores are random, in the reference toolkit's files: 500 identities, two photos each. Memory is the process's resident set,
-read twenty times a second; processor time is the service's own, which says more than the clock where others use the machine.
+Scores are random, in the reference toolkit's files: 500 identities, two photos each. Memory is the process's resident
+set, read twenty times a second. CPU time is that of the service; it is more reliable than wall time on a shared machine.
 """
 
 import json
@@ -40,15 +40,15 @@ def main(server, pid, samples):
 
     def ask(method, path, body=None, media_type="application/json"):
         request = urllib.request.Request(server + path, data=body, method=method, headers={"content-type": media_type})
-        with urllib.request.urlopen(request) as answer:
-            return answer.read()
+        with urllib.request.urlopen(request) as response:
+            return response.read()
 
     def timed(what, work):
         memory.peak = memory.now()
-        begun, used = time.monotonic(), memory.processor()
+        begun, used = time.monotonic(), memory.cpu()
         result = work()
-        wall, used = time.monotonic() - begun, memory.processor() - used
-        print(f"{what:32} {wall:8.3f} s   processor {used:7.2f} s   peak {memory.peak >> 20:6} MiB", flush=True)
+        wall, used = time.monotonic() - begun, memory.cpu() - used
+        print(f"{what:32} {wall:8.3f} s   CPU {used:7.2f} s   peak {memory.peak >> 20:6} MiB", flush=True)
         return result
 
     new = json.dumps({"method": "bench", "run": str(time.time_ns())}).encode()
@@ -63,7 +63,7 @@ def main(server, pid, samples):
     rows = (",".join([str(at), name, *(draw.choice(("1", "-1")) for _ in columns)]) for at, name in enumerate(names))
     text = "\n".join([",".join(["", "name", *columns]), *rows]) + "\n"
     timed("import attribute_preservation", lambda: ask("POST", f"/v1/runs/{run}/import?source=bench", text.encode(), "text/csv"))
-    print(f"all imports, making the files included {time.monotonic() - began:.2f} s", flush=True)
+    print(f"all imports, including making the files: {time.monotonic() - began:.2f} s", flush=True)
 
     def finish():
         ask("POST", f"/v1/runs/{run}/finish", b"{}")
@@ -89,7 +89,7 @@ class Memory(threading.Thread):
         with open(self.status) as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))
 
-    def processor(self):
+    def cpu(self):
         with open(self.stat) as stat:
             fields = stat.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

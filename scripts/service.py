@@ -1,4 +1,4 @@
-"""What the load scripts share: the service as a process, forms, made-up pictures. Needs only Python."""
+"""Shared by the load scripts: the service as a process, forms, synthetic images. Needs only Python."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ FORM = f"multipart/form-data; boundary={BOUNDARY}"
 
 
 def png(side, seed):
-    """A picture of noise: nothing about it is in a cache."""
+    """A PNG of noise, which is in no cache."""
     rows = random.Random(seed)
     raw = b"".join(b"\0" + rows.randbytes(3 * side) for _ in range(side))
     chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -27,10 +27,10 @@ def png(side, seed):
 
 
 def flat_jpeg(side, note):
-    """A flat grey JPEG: two bits a block in the file, `side` x `side` pixels in memory. `note` makes it a file of its own."""
+    """A flat grey JPEG: two bits per block in the file, `side` x `side` pixels in memory. `note` makes the file unique."""
     segment = lambda marker, data: b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
     frame = struct.pack(">BHHBBBB", 8, side, side, 1, 1, 0x11, 0)
-    # One code of one bit: a difference of 0, and the end of the block.
+    # One one-bit code: a difference of 0, and the end of the block.
     table = bytes([1] + [0] * 15) + b"\0"
     blocks = ((side + 7) // 8) ** 2
     return (
@@ -47,7 +47,7 @@ def flat_jpeg(side, note):
 
 
 def form(fields):
-    """`fields` is a list of (name, text or bytes of a file)."""
+    """Encodes a form; `fields` is a list of (name, text or bytes of a file)."""
     parts = []
     for name, value in fields:
         file = '; filename="f"' if isinstance(value, bytes) else ""
@@ -63,18 +63,18 @@ def free_port():
 
 
 def schema_in(postgres, name):
-    """A new schema of that name in the database, as the URL of a store."""
+    """Creates a schema in the database and returns the store's URL for it."""
     subprocess.run(["psql", postgres, "-qc", f"CREATE SCHEMA {name}"], check=True)
     return f"{postgres}{'&' if '?' in postgres else '?'}options=-c%20search_path%3D{name}"
 
 
 def without_settings():
-    """The environment without the settings that it has for the program."""
+    """The environment without settings of the program."""
     return {name: value for name, value in os.environ.items() if not name.startswith("STELLAR_")}
 
 
 class Service:
-    """The program on a port of its own, with its spool in `folder`, and its database there as well unless `store` names another."""
+    """The program on a free port, with its spool in `folder`, and also its database unless `store` names another."""
 
     def __init__(self, program, folder, store="", settings=()):
         self.program, self.folder, self.port, self.settings = program, Path(folder), free_port(), dict(settings)
@@ -83,7 +83,7 @@ class Service:
         self.log, self.process, self.started = self.folder / "log.txt", None, 0.0
 
     def start(self):
-        """Starts it, or starts it again, and does not wait."""
+        """Starts or restarts the process without waiting."""
         environment = without_settings() | {
             "STELLAR_SERVER__LISTEN": f"127.0.0.1:{self.port}",
             "STELLAR_STORE__URL": self.store,
@@ -101,7 +101,7 @@ class Service:
         return self.folder / "files"
 
     def ready(self, seconds=60):
-        """Waits until it is ready."""
+        """Waits until /readyz returns 200; exits if the process ends or the time is over."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             try:
@@ -123,28 +123,28 @@ class Service:
         self.process.wait()
 
     def call(self, method, path, body=None, kind="application/json", timeout=300):
-        """Status, body and seconds. Raises OSError where there is no whole answer."""
+        """Returns status, body and seconds. Raises OSError without a complete response."""
         started = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.request(method, path, body, {"Content-Type": kind} if body is not None else {})
-            answer = connection.getresponse()
-            text = answer.read()
+            response = connection.getresponse()
+            text = response.read()
         except http.client.HTTPException as error:
-            raise OSError(f"no whole answer: {error!r}") from error
+            raise OSError(f"incomplete response: {error!r}") from error
         finally:
             connection.close()
-        return answer.status, text, time.monotonic() - started
+        return response.status, text, time.monotonic() - started
 
     def get(self, path):
-        """The document behind a path."""
+        """Returns the JSON document of a path."""
         status, text, _ = self.call("GET", path)
         if status != 200:
             sys.exit(f"GET {path}: {status} {text[:500]!r}")
         return json.loads(text)
 
     def pages(self, path, key):
-        """All entries of a list in pages."""
+        """Yields all entries of a paginated list."""
         after = ""
         while True:
             page = self.get(f"{path}limit=1000{after}")
@@ -154,7 +154,7 @@ class Service:
             after = f"&after={page['next']}"
 
     def resident(self):
-        """Resident memory in MiB; 0 where the process is gone."""
+        """Resident memory in MiB; 0 if the process has ended."""
         try:
             status = Path(f"/proc/{self.process.pid}/status").read_text()
         except OSError:
@@ -164,5 +164,5 @@ class Service:
 
 
 def scores_of(sample):
-    """What GET /v1/samples/{id} says, as it is compared: value, reason and flags by metric."""
+    """Extracts the compared parts of GET /v1/samples/{id}: value, reason and flags by metric."""
     return {score["metric"]: [score.get(key) for key in ("value", "reason", "flags")] for score in sample["scores"]}

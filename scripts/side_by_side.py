@@ -1,4 +1,4 @@
-"""What the benchmarks of single models share: an original and its graph, each in a process of its own."""
+"""Shared by the benchmarks of single models: runs an original and its graph, each in its own process."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def picture(side: int):
+def synthetic_image(side: int):
     import numpy as np
 
     y, x = np.mgrid[0:side, 0:side]
@@ -20,23 +20,23 @@ def picture(side: int):
 
 
 def measure(load, run, rounds: int) -> dict:
-    """Processor and wall seconds of the quickest of the rounds, after a first one; peak memory in MiB."""
+    """Returns CPU and wall seconds of the fastest round after a warm-up, and peak memory in MiB."""
     state = load()
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     times = []
     for _ in range(rounds + 1):
         wall, cpu = time.perf_counter(), time.process_time()
-        answer = run(state)
+        output = run(state)
         times.append((time.process_time() - cpu, time.perf_counter() - wall))
     cpu, wall = min(times[1:])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return dict(cpu=cpu, wall=wall, peak=peak // 1024, loaded=loaded // 1024, sample=answer)
+    return dict(cpu=cpu, wall=wall, peak=peak // 1024, loaded=loaded // 1024, sample=output)
 
 
 def main(description: str, original: Callable, graph: Callable) -> None:
-    """The command line: each side in a process of its own, then how they compare.
+    """The command line: runs each side in its own process and compares them.
 
-    `original(root, threads, rounds)` and `graph(root, pack, threads, rounds)` give what `measure` gives.
+    `original(root, threads, rounds)` and `graph(root, pack, threads, rounds)` return the result of `measure`.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
@@ -57,10 +57,10 @@ def main(description: str, original: Callable, graph: Callable) -> None:
             out = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
             r = found[side] = json.loads(out.splitlines()[-1])
             print(
-                f"{side:9} {a.threads} threads: processor {r['cpu']:.1f} s, wall {r['wall']:.1f} s, "
+                f"{side:9} {a.threads} threads: CPU {r['cpu']:.1f} s, wall {r['wall']:.1f} s, "
                 f"peak {r['peak']} MiB (loaded {r['loaded']})",
                 flush=True,
             )
         o, g = found["original"], found["graph"]
         worst = max(abs(x - y) for x, y in zip(o["sample"], g["sample"], strict=True))
-        print(f"processor time ÷ {o['cpu'] / g['cpu']:.2f}, wall ÷ {o['wall'] / g['wall']:.2f}, outputs within {worst:.1e}")
+        print(f"CPU time ÷ {o['cpu'] / g['cpu']:.2f}, wall ÷ {o['wall'] / g['wall']:.2f}, outputs within {worst:.1e}")

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Evaluates a made-up dataset twice, once undisturbed and once under random SIGKILLs, and compares every score.
+"""Evaluates a synthetic dataset twice, once undisturbed and once under random SIGKILLs, and compares every score.
 
     scripts/sigkill.py --kills 50 [--identities 20] [--prompts 100] [--program target/release/stellar-score]
                        [--postgres URL] [--seed 1] [--keep DIR]
 
-The second evaluation kills the server or the client, whichever a coin says, at random moments, and starts it again. With
---postgres both use schemas of their own in that database; otherwise each has an SQLite file. Exits with 1 if a sample is
-lost or a score, null or flag differs.
+The second evaluation kills the server or the client at random times, each with probability 1/2, and restarts it. With
+--postgres each evaluation has its own schema in that database; otherwise each has its own SQLite file. Exits with 1 if
+a sample is lost or a score, null or flag differs.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from service import Service, schema_in, scores_of
 
 
 def scores(service):
-    """Where the only run stands, and every sample of it by name: what was sent and what came out."""
+    """Returns the state of the only run, and (state, content, scores) of every sample by name."""
     (run,) = service.get("/v1/runs")["runs"]
     samples = {}
     for item in service.pages(f"/v1/runs/{run['run_id']}/samples?", "items"):
@@ -35,7 +35,7 @@ def scores(service):
 
 
 def client(arguments, server, log):
-    command = [arguments.program, "submit", "--method", "made-up", "--dataset", arguments.dataset, "--run",
+    command = [arguments.program, "submit", "--method", "made-up", "--dataset", arguments.dataset, "--images",
                arguments.generations, "--server", f"http://127.0.0.1:{server.port}", "--patience", "600"]
     if arguments.metrics:
         command += ["--metrics", arguments.metrics]
@@ -43,7 +43,7 @@ def client(arguments, server, log):
 
 
 def evaluate(arguments, root, name, kills):
-    """Submits until the table is printed; gives the seconds it took, the kills, and the scores."""
+    """Submits until the table is printed; returns the seconds, the kills, the state and the scores."""
     folder = root / name
     store = schema_in(arguments.postgres, f"{name}_{os.getpid()}") if arguments.postgres else ""
     server = Service(arguments.program, folder, store).start()
@@ -95,7 +95,7 @@ def main():
     def run(*command):
         subprocess.run([arguments.program, *command], check=True, stdout=subprocess.DEVNULL)
 
-    run("dataset", "sample", "--out", str(root / "sample"), "--identities", str(arguments.identities),
+    run("dataset", "synthesize", "--out", str(root / "sample"), "--identities", str(arguments.identities),
         "--prompts", str(arguments.prompts))
     run("dataset", "prepare", "--download", str(root / "sample/download"), "--prompts", str(root / "sample/prompts"),
         "--out", str(root / "stellar"))
@@ -107,7 +107,7 @@ def main():
     print(f"{kills['server']} kills of the server, {kills['client']} of the client: {len(stormy)} samples in "
           f"{seconds:.0f} s, {state}")
     if sum(kills.values()) < arguments.kills:
-        print(f"only {sum(kills.values())} of {arguments.kills} kills found something to kill: use a larger sample")
+        print(f"only {sum(kills.values())} of {arguments.kills} kills hit a running process: use a larger sample")
     differing = [name for name in sorted(calm.keys() | stormy.keys()) if calm.get(name) != stormy.get(name)]
     scores = sum(len(scores) for _, _, scores in calm.values())
     for name in differing[:10]:

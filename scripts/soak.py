@@ -1,22 +1,23 @@
 #!/usr/bin/env python3
-"""Does anything get lost, come twice, or come out otherwise while everything happens at once and processes are killed?
+"""Tests that nothing is lost, duplicated or changed under concurrent load while processes are killed.
 
     scripts/postgres.sh run sh -c 'scripts/soak.py --minutes 60 --postgres "$TEST_DATABASE_URL"'    # two instances
     scripts/soak.py --minutes 10                                                                    # one, on SQLite
 
-First an undisturbed service scores a fixed set of samples and runs. Then, for the given time, clients do the same under many
-names and much else beside it (imports, votes, deletions, analyses, watchers, clients that leave), at `--load` of the rate that the
-undisturbed service reached, while the instances are killed with SIGKILL at random and started again. In the last tenth of the time
-nothing is killed, and memory is watched. Then an account is drawn up:
+First an undisturbed service scores a fixed set of samples and runs. Then, for the given time, clients repeat this under
+many names and also do other work (imports, votes, deletions, analyses, event streams, disconnects), at `--load` of the
+rate that the undisturbed service reached, while the instances are killed with SIGKILL at random and restarted. In the
+last tenth of the time nothing is killed, and memory is observed. Then the script checks:
 
-- every sample that was answered with success is stored once, and no other sample is stored;
-- every score, null and flag is that of the undisturbed service (numbers within 1e-5, since batches differ);
-- every table of a run is that of the undisturbed service;
-- what was deleted is gone, every vote and every imported number is there;
-- no file without a row, and no row without its file;
-- no answer was a 5xx other than 503 and 504, and no line of the log an error; resident memory was flat while nothing was killed.
+- every acknowledged sample is stored once, and no other sample is stored;
+- every score, null and flag equals that of the undisturbed service (numbers within 1e-5, since batches differ);
+- every report of a run equals that of the undisturbed service;
+- deleted data is gone, and every vote and every imported number is stored;
+- no file is without a row, and no row without its file;
+- no response was a 5xx other than 503, 504 and 507, and no line of the log an error; resident memory was flat while
+  nothing was killed.
 
-Prints the figures and what is wrong; exits with 1 if anything is. Needs Python, and psql with --postgres.
+Prints the figures and all problems; exits with 1 if there are any. Needs Python, and psql with --postgres.
 """
 
 import argparse
@@ -38,17 +39,17 @@ from pathlib import Path
 
 from service import FORM, Service, form, schema_in, scores_of
 
-# Samples of a run that is scored by requests; then the next one begins, so that tables stay those of ordinary runs.
+# Samples of a run that is scored by requests; then the next run begins, so that reports stay as small as in ordinary use.
 SAMPLES_OF_A_RUN = 300
 TOLERANCE = 1e-5
-# What a client tries again: the instance is down, starting or full, or the answer did not come.
+# Statuses that a client retries: the instance is down, starting or full, or the request timed out.
 PATIENCE = {408, 421, 429, 503, 504, 507}
-# Longer than a request may take, and than an instance needs to start.
+# Seconds; longer than a request may take and an instance needs to start.
 GIVE_UP = 600
 
 
 class Wrong:
-    """What is wrong, by kind, with the first few examples of each."""
+    """Problems by kind, with the first few examples of each."""
 
     def __init__(self):
         self.lock, self.found, self.examples = threading.Lock(), Counter(), {}
@@ -62,7 +63,7 @@ class Wrong:
 
 
 def alike(expected, found):
-    """Whether scores are the same: numbers within the tolerance, everything else exactly."""
+    """Returns whether scores are equal: numbers within the tolerance, everything else exactly."""
     if expected.keys() != found.keys():
         return False
     for metric, (value, reason, flags) in expected.items():
@@ -75,19 +76,19 @@ def alike(expected, found):
 
 
 def difference(expected, found):
-    """Those metrics that are not the same in both."""
+    """Returns the metrics that differ."""
     names = sorted(expected.keys() | found.keys())
     return {name: (expected.get(name), found.get(name)) for name in names if expected.get(name) != found.get(name)}
 
 
 class Inputs:
-    """Made-up samples: portraits, prompts, and what is known about them, in runs of a few identities each."""
+    """Synthetic samples: portraits, prompts and metadata, in runs of a few identities each."""
 
     def __init__(self, program, folder, identities, prompts):
         def run(*command):
             subprocess.run([program, *command], check=True, stdout=subprocess.DEVNULL)
 
-        run("dataset", "sample", "--out", str(folder / "sample"), "--identities", str(identities), "--prompts", str(prompts))
+        run("dataset", "synthesize", "--out", str(folder / "sample"), "--identities", str(identities), "--prompts", str(prompts))
         run("dataset", "prepare", "--download", str(folder / "sample/download"), "--prompts", str(folder / "sample/prompts"),
             "--out", str(folder / "stellar"))
         self.photos, self.samples = {}, []
@@ -96,7 +97,7 @@ class Inputs:
             identity = known["save_name"].split("-")[0]
             metadata = {
                 "identity": identity,
-                # What teaches attributes: for some a dataset, for the others their own run.
+                # Source of the attribute classifiers: a dataset for some samples, their own run for the others.
                 **({"dataset": "people"} if len(self.samples) % 3 == 0 else {}),
                 "attributes": known["attributes"],
                 "categories": known["categories"],
@@ -115,19 +116,19 @@ class Inputs:
             self.photos[known["image_path"]] = form([("photo", fields[2][1]), ("metadata", json.dumps(photo))])
 
     def runs(self, size):
-        """The samples as runs of `size`: each is evaluated as a whole."""
+        """Splits the samples into runs of `size`, each evaluated as a whole."""
         return [self.samples[at : at + size] for at in range(0, len(self.samples) - size + 1, size)]
 
 
 def enrol(call, inputs):
-    """The dataset that some samples name."""
+    """Enrols the dataset that some samples name."""
     for _, photo in sorted(inputs.photos.items()):
         status, text, *_ = call("POST", "/v1/datasets/people/photos", photo, FORM)
         assert status in (200, 201), text
 
 
 class Reference:
-    """What an undisturbed service says: of each sample alone, and of each run."""
+    """Results of an undisturbed service: for each sample alone, and for each run."""
 
     def __init__(self, service, inputs, runs):
         self.samples, self.runs, self.tables = {}, [], []
@@ -151,7 +152,7 @@ class Reference:
 
 
 def evaluate(service, name, members):
-    """One run from the first sample to the finished table, without patience."""
+    """Submits and finishes one run, without retries; returns its id."""
     status, text, _ = service.call("POST", "/v1/runs", json.dumps({"method": "reference", "run": name}))
     assert status == 201, text
     run = json.loads(text)["run_id"]
@@ -165,7 +166,10 @@ def evaluate(service, name, members):
 
 
 def scores_of_run(service, run):
-    """By name the scores of each sample of a run; a name that is there twice, or is not scored, is an error of the account."""
+    """Returns the scores of each sample of a run by name, as a list: more than one entry is a duplicate.
+
+    A sample that is not scored has its state and error instead.
+    """
     found = {}
     for item in service.pages(f"/v1/runs/{run}/samples?", "items"):
         state = item["state"]
@@ -175,13 +179,13 @@ def scores_of_run(service, run):
 
 
 def table_of(service, run):
-    """The lines of a run's report, as they are compared."""
+    """Extracts the compared parts of a run's report."""
     rows = service.get(f"/v1/runs/{run}/report")["rows"]
     return {row["metric"]: [row[key] for key in ("mean", "std", "low", "high", "n")] for row in rows}
 
 
 class Soak:
-    """The instances, the clients, and what every client was told."""
+    """The instances, the clients, and everything that the service acknowledged."""
 
     def __init__(self, arguments, instances, inputs, runs, reference):
         self.arguments, self.instances = arguments, instances
@@ -191,9 +195,9 @@ class Soak:
         self.loading, self.killing = threading.Event(), threading.Event()
         self.loading.set()
         self.killing.set()
-        # What was answered with success.
+        # Acknowledged by the service.
         self.alone = {}  # run name -> {sample name: place in inputs}
-        self.maybe = {}  # run name -> the same, of clients that left
+        self.maybe = {}  # run name -> the same, for clients that disconnected
         self.evaluated = {}  # run id -> template
         self.imported = {}  # run id -> {name: value}
         self.votes = Counter()
@@ -204,10 +208,10 @@ class Soak:
         with self.lock:
             self.counts[what] += by
 
-    # How a client talks to the service.
+    # Requests of a client.
 
     def once(self, method, path, body=None, kind="application/json", timeout=150):
-        """One request to any instance; None where no answer came."""
+        """Sends one request to any instance; the status is None without a response."""
         try:
             status, text, _ = random.choice(self.instances).call(method, path, body, kind, timeout)
         except OSError:
@@ -215,31 +219,31 @@ class Soak:
             return None, b""
         self.count(f"answer {status}")
         if status >= 500 and status not in PATIENCE:
-            self.wrong.add("an answer of the class 5xx", f"{method} {path}: {status} {text[:300]!r}")
+            self.wrong.add("a 5xx response", f"{method} {path}: {status} {text[:300]!r}")
         return status, text
 
     def patient(self, method, path, body=None, kind="application/json", fine=(200, 201, 202, 204)):
-        """The same request until it is answered for good."""
+        """Repeats a request until it gets a final response."""
         until = time.monotonic() + GIVE_UP
         while time.monotonic() < until:
             status, text = self.once(method, path, body, kind)
             if status in fine:
                 return status, text
             if status is not None and status not in PATIENCE:
-                self.wrong.add("an unexpected answer", f"{method} {path}: {status} {text[:300]!r}")
+                self.wrong.add("an unexpected response", f"{method} {path}: {status} {text[:300]!r}")
                 return status, text
             time.sleep(random.uniform(0.05, 0.5))
-        self.wrong.add("no answer for ten minutes", f"{method} {path}")
+        self.wrong.add("no response for ten minutes", f"{method} {path}")
         return None, b""
 
     def document(self, *request, **options):
         status, text = self.patient(*request, **options)
         return json.loads(text) if status in (200, 201, 202) else None
 
-    # What clients do. Each is called again and again as long as there is load.
+    # Work of the clients. Each method is called repeatedly during the load.
 
     def score(self, worker, turn, pause):
-        """Samples by POST /v1/score; some clients leave before they are answered."""
+        """Scores samples by POST /v1/score; some clients disconnect before the response."""
         run = f"alone-{worker}-{turn // SAMPLES_OF_A_RUN}"
         at = random.randrange(len(self.inputs.samples))
         name = f"{turn}"
@@ -256,7 +260,7 @@ class Soak:
         pause()
 
     def leave(self, body):
-        """Sends a request, whole or in part, and goes."""
+        """Sends all or a part of a request and disconnects."""
         head = f"POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
         data = head.encode() + (body if random.random() < 0.7 else body[: random.randrange(len(body))])
         try:
@@ -267,7 +271,7 @@ class Soak:
             pass
 
     def evaluate(self, worker, turn, pause):
-        """A whole run: samples, the end, the table. Some are deleted, whole or while they are scored."""
+        """Submits and finishes a whole run. Some runs are deleted, after finishing or while they are scored."""
         template = random.randrange(len(self.members))
         members = self.members[template]
         made = self.document("POST", "/v1/runs", json.dumps({"method": f"whole-{template}", "run": f"{worker}-{turn}"}))
@@ -295,21 +299,21 @@ class Soak:
         self.delete_run(run)
 
     def delete_run(self, run):
-        # Deleting again what is gone is no error of ours.
+        # The first of two attempts may have deleted the run, so 404 is fine.
         self.patient("DELETE", f"/v1/runs/{run}", fine=(200, 204, 404))
         with self.lock:
             self.deleted_runs.add(run)
         self.count("runs deleted")
 
     def watch(self, run):
-        """Looks at the progress of a run for a moment, and leaves."""
+        """Watches the events of a run for a moment and disconnects."""
         try:
             port = random.choice(self.instances).port
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
             connection.request("GET", f"/v1/runs/{run}/events")
             until = time.monotonic() + random.uniform(0, 3)
-            answer = connection.getresponse()
-            while time.monotonic() < until and answer.read1(4096):
+            response = connection.getresponse()
+            while time.monotonic() < until and response.read1(4096):
                 pass
         except (OSError, http.client.HTTPException):
             pass
@@ -318,7 +322,7 @@ class Soak:
         self.count("watchers")
 
     def bring(self, worker, turn, _):
-        """Imports of scores from elsewhere."""
+        """Imports scores."""
         made = self.document("POST", "/v1/runs", json.dumps({"method": "imported", "run": f"{worker}-{turn}"}))
         if made is None:
             return
@@ -335,23 +339,23 @@ class Soak:
         time.sleep(random.uniform(1, 5))
 
     def vote(self, worker, turn, _):
-        """Answers of people about two imported runs, whose samples have the same names."""
+        """Votes on two imported runs, whose samples have the same names."""
         with self.lock:
             known = sorted(self.imported)
         if len(known) >= 2:
             a, b = random.sample(known, 2)
             name = random.choice(list(self.imported.get(a, {"0_0": 0})))
-            answer = {"question": "overall", "annotator": f"{worker}-{turn}", "name": name, "run_a": a, "run_b": b, "preferred": "a"}
-            # A run that was deleted in between has no such sample.
-            status, _ = self.patient("POST", "/v1/preferences", json.dumps({"preferences": [answer]}), fine=(200, 422))
+            vote = {"question": "overall", "annotator": f"{worker}-{turn}", "name": name, "run_a": a, "run_b": b, "preferred": "a"}
+            # If a run was deleted meanwhile, the sample is unknown.
+            status, _ = self.patient("POST", "/v1/preferences", json.dumps({"preferences": [vote]}), fine=(200, 422))
             if status == 200:
                 with self.lock:
-                    self.votes[(answer["annotator"], min(a, b), max(a, b))] += 1
+                    self.votes[(vote["annotator"], min(a, b), max(a, b))] += 1
                 self.count("votes")
         time.sleep(random.uniform(0.5, 2))
 
     def enrol(self, worker, turn, _):
-        """Datasets that come and go."""
+        """Creates and deletes datasets."""
         dataset = f"{worker}-{turn}"
         for photo in random.sample(sorted(self.inputs.photos), 3):
             self.document("POST", f"/v1/datasets/{dataset}/photos", self.inputs.photos[photo], FORM)
@@ -371,7 +375,7 @@ class Soak:
             name = random.choice(sorted(self.alone[run])) if run and self.alone[run] else None
         if name is not None:
             body = form(self.inputs.samples[self.alone[run][name]][2] + [("method", f"soak-{run.split('-')[1]}"), ("run", run), ("name", name)])
-            # The same again gives the id of what is there.
+            # A repeated request returns the id of the stored sample.
             again = self.document("POST", "/v1/score", body, FORM)
             if again:
                 with self.lock:
@@ -383,10 +387,10 @@ class Soak:
         time.sleep(random.uniform(1, 3))
 
     def read(self, _, turn, __):
-        """Pages and analyses. Some readers leave early."""
+        """Reads pages and analyses. Some readers disconnect early."""
         with self.lock:
             first = random.choice(sorted(self.evaluated.items())) if self.evaluated else None
-            # Runs over the same samples, which can be compared.
+            # Runs over the same samples, so that they can be compared.
             runs = [run for run, template in self.evaluated.items() if first and template == first[1]][:2]
         paths = ["/v1/leaderboard", "/v1/leaderboard?by=run", "/v1/metrics", "/metrics", "/v1/runs", "/v1/analysis/correlations",
                  "/v1/analysis/trade-off?x=clip_t&y=aesthetic", "/v1/analysis/alignment",
@@ -398,10 +402,10 @@ class Soak:
         self.count("reads")
         time.sleep(random.uniform(0.1, 1))
 
-    # What happens to the instances.
+    # Disturbances of the instances.
 
     def kill(self, until):
-        """Kills one at a time, and starts it at once; the pauses are such that as many kills as asked for fit."""
+        """Kills one instance at a time and restarts it at once; the pauses fit `--kills` kills into the time."""
         mean = (until - time.monotonic()) / max(self.arguments.kills, 1)
         while self.killing.is_set() and time.monotonic() < until and self.counts["kills"] < self.arguments.kills:
             time.sleep(random.uniform(0.2 * mean, 1.6 * mean))
@@ -420,7 +424,7 @@ class Soak:
             time.sleep(2)
 
     def go(self):
-        """Everything at once, for the given time."""
+        """Runs all clients and kills concurrently for the given time."""
         started = time.monotonic()
         until = started + 60 * self.arguments.minutes
         calm = started + 0.9 * (until - started)
@@ -429,7 +433,7 @@ class Soak:
 
         def work(job, worker):
             turn = 0
-            # Half of the samples come by requests and half in runs, from four clients each.
+            # Half of the samples come from requests and half from runs, with four clients each.
             due = time.monotonic()
 
             def pause():
@@ -440,7 +444,7 @@ class Soak:
             while self.loading.is_set() and time.monotonic() < until:
                 try:
                     job(worker, turn, pause)
-                except Exception as error:  # A defect of this script must not look like a calm service.
+                except Exception as error:  # A defect of this script must not look like a healthy service.
                     self.wrong.add("a client of the soak failed", repr(error))
                     time.sleep(1)
                 turn += 1
@@ -456,10 +460,10 @@ class Soak:
         observer.join()
         self.seconds = time.monotonic() - started
 
-    # The account.
+    # Final checks.
 
     def settle(self):
-        """Waits until nothing is left to do."""
+        """Waits until all runs are finished."""
         until = time.monotonic() + GIVE_UP
         service = self.instances[0]
         for run in sorted(self.evaluated):
@@ -468,7 +472,7 @@ class Soak:
                     break
                 time.sleep(0.5)
             else:
-                self.wrong.add("a run that is not finished", service.get(f"/v1/runs/{run}"))
+                self.wrong.add("an unfinished run", service.get(f"/v1/runs/{run}"))
 
     def account(self):
         service = self.instances[0]
@@ -479,19 +483,19 @@ class Soak:
             sent, maybe = self.alone.get(run, {}), self.maybe.get(run, {})
             if run not in runs:
                 if sent:
-                    self.wrong.add("a run that is gone", run)
+                    self.wrong.add("a lost run", run)
                 continue
             found = scores_of_run(service, runs[run]["run_id"])
             if runs[run]["counts"]["scored"] != len(found):
-                self.wrong.add("counts of a run that are not its samples'", f"{run}: {runs[run]['counts']}, {len(found)} samples")
+                self.wrong.add("counts of a run that do not match its samples", f"{run}: {runs[run]['counts']}, {len(found)} samples")
             for name in sent.keys() - found.keys():
-                self.wrong.add("a sample that is lost", f"{run}/{name}")
+                self.wrong.add("a lost sample", f"{run}/{name}")
             for name, scores in found.items():
                 if len(scores) != 1:
-                    self.wrong.add("a sample that is there twice", f"{run}/{name}")
+                    self.wrong.add("a duplicate sample", f"{run}/{name}")
                 at = sent.get(name, maybe.get(name))
                 if at is None:
-                    self.wrong.add("a sample that was not sent, or was deleted", f"{run}/{name}")
+                    self.wrong.add("a sample that was not sent or was deleted", f"{run}/{name}")
                     continue
                 compared += len(scores[0])
                 different += self.reference.samples[at] != scores[0]
@@ -521,21 +525,21 @@ class Soak:
             }
             if found != values:
                 self.wrong.add("imported numbers that differ", run)
-        answers = Counter()
-        for answer in service.pages("/v1/preferences?", "preferences"):
-            answers[(answer["annotator"], min(answer["run_a"], answer["run_b"]), max(answer["run_a"], answer["run_b"]))] += 1
+        stored = Counter()
+        for vote in service.pages("/v1/preferences?", "preferences"):
+            stored[(vote["annotator"], min(vote["run_a"], vote["run_b"]), max(vote["run_a"], vote["run_b"]))] += 1
         for vote in self.votes:
             gone = set(vote[1:]) & self.deleted_runs
-            if answers[vote] != (0 if gone else 1):
-                self.wrong.add("a vote that is lost or kept too long", f"{vote}: {answers[vote]} times")
+            if stored[vote] != (0 if gone else 1):
+                self.wrong.add("a vote that is lost or not deleted", f"{vote}: {stored[vote]} times")
         for run in self.deleted_runs & ids:
-            self.wrong.add("a deleted run that is there", run)
+            self.wrong.add("a deleted run that still exists", run)
         datasets = {entry["name"] for entry in service.get("/v1/datasets")["datasets"]}
         for dataset in self.deleted_datasets & datasets:
-            self.wrong.add("a deleted dataset that is there", dataset)
+            self.wrong.add("a deleted dataset that still exists", dataset)
         for sample in self.deleted_samples:
             if service.call("GET", f"/v1/samples/{sample}")[0] != 404:
-                self.wrong.add("a deleted sample that is there", sample)
+                self.wrong.add("a deleted sample that still exists", sample)
         self.compared, self.different = compared, different
 
     def rows(self, statement):
@@ -546,7 +550,7 @@ class Soak:
             return [tuple(map(str, row)) for row in database.execute(statement)]
 
     def files(self):
-        """The spools against the database, until they agree or half a minute is over: removal follows a commit."""
+        """Compares the spools with the database, for up to half a minute: files are removed after the commit."""
         for _ in range(30):
             rows = Counter(image for (image,) in self.rows("SELECT DISTINCT image FROM kept_files"))
             on_disk = Counter()
@@ -564,8 +568,8 @@ class Soak:
             self.wrong.add("a row without its file", row)
         self.kept = (len(rows), len(on_disk))
         for statement, what in (
-            ("SELECT run, name FROM samples WHERE run IS NOT NULL GROUP BY run, name HAVING count(*) > 1", "a name that is there twice"),
-            ("SELECT p.id FROM pending_samples p JOIN samples s ON s.id = p.id", "a sample that is pending and scored"),
+            ("SELECT run, name FROM samples WHERE run IS NOT NULL GROUP BY run, name HAVING count(*) > 1", "a duplicate name"),
+            ("SELECT p.id FROM pending_samples p JOIN samples s ON s.id = p.id", "a sample that is both pending and scored"),
             ("SELECT image FROM released_files", "a released file that was not removed"),
         ):
             for row in self.rows(statement):
@@ -578,7 +582,7 @@ class Soak:
                     self.wrong.add("an error in the log", line)
 
     def flat(self):
-        """Resident memory of the last calm: the largest of its last third against that of the third before."""
+        """Compares the maxima of resident memory in the last two thirds of the final quiet time."""
         calm = 0.9 * 60 * self.arguments.minutes
         quiet = [row for row in self.memory if row[0] > calm and row[2] > 20]
         self.most = max((row[3] for row in self.memory), default=0.0)
@@ -598,12 +602,12 @@ def main():
     parser.add_argument("--program", default="target/release/stellar-score")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--kills", type=int, help="default: four a minute")
-    parser.add_argument("--load", type=float, default=0.8, help="of the rate that an undisturbed service reaches")
-    parser.add_argument("--postgres", default="", help="a database in which schemas may be made: two instances")
+    parser.add_argument("--load", type=float, default=0.8, help="fraction of the rate of an undisturbed service")
+    parser.add_argument("--postgres", default="", help="a database in which schemas may be created: runs two instances")
     parser.add_argument("--identities", type=int, default=12)
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", type=Path, help="a folder for everything that is made; removed otherwise")
+    parser.add_argument("--keep", type=Path, help="folder for all files; default: a temporary folder")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     arguments.program = str(Path(arguments.program).resolve())
@@ -646,16 +650,16 @@ def main():
     counts = {what: soak.counts[what] for what in sorted(soak.counts)}
     print(f"{soak.seconds / 60:.1f} minutes, {len(instances)} instances, {soak.counts['kills']} kills")
     print("clients:", ", ".join(f"{count} {what}" for what, count in counts.items() if not what.startswith(("answer", "kills"))))
-    print("answers:", ", ".join(f"{count} × {what[7:]}" for what, count in counts.items() if what.startswith("answer")))
+    print("responses:", ", ".join(f"{count} × {what[7:]}" for what, count in counts.items() if what.startswith("answer")))
     print(f"scores: {soak.compared} compared, {soak.different} samples not equal to the last bit")
-    print(f"files: {soak.kept[1]} kept, {soak.kept[0]} named by rows")
+    print(f"files: {soak.kept[1]} in the spools, {soak.kept[0]} in the database")
     print(f"memory: at most {soak.most:.0f} MiB; in the last calm", ", ".join(f"{a:.0f} then {b:.0f} MiB" for a, b in soak.thirds) or "not measured")
     for kind, count in soak.wrong.found.most_common():
         print(f"WRONG: {count} × {kind}")
         for example in soak.wrong.examples[kind]:
             print(f"    {example}")
     if not soak.wrong.found:
-        print("nothing lost, nothing twice, nothing different")
+        print("nothing lost, duplicated or changed")
     if arguments.json:
         arguments.json.write_text(json.dumps({
             "minutes": soak.seconds / 60, "instances": len(instances), "counts": counts, "compared": soak.compared,

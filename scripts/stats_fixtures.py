@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Writes tests/data/stats/golden.json: what published packages say about random and degenerate numbers.
+"""Writes tests/data/stats/golden.json: results of published packages for random and degenerate numbers.
 
     python3 -m venv .runtime/stats
     .runtime/stats/bin/pip install scipy scikit-learn statsmodels krippendorff choix
     .runtime/stats/bin/python scripts/stats_fixtures.py
 
-The file names the versions it was written with. Seeds are fixed: another run with the same versions writes the same
-file.
+The file records the versions of the packages. Seeds are fixed: the same versions always write the same file.
 """
 
 import importlib.metadata
@@ -30,7 +29,7 @@ rng = np.random.default_rng(20260320)
 
 
 def series(n, ties):
-    """Two related series, with many equal numbers or none."""
+    """Two related series, with many ties or none."""
     x = rng.normal(size=n)
     y = 0.5 * x + rng.normal(size=n)
     return (np.round(x), np.round(y)) if ties else (x, y)
@@ -69,7 +68,7 @@ def areas():
             "labels": labels.tolist(),
             "area": float(roc_auc_score(labels, scores)),
         }
-    # Hard predictions, as attribute preservation has them.
+    # Hard predictions, as in attribute preservation.
     labels = rng.random(40) > 0.3
     predictions = np.where(rng.random(40) > 0.2, labels, ~labels) * 2.0 - 1.0
     yield {
@@ -99,7 +98,7 @@ def corrections():
 
 
 def intervals():
-    """Intervals of one bootstrap distribution, which scipy hands out: equal to rounding."""
+    """Intervals of one bootstrap distribution, which scipy returns: equal up to rounding."""
     for data in [rng.normal(size=25), rng.exponential(size=40), np.round(rng.normal(size=12))]:
         common = {"n_resamples": 400, "random_state": 7, "confidence_level": 0.9}
         bca = scipy.stats.bootstrap((data,), np.mean, method="BCa", **common)
@@ -116,7 +115,7 @@ def intervals():
 
 
 def clustered():
-    """Intervals of a mean over clusters; the draws differ, so that they agree only within sampling error."""
+    """Intervals of a mean over clusters; the draws differ, so they agree only within sampling error."""
     for clusters in (15, 60):
         counts = rng.integers(1, 20, size=clusters)
         sums = counts * rng.normal(0.6, 0.1, size=clusters) + rng.normal(0, 0.2, size=clusters)
@@ -140,7 +139,7 @@ def regressions():
     def case(name, x, y, weights=None):
         x = np.round(x, 4)
         weights = np.ones(len(y)) if weights is None else weights
-        # The default solver, led to the end.
+        # The default solver, run to convergence.
         fit = LogisticRegression(tol=1e-12, max_iter=100_000).fit(x, y, sample_weight=weights)
         newton = LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=1000).fit(x, y, sample_weight=weights)
         assert np.abs(fit.decision_function(x) - newton.decision_function(x)).max() < 1e-5, name
@@ -166,8 +165,8 @@ def regressions():
     unit = rng.normal(size=(30, 64))
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     yield case("unit vectors, more columns than rows", unit, rng.random(30) > 0.5, np.full(30, 50.0))
-    # Random shapes: every third problem separable, every fourth with a constant column, every fifth with weights. A
-    # generator of its own, so that what is drawn after these stays what it was.
+    # Random shapes: every third problem is separable, every fourth has a constant column, every fifth has weights. They
+    # have their own generator, so that later draws do not change.
     own = np.random.default_rng(20260321)
     for number in range(20):
         rows, columns = int(own.integers(8, 60)), int(own.integers(1, 12))
@@ -203,7 +202,7 @@ def strengths():
             a, b = rng.choice(methods, size=2, replace=False)
             pairs.append((a, b) if rng.random() < 1 / (1 + np.exp(truth[b] - truth[a])) else (b, a))
         found = choix.opt_pairwise(methods, pairs, alpha=0.0, method="Newton-CG", tol=1e-12)
-        # Errors from a logistic regression without the first method, whose strength is then 0.
+        # Errors from a logistic regression without the first method, which fixes its strength at 0.
         design = np.zeros((votes, methods))
         for row, (winner, loser) in enumerate(pairs):
             design[row, winner], design[row, loser] = 1, -1
@@ -234,10 +233,11 @@ def student():
 
 
 def linearised():
-    """The error of a mean over clusters and its degrees of freedom after Bell and McCaffrey, by their matrices.
+    """The error of a mean over clusters and its degrees of freedom (Bell and McCaffrey), by their matrices.
 
-    The clusters' means are regressed on a constant, weighted by size: residuals are (I - H)y, so that the matrices of the
-    expectation of the squared and weighted residuals are written out. Of clusters of one size it is what statsmodels has.
+    The means of the clusters are regressed on a constant, weighted by size. The residuals are (I - H)y, and the matrices of
+    the expectation of the squared and weighted residuals are computed explicitly. With clusters of equal size, the result
+    is that of statsmodels.
     """
     for clusters in (2, 9, 40, 9):
         equal = clusters == 9
@@ -267,7 +267,7 @@ def linearised():
 
 
 def studentised():
-    """The beta bootstrap t of Owen (2025) for a mean over clusters, in numpy."""
+    """Owen's (2025) beta bootstrap t for a mean over clusters, in numpy."""
     draws = np.random.default_rng(20250810)
     for clusters, equal in ((6, True), (10, False), (30, False)):
         counts = np.full(clusters, 3) if equal else draws.integers(1, 10, size=clusters)
@@ -294,7 +294,7 @@ def studentised():
 
 
 def sign_flips():
-    """All assignments of signs, which scipy counts too; it reports twice the smaller tail, ours both tails, which are equal."""
+    """All assignments of signs, as in scipy; it reports twice the smaller tail, ours both tails, which are equal."""
     samples = [rng.normal(size=10), rng.normal(0.6, 1, size=12), np.round(rng.normal(size=9)), np.zeros(4), np.ones(2)]
     for sums in samples:
         found = scipy.stats.permutation_test(
@@ -304,7 +304,7 @@ def sign_flips():
 
 
 def pairwise():
-    """Coefficients of columns with gaps, over the rows in which both have a number."""
+    """Coefficients of columns with gaps, over the rows with numbers in both."""
     for n, gaps, ties in [(40, 0.2, False), (60, 0.5, True), (12, 0.7, True), (30, 0.0, True)]:
         columns = [series(n, ties)[0] for _ in range(2)]
         columns += [0.7 * columns[0] + columns[1], np.full(n, 0.25)]
@@ -331,7 +331,7 @@ def pairwise():
 
 
 def tied_strengths():
-    """Comparisons of which some are ties, half a win for each, as a weighted logistic regression has them."""
+    """Comparisons with ties, which count as half a win each, as in a weighted logistic regression."""
     for methods, votes in [(3, 60), (5, 400)]:
         truth = rng.normal(size=methods)
         wins = np.zeros((methods, methods))
@@ -349,7 +349,7 @@ def tied_strengths():
         for row, (a, b) in enumerate(pairs):
             design[2 * row, a], design[2 * row, b] = 1, -1
             design[2 * row + 1] = -design[2 * row]
-        # Each comparison stands twice, once from either side, with half its weight.
+        # Each comparison occurs twice, once from either side, with half its weight.
         weights = np.repeat([wins[a, b] / 2 for a, b in pairs], 2)
         outcomes = np.tile([1.0, 0.0], len(pairs))
         glm = sm.GLM(outcomes, design[:, 1:], family=sm.families.Binomial(), freq_weights=weights)
@@ -386,7 +386,7 @@ golden = {
     "tied_strengths": list(tied_strengths()),
 }
 OUT.parent.mkdir(parents=True, exist_ok=True)
-# One case a line: small, and a difference shows which.
+# One case per line: the file is small, and a diff shows the changed case.
 lines = []
 for name, cases in golden.items():
     if isinstance(cases, list):

@@ -1,10 +1,10 @@
-"""Compares the time to encode realistic prompts with the Python tokenizers', in turns, and prints the ratios.
+"""Compares the time to encode realistic prompts with the Python tokenizers, and prints the ratios.
 
     python scripts/text_bench.py TOKENIZER_FOLDER [--rounds 15] [--profile release]
 
-Builds and runs `examples/tokenize.rs`. Each round times Python and Rust on the same prompts, one after the other, so that
-a busy machine slows both; the ratio is the median over the rounds. The originals keep a cache of words: `cold` clears it
-before each round, as for prompts never seen, `warm` lets it hold every word.
+Builds and runs `examples/tokenize.rs`. Each round measures Python and Rust in turn on the same prompts, so that a busy
+machine slows both; the ratio is the median over the rounds. The originals cache words: `cold` clears the cache before
+each round, as for new prompts; `warm` keeps every word in it.
 """
 
 import argparse
@@ -17,12 +17,12 @@ import time
 from text_reference import FLAVOURS, ROOT, Reference
 
 PROMPTS = ROOT / "tests" / "data" / "text" / "prompts.txt"
-# Rust passes a round, so that both sides run for about as long and are interrupted as often.
+# Rust passes per round, so that both sides run for about the same time and are interrupted equally often.
 PASSES = 30
 
 
 def build(profile: str) -> str:
-    """Builds the example; gives its path."""
+    """Builds the example and returns its path."""
     command = ["cargo", "build", "--example", "tokenize", "--profile", profile, "--message-format", "json"]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return next(

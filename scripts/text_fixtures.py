@@ -1,10 +1,10 @@
-"""Writes tests/data/text/{clip,bert}.jsonl: nasty prompts with the ids that the Python originals give for them.
+"""Writes tests/data/text/{clip,bert}.jsonl: difficult prompts with the ids of the Python originals.
 
     python scripts/text_fixtures.py TOKENIZER_FOLDER
 
-One JSON object a line: `text`, `repeat` (the prompt is the text so often, 1 if missing), and for each flavour the ids as
-the original cuts them and the count before the cut. Where the text holds a special token, which the originals parse,
-`special` is true and the ids are what the original's own steps give for its characters.
+One JSON object per line: `text`, `repeat` (number of repetitions of the text in the prompt, 1 if missing), and for each
+flavour the truncated ids of the original and the count before truncation. If the text contains a special token, which the
+originals parse, `special` is true and the ids are those of its characters, by the original's own steps.
 """
 
 import json
@@ -215,7 +215,7 @@ LONG = [
     ("a\u0301\u0302\u0303", 70), ("aé ", 40), ("_", 120), ("ſ", 40), ("ﷺ", 12), ("a, ", 38), ("cat dog ", 37), ("<|endoftext|>", 12),
 ]  # fmt: skip
 
-# Facial-attribute templates in the manner of the toolkit's prompts, so that real use is covered as well.
+# Templates with facial attributes, like the toolkit's prompts, to cover real use too.
 TEMPLATES = [
     f"a {style} of a person {action}{place}"
     for style, action, place in zip(
@@ -230,7 +230,7 @@ TEMPLATES = [
 
 def cases() -> list[dict]:
     texts = [*PLAIN, *UNICODE, *HTML, *MOJIBAKE, *SPACES, *SPECIAL, *TEMPLATES]
-    assert len(texts) == len(set(texts)), "a prompt twice"
+    assert len(texts) == len(set(texts)), "duplicate prompts"
     return [{"text": text} for text in texts] + [{"text": text, "repeat": times} for text, times in LONG]
 
 

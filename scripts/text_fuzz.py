@@ -1,8 +1,8 @@
-"""Compares our token ids with the Python originals' on random nasty strings.
+"""Compares our token ids with those of the Python originals on random difficult strings.
 
     python scripts/text_fuzz.py TOKENIZER_FOLDER [--seed 1] [--count 20000] [--show 5]
 
-Builds and runs `examples/tokenize.rs`. Exits with 1 if any string gives other ids.
+Builds and runs `examples/tokenize.rs`. Exits with 1 if the ids of any string differ.
 """
 
 import argparse
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("folder", help="a CLIP tokenizer in the Hugging Face layout")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--show", type=int, default=5, help="differences printed for each flavour")
+    parser.add_argument("--show", type=int, default=5, help="differences printed per flavour")
     args = parser.parse_args()
 
     fuzz, reference = Fuzz(args.seed), Reference(args.folder)

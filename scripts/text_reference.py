@@ -1,7 +1,7 @@
-"""The Python originals of our tokenizers, with and without their special tokens.
+"""The Python originals of our tokenizers, with and without special tokens.
 
 Needs an environment with transformers 4.33.3, tokenizers 0.13, ftfy 6.3, regex and clip-anytorch (OpenAI's CLIP), and a
-folder with a CLIP tokenizer in the Hugging Face layout. hpsv2 is compared too where it is installed.
+folder with a CLIP tokenizer in the Hugging Face layout. If hpsv2 is installed, it is compared too.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 try:
     import pkg_resources  # noqa: F401
-except ImportError:  # gone from newer setuptools; clip only needs its `packaging`
+except ImportError:  # removed from newer setuptools; clip only needs its `packaging`
     import packaging.version
 
     sys.modules["pkg_resources"] = types.ModuleType("pkg_resources")
@@ -37,20 +37,20 @@ START, END = 49406, 49407
 
 
 def hpsv2_tokenizer():
-    """hpsv2's copy of open_clip's tokenizer, loaded by itself: the package around it imports far more."""
+    """Loads hpsv2's copy of open_clip's tokenizer alone, since its package imports far more."""
     spec = importlib.util.find_spec("hpsv2")
     if spec is None:
         return None
     path = Path(spec.submodule_search_locations[0]) / "src" / "open_clip" / "tokenizer.py"
     code = path.read_text(encoding="utf-8").replace("_tokenizer = SimpleTokenizer()", "")
     module = types.ModuleType("hpsv2_tokenizer")
-    module.__file__ = clip.simple_tokenizer.__file__  # its vocabulary file is the same, and missing from the wheel
+    module.__file__ = clip.simple_tokenizer.__file__  # the vocabulary file is the same, and the wheel lacks it
     exec(compile(code, str(path), "exec"), module.__dict__)
     return module.SimpleTokenizer()
 
 
 class Reference:
-    """Encodes prompts with the originals: `original` as they are, `text` with special tokens taken for text."""
+    """Encodes prompts with the originals: `original` unchanged, `text` with special tokens as plain text."""
 
     def __init__(self, folder: str):
         folder = os.path.abspath(folder)
@@ -73,7 +73,7 @@ class Reference:
         self.bert_text = transformers.BertTokenizer(str(VOCAB), do_lower_case=True)
 
     def original(self, flavour: str, text: str) -> list[int]:
-        """Ids with special tokens, uncut."""
+        """Ids with special tokens, not truncated."""
         if flavour == "hf_slow":
             return self.slow(text).input_ids
         if flavour == "hf_fast":
@@ -83,19 +83,19 @@ class Reference:
         return self.bert(text).input_ids
 
     def text(self, flavour: str, text: str) -> list[int]:
-        """Ids with special tokens, uncut, where a special token in the prompt is text."""
+        """Ids with special tokens, not truncated; a special token in the prompt is plain text."""
         if flavour == "hf_slow":
             return self.slow_text(text).input_ids
         if flavour == "hf_fast":
             return self.fast_text.encode(text).ids
         if flavour == "openai":
             return [START, *self.openai_text.encode(text), END]
-        # Its special tokens are kept in upper case, so lower case turns them into text.
+        # Its special tokens are upper case, so lower case turns them into plain text.
         lower = re.sub(r"\[(CLS|SEP|UNK|PAD|MASK)\]", lambda match: match[0].lower(), text)
         return self.bert_text(lower).input_ids
 
     def cut(self, flavour: str, text: str) -> list[int]:
-        """Ids as the original cuts them, at 77 or, for BERT, 35."""
+        """Ids as the original truncates them, at 77 or, for BERT, at 35."""
         if flavour == "hf_slow":
             return self.slow(text, truncation=True, max_length=77).input_ids
         if flavour == "hf_fast":

@@ -1,11 +1,11 @@
-"""Writes src/text/tables/*.rs: the character facts that decide token ids, as the reference Python environment sees them.
+"""Writes src/text/tables/*.rs: the character properties of the reference Python environment that determine token ids.
 
 Run it in an environment with transformers 4.33.3, tokenizers 0.13, ftfy 6.3 and regex installed:
 
     python scripts/text_tables.py
 
 Python's `unicodedata`, the `regex` module and the Oniguruma inside `tokenizers` each carry their own Unicode version.
-The tables pin all three, so that ids do not move when Rust's own Unicode tables do.
+The tables pin all three, so that updates of Rust's Unicode tables do not change the ids.
 """
 
 import html
@@ -99,7 +99,7 @@ def properties() -> str:
             previous = bits
         if not char.isspace() and not (letter.match(char) or number.match(char) or other.match(char)):
             dropped.append(code)
-    # U+0345 folds to a letter without being one: under IGNORECASE `regex` finds it in neither class.
+    # U+0345 is not a letter but folds to one: with IGNORECASE, `regex` puts it into neither class.
     assert [c for c in dropped if not 0x1C <= c <= 0x1F] == [0x345], dropped
     for c in SCALARS:
         white = bool(regex.match(r"\s", chr(c)))

@@ -1,7 +1,7 @@
-"""Zeroes the code of other cards in ONNX Runtime's CUDA provider, so that it compresses to a third and keeps its size and layout.
+"""Zeroes the code of other GPUs in ONNX Runtime's CUDA provider: it compresses to a third and keeps its size and layout.
 
-The section `.nv_fatbin` is a row of containers, each a header (magic, version, header size, size) and entries (kind, version, header
-size, size; the architecture at byte 28). An entry's code is between its header and the next entry.
+The section `.nv_fatbin` is a sequence of containers: a header (magic, version, header size, size) and entries (kind,
+version, header size, size; the architecture at byte 28). The code of an entry is between its header and the next entry.
 """
 
 import struct
@@ -11,7 +11,7 @@ MAGIC = 0xBA55ED50
 
 
 def section(data, name):
-    """Offset and size of a section of a 64-bit ELF file."""
+    """Returns offset and size of a section of a 64-bit ELF file."""
     offset, = struct.unpack_from("<Q", data, 0x28)
     size, count, names = struct.unpack_from("<HHH", data, 0x3A)
     headers = [struct.unpack_from("<IIQQQQ", data, offset + at * size) for at in range(count)]
@@ -24,7 +24,7 @@ def section(data, name):
 
 
 def entries(data, begins, size):
-    """(place of the code, its length, its architecture) of every entry."""
+    """Yields (offset of the code, its length, its architecture) of every entry."""
     at, end = begins, begins + size
     while at + 16 <= end:
         magic, _, header, length = struct.unpack_from("<IHHQ", data, at)
@@ -41,7 +41,7 @@ def entries(data, begins, size):
 
 
 def thin(source, target, architectures):
-    """Writes a copy with the code of these architectures alone; returns how many bytes of code are left."""
+    """Writes a copy with the code of only these architectures; returns the number of bytes of code that remain."""
     data = bytearray(Path(source).read_bytes())
     left = 0
     for at, length, architecture in list(entries(data, *section(data, ".nv_fatbin"))):

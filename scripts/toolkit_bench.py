@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Times this service against the reference toolkit, stellar-gen-ai/stellar-metrics, on the same models and pictures.
+"""Compares this service with the reference toolkit, stellar-gen-ai/stellar-metrics, on the same models and images.
 
     scripts/toolkit_setup.sh .runtime/toolkit CHECKOUT
-    .runtime/toolkit/bin/python scripts/toolkit_bench.py --toolkit CHECKOUT --make demo            # a try, in two minutes
+    .runtime/toolkit/bin/python scripts/toolkit_bench.py --toolkit CHECKOUT --make demo            # a trial in two minutes
     .runtime/toolkit/bin/python scripts/toolkit_bench.py --toolkit CHECKOUT --make published --checkpoints ROOT --pack PACKS
 
-The toolkit's own metric classes run in one process, the service in another. They take turns, round by round, on samples
-whose files and prompts neither has seen; each photo is used by --prompts samples. Every metric is measured alone, then
-all of --together in one request, then faces. A ratio is the toolkit's seconds a sample through the service's, the median
-over the rounds of the ratios of a round. Loading is not counted on either side, nor is the first sample after it.
+The toolkit's metric classes run in one process, the service in another. They alternate round by round, on samples with new
+files and prompts; --prompts samples share each photo. Every metric is measured alone, then all of --together in one
+request, then faces. A ratio is the toolkit's seconds per sample divided by the service's; the table has the median of the
+rounds' ratios. Loading and the first sample after it do not count on either side.
 
-Reading the pictures is counted on both sides: the toolkit's dataset class decodes a sample's picture and all photos of the
-person for each metric, whatever the metric uses. The columns say how much of its time that was.
+Reading the images counts on both sides: the toolkit's dataset class decodes the image of a sample and all photos of its
+identity for every metric, even for those that do not use them. The table shows this part of its time.
 
-ROOT has checkpoints, PACK is the pack made from them, or a folder of packs of which each has some of the models.
---make writes both with random weights where they are missing: `demo` sizes, or the `published` ones, which take 45 GB of
-disk, and for bigG/14 17 GB of memory and an hour.
+ROOT has checkpoints, PACK is the pack made from them, or a folder of packs with some of the models each. --make writes
+both with random weights if they are missing: in `demo` sizes, or in the `published` ones, which take 45 GB of disk, and for
+bigG/14 17 GB of memory and an hour.
 
-The largest difference of scores shows that both did the same work; beyond the tolerance the exit status is 1.
+The largest difference of scores shows that both did the same work; above the tolerance the exit status is 1.
 """
 
 import argparse
@@ -43,16 +43,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Metric:
-    """What the toolkit computes at once."""
+    """A unit that the toolkit computes together."""
 
     codes: tuple[str, ...]
     family: str
     """The exporter's name of its model."""
     roles: str
-    """How the roles of its graphs begin."""
+    """The role prefix of its graphs."""
     tolerance: float
     batch: int | None = None
-    """The only batch size that gives the score, or that the toolkit computes with."""
+    """The only batch size that gives the right score, or that the toolkit supports."""
 
 
 # Tolerances are those of docs/METRICS.md, from file to score.
@@ -61,25 +61,25 @@ METRICS = {
     "aesthetic": Metric(("aesthetic",), "aesthetic", "clip_l.", 1e-3),
     "hpsv1": Metric(("hpsv1",), "hpsv1", "hpsv1.", 1e-4),
     "dreamsim": Metric(("dreamsim",), "dreamsim", "dreamsim.", 1e-4),
-    # One by one inside the toolkit.
+    # The toolkit computes it one by one.
     "image_reward": Metric(("image_reward",), "image_reward", "image_reward.", 1e-3, 1),
     "pick_score": Metric(("pick_score",), "pick_score", "pick.", 1e-4),
     "hpsv2": Metric(("hpsv2",), "hpsv2", "hpsv2.", 1e-4, 1),
     "ips": Metric(("ips",), "faces", "faces.", 5e-3, 1),
     "sis": Metric(("sis",), "faces", "faces.", 5e-3, 1),
-    # Of a whole run. What is compared are the predictions, and there is no such thing as a little difference.
+    # For a whole run. The predictions are compared, and they are either equal or not.
     "aps": Metric(("aps",), "faces", "faces.", 0.0, 1),
-    # In a batch, the words of other pictures compete for a picture's patches.
+    # In a batch, the words of other images compete for the patches of an image.
     "goa": Metric(("goa",), "owlvit", "owlvit.", 2e-3, 1),
     "clip": Metric(("clip_t", "clip_i", "clip_n"), "clip", "clip.", 1e-4),
 }
 FACES = ("ips", "sis")
-# The toolkit's batch sizes of which the best is taken.
+# Batch sizes of the toolkit to try; the best one is used.
 TRIED = (1, 4, 8)
 
 
 class Failure(Exception):
-    """Something that whoever runs this must change."""
+    """An error that the user must fix."""
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Spent:
     cpu: float = 0.0
     wall: float = 0.0
     read: float = 0.0
-    """Of `cpu`, for reading pictures; known of the toolkit only."""
+    """The part of `cpu` for reading images; known only for the toolkit."""
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(self.cpu + other.cpu, self.wall + other.wall, self.read + other.read)
@@ -100,7 +100,7 @@ Scores = dict[str, dict[str, float | None]]
 
 
 class Toolkit:
-    """The reference toolkit in a process of its own."""
+    """The reference toolkit in its own process."""
 
     def __init__(self, a: argparse.Namespace):
         self.a, self.process, self.loaded, self.batches = a, None, "", {}
@@ -111,13 +111,13 @@ class Toolkit:
         command += ["--clip", a.clip, "--threads", str(a.threads), "--device", a.device, "--dtype", a.dtype]
         command += ["--reload-hpsv2"] if a.reload_hpsv2 else []
         environment = os.environ | {
-            # Threads that spin while they wait make PyTorch many times slower on shared cores.
+            # Spinning threads make PyTorch many times slower on shared cores.
             "OMP_WAIT_POLICY": "passive",
             "OMP_NUM_THREADS": str(a.threads),
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
-            # Deprecations inside the pinned packages, among which an error would be hard to see.
+            # Deprecation warnings of the pinned packages would hide errors.
             "PYTHONWARNINGS": "ignore",
             "HPS_ROOT": str(a.scratch / "hpsv2"),
             "TORCH_HOME": str(a.checkpoints / "torch"),
@@ -131,9 +131,9 @@ class Toolkit:
             stderr=self.log,
             text=True,
         )
-        self.answer()
+        self.response()
 
-    def answer(self):
+    def response(self):
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
@@ -143,10 +143,10 @@ class Toolkit:
     def ask(self, **what):
         self.process.stdin.write(json.dumps(what) + "\n")
         self.process.stdin.flush()
-        return self.answer()
+        return self.response()
 
     def load(self, metric: str, folder: Path) -> None:
-        """Loads a metric in place of the one before, and lets it score the samples in `warm`."""
+        """Replaces the loaded metric, and scores the samples in `warm` with the new one."""
         if metric == self.loaded:
             return
         if self.process is None:
@@ -158,12 +158,12 @@ class Toolkit:
             self.batches[metric] = METRICS[metric].batch or self.a.batch or self.best_batch(folder / "tries")
 
     def best_batch(self, tries: Path) -> int:
-        """The batch size with the fewest processor seconds over the samples that are for finding it."""
+        """Returns the batch size with the fewest CPU seconds on the samples in `tries`."""
         spent = {n: self.ask(score=str(tries), batch=n)["cpu"] for n in TRIED}
         return min(spent, key=spent.get)
 
     def score(self, metrics: list[str], samples: Path, folder: Path) -> tuple[Spent, Scores]:
-        """Each metric after the other, as the toolkit's command line does. What comes before scoring is in `folder`."""
+        """Scores one metric after another, like the toolkit's command line. Warm-up samples are in `folder`."""
         spent, scores = Spent(), {}
         for metric in metrics:
             self.load(metric, folder)
@@ -182,7 +182,7 @@ class Toolkit:
 
 
 class Ours:
-    """The service in a process of its own, with a pack that has the graphs of the metrics and no others."""
+    """The service in its own process, with a pack of only the graphs of the metrics."""
 
     def __init__(self, a: argparse.Namespace):
         self.a, self.service, self.started, self.runs = a, None, 0, 0
@@ -197,7 +197,7 @@ class Ours:
         settings = {
             "STELLAR_PACK": str(pack),
             "STELLAR_ENGINE__PROVIDER": a.device,
-            # Large models on few cores: a batch may take minutes.
+            # With large models on few cores, a batch may take minutes.
             "STELLAR_SERVER__DEADLINE_SECONDS": "3600",
         }
         self.service = Service(a.program, folder, settings=settings).start().ready(1800)
@@ -212,11 +212,11 @@ class Ours:
         before, started = self.cpu(), time.perf_counter()
         scores = self.run(forms) if self.whole_run else self.requests(forms)
         wall = time.perf_counter() - started
-        time.sleep(0.1)  # what it writes after an answer belongs to it
+        time.sleep(0.1)  # include what it writes after a response
         return Spent(self.cpu() - before, wall), scores
 
     def requests(self, forms: dict[str, bytes]) -> Scores:
-        """Each sample in a request of its own."""
+        """Sends each sample in its own request."""
 
         def ask(body: bytes) -> dict[str, float | None]:
             return {code: score["value"] for code, score in self.call("POST", "/v1/score", body, FORM)["scores"].items()}
@@ -225,9 +225,9 @@ class Ours:
             return dict(zip(forms, clients.map(ask, forms.values()), strict=True))
 
     def run(self, forms: dict[str, bytes]) -> Scores:
-        """A run from its beginning to what is predicted of the attributes in its pictures."""
+        """Submits a run and returns the predicted attributes of its images."""
         self.runs += 1
-        # The embeddings that are judged are those of ips.
+        # The classifiers use the embeddings of ips.
         asked = dict(method="toolkit_bench", run=str(self.runs), metrics=["ips"])
         path = f"/v1/runs/{self.call('POST', '/v1/runs', json.dumps(asked))['run_id']}"
         with ThreadPoolExecutor(self.a.at_once) as clients:
@@ -242,7 +242,7 @@ class Ours:
     def call(self, method: str, path: str, body=None, kind: str = "application/json"):
         status, text, _ = self.service.call(method, path, body, kind, timeout=3600)
         if status not in (200, 201, 202):
-            raise Failure(f"{method} {path}: the service answers {status}: {text.decode(errors='replace')[:2000]}")
+            raise Failure(f"{method} {path}: the service returned {status}: {text.decode(errors='replace')[:2000]}")
         return json.loads(text)
 
     def cpu(self) -> float:
@@ -264,14 +264,14 @@ class Round:
 
 @dataclass
 class Case:
-    """What is measured together."""
+    """Metrics that are measured together."""
 
     name: str
     metrics: list[str]
     identities: int
     prompts: int
     known: bool = False
-    """Whether the service has seen the photos before the first round."""
+    """True if the service has seen the photos before the first round."""
     rounds: list[Round] = field(default_factory=list)
     differences: dict[str, float] = field(default_factory=dict)
     batches: dict[str, int] = field(default_factory=dict)
@@ -282,7 +282,7 @@ class Case:
         return [getattr(r.toolkit, what) / max(getattr(r.service, what), 1e-9) for r in self.rounds]
 
     def quickest(self, what: str) -> float:
-        """The same of the round in which each side took least: all have the same work, and neighbours only add to it."""
+        """The ratio of the fastest rounds of both sides: all rounds do the same work, and other load only adds time."""
         least = lambda side: min(getattr(getattr(r, side), what) / r.samples for r in self.rounds)
         return least("toolkit") / max(least("service"), 1e-9)
 
@@ -326,7 +326,7 @@ def measure(case: Case, a: argparse.Namespace, sources: Sources, toolkit: Toolki
     apart = a.apart & set(case.metrics)
     with tempfile.TemporaryDirectory(dir=a.scratch) as folder:
         folder = Path(folder)
-        # Two people for aps, which learns nothing from one.
+        # aps needs two identities: it cannot learn from one.
         warm = Samples(sources, 2 if case.metrics == ["aps"] else 1, 1, a.photos, a.side).make(folder / "warm", "warm")
         if not a.batch and any(METRICS[metric].batch is None for metric in case.metrics):
             Samples(sources, 1, max(TRIED), a.photos, a.side).make(folder / "tries", "tries")
@@ -349,7 +349,7 @@ def measure(case: Case, a: argparse.Namespace, sources: Sources, toolkit: Toolki
         try:
             for at in range(a.rounds):
                 these = samples.make(folder / str(at), f"round {at}", "known" if case.known else None)
-                # The order alternates, so that neither always has the machine as the other left it.
+                # The order alternates, so that neither side always runs after the other.
                 if at % 2:
                     (service, own), (reference, expected) = mine(at, these), theirs(at)
                 else:
@@ -369,7 +369,7 @@ def measure(case: Case, a: argparse.Namespace, sources: Sources, toolkit: Toolki
 
 def cases_of(a: argparse.Namespace) -> list[Case]:
     prompts = lambda metric: a.prompts_of.get(metric, a.prompts)
-    people = lambda metric: max(a.identities, 2) if metric == "aps" else a.identities  # who differ in an attribute
+    people = lambda metric: max(a.identities, 2) if metric == "aps" else a.identities  # that differ in an attribute
     cases = [Case(metric, [metric], people(metric), prompts(metric)) for metric in a.metrics] if "alone" in a.cases else []
     if "together" in a.cases and a.together:
         named = f"together: {', '.join(a.together)}" if set(a.together) != set(METRICS) - {"aps"} else "all together"
@@ -383,7 +383,7 @@ def cases_of(a: argparse.Namespace) -> list[Case]:
 
 
 def total(cases: list[Case]) -> str:
-    """The sum of the metrics that were measured alone, in seconds a sample."""
+    """The sum over the metrics that were measured alone, in seconds per sample."""
     rounds = []
     for at in range(min(len(case.rounds) for case in cases)):
         of = [case.rounds[at] for case in cases]
@@ -400,7 +400,7 @@ def total(cases: list[Case]) -> str:
 
 
 def report(cases: list[Case], a: argparse.Namespace) -> int:
-    """Prints the table; the exit status."""
+    """Prints the table and returns the exit status."""
     alone = [case for case in cases if len(case.metrics) == 1]
     print(HEAD)
     for case in alone:
@@ -410,11 +410,11 @@ def report(cases: list[Case], a: argparse.Namespace) -> int:
     for case in cases:
         if len(case.metrics) > 1:
             print(case.row())
-    print(f"\n{a.threads} threads, {a.device}, toolkit in {a.dtype}, pictures of {', '.join(f'{side}²' for side in a.side)}.")
+    print(f"\n{a.threads} threads, {a.device}, toolkit in {a.dtype}, images of {', '.join(f'{side}²' for side in a.side)}.")
     status = 0
     for case in cases:
         for line in case.unequal[:3]:
-            print(f"{case.name}: no two scores to compare for {len(case.unequal)} samples, such as {line}", file=sys.stderr)
+            print(f"{case.name}: only one side has a score for {len(case.unequal)} samples, such as {line}", file=sys.stderr)
         if a.dtype == "fp32" and (case.beyond() or case.unequal):
             print(f"{case.name}: scores differ: {case.differences}", file=sys.stderr)
             status = 1
@@ -427,33 +427,33 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--toolkit", type=Path, required=True, help="checkout of stellar-gen-ai/stellar-metrics")
     parser.add_argument("--checkpoints", type=Path, help="folder of checkpoints (default with --make: a temporary one)")
     parser.add_argument("--pack", type=Path, help="pack, or folder of packs (default with --make: a temporary one)")
-    parser.add_argument("--make", choices=("demo", "published"), help="make what is missing, with random weights of these sizes")
+    parser.add_argument("--make", choices=("demo", "published"), help="make missing checkpoints and packs, with random weights of these sizes")
     parser.add_argument("--metrics", type=names, default=list(METRICS), help=f"of: {','.join(METRICS)} (default: all)")
     parser.add_argument("--together", type=names, help="metrics of the case `together` (default: --metrics)")
     parser.add_argument("--cases", type=names, default=["alone", "together", "faces"], help="of: alone,together,faces (default: all)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--identities", type=int, default=1, help="people a round (default: 1)")
-    parser.add_argument("--prompts", type=int, default=10, help="samples of each person (default: 10)")
+    parser.add_argument("--identities", type=int, default=1, help="identities per round (default: 1)")
+    parser.add_argument("--prompts", type=int, default=10, help="samples per identity (default: 10)")
     parser.add_argument("--prompts-of", type=names, default=[], metavar="METRIC=N,…", help="other numbers, for slow metrics")
-    parser.add_argument("--photos", type=int, default=3, help="photos of each person, the reference among them (default: 3)")
-    parser.add_argument("--side", type=names, default=["512", "768", "1024"], help="sides of pictures in turn (default: 512,768,1024)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="cores of each side (default: all)")
+    parser.add_argument("--photos", type=int, default=3, help="photos per identity, including the reference (default: 3)")
+    parser.add_argument("--side", type=names, default=["512", "768", "1024"], help="sides of the images, in turn (default: 512,768,1024)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="cores per side (default: all)")
     parser.add_argument("--batch", type=int, default=0, help="the toolkit's batch size (default: the best of 1, 4 and 8, measured)")
-    parser.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="the toolkit's for clip, aesthetic, dino and goa; its command line has fp16")
+    parser.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="the toolkit's precision for clip, aesthetic, dino and goa; its command line uses fp16")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--at-once", type=int, default=8, help="requests in flight (default: 8)")
-    parser.add_argument("--apart", type=names, default=[], help="metrics whose model is in memory on one side at a time")
-    parser.add_argument("--reload-hpsv2", action="store_true", help="count that hpsv2 reads its checkpoint again for every picture")
+    parser.add_argument("--apart", type=names, default=[], help="metrics whose model is in memory on only one side at a time")
+    parser.add_argument("--reload-hpsv2", action="store_true", help="include hpsv2's repeated reading of its checkpoint for every image")
     parser.add_argument("--clip", default=DEFAULT_CLIP, help="hub id of the CLIP of clip_t, clip_i and clip_n")
     parser.add_argument("--program", type=Path, default=ROOT / "target/release/stellar-score")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     a = parser.parse_args()
     check(a, parser)
     return a
 
 
 def check(a: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Refuses what cannot be run, and brings the rest into the form that the program uses."""
+    """Refuses invalid arguments, and converts the others into the form that the program uses."""
     if a.together is None:
         a.together = [metric for metric in a.metrics if metric != "aps"]
     if "aps" in a.together:
@@ -486,10 +486,10 @@ def check(a: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 def main() -> int:
     a = arguments()
-    # Ends like any error does, which stops both sides.
+    # Ends like any error, which stops both sides.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     a.toolkit = a.toolkit.resolve()
-    # Both sides inherit it, and choose their threads by it.
+    # Both sides inherit the affinity and choose their threads by it.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: a.threads])
     with tempfile.TemporaryDirectory(prefix="toolkit-bench-") as scratch:
         a.scratch = Path(scratch)
@@ -499,7 +499,7 @@ def main() -> int:
         used = list(dict.fromkeys(metric for case in cases for metric in case.metrics))
         if a.make:
             make(a.make, list(dict.fromkeys(METRICS[metric].family for metric in used)), a.checkpoints, a.pack, a.clip)
-        # Beside the packs, so that files can be linked.
+        # In the folder of the packs, so that files can be linked.
         with tempfile.TemporaryDirectory(prefix=".toolkit-bench-", dir=a.pack.parent) as views:
             a.views = Path(views)
             toolkit, ours = Toolkit(a), Ours(a)

@@ -1,4 +1,4 @@
-"""Packs for scripts/toolkit_bench.py: made with random weights, and cut to the graphs that a case needs."""
+"""Packs for scripts/toolkit_bench.py: made with random weights, and reduced to the graphs that a case needs."""
 
 import os
 import re
@@ -13,13 +13,13 @@ DEFAULT_CLIP = "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"
 
 
 def make(kind: str, families: list[str], checkpoints: Path, packs: Path, clip: str) -> None:
-    """Writes what is missing: checkpoints with random weights, and packs of them in `packs`."""
+    """Writes missing checkpoints with random weights, and missing packs of them in `packs`."""
     if kind == "demo":
-        # At once: the models are small, and starting the exporter takes longer.
+        # In one step: the models are small, and starting the exporter takes longer than exporting.
         build("demo", families, [], checkpoints, packs, clip)
         return
     for family in families:
-        # Apart, because the largest take minutes each, and what is there is kept.
+        # Separately, because the largest take minutes each, and existing ones are reused.
         build(family, [family], ["--published-sizes"], checkpoints, packs, clip)
 
 
@@ -35,13 +35,13 @@ def build(name: str, families: list[str], options: list[str], checkpoints: Path,
 
 
 def view(packs: Path, roles: list[str], target: Path) -> Path:
-    """A pack with the graphs whose roles begin so, out of a pack or of the packs in a folder."""
+    """Makes a pack with the graphs of these role prefixes, from a pack or from the packs in a folder."""
     manifests = [packs / "pack.toml"] if (packs / "pack.toml").is_file() else sorted(packs.glob("*/pack.toml"))
     if not manifests:
         raise FileNotFoundError(f"{packs} is neither a pack nor a folder of packs; --make writes one")
     head, tables, seen, found = "", [], set(), set()
     for manifest in manifests:
-        # The exporter writes one table after the other, each with its array's name in front.
+        # The exporter writes one table after another, each after the name of its array.
         first, *parts = re.split(r"^(?=\[)", manifest.read_text(), flags=re.MULTILINE)
         head = head or first
         for part in parts:
@@ -65,7 +65,7 @@ def view(packs: Path, roles: list[str], target: Path) -> Path:
 
 
 def link(source: Path, target: Path) -> None:
-    """A hard link, because ONNX Runtime looks for a graph's weights beside the file that a symbolic one points to."""
+    """Makes a hard link, because ONNX Runtime resolves symbolic links before it looks for the weights."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         return

@@ -1,4 +1,4 @@
-"""Samples for scripts/toolkit_bench.py: a dataset in the toolkit's layout, which the requests to the service are read from."""
+"""Samples for scripts/toolkit_bench.py: a dataset in the toolkit's layout, from which the requests to the service are read."""
 
 import io
 import json
@@ -11,26 +11,26 @@ from PIL import Image, ImageOps
 
 @dataclass(frozen=True)
 class Sources:
-    """What samples are made of: photos by person, and pictures with what their prompts say."""
+    """Material for samples: photos by identity, and images with the content of their prompts."""
 
     photos: list[list[Path]]
     attributes: list[dict[str, int]]
-    """Of each person, 1 or -1 by CelebA name."""
-    pictures: list[tuple[Path, dict]]
+    """For each identity, 1 or -1 by CelebA name."""
+    images: list[tuple[Path, dict]]
 
     @staticmethod
     def of(checkout: Path) -> "Sources":
-        """The photos and pictures that the toolkit is tested with."""
+        """The photos and images of the toolkit's tests."""
         assets = checkout / "tests" / "assets"
         people = sorted((assets / "mock_stellar_dataset").glob("*/"))
         photos = [found for person in people if (found := sorted(person.glob("*.jpg")))]
-        pictures = [(path, json.loads(path.with_suffix(".json").read_text())) for path in sorted(assets.glob("stellar_net/*.png"))]
-        if not photos or not pictures:
+        images = [(path, json.loads(path.with_suffix(".json").read_text())) for path in sorted(assets.glob("stellar_net/*.png"))]
+        if not photos or not images:
             raise FileNotFoundError(
-                f"{assets} has no mock_stellar_dataset/*/*.jpg and stellar_net/*.png: name a whole checkout of the toolkit"
+                f"{assets} has no mock_stellar_dataset/*/*.jpg and stellar_net/*.png: name a complete checkout of the toolkit"
             )
         about = (files[0].with_name(f"{files[0].stem}_attributes.json") for files in photos)
-        return Sources(photos, [json.loads(path.read_text())["attributes"] for path in about], pictures)
+        return Sources(photos, [json.loads(path.read_text())["attributes"] for path in about], images)
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Sample:
     prompt: str
     detectables: list[str]
     attributes: dict[str, int]
-    picture: Path
+    image: Path
     reference: Path
     auxiliary: list[Path]
 
     def form(self) -> list[tuple[str, str | bytes]]:
         """The fields of a request to the service."""
         return [
-            ("image", self.picture.read_bytes()),
+            ("image", self.image.read_bytes()),
             ("prompt", self.prompt),
             ("reference", self.reference.read_bytes()),
             *(("auxiliary", path.read_bytes()) for path in self.auxiliary),
@@ -56,7 +56,7 @@ class Sample:
 
 @dataclass
 class Samples:
-    """Makes datasets: `identities` people with `photos` photos each, every one of them in `prompts` samples."""
+    """Makes datasets of `identities` identities with `photos` photos and `prompts` samples each."""
 
     sources: Sources
     identities: int
@@ -67,12 +67,12 @@ class Samples:
     _opened: dict = field(default_factory=dict, repr=False)
 
     def make(self, folder: Path, round: str, photos_of: str | None = None) -> list[Sample]:
-        """The samples of a round: same pixels in each, but other files and other prompts.
+        """Writes the samples of a round: the same pixels in every round, but other files and other prompts.
 
-        Whoever knows pictures by their files has seen none of them, unless `photos_of` names the round whose photos they have.
+        So a cache by content has none of them, unless `photos_of` names an earlier round with the same photos.
         """
         samples = []
-        (folder / "pictures").mkdir(parents=True)
+        (folder / "images").mkdir(parents=True)
         for who in range(self.identities):
             person = self.sources.photos[who % len(self.sources.photos)]
             attributes = self.sources.attributes[who % len(self.sources.photos)]
@@ -87,20 +87,20 @@ class Samples:
                 write(photos[-1], data, f"{who} {i} {photos_of or round}")
             for i in range(self.prompts):
                 at = who * self.prompts + i
-                source, about = self.sources.pictures[at % len(self.sources.pictures)]
+                source, about = self.sources.images[at % len(self.sources.images)]
                 name = f"{who:03}-{i:03}"
-                picture = folder / "pictures" / f"{name}.png"
-                data = self.file(source, self.sides[at % len(self.sides)], at // len(self.sources.pictures), "PNG")
-                write(picture, data, f"{name} {round}")
+                image = folder / "images" / f"{name}.png"
+                data = self.file(source, self.sides[at % len(self.sides)], at // len(self.sources.images), "PNG")
+                write(image, data, f"{name} {round}")
                 prompt = f"{about['prompt']}, number {at} of {round}"
                 text = about | dict(prompt=prompt, save_name=name, image_path=str(photos[0]), attributes=attributes)
-                picture.with_suffix(".json").write_text(json.dumps(text))
+                image.with_suffix(".json").write_text(json.dumps(text))
                 words = prompt.format("a person")
-                samples.append(Sample(name, words, about["detectables"], attributes, picture, photos[0], photos[1:]))
+                samples.append(Sample(name, words, about["detectables"], attributes, image, photos[0], photos[1:]))
         return samples
 
     def file(self, source: Path, side: int, variant: int, kind: str) -> bytes:
-        """A picture's square of that side. Variants are mirrored or cut a little differently, so that no two are the same."""
+        """A square crop of an image with that side. Variants are mirrored or cropped slightly differently, so that all differ."""
         key = source, side, variant
         if key not in self._made:
             image = self.opened(source)
@@ -109,13 +109,13 @@ class Samples:
             cut = variant // 2 * max(2, image.width // 100)
             image = image.crop((cut, cut, image.width, image.height))
             data = io.BytesIO()
-            # Faces are above the middle of upright photos.
+            # In upright photos, faces are above the middle.
             ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC, centering=(0.5, 0.3)).save(data, kind, quality=95)
             self._made[key] = data.getvalue()
         return self._made[key]
 
     def opened(self, source: Path) -> Image.Image:
-        """Once, and no larger than needed: photos have 24 megapixels."""
+        """Opens an image once, no larger than needed: photos have 24 megapixels."""
         if source not in self._opened:
             image = Image.open(source).convert("RGB")
             image.thumbnail((3 * max(self.sides), 2 * max(self.sides)))
@@ -124,6 +124,6 @@ class Samples:
 
 
 def write(path: Path, data: bytes, mark: str) -> None:
-    """The file with a comment that makes it another one."""
+    """Writes the file with a comment that makes it unique."""
     path.write_bytes(data)
     path.write_bytes(marked(path, mark))

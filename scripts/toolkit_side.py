@@ -1,10 +1,11 @@
-"""The reference toolkit's side of scripts/toolkit_bench.py, in a process of its own.
+"""The reference toolkit's side of scripts/toolkit_bench.py, in its own process.
 
-Its metric classes are made by their own constructors and called by the loop of its own command line, over its own
-dataset class. Only where a constructor would fetch a file, that file is taken from the folder of checkpoints; models of
-other sizes than the published ones are built by the exporter's reference code, which has the same packages do it.
+It uses the toolkit's metric classes with their own constructors, the loop of its command line, and its dataset class.
+Files that a constructor would download come from the folder of checkpoints. Models of unpublished sizes are built by the
+exporter's reference code, with the same packages.
 
-One JSON document a line comes in, one goes out: {"load": METRIC, "device", "dtype"} and {"score": FOLDER, "batch": N}.
+Each line of input is a JSON document, and so is each line of output: {"load": METRIC, "device", "dtype"} and
+{"score": FOLDER, "batch": N}.
 """
 
 import argparse
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export"))
 
 
 def import_toolkit(checkout: Path) -> types.ModuleType:
-    """The toolkit's package; stand-ins take the place of what its dependencies import and no score uses."""
+    """Imports the toolkit's package; stubs replace imports of its dependencies that no score uses."""
     from stellar_export.reference import shims
 
     shims.import_hpsv2()
@@ -37,7 +38,7 @@ def import_toolkit(checkout: Path) -> types.ModuleType:
 
 
 class Loader:
-    """Makes the toolkit's objects from a folder of checkpoints."""
+    """Creates the toolkit's objects from a folder of checkpoints."""
 
     def __init__(self, toolkit: types.ModuleType, root: Path, clip: str, device: str, dtype: str, reload_hpsv2: bool):
         import torch
@@ -48,7 +49,7 @@ class Loader:
         self.original_load = torch.load
 
     def load(self, metric: str):
-        """What scores a batch: called with lists by the toolkit's own names, answers with columns by ours."""
+        """Returns the function that scores a batch: it takes lists by the toolkit's names and returns columns by ours."""
         import torch
         from stellar_export.reference.shims import replaced
 
@@ -56,12 +57,12 @@ class Loader:
             return getattr(self, metric)()
 
     def torch_load(self, path, *rest, **options):
-        """The file of that name under the root; on the device, which the toolkit leaves to where it was written."""
+        """Loads the file of that name under the root onto the device; the toolkit would use the device of the writer."""
         own = self.root / "files" / os.path.basename(path)
         return self.original_load(own if own.is_file() else path, *rest, **{"map_location": self.device} | options)
 
     def reference(self, model: str) -> dict:
-        """Model and pre-processing as the exporter's reference code loads them for its own scores."""
+        """Model and preprocessing as the exporter's reference code loads them for its own scores."""
         from stellar_export.checkpoints import Checkpoints
         from stellar_export.reference import makers
 
@@ -76,7 +77,7 @@ class Loader:
         from stellar_export.reference.shims import replaced
         from transformers import CLIPModel
 
-        # bigG/14 twice in memory would need 20 GB.
+        # Two copies of bigG/14 would need 20 GB of memory.
         once = types.SimpleNamespace(from_pretrained=functools.partial(CLIPModel.from_pretrained, low_cpu_mem_usage=True))
         with replaced(sys.modules["stellar_metrics.models.clip.clip"], CLIPModel=once):
             return self.toolkit.CLIPMetrics(self.device, self.dtype, self.clip)
@@ -90,7 +91,7 @@ class Loader:
 
         found = self.reference("hpsv1")
         with replaced(hpc.clip, load=lambda *_, **__: (found["model"], found["preprocess"])):
-            # As HumanPreferenceScore makes it, which always computes both versions.
+            # As in HumanPreferenceScore, which always computes both versions.
             score = hpc.HumanPreferenceClassifier(self.root / "files" / "hpc.pt", device=self.device)
 
         def hpsv1(syn_img, prompt):
@@ -103,17 +104,17 @@ class Loader:
         from hpsv2 import img_score
 
         found = self.reference("hpsv2")
-        found["model"].output_dict = True  # as create_model_and_transforms is asked for
+        found["model"].output_dict = True  # the option of the package's create_model_and_transforms call
         img_score.model_dict.update(model=found["model"], preprocess_val=found["preprocess"])
         file = self.root / "files" / "HPS_v2_compressed.pt"
         img_score.huggingface_hub = types.SimpleNamespace(hf_hub_download=lambda *_, **__: str(file))
         if not self.reload_hpsv2:
-            # The package reads its checkpoint again for every picture. Loading is not what is compared.
+            # The package reads its checkpoint again for every image. The comparison excludes loading.
             found["model"].load_state_dict = lambda _: None
             img_score.torch = Overlaid(img_score.torch, load=lambda *_, **__: {"state_dict": None})
 
         def hpsv2_score(syn_img, prompt):
-            # The expression of HumanPreferenceScore.
+            # The expression in HumanPreferenceScore.
             return {"hpsv2": [hpsv2.score(image, words)[0] for image, words in zip(syn_img, prompt, strict=True)]}
 
         return hpsv2_score
@@ -151,13 +152,13 @@ class Loader:
         return only("sis", self.faces(self.toolkit.IdentityStability))
 
     def aps(self):
-        # Probes are kept there between calls, by the paths of the pictures, which no two rounds share.
+        # It caches classifiers between calls by the paths of the images, which no two rounds share.
         cache = tempfile.TemporaryDirectory(prefix="toolkit-aps-")
         self.kept.append(cache)
         metric = self.faces(lambda device: self.toolkit.AttributePreservation(device, cache_dir=cache.name, batch_size=2))
 
         def aps(dataset):
-            """The predictions for the attributes that differ among the samples: of others nothing is learnt."""
+            """The predictions for the attributes that differ among the samples: constant ones cannot be learnt."""
             table = metric(dataset, clean=True).set_index("name")
             names = [column.removesuffix("_pred") for column in table if column.endswith("_pred")]
             return {f"aps {name}": table[f"{name}_pred"] for name in names if table[f"{name}_target"].nunique() > 1}
@@ -176,7 +177,7 @@ class Loader:
 
 
 class Overlaid(types.ModuleType):
-    """A module with some names of its own in front of another's."""
+    """A module that overrides some names of another one."""
 
     def __init__(self, below: types.ModuleType, **names):
         super().__init__(below.__name__)
@@ -187,7 +188,7 @@ class Overlaid(types.ModuleType):
 
 
 def only(code: str, score):
-    """A class of the toolkit that answers with one array, with its signature."""
+    """Wraps a class of the toolkit that returns one array, with its signature."""
 
     @functools.wraps(score.__call__)
     def named(**batch):
@@ -196,18 +197,18 @@ def only(code: str, score):
     return named
 
 
-# The toolkit's columns by our codes, where they differ.
+# Our codes for the toolkit's columns, where they differ.
 CODES = {"dino_fidelity": "dino", "dreamsim_distance": "dreamsim"}
 
 
 def score(folder: Path, metric, batch: int) -> dict:
-    """The toolkit's loop over a dataset: its time, of it that for reading pictures, and the scores by sample."""
+    """Runs the toolkit's loop over a dataset: its time, the part for reading images, and the scores by sample."""
     from stellar_metrics.syn_dataset import SynImageDataset
 
     started, cpu, read, read_cpu = time.perf_counter(), time.process_time(), 0.0, 0.0
-    data = SynImageDataset(folder / "pictures", folder / "photos")
+    data = SynImageDataset(folder / "images", folder / "photos")
     wanted, scores = set(inspect.signature(metric).parameters), {}
-    if "dataset" in wanted:  # this one reads the pictures itself, all of them
+    if "dataset" in wanted:  # this metric reads all images itself
         for column, values in metric(dataset=data).items():
             for name, value in values.items():
                 scores.setdefault(name, {})[column] = float(value)
@@ -217,8 +218,8 @@ def score(folder: Path, metric, batch: int) -> dict:
         samples = [data[i] for i in range(first, min(first + batch, len(data)))]
         read += time.perf_counter() - before
         read_cpu += time.process_time() - before_cpu
-        answer = metric(**{name: [sample[name] for sample in samples] for name in samples[0] if name in wanted})
-        for column, values in answer.items():
+        columns = metric(**{name: [sample[name] for sample in samples] for name in samples[0] if name in wanted})
+        for column, values in columns.items():
             for sample, value in zip(samples, values, strict=True):
                 scores.setdefault(sample["name"], {})[CODES.get(column, column)] = float(value)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - started
@@ -236,22 +237,22 @@ def main() -> None:
     parser.add_argument("--dtype", default="fp32")
     parser.add_argument("--reload-hpsv2", action="store_true")
     a = parser.parse_args()
-    # Packages print while they load; what they print is not an answer.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    # Packages print while they load; keep their output out of the responses.
+    responses = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     toolkit = import_toolkit(a.toolkit)
     if a.check:
-        print(f"{len(toolkit.METRICS)} metrics of {a.toolkit} can be imported", file=answers)
+        print(f"{len(toolkit.METRICS)} metrics of {a.toolkit} can be imported", file=responses)
         return
     import torch
 
     if a.device != "cpu" and not torch.cuda.is_available():
-        sys.exit("--device cuda: PyTorch sees no card; leave the option out to compare on the processor")
+        sys.exit("--device cuda: PyTorch finds no GPU; leave the option out to compare on the CPU")
     torch.set_num_threads(a.threads)
     loader = Loader(toolkit, a.checkpoints, a.clip, a.device, a.dtype, a.reload_hpsv2)
-    os.chdir(a.checkpoints / "hub")  # where the toolkit's hub ids are folders
+    os.chdir(a.checkpoints / "hub")  # here the toolkit's hub ids are folders
     metric = None
-    print(json.dumps("ready"), file=answers)
+    print(json.dumps("ready"), file=responses)
     for line in sys.stdin:
         asked = json.loads(line)
         if "load" in asked:
@@ -259,10 +260,10 @@ def main() -> None:
             gc.collect()
             with contextlib.redirect_stdout(sys.stderr):
                 metric = loader.load({"clip": "clip_metric"}.get(asked["load"], asked["load"]))
-            answer = dict(loaded=asked["load"])
+            response = dict(loaded=asked["load"])
         else:
-            answer = score(Path(asked["score"]), metric, asked["batch"])
-        print(json.dumps(answer), file=answers)
+            response = score(Path(asked["score"]), metric, asked["batch"])
+        print(json.dumps(response), file=responses)
 
 
 if __name__ == "__main__":

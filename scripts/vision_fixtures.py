@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Writes the pictures and expected results that tests/vision.rs compares with.
+"""Writes the images and expected results for tests/vision.
 
-Everything expected comes from Pillow (and torchvision for the float letterbox), never from this repository's
-own code. Pictures are drawn here or cut from scikit-image's `astronaut` (Eileen Collins, NASA, public domain).
+All expected results come from Pillow (and torchvision for the float letterbox), never from the code of this
+repository. Images are drawn here or cropped from scikit-image's `astronaut` (Eileen Collins, NASA, public domain).
 
     pip install 'pillow>=13' numpy                # decode, resize, geometry
-    pip install torch torchvision                 # letterbox, area; these are kept when it is missing
-    pip install transformers==4.33.3              # bounded; kept when it is missing
+    pip install torch torchvision                 # letterbox, area; unchanged if it is missing
+    pip install transformers==4.33.3              # bounded; unchanged if it is missing
     python scripts/vision_fixtures.py [--astronaut PATH_OF_astronaut.png]
 
-The cut of the astronaut is committed as tests/data/vision/decode/astronaut.png and is its own source from then
-on. Run it again after adding a case; the digests of the others must not change. Pillow must be 13 or later:
-earlier ones resize tall pictures in another order (see `is_vertical_first` in src/vision/resample/mod.rs).
+The crop of the astronaut is committed as tests/data/vision/decode/astronaut.png and is the source of later runs. Run the
+script after adding a case; the digests of the other cases must not change. It needs Pillow 13 or later: earlier versions
+resize tall images in another order (see `is_vertical_first` in src/vision/resample/mod.rs).
 """
 
 import argparse
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent / "tests" / "data" / "vision"
 
 
 def drawn(seed: int, width: int, height: int) -> numpy.ndarray:
-    """A picture of 16-pixel tiles of noise, stripes, gradients and faint noise; `drawn` in tests/vision.rs is the same."""
+    """An image of 16-pixel tiles of noise, stripes, gradients and faint noise; the same as `drawn` in tests/vision/main.rs."""
     index = numpy.arange(3 * width * height, dtype=numpy.uint32).reshape(height, width, 3)
     value = index * numpy.uint32(2654435761) + numpy.uint32(seed)
     value ^= value >> numpy.uint32(15)
@@ -47,7 +47,7 @@ def digest(pixels: numpy.ndarray) -> str:
     return hashlib.sha256(numpy.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
-# --- PNG, written by hand: Pillow cannot write all that it reads -----------------------------------------------
+# --- PNG, written by hand: Pillow cannot write everything it reads -----------------------------------------------
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -55,7 +55,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def packed_rows(samples: numpy.ndarray, depth: int) -> bytes:
-    """Filtered (cycling through all five filters) and packed rows of (height, width, channels) samples."""
+    """Filters (cycling through all five filters) and packs rows of (height, width, channels) samples."""
     height, width, channels = samples.shape
     if width == 0 or height == 0:
         return b""
@@ -115,7 +115,7 @@ def exif_block(orientation: int, order: str = "<") -> bytes:
 
 
 def colour_profile(name: str) -> bytes:
-    """An ICC profile without the time of its making (bytes 24 to 36), so that files stay the same."""
+    """An ICC profile without its creation time (bytes 24 to 36), so that files are reproducible."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
     return profile[:24] + bytes(12) + profile[36:]
 
@@ -124,7 +124,7 @@ def png_files(photo: numpy.ndarray) -> dict[str, bytes]:
     rng = numpy.random.default_rng(1)
     small = drawn(3, 37, 29)
     deep = (small.astype(numpy.uint16) << 8) | rng.integers(0, 256, small.shape, dtype=numpy.uint16)
-    # 16-bit grey around the place where Pillow clips it.
+    # 16-bit grey around the value at which Pillow clips it.
     dim = (deep[:, :, :1] % 400).astype(numpy.uint16)
     alpha = rng.integers(0, 256, (29, 37, 1), dtype=numpy.uint8)
     deep_alpha = rng.integers(0, 65536, (29, 37, 1), dtype=numpy.uint16)
@@ -142,7 +142,7 @@ def png_files(photo: numpy.ndarray) -> dict[str, bytes]:
         files[f"rgb16{tag}.png"] = png(deep, 16, 2, interlaced)
         files[f"rgba8{tag}.png"] = png(numpy.concatenate([small, alpha], 2), 8, 6, interlaced)
         files[f"rgba16{tag}.png"] = png(numpy.concatenate([deep, deep_alpha], 2), 16, 6, interlaced)
-    # tRNS: an alpha for each palette entry, or one colour that is transparent.
+    # tRNS: an alpha for each palette entry, or one transparent colour.
     files["palette8_transparent.png"] = png(small[:, :, :1], 8, 3, False, palette, [(b"tRNS", bytes(range(0, 250, 2)))])
     files["palette4_transparent.png"] = png(small[:, :, :1] >> 4, 4, 3, False, palette[:16], [(b"tRNS", b"\0\x80\xff\x40")])
     for depth in (1, 2, 4, 8):
@@ -152,7 +152,7 @@ def png_files(photo: numpy.ndarray) -> dict[str, bytes]:
     files["rgb8_transparent.png"] = png(small, 8, 2, before=[(b"tRNS", struct.pack(">3H", *map(int, small[5, 5])))])
     files["rgb16_transparent.png"] = png(deep, 16, 2, before=[(b"tRNS", struct.pack(">3H", *map(int, deep[5, 5])))])
     files["palette_short.png"] = png(small[:, :, :1] % 5, 8, 3, False, palette[:5])
-    # What must change nothing.
+    # Chunks that must not change the pixels.
     profile = colour_profile("sRGB")
     files["metadata.png"] = png(
         small,
@@ -194,7 +194,7 @@ def jpeg(pixels, mode="RGB", **options) -> bytes:
 
 
 def segments(data: bytes):
-    """(offset of the marker, marker, offset of the content, length of the content) up to the first scan."""
+    """Yields (offset of the marker, marker, offset of the content, length of the content) up to the first scan."""
     at = 2
     while data[at + 1] != 0xDA:
         length = struct.unpack(">H", data[at + 2 : at + 4])[0]
@@ -203,7 +203,7 @@ def segments(data: bytes):
 
 
 def with_sampling(data: bytes, factor: int) -> bytes:
-    """Another sampling factor for the first component: scrambles the picture, but it is one all the same."""
+    """Changes the sampling factor of the first component: the image is scrambled but valid."""
     out = bytearray(data)
     for _, marker, content, _ in segments(data):
         if marker in (0xC0, 0xC1, 0xC2):
@@ -292,7 +292,7 @@ def u24(value: int) -> bytes:
 
 
 def partial_animation(pixels, canvas, offset) -> bytes:
-    """An animation whose only frame covers a part of the canvas."""
+    """An animation with one frame that covers only a part of the canvas."""
     height, width, channels = pixels.shape
     plain = webp(pixels, "RGBA" if channels == 4 else "RGB", lossless=True, exact=True)
     kind, length = plain[12:16], struct.unpack("<I", plain[16:20])[0]
@@ -355,7 +355,7 @@ TURNS = {
 
 
 def upright(data: bytes) -> numpy.ndarray:
-    """What Pillow makes of a file, with the EXIF orientation applied."""
+    """Decodes a file with Pillow and applies the EXIF orientation."""
     image = Image.open(io.BytesIO(data))
     image.load()
     orientation = image.getexif().get(0x0112, 1)
@@ -462,26 +462,26 @@ def write_geometry() -> None:
 
 
 def write_bounded() -> None:
-    """Sizes and pixels by DETR's own processor, by which scene graphs see pictures."""
+    """Sizes and pixels by DETR's own processor, which prepares images for scene graphs."""
     try:
         from transformers import DeformableDetrImageProcessor
         from transformers.models.detr.image_processing_detr import get_size_with_aspect_ratio
     except ImportError:
-        print("bounded.json: transformers is missing, kept as it is")
+        print("bounded.json is unchanged: transformers is not installed")
         return
     random = numpy.random.default_rng(0)
     sizes = {(1024, 1024), (1, 1), (640, 480), (480, 640), (800, 1000), (6016, 4000), (1961, 1635), (3840, 5760), (5000, 200)}
     sizes |= {(200, 5000), (1920, 1080), (9700, 100), (800, 800), (800, 1333), (1333, 800), (1334, 800), (799, 1333), (3000, 100)}
     for high in (40, 1500, 8000):
         sizes |= {tuple(int(side) for side in random.integers(1, high, 2)) for _ in range(120)}
-    for _ in range(100):  # around the ratio from which the longer side is bounded
+    for _ in range(100):  # around the ratio at which the longer side is bounded
         short = int(random.integers(100, 4000))
         long = round(short * 1333 / 800) + int(random.integers(-3, 4))
         sizes.add((long, short) if random.random() < 0.5 else (short, long))
     cases = []
     for width, height in sorted(sizes):
         rows, columns = get_size_with_aspect_ratio((height, width), 800, 1333)
-        if rows and columns:  # else the original fails
+        if rows and columns:  # otherwise the original fails
             cases.append({"width": width, "height": height, "bounds": [800, 1333], "rows": rows, "columns": columns})
     processor = DeformableDetrImageProcessor(
         size={"shortest_edge": 160, "longest_edge": 266}, do_rescale=False, do_normalize=False
@@ -502,21 +502,21 @@ def write_letterbox() -> None:
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms import functional
     except ImportError:
-        print("letterbox.json is kept: torch and torchvision are not installed")
+        print("letterbox.json is unchanged: torch and torchvision are not installed")
         return
     torch.set_num_threads(1)
     cases = []
     sizes = [(1024, 1024), (512, 512), (224, 224), (224, 100), (101, 224), (225, 223), (1, 1), (3, 200), (640, 480)]
     sizes += [(1500, 1000), (97, 31), (2000, 333), (500, 4000), (30, 3000)]
     for seed, (width, height) in enumerate(sizes):
-        picture = functional.to_tensor(Image.fromarray(drawn(seed, width, height)))
+        image = functional.to_tensor(Image.fromarray(drawn(seed, width, height)))
         scale = 224 / float(max(height, width))
         new = tuple(max(1, round(side * scale)) for side in (height, width))
-        resized = functional.resize(picture, list(new), InterpolationMode.BICUBIC, antialias=True)
+        resized = functional.resize(image, list(new), InterpolationMode.BICUBIC, antialias=True)
         below, right = 224 - new[0], 224 - new[1]
         padding = [right // 2, below // 2, right - right // 2, below - below // 2]
         square = functional.pad(resized, padding, fill=0).permute(1, 2, 0).numpy()
-        # A step without common factors with the row length, so that all columns and channels are met.
+        # The step is coprime to the row length, so that all columns and channels are covered.
         values = square.reshape(-1)[::331]
         cases.append(
             {
@@ -535,7 +535,7 @@ def write_area() -> None:
     try:
         import torch
     except ImportError:
-        print("area.json is kept: torch is not installed")
+        print("area.json is unchanged: torch is not installed")
         return
     torch.set_num_threads(1)
     cases = []
@@ -543,8 +543,8 @@ def write_area() -> None:
     def add(width, height, size, box=None):
         seed = len(cases)
         left, top, right, bottom = box or (0, 0, width, height)
-        picture = torch.from_numpy(drawn(seed, width, height)[top:bottom, left:right]).float()
-        resized = torch.nn.functional.interpolate(picture.permute(2, 0, 1)[None], size=size[::-1], mode="area")
+        image = torch.from_numpy(drawn(seed, width, height)[top:bottom, left:right]).float()
+        resized = torch.nn.functional.interpolate(image.permute(2, 0, 1)[None], size=size[::-1], mode="area")
         values = resized[0].permute(1, 2, 0).numpy().reshape(-1)
         step = 1 + values.size // 400
         cases.append(
@@ -578,7 +578,7 @@ def write_json(name: str, cases: list) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--astronaut", type=Path, help="scikit-image's astronaut.png, to cut the photograph anew")
+    parser.add_argument("--astronaut", type=Path, help="scikit-image's astronaut.png, to crop the photo again")
     arguments = parser.parse_args()
     (ROOT / "decode").mkdir(parents=True, exist_ok=True)
     photo = ROOT / "decode" / "astronaut.png"

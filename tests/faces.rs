@@ -1,4 +1,5 @@
-//! Faces as facenet-pytorch finds them, from the file to the score, with the real detector of the demo pack.
+//! Faces compared with facenet-pytorch, from the file to the score, with the real detector of the
+//! demo pack.
 //!
 //! Expected faces come from `scripts/faces_fixtures.py`.
 
@@ -70,10 +71,10 @@ const CAT: &str = "packs/demo/goldens/chelsea.webp";
 const GREY: &str = "tests/data/faces/grey.png";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faces_are_those_of_facenet_pytorch_alone_and_all_at_once() {
+async fn faces_match_facenet_pytorch_singly_and_batched() {
     let scoring = scoring();
     let cases = cases();
-    // Each image is the photo of an image without faces, so all are scored and none is an error.
+    // Each image is the reference of an image without faces, so all are scored without errors.
     let samples: Vec<Sample> =
         cases.iter().map(|case| sample(CAT, &[case.image.to_str().unwrap()], &[])).collect();
     let metrics = identity();
@@ -100,7 +101,7 @@ fn value(card: &Scorecard, code: &str) -> Result<(f64, Vec<Flag>), NullReason> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_face_is_alike_in_two_images_and_what_has_none_is_told() {
+async fn the_same_face_scores_high_and_missing_faces_are_reported() {
     let scoring = scoring();
     let card = scoring.score(&sample(ASTRONAUT, &[ASTRONAUT], &[CAT, FACE]), &identity()).await.unwrap();
     let (ips, flags) = value(&card, "ips").unwrap();
@@ -124,7 +125,7 @@ async fn one_face_is_alike_in_two_images_and_what_has_none_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_faces_of_a_photo_are_found_once_until_they_are_forgotten() {
+async fn the_faces_of_a_photo_are_detected_once_until_evicted() {
     let scoring = scoring();
     let items = || scoring.engine().status().iter().map(|lane| lane.items).sum::<u64>();
     let sample = sample(GREY, &[FACE], &[FACE]);
@@ -132,7 +133,11 @@ async fn the_faces_of_a_photo_are_found_once_until_they_are_forgotten() {
     let twice =
         try_join_all([scoring.score(&sample, &metrics), scoring.score(&sample, &metrics)]).await.unwrap();
     let computed = |card: &Scorecard| card.features.iter().filter(|f| f.origin == Origin::Computed).count();
-    assert_eq!(computed(&twice[0]) + computed(&twice[1]), 2, "grey and face, each once");
+    assert_eq!(
+        computed(&twice[0]) + computed(&twice[1]),
+        2,
+        "the image and the photo are each computed once"
+    );
     let before = items();
     let again = scoring.score(&sample, &metrics).await.unwrap();
     assert!(again.features.iter().all(|feature| feature.origin == Origin::Cached));

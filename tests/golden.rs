@@ -1,5 +1,5 @@
-//! The demo pack's golden samples: scores by the original programs, held on this machine; and the proof that
-//! the comparison can fail.
+//! The golden samples of the demo pack: this machine reproduces the scores of the original
+//! programs, and the comparison can fail.
 
 use std::{path::Path, sync::Arc};
 
@@ -19,7 +19,7 @@ fn start() -> (Scoring, Goldens) {
     let pack = Arc::new(Pack::open(dir).expect("the demo pack is whole"));
     let goldens = Goldens::read(&pack).expect("the demo pack has goldens");
     let mut config = Config::load(None).expect("the defaults are valid");
-    // Singly and batched shall both really run the graphs.
+    // Both the single and the batched scores must run the graphs.
     config.engine.cache_bytes = 0;
     let engine = Engine::start(&pack, &config.engine, &Telemetry::new().engine).expect("the engine starts");
     (
@@ -40,7 +40,7 @@ async fn compare(scoring: &Scoring, goldens: &Goldens) -> Certificate {
 }
 
 #[tokio::test]
-async fn every_golden_sample_scores_as_the_original_programs_do_singly_and_batched() {
+async fn golden_samples_match_the_original_programs_singly_and_batched() {
     let (scoring, goldens) = start();
     let certificate = compare(&scoring, &goldens).await;
     assert!(certificate.passed, "{certificate:#?}");
@@ -48,14 +48,14 @@ async fn every_golden_sample_scores_as_the_original_programs_do_singly_and_batch
     assert_eq!(certificate.samples, goldens.samples.len());
     let compared: usize = certificate.metrics.iter().map(|line| line.scores).sum();
     let expected: usize = goldens.samples.iter().map(|sample| sample.expected.len()).sum();
-    assert_eq!(compared, expected, "nothing is left out");
+    assert_eq!(compared, expected, "every metric is compared");
     for metric in ["clip_t", "clip_i", "clip_n", "aesthetic"] {
         assert!(certificate.metrics.iter().any(|line| line.metric == metric), "{metric} has no golden");
     }
 }
 
 #[tokio::test]
-async fn an_expectation_that_is_off_by_twice_the_tolerance_fails_its_metric_and_no_other() {
+async fn an_error_of_twice_the_tolerance_fails_only_its_metric() {
     let (scoring, mut goldens) = start();
     let tolerance = goldens.tolerance["clip_t"];
     let sample = goldens.samples.iter_mut().find(|sample| sample.expected.contains_key("clip_t")).unwrap();
@@ -68,7 +68,7 @@ async fn an_expectation_that_is_off_by_twice_the_tolerance_fails_its_metric_and_
 }
 
 #[tokio::test]
-async fn an_expectation_that_cannot_be_compared_fails_by_name() {
+async fn an_expectation_without_a_counterpart_fails_by_name() {
     let (scoring, mut goldens) = start();
     goldens.samples[0].expected.insert("beauty".to_owned(), 0.5);
     goldens.tolerance.insert("beauty".to_owned(), 0.1);
@@ -81,7 +81,7 @@ async fn an_expectation_that_cannot_be_compared_fails_by_name() {
     let problems = certificate.problems.join("\n");
     assert!(problems.contains("beauty cannot be computed"), "{problems}");
     assert!(problems.contains(&format!("{name}: clip_t cannot be computed")), "{problems}");
-    assert!(problems.contains("aesthetic: the goldens give no tolerance"), "{problems}");
+    assert!(problems.contains("aesthetic: the golden samples have no tolerance"), "{problems}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The OpenAPI document: committed as the code gives it, and complete.
+//! The OpenAPI document is complete, and the committed one is up to date.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +26,7 @@ fn operations(document: &Value) -> BTreeMap<String, &Value> {
 }
 
 #[test]
-fn the_committed_document_is_what_the_code_gives() {
+fn the_committed_document_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     let generated = api::openapi().to_pretty_json().unwrap() + "\n";
@@ -52,24 +52,24 @@ fn every_route_is_documented() {
 }
 
 #[test]
-fn every_operation_has_a_summary_a_tag_and_a_typed_answer() {
+fn every_operation_has_a_summary_a_tag_and_a_typed_response() {
     let document = document();
     for (name, operation) in operations(&document) {
         assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{name}: no summary");
         assert!(operation["tags"][0].is_string(), "{name}: no tag");
         if operation["responses"]["204"].is_object() {
-            continue; // says by its status that there is nothing to say
+            continue; // 204: the response has no body
         }
-        let answer = operation["responses"]["200"]["content"].as_object();
+        let response = operation["responses"]["200"]["content"].as_object();
         assert!(
-            answer.is_some_and(|content| content.values().all(|kind| kind["schema"].is_object())),
+            response.is_some_and(|content| content.values().all(|kind| kind["schema"].is_object())),
             "{name}"
         );
     }
 }
 
 #[test]
-fn every_operation_has_an_id_of_its_own_by_which_clients_are_generated() {
+fn every_operation_has_a_unique_id() {
     let document = document();
     let mut ids: BTreeMap<&str, String> = BTreeMap::new();
     for (name, operation) in operations(&document) {
@@ -77,14 +77,14 @@ fn every_operation_has_an_id_of_its_own_by_which_clients_are_generated() {
         let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
         assert!(id.split('_').all(is_word), "{name}: {id:?}");
         if let Some(other) = ids.insert(id, name.clone()) {
-            panic!("{name} and {other} are both called {id}");
+            panic!("{name} and {other} share the id {id}");
         }
     }
     assert!(ids.len() > 30, "{ids:?}");
 }
 
 #[test]
-fn every_error_answer_is_a_problem_document() {
+fn every_error_response_is_a_problem_document() {
     let document = document();
     let mut errors = 0;
     for (name, operation) in operations(&document) {
@@ -97,7 +97,7 @@ fn every_error_answer_is_a_problem_document() {
             }
         }
     }
-    assert!(errors > 10, "{errors} error answers are documented");
+    assert!(errors > 10, "only {errors} error responses are documented");
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn every_code_is_documented_with_its_status() {
         .collect();
     assert!(codes.len() > 15, "{codes:?}");
     for code in codes {
-        // Of the route, not of an operation.
+        // It belongs to the route, not to an operation.
         if code != Code::MethodNotAllowed {
             assert!(
                 statuses.contains(code.status().as_str()),

@@ -1,4 +1,4 @@
-//! Relations of prompts against what a reader finds in them: `tests/data/relations/*.txt`.
+//! Parsed relations compared with hand-annotated ones: `tests/data/relations/*.txt`.
 
 use std::fs;
 
@@ -38,7 +38,7 @@ fn cases(name: &str) -> Vec<Case> {
         .collect()
 }
 
-/// Gives the number of cases and a line for each that is wrong.
+/// Returns the number of cases and a description of each wrong one.
 fn wrong(name: &str) -> (usize, Vec<String>) {
     let cases = cases(name);
     let wrong = cases.iter().filter_map(|case| {
@@ -56,42 +56,42 @@ fn wrong(name: &str) -> (usize, Vec<String>) {
 }
 
 #[test]
-fn prompts_of_the_list_give_their_relations() {
+fn listed_prompts_give_their_relations() {
     let (count, wrong) = wrong("prompts");
     assert!(count >= 150);
     assert!(wrong.is_empty(), "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
-fn prompts_written_before_the_parser_are_right_to_95_percent() {
+fn prompts_written_before_the_parser_are_95_percent_correct() {
     let (count, wrong) = wrong("held_out");
     assert_eq!(count, 50);
     assert!(wrong.len() * 20 <= count, "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
-fn prompts_written_after_the_parser_without_looking_at_it_are_right_to_95_percent() {
+fn prompts_written_blind_after_the_parser_are_95_percent_correct() {
     let (count, wrong) = wrong("held_out_late");
     assert_eq!(count, 50);
     assert!(wrong.len() * 20 <= count, "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
-fn prompts_of_a_third_list_are_right_to_95_percent() {
+fn prompts_of_a_third_list_are_95_percent_correct() {
     let (count, wrong) = wrong("held_out_third");
     assert_eq!(count, 58);
     assert!(wrong.len() * 20 <= count, "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
-fn prompts_of_a_fourth_list_are_right_to_95_percent() {
+fn prompts_of_a_fourth_list_are_95_percent_correct() {
     let (count, wrong) = wrong("held_out_fourth");
     assert_eq!(count, 52);
     assert!(wrong.len() * 20 <= count, "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
-fn kind_and_source_say_what_a_relation_is() {
+fn relations_have_a_kind_and_a_source() {
     let detectables = ["clown", "skis", "DOG", "mountains", "dog"].map(String::from);
     let found = relations_of("{} as a clown skiing next to a dog on a mountain", &detectables);
     let relation = |predicate: &str, object: &str, kind, source| Relation {
@@ -121,7 +121,7 @@ fn kind_and_source_say_what_a_relation_is() {
 }
 
 #[test]
-fn prompts_without_words_or_with_endless_ones_are_no_trouble() {
+fn empty_and_very_long_prompts_are_handled() {
     for prompt in ["", "{}", "{} {} {}", ",,,", "and and and", "of of", "to", "riding", "as", "👍", "a a a"]
     {
         assert_eq!(relations(prompt), [], "{prompt:?}");

@@ -1,5 +1,5 @@
-//! The statistics agree with scipy, scikit-learn, statsmodels, krippendorff and choix on the numbers that
-//! `scripts/stats_fixtures.py` wrote.
+//! The statistics match scipy, scikit-learn, statsmodels, krippendorff and choix on the numbers
+//! that `scripts/stats_fixtures.py` wrote.
 
 use serde::Deserialize;
 use stellar_score::analysis::{Coefficient, correlations};
@@ -163,7 +163,7 @@ fn all_close(found: &[f64], expected: &[f64], tolerance: f64) {
 }
 
 #[test]
-fn means_and_deviations_are_those_of_numpy() {
+fn means_and_deviations_match_numpy() {
     for case in golden().summaries {
         let summary = summarize(&case.values);
         close(summary.mean.unwrap(), case.mean, 1e-12 * case.mean.abs().max(1.0));
@@ -172,7 +172,7 @@ fn means_and_deviations_are_those_of_numpy() {
 }
 
 #[test]
-fn coefficients_are_those_of_scipy() {
+fn coefficients_match_scipy() {
     for case in golden().coefficients {
         let found = [pearson, spearman, kendall_tau_b].map(|coefficient| coefficient(&case.x, &case.y));
         for (found, expected) in found.into_iter().zip([case.pearson, case.spearman, case.kendall]) {
@@ -185,14 +185,14 @@ fn coefficients_are_those_of_scipy() {
 }
 
 #[test]
-fn areas_under_the_curve_are_those_of_scikit_learn() {
+fn areas_under_the_curve_match_scikit_learn() {
     for case in golden().areas {
         close(roc_auc(&case.scores, &case.labels).unwrap(), case.area, 1e-12);
     }
 }
 
 #[test]
-fn the_normal_distribution_is_that_of_scipy() {
+fn the_normal_distribution_matches_scipy() {
     let NormalCase { cdf, quantile } = golden().normal;
     for (x, expected) in cdf {
         close(normal_cdf(x), expected, 1e-15_f64.min(1e-11 * expected));
@@ -203,7 +203,7 @@ fn the_normal_distribution_is_that_of_scipy() {
 }
 
 #[test]
-fn corrections_are_those_of_statsmodels() {
+fn corrections_match_statsmodels() {
     for case in golden().corrections {
         all_close(&holm(&case.p), &case.holm, 1e-12);
         all_close(&benjamini_hochberg(&case.p), &case.benjamini_hochberg, 1e-12);
@@ -211,7 +211,7 @@ fn corrections_are_those_of_statsmodels() {
 }
 
 #[test]
-fn intervals_of_a_distribution_are_those_of_scipy() {
+fn intervals_of_a_distribution_match_scipy() {
     for case in golden().intervals {
         let found = percentile(&case.distribution, case.confidence).unwrap();
         all_close(&[found.low, found.high], &[case.percentile.0, case.percentile.1], 1e-12);
@@ -221,7 +221,7 @@ fn intervals_of_a_distribution_are_those_of_scipy() {
 }
 
 #[test]
-fn intervals_of_clustered_means_are_those_of_scipy_within_sampling_error() {
+fn intervals_of_clustered_means_match_scipy_within_sampling_error() {
     for case in golden().clustered {
         let clusters = &case.clusters;
         let mean = |times: &[u32]| {
@@ -243,7 +243,7 @@ fn intervals_of_clustered_means_are_those_of_scipy_within_sampling_error() {
 }
 
 #[test]
-fn logistic_regressions_are_those_of_scikit_learn() {
+fn logistic_regressions_match_scikit_learn() {
     for case in golden().regressions {
         let fit = fit_logistic(&case.features, case.columns, &case.labels, &case.weights).unwrap();
         let decisions: Vec<f64> = case.features.chunks(case.columns).map(|row| fit.decision(row)).collect();
@@ -257,7 +257,7 @@ fn logistic_regressions_are_those_of_scikit_learn() {
 }
 
 #[test]
-fn alphas_are_those_of_krippendorff() {
+fn alphas_match_krippendorff() {
     for case in golden().agreements {
         close(krippendorff_alpha(&case.ratings, Level::Nominal).unwrap(), case.nominal, 1e-12);
         close(krippendorff_alpha(&case.ratings, Level::Ordinal).unwrap(), case.ordinal, 1e-12);
@@ -266,7 +266,7 @@ fn alphas_are_those_of_krippendorff() {
 }
 
 #[test]
-fn strengths_are_those_of_choix_and_their_errors_those_of_statsmodels() {
+fn strengths_match_choix_and_their_errors_match_statsmodels() {
     for case in golden().strengths {
         let comparisons: Vec<_> =
             case.pairs.iter().map(|&(winner, loser)| Comparison { winner, loser, times: 1.0 }).collect();
@@ -277,10 +277,10 @@ fn strengths_are_those_of_choix_and_their_errors_those_of_statsmodels() {
 }
 
 #[test]
-fn students_distribution_is_that_of_scipy() {
+fn students_distribution_matches_scipy() {
     let StudentCase { cdf, quantile } = golden().student;
     for (t, degrees, expected) in cdf {
-        // scipy's is itself off by 1.4e-11 just beside 0, where one degree of freedom has a closed form.
+        // scipy itself is off by 1.4e-11 near 0, where one degree of freedom has a closed form.
         close(student_cdf(t, degrees), expected, 1e-10);
     }
     for (p, degrees, expected) in quantile {
@@ -289,12 +289,13 @@ fn students_distribution_is_that_of_scipy() {
 }
 
 #[test]
-fn errors_over_clusters_are_those_of_the_matrices_of_bell_and_mccaffrey() {
+fn errors_over_clusters_match_bell_and_mccaffrey() {
     for case in golden().linearised {
         let found = ClusterMean::new(&case.clusters).unwrap();
         close(found.error, case.error, 1e-12);
         close(found.degrees, case.degrees, 1e-9);
-        // Between whole degrees of freedom the quantile is interpolated, never to less.
+        // Between integer degrees of freedom the quantile is interpolated, never below the true
+        // value.
         let (interval, width) = (found.interval(0.95), case.interval.1 - case.interval.0);
         all_close(&[interval.low, interval.high], &[case.interval.0, case.interval.1], 5e-3 * width);
         assert!(interval.high - interval.low > width * (1.0 - 1e-5));
@@ -302,7 +303,7 @@ fn errors_over_clusters_are_those_of_the_matrices_of_bell_and_mccaffrey() {
 }
 
 #[test]
-fn studentised_intervals_are_those_of_the_same_in_numpy_within_sampling_error() {
+fn studentised_intervals_match_numpy_within_sampling_error() {
     for case in golden().studentised {
         let found = Bootstrap { resamples: 200_000, ..Bootstrap::default() }.mean(&case.clusters).unwrap();
         let (low, high) = case.interval;
@@ -311,14 +312,14 @@ fn studentised_intervals_are_those_of_the_same_in_numpy_within_sampling_error() 
 }
 
 #[test]
-fn sign_flips_are_counted_as_scipy_counts_them() {
+fn sign_flips_match_scipy() {
     for case in golden().sign_flips {
         close(sign_flip_test(&case.sums, 0, 0).unwrap(), case.p, 1e-12);
     }
 }
 
 #[test]
-fn matrices_of_columns_with_gaps_are_those_of_scipy() {
+fn matrices_of_columns_with_gaps_match_scipy() {
     for case in golden().pairwise {
         let columns: Vec<&[Option<f64>]> = case.columns.iter().map(Vec::as_slice).collect();
         for (coefficient, expected) in [
@@ -340,7 +341,7 @@ fn matrices_of_columns_with_gaps_are_those_of_scipy() {
 }
 
 #[test]
-fn ties_are_half_a_win_for_each_as_in_a_weighted_regression() {
+fn ties_count_as_half_a_win_each_as_in_a_weighted_regression() {
     for case in golden().tied_strengths {
         let comparisons: Vec<_> =
             case.wins.iter().map(|&(winner, loser, times)| Comparison { winner, loser, times }).collect();

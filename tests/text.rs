@@ -1,4 +1,5 @@
-//! Tokenizers against the ids that the Python originals gave (`scripts/text_fixtures.py`), and against hostile input.
+//! Tokenizers compared with the ids of the Python originals (`scripts/text_fixtures.py`), and on
+//! hostile input.
 
 use std::{
     fs,
@@ -29,7 +30,7 @@ fn clip(cleaning: Cleaning) -> ClipTokenizer {
     CLIP.with_cleaning(cleaning).unwrap()
 }
 
-/// One line of a fixture file: a prompt, and per flavour what the original gives for it.
+/// One line of a fixture file: a prompt, and the original's result for each flavour.
 #[derive(Deserialize)]
 struct Case {
     text: String,
@@ -65,7 +66,7 @@ impl Case {
             Cleaning::Openai => &self.openai,
             Cleaning::Bert => &self.bert,
         };
-        expected.as_ref().expect("every line of a fixture file has all its flavours")
+        expected.as_ref().expect("every line of a fixture file has all flavours")
     }
 }
 
@@ -103,7 +104,7 @@ fn clip_ids_equal_the_originals_in_every_flavour() {
     for length in [1, 75, 76, 77, 78] {
         assert!(
             cases.iter().any(|case| case.expected(Cleaning::HfSlow).count == length + 2),
-            "no prompt of {length} tokens"
+            "no prompt has {length} tokens"
         );
     }
 }
@@ -122,7 +123,7 @@ fn bert_ids_equal_the_original() {
 }
 
 #[test]
-fn special_tokens_that_a_user_types_are_text() {
+fn special_tokens_in_a_prompt_are_plain_text() {
     let special: Vec<Case> = cases("clip").into_iter().filter(|case| case.special).collect();
     assert!(special.len() >= 10);
     for cleaning in CLIP_FLAVOURS {
@@ -156,7 +157,7 @@ fn context_of_any_length_keeps_the_end_token_last() {
 }
 
 #[test]
-fn what_follows_the_longest_prompt_is_ignored_and_reported() {
+fn text_beyond_the_longest_prompt_is_ignored_and_reported() {
     let longest = "é ".repeat(MAX_CHARS / 2);
     let more = format!("{longest}cat");
     for cleaning in CLIP_FLAVOURS {
@@ -172,7 +173,7 @@ fn what_follows_the_longest_prompt_is_ignored_and_reported() {
 }
 
 #[test]
-fn ten_megabytes_of_any_kind_are_refused_no_time() {
+fn ten_megabytes_of_any_text_are_encoded_quickly() {
     let units = [
         "word ",
         "x",
@@ -202,7 +203,8 @@ fn ten_megabytes_of_any_kind_are_refused_no_time() {
         for cleaning in CLIP_FLAVOURS {
             let start = Instant::now();
             let tokens = clip(cleaning).encode(&text, 77);
-            // Unoptimised code on a busy machine; a run that reads everything or works quadratically takes minutes.
+            // Unoptimised code on a busy machine. Code that reads everything, or is quadratic,
+            // takes minutes.
             assert!(
                 start.elapsed() < Duration::from_secs(20),
                 "{cleaning:?} {:?} {:?}",
@@ -255,7 +257,8 @@ fn cleanings_are_named_in_snake_case_in_a_manifest() {
     assert!(serde_json::from_value::<Cleaning>("HfSlow".into()).is_err());
 }
 
-/// Strings of the characters that cleaning looks at, far likelier to be mojibake or HTML than arbitrary ones.
+/// Strings of characters that matter to cleaning: far more likely mojibake or HTML than random
+/// ones.
 fn nasty() -> impl Strategy<Value = String> {
     let pieces = prop_oneof![
         "[ -~]{0,8}",

@@ -1,4 +1,4 @@
-//! The whole service on a socket of this machine: multipart, JPEG decoding, resizing, engine, store, JSON.
+//! The whole service on a local socket: multipart, JPEG decoding, resizing, engine, store, JSON.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{CALLERS_A_BATCH, MAX_BATCH, ROUND};
 
 const BOUNDARY: &str = "stellar-benchmark-boundary";
 
-/// A listening service and what its clients send.
+/// A listening service and the requests of its clients.
 pub(crate) struct OverHttp {
     runtime: tokio::runtime::Runtime,
     service: LocalService,
@@ -26,7 +26,7 @@ pub(crate) struct OverHttp {
 }
 
 impl OverHttp {
-    /// Serves the pack's CLIP with `threads` for each batch, one batch at once.
+    /// Serves the pack's CLIP with `threads` per batch, one batch at a time.
     pub(crate) fn start(pack: &Pack, threads: usize) -> anyhow::Result<Self> {
         let mut pack = pack.clone();
         pack.graphs.retain(|graph| graph.role.starts_with("clip."));
@@ -44,7 +44,7 @@ impl OverHttp {
         Ok(Self { runtime, service, image, sent: Arc::default() })
     }
 
-    /// Images scored in one round, each by a request of its own and none seen before.
+    /// Scores new images for one round, one per request, and returns their number.
     pub(crate) fn images(&self) -> anyhow::Result<u64> {
         let until = Instant::now() + ROUND;
         self.runtime.block_on(async {
@@ -72,7 +72,7 @@ impl OverHttp {
     }
 }
 
-/// The same JPEG with a number in a comment: other bytes, so another image to the cache.
+/// The same JPEG with a number in a comment: different bytes, so a different image for the cache.
 fn numbered(jpeg: &[u8], number: u64) -> Vec<u8> {
     let (start, rest) = jpeg.split_at(2);
     let comment = [&[0xFF, 0xFE, 0, 10], number.to_be_bytes().as_slice()].concat();

@@ -1,16 +1,17 @@
-//! What the engine costs: images a second through [`Engine::feature`], and through the whole service over
-//! HTTP, against the same session called in a bare loop; and how the device's time is best divided.
+//! Overhead of the engine: images per second through [`Engine::feature`] and through the whole
+//! service over HTTP, compared with the same session in a bare loop; and the best division of the
+//! device's time.
 //!
 //! ```sh
 //! BENCH_PACK=packs/mid cargo bench --bench engine                  # both parts
 //! BENCH_PACK=packs/mid cargo bench --bench engine -- division      # the second only
 //! ```
 //!
-//! The pack's `clip.image` is measured; without the variable it is the demo pack's, whose graphs are so
-//! small that the engine's own work shows. Every number is the median of rounds in which all candidates
-//! take turns, so that a busy neighbour on the machine slows all of them alike; a ratio is the median of
-//! the rounds' ratios, and processor time is printed beside it, which no neighbour changes much. The cache
-//! is off.
+//! It measures the pack's `clip.image`. The default is the demo pack, whose graphs are so small
+//! that the engine's own work is visible. Every number is the median of rounds in which all
+//! candidates take turns, so that a busy neighbour on the machine slows all of them equally. A
+//! ratio is the median of the rounds' ratios. CPU time is printed too, since a neighbour hardly
+//! changes it. The cache is off.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 mod http;
@@ -32,10 +33,10 @@ use stellar_score::engine::pack::{Dim, Sha};
 use stellar_score::engine::{Engine, EngineConfig, EngineTelemetry, GraphSpec, Pack};
 use stellar_score::tensor::Tensor;
 
-/// One measurement; long enough for dozens of batches of a large graph on two cores.
+/// Duration of one measurement: long enough for dozens of batches of a large graph on two cores.
 const ROUND: Duration = Duration::from_secs(2);
 
-/// Rounds of which the median is taken.
+/// Number of rounds; the median counts.
 const ROUNDS: usize = 9;
 
 /// Callers for each lane: twice the batch, so that the next batch is always ready.
@@ -44,7 +45,7 @@ const CALLERS_A_BATCH: usize = 2;
 const MAX_BATCH: usize = 8;
 
 fn main() -> anyhow::Result<()> {
-    // `cargo test --benches` only asks whether it starts.
+    // `cargo test --benches` only checks that it starts.
     if !env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
@@ -66,7 +67,8 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same session with the same options: bare, behind queue, batching and cache, and behind the service.
+/// Measures one session with the same options: bare, behind queue, batching and cache, and behind
+/// the service.
 fn overhead(pack: &Pack, graph: &GraphSpec, cores: usize) -> anyhow::Result<()> {
     let served = Served::start(pack, graph, 1, 1, cores)?;
     let mut bare = Bare::load(graph, cores)?;
@@ -83,26 +85,26 @@ fn overhead(pack: &Pack, graph: &GraphSpec, cores: usize) -> anyhow::Result<()> 
     };
     println!(
         "\n{:<20} {:>9} {:>12} {:>26} {:>12}",
-        "", "images/s", "of the loop", "processor ms an image", "of the loop"
+        "", "images/s", "of the loop", "CPU ms per image", "of the loop"
     );
     for (name, rounds) in
         [("bare session loop", &in_loop), ("Engine::feature", &through), ("POST /v1/score", &over_http)]
     {
         let speed = median(rounds.iter().map(Round::images_a_second).collect());
-        let cost = median(rounds.iter().map(Round::processor_ms_an_image).collect());
+        let cost = median(rounds.iter().map(Round::cpu_ms_per_image).collect());
         println!(
             "{name:<20} {speed:>9.1} {:>10.1} % {cost:>26.2} {:>10.1} %",
             ratio(rounds, Round::images_a_second),
-            ratio(rounds, Round::processor_ms_an_image)
+            ratio(rounds, Round::cpu_ms_per_image)
         );
     }
     Ok(())
 }
 
-/// Batches at once × threads for each, with one graph asked and with four.
+/// Measures concurrent batches × threads per batch, with one busy graph and with four.
 fn division(pack: &Pack, graph: &GraphSpec, cores: usize) -> anyhow::Result<()> {
     let candidates = [(1, cores), (cores, 1), (cores, cores)];
-    println!("\nbatches at once × threads   one hot graph   four hot graphs   (images/s)");
+    println!("\nconcurrent batches × threads   one hot graph   four hot graphs   (images/s)");
     let mut columns = Vec::new();
     for hot in [1, 4] {
         let engines = candidates
@@ -118,48 +120,48 @@ fn division(pack: &Pack, graph: &GraphSpec, cores: usize) -> anyhow::Result<()> 
         columns.push(rounds.into_iter().map(median).collect::<Vec<_>>());
     }
     for (at, (at_once, threads)) in candidates.iter().enumerate() {
-        println!("{at_once:>15} × {threads:<9} {:>13.1} {:>17.1}", columns[0][at], columns[1][at]);
+        println!("{at_once:>18} × {threads:<9} {:>13.1} {:>17.1}", columns[0][at], columns[1][at]);
     }
     Ok(())
 }
 
-/// What one round did and what it took.
+/// Images, time and CPU time of one round.
 struct Round {
     images: u64,
     wall: Duration,
-    processor: Duration,
+    cpu: Duration,
 }
 
 impl Round {
     fn measure(run: impl FnOnce() -> anyhow::Result<u64>) -> anyhow::Result<Self> {
-        let before = (Instant::now(), processor_time()?);
+        let before = (Instant::now(), cpu_time()?);
         let images = run()?;
-        Ok(Self { images, wall: before.0.elapsed(), processor: processor_time()?.saturating_sub(before.1) })
+        Ok(Self { images, wall: before.0.elapsed(), cpu: cpu_time()?.saturating_sub(before.1) })
     }
 
     fn images_a_second(&self) -> f64 {
         self.images as f64 / self.wall.as_secs_f64()
     }
 
-    fn processor_ms_an_image(&self) -> f64 {
-        1000.0 * self.processor.as_secs_f64() / self.images as f64
+    fn cpu_ms_per_image(&self) -> f64 {
+        1000.0 * self.cpu.as_secs_f64() / self.images as f64
     }
 }
 
-/// Time that this process has had a core for, where Linux tells it.
-fn processor_time() -> anyhow::Result<Duration> {
-    let schedule =
-        std::fs::read_dir("/proc/self/task").context("processor time is read from Linux's /proc")?;
+/// CPU time of this process, as Linux reports it.
+fn cpu_time() -> anyhow::Result<Duration> {
+    let schedule = std::fs::read_dir("/proc/self/task").context("CPU time is read from Linux's /proc")?;
     let mut total = 0;
     for thread in schedule {
-        // Nanoseconds on a core come first; a thread that has just ended has no file any more.
+        // The first number is nanoseconds on a core. The file of a thread that has just ended is
+        // gone.
         let line = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
         total += line.split(' ').next().and_then(|time| time.parse::<u64>().ok()).unwrap_or(0);
     }
     Ok(Duration::from_nanos(total))
 }
 
-/// An engine with copies of one graph, each with a lane of its own.
+/// An engine with copies of one graph, each with its own lane.
 struct Served {
     engine: Arc<Engine>,
     roles: Vec<String>,
@@ -233,7 +235,7 @@ struct Bare {
 }
 
 impl Bare {
-    /// The engine has loaded the library and the environment; this borrows both.
+    /// Uses the library and environment that the engine has loaded.
     fn load(graph: &GraphSpec, threads: usize) -> anyhow::Result<Self> {
         let environment = stellar_score::engine::onnx_environment().context("load an engine first")?;
         let session = builder(&environment, threads)?.commit_from_file(graph.file())?;
@@ -266,7 +268,7 @@ fn builder(environment: &Environment, threads: usize) -> ort::Result<SessionBuil
         .with_deterministic_compute(true)?)
 }
 
-/// The same files under another role and another digest: a lane of its own.
+/// The same files under another role and digest, so that they get their own lane.
 fn copy(graph: &GraphSpec, number: usize) -> GraphSpec {
     let mut copy = graph.clone();
     copy.role = format!("{}.{number}", graph.role);

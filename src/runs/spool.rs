@@ -330,7 +330,7 @@ impl Spool {
         let path = self.path(file);
         let size = path.metadata().map(|metadata| metadata.len());
         match size.and_then(|size| fs::remove_file(&path).map(|()| size)) {
-            Ok(size) => drop(self.used.fetch_sub(size, Ordering::Relaxed)),
+            Ok(size) => self.subtract(size),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(%error, %file, "failed to delete an unreferenced file"),
         }
@@ -435,7 +435,14 @@ impl Spool {
         .await;
     }
 
-    /// Moves a file to the trash. Returns `false` if it was missing.
+    /// Subtracts the size of a removed file. A damaged file may be larger than it was when it was
+    /// counted, and a count below zero would be read as a full spool.
+    fn subtract(&self, size: u64) {
+        let less = |used: u64| Some(used.saturating_sub(size));
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Moves a file to the trash. Returns whether it was moved.
     fn move_to_trash(&self, file: ContentHash) -> bool {
         let (path, trash) = (self.path(file), self.root.join(TRASH));
         let moved = path.metadata().and_then(|metadata| {
@@ -447,13 +454,17 @@ impl Spool {
             Ok(metadata.len())
         });
         match moved {
-            Ok(size) => drop(self.used.fetch_sub(size, Ordering::Relaxed)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+            Ok(size) => {
+                self.subtract(size);
+                true
+            }
             Err(error) => {
-                tracing::warn!(%error, %file, "failed to move an unreferenced file to the trash");
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(%error, %file, "failed to move an unreferenced file to the trash");
+                }
+                false
             }
         }
-        true
     }
 }
 
@@ -707,6 +718,17 @@ mod tests {
         assert!(files.keep(vec![image(b"abc")]).await.is_ok(), "an existing file costs nothing");
         assert_eq!(files.used(), 3);
         drop(held);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_grew_does_not_make_the_spool_full() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
+        let spool = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+        let _guard = spool.keep(vec![image(b"image")]).await.unwrap();
+        let hash = ContentHash::of(b"image");
+        fs::write(spool.path(hash), [0; 100]).unwrap();
+        spool.remove(hash);
+        assert_eq!(spool.used(), 0);
     }
 
     #[tokio::test]

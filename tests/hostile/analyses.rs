@@ -1,4 +1,4 @@
-//! Analyses beside scoring: they wait for each other, and nobody waits for them.
+//! Analyses during scoring: they queue behind each other and delay no other request.
 
 use std::time::{Duration, Instant};
 
@@ -32,13 +32,13 @@ async fn slow_runs(app: &App) -> [String; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_slow_analyses_are_refused_with_429_and_keep_no_score_waiting() {
+async fn excess_slow_analyses_return_429_and_do_not_delay_scoring() {
     let app = App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.queue) = (1, 4)).await;
     let [a, b] = slow_runs(&app).await;
     let path = format!("/v1/runs/{a}/compare/{b}?slices=true&min_pairs=0");
     let asked = (0..32).map(|_| app.get(&path));
     let all = futures_util::future::join_all(asked);
-    let beside = async {
+    let scoring = async {
         let mut scored = 0;
         for seed in 0..5 {
             let form = Form::new().file("image", images::png(seed)).field("metrics", ONE_GRAPH);
@@ -48,17 +48,17 @@ async fn many_slow_analyses_are_refused_with_429_and_keep_no_score_waiting() {
         }
         scored
     };
-    let (answers, scored) = tokio::join!(all, beside);
+    let (responses, scored) = tokio::join!(all, scoring);
     assert_eq!(scored, 5);
-    let refused = answers.iter().filter(|answer| answer.status == 429).count();
-    let answered = answers.iter().filter(|answer| answer.status == 200).count();
-    assert_eq!((refused, answered), (28, 4), "four places, and everybody else is told at once");
-    let refusal = answers.iter().find(|answer| answer.status == 429).expect("one was refused");
+    let refused = responses.iter().filter(|response| response.status == 429).count();
+    let accepted = responses.iter().filter(|response| response.status == 200).count();
+    assert_eq!((refused, accepted), (28, 4), "four slots; all others are refused at once");
+    let refusal = responses.iter().find(|response| response.status == 429).expect("one was refused");
     tells(&refusal.problem(429, "overloaded"), &["analyses", "retry"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_place_of_a_client_that_left_is_free_again() {
+async fn a_disconnected_client_frees_its_slot() {
     let app = App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.queue) = (1, 2)).await;
     let [a, b] = slow_runs(&app).await;
     for round in 0..10 {
@@ -67,29 +67,29 @@ async fn the_place_of_a_client_that_left_is_free_again() {
         drop(leaving);
     }
     let started = Instant::now();
-    // Whoever stays is answered: nothing that was left fills the places.
+    // Abandoned analyses free their slots, so this request gets a response.
     while app.get(&format!("/v1/runs/{a}/report")).await.status != 200 {
-        assert!(started.elapsed() < Duration::from_mins(1), "those that left still hold the places");
+        assert!(started.elapsed() < Duration::from_mins(1), "abandoned analyses still hold the slots");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_report_whose_first_reader_left_is_there_for_the_next() {
+async fn a_report_is_completed_after_its_client_disconnects() {
     let app = App::start().await;
     let [a, _] = slow_runs(&app).await;
     let kept = async || app.number("stellar_kept_answers_bytes{of=\"reports\"}").await;
-    assert!(kept().await < 1.0, "nothing is kept yet");
+    assert!(kept().await < 1.0, "nothing is cached yet");
     drop(tokio::time::timeout(Duration::from_millis(5), app.get(&format!("/v1/runs/{a}/report"))).await);
     let started = Instant::now();
     while kept().await < 1.0 {
-        assert!(started.elapsed() < Duration::from_mins(1), "it was given up with its reader");
+        assert!(started.elapsed() < Duration::from_mins(1), "it was abandoned with its client");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_to_ask_next_is_found_among_very_many_methods() {
+async fn the_next_pairs_are_found_among_many_methods() {
     let app = App::start().await;
     for at in 0..400 {
         let body = json!({"method": format!("method {at}"), "run": "r"}).to_string();
@@ -98,20 +98,20 @@ async fn what_to_ask_next_is_found_among_very_many_methods() {
         assert!(status.is_success(), "{status}");
     }
     let next = app.get("/v1/preferences/next?limit=1").await.ok();
-    assert_eq!(next["pairs"], json!([]), "nobody has a sample");
+    assert_eq!(next["pairs"], json!([]), "no method has a sample");
 }
 
 #[tokio::test]
-async fn labels_that_no_run_has_leave_the_leaderboard_as_it_was() {
+async fn unknown_labels_do_not_change_the_leaderboard() {
     let app = App::start().await;
     let form = Form::new().file("image", images::png(1)).field("metrics", ONE_GRAPH);
     app.score(form.field("method", "mine")).await.ok();
-    // Else the background would do it in between.
+    // Otherwise the background task would do this in between.
     stellar_score::analysis::refresh_stale(&app.store).await.expect("the summaries");
     let before = app.get("/v1/leaderboard").await.ok();
     for at in 0..200 {
-        let answer = app.get(&format!("/v1/leaderboard?category=made-up-{at}-{}", "x".repeat(200))).await;
-        answer.ok();
+        let response = app.get(&format!("/v1/leaderboard?category=made-up-{at}-{}", "x".repeat(200))).await;
+        response.ok();
     }
     app.get(&format!("/v1/leaderboard?category={}", "x".repeat(9_000)))
         .await

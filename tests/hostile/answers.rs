@@ -1,4 +1,4 @@
-//! Answers that agree with what is stored.
+//! Responses agree with the stored data.
 
 use std::time::{Duration, Instant};
 
@@ -21,13 +21,13 @@ async fn on(database: &Database) -> App {
     App::with(move |setup| setup.config.store.url = url).await
 }
 
-async fn a_sample_that_is_sent_again_is_answered_with_the_stored_numbers(database: Database) {
+async fn a_repeated_sample_returns_the_stored_numbers(database: Database) {
     let app = on(&database).await;
     let form = || {
         Form::new().file("image", png(1)).field("metrics", ONE_GRAPH).field("method", "m").field("name", "a")
     };
     let first = app.score(form()).await.ok();
-    // As where the dataset that an attribute's score stands on has changed since.
+    // Simulates an attribute score whose dataset has changed since.
     database.execute(&format!("UPDATE scores SET value = 0.125 WHERE metric = '{ONE_GRAPH}'")).await;
     let again = app.score(form()).await.ok();
     assert_eq!((&again["outcome"], &again["sample"]), (&json!("repeated"), &first["sample"]));
@@ -38,14 +38,14 @@ async fn a_sample_that_is_sent_again_is_answered_with_the_stored_numbers(databas
     assert_eq!(stored["scores"][0]["value"], 0.125, "{stored}");
 }
 
-/// A run with a sample that was scored with another pack, before this service was started with its own.
+/// A run with a sample that was scored with another pack before this service started.
 async fn run_of_another_pack(app: &App, name: &str, metrics: Option<Vec<String>>) -> Uuid {
     let facts = RunFacts { metrics, ..RunFacts::default() };
     let name = RunName::new("m", Some(name.to_owned()));
     let run = app.store.create_run(&name, &facts, OffsetDateTime::now_utc()).await.expect("a run").0;
     let new = pending(&run, "a", "folder");
     app.store.accept(&new).await.expect("accepted");
-    app.store.record_pending(&scored(&new, &run), run.id).await.expect("recorded").expect("it waited");
+    app.store.record_pending(&scored(&new, &run), run.id).await.expect("recorded").expect("it was pending");
     run.id
 }
 
@@ -53,7 +53,7 @@ async fn state(app: &App, run: Uuid) -> serde_json::Value {
     app.get(&format!("/v1/runs/{run}")).await.ok()
 }
 
-async fn a_run_whose_attributes_another_pack_judges_is_finished_when_that_is_loaded(database: Database) {
+async fn a_run_with_attributes_of_another_pack_finishes_when_it_is_loaded(database: Database) {
     let app = on(&database).await;
     let with = run_of_another_pack(&app, "with", None).await;
     let without = run_of_another_pack(&app, "without", Some(vec![ONE_GRAPH.into()])).await;
@@ -61,19 +61,22 @@ async fn a_run_whose_attributes_another_pack_judges_is_finished_when_that_is_loa
         let request = Request::post(format!("/v1/runs/{run}/finish")).body(Body::empty());
         assert_eq!(app.send(request.expect("a valid request")).await.status, 202);
     }
-    // Both are looked at together: where the one is finished, the other was passed over.
+    // Both are checked in one pass: once one is finished, the other has been skipped.
     eventually!("the end of the run without attributes", state(&app, without).await["state"] == "finished");
-    let waits = state(&app, with).await;
-    assert_eq!((&waits["state"], &waits["held"]["code"]), (&json!("finishing"), &json!("pack_not_loaded")));
-    // As if its pack were loaded; the score makes the loaded one known.
+    let blocked = state(&app, with).await;
+    assert_eq!(
+        (&blocked["state"], &blocked["held"]["code"]),
+        (&json!("finishing"), &json!("pack_not_loaded"))
+    );
+    // Simulates loading its pack; the score registers the loaded pack.
     app.score(Form::new().file("image", png(1)).field("metrics", ONE_GRAPH)).await.ok();
     let loaded = app.scoring.pack().digest.to_string();
     database.execute(&format!("UPDATE runs SET pack = '{loaded}' WHERE id = '{with}'")).await;
-    eventually!("the end of the other", state(&app, with).await["state"] == "finished");
+    eventually!("the end of the other run", state(&app, with).await["state"] == "finished");
     assert_eq!(state(&app, with).await.get("held"), None);
 }
 
 crate::on_both_databases!(
-    a_sample_that_is_sent_again_is_answered_with_the_stored_numbers,
-    a_run_whose_attributes_another_pack_judges_is_finished_when_that_is_loaded,
+    a_repeated_sample_returns_the_stored_numbers,
+    a_run_with_attributes_of_another_pack_finishes_when_it_is_loaded,
 );

@@ -1,4 +1,4 @@
-//! Bodies as other programs send them.
+//! Bodies in the forms that other programs send.
 
 use axum::{
     body::Body,
@@ -27,9 +27,9 @@ async fn a_compressed_body_is_refused_with_the_name_of_its_coding() {
             .header(header::CONTENT_ENCODING, "gzip")
             .body(Body::from("{}"))
             .unwrap();
-        let answer = app.send(request).await;
-        tells(&answer.problem(415, "unsupported_media_type"), &["gzip", "uncompressed"]);
-        assert_eq!(answer.headers[header::ACCEPT_ENCODING], "identity", "{path}");
+        let response = app.send(request).await;
+        tells(&response.problem(415, "unsupported_media_type"), &["gzip", "uncompressed"]);
+        assert_eq!(response.headers[header::ACCEPT_ENCODING], "identity", "{path}");
     }
     let mut request = score_request(Form::new().file("image", images::png(1)));
     request.headers_mut().insert(header::CONTENT_ENCODING, "br".parse().unwrap());
@@ -40,7 +40,7 @@ async fn a_compressed_body_is_refused_with_the_name_of_its_coding() {
 }
 
 #[tokio::test]
-async fn fields_may_carry_the_brackets_of_browsers() {
+async fn field_names_may_end_in_brackets() {
     let app = App::start().await;
     let sent = |reference: &str, auxiliary: &str| {
         Form::new()

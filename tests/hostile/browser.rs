@@ -1,4 +1,4 @@
-//! Pages of other sites in a browser on the same machine.
+//! Requests by pages of other sites in a browser on the same machine.
 
 use axum::{
     body::Body,
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_name_that_a_page_made_resolve_to_this_machine_is_no_host() {
+async fn dns_rebinding_hosts_are_refused() {
     let app = App::start().await;
     let get = |path: &str, host: &str| {
         Request::get(path).header(header::HOST, host).body(Body::empty()).expect("a valid request")
@@ -26,7 +26,7 @@ async fn a_name_that_a_page_made_resolve_to_this_machine_is_no_host() {
 }
 
 #[tokio::test]
-async fn forms_of_other_sites_store_nothing() {
+async fn cross_site_forms_store_nothing() {
     let app = App::start().await;
     let form =
         || Form::new().file("image", images::png(1)).field("metrics", ONE_GRAPH).field("method", "mine");
@@ -49,7 +49,7 @@ async fn forms_of_other_sites_store_nothing() {
 }
 
 #[tokio::test]
-async fn a_configured_name_is_a_host() {
+async fn a_configured_host_is_accepted() {
     let app = App::with(|setup| setup.config.server.hosts = vec!["scores.example".to_owned()]).await;
     let request = Request::get("/v1/runs").header(header::HOST, "Scores.example:443");
     app.send(request.body(Body::empty()).expect("a valid request")).await.ok();

@@ -1,4 +1,4 @@
-//! Deletion to the end: in the files of the database, after the client has left, and when it is asked for again.
+//! Complete deletion: in the database files, after the client disconnects, and when repeated.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ async fn delete(app: &App, image: ContentHash) -> Answer {
     app.send(request.expect("a valid request")).await
 }
 
-/// Another connection that keeps everybody from writing.
+/// Another connection that blocks all writes.
 pub(crate) enum Lock {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -66,12 +66,12 @@ fn faces(image: ContentHash, faces: Vec<u8>) -> FacesRecord {
     FacesRecord { image, graphs: ContentHash::of(b"graphs"), faces, created: OffsetDateTime::now_utc() }
 }
 
-async fn a_deletion_goes_on_when_its_client_has_left(database: Database) {
+async fn a_deletion_completes_after_its_client_disconnects(database: Database) {
     let app = on(&database).await;
     let image = ContentHash::of(&png(1));
     app.score(score(1)).await.ok();
     app.store.save_faces(&faces(image, vec![1])).await.expect("saved");
-    assert_eq!(app.score(score(1)).await.ok()["cached"], true, "it is in memory");
+    assert_eq!(app.score(score(1)).await.ok()["cached"], true, "it is cached");
     let lock = Lock::on(&database).await;
     let leaves = tokio::time::timeout(Duration::from_secs(1), delete(&app, image)).await;
     assert!(leaves.is_err(), "it was deleted behind the lock");
@@ -80,22 +80,23 @@ async fn a_deletion_goes_on_when_its_client_has_left(database: Database) {
     eventually!("the end of the memory", app.score(score(1)).await.ok()["cached"] == false);
 }
 
-async fn a_deletion_that_is_repeated_forgets_what_the_first_left_in_memory(database: Database) {
+async fn a_repeated_deletion_evicts_what_the_first_left_in_the_cache(database: Database) {
     let app = on(&database).await;
     let image = ContentHash::of(&png(1));
     app.score(score(1)).await.ok();
     app.store.save_faces(&faces(image, vec![1])).await.expect("saved");
-    // The process ended, or the connection broke, behind the commit.
-    app.store.delete_image(image).await.expect("an answer").expect("it was known");
+    // Simulates a process or connection that fails right after the commit.
+    app.store.delete_image(image).await.expect("the query succeeds").expect("it was known");
     let again = delete(&app, image).await.ok();
     assert_eq!((&again["faces"], &again["cached"]), (&0.into(), &1.into()), "{again}");
-    // A sample still stands on it, so it is known.
+    // A sample still uses the image, so it is known.
     assert_eq!(delete(&app, image).await.ok()["cached"], 0);
     assert_eq!(app.score(score(1)).await.ok()["cached"], false);
 }
 
-/// A client that leaves while its sample is written down has a sample that is accepted, with its files, or nothing at all.
-async fn a_sample_whose_client_left_in_the_transaction_has_its_files(database: Database) {
+/// The sample of a client that disconnects during the transaction is either accepted with its files
+/// or not stored at all.
+async fn a_sample_whose_client_disconnects_in_the_transaction_has_its_files(database: Database) {
     let app = on(&database).await;
     let run = new_run(&app).await;
     let form = || Form::new().file("image", png(1)).file("reference", png(100));
@@ -104,20 +105,20 @@ async fn a_sample_whose_client_left_in_the_transaction_has_its_files(database: D
     assert!(leaves.is_err(), "it was accepted behind the lock");
     lock.release().await;
     let counts = async || app.get(&format!("/v1/runs/{run}")).await.ok()["counts"].clone();
-    eventually!("an end", counts().await["scored"] == 1 || app.runs.spool().used() == 0);
-    // Sent again it is the same sample, and it is scored.
+    eventually!("the outcome", counts().await["scored"] == 1 || app.runs.spool().used() == 0);
+    // A repeated request is the same sample, and it is scored.
     assert!((200..300).contains(&put(&app, &run, "s", form()).await));
     eventually!("the score", counts().await["scored"] == 1);
-    assert_eq!(counts().await["failed"], 0, "its file was taken away");
+    assert_eq!(counts().await["failed"], 0, "its file was deleted");
 }
 
 crate::on_both_databases!(
-    a_sample_whose_client_left_in_the_transaction_has_its_files,
-    a_deletion_goes_on_when_its_client_has_left,
-    a_deletion_that_is_repeated_forgets_what_the_first_left_in_memory,
+    a_sample_whose_client_disconnects_in_the_transaction_has_its_files,
+    a_deletion_completes_after_its_client_disconnects,
+    a_repeated_deletion_evicts_what_the_first_left_in_the_cache,
 );
 
-/// Whether a file of the database has these bytes somewhere.
+/// Returns whether a database file contains these bytes.
 fn is_on_disk(url: &str, bytes: &[u8]) -> bool {
     let path = url.strip_prefix("sqlite:").expect("a file");
     ["", "-wal"].into_iter().any(|part| {
@@ -128,10 +129,10 @@ fn is_on_disk(url: &str, bytes: &[u8]) -> bool {
 
 const MARK: &[u8] = b"what an embedding of a face would be";
 
-/// SQLite: what PostgreSQL keeps of deleted rows is up to whoever runs it.
-async fn what_was_deleted_is_in_no_file_of_the_database(database: Database) {
+/// SQLite only: the operator of PostgreSQL decides what remains of deleted rows.
+async fn deleted_data_is_in_no_database_file(database: Database) {
     let app = on(&database).await;
-    // Small ones share a page, and a large one has pages of its own.
+    // Small records share a page, and a large one has its own pages.
     let images: Vec<_> = (0..6_u8).map(|at| ContentHash::of(&[at])).collect();
     for (at, image) in images.iter().enumerate() {
         let record = faces(*image, MARK.repeat(if at == 3 { 400 } else { 3 }));
@@ -144,8 +145,9 @@ async fn what_was_deleted_is_in_no_file_of_the_database(database: Database) {
     assert!(!is_on_disk(&database.url, MARK), "deleted faces can be read from the disk");
 }
 
-/// An analysis reads the database as it was: what is deleted then leaves the log when it ends, and keeps nobody waiting until then.
-async fn a_deletion_beside_a_long_read_keeps_nobody_waiting_and_is_complete_after_it(database: Database) {
+/// An analysis reads a snapshot: data deleted meanwhile stays in the write-ahead log until the
+/// analysis ends, but the deletion blocks no request.
+async fn a_deletion_during_a_long_read_blocks_no_request_and_completes_after_it(database: Database) {
     let app = on(&database).await;
     let image = ContentHash::of(b"face");
     app.store.save_faces(&faces(image, MARK.to_vec())).await.expect("saved");
@@ -155,19 +157,19 @@ async fn a_deletion_beside_a_long_read_keeps_nobody_waiting_and_is_complete_afte
     let started = Instant::now();
     delete(&app, image).await.ok();
     app.score(score(1)).await.ok();
-    assert!(started.elapsed() < Duration::from_secs(20), "they waited for a reader, for up to 30 s each");
+    assert!(started.elapsed() < Duration::from_secs(20), "the requests waited for the reader");
     reader.execute("ROLLBACK").await.expect("the end of the read");
-    eventually!("the end of the face in the log", !is_on_disk(&database.url, MARK));
+    eventually!("the erasure of the face from the log", !is_on_disk(&database.url, MARK));
 }
 
 #[test]
-fn sqlite_keeps_nothing_of_what_was_deleted() {
-    let case = "sqlite_keeps_nothing_of_what_was_deleted";
-    crate::database::run(Kind::Sqlite, case, what_was_deleted_is_in_no_file_of_the_database);
+fn sqlite_erases_deleted_data() {
+    let case = "sqlite_erases_deleted_data";
+    crate::database::run(Kind::Sqlite, case, deleted_data_is_in_no_database_file);
 }
 
 #[test]
-fn sqlite_deletes_beside_a_long_read() {
-    let test = a_deletion_beside_a_long_read_keeps_nobody_waiting_and_is_complete_after_it;
-    crate::database::run(Kind::Sqlite, "sqlite_deletes_beside_a_long_read", test);
+fn sqlite_deletes_during_a_long_read() {
+    let test = a_deletion_during_a_long_read_blocks_no_request_and_completes_after_it;
+    crate::database::run(Kind::Sqlite, "sqlite_deletes_during_a_long_read", test);
 }

@@ -1,5 +1,5 @@
-//! What fails around the service: a graph, the database, the clock. No accepted sample is lost, errors are clear, and all is well
-//! again without a restart.
+//! Failures of a graph, the database or the clock. No accepted sample is lost, errors are clear,
+//! and the service recovers without a restart.
 
 use std::{
     path::PathBuf,
@@ -36,28 +36,28 @@ async fn counts(app: &App, run: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_graph_that_hangs_stops_no_other_and_no_sample_is_lost_of_it() {
+async fn a_hanging_graph_blocks_no_other_and_loses_no_sample() {
     let app = App::with(|setup| {
         setup.config.server.deadline_seconds = 1;
-        // The graph that hangs has the only place on the device.
+        // The hanging graph holds the only device turn.
         setup.config.engine.concurrent_batches = 1;
-        // Each attempt that counted would be the last.
+        // The first counted attempt would be the last.
         setup.config.runs.attempts = 1;
     })
     .await;
     app.gate.hang("clip_l.image");
     tells(&app.score(score(1)).await.problem(504, "deadline_exceeded"), &["1 s", "nothing was stored"]);
-    eventually!("word of the hanging graph", app.get("/readyz").await.status == 503);
+    eventually!("the report of the hanging graph", app.get("/readyz").await.status == 503);
     tells(&app.get("/readyz").await.problem(503, "unavailable"), &["hang", "clip_l.image"]);
     app.get("/livez").await.ok();
-    // Others run, and whoever asks for it is told at once.
+    // Other graphs run, and requests for the hanging one are refused at once.
     app.score(image(2).field("metrics", "clip_t").field("prompt", "a person")).await.ok();
-    tells(&app.score(score(3)).await.problem(503, "unavailable"), &["clip_l.image", "try again"]);
+    tells(&app.score(score(3)).await.problem(503, "unavailable"), &["clip_l.image", "retry later"]);
 
     let run = new_run(&app).await;
     assert_eq!(put(&app, &run, "waits", image(4).file("reference", png(100))).await, 202);
     app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", 1).await;
-    assert_eq!(counts(&app, &run).await["pending"], 1, "the graph's fault is held against the sample");
+    assert_eq!(counts(&app, &run).await["pending"], 1, "the sample must not fail because of the graph");
 
     app.gate.open();
     eventually!("readiness", app.get("/readyz").await.status == 200);
@@ -65,7 +65,7 @@ async fn a_graph_that_hangs_stops_no_other_and_no_sample_is_lost_of_it() {
     eventually!("the score", counts(&app, &run).await["scored"] == 1);
 }
 
-/// A graph that fails, or gives nothing but NaN, whatever it is asked.
+/// Graphs that fail on every input, or return only NaN.
 async fn a_graph_in_trouble(trouble: Trouble) {
     let app = App::with(|setup| setup.config.runs.attempts = 1).await;
     app.graphs.always(Some(trouble));
@@ -74,23 +74,24 @@ async fn a_graph_in_trouble(trouble: Trouble) {
         let other = image(seed).file("reference", png(100)).field("metrics", "clip_i");
         app.score(other).await.problem(500, "internal");
     }
-    // Both that the run asks.
+    // Both graphs that the run needs.
     tells(&app.get("/readyz").await.problem(503, "unavailable"), &["clip_l.image", "clip.image"]);
     let run = new_run(&app).await;
     assert_eq!(put(&app, &run, "waits", image(4).file("reference", png(100))).await, 202);
     app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", 1).await;
-    assert_eq!(counts(&app, &run).await["pending"], 1, "the graph's fault is held against the sample");
+    assert_eq!(counts(&app, &run).await["pending"], 1, "the sample must not fail because of the graph");
     app.graphs.always(None);
     eventually!("the score", counts(&app, &run).await["scored"] == 1);
     assert_eq!(app.counted("m", ONE_GRAPH).await, 1);
 }
 
 #[tokio::test]
-async fn no_accepted_sample_fails_because_a_graph_fails_whatever_it_is_asked() {
+async fn a_broken_graph_fails_no_accepted_sample() {
     tokio::join!(a_graph_in_trouble(Trouble::Fails), a_graph_in_trouble(Trouble::NotANumber));
 }
 
-/// What stands between a service and its database: a proxy before PostgreSQL, another connection's lock on SQLite.
+/// Simulates a database outage: with a proxy before PostgreSQL, or with another connection's lock
+/// on SQLite.
 struct Outage {
     url: String,
     away: watch::Sender<bool>,
@@ -124,7 +125,7 @@ impl Outage {
     }
 }
 
-/// The same database through a proxy that cuts all connections, and takes none, while it is away.
+/// The same database through a proxy that cuts and refuses all connections while `away`.
 async fn through_proxy(url: &str, away: watch::Receiver<bool>) -> String {
     let options = PgConnectOptions::from_str(url).expect("a valid URL");
     let socket = options.get_socket().map(|folder| folder.join(format!(".s.PGSQL.{}", options.get_port())));
@@ -154,7 +155,7 @@ async fn through_proxy(url: &str, away: watch::Receiver<bool>) -> String {
 }
 
 async fn forward(mut client: TcpStream, socket: Option<PathBuf>, server: &str) {
-    // Whatever breaks, breaks for the one who asked.
+    // Errors affect only this client.
     if let Some(path) = socket {
         let mut upstream = UnixStream::connect(path).await.expect("PostgreSQL listens");
         drop(copy_bidirectional(&mut client, &mut upstream).await);
@@ -164,7 +165,7 @@ async fn forward(mut client: TcpStream, socket: Option<PathBuf>, server: &str) {
     }
 }
 
-async fn a_database_that_is_gone_for_a_while_loses_no_accepted_sample(database: Database) {
+async fn a_database_outage_loses_no_accepted_sample(database: Database) {
     let mut outage = Outage::of(&database).await;
     let url = outage.url.clone();
     let app = App::with(move |setup| {
@@ -179,7 +180,7 @@ async fn a_database_that_is_gone_for_a_while_loses_no_accepted_sample(database: 
     }
     app.gate.reached_by(1).await;
     outage.begin().await;
-    // What is being scored comes to its end now, and cannot be recorded.
+    // Samples in flight now complete, but cannot be recorded.
     app.gate.open();
     let named = || score(10).field("method", "other").field("name", "one");
     tells(
@@ -195,15 +196,15 @@ async fn a_database_that_is_gone_for_a_while_loses_no_accepted_sample(database: 
     outage.end().await;
 
     eventually!("readiness", app.get("/readyz").await.status == 200);
-    assert_eq!(app.score(named()).await.ok()["outcome"], "created", "something was saved after all");
+    assert_eq!(app.score(named()).await.ok()["outcome"], "created", "the refused score was stored");
     assert_eq!(put(&app, &run, "late", image(11).file("reference", png(100))).await, 202);
     eventually!("all scores", counts(&app, &run).await["pending"] == 0);
     assert_eq!(counts(&app, &run).await, json!({"accepted": 4, "pending": 0, "scored": 4, "failed": 0}));
-    assert_eq!(app.counted("m", ONE_GRAPH).await, 4, "one counts twice");
+    assert_eq!(app.counted("m", ONE_GRAPH).await, 4, "each sample counts once");
 }
 
-/// A row that no version of this program wrote, in one run of two.
-async fn a_run_that_cannot_be_read_keeps_no_other_from_its_end(database: Database) {
+/// One of two runs has a row that no version of this program wrote.
+async fn an_unreadable_run_does_not_block_other_runs(database: Database) {
     let url = database.url.clone();
     let app = App::with(move |setup| setup.config.store.url = url).await;
     let mut runs = Vec::new();
@@ -217,7 +218,7 @@ async fn a_run_that_cannot_be_read_keeps_no_other_from_its_end(database: Databas
         assert_eq!(put(&app, run, "s", image(at as u32).file("reference", png(100))).await, 202);
         eventually!("the score", counts(&app, run).await["scored"] == 1);
     }
-    // The older run is looked at first, and both are out of date.
+    // The older run is checked first, and both are out of date.
     database.execute(&format!("UPDATE samples SET metadata = '\"x\"' WHERE run = '{}'", runs[0])).await;
     database.execute("UPDATE runs SET revision = revision + 1").await;
     for run in &runs {
@@ -236,8 +237,8 @@ async fn a_run_that_cannot_be_read_keeps_no_other_from_its_end(database: Databas
     app.get("/readyz").await.ok();
 }
 
-/// A pause is written down as a time of day, which a clock that is set back makes a year long.
-async fn a_clock_that_is_set_while_a_sample_is_put_off_does_not_hold_it_up(database: Database) {
+/// The end of a pause is stored as a date, which a clock change can move years away.
+async fn a_clock_change_does_not_delay_a_postponed_sample(database: Database) {
     let url = database.url.clone();
     let app = App::with(move |setup| setup.config.store.url = url).await;
     let run = new_run(&app).await;
@@ -255,7 +256,7 @@ async fn a_clock_that_is_set_while_a_sample_is_put_off_does_not_hold_it_up(datab
 }
 
 crate::on_both_databases!(
-    a_database_that_is_gone_for_a_while_loses_no_accepted_sample,
-    a_run_that_cannot_be_read_keeps_no_other_from_its_end,
-    a_clock_that_is_set_while_a_sample_is_put_off_does_not_hold_it_up,
+    a_database_outage_loses_no_accepted_sample,
+    an_unreadable_run_does_not_block_other_runs,
+    a_clock_change_does_not_delay_a_postponed_sample,
 );

@@ -1,4 +1,4 @@
-//! Two services on one database, each with a spool of its own.
+//! Two services on one database, each with its own spool.
 
 use std::time::{Duration, Instant};
 
@@ -23,9 +23,9 @@ pub(crate) async fn new_run(app: &App) -> String {
     let body = json!({"method": "m", "run": "r", "metrics": ["clip_i", "aesthetic"]}).to_string();
     let request =
         Request::post("/v1/runs").header(header::CONTENT_TYPE, "application/json").body(Body::from(body));
-    let answer = app.send(request.expect("a valid request")).await;
-    assert!(answer.status.is_success(), "{}", answer.json());
-    answer.json()["run_id"].as_str().expect("an id").to_owned()
+    let response = app.send(request.expect("a valid request")).await;
+    assert!(response.status.is_success(), "{}", response.json());
+    response.json()["run_id"].as_str().expect("an id").to_owned()
 }
 
 pub(crate) async fn put(app: &App, run: &str, name: &str, form: Form) -> u16 {
@@ -37,12 +37,13 @@ pub(crate) async fn put(app: &App, run: &str, name: &str, form: Form) -> u16 {
     app.send(request.expect("a valid request")).await.status.as_u16()
 }
 
-/// Waits for something that another task is to do. A macro, since a closure that borrows across an await is not `Send`.
+/// Waits for the work of another task. A macro, since a closure that borrows across an await is not
+/// `Send`.
 macro_rules! eventually {
     ($what:expr, $is_so:expr) => {
         let started = Instant::now();
         while !$is_so {
-            assert!(started.elapsed() < Duration::from_secs(30), "{} never came", $what);
+            assert!(started.elapsed() < Duration::from_secs(30), "timed out waiting for {}", $what);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -58,7 +59,7 @@ async fn delete(app: &App, path: &str) -> u16 {
     app.send(Request::delete(path).body(Body::empty()).expect("a valid request")).await.status.as_u16()
 }
 
-async fn a_run_that_the_other_instance_ends_leaves_no_file_behind(database: Database) {
+async fn a_run_finished_by_the_other_instance_leaves_no_files(database: Database) {
     let (one, two) = (start(&database).await, start(&database).await);
     let run = new_run(&one).await;
     for (at, app) in [&one, &two].into_iter().enumerate() {
@@ -73,7 +74,7 @@ async fn a_run_that_the_other_instance_ends_leaves_no_file_behind(database: Data
     eventually!("the end of the files", one.runs.spool().used() + two.runs.spool().used() == 0);
 }
 
-async fn a_run_that_the_other_instance_deletes_leaves_no_file_behind(database: Database) {
+async fn a_run_deleted_by_the_other_instance_leaves_no_files(database: Database) {
     let (one, two) = (start(&database).await, start(&database).await);
     one.gate.close();
     let run = new_run(&one).await;
@@ -84,12 +85,12 @@ async fn a_run_that_the_other_instance_deletes_leaves_no_file_behind(database: D
     assert_eq!(delete(&two, &format!("/v1/runs/{run}")).await, 200);
     one.gate.open();
     eventually!("the end of the files", one.runs.spool().used() == 0);
-    assert_eq!(delete(&one, &format!("/v1/runs/{run}")).await, 404, "it is gone for both");
+    assert_eq!(delete(&one, &format!("/v1/runs/{run}")).await, 404, "it is deleted for both");
 }
 
-/// Deletion reaches the folder of whoever accepted the sample: of the generated image itself, and of what is not needed without
-/// its reference.
-async fn an_image_that_the_other_instance_deletes_leaves_no_file_behind(database: Database) {
+/// Deletion reaches the spool of the instance that accepted the sample: both the image itself and
+/// the files that are useless without their reference.
+async fn an_image_deleted_by_the_other_instance_leaves_no_files(database: Database) {
     let (one, two) = (start(&database).await, start(&database).await);
     one.gate.close();
     let run = new_run(&one).await;
@@ -111,8 +112,8 @@ async fn an_image_that_the_other_instance_deletes_leaves_no_file_behind(database
     );
 }
 
-/// Both keep a file of it; whoever is the last to need it tells the other.
-async fn an_equal_image_on_both_instances_leaves_no_file_behind(database: Database) {
+/// Both spools have a file of the image; the last instance to need it notifies the other.
+async fn an_equal_image_on_both_instances_leaves_no_files(database: Database) {
     let (one, two) = (start(&database).await, start(&database).await);
     one.gate.close();
     two.gate.close();
@@ -132,21 +133,21 @@ async fn an_equal_image_on_both_instances_leaves_no_file_behind(database: Databa
     }
 }
 
-async fn what_one_instance_deletes_the_other_forgets(database: Database) {
+async fn a_deletion_evicts_the_caches_of_the_other_instance(database: Database) {
     let (one, two) = (start(&database).await, start(&database).await);
     let image = images::png(1);
     let form = || Form::new().file("image", image.clone()).field("metrics", "aesthetic");
     assert_eq!(one.score(form()).await.ok()["cached"], false);
-    assert_eq!(one.score(form()).await.ok()["cached"], true, "it is in memory");
+    assert_eq!(one.score(form()).await.ok()["cached"], true, "it is cached");
     let hash = blake3::hash(&image).to_hex();
     assert_eq!(delete(&two, &format!("/v1/images/{hash}")).await, 200);
-    eventually!("the end of the memory", one.score(form()).await.ok()["cached"] == false);
+    eventually!("the eviction", one.score(form()).await.ok()["cached"] == false);
 }
 
 crate::on_both_databases!(
-    a_run_that_the_other_instance_ends_leaves_no_file_behind,
-    a_run_that_the_other_instance_deletes_leaves_no_file_behind,
-    an_image_that_the_other_instance_deletes_leaves_no_file_behind,
-    an_equal_image_on_both_instances_leaves_no_file_behind,
-    what_one_instance_deletes_the_other_forgets,
+    a_run_finished_by_the_other_instance_leaves_no_files,
+    a_run_deleted_by_the_other_instance_leaves_no_files,
+    an_image_deleted_by_the_other_instance_leaves_no_files,
+    an_equal_image_on_both_instances_leaves_no_files,
+    a_deletion_evicts_the_caches_of_the_other_instance,
 );

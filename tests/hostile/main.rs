@@ -1,7 +1,7 @@
-//! What strangers, accidents and other processes do to a service, one file a kind. Each test fails where a bound, a lock or a
-//! check is taken away.
+//! Hostile clients, accidents and concurrent processes, one file per kind. Each test fails without
+//! the bound, lock or check that it covers.
 
-/// Makes a test of each case for each database.
+/// Defines one test per case and database.
 #[macro_export]
 macro_rules! on_both_databases {
     ($($case:ident),+ $(,)?) => {
@@ -14,18 +14,18 @@ macro_rules! on_both_databases {
     };
 }
 
-// The harness is that of `tests/http`; each of the two programs uses a part of it.
+// The harness of `tests/http`; each of the two programs uses only a part of it.
 mod analyses;
 mod answers;
 mod bodies;
 mod browser;
-#[allow(dead_code, reason = "what only `tests/store` uses")]
+#[allow(dead_code, reason = "parts only for `tests/store`")]
 #[path = "../store/harness.rs"]
 mod database;
 mod deletions;
 mod faults;
 mod fuzz;
-#[allow(dead_code, reason = "what only `tests/http` uses")]
+#[allow(dead_code, reason = "parts only for `tests/http`")]
 #[path = "../http/harness.rs"]
 mod harness;
 mod instances;
@@ -33,7 +33,7 @@ mod ranking;
 mod reasons;
 mod sockets;
 mod spool;
-#[allow(dead_code, reason = "what only the other test programs use")]
+#[allow(dead_code, reason = "parts only for the other test programs")]
 #[path = "../support/mod.rs"]
 mod support;
 mod texts;

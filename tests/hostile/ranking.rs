@@ -1,4 +1,4 @@
-//! Rankings that would say what the scores do not.
+//! Rankings that the scores do not support.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{App, tells};
 
-/// A run with these scores by name, imported.
+/// Imports a run with these scores by sample name.
 async fn import(app: &App, method: &str, scores: &[(String, f64)]) {
     let body = json!({"method": method, "run": "r", "dataset": "d"}).to_string();
     let request = Request::post("/v1/runs").header(header::CONTENT_TYPE, "application/json");
@@ -22,7 +22,7 @@ async fn import(app: &App, method: &str, scores: &[(String, f64)]) {
     app.send(request.expect("a valid request")).await.ok();
 }
 
-/// The board once all its rows are summarised.
+/// Waits until all rows are summarised and returns the leaderboard.
 async fn board(app: &App, query: &str) -> Value {
     let started = Instant::now();
     loop {
@@ -42,9 +42,9 @@ fn of<'a>(board: &'a Value, method: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn the_easier_half_of_the_prompts_is_not_ranked_first() {
+async fn a_run_of_only_easy_prompts_is_not_ranked_first() {
     let app = App::start().await;
-    // Every second prompt is easy; `half` is worse on each of them, and has no other.
+    // Every second prompt is easy; `half` has only these, and is worse on each of them.
     let score = |at: usize| if at.is_multiple_of(2) { 0.9 } else { 0.2 } + (at % 7) as f64 / 1000.0;
     let all: Vec<_> = (0..60).map(|at| (format!("s{at:02}"), score(at))).collect();
     let worse: Vec<_> = all.iter().map(|(name, score)| (name.clone(), score - 0.15)).collect();
@@ -54,27 +54,30 @@ async fn the_easier_half_of_the_prompts_is_not_ranked_first() {
     }
     let board = board(&app, "sort=dino").await;
     let (whole, worse, half) = (of(&board, "whole"), of(&board, "worse"), of(&board, "half"));
-    assert!(half["metrics"]["dino"]["mean"].as_f64() > whole["metrics"]["dino"]["mean"].as_f64(), "the trap");
+    assert!(
+        half["metrics"]["dino"]["mean"].as_f64() > whole["metrics"]["dino"]["mean"].as_f64(),
+        "the plain mean is higher"
+    );
     assert_eq!(whole["sample_set"], worse["sample_set"]);
     assert_ne!(whole["sample_set"], half["sample_set"]);
     assert_eq!([&whole["comparable"], &worse["comparable"], &half["comparable"]], [true, true, false]);
     assert_eq!((&whole["mean_rank"], &worse["mean_rank"]), (&json!(1.0), &json!(2.0)));
     let order: Vec<_> = board["rows"].as_array().expect("a list").iter().map(|row| &row["method"]).collect();
-    assert_eq!(order, ["whole", "worse", "half"], "what does not compare stands apart, not first");
+    assert_eq!(order, ["whole", "worse", "half"], "rows that are not comparable come last");
     let csv = app.get("/v1/leaderboard?pack=ref&format=csv").await;
     let text = String::from_utf8(csv.body.to_vec()).expect("text");
     assert!(text.lines().next().is_some_and(|head| head.ends_with("sample_set,comparable")), "{text}");
     assert_eq!(half["pack"]["weights"], "imported");
 }
 
-/// Three methods: one with all 40 samples, two with halves that overlap in 20.
+/// Three methods: one with all 40 samples, two with 30 each, 20 of them shared.
 async fn three_methods(app: &App) {
     let score = |at: usize| 0.2 + (at % 7) as f64 / 100.0;
     let named = |from: usize, to: usize, shift: f64| -> Vec<(String, f64)> {
         (from..to).map(|at| (format!("s{at:02}"), score(at) + shift)).collect()
     };
     import(app, "whole", &named(0, 40, 0.0)).await;
-    // Its own samples are easy for it, those that all have are not.
+    // `early` is good on its own samples and bad on the shared ones.
     let mut early = named(0, 30, -0.1);
     early[..10].iter_mut().for_each(|(_, score)| *score = 0.9);
     import(app, "early", &early).await;
@@ -82,14 +85,14 @@ async fn three_methods(app: &App) {
 }
 
 #[tokio::test]
-async fn on_common_ranks_all_rows_over_what_they_share() {
+async fn on_common_ranks_rows_over_shared_samples() {
     let app = App::start().await;
     three_methods(&app).await;
     let before = board(&app, "sort=dino").await;
     let sets: Vec<_> =
         before["rows"].as_array().expect("a list").iter().map(|row| &row["sample_set"]).collect();
     assert!(sets[0] != sets[1] && sets[1] != sets[2], "{before}");
-    assert_eq!(of(&before, "whole")["mean_rank"], 1.0, "each is alone, and so the first of its set");
+    assert_eq!(of(&before, "whole")["mean_rank"], 1.0, "each is the only method of its sample set");
 
     let board = board(&app, "sort=dino&on=common").await;
     assert_eq!((&board["on"], &board["total"]), (&json!("common"), &json!(3)));
@@ -105,7 +108,7 @@ async fn on_common_ranks_all_rows_over_what_they_share() {
         assert_eq!(row["sample_set"], of(&board, "late")["sample_set"]);
         assert!(dino["low"].as_f64() < dino["mean"].as_f64(), "{row}");
     }
-    // Page by page it is the same list.
+    // The pages form the same list.
     let page = app.get("/v1/leaderboard?pack=ref&sort=dino&on=common&limit=2").await.ok();
     let next = page["next"].as_str().expect("a further page");
     let rest =
@@ -114,17 +117,17 @@ async fn on_common_ranks_all_rows_over_what_they_share() {
     app.get(&format!("/v1/leaderboard?pack=ref&sort=dino&limit=2&after={next}"))
         .await
         .problem(400, "malformed_request");
-    // What all share changes with what is listed.
+    // The shared samples depend on the listed methods.
     let two = app.get("/v1/leaderboard?pack=ref&on=common&method=whole").await.ok();
     assert_eq!(two["rows"][0]["metrics"]["dino"]["n"], 40);
-    // And with the scores.
+    // They depend on the scores, too.
     import(&app, "first", &[("s10".to_owned(), 0.5), ("s11".to_owned(), 0.6)]).await;
     let fewer = app.get("/v1/leaderboard?pack=ref&on=common").await.ok();
     assert_eq!(of(&fewer, "whole")["metrics"]["dino"]["n"], 2, "{fewer}");
 }
 
 #[tokio::test]
-async fn points_and_tables_can_be_over_what_runs_share() {
+async fn trade_offs_and_reports_can_use_shared_samples() {
     let app = App::start().await;
     three_methods(&app).await;
     let apart = app.get("/v1/analysis/trade-off?pack=ref&x=dino&y=dino").await.ok();
@@ -161,7 +164,7 @@ async fn points_and_tables_can_be_over_what_runs_share() {
 
     import(&app, "elsewhere", &[("other".to_owned(), 0.5)]).await;
     let detail = app.get("/v1/leaderboard?pack=ref&on=common").await.problem(409, "nothing_to_compare");
-    tells(&detail, &["share no sample", "ref"]);
+    tells(&detail, &["no samples in common", "ref"]);
     app.get("/v1/analysis/trade-off?pack=ref&x=dino&y=dino&on=common")
         .await
         .problem(409, "nothing_to_compare");

@@ -1,4 +1,4 @@
-//! Numbers that cannot be computed: each null of an analysis has its reason beside it.
+//! Numbers that cannot be computed: each null of an analysis comes with a reason.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use crate::{harness::App, instances::eventually};
 
 async fn send(app: &App, path: &str, media_type: &str, body: String) -> Value {
     let request = Request::post(path).header(header::CONTENT_TYPE, media_type).body(Body::from(body));
-    let answer = app.send(request.expect("a valid request")).await;
-    assert!(answer.status.is_success(), "{path}: {}", String::from_utf8_lossy(&answer.body));
-    answer.json()
+    let response = app.send(request.expect("a valid request")).await;
+    assert!(response.status.is_success(), "{path}: {}", String::from_utf8_lossy(&response.body));
+    response.json()
 }
 
-/// A run of which `dino` is the same for all samples, as in every other run, and `aesthetic` is not.
+/// Imports a run with a constant `dino`, equal in all runs, and a varying `aesthetic`.
 async fn run(app: &App, method: &str, names: &[&str], shift: f64) -> String {
     let body = json!({"method": method, "run": "r", "dataset": "d"}).to_string();
     let run = send(app, "/v1/runs", "application/json", body).await;
@@ -32,7 +32,7 @@ async fn run(app: &App, method: &str, names: &[&str], shift: f64) -> String {
     run
 }
 
-/// The reasons that stand where a number is null; fails on a null without one.
+/// Collects the reasons of null numbers; fails on a null without a reason.
 fn reasons(at: &str, value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Array(list) => list.iter().for_each(|entry| reasons(at, entry, found)),
@@ -43,13 +43,13 @@ fn reasons(at: &str, value: &Value, found: &mut Vec<String>) {
                     assert!(is(reason), "{at}: `{number}` is null without `{reason}`: {value}");
                     found.push(format!("{at} {number} {}", object[reason].as_str().expect("a word")));
                 } else {
-                    assert!(!is(reason), "{at}: `{number}` is there, and so is `{reason}`: {value}");
+                    assert!(!is(reason), "{at}: `{number}` is a number but has `{reason}`: {value}");
                 }
             };
-            // The ends of an interval are null without further ado where there is nothing that they could be around.
-            let around =
+            // Interval bounds need no reason of their own if the number itself is null.
+            let centre =
                 ["mean", "difference", "tau", "share"].into_iter().find(|key| object.contains_key(*key));
-            if around.is_some_and(|key| !object[key].is_null()) {
+            if centre.is_some_and(|key| !object[key].is_null()) {
                 expect(if object.contains_key("low") { "low" } else { "share_low" }, "no_interval");
             }
             if object.contains_key("tau") {
@@ -73,9 +73,9 @@ fn reasons(at: &str, value: &Value, found: &mut Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_null_of_an_analysis_has_its_reason() {
+async fn every_null_of_an_analysis_has_a_reason() {
     let app = App::start().await;
-    // All of one person, so that nobody can say how far another is off.
+    // All samples show one identity, so the variance between identities is unknown.
     let names = ["007-0-0", "007-0-1", "007-0-2"];
     let (a, b) = (run(&app, "a", &names, 0.0).await, run(&app, "b", &names, 0.1).await);
     let vote = |annotator: &str, name: &str| json!({"question": "overall", "annotator": annotator, "name": name, "run_a": a, "run_b": b, "preferred": "a"});
@@ -107,9 +107,9 @@ async fn a_null_of_an_analysis_has_its_reason() {
         "votes_alpha no_variation",
         "ratings_alpha nothing_shared",
     ] {
-        assert!(all.contains(word), "{word} is not in:\n{all}");
+        assert!(all.contains(word), "{word} is missing in:\n{all}");
     }
-    // A second opinion: now there is an alpha, of too few pairs for an interval.
+    // With a second annotator there is an alpha, but from too few pairs for an interval.
     let mut other = vote("x", names[1]);
     other["preferred"] = json!("b");
     let votes = json!({"preferences": [other, vote("y", names[1])]}).to_string();
@@ -119,6 +119,6 @@ async fn a_null_of_an_analysis_has_its_reason() {
     reasons("", &app.get("/v1/analysis/alignment?pack=ref&min_pairs=1").await.ok(), &mut found);
     let all = found.join("\n");
     for word in ["votes_alpha_low too_few_shared", "tau constant"] {
-        assert!(all.contains(word), "{word} is not in:\n{all}");
+        assert!(all.contains(word), "{word} is missing in:\n{all}");
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that say nothing, too little, or too slowly.
+//! Connections that send nothing, too little, or too slowly.
 
 use std::{
     io::{Read as _, Write as _},
@@ -24,10 +24,10 @@ fn open(to: SocketAddr, sent: &str) -> TcpStream {
     stream
 }
 
-/// All that comes until the service closes.
+/// Reads until the service closes the connection.
 fn rest(mut stream: TcpStream) -> String {
     let mut text = String::new();
-    // A reset after the answer is an end as well.
+    // A reset after the response also ends it.
     let _ = stream.read_to_string(&mut text);
     text
 }
@@ -36,12 +36,12 @@ fn form() -> Form {
     Form::new().file("image", images::png(7)).field("metrics", ONE_GRAPH).field("method", "mine")
 }
 
-/// An answer of a client that works as it should, off the runtime.
+/// Status of the response to a well-behaved client, outside the runtime.
 async fn score(to: SocketAddr, form: Form) -> u16 {
     tokio::task::spawn_blocking(move || {
         let headers = [("content-type", Form::content_type())];
         let headers = headers.each_ref().map(|(name, value)| (*name, value.as_ref()));
-        client::send(to, "POST /v1/score", &headers, &form.finish()).expect("an answer").status
+        client::send(to, "POST /v1/score", &headers, &form.finish()).expect("a response").status
     })
     .await
     .expect("the client does not panic")
@@ -52,7 +52,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn heads_without_bodies_keep_nobody_out_and_are_answered_408() {
+async fn requests_without_bodies_block_no_client_and_return_408() {
     let app = App::with(|setup| {
         setup.config.limits.requests = 4;
         setup.config.limits.upload_memory_mib = 128;
@@ -60,29 +60,29 @@ async fn heads_without_bodies_keep_nobody_out_and_are_answered_408() {
     })
     .await;
     let to = app.listen().await;
-    // More than there are places, and together they announce more than the memory.
+    // More connections than slots, and together they announce more bytes than the memory budget.
     let idle: Vec<_> = blocking(move || {
         let large = HEAD_OF_A_PUT.replace("length: 100", "length: 16000000");
         (0..40).map(|at| open(to, if at % 2 == 0 { HEAD_OF_A_PUT } else { &large })).collect()
     })
     .await;
-    assert_eq!(score(to, form()).await, 200, "a client beside them is served");
-    let answers: Vec<_> = blocking(move || idle.into_iter().map(rest).collect()).await;
-    for answer in answers {
-        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-        assert!(answer.contains("connection: close") && answer.contains("request_timeout"), "{answer}");
+    assert_eq!(score(to, form()).await, 200, "another client is served");
+    let responses: Vec<_> = blocking(move || idle.into_iter().map(rest).collect()).await;
+    for response in responses {
+        assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
+        assert!(response.contains("connection: close") && response.contains("request_timeout"), "{response}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_drips_is_cut_off_although_bytes_arrive() {
+async fn a_dripping_body_is_cut_off() {
     let app = App::with(|setup| setup.config.server.body_seconds = 1).await;
     let to = app.listen().await;
-    let answer = blocking(move || {
+    let response = blocking(move || {
         let mut stream = open(to, HEAD_OF_A_PUT);
         let mut reader = stream.try_clone().expect("a socket");
         let dripping = std::thread::spawn(move || {
-            // Ends with the connection, or where the body would.
+            // Ends with the connection, or at the end of the body.
             for _ in 0..100 {
                 if stream.write_all(b" ").is_err() {
                     return;
@@ -91,36 +91,39 @@ async fn a_body_that_drips_is_cut_off_although_bytes_arrive() {
             }
         });
         let mut buffer = [0; 4096];
-        let read = reader.read(&mut buffer).expect("an answer");
+        let read = reader.read(&mut buffer).expect("a response");
         drop(reader);
         dripping.join().expect("no panic");
         String::from_utf8_lossy(&buffer[..read]).into_owned()
     })
     .await;
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-    tells(&answer, &["request_timeout", "bytes a second"]);
+    assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
+    tells(&response, &["request_timeout", "bytes a second"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn heads_that_never_end_are_closed_with_408() {
+async fn endless_heads_return_408() {
     let app = App::with(|setup| setup.config.server.head_seconds = 1).await;
     let to = app.listen().await;
     for sent in ["", "GET /livez HT", "GET /livez HTTP/1.1\r\nhost: loc"] {
-        let answer = blocking(move || rest(open(to, sent))).await;
-        assert!(answer.starts_with("HTTP/1.1 408 "), "{sent:?}: {answer:?}");
+        let response = blocking(move || rest(open(to, sent))).await;
+        assert!(response.starts_with("HTTP/1.1 408 "), "{sent:?}: {response:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_rests_between_requests_is_closed_without_a_word() {
+async fn an_idle_connection_is_closed_without_a_response() {
     let app = App::with(|setup| setup.config.server.head_seconds = 1).await;
     let to = app.listen().await;
-    let answer = blocking(move || rest(open(to, "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"))).await;
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
+    let response = blocking(move || rest(open(to, "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"))).await;
+    assert!(
+        response.starts_with("HTTP/1.1 200 ") && response.matches("HTTP/1.1 ").count() == 1,
+        "{response}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn above_the_limit_the_oldest_idle_connection_makes_room() {
+async fn over_the_limit_the_oldest_idle_connection_is_closed() {
     let app = App::with(|setup| setup.config.server.connections = 8).await;
     let to = app.listen().await;
     let idle: Vec<_> = blocking(move || (0..8).map(|_| open(to, "")).collect::<Vec<_>>()).await;
@@ -139,11 +142,11 @@ async fn above_the_limit_the_oldest_idle_connection_makes_room() {
         (closed, open)
     })
     .await;
-    assert!(closed >= 1 && open >= 4, "{closed} closed, {open} left alone");
+    assert!(closed >= 1 && open >= 4, "{closed} closed, {open} left open");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn above_the_limit_a_body_that_is_awaited_makes_room_with_408() {
+async fn over_the_limit_a_connection_without_its_body_is_closed_with_408() {
     let app = App::with(|setup| {
         setup.config.server.connections = 8;
         setup.config.server.body_seconds = 60;
@@ -158,9 +161,9 @@ async fn above_the_limit_a_body_that_is_awaited_makes_room_with_408() {
         let mut closed = 0;
         for mut stream in dripping {
             stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
-            let mut answer = [0; 12];
-            if stream.read_exact(&mut answer).is_ok() {
-                assert_eq!(&answer, b"HTTP/1.1 408");
+            let mut response = [0; 12];
+            if stream.read_exact(&mut response).is_ok() {
+                assert_eq!(&response, b"HTTP/1.1 408");
                 closed += 1;
             }
         }
@@ -174,7 +177,7 @@ async fn above_the_limit_a_body_that_is_awaited_makes_room_with_408() {
 async fn a_client_that_reads_nothing_loses_its_connection() {
     let app = App::with(|setup| setup.config.server.write_seconds = 1).await;
     let to = app.listen().await;
-    // More answers than the buffers of both sides hold, and none is read.
+    // More responses than the buffers of both sides hold, and the client reads none.
     let closed = blocking(move || {
         let mut stream = TcpStream::connect(to).expect("the service accepts");
         stream.set_write_timeout(Some(Duration::from_secs(20))).expect("a socket");
@@ -186,11 +189,11 @@ async fn a_client_that_reads_nothing_loses_its_connection() {
         })
     })
     .await;
-    assert!(closed, "the service kept a connection on which nothing is read");
+    assert!(closed, "the service kept a connection that reads nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_http_is_refused_and_others_go_on() {
+async fn invalid_http_is_refused_and_other_clients_are_served() {
     let app = App::start().await;
     let to = app.listen().await;
     let garbage = [
@@ -205,25 +208,25 @@ async fn what_is_no_http_is_refused_and_others_go_on() {
         "POST /v1/score HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_owned(),
     ];
     for text in garbage {
-        let answer = blocking(move || {
+        let response = blocking(move || {
             let mut stream = TcpStream::connect(to).expect("the service accepts");
             stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
-            // It may close before all of it is sent.
+            // The service may close before everything is sent.
             let _ = stream.write_all(text.as_bytes());
             let _ = stream.shutdown(std::net::Shutdown::Write);
-            let mut answer = Vec::new();
-            let _ = stream.read_to_end(&mut answer);
-            String::from_utf8_lossy(&answer).into_owned()
+            let mut response = Vec::new();
+            let _ = stream.read_to_end(&mut response);
+            String::from_utf8_lossy(&response).into_owned()
         })
         .await;
-        let status = answer.get(9..12).unwrap_or_default();
-        assert!(answer.is_empty() || status.starts_with('4'), "{answer:?}");
+        let status = response.get(9..12).unwrap_or_default();
+        assert!(response.is_empty() || status.starts_with('4'), "{response:?}");
     }
     assert_eq!(score(to, form()).await, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_is_taken_by_bytes_that_came_and_not_by_those_announced() {
+async fn memory_is_reserved_for_received_and_not_announced_bytes() {
     let app = App::with(|setup| {
         (setup.config.limits.upload_memory_mib, setup.config.limits.request_mib) = (2, 2);
         setup.config.limits.image_mib = 2;
@@ -239,6 +242,6 @@ async fn memory_is_taken_by_bytes_that_came_and_not_by_those_announced() {
             .collect::<Vec<_>>()
     })
     .await;
-    assert_eq!(score(to, form()).await, 200, "16 MiB are announced, none has come");
+    assert_eq!(score(to, form()).await, 200, "16 MiB are announced, none received");
     drop(announced);
 }

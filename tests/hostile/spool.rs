@@ -1,4 +1,4 @@
-//! Accepted samples and their files: what is lost, left behind or given to the wrong database.
+//! Accepted samples and their files: nothing is lost, orphaned or used with the wrong database.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn new_run(store: &Store, run: &str) -> RunRecord {
     store.create_run(&name, &RunFacts::default(), OffsetDateTime::now_utc()).await.expect("a run").0
 }
 
-/// A sample whose generated image is the same for all names.
+/// A pending sample; the generated image is the same for all names.
 pub(crate) fn pending(run: &RunRecord, name: &str, folder: &str) -> NewPending {
     let image = ContentHash::of(b"black");
     NewPending {
@@ -69,8 +69,8 @@ pub(crate) fn scored(new: &NewPending, run: &RunRecord) -> NewSample {
     }
 }
 
-/// Two samples of one image: the second is accepted at the very moment at which the first is recorded, again and again.
-async fn an_equal_image_that_is_accepted_meanwhile_keeps_its_file(database: Database) {
+/// Two samples with one image: the second is accepted while the first is recorded, in many rounds.
+async fn an_equal_image_accepted_during_recording_keeps_its_file(database: Database) {
     let (one, two) = (database.open().await, database.open().await);
     let run = new_run(&one, "r").await;
     for round in 0..40 {
@@ -87,18 +87,15 @@ async fn an_equal_image_that_is_accepted_meanwhile_keeps_its_file(database: Data
             async move { two.accept(&second).await }
         });
         accepting.await.expect("no panic").expect("accepted");
-        recording.await.expect("no panic").expect("recorded").expect("it waited");
-        let needed = one.needed_files(FOLDER, &[second.image]).await.expect("an answer");
-        assert!(
-            needed.contains(&second.image),
-            "round {round}: the file of a sample that waits is not named"
-        );
+        recording.await.expect("no panic").expect("recorded").expect("it was pending");
+        let needed = one.needed_files(FOLDER, &[second.image]).await.expect("the query succeeds");
+        assert!(needed.contains(&second.image), "round {round}: the file of a pending sample is not listed");
         two.record_pending(&scored(&second, &run), run.id).await.expect("recorded");
-        assert!(one.needed_files(FOLDER, &[second.image]).await.expect("an answer").is_empty());
+        assert!(one.needed_files(FOLDER, &[second.image]).await.expect("the query succeeds").is_empty());
     }
 }
 
-async fn files_of_a_run_that_another_instance_ends_are_released_to_their_owner(database: Database) {
+async fn files_of_a_run_ended_by_another_instance_are_released_to_their_owner(database: Database) {
     let (one, two) = (database.open().await, database.open().await);
     let (finished, deleted) = (new_run(&one, "finished").await, new_run(&one, "deleted").await);
     let photo = ContentHash::of(b"photo");
@@ -110,42 +107,43 @@ async fn files_of_a_run_that_another_instance_ends_are_released_to_their_owner(d
             .await
             .expect("recorded");
     }
-    assert!(one.released_files(FOLDER).await.expect("an answer").is_empty());
+    assert!(one.released_files(FOLDER).await.expect("the query succeeds").is_empty());
     two.finish_run(finished.id).await.expect("finishing");
     two.run_finished(finished.id, OffsetDateTime::now_utc()).await.expect("finished");
-    assert_eq!(one.released_files(FOLDER).await.expect("an answer"), [photo]);
-    // The other run has it still: whoever looks asks that too.
-    assert!(one.needed_files(FOLDER, &[photo]).await.expect("an answer").contains(&photo));
-    one.forget_released(FOLDER, &[photo]).await.expect("forgotten");
+    assert_eq!(one.released_files(FOLDER).await.expect("the query succeeds"), [photo]);
+    // The other run still needs it, and `needed_files` reports that.
+    assert!(one.needed_files(FOLDER, &[photo]).await.expect("the query succeeds").contains(&photo));
+    one.forget_released(FOLDER, &[photo]).await.expect("removed");
     two.delete_run(deleted.id).await.expect("deleted");
-    assert_eq!(one.released_files(FOLDER).await.expect("an answer"), [photo]);
-    assert!(one.needed_files(FOLDER, &[photo]).await.expect("an answer").is_empty());
-    assert!(one.released_files("another folder").await.expect("an answer").is_empty());
+    assert_eq!(one.released_files(FOLDER).await.expect("the query succeeds"), [photo]);
+    assert!(one.needed_files(FOLDER, &[photo]).await.expect("the query succeeds").is_empty());
+    assert!(one.released_files("another folder").await.expect("the query succeeds").is_empty());
 }
 
 async fn a_database_keeps_its_id(database: Database) {
     let (one, two) = (database.open().await, database.open().await);
     let (first, second) = tokio::join!(one.installation(), two.installation());
     let first = first.expect("an id");
-    assert_eq!(second.expect("an id"), first, "asked at the same moment");
+    assert_eq!(second.expect("an id"), first, "concurrent calls agree");
     drop((one, two));
     assert_eq!(database.open().await.installation().await.expect("an id"), first);
 }
 
-async fn a_clock_that_jumped_back_keeps_no_sample_waiting(database: Database) {
+async fn a_clock_set_back_delays_no_sample(database: Database) {
     let store = database.open().await;
     let run = new_run(&store, "r").await;
     let new = pending(&run, "a", FOLDER);
     store.accept(&new).await.expect("accepted");
     let now = OffsetDateTime::now_utc();
-    let next = async || store.waiting(FOLDER, &pack().digest, now, 10).await.expect("an answer").len();
+    let next =
+        async || store.waiting(FOLDER, &pack().digest, now, 10).await.expect("the query succeeds").len();
     store.postpone(new.id, now + Duration::from_mins(1), true).await.expect("put off");
-    assert_eq!(next().await, 0, "a pause is kept");
+    assert_eq!(next().await, 0, "a short pause is respected");
     store.postpone(new.id, now + Duration::from_hours(8_760), true).await.expect("put off");
-    assert_eq!(next().await, 1, "no pause is a year long");
+    assert_eq!(next().await, 1, "a pause of a year is ignored");
 }
 
-async fn what_was_deleted_is_told_and_its_faces_are_not_written_again(database: Database) {
+async fn deletions_are_reported_and_deleted_faces_are_not_written_again(database: Database) {
     let (one, two) = (database.open().await, database.open().await);
     let (image, graphs) = (ContentHash::of(b"face"), ContentHash::of(b"graphs"));
     let began = OffsetDateTime::now_utc();
@@ -156,25 +154,25 @@ async fn what_was_deleted_is_told_and_its_faces_are_not_written_again(database: 
         created: OffsetDateTime::now_utc(),
     };
     one.save_found_faces(&record(), began).await.expect("saved");
-    two.delete_image(image).await.expect("an answer").expect("it was known");
-    let told = one.deleted_images(began).await.expect("an answer");
-    assert!(told.iter().any(|(deleted, at)| *deleted == image && *at >= began));
-    // A scoring that began before the deletion comes to its end on the other instance.
-    one.save_found_faces(&record(), began).await.expect("an answer");
-    assert!(one.faces(&[image], graphs).await.expect("an answer").is_empty());
-    // Sent again by its owner, it is an image like any other.
+    two.delete_image(image).await.expect("the query succeeds").expect("it was known");
+    let deletions = one.deleted_images(began).await.expect("the query succeeds");
+    assert!(deletions.iter().any(|(deleted, at)| *deleted == image && *at >= began));
+    // Scoring that began before the deletion ends on the other instance.
+    one.save_found_faces(&record(), began).await.expect("the query succeeds");
+    assert!(one.faces(&[image], graphs).await.expect("the query succeeds").is_empty());
+    // The owner may send the image again.
     one.save_found_faces(&record(), OffsetDateTime::now_utc() + Duration::from_millis(1))
         .await
         .expect("saved");
-    assert_eq!(one.faces(&[image], graphs).await.expect("an answer").len(), 1);
-    one.forget_deletions(OffsetDateTime::now_utc() + Duration::from_secs(1)).await.expect("forgotten");
-    assert!(one.deleted_images(began).await.expect("an answer").is_empty());
+    assert_eq!(one.faces(&[image], graphs).await.expect("the query succeeds").len(), 1);
+    one.forget_deletions(OffsetDateTime::now_utc() + Duration::from_secs(1)).await.expect("removed");
+    assert!(one.deleted_images(began).await.expect("the query succeeds").is_empty());
 }
 
 crate::on_both_databases!(
-    an_equal_image_that_is_accepted_meanwhile_keeps_its_file,
-    files_of_a_run_that_another_instance_ends_are_released_to_their_owner,
+    an_equal_image_accepted_during_recording_keeps_its_file,
+    files_of_a_run_ended_by_another_instance_are_released_to_their_owner,
     a_database_keeps_its_id,
-    a_clock_that_jumped_back_keeps_no_sample_waiting,
-    what_was_deleted_is_told_and_its_faces_are_not_written_again,
+    a_clock_set_back_delays_no_sample,
+    deletions_are_reported_and_deleted_faces_are_not_written_again,
 );

@@ -1,4 +1,4 @@
-//! Texts that nobody should see, keep or sort by, wherever a text enters, on both databases.
+//! Invalid texts, in every place that accepts a text, on both databases.
 
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ fn with_metadata(metadata: &Value) -> Form {
     form().field("method", "m").field("metadata", metadata.to_string())
 }
 
-/// Texts that are no names, each with a word of what is said of it.
+/// Invalid names, each with a word of its error.
 fn bad() -> Vec<(String, &'static str)> {
     vec![
         ("T\0".to_owned(), "U+0000"),
@@ -52,7 +52,7 @@ fn bad() -> Vec<(String, &'static str)> {
     ]
 }
 
-async fn every_body_refuses(database: Database) {
+async fn every_body_refuses_invalid_texts(database: Database) {
     let app = start(&database).await;
     let run = app.send(send_json("POST", "/v1/runs", &json!({"method": "m", "run": "r"}))).await.json();
     let run = run["run_id"].as_str().expect("a run").to_owned();
@@ -74,7 +74,7 @@ async fn every_body_refuses(database: Database) {
                 &["metadata", says],
             );
         }
-        // An empty word is no error: it is told as skipped.
+        // An empty word is not an error: it is reported as skipped.
         for metadata in [json!({"detectables": [text]}), json!({"relations": [["person", text, "horse"]]})] {
             if !text.trim().is_empty() {
                 tells(&app.score(with_metadata(&metadata)).await.problem(422, "invalid_field"), &[says]);
@@ -112,19 +112,19 @@ async fn every_body_refuses(database: Database) {
                 json!({"preferences": [{"question": "overall", "annotator": "a", "name": text, "run": run, "rating": 1}]}),
             ),
         ] {
-            let answer = app.send(send_json(method, &path, &body)).await;
-            assert!(answer.status.is_client_error(), "{path} {body}: {}", answer.status);
-            tells(answer.json()["detail"].as_str().expect("a detail"), &[says]);
+            let response = app.send(send_json(method, &path, &body)).await;
+            assert!(response.status.is_client_error(), "{path} {body}: {}", response.status);
+            tells(response.json()["detail"].as_str().expect("a detail"), &[says]);
         }
         let csv = format!(",name,dino_fidelity\n0,\"{text}\",0.5\n");
         let path = format!("/v1/runs/{run}/import?source=them");
         let import = Request::post(path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
         app.send(import.expect("a valid request")).await.problem(422, "invalid_field");
     }
-    assert_eq!(app.counted("m", ONE_GRAPH).await, 0, "nothing of it was stored");
+    assert_eq!(app.counted("m", ONE_GRAPH).await, 0, "nothing was stored");
 }
 
-async fn every_query_and_path_refuses(database: Database) {
+async fn every_query_and_path_refuses_invalid_texts(database: Database) {
     let app = start(&database).await;
     let parameters = [
         "/v1/leaderboard?method=",
@@ -154,12 +154,12 @@ async fn every_query_and_path_refuses(database: Database) {
     ];
     for path in parameters {
         for text in ["%00", "a%00b", "%1b%5B2J", "%E2%80%AEx", "%0d%0aSet-Cookie:x"] {
-            let answer = app.get(&format!("{path}{text}")).await;
-            assert!(answer.status.is_client_error(), "{path}{text}: {}", answer.status);
-            assert!(!answer.body.contains(&0x1b), "{path}{text}");
+            let response = app.get(&format!("{path}{text}")).await;
+            assert!(response.status.is_client_error(), "{path}{text}: {}", response.status);
+            assert!(!response.body.contains(&0x1b), "{path}{text}");
         }
-        let answer = app.get(&format!("{path}{}", "x".repeat(20_000))).await;
-        assert!(answer.status.is_client_error(), "{path} with 20 kB: {}", answer.status);
+        let response = app.get(&format!("{path}{}", "x".repeat(20_000))).await;
+        assert!(response.status.is_client_error(), "{path} with 20 kB: {}", response.status);
     }
     for (method, path) in [
         ("GET", "/v1/datasets/%00"),
@@ -172,12 +172,12 @@ async fn every_query_and_path_refuses(database: Database) {
     ] {
         let request =
             Request::builder().method(method).uri(path).body(Body::empty()).expect("a valid request");
-        let answer = app.send(request).await;
-        assert!(answer.status.is_client_error(), "{method} {path}: {}", answer.status);
+        let response = app.send(request).await;
+        assert!(response.status.is_client_error(), "{method} {path}: {}", response.status);
     }
 }
 
-async fn composed_and_decomposed_names_are_one_person(database: Database) {
+async fn composed_and_decomposed_names_are_one_annotator(database: Database) {
     let app = start(&database).await;
     let mut runs = Vec::new();
     for method in ["a", "b"] {
@@ -190,10 +190,10 @@ async fn composed_and_decomposed_names_are_one_person(database: Database) {
         app.send(send_json("POST", "/v1/preferences", &json!({"preferences": [vote]}))).await.ok();
     }
     let kept = app.get("/v1/preferences").await.ok();
-    let answers = kept["preferences"].as_array().expect("a list");
-    assert_eq!(answers.len(), 1, "one person said it, three times: {kept}");
-    assert_eq!(answers[0]["annotator"], "José");
-    // Whoever looks for the person types the name in any of these forms.
+    let preferences = kept["preferences"].as_array().expect("a list");
+    assert_eq!(preferences.len(), 1, "the three names are one annotator: {kept}");
+    assert_eq!(preferences[0]["annotator"], "José");
+    // Queries find the annotator under each of these forms.
     for typed in ["Jose%CC%81", "Jos%C3%A9", "+Jos%C3%A9+"] {
         let found = app.get(&format!("/v1/preferences?annotator={typed}&limit=10")).await.ok();
         assert_eq!(found["preferences"].as_array().map(Vec::len), Some(1), "{typed}");
@@ -202,8 +202,8 @@ async fn composed_and_decomposed_names_are_one_person(database: Database) {
     assert_eq!(app.send(deletion).await.ok()["preferences"], 1);
 }
 
-/// Before names were composed they were stored as they came.
-async fn names_that_were_stored_as_they_came_can_be_deleted(database: Database) {
+/// Older versions stored names without normalisation.
+async fn names_stored_before_normalisation_can_be_deleted(database: Database) {
     let app = start(&database).await;
     let now = OffsetDateTime::now_utc();
     let mut runs = Vec::new();
@@ -232,17 +232,17 @@ async fn names_that_were_stored_as_they_came_can_be_deleted(database: Database) 
     app.get("/v1/datasets/%20Jose%CC%81").await.ok();
     for (path, deleted) in [("annotators", "preferences"), ("datasets", "")] {
         let request = || Request::delete(format!("/v1/{path}/%20Jose%CC%81")).body(Body::empty());
-        let answer = app.send(request().expect("a valid request")).await.ok();
-        assert!(deleted.is_empty() || answer[deleted] == 1, "{answer}");
+        let response = app.send(request().expect("a valid request")).await.ok();
+        assert!(deleted.is_empty() || response[deleted] == 1, "{response}");
         app.send(request().expect("a valid request")).await.problem(404, "not_found");
     }
 }
 
 crate::on_both_databases!(
-    names_that_were_stored_as_they_came_can_be_deleted,
-    every_body_refuses,
-    every_query_and_path_refuses,
-    composed_and_decomposed_names_are_one_person,
+    names_stored_before_normalisation_can_be_deleted,
+    every_body_refuses_invalid_texts,
+    every_query_and_path_refuses_invalid_texts,
+    composed_and_decomposed_names_are_one_annotator,
 );
 
 #[tokio::test]
@@ -266,7 +266,7 @@ async fn attributes_of_a_sample_are_bounded_in_number_and_length() {
 }
 
 #[tokio::test]
-async fn attributes_may_be_the_toolkits_ones_and_minus_ones() {
+async fn attributes_may_be_1_and_minus_1_as_in_the_toolkit() {
     let app = App::start().await;
     let numbers =
         app.score(with_metadata(&json!({"attributes": {"Young": 1, "Male": -1, "Bald": 1.0}}))).await.ok();
@@ -274,19 +274,19 @@ async fn attributes_may_be_the_toolkits_ones_and_minus_ones() {
         .score(with_metadata(&json!({"attributes": {"Young": true, "Male": false, "Bald": true}})))
         .await
         .ok();
-    assert_eq!(numbers["sample"], booleans["sample"], "they are one sample");
+    assert_eq!(numbers["sample"], booleans["sample"], "both are the same sample");
     for other in [json!(0), json!(2), json!(0.5), json!("1"), json!(null), json!([]), json!({}), json!(1e300)]
     {
         let detail = app
             .score(with_metadata(&json!({"attributes": {"Young": other}})))
             .await
             .problem(422, "invalid_field");
-        tells(&detail, &["Young", "-1 where absent"]);
+        tells(&detail, &["Young", "-1 if absent"]);
     }
 }
 
 #[tokio::test]
-async fn times_that_utc_cannot_say_are_refused_by_name() {
+async fn times_out_of_range_in_utc_are_refused_by_name() {
     let app = App::start().await;
     for path in ["/v1/leaderboard", "/v1/analysis/slices", "/v1/analysis/trade-off", "/v1/analysis/alignment"]
     {
@@ -296,8 +296,13 @@ async fn times_that_utc_cannot_say_are_refused_by_name() {
             ("since", "99999-01-01T00:00:00Z"),
             ("until", "yesterday"),
         ] {
-            let answer = app.get(&format!("{path}?{name}={time}")).await;
-            assert_eq!(answer.status, 400, "{path} {name}={time}: {}", String::from_utf8_lossy(&answer.body));
+            let response = app.get(&format!("{path}?{name}={time}")).await;
+            assert_eq!(
+                response.status,
+                400,
+                "{path} {name}={time}: {}",
+                String::from_utf8_lossy(&response.body)
+            );
         }
     }
     tells(
@@ -307,14 +312,14 @@ async fn times_that_utc_cannot_say_are_refused_by_name() {
     app.get("/v1/leaderboard?since=9999-12-31T23:59:59Z").await.ok();
 }
 
-/// A name that a spreadsheet would take for a formula, in every place of a table that a client names.
+/// Names that a spreadsheet would read as a formula, in every cell that a client controls.
 #[tokio::test]
-async fn no_table_for_a_spreadsheet_has_a_formula() {
+async fn csv_tables_contain_no_spreadsheet_formulas() {
     let app = App::start().await;
     let formula = |of: &str| format!("=HYPERLINK(\"http://x\",\"{of}\")");
     let metadata = json!({"prompt_kind": formula("kind"), "categories": [formula("category")], "attributes": {"@a": true}});
     let mut run = String::new();
-    // So many that their slices are kept.
+    // Enough samples for stored slices.
     for at in 0..6 {
         let form = Form::new()
             .file("image", images::png(at))
@@ -338,8 +343,7 @@ async fn no_table_for_a_spreadsheet_has_a_formula() {
         app.get(&format!("/v1/analysis/slices?run={run}&min_samples=5")).await.status == 200
     );
     let toolkit = app.get(&format!("/v1/runs/{run}/toolkit?pack=%3Dsource()")).await.ok();
-    let files: Vec<String> =
-        serde_json::from_value(toolkit["files"].clone()).expect("a list of names of files");
+    let files: Vec<String> = serde_json::from_value(toolkit["files"].clone()).expect("a list of file names");
     assert_eq!(files.len(), 2, "{toolkit}");
     let mut paths: Vec<_> =
         files.iter().map(|file| format!("/v1/runs/{run}/toolkit/{file}?pack=%3Dsource()")).collect();
@@ -351,9 +355,9 @@ async fn no_table_for_a_spreadsheet_has_a_formula() {
     ]);
     let mut marked = 0;
     for path in paths {
-        let answer = app.get(&path).await;
-        let text = String::from_utf8(answer.body.to_vec()).expect("text");
-        assert_eq!(answer.status, 200, "{path}: {text}");
+        let response = app.get(&path).await;
+        let text = String::from_utf8(response.body.to_vec()).expect("text");
+        assert_eq!(response.status, 200, "{path}: {text}");
         let mut rows =
             csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
         for cell in
@@ -364,17 +368,17 @@ async fn no_table_for_a_spreadsheet_has_a_formula() {
             marked += usize::from(cell.starts_with('\''));
         }
     }
-    assert!(marked > 10, "the formulas are not in the tables: {marked}");
+    assert!(marked > 10, "the tables contain too few escaped formulas: {marked}");
 }
 
 #[tokio::test]
-async fn longer_texts_and_lists_are_held_to_their_bounds() {
+async fn long_texts_and_lists_are_bounded() {
     let app = App::start().await;
     let describe = |description: &str| {
         send_json("POST", "/v1/methods", &json!({"name": "m", "description": description}))
     };
     let lines = app.send(describe("first line\r\n\tsecond line")).await;
-    assert!(lines.status.is_success(), "a description has lines");
+    assert!(lines.status.is_success(), "a description may have several lines");
     for (text, says) in bad().iter().filter(|(text, _)| text != "a\nb" && !text.trim().is_empty()) {
         tells(&app.send(describe(text)).await.problem(422, "invalid_field"), &["description", says]);
     }
@@ -390,13 +394,18 @@ async fn longer_texts_and_lists_are_held_to_their_bounds() {
     for (name, accepted) in [("a".repeat(64), true), ("a".repeat(65), false), ("é".repeat(33), false)] {
         let csv = format!(",name,{name}_target,{name}_pred\n0,x,1,1\n");
         let import = Request::post(&path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
-        let answer = app.send(import.expect("a valid request")).await;
-        assert_eq!(answer.status.is_success(), accepted, "{name}: {}", String::from_utf8_lossy(&answer.body));
+        let response = app.send(import.expect("a valid request")).await;
+        assert_eq!(
+            response.status.is_success(),
+            accepted,
+            "{name}: {}",
+            String::from_utf8_lossy(&response.body)
+        );
     }
 }
 
 #[tokio::test]
-async fn people_are_asked_what_the_operator_names_and_nothing_else() {
+async fn only_questions_configured_by_the_operator_are_accepted() {
     let app = App::with(|setup| setup.config.analysis.questions = vec!["style".to_owned()]).await;
     let mut runs = Vec::new();
     for method in ["a", "b"] {

@@ -1,4 +1,5 @@
-//! Leaderboard with intervals, comparison, preferences, correlations, slices, trade-off and percentiles over HTTP.
+//! Analyses over HTTP: leaderboard with intervals, comparison, preferences, correlations, slices,
+//! trade-off and percentiles.
 
 use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use uuid::Uuid;
 
 use crate::harness::{Answer, App, tells};
 
-/// Stores a run of 40 samples of eight people, whose identity is `shift` better than the next run's, and summarises it.
+/// Stores and summarises a run of 40 samples of eight identities, with `shift` added to `ips`.
 async fn record(app: &App, method: &str, shift: f64) -> Uuid {
     let metrics = app.get("/v1/metrics").await.ok();
     let pack: Pack = serde_json::from_value(metrics["pack"].clone()).unwrap();
@@ -62,8 +63,8 @@ async fn post(app: &App, media_type: &str, body: impl Into<Body>) -> Answer {
     app.send(request).await
 }
 
-async fn post_json(app: &App, answers: &[Value]) -> Answer {
-    post(app, "application/json", json!({"preferences": answers}).to_string()).await
+async fn post_json(app: &App, preferences: &[Value]) -> Answer {
+    post(app, "application/json", json!({ "preferences": preferences }).to_string()).await
 }
 
 async fn delete(app: &App, path: &str) -> Answer {
@@ -89,7 +90,7 @@ async fn the_leaderboard_has_intervals_ranks_and_penalties() {
     assert!(ips["low"].as_f64() < ips["mean"].as_f64() && ips["mean"].as_f64() < ips["high"].as_f64());
     assert_eq!((&ips["penalised"], &ips["faceless"], &ips["pending"]), (&json!(0), &json!(2), &json!(false)));
     assert_eq!(board["rows"][1]["metrics"]["ips"]["rank"], 2);
-    assert_eq!(board["rows"][1]["metrics"]["clip_n"]["rank"], json!(null), "it ranks nothing");
+    assert_eq!(board["rows"][1]["metrics"]["clip_n"]["rank"], json!(null), "clip_n is not ranked");
 
     let penalised = app.get("/v1/leaderboard?sort=ips").await.ok();
     let of = &penalised["rows"][0]["metrics"]["ips"];
@@ -103,7 +104,7 @@ async fn the_leaderboard_has_intervals_ranks_and_penalties() {
 }
 
 #[tokio::test]
-async fn a_slice_is_asked_for_by_one_filter_and_counted_from_a_minimum() {
+async fn a_slice_is_selected_by_one_filter_with_a_minimum_size() {
     let app = App::start().await;
     record(&app, "mine", 0.0).await;
     let of = |board: Value| board["rows"][0]["metrics"]["ips"]["n"].clone();
@@ -129,7 +130,7 @@ async fn a_slice_is_asked_for_by_one_filter_and_counted_from_a_minimum() {
 }
 
 #[tokio::test]
-async fn published_rows_stand_beside_measured_ones_and_both_download_as_csv() {
+async fn published_rows_accompany_measured_ones_and_both_download_as_csv() {
     let app = App::start().await;
     record(&app, "=mine", 0.0).await;
     assert_eq!(app.get("/v1/leaderboard").await.ok().get("published"), None);
@@ -140,9 +141,9 @@ async fn published_rows_stand_beside_measured_ones_and_both_download_as_csv() {
     assert_eq!(published[0]["metrics"]["ips"], 0.622);
     tells(board["published"]["source"].as_str().unwrap(), &["2312.06116"]);
 
-    let answer = app.get("/v1/leaderboard?published=true&format=csv").await;
-    assert_eq!(answer.headers["content-type"], "text/csv; charset=utf-8");
-    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let response = app.get("/v1/leaderboard?published=true&format=csv").await;
+    assert_eq!(response.headers["content-type"], "text/csv; charset=utf-8");
+    let text = String::from_utf8(response.body.to_vec()).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("source,method,run,dataset,pack,weights,metric,version"));
     assert_eq!(lines.len(), 1 + 3 + 4 * 5 + 4 * 3);
@@ -166,7 +167,7 @@ async fn two_runs_compare_on_the_same_prompts() {
         (&ips["finding"], &ips["win_rate"], &ips["clusters"]),
         (&json!("better"), &json!(1.0), &json!(8))
     );
-    // Eight people, all of one sign: two of 256 assignments; twice that by Holm over ips and clip_t.
+    // Eight identities with equal signs: two of 256 assignments. Holm doubles p for ips and clip_t.
     close(&ips["p"], 2.0 / 256.0);
     close(&ips["p_holm"], 4.0 / 256.0);
     assert!(found["slices"].as_array().unwrap().iter().any(|slice| slice["label"] == "!Young"));
@@ -187,7 +188,7 @@ async fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
     }
     for unknown in ["0".repeat(64), "elsewhere".to_owned()] {
         let path = format!("/v1/runs/{a}/compare/{a}?pack={unknown}");
-        tells(&app.get(&path).await.problem(400, "malformed_request"), &["there is no pack", "demo"]);
+        tells(&app.get(&path).await.problem(400, "malformed_request"), &["unknown pack", "demo"]);
     }
     let by_name = app.get(&format!("/v1/runs/{a}/compare/{a}?pack=demo")).await.ok();
     assert_eq!(by_name["pack"]["name"], "demo");
@@ -203,7 +204,7 @@ async fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn answers_of_people_are_taken_listed_and_deleted() {
+async fn preferences_are_accepted_listed_and_deleted() {
     let app = App::start().await;
     let (a, b) = (record(&app, "better", 0.3).await, record(&app, "worse", 0.0).await);
     let vote = |annotator: &str, place: u32| {
@@ -244,17 +245,17 @@ async fn answers_of_people_are_taken_listed_and_deleted() {
 }
 
 #[tokio::test]
-async fn answers_that_cannot_be_used_are_refused_by_their_place() {
+async fn invalid_preferences_are_refused_by_position() {
     let app = App::start().await;
     let a = record(&app, "mine", 0.0).await;
     let rating = json!({"question": "overall", "annotator": "ada", "name": "00", "run": a, "rating": 3});
     let with = |field: &str, value: Value| {
-        let mut answer = rating.clone();
-        answer[field] = value;
-        answer
+        let mut response = rating.clone();
+        response[field] = value;
+        response
     };
     for (bad, words) in [
-        (with("name", json!("unknown")), vec!["preferences[1]", "unknown", "nothing was taken down"]),
+        (with("name", json!("unknown")), vec!["preferences[1]", "unknown", "nothing was recorded"]),
         (with("run_a", json!(a)), vec!["preferences[1]", "neither a vote"]),
         (with("annotator", json!(" ")), vec!["preferences[1]", "annotator"]),
         (with("rating", json!(1e9)), vec!["rating", "1000000000"]),
@@ -278,7 +279,7 @@ async fn answers_that_cannot_be_used_are_refused_by_their_place() {
 }
 
 #[tokio::test]
-async fn people_and_metrics_agree_as_far_as_they_do() {
+async fn alignment_reports_how_far_annotators_and_metrics_agree() {
     let app = App::start().await;
     let (a, b) = (record(&app, "better", 0.3).await, record(&app, "worse", 0.0).await);
     record(&app, "unseen", 0.1).await;
@@ -294,9 +295,9 @@ async fn people_and_metrics_agree_as_far_as_they_do() {
 
     let found = app.get("/v1/analysis/alignment?metrics=ips").await.ok();
     assert_eq!((&found["answers"], &found["agreement"]["votes_alpha"]), (&json!(80), &json!(1.0)));
-    assert_eq!(found["agreement"]["votes_alpha_low"], json!(1.0), "agreement without a gap has no spread");
+    assert_eq!(found["agreement"]["votes_alpha_low"], json!(1.0), "perfect agreement has no spread");
     let ips = &found["slices"][0]["metrics"][0];
-    // One run is better in all pairs: agreement with 35 of 40 prompts, less the others.
+    // One run is better in all pairs: 35 prompts agree and 5 disagree of 40.
     close(&ips["tau"], 0.75);
     close(&ips["agreement"], 0.875);
     assert!(ips["low"].as_f64().unwrap() < 0.75 && ips["high"].as_f64().unwrap() > 0.75);
@@ -341,7 +342,7 @@ async fn metrics_correlate_over_a_run_or_all() {
 }
 
 #[tokio::test]
-async fn slices_tell_on_whom_a_run_fails() {
+async fn slices_show_where_a_run_fails() {
     let app = App::start().await;
     let run = record(&app, "mine", 0.0).await;
     let found = app.get(&format!("/v1/analysis/slices?run={run}")).await.ok();
@@ -373,7 +374,7 @@ async fn slices_tell_on_whom_a_run_fails() {
 }
 
 #[tokio::test]
-async fn a_method_behind_in_both_metrics_is_off_the_front() {
+async fn a_method_worse_in_both_metrics_is_off_the_front() {
     let app = App::start().await;
     record(&app, "identity", 0.6).await;
     record(&app, "prompt", 0.0).await;
@@ -382,7 +383,7 @@ async fn a_method_behind_in_both_metrics_is_off_the_front() {
     assert_eq!((&points[0]["method"], &points[1]["method"]), (&json!("identity"), &json!("prompt")));
     assert!(points.iter().all(|point| point["on_front"] == true && point["dominated_by"] == json!([])));
     assert!(points[0]["x"]["low"].as_f64() < points[0]["x"]["mean"].as_f64());
-    // Against itself the better one is ahead in both.
+    // With the same metric on both axes, the better method is ahead in both.
     let same = app.get("/v1/analysis/trade-off?policy=none&x=ips&y=ips").await.ok();
     assert_eq!(
         (&same["points"][1]["on_front"], &same["points"][1]["dominated_by"]),
@@ -393,7 +394,7 @@ async fn a_method_behind_in_both_metrics_is_off_the_front() {
 }
 
 #[tokio::test]
-async fn a_score_has_its_place_among_those_of_its_pack_on_request() {
+async fn a_score_has_its_percentile_within_its_pack_on_request() {
     let app = App::start().await;
     let a = record(&app, "better", 0.5).await;
     record(&app, "worse", 0.0).await;
@@ -409,7 +410,7 @@ async fn a_score_has_its_place_among_those_of_its_pack_on_request() {
 }
 
 #[tokio::test]
-async fn a_report_has_the_place_of_its_means_on_request_and_says_of_how_many_people_they_are() {
+async fn a_report_has_percentiles_on_request_and_flags_few_identities() {
     let app = App::start().await;
     let better = record(&app, "better", 0.5).await;
     record(&app, "worse", 0.0).await;
@@ -423,7 +424,7 @@ async fn a_report_has_the_place_of_its_means_on_request_and_says_of_how_many_peo
     assert_eq!(plain["few_clusters"], people < 8);
     let with = row(&app.get(&format!("/v1/runs/{better}/report?policy=none&percentiles=true")).await.ok());
     assert_eq!(with["place"]["population"], 80);
-    // Half of the population are the run's own scores, the other half are lower ones.
+    // Half of the population is the run itself, the other half is lower.
     assert!((60.0..90.0).contains(&with["place"]["better_than"].as_f64().unwrap()), "{with}");
     app.get(&format!("/v1/runs/{better}/report?percentiles=often")).await.problem(400, "malformed_request");
 }

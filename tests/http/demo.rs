@@ -1,4 +1,4 @@
-//! The same service over the demo pack's real graphs.
+//! The service with the real graphs of the demo pack.
 
 use std::path::Path;
 
@@ -24,29 +24,32 @@ fn portrait() -> Form {
 #[tokio::test]
 async fn a_portrait_gets_four_scores_and_a_row_on_the_leaderboard() {
     let app = App::real().await;
-    let answer = app.score(portrait()).await.ok();
+    let response = app.score(portrait()).await.ok();
     for metric in ["clip_t", "clip_i", "clip_n"] {
-        let value = answer["scores"][metric]["value"].as_f64().unwrap();
+        let value = response["scores"][metric]["value"].as_f64().unwrap();
         assert!((-1.0..=1.0).contains(&value), "{metric}: {value}");
     }
-    assert!(answer["scores"]["aesthetic"]["value"].is_f64());
-    assert_eq!(answer["weights"], "demo");
+    assert!(response["scores"]["aesthetic"]["value"].is_f64());
+    assert_eq!(response["weights"], "demo");
     let again = app.score(portrait()).await.ok();
     assert_eq!(again["cached"], true);
-    assert_eq!(again["scores"], answer["scores"]);
+    assert_eq!(again["scores"], response["scores"]);
     assert_eq!(app.counted("mine", "clip_t").await, 1);
 }
 
 #[tokio::test]
-async fn a_score_does_not_depend_on_what_runs_beside_it() {
+async fn a_score_does_not_depend_on_its_batch() {
     let form = |seed| Form::new().file("image", png(seed)).field("metrics", "aesthetic");
-    let value = |answer: &serde_json::Value| answer["scores"]["aesthetic"]["value"].as_f64().unwrap();
+    let value = |response: &serde_json::Value| response["scores"]["aesthetic"]["value"].as_f64().unwrap();
     let alone = value(&App::real().await.score(form(0)).await.ok());
     let app = App::real().await;
     let together = futures_util::future::join_all((0..12).map(|seed| app.score(form(seed)))).await;
-    let beside = value(&together[0].ok());
-    assert!((alone - beside).abs() < 1e-5, "{alone} alone, {beside} beside eleven others");
+    let batched = value(&together[0].ok());
+    assert!((alone - batched).abs() < 1e-5, "{alone} alone, {batched} in a batch with eleven others");
     for pair in together.windows(2) {
-        assert!((value(&pair[0].ok()) - value(&pair[1].ok())).abs() > 0.0, "images differ, so do scores");
+        assert!(
+            (value(&pair[0].ok()) - value(&pair[1].ok())).abs() > 0.0,
+            "different images have different scores"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What goes wrong on the service's side: the request is told, nothing is stored, and the next one is served.
+//! Failures of the service: the request gets an error, nothing is stored, and the next request is
+//! served.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +15,12 @@ fn form(seed: u32) -> Form {
 }
 
 #[tokio::test]
-async fn a_graph_that_fails_is_an_internal_error_that_stores_nothing_and_the_next_request_is_served() {
+async fn a_failed_graph_is_an_internal_error_that_stores_nothing() {
     let app = App::start().await;
     for trouble in [Trouble::Fails, Trouble::Panics, Trouble::Miscounts] {
         app.graphs.always(Some(trouble));
         let detail = app.score(form(1)).await.problem(500, "internal");
-        assert!(!detail.contains("told to"), "the cause is for the log: {detail}");
+        assert!(!detail.contains("told to"), "the cause belongs in the log: {detail}");
         assert_eq!(app.counted("mine", ONE_GRAPH).await, 0);
         app.graphs.always(None);
     }
@@ -28,18 +29,18 @@ async fn a_graph_that_fails_is_an_internal_error_that_stores_nothing_and_the_nex
 }
 
 #[tokio::test]
-async fn a_value_that_is_not_finite_is_an_error_and_never_a_score() {
+async fn a_non_finite_value_is_an_error_and_never_a_score() {
     let app = App::start().await;
     app.graphs.always(Some(Trouble::NotANumber));
     app.score(form(1)).await.problem(500, "internal");
     assert_eq!(app.counted("mine", ONE_GRAPH).await, 0);
     app.graphs.always(None);
-    let answer = app.score(form(1)).await.ok();
-    assert_eq!(answer["cached"], false, "the NaN was not kept");
+    let response = app.score(form(1)).await.ok();
+    assert_eq!(response["cached"], false, "the NaN was not cached");
 }
 
 #[tokio::test]
-async fn readiness_names_the_graph_that_fails_repeatedly_until_it_works_again() {
+async fn readiness_names_a_repeatedly_failing_graph_until_it_recovers() {
     let app = App::start().await;
     app.graphs.always(Some(Trouble::Fails));
     for seed in 0..3 {
@@ -66,7 +67,7 @@ async fn a_store_that_is_down_makes_requests_unavailable_and_the_service_not_rea
 }
 
 #[tokio::test]
-async fn a_request_past_its_deadline_is_told_so_and_stores_nothing() {
+async fn a_request_past_its_deadline_is_refused_and_stores_nothing() {
     let app = App::with(|setup| setup.config.server.deadline_seconds = 1).await;
     app.gate.close();
     let started = Instant::now();
@@ -79,9 +80,9 @@ async fn a_request_past_its_deadline_is_told_so_and_stores_nothing() {
     assert_eq!(app.counted("mine", ONE_GRAPH).await, 1);
 }
 
-/// A graph without the output that the metric reads stands for any defect in a handler.
+/// A graph without the output that the metric reads simulates a defect in a handler.
 #[tokio::test]
-async fn a_panic_in_a_handler_is_answered_like_any_other_problem() {
+async fn a_panic_in_a_handler_returns_a_problem() {
     let app = App::with(|setup| {
         for graph in &mut setup.graphs {
             for output in &mut graph.outputs {
@@ -93,7 +94,7 @@ async fn a_panic_in_a_handler_is_answered_like_any_other_problem() {
     let detail = app.score(form(1)).await.problem(500, "internal");
     assert!(
         !detail.contains("renamed") && !detail.contains("registry"),
-        "the cause is for the log: {detail}"
+        "the cause belongs in the log: {detail}"
     );
     app.get("/readyz").await.ok();
 }
@@ -109,7 +110,7 @@ async fn one_bad_image_does_not_fail_the_others_of_its_batch() {
         app.gate.reached_by(1).await;
         let others = futures_util::future::join_all((1..5).map(|seed| app.score(form(seed))));
         let wait = async {
-            // One runs, five wait: they are the next batch.
+            // One item runs and five are queued: they form the next batch.
             app.until(r#"stellar_engine_queue_depth{graph="clip_l.image"}"#, 5.0).await;
             app.gate.open();
         };
@@ -118,9 +119,13 @@ async fn one_bad_image_does_not_fail_the_others_of_its_batch() {
     let (first, (others, failing, ())) = tokio::join!(app.score(form(0)), conduct);
     first.ok();
     failing.problem(500, "internal");
-    for answer in others {
-        answer.ok();
+    for response in others {
+        response.ok();
     }
     assert_eq!(app.counted("mine", ONE_GRAPH).await, 6);
-    assert_eq!(app.graphs.sizes(), [1, 1, 5, 1, 1, 1, 1, 1], "the failed batch is repeated one by one");
+    assert_eq!(
+        app.graphs.sizes(),
+        [1, 1, 5, 1, 1, 1, 1, 1],
+        "the items of a failed batch are retried singly"
+    );
 }

@@ -1,4 +1,4 @@
-//! Requests whose body is not the form expected: each is refused with what is wrong and what to send.
+//! Malformed forms: each is refused with the error and what to send instead.
 
 use axum::{
     body::Body,
@@ -10,7 +10,7 @@ use crate::{
     support::{form::Form, images::png},
 };
 
-/// A form that would be accepted.
+/// A valid form.
 fn sound() -> Form {
     Form::new().file("image", png(1)).field("metrics", ONE_GRAPH)
 }
@@ -41,14 +41,14 @@ async fn json_instead_of_a_form_is_refused_with_the_content_type_to_send() {
 
 #[tokio::test]
 async fn a_form_whose_boundary_is_missing_is_refused() {
-    let answer = post(Some("multipart/form-data"), sound().finish()).await;
-    tells(&answer.problem(400, "malformed_request"), &["boundary"]);
+    let response = post(Some("multipart/form-data"), sound().finish()).await;
+    tells(&response.problem(400, "malformed_request"), &["boundary"]);
 }
 
 #[tokio::test]
-async fn a_form_with_another_boundary_than_announced_is_refused() {
-    let answer = post(Some("multipart/form-data; boundary=another"), sound().finish()).await;
-    answer.problem(400, "malformed_request");
+async fn a_form_with_a_mismatched_boundary_is_refused() {
+    let response = post(Some("multipart/form-data; boundary=another"), sound().finish()).await;
+    response.problem(400, "malformed_request");
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_part_without_a_name_is_refused() {
 }
 
 #[tokio::test]
-async fn an_unknown_field_is_refused_by_name_with_those_there_are() {
+async fn an_unknown_field_is_refused_with_the_known_ones() {
     let app = App::start().await;
     let detail = app.score(sound().field("promt", "a person")).await.problem(422, "unknown_field");
     tells(&detail, &["`promt`", "prompt", "reference"]);
@@ -108,7 +108,7 @@ async fn a_prompt_that_is_not_utf8_is_refused() {
 }
 
 #[tokio::test]
-async fn a_prompt_with_a_nul_character_is_refused_since_no_database_keeps_it() {
+async fn a_prompt_with_a_nul_character_is_refused_since_databases_cannot_store_it() {
     let app = App::start().await;
     let detail = app.score(sound().field("prompt", "a\0b")).await.problem(422, "invalid_field");
     tells(&detail, &["prompt", "U+0000"]);
@@ -124,7 +124,7 @@ async fn too_many_references_are_refused_with_the_limit() {
 }
 
 #[tokio::test]
-async fn metadata_that_is_no_json_object_is_refused_with_the_place() {
+async fn metadata_that_is_not_a_json_object_is_refused_with_the_position() {
     let app = App::start().await;
     for text in ["young", "{\"detectables\": [\"horse\"}", "[]", "null", "[{\"Young\": true}]"] {
         let detail = app.score(sound().field("metadata", text)).await.problem(422, "invalid_field");
@@ -147,7 +147,7 @@ async fn metadata_over_the_limit_is_refused_with_the_limit() {
 }
 
 #[tokio::test]
-async fn an_unknown_metric_is_refused_by_name_with_those_there_are() {
+async fn an_unknown_metric_is_refused_with_the_known_ones() {
     let app = App::start().await;
     let form = Form::new().file("image", png(1)).field("metrics", "clip_t,beauty");
     tells(&app.score(form).await.problem(422, "unknown_metric"), &["`beauty`", "clip_t", "aesthetic"]);
@@ -158,7 +158,7 @@ async fn an_empty_list_of_metrics_is_refused() {
     let app = App::start().await;
     for list in ["", " , "] {
         let form = Form::new().file("image", png(1)).field("metrics", list);
-        tells(&app.score(form).await.problem(422, "invalid_field"), &["no metric is named"]);
+        tells(&app.score(form).await.problem(422, "invalid_field"), &["the list of metrics is empty"]);
     }
 }
 
@@ -176,7 +176,7 @@ async fn a_run_without_a_method_is_refused() {
 }
 
 #[tokio::test]
-async fn names_that_nobody_could_read_are_refused() {
+async fn unreadable_names_are_refused() {
     let app = App::start().await;
     for (name, value) in [("method", ""), ("method", "  "), ("run", "a\nb"), ("name", "\u{7}")] {
         let form = sound().field(name, value);
@@ -194,7 +194,7 @@ async fn a_body_over_the_limit_is_refused() {
     .await;
     let form = (0..3).fold(sound(), |form, _| form.file("reference", vec![0; 400_000]));
     tells(&app.score(form).await.problem(413, "payload_too_large"), &["body"]);
-    // Without a length announced, the limit is found while reading.
+    // Without a Content-Length, the limit is enforced while reading.
     let form = (0..3).fold(sound(), |form, _| form.file("reference", vec![0; 400_000]));
     let mut request = score_request(form);
     request.headers_mut().remove(header::CONTENT_LENGTH);
@@ -202,7 +202,7 @@ async fn a_body_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn a_hostile_field_name_comes_back_cut_and_harmless() {
+async fn a_very_long_field_name_is_truncated_in_the_problem() {
     let app = App::start().await;
     let form = sound().field(&"x".repeat(10_000), "y");
     let detail = app.score(form).await.problem(422, "unknown_field");

@@ -1,4 +1,4 @@
-//! The whole service over fake graphs: everything is real but the arithmetic inside the models.
+//! The whole service with fake graphs: only the arithmetic inside the models is fake.
 
 use std::{
     net::SocketAddr,
@@ -32,13 +32,13 @@ use tower::{ServiceExt as _, util::MapRequestLayer};
 
 use crate::support::form::Form;
 
-/// The graphs that the tests run on: the first four metrics have numbers, whatever else a pack may learn.
+/// The graphs of most tests: they suffice for the first four metrics.
 const GRAPHS: [&str; 3] = ["clip.image", "clip.text", "clip_l.image"];
 
-/// Only `clip_l.image` is run for it: one lane, one item an image.
+/// A metric that runs only `clip_l.image`: one lane, one item per image.
 pub(crate) const ONE_GRAPH: &str = "aesthetic";
 
-/// What to build a service with.
+/// Parts of a service that a test may change.
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) graphs: Vec<GraphSpec>,
@@ -48,7 +48,7 @@ pub(crate) struct Setup {
 /// A service under test.
 pub(crate) struct App {
     pub(crate) router: Router,
-    /// What the fake graphs shall do and have done.
+    /// Controls and records the runs of the fake graphs.
     pub(crate) graphs: FakeControl,
     /// Holds back every run of a graph while closed.
     pub(crate) gate: Gate,
@@ -60,7 +60,7 @@ pub(crate) struct App {
     folder: Option<TempDir>,
 }
 
-/// An answer with the checks that every test makes.
+/// A response with the checks that every test needs.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -74,7 +74,7 @@ impl App {
         Self::with(|_| {}).await
     }
 
-    /// The service with something changed.
+    /// The service with a changed setup.
     pub(crate) async fn with(change: impl FnOnce(&mut Setup)) -> Self {
         let pack = Arc::new(demo_pack());
         let graphs =
@@ -94,19 +94,19 @@ impl App {
         Self::over(folder, engine, pack, &setup.config, store, telemetry, (control, gate)).await
     }
 
-    /// The service over the demo pack's real graphs.
+    /// The service with the real graphs of the demo pack.
     pub(crate) async fn real() -> Self {
         Self::real_with(|_| {}).await
     }
 
-    /// The same with something configured.
+    /// Like `real`, with a changed configuration.
     pub(crate) async fn real_with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::load(None).expect("the defaults are valid");
         change(&mut config);
         Self::real_in(tempfile::tempdir().expect("a temporary folder"), config).await
     }
 
-    /// The service over real graphs, stopped and started again on the same database.
+    /// Stops a service with real graphs and starts it again on the same database.
     pub(crate) async fn restart(mut self) -> Self {
         let (folder, config) = (self.folder.take().expect("set until here"), self.config.clone());
         self.runs.stop();
@@ -125,7 +125,7 @@ impl App {
     }
 
     async fn store_in(folder: &TempDir, config: &Config, options: &StoreOptions) -> Store {
-        // Where a test has asked for a database of its own, that one.
+        // A test may configure its own database.
         let own = config.store.url != Config::load(None).expect("the defaults are valid").store.url;
         let url = if own {
             config.store.url.clone()
@@ -154,7 +154,7 @@ impl App {
             .expect("the folder is new");
         let background = Some(runs.start());
         let app = api::App::new(&config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
-        // Every client names a host.
+        // Real clients always send a Host header.
         let router = api::router(Arc::new(app)).layer(MapRequestLayer::new(|mut request: Request<Body>| {
             request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
             request
@@ -177,13 +177,13 @@ impl App {
         self.send(score_request(form)).await
     }
 
-    /// How many samples the method's row counts for a metric; 0 where it has no row.
+    /// Number of samples in the method's row for a metric; 0 without a row.
     pub(crate) async fn counted(&self, method: &str, metric: &str) -> u64 {
         let board = self.get(&format!("/v1/leaderboard?method={method}")).await.ok();
         board["rows"][0]["metrics"][metric]["n"].as_u64().unwrap_or(0)
     }
 
-    /// The value of a line of `/metrics`; 0 where there is none.
+    /// The value of a line of `/metrics`; 0 if it is missing.
     pub(crate) async fn number(&self, line: &str) -> f64 {
         let text = self.get("/metrics").await.body;
         let text = std::str::from_utf8(&text).expect("the format is UTF-8");
@@ -199,7 +199,7 @@ impl App {
         }
     }
 
-    /// Waits until a line of `/metrics` has reached a value.
+    /// Waits until a line of `/metrics` reaches a value.
     pub(crate) async fn until_at_least(&self, line: &str, value: u32) {
         let started = Instant::now();
         while self.number(line).await < f64::from(value) {
@@ -214,7 +214,7 @@ impl App {
         let address = listener.local_addr().expect("a bound listener has an address");
         let router = self.router.clone();
         let (limits, open) = (self.config.server.connection_limits(), Telemetry::new().connections);
-        // The sender lives as long as the task, so that it never stops.
+        // The sender lives as long as the task, so the server never stops.
         tokio::spawn(async move {
             let (_stop, stopped) = tokio::sync::watch::channel(false);
             stellar_score::server::serve(listener, router, limits, open, stopped).await;
@@ -244,22 +244,22 @@ pub(crate) fn score_request(form: Form) -> Request<Body> {
 }
 
 impl Answer {
-    /// The document of a successful answer.
+    /// The document of a successful response.
     #[track_caller]
     pub(crate) fn ok(&self) -> Value {
         assert_eq!(self.status, StatusCode::OK, "{}", String::from_utf8_lossy(&self.body));
         self.json()
     }
 
-    /// The document, whatever the status.
+    /// The document for any status.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// Checks that the answer is a problem document of this status and code, whole in every part, and gives
-    /// its detail.
+    /// Checks that the response is a complete problem document with this status and code, and
+    /// returns its detail.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, code: &str) -> String {
         let text = String::from_utf8_lossy(&self.body);
@@ -281,59 +281,59 @@ impl Answer {
     }
 }
 
-/// Says that a detail tells what it must.
+/// Checks that a detail contains all of `words`.
 #[track_caller]
 pub(crate) fn tells(detail: &str, words: &[&str]) {
     for word in words {
-        assert!(detail.contains(word), "`{word}` is not in: {detail}");
+        assert!(detail.contains(word), "`{word}` is missing in: {detail}");
     }
 }
 
-/// Holds back runs of the graphs, so that tests decide what happens while a request is in flight.
+/// Holds back runs of the graphs, so that tests control what happens while a request is in flight.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<(Mutex<GateState>, Condvar)>);
 
 #[derive(Default)]
 struct GateState {
     closed: bool,
-    /// The graph that is held back alone.
+    /// The only graph to hold back.
     hanging: Option<String>,
     waiting: usize,
 }
 
 impl Gate {
     pub(crate) fn close(&self) {
-        self.0.0.lock().expect("no holder panics").closed = true;
+        self.0.0.lock().expect("lock not poisoned").closed = true;
     }
 
     /// Holds back one graph only.
-    #[allow(dead_code, reason = "this file is a part of two test programs, of which one hangs graphs")]
+    #[allow(dead_code, reason = "two test programs include this file, and only one hangs graphs")]
     pub(crate) fn hang(&self, role: &str) {
-        self.0.0.lock().expect("no holder panics").hanging = Some(role.to_owned());
+        self.0.0.lock().expect("lock not poisoned").hanging = Some(role.to_owned());
     }
 
     pub(crate) fn open(&self) {
         {
-            let mut state = self.0.0.lock().expect("no holder panics");
+            let mut state = self.0.0.lock().expect("lock not poisoned");
             (state.closed, state.hanging) = (false, None);
         }
         self.0.1.notify_all();
     }
 
-    /// Waits until this many graphs stand before the gate with a batch.
+    /// Waits until this many graphs are held at the gate with a batch.
     pub(crate) async fn reached_by(&self, count: usize) {
         let started = Instant::now();
-        while self.0.0.lock().expect("no holder panics").waiting < count {
-            assert!(started.elapsed() < Duration::from_secs(20), "no run came to the gate");
+        while self.0.0.lock().expect("lock not poisoned").waiting < count {
+            assert!(started.elapsed() < Duration::from_secs(20), "no run reached the gate");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     fn pass(&self, role: &str) {
-        let mut state = self.0.0.lock().expect("no holder panics");
+        let mut state = self.0.0.lock().expect("lock not poisoned");
         state.waiting += 1;
         while state.closed || state.hanging.as_deref() == Some(role) {
-            state = self.0.1.wait(state).expect("no holder panics");
+            state = self.0.1.wait(state).expect("lock not poisoned");
         }
         state.waiting -= 1;
     }

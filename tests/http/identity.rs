@@ -1,4 +1,4 @@
-//! Faces through the service: attributes learnt from enrolled photos, what is kept, and deletion.
+//! Faces in the service: attributes learnt from enrolled photos, storage and deletion.
 
 use std::{
     sync::Arc,
@@ -57,13 +57,13 @@ async fn enrol(app: &App, name: &str, photo: &[u8], attributes: Value) -> Answer
     app.send(request).await
 }
 
-/// A dataset of two faces, young and not, both of men.
+/// Enrols two faces of men, one of them young.
 async fn dataset(app: &App) {
     enrol(app, "0", &face(), json!({"Young": true, "Male": true})).await.ok();
     enrol(app, "1", &file("tests/data/faces/several.jpg"), json!({"Young": false, "Male": true})).await.ok();
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "reads well where it is called")]
+#[expect(clippy::needless_pass_by_value, reason = "keeps the calls short")]
 fn sample(image: &[u8], attributes: Value) -> Form {
     let metadata = json!({"dataset": "D", "attributes": attributes}).to_string();
     Form::new()
@@ -76,43 +76,43 @@ fn sample(image: &[u8], attributes: Value) -> Form {
 }
 
 #[tokio::test]
-async fn a_single_image_is_judged_by_what_its_dataset_teaches() {
+async fn a_single_image_is_judged_by_the_classifiers_of_its_dataset() {
     let app = real(30, false).await;
     dataset(&app).await;
-    let answer = app.score(sample(&face(), json!({"Young": true, "Male": true, "Bald": true}))).await.ok();
-    assert_eq!(answer["scores"]["aps"]["value"], 1.0, "a photo that was learnt from: {answer}");
-    let said = answer["evidence"]["attributes"].as_array().unwrap();
+    let response = app.score(sample(&face(), json!({"Young": true, "Male": true, "Bald": true}))).await.ok();
+    assert_eq!(response["scores"]["aps"]["value"], 1.0, "the photo is in the training set: {response}");
+    let said = response["evidence"]["attributes"].as_array().unwrap();
     assert_eq!(said.len(), 8);
     let of = |name: &str| said.iter().find(|said| said["attribute"] == name).unwrap();
     assert_eq!((&of("Young")["target"], &of("Young")["prediction"]), (&json!(true), &json!(true)));
     assert!(of("Young")["decision"].as_f64().unwrap() > 0.0);
     assert_eq!(of("Male")["left_out"], "constant");
     assert_eq!(of("Big_Nose")["left_out"], "no_target");
-    assert_eq!(answer["provenance"]["dataset"], json!({"name": "D", "revision": 2, "faces": 2}));
+    assert_eq!(response["provenance"]["dataset"], json!({"name": "D", "revision": 2, "faces": 2}));
 
-    // Another photo changes what is learnt.
+    // Another photo changes the classifiers.
     enrol(&app, "2", &portrait(), json!({"Male": false})).await.ok();
-    let answer = app.score(sample(&face(), json!({"Male": true}))).await.ok();
-    assert_eq!(answer["provenance"]["dataset"]["revision"], 3);
-    let said = answer["evidence"]["attributes"].as_array().unwrap();
+    let response = app.score(sample(&face(), json!({"Male": true}))).await.ok();
+    assert_eq!(response["provenance"]["dataset"]["revision"], 3);
+    let said = response["evidence"]["attributes"].as_array().unwrap();
     assert!(said.iter().any(|said| said["attribute"] == "Male" && said["prediction"].is_boolean()));
 }
 
 #[tokio::test]
-async fn what_aps_lacks_is_said_and_never_0() {
+async fn aps_without_its_inputs_is_null_with_a_reason() {
     let app = real(30, false).await;
     let form = || Form::new().file("image", face()).field("metrics", "aps");
-    let answer = app.score(form()).await.ok();
-    assert_eq!(answer["scores"]["aps"]["reason"], "needs_dataset");
-    tells(answer["scores"]["aps"]["help"].as_str().unwrap(), &["dataset", "/v1/datasets"]);
-    let stored = app.get(&format!("/v1/samples/{}", answer["sample"].as_str().unwrap())).await.ok();
-    assert_eq!(stored["scores"], json!([]), "what was not tried is no measurement");
+    let response = app.score(form()).await.ok();
+    assert_eq!(response["scores"]["aps"]["reason"], "needs_dataset");
+    tells(response["scores"]["aps"]["help"].as_str().unwrap(), &["dataset", "/v1/datasets"]);
+    let stored = app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
+    assert_eq!(stored["scores"], json!([]), "a metric without its inputs stores no score");
     let unknown = form().field("metadata", r#"{"dataset": "nowhere"}"#);
     tells(&app.score(unknown).await.problem(404, "not_found"), &["metadata.dataset"]);
 
     enrol(&app, "0", &face(), json!({"Young": true})).await.ok();
-    let answer = app.score(sample(&face(), json!({"Young": true}))).await.ok();
-    assert_eq!(answer["scores"]["aps"]["reason"], "no_attributes", "there is one kind only");
+    let response = app.score(sample(&face(), json!({"Young": true}))).await.ok();
+    assert_eq!(response["scores"]["aps"]["reason"], "no_attributes", "the dataset has only one class");
 }
 
 #[tokio::test]
@@ -120,16 +120,16 @@ async fn an_image_without_a_face_fails_all_three() {
     let app = real(30, false).await;
     dataset(&app).await;
     for image in [png_of(64, 48, 1), png_of(19, 64, 1), png_of(2, 2, 1)] {
-        let answer = app.score(sample(&image, json!({"Young": true}))).await.ok();
+        let response = app.score(sample(&image, json!({"Young": true}))).await.ok();
         for metric in ["ips", "sis", "aps"] {
-            let score = &answer["scores"][metric];
+            let score = &response["scores"][metric];
             assert_eq!(
                 (&score["value"], &score["flags"]),
                 (&json!(0.0), &json!(["no_face_in_image"])),
                 "{metric}"
             );
         }
-        let said = answer["evidence"]["attributes"].as_array().unwrap();
+        let said = response["evidence"]["attributes"].as_array().unwrap();
         let young = said.iter().find(|said| said["attribute"] == "Young").unwrap();
         assert_eq!((&young["prediction"], young.get("decision")), (&json!(false), None));
     }
@@ -137,26 +137,26 @@ async fn an_image_without_a_face_fails_all_three() {
 }
 
 #[tokio::test]
-async fn without_a_face_of_the_subject_identity_cannot_be_judged() {
+async fn references_without_a_face_give_null_identity_scores() {
     let app = real(30, false).await;
     dataset(&app).await;
     let form = || {
         let photos = Form::new().file("image", face()).file("reference", png_of(64, 48, 1));
         photos.file("auxiliary", png_of(64, 48, 2)).field("metrics", "ips,sis").field("method", "mine")
     };
-    let answer = app.score(form()).await.ok();
+    let response = app.score(form()).await.ok();
     for metric in ["ips", "sis"] {
-        let score = &answer["scores"][metric];
+        let score = &response["scores"][metric];
         let said = (&score["value"], &score["reason"]);
-        assert_eq!(said, (&Value::Null, &json!("no_face_in_reference")), "{metric}: {answer}");
+        assert_eq!(said, (&Value::Null, &json!("no_face_in_reference")), "{metric}: {response}");
     }
-    // One photo with a face is enough, wherever it stands among those without.
-    let answer = app.score(form().file("reference", portrait())).await.ok();
-    assert!(answer["scores"]["ips"]["value"].as_f64().unwrap() > 0.0, "{answer}");
+    // One photo with a face is enough, at any position among those without.
+    let response = app.score(form().file("reference", portrait())).await.ok();
+    assert!(response["scores"]["ips"]["value"].as_f64().unwrap() > 0.0, "{response}");
 }
 
 #[tokio::test]
-async fn odd_images_with_faces_get_all_three() {
+async fn unusual_images_with_faces_get_all_three_scores() {
     let app = real(30, false).await;
     dataset(&app).await;
     for (name, faces) in [
@@ -167,11 +167,11 @@ async fn odd_images_with_faces_get_all_three() {
         ("face-of-15-pixels.png", 0),
     ] {
         let image = file(&format!("tests/data/faces/{name}"));
-        let answer = app.score(sample(&image, json!({"Young": true}))).await.ok();
-        let found = answer["evidence"]["faces"][0]["faces"].as_array().unwrap().len();
+        let response = app.score(sample(&image, json!({"Young": true}))).await.ok();
+        let found = response["evidence"]["faces"][0]["faces"].as_array().unwrap().len();
         assert!(found >= faces, "{name}: {found} faces");
         for metric in ["ips", "sis", "aps"] {
-            let score = &answer["scores"][metric];
+            let score = &response["scores"][metric];
             assert!(score["value"].is_f64(), "{name}: {score}");
             let flagged = score["flags"] == json!(["no_face_in_image"]);
             assert_eq!(flagged, found == 0, "{name}: {score}");
@@ -180,7 +180,7 @@ async fn odd_images_with_faces_get_all_three() {
 }
 
 #[tokio::test]
-async fn enrolling_is_idempotent_and_says_what_was_found() {
+async fn enrolling_is_idempotent_and_reports_the_faces_found() {
     let app = real(30, false).await;
     let first = enrol(&app, "0", &face(), json!({"Young": true})).await.ok();
     assert_eq!((&first["created"], &first["revision"]), (&json!(true), &json!(1)));
@@ -196,7 +196,11 @@ async fn enrolling_is_idempotent_and_says_what_was_found() {
         (&read["photos"], &read["with_face"], &read["without_face"]),
         (&json!(2), &json!(1), &json!(1))
     );
-    assert_eq!(read["attributes"]["Young"], json!({"present": 1, "absent": 0}), "no face, nothing learnt");
+    assert_eq!(
+        read["attributes"]["Young"],
+        json!({"present": 1, "absent": 0}),
+        "photos without a face are not learnt from"
+    );
     assert_eq!((&read["items"][0]["name"], &read["items"][0]["faces"]), (&json!("1"), &json!(0)));
     assert_eq!(app.get("/v1/datasets").await.ok()["datasets"][0]["name"], "D");
     app.get("/v1/datasets/E").await.problem(404, "not_found");
@@ -204,7 +208,7 @@ async fn enrolling_is_idempotent_and_says_what_was_found() {
 }
 
 #[tokio::test]
-async fn a_form_that_is_no_photo_says_what_is_missing() {
+async fn an_invalid_photo_form_says_what_is_missing() {
     let app = real(30, false).await;
     let post = async |form: Form| {
         let request = Request::post("/v1/datasets/D/photos")
@@ -220,11 +224,11 @@ async fn a_form_that_is_no_photo_says_what_is_missing() {
     tells(&post(nameless).await.problem(422, "invalid_field"), &["metadata.name"]);
     tells(&post(named().file("image", png(1))).await.problem(422, "unknown_field"), &["photo and metadata"]);
     tells(&post(named().file("photo", b"GIF89a")).await.problem(415, "image_unsupported"), &["photo"]);
-    assert_eq!(app.get("/v1/datasets").await.ok()["datasets"], json!([]), "nothing was made");
+    assert_eq!(app.get("/v1/datasets").await.ok()["datasets"], json!([]), "no dataset was created");
 }
 
 #[tokio::test]
-async fn faces_survive_a_restart_and_are_not_found_again() {
+async fn stored_faces_survive_a_restart_and_are_not_detected_again() {
     let app = real(30, false).await;
     dataset(&app).await;
     let form = || sample(&portrait(), json!({"Young": true}));
@@ -236,14 +240,14 @@ async fn faces_survive_a_restart_and_are_not_found_again() {
     let models = app.get("/v1/models").await.ok();
     let lane =
         models["lanes"].as_array().unwrap().iter().find(|lane| lane["roles"][0] == "faces.pnet").unwrap();
-    assert_eq!(lane["items"], 0, "nothing was detected");
+    assert_eq!(lane["items"], 0, "no face was detected again");
 }
 
 #[tokio::test]
-async fn without_days_no_face_is_stored() {
+async fn zero_retention_stores_no_faces() {
     let app = real(0, false).await;
-    let answer = app.score(sample(&face(), json!({})).field("name", "1")).await;
-    answer.problem(404, "not_found");
+    let response = app.score(sample(&face(), json!({})).field("name", "1")).await;
+    response.problem(404, "not_found");
     let form = Form::new().file("image", face()).file("reference", portrait()).field("metrics", "ips");
     app.score(form).await.ok();
     assert_eq!(app.store.purge_faces(None).await.unwrap(), 0);
@@ -254,27 +258,28 @@ async fn without_days_no_face_is_stored() {
 }
 
 #[tokio::test]
-async fn embeddings_leave_only_where_the_operator_lets_them() {
+async fn embeddings_are_returned_only_if_the_operator_allows_it() {
     for (allowed, width) in [(false, None), (true, Some(1))] {
         let app = real(30, allowed).await;
         let form = Form::new().file("image", face()).field("metrics", "ips").file("reference", face());
-        let answer = app.score(form.field("evidence", "true")).await.ok();
-        let embedding = answer["evidence"]["faces"][0]["faces"][0].get("embedding");
+        let response = app.score(form.field("evidence", "true")).await.ok();
+        let embedding = response["evidence"]["faces"][0]["faces"][0].get("embedding");
         assert_eq!(embedding.map(|e| e.as_array().unwrap().len().min(1)), width);
     }
 }
 
 #[tokio::test]
-async fn who_waits_for_a_fit_shares_it_and_it_is_kept_if_nobody_waits_any_more() {
+async fn concurrent_requests_share_a_fit_that_outlives_them() {
     let app = real(30, false).await;
     dataset(&app).await;
     let metadata: Metadata = serde_json::from_value(json!({"dataset": "D"})).unwrap();
     let ask = || probes(&app.store, &app.scoring, &metadata);
     let asked = join_all((0..8).map(|_| ask())).await;
     let fits: Vec<_> = asked.into_iter().map(|fit| fit.unwrap().unwrap().probes).collect();
-    assert!(fits.iter().all(|fit| Arc::ptr_eq(fit, &fits[0])), "somebody fitted for himself");
+    assert!(fits.iter().all(|fit| Arc::ptr_eq(fit, &fits[0])), "a request did not share the fit");
 
-    // Left as soon as the fit has begun; where that was too quick to be seen, once more with another photo.
+    // The request is dropped as soon as the fit has begun. If the fit ends too quickly to be
+    // observed, the loop tries again with another photo.
     for at in 2..20 {
         enrol(&app, &at.to_string(), &face(), json!({"Young": true, "Male": false})).await.ok();
         let dataset = app.store.dataset("D").await.unwrap().unwrap();
@@ -292,34 +297,37 @@ async fn who_waits_for_a_fit_shares_it_and_it_is_kept_if_nobody_waits_any_more()
         if left {
             let started = Instant::now();
             while app.scoring.known_probes(dataset.id, dataset.revision).is_none() {
-                assert!(started.elapsed() < Duration::from_secs(20), "the fit was given up");
+                assert!(started.elapsed() < Duration::from_secs(20), "the fit was abandoned");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             return;
         }
     }
-    panic!("no fit was seen");
+    panic!("no fit was observed");
 }
 
 #[tokio::test]
-async fn deleting_empties_store_and_memory() {
+async fn deletion_clears_store_and_cache() {
     let app = real(30, false).await;
     dataset(&app).await;
     let form = || sample(&portrait(), json!({"Young": true})).field("prompt", "a person").field("name", "1");
-    let answer = app.score(form()).await.ok();
-    let path = format!("/v1/samples/{}", answer["sample"].as_str().unwrap());
+    let response = app.score(form()).await.ok();
+    let path = format!("/v1/samples/{}", response["sample"].as_str().unwrap());
     let gone = delete(&app, &path).await.ok();
     assert_eq!((&gone["samples"], &gone["scores"], &gone["faces"]), (&json!(1), &json!(3), &json!(1)));
-    assert_eq!(gone["cached"], 2, "image and reference; the reference's faces stay stored for the dataset");
+    assert_eq!(
+        gone["cached"], 2,
+        "image and reference; the dataset still needs the stored faces of the reference"
+    );
     delete(&app, &path).await.problem(404, "not_found");
     app.get(&path).await.problem(404, "not_found");
     assert_eq!(app.counted("mine", "ips").await, 0);
 
-    let answer = app.score(form()).await.ok();
-    assert_eq!(answer["outcome"], "created");
-    let stored = app.get(&format!("/v1/samples/{}", answer["sample"].as_str().unwrap())).await.ok();
-    let run = format!("/v1/runs/{}", answer["run_id"].as_str().unwrap());
-    assert_eq!(stored["run_id"], answer["run_id"]);
+    let response = app.score(form()).await.ok();
+    assert_eq!(response["outcome"], "created");
+    let stored = app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
+    let run = format!("/v1/runs/{}", response["run_id"].as_str().unwrap());
+    assert_eq!(stored["run_id"], response["run_id"]);
     assert_eq!(delete(&app, &run).await.ok()["samples"], 1);
     delete(&app, &run).await.problem(404, "not_found");
 
@@ -353,13 +361,13 @@ async fn a_run_is_judged_by_its_own_references() {
         Form::new().file("image", face()).field("metrics", "aps").field("method", "mine").field("name", "4");
     app.score(bare).await.ok();
     let app = app.restart().await;
-    let answer = app.get(&format!("/v1/runs/{run}/attributes")).await.ok();
+    let response = app.get(&format!("/v1/runs/{run}/attributes")).await.ok();
     assert_eq!(
-        (&answer["judged"], &answer["without_reference"], &answer["unknown_faces"]),
+        (&response["judged"], &response["without_reference"], &response["unknown_faces"]),
         (&json!(3), &json!(1), &json!(0))
     );
     let of = |name: &str| {
-        answer["attributes"]
+        response["attributes"]
             .as_array()
             .unwrap()
             .iter()
@@ -367,8 +375,9 @@ async fn a_run_is_judged_by_its_own_references() {
             .unwrap()
             .clone()
     };
-    // The third has no face and so is wrong. What the demo pack's random embeddings say of the second decides.
-    let second = answer["samples"][1]["value"].as_f64().unwrap();
+    // The third image has no face and counts as wrong. The second depends on the random
+    // embeddings of the demo pack.
+    let second = response["samples"][1]["value"].as_f64().unwrap();
     let auc = if second > 0.5 { 0.75 } else { 0.25 };
     assert_eq!(of("Young")["auc"], auc);
     let right = 1 + u64::from(second > 0.5);
@@ -377,8 +386,8 @@ async fn a_run_is_judged_by_its_own_references() {
         (&json!(3), &json!(2), &json!(right))
     );
     assert_eq!((&of("Male")["auc"], &of("Male")["left_out"]), (&json!(null), &json!("constant")));
-    assert_eq!(answer["auc"], auc);
-    let values: Vec<_> = answer["samples"]
+    assert_eq!(response["auc"], auc);
+    let values: Vec<_> = response["samples"]
         .as_array()
         .unwrap()
         .iter()
@@ -389,15 +398,15 @@ async fn a_run_is_judged_by_its_own_references() {
     assert_eq!(page["samples"][0]["name"], "3");
 
     app.store.purge_faces(None).await.unwrap();
-    let answer = app.restart().await.get(&format!("/v1/runs/{run}/attributes")).await.ok();
+    let response = app.restart().await.get(&format!("/v1/runs/{run}/attributes")).await.ok();
     assert_eq!(
-        (&answer["judged"], &answer["unknown_faces"], &answer["auc"]),
+        (&response["judged"], &response["unknown_faces"], &response["auc"]),
         (&json!(0), &json!(3), &json!(null))
     );
 }
 
 #[tokio::test]
-async fn a_run_that_is_not_there_has_no_attributes() {
+async fn a_missing_run_has_no_attributes() {
     let app = App::start().await;
     app.get(&format!("/v1/runs/{}/attributes", uuid::Uuid::now_v7())).await.problem(404, "not_found");
     app.get("/v1/runs/x/attributes").await.problem(404, "not_found");

@@ -1,4 +1,4 @@
-//! Files that are no image, or one that cannot be scored: each is refused with the reason.
+//! Files that are not images or cannot be scored: each is refused with the reason.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Sends `file` as the generated image with everything else right.
+/// Sends `file` as the generated image in an otherwise valid form.
 async fn post(file: &[u8]) -> Answer {
     let app = App::start().await;
     let form = Form::new()
@@ -20,15 +20,15 @@ async fn post(file: &[u8]) -> Answer {
         .field("prompt", "a person")
         .file("reference", png(9))
         .field("method", "mine");
-    let answer = app.score(form).await;
-    assert_eq!(app.counted("mine", "clip_n").await, 0, "nothing is stored of a refused sample");
-    answer
+    let response = app.score(form).await;
+    assert_eq!(app.counted("mine", "clip_n").await, 0, "a refused sample stores nothing");
+    response
 }
 
-/// A PNG whose header promises `width` × `height` pixels; everything else in it is sound.
+/// A PNG with `width` × `height` pixels in its header; everything else in it is valid.
 fn png_that_claims(width: u32, height: u32) -> Vec<u8> {
     let mut file = png(1);
-    // Signature, length and type of IHDR are 16 bytes; its checksum covers type and content.
+    // Signature, length and type of IHDR take 16 bytes; its checksum covers type and content.
     file[16..20].copy_from_slice(&width.to_be_bytes());
     file[20..24].copy_from_slice(&height.to_be_bytes());
     let checksum = crc32(&file[12..29]);
@@ -52,7 +52,7 @@ fn jpeg(width: usize, height: usize) -> Vec<u8> {
         height,
         format: turbojpeg::PixelFormat::RGB,
     };
-    turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2).expect("a sound image").to_vec()
+    turbojpeg::compress(image, 90, turbojpeg::Subsamp::Sub2x2).expect("a valid image").to_vec()
 }
 
 fn webp() -> Vec<u8> {
@@ -66,8 +66,8 @@ fn webp() -> Vec<u8> {
 async fn whole_images_of_all_three_formats_are_scored() {
     let app = App::start().await;
     for file in [png(1), jpeg(40, 30), webp()] {
-        let answer = app.score(Form::new().file("image", &file).field("metrics", "aesthetic")).await.ok();
-        assert!(answer["scores"]["aesthetic"]["value"].is_f64());
+        let response = app.score(Form::new().file("image", &file).field("metrics", "aesthetic")).await.ok();
+        assert!(response["scores"]["aesthetic"]["value"].is_f64());
     }
 }
 
@@ -114,7 +114,7 @@ async fn a_png_with_damaged_pixels_is_refused() {
 }
 
 #[tokio::test]
-async fn a_header_of_no_pixels_is_refused() {
+async fn a_header_with_zero_pixels_is_refused() {
     tells(&post(&png_that_claims(0, 0)).await.problem(422, "image_too_small"), &["image", "0×0"]);
 }
 
@@ -127,12 +127,12 @@ async fn an_image_of_one_pixel_is_refused_with_the_least_size() {
 #[tokio::test]
 async fn the_smallest_accepted_image_is_scored() {
     let app = App::start().await;
-    let answer = app.score(Form::new().file("image", png_of(2, 2, 1)).field("metrics", "aesthetic")).await;
-    assert!(answer.ok()["scores"]["aesthetic"]["value"].is_f64());
+    let response = app.score(Form::new().file("image", png_of(2, 2, 1)).field("metrics", "aesthetic")).await;
+    assert!(response.ok()["scores"]["aesthetic"]["value"].is_f64());
 }
 
 #[tokio::test]
-async fn a_header_of_900_megapixels_is_refused_before_memory_is_taken_for_it() {
+async fn a_header_of_900_megapixels_is_refused_before_memory_is_allocated() {
     let mut lying_jpeg = jpeg(16, 16);
     let frame = lying_jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]).expect("a baseline frame");
     lying_jpeg[frame + 5..frame + 9].copy_from_slice(&[30_000_u16.to_be_bytes(); 2].concat());
@@ -140,13 +140,13 @@ async fn a_header_of_900_megapixels_is_refused_before_memory_is_taken_for_it() {
         let started = Instant::now();
         let detail = post(&file).await.problem(413, "payload_too_large");
         tells(&detail, &["image", "30000×30000", "limit"]);
-        // The start of the service is in this time; decoding 2.7 GB of pixels would not be.
+        // This includes the start of the service, but not the time to decode 2.7 GB of pixels.
         assert!(started.elapsed() < Duration::from_secs(5));
     }
 }
 
 #[tokio::test]
-async fn a_text_file_is_refused_with_the_formats_that_are_read() {
+async fn a_text_file_is_refused_with_the_supported_formats() {
     let detail = post(b"not an image at all, but quite a few bytes of text").await;
     tells(&detail.problem(415, "image_unsupported"), &["image", "PNG, JPEG or WebP"]);
 }
@@ -156,8 +156,8 @@ async fn a_pdf_is_refused_whatever_it_is_called() {
     let app = App::start().await;
     let head =
         "Content-Disposition: form-data; name=\"image\"; filename=\"photo.png\"\r\nContent-Type: image/png";
-    let answer = app.score(Form::new().part(head, b"%PDF-1.7\n%\xE2\xE3\xCF\xD3\n1 0 obj")).await;
-    tells(&answer.problem(415, "image_unsupported"), &["image", "its content decides, not its name"]);
+    let response = app.score(Form::new().part(head, b"%PDF-1.7\n%\xE2\xE3\xCF\xD3\n1 0 obj")).await;
+    tells(&response.problem(415, "image_unsupported"), &["image", "detected from the content, not the name"]);
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn a_bad_reference_is_named_by_its_position() {
     let form =
         |second: &[u8]| Form::new().file("image", png(1)).file("reference", png(2)).file("reference", second);
     tells(&app.score(form(b"")).await.problem(422, "image_empty"), &["reference[1]"]);
-    // The header of half a JPEG is whole: only decoding finds the end missing.
+    // Half a JPEG has a complete header: only decoding detects the truncation.
     let photo = jpeg(300, 200);
     let half = &photo[..photo.len() / 2];
     tells(&app.score(form(half)).await.problem(422, "image_truncated"), &["reference[1]"]);

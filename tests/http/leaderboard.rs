@@ -1,4 +1,4 @@
-//! `GET /v1/leaderboard`: means, order, pages, and parameters that cannot be used.
+//! `GET /v1/leaderboard`: means, order, pages, and invalid parameters.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::{
     support::{form::Form, images::png},
 };
 
-/// Scores an image for a method and gives its aesthetic value.
+/// Scores an image for a method and returns its aesthetic value.
 async fn score(app: &App, method: &str, run: Option<&str>, seed: u32) -> f64 {
     let mut form = Form::new().file("image", png(seed)).field("metrics", ONE_GRAPH).field("method", method);
     if let Some(run) = run {
@@ -42,21 +42,21 @@ async fn a_row_has_mean_count_and_standard_deviation() {
 }
 
 #[tokio::test]
-async fn a_sample_without_a_number_lowers_the_coverage_and_not_the_mean() {
+async fn a_null_score_lowers_the_coverage_but_not_the_mean() {
     let app = App::start().await;
     let form = |seed| Form::new().file("image", png(seed)).field("metrics", "clip_t").field("method", "mine");
-    let answer = app.score(form(1).field("prompt", "a person")).await.ok();
+    let response = app.score(form(1).field("prompt", "a person")).await.ok();
     app.score(form(2)).await.ok();
     let board = app.get("/v1/leaderboard").await.ok();
     let summary = &board["rows"][0]["metrics"]["clip_t"];
-    assert_eq!(summary["mean"], answer["scores"]["clip_t"]["value"]);
+    assert_eq!(summary["mean"], response["scores"]["clip_t"]["value"]);
     assert_eq!(summary["std"], json!(null));
     assert_eq!([&summary["n"], &summary["nulls"]], [&json!(1), &json!(1)]);
     assert_eq!(summary["coverage"], 0.5);
 }
 
 #[tokio::test]
-async fn methods_are_ranked_best_first_by_the_metric_asked_for() {
+async fn methods_are_ranked_best_first_by_the_requested_metric() {
     let app = App::start().await;
     let mut ranked = Vec::new();
     for (seed, method) in [(1, "b"), (2, "a"), (3, "d"), (4, "c")] {
@@ -70,7 +70,7 @@ async fn methods_are_ranked_best_first_by_the_metric_asked_for() {
 }
 
 #[tokio::test]
-async fn pages_follow_each_other_without_gap_or_repetition() {
+async fn pages_have_no_gaps_or_repeats() {
     let app = App::start().await;
     for seed in 0..5 {
         score(&app, &format!("method {seed}"), None, seed).await;
@@ -92,7 +92,7 @@ async fn pages_follow_each_other_without_gap_or_repetition() {
 }
 
 #[tokio::test]
-async fn rows_are_methods_or_runs_as_asked() {
+async fn rows_are_methods_or_runs_as_requested() {
     let app = App::start().await;
     score(&app, "mine", None, 1).await;
     score(&app, "mine", Some("seed 7"), 2).await;
@@ -107,7 +107,7 @@ async fn rows_are_methods_or_runs_as_asked() {
 }
 
 #[tokio::test]
-async fn a_pack_is_asked_for_by_name_or_digest_and_an_unknown_one_is_refused_with_those_there_are() {
+async fn a_pack_is_selected_by_name_or_digest_and_an_unknown_one_is_refused() {
     let app = App::start().await;
     score(&app, "mine", None, 1).await;
     assert_eq!(app.get("/v1/leaderboard?pack=all").await.ok()["rows"].as_array().unwrap().len(), 1);
@@ -142,14 +142,14 @@ async fn an_unknown_parameter_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn an_unknown_grouping_is_refused_with_those_there_are() {
+async fn an_unknown_grouping_is_refused_with_the_known_ones() {
     let app = App::start().await;
     let detail = app.get("/v1/leaderboard?by=person").await.problem(400, "malformed_request");
     tells(&detail, &["person", "method", "run"]);
 }
 
 #[tokio::test]
-async fn an_unknown_metric_to_sort_by_is_refused_with_those_there_are() {
+async fn an_unknown_sort_metric_is_refused_with_the_known_ones() {
     let app = App::start().await;
     for parameter in ["sort", "metrics"] {
         let detail =

@@ -1,4 +1,4 @@
-//! Many clients, full queues, and clients that leave.
+//! Many clients, full queues, and clients that disconnect.
 
 use std::{
     collections::HashSet,
@@ -26,22 +26,22 @@ fn form(seed: u32) -> Form {
     Form::new().file("image", png(seed)).field("metrics", ONE_GRAPH).field("method", "mine")
 }
 
-/// Requests being answered, the one that asks included.
+/// Requests in flight, including the one that reads the metric.
 const IN_FLIGHT: &str = "stellar_http_requests_in_flight";
 const WAITING: &str = r#"stellar_engine_queue_depth{graph="clip_l.image"}"#;
 const DROPPED: &str = r#"stellar_engine_items_total{graph="clip_l.image",outcome="dropped"}"#;
 
-/// Polls a future once, as far as it gets without waiting.
+/// Polls a future once; it must be pending.
 async fn start<F: Future + Unpin>(future: &mut F) {
     std::future::poll_fn(|context: &mut Context<'_>| {
-        assert!(std::pin::Pin::new(&mut *future).poll(context).is_pending(), "it did not wait");
+        assert!(std::pin::Pin::new(&mut *future).poll(context).is_pending(), "it completed at once");
         Poll::Ready(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_four_clients_at_once_get_their_scores_in_real_batches_and_no_row_is_lost() {
+async fn sixty_four_concurrent_clients_are_batched_and_lose_no_row() {
     let app = App::start().await;
     let address = app.listen().await;
     app.gate.close();
@@ -55,11 +55,11 @@ async fn sixty_four_clients_at_once_get_their_scores_in_real_batches_and_no_row_
                     .field("metrics", "clip_t,clip_i,clip_n,aesthetic")
                     .field("method", "mine");
                 let headers = [("content-type", &*Form::content_type())];
-                client::send(address, "POST /v1/score", &headers, &whole.finish()).expect("an answer")
+                client::send(address, "POST /v1/score", &headers, &whole.finish()).expect("a response")
             })
         })
         .collect();
-    // Every item is in its queue, or before the gate, before the first batch is through.
+    // All items are queued or held at the gate before the first batch completes.
     for (graph, items, largest) in [("clip.image", 128, 16), ("clip.text", 64, 32), ("clip_l.image", 64, 16)]
     {
         app.until_at_least(&format!("stellar_engine_queue_depth{{graph=\"{graph}\"}}"), items - largest)
@@ -69,9 +69,9 @@ async fn sixty_four_clients_at_once_get_their_scores_in_real_batches_and_no_row_
     let mut samples = HashSet::new();
     let mut values = HashSet::new();
     for client in clients {
-        let answer = client.await.unwrap();
-        let document = answer.json();
-        assert_eq!(answer.status, 200, "{document}");
+        let response = client.await.unwrap();
+        let document = response.json();
+        assert_eq!(response.status, 200, "{document}");
         assert_eq!(document["outcome"], "created");
         samples.insert(document["sample"].as_str().unwrap().to_owned());
         values.insert(document["scores"]["aesthetic"]["value"].to_string());
@@ -89,7 +89,7 @@ async fn sixty_four_clients_at_once_get_their_scores_in_real_batches_and_no_row_
 }
 
 #[tokio::test]
-async fn one_request_too_many_is_refused_at_once_while_the_others_are_in_flight() {
+async fn a_request_over_the_limit_is_refused_at_once() {
     let app = App::with(|setup| setup.config.limits.requests = 2).await;
     app.gate.close();
     let (mut one, mut two) = (Box::pin(app.score(form(1))), Box::pin(app.score(form(2))));
@@ -97,7 +97,7 @@ async fn one_request_too_many_is_refused_at_once_while_the_others_are_in_flight(
     start(&mut two).await;
     let refused = app.score(form(3)).await;
     tells(&refused.problem(429, "overloaded"), &["at once", "retry"]);
-    // What is no work is still answered.
+    // Requests without model runs are still served.
     app.get("/v1/leaderboard").await.ok();
     app.gate.open();
     one.await.ok();
@@ -107,14 +107,14 @@ async fn one_request_too_many_is_refused_at_once_while_the_others_are_in_flight(
 }
 
 #[tokio::test]
-async fn uploads_beyond_the_memory_set_aside_are_refused() {
+async fn uploads_over_the_memory_budget_are_refused() {
     let app = App::with(|setup| {
         let limits = &mut setup.config.limits;
         (limits.request_mib, limits.image_mib, limits.upload_memory_mib) = (1, 1, 1);
     })
     .await;
     app.gate.close();
-    // Before the first boundary stands what nobody reads; the length is not announced.
+    // Parsers ignore everything before the first boundary. The request has no Content-Length.
     let large = |seed| [vec![b'.'; 700 << 10], b"\r\n".to_vec(), form(seed).finish()].concat();
     let request = |seed| {
         let body = Request::post("/v1/score").header(header::CONTENT_TYPE, Form::content_type());
@@ -132,7 +132,7 @@ async fn uploads_beyond_the_memory_set_aside_are_refused() {
 }
 
 #[tokio::test]
-async fn a_full_queue_of_a_graph_refuses_the_next_item() {
+async fn a_full_queue_returns_429_with_retry_after() {
     let app = App::with(|setup| {
         setup.config.engine = EngineConfig { queue: 1, max_batch: 1, ..setup.config.engine.clone() };
     })
@@ -164,7 +164,7 @@ async fn a_dropped_request_is_skipped_before_inference() {
         app.gate.reached_by(1).await;
         let mut leaving = Box::pin(app.score(form(2)));
         tokio::select! {
-            _ = &mut leaving => panic!("it cannot be answered while the gate is closed"),
+            _ = &mut leaving => panic!("it cannot complete while the gate is closed"),
             () = app.until(WAITING, 1.0) => {}
         }
         drop(leaving);
@@ -179,7 +179,7 @@ async fn a_dropped_request_is_skipped_before_inference() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_closes_its_connection_is_skipped_before_inference() {
+async fn a_closed_connection_is_skipped_before_inference() {
     let app = App::start().await;
     let address = app.listen().await;
     app.gate.close();
@@ -195,19 +195,20 @@ async fn a_client_that_closes_its_connection_is_skipped_before_inference() {
     let leaving = begin(2);
     app.until(WAITING, 1.0).await;
     drop(leaving);
-    // The handler of the client that left is gone: what remains is the first and the one that asks.
+    // The handler of the disconnected client has ended; the first request and the one that reads
+    // the metric remain.
     app.until(IN_FLIGHT, 2.0).await;
     app.gate.open();
-    let answer = tokio::task::spawn_blocking(move || staying.receive()).await.unwrap().unwrap();
-    assert_eq!(answer.status, 200);
+    let response = tokio::task::spawn_blocking(move || staying.receive()).await.unwrap().unwrap();
+    assert_eq!(response.status, 200);
     app.until(DROPPED, 1.0).await;
     assert_eq!(app.graphs.sizes(), [1], "the second image never ran");
 }
 
-/// An answer that comes before the body is read resets the connection on many systems, and the client sees
-/// the reset instead of the answer.
+/// On many systems, a response before the body is read resets the connection, and the client sees
+/// the reset instead of the response.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_client_can_send_its_whole_body_and_then_read_why() {
+async fn a_refused_client_can_finish_sending_and_read_the_response() {
     let app = App::with(|setup| {
         let limits = &mut setup.config.limits;
         (limits.requests, limits.image_mib, limits.request_mib, limits.prompt_bytes) = (1, 1, 8, 100);
@@ -219,7 +220,7 @@ async fn a_refused_client_can_send_its_whole_body_and_then_read_why() {
             let headers = [("content-type", &*Form::content_type())];
             client::send(address, "POST /v1/score", &headers, &form.finish())
         });
-        sent.await.unwrap().expect("the whole body is taken and the answer arrives")
+        sent.await.unwrap().expect("the whole body is read and the response arrives")
     };
     let large = || Form::new().file("image", vec![7; 7 << 20]);
     for (form, status) in [
@@ -228,8 +229,8 @@ async fn a_refused_client_can_send_its_whole_body_and_then_read_why() {
         (Form::new().field("promt", vec![b'a'; 7 << 20]), 422),
         (Form::new().file("image", vec![7; 12 << 20]), 413),
     ] {
-        let answer = send(form).await;
-        assert_eq!(answer.status, status, "{}", answer.json());
+        let response = send(form).await;
+        assert_eq!(response.status, status, "{}", response.json());
     }
     app.gate.close();
     let first = tokio::spawn(send(form(1)));
@@ -242,7 +243,7 @@ async fn a_refused_client_can_send_its_whole_body_and_then_read_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_asks_before_it_sends_is_refused_without_sending() {
+async fn expect_100_continue_is_refused_before_the_body() {
     let app = App::with(|setup| setup.config.limits.requests = 1).await;
     let address = app.listen().await;
     let content_type = Form::content_type();
@@ -254,13 +255,13 @@ async fn a_client_that_asks_before_it_sends_is_refused_without_sending() {
     first.send(&body).unwrap();
     app.gate.reached_by(1).await;
     let mut second = Exchange::begin(address, "POST /v1/score", &headers, 64 << 20).unwrap();
-    assert_eq!(second.receive().unwrap().status, 429, "the second is told before it sends 64 MiB");
+    assert_eq!(second.receive().unwrap().status, 429, "the second is refused before it sends 64 MiB");
     app.gate.open();
     assert_eq!(first.receive().unwrap().status, 200);
 }
 
 #[tokio::test]
-async fn clients_that_leave_at_any_moment_neither_break_the_store_nor_count_twice() {
+async fn disconnecting_clients_neither_break_the_store_nor_count_twice() {
     let app = App::start().await;
     for seed in 0..150 {
         // From before the body is read to after the sample is stored.

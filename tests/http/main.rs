@@ -1,5 +1,5 @@
-//! The HTTP service from the outside: real router, store, decoding, tokenizers and batching; the graphs are
-//! fakes, but for the tests in `demo`.
+//! The HTTP service from the outside: real router, store, decoding, tokenizers and batching. The
+//! graphs are fakes, unless a test uses the demo pack.
 
 mod analysis;
 mod demo;

@@ -1,4 +1,4 @@
-//! Objects of the prompt (`goa`) over the demo pack's real graphs.
+//! Objects of the prompt (`goa`) with the real graphs of the demo pack.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -20,13 +20,13 @@ fn form(image: Vec<u8>, detectables: &[&str]) -> Form {
         .field("evidence", "true")
 }
 
-fn value(answer: &Value) -> f64 {
-    answer["scores"]["goa"]["value"].as_f64().unwrap_or_else(|| panic!("no number: {}", answer["scores"]))
+fn value(response: &Value) -> f64 {
+    response["scores"]["goa"]["value"].as_f64().unwrap_or_else(|| panic!("no number: {}", response["scores"]))
 }
 
-/// The evidence of one label.
-fn object<'a>(answer: &'a Value, label: &str) -> &'a Value {
-    let objects = answer["evidence"]["objects"].as_array().expect("evidence of objects");
+/// The evidence for one label.
+fn object<'a>(response: &'a Value, label: &str) -> &'a Value {
+    let objects = response["evidence"]["objects"].as_array().expect("evidence of objects");
     objects
         .iter()
         .find(|object| object["label"] == label)
@@ -34,48 +34,48 @@ fn object<'a>(answer: &'a Value, label: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn the_mean_of_the_labels_comes_with_score_and_box_of_each() {
+async fn the_mean_over_labels_comes_with_each_score_and_box() {
     let app = App::real().await;
-    let answer = app.score(form(png(1), &["skateboard", "helmet"])).await.ok();
-    let scores = ["skateboard", "helmet"].map(|label| object(&answer, label)["score"].as_f64().unwrap());
-    assert!((value(&answer) - f64::midpoint(scores[0], scores[1])).abs() < 1e-12);
+    let response = app.score(form(png(1), &["skateboard", "helmet"])).await.ok();
+    let scores = ["skateboard", "helmet"].map(|label| object(&response, label)["score"].as_f64().unwrap());
+    assert!((value(&response) - f64::midpoint(scores[0], scores[1])).abs() < 1e-12);
     assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)), "{scores:?}");
     let best = if scores[0] > 0.0 { "skateboard" } else { "helmet" };
-    assert_eq!(object(&answer, best)["box"].as_array().unwrap().len(), 4);
-    assert_eq!(answer["scores"]["goa"].get("flags"), None);
+    assert_eq!(object(&response, best)["box"].as_array().unwrap().len(), 4);
+    assert_eq!(response["scores"]["goa"].get("flags"), None);
 }
 
 #[tokio::test]
-async fn roles_blanks_and_copies_are_left_out_and_named() {
+async fn roles_blanks_and_duplicates_are_skipped_and_reported() {
     let app = App::real().await;
     let alone = value(&app.score(form(png(1), &["skis"])).await.ok());
     let given = ["SKIS", "Clown", "skis", " ", ""];
-    let answer = app.score(form(png(1), &given)).await.ok();
-    assert!((value(&answer) - alone).abs() < 1e-12, "what is left out changes nothing");
-    assert_eq!(object(&answer, "Clown")["skipped"], "role");
-    assert_eq!(object(&answer, " ")["skipped"], "empty");
-    assert_eq!(object(&answer, "skis")["skipped"], "duplicate");
-    assert_eq!(object(&answer, "Clown")["score"], Value::Null);
+    let response = app.score(form(png(1), &given)).await.ok();
+    assert!((value(&response) - alone).abs() < 1e-12, "skipped labels do not change the score");
+    assert_eq!(object(&response, "Clown")["skipped"], "role");
+    assert_eq!(object(&response, " ")["skipped"], "empty");
+    assert_eq!(object(&response, "skis")["skipped"], "duplicate");
+    assert_eq!(object(&response, "Clown")["score"], Value::Null);
 }
 
 #[tokio::test]
-async fn an_image_without_labels_has_no_number_and_the_reason() {
+async fn an_image_without_labels_scores_null_with_the_reason() {
     let app = App::real().await;
     for detectables in [&[][..], &["astronaut", ""]] {
-        let answer = app.score(form(png(1), detectables)).await.ok();
-        assert_eq!(answer["scores"]["goa"]["value"], Value::Null);
-        assert_eq!(answer["scores"]["goa"]["reason"], "no_detectables");
+        let response = app.score(form(png(1), detectables)).await.ok();
+        assert_eq!(response["scores"]["goa"]["value"], Value::Null);
+        assert_eq!(response["scores"]["goa"]["reason"], "no_detectables");
     }
 }
 
 #[tokio::test]
-async fn an_over_long_label_is_cut_with_a_flag() {
+async fn an_overlong_label_is_flagged_as_truncated() {
     let app = App::real().await;
     let long = "a very long label of an object that nobody would ever call by so many words as here";
-    let answer = app.score(form(png(1), &[long])).await.ok();
-    assert!(value(&answer) > 0.0);
-    assert_eq!(answer["scores"]["goa"]["flags"], json!(["truncated"]));
-    assert_eq!(object(&answer, long)["truncated"], true);
+    let response = app.score(form(png(1), &[long])).await.ok();
+    assert!(value(&response) > 0.0);
+    assert_eq!(response["scores"]["goa"]["flags"], json!(["truncated"]));
+    assert_eq!(object(&response, long)["truncated"], true);
 }
 
 #[tokio::test]
@@ -83,24 +83,24 @@ async fn many_labels_are_scored_and_too_many_refused() {
     let app = App::real().await;
     let labels: Vec<String> = (0..257).map(|at| format!("thing {at}")).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-    let answer = app.score(form(png(1), &labels[..200])).await.ok();
-    assert_eq!(answer["evidence"]["objects"].as_array().unwrap().len(), 200);
-    assert!((0.0..=1.0).contains(&value(&answer)));
+    let response = app.score(form(png(1), &labels[..200])).await.ok();
+    assert_eq!(response["evidence"]["objects"].as_array().unwrap().len(), 200);
+    assert!((0.0..=1.0).contains(&value(&response)));
     let problem = app.score(form(png(1), &labels)).await.problem(422, "invalid_field");
     tells(&problem, &["257", "256", "detectables"]);
 }
 
 #[tokio::test]
-async fn images_of_any_shape_have_a_number() {
+async fn images_of_any_shape_are_scored() {
     let app = App::real().await;
     for (width, height) in [(2, 2), (5000, 200), (3, 500)] {
-        let answer = app.score(form(png_of(width, height, 7), &["dog"])).await.ok();
-        assert!((0.0..=1.0).contains(&value(&answer)), "{width}×{height}");
+        let response = app.score(form(png_of(width, height, 7), &["dog"])).await.ok();
+        assert!((0.0..=1.0).contains(&value(&response)), "{width}×{height}");
     }
 }
 
 #[tokio::test]
-async fn neighbours_and_order_change_nothing() {
+async fn scores_do_not_depend_on_batches_or_order() {
     let samples: [(u32, &[&str]); 4] = [
         (1, &["dog"]),
         (2, &["skis", "helmet", "snow"]),
@@ -122,9 +122,9 @@ async fn neighbours_and_order_change_nothing() {
             form(png(seed), &labels)
         });
         let together = join_all(forms.map(|form| app.score(form))).await;
-        for (answer, alone) in together.iter().zip(&alone) {
-            let beside = value(&answer.ok());
-            assert!((beside - alone).abs() < 1e-5, "{alone} alone, {beside} beside others");
+        for (response, alone) in together.iter().zip(&alone) {
+            let batched = value(&response.ok());
+            assert!((batched - alone).abs() < 1e-5, "{alone} alone, {batched} in a batch");
         }
     }
 }

@@ -57,7 +57,7 @@ async fn prompts_are_registered_once_and_read_back_in_pages() {
 }
 
 #[tokio::test]
-async fn a_prompt_that_cannot_be_used_is_named_by_its_place() {
+async fn an_invalid_prompt_is_named_by_its_position() {
     let app = App::start().await;
     let with = |change: fn(&mut Value)| {
         let mut body = prompts(1, 3);

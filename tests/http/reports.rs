@@ -1,4 +1,4 @@
-//! Reports of runs, held to the reference toolkit's analysis.
+//! Reports of runs, compared with the analysis of the reference toolkit.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -14,13 +14,13 @@ use crate::{
     support::{form::Form, images::png},
 };
 
-/// What `scripts/analysis_fixtures.py` wrote.
+/// The file that `scripts/analysis_fixtures.py` wrote.
 #[derive(Deserialize)]
 struct Goldens {
     sets: Vec<ResultSet>,
 }
 
-/// The files of one run, and the toolkit's table of them: mean and deviation by the code of our metric.
+/// The files of one run and the toolkit's table for them: mean and deviation by metric code.
 #[derive(Deserialize)]
 struct ResultSet {
     seed: u64,
@@ -77,16 +77,17 @@ fn row<'a>(report: &'a Value, metric: &str) -> &'a Value {
 #[track_caller]
 fn close(ours: &Value, theirs: Option<f64>, what: &str) {
     match theirs {
-        None => assert!(ours.is_null(), "{what}: {ours}, the toolkit has none"),
+        None => assert!(ours.is_null(), "{what}: {ours}, but the toolkit has no number"),
         Some(theirs) => {
-            let ours = ours.as_f64().unwrap_or_else(|| panic!("{what}: {ours}, the toolkit has {theirs}"));
-            assert!((ours - theirs).abs() <= 1e-6, "{what}: {ours}, the toolkit has {theirs}");
+            let ours =
+                ours.as_f64().unwrap_or_else(|| panic!("{what}: {ours}, but the toolkit has {theirs}"));
+            assert!((ours - theirs).abs() <= 1e-6, "{what}: {ours}, but the toolkit has {theirs}");
         }
     }
 }
 
 #[tokio::test]
-async fn imported_result_sets_have_the_toolkits_table_penalty_included() {
+async fn imported_results_reproduce_the_toolkit_table_with_its_penalty() {
     let goldens: Goldens =
         serde_json::from_str(include_str!("../data/analysis/toolkit.json")).expect("the script wrote it");
     assert_eq!(goldens.sets.len(), 20);
@@ -113,7 +114,7 @@ async fn imported_result_sets_have_the_toolkits_table_penalty_included() {
             close(&row["mean"], *mean, &format!("{what}, mean of {code}"));
             close(&row["std"], *std, &format!("{what}, deviation of {code}"));
             assert_eq!(row["n"], set.names.len());
-            // Of an area over two people every resample says the same few numbers.
+            // Every resample of an area over two identities gives one of the same few numbers.
             if code == "aps" && row["clusters"] == 2 {
                 assert_eq!(
                     (&row["low"], &row["no_interval"]),
@@ -155,16 +156,16 @@ async fn each_policy_and_each_format_has_its_table() {
     let text = String::from_utf8(csv.body.to_vec()).unwrap();
     assert!(text.starts_with("metric,mean,std,") && text.contains("\nips,0.25,"), "{text}");
     let markdown = String::from_utf8(app.report(&run, "?format=markdown").await.body.to_vec()).unwrap();
-    assert!(markdown.starts_with("# A/r\n") && markdown.contains("the penalty hit 1 (33.3 %)"), "{markdown}");
+    assert!(markdown.starts_with("# A/r\n") && markdown.contains("; 1 penalised (33.3 %)"), "{markdown}");
     let latex = String::from_utf8(app.report(&run, "?format=latex").await.body.to_vec()).unwrap();
     assert!(latex.contains("\\toprule") && latex.contains("clip\\_t $\\uparrow$"), "{latex}");
 }
 
 #[tokio::test]
-async fn a_table_follows_every_change_also_one_that_leaves_all_means_as_they_were() {
+async fn a_report_follows_every_change_even_with_unchanged_sums() {
     let app = App::start().await;
     let run = app.new_run("r").await;
-    // Of each sample one attribute is right, so that the shares, and with them all sums, are always the same.
+    // Exactly one attribute of each sample is right, so the shares and all sums stay the same.
     let outcomes = |young_is_right: [bool; 3]| {
         let mut text = ",name,Young_target,Young_pred,Male_target,Male_pred\n".to_owned();
         for (at, (right, (young, male))) in
@@ -194,7 +195,7 @@ async fn a_table_follows_every_change_also_one_that_leaves_all_means_as_they_wer
 }
 
 #[tokio::test]
-async fn tables_that_do_not_exist_say_why() {
+async fn missing_reports_say_why() {
     let app = App::start().await;
     let run = app.new_run("r").await;
     let empty = app.report(&run, "").await.ok();
@@ -215,7 +216,7 @@ async fn tables_that_do_not_exist_say_why() {
 }
 
 #[tokio::test]
-async fn a_finished_run_of_real_images_has_aps_of_its_own_photos() {
+async fn a_finished_run_of_real_images_gets_aps_from_its_own_photos() {
     let app = App::real().await;
     let run = app.new_run("r").await;
     let golden = |name: &str| std::fs::read(format!("packs/demo/goldens/{name}")).unwrap();
@@ -226,10 +227,10 @@ async fn a_finished_run_of_real_images_has_aps_of_its_own_photos() {
             .file("reference", golden(photo))
             .field("prompt", "a person")
             .field("metadata", metadata);
-        let answer = app.send(crate::runs::put(&run, name, form)).await;
-        assert_eq!(answer.status, 202, "{answer:?}");
+        let response = app.send(crate::runs::put(&run, name, form)).await;
+        assert_eq!(response.status, 202, "{response:?}");
     }
-    // An image without a face, which counts as wrong.
+    // An image without a face counts as wrong.
     let form = Form::new().file("image", png(1)).file("reference", golden("astronaut-face.jpg"));
     let metadata = json!({"attributes": {"Male": false, "Young": true}}).to_string();
     app.send(crate::runs::put(&run, "none", form.field("metadata", metadata))).await;

@@ -1,4 +1,4 @@
-//! Routes beside scoring: the catalogue, health, documents, and what is not there.
+//! Routes other than scoring: the catalogue, health, documents and unknown routes.
 
 use axum::{
     body::Body,
@@ -20,15 +20,15 @@ async fn an_unknown_route_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_answered_with_the_right_ones() {
+async fn a_wrong_method_is_refused_with_the_allowed_ones() {
     let app = App::start().await;
-    let answer = app.get("/v1/score").await;
-    answer.problem(405, "method_not_allowed");
-    assert_eq!(answer.headers[header::ALLOW], "POST");
+    let response = app.get("/v1/score").await;
+    response.problem(405, "method_not_allowed");
+    assert_eq!(response.headers[header::ALLOW], "POST");
     let request = Request::delete("/v1/leaderboard").body(Body::empty()).unwrap();
-    let answer = app.send(request).await;
-    answer.problem(405, "method_not_allowed");
-    assert_eq!(answer.headers[header::ALLOW], "GET,HEAD");
+    let response = app.send(request).await;
+    response.problem(405, "method_not_allowed");
+    assert_eq!(response.headers[header::ALLOW], "GET,HEAD");
 }
 
 #[tokio::test]
@@ -42,8 +42,8 @@ async fn an_unknown_or_malformed_sample_id_is_not_found() {
 #[tokio::test]
 async fn the_catalogue_lists_every_metric_with_its_meaning() {
     let app = App::start().await;
-    let answer = app.get("/v1/metrics").await.ok();
-    let metrics = answer["metrics"].as_array().unwrap();
+    let response = app.get("/v1/metrics").await.ok();
+    let metrics = response["metrics"].as_array().unwrap();
     assert_eq!(metrics.len(), REGISTRY.len());
     for metric in metrics {
         for text in ["code", "title", "direction", "definition", "interpretation", "source"] {
@@ -52,15 +52,15 @@ async fn the_catalogue_lists_every_metric_with_its_meaning() {
         assert!(!metric["needs"].as_array().unwrap().is_empty(), "{metric}");
         assert!(metric["available"].is_boolean());
     }
-    assert_eq!(answer["pack"]["name"], "demo");
+    assert_eq!(response["pack"]["name"], "demo");
 }
 
 #[tokio::test]
-async fn the_models_say_what_they_have_done() {
+async fn models_report_their_usage() {
     let app = App::start().await;
     app.score(Form::new().file("image", png(1)).field("metrics", ONE_GRAPH)).await.ok();
-    let answer = app.get("/v1/models").await.ok();
-    let lanes = answer["lanes"].as_array().unwrap();
+    let response = app.get("/v1/models").await.ok();
+    let lanes = response["lanes"].as_array().unwrap();
     assert_eq!(lanes.len(), 3);
     let lane = lanes.iter().find(|lane| lane["roles"][0] == "clip_l.image").unwrap();
     assert_eq!(lane["items"], 1);
@@ -97,7 +97,7 @@ async fn every_request_is_counted_under_its_route_and_status() {
 }
 
 #[tokio::test]
-async fn invented_methods_and_paths_do_not_make_the_numbers_grow() {
+async fn unknown_methods_and_paths_add_no_service_metrics() {
     let app = App::start().await;
     for seed in 0..20 {
         let method = Method::from_bytes(format!("INVENTED{seed}").as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! Runs: from accepted samples to a finished run.
+//! Runs, from accepted samples to the finished run.
 
 use axum::{
     body::Body,
@@ -38,11 +38,11 @@ fn csv(run: &str, source: &str, text: &str) -> Request<Body> {
 }
 
 impl App {
-    /// A run whose samples are scored with one metric.
+    /// Creates a run that is scored with one metric and returns its id.
     async fn run_of(&self, method: &str) -> String {
-        let answer = self.send(post("/v1/runs", &json!({"method": method, "metrics": [ONE_GRAPH]}))).await;
-        assert_eq!(answer.status, 201, "{answer:?}");
-        answer.json()["run_id"].as_str().unwrap().to_owned()
+        let response = self.send(post("/v1/runs", &json!({"method": method, "metrics": [ONE_GRAPH]}))).await;
+        assert_eq!(response.status, 201, "{response:?}");
+        response.json()["run_id"].as_str().unwrap().to_owned()
     }
 
     async fn put(&self, run: &str, name: &str, form: Form) -> Answer {
@@ -53,7 +53,7 @@ impl App {
         self.send(post(&format!("/v1/runs/{run}/finish"), &json!({}))).await
     }
 
-    /// Waits until the run says so.
+    /// Polls the run until `done`; panics after 30 s.
     pub(crate) async fn until_run(&self, run: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
         let started = std::time::Instant::now();
         loop {
@@ -61,7 +61,7 @@ impl App {
             if done(&now) {
                 return now;
             }
-            assert!(started.elapsed().as_secs() < 30, "waited in vain for {what}: {now}");
+            assert!(started.elapsed().as_secs() < 30, "timed out waiting for {what}: {now}");
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
@@ -81,13 +81,13 @@ fn form(seed: u32) -> Form {
 }
 
 #[tokio::test]
-async fn a_sample_is_accepted_at_once_scored_later_and_equals_an_interactive_one() {
+async fn a_submitted_sample_scores_like_an_interactive_one() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     app.gate.close();
-    let answer = app.put(&run, "one", form(1).field("prompt", "a person")).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
-    let accepted = answer.json();
+    let response = app.put(&run, "one", form(1).field("prompt", "a person")).await;
+    assert_eq!(response.status, 202, "{response:?}");
+    let accepted = response.json();
     assert_eq!((&accepted["name"], &accepted["state"]), (&json!("one"), &json!("pending")));
     let now = app.get(&format!("/v1/runs/{run}")).await.ok();
     assert_eq!(now["counts"], json!({"accepted": 1, "pending": 1, "scored": 0, "failed": 0}));
@@ -112,7 +112,7 @@ async fn a_sample_is_accepted_at_once_scored_later_and_equals_an_interactive_one
 }
 
 #[tokio::test]
-async fn the_same_sample_again_is_answered_200_and_other_content_409() {
+async fn a_repeated_sample_returns_200_and_other_content_409() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     app.gate.close();
@@ -131,7 +131,7 @@ async fn the_same_sample_again_is_answered_200_and_other_content_409() {
 }
 
 #[tokio::test]
-async fn photos_are_sent_once_and_then_named_by_their_hash_until_the_run_is_finished() {
+async fn photos_are_sent_once_and_referenced_by_hash_until_the_run_finishes() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     let (photo, hash) = (png(50), ContentHash::of(&png(50)).to_hex());
@@ -140,7 +140,7 @@ async fn photos_are_sent_once_and_then_named_by_their_hash_until_the_run_is_fini
     assert_eq!(app.put(&run, "one", form(1).file("reference", &photo)).await.status, 202);
     let by_hash = app.put(&run, "two", form(2).field("reference_hash", &hash)).await;
     assert_eq!(by_hash.status, 202, "{by_hash:?}");
-    // The same sample, with the photo and with its hash.
+    // A sample with the photo and one with its hash are the same.
     assert_eq!(app.put(&run, "two", form(2).file("reference", &photo)).await.status, 200);
     app.until_scored(&run, 2).await;
     let id = by_hash.json()["id"].as_str().unwrap().to_owned();
@@ -159,18 +159,18 @@ async fn photos_are_sent_once_and_then_named_by_their_hash_until_the_run_is_fini
 }
 
 impl App {
-    /// Waits until so many bytes of files are kept.
+    /// Waits until the spool holds this many bytes.
     async fn until_kept(&self, bytes: u64) {
         let started = std::time::Instant::now();
         while self.runs.spool().used() != bytes {
-            assert!(started.elapsed().as_secs() < 20, "{} bytes are kept", self.runs.spool().used());
+            assert!(started.elapsed().as_secs() < 20, "the spool holds {} bytes", self.runs.spool().used());
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
 }
 
 #[tokio::test]
-async fn bad_images_and_forms_are_refused_at_the_door_as_by_the_score_route() {
+async fn invalid_images_and_forms_are_refused_as_by_the_score_route() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     let cases: [(Form, u16, &str); 7] = [
@@ -201,15 +201,15 @@ async fn bad_images_and_forms_are_refused_at_the_door_as_by_the_score_route() {
 }
 
 #[tokio::test]
-async fn an_image_that_fails_while_decoding_fails_its_sample_and_not_the_run() {
+async fn an_undecodable_image_fails_its_sample_but_not_the_run() {
     let app = App::start().await;
     let run = app.run_of("A").await;
-    // A whole file whose header promises an image, and whose pixels are rubbish.
+    // A complete file with a valid header and corrupt pixels.
     let mut rubbish = crate::support::images::png_of(64, 64, 1);
     let middle = rubbish.len() / 2;
     rubbish[middle..middle + 64].fill(0xa5);
-    let answer = app.put(&run, "bad", Form::new().file("image", &rubbish)).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
+    let response = app.put(&run, "bad", Form::new().file("image", &rubbish)).await;
+    assert_eq!(response.status, 202, "{response:?}");
     assert_eq!(app.put(&run, "good", form(2)).await.status, 202);
     let now = app.until_run(&run, "both", |run| run["counts"]["pending"] == 0).await;
     assert_eq!(now["counts"], json!({"accepted": 2, "pending": 0, "scored": 1, "failed": 1}));
@@ -218,14 +218,14 @@ async fn an_image_that_fails_while_decoding_fails_its_sample_and_not_the_run() {
     assert!(failed[0]["error"]["code"].as_str().unwrap().starts_with("image_"), "{failed:?}");
     tells(failed[0]["error"]["detail"].as_str().unwrap(), &["image: "]);
 
-    assert_eq!(app.put(&run, "bad", form(3)).await.status, 202, "another image under the name");
+    assert_eq!(app.put(&run, "bad", form(3)).await.status, 202, "another image under the same name");
     let now = app.until_scored(&run, 2).await;
     assert_eq!(now["counts"]["failed"], 0);
     app.until_kept(0).await;
 }
 
 #[tokio::test]
-async fn a_graph_that_fails_is_asked_again() {
+async fn a_failed_graph_is_retried() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     app.graphs.always(Some(Trouble::Fails));
@@ -236,7 +236,7 @@ async fn a_graph_that_fails_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_sample_on_which_graphs_always_fail_is_given_up() {
+async fn a_sample_fails_after_its_last_attempt() {
     let app = App::with(|setup| setup.config.runs.attempts = 1).await;
     let run = app.run_of("A").await;
     app.graphs.always(Some(Trouble::Fails));
@@ -248,22 +248,22 @@ async fn a_sample_on_which_graphs_always_fail_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_waits_survives_a_restart() {
+async fn pending_samples_survive_a_restart() {
     let app = App::real().await;
     let run = app.run_of("A").await;
     for seed in 0..6 {
-        let answer = app.put(&run, &format!("s{seed}"), form(seed).file("reference", png(99))).await;
-        assert_eq!(answer.status, 202);
+        let response = app.put(&run, &format!("s{seed}"), form(seed).file("reference", png(99))).await;
+        assert_eq!(response.status, 202);
     }
     let app = app.restart().await;
     let now = app.until_scored(&run, 6).await;
     assert_eq!(now["counts"]["failed"], 0);
     let by_hash = form(7).field("reference_hash", ContentHash::of(&png(99)).to_hex());
-    assert_eq!(app.put(&run, "s7", by_hash).await.status, 202, "its photo is kept");
+    assert_eq!(app.put(&run, "s7", by_hash).await.status, 202, "its photo is spooled");
 }
 
 #[tokio::test]
-async fn requests_go_first_while_a_run_is_scored() {
+async fn interactive_requests_take_priority_over_runs() {
     let app = App::with(|setup| setup.config.runs.concurrency_under_load = 0).await;
     let run = app.run_of("A").await;
     app.gate.close();
@@ -279,20 +279,20 @@ async fn requests_go_first_while_a_run_is_scored() {
     let waiting = app.get(&format!("/v1/runs/{run}")).await.ok();
     assert_eq!(waiting["counts"]["pending"], 1);
     let queued = app.number("stellar_engine_queue_depth{graph=\"clip_l.image\"}").await;
-    assert!(queued < 0.5, "nothing of the run is begun beside the request");
+    assert!(queued < 0.5, "the run does not start during the request");
     app.gate.open();
     assert_eq!(interactive.await.unwrap(), 200);
     app.until_scored(&run, 1).await;
 }
 
 #[tokio::test]
-async fn a_finished_run_takes_nothing_more_and_finishing_again_changes_nothing() {
+async fn a_finished_run_refuses_samples_and_finishing_is_idempotent() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     app.gate.close();
     app.put(&run, "one", form(1)).await;
-    let answer = app.finish(&run).await;
-    assert_eq!((answer.status.as_u16(), &answer.json()["state"]), (202, &json!("finishing")));
+    let response = app.finish(&run).await;
+    assert_eq!((response.status.as_u16(), &response.json()["state"]), (202, &json!("finishing")));
     app.put(&run, "two", form(2)).await.problem(409, "run_finished");
     app.gate.open();
     let now = app.until_run(&run, "its end", |run| run["state"] == "finished").await;
@@ -300,7 +300,7 @@ async fn a_finished_run_takes_nothing_more_and_finishing_again_changes_nothing()
     let again = app.finish(&run).await;
     assert_eq!((again.status.as_u16(), &again.json()), (200, &now));
     tells(&app.put(&run, "two", form(2)).await.problem(409, "run_finished"), &["A/default", "another run"]);
-    assert_eq!(app.put(&run, "one", form(1)).await.status, 200, "what is there may be sent again");
+    assert_eq!(app.put(&run, "one", form(1)).await.status, 200, "stored samples may be repeated");
     let scored = form(3).field("method", "A").field("name", "three");
     app.score(scored).await.problem(409, "run_finished");
     app.send(csv(&run, "them", ",name,dino_fidelity\n0,one,0.5\n")).await.problem(409, "run_finished");
@@ -308,7 +308,7 @@ async fn a_finished_run_takes_nothing_more_and_finishing_again_changes_nothing()
 }
 
 #[tokio::test]
-async fn samples_of_another_pack_are_held_with_a_reason_and_refused_into_the_run() {
+async fn samples_of_another_pack_are_blocked_with_a_reason_and_refused_by_the_run() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     let id = run.parse().unwrap();
@@ -322,7 +322,7 @@ async fn samples_of_another_pack_are_held_with_a_reason_and_refused_into_the_run
 
     let request = Request::get(format!("/v1/runs/{run}/events")).body(Body::empty()).unwrap();
     let mut events = app.router.clone().oneshot(request).await.unwrap().into_body();
-    let first = events.frame().await.expect("it tells where it stands").unwrap().into_data().unwrap();
+    let first = events.frame().await.expect("the current state comes first").unwrap().into_data().unwrap();
     let first = String::from_utf8(first.to_vec()).unwrap();
     tells(&first, &["event: progress", "\"held\":", "pack_not_loaded"]);
 
@@ -333,11 +333,11 @@ async fn samples_of_another_pack_are_held_with_a_reason_and_refused_into_the_run
     );
     app.store.delete_sample(waiting.id).await.unwrap().unwrap();
     let now = app.get(&format!("/v1/runs/{run}")).await.ok();
-    assert_eq!((&now["counts"]["pending"], now.get("held")), (&json!(0), None), "nothing waits");
+    assert_eq!((&now["counts"]["pending"], now.get("held")), (&json!(0), None), "nothing is pending");
 }
 
 #[tokio::test]
-async fn a_dataset_that_is_not_there_is_said_wherever_it_is_named() {
+async fn every_route_reports_an_unknown_dataset() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     let unknown = form(1).field("metadata", r#"{"dataset": "nowhere"}"#);
@@ -349,7 +349,7 @@ async fn a_dataset_that_is_not_there_is_said_wherever_it_is_named() {
 }
 
 #[tokio::test]
-async fn events_tell_the_progress_from_where_it_stands_to_the_end() {
+async fn events_report_the_progress_until_the_end() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     app.gate.close();
@@ -384,7 +384,7 @@ async fn events_tell_the_progress_from_where_it_stands_to_the_end() {
 }
 
 #[tokio::test]
-async fn watchers_are_sent_away_when_the_service_stops_and_bounded_before() {
+async fn event_streams_are_bounded_and_end_at_shutdown() {
     let app = App::with(|setup| setup.config.runs.watchers = 1).await;
     let run = app.run_of("A").await;
     let request = Request::get(format!("/v1/runs/{run}/events")).body(Body::empty()).unwrap();
@@ -397,14 +397,14 @@ async fn watchers_are_sent_away_when_the_service_stops_and_bounded_before() {
 }
 
 #[tokio::test]
-async fn limits_of_disk_and_of_waiting_samples_say_when_to_come_again() {
+async fn a_full_spool_or_run_returns_retry_after() {
     let app = App::with(|setup| setup.config.runs.pending_samples = 1).await;
     let run = app.run_of("A").await;
     app.gate.close();
     app.put(&run, "one", form(1)).await;
     tells(
         &app.put(&run, "two", form(2)).await.problem(429, "overloaded"),
-        &["1 samples of run A/default wait"],
+        &["1 samples of run A/default are pending"],
     );
     app.gate.open();
 
@@ -415,13 +415,14 @@ async fn limits_of_disk_and_of_waiting_samples_say_when_to_come_again() {
     .await;
     let run = app.run_of("A").await;
     app.gate.close();
-    // Noise does not compress: each image has some 300 KB.
+    // Noise does not compress: each image takes about 300 KB.
     let noise = |seed| crate::support::images::png_of(320, 320, seed);
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for seed in 0..8 {
-        answers.push(app.put(&run, &format!("s{seed}"), Form::new().file("image", noise(seed))).await);
+        responses.push(app.put(&run, &format!("s{seed}"), Form::new().file("image", noise(seed))).await);
     }
-    let refused = answers.iter().find(|answer| answer.status != 202).expect("1 MiB does not hold 2");
+    let refused =
+        responses.iter().find(|response| response.status != 202).expect("1 MiB does not hold all of them");
     tells(&refused.problem(507, "storage_full"), &["store.spool_mib", "finish runs"]);
     assert!(refused.headers.contains_key(header::RETRY_AFTER));
     app.gate.open();
@@ -430,7 +431,7 @@ async fn limits_of_disk_and_of_waiting_samples_say_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn deletion_takes_what_waits_and_its_files() {
+async fn deletion_removes_pending_samples_and_their_files() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     app.gate.close();
@@ -452,11 +453,11 @@ async fn deletion_takes_what_waits_and_its_files() {
     app.until_kept(0).await;
     app.gate.open();
     app.get(&format!("/v1/runs/{run}")).await.problem(404, "not_found");
-    assert_eq!(app.counted("A", ONE_GRAPH).await, 0, "what was being scored does not come back");
+    assert_eq!(app.counted("A", ONE_GRAPH).await, 0, "samples in flight are not stored after the deletion");
 }
 
 #[tokio::test]
-async fn methods_and_runs_are_made_once_and_listed_by_pages() {
+async fn methods_and_runs_are_created_once_and_listed_in_pages() {
     let app = App::start().await;
     let method = |body: Value| app.send(post("/v1/methods", &body));
     assert_eq!(method(json!({"name": "B", "description": "a generator"})).await.status, 201);
@@ -508,7 +509,7 @@ async fn methods_and_runs_are_made_once_and_listed_by_pages() {
     };
     let second = app.get(&format!("/v1/runs?limit=2&after={}", first["next"].as_str().unwrap())).await.ok();
     assert_eq!((names(&first).len(), &second["next"]), (2, &Value::Null));
-    // By their ids: those made within the same millisecond come in any order.
+    // Runs are ordered by id; the order within one millisecond is arbitrary.
     let mut all = [names(&first), names(&second)].concat();
     all.sort();
     assert_eq!(all, ["A/r1", "A/r2", "B/default"]);
@@ -521,7 +522,7 @@ async fn methods_and_runs_are_made_once_and_listed_by_pages() {
 }
 
 #[tokio::test]
-async fn the_samples_of_a_run_are_listed_by_pages() {
+async fn the_samples_of_a_run_are_listed_in_pages() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     for name in ["b", "a", "c"] {
@@ -537,16 +538,16 @@ async fn the_samples_of_a_run_are_listed_by_pages() {
 }
 
 #[tokio::test]
-async fn imported_scores_stand_under_a_pack_of_their_own() {
+async fn imported_scores_have_their_own_pack() {
     let app = App::start().await;
     let run = app.run_of("A").await;
     let clip = ",name,clip_t,clip_n,clip_i\n0,a,0.4,0.2,0.5\n1,b,0.3,0.1,0.7\n";
-    let answer = app.send(csv(&run, "them", clip)).await.ok();
+    let response = app.send(csv(&run, "them", clip)).await.ok();
     assert_eq!(
-        (&answer["rows"], &answer["new_samples"], &answer["scores"]),
+        (&response["rows"], &response["new_samples"], &response["scores"]),
         (&json!(2), &json!(2), &json!(6))
     );
-    assert_eq!(answer["pack"]["name"], "them");
+    assert_eq!(response["pack"]["name"], "them");
     let again = app.send(csv(&run, "them", clip)).await.ok();
     assert_eq!((&again["new_samples"], &app.samples(&run, "").await.len()), (&json!(0), &2));
     let board = app.get("/v1/leaderboard?pack=all&method=A").await.ok();

@@ -16,39 +16,39 @@ fn whole(seed: u32) -> Form {
 }
 
 #[tokio::test]
-async fn a_whole_sample_gets_a_number_for_every_metric_that_the_pack_can_compute() {
+async fn a_complete_sample_gets_a_number_for_every_available_metric() {
     let app = App::start().await;
-    let answer = app.score(whole(1).field("method", "mine")).await.ok();
+    let response = app.score(whole(1).field("method", "mine")).await.ok();
     for metric in ["clip_t", "clip_i", "clip_n", "aesthetic"] {
-        let score = &answer["scores"][metric];
+        let score = &response["scores"][metric];
         assert!(score["value"].is_f64(), "{metric}: {score}");
         assert!(score.get("reason").is_none(), "{metric}: {score}");
     }
-    assert_eq!(answer["outcome"], "created");
-    assert_eq!(answer["method"], "mine");
-    assert_eq!(answer["run"], "default");
-    assert_eq!(answer["weights"], "demo");
-    assert_eq!(answer["cached"], false);
-    assert!(answer.get("evidence").is_none());
-    assert!(answer["sample"].as_str().unwrap().parse::<uuid::Uuid>().is_ok());
+    assert_eq!(response["outcome"], "created");
+    assert_eq!(response["method"], "mine");
+    assert_eq!(response["run"], "default");
+    assert_eq!(response["weights"], "demo");
+    assert_eq!(response["cached"], false);
+    assert!(response.get("evidence").is_none());
+    assert!(response["sample"].as_str().unwrap().parse::<uuid::Uuid>().is_ok());
 }
 
 #[tokio::test]
-async fn the_answer_says_where_every_number_comes_from() {
+async fn the_response_has_the_provenance_of_every_score() {
     let app = App::start().await;
-    let answer = app.score(whole(1).field("metrics", "clip_t,clip_i")).await.ok();
-    let provenance = &answer["provenance"];
+    let response = app.score(whole(1).field("metrics", "clip_t,clip_i")).await.ok();
+    let provenance = &response["provenance"];
     assert_eq!(provenance["service_version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(provenance["pack"]["name"], "demo");
     assert_eq!(provenance["pack"]["digest"].as_str().unwrap().len(), 64);
     assert_eq!(provenance["metric_versions"]["clip_t"], 1);
     assert_eq!(provenance["graphs"]["clip.image"]["sha256"].as_str().unwrap().len(), 64);
     assert!(provenance["graphs"].get("clip_l.image").is_none(), "it was not used");
-    let timings = &answer["timings"];
+    let timings = &response["timings"];
     let total = timings["total_ms"].as_f64().unwrap();
     let parts = ["read_ms", "score_ms", "store_ms"].map(|part| timings[part].as_f64().unwrap());
     assert!((parts.iter().sum::<f64>() - total).abs() < 1e-6, "{timings}");
-    let mut features: Vec<_> = answer["features"]
+    let mut features: Vec<_> = response["features"]
         .as_array()
         .unwrap()
         .iter()
@@ -68,7 +68,7 @@ async fn the_answer_says_where_every_number_comes_from() {
 }
 
 #[tokio::test]
-async fn the_second_identical_request_is_answered_from_the_cache_and_counted_once() {
+async fn an_identical_request_is_served_from_the_cache_and_counted_once() {
     let app = App::start().await;
     let first = app.score(whole(1).field("method", "mine")).await.ok();
     let runs = app.graphs.batches().len();
@@ -82,7 +82,7 @@ async fn the_second_identical_request_is_answered_from_the_cache_and_counted_onc
 }
 
 #[tokio::test]
-async fn one_reference_is_computed_once_for_all_the_samples_that_share_it() {
+async fn a_shared_reference_is_computed_once() {
     let app = App::start().await;
     for seed in 0..3 {
         let form = Form::new().file("image", png(seed)).file("reference", png(77)).field("metrics", "clip_i");
@@ -107,10 +107,10 @@ async fn further_metrics_of_the_same_sample_are_added_to_it() {
 }
 
 #[tokio::test]
-async fn a_missing_prompt_or_reference_gives_null_with_the_reason_and_what_to_send() {
+async fn a_missing_prompt_or_reference_gives_null_with_reason_and_help() {
     let app = App::start().await;
-    let answer = app.score(Form::new().file("image", png(1))).await.ok();
-    let scores = &answer["scores"];
+    let response = app.score(Form::new().file("image", png(1))).await.ok();
+    let scores = &response["scores"];
     assert_eq!(scores["clip_t"]["value"], json!(null));
     assert_eq!(scores["clip_t"]["reason"], "no_prompt");
     assert!(scores["clip_t"]["help"].as_str().unwrap().contains("`prompt`"));
@@ -127,11 +127,11 @@ async fn an_empty_prompt_is_scored() {
 }
 
 #[tokio::test]
-async fn a_metric_whose_graph_the_pack_lacks_is_unavailable_and_leaves_the_others() {
+async fn a_metric_without_its_graph_is_unavailable_and_others_are_scored() {
     let app = App::with(|setup| setup.graphs.retain(|graph| graph.role != "clip_l.image")).await;
-    let answer = app.score(whole(1).field("metrics", "clip_t,aesthetic")).await.ok();
-    assert_eq!(answer["scores"]["aesthetic"]["reason"], "unavailable");
-    assert!(answer["scores"]["clip_t"]["value"].is_f64());
+    let response = app.score(whole(1).field("metrics", "clip_t,aesthetic")).await.ok();
+    assert_eq!(response["scores"]["aesthetic"]["reason"], "unavailable");
+    assert!(response["scores"]["clip_t"]["value"].is_f64());
     let metrics = app.get("/v1/metrics").await.ok();
     let aesthetic =
         metrics["metrics"].as_array().unwrap().iter().find(|metric| metric["code"] == "aesthetic").unwrap();
@@ -140,15 +140,15 @@ async fn a_metric_whose_graph_the_pack_lacks_is_unavailable_and_leaves_the_other
 }
 
 #[tokio::test]
-async fn only_the_metrics_asked_for_are_in_the_answer_and_only_their_graphs_run() {
+async fn only_requested_metrics_are_returned_and_run() {
     let app = App::start().await;
-    let answer = app.score(whole(1).field("metrics", " aesthetic ")).await.ok();
-    assert_eq!(answer["scores"].as_object().unwrap().keys().collect::<Vec<_>>(), ["aesthetic"]);
+    let response = app.score(whole(1).field("metrics", " aesthetic ")).await.ok();
+    assert_eq!(response["scores"].as_object().unwrap().keys().collect::<Vec<_>>(), ["aesthetic"]);
     assert_eq!(app.graphs.sizes(), [1]);
 }
 
 #[tokio::test]
-async fn evidence_says_how_many_tokens_the_prompt_has_and_whether_it_was_cut() {
+async fn evidence_reports_token_count_and_truncation() {
     let app = App::start().await;
     let long = "a person ".repeat(100);
     let form = |prompt: &str| {
@@ -158,17 +158,17 @@ async fn evidence_says_how_many_tokens_the_prompt_has_and_whether_it_was_cut() {
             .field("metrics", "clip_t")
             .field("evidence", "true")
     };
-    let answer = app.score(form("a person")).await.ok();
+    let response = app.score(form("a person")).await.ok();
     assert_eq!(
-        answer["evidence"]["texts"],
+        response["evidence"]["texts"],
         json!([{"graph": "clip.text", "tokens": 4, "context": 77, "truncated": false}])
     );
-    let answer = app.score(form(&long)).await.ok();
+    let response = app.score(form(&long)).await.ok();
     assert_eq!(
-        answer["evidence"]["texts"],
+        response["evidence"]["texts"],
         json!([{"graph": "clip.text", "tokens": 202, "context": 77, "truncated": true}])
     );
-    assert_eq!(answer["scores"]["clip_t"]["flags"], json!(["truncated"]));
+    assert_eq!(response["scores"]["clip_t"]["flags"], json!(["truncated"]));
 }
 
 #[tokio::test]
@@ -179,9 +179,9 @@ async fn a_stored_sample_reads_back_with_its_scores_and_their_provenance() {
         .field("run", "seed 7")
         .field("name", "0001")
         .field("metadata", r#"{"attributes": {"Young": true}, "detectables": ["horse"]}"#);
-    let answer = app.score(form).await.ok();
-    let stored = app.get(&format!("/v1/samples/{}", answer["sample"].as_str().unwrap())).await.ok();
-    assert_eq!(stored["id"], answer["sample"]);
+    let response = app.score(form).await.ok();
+    let stored = app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
+    assert_eq!(stored["id"], response["sample"]);
     assert_eq!(stored["method"], "mine");
     assert_eq!(stored["run"], "seed 7");
     assert_eq!(stored["name"], "0001");
@@ -192,25 +192,25 @@ async fn a_stored_sample_reads_back_with_its_scores_and_their_provenance() {
     assert_eq!(stored["metadata"], json!({"attributes": {"Young": true}, "detectables": ["horse"]}));
     for score in stored["scores"].as_array().unwrap() {
         let metric = score["metric"].as_str().unwrap();
-        assert_eq!(score["value"], answer["scores"][metric]["value"], "{metric}: to the last bit");
-        assert_eq!(score["pack"], answer["provenance"]["pack"]);
+        assert_eq!(score["value"], response["scores"][metric]["value"], "{metric}: to the last bit");
+        assert_eq!(score["pack"], response["provenance"]["pack"]);
         assert_eq!(score["service_version"], env!("CARGO_PKG_VERSION"));
     }
     assert_eq!(stored["scores"].as_array().unwrap().len(), 4, "what is unavailable leaves no row");
 }
 
 #[tokio::test]
-async fn a_sample_without_a_method_is_stored_and_counts_on_no_leaderboard() {
+async fn a_sample_without_a_method_is_stored_but_on_no_leaderboard() {
     let app = App::start().await;
-    let answer = app.score(whole(1)).await.ok();
-    assert!(answer.get("method").is_none());
-    let stored = app.get(&format!("/v1/samples/{}", answer["sample"].as_str().unwrap())).await.ok();
+    let response = app.score(whole(1)).await.ok();
+    assert!(response.get("method").is_none());
+    let stored = app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
     assert_eq!(stored["method"], json!(null));
     assert_eq!(app.get("/v1/leaderboard").await.ok()["rows"], json!([]));
 }
 
 #[tokio::test]
-async fn a_name_that_stands_for_another_content_is_a_conflict() {
+async fn the_same_name_with_other_content_is_a_conflict() {
     let app = App::start().await;
     let named = |seed| {
         Form::new()
@@ -230,15 +230,15 @@ async fn the_same_name_in_another_run_is_another_sample() {
     let app = App::start().await;
     for run in ["a", "b"] {
         let form = Form::new().file("image", png(1)).field("metrics", ONE_GRAPH);
-        let answer =
+        let response =
             app.score(form.field("method", "mine").field("run", run).field("name", "0001")).await.ok();
-        assert_eq!(answer["outcome"], "created");
+        assert_eq!(response["outcome"], "created");
     }
     assert_eq!(app.counted("mine", ONE_GRAPH).await, 2);
 }
 
 #[tokio::test]
-async fn requests_carry_the_id_that_the_client_gave_or_a_new_one() {
+async fn responses_carry_the_request_id_of_the_client_or_a_new_one() {
     let app = App::start().await;
     let mut request = crate::harness::score_request(whole(1).field("metrics", ONE_GRAPH));
     request.headers_mut().insert("x-request-id", "run-7:0001".parse().unwrap());

@@ -1,4 +1,4 @@
-//! How often models run: every feature once, whatever number of metrics and requests stand on it.
+//! Number of model runs: every feature is computed once for all metrics and requests that use it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ async fn every_graph() -> App {
     App::with(|setup| setup.graphs = demo_pack().graphs).await
 }
 
-/// Items that each graph has been run on so far, by role.
+/// Number of items that each graph has processed so far, by role.
 async fn runs(app: &App) -> BTreeMap<String, u64> {
     let models = app.get("/v1/models").await.ok();
     let lanes = models["lanes"].as_array().expect("a list of lanes");
@@ -22,7 +22,7 @@ async fn runs(app: &App) -> BTreeMap<String, u64> {
     lanes.iter().map(entry).collect()
 }
 
-/// What a request added.
+/// Number of items that a request adds to each graph.
 async fn added_by(app: &App, form: Form) -> BTreeMap<String, u64> {
     let before = runs(app).await;
     app.score(form).await.ok();
@@ -39,7 +39,7 @@ fn counts(expected: &[(&str, u64)]) -> BTreeMap<String, u64> {
 }
 
 #[tokio::test]
-async fn all_metrics_of_a_new_sample_run_each_model_once_for_each_input() {
+async fn all_metrics_of_a_new_sample_run_each_model_once_per_input() {
     let app = every_graph().await;
     let expected = counts(&[
         ("clip.image", 2),
@@ -55,12 +55,12 @@ async fn all_metrics_of_a_new_sample_run_each_model_once_for_each_input() {
         ("image_reward.score", 1),
         ("dreamsim.image", 2),
         ("dino.image", 2),
-        // What the prompt's relations name, and who does what in the image.
+        // Objects of the prompt's relations, and the scene graph of the image.
         ("owlvit.image", 1),
         ("owlvit.text", 1),
         ("relations", 1),
-        // The first search asks the graphs, of one piece and seven crops, whether the code of its own says the same; such small
-        // images have no level.
+        // The first detection checks the built-in network against the graphs on one tile and seven
+        // crops; images this small have no pyramid level.
         ("faces.pnet", 1),
         ("faces.rnet", 7),
         ("faces.onet", 7),
@@ -69,7 +69,7 @@ async fn all_metrics_of_a_new_sample_run_each_model_once_for_each_input() {
 }
 
 #[tokio::test]
-async fn another_prompt_for_the_same_images_runs_what_reads_the_prompt_only() {
+async fn a_new_prompt_runs_only_the_models_that_read_it() {
     let app = every_graph().await;
     app.score(sample(1, "a person on a horse")).await.ok();
     let expected = counts(&[
@@ -78,7 +78,7 @@ async fn another_prompt_for_the_same_images_runs_what_reads_the_prompt_only() {
         ("hpsv2.text", 1),
         ("pick.text", 1),
         ("image_reward.score", 1),
-        // What the prompt's relations name is looked for in the image.
+        // The objects of the prompt's relations are searched in the image.
         ("owlvit.image", 1),
         ("owlvit.text", 1),
     ]);
@@ -86,7 +86,7 @@ async fn another_prompt_for_the_same_images_runs_what_reads_the_prompt_only() {
 }
 
 #[tokio::test]
-async fn another_image_for_the_same_prompt_and_reference_runs_each_image_model_once() {
+async fn a_new_image_runs_each_image_model_once() {
     let app = every_graph().await;
     app.score(sample(1, "a person on a horse")).await.ok();
     let expected = counts(&[
@@ -106,7 +106,7 @@ async fn another_image_for_the_same_prompt_and_reference_runs_each_image_model_o
 }
 
 #[tokio::test]
-async fn a_prompt_that_cleans_to_the_same_tokens_is_the_same_prompt() {
+async fn prompts_with_the_same_tokens_share_features() {
     let app = every_graph().await;
     app.score(sample(1, "a person on a horse")).await.ok();
     assert_eq!(added_by(&app, sample(1, "A  Person on a HORSE ")).await, counts(&[]));

@@ -1,4 +1,4 @@
-//! The commands that print and end.
+//! Commands that print and exit.
 
 use std::{
     fs,
@@ -12,6 +12,7 @@ use stellar_score::engine::pack::Sha;
 use crate::{
     harness::{copied_pack, folder, golden, program, read, run},
     support::images::png_of,
+    verify::made_up_run,
 };
 
 fn score(arguments: &[&str]) -> std::process::Command {
@@ -21,7 +22,7 @@ fn score(arguments: &[&str]) -> std::process::Command {
 }
 
 #[test]
-fn score_prints_a_table_with_every_number_and_says_what_demo_numbers_mean() {
+fn score_prints_a_table_and_a_note_about_demo_weights() {
     let table = run(&mut score(&[
         "--prompt",
         "a person in an orange space suit",
@@ -41,7 +42,7 @@ fn score_prints_a_table_with_every_number_and_says_what_demo_numbers_mean() {
 }
 
 #[test]
-fn score_says_what_is_missing_for_a_metric_without_a_number() {
+fn score_names_the_missing_input_of_a_null_score() {
     let table = run(&mut score(&["--metrics", "clip_t,aesthetic"])).printed();
     assert!(table.contains("no_prompt: send the prompt"), "{table}");
 }
@@ -51,12 +52,12 @@ fn score_prints_json_with_the_same_numbers_as_the_table() {
     let arguments = ["--prompt", "a person", "--metrics", "clip_t"];
     let table = run(&mut score(&arguments)).printed();
     let json = run(score(&arguments).arg("--json")).printed();
-    let answer: Value = serde_json::from_str(&json).unwrap();
-    let value = answer["scores"]["clip_t"]["value"].as_f64().unwrap();
-    assert!(table.contains(&format!("{value:.5}")), "{value} is not in: {table}");
-    assert_eq!(answer["weights"], "demo");
-    assert_eq!(answer["evidence"]["texts"][0]["tokens"], 4);
-    assert_eq!(answer["provenance"]["pack"]["name"], "demo");
+    let document: Value = serde_json::from_str(&json).unwrap();
+    let value = document["scores"]["clip_t"]["value"].as_f64().unwrap();
+    assert!(table.contains(&format!("{value:.5}")), "{value} is missing in: {table}");
+    assert_eq!(document["weights"], "demo");
+    assert_eq!(document["evidence"]["texts"][0]["tokens"], 4);
+    assert_eq!(document["provenance"]["pack"]["name"], "demo");
 }
 
 #[test]
@@ -71,19 +72,19 @@ fn score_takes_metadata_from_a_file() {
 }
 
 #[test]
-fn score_refuses_an_unknown_metric_by_name_with_those_there_are() {
+fn score_refuses_an_unknown_metric_and_lists_the_known_ones() {
     run(&mut score(&["--metrics", "beauty"])).failed(&["`beauty`", "clip_t", "aesthetic"]);
 }
 
 #[test]
-fn score_names_the_file_that_it_cannot_use() {
+fn score_names_an_unusable_file() {
     run(&mut program(&["score", "--image", "/nowhere/x.png"])).failed(&["cannot read /nowhere/x.png"]);
     run(&mut program(&["score", "--image", "Cargo.toml"])).failed(&["Cargo.toml", "PNG, JPEG or WebP"]);
     let folder = folder();
     let half = folder.path().join("half.jpg");
     let whole = fs::read(golden("astronaut.jpg")).unwrap();
     fs::write(&half, &whole[..whole.len() / 2]).unwrap();
-    run(&mut program(&["score", "--image", half.to_str().unwrap()])).failed(&["cut short"]);
+    run(&mut program(&["score", "--image", half.to_str().unwrap()])).failed(&["truncated"]);
 }
 
 #[test]
@@ -93,13 +94,13 @@ fn pack_inspect_lists_the_graphs_with_their_sources() {
     for word in
         ["clip.image", "clip.text", "clip_l.image", "fp32", "pixels u8[224, 224, 3]", "goldens   present"]
     {
-        assert!(text.contains(word), "`{word}` is not in: {text}");
+        assert!(text.contains(word), "`{word}` is missing in: {text}");
     }
     assert!(text.contains(&digest.to_string()), "{text}");
 }
 
 #[test]
-fn pack_inspect_names_what_is_damaged() {
+fn pack_inspect_names_the_damaged_file() {
     let folder = folder();
     let pack = copied_pack(folder.path());
     fs::write(pack.join("graphs/clip.text.onnx"), "no graph").unwrap();
@@ -117,7 +118,7 @@ fn pack_verify_passes_for_the_demo_pack() {
 }
 
 #[test]
-fn pack_verify_fails_for_a_pack_that_does_not_score_as_its_goldens_say() {
+fn pack_verify_fails_for_a_pack_that_misses_its_goldens() {
     let folder = folder();
     let pack = copied_pack(folder.path());
     let file = pack.join("goldens/goldens.json");
@@ -144,7 +145,7 @@ fn openapi_prints_the_committed_document() {
 }
 
 #[test]
-fn config_prints_defaults_that_can_be_given_back_in_a_file() {
+fn config_prints_defaults_that_load_from_a_file() {
     let printed = run(&mut program(&["config"])).printed();
     assert!(printed.contains("[limits]"), "{printed}");
     let folder = folder();
@@ -158,33 +159,49 @@ fn config_prints_defaults_that_can_be_given_back_in_a_file() {
 }
 
 #[test]
-fn migrate_makes_the_tables_once_and_finds_them_the_second_time() {
+fn migrate_is_idempotent() {
     let folder = folder();
     let database = folder.path().join("new/folder/stellar.db");
     for _ in 0..2 {
         let mut command = program(&["migrate"]);
         command.env("STELLAR_STORE__URL", format!("sqlite:{}", database.display()));
-        assert_eq!(run(&mut command).printed(), "the tables are up to date\n");
+        assert_eq!(run(&mut command).printed(), "the database schema is up to date\n");
         assert!(database.is_file());
     }
 }
 
 #[test]
-fn help_teaches_by_examples() {
+fn help_shows_examples() {
     let help = run(&mut program(&["--help"])).printed();
     for word in ["serve", "score", "pack", "migrate", "openapi", "config", "Examples:", "STELLAR_PACK="] {
-        assert!(help.contains(word), "`{word}` is not in: {help}");
+        assert!(help.contains(word), "`{word}` is missing in: {help}");
     }
     let help = run(&mut program(&["score", "--help"])).printed();
     for word in ["--image", "--prompt", "--reference", "--metrics", "--json"] {
-        assert!(help.contains(word), "`{word}` is not in: {help}");
+        assert!(help.contains(word), "`{word}` is missing in: {help}");
     }
     let version = run(&mut program(&["--version"])).printed();
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
 }
 
 #[test]
-fn an_unknown_command_is_refused_with_what_there_is() {
+fn the_old_spelling_of_evaluate_works_and_warns() {
+    let folder = folder();
+    made_up_run(folder.path());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (dataset, images, out) = (at("stellar"), at("generations"), at("results"));
+    let mut command = program(&["run", "--method", "mine", "--metrics", "aesthetic"]);
+    command.args(["--dataset", &dataset, "--run", &images, "--name", "old", "--out", &out]);
+    let ran = run(&mut command);
+    for word in ["`run` is now `evaluate`", "--run DIR is now --images DIR"] {
+        assert_eq!(ran.stderr.matches(word).count(), 1, "`{word}` must occur once in: {}", ran.stderr);
+    }
+    let table = ran.printed();
+    assert!(table.contains("mine/old") && table.contains("| aesthetic |"), "{table}");
+}
+
+#[test]
+fn an_unknown_command_is_refused_with_a_hint() {
     let ran = run(&mut program(&["rank"]));
     assert_eq!(ran.code, Some(2));
     assert!(ran.stderr.contains("'rank'") && ran.stderr.contains("--help"), "{}", ran.stderr);
@@ -192,8 +209,8 @@ fn an_unknown_command_is_refused_with_what_there_is() {
 
 const IMAGES: usize = 20;
 
-/// Images with relations that are true because the list says so: with random weights all that can be asked is that
-/// the true ones come out no better than the others.
+/// Images with arbitrary relations that count as true: with random weights, the true ones can only
+/// be expected to score no better than the others.
 fn list_of_images(folder: &std::path::Path) -> String {
     let predicates = ["riding", "holding", "wearing", "near", "behind", "eating", "sitting on", "under"];
     let objects = ["horse", "cup", "hat", "tree", "car", "pizza", "bench", "Saturn", "umbrella"];
@@ -213,7 +230,7 @@ fn list_of_images(folder: &std::path::Path) -> String {
 }
 
 #[test]
-fn validate_relations_is_near_chance_on_random_weights_and_says_so() {
+fn validate_relations_is_near_chance_on_random_weights_and_reports_it() {
     let folder = folder();
     let list = list_of_images(folder.path());
     let validate = |more: &[&str]| {
@@ -233,15 +250,15 @@ fn validate_relations_is_near_chance_on_random_weights_and_says_so() {
         assert!(low < of("above") && of("above") < high && high - low < 0.4, "{report}");
         assert!(of("pairs") <= (3 * 4 * IMAGES) as f64 && of("pairs") > 0.0);
     }
-    assert_eq!(validate(&["--json"]), text, "the same seed, the same report");
+    assert_eq!(validate(&["--json"]), text, "the same seed gives the same report");
     let table = validate(&["--seed", "1"]);
     for word in ["other predicate", "other object", "random weights", "naver-ai/egtr"] {
-        assert!(table.contains(word), "`{word}` is not in: {table}");
+        assert!(table.contains(word), "`{word}` is missing in: {table}");
     }
 }
 
 #[test]
-fn validate_relations_names_the_line_and_the_file_that_it_cannot_use() {
+fn validate_relations_names_the_unusable_line_and_file() {
     let folder = folder();
     let list = folder.path().join("pairs.jsonl");
     let validate = |text: &str| {
@@ -253,7 +270,7 @@ fn validate_relations_names_the_line_and_the_file_that_it_cannot_use() {
     validate(r#"{"image": "a.png", "relations": []}"#).failed(&["no image with a relation"]);
 }
 
-/// A server that has no room, whatever it is asked, and says after how many requests.
+/// A server that answers every request with 507 and the number of earlier requests.
 fn full_server() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("a bound listener has an address");
@@ -265,7 +282,7 @@ fn full_server() -> std::net::SocketAddr {
                 r#"{{"detail": "the 5 MiB set aside are used up, asked {asked} times: finish runs", "code": "storage_full"}}"#
             );
             let head = "HTTP/1.1 507 Insufficient Storage\r\nretry-after: 1\r\nconnection: close";
-            // The command may have given up meanwhile.
+            // The command may have given up by now.
             let _ = write!(&stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         }
     });
@@ -273,12 +290,12 @@ fn full_server() -> std::net::SocketAddr {
 }
 
 #[test]
-fn a_command_says_once_why_it_waits_for_a_full_server_and_gives_up_when_its_patience_is_over() {
+fn a_command_reports_a_full_server_once_and_gives_up_after_its_patience() {
     let url = format!("http://{}", full_server());
     let ran = run(&mut program(&["report", "mine", "--server", &url, "--patience", "1"]));
     let notes: Vec<_> = ran.stderr.lines().filter(|line| line.starts_with("note: ")).collect();
     assert_eq!(notes.len(), 1, "{}", ran.stderr);
     assert!(notes[0].contains("507") && notes[0].contains("asked 0 times: finish runs"), "{}", notes[0]);
-    let message = ran.failed(&["has had no room for", "the same command goes on from here"]);
+    let message = ran.failed(&["has accepted no requests for", "repeat the command to resume"]);
     assert!(message.contains("finish runs"), "{message}");
 }

@@ -1,4 +1,4 @@
-//! `stellar-score compare`: a gate for training pipelines, on scores that were imported.
+//! `stellar-score compare` as a gate for training pipelines, on imported scores.
 
 use std::fmt::Write as _;
 
@@ -9,12 +9,13 @@ use crate::{
     support::client,
 };
 
-/// A run of 24 samples of eight people with this much more of `dino` each, and its id.
+/// Imports a run of 24 samples of eight identities, with `shift` added to each `dino` score, and
+/// returns its id.
 fn import(server: &Server, name: &str, shift: f64) -> String {
     let headers = [("content-type", "application/json")];
     let body = json!({"method": "mine", "run": name}).to_string();
     let made =
-        client::send(server.address, "POST /v1/runs", &headers, body.as_bytes()).expect("an answer").json();
+        client::send(server.address, "POST /v1/runs", &headers, body.as_bytes()).expect("a response").json();
     let id = made["run_id"].as_str().expect("an id").to_owned();
     let mut csv = ",name,dino_fidelity\n".to_owned();
     for at in 0..24_u32 {
@@ -25,8 +26,8 @@ fn import(server: &Server, name: &str, shift: f64) -> String {
     }
     let headers = [("content-type", "text/csv")];
     let request = format!("POST /v1/runs/{id}/import?source=elsewhere");
-    let answer = client::send(server.address, &request, &headers, csv.as_bytes()).expect("an answer");
-    assert_eq!(answer.json()["rows"], 24);
+    let response = client::send(server.address, &request, &headers, csv.as_bytes()).expect("a response");
+    assert_eq!(response.json()["rows"], 24);
     id
 }
 
@@ -38,7 +39,7 @@ fn compare(server: &Server, arguments: &[&str]) -> Ran {
 }
 
 #[test]
-fn the_gate_fails_a_run_that_is_worse_and_no_other() {
+fn the_gate_fails_only_a_worse_run() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);
     import(&server, "old", 0.1);
@@ -50,7 +51,7 @@ fn the_gate_fails_a_run_that_is_worse_and_no_other() {
     assert!(
         worse.stdout.contains("24 pairs") && worse.stdout.contains("mine/new is worse than mine/old in dino")
     );
-    // Better and equal runs pass, and without a gate nothing fails.
+    // Better and equal runs pass. Nothing fails without a gate.
     for (a, b) in [("mine/old", "mine/new"), ("mine/same", "mine/old")] {
         assert!(compare(&server, &[a, b, "--fail-if-worse", "dino"]).printed().contains("dino"));
     }
@@ -62,14 +63,15 @@ fn the_gate_fails_a_run_that_is_worse_and_no_other() {
 }
 
 #[test]
-fn a_gate_that_cannot_be_judged_fails_with_the_reason() {
+fn a_gate_without_a_verdict_fails_with_the_reason() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);
     import(&server, "old", 0.1);
     import(&server, "new", 0.0);
     compare(&server, &["mine/new", "mine/old", "--fail-if-worse", "goa"]).failed(&["goa cannot be compared"]);
     compare(&server, &["mine/new", "mine/old", "--fail-if-worse", "clip_n"])
-        .failed(&["name a metric that ranks"]);
-    compare(&server, &["mine/new", "mine/old", "--fail-if-worse", "beauty"]).failed(&["no metric `beauty`"]);
-    compare(&server, &["mine/new", "mine/none"]).failed(&["there is no run mine/none"]);
+        .failed(&["clip_n has no direction"]);
+    compare(&server, &["mine/new", "mine/old", "--fail-if-worse", "beauty"])
+        .failed(&["unknown metric `beauty`"]);
+    compare(&server, &["mine/new", "mine/none"]).failed(&["run mine/none not found"]);
 }

@@ -1,7 +1,8 @@
-//! A sample that ends the process whenever it is scored: it is tried alone, given up after a few deaths, and stands in nobody's way.
+//! A sample that kills the process whenever it is scored: it is tried alone, fails after a few
+//! deaths, and does not block other samples.
 //!
-//! Its file is a named pipe: reading it ends only with the process, which the test then kills. So each death comes at the
-//! moment at which the sample is being scored, on the slowest machine too.
+//! Its file is a named pipe: reading it never returns, and the test kills the process. So each
+//! death happens while the sample is being scored, even on the slowest machine.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +20,7 @@ use crate::{
     support::{form::Form, images::png},
 };
 
-/// How often a sample may end the process while it is alone.
+/// Number of times that a sample may kill the process while it is tried alone.
 const DEATHS: u32 = 6;
 
 pub(crate) fn kept(folder: &Path, image: &[u8]) -> PathBuf {
@@ -27,13 +28,13 @@ pub(crate) fn kept(folder: &Path, image: &[u8]) -> PathBuf {
     folder.join("files").join(&hex[..2]).join(&hex[2..])
 }
 
-/// Puts a pipe that nobody writes to where a file will be kept.
+/// Creates a pipe without a writer at the path of a spooled file.
 pub(crate) fn block(file: &Path) {
     fs::create_dir_all(file.parent().expect("every file is in a folder")).expect("a folder");
     assert!(Command::new("mkfifo").arg(file).status().expect("coreutils").success());
 }
 
-/// The samples that are written down as being scored.
+/// Ids of the samples that the spool's note lists as in flight.
 fn in_flight(folder: &Path) -> BTreeSet<String> {
     let note: Value = serde_json::from_str(&read(&folder.join("files/in-flight.json"))).expect("JSON");
     let ids = note["in_flight"].as_array().into_iter().flatten();
@@ -45,11 +46,11 @@ fn until_in_flight(folder: &Path, samples: &[&String]) {
     until("these samples, and no others, to be scored", || (in_flight(folder) == expected).then_some(()));
 }
 
-/// Submits a sample and gives its id.
+/// Submits a sample and returns its id.
 fn submit(server: &Server, run: &str, name: &str, image: &[u8]) -> String {
-    let answer = put(server.address, run, name, Form::new().file("image", image)).expect("an answer");
-    assert_eq!(answer.status, 202, "{}", answer.json());
-    answer.json()["id"].as_str().expect("an id").to_owned()
+    let response = put(server.address, run, name, Form::new().file("image", image)).expect("a response");
+    assert_eq!(response.status, 202, "{}", response.json());
+    response.json()["id"].as_str().expect("an id").to_owned()
 }
 
 fn until_scored(server: &Server, run: &str, samples: u64) {
@@ -57,8 +58,7 @@ fn until_scored(server: &Server, run: &str, samples: u64) {
 }
 
 #[test]
-fn a_sample_that_kills_the_process_is_tried_alone_and_fails_after_a_few_deaths_while_its_neighbours_are_scored()
- {
+fn a_sample_that_kills_the_process_is_isolated_and_fails_after_a_few_deaths() {
     let folder = folder();
     let at = folder.path();
     let settings = [("STELLAR_RUNS__CONCURRENCY", "4")];
@@ -69,13 +69,13 @@ fn a_sample_that_kills_the_process_is_tried_alone_and_fails_after_a_few_deaths_w
     block(&kept(at, &bystander));
     let (killing, standing_by) =
         (submit(&server, &run, "killer", &killer), submit(&server, &run, "bystander", &bystander));
-    // Whoever comes later is scored beside them.
+    // Later samples are scored meanwhile.
     for seed in 3..6 {
         submit(&server, &run, &format!("s{seed}"), &png(seed));
     }
     until_scored(&server, &run, 3);
     until_in_flight(at, &[&killing, &standing_by]);
-    // Which of the two was it? From now on each goes alone, the oldest first.
+    // Either of the two could be the cause, so each is now tried alone, oldest first.
     server.kill();
     fs::remove_file(kept(at, &bystander)).expect("the pipe is there");
     fs::write(kept(at, &bystander), &bystander).expect("a file");
@@ -83,13 +83,13 @@ fn a_sample_that_kills_the_process_is_tried_alone_and_fails_after_a_few_deaths_w
         server = Server::start(at, &settings);
         until_in_flight(at, &[&killing]);
         submit(&server, &run, &format!("later{death}"), &png(100 + death));
-        // Every look of the service between two samples is a chance to begin another one.
+        // After each score the service may begin another sample; it must not.
         server.score(Form::new().file("image", png(200 + death)).field("metrics", "aesthetic"));
-        assert_eq!(in_flight(at).len(), 1, "it is not alone");
+        assert_eq!(in_flight(at).len(), 1, "another sample is in flight");
         let (scored, failed) = counts(&server, &run);
-        assert_eq!(failed, 0, "given up before its {DEATHS} deaths");
-        // The first time it is the oldest; later it rests, and the others may go first.
-        assert!(scored == 3 || death > 0, "{scored} scored beside it");
+        assert_eq!(failed, 0, "it failed before its {DEATHS} deaths");
+        // The first time it is the oldest; later it is postponed, and others may go first.
+        assert!(scored == 3 || death > 0, "{scored} samples scored");
         server.kill();
     }
     server = Server::start(at, &settings);
@@ -102,12 +102,12 @@ fn a_sample_that_kills_the_process_is_tried_alone_and_fails_after_a_few_deaths_w
     let detail = failed[0]["error"]["detail"].as_str().expect("words");
     assert!(detail.contains("memory"), "{detail}");
     until_in_flight(at, &[]);
-    // It left nothing behind that would be tried once more.
-    until("its file to go", || (!kept(at, &killer).exists()).then_some(()));
+    // No file remains that would be tried again.
+    until("its file to be deleted", || (!kept(at, &killer).exists()).then_some(()));
 }
 
 #[test]
-fn a_sample_whose_scoring_hangs_does_not_hold_up_the_stop_and_is_scored_at_the_next_start() {
+fn a_hanging_sample_does_not_delay_the_stop_and_is_scored_at_the_next_start() {
     let folder = folder();
     let at = folder.path();
     let settings = [("STELLAR_SERVER__DRAIN_SECONDS", "2")];
@@ -118,7 +118,7 @@ fn a_sample_whose_scoring_hangs_does_not_hold_up_the_stop_and_is_scored_at_the_n
     let hangs = submit(&server, &run, "hangs", &image);
     until_in_flight(at, &[&hangs]);
     server.terminate();
-    // Within the patience of this, which is far less than the deadline of the sample.
+    // `ended` waits far less than the deadline of the sample.
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
     fs::remove_file(kept(at, &image)).expect("the pipe is there");

@@ -1,4 +1,4 @@
-//! A disk that is full: database, spool and log are on a small file system of their own.
+//! A full disk: database, spool and log are on a small file system of their own.
 
 use std::{
     fs::{self, File},
@@ -18,11 +18,11 @@ use crate::{
     support::{form::Form, images::png},
 };
 
-/// A file system in memory, which is gone with this.
+/// A file system in memory, unmounted on drop.
 struct Disk(TempDir);
 
 impl Disk {
-    /// None where this process may not mount one.
+    /// Mounts the file system; None without the permission to mount.
     fn of(size: &str) -> Option<Self> {
         let disk = Self(folder());
         let options = format!("size={size}");
@@ -35,7 +35,7 @@ impl Disk {
         self.0.path()
     }
 
-    /// Takes all the room that is left.
+    /// Fills the remaining space with one file and returns its path.
     fn fill(&self) -> PathBuf {
         let path = self.path().join("ballast");
         let mut ballast = File::create(&path).expect("a file");
@@ -51,12 +51,12 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily, since a service that a failed test left behind may have files open.
+        // Lazily, since a service left behind by a failed test may have open files.
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
     }
 }
 
-/// Lets whoever reads a pipe have these bytes, if somebody does.
+/// Writes the bytes to a pipe if it has a reader; returns whether it had one.
 fn feed(pipe: &Path, bytes: &[u8]) -> bool {
     let open = fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(pipe);
     open.is_ok_and(|mut open| open.write_all(bytes).is_ok())
@@ -67,9 +67,9 @@ fn scored(seed: u32) -> Form {
 }
 
 #[test]
-fn a_full_disk_refuses_what_is_new_loses_nothing_that_was_accepted_and_is_well_when_there_is_room() {
+fn a_full_disk_refuses_new_samples_keeps_accepted_ones_and_recovers() {
     let Some(disk) = Disk::of("24m") else {
-        // Straight to the stream, which the test harness does not capture.
+        // Written directly, since the test harness captures `eprintln!`.
         std::io::stderr()
             .write_all(b"SKIPPED disk: only root may mount a small file system\n")
             .expect("a stream");
@@ -78,27 +78,27 @@ fn a_full_disk_refuses_what_is_new_loses_nothing_that_was_accepted_and_is_well_w
     let at = disk.path();
     let server = Server::start(at, &[]);
     let run = new_run(&server);
-    // Accepted while there is room, and scored when there is none.
+    // Accepted while there is space, and scored when there is none.
     let image = png(1);
     block(&kept(at, &image));
     let form = Form::new().file("image", &image);
-    assert_eq!(put(server.address, &run, "accepted", form).expect("an answer").status, 202);
+    assert_eq!(put(server.address, &run, "accepted", form).expect("a response").status, 202);
     let ballast = disk.fill();
 
-    let refused = put(server.address, &run, "new", Form::new().file("image", png(2))).expect("an answer");
+    let refused = put(server.address, &run, "new", Form::new().file("image", png(2))).expect("a response");
     assert_eq!(refused.status, 507, "{}", refused.json());
     assert_eq!(refused.json()["code"], "storage_full");
-    // The log of a commit may be written over, so some scores have room still.
+    // The write-ahead log reuses its space, so some scores still fit.
     let mut stored = 0;
-    let refused = until("a score without room", || {
-        let answer = server.score(scored(100 + stored));
-        match answer.status {
+    let refused = until("a refused score", || {
+        let response = server.score(scored(100 + stored));
+        match response.status {
             200 => {
                 stored += 1;
                 None
             }
-            503 => Some(answer.json()),
-            status => panic!("{status}: {}", answer.json()),
+            503 => Some(response.json()),
+            status => panic!("{status}: {}", response.json()),
         }
     });
     assert_eq!(refused["code"], "unavailable");
@@ -109,7 +109,7 @@ fn a_full_disk_refuses_what_is_new_loses_nothing_that_was_accepted_and_is_well_w
     feed(&kept(at, &image), &image);
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(server.get("/livez").status, 200);
-    assert_eq!(counts(&server, &run).1, 0, "the disk's fault is held against the sample");
+    assert_eq!(counts(&server, &run).1, 0, "the sample must not fail because of the disk");
 
     fs::remove_file(ballast).expect("it is there");
     assert_eq!(server.score(scored(50)).status, 200);
@@ -120,9 +120,9 @@ fn a_full_disk_refuses_what_is_new_loses_nothing_that_was_accepted_and_is_well_w
     assert_eq!(
         server.counted("direct", "aesthetic"),
         u64::from(stored) + 1,
-        "what was answered is stored, once"
+        "acknowledged samples are stored once"
     );
-    let again = put(server.address, &run, "new", Form::new().file("image", png(2))).expect("an answer");
+    let again = put(server.address, &run, "new", Form::new().file("image", png(2))).expect("a response");
     assert_eq!(again.status, 202, "{}", again.json());
     until("both to be scored", || (counts(&server, &run) == (2, 0)).then_some(()));
 }

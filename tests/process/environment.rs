@@ -1,11 +1,11 @@
-//! The program in places and environments that were not made for it.
+//! The program in foreign folders and environments.
 
 use std::fs;
 
 use crate::harness::{Server, folder, program, read, run};
 
 #[test]
-fn variables_of_a_kubernetes_service_do_not_keep_the_service_from_starting() {
+fn kubernetes_service_variables_do_not_prevent_the_start() {
     let folder = folder();
     let variables = [
         ("STELLAR_SCORE_PORT", "tcp://10.0.0.1:80"),
@@ -25,7 +25,7 @@ fn variables_of_a_kubernetes_service_do_not_keep_the_service_from_starting() {
 }
 
 #[test]
-fn a_name_from_outside_makes_no_line_of_its_own_in_the_log() {
+fn a_variable_name_cannot_inject_a_log_line() {
     let folder = folder();
     let server = Server::start(folder.path(), &[("STELLAR_SERVER__LISTN\nforged\u{1b}[2J", "x")]);
     server.terminate();
@@ -44,9 +44,9 @@ fn a_log_in_a_file_has_no_colour_codes() {
 }
 
 #[test]
-fn the_program_finds_its_pack_and_library_in_any_folder_and_takes_none_from_there() {
+fn the_program_ignores_packs_and_libraries_in_the_working_directory() {
     let folder = folder();
-    // Anybody could have put these into a shared folder.
+    // Anyone could have put these into a shared folder.
     let trap = folder.path().join(".runtime/libonnxruntime.so.99.0.0");
     fs::create_dir_all(trap.parent().unwrap()).unwrap();
     fs::write(&trap, "not a library").unwrap();

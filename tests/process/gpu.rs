@@ -1,4 +1,4 @@
-//! What a GPU is given and measured with, as far as a machine without one can tell.
+//! GPU setup and measurement, as far as they can be tested without a GPU.
 
 use std::{
     fs,
@@ -18,28 +18,28 @@ fn script(name: &str) -> Command {
 }
 
 #[test]
-fn the_check_of_a_gpu_runs_on_the_processor_and_goes_on_where_it_was_cut_off() {
+fn the_gpu_check_runs_on_the_cpu_and_resumes_after_an_interruption() {
     let out = folder();
     let dry = || {
         let mut command = script("gpu_check.sh");
         command.arg("dry").arg(out.path()).args(["--program", env!("CARGO_BIN_EXE_stellar-score")]);
         run(&mut command).printed()
     };
-    let told = dry();
+    let output = dry();
     let result: Value = serde_json::from_slice(&fs::read(out.path().join("result.json")).expect("a result"))
         .expect("a JSON document");
     assert_eq!(result["machine"]["provider"], "cpu");
     let graphs = result["graphs-demo"]["graphs"].as_array().expect("a list");
-    assert!(graphs.len() > 10, "{told}");
+    assert!(graphs.len() > 10, "{output}");
     for graph in graphs {
         assert_eq!(graph["batches"].as_array().map(Vec::len), Some(2), "{graph}");
     }
-    assert_eq!(result["graphs-demo"]["placement"].as_array().map(Vec::len), Some(20), "{told}");
+    assert_eq!(result["graphs-demo"]["placement"].as_array().map(Vec::len), Some(20), "{output}");
     for load in ["4 clients", "known"] {
-        assert!(result["service-demo"]["loads"][load]["scored"].as_u64() > Some(0), "{told}");
+        assert!(result["service-demo"]["loads"][load]["scored"].as_u64() > Some(0), "{output}");
     }
-    assert!(told.contains("4 clients") && told.contains("parity of the demo pack: passed"), "{told}");
-    // A second run has nothing left to do but what failed or is not there.
+    assert!(output.contains("4 clients") && output.contains("parity of the demo pack: passed"), "{output}");
+    // A second run repeats only failed and missing steps.
     fs::remove_file(out.path().join("toggle-lanes-1.json")).expect("it was there");
     let again = dry();
     assert!(
@@ -49,7 +49,7 @@ fn the_check_of_a_gpu_runs_on_the_processor_and_goes_on_where_it_was_cut_off() {
 }
 
 #[test]
-fn the_driver_decides_what_is_fetched() {
+fn the_driver_version_decides_the_download() {
     let folder = folder();
     let file = folder.path().join("version");
     for (text, says) in [
@@ -64,8 +64,8 @@ fn the_driver_decides_what_is_fetched() {
         ("no driver", "none"),
     ] {
         fs::write(&file, text).expect("a file");
-        let said = run(script("setup.sh").arg("gpu").arg(&file)).printed();
-        assert!(said.contains(says), "{text}: {said}");
+        let printed = run(script("setup.sh").arg("gpu").arg(&file)).printed();
+        assert!(printed.contains(says), "{text}: {printed}");
     }
     fs::write(&file, "no driver").expect("a file");
     assert!(
@@ -75,7 +75,8 @@ fn the_driver_decides_what_is_fetched() {
     );
 }
 
-/// A library with code for two cards: an ELF file of one section, of containers that have entries.
+/// A library with code for these GPU architectures: an ELF file with one section, which holds a
+/// container with one entry for each.
 fn library(codes: &[(u32, &[u8])]) -> Vec<u8> {
     let mut container = Vec::new();
     for (architecture, code) in codes {
@@ -109,7 +110,7 @@ fn library(codes: &[(u32, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn the_code_of_other_cards_is_zeroed_and_nothing_else() {
+fn only_the_code_of_other_gpus_is_zeroed() {
     let folder = folder();
     let (source, target) = (folder.path().join("in.so"), folder.path().join("out.so"));
     let whole = library(&[(80, b"ampere!!"), (90, b"hopper!!"), (120, b"blackwel")]);
@@ -127,17 +128,17 @@ fn the_code_of_other_cards_is_zeroed_and_nothing_else() {
         expected[at..at + 8].fill(0);
     }
     assert_eq!(found, expected);
-    assert_ne!(thin("75").code, Some(0), "no code would be left");
+    assert_ne!(thin("75").code, Some(0), "no code would remain");
 }
 
 #[test]
-fn cuda_on_a_machine_without_a_card_is_a_clear_error_and_auto_takes_the_processor() {
+fn cuda_without_a_gpu_is_a_clear_error_and_auto_uses_the_cpu() {
     if Path::new("/dev/nvidiactl").exists() {
         return;
     }
     let graphs = ["bench", "graphs", "--only", "dino", "--batches", "1", "--runs", "1"];
     let mut command = program(&graphs);
     run(command.env("STELLAR_ENGINE__PROVIDER", "cuda")).failed(&["`cuda`", "engine.provider = \"cpu\""]);
-    let told = run(&mut program(&graphs)).printed();
-    assert!(told.contains("cpu") && told.contains("items/s"), "{told}");
+    let output = run(&mut program(&graphs)).printed();
+    assert!(output.contains("cpu") && output.contains("items/s"), "{output}");
 }

@@ -1,4 +1,4 @@
-//! Runs the program in a world of its own: a temporary folder, no settings from outside.
+//! Runs the program in isolation: in a temporary folder and without settings from outside.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::support::{
     form::Form,
 };
 
-/// The program with this test's arguments, in the repository's folder, without settings from outside.
+/// The program with these arguments, in the repository's folder, without settings from outside.
 pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stellar-score"));
     command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
@@ -28,7 +28,7 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
     command
 }
 
-/// What a command printed and how it ended.
+/// Exit code and output of a command.
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -42,25 +42,22 @@ pub(crate) fn run(command: &mut Command) -> Ran {
 }
 
 impl Ran {
-    /// What a successful command printed.
+    /// The standard output of a successful command.
     #[track_caller]
     pub(crate) fn printed(self) -> String {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         self.stdout
     }
 
-    /// Checks that the command failed with one clear message that has all of `words`, each said once.
+    /// Checks that the command failed with one message that contains each of `words` exactly once,
+    /// and
+    /// returns the message.
     #[track_caller]
     pub(crate) fn failed(self, words: &[&str]) -> String {
         assert_eq!(self.code, Some(1), "{} {}", self.stdout, self.stderr);
         let message = self.stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default();
         for word in words {
-            assert_eq!(
-                self.stderr.matches(word).count(),
-                1,
-                "`{word}` is to be said once in: {}",
-                self.stderr
-            );
+            assert_eq!(self.stderr.matches(word).count(), 1, "`{word}` must occur once in: {}", self.stderr);
         }
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         message.to_owned()
@@ -85,46 +82,46 @@ impl Server {
         let printed = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let address = printed
             .map_while(Result::ok)
-            .find_map(|line| line.split_once("serves http://")?.1.split(' ').next()?.parse().ok());
+            .find_map(|line| line.split_once("listening on http://")?.1.split(' ').next()?.parse().ok());
         let address = address.unwrap_or_else(|| panic!("it did not start: {}", read(&log)));
         Self { child, address, log }
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
-        client::send(self.address, &format!("GET {path}"), &[], &[]).expect("an answer")
+        client::send(self.address, &format!("GET {path}"), &[], &[]).expect("a response")
     }
 
     pub(crate) fn score(&self, form: Form) -> Answer {
         let headers = [("content-type", &*Form::content_type())];
-        client::send(self.address, "POST /v1/score", &headers, &form.finish()).expect("an answer")
+        client::send(self.address, "POST /v1/score", &headers, &form.finish()).expect("a response")
     }
 
-    /// Samples that the method's row counts for a metric.
+    /// Number of samples in the method's row for a metric.
     pub(crate) fn counted(&self, method: &str, metric: &str) -> u64 {
         let board = self.get(&format!("/v1/leaderboard?method={method}")).json();
         board["rows"][0]["metrics"][metric]["n"].as_u64().unwrap_or(0)
     }
 
-    /// Memory of the process, in bytes.
+    /// Resident memory of the process, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = read(Path::new(&format!("/proc/{}/status", self.child.id())));
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux tells");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux reports it");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
     }
 
-    /// Asks the process to stop, as an orchestrator does.
+    /// Sends SIGTERM, as an orchestrator does.
     pub(crate) fn terminate(&self) {
         let kill = format!("kill -TERM {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
-    /// Ends the process without a word, as a power failure does.
+    /// Sends SIGKILL: the process ends as abruptly as in a power failure.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
     }
 
-    /// Waits until the process ends.
+    /// Waits until the process ends; returns its status and its log.
     pub(crate) fn ended(mut self) -> (ExitStatus, String) {
         let status = until("the process to end", || self.child.try_wait().expect("a child"));
         (status, read(&self.log))
@@ -133,7 +130,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Gone already where the test waited for it.
+        // It has ended already if the test waited for it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -148,15 +145,15 @@ pub(crate) fn serve(folder: &Path) -> Command {
     command
 }
 
-/// Asks again and again until there is an answer.
+/// Calls `poll` until it returns a value; panics after 20 s.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, mut answer: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
-        if let Some(answer) = answer() {
-            return answer;
+        if let Some(value) = poll() {
+            return value;
         }
-        assert!(started.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
+        assert!(started.elapsed() < Duration::from_secs(20), "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -1,4 +1,4 @@
-//! The real program: its commands, its refusals to start, and how it stops.
+//! The real program: its commands, startup errors and shutdown.
 
 mod commands;
 mod compare;

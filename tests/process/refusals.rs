@@ -1,4 +1,4 @@
-//! Starts that cannot be: each ends with exit code 1 and one message that says what to do.
+//! Failed starts: each ends with exit code 1 and one message that says what to do.
 
 use std::{fs, net::TcpListener};
 
@@ -50,7 +50,7 @@ fn a_damaged_tokenizer_is_named() {
 }
 
 #[test]
-fn a_graph_that_is_no_onnx_file_is_named_although_its_hash_is_right() {
+fn a_graph_that_is_not_onnx_is_named_despite_its_valid_hash() {
     let folder = folder();
     let pack = copied_pack(folder.path());
     let file = pack.join("graphs/clip_l.image.onnx");
@@ -59,11 +59,11 @@ fn a_graph_that_is_no_onnx_file_is_named_although_its_hash_is_right() {
     let manifest = read(&pack.join("pack.toml")).replace(&before, &Sha::of(b"no graph").to_string());
     fs::write(pack.join("pack.toml"), manifest).unwrap();
     run(serve(folder.path()).env("STELLAR_PACK", &pack))
-        .failed(&["graph `clip_l.image`", "clip_l.image.onnx) does not load"]);
+        .failed(&["graph `clip_l.image`", "clip_l.image.onnx) failed to load"]);
 }
 
 #[test]
-fn a_pack_that_is_not_there_is_named_with_what_to_give() {
+fn a_missing_pack_is_named_with_an_example() {
     let folder = folder();
     run(serve(folder.path()).env("STELLAR_PACK", "packs/nowhere")).failed(&[
         "packs/nowhere/pack.toml",
@@ -73,7 +73,7 @@ fn a_pack_that_is_not_there_is_named_with_what_to_give() {
 }
 
 #[test]
-fn a_manifest_that_is_no_toml_is_named_with_the_place() {
+fn an_invalid_manifest_is_named_with_the_line() {
     let folder = folder();
     let pack = copied_pack(folder.path());
     fs::write(pack.join("pack.toml"), "schema = 1\nname = \n").unwrap();
@@ -93,7 +93,7 @@ fn an_unknown_key_of_the_configuration_is_named() {
 }
 
 #[test]
-fn a_value_that_cannot_work_is_named_with_its_key() {
+fn an_invalid_value_is_named_with_its_key() {
     let folder = folder();
     run(serve(folder.path()).env("STELLAR_LIMITS__REQUESTS", "0"))
         .failed(&["limits.requests = 0", "must be at least 1"]);
@@ -102,7 +102,7 @@ fn a_value_that_cannot_work_is_named_with_its_key() {
 }
 
 #[test]
-fn a_limit_of_memory_in_which_the_pack_cannot_fit_is_refused_with_what_each_part_takes() {
+fn a_memory_limit_too_small_for_the_pack_is_refused_with_a_breakdown() {
     let folder = folder();
     run(serve(folder.path()).env("STELLAR_LIMITS__MEMORY_MIB", "600")).failed(&[
         "limits.memory_mib = 600",
@@ -113,13 +113,13 @@ fn a_limit_of_memory_in_which_the_pack_cannot_fit_is_refused_with_what_each_part
 }
 
 #[test]
-fn a_configuration_file_that_is_not_there_is_named() {
+fn a_missing_configuration_file_is_named() {
     let folder = folder();
     run(serve(folder.path()).args(["--config", "/nowhere/own.toml"])).failed(&["/nowhere/own.toml"]);
 }
 
 #[test]
-fn a_taken_port_is_named_with_the_key_that_sets_another() {
+fn a_port_in_use_is_named_with_its_key() {
     let folder = folder();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -131,23 +131,23 @@ fn a_taken_port_is_named_with_the_key_that_sets_another() {
 }
 
 #[test]
-fn a_runtime_library_that_is_not_there_is_named() {
+fn a_missing_runtime_library_is_named() {
     let folder = folder();
     run(serve(folder.path()).env("STELLAR_ENGINE__LIBRARY", "/nowhere/libonnxruntime.so"))
         .failed(&["/nowhere/libonnxruntime.so", "make setup"]);
 }
 
 #[test]
-fn a_database_of_another_kind_is_refused_with_those_there_are() {
+fn an_unsupported_database_is_refused_with_the_supported_ones() {
     let folder = folder();
     run(serve(folder.path()).env("STELLAR_STORE__URL", "mysql://me:secret@host/db"))
         .failed(&["neither sqlite nor postgres"]);
 }
 
 #[test]
-fn a_database_that_cannot_be_reached_is_named_without_its_password() {
+fn an_unreachable_database_is_reported_without_its_password() {
     let folder = folder();
-    // A port that was free a moment ago and that nobody listens on.
+    // A port that was free a moment ago, without a listener.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("postgres://me:secret@127.0.0.1:{port}/db");
     let ran = run(serve(folder.path()).env("STELLAR_STORE__URL", url));

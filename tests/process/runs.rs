@@ -1,4 +1,4 @@
-//! Runs of the real program: killed at any moment they end in the same scores.
+//! Runs in the real program: kills at any moment do not change their scores.
 
 use std::{
     collections::BTreeMap,
@@ -40,11 +40,12 @@ pub(crate) fn put(to: SocketAddr, run: &str, name: &str, form: Form) -> std::io:
 
 pub(crate) fn new_run(server: &Server) -> String {
     let facts = json!({"method": "mine", "metrics": ["clip_t", "clip_i", "clip_n", "aesthetic"]});
-    let answer = post(server.address, "/v1/runs", &facts).expect("an answer");
-    answer.json()["run_id"].as_str().expect("an id").to_owned()
+    let response = post(server.address, "/v1/runs", &facts).expect("a response");
+    response.json()["run_id"].as_str().expect("an id").to_owned()
 }
 
-/// Every third sample sends its photo, the others name it: what a killed service forgot is sent again.
+/// Every third sample sends its photo, the others reference it by hash. A photo that a killed
+/// service lost is sent again.
 fn form(seed: u32, by_hash: bool) -> Form {
     let form = Form::new().file("image", png(seed)).field("prompt", format!("a person number {seed}"));
     let photo = png(1000 + seed / 3);
@@ -55,22 +56,22 @@ fn form(seed: u32, by_hash: bool) -> Form {
     }
 }
 
-/// Submits everything to whoever serves at the moment, until each sample was answered with success.
+/// Submits every sample to the current address until each is accepted.
 fn submit(at: &Mutex<SocketAddr>, run: &str) {
     for seed in 0..SAMPLES {
         let mut by_hash = seed % 3 != 0;
         until("a sample to be accepted", || {
-            let to = *at.lock().expect("no holder panics");
-            let answer = put(to, run, &format!("s{seed:02}"), form(seed, by_hash)).ok()?;
-            match answer.status {
+            let to = *at.lock().expect("lock not poisoned");
+            let response = put(to, run, &format!("s{seed:02}"), form(seed, by_hash)).ok()?;
+            match response.status {
                 200 | 202 => Some(()),
                 422 => {
-                    assert_eq!(answer.json()["code"], "image_unknown");
+                    assert_eq!(response.json()["code"], "image_unknown");
                     by_hash = false;
                     None
                 }
                 429 | 503 => None,
-                status => panic!("{status}: {}", answer.json()),
+                status => panic!("{status}: {}", response.json()),
             }
         });
     }
@@ -81,13 +82,15 @@ pub(crate) fn counts(server: &Server, run: &str) -> (u64, u64) {
     (counts["scored"].as_u64().expect("a count"), counts["failed"].as_u64().expect("a count"))
 }
 
-/// The scores of each sample by name, once all are there.
+/// Waits until all samples are scored and returns the scores by sample name.
 fn scores(server: &Server, run: &str) -> BTreeMap<String, Vec<Value>> {
     until("all scores", || (counts(server, run).0 == u64::from(SAMPLES)).then_some(()));
     assert_eq!(counts(server, run).1, 0);
-    let finish = post(server.address, &format!("/v1/runs/{run}/finish"), &json!({})).expect("an answer");
+    let finish = post(server.address, &format!("/v1/runs/{run}/finish"), &json!({})).expect("a response");
     assert!(matches!(finish.status, 200 | 202));
-    until("its end", || (server.get(&format!("/v1/runs/{run}")).json()["state"] == "finished").then_some(()));
+    until("the run to finish", || {
+        (server.get(&format!("/v1/runs/{run}")).json()["state"] == "finished").then_some(())
+    });
     let page = server.get(&format!("/v1/runs/{run}/samples?state=scored")).json();
     let items = page["items"].as_array().expect("a list").clone();
     let of = |item: Value| {
@@ -100,15 +103,15 @@ fn scores(server: &Server, run: &str) -> BTreeMap<String, Vec<Value>> {
     items.into_iter().map(of).collect()
 }
 
-fn kept_files(folder: &Path) -> usize {
+fn spooled_files(folder: &Path) -> usize {
     let parts = std::fs::read_dir(folder.join("files")).expect("a folder").filter_map(Result::ok);
-    // What a kill left behind without a row is in the trash from the next start on.
+    // The next start moves files that a kill left without a row to the trash.
     let folders = parts.filter(|part| part.path().is_dir() && part.file_name() != "trash");
     folders.map(|part| std::fs::read_dir(part.path()).expect("a folder").count()).sum()
 }
 
 #[test]
-fn a_run_during_which_the_service_is_killed_again_and_again_has_the_scores_of_an_undisturbed_one() {
+fn repeated_kills_do_not_change_the_scores_of_a_run() {
     let calm = folder();
     let server = Server::start(calm.path(), &[]);
     let run = new_run(&server);
@@ -126,58 +129,58 @@ fn a_run_during_which_the_service_is_killed_again_and_again_has_the_scores_of_an
     let server = std::thread::scope(|scope| {
         scope.spawn(|| {
             submit(&at, &run);
-            done.send(()).expect("somebody listens");
+            done.send(()).expect("the receiver lives");
         });
         for kill in 0..KILLS {
-            // Some kills fall into the submission, some into the scoring, some into the start before anything is done.
+            // Some kills hit the submission, some the scoring, some the start.
             let pause = RandomState::new().hash_one(seed ^ u64::from(kill)) % 400;
             std::thread::sleep(Duration::from_millis(pause));
             server.kill();
             server = Server::start(wild.path(), &[]);
-            *at.lock().expect("no holder panics") = server.address;
+            *at.lock().expect("lock not poisoned") = server.address;
         }
         submitted.recv().expect("all are submitted");
         server
     });
-    // Of what was answered with success nothing is lost, and nothing counts twice.
+    // No acknowledged sample is lost, and none counts twice.
     assert_eq!(scores(&server, &run), expected);
     assert_eq!(server.counted("mine", "aesthetic"), u64::from(SAMPLES));
-    until("kept files to go", || (kept_files(wild.path()) == 0).then_some(()));
+    until("spooled files to be deleted", || (spooled_files(wild.path()) == 0).then_some(()));
 }
 
 #[test]
-fn sigterm_ends_scoring_and_watching_and_the_next_start_goes_on() {
+fn sigterm_stops_scoring_and_event_streams_and_the_next_start_resumes() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);
     let run = new_run(&server);
     submit(&Mutex::new(server.address), &run);
     let mut watching =
         Exchange::begin(server.address, &format!("GET /v1/runs/{run}/events"), &[], 0).expect("a connection");
-    assert_eq!(watching.receive().expect("an answer").status, 200);
+    assert_eq!(watching.receive().expect("a response").status, 200);
     let started = Instant::now();
     server.terminate();
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(!log.contains("still in flight"), "{log}");
-    assert!(started.elapsed() < Duration::from_secs(20), "a watcher held the service up");
+    assert!(!log.contains("drain deadline exceeded"), "{log}");
+    assert!(started.elapsed() < Duration::from_secs(20), "an event stream delayed the stop");
     let server = Server::start(folder.path(), &[]);
     assert_eq!(scores(&server, &run).len(), SAMPLES as usize);
 }
 
 #[test]
-fn a_folder_of_files_that_another_service_uses_is_refused() {
+fn a_spool_in_use_by_another_service_is_refused() {
     let (one, other) = (folder(), folder());
     let _server = Server::start(one.path(), &[]);
     let files = one.path().join("files").display().to_string();
     let mut second = crate::harness::serve(other.path());
     crate::harness::run(second.env("STELLAR_STORE__SPOOL", &files))
-        .failed(&["is used by another service", "store.spool"]);
+        .failed(&["is in use by another process", "store.spool"]);
 }
 
 #[test]
-fn samples_that_wait_for_another_pack_are_announced_at_start_and_not_touched() {
+fn blocked_samples_are_logged_at_start_and_stay_pending() {
     let folder = folder();
-    // Makes the database and the folder of files.
+    // Creates the database and the spool.
     drop(Server::start(folder.path(), &[]));
     let url = format!("sqlite:{}", folder.path().join("stellar.db").display());
     let id = read(&folder.path().join("files/id"));
@@ -187,15 +190,15 @@ fn samples_that_wait_for_another_pack_are_announced_at_start_and_not_touched() {
         let name = RunName::new("mine", None);
         let (run, _) = store.create_run(&name, &RunFacts::default(), now).await.expect("a run");
         let waiting = of_another_pack(run.id, id.trim());
-        store.accept(&waiting).await.expect("it waits");
+        store.accept(&waiting).await.expect("accepted");
         store.close().await;
         run.id
     };
     let run = tokio::runtime::Runtime::new().expect("a runtime").block_on(accept);
     let server = Server::start(folder.path(), &[]);
-    let log = until("the announcement", || {
+    let log = until("the log message", || {
         let log = read(&folder.path().join("log.txt"));
-        log.contains("samples wait for a pack that is not loaded").then_some(log)
+        log.contains("samples are blocked by a pack that is not loaded").then_some(log)
     });
     assert!(log.contains(&other_pack().digest), "{log}");
     let now = server.get(&format!("/v1/runs/{run}")).json();

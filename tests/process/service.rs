@@ -1,4 +1,4 @@
-//! The running service: what it survives, and how it stops.
+//! The running service under load, kills and signals.
 
 use std::{
     net::TcpStream,
@@ -18,7 +18,7 @@ fn form(seed: u32) -> Form {
     Form::new().file("image", png(seed)).field("metrics", "aesthetic").field("method", "mine")
 }
 
-/// Takes a place in the service and holds it: the service has asked for the body, which is to come.
+/// Occupies a slot of the service: it has sent `100 Continue` and waits for the body.
 fn hold(server: &Server, length: usize) -> Exchange {
     let headers = [("content-type", &*Form::content_type()), ("expect", "100-continue")];
     let mut exchange = Exchange::begin(server.address, "POST /v1/score", &headers, length).unwrap();
@@ -27,7 +27,7 @@ fn hold(server: &Server, length: usize) -> Exchange {
 }
 
 #[test]
-fn sigterm_refuses_new_connections_finishes_what_is_in_flight_and_exits_with_0() {
+fn sigterm_refuses_new_connections_drains_in_flight_work_and_exits_with_0() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);
     let body = form(1).finish();
@@ -35,40 +35,40 @@ fn sigterm_refuses_new_connections_finishes_what_is_in_flight_and_exits_with_0()
     server.terminate();
     until("new connections to be refused", || TcpStream::connect(server.address).err());
     held.send(&body).unwrap();
-    let answer = held.receive().unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.json());
+    let response = held.receive().unwrap();
+    assert_eq!(response.status, 200, "{}", response.json());
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("stopped"), "{log}");
 
     let server = Server::start(folder.path(), &[]);
-    assert_eq!(server.counted("mine", "aesthetic"), 1, "what was answered is stored");
+    assert_eq!(server.counted("mine", "aesthetic"), 1, "the acknowledged sample is stored");
 }
 
 #[test]
-fn an_idle_service_stops_at_once_also_with_connections_that_say_nothing() {
+fn an_idle_service_stops_at_once_despite_silent_connections() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);
     let silent = TcpStream::connect(server.address).unwrap();
-    // The service has accepted the silent one before the one after it.
+    // The service accepts connections in order, so it has accepted the silent one by now.
     assert_eq!(server.get("/livez").status, 200);
     let started = Instant::now();
     server.terminate();
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(started.elapsed() < Duration::from_secs(10), "it waited for a client that says nothing");
+    assert!(started.elapsed() < Duration::from_secs(10), "it waited for a silent client");
     drop(silent);
 }
 
 #[test]
-fn a_client_that_never_ends_its_request_delays_the_stop_by_the_drain_time_only() {
+fn an_endless_request_delays_the_stop_by_the_drain_time_only() {
     let folder = folder();
     let server = Server::start(folder.path(), &[("STELLAR_SERVER__DRAIN_SECONDS", "1")]);
     let _held = hold(&server, 1000);
     server.terminate();
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(log.contains("still in flight"), "{log}");
+    assert!(log.contains("drain deadline exceeded"), "{log}");
 }
 
 #[test]
@@ -81,28 +81,28 @@ fn a_second_signal_ends_the_process_at_once() {
     server.terminate();
     let (status, log) = server.ended();
     assert_eq!(status.code(), Some(130), "{log}");
-    assert!(log.contains("a second signal"), "{log}");
+    assert!(log.contains("second signal"), "{log}");
 }
 
 #[test]
-fn what_was_answered_survives_a_kill() {
+fn acknowledged_samples_survive_a_kill() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);
-    let answer = server.score(form(1));
-    assert_eq!(answer.status, 200);
-    let answer = answer.json();
+    let response = server.score(form(1));
+    assert_eq!(response.status, 200);
+    let response = response.json();
     server.kill();
 
     let server = Server::start(folder.path(), &[]);
-    let stored = server.get(&format!("/v1/samples/{}", answer["sample"].as_str().unwrap())).json();
-    assert_eq!(stored["scores"][0]["value"], answer["scores"]["aesthetic"]["value"]);
+    let stored = server.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).json();
+    assert_eq!(stored["scores"][0]["value"], response["scores"]["aesthetic"]["value"]);
     assert_eq!(server.counted("mine", "aesthetic"), 1);
     let again = server.score(form(1)).json();
     assert_eq!(again["outcome"], "repeated");
 }
 
 #[test]
-fn a_thousand_requests_beyond_the_limit_are_refused_promptly_in_flat_memory() {
+fn a_thousand_requests_over_the_limit_are_refused_promptly_in_flat_memory() {
     let folder = folder();
     let settings = [
         ("STELLAR_LIMITS__UPLOAD_MEMORY_MIB", "1"),
@@ -110,32 +110,32 @@ fn a_thousand_requests_beyond_the_limit_are_refused_promptly_in_flat_memory() {
         ("STELLAR_SERVER__BODY_SECONDS", "100"),
     ];
     let server = Server::start(folder.path(), &settings);
-    // Before the first boundary stands what nobody reads.
+    // Parsers ignore everything before the first boundary.
     let whole = [vec![b'.'; 900 << 10], b"\r\n".to_vec(), form(1).finish()].concat();
     let mut held = hold(&server, whole.len());
     let (first, last) = whole.split_at(whole.len() - 10);
     held.send(first).unwrap();
     let body = form(2).file("reference", vec![7; 256 << 10]).finish();
     let headers = [("content-type", &*Form::content_type())];
-    // 1,000 requests from 50 clients, 256 KiB each, while the one that holds the memory waits.
+    // 1,000 requests of 256 KiB from 50 clients, while one request holds the memory.
     let refuse = |_| {
-        let answer = client::send(server.address, "POST /v1/score", &headers, &body)?;
-        Ok((answer.status, answer.header("retry-after").map(str::to_owned)))
+        let response = client::send(server.address, "POST /v1/score", &headers, &body)?;
+        Ok((response.status, response.header("retry-after").map(str::to_owned)))
     };
-    until("what was sent to be held", || (refuse(0).ok()?.0 == 429).then_some(()));
+    until("the first body to be held", || (refuse(0).ok()?.0 == 429).then_some(()));
     let storm = || {
         std::thread::scope(|scope| {
             let client = || (0..20).map(refuse).collect::<std::io::Result<Vec<_>>>();
             let clients: Vec<_> = (0..50).map(|_| scope.spawn(client)).collect();
             for client in clients {
-                for answer in client.join().unwrap().expect("every client gets an answer") {
-                    assert_eq!(answer, (429, Some("1".to_owned())));
+                for response in client.join().unwrap().expect("every client gets a response") {
+                    assert_eq!(response, (429, Some("1".to_owned())));
                 }
             }
         });
     };
-    // What 50 connections need at once stays with the allocator: how much that is depends on how many meet. Bodies that
-    // are not given back would grow with every storm.
+    // The allocator keeps the memory of 50 concurrent connections; the amount depends on how many
+    // overlap. Leaked bodies would grow with every storm.
     storm();
     let grows = || {
         let settled = server.resident_bytes();
@@ -148,12 +148,12 @@ fn a_thousand_requests_beyond_the_limit_are_refused_promptly_in_flat_memory() {
         "1,000 refused requests, 250 MiB of bodies, left {grown:?} MiB behind"
     );
     held.send(last).unwrap();
-    assert_eq!(held.receive().unwrap().status, 200, "the one in flight was not disturbed");
-    assert_eq!(server.counted("mine", "aesthetic"), 1, "nothing is stored of the refused");
+    assert_eq!(held.receive().unwrap().status, 200, "the request in flight was not disturbed");
+    assert_eq!(server.counted("mine", "aesthetic"), 1, "refused requests store nothing");
 }
 
 #[test]
-fn the_service_answers_with_the_demo_pack_from_the_first_line_it_prints() {
+fn the_service_is_ready_when_it_prints_its_address() {
     let folder = folder();
     let server = Server::start(folder.path(), &[("STELLAR_LOG__FORMAT", "json")]);
     assert_eq!(server.get("/readyz").status, 200);

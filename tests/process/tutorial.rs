@@ -1,4 +1,4 @@
-//! The session of `docs/TUTORIAL.md`, command by command.
+//! Runs the commands of `docs/TUTORIAL.md` in order.
 
 use std::{
     fs,
@@ -10,12 +10,13 @@ use stellar_score::toolkit::{self, Columns, Table};
 
 use crate::harness::{Ran, Server, demo_pack, folder, program, read, run};
 
-/// The page's size takes minutes on two cores; this one seconds, through the same code.
+/// The size in the tutorial takes minutes on two cores; the test's size takes seconds through the
+/// same code.
 const PAGE_SIZE: &str = "--identities 20 --prompts 100";
 const TEST_SIZE: &str = "--identities 2 --prompts 4";
 const SAMPLES: usize = 8;
 
-/// The commands of the page in order, each in one line, `serve` excepted.
+/// The commands of the page in order, one per line, except `serve`.
 fn commands() -> Vec<String> {
     let page = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/TUTORIAL.md"));
     assert!(page.contains(PAGE_SIZE));
@@ -28,14 +29,14 @@ fn follow(command: &str, at: &Path, address: &str) -> Ran {
     let trial = format!("{}/trial", at.display());
     let command = command.replace(PAGE_SIZE, TEST_SIZE).replace("trial/", &format!("{trial}/"));
     let mut arguments: Vec<&str> = command.split(' ').collect();
-    let local = ["dataset sample", "dataset prepare", "dataset check", "run "];
+    let local = ["dataset synthesize", "dataset prepare", "dataset check", "evaluate "];
     if !local.iter().any(|local| command.starts_with(local)) {
         arguments.extend(["--server", address]);
     }
     run(program(&arguments).env("STELLAR_PACK", demo_pack()))
 }
 
-/// Goes through the page; gives what each command printed, by its text.
+/// Runs all commands of the page; returns each command with its output.
 fn session(at: &Path, server: &Server) -> Vec<(String, String)> {
     let address = format!("http://{}", server.address);
     let follow = |command: String| {
@@ -65,7 +66,7 @@ fn tables(folder: &Path) -> Vec<(String, Table)> {
     found
 }
 
-/// Batches are others from one evaluation to the next, so scores are equal up to the rounding of a batch.
+/// Batches differ between two evaluations, so scores are equal only up to the rounding of a batch.
 #[track_caller]
 fn assert_same_scores(one: &[(String, Table)], other: &[(String, Table)]) {
     assert_eq!(one.len(), other.len());
@@ -86,12 +87,12 @@ fn assert_same_scores(one: &[(String, Table)], other: &[(String, Table)]) {
     }
 }
 
-/// What the page promises of its session.
+/// Checks what the page promises.
 fn check(at: &Path, server: &Server) {
     let session = session(at, server);
     let prepared = printed(&session, "dataset prepare");
     assert!(prepared.contains("2 test and 0 validation identities, 4 photos"), "{prepared}");
-    assert!(printed(&session, "dataset check").ends_with("nothing is wrong with it\n"));
+    assert!(printed(&session, "dataset check").ends_with("\nno problems\n"));
     let registered = printed(&session, "dataset register");
     assert!(
         registered.contains("8 prompts registered") && registered.contains("4 photos enrolled"),
@@ -100,7 +101,7 @@ fn check(at: &Path, server: &Server) {
 
     let table = printed(&session, "submit");
     for metric in ["clip_t", "aesthetic", "ips", "sis", "aps", "goa", "dreamsim"] {
-        assert!(table.contains(&format!("| {metric} |")), "{metric} is not in {table}");
+        assert!(table.contains(&format!("| {metric} |")), "{metric} is missing in {table}");
     }
     assert!(table.contains("random weights"), "{table}");
     assert_eq!(printed(&session, "report made-up"), table);
@@ -111,12 +112,12 @@ fn check(at: &Path, server: &Server) {
     assert!(csv.iter().all(|(name, table)| table.names.len() == SAMPLES || name.starts_with("attribute")));
     assert_same_scores(&csv, &results);
 
-    // What was exported and imported gives the table of the original.
+    // Exported and imported scores give the table of the original.
     let address = format!("http://{}", server.address);
     let rows = |method: &str| -> Vec<String> {
         let command = format!("report {method} --policy toolkit --format csv");
         let text = follow(&command, at, &address).printed();
-        // Further metrics have no file in the toolkit.
+        // The toolkit has no files for further metrics.
         let known: Vec<&str> =
             toolkit::FILES.iter().flat_map(|file| file.scores).map(|(_, code)| *code).collect();
         let is_known = |line: &&str| known.iter().any(|code| line.starts_with(&format!("{code},")));
@@ -128,14 +129,14 @@ fn check(at: &Path, server: &Server) {
     for (original, imported) in original.iter().zip(&rows("imported")) {
         assert_eq!(mean_of(original), mean_of(imported));
     }
-    a_finished_run_is_repeated_but_not_added_to(at, &address);
+    a_finished_run_accepts_only_repeats(at, &address);
 }
 
-fn a_finished_run_is_repeated_but_not_added_to(at: &Path, address: &str) {
+fn a_finished_run_accepts_only_repeats(at: &Path, address: &str) {
     let commands = commands();
     let submit = commands.iter().find(|command| command.starts_with("submit")).expect("the page submits");
     let again = follow(submit, at, address);
-    assert!(again.stderr.contains("8 images, 0 sent now, 8 were there"), "{}", again.stderr);
+    assert!(again.stderr.contains("8 images, 0 sent now, 8 already there"), "{}", again.stderr);
     again.printed();
 
     let generations = at.join("trial/sample/generations");
@@ -146,19 +147,19 @@ fn a_finished_run_is_repeated_but_not_added_to(at: &Path, address: &str) {
 
     fs::remove_file(generations.join("000-0-09.png")).expect("a file");
     let ran = follow(submit, at, address);
-    assert!(ran.stderr.contains("problem: 000-0-09.json: there is no 000-0-09.png"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("problem: 000-0-09.json: has no 000-0-09.png"), "{}", ran.stderr);
     ran.failed(&["nothing was sent"]);
 }
 
 #[test]
-fn the_tutorial_does_on_sqlite_what_it_says() {
+fn the_tutorial_works_on_sqlite() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);
     check(folder.path(), &server);
 }
 
 #[test]
-fn the_tutorial_does_on_postgres_what_it_says() {
+fn the_tutorial_works_on_postgres() {
     let Ok(database) = std::env::var("TEST_DATABASE_URL") else {
         use std::io::Write as _;
         let notice = b"SKIPPED the tutorial on PostgreSQL: TEST_DATABASE_URL is not set\n";
@@ -182,7 +183,7 @@ fn the_tutorial_does_on_postgres_what_it_says() {
 fn execute(database: &str, statement: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut connection = PgConnection::connect(database).await.expect("a server that answers");
-        connection.execute(AssertSqlSafe(statement.to_owned())).await.expect("a statement that it takes");
+        let mut connection = PgConnection::connect(database).await.expect("a reachable server");
+        connection.execute(AssertSqlSafe(statement.to_owned())).await.expect("a valid statement");
     });
 }

@@ -1,4 +1,4 @@
-//! Holding a pack against another one, and against the toolkit's files, on images of one's own.
+//! Comparing a pack with another one and with the toolkit's files, on the user's images.
 
 use std::{
     fs,
@@ -12,29 +12,30 @@ use crate::{
     support::form::Form,
 };
 
-/// Metrics of small graphs; the whole registry takes longer and shows nothing more.
+/// Metrics of small graphs; the whole registry takes longer and proves nothing more.
 const QUICK: &str = "clip_t,dino,goa,ips";
 
-/// A made-up run of the toolkit beside its dataset.
-fn made_up_run(folder: &Path) {
+/// A synthetic run of the toolkit with its dataset: `generations` and `stellar` in `folder`.
+pub(crate) fn made_up_run(folder: &Path) {
     let at = |name: &str| folder.join(name).display().to_string();
-    let arguments = ["dataset", "sample", "--out", &at(""), "--identities", "2", "--prompts", "4"];
+    let arguments = ["dataset", "synthesize", "--out", &at(""), "--identities", "2", "--prompts", "4"];
     run(&mut program(&arguments)).printed();
     let (download, prompts, out) = (at("download"), at("prompts"), at("stellar"));
     run(&mut program(&["dataset", "prepare", "--download", &download, "--prompts", &prompts, "--out", &out]))
         .printed();
 }
 
-/// Its scores in the toolkit's files, by another way than `pack verify`: the service and its database.
+/// The scores of the run in the toolkit's files, computed by the service instead of `pack verify`.
 fn scores_of_the_service(folder: &Path) -> PathBuf {
     let at = |name: &str| folder.join(name).display().to_string();
     let (dataset, generations, out) = (at("stellar"), at("generations"), at("scores"));
-    let arguments = ["run", "--method", "mine", "--dataset", &dataset, "--run", &generations, "--out", &out];
+    let arguments =
+        ["evaluate", "--method", "mine", "--dataset", &dataset, "--images", &generations, "--out", &out];
     run(&mut program(&arguments)).printed();
     folder.join("scores")
 }
 
-/// A copy of the demo pack in which this text of the manifest is another.
+/// A copy of the demo pack with `from` replaced by `to` in the manifest.
 fn changed_pack(folder: &Path, from: &str, to: &str) -> PathBuf {
     let pack = copied_pack(folder);
     let manifest = read(&pack.join("pack.toml"));
@@ -49,7 +50,7 @@ fn metric<'a>(certificate: &'a Value, code: &str) -> &'a Value {
 }
 
 #[test]
-fn the_toolkits_files_are_matched_row_by_row_and_a_changed_number_is_named() {
+fn toolkit_files_are_compared_by_row_and_a_changed_number_is_named() {
     let folder = folder();
     made_up_run(folder.path());
     let scores = scores_of_the_service(folder.path());
@@ -89,11 +90,11 @@ fn the_toolkits_files_are_matched_row_by_row_and_a_changed_number_is_named() {
     fs::write(&ips, text.replace("001-0-00", "stranger")).expect("a file");
     let ran = verify(&["--metrics", "ips"]);
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-    assert!(ran.stdout.contains("row \"stranger\" belongs to no image"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("row \"stranger\" has no scored image"), "{}", ran.stdout);
 }
 
 #[test]
-fn two_packs_are_compared_on_ones_own_images_and_the_certificate_is_kept_in_the_first() {
+fn two_packs_are_compared_on_user_images_and_the_first_stores_the_certificate() {
     let folder = folder();
     let geometry = |filter: &str| {
         format!("height = 224, width = 224, filter = \"{filter}\", crop = \"none\", dtype = \"u8\"")
@@ -121,7 +122,7 @@ fn two_packs_are_compared_on_ones_own_images_and_the_certificate_is_kept_in_the_
     let file = folder.path().join("drift-elsewhere.json");
     let text = verify(&[&format!("--json={}", file.display())]).printed();
     assert!(text.contains("Drift of pack demo") && text.contains("3 samples"), "{text}");
-    assert!(!pack.join("drift.json").exists(), "only where it is asked for");
+    assert!(!pack.join("drift.json").exists(), "only with --store");
     let drift: Value = serde_json::from_str(&read(&file)).expect("a certificate");
     let (dino, clip) = (metric(&drift, "dino"), metric(&drift, "clip_t"));
     assert_eq!((&dino["n"], &clip["n"]), (&json!(3), &json!(3)));
@@ -129,7 +130,7 @@ fn two_packs_are_compared_on_ones_own_images_and_the_certificate_is_kept_in_the_
     assert!(worst(dino) > 1e-4, "{dino}");
     assert!(worst(clip) < 1e-5, "{clip}");
     assert!(["one", "two", "three"].contains(&dino["worst"]["sample"].as_str().expect("a name")));
-    // No face in the third reference, whichever pack looks for one.
+    // Neither pack finds a face in the third reference.
     assert_eq!((&metric(&drift, "ips")["nulls"], &metric(&drift, "goa")["nulls"]), (&json!([]), &json!([])));
 
     let inspect = || run(program(&["pack", "inspect"]).arg(&pack)).printed();
@@ -148,7 +149,7 @@ fn two_packs_are_compared_on_ones_own_images_and_the_certificate_is_kept_in_the_
     assert_eq!(metric(&models["drift"], "dino")["n"], 3);
     drop(server);
 
-    // A pack that is exported anew into the folder is another pack.
+    // A pack exported again into the same folder is another pack.
     let manifest = read(&pack.join("pack.toml"));
     fs::write(pack.join("pack.toml"), manifest + "# exported again\n").expect("a manifest");
     let text = inspect();
@@ -158,7 +159,7 @@ fn two_packs_are_compared_on_ones_own_images_and_the_certificate_is_kept_in_the_
 }
 
 #[test]
-fn a_score_that_only_one_pack_has_is_told_with_its_reason_and_a_damaged_image_fails() {
+fn a_score_of_only_one_pack_is_reported_with_its_reason_and_a_damaged_image_fails() {
     let folder = folder();
     let pack = changed_pack(folder.path(), "role = \"dino.image\"", "role = \"dino.other\"");
     let images = folder.path().join("images");
@@ -181,7 +182,7 @@ fn a_score_that_only_one_pack_has_is_told_with_its_reason_and_a_damaged_image_fa
         text.contains("dino: null (unavailable) with the first pack, null (no_reference) with the second, of 1 samples: cup"),
         "{text}"
     );
-    verify("clip_i", &[]).failed(&["there is nothing to compare", "clip_i is null (no_reference)"]);
+    verify("clip_i", &[]).failed(&["nothing to compare", "clip_i is null (no_reference)"]);
 
     fs::write(images.join("none.png"), "no image").expect("a file");
     let ran = verify("clip_t", &["--store"]);
@@ -195,7 +196,7 @@ fn a_score_that_only_one_pack_has_is_told_with_its_reason_and_a_damaged_image_fa
 }
 
 #[test]
-fn what_cannot_be_compared_says_what_to_do() {
+fn an_impossible_comparison_says_what_to_do() {
     let folder = folder();
     let empty = folder.path().display().to_string();
     let demo = "packs/demo";
@@ -222,9 +223,10 @@ fn what_cannot_be_compared_says_what_to_do() {
     }
 }
 
-/// Two packs of the same checkpoints and graphs that differ in nothing but the precision that their manifests name.
+/// Two packs with the same checkpoints and graphs that differ only in the precision in their
+/// manifests.
 #[test]
-fn scores_of_two_precisions_stand_apart_and_do_not_compare() {
+fn scores_of_two_precisions_are_separate_and_not_comparable() {
     let folder = folder();
     let half =
         changed_pack(folder.path(), "precision = \"fp32\"", "precision = \"fp16\"").display().to_string();
@@ -232,13 +234,13 @@ fn scores_of_two_precisions_stand_apart_and_do_not_compare() {
         let server = Server::start(folder.path(), &[("STELLAR_PACK", pack)]);
         let form = Form::new().file("image", fs::read(golden("coffee.jpg")).expect("an image"));
         let form = form.field("metrics", "aesthetic").field("method", "mine").field("run", name);
-        let answer = server.score(form).json();
-        (server, answer)
+        let response = server.score(form).json();
+        (server, response)
     };
     let (server, of_single) = score("packs/demo", "single");
     drop(server);
     let (server, of_half) = score(&half, "half");
-    let digests = [&of_single, &of_half].map(|answer| answer["provenance"]["pack"]["digest"].clone());
+    let digests = [&of_single, &of_half].map(|response| response["provenance"]["pack"]["digest"].clone());
     assert_ne!(digests[0], digests[1]);
 
     let rows = |query: &str| {
@@ -247,7 +249,7 @@ fn scores_of_two_precisions_stand_apart_and_do_not_compare() {
         rows.map(|row| (row["pack"]["digest"].clone(), row["metrics"]["aesthetic"]["n"].clone()))
             .collect::<Vec<_>>()
     };
-    // One method, and yet a row for each pack, neither with the other's sample.
+    // One method, but one row for each pack with only its own sample.
     assert_eq!(rows(""), [(digests[1].clone(), json!(1))]);
     let all = rows("pack=all");
     assert_eq!(all.len(), 2, "{all:?}");
@@ -257,7 +259,9 @@ fn scores_of_two_precisions_stand_apart_and_do_not_compare() {
     let (a, b) = (of_half["run_id"].as_str().expect("a run"), of_single["run_id"].as_str().expect("a run"));
     let refused = server.get(&format!("/v1/runs/{a}/compare/{b}"));
     assert_eq!(refused.status, 409);
-    assert!(refused.json()["detail"].as_str().expect("a text").contains("different packs do not compare"));
+    assert!(
+        refused.json()["detail"].as_str().expect("a text").contains("different packs cannot be compared")
+    );
     for (run, digest) in [(a, &digests[1]), (b, &digests[0])] {
         let report = server.get(&format!("/v1/runs/{run}/report?policy=none")).json();
         assert_eq!(&report["pack"]["digest"], digest);

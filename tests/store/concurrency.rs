@@ -1,4 +1,4 @@
-//! Many clients at once.
+//! Concurrent clients.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::harness::*;
 
-/// Runs all of them at the same time, each in a task of its own.
+/// Runs all futures concurrently, each in its own task.
 async fn at_once<T: Send + 'static>(
     tasks: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {
@@ -21,13 +21,13 @@ async fn at_once<T: Send + 'static>(
     join_all(tasks).await.into_iter().map(Result::unwrap).collect()
 }
 
-/// A sample with fifteen scores, multiples of 1/64: their sums are exact in every order.
+/// A sample with fifteen scores, multiples of 1/64: their sums are exact in any order.
 fn fifteen(name: usize) -> NewSample {
     let scores = (0..15).map(|metric| number(&format!("metric {metric:02}"), (name + metric) as f64 / 64.0));
     scored("A", &name.to_string(), scores.collect())
 }
 
-/// Asserts that the samples `0..n` were counted once in each of their metrics.
+/// Asserts that each of the samples `0..n` counts once in each of its metrics.
 async fn assert_counted_once(store: &Store, n: usize) {
     let page = by_run(store).await;
     assert_eq!(page.rows.len(), 1);
@@ -83,7 +83,7 @@ pub(crate) async fn clients_rescoring_the_same_samples_do_not_deadlock(db: Datab
                 for (position, score) in new.scores.iter_mut().enumerate() {
                     score.metric_version = 1 + ((client + round + position) % 3) as u32;
                 }
-                // However the caller orders them.
+                // In either order of the scores.
                 if client % 2 == 0 {
                     new.scores.reverse();
                 }
@@ -92,7 +92,7 @@ pub(crate) async fn clients_rescoring_the_same_samples_do_not_deadlock(db: Datab
         }
     });
     at_once(clients).await;
-    // Every sample counts once in each metric, whatever the version that came last.
+    // Every sample counts once in each metric, regardless of the version that came last.
     let mut counted = [0; 15];
     for summary in &summaries(&by_run(&store).await.rows[0]) {
         counted[summary.metric["metric ".len()..].parse::<usize>().unwrap()] += summary.n;
@@ -101,7 +101,7 @@ pub(crate) async fn clients_rescoring_the_same_samples_do_not_deadlock(db: Datab
 }
 
 pub(crate) async fn two_processes_share_a_database(db: Database) {
-    // Two stores share no connection, as two processes would not.
+    // Like two processes, two stores share no connection.
     let stores = [db.open().await, db.open().await];
     let clients = (0..64).map(|client| {
         let store = stores[client % 2].clone();
@@ -117,7 +117,7 @@ pub(crate) async fn two_processes_share_a_database(db: Database) {
     }
 }
 
-pub(crate) async fn a_reader_is_not_kept_waiting_by_writers(db: Database) {
+pub(crate) async fn writers_do_not_block_a_reader(db: Database) {
     let store = db.open().await;
     let first = store.record(&fifteen(0)).await.unwrap().sample;
     let writers = (1..65).map(|name| {
@@ -140,11 +140,11 @@ pub(crate) async fn a_reader_is_not_kept_waiting_by_writers(db: Database) {
         reads += 1;
     }
     writing.await.unwrap();
-    // Thousands of times what it takes, and a fraction of what waiting for all writers would.
+    // Thousands of times longer than a read takes, but a fraction of the time of all writers.
     assert!(slowest < Duration::from_secs(5), "{slowest:?} in {reads} reads");
 }
 
-/// Lets a future run until it has waited `waits` times, then drops it where it stands.
+/// Polls a future until it has been pending `waits` times, then drops it.
 async fn drop_after<T>(waits: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut waited = 0;
@@ -167,26 +167,26 @@ pub(crate) async fn dropped_recordings_are_all_or_nothing(db: Database) {
             finished += 1;
         }
     }
-    assert!((1..60).contains(&finished), "{finished} clients stayed");
+    assert!((1..60).contains(&finished), "{finished} clients finished");
     for name in 0..60 {
         let again = NewSample { id: Uuid::now_v7(), ..fifteen(name) };
         let outcome = store.record(&again).await.unwrap().outcome;
-        assert_ne!(outcome, RecordOutcome::Rescored, "sample {name} was there with some of its scores only");
+        assert_ne!(outcome, RecordOutcome::Rescored, "sample {name} has only some of its scores");
     }
     assert_counted_once(&store, 60).await;
 }
 
-pub(crate) async fn what_is_recorded_after_dropped_recordings_is_seen_by_others(db: Database) {
+pub(crate) async fn recordings_after_dropped_ones_are_visible_to_others(db: Database) {
     let store = db.open().await;
     for name in 0..200 {
         drop_after(name % 5, store.record(&fifteen(name))).await;
     }
     if db.kind == Kind::Postgres {
-        // Whoever was given such a connection would write into a transaction that nobody ends.
+        // The next user of such a connection would write into a transaction that never ends.
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        let forgotten = "SELECT query FROM pg_stat_activity WHERE state = 'idle in transaction' AND query = 'BEGIN' \
+        let open = "SELECT query FROM pg_stat_activity WHERE state = 'idle in transaction' AND query = 'BEGIN' \
                          AND state_change < now() - interval '1 second'";
-        assert_eq!(db.texts(forgotten).await, Vec::<String>::new());
+        assert_eq!(db.texts(open).await, Vec::<String>::new());
     }
     for name in 0..200 {
         store.record(&NewSample { id: Uuid::now_v7(), ..fifteen(name) }).await.unwrap();
@@ -209,8 +209,9 @@ pub(crate) async fn samples_recorded_at_the_same_time_share_transactions(db: Dat
     }
 }
 
-/// What stands beside a sample in its transaction changes nothing about it: repetitions, conflicts, other runs, finished ones.
-pub(crate) async fn neighbours_in_a_transaction_change_no_outcome(db: Database) {
+/// Other samples in the same transaction do not change an outcome: repetitions, conflicts, other
+/// runs and finished runs.
+pub(crate) async fn sharing_a_transaction_changes_no_outcome(db: Database) {
     let store = db.open().await;
     let name = |run: &str| Some(RunName::new("A", Some(run.into())));
     let finished =
@@ -228,20 +229,20 @@ pub(crate) async fn neighbours_in_a_transaction_change_no_outcome(db: Database) 
         asked.push(("conflict", other));
         asked.push(("finished", NewSample { run: name("finished"), ..fifteen(at) }));
     }
-    let answers = at_once(asked.into_iter().map(|(expected, sample)| {
+    let outcomes = at_once(asked.into_iter().map(|(expected, sample)| {
         let store = store.clone();
         async move { (expected, sample.id, store.record(&sample).await) }
     }))
     .await;
-    for (expected, id, answer) in answers {
-        match (expected, answer) {
+    for (expected, id, outcome) in outcomes {
+        match (expected, outcome) {
             ("new", Ok(Recorded { sample, outcome: RecordOutcome::Created, .. })) => assert_eq!(sample, id),
             ("repeated", Ok(Recorded { sample, outcome: RecordOutcome::Repeated, .. })) => {
                 assert_ne!(sample, id)
             }
             ("conflict", Err(StoreError::SampleConflict { .. }))
             | ("finished", Err(StoreError::RunFinished { .. })) => {}
-            (expected, answer) => panic!("{expected}: {answer:?}"),
+            (expected, outcome) => panic!("{expected}: {outcome:?}"),
         }
     }
     let page = by_run(&store).await;
@@ -251,8 +252,9 @@ pub(crate) async fn neighbours_in_a_transaction_change_no_outcome(db: Database) 
     assert_eq!(counts, expected.map(|(run, n)| (run.to_owned(), n)));
 }
 
-/// Sums of a transaction are added to sums: numbers that are tiny, huge, missing, or equal to the first.
-pub(crate) async fn sums_of_a_transaction_join_those_of_the_run(db: Database) {
+/// A transaction adds its sums to those of the run; numbers may be tiny, huge, missing, or equal to
+/// the first.
+pub(crate) async fn sums_of_a_transaction_are_added_to_those_of_the_run(db: Database) {
     let store = db.open().await;
     let numbers = [0.25, 1e-170, -3e-170, 0.5, 0.25, 1e-300, -0.75, 0.0, 1e8, -1e8];
     for _ in 0..8 {

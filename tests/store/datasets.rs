@@ -1,4 +1,4 @@
-//! Datasets, their photos, and kept faces.
+//! Datasets, their photos, and stored faces.
 
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
@@ -25,7 +25,7 @@ pub(crate) fn faces(image: ContentHash) -> FacesRecord {
     FacesRecord { image, graphs: ContentHash::of(b"graphs"), faces: vec![0, 1, 255], created: at(0) }
 }
 
-pub(crate) async fn a_photo_is_known_by_identity_and_name(db: Database) {
+pub(crate) async fn a_photo_is_identified_by_identity_and_name(db: Database) {
     let store = db.open().await;
     let new = photo("D", "000", "0");
     let enrolled = store.enrol(&new).await.unwrap();
@@ -94,16 +94,16 @@ pub(crate) async fn faces_read_back_and_expire_unless_the_photo_is_enrolled(db: 
     assert_eq!(store.faces(&many, graphs).await.unwrap(), [(kept, vec![0, 1, 255])].into());
     assert!(store.faces(&many, ContentHash::of(b"other graphs")).await.unwrap().is_empty());
 
-    // Found again: the newer ones stand, and their time begins anew.
+    // Detected again: the newer faces replace the old ones, and their retention starts again.
     store.save_faces(&FacesRecord { faces: vec![7], created: at(1000), ..faces(kept) }).await.unwrap();
     assert_eq!(store.purge_faces(Some(at(500))).await.unwrap(), 0);
     assert_eq!(store.faces(&[kept], graphs).await.unwrap()[&kept], [7]);
     assert_eq!(store.purge_faces(Some(at(1000) + Duration::seconds(1))).await.unwrap(), 1);
     assert!(store.faces(&[kept], graphs).await.unwrap().is_empty());
-    assert_eq!(store.purge_faces(None).await.unwrap(), 1, "all, enrolled ones too");
+    assert_eq!(store.purge_faces(None).await.unwrap(), 1, "all faces, including enrolled ones");
 }
 
-pub(crate) async fn faces_that_come_and_go_are_told_by_their_state(db: Database) {
+pub(crate) async fn the_faces_state_changes_with_the_stored_faces(db: Database) {
     let store = db.open().await;
     let enrolled = photo("D", "000", "0");
     store.enrol(&enrolled).await.unwrap();
@@ -112,25 +112,29 @@ pub(crate) async fn faces_that_come_and_go_are_told_by_their_state(db: Database)
     let dataset = store.dataset("D").await.unwrap().unwrap().id;
     let graphs = ContentHash::of(b"graphs");
     let mut states = Vec::new();
-    let mut look = async |what: &str, images: [u64; 2]| {
+    let mut check = async |what: &str, images: [u64; 2]| {
         let of_run = store.faces_state(ImagesOf::Run(run), graphs).await.unwrap();
         let of_dataset = store.faces_state(ImagesOf::Dataset(dataset), graphs).await.unwrap();
         assert_eq!([of_run.images, of_dataset.images], images, "{what}");
         let state = (of_run, of_dataset);
-        assert!(!states.contains(&state), "{what} is not told from another time: {state:?}");
+        assert!(!states.contains(&state), "{what}: the state is not new: {state:?}");
         states.push(state);
     };
-    look("nothing", [0, 0]).await;
+    check("nothing", [0, 0]).await;
     store.save_faces(&faces(enrolled.image)).await.unwrap();
-    look("a photo's", [0, 1]).await;
+    check("a photo's", [0, 1]).await;
     store.save_faces(&FacesRecord { created: at(5), ..faces(one.image) }).await.unwrap();
-    look("a generated image's", [1, 1]).await;
+    check("a generated image's", [1, 1]).await;
     store.save_faces(&FacesRecord { created: at(6), ..faces(one.references[0]) }).await.unwrap();
-    look("a reference's", [2, 1]).await;
+    check("a reference's", [2, 1]).await;
     store.save_faces(&FacesRecord { created: at(7), ..faces(one.image) }).await.unwrap();
-    look("found again", [2, 1]).await;
+    check("found again", [2, 1]).await;
     store.save_faces(&FacesRecord { graphs: ContentHash::of(b"others"), ..faces(one.image) }).await.unwrap();
-    assert_eq!(store.faces_state(ImagesOf::Run(run), graphs).await.unwrap(), states[4].0, "of other graphs");
+    assert_eq!(
+        store.faces_state(ImagesOf::Run(run), graphs).await.unwrap(),
+        states[4].0,
+        "faces of other graphs do not count"
+    );
 }
 
 pub(crate) async fn photos_are_read_in_pages(db: Database) {
@@ -152,7 +156,7 @@ fn prompt(identity: &str, text: &str) -> PromptRecord {
     PromptRecord { identity: identity.into(), text: text.into(), kind: Some("T".into()), facts }
 }
 
-pub(crate) async fn a_prompt_is_known_by_identity_and_text(db: Database) {
+pub(crate) async fn a_prompt_is_identified_by_identity_and_text(db: Database) {
     let store = db.open().await;
     let first = [prompt("000", "{} riding"), prompt("001", "{} riding"), prompt("000", "{} asleep")];
     let done = store.register_prompts("D", &first, at(0)).await.unwrap();
@@ -209,7 +213,7 @@ pub(crate) async fn prompts_are_read_in_pages_by_identity_and_kind(db: Database)
     }
 }
 
-pub(crate) async fn prompts_that_cannot_be_kept_are_refused_whole(db: Database) {
+pub(crate) async fn invalid_prompts_are_refused_as_a_batch(db: Database) {
     let store = db.open().await;
     let many = vec![prompt("000", "x"); MAX_PROMPTS + 1];
     for wrong in [&many[..], &[prompt("000", "x"), prompt("", "y")], &[prompt("000", "\0")]] {
@@ -219,7 +223,7 @@ pub(crate) async fn prompts_that_cannot_be_kept_are_refused_whole(db: Database) 
     assert_eq!(store.dataset("D").await.unwrap(), None);
 }
 
-pub(crate) async fn registrations_at_once_give_no_position_twice(db: Database) {
+pub(crate) async fn concurrent_registrations_assign_unique_positions(db: Database) {
     let store = db.open().await;
     let tasks = (0..8).map(|task| {
         let store = store.clone();
@@ -232,7 +236,7 @@ pub(crate) async fn registrations_at_once_give_no_position_twice(db: Database) {
     for task in tasks.collect::<Vec<_>>() {
         created += task.await.unwrap().created;
     }
-    // Neighbours overlap by ten.
+    // Consecutive tasks share ten prompts.
     assert_eq!(created, 90);
     let dataset = store.dataset("D").await.unwrap().unwrap();
     let all = store.prompts(dataset.id, &PromptQuery { limit: 200, ..PromptQuery::default() }).await.unwrap();
@@ -240,7 +244,7 @@ pub(crate) async fn registrations_at_once_give_no_position_twice(db: Database) {
     assert_eq!(positions, (0..90).collect::<Vec<_>>());
 }
 
-pub(crate) async fn prompts_go_with_their_dataset(db: Database) {
+pub(crate) async fn prompts_are_deleted_with_their_dataset(db: Database) {
     let store = db.open().await;
     store.register_prompts("D", &[prompt("000", "x"), prompt("001", "x")], at(0)).await.unwrap();
     store.register_prompts("E", &[prompt("000", "x")], at(0)).await.unwrap();

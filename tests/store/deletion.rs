@@ -1,4 +1,4 @@
-//! Deletion: what goes, what stays, and that means are those of what remains.
+//! Deletion: what is deleted, what stays, and the means of what remains.
 
 use stellar_score::content::ContentHash;
 use stellar_score::store::{NewSample, Store};
@@ -11,10 +11,10 @@ async fn known(store: &Store, image: ContentHash) -> bool {
     !store.faces(&[image], ContentHash::of(b"graphs")).await.unwrap().is_empty()
 }
 
-pub(crate) async fn a_deleted_sample_leaves_the_summaries_of_the_others(db: Database) {
+pub(crate) async fn a_deleted_sample_is_removed_from_the_summaries(db: Database) {
     let store = db.open().await;
     let mut ids = Vec::new();
-    // The first number is the pivot of the sums; a subnormal product must not trouble any database.
+    // The first number is the pivot of the sums. The databases must handle a subnormal product.
     for (name, value) in [("1", 1e9), ("2", 0.5), ("3", 0.25), ("4", 0.25 + 1e-160)] {
         ids.push(store.record(&scored("A", name, vec![number("m", value)])).await.unwrap().sample);
     }
@@ -25,20 +25,20 @@ pub(crate) async fn a_deleted_sample_leaves_the_summaries_of_the_others(db: Data
     let found = only_summary(&store).await;
     assert_eq!((found.n, found.nulls), (3, 1));
     let mean = 1.0 / 3.0;
-    assert!((found.mean.unwrap() - mean).abs() < 1e-15, "nothing of 1e9 is left: {found:?}");
+    assert!((found.mean.unwrap() - mean).abs() < 1e-15, "1e9 leaves no rounding error: {found:?}");
     let variance = (0.5 - mean).powi(2) / 2.0 + (0.25 - mean).powi(2);
     assert!((found.std.unwrap() - variance.sqrt()).abs() < 1e-15, "{found:?}");
 
     store.delete_sample(ids[4]).await.unwrap().unwrap();
     assert_eq!(only_summary(&store).await.nulls, 0);
     assert_eq!(store.sample(ids[0]).await.unwrap(), None);
-    assert_eq!(store.delete_sample(ids[0]).await.unwrap(), None, "once");
-    // Added to, the sums go on.
+    assert_eq!(store.delete_sample(ids[0]).await.unwrap(), None, "it is already deleted");
+    // Later scores are added to the sums.
     store.record(&scored("A", "6", vec![number("m", 2.0)])).await.unwrap();
     assert!((only_summary(&store).await.mean.unwrap() - 0.75).abs() < 1e-15);
 }
 
-pub(crate) async fn the_last_sample_takes_the_row_away(db: Database) {
+pub(crate) async fn deleting_the_last_sample_removes_the_row(db: Database) {
     let store = db.open().await;
     let id = store.record(&scored("A", "1", vec![number("m", 0.5)])).await.unwrap().sample;
     store.delete_sample(id).await.unwrap().unwrap();
@@ -47,10 +47,13 @@ pub(crate) async fn the_last_sample_takes_the_row_away(db: Database) {
     assert_eq!(db.count("sample_photos").await, 0);
     let outside = NewSample { run: None, ..scored("A", "2", vec![number("m", 0.5)]) };
     store.record(&outside).await.unwrap();
-    assert!(store.delete_sample(outside.id).await.unwrap().is_some(), "also outside any run");
+    assert!(
+        store.delete_sample(outside.id).await.unwrap().is_some(),
+        "a sample outside any run can be deleted"
+    );
 }
 
-pub(crate) async fn a_deleted_run_leaves_the_other_runs(db: Database) {
+pub(crate) async fn deleting_a_run_leaves_other_runs_unchanged(db: Database) {
     let store = db.open().await;
     let mut run = None;
     for name in ["1", "2"] {
@@ -63,10 +66,10 @@ pub(crate) async fn a_deleted_run_leaves_the_other_runs(db: Database) {
     assert_eq!(page.rows.iter().map(|row| row.method.as_str()).collect::<Vec<_>>(), ["B"]);
     assert_eq!(store.delete_run(run.unwrap()).await.unwrap(), None);
     let again = store.record(&scored("A", "1", vec![number("m", 0.5)])).await.unwrap();
-    assert_ne!(again.run, run, "the name may be used anew");
+    assert_ne!(again.run, run, "the name is free again");
 }
 
-pub(crate) async fn faces_go_with_the_last_that_stands_on_their_image(db: Database) {
+pub(crate) async fn faces_are_deleted_with_the_last_use_of_their_image(db: Database) {
     let store = db.open().await;
     let (image, shared) = (ContentHash::of(b"image"), ContentHash::of(b"reference"));
     let auxiliary = ContentHash::of(b"auxiliary");
@@ -79,19 +82,19 @@ pub(crate) async fn faces_go_with_the_last_that_stands_on_their_image(db: Databa
     let run = store.record(&two).await.unwrap().run.unwrap();
 
     let gone = store.delete_sample(one.id).await.unwrap().unwrap();
-    assert_eq!(gone.faces, 2, "those of the image and of the auxiliary photo");
+    assert_eq!(gone.faces, 2, "the faces of the image and of the auxiliary photo");
     assert!(!known(&store, image).await && !known(&store, auxiliary).await && known(&store, shared).await);
-    assert_eq!(gone.images.len(), 3, "in memory all are forgotten");
+    assert_eq!(gone.images.len(), 3, "all three images are evicted from caches");
 
     let enrolled = stellar_score::store::NewPhoto { image: shared, ..photo("D", "000", "0") };
     store.enrol(&enrolled).await.unwrap();
     store.delete_run(run).await.unwrap().unwrap();
-    assert!(known(&store, shared).await, "the dataset stands on it");
+    assert!(known(&store, shared).await, "the dataset still uses it");
     assert_eq!(store.delete_dataset("D").await.unwrap().unwrap().faces, 1);
     assert!(!known(&store, shared).await);
 }
 
-pub(crate) async fn a_deleted_dataset_leaves_the_others(db: Database) {
+pub(crate) async fn deleting_a_dataset_leaves_others_unchanged(db: Database) {
     let store = db.open().await;
     for dataset in ["D", "E"] {
         store.enrol(&photo(dataset, "000", "0")).await.unwrap();
@@ -104,7 +107,7 @@ pub(crate) async fn a_deleted_dataset_leaves_the_others(db: Database) {
     assert_eq!(store.delete_dataset("D").await.unwrap(), None);
 }
 
-pub(crate) async fn a_deleted_image_takes_faces_and_enrolments_whoever_shares_them(db: Database) {
+pub(crate) async fn deleting_an_image_deletes_its_faces_and_enrolments_everywhere(db: Database) {
     let store = db.open().await;
     let shared = ContentHash::of(b"reference");
     store.save_faces(&faces(shared)).await.unwrap();
@@ -120,14 +123,14 @@ pub(crate) async fn a_deleted_image_takes_faces_and_enrolments_whoever_shares_th
     assert!(!known(&store, shared).await);
     for dataset in ["D", "E"] {
         let dataset = store.dataset(dataset).await.unwrap().unwrap();
-        assert_eq!((dataset.photos, dataset.revision), (1, 3), "what was learnt from it is out of date");
+        assert_eq!((dataset.photos, dataset.revision), (1, 3), "classifiers learnt from it are out of date");
     }
     assert_eq!(store.sample(new.id).await.unwrap().unwrap().scores.len(), 1, "scores stay");
     let again = store.delete_image(shared).await.unwrap().unwrap();
     assert_eq!((again.photos, again.faces), (0, 0));
 }
 
-pub(crate) async fn what_is_unknown_is_none(db: Database) {
+pub(crate) async fn deleting_the_unknown_returns_none(db: Database) {
     let store = db.open().await;
     assert_eq!(store.delete_sample(Uuid::now_v7()).await.unwrap(), None);
     assert_eq!(store.delete_run(Uuid::now_v7()).await.unwrap(), None);
@@ -135,7 +138,7 @@ pub(crate) async fn what_is_unknown_is_none(db: Database) {
     assert_eq!(store.delete_image(ContentHash::of(b"none")).await.unwrap(), None);
 }
 
-pub(crate) async fn deletions_and_recordings_at_the_same_time_keep_the_sums(db: Database) {
+pub(crate) async fn concurrent_deletions_and_recordings_keep_the_sums(db: Database) {
     let store = db.open().await;
     let mut first = Vec::new();
     for name in 0..16 {

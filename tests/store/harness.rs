@@ -1,4 +1,4 @@
-//! A fresh database a test, and samples to put into it.
+//! A fresh database for each test, and samples for it.
 
 use std::future::Future;
 use std::io::Write as _;
@@ -18,14 +18,14 @@ pub(crate) enum Kind {
     Postgres,
 }
 
-/// A database that nobody else uses.
+/// A database used by one test only.
 #[derive(Clone)]
 pub(crate) struct Database {
     pub(crate) kind: Kind,
     pub(crate) url: String,
 }
 
-/// Runs a case on a fresh database and takes the database away afterwards, whether the case passed or not.
+/// Runs a case on a fresh database and deletes the database afterwards, even if the case fails.
 pub(crate) fn run<F: Future<Output = ()> + Send + 'static>(
     kind: Kind,
     case: &str,
@@ -40,7 +40,7 @@ pub(crate) fn run<F: Future<Output = ()> + Send + 'static>(
         }
         Kind::Postgres => {
             let Ok(server) = std::env::var("TEST_DATABASE_URL") else {
-                // Straight to the stream, which the test harness does not capture as it does `eprintln!`.
+                // Written directly, since the test harness captures `eprintln!`.
                 let notice = format!("SKIPPED postgres::{case}: TEST_DATABASE_URL is not set\n");
                 std::io::stderr().write_all(notice.as_bytes()).unwrap();
                 return;
@@ -56,8 +56,7 @@ async fn in_schema<F: Future<Output = ()> + Send + 'static>(
     test: impl FnOnce(Database) -> F,
 ) {
     let schema = format!("test_{}", Uuid::now_v7().simple());
-    let mut admin =
-        PgConnection::connect(server).await.expect("TEST_DATABASE_URL names a server that answers");
+    let mut admin = PgConnection::connect(server).await.expect("TEST_DATABASE_URL names a reachable server");
     admin.execute(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).await.unwrap();
     let separator = if server.contains('?') { '&' } else { '?' };
     let url = format!("{server}{separator}options=-c%20search_path%3D{schema}");
@@ -69,8 +68,8 @@ async fn in_schema<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-/// Drops a schema that tasks of the ended test may still read. They take their locks in another order than the
-/// server takes them here, so it may resolve a deadlock at the expense of this statement: it is then repeated.
+/// Drops a schema that tasks of the finished test may still read. They acquire locks in another
+/// order than this statement, so the server may abort it to resolve a deadlock; it is then retried.
 async fn drop_schema(admin: &mut PgConnection, schema: &str) {
     for _ in 0..20 {
         match admin.execute(AssertSqlSafe(format!("DROP SCHEMA {schema} CASCADE"))).await {
@@ -81,7 +80,7 @@ async fn drop_schema(admin: &mut PgConnection, schema: &str) {
             }
         }
     }
-    panic!("the schema {schema} could not be dropped: its test left tasks that never stop reading it");
+    panic!("failed to drop the schema {schema}: its test left tasks that keep reading it");
 }
 
 impl Database {
@@ -110,7 +109,7 @@ impl Database {
         }
     }
 
-    /// Brings a fresh database to the schema of the migrations in a folder.
+    /// Applies the migrations of a folder to a fresh database.
     pub(crate) async fn migrate(&self, folder: &std::path::Path) {
         let migrator = sqlx::migrate::Migrator::new(folder).await.unwrap();
         match self.kind {
@@ -129,7 +128,7 @@ impl Database {
         }
     }
 
-    /// The first column of a query's rows, as text.
+    /// The first column of the query's rows as text.
     pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
         let sql = AssertSqlSafe(sql.to_owned());
         match self.kind {
@@ -149,7 +148,7 @@ impl Database {
     }
 }
 
-/// 2026-03-20 12:00:00 UTC and so many milliseconds.
+/// 2026-03-20 12:00:00 UTC plus this many milliseconds.
 pub(crate) fn at(milliseconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(1_774_008_000).unwrap() + Duration::milliseconds(milliseconds)
 }
@@ -162,7 +161,7 @@ pub(crate) fn demo() -> Pack {
     Pack { digest: "d".repeat(64), name: "demo".into(), weights: Weights::Demo }
 }
 
-/// A sample of the run `method/run` with this name; its content follows from the name.
+/// A sample of the run `method/run` with this name; its content is determined by the name.
 pub(crate) fn sample(method: &str, name: &str) -> NewSample {
     NewSample {
         id: Uuid::now_v7(),
@@ -200,18 +199,18 @@ pub(crate) fn null(metric: &str, reason: &str) -> NewScore {
     }
 }
 
-/// `sample` with these scores.
+/// [`sample`] with these scores.
 pub(crate) fn scored(method: &str, name: &str, scores: Vec<NewScore>) -> NewSample {
     NewSample { scores, ..sample(method, name) }
 }
 
-/// The whole leaderboard by run, which small tests read their summaries from.
+/// The whole leaderboard by run, from which small tests read their summaries.
 pub(crate) async fn by_run(store: &Store) -> LeaderboardPage {
     let query = LeaderboardQuery { by: Grouping::Run, limit: 1000, ..LeaderboardQuery::default() };
     leaderboard(store, &query).await.unwrap()
 }
 
-/// The only summary there is.
+/// The only summary of the store.
 pub(crate) async fn only_summary(store: &Store) -> MetricSummary {
     let page = by_run(store).await;
     assert_eq!(page.rows.len(), 1, "{page:?}");

@@ -14,7 +14,7 @@ fn names(page: &LeaderboardPage) -> Vec<String> {
     page.rows.iter().map(|row| format!("{}/{}", row.method, row.run.as_deref().unwrap_or("*"))).collect()
 }
 
-/// Records a sample of `method/run` in which the metric `m` has this value.
+/// Records a sample of `method/run` with this value of the metric `m`.
 async fn put(store: &Store, method: &str, run: &str, value: f64) {
     let name = Uuid::now_v7().to_string();
     let run = Some(RunName::new(method, Some(run.into())));
@@ -45,7 +45,7 @@ pub(crate) async fn a_row_has_the_mean_and_deviation_of_each_metric(db: Database
     assert_eq!(summaries(row), metrics);
 }
 
-pub(crate) async fn runs_of_a_method_are_counted_together_or_apart(db: Database) {
+pub(crate) async fn runs_of_a_method_are_merged_or_separate(db: Database) {
     let store = db.open().await;
     for (run, values) in [("first", [1.0, 2.0]), ("second", [6.0, 7.0])] {
         for value in values {
@@ -94,7 +94,7 @@ pub(crate) async fn nulls_are_counted_but_not_averaged(db: Database) {
     assert_eq!(only_summary(&store).await, summary(2, 2, Some(6.0), Some(2f64.sqrt())));
 }
 
-pub(crate) async fn filters_leave_out_what_was_not_asked_for(db: Database) {
+pub(crate) async fn filters_select_rows(db: Database) {
     let store = db.open().await;
     for method in ["A", "B"] {
         for run in ["first", "second"] {
@@ -126,7 +126,7 @@ pub(crate) async fn filters_leave_out_what_was_not_asked_for(db: Database) {
     assert_eq!(names(&page), ["A/first", "A/second", "B/first", "B/second"]);
     assert!(page.rows.iter().all(|row| row.pack == official() && row.metrics.len() == 2));
 
-    // A run filter also holds where a method's runs are counted together.
+    // A run filter also applies when the runs of a method are merged.
     let first = LeaderboardQuery { run: Some("first".into()), by: Grouping::Method, ..official_only };
     assert!(ask(&store, &first).await.rows.iter().all(|row| row.metrics[0].summary.n == 1));
 
@@ -140,9 +140,10 @@ pub(crate) async fn filters_leave_out_what_was_not_asked_for(db: Database) {
     }
 }
 
-pub(crate) async fn rows_are_sorted_by_the_mean_of_a_metric_and_rows_without_it_come_last(db: Database) {
+pub(crate) async fn rows_sort_by_the_mean_of_a_metric_and_those_without_it_come_last(db: Database) {
     let store = db.open().await;
-    // Over all its runs A has the mean 2, though its first run alone would be last and its second first.
+    // The mean of A over its runs is 2, although its first run alone would be last and its second
+    // first.
     for (method, run, value) in [
         ("A", "first", 0.0),
         ("A", "first", 0.0),
@@ -168,11 +169,12 @@ pub(crate) async fn rows_are_sorted_by_the_mean_of_a_metric_and_rows_without_it_
     assert!(matches!(&error, StoreError::Invalid { field, .. } if field == "sort"), "{error:?}");
 }
 
-pub(crate) async fn pages_join_to_the_whole_in_every_order(db: Database) {
+pub(crate) async fn pages_cover_all_rows_in_every_order(db: Database) {
     let store = db.open().await;
     for method in 0..23_u32 {
         for run in 0..=method % 3 {
-            // Thirds, which no decimal holds, and many ties; every seventh method lacks the metric.
+            // Thirds, which have no exact decimal form, and many ties; every seventh method lacks
+            // the metric.
             let metric = if method % 7 == 6 { "other" } else { "m" };
             let value = f64::from(method % 5) / 3.0 - 0.5;
             for pack in [official(), demo()] {
@@ -236,7 +238,7 @@ pub(crate) async fn a_cursor_of_another_query_is_refused(db: Database) {
     }
 }
 
-pub(crate) async fn a_page_of_no_rows_or_too_many_is_refused(db: Database) {
+pub(crate) async fn an_invalid_page_size_is_refused(db: Database) {
     let store = db.open().await;
     for limit in [0, MAX_PAGE + 1] {
         let query = LeaderboardQuery { limit, ..LeaderboardQuery::default() };

@@ -1,4 +1,4 @@
-//! Opening, migrating, closing.
+//! Opening, migrating and closing a store.
 
 use futures_util::future::join_all;
 use stellar_score::analysis::{LeaderboardQuery, leaderboard};
@@ -7,7 +7,7 @@ use stellar_score::store::{MigrationError, RecordOutcome, Store, StoreError, Sto
 
 use crate::harness::*;
 
-pub(crate) async fn a_store_opened_again_has_everything(db: Database) {
+pub(crate) async fn a_reopened_store_has_all_data(db: Database) {
     let store = db.open().await;
     let new = scored("A", "1", vec![number("m", 0.5)]);
     store.record(&new).await.unwrap();
@@ -20,7 +20,7 @@ pub(crate) async fn a_store_opened_again_has_everything(db: Database) {
     assert_eq!(store.record(&new).await.unwrap().outcome, RecordOutcome::Repeated);
 }
 
-pub(crate) async fn openers_at_the_same_time_all_succeed(db: Database) {
+pub(crate) async fn concurrent_opens_all_succeed(db: Database) {
     let openers = (0..8).map(|_| {
         let db = db.clone();
         tokio::spawn(async move { db.try_open().await })
@@ -55,8 +55,8 @@ pub(crate) async fn a_changed_migration_is_refused(db: Database) {
     assert!(matches!(error, StoreError::Migration(MigrationError::Changed(1))), "{error:?}");
 }
 
-/// The table is filled from what samples said before it existed.
-pub(crate) async fn photos_of_samples_that_were_there_before_are_known(db: Database) {
+/// The migration fills the table from existing samples.
+pub(crate) async fn a_migration_registers_the_photos_of_existing_samples(db: Database) {
     let store = db.open().await;
     let new = sample("A", "1");
     store.record(&new).await.unwrap();
@@ -68,8 +68,9 @@ pub(crate) async fn photos_of_samples_that_were_there_before_are_known(db: Datab
     assert!(store.delete_image(new.references[0]).await.unwrap().is_some());
 }
 
-/// What the first three migrations made is still there after those that came later, and every reference holds.
-pub(crate) async fn samples_of_an_older_schema_are_kept(db: Database) {
+/// Data from the schema of the first three migrations survives the later ones with valid
+/// references.
+pub(crate) async fn samples_of_an_older_schema_survive_migrations(db: Database) {
     let folder = tempfile::tempdir().unwrap();
     let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
     let kind = if db.kind == Kind::Sqlite { "sqlite" } else { "postgres" };
@@ -194,7 +195,7 @@ async fn a_database_in_memory_works_and_is_private() {
 }
 
 #[tokio::test]
-async fn folders_of_a_database_file_are_made() {
+async fn folders_of_a_database_file_are_created() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a b/c/stellar.db");
     let url = format!("sqlite://{}", file.display());
@@ -203,7 +204,7 @@ async fn folders_of_a_database_file_are_made() {
 }
 
 #[tokio::test]
-async fn urls_that_cannot_work_say_why() {
+async fn invalid_urls_say_why() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("notes.txt");
     std::fs::write(&text, "no database at all, but long enough to be taken for the header of one".repeat(10))
@@ -212,7 +213,7 @@ async fn urls_that_cannot_work_say_why() {
         ("mysql://ada:secret@db/scores".to_owned(), "neither sqlite nor postgres"),
         ("stellar.db".to_owned(), "neither sqlite nor postgres"),
         ("sqlite:".to_owned(), "names no file"),
-        (format!("sqlite:{}/stellar.db", text.display()), "cannot be made"),
+        (format!("sqlite:{}/stellar.db", text.display()), "cannot be created"),
         (format!("sqlite:{}", text.display()), "not a database"),
         (format!("sqlite:{}", folder.path().display()), "cannot be opened"),
         ("postgres://ada:secret@db:port/scores".to_owned(), "port"),
@@ -225,8 +226,8 @@ async fn urls_that_cannot_work_say_why() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_unavailable() {
-    // Port 1 is reserved and nothing listens there.
+async fn an_unreachable_server_is_unavailable() {
+    // Port 1 is reserved and has no listener.
     let error =
         Store::open("postgres://ada:secret@127.0.0.1:1/scores", &StoreOptions::default()).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");

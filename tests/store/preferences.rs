@@ -1,4 +1,4 @@
-//! What people say of images.
+//! Preferences of annotators.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::harness::*;
 /// The runs `A/run` and `B/run` with the samples `1` to `3`.
 async fn two_runs(store: &Store) -> (Uuid, Uuid) {
     let mut runs = Vec::new();
-    // Ids follow the time at which the runs came to be.
+    // Ids are ordered by the creation time of the runs.
     for (method, created) in [("A", at(0)), ("B", at(1))] {
         for name in ["1", "2", "3"] {
             let new = NewSample { created, ..scored(method, name, vec![number("m", 0.5)]) };
@@ -41,12 +41,12 @@ async fn all(store: &Store) -> Vec<stellar_score::store::Preference> {
     store.preferences(&PreferencesQuery::default()).await.unwrap()
 }
 
-pub(crate) async fn answers_read_back_page_by_page(db: Database) {
+pub(crate) async fn preferences_read_back_page_by_page(db: Database) {
     let store = db.open().await;
     let (a, b) = two_runs(&store).await;
-    let answers = [vote("ada", "1", a, b, 1), vote("bob", "1", a, b, 0), rating("ada", "2", b, 4.5)];
-    for (at_ms, answer) in answers.iter().enumerate() {
-        let added = store.add_preferences(std::slice::from_ref(answer), at(at_ms as i64)).await.unwrap();
+    let judgements = [vote("ada", "1", a, b, 1), vote("bob", "1", a, b, 0), rating("ada", "2", b, 4.5)];
+    for (at_ms, judgement) in judgements.iter().enumerate() {
+        let added = store.add_preferences(std::slice::from_ref(judgement), at(at_ms as i64)).await.unwrap();
         assert_eq!(added, Ok(1));
     }
     let found = all(&store).await;
@@ -54,7 +54,7 @@ pub(crate) async fn answers_read_back_page_by_page(db: Database) {
         .iter()
         .map(|p| (p.question.clone(), p.annotator.as_str(), p.name.as_str(), p.judgement))
         .collect();
-    let expected: Vec<_> = answers
+    let expected: Vec<_> = judgements
         .iter()
         .map(|p| (p.question.clone(), p.annotator.as_str(), p.name.as_str(), p.judgement))
         .collect();
@@ -74,22 +74,22 @@ pub(crate) async fn answers_read_back_page_by_page(db: Database) {
     }
 }
 
-pub(crate) async fn an_annotators_answer_replaces_the_one_before(db: Database) {
+pub(crate) async fn a_new_vote_of_an_annotator_replaces_the_previous_one(db: Database) {
     let store = db.open().await;
     let (a, b) = two_runs(&store).await;
     store.add_preferences(&[vote("ada", "1", a, b, 1)], at(0)).await.unwrap().unwrap();
-    // The other way round it is the same answer to the same question.
+    // With the runs swapped, it is the same vote on the same question.
     store.add_preferences(&[vote("ada", "1", b, a, 1)], at(1)).await.unwrap().unwrap();
     let found = all(&store).await;
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].judgement, Judgement::Vote { a, b, preference: -1 });
-    // Of equal ones in a batch the last stands.
+    // The last of several votes on the same question in a batch counts.
     let batch = [vote("ada", "1", a, b, 0), vote("ada", "1", a, b, 1)];
     assert_eq!(store.add_preferences(&batch, at(2)).await.unwrap(), Ok(1));
     assert_eq!(all(&store).await[0].judgement, Judgement::Vote { a, b, preference: 1 });
 }
 
-pub(crate) async fn answers_about_unknown_samples_are_refused_together(db: Database) {
+pub(crate) async fn preferences_on_unknown_samples_are_refused_as_a_batch(db: Database) {
     let store = db.open().await;
     let (a, b) = two_runs(&store).await;
     let nowhere = Uuid::now_v7();
@@ -107,20 +107,20 @@ pub(crate) async fn answers_about_unknown_samples_are_refused_together(db: Datab
     assert!(all(&store).await.is_empty());
 }
 
-pub(crate) async fn answers_go_with_their_samples_and_runs_or_by_annotator(db: Database) {
+pub(crate) async fn preferences_are_deleted_with_samples_runs_or_annotators(db: Database) {
     let store = db.open().await;
     let (a, b) = two_runs(&store).await;
-    let answers = [
+    let judgements = [
         vote("ada", "1", a, b, 1),
         vote("ada", "2", a, b, 1),
         rating("bob", "3", b, 2.0),
         rating("cy", "1", a, 3.0),
     ];
-    store.add_preferences(&answers, at(0)).await.unwrap().unwrap();
+    store.add_preferences(&judgements, at(0)).await.unwrap().unwrap();
     let first = all(&store).await.iter().find(|p| p.annotator == "ada" && p.name == "1").unwrap().id;
     assert!(store.delete_preference(first).await.unwrap());
     assert!(!store.delete_preference(first).await.unwrap());
-    store.add_preferences(&answers[..1], at(0)).await.unwrap().unwrap();
+    store.add_preferences(&judgements[..1], at(0)).await.unwrap().unwrap();
 
     let sample = NewSample { run: Some(RunName::new("A", Some("run".into()))), ..sample("A", "1") };
     let id = store.record(&sample).await.unwrap().sample;
@@ -146,7 +146,7 @@ pub(crate) async fn samples_of_several_runs_read_as_one(db: Database) {
     assert_eq!((data.names.len(), data.metrics.len()), (3, 0));
 }
 
-pub(crate) async fn samples_nobody_judged_are_found(db: Database) {
+pub(crate) async fn unjudged_samples_are_found(db: Database) {
     let store = db.open().await;
     let (a, b) = two_runs(&store).await;
     store.record(&scored("A", "only in A", vec![number("m", 0.5)])).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a recorded sample is, and when it is the same one again.
+//! Recorded samples, and when two of them are the same.
 
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
@@ -21,7 +21,7 @@ pub(crate) async fn a_recorded_sample_reads_back_as_it_was(db: Database) {
     new.scores[0].flags = vec!["truncated".into()];
     new.auxiliary = vec![ContentHash::of(b"x"), ContentHash::of(b"y")];
     new.metadata = serde_json::json!({"z": 1e16, "a": [null, true, "\u{0}\u{1f600}"], "f": -0.0});
-    // Another offset and more digits than are kept.
+    // Another offset, and more digits than are stored.
     new.created =
         (at(7) + Duration::nanoseconds(123_456_789)).to_offset(UtcOffset::from_hms(5, 30, 0).unwrap());
 
@@ -71,7 +71,7 @@ pub(crate) async fn recording_again_returns_the_first_sample_and_counts_once(db:
     let store = db.open().await;
     let first = scored("A", "1", vec![number("m", 0.5)]);
     let recorded = store.record(&first).await.unwrap();
-    // A little other, as a different batch may make it: the first number stands.
+    // Slightly different, as another batch may compute it: the first number stays.
     let again = NewSample { created: at(1), ..scored("A", "1", vec![number("m", 0.5 + 1e-9)]) };
     let repeated = store.record(&again).await.unwrap();
 
@@ -83,7 +83,7 @@ pub(crate) async fn recording_again_returns_the_first_sample_and_counts_once(db:
     assert_eq!(db.count("scores").await, 1);
 }
 
-pub(crate) async fn a_name_cannot_stand_for_other_content(db: Database) {
+pub(crate) async fn the_same_name_with_other_content_is_a_conflict(db: Database) {
     let store = db.open().await;
     let first = scored("A", "1", vec![number("m", 0.5)]);
     store.record(&first).await.unwrap();
@@ -102,7 +102,7 @@ pub(crate) async fn a_name_cannot_stand_for_other_content(db: Database) {
     assert_eq!(only_summary(&store).await, summary(1, 0, Some(0.5), None));
 }
 
-pub(crate) async fn the_same_name_may_stand_for_other_content_in_another_run(db: Database) {
+pub(crate) async fn the_same_name_is_free_in_another_run(db: Database) {
     let store = db.open().await;
     store.record(&sample("A", "1")).await.unwrap();
     let other = NewSample { content: ContentHash::of(b"other"), ..sample("A", "1") };
@@ -114,7 +114,7 @@ pub(crate) async fn the_same_name_may_stand_for_other_content_in_another_run(db:
     assert_eq!(db.count("runs").await, 3);
 }
 
-pub(crate) async fn a_sample_without_a_name_is_known_by_its_content(db: Database) {
+pub(crate) async fn an_unnamed_sample_is_identified_by_its_content(db: Database) {
     let store = db.open().await;
     let unnamed = NewSample { name: None, ..sample("A", "x") };
     let first = store.record(&unnamed).await.unwrap();
@@ -136,7 +136,7 @@ pub(crate) async fn a_sample_outside_any_run_is_always_new(db: Database) {
         assert_eq!(read(&store, recorded.sample).await.run, None);
     }
     assert_ne!(first.sample, second.sample);
-    assert!(by_run(&store).await.rows.is_empty(), "no leaderboard counts it");
+    assert!(by_run(&store).await.rows.is_empty(), "it is on no leaderboard");
 }
 
 pub(crate) async fn a_method_without_a_run_has_a_default_run(db: Database) {
@@ -181,7 +181,7 @@ pub(crate) async fn another_version_replaces_the_score(db: Database) {
     assert_eq!((summary.version, summary.n, summary.mean), (2, 1, Some(0.75)));
 }
 
-pub(crate) async fn another_pack_adds_scores_beside_the_first(db: Database) {
+pub(crate) async fn another_pack_adds_its_own_scores(db: Database) {
     let store = db.open().await;
     let first = store.record(&scored("A", "1", vec![number("m", 0.5)])).await.unwrap();
     let other = NewSample { pack: demo(), ..scored("A", "1", vec![number("m", 0.25)]) };
@@ -192,7 +192,7 @@ pub(crate) async fn another_pack_adds_scores_beside_the_first(db: Database) {
     assert_eq!(found, [(demo(), Some(0.25)), (official(), Some(0.5))]);
 }
 
-pub(crate) async fn odd_names_and_texts_are_kept_to_the_letter(db: Database) {
+pub(crate) async fn unusual_names_and_texts_are_stored_verbatim(db: Database) {
     let store = db.open().await;
     let longest = "n".repeat(MAX_NAME_BYTES);
     let thousand = "1000 characters".chars().cycle().take(1000).collect::<String>();
@@ -220,7 +220,7 @@ pub(crate) async fn odd_names_and_texts_are_kept_to_the_letter(db: Database) {
     assert_eq!(by_run(&store).await.rows.len(), names.len());
 }
 
-pub(crate) async fn names_that_no_index_can_hold_are_refused(db: Database) {
+pub(crate) async fn invalid_names_are_refused(db: Database) {
     let store = db.open().await;
     let bad = [String::new(), "n".repeat(MAX_NAME_BYTES + 1), "zero\0".into()];
     for name in bad {
@@ -243,7 +243,7 @@ pub(crate) async fn names_that_no_index_can_hold_are_refused(db: Database) {
     );
 }
 
-pub(crate) async fn numbers_that_are_not_finite_are_refused(db: Database) {
+pub(crate) async fn non_finite_numbers_are_refused(db: Database) {
     let store = db.open().await;
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e101] {
         let error = store.record(&scored("A", "1", vec![number("m", value)])).await.unwrap_err();
@@ -259,7 +259,7 @@ pub(crate) async fn a_metric_given_twice_is_refused(db: Database) {
 
 pub(crate) async fn a_refused_sample_leaves_nothing_behind(db: Database) {
     let store = db.open().await;
-    // Accepted by every check, refused by the database within the transaction: no image is 0 pixels wide.
+    // It passes every check, but the database refuses a width of 0 within the transaction.
     let new = NewSample { width: 0, ..scored("A", "1", vec![number("m", 0.5)]) };
     assert!(matches!(store.record(&new).await, Err(StoreError::Database(_))));
     for table in ["methods", "runs", "packs", "samples", "scores", "summaries"] {
@@ -268,7 +268,7 @@ pub(crate) async fn a_refused_sample_leaves_nothing_behind(db: Database) {
     assert_eq!(store.record(&NewSample { width: 1, ..new }).await.unwrap().outcome, RecordOutcome::Created);
 }
 
-pub(crate) async fn a_row_changed_by_hand_is_named(db: Database) {
+pub(crate) async fn a_corrupted_row_is_named(db: Database) {
     let store = db.open().await;
     let id = store.record(&scored("A", "1", vec![number("m", 0.5)])).await.unwrap().sample;
     let corrupt = |error: StoreError| match error {

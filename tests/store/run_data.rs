@@ -1,4 +1,4 @@
-//! A run as columns.
+//! The columns of a run.
 
 use serde_json::json;
 use stellar_score::store::{AttributePlaces, NewSample, RelationKinds, RunData, Store};
@@ -58,7 +58,7 @@ pub(crate) async fn an_unknown_run_has_no_data_and_an_empty_one_no_pack(db: Data
     assert_eq!((data.names.len(), data.pack, data.metrics.len()), (1, None, 0));
 }
 
-pub(crate) async fn the_newest_version_of_a_metric_stands_for_it(db: Database) {
+pub(crate) async fn the_newest_version_of_a_metric_is_used(db: Database) {
     let store = db.open().await;
     let mut run = None;
     for (name, version) in [("a", 2), ("b", 1), ("c", 2), ("d", 1)] {
@@ -85,7 +85,7 @@ pub(crate) async fn the_pack_with_most_scores_is_read_unless_another_is_named(db
     assert_eq!((data.pack, data.metrics.len(), data.names.len()), (None, 0, 2));
 }
 
-pub(crate) async fn batches_join_without_gap_or_repetition(db: Database) {
+pub(crate) async fn batches_have_no_gaps_or_repeats(db: Database) {
     let store = db.open().await;
     let mut run = None;
     let samples = 2_003_u32;

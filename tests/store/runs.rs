@@ -1,4 +1,4 @@
-//! Methods, runs, samples that wait, and scores of many samples at once.
+//! Methods, runs, pending samples, and scores of many samples at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ async fn new_run(store: &Store) -> RunRecord {
     store.create_run(&name("run"), &RunFacts::default(), at(0)).await.unwrap().0
 }
 
-/// A sample of this name, whose image follows from the name and whose photo is the same for all.
+/// A pending sample of this name. Its image is determined by the name; all share one photo.
 fn pending(run: &RunRecord, sample: &str) -> NewPending {
     let (image, photo) = (ContentHash::of(sample.as_bytes()), ContentHash::of(b"photo"));
     NewPending {
@@ -46,7 +46,7 @@ fn pending(run: &RunRecord, sample: &str) -> NewPending {
     }
 }
 
-/// What the waiting sample becomes.
+/// The pending sample with its scores.
 fn scored_sample(new: &NewPending, scores: Vec<stellar_score::store::NewScore>) -> NewSample {
     NewSample {
         id: new.id,
@@ -68,13 +68,13 @@ async fn kept(store: &Store, new: &NewPending) -> BTreeSet<ContentHash> {
     store.needed_files(FOLDER, &files).await.unwrap().into_iter().collect()
 }
 
-pub(crate) async fn a_method_is_made_once_and_described_anew(db: Database) {
+pub(crate) async fn a_method_is_created_once_and_its_description_updated(db: Database) {
     let store = db.open().await;
     assert!(store.create_method("B", None, at(0)).await.unwrap().1);
     let (method, is_new) = store.create_method("B", Some("a generator"), at(1)).await.unwrap();
     assert_eq!((method.description.as_deref(), method.created, is_new), (Some("a generator"), at(0), false));
     let (method, _) = store.create_method("B", None, at(2)).await.unwrap();
-    assert_eq!(method.description.as_deref(), Some("a generator"), "what is not said stays");
+    assert_eq!(method.description.as_deref(), Some("a generator"), "an omitted description stays");
     new_run(&store).await;
     let names = |page: Vec<stellar_score::store::MethodRecord>| {
         page.into_iter().map(|method| (method.name, method.runs)).collect::<Vec<_>>()
@@ -84,7 +84,7 @@ pub(crate) async fn a_method_is_made_once_and_described_anew(db: Database) {
     assert!(matches!(store.create_method("", None, at(0)).await, Err(StoreError::Invalid { .. })));
 }
 
-pub(crate) async fn a_run_is_made_once_with_its_facts(db: Database) {
+pub(crate) async fn a_run_is_created_once_with_its_facts(db: Database) {
     let store = db.open().await;
     let facts = RunFacts {
         dataset: Some("stellar".into()),
@@ -115,11 +115,11 @@ pub(crate) async fn a_run_is_made_once_with_its_facts(db: Database) {
         let error = store.create_run(&name("r"), &other, at(0)).await.unwrap_err();
         assert!(matches!(error, StoreError::RunConflict { fact, .. } if fact == wrong), "{error:?}");
     }
-    assert_eq!(store.run(run.id).await.unwrap(), Some(run), "a refused description changes nothing");
+    assert_eq!(store.run(run.id).await.unwrap(), Some(run), "refused facts change nothing");
     assert_eq!(store.run(Uuid::now_v7()).await.unwrap(), None);
 }
 
-pub(crate) async fn a_run_that_began_with_a_sample_takes_its_facts_once(db: Database) {
+pub(crate) async fn a_run_created_by_a_sample_accepts_facts_once(db: Database) {
     let store = db.open().await;
     let id = store.record(&sample("A", "1")).await.unwrap().run.unwrap();
     let facts = RunFacts { dataset: Some("D".into()), ..RunFacts::default() };
@@ -130,7 +130,7 @@ pub(crate) async fn a_run_that_began_with_a_sample_takes_its_facts_once(db: Data
     assert!(matches!(error, StoreError::RunConflict { fact: "dataset", .. }), "{error:?}");
 }
 
-pub(crate) async fn runs_are_listed_in_the_order_in_which_they_were_made(db: Database) {
+pub(crate) async fn runs_are_listed_in_creation_order(db: Database) {
     let store = db.open().await;
     let mut ids = Vec::new();
     for (at_time, method, run) in [(1, "B", "1"), (2, "A", "1"), (3, "B", "0")] {
@@ -150,16 +150,16 @@ pub(crate) async fn runs_are_listed_in_the_order_in_which_they_were_made(db: Dat
     assert_eq!(listed(RunsQuery { state: Some(RunState::Finishing), ..all }).await, [ids[2]]);
 }
 
-pub(crate) async fn a_sample_waits_until_it_is_recorded(db: Database) {
+pub(crate) async fn a_sample_is_pending_until_it_is_recorded(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let new = pending(&run, "1");
     assert_eq!(store.accept(&new).await.unwrap(), Some(Accepted::New(new.id)));
     assert_eq!(counts(&store, run.id).await, (1, 0, 0));
     assert_eq!(kept(&store, &new).await.len(), 2);
-    let waits = store.waiting(FOLDER, &official().digest, at(1), 10).await.unwrap();
-    assert_eq!(waits.len(), 1);
-    let found = &waits[0];
+    let waiting = store.waiting(FOLDER, &official().digest, at(1), 10).await.unwrap();
+    assert_eq!(waiting.len(), 1);
+    let found = &waiting[0];
     assert_eq!(
         (found.id, found.run_id, &found.run, found.content),
         (new.id, run.id, &name("run"), new.content)
@@ -173,19 +173,19 @@ pub(crate) async fn a_sample_waits_until_it_is_recorded(db: Database) {
     let recorded = store.record_pending(&scored_sample(&new, scores.clone()), run.id).await.unwrap().unwrap();
     assert_eq!((recorded.sample, recorded.outcome), (new.id, RecordOutcome::Created));
     assert_eq!(counts(&store, run.id).await, (0, 0, 1));
-    assert_eq!(kept(&store, &new).await, [new.references[0]].into(), "its photo may serve others");
+    assert_eq!(kept(&store, &new).await, [new.references[0]].into(), "other samples may use its photo");
     assert_eq!(only_summary(&store).await, summary(1, 0, Some(0.5), None));
     let again = store.record_pending(&scored_sample(&new, scores), run.id).await.unwrap();
-    assert_eq!(again, None, "it does not wait any more");
+    assert_eq!(again, None, "it is no longer pending");
     assert_eq!(counts(&store, run.id).await, (0, 0, 1));
     let run = store.run(run.id).await.unwrap().unwrap();
     assert_eq!((run.pack, run.service_version.as_deref()), (Some(official()), Some("0.1.0")));
     assert_eq!(db.count("pending_samples").await, 0);
 }
 
-/// Samples that waited in two runs, of which some show the same image, some were deleted meanwhile and some stand in another run's
-/// name: what is recorded together leaves nothing behind that one at a time would not.
-pub(crate) async fn samples_that_waited_are_recorded_together(db: Database) {
+/// Pending samples of two runs, some with the same image and one deleted meanwhile: recording them
+/// together has the same result as one at a time.
+pub(crate) async fn pending_samples_are_recorded_together(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let other = store.create_run(&name("other"), &RunFacts::default(), at(0)).await.unwrap().0;
@@ -201,7 +201,7 @@ pub(crate) async fn samples_that_waited_are_recorded_together(db: Database) {
         let sample = scored_sample(&new, vec![number_of(number)]);
         waiting.push((of.id, new, NewSample { run: Some(name(run_name)), ..sample }));
     }
-    // One of another instance shows the shared image too, and waits on.
+    // A sample of another instance also has the shared image, and stays pending.
     let elsewhere = NewPending { image: shared, folder: "elsewhere".into(), ..pending(&run, "elsewhere") };
     let elsewhere = NewPending { files: vec![(shared, 10), elsewhere.files[1]], ..elsewhere };
     store.accept(&elsewhere).await.unwrap();
@@ -218,7 +218,7 @@ pub(crate) async fn samples_that_waited_are_recorded_together(db: Database) {
         assert_eq!(recorded.map(|one| (one.sample, one.run, one.outcome)), expected, "{}", new.name);
     }
     assert_eq!(counts(&store, run.id).await, (1, 0, 15));
-    // The row that vanished behind the store's back is still counted.
+    // The row that was deleted behind the store's back is still counted.
     assert_eq!(counts(&store, other.id).await, (1, 0, 14));
     let left = db.texts("SELECT name FROM pending_samples").await;
     assert_eq!(left, ["elsewhere"]);
@@ -241,7 +241,7 @@ fn number_of(place: usize) -> stellar_score::store::NewScore {
     number("m", place as f64)
 }
 
-pub(crate) async fn a_submission_is_known_by_name_and_content(db: Database) {
+pub(crate) async fn a_submission_is_identified_by_name_and_content(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let new = pending(&run, "1");
@@ -266,7 +266,7 @@ pub(crate) async fn a_submission_is_known_by_name_and_content(db: Database) {
     assert_eq!(store.accept(&NewPending { run: Uuid::now_v7(), ..new }).await.unwrap(), None);
 }
 
-pub(crate) async fn what_failed_may_be_sent_again_also_with_other_content(db: Database) {
+pub(crate) async fn a_failed_sample_may_be_resubmitted_with_other_content(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let new = pending(&run, "1");
@@ -275,12 +275,12 @@ pub(crate) async fn what_failed_may_be_sent_again_also_with_other_content(db: Da
     assert_eq!(counts(&store, run.id).await, (0, 1, 0));
     assert_eq!(kept(&store, &new).await, [new.references[0]].into());
     store.fail_pending(new.id, "image_corrupt", "twice").await.unwrap();
-    assert_eq!(counts(&store, run.id).await, (0, 1, 0), "it fails once");
+    assert_eq!(counts(&store, run.id).await, (0, 1, 0), "a sample fails only once");
     let listed = store.submitted(run.id, None, "", 10).await.unwrap().unwrap();
     assert_eq!(listed[0].at, SampleStatus::Failed(new.id));
     assert_eq!(listed[0].failure, Some(("image_corrupt".into(), "image: no image".into())));
     let recorded = store.record_pending(&scored_sample(&new, vec![]), run.id).await.unwrap();
-    assert_eq!(recorded, None, "what failed is not recorded behind its back");
+    assert_eq!(recorded, None, "a failed sample is not recorded");
 
     for content in [new.content, ContentHash::of(b"other")] {
         let again = NewPending { id: Uuid::now_v7(), content, ..new.clone() };
@@ -291,7 +291,7 @@ pub(crate) async fn what_failed_may_be_sent_again_also_with_other_content(db: Da
     assert_eq!(db.count("pending_samples").await, 1);
 }
 
-pub(crate) async fn photos_named_by_hash_must_be_kept_for_the_run(db: Database) {
+pub(crate) async fn photos_referenced_by_hash_must_be_stored_for_the_run(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let new = pending(&run, "1");
@@ -299,7 +299,7 @@ pub(crate) async fn photos_named_by_hash_must_be_kept_for_the_run(db: Database) 
     let error = store.accept(&without).await.unwrap_err();
     assert!(matches!(&error, StoreError::ImageUnknown { images } if *images == new.references), "{error:?}");
     assert_eq!(counts(&store, run.id).await, (0, 0, 0));
-    assert_eq!(db.count("kept_files").await, 0, "a refused sample keeps nothing");
+    assert_eq!(db.count("kept_files").await, 0, "a refused sample stores no files");
     store.accept(&new).await.unwrap();
     let second = NewPending { files: vec![(ContentHash::of(b"2"), 10)], ..pending(&run, "2") };
     assert_eq!(store.accept(&second).await.unwrap(), Some(Accepted::New(second.id)));
@@ -310,7 +310,7 @@ pub(crate) async fn photos_named_by_hash_must_be_kept_for_the_run(db: Database) 
     assert_eq!(store.unknown_photos(other.id, FOLDER, &photos).await.unwrap(), new.references);
 }
 
-pub(crate) async fn an_image_that_two_samples_show_is_kept_for_the_second(db: Database) {
+pub(crate) async fn a_shared_image_is_kept_for_the_second_sample(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let one = pending(&run, "1");
@@ -323,7 +323,7 @@ pub(crate) async fn an_image_that_two_samples_show_is_kept_for_the_second(db: Da
     assert!(!kept(&store, &two).await.contains(&two.image));
 }
 
-pub(crate) async fn a_run_has_room_for_so_many_and_one_pack(db: Database) {
+pub(crate) async fn a_run_has_a_bounded_size_and_one_pack(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     store.accept(&pending(&run, "1")).await.unwrap();
@@ -338,7 +338,7 @@ pub(crate) async fn a_run_has_room_for_so_many_and_one_pack(db: Database) {
     );
 }
 
-pub(crate) async fn samples_are_put_off_and_scored_oldest_first(db: Database) {
+pub(crate) async fn samples_are_postponed_and_scored_oldest_first(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let new: Vec<_> = ["b", "a", "c"].iter().map(|name| pending(&run, name)).collect();
@@ -348,8 +348,8 @@ pub(crate) async fn samples_are_put_off_and_scored_oldest_first(db: Database) {
     let ids = |time| {
         let store = store.clone();
         async move {
-            let waits = store.waiting(FOLDER, &official().digest, at(time), 2).await.unwrap();
-            waits.into_iter().map(|waits| (waits.id, waits.attempts)).collect::<Vec<_>>()
+            let waiting = store.waiting(FOLDER, &official().digest, at(time), 2).await.unwrap();
+            waiting.into_iter().map(|sample| (sample.id, sample.attempts)).collect::<Vec<_>>()
         }
     };
     assert_eq!(ids(1).await, [(new[0].id, 0), (new[1].id, 0)]);
@@ -357,7 +357,7 @@ pub(crate) async fn samples_are_put_off_and_scored_oldest_first(db: Database) {
     store.postpone(new[1].id, at(90), false).await.unwrap();
     assert_eq!(ids(1).await, [(new[2].id, 0)]);
     let due = |after| store.next_due(FOLDER, "a", at(after));
-    assert_eq!(due(1).await.unwrap(), None, "of another pack");
+    assert_eq!(due(1).await.unwrap(), None, "no sample needs the other pack");
     let digest = official().digest;
     assert_eq!(store.next_due(FOLDER, &digest, at(1)).await.unwrap(), Some(at(50)));
     assert_eq!(ids(50).await, [(new[0].id, 1), (new[2].id, 0)]);
@@ -365,7 +365,7 @@ pub(crate) async fn samples_are_put_off_and_scored_oldest_first(db: Database) {
     assert_eq!(store.next_due(FOLDER, &digest, at(90)).await.unwrap(), None);
 }
 
-pub(crate) async fn samples_are_listed_by_name_wherever_they_stand(db: Database) {
+pub(crate) async fn samples_are_listed_by_name_in_every_state(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let new: Vec<_> = ["c", "a", "d", "b"].iter().map(|name| pending(&run, name)).collect();
@@ -391,28 +391,36 @@ pub(crate) async fn samples_are_listed_by_name_wherever_they_stand(db: Database)
     assert_eq!(all[2].content, new[0].content.to_hex());
 }
 
-pub(crate) async fn a_finished_run_takes_nothing_more(db: Database) {
+pub(crate) async fn a_finished_run_refuses_samples(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let new = pending(&run, "1");
     store.accept(&new).await.unwrap();
     let finishing = store.finish_run(run.id).await.unwrap().unwrap();
     assert_eq!(finishing.state, RunState::Finishing);
-    assert!(store.finishable_runs().await.unwrap().is_empty(), "one sample waits");
+    assert!(store.finishable_runs().await.unwrap().is_empty(), "one sample is pending");
     assert!(store.run_finished(run.id, at(8)).await.unwrap().is_empty());
     assert_eq!(store.run(run.id).await.unwrap().unwrap().state, RunState::Finishing);
 
     let full = scored_sample(&new, vec![number("m", 0.5)]);
     store.record_pending(&full, run.id).await.unwrap().unwrap();
     assert_eq!(store.finishable_runs().await.unwrap(), [run.id]);
-    assert_eq!(store.run_finished(run.id, at(9)).await.unwrap(), new.references, "its photos are not needed");
+    assert_eq!(
+        store.run_finished(run.id, at(9)).await.unwrap(),
+        new.references,
+        "its photos are no longer needed"
+    );
     let finished = store.finish_run(run.id).await.unwrap().unwrap();
     assert_eq!((finished.state, finished.finished), (RunState::Finished, Some(at(9))));
     assert!(store.finishable_runs().await.unwrap().is_empty());
     assert_eq!(db.count("kept_files").await, 0);
 
     let repeated = store.accept(&NewPending { id: Uuid::now_v7(), ..new.clone() }).await.unwrap();
-    assert_eq!(repeated, Some(Accepted::Repeated(SampleStatus::Scored(new.id))), "what is there is there");
+    assert_eq!(
+        repeated,
+        Some(Accepted::Repeated(SampleStatus::Scored(new.id))),
+        "the stored sample is repeated"
+    );
     assert_eq!(store.record(&full).await.unwrap().outcome, RecordOutcome::Repeated);
     let further = scored_sample(&new, vec![number("m", 0.5), number("n", 0.5)]);
     for error in [
@@ -427,7 +435,7 @@ pub(crate) async fn a_finished_run_takes_nothing_more(db: Database) {
     assert_eq!(store.finish_run(Uuid::now_v7()).await.unwrap(), None);
 }
 
-pub(crate) async fn deletion_covers_what_waits(db: Database) {
+pub(crate) async fn deletion_covers_pending_samples(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let new: Vec<_> = ["1", "2", "3", "4"].iter().map(|name| pending(&run, name)).collect();
@@ -442,11 +450,11 @@ pub(crate) async fn deletion_covers_what_waits(db: Database) {
     store.delete_sample(new[3].id).await.unwrap().unwrap();
     assert_eq!(counts(&store, run.id).await, (2, 0, 0));
     let recorded = store.record_pending(&scored_sample(&new[0], vec![]), run.id).await.unwrap();
-    assert_eq!(recorded, None, "what was deleted while it was scored stays away");
+    assert_eq!(recorded, None, "a sample deleted during its scoring is not recorded");
 
     let known = store.delete_image(new[1].image).await.unwrap();
     assert!(known.is_some());
-    assert_eq!(counts(&store, run.id).await, (1, 1, 0), "a sample whose image is gone cannot be scored");
+    assert_eq!(counts(&store, run.id).await, (1, 1, 0), "a sample without its image fails");
     assert!(store.delete_image(new[1].references[0]).await.unwrap().is_some());
     assert_eq!(counts(&store, run.id).await, (0, 2, 0));
     let failed = store.submitted(run.id, Some(SubmittedState::Failed), "", 10).await.unwrap().unwrap();
@@ -464,27 +472,28 @@ pub(crate) async fn deletion_covers_what_waits(db: Database) {
     }
 }
 
-pub(crate) async fn faces_stay_for_what_waits_in_another_run(db: Database) {
+pub(crate) async fn faces_stay_for_pending_samples_of_another_run(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
-    let waits = pending(&run, "1");
-    store.accept(&waits).await.unwrap();
-    for image in [waits.image, waits.references[0]] {
+    let waiting = pending(&run, "1");
+    store.accept(&waiting).await.unwrap();
+    for image in [waiting.image, waiting.references[0]] {
         store.save_faces(&faces(image)).await.unwrap();
     }
     let known = || async {
-        let images = [waits.image, waits.references[0]];
+        let images = [waiting.image, waiting.references[0]];
         store.faces(&images, ContentHash::of(b"graphs")).await.unwrap().len()
     };
-    let other = NewSample { image: waits.image, references: waits.references.clone(), ..sample("B", "1") };
+    let other =
+        NewSample { image: waiting.image, references: waiting.references.clone(), ..sample("B", "1") };
     let other = store.record(&other).await.unwrap();
     store.delete_run(other.run.unwrap()).await.unwrap().unwrap();
-    assert_eq!(known().await, 2, "the waiting sample's attributes are judged by these faces");
+    assert_eq!(known().await, 2, "the pending sample still needs these faces");
     store.delete_run(run.id).await.unwrap().unwrap();
     assert_eq!(known().await, 0);
 }
 
-pub(crate) async fn many_clients_submit_the_same_samples_and_none_is_lost_or_doubled(db: Database) {
+pub(crate) async fn concurrent_submissions_of_the_same_samples_count_once(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let clients = (0..8).map(|_| {
@@ -536,7 +545,7 @@ fn import(run: Uuid, names: &[&str], values: &[f64]) -> NewImport {
     }
 }
 
-pub(crate) async fn imported_scores_stand_beside_computed_ones(db: Database) {
+pub(crate) async fn imported_scores_coexist_with_computed_ones(db: Database) {
     let store = db.open().await;
     let computed = scored("A", "2", vec![number("m", 9.0)]);
     let run = store.record(&computed).await.unwrap().run.unwrap();
@@ -566,10 +575,10 @@ pub(crate) async fn imported_scores_stand_beside_computed_ones(db: Database) {
     assert_eq!(store.import(&NewImport { run: Uuid::now_v7(), ..new }).await.unwrap(), None);
 }
 
-pub(crate) async fn attributes_of_a_run_are_bounded_where_they_become_a_table(db: Database) {
+pub(crate) async fn the_attribute_table_of_a_run_is_bounded(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await.id;
-    // Each sample has an attribute of its own: little to store, and a square as a table.
+    // Each sample has its own attribute: few values to store, but a quadratic table.
     let names: Vec<String> = (0..2_900).map(|at| format!("{at:04}")).collect();
     let column = |at: usize| (0..names.len()).map(|of| (of == at).then_some((true, true))).collect();
     let new = NewImport {
@@ -586,7 +595,7 @@ pub(crate) async fn attributes_of_a_run_are_bounded_where_they_become_a_table(db
     assert!(error.contains("attributes of 2900 samples"), "{error}");
 }
 
-pub(crate) async fn numbers_that_are_no_scores_are_not_imported(db: Database) {
+pub(crate) async fn invalid_numbers_are_not_imported(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await.id;
     for number in [f64::INFINITY, 1e101, -1e308] {
@@ -596,7 +605,7 @@ pub(crate) async fn numbers_that_are_no_scores_are_not_imported(db: Database) {
     assert_eq!(counts(&store, run).await, (0, 0, 0));
 }
 
-pub(crate) async fn an_import_again_replaces_what_the_source_gave(db: Database) {
+pub(crate) async fn a_repeated_import_replaces_the_scores_of_its_source(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await.id;
     store.import(&import(run, &["1", "2"], &[1.0, 2.0])).await.unwrap();
@@ -637,7 +646,7 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     assert_eq!(
         store.add_run_wide(&wide).await.unwrap(),
         1,
-        "a score that is there stays, a deleted sample too"
+        "existing scores stay, and deleted samples get none"
     );
     assert_eq!(store.add_run_wide(&wide).await.unwrap(), 0);
     let board = by_run(&store).await;
@@ -649,11 +658,11 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     let column = vec![Some((true, false)), Some((true, false)), None];
     assert_eq!(read, BTreeMap::from([("Young".to_owned(), column)]));
     assert!(store.outcomes(run, "other", &names).await.unwrap().is_empty());
-    // What was predicted of a face goes with either image, and tables that were made of it are out of date.
+    // Deleting either image deletes the predictions on its face and invalidates cached tables.
     for image in [one.references[0], two.image] {
         let before = store.run(run).await.unwrap().unwrap().revision;
         store.delete_image(image).await.unwrap().expect("it is known");
-        assert!(store.run(run).await.unwrap().unwrap().revision > before, "a kept report stands on {image}");
+        assert!(store.run(run).await.unwrap().unwrap().revision > before, "a cached report uses {image}");
     }
     assert_eq!(db.count("attribute_outcomes").await, 0);
     store.add_run_wide(&RunWideScores { metric: "again".into(), ..wide }).await.unwrap();
@@ -662,11 +671,11 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     assert_eq!(db.count("attribute_outcomes").await, 0);
 }
 
-pub(crate) async fn an_import_of_many_statements_is_whole(db: Database) {
+pub(crate) async fn an_import_of_many_statements_is_complete(db: Database) {
     const MANY: usize = 10_003;
     let store = db.open().await;
     let run = new_run(&store).await.id;
-    // Not in order, so that ids and names are not.
+    // Unordered names, so that ids and names sort differently.
     let names: Vec<String> = (0..MANY).map(|at| format!("{:05}", at * 11 % MANY)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let values: Vec<f64> = names.iter().map(|name| name.parse::<f64>().unwrap() / 64.0).collect();
@@ -681,8 +690,8 @@ pub(crate) async fn an_import_of_many_statements_is_whole(db: Database) {
     let read: Vec<f64> = data.metrics["m"].values.iter().copied().map(Option::unwrap).collect();
     assert_eq!(read, (0..MANY).map(|at| at as f64 / 64.0).collect::<Vec<_>>());
     assert_eq!(data.identities[77].as_deref(), Some("00077"));
-    let told = &store.outcomes(run, &new.pack.digest, &data.names).await.unwrap()["Young"];
-    assert!((0..MANY).all(|at| told[at] == Some((at % 10 == 1, true))));
+    let outcomes = &store.outcomes(run, &new.pack.digest, &data.names).await.unwrap()["Young"];
+    assert!((0..MANY).all(|at| outcomes[at] == Some((at % 10 == 1, true))));
     let summary = only_summary(&store).await;
     assert_eq!((summary.n, summary.mean), (MANY as u64, Some((MANY - 1) as f64 / 128.0)));
     let again = store.import(&new).await.unwrap().unwrap();
@@ -690,7 +699,7 @@ pub(crate) async fn an_import_of_many_statements_is_whole(db: Database) {
     assert_eq!(only_summary(&store).await, summary);
 }
 
-pub(crate) async fn parts_that_are_imported_at_the_same_time_are_all_summed_up(db: Database) {
+pub(crate) async fn concurrent_imports_are_all_summarised(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await.id;
     let parts = (0..8).map(|part| {
@@ -708,7 +717,7 @@ pub(crate) async fn parts_that_are_imported_at_the_same_time_are_all_summed_up(d
     assert_eq!((summary.n, summary.mean), (400, Some(3.5)));
 }
 
-pub(crate) async fn the_revision_grows_with_whatever_changes_scores(db: Database) {
+pub(crate) async fn every_change_of_scores_raises_the_revision(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     let mut known = run.revision;
@@ -718,19 +727,19 @@ pub(crate) async fn the_revision_grows_with_whatever_changes_scores(db: Database
     };
     let new = pending(&run, "1");
     store.accept(&new).await.unwrap();
-    assert!(!grown().await, "what waits has no scores");
+    assert!(!grown().await, "a pending sample has no scores");
     let full = scored_sample(&new, vec![number("m", 0.5)]);
     store.record_pending(&full, run.id).await.unwrap().unwrap();
     assert!(grown().await);
     store.record(&full).await.unwrap();
-    assert!(!grown().await, "the same again changes nothing");
+    assert!(!grown().await, "a repetition changes nothing");
     store.record(&scored_sample(&new, vec![number("m", 0.5), number("n", 0.5)])).await.unwrap();
-    assert!(grown().await, "another metric");
+    assert!(grown().await, "a further metric changes the scores");
     let imported = import(run.id, &["1"], &[0.5]);
     store.import(&imported).await.unwrap();
     assert!(grown().await);
     store.import(&imported).await.unwrap();
-    assert!(grown().await, "whether it says the same is not looked at");
+    assert!(grown().await, "an import is not compared with the stored scores");
     let wide = RunWideScores {
         run: run.id,
         created: at(0),
@@ -746,12 +755,12 @@ pub(crate) async fn the_revision_grows_with_whatever_changes_scores(db: Database
     let other = RunName::new("B", None);
     store.create_run(&other, &RunFacts::default(), at(0)).await.unwrap();
     store.finish_run(run.id).await.unwrap();
-    assert!(!grown().await, "neither another run nor the end");
+    assert!(!grown().await, "neither another run nor finishing changes the scores");
     store.delete_sample(new.id).await.unwrap().unwrap();
     assert!(grown().await);
 }
 
-pub(crate) async fn samples_that_wait_for_another_pack_are_told(db: Database) {
+pub(crate) async fn blocked_samples_are_reported(db: Database) {
     let store = db.open().await;
     let run = new_run(&store).await;
     for name in ["1", "2", "3"] {

@@ -1,4 +1,4 @@
-//! Summaries by slice, and the leaderboard that stands on them.
+//! Summaries by slice, and the leaderboard that is based on them.
 
 use serde_json::json;
 use stellar_score::analysis::{
@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::harness::*;
 
-/// Records a run of 24 samples of six people. The score of a sample is its person's number and `shift`; every fourth sample
-/// follows its prompt no better than its photo does.
+/// Records a run of 24 samples of six identities. The score of a sample is the number of its
+/// identity plus `shift`; every fourth sample follows its prompt no better than its photo does.
 async fn record(store: &Store, method: &str, run: &str, people: u32, shift: f64) -> Uuid {
     let mut id = None;
     for place in 0..24_u32 {
@@ -57,7 +57,7 @@ pub(crate) async fn a_summarised_run_has_intervals_until_it_changes(db: Database
     assert_eq!((pending.summary.n, &pending.detail, pending.rank), (24, &None, None));
 
     assert_eq!(refresh_run(&store, run).await.unwrap(), 1);
-    assert_eq!(refresh_run(&store, run).await.unwrap(), 0, "nothing changed since");
+    assert_eq!(refresh_run(&store, run).await.unwrap(), 0, "nothing has changed since");
     let page = ask(&store, LeaderboardQuery::default()).await;
     let ips = of(&page, 0, "ips");
     let detail = ips.detail.as_ref().unwrap();
@@ -77,7 +77,7 @@ pub(crate) async fn a_summarised_run_has_intervals_until_it_changes(db: Database
     assert!(of(&page, 0, "ips").detail.is_some());
 }
 
-pub(crate) async fn slices_are_read_by_their_label_and_counted_from_a_minimum(db: Database) {
+pub(crate) async fn slices_are_read_by_label_with_a_minimum_size(db: Database) {
     let store = db.open().await;
     record(&store, "A", "run", 0, 0.0).await;
     assert!(ask(&store, slice("prompt_kind", "T")).await.rows.is_empty(), "not summarised yet");
@@ -85,15 +85,18 @@ pub(crate) async fn slices_are_read_by_their_label_and_counted_from_a_minimum(db
     let page = ask(&store, slice("prompt_kind", "T")).await;
     assert_eq!((of(&page, 0, "ips").summary.n, page.rows[0].metrics.len()), (20, 3));
     let page = ask(&store, slice("attribute", "!Young")).await;
-    // The people 1, 3 and 5.
+    // Identities 1, 3 and 5.
     assert!((of(&page, 0, "ips").summary.mean.unwrap() - 0.3).abs() < 1e-12);
-    assert!(ask(&store, slice("prompt_kind", "H")).await.rows.is_empty(), "4 samples are too few to be kept");
+    assert!(
+        ask(&store, slice("prompt_kind", "H")).await.rows.is_empty(),
+        "slices of 4 samples are not stored"
+    );
     let few = LeaderboardQuery { min_samples: 21, ..slice("prompt_kind", "T") };
     assert!(ask(&store, few).await.rows.is_empty());
     assert!(ask(&store, slice("category", "none of them")).await.rows.is_empty());
 }
 
-pub(crate) async fn what_is_remembered_of_a_leaderboard_is_never_old(db: Database) {
+pub(crate) async fn the_cached_leaderboard_is_never_stale(db: Database) {
     let store = db.open().await;
     let a = record(&store, "A", "run", 0, 0.5).await;
     record(&store, "B", "run", 0, 0.0).await;
@@ -105,7 +108,7 @@ pub(crate) async fn what_is_remembered_of_a_leaderboard_is_never_old(db: Databas
             LeaderboardQuery { metrics: vec!["clip_t".into()], ..slice(Slice::PROMPT_KIND, "T") },
         ]
     };
-    // A store that was just opened remembers nothing.
+    // A newly opened store has an empty cache.
     let check = async |what: &str| {
         let fresh = db.open().await;
         for query in queries() {
@@ -121,7 +124,7 @@ pub(crate) async fn what_is_remembered_of_a_leaderboard_is_never_old(db: Databas
     check("a further run").await;
     refresh_stale(&store).await.unwrap();
     check("merged").await;
-    // As many scores of as many metrics as before: one has another version and number.
+    // The same number of scores and metrics as before, but one has another version and number.
     let run = Some(RunName::new("B", Some("run".into())));
     let again = NewSample { run, ..scored("B", "00", vec![versioned("ips", 2, 0.9)]) };
     store.record(&again).await.unwrap();
@@ -130,7 +133,7 @@ pub(crate) async fn what_is_remembered_of_a_leaderboard_is_never_old(db: Databas
     assert_eq!(check("deleted").await, 1);
 }
 
-pub(crate) async fn the_penalty_is_that_of_the_policy_asked_for(db: Database) {
+pub(crate) async fn the_penalty_follows_the_requested_policy(db: Database) {
     let store = db.open().await;
     record(&store, "A", "run", 0, 0.5).await;
     refresh_stale(&store).await.unwrap();
@@ -147,7 +150,7 @@ pub(crate) async fn the_penalty_is_that_of_the_policy_asked_for(db: Database) {
 
 pub(crate) async fn runs_of_a_method_merge_by_identity(db: Database) {
     let store = db.open().await;
-    // The same six people twice, and twelve different ones.
+    // The same six identities twice, and twelve different ones.
     record(&store, "Same", "first", 0, 0.0).await;
     record(&store, "Same", "second", 0, 0.0).await;
     record(&store, "Other", "first", 0, 0.0).await;
@@ -162,17 +165,22 @@ pub(crate) async fn runs_of_a_method_merge_by_identity(db: Database) {
         interval.high - interval.low
     };
     assert_eq!((page.rows[0].method.as_str(), page.rows[0].runs.len()), ("Other", 2));
-    // Twice the people halve the variance, the same people again do not; Student's quantile counts them too.
+    // Twice as many identities halve the variance, repeated ones do not. Student's quantile also
+    // depends on their number.
     let ratio = width(1) / width(0);
     assert!((1.6..1.9).contains(&ratio), "{ratio}");
     let by_run = ask(&store, LeaderboardQuery { by: Grouping::Run, ..LeaderboardQuery::default() }).await;
     assert_eq!(by_run.rows.len(), 4);
     let one = of(&by_run, 2, "ips").detail.as_ref().unwrap().interval.unwrap();
-    // Twice as many people would have made it √2 times narrower. The bootstrap of one run need not have quite Student's width.
-    assert!(width(1) > 0.8 * (one.high - one.low), "a second pass over the same people narrows nothing");
+    // Twice as many identities would make it √2 times narrower. The bootstrap interval of one run
+    // need not have exactly Student's width.
+    assert!(
+        width(1) > 0.8 * (one.high - one.low),
+        "a second run of the same identities does not narrow the interval"
+    );
 }
 
-pub(crate) async fn filters_choose_runs_by_their_facts(db: Database) {
+pub(crate) async fn filters_select_runs_by_their_facts(db: Database) {
     let store = db.open().await;
     for (run, dataset, trained) in [("one", "Stellar-T", true), ("two", "Stellar-H", false)] {
         let facts = RunFacts {
@@ -217,13 +225,17 @@ pub(crate) async fn rows_are_ranked_by_mean_rank_page_by_page(db: Database) {
     assert_eq!(of(&rest, 0, "ips").rank, Some(4));
 }
 
-pub(crate) async fn deletion_takes_what_was_computed(db: Database) {
+pub(crate) async fn deletion_removes_computed_summaries(db: Database) {
     let store = db.open().await;
     let run = record(&store, "A", "run", 0, 0.0).await;
     refresh_stale(&store).await.unwrap();
     let sample = store.record(&scored("A", "24", vec![])).await.unwrap().sample;
     store.delete_sample(sample).await.unwrap().unwrap();
-    assert_eq!(store.run_slices(run, &official().digest).await.unwrap(), None, "computed anew without it");
+    assert_eq!(
+        store.run_slices(run, &official().digest).await.unwrap(),
+        None,
+        "it must be computed again without the sample"
+    );
     assert_eq!(refresh_stale(&store).await.unwrap(), 1);
     store.delete_run(run).await.unwrap().unwrap();
     for table in ["slice_summaries", "slice_sums", "run_slices", "run_quantiles"] {
@@ -239,11 +251,11 @@ pub(crate) async fn deletion_takes_what_was_computed(db: Database) {
     };
     assert!(
         !store.save_run_summary(&version, &summary, at(0)).await.unwrap(),
-        "nothing is kept of a run that is gone"
+        "nothing is stored for a deleted run"
     );
 }
 
-pub(crate) async fn distributions_are_kept_by_run(db: Database) {
+pub(crate) async fn distributions_are_stored_by_run(db: Database) {
     let store = db.open().await;
     let run = record(&store, "A", "run", 0, 0.0).await;
     refresh_stale(&store).await.unwrap();

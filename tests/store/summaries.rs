@@ -1,4 +1,4 @@
-//! Summaries are what the scores say, whatever happened on the way.
+//! Summaries match the scores after any history.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,23 +13,23 @@ use uuid::Uuid;
 
 use crate::harness::*;
 
-pub(crate) async fn a_replaced_score_leaves_the_sums_of_its_version(db: Database) {
+pub(crate) async fn a_replaced_score_is_removed_from_the_sums_of_its_version(db: Database) {
     let store = db.open().await;
     for (name, value) in [("1", 1.0), ("2", 2.0), ("3", 6.0)] {
         store.record(&scored("A", name, vec![number("m", value)])).await.unwrap();
     }
-    // The first sample's number is what the sums of version 1 are shifted by.
+    // The number of the first sample is the pivot of the sums of version 1.
     store.record(&scored("A", "1", vec![versioned("m", 2, 10.0)])).await.unwrap();
     let found: Vec<_> =
         summaries(&by_run(&store).await.rows[0]).iter().map(|m| (m.version, m.n, m.mean, m.std)).collect();
     assert_eq!(found, [(1, 2, Some(4.0), Some(8f64.sqrt())), (2, 1, Some(10.0), None)]);
 
-    // And back, as an operator would who returns to the version before.
+    // And back, as when an operator returns to the previous version.
     store.record(&scored("A", "1", vec![number("m", 1.0)])).await.unwrap();
     assert_eq!(only_summary(&store).await, summary(3, 0, Some(3.0), Some(7f64.sqrt())));
 }
 
-pub(crate) async fn the_last_score_of_a_version_takes_its_row_away(db: Database) {
+pub(crate) async fn removing_the_last_score_of_a_version_removes_its_row(db: Database) {
     let store = db.open().await;
     store.record(&scored("A", "1", vec![number("m", 0.1)])).await.unwrap();
     store.record(&scored("A", "2", vec![null("m", "no_detectables")])).await.unwrap();
@@ -72,7 +72,7 @@ struct Step {
     run: usize,
     name: usize,
     pack: bool,
-    /// Per metric: its version and its number or null, if it is asked for at all.
+    /// Per metric: None if not requested, else its version and its number or null.
     scores: Vec<Option<(u32, Option<f64>)>>,
 }
 
@@ -107,7 +107,7 @@ impl Step {
     }
 }
 
-/// Run, pack, metric and version: what a summary is of.
+/// The key of a summary: run, pack, metric and version.
 type Of = (String, String, String, u32);
 
 pub(crate) async fn summaries_equal_a_recomputation_from_the_scores(db: Database) {
@@ -152,7 +152,7 @@ async fn check(store: &Store, method: &str, steps: &[Step]) {
         }
     }
     assert_eq!(summaries.keys().collect::<Vec<_>>(), values.keys().collect::<Vec<_>>());
-    // Numbers may have come and gone: their rounding stays, so it is the largest ever that sets the scale.
+    // Replaced numbers leave their rounding errors, so the largest number ever sets the scale.
     let ever = steps.iter().flat_map(|step| &step.scores).filter_map(|score| score.as_ref()?.1);
     let scale = ever.fold(1.0, |largest: f64, number| largest.max(number.abs()));
     for (of, summary) in &summaries {

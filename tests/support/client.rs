@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client over one socket: every byte and every moment is the test's own.
+//! A plain HTTP/1.1 client over one socket, so that tests control every byte and its timing.
 
 use std::{
     fmt::Write as _,
@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-/// No answer takes longer than this unless the service hangs.
+/// No response takes longer than this unless the service hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An answer as it came.
+/// A response as received.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -29,7 +29,7 @@ impl Answer {
     }
 }
 
-/// A request under way.
+/// A request in flight.
 pub(crate) struct Exchange {
     stream: BufReader<TcpStream>,
 }
@@ -62,7 +62,7 @@ impl Exchange {
         self.stream.get_mut().write_all(bytes)
     }
 
-    /// Waits for the next answer, an interim one (`100 Continue`) included.
+    /// Waits for the next response, including interim ones (`100 Continue`).
     pub(crate) fn receive(&mut self) -> io::Result<Answer> {
         let reader = &mut self.stream;
         let mut line = String::new();
@@ -80,17 +80,17 @@ impl Exchange {
                 None => break,
             }
         }
-        let mut answer = Answer { status, headers, body: Vec::new() };
+        let mut response = Answer { status, headers, body: Vec::new() };
         if status != 100 {
-            let length = answer.header("content-length").and_then(|length| length.parse().ok());
-            answer.body = vec![0; length.unwrap_or(0)];
-            reader.read_exact(&mut answer.body)?;
+            let length = response.header("content-length").and_then(|length| length.parse().ok());
+            response.body = vec![0; length.unwrap_or(0)];
+            reader.read_exact(&mut response.body)?;
         }
-        Ok(answer)
+        Ok(response)
     }
 }
 
-/// One request with its whole body, and its answer.
+/// Sends a request with its whole body and returns the response.
 pub(crate) fn send(
     to: SocketAddr,
     request: &str,

@@ -1,4 +1,4 @@
-//! A multipart form, byte by byte, so that tests can also send what no well-behaved client would.
+//! A multipart form built byte by byte, so that tests can also send malformed requests.
 
 const BOUNDARY: &str = "stellar-test-boundary-7f3a";
 
@@ -31,7 +31,7 @@ impl Form {
         self.part(&head, bytes.as_ref())
     }
 
-    /// Adds a part with headers of the caller's.
+    /// Adds a part with these headers.
     pub(crate) fn part(mut self, headers: &str, content: &[u8]) -> Self {
         self.body.extend_from_slice(format!("--{BOUNDARY}\r\n{headers}\r\n\r\n").as_bytes());
         self.body.extend_from_slice(content);
@@ -39,7 +39,7 @@ impl Form {
         self
     }
 
-    /// The body, closed.
+    /// The body with its closing boundary.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
         self.body

@@ -1,4 +1,4 @@
-//! What the test programs share.
+//! Helpers shared by the test programs.
 
 pub(crate) mod client;
 pub(crate) mod form;

@@ -9,7 +9,7 @@ pub(crate) fn other_pack() -> Pack {
     Pack { name: "other".into(), digest: "e".repeat(64), weights: Weights::Official }
 }
 
-/// A sample `one` of this run that waits for [`other_pack`], with its files in this folder.
+/// A blocked sample `one` of this run that needs [`other_pack`], with its files in this spool.
 pub(crate) fn of_another_pack(run: Uuid, folder: &str) -> NewPending {
     let (image, photo) = (ContentHash::of(b"image"), ContentHash::of(b"photo"));
     NewPending {

@@ -32,7 +32,7 @@ fn every_kind_of_file_decodes_to_pillows_pixels() {
 }
 
 #[test]
-fn probing_tells_the_upright_size_and_the_format() {
+fn headers_report_the_upright_size_and_the_format() {
     let limits = DecodeLimits::default();
     for case in cases::<Case>("decode.json") {
         let header = read_header(&image_file(&case.file), &limits).expect(&case.file);
@@ -49,7 +49,7 @@ fn probing_tells_the_upright_size_and_the_format() {
 }
 
 #[test]
-fn the_files_content_decides_about_its_format() {
+fn the_content_of_a_file_decides_its_format() {
     let header = read_header(&image_file("grey.jpg"), &DecodeLimits::default()).expect("a JPEG");
     assert_eq!((header.format, header.format.media_type()), (Format::Jpeg, "image/jpeg"));
 }

@@ -1,4 +1,4 @@
-//! Files that lie, end early, are damaged or would cost too much.
+//! Files that are inconsistent, truncated, damaged or too expensive.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use stellar_score::vision::{DecodeError, DecodeLimits, Format, decode, read_head
 
 use crate::image_file;
 
-/// One small file of every kind of outline.
+/// One small file of every kind of container and coding.
 const SAMPLES: [&str; 19] = [
     "photo.png",
     "palette4_transparent.png",
@@ -43,7 +43,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
-/// A grey 8-bit PNG with any sides and any compressed data, all checksums right.
+/// A grey 8-bit PNG with arbitrary sides and compressed data and valid checksums.
 fn png_promising(width: u32, height: u32, data: &[u8]) -> Vec<u8> {
     let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
     let mut chunk = |kind: &[u8; 4], data: &[u8]| {
@@ -59,11 +59,12 @@ fn png_promising(width: u32, height: u32, data: &[u8]) -> Vec<u8> {
     file
 }
 
-/// A real JPEG whose frame header is given other values.
+/// A real JPEG with an edited frame header.
 fn jpeg_with(edit: impl Fn(&mut [u8])) -> Vec<u8> {
     let mut file = image_file("s444_q75.jpg");
     let at = file.windows(2).position(|two| two == [0xFF, 0xC0]).expect("a baseline frame header");
-    // After marker and length: precision, height, width, number of components, three bytes each.
+    // After marker and length: precision, height, width, number of components, three bytes for
+    // each.
     edit(&mut file[at + 4..at + 4 + 15]);
     file
 }
@@ -93,7 +94,7 @@ fn a_file_cut_anywhere_is_refused() {
         let file = image_file(name);
         for length in 1..file.len() {
             match decode(&file[..length], &limits()) {
-                // Within the first bytes it may be no image at all yet.
+                // The first bytes do not identify the format yet.
                 Err(DecodeError::UnknownFormat) if length < 12 => {}
                 Err(error) => assert_eq!(error.code(), "truncated", "{name} cut at {length}: {error}"),
                 Ok(_) => panic!("{name} cut at {length} of {} was accepted", file.len()),
@@ -106,7 +107,7 @@ fn a_file_cut_anywhere_is_refused() {
 fn a_damaged_checksummed_byte_of_a_png_is_refused() {
     for name in ["photo.png", "palette4_transparent.png", "rgba16_interlaced.png"] {
         let file = image_file(name);
-        // The last chunk, IEND, says nothing about the image.
+        // The last chunk, IEND, has no image data.
         for at in 0..file.len() - 12 {
             let mut damaged = file.clone();
             damaged[at] ^= 0x10;
@@ -116,7 +117,7 @@ fn a_damaged_checksummed_byte_of_a_png_is_refused() {
     }
 }
 
-/// Whether `at` lies in a chunk that decoders may ignore when it is damaged (`tRNS`).
+/// Returns whether `at` is in a chunk that decoders may ignore when damaged (`tRNS`).
 fn is_in_ancillary_chunk(file: &[u8], at: usize) -> bool {
     let mut start = 8;
     while start < file.len() {
@@ -141,19 +142,19 @@ fn giant_headers_are_refused_in_microseconds() {
         webp_promising(16_383, 16_383),
     ];
     for bomb in bombs {
-        // The first call may have to fault code in.
+        // The first call may have to page in code.
         assert_eq!(read_header(&bomb, &limits()).expect_err("too many pixels").code(), "too_many_pixels");
         let start = Instant::now();
         let error = refused(&bomb);
         let took = start.elapsed();
         assert!(matches!(error, DecodeError::TooManyPixels { .. }), "{error}");
-        // It takes about one; a loaded machine may stop the test in the middle, once.
+        // It takes about one microsecond; a loaded machine may preempt the test once.
         assert!(took < Duration::from_millis(5), "{took:?}");
     }
 }
 
 #[test]
-fn headers_that_promise_more_than_the_data_can_hold_are_refused_before_memory_is_taken() {
+fn headers_that_promise_more_than_the_data_are_refused_before_allocation() {
     let zeros = [0_u8; 1000];
     for bytes in [
         png_promising(8000, 8000, &zeros),
@@ -183,7 +184,7 @@ fn images_without_pixels_are_refused() {
 }
 
 #[test]
-fn each_limit_refuses_what_is_beyond_it() {
+fn each_limit_is_enforced() {
     let file = image_file("astronaut.png");
     let free = limits();
     assert!(
@@ -212,7 +213,7 @@ fn a_progressive_jpeg_counts_its_coefficients_as_memory() {
 }
 
 #[test]
-fn kinds_of_jpeg_that_pillow_does_not_read_either_are_refused() {
+fn jpeg_kinds_unsupported_by_pillow_are_refused() {
     let twelve_bits = jpeg_with(|frame| frame[0] = 12);
     let two_components = jpeg_with(|frame| frame[5] = 2);
     for file in [twelve_bits, two_components] {
@@ -224,14 +225,14 @@ fn kinds_of_jpeg_that_pillow_does_not_read_either_are_refused() {
 }
 
 #[test]
-fn sides_that_disagree_within_a_webp_are_refused() {
-    // The canvas of the extended header says 30 × 20; the frame within becomes as large as it gets.
+fn inconsistent_sizes_in_a_webp_are_refused() {
+    // The canvas of the extended header is 30 × 20; the frame gets the maximum size.
     let file = image_file("animated_partial.webp");
     let at = file.windows(4).position(|four| four == b"VP8L").expect("a lossless frame") + 9;
     let mut lying = file.clone();
     lying[at..at + 4].copy_from_slice(&(0x0FFF_FFFF_u32).to_le_bytes());
     assert_eq!(refused(&lying).code(), "corrupt");
-    // A frame beyond the canvas.
+    // A frame outside the canvas.
     let frame = file.windows(4).position(|four| four == b"ANMF").expect("a frame") + 8;
     let mut outside = file;
     outside[frame] = 200;
@@ -239,10 +240,10 @@ fn sides_that_disagree_within_a_webp_are_refused() {
 }
 
 #[test]
-fn an_animation_whose_first_frame_leaves_pixels_open_is_refused() {
+fn an_animation_with_a_partial_first_frame_is_refused() {
     let mut file = image_file("animated.png");
     let at = file.windows(4).position(|four| four == b"fcTL").expect("a frame control chunk");
-    // Sequence number, then the frame's width: one less.
+    // After the sequence number comes the frame's width: reduce it by one.
     file[at + 4 + 4 + 3] -= 1;
     let crc = crc32(&file[at..at + 4 + 26]);
     file[at + 30..at + 34].copy_from_slice(&crc.to_be_bytes());
@@ -252,7 +253,7 @@ fn an_animation_whose_first_frame_leaves_pixels_open_is_refused() {
 #[test]
 fn a_jpeg_with_thousands_of_scans_is_refused() {
     let file = image_file("s444_progressive.jpg");
-    // The last scan again and again: legal, and each a pass over the whole image.
+    // Repeats the last scan: legal, but each scan is a pass over the whole image.
     let last = file.windows(2).rposition(|two| two == [0xFF, 0xDA]).expect("a scan");
     let scan = &file[last..file.len() - 2];
     let mut bomb = file[..file.len() - 2].to_vec();
@@ -266,7 +267,7 @@ fn a_jpeg_with_thousands_of_scans_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is done to a file, decoding answers, and what it accepts it delivers whole.
+    /// Decoding any mutated file returns, and accepted files decode completely.
     #[test]
     fn mutated_files_never_panic(
         sample in prop::sample::select(SAMPLES.to_vec()),

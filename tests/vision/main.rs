@@ -1,6 +1,6 @@
-//! The pixels that Pillow gives, and the files that nobody should accept.
+//! Pixels compared with Pillow, and hostile files.
 //!
-//! Expected results come from `scripts/vision_fixtures.py`, that is from Pillow and torchvision.
+//! Expected results come from Pillow and torchvision, through `scripts/vision_fixtures.py`.
 
 mod decoding;
 mod hostile;
@@ -34,7 +34,8 @@ fn sha256(pixels: &[u8]) -> String {
     })
 }
 
-/// 16-pixel tiles of noise, stripes, gradients and faint noise: `drawn` of `scripts/vision_fixtures.py`.
+/// 16-pixel tiles of noise, stripes, gradients and faint noise; the same as `drawn` in
+/// `scripts/vision_fixtures.py`.
 fn drawn(seed: u32, width: u32, height: u32) -> Image {
     let pixels = (0..3 * width * height)
         .map(|index| {

@@ -8,7 +8,7 @@ struct Resize {
     seed: u32,
     width: u32,
     height: u32,
-    /// Left, top, width, height of the cut.
+    /// Left, top, width, height of the crop.
     r#box: [u32; 4],
     size: [u32; 2],
     filter: Filter,
@@ -16,7 +16,7 @@ struct Resize {
 }
 
 #[test]
-fn resizing_gives_pillows_bits() {
+fn resizing_matches_pillow_bit_for_bit() {
     let cases: Vec<Resize> = cases("resize.json");
     assert!(cases.len() >= 70, "only {} cases", cases.len());
     let mut wrong = Vec::new();
@@ -44,7 +44,7 @@ struct Geometric {
 }
 
 #[test]
-fn geometries_give_the_references_bits() {
+fn geometries_match_the_reference_bit_for_bit() {
     let cases: Vec<Geometric> = cases("geometry.json");
     assert!(cases.len() >= 100, "only {} cases", cases.len());
     let mut wrong = Vec::new();
@@ -66,17 +66,17 @@ fn geometries_give_the_references_bits() {
 struct Bounded {
     width: u32,
     height: u32,
-    /// The shortest and the longest edge.
+    /// Bounds of the shortest and the longest edge.
     bounds: [u32; 2],
     rows: u32,
     columns: u32,
-    /// The image, where its pixels are compared too.
+    /// Seed of the image, if its pixels are compared too.
     seed: Option<u32>,
     sha256: Option<String>,
 }
 
 #[test]
-fn bounded_sizes_and_pixels_are_those_of_detrs_own_processor() {
+fn bounded_sizes_and_pixels_match_the_detr_processor() {
     let cases: Vec<Bounded> = cases("bounded.json");
     assert!(cases.len() >= 400, "only {} cases", cases.len());
     let mut seen = 0;
@@ -102,14 +102,14 @@ struct Letterbox {
     seed: u32,
     width: u32,
     height: u32,
-    /// `values` are every so-many-th of the result.
+    /// `values` are every `step`-th value of the result.
     step: usize,
     values: Vec<f32>,
     sum: f64,
 }
 
 #[test]
-fn the_letterbox_is_torchvisions_within_a_millionth() {
+fn the_letterbox_matches_torchvision_within_a_millionth() {
     let cases: Vec<Letterbox> = cases("letterbox.json");
     assert!(cases.len() >= 14, "only {} cases", cases.len());
     let mut outside = false;
@@ -136,16 +136,16 @@ struct Area {
     seed: u32,
     width: u32,
     height: u32,
-    /// Left, top, width, height of the cut.
+    /// Left, top, width, height of the crop.
     r#box: [u32; 4],
     size: [u32; 2],
-    /// `values` are every so-many-th of the result.
+    /// `values` are every `step`-th value of the result.
     step: usize,
     values: Vec<f32>,
 }
 
 #[test]
-fn area_resizing_is_pytorchs() {
+fn area_resizing_matches_pytorch() {
     let cases: Vec<Area> = cases("area.json");
     assert!(cases.len() >= 20, "only {} cases", cases.len());
     for case in &cases {

@@ -1,4 +1,4 @@
-//! Mutates a corpus: deterministic, without coverage, on stable Rust.
+//! Mutates a corpus: deterministic, without coverage feedback, on stable Rust.
 
 use std::{
     env, fs,
@@ -9,16 +9,16 @@ use std::{
 
 use stellar_score::content::ContentHash;
 
-/// Inputs of a test run, beside the corpus itself.
+/// Number of inputs in a test run, in addition to the corpus.
 const INPUTS: u64 = 4_000;
 
-/// Longer than any input takes on a slow machine without optimisation.
+/// More than any input takes on a slow machine without optimisation.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// No mutation makes an input longer than this.
+/// Upper bound on the length of a mutated input.
 const MOST_BYTES: usize = 256 << 10;
 
-/// Numbers that parsers compare with limits, and bytes that end or escape something.
+/// Numbers near common limits, and bytes that terminate or escape something.
 const TOKENS: [&[u8]; 24] = [
     b"\0",
     b"\xff\xff\xff\xff",
@@ -46,7 +46,7 @@ const TOKENS: [&[u8]; 24] = [
     b"=1+1",
 ];
 
-/// Xorshift64*: of the same seed the same inputs on every machine.
+/// Xorshift64*: the same seed gives the same inputs on every machine.
 struct Draw(u64);
 
 impl Draw {
@@ -66,7 +66,7 @@ impl Draw {
     }
 }
 
-/// A seed with some of its bytes changed.
+/// An input of the corpus with some bytes changed.
 fn mutated(draw: &mut Draw, corpus: &[Vec<u8>], tokens: &[&[u8]]) -> Vec<u8> {
     let mut bytes = corpus[draw.below(corpus.len())].clone();
     for _ in 0..=draw.below(6) {
@@ -106,11 +106,11 @@ fn read_all(folder: &Path) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).expect("a file of the corpus")).collect()
 }
 
-/// Gives a parser its corpus, the seeds, and mutations of both.
+/// Runs a parser on its corpus, the seeds, and mutations of both.
 #[expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "the figures of a long run, and where a failed input lies"
+    reason = "prints the figures of a long run and the path of a failed input"
 )]
 pub(crate) fn fuzz(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], mut parse: impl FnMut(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/fuzz").join(name);
@@ -125,7 +125,7 @@ pub(crate) fn fuzz(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], mut parse: 
     let (started, mut inputs) = (Instant::now(), 0_u64);
     let current = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{name}"));
     let mut attempt = |input: &[u8]| {
-        fs::write(&current, input).expect("the folder of the build is writable");
+        fs::write(&current, input).expect("the build folder is writable");
         let began = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| parse(input)));
         if outcome.is_ok() && began.elapsed() < LONGEST {
@@ -133,7 +133,7 @@ pub(crate) fn fuzz(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], mut parse: 
         }
         let file = folder.join(&ContentHash::of(input).to_hex()[..16]);
         fs::create_dir_all(&folder).and_then(|()| fs::write(&file, input)).expect("the corpus is writable");
-        eprintln!("{name}: the input of {} failed after {:?}", file.display(), began.elapsed());
+        eprintln!("{name}: the input {} failed after {:?}", file.display(), began.elapsed());
         outcome.map_or_else(|panic| resume_unwind(panic), |()| panic!("{name} took too long"));
     };
     for input in &corpus {

@@ -1,9 +1,10 @@
-//! Every parser of foreign bytes against mutated files: none may panic, and each must come to an end.
+//! Every parser of untrusted bytes on mutated files: none may panic, and each must terminate.
 //!
-//! In a test run each parser gets a fixed number of inputs, the same ones each time. `FUZZ_SECONDS=600` goes on for so long with
-//! other inputs, and `FUZZ_SEED` chooses those. Seeds are the files of `tests/data/fuzz/<parser>/` and those that a target names. An
-//! input that fails is written into that folder, where it stays as a test. One that ends the process, as an exhausted stack does, is
-//! left in `target/tmp/fuzz-<parser>`.
+//! A test run gives each parser a fixed number of inputs, the same ones every time.
+//! `FUZZ_SECONDS=600` runs each parser for 600 seconds with other inputs; `FUZZ_SEED` selects them.
+//! Seeds are the files of `tests/data/fuzz/<parser>/` and those in the code of a target. A failing
+//! input is written to that folder and stays as a test. An input that kills the process, for
+//! example by exhausting the stack, is left in `target/tmp/fuzz-<parser>`.
 
 mod driver;
 mod targets;

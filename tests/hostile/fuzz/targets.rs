@@ -1,4 +1,4 @@
-//! The parsers, each with seeds that it accepts.
+//! The parsers, each with valid seeds.
 
 use std::{fs, path::Path};
 
@@ -37,7 +37,7 @@ fn texts(all: &[&str]) -> Vec<Vec<u8>> {
 
 #[test]
 fn images() {
-    // Small ones, so that most of the time goes into headers and entropy coding, and not into pixels.
+    // Small images, so that headers and entropy coding take most of the time, and not pixels.
     let limits = DecodeLimits { max_pixels: 1 << 20, max_memory: 64 << 20, ..DecodeLimits::default() };
     let words: [&[u8]; 9] =
         [b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"acTL", b"VP8X", b"ALPH", b"\xff\xc4", b"Exif\0\0MM\0*"];
@@ -53,7 +53,7 @@ fn images() {
     });
 }
 
-/// A PNG whose chunks have the check sums of what is in them: without these, decoding ends at the first changed chunk.
+/// Corrects the checksums of a PNG: with wrong ones, decoding ends at the first changed chunk.
 fn with_right_sums(png: &[u8]) -> Vec<u8> {
     let mut bytes = png.to_vec();
     let mut at = 8;
@@ -67,7 +67,7 @@ fn with_right_sums(png: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The sum of PNG, 5.5 and annex D of its specification.
+/// The checksum of PNG: section 5.5 and annex D of its specification.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg()))
@@ -75,7 +75,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn a_png_as_it_is_has_the_right_sums() {
+fn an_unchanged_png_keeps_its_checksums() {
     let png = png(1);
     assert_eq!(with_right_sums(&png), png);
 }
@@ -101,12 +101,12 @@ fn forms() {
     fuzz("forms", vec![seed.finish()], &words, |bytes| {
         let request = Request::post("/v1/score").header(header::CONTENT_TYPE, &*kind);
         let request = request.body(Body::from(bytes.to_vec())).expect("a valid request");
-        let answer = runtime.block_on(app.send(request));
-        assert!(answer.status.as_u16() < 500, "{}", answer.status);
+        let response = runtime.block_on(app.send(request));
+        assert!(response.status.as_u16() < 500, "{}", response.status);
     });
 }
 
-/// Bodies of routes that take JSON or CSV, given to one after the other.
+/// Fuzzes bodies of routes that accept JSON or CSV; every input goes to every route.
 fn bodies(name: &str, kind: &str, routes: &[(&str, &str)], seeds: &[&str], words: &[&[u8]]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let app = runtime.block_on(App::start());
@@ -114,8 +114,8 @@ fn bodies(name: &str, kind: &str, routes: &[(&str, &str)], seeds: &[&str], words
         for (method, path) in routes {
             let request = Request::builder().method(*method).uri(*path).header(header::CONTENT_TYPE, kind);
             let request = request.body(Body::from(bytes.to_vec())).expect("a valid request");
-            let answer = runtime.block_on(app.send(request));
-            assert!(answer.status.as_u16() < 500, "{method} {path}: {}", answer.status);
+            let response = runtime.block_on(app.send(request));
+            assert!(response.status.as_u16() < 500, "{method} {path}: {}", response.status);
         }
     });
 }
@@ -172,9 +172,9 @@ fn metadata_and_prompts() {
         if let Ok(metadata) = serde_json::from_slice::<Metadata>(bytes)
             && let Ok(clean) = metadata.clean(256)
         {
-            assert_eq!(clean.clone().clean(256).as_ref(), Ok(&clean), "cleaning twice is cleaning once");
+            assert_eq!(clean.clone().clean(256).as_ref(), Ok(&clean), "cleaning is idempotent");
         }
-        // As the routes do: a longer prompt is refused.
+        // The routes refuse longer prompts.
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(8_192)]);
         for relation in relations(&text) {
             assert!(!relation.subject.is_empty());
@@ -195,7 +195,7 @@ fn tables() {
         for name in [None, Some("aesthetic_score.csv")] {
             if let Ok(table) = toolkit::parse(&text, name, 1_000) {
                 assert!(table.names.len() <= 1_000);
-                // What is written is read back as the same.
+                // A written table reads back unchanged.
                 let again = toolkit::parse(&table.write(), None, 1_000);
                 assert_eq!(again.map(|again| again.names), Ok(table.names));
             }
@@ -222,7 +222,7 @@ fn pack_manifests() {
     let folder = tempfile::tempdir().expect("a folder");
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo/pack.toml");
     let seed = fs::read(demo).expect("the demo pack");
-    // No graph is here: a manifest that can be read ends at its first file.
+    // The folder has no graphs: a valid manifest fails at its first file.
     fuzz(
         "pack_manifests",
         vec![seed],
@@ -234,12 +234,12 @@ fn pack_manifests() {
     );
 }
 
-/// A made-up dataset, and its files below a folder.
+/// A synthetic dataset in this folder.
 fn dataset(root: &Path) -> SampleFolders {
-    make_sample(root, SampleSize { identities: 1, prompts: 2 }).expect("a made-up dataset")
+    make_sample(root, SampleSize { identities: 1, prompts: 2 }).expect("a synthetic dataset")
 }
 
-/// Puts each input in the place of one of these files after the other, and looks.
+/// Replaces one of these files in turn with each input and calls `look`.
 fn in_place_of(name: &str, files: &[&Path], words: &[&[u8]], look: impl Fn()) {
     let seeds: Vec<Vec<u8>> = files.iter().map(|file| fs::read(file).expect("a file")).collect();
     let originals = seeds.clone();
