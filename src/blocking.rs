@@ -1,17 +1,11 @@
 //! Work that would keep other tasks waiting.
 
-use std::{
-    cell::RefCell,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
-thread_local! {
-    /// Whether anybody still waits for the work of this thread.
-    static ABANDONED: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
-}
+use stellar_stats::cancel::cancellable;
 
 /// Says so when the future that waits is dropped.
 struct Waiter(Arc<AtomicBool>);
@@ -22,16 +16,13 @@ impl Drop for Waiter {
     }
 }
 
-/// The result of work on a thread of its own, which goes on when nobody waits for it any more, unless it asks [`abandoned`]. Its
+/// The result of work on a thread of its own, which goes on when nobody waits for it any more, unless it asks [`cancelled`](stellar_stats::cancel::cancelled). Its
 /// panic is this task's.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let waiter = Waiter(Arc::default());
     let flag = Arc::clone(&waiter.0);
     let done = tokio::task::spawn_blocking(move || {
-        ABANDONED.set(Some(flag));
-        let result = work();
-        ABANDONED.set(None);
-        result
+        cancellable(flag, work)
     });
     let result = done.await;
     drop(waiter);
@@ -41,14 +32,10 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// Whether nobody waits for the work of this thread any more, so that a long loop may end with whatever it has: nobody will see it.
-pub(crate) fn abandoned() -> bool {
-    ABANDONED.with_borrow(|flag| flag.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stellar_stats::cancel::cancelled;
 
     #[tokio::test]
     async fn the_result_comes_back_and_so_does_a_panic() {
@@ -62,9 +49,9 @@ mod tests {
         let (begun, told) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
         let (begins, ends) = (Arc::clone(&begun), Arc::clone(&told));
         let waiting = tokio::spawn(blocking(move || {
-            assert!(!abandoned());
+            assert!(!cancelled());
             begins.notify_one();
-            while !abandoned() {
+            while !cancelled() {
                 std::thread::yield_now();
             }
             ends.notify_one();
@@ -72,6 +59,6 @@ mod tests {
         begun.notified().await;
         waiting.abort();
         told.notified().await;
-        assert!(!abandoned(), "other threads are waited for");
+        assert!(!cancelled(), "other threads are waited for");
     }
 }

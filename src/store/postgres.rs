@@ -1,7 +1,7 @@
 //! PostgreSQL: a pool of connections to a server.
 
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use futures_util::TryStreamExt as _;
 use sqlx::migrate::Migrator;
@@ -11,14 +11,14 @@ use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Row as _, 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreOptions;
+use super::{StoreOptions, migrations};
 use super::error::{MigrationError, StoreError};
 use super::sql::{Argument, Connection, Connections, Row, Sql};
 
 /// Transactions at once that record samples: enough to overlap one's statements with another's flush of the log.
 pub(super) const WRITERS: usize = 4;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::postgres);
 
 /// The connections to one database.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@
 use std::num::NonZero;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{TryStreamExt as _, future::BoxFuture};
@@ -26,14 +26,14 @@ use time::format_description::well_known::Iso8601;
 use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
 use uuid::Uuid;
 
-use super::StoreOptions;
+use super::{StoreOptions, migrations};
 use super::error::{MigrationError, StoreError};
 use super::sql::{Argument, Connection, Connections, Reader, Row, Sql};
 
 /// Transactions at once that record samples.
 pub(super) const WRITERS: usize = 1;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::sqlite);
 
 /// Takes the write lock before anything is read, so that the transaction never has to give way half done.
 const BEGIN: &str = "BEGIN IMMEDIATE";
