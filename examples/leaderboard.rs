@@ -19,7 +19,8 @@ use stellar_score::content::ContentHash;
 use stellar_score::metrics::REGISTRY;
 use stellar_score::stats::Rng;
 use stellar_score::store::{
-    NewSample, NewScore, PackId, RunFacts, RunName, RunVersion, ScoreValue, Slice, Store, StoreOptions, Weights,
+    NewSample, NewScore, PackId, RunFacts, RunName, RunVersion, ScoreValue, Slice, Store, StoreOptions,
+    Weights,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;

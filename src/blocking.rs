@@ -21,9 +21,7 @@ impl Drop for Waiter {
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let waiter = Waiter(Arc::default());
     let flag = Arc::clone(&waiter.0);
-    let done = tokio::task::spawn_blocking(move || {
-        cancellable(flag, work)
-    });
+    let done = tokio::task::spawn_blocking(move || cancellable(flag, work));
     let result = done.await;
     drop(waiter);
     match result {

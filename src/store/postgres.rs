@@ -11,9 +11,9 @@ use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Row as _, 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{StoreOptions, migrations};
 use super::error::{MigrationError, StoreError};
 use super::sql::{Argument, Connection, Connections, Row, Sql};
+use super::{StoreOptions, migrations};
 
 /// Transactions at once that record samples: enough to overlap one's statements with another's flush of the log.
 pub(super) const WRITERS: usize = 4;

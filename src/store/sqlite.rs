@@ -26,9 +26,9 @@ use time::format_description::well_known::Iso8601;
 use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
 use uuid::Uuid;
 
-use super::{StoreOptions, migrations};
 use super::error::{MigrationError, StoreError};
 use super::sql::{Argument, Connection, Connections, Reader, Row, Sql};
+use super::{StoreOptions, migrations};
 
 /// Transactions at once that record samples.
 pub(super) const WRITERS: usize = 1;

@@ -33,7 +33,8 @@ async fn slow_runs(app: &App) -> [String; 2] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_slow_analyses_are_refused_with_429_and_keep_no_score_waiting() {
-    let app = App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.queue) = (1, 4)).await;
+    let app =
+        App::with(|setup| (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 4)).await;
     let [a, b] = slow_runs(&app).await;
     let path = format!("/v1/runs/{a}/compare/{b}?slices=true&min_pairs=0");
     let asked = (0..32).map(|_| app.get(&path));
@@ -59,7 +60,8 @@ async fn many_slow_analyses_are_refused_with_429_and_keep_no_score_waiting() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_place_of_a_client_that_left_is_free_again() {
-    let app = App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.queue) = (1, 2)).await;
+    let app =
+        App::with(|setup| (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 2)).await;
     let [a, b] = slow_runs(&app).await;
     for round in 0..10 {
         let path = format!("/v1/runs/{a}/compare/{b}?slices=true&min_pairs={round}");

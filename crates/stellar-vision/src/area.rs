@@ -23,13 +23,7 @@ pub fn resize_area(image: &Image, source: Rect, width: u32, height: u32) -> Vec<
 ///
 /// # Panics
 /// As [`resize_area`], or if `rows` are not among the `height`.
-pub fn resize_area_rows(
-    image: &Image,
-    source: Rect,
-    width: u32,
-    height: u32,
-    rows: Range<u32>,
-) -> Vec<f32> {
+pub fn resize_area_rows(image: &Image, source: Rect, width: u32, height: u32, rows: Range<u32>) -> Vec<f32> {
     assert!(rows.end <= height, "{rows:?} of {height}");
     assert!(source.is_within(image.width.into(), image.height.into()), "{source:?} within {image:?}");
     assert!(width > 0 && height > 0, "{width}×{height} has no pixels");

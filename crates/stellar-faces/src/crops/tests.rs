@@ -1,6 +1,6 @@
 use super::*;
-use stellar_stats::Rng;
 use crate::fake_graph::FakeGraph;
+use stellar_stats::Rng;
 
 /// Random weights of a plan as the exporter writes them.
 fn graph(plan: &Plan, seed: u64) -> FakeGraph {

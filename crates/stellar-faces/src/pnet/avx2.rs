@@ -15,8 +15,8 @@ use std::arch::x86_64::{
 use super::rows::{Level, Rows, Source};
 use super::winograd::{self, COLUMNS, POINTS, REACH, TILE, TILES};
 use super::{HEADS, LOGIT, MARGIN, Spot, WIDTHS, Weights};
-use stellar_vision::Image;
 use crate::registers::{Eight, is_supported, load, store};
+use stellar_vision::Image;
 
 /// The channels of a pixel: 10 or 16 of 16.
 pub(super) type Pixel = [Eight; 2];
