@@ -146,7 +146,7 @@ struct StrengthCase {
 }
 
 fn golden() -> Golden {
-    serde_json::from_str(include_str!("data/stats/golden.json")).unwrap()
+    serde_json::from_str(include_str!("../data/stats/golden.json")).unwrap()
 }
 
 #[track_caller]
