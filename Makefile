@@ -28,10 +28,10 @@ serve: build  ## Run the service with the configured pack (default: the demo pac
 
 check: setup  ## Formatting and lints
 	cargo fmt --all --check
-	cargo clippy --locked --quiet --all-targets -- -D warnings
+	cargo clippy --workspace --locked --quiet --all-targets -- -D warnings
 
 test: check  ## Everything a change must pass, on SQLite and PostgreSQL
-	scripts/postgres.sh run cargo $(TEST) --locked
+	scripts/postgres.sh run cargo $(TEST) --workspace --locked
 	scripts/contract.py
 
 contract: setup  ## The service against openapi/openapi.json: make contract EXAMPLES=100

@@ -21,7 +21,8 @@ use stellar_score::content::ContentHash;
 use stellar_score::metrics::REGISTRY;
 use stellar_score::stats::Rng;
 use stellar_score::store::{
-    NewSample, NewScore, Pack, RunFacts, RunName, RunVersion, ScoreValue, Slice, Store, StoreOptions, Weights,
+    NewSample, NewScore, PackId, RunFacts, RunName, RunVersion, ScoreValue, Slice, Store, StoreOptions,
+    Weights,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -36,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
     let (methods, samples) = (number(100), number(20_000));
     let mut out = std::io::stdout();
     let store = Store::open(&url, &StoreOptions::default()).await?;
-    let pack = Pack { digest: "a".repeat(64), name: "bench".into(), weights: Weights::Official };
+    let pack = PackId { digest: "a".repeat(64), name: "bench".into(), weights: Weights::Official };
 
     let started = Instant::now();
     let run = record(&store, &pack, samples / 2).await?;
@@ -118,7 +119,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Records a run with random scores.
-async fn record(store: &Store, pack: &Pack, samples: usize) -> anyhow::Result<Uuid> {
+async fn record(store: &Store, pack: &PackId, samples: usize) -> anyhow::Result<Uuid> {
     let mut rng = Rng::new(1);
     let mut run = None;
     for place in 0..samples {
@@ -177,7 +178,7 @@ async fn record(store: &Store, pack: &Pack, samples: usize) -> anyhow::Result<Uu
 async fn copy(
     store: &Store,
     url: &str,
-    pack: &Pack,
+    pack: &PackId,
     from: Uuid,
     to: Uuid,
     summary: &stellar_score::store::RunSummary,

@@ -18,8 +18,8 @@ use serde_json::json;
 use stellar_score::content::ContentHash;
 use stellar_score::metrics::REGISTRY;
 use stellar_score::store::{
-    NewPending, NewSample, NewScore, Pack, RecordOutcome, RunFacts, RunName, ScoreValue, Store, StoreOptions,
-    Weights,
+    NewPending, NewSample, NewScore, PackId, RecordOutcome, RunFacts, RunName, ScoreValue, Store,
+    StoreOptions, Weights,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -134,7 +134,7 @@ fn sample(number: u64) -> NewSample {
         references: vec![ContentHash::of(&(number / 10).to_le_bytes())],
         auxiliary: Vec::new(),
         metadata: json!({"identity": format!("person {}", number % 200), "prompt_kind": "T"}),
-        pack: Pack { digest: "a".repeat(64), name: "bench".into(), weights: Weights::Official },
+        pack: PackId { digest: "a".repeat(64), name: "bench".into(), weights: Weights::Official },
         service_version: "bench".into(),
         scores: scores.collect(),
     }

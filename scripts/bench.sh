@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 python=.runtime/export/bin/python
 [ -x "$python" ] || python=python3
 
-cargo bench --locked --bench vision
-cargo bench --locked --bench text
+cargo bench --locked -p stellar-vision
+cargo bench --locked -p stellar-text
 cargo bench --locked --bench engine
 if "$python" -c 'import numpy, PIL' 2>/dev/null; then
     "$python" scripts/bench_pillow.py

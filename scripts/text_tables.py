@@ -1,4 +1,4 @@
-"""Writes src/text/tables/*.rs: the character properties of the reference Python environment that determine token ids.
+"""Writes crates/stellar-text/src/tables/*.rs: the character properties of the reference Python environment that determine token ids.
 
 Run it in an environment with transformers 4.33.3, tokenizers 0.13, ftfy 6.3 and regex installed:
 

@@ -1,17 +1,11 @@
 //! Runs blocking work outside the async runtime's threads.
 
-use std::{
-    cell::RefCell,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
-thread_local! {
-    /// The flag that is set when the future awaiting this thread's work is dropped.
-    static ABANDONED: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
-}
+use stellar_stats::cancel::cancellable;
 
 /// A guard that sets the flag when the awaiting future is dropped.
 struct Waiter(Arc<AtomicBool>);
@@ -24,16 +18,11 @@ impl Drop for Waiter {
 
 /// Runs `work` on a blocking thread and returns its result. A panic of `work` is propagated.
 ///
-/// If the future is dropped, `work` continues, unless it checks [`abandoned`].
+/// If the future is dropped, `work` continues, unless it checks [`cancelled`](stellar_stats::cancel::cancelled).
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let waiter = Waiter(Arc::default());
     let flag = Arc::clone(&waiter.0);
-    let done = tokio::task::spawn_blocking(move || {
-        ABANDONED.set(Some(flag));
-        let result = work();
-        ABANDONED.set(None);
-        result
-    });
+    let done = tokio::task::spawn_blocking(move || cancellable(flag, work));
     let result = done.await;
     drop(waiter);
     match result {
@@ -42,16 +31,10 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// Returns whether the future awaiting this thread's work was dropped.
-///
-/// A long loop can then end early with any result, since it will be discarded.
-pub(crate) fn abandoned() -> bool {
-    ABANDONED.with_borrow(|flag| flag.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stellar_stats::cancel::cancelled;
 
     #[tokio::test]
     async fn results_and_panics_are_passed_on() {
@@ -65,9 +48,9 @@ mod tests {
         let (begun, ended) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
         let (begins, ends) = (Arc::clone(&begun), Arc::clone(&ended));
         let waiting = tokio::spawn(blocking(move || {
-            assert!(!abandoned());
+            assert!(!cancelled());
             begins.notify_one();
-            while !abandoned() {
+            while !cancelled() {
                 std::thread::yield_now();
             }
             ends.notify_one();
@@ -75,6 +58,6 @@ mod tests {
         begun.notified().await;
         waiting.abort();
         ended.notified().await;
-        assert!(!abandoned(), "the test thread has no flag");
+        assert!(!cancelled(), "the test thread has no flag");
     }
 }

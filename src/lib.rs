@@ -40,13 +40,19 @@ pub mod runs;
 pub mod scoring;
 pub mod server;
 pub mod spreadsheet;
-pub mod stats;
 pub mod store;
 pub mod submission;
 pub mod supervisor;
 pub mod telemetry;
 pub mod tensor;
-pub mod text;
 pub mod toolkit;
 pub mod validation;
-pub mod vision;
+
+pub use stellar_stats as stats;
+pub use stellar_text as text;
+
+/// Images: from files to the pixels of a graph, and the faces in them.
+pub mod vision {
+    pub use stellar_faces as faces;
+    pub use stellar_vision::*;
+}

@@ -25,6 +25,7 @@ mod error;
 mod faces;
 mod group_commit;
 mod leaderboard;
+mod migrations;
 mod pending;
 mod postgres;
 mod preferences;

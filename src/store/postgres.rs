@@ -1,7 +1,7 @@
 //! PostgreSQL: a pool of connections to a server.
 
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use futures_util::TryStreamExt as _;
 use sqlx::migrate::Migrator;
@@ -11,15 +11,15 @@ use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Row as _, 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreOptions;
 use super::error::{MigrationError, StoreError};
 use super::sql::{Argument, Connection, Connections, Row, Sql};
+use super::{StoreOptions, migrations};
 
 /// Concurrent recording transactions: enough to overlap the statements of one with another's flush
 /// of the log.
 pub(super) const WRITERS: usize = 4;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::postgres);
 
 /// Connections to one database.
 #[derive(Clone, Debug)]

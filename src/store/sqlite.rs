@@ -9,7 +9,7 @@
 use std::num::NonZero;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{TryStreamExt as _, future::BoxFuture};
@@ -27,14 +27,14 @@ use time::format_description::well_known::Iso8601;
 use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
 use uuid::Uuid;
 
-use super::StoreOptions;
 use super::error::{MigrationError, StoreError};
 use super::sql::{Argument, Connection, Connections, Reader, Row, Sql};
+use super::{StoreOptions, migrations};
 
 /// Concurrent recording transactions.
 pub(super) const WRITERS: usize = 1;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::sqlite);
 
 /// Takes the write lock before any read, so that a transaction never has to roll back halfway.
 const BEGIN: &str = "BEGIN IMMEDIATE";

@@ -33,7 +33,8 @@ async fn slow_runs(app: &App) -> [String; 2] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn excess_slow_analyses_return_429_and_do_not_delay_scoring() {
-    let app = App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.queue) = (1, 4)).await;
+    let app =
+        App::with(|setup| (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 4)).await;
     let [a, b] = slow_runs(&app).await;
     let path = format!("/v1/runs/{a}/compare/{b}?slices=true&min_pairs=0");
     let asked = (0..32).map(|_| app.get(&path));
@@ -59,7 +60,8 @@ async fn excess_slow_analyses_return_429_and_do_not_delay_scoring() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disconnected_client_frees_its_slot() {
-    let app = App::with(|setup| (setup.config.analysis.at_once, setup.config.analysis.queue) = (1, 2)).await;
+    let app =
+        App::with(|setup| (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 2)).await;
     let [a, b] = slow_runs(&app).await;
     for round in 0..10 {
         let path = format!("/v1/runs/{a}/compare/{b}?slices=true&min_pairs={round}");

@@ -6,7 +6,7 @@ use serde_json::json;
 use stellar_score::{
     content::ContentHash,
     store::{
-        NewPending, NewSample, NewScore, Pack, RunFacts, RunName, RunRecord, ScoreValue, Store, Weights,
+        NewPending, NewSample, NewScore, PackId, RunFacts, RunName, RunRecord, ScoreValue, Store, Weights,
     },
 };
 use time::OffsetDateTime;
@@ -16,8 +16,8 @@ use crate::database::Database;
 
 const FOLDER: &str = "folder";
 
-fn pack() -> Pack {
-    Pack { name: "pack".into(), digest: "a".repeat(64), weights: Weights::Official }
+fn pack() -> PackId {
+    PackId { name: "pack".into(), digest: "a".repeat(64), weights: Weights::Official }
 }
 
 async fn new_run(store: &Store, run: &str) -> RunRecord {

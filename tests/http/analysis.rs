@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stellar_score::{
     analysis::refresh_stale,
     content::ContentHash,
-    store::{NewSample, NewScore, Pack, RunName, ScoreValue},
+    store::{NewSample, NewScore, PackId, RunName, ScoreValue},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -16,7 +16,7 @@ use crate::harness::{Answer, App, tells};
 /// Stores and summarises a run of 40 samples of eight identities, with `shift` added to `ips`.
 async fn record(app: &App, method: &str, shift: f64) -> Uuid {
     let metrics = app.get("/v1/metrics").await.ok();
-    let pack: Pack = serde_json::from_value(metrics["pack"].clone()).unwrap();
+    let pack: PackId = serde_json::from_value(metrics["pack"].clone()).unwrap();
     let mut run = None;
     for place in 0..40_u32 {
         let person = place % 8;

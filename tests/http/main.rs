@@ -11,6 +11,7 @@ mod images;
 mod leaderboard;
 mod load;
 mod objects;
+mod openapi;
 mod prompts;
 mod relations;
 mod reports;

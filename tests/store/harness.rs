@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _
 use stellar_score::analysis::{Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, leaderboard};
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    MetricSummary, NewSample, NewScore, Pack, RunName, ScoreValue, Store, StoreError, StoreOptions, Weights,
+    MetricSummary, NewSample, NewScore, PackId, RunName, ScoreValue, Store, StoreError, StoreOptions, Weights,
 };
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -153,12 +153,12 @@ pub(crate) fn at(milliseconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(1_774_008_000).unwrap() + Duration::milliseconds(milliseconds)
 }
 
-pub(crate) fn official() -> Pack {
-    Pack { digest: "a".repeat(64), name: "official".into(), weights: Weights::Official }
+pub(crate) fn official() -> PackId {
+    PackId { digest: "a".repeat(64), name: "official".into(), weights: Weights::Official }
 }
 
-pub(crate) fn demo() -> Pack {
-    Pack { digest: "d".repeat(64), name: "demo".into(), weights: Weights::Demo }
+pub(crate) fn demo() -> PackId {
+    PackId { digest: "d".repeat(64), name: "demo".into(), weights: Weights::Demo }
 }
 
 /// A sample of the run `method/run` with this name; its content is determined by the name.

@@ -1,12 +1,12 @@
 use stellar_score::{
     content::ContentHash,
-    store::{NewPending, Pack, Weights},
+    store::{NewPending, PackId, Weights},
 };
 use uuid::Uuid;
 
 /// A pack that no test loads.
-pub(crate) fn other_pack() -> Pack {
-    Pack { name: "other".into(), digest: "e".repeat(64), weights: Weights::Official }
+pub(crate) fn other_pack() -> PackId {
+    PackId { name: "other".into(), digest: "e".repeat(64), weights: Weights::Official }
 }
 
 /// A blocked sample `one` of this run that needs [`other_pack`], with its files in this spool.

@@ -1,0 +1,32 @@
+//! Statistics over scores: pure functions of numbers, without I/O or clock.
+//!
+//! Every function is tested against scipy, scikit-learn, statsmodels or the package of its method
+//! with fixtures (`scripts/stats_fixtures.py`, `tests/stats.rs`), and documents its result for
+//! undefined cases: `None` for a coefficient of constant numbers, an error with the reason for a
+//! fit that does not exist. Numbers must be finite; otherwise the result is `None`.
+
+mod agreement;
+mod bootstrap;
+mod bradley_terry;
+pub mod cancel;
+mod cluster;
+mod linear;
+mod logistic;
+mod multiple;
+mod normal;
+mod rank;
+mod rng;
+mod student;
+mod summary;
+
+pub use agreement::{Level, krippendorff_alpha, krippendorff_alpha_interval};
+pub use bootstrap::{Bootstrap, FEWEST_CLUSTERS, Interval, bca, percentile, quantiles};
+pub use bradley_terry::{BradleyTerry, BradleyTerryError, Comparison, bradley_terry};
+pub use cluster::{ClusterMean, FEW_CLUSTERS, sign_flip_test};
+pub use logistic::{Logistic, LogisticError, fit_logistic};
+pub use multiple::{benjamini_hochberg, holm};
+pub use normal::{normal_cdf, normal_quantile};
+pub use rank::{average_ranks, kendall_tau_b, pearson, roc_auc, spearman};
+pub use rng::Rng;
+pub use student::{student_cdf, student_quantile, student_quantile_between};
+pub use summary::{Summary, summarize};

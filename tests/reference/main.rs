@@ -1,0 +1,6 @@
+//! Comparisons with other programs: the reference toolkit and its packages, and statistics packages.
+
+mod faces;
+mod golden;
+mod relations;
+mod stats;
