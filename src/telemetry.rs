@@ -30,6 +30,8 @@ pub struct Telemetry {
     duration: HistogramVec,
     /// In-flight requests.
     pub in_flight: IntGauge,
+    /// Memory held by uploads, in bytes.
+    pub upload_bytes: IntGauge,
     /// Open connections.
     pub connections: IntGauge,
     /// Memory of cached responses in bytes, by kind.
@@ -69,6 +71,7 @@ impl Telemetry {
             &["route", "method"],
         );
         let in_flight = IntGauge::new("stellar_http_requests_in_flight", "In-flight requests.");
+        let upload_bytes = IntGauge::new("stellar_upload_bytes", "Memory held by uploads.");
         let connections = IntGauge::new("stellar_http_connections", "Open connections.");
         let response_cache = RenamedGauge::register(
             &registry,
@@ -81,22 +84,24 @@ impl Telemetry {
                 .buckets(BYTES.to_vec()),
         );
         let expect = "constant names are valid";
-        let (build, requests, duration, in_flight, connections, response_cache, body_bytes) = (
+        let (build, requests, duration, in_flight, upload_bytes, connections, response_cache, body_bytes) = (
             build.expect(expect),
             requests.expect(expect),
             duration.expect(expect),
             in_flight.expect(expect),
+            upload_bytes.expect(expect),
             connections.expect(expect),
             response_cache.expect(expect),
             body_bytes.expect(expect),
         );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let parts: [Box<dyn prometheus::core::Collector>; 7] = [
+        let parts: [Box<dyn prometheus::core::Collector>; 8] = [
             Box::new(ProcessCollector::new().expect(expect)),
             Box::new(build),
             Box::new(requests.clone()),
             Box::new(duration.clone()),
             Box::new(in_flight.clone()),
+            Box::new(upload_bytes.clone()),
             Box::new(connections.clone()),
             Box::new(body_bytes.clone()),
         ];
@@ -112,6 +117,7 @@ impl Telemetry {
             requests,
             duration,
             in_flight,
+            upload_bytes,
             connections,
             response_cache,
             body_bytes,

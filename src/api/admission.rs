@@ -15,6 +15,7 @@ use crate::config::Limits;
 pub(super) struct Admission {
     requests: Arc<Semaphore>,
     memory: Arc<Semaphore>,
+    upload_kib: usize,
 }
 
 /// A request's permit, released on drop.
@@ -46,10 +47,17 @@ pub(super) fn no_memory() -> ApiError {
 
 impl Admission {
     pub(super) fn new(limits: &Limits) -> Self {
+        let upload_kib = kib(limits.upload_memory_bytes()) as usize;
         Self {
             requests: Arc::new(Semaphore::new(limits.requests)),
-            memory: Arc::new(Semaphore::new(kib(limits.upload_memory_bytes()) as usize)),
+            memory: Arc::new(Semaphore::new(upload_kib)),
+            upload_kib,
         }
+    }
+
+    /// Returns the memory that uploads hold, in bytes, rounded up to KiB.
+    pub(super) fn upload_bytes(&self) -> u64 {
+        (self.upload_kib - self.memory.available_permits()) as u64 * 1024
     }
 
     /// Refuses a request before its body is read if no permit is free.

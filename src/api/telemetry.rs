@@ -75,5 +75,6 @@ pub(super) async fn export(State(app): Shared) -> impl IntoResponse {
     ] {
         app.telemetry.response_cache.set(&[what], bytes as i64);
     }
+    app.telemetry.upload_bytes.set(app.admission.upload_bytes() as i64);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.telemetry.export())
 }

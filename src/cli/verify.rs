@@ -50,7 +50,7 @@ Examples:
   stellar-score pack verify packs/official --toolkit stellar-metrics/tests/assets";
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("images").args(["images", "toolkit"]))]
+#[command(group = ArgGroup::new("compared").args(["images", "toolkit"]))]
 pub(super) struct VerifyArgs {
     /// The pack's folder [default: the configured pack]
     pack: Option<PathBuf>,
@@ -65,10 +65,10 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "DIR")]
     toolkit: Option<PathBuf>,
     /// The dataset of the images [default: the one found next to them]
-    #[arg(long, value_name = "DIR", requires = "images")]
+    #[arg(long, value_name = "DIR", requires = "compared")]
     dataset: Option<PathBuf>,
     /// Metric codes, separated by commas [default: all]
-    #[arg(long, value_name = "CODES", requires = "images")]
+    #[arg(long, value_name = "CODES", requires = "compared")]
     metrics: Option<String>,
     /// Override the tolerance of a metric, the largest difference allowed, such as
     /// clip_t=1e-4,dino=1e-4

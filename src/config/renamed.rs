@@ -51,7 +51,13 @@ impl Current {
     /// # Errors
     /// The source cannot be read, or sets a key under both names.
     pub(super) fn of(source: &impl Provider) -> Result<Self, Error> {
-        let mut current = Self { metadata: source.metadata(), data: source.data()?, renamed: Vec::new() };
+        let metadata = source.metadata();
+        let named = |mut error: Error| {
+            error.metadata = Some(metadata.clone());
+            error
+        };
+        let data = source.data().map_err(named)?;
+        let mut current = Self { metadata, data, renamed: Vec::new() };
         for dict in current.data.values_mut() {
             for (old, new) in RENAMED {
                 let Some(value) = take(dict, old) else { continue };

@@ -96,7 +96,7 @@ async fn a_request_over_the_limit_is_refused_at_once() {
     start(&mut one).await;
     start(&mut two).await;
     let refused = app.score(form(3)).await;
-    tells(&refused.problem(429, "overloaded"), &["at once", "retry"]);
+    tells(&refused.problem(429, "overloaded"), &["concurrent requests", "retry"]);
     // Requests without model runs are still served.
     app.get("/v1/leaderboard").await.ok();
     app.gate.open();

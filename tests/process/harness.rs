@@ -102,6 +102,13 @@ impl Server {
         board["rows"][0]["metrics"][metric]["n"].as_u64().unwrap_or(0)
     }
 
+    /// Value of a gauge without labels.
+    pub(crate) fn gauge(&self, name: &str) -> f64 {
+        let text = String::from_utf8(self.get("/metrics").body).expect("text");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
+    }
+
     /// Resident memory of the process, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = read(Path::new(&format!("/proc/{}/status", self.child.id())));
