@@ -341,12 +341,12 @@ impl Config {
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut sources = Vec::new();
         if let Some(file) = file {
-            sources.push(Current::of(&Toml::file_exact(file)).map_err(Box::new)?);
+            sources.push(Current::of(&Toml::file_exact(file))?);
         }
         // Section and key are separated by two underscores, since keys contain single ones.
         let environment = Env::prefixed(environment::PREFIX);
         let environment = environment.filter(|name| environment::is_key(name.as_str())).split("__");
-        sources.push(Current::of(&environment).map_err(Box::new)?);
+        sources.push(Current::of(&environment)?);
         let renamed = sources.iter().flat_map(|source| source.renamed.clone()).collect();
         let given = sources.into_iter().fold(Figment::new(), Figment::merge);
         let own_pack = given.contains("pack");

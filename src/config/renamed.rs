@@ -50,19 +50,20 @@ impl Current {
     ///
     /// # Errors
     /// The source cannot be read, or sets a key under both names.
-    pub(super) fn of(source: &impl Provider) -> Result<Self, Error> {
+    pub(super) fn of(source: &impl Provider) -> Result<Self, Box<Error>> {
         let metadata = source.metadata();
         let named = |mut error: Error| {
             error.metadata = Some(metadata.clone());
             error
         };
-        let data = source.data().map_err(named)?;
+        let data = source.data().map_err(named).map_err(Box::new)?;
         let mut current = Self { metadata, data, renamed: Vec::new() };
         for dict in current.data.values_mut() {
             for (old, new) in RENAMED {
                 let Some(value) = take(dict, old) else { continue };
                 if !put(dict, new, value) {
-                    return Err(format!("`{old}` is the old name of `{new}`: remove it").into());
+                    let problem = format!("`{old}` is the old name of `{new}`: remove it");
+                    return Err(Box::new(problem.into()));
                 }
                 current.renamed.push(RenamedKey { old, new });
             }

@@ -238,7 +238,7 @@ pub(crate) async fn sharing_a_transaction_changes_no_outcome(db: Database) {
         match (expected, outcome) {
             ("new", Ok(Recorded { sample, outcome: RecordOutcome::Created, .. })) => assert_eq!(sample, id),
             ("repeated", Ok(Recorded { sample, outcome: RecordOutcome::Repeated, .. })) => {
-                assert_ne!(sample, id)
+                assert_ne!(sample, id);
             }
             ("conflict", Err(StoreError::SampleConflict { .. }))
             | ("finished", Err(StoreError::RunFinished { .. })) => {}

@@ -25,6 +25,7 @@ pub fn resize_area(image: &Image, source: Rect, width: u32, height: u32) -> Vec<
 ///
 /// # Panics
 /// Like [`resize_area`], or if `rows` is not within `0..height`.
+#[must_use]
 pub fn resize_area_rows(image: &Image, source: Rect, width: u32, height: u32, rows: Range<u32>) -> Vec<f32> {
     assert!(rows.end <= height, "{rows:?} of {height}");
     assert!(source.is_within(image.width.into(), image.height.into()), "{source:?} within {image:?}");
@@ -58,6 +59,7 @@ pub fn resize_area_rows(image: &Image, source: Rect, width: u32, height: u32, ro
 const MAX_SHORT_ROWS: usize = (u16::MAX / u8::MAX as u16) as usize;
 
 /// Returns the first input pixel of output pixel `index` of `output`, and the exclusive end.
+#[must_use]
 pub fn window(index: u32, input: u32, output: u32) -> (usize, usize) {
     let scaled = |index: u32| u64::from(index) * u64::from(input);
     let first = scaled(index) / u64::from(output);
