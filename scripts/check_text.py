@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Checks the width of lines and the links between pages. Prints what is wrong, and nothing if all is well.
+
+    scripts/check_text.py
+
+Rust: no line over 100 columns, except those that cannot be broken (a URL, or a string without a space to break at).
+Markdown: no line over 120 columns, except tables, code, and lines that are one sentence. Relative links must lead to a file,
+and their anchors to a heading.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RUST, MARKDOWN = 100, 120
+# Generated tables, and the changelog's table of names.
+LEFT_OUT = ("crates/stellar-text/src/tables/",)
+
+
+def files(*patterns: str) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [ROOT / name for name in listed.splitlines() if not name.startswith(LEFT_OUT) and (ROOT / name).exists()]
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    text = re.sub(r"[`*]|\[([^]]*)\]\([^)]*\)", lambda match: match[1] or "", heading.strip()).lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def prose(path: Path):
+    """The lines of a page outside code blocks, with their numbers."""
+    code = False
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            code = not code
+        elif not code:
+            yield number, line
+
+
+def anchors(path: Path) -> set[str]:
+    return {anchor(line.lstrip("#")) for _, line in prose(path) if line.startswith("#")}
+
+
+def links(path: Path) -> list[str]:
+    problems = []
+    for number, line in prose(path):
+        for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", line)):
+            if re.match(r"[a-z]+:", target):
+                continue
+            name, _, part = target.partition("#")
+            page = (path.parent / name).resolve() if name else path
+            where = f"{path.relative_to(ROOT)}:{number}"
+            if not page.exists():
+                problems.append(f"{where}: {target}: there is no such file")
+            elif part and page.suffix == ".md" and part not in anchors(page):
+                problems.append(f"{where}: {target}: the page has no such heading")
+    return problems
+
+
+def is_sentence(line: str) -> bool:
+    return not re.search(r"[.!?:] +[A-Z`*\[]", line.strip(" -*"))
+
+
+def wide_markdown(path: Path) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {len(line)} columns: break the line, or put each sentence on its own"
+        for number, line in prose(path)
+        if len(line) > MARKDOWN and not line.lstrip().startswith("|") and not is_sentence(line)
+    ]
+
+
+def wide_rust(path: Path) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {len(line)} columns"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > RUST and " " in line.strip()[: RUST - 20] and "://" not in line
+    ]
+
+
+def main() -> int:
+    problems = []
+    for page in files("*.md"):
+        problems += links(page) + wide_markdown(page)
+    for source in files("*.rs"):
+        problems += wide_rust(source)
+    print("\n".join(problems), end="\n" if problems else "")
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
