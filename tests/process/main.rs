@@ -2,6 +2,7 @@
 
 mod commands;
 mod compare;
+mod compatibility;
 mod datasets;
 mod deaths;
 mod disk;
