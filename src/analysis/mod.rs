@@ -20,6 +20,7 @@ mod reasons;
 mod refresh;
 mod render;
 mod report;
+mod rows;
 mod slices;
 mod tradeoff;
 
@@ -31,8 +32,7 @@ pub use common::{CommonError, common_key, rows_on_common};
 pub use compare::{CompareOptions, Comparison, Difference, Finding, SliceComparison, compare};
 pub use correlations::{Cell, Coefficient, correlations};
 pub use leaderboard::{
-    Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, RankedDetail, RankedMetric, Samples, Sort,
-    leaderboard, leaderboard_rows,
+    Grouping, LeaderboardPage, LeaderboardQuery, Samples, Sort, leaderboard, leaderboard_rows,
 };
 pub use penalty::Policy;
 pub use percentiles::{Place, place};
@@ -41,5 +41,6 @@ pub use reasons::{NoAlpha, NoCoefficient, NoInterval};
 pub use refresh::{refresh_run, refresh_stale, refresh_version};
 pub use render::{Caption, csv, latex, markdown};
 pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, Statistic, report};
+pub use rows::{LeaderboardRow, RankedDetail, RankedMetric};
 pub use slices::{sample_set, summarise};
 pub use tradeoff::{Estimate, TradeOffPoint, trade_off};

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::print;
+use super::output::print;
 use crate::{
     bench::{
         self, GraphTiming, GraphsOptions, LoadOptions, LoadResult, LoadSample, efficiency, load, placement,

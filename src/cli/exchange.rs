@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{
-    lines, print, progress,
+    output::{lines, print},
+    progress,
     server::{ServerArgs, find_run},
     submit::PolicyArg,
 };

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 use clap::Subcommand;
 
 use super::{
-    print,
+    output::print,
     verify::{self, VerifyArgs},
 };
 use crate::{

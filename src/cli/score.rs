@@ -12,7 +12,7 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 
-use super::{print, start_scoring};
+use super::{output::print, start::start_scoring};
 use crate::{
     api::{self, SERVICE_VERSION},
     config::Config,

@@ -12,7 +12,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{open_store, print, start_scoring};
+use super::{
+    output::print,
+    start::{open_store, start_scoring},
+};
 use crate::{
     api::{self, App, SERVICE_VERSION},
     config::Config,

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{
-    first_lines, print,
+    output::{first_lines, print},
     progress::{self, note},
     register::name_of,
     server::ServerArgs,

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use super::{print, score::read_image, start_scoring};
+use super::{output::print, score::read_image, start::start_scoring};
 use crate::{
     config::Config,
     telemetry::Telemetry,

@@ -13,10 +13,10 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
-    print,
+    output::{lines, print},
     progress::{self, note},
     score::read_image,
-    start_scoring,
+    start::start_scoring,
     submit::problems_first,
 };
 use crate::{
@@ -178,7 +178,7 @@ async fn toolkit(
     let tolerances = Tolerances::new(&args.tolerance)?;
     let found = find_toolkit(folder, args.dataset.as_deref())?;
     let (mut files, notes) = read_score_files(&found.tables)?;
-    note(&super::lines(notes.iter().map(|text| format!("note: {text}"))));
+    note(&lines(notes.iter().map(|text| format!("note: {text}"))));
     if let Some(codes) = &args.metrics {
         let wanted = metrics::parse_list(codes)?;
         files.retain_mut(|file| file.keep(&wanted));

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
@@ -18,6 +18,7 @@ use super::cache::{Computed, FeatureCache, FeatureKey};
 use super::config::{EngineConfig, Parallelism, Provider};
 use super::device::Device;
 use super::error::{EngineError, StartError};
+use super::feature::{Feature, Timing};
 use super::health::{Health, HealthBoard};
 use super::lane::{self, Lane, LaneSettings, OnComplete};
 use super::pack::{GraphSpec, Pack, Precision, SourceSpec};
@@ -28,42 +29,6 @@ use crate::tensor::{Features, Tensor};
 
 #[cfg(test)]
 mod tests;
-
-/// A feature of an input, with its origin and timing.
-#[derive(Debug, Clone)]
-pub struct Feature {
-    /// The graph's outputs for the input.
-    pub features: Arc<Features>,
-    /// Whether the feature was cached, shared or computed for this request.
-    pub origin: Origin,
-    /// Time of each stage of the computation; all zero for a cached feature.
-    pub timing: Timing,
-}
-
-/// Origin of a feature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// From the cache.
-    Cached,
-    /// From the in-flight computation of another request.
-    Shared,
-    /// Computed for this request.
-    Computed,
-}
-
-/// Time of each stage of a computation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Timing {
-    /// Preparation of the input: resizing, tokenizing.
-    pub prepare: Duration,
-    /// Time in the graph's queue.
-    pub queue: Duration,
-    /// Run of the item's batch.
-    pub run: Duration,
-    /// Number of items in that batch.
-    pub batch: usize,
-}
 
 /// Configuration and state of a lane.
 #[derive(Debug, Clone, Serialize, ToSchema)]
