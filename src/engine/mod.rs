@@ -21,19 +21,21 @@ mod engine;
 mod error;
 pub mod fake;
 mod feature;
+mod graphs;
 mod health;
 mod lane;
 mod library;
 mod onnx;
 pub mod pack;
 mod session;
+mod status;
 mod telemetry;
 
 pub use backend::Backend;
 pub use cards::Cards;
 pub use config::{EngineConfig, Parallelism, Provider, ProviderChoice};
 pub use cuda::{ConvSearch, CudaConfig};
-pub use engine::{Engine, LaneStatus};
+pub use engine::Engine;
 pub use error::{BackendError, EngineError, StartError};
 pub use feature::{Feature, Origin, Timing};
 pub use health::Health;
@@ -41,4 +43,5 @@ pub use onnx::OnnxGraph;
 pub use pack::{GraphSpec, Pack, PackError, Precision, TextSpec, TokenizerKind};
 #[doc(hidden)]
 pub use session::onnx_environment;
+pub use status::LaneStatus;
 pub use telemetry::EngineTelemetry;
