@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::leaderboard::{LeaderboardQuery, rows_of};
+use super::leaderboard::rows_of;
+use super::query::LeaderboardQuery;
 use super::rows::LeaderboardRow;
 use super::slices::{sample_set, summarise_slice};
 use crate::blocking::blocking;
