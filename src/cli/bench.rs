@@ -25,7 +25,7 @@ use crate::{
     config::Config,
     dataset::{self, Dataset, SampleSize, Sources},
     engine::Pack,
-    submission::{Item, read_folder},
+    upload::{Item, read_folder},
 };
 
 #[derive(Debug, Subcommand)]

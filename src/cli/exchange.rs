@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     client::{Client, NewRun, RunFlags},
-    submission::finish,
     toolkit,
+    upload::finish,
 };
 
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::Config,
     engine::Pack,
-    parity::{DRIFT_FILE, DriftCertificate},
+    verify::{DRIFT_FILE, DriftCertificate},
 };
 
 #[derive(Debug, Subcommand)]

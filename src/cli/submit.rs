@@ -18,7 +18,7 @@ use super::{
 use crate::{
     client::{Client, NewRun, Run, RunFlags},
     dataset::{Dataset, Problem},
-    submission::{Failure, Folder, Upload, finish, read_folder, wait_until_scored},
+    upload::{Failure, Folder, Upload, finish, read_folder, wait_until_scored},
 };
 
 /// Images to evaluate, their dataset and the options of the run.
