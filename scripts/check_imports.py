@@ -4,7 +4,7 @@
 
 An import is a `use` or a path such as `super::name` or `crate::room::name` in code that is not a test. It counts for
 the file that defines the item: re-exports are followed, and a parent that only declares or re-exports a child does
-not depend on it. Prints each circle and exits with 1 if there are any.
+not depend on it. Method calls are not seen. Prints each circle and exits with 1 if there are any.
 """
 
 import re
@@ -54,23 +54,25 @@ def leaves(tree: str) -> list[tuple[list[str], str]]:
 class Module:
     """A file and the modules that it declares."""
 
-    def __init__(self, file: Path, parent: "Module | None", name: str) -> None:
-        self.file, self.parent, self.name, self.children = file, parent, name, {}
+    def __init__(self, file: Path, parent: "Module | None" = None) -> None:
+        self.file, self.parent, self.children = file, parent, {}
         text = without_tests(file.read_text())
         uses = [(bool(public), leaf) for public, tree in re.findall(r"\b(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);", text)
                 for leaf in leaves(" ".join(tree.split()))]
         self.exports = {name: path for public, (path, name) in uses if public and name != "*"}
         self.globs = [path[:-1] for public, (path, name) in uses if public and name == "*"]
         self.imports = [path for public, (path, _) in uses if not public]
-        self.text = re.sub(r"\buse\s+[^;]+;", " ", text)
+        self.text = re.sub(r"\buse\s+[^;]+;|\bmod\s+\w+\s*;", " ", text)
         home = file.parent if file.stem in ("lib", "mod") else file.parent / file.stem
         for child in re.findall(r"\bmod\s+(\w+)\s*;", text):
             for path in (home / f"{child}.rs", home / child / "mod.rs"):
                 if path.exists():
-                    self.children[child] = Module(path, self, child)
+                    self.children[child] = Module(path, self)
         names = "|".join(["crate", "super", *self.children])
         paths = re.findall(rf"(?<![\w:])(?:{names})(?:::\w+)+", self.text)
         self.imports += [path.split("::") for path in paths]
+        # A parent that also uses what it re-exports depends on it.
+        self.imports += [path for name, path in self.exports.items() if re.search(rf"\b{name}\b", self.text)]
 
     def all(self) -> "list[Module]":
         return [self, *(found for child in self.children.values() for found in child.all())]
@@ -99,14 +101,11 @@ class Module:
         return at
 
     def room(self) -> str:
-        if self.parent and self.parent.parent:
-            return self.parent.room()
-        name = self.file.parent.parent.name if self.file.parent.parent.parent.name == "crates" else self.name
-        return name or "lib.rs"
+        return Path(self.file.relative_to(ROOT).parts[1]).stem
 
 
-def circles(modules: list[Module]) -> list[list[Module]]:
-    """Returns the strongly connected sets of two or more files (Tarjan's algorithm)."""
+def circles(modules: list[Module]) -> list[list[tuple[Module, list[Module]]]]:
+    """Returns the strongly connected sets of two or more files, each with its imports (Tarjan's algorithm)."""
     edges = {
         of: {to for path in of.imports if (to := of.resolve(path)) and to is not of and to.room() == of.room()}
         for of in modules
@@ -116,7 +115,7 @@ def circles(modules: list[Module]) -> list[list[Module]]:
     def visit(of: Module) -> None:
         index[of] = low[of] = len(index)
         stack.append(of)
-        for to in edges[of]:
+        for to in sorted(edges[of], key=lambda to: to.file):
             if to not in index:
                 visit(to)
             if to in stack:
@@ -129,13 +128,13 @@ def circles(modules: list[Module]) -> list[list[Module]]:
     for of in modules:
         if of not in index:
             visit(of)
-    return [[[of, sorted(edges[of] & set(group), key=lambda to: to.file)] for of in group]
+    return [[(of, sorted(edges[of] & set(group), key=lambda to: to.file)) for of in group]
             for group in found if len(group) > 1]
 
 
 def main() -> int:
     roots = [ROOT / "src/lib.rs", *sorted(ROOT.glob("crates/*/src/lib.rs"))]
-    modules = [module for root in roots for module in Module(root, None, "").all()]
+    modules = [module for root in roots for module in Module(root).all()]
     wanted = set(sys.argv[1:])
     found = [group for group in circles(modules) if not wanted or group[0][0].room() in wanted]
     for group in found:
