@@ -11,7 +11,7 @@ repository. Images are drawn here or cropped from scikit-image's `astronaut` (Ei
 
 The crop of the astronaut is committed as tests/data/vision/decode/astronaut.png and is the source of later runs. Run the
 script after adding a case; the digests of the other cases must not change. It needs Pillow 13 or later: earlier versions
-resize tall images in another order (see `is_vertical_first` in src/vision/resample/mod.rs).
+resize tall images in another order (see `is_vertical_first` in crates/stellar-vision/src/resample/mod.rs).
 """
 
 import argparse

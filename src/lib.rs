@@ -8,12 +8,13 @@
 //!                ── scoring   which features do the metrics need? request each once, concurrently
 //!                ── engine    cache by content → single flight → lane queue → batch → session
 //!                ── metrics   features → scores: pure functions
+//!                ── service   sample + scores → the row
 //!                ── store     sample + scores + provenance in one transaction
 //!                ◄─ JSON response
 //! ```
 //!
-//! Dependencies point one way: `api → runs → scoring → {engine, metrics} → {vision, text}` and
-//! `runs → store`. Nothing below `api` depends on HTTP, only `engine` depends on ONNX Runtime, only
+//! Dependencies point one way: `api → runs → service → scoring → {engine, metrics} → {vision, text}`
+//! and `service → store`. Nothing below `api` depends on HTTP, only `engine` depends on ONNX Runtime, only
 //! `store` contains SQL, and `metrics` depends on none of them: it turns features into numbers.
 //!
 //! `docs/GLOSSARY.md` defines the terms.
@@ -34,19 +35,22 @@ pub mod machine;
 pub mod memory;
 pub mod metrics;
 pub mod pack_id;
-pub mod parity;
 mod read;
 pub mod runs;
 pub mod scoring;
 pub mod server;
+pub mod service;
 pub mod spreadsheet;
 pub mod store;
-pub mod submission;
 pub mod supervisor;
 pub mod telemetry;
 pub mod tensor;
 pub mod toolkit;
-pub mod validation;
+pub mod upload;
+pub mod verify;
+
+/// Version of the service, in responses and stored rows.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub use stellar_stats as stats;
 pub use stellar_text as text;

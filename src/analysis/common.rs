@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::leaderboard::{LeaderboardQuery, LeaderboardRow, rows_of};
+use super::leaderboard::rows_of;
+use super::query::LeaderboardQuery;
+use super::rows::LeaderboardRow;
 use super::slices::{sample_set, summarise_slice};
 use crate::blocking::blocking;
 use crate::content::ContentHash;

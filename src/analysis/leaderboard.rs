@@ -10,131 +10,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::clusters::Merged;
 use super::penalty::{PENALISED, Policy};
+use super::query::{Grouping, LeaderboardQuery, Sort};
 use super::ranks::rank;
-use super::reasons::NoInterval;
+use super::rows::{LeaderboardRow, RankedDetail, RankedMetric};
 use crate::content::ContentHash;
 use crate::stats::{ClusterMean, Interval};
 use crate::store::{
-    MAX_PAGE, MetricSummary, Moments, PackId, RunStandings, Slice, SliceSummary, Standing, StandingsQuery,
-    Store, StoreError, Weights,
+    MAX_PAGE, Moments, RunStandings, SliceSummary, Standing, StandingsQuery, Store, StoreError,
 };
-
-/// Selection, order and page of the leaderboard.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LeaderboardQuery {
-    /// Only this method.
-    pub method: Option<String>,
-    /// Only runs of this name.
-    pub run: Option<String>,
-    /// Only these metrics; all if empty.
-    pub metrics: Vec<String>,
-    /// Only scores of the pack with this digest.
-    pub pack: Option<String>,
-    /// Only scores of packs with these weights.
-    pub weights: Option<Weights>,
-    /// Only runs over this dataset.
-    pub dataset: Option<String>,
-    /// Only runs over this split.
-    pub split: Option<String>,
-    /// Only runs created at this time or later.
-    pub since: Option<OffsetDateTime>,
-    /// Only runs created before this time.
-    pub until: Option<OffsetDateTime>,
-    /// Only runs with these declared flags; a flag that was not declared is `false`.
-    pub flags: BTreeMap<String, bool>,
-    /// Only the samples of this slice.
-    pub slice: Slice,
-    /// Samples that a row is based on.
-    pub on: Samples,
-    /// The penalty policy.
-    pub policy: Policy,
-    /// Minimum number of samples of a metric in a row; metrics with fewer are left out.
-    pub min_samples: u64,
-    /// Whether a row is a method or a run.
-    pub by: Grouping,
-    /// The order of the rows.
-    pub sort: Sort,
-    /// Maximum number of rows to return, 1 to [`MAX_PAGE`].
-    pub limit: u32,
-    /// Cursor of the previous page: its [`LeaderboardPage::next`].
-    pub after: Option<String>,
-}
-
-impl Default for LeaderboardQuery {
-    /// The first hundred methods by name, with all their metrics, over all samples and without a
-    /// penalty.
-    fn default() -> Self {
-        Self {
-            method: None,
-            run: None,
-            metrics: Vec::new(),
-            pack: None,
-            weights: None,
-            dataset: None,
-            split: None,
-            since: None,
-            until: None,
-            flags: BTreeMap::new(),
-            slice: Slice::all(),
-            on: Samples::All,
-            policy: Policy::None,
-            min_samples: 0,
-            by: Grouping::Method,
-            sort: Sort::Name,
-            limit: 100,
-            after: None,
-        }
-    }
-}
-
-/// Samples that a row of the leaderboard is based on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Samples {
-    /// All samples of the row: rows over different samples are not ranked against each other.
-    #[default]
-    All,
-    /// Samples that all listed rows of its pack have, by name: all rows are ranked against each
-    /// other.
-    Common,
-}
-
-/// Unit of a row of the leaderboard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grouping {
-    /// A method, over the samples of all its runs.
-    Method,
-    /// A single run.
-    Run,
-}
-
-/// Order of the leaderboard's rows; ties are in order of method, run and pack.
-///
-/// Rows of different packs are never ranked against each other. If several packs are selected, the
-/// rows are grouped by pack, in order of the packs' digests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sort {
-    /// By method, then run, then pack digest, compared as UTF-8 bytes.
-    Name,
-    /// By the mean of one metric. Rows without it come last, as do rows whose penalty is not
-    /// computed yet.
-    Metric {
-        /// The metric's code. It must be among the query's metrics if those are limited.
-        metric: String,
-        /// The version of the metric's definition.
-        version: u32,
-        /// Whether the largest comes first.
-        descending: bool,
-    },
-    /// By mean rank, best first.
-    MeanRank,
-}
 
 /// One page of the leaderboard.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,73 +31,6 @@ pub struct LeaderboardPage {
     pub next: Option<String>,
     /// Number of rows on all pages.
     pub total: usize,
-}
-
-/// A method or run with one pack: scores of different packs are in different rows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LeaderboardRow {
-    /// The method.
-    pub method: String,
-    /// The run, if rows are runs.
-    pub run: Option<String>,
-    /// Ids of the runs in this row.
-    pub runs: Vec<Uuid>,
-    /// Flags declared for any of these runs.
-    pub flags: BTreeMap<String, bool>,
-    /// The pack of all scores in this row.
-    pub pack: PackId,
-    /// Identifier of the set of samples: equal for rows over the same samples. `None` until all
-    /// runs are summarised.
-    pub sample_set: Option<String>,
-    /// Index of the sample set among those of the pack, ordered by number of rows, largest first.
-    /// Only rows of the same set are ranked against each other. `None` until all runs are
-    /// summarised.
-    pub set_place: Option<usize>,
-    /// Mean rank among the rows of its pack and sample set on all pages; `None` without a number in
-    /// a metric that has a direction.
-    pub mean_rank: Option<f64>,
-    /// Metrics, ordered by code and version.
-    pub metrics: Vec<RankedMetric>,
-}
-
-/// One metric of a row.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RankedMetric {
-    /// Counts, mean and standard deviation.
-    pub summary: MetricSummary,
-    /// Details, available once the runs are summarised, some seconds after the last score. Until
-    /// then the mean is over the scores as measured, without interval and without penalty.
-    pub detail: Option<RankedDetail>,
-    /// Rank, 1 for the best; rows whose intervals do not separate them share a rank.
-    pub rank: Option<usize>,
-}
-
-impl RankedMetric {
-    /// Returns the reason if a mean has no interval.
-    #[must_use]
-    pub fn no_interval(&self) -> Option<NoInterval> {
-        let Some(detail) = &self.detail else { return self.summary.mean.map(|_| NoInterval::Pending) };
-        let low = detail.interval.map(|ends| ends.low);
-        NoInterval::of_mean(self.summary.mean, low, detail.clusters as usize)
-    }
-}
-
-/// Statistics from the summaries of runs, in addition to mean and counts.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RankedDetail {
-    /// Number of samples, measured or not.
-    pub samples: u64,
-    /// Penalised samples.
-    pub penalised: u64,
-    /// Samples without the scores that the penalty needs.
-    pub undecided: u64,
-    /// Samples without a detected face in the generated image.
-    pub faceless: u64,
-    /// 95 % confidence interval of the mean.
-    pub interval: Option<Interval>,
-    /// Identities among the samples with a number, over all runs of the row; a sample without an
-    /// identity counts as one.
-    pub clusters: u64,
 }
 
 /// Sort key of a row in the leaderboard, which is also the content of a cursor.

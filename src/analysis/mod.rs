@@ -7,6 +7,7 @@
 //! `clip_t > clip_n + 2·std(clip_n)`, with the standard deviation taken over the run (ddof 1).
 
 mod alignment;
+mod annotators;
 mod clusters;
 mod common;
 mod compare;
@@ -14,32 +15,33 @@ mod correlations;
 mod leaderboard;
 mod penalty;
 mod percentiles;
+mod preferences;
 mod published;
+mod query;
 mod ranks;
 mod reasons;
 mod refresh;
 mod render;
 mod report;
+mod rows;
 mod slices;
 mod tradeoff;
 
-pub use alignment::{
-    AnnotatorAgreement, JudgedPair, MethodPreference, MethodPreferences, MetricAlignment, NextPair,
-    SliceAlignment, alignment, annotator_agreement, judged_pairs, method_preferences, next_pairs,
-};
+pub use alignment::{JudgedPair, MetricAlignment, SliceAlignment, alignment, judged_pairs};
+pub use annotators::{AnnotatorAgreement, annotator_agreement};
 pub use common::{CommonError, common_key, rows_on_common};
 pub use compare::{CompareOptions, Comparison, Difference, Finding, SliceComparison, compare};
 pub use correlations::{Cell, Coefficient, correlations};
-pub use leaderboard::{
-    Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, RankedDetail, RankedMetric, Samples, Sort,
-    leaderboard, leaderboard_rows,
-};
+pub use leaderboard::{LeaderboardPage, leaderboard, leaderboard_rows};
 pub use penalty::Policy;
 pub use percentiles::{Place, place};
+pub use preferences::{MethodPreference, MethodPreferences, NextPair, method_preferences, next_pairs};
 pub use published::{Published, PublishedAlignment, PublishedMethod, published};
+pub use query::{Grouping, LeaderboardQuery, Samples, Sort};
 pub use reasons::{NoAlpha, NoCoefficient, NoInterval};
 pub use refresh::{refresh_run, refresh_stale, refresh_version};
 pub use render::{Caption, csv, latex, markdown};
 pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, Statistic, report};
+pub use rows::{LeaderboardRow, RankedDetail, RankedMetric};
 pub use slices::{sample_set, summarise};
 pub use tradeoff::{Estimate, TradeOffPoint, trade_off};

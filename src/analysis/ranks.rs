@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use super::leaderboard::LeaderboardRow;
+use super::rows::LeaderboardRow;
 use crate::metrics::{self, Direction};
 use crate::stats::{Interval, average_ranks};
 
@@ -115,7 +115,7 @@ fn rank_metric(rows: &mut [LeaderboardRow], entries: &[(usize, usize)], more_is_
 pub(super) mod tests {
     use uuid::Uuid;
 
-    use super::super::leaderboard::{RankedDetail, RankedMetric};
+    use super::super::rows::{RankedDetail, RankedMetric};
     use super::*;
     use crate::store::{MetricSummary, PackId, Weights};
 

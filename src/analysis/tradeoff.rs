@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::leaderboard::LeaderboardRow;
 use super::ranks::more_is_better;
 use super::reasons::NoInterval;
+use super::rows::LeaderboardRow;
 use crate::pack_id::PackId;
 use crate::stats::Interval;
 

@@ -19,8 +19,8 @@ use crate::{
     content::ContentHash,
     label,
     metrics::ATTRIBUTES,
-    runs::{self, ProbesError},
     scoring::{AttributesError, DatasetProbes, EncodedImage, Metadata, attribute_labels},
+    service::{self, ProbesError},
     store::{DatasetRecord, ImagesOf, NewPhoto, PhotoRecord, StoreError},
 };
 
@@ -411,7 +411,7 @@ async fn summarise(app: &App, dataset: &DatasetRecord) -> Result<Summary, ApiErr
 /// Returns the classifiers fitted on the dataset of a sample's metadata. Fits them first if they
 /// are not of its newest revision.
 pub(super) async fn probes(app: &App, metadata: &Metadata) -> Result<Option<DatasetProbes>, ApiError> {
-    runs::probes(&app.store, &app.scoring, metadata).await.map_err(probes_error)
+    service::probes(&app.store, &app.scoring, metadata).await.map_err(probes_error)
 }
 
 pub(super) fn probes_error(error: ProbesError) -> ApiError {

@@ -57,7 +57,6 @@ use admission::Admission;
 pub use error::{ApiError, Code, Problem};
 pub use score::{Evidence, ScoreResponse, score_entry};
 
-pub use crate::runs::SERVICE_VERSION;
 use crate::{
     config::Config,
     label,

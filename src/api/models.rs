@@ -11,7 +11,7 @@ use super::Shared;
 use crate::blocking::blocking;
 use crate::engine::{LaneStatus, Pack};
 use crate::pack_id::PackId;
-use crate::parity::DriftCertificate;
+use crate::verify::DriftCertificate;
 
 /// The resident graphs.
 #[derive(Debug, Serialize, ToSchema)]

@@ -22,8 +22,9 @@ use super::{
 };
 use crate::{
     content::ContentHash,
-    runs::{SERVICE_VERSION, SpoolWriteError, probes},
+    runs::SpoolWriteError,
     scoring::{Metadata, content},
+    service::probes,
     store::{Accepted, NewPending, RunRecord, SampleStatus, StoreError, Submitted, SubmittedState},
 };
 
@@ -194,7 +195,7 @@ async fn accept(
         folder: app.runs.spool().id().to_owned(),
         files: sizes,
         pack: app.scoring.pack().id(),
-        service_version: SERVICE_VERSION.to_owned(),
+        service_version: crate::VERSION.to_owned(),
         max_pending: app.runs.max_pending(),
     };
     // In a task of its own: the transaction may commit even if the client disconnects, so the files

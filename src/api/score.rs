@@ -14,16 +14,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ApiError, App, Problem, SERVICE_VERSION, Shared, datasets, drain, form::Form};
+use super::{ApiError, App, Problem, Shared, datasets, drain, form::Form};
 use crate::{
     engine::{Origin, Pack},
     metrics::{AttributePrediction, Flag, NullReason},
     pack_id::{PackId, Weights},
-    runs::new_sample,
     scoring::{
         self, DatasetProbes, FeatureUse, ImageFaces, Metadata, MetricScore, ObjectEvidence, RelationEvidence,
         Scorecard, TextEvidence, graphs_of,
     },
+    service::new_sample,
     store::{self, NewSample, RunName, ScoreRecord, ScoreValue},
 };
 
@@ -392,7 +392,7 @@ pub fn score_entry(score: &MetricScore) -> ScoreEntry {
 fn provenance(card: &Scorecard, pack: &Pack, dataset: Option<&DatasetProbes>) -> Provenance {
     let used: Vec<String> = card.features.iter().flat_map(|feature| graphs_of(&feature.graph)).collect();
     Provenance {
-        service_version: SERVICE_VERSION.to_owned(),
+        service_version: crate::VERSION.to_owned(),
         pack: pack.id(),
         dataset: dataset.map(|dataset| DatasetSource {
             name: dataset.name.clone(),

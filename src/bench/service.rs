@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::graphs::median;
 use crate::client::{Client, file_part};
 use crate::read;
-use crate::submission::Item;
+use crate::upload::Item;
 
 /// Timeout of a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::print;
+use super::output::print;
 use crate::{
     bench::{
         self, GraphTiming, GraphsOptions, LoadOptions, LoadResult, LoadSample, efficiency, load, placement,
@@ -25,7 +25,7 @@ use crate::{
     config::Config,
     dataset::{self, Dataset, SampleSize, Sources},
     engine::Pack,
-    submission::{Item, read_folder},
+    upload::{Item, read_folder},
 };
 
 #[derive(Debug, Subcommand)]

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{
-    print,
+    output::print,
     server::{ServerArgs, find_run},
     submit::PolicyArg,
 };

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::{print, progress, register};
+use super::{output::print, progress, register};
 use crate::{
     config::Config,
     dataset::{self, Dataset, Findings, SampleSize, Sources},

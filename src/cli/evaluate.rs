@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::{
     exchange::write_files,
-    print, progress,
+    output::print,
+    progress,
     serve::Service,
     submit::{EvaluationArgs, evaluate},
 };

@@ -10,14 +10,15 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{
-    lines, print, progress,
+    output::{lines, print},
+    progress,
     server::{ServerArgs, find_run},
     submit::PolicyArg,
 };
 use crate::{
     client::{Client, NewRun, RunFlags},
-    submission::finish,
     toolkit,
+    upload::finish,
 };
 
 #[derive(Debug, Args)]

@@ -5,35 +5,26 @@ mod compare;
 mod dataset;
 mod evaluate;
 mod exchange;
+mod output;
 mod pack;
 mod progress;
 mod register;
 mod score;
 mod serve;
 mod server;
+mod start;
 mod submit;
 mod validate;
 mod verify;
 
-use std::{
-    borrow::Cow,
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
+use self::output::{explain, print, shown};
 use crate::{
     config::{Config, RenamedKey, UnknownVariable},
-    engine::{Engine, Pack},
-    label,
-    memory::Needs,
-    scoring::Scoring,
-    store::{Store, StoreOptions},
-    telemetry::{Telemetry, init_log},
+    telemetry::init_log,
 };
 
 /// Grace period for work on other threads when a command ends.
@@ -194,78 +185,8 @@ fn warn_about_unknown_variables() {
     }
 }
 
-/// Joins an error's causes: the outermost says what failed, the innermost why and what to do.
-/// Many errors already contain the text of their cause; such a cause is not repeated.
-fn explain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
-        if !text.contains(&cause) {
-            let separator = if text.is_empty() { "" } else { ": " };
-            text.push_str(separator);
-            text.push_str(&cause);
-        }
-    }
-    text
-}
-
-/// Maximum number of lines of one kind on the terminal.
-const SHOWN: usize = 20;
-
-/// Formats the first [`SHOWN`] items, one per line, with a count of the others.
-fn first_lines(all: &[impl std::fmt::Display]) -> String {
-    use std::fmt::Write as _;
-    let mut text = lines(all.iter().take(SHOWN));
-    if all.len() > SHOWN {
-        let _ = writeln!(text, "and {} more", all.len() - SHOWN);
-    }
-    text
-}
-
-/// Formats items, one per line.
-fn lines(all: impl Iterator<Item = impl std::fmt::Display>) -> String {
-    use std::fmt::Write as _;
-    all.fold(String::new(), |mut text, line| {
-        let _ = writeln!(text, "{line}");
-        text
-    })
-}
-
-/// Escapes control characters, so that names in files and responses can neither colour a terminal
-/// nor reverse its text direction.
-fn shown(text: &str) -> Cow<'_, str> {
-    label::escaped(text, |character| matches!(character, '\n' | '\t'))
-}
-
-fn print(text: &str) -> anyhow::Result<ExitCode> {
-    match std::io::stdout().write_all(shown(text).as_bytes()) {
-        // `| head` closes the pipe early, which is not a failure.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
-}
-
-async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    Store::open(&config.store.url, &StoreOptions::default()).await.context("cannot open the store")
-}
-
 async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
-    let store = open_store(config).await?;
+    let store = start::open_store(config).await?;
     store.close().await;
     print("the database schema is up to date\n")
-}
-
-/// Opens a pack and starts its engine. Loading full-size models takes seconds.
-async fn start_scoring(config: &Config, pack: &Path, telemetry: &Telemetry) -> anyhow::Result<Arc<Scoring>> {
-    let (settings, telemetry, dir) = (config.clone(), telemetry.engine.clone(), pack.to_owned());
-    let (engine, pack) = tokio::task::spawn_blocking(move || {
-        let pack = Arc::new(Pack::open(&dir)?);
-        Needs::of(&settings, &pack).check(&settings, &pack)?;
-        let engine = Engine::start(&pack, &settings.engine, &telemetry)?;
-        anyhow::Ok((engine, pack))
-    })
-    .await
-    .context("starting the engine panicked")??;
-    let scoring = Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())?;
-    scoring.show_embeddings(config.privacy.return_embeddings);
-    Ok(Arc::new(scoring))
 }

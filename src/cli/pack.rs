@@ -5,13 +5,13 @@ use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 use clap::Subcommand;
 
 use super::{
-    print,
+    output::print,
     verify::{self, VerifyArgs},
 };
 use crate::{
     config::Config,
     engine::Pack,
-    parity::{DRIFT_FILE, DriftCertificate},
+    verify::{DRIFT_FILE, DriftCertificate},
 };
 
 #[derive(Debug, Subcommand)]

@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::multipart::Form;
 use serde_json::json;
 
-use super::{print, progress, server::ServerArgs};
+use super::{output::print, progress, server::ServerArgs};
 use crate::{
     client::{Client, NewPrompt, file_part},
     content::ContentHash,

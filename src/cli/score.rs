@@ -12,9 +12,9 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 
-use super::{print, start_scoring};
+use super::{output::print, start::start_scoring};
 use crate::{
-    api::{self, SERVICE_VERSION},
+    VERSION, api,
     config::Config,
     content::ContentHash,
     engine::Pack,
@@ -109,7 +109,7 @@ fn json(card: &Scorecard, pack: &Pack) -> anyhow::Result<String> {
         "scores": scores,
         "weights": pack.weights,
         "evidence": api::Evidence::of(card, pack),
-        "provenance": { "service_version": SERVICE_VERSION, "pack": pack.id() },
+        "provenance": { "service_version": VERSION, "pack": pack.id() },
     });
     Ok(serde_json::to_string_pretty(&answer)? + "\n")
 }

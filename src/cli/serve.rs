@@ -12,9 +12,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{open_store, print, start_scoring};
+use super::{
+    output::print,
+    start::{open_store, start_scoring},
+};
 use crate::{
-    api::{self, App, SERVICE_VERSION},
+    VERSION,
+    api::{self, App},
     config::Config,
     pack_id::Weights,
     runs::{Background, Runs},
@@ -41,7 +45,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     };
     tracing::info!(%address, pack = pack.name, digest = %pack.digest, store = service.store.kind(), "listening");
     print(&format!(
-        "stellar-score {SERVICE_VERSION} is listening on http://{address} with pack {}{note}.\n\
+        "stellar-score {VERSION} is listening on http://{address} with pack {}{note}.\n\
          Docs: http://{address}/docs/  Leaderboard: http://{address}/v1/leaderboard\n\
          Try:\n  curl -F image=@packs/demo/goldens/astronaut.jpg -F prompt='a person in a space suit' \\\n       \
          -F reference=@packs/demo/goldens/astronaut-face.jpg -F method=mine http://{address}/v1/score\n",

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{
-    first_lines, print,
+    output::{first_lines, print},
     progress::{self, note},
     register::name_of,
     server::ServerArgs,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     client::{Client, NewRun, Run, RunFlags},
     dataset::{Dataset, Problem},
-    submission::{Failure, Folder, Upload, finish, read_folder, wait_until_scored},
+    upload::{Failure, Folder, Upload, finish, read_folder, wait_until_scored},
 };
 
 /// Images to evaluate, their dataset and the options of the run.

@@ -4,11 +4,11 @@ use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
-use super::{print, score::read_image, start_scoring};
+use super::{output::print, score::read_image, start::start_scoring};
 use crate::{
     config::Config,
     telemetry::Telemetry,
-    validation::{self, Ordering, Report, Settings},
+    verify::relations::{self, Ordering, Report, Settings},
 };
 
 #[derive(Debug, Subcommand)]
@@ -42,11 +42,11 @@ pub(super) struct RelationsArgs {
 
 pub(super) async fn run(config: Config, command: ValidateCommand) -> anyhow::Result<ExitCode> {
     let ValidateCommand::Relations(args) = command;
-    let images = validation::read_pairs(&args.pairs)?;
+    let images = relations::read_pairs(&args.pairs)?;
     let pack = args.pack.as_ref().unwrap_or(&config.pack);
     let scoring = start_scoring(&config, pack, &Telemetry::new()).await?;
     let settings = Settings { negatives: args.negatives.into(), seed: args.seed };
-    let report = validation::relations(&scoring, &images, settings, |path| read_image(&config, path)).await?;
+    let report = relations::compare(&scoring, &images, settings, |path| read_image(&config, path)).await?;
     scoring.engine().drain().await;
     print(&if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { table(&report) })
 }

@@ -13,10 +13,10 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
-    print,
+    output::{lines, print},
     progress::{self, note},
     score::read_image,
-    start_scoring,
+    start::start_scoring,
     submit::problems_first,
 };
 use crate::{
@@ -24,13 +24,13 @@ use crate::{
     engine::Pack,
     machine,
     metrics::{self, Metric, REGISTRY},
-    parity::{
+    scoring::Scoring,
+    telemetry::Telemetry,
+    verify::{
         self, AllScored, Case, Certificate, DriftCertificate, Goldens, MeasuredPack, MetricDrift,
         NullDifference, Samples, Tolerances, ToolkitCertificate, ToolkitParity, find_toolkit, read_run,
         read_samples, read_score_files, score_all,
     },
-    scoring::Scoring,
-    telemetry::Telemetry,
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -104,7 +104,7 @@ async fn goldens(mut config: Config, args: &VerifyArgs, pack: &Path) -> anyhow::
     accept_any_size(&mut config);
     let scoring = start_scoring(&config, pack, &Telemetry::new()).await?;
     let goldens = Goldens::read(scoring.pack())?;
-    let certificate = parity::certify(&scoring, &goldens, |path| read_image(&config, path)).await?;
+    let certificate = verify::certify(&scoring, &goldens, |path| read_image(&config, path)).await?;
     scoring.engine().drain().await;
     show(args, &certificate, || golden_table(&certificate, scoring.pack()))?;
     Ok(exit(certificate.passed))
@@ -178,7 +178,7 @@ async fn toolkit(
     let tolerances = Tolerances::new(&args.tolerance)?;
     let found = find_toolkit(folder, args.dataset.as_deref())?;
     let (mut files, notes) = read_score_files(&found.tables)?;
-    note(&super::lines(notes.iter().map(|text| format!("note: {text}"))));
+    note(&lines(notes.iter().map(|text| format!("note: {text}"))));
     if let Some(codes) = &args.metrics {
         let wanted = metrics::parse_list(codes)?;
         files.retain_mut(|file| file.keep(&wanted));
@@ -190,9 +190,9 @@ async fn toolkit(
         folder.display()
     );
     let samples = sound(&found.run, read_run(&found.run, &found.dataset)?)?;
-    let metrics: Vec<_> = files.iter().flat_map(parity::ScoreFile::metrics).collect();
+    let metrics: Vec<_> = files.iter().flat_map(verify::ScoreFile::metrics).collect();
     let (pack, scored) = score(&config, pack, &samples.cases, &metrics).await?;
-    let certificate = parity::compare(&pack, &samples.cases, &scored, &files, &tolerances);
+    let certificate = verify::compare(&pack, &samples.cases, &scored, &files, &tolerances);
     show(args, &certificate, || toolkit_table(&certificate))?;
     Ok(exit(certificate.passed))
 }

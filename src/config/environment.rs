@@ -4,7 +4,10 @@
 //! Service named `stellar-score`, and other programs may use the prefix. Likely typos of keys are
 //! reported.
 
-use super::{DEFAULTS, renamed};
+use super::renamed;
+
+/// The documented defaults, also a template for configuration files.
+pub const DEFAULTS: &str = include_str!("../../config.toml");
 
 /// The prefix of every variable.
 pub(super) const PREFIX: &str = "STELLAR_";

@@ -5,11 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Dataset, Findings, Identity, Layout, OpenError, Photo, Prompt, read_text};
+use super::contents::{Dataset, Findings, Identity, Layout, MANIFEST, OpenError, Photo, Prompt, read_text};
 use crate::toolkit::format_prompt;
-
-/// File name of the manifest.
-pub const MANIFEST: &str = "dataset.jsonl";
 
 /// A manifest line that enrols a photo.
 #[derive(Deserialize)]

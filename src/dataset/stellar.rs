@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Dataset, Findings, Identity, Layout, OpenError, Photo, Prompt};
+use super::contents::{Dataset, Findings, Identity, Layout, OpenError, Photo, Prompt};
 use crate::metrics::ATTRIBUTES;
 use crate::toolkit::{format_prompt, labels};
 

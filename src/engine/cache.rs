@@ -16,8 +16,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use moka::notification::RemovalCause;
 
-use super::engine::{Feature, Origin, Timing};
 use super::error::EngineError;
+use super::feature::{Feature, Origin, Timing};
 use super::lane::OnComplete;
 use super::telemetry::{EngineTelemetry, LaneTelemetry};
 use crate::content::ContentHash;

@@ -1,6 +1,6 @@
 //! All lanes of a pack behind one cache: returns features of inputs to the rest of the service.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -9,98 +9,26 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use utoipa::ToSchema;
 
 use super::backend::Backend;
 use super::cache::{Computed, FeatureCache, FeatureKey};
 use super::config::{EngineConfig, Parallelism, Provider};
 use super::device::Device;
 use super::error::{EngineError, StartError};
+use super::feature::{Feature, Timing};
+use super::graphs::{Family, Graph, by_weights, families, identity, merge};
 use super::health::{Health, HealthBoard};
 use super::lane::{self, Lane, LaneSettings, OnComplete};
-use super::pack::{GraphSpec, Pack, Precision, SourceSpec};
+use super::pack::{GraphSpec, Pack};
 use super::session::{OnnxBackend, Runtime};
+use super::status::{LaneStatus, Loaded};
 use super::telemetry::EngineTelemetry;
 use crate::content::ContentHash;
 use crate::tensor::{Features, Tensor};
 
 #[cfg(test)]
 mod tests;
-
-/// A feature of an input, with its origin and timing.
-#[derive(Debug, Clone)]
-pub struct Feature {
-    /// The graph's outputs for the input.
-    pub features: Arc<Features>,
-    /// Whether the feature was cached, shared or computed for this request.
-    pub origin: Origin,
-    /// Time of each stage of the computation; all zero for a cached feature.
-    pub timing: Timing,
-}
-
-/// Origin of a feature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// From the cache.
-    Cached,
-    /// From the in-flight computation of another request.
-    Shared,
-    /// Computed for this request.
-    Computed,
-}
-
-/// Time of each stage of a computation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Timing {
-    /// Preparation of the input: resizing, tokenizing.
-    pub prepare: Duration,
-    /// Time in the graph's queue.
-    pub queue: Duration,
-    /// Run of the item's batch.
-    pub run: Duration,
-    /// Number of items in that batch.
-    pub batch: usize,
-}
-
-/// Configuration and state of a lane.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct LaneStatus {
-    /// Roles of the graph; several if entries of the pack share a file.
-    pub roles: Vec<String>,
-    /// File of the graph, relative to the pack.
-    pub file: String,
-    /// Precision of the graph's arithmetic.
-    pub precision: Precision,
-    /// Checkpoint that the graph was exported from.
-    pub source: SourceSpec,
-    /// Execution provider that runs the graph.
-    pub provider: Provider,
-    /// Largest batch, in items.
-    pub max_batch: usize,
-    /// Number of queued items.
-    pub queue_depth: usize,
-    /// Items computed since start.
-    pub items: u64,
-    /// Batches run since start, without the warm-up.
-    pub batches: u64,
-    /// Time to load and warm up the graph, in seconds.
-    pub load_seconds: f64,
-    /// Growth of the process's memory while the graph was loaded, in bytes; null if unknown.
-    pub resident_bytes: Option<u64>,
-    /// False after repeated failures or while a batch hangs, until the graph works again.
-    pub healthy: bool,
-}
-
-/// Graphs whose roles have the same first word, such as `faces.pnet` and `faces.embedding`.
-struct Family {
-    /// Hash of the roles and identities of its graphs.
-    identity: ContentHash,
-    /// The lane that counts cache hits and misses of the family's joint features.
-    lane: Arc<Lane>,
-}
 
 /// All graphs of a pack, resident, behind one cache.
 ///
@@ -118,27 +46,6 @@ pub struct Engine {
 
 /// Reduces a graph's outputs to the features to cache.
 type Reduce = Box<dyn FnOnce(&Features) -> Features + Send>;
-
-/// The graph of one role.
-struct Graph {
-    spec: Arc<GraphSpec>,
-    /// Hash of weights and preprocessing, a part of the cache key.
-    identity: ContentHash,
-    lane: Arc<Lane>,
-}
-
-/// A lane with the constant fields of its [`LaneStatus`].
-struct Loaded {
-    lane: Arc<Lane>,
-    roles: Vec<String>,
-    file: String,
-    precision: Precision,
-    source: SourceSpec,
-    provider: Provider,
-    max_batch: usize,
-    load_seconds: f64,
-    resident_bytes: Option<u64>,
-}
 
 impl Engine {
     /// Loads every graph of `pack`, checks its signature, warms it up, and starts its lane.
@@ -427,24 +334,7 @@ impl Engine {
     /// Returns the status of all lanes, in the pack's order.
     #[must_use]
     pub fn status(&self) -> Vec<LaneStatus> {
-        let status = |loaded: &Loaded| {
-            let (items, batches) = loaded.lane.totals();
-            LaneStatus {
-                roles: loaded.roles.clone(),
-                file: loaded.file.clone(),
-                precision: loaded.precision,
-                source: loaded.source.clone(),
-                provider: loaded.provider,
-                max_batch: loaded.max_batch,
-                queue_depth: loaded.lane.depth(),
-                items,
-                batches,
-                load_seconds: loaded.load_seconds,
-                resident_bytes: loaded.resident_bytes,
-                healthy: loaded.lane.is_healthy(),
-            }
-        };
-        self.lanes.iter().map(status).collect()
+        self.lanes.iter().map(Loaded::status).collect()
     }
 
     /// Returns the queue length of each graph, in items.
@@ -564,68 +454,6 @@ fn accept(lane: &Lane, spec: &GraphSpec, item: &[Tensor]) -> Result<(), EngineEr
     spec.refuse(item).map_or(Ok(()), |(expected, found)| {
         Err(EngineError::Input { graph: Arc::clone(lane.name()), expected, found })
     })
-}
-
-/// Groups graphs into families, by the first word of their roles.
-fn families(graphs: &HashMap<String, Graph>) -> HashMap<String, Family> {
-    let mut members: BTreeMap<&str, BTreeMap<&str, &Graph>> = BTreeMap::new();
-    for (role, graph) in graphs {
-        let family = role.split_once('.').map_or(role.as_str(), |(family, _)| family);
-        members.entry(family).or_default().insert(role, graph);
-    }
-    let family = |(name, graphs): (&str, BTreeMap<&str, &Graph>)| {
-        let (_, first) = graphs.first_key_value()?;
-        let lane = Arc::clone(&first.lane);
-        let parts = graphs.iter().flat_map(|(role, graph)| [role.as_bytes(), graph.identity.as_bytes()]);
-        let parts = std::iter::once(b"family".as_slice()).chain(parts);
-        Some((name.to_owned(), Family { identity: ContentHash::of_parts(parts), lane }))
-    };
-    members.into_iter().filter_map(family).collect()
-}
-
-/// Groups entries with the same files, which share a lane, in the pack's order.
-fn by_weights(graphs: &[GraphSpec]) -> Vec<Vec<&GraphSpec>> {
-    let mut groups: Vec<Vec<&GraphSpec>> = Vec::new();
-    for graph in graphs {
-        match groups.iter_mut().find(|group| group[0].weights_id() == graph.weights_id()) {
-            Some(group) => group.push(graph),
-            None => groups.push(vec![graph]),
-        }
-    }
-    groups
-}
-
-/// Merges entries of the same files into one, with all of their outputs and the smallest
-/// `max_batch`.
-fn merge(entries: &[&GraphSpec]) -> Result<GraphSpec, StartError> {
-    let mut merged = entries[0].clone();
-    for entry in &entries[1..] {
-        merged.role = format!("{}+{}", merged.role, entry.role);
-        merged.max_batch = merged.max_batch.min(entry.max_batch);
-        if entry.inputs != merged.inputs {
-            return Err(StartError::Signature {
-                graph: merged.role.clone(),
-                file: merged.file().to_owned(),
-                expected: format!("{} and {} for the same file", merged.signature(), entry.signature()),
-                found: "one signature".into(),
-            });
-        }
-        for output in &entry.outputs {
-            if !merged.outputs.iter().any(|have| have.name == output.name) {
-                merged.outputs.push(output.clone());
-            }
-        }
-    }
-    Ok(merged)
-}
-
-/// Hashes weights and preprocessing.
-///
-/// The same weights with another crop or tokenizer return other features for the same input, so
-/// preprocessing is a part of a graph's identity.
-fn identity(spec: &GraphSpec) -> ContentHash {
-    let before = format!("{:?} {:?} {:?}", spec.geometry, spec.text, spec.labels);
-    ContentHash::of_parts([spec.weights_id().as_bytes().as_slice(), before.as_bytes()])
 }
 
 /// Resident memory of this process, in bytes; `None` on systems other than Linux.

@@ -4,105 +4,29 @@
 //! and the SHA-256 of every file. The signatures of the graphs are checked when they are loaded.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use serde::Deserialize;
 
 use crate::pack_id::{PackId, Weights};
 
+mod error;
 mod labels;
+mod sha;
 mod spec;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+pub use error::PackError;
+use error::SCHEMA;
 pub use labels::{Labels, SceneForm};
+pub use sha::Sha;
+use spec::entry;
 pub use spec::{
     Dim, FileSpec, GoldensSpec, GraphKind, GraphSpec, Precision, SourceSpec, TensorSpec, TextSpec,
     TokenizerKind, TokenizerSpec,
 };
-
-/// The manifest schema that this version reads.
-const SCHEMA: u32 = 1;
-
-/// An error from opening a pack. Every message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum PackError {
-    /// The manifest is missing or unreadable.
-    #[error(
-        "cannot read the model pack's manifest {}: {source}; use a folder with a pack.toml, for example packs/demo",
-        path.display()
-    )]
-    Unreadable {
-        /// The manifest's path.
-        path: PathBuf,
-        /// The I/O error.
-        source: std::io::Error,
-    },
-    /// The manifest is not valid TOML, or its fields are wrong.
-    #[error("{} is not a valid pack manifest: {problem}export the pack again with this version's exporter", path.display())]
-    Syntax {
-        /// The manifest's path.
-        path: PathBuf,
-        /// The parser's message, with the position.
-        problem: String,
-    },
-    /// The manifest has another schema.
-    #[error(
-        "{} has schema {found}, this version reads schema {SCHEMA}: export the pack again with this version's exporter",
-        path.display()
-    )]
-    Schema {
-        /// The manifest's path.
-        path: PathBuf,
-        /// The schema of the manifest.
-        found: i64,
-    },
-    /// An entry is inconsistent in itself or with another entry.
-    #[error("pack `{pack}`: {entry}: {problem}; export the pack again")]
-    Inconsistent {
-        /// The pack's name.
-        pack: String,
-        /// The entry, for example ``graph `clip.image` ``.
-        entry: String,
-        /// The problem and what was expected.
-        problem: String,
-    },
-    /// A file of the manifest is missing or unreadable.
-    #[error(
-        "pack `{pack}`: {entry}: cannot read {}: {source}; copy the whole pack folder again, or export it again",
-        path.display()
-    )]
-    File {
-        /// The pack's name.
-        pack: String,
-        /// The entry that lists the file.
-        entry: String,
-        /// Path of the file.
-        path: PathBuf,
-        /// The I/O error.
-        source: std::io::Error,
-    },
-    /// A file has another digest than in the manifest.
-    #[error(
-        "pack `{pack}`: {entry}: {} is damaged or was replaced: expected sha256 {expected}, found {found}; copy the pack again, or export it again",
-        path.display()
-    )]
-    Mismatch {
-        /// The pack's name.
-        pack: String,
-        /// The entry that lists the file.
-        entry: String,
-        /// Path of the file.
-        path: PathBuf,
-        /// The digest in the manifest.
-        expected: String,
-        /// The digest of the file.
-        found: String,
-    },
-}
 
 /// A verified model pack.
 #[derive(Debug, Clone)]
@@ -124,59 +48,6 @@ pub struct Pack {
     pub graphs: Vec<GraphSpec>,
     /// Golden samples: inputs with the scores of the original code.
     pub goldens: Option<GoldensSpec>,
-}
-
-/// A SHA-256 digest; 64 hexadecimal digits in the manifest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Sha([u8; 32]);
-
-impl Sha {
-    /// Returns the digest of `bytes`.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-
-    /// Returns the 32 bytes of the digest.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Sha {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("a sha256 has 64 hexadecimal digits, found `{text}`");
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(wrong());
-        }
-        let mut bytes = [0; 32];
-        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong())?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl From<Sha> for String {
-    fn from(sha: Sha) -> Self {
-        sha.to_string()
-    }
-}
-
-impl fmt::Display for Sha {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Sha {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sha({self})")
-    }
 }
 
 /// The manifest as it is in the file.
@@ -206,7 +77,7 @@ impl Pack {
         let mut pack = Self::parse(dir, &path, &text)?;
         pack.check()?;
         pack.join_paths();
-        verify::verify(&pack)?;
+        verify::verify(&pack.name, pack.files())?;
         for graph in &pack.graphs {
             pack.read_labels(&graph.role)?;
         }
@@ -401,10 +272,6 @@ fn read_manifest(dir: &Path) -> Result<(PathBuf, String), PackError> {
         Ok(text) => Ok((path, text)),
         Err(source) => Err(PackError::Unreadable { path, source }),
     }
-}
-
-fn entry(kind: &str, name: &str) -> String {
-    format!("{kind} `{name}`")
 }
 
 /// Returns whether a path of a manifest is relative and has no `..`.

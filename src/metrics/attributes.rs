@@ -11,123 +11,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{FACES, FeatureSet, Flag, Input, MetricResult, NullReason, Score, vector::EMBEDDING};
+use super::{
+    AttributeInputs, AttributePrediction, FACES, FeatureSet, Flag, Input, LabelledFace, LeftOut,
+    MetricResult, NullReason, Probes, Score, vector::EMBEDDING,
+};
 use crate::{
-    stats::{Logistic, LogisticError, fit_logistic, roc_auc},
+    stats::{LogisticError, roc_auc},
     tensor::Output,
 };
-
-/// Evaluated attributes, by CelebA name; others are ignored.
-pub const ATTRIBUTES: [&str; 8] =
-    ["Young", "Male", "High_Cheekbones", "Pointy_Nose", "Narrow_Eyes", "Double_Chin", "Big_Lips", "Big_Nose"];
-
-/// Reason why an attribute does not count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LeftOut {
-    /// Every labelled photo with a face has the same label, so no probe can be fitted.
-    Constant,
-    /// No photo with a face has a label for it.
-    Unlabelled,
-    /// The sample's metadata has no label for it.
-    NoTarget,
-}
-
-/// Prediction of one attribute for one sample.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct AttributePrediction {
-    /// CelebA name of the attribute.
-    #[schema(example = "Young")]
-    pub attribute: String,
-    /// Label of the person.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<bool>,
-    /// Predicted label of the face in the image; the opposite of the target if there is no face.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prediction: Option<bool>,
-    /// Log odds given by the probe, positive if the attribute is predicted; absent if there is no
-    /// face.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decision: Option<f64>,
-    /// Reason why the attribute does not count.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub left_out: Option<LeftOut>,
-}
-
-/// A labelled face: its embedding and the attributes of its person.
-#[derive(Debug, Clone, Copy)]
-pub struct LabelledFace<'a> {
-    /// The embedding of the photo's largest face.
-    pub embedding: &'a [f32],
-    /// Labels by CelebA name.
-    pub attributes: &'a BTreeMap<String, bool>,
-    /// Weight of the photo in the fit.
-    pub weight: f64,
-}
-
-/// One linear probe per attribute, or the reason why there is none.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Probes(BTreeMap<&'static str, Result<Logistic, LeftOut>>);
-
-impl Probes {
-    /// Fits the probes.
-    ///
-    /// # Errors
-    /// Fails if the embeddings differ in width or have a number that is not finite.
-    pub fn fit(faces: &[LabelledFace<'_>]) -> Result<Self, LogisticError> {
-        let columns = faces.first().map_or(0, |face| face.embedding.len());
-        if faces.iter().any(|face| face.embedding.len() != columns) {
-            return Err(LogisticError::Features);
-        }
-        let fit = |attribute: &'static str| {
-            let labelled = || faces.iter().filter_map(|face| Some((face, *face.attributes.get(attribute)?)));
-            if labelled().next().is_none() {
-                return Ok((attribute, Err(LeftOut::Unlabelled)));
-            }
-            let features: Vec<f64> =
-                labelled().flat_map(|(face, _)| face.embedding.iter().copied().map(f64::from)).collect();
-            let labels: Vec<bool> = labelled().map(|(_, label)| label).collect();
-            let weights: Vec<f64> = labelled().map(|(face, _)| face.weight).collect();
-            match fit_logistic(&features, columns, &labels, &weights) {
-                Ok(probe) => Ok((attribute, Ok(probe))),
-                Err(LogisticError::OneClass) => Ok((attribute, Err(LeftOut::Constant))),
-                Err(error) => Err(error),
-            }
-        };
-        ATTRIBUTES.into_iter().map(fit).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// Predicts the attributes of the largest face in an image (`None` if it has no face), along
-    /// with their targets.
-    #[must_use]
-    pub fn predict(
-        &self,
-        face: Option<&[f32]>,
-        targets: &BTreeMap<String, bool>,
-    ) -> Vec<AttributePrediction> {
-        let face: Option<Vec<f64>> = face.map(|face| face.iter().copied().map(f64::from).collect());
-        let predict = |(attribute, probe): (&&'static str, &Result<Logistic, LeftOut>)| {
-            let target = targets.get(*attribute).copied();
-            let item = |prediction, decision, left_out| AttributePrediction {
-                attribute: (*attribute).to_owned(),
-                target,
-                prediction,
-                decision,
-                left_out,
-            };
-            match (probe, target, &face) {
-                (_, None, _) => item(None, None, Some(LeftOut::NoTarget)),
-                (Err(reason), _, _) => item(None, None, Some(*reason)),
-                (Ok(_), Some(target), None) => item(Some(!target), None, None),
-                (Ok(probe), Some(_), Some(face)) => {
-                    let decision = probe.decision(face);
-                    item(Some(decision > 0.0), Some(decision), None)
-                }
-            }
-        };
-        self.0.iter().map(predict).collect()
-    }
-}
 
 /// Returns the share of correct predictions, or `None` if no attribute counts.
 #[must_use]
@@ -143,15 +34,6 @@ pub fn share_right(predictions: &[AttributePrediction]) -> Option<f64> {
 #[must_use]
 pub fn largest(embeddings: &Output) -> Option<&[f32]> {
     embeddings.data.chunks_exact(*embeddings.shape.get(1)?).next()
-}
-
-/// Input of `aps`: the probes of the sample's dataset and the labels of the person.
-#[derive(Debug, Clone)]
-pub struct AttributeInputs {
-    /// Probes fitted on the dataset's photos.
-    pub probes: std::sync::Arc<Probes>,
-    /// Attribute labels of the sample.
-    pub targets: BTreeMap<String, bool>,
 }
 
 pub(super) fn aps(features: &FeatureSet) -> MetricResult {
@@ -260,7 +142,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::tensor::Features;
+    use crate::{metrics::ATTRIBUTES, tensor::Features};
 
     fn labels(labels: &[(&str, bool)]) -> BTreeMap<String, bool> {
         labels.iter().map(|(name, label)| ((*name).to_owned(), *label)).collect()

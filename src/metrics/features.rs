@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AttributeInputs, Flag, NullReason, Objects, Relations};
+use super::{AttributeInputs, Flag, Input, NullReason, Objects, Relations};
 use crate::tensor::{Features, Output};
 
 /// The part of a sample that a metric needs features of.
@@ -42,23 +42,6 @@ impl Subject {
             Self::Dataset => NullReason::NeedsDataset,
         }
     }
-}
-
-/// An input of a sample, from which a feature is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Input {
-    /// The generated image.
-    Image,
-    /// The prompt.
-    Prompt,
-    /// The reference image with this index, from 0.
-    Reference(usize),
-    /// The auxiliary image with this index, from 0.
-    Auxiliary(usize),
-    /// The generated image together with the prompt.
-    ImageWithPrompt,
-    /// The generated image together with the objects to find in it.
-    Objects,
 }
 
 /// All features that were computed for one sample.

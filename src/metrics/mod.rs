@@ -8,27 +8,29 @@
 mod attributes;
 mod clip;
 mod copies;
+mod evidence;
 mod features;
 mod identity;
+mod input;
 mod objects;
 mod preference;
+mod probes;
 mod registry;
 mod relations;
 mod resemblance;
 mod score;
+mod sought;
 mod vector;
 
-pub use attributes::{
-    ATTRIBUTES, AttributeInputs, AttributePrediction, AttributeSummary, LabelledFace, LeftOut, Probes,
-    RunAttributes, RunRow, evaluate, largest, share_right,
-};
-pub use features::{FeatureSet, Input, Subject};
+pub use attributes::{AttributeSummary, RunAttributes, RunRow, evaluate, largest, share_right};
+pub use evidence::{AttributePrediction, FaceMatch, LeftOut, ObjectScore};
+pub use features::{FeatureSet, Subject};
 pub use identity::FACES;
-pub use objects::{Label, OBJECTS, ObjectScore, Objects, Phrase, SkipReason, Skipped, choose};
+pub use input::Input;
+pub use objects::{OBJECTS, choose};
+pub use probes::{ATTRIBUTES, AttributeInputs, LabelledFace, Probes};
 pub use registry::{Direction, ListError, Metric, Need, REGISTRY, find, parse_list};
-pub use relations::{
-    Factors, Grounding, Mapping, Pair, RELATIONS, RelationScore, Relations, Sought, Unmapped,
-    found as found_relations, reduce,
-};
-pub use score::{FaceMatch, Flag, MetricResult, NullReason, Score};
+pub use relations::{Factors, Grounding, Pair, RELATIONS, RelationScore, found as found_relations, reduce};
+pub use score::{Flag, MetricResult, NullReason, Score};
+pub use sought::{Label, Mapping, Objects, Phrase, Relations, SkipReason, Skipped, Sought, Unmapped};
 pub(crate) use vector::cosine;

@@ -6,87 +6,11 @@
 
 use std::cmp::Ordering;
 
-use super::{FeatureSet, Flag, Input, MetricResult, NullReason, Score};
+use super::{FeatureSet, Flag, Input, MetricResult, NullReason, ObjectScore, Score, SkipReason, Skipped};
 use crate::text::relations::is_role;
 
 /// Image tower of OWL-ViT with its heads. It takes the outputs of `owlvit.text` for the labels.
 pub const OBJECTS: &str = "owlvit.image";
-
-/// The objects to find in an image.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Objects {
-    /// Labels of `goa`, in the order of their columns of the logits. They compete for boxes.
-    pub labels: Vec<Label>,
-    /// Objects of relations, which do not compete.
-    pub phrases: Vec<Phrase>,
-    /// Skipped detectables.
-    pub skipped: Vec<Skipped>,
-    /// Width and height of the upright image in pixels.
-    pub size: (u32, u32),
-}
-
-/// An object to find.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Label {
-    /// The words as given.
-    pub text: String,
-    /// True if the text model truncated the words.
-    pub truncated: bool,
-}
-
-/// Words of an object of a relation. They may repeat a label of `goa`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Phrase {
-    /// The words as given.
-    pub text: String,
-    /// True if the text model truncated the words.
-    pub truncated: bool,
-    /// Column of the logits.
-    pub column: usize,
-}
-
-impl Objects {
-    /// Returns the phrase with these words, if it was searched for.
-    #[must_use]
-    pub fn phrase(&self, text: &str) -> Option<&Phrase> {
-        self.phrases.iter().find(|phrase| phrase.text == text)
-    }
-}
-
-/// A skipped detectable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    /// The words as given.
-    pub text: String,
-    /// Reason why it was skipped.
-    pub why: SkipReason,
-}
-
-/// Reason why a detectable is skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SkipReason {
-    /// It states what the person is (`astronaut`), which the identity metrics score.
-    Role,
-    /// It has no words.
-    Empty,
-    /// Its tokens equal those of an earlier label.
-    Duplicate,
-}
-
-/// Score of one label.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ObjectScore {
-    /// The label.
-    pub label: String,
-    /// In [0, 1]; 0 if every box fits another label better.
-    pub score: f64,
-    /// Left, top, right, bottom of its best box in pixels of the upright image; `None` if it has no
-    /// box.
-    pub corners: Option<[f64; 4]>,
-    /// True if the text model truncated the words.
-    pub truncated: bool,
-}
 
 /// Splits detectables into those to find and those to skip. Duplicates are detected later, by their
 /// tokens.
@@ -171,6 +95,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::metrics::{Label, Objects};
     use crate::tensor::{Features, Output};
 
     fn set(labels: &[&str], columns: usize, logits: &[f32]) -> FeatureSet {

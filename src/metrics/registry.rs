@@ -498,7 +498,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        metrics::{AttributeInputs, Input, LabelledFace, Probes},
+        metrics::{AttributeInputs, Input, Label, LabelledFace, Mapping, Objects, Probes, Relations, Sought},
         tensor::{Features, Output},
         text::relations::annotated,
     };
@@ -523,13 +523,13 @@ mod tests {
     #[test]
     fn every_metric_reads_only_what_its_row_names() {
         for metric in REGISTRY {
-            let label = objects::Label { text: "dog".into(), truncated: false };
-            let objects = objects::Objects { labels: vec![label], size: (1, 1), ..Default::default() };
-            let sought = ["riding", "near"].map(|predicate| relations::Sought {
+            let label = Label { text: "dog".into(), truncated: false };
+            let objects = Objects { labels: vec![label], size: (1, 1), ..Default::default() };
+            let sought = ["riding", "near"].map(|predicate| Sought {
                 relation: annotated(&[["person".into(), predicate.into(), "dog".into()]]).remove(0),
-                mapping: Ok(relations::Mapping { predicates: vec![0], exact: Some(0), ..Default::default() }),
+                mapping: Ok(Mapping { predicates: vec![0], exact: Some(0), ..Default::default() }),
             });
-            let relations = relations::Relations { sought: sought.to_vec(), ..Default::default() };
+            let relations = Relations { sought: sought.to_vec(), ..Default::default() };
             let auxiliary = usize::from(metric.needs.iter().any(|need| need.of == Subject::Photos));
             let mut features = FeatureSet::new(1)
                 .with_auxiliary(auxiliary)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AttributePrediction, Input, ObjectScore};
+use super::{AttributePrediction, FaceMatch, ObjectScore};
 
 /// A computed score with its flags and evidence.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,19 +22,6 @@ pub struct Score {
     /// For attribute preservation: the prediction of each attribute, shown as evidence and not
     /// stored.
     pub predictions: Vec<AttributePrediction>,
-}
-
-/// The most similar pair of faces in the generated image and an image of the person.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FaceMatch {
-    /// The reference or auxiliary image.
-    pub photo: Input,
-    /// Index of the face in the generated image, from 0, the largest first.
-    pub image_face: usize,
-    /// Index of the face in `photo`, counted likewise.
-    pub photo_face: usize,
-    /// Cosine of their embeddings.
-    pub cosine: f64,
 }
 
 impl From<f64> for Score {

@@ -15,9 +15,8 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    ProbesError, Runs,
+    Runs,
     attempts::{Attempts, DEATHS},
-    new_sample, probes,
     spool::SpoolReadError,
 };
 use crate::{
@@ -26,6 +25,7 @@ use crate::{
     machine,
     metrics::{self, Metric, REGISTRY},
     scoring::{EncodedImage, Metadata, Sample, ScoringError, in_background},
+    service::{ProbesError, new_sample, probes},
     store::{BlockedSamples, NewSample, PendingRecord, StoreError},
     vision::{self, DecodeError},
 };

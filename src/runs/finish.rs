@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Runs, SERVICE_VERSION, background::wait, backoff::Backoff};
+use super::{Runs, background::wait, backoff::Backoff};
 use crate::{
     analysis,
     metrics::{self, AttributePrediction, NullReason, share_right},
@@ -154,7 +154,7 @@ impl Runs {
                 run: run.id,
                 created: OffsetDateTime::now_utc(),
                 pack: self.scoring.pack().id(),
-                service_version: SERVICE_VERSION.to_owned(),
+                service_version: crate::VERSION.to_owned(),
                 metric: aps.code.to_owned(),
                 metric_version: aps.version,
                 scores,

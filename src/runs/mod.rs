@@ -16,9 +16,7 @@ mod background;
 mod backoff;
 mod deletions;
 mod finish;
-mod probes;
 mod progress;
-mod record;
 mod spool;
 mod summaries;
 
@@ -34,9 +32,7 @@ use tokio::sync::{Notify, watch};
 
 use attempts::Attempts;
 pub use background::Background;
-pub use probes::{ProbesError, probes};
 pub use progress::{Progress, Snapshot, Watchers};
-pub use record::new_sample;
 pub use spool::{Spool, SpoolGuard, SpoolOpenError, SpoolWriteError};
 
 use crate::{
@@ -46,9 +42,6 @@ use crate::{
     supervisor::Supervisor,
     telemetry::RunsTelemetry,
 };
-
-/// Version of the service in responses and stored rows.
-pub const SERVICE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// State shared by requests and background tasks.
 pub struct Runs {

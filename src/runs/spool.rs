@@ -6,10 +6,15 @@
 //! unreferenced: it is deleted when its last guard is dropped or, after a crash, moved to the trash
 //! at the next start. The folder records the id of its database and refuses any other.
 
+mod disk;
+mod error;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeSet, HashMap},
-    fs::{self, File, TryLockError},
-    io::{self, Write as _},
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,71 +25,18 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::{Notify, RwLock};
-use uuid::Uuid;
 
+use self::disk::{TRASH, empty_trash, in_trash, list, prepare, write_new};
+pub(super) use self::error::SpoolReadError;
+pub use self::error::{SpoolOpenError, SpoolWriteError};
 use crate::{
     blocking::blocking,
     content::ContentHash,
     store::{Store, StoreError},
 };
 
-/// Subfolder for files that the database does not name.
-const TRASH: &str = "trash";
-
 /// Number of files per query to the database.
 const AT_ONCE: usize = 500;
-
-/// Reason why the spool folder cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolOpenError {
-    /// Another process uses the folder.
-    #[error(
-        "the spool folder {0} is in use by another process: give each process its own store.spool, because each removes files that it does not know"
-    )]
-    Taken(PathBuf),
-    /// The folder belongs to another database.
-    #[error(
-        "the spool folder {folder} belongs to the database {theirs}, but store.url names the database {ours}: correct store.url or store.spool. Nothing was changed. If that database is gone for good, remove the file `database` in the folder: its images then go to the trash"
-    )]
-    OtherDatabase {
-        /// Path of the folder.
-        folder: PathBuf,
-        /// Id of the database that it belongs to.
-        theirs: String,
-        /// Id of the database that was opened.
-        ours: String,
-    },
-    /// The folder cannot be read or written.
-    #[error(
-        "cannot use the spool folder {0}: {1}; set store.spool to a folder that this service can write to"
-    )]
-    Io(PathBuf, #[source] io::Error),
-    /// The database could not be queried for the referenced files.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Reason why an image could not be spooled.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolWriteError {
-    /// The budget is used up; its size is in MiB.
-    #[error("the {0} MiB reserved for accepted samples (store.spool_mib) are used up")]
-    Full(u64),
-    /// The file could not be written.
-    #[error("failed to write a spool file: {0}")]
-    Io(#[from] io::Error),
-}
-
-/// Reason why a spooled image could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolReadError {
-    /// The file is missing, or its content does not match its name.
-    #[error("the spooled file {0} is missing or damaged")]
-    Lost(ContentHash),
-    /// The file exists but could not be read.
-    #[error("failed to read the spooled file {0}: {1}")]
-    Io(ContentHash, #[source] io::Error),
-}
 
 /// The spool folder. One process uses it at a time.
 pub struct Spool {
@@ -489,265 +441,5 @@ impl Drop for SpoolGuard {
         }
         // They are named by now, or unreferenced: the request may have been refused or cancelled.
         self.files.release(self.hashes.iter().copied());
-    }
-}
-
-/// Creates and locks the folder, and reads or generates its id.
-fn prepare(root: &Path) -> Result<(String, File), SpoolOpenError> {
-    let unusable = |error| SpoolOpenError::Io(root.to_owned(), error);
-    fs::create_dir_all(root).map_err(unusable)?;
-    let lock = File::create(root.join("lock")).map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(SpoolOpenError::Taken(root.to_owned())),
-        Err(TryLockError::Error(error)) => return Err(unusable(error)),
-    }
-    let name = root.join("id");
-    let id = match fs::read_to_string(&name) {
-        Ok(id) if Uuid::parse_str(id.trim()).is_ok() => id.trim().to_owned(),
-        _ => {
-            let id = Uuid::now_v7().to_string();
-            let _ = fs::remove_file(&name);
-            write_new(root, &name, id.as_bytes()).map_err(unusable)?;
-            id
-        }
-    };
-    File::open(root).and_then(|folder| folder.sync_all()).map_err(unusable)?;
-    Ok((id, lock))
-}
-
-/// Lists the trash. It is empty if its folder does not exist.
-fn trash_entries(root: &Path) -> io::Result<Vec<fs::DirEntry>> {
-    match fs::read_dir(root.join(TRASH)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        entries => entries?.collect(),
-    }
-}
-
-/// Returns the hashes of the files in the trash.
-fn in_trash(root: &Path) -> io::Result<Vec<ContentHash>> {
-    let names = trash_entries(root)?.into_iter().map(|entry| entry.file_name());
-    Ok(names.filter_map(|name| ContentHash::from_hex(&name.to_string_lossy())).collect())
-}
-
-/// Deletes files that have been in the trash for at least `after`, and returns their number.
-fn empty_trash(root: &Path, after: Duration) -> io::Result<usize> {
-    let mut emptied = 0;
-    for entry in trash_entries(root)? {
-        // A time in the future means that the clock was set back: the file stays.
-        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        if age >= after {
-            fs::remove_file(entry.path())?;
-            emptied += 1;
-        }
-    }
-    Ok(emptied)
-}
-
-/// Writes a file atomically, and returns whether it is new. The caller must sync its folder.
-fn write_new(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    let temporary = root.join(format!("new-{}", Uuid::now_v7().simple()));
-    let written = File::create_new(&temporary).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    // Unlike a rename, a hard link fails if another request was faster.
-    let linked = written.and_then(|()| match fs::hard_link(&temporary, path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
-    });
-    let removed = fs::remove_file(&temporary);
-    let is_new = linked?;
-    removed?;
-    Ok(is_new)
-}
-
-/// Returns all spooled files and their total size in bytes. Deletes partial writes of an earlier
-/// process.
-fn list(root: &Path) -> io::Result<(Vec<ContentHash>, u64)> {
-    let (mut files, mut bytes) = (Vec::new(), 0);
-    for entry in fs::read_dir(root)? {
-        let entry = entry?;
-        let name = entry.file_name().into_string().unwrap_or_default();
-        if name.starts_with("new-") {
-            fs::remove_file(entry.path())?;
-        } else if name.len() == 2 && entry.file_type()?.is_dir() {
-            for file in fs::read_dir(entry.path())? {
-                let file = file?;
-                let rest = file.file_name().into_string().unwrap_or_default();
-                if let Some(hash) = ContentHash::from_hex(&format!("{name}{rest}")) {
-                    files.push(hash);
-                    bytes += file.metadata()?.len();
-                }
-            }
-        }
-    }
-    Ok((files, bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::StoreOptions;
-
-    const WEEK: Duration = Duration::from_hours(7 * 24);
-
-    async fn store() -> Store {
-        Store::open("sqlite::memory:", &StoreOptions::default()).await.unwrap()
-    }
-
-    fn image(bytes: &'static [u8]) -> (ContentHash, Bytes) {
-        (ContentHash::of(bytes), Bytes::from_static(bytes))
-    }
-
-    #[tokio::test]
-    async fn an_unreferenced_file_is_deleted_when_its_last_guard_is_dropped() {
-        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-        let one = files.keep(vec![image(b"a"), image(b"bc")]).await.unwrap();
-        let two = files.keep(vec![image(b"a")]).await.unwrap();
-        assert_eq!(files.used(), 3, "equal files are stored once");
-        let folders =
-            fs::read_dir(folder.path()).unwrap().filter(|each| each.as_ref().unwrap().path().is_dir());
-        assert_eq!(folders.count(), 2, "subfolders are created on demand");
-        assert_eq!(&files.read(ContentHash::of(b"bc")).await.unwrap()[..], b"bc");
-        drop(one);
-        let released = files.released().await;
-        assert_eq!(released.len(), 2);
-        files.delete_unreferenced(&store, &released).await.unwrap();
-        assert!(matches!(files.read(ContentHash::of(b"bc")).await, Err(SpoolReadError::Lost(_))));
-        assert!(files.read(ContentHash::of(b"a")).await.is_ok(), "the other guard still holds it");
-        drop(two);
-        files.delete_unreferenced(&store, &files.released().await).await.unwrap();
-        assert_eq!(files.used(), 0);
-    }
-
-    #[tokio::test]
-    async fn files_orphaned_by_a_crash_are_in_the_trash_after_the_next_start() {
-        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-        let id = files.id().to_owned();
-        let _held = files.keep(vec![image(b"orphan")]).await.unwrap();
-        fs::write(folder.path().join("new-half"), b"half").unwrap();
-        let path = files.path(ContentHash::of(b"orphan"));
-        assert!(path.exists());
-        // The folder as a killed process leaves it.
-        let copy = tempfile::tempdir().unwrap();
-        let status = std::process::Command::new("cp")
-            .arg("-r")
-            .arg(folder.path().join("."))
-            .arg(copy.path())
-            .status()
-            .unwrap();
-        assert!(status.success());
-        let files = Spool::open(copy.path(), 1 << 20, WEEK, &store).await.unwrap();
-        assert_eq!((files.id(), files.used()), (id.as_str(), 0));
-        assert!(!files.path(ContentHash::of(b"orphan")).exists() && !copy.path().join("new-half").exists());
-        let thrown = copy.path().join(TRASH).join(ContentHash::of(b"orphan").to_hex());
-        assert!(thrown.exists());
-        drop(files);
-        drop(Spool::open(copy.path(), 1 << 20, WEEK, &store).await.unwrap());
-        assert!(thrown.exists(), "its retention is not over");
-        let files = Spool::open(copy.path(), 1 << 20, Duration::ZERO, &store).await.unwrap();
-        assert!(!thrown.exists() && files.used() == 0);
-    }
-
-    #[tokio::test]
-    async fn deleted_and_expired_files_are_removed_from_the_trash() {
-        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-        let _held = files.keep(vec![image(b"deleted"), image(b"old")]).await.unwrap();
-        let thrown = |bytes| folder.path().join(TRASH).join(ContentHash::of(bytes).to_hex());
-        for bytes in [&b"deleted"[..], b"old"] {
-            assert!(files.move_to_trash(ContentHash::of(bytes)) && thrown(bytes).exists());
-        }
-        files.delete_trashed(vec![ContentHash::of(b"deleted"), ContentHash::of(b"never there")]).await;
-        assert!(!thrown(b"deleted").exists() && thrown(b"old").exists());
-        assert_eq!(
-            (files.empty_trash().await.unwrap(), empty_trash(folder.path(), Duration::ZERO).unwrap()),
-            (0, 1)
-        );
-        assert!(!thrown(b"old").exists());
-    }
-
-    #[tokio::test]
-    async fn a_folder_of_another_database_is_refused_and_left_unchanged() {
-        let (folder, ours) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Spool::open(folder.path(), 1 << 20, WEEK, &ours).await.unwrap();
-        let held = files.keep(vec![image(b"accepted")]).await.unwrap();
-        let path = files.path(ContentHash::of(b"accepted"));
-        // As if the process were killed: the released files are never processed.
-        drop(held);
-        drop(files);
-        let other = store().await;
-        let error = Spool::open(folder.path(), 1 << 20, WEEK, &other).await.err().expect("it is not its own");
-        assert!(matches!(error, SpoolOpenError::OtherDatabase { .. }), "{error}");
-        for word in ["store.url", "store.spool", "Nothing was changed"] {
-            assert!(error.to_string().contains(word), "{error}");
-        }
-        assert!(path.exists());
-    }
-
-    #[tokio::test]
-    async fn files_of_a_cancelled_request_are_deleted() {
-        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-        {
-            let mut leaving = std::pin::pin!(files.keep(vec![image(b"a"), image(b"b")]));
-            // Polled once, so that the write has begun.
-            let begun =
-                std::future::poll_fn(|context| std::task::Poll::Ready(leaving.as_mut().poll(context)));
-            assert!(begun.await.is_pending());
-        }
-        let mut gone = Vec::new();
-        while gone.len() < 2 {
-            gone.extend(files.released().await);
-        }
-        files.delete_unreferenced(&store, &gone).await.unwrap();
-        assert_eq!(files.used(), 0);
-        assert!(!files.path(ContentHash::of(b"a")).exists() && !files.path(ContentHash::of(b"b")).exists());
-    }
-
-    #[tokio::test]
-    async fn the_spool_stays_within_its_budget() {
-        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Spool::open(folder.path(), 4, WEEK, &store).await.unwrap();
-        let held = files.keep(vec![image(b"abc")]).await.unwrap();
-        assert!(matches!(files.keep(vec![image(b"de")]).await, Err(SpoolWriteError::Full(_))));
-        assert!(files.keep(vec![image(b"abc")]).await.is_ok(), "an existing file costs nothing");
-        assert_eq!(files.used(), 3);
-        drop(held);
-    }
-
-    #[tokio::test]
-    async fn a_file_that_grew_does_not_make_the_spool_full() {
-        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let spool = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-        let _guard = spool.keep(vec![image(b"image")]).await.unwrap();
-        let hash = ContentHash::of(b"image");
-        fs::write(spool.path(hash), [0; 100]).unwrap();
-        spool.remove(hash);
-        assert_eq!(spool.used(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_damaged_file_is_never_read_as_the_image() {
-        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-        let _held = files.keep(vec![image(b"image")]).await.unwrap();
-        fs::write(files.path(ContentHash::of(b"image")), b"other").unwrap();
-        assert!(matches!(files.read(ContentHash::of(b"image")).await, Err(SpoolReadError::Lost(_))));
-    }
-
-    #[tokio::test]
-    async fn a_folder_in_use_is_refused_with_advice() {
-        let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
-        let _first = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
-        let error = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.err().expect("it is taken");
-        assert!(
-            matches!(&error, SpoolOpenError::Taken(_)) && error.to_string().contains("store.spool"),
-            "{error}"
-        );
     }
 }

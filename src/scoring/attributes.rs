@@ -3,12 +3,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use uuid::Uuid;
 
-use super::{FaceMemoryError, Scoring};
+use super::{DatasetProbes, FaceMemoryError, Scoring};
 use crate::{
     blocking::blocking,
     content::ContentHash,
@@ -16,19 +16,6 @@ use crate::{
     stats::LogisticError,
     tensor::Features,
 };
-
-/// Linear probes fitted on the photos of a dataset.
-#[derive(Debug, Clone)]
-pub struct DatasetProbes {
-    /// The dataset's name.
-    pub name: String,
-    /// Its revision.
-    pub revision: u64,
-    /// Number of photos with a face, on which the probes were fitted.
-    pub faces: usize,
-    /// The fitted probes.
-    pub probes: Arc<Probes>,
-}
 
 /// A sample of a run, given by the hashes of its images.
 #[derive(Debug, Clone)]
@@ -39,32 +26,6 @@ pub struct RunFaces {
     pub reference: ContentHash,
     /// Attribute labels of the person, by CelebA name.
     pub attributes: BTreeMap<String, bool>,
-}
-
-/// Fitted probes by dataset, only for the newest revision of each.
-#[derive(Debug, Default)]
-pub(super) struct ProbeCache(Mutex<Fitted>);
-
-#[derive(Debug, Default)]
-struct Fitted {
-    by_dataset: HashMap<Uuid, DatasetProbes>,
-    /// Incremented when the cache is cleared, so that a fit in progress at that time is not cached.
-    cleared: u64,
-    /// Lock for fitting each dataset. Only datasets with a fit in progress or pending have a live
-    /// one.
-    turns: HashMap<Uuid, Weak<tokio::sync::Mutex<()>>>,
-}
-
-impl ProbeCache {
-    fn lock(&self) -> MutexGuard<'_, Fitted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn clear(&self) {
-        let mut fitted = self.lock();
-        fitted.by_dataset.clear();
-        fitted.cleared += 1;
-    }
 }
 
 /// Error of fitting probes or evaluating a run.

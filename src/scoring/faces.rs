@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use tokio::sync::{OnceCell, Semaphore};
 use utoipa::ToSchema;
 
-use self::networks::{Blocking, Lanes, OwnNetworks};
+use self::networks::{Blocking, DECIDE, Lanes, OwnNetworks, PROPOSE, REFINE};
 use super::images::{ImageJob, Turns};
 use crate::{
     blocking::blocking,
@@ -29,9 +29,6 @@ use crate::{
     },
 };
 
-const PROPOSE: &str = "faces.pnet";
-const REFINE: &str = "faces.rnet";
-const DECIDE: &str = "faces.onet";
 const EMBED: &str = "faces.embedding";
 /// Graphs whose outputs together are the feature `faces`.
 pub(super) const GRAPHS: [&str; 4] = [PROPOSE, REFINE, DECIDE, EMBED];

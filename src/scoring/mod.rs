@@ -1,22 +1,26 @@
 //! Scores samples: plans the features that the metrics need and computes each of them once.
 
 mod attributes;
+mod evidence;
 mod faces;
 mod images;
 mod objects;
 mod plan;
+mod probes;
 mod relations;
 mod sample;
+mod scorecard;
 mod service;
 mod texts;
 
-pub use attributes::{AttributesError, DatasetProbes, RunFaces};
+pub use attributes::{AttributesError, RunFaces};
+pub use evidence::{FeatureUse, TextEvidence};
 pub use faces::{FaceEvidence, FaceMemory, FaceMemoryError};
 pub use images::in_background;
 pub use objects::ObjectEvidence;
+pub use probes::DatasetProbes;
 pub use relations::{GroundingEvidence, RelationEvidence};
 pub use sample::{EncodedImage, Metadata, Sample, attribute_labels, content};
+pub use scorecard::{ImageFaces, MetricScore, Scorecard};
 pub(crate) use service::name;
-pub use service::{
-    FeatureUse, ImageFaces, MetricScore, Scorecard, Scoring, ScoringError, TextEvidence, graphs_of,
-};
+pub use service::{Scoring, ScoringError, graphs_of};

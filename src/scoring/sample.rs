@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
 
-use super::attributes::DatasetProbes;
+use super::DatasetProbes;
 use crate::{
     content::ContentHash,
     label::{self, LabelError},

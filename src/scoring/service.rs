@@ -10,27 +10,22 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::{
-    EncodedImage, Sample,
-    attributes::ProbeCache,
-    faces::{self, FaceEvidence, FaceFinder, FaceMemory},
+    EncodedImage, FeatureUse, ImageFaces, MetricScore, RelationEvidence, Sample, Scorecard, TextEvidence,
+    faces::{self, FaceFinder, FaceMemory},
     images::{Decoder, ImageJob},
-    objects::{self, ObjectEvidence, ObjectFinder, Wanted},
+    objects::{self, ObjectFinder, Wanted},
     plan::plan,
-    relations::{RelationEvidence, RelationFinder},
+    probes::ProbeCache,
+    relations::RelationFinder,
     texts::{EncodedText, Texts},
 };
 use crate::{
     blocking::blocking,
     content::ContentHash,
-    engine::{Engine, EngineError, Feature, Origin, Pack, PackError},
-    metrics::{
-        AttributeInputs, FACES, FeatureSet, Input, Metric, MetricResult, OBJECTS, RELATIONS, Relations,
-        Subject,
-    },
+    engine::{Engine, EngineError, Feature, Pack, PackError},
+    metrics::{AttributeInputs, FACES, FeatureSet, Input, Metric, OBJECTS, RELATIONS, Relations, Subject},
     tensor::Tensor,
     text::relations::annotated,
     vision::{DecodeError, DecodeLimits, Geometry},
@@ -47,75 +42,6 @@ pub struct Scoring {
     relations: Option<RelationFinder>,
     pub(super) probes: ProbeCache,
     shows_embeddings: AtomicBool,
-}
-
-/// Result of scoring a sample.
-#[derive(Debug, Clone)]
-pub struct Scorecard {
-    /// Every requested metric, in the order of the request.
-    pub scores: Vec<MetricScore>,
-    /// Every feature that the scores are based on, and its origin.
-    pub features: Vec<FeatureUse>,
-    /// Token counts of the prompt for each text graph.
-    pub texts: Vec<TextEvidence>,
-    /// The faces in each image that was searched for them.
-    pub faces: Vec<ImageFaces>,
-    /// The objects that were searched for in the image, and those that were skipped.
-    pub objects: Vec<ObjectEvidence>,
-    /// The relations of the prompt, including those that could not be scored.
-    pub relations: Vec<RelationEvidence>,
-}
-
-/// The faces in one image of a sample.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ImageFaces {
-    /// The image: `image`, `reference[0]`, `auxiliary[0]` and so on.
-    #[schema(example = "image")]
-    pub of: String,
-    /// The largest first.
-    pub faces: Vec<FaceEvidence>,
-}
-
-/// Result of one metric.
-#[derive(Debug, Clone)]
-pub struct MetricScore {
-    /// The metric.
-    pub metric: &'static Metric,
-    /// A score, or the reason why it is null.
-    pub outcome: MetricResult,
-}
-
-/// A feature that a request used.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct FeatureUse {
-    /// Role of the graph.
-    #[schema(example = "clip.image")]
-    pub graph: String,
-    /// The input: `image`, `prompt`, or `reference[0]` and so on.
-    #[schema(example = "reference[0]")]
-    pub of: String,
-    /// Origin of the feature: computed for this request, shared with a concurrent one, or cached.
-    pub origin: Origin,
-    /// Milliseconds from request to result, time in queues included.
-    pub milliseconds: f64,
-    /// Number of items in the batch, from this and other requests; 0 if the model did not run.
-    pub batch: usize,
-}
-
-/// Token count of the prompt for one text graph.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct TextEvidence {
-    /// Role of the graph.
-    #[schema(example = "clip.text")]
-    pub graph: String,
-    /// Tokens of the prompt before truncation, start and end tokens included.
-    #[schema(example = 9)]
-    pub tokens: usize,
-    /// Largest number of tokens that the graph reads.
-    #[schema(example = 77)]
-    pub context: usize,
-    /// True if the prompt was truncated.
-    pub truncated: bool,
 }
 
 /// Error of scoring a sample.

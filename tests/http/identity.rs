@@ -11,7 +11,7 @@ use axum::{
 };
 use futures_util::{FutureExt as _, future::join_all};
 use serde_json::{Value, json};
-use stellar_score::{runs::probes, scoring::Metadata};
+use stellar_score::{scoring::Metadata, service::probes};
 
 use crate::{
     harness::{Answer, App, tells},

@@ -16,6 +16,7 @@ mod prompts;
 mod relations;
 mod reports;
 mod routes;
+mod run_lists;
 mod runs;
 mod scores;
 mod sharing;

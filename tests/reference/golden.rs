@@ -8,9 +8,9 @@ use stellar_score::{
     config::Config,
     content::ContentHash,
     engine::{Engine, Pack},
-    parity::{Certificate, Goldens, certify},
     scoring::{EncodedImage, Scoring},
     telemetry::Telemetry,
+    verify::{Certificate, Goldens, certify},
     vision,
 };
 

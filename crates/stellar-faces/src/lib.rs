@@ -33,9 +33,7 @@ use stellar_vision::{Filter, Image, Rect, resize_area, resize_window};
 pub use crops::CropNet;
 pub use graph::{Tensors, Unsuited};
 pub use pnet::{ProposalNet, Spot};
-
-/// Corners of a box: left, top, right, bottom, in pixels.
-pub type Corners = [f32; 4];
+pub use suppress::Corners;
 
 /// Side of the smallest face that is searched for, in pixels.
 pub const LEAST_FACE: u32 = 20;

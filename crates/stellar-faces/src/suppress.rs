@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::Corners;
+/// Corners of a box: left, top, right, bottom, in pixels.
+pub type Corners = [f32; 4];
 
 /// Number of boxes from which a grid is faster than comparing all pairs.
 const GRID_FROM: usize = 64;

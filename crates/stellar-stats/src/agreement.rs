@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::bootstrap::{Bootstrap, Interval};
+use super::bootstrap::Bootstrap;
+use super::interval::Interval;
 
 /// Level of measurement: the meaning of a difference between two ratings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,27 +8,11 @@
 use std::collections::BTreeMap;
 
 use super::cluster::ClusterMean;
+use super::interval::Interval;
 use super::normal::{normal_cdf, normal_quantile};
 use super::rng::Rng;
 use super::student::{student_quantile, student_quantile_between};
 use crate::cancel::cancelled;
-
-/// A confidence interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Interval {
-    /// The lower end.
-    pub low: f64,
-    /// The upper end.
-    pub high: f64,
-}
-
-impl Interval {
-    /// Clamps the interval to the bounds of the quantity, which studentised intervals can exceed.
-    #[must_use]
-    pub fn within(self, least: f64, most: f64) -> Self {
-        Self { low: self.low.clamp(least, most), high: self.high.clamp(least, most) }
-    }
-}
 
 /// Options of resampling.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! Means over clusters without resampling, and cluster-aware tests of paired differences.
 
-use super::bootstrap::Interval;
+use super::interval::Interval;
 use super::rng::Rng;
 use super::student::student_quantile_between;
 

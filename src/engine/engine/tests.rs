@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use prometheus::Registry;
 
 use super::*;
+use crate::engine::Origin;
 use crate::engine::fake::{self, FakeBackend, FakeControl, Trouble};
 use crate::engine::pack::{FileSpec, Sha};
 use crate::tensor::Dtype;

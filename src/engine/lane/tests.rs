@@ -3,11 +3,13 @@ use std::sync::atomic::AtomicUsize;
 use prometheus::Registry;
 use proptest::prelude::*;
 
+use super::worker::FAILURES;
 use super::*;
+use crate::engine::error::BackendError;
 use crate::engine::fake::{self, FakeBackend, FakeControl, Trouble};
 use crate::engine::pack::GraphSpec;
 use crate::engine::telemetry::EngineTelemetry;
-use crate::tensor::Dtype;
+use crate::tensor::{Dtype, Features};
 
 struct Setup {
     lane: Arc<Lane>,

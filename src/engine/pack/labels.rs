@@ -4,8 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::GraphSpec;
-use super::spec::{Dim, TensorSpec};
+use super::spec::{Dim, GraphSpec, TensorSpec};
 use crate::tensor::Dtype;
 
 /// Names for the outputs of a scene graph, from a JSON object in the pack.

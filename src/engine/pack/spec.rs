@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Sha;
+use super::sha::Sha;
 use crate::content::ContentHash;
 use crate::tensor::{Dtype, Tensor};
 use crate::text::Cleaning;
 use crate::vision::Geometry;
+
+/// Returns how messages name an entry, for example ``graph `clip.image` ``.
+pub(super) fn entry(kind: &str, name: &str) -> String {
+    format!("{kind} `{name}`")
+}
 
 /// The vocabulary file of a tokenizer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -313,7 +318,7 @@ impl GraphSpec {
     }
 
     pub(super) fn entry(&self) -> String {
-        super::entry("graph", &self.role)
+        entry("graph", &self.role)
     }
 
     /// Checks the consistency of the entry.

@@ -9,15 +9,16 @@ use std::thread;
 
 use sha2::{Digest, Sha256};
 
-use super::{Pack, PackError, Sha};
+use super::error::PackError;
+use super::sha::Sha;
+use super::spec::FileSpec;
 
 /// Bytes per read: enough that hashing dominates over system calls.
 const CHUNK: usize = 1 << 20;
 
-/// Compares every file of an opened manifest with its digest. The error is the first entry that
+/// Compares every file of the pack with this name with its digest. The error is the first entry that
 /// fails.
-pub(super) fn verify(pack: &Pack) -> Result<(), PackError> {
-    let mut files = pack.files();
+pub(super) fn verify(pack: &str, mut files: Vec<(String, FileSpec)>) -> Result<(), PackError> {
     // A file that several graphs share is read once.
     let mut seen = std::collections::HashSet::new();
     files.retain(|(_, file)| seen.insert((file.path.clone(), file.sha256)));
@@ -43,14 +44,14 @@ pub(super) fn verify(pack: &Pack) -> Result<(), PackError> {
     for (entry, file) in files {
         let result = found.remove(&file.path).unwrap_or_else(|| digest(&file.path));
         let sha = result.map_err(|source| PackError::File {
-            pack: pack.name.clone(),
+            pack: pack.to_owned(),
             entry: entry.clone(),
             path: file.path.clone(),
             source,
         })?;
         if sha != file.sha256 {
             return Err(PackError::Mismatch {
-                pack: pack.name.clone(),
+                pack: pack.to_owned(),
                 entry,
                 path: file.path,
                 expected: file.sha256.to_string(),

@@ -9,16 +9,11 @@ mod scene;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-
 use super::{
-    FeatureSet, Flag, Input, MetricResult, NullReason, OBJECTS, Score,
+    FeatureSet, Flag, Input, Mapping, MetricResult, NullReason, OBJECTS, Score, Sought,
     objects::{corners, sigmoid},
 };
-use crate::{
-    tensor::Output,
-    text::relations::{Relation, RelationKind},
-};
+use crate::{tensor::Output, text::relations::RelationKind};
 
 pub use scene::reduce;
 
@@ -28,53 +23,6 @@ use self::scene::{
 
 /// Role of the scene graph, whose outputs are reduced to what relations need ([`reduce`]).
 pub const RELATIONS: &str = "relations";
-
-/// Relations to score for one prompt.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Relations {
-    /// Every relation of the prompt, including those that cannot be mapped to the graph.
-    pub sought: Vec<Sought>,
-    /// True if the pack can locate objects by their words.
-    pub grounded: bool,
-    /// True if the prompt has more characters or relations than are read.
-    pub truncated: bool,
-    /// Width and height of the upright image in pixels.
-    pub size: (u32, u32),
-}
-
-/// A relation in the words of the prompt and in the labels of the graph.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sought {
-    /// The relation as parsed or annotated.
-    pub relation: Relation,
-    /// Its labels in the graph, or the reason why it has none.
-    pub mapping: Result<Mapping, Unmapped>,
-}
-
-/// A relation as indices of the labels of a scene graph.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Mapping {
-    /// Predicates that count as this predicate, at least one.
-    pub predicates: Vec<usize>,
-    /// The predicate with exactly this name.
-    pub exact: Option<usize>,
-    /// True if the graph has no predicate close to this one.
-    pub approximate: bool,
-    /// Cosine by which the predicate was mapped, if no table lists it.
-    pub nearest: Option<f64>,
-    /// Classes that count as the object; may be empty.
-    pub classes: Vec<usize>,
-}
-
-/// Reason why a relation has no score.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Unmapped {
-    /// Its subject is not the person of the prompt.
-    Subject,
-    /// The graph has no predicate similar to its own.
-    Predicate,
-}
 
 /// Score of a relation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -124,23 +72,6 @@ pub struct Grounding {
     pub place: [f32; 4],
     /// Left, top, right, bottom of that box in pixels.
     pub corners: [f64; 4],
-}
-
-impl Relations {
-    /// Returns true if any relation is mapped.
-    #[must_use]
-    pub fn any_mapped(&self) -> bool {
-        self.sought.iter().any(|sought| sought.mapping.is_ok())
-    }
-}
-
-impl fmt::Display for Unmapped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Subject => "its subject is not the person",
-            Self::Predicate => "the scene graph has no predicate similar to its own",
-        })
-    }
 }
 
 /// Mean over all relations.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    metrics::{Label, Objects, Phrase},
+    metrics::{Label, Objects, Phrase, Relations, Unmapped},
     stats::Rng,
     tensor::Features,
     text::relations::annotated,

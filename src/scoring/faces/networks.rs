@@ -12,7 +12,6 @@ use std::{
 use futures_util::future::try_join_all;
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::{DECIDE, PROPOSE, REFINE};
 use crate::{
     blocking::blocking,
     engine::{Engine, EngineError, OnnxGraph, Provider},
@@ -25,6 +24,10 @@ use crate::{
         },
     },
 };
+
+pub(super) const PROPOSE: &str = "faces.pnet";
+pub(super) const REFINE: &str = "faces.rnet";
+pub(super) const DECIDE: &str = "faces.onet";
 
 /// The four lanes of the face graphs.
 #[derive(Clone)]

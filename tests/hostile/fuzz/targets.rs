@@ -10,9 +10,9 @@ use stellar_score::{
     dataset::{Dataset, SampleFolders, SampleSize, Sources, make_sample, prepare},
     engine::Pack,
     scoring::Metadata,
-    submission::read_folder,
     text::relations::relations,
     toolkit::{self, Generation},
+    upload::read_folder,
     vision::{DecodeLimits, decode, read_header},
 };
 

@@ -8,8 +8,9 @@ use std::arch::x86_64::{
     __m256, _mm256_fmadd_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps, _mm256_setzero_ps,
 };
 
-use super::{Levels, Plan, Stage, Verdict, Weights};
+use super::plan::{Plan, Stage, Weights};
 use crate::registers::{Eight, is_supported, load, store};
+use crate::{Levels, Verdict};
 
 /// Outputs computed at once.
 type Sixteen = [Eight; 2];

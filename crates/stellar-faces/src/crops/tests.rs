@@ -1,3 +1,4 @@
+use super::plan::Stage;
 use super::*;
 use crate::fake_graph::FakeGraph;
 use stellar_stats::Rng;

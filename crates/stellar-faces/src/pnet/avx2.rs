@@ -5,24 +5,22 @@
 //! where strips meet are computed twice (ten pixels of 390).
 
 use std::arch::x86_64::{
-    __m256, _mm_add_ps, _mm_set1_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_blendv_ps, _mm256_castpd_ps,
-    _mm256_castps_pd, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_extractf128_ps,
-    _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_permute2f128_ps,
-    _mm256_permute4x64_pd, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
-    _mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    __m256, _mm_add_ps, _mm_set1_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_castps256_ps128,
+    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
+    _mm256_set1_ps, _mm256_setzero_ps,
 };
 
 use super::rows::{Level, Rows, Source};
-use super::winograd::{self, COLUMNS, POINTS, REACH, TILE, TILES};
-use super::{HEADS, LOGIT, MARGIN, Spot, WIDTHS, Weights};
+use super::vectors::{FIRST, in_order, prelu, transposed, wider};
+use super::weights::{HEADS, LOGIT, Spot, WIDTHS, Weights};
+use super::winograd::{self, COLUMNS, POINTS, Pixel, REACH, TILE, TILES};
 use crate::registers::{Eight, is_supported, load, store};
 use stellar_vision::Image;
 
-/// Channels of a pixel: 10 or 16 of 16 are used.
-pub(super) type Pixel = [Eight; 2];
-
 /// Groups of eight channels in the bound of the third convolution.
 const BOUND: usize = 3;
+/// Added to the bound of a logit, to allow for rounding.
+const MARGIN: f32 = 0.01;
 /// Tiles per strip.
 const ACROSS: usize = 48;
 /// Positions per strip.
@@ -33,8 +31,6 @@ const RING: usize = (2 * (PLACES + 4) + 2 + 32).div_ceil(8);
 const SMALL: u32 = 6;
 /// Rows in the ring: two rows of the first convolution depend on four.
 const RING_ROWS: usize = 4;
-/// Pixels of one row that a kernel of the first convolution computes.
-const FIRST: usize = 16;
 
 /// The weights in the order of use.
 #[derive(Debug)]
@@ -487,71 +483,4 @@ impl Strip<'_> {
             }
         }
     }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn prelu(x: __m256, slope: __m256) -> __m256 {
-    let zero = _mm256_setzero_ps();
-    _mm256_fmadd_ps(_mm256_min_ps(x, zero), slope, _mm256_max_ps(x, zero))
-}
-
-/// Splits sixteen values into the even and the odd ones, with the pairs in the order
-/// `0 1 4 5 2 3 6 7`. If only the first `valid` values exist and their number is odd, the last one
-/// stands for both of its pair.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn wider(low: __m256, high: __m256, valid: usize) -> (__m256, __m256) {
-    let even = _mm256_shuffle_ps::<0b10_00_10_00>(low, high);
-    let odd = _mm256_shuffle_ps::<0b11_01_11_01>(low, high);
-    if valid >= FIRST || valid.is_multiple_of(2) {
-        return (even, odd);
-    }
-    let pairs = _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
-    let last = _mm256_castsi256_ps(_mm256_cmpeq_epi32(pairs, _mm256_set1_epi32((valid / 2) as i32)));
-    (even, _mm256_blendv_ps(odd, even, last))
-}
-
-/// Restores the natural order from that of [`wider`].
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn in_order(pairs: __m256) -> __m256 {
-    _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(pairs)))
-}
-
-/// Transposes rows and columns.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn transposed(rows: &[__m256; 8]) -> [__m256; 8] {
-    let [a, b, c, d, e, f, g, h] = *rows;
-    let pairs = [
-        _mm256_unpacklo_ps(a, b),
-        _mm256_unpackhi_ps(a, b),
-        _mm256_unpacklo_ps(c, d),
-        _mm256_unpackhi_ps(c, d),
-        _mm256_unpacklo_ps(e, f),
-        _mm256_unpackhi_ps(e, f),
-        _mm256_unpacklo_ps(g, h),
-        _mm256_unpackhi_ps(g, h),
-    ];
-    let fours = [
-        _mm256_shuffle_ps::<0x44>(pairs[0], pairs[2]),
-        _mm256_shuffle_ps::<0xEE>(pairs[0], pairs[2]),
-        _mm256_shuffle_ps::<0x44>(pairs[1], pairs[3]),
-        _mm256_shuffle_ps::<0xEE>(pairs[1], pairs[3]),
-        _mm256_shuffle_ps::<0x44>(pairs[4], pairs[6]),
-        _mm256_shuffle_ps::<0xEE>(pairs[4], pairs[6]),
-        _mm256_shuffle_ps::<0x44>(pairs[5], pairs[7]),
-        _mm256_shuffle_ps::<0xEE>(pairs[5], pairs[7]),
-    ];
-    [
-        _mm256_permute2f128_ps::<0x20>(fours[0], fours[4]),
-        _mm256_permute2f128_ps::<0x20>(fours[1], fours[5]),
-        _mm256_permute2f128_ps::<0x20>(fours[2], fours[6]),
-        _mm256_permute2f128_ps::<0x20>(fours[3], fours[7]),
-        _mm256_permute2f128_ps::<0x31>(fours[0], fours[4]),
-        _mm256_permute2f128_ps::<0x31>(fours[1], fours[5]),
-        _mm256_permute2f128_ps::<0x31>(fours[2], fours[6]),
-        _mm256_permute2f128_ps::<0x31>(fours[3], fours[7]),
-    ]
 }

@@ -1,4 +1,5 @@
 use super::rows::Rows;
+use super::weights::{LOGIT, OPERATORS};
 use super::*;
 use crate::fake_graph::FakeGraph;
 use crate::registers::is_supported;

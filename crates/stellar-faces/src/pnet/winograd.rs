@@ -11,8 +11,10 @@ use std::arch::x86_64::{
     _mm256_sub_ps,
 };
 
-use super::avx2::Pixel;
 use crate::registers::{Eight, load, store};
+
+/// Channels of a pixel: 10 or 16 of 16 are used.
+pub(super) type Pixel = [Eight; 2];
 
 /// Products per tile.
 pub(super) const POINTS: usize = 36;

@@ -10,6 +10,7 @@
 
 mod grammar;
 mod parser;
+mod tokens;
 mod vocabulary;
 
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,7 @@
 //! Parses predicates and their objects from a prompt, left to right.
 
 use super::grammar::{GRAMMAR, Grammar};
+use super::tokens::{Token, tokenize};
 
 /// Upper limit on adjectives of one noun; no real prompt has more.
 const MOST_ADJECTIVES: usize = 64;
@@ -47,74 +48,6 @@ pub(super) fn parse(prompt: &str) -> Parsed {
     let last = if subject.is_some() { Last::Subject } else { Last::Break };
     Scan::new(grammar, after, last, &mut parsed).run();
     parsed
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    /// `{}`
-    Subject,
-    Comma,
-    /// Any other punctuation.
-    Stop,
-    Preposition(String),
-    Word(String),
-}
-
-impl Token {
-    fn word(&self) -> Option<&str> {
-        match self {
-            Self::Word(word) => Some(word),
-            _ => None,
-        }
-    }
-}
-
-/// Splits a prompt into lower-cased words and punctuation, and joins compound prepositions.
-fn tokenize(prompt: &str, grammar: &Grammar) -> Vec<Token> {
-    let text = prompt.to_lowercase().replace('’', "'").replace("{}", " \u{0} ").replace('&', " and ");
-    let mut raw = Vec::new();
-    let mut word = String::new();
-    for c in text.chars().chain([' ']) {
-        if c.is_alphanumeric() || (matches!(c, '\'' | '-') && !word.is_empty()) {
-            word.push(c);
-            continue;
-        }
-        let trimmed = word.trim_end_matches(['\'', '-']);
-        if !trimmed.is_empty() {
-            raw.push(Token::Word(trimmed.to_owned()));
-        }
-        word.clear();
-        match c {
-            '\0' => raw.push(Token::Subject),
-            ',' => raw.push(Token::Comma),
-            '.' | ';' | ':' | '!' | '?' | '(' | ')' | '[' | ']' | '|' | '-' | '–' | '—' | '"' | '\n' => {
-                raw.push(Token::Stop);
-            }
-            _ => {}
-        }
-    }
-    let mut tokens = Vec::with_capacity(raw.len());
-    let mut at = 0;
-    while at < raw.len() {
-        let starts = |words: &[String]| {
-            raw.len() >= at + words.len()
-                && words.iter().zip(&raw[at..]).all(|(word, token)| token.word() == Some(word))
-        };
-        if starts(&["as".into(), "well".into(), "as".into()]) {
-            tokens.push(Token::Word("and".to_owned()));
-            at += 3;
-        } else if let Some(compound) = grammar.compounds.iter().find(|words| starts(words)) {
-            tokens.push(Token::Preposition(compound.join(" ")));
-            at += compound.len();
-        } else {
-            tokens.push(match &raw[at] {
-                Token::Word(word) if grammar.prepositions.contains(word) => Token::Preposition(word.clone()),
-                token => token.clone(),
-            });
-            at += 1;
-        }
-    }
-    tokens
 }
 
 /// Kind of the previous token.

@@ -1,6 +1,6 @@
 //! Decoding errors, worded for the sender of the file.
 
-use super::Format;
+use super::format::Format;
 
 /// Reason why an image file was rejected. `Display` says what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

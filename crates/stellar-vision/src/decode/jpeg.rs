@@ -3,7 +3,8 @@
 use image::metadata::Orientation;
 use turbojpeg::{Decompressor, PixelFormat};
 
-use super::{DecodeError, DecodeLimits, Format, Outline, be16, check_sides, orientation};
+use super::outline::{Outline, be16, check_sides};
+use super::{DecodeError, DecodeLimits, Format, orientation};
 
 /// Maximum number of scans of a progressive file. Encoders write about ten. Each scan is a pass
 /// over the whole image, so a file with thousands of empty scans could cost minutes of work for a

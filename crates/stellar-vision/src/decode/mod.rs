@@ -21,123 +21,18 @@
 //! structure is valid.
 
 mod error;
+mod format;
 mod jpeg;
 mod orientation;
+mod outline;
 mod png;
 mod webp;
 
-use std::fmt;
-
-use image::metadata::Orientation;
-
 use super::Image;
 pub use error::DecodeError;
-
-/// Limits for decoding one file. All limits are checked before memory is allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecodeLimits {
-    /// Maximum length of the file, in bytes.
-    pub max_bytes: usize,
-    /// Maximum length of a side, in pixels.
-    pub max_side: u32,
-    /// Maximum number of pixels, width × height.
-    pub max_pixels: u64,
-    /// Maximum peak memory while decoding, in bytes, in addition to the file itself.
-    pub max_memory: u64,
-}
-
-impl Default for DecodeLimits {
-    /// 32 MiB (a 24-megapixel photograph as PNG), 65,535 pixels per side (the maximum of a JPEG),
-    /// 64 mebipixels (8192 × 8192), and 512 MiB of memory (enough for that many pixels from any
-    /// 8-bit file with a quarter turn, or from a progressive JPEG with 4:2:0 chroma).
-    fn default() -> Self {
-        Self { max_bytes: 32 << 20, max_side: 65_535, max_pixels: 64 << 20, max_memory: 512 << 20 }
-    }
-}
-
-/// Format of an image file, detected from its first bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// Portable Network Graphics, including APNG.
-    Png,
-    /// JPEG: baseline, extended and progressive, Huffman or arithmetic, 8 bits.
-    Jpeg,
-    /// WebP: lossy, lossless, animated.
-    WebP,
-}
-
-impl Format {
-    /// Returns the format that `bytes` start with, even if the file is truncated.
-    fn of(bytes: &[u8]) -> Option<Self> {
-        if bytes.starts_with(&png::SIGNATURE[..4]) {
-            Some(Self::Png)
-        } else if bytes.starts_with(&[0xFF, 0xD8]) {
-            Some(Self::Jpeg)
-        } else if bytes.starts_with(b"RIFF") && (bytes.len() < 12 || &bytes[8..12] == b"WEBP") {
-            Some(Self::WebP)
-        } else {
-            None
-        }
-    }
-
-    /// Returns the IANA media type.
-    #[must_use]
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Png => "image/png",
-            Self::Jpeg => "image/jpeg",
-            Self::WebP => "image/webp",
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Png => "PNG",
-            Self::Jpeg => "JPEG",
-            Self::WebP => "WebP",
-        })
-    }
-}
-
-/// Properties declared by a file's header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// Format, detected from the content.
-    pub format: Format,
-    /// Columns of the upright image (after the EXIF orientation).
-    pub width: u32,
-    /// Rows of the upright image (after the EXIF orientation).
-    pub height: u32,
-    /// Estimated peak memory while decoding, in bytes, for admission by memory.
-    pub decode_memory: u64,
-}
-
-/// Result of walking a file's structure; `plan` is the data that its decoder needs.
-struct Outline<P> {
-    /// Stored columns, before the orientation.
-    width: u32,
-    /// Stored rows, before the orientation.
-    height: u32,
-    orientation: Orientation,
-    /// Peak memory until the RGB pixels are complete, including those pixels, in bytes.
-    memory: u64,
-    plan: P,
-}
-
-impl<P> Outline<P> {
-    fn header(&self, format: Format) -> Header {
-        let (width, height) = if orientation::swaps_sides(self.orientation) {
-            (self.height, self.width)
-        } else {
-            (self.width, self.height)
-        };
-        let rgb = 3 * u64::from(width) * u64::from(height);
-        let turned = if orientation::swaps_sides(self.orientation) { 2 * rgb } else { rgb };
-        Header { format, width, height, decode_memory: self.memory.max(turned) }
-    }
-}
+pub use format::Format;
+use outline::Outline;
+pub use outline::{DecodeLimits, Header};
 
 /// An outline that passed all limits.
 enum Checked<'a> {
@@ -165,20 +60,6 @@ fn check<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<(Header, Checked<
     Ok((header, checked))
 }
 
-/// Checks the sides that a header declares, as soon as they are known.
-fn check_sides(width: u32, height: u32, limits: &DecodeLimits) -> Result<(), DecodeError> {
-    if width == 0 || height == 0 {
-        return Err(DecodeError::NoPixels { width, height });
-    }
-    if u64::from(width) * u64::from(height) > limits.max_pixels {
-        return Err(DecodeError::TooManyPixels { width, height, limit: limits.max_pixels });
-    }
-    if width.max(height) > limits.max_side {
-        return Err(DecodeError::SideTooLong { width, height, limit: limits.max_side });
-    }
-    Ok(())
-}
-
 /// Reads a file's header and checks all limits without decoding a pixel.
 ///
 /// Truncated PNG and WebP files are already detected here. Damage within the compressed data is
@@ -201,25 +82,6 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Image, DecodeError>
     Ok(orientation::apply(Image::new(width, height, pixels), orientation))
 }
 
-/// Returns the three colour bytes of each pixel of `stride` bytes, without the rest.
-fn take_rgb(pixels: &[u8], stride: usize) -> Vec<u8> {
-    let mut rgb = vec![0; pixels.len() / stride * 3];
-    for (to, from) in rgb.chunks_exact_mut(3).zip(pixels.chunks_exact(stride)) {
-        to.copy_from_slice(&from[..3]);
-    }
-    rgb
-}
-
-/// Reads a big-endian `u32` at `at`, if the file is long enough.
-fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
-}
-
-/// Reads a big-endian `u16` at `at`, if the file is long enough.
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|b| u16::from_be_bytes(*b))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,7 +98,7 @@ mod tests {
     #[test]
     fn a_bare_signature_is_a_truncated_file() {
         let limits = DecodeLimits::default();
-        for start in [&b"\x89PNG"[..], &png::SIGNATURE, &[0xFF, 0xD8], b"RIFF", b"RIFF\x24\0\0\0WEBP"] {
+        for start in [&b"\x89PNG"[..], &format::SIGNATURE, &[0xFF, 0xD8], b"RIFF", b"RIFF\x24\0\0\0WEBP"] {
             let error = decode(start, &limits).expect_err("too short to be an image");
             assert_eq!(error.code(), "truncated", "{start:02x?}: {error}");
         }

@@ -6,10 +6,9 @@ use image::codecs::png::PngDecoder;
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError, Limits};
 
-use super::{DecodeError, DecodeLimits, Format, Outline, be32, check_sides, orientation, take_rgb};
-
-/// First eight bytes of every PNG file.
-pub(super) const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
+use super::format::SIGNATURE;
+use super::outline::{Outline, be32, check_sides, take_rgb};
+use super::{DecodeError, DecodeLimits, Format, orientation};
 
 /// Highest compression ratio of Deflate: 258 bytes from a length code and a distance code of one
 /// bit each.

@@ -6,7 +6,8 @@ use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{ColorType, ImageDecoder, ImageError};
 
-use super::{DecodeError, DecodeLimits, Format, Outline, check_sides, orientation, take_rgb};
+use super::outline::{Outline, check_sides, take_rgb};
+use super::{DecodeError, DecodeLimits, Format, orientation};
 
 /// The image's bitstream and its place on the canvas.
 pub(super) struct Plan<'a> {

@@ -15,8 +15,8 @@ use std::arch::x86_64::{
     _mm256_slli_epi32, _mm256_srai_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
 };
 
-use super::backend::{Columns, Rows};
 use super::coefficients::{Coefficients, HALF, PRECISION_BITS};
+use super::kernel::{Columns, Rows};
 
 /// Bytes per register.
 const REGISTER: usize = 32;

@@ -17,8 +17,8 @@ use std::arch::x86_64::{
     _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
 };
 
-use super::backend::{Columns, Rows};
 use super::coefficients::{Coefficients, HALF, PRECISION_BITS};
+use super::kernel::{Columns, Rows};
 
 /// Bytes per register.
 const REGISTER: usize = 64;

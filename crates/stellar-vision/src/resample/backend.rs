@@ -1,28 +1,11 @@
-//! Choice of the instruction set, and the interface of the kernels.
+//! Choice of the instruction set.
 
 use super::coefficients::Coefficients;
+use super::kernel::{Columns, Rows};
 use super::portable;
 
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
-
-/// The horizontal pass: from source rows to rows of the window's width.
-pub(super) trait Columns {
-    /// Returns the number of bytes from the start of a source row that must be readable. Bytes
-    /// beyond the row's pixels may have any value.
-    fn reach(&self) -> usize;
-
-    /// Resizes four source rows into the first four rows of `target`, which are `stride` bytes
-    /// apart. Up to [`super::ROW_SLACK`] bytes after each row are overwritten.
-    fn rows(&self, sources: [&[u8]; 4], target: &mut [u8], stride: usize);
-}
-
-/// The vertical pass: from rows of the window's width to one output row.
-pub(super) trait Rows {
-    /// Computes output row `index` of the window. `source` begins with the first row of its span.
-    /// Rows are `stride` bytes apart, including [`super::ROW_SLACK`] bytes after the pixels.
-    fn row(&self, index: usize, source: &[u8], stride: usize, out: &mut [u8]);
-}
 
 /// An instruction set. All produce the same bits, because the sums are integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,39 @@
 //! The weights of one axis, rounded as in Pillow.
 
-use super::Filter;
+use serde::Deserialize;
+
+/// Convolution kernel, with the constants of Pillow's `Image.Resampling`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// Triangle of radius 1 (times the scale when shrinking).
+    Bilinear,
+    /// Keys' cubic convolution with a = -0.5, radius 2 (times the scale when shrinking).
+    Bicubic,
+}
+
+impl Filter {
+    /// Returns the radius at scale 1.
+    fn support(self) -> f64 {
+        match self {
+            Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
+        }
+    }
+
+    /// Returns the kernel's value at distance `x`. The order of operations is Pillow's, so the
+    /// rounding is the same.
+    fn at(self, x: f64) -> f64 {
+        const A: f64 = -0.5;
+        let x = x.abs();
+        match self {
+            Self::Bilinear if x < 1.0 => 1.0 - x,
+            Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+            _ => 0.0,
+        }
+    }
+}
 
 /// Fractional bits of a weight: 32 minus 8 for the pixel and 2 for sign and overshoot (Pillow's
 /// `PRECISION_BITS`).

@@ -12,6 +12,7 @@
 
 mod backend;
 mod coefficients;
+mod kernel;
 mod portable;
 mod region;
 
@@ -20,75 +21,13 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
-use serde::Deserialize;
-
 use super::Image;
 pub(super) use backend::Backend;
-use backend::{Columns, Rows};
 use coefficients::Coefficients;
+pub use coefficients::Filter;
+use kernel::{Columns, ROW_SLACK, Rows};
+pub use region::Rect;
 use region::Region;
-
-/// Convolution kernel, with the constants of Pillow's `Image.Resampling`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Filter {
-    /// Triangle of radius 1 (times the scale when shrinking).
-    Bilinear,
-    /// Keys' cubic convolution with a = -0.5, radius 2 (times the scale when shrinking).
-    Bicubic,
-}
-
-impl Filter {
-    /// Returns the radius at scale 1.
-    fn support(self) -> f64 {
-        match self {
-            Self::Bilinear => 1.0,
-            Self::Bicubic => 2.0,
-        }
-    }
-
-    /// Returns the kernel's value at distance `x`. The order of operations is Pillow's, so the
-    /// rounding is the same.
-    fn at(self, x: f64) -> f64 {
-        const A: f64 = -0.5;
-        let x = x.abs();
-        match self {
-            Self::Bilinear if x < 1.0 => 1.0 - x,
-            Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
-            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-            _ => 0.0,
-        }
-    }
-}
-
-/// A rectangle of pixels; `left` and `top` count from the top left corner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Rect {
-    /// First column.
-    pub left: u64,
-    /// First row.
-    pub top: u64,
-    /// Number of columns.
-    pub width: u32,
-    /// Number of rows.
-    pub height: u32,
-}
-
-impl Rect {
-    /// Returns the rectangle that covers an image.
-    #[must_use]
-    pub fn of(image: &Image) -> Self {
-        Self { left: 0, top: 0, width: image.width, height: image.height }
-    }
-
-    /// Returns whether the rectangle has pixels and all of them lie within `width` × `height`.
-    pub(super) fn is_within(&self, width: u64, height: u64) -> bool {
-        let fits = |first: u64, count: u32, side: u64| {
-            count > 0 && first.checked_add(u64::from(count)).is_some_and(|end| end <= side)
-        };
-        fits(self.left, self.width, width) && fits(self.top, self.height, height)
-    }
-}
 
 /// Resizes to `width` × `height`, like Pillow's `image.resize((width, height), filter)`.
 ///
@@ -159,9 +98,6 @@ fn is_vertical_first(source: Rect, size: (u64, u64)) -> bool {
 /// Number of source rows that the horizontal pass processes at once, so that they share each load
 /// of weights.
 const ROWS_AT_ONCE: usize = 4;
-
-/// Spare bytes after a buffered row, so that kernels may read and write whole registers at its end.
-const ROW_SLACK: usize = 64;
 
 /// Runs both passes over a window, or only the one that is needed. `coefficients` specifies the
 /// rows that each output row needs.

@@ -1,7 +1,7 @@
 //! The passes in portable code, for any CPU.
 
-use super::backend::{Columns, Rows};
 use super::coefficients::{Coefficients, HALF, PRECISION_BITS};
+use super::kernel::{Columns, Rows};
 
 /// Rounds a sum, clamps it and drops its fraction.
 fn to_byte(sum: i32) -> u8 {

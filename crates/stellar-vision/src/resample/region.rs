@@ -1,7 +1,36 @@
 //! Access to the source pixels in the form that the kernels need.
 
-use super::{ROW_SLACK, Rect};
+use super::kernel::ROW_SLACK;
 use crate::Image;
+
+/// A rectangle of pixels; `left` and `top` count from the top left corner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rect {
+    /// First column.
+    pub left: u64,
+    /// First row.
+    pub top: u64,
+    /// Number of columns.
+    pub width: u32,
+    /// Number of rows.
+    pub height: u32,
+}
+
+impl Rect {
+    /// Returns the rectangle that covers an image.
+    #[must_use]
+    pub fn of(image: &Image) -> Self {
+        Self { left: 0, top: 0, width: image.width, height: image.height }
+    }
+
+    /// Returns whether the rectangle has pixels and all of them lie within `width` × `height`.
+    pub(crate) fn is_within(&self, width: u64, height: u64) -> bool {
+        let fits = |first: u64, count: u32, side: u64| {
+            count > 0 && first.checked_add(u64::from(count)).is_some_and(|end| end <= side)
+        };
+        fits(self.left, self.width, width) && fits(self.top, self.height, height)
+    }
+}
 
 /// A rectangle of an image whose rows may be read beyond their end.
 pub(super) struct Region<'a> {

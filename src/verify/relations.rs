@@ -122,7 +122,7 @@ pub fn read_pairs(path: &Path) -> anyhow::Result<Vec<TrueImage>> {
 ///
 /// # Errors
 /// A pack without a scene graph, an image that cannot be read, or a graph that fails.
-pub async fn relations(
+pub async fn compare(
     scoring: &Scoring,
     images: &[TrueImage],
     settings: Settings,

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{AllScored, Case};
 use crate::{
-    api::SERVICE_VERSION,
+    VERSION,
     engine::{Pack, Precision},
     machine,
     metrics::{Metric, MetricResult, NullReason},
@@ -166,7 +166,7 @@ impl DriftCertificate {
             metrics: compared,
             without_numbers,
             problems,
-            service_version: SERVICE_VERSION.to_owned(),
+            service_version: VERSION.to_owned(),
             machine: machine::description(),
             measured_at,
         }
@@ -288,7 +288,7 @@ fn only_reason(outcomes: &Outcomes<'_>) -> Option<NullReason> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{metrics, pack_id::Weights, parity::Scored};
+    use crate::{metrics, pack_id::Weights, verify::Scored};
 
     fn side(digest: &str, precision: Precision) -> MeasuredPack {
         let id = PackId { name: "p".to_owned(), digest: digest.repeat(64), weights: Weights::Demo };

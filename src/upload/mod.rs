@@ -1,4 +1,4 @@
-//! Submission of a folder of generated images as a run on a server.
+//! Uploads a folder of generated images as a run on a server.
 //!
 //! ```text
 //! read_folder   images and their JSON, paired by name; photos and prompts from the dataset
@@ -11,9 +11,9 @@
 
 mod folder;
 mod follow;
-mod upload;
+mod send;
 
 pub(crate) use folder::is_image;
 pub use folder::{Folder, Item, read_folder};
 pub use follow::{finish, wait_until_scored};
-pub use upload::{Failure, Upload, Uploaded};
+pub use send::{Failure, Upload, Uploaded};

@@ -22,7 +22,7 @@ use crate::{
     dataset::{Dataset, Problem},
     read,
     scoring::{EncodedImage, Metadata, Sample},
-    submission::{self, Item, is_image},
+    upload::{self, Item, is_image},
 };
 
 /// File name of a list of samples.
@@ -187,7 +187,7 @@ pub fn read_samples(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<Sam
 pub fn read_run(run: &Path, dataset: &Path) -> anyhow::Result<Samples> {
     let (dataset, _) = Dataset::open(dataset)?;
     let found =
-        submission::read_folder(run, &dataset).with_context(|| format!("cannot read {}", run.display()))?;
+        upload::read_folder(run, &dataset).with_context(|| format!("cannot read {}", run.display()))?;
     Ok(Samples { cases: found.items.into_iter().map(Case::from).collect(), problems: found.problems })
 }
 

@@ -3,8 +3,8 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::SERVICE_VERSION;
 use crate::{
+    VERSION,
     pack_id::PackId,
     scoring::{EncodedImage, MetricScore, Sample, Scorecard},
     store::{NewSample, NewScore, ScoreValue},
@@ -30,7 +30,7 @@ pub fn new_sample(sample: &Sample, card: &Scorecard, pack: PackId) -> NewSample 
         auxiliary: hashes(&sample.auxiliary),
         metadata: serde_json::to_value(&sample.metadata).expect("plain data always serialises"),
         pack,
-        service_version: SERVICE_VERSION.to_owned(),
+        service_version: VERSION.to_owned(),
         scores: card
             .scores
             .iter()

@@ -1,10 +1,4 @@
-//! Certificates: comparisons of a pack's scores on this machine with reference scores.
-//!
-//! ```text
-//! certify            the pack's golden samples, against the scores of the original programs
-//! DriftCertificate   the user's images, against another pack
-//! compare            the toolkit's images, against the CSV files written by the toolkit
-//! ```
+//! Parity: the scores of a pack's golden samples, compared with those of the original programs.
 
 use std::{
     collections::BTreeMap,
@@ -15,23 +9,12 @@ use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
+use super::Case;
 use crate::{
+    VERSION,
     engine::{Pack, Precision},
     metrics::{self, Metric},
     scoring::{EncodedImage, Metadata, Scoring},
-};
-
-mod drift;
-mod images;
-mod scored;
-mod toolkit;
-
-pub use drift::{DRIFT_FILE, DriftCertificate, MeasuredPack, MetricDrift, NullDifference, Worst};
-pub use images::{Case, LIST, Samples, ToolkitFolder, find_toolkit, read_run, read_samples};
-pub use scored::{AllScored, Scored, score_all};
-pub use toolkit::{
-    LeftOutRow, RowDifference, ScoreFile, Tolerances, ToolkitCertificate, ToolkitParity, compare,
-    read_score_files,
 };
 
 /// Largest difference allowed between scoring a sample alone and in a batch, at single precision.
@@ -225,13 +208,13 @@ pub async fn certify(
             .max()
             .unwrap_or(0),
         pack_digest: scoring.pack().digest.to_string(),
-        service_version: crate::api::SERVICE_VERSION,
+        service_version: VERSION,
         metrics: lines,
         problems,
     })
 }
 
 /// Returns whether all graphs compute at single precision.
-fn is_single(pack: &Pack) -> bool {
+pub(super) fn is_single(pack: &Pack) -> bool {
     pack.graphs.iter().all(|graph| graph.precision == Precision::Fp32)
 }

@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
     metrics::{AttributePrediction, Score},
-    parity::Scored,
     scoring::Metadata,
+    verify::Scored,
 };
 
 fn pack() -> Pack {

@@ -9,9 +9,9 @@ use std::{
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{AllScored, Case, is_single, scored::APS};
+use super::{AllScored, Case, parity::is_single, scored::APS};
 use crate::{
-    api::SERVICE_VERSION,
+    VERSION,
     engine::Pack,
     machine,
     metrics::{self, Flag, Metric, MetricResult, NullReason, SkipReason, choose},
@@ -260,7 +260,7 @@ pub fn compare(
     ToolkitCertificate {
         passed: !metrics.is_empty() && problems.is_empty() && metrics.iter().all(|metric| metric.passed),
         pack: pack.id(),
-        service_version: SERVICE_VERSION,
+        service_version: VERSION,
         machine: machine::description(),
         samples: here.outcomes.len(),
         metrics,

@@ -1,0 +1,53 @@
+//! Text for the terminal.
+
+use std::{borrow::Cow, fmt::Write as _, io::Write as _, process::ExitCode};
+
+use crate::label;
+
+/// Joins an error's causes: the outermost says what failed, the innermost why and what to do.
+/// Many errors already contain the text of their cause; such a cause is not repeated.
+pub(super) fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text.push_str(separator);
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// Maximum number of lines of one kind on the terminal.
+const SHOWN: usize = 20;
+
+/// Formats the first [`SHOWN`] items, one per line, with a count of the others.
+pub(super) fn first_lines(all: &[impl std::fmt::Display]) -> String {
+    let mut text = lines(all.iter().take(SHOWN));
+    if all.len() > SHOWN {
+        let _ = writeln!(text, "and {} more", all.len() - SHOWN);
+    }
+    text
+}
+
+/// Formats items, one per line.
+pub(super) fn lines(all: impl Iterator<Item = impl std::fmt::Display>) -> String {
+    all.fold(String::new(), |mut text, line| {
+        let _ = writeln!(text, "{line}");
+        text
+    })
+}
+
+/// Escapes control characters, so that names in files and responses can neither colour a terminal
+/// nor reverse its text direction.
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
+    label::escaped(text, |character| matches!(character, '\n' | '\t'))
+}
+
+pub(super) fn print(text: &str) -> anyhow::Result<ExitCode> {
+    match std::io::stdout().write_all(shown(text).as_bytes()) {
+        // `| head` closes the pipe early, which is not a failure.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

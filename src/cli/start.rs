@@ -1,0 +1,38 @@
+//! Opens what commands without a server need: the store, and a pack with its engine.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context as _;
+
+use crate::{
+    config::Config,
+    engine::{Engine, Pack},
+    memory::Needs,
+    scoring::Scoring,
+    store::{Store, StoreOptions},
+    telemetry::Telemetry,
+};
+
+pub(super) async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    Store::open(&config.store.url, &StoreOptions::default()).await.context("cannot open the store")
+}
+
+/// Opens a pack and starts its engine. Loading full-size models takes seconds.
+pub(super) async fn start_scoring(
+    config: &Config,
+    pack: &Path,
+    telemetry: &Telemetry,
+) -> anyhow::Result<Arc<Scoring>> {
+    let (settings, telemetry, dir) = (config.clone(), telemetry.engine.clone(), pack.to_owned());
+    let (engine, pack) = tokio::task::spawn_blocking(move || {
+        let pack = Arc::new(Pack::open(&dir)?);
+        Needs::of(&settings, &pack).check(&settings, &pack)?;
+        let engine = Engine::start(&pack, &settings.engine, &telemetry)?;
+        anyhow::Ok((engine, pack))
+    })
+    .await
+    .context("starting the engine panicked")??;
+    let scoring = Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())?;
+    scoring.show_embeddings(config.privacy.return_embeddings);
+    Ok(Arc::new(scoring))
+}

@@ -1,0 +1,258 @@
+//! The sections of the configuration.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+use crate::{machine, server::ConnectionLimits, vision::DecodeLimits};
+
+/// The `[server]` section: address, hosts, connections and time limits.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// Deadline of a request, in seconds. After it the response is 504.
+    pub deadline_seconds: u64,
+    /// Grace period after SIGTERM, in seconds. In-flight requests are answered or cut off within
+    /// it.
+    pub drain_seconds: u64,
+    /// Names and addresses under which clients reach the service, in addition to localhost,
+    /// loopback addresses and `listen`. `*` accepts every host.
+    pub hosts: Vec<String>,
+    /// Most open connections. Above it, the connection that has been silent longest is closed: an
+    /// idle one first, then one whose request body is awaited.
+    pub connections: usize,
+    /// How long a connection may be silent before the head of a request is complete, in seconds.
+    pub head_seconds: u64,
+    /// How long the service waits in total for missing bytes of a request body, in seconds.
+    pub body_seconds: u64,
+    /// Minimum rate of a request body: this many bytes received add one second to `body_seconds`.
+    pub body_bytes_per_second: u32,
+    /// How long a client may read nothing of its response, in seconds.
+    pub write_seconds: u64,
+}
+
+impl Server {
+    /// Returns the deadline of a request.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline_seconds)
+    }
+
+    /// Returns the limits of connections.
+    #[must_use]
+    pub fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            connections: self.connections,
+            head: Duration::from_secs(self.head_seconds),
+            write: Duration::from_secs(self.write_seconds),
+        }
+    }
+}
+
+/// The `[limits]` section: bounds on requests, images and memory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Most requests being read or scored. Further ones get 429 before their body is read.
+    pub requests: usize,
+    /// Memory for uploads over all requests, in MiB.
+    pub upload_memory_mib: usize,
+    /// Largest request body, in MiB.
+    pub request_mib: usize,
+    /// Largest image file, in MiB.
+    pub image_mib: usize,
+    /// Largest decoded image, in millions of pixels.
+    pub image_megapixels: usize,
+    /// Smallest width and height of an image, in pixels.
+    pub image_min_side: u32,
+    /// Most reference images in one request.
+    pub references: usize,
+    /// Most auxiliary images in one request.
+    pub auxiliary: usize,
+    /// Longest prompt, in bytes.
+    pub prompt_bytes: usize,
+    /// Memory that the service may use, in MiB. 0 sets no limit.
+    pub memory_mib: u64,
+    /// Memory for decoded pixels over all requests and runs, in MiB. 0 chooses an eighth of the
+    /// memory.
+    pub pixel_memory_mib: u64,
+    /// Most objects to look for in one image.
+    pub detectables: usize,
+    /// Largest metadata document, in bytes.
+    pub metadata_bytes: usize,
+}
+
+const MIB: usize = 1 << 20;
+
+/// The default pixel budget has room for this many largest images, since images that await the face
+/// search hold a part of it.
+const LARGEST_IMAGES: u64 = 2;
+
+impl Limits {
+    /// Returns the size limit of a request body, in bytes.
+    #[must_use]
+    pub fn request_bytes(&self) -> usize {
+        self.request_mib * MIB
+    }
+
+    /// Returns the size limit of an image file, in bytes.
+    #[must_use]
+    pub fn image_bytes(&self) -> usize {
+        self.image_mib * MIB
+    }
+
+    /// Returns the memory limit of uploads, in bytes.
+    #[must_use]
+    pub fn upload_memory_bytes(&self) -> usize {
+        self.upload_memory_mib * MIB
+    }
+
+    /// Returns the memory limit of the service, in bytes, if there is one.
+    #[must_use]
+    pub fn memory_bytes(&self) -> Option<u64> {
+        (self.memory_mib > 0).then(|| self.memory_mib.saturating_mul(MIB as u64))
+    }
+
+    /// Returns the memory limit of decoded pixels, in bytes.
+    ///
+    /// If none is set, it is an eighth of the memory, and enough for two of the largest images.
+    #[must_use]
+    pub fn pixel_bytes(&self) -> u64 {
+        let largest = LARGEST_IMAGES * self.decode().max_memory;
+        match self.pixel_memory_mib {
+            0 => {
+                let memory = [machine::memory_bytes(), self.memory_bytes()].into_iter().flatten().min();
+                (memory.unwrap_or_default() / 8).max(largest)
+            }
+            mib => mib.saturating_mul(MIB as u64),
+        }
+    }
+
+    /// Returns the limits for decoding an image.
+    #[must_use]
+    pub fn decode(&self) -> DecodeLimits {
+        DecodeLimits {
+            max_bytes: self.image_bytes(),
+            max_pixels: self.image_megapixels as u64 * 1_000_000,
+            ..DecodeLimits::default()
+        }
+    }
+}
+
+/// The `[privacy]` section: storage and disclosure of data that identifies people.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Privacy {
+    /// Retention of faces found in images, in days. 0 stores none and disables enrolment.
+    pub face_retention_days: u32,
+    /// Whether `evidence=true` also returns face embeddings.
+    pub return_embeddings: bool,
+}
+
+/// The `[store]` section: database and spool.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// Database: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`.
+    pub url: String,
+    /// The spool: folder for the images of accepted samples.
+    pub spool: PathBuf,
+    /// Size limit of the spool, in MiB.
+    pub spool_mib: u64,
+    /// Retention of unreferenced files in the trash, in days.
+    pub trash_retention_days: u32,
+}
+
+impl Store {
+    /// Returns the retention of files in the trash.
+    #[must_use]
+    pub fn trash(&self) -> Duration {
+        Duration::from_hours(24 * u64::from(self.trash_retention_days))
+    }
+
+    /// Returns the size limit of the spool, in bytes.
+    #[must_use]
+    pub fn spool_bytes(&self) -> u64 {
+        self.spool_mib.saturating_mul(MIB as u64)
+    }
+}
+
+impl std::fmt::Debug for Store {
+    /// Shows only the scheme of the URL, which may contain a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("url", &self.url.split(':').next())
+            .field("spool", &self.spool)
+            .field("spool_mib", &self.spool_mib)
+            .field("trash_retention_days", &self.trash_retention_days)
+            .finish()
+    }
+}
+
+/// The `[runs]` section: background scoring of runs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Runs {
+    /// Concurrency of background scoring, in samples. 0 chooses, see [`Self::samples_at_once`].
+    pub concurrency: usize,
+    /// The same while scoring requests wait. 0 pauses background scoring meanwhile.
+    pub concurrency_under_load: usize,
+    /// Most attempts to score a sample before it fails.
+    pub attempts: u32,
+    /// Most pending samples of a run.
+    pub pending_samples: u64,
+    /// Most samples in an imported file.
+    pub import_samples: usize,
+    /// Most clients that watch the progress of runs.
+    pub watchers: usize,
+}
+
+impl Runs {
+    /// Returns the concurrency of background scoring, given the largest batch of graphs on a GPU,
+    /// if any.
+    ///
+    /// The default is 8 on a CPU, which fills its batches. On a GPU it is four of the largest
+    /// batches, at least 64, so that images are decoded while the GPU runs.
+    #[must_use]
+    pub fn samples_at_once(&self, batch_on_card: Option<usize>) -> usize {
+        match (self.concurrency, batch_on_card) {
+            (0, None) => 8,
+            (0, Some(batch)) => (4 * batch).max(64),
+            (given, _) => given,
+        }
+    }
+}
+
+/// The `[analysis]` section: reports, comparisons and other long analyses.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Analysis {
+    /// Concurrency of analyses. 0 chooses one for every four cores.
+    pub concurrency: usize,
+    /// Most analyses that are running or queued. Further ones get 429.
+    pub queue: usize,
+    /// Questions to annotators in addition to overall, object, relation and identity.
+    pub questions: Vec<String>,
+}
+
+/// The `[log]` section: logging to standard error.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Format of log lines.
+    pub format: LogFormat,
+    /// A `tracing` filter, such as `info,stellar_score=debug`.
+    pub filter: String,
+}
+
+/// Format of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text for people.
+    Text,
+    /// One JSON object per line, for machines.
+    Json,
+}

@@ -1,0 +1,120 @@
+//! Checks the values of a configuration.
+
+use std::net::IpAddr;
+
+use axum::http::uri::Authority;
+
+use super::{Config, ConfigError};
+use crate::store::Question;
+
+/// Upper bound of time limits. Longer ones are mistakes, and could overflow when added to the
+/// clock.
+const MOST_SECONDS: u64 = 86_400;
+
+/// Most entries of `analysis.questions`.
+const MOST_QUESTIONS: usize = 64;
+
+impl Config {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let positive = [
+            ("server.deadline_seconds", self.server.deadline_seconds),
+            ("server.connections", self.server.connections as u64),
+            ("server.head_seconds", self.server.head_seconds),
+            ("server.body_seconds", self.server.body_seconds),
+            ("server.body_bytes_per_second", self.server.body_bytes_per_second.into()),
+            ("server.write_seconds", self.server.write_seconds),
+            ("limits.requests", self.limits.requests as u64),
+            ("limits.upload_memory_mib", self.limits.upload_memory_mib as u64),
+            ("limits.request_mib", self.limits.request_mib as u64),
+            ("limits.image_mib", self.limits.image_mib as u64),
+            ("limits.image_megapixels", self.limits.image_megapixels as u64),
+            ("limits.image_min_side", u64::from(self.limits.image_min_side)),
+            ("limits.prompt_bytes", self.limits.prompt_bytes as u64),
+            ("limits.detectables", self.limits.detectables as u64),
+            ("limits.metadata_bytes", self.limits.metadata_bytes as u64),
+            ("store.spool_mib", self.store.spool_mib),
+            ("runs.attempts", self.runs.attempts.into()),
+            ("runs.pending_samples", self.runs.pending_samples),
+            ("runs.import_samples", self.runs.import_samples as u64),
+            ("runs.watchers", self.runs.watchers as u64),
+            ("analysis.queue", self.analysis.queue as u64),
+        ];
+        if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Value { key, value: value.to_string(), why: "must be at least 1" });
+        }
+        if let Some(host) = self.server.hosts.iter().find(|host| !is_host(host)) {
+            return Err(ConfigError::Value {
+                key: "server.hosts",
+                value: format!("{host:?}"),
+                why: "must be names or addresses without scheme, port or path, such as \"scores.example\", or \"*\" for all: \
+                      other entries never match a request",
+            });
+        }
+        let own = &self.analysis.questions;
+        let wrong = |word: &&String| !matches!(Question::parse(word), Some(Question::Own(_)));
+        if own.len() > MOST_QUESTIONS || own.iter().any(|word| wrong(&word)) {
+            return Err(ConfigError::Value {
+                key: "analysis.questions",
+                value: own
+                    .iter()
+                    .find(wrong)
+                    .map_or_else(|| own.len().to_string(), |word| format!("{word:?}")),
+                why: "must be at most 64 words of 1 to 32 lower-case letters, digits and underscores, other than the four \
+                      built-in ones (overall, object, relation, identity)",
+            });
+        }
+        let seconds = [
+            ("server.deadline_seconds", self.server.deadline_seconds),
+            ("server.drain_seconds", self.server.drain_seconds),
+            ("server.head_seconds", self.server.head_seconds),
+            ("server.body_seconds", self.server.body_seconds),
+            ("server.write_seconds", self.server.write_seconds),
+        ];
+        if let Some((key, value)) = seconds.into_iter().find(|(_, value)| *value > MOST_SECONDS) {
+            return Err(ConfigError::Value {
+                key,
+                value: value.to_string(),
+                why: "must be at most 86400 (one day)",
+            });
+        }
+        if self.limits.request_mib > self.limits.upload_memory_mib {
+            return Err(ConfigError::Value {
+                key: "limits.request_mib",
+                value: self.limits.request_mib.to_string(),
+                why: "must not exceed limits.upload_memory_mib, otherwise requests of that size are never admitted",
+            });
+        }
+        if self.limits.pixel_bytes() < self.limits.decode().max_memory {
+            return Err(ConfigError::Value {
+                key: "limits.pixel_memory_mib",
+                value: self.limits.pixel_memory_mib.to_string(),
+                why: "must be 0, or at least 512, which decoding the largest image needs",
+            });
+        }
+        if self.runs.concurrency > 0 && self.runs.concurrency_under_load > self.runs.concurrency {
+            return Err(ConfigError::Value {
+                key: "runs.concurrency_under_load",
+                value: self.runs.concurrency_under_load.to_string(),
+                why: "must not exceed runs.concurrency: it applies while requests need the capacity",
+            });
+        }
+        if self.store.spool_mib < self.limits.request_mib as u64 {
+            return Err(ConfigError::Value {
+                key: "store.spool_mib",
+                value: self.store.spool_mib.to_string(),
+                why: "must be at least limits.request_mib, otherwise requests of that size are never accepted",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether an entry of `server.hosts` can match a request.
+fn is_host(entry: &str) -> bool {
+    if entry == "*" || entry.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    // `host()` excludes port and user. A star is valid in an authority, but not in a host name
+    // here.
+    !entry.contains('*') && entry.parse::<Authority>().is_ok_and(|authority| authority.host() == entry)
+}

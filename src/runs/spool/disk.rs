@@ -1,0 +1,110 @@
+//! The files of the spool: creates, locks and lists the folder, and writes files durably.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write as _},
+    path::Path,
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use super::error::SpoolOpenError;
+use crate::content::ContentHash;
+
+/// Subfolder for files that the database does not name.
+pub(super) const TRASH: &str = "trash";
+
+/// Creates and locks the folder, and reads or generates its id.
+pub(super) fn prepare(root: &Path) -> Result<(String, File), SpoolOpenError> {
+    let unusable = |error| SpoolOpenError::Io(root.to_owned(), error);
+    fs::create_dir_all(root).map_err(unusable)?;
+    let lock = File::create(root.join("lock")).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(SpoolOpenError::Taken(root.to_owned())),
+        Err(TryLockError::Error(error)) => return Err(unusable(error)),
+    }
+    let name = root.join("id");
+    let id = match fs::read_to_string(&name) {
+        Ok(id) if Uuid::parse_str(id.trim()).is_ok() => id.trim().to_owned(),
+        _ => {
+            let id = Uuid::now_v7().to_string();
+            let _ = fs::remove_file(&name);
+            write_new(root, &name, id.as_bytes()).map_err(unusable)?;
+            id
+        }
+    };
+    File::open(root).and_then(|folder| folder.sync_all()).map_err(unusable)?;
+    Ok((id, lock))
+}
+
+/// Lists the trash. It is empty if its folder does not exist.
+fn trash_entries(root: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    match fs::read_dir(root.join(TRASH)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.collect(),
+    }
+}
+
+/// Returns the hashes of the files in the trash.
+pub(super) fn in_trash(root: &Path) -> io::Result<Vec<ContentHash>> {
+    let names = trash_entries(root)?.into_iter().map(|entry| entry.file_name());
+    Ok(names.filter_map(|name| ContentHash::from_hex(&name.to_string_lossy())).collect())
+}
+
+/// Deletes files that have been in the trash for at least `after`, and returns their number.
+pub(super) fn empty_trash(root: &Path, after: Duration) -> io::Result<usize> {
+    let mut emptied = 0;
+    for entry in trash_entries(root)? {
+        // A time in the future means that the clock was set back: the file stays.
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if age >= after {
+            fs::remove_file(entry.path())?;
+            emptied += 1;
+        }
+    }
+    Ok(emptied)
+}
+
+/// Writes a file atomically, and returns whether it is new. The caller must sync its folder.
+pub(super) fn write_new(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let temporary = root.join(format!("new-{}", Uuid::now_v7().simple()));
+    let written = File::create_new(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    // Unlike a rename, a hard link fails if another request was faster.
+    let linked = written.and_then(|()| match fs::hard_link(&temporary, path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    });
+    let removed = fs::remove_file(&temporary);
+    let is_new = linked?;
+    removed?;
+    Ok(is_new)
+}
+
+/// Returns all spooled files and their total size in bytes. Deletes partial writes of an earlier
+/// process.
+pub(super) fn list(root: &Path) -> io::Result<(Vec<ContentHash>, u64)> {
+    let (mut files, mut bytes) = (Vec::new(), 0);
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if name.starts_with("new-") {
+            fs::remove_file(entry.path())?;
+        } else if name.len() == 2 && entry.file_type()?.is_dir() {
+            for file in fs::read_dir(entry.path())? {
+                let file = file?;
+                let rest = file.file_name().into_string().unwrap_or_default();
+                if let Some(hash) = ContentHash::from_hex(&format!("{name}{rest}")) {
+                    files.push(hash);
+                    bytes += file.metadata()?.len();
+                }
+            }
+        }
+    }
+    Ok((files, bytes))
+}
