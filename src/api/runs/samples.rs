@@ -112,7 +112,7 @@ impl From<Submitted> for SubmittedEntry {
         (status = 409, description = "The name is taken by a sample with other content, the run is finished, or the run belongs to another pack", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "A size limit is exceeded", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not a multipart form, or not a supported image", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is unknown, repeated, unknown or invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is missing, repeated, unknown or invalid", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "The body was not read before the deadline", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "The disk space for accepted samples is used up; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
     )
