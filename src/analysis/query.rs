@@ -90,9 +90,12 @@ pub enum Samples {
 }
 
 /// Unit of a row of the leaderboard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = By)]
 pub enum Grouping {
     /// A method, over the samples of all its runs.
+    #[default]
     Method,
     /// A single run.
     Run,

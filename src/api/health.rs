@@ -1,10 +1,11 @@
-//! `/livez` and `/readyz`, the probes of orchestrators.
+//! `/livez` and `/readyz`, the probes of orchestrators, and `/metrics` for Prometheus.
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::header, response::IntoResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ApiError, Problem, Shared};
+use crate::api::http::{ApiError, Problem};
+use crate::api::state::Shared;
 
 /// Response of the probes.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -53,4 +54,18 @@ pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> 
     }
     app.store.ping().await?;
     Ok(ok())
+}
+
+/// Returns the service metrics in the text format of Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "export_telemetry", tag = "health",
+    responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
+)]
+pub(super) async fn export(State(app): Shared) -> impl IntoResponse {
+    let leaderboards = ("leaderboards", app.store.remembered_bytes());
+    for (what, bytes) in app.caches.bytes().into_iter().chain([leaderboards]) {
+        app.telemetry.response_cache.set(&[what], bytes as i64);
+    }
+    app.telemetry.upload_bytes.set(app.admission.upload_bytes() as i64);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.telemetry.export())
 }

@@ -4,9 +4,11 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Shared;
-use crate::metrics::{Direction, Metric, Need, REGISTRY};
-use crate::pack_id::PackId;
+use crate::api::state::Shared;
+use crate::{
+    metrics::{Direction, Metric, Need, REGISTRY},
+    pack_id::PackId,
+};
 
 /// All metrics.
 #[derive(Debug, Serialize, ToSchema)]

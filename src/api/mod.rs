@@ -1,206 +1,49 @@
-//! The HTTP API: one file for each resource. This file has all routes.
+//! The HTTP API: one file or folder for each resource, and its plumbing in `http`. This file has
+//! all routes.
 
-mod admission;
-mod alignment;
-mod analyses;
-mod attributes;
-mod bodies;
-mod body;
-mod compare;
-mod correlations;
-mod csv;
+mod analysis;
+mod caches;
 mod datasets;
-mod drain;
-mod error;
-mod events;
-mod filters;
-mod form;
+mod deletion;
+mod face_store;
 mod health;
-mod hosts;
-mod import;
-mod leaderboard;
+mod http;
+mod images;
 mod metrics;
 mod models;
-mod page;
 mod preferences;
-mod privacy;
-mod prompts;
 mod questions;
-mod report;
-mod request_id;
-mod response_cache;
-mod run_samples;
 mod runs;
 mod samples;
 mod score;
-mod slices;
-mod telemetry;
-mod toolkit;
-mod trade_off;
+mod state;
 
-use std::{any::Any, future::Future, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
-    http::StatusCode,
     middleware,
-    response::{IntoResponse as _, Response},
+    response::Redirect,
     routing::{delete, get},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-use admission::Admission;
-pub use error::{ApiError, Code, Problem};
+use analysis::{alignment, correlations, leaderboard, slices, trade_off};
+pub use caches::response_cache_bytes;
+use datasets::{photos, prompts};
+pub use http::{ApiError, Code, Problem};
+use http::{analyses, bodies, fallback, hosts, request_id, telemetry};
+pub use runs::import::import_bytes;
+use runs::{attributes, compare, events, import, report, toolkit};
 pub use score::{Evidence, ScoreResponse, score_entry};
+pub use state::App;
 
-use crate::{
-    config::Config,
-    label,
-    runs::Runs,
-    scoring::Scoring,
-    store::{LEADERBOARD_BYTES, Store},
-    telemetry::Telemetry,
-};
-
-/// State shared by all handlers.
-#[derive(Clone)]
-pub struct App {
-    scoring: Arc<Scoring>,
-    store: Store,
-    runs: Arc<Runs>,
-    limits: crate::config::Limits,
-    deadline: Duration,
-    pace: bodies::Pace,
-    hosts: hosts::Hosts,
-    face_retention_days: u32,
-    analysis: crate::config::Analysis,
-    admission: Arc<Admission>,
-    telemetry: Telemetry,
-    reports: Arc<report::Reports>,
-    boards: Arc<leaderboard::Boards>,
-    imports: Arc<tokio::sync::Semaphore>,
-    questions: Arc<questions::Questions>,
-    judged: Arc<attributes::JudgedRuns>,
-    datasets: Arc<datasets::Summaries>,
-}
-
-/// Returns the limit of all response caches together, in bytes.
-#[must_use]
-pub fn response_cache_bytes() -> u64 {
-    report::KEPT_BYTES
-        + leaderboard::KEPT_BYTES
-        + attributes::KEPT_BYTES
-        + datasets::KEPT_BYTES
-        + LEADERBOARD_BYTES
-}
-
-/// Returns the limit of memory for concurrent imports, in bytes.
-#[must_use]
-pub fn import_bytes() -> u64 {
-    import::MEMORY_BYTES
-}
-
-type Shared = axum::extract::State<Arc<App>>;
-
-impl App {
-    /// Creates the application from a started engine, an open store and an open spool.
-    #[must_use]
-    pub fn new(
-        config: &Config,
-        scoring: Arc<Scoring>,
-        store: Store,
-        runs: Arc<Runs>,
-        telemetry: Telemetry,
-    ) -> Self {
-        if config.privacy.face_retention_days > 0 {
-            scoring.set_face_store(Arc::new(privacy::StoredFaces(store.clone())));
-        }
-        scoring.show_embeddings(config.privacy.return_embeddings);
-        Self {
-            scoring,
-            store,
-            runs,
-            limits: config.limits.clone(),
-            deadline: config.server.deadline(),
-            pace: bodies::Pace {
-                grace: Duration::from_secs(config.server.body_seconds),
-                bytes_per_second: config.server.body_bytes_per_second,
-                deadline: config.server.deadline(),
-            },
-            hosts: hosts::Hosts::new(&config.server),
-            face_retention_days: config.privacy.face_retention_days,
-            analysis: config.analysis.clone(),
-            admission: Arc::new(Admission::new(&config.limits)),
-            telemetry,
-            reports: Arc::new(report::reports()),
-            questions: Arc::new(questions::Questions::new(&config.analysis.questions)),
-            boards: Arc::new(leaderboard::boards()),
-            imports: Arc::new(tokio::sync::Semaphore::new(import::AT_ONCE)),
-            judged: Arc::new(attributes::judged_runs()),
-            datasets: Arc::new(datasets::summaries()),
-        }
-    }
-
-    /// Returns the same application for analyses, which have their own database connections.
-    fn for_analyses(&self) -> Self {
-        Self { store: self.store.for_analyses(analyses::connections(&self.analysis)), ..self.clone() }
-    }
-
-    /// Returns the digest of the pack with this name or digest; without one, of the loaded pack.
-    async fn digest_of(&self, named: Option<&str>) -> Result<String, ApiError> {
-        let loaded = self.scoring.pack().id();
-        let Some(named) = named else { return Ok(loaded.digest) };
-        if named == loaded.digest || named == loaded.name {
-            return Ok(loaded.digest);
-        }
-        let mut packs = self.store.packs().await?;
-        // A digest identifies one pack. Among several packs of one name, any choice is a guess.
-        packs.retain(|pack| *pack != loaded);
-        let of_name: Vec<_> = packs.iter().filter(|pack| pack.name == named).collect();
-        if let Some(pack) = packs.iter().find(|pack| pack.digest == named) {
-            return Ok(pack.digest.clone());
-        }
-        if let [pack] = of_name[..] {
-            return Ok(pack.digest.clone());
-        }
-        let named: String = named.chars().take(80).collect();
-        let list =
-            std::iter::once(&loaded).chain(&packs).map(|pack| format!("{} ({})", pack.name, pack.digest));
-        let list = list.take(50).collect::<Vec<_>>().join(", ");
-        let problem = match of_name.len() {
-            0 => format!("unknown pack `{named}`: the known packs are {list}"),
-            _ => format!(
-                "several packs are named `{named}`, give a digest instead: the known packs are {list}"
-            ),
-        };
-        Err(ApiError::new(Code::MalformedRequest, problem))
-    }
-
-    /// Like `digest_of`; `all` stands for every pack and returns `None`.
-    async fn digest_or_all(&self, named: Option<&str>) -> Result<Option<String>, ApiError> {
-        if named == Some("all") { Ok(None) } else { self.digest_of(named).await.map(Some) }
-    }
-
-    /// Runs work that stores nothing; fails if it is not ready before the deadline.
-    async fn before_deadline<T>(
-        &self,
-        work: impl Future<Output = Result<T, ApiError>>,
-    ) -> Result<T, ApiError> {
-        tokio::time::timeout(self.deadline, work).await.unwrap_or_else(|_| {
-            Err(ApiError::new(
-                Code::DeadlineExceeded,
-                format!(
-                    "not ready after {} s: nothing was stored, retry when the service is less busy",
-                    self.deadline.as_secs()
-                ),
-            ))
-        })
-    }
-}
 
 #[derive(OpenApi)]
 #[openapi(
@@ -226,20 +69,20 @@ struct Document;
 fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(score::create))
-        .routes(routes!(privacy::delete_sample))
+        .routes(routes!(samples::delete))
         .routes(routes!(runs::create_method, runs::list_methods))
         .routes(routes!(runs::create, runs::list))
-        .routes(routes!(runs::read, privacy::delete_run))
-        .routes(routes!(run_samples::list))
-        .routes(routes!(run_samples::put))
+        .routes(routes!(runs::read, runs::delete))
+        .routes(routes!(runs::samples::list))
+        .routes(routes!(runs::samples::put))
         .routes(routes!(events::watch))
         .routes(routes!(runs::finish))
         .routes(routes!(import::create))
-        .routes(routes!(datasets::enrol))
+        .routes(routes!(photos::enrol))
         .routes(routes!(datasets::list))
         .routes(routes!(prompts::register, prompts::list))
-        .routes(routes!(datasets::read_one, privacy::delete_dataset))
-        .routes(routes!(privacy::delete_image))
+        .routes(routes!(datasets::read, datasets::delete))
+        .routes(routes!(images::delete))
         .routes(routes!(preferences::add, preferences::list))
         .routes(routes!(preferences::delete))
         .routes(routes!(preferences::delete_annotator))
@@ -247,10 +90,10 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(models::list))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-        .routes(routes!(telemetry::export))
+        .routes(routes!(health::export))
 }
 
-/// Routes over whole runs: admitted, computed and read separately from the others (`analyses.rs`).
+/// Routes over whole runs: admitted, computed and read separately from the others (`http/analyses.rs`).
 fn analysis_routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(samples::read))
@@ -290,16 +133,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     with_common_responses(document)
 }
 
-fn problem_response(description: &str) -> utoipa::openapi::RefOr<utoipa::openapi::Response> {
+fn problem_response(description: &str) -> RefOr<utoipa::openapi::Response> {
     let schema = utoipa::openapi::Ref::from_schema_name("Problem");
     let content = utoipa::openapi::ContentBuilder::new().schema(Some(schema)).build();
     let response = utoipa::openapi::ResponseBuilder::new().description(description);
-    utoipa::openapi::RefOr::T(response.content("application/problem+json", content).build())
+    RefOr::T(response.content("application/problem+json", content).build())
 }
 
-/// Adds the responses of the middleware around all routes.
+/// Adds the responses of the middleware around all routes, and those that any route may give.
 fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    for item in document.paths.paths.values_mut() {
+    for (path, item) in &mut document.paths.paths {
         let operations =
             [(&mut item.get, false), (&mut item.put, true), (&mut item.post, true), (&mut item.delete, true)];
         for (operation, writes) in operations {
@@ -308,8 +151,14 @@ fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::open
                 let responses = &mut operation.responses.responses;
                 responses.entry(status.to_owned()).or_insert_with(|| problem_response(description));
             };
-            add("400", "Malformed request");
+            let in_query = |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if one.parameter_in == ParameterIn::Query);
+            let has_query = operation.parameters.iter().flatten().any(in_query);
+            add("400", if has_query { "Invalid parameter" } else { "Malformed request" });
             add("421", "The host is not one of this service (`server.hosts`)");
+            if path.starts_with("/v1/") {
+                add("500", "Internal error; the log has the cause");
+                add("503", "The service is starting or stopping, or the store is unavailable");
+            }
             if writes {
                 add("403", "The request was sent by a page of another site");
             }
@@ -334,106 +183,18 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(analyses, analyses::admit))
         .with_state(Arc::new(app.for_analyses()));
     router
-        .route("/", get(|| async { axum::response::Redirect::temporary("/docs/") }))
+        .route("/", get(|| async { Redirect::temporary("/docs/") }))
         .route("/openapi.json", get(move || async move { Json(documented) }))
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
         .merge(analysed)
-        .route("/v1/pictures/{hash}", delete(images_of_pictures))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
+        .route("/v1/pictures/{hash}", delete(images::redirect))
+        .fallback(fallback::no_route)
+        .method_not_allowed_fallback(fallback::no_method)
         .layer(DefaultBodyLimit::max(app.limits.request_bytes()))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), bodies::bound))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), hosts::guard))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), telemetry::observe))
+        .layer(middleware::from_fn_with_state(app.bodies.clone(), bodies::bound))
+        .layer(CatchPanicLayer::custom(fallback::panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app.hosts), hosts::guard))
+        .layer(middleware::from_fn_with_state(app.telemetry.clone(), telemetry::observe))
         .layer(middleware::from_fn(request_id::assign))
         .with_state(app)
-}
-
-/// Redirects the route's old name from version 0.1; to be removed in 0.3.
-async fn images_of_pictures(
-    axum::extract::Path(hash): axum::extract::Path<String>,
-) -> axum::response::Redirect {
-    tracing::warn!("deprecated route /v1/pictures was used; use /v1/images, the old route is removed in 0.3");
-    // Other characters are never part of a hash and must not reach the header.
-    let hash: String = hash.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
-    axum::response::Redirect::permanent(&format!("/v1/images/{hash}"))
-}
-
-async fn not_found() -> ApiError {
-    ApiError::new(Code::NotFound, "no such route: GET /docs lists all routes")
-}
-
-async fn method_not_allowed() -> ApiError {
-    ApiError::new(Code::MethodNotAllowed, "the route does not accept this method: GET /docs lists all routes")
-}
-
-/// Turns a panic, which is a defect, into an error response like any other; only its request ends.
-#[expect(clippy::needless_pass_by_value, reason = "the shape of a panic handler")]
-fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
-    let message = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("unknown panic");
-    let response = ApiError::internal(&message).into_response();
-    debug_assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    response
-}
-
-/// Limit of a query string, in bytes: long lists of names fit, and no valid query needs more.
-const MOST_QUERY_BYTES: usize = 8 << 10;
-
-/// The parameters of a query string; errors are problem documents.
-struct Query<T>(T);
-
-impl<T: serde::de::DeserializeOwned, S: Send + Sync> axum::extract::FromRequestParts<S> for Query<T> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        state: &S,
-    ) -> Result<Self, Self::Rejection> {
-        let text = parts.uri.query().unwrap_or_default();
-        if text.len() > MOST_QUERY_BYTES {
-            let problem =
-                format!("the query string is longer than {MOST_QUERY_BYTES} bytes: request less at once");
-            return Err(ApiError::new(Code::MalformedRequest, problem));
-        }
-        let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let pairs = pairs.map(|pairs| pairs.0).unwrap_or_default();
-        for (name, value) in &pairs {
-            if let Err(problem) = label::check_visible(name).and_then(|()| label::check_visible(value)) {
-                let name: String = label::visible(name).chars().take(80).collect();
-                return Err(ApiError::new(
-                    Code::MalformedRequest,
-                    format!("`{name}` in the query {problem}"),
-                ));
-            }
-        }
-        let query = if pairs.iter().any(|(_, value)| label::normal(value) != value.as_str()) {
-            axum::extract::Query::<T>::try_from_uri(&normal_uri(&pairs))
-        } else {
-            axum::extract::Query::<T>::from_request_parts(parts, state).await
-        };
-        match query {
-            Ok(axum::extract::Query(query)) => Ok(Self(query)),
-            Err(rejection) => Err(ApiError::new(Code::MalformedRequest, rejection.body_text())),
-        }
-    }
-}
-
-/// Returns the same query with its values in the form in which names are stored.
-fn normal_uri(pairs: &[(String, String)]) -> axum::http::Uri {
-    let encoded = |text: &str| {
-        text.bytes().fold(String::new(), |mut encoded, byte| {
-            use std::fmt::Write as _;
-            let _ = write!(encoded, "%{byte:02X}");
-            encoded
-        })
-    };
-    let pairs =
-        pairs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(&label::normal(value))));
-    let query = pairs.collect::<Vec<_>>().join("&");
-    format!("/?{query}").parse().expect("percent-encoded text is a valid query")
 }

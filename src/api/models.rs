@@ -7,11 +7,13 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Shared;
-use crate::blocking::blocking;
-use crate::engine::{LaneStatus, Pack};
-use crate::pack_id::PackId;
-use crate::verify::DriftCertificate;
+use crate::api::state::Shared;
+use crate::{
+    blocking::blocking,
+    engine::{LaneStatus, Pack},
+    pack_id::PackId,
+    verify::DriftCertificate,
+};
 
 /// The resident graphs.
 #[derive(Debug, Serialize, ToSchema)]

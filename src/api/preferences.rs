@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     Json,
-    extract::{Path, Request, State, rejection::PathRejection},
+    extract::{Path, Request, State},
     http::{StatusCode, header},
 };
 use serde::{Deserialize, Serialize};
@@ -15,18 +15,15 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{
-    ApiError, App, Code, Problem, Query, Shared, body,
-    form::clean_label,
-    page::{cut, page},
-    privacy,
-    questions::{QuestionWord, Questions},
-};
+use crate::api::http::form::clean_label;
+use crate::api::http::{ApiError, Code, Id, InPath, Problem, Query, Resource, body, cut, not_found, page};
+use crate::api::questions::{QuestionWord, Questions};
+use crate::api::state::{App, Shared};
 use crate::{
     analysis::{judged_pairs, next_pairs},
     blocking::blocking,
     label, spreadsheet,
-    store::{Judgement, NewPreference, Preference, PreferencesQuery, RunsQuery},
+    store::{self, Judgement, NewPreference, Preference, RunsQuery},
 };
 
 /// Maximum number of methods from which the next pairs are chosen.
@@ -144,11 +141,8 @@ struct KeptAnswer {
     responses(
         (status = 200, description = "Recorded", body = Accepted),
         (status = 400, description = "Malformed body", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Neither JSON nor CSV", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A preference is invalid, or its sample does not exist: nothing was recorded", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Accepted>, ApiError> {
@@ -234,6 +228,10 @@ impl Answer {
     }
 }
 
+impl Resource for Preference {
+    const NAME: &'static str = "preference";
+}
+
 impl From<Preference> for KeptAnswer {
     fn from(of: Preference) -> Self {
         let Preference { id, question, annotator, name, judgement, created } = of;
@@ -267,7 +265,7 @@ impl From<Preference> for KeptAnswer {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct ListParameters {
+pub(super) struct PreferencesQuery {
     /// Only preferences for this question.
     question: Option<QuestionWord>,
     /// Only preferences of this annotator.
@@ -292,21 +290,16 @@ pub(super) struct AnswersPage {
 
 /// Lists preferences of annotators.
 #[utoipa::path(
-    get, path = "/v1/preferences", operation_id = "list_preferences", tag = "analysis", params(ListParameters),
-    responses(
-        (status = 200, description = "One page", body = AnswersPage),
-        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
-    )
+    get, path = "/v1/preferences", operation_id = "list_preferences", tag = "analysis", params(PreferencesQuery),
+    responses((status = 200, description = "One page", body = AnswersPage))
 )]
 pub(super) async fn list(
     State(app): Shared,
-    Query(parameters): Query<ListParameters>,
+    Query(parameters): Query<PreferencesQuery>,
 ) -> Result<Json<AnswersPage>, ApiError> {
     let limit = page(parameters.limit)?;
     let question = |word| app.questions.of(word, Code::MalformedRequest);
-    let query = PreferencesQuery {
+    let query = store::PreferencesQuery {
         question: parameters.question.map(question).transpose()?,
         annotator: parameters.annotator,
         run: parameters.run,
@@ -325,22 +318,13 @@ pub(super) async fn list(
     responses(
         (status = 204, description = "Deleted"),
         (status = 404, description = "No such preference", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn delete(
-    State(app): Shared,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<StatusCode, ApiError> {
-    let what = "preference with this id";
-    if app.store.delete_preference(privacy::id(id, what)?).await? {
+pub(super) async fn delete(State(app): Shared, id: Id<Preference>) -> Result<StatusCode, ApiError> {
+    if app.store.delete_preference(id.0).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
-    Err(ApiError::new(
-        Code::NotFound,
-        format!("there is no {what}: GET /v1/preferences lists all preferences"),
-    ))
+    Err(not_found("preference with this id: GET /v1/preferences lists all preferences"))
 }
 
 /// Outcome of deleting an annotator.
@@ -357,13 +341,11 @@ pub(super) struct DeletedAnswers {
     responses(
         (status = 200, description = "Deleted", body = DeletedAnswers),
         (status = 404, description = "No preferences by this annotator", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn delete_annotator(
     State(app): Shared,
-    annotator: Result<Path<String>, PathRejection>,
+    annotator: InPath<String>,
 ) -> Result<Json<DeletedAnswers>, ApiError> {
     let annotator = annotator.map(|Path(name)| name).unwrap_or_default();
     let mut deleted = 0;
@@ -383,7 +365,7 @@ pub(super) async fn delete_annotator(
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct NextParameters {
+pub(super) struct NextQuery {
     /// The question. Default: `overall`.
     question: Option<QuestionWord>,
     /// Number of pairs, 1 to 1000. Default: 100.
@@ -428,21 +410,17 @@ struct NextEntry {
 ///
 /// Pairs of methods that can hardly be distinguished yet, or were hardly compared, come first.
 #[utoipa::path(
-    get, path = "/v1/preferences/next", operation_id = "next_pair", tag = "analysis", params(NextParameters),
-    responses(
-        (status = 200, description = "The pairs, most informative first", body = NextResponse),
-        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
-    )
+    get, path = "/v1/preferences/next", operation_id = "next_pair", tag = "analysis", params(NextQuery),
+    responses((status = 200, description = "The pairs, most informative first", body = NextResponse))
 )]
 pub(super) async fn next(
     State(app): Shared,
-    Query(parameters): Query<NextParameters>,
+    Query(parameters): Query<NextQuery>,
 ) -> Result<Json<NextResponse>, ApiError> {
     let question = app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let limit = page(parameters.limit)? as usize;
-    let query = PreferencesQuery { question: Some(question.clone()), ..PreferencesQuery::default() };
+    let query =
+        store::PreferencesQuery { question: Some(question.clone()), ..store::PreferencesQuery::default() };
     let answers = app.store.preferences(&query).await?;
     let mut methods = methods_of_runs(&app).await?;
     // Ids are ordered by time: the largest is the newest.

@@ -9,7 +9,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
 };
 
-use super::{ApiError, Code};
+use crate::api::http::{ApiError, Code};
 use crate::store::Question;
 
 /// A question, identified by its word.

@@ -2,19 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use axum::{
-    Json,
-    extract::{Path, State, rejection::PathRejection},
-};
+use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{ApiError, App, Code, Problem, Query, Shared};
-use crate::analysis::{Place, place};
-use crate::pack_id::PackId;
-use crate::store::{SampleRecord, ScoreRecord, ScoreValue};
+use crate::api::deletion::{self, DeletedResponse};
+use crate::api::http::{ApiError, Id, Problem, Query, Resource, not_found};
+use crate::api::state::{App, Shared};
+use crate::{
+    analysis::{Place, place},
+    pack_id::PackId,
+    store::{SampleRecord, ScoreRecord, ScoreValue},
+};
+
+impl Resource for SampleRecord {
+    const NAME: &'static str = "sample";
+}
 
 /// A stored sample.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -88,29 +93,45 @@ struct StoredScore {
 /// Returns a stored sample with its scores.
 #[utoipa::path(
     get, path = "/v1/samples/{id}", operation_id = "read_sample", tag = "scores",
-    params(("id" = Uuid, Path, description = "Id of the sample, `sample` in a score response"), ReadParameters),
+    params(("id" = Uuid, Path, description = "Id of the sample, `sample` in a score response"), SampleQuery),
     responses(
         (status = 200, description = "The sample", body = SampleResponse),
-        (status = 400, description = "Invalid parameter", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such sample", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store is unavailable", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
     State(app): Shared,
-    id: Result<Path<String>, PathRejection>,
-    Query(parameters): Query<ReadParameters>,
+    id: Result<Id<SampleRecord>, ApiError>,
+    Query(parameters): Query<SampleQuery>,
 ) -> Result<Json<SampleResponse>, ApiError> {
-    let missing = || ApiError::new(Code::NotFound, "there is no sample with this id");
-    // Malformed ids are reported as not found.
-    let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(missing)?;
+    let missing = || not_found("sample with this id");
+    let id = id.map_err(|_| missing())?.0;
     let record = app.store.sample(id).await?.ok_or_else(missing)?;
     let mut response = SampleResponse::from(record);
     if parameters.percentiles.unwrap_or_default() {
         add_places(&app, &mut response.scores).await?;
     }
     Ok(Json(response))
+}
+
+/// Deletes a sample with its scores, and the faces of its images unless other data needs them.
+///
+/// Pending and failed samples can be deleted too. The leaderboard is recomputed from the remaining
+/// samples. Cached features of the sample's images are evicted.
+#[utoipa::path(
+    delete, path = "/v1/samples/{id}", operation_id = "delete_sample", tag = "privacy",
+    params(("id" = Uuid, Path, description = "Id of the sample, `sample` in a score response")),
+    responses(
+        (status = 200, description = "Deleted", body = DeletedResponse),
+        (status = 404, description = "No such sample", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete(
+    State(app): Shared,
+    id: Id<SampleRecord>,
+) -> Result<Json<DeletedResponse>, ApiError> {
+    let store = app.store.clone();
+    deletion::delete(app, "sample with this id", None, async move { store.delete_sample(id.0).await }).await
 }
 
 /// Adds to each score its place among those of all summarised runs with the same pack and version.
@@ -134,7 +155,7 @@ async fn add_places(app: &App, scores: &mut [StoredScore]) -> Result<(), ApiErro
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct ReadParameters {
+pub(super) struct SampleQuery {
     /// If true, adds to each score its place among the scores of all summarised runs with the same
     /// pack and version of the metric. Default: false.
     percentiles: Option<bool>,

@@ -14,17 +14,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ApiError, App, Problem, Shared, datasets, drain, form::Form};
+use crate::api::http::form::Form;
+use crate::api::http::{ApiError, Problem, drain};
+use crate::api::state::{App, Shared};
 use crate::{
     engine::{Origin, Pack},
     metrics::{AttributePrediction, Flag, NullReason},
     pack_id::{PackId, Weights},
+    service::{new_sample, probes},
     scoring::{
         self, DatasetProbes, FeatureUse, ImageFaces, Metadata, MetricScore, ObjectEvidence, RelationEvidence,
         Scorecard, TextEvidence, graphs_of,
     },
-    service::new_sample,
-    store::{self, NewSample, RunName, ScoreRecord, ScoreValue},
+    store::{NewSample, RecordOutcome, RunName, ScoreRecord, ScoreValue},
 };
 
 /// The form of `POST /v1/score`.
@@ -64,7 +66,7 @@ pub struct ScoreResponse {
     /// Id of the stored sample, for GET /v1/samples/{id}.
     pub sample: Uuid,
     /// The effect of storing the sample.
-    pub outcome: Outcome,
+    pub outcome: RecordOutcome,
     /// Method that the sample belongs to, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
@@ -91,18 +93,6 @@ pub struct ScoreResponse {
     /// Provenance of the scores. For a sample that existed, the versions of the metrics are those
     /// of its stored scores.
     pub provenance: Provenance,
-}
-
-/// Effect of storing the sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The sample is new.
-    Created,
-    /// The sample existed with all these scores; nothing is counted twice.
-    Repeated,
-    /// The sample existed. Scores were added or, for another version of a metric, replaced.
-    Rescored,
 }
 
 /// A score: a number, or null with a reason.
@@ -275,9 +265,6 @@ pub struct GraphSource {
         (status = 413, description = "A size limit is exceeded", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not a multipart form, or not a supported image", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A field is missing, repeated, unknown or invalid", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "Internal error; the log has the cause", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Starting, stopping, or the store is unavailable", body = Problem, content_type = "application/problem+json"),
         (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -292,7 +279,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiE
         let mut form = Form::read(request, &app.limits).await?;
         let held = (app.admission.enter()?, app.runs.enter_interactive());
         let read = started.elapsed();
-        form.sample.dataset = datasets::probes(app, &form.sample.metadata).await?;
+        form.sample.dataset = probes(&app.store, &app.scoring, &form.sample.metadata).await?;
         let card = app.scoring.score(&form.sample, &form.metrics).await?;
         Ok::<_, ApiError>((held, form, read, card))
     };
@@ -315,7 +302,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiE
     let mut scores: BTreeMap<_, _> =
         card.scores.iter().map(|score| (score.metric.code.to_owned(), score_entry(score))).collect();
     let mut provenance = provenance(&card, &pack, form.sample.dataset.as_ref());
-    if recorded.outcome != store::RecordOutcome::Created {
+    if recorded.outcome != RecordOutcome::Created {
         // Stored scores stay: the response has those of the leaderboard and GET /v1/samples/{id}.
         let stored = app.store.sample(recorded.sample).await?.map(|sample| sample.scores).unwrap_or_default();
         for score in stored.into_iter().filter(|score| score.pack == pack.id()) {
@@ -328,11 +315,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiE
     let run = run_name(&form);
     Ok(Json(ScoreResponse {
         sample: recorded.sample,
-        outcome: match recorded.outcome {
-            store::RecordOutcome::Created => Outcome::Created,
-            store::RecordOutcome::Repeated => Outcome::Repeated,
-            store::RecordOutcome::Rescored => Outcome::Rescored,
-        },
+        outcome: recorded.outcome,
         method: run.as_ref().map(|run| run.method.clone()),
         run: run.map(|run| run.run),
         run_id: recorded.run,

@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ensure::ensure_pack;
@@ -129,15 +131,17 @@ pub struct Submitted {
     pub failure: Option<(String, String)>,
 }
 
-/// Filter for the samples of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// State of a submitted sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = SampleState)]
 pub enum SubmittedState {
-    /// Pending samples.
+    /// Accepted and not scored yet.
     Pending,
-    /// Failed samples.
-    Failed,
-    /// Scored samples.
+    /// Scored.
     Scored,
+    /// Cannot be scored. Another sample may be sent under the same name.
+    Failed,
 }
 
 /// Finds the sample of this name in a run, and returns its status and content hash.

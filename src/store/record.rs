@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::ensure::{ensure_pack, ensure_run};
@@ -96,8 +98,10 @@ pub struct Recorded {
     pub outcome: RecordOutcome,
 }
 
-/// Change made by recording a sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Effect of storing the sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Outcome)]
 pub enum RecordOutcome {
     /// The sample is new.
     Created,

@@ -1,0 +1,7 @@
+//! `/v1/leaderboard` and `/v1/analysis`: statements about methods and metrics.
+
+pub(crate) mod alignment;
+pub(crate) mod correlations;
+pub(crate) mod leaderboard;
+pub(crate) mod slices;
+pub(crate) mod trade_off;

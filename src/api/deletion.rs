@@ -1,0 +1,69 @@
+//! Deletion of data: see `docs/PRIVACY.md`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::api::http::{ApiError, not_found};
+use crate::api::state::App;
+use crate::{
+    content::ContentHash,
+    store::{Deleted, StoreError},
+};
+
+/// Counts of deleted data.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct DeletedResponse {
+    /// Number of deleted samples.
+    samples: u64,
+    /// Number of deleted scores.
+    scores: u64,
+    /// Number of deleted photos of datasets.
+    photos: u64,
+    /// Number of deleted prompts of datasets.
+    prompts: u64,
+    /// Number of images whose faces were deleted, once for each set of face graphs.
+    faces: u64,
+    /// Number of features that were evicted from the feature cache.
+    cached: u64,
+}
+
+/// Runs a deletion and then evicts cached data, to the end even if the client disconnects. Features
+/// of an image are also evicted if the store does not know it: the image of a failed request is in
+/// memory only.
+pub(super) async fn delete(
+    app: Arc<App>,
+    what: &'static str,
+    image: Option<ContentHash>,
+    deletion: impl Future<Output = Result<Option<Deleted>, StoreError>> + Send + 'static,
+) -> Result<Json<DeletedResponse>, ApiError> {
+    let deleting = tokio::spawn(async move {
+        let deleted = deletion.await?;
+        let known = deleted.is_some();
+        if !known && image.is_none() {
+            return Err(deleted_already(what));
+        }
+        let unknown = || Deleted { images: image.into_iter().collect(), ..Deleted::default() };
+        let response = forget(&app, deleted.unwrap_or_else(unknown)).await;
+        if known || response.cached > 0 { Ok(response) } else { Err(deleted_already(what)) }
+    });
+    deleting.await.map_err(|panic| ApiError::internal(&panic))?
+}
+
+/// Evicts everything that is derived from deleted data.
+async fn forget(app: &App, deleted: Deleted) -> Json<DeletedResponse> {
+    app.runs.spool().release(deleted.images.iter().copied());
+    let cached = app.scoring.forget(deleted.images).await;
+    app.caches.clear();
+    app.runs.scrub().await;
+    let Deleted { samples, scores, photos, prompts, faces, .. } = deleted;
+    tracing::info!(samples, scores, photos, prompts, faces, cached, "deleted on request");
+    Json(DeletedResponse { samples, scores, photos, prompts, faces, cached })
+}
+
+/// Creates the error for something that is not there to be deleted.
+pub(super) fn deleted_already(what: &str) -> ApiError {
+    not_found(format_args!("{what}: it may have been deleted already"))
+}

@@ -1,0 +1,40 @@
+//! Faces in the store, for the face finder: see `docs/PRIVACY.md`.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use time::OffsetDateTime;
+
+use crate::{
+    content::ContentHash,
+    scoring::{FaceMemory, FaceMemoryError},
+    store::{FacesRecord, Store},
+};
+
+/// Adapts the store to the face finder.
+pub(super) struct StoredFaces(pub(super) Store);
+
+impl FaceMemory for StoredFaces {
+    fn load<'a>(
+        &'a self,
+        images: &'a [ContentHash],
+        graphs: ContentHash,
+    ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>> {
+        Box::pin(async move {
+            self.0.faces(images, graphs).await.map_err(|error| Arc::new(error) as FaceMemoryError)
+        })
+    }
+
+    fn save(
+        &self,
+        image: ContentHash,
+        graphs: ContentHash,
+        faces: Vec<u8>,
+        began: OffsetDateTime,
+    ) -> BoxFuture<'_, Result<(), FaceMemoryError>> {
+        Box::pin(async move {
+            let record = FacesRecord { image, graphs, faces, created: OffsetDateTime::now_utc() };
+            self.0.save_found_faces(&record, began).await.map_err(|error| Arc::new(error) as FaceMemoryError)
+        })
+    }
+}

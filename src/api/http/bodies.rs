@@ -1,0 +1,258 @@
+//! Limits of every request body: a minimum rate, a deadline, memory counted as bytes arrive, and no
+//! compression.
+//!
+//! One middleware around all routes, so that no handler can omit it. Only the time in which the
+//! service waits for the client counts, not the time in which the client waits for the service.
+
+use std::{
+    error::Error,
+    future::Future as _,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use http_body::Frame;
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    admission::{self, Admission, UploadMemory},
+    drain,
+    error::{ApiError, Code},
+};
+use crate::config::Config;
+
+/// Minimum speed of a request body.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Total waiting time that a client has in addition to the rate, from before its first bytes.
+    grace: Duration,
+    /// Bytes per second that the client must send beyond the grace period.
+    bytes_per_second: u32,
+    /// Maximum total waiting time for a body.
+    deadline: Duration,
+}
+
+/// Limits of all request bodies.
+#[derive(Clone)]
+pub(crate) struct BodyLimits {
+    pace: Pace,
+    most_bytes: usize,
+    admission: Arc<Admission>,
+}
+
+impl BodyLimits {
+    pub(crate) fn new(config: &Config, admission: Arc<Admission>) -> Self {
+        let pace = Pace {
+            grace: Duration::from_secs(config.server.body_seconds),
+            bytes_per_second: config.server.body_bytes_per_second,
+            deadline: config.server.deadline(),
+        };
+        Self { pace, most_bytes: config.limits.request_bytes(), admission }
+    }
+}
+
+impl Pace {
+    /// Returns the total waiting time for a client that has sent this many bytes.
+    fn allows(self, received: usize) -> Duration {
+        let earned = Duration::from_secs_f64(received as f64 / f64::from(self.bytes_per_second));
+        self.grace.saturating_add(earned).min(self.deadline)
+    }
+}
+
+/// Reason why a body was cut off; its error replaces the handler's response to the broken body.
+#[derive(Debug, Default)]
+struct Verdict(AtomicU8);
+
+const SLOW: u8 = 1;
+const NO_MEMORY: u8 = 2;
+
+/// Runs the request with limits on its body.
+pub(crate) async fn bound(State(limits): State<BodyLimits>, request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let response = drain::whole(request, |request| async {
+        let headers = request.headers();
+        no_coding(headers)?;
+        let announced =
+            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        // A body over the size limit is refused by its route, with a more precise error.
+        let announced = announced.unwrap_or(0).min(limits.most_bytes);
+        let memory = limits.admission.upload(announced)?;
+        let verdict = Arc::new(Verdict::default());
+        let request =
+            request.map(|body| Body::new(Bounded::new(body, memory, limits.pace, Arc::clone(&verdict))));
+        let response = next.run(request).await;
+        match verdict.0.load(Ordering::Relaxed) {
+            // `Ok` skips the drain: a client that is too slow is not waited for any longer.
+            SLOW => Ok(refusal(&too_slow(limits.pace))),
+            NO_MEMORY => Err(admission::no_memory()),
+            _ => Ok(response),
+        }
+    })
+    .await;
+    response.unwrap_or_else(|error: ApiError| refusal(&error))
+}
+
+/// Creates an error response that closes the connection: the rest of the body must not be read as
+/// the next request.
+fn refusal(error: &ApiError) -> Response {
+    let mut response = error.clone().into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if response.status() == axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    response
+}
+
+/// Refuses compressed bodies: they would be read as they are, and the error would mislead.
+fn no_coding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let codings: Vec<_> = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(|coding| String::from_utf8_lossy(coding).trim().to_lowercase())
+        .filter(|coding| !coding.is_empty() && coding != "identity")
+        .collect();
+    if codings.is_empty() {
+        return Ok(());
+    }
+    let named: String = codings.join(", ").chars().take(80).collect();
+    Err(ApiError::new(
+        Code::UnsupportedMediaType,
+        format!("the body has Content-Encoding `{named}`: send it uncompressed, without this header"),
+    ))
+}
+
+fn too_slow(pace: Pace) -> ApiError {
+    ApiError::new(
+        Code::RequestTimeout,
+        format!(
+            "the body arrived too slowly: after {} s at least {} bytes a second are required, and the whole body within {} s of waiting; send it again",
+            pace.grace.as_secs(),
+            pace.bytes_per_second,
+            pace.deadline.as_secs()
+        ),
+    )
+}
+
+/// A body that fails as soon as its client is too slow or no memory is left for its bytes.
+struct Bounded {
+    body: Body,
+    memory: UploadMemory,
+    pace: Pace,
+    received: usize,
+    /// Total time that the service has waited for the client.
+    waited: Duration,
+    waiting_since: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    verdict: Arc<Verdict>,
+}
+
+impl Bounded {
+    fn new(body: Body, memory: UploadMemory, pace: Pace, verdict: Arc<Verdict>) -> Self {
+        Self {
+            body,
+            memory,
+            pace,
+            received: 0,
+            waited: Duration::ZERO,
+            waiting_since: None,
+            timer: Box::pin(tokio::time::sleep(pace.grace)),
+            verdict,
+        }
+    }
+
+    fn cut_off(&self, why: u8) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.verdict.0.store(why, Ordering::Relaxed);
+        Poll::Ready(Some(Err("the body was cut off".into())))
+    }
+}
+
+type BodyError = Box<dyn Error + Send + Sync>;
+
+impl HttpBody for Bounded {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if this.verdict.0.load(Ordering::Relaxed) != 0 {
+            return Poll::Ready(None);
+        }
+        // Before the timer: arrived bytes count, however late this task is polled.
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+            this.waited += this.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+            let Some(Ok(frame)) = frame else {
+                return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            };
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            this.received += bytes;
+            if !this.memory.grow(bytes) {
+                return this.cut_off(NO_MEMORY);
+            }
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let since = *this.waiting_since.get_or_insert_with(Instant::now);
+        let end = since + this.pace.allows(this.received).saturating_sub(this.waited);
+        if this.timer.deadline() != end {
+            this.timer.as_mut().reset(end);
+        }
+        match this.timer.as_mut().poll(context) {
+            Poll::Ready(()) => this.cut_off(SLOW),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace =
+        Pace { grace: Duration::from_secs(10), bytes_per_second: 1000, deadline: Duration::from_secs(100) };
+
+    #[test]
+    fn time_is_earned_with_bytes_up_to_the_deadline() {
+        assert_eq!(PACE.allows(0), Duration::from_secs(10));
+        assert_eq!(PACE.allows(5000), Duration::from_secs(15));
+        assert_eq!(PACE.allows(1 << 30), Duration::from_secs(100));
+    }
+
+    #[test]
+    fn compressed_bodies_are_refused_and_identity_is_accepted() {
+        let coded = |value: &'static str| {
+            no_coding(&HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(value))]))
+        };
+        for fine in ["identity", "", " Identity , identity"] {
+            assert!(coded(fine).is_ok(), "{fine}");
+        }
+        for bad in ["gzip", "br, identity", "x-strange"] {
+            assert!(coded(bad).is_err(), "{bad}");
+        }
+        assert!(no_coding(&HeaderMap::new()).is_ok());
+    }
+}

@@ -1,0 +1,167 @@
+//! Reads a request's body as JSON or CSV within a limit, with precise errors.
+
+use std::{fmt, marker::PhantomData};
+
+use axum::{body::Bytes, extract::Request, http::header};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _, SeqAccess, Visitor},
+};
+use serde_json::error::Category;
+
+use super::{
+    drain,
+    error::{ApiError, Code},
+};
+
+/// Reads the body as one JSON object of at most `most` bytes.
+pub(crate) async fn json<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
+    drain::whole(request, |request| read(request, most)).await
+}
+
+/// Reads the body as text/csv of at most `most` bytes.
+pub(crate) async fn csv(request: Request, most: usize) -> Result<String, ApiError> {
+    drain::whole(request, |request| async move {
+        let bytes =
+            bytes(request, most, "text/csv", "-H 'Content-Type: text/csv' --data-binary @FILE").await?;
+        String::from_utf8(bytes.into())
+            .map_err(|_| ApiError::new(Code::InvalidField, "the body is not UTF-8 text: save it as UTF-8"))
+    })
+    .await
+}
+
+async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
+    let bytes = bytes(request, most, "application/json", "--json").await?;
+    // serde would also accept a list, with the fields in their order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::new(
+            Code::MalformedRequest,
+            "the body must be a JSON object, beginning with `{`",
+        ));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let code = match error.classify() {
+            Category::Data => Code::InvalidField,
+            Category::Io | Category::Syntax | Category::Eof => Code::MalformedRequest,
+        };
+        ApiError::new(code, format!("the body is not the expected JSON object: {error}"))
+    })
+}
+
+/// Deserialises a list of at most `MOST` entries. Fails at the first entry too many: the rest takes
+/// no memory.
+pub(crate) fn at_most<'de, const MOST: usize, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct Entries<const MOST: usize, T>(PhantomData<T>);
+
+    impl<'de, const MOST: usize, T: Deserialize<'de>> Visitor<'de> for Entries<MOST, T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MOST} entries")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(entry) = entries.next_element()? {
+                if list.len() == MOST {
+                    let problem =
+                        format!("entry {} is one too many: send at most {MOST} at a time", MOST + 1);
+                    return Err(A::Error::custom(problem));
+                }
+                list.push(entry);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_seq(Entries::<MOST, T>(PhantomData))
+}
+
+/// Reads a body of this media type; `curl` is the option with which curl sends that type.
+async fn bytes(request: Request, most: usize, wanted: &str, curl: &str) -> Result<Bytes, ApiError> {
+    let (parts, body) = request.into_parts();
+    let head = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = head(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case(wanted) {
+        let detail = format!("the body is not {wanted}: send it with this Content-Type (curl {curl} does)");
+        return Err(ApiError::new(Code::UnsupportedMediaType, detail));
+    }
+    let too_large = || {
+        ApiError::new(Code::PayloadTooLarge, format!("the body has more than {most} bytes: send it in parts"))
+    };
+    if head(header::CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > most) {
+        return Err(too_large());
+    }
+    axum::body::to_bytes(body, most).await.map_err(|error| {
+        // The length limit is the only error here that does not come from the connection.
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        if cause.contains("length limit") {
+            return too_large();
+        }
+        ApiError::new(Code::MalformedRequest, format!("the body cannot be read: {error}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use axum::body::Body;
+
+    use super::*;
+
+    async fn send(media_type: &str, body: &str) -> Result<Vec<u32>, Code> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Numbers {
+            numbers: Vec<u32>,
+        }
+        let request = Request::builder().header(header::CONTENT_TYPE, media_type);
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        json::<Numbers>(request, 40).await.map(|body| body.numbers).map_err(|error| error.code())
+    }
+
+    #[tokio::test]
+    async fn a_json_object_is_read() {
+        assert_eq!(send("application/json; charset=utf-8", r#" {"numbers": [1, 2]}"#).await, Ok(vec![1, 2]));
+    }
+
+    #[tokio::test]
+    async fn anything_else_is_refused_by_its_own_code() {
+        for (media_type, body, code) in [
+            ("text/plain", r#"{"numbers": []}"#, Code::UnsupportedMediaType),
+            ("application/json", "[[1]]", Code::MalformedRequest),
+            ("application/json", r#"{"numbers": ["#, Code::MalformedRequest),
+            ("application/json", r#"{"numbers": [-1]}"#, Code::InvalidField),
+            ("application/json", r#"{"number": [1]}"#, Code::InvalidField),
+            ("application/json", &format!("{{{}}}", " ".repeat(40)), Code::PayloadTooLarge),
+        ] {
+            assert_eq!(send(media_type, body).await, Err(code), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_refused_at_the_first_entry_too_many() {
+        thread_local!(static READ: Cell<usize> = const { Cell::new(0) });
+
+        struct Entry;
+
+        impl<'de> Deserialize<'de> for Entry {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                READ.set(READ.get() + 1);
+                u32::deserialize(deserializer).map(|_| Self)
+            }
+        }
+
+        #[derive(Deserialize)]
+        struct List(#[serde(deserialize_with = "at_most::<3, _, _>")] Vec<Entry>);
+
+        let of = |entries: usize| serde_json::from_value::<List>(vec![0; entries].into());
+        assert_eq!(of(3).unwrap().0.len(), 3);
+        READ.set(0);
+        assert!(of(1_000).err().unwrap().to_string().contains("entry 4 is one too many"));
+        assert_eq!(READ.get(), 4, "the remaining entries are not read");
+    }
+}

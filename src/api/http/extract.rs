@@ -1,0 +1,101 @@
+//! Readers of paths and query strings; errors are problem documents.
+
+use std::{fmt, marker::PhantomData};
+
+use axum::{
+    extract::{FromRequestParts, Path, rejection::PathRejection},
+    http::{Uri, request::Parts},
+};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::error::{ApiError, Code};
+use crate::label;
+
+/// Limit of a query string, in bytes: long lists of names fit, and no valid query needs more.
+const MOST_QUERY_BYTES: usize = 8 << 10;
+
+/// Parameters in a path, or the reason why they cannot be read.
+pub(crate) type InPath<T> = Result<Path<T>, PathRejection>;
+
+/// A resource with an id.
+pub(crate) trait Resource {
+    /// Name of the resource in errors.
+    const NAME: &'static str;
+}
+
+/// The id of a resource, the only parameter of its path. Malformed ids are reported as not found.
+pub(crate) struct Id<R>(pub(crate) Uuid, PhantomData<R>);
+
+impl<R: Resource> Id<R> {
+    pub(crate) fn parse(id: &str) -> Result<Self, ApiError> {
+        let malformed =
+            |_| not_found(format_args!("{} with this id: it may have been deleted already", R::NAME));
+        id.parse().map(|id| Self(id, PhantomData)).map_err(malformed)
+    }
+}
+
+impl<R: Resource, S: Send + Sync> FromRequestParts<S> for Id<R> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let id = Path::<String>::from_request_parts(parts, state).await;
+        Self::parse(&id.map(|Path(id)| id).unwrap_or_default())
+    }
+}
+
+/// Creates the error for something that does not exist; `what` also says what to do.
+pub(crate) fn not_found(what: impl fmt::Display) -> ApiError {
+    ApiError::new(Code::NotFound, format!("there is no {what}"))
+}
+
+/// The parameters of a query string.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = parts.uri.query().unwrap_or_default();
+        if text.len() > MOST_QUERY_BYTES {
+            let problem =
+                format!("the query string is longer than {MOST_QUERY_BYTES} bytes: request less at once");
+            return Err(ApiError::new(Code::MalformedRequest, problem));
+        }
+        let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let pairs = pairs.map(|pairs| pairs.0).unwrap_or_default();
+        for (name, value) in &pairs {
+            if let Err(problem) = label::check_visible(name).and_then(|()| label::check_visible(value)) {
+                let name: String = label::visible(name).chars().take(80).collect();
+                return Err(ApiError::new(
+                    Code::MalformedRequest,
+                    format!("`{name}` in the query {problem}"),
+                ));
+            }
+        }
+        let query = if pairs.iter().any(|(_, value)| label::normal(value) != value.as_str()) {
+            axum::extract::Query::<T>::try_from_uri(&normal_uri(&pairs))
+        } else {
+            axum::extract::Query::<T>::from_request_parts(parts, state).await
+        };
+        match query {
+            Ok(axum::extract::Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(ApiError::new(Code::MalformedRequest, rejection.body_text())),
+        }
+    }
+}
+
+/// Returns the same query with its values in the form in which names are stored.
+fn normal_uri(pairs: &[(String, String)]) -> Uri {
+    let encoded = |text: &str| {
+        text.bytes().fold(String::new(), |mut encoded, byte| {
+            use std::fmt::Write as _;
+            let _ = write!(encoded, "%{byte:02X}");
+            encoded
+        })
+    };
+    let pairs =
+        pairs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(&label::normal(value))));
+    let query = pairs.collect::<Vec<_>>().join("&");
+    format!("/?{query}").parse().expect("percent-encoded text is a valid query")
+}

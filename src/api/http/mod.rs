@@ -1,0 +1,22 @@
+//! The plumbing of the HTTP API: it knows no resource.
+
+pub(crate) mod admission;
+pub(crate) mod analyses;
+pub(crate) mod bodies;
+pub(crate) mod body;
+pub(crate) mod csv;
+pub(crate) mod drain;
+pub(crate) mod error;
+mod extract;
+pub(crate) mod fallback;
+pub(crate) mod filters;
+pub(crate) mod form;
+pub(crate) mod hosts;
+mod page;
+pub(crate) mod request_id;
+pub(crate) mod response_cache;
+pub(crate) mod telemetry;
+
+pub use error::{ApiError, Code, Problem};
+pub(crate) use extract::{Id, InPath, Query, Resource, not_found};
+pub(crate) use page::{PageQuery, cut, page};

@@ -1,0 +1,185 @@
+//! `GET /v1/runs/{a}/compare/{b}`: a paired comparison of two runs over the same samples.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::api::http::{ApiError, Code, InPath, Problem, Query, not_found};
+use crate::api::state::Shared;
+use crate::{
+    analysis::{CompareOptions, Comparison, Policy, compare},
+    blocking::blocking,
+    metrics,
+    pack_id::PackId,
+    store::{RunData, Store},
+};
+
+/// Options of a comparison.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CompareQuery {
+    /// Only these metrics, codes separated by commas. P-values are corrected over these only.
+    #[param(example = "ips,clip_t")]
+    metrics: Option<String>,
+    /// Name or digest of the pack whose scores are compared. Default: the pack of most of A's
+    /// scores.
+    pack: Option<String>,
+    /// The penalty policy, applied to each run separately. Default: `stellar`.
+    policy: Option<Policy>,
+    /// Coverage of the intervals, 0.5 to 0.999. Default: 0.95.
+    #[param(example = 0.95)]
+    confidence: Option<f64>,
+    /// If true, slices are compared too. Default: false.
+    slices: Option<bool>,
+    /// Slices with fewer pairs are left out. Default: 20.
+    min_pairs: Option<usize>,
+}
+
+/// A comparison of two runs.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "a": {"id": "0197a7c6-6f00-7000-8000-000000000001", "method": "mine", "run": "step 2000"},
+    "b": {"id": "0197a7c6-6f00-7000-8000-000000000002", "method": "mine", "run": "step 1000"},
+    "pack": {"name": "official", "digest": "…", "weights": "official"},
+    "policy": "stellar", "confidence": 0.95, "pairs": 1000, "only_a": 0, "only_b": 0, "not_compared": [],
+    "slices": [{"kind": "", "label": "", "pairs": 1000, "metrics": [{
+        "metric": "ips", "version": 1, "n": 998, "clusters": 200, "few_clusters": false, "mean_a": 0.61, "mean_b": 0.6, "difference": 0.01,
+        "low": 0.002, "high": 0.018, "win_rate": 0.54, "p": 0.0143, "p_holm": 0.0143, "p_bh": 0.0143, "finding": "better"}]}]}))]
+pub(crate) struct CompareResponse {
+    /// Run A, which is judged.
+    a: ComparedRun,
+    /// Run B, the baseline.
+    b: ComparedRun,
+    /// The pack of all scores.
+    pack: PackId,
+    /// The findings.
+    #[serde(flatten)]
+    comparison: Comparison,
+}
+
+/// A compared run.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+struct ComparedRun {
+    /// Id of the run.
+    id: Uuid,
+    /// Method of the run.
+    method: String,
+    /// Name of the run.
+    run: String,
+}
+
+/// Compares two runs on the samples that have the same name in both.
+///
+/// Differences are A − B, pair by pair. The intervals are a studentised bootstrap that resamples
+/// whole identities. The test is a permutation test that flips the signs of whole identities; its
+/// null hypothesis is that the two runs are exchangeable identity by identity. P-values are
+/// corrected over the metrics of a slice. All scores are of one pack.
+#[utoipa::path(
+    get, path = "/v1/runs/{a}/compare/{b}", operation_id = "compare_runs", tag = "analysis",
+    params(
+        ("a" = Uuid, Path, description = "Id of run A, which is judged"),
+        ("b" = Uuid, Path, description = "Id of run B, the baseline"),
+        CompareQuery
+    ),
+    responses(
+        (status = 200, description = "The comparison", body = CompareResponse),
+        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The runs have no scores of a common pack, or no sample names in common", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn read(
+    State(app): Shared,
+    runs: InPath<(String, String)>,
+    Query(parameters): Query<CompareQuery>,
+) -> Result<Json<CompareResponse>, ApiError> {
+    let (a, b) = runs.map(|Path(runs)| runs).unwrap_or_default();
+    let options = parameters.options()?;
+    let metrics = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
+    let asked = match parameters.pack.as_deref() {
+        Some(named) => Some(app.digest_of(Some(named)).await?),
+        None => None,
+    };
+    let mut a = run_data(&app.store, &a, asked.as_deref()).await?;
+    let pack = a.pack.clone().ok_or_else(|| nothing(&a, asked.as_deref()))?;
+    let mut b = run_data(&app.store, &b, Some(&pack.digest)).await?;
+    if b.pack.is_none() {
+        return Err(nothing(&b, Some(&pack.digest)));
+    }
+    let named = [&a, &b].map(|data| ComparedRun {
+        id: data.run,
+        method: data.name.method.clone(),
+        run: data.name.run.clone(),
+    });
+    let comparison = blocking(move || {
+        if let Some(chosen) = metrics {
+            // The penalty needs its own metrics, even if they were not requested.
+            let wanted = |code: &str| {
+                matches!(code, "clip_t" | "clip_n") || chosen.iter().any(|metric| metric.code == code)
+            };
+            a.metrics.retain(|code, _| wanted(code));
+            b.metrics.retain(|code, _| wanted(code));
+            let mut comparison = compare(&a, &b, &options);
+            let asked = |code: &str| chosen.iter().any(|metric| metric.code == code);
+            comparison.keep_metrics(asked);
+            return comparison;
+        }
+        compare(&a, &b, &options)
+    });
+    let comparison = comparison.await;
+    if comparison.pairs == 0 {
+        return Err(ApiError::new(
+            Code::NothingToCompare,
+            "the two runs have no sample names in common: samples are paired by name, so name the samples of both runs after \
+             their prompts",
+        ));
+    }
+    let [a, b] = named;
+    Ok(Json(CompareResponse { a, b, pack, comparison }))
+}
+
+impl CompareQuery {
+    fn options(&self) -> Result<CompareOptions, ApiError> {
+        let defaults = CompareOptions::default();
+        let confidence = self.confidence.unwrap_or(defaults.confidence);
+        if !(0.5..=0.999).contains(&confidence) {
+            return Err(ApiError::new(
+                Code::MalformedRequest,
+                format!("confidence is {confidence}: send 0.5 to 0.999"),
+            ));
+        }
+        Ok(CompareOptions {
+            policy: self.policy.unwrap_or_default(),
+            confidence,
+            min_pairs: self.min_pairs.unwrap_or(defaults.min_pairs),
+            slices: self.slices.unwrap_or_default(),
+            ..defaults
+        })
+    }
+}
+
+/// Reads the columns of the run with this id.
+pub(crate) async fn run_data(store: &Store, id: &str, pack: Option<&str>) -> Result<RunData, ApiError> {
+    let unknown = || {
+        let id: String = id.chars().take(80).collect();
+        not_found(format_args!("run with the id {id}: GET /v1/runs lists all runs"))
+    };
+    store.run_data(id.parse().map_err(|_| unknown())?, pack).await?.ok_or_else(unknown)
+}
+
+/// Creates the error for a run without scores of a pack.
+pub(crate) fn nothing(run: &RunData, pack: Option<&str>) -> ApiError {
+    let of = pack.map_or_else(String::new, |pack| format!(" of the pack {pack}"));
+    ApiError::new(
+        Code::NothingToCompare,
+        format!(
+            "the run {} has no scores{of}: scores of different packs cannot be compared, so score the run with that pack",
+            run.name
+        ),
+    )
+}

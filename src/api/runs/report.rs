@@ -1,0 +1,331 @@
+//! `GET /v1/runs/{id}/report`: the table of a run under a penalty policy.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::State,
+    http::header,
+    response::{IntoResponse as _, Response},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::api::http::{ApiError, Code, Id, Problem, Query};
+use crate::api::runs::table::{Table, TableKey, tabulate};
+use crate::api::runs::{Counts, find, unknown_run};
+use crate::api::state::{App, Shared};
+use crate::{
+    analysis::{self, Caption, NoInterval, Place, Policy, ReportRow, Statistic, place},
+    pack_id::{PackId, Weights},
+    stats::FEW_CLUSTERS,
+    store::{RunRecord, RunState},
+};
+
+/// Options of a report.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ReportQuery {
+    /// Penalty policy for images that follow the prompt hardly better than the reference image
+    /// does. Default: `stellar`.
+    #[serde(default)]
+    policy: Policy,
+    /// Format of the table. Default: `json`.
+    #[serde(default)]
+    format: Format,
+    /// Digest of the pack whose scores are shown, or the name of an import's source. Default: the
+    /// run's pack, or the only pack that the run has scores of.
+    pack: Option<String>,
+    /// If true, adds to each mean its place among the scores of single samples of all summarised
+    /// runs with the same pack and version of the metric; in JSON only. Default: false.
+    #[serde(default)]
+    percentiles: bool,
+    /// Ids of at most 16 other runs, separated by commas. The table then covers the samples whose
+    /// names all these runs have, and the penalty is decided over these alone. The tables of these
+    /// runs, each requested with the others, are comparable.
+    common_with: Option<String>,
+}
+
+/// Maximum number of runs in `common_with`.
+const MOST_OTHERS: usize = 16;
+
+/// Format of a table.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    /// JSON with all details.
+    #[default]
+    Json,
+    /// CSV with one line for each metric, at full precision.
+    Csv,
+    /// Markdown, for reading.
+    Markdown,
+    /// LaTeX for papers, with the package `booktabs`.
+    Latex,
+}
+
+/// The table of a run.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ReportResponse {
+    /// Id of the run.
+    run_id: Uuid,
+    /// Method of the run.
+    method: String,
+    /// Name of the run, unique within its method.
+    run: String,
+    /// Dataset that the prompts are from.
+    dataset: Option<String>,
+    /// Split of the dataset.
+    split: Option<String>,
+    /// State of the run. Until it is finished, `aps` is missing and the other metrics cover the
+    /// samples scored so far.
+    state: RunState,
+    /// Number of samples by state.
+    counts: Counts,
+    /// The pack of the scores; null without scores.
+    pack: Option<PackId>,
+    /// The penalty policy that was applied.
+    policy: Policy,
+    /// Number of samples in the table.
+    samples: usize,
+    /// Identifies these samples: tables with the same value are over the same samples.
+    sample_set: String,
+    /// Number of penalised samples; null under the policy `none`, and if the policy concerns no
+    /// metric.
+    penalised: Option<usize>,
+    /// Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is
+    /// missing.
+    undecided: usize,
+    /// One row for each metric, sorted by code.
+    rows: Vec<Line>,
+}
+
+/// A row of the table.
+#[derive(Debug, Serialize, ToSchema)]
+struct Line {
+    /// Code of the metric.
+    #[schema(example = "ips")]
+    metric: String,
+    /// Definition of `mean`: for all metrics except `aps`, the mean over the samples with a score.
+    statistic: Statistic,
+    /// The statistic; null if it cannot be computed.
+    mean: Option<f64>,
+    /// Mean of the samples' scores, if `mean` is another statistic: for `aps` the mean share of
+    /// correct predictions, as in leaderboards and slices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sample_mean: Option<f64>,
+    /// Standard deviation (ddof 1); null for `aps` and below two samples.
+    std: Option<f64>,
+    /// Lower end of the 95 % interval, resampled by identity.
+    low: Option<f64>,
+    /// Upper end of the interval.
+    high: Option<f64>,
+    /// Number of identities among the samples with a number; a sample without an identity counts as
+    /// one.
+    clusters: usize,
+    /// True if there are fewer than 8 such identities: with skewed scores, the coverage of the
+    /// interval is then lower than stated.
+    few_clusters: bool,
+    /// Reason why there is no interval: `too_few_people` or `no_variation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    no_interval: Option<NoInterval>,
+    /// Number of samples with a score.
+    n: usize,
+    /// Share of the samples that have a score.
+    coverage: f64,
+    /// If requested: place of the mean (`sample_mean` for `aps`) among the scores, without penalty,
+    /// of single samples of all summarised runs with the same pack and version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<Place>,
+    /// Number of samples without a score, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    nulls: BTreeMap<String, usize>,
+}
+
+/// Returns the table of a run: means, deviations, intervals and the penalty.
+///
+/// Intervals are resampled by identity, since samples of one person are alike. With
+/// `policy=toolkit` the numbers are those of the reference toolkit's analysis.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/report", operation_id = "read_report", tag = "runs",
+    params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), ReportQuery),
+    responses(
+        (status = 200, description = "The table; as text in the other formats", body = ReportResponse),
+        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "With `common_with`: the runs have no sample names in common", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The penalty cannot be decided, or the run has scores of several packs", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn read(
+    State(app): Shared,
+    Query(parameters): Query<ReportQuery>,
+    id: Id<RunRecord>,
+) -> Result<Response, ApiError> {
+    let run = find(&app, id).await?;
+    let pack = pack(&app, &run, parameters.pack.as_deref()).await?;
+    let policy = parameters.policy;
+    let digest = pack.as_ref().map(|pack| pack.digest.clone());
+    let others = others(&app, parameters.common_with.as_deref()).await?;
+    let key = TableKey {
+        run: run.id,
+        revision: run.revision,
+        pack: digest.clone(),
+        policy,
+        others: others.clone(),
+    };
+    let work = app.caches.reports.get(key, async {
+        let mut data = app.store.run_data(run.id, digest.as_deref()).await?.ok_or_else(unknown_run)?;
+        for (other, _) in &others {
+            data.restrict(&app.store.sample_names(*other, usize::MAX).await?);
+        }
+        if data.names.is_empty() && !others.is_empty() {
+            let problem = "the runs have no sample names in common: samples are matched by name";
+            return Err(ApiError::new(Code::NothingToCompare, problem));
+        }
+        let outcomes = match &digest {
+            Some(digest) => app.store.outcomes(run.id, digest, &data.names).await?,
+            None => BTreeMap::new(),
+        };
+        tabulate(data, outcomes, policy).await.map_err(|error| {
+            ApiError::new(Code::InvalidField, format!("the report cannot be computed: {error}"))
+        })
+    });
+    let table = work.await?;
+    let Table { report, sample_set, versions, .. } = &*table;
+    // Not cached with the table, since other runs change.
+    let population = match &digest {
+        Some(digest) if parameters.percentiles && matches!(parameters.format, Format::Json) => {
+            app.store.run_quantiles(digest).await?
+        }
+        _ => Vec::new(),
+    };
+    let places = report.rows.iter().filter_map(|row| {
+        let of_metric = population
+            .iter()
+            .map(|(_, of)| of)
+            .filter(|of| of.metric == row.metric && versions.get(&row.metric) == Some(&of.version));
+        Some((row.metric.clone(), place(&row.metric, row.sample_mean?, of_metric)?))
+    });
+    let places = places.collect();
+    let caption = || Caption {
+        run: run.name.to_string(),
+        pack: match &pack {
+            Some(pack) if pack.weights == Weights::Demo => {
+                format!("{} (random weights: its numbers are meaningless)", pack.name)
+            }
+            Some(pack) => pack.name.clone(),
+            None => "none".to_owned(),
+        },
+        sample_set: sample_set.clone(),
+        failed: run.counts.failed,
+        pending: run.counts.waiting,
+    };
+    let text = |kind: &'static str, text: String| ([(header::CONTENT_TYPE, kind)], text).into_response();
+    Ok(match parameters.format {
+        Format::Csv => text("text/csv; charset=utf-8", analysis::csv(report)),
+        Format::Markdown => text("text/markdown; charset=utf-8", analysis::markdown(report, &caption())),
+        Format::Latex => text("application/x-latex; charset=utf-8", analysis::latex(report, &caption())),
+        Format::Json => Json(answer(run, pack, &table, places)).into_response(),
+    })
+}
+
+fn answer(
+    run: RunRecord,
+    pack: Option<PackId>,
+    table: &Table,
+    mut places: BTreeMap<String, Place>,
+) -> ReportResponse {
+    let Table { report, sample_set, mut nulls, .. } = table.clone();
+    let line = |row: ReportRow| {
+        let no_interval = row.no_interval();
+        let ReportRow { metric, statistic, mean, sample_mean, std, low, high, clusters, n, coverage } = row;
+        let place = places.remove(&metric);
+        let sample_mean = sample_mean.filter(|_| statistic != Statistic::SampleMean);
+        let nulls = nulls.remove(&metric).unwrap_or_default();
+        let few_clusters = clusters < FEW_CLUSTERS;
+        Line {
+            metric,
+            statistic,
+            mean,
+            sample_mean,
+            std,
+            low,
+            high,
+            clusters,
+            few_clusters,
+            no_interval,
+            n,
+            coverage,
+            place,
+            nulls,
+        }
+    };
+    ReportResponse {
+        run_id: run.id,
+        method: run.name.method,
+        run: run.name.run,
+        dataset: run.facts.dataset,
+        split: run.facts.split,
+        state: run.state,
+        counts: run.counts.into(),
+        pack,
+        policy: report.policy,
+        samples: report.samples,
+        sample_set,
+        penalised: report.penalised,
+        undecided: report.undecided,
+        rows: report.rows.into_iter().map(line).collect(),
+    }
+}
+
+/// Parses the other runs for common samples, with their revisions.
+async fn others(app: &App, asked: Option<&str>) -> Result<Vec<(Uuid, u64)>, ApiError> {
+    let mut others = Vec::new();
+    for id in asked.unwrap_or_default().split(',').map(str::trim).filter(|id| !id.is_empty()) {
+        if others.len() == MOST_OTHERS {
+            let problem = format!("common_with names more than {MOST_OTHERS} runs: name fewer");
+            return Err(ApiError::new(Code::MalformedRequest, problem));
+        }
+        let other = find(app, Id::parse(id)?).await?;
+        others.push((other.id, other.revision));
+    }
+    others.sort_unstable();
+    others.dedup();
+    Ok(others)
+}
+
+/// Returns the pack whose scores are shown.
+pub(crate) async fn pack(
+    app: &App,
+    run: &RunRecord,
+    asked: Option<&str>,
+) -> Result<Option<PackId>, ApiError> {
+    let mut packs = app.store.run_packs(run.id).await?;
+    let list = |packs: &[PackId]| {
+        let named = packs.iter().map(|pack| format!("{} ({})", pack.name, pack.digest));
+        named.collect::<Vec<_>>().join(", ")
+    };
+    if let Some(asked) = asked {
+        let is_asked = |pack: &PackId| pack.digest == asked || pack.name == asked;
+        return packs.iter().find(|pack| is_asked(pack)).cloned().map(Some).ok_or_else(|| {
+            let problem = format!("the run has no scores of the pack {asked:?}: it has {}", list(&packs));
+            ApiError::new(Code::InvalidField, problem)
+        });
+    }
+    if let Some(own) = &run.pack
+        && let Some(own) = packs.iter().find(|pack| pack.digest == own.digest)
+    {
+        return Ok(Some(own.clone()));
+    }
+    match packs.len() {
+        0 | 1 => Ok(packs.pop()),
+        _ => {
+            let problem =
+                format!("the run has scores of several packs, choose one with `pack`: {}", list(&packs));
+            Err(ApiError::new(Code::InvalidField, problem))
+        }
+    }
+}

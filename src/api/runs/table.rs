@@ -1,0 +1,76 @@
+//! The table of a run, as reports show and cache it.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::{
+    analysis::{self, AttributeOutcomes, Policy, Report, RunScores, sample_set},
+    blocking::blocking,
+    stats::Bootstrap,
+    store::{AttributeColumn, RunData},
+};
+
+/// The inputs of a table: the same key always has the same table.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct TableKey {
+    pub(crate) run: Uuid,
+    pub(crate) revision: u64,
+    pub(crate) pack: Option<String>,
+    pub(crate) policy: Policy,
+    pub(crate) others: Vec<(Uuid, u64)>,
+}
+
+/// A table, the number of samples without a score by metric and reason, and the metrics' versions.
+#[derive(Clone)]
+pub(crate) struct Table {
+    pub(crate) report: Report,
+    pub(crate) sample_set: String,
+    pub(crate) nulls: BTreeMap<String, BTreeMap<String, usize>>,
+    pub(crate) versions: BTreeMap<String, u32>,
+}
+
+impl Table {
+    /// Returns an estimate of its memory in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let reasons: usize = self.nulls.values().map(BTreeMap::len).sum();
+        512 * (self.report.rows.len() + self.nulls.len()) + 128 * reasons
+    }
+}
+
+/// Computes a table off the async threads: resampling 100,000 samples takes seconds.
+pub(crate) async fn tabulate(
+    data: RunData,
+    outcomes: BTreeMap<String, AttributeColumn>,
+    policy: Policy,
+) -> Result<Table, analysis::ReportError> {
+    let work = move || {
+        let reasons = data.metrics.iter().map(|(code, column)| {
+            let counted = column.reasons.iter().map(|(reason, at)| (reason.clone(), at.len()));
+            (code.clone(), counted.collect())
+        });
+        let nulls = reasons.collect();
+        let versions = data.metrics.iter().map(|(code, column)| (code.clone(), column.version)).collect();
+        let sample_set = sample_set(&data.names);
+        let scores = scores(data, outcomes);
+        analysis::report(&scores, policy, &Bootstrap::default()).map(|report| Table {
+            report,
+            sample_set,
+            nulls,
+            versions,
+        })
+    };
+    blocking(work).await
+}
+
+/// Converts a run's columns to the input of a report.
+fn scores(data: RunData, outcomes: BTreeMap<String, AttributeColumn>) -> RunScores {
+    RunScores {
+        identities: data.identities,
+        scores: data.metrics.into_iter().map(|(code, column)| (code, column.values)).collect(),
+        attributes: outcomes
+            .into_iter()
+            .map(|(name, outcomes)| AttributeOutcomes { name, outcomes })
+            .collect(),
+    }
+}
