@@ -88,7 +88,6 @@ struct ComparedRun {
     ),
     responses(
         (status = 200, description = "The comparison", body = CompareResponse),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The runs have no scores of a common pack, or no sample names in common", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
     )
