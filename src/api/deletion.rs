@@ -65,5 +65,5 @@ async fn forget(app: &App, deleted: Deleted) -> Json<DeletedResponse> {
 
 /// Creates the error for something that is not there to be deleted.
 pub(super) fn deleted_already(what: &str) -> ApiError {
-    not_found(format_args!("{what}: it may have been deleted already"))
+    not_found(&format!("{what}: it may have been deleted already"))
 }

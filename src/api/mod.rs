@@ -29,8 +29,8 @@ use axum::{
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
-use utoipa::openapi::RefOr;
-use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -116,53 +116,50 @@ fn analysis_routes() -> OpenApiRouter<Arc<App>> {
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = routes().into_openapi();
     let mut analyses = analysis_routes().into_openapi();
-    for item in analyses.paths.paths.values_mut() {
-        let Some(operation) = &mut item.get else { continue };
-        for (status, description) in [
-            (
-                "429",
-                "The limit of concurrent and queued analyses is reached; retry after `Retry-After` seconds",
-            ),
-            ("504", "The deadline passed before the response was ready"),
-        ] {
-            let responses = &mut operation.responses.responses;
-            responses.entry(status.to_owned()).or_insert_with(|| problem_response(description));
-        }
+    for operation in analyses.paths.paths.values_mut().filter_map(|item| item.get.as_mut()) {
+        let full =
+            "The limit of concurrent and queued analyses is reached; retry after `Retry-After` seconds";
+        add_response(operation, "429", full);
+        add_response(operation, "504", "The deadline passed before the response was ready");
     }
     document.merge(analyses);
     with_common_responses(document)
 }
 
-fn problem_response(description: &str) -> RefOr<utoipa::openapi::Response> {
-    let schema = utoipa::openapi::Ref::from_schema_name("Problem");
-    let content = utoipa::openapi::ContentBuilder::new().schema(Some(schema)).build();
-    let response = utoipa::openapi::ResponseBuilder::new().description(description);
-    RefOr::T(response.content("application/problem+json", content).build())
+/// Adds a problem response, unless the operation describes one with this status.
+fn add_response(operation: &mut Operation, status: &str, description: &str) {
+    operation.responses.responses.entry(status.to_owned()).or_insert_with(|| {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = ResponseBuilder::new().description(description);
+        RefOr::T(response.content("application/problem+json", content).build())
+    });
 }
 
 /// Adds the responses of the middleware around all routes, and those that any route may give.
 fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let in_query =
+        |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if one.parameter_in == ParameterIn::Query);
     for (path, item) in &mut document.paths.paths {
         let operations =
             [(&mut item.get, false), (&mut item.put, true), (&mut item.post, true), (&mut item.delete, true)];
         for (operation, writes) in operations {
             let Some(operation) = operation else { continue };
-            let mut add = |status: &str, description: &str| {
-                let responses = &mut operation.responses.responses;
-                responses.entry(status.to_owned()).or_insert_with(|| problem_response(description));
-            };
-            let in_query = |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if one.parameter_in == ParameterIn::Query);
             let has_query = operation.parameters.iter().flatten().any(in_query);
+            let has_body = operation.request_body.is_some();
+            let mut add = |status, description| add_response(operation, status, description);
             add("400", if has_query { "Invalid parameter" } else { "Malformed request" });
             add("421", "The host is not one of this service (`server.hosts`)");
             if path.starts_with("/v1/") {
                 add("500", "Internal error; the log has the cause");
                 add("503", "The service is starting or stopping, or the store is unavailable");
             }
+            if path.starts_with("/v1/runs/{") {
+                add("404", "No such run");
+            }
             if writes {
                 add("403", "The request was sent by a page of another site");
             }
-            if operation.request_body.is_some() {
+            if has_body {
                 add("408", "The body did not arrive in time");
                 add("413", "The body is too large");
                 add("415", "Unsupported media type, or a compressed body");

@@ -338,18 +338,13 @@ impl From<ProbesError> for ApiError {
 
 impl From<AttributesError> for ApiError {
     fn from(error: AttributesError) -> Self {
-        match &error {
-            AttributesError::Memory(cause)
-                if matches!(
-                    cause.downcast_ref(),
-                    Some(StoreError::Unavailable(_) | StoreError::Contended(_))
-                ) =>
-            {
-                tracing::error!(%error, "store unavailable");
-                Self::unavailable("the store cannot be reached; retry later")
-            }
-            _ => Self::internal(&error),
+        if let AttributesError::Memory(cause) = &error
+            && matches!(cause.downcast_ref(), Some(StoreError::Unavailable(_) | StoreError::Contended(_)))
+        {
+            tracing::error!(%error, "store unavailable");
+            return Self::unavailable("the store cannot be reached; retry later");
         }
+        Self::internal(&error)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Readers of paths and query strings; errors are problem documents.
 
-use std::{fmt, marker::PhantomData};
+use std::marker::PhantomData;
 
 use axum::{
     extract::{FromRequestParts, Path, rejection::PathRejection},
@@ -29,8 +29,7 @@ pub(crate) struct Id<R>(pub(crate) Uuid, PhantomData<R>);
 
 impl<R: Resource> Id<R> {
     pub(crate) fn parse(id: &str) -> Result<Self, ApiError> {
-        let malformed =
-            |_| not_found(format_args!("{} with this id: it may have been deleted already", R::NAME));
+        let malformed = |_| not_found(&format!("{} with this id: it may have been deleted already", R::NAME));
         id.parse().map(|id| Self(id, PhantomData)).map_err(malformed)
     }
 }
@@ -45,7 +44,7 @@ impl<R: Resource, S: Send + Sync> FromRequestParts<S> for Id<R> {
 }
 
 /// Creates the error for something that does not exist; `what` also says what to do.
-pub(crate) fn not_found(what: impl fmt::Display) -> ApiError {
+pub(crate) fn not_found(what: &str) -> ApiError {
     ApiError::new(Code::NotFound, format!("there is no {what}"))
 }
 

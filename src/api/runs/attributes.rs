@@ -62,7 +62,6 @@ struct SampleEntry {
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), PageQuery),
     responses(
         (status = 200, description = "The run's attributes", body = AttributesResponse),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -88,7 +88,6 @@ struct ComparedRun {
     ),
     responses(
         (status = 200, description = "The comparison", body = CompareResponse),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The runs have no scores of a common pack, or no sample names in common", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
     )
@@ -167,7 +166,7 @@ impl CompareQuery {
 pub(crate) async fn run_data(store: &Store, id: &str, pack: Option<&str>) -> Result<RunData, ApiError> {
     let unknown = || {
         let id: String = id.chars().take(80).collect();
-        not_found(format_args!("run with the id {id}: GET /v1/runs lists all runs"))
+        not_found(&format!("run with the id {id}: GET /v1/runs lists all runs"))
     };
     store.run_data(id.parse().map_err(|_| unknown())?, pack).await?.ok_or_else(unknown)
 }

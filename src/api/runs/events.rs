@@ -33,7 +33,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     params(("id" = uuid::Uuid, Path, description = "Id of the run (`run_id`)")),
     responses(
         (status = 200, description = "Events `progress` and `finished`; `data` is a ProgressEvent", body = ProgressEvent, content_type = "text/event-stream"),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many clients are watching runs; retry after `Retry-After` seconds, or poll the run", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -76,7 +76,6 @@ pub(crate) struct ImportResponse {
     request_body(content = String, content_type = "text/csv", description = "A CSV file of the toolkit"),
     responses(
         (status = 200, description = "Imported", body = ImportResponse),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The run is finished", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The file is too large", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The content type is not text/csv", body = Problem, content_type = "application/problem+json"),

@@ -406,10 +406,7 @@ pub(crate) fn unknown_run() -> ApiError {
 #[utoipa::path(
     get, path = "/v1/runs/{id}", operation_id = "read_run", tag = "runs",
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)")),
-    responses(
-        (status = 200, description = "The run", body = RunResponse),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, description = "The run", body = RunResponse))
 )]
 pub(crate) async fn read(State(app): Shared, id: Id<RunRecord>) -> Result<Json<RunResponse>, ApiError> {
     Ok(Json(RunResponse::new(find(&app, id).await?, &app.scoring.pack().id())))
@@ -427,7 +424,6 @@ pub(crate) async fn read(State(app): Shared, id: Id<RunRecord>) -> Result<Json<R
     responses(
         (status = 200, description = "The run was finished before", body = RunResponse),
         (status = 202, description = "The run is finishing", body = RunResponse),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn finish(
@@ -447,10 +443,7 @@ pub(crate) async fn finish(
 #[utoipa::path(
     delete, path = "/v1/runs/{id}", operation_id = "delete_run", tag = "privacy",
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)")),
-    responses(
-        (status = 200, description = "Deleted", body = DeletedResponse),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, description = "Deleted", body = DeletedResponse))
 )]
 pub(crate) async fn delete(State(app): Shared, id: Id<RunRecord>) -> Result<Json<DeletedResponse>, ApiError> {
     let store = app.store.clone();

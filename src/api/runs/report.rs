@@ -153,7 +153,6 @@ struct Line {
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), ReportQuery),
     responses(
         (status = 200, description = "The table; as text in the other formats", body = ReportResponse),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "With `common_with`: the runs have no sample names in common", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The penalty cannot be decided, or the run has scores of several packs", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),

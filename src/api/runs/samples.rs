@@ -254,10 +254,7 @@ pub(crate) struct SubmittedResponse {
 #[utoipa::path(
     get, path = "/v1/runs/{id}/samples", operation_id = "list_samples", tag = "runs",
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), SamplesQuery),
-    responses(
-        (status = 200, description = "One page", body = SubmittedResponse),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-    )
+    responses((status = 200, description = "One page", body = SubmittedResponse))
 )]
 pub(crate) async fn list(
     State(app): Shared,

@@ -42,7 +42,6 @@ pub(crate) struct FilesResponse {
     params(("id" = uuid::Uuid, Path, description = "Id of the run (`run_id`)"), ToolkitQuery),
     responses(
         (status = 200, description = "The files", body = FilesResponse),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The run has scores of several packs, and `pack` is missing", body = Problem, content_type = "application/problem+json"),
     )
 )]
