@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use time::OffsetDateTime;
 use uuid::{ContextV7, Timestamp, Uuid};
 
+use super::db::{
+    Connection, Connections, GIVEN, Reader, Sql, StoreError, check_name, storable, to_microseconds,
+    with_retries,
+};
 use super::ensure::ensure_pack;
 use super::record::check_number;
 use super::running::{self, SummaryKey};
 use super::runs::RunState;
-use super::sql::{Connection, Connections, GIVEN, Reader, Sql, with_retries};
-use super::words::{check_name, storable, to_microseconds};
-use super::{PackId, RunName, ScoreValue, StoreError};
+use super::{PackId, RunName, ScoreValue};
 use crate::content::ContentHash;
 
 /// Rows per statement: SQLite accepts 32,766 arguments, and a sample has four. Values that all rows
@@ -209,7 +211,7 @@ async fn locked<C: Connection>(
         "SELECT methods.name AS method_name, runs.name, state FROM runs JOIN methods ON methods.id = runs.method
          WHERE runs.id = ",
     );
-    sql.bind(run).push(C::LOCK_SHARED_RUNS);
+    sql.bind(run).push(connection.lock_shared_runs());
     let rows = connection.fetch(sql).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let row = Reader::new(row, "runs", run);

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
-use super::sql::{Connection, Connections, Reader, Row, Sql, with_retries};
-use super::words::{check_name, new_id, to_microseconds};
+use super::db::{
+    Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id, to_microseconds, with_retries,
+};
 use crate::content::ContentHash;
 
 /// Facial attributes by name; `true` if present.
@@ -158,7 +158,7 @@ pub(super) async fn ensure_dataset<C: Connection>(
     sql.push(" ON CONFLICT (name) DO NOTHING");
     connection.execute(sql).await?;
     let mut sql = Sql::new("SELECT id FROM datasets WHERE name = ");
-    sql.bind(name).push(C::LOCK);
+    sql.bind(name).push(connection.lock());
     let rows = connection.fetch(sql).await?;
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     Reader::new(row, "datasets", name).uuid("id")

@@ -13,10 +13,9 @@ use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::db::{Connection, Connections, Reader, Sql, StoreError, to_microseconds, with_retries};
 use super::running::{self, SummaryKey};
-use super::sql::{Connection, Connections, Reader, Sql, with_retries};
-use super::words::to_microseconds;
-use super::{StoreError, pending, preferences, slices, spools};
+use super::{pending, preferences, slices, spools};
 use crate::content::ContentHash;
 
 /// Counts of what was deleted.
@@ -60,10 +59,10 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     let connection = &mut *transaction;
     // The run first, in the same order as recording a sample.
     let mut sql = Sql::new("SELECT runs.id FROM runs WHERE id IN (SELECT run FROM samples WHERE id = ");
-    sql.bind(id).push(")").push(shared_lock(connection));
+    sql.bind(id).push(")").push(connection.lock_shared_runs());
     connection.fetch(sql).await?;
     let mut sql = Sql::new("SELECT image, run, name FROM samples WHERE id = ");
-    sql.bind(id).push(deletion_lock(connection));
+    sql.bind(id).push(connection.lock_for_deletion());
     let rows = connection.fetch(sql).await?;
     let Some(row) = rows.first() else { return delete_pending(transaction, id).await };
     let row = Reader::new(row, "samples", id);
@@ -111,7 +110,7 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
     let mut sql = Sql::new(
         "SELECT run, image, reason, reference_hashes, auxiliary_hashes FROM pending_samples WHERE id = ",
     );
-    sql.bind(id).push(deletion_lock(connection));
+    sql.bind(id).push(connection.lock_for_deletion());
     let rows = connection.fetch(sql).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let row = Reader::new(row, "pending_samples", id);
@@ -140,12 +139,12 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-    sql.bind(id).push(deletion_lock(connection));
+    sql.bind(id).push(connection.lock_for_deletion());
     if connection.fetch(sql).await?.is_empty() {
         return Ok(None);
     }
     let mut sql = Sql::new("SELECT image FROM samples WHERE run = ");
-    sql.bind(id).push(" AND image IS NOT NULL").push(deletion_lock(connection));
+    sql.bind(id).push(" AND image IS NOT NULL").push(connection.lock_for_deletion());
     let mut images = hashes(connection, sql).await?;
     let mut sql =
         Sql::new("SELECT image FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ");
@@ -189,7 +188,7 @@ async fn delete_dataset<P: Connections>(pool: &P, name: &str) -> Result<Option<D
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     let mut sql = Sql::new("SELECT id FROM datasets WHERE name = ");
-    sql.bind(name).push(deletion_lock(connection));
+    sql.bind(name).push(connection.lock_for_deletion());
     let rows = connection.fetch(sql).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let id = Reader::new(row, "datasets", name).uuid("id")?;
@@ -264,7 +263,7 @@ async fn fail_waiting<C: Connection>(
         Sql::new("SELECT id, run, image FROM pending_samples WHERE state = 'waiting' AND (image = ");
     sql.bind(hex.as_str()).push(" OR reference_hashes LIKE ").bind(pattern.as_str());
     sql.push(" OR auxiliary_hashes LIKE ").bind(pattern.as_str()).push(") ORDER BY id");
-    sql.push(deletion_lock(connection));
+    sql.push(connection.lock_for_deletion());
     let mut images = BTreeSet::new();
     for row in &connection.fetch(sql).await? {
         let row = Reader::new(row, "pending_samples", "");
@@ -277,18 +276,10 @@ async fn fail_waiting<C: Connection>(
     Ok(images)
 }
 
-fn shared_lock<C: Connection>(_: &C) -> &'static str {
-    C::LOCK_SHARED_RUNS
-}
-
-fn deletion_lock<C: Connection>(_: &C) -> &'static str {
-    C::LOCK_FOR_DELETION
-}
-
 async fn execute<C: Connection>(
     connection: &mut C,
     text: &'static str,
-    argument: impl Into<super::sql::Argument>,
+    argument: impl Into<super::db::Argument>,
 ) -> Result<u64, StoreError> {
     let mut sql = Sql::new(text);
     sql.bind(argument);

@@ -3,9 +3,8 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::sql::{Connection, Reader, Sql};
-use super::words::new_id;
-use super::{PackId, RunName, StoreError};
+use super::db::{Connection, Reader, Sql, StoreError, new_id};
+use super::{PackId, RunName};
 
 pub(super) async fn ensure_pack<C: Connection>(
     connection: &mut C,
@@ -67,7 +66,7 @@ pub(super) async fn find_run<C: Connection>(
     let mut sql =
         Sql::new("SELECT runs.id FROM runs JOIN methods ON methods.id = runs.method WHERE methods.name = ");
     sql.bind(name.method.as_str()).push(" AND runs.name = ").bind(name.run.as_str());
-    sql.push(C::LOCK_SHARED_RUNS);
+    sql.push(connection.lock_shared_runs());
     let rows = connection.fetch(sql).await?;
     rows.first().map(|row| Reader::new(row, "runs", name.to_string()).uuid("id")).transpose()
 }

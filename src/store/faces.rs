@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
-use super::sql::{Connection, Connections, Reader, Sql};
-use super::words::to_microseconds;
+use super::db::{Connection, Connections, Reader, Sql, StoreError, to_microseconds};
 use crate::content::ContentHash;
 
 /// Images per statement: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.

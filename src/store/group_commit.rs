@@ -15,15 +15,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
+use super::RunName;
+use super::db::{Connection, Connections, Sql, StoreError, to_microseconds, with_retries};
 use super::ensure::{ensure_pack, find_run};
 use super::pending::{release_images, take_pending};
 use super::record::{
     self, NewSample, RecordOutcome, Recorded, insert_samples, is_open, lock_runs, write_scores,
 };
 use super::running::{self, SummaryKey, Sums};
-use super::sql::{Connection, Connections, Sql, with_retries};
-use super::words::to_microseconds;
-use super::{RunName, StoreError};
 
 /// Maximum number of samples per transaction. 256 were not faster (docs/BENCHMARKS.md), and each
 /// sample waits for all.

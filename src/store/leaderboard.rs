@@ -9,11 +9,10 @@ use moka::sync::Cache;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::db::{Connection, Connections, Reader, Row, Sql, StoreError, to_microseconds};
 use super::slices::{MetricSums, cluster_sums, summary};
-use super::sql::{Connection, Connections, Reader, Row, Sql};
 use super::summary::Moments;
-use super::words::to_microseconds;
-use super::{PackId, Slice, SliceSummary, StoreError, Weights};
+use super::{PackId, Slice, SliceSummary, Weights};
 
 /// Runs per statement.
 const RUNS: usize = 1_000;
@@ -184,7 +183,7 @@ pub(super) async fn explain<P: Connections>(
     let pack = pack.unwrap_or_default();
     let mut lines = Vec::new();
     for (what, asked) in [("every request", query.stamps()), ("runs that changed", query.sql(&pack, &runs))] {
-        let (explain, column) = plan(connection);
+        let (explain, column) = connection.explain();
         let mut sql = Sql::new(explain);
         sql.text.push_str(&asked.text);
         sql.arguments = asked.arguments;
@@ -194,10 +193,6 @@ pub(super) async fn explain<P: Connections>(
         }
     }
     Ok(lines)
-}
-
-fn plan<C: Connection>(_: &C) -> (&'static str, &'static str) {
-    C::EXPLAIN
 }
 
 impl StandingsQuery {

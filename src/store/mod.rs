@@ -19,38 +19,34 @@
 
 mod bulk;
 mod datasets;
+mod db;
 mod deletion;
 mod ensure;
-mod error;
 mod faces;
 mod group_commit;
 mod leaderboard;
-mod migrations;
 mod pending;
-mod postgres;
 mod preferences;
 mod prompts;
 mod record;
 mod run_data;
+mod run_name;
 mod running;
 mod runs;
 mod sample;
 mod slices;
 mod spools;
-mod sql;
-mod sqlite;
 mod summary;
-mod types;
-mod words;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
+pub use crate::pack_id::{PackId, Weights};
 pub use bulk::{AttributeColumn, AttributeLabels, Imported, NewImport, RunWideScores, ScoreColumn};
 pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord, RunSample};
+use db::{Backend, on_backend};
+pub use db::{MAX_NAME_BYTES, MigrationError, StoreError, StoreOptions, without_password};
 pub use deletion::Deleted;
-pub use error::{MigrationError, StoreError, without_password};
 pub use faces::{FacesRecord, FacesState, ImagesOf};
 use leaderboard::StandingsCache;
 pub use leaderboard::{LEADERBOARD_BYTES, RunStandings, Standing, StandingsQuery};
@@ -61,37 +57,18 @@ pub use preferences::{Judgement, NewPreference, Preference, PreferencesQuery, Qu
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
 pub use record::{NewSample, NewScore, RecordOutcome, Recorded};
 pub use run_data::{AttributePlaces, MetricColumn, RelationKinds, RunData};
+pub use run_name::RunName;
 pub use runs::{MethodRecord, RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
-pub use sample::{SampleRecord, ScoreRecord, StoredImage};
+pub use sample::{SampleRecord, ScoreRecord, ScoreValue, StoredImage};
 pub use slices::{MetricSums, Quantiles, RunSlices, RunSummary, RunVersion, Slice, SliceSummary};
 pub use summary::{MetricSummary, Moments};
 use time::OffsetDateTime;
-pub use types::{PackId, RunName, ScoreValue, Weights};
 use uuid::Uuid;
-pub use words::MAX_NAME_BYTES;
 
 use crate::content::ContentHash;
 
 /// Maximum number of rows per page.
 pub const MAX_PAGE: u32 = 1_000;
-
-/// Connection settings of a store.
-#[derive(Clone, Debug)]
-pub struct StoreOptions {
-    /// Maximum number of open connections: PostgreSQL's pool, or SQLite's readers in addition to
-    /// its single writer.
-    pub connections: u32,
-    /// Longest wait for a free connection or a lock, after which a request fails as unavailable.
-    pub timeout: Duration,
-}
-
-impl Default for StoreOptions {
-    /// 16 connections and 30 seconds: SQLite's writer serves thousands of samples in that time, so
-    /// only a database that is really stuck fails a request.
-    fn default() -> Self {
-        Self { connections: 16, timeout: Duration::from_secs(30) }
-    }
-}
 
 /// A database of samples and scores, cheap to clone and shared by all requests.
 #[derive(Clone, Debug)]
@@ -99,23 +76,6 @@ pub struct Store {
     backend: Backend,
     remembered: StandingsCache,
     recording: Arc<group_commit::Queue>,
-}
-
-#[derive(Clone, Debug)]
-enum Backend {
-    Postgres(postgres::Pool),
-    Sqlite(sqlite::Pool),
-}
-
-/// Runs `$body` with `$pool` bound to the pool of the store's database: the two differ only in
-/// type, so each query is written once.
-macro_rules! on_backend {
-    ($store:expr, $pool:ident => $body:expr) => {
-        match &$store.backend {
-            Backend::Postgres($pool) => $body,
-            Backend::Sqlite($pool) => $body,
-        }
-    };
 }
 
 impl Store {
@@ -127,13 +87,7 @@ impl Store {
     /// - `postgres://USER:PASSWORD@HOST:PORT/DATABASE`: an existing database, with a role that may
     ///   create tables.
     pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
-        let (backend, writers) = match url.split_once(':').map(|(scheme, _)| scheme) {
-            Some("postgres" | "postgresql") => {
-                (Backend::Postgres(postgres::Pool::open(url, options).await?), postgres::WRITERS)
-            }
-            Some("sqlite") => (Backend::Sqlite(sqlite::Pool::open(url, options).await?), sqlite::WRITERS),
-            _ => return Err(StoreError::url(url, "its scheme is neither sqlite nor postgres")),
-        };
+        let (backend, writers) = Backend::open(url, options).await?;
         let recording = group_commit::Queue::new(writers);
         Ok(Self { backend, remembered: StandingsCache::default(), recording })
     }
@@ -142,10 +96,7 @@ impl Store {
     /// not block other requests. They are closed with the store.
     #[must_use]
     pub fn for_analyses(&self, connections: u32) -> Self {
-        let backend = match &self.backend {
-            Backend::Postgres(pool) => Backend::Postgres(pool.with_own_connections(connections)),
-            Backend::Sqlite(pool) => Backend::Sqlite(pool.with_own_readers(connections)),
-        };
+        let backend = self.backend.with_own_connections(connections);
         Self { backend, remembered: self.remembered.clone(), recording: Arc::clone(&self.recording) }
     }
 
@@ -649,7 +600,7 @@ impl Store {
 
     /// Pings the database.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        on_backend!(self, pool => sql::ping(pool).await)
+        on_backend!(self, pool => db::ping(pool).await)
     }
 
     /// Waits for running transactions and closes all connections; later calls fail as unavailable.

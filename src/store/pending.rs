@@ -9,11 +9,13 @@ use std::collections::{BTreeSet, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::db::{
+    Connection, Connections, Reader, Row, Sql, StoreError, check_name, check_text, hashes_to_json,
+    to_microseconds, with_retries,
+};
 use super::ensure::ensure_pack;
 use super::runs::RunState;
-use super::sql::{Connection, Connections, Reader, Row, Sql, with_retries};
-use super::words::{check_name, check_text, hashes_to_json, to_microseconds};
-use super::{PackId, RunName, StoreError};
+use super::{PackId, RunName};
 use crate::content::ContentHash;
 
 /// Hashes per statement: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.
@@ -149,7 +151,7 @@ async fn find<C: Connection>(
 ) -> Result<Option<(SampleStatus, ContentHash)>, StoreError> {
     // Pending rows first: a sample that is scored in the meantime is then found among the scored.
     let mut sql = Sql::new("SELECT id, content, state FROM pending_samples WHERE run = ");
-    sql.bind(run).push(" AND name = ").bind(name).push(if locked { C::LOCK } else { "" });
+    sql.bind(run).push(" AND name = ").bind(name).push(if locked { connection.lock() } else { "" });
     if let Some(row) = connection.fetch(sql).await?.first() {
         let row = Reader::new(row, "pending_samples", name);
         let id = row.uuid("id")?;
@@ -307,7 +309,7 @@ async fn lock_run<C: Connection>(connection: &mut C, id: Uuid) -> Result<Option<
         "SELECT methods.name AS method_name, runs.name, state, pack, waiting
          FROM runs JOIN methods ON methods.id = runs.method WHERE runs.id = ",
     );
-    sql.bind(id).push(C::LOCK_SHARED_RUNS);
+    sql.bind(id).push(connection.lock_shared_runs());
     let rows = connection.fetch(sql).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let row = Reader::new(row, "runs", id);
@@ -510,7 +512,7 @@ pub(super) async fn fail<P: Connections>(
         let row = Reader::new(row, "pending_samples", id);
         let (run, image) = (row.uuid("run")?, row.hash("image")?);
         let others = lock_image(connection, run, image, Owners::ThisOne).await?;
-        let lock = lock(connection);
+        let lock = connection.lock();
         if connection.fetch(find(lock)).await?.is_empty() {
             return Ok(None);
         }
@@ -539,10 +541,6 @@ pub(super) async fn give_up<C: Connection>(
     sql.bind(run);
     connection.execute(sql).await?;
     Ok(())
-}
-
-fn lock<C: Connection>(_: &C) -> &'static str {
-    C::LOCK
 }
 
 /// Removes a sample from the pending ones. Returns `false` if it is no longer pending.
@@ -583,7 +581,7 @@ pub(super) async fn lock_image<C: Connection>(
     owners: Owners,
 ) -> Result<bool, StoreError> {
     let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 0 AND run = ");
-    sql.bind(run).push(" AND image = ").bind(image.to_hex()).push(" ORDER BY folder").push(lock(connection));
+    sql.bind(run).push(" AND image = ").bind(image.to_hex()).push(" ORDER BY folder").push(connection.lock());
     let folders = connection.fetch(sql).await?.len();
     // The sample's own instance owns one of the folders, and needs no notification.
     Ok(folders > usize::from(owners == Owners::ThisOne))
@@ -634,7 +632,7 @@ pub(super) async fn take_pending<C: Connection>(
     samples: &BTreeSet<Uuid>,
 ) -> Result<(Vec<(Uuid, String)>, HashSet<Uuid>), StoreError> {
     let mut sql = Sql::new("SELECT run, image FROM kept_files WHERE photo = 0 AND (run, image) IN (VALUES ");
-    pairs(&mut sql, images).push(") ORDER BY run, image, folder").push(C::LOCK);
+    pairs(&mut sql, images).push(") ORDER BY run, image, folder").push(connection.lock());
     let mut others = Vec::new();
     let mut last = None;
     for row in &connection.fetch(sql).await? {
@@ -647,7 +645,7 @@ pub(super) async fn take_pending<C: Connection>(
         last = Some(found);
     }
     let mut sql = Sql::new("SELECT id FROM pending_samples WHERE state = 'waiting' AND id IN ");
-    sql.tuple(samples.iter().map(|id| (*id).into())).push(" ORDER BY id").push(C::LOCK);
+    sql.tuple(samples.iter().map(|id| (*id).into())).push(" ORDER BY id").push(connection.lock());
     let rows = connection.fetch(sql).await?;
     let waiting = rows.iter().map(|row| Reader::new(row, "pending_samples", "").uuid("id"));
     Ok((others, waiting.collect::<Result<_, _>>()?))

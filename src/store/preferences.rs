@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
-use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, with_retries};
-use super::words::{check_name, new_id, to_microseconds};
+use super::db::{
+    Argument, Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id, to_microseconds,
+    with_retries,
+};
 
 /// Rows per statement: SQLite accepts 32,766 arguments.
 const BATCH: usize = 1_000;

@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
 use super::datasets::ensure_dataset;
-use super::sql::{Argument, Connection, Connections, Reader, Sql, with_retries};
-use super::words::{check_name, check_text, to_microseconds};
+use super::db::{
+    Argument, Connection, Connections, Reader, Sql, StoreError, check_name, check_text, to_microseconds,
+    with_retries,
+};
 use crate::content::ContentHash;
 
 /// Maximum number of prompts per registration: a statement accepts a limited number of arguments.

@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::db::{
+    Argument, Connection, Connections, GIVEN, Reader, Sql, StoreError, check_name, check_text,
+    hashes_to_json, json_strings, storable, to_microseconds, with_retries,
+};
 use super::ensure::{ensure_pack, ensure_run};
 use super::runs::RunState;
 use super::sample::value;
-use super::sql::{Argument, Connection, Connections, GIVEN, Reader, Sql, with_retries};
-use super::words::{check_name, check_text, hashes_to_json, json_strings, storable, to_microseconds};
-use super::{PackId, RunName, ScoreValue, StoreError, pending, running};
+use super::{PackId, RunName, ScoreValue, pending, running};
 use crate::content::ContentHash;
 
 /// Scores per statement: both databases accept at least 32,766 arguments, and a score has up to
@@ -189,7 +191,9 @@ pub(super) async fn lock_runs<C: Connection>(
     runs: &BTreeSet<Uuid>,
 ) -> Result<HashSet<Uuid>, StoreError> {
     let mut sql = Sql::new("SELECT runs.id FROM runs WHERE runs.id IN ");
-    sql.tuple(runs.iter().map(|run| (*run).into())).push(" ORDER BY runs.id").push(C::LOCK_SHARED_RUNS);
+    sql.tuple(runs.iter().map(|run| (*run).into()))
+        .push(" ORDER BY runs.id")
+        .push(connection.lock_shared_runs());
     let rows = connection.fetch(sql).await?;
     rows.iter().map(|row| Reader::new(row, "runs", "").uuid("id")).collect()
 }
@@ -262,7 +266,7 @@ async fn ensure_sample<C: Connection>(
     }
     let name = sample.name();
     let mut sql = Sql::new("SELECT id, content FROM samples WHERE run = ");
-    sql.bind(run).push(" AND name = ").bind(&*name).push(C::LOCK);
+    sql.bind(run).push(" AND name = ").bind(&*name).push(connection.lock());
     let rows = connection.fetch(sql).await?;
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     let row = Reader::new(row, "samples", &*name);

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::datasets::Attributes;
-use super::sql::{Connection, Connections, Reader, Row, Sql};
-use super::{PackId, RunName, StoreError, Weights};
+use super::db::{Connection, Connections, Reader, Row, Sql, StoreError};
+use super::{PackId, RunName, Weights};
 use crate::blocking::blocking;
 use crate::text::relations::{RelationKind, annotated, relations, relations_of};
 

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
+use super::ScoreValue;
+use super::db::{Argument, Connection, Reader, Sql, StoreError, storable};
 use super::record::{Change, StoredScore};
-use super::sql::{Argument, Connection, Reader, Sql};
-use super::words::storable;
-use super::{ScoreValue, StoreError};
 
 /// Key of a summary: metric, pack and version of a run. Summaries are locked in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +78,7 @@ pub(super) async fn update<C: Connection>(
     // would each hold the lock that the other waits for: so a run allows one replacement at a time.
     // Additions lock one row per metric, in order, and cannot be part of a cycle.
     let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-    sql.bind(run).push(C::LOCK);
+    sql.bind(run).push(connection.lock());
     connection.fetch(sql).await?;
     for change in changes {
         if let Some(old) = change.old {
@@ -184,7 +183,7 @@ pub(super) async fn claim<C: Connection>(
     connection.execute(sql).await?;
     let mut sql = Sql::new("SELECT n, nulls FROM summaries");
     find(&mut sql, " WHERE run = ", key);
-    sql.push(C::LOCK);
+    sql.push(connection.lock());
     let rows = connection.fetch(sql).await?;
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     let row = Reader::new(row, "summaries", key.run);
@@ -200,7 +199,7 @@ pub(super) async fn recompute<C: Connection>(
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new("SELECT n FROM summaries");
     find(&mut sql, " WHERE run = ", key);
-    sql.push(C::LOCK);
+    sql.push(connection.lock());
     connection.fetch(sql).await?;
 
     let mut sql = Sql::new("SELECT value FROM scores JOIN samples ON samples.id = scores.sample");

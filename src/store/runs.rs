@@ -5,10 +5,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::db::{
+    Connection, Connections, Reader, Row, Sql, StoreError, check_name, check_text, to_microseconds,
+    with_retries,
+};
 use super::ensure::{ensure_method, ensure_run};
-use super::sql::{Connection, Connections, Reader, Row, Sql, with_retries};
-use super::words::{check_name, check_text, to_microseconds};
-use super::{PackId, RunName, StoreError, Weights};
+use super::{PackId, RunName, Weights};
 
 /// Facts that a run declares about its generator's training, for readers of a leaderboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -201,7 +203,7 @@ async fn create<P: Connections>(
     let connection = &mut *transaction;
     let (id, is_new) = ensure_run(connection, name, created).await?;
     let mut sql = Sql::new("SELECT declared FROM runs WHERE id = ");
-    sql.bind(id).push(lock(connection));
+    sql.bind(id).push(connection.lock());
     let rows = connection.fetch(sql).await?;
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     if Reader::new(row, "runs", id).int::<i64>("declared")? == 0 {
@@ -234,10 +236,6 @@ fn difference(have: &RunFacts, given: &RunFacts) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(fact, equal)| (!equal).then_some(fact))
-}
-
-fn lock<C: Connection>(_: &C) -> &'static str {
-    C::LOCK
 }
 
 const RUNS: &str =
@@ -324,7 +322,7 @@ pub(super) async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<
         // This conflicts with the lock that adding a sample takes: once it is granted, no sample is
         // half added.
         let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-        sql.bind(id).push(exclusive(connection));
+        sql.bind(id).push(connection.lock_for_deletion());
         connection.fetch(sql).await?;
         let mut sql = Sql::new("UPDATE runs SET state = 'finishing' WHERE state = 'open' AND id = ");
         sql.bind(id);
@@ -334,10 +332,6 @@ pub(super) async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<
         Ok(record)
     };
     with_retries(id, transaction).await
-}
-
-fn exclusive<C: Connection>(_: &C) -> &'static str {
-    C::LOCK_FOR_DELETION
 }
 
 /// Returns the finishing runs without pending samples.

@@ -3,8 +3,8 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::sql::{Connection, Connections, Reader, Sql};
-use super::{PackId, RunName, ScoreValue, StoreError, Weights};
+use super::db::{Connection, Connections, Reader, Sql, StoreError};
+use super::{PackId, RunName, Weights};
 use crate::content::ContentHash;
 
 /// A stored sample with everything known about it.
@@ -49,7 +49,7 @@ pub struct StoredImage {
 
 impl StoredImage {
     /// Reads the columns `image`, `width` and `height`.
-    pub(super) fn read<R: super::sql::Row>(row: &Reader<'_, R>) -> Result<Option<Self>, StoreError> {
+    pub(super) fn read<R: super::db::Row>(row: &Reader<'_, R>) -> Result<Option<Self>, StoreError> {
         if row.optional_text("image")?.is_none() {
             return Ok(None);
         }
@@ -74,6 +74,30 @@ pub struct ScoreRecord {
     pub service_version: String,
     /// Time of computation, UTC, to the microsecond.
     pub created: OffsetDateTime,
+}
+
+/// Value of a metric for a sample: a number, or the reason why there is none.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ScoreValue {
+    /// A finite number.
+    Number(f64),
+    /// Null, with the reason's code (`no_face_in_reference`, `no_detectables`, …); never counted as
+    /// 0.
+    Null {
+        /// Code of the reason.
+        reason: String,
+    },
+}
+
+impl ScoreValue {
+    /// Returns the number, if there is one.
+    #[must_use]
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(value) => Some(*value),
+            Self::Null { .. } => None,
+        }
+    }
 }
 
 pub(super) async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<SampleRecord>, StoreError> {
@@ -120,7 +144,7 @@ pub(super) async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<
     }))
 }
 
-fn score<R: super::sql::Row>(row: &Reader<'_, R>) -> Result<ScoreRecord, StoreError> {
+fn score<R: super::db::Row>(row: &Reader<'_, R>) -> Result<ScoreRecord, StoreError> {
     Ok(ScoreRecord {
         metric: row.text("metric")?,
         metric_version: row.int("metric_version")?,
@@ -137,7 +161,7 @@ fn score<R: super::sql::Row>(row: &Reader<'_, R>) -> Result<ScoreRecord, StoreEr
 }
 
 /// Reads a number or its reason from the columns `value` and `reason`.
-pub(super) fn value<R: super::sql::Row>(row: &Reader<'_, R>) -> Result<ScoreValue, StoreError> {
+pub(super) fn value<R: super::db::Row>(row: &Reader<'_, R>) -> Result<ScoreValue, StoreError> {
     match (row.optional_real("value")?, row.optional_text("reason")?) {
         (Some(value), None) if value.is_finite() => Ok(ScoreValue::Number(value)),
         (None, Some(reason)) => Ok(ScoreValue::Null { reason }),

@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, HashMap};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
-use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, with_retries};
-use super::words::{check_name, to_microseconds};
+use super::db::{
+    Argument, Connection, Connections, Reader, Row, Sql, StoreError, check_name, to_microseconds,
+    with_retries,
+};
 use crate::content::ContentHash;
 
 /// Rows per statement: SQLite accepts 32,766 arguments.
@@ -226,7 +227,7 @@ async fn replace<P: Connections>(
     let connection = &mut *transaction;
     // Deleting the run locks its row too, so nothing is written for a deleted run.
     let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-    sql.bind(version.run).push(lock(connection));
+    sql.bind(version.run).push(connection.lock());
     if connection.fetch(sql).await?.is_empty() {
         return Ok(false);
     }
@@ -301,10 +302,6 @@ async fn replace<P: Connections>(
     connection.execute(sql).await?;
     transaction.commit().await?;
     Ok(true)
-}
-
-fn lock<C: Connection>(_: &C) -> &'static str {
-    C::LOCK
 }
 
 /// Deletes the slice summaries of a run, of one pack or of all.

@@ -4,9 +4,7 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
-use super::sql::{Connection, Connections, Reader, Sql, with_retries};
-use super::words::to_microseconds;
+use super::db::{Connection, Connections, Reader, Sql, StoreError, to_microseconds, with_retries};
 use crate::content::ContentHash;
 
 /// Released files per query.

@@ -1,0 +1,99 @@
+//! The two databases: SQL that both understand, connections, transactions and errors.
+//!
+//! - `sql.rs`: statements, arguments, and rows with precise errors
+//! - `values.rs`: values as both databases store them
+//! - `sqlite.rs`, `postgres.rs`: connections, transactions, types
+//! - `migrations.rs`, `retries.rs`, `error.rs`
+
+mod error;
+mod migrations;
+mod postgres;
+mod retries;
+mod sql;
+mod sqlite;
+mod values;
+
+use std::time::Duration;
+
+pub use error::{MigrationError, StoreError, without_password};
+pub(crate) use retries::with_retries;
+pub(crate) use sql::{Argument, Connection, Connections, GIVEN, Reader, Row, Sql};
+pub use values::MAX_NAME_BYTES;
+pub(crate) use values::{
+    check_name, check_text, hashes_to_json, json_strings, new_id, storable, to_microseconds,
+};
+
+/// Connection settings of a store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Maximum number of open connections: PostgreSQL's pool, or SQLite's readers in addition to
+    /// its single writer.
+    pub connections: u32,
+    /// Longest wait for a free connection or a lock, after which a request fails as unavailable.
+    pub timeout: Duration,
+}
+
+impl Default for StoreOptions {
+    /// 16 connections and 30 seconds: SQLite's writer serves thousands of samples in that time, so
+    /// only a database that is really stuck fails a request.
+    fn default() -> Self {
+        Self { connections: 16, timeout: Duration::from_secs(30) }
+    }
+}
+
+/// Pool of a store's database.
+#[derive(Clone, Debug)]
+pub(crate) enum Backend {
+    Postgres(postgres::Pool),
+    Sqlite(sqlite::Pool),
+}
+
+/// Runs `$body` with `$pool` bound to the pool of the store's database: the two differ only in
+/// type, so each query is written once.
+macro_rules! on_backend {
+    ($store:expr, $pool:ident => $body:expr) => {
+        match &$store.backend {
+            $crate::store::db::Backend::Postgres($pool) => $body,
+            $crate::store::db::Backend::Sqlite($pool) => $body,
+        }
+    };
+}
+
+pub(crate) use on_backend;
+
+impl Backend {
+    /// Opens the database at `url`. Returns its pool and the number of concurrent recording
+    /// transactions.
+    pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<(Self, usize), StoreError> {
+        match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("postgres" | "postgresql") => {
+                Ok((Self::Postgres(postgres::Pool::open(url, options).await?), postgres::WRITERS))
+            }
+            Some("sqlite") => Ok((Self::Sqlite(sqlite::Pool::open(url, options).await?), sqlite::WRITERS)),
+            _ => Err(StoreError::url(url, "its scheme is neither sqlite nor postgres")),
+        }
+    }
+
+    /// Returns the same database over separate connections for reading.
+    pub(crate) fn with_own_connections(&self, connections: u32) -> Self {
+        match self {
+            Self::Postgres(pool) => Self::Postgres(pool.with_own_connections(connections)),
+            Self::Sqlite(pool) => Self::Sqlite(pool.with_own_readers(connections)),
+        }
+    }
+}
+
+/// Longer than any healthy database takes, shorter than the timeout of readiness probes.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) async fn ping<P: Connections>(pool: &P) -> Result<(), StoreError> {
+    let ping = async {
+        let mut connection = pool.reader().await?;
+        connection.fetch(Sql::new("SELECT 1 AS one")).await?;
+        Ok::<_, sqlx::Error>(())
+    };
+    match tokio::time::timeout(PING_TIMEOUT, ping).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
+    }
+}
