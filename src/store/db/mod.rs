@@ -15,6 +15,8 @@ mod values;
 
 use std::time::Duration;
 
+use sqlx::Database;
+
 pub use error::{MigrationError, StoreError, without_password};
 pub(crate) use retries::with_retries;
 pub(crate) use sql::{Argument, Connection, Connections, GIVEN, Reader, Row, Sql};
@@ -96,4 +98,33 @@ pub(crate) async fn ping<P: Connections>(pool: &P) -> Result<(), StoreError> {
         Ok(result) => Ok(result?),
         Err(_) => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
     }
+}
+
+/// A row of the database of these connections.
+pub(crate) type RowOf<P> = <<<P as Connections>::Db as Database>::Connection as Connection>::Row;
+
+/// Runs a query outside any transaction, and converts its rows.
+pub(crate) async fn read<P: Connections, T>(
+    pool: &P,
+    sql: Sql,
+    convert: impl Fn(&RowOf<P>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    pool.reader().await?.fetch(sql).await?.iter().map(convert).collect()
+}
+
+/// Runs a query outside any transaction, and converts its first row.
+pub(crate) async fn read_first<P: Connections, T>(
+    pool: &P,
+    sql: Sql,
+    convert: impl Fn(&RowOf<P>) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    pool.reader().await?.fetch(sql).await?.first().map(convert).transpose()
+}
+
+/// Runs one statement in a transaction, and returns the number of rows that it wrote.
+pub(crate) async fn write<P: Connections>(pool: &P, sql: Sql) -> Result<u64, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let rows = transaction.execute(sql).await?;
+    transaction.commit().await?;
+    Ok(rows)
 }
