@@ -7,7 +7,7 @@ use super::db::{Connection, GIVEN, Sql, StoreError, storable};
 use super::scores::ScoreValue;
 use super::summaries::running::SummaryKey;
 
-/// Rows per statement: SQLite accepts 32,766 arguments, and a row has up to three. Values that all rows
+/// Rows per statement: SQLite accepts 32,766 arguments, and a row has three. Values that all rows
 /// share are bound once.
 const AT_ONCE: usize = 5_000;
 

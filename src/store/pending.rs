@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::db::{
     Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read, read_first, to_microseconds,
-    with_retries,
+    with_retries, write,
 };
 use super::packs::read_pack;
 use super::run_name::RunName;
@@ -19,6 +19,9 @@ use super::spools::Owners;
 use super::{Store, spools};
 use crate::content::ContentHash;
 use crate::pack_id::PackId;
+
+/// No sample is postponed for longer than this.
+const LONGEST_PAUSE: time::Duration = time::Duration::minutes(10);
 
 /// Pending samples that need a pack that is not loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,18 +80,16 @@ impl Store {
              FROM pending_samples JOIN runs ON runs.id = pending_samples.run JOIN methods ON methods.id = runs.method
              WHERE pending_samples.state = 'waiting' AND folder = ",
         );
-        sql.bind(folder)
-            .push(" AND pending_samples.pack = ")
-            .bind(pack)
-            .push(" AND (due <= ")
-            .bind(to_microseconds(now));
+        sql.bind(folder).push(" AND pending_samples.pack = ").bind(pack);
+        sql.push(" AND (due <= ").bind(to_microseconds(now));
         // No pause is that long: the clock was set back, and the sample is due.
         sql.push(" OR due > ").bind(to_microseconds(now + LONGEST_PAUSE)).push(")");
         sql.push(" ORDER BY pending_samples.id LIMIT ").bind(limit);
         on_backend!(self, pool => read(pool, sql, pending_record).await)
     }
 
-    /// Counts the blocked samples of this folder and their runs, by the pack that they need instead of this one.
+    /// Counts the blocked samples of this folder and their runs, by the pack that they need instead
+    /// of this one.
     pub async fn held_samples(&self, folder: &str, pack: &str) -> Result<Vec<BlockedSamples>, StoreError> {
         let mut sql = Sql::new(
             "SELECT digest, packs.name, weights, COUNT(*) AS samples, COUNT(DISTINCT run) AS runs
@@ -131,9 +132,6 @@ impl Store {
         on_backend!(self, pool => fail(pool, id, reason, detail).await)
     }
 }
-
-/// No sample is postponed for longer than this.
-const LONGEST_PAUSE: time::Duration = time::Duration::minutes(10);
 
 fn pending_record<R: Row>(row: &R) -> Result<PendingRecord, StoreError> {
     let id = Reader::new(row, "pending_samples", "").uuid("id")?;
@@ -179,15 +177,12 @@ async fn postpone<P: Connections>(
     attempted: bool,
 ) -> Result<(), StoreError> {
     let transaction = || async {
-        let mut transaction = pool.begin().await?;
         let mut sql = Sql::new("UPDATE pending_samples SET due = ");
         sql.bind(to_microseconds(due)).push(", attempts = attempts + ").bind(i64::from(attempted));
         sql.push(" WHERE state = 'waiting' AND id = ").bind(id);
-        transaction.execute(sql).await?;
-        transaction.commit().await?;
-        Ok(())
+        write(pool, sql).await
     };
-    with_retries(id, transaction).await
+    with_retries(id, transaction).await.map(drop)
 }
 
 async fn fail<P: Connections>(
@@ -212,8 +207,8 @@ async fn fail<P: Connections>(
         let row = Reader::new(row, "pending_samples", id);
         let (run, image) = (row.uuid("run")?, row.hash("image")?);
         let others = spools::lock_image(connection, run, image, Owners::ThisOne).await?;
-        let lock = connection.lock();
-        if connection.fetch(find(lock)).await?.is_empty() {
+        let locked = find(connection.lock());
+        if connection.fetch(locked).await?.is_empty() {
             return Ok(None);
         }
         give_up(connection, id, (run, image), reason, &detail, others).await?;
@@ -223,8 +218,8 @@ async fn fail<P: Connections>(
     with_retries(id, transaction).await
 }
 
-/// Marks a pending sample as failed. The caller has locked its image with [`lock_image`], which
-/// returned `others`.
+/// Marks a pending sample as failed. The caller has locked its image with [`spools::lock_image`],
+/// which returned `others`.
 pub(super) async fn give_up<C: Connection>(
     connection: &mut C,
     id: Uuid,

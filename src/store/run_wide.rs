@@ -42,12 +42,8 @@ impl Store {
     /// Adds run-wide scores to those samples of a run that have none yet, in one transaction, and
     /// returns their number.
     pub async fn add_run_wide(&self, scores: &RunWideScores) -> Result<u64, StoreError> {
-        on_backend!(self, pool => add_run_wide(pool, scores).await)
+        on_backend!(self, pool => with_retries(scores.run, || transaction(pool, scores)).await)
     }
-}
-
-async fn add_run_wide<P: Connections>(pool: &P, new: &RunWideScores) -> Result<u64, StoreError> {
-    with_retries(new.run, || transaction(pool, new)).await
 }
 
 async fn transaction<P: Connections>(pool: &P, new: &RunWideScores) -> Result<u64, StoreError> {

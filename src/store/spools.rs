@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Sql, StoreError, on_backend, read, to_microseconds, with_retries,
+    Connection, Connections, Reader, Sql, StoreError, on_backend, read, read_first, to_microseconds,
+    with_retries, write,
 };
 use crate::content::ContentHash;
 
@@ -61,22 +62,18 @@ impl Store {
 async fn installation<P: Connections>(pool: &P) -> Result<String, StoreError> {
     let known = async || {
         let sql = Sql::new("SELECT id FROM installation");
-        let rows = pool.reader().await?.fetch(sql).await?;
-        rows.first().map(|row| Reader::new(row, "installation", "").text("id")).transpose()
+        read_first(pool, sql, |row| Reader::new(row, "installation", "").text("id")).await
     };
     if let Some(id) = known().await? {
         return Ok(id);
     }
     let transaction = || async {
-        let mut transaction = pool.begin().await?;
         let mut sql = Sql::new("INSERT INTO installation (one, id, created) VALUES ");
         let (id, now) = (Uuid::now_v7().to_string(), to_microseconds(OffsetDateTime::now_utc()));
         sql.tuple([1_i64.into(), id.into(), now.into()]);
         // Another instance may start at the same moment: the first id inserted wins.
         sql.push(" ON CONFLICT (one) DO NOTHING");
-        transaction.execute(sql).await?;
-        transaction.commit().await?;
-        Ok(())
+        write(pool, sql).await
     };
     with_retries(Uuid::now_v7(), transaction).await?;
     known().await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
@@ -113,15 +110,12 @@ async fn forget_released<P: Connections>(
         return Ok(());
     }
     let transaction = || async {
-        let mut transaction = pool.begin().await?;
         let mut sql = Sql::new("DELETE FROM released_files WHERE folder = ");
         sql.bind(folder).push(" AND image IN ");
         sql.tuple(files.iter().map(|image| image.to_hex().into()));
-        transaction.execute(sql).await?;
-        transaction.commit().await?;
-        Ok(())
+        write(pool, sql).await
     };
-    with_retries(Uuid::now_v7(), transaction).await
+    with_retries(Uuid::now_v7(), transaction).await.map(drop)
 }
 
 /// Records the files that the run needs from now on.

@@ -114,7 +114,8 @@ impl Store {
         name: &str,
         content: ContentHash,
     ) -> Result<Option<SampleStatus>, StoreError> {
-        on_backend!(self, pool => submission(pool, run, run_name, name, content).await)
+        let found = on_backend!(self, pool => find(&mut *pool.reader().await?, run, name, false).await)?;
+        decide(found, run_name, name, content)
     }
 
     /// Returns one page of a run's samples by name, in any state; `None` if no run has this id.
@@ -127,17 +128,6 @@ impl Store {
     ) -> Result<Option<Vec<Submitted>>, StoreError> {
         on_backend!(self, pool => submitted(pool, run, state, after, limit).await)
     }
-}
-
-async fn submission<P: Connections>(
-    pool: &P,
-    run: Uuid,
-    run_name: &RunName,
-    name: &str,
-    content: ContentHash,
-) -> Result<Option<SampleStatus>, StoreError> {
-    let mut connection = pool.reader().await?;
-    decide(find(&mut *connection, run, name, false).await?, run_name, name, content)
 }
 
 /// Finds the sample of this name in a run, and returns its status and content hash.

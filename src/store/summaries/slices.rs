@@ -163,7 +163,9 @@ impl Store {
         summary: &RunSummary,
         computed: OffsetDateTime,
     ) -> Result<bool, StoreError> {
-        on_backend!(self, pool => save(pool, version, summary, computed).await)
+        on_backend!(self, pool => {
+            with_retries(version.run, || replace(pool, version, summary, computed)).await
+        })
     }
 
     /// Returns the slice summaries of a run for the pack with this digest, or `None` if there are
@@ -180,15 +182,6 @@ impl Store {
         sql.bind(pack).push(" ORDER BY metric, metric_version, run");
         on_backend!(self, pool => read(pool, sql, |row| quantiles(row, pack)).await)
     }
-}
-
-async fn save<P: Connections>(
-    pool: &P,
-    version: &RunVersion,
-    summary: &RunSummary,
-    computed: OffsetDateTime,
-) -> Result<bool, StoreError> {
-    with_retries(version.run, || replace(pool, version, summary, computed)).await
 }
 
 async fn replace<P: Connections>(
