@@ -17,8 +17,8 @@ use super::db::{
     Argument, Backend, Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read,
     to_microseconds, with_retries, write,
 };
-use super::summaries::running::SummaryKey;
-use super::summaries::{running, slices};
+use super::summaries::running::{self, SummaryKey};
+use super::summaries::slices;
 use super::{Store, pending, preferences, spools};
 use crate::content::ContentHash;
 

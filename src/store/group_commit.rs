@@ -23,8 +23,7 @@ use super::record::{self, NewSample, RecordOutcome, Recorded, insert_samples, wr
 use super::run_name::RunName;
 use super::runs::{find_run, is_open, lock_runs};
 use super::spools::{lock_images, release_images};
-use super::summaries::running;
-use super::summaries::running::{SummaryKey, Sums};
+use super::summaries::running::{self, SummaryKey, Sums};
 
 /// Maximum number of samples per transaction. 256 were not faster (docs/BENCHMARKS.md), and each
 /// sample waits for all.

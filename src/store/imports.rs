@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use time::OffsetDateTime;
 use uuid::{ContextV7, Timestamp, Uuid};
 
+use super::Store;
 use super::attributes::{AttributeColumn, json, write_outcomes};
-use super::columns::{Origin, ScoreColumn};
+use super::columns::{self, Origin, ScoreColumn};
 use super::db::{
     Connection, Connections, GIVEN, Reader, Sql, StoreError, check_name, on_backend, storable,
     to_microseconds, with_retries,
@@ -14,9 +15,7 @@ use super::db::{
 use super::packs::ensure_pack;
 use super::runs::{RunState, lock_run};
 use super::scores::{ScoreValue, check_number};
-use super::summaries::running;
-use super::summaries::running::SummaryKey;
-use super::{Store, columns};
+use super::summaries::running::{self, SummaryKey};
 use crate::content::ContentHash;
 use crate::pack_id::PackId;
 

@@ -9,14 +9,14 @@ use std::collections::{BTreeSet, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::Store;
 use super::db::{
     Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read, read_first, to_microseconds,
     with_retries, write,
 };
 use super::packs::read_pack;
 use super::run_name::RunName;
-use super::spools::Owners;
-use super::{Store, spools};
+use super::spools::{self, Owners};
 use crate::content::ContentHash;
 use crate::pack_id::PackId;
 

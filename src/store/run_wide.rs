@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::Store;
 use super::attributes::{AttributeLabels, json, write_outcomes};
-use super::columns::Origin;
+use super::columns::{self, Origin};
 use super::db::{
     Connection, Connections, Reader, Sql, StoreError, on_backend, to_microseconds, with_retries,
 };
@@ -14,7 +15,6 @@ use super::packs::ensure_pack;
 use super::runs::lock_run;
 use super::scores::ScoreValue;
 use super::summaries::running;
-use super::{Store, columns};
 use crate::pack_id::PackId;
 
 /// Run-wide scores of existing samples.

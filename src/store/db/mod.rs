@@ -3,10 +3,11 @@
 //! - `sql.rs`: statements, arguments, and rows with precise errors
 //! - `values.rs`: values as both databases store them
 //! - `sqlite.rs`, `postgres.rs`: connections, transactions, types
-//! - `migrations.rs`, `retries.rs`, `error.rs`
+//! - `options.rs`, `migrations.rs`, `retries.rs`, `error.rs`
 
 mod error;
 mod migrations;
+mod options;
 mod postgres;
 mod retries;
 mod sql;
@@ -18,30 +19,13 @@ use std::time::Duration;
 use sqlx::Database;
 
 pub use error::{MigrationError, StoreError, without_password};
+pub use options::StoreOptions;
 pub(crate) use retries::with_retries;
 pub(crate) use sql::{Argument, Connection, Connections, GIVEN, Reader, Row, Sql};
 pub use values::MAX_NAME_BYTES;
 pub(crate) use values::{
     check_name, check_text, hashes_to_json, json_strings, new_id, storable, to_microseconds,
 };
-
-/// Connection settings of a store.
-#[derive(Clone, Debug)]
-pub struct StoreOptions {
-    /// Maximum number of open connections: PostgreSQL's pool, or SQLite's readers in addition to
-    /// its single writer.
-    pub connections: u32,
-    /// Longest wait for a free connection or a lock, after which a request fails as unavailable.
-    pub timeout: Duration,
-}
-
-impl Default for StoreOptions {
-    /// 16 connections and 30 seconds: SQLite's writer serves thousands of samples in that time, so
-    /// only a database that is really stuck fails a request.
-    fn default() -> Self {
-        Self { connections: 16, timeout: Duration::from_secs(30) }
-    }
-}
 
 /// Pool of a store's database.
 #[derive(Clone, Debug)]

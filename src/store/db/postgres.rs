@@ -12,8 +12,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::{MigrationError, StoreError};
+use super::migrations;
+use super::options::StoreOptions;
 use super::sql::{Argument, Connection, Connections, Row, Sql};
-use super::{StoreOptions, migrations};
 
 /// Concurrent recording transactions: enough to overlap the statements of one with another's flush
 /// of the log.

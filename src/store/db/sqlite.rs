@@ -28,8 +28,9 @@ use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimeP
 use uuid::Uuid;
 
 use super::error::{MigrationError, StoreError};
+use super::migrations;
+use super::options::StoreOptions;
 use super::sql::{Argument, Connection, Connections, Reader, Row, Sql};
-use super::{StoreOptions, migrations};
 
 /// Concurrent recording transactions.
 pub(crate) const WRITERS: usize = 1;
