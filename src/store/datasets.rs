@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
-use super::sql::{Connection, Connections, Reader, Row, Sql, with_retries};
-use super::words::{check_name, new_id, to_microseconds};
+use super::Store;
+use super::db::{
+    Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id, on_backend, read, read_first,
+    to_microseconds, with_retries,
+};
 use crate::content::ContentHash;
 
 /// Facial attributes by name; `true` if present.
@@ -74,22 +76,48 @@ pub struct PhotoRecord {
     pub created: OffsetDateTime,
 }
 
-/// The part of a sample that attribute preservation needs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunSample {
-    /// Id of the sample.
-    pub id: Uuid,
-    /// Name within the run.
-    pub name: String,
-    /// Hash of the generated image; `None` if only scores were imported.
-    pub image: Option<ContentHash>,
-    /// Hash of the first reference image, if there is one.
-    pub reference: Option<ContentHash>,
-    /// Metadata as it was sent.
-    pub metadata: serde_json::Value,
+impl Store {
+    /// Enrols a labelled photo in a dataset, which is created if it is new.
+    ///
+    /// A photo is identified by its identity and name: repeating it changes nothing; other content
+    /// or attributes are a [`StoreError::PhotoConflict`].
+    pub async fn enrol(&self, photo: &NewPhoto) -> Result<Enrolled, StoreError> {
+        on_backend!(self, pool => enrol(pool, photo).await)
+    }
+
+    /// Lists at most `limit` datasets by name, starting after the name `after`.
+    pub async fn datasets(&self, after: &str, limit: u32) -> Result<Vec<DatasetRecord>, StoreError> {
+        let mut sql = Sql::new(DATASETS);
+        sql.push("> ").bind(after).push(" ORDER BY name LIMIT ").bind(limit);
+        on_backend!(self, pool => read(pool, sql, dataset_record).await)
+    }
+
+    /// Looks up a dataset, or returns `None` if none has this name.
+    pub async fn dataset(&self, name: &str) -> Result<Option<DatasetRecord>, StoreError> {
+        let mut sql = Sql::new(DATASETS);
+        sql.push("= ").bind(name);
+        on_backend!(self, pool => read_first(pool, sql, dataset_record).await)
+    }
+
+    /// Returns all photos of a dataset, by identity and name.
+    pub async fn photos(&self, dataset: Uuid) -> Result<Vec<PhotoRecord>, StoreError> {
+        on_backend!(self, pool => read(pool, photos_of(dataset), |row| photo(row, dataset)).await)
+    }
+
+    /// Returns one page of a dataset's photos, by identity and name.
+    pub async fn photos_page(
+        &self,
+        dataset: Uuid,
+        offset: u64,
+        limit: u32,
+    ) -> Result<Vec<PhotoRecord>, StoreError> {
+        let mut sql = photos_of(dataset);
+        sql.push(" LIMIT ").bind(limit).push(" OFFSET ").bind(i64::try_from(offset).unwrap_or(i64::MAX));
+        on_backend!(self, pool => read(pool, sql, |row| photo(row, dataset)).await)
+    }
 }
 
-pub(super) async fn enrol<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrolled, StoreError> {
+async fn enrol<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrolled, StoreError> {
     check_name("the dataset's name", &photo.dataset)?;
     // Identity and name are indexed together.
     check_name("the identity and the name together", &format!("{}{}", photo.identity, photo.name))?;
@@ -158,7 +186,7 @@ pub(super) async fn ensure_dataset<C: Connection>(
     sql.push(" ON CONFLICT (name) DO NOTHING");
     connection.execute(sql).await?;
     let mut sql = Sql::new("SELECT id FROM datasets WHERE name = ");
-    sql.bind(name).push(C::LOCK);
+    sql.bind(name).push(connection.lock());
     let rows = connection.fetch(sql).await?;
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     Reader::new(row, "datasets", name).uuid("id")
@@ -167,27 +195,6 @@ pub(super) async fn ensure_dataset<C: Connection>(
 const DATASETS: &str = "SELECT id, name, revision, created,
     (SELECT COUNT(*) FROM photos WHERE photos.dataset = datasets.id) AS photos,
     (SELECT COUNT(*) FROM prompts WHERE prompts.dataset = datasets.id) AS prompts FROM datasets WHERE name ";
-
-pub(super) async fn datasets<P: Connections>(
-    pool: &P,
-    after: &str,
-    limit: u32,
-) -> Result<Vec<DatasetRecord>, StoreError> {
-    let mut sql = Sql::new(DATASETS);
-    sql.push("> ").bind(after).push(" ORDER BY name LIMIT ").bind(limit);
-    let rows = pool.reader().await?.fetch(sql).await?;
-    rows.iter().map(dataset_record).collect()
-}
-
-pub(super) async fn dataset<P: Connections>(
-    pool: &P,
-    name: &str,
-) -> Result<Option<DatasetRecord>, StoreError> {
-    let mut sql = Sql::new(DATASETS);
-    sql.push("= ").bind(name);
-    let rows = pool.reader().await?.fetch(sql).await?;
-    rows.first().map(dataset_record).transpose()
-}
 
 fn dataset_record<R: Row>(row: &R) -> Result<DatasetRecord, StoreError> {
     let row = Reader::new(row, "datasets", "");
@@ -199,23 +206,6 @@ fn dataset_record<R: Row>(row: &R) -> Result<DatasetRecord, StoreError> {
         prompts: row.int("prompts")?,
         created: row.time("created")?,
     })
-}
-
-pub(super) async fn photos<P: Connections>(pool: &P, dataset: Uuid) -> Result<Vec<PhotoRecord>, StoreError> {
-    let rows = pool.reader().await?.fetch(photos_of(dataset)).await?;
-    rows.iter().map(|row| photo(row, dataset)).collect()
-}
-
-pub(super) async fn photos_page<P: Connections>(
-    pool: &P,
-    dataset: Uuid,
-    offset: u64,
-    limit: u32,
-) -> Result<Vec<PhotoRecord>, StoreError> {
-    let mut sql = photos_of(dataset);
-    sql.push(" LIMIT ").bind(limit).push(" OFFSET ").bind(i64::try_from(offset).unwrap_or(i64::MAX));
-    let rows = pool.reader().await?.fetch(sql).await?;
-    rows.iter().map(|row| photo(row, dataset)).collect()
 }
 
 fn photos_of(dataset: Uuid) -> Sql {
@@ -233,36 +223,4 @@ fn photo<R: Row>(row: &R, dataset: Uuid) -> Result<PhotoRecord, StoreError> {
         attributes: row.json("attributes")?,
         created: row.time("created")?,
     })
-}
-
-/// Returns the samples of a run in order of name, or `None` if no run has this id.
-pub(super) async fn run_samples<P: Connections>(
-    pool: &P,
-    run: Uuid,
-) -> Result<Option<Vec<RunSample>>, StoreError> {
-    let mut connection = pool.reader().await?;
-    let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-    sql.bind(run);
-    if connection.fetch(sql).await?.is_empty() {
-        return Ok(None);
-    }
-    let mut sql = Sql::new("SELECT id, name, image, reference_hashes, metadata FROM samples WHERE run = ");
-    sql.bind(run).push(" ORDER BY name");
-    let rows = connection.fetch(sql).await?;
-    let samples = rows.iter().map(|row| {
-        let row = Reader::new(row, "samples", run);
-        let references: Vec<String> = row.json("reference_hashes")?;
-        let hash = |hex: &String| {
-            let invalid = || row.corrupt("reference_hashes", "contains a value that is not a hash");
-            ContentHash::from_hex(hex).ok_or_else(invalid)
-        };
-        Ok(RunSample {
-            id: row.uuid("id")?,
-            name: row.text("name")?,
-            image: row.optional_text("image")?.map(|_| row.hash("image")).transpose()?,
-            reference: references.first().map(hash).transpose()?,
-            metadata: row.json("metadata")?,
-        })
-    });
-    samples.collect::<Result<_, _>>().map(Some)
 }

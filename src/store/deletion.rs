@@ -13,10 +13,13 @@ use std::collections::BTreeSet;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::running::{self, SummaryKey};
-use super::sql::{Connection, Connections, Reader, Sql, with_retries};
-use super::words::to_microseconds;
-use super::{StoreError, pending, preferences, slices, spools};
+use super::db::{
+    Argument, Backend, Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read,
+    to_microseconds, with_retries, write,
+};
+use super::summaries::running::{self, SummaryKey};
+use super::summaries::slices;
+use super::{Store, pending, preferences, spools};
 use crate::content::ContentHash;
 
 /// Counts of what was deleted.
@@ -36,23 +39,54 @@ pub struct Deleted {
     pub images: Vec<ContentHash>,
 }
 
-pub(super) async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
-    with_retries(id, || delete_sample(pool, id)).await
-}
+impl Store {
+    /// Deletes a sample with its scores. Returns `None` if no sample has this id. The summaries of
+    /// its run are recomputed from the remaining samples; faces are deleted with the last reference
+    /// to their image.
+    pub async fn delete_sample(&self, id: Uuid) -> Result<Option<Deleted>, StoreError> {
+        on_backend!(self, pool => with_retries(id, || delete_sample(pool, id)).await)
+    }
 
-pub(super) async fn run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
-    with_retries(id, || delete_run(pool, id)).await
-}
+    /// Deletes a run with everything in it. Returns `None` if no run has this id.
+    pub async fn delete_run(&self, id: Uuid) -> Result<Option<Deleted>, StoreError> {
+        on_backend!(self, pool => with_retries(id, || delete_run(pool, id)).await)
+    }
 
-pub(super) async fn dataset<P: Connections>(pool: &P, name: &str) -> Result<Option<Deleted>, StoreError> {
-    with_retries(Uuid::now_v7(), || delete_dataset(pool, name)).await
-}
+    /// Deletes a dataset with its photos. Returns `None` if none has this name.
+    pub async fn delete_dataset(&self, name: &str) -> Result<Option<Deleted>, StoreError> {
+        on_backend!(self, pool => with_retries(Uuid::now_v7(), || delete_dataset(pool, name)).await)
+    }
 
-pub(super) async fn image<P: Connections>(
-    pool: &P,
-    image: ContentHash,
-) -> Result<Option<Deleted>, StoreError> {
-    with_retries(Uuid::now_v7(), || delete_image(pool, image)).await
+    /// Deletes everything derived from an image and its enrolments, even if other rows refer to it;
+    /// samples and scores stay. Returns `None` if the image is unknown.
+    pub async fn delete_image(&self, image: ContentHash) -> Result<Option<Deleted>, StoreError> {
+        on_backend!(self, pool => with_retries(Uuid::now_v7(), || delete_image(pool, image)).await)
+    }
+
+    /// Returns the images deleted since a time, each with the time of its deletion.
+    pub async fn deleted_images(
+        &self,
+        since: OffsetDateTime,
+    ) -> Result<Vec<(ContentHash, OffsetDateTime)>, StoreError> {
+        let mut sql = Sql::new("SELECT image, deleted FROM deleted_images WHERE deleted >= ");
+        sql.bind(to_microseconds(since));
+        on_backend!(self, pool => read(pool, sql, deleted_image).await)
+    }
+
+    /// Removes the records of images deleted before a time.
+    pub async fn forget_deletions(&self, before: OffsetDateTime) -> Result<(), StoreError> {
+        on_backend!(self, pool => forget_deletions(pool, before).await)
+    }
+
+    /// Purges deleted rows from SQLite's write-ahead log, where they would stay until overwritten.
+    /// Returns `false` if a reader that began earlier prevents it. The log of PostgreSQL is left to
+    /// its administrator.
+    pub async fn scrub(&self) -> Result<bool, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(pool) => pool.truncate_log().await,
+            Backend::Postgres(_) => Ok(true),
+        }
+    }
 }
 
 async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted>, StoreError> {
@@ -60,10 +94,10 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     let connection = &mut *transaction;
     // The run first, in the same order as recording a sample.
     let mut sql = Sql::new("SELECT runs.id FROM runs WHERE id IN (SELECT run FROM samples WHERE id = ");
-    sql.bind(id).push(")").push(shared_lock(connection));
+    sql.bind(id).push(")").push(connection.lock_shared_runs());
     connection.fetch(sql).await?;
     let mut sql = Sql::new("SELECT image, run, name FROM samples WHERE id = ");
-    sql.bind(id).push(deletion_lock(connection));
+    sql.bind(id).push(connection.lock_for_deletion());
     let rows = connection.fetch(sql).await?;
     let Some(row) = rows.first() else { return delete_pending(transaction, id).await };
     let row = Reader::new(row, "samples", id);
@@ -111,7 +145,7 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
     let mut sql = Sql::new(
         "SELECT run, image, reason, reference_hashes, auxiliary_hashes FROM pending_samples WHERE id = ",
     );
-    sql.bind(id).push(deletion_lock(connection));
+    sql.bind(id).push(connection.lock_for_deletion());
     let rows = connection.fetch(sql).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let row = Reader::new(row, "pending_samples", id);
@@ -122,9 +156,9 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
         images.extend(digits.iter().filter_map(|hex| ContentHash::from_hex(hex)));
     }
     let failed = row.optional_text("reason")?.is_some();
-    let others = pending::lock_image(connection, run, image, pending::Owners::Any).await?;
+    let others = spools::lock_image(connection, run, image, spools::Owners::Any).await?;
     let samples = execute(connection, "DELETE FROM pending_samples WHERE id = ", id).await?;
-    pending::release_image(connection, run, image, others).await?;
+    spools::release_image(connection, run, image, others).await?;
     let count = if failed {
         "UPDATE runs SET failed = failed - 1 WHERE id = "
     } else {
@@ -140,12 +174,12 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-    sql.bind(id).push(deletion_lock(connection));
+    sql.bind(id).push(connection.lock_for_deletion());
     if connection.fetch(sql).await?.is_empty() {
         return Ok(None);
     }
     let mut sql = Sql::new("SELECT image FROM samples WHERE run = ");
-    sql.bind(id).push(" AND image IS NOT NULL").push(deletion_lock(connection));
+    sql.bind(id).push(" AND image IS NOT NULL").push(connection.lock_for_deletion());
     let mut images = hashes(connection, sql).await?;
     let mut sql =
         Sql::new("SELECT image FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ");
@@ -189,7 +223,7 @@ async fn delete_dataset<P: Connections>(pool: &P, name: &str) -> Result<Option<D
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     let mut sql = Sql::new("SELECT id FROM datasets WHERE name = ");
-    sql.bind(name).push(deletion_lock(connection));
+    sql.bind(name).push(connection.lock_for_deletion());
     let rows = connection.fetch(sql).await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let id = Reader::new(row, "datasets", name).uuid("id")?;
@@ -264,31 +298,23 @@ async fn fail_waiting<C: Connection>(
         Sql::new("SELECT id, run, image FROM pending_samples WHERE state = 'waiting' AND (image = ");
     sql.bind(hex.as_str()).push(" OR reference_hashes LIKE ").bind(pattern.as_str());
     sql.push(" OR auxiliary_hashes LIKE ").bind(pattern.as_str()).push(") ORDER BY id");
-    sql.push(deletion_lock(connection));
+    sql.push(connection.lock_for_deletion());
     let mut images = BTreeSet::new();
     for row in &connection.fetch(sql).await? {
         let row = Reader::new(row, "pending_samples", "");
         let (id, run, own) = (row.uuid("id")?, row.uuid("run")?, row.hash("image")?);
         let detail = format!("the image {hex} was deleted on request");
-        let others = pending::lock_image(connection, run, own, pending::Owners::Any).await?;
+        let others = spools::lock_image(connection, run, own, spools::Owners::Any).await?;
         pending::give_up(connection, id, (run, own), "image_deleted", &detail, others).await?;
         images.insert(own);
     }
     Ok(images)
 }
 
-fn shared_lock<C: Connection>(_: &C) -> &'static str {
-    C::LOCK_SHARED_RUNS
-}
-
-fn deletion_lock<C: Connection>(_: &C) -> &'static str {
-    C::LOCK_FOR_DELETION
-}
-
 async fn execute<C: Connection>(
     connection: &mut C,
     text: &'static str,
-    argument: impl Into<super::sql::Argument>,
+    argument: impl Into<Argument>,
 ) -> Result<u64, StoreError> {
     let mut sql = Sql::new(text);
     sql.bind(argument);
@@ -349,24 +375,12 @@ async fn note_deleted<C: Connection>(
     Ok(())
 }
 
-pub(super) async fn deleted_images<P: Connections>(
-    pool: &P,
-    since: OffsetDateTime,
-) -> Result<Vec<(ContentHash, OffsetDateTime)>, StoreError> {
-    let mut sql = Sql::new("SELECT image, deleted FROM deleted_images WHERE deleted >= ");
-    sql.bind(to_microseconds(since));
-    let rows = pool.reader().await?.fetch(sql).await?;
-    let deleted = rows.iter().map(|row| {
-        let row = Reader::new(row, "deleted_images", "");
-        Ok((row.hash("image")?, row.time("deleted")?))
-    });
-    deleted.collect()
+fn deleted_image<R: Row>(row: &R) -> Result<(ContentHash, OffsetDateTime), StoreError> {
+    let row = Reader::new(row, "deleted_images", "");
+    Ok((row.hash("image")?, row.time("deleted")?))
 }
 
-pub(super) async fn forget_deletions<P: Connections>(
-    pool: &P,
-    before: OffsetDateTime,
-) -> Result<(), StoreError> {
+async fn forget_deletions<P: Connections>(pool: &P, before: OffsetDateTime) -> Result<(), StoreError> {
     let old = |text| {
         let mut sql = Sql::new(text);
         sql.bind(to_microseconds(before));
@@ -377,8 +391,5 @@ pub(super) async fn forget_deletions<P: Connections>(
     if pool.reader().await?.fetch(some).await?.is_empty() {
         return Ok(());
     }
-    let mut transaction = pool.begin().await?;
-    transaction.execute(old("DELETE FROM deleted_images WHERE deleted < ")).await?;
-    transaction.commit().await?;
-    Ok(())
+    write(pool, old("DELETE FROM deleted_images WHERE deleted < ")).await.map(drop)
 }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
-use super::sql::{Connection, Connections, Reader, Sql};
-use super::words::to_microseconds;
+use super::Store;
+use super::db::{
+    Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read_first, to_microseconds, write,
+};
 use crate::content::ContentHash;
 
 /// Images per statement: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.
@@ -26,7 +27,85 @@ pub struct FacesRecord {
     pub created: OffsetDateTime,
 }
 
-pub(super) async fn save<P: Connections>(
+/// Owner of a set of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ImagesOf {
+    /// A run: the generated, reference and auxiliary images of its samples.
+    Run(Uuid),
+    /// A dataset: its photos.
+    Dataset(Uuid),
+}
+
+/// Fingerprint of the faces that are stored for a set of images. Every change makes it differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FacesState {
+    /// Number of images with stored faces.
+    pub images: u64,
+    /// Time of the newest search. An addition is later than all others, and a deletion lowers the
+    /// count.
+    pub newest: Option<OffsetDateTime>,
+}
+
+impl Store {
+    /// Stores the faces that the face graphs found in an image.
+    pub async fn save_faces(&self, record: &FacesRecord) -> Result<(), StoreError> {
+        on_backend!(self, pool => save(pool, record, None).await)
+    }
+
+    /// Like [`save_faces`](Self::save_faces), for a search that began at this time: nothing is
+    /// stored for an image that any instance has deleted since.
+    pub async fn save_found_faces(
+        &self,
+        record: &FacesRecord,
+        began: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        on_backend!(self, pool => save(pool, record, Some(began)).await)
+    }
+
+    /// Returns the stored faces of these images. Images without any are missing from the result.
+    pub async fn faces(
+        &self,
+        images: &[ContentHash],
+        graphs: ContentHash,
+    ) -> Result<HashMap<ContentHash, Vec<u8>>, StoreError> {
+        on_backend!(self, pool => load(pool, images, graphs).await)
+    }
+
+    /// Returns a fingerprint of the faces that these graphs found in images of a run or a dataset:
+    /// it changes when any are added or deleted.
+    pub async fn faces_state(&self, of: ImagesOf, graphs: ContentHash) -> Result<FacesState, StoreError> {
+        let mut sql =
+            Sql::new("SELECT COUNT(*) AS images, MAX(created) AS newest FROM faces WHERE graphs = ");
+        sql.bind(graphs.to_hex()).push(" AND image IN (");
+        match of {
+            ImagesOf::Run(run) => {
+                sql.push("SELECT image FROM samples WHERE run = ").bind(run);
+                sql.push(" UNION SELECT sample_photos.image FROM sample_photos JOIN samples ON samples.id = sample_photos.sample");
+                sql.push(" WHERE samples.run = ").bind(run).push(")");
+            }
+            ImagesOf::Dataset(dataset) => {
+                sql.push("SELECT image FROM photos WHERE dataset = ").bind(dataset).push(")");
+            }
+        }
+        let state = on_backend!(self, pool => {
+            read_first(pool, sql, |row| faces_state(&Reader::new(row, "faces", ""))).await
+        });
+        state?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
+    }
+
+    /// Deletes the faces that were found before a time, except those of enrolled photos; without a
+    /// time, all faces. Returns the number of deleted records.
+    pub async fn purge_faces(&self, before: Option<OffsetDateTime>) -> Result<u64, StoreError> {
+        let mut sql = Sql::new("DELETE FROM faces");
+        if let Some(before) = before {
+            sql.push(" WHERE created < ").bind(to_microseconds(before));
+            sql.push(" AND NOT EXISTS (SELECT 1 FROM photos WHERE photos.image = faces.image)");
+        }
+        on_backend!(self, pool => write(pool, sql).await)
+    }
+}
+
+async fn save<P: Connections>(
     pool: &P,
     record: &FacesRecord,
     began: Option<OffsetDateTime>,
@@ -53,7 +132,7 @@ pub(super) async fn save<P: Connections>(
     Ok(())
 }
 
-pub(super) async fn load<P: Connections>(
+async fn load<P: Connections>(
     pool: &P,
     images: &[ContentHash],
     graphs: ContentHash,
@@ -72,61 +151,6 @@ pub(super) async fn load<P: Connections>(
     Ok(found)
 }
 
-/// Owner of a set of images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ImagesOf {
-    /// A run: the generated, reference and auxiliary images of its samples.
-    Run(Uuid),
-    /// A dataset: its photos.
-    Dataset(Uuid),
-}
-
-/// Fingerprint of the faces that are stored for a set of images. Every change makes it differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FacesState {
-    /// Number of images with stored faces.
-    pub images: u64,
-    /// Time of the newest search. An addition is later than all others, and a deletion lowers the
-    /// count.
-    pub newest: Option<OffsetDateTime>,
-}
-
-pub(super) async fn state<P: Connections>(
-    pool: &P,
-    of: ImagesOf,
-    graphs: ContentHash,
-) -> Result<FacesState, StoreError> {
-    let mut sql = Sql::new("SELECT COUNT(*) AS images, MAX(created) AS newest FROM faces WHERE graphs = ");
-    sql.bind(graphs.to_hex()).push(" AND image IN (");
-    match of {
-        ImagesOf::Run(run) => {
-            sql.push("SELECT image FROM samples WHERE run = ").bind(run);
-            sql.push(" UNION SELECT sample_photos.image FROM sample_photos JOIN samples ON samples.id = sample_photos.sample");
-            sql.push(" WHERE samples.run = ").bind(run).push(")");
-        }
-        ImagesOf::Dataset(dataset) => {
-            sql.push("SELECT image FROM photos WHERE dataset = ").bind(dataset).push(")");
-        }
-    }
-    let rows = pool.reader().await?.fetch(sql).await?;
-    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
-    let row = Reader::new(row, "faces", "");
+fn faces_state<R: Row>(row: &Reader<'_, R>) -> Result<FacesState, StoreError> {
     Ok(FacesState { images: row.int("images")?, newest: row.optional_time("newest")? })
-}
-
-/// Deletes faces that were found before `before`, or all faces; enrolled photos keep theirs unless
-/// all are deleted.
-pub(super) async fn purge<P: Connections>(
-    pool: &P,
-    before: Option<OffsetDateTime>,
-) -> Result<u64, StoreError> {
-    let mut sql = Sql::new("DELETE FROM faces");
-    if let Some(before) = before {
-        sql.push(" WHERE created < ").bind(to_microseconds(before));
-        sql.push(" AND NOT EXISTS (SELECT 1 FROM photos WHERE photos.image = faces.image)");
-    }
-    let mut transaction = pool.begin().await?;
-    let gone = transaction.execute(sql).await?;
-    transaction.commit().await?;
-    Ok(gone)
 }

@@ -15,15 +15,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
-use super::ensure::{ensure_pack, find_run};
-use super::pending::{release_images, take_pending};
-use super::record::{
-    self, NewSample, RecordOutcome, Recorded, insert_samples, is_open, lock_runs, write_scores,
-};
-use super::running::{self, SummaryKey, Sums};
-use super::sql::{Connection, Connections, Sql, with_retries};
-use super::words::to_microseconds;
-use super::{RunName, StoreError};
+use super::Store;
+use super::db::{Connection, Connections, Sql, StoreError, on_backend, to_microseconds, with_retries};
+use super::packs::ensure_pack;
+use super::pending::lock_pending;
+use super::record::{self, NewSample, RecordOutcome, Recorded, insert_samples, write_scores};
+use super::run_name::RunName;
+use super::runs::{find_run, is_open, lock_runs};
+use super::spools::{lock_images, release_images};
+use super::summaries::running::{self, SummaryKey, Sums};
 
 /// Maximum number of samples per transaction. 256 were not faster (docs/BENCHMARKS.md), and each
 /// sample waits for all.
@@ -37,6 +37,46 @@ type Done = Option<Recorded>;
 pub(super) struct Queue {
     waiting: Mutex<VecDeque<Entry>>,
     writers: Semaphore,
+}
+
+impl Store {
+    /// Stores a sample with its scores and updates the run's summaries, all in one transaction.
+    ///
+    /// Recording is idempotent. A sample is identified by its run and name (by its content if it
+    /// has no name), so a retry after a lost response or a restart returns the id of the first one
+    /// and counts nothing twice; see [`RecordOutcome`]. The same name with other content is a
+    /// [`StoreError::SampleConflict`]. A sample outside any run has no such identity: it is always
+    /// new.
+    ///
+    /// Samples recorded at the same time share a transaction. The sample is recorded even if the
+    /// caller's future is dropped.
+    pub async fn record(&self, sample: &NewSample) -> Result<Recorded, StoreError> {
+        let recorded = self.in_a_group(sample, None).await?;
+        Ok(recorded.expect("only a pending sample can be gone"))
+    }
+
+    /// Records a pending sample as [`record`](Self::record) does, and removes it from the pending
+    /// ones in the same transaction. Returns `None` if it is no longer pending: it was deleted, or
+    /// another attempt was faster.
+    pub async fn record_pending(
+        &self,
+        sample: &NewSample,
+        run: Uuid,
+    ) -> Result<Option<Recorded>, StoreError> {
+        self.in_a_group(sample, Some(run)).await
+    }
+
+    /// Records a sample in one transaction with those that arrive at the same time.
+    async fn in_a_group(
+        &self,
+        sample: &NewSample,
+        pending: Option<Uuid>,
+    ) -> Result<Option<Recorded>, StoreError> {
+        let result = self.recording.join(sample, pending)?;
+        let queue = Arc::clone(&self.recording);
+        on_backend!(self, pool => drop(tokio::spawn(write_next(pool.clone(), queue))));
+        result.await.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
+    }
 }
 
 /// A sample to record.
@@ -78,7 +118,7 @@ impl Queue {
 /// Writes the queued samples as soon as a writer is free.
 ///
 /// It is called once per sample. A call whose sample was taken by another writer has nothing to do.
-pub(super) async fn write_next<P: Connections>(pool: P, queue: Arc<Queue>) {
+async fn write_next<P: Connections>(pool: P, queue: Arc<Queue>) {
     let Ok(_writer) = queue.writers.acquire().await else { return };
     let entries = queue.take();
     let mut done =
@@ -151,7 +191,8 @@ async fn transaction<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<
         Vec::new()
     } else {
         let ids = entries.iter().filter(|entry| entry.pending.is_some()).map(|entry| entry.sample.id);
-        let (others, waiting) = take_pending(connection, &waited, &ids.collect()).await?;
+        let others = lock_images(connection, &waited).await?;
+        let waiting = lock_pending(connection, &ids.collect()).await?;
         candidates.retain(|&at| {
             let gone = entries[at].pending.is_some() && !waiting.contains(&entries[at].sample.id);
             if gone {

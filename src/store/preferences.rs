@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
-use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, with_retries};
-use super::words::{check_name, new_id, to_microseconds};
+use super::Store;
+use super::db::{
+    Argument, Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id, on_backend, read,
+    to_microseconds, with_retries, write,
+};
 
 /// Rows per statement: SQLite accepts 32,766 arguments.
 const BATCH: usize = 1_000;
@@ -161,9 +163,79 @@ impl Judgement {
     }
 }
 
-/// Records judgements, all or none. An annotator's judgement replaces an earlier one on the same
-/// question and images.
-pub(super) async fn add<P: Connections>(
+impl Store {
+    /// Records judgements of annotators, all or none, and returns their number. An annotator's
+    /// judgement replaces an earlier one on the same question about the same images.
+    pub async fn add_preferences(
+        &self,
+        preferences: &[NewPreference],
+        created: OffsetDateTime,
+    ) -> Result<Result<usize, UnknownSample>, StoreError> {
+        on_backend!(self, pool => add(pool, preferences, created).await)
+    }
+
+    /// Returns judgements of annotators in order of arrival.
+    pub async fn preferences(&self, query: &PreferencesQuery) -> Result<Vec<Preference>, StoreError> {
+        let mut sql = Sql::new(
+            "SELECT id, question, annotator, name, run_a, run_b, value, created FROM preferences WHERE 1 = 1",
+        );
+        if let Some(question) = &query.question {
+            sql.push(" AND question = ").bind(question.as_str());
+        }
+        if let Some(annotator) = &query.annotator {
+            sql.push(" AND annotator = ").bind(annotator.as_str());
+        }
+        if let Some(run) = query.run {
+            sql.push(" AND (run_a = ").bind(run).push(" OR run_b = ").bind(run).push(")");
+        }
+        if let Some(after) = query.after {
+            sql.push(" AND id > ").bind(after);
+        }
+        sql.push(" ORDER BY id");
+        if let Some(limit) = query.limit {
+            sql.push(" LIMIT ").bind(limit);
+        }
+        on_backend!(self, pool => read(pool, sql, preference).await)
+    }
+
+    /// Deletes a judgement; `false` if none has this id.
+    pub async fn delete_preference(&self, id: Uuid) -> Result<bool, StoreError> {
+        let mut sql = Sql::new("DELETE FROM preferences WHERE id = ");
+        sql.bind(id);
+        Ok(on_backend!(self, pool => write(pool, sql).await)? > 0)
+    }
+
+    /// Deletes all judgements of an annotator, and returns their number.
+    pub async fn delete_annotator(&self, annotator: &str) -> Result<u64, StoreError> {
+        let mut sql = Sql::new("DELETE FROM preferences WHERE annotator = ");
+        sql.bind(annotator);
+        on_backend!(self, pool => write(pool, sql).await)
+    }
+
+    /// Returns the names of at most `most` samples that both runs have and that have no vote on
+    /// this question.
+    pub async fn unjudged(
+        &self,
+        question: &Question,
+        a: Uuid,
+        b: Uuid,
+        most: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        let (a, b) = (a.min(b), a.max(b));
+        let mut sql = Sql::new(
+            "SELECT one.name FROM samples AS one JOIN samples AS other ON other.name = one.name AND other.run = ",
+        );
+        sql.bind(b).push(" WHERE one.run = ").bind(a);
+        sql.push(
+            " AND NOT EXISTS (SELECT 1 FROM preferences WHERE preferences.name = one.name AND question = ",
+        );
+        sql.bind(question.as_str()).push(" AND run_a = ").bind(a).push(" AND run_b = ").bind(b);
+        sql.push(") ORDER BY one.name LIMIT ").bind(most);
+        on_backend!(self, pool => read(pool, sql, |row| Reader::new(row, "samples", a).text("name")).await)
+    }
+}
+
+async fn add<P: Connections>(
     pool: &P,
     preferences: &[NewPreference],
     created: OffsetDateTime,
@@ -250,34 +322,6 @@ async fn insert<P: Connections>(
     Ok(Ok(rows.len()))
 }
 
-/// Returns judgements in order of arrival.
-pub(super) async fn list<P: Connections>(
-    pool: &P,
-    query: &PreferencesQuery,
-) -> Result<Vec<Preference>, StoreError> {
-    let mut connection = pool.reader().await?;
-    let mut sql = Sql::new(
-        "SELECT id, question, annotator, name, run_a, run_b, value, created FROM preferences WHERE 1 = 1",
-    );
-    if let Some(question) = &query.question {
-        sql.push(" AND question = ").bind(question.as_str());
-    }
-    if let Some(annotator) = &query.annotator {
-        sql.push(" AND annotator = ").bind(annotator.as_str());
-    }
-    if let Some(run) = query.run {
-        sql.push(" AND (run_a = ").bind(run).push(" OR run_b = ").bind(run).push(")");
-    }
-    if let Some(after) = query.after {
-        sql.push(" AND id > ").bind(after);
-    }
-    sql.push(" ORDER BY id");
-    if let Some(limit) = query.limit {
-        sql.push(" LIMIT ").bind(limit);
-    }
-    connection.fetch(sql).await?.iter().map(preference).collect()
-}
-
 fn preference<R: Row>(row: &R) -> Result<Preference, StoreError> {
     let row = Reader::new(row, "preferences", "");
     let (a, b, value) = (row.uuid("run_a")?, row.uuid("run_b")?, row.real("value")?);
@@ -296,28 +340,6 @@ fn preference<R: Row>(row: &R) -> Result<Preference, StoreError> {
     })
 }
 
-/// Deletes a judgement; `false` if none has this id.
-pub(super) async fn delete<P: Connections>(pool: &P, id: Uuid) -> Result<bool, StoreError> {
-    let mut transaction = pool.begin().await?;
-    let mut sql = Sql::new("DELETE FROM preferences WHERE id = ");
-    sql.bind(id);
-    let connection = &mut *transaction;
-    let deleted = connection.execute(sql).await?;
-    transaction.commit().await?;
-    Ok(deleted > 0)
-}
-
-/// Deletes all judgements of an annotator, and returns their number.
-pub(super) async fn delete_annotator<P: Connections>(pool: &P, annotator: &str) -> Result<u64, StoreError> {
-    let mut transaction = pool.begin().await?;
-    let mut sql = Sql::new("DELETE FROM preferences WHERE annotator = ");
-    sql.bind(annotator);
-    let connection = &mut *transaction;
-    let deleted = connection.execute(sql).await?;
-    transaction.commit().await?;
-    Ok(deleted)
-}
-
 /// Deletes the judgements about a run, or about one sample of it, in the transaction that deletes
 /// the run or sample.
 pub(super) async fn forget<C: Connection>(
@@ -332,25 +354,4 @@ pub(super) async fn forget<C: Connection>(
     }
     connection.execute(sql).await?;
     Ok(())
-}
-
-/// Returns the names of samples that both runs have and that have no vote on this question.
-pub(super) async fn unjudged<P: Connections>(
-    pool: &P,
-    question: &Question,
-    a: Uuid,
-    b: Uuid,
-    most: u32,
-) -> Result<Vec<String>, StoreError> {
-    let (a, b) = (a.min(b), a.max(b));
-    let mut connection = pool.reader().await?;
-    let mut sql = Sql::new(
-        "SELECT one.name FROM samples AS one JOIN samples AS other ON other.name = one.name AND other.run = ",
-    );
-    sql.bind(b).push(" WHERE one.run = ").bind(a);
-    sql.push(" AND NOT EXISTS (SELECT 1 FROM preferences WHERE preferences.name = one.name AND question = ");
-    sql.bind(question.as_str()).push(" AND run_a = ").bind(a).push(" AND run_b = ").bind(b);
-    sql.push(") ORDER BY one.name LIMIT ").bind(most);
-    let rows = connection.fetch(sql).await?;
-    rows.iter().map(|row| Reader::new(row, "samples", a).text("name")).collect()
 }

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::Store;
 use super::datasets::ensure_dataset;
-use super::sql::{Argument, Connection, Connections, Reader, Sql, with_retries};
-use super::words::{check_name, check_text, to_microseconds};
+use super::db::{
+    self, Argument, Connection, Connections, Reader, Sql, StoreError, check_name, check_text, on_backend,
+    read, to_microseconds, with_retries,
+};
 use crate::content::ContentHash;
 
 /// Maximum number of prompts per registration: a statement accepts a limited number of arguments.
@@ -75,7 +77,47 @@ pub struct PromptQuery {
     pub limit: u32,
 }
 
-pub(super) async fn register<P: Connections>(
+impl Store {
+    /// Registers prompts in a dataset, which is created if it is new: at most [`MAX_PROMPTS`] at
+    /// once.
+    ///
+    /// A prompt is identified by its identity and text: repeating it changes nothing; another kind
+    /// or other facts replace the stored ones.
+    pub async fn register_prompts(
+        &self,
+        dataset: &str,
+        prompts: &[PromptRecord],
+        created: OffsetDateTime,
+    ) -> Result<Registered, StoreError> {
+        on_backend!(self, pool => register(pool, dataset, prompts, created).await)
+    }
+
+    /// Returns one page of a dataset's prompts, by identity and then in order of registration, each
+    /// with the cursor that continues after it.
+    pub async fn prompts(
+        &self,
+        dataset: Uuid,
+        query: &PromptQuery,
+    ) -> Result<Vec<(PromptCursor, PromptRecord)>, StoreError> {
+        let mut sql = Sql::new("SELECT identity, position, text, kind, facts FROM prompts WHERE dataset = ");
+        sql.bind(dataset);
+        if let Some(identity) = &query.identity {
+            sql.push(" AND identity = ").bind(identity.as_str());
+        }
+        if let Some(kind) = &query.kind {
+            sql.push(" AND kind = ").bind(kind.as_str());
+        }
+        if let Some(after) = &query.after {
+            sql.push(" AND (identity, position) > ");
+            let position = i64::try_from(after.position).unwrap_or(i64::MAX);
+            sql.tuple([after.identity.as_str().into(), position.into()]);
+        }
+        sql.push(" ORDER BY identity, position LIMIT ").bind(query.limit);
+        on_backend!(self, pool => read(pool, sql, |row| prompt_record(row, dataset)).await)
+    }
+}
+
+async fn register<P: Connections>(
     pool: &P,
     dataset: &str,
     prompts: &[PromptRecord],
@@ -214,39 +256,15 @@ async fn stored<C: Connection>(
     read.collect()
 }
 
-/// Returns one page of prompts, by identity and position, each with the cursor that continues after
-/// it.
-pub(super) async fn page<P: Connections>(
-    pool: &P,
-    dataset: Uuid,
-    query: &PromptQuery,
-) -> Result<Vec<(PromptCursor, PromptRecord)>, StoreError> {
-    let mut sql = Sql::new("SELECT identity, position, text, kind, facts FROM prompts WHERE dataset = ");
-    sql.bind(dataset);
-    if let Some(identity) = &query.identity {
-        sql.push(" AND identity = ").bind(identity.as_str());
-    }
-    if let Some(kind) = &query.kind {
-        sql.push(" AND kind = ").bind(kind.as_str());
-    }
-    if let Some(after) = &query.after {
-        sql.push(" AND (identity, position) > ");
-        let position = i64::try_from(after.position).unwrap_or(i64::MAX);
-        sql.tuple([after.identity.as_str().into(), position.into()]);
-    }
-    sql.push(" ORDER BY identity, position LIMIT ").bind(query.limit);
-    let rows = pool.reader().await?.fetch(sql).await?;
-    let read = rows.iter().map(|row| {
-        let row = Reader::new(row, "prompts", dataset);
-        let identity = row.text("identity")?;
-        let cursor = PromptCursor { identity: identity.clone(), position: row.int("position")? };
-        let prompt = PromptRecord {
-            identity,
-            text: row.text("text")?,
-            kind: row.optional_text("kind")?,
-            facts: row.json("facts")?,
-        };
-        Ok((cursor, prompt))
-    });
-    read.collect()
+fn prompt_record<R: db::Row>(row: &R, dataset: Uuid) -> Result<(PromptCursor, PromptRecord), StoreError> {
+    let row = Reader::new(row, "prompts", dataset);
+    let identity = row.text("identity")?;
+    let cursor = PromptCursor { identity: identity.clone(), position: row.int("position")? };
+    let prompt = PromptRecord {
+        identity,
+        text: row.text("text")?,
+        kind: row.optional_text("kind")?,
+        facts: row.json("facts")?,
+    };
+    Ok((cursor, prompt))
 }

@@ -8,29 +8,22 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::ensure::{ensure_pack, ensure_run};
-use super::runs::RunState;
-use super::sample::value;
-use super::sql::{Argument, Connection, Connections, GIVEN, Reader, Sql, with_retries};
-use super::words::{check_name, check_text, hashes_to_json, json_strings, storable, to_microseconds};
-use super::{PackId, RunName, ScoreValue, StoreError, pending, running};
+use super::db::{
+    Argument, Connection, Connections, GIVEN, Reader, Sql, StoreError, check_name, check_text,
+    hashes_to_json, json_strings, storable, to_microseconds, with_retries,
+};
+use super::packs::ensure_pack;
+use super::pending;
+use super::run_name::RunName;
+use super::runs::{ensure_run, is_open, lock_runs};
+use super::scores::{Change, NewScore, ScoreValue, check_number, stored_scores};
+use super::summaries::running;
 use crate::content::ContentHash;
+use crate::pack_id::PackId;
 
 /// Scores per statement: both databases accept at least 32,766 arguments, and a score has up to
 /// six.
 const AT_ONCE: usize = 5_000;
-
-/// Largest absolute value of a score: sums of its square cannot overflow with any possible number
-/// of samples.
-const MAX_SCORE: f64 = 1e100;
-
-/// Rejects a number that cannot be a score.
-pub(super) fn check_number(metric: &str, value: f64) -> Result<(), StoreError> {
-    if value.is_finite() && value.abs() <= MAX_SCORE {
-        return Ok(());
-    }
-    Err(StoreError::invalid(metric, format!("{value} is not a finite number of at most {MAX_SCORE:e}")))
-}
 
 /// A sample to record, with its scores of one pack.
 #[derive(Clone, Debug)]
@@ -72,19 +65,6 @@ impl NewSample {
     pub(super) fn name(&self) -> Cow<'_, str> {
         self.name.as_deref().map_or_else(|| self.content.to_hex().into(), Cow::from)
     }
-}
-
-/// One metric's score of a new sample.
-#[derive(Clone, Debug)]
-pub struct NewScore {
-    /// Code of the metric.
-    pub metric: String,
-    /// Version of the metric's definition.
-    pub metric_version: u32,
-    /// Number, or the reason why there is none.
-    pub value: ScoreValue,
-    /// Flags for a reader of the number (`truncated`, …).
-    pub flags: Vec<String>,
 }
 
 /// Result of recording a sample.
@@ -187,25 +167,6 @@ async fn pending_transaction<P: Connections>(
     Ok(Some(recorded))
 }
 
-/// Locks these runs against finishing and deletion, and returns those that exist.
-pub(super) async fn lock_runs<C: Connection>(
-    connection: &mut C,
-    runs: &BTreeSet<Uuid>,
-) -> Result<HashSet<Uuid>, StoreError> {
-    let mut sql = Sql::new("SELECT runs.id FROM runs WHERE runs.id IN ");
-    sql.tuple(runs.iter().map(|run| (*run).into())).push(" ORDER BY runs.id").push(C::LOCK_SHARED_RUNS);
-    let rows = connection.fetch(sql).await?;
-    rows.iter().map(|row| Reader::new(row, "runs", "").uuid("id")).collect()
-}
-
-pub(super) async fn is_open<C: Connection>(connection: &mut C, run: Uuid) -> Result<bool, StoreError> {
-    let mut sql = Sql::new("SELECT state FROM runs WHERE id = ");
-    sql.bind(run);
-    let rows = connection.fetch(sql).await?;
-    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
-    Ok(Reader::new(row, "runs", run).word("state", RunState::parse)? == RunState::Open)
-}
-
 /// Writes the sample, its scores, and the run's counts and summaries.
 async fn write<C: Connection>(
     connection: &mut C,
@@ -242,18 +203,6 @@ async fn write<C: Connection>(
     Ok(Recorded { sample: id, run, outcome })
 }
 
-/// A score to write, and the one of another version that it replaces.
-pub(super) struct Change<'a> {
-    pub(super) old: Option<&'a StoredScore>,
-    pub(super) new: &'a NewScore,
-}
-
-/// The stored state of a score.
-pub(super) struct StoredScore {
-    pub(super) version: u32,
-    pub(super) value: ScoreValue,
-}
-
 /// Returns the sample's id, and `true` if it is new. An existing row is locked until the
 /// transaction ends.
 async fn ensure_sample<C: Connection>(
@@ -266,7 +215,7 @@ async fn ensure_sample<C: Connection>(
     }
     let name = sample.name();
     let mut sql = Sql::new("SELECT id, content FROM samples WHERE run = ");
-    sql.bind(run).push(" AND name = ").bind(&*name).push(C::LOCK);
+    sql.bind(run).push(" AND name = ").bind(&*name).push(connection.lock());
     let rows = connection.fetch(sql).await?;
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     let row = Reader::new(row, "samples", &*name);
@@ -337,23 +286,6 @@ async fn add_photos<C: Connection>(connection: &mut C, samples: &[&NewSample]) -
     sql.tuples(photos.into_iter().map(|(sample, photo)| [sample.into(), photo.into()]));
     connection.execute(sql).await?;
     Ok(())
-}
-
-async fn stored_scores<C: Connection>(
-    connection: &mut C,
-    sample: Uuid,
-    pack: &str,
-) -> Result<BTreeMap<String, StoredScore>, StoreError> {
-    let mut sql = Sql::new("SELECT metric, metric_version, value, reason FROM scores WHERE sample = ");
-    sql.bind(sample).push(" AND pack = ").bind(pack);
-    let rows = connection.fetch(sql).await?;
-    rows.iter()
-        .map(|row| {
-            let row = Reader::new(row, "scores", format!("of sample {sample}"));
-            let stored = StoredScore { version: row.int("metric_version")?, value: value(&row)? };
-            Ok((row.text("metric")?, stored))
-        })
-        .collect()
 }
 
 /// Writes scores of samples, each with the sample's id in the database.

@@ -1,14 +1,22 @@
-//! Methods and runs: their facts, progress and state.
+//! Runs: their facts, progress and state.
+
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::ensure::{ensure_method, ensure_run};
-use super::sql::{Connection, Connections, Reader, Row, Sql, with_retries};
-use super::words::{check_name, check_text, to_microseconds};
-use super::{PackId, RunName, StoreError, Weights};
+use super::db::{
+    Connection, Connections, Reader, Row, Sql, StoreError, check_name, check_text, new_id, on_backend, read,
+    read_first, to_microseconds, with_retries,
+};
+use super::methods::ensure_method;
+use super::packs::read_pack;
+use super::run_name::RunName;
+use super::{Store, spools};
+use crate::content::ContentHash;
+use crate::pack_id::PackId;
 
 /// Facts that a run declares about its generator's training, for readers of a leaderboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -99,19 +107,6 @@ pub struct RunRecord {
     pub finished: Option<OffsetDateTime>,
 }
 
-/// A method with its number of runs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MethodRecord {
-    /// Name of the method.
-    pub name: String,
-    /// Description in free text.
-    pub description: Option<String>,
-    /// Number of runs.
-    pub runs: u64,
-    /// Time of creation, UTC, to the microsecond.
-    pub created: OffsetDateTime,
-}
-
 /// Filter and page of runs.
 #[derive(Clone, Debug, Default)]
 pub struct RunsQuery {
@@ -125,60 +120,69 @@ pub struct RunsQuery {
     pub limit: u32,
 }
 
-/// Creates a method or updates its description. Returns `true` if it is new.
-pub(super) async fn create_method<P: Connections>(
-    pool: &P,
-    name: &str,
-    description: Option<&str>,
-    created: OffsetDateTime,
-) -> Result<(MethodRecord, bool), StoreError> {
-    check_name("the method's name", name)?;
-    check_text("the description", description.unwrap_or_default())?;
-    let transaction = || async {
-        let mut transaction = pool.begin().await?;
-        let connection = &mut *transaction;
-        let is_new = ensure_method(connection, name, to_microseconds(created)).await?;
-        if let Some(description) = description {
-            let mut sql = Sql::new("UPDATE methods SET description = ");
-            sql.bind(description).push(" WHERE name = ").bind(name);
-            connection.execute(sql).await?;
+impl Store {
+    /// Creates a run, or finds the one with the same facts. Returns `true` if it is new. Other
+    /// facts are a [`StoreError::RunConflict`]; a run that was created by its first sample adopts
+    /// them.
+    pub async fn create_run(
+        &self,
+        name: &RunName,
+        facts: &RunFacts,
+        created: OffsetDateTime,
+    ) -> Result<(RunRecord, bool), StoreError> {
+        on_backend!(self, pool => create_run(pool, name, facts, created).await)
+    }
+
+    /// Looks up a run, or returns `None` if no run has this id. It reads one row, whatever the
+    /// number of samples.
+    pub async fn run(&self, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
+        on_backend!(self, pool => find(&mut *pool.reader().await?, id).await)
+    }
+
+    /// Lists runs by id, which is the order of creation because ids grow with time.
+    pub async fn runs(&self, query: &RunsQuery) -> Result<Vec<RunRecord>, StoreError> {
+        let mut sql = Sql::new(RUNS);
+        sql.push(" WHERE runs.id > ").bind(query.after.unwrap_or(Uuid::nil()));
+        if let Some(method) = &query.method {
+            sql.push(" AND methods.name = ").bind(method.as_str());
         }
-        let mut sql = Sql::new(METHODS);
-        sql.push("= ").bind(name);
-        let rows = connection.fetch(sql).await?;
-        let method = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
-        let method = method_record(method)?;
-        transaction.commit().await?;
-        Ok((method, is_new))
-    };
-    with_retries(Uuid::now_v7(), transaction).await
+        if let Some(state) = query.state {
+            sql.push(" AND state = ").bind(state.as_str());
+        }
+        sql.push(" ORDER BY runs.id LIMIT ").bind(query.limit);
+        on_backend!(self, pool => read(pool, sql, run_record).await)
+    }
+
+    /// Counts pending, failed and scored samples over all runs.
+    pub async fn backlog(&self) -> Result<RunCounts, StoreError> {
+        let sql = Sql::new(
+            "SELECT CAST(COALESCE(SUM(waiting), 0) AS bigint) AS waiting, CAST(COALESCE(SUM(failed), 0) AS bigint) AS failed,
+                    CAST(COALESCE(SUM(scored), 0) AS bigint) AS scored FROM runs",
+        );
+        let counts = on_backend!(self, pool => {
+            read_first(pool, sql, |row| run_counts(&Reader::new(row, "runs", ""))).await
+        });
+        counts?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
+    }
+
+    /// Closes a run to further samples. Returns `None` if no run has this id.
+    pub async fn finish_run(&self, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
+        on_backend!(self, pool => finish(pool, id).await)
+    }
+
+    /// Returns the finishing runs without pending samples.
+    pub async fn finishable_runs(&self) -> Result<Vec<Uuid>, StoreError> {
+        let sql = Sql::new("SELECT id FROM runs WHERE state = 'finishing' AND waiting = 0 ORDER BY id");
+        on_backend!(self, pool => read(pool, sql, |row| Reader::new(row, "runs", "").uuid("id")).await)
+    }
+
+    /// Marks a finishing run as finished, and releases and returns its spooled files.
+    pub async fn run_finished(&self, id: Uuid, time: OffsetDateTime) -> Result<Vec<ContentHash>, StoreError> {
+        on_backend!(self, pool => finished(pool, id, time).await)
+    }
 }
 
-const METHODS: &str = "SELECT name, description, created,
-    (SELECT COUNT(*) FROM runs WHERE runs.method = methods.id) AS runs FROM methods WHERE name ";
-
-pub(super) async fn methods<P: Connections>(
-    pool: &P,
-    after: &str,
-    limit: u32,
-) -> Result<Vec<MethodRecord>, StoreError> {
-    let mut sql = Sql::new(METHODS);
-    sql.push("> ").bind(after).push(" ORDER BY name LIMIT ").bind(limit);
-    pool.reader().await?.fetch(sql).await?.iter().map(method_record).collect()
-}
-
-fn method_record<R: Row>(row: &R) -> Result<MethodRecord, StoreError> {
-    let row = Reader::new(row, "methods", "");
-    Ok(MethodRecord {
-        name: row.text("name")?,
-        description: row.optional_text("description")?,
-        runs: row.int("runs")?,
-        created: row.time("created")?,
-    })
-}
-
-/// Creates a run, or finds the one with the same facts. Returns `true` if it is new.
-pub(super) async fn create_run<P: Connections>(
+async fn create_run<P: Connections>(
     pool: &P,
     name: &RunName,
     facts: &RunFacts,
@@ -201,7 +205,7 @@ async fn create<P: Connections>(
     let connection = &mut *transaction;
     let (id, is_new) = ensure_run(connection, name, created).await?;
     let mut sql = Sql::new("SELECT declared FROM runs WHERE id = ");
-    sql.bind(id).push(lock(connection));
+    sql.bind(id).push(connection.lock());
     let rows = connection.fetch(sql).await?;
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     if Reader::new(row, "runs", id).int::<i64>("declared")? == 0 {
@@ -236,38 +240,16 @@ fn difference(have: &RunFacts, given: &RunFacts) -> Option<&'static str> {
     .find_map(|(fact, equal)| (!equal).then_some(fact))
 }
 
-fn lock<C: Connection>(_: &C) -> &'static str {
-    C::LOCK
-}
-
 const RUNS: &str =
     "SELECT runs.id, methods.name AS method_name, runs.name, dataset, split, flags, settings, metrics, pack,
         packs.name AS pack_name, weights, service_version, state, finished, waiting, failed, scored, revision,
         runs.created
     FROM runs JOIN methods ON methods.id = runs.method LEFT JOIN packs ON packs.digest = runs.pack";
 
-pub(super) async fn run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
-    find(&mut *pool.reader().await?, id).await
-}
-
 async fn find<C: Connection>(connection: &mut C, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
     let mut sql = Sql::new(RUNS);
     sql.push(" WHERE runs.id = ").bind(id);
     connection.fetch(sql).await?.first().map(run_record).transpose()
-}
-
-/// Lists runs by id, which is the order of creation because ids grow with time.
-pub(super) async fn runs<P: Connections>(pool: &P, query: &RunsQuery) -> Result<Vec<RunRecord>, StoreError> {
-    let mut sql = Sql::new(RUNS);
-    sql.push(" WHERE runs.id > ").bind(query.after.unwrap_or(Uuid::nil()));
-    if let Some(method) = &query.method {
-        sql.push(" AND methods.name = ").bind(method.as_str());
-    }
-    if let Some(state) = query.state {
-        sql.push(" AND state = ").bind(state.as_str());
-    }
-    sql.push(" ORDER BY runs.id LIMIT ").bind(query.limit);
-    pool.reader().await?.fetch(sql).await?.iter().map(run_record).collect()
 }
 
 fn run_record<R: Row>(row: &R) -> Result<RunRecord, StoreError> {
@@ -283,48 +265,28 @@ fn run_record<R: Row>(row: &R) -> Result<RunRecord, StoreError> {
             settings: row.json("settings")?,
             metrics: row.optional_text("metrics")?.map(|_| row.json("metrics")).transpose()?,
         },
-        pack: match row.optional_text("pack")? {
-            Some(digest) => Some(PackId {
-                digest,
-                name: row.text("pack_name")?,
-                weights: row.word("weights", Weights::parse)?,
-            }),
-            None => None,
-        },
+        pack: row.optional_text("pack")?.map(|_| read_pack(&row, "pack", "pack_name")).transpose()?,
         service_version: row.optional_text("service_version")?,
         state: row.word("state", RunState::parse)?,
-        counts: RunCounts {
-            waiting: row.int("waiting")?,
-            failed: row.int("failed")?,
-            scored: row.int("scored")?,
-        },
+        counts: run_counts(&row)?,
         revision: row.int("revision")?,
         created: row.time("created")?,
         finished: row.optional_time("finished")?,
     })
 }
 
-/// Counts pending, failed and scored samples over all runs.
-pub(super) async fn backlog<P: Connections>(pool: &P) -> Result<RunCounts, StoreError> {
-    let sql = Sql::new(
-        "SELECT CAST(COALESCE(SUM(waiting), 0) AS bigint) AS waiting, CAST(COALESCE(SUM(failed), 0) AS bigint) AS failed,
-                CAST(COALESCE(SUM(scored), 0) AS bigint) AS scored FROM runs",
-    );
-    let rows = pool.reader().await?.fetch(sql).await?;
-    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
-    let row = Reader::new(row, "runs", "");
+fn run_counts<R: Row>(row: &Reader<'_, R>) -> Result<RunCounts, StoreError> {
     Ok(RunCounts { waiting: row.int("waiting")?, failed: row.int("failed")?, scored: row.int("scored")? })
 }
 
-/// Closes a run to further samples. Returns `None` if no run has this id.
-pub(super) async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
+async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
     let transaction = || async {
         let mut transaction = pool.begin().await?;
         let connection = &mut *transaction;
         // This conflicts with the lock that adding a sample takes: once it is granted, no sample is
         // half added.
         let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-        sql.bind(id).push(exclusive(connection));
+        sql.bind(id).push(connection.lock_for_deletion());
         connection.fetch(sql).await?;
         let mut sql = Sql::new("UPDATE runs SET state = 'finishing' WHERE state = 'open' AND id = ");
         sql.bind(id);
@@ -336,23 +298,11 @@ pub(super) async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<
     with_retries(id, transaction).await
 }
 
-fn exclusive<C: Connection>(_: &C) -> &'static str {
-    C::LOCK_FOR_DELETION
-}
-
-/// Returns the finishing runs without pending samples.
-pub(super) async fn finishable<P: Connections>(pool: &P) -> Result<Vec<Uuid>, StoreError> {
-    let sql = Sql::new("SELECT id FROM runs WHERE state = 'finishing' AND waiting = 0 ORDER BY id");
-    let rows = pool.reader().await?.fetch(sql).await?;
-    rows.iter().map(|row| Reader::new(row, "runs", "").uuid("id")).collect()
-}
-
-/// Marks a finishing run as finished, and releases and returns its spooled files.
-pub(super) async fn finished<P: Connections>(
+async fn finished<P: Connections>(
     pool: &P,
     id: Uuid,
     time: OffsetDateTime,
-) -> Result<Vec<crate::content::ContentHash>, StoreError> {
+) -> Result<Vec<ContentHash>, StoreError> {
     let transaction = || async {
         let mut transaction = pool.begin().await?;
         let connection = &mut *transaction;
@@ -366,7 +316,7 @@ pub(super) async fn finished<P: Connections>(
         let rows = connection.fetch(sql).await?;
         let files = rows.iter().map(|row| Reader::new(row, "kept_files", id).hash("image"));
         let files = files.collect::<Result<_, _>>()?;
-        super::spools::release(connection, Some(id), None).await?;
+        spools::release(connection, Some(id), None).await?;
         let mut sql = Sql::new("DELETE FROM kept_files WHERE run = ");
         sql.bind(id);
         connection.execute(sql).await?;
@@ -374,4 +324,78 @@ pub(super) async fn finished<P: Connections>(
         Ok(files)
     };
     with_retries(id, transaction).await
+}
+
+/// Locks these runs against finishing and deletion, and returns those that exist.
+pub(super) async fn lock_runs<C: Connection>(
+    connection: &mut C,
+    runs: &BTreeSet<Uuid>,
+) -> Result<HashSet<Uuid>, StoreError> {
+    let mut sql = Sql::new("SELECT runs.id FROM runs WHERE runs.id IN ");
+    sql.tuple(runs.iter().map(|run| (*run).into()))
+        .push(" ORDER BY runs.id")
+        .push(connection.lock_shared_runs());
+    let rows = connection.fetch(sql).await?;
+    rows.iter().map(|row| Reader::new(row, "runs", "").uuid("id")).collect()
+}
+
+pub(super) async fn is_open<C: Connection>(connection: &mut C, run: Uuid) -> Result<bool, StoreError> {
+    let mut sql = Sql::new("SELECT state FROM runs WHERE id = ");
+    sql.bind(run);
+    let rows = connection.fetch(sql).await?;
+    let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    Ok(Reader::new(row, "runs", run).word("state", RunState::parse)? == RunState::Open)
+}
+
+/// Returns the id of a run, which is created with its method if it is new, and `true` if it is.
+///
+/// The run exists for all but its first sample, so it is looked up before anything is inserted. An
+/// insert that loses a race does nothing, and the next lookup finds the winner's row.
+pub(super) async fn ensure_run<C: Connection>(
+    connection: &mut C,
+    name: &RunName,
+    created: OffsetDateTime,
+) -> Result<(Uuid, bool), StoreError> {
+    if let Some(run) = find_run(connection, name).await? {
+        return Ok((run, false));
+    }
+    ensure_method(connection, &name.method, created).await?;
+    let mut sql = Sql::new("INSERT INTO runs (id, method, name, created) SELECT ");
+    sql.bind(new_id(created)).push(", id, ").bind(name.run.as_str()).push(", ").bind(created);
+    sql.push(" FROM methods WHERE name = ").bind(name.method.as_str());
+    sql.push(" ON CONFLICT (method, name) DO NOTHING");
+    let is_new = connection.execute(sql).await? == 1;
+
+    let run = find_run(connection, name).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    Ok((run, is_new))
+}
+
+/// Returns the id of a run, and locks it against finishing and deletion.
+pub(super) async fn find_run<C: Connection>(
+    connection: &mut C,
+    name: &RunName,
+) -> Result<Option<Uuid>, StoreError> {
+    let mut sql =
+        Sql::new("SELECT runs.id FROM runs JOIN methods ON methods.id = runs.method WHERE methods.name = ");
+    sql.bind(name.method.as_str()).push(" AND runs.name = ").bind(name.run.as_str());
+    sql.push(connection.lock_shared_runs());
+    let rows = connection.fetch(sql).await?;
+    rows.first().map(|row| Reader::new(row, "runs", name.to_string()).uuid("id")).transpose()
+}
+
+/// Returns the name and state of a run, and locks it against finishing and deletion.
+pub(super) async fn lock_run<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+) -> Result<Option<(RunName, RunState)>, StoreError> {
+    let mut sql = Sql::new(
+        "SELECT methods.name AS method_name, runs.name, state FROM runs JOIN methods ON methods.id = runs.method
+         WHERE runs.id = ",
+    );
+    sql.bind(run).push(connection.lock_shared_runs());
+    let rows = connection.fetch(sql).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let row = Reader::new(row, "runs", run);
+    let name = RunName { method: row.text("method_name")?, run: row.text("name")? };
+    Ok(Some((name, row.word("state", RunState::parse)?)))
 }

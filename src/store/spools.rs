@@ -1,37 +1,79 @@
-//! Spool folders as the database knows them: the id of the database, and the files that were
-//! released.
+//! Spool folders as the database knows them: its id, the files that runs need, and the files that
+//! were released.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
-use super::sql::{Connection, Connections, Reader, Sql, with_retries};
-use super::words::to_microseconds;
+use super::Store;
+use super::db::{
+    Connection, Connections, Reader, Sql, StoreError, on_backend, read, read_first, to_microseconds,
+    with_retries, write,
+};
 use crate::content::ContentHash;
 
-/// Released files per query.
-const AT_ONCE: i64 = 500;
+/// Files per query: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.
+const AT_ONCE: usize = 500;
 
-/// Returns the id of the database, which is generated on first use and is the same in every copy.
-pub(super) async fn installation<P: Connections>(pool: &P) -> Result<String, StoreError> {
+impl Store {
+    /// Returns the id of the database, which is generated on first use. Every copy and backup of it
+    /// shares this id, and no other database has it.
+    pub async fn installation(&self) -> Result<String, StoreError> {
+        on_backend!(self, pool => installation(pool).await)
+    }
+
+    /// Returns some released files of this folder, whichever instance released them.
+    pub async fn released_files(&self, folder: &str) -> Result<Vec<ContentHash>, StoreError> {
+        let mut sql = Sql::new("SELECT image FROM released_files WHERE folder = ");
+        sql.bind(folder).push(" ORDER BY image LIMIT ").bind(AT_ONCE as i64);
+        on_backend!(self, pool => {
+            read(pool, sql, |row| Reader::new(row, "released_files", folder).hash("image")).await
+        })
+    }
+
+    /// Removes entries of [`released_files`](Self::released_files) whose files are deleted, or
+    /// needed again.
+    pub async fn forget_released(&self, folder: &str, files: &[ContentHash]) -> Result<(), StoreError> {
+        on_backend!(self, pool => forget_released(pool, folder, files).await)
+    }
+
+    /// Returns those of these reference and auxiliary images that this folder does not store for
+    /// the run.
+    pub async fn unknown_photos(
+        &self,
+        run: Uuid,
+        folder: &str,
+        photos: &BTreeSet<ContentHash>,
+    ) -> Result<Vec<ContentHash>, StoreError> {
+        on_backend!(self, pool => unknown(&mut *pool.reader().await?, run, folder, photos).await)
+    }
+
+    /// Returns those of these files that some run needs in this folder.
+    pub async fn needed_files(
+        &self,
+        folder: &str,
+        files: &[ContentHash],
+    ) -> Result<HashSet<ContentHash>, StoreError> {
+        on_backend!(self, pool => needed(pool, folder, files).await)
+    }
+}
+
+async fn installation<P: Connections>(pool: &P) -> Result<String, StoreError> {
     let known = async || {
         let sql = Sql::new("SELECT id FROM installation");
-        let rows = pool.reader().await?.fetch(sql).await?;
-        rows.first().map(|row| Reader::new(row, "installation", "").text("id")).transpose()
+        read_first(pool, sql, |row| Reader::new(row, "installation", "").text("id")).await
     };
     if let Some(id) = known().await? {
         return Ok(id);
     }
     let transaction = || async {
-        let mut transaction = pool.begin().await?;
         let mut sql = Sql::new("INSERT INTO installation (one, id, created) VALUES ");
         let (id, now) = (Uuid::now_v7().to_string(), to_microseconds(OffsetDateTime::now_utc()));
         sql.tuple([1_i64.into(), id.into(), now.into()]);
         // Another instance may start at the same moment: the first id inserted wins.
         sql.push(" ON CONFLICT (one) DO NOTHING");
-        transaction.execute(sql).await?;
-        transaction.commit().await?;
-        Ok(())
+        write(pool, sql).await
     };
     with_retries(Uuid::now_v7(), transaction).await?;
     known().await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
@@ -59,16 +101,7 @@ pub(super) async fn release<C: Connection>(
     Ok(())
 }
 
-/// Returns some released files of this folder.
-pub(super) async fn released<P: Connections>(pool: &P, folder: &str) -> Result<Vec<ContentHash>, StoreError> {
-    let mut sql = Sql::new("SELECT image FROM released_files WHERE folder = ");
-    sql.bind(folder).push(" ORDER BY image LIMIT ").bind(AT_ONCE);
-    let rows = pool.reader().await?.fetch(sql).await?;
-    rows.iter().map(|row| Reader::new(row, "released_files", folder).hash("image")).collect()
-}
-
-/// Removes releases that were carried out.
-pub(super) async fn forget_released<P: Connections>(
+async fn forget_released<P: Connections>(
     pool: &P,
     folder: &str,
     files: &[ContentHash],
@@ -77,13 +110,180 @@ pub(super) async fn forget_released<P: Connections>(
         return Ok(());
     }
     let transaction = || async {
-        let mut transaction = pool.begin().await?;
         let mut sql = Sql::new("DELETE FROM released_files WHERE folder = ");
         sql.bind(folder).push(" AND image IN ");
         sql.tuple(files.iter().map(|image| image.to_hex().into()));
-        transaction.execute(sql).await?;
-        transaction.commit().await?;
-        Ok(())
+        write(pool, sql).await
     };
-    with_retries(Uuid::now_v7(), transaction).await
+    with_retries(Uuid::now_v7(), transaction).await.map(drop)
+}
+
+/// Records the files that the run needs from now on.
+pub(super) async fn keep_files<C: Connection>(
+    connection: &mut C,
+    folder: &str,
+    run: Uuid,
+    files: &[(ContentHash, u64)],
+    photos: &BTreeSet<ContentHash>,
+) -> Result<(), StoreError> {
+    let mut sql = Sql::new("INSERT INTO kept_files (folder, run, image, photo, bytes) VALUES ");
+    // Sorted and unique: rows are locked in order, and no statement meets a row twice.
+    let files: BTreeMap<_, _> = files.iter().copied().collect();
+    sql.tuples(files.into_iter().map(|(image, bytes)| {
+        [
+            folder.into(),
+            run.into(),
+            image.to_hex().into(),
+            i64::from(photos.contains(&image)).into(),
+            (bytes as i64).into(),
+        ]
+    }));
+    sql.push(
+        " ON CONFLICT (folder, run, image) DO UPDATE SET photo = CASE WHEN excluded.photo > kept_files.photo
+              THEN excluded.photo ELSE kept_files.photo END",
+    );
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+/// Returns those of these images that the run has not stored in this folder as reference or
+/// auxiliary images.
+pub(super) async fn unknown<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    folder: &str,
+    photos: &BTreeSet<ContentHash>,
+) -> Result<Vec<ContentHash>, StoreError> {
+    if photos.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 1 AND folder = ");
+    sql.bind(folder).push(" AND run = ").bind(run).push(" AND image IN ");
+    sql.tuple(photos.iter().map(|image| image.to_hex().into()));
+    let rows = connection.fetch(sql).await?;
+    let known = rows.iter().map(|row| Reader::new(row, "kept_files", run).hash("image"));
+    let known: HashSet<_> = known.collect::<Result<_, _>>()?;
+    Ok(photos.iter().copied().filter(|photo| !known.contains(photo)).collect())
+}
+
+async fn needed<P: Connections>(
+    pool: &P,
+    folder: &str,
+    files: &[ContentHash],
+) -> Result<HashSet<ContentHash>, StoreError> {
+    let mut needed = HashSet::new();
+    let mut connection = pool.reader().await?;
+    for files in files.chunks(AT_ONCE) {
+        let mut sql = Sql::new("SELECT DISTINCT image FROM kept_files WHERE folder = ");
+        sql.bind(folder).push(" AND image IN ");
+        sql.tuple(files.iter().map(|image| image.to_hex().into()));
+        for row in &connection.fetch(sql).await? {
+            needed.insert(Reader::new(row, "kept_files", "").hash("image")?);
+        }
+    }
+    Ok(needed)
+}
+
+/// Instances that may release a sample's file. This decides which other instances must be notified.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// Only the sample's own instance, which deletes its file without a notification.
+    ThisOne,
+    /// Any instance.
+    Any,
+}
+
+/// Locks the rows of a generated image of a run. Returns `true` if instances store it that must be
+/// notified when it is released.
+///
+/// Accepting a sample locks these rows before it writes the sample. Removing a sample uses the same
+/// order: it locks them first.
+pub(super) async fn lock_image<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    image: ContentHash,
+    owners: Owners,
+) -> Result<bool, StoreError> {
+    let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 0 AND run = ");
+    sql.bind(run).push(" AND image = ").bind(image.to_hex()).push(" ORDER BY folder").push(connection.lock());
+    let folders = connection.fetch(sql).await?.len();
+    // The sample's own instance owns one of the folders, and needs no notification.
+    Ok(folders > usize::from(owners == Owners::ThisOne))
+}
+
+/// Releases a generated image if no pending sample of its run needs it. `others` is the result of
+/// [`lock_image`]: if it is set, the instances that store the image are notified.
+///
+/// The rows were locked by an earlier statement, so these statements see every accepted sample with
+/// an equal image.
+pub(super) async fn release_image<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    image: ContentHash,
+    others: bool,
+) -> Result<(), StoreError> {
+    let image = image.to_hex();
+    if others {
+        note_release(connection, run, &image).await?;
+    }
+    let mut sql = Sql::new("DELETE FROM kept_files WHERE photo = 0 AND run = ");
+    sql.bind(run).push(" AND image = ").bind(image).push(UNNEEDED);
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+/// Condition on spooled files: no pending sample of their run needs them.
+const UNNEEDED: &str =
+    " AND NOT EXISTS (SELECT 1 FROM pending_samples WHERE pending_samples.run = kept_files.run
+     AND pending_samples.image = kept_files.image AND pending_samples.state = 'waiting')";
+
+/// Notifies the instances that store an image that it is released.
+async fn note_release<C: Connection>(connection: &mut C, run: Uuid, image: &str) -> Result<(), StoreError> {
+    let mut sql = Sql::new(
+        "INSERT INTO released_files (folder, image) SELECT folder, image FROM kept_files WHERE photo = 0 AND run = ",
+    );
+    sql.bind(run).push(" AND image = ").bind(image).push(UNNEEDED);
+    sql.push(" ORDER BY folder, image ON CONFLICT DO NOTHING");
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+/// Locks images by run as [`lock_image`] does, and returns those that other instances store too.
+pub(super) async fn lock_images<C: Connection>(
+    connection: &mut C,
+    images: &BTreeSet<(Uuid, String)>,
+) -> Result<Vec<(Uuid, String)>, StoreError> {
+    let mut sql = Sql::new("SELECT run, image FROM kept_files WHERE photo = 0 AND (run, image) IN (VALUES ");
+    pairs(&mut sql, images).push(") ORDER BY run, image, folder").push(connection.lock());
+    let mut others = Vec::new();
+    let mut last = None;
+    for row in &connection.fetch(sql).await? {
+        let row = Reader::new(row, "kept_files", "");
+        let found = (row.uuid("run")?, row.text("image")?);
+        // One folder per instance: from the second one on, another instance must be notified.
+        if last.as_ref() == Some(&found) && others.last() != Some(&found) {
+            others.push(found.clone());
+        }
+        last = Some(found);
+    }
+    Ok(others)
+}
+
+/// Releases images as [`release_image`] does. `others` are those that other instances store too.
+pub(super) async fn release_images<C: Connection>(
+    connection: &mut C,
+    images: &BTreeSet<(Uuid, String)>,
+    others: &[(Uuid, String)],
+) -> Result<(), StoreError> {
+    for (run, image) in others.iter().filter(|other| images.contains(other)) {
+        note_release(connection, *run, image).await?;
+    }
+    let mut sql = Sql::new("DELETE FROM kept_files WHERE photo = 0 AND (run, image) IN (VALUES ");
+    pairs(&mut sql, images).push(")").push(UNNEEDED);
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+fn pairs<'a>(sql: &'a mut Sql, images: &BTreeSet<(Uuid, String)>) -> &'a mut Sql {
+    sql.tuples(images.iter().map(|(run, image)| [(*run).into(), image.as_str().into()]))
 }

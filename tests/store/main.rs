@@ -1,12 +1,15 @@
 //! One contract, two databases: every case runs on SQLite and, if `TEST_DATABASE_URL` names a
 //! server, on PostgreSQL (`scripts/postgres.sh run cargo nextest run` starts one).
 
+mod builders;
 mod concurrency;
 mod datasets;
 mod deletion;
 mod harness;
+mod imports;
 mod leaderboard;
 mod lifecycle;
+mod pending;
 mod preferences;
 mod recording;
 mod run_data;
@@ -104,6 +107,9 @@ on_both_databases! {
         a_run_is_created_once_with_its_facts
         a_run_created_by_a_sample_accepts_facts_once
         runs_are_listed_in_creation_order
+        a_finished_run_refuses_samples
+        every_change_of_scores_raises_the_revision;
+    pending:
         a_sample_is_pending_until_it_is_recorded
         pending_samples_are_recorded_together
         a_submission_is_identified_by_name_and_content
@@ -113,18 +119,17 @@ on_both_databases! {
         a_run_has_a_bounded_size_and_one_pack
         samples_are_postponed_and_scored_oldest_first
         samples_are_listed_by_name_in_every_state
-        a_finished_run_refuses_samples
         deletion_covers_pending_samples
         faces_stay_for_pending_samples_of_another_run
         concurrent_submissions_of_the_same_samples_count_once
+        blocked_samples_are_reported;
+    imports:
         imported_scores_coexist_with_computed_ones
         the_attribute_table_of_a_run_is_bounded
         invalid_numbers_are_not_imported
         a_repeated_import_replaces_the_scores_of_its_source
         an_import_of_many_statements_is_complete
         concurrent_imports_are_all_summarised
-        every_change_of_scores_raises_the_revision
-        blocked_samples_are_reported
         scores_of_a_whole_run_are_added_once;
     run_data:
         a_run_reads_as_columns_in_the_order_of_names

@@ -11,7 +11,7 @@ macro_rules! embedded {
         /// The migrations of a database.
         macro_rules! $files {
             ($database:literal) => {
-                [$(($name, include_str!(concat!("../../migrations/", $database, "/", $name, ".sql")))),*]
+                [$(($name, include_str!(concat!("../../../migrations/", $database, "/", $name, ".sql")))),*]
             };
         }
     };

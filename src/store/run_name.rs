@@ -1,8 +1,6 @@
-//! Types that reads and writes share.
+//! Names of runs.
 
 use std::fmt;
-
-pub use crate::pack_id::{PackId, Weights};
 
 /// A run, named by its method and by its own name, which is unique within the method.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,29 +25,5 @@ impl fmt::Display for RunName {
     /// `method/run`, for messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.method, self.run)
-    }
-}
-
-/// Value of a metric for a sample: a number, or the reason why there is none.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ScoreValue {
-    /// A finite number.
-    Number(f64),
-    /// Null, with the reason's code (`no_face_in_reference`, `no_detectables`, …); never counted as
-    /// 0.
-    Null {
-        /// Code of the reason.
-        reason: String,
-    },
-}
-
-impl ScoreValue {
-    /// Returns the number, if there is one.
-    #[must_use]
-    pub fn number(&self) -> Option<f64> {
-        match self {
-            Self::Number(value) => Some(*value),
-            Self::Null { .. } => None,
-        }
     }
 }

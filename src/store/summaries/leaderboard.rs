@@ -9,11 +9,12 @@ use moka::sync::Cache;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::slices::{MetricSums, cluster_sums, summary};
-use super::sql::{Connection, Connections, Reader, Row, Sql};
-use super::summary::Moments;
-use super::words::to_microseconds;
-use super::{PackId, Slice, SliceSummary, StoreError, Weights};
+use super::moments::Moments;
+use super::slices::{MetricSums, Slice, SliceSummary, cluster_sums, summary};
+use crate::pack_id::{PackId, Weights};
+use crate::store::Store;
+use crate::store::db::{Connection, Connections, Reader, Row, Sql, StoreError, on_backend, to_microseconds};
+use crate::store::packs::read_pack;
 
 /// Runs per statement.
 const RUNS: usize = 1_000;
@@ -94,6 +95,27 @@ impl RunStandings {
     }
 }
 
+impl Store {
+    /// Returns the standings of the runs of a leaderboard, in order of method, pack and run.
+    /// Unchanged ones come from the cache.
+    pub async fn standings(&self, query: &StandingsQuery) -> Result<Vec<Arc<RunStandings>>, StoreError> {
+        on_backend!(self, pool => self.remembered.standings(pool, query).await)
+    }
+
+    /// Returns the query plans of [`standings`](Self::standings), one line per step: of the query
+    /// that every request runs, and of the query for runs that changed. They explain a slow
+    /// leaderboard.
+    pub async fn explain_standings(&self, query: &StandingsQuery) -> Result<Vec<String>, StoreError> {
+        on_backend!(self, pool => explain(pool, query).await)
+    }
+
+    /// Returns the size of the standings cache in bytes.
+    #[must_use]
+    pub fn remembered_bytes(&self) -> u64 {
+        self.remembered.bytes()
+    }
+}
+
 /// Cache key: run, pack, slice and policy.
 type StandingsKey = (Uuid, String, Slice, String);
 
@@ -101,7 +123,7 @@ type StandingsKey = (Uuid, String, Slice, String);
 /// two requests. Each request reads one row per run, its stamp, and then only the runs whose stamp
 /// has changed.
 #[derive(Clone, Debug)]
-pub(super) struct StandingsCache(Cache<StandingsKey, Arc<RunStandings>>);
+pub(crate) struct StandingsCache(Cache<StandingsKey, Arc<RunStandings>>);
 
 /// Capacity of the standings cache in bytes.
 pub const LEADERBOARD_BYTES: u64 = 128 << 20;
@@ -170,11 +192,7 @@ impl StandingsCache {
     }
 }
 
-/// Returns the query plans, one line per step, to analyse a slow leaderboard.
-pub(super) async fn explain<P: Connections>(
-    pool: &P,
-    query: &StandingsQuery,
-) -> Result<Vec<String>, StoreError> {
+async fn explain<P: Connections>(pool: &P, query: &StandingsQuery) -> Result<Vec<String>, StoreError> {
     let mut connection = pool.reader().await?;
     let connection = &mut *connection;
     let rows = connection.fetch(query.stamps()).await?;
@@ -184,7 +202,7 @@ pub(super) async fn explain<P: Connections>(
     let pack = pack.unwrap_or_default();
     let mut lines = Vec::new();
     for (what, asked) in [("every request", query.stamps()), ("runs that changed", query.sql(&pack, &runs))] {
-        let (explain, column) = plan(connection);
+        let (explain, column) = connection.explain();
         let mut sql = Sql::new(explain);
         sql.text.push_str(&asked.text);
         sql.arguments = asked.arguments;
@@ -194,10 +212,6 @@ pub(super) async fn explain<P: Connections>(
         }
     }
     Ok(lines)
-}
-
-fn plan<C: Connection>(_: &C) -> (&'static str, &'static str) {
-    C::EXPLAIN
 }
 
 impl StandingsQuery {
@@ -307,11 +321,7 @@ impl StandingsQuery {
             run: row.text("run_name")?,
             run_id: row.uuid("run")?,
             flags: row.json("flags")?,
-            pack: PackId {
-                digest: row.text("pack")?,
-                name: row.text("pack_name")?,
-                weights: row.word("weights", Weights::parse)?,
-            },
+            pack: read_pack(row, "pack", "pack_name")?,
             version: row.int("metric_version")?,
             metric,
             running: Moments::from_sums(

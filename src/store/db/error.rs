@@ -4,8 +4,8 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteError;
 use uuid::Uuid;
 
-use super::RunName;
 use crate::content::ContentHash;
+use crate::store::run_name::RunName;
 
 /// Reason why a store operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +156,7 @@ pub enum MigrationError {
 
 impl MigrationError {
     /// Converts an error of the migrator, given the newest schema version of this program.
-    pub(super) fn explain(error: MigrateError, known: i64) -> StoreError {
+    pub(crate) fn explain(error: MigrateError, known: i64) -> StoreError {
         Self::from_migrator(error, known).map_or_else(StoreError::from, StoreError::from)
     }
 
@@ -173,7 +173,7 @@ impl MigrationError {
 }
 
 impl StoreError {
-    pub(super) fn url(url: &str, reason: impl Into<String>) -> Self {
+    pub(crate) fn url(url: &str, reason: impl Into<String>) -> Self {
         Self::Url { url: without_password(url), reason: reason.into() }
     }
 

@@ -5,30 +5,29 @@
 //! those.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::{Database, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::content::ContentHash;
 
 /// Ends the `VALUES` rows of a statement. Without a condition SQLite would parse the `ON` after it
 /// as that of a join.
-pub(super) const GIVEN: &str = ") AS given WHERE true";
+pub(crate) const GIVEN: &str = ") AS given WHERE true";
 
 /// A statement under construction: text of this program with `$n` for each bound argument, never a
 /// value.
 #[derive(Default)]
-pub(super) struct Sql {
-    pub(super) text: String,
-    pub(super) arguments: Vec<Argument>,
+pub(crate) struct Sql {
+    pub(crate) text: String,
+    pub(crate) arguments: Vec<Argument>,
 }
 
 /// An argument; optional if some column of its type is nullable.
-pub(super) enum Argument {
+pub(crate) enum Argument {
     Text(Option<String>),
     Int(i64),
     Real(Option<f64>),
@@ -38,18 +37,18 @@ pub(super) enum Argument {
 }
 
 impl Sql {
-    pub(super) fn new(text: &'static str) -> Self {
+    pub(crate) fn new(text: &'static str) -> Self {
         Self { text: text.to_owned(), arguments: Vec::new() }
     }
 
     /// Appends text of this program.
-    pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
+    pub(crate) fn push(&mut self, text: &'static str) -> &mut Self {
         self.text.push_str(text);
         self
     }
 
     /// Appends the next argument.
-    pub(super) fn bind(&mut self, argument: impl Into<Argument>) -> &mut Self {
+    pub(crate) fn bind(&mut self, argument: impl Into<Argument>) -> &mut Self {
         self.arguments.push(argument.into());
         self.text.push('$');
         self.text.push_str(&self.arguments.len().to_string());
@@ -57,7 +56,7 @@ impl Sql {
     }
 
     /// Appends the arguments in parentheses: one row of `VALUES`, or the list of an `IN`.
-    pub(super) fn tuple(&mut self, arguments: impl IntoIterator<Item = Argument>) -> &mut Self {
+    pub(crate) fn tuple(&mut self, arguments: impl IntoIterator<Item = Argument>) -> &mut Self {
         self.push("(");
         for (position, argument) in arguments.into_iter().enumerate() {
             if position > 0 {
@@ -69,7 +68,7 @@ impl Sql {
     }
 
     /// Appends several rows of `VALUES`.
-    pub(super) fn tuples<const N: usize>(&mut self, rows: impl Iterator<Item = [Argument; N]>) -> &mut Self {
+    pub(crate) fn tuples<const N: usize>(&mut self, rows: impl Iterator<Item = [Argument; N]>) -> &mut Self {
         for (position, row) in rows.enumerate() {
             if position > 0 {
                 self.push(", ");
@@ -147,7 +146,7 @@ impl From<Vec<u8>> for Argument {
 }
 
 /// A row as the database returned it.
-pub(super) trait Row: Send {
+pub(crate) trait Row: Send {
     fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error>;
     fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error>;
     fn real(&self, column: &str) -> Result<Option<f64>, sqlx::Error>;
@@ -158,21 +157,21 @@ pub(super) trait Row: Send {
 }
 
 /// A connection, in a transaction or not.
-pub(super) trait Connection: Send {
+pub(crate) trait Connection: Send {
     type Row: Row;
 
-    /// Clause that locks the selected rows against changes until the transaction ends.
-    const LOCK: &'static str;
+    /// Returns the clause that locks the selected rows against changes until the transaction ends.
+    fn lock(&self) -> &'static str;
 
-    /// Prefix that makes a query return its plan, and the column that contains it.
-    const EXPLAIN: (&'static str, &'static str);
+    /// Returns the clause that also prevents the addition of rows that refer to the selected ones.
+    fn lock_for_deletion(&self) -> &'static str;
 
-    /// Clause that also prevents the addition of rows that refer to the selected ones.
-    const LOCK_FOR_DELETION: &'static str;
+    /// Returns the clause that locks the selected rows of the table `runs` against finishing and
+    /// deletion until the transaction ends. Several transactions can hold this lock.
+    fn lock_shared_runs(&self) -> &'static str;
 
-    /// Clause that locks the selected rows of the table `runs` against finishing and deletion until
-    /// the transaction ends. Several transactions can hold this lock.
-    const LOCK_SHARED_RUNS: &'static str;
+    /// Returns the prefix that makes a query return its plan, and the column that contains it.
+    fn explain(&self) -> (&'static str, &'static str);
 
     /// Runs a statement and returns the number of rows that it wrote.
     fn execute(&mut self, sql: Sql) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
@@ -190,7 +189,7 @@ pub(super) trait Connection: Send {
 }
 
 /// Connections to one database.
-pub(super) trait Connections: Sync {
+pub(crate) trait Connections: Sync {
     type Db: Database<Connection: Connection>;
 
     /// Begins a transaction that may write.
@@ -200,51 +199,8 @@ pub(super) trait Connections: Sync {
     fn reader(&self) -> impl Future<Output = Result<PoolConnection<Self::Db>, sqlx::Error>> + Send;
 }
 
-/// Maximum number of attempts per transaction. A deadlock or a busy file clears in milliseconds; a
-/// fifth failure in a row means that something is stuck.
-const ATTEMPTS: u32 = 5;
-
-/// Time after which a transaction is not retried: an attempt that takes this long waited for a lock
-/// in vain, and so would the next.
-const LONGEST_TRIED: Duration = Duration::from_secs(5);
-
-/// Retries a transaction while others hold its locks.
-pub(super) async fn with_retries<T, F: Future<Output = Result<T, StoreError>>>(
-    id: Uuid,
-    mut transaction: impl FnMut() -> F,
-) -> Result<T, StoreError> {
-    let (started, mut attempt) = (Instant::now(), 1);
-    loop {
-        match transaction().await {
-            Err(StoreError::Contended(error)) if attempt < ATTEMPTS && started.elapsed() < LONGEST_TRIED => {
-                tracing::debug!(%error, attempt, "retrying contended transaction");
-                // Jitter from the id's random end, so that competitors do not meet again.
-                let jitter = u64::from(id.as_bytes()[15]) / 16;
-                tokio::time::sleep(Duration::from_millis((5 << attempt) + jitter)).await;
-                attempt += 1;
-            }
-            result => return result,
-        }
-    }
-}
-
-/// Longer than any healthy database takes, shorter than the timeout of readiness probes.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
-
-pub(super) async fn ping<P: Connections>(pool: &P) -> Result<(), StoreError> {
-    let ping = async {
-        let mut connection = pool.reader().await?;
-        connection.fetch(Sql::new("SELECT 1 AS one")).await?;
-        Ok::<_, sqlx::Error>(())
-    };
-    match tokio::time::timeout(PING_TIMEOUT, ping).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
-    }
-}
-
 /// Reads a row's columns, and reports the column whose value this program never writes.
-pub(super) struct Reader<'a, R> {
+pub(crate) struct Reader<'a, R> {
     row: &'a R,
     table: &'static str,
     key: String,
@@ -252,29 +208,29 @@ pub(super) struct Reader<'a, R> {
 
 impl<'a, R: Row> Reader<'a, R> {
     /// Reads a row of `table`; errors identify it by `key`.
-    pub(super) fn new(row: &'a R, table: &'static str, key: impl Into<String>) -> Self {
+    pub(crate) fn new(row: &'a R, table: &'static str, key: impl Into<String>) -> Self {
         Self { row, table, key: key.into() }
     }
 
-    pub(super) fn text(&self, column: &'static str) -> Result<String, StoreError> {
+    pub(crate) fn text(&self, column: &'static str) -> Result<String, StoreError> {
         self.required(column, self.row.text(column))
     }
 
-    pub(super) fn optional_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
+    pub(crate) fn optional_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
         self.readable(column, self.row.text(column))
     }
 
-    pub(super) fn real(&self, column: &'static str) -> Result<f64, StoreError> {
+    pub(crate) fn real(&self, column: &'static str) -> Result<f64, StoreError> {
         self.required(column, self.row.real(column))
     }
 
-    pub(super) fn optional_real(&self, column: &'static str) -> Result<Option<f64>, StoreError> {
+    pub(crate) fn optional_real(&self, column: &'static str) -> Result<Option<f64>, StoreError> {
         self.readable(column, self.row.real(column))
     }
 
     /// Reads the column at a position, counted from 0, of a query with too many columns to name
     /// them. Errors call it `column`.
-    pub(super) fn optional_real_at(
+    pub(crate) fn optional_real_at(
         &self,
         place: usize,
         column: &'static str,
@@ -282,39 +238,39 @@ impl<'a, R: Row> Reader<'a, R> {
         self.readable(column, self.row.real_at(place))
     }
 
-    pub(super) fn uuid(&self, column: &'static str) -> Result<Uuid, StoreError> {
+    pub(crate) fn uuid(&self, column: &'static str) -> Result<Uuid, StoreError> {
         self.required(column, self.row.uuid(column))
     }
 
-    pub(super) fn optional_uuid(&self, column: &'static str) -> Result<Option<Uuid>, StoreError> {
+    pub(crate) fn optional_uuid(&self, column: &'static str) -> Result<Option<Uuid>, StoreError> {
         self.readable(column, self.row.uuid(column))
     }
 
-    pub(super) fn time(&self, column: &'static str) -> Result<OffsetDateTime, StoreError> {
+    pub(crate) fn time(&self, column: &'static str) -> Result<OffsetDateTime, StoreError> {
         self.required(column, self.row.time(column))
     }
 
-    pub(super) fn optional_time(&self, column: &'static str) -> Result<Option<OffsetDateTime>, StoreError> {
+    pub(crate) fn optional_time(&self, column: &'static str) -> Result<Option<OffsetDateTime>, StoreError> {
         self.readable(column, self.row.time(column))
     }
 
     /// Reads a text column that contains the hash of an image.
-    pub(super) fn hash(&self, column: &'static str) -> Result<ContentHash, StoreError> {
+    pub(crate) fn hash(&self, column: &'static str) -> Result<ContentHash, StoreError> {
         ContentHash::from_hex(&self.text(column)?).ok_or_else(|| self.corrupt(column, "is not a hash"))
     }
 
-    pub(super) fn optional_bytes(&self, column: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) fn optional_bytes(&self, column: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
         self.readable(column, self.row.bytes(column))
     }
 
     /// Reads an integer in the range of `T`.
-    pub(super) fn int<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, StoreError> {
+    pub(crate) fn int<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, StoreError> {
         let value = self.required(column, self.row.int(column))?;
         T::try_from(value).map_err(|_| self.corrupt(column, format!("is {value}, which is out of range")))
     }
 
     /// Reads an integer in the range of `T`, or null.
-    pub(super) fn optional_int<T: TryFrom<i64>>(
+    pub(crate) fn optional_int<T: TryFrom<i64>>(
         &self,
         column: &'static str,
     ) -> Result<Option<T>, StoreError> {
@@ -326,13 +282,13 @@ impl<'a, R: Row> Reader<'a, R> {
     }
 
     /// Reads a text column that contains JSON.
-    pub(super) fn json<T: serde::de::DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
         serde_json::from_str(&self.text(column)?)
             .map_err(|error| self.corrupt(column, format!("is not the expected JSON ({error})")))
     }
 
     /// Reads a text column that contains one of a few words.
-    pub(super) fn word<T>(
+    pub(crate) fn word<T>(
         &self,
         column: &'static str,
         parse: impl FnOnce(&str) -> Option<T>,
@@ -342,7 +298,7 @@ impl<'a, R: Row> Reader<'a, R> {
             .ok_or_else(|| self.corrupt(column, format!("is {word:?}, which this program does not know")))
     }
 
-    pub(super) fn corrupt(&self, column: &'static str, reason: impl Into<String>) -> StoreError {
+    pub(crate) fn corrupt(&self, column: &'static str, reason: impl Into<String>) -> StoreError {
         StoreError::Corrupt { table: self.table, column, row: self.key.clone(), reason: reason.into() }
     }
 

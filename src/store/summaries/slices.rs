@@ -1,20 +1,17 @@
-//! Slice summaries: summaries of runs with intervals, by slice and penalty policy. They are stored,
-//! checked for changes, and read here.
-//!
-//! They are computed in `analysis` from all samples of a run, and replaced as a whole. A
-//! fingerprint of the run's running summaries shows whether they are stale. Every recording and
-//! deletion updates the running summaries anyway, so nothing else must be marked and no change can
-//! be missed.
+//! Slice summaries: summaries of runs with intervals, by slice and penalty policy. They are computed
+//! in `analysis` from all samples of a run, and replaced as a whole.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::StoreError;
-use super::sql::{Argument, Connection, Connections, Reader, Row, Sql, with_retries};
-use super::words::{check_name, to_microseconds};
-use crate::content::ContentHash;
+use super::staleness::{RunVersion, stale};
+use crate::store::Store;
+use crate::store::db::{
+    Argument, Connection, Connections, Reader, Row, Sql, StoreError, check_name, on_backend, read,
+    to_microseconds, with_retries,
+};
 
 /// Rows per statement: SQLite accepts 32,766 arguments.
 const BATCH: usize = 1_000;
@@ -131,17 +128,6 @@ pub struct RunSummary {
     pub quantiles: Vec<Quantiles>,
 }
 
-/// Current version of a run with a pack.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunVersion {
-    /// Id of the run.
-    pub run: Uuid,
-    /// Digest of the pack.
-    pub pack: String,
-    /// Fingerprint of its running summaries.
-    pub fingerprint: String,
-}
-
 /// Sum and count in each cluster of a run, by metric and policy.
 pub type MetricSums = HashMap<(String, String), Vec<(f64, usize)>>;
 
@@ -169,51 +155,33 @@ pub struct RunSlices {
     pub rows: Vec<SliceSummary>,
 }
 
-/// Returns the runs, all or one, whose summaries are missing or stale.
-pub(super) async fn stale<P: Connections>(
-    pool: &P,
-    run: Option<Uuid>,
-) -> Result<Vec<RunVersion>, StoreError> {
-    let mut connection = pool.reader().await?;
-    let mut sql = Sql::new(
-        "SELECT summaries.run, summaries.pack, metric, metric_version, n, nulls, pivot, total, squares,
-                COALESCE(fingerprint, '') AS fingerprint
-         FROM summaries LEFT JOIN run_slices ON run_slices.run = summaries.run AND run_slices.pack = summaries.pack
-         WHERE n + nulls > 0",
-    );
-    if let Some(run) = run {
-        sql.push(" AND summaries.run = ").bind(run);
+impl Store {
+    /// Replaces the slice summaries of a run; `false` if the run was deleted.
+    pub async fn save_run_summary(
+        &self,
+        version: &RunVersion,
+        summary: &RunSummary,
+        computed: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        on_backend!(self, pool => {
+            with_retries(version.run, || replace(pool, version, summary, computed)).await
+        })
     }
-    sql.push(" ORDER BY summaries.run, summaries.pack, metric, metric_version");
-    let rows = connection.fetch(sql).await?;
-    drop(connection);
-    let mut versions: BTreeMap<(Uuid, String), (String, String)> = BTreeMap::new();
-    for row in &rows {
-        let row = Reader::new(row, "summaries", "");
-        let key = (row.uuid("run")?, row.text("pack")?);
-        let known = row.text("fingerprint")?;
-        let (text, _) = versions.entry(key).or_insert_with(|| (String::new(), known));
-        let number = |name| row.real(name).map(f64::to_bits);
-        let bits = [number("pivot")?, number("total")?, number("squares")?];
-        let (n, nulls): (u64, u64) = (row.int("n")?, row.int("nulls")?);
-        let (version, metric) = (row.int::<u32>("metric_version")?, row.text("metric")?);
-        text.extend([format!("{bits:?} {n} {nulls} {version} {metric}\n")]);
-    }
-    let versions = versions.into_iter().filter_map(|((run, pack), (text, known))| {
-        let fingerprint = ContentHash::of(text.as_bytes()).to_hex();
-        (fingerprint != known).then_some(RunVersion { run, pack, fingerprint })
-    });
-    Ok(versions.collect())
-}
 
-/// Replaces the summaries of a run.
-pub(super) async fn save<P: Connections>(
-    pool: &P,
-    version: &RunVersion,
-    summary: &RunSummary,
-    computed: OffsetDateTime,
-) -> Result<bool, StoreError> {
-    with_retries(version.run, || replace(pool, version, summary, computed)).await
+    /// Returns the slice summaries of a run for the pack with this digest, or `None` if there are
+    /// none yet.
+    pub async fn run_slices(&self, run: Uuid, pack: &str) -> Result<Option<RunSlices>, StoreError> {
+        on_backend!(self, pool => run_slices(pool, run, pack).await)
+    }
+
+    /// Returns the distributions of all metrics in the summarised runs, for the pack with this
+    /// digest.
+    pub async fn run_quantiles(&self, pack: &str) -> Result<Vec<(Uuid, Quantiles)>, StoreError> {
+        let mut sql =
+            Sql::new("SELECT run, metric, metric_version, n, places FROM run_quantiles WHERE pack = ");
+        sql.bind(pack).push(" ORDER BY metric, metric_version, run");
+        on_backend!(self, pool => read(pool, sql, |row| quantiles(row, pack)).await)
+    }
 }
 
 async fn replace<P: Connections>(
@@ -226,7 +194,7 @@ async fn replace<P: Connections>(
     let connection = &mut *transaction;
     // Deleting the run locks its row too, so nothing is written for a deleted run.
     let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-    sql.bind(version.run).push(lock(connection));
+    sql.bind(version.run).push(connection.lock());
     if connection.fetch(sql).await?.is_empty() {
         return Ok(false);
     }
@@ -303,12 +271,8 @@ async fn replace<P: Connections>(
     Ok(true)
 }
 
-fn lock<C: Connection>(_: &C) -> &'static str {
-    C::LOCK
-}
-
 /// Deletes the slice summaries of a run, of one pack or of all.
-pub(super) async fn forget<C: Connection>(
+pub(crate) async fn forget<C: Connection>(
     connection: &mut C,
     run: Uuid,
     pack: Option<&str>,
@@ -329,8 +293,7 @@ pub(super) async fn forget<C: Connection>(
     Ok(())
 }
 
-/// Returns the summaries of a run with a pack, or `None` if there are none yet.
-pub(super) async fn run_slices<P: Connections>(
+async fn run_slices<P: Connections>(
     pool: &P,
     run: Uuid,
     pack: &str,
@@ -427,23 +390,12 @@ pub(super) async fn cluster_sums<P: Connections>(
     Ok(found)
 }
 
-/// Returns the distributions of all metrics in the summarised runs with a pack.
-pub(super) async fn quantiles<P: Connections>(
-    pool: &P,
-    pack: &str,
-) -> Result<Vec<(Uuid, Quantiles)>, StoreError> {
-    let mut connection = pool.reader().await?;
-    let mut sql = Sql::new("SELECT run, metric, metric_version, n, places FROM run_quantiles WHERE pack = ");
-    sql.bind(pack).push(" ORDER BY metric, metric_version, run");
-    let rows = connection.fetch(sql).await?;
-    let quantiles = rows.iter().map(|row| {
-        let row = Reader::new(row, "run_quantiles", pack);
-        let bytes = row.optional_bytes("places")?.unwrap_or_default();
-        let places = bytes.as_chunks().0.iter().map(|place| f64::from_le_bytes(*place)).collect();
-        let (metric, version) = (row.text("metric")?, row.int("metric_version")?);
-        Ok((row.uuid("run")?, Quantiles { metric, version, n: row.int("n")?, places }))
-    });
-    quantiles.collect()
+fn quantiles<R: Row>(row: &R, pack: &str) -> Result<(Uuid, Quantiles), StoreError> {
+    let row = Reader::new(row, "run_quantiles", pack);
+    let bytes = row.optional_bytes("places")?.unwrap_or_default();
+    let places = bytes.as_chunks().0.iter().map(|place| f64::from_le_bytes(*place)).collect();
+    let (metric, version) = (row.text("metric")?, row.int("metric_version")?);
+    Ok((row.uuid("run")?, Quantiles { metric, version, n: row.int("n")?, places }))
 }
 
 fn write_sums(sums: &[(f64, usize)]) -> Vec<u8> {

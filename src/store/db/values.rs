@@ -3,14 +3,14 @@
 use time::{OffsetDateTime, UtcOffset};
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::content::ContentHash;
 
 /// Maximum length of the name of a method, run, sample, metric or pack, in bytes of UTF-8.
 /// PostgreSQL cannot index more than 2,704 bytes of a row; both databases use the same limit.
 pub const MAX_NAME_BYTES: usize = 2_000;
 
-pub(super) fn check_name(field: &str, name: &str) -> Result<(), StoreError> {
+pub(crate) fn check_name(field: &str, name: &str) -> Result<(), StoreError> {
     if name.is_empty() {
         return Err(StoreError::invalid(field, "it is empty"));
     }
@@ -23,7 +23,7 @@ pub(super) fn check_name(field: &str, name: &str) -> Result<(), StoreError> {
 
 /// Rejects U+0000, which PostgreSQL's text cannot contain. SQLite rejects it too, so that data can
 /// move between the two.
-pub(super) fn check_text(field: &str, text: &str) -> Result<(), StoreError> {
+pub(crate) fn check_text(field: &str, text: &str) -> Result<(), StoreError> {
     if text.contains('\0') {
         return Err(StoreError::invalid(field, "it contains the character U+0000; remove it"));
     }
@@ -32,27 +32,27 @@ pub(super) fn check_text(field: &str, text: &str) -> Result<(), StoreError> {
 
 /// Returns a number as both databases store it: subnormal numbers, which they round differently,
 /// are 0.
-pub(super) fn storable(value: f64) -> f64 {
+pub(crate) fn storable(value: f64) -> f64 {
     if value.is_normal() { value } else { 0.0 }
 }
 
 /// Converts a time to UTC and to the microsecond, the precision of both databases.
-pub(super) fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {
+pub(crate) fn to_microseconds(time: OffsetDateTime) -> OffsetDateTime {
     // A time that UTC cannot express stays as it is: it is beyond every row.
     let time = time.checked_to_offset(UtcOffset::UTC).unwrap_or(time);
     time.replace_nanosecond(time.microsecond() * 1_000).unwrap_or(time)
 }
 
 /// Returns a `UUIDv7` of the given time.
-pub(super) fn new_id(created: OffsetDateTime) -> Uuid {
+pub(crate) fn new_id(created: OffsetDateTime) -> Uuid {
     let seconds = u64::try_from(created.unix_timestamp()).unwrap_or_default();
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, created.nanosecond()))
 }
 
-pub(super) fn hashes_to_json(hashes: &[ContentHash]) -> String {
+pub(crate) fn hashes_to_json(hashes: &[ContentHash]) -> String {
     json_strings(&hashes.iter().map(ContentHash::to_hex).collect::<Vec<_>>())
 }
 
-pub(super) fn json_strings(strings: &[String]) -> String {
+pub(crate) fn json_strings(strings: &[String]) -> String {
     serde_json::Value::from(strings).to_string()
 }

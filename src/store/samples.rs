@@ -1,10 +1,12 @@
-//! Reads stored samples.
+//! Stored samples.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::sql::{Connection, Connections, Reader, Sql};
-use super::{PackId, RunName, ScoreValue, StoreError, Weights};
+use super::Store;
+use super::db::{Connection, Connections, Reader, Row, Sql, StoreError, on_backend};
+use super::run_name::RunName;
+use super::scores::{ScoreRecord, score};
 use crate::content::ContentHash;
 
 /// A stored sample with everything known about it.
@@ -49,7 +51,7 @@ pub struct StoredImage {
 
 impl StoredImage {
     /// Reads the columns `image`, `width` and `height`.
-    pub(super) fn read<R: super::sql::Row>(row: &Reader<'_, R>) -> Result<Option<Self>, StoreError> {
+    pub(super) fn read<R: Row>(row: &Reader<'_, R>) -> Result<Option<Self>, StoreError> {
         if row.optional_text("image")?.is_none() {
             return Ok(None);
         }
@@ -57,26 +59,34 @@ impl StoredImage {
     }
 }
 
-/// A stored score with its provenance.
+/// The part of a sample that attribute preservation needs.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ScoreRecord {
-    /// Code of the metric.
-    pub metric: String,
-    /// Version of the metric's definition.
-    pub metric_version: u32,
-    /// Number, or the reason why there is none.
-    pub value: ScoreValue,
-    /// Flags for a reader of the number (`truncated`, …).
-    pub flags: Vec<String>,
-    /// Pack it was computed with.
-    pub pack: PackId,
-    /// Version of the service that computed it.
-    pub service_version: String,
-    /// Time of computation, UTC, to the microsecond.
-    pub created: OffsetDateTime,
+pub struct RunSample {
+    /// Id of the sample.
+    pub id: Uuid,
+    /// Name within the run.
+    pub name: String,
+    /// Hash of the generated image; `None` if only scores were imported.
+    pub image: Option<ContentHash>,
+    /// Hash of the first reference image, if there is one.
+    pub reference: Option<ContentHash>,
+    /// Metadata as it was sent.
+    pub metadata: serde_json::Value,
 }
 
-pub(super) async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<SampleRecord>, StoreError> {
+impl Store {
+    /// Looks up a sample with the scores of all packs, or returns `None` if no sample has this id.
+    pub async fn sample(&self, id: Uuid) -> Result<Option<SampleRecord>, StoreError> {
+        on_backend!(self, pool => sample(pool, id).await)
+    }
+
+    /// Returns the samples of a run by name, or `None` if no run has this id.
+    pub async fn run_samples(&self, run: Uuid) -> Result<Option<Vec<RunSample>>, StoreError> {
+        on_backend!(self, pool => run_samples(pool, run).await)
+    }
+}
+
+async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<SampleRecord>, StoreError> {
     let mut connection = pool.reader().await?;
     let mut sql = Sql::new(
         "SELECT samples.id, samples.run, samples.name, content, prompt, image, width, height, reference_hashes,
@@ -120,27 +130,30 @@ pub(super) async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<
     }))
 }
 
-fn score<R: super::sql::Row>(row: &Reader<'_, R>) -> Result<ScoreRecord, StoreError> {
-    Ok(ScoreRecord {
-        metric: row.text("metric")?,
-        metric_version: row.int("metric_version")?,
-        value: value(row)?,
-        flags: row.json("flags")?,
-        pack: PackId {
-            digest: row.text("pack")?,
-            name: row.text("pack_name")?,
-            weights: row.word("weights", Weights::parse)?,
-        },
-        service_version: row.text("service_version")?,
-        created: row.time("created")?,
-    })
-}
-
-/// Reads a number or its reason from the columns `value` and `reason`.
-pub(super) fn value<R: super::sql::Row>(row: &Reader<'_, R>) -> Result<ScoreValue, StoreError> {
-    match (row.optional_real("value")?, row.optional_text("reason")?) {
-        (Some(value), None) if value.is_finite() => Ok(ScoreValue::Number(value)),
-        (None, Some(reason)) => Ok(ScoreValue::Null { reason }),
-        _ => Err(row.corrupt("value", "is neither a finite number nor null with a reason")),
+async fn run_samples<P: Connections>(pool: &P, run: Uuid) -> Result<Option<Vec<RunSample>>, StoreError> {
+    let mut connection = pool.reader().await?;
+    let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
+    sql.bind(run);
+    if connection.fetch(sql).await?.is_empty() {
+        return Ok(None);
     }
+    let mut sql = Sql::new("SELECT id, name, image, reference_hashes, metadata FROM samples WHERE run = ");
+    sql.bind(run).push(" ORDER BY name");
+    let rows = connection.fetch(sql).await?;
+    let samples = rows.iter().map(|row| {
+        let row = Reader::new(row, "samples", run);
+        let references: Vec<String> = row.json("reference_hashes")?;
+        let hash = |hex: &String| {
+            let invalid = || row.corrupt("reference_hashes", "contains a value that is not a hash");
+            ContentHash::from_hex(hex).ok_or_else(invalid)
+        };
+        Ok(RunSample {
+            id: row.uuid("id")?,
+            name: row.text("name")?,
+            image: row.optional_text("image")?.map(|_| row.hash("image")).transpose()?,
+            reference: references.first().map(hash).transpose()?,
+            metadata: row.json("metadata")?,
+        })
+    });
+    samples.collect::<Result<_, _>>().map(Some)
 }

@@ -1,27 +1,25 @@
-//! Rows of running summaries: adding a score, removing one, and recomputing the sums. `summary.rs`
+//! Rows of running summaries: adding a score, removing one, and recomputing the sums. `moments.rs`
 //! explains the columns.
 
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::record::{Change, StoredScore};
-use super::sql::{Argument, Connection, Reader, Sql};
-use super::words::storable;
-use super::{ScoreValue, StoreError};
+use crate::store::db::{Argument, Connection, Reader, Sql, StoreError, storable};
+use crate::store::scores::{Change, ScoreValue, StoredScore};
 
 /// Key of a summary: metric, pack and version of a run. Summaries are locked in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SummaryKey<'a> {
-    pub(super) run: Uuid,
-    pub(super) metric: &'a str,
-    pub(super) pack: &'a str,
-    pub(super) version: u32,
+pub(crate) struct SummaryKey<'a> {
+    pub(crate) run: Uuid,
+    pub(crate) metric: &'a str,
+    pub(crate) pack: &'a str,
+    pub(crate) version: u32,
 }
 
-/// Scores to add to a summary; `summary.rs` explains the columns.
+/// Scores to add to a summary; `moments.rs` explains the columns.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sums {
+pub(crate) struct Sums {
     n: i64,
     nulls: i64,
     pivot: f64,
@@ -30,7 +28,7 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub(super) fn add(&mut self, score: &ScoreValue) {
+    pub(crate) fn add(&mut self, score: &ScoreValue) {
         let Some(number) = score.number().map(storable) else {
             self.nulls += 1;
             return;
@@ -66,7 +64,7 @@ fn row(key: SummaryKey<'_>, [n, nulls]: [i64; 2], [pivot, total, squares]: [f64;
 }
 
 /// Applies changes of one sample's scores, sorted by metric, to the summaries.
-pub(super) async fn update<C: Connection>(
+pub(crate) async fn update<C: Connection>(
     connection: &mut C,
     run: Uuid,
     pack: &str,
@@ -79,7 +77,7 @@ pub(super) async fn update<C: Connection>(
     // would each hold the lock that the other waits for: so a run allows one replacement at a time.
     // Additions lock one row per metric, in order, and cannot be part of a cycle.
     let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
-    sql.bind(run).push(C::LOCK);
+    sql.bind(run).push(connection.lock());
     connection.fetch(sql).await?;
     for change in changes {
         if let Some(old) = change.old {
@@ -101,7 +99,7 @@ fn sums<'a>(run: Uuid, pack: &'a str, changes: &[Change<'a>]) -> BTreeMap<Summar
 }
 
 /// Adds scores to summaries.
-pub(super) async fn add<C: Connection>(
+pub(crate) async fn add<C: Connection>(
     connection: &mut C,
     sums: &BTreeMap<SummaryKey<'_>, Sums>,
 ) -> Result<(), StoreError> {
@@ -174,7 +172,7 @@ async fn take<C: Connection>(
 
 /// Locks a summary for this transaction, and creates it if it does not exist. Returns `true` if no
 /// score counts in it yet. Concurrent additions wait.
-pub(super) async fn claim<C: Connection>(
+pub(crate) async fn claim<C: Connection>(
     connection: &mut C,
     key: SummaryKey<'_>,
 ) -> Result<bool, StoreError> {
@@ -184,7 +182,7 @@ pub(super) async fn claim<C: Connection>(
     connection.execute(sql).await?;
     let mut sql = Sql::new("SELECT n, nulls FROM summaries");
     find(&mut sql, " WHERE run = ", key);
-    sql.push(C::LOCK);
+    sql.push(connection.lock());
     let rows = connection.fetch(sql).await?;
     let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     let row = Reader::new(row, "summaries", key.run);
@@ -194,13 +192,13 @@ pub(super) async fn claim<C: Connection>(
 /// Recomputes a summary from the stored scores, so that nothing of a deleted or replaced one stays
 /// in its sums. The summary's row is locked first: a concurrent addition waits for it and adds to
 /// the result.
-pub(super) async fn recompute<C: Connection>(
+pub(crate) async fn recompute<C: Connection>(
     connection: &mut C,
     key: SummaryKey<'_>,
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new("SELECT n FROM summaries");
     find(&mut sql, " WHERE run = ", key);
-    sql.push(C::LOCK);
+    sql.push(connection.lock());
     connection.fetch(sql).await?;
 
     let mut sql = Sql::new("SELECT value FROM scores JOIN samples ON samples.id = scores.sample");
@@ -219,7 +217,7 @@ pub(super) async fn recompute<C: Connection>(
 }
 
 /// Writes a summary of these numbers and this many nulls, or deletes it if there are neither.
-pub(super) async fn put<C: Connection>(
+pub(crate) async fn put<C: Connection>(
     connection: &mut C,
     key: SummaryKey<'_>,
     numbers: &[f64],

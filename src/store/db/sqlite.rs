@@ -28,11 +28,12 @@ use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimeP
 use uuid::Uuid;
 
 use super::error::{MigrationError, StoreError};
+use super::migrations;
+use super::options::StoreOptions;
 use super::sql::{Argument, Connection, Connections, Reader, Row, Sql};
-use super::{StoreOptions, migrations};
 
 /// Concurrent recording transactions.
-pub(super) const WRITERS: usize = 1;
+pub(crate) const WRITERS: usize = 1;
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::sqlite);
 
@@ -45,7 +46,7 @@ const MICROSECONDS: EncodedConfig =
 
 /// Writer and readers of one database.
 #[derive(Clone, Debug)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     writer: SqlitePool,
     readers: SqlitePool,
     in_memory: bool,
@@ -56,7 +57,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+    pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let unusable = |reason: String| StoreError::url(url, reason);
         let connect = SqliteConnectOptions::from_str(url)
             .map_err(|error| unusable(error.to_string()))?
@@ -139,7 +140,7 @@ impl Pool {
 
     /// Checkpoints the write-ahead log into the database and truncates it. Returns `false` if a
     /// reader prevented it.
-    pub(super) async fn truncate_log(&self) -> Result<bool, StoreError> {
+    pub(crate) async fn truncate_log(&self) -> Result<bool, StoreError> {
         let mut connection = self.writer.acquire().await?;
         // Do not wait for readers: no transaction could write meanwhile.
         connection.execute(patience(Duration::ZERO)).await?;
@@ -152,7 +153,7 @@ impl Pool {
     }
 
     /// Returns the same database over separate readers, which are opened on demand.
-    pub(super) fn with_own_readers(&self, connections: u32) -> Self {
+    pub(crate) fn with_own_readers(&self, connections: u32) -> Self {
         // An in-memory database is its only connection.
         if self.in_memory {
             return self.clone();
@@ -163,7 +164,7 @@ impl Pool {
         Self { readers, ..self.clone() }
     }
 
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let others = std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
         for readers in others {
             readers.close().await;
@@ -244,10 +245,21 @@ impl Connection for SqliteConnection {
     type Row = SqliteRow;
 
     /// Empty, because the transaction already holds the only write lock.
-    const LOCK: &'static str = "";
-    const EXPLAIN: (&'static str, &'static str) = ("EXPLAIN QUERY PLAN ", "detail");
-    const LOCK_FOR_DELETION: &'static str = "";
-    const LOCK_SHARED_RUNS: &'static str = "";
+    fn lock(&self) -> &'static str {
+        ""
+    }
+
+    fn lock_for_deletion(&self) -> &'static str {
+        ""
+    }
+
+    fn lock_shared_runs(&self) -> &'static str {
+        ""
+    }
+
+    fn explain(&self) -> (&'static str, &'static str) {
+        ("EXPLAIN QUERY PLAN ", "detail")
+    }
 
     async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
         let (text, arguments) = prepare(sql)?;

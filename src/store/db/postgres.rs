@@ -12,25 +12,26 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::{MigrationError, StoreError};
+use super::migrations;
+use super::options::StoreOptions;
 use super::sql::{Argument, Connection, Connections, Row, Sql};
-use super::{StoreOptions, migrations};
 
 /// Concurrent recording transactions: enough to overlap the statements of one with another's flush
 /// of the log.
-pub(super) const WRITERS: usize = 4;
+pub(crate) const WRITERS: usize = 4;
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::postgres);
 
 /// Connections to one database.
 #[derive(Clone, Debug)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     pool: PgPool,
     /// Additional pools of the same database, closed with this one.
     others: Arc<Mutex<Vec<PgPool>>>,
 }
 
 impl Pool {
-    pub(super) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+    pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let connect = PgConnectOptions::from_str(url)
             .map_err(|error| StoreError::url(url, error.to_string()))?
             .application_name(env!("CARGO_PKG_NAME"))
@@ -56,14 +57,14 @@ impl Pool {
     }
 
     /// Returns the same database over separate connections, which are opened on demand.
-    pub(super) fn with_own_connections(&self, connections: u32) -> Self {
+    pub(crate) fn with_own_connections(&self, connections: u32) -> Self {
         let options = self.pool.options().clone().max_connections(connections.max(1));
         let pool = options.connect_lazy_with((*self.pool.connect_options()).clone());
         self.others.lock().unwrap_or_else(PoisonError::into_inner).push(pool.clone());
         Self { pool, others: Arc::clone(&self.others) }
     }
 
-    pub(super) async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let others = std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
         for pool in others {
             pool.close().await;
@@ -116,10 +117,21 @@ impl Connection for PgConnection {
     type Row = PgRow;
 
     /// Rows that refer to the locked one may still be inserted.
-    const LOCK: &'static str = " FOR NO KEY UPDATE";
-    const EXPLAIN: (&'static str, &'static str) = ("EXPLAIN (ANALYZE, COSTS OFF) ", "QUERY PLAN");
-    const LOCK_FOR_DELETION: &'static str = " FOR UPDATE";
-    const LOCK_SHARED_RUNS: &'static str = " FOR KEY SHARE OF runs";
+    fn lock(&self) -> &'static str {
+        " FOR NO KEY UPDATE"
+    }
+
+    fn lock_for_deletion(&self) -> &'static str {
+        " FOR UPDATE"
+    }
+
+    fn lock_shared_runs(&self) -> &'static str {
+        " FOR KEY SHARE OF runs"
+    }
+
+    fn explain(&self) -> (&'static str, &'static str) {
+        ("EXPLAIN (ANALYZE, COSTS OFF) ", "QUERY PLAN")
+    }
 
     async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
         let (text, arguments) = prepare(sql)?;

@@ -1,0 +1,114 @@
+//! The two databases: SQL that both understand, connections, transactions and errors.
+//!
+//! - `sql.rs`: statements, arguments, and rows with precise errors
+//! - `values.rs`: values as both databases store them
+//! - `sqlite.rs`, `postgres.rs`: connections, transactions, types
+//! - `options.rs`, `migrations.rs`, `retries.rs`, `error.rs`
+
+mod error;
+mod migrations;
+mod options;
+mod postgres;
+mod retries;
+mod sql;
+mod sqlite;
+mod values;
+
+use std::time::Duration;
+
+use sqlx::Database;
+
+pub use error::{MigrationError, StoreError, without_password};
+pub use options::StoreOptions;
+pub(crate) use retries::with_retries;
+pub(crate) use sql::{Argument, Connection, Connections, GIVEN, Reader, Row, Sql};
+pub use values::MAX_NAME_BYTES;
+pub(crate) use values::{
+    check_name, check_text, hashes_to_json, json_strings, new_id, storable, to_microseconds,
+};
+
+/// Pool of a store's database.
+#[derive(Clone, Debug)]
+pub(crate) enum Backend {
+    Postgres(postgres::Pool),
+    Sqlite(sqlite::Pool),
+}
+
+/// Runs `$body` with `$pool` bound to the pool of the store's database: the two differ only in
+/// type, so each query is written once.
+macro_rules! on_backend {
+    ($store:expr, $pool:ident => $body:expr) => {
+        match &$store.backend {
+            $crate::store::db::Backend::Postgres($pool) => $body,
+            $crate::store::db::Backend::Sqlite($pool) => $body,
+        }
+    };
+}
+
+pub(crate) use on_backend;
+
+impl Backend {
+    /// Opens the database at `url`. Returns its pool and the number of concurrent recording
+    /// transactions.
+    pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<(Self, usize), StoreError> {
+        match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("postgres" | "postgresql") => {
+                Ok((Self::Postgres(postgres::Pool::open(url, options).await?), postgres::WRITERS))
+            }
+            Some("sqlite") => Ok((Self::Sqlite(sqlite::Pool::open(url, options).await?), sqlite::WRITERS)),
+            _ => Err(StoreError::url(url, "its scheme is neither sqlite nor postgres")),
+        }
+    }
+
+    /// Returns the same database over separate connections for reading.
+    pub(crate) fn with_own_connections(&self, connections: u32) -> Self {
+        match self {
+            Self::Postgres(pool) => Self::Postgres(pool.with_own_connections(connections)),
+            Self::Sqlite(pool) => Self::Sqlite(pool.with_own_readers(connections)),
+        }
+    }
+}
+
+/// Longer than any healthy database takes, shorter than the timeout of readiness probes.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) async fn ping<P: Connections>(pool: &P) -> Result<(), StoreError> {
+    let ping = async {
+        let mut connection = pool.reader().await?;
+        connection.fetch(Sql::new("SELECT 1 AS one")).await?;
+        Ok::<_, sqlx::Error>(())
+    };
+    match tokio::time::timeout(PING_TIMEOUT, ping).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
+    }
+}
+
+/// A row of the database of these connections.
+pub(crate) type RowOf<P> = <<<P as Connections>::Db as Database>::Connection as Connection>::Row;
+
+/// Runs a query outside any transaction, and converts its rows.
+pub(crate) async fn read<P: Connections, T>(
+    pool: &P,
+    sql: Sql,
+    convert: impl Fn(&RowOf<P>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    pool.reader().await?.fetch(sql).await?.iter().map(convert).collect()
+}
+
+/// Runs a query outside any transaction, and converts its first row.
+pub(crate) async fn read_first<P: Connections, T>(
+    pool: &P,
+    sql: Sql,
+    convert: impl Fn(&RowOf<P>) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    pool.reader().await?.fetch(sql).await?.first().map(convert).transpose()
+}
+
+/// Runs one statement in a transaction, and returns the number of rows that it wrote.
+pub(crate) async fn write<P: Connections>(pool: &P, sql: Sql) -> Result<u64, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let rows = transaction.execute(sql).await?;
+    transaction.commit().await?;
+    Ok(rows)
+}

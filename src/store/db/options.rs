@@ -1,0 +1,21 @@
+//! Connection settings.
+
+use std::time::Duration;
+
+/// Connection settings of a store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Maximum number of open connections: PostgreSQL's pool, or SQLite's readers in addition to
+    /// its single writer.
+    pub connections: u32,
+    /// Longest wait for a free connection or a lock, after which a request fails as unavailable.
+    pub timeout: Duration,
+}
+
+impl Default for StoreOptions {
+    /// 16 connections and 30 seconds: SQLite's writer serves thousands of samples in that time, so
+    /// only a database that is really stuck fails a request.
+    fn default() -> Self {
+        Self { connections: 16, timeout: Duration::from_secs(30) }
+    }
+}

@@ -1,0 +1,185 @@
+//! A run as columns: the samples and scores that analysis needs, with one entry per sample in every
+//! column.
+
+mod read;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use crate::pack_id::PackId;
+use crate::store::run_name::RunName;
+
+/// Samples of a run in order of name, with the scores of one pack. All lists have the same length.
+///
+/// A run of 100,000 samples with 15 metrics takes about 40 MB: 24 MB of scores, the rest names and
+/// labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunData {
+    /// Id of the run.
+    pub run: Uuid,
+    /// Method and name of the run.
+    pub name: RunName,
+    /// Pack of the scores; `None` if there are none.
+    pub pack: Option<PackId>,
+    /// Names of the samples, in ascending order of their bytes.
+    pub names: Vec<String>,
+    /// Identity that each sample shows, if it was given.
+    pub identities: Vec<Option<String>>,
+    /// Kind of each prompt, if it was given (`T` and `H` in Stellar).
+    pub prompt_kinds: Vec<Option<String>>,
+    /// Categories of each prompt.
+    pub categories: Vec<Vec<String>>,
+    /// Facial attributes of the subjects by name. An attribute is unknown for a sample that is in
+    /// neither of its lists.
+    pub attributes: BTreeMap<String, AttributePlaces>,
+    /// Kinds of relation that each prompt asks for.
+    pub relations: Vec<RelationKinds>,
+    /// Width and height of each generated image in pixels; `None` if only scores were imported.
+    pub sizes: Vec<Option<(u32, u32)>>,
+    /// Scores by code of the metric.
+    pub metrics: BTreeMap<String, MetricColumn>,
+}
+
+/// Positions of the samples for which an attribute is given, ascending. Samples without it take no
+/// memory, because there can be any number of names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttributePlaces {
+    /// Samples in which it is present.
+    pub present: Vec<u32>,
+    /// Samples in which it is absent.
+    pub absent: Vec<u32>,
+}
+
+/// Kinds of relation that a prompt asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RelationKinds {
+    /// The person does something.
+    pub interaction: bool,
+    /// The person is somewhere.
+    pub location: bool,
+}
+
+/// One metric over a run's samples. A sample without a value and without a reason was not measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetricColumn {
+    /// Newest version of the metric's definition that the run has; scores of older versions are
+    /// left out.
+    pub version: u32,
+    /// Number of each sample that has one.
+    pub values: Vec<Option<f64>>,
+    /// Reasons for null scores: by reason, the positions of the samples, ascending.
+    pub reasons: BTreeMap<String, Vec<usize>>,
+    /// Flags of scores (`no_face_in_image`, …): by flag, the positions of the samples, ascending.
+    pub flags: BTreeMap<String, Vec<usize>>,
+}
+
+impl MetricColumn {
+    /// Returns the number of samples that were measured and have no number.
+    #[must_use]
+    pub fn nulls(&self) -> usize {
+        self.reasons.values().map(Vec::len).sum()
+    }
+}
+
+fn keep<T>(list: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    list.retain(|_| kept.next().is_some_and(|kept| *kept));
+}
+
+impl RunData {
+    /// Keeps only the samples with these names.
+    pub fn restrict(&mut self, names: &BTreeSet<String>) {
+        let kept: Vec<bool> = self.names.iter().map(|name| names.contains(name)).collect();
+        // New position of each sample that stays.
+        let places: Vec<Option<usize>> = kept
+            .iter()
+            .scan(0, |next, &kept| {
+                let place = *next;
+                *next += usize::from(kept);
+                Some(kept.then_some(place))
+            })
+            .collect();
+        keep(&mut self.names, &kept);
+        keep(&mut self.identities, &kept);
+        keep(&mut self.prompt_kinds, &kept);
+        keep(&mut self.categories, &kept);
+        keep(&mut self.relations, &kept);
+        keep(&mut self.sizes, &kept);
+        for AttributePlaces { present, absent } in self.attributes.values_mut() {
+            for list in [present, absent] {
+                *list = list.iter().filter_map(|&at| Some(places[at as usize]? as u32)).collect();
+            }
+        }
+        for column in self.metrics.values_mut() {
+            keep(&mut column.values, &kept);
+            for list in column.reasons.values_mut().chain(column.flags.values_mut()) {
+                *list = list.iter().filter_map(|&at| places[at]).collect();
+            }
+            column.reasons.retain(|_, list| !list.is_empty());
+            column.flags.retain(|_, list| !list.is_empty());
+        }
+    }
+
+    fn empty(run: Uuid, name: RunName, pack: Option<PackId>) -> Self {
+        Self {
+            run,
+            name,
+            pack,
+            names: Vec::new(),
+            identities: Vec::new(),
+            prompt_kinds: Vec::new(),
+            categories: Vec::new(),
+            attributes: BTreeMap::new(),
+            relations: Vec::new(),
+            sizes: Vec::new(),
+            metrics: BTreeMap::new(),
+        }
+    }
+
+    /// Extends all columns to the number of samples, and sorts positions.
+    fn fill(&mut self) {
+        let samples = self.names.len();
+        for column in self.metrics.values_mut() {
+            column.values.resize(samples, None);
+            for places in column.reasons.values_mut().chain(column.flags.values_mut()) {
+                places.sort_unstable();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restricting_a_run_restricts_all_its_columns() {
+        let mut data = RunData::empty(Uuid::nil(), RunName::new("m", None), None);
+        data.names = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+        data.identities = ["p", "q", "r", "s"].map(|name| Some(name.to_owned())).to_vec();
+        data.prompt_kinds = vec![None; 4];
+        data.categories = vec![vec![]; 4];
+        data.relations = vec![RelationKinds::default(); 4];
+        data.sizes = (0..4).map(|at| Some((at, at))).collect();
+        let places = AttributePlaces { present: vec![1, 3], absent: vec![0, 2] };
+        data.attributes.insert("Young".to_owned(), places);
+        let column = MetricColumn {
+            version: 1,
+            values: vec![Some(0.0), None, None, Some(3.0)],
+            reasons: BTreeMap::from([("first".to_owned(), vec![1]), ("second".to_owned(), vec![2])]),
+            flags: BTreeMap::from([("flag".to_owned(), vec![0, 3])]),
+        };
+        data.metrics.insert("ips".to_owned(), column);
+        data.restrict(&["b", "d", "of another run"].map(str::to_owned).into());
+        assert_eq!(data.names, ["b", "d"]);
+        assert_eq!(data.identities, [Some("q".to_owned()), Some("s".to_owned())]);
+        assert_eq!(data.sizes, [Some((1, 1)), Some((3, 3))]);
+        assert_eq!(data.attributes["Young"], AttributePlaces { present: vec![0, 1], absent: vec![] });
+        let column = &data.metrics["ips"];
+        assert_eq!(column.values, [None, Some(3.0)]);
+        assert_eq!(column.reasons, BTreeMap::from([("first".to_owned(), vec![0])]));
+        assert_eq!(column.flags, BTreeMap::from([("flag".to_owned(), vec![1])]));
+        assert_eq!((data.prompt_kinds.len(), data.categories.len(), data.relations.len()), (2, 2, 2));
+    }
+}

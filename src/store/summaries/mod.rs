@@ -1,0 +1,11 @@
+//! Summaries of runs.
+//!
+//! - `running.rs`: running summaries, updated with each score; `moments.rs` explains their columns
+//! - `slices.rs`: slice summaries, replaced as a whole once they are stale (`staleness.rs`)
+//! - `leaderboard.rs`: standings of runs, read from both
+
+pub(crate) mod leaderboard;
+pub(crate) mod moments;
+pub(crate) mod running;
+pub(crate) mod slices;
+pub(crate) mod staleness;

@@ -1,0 +1,363 @@
+//! Samples that are accepted first and scored later.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use stellar_score::content::ContentHash;
+use stellar_score::store::{
+    Accepted, NewPending, NewSample, NewScore, RecordOutcome, RunFacts, SampleStatus, Store, StoreError,
+    SubmittedState,
+};
+use uuid::Uuid;
+
+use crate::builders::{FOLDER, counts, name, new_run, pending, scored_sample};
+use crate::datasets::faces;
+use crate::harness::*;
+
+pub(crate) async fn kept(store: &Store, new: &NewPending) -> BTreeSet<ContentHash> {
+    let files: Vec<_> = new.files.iter().map(|(file, _)| *file).collect();
+    store.needed_files(FOLDER, &files).await.unwrap().into_iter().collect()
+}
+
+pub(crate) async fn a_sample_is_pending_until_it_is_recorded(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let new = pending(&run, "1");
+    assert_eq!(store.accept(&new).await.unwrap(), Some(Accepted::New(new.id)));
+    assert_eq!(counts(&store, run.id).await, (1, 0, 0));
+    assert_eq!(kept(&store, &new).await.len(), 2);
+    let waiting = store.waiting(FOLDER, &official().digest, at(1), 10).await.unwrap();
+    assert_eq!(waiting.len(), 1);
+    let found = &waiting[0];
+    assert_eq!(
+        (found.id, found.run_id, &found.run, found.content),
+        (new.id, run.id, &name("run"), new.content)
+    );
+    assert_eq!((&found.prompt, &found.metadata), (&new.prompt, &new.metadata));
+    assert_eq!((&found.references, &found.auxiliary), (&new.references, &new.auxiliary));
+    assert!(store.waiting("another", &official().digest, at(1), 10).await.unwrap().is_empty());
+    assert!(store.waiting(FOLDER, &demo().digest, at(1), 10).await.unwrap().is_empty());
+
+    let scores = vec![number("m", 0.5)];
+    let recorded = store.record_pending(&scored_sample(&new, scores.clone()), run.id).await.unwrap().unwrap();
+    assert_eq!((recorded.sample, recorded.outcome), (new.id, RecordOutcome::Created));
+    assert_eq!(counts(&store, run.id).await, (0, 0, 1));
+    assert_eq!(kept(&store, &new).await, [new.references[0]].into(), "other samples may use its photo");
+    assert_eq!(only_summary(&store).await, summary(1, 0, Some(0.5), None));
+    let again = store.record_pending(&scored_sample(&new, scores), run.id).await.unwrap();
+    assert_eq!(again, None, "it is no longer pending");
+    assert_eq!(counts(&store, run.id).await, (0, 0, 1));
+    let run = store.run(run.id).await.unwrap().unwrap();
+    assert_eq!((run.pack, run.service_version.as_deref()), (Some(official()), Some("0.1.0")));
+    assert_eq!(db.count("pending_samples").await, 0);
+}
+
+/// Pending samples of two runs, some with the same image and one deleted meanwhile: recording them
+/// together has the same result as one at a time.
+pub(crate) async fn pending_samples_are_recorded_together(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let other = store.create_run(&name("other"), &RunFacts::default(), at(0)).await.unwrap().0;
+    let shared = ContentHash::of(b"an image of several samples");
+    let mut waiting = Vec::new();
+    for number in 0..30 {
+        let (of, run_name) = if number % 2 == 0 { (&run, "run") } else { (&other, "other") };
+        let mut new = pending(of, &format!("{number}"));
+        if number % 5 == 0 {
+            (new.image, new.files[0].0) = (shared, shared);
+        }
+        store.accept(&new).await.unwrap();
+        let sample = scored_sample(&new, vec![number_of(number)]);
+        waiting.push((of.id, new, NewSample { run: Some(name(run_name)), ..sample }));
+    }
+    // A sample of another instance also has the shared image, and stays pending.
+    let elsewhere = NewPending { image: shared, folder: "elsewhere".into(), ..pending(&run, "elsewhere") };
+    let elsewhere = NewPending { files: vec![(shared, 10), elsewhere.files[1]], ..elsewhere };
+    store.accept(&elsewhere).await.unwrap();
+    let gone = waiting[7].1.id;
+    db.execute(&format!("DELETE FROM pending_samples WHERE id = '{gone}'")).await;
+
+    let tasks = waiting.iter().map(|(run, _, sample)| {
+        let (store, run, sample) = (store.clone(), *run, sample.clone());
+        tokio::spawn(async move { store.record_pending(&sample, run).await.unwrap() })
+    });
+    for (task, (run, new, _)) in tasks.collect::<Vec<_>>().into_iter().zip(&waiting) {
+        let recorded = task.await.unwrap();
+        let expected = (new.id != gone).then_some((new.id, Some(*run), RecordOutcome::Created));
+        assert_eq!(recorded.map(|one| (one.sample, one.run, one.outcome)), expected, "{}", new.name);
+    }
+    assert_eq!(counts(&store, run.id).await, (1, 0, 15));
+    // The row that was deleted behind the store's back is still counted.
+    assert_eq!(counts(&store, other.id).await, (1, 0, 14));
+    let left = db.texts("SELECT name FROM pending_samples").await;
+    assert_eq!(left, ["elsewhere"]);
+    for (_, new, _) in &waiting {
+        let image = store.needed_files(FOLDER, &[new.image]).await.unwrap();
+        let needed = new.image == shared || new.id == gone;
+        assert_eq!(image.len(), usize::from(needed), "{}", new.name);
+    }
+    let page = by_run(&store).await;
+    let numbers = |of: usize| (0..30).filter(move |number| number % 2 == of && *number != 7);
+    for (row, (run, of)) in page.rows.iter().zip([("other", 1), ("run", 0)]) {
+        let (found, count) = (summaries(row)[0].clone(), numbers(of).count());
+        assert_eq!((row.run.as_deref(), found.n), (Some(run), count as u64));
+        let mean = numbers(of).sum::<usize>() as f64 / count as f64;
+        assert!((found.mean.unwrap() - mean).abs() < 1e-12, "{found:?}, not {mean}");
+    }
+}
+
+fn number_of(place: usize) -> NewScore {
+    number("m", place as f64)
+}
+
+pub(crate) async fn a_submission_is_identified_by_name_and_content(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let new = pending(&run, "1");
+    store.accept(&new).await.unwrap();
+    let again = NewPending { id: Uuid::now_v7(), ..new.clone() };
+    let waiting = Accepted::Repeated(SampleStatus::Pending(new.id));
+    assert_eq!(store.accept(&again).await.unwrap(), Some(waiting));
+    let other = NewPending { id: Uuid::now_v7(), content: ContentHash::of(b"other"), ..new.clone() };
+    let found = |content| store.submission(run.id, &run.name, "1", content);
+    assert_eq!(found(new.content).await.unwrap(), Some(SampleStatus::Pending(new.id)));
+    for error in [store.accept(&other).await.unwrap_err(), found(other.content).await.unwrap_err()] {
+        assert!(
+            matches!(error, StoreError::SampleConflict { existing, .. } if existing == new.id),
+            "{error:?}"
+        );
+    }
+    store.record_pending(&scored_sample(&new, vec![]), run.id).await.unwrap().unwrap();
+    let scored = Accepted::Repeated(SampleStatus::Scored(new.id));
+    assert_eq!(store.accept(&again).await.unwrap(), Some(scored));
+    assert!(matches!(store.accept(&other).await, Err(StoreError::SampleConflict { .. })));
+    assert_eq!(counts(&store, run.id).await, (0, 0, 1));
+    assert_eq!(store.accept(&NewPending { run: Uuid::now_v7(), ..new }).await.unwrap(), None);
+}
+
+pub(crate) async fn a_failed_sample_may_be_resubmitted_with_other_content(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let new = pending(&run, "1");
+    store.accept(&new).await.unwrap();
+    store.fail_pending(new.id, "image_corrupt", "image: no\0 image").await.unwrap();
+    assert_eq!(counts(&store, run.id).await, (0, 1, 0));
+    assert_eq!(kept(&store, &new).await, [new.references[0]].into());
+    store.fail_pending(new.id, "image_corrupt", "twice").await.unwrap();
+    assert_eq!(counts(&store, run.id).await, (0, 1, 0), "a sample fails only once");
+    let listed = store.submitted(run.id, None, "", 10).await.unwrap().unwrap();
+    assert_eq!(listed[0].at, SampleStatus::Failed(new.id));
+    assert_eq!(listed[0].failure, Some(("image_corrupt".into(), "image: no image".into())));
+    let recorded = store.record_pending(&scored_sample(&new, vec![]), run.id).await.unwrap();
+    assert_eq!(recorded, None, "a failed sample is not recorded");
+
+    for content in [new.content, ContentHash::of(b"other")] {
+        let again = NewPending { id: Uuid::now_v7(), content, ..new.clone() };
+        assert_eq!(store.accept(&again).await.unwrap(), Some(Accepted::New(again.id)));
+        assert_eq!(counts(&store, run.id).await, (1, 0, 0));
+        store.fail_pending(again.id, "image_corrupt", "again").await.unwrap();
+    }
+    assert_eq!(db.count("pending_samples").await, 1);
+}
+
+pub(crate) async fn photos_referenced_by_hash_must_be_stored_for_the_run(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let new = pending(&run, "1");
+    let without = NewPending { files: vec![new.files[0]], ..new.clone() };
+    let error = store.accept(&without).await.unwrap_err();
+    assert!(matches!(&error, StoreError::ImageUnknown { images } if *images == new.references), "{error:?}");
+    assert_eq!(counts(&store, run.id).await, (0, 0, 0));
+    assert_eq!(db.count("kept_files").await, 0, "a refused sample stores no files");
+    store.accept(&new).await.unwrap();
+    let second = NewPending { files: vec![(ContentHash::of(b"2"), 10)], ..pending(&run, "2") };
+    assert_eq!(store.accept(&second).await.unwrap(), Some(Accepted::New(second.id)));
+    let photos: BTreeSet<_> = new.references.iter().copied().collect();
+    assert!(store.unknown_photos(run.id, FOLDER, &photos).await.unwrap().is_empty());
+    assert_eq!(store.unknown_photos(run.id, "another", &photos).await.unwrap(), new.references);
+    let other = store.create_run(&name("other"), &RunFacts::default(), at(0)).await.unwrap().0;
+    assert_eq!(store.unknown_photos(other.id, FOLDER, &photos).await.unwrap(), new.references);
+}
+
+pub(crate) async fn a_shared_image_is_kept_for_the_second_sample(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let one = pending(&run, "1");
+    let two = NewPending { image: one.image, files: one.files.clone(), ..pending(&run, "2") };
+    store.accept(&one).await.unwrap();
+    store.accept(&two).await.unwrap();
+    store.record_pending(&scored_sample(&one, vec![]), run.id).await.unwrap().unwrap();
+    assert!(kept(&store, &two).await.contains(&two.image));
+    store.record_pending(&scored_sample(&two, vec![]), run.id).await.unwrap().unwrap();
+    assert!(!kept(&store, &two).await.contains(&two.image));
+}
+
+pub(crate) async fn a_run_has_a_bounded_size_and_one_pack(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    store.accept(&pending(&run, "1")).await.unwrap();
+    let second = NewPending { max_pending: 1, ..pending(&run, "2") };
+    let error = store.accept(&second).await.unwrap_err();
+    assert!(matches!(error, StoreError::RunFull { waiting: 1, .. }), "{error:?}");
+    let other = NewPending { pack: demo(), ..pending(&run, "2") };
+    let error = store.accept(&other).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::PackConflict { pack, .. } if *pack == official().digest),
+        "{error:?}"
+    );
+}
+
+pub(crate) async fn samples_are_postponed_and_scored_oldest_first(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let new: Vec<_> = ["b", "a", "c"].iter().map(|name| pending(&run, name)).collect();
+    for new in &new {
+        store.accept(new).await.unwrap();
+    }
+    let ids = |time| {
+        let store = store.clone();
+        async move {
+            let waiting = store.waiting(FOLDER, &official().digest, at(time), 2).await.unwrap();
+            waiting.into_iter().map(|sample| (sample.id, sample.attempts)).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(ids(1).await, [(new[0].id, 0), (new[1].id, 0)]);
+    store.postpone(new[0].id, at(50), true).await.unwrap();
+    store.postpone(new[1].id, at(90), false).await.unwrap();
+    assert_eq!(ids(1).await, [(new[2].id, 0)]);
+    let due = |after| store.next_due(FOLDER, "a", at(after));
+    assert_eq!(due(1).await.unwrap(), None, "no sample needs the other pack");
+    let digest = official().digest;
+    assert_eq!(store.next_due(FOLDER, &digest, at(1)).await.unwrap(), Some(at(50)));
+    assert_eq!(ids(50).await, [(new[0].id, 1), (new[2].id, 0)]);
+    assert_eq!(ids(90).await, [(new[0].id, 1), (new[1].id, 0)]);
+    assert_eq!(store.next_due(FOLDER, &digest, at(90)).await.unwrap(), None);
+}
+
+pub(crate) async fn samples_are_listed_by_name_in_every_state(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let new: Vec<_> = ["c", "a", "d", "b"].iter().map(|name| pending(&run, name)).collect();
+    for new in &new {
+        store.accept(new).await.unwrap();
+    }
+    store.record_pending(&scored_sample(&new[0], vec![]), run.id).await.unwrap().unwrap();
+    store.fail_pending(new[1].id, "image_corrupt", "why").await.unwrap();
+    let listed = |state, after: &'static str, limit| {
+        let store = store.clone();
+        async move {
+            let page = store.submitted(run.id, state, after, limit).await.unwrap().unwrap();
+            page.into_iter().map(|sample| sample.name).collect::<String>()
+        }
+    };
+    assert_eq!(listed(None, "", 10).await, "abcd");
+    assert_eq!(listed(None, "a", 2).await, "bc");
+    assert_eq!(listed(Some(SubmittedState::Pending), "", 10).await, "bd");
+    assert_eq!(listed(Some(SubmittedState::Scored), "", 10).await, "c");
+    assert_eq!(listed(Some(SubmittedState::Failed), "", 10).await, "a");
+    assert_eq!(store.submitted(Uuid::now_v7(), None, "", 10).await.unwrap(), None);
+    let all = store.submitted(run.id, None, "", 10).await.unwrap().unwrap();
+    assert_eq!(all[2].content, new[0].content.to_hex());
+}
+
+pub(crate) async fn deletion_covers_pending_samples(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let new: Vec<_> = ["1", "2", "3", "4"].iter().map(|name| pending(&run, name)).collect();
+    for new in &new {
+        store.accept(new).await.unwrap();
+    }
+    store.fail_pending(new[3].id, "image_corrupt", "why").await.unwrap();
+    let deleted = store.delete_sample(new[0].id).await.unwrap().unwrap();
+    assert_eq!((deleted.samples, deleted.images.contains(&new[0].image)), (1, true));
+    assert_eq!(counts(&store, run.id).await, (2, 1, 0));
+    assert!(!kept(&store, &new[0]).await.contains(&new[0].image));
+    store.delete_sample(new[3].id).await.unwrap().unwrap();
+    assert_eq!(counts(&store, run.id).await, (2, 0, 0));
+    let recorded = store.record_pending(&scored_sample(&new[0], vec![]), run.id).await.unwrap();
+    assert_eq!(recorded, None, "a sample deleted during its scoring is not recorded");
+
+    let known = store.delete_image(new[1].image).await.unwrap();
+    assert!(known.is_some());
+    assert_eq!(counts(&store, run.id).await, (1, 1, 0), "a sample without its image fails");
+    assert!(store.delete_image(new[1].references[0]).await.unwrap().is_some());
+    assert_eq!(counts(&store, run.id).await, (0, 2, 0));
+    let failed = store.submitted(run.id, Some(SubmittedState::Failed), "", 10).await.unwrap().unwrap();
+    assert!(failed.iter().all(|failed| failed.failure.as_ref().unwrap().0 == "image_deleted"));
+    assert!(kept(&store, &new[1]).await.is_empty());
+
+    store.accept(&pending(&run, "5")).await.unwrap();
+    let deleted = store.delete_run(run.id).await.unwrap().unwrap();
+    assert_eq!(deleted.samples, 3);
+    assert!(
+        deleted.images.contains(&ContentHash::of(b"5")) && deleted.images.contains(&new[0].references[0])
+    );
+    for table in ["runs", "pending_samples", "kept_files", "samples"] {
+        assert_eq!(db.count(table).await, 0, "{table}");
+    }
+}
+
+pub(crate) async fn faces_stay_for_pending_samples_of_another_run(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let waiting = pending(&run, "1");
+    store.accept(&waiting).await.unwrap();
+    for image in [waiting.image, waiting.references[0]] {
+        store.save_faces(&faces(image)).await.unwrap();
+    }
+    let known = || async {
+        let images = [waiting.image, waiting.references[0]];
+        store.faces(&images, ContentHash::of(b"graphs")).await.unwrap().len()
+    };
+    let other =
+        NewSample { image: waiting.image, references: waiting.references.clone(), ..sample("B", "1") };
+    let other = store.record(&other).await.unwrap();
+    store.delete_run(other.run.unwrap()).await.unwrap().unwrap();
+    assert_eq!(known().await, 2, "the pending sample still needs these faces");
+    store.delete_run(run.id).await.unwrap().unwrap();
+    assert_eq!(known().await, 0);
+}
+
+pub(crate) async fn concurrent_submissions_of_the_same_samples_count_once(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    let clients = (0..8).map(|_| {
+        let (store, run) = (store.clone(), run.clone());
+        tokio::spawn(async move {
+            for sample in 0..12 {
+                let new = pending(&run, &sample.to_string());
+                match store.accept(&new).await.unwrap().unwrap() {
+                    Accepted::New(id) => {
+                        store
+                            .record_pending(&scored_sample(&new, vec![number("m", 1.0)]), run.id)
+                            .await
+                            .unwrap();
+                        assert_eq!(id, new.id);
+                    }
+                    Accepted::Repeated(_) => {}
+                }
+            }
+        })
+    });
+    for client in join_all(clients).await {
+        client.unwrap();
+    }
+    assert_eq!(counts(&store, run.id).await, (0, 0, 12));
+    assert_eq!(only_summary(&store).await, summary(12, 0, Some(1.0), Some(0.0)));
+}
+
+pub(crate) async fn blocked_samples_are_reported(db: Database) {
+    let store = db.open().await;
+    let run = new_run(&store).await;
+    for name in ["1", "2", "3"] {
+        store.accept(&pending(&run, name)).await.unwrap();
+    }
+    let other = store.create_run(&name("other"), &RunFacts::default(), at(0)).await.unwrap().0;
+    store.accept(&pending(&other, "1")).await.unwrap();
+    store.fail_pending(pending(&run, "3").id, "image_corrupt", "why").await.unwrap();
+    let held = store.held_samples(FOLDER, &demo().digest).await.unwrap();
+    assert_eq!(held.len(), 1);
+    assert_eq!((held[0].pack.clone(), held[0].samples, held[0].runs), (official(), 4, 2));
+    assert!(store.held_samples(FOLDER, &official().digest).await.unwrap().is_empty());
+    assert!(store.held_samples("another", &demo().digest).await.unwrap().is_empty());
+}
