@@ -163,17 +163,21 @@ impl Engine {
                 };
                 engine.graphs.insert(entry.role.clone(), graph);
             }
-            engine.lanes.push(Loaded {
-                lane,
+            let initial = LaneStatus {
                 roles: entries.iter().map(|entry| entry.role.clone()).collect(),
                 file: merged.file().strip_prefix(dir).unwrap_or(merged.file()).display().to_string(),
                 precision: merged.precision,
                 source: merged.source.clone(),
                 provider: runs_on,
                 max_batch: merged.max_batch,
+                queue_depth: 0,
+                items: 0,
+                batches: 0,
                 load_seconds,
                 resident_bytes: resident,
-            });
+                healthy: true,
+            };
+            engine.lanes.push(Loaded { lane, initial });
         }
         engine.families = families(&engine.graphs);
         Ok(engine)
@@ -352,15 +356,15 @@ impl Engine {
     /// Returns the provider of a role's graph, if the pack has it.
     #[must_use]
     pub fn provider_of(&self, role: &str) -> Option<Provider> {
-        let serves = |loaded: &&Loaded| loaded.roles.iter().any(|of| of == role);
-        self.lanes.iter().find(serves).map(|loaded| loaded.provider)
+        let serves = |loaded: &&Loaded| loaded.initial.roles.iter().any(|of| of == role);
+        self.lanes.iter().find(serves).map(|loaded| loaded.initial.provider)
     }
 
     /// Returns the largest batch of all graphs that run on a GPU; `None` if there are none.
     #[must_use]
     pub fn largest_batch_on_card(&self) -> Option<usize> {
-        let on_card = self.lanes.iter().filter(|loaded| loaded.provider.is_gpu());
-        on_card.map(|loaded| loaded.max_batch).max()
+        let on_card = self.lanes.iter().filter(|loaded| loaded.initial.provider.is_gpu());
+        on_card.map(|loaded| loaded.initial.max_batch).max()
     }
 
     /// Returns the concurrent batches of the device and the threads of each.

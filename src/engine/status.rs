@@ -38,35 +38,16 @@ pub struct LaneStatus {
     pub healthy: bool,
 }
 
-/// A lane with the constant fields of its [`LaneStatus`].
+/// A lane with its status right after loading.
 pub(super) struct Loaded {
     pub(super) lane: Arc<Lane>,
-    pub(super) roles: Vec<String>,
-    pub(super) file: String,
-    pub(super) precision: Precision,
-    pub(super) source: SourceSpec,
-    pub(super) provider: Provider,
-    pub(super) max_batch: usize,
-    pub(super) load_seconds: f64,
-    pub(super) resident_bytes: Option<u64>,
+    pub(super) initial: LaneStatus,
 }
 
 impl Loaded {
     pub(super) fn status(&self) -> LaneStatus {
         let (items, batches) = self.lane.totals();
-        LaneStatus {
-            roles: self.roles.clone(),
-            file: self.file.clone(),
-            precision: self.precision,
-            source: self.source.clone(),
-            provider: self.provider,
-            max_batch: self.max_batch,
-            queue_depth: self.lane.depth(),
-            items,
-            batches,
-            load_seconds: self.load_seconds,
-            resident_bytes: self.resident_bytes,
-            healthy: self.lane.is_healthy(),
-        }
+        let (queue_depth, healthy) = (self.lane.depth(), self.lane.is_healthy());
+        LaneStatus { queue_depth, items, batches, healthy, ..self.initial.clone() }
     }
 }
