@@ -44,7 +44,6 @@ use runs::{attributes, compare, events, import, report, toolkit};
 pub use score::{Evidence, ScoreResponse, score_entry};
 pub use state::App;
 
-
 #[derive(OpenApi)]
 #[openapi(
     info(

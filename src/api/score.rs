@@ -21,11 +21,11 @@ use crate::{
     engine::{Origin, Pack},
     metrics::{AttributePrediction, Flag, NullReason},
     pack_id::{PackId, Weights},
-    service::{new_sample, probes},
     scoring::{
         self, DatasetProbes, FeatureUse, ImageFaces, Metadata, MetricScore, ObjectEvidence, RelationEvidence,
         Scorecard, TextEvidence, graphs_of,
     },
+    service::{new_sample, probes},
     store::{NewSample, RecordOutcome, RunName, ScoreRecord, ScoreValue},
 };
 

@@ -81,7 +81,7 @@ async fn import_transaction<P: Connections>(
     new: &NewImport,
 ) -> Result<Option<Imported>, StoreError> {
     let created = to_microseconds(new.created);
-    let mut transaction = pool.begin().await?;
+    let mut transaction = pool.begin_large().await?;
     let connection = &mut *transaction;
     let Some((name, state)) = lock_run(connection, new.run).await? else { return Ok(None) };
     if state != RunState::Open {

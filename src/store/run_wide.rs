@@ -48,7 +48,7 @@ impl Store {
 
 async fn transaction<P: Connections>(pool: &P, new: &RunWideScores) -> Result<u64, StoreError> {
     let created = to_microseconds(new.created);
-    let mut transaction = pool.begin().await?;
+    let mut transaction = pool.begin_large().await?;
     let connection = &mut *transaction;
     if lock_run(connection, new.run).await?.is_none() {
         return Ok(0);

@@ -13,8 +13,8 @@ use super::request_id;
 use crate::{
     engine::EngineError,
     metrics::ListError,
-    service::ProbesError,
     scoring::{AttributesError, ScoringError},
+    service::ProbesError,
     store::StoreError,
     vision::DecodeError,
 };

@@ -195,6 +195,13 @@ pub(crate) trait Connections: Sync {
     /// Begins a transaction that may write.
     fn begin(&self) -> impl Future<Output = Result<Transaction<'static, Self::Db>, sqlx::Error>> + Send;
 
+    /// Begins a transaction that may write tens of thousands of rows.
+    fn begin_large(
+        &self,
+    ) -> impl Future<Output = Result<Transaction<'static, Self::Db>, sqlx::Error>> + Send {
+        self.begin()
+    }
+
     /// Acquires a connection for reading.
     fn reader(&self) -> impl Future<Output = Result<PoolConnection<Self::Db>, sqlx::Error>> + Send;
 }
