@@ -87,23 +87,30 @@ fn trial(shape: Shape, identities: usize, seed: u64, counts: &mut Counts) {
     let b = simulate(shape, identities, people, own(2), 0.0);
     let (of_a, of_b) = (whole(&a), whole(&b));
     let covers = |low: f64, high: f64| u32::from(low <= 0.0 && 0.0 <= high);
-    let ends = |of: &SliceSummary| (of.low.expect("many clusters"), of.high.expect("many clusters"));
+    let ends =
+        |of: &SliceSummary| (of.low.expect("many clusters"), of.high.expect("many clusters"));
     let ((low_a, high_a), (low_b, high_b)) = (ends(&of_a), ends(&of_b));
     counts.run += covers(low_a, high_a);
     counts.shared += u32::from(low_a <= high_b && low_b <= high_a);
 
     // Merges two runs of one method over the same identities: sums by identity.
-    let both: Vec<(f64, usize)> =
-        of_a.sums.iter().zip(&of_b.sums).map(|(one, other)| (one.0 + other.0, one.1 + other.1)).collect();
+    let both: Vec<(f64, usize)> = of_a
+        .sums
+        .iter()
+        .zip(&of_b.sums)
+        .map(|(one, other)| (one.0 + other.0, one.1 + other.1))
+        .collect();
     let merged = ClusterMean::new(&both).expect("many clusters").interval(0.95);
     counts.merged += covers(merged.low, merged.high);
 
     let options = CompareOptions { slices: false, resamples: 2_000, ..CompareOptions::default() };
     let equal = &compare(&a, &b, &options).slices[0].metrics[0];
-    counts.difference += covers(equal.low.expect("many clusters"), equal.high.expect("many clusters"));
+    counts.difference +=
+        covers(equal.low.expect("many clusters"), equal.high.expect("many clusters"));
     counts.alarms += u32::from(equal.finding == Finding::Worse);
     let worse = simulate(shape, identities, people, own(1), -0.4);
-    counts.power += u32::from(compare(&worse, &b, &options).slices[0].metrics[0].finding == Finding::Worse);
+    counts.power +=
+        u32::from(compare(&worse, &b, &options).slices[0].metrics[0].finding == Finding::Worse);
 }
 
 fn main() -> std::io::Result<()> {

@@ -3,7 +3,8 @@
 //!
 //! ```sh
 //! cargo run --release --example leaderboard -- sqlite:bench.db 100 20000
-//! scripts/postgres.sh run sh -c 'cargo run --release --example leaderboard -- $TEST_DATABASE_URL 100 20000'
+//! scripts/postgres.sh run sh -c \
+//!     'cargo run --release --example leaderboard -- $TEST_DATABASE_URL 100 20000'
 //! ```
 //!
 //! The arguments are an empty database, the number of methods (two runs each, with half of the
@@ -21,8 +22,8 @@ use stellar_score::content::ContentHash;
 use stellar_score::metrics::REGISTRY;
 use stellar_score::stats::Rng;
 use stellar_score::store::{
-    NewSample, NewScore, PackId, RunFacts, RunName, RunVersion, ScoreValue, Slice, Store, StoreOptions,
-    Weights,
+    NewSample, NewScore, PackId, RunFacts, RunName, RunVersion, ScoreValue, Slice, Store,
+    StoreOptions, Weights,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -33,7 +34,8 @@ const METRICS: usize = 15;
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().unwrap_or_else(|| "sqlite:target/leaderboard.db".to_owned());
-    let mut number = |default: usize| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let mut number =
+        |default: usize| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (methods, samples) = (number(100), number(20_000));
     let mut out = std::io::stdout();
     let store = Store::open(&url, &StoreOptions::default()).await?;
@@ -41,7 +43,12 @@ async fn main() -> anyhow::Result<()> {
 
     let started = Instant::now();
     let run = record(&store, &pack, samples / 2).await?;
-    writeln!(out, "{} samples with {METRICS} scores stored in {:.1?}", samples / 2, started.elapsed())?;
+    writeln!(
+        out,
+        "{} samples with {METRICS} scores stored in {:.1?}",
+        samples / 2,
+        started.elapsed()
+    )?;
     let started = Instant::now();
     refresh_run(&store, run).await?;
     writeln!(out, "summarised by slice and policy in {:.1?}", started.elapsed())?;
@@ -53,7 +60,8 @@ async fn main() -> anyhow::Result<()> {
     for method in 0..methods {
         for half in ["first", "second"] {
             let name = RunName::new(format!("method {method:03}"), Some(half.into()));
-            let (made, _) = store.create_run(&name, &RunFacts::default(), OffsetDateTime::now_utc()).await?;
+            let (made, _) =
+                store.create_run(&name, &RunFacts::default(), OffsetDateTime::now_utc()).await?;
             copy(&store, &url, &pack, run, made.id, &summary, method as f64 / 1000.0).await?;
         }
     }
@@ -62,7 +70,8 @@ async fn main() -> anyhow::Result<()> {
 
     let base = LeaderboardQuery { pack: Some(pack.digest.clone()), ..LeaderboardQuery::default() };
     let ips = Sort::Metric { metric: "ips".into(), version: 1, descending: true };
-    let mine = |query: &LeaderboardQuery| LeaderboardQuery { policy: Policy::Stellar, ..query.clone() };
+    let mine =
+        |query: &LeaderboardQuery| LeaderboardQuery { policy: Policy::Stellar, ..query.clone() };
     let queries = [
         (
             "by name, one row per run",
@@ -75,7 +84,11 @@ async fn main() -> anyhow::Result<()> {
         ("by mean rank", LeaderboardQuery { sort: Sort::MeanRank, ..mine(&base) }),
         (
             "a category, by ips",
-            LeaderboardQuery { slice: Slice::new(Slice::CATEGORY, "category 3"), sort: ips, ..mine(&base) },
+            LeaderboardQuery {
+                slice: Slice::new(Slice::CATEGORY, "category 3"),
+                sort: ips,
+                ..mine(&base)
+            },
         ),
         ("one method", LeaderboardQuery { method: Some("method 007".into()), ..mine(&base) }),
     ];
@@ -103,14 +116,19 @@ async fn main() -> anyhow::Result<()> {
     let query = LeaderboardQuery { sort: ips, ..mine(&base) };
     let mut times = Vec::new();
     for turn in 0..20 {
-        let version = RunVersion { run, pack: pack.digest.clone(), fingerprint: format!("turn {turn}") };
+        let version =
+            RunVersion { run, pack: pack.digest.clone(), fingerprint: format!("turn {turn}") };
         store.save_run_summary(&version, &summary, OffsetDateTime::now_utc()).await?;
         let started = Instant::now();
         leaderboard(&store, &query).await?;
         times.push(started.elapsed());
     }
     times.sort();
-    writeln!(out, "by ips after a change of one run: median {:.1} ms", times[10].as_secs_f64() * 1e3)?;
+    writeln!(
+        out,
+        "by ips after a change of one run: median {:.1} ms",
+        times[10].as_secs_f64() * 1e3
+    )?;
     for line in store.explain_standings(&mine(&base).standings()).await? {
         writeln!(out, "plan: {line}")?;
     }
@@ -163,8 +181,10 @@ async fn record(store: &Store, pack: &PackId, samples: usize) -> anyhow::Result<
             height: 1024,
             references: Vec::new(),
             auxiliary: Vec::new(),
-            metadata: json!({"identity": format!("person {person}"), "prompt_kind": if place % 2 == 0 { "T" } else { "H" },
-                             "categories": [format!("category {}", place % 20)], "attributes": attributes}),
+            metadata: json!({"identity": format!("person \
+                {person}"), "prompt_kind": if place % 2 == 0 { "T" } else { "H" },
+                             "categories": [format!("category \
+                                 {}", place % 20)], "attributes": attributes}),
             pack: pack.clone(),
             service_version: "bench".into(),
             scores,
@@ -204,7 +224,8 @@ async fn copy(
 async fn running_summaries(url: &str, from: Uuid, to: Uuid) -> anyhow::Result<()> {
     let sql = format!(
         "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares)
-         SELECT '{to}', pack, metric, metric_version, n, nulls, pivot, total, squares FROM summaries WHERE run = '{from}'"
+         SELECT '{to}', pack, metric, metric_version, n, nulls, pivot, total, squares FROM \
+         summaries WHERE run = '{from}'"
     );
     let sql = AssertSqlSafe(sql);
     if url.starts_with("sqlite") {

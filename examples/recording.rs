@@ -73,7 +73,10 @@ async fn recorded(
             let mut done = 0;
             while started.elapsed() < time {
                 let recorded = store.record(&sample(next.fetch_add(1, Ordering::Relaxed))).await?;
-                anyhow::ensure!(recorded.outcome == RecordOutcome::Created, "the database was not empty");
+                anyhow::ensure!(
+                    recorded.outcome == RecordOutcome::Created,
+                    "the database was not empty"
+                );
                 done += 1;
             }
             Ok(done)
@@ -104,7 +107,10 @@ async fn recorded_after_waiting(store: &Store, in_flight: usize) -> anyhow::Resu
             loop {
                 let next = waiting.lock().expect("lock not poisoned").pop();
                 let Some(sample) = next else { return anyhow::Ok(()) };
-                anyhow::ensure!(store.record_pending(&sample, run.id).await?.is_some(), "it does not wait");
+                anyhow::ensure!(
+                    store.record_pending(&sample, run.id).await?.is_some(),
+                    "it does not wait"
+                );
             }
         })
     });

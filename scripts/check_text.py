@@ -3,7 +3,7 @@
 
     scripts/check_text.py
 
-Rust: no line over 100 columns, except those that cannot be broken (a URL, or a string without a space to break at).
+Rust: no comment over 100 columns. `cargo fmt` breaks code at 100; where it cannot, in macros, no line over 120 but strings.
 Markdown: no line over 120 columns, except tables, code, and lines that are one sentence. Relative links must lead to a file,
 and their anchors to a heading.
 """
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RUST, MARKDOWN = 100, 120
+RUST, RUST_IN_MACROS, MARKDOWN = 100, 120, 120
 # Generated tables, and the changelog's table of names.
 LEFT_OUT = ("crates/stellar-text/src/tables/",)
 
@@ -73,11 +73,13 @@ def wide_markdown(path: Path) -> list[str]:
 
 
 def wide_rust(path: Path) -> list[str]:
-    return [
-        f"{path.relative_to(ROOT)}:{number}: {len(line)} columns"
-        for number, line in enumerate(path.read_text().splitlines(), 1)
-        if len(line) > RUST and " " in line.strip()[: RUST - 20] and "://" not in line
-    ]
+    problems = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        comment = line.lstrip().startswith("//")
+        most = RUST if comment else RUST_IN_MACROS
+        if len(line) > most and "://" not in line and (comment or '"' not in line):
+            problems.append(f"{path.relative_to(ROOT)}:{number}: {len(line)} columns")
+    return problems
 
 
 def main() -> int:

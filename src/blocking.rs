@@ -18,7 +18,8 @@ impl Drop for Waiter {
 
 /// Runs `work` on a blocking thread and returns its result. A panic of `work` is propagated.
 ///
-/// If the future is dropped, `work` continues, unless it checks [`cancelled`](stellar_stats::cancel::cancelled).
+/// If the future is dropped, `work` continues, unless it checks
+/// [`cancelled`](stellar_stats::cancel::cancelled).
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let waiter = Waiter(Arc::default());
     let flag = Arc::clone(&waiter.0);
@@ -45,7 +46,8 @@ mod tests {
 
     #[tokio::test]
     async fn work_can_end_early_after_its_future_is_dropped() {
-        let (begun, ended) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+        let (begun, ended) =
+            (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
         let (begins, ends) = (Arc::clone(&begun), Arc::clone(&ended));
         let waiting = tokio::spawn(blocking(move || {
             assert!(!cancelled());

@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn hosts_that_never_match_are_refused_by_name() {
         for host in ["scores.example", "Scores.Example.", "10.0.0.7", "fd00::7", "[fd00::7]", "*"] {
-            load(&format!("[server]\nhosts = [{host:?}]")).unwrap_or_else(|error| panic!("{host}: {error}"));
+            load(&format!("[server]\nhosts = [{host:?}]"))
+                .unwrap_or_else(|error| panic!("{host}: {error}"));
         }
         for wrong in [
             "",
@@ -192,16 +193,23 @@ mod tests {
             "a,b c",
         ] {
             let message = load(&format!("[server]\nhosts = [{wrong:?}]")).unwrap_err().to_string();
-            assert!(message.contains("server.hosts") && message.contains(wrong), "{wrong}: {message}");
+            assert!(
+                message.contains("server.hosts") && message.contains(wrong),
+                "{wrong}: {message}"
+            );
         }
     }
 
     #[test]
     fn invalid_questions_are_refused_by_name() {
-        assert_eq!(load("[analysis]\nquestions = [\"style\", \"q_2\"]").unwrap().analysis.questions.len(), 2);
+        assert_eq!(
+            load("[analysis]\nquestions = [\"style\", \"q_2\"]").unwrap().analysis.questions.len(),
+            2
+        );
         for wrong in ["", "Style", "2nd", "a b", "é", "overall", "identity", &"a".repeat(33)] {
-            let message =
-                load(&format!("[analysis]\nquestions = [\"fine\", {wrong:?}]")).unwrap_err().to_string();
+            let message = load(&format!("[analysis]\nquestions = [\"fine\", {wrong:?}]"))
+                .unwrap_err()
+                .to_string();
             assert!(
                 message.contains("analysis.questions") && message.contains(&format!("{wrong:?}")),
                 "{message}"

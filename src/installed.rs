@@ -51,8 +51,11 @@ mod tests {
     #[test]
     fn an_installed_program_searches_only_its_prefix() {
         let found = beside(Path::new("/opt/stellar/bin/stellar-score"));
-        let wanted =
-            ["/opt/stellar/bin", "/opt/stellar/share/stellar-score", "/opt/stellar/lib/stellar-score"];
+        let wanted = [
+            "/opt/stellar/bin",
+            "/opt/stellar/share/stellar-score",
+            "/opt/stellar/lib/stellar-score",
+        ];
         assert_eq!(found, wanted.map(PathBuf::from));
     }
 

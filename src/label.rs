@@ -169,9 +169,15 @@ mod tests {
 
     #[test]
     fn invisible_characters_are_refused_and_named_by_code_point() {
-        for bad in
-            ["a\u{202e}b", "a\0b", "a\nb", "\u{1b}[31mred", "a\u{200b}b", "a\u{2066}b", "\u{feff}x\u{feff}y"]
-        {
+        for bad in [
+            "a\u{202e}b",
+            "a\0b",
+            "a\nb",
+            "\u{1b}[31mred",
+            "a\u{200b}b",
+            "a\u{2066}b",
+            "\u{feff}x\u{feff}y",
+        ] {
             assert!(matches!(clean(bad), Err(LabelError::Invisible(_))), "{bad:?}");
         }
         assert!(clean("a\u{202e}b").unwrap_err().to_string().contains("U+202E"));

@@ -13,10 +13,10 @@
 //!                ◄─ JSON response
 //! ```
 //!
-//! Dependencies point one way: `api → runs → service → scoring → {engine, metrics} → {vision, text}`
-//! and `service → store`. Nothing below `api` depends on HTTP, only `engine` depends on ONNX
-//! Runtime, only `store` contains SQL, and `metrics` depends on none of them: it turns features into
-//! numbers.
+//! Dependencies point one way: `api → runs → service → scoring → {engine, metrics} → {vision,
+//! text}` and `service → store`. Nothing below `api` depends on HTTP, only `engine` depends on ONNX
+//! Runtime, only `store` contains SQL, and `metrics` depends on none of them: it turns features
+//! into numbers.
 //!
 //! `docs/GLOSSARY.md` defines the terms.
 

@@ -9,8 +9,10 @@ pub fn memory_bytes() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| meminfo(&text));
     // Control groups, version 2 and 1. A process in a container sees its own group at these paths.
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let container =
-        limits.into_iter().filter_map(|path| limit(&fs::read_to_string(Path::new(path)).ok()?)).min();
+    let container = limits
+        .into_iter()
+        .filter_map(|path| limit(&fs::read_to_string(Path::new(path)).ok()?))
+        .min();
     [machine, container].into_iter().flatten().min()
 }
 
@@ -47,7 +49,10 @@ fn ticks(stat: &str) -> Option<u64> {
 /// Returns free memory to the system, since the arenas of glibc do not shrink by themselves.
 pub fn give_back_free_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[expect(unsafe_code, reason = "a C function without pointers; it takes the allocator's locks itself")]
+    #[expect(
+        unsafe_code,
+        reason = "a C function without pointers; it takes the allocator's locks itself"
+    )]
     // SAFETY: malloc_trim may be called at any time from any thread (malloc_trim(3): MT-Safe).
     unsafe {
         libc::malloc_trim(0);
@@ -59,8 +64,8 @@ pub fn give_back_free_memory() {
 /// Kernels differ in the order of sums, and so in rounding.
 #[must_use]
 pub fn description() -> String {
-    let sets =
-        fs::read_to_string("/proc/cpuinfo").map_or_else(|_| Vec::new(), |text| instruction_sets(&text));
+    let sets = fs::read_to_string("/proc/cpuinfo")
+        .map_or_else(|_| Vec::new(), |text| instruction_sets(&text));
     let words = std::iter::once(std::env::consts::ARCH.to_owned()).chain(sets);
     words.collect::<Vec<_>>().join(" ")
 }
@@ -83,7 +88,8 @@ fn instruction_sets(cpuinfo: &str) -> Vec<String> {
         "sve",
     ];
     // "flags" on x86, "Features" on ARM, the same for all cores.
-    let line = cpuinfo.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
+    let line =
+        cpuinfo.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
     let has = line.and_then(|line| line.split_once(':')).map_or("", |(_, words)| words);
     let is_there = |set: &&str| has.split_whitespace().any(|word| word == *set);
     SETS.into_iter().filter(is_there).map(str::to_owned).collect()
@@ -116,7 +122,8 @@ mod tests {
 
     #[test]
     fn instruction_sets_are_whole_words_of_the_first_core() {
-        let text = "processor\t: 0\nflags\t\t: fpu avx avx2 avx512_vnni amx_int8x\n\nprocessor\t: 1\nflags\t\t: fma\n";
+        let text = "processor\t: 0\nflags\t\t: fpu avx avx2 avx512_vnni amx_int8x\n\nprocessor\t: \
+            1\nflags\t\t: fma\n";
         assert_eq!(instruction_sets(text), ["avx2", "avx512_vnni"]);
         assert_eq!(instruction_sets("Features\t: fp asimd asimddp i8mm\n"), ["asimddp", "i8mm"]);
         assert!(instruction_sets("").is_empty());

@@ -32,8 +32,10 @@ pub struct Needs {
 /// The service may need more than `limits.memory_mib`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "limits.memory_mib = {limit} is too low: with the pack `{pack}` the service may need {total} MiB ({needs}); raise it, lower \
-     engine.cache_bytes, limits.upload_memory_mib or limits.pixel_memory_mib, or use a smaller pack",
+    "limits.memory_mib = {limit} is too low: with the pack `{pack}` the service may need {total} \
+        MiB ({needs}); raise it, lower \
+     engine.cache_bytes, limits.upload_memory_mib or limits.pixel_memory_mib, or use a smaller \
+     pack",
     limit = .limit / MIB, total = .needs.total().div_ceil(MIB)
 )]
 pub struct TooLittle {
@@ -80,7 +82,8 @@ impl Needs {
                 if let Some(machine) = machine::memory_bytes().filter(|machine| total > *machine) {
                     tracing::warn!(
                         may_need_mib = total.div_ceil(MIB), machine_mib = machine / MIB, parts = %self,
-                        "under full load the service may need more memory than the machine or container has"
+                        "under full load the service may need more memory than the machine or \
+                            container has"
                     );
                 }
                 Ok(())
@@ -124,8 +127,13 @@ mod tests {
         assert_eq!((needs.cache, needs.uploads, needs.pixels), (256 * MIB, 1024 * MIB, 1024 * MIB));
         assert!(needs.pack > PROGRAM && needs.pack < 300 * MIB, "{needs}");
         let error = needs.check(&config, &pack).unwrap_err().to_string();
-        for part in ["limits.memory_mib = 1024", "demo", "cached features 256", "uploads 1024", "pixels 1024"]
-        {
+        for part in [
+            "limits.memory_mib = 1024",
+            "demo",
+            "cached features 256",
+            "uploads 1024",
+            "pixels 1024",
+        ] {
             assert!(error.contains(part), "{part}: {error}");
         }
         config.limits.memory_mib = needs.total().div_ceil(MIB);

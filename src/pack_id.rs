@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Origin of a pack's weights. Demo scores are meaningless and are never ranked with official ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Weights {
     /// Converted from the authors' checkpoints.
@@ -32,7 +34,9 @@ impl Weights {
     /// Parses a name returned by [`Weights::as_str`].
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Official, Self::Demo, Self::Imported].into_iter().find(|weights| weights.as_str() == word)
+        [Self::Official, Self::Demo, Self::Imported]
+            .into_iter()
+            .find(|weights| weights.as_str() == word)
     }
 }
 

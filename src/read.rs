@@ -34,7 +34,8 @@ pub(crate) async fn bytes_in_background(path: &Path) -> Result<Vec<u8>> {
 /// # Errors
 /// Same as [`bytes`], or the file is not UTF-8.
 pub(crate) fn text(path: &Path) -> Result<String> {
-    String::from_utf8(bytes(path)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8 text"))
+    String::from_utf8(bytes(path)?)
+        .map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
 fn up_to(path: &Path, most: u64) -> Result<Vec<u8>> {
@@ -46,8 +47,10 @@ fn up_to(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(about.len().min(most) as usize);
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        let problem =
-            format!("it has more than {} MiB, the limit for files of datasets and runs", most >> 20);
+        let problem = format!(
+            "it has more than {} MiB, the limit for files of datasets and runs",
+            most >> 20
+        );
         return Err(Error::new(ErrorKind::FileTooLarge, problem));
     }
     Ok(bytes)

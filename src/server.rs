@@ -46,9 +46,11 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// hyper requires at least 8 KiB.
 const HEAD_BYTES: usize = 64 << 10;
 
-const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 const FULL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: \
+        0\r\n\r\n";
 
 /// Limits of connections.
 #[derive(Debug, Clone, Copy)]
@@ -160,7 +162,8 @@ async fn converse(
     };
     let parts = http.into_parts();
     let mut stream = parts.io.into_inner();
-    let silent = ended.as_ref().is_err_and(|error| error.as_ref().is_none_or(hyper::Error::is_timeout));
+    let silent =
+        ended.as_ref().is_err_and(|error| error.as_ref().is_none_or(hyper::Error::is_timeout));
     // Between two requests nothing is sent: a client would take it for its next response.
     if silent && (cut || !parts.read_buf.is_empty() || !connection.served.load(Ordering::Relaxed)) {
         let _ = tokio::time::timeout(LAST_WORDS, stream.write_all(TIMEOUT)).await;

@@ -101,7 +101,12 @@ mod tests {
             (format!("a,b\n{wide}"), 2),
             (format!("a,{}{wide}", "x".repeat(10_000)), 1),
         ] {
-            assert_eq!(check_width(&text, 256), Err(TooWide { line, most: 256 }), "{}", &text[..10]);
+            assert_eq!(
+                check_width(&text, 256),
+                Err(TooWide { line, most: 256 }),
+                "{}",
+                &text[..10]
+            );
         }
         let fine = [
             String::new(),

@@ -65,7 +65,8 @@ impl Supervisor {
                 if started.elapsed() > WELL_AFTER {
                     pause = this.first_pause;
                 }
-                tracing::error!(task, %panic, seconds = pause.as_secs(), "background task panicked, will restart");
+                tracing::error!(task, %panic, seconds = pause.as_secs(), "background task \
+                    panicked, will restart");
                 if tokio::time::timeout(pause, stopping.wait_for(|stop| *stop)).await.is_ok() {
                     return;
                 }
@@ -92,13 +93,15 @@ mod tests {
     use super::*;
 
     fn supervisor(first_pause: Duration) -> Arc<Supervisor> {
-        let restarts = IntCounterVec::new(Opts::new("restarts_total", "Restarts."), &["task"]).unwrap();
+        let restarts =
+            IntCounterVec::new(Opts::new("restarts_total", "Restarts."), &["task"]).unwrap();
         Arc::new(Supervisor { restarts, panicked: Mutex::default(), first_pause })
     }
 
     #[tokio::test]
     async fn a_task_that_panics_is_restarted_counted_and_reported() {
-        let (supervisor, runs) = (supervisor(Duration::from_millis(1)), Arc::new(AtomicUsize::new(0)));
+        let (supervisor, runs) =
+            (supervisor(Duration::from_millis(1)), Arc::new(AtomicUsize::new(0)));
         let (stop, stopping) = watch::channel(false);
         let counted = Arc::clone(&runs);
         let task = supervisor.watch("summaries", stopping, move || {

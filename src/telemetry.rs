@@ -5,8 +5,8 @@
 use std::{borrow::Cow, ffi::OsStr, io::IsTerminal as _, time::Duration};
 
 use prometheus::{
-    Counter, Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Counter, Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -59,7 +59,10 @@ impl Telemetry {
             &["version"],
         );
         let requests = IntCounterVec::new(
-            Opts::new("stellar_http_requests_total", "Finished requests, by route, method and status."),
+            Opts::new(
+                "stellar_http_requests_total",
+                "Finished requests, by route, method and status.",
+            ),
             &["route", "method", "status"],
         );
         let duration = HistogramVec::new(
@@ -80,11 +83,23 @@ impl Telemetry {
             &["of"],
         );
         let body_bytes = Histogram::with_opts(
-            HistogramOpts::new("stellar_http_request_body_bytes", "Declared length of request bodies.")
-                .buckets(BYTES.to_vec()),
+            HistogramOpts::new(
+                "stellar_http_request_body_bytes",
+                "Declared length of request bodies.",
+            )
+            .buckets(BYTES.to_vec()),
         );
         let expect = "constant names are valid";
-        let (build, requests, duration, in_flight, upload_bytes, connections, response_cache, body_bytes) = (
+        let (
+            build,
+            requests,
+            duration,
+            in_flight,
+            upload_bytes,
+            connections,
+            response_cache,
+            body_bytes,
+        ) = (
             build.expect(expect),
             requests.expect(expect),
             duration.expect(expect),
@@ -127,14 +142,23 @@ impl Telemetry {
     /// Adds the metrics of the machine's GPUs. If they cannot be read, the reason is logged.
     pub fn watch_cards(&self) {
         match Cards::open() {
-            Ok(cards) => self.registry.register(Box::new(cards)).expect("GPU metrics are registered once"),
+            Ok(cards) => {
+                self.registry.register(Box::new(cards)).expect("GPU metrics are registered once")
+            }
             Err(reason) => tracing::warn!(reason, "GPU metrics are unavailable"),
         }
     }
 
     /// Records a finished request. `route` is the pattern and never the path, so that labels stay
     /// few.
-    pub fn request(&self, route: &str, method: &str, status: u16, took: Duration, body: Option<u64>) {
+    pub fn request(
+        &self,
+        route: &str,
+        method: &str,
+        status: u16,
+        took: Duration,
+        body: Option<u64>,
+    ) {
         self.requests.with_label_values(&[route, method, &status.to_string()]).inc();
         self.duration.with_label_values(&[route, method]).observe(took.as_secs_f64());
         if let Some(body) = body {
@@ -172,8 +196,14 @@ impl ProcessNumbers {
         Ok(Self {
             // The standard name in Prometheus client libraries.
             processor: Counter::new("process_cpu_seconds_total", "CPU time of the process.")?,
-            resident: IntGauge::new("stellar_resident_memory_bytes", "Resident memory of the process.")?,
-            peak: IntGauge::new("stellar_peak_memory_bytes", "Peak resident memory of the process.")?,
+            resident: IntGauge::new(
+                "stellar_resident_memory_bytes",
+                "Resident memory of the process.",
+            )?,
+            peak: IntGauge::new(
+                "stellar_peak_memory_bytes",
+                "Peak resident memory of the process.",
+            )?,
         })
     }
 
@@ -251,10 +281,15 @@ pub struct RunsTelemetry {
 
 impl RunsTelemetry {
     fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let samples =
-            IntGaugeVec::new(Opts::new("stellar_run_samples", "Samples of all runs, by state."), &["state"])?;
+        let samples = IntGaugeVec::new(
+            Opts::new("stellar_run_samples", "Samples of all runs, by state."),
+            &["state"],
+        )?;
         let attempts = IntCounterVec::new(
-            Opts::new("stellar_background_attempts_total", "Attempts to score a pending sample, by outcome."),
+            Opts::new(
+                "stellar_background_attempts_total",
+                "Attempts to score a pending sample, by outcome.",
+            ),
             &["outcome"],
         )?;
         let spool_bytes = RenamedGauge::register(
@@ -266,7 +301,10 @@ impl RunsTelemetry {
         registry.register(Box::new(samples.clone()))?;
         registry.register(Box::new(attempts.clone()))?;
         let restarts = IntCounterVec::new(
-            Opts::new("stellar_background_restarts_total", "Restarts of background tasks that panicked."),
+            Opts::new(
+                "stellar_background_restarts_total",
+                "Restarts of background tasks that panicked.",
+            ),
             &["task"],
         )?;
         let failing_runs = IntGaugeVec::new(
@@ -313,7 +351,8 @@ pub fn init_log(log: &Log) -> anyhow::Result<()> {
     use anyhow::Context as _;
     let filter = EnvFilter::try_new(&log.filter)
         .with_context(|| format!("log.filter = `{}` is not a valid tracing filter", log.filter))?;
-    let coloured = colours(std::env::var_os("NO_COLOR").as_deref(), std::io::stderr().is_terminal());
+    let coloured =
+        colours(std::env::var_os("NO_COLOR").as_deref(), std::io::stderr().is_terminal());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(coloured)
@@ -405,24 +444,33 @@ mod tests {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             assert!(line.starts_with("stellar_") || line.starts_with("process_"), "{line}");
         }
-        assert!(
-            text.contains(r#"stellar_http_requests_total{method="POST",route="/v1/score",status="200"} 1"#)
-        );
+        assert!(text.contains(
+            r#"stellar_http_requests_total{method="POST",route="/v1/score",status="200"} 1"#
+        ));
     }
 
     #[test]
     fn every_event_is_written_as_one_line() {
         let written = |event: &str, coloured| {
             let mut to = Vec::new();
-            assert_eq!(OneLine { to: &mut to, coloured }.write(event.as_bytes()).unwrap(), event.len());
+            assert_eq!(
+                OneLine { to: &mut to, coloured }.write(event.as_bytes()).unwrap(),
+                event.len()
+            );
             String::from_utf8(to).unwrap()
         };
         assert_eq!(written("INFO a é\tb\n", false), "INFO a é\tb\n");
-        assert_eq!(written("INFO a\nERROR b\r\u{1b}[2J\n", false), "INFO a\\nERROR b\\r\\u001b[2J\n");
+        assert_eq!(
+            written("INFO a\nERROR b\r\u{1b}[2J\n", false),
+            "INFO a\\nERROR b\\r\\u001b[2J\n"
+        );
         assert_eq!(
             written("a\u{85}b\u{2028}\u{202e}c\u{e0041}\u{7f}\n", true),
             "a\\u0085b\\u2028\\u202ec\\udb40\\udc41\\u007f\n"
         );
-        assert_eq!(written("\u{1b}[32mINFO\u{1b}[0m a\nb\n", true), "\u{1b}[32mINFO\u{1b}[0m a\\nb\n");
+        assert_eq!(
+            written("\u{1b}[32mINFO\u{1b}[0m a\nb\n", true),
+            "\u{1b}[32mINFO\u{1b}[0m a\\nb\n"
+        );
     }
 }

@@ -161,8 +161,9 @@ impl Features {
     /// Returns the memory size in bytes, as the feature cache counts it.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let each =
-            |output: &Output| output.data.len() * size_of::<f32>() + output.shape.len() * size_of::<usize>();
+        let each = |output: &Output| {
+            output.data.len() * size_of::<f32>() + output.shape.len() * size_of::<usize>()
+        };
         size_of::<Self>()
             + self
                 .outputs
@@ -189,7 +190,8 @@ mod tests {
     #[test]
     fn a_scalar_is_read_by_name_and_a_vector_is_not_one() {
         let vector = Output { shape: vec![2], data: vec![1.0, 2.0] };
-        let features = Features::new(vec![("aesthetic".into(), scalar(5.5)), ("embedding".into(), vector)]);
+        let features =
+            Features::new(vec![("aesthetic".into(), scalar(5.5)), ("embedding".into(), vector)]);
         assert_eq!(features.scalar("aesthetic"), Some(5.5));
         assert_eq!(features.scalar("embedding"), None);
         assert_eq!(features.values("embedding"), Some(&[1.0, 2.0][..]));
@@ -199,7 +201,8 @@ mod tests {
     #[test]
     fn an_output_with_nan_or_infinity_is_named() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let features = Features::new(vec![("a".into(), scalar(0.0)), ("b".into(), scalar(bad))]);
+            let features =
+                Features::new(vec![("a".into(), scalar(0.0)), ("b".into(), scalar(bad))]);
             assert_eq!(features.not_finite(), Some("b"));
         }
         assert_eq!(Features::new(vec![("a".into(), scalar(f32::MAX))]).not_finite(), None);

@@ -33,7 +33,8 @@ impl OverHttp {
         let mut config = Config::load(None)?;
         (config.engine.concurrent_batches, config.engine.threads) = (1, threads);
         config.engine.max_batch = MAX_BATCH;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let service = runtime.block_on(async {
             let telemetry = Telemetry::new();
             let engine = Engine::start(&pack, &config.engine, &telemetry.engine)?;
@@ -81,11 +82,15 @@ fn numbered(jpeg: &[u8], number: u64) -> Vec<u8> {
 
 fn request(image: &[u8]) -> Vec<u8> {
     let field = |name: &str, value: &str| {
-        format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        format!(
+            "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+        )
     };
-    let file =
-        format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"image\"; filename=\"i\"\r\n\r\n");
-    let body = field("prompt", "a person in an orange space suit") + &field("metrics", "clip_t") + &file;
+    let file = format!(
+        "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"image\"; filename=\"i\"\r\n\r\n"
+    );
+    let body =
+        field("prompt", "a person in an orange space suit") + &field("metrics", "clip_t") + &file;
     let end = format!("\r\n--{BOUNDARY}--\r\n");
     let length = body.len() + image.len() + end.len();
     let head = format!(

@@ -54,7 +54,10 @@ fn main() -> anyhow::Result<()> {
     let pack = Pack::open(&dir)?;
     let graph = pack.graph("clip.image").context("the pack has no clip.image")?;
     let cores = std::thread::available_parallelism()?.get();
-    println!("pack {} · {} · batch {MAX_BATCH} · {cores} cores", pack.name, graph.source.checkpoint);
+    println!(
+        "pack {} · {} · batch {MAX_BATCH} · {cores} cores",
+        pack.name, graph.source.checkpoint
+    );
 
     let filter = env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let wanted = |name: &str| filter.as_deref().is_none_or(|filter| name.contains(filter));
@@ -87,9 +90,11 @@ fn overhead(pack: &Pack, graph: &GraphSpec, cores: usize) -> anyhow::Result<()> 
         "\n{:<20} {:>9} {:>12} {:>26} {:>12}",
         "", "images/s", "of the loop", "CPU ms per image", "of the loop"
     );
-    for (name, rounds) in
-        [("bare session loop", &in_loop), ("Engine::feature", &through), ("POST /v1/score", &over_http)]
-    {
+    for (name, rounds) in [
+        ("bare session loop", &in_loop),
+        ("Engine::feature", &through),
+        ("POST /v1/score", &over_http),
+    ] {
         let speed = median(rounds.iter().map(Round::images_a_second).collect());
         let cost = median(rounds.iter().map(Round::cpu_ms_per_image).collect());
         println!(
@@ -150,7 +155,8 @@ impl Round {
 
 /// CPU time of this process, as Linux reports it.
 fn cpu_time() -> anyhow::Result<Duration> {
-    let schedule = std::fs::read_dir("/proc/self/task").context("CPU time is read from Linux's /proc")?;
+    let schedule =
+        std::fs::read_dir("/proc/self/task").context("CPU time is read from Linux's /proc")?;
     let mut total = 0;
     for thread in schedule {
         // The first number is nanoseconds on a core. The file of a thread that has just ended is
@@ -189,7 +195,8 @@ impl Served {
         };
         let telemetry = EngineTelemetry::register(&prometheus::Registry::new())?;
         let engine = Arc::new(Engine::start(&pack, &config, &telemetry)?);
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let roles = pack.graphs.iter().map(|graph| graph.role.clone()).collect();
         Ok(Self { engine, roles, item: noise(graph), runtime, asked: Arc::default() })
     }
@@ -202,7 +209,8 @@ impl Served {
             let mut callers = tokio::task::JoinSet::new();
             for role in &self.roles {
                 for _ in 0..CALLERS_A_BATCH * MAX_BATCH {
-                    let (engine, role, item) = (Arc::clone(&self.engine), role.clone(), self.item.clone());
+                    let (engine, role, item) =
+                        (Arc::clone(&self.engine), role.clone(), self.item.clone());
                     let asked = Arc::clone(&self.asked);
                     callers.spawn(async move {
                         while Instant::now() < until {
@@ -210,7 +218,11 @@ impl Served {
                             let input = ContentHash::of(&number.to_le_bytes());
                             let item = item.clone();
                             engine
-                                .feature(&role, input, move || async move { Ok::<_, Infallible>(item) })
+                                .feature(
+                                    &role,
+                                    input,
+                                    move || async move { Ok::<_, Infallible>(item) },
+                                )
                                 .await?;
                         }
                         Ok::<_, anyhow::Error>(())
@@ -237,12 +249,20 @@ struct Bare {
 impl Bare {
     /// Uses the library and environment that the engine has loaded.
     fn load(graph: &GraphSpec, threads: usize) -> anyhow::Result<Self> {
-        let environment = stellar_score::engine::onnx_environment().context("load an engine first")?;
+        let environment =
+            stellar_score::engine::onnx_environment().context("load an engine first")?;
         let session = builder(&environment, threads)?.commit_from_file(graph.file())?;
         let one: Vec<i64> = noise(graph)[0].shape().iter().map(|&length| length as i64).collect();
-        let Tensor::U8 { data, .. } = &noise(graph)[0] else { anyhow::bail!("clip.image takes bytes") };
+        let Tensor::U8 { data, .. } = &noise(graph)[0] else {
+            anyhow::bail!("clip.image takes bytes")
+        };
         let shape = std::iter::once(MAX_BATCH as i64).chain(one).collect();
-        Ok(Self { session, input: graph.inputs[0].name.clone(), shape, pixels: data.repeat(MAX_BATCH) })
+        Ok(Self {
+            session,
+            input: graph.inputs[0].name.clone(),
+            shape,
+            pixels: data.repeat(MAX_BATCH),
+        })
     }
 
     fn images(&mut self) -> anyhow::Result<u64> {

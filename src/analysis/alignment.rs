@@ -43,7 +43,10 @@ pub fn judged_pairs(preferences: &[Preference]) -> Vec<(String, JudgedPair)> {
                 pairs.push((preference.name.clone(), JudgedPair { a, b, preference: value }));
             }
             Judgement::Rating { run, rating } => {
-                rated.entry((&preference.annotator, &preference.name)).or_default().push((run, rating));
+                rated
+                    .entry((&preference.annotator, &preference.name))
+                    .or_default()
+                    .push((run, rating));
             }
         }
     }
@@ -103,11 +106,17 @@ pub struct SliceAlignment {
 /// at least `min_pairs` pairs. `data` holds the judged samples, as read by
 /// [`Store::samples_data`](crate::store::Store::samples_data).
 #[must_use]
-pub fn alignment(pairs: &[(String, JudgedPair)], data: &RunData, min_pairs: usize) -> Vec<SliceAlignment> {
+pub fn alignment(
+    pairs: &[(String, JudgedPair)],
+    data: &RunData,
+    min_pairs: usize,
+) -> Vec<SliceAlignment> {
     let place = |run: Uuid, name: &str| data.names.binary_search(&format!("{run}/{name}")).ok();
     let pairs: Vec<(usize, usize, i8)> = pairs
         .iter()
-        .filter_map(|(name, pair)| Some((place(pair.a, name)?, place(pair.b, name)?, pair.preference)))
+        .filter_map(|(name, pair)| {
+            Some((place(pair.a, name)?, place(pair.b, name)?, pair.preference))
+        })
         .collect();
     // The run's id is removed, since a prompt is the same in all runs.
     let prompt = |at: usize| data.names[at].split_once('/').map_or("", |(_, name)| name).to_owned();
@@ -150,8 +159,8 @@ fn aligned(
     let (mut count, mut right, mut preferred) = (0, 0.0, 0.0);
     for &(a, b, preference) in pairs {
         let Some((of_a, of_b)) = values[a].zip(values[b]) else { continue };
-        let order =
-            (f64::from(of_a > of_b) - f64::from(of_a < of_b)) * if more_is_better { 1.0 } else { -1.0 };
+        let order = (f64::from(of_a > of_b) - f64::from(of_a < of_b))
+            * if more_is_better { 1.0 } else { -1.0 };
         let human = f64::from(preference);
         let of = &mut sums[clusters.of[a]];
         of[0] += human * order;
@@ -233,7 +242,8 @@ pub(super) mod tests {
     /// by name.
     fn data(runs: usize, names: usize, metric: &str, values: Vec<Option<f64>>) -> RunData {
         let mut data = super::super::compare::tests::simulated(1, runs * names, 1, 1, 0.0);
-        data.names = (0..runs * names).map(|at| format!("{}/{:03}", run(at / names), at % names)).collect();
+        data.names =
+            (0..runs * names).map(|at| format!("{}/{:03}", run(at / names), at % names)).collect();
         data.identities = vec![None; runs * names];
         data.metrics = BTreeMap::from([(
             metric.to_owned(),
@@ -248,12 +258,17 @@ pub(super) mod tests {
         for _ in 0..20 {
             let scores: Vec<f64> = (0..9).map(|_| rng.below(5) as f64).collect();
             let ratings: Vec<f64> = (0..9).map(|_| rng.below(4) as f64).collect();
-            let answers: Vec<_> = ratings.iter().enumerate().map(|(at, of)| rating(0, at, *of)).collect();
+            let answers: Vec<_> =
+                ratings.iter().enumerate().map(|(at, of)| rating(0, at, *of)).collect();
             let data = data(9, 1, "ips", scores.iter().copied().map(Some).collect());
             let found = alignment(&judged_pairs(&answers), &data, 1);
             let expected = kendall_tau_b(&scores, &ratings).unwrap();
             assert!((found[0].metrics[0].tau.unwrap() - expected).abs() < 1e-12);
-            assert_eq!((found[0].pairs, found[0].metrics[0].low), (36, None), "one prompt is one cluster");
+            assert_eq!(
+                (found[0].pairs, found[0].metrics[0].low),
+                (36, None),
+                "one prompt is one cluster"
+            );
         }
     }
 
@@ -278,7 +293,9 @@ pub(super) mod tests {
             right.push(vote(0, name, 0, 1, if rng.unit() < 0.8 { better } else { -better }));
         }
         let data = data(2, names, "ips", values);
-        let of = |answers: &[Preference]| alignment(&judged_pairs(answers), &data, 1)[0].metrics[0].clone();
+        let of = |answers: &[Preference]| {
+            alignment(&judged_pairs(answers), &data, 1)[0].metrics[0].clone()
+        };
         let (random, right) = (of(&random), of(&right));
         assert!(random.low.unwrap() < 0.0 && random.high.unwrap() > 0.0, "{random:?}");
         assert!(

@@ -7,7 +7,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::reasons::{NoAlpha, NoInterval};
-use crate::stats::{Bootstrap, FEWEST_CLUSTERS, Level, krippendorff_alpha, krippendorff_alpha_interval};
+use crate::stats::{
+    Bootstrap, FEWEST_CLUSTERS, Level, krippendorff_alpha, krippendorff_alpha_interval,
+};
 use crate::store::{Judgement, Preference};
 
 /// Agreement of annotators with each other.
@@ -73,7 +75,8 @@ pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
             }
         }
     }
-    let (votes, ratings): (Vec<_>, Vec<_>) = (votes.into_values().collect(), ratings.into_values().collect());
+    let (votes, ratings): (Vec<_>, Vec<_>) =
+        (votes.into_values().collect(), ratings.into_values().collect());
     let shared = |units: &[Vec<Option<f64>>]| units.iter().filter(|unit| unit.len() > 1).count();
     let bootstrap = Bootstrap { resamples: 2_000, ..Bootstrap::default() };
     let ends = |units: &[Vec<Option<f64>>]| {
@@ -111,12 +114,17 @@ mod tests {
     #[test]
     fn annotators_who_agree_have_an_alpha_of_one() {
         let answers: Vec<_> = (0..10)
-            .flat_map(|name| (0..3).map(move |who| vote(who, name, 0, 1, if name % 2 == 0 { 1 } else { -1 })))
+            .flat_map(|name| {
+                (0..3).map(move |who| vote(who, name, 0, 1, if name % 2 == 0 { 1 } else { -1 }))
+            })
             .chain([rating(0, 0, 3.0)])
             .collect();
         let found = annotator_agreement(&answers);
         assert_eq!((found.annotators, found.votes_shared, found.votes_alpha), (3, 10, Some(1.0)));
         assert_eq!((found.votes_alpha_low, found.votes_alpha_high), (Some(1.0), Some(1.0)));
-        assert_eq!((found.ratings_shared, found.ratings_alpha, found.ratings_alpha_low), (0, None, None));
+        assert_eq!(
+            (found.ratings_shared, found.ratings_alpha, found.ratings_alpha_low),
+            (0, None, None)
+        );
     }
 }

@@ -72,7 +72,8 @@ pub(super) struct Merged {
 impl Merged {
     /// Merges the keys of each run's clusters. If one run is pooled, all are.
     pub(super) fn new(runs: &[&[u64]]) -> Self {
-        let pooled = |keys: &&[u64]| !keys.is_empty() && keys.iter().all(|key| *key < MOST_CLUSTERS);
+        let pooled =
+            |keys: &&[u64]| !keys.is_empty() && keys.iter().all(|key| *key < MOST_CLUSTERS);
         let pool = runs.iter().any(pooled);
         let mut known: HashMap<u64, usize> = HashMap::new();
         let mut place = |key: u64| {
@@ -127,15 +128,21 @@ mod tests {
     #[test]
     fn many_clusters_are_pooled_alike_in_every_run() {
         let names: Vec<Option<String>> = (0..3000).map(|at| Some(format!("person {at}"))).collect();
-        let (all, some) =
-            (Clusters::new(&names, |_| String::new()), Clusters::new(&names[..900], |_| String::new()));
+        let (all, some) = (
+            Clusters::new(&names, |_| String::new()),
+            Clusters::new(&names[..900], |_| String::new()),
+        );
         assert!(all.keys.len() <= 1000 && some.keys.len() == 900);
         // The first 900 people are in both runs, so merging doubles the sums of their groups.
         let ones = |clusters: &Clusters| clusters.sums(clusters.of.iter().map(|_| Some(1.0)));
         let (of_all, of_some) = (ones(&all), ones(&some));
-        let merged =
-            Merged::new(&[&all.keys, &some.keys]).sums([(0, &of_all[..]), (1, &of_some[..])].into_iter());
-        assert_eq!(merged.len(), all.keys.len(), "every group of the small run is one of the large");
+        let merged = Merged::new(&[&all.keys, &some.keys])
+            .sums([(0, &of_all[..]), (1, &of_some[..])].into_iter());
+        assert_eq!(
+            merged.len(),
+            all.keys.len(),
+            "every group of the small run is one of the large"
+        );
         assert_eq!(merged.iter().map(|(_, count)| count).sum::<usize>(), 3900);
     }
 

@@ -27,14 +27,17 @@ pub enum CommonError {
     Store(#[from] StoreError),
     /// More runs than the limit.
     #[error(
-        "{0} runs are listed, but common samples are computed for at most {MOST_RUNS} runs: select fewer with `method`, `run`, \
+        "{0} runs are listed, but common samples are computed for at most {MOST_RUNS} runs: select \
+            fewer with `method`, `run`, \
          `dataset`, `split`, `since` or `until`"
     )]
     TooManyRuns(usize),
     /// A row has none of the samples that the others share.
     #[error(
-        "the listed rows of the pack {pack} have no samples in common (samples are matched by name): {row} has none of the samples \
-         that the preceding rows share; select fewer rows with `method`, `run`, `dataset` or `split`"
+        "the listed rows of the pack {pack} have no samples in common (samples are matched by \
+            name): {row} has none of the samples \
+         that the preceding rows share; select fewer rows with `method`, `run`, `dataset` or \
+         `split`"
     )]
     Nothing {
         /// The pack's name.
@@ -47,7 +50,8 @@ pub enum CommonError {
 /// Returns the cache key of such a request: equal keys have equal rows.
 #[must_use]
 pub fn common_key(query: &LeaderboardQuery, runs: &[Arc<RunStandings>]) -> String {
-    let page_free = LeaderboardQuery { limit: 1, after: None, sort: super::Sort::Name, ..query.clone() };
+    let page_free =
+        LeaderboardQuery { limit: 1, after: None, sort: super::Sort::Name, ..query.clone() };
     let stamps: Vec<_> = runs.iter().map(|run| (run.run, run.pack(), run.stamp.as_str())).collect();
     // Hashed, so that a cache entry takes the memory of its response and not that of its request.
     ContentHash::of(format!("{page_free:?} {stamps:?}").as_bytes()).to_hex()
@@ -172,7 +176,10 @@ mod tests {
     #[test]
     fn cache_keys_have_a_fixed_length_and_differ_by_request() {
         let category = |name: &str| LeaderboardQuery {
-            slice: crate::store::Slice { kind: crate::store::Slice::CATEGORY.into(), label: name.into() },
+            slice: crate::store::Slice {
+                kind: crate::store::Slice::CATEGORY.into(),
+                label: name.into(),
+            },
             ..LeaderboardQuery::default()
         };
         let (long, short) = (category(&"x".repeat(5_000)), category("x"));

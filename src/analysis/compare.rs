@@ -39,7 +39,13 @@ pub struct CompareOptions {
 impl Default for CompareOptions {
     /// Policy `stellar`, 95 % coverage, slices of at least 20 pairs.
     fn default() -> Self {
-        Self { policy: Policy::Stellar, confidence: 0.95, min_pairs: 20, slices: true, resamples: 10_000 }
+        Self {
+            policy: Policy::Stellar,
+            confidence: 0.95,
+            min_pairs: 20,
+            slices: true,
+            resamples: 10_000,
+        }
     }
 }
 
@@ -146,12 +152,15 @@ impl Comparison {
 /// scores of different packs are not comparable.
 #[must_use]
 pub fn compare(a: &RunData, b: &RunData, options: &CompareOptions) -> Comparison {
-    let partners: Vec<Option<usize>> = a.names.iter().map(|name| b.names.binary_search(name).ok()).collect();
+    let partners: Vec<Option<usize>> =
+        a.names.iter().map(|name| b.names.binary_search(name).ok()).collect();
     let pairs = partners.iter().flatten().count();
     let clusters = Clusters::new(&a.identities, |at| a.names[at].clone());
     let mut columns = BTreeMap::new();
     let mut not_compared = Vec::new();
-    for code in a.metrics.keys().chain(b.metrics.keys().filter(|code| !a.metrics.contains_key(*code))) {
+    for code in
+        a.metrics.keys().chain(b.metrics.keys().filter(|code| !a.metrics.contains_key(*code)))
+    {
         let versions = [a, b].map(|run| run.metrics.get(code).map(|column| column.version));
         match versions {
             [Some(one), Some(other)] if one == other => {
@@ -162,15 +171,19 @@ pub fn compare(a: &RunData, b: &RunData, options: &CompareOptions) -> Comparison
             _ => not_compared.push(code.clone()),
         }
     }
-    let mut slices =
-        if options.slices { slices_of(a) } else { vec![(Slice::all(), (0..a.names.len()).collect())] };
+    let mut slices = if options.slices {
+        slices_of(a)
+    } else {
+        vec![(Slice::all(), (0..a.names.len()).collect())]
+    };
     for (_, members) in &mut slices {
         members.retain(|at| partners[*at].is_some());
     }
     slices.retain(|(slice, members)| slice.is_all() || members.len() >= options.min_pairs);
     let slices = slices.into_iter().map(|(slice, members)| {
         let resamples = if slice.is_all() { options.resamples } else { options.resamples / 5 };
-        let bootstrap = Bootstrap { resamples, confidence: options.confidence, ..Bootstrap::default() };
+        let bootstrap =
+            Bootstrap { resamples, confidence: options.confidence, ..Bootstrap::default() };
         let metrics = differences(&columns, &members, &clusters, bootstrap);
         SliceComparison { kind: slice.kind, label: slice.label, pairs: members.len(), metrics }
     });
@@ -256,11 +269,7 @@ fn differences(
         of.no_interval = NoInterval::of_mean(Some(of.difference), of.low, of.clusters);
         of.finding = match (interval, more_is_better(&of.metric)) {
             (Some(ends), Some(more)) if ends.low > 0.0 || ends.high < 0.0 => {
-                if (ends.low > 0.0) == more {
-                    Finding::Better
-                } else {
-                    Finding::Worse
-                }
+                if (ends.low > 0.0) == more { Finding::Better } else { Finding::Worse }
             }
             _ => Finding::Undecided,
         };
@@ -303,7 +312,9 @@ pub(super) mod tests {
             let person = normal(&mut of_people);
             // Interaction of person and method.
             let suits = 0.5 * normal(&mut of_samples);
-            values.extend((0..prompts).map(|_| Some(truth + person + suits + normal(&mut of_samples))));
+            values.extend(
+                (0..prompts).map(|_| Some(truth + person + suits + normal(&mut of_samples))),
+            );
         }
         RunData {
             run: uuid::Uuid::nil(),
@@ -397,7 +408,8 @@ pub(super) mod tests {
         }
         let comparison =
             compare(&a, &b, &CompareOptions { policy: Policy::None, ..CompareOptions::default() });
-        let of = |code: &str| comparison.slices[0].metrics.iter().find(|of| of.metric == code).unwrap();
+        let of =
+            |code: &str| comparison.slices[0].metrics.iter().find(|of| of.metric == code).unwrap();
         assert_eq!((of("clip_n").p_holm, of("clip_n").win_rate), (None, None));
         let (p, holm) = (of("dino").p.unwrap(), of("dino").p_holm.unwrap());
         assert!((holm - (2.0 * p).min(1.0)).abs() < 1e-12, "{p} {holm}");
@@ -406,7 +418,8 @@ pub(super) mod tests {
     /// Range of expected counts for trials with this probability: four standard deviations to each
     /// side.
     fn expected(trials: f64, probability: f64) -> std::ops::RangeInclusive<f64> {
-        let (mean, deviation) = (trials * probability, (trials * probability * (1.0 - probability)).sqrt());
+        let (mean, deviation) =
+            (trials * probability, (trials * probability * (1.0 - probability)).sqrt());
         mean - 4.0 * deviation..=mean + 4.0 * deviation
     }
 
@@ -416,12 +429,15 @@ pub(super) mod tests {
         for people in [10, 20, 40] {
             let (mut alarms, mut detected) = (0_u32, 0_u32);
             for trial in 0..u64::from(trials) {
-                let options = CompareOptions { slices: false, resamples: 1000, ..CompareOptions::default() };
+                let options =
+                    CompareOptions { slices: false, resamples: 1000, ..CompareOptions::default() };
                 let run = |own, truth| simulated(people, prompts, trial, own, truth);
                 let (equal, worse) = (run(1000 + trial, 0.0), run(1000 + trial, -0.6));
                 let before = run(500_000 + trial, 0.0);
-                alarms += u32::from(whole(&compare(&equal, &before, &options)).finding == Finding::Worse);
-                detected += u32::from(whole(&compare(&worse, &before, &options)).finding == Finding::Worse);
+                alarms +=
+                    u32::from(whole(&compare(&equal, &before, &options)).finding == Finding::Worse);
+                detected +=
+                    u32::from(whole(&compare(&worse, &before, &options)).finding == Finding::Worse);
             }
             // The gate is one side of a 95 % interval.
             let level = expected(f64::from(trials), 0.025);

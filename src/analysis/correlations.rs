@@ -49,14 +49,17 @@ pub struct Cell {
 /// Takes O(n log n) for each pair of columns.
 #[must_use]
 pub fn correlations(columns: &[&[Option<f64>]], coefficient: Coefficient) -> Vec<Vec<Cell>> {
-    let mut matrix =
+    let mut matrix = vec![
         vec![
-            vec![Cell { value: None, reason: Some(NoCoefficient::TooFewSamples), n: 0 }; columns.len()];
+            Cell { value: None, reason: Some(NoCoefficient::TooFewSamples), n: 0 };
             columns.len()
         ];
+        columns.len()
+    ];
     for (row, x) in columns.iter().enumerate() {
         for (column, y) in columns.iter().enumerate().take(row + 1) {
-            let (x, y): (Vec<f64>, Vec<f64>) = x.iter().zip(*y).filter_map(|(x, y)| x.zip(*y)).unzip();
+            let (x, y): (Vec<f64>, Vec<f64>) =
+                x.iter().zip(*y).filter_map(|(x, y)| x.zip(*y)).unzip();
             let value = coefficient.of(&x, &y);
             let reason = match (value, x.len()) {
                 (Some(_), _) => None,

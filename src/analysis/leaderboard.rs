@@ -75,7 +75,10 @@ struct Cursor {
 /// # Errors
 /// [`StoreError::Invalid`] for a limit out of range or a sort by a metric that is not selected,
 /// [`StoreError::Cursor`] for a cursor of another query, and errors of the store.
-pub async fn leaderboard(store: &Store, query: &LeaderboardQuery) -> Result<LeaderboardPage, StoreError> {
+pub async fn leaderboard(
+    store: &Store,
+    query: &LeaderboardQuery,
+) -> Result<LeaderboardPage, StoreError> {
     query.check()?;
     let rows = leaderboard_rows(store, query).await?;
     query.page(rows)
@@ -96,7 +99,8 @@ pub async fn leaderboard_rows(
 /// Returns the rows over these runs with their ranks.
 pub(super) fn rows_of(query: &LeaderboardQuery, runs: &[Arc<RunStandings>]) -> Vec<LeaderboardRow> {
     let groups = query.group(runs);
-    let mut rows: Vec<LeaderboardRow> = groups.into_values().map(|group| group.row(query)).collect();
+    let mut rows: Vec<LeaderboardRow> =
+        groups.into_values().map(|group| group.row(query)).collect();
     rows.retain(|row| !row.metrics.is_empty());
     rank(&mut rows);
     rows
@@ -187,16 +191,21 @@ impl LeaderboardQuery {
         let mut groups: BTreeMap<_, Group<'a>> = BTreeMap::new();
         for run in runs {
             let Some(first) = run.standings.first() else { continue };
-            let is = |(flag, wanted): (&String, &bool)| first.flags.get(flag).unwrap_or(&false) == wanted;
+            let is = |(flag, wanted): (&String, &bool)| {
+                first.flags.get(flag).unwrap_or(&false) == wanted
+            };
             if !self.flags.iter().all(is) {
                 continue;
             }
-            let wanted = |of: &&Standing| self.metrics.is_empty() || self.metrics.contains(&of.metric);
+            let wanted =
+                |of: &&Standing| self.metrics.is_empty() || self.metrics.contains(&of.metric);
             if !run.standings.iter().any(|of| wanted(&of)) {
                 continue;
             }
             let name = if self.by == Grouping::Run { first.run.as_str() } else { "" };
-            let group = groups.entry((first.method.as_str(), name, first.pack.digest.as_str())).or_default();
+            let group = groups
+                .entry((first.method.as_str(), name, first.pack.digest.as_str()))
+                .or_default();
             let place = group.runs.len();
             for standing in run.standings.iter().filter(wanted) {
                 let key = (standing.metric.as_str(), standing.version);
@@ -216,8 +225,10 @@ impl LeaderboardQuery {
         runs: &[&RunStandings],
         merged: &Merged,
     ) -> Option<RankedMetric> {
-        let slices: Vec<(usize, &Standing, &SliceSummary)> =
-            parts.iter().filter_map(|(place, part)| Some((*place, *part, part.slice.as_ref()?))).collect();
+        let slices: Vec<(usize, &Standing, &SliceSummary)> = parts
+            .iter()
+            .filter_map(|(place, part)| Some((*place, *part, part.slice.as_ref()?)))
+            .collect();
         let up_to_date =
             |of: &Standing, at: u64| !self.slice.is_all() || at == of.running.n + of.running.nulls;
         let whole = slices.len() == parts.len() || !self.slice.is_all();
@@ -225,7 +236,8 @@ impl LeaderboardQuery {
             return None;
         }
         if !whole || !slices.iter().all(|(_, part, of)| up_to_date(part, of.n + of.nulls)) {
-            let running = parts.iter().fold(Moments::default(), |sum, (_, part)| sum.merge(part.running));
+            let running =
+                parts.iter().fold(Moments::default(), |sum, (_, part)| sum.merge(part.running));
             let enough = running.n + running.nulls >= self.min_samples;
             let summary = running.summary(metric, version);
             return enough.then_some(RankedMetric { summary, detail: None, rank: None });
@@ -233,9 +245,12 @@ impl LeaderboardQuery {
         let moments = slices.iter().fold(Moments::default(), |sum, (_, _, of)| {
             sum.merge(Moments::from_summary(of.n, of.nulls, of.mean, of.std))
         });
-        let total = |count: fn(&SliceSummary) -> u64| slices.iter().map(|(_, _, of)| count(of)).sum();
+        let total =
+            |count: fn(&SliceSummary) -> u64| slices.iter().map(|(_, _, of)| count(of)).sum();
         let (interval, clusters) = match slices.as_slice() {
-            [(_, _, of)] => (of.low.zip(of.high).map(|(low, high)| Interval { low, high }), of.clusters),
+            [(_, _, of)] => {
+                (of.low.zip(of.high).map(|(low, high)| Interval { low, high }), of.clusters)
+            }
             several => {
                 let of = |(place, _, of): &(usize, &Standing, &SliceSummary)| {
                     let sums = runs[*place].sums.get(&(metric.clone(), of.policy.clone()))?;
@@ -268,11 +283,17 @@ impl LeaderboardQuery {
     pub fn check(&self) -> Result<(), StoreError> {
         self.start()?;
         if !(1..=MAX_PAGE).contains(&self.limit) {
-            return Err(StoreError::invalid("limit", format!("{} is not in 1..={MAX_PAGE}", self.limit)));
+            return Err(StoreError::invalid(
+                "limit",
+                format!("{} is not in 1..={MAX_PAGE}", self.limit),
+            ));
         }
         match &self.sort {
-            Sort::Metric { metric, .. } if !self.metrics.is_empty() && !self.metrics.contains(metric) => {
-                let reason = format!("{metric} is not among the requested metrics; add it to `metrics`");
+            Sort::Metric { metric, .. }
+                if !self.metrics.is_empty() && !self.metrics.contains(metric) =>
+            {
+                let reason =
+                    format!("{metric} is not among the requested metrics; add it to `metrics`");
                 Err(StoreError::invalid("sort", reason))
             }
             _ => Ok(()),
@@ -294,7 +315,9 @@ impl LeaderboardQuery {
         let mut rows: Vec<(Key, LeaderboardRow)> =
             rows.into_iter().map(|row| (self.key(&row), row)).collect();
         rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let start = after.as_ref().map_or(0, |after| rows.partition_point(|(key, _)| key.cmp(after).is_le()));
+        let start = after
+            .as_ref()
+            .map_or(0, |after| rows.partition_point(|(key, _)| key.cmp(after).is_le()));
         let end = (start + self.limit as usize).min(rows.len());
         let next = (end < rows.len()).then(|| self.write_cursor(&rows[end - 1].0));
         let rows = rows.drain(start..end).map(|(_, row)| row).collect();
@@ -362,7 +385,13 @@ impl LeaderboardQuery {
         if cursor.query != self.fingerprint() || rank.is_nan() {
             return Err(StoreError::Cursor);
         }
-        Ok(Key { first: cursor.first, rank, method: cursor.method, run: cursor.run, pack: cursor.pack })
+        Ok(Key {
+            first: cursor.first,
+            rank,
+            method: cursor.method,
+            run: cursor.run,
+            pack: cursor.pack,
+        })
     }
 
     /// Hashes the parts of a query that must be equal for two pages to belong to one list. The page
@@ -385,7 +414,10 @@ mod tests {
             sort: Sort::Metric { metric: "ips".into(), version: 1, descending: true },
             ..LeaderboardQuery::default()
         };
-        let rows = vec![row("pending", "p", &[("ips", 0.9, -1.0)]), row("known", "p", &[("ips", 0.1, 0.0)])];
+        let rows = vec![
+            row("pending", "p", &[("ips", 0.9, -1.0)]),
+            row("known", "p", &[("ips", 0.1, 0.0)]),
+        ];
         let page = query.page(rows).unwrap();
         let order: Vec<_> = page.rows.iter().map(|row| row.method.as_str()).collect();
         assert_eq!(order, ["known", "pending"]);

@@ -35,7 +35,9 @@ pub use correlations::{Cell, Coefficient, correlations};
 pub use leaderboard::{LeaderboardPage, leaderboard, leaderboard_rows};
 pub use penalty::Policy;
 pub use percentiles::{Place, place};
-pub use preferences::{MethodPreference, MethodPreferences, NextPair, method_preferences, next_pairs};
+pub use preferences::{
+    MethodPreference, MethodPreferences, NextPair, method_preferences, next_pairs,
+};
 pub use published::{Published, PublishedAlignment, PublishedMethod, published};
 pub use query::{Grouping, LeaderboardQuery, Samples, Sort};
 pub use reasons::{NoAlpha, NoCoefficient, NoInterval};

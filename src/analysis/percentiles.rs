@@ -34,7 +34,8 @@ pub fn place<'a>(
         population += of.n;
     }
     let percentile = (population > 0).then(|| 100.0 * below / population as f64)?;
-    let better_than = more_is_better(metric).map(|more| if more { percentile } else { 100.0 - percentile });
+    let better_than =
+        more_is_better(metric).map(|more| if more { percentile } else { 100.0 - percentile });
     Some(Place { percentile, better_than, population })
 }
 
@@ -71,7 +72,8 @@ mod tests {
     #[test]
     fn places_are_those_of_a_count_over_all_scores() {
         let mut rng = Rng::new(4);
-        let values = |rng: &mut Rng, n: usize| (0..n).map(|_| rng.unit().powi(2)).collect::<Vec<f64>>();
+        let values =
+            |rng: &mut Rng, n: usize| (0..n).map(|_| rng.unit().powi(2)).collect::<Vec<f64>>();
         let (one, other) = (values(&mut rng, 3000), values(&mut rng, 900));
         let all: Vec<f64> = one.iter().chain(&other).copied().collect();
         let kept = [of(one), of(other)];
@@ -79,7 +81,10 @@ mod tests {
             let value = rng.unit();
             let counted = all.iter().filter(|at| **at < value).count() as f64 / all.len() as f64;
             let found = place("ips", value, kept.iter()).unwrap();
-            assert!((found.percentile - 100.0 * counted).abs() < 0.5, "{value} {found:?} {counted}");
+            assert!(
+                (found.percentile - 100.0 * counted).abs() < 0.5,
+                "{value} {found:?} {counted}"
+            );
             assert_eq!((found.better_than, found.population), (Some(found.percentile), 3900));
         }
     }

@@ -88,7 +88,9 @@ fn tally<'a>(pairs: &'a [(String, JudgedPair)], methods: &'a BTreeMap<Uuid, Stri
     let place = |run| names.binary_search(&methods.get(&run)?.as_str()).ok();
     let (mut wins, mut judged, mut between) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for (name, pair) in pairs {
-        let Some((a, b)) = place(pair.a).zip(place(pair.b)).filter(|(a, b)| a != b) else { continue };
+        let Some((a, b)) = place(pair.a).zip(place(pair.b)).filter(|(a, b)| a != b) else {
+            continue;
+        };
         let share = f64::midpoint(1.0, pair.preference.into());
         *wins.entry((a, b)).or_insert(0.0) += share;
         *wins.entry((b, a)).or_insert(0.0) += 1.0 - share;
@@ -138,9 +140,12 @@ impl Tally<'_> {
         for of in &group {
             *sizes.entry(*of).or_default() += 1;
         }
-        let largest =
-            sizes.iter().max_by_key(|(of, size)| (**size, std::cmp::Reverse(**of))).map(|(of, _)| *of);
-        let members: Vec<usize> = (0..group.len()).filter(|at| Some(group[*at]) == largest).collect();
+        let largest = sizes
+            .iter()
+            .max_by_key(|(of, size)| (**size, std::cmp::Reverse(**of)))
+            .map(|(of, _)| *of);
+        let members: Vec<usize> =
+            (0..group.len()).filter(|at| Some(group[*at]) == largest).collect();
         let place = |method: usize| members.binary_search(&method).ok();
         let mut comparisons = Vec::new();
         for &(a, b) in self.judged.keys() {
@@ -158,13 +163,16 @@ impl Tally<'_> {
                 }
                 let apart = sizes.len() > 1;
                 let problem = apart.then(|| {
-                    "some methods were not compared with any of the others: add comparisons".to_owned()
+                    "some methods were not compared with any of the others: add comparisons"
+                        .to_owned()
                 });
                 Fitted { strengths, penalised: true, problem }
             }
-            Ok(_) => {
-                Fitted { strengths, penalised: false, problem: Some("no methods were compared".to_owned()) }
-            }
+            Ok(_) => Fitted {
+                strengths,
+                penalised: false,
+                problem: Some("no methods were compared".to_owned()),
+            },
             Err(error) => Fitted { strengths, penalised: false, problem: Some(error.to_string()) },
         }
     }
@@ -180,7 +188,8 @@ pub fn method_preferences(
     let judged: std::collections::BTreeSet<Uuid> =
         pairs.iter().flat_map(|(_, pair)| [pair.a, pair.b]).collect();
     let methods = methods.iter().filter(|(run, _)| judged.contains(*run));
-    let methods: BTreeMap<Uuid, String> = methods.map(|(run, method)| (*run, method.clone())).collect();
+    let methods: BTreeMap<Uuid, String> =
+        methods.map(|(run, method)| (*run, method.clone())).collect();
     let tally = tally(pairs, &methods);
     let prompts: Vec<&str> = {
         let mut prompts: Vec<&str> = tally.pairs.iter().map(|(name, ..)| *name).collect();
@@ -215,7 +224,8 @@ pub fn method_preferences(
             let (pairs, wins, ties) = counts[at];
             let strength = fit.strengths[at].map(|(strength, error)| (strength, error * reach));
             let interval = intervals[at].map(|interval: Interval| interval.within(0.0, 1.0));
-            let share = if pairs == 0 { 0.0 } else { (wins as f64 + ties as f64 / 2.0) / pairs as f64 };
+            let share =
+                if pairs == 0 { 0.0 } else { (wins as f64 + ties as f64 / 2.0) / pairs as f64 };
             MethodPreference {
                 method: tally.methods[at].to_owned(),
                 pairs,
@@ -249,7 +259,10 @@ pub fn method_preferences(
 /// of similar strength and pairs with few comparisons. Without strengths, every preference has
 /// probability 1/2.
 #[must_use]
-pub fn next_pairs(pairs: &[(String, JudgedPair)], methods: &BTreeMap<Uuid, String>) -> Vec<NextPair> {
+pub fn next_pairs(
+    pairs: &[(String, JudgedPair)],
+    methods: &BTreeMap<Uuid, String>,
+) -> Vec<NextPair> {
     let tally = tally(pairs, methods);
     let n = tally.methods.len();
     let strengths = tally.fit().map_or_else(|_| vec![0.0; n], |fit| fit.strengths);
@@ -281,7 +294,8 @@ mod tests {
 
     #[test]
     fn shares_and_strengths_order_methods_and_unconnected_ones_have_shares_only() {
-        let methods: BTreeMap<Uuid, String> = (0..3).map(|at| (run(at), format!("method {at}"))).collect();
+        let methods: BTreeMap<Uuid, String> =
+            (0..3).map(|at| (run(at), format!("method {at}"))).collect();
         let mut answers = Vec::new();
         for name in 0..40 {
             answers.push(vote(0, name, 0, 1, if name % 4 == 0 { -1 } else { 1 }));
@@ -292,14 +306,19 @@ mod tests {
         assert_eq!((names, &found.no_strengths), (vec!["method 0", "method 1", "method 2"], &None));
         let first = &found.methods[0];
         assert_eq!((first.pairs, first.wins, first.ties, first.share), (40, 30, 0, 0.75));
-        assert!(first.share_low.unwrap() < 0.75 && first.strength_low.unwrap() < first.strength.unwrap());
+        assert!(
+            first.share_low.unwrap() < 0.75
+                && first.strength_low.unwrap() < first.strength.unwrap()
+        );
         // 30 to 10: the odds are 3.
         let apart = first.strength.unwrap() - found.methods[1].strength.unwrap();
         assert!((apart - 3_f64.ln()).abs() < 1e-9);
 
         let found = method_preferences(&judged_pairs(&answers[..1]), &methods);
         assert_eq!(found.methods.len(), 2);
-        assert!(found.penalised && found.methods[0].strength.is_some() && found.no_strengths.is_none());
+        assert!(
+            found.penalised && found.methods[0].strength.is_some() && found.no_strengths.is_none()
+        );
         // One and a half wins to a half: the odds are 3.
         let apart = found.methods[0].strength.unwrap() - found.methods[1].strength.unwrap();
         assert!((apart - 3_f64.ln()).abs() < 1e-9);
@@ -307,7 +326,8 @@ mod tests {
 
     #[test]
     fn an_unbeaten_method_has_a_strength_and_an_unconnected_one_has_none() {
-        let methods: BTreeMap<Uuid, String> = (0..5).map(|at| (run(at), format!("method {at}"))).collect();
+        let methods: BTreeMap<Uuid, String> =
+            (0..5).map(|at| (run(at), format!("method {at}"))).collect();
         let mut answers = Vec::new();
         for name in 0..20 {
             answers.push(vote(0, name, 0, 1, 1));
@@ -322,15 +342,18 @@ mod tests {
                     .as_ref()
                     .is_some_and(|why| why.contains("not compared with any of the others"))
         );
-        let strength = |name: &str| found.methods.iter().find(|of| of.method == name).unwrap().strength;
+        let strength =
+            |name: &str| found.methods.iter().find(|of| of.method == name).unwrap().strength;
         assert!(strength("method 0").unwrap() > strength("method 1").unwrap());
         assert_eq!((strength("method 3"), strength("method 4")), (None, None));
     }
 
     #[test]
     fn the_next_pair_is_one_not_compared_yet_and_then_the_closest() {
-        let methods: BTreeMap<Uuid, String> = (0..3).map(|at| (run(at), format!("method {at}"))).collect();
-        let answers: Vec<_> = (0..10).map(|name| vote(0, name, 0, 1, 1 - 2 * (name % 2) as i8)).collect();
+        let methods: BTreeMap<Uuid, String> =
+            (0..3).map(|at| (run(at), format!("method {at}"))).collect();
+        let answers: Vec<_> =
+            (0..10).map(|name| vote(0, name, 0, 1, 1 - 2 * (name % 2) as i8)).collect();
         let next = next_pairs(&judged_pairs(&answers), &methods);
         assert_eq!(next.iter().map(|pair| pair.judged).collect::<Vec<_>>(), [0, 0, 10]);
         assert!((next[0].gain - 0.25).abs() < 1e-12);

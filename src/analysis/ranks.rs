@@ -32,7 +32,12 @@ pub(super) fn rank(rows: &mut [LeaderboardRow]) {
     let mut packs: BTreeMap<String, BTreeMap<String, Vec<usize>>> = BTreeMap::new();
     for (place, row) in rows.iter().enumerate() {
         let Some(set) = &row.sample_set else { continue };
-        packs.entry(row.pack.digest.clone()).or_default().entry(set.clone()).or_default().push(place);
+        packs
+            .entry(row.pack.digest.clone())
+            .or_default()
+            .entry(set.clone())
+            .or_default()
+            .push(place);
     }
     for sets in packs.into_values() {
         let mut sets: Vec<Vec<usize>> = sets.into_values().collect();
@@ -74,7 +79,8 @@ fn rank_set(rows: &mut [LeaderboardRow], places: Vec<usize>) {
         if newest.is_none_or(|((_, newest), _)| newest != version) {
             continue;
         }
-        let mut costs: BTreeMap<usize, f64> = places.iter().map(|&place| (place, f64::MAX)).collect();
+        let mut costs: BTreeMap<usize, f64> =
+            places.iter().map(|&place| (place, f64::MAX)).collect();
         for &(place, at) in entries {
             if let Some(mean) = rows[place].metrics[at].summary.mean {
                 costs.insert(place, if ascending { -mean } else { mean });
@@ -105,8 +111,8 @@ fn rank_metric(rows: &mut [LeaderboardRow], entries: &[(usize, usize)], more_is_
         entries.iter().filter_map(|&at| oriented(rows, at)).map(|(low, _)| low).collect();
     lows.sort_unstable_by(f64::total_cmp);
     for &entry in entries {
-        let rank =
-            oriented(rows, entry).map(|(_, high)| 1 + lows.len() - lows.partition_point(|low| *low <= high));
+        let rank = oriented(rows, entry)
+            .map(|(_, high)| 1 + lows.len() - lows.partition_point(|low| *low <= high));
         rows[entry.0].metrics[entry.1].rank = rank;
     }
 }
@@ -119,7 +125,11 @@ pub(super) mod tests {
     use super::*;
     use crate::store::{MetricSummary, PackId, Weights};
 
-    pub(in super::super) fn row(method: &str, pack: &str, metrics: &[(&str, f64, f64)]) -> LeaderboardRow {
+    pub(in super::super) fn row(
+        method: &str,
+        pack: &str,
+        metrics: &[(&str, f64, f64)],
+    ) -> LeaderboardRow {
         let metrics = metrics.iter().map(|&(metric, mean, reach)| RankedMetric {
             summary: MetricSummary {
                 metric: metric.into(),
@@ -159,7 +169,8 @@ pub(super) mod tests {
     #[test]
     fn rows_share_a_rank_where_no_interval_is_wholly_better() {
         let of = |mean, reach| row("m", "p", &[("ips", mean, reach)]);
-        let mut rows = vec![of(0.9, 0.05), of(0.82, 0.05), of(0.7, 0.05), of(0.71, 0.2), of(0.95, -1.0)];
+        let mut rows =
+            vec![of(0.9, 0.05), of(0.82, 0.05), of(0.7, 0.05), of(0.71, 0.2), of(0.95, -1.0)];
         rank(&mut rows);
         // The third row is behind the first and, just barely, the second. The wide one is behind
         // none.
@@ -188,7 +199,8 @@ pub(super) mod tests {
 
     #[test]
     fn packs_are_ranked_separately() {
-        let mut rows = vec![row("a", "p", &[("ips", 0.9, 0.0)]), row("b", "q", &[("ips", 0.1, 0.0)])];
+        let mut rows =
+            vec![row("a", "p", &[("ips", 0.9, 0.0)]), row("b", "q", &[("ips", 0.1, 0.0)])];
         rank(&mut rows);
         assert_eq!(ranks(&rows), [Some(1), Some(1)]);
         assert_eq!((rows[0].mean_rank, rows[1].mean_rank), (Some(1.0), Some(1.0)));
@@ -218,8 +230,11 @@ pub(super) mod tests {
                 row.metrics[0].detail.as_mut().unwrap().interval = Some(Interval { low, high });
                 row
             };
-            let mut rows =
-                vec![of("a", 1000 + trial, 0.0), of("b", 2000 + trial, 0.0), of("c", 3000 + trial, -3.0)];
+            let mut rows = vec![
+                of("a", 1000 + trial, 0.0),
+                of("b", 2000 + trial, 0.0),
+                of("c", 3000 + trial, -3.0),
+            ];
             rank(&mut rows);
             shared += usize::from(ranks(&rows)[..2] == [Some(1), Some(1)]);
             behind += usize::from(ranks(&rows)[2] == Some(3));

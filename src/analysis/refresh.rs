@@ -22,7 +22,9 @@ pub async fn refresh_run(store: &Store, run: Uuid) -> Result<usize, StoreError> 
 /// Errors of the store.
 pub async fn refresh_version(store: &Store, version: &RunVersion) -> Result<bool, StoreError> {
     // The run may have been deleted in the meantime.
-    let Some(data) = store.run_data(version.run, Some(&version.pack)).await? else { return Ok(false) };
+    let Some(data) = store.run_data(version.run, Some(&version.pack)).await? else {
+        return Ok(false);
+    };
     // This takes seconds for a large run and must not block requests.
     let summary = blocking(move || summarise(&data)).await;
     store.save_run_summary(version, &summary, OffsetDateTime::now_utc()).await

@@ -25,8 +25,9 @@ pub struct Caption {
 /// Renders CSV with one line per metric. Numbers have all digits; an empty cell is null.
 #[must_use]
 pub fn csv(report: &Report) -> String {
-    let mut text =
-        String::from("metric,mean,std,low,high,clusters,n,coverage,samples,penalised,undecided,policy\n");
+    let mut text = String::from(
+        "metric,mean,std,low,high,clusters,n,coverage,samples,penalised,undecided,policy\n",
+    );
     let number = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
     for row in &report.rows {
         let _ = writeln!(
@@ -54,7 +55,8 @@ pub fn csv(report: &Report) -> String {
 pub fn markdown(report: &Report, caption: &Caption) -> String {
     let escape = |text: &str| text.replace('\\', "\\\\").replace('|', "\\|");
     let mut text = format!(
-        "# {}\n\n{}\n\n| metric | | mean | std | 95 % interval | n | coverage |\n|---|---|---|---|---|---|---|\n",
+        "# {}\n\n{}\n\n| metric | | mean | std | 95 % interval | n | coverage \
+            |\n|---|---|---|---|---|---|---|\n",
         escape(&caption.run),
         escape(&facts(report, caption))
     );
@@ -100,8 +102,9 @@ pub fn latex(report: &Report, caption: &Caption) -> String {
             Some(Direction::LowerIsBetter) => " $\\downarrow$",
             _ => "",
         };
-        let math =
-            |number: Option<f64>| number.map_or_else(|| "--".to_owned(), |number| format!("${number:.4}$"));
+        let math = |number: Option<f64>| {
+            number.map_or_else(|| "--".to_owned(), |number| format!("${number:.4}$"))
+        };
         let _ = writeln!(
             text,
             "{}{arrow} & {} & {} & {interval} & {} & {:.1}\\,\\% \\\\",
@@ -147,11 +150,13 @@ fn facts(report: &Report, caption: &Caption) -> String {
         policy(report.policy)
     );
     if let Some(penalised) = report.penalised {
-        let share = if report.samples == 0 { 0.0 } else { penalised as f64 / report.samples as f64 };
+        let share =
+            if report.samples == 0 { 0.0 } else { penalised as f64 / report.samples as f64 };
         let _ = write!(facts, "; {penalised} penalised ({:.1} %)", share * 100.0);
     }
     if report.undecided > 0 {
-        let _ = write!(facts, "; {} undecided by the penalty (no clip_t or clip_n)", report.undecided);
+        let _ =
+            write!(facts, "; {} undecided by the penalty (no clip_t or clip_n)", report.undecided);
     }
     if caption.pending > 0 {
         let _ = write!(facts, "; {} pending", caption.pending);
@@ -222,16 +227,25 @@ mod tests {
     fn markdown_shows_the_direction_and_counts_what_was_left_out() {
         let text = markdown(&report(), &caption());
         assert!(text.starts_with("# A\\|B/run\n"), "{text}");
-        assert!(text.contains("| clip_t | ↑ | 0.3000 | 0.5000 | 0.2500 to 0.7500 | 3 | 75.0 % |"), "{text}");
+        assert!(
+            text.contains("| clip_t | ↑ | 0.3000 | 0.5000 | 0.2500 to 0.7500 | 3 | 75.0 % |"),
+            "{text}"
+        );
         assert!(text.contains("| dreamsim | ↓ | 0.2500 | – | – | 3 | 75.0 % |"), "{text}");
-        assert!(text.contains("; fewer than 8 identities: clip_t.\n"), "an interval of two people: {text}");
+        assert!(
+            text.contains("; fewer than 8 identities: clip_t.\n"),
+            "an interval of two people: {text}"
+        );
         assert!(text.contains("; 1 penalised (25.0 %)") && text.contains("; 2 failed"), "{text}");
     }
 
     #[test]
     fn latex_escapes_commands() {
         let text = latex(&report(), &Caption { run: "a\n\\input{x}".to_owned(), ..caption() });
-        assert!(text.contains("clip\\_t $\\uparrow$ & $0.3000$ & $0.5000$ & $[0.2500, 0.7500]$"), "{text}");
+        assert!(
+            text.contains("clip\\_t $\\uparrow$ & $0.3000$ & $0.5000$ & $[0.2500, 0.7500]$"),
+            "{text}"
+        );
         assert!(text.starts_with("% a \\input{x}\n"), "a comment stays one line: {text}");
         let rows = text.lines().filter(|line| line.ends_with("\\\\")).count();
         assert_eq!(rows, 4, "a heading and three metrics");

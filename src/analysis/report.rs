@@ -36,7 +36,8 @@ pub struct RunScores {
 pub enum ReportError {
     /// The penalty cannot be decided.
     #[error(
-        "the penalty needs clip_t and clip_n of the run, and {missing} is missing: compute or import it, or use the \
+        "the penalty needs clip_t and clip_n of the run, and {missing} is missing: compute or \
+            import it, or use the \
          policy `none`"
     )]
     NeedsClip {
@@ -44,7 +45,9 @@ pub enum ReportError {
         missing: &'static str,
     },
     /// A list is not as long as the list of samples.
-    #[error("{what} has {have} values for {samples} samples: every list needs one entry for each sample")]
+    #[error(
+        "{what} has {have} values for {samples} samples: every list needs one entry for each sample"
+    )]
     Length {
         /// The metric or attribute.
         what: String,
@@ -118,19 +121,25 @@ pub struct Report {
 }
 
 /// Computes the report of a run.
-pub fn report(run: &RunScores, policy: Policy, bootstrap: &Bootstrap) -> Result<Report, ReportError> {
+pub fn report(
+    run: &RunScores,
+    policy: Policy,
+    bootstrap: &Bootstrap,
+) -> Result<Report, ReportError> {
     let samples = run.identities.len();
     let lengths = run.scores.iter().map(|(code, values)| (code, values.len()));
-    let lengths = lengths.chain(run.attributes.iter().map(|each| (&each.name, each.outcomes.len())));
+    let lengths =
+        lengths.chain(run.attributes.iter().map(|each| (&each.name, each.outcomes.len())));
     for (what, have) in lengths {
         if have != samples {
             return Err(ReportError::Length { what: what.clone(), have, samples });
         }
     }
-    let concerned =
-        !run.attributes.is_empty() || ["ips", "sis"].iter().any(|code| run.scores.contains_key(*code));
+    let concerned = !run.attributes.is_empty()
+        || ["ips", "sis"].iter().any(|code| run.scores.contains_key(*code));
     let judged = if policy == Policy::None { None } else { judge(run, concerned)? };
-    let verdict = |at: usize| judged.as_ref().map_or(Verdict::Passed, |list| policy.settle(list[at]));
+    let verdict =
+        |at: usize| judged.as_ref().map_or(Verdict::Passed, |list| policy.settle(list[at]));
     let clusters = Clusters::new(&run.identities, |at| at.to_string());
 
     let mut rows = Vec::new();
@@ -216,16 +225,20 @@ fn attribute_row(
                 (Verdict::Failed, _) => false,
             };
             seen[at] = true;
-            let side =
-                if target { &mut counts[clusters.of[at]].with } else { &mut counts[clusters.of[at]].without };
+            let side = if target {
+                &mut counts[clusters.of[at]].with
+            } else {
+                &mut counts[clusters.of[at]].without
+            };
             side[usize::from(!right)] += 1.0;
         }
         tables.push(counts);
     }
     // A constant attribute has no area. It is left out for the whole run, not for single resamples.
     tables.retain(|counts| area(counts, &vec![1; groups]).is_finite());
-    let statistic =
-        |times: &[u32]| tables.iter().map(|counts| area(counts, times)).sum::<f64>() / tables.len() as f64;
+    let statistic = |times: &[u32]| {
+        tables.iter().map(|counts| area(counts, times)).sum::<f64>() / tables.len() as f64
+    };
     let mean = Some(statistic(&vec![1; groups])).filter(|mean| mean.is_finite());
     let interval = bootstrap.interval(groups, statistic);
     let n = if mean.is_some() { seen.iter().filter(|seen| **seen).count() } else { 0 };
@@ -315,8 +328,14 @@ mod tests {
         run.scores.insert("aps".to_owned(), [1.0, 1.0, 0.0, 0.0].map(Some).to_vec());
         let report = report(&run, Policy::Stellar, &Bootstrap::default()).unwrap();
         let of = |code: &str| report.rows.iter().find(|row| row.metric == code).unwrap();
-        assert_eq!((of("aps").statistic, of("aps").sample_mean), (Statistic::AttributeAuc, Some(0.5)));
-        assert_eq!((of("ips").statistic, of("ips").sample_mean), (Statistic::SampleMean, of("ips").mean));
+        assert_eq!(
+            (of("aps").statistic, of("aps").sample_mean),
+            (Statistic::AttributeAuc, Some(0.5))
+        );
+        assert_eq!(
+            (of("ips").statistic, of("ips").sample_mean),
+            (Statistic::SampleMean, of("ips").mean)
+        );
         assert_eq!(report.rows.iter().filter(|row| row.metric == "aps").count(), 1);
     }
 
@@ -352,6 +371,9 @@ mod tests {
     fn lists_of_different_lengths_are_refused() {
         let mut run = run();
         run.identities.pop();
-        assert!(matches!(report(&run, Policy::None, &Bootstrap::default()), Err(ReportError::Length { .. })));
+        assert!(matches!(
+            report(&run, Policy::None, &Bootstrap::default()),
+            Err(ReportError::Length { .. })
+        ));
     }
 }

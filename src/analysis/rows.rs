@@ -51,7 +51,9 @@ impl RankedMetric {
     /// Returns the reason if a mean has no interval.
     #[must_use]
     pub fn no_interval(&self) -> Option<NoInterval> {
-        let Some(detail) = &self.detail else { return self.summary.mean.map(|_| NoInterval::Pending) };
+        let Some(detail) = &self.detail else {
+            return self.summary.mean.map(|_| NoInterval::Pending);
+        };
         let low = detail.interval.map(|ends| ends.low);
         NoInterval::of_mean(self.summary.mean, low, detail.clusters as usize)
     }

@@ -91,7 +91,8 @@ fn summaries(
 
     let mut slices = Vec::new();
     for (slice, members) in slices_of_run {
-        let resamples = if slice.is_all() { Bootstrap::default().resamples } else { SLICE_RESAMPLES };
+        let resamples =
+            if slice.is_all() { Bootstrap::default().resamples } else { SLICE_RESAMPLES };
         let mut rows = Vec::new();
         for (code, column) in &data.metrics {
             let measured = measured(column, samples);
@@ -100,14 +101,16 @@ fn summaries(
                     continue;
                 }
                 rows.push(row(
-                    &slice, &members, code, column, &measured, *policy, verdicts, &judged, &clusters,
+                    &slice, &members, code, column, &measured, *policy, verdicts, &judged,
+                    &clusters,
                 ));
             }
         }
         let intervals = Bootstrap { resamples, ..Bootstrap::default() }
             .means(&rows.iter().map(|row| row.sums.as_slice()).collect::<Vec<_>>());
         for (Pending { mut summary, sums }, interval) in rows.into_iter().zip(intervals) {
-            (summary.low, summary.high) = interval.map(|Interval { low, high }| (low, high)).unzip();
+            (summary.low, summary.high) =
+                interval.map(|Interval { low, high }| (low, high)).unzip();
             summary.sums = sums;
             slices.push(summary);
         }
@@ -158,7 +161,8 @@ fn row(
             None => nulls += 1,
         }
     }
-    let count = |list: &[Verdict], wanted| members.iter().filter(|&&at| list[at] == wanted).count() as u64;
+    let count =
+        |list: &[Verdict], wanted| members.iter().filter(|&&at| list[at] == wanted).count() as u64;
     let faceless = column.flags.get(Flag::NoFaceInImage.code()).map_or(&[][..], Vec::as_slice);
     let summary = summarize(&numbers);
     let clusters = sums.iter().filter(|(_, count)| *count > 0).count() as u64;
@@ -217,10 +221,9 @@ pub(super) fn slices_of(data: &RunData) -> Vec<(Slice, Vec<usize>)> {
             put(Slice::SIZE, size_class(width.min(height)).to_owned(), at);
         }
     }
-    let attributes = data
-        .attributes
-        .iter()
-        .flat_map(|(name, places)| [(name.clone(), &places.present), (format!("!{name}"), &places.absent)]);
+    let attributes = data.attributes.iter().flat_map(|(name, places)| {
+        [(name.clone(), &places.present), (format!("!{name}"), &places.absent)]
+    });
     let attributes = attributes.filter(|(_, places)| places.len() >= FEWEST_SAMPLES);
     let attributes =
         attributes.map(|(label, places)| (label, places.iter().map(|at| *at as usize).collect()));
@@ -233,7 +236,8 @@ pub(super) fn slices_of(data: &RunData) -> Vec<(Slice, Vec<usize>)> {
             .collect();
         labels.sort_by_key(|(_, members)| std::cmp::Reverse(members.len()));
         labels.truncate(MOST_LABELS);
-        slices.extend(labels.into_iter().map(|(label, members)| (Slice::new(kind, label), members)));
+        slices
+            .extend(labels.into_iter().map(|(label, members)| (Slice::new(kind, label), members)));
     }
     slices
 }
@@ -270,7 +274,9 @@ mod tests {
             pack: None,
             names: (0..samples).map(|at| format!("{at:02}")).collect(),
             identities: (0..samples).map(|at| Some(format!("person {}", at % 8))).collect(),
-            prompt_kinds: (0..samples).map(|at| Some(if at < 20 { "T" } else { "H" }.to_owned())).collect(),
+            prompt_kinds: (0..samples)
+                .map(|at| Some(if at < 20 { "T" } else { "H" }.to_owned()))
+                .collect(),
             categories: (0..samples)
                 .map(|at| if at < 4 { vec!["rare".to_owned()] } else { vec![] })
                 .collect(),
@@ -284,14 +290,22 @@ mod tests {
             relations: vec![RelationKinds { interaction: true, location: false }; samples],
             sizes: (0..samples).map(|at| Some((512 + at as u32, 2000))).collect(),
             metrics: BTreeMap::from([
-                ("clip_t".to_owned(), column(&|at| Some(if at >= 20 && at % 2 == 1 { 0.1 } else { 0.4 }))),
+                (
+                    "clip_t".to_owned(),
+                    column(&|at| Some(if at >= 20 && at % 2 == 1 { 0.1 } else { 0.4 })),
+                ),
                 ("clip_n".to_owned(), column(&|_| Some(0.2))),
                 ("ips".to_owned(), ips),
             ]),
         }
     }
 
-    fn find<'a>(summary: &'a RunSummary, slice: &Slice, metric: &str, policy: Policy) -> &'a SliceSummary {
+    fn find<'a>(
+        summary: &'a RunSummary,
+        slice: &Slice,
+        metric: &str,
+        policy: Policy,
+    ) -> &'a SliceSummary {
         let matches = |row: &&SliceSummary| {
             row.slice == *slice && row.metric == metric && row.policy == policy.as_str()
         };
@@ -309,7 +323,8 @@ mod tests {
 
         let of_h = find(&summary, &Slice::new(Slice::PROMPT_KIND, "H"), "ips", Policy::None);
         assert_eq!((of_h.samples, of_h.n, of_h.faceless), (20, 20, 0));
-        let absent = find(&summary, &Slice::new(Slice::ATTRIBUTE, "!Young"), "clip_t", Policy::None);
+        let absent =
+            find(&summary, &Slice::new(Slice::ATTRIBUTE, "!Young"), "clip_t", Policy::None);
         assert_eq!(absent.samples, 20);
         let size = find(&summary, &Slice::new(Slice::SIZE, "512_to_1023"), "clip_t", Policy::None);
         assert_eq!(size.samples, 40);
@@ -350,7 +365,11 @@ mod tests {
         let data = data();
         let scores = super::super::RunScores {
             identities: data.identities.clone(),
-            scores: data.metrics.iter().map(|(code, column)| (code.clone(), column.values.clone())).collect(),
+            scores: data
+                .metrics
+                .iter()
+                .map(|(code, column)| (code.clone(), column.values.clone()))
+                .collect(),
             attributes: Vec::new(),
         };
         let report = super::super::report(&scores, Policy::Stellar, &Bootstrap::default()).unwrap();
@@ -358,7 +377,12 @@ mod tests {
         for line in report.rows {
             let policy = if line.metric == "ips" { Policy::Stellar } else { Policy::None };
             let row = find(&summary, &Slice::all(), &line.metric, policy);
-            assert_eq!((row.mean, row.low, row.high), (line.mean, line.low, line.high), "{}", line.metric);
+            assert_eq!(
+                (row.mean, row.low, row.high),
+                (line.mean, line.low, line.high),
+                "{}",
+                line.metric
+            );
         }
     }
 }

@@ -97,7 +97,9 @@ pub fn trade_off(rows: &[LeaderboardRow], x: &str, y: &str) -> Vec<TradeOffPoint
     for point in &mut points {
         let own = oriented(point);
         let same = |other: &&TradeOffPoint| {
-            other.pack == point.pack && point.sample_set.is_some() && other.sample_set == point.sample_set
+            other.pack == point.pack
+                && point.sample_set.is_some()
+                && other.sample_set == point.sample_set
         };
         for other in all.iter().filter(same) {
             let of = oriented(other);

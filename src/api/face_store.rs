@@ -34,7 +34,10 @@ impl FaceMemory for StoredFaces {
     ) -> BoxFuture<'_, Result<(), FaceMemoryError>> {
         Box::pin(async move {
             let record = FacesRecord { image, graphs, faces, created: OffsetDateTime::now_utc() };
-            self.0.save_found_faces(&record, began).await.map_err(|error| Arc::new(error) as FaceMemoryError)
+            self.0
+                .save_found_faces(&record, began)
+                .await
+                .map_err(|error| Arc::new(error) as FaceMemoryError)
         })
     }
 }

@@ -32,7 +32,8 @@ pub(super) async fn live() -> Json<Health> {
     get, path = "/readyz", operation_id = "read_readiness", tag = "health",
     responses(
         (status = 200, description = "Ready", body = Health),
-        (status = 503, description = "Not ready; the detail says why", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Not ready; the detail says \
+            why", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> {
@@ -48,8 +49,10 @@ pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> 
     }
     let failing = app.runs.supervisor().failing();
     if !failing.is_empty() {
-        let why =
-            format!("background tasks panicked a moment ago: {}; the log has the cause", failing.join(", "));
+        let why = format!(
+            "background tasks panicked a moment ago: {}; the log has the cause",
+            failing.join(", ")
+        );
         return Err(ApiError::unavailable(why));
     }
     app.store.ping().await?;
@@ -59,7 +62,8 @@ pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> 
 /// Returns the service metrics in the text format of Prometheus.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "export_telemetry", tag = "health",
-    responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
+    responses((status = 200, description = "Prometheus text \
+        format", body = String, content_type = "text/plain"))
 )]
 pub(super) async fn export(State(app): Shared) -> impl IntoResponse {
     let leaderboards = ("leaderboards", app.store.remembered_bytes());

@@ -17,10 +17,12 @@ use crate::content::ContentHash;
 /// Pending samples that need the image fail, and its spooled file is deleted.
 #[utoipa::path(
     delete, path = "/v1/images/{hash}", operation_id = "delete_image", tag = "privacy",
-    params(("hash" = String, Path, description = "BLAKE3 hash of the image file, 64 hexadecimal digits, as shown by samples and datasets")),
+    params(("hash" = String, Path, description = "BLAKE3 hash of the image file, 64 hexadecimal \
+        digits, as shown by samples and datasets")),
     responses(
         (status = 200, description = "Deleted", body = DeletedResponse),
-        (status = 404, description = "No such image", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such \
+            image", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn delete(
@@ -38,7 +40,9 @@ pub(super) async fn delete(
 
 /// Redirects the route's old name from version 0.1; to be removed in 0.3.
 pub(super) async fn redirect(Path(hash): Path<String>) -> Redirect {
-    tracing::warn!("deprecated route /v1/pictures was used; use /v1/images, the old route is removed in 0.3");
+    tracing::warn!(
+        "deprecated route /v1/pictures was used; use /v1/images, the old route is removed in 0.3"
+    );
     // Other characters are never part of a hash and must not reach the header.
     let hash: String = hash.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
     Redirect::permanent(&format!("/v1/images/{hash}"))

@@ -76,5 +76,8 @@ pub(super) async fn list(State(app): Shared) -> Json<MetricsResponse> {
             missing_graphs,
         }
     };
-    Json(MetricsResponse { pack: app.scoring.pack().id(), metrics: REGISTRY.iter().map(describe).collect() })
+    Json(MetricsResponse {
+        pack: app.scoring.pack().id(),
+        metrics: REGISTRY.iter().map(describe).collect(),
+    })
 }

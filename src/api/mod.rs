@@ -48,17 +48,20 @@ pub use state::App;
 #[openapi(
     info(
         title = "stellar-score",
-        description = "Scores images of personalised text-to-image generators with the same numbers as the reference \
+        description = "Scores images of personalised text-to-image generators with the same \
+            numbers as the reference \
                        implementations, stores the scores and ranks the generators.",
         license(name = "MIT OR Apache-2.0")
     ),
     tags(
         (name = "scores", description = "Score images and read the scores back"),
-        (name = "runs", description = "Evaluate a generator: samples are accepted at once and scored in the background"),
+        (name = "runs", description = "Evaluate a generator: samples are accepted at once and \
+            scored in the background"),
         (name = "datasets", description = "Labelled photos from which metrics learn, and prompts"),
         (name = "privacy", description = "Delete stored data"),
         (name = "leaderboard", description = "Methods ranked by their scores"),
-        (name = "analysis", description = "Comparisons of runs, slices, and agreement with annotators"),
+        (name = "analysis", description = "Comparisons of runs, slices, and agreement with \
+            annotators"),
         (name = "catalogue", description = "Available metrics and loaded models"),
         (name = "health", description = "Probes and service metrics for orchestrators")
     )
@@ -92,7 +95,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::export))
 }
 
-/// Routes over whole runs: admitted, computed and read separately from the others (`http/analyses.rs`).
+/// Routes over whole runs: admitted, computed and read separately from the others
+/// (`http/analyses.rs`).
 fn analysis_routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
         .routes(routes!(samples::read))
@@ -116,8 +120,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = routes().into_openapi();
     let mut analyses = analysis_routes().into_openapi();
     for operation in analyses.paths.paths.values_mut().filter_map(|item| item.get.as_mut()) {
-        let full =
-            "The limit of concurrent and queued analyses is reached; retry after `Retry-After` seconds";
+        let full = "The limit of concurrent and queued analyses is reached; retry after \
+            `Retry-After` seconds";
         add_response(operation, "429", full);
         add_response(operation, "504", "The deadline passed before the response was ready");
     }
@@ -136,11 +140,14 @@ fn add_response(operation: &mut Operation, status: &str, description: &str) {
 
 /// Adds the responses of the middleware around all routes, and those that any route may give.
 fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    let in_query =
-        |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if one.parameter_in == ParameterIn::Query);
+    let in_query = |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if one.parameter_in == ParameterIn::Query);
     for (path, item) in &mut document.paths.paths {
-        let operations =
-            [(&mut item.get, false), (&mut item.put, true), (&mut item.post, true), (&mut item.delete, true)];
+        let operations = [
+            (&mut item.get, false),
+            (&mut item.put, true),
+            (&mut item.post, true),
+            (&mut item.delete, true),
+        ];
         for (operation, writes) in operations {
             let Some(operation) = operation else { continue };
             let has_query = operation.parameters.iter().flatten().any(in_query);

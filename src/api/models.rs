@@ -36,7 +36,11 @@ pub(super) struct ModelsResponse {
 pub(super) async fn list(State(app): Shared) -> Json<ModelsResponse> {
     let pack = Arc::clone(app.scoring.pack());
     let drift = blocking(move || drift(&pack)).await;
-    Json(ModelsResponse { pack: app.scoring.pack().id(), drift, lanes: app.scoring.engine().status() })
+    Json(ModelsResponse {
+        pack: app.scoring.pack().id(),
+        drift,
+        lanes: app.scoring.engine().status(),
+    })
 }
 
 /// Reads the pack's own certificate each time, since it may be stored while the pack is loaded.

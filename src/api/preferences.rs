@@ -16,7 +16,9 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::http::form::clean_label;
-use crate::api::http::{ApiError, Code, Id, InPath, Problem, Query, Resource, body, cut, not_found, page};
+use crate::api::http::{
+    ApiError, Code, Id, InPath, Problem, Query, Resource, body, cut, not_found, page,
+};
 use crate::api::questions::{QuestionWord, Questions};
 use crate::api::state::{App, Shared};
 use crate::{
@@ -140,13 +142,17 @@ struct KeptAnswer {
     request_body(content((NewAnswers = "application/json"), (String = "text/csv"))),
     responses(
         (status = 200, description = "Recorded", body = Accepted),
-        (status = 400, description = "Malformed body", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Neither JSON nor CSV", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A preference is invalid, or its sample does not exist: nothing was recorded", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed \
+            body", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Neither JSON nor \
+            CSV", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A preference is invalid, or its sample does not exist: \
+            nothing was recorded", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Accepted>, ApiError> {
-    let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type =
+        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_csv = media_type.is_some_and(|value| value.trim_start().starts_with("text/csv"));
     let answers = if is_csv {
         read_csv(&body::csv(request, MOST_BYTES).await?)?
@@ -154,14 +160,18 @@ pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Acc
         body::json::<NewAnswers>(request, MOST_BYTES).await?.preferences
     };
     if answers.is_empty() || answers.len() > MOST_ANSWERS {
-        let problem = format!("there are no preferences, or too many: send 1 to {MOST_ANSWERS} at a time");
+        let problem =
+            format!("there are no preferences, or too many: send 1 to {MOST_ANSWERS} at a time");
         return Err(ApiError::new(Code::InvalidField, problem));
     }
-    let place = |at: usize| if is_csv { format!("line {}", at + 2) } else { format!("preferences[{at}]") };
+    let place =
+        |at: usize| if is_csv { format!("line {}", at + 2) } else { format!("preferences[{at}]") };
     let new: Vec<NewPreference> = answers
         .into_iter()
         .enumerate()
-        .map(|(at, answer)| answer.into_new(&app.questions).map_err(|error| error.within(&place(at))))
+        .map(|(at, answer)| {
+            answer.into_new(&app.questions).map_err(|error| error.within(&place(at)))
+        })
         .collect::<Result<_, _>>()?;
     match app.store.add_preferences(&new, OffsetDateTime::now_utc()).await? {
         Ok(accepted) => Ok(Json(Accepted { accepted })),
@@ -170,7 +180,8 @@ pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Acc
             Err(ApiError::new(
                 Code::InvalidField,
                 format!(
-                    "{}: the run {} has no sample `{name}`; nothing was recorded, so correct it and send all preferences again",
+                    "{}: the run {} has no sample `{name}`; nothing was recorded, so correct it \
+                        and send all preferences again",
                     place(unknown.place),
                     unknown.run
                 ),
@@ -184,7 +195,8 @@ fn read_csv(text: &str) -> Result<Vec<Answer>, ApiError> {
         ApiError::new(
             Code::InvalidField,
             format!(
-                "the CSV is invalid ({error}): its header must be question,annotator,name,run_a,run_b,preferred for votes or \
+                "the CSV is invalid ({error}): its header must be \
+                    question,annotator,name,run_a,run_b,preferred for votes or \
                  question,annotator,name,run,rating for ratings"
             ),
         )
@@ -218,12 +230,14 @@ impl Answer {
             (None, None, None, Some(run), Some(rating)) => Judgement::Rating { run, rating },
             _ => {
                 return invalid(
-                    "it is neither a vote nor a rating: a vote has run_a, run_b and preferred, a rating has run and rating",
+                    "it is neither a vote nor a rating: a vote has run_a, run_b and preferred, a \
+                        rating has run and rating",
                 );
             }
         };
         let question = questions.of(question, Code::InvalidField)?;
-        let (annotator, name) = (clean_label("annotator", &annotator)?, clean_label("name", &name)?);
+        let (annotator, name) =
+            (clean_label("annotator", &annotator)?, clean_label("name", &name)?);
         Ok(NewPreference { question, annotator, name, judgement })
     }
 }
@@ -256,7 +270,9 @@ impl From<Preference> for KeptAnswer {
                 };
                 Self { run_a: Some(a), run_b: Some(b), preferred: Some(preferred), ..kept }
             }
-            Judgement::Rating { run, rating } => Self { run: Some(run), rating: Some(rating), ..kept },
+            Judgement::Rating { run, rating } => {
+                Self { run: Some(run), rating: Some(rating), ..kept }
+            }
         }
     }
 }
@@ -290,7 +306,8 @@ pub(super) struct AnswersPage {
 
 /// Lists preferences of annotators.
 #[utoipa::path(
-    get, path = "/v1/preferences", operation_id = "list_preferences", tag = "analysis", params(PreferencesQuery),
+    get, path = "/v1/preferences", operation_id = "list_preferences", tag = "analysis",
+    params(PreferencesQuery),
     responses((status = 200, description = "One page", body = AnswersPage))
 )]
 pub(super) async fn list(
@@ -317,7 +334,8 @@ pub(super) async fn list(
     params(("id" = Uuid, Path, description = "Id of the preference")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 404, description = "No such preference", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such \
+            preference", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn delete(State(app): Shared, id: Id<Preference>) -> Result<StatusCode, ApiError> {
@@ -340,7 +358,8 @@ pub(super) struct DeletedAnswers {
     params(("annotator" = String, Path, description = "Name of the annotator")),
     responses(
         (status = 200, description = "Deleted", body = DeletedAnswers),
-        (status = 404, description = "No preferences by this annotator", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No preferences by this \
+            annotator", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn delete_annotator(
@@ -410,21 +429,27 @@ struct NextEntry {
 ///
 /// Pairs of methods that can hardly be distinguished yet, or were hardly compared, come first.
 #[utoipa::path(
-    get, path = "/v1/preferences/next", operation_id = "next_pair", tag = "analysis", params(NextQuery),
-    responses((status = 200, description = "The pairs, most informative first", body = NextResponse))
+    get, path = "/v1/preferences/next", operation_id = "next_pair", tag = "analysis",
+    params(NextQuery),
+    responses((status = 200, description = "The pairs, most informative \
+        first", body = NextResponse))
 )]
 pub(super) async fn next(
     State(app): Shared,
     Query(parameters): Query<NextQuery>,
 ) -> Result<Json<NextResponse>, ApiError> {
-    let question = app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
+    let question =
+        app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let limit = page(parameters.limit)? as usize;
-    let query =
-        store::PreferencesQuery { question: Some(question.clone()), ..store::PreferencesQuery::default() };
+    let query = store::PreferencesQuery {
+        question: Some(question.clone()),
+        ..store::PreferencesQuery::default()
+    };
     let answers = app.store.preferences(&query).await?;
     let mut methods = methods_of_runs(&app).await?;
     // Ids are ordered by time: the largest is the newest.
-    let newest: BTreeMap<String, Uuid> = methods.iter().map(|(run, method)| (method.clone(), *run)).collect();
+    let newest: BTreeMap<String, Uuid> =
+        methods.iter().map(|(run, method)| (method.clone(), *run)).collect();
     // The methods with the newest runs if there are many: the number of pairs is quadratic.
     let mut recent: Vec<Uuid> = newest.values().copied().collect();
     recent.sort_unstable_by(|a, b| b.cmp(a));
@@ -459,11 +484,14 @@ pub(super) async fn next(
 }
 
 /// Returns the method of each run.
-pub(super) async fn methods_of_runs(app: &App) -> Result<std::collections::BTreeMap<Uuid, String>, ApiError> {
+pub(super) async fn methods_of_runs(
+    app: &App,
+) -> Result<std::collections::BTreeMap<Uuid, String>, ApiError> {
     let mut methods = std::collections::BTreeMap::new();
     let mut after = None;
     loop {
-        let runs = app.store.runs(&RunsQuery { after, limit: 1_000, ..RunsQuery::default() }).await?;
+        let runs =
+            app.store.runs(&RunsQuery { after, limit: 1_000, ..RunsQuery::default() }).await?;
         after = runs.last().map(|run| run.id);
         let more = runs.len() == 1_000;
         methods.extend(runs.into_iter().map(|run| (run.id, run.name.method)));

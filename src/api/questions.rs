@@ -30,7 +30,8 @@ impl TryFrom<String> for QuestionWord {
         match Question::parse(&word) {
             Some(question) => Ok(Self(question)),
             None => {
-                Err("a question is a word of 1 to 32 lower-case letters, digits and underscores, such as \
+                Err("a question is a word of 1 to 32 lower-case letters, digits and underscores, \
+                    such as \
                          `overall` or `identity`"
                     .to_owned())
             }
@@ -56,8 +57,10 @@ impl PartialSchema for QuestionWord {
             .schema_type(Type::String)
             .pattern(Some("^[a-z][a-z0-9_]{0,31}$"))
             .description(Some(
-                "The question put to annotators: `overall`, which is better overall; `object`, are the objects of the prompt present; `relation`, \
-                 are its relations right; `identity`, which is more like the person; or a question that the operator configured in \
+                "The question put to annotators: `overall`, which is better overall; `object`, are \
+                    the objects of the prompt present; `relation`, \
+                 are its relations right; `identity`, which is more like the person; or a question \
+                 that the operator configured in \
                  `analysis.questions`.",
             ))
             .examples([serde_json::json!("identity")])
@@ -92,7 +95,8 @@ impl Questions {
         }
         let known: Vec<_> = self.0.iter().map(Question::as_str).collect();
         let problem = format!(
-            "`question` is `{}`, which this service does not have: send one of {}, or have the operator add it to \
+            "`question` is `{}`, which this service does not have: send one of {}, or have the \
+                operator add it to \
              analysis.questions",
             word.0.as_str(),
             known.join(", ")

@@ -93,10 +93,12 @@ struct StoredScore {
 /// Returns a stored sample with its scores.
 #[utoipa::path(
     get, path = "/v1/samples/{id}", operation_id = "read_sample", tag = "scores",
-    params(("id" = Uuid, Path, description = "Id of the sample, `sample` in a score response"), SampleQuery),
+    params(("id" = Uuid, Path, description = "Id of the sample, `sample` in a score \
+        response"), SampleQuery),
     responses(
         (status = 200, description = "The sample", body = SampleResponse),
-        (status = 404, description = "No such sample", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such \
+            sample", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn read(
@@ -123,7 +125,8 @@ pub(super) async fn read(
     params(("id" = Uuid, Path, description = "Id of the sample, `sample` in a score response")),
     responses(
         (status = 200, description = "Deleted", body = DeletedResponse),
-        (status = 404, description = "No such sample", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such \
+            sample", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn delete(
@@ -131,7 +134,13 @@ pub(super) async fn delete(
     id: Id<SampleRecord>,
 ) -> Result<Json<DeletedResponse>, ApiError> {
     let store = app.store.clone();
-    deletion::delete(app, "sample with this id", None, async move { store.delete_sample(id.0).await }).await
+    deletion::delete(
+        app,
+        "sample with this id",
+        None,
+        async move { store.delete_sample(id.0).await },
+    )
+    .await
 }
 
 /// Adds to each score its place among those of all summarised runs with the same pack and version.

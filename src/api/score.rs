@@ -22,8 +22,8 @@ use crate::{
     metrics::{AttributePrediction, Flag, NullReason},
     pack_id::{PackId, Weights},
     scoring::{
-        self, DatasetProbes, FeatureUse, ImageFaces, Metadata, MetricScore, ObjectEvidence, RelationEvidence,
-        Scorecard, TextEvidence, graphs_of,
+        self, DatasetProbes, FeatureUse, ImageFaces, Metadata, MetricScore, ObjectEvidence,
+        RelationEvidence, Scorecard, TextEvidence, graphs_of,
     },
     service::{new_sample, probes},
     store::{NewSample, RecordOutcome, RunName, ScoreRecord, ScoreValue},
@@ -159,10 +159,11 @@ impl Evidence {
     /// Collects the evidence of a scorecard.
     #[must_use]
     pub fn of(card: &Scorecard, pack: &Pack) -> Self {
-        let checkpoints = card.scores.iter().filter(|score| score.outcome.is_ok()).filter_map(|score| {
-            let graph = pack.graph(score.metric.needs.first()?.graph)?;
-            Some((score.metric.code.to_owned(), graph.source.checkpoint.clone()))
-        });
+        let checkpoints =
+            card.scores.iter().filter(|score| score.outcome.is_ok()).filter_map(|score| {
+                let graph = pack.graph(score.metric.needs.first()?.graph)?;
+                Some((score.metric.code.to_owned(), graph.source.checkpoint.clone()))
+            });
         let details = card.scores.iter().filter_map(|MetricScore { metric, outcome }| {
             let details = &outcome.as_ref().ok()?.details;
             let named = details.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
@@ -259,16 +260,26 @@ pub struct GraphSource {
     request_body(content = ScoreForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Scored and stored", body = ScoreResponse),
-        (status = 400, description = "Malformed form", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The dataset in the metadata does not exist", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The name is taken by a sample with other content, or the run is finished", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A size limit is exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a multipart form, or not a supported image", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is missing, repeated, unknown or invalid", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed \
+            form", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "The dataset in the metadata does not \
+            exist", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The name is taken by a sample with other content, or the run \
+            is finished", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "A size limit is \
+            exceeded", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a multipart form, or not a supported \
+            image", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is missing, repeated, unknown or \
+            invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was \
+            ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn create(State(app): Shared, request: Request) -> Result<Json<ScoreResponse>, ApiError> {
+pub(super) async fn create(
+    State(app): Shared,
+    request: Request,
+) -> Result<Json<ScoreResponse>, ApiError> {
     drain::whole(request, |request| answer(&app, request)).await
 }
 
@@ -299,12 +310,20 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiE
         milliseconds = stored.as_millis() as u64,
         "sample scored and stored"
     );
-    let mut scores: BTreeMap<_, _> =
-        card.scores.iter().map(|score| (score.metric.code.to_owned(), score_entry(score))).collect();
+    let mut scores: BTreeMap<_, _> = card
+        .scores
+        .iter()
+        .map(|score| (score.metric.code.to_owned(), score_entry(score)))
+        .collect();
     let mut provenance = provenance(&card, &pack, form.sample.dataset.as_ref());
     if recorded.outcome != RecordOutcome::Created {
         // Stored scores stay: the response has those of the leaderboard and GET /v1/samples/{id}.
-        let stored = app.store.sample(recorded.sample).await?.map(|sample| sample.scores).unwrap_or_default();
+        let stored = app
+            .store
+            .sample(recorded.sample)
+            .await?
+            .map(|sample| sample.scores)
+            .unwrap_or_default();
         for score in stored.into_iter().filter(|score| score.pack == pack.id()) {
             if let Some(entry) = scores.get_mut(&score.metric) {
                 provenance.metric_versions.insert(score.metric.clone(), score.metric_version);
@@ -347,10 +366,14 @@ fn stored_entry(score: ScoreRecord, now: &ScoreEntry) -> ScoreEntry {
     let known = |word: String| serde_json::from_value(serde_json::Value::String(word)).ok();
     let flags = score.flags.into_iter().filter_map(known).collect();
     match score.value {
-        ScoreValue::Number(value) => ScoreEntry { value: Some(value), reason: None, help: None, flags },
+        ScoreValue::Number(value) => {
+            ScoreEntry { value: Some(value), reason: None, help: None, flags }
+        }
         ScoreValue::Null { reason } => {
-            let reason: Option<NullReason> = serde_json::from_value(serde_json::Value::String(reason)).ok();
-            let help = reason.map_or_else(|| now.help.clone(), |reason| Some(reason.help().to_owned()));
+            let reason: Option<NullReason> =
+                serde_json::from_value(serde_json::Value::String(reason)).ok();
+            let help =
+                reason.map_or_else(|| now.help.clone(), |reason| Some(reason.help().to_owned()));
             ScoreEntry { value: None, reason, help, flags }
         }
     }
@@ -360,9 +383,12 @@ fn stored_entry(score: ScoreRecord, now: &ScoreEntry) -> ScoreEntry {
 #[must_use]
 pub fn score_entry(score: &MetricScore) -> ScoreEntry {
     match &score.outcome {
-        Ok(score) => {
-            ScoreEntry { value: Some(score.value), reason: None, help: None, flags: score.flags.clone() }
-        }
+        Ok(score) => ScoreEntry {
+            value: Some(score.value),
+            reason: None,
+            help: None,
+            flags: score.flags.clone(),
+        },
         Err(reason) => ScoreEntry {
             value: None,
             reason: Some(*reason),
@@ -373,7 +399,8 @@ pub fn score_entry(score: &MetricScore) -> ScoreEntry {
 }
 
 fn provenance(card: &Scorecard, pack: &Pack, dataset: Option<&DatasetProbes>) -> Provenance {
-    let used: Vec<String> = card.features.iter().flat_map(|feature| graphs_of(&feature.graph)).collect();
+    let used: Vec<String> =
+        card.features.iter().flat_map(|feature| graphs_of(&feature.graph)).collect();
     Provenance {
         service_version: crate::VERSION.to_owned(),
         pack: pack.id(),

@@ -80,7 +80,10 @@ impl App {
 
     /// Returns the same application for analyses, which have their own database connections.
     pub(super) fn for_analyses(&self) -> Self {
-        Self { store: self.store.for_analyses(analyses::connections(&self.analysis)), ..self.clone() }
+        Self {
+            store: self.store.for_analyses(analyses::connections(&self.analysis)),
+            ..self.clone()
+        }
     }
 
     /// Returns the digest of the pack with this name or digest; without one, of the loaded pack.
@@ -101,20 +104,25 @@ impl App {
             return Ok(pack.digest.clone());
         }
         let named: String = named.chars().take(80).collect();
-        let list =
-            std::iter::once(&loaded).chain(&packs).map(|pack| format!("{} ({})", pack.name, pack.digest));
+        let list = std::iter::once(&loaded)
+            .chain(&packs)
+            .map(|pack| format!("{} ({})", pack.name, pack.digest));
         let list = list.take(50).collect::<Vec<_>>().join(", ");
         let problem = match of_name.len() {
             0 => format!("unknown pack `{named}`: the known packs are {list}"),
             _ => format!(
-                "several packs are named `{named}`, give a digest instead: the known packs are {list}"
+                "several packs are named `{named}`, give a digest instead: the known packs are \
+                    {list}"
             ),
         };
         Err(ApiError::new(Code::MalformedRequest, problem))
     }
 
     /// Like `digest_of`; `all` stands for every pack and returns `None`.
-    pub(super) async fn digest_or_all(&self, named: Option<&str>) -> Result<Option<String>, ApiError> {
+    pub(super) async fn digest_or_all(
+        &self,
+        named: Option<&str>,
+    ) -> Result<Option<String>, ApiError> {
         if named == Some("all") { Ok(None) } else { self.digest_of(named).await.map(Some) }
     }
 
@@ -143,7 +151,8 @@ impl App {
         revision: u64,
         work: impl Future<Output = Result<V, ApiError>>,
     ) -> Result<Arc<V>, ApiError> {
-        let Some(graphs) = self.scoring.face_graphs().filter(|_| self.face_retention_days > 0) else {
+        let Some(graphs) = self.scoring.face_graphs().filter(|_| self.face_retention_days > 0)
+        else {
             // Faces are then in this process's memory only, and no revision records their changes.
             return work.await.map(Arc::new);
         };

@@ -74,7 +74,8 @@ pub async fn efficiency(
     let telemetry = Telemetry::new();
     let mut sessions = Vec::new();
     let engine = {
-        let (pack, config, numbers) = (pack.clone(), config.engine.clone(), telemetry.engine.clone());
+        let (pack, config, numbers) =
+            (pack.clone(), config.engine.clone(), telemetry.engine.clone());
         blocking(move || {
             let engine = Engine::start_with(&pack, &config, &numbers, |graph, backend| {
                 let session = Session::new(graph.role.clone(), graph.max_batch, backend);
@@ -95,13 +96,16 @@ pub async fn efficiency(
     let mut found = Vec::new();
     for round in 0..=rounds {
         let seed = options.seed.wrapping_add((round as u64) << 32);
-        let served = load(&client, samples.clone(), &LoadOptions { seed, ..options.clone() }).await?;
+        let served =
+            load(&client, samples.clone(), &LoadOptions { seed, ..options.clone() }).await?;
         anyhow::ensure!(served.scored > 0, "the service scored nothing: {served:?}");
         let (sessions, load, clients) = (sessions.clone(), served.clone(), options.clients);
         let bare_seconds =
-            blocking(move || bare(&sessions, &load, clients, parallelism.concurrent_batches)).await?;
+            blocking(move || bare(&sessions, &load, clients, parallelism.concurrent_batches))
+                .await?;
         if round > 0 {
-            let round = EfficiencyRound { efficiency: bare_seconds / served.seconds, served, bare_seconds };
+            let round =
+                EfficiencyRound { efficiency: bare_seconds / served.seconds, served, bare_seconds };
             done(&round);
             found.push(round);
         }
@@ -174,7 +178,12 @@ impl Backend for Session {
 
 /// Returns the seconds in which the sessions run as many items as the service did, with `at_once`
 /// concurrent batches.
-fn bare(sessions: &[Session], served: &LoadResult, clients: usize, at_once: usize) -> anyhow::Result<f64> {
+fn bare(
+    sessions: &[Session],
+    served: &LoadResult,
+    clients: usize,
+    at_once: usize,
+) -> anyhow::Result<f64> {
     let mut work = Vec::new();
     for session in sessions {
         let items = served.graphs.get(&session.graph).map_or(0, |graph| graph.items as usize);
@@ -190,7 +199,8 @@ fn bare(sessions: &[Session], served: &LoadResult, clients: usize, at_once: usiz
                 loop {
                     let next = work.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some((session, batch)) = next else { return Ok(()) };
-                    let mut backend = session.backend.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut backend =
+                        session.backend.lock().unwrap_or_else(PoisonError::into_inner);
                     backend.run(&batch).with_context(|| session.graph.clone())?;
                 }
             })
@@ -226,10 +236,15 @@ mod tests {
         let mut session = Session::new("text".to_owned(), 4, Box::new(Echo));
         session.run(&[item(5), item(5), item(5), item(9)]).unwrap();
         let batches = session.batches(16, 8);
-        let mut lengths: Vec<_> = batches.iter().map(|batch| (batch[0][0].shape()[0], batch.len())).collect();
+        let mut lengths: Vec<_> =
+            batches.iter().map(|batch| (batch[0][0].shape()[0], batch.len())).collect();
         lengths.sort_unstable();
         assert_eq!(lengths, [(5, 4), (5, 4), (5, 4), (9, 4)]);
-        assert!(batches.iter().all(|batch| batch.iter().all(|item| item[0].shape() == batch[0][0].shape())));
+        assert!(
+            batches
+                .iter()
+                .all(|batch| batch.iter().all(|item| item[0].shape() == batch[0][0].shape()))
+        );
         assert!(session.batches(16, 1).iter().all(|batch| batch.len() == 1));
     }
 

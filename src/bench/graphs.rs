@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Backend, Engine, EngineConfig, GraphSpec, Pack, Precision, Provider, StartError};
+use crate::engine::{
+    Backend, Engine, EngineConfig, GraphSpec, Pack, Precision, Provider, StartError,
+};
 use crate::machine;
 
 /// Options of a measurement.
@@ -112,7 +114,8 @@ fn run(
             break;
         }
         let (started, mut times) = (Instant::now(), Vec::new());
-        while times.len() < options.runs && (times.is_empty() || started.elapsed() < options.limit) {
+        while times.len() < options.runs && (times.is_empty() || started.elapsed() < options.limit)
+        {
             let began = Instant::now();
             if let Err(error) = backend.run(&items) {
                 timing.problem = Some(format!("batch {batch}: {error}"));
@@ -173,15 +176,23 @@ mod tests {
             assert_eq!(graph.provider, Some(Provider::Cpu));
             let batches: Vec<_> = graph.batches.iter().map(|of| (of.batch, of.runs)).collect();
             assert_eq!(batches, [(1, 2), (3, 2)]);
-            assert!(graph.batches.iter().all(|of| of.milliseconds > 0.0 && of.items_a_second > 0.0));
-            let tflops = graph.batches[0].tflops.map(|tflops| tflops / graph.batches[0].items_a_second);
-            assert_eq!(tflops.map(|of| (of * 1e12).round()), (graph.graph == "faces.pnet").then_some(1e6));
+            assert!(
+                graph.batches.iter().all(|of| of.milliseconds > 0.0 && of.items_a_second > 0.0)
+            );
+            let tflops =
+                graph.batches[0].tflops.map(|tflops| tflops / graph.batches[0].items_a_second);
+            assert_eq!(
+                tflops.map(|of| (of * 1e12).round()),
+                (graph.graph == "faces.pnet").then_some(1e6)
+            );
         }
     }
 
     #[test]
     fn the_median_of_an_even_count_is_the_mean_of_the_middle_two() {
-        for (mut times, expected) in [(vec![], 0.0), (vec![3.0], 3.0), (vec![4.0, 1.0, 2.0, 3.0], 2.5)] {
+        for (mut times, expected) in
+            [(vec![], 0.0), (vec![3.0], 3.0), (vec![4.0, 1.0, 2.0, 3.0], 2.5)]
+        {
             assert!((median(&mut times) - expected).abs() < 1e-12, "{times:?}");
         }
     }

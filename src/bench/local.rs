@@ -49,9 +49,11 @@ impl LocalService {
         )?);
         let url = format!("sqlite:{}", folder.0.join("bench.db").display());
         let store = Store::open(&url, &StoreOptions::default()).await?;
-        let runs = Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
+        let runs = Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone())
+            .await?;
         let router = api::router(Arc::new(App::new(&config, scoring, store, runs, telemetry)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on a local port")?;
+        let listener =
+            TcpListener::bind("127.0.0.1:0").await.context("cannot listen on a local port")?;
         let address = listener.local_addr()?;
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
@@ -80,7 +82,8 @@ pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
     pub(crate) fn make() -> std::io::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("stellar-score-{}", Uuid::now_v7().simple()));
+        let folder =
+            std::env::temp_dir().join(format!("stellar-score-{}", Uuid::now_v7().simple()));
         std::fs::create_dir(&folder)?;
         Ok(Self(folder))
     }

@@ -89,7 +89,10 @@ impl Placement {
     fn read(&mut self, text: &str) {
         let events: Vec<Event> = serde_json::from_str(text).unwrap_or_default();
         let begins = events.iter().rposition(|event| event.name == "model_run").map_or(0, |last| {
-            events[..last].iter().rposition(|event| event.name == "model_run").map_or(0, |before| before + 1)
+            events[..last]
+                .iter()
+                .rposition(|event| event.name == "model_run")
+                .map_or(0, |before| before + 1)
         });
         for event in &events[begins..] {
             if event.cat != "Node" || !event.name.ends_with("_kernel_time") {
@@ -113,9 +116,11 @@ mod tests {
     #[test]
     fn nodes_of_the_last_run_are_counted_by_provider() {
         let node = |provider: &str, op: &str| serde_json::json!({"cat": "Node", "name": "x_kernel_time", "dur": 500.0, "args": {"provider": provider, "op_name": op}});
-        let run = serde_json::json!({"cat": "Session", "name": "model_run", "dur": 1.0, "args": {}});
+        let run =
+            serde_json::json!({"cat": "Session", "name": "model_run", "dur": 1.0, "args": {}});
         let fence = serde_json::json!({"cat": "Node", "name": "x_fence_before", "dur": 1.0, "args": {"op_name": "Conv"}});
-        let (cuda, cpu) = (node("CUDAExecutionProvider", "Conv"), node("CPUExecutionProvider", "Shape"));
+        let (cuda, cpu) =
+            (node("CUDAExecutionProvider", "Conv"), node("CPUExecutionProvider", "Shape"));
         let text = serde_json::json!([cuda, run, cuda, fence, cpu, cuda, run]).to_string();
         let mut placed = Placement::default();
         placed.read(&text);

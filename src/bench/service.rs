@@ -55,7 +55,8 @@ impl LoadSample {
     /// specific to `set`. Bytes appended to an image file change its content hash but not its
     /// pixels.
     fn form(&self, number: u64, set: u64, options: &LoadOptions) -> Form {
-        let image = if options.repeat { self.image.clone() } else { with_number(&self.image, number) };
+        let image =
+            if options.repeat { self.image.clone() } else { with_number(&self.image, number) };
         let mut form = Form::new()
             .part("image", file_part(&image, "image"))
             .text("prompt", self.prompt.clone())
@@ -150,8 +151,9 @@ pub struct Stages {
 impl Stages {
     fn mean(answers: &[Asked]) -> Self {
         let all: Vec<&Self> = answers.iter().filter_map(|answer| answer.stages.as_ref()).collect();
-        let mean =
-            |of: fn(&Self) -> f64| all.iter().map(|one| of(one)).sum::<f64>() / all.len().max(1) as f64;
+        let mean = |of: fn(&Self) -> f64| {
+            all.iter().map(|one| of(one)).sum::<f64>() / all.len().max(1) as f64
+        };
         Self {
             read_ms: mean(|of| of.read_ms),
             score_ms: mean(|of| of.score_ms),
@@ -326,11 +328,13 @@ fn result(answers: Vec<Asked>, seconds: f64, before: &Numbers, after: &Numbers) 
     }
     let middle = median(&mut times);
     let since = |key: &str| Some(after.get(key)? - before.get(key).copied().unwrap_or_default());
-    let grown = |name: &str, labels: &str| since(&format!("{name}{{{labels}}}")).unwrap_or_default();
+    let grown =
+        |name: &str, labels: &str| since(&format!("{name}{{{labels}}}")).unwrap_or_default();
     let mut graphs = BTreeMap::new();
     for key in after.keys() {
-        let Some(labels) =
-            key.strip_prefix("stellar_engine_batch_size_sum{").and_then(|rest| rest.strip_suffix('}'))
+        let Some(labels) = key
+            .strip_prefix("stellar_engine_batch_size_sum{")
+            .and_then(|rest| rest.strip_suffix('}'))
         else {
             continue;
         };
@@ -339,8 +343,9 @@ fn result(answers: Vec<Asked>, seconds: f64, before: &Numbers, after: &Numbers) 
         if batches == 0.0 {
             continue;
         }
-        let of_stage =
-            |stage: &str| grown("stellar_engine_stage_seconds_sum", &format!("{labels},stage=\"{stage}\""));
+        let of_stage = |stage: &str| {
+            grown("stellar_engine_stage_seconds_sum", &format!("{labels},stage=\"{stage}\""))
+        };
         let run_seconds = of_stage("run");
         let graph = labels.trim_start_matches("graph=\"").trim_end_matches('"').to_owned();
         let load = GraphLoad {
@@ -357,8 +362,10 @@ fn result(answers: Vec<Asked>, seconds: f64, before: &Numbers, after: &Numbers) 
     let scored = times.len().max(1) as f64;
     LoadResult {
         stages,
-        processor_seconds_a_sample: since("process_cpu_seconds_total").map(|seconds| seconds / scored),
-        graph_seconds_a_sample: graphs.values().map(|graph| graph.run_seconds).sum::<f64>() / scored,
+        processor_seconds_a_sample: since("process_cpu_seconds_total")
+            .map(|seconds| seconds / scored),
+        graph_seconds_a_sample: graphs.values().map(|graph| graph.run_seconds).sum::<f64>()
+            / scored,
         peak_bytes: after.get("stellar_peak_memory_bytes").copied(),
         scored: times.len() as u64,
         refused,
@@ -413,22 +420,36 @@ mod tests {
             .chain([asked(Some(StatusCode::TOO_MANY_REQUESTS), 9.0, None), asked(None, 9.0, None)])
             .collect();
         let before = parse(
-            "stellar_engine_batch_size_sum{graph=\"a\"} 10\nstellar_engine_batch_size_count{graph=\"a\"} 5\n\
-             stellar_engine_stage_seconds_sum{graph=\"a\",stage=\"run\"} 1\nprocess_cpu_seconds_total 10\n",
+            "stellar_engine_batch_size_sum{graph=\"a\"} \
+                10\nstellar_engine_batch_size_count{graph=\"a\"} 5\n\
+             stellar_engine_stage_seconds_sum{graph=\"a\",stage=\"run\"} \
+             1\nprocess_cpu_seconds_total 10\n",
         );
         let after = parse(
-            "# HELP x y\nstellar_engine_batch_size_sum{graph=\"a\"} 110\nstellar_engine_batch_size_count{graph=\"a\"} 25\n\
+            "# HELP x y\nstellar_engine_batch_size_sum{graph=\"a\"} \
+                110\nstellar_engine_batch_size_count{graph=\"a\"} 25\n\
              stellar_engine_batch_size_sum{graph=\"idle\"} 0\n\
-             stellar_engine_stage_seconds_sum{graph=\"a\",stage=\"run\"} 6\nstellar_resident_memory_bytes 1024\n\
-             stellar_engine_stage_seconds_sum{graph=\"a\",stage=\"queue\"} 2\nstellar_peak_memory_bytes 4096\n\
+             stellar_engine_stage_seconds_sum{graph=\"a\",stage=\"run\"} \
+             6\nstellar_resident_memory_bytes 1024\n\
+             stellar_engine_stage_seconds_sum{graph=\"a\",stage=\"queue\"} \
+             2\nstellar_peak_memory_bytes 4096\n\
              process_cpu_seconds_total 60\n",
         );
         let found = result(answers, 10.0, &before, &after);
-        assert_eq!((found.scored, found.broken, &found.refused), (100, 1, &BTreeMap::from([(429, 1)])));
-        assert_eq!((found.p50_ms, found.p95_ms, found.p99_ms, found.most_ms), (50.5, 95.0, 99.0, 100.0));
+        assert_eq!(
+            (found.scored, found.broken, &found.refused),
+            (100, 1, &BTreeMap::from([(429, 1)]))
+        );
+        assert_eq!(
+            (found.p50_ms, found.p95_ms, found.p99_ms, found.most_ms),
+            (50.5, 95.0, 99.0, 100.0)
+        );
         assert!((found.samples_a_second - 10.0).abs() < 1e-12);
         assert_eq!(found.stages, Stages { read_ms: 1.0, score_ms: 50.5, store_ms: 2.0 });
-        assert_eq!((found.processor_seconds_a_sample, found.graph_seconds_a_sample), (Some(0.5), 0.05));
+        assert_eq!(
+            (found.processor_seconds_a_sample, found.graph_seconds_a_sample),
+            (Some(0.5), 0.05)
+        );
         assert_eq!(found.peak_bytes, Some(4096.0));
         let load = GraphLoad {
             items: 100.0,

@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::output::print;
 use crate::{
     bench::{
-        self, GraphTiming, GraphsOptions, LoadOptions, LoadResult, LoadSample, efficiency, load, placement,
-        time_graphs,
+        self, GraphTiming, GraphsOptions, LoadOptions, LoadResult, LoadSample, efficiency, load,
+        placement, time_graphs,
     },
     blocking::blocking,
     client::Client,
@@ -162,7 +162,8 @@ impl LoadArgs {
         let folder = bench::Folder::make()?;
         let at = |name: &str| folder.0.join(name);
         let made = dataset::make_sample(&at("sample"), SampleSize { identities: 10, prompts: 10 })?;
-        let sources = Sources { download: made.download, prompts: made.prompts, out: at("stellar") };
+        let sources =
+            Sources { download: made.download, prompts: made.prompts, out: at("stellar") };
         dataset::prepare(&sources, &config.limits.decode(), |_, _| {})?;
         read_samples(&made.generations, &sources.out)
     }
@@ -170,8 +171,8 @@ impl LoadArgs {
 
 fn read_samples(images: &Path, dataset: &Path) -> anyhow::Result<Vec<LoadSample>> {
     let (dataset, _) = Dataset::open(dataset)?;
-    let folder =
-        read_folder(images, &dataset).with_context(|| format!("cannot read {}", images.display()))?;
+    let folder = read_folder(images, &dataset)
+        .with_context(|| format!("cannot read {}", images.display()))?;
     let read = |item: &Item| {
         LoadSample::read(item).with_context(|| format!("cannot read the files of {}", item.name))
     };
@@ -188,7 +189,8 @@ impl ResultArgs {
     /// Reads the earlier result, if one is given. It is read before anything is measured.
     fn before(&self) -> anyhow::Result<Option<serde_json::Value>> {
         let Some(file) = &self.compare else { return Ok(None) };
-        let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         let before = serde_json::from_slice(&text)
             .with_context(|| format!("{} is not a result written by --json", file.display()))?;
         Ok(Some(before))
@@ -201,7 +203,11 @@ fn changes(before: Option<&serde_json::Value>, now: &impl Serialize) -> anyhow::
     let mut text = format!("\n{:<56} {:>12} {:>12} {:>8}\n", "", "before", "now", "ratio");
     for change in bench::compare(before, &serde_json::to_value(now)?) {
         let ratio = change.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
-        let _ = writeln!(text, "{:<56} {:>12.4} {:>12.4} {ratio:>8}", change.of, change.before, change.now);
+        let _ = writeln!(
+            text,
+            "{:<56} {:>12.4} {:>12.4} {ratio:>8}",
+            change.of, change.before, change.now
+        );
     }
     Ok(text)
 }
@@ -235,7 +241,8 @@ async fn of_the_loop(config: &Config, args: &EfficiencyArgs) -> anyhow::Result<E
     args.result.save(&found)?;
     let last = found.rounds.last().map_or_else(String::new, |round| table(&round.served));
     print(&format!(
-        "\nthe service has {:.1} % of a bare loop's throughput ({}, {} concurrent batches, {} threads each, {} clients)\n\nlast round\n{last}{}",
+        "\nthe service has {:.1} % of a bare loop's throughput ({}, {} concurrent batches, {} \
+            threads each, {} clients)\n\nlast round\n{last}{}",
         100.0 * found.efficiency,
         found.provider.name(),
         found.concurrent_batches,
@@ -296,7 +303,9 @@ fn table(found: &LoadResult) -> String {
     }
     if let Some(bytes) = found.resident_bytes {
         let mib = |bytes: f64| bytes / 1_048_576.0;
-        let peak = found.peak_bytes.map_or_else(String::new, |peak| format!(", peak {:.0} MiB", mib(peak)));
+        let peak = found
+            .peak_bytes
+            .map_or_else(String::new, |peak| format!(", peak {:.0} MiB", mib(peak)));
         let _ = writeln!(text, "\nresident memory {:.0} MiB{peak}", mib(bytes));
     }
     text
@@ -318,7 +327,9 @@ fn graphs(config: &Config, args: &GraphsArgs) -> anyhow::Result<ExitCode> {
     };
     let before = args.result.before()?;
     let result = |graphs: &[GraphTiming], placed: &serde_json::Value| json!({"pack": pack.name, "digest": pack.digest.to_string(), "graphs": graphs, "placement": placed});
-    let save = |graphs: &[GraphTiming], placed: &serde_json::Value| args.result.save(&result(graphs, placed));
+    let save = |graphs: &[GraphTiming], placed: &serde_json::Value| {
+        args.result.save(&result(graphs, placed))
+    };
     let mut written = Ok(());
     let mut so_far: Vec<GraphTiming> = Vec::new();
     let timed = time_graphs(&pack, &config.engine, &options, |timing| {
@@ -348,7 +359,9 @@ fn graphs(config: &Config, args: &GraphsArgs) -> anyhow::Result<ExitCode> {
 
 fn line(timing: &GraphTiming) -> String {
     let provider = timing.provider.map_or("-", |provider| provider.name());
-    let mib = timing.resident_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    let mib = timing
+        .resident_bytes
+        .map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
     let mut text = format!(
         "{:<28} {} {provider:<8} loaded in {:.1} s, {mib}\n",
         timing.graph, timing.precision, timing.load_seconds

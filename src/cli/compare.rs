@@ -25,10 +25,14 @@ Examples:
   stellar-score compare mine/step-2000 mine/step-1000
   stellar-score compare mine/new mine/old --fail-if-worse ips,clip_t
 
-Exit status: 0 if no metric of --fail-if-worse is significantly worse, 3 if one is, 1 if the comparison is not possible (unknown
-run, metric without numbers), 2 for wrong arguments. A metric is significantly worse if the whole confidence interval of the
-difference lies on the worse side. Without a true difference, (1 - confidence)/2 of the comparisons fail the gate, 2.5 % by default.
-With several metrics, this error rate is divided among them, so that it holds for the gate as a whole.";
+Exit status: 0 if no metric of --fail-if-worse is significantly worse, 3 if one is, 1 if the \
+comparison is not possible (unknown
+run, metric without numbers), 2 for wrong arguments. A metric is significantly worse if the whole \
+confidence interval of the
+difference lies on the worse side. Without a true difference, (1 - confidence)/2 of the \
+comparisons fail the gate, 2.5 % by default.
+With several metrics, this error rate is divided among them, so that it holds for the gate as a \
+whole.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -71,7 +75,8 @@ pub(super) async fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
     let confidence = confidence(args.confidence, args.fail_if_worse.len())?;
     let mut wanted = args.metrics.clone();
     if !wanted.is_empty() {
-        wanted.extend(args.fail_if_worse.iter().filter(|code| !args.metrics.contains(code)).cloned());
+        wanted
+            .extend(args.fail_if_worse.iter().filter(|code| !args.metrics.contains(code)).cloned());
     }
     for code in &args.fail_if_worse {
         let metric = metrics::find(code).ok_or_else(|| metrics::ListError::unknown(code))?;
@@ -110,7 +115,10 @@ pub(super) async fn run(args: CompareArgs) -> anyhow::Result<ExitCode> {
 /// Returns the coverage for each of `gates` metrics (Bonferroni), so that the gate as a whole has
 /// the type I error of a single metric.
 fn confidence(asked: f64, gates: usize) -> anyhow::Result<f64> {
-    anyhow::ensure!((0.5..=0.999).contains(&asked), "--confidence is {asked}: it must be 0.5 to 0.999");
+    anyhow::ensure!(
+        (0.5..=0.999).contains(&asked),
+        "--confidence is {asked}: it must be 0.5 to 0.999"
+    );
     Ok((1.0 - (1.0 - asked) / gates.max(1) as f64).min(0.999))
 }
 
@@ -121,7 +129,8 @@ fn worse(comparison: &Comparison, gates: &[String]) -> anyhow::Result<Vec<String
     for code in gates {
         let Some(found) = whole.iter().find(|of| of.metric == *code) else {
             anyhow::bail!(
-                "{code} cannot be compared: the runs do not both have scores of it for the same prompts"
+                "{code} cannot be compared: the runs do not both have scores of it for the same \
+                    prompts"
             );
         };
         anyhow::ensure!(
@@ -137,7 +146,8 @@ fn worse(comparison: &Comparison, gates: &[String]) -> anyhow::Result<Vec<String
 
 fn table(comparison: &Comparison, a: &str, b: &str) -> String {
     let mut text = format!(
-        "{a} against {b}: {} pairs ({} and {} samples without a partner), policy {}, confidence intervals clustered by identity, coverage {:.4}\n",
+        "{a} against {b}: {} pairs ({} and {} samples without a partner), policy {}, confidence \
+            intervals clustered by identity, coverage {:.4}\n",
         comparison.pairs,
         comparison.only_a,
         comparison.only_b,
@@ -161,7 +171,8 @@ fn table(comparison: &Comparison, a: &str, b: &str) -> String {
     if few {
         let _ = writeln!(
             text,
-            "* fewer than {FEW_CLUSTERS} identities: the interval is based on few clusters and assumes that their differences vary alike"
+            "* fewer than {FEW_CLUSTERS} identities: the interval is based on few clusters and \
+                assumes that their differences vary alike"
         );
     }
     if !comparison.not_compared.is_empty() {
@@ -179,7 +190,9 @@ fn line(of: &Difference) -> String {
         number.map_or_else(|| "-".to_owned(), |number| format!("{number:.digits$}"))
     };
     let interval = match of.low.zip(of.high) {
-        Some((low, high)) => format!("[{low:+.5}, {high:+.5}]{}", if of.few_clusters { "*" } else { "" }),
+        Some((low, high)) => {
+            format!("[{low:+.5}, {high:+.5}]{}", if of.few_clusters { "*" } else { "" })
+        }
         None => "-".to_owned(),
     };
     let finding = match of.finding {

@@ -95,7 +95,8 @@ fn prepare(config: &Config, args: PrepareArgs) -> anyhow::Result<ExitCode> {
     }
     let _ = writeln!(
         text,
-        "{}: {} test and {} validation identities, {} photos; {} files written, the others already existed",
+        "{}: {} test and {} validation identities, {} photos; {} files written, the others already \
+            existed",
         sources.out.display(),
         done.test,
         done.val,
@@ -104,7 +105,8 @@ fn prepare(config: &Config, args: PrepareArgs) -> anyhow::Result<ExitCode> {
     );
     if delete_download {
         for file in &done.used {
-            std::fs::remove_file(file).with_context(|| format!("cannot delete {}", file.display()))?;
+            std::fs::remove_file(file)
+                .with_context(|| format!("cannot delete {}", file.display()))?;
         }
         let _ = writeln!(text, "deleted {} files of the download", done.used.len());
     }
@@ -116,7 +118,9 @@ fn check(config: &Config, args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if !args.quick {
         let bar = progress::bar("images");
         let masks = dataset.identities.iter().flat_map(|identity| &identity.photos);
-        bar.set_length((dataset.photos() + masks.filter(|photo| photo.mask.is_some()).count()) as u64);
+        bar.set_length(
+            (dataset.photos() + masks.filter(|photo| photo.mask.is_some()).count()) as u64,
+        );
         dataset::decode_images(&dataset, &config.limits.decode(), &mut findings, || bar.inc(1));
         bar.finish_and_clear();
     }

@@ -51,7 +51,9 @@ async fn results(client: &Client, args: &EvaluateArgs) -> anyhow::Result<String>
     let run = evaluate(client, &args.evaluation).await?.run_id;
     write_files(client, run, &args.out).await?;
     let policy = args.evaluation.policy.name();
-    for (format, name) in [("json", "report.json"), ("csv", "report.csv"), ("markdown", "report.md")] {
+    for (format, name) in
+        [("json", "report.json"), ("csv", "report.csv"), ("markdown", "report.md")]
+    {
         let path = args.out.join(name);
         let text = client.report(run, policy, format).await?;
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;

@@ -98,10 +98,11 @@ fn csv_files(named: &[PathBuf]) -> anyhow::Result<Vec<(PathBuf, String, usize)>>
         }
     }
     let read = |path: PathBuf| {
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         let name = path.file_name().and_then(|name| name.to_str());
-        let table = toolkit::parse(&text, name, usize::MAX).with_context(|| path.display().to_string())?;
+        let table =
+            toolkit::parse(&text, name, usize::MAX).with_context(|| path.display().to_string())?;
         Ok((path, text, table.names.len()))
     };
     paths.into_iter().map(read).collect()
@@ -137,7 +138,8 @@ pub(super) async fn write_files(
     for name in client.toolkit_files(run).await.context("cannot list the run's files")? {
         // The server sends the name: only its last component may decide where a file is written.
         let path = out.join(Path::new(&name).file_name().unwrap_or_default());
-        let text = client.toolkit_file(run, &name).await.with_context(|| format!("cannot read {name}"))?;
+        let text =
+            client.toolkit_file(run, &name).await.with_context(|| format!("cannot read {name}"))?;
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         written.push(path);
     }

@@ -181,7 +181,10 @@ fn warn_about_unknown_variables() {
         tracing::warn!(variables = names(&slips), "ignored variables that look like misspelt keys");
     }
     if !others.is_empty() {
-        tracing::info!(variables = names(&others), "ignored variables that are not configuration keys");
+        tracing::info!(
+            variables = names(&others),
+            "ignored variables that are not configuration keys"
+        );
     }
 }
 

@@ -43,7 +43,11 @@ fn inspect(pack: &Pack) -> anyhow::Result<ExitCode> {
         let _ = writeln!(
             text,
             "{:<22} {}  batch {:<4} {} @ {}",
-            graph.role, graph.precision, graph.max_batch, graph.source.checkpoint, graph.source.revision
+            graph.role,
+            graph.precision,
+            graph.max_batch,
+            graph.source.checkpoint,
+            graph.source.revision
         );
         for (side, tensors) in [("in", &graph.inputs), ("out", &graph.outputs)] {
             for tensor in tensors {

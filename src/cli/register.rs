@@ -40,7 +40,8 @@ pub(super) fn name_of(folder: &std::path::Path, given: Option<&String>) -> anyho
     if let Some(name) = given {
         return Ok(name.clone());
     }
-    let whole = folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()))?;
+    let whole =
+        folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()))?;
     let name = whole.file_name().map(|name| name.to_string_lossy().into_owned());
     name.context("the folder has no name: set one with --name")
 }
@@ -82,7 +83,8 @@ pub(super) async fn run(args: RegisterArgs) -> anyhow::Result<ExitCode> {
         let photos = enrol(&client, &name, &dataset, args.concurrency).await?;
         let _ = writeln!(
             text,
-            "{name}: {} photos enrolled, {} already enrolled; {} without a face, which cannot be used",
+            "{name}: {} photos enrolled, {} already enrolled; {} without a face, which cannot be \
+                used",
             photos.sent, photos.present, photos.faceless
         );
     }
@@ -119,13 +121,15 @@ async fn enrol(
             let context = || format!("cannot enrol {}", path.display());
             let bytes = read::bytes_in_background(&path).await.with_context(context)?;
             let known = there.get(&(&*identity.name, &*photo.name)).filter(|known| {
-                known.image == ContentHash::of(&bytes).to_hex() && known.attributes == photo.attributes
+                known.image == ContentHash::of(&bytes).to_hex()
+                    && known.attributes == photo.attributes
             });
             if let Some(faces) = known.and_then(|known| known.faces) {
                 return anyhow::Ok((false, faces));
             }
             let bytes = Bytes::from(bytes);
-            let faces = client.enrol(name, || form(identity, photo, &bytes)).await.with_context(context)?;
+            let faces =
+                client.enrol(name, || form(identity, photo, &bytes)).await.with_context(context)?;
             Ok((true, faces))
         })
         .buffer_unordered(concurrency.max(1));
@@ -139,7 +143,8 @@ async fn enrol(
 }
 
 fn form(identity: &Identity, photo: &Photo, bytes: &Bytes) -> Form {
-    let about = json!({"identity": identity.name, "name": photo.name, "attributes": photo.attributes});
+    let about =
+        json!({"identity": identity.name, "name": photo.name, "attributes": photo.attributes});
     let file = file_part(bytes, "photo");
     Form::new().text("metadata", about.to_string()).part("photo", file)
 }

@@ -69,8 +69,8 @@ fn read_sample(config: &Config, args: &ScoreArgs) -> anyhow::Result<Sample> {
     };
     let metadata = match &args.metadata {
         Some(path) => {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             serde_json::from_str(&text)
                 .with_context(|| format!("{} is not valid metadata", path.display()))?
         }
@@ -88,9 +88,10 @@ fn read_sample(config: &Config, args: &ScoreArgs) -> anyhow::Result<Sample> {
 
 /// Reads an image file and checks its header.
 pub(super) fn read_image(config: &Config, path: &Path) -> anyhow::Result<EncodedImage> {
-    let bytes = crate::read::bytes(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let header =
-        vision::read_header(&bytes, &config.limits.decode()).with_context(|| path.display().to_string())?;
+    let bytes =
+        crate::read::bytes(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let header = vision::read_header(&bytes, &config.limits.decode())
+        .with_context(|| path.display().to_string())?;
     let least = config.limits.image_min_side;
     anyhow::ensure!(
         header.width >= least && header.height >= least,

@@ -47,8 +47,10 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     print(&format!(
         "stellar-score {VERSION} is listening on http://{address} with pack {}{note}.\n\
          Docs: http://{address}/docs/  Leaderboard: http://{address}/v1/leaderboard\n\
-         Try:\n  curl -F image=@packs/demo/goldens/astronaut.jpg -F prompt='a person in a space suit' \\\n       \
-         -F reference=@packs/demo/goldens/astronaut-face.jpg -F method=mine http://{address}/v1/score\n",
+         Try:\n  curl -F image=@packs/demo/goldens/astronaut.jpg -F prompt='a person in a space \
+         suit' \\\n       \
+         -F reference=@packs/demo/goldens/astronaut-face.jpg -F method=mine \
+         http://{address}/v1/score\n",
         pack.name,
     ))?;
     signals.any().await;
@@ -69,9 +71,8 @@ const OTHER_DESCRIPTORS: u64 = 256;
 fn descriptors_for_connections() -> usize {
     const MOST: u64 = 1 << 20;
     match rlimit::increase_nofile_limit(MOST) {
-        Ok(limit) => {
-            usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS).max(limit / 2)).unwrap_or(usize::MAX)
-        }
+        Ok(limit) => usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS).max(limit / 2))
+            .unwrap_or(usize::MAX),
         Err(error) => {
             tracing::warn!(%error, "failed to raise the limit of file descriptors");
             usize::MAX
@@ -80,7 +81,10 @@ fn descriptors_for_connections() -> usize {
 }
 
 /// Ends the process as SIGKILL would; restarting after that is safe.
-#[expect(clippy::disallowed_methods, reason = "a second signal asks to exit without the cleanup of a return")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a second signal asks to exit without the cleanup of a return"
+)]
 fn end_at_once() -> ! {
     std::process::exit(AT_ONCE)
 }
@@ -106,13 +110,16 @@ impl Service {
         if scoring.engine().provider().is_gpu() {
             telemetry.watch_cards();
         }
-        let runs = Runs::open(config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
+        let runs =
+            Runs::open(config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
         let connections = telemetry.connections.clone();
-        let app = App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
+        let app =
+            App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| {
             format!(
-                "cannot listen on {listen}: set server.listen or STELLAR_SERVER__LISTEN to a free address"
+                "cannot listen on {listen}: set server.listen or STELLAR_SERVER__LISTEN to a free \
+                    address"
             )
         })?;
         let address = listener.local_addr()?;
@@ -125,7 +132,8 @@ impl Service {
         let mut limits = config.server.connection_limits();
         limits.connections = limits.connections.min(descriptors_for_connections());
         let router = api::router(Arc::new(app));
-        let server = tokio::spawn(crate::server::serve(listener, router, limits, connections, stopped));
+        let server =
+            tokio::spawn(crate::server::serve(listener, router, limits, connections, stopped));
         let drain = Duration::from_secs(config.server.drain_seconds);
         Ok(Self { address, scoring, store, runs, background, purge, stop, server, drain })
     }
@@ -139,7 +147,8 @@ impl Service {
         // Samples being scored are finished; pending ones resume at the next start.
         runs.stop();
         let finishing = end - CLOSING.min(drain / 2);
-        let drained = timeout_at(finishing, async { tokio::join!(&mut server, background.ended()) }).await;
+        let drained =
+            timeout_at(finishing, async { tokio::join!(&mut server, background.ended()) }).await;
         if drained.is_err() {
             tracing::warn!("drain deadline exceeded, cutting off in-flight requests");
         }
@@ -190,7 +199,10 @@ struct Signals {
 
 impl Signals {
     fn catch() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     async fn any(&mut self) {

@@ -42,7 +42,8 @@ pub(super) async fn find_run(client: &Client, named: &str) -> anyhow::Result<Run
         1 => Ok(found.remove(0)),
         0 => anyhow::bail!("run {named} not found: name it as METHOD/RUN or by its id"),
         count => {
-            let names: Vec<String> = found.iter().map(|run| format!("{}/{}", run.method, run.run)).collect();
+            let names: Vec<String> =
+                found.iter().map(|run| format!("{}/{}", run.method, run.run)).collect();
             anyhow::bail!("the method {named} has {count} runs: name one of {}", names.join(", "))
         }
     }

@@ -82,13 +82,20 @@ impl EvaluationArgs {
                     self.name.is_none() || run.is_none(),
                     "--name is the old name of --run: remove it"
                 );
-                Ok(Source { run: run.as_deref().or(self.name.as_deref()).unwrap_or("default"), images })
+                Ok(Source {
+                    run: run.as_deref().or(self.name.as_deref()).unwrap_or("default"),
+                    images,
+                })
             }
             (None, Some(folder)) if Path::new(folder).is_dir() => {
                 tracing::warn!(
-                    "--run DIR is now --images DIR, and --name is now --run: the old flags work until 0.3"
+                    "--run DIR is now --images DIR, and --name is now --run: the old flags work \
+                        until 0.3"
                 );
-                Ok(Source { run: self.name.as_deref().unwrap_or("default"), images: Path::new(folder) })
+                Ok(Source {
+                    run: self.name.as_deref().unwrap_or("default"),
+                    images: Path::new(folder),
+                })
             }
             (None, _) => anyhow::bail!("--images DIR is missing: the folder of generated images"),
         }
@@ -135,14 +142,15 @@ pub(super) async fn run(args: SubmitArgs) -> anyhow::Result<ExitCode> {
 pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::Result<Run> {
     let (dataset, _) = Dataset::open(&args.dataset)?;
     let Source { run: name, images } = args.source()?;
-    let folder =
-        read_folder(images, &dataset).with_context(|| format!("cannot read {}", images.display()))?;
+    let folder = read_folder(images, &dataset)
+        .with_context(|| format!("cannot read {}", images.display()))?;
     report_folder(args, images, &folder);
     anyhow::ensure!(folder.is_sound(), "{} has problems: nothing was sent", images.display());
     let run = client.create_run(&new_run(args, name)?).await.context("cannot create the run")?;
 
-    let upload =
-        Upload::begin(client, run.run_id).await.context("cannot list the run's samples on the server")?;
+    let upload = Upload::begin(client, run.run_id)
+        .await
+        .context("cannot list the run's samples on the server")?;
     let bar = progress::bar("images sent");
     bar.set_length(folder.items.len() as u64);
     let sent = upload
@@ -182,9 +190,10 @@ pub(super) async fn evaluate(client: &Client, args: &EvaluationArgs) -> anyhow::
 fn new_run(args: &EvaluationArgs, name: &str) -> anyhow::Result<NewRun> {
     let settings = match &args.settings {
         Some(path) => {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            serde_json::from_str(&text).with_context(|| format!("{} is not a JSON object", path.display()))?
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_str(&text)
+                .with_context(|| format!("{} is not a JSON object", path.display()))?
         }
         None => serde_json::Map::new(),
     };
@@ -206,7 +215,8 @@ fn report_folder(args: &EvaluationArgs, images: &Path, folder: &Folder) {
     let mut text = problems_first(&folder.problems);
     if folder.missing > 0 {
         let (dataset, run) = (args.dataset.display(), images.display());
-        let _ = writeln!(text, "note: {} prompts of {dataset} have no image in {run}", folder.missing);
+        let _ =
+            writeln!(text, "note: {} prompts of {dataset} have no image in {run}", folder.missing);
     }
     note(&text);
 }
@@ -224,7 +234,8 @@ fn fail_if_any(failures: &[Failure], what: &str) -> anyhow::Result<()> {
     }
     note(&first_lines(failures));
     anyhow::bail!(
-        "{} images {what}: the run stays open; fix them and repeat the command, which sends only what is missing",
+        "{} images {what}: the run stays open; fix them and repeat the command, which sends only \
+            what is missing",
         failures.len()
     )
 }

@@ -46,14 +46,16 @@ pub(super) async fn run(config: Config, command: ValidateCommand) -> anyhow::Res
     let pack = args.pack.as_ref().unwrap_or(&config.pack);
     let scoring = start_scoring(&config, pack, &Telemetry::new()).await?;
     let settings = Settings { negatives: args.negatives.into(), seed: args.seed };
-    let report = relations::compare(&scoring, &images, settings, |path| read_image(&config, path)).await?;
+    let report =
+        relations::compare(&scoring, &images, settings, |path| read_image(&config, path)).await?;
     scoring.engine().drain().await;
     print(&if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { table(&report) })
 }
 
 fn table(report: &Report) -> String {
     let mut text = format!(
-        "Relations by {} ({}), pack {} ({})\n{} images, {} true relations, {} outside the scene graph's vocabulary\n\n\
+        "Relations by {} ({}), pack {} ({})\n{} images, {} true relations, {} outside the scene \
+            graph's vocabulary\n\n\
          {:<18} {:>9} {:>6} {:>5} {:>7}  95 % confidence interval over images\n",
         report.backend,
         report.checkpoint,
@@ -68,12 +70,14 @@ fn table(report: &Report) -> String {
         "ties",
         "share"
     );
-    let rows = [("other predicate", &report.swapped_predicate), ("other object", &report.swapped_object)];
+    let rows =
+        [("other predicate", &report.swapped_predicate), ("other object", &report.swapped_object)];
     for (name, Ordering { relations, pairs, ties, above, interval }) in rows {
         let share = above.map_or_else(|| "-".to_owned(), |share| format!("{share:.4}"));
         let interval =
             interval.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.4} to {high:.4}"));
-        let _ = writeln!(text, "{name:<18} {relations:>9} {pairs:>6} {ties:>5} {share:>7}  {interval}");
+        let _ =
+            writeln!(text, "{name:<18} {relations:>9} {pairs:>6} {ties:>5} {share:>7}  {interval}");
     }
     let _ = writeln!(text, "\n{}", report.note);
     text

@@ -28,18 +28,20 @@ use crate::{
     telemetry::Telemetry,
     verify::{
         self, AllScored, Case, Certificate, DriftCertificate, Goldens, MeasuredPack, MetricDrift,
-        NullDifference, Samples, Tolerances, ToolkitCertificate, ToolkitParity, find_toolkit, read_run,
-        read_samples, read_score_files, score_all,
+        NullDifference, Samples, Tolerances, ToolkitCertificate, ToolkitParity, find_toolkit,
+        read_run, read_samples, read_score_files, score_all,
     },
 };
 
 pub(super) const EXAMPLES: &str = "\
-Without --against and --toolkit, the pack's golden samples are scored and compared with the scores of the original programs.
+Without --against and --toolkit, the pack's golden samples are scored and compared with the scores \
+of the original programs.
 
 --images takes a folder in one of these forms:
   images alone, each with its prompt, if any, in NAME.txt;
   a list samples.jsonl, one JSON object per line, with paths relative to the list:
-    {\"image\": \"out/1.png\", \"prompt\": \"a person on a horse\", \"reference\": \"photos/ada.jpg\"}
+    {\"image\": \"out/1.png\", \"prompt\": \"a person on a \
+    horse\", \"reference\": \"photos/ada.jpg\"}
     (further keys: name, auxiliary, metadata; reference and auxiliary may be lists of paths);
   NAME.png with NAME.json, in the form that `submit` takes, and the dataset's folder as --dataset;
   a folder that contains both of these.
@@ -72,20 +74,23 @@ pub(super) struct VerifyArgs {
     metrics: Option<String>,
     /// Override the tolerance of a metric, the largest difference allowed, such as
     /// clip_t=1e-4,dino=1e-4
-    #[arg(long, value_name = "CODE=NUMBER", value_delimiter = ',', value_parser = tolerance, requires = "toolkit")]
+    #[arg(long, value_name = "CODE=NUMBER", value_delimiter = ',', value_parser = tolerance,
+        requires = "toolkit")]
     tolerance: Vec<(String, f64)>,
     /// Store the certificate as drift.json in the pack's folder, replacing an earlier one
     #[arg(long, requires = "against")]
     store: bool,
     /// Print the certificate as JSON instead of a table; with =FILE, write it to FILE and also
     /// print the table
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true,
+        default_missing_value = "-")]
     json: Option<PathBuf>,
 }
 
 fn tolerance(text: &str) -> Result<(String, f64), String> {
-    let parsed =
-        text.split_once('=').and_then(|(code, number)| Some((code.to_owned(), number.parse().ok()?)));
+    let parsed = text
+        .split_once('=')
+        .and_then(|(code, number)| Some((code.to_owned(), number.parse().ok()?)));
     parsed.ok_or_else(|| "expected CODE=NUMBER, such as clip_t=1e-4".to_owned())
 }
 
@@ -143,7 +148,11 @@ async fn against(
         [&of_pack, &of_other],
         OffsetDateTime::now_utc(),
     );
-    anyhow::ensure!(!certificate.metrics.is_empty(), "nothing to compare: {}", nothing(&certificate));
+    anyhow::ensure!(
+        !certificate.metrics.is_empty(),
+        "nothing to compare: {}",
+        nothing(&certificate)
+    );
     show(args, &certificate, || drift_table(&certificate))?;
     let complete = certificate.problems.is_empty();
     if args.store {
@@ -163,8 +172,10 @@ fn nothing(certificate: &DriftCertificate) -> String {
     if certificate.samples == 0 {
         return format!("no samples can be scored: {}", certificate.problems.join("; "));
     }
-    let reasons =
-        certificate.without_numbers.iter().map(|(metric, reason)| format!("{metric} is null ({reason})"));
+    let reasons = certificate
+        .without_numbers
+        .iter()
+        .map(|(metric, reason)| format!("{metric} is null ({reason})"));
     reasons.collect::<Vec<_>>().join(", ") + " for all samples"
 }
 
@@ -185,7 +196,8 @@ async fn toolkit(
     }
     anyhow::ensure!(
         !files.is_empty(),
-        "{} has no CSV file of the toolkit with the requested metrics: files must have the toolkit's names, such as \
+        "{} has no CSV file of the toolkit with the requested metrics: files must have the \
+            toolkit's names, such as \
          identity_preservation.csv",
         folder.display()
     );
@@ -200,7 +212,11 @@ async fn toolkit(
 /// Prints the problems of a folder, and fails if they prevent scoring.
 fn sound(folder: &Path, samples: Samples) -> anyhow::Result<Samples> {
     note(&problems_first(&samples.problems));
-    anyhow::ensure!(samples.is_sound(), "{} has problems: no samples were scored", folder.display());
+    anyhow::ensure!(
+        samples.is_sound(),
+        "{} has problems: no samples were scored",
+        folder.display()
+    );
     Ok(samples)
 }
 
@@ -215,9 +231,11 @@ async fn score(
     let bar = progress::bar("images scored");
     bar.set_length(cases.len() as u64);
     let read = |path: &Path| read_image(config, path);
-    let scored = score_all(&scoring, cases, metrics, config.runs.concurrency, read, || bar.inc(1)).await;
+    let scored =
+        score_all(&scoring, cases, metrics, config.runs.concurrency, read, || bar.inc(1)).await;
     bar.finish_and_clear();
-    let scored = scored.with_context(|| format!("pack {} failed to score all samples", scoring.pack().name));
+    let scored =
+        scored.with_context(|| format!("pack {} failed to score all samples", scoring.pack().name));
     scoring.engine().drain().await;
     let pack = Pack::clone(scoring.pack());
     drop::<std::sync::Arc<Scoring>>(scoring);
@@ -239,7 +257,8 @@ fn show(
     match &args.json {
         Some(path) if path == Path::new("-") => print(&json()?)?,
         Some(path) => {
-            std::fs::write(path, json()?).with_context(|| format!("cannot write {}", path.display()))?;
+            std::fs::write(path, json()?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
             print(&table())?
         }
         None => print(&table())?,
@@ -249,7 +268,8 @@ fn show(
 
 fn golden_table(certificate: &Certificate, pack: &Pack) -> String {
     let mut text = format!(
-        "Parity of pack {} ({}, {} weights) on this machine\nreference: {}\n\n{:<16} {:>7} {:>11} {:>11} {:>11}\n",
+        "Parity of pack {} ({}, {} weights) on this machine\nreference: {}\n\n{:<16} {:>7} {:>11} \
+            {:>11} {:>11}\n",
         pack.name,
         pack.digest,
         pack.weights,
@@ -301,7 +321,8 @@ fn drift_table(certificate: &DriftCertificate) -> String {
         )
     };
     let mut text = format!(
-        "Drift of pack {}\nagainst pack  {}\n{} samples, {}; differences are the first pack's score minus the second's\n\n\
+        "Drift of pack {}\nagainst pack  {}\n{} samples, {}; differences are the first pack's \
+            score minus the second's\n\n\
          {:<16} {:>7} {:>11} {:>11} {:>9} {:>11}  sample\n",
         described(&certificate.pack),
         described(&certificate.against),
@@ -337,7 +358,8 @@ fn drift_table(certificate: &DriftCertificate) -> String {
 }
 
 fn drift_line(line: &MetricDrift) -> String {
-    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"));
+    let number =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2e}"));
     let rank = line.spearman.map_or_else(|| "-".to_owned(), |rank| format!("{rank:.5}"));
     format!(
         "{:<16} {:>7} {:>11} {:>11} {rank:>9} {:>11}  {}",
@@ -366,7 +388,8 @@ fn null_line(null: &NullDifference) -> String {
 
 fn toolkit_table(certificate: &ToolkitCertificate) -> String {
     let mut text = format!(
-        "Parity of pack {} ({} weights) with the toolkit's files\n{} images, {}\n\n{:<16} {:>6} {:>11} {:>11}          row\n",
+        "Parity of pack {} ({} weights) with the toolkit's files\n{} images, {}\n\n{:<16} {:>6} \
+            {:>11} {:>11}          row\n",
         certificate.pack,
         certificate.pack.weights,
         certificate.samples,

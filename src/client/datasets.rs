@@ -116,7 +116,11 @@ impl Client {
     ///
     /// # Errors
     /// Among others `photo_conflict`, `faces_not_stored`.
-    pub async fn enrol(&self, dataset: &str, form: impl Fn() -> Form) -> Result<usize, ClientError> {
+    pub async fn enrol(
+        &self,
+        dataset: &str,
+        form: impl Fn() -> Form,
+    ) -> Result<usize, ClientError> {
         let parts = ["v1", "datasets", dataset, "photos"];
         let answer = self.send(&parts, |http, url| http.post(url).multipart(form())).await?;
         Ok(answer.json::<Enrolled>()?.faces)

@@ -85,7 +85,8 @@ pub enum ClientError {
     },
     /// The server was unreachable or broke off responses until the time limit.
     #[error(
-        "{url} does not respond: {cause}; acknowledged requests are not lost, repeat the command to resume"
+        "{url} does not respond: {cause}; acknowledged requests are not lost, repeat the command \
+            to resume"
     )]
     Silent {
         /// The server.
@@ -95,7 +96,8 @@ pub enum ClientError {
     },
     /// The server refused all requests with backpressure until the time limit.
     #[error(
-        "{url} has accepted no requests for {seconds} s: {cause}; acknowledged requests are not lost, repeat the command to resume"
+        "{url} has accepted no requests for {seconds} s: {cause}; acknowledged requests are not \
+            lost, repeat the command to resume"
     )]
     Full {
         /// The server.
@@ -192,12 +194,15 @@ impl Client {
     /// # Errors
     /// The address is invalid.
     pub fn new(url: &str, patience: Duration) -> Result<Self, ClientError> {
-        let wrong = |reason: &str| ClientError::Address { url: url.to_owned(), reason: reason.to_owned() };
+        let wrong =
+            |reason: &str| ClientError::Address { url: url.to_owned(), reason: reason.to_owned() };
         let base = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
         match base.scheme() {
             "http" if base.has_host() => {}
             "https" => {
-                return Err(wrong("TLS is not supported; reach a remote server through a tunnel (ssh -L)"));
+                return Err(wrong(
+                    "TLS is not supported; reach a remote server through a tunnel (ssh -L)",
+                ));
             }
             _ => return Err(wrong("it does not begin with http://")),
         }
@@ -239,7 +244,8 @@ impl Client {
     /// Reports a reason for waiting, unless it was reported before. Reasons that differ only in
     /// numbers are the same.
     fn tell_once(&self, reason: &str) {
-        let parts = reason.split(|char: char| char.is_ascii_digit()).filter(|part| !part.is_empty());
+        let parts =
+            reason.split(|char: char| char.is_ascii_digit()).filter(|part| !part.is_empty());
         let normalised = parts.collect::<Vec<_>>().join("#");
         let is_new = {
             let told = &mut self.waiting().told;
@@ -353,15 +359,25 @@ async fn attempt(request: RequestBuilder, url: &Url) -> Attempt {
     };
     match status {
         // Space is freed as samples are scored.
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::INSUFFICIENT_STORAGE => {
-            Attempt::Again { cause: format!("{status}: {}", words()), pause: retry_after, full: true }
-        }
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::INSUFFICIENT_STORAGE => Attempt::Again {
+            cause: format!("{status}: {}", words()),
+            pause: retry_after,
+            full: true,
+        },
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            Attempt::Again { cause: format!("{status}: {}", words()), pause: retry_after, full: false }
+            Attempt::Again {
+                cause: format!("{status}: {}", words()),
+                pause: retry_after,
+                full: false,
+            }
         }
         _ => Attempt::Failed(match problem {
-            Some(Problem { detail, code }) => ClientError::Problem { status: status.as_u16(), code, detail },
-            None => ClientError::Foreign { url: url.clone(), status: status.as_u16(), what: words() },
+            Some(Problem { detail, code }) => {
+                ClientError::Problem { status: status.as_u16(), code, detail }
+            }
+            None => {
+                ClientError::Foreign { url: url.clone(), status: status.as_u16(), what: words() }
+            }
         }),
     }
 }

@@ -229,7 +229,12 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn report(&self, run: Uuid, policy: &str, format: &str) -> Result<String, ClientError> {
+    pub async fn report(
+        &self,
+        run: Uuid,
+        policy: &str,
+        format: &str,
+    ) -> Result<String, ClientError> {
         let parts = ["v1", "runs", &run.to_string(), "report"];
         let query = [("policy", policy), ("format", format)];
         self.send(&parts, |http, url| http.get(url).query(&query)).await?.text()
@@ -261,7 +266,12 @@ impl Client {
     ///
     /// # Errors
     /// Among others `invalid_field`, with the line and column of the error.
-    pub async fn import(&self, run: Uuid, source: &str, csv: String) -> Result<Answer, ClientError> {
+    pub async fn import(
+        &self,
+        run: Uuid,
+        source: &str,
+        csv: String,
+    ) -> Result<Answer, ClientError> {
         let parts = ["v1", "runs", &run.to_string(), "import"];
         let csv = bytes::Bytes::from(csv);
         self.send(&parts, |http, url| {

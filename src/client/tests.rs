@@ -11,15 +11,17 @@ type Script = Arc<Mutex<VecDeque<(u16, &'static str)>>>;
 
 async fn answer(State(script): State<Script>, Path(path): Path<String>) -> Response {
     let next = script.lock().unwrap().pop_front();
-    let (status, body) = next.map_or((200, format!("{path:?}")), |(status, body)| (status, body.to_owned()));
+    let (status, body) =
+        next.map_or((200, format!("{path:?}")), |(status, body)| (status, body.to_owned()));
     (StatusCode::from_u16(status).unwrap(), [("retry-after", "0")], body).into_response()
 }
 
 /// Starts a server that sends these responses in turn, then 200 with the requested path.
 async fn server(answers: &[(u16, &'static str)]) -> (String, Script) {
     let script: Script = Arc::new(Mutex::new(answers.iter().copied().collect()));
-    let router =
-        axum::Router::new().route("/{*path}", axum::routing::any(answer)).with_state(Arc::clone(&script));
+    let router = axum::Router::new()
+        .route("/{*path}", axum::routing::any(answer))
+        .with_state(Arc::clone(&script));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(axum::serve(listener, router).into_future());
@@ -51,9 +53,15 @@ async fn each_reason_to_wait_is_reported_once_across_retries_and_concurrent_requ
     let full = r#"{"type": "urn:x", "title": "t", "status": 507, "detail": "the 5 MiB are used up", "code": "storage_full",
         "request_id": "r"}"#;
     let busy = |waiting: &'static str| (429, waiting);
-    let (url, script) =
-        server(&[busy("7 wait"), (507, full), busy("8 wait"), (507, full), busy("19 wait"), (507, full)])
-            .await;
+    let (url, script) = server(&[
+        busy("7 wait"),
+        (507, full),
+        busy("8 wait"),
+        (507, full),
+        busy("19 wait"),
+        (507, full),
+    ])
+    .await;
     let (client, told) = listening(&url, Duration::from_mins(1));
     let clone = client.clone();
     let (one, two) = tokio::join!(ask(&client), ask(&clone));
@@ -72,7 +80,10 @@ async fn a_client_gives_up_with_the_reason_if_no_request_is_accepted() {
     let error = ask(&client.patient_when_full(Duration::from_millis(50))).await.unwrap_err();
     assert!(matches!(&error, ClientError::Full { .. }), "{error}");
     let words = error.to_string();
-    assert!(words.contains("507") && words.contains("finish runs") && words.contains("resume"), "{error}");
+    assert!(
+        words.contains("507") && words.contains("finish runs") && words.contains("resume"),
+        "{error}"
+    );
     assert_eq!(told.lock().unwrap().len(), 1);
     assert!(!script.lock().unwrap().is_empty(), "it retried without end");
 }

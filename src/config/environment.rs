@@ -40,7 +40,10 @@ pub(super) fn keys() -> Vec<String> {
         // sign.
         let line = line.strip_prefix("# ").unwrap_or(line);
         let Some((key, _)) = line.split_once(" = ") else { continue };
-        if key.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_') {
+        if key
+            .chars()
+            .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
+        {
             keys.push(if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") });
         }
     }
@@ -102,7 +105,8 @@ mod tests {
             for (key, value) in of_section {
                 // Keys of a table within a section have two dots.
                 let inner = value.as_table().into_iter().flat_map(toml::Table::keys);
-                let mut names: Vec<_> = inner.map(|inner| format!("{section}.{key}.{inner}")).collect();
+                let mut names: Vec<_> =
+                    inner.map(|inner| format!("{section}.{key}.{inner}")).collect();
                 if names.is_empty() {
                     names.push(format!("{section}.{key}"));
                 }
@@ -113,8 +117,11 @@ mod tests {
 
     #[test]
     fn variables_of_a_kubernetes_service_are_neither_keys_nor_typos() {
-        for service in ["STELLAR_SCORE", "STELLAR", "STELLAR_PACK", "STELLAR_SERVER", "STELLAR_LOG"] {
-            for end in ["PORT", "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT_8080_TCP_ADDR"] {
+        for service in ["STELLAR_SCORE", "STELLAR", "STELLAR_PACK", "STELLAR_SERVER", "STELLAR_LOG"]
+        {
+            for end in
+                ["PORT", "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT_8080_TCP_ADDR"]
+            {
                 let name = format!("{service}_{end}");
                 let found = of(&[&name]);
                 assert_eq!(found, [UnknownVariable { name, nearest: None }]);

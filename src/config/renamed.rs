@@ -98,8 +98,9 @@ fn put(dict: &mut Dict, path: &str, value: Value) -> bool {
     match path.split_once('.') {
         None => !dict.contains_key(path) && dict.insert(path.to_owned(), value).is_none(),
         Some((section, rest)) => {
-            let section =
-                dict.entry(section.to_owned()).or_insert_with(|| Value::Dict(Tag::Default, Dict::new()));
+            let section = dict
+                .entry(section.to_owned())
+                .or_insert_with(|| Value::Dict(Tag::Default, Dict::new()));
             match section {
                 Value::Dict(_, inner) => put(inner, rest, value),
                 _ => false,
@@ -131,14 +132,18 @@ mod tests {
     #[test]
     fn old_names_set_the_renamed_keys_and_are_reported() {
         let config = load(
-            "[limits]\npicture_mib = 7\n[store]\nfiles = \"here\"\n[engine.cuda]\non_processor = []\n\
+            "[limits]\npicture_mib = 7\n[store]\nfiles = \"here\"\n[engine.cuda]\non_processor = \
+                []\n\
              [analysis]\nat_once = 2\nwaiting = 3\n[runs]\nat_once = 5",
         )
         .unwrap();
         assert_eq!(config.limits.image_mib, 7);
         assert_eq!(config.store.spool, std::path::Path::new("here"));
         assert!(config.engine.cuda.cpu_graphs.is_empty());
-        assert_eq!((config.analysis.concurrency, config.analysis.queue, config.runs.concurrency), (2, 3, 5));
+        assert_eq!(
+            (config.analysis.concurrency, config.analysis.queue, config.runs.concurrency),
+            (2, 3, 5)
+        );
         let old: Vec<_> = config.renamed.iter().map(|key| key.old).collect();
         let expected = [
             "limits.picture_mib",
@@ -155,7 +160,10 @@ mod tests {
     #[test]
     fn both_names_of_a_key_are_refused() {
         let message = load("[limits]\npicture_mib = 7\nimage_mib = 8").unwrap_err().to_string();
-        assert!(message.contains("`limits.picture_mib` is the old name of `limits.image_mib`"), "{message}");
+        assert!(
+            message.contains("`limits.picture_mib` is the old name of `limits.image_mib`"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -123,7 +123,8 @@ impl Limits {
         let largest = LARGEST_IMAGES * self.decode().max_memory;
         match self.pixel_memory_mib {
             0 => {
-                let memory = [machine::memory_bytes(), self.memory_bytes()].into_iter().flatten().min();
+                let memory =
+                    [machine::memory_bytes(), self.memory_bytes()].into_iter().flatten().min();
                 (memory.unwrap_or_default() / 8).max(largest)
             }
             mib => mib.saturating_mul(MIB as u64),

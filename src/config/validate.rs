@@ -40,13 +40,18 @@ impl Config {
             ("analysis.queue", self.analysis.queue as u64),
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value == 0) {
-            return Err(ConfigError::Value { key, value: value.to_string(), why: "must be at least 1" });
+            return Err(ConfigError::Value {
+                key,
+                value: value.to_string(),
+                why: "must be at least 1",
+            });
         }
         if let Some(host) = self.server.hosts.iter().find(|host| !is_host(host)) {
             return Err(ConfigError::Value {
                 key: "server.hosts",
                 value: format!("{host:?}"),
-                why: "must be names or addresses without scheme, port or path, such as \"scores.example\", or \"*\" for all: \
+                why: "must be names or addresses without scheme, port or path, such \
+                    as \"scores.example\", or \"*\" for all: \
                       other entries never match a request",
             });
         }
@@ -59,7 +64,8 @@ impl Config {
                     .iter()
                     .find(wrong)
                     .map_or_else(|| own.len().to_string(), |word| format!("{word:?}")),
-                why: "must be at most 64 words of 1 to 32 lower-case letters, digits and underscores, other than the four \
+                why: "must be at most 64 words of 1 to 32 lower-case letters, digits and \
+                    underscores, other than the four \
                       built-in ones (overall, object, relation, identity)",
             });
         }
@@ -81,7 +87,8 @@ impl Config {
             return Err(ConfigError::Value {
                 key: "limits.request_mib",
                 value: self.limits.request_mib.to_string(),
-                why: "must not exceed limits.upload_memory_mib, otherwise requests of that size are never admitted",
+                why: "must not exceed limits.upload_memory_mib, otherwise requests of that size \
+                    are never admitted",
             });
         }
         if self.limits.pixel_bytes() < self.limits.decode().max_memory {
@@ -95,14 +102,16 @@ impl Config {
             return Err(ConfigError::Value {
                 key: "runs.concurrency_under_load",
                 value: self.runs.concurrency_under_load.to_string(),
-                why: "must not exceed runs.concurrency: it applies while requests need the capacity",
+                why: "must not exceed runs.concurrency: it applies while requests need the \
+                    capacity",
             });
         }
         if self.store.spool_mib < self.limits.request_mib as u64 {
             return Err(ConfigError::Value {
                 key: "store.spool_mib",
                 value: self.store.spool_mib.to_string(),
-                why: "must be at least limits.request_mib, otherwise requests of that size are never accepted",
+                why: "must be at least limits.request_mib, otherwise requests of that size are \
+                    never accepted",
             });
         }
         Ok(())
@@ -116,5 +125,6 @@ fn is_host(entry: &str) -> bool {
     }
     // `host()` excludes port and user. A star is valid in an authority, but not in a host name
     // here.
-    !entry.contains('*') && entry.parse::<Authority>().is_ok_and(|authority| authority.host() == entry)
+    !entry.contains('*')
+        && entry.parse::<Authority>().is_ok_and(|authority| authority.host() == entry)
 }

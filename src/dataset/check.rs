@@ -19,8 +19,10 @@ pub fn decode_images(
         if let Some(hash) = decode(dataset, &photo.path, limits, findings)
             && let Some(other) = seen.insert(hash, photo.path.clone())
         {
-            let what =
-                format!("is the same file as {}: each photo must be a different image", other.display());
+            let what = format!(
+                "is the same file as {}: each photo must be a different image",
+                other.display()
+            );
             findings.note(&photo.path, what);
         }
         done();
@@ -37,8 +39,9 @@ fn decode(
     limits: &DecodeLimits,
     findings: &mut Findings,
 ) -> Option<ContentHash> {
-    let decoded =
-        crate::read::bytes(&dataset.file(path)).map_err(|error| error.to_string()).and_then(|bytes| {
+    let decoded = crate::read::bytes(&dataset.file(path))
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| {
             vision::decode(&bytes, limits).map_err(|error| error.to_string())?;
             Ok(ContentHash::of(&bytes))
         });

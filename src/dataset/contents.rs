@@ -121,7 +121,8 @@ pub enum OpenError {
     },
     /// The folder has none of the files of a dataset.
     #[error(
-        "{0} is not a dataset: it has neither folders 000, 001, … as in Stellar, nor a file {MANIFEST}; docs/DATASETS.md \
+        "{0} is not a dataset: it has neither folders 000, 001, … as in Stellar, nor a file \
+            {MANIFEST}; docs/DATASETS.md \
          describes both"
     )]
     NoDataset(PathBuf),
@@ -131,7 +132,8 @@ impl Dataset {
     /// Returns the identity of this name.
     #[must_use]
     pub fn identity(&self, name: &str) -> Option<&Identity> {
-        let at = self.identities.binary_search_by(|identity| identity.name.as_str().cmp(name)).ok()?;
+        let at =
+            self.identities.binary_search_by(|identity| identity.name.as_str().cmp(name)).ok()?;
         Some(&self.identities[at])
     }
 
@@ -167,7 +169,8 @@ impl Dataset {
         for prompt in &self.prompts {
             let count = counts.insert((&prompt.identity, &prompt.text), 1).unwrap_or(1);
             if count > 1 {
-                let what = format!("the prompt {:?} occurs {count} times and counts once", prompt.text);
+                let what =
+                    format!("the prompt {:?} occurs {count} times and counts once", prompt.text);
                 findings.note(self.prompt_file(prompt), what);
             }
         }

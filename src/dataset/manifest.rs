@@ -5,7 +5,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::contents::{Dataset, Findings, Identity, Layout, MANIFEST, OpenError, Photo, Prompt, read_text};
+use super::contents::{
+    Dataset, Findings, Identity, Layout, MANIFEST, OpenError, Photo, Prompt, read_text,
+};
 use crate::toolkit::format_prompt;
 
 /// A manifest line that enrols a photo.
@@ -42,7 +44,8 @@ pub(super) fn read(root: &Path, findings: &mut Findings) -> Result<Dataset, Open
     let mut identities: BTreeMap<String, Identity> = BTreeMap::new();
     let mut lines = Vec::new();
     for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let mut wrong = |problem: String| findings.problem(MANIFEST, format!("line {}: {problem}", at + 1));
+        let mut wrong =
+            |problem: String| findings.problem(MANIFEST, format!("line {}: {problem}", at + 1));
         let value: serde_json::Value = match serde_json::from_str(line) {
             Ok(value) => value,
             Err(error) => {
@@ -73,7 +76,9 @@ pub(super) fn read(root: &Path, findings: &mut Findings) -> Result<Dataset, Open
                 },
                 Err(error) => wrong(error.to_string()),
             },
-            _ => wrong("has neither `photo` nor `prompt`, or both: use exactly one per line".to_owned()),
+            _ => wrong(
+                "has neither `photo` nor `prompt`, or both: use exactly one per line".to_owned(),
+            ),
         }
     }
     for identity in identities.values_mut() {
@@ -92,7 +97,10 @@ fn photo(line: serde_json::Value, root: &Path) -> Result<(String, Photo), String
     }
     let path = PathBuf::from(&line.photo);
     if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Err(format!("`photo` is {:?}: it must be a path below the folder of {MANIFEST}", line.photo));
+        return Err(format!(
+            "`photo` is {:?}: it must be a path below the folder of {MANIFEST}",
+            line.photo
+        ));
     }
     if !root.join(&path).is_file() {
         return Err(format!("there is no file {}", line.photo));
@@ -113,7 +121,8 @@ fn prompts(
         let targets: Vec<&str> = match &prompt.identity {
             Some(name) => {
                 let Some((name, _)) = identities.get_key_value(name) else {
-                    let problem = format!("line {line}: the manifest has no photo of identity {name:?}");
+                    let problem =
+                        format!("line {line}: the manifest has no photo of identity {name:?}");
                     findings.problem(MANIFEST, problem);
                     continue;
                 };
@@ -132,8 +141,11 @@ fn prompts(
             });
         }
     }
-    let without: Vec<&str> =
-        identities.keys().map(String::as_str).filter(|name| !by_identity.contains_key(name)).collect();
+    let without: Vec<&str> = identities
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !by_identity.contains_key(name))
+        .collect();
     if !without.is_empty() {
         findings.note(MANIFEST, format!("there are no prompts for {}", without.join(", ")));
     }
@@ -148,7 +160,8 @@ fn note_unlabelled(identities: &BTreeMap<String, Identity>, findings: &mut Findi
         .collect();
     if !unlabelled.is_empty() {
         let names: Vec<&str> = unlabelled.into_iter().collect();
-        let what = format!("photos without attributes, which `aps` cannot use: {}", names.join(", "));
+        let what =
+            format!("photos without attributes, which `aps` cannot use: {}", names.join(", "));
         findings.note(MANIFEST, what);
     }
 }
@@ -182,15 +195,22 @@ mod tests {
             r#"{"identity": "bob", "prompt": "{} asleep", "kind": "H", "categories": ["home"]}"#,
         ));
         assert_eq!(found, [""; 0]);
-        let names: Vec<&str> = dataset.identities.iter().map(|identity| identity.name.as_str()).collect();
+        let names: Vec<&str> =
+            dataset.identities.iter().map(|identity| identity.name.as_str()).collect();
         assert_eq!(names, ["ada", "bob"]);
         let photos: Vec<&str> =
             dataset.identities[0].photos.iter().map(|photo| photo.name.as_str()).collect();
         assert_eq!(photos, ["ada", "second"]);
         let prompts: Vec<(&str, &str)> =
             dataset.prompts.iter().map(|prompt| (&*prompt.identity, &*prompt.text)).collect();
-        assert_eq!(prompts, [("ada", "{} on a horse"), ("bob", "{} on a horse"), ("bob", "{} asleep")]);
-        assert_eq!(dataset.prompts[0].relations, [["person", "riding", "horse"].map(str::to_owned)]);
+        assert_eq!(
+            prompts,
+            [("ada", "{} on a horse"), ("bob", "{} on a horse"), ("bob", "{} asleep")]
+        );
+        assert_eq!(
+            dataset.prompts[0].relations,
+            [["person", "riding", "horse"].map(str::to_owned)]
+        );
         assert_eq!(dataset.prompts[2].kind.as_deref(), Some("H"));
     }
 
@@ -205,15 +225,18 @@ mod tests {
             (r#"{"identity": "eve", "photo": "eve.jpg"}"#, "there is no file eve.jpg"),
             (r#"{"identity": "", "photo": "bob.png"}"#, "`identity` is empty"),
             (r#"{"identity": "bob", "photo": "bob.png"}"#, "already has a photo named \"bob\""),
-            (r#"{"identity": "bob", "photo": "bob.png", "attribute": {}}"#, "unknown field `attribute`"),
+            (
+                r#"{"identity": "bob", "photo": "bob.png", "attribute": {}}"#,
+                "unknown field `attribute`",
+            ),
             (r#"{"identity": "eve", "prompt": "{} here"}"#, "no photo of identity \"eve\""),
             (r#"{"prompt": "{style}"}"#, "the prompt has a brace"),
             (r#"{"prompt": "{}", "relations": [["a", "b"]]}"#, "invalid length 2"),
         ] {
             let (_, found) = read(&format!("{PHOTOS}{{\"prompt\": \"{{}} here\"}}\n{line}\n"));
-            let named = found
-                .iter()
-                .any(|found| found.starts_with("problem: dataset.jsonl: line 6: ") && found.contains(words));
+            let named = found.iter().any(|found| {
+                found.starts_with("problem: dataset.jsonl: line 6: ") && found.contains(words)
+            });
             assert!(named, "{line}: {found:?}");
         }
     }

@@ -19,7 +19,9 @@ mod stellar;
 use std::path::Path;
 
 pub use check::decode_images;
-pub use contents::{Dataset, Findings, Identity, Layout, MANIFEST, OpenError, Photo, Problem, Prompt};
+pub use contents::{
+    Dataset, Findings, Identity, Layout, MANIFEST, OpenError, Photo, Problem, Prompt,
+};
 pub use prepare::{PrepareError, Prepared, Sources, prepare};
 pub use sample::{SampleFolders, SampleSize, make_sample};
 pub use stellar::TEST_IDENTITIES;

@@ -111,8 +111,11 @@ pub fn make_sample(root: &Path, size: SampleSize) -> io::Result<SampleFolders> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let at = |name: &str| root.join(name);
-    let folders =
-        SampleFolders { download: at("download"), prompts: at("prompts"), generations: at("generations") };
+    let folders = SampleFolders {
+        download: at("download"),
+        prompts: at("prompts"),
+        generations: at("generations"),
+    };
     let people: Vec<Person> = (0..size.identities).map(Person::new).collect();
     download(&folders.download, &people)?;
     prompts(&folders.prompts, &people, half)?;
@@ -134,16 +137,23 @@ impl Person {
     fn new(at: usize) -> Self {
         let mut rng = Rng::new(at as u64);
         // Any four consecutive people have both values of every attribute.
-        let attributes = std::array::from_fn(|bit| (at >> (bit % 2)) % 2 == usize::from(bit % 3 == 0));
+        let attributes =
+            std::array::from_fn(|bit| (at >> (bit % 2)) % 2 == usize::from(bit % 3 == 0));
         let first = 2 * ((at * 37) % 200) as u32;
-        Self { number: 11 * at as i64 + 5, images: [first + 1, first], attributes, seed: rng.next_u64() }
+        Self {
+            number: 11 * at as i64 + 5,
+            images: [first + 1, first],
+            attributes,
+            seed: rng.next_u64(),
+        }
     }
 
     /// Draws this person in front of a background that depends on `scene`. Some images show only
     /// the background.
     fn portrait(&self, scene: u64) -> Vec<u8> {
         let mut own = Rng::new(self.seed);
-        let tint: [(f64, f64); 3] = std::array::from_fn(|_| (0.6 + 0.6 * own.unit(), 50.0 * own.unit()));
+        let tint: [(f64, f64); 3] =
+            std::array::from_fn(|_| (0.6 + 0.6 * own.unit(), 50.0 * own.unit()));
         let shape = 1.1 + 0.4 * own.unit();
         let turned = own.below(2);
 
@@ -159,7 +169,8 @@ impl Person {
         let mut pixels = Vec::with_capacity((3 * SIDE * SIDE) as usize);
         for y in 0..SIDE {
             for x in 0..SIDE {
-                let of_face = face.as_ref().filter(|_| (left..left + width).contains(&x) && y >= top);
+                let of_face =
+                    face.as_ref().filter(|_| (left..left + width).contains(&x) && y >= top);
                 let Some(face) = of_face else {
                     let share = f64::from(y) / f64::from(SIDE);
                     pixels.extend((0..3).map(|at| {
@@ -170,7 +181,9 @@ impl Person {
                 let column = if turned { width - 1 - (x - left) } else { x - left };
                 let at = 3 * ((y - top) * width + column) as usize;
                 let rgb = face.pixels[at..at + 3].iter().zip(tint);
-                pixels.extend(rgb.map(|(level, (gain, lift))| (f64::from(*level) * gain + lift) as u8));
+                pixels.extend(
+                    rgb.map(|(level, (gain, lift))| (f64::from(*level) * gain + lift) as u8),
+                );
             }
         }
         pixels
@@ -193,7 +206,8 @@ fn jpeg(pixels: &[u8]) -> io::Result<Vec<u8>> {
         height: side,
         format: turbojpeg::PixelFormat::RGB,
     };
-    let file = turbojpeg::compress(image, 92, turbojpeg::Subsamp::Sub2x2).map_err(io::Error::other)?;
+    let file =
+        turbojpeg::compress(image, 92, turbojpeg::Subsamp::Sub2x2).map_err(io::Error::other)?;
     Ok(file.to_vec())
 }
 
@@ -207,9 +221,11 @@ fn download(folder: &Path, people: &[Person]) -> io::Result<()> {
     }
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let mut images = ZipWriter::new(File::create(folder.join("image.zip"))?);
-    let mut masks = ZipWriter::new(File::create(folder.join("mask/CelebAMask-HQ-mask-color-palette.zip"))?);
+    let mut masks =
+        ZipWriter::new(File::create(folder.join("mask/CelebAMask-HQ-mask-color-palette.zip"))?);
     let mut attributes = format!("{}\n{}\n", 2 * people.len(), ATTRIBUTES.join(" "));
-    let mut finegrained = String::from("image_name\tBangs\tEyeglasses\tNo_Beard\tSmiling\tYoung\t\n");
+    let mut finegrained =
+        String::from("image_name\tBangs\tEyeglasses\tNo_Beard\tSmiling\tYoung\t\n");
     let mut identities = String::new();
     for person in people {
         for (which, image) in person.images.into_iter().enumerate() {
@@ -292,8 +308,9 @@ fn generations(folder: &Path, people: &[Person], half: usize) -> io::Result<()> 
     fs::create_dir_all(folder)?;
     for (at, person) in people.iter().enumerate() {
         let named = ATTRIBUTES.iter().zip(person.attributes);
-        let attributes: serde_json::Map<_, _> =
-            named.map(|(name, present)| ((*name).to_owned(), json!(if present { 1 } else { -1 }))).collect();
+        let attributes: serde_json::Map<_, _> = named
+            .map(|(name, present)| ((*name).to_owned(), json!(if present { 1 } else { -1 })))
+            .collect();
         for nth in 0..2 * half {
             let (prompt, detectables, categories) = if nth < half {
                 let (prompt, objects, category) = typed_prompt(at, nth);

@@ -44,8 +44,12 @@ pub(super) fn read(root: &Path, findings: &mut Findings) -> Result<Dataset, Open
             (true, true) => {
                 folders.insert(name);
             }
-            (_, true) => findings.note(&name, "is not an identity folder (000, 001, …) and is ignored"),
-            (true, false) => findings.problem(&name, "is a file, but an identity folder was expected"),
+            (_, true) => {
+                findings.note(&name, "is not an identity folder (000, 001, …) and is ignored")
+            }
+            (true, false) => {
+                findings.problem(&name, "is a file, but an identity folder was expected")
+            }
             (false, false) => {}
         }
     }
@@ -64,7 +68,10 @@ pub(super) fn read(root: &Path, findings: &mut Findings) -> Result<Dataset, Open
         if let Some(number) = number
             && let Some(other) = numbers.insert(number, name.clone())
         {
-            findings.problem(name, format!("is the same person as {other}: both have identity {number}"));
+            findings.problem(
+                name,
+                format!("is the same person as {other}: both have identity {number}"),
+            );
         }
         prompts.extend(read_prompts(root, name, findings)?);
         identities.push(identity);
@@ -118,7 +125,8 @@ fn read_identity(
                     (Some(before), Some(now)) if before != now => findings.problem(
                         &path,
                         format!(
-                            "has identity {now}, but the previous photo has {before}: a folder is for one person"
+                            "has identity {now}, but the previous photo has {before}: a folder is \
+                                for one person"
                         ),
                     ),
                     (_, now) => person = now.or(person),
@@ -153,12 +161,17 @@ fn read_identity(
         prompts.push(PLAIN_PROMPTS);
     }
     for extra in files.keys().filter(|file| !prompts.contains(&file.as_str())) {
-        findings.note(PathBuf::from(name).join(extra), "is not a file of the layout and is ignored");
+        findings
+            .note(PathBuf::from(name).join(extra), "is not a file of the layout and is ignored");
     }
     Ok((identity, person))
 }
 
-fn photo_attributes(facts: &PhotoFacts, path: &Path, findings: &mut Findings) -> BTreeMap<String, bool> {
+fn photo_attributes(
+    facts: &PhotoFacts,
+    path: &Path,
+    findings: &mut Findings,
+) -> BTreeMap<String, bool> {
     let attributes = labels(&facts.attributes).unwrap_or_else(|problem| {
         findings.problem(path, problem);
         BTreeMap::new()
@@ -166,8 +179,10 @@ fn photo_attributes(facts: &PhotoFacts, path: &Path, findings: &mut Findings) ->
     let missing: Vec<&str> =
         ATTRIBUTES.into_iter().filter(|name| !facts.attributes.contains_key(*name)).collect();
     if !missing.is_empty() {
-        findings
-            .note(path, format!("does not label {}: these attributes are not scored", missing.join(", ")));
+        findings.note(
+            path,
+            format!("does not label {}: these attributes are not scored", missing.join(", ")),
+        );
     }
     attributes
 }
@@ -180,12 +195,18 @@ fn has_plain_prompts(has: impl Fn(&str) -> bool) -> bool {
     has(PLAIN_PROMPTS) && PROMPTS.iter().all(|(file, _)| !has(file))
 }
 
-fn read_prompts(root: &Path, name: &str, findings: &mut Findings) -> Result<Vec<Prompt>, OpenError> {
+fn read_prompts(
+    root: &Path,
+    name: &str,
+    findings: &mut Findings,
+) -> Result<Vec<Prompt>, OpenError> {
     let folder = root.join(name);
     if has_plain_prompts(|file| folder.join(file).is_file()) {
         let path = PathBuf::from(name).join(PLAIN_PROMPTS);
-        findings
-            .note(&path, "is read instead of prompts_t.json and prompts_h.json: its prompts have no kind");
+        findings.note(
+            &path,
+            "is read instead of prompts_t.json and prompts_h.json: its prompts have no kind",
+        );
         let content = read_json::<PromptFile>(root, &path, findings)?;
         return Ok(content
             .map(|content| content.into_prompts(name, None, &path, findings))
@@ -228,7 +249,9 @@ impl PromptFile {
             match length {
                 Some(length) if length != count => findings.problem(
                     path,
-                    format!("has {count} prompts and {length} {key}: each prompt needs its own list"),
+                    format!(
+                        "has {count} prompts and {length} {key}: each prompt needs its own list"
+                    ),
                 ),
                 None if expected => findings.problem(path, format!("has no `{key}`")),
                 _ => {}
@@ -262,7 +285,8 @@ fn read_json<T: DeserializeOwned>(
     findings: &mut Findings,
 ) -> Result<Option<T>, OpenError> {
     let whole = root.join(path);
-    let bytes = crate::read::bytes(&whole).map_err(|source| OpenError::Io { path: whole, source })?;
+    let bytes =
+        crate::read::bytes(&whole).map_err(|source| OpenError::Io { path: whole, source })?;
     match serde_json::from_slice(&bytes) {
         Ok(value) => Ok(Some(value)),
         Err(error) => {
@@ -348,9 +372,12 @@ mod tests {
             ),
             (
                 |at| {
-                    std::fs::copy(at.join("000/0_attributes.json"), at.join("001/0_attributes.json"))
-                        .map(drop)
-                        .unwrap();
+                    std::fs::copy(
+                        at.join("000/0_attributes.json"),
+                        at.join("001/0_attributes.json"),
+                    )
+                    .map(drop)
+                    .unwrap();
                 },
                 "001/1_attributes.json",
                 "a folder is for one person",
@@ -378,8 +405,11 @@ mod tests {
             ),
             (
                 |at| {
-                    std::fs::write(at.join("000/prompts_h.json"), r#"{"prompts": ["{style} of {}"]}"#)
-                        .unwrap();
+                    std::fs::write(
+                        at.join("000/prompts_h.json"),
+                        r#"{"prompts": ["{style} of {}"]}"#,
+                    )
+                    .unwrap();
                 },
                 "000/prompts_h.json",
                 "prompt 0 has a brace",
@@ -391,9 +421,9 @@ mod tests {
             let folder = folder();
             damage(folder.path());
             let found = found(&folder);
-            let named = found
-                .iter()
-                .any(|line| line.starts_with(&format!("problem: {path}: ")) && line.contains(words));
+            let named = found.iter().any(|line| {
+                line.starts_with(&format!("problem: {path}: ")) && line.contains(words)
+            });
             assert!(named, "{path} {words}: {found:#?}");
         }
     }
@@ -406,17 +436,23 @@ mod tests {
             for (file, _) in PROMPTS {
                 std::fs::remove_file(at.join(file)).unwrap();
             }
-            let prompts = r#"{"prompts": ["{} skiing", "{} at sea"], "detectables": [["skis"], ["sea"]]}"#;
+            let prompts =
+                r#"{"prompts": ["{} skiing", "{} at sea"], "detectables": [["skis"], ["sea"]]}"#;
             std::fs::write(at.join("prompt.json"), prompts).unwrap();
         }
         let other = folder.path().join("001/1_attributes.json");
-        let facts = std::fs::read_to_string(&other).unwrap().replace("\"identity\": 1", "\"identity\": 3");
+        let facts =
+            std::fs::read_to_string(&other).unwrap().replace("\"identity\": 1", "\"identity\": 3");
         std::fs::write(&other, facts).unwrap();
         let (dataset, _) = Dataset::open(folder.path()).unwrap();
         assert_eq!((dataset.prompts.len(), dataset.prompts[1].kind.as_deref()), (4, None));
         assert_eq!(dataset.prompts[0].detectables, ["skis"]);
         let found = found(&folder);
-        assert_eq!(found.iter().filter(|line| line.contains("is read instead of")).count(), 2, "{found:#?}");
+        assert_eq!(
+            found.iter().filter(|line| line.contains("is read instead of")).count(),
+            2,
+            "{found:#?}"
+        );
         let problems: Vec<_> = found.iter().filter(|line| line.starts_with("problem: ")).collect();
         assert_eq!(problems.len(), 1, "{problems:#?}");
         assert!(
@@ -430,8 +466,11 @@ mod tests {
         let folder = folder();
         for photo in ["0", "1"] {
             let file = format!("{photo}_attributes.json");
-            std::fs::copy(folder.path().join("000").join(&file), folder.path().join("001").join(&file))
-                .unwrap();
+            std::fs::copy(
+                folder.path().join("000").join(&file),
+                folder.path().join("001").join(&file),
+            )
+            .unwrap();
         }
         let found = found(&folder);
         assert_eq!(found, ["problem: 001: is the same person as 000: both have identity 0"]);
@@ -443,7 +482,8 @@ mod tests {
         std::fs::remove_file(folder.path().join("000/0_bg.png")).unwrap();
         std::fs::write(folder.path().join("000/notes.txt"), "").unwrap();
         std::fs::rename(folder.path().join("001"), folder.path().join("007")).unwrap();
-        std::fs::write(folder.path().join("000/prompts_h.json"), r#"{"prompts": ["{} skiing"]}"#).unwrap();
+        std::fs::write(folder.path().join("000/prompts_h.json"), r#"{"prompts": ["{} skiing"]}"#)
+            .unwrap();
         let (_, findings) = Dataset::open(folder.path()).unwrap();
         assert_eq!(findings.fatal(), 0, "{findings:?}");
         let found = found(&folder).join("\n");

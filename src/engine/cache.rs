@@ -71,7 +71,9 @@ impl FeatureCache {
         let entries = (bytes > 0).then(|| {
             moka::sync::Cache::builder()
                 .max_capacity(bytes)
-                .weigher(|_, features: &Arc<Features>| u32::try_from(weight(features)).unwrap_or(u32::MAX))
+                .weigher(|_, features: &Arc<Features>| {
+                    u32::try_from(weight(features)).unwrap_or(u32::MAX)
+                })
                 .eviction_listener(move |_, _, cause| {
                     if cause == RemovalCause::Size {
                         evictions.inc();
@@ -125,7 +127,11 @@ impl FeatureCache {
         }
         lane.misses.inc();
         in_flight.started += 1;
-        let guard = Arc::new(CompletionGuard { cache: Arc::clone(&self.0), key, number: in_flight.started });
+        let guard = Arc::new(CompletionGuard {
+            cache: Arc::clone(&self.0),
+            key,
+            number: in_flight.started,
+        });
         let work = compute(Box::new({
             let guard = Arc::clone(&guard);
             move |features| guard.store(features)
@@ -162,7 +168,8 @@ impl FeatureCache {
         let Some(entries) = &self.0.entries else { return 0 };
         // All keys are scanned: removal is rare, and joint features have no index by their first
         // input.
-        let keys: Vec<_> = entries.iter().map(|(key, _)| *key).filter(|key| is_gone(&key.input)).collect();
+        let keys: Vec<_> =
+            entries.iter().map(|(key, _)| *key).filter(|key| is_gone(&key.input)).collect();
         for key in &keys {
             entries.invalidate(key);
         }

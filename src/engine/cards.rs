@@ -26,8 +26,12 @@ struct Card {
 type Number = (&'static str, &'static str, fn(&Card) -> Option<f64>);
 
 const NUMBERS: [Number; 5] = [
-    ("stellar_device_busy_ratio", "Share of the time in which the GPU ran a kernel.", |card| card.busy),
-    ("stellar_device_memory_used_bytes", "GPU memory in use, by all processes.", |card| card.used_bytes),
+    ("stellar_device_busy_ratio", "Share of the time in which the GPU ran a kernel.", |card| {
+        card.busy
+    }),
+    ("stellar_device_memory_used_bytes", "GPU memory in use, by all processes.", |card| {
+        card.used_bytes
+    }),
     ("stellar_device_memory_bytes", "GPU memory.", |card| card.bytes),
     ("stellar_device_power_watts", "Power draw of the GPU.", |card| card.watts),
     ("stellar_device_temperature_celsius", "Temperature of the GPU.", |card| card.celsius),
@@ -55,7 +59,9 @@ impl Cards {
     fn new(read: impl Fn() -> Vec<Card> + Send + Sync + 'static) -> Self {
         let descriptions = NUMBERS
             .iter()
-            .flat_map(|(name, help, _)| gauges(name, help).desc().into_iter().cloned().collect::<Vec<_>>())
+            .flat_map(|(name, help, _)| {
+                gauges(name, help).desc().into_iter().cloned().collect::<Vec<_>>()
+            })
             .collect();
         Self { read: Box::new(read), descriptions }
     }
@@ -93,7 +99,9 @@ impl Collector for Cards {
                     gauges.with_label_values(&[&place.to_string(), &card.name]).set(number);
                 }
             }
-            families.extend(gauges.collect().into_iter().filter(|family| !family.get_metric().is_empty()));
+            families.extend(
+                gauges.collect().into_iter().filter(|family| !family.get_metric().is_empty()),
+            );
         }
         families
     }
@@ -109,7 +117,12 @@ mod tests {
 
     #[test]
     fn a_reading_that_a_gpu_does_not_report_has_no_series() {
-        let gpu = Card { name: "H100".into(), busy: Some(0.5), used_bytes: Some(1024.0), ..Card::default() };
+        let gpu = Card {
+            name: "H100".into(),
+            busy: Some(0.5),
+            used_bytes: Some(1024.0),
+            ..Card::default()
+        };
         let silent = Card { name: "old".into(), ..Card::default() };
         let cards = [gpu, silent];
         let registry = Registry::new();

@@ -83,7 +83,9 @@ impl EngineConfig {
                 format!("is {}: must be at most 10000 (default 0)", self.max_delay_ms),
             );
         }
-        for (key, value) in [("concurrent_batches", self.concurrent_batches), ("threads", self.threads)] {
+        for (key, value) in
+            [("concurrent_batches", self.concurrent_batches), ("threads", self.threads)]
+        {
             if value > 1024 {
                 return refuse(key, format!("is {value}: must be at most 1024 (0 chooses)"));
             }
@@ -91,7 +93,10 @@ impl EngineConfig {
         if self.cuda.lane_memory_mib > 1 << 20 {
             return refuse(
                 "cuda.lane_memory_mib",
-                format!("is {}: must be at most 1048576 (0 sets no limit)", self.cuda.lane_memory_mib),
+                format!(
+                    "is {}: must be at most 1048576 (0 sets no limit)",
+                    self.cuda.lane_memory_mib
+                ),
             );
         }
         Ok(())
@@ -194,7 +199,8 @@ mod tests {
                 EngineConfig::default().parallelism_on(cores, Provider::Cpu);
             (concurrent_batches, threads)
         };
-        let cases = [(1, (1, 1)), (2, (1, 2)), (8, (1, 8)), (16, (2, 8)), (20, (3, 6)), (64, (8, 8))];
+        let cases =
+            [(1, (1, 1)), (2, (1, 2)), (8, (1, 8)), (16, (2, 8)), (20, (3, 6)), (64, (8, 8))];
         for (cores, expected) in cases {
             assert_eq!(chosen(cores), expected, "{cores} cores");
         }
@@ -214,7 +220,8 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused_and_missing_ones_get_their_defaults() {
         assert_eq!(toml::from_str::<EngineConfig>("").unwrap(), EngineConfig::default());
-        let config: EngineConfig = toml::from_str("provider = \"tensorrt\"\ndevice_id = 1").unwrap();
+        let config: EngineConfig =
+            toml::from_str("provider = \"tensorrt\"\ndevice_id = 1").unwrap();
         assert_eq!((config.provider, config.device_id), (ProviderChoice::TensorRt, 1));
         assert!(toml::from_str::<EngineConfig>("provder = \"cpu\"").is_err());
     }

@@ -16,8 +16,14 @@ const FOLDER: &str = ".runtime/cuda";
 /// They are matched by prefix, since the version differs between releases of CUDA. The loader does
 /// not search the folders of NVIDIA's wheels, and the provider has no search path of its own.
 /// Libraries that are already loaded are found by name.
-const LIBRARIES: [&str; 6] =
-    ["libcudart.so.", "libcublasLt.so.", "libcublas.so.", "libcurand.so.", "libnvrtc.so.", "libcudnn.so."];
+const LIBRARIES: [&str; 6] = [
+    "libcudart.so.",
+    "libcublasLt.so.",
+    "libcublas.so.",
+    "libcurand.so.",
+    "libnvrtc.so.",
+    "libcudnn.so.",
+];
 
 /// The graphs of the face cascade: small networks that the CPU runs while the GPU runs the large
 /// graphs.
@@ -109,7 +115,9 @@ fn preload_by(
     let (mut loaded, mut problems) = (Vec::new(), Vec::new());
     for beginning in LIBRARIES {
         // The newest release by name; versions have equally many digits.
-        let Some(path) = all.iter().rfind(|path| name(path).starts_with(beginning)) else { continue };
+        let Some(path) = all.iter().rfind(|path| name(path).starts_with(beginning)) else {
+            continue;
+        };
         match load(path) {
             Ok(()) => loaded.push(path.clone()),
             Err(problem) => problems.push(format!("{}: {problem}", path.display())),
@@ -163,10 +171,19 @@ mod tests {
         });
         assert_eq!(
             order.into_inner(),
-            ["libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudnn.so.9"]
+            [
+                "libcudart.so.13",
+                "libcublasLt.so.13",
+                "libcublas.so.13",
+                "libcurand.so.10",
+                "libcudnn.so.9"
+            ]
         );
         assert_eq!(loaded.len(), 4);
-        assert!(problems.len() == 1 && problems[0].ends_with("libcurand.so.10: is broken"), "{problems:?}");
+        assert!(
+            problems.len() == 1 && problems[0].ends_with("libcurand.so.10: is broken"),
+            "{problems:?}"
+        );
     }
 
     #[test]
@@ -186,7 +203,8 @@ mod tests {
         let config: CudaConfig = toml::from_str("").unwrap();
         assert_eq!(config, CudaConfig::default());
         assert!(!config.tf32);
-        let given: CudaConfig = toml::from_str("conv_search = \"exhaustive\"\ncpu_graphs = []").unwrap();
+        let given: CudaConfig =
+            toml::from_str("conv_search = \"exhaustive\"\ncpu_graphs = []").unwrap();
         assert_eq!((given.conv_search, given.cpu_graphs.len()), (ConvSearch::Exhaustive, 0));
         assert!(toml::from_str::<CudaConfig>("tf_32 = true").is_err());
     }

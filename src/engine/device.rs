@@ -39,7 +39,8 @@ pub(crate) struct Slot {
 
 impl Device {
     pub(crate) fn new(slots: usize, busy: IntGauge) -> Arc<Self> {
-        let state = State { free: slots.max(1), given: Vec::new(), waiting: Vec::new(), tickets: 0 };
+        let state =
+            State { free: slots.max(1), given: Vec::new(), waiting: Vec::new(), tickets: 0 };
         Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), busy })
     }
 
@@ -187,7 +188,10 @@ mod tests {
         sender.send("own, younger").unwrap();
         drop(slot);
         other.join().unwrap();
-        assert_eq!(order.try_iter().collect::<Vec<_>>(), ["own, older", "the other", "own, younger"]);
+        assert_eq!(
+            order.try_iter().collect::<Vec<_>>(),
+            ["own, older", "the other", "own, younger"]
+        );
         assert_eq!(device.busy.get(), 0);
     }
 

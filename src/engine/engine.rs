@@ -87,8 +87,8 @@ impl Engine {
         let runtime = Runtime::load(config)?;
         for entries in by_weights(&pack.graphs) {
             let merged = merge(&entries)?;
-            let backend =
-                OnnxBackend::load(&runtime, &merged).map(|backend| Box::new(backend) as Box<dyn Backend>);
+            let backend = OnnxBackend::load(&runtime, &merged)
+                .map(|backend| Box::new(backend) as Box<dyn Backend>);
             with(&merged, backend);
         }
         Ok(config.parallelism(runtime.provider()))
@@ -121,7 +121,10 @@ impl Engine {
         // Graphs that run on the CPU do not take turns on the GPU.
         let processor = match provider {
             Provider::Cpu => Arc::clone(&device),
-            _ => Device::new(config.parallelism(Provider::Cpu).concurrent_batches, telemetry.busy.clone()),
+            _ => Device::new(
+                config.parallelism(Provider::Cpu).concurrent_batches,
+                telemetry.busy.clone(),
+            ),
         };
         let health = HealthBoard::new();
         let mut engine = Self {
@@ -145,15 +148,19 @@ impl Engine {
             let runs_on = backend.provider();
             let device = if runs_on.is_gpu() { &device } else { &processor };
             let load_seconds = started.elapsed().as_secs_f64();
-            let resident = before.zip(resident_bytes()).map(|(before, after)| after.saturating_sub(before));
+            let resident =
+                before.zip(resident_bytes()).map(|(before, after)| after.saturating_sub(before));
             tracing::info!(graph = %merged.role, seconds = load_seconds, "loaded graph");
-            let mut settings = LaneSettings::new(merged.role.as_str(), merged.max_batch, merged.sample());
+            let mut settings =
+                LaneSettings::new(merged.role.as_str(), merged.max_batch, merged.sample());
             settings.capacity = config.queue;
             settings.max_delay = config.max_delay();
             let lane_telemetry = telemetry.lane(&merged.role);
-            let lane = Lane::start(settings, vec![backend], device, &engine.health, lane_telemetry).map_err(
-                |error| StartError::Thread { graph: merged.role.clone(), problem: error.to_string() },
-            )?;
+            let lane = Lane::start(settings, vec![backend], device, &engine.health, lane_telemetry)
+                .map_err(|error| StartError::Thread {
+                    graph: merged.role.clone(),
+                    problem: error.to_string(),
+                })?;
             let lane = Arc::new(lane);
             for entry in &entries {
                 let graph = Graph {
@@ -165,7 +172,12 @@ impl Engine {
             }
             let initial = LaneStatus {
                 roles: entries.iter().map(|entry| entry.role.clone()).collect(),
-                file: merged.file().strip_prefix(dir).unwrap_or(merged.file()).display().to_string(),
+                file: merged
+                    .file()
+                    .strip_prefix(dir)
+                    .unwrap_or(merged.file())
+                    .display()
+                    .to_string(),
                 precision: merged.precision,
                 source: merged.source.clone(),
                 provider: runs_on,
@@ -270,7 +282,9 @@ impl Engine {
         let (lane, spec) = (Arc::clone(&graph.lane), Arc::clone(&graph.spec));
         let telemetry = graph.lane.telemetry();
         self.cache
-            .get(key, telemetry, move |on_complete| compute(lane, spec, prepare, reduce, on_complete))
+            .get(key, telemetry, move |on_complete| {
+                compute(lane, spec, prepare, reduce, on_complete)
+            })
             .await
     }
 
@@ -302,7 +316,9 @@ impl Engine {
             let timing = Timing { run: started.elapsed(), batch: 1, ..Timing::default() };
             Ok(Computed { features, timing })
         };
-        self.cache.get(FeatureKey { graph: *identity, input, with: None }, lane.telemetry(), compute).await
+        self.cache
+            .get(FeatureKey { graph: *identity, input, with: None }, lane.telemetry(), compute)
+            .await
     }
 
     /// Returns a family's feature of an input if it is cached.
@@ -401,7 +417,8 @@ impl Engine {
         for lane in &lanes {
             lane.stop();
         }
-        let joined = tokio::task::spawn_blocking(move || lanes.iter().for_each(|lane| lane.join())).await;
+        let joined =
+            tokio::task::spawn_blocking(move || lanes.iter().for_each(|lane| lane.join())).await;
         if let Err(error) = joined {
             tracing::error!(%error, "failed to join the engine's threads");
         }
@@ -447,10 +464,10 @@ where
 ///
 /// Several callers share one computation, and a panic would poison it for all of them.
 async fn unwound<T>(graph: &Arc<str>, work: impl Future<Output = T>) -> Result<T, EngineError> {
-    AssertUnwindSafe(work)
-        .catch_unwind()
-        .await
-        .map_err(|panic| EngineError::Panicked { graph: Arc::clone(graph), message: lane::message(&*panic) })
+    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| EngineError::Panicked {
+        graph: Arc::clone(graph),
+        message: lane::message(&*panic),
+    })
 }
 
 /// Checks that an item fits the graph's signature.

@@ -10,13 +10,18 @@ use super::pack::PackError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
     /// The pack has no such graph.
-    #[error("the model pack has no graph `{role}`: export a pack that has it, or request other metrics")]
+    #[error(
+        "the model pack has no graph `{role}`: export a pack that has it, or request other metrics"
+    )]
     UnknownGraph {
         /// The requested role.
         role: String,
     },
     /// The graph's queue is full.
-    #[error("the queue of graph `{graph}` is full ({waiting} items): retry later, or raise `engine.queue`")]
+    #[error(
+        "the queue of graph `{graph}` is full ({waiting} items): retry later, or raise \
+            `engine.queue`"
+    )]
     Overloaded {
         /// Roles of the lane, joined by `+`.
         graph: Arc<str>,
@@ -25,7 +30,8 @@ pub enum EngineError {
     },
     /// The graph has a hanging batch.
     #[error(
-        "graph `{graph}` has been running one batch for {seconds} s: retry later; if the batch does not end, restart the service"
+        "graph `{graph}` has been running one batch for {seconds} s: retry later; if the batch \
+            does not end, restart the service"
     )]
     Hangs {
         /// Roles of the lane, joined by `+`.
@@ -56,7 +62,8 @@ pub enum EngineError {
     },
     /// The graph returned a NaN or an infinity, which is never used as a score.
     #[error(
-        "graph `{graph}` returned a value that is not finite in output `{output}`: if the pack is fp16, export it in fp32"
+        "graph `{graph}` returned a value that is not finite in output `{output}`: if the pack is \
+            fp16, export it in fp32"
     )]
     NotFinite {
         /// Roles of the lane, joined by `+`.
@@ -68,7 +75,9 @@ pub enum EngineError {
     #[error(transparent)]
     Prepare(Arc<dyn Error + Send + Sync>),
     /// The caller's preparation panicked, which is a bug in the caller.
-    #[error("preparing the input of graph `{graph}` panicked: {message}; see the log for the location")]
+    #[error(
+        "preparing the input of graph `{graph}` panicked: {message}; see the log for the location"
+    )]
     Panicked {
         /// Roles of the lane, joined by `+`.
         graph: Arc<str>,
@@ -82,9 +91,9 @@ impl EngineError {
     #[must_use]
     pub fn graph(&self) -> Option<&str> {
         match self {
-            Self::Failed { graph, .. } | Self::NotFinite { graph, .. } | Self::Hangs { graph, .. } => {
-                Some(graph)
-            }
+            Self::Failed { graph, .. }
+            | Self::NotFinite { graph, .. }
+            | Self::Hangs { graph, .. } => Some(graph),
             _ => None,
         }
     }
@@ -98,7 +107,8 @@ pub enum BackendError {
     Run(String),
     /// The outputs differ from the manifest.
     #[error(
-        "expected {expected}, found {found}: the graph does not match its manifest, export the pack again"
+        "expected {expected}, found {found}: the graph does not match its manifest, export the \
+            pack again"
     )]
     Output {
         /// The outputs that the manifest declares.
@@ -127,7 +137,8 @@ pub enum StartError {
     },
     /// No ONNX Runtime library was found in any of the searched places.
     #[error(
-        "no ONNX Runtime library found (searched {looked}): run `make setup`, or set `engine.library` or ORT_DYLIB_PATH to the file"
+        "no ONNX Runtime library found (searched {looked}): run `make setup`, or set \
+            `engine.library` or ORT_DYLIB_PATH to the file"
     )]
     NoLibrary {
         /// The searched places.
@@ -135,7 +146,8 @@ pub enum StartError {
     },
     /// The library exists but cannot be used.
     #[error(
-        "cannot use the ONNX Runtime library {}: {problem}; run `make setup` to install a compatible one",
+        "cannot use the ONNX Runtime library {}: {problem}; run `make setup` to install a \
+            compatible one",
         path.display()
     )]
     Library {
@@ -146,7 +158,8 @@ pub enum StartError {
     },
     /// The configured execution provider is not available or does not work.
     #[error(
-        "cannot use the configured execution provider `{provider}`: {problem}; install an ONNX Runtime build with it and its libraries, or set engine.provider = \"cpu\""
+        "cannot use the configured execution provider `{provider}`: {problem}; install an ONNX \
+            Runtime build with it and its libraries, or set engine.provider = \"cpu\""
     )]
     Provider {
         /// Name of the provider in the configuration.
@@ -156,7 +169,8 @@ pub enum StartError {
     },
     /// A graph failed to load.
     #[error(
-        "graph `{graph}` ({}) failed to load: {problem}; export the pack again, or remove the graph from pack.toml",
+        "graph `{graph}` ({}) failed to load: {problem}; export the pack again, or remove the \
+            graph from pack.toml",
         file.display()
     )]
     Load {
@@ -169,7 +183,8 @@ pub enum StartError {
     },
     /// A graph's inputs or outputs differ from the manifest.
     #[error(
-        "graph `{graph}` ({}): the manifest declares {expected}, the file has {found}; export the pack again",
+        "graph `{graph}` ({}): the manifest declares {expected}, the file has {found}; export the \
+            pack again",
         file.display()
     )]
     Signature {
@@ -184,7 +199,8 @@ pub enum StartError {
     },
     /// A graph failed its warm-up.
     #[error(
-        "graph `{graph}` ({}) failed its warm-up with a batch of {batch}: {problem}; if memory is short, lower engine.max_batch, otherwise export the pack again",
+        "graph `{graph}` ({}) failed its warm-up with a batch of {batch}: {problem}; if memory is \
+            short, lower engine.max_batch, otherwise export the pack again",
         file.display()
     )]
     Warmup {

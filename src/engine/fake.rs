@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::backend::Backend;
 use super::error::BackendError;
-use super::pack::{Dim, FileSpec, GraphKind, GraphSpec, Precision, Sha, SourceSpec, TensorSpec, TextSpec};
+use super::pack::{
+    Dim, FileSpec, GraphKind, GraphSpec, Precision, Sha, SourceSpec, TensorSpec, TextSpec,
+};
 use crate::content::ContentHash;
 use crate::tensor::{Dtype, Features, Output, Tensor};
 use crate::text::Cleaning;
@@ -53,7 +55,8 @@ impl FakeBackend {
     /// Creates a backend with the outputs of `spec`. Dynamic dimensions get length one.
     #[must_use]
     pub fn new(spec: &GraphSpec, control: FakeControl) -> Self {
-        let outputs = spec.outputs.iter().map(|output| (output.name.as_str().into(), output.clone()));
+        let outputs =
+            spec.outputs.iter().map(|output| (output.name.as_str().into(), output.clone()));
         Self { outputs: outputs.collect(), control }
     }
 
@@ -84,7 +87,8 @@ impl Backend for FakeBackend {
         let delay = state.delay;
         drop(state);
         thread::sleep(delay);
-        let too_large = self.control.lock().largest_that_works.filter(|&largest| batch.len() > largest);
+        let too_large =
+            self.control.lock().largest_that_works.filter(|&largest| batch.len() > largest);
         if let Some(largest) = too_large {
             return Err(BackendError::Run(format!("out of memory above a batch of {largest}")));
         }
@@ -94,8 +98,11 @@ impl Backend for FakeBackend {
         if any(Trouble::Fails) {
             return Err(BackendError::Run("told to fail".into()));
         }
-        let mut results: Vec<_> =
-            batch.iter().zip(&troubles).map(|(item, trouble)| self.features(item, *trouble)).collect();
+        let mut results: Vec<_> = batch
+            .iter()
+            .zip(&troubles)
+            .map(|(item, trouble)| self.features(item, *trouble))
+            .collect();
         if any(Trouble::Miscounts) {
             results.pop();
         }
@@ -189,7 +196,8 @@ fn values(item: &[Tensor], name: &str, length: usize) -> Vec<f32> {
         .map(|pair| f32::from(i16::from_le_bytes([pair[0], pair[1]])) / 32_768.0)
         .collect();
     if length > 1 {
-        let norm = values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+        let norm =
+            values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
         for value in &mut values {
             *value /= norm;
         }
@@ -214,7 +222,8 @@ pub fn clip_graphs() -> Vec<GraphSpec> {
 /// Returns an image graph of 4 × 4 pixels for tests.
 #[must_use]
 pub fn image(role: &str, outputs: Vec<TensorSpec>) -> GraphSpec {
-    let geometry = Geometry::ShortestEdge { size: 4, filter: Filter::Bicubic, crop: CropRounding::Floor };
+    let geometry =
+        Geometry::ShortestEdge { size: 4, filter: Filter::Bicubic, crop: CropRounding::Floor };
     let inputs = vec![tensor("pixels", Dtype::U8, &[4, 4, 3])];
     GraphSpec { geometry: Some(geometry), ..graph(role, GraphKind::Image, inputs, outputs) }
 }
@@ -222,7 +231,8 @@ pub fn image(role: &str, outputs: Vec<TensorSpec>) -> GraphSpec {
 /// Returns a text graph for tests, for up to 16 tokens.
 #[must_use]
 pub fn text(role: &str, outputs: Vec<TensorSpec>) -> GraphSpec {
-    let text = TextSpec { tokenizer: "clip".into(), cleaning: Cleaning::HfSlow, context: 16, pad: 49407 };
+    let text =
+        TextSpec { tokenizer: "clip".into(), cleaning: Cleaning::HfSlow, context: 16, pad: 49407 };
     let inputs = vec![tensor("input_ids", Dtype::I64, &[-1])];
     GraphSpec { text: Some(text), ..graph(role, GraphKind::Text, inputs, outputs) }
 }
@@ -234,7 +244,12 @@ pub fn tensor(name: &str, dtype: Dtype, shape: &[i64]) -> TensorSpec {
     TensorSpec { name: name.into(), dtype, shape: shape.iter().map(dim).collect() }
 }
 
-fn graph(role: &str, kind: GraphKind, inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> GraphSpec {
+fn graph(
+    role: &str,
+    kind: GraphKind,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+) -> GraphSpec {
     GraphSpec {
         role: role.into(),
         kind,
@@ -242,7 +257,10 @@ fn graph(role: &str, kind: GraphKind, inputs: Vec<TensorSpec>, outputs: Vec<Tens
         flops: None,
         max_batch: 4,
         // Weights differ by role, as if each graph had its own file.
-        files: vec![FileSpec { path: format!("{role}.onnx").into(), sha256: Sha::of(role.as_bytes()) }],
+        files: vec![FileSpec {
+            path: format!("{role}.onnx").into(),
+            sha256: Sha::of(role.as_bytes()),
+        }],
         source: SourceSpec {
             checkpoint: "fake".into(),
             revision: "local".into(),

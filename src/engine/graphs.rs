@@ -34,7 +34,8 @@ pub(super) fn families(graphs: &HashMap<String, Graph>) -> HashMap<String, Famil
     let family = |(name, graphs): (&str, BTreeMap<&str, &Graph>)| {
         let (_, first) = graphs.first_key_value()?;
         let lane = Arc::clone(&first.lane);
-        let parts = graphs.iter().flat_map(|(role, graph)| [role.as_bytes(), graph.identity.as_bytes()]);
+        let parts =
+            graphs.iter().flat_map(|(role, graph)| [role.as_bytes(), graph.identity.as_bytes()]);
         let parts = std::iter::once(b"family".as_slice()).chain(parts);
         Some((name.to_owned(), Family { identity: ContentHash::of_parts(parts), lane }))
     };
@@ -64,7 +65,11 @@ pub(super) fn merge(entries: &[&GraphSpec]) -> Result<GraphSpec, StartError> {
             return Err(StartError::Signature {
                 graph: merged.role.clone(),
                 file: merged.file().to_owned(),
-                expected: format!("{} and {} for the same file", merged.signature(), entry.signature()),
+                expected: format!(
+                    "{} and {} for the same file",
+                    merged.signature(),
+                    entry.signature()
+                ),
                 found: "one signature".into(),
             });
         }

@@ -36,7 +36,11 @@ impl HealthBoard {
 
     pub(crate) fn report(&self, graph: &Arc<str>, healthy: bool) {
         self.0.send_if_modified(|health| {
-            if healthy { health.failing.remove(graph) } else { health.failing.insert(Arc::clone(graph)) }
+            if healthy {
+                health.failing.remove(graph)
+            } else {
+                health.failing.insert(Arc::clone(graph))
+            }
         });
     }
 

@@ -111,9 +111,10 @@ impl Lane {
         let (reply, answer) = oneshot::channel();
         let mut queue = self.shared.lock();
         self.shared.admit(&mut queue)?;
-        queue
-            .entries
-            .push_back(Entry { item, caller: Caller { queued: Instant::now(), reply, on_complete } });
+        queue.entries.push_back(Entry {
+            item,
+            caller: Caller { queued: Instant::now(), reply, on_complete },
+        });
         self.shared.note_depth(&queue);
         drop(queue);
         self.shared.arrived.notify_one();
@@ -141,7 +142,8 @@ impl Lane {
         let error = shared.admit(&mut queue).err();
         shared.note_depth(&queue);
         drop(queue);
-        tracing::error!(graph = %self.name(), seconds = limit.as_secs(), "batch hangs, graph refuses work until it ends");
+        tracing::error!(graph = %self.name(), seconds = limit.as_secs(), "batch hangs, graph \
+            refuses work until it ends");
         shared.telemetry.healthy.set(0);
         shared.health.report(self.name(), false);
         for entry in waiting {
@@ -158,7 +160,8 @@ impl Lane {
 
     /// Waits until the queue is empty and all threads have ended. Call [`stop`](Self::stop) first.
     pub(crate) fn join(&self) {
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!(graph = %self.name(), "lane thread panicked");

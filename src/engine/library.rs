@@ -37,7 +37,8 @@ pub(super) fn find(
         return if path.is_file() {
             // Made absolute: the loader would search for a relative path beside the executable
             // first.
-            path.canonicalize().map_err(|error| StartError::Library { path, problem: error.to_string() })
+            path.canonicalize()
+                .map_err(|error| StartError::Library { path, problem: error.to_string() })
         } else {
             Err(StartError::Library { path, problem: "file not found".into() })
         };
@@ -49,13 +50,15 @@ pub(super) fn find(
     }
     found.retain(|path| is_library(path));
     let fits = |path: &Path| path.with_file_name(CUDA).exists() == for_gpu;
-    found.into_iter().max_by_key(|path| (fits(path), version(path), path.clone())).ok_or_else(|| {
-        StartError::NoLibrary {
-            looked: installed.iter().fold(format!("engine.library, {VARIABLE}"), |looked, folder| {
-                format!("{looked}, {}", folder.join(FOLDER).display())
-            }),
-        }
-    })
+    found.into_iter().max_by_key(|path| (fits(path), version(path), path.clone())).ok_or_else(
+        || StartError::NoLibrary {
+            looked: installed
+                .iter()
+                .fold(format!("engine.library, {VARIABLE}"), |looked, folder| {
+                    format!("{looked}, {}", folder.join(FOLDER).display())
+                }),
+        },
+    )
 }
 
 /// Collects the files of a folder and of `depth` levels of folders below it. Unreadable folders are
@@ -75,7 +78,10 @@ fn is_library(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
     match std::env::consts::OS {
         // The provider libraries beside it are called libonnxruntime_providers_*.
-        "macos" => name.starts_with("libonnxruntime.") && path.extension().is_some_and(|end| end == "dylib"),
+        "macos" => {
+            name.starts_with("libonnxruntime.")
+                && path.extension().is_some_and(|end| end == "dylib")
+        }
         "windows" => name == "onnxruntime.dll",
         _ => name == "libonnxruntime.so" || name.starts_with("libonnxruntime.so."),
     }
@@ -104,7 +110,8 @@ mod tests {
         touch(&variable);
         touch(&dir.path().join(".runtime/libonnxruntime.so.1.32.0"));
         let variable = Some(OsString::from(&variable));
-        let found = find(Some(&configured), variable.clone(), &[dir.path().to_owned()], false).unwrap();
+        let found =
+            find(Some(&configured), variable.clone(), &[dir.path().to_owned()], false).unwrap();
         assert_eq!(found.file_name().unwrap(), "a.so");
         assert_eq!(find(None, variable, &[], false).unwrap().file_name().unwrap(), "b.so");
     }
@@ -150,9 +157,10 @@ mod tests {
     #[test]
     fn errors_for_missing_libraries_say_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let missing = find(Some(Path::new("/nowhere/lib.so")), None, &[dir.path().to_owned()], false)
-            .unwrap_err()
-            .to_string();
+        let missing =
+            find(Some(Path::new("/nowhere/lib.so")), None, &[dir.path().to_owned()], false)
+                .unwrap_err()
+                .to_string();
         assert!(missing.contains("/nowhere/lib.so") && missing.contains("make setup"), "{missing}");
         let none = find(None, None, &[dir.path().to_owned()], false).unwrap_err().to_string();
         for part in [".runtime", "engine.library", VARIABLE, "make setup"] {

@@ -62,7 +62,10 @@ impl OnnxGraph {
     /// The file cannot be read or is not an ONNX file.
     pub fn read(file: &Path) -> Result<Self, String> {
         let bytes = std::fs::read(file).map_err(|error| error.to_string())?;
-        let graph = ModelProto::decode(&*bytes).map_err(|error| error.to_string())?.graph.unwrap_or_default();
+        let graph = ModelProto::decode(&*bytes)
+            .map_err(|error| error.to_string())?
+            .graph
+            .unwrap_or_default();
         Ok(Self {
             operators: graph.node.into_iter().map(|node| node.op_type).collect(),
             constants: graph.initializer.into_iter().filter_map(constant).collect(),

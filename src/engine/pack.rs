@@ -90,8 +90,10 @@ impl Pack {
     }
 
     fn parse(dir: &Path, path: &Path, text: &str) -> Result<Self, PackError> {
-        let syntax =
-            |error: toml::de::Error| PackError::Syntax { path: path.to_owned(), problem: error.to_string() };
+        let syntax = |error: toml::de::Error| PackError::Syntax {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        };
         let table: toml::Table = toml::from_str(text).map_err(syntax)?;
         match table.get("schema").and_then(toml::Value::as_integer) {
             Some(found) if found != i64::from(SCHEMA) => {
@@ -141,14 +143,18 @@ impl Pack {
         };
         for (entry, file) in self.files() {
             if !stays_inside(&file.path) {
-                let problem = format!("the path `{}` leaves the pack's folder", file.path.display());
+                let problem =
+                    format!("the path `{}` leaves the pack's folder", file.path.display());
                 return inconsistent(entry, problem);
             }
         }
         let mut names = HashSet::new();
         for tokenizer in &self.tokenizers {
             if !names.insert(tokenizer.name.as_str()) {
-                return inconsistent(entry("tokenizer", &tokenizer.name), "the name appears twice".into());
+                return inconsistent(
+                    entry("tokenizer", &tokenizer.name),
+                    "the name appears twice".into(),
+                );
             }
         }
         let mut roles = HashSet::new();
@@ -189,7 +195,8 @@ impl Pack {
     /// # Errors
     /// The file cannot be read, is not a labels document, or does not fit the graph's outputs.
     pub fn read_labels(&self, role: &str) -> Result<Option<Labels>, PackError> {
-        let Some((graph, spec)) = self.graph(role).and_then(|graph| Some((graph, graph.labels.as_ref()?)))
+        let Some((graph, spec)) =
+            self.graph(role).and_then(|graph| Some((graph, graph.labels.as_ref()?)))
         else {
             return Ok(None);
         };
@@ -199,7 +206,8 @@ impl Pack {
             path: spec.path.clone(),
             source,
         })?;
-        let labels = Labels::parse(&text).and_then(|found| labels::check(graph, &found).map(|()| found));
+        let labels =
+            Labels::parse(&text).and_then(|found| labels::check(graph, &found).map(|()| found));
         labels.map(Some).map_err(|problem| PackError::Inconsistent {
             pack: self.name.clone(),
             entry: graph.entry(),
@@ -245,7 +253,8 @@ impl Pack {
 
     /// Reads the kind and the vocabulary of the tokenizer `name`.
     pub fn read_tokenizer(&self, name: &str) -> Result<(TokenizerKind, String), PackError> {
-        let unknown = || self.invalid_tokenizer(name, "the manifest has no such tokenizer".to_owned());
+        let unknown =
+            || self.invalid_tokenizer(name, "the manifest has no such tokenizer".to_owned());
         let spec = self.tokenizers.iter().find(|spec| spec.name == name).ok_or_else(unknown)?;
         match std::fs::read_to_string(&spec.file) {
             Ok(text) => Ok((spec.kind, text)),
@@ -261,7 +270,11 @@ impl Pack {
     /// Returns the error for a vocabulary with unusable content.
     #[must_use]
     pub fn invalid_tokenizer(&self, name: &str, problem: String) -> PackError {
-        PackError::Inconsistent { pack: self.name.clone(), entry: format!("tokenizer `{name}`"), problem }
+        PackError::Inconsistent {
+            pack: self.name.clone(),
+            entry: format!("tokenizer `{name}`"),
+            problem,
+        }
     }
 }
 

@@ -71,14 +71,18 @@ impl Runtime {
         match runtime.probe() {
             Ok(()) => {}
             Err(problem) if config.provider == ProviderChoice::Auto => {
-                tracing::warn!(problem, "failed to use CUDA despite an NVIDIA driver, falling back to CPU");
+                tracing::warn!(
+                    problem,
+                    "failed to use CUDA despite an NVIDIA driver, falling back to CPU"
+                );
                 runtime.provider = Provider::Cpu;
                 runtime.threads = config.parallelism(Provider::Cpu).threads;
                 runtime.pad = config.pad_batches;
             }
             Err(problem) => return Err(StartError::Provider { provider: asked.name(), problem }),
         }
-        tracing::info!(provider = runtime.provider.name(), asked = ?config.provider, "chose execution provider");
+        tracing::info!(provider = runtime.provider.name(), asked = ?config.provider, "chose \
+            execution provider");
         Ok(runtime)
     }
 
@@ -120,17 +124,20 @@ impl Runtime {
                         &[1.0_f32; 256][..shape.iter().product::<i64>() as usize],
                     ))
                 };
-                let results =
-                    session.run(ort::inputs!["x" => ones([1, 4, 8, 8])?, "w" => ones([4, 4, 3, 3])?])?;
+                let results = session
+                    .run(ort::inputs!["x" => ones([1, 4, 8, 8])?, "w" => ones([4, 4, 3, 3])?])?;
                 Ok(results["y"].try_extract_tensor::<f32>()?.1.to_vec())
             });
         match found {
             Ok(numbers)
-                if numbers.len() == 144 && numbers.iter().all(|number| (number - 36.0).abs() < 1e-3) =>
+                if numbers.len() == 144
+                    && numbers.iter().all(|number| (number - 36.0).abs() < 1e-3) =>
             {
                 Ok(())
             }
-            Ok(numbers) => Err(format!("a test convolution returned {:?}, expected 36", numbers.first())),
+            Ok(numbers) => {
+                Err(format!("a test convolution returned {:?}, expected 36", numbers.first()))
+            }
             Err(error) => Err(error.to_string()),
         }
     }
@@ -144,7 +151,8 @@ impl Runtime {
     fn providers(&self, provider: Provider) -> Vec<ExecutionProviderDispatch> {
         // A failure is an error. The runtime's default is a silent fallback to the CPU.
         let cuda = || self.cuda.provider(self.device_id).build().error_on_failure();
-        let tensorrt = || ep::TensorRT::default().with_device_id(self.device_id).build().error_on_failure();
+        let tensorrt =
+            || ep::TensorRT::default().with_device_id(self.device_id).build().error_on_failure();
         match provider {
             Provider::Cpu => Vec::new(),
             Provider::Cuda => vec![cuda()],
@@ -160,7 +168,9 @@ impl Runtime {
                 Ok(builder.with_profiling(folder.join(name))?)
             }
         });
-        builder.and_then(|mut builder| builder.commit_from_file(file)).map_err(|error| error.to_string())
+        builder
+            .and_then(|mut builder| builder.commit_from_file(file))
+            .map_err(|error| error.to_string())
     }
 
     fn builder(&self, provider: Provider) -> ort::Result<SessionBuilder> {
@@ -238,10 +248,8 @@ impl OnnxBackend {
     /// Loads a graph, checks its signature against the manifest, and warms it up.
     pub(crate) fn load(runtime: &Runtime, spec: &GraphSpec) -> Result<Self, StartError> {
         let provider = runtime.provider_of(&spec.role);
-        let session = runtime.session(spec.file(), provider).map_err(|problem| StartError::Load {
-            graph: spec.role.clone(),
-            file: spec.file().to_owned(),
-            problem,
+        let session = runtime.session(spec.file(), provider).map_err(|problem| {
+            StartError::Load { graph: spec.role.clone(), file: spec.file().to_owned(), problem }
         })?;
         check_signature(&session, spec)?;
         let mut backend = Self {
@@ -257,8 +265,11 @@ impl OnnxBackend {
             stacks: spec.inputs.iter().map(|_| Stack::default()).collect(),
             shrinking: None,
         };
-        let sizes =
-            if backend.buckets.is_empty() { vec![1, spec.max_batch] } else { backend.buckets.clone() };
+        let sizes = if backend.buckets.is_empty() {
+            vec![1, spec.max_batch]
+        } else {
+            backend.buckets.clone()
+        };
         warm_up(&mut backend, spec, sizes)?;
         backend.give_back(spec)?;
         Ok(backend)
@@ -299,7 +310,8 @@ impl Backend for OnnxBackend {
     }
 
     fn run(&mut self, batch: &[Vec<Tensor>]) -> Result<Vec<Features>, BackendError> {
-        let rows = self.buckets.iter().copied().find(|rows| *rows >= batch.len()).unwrap_or(batch.len());
+        let rows =
+            self.buckets.iter().copied().find(|rows| *rows >= batch.len()).unwrap_or(batch.len());
         let mut inputs: Vec<(&str, SessionInputValue<'_>)> = Vec::with_capacity(self.inputs.len());
         for (at, (spec, stack)) in self.inputs.iter().zip(&mut self.stacks).enumerate() {
             inputs.push((&spec.name, stack.fill(batch, rows, at, spec)?));
@@ -313,8 +325,9 @@ impl Backend for OnnxBackend {
             batch.iter().map(|_| Vec::with_capacity(self.outputs.len())).collect();
         for (name, spec) in &self.outputs {
             let result = results.get(name).ok_or_else(|| wrong(spec, "no such output".into()))?;
-            let (shape, data) =
-                result.try_extract_tensor::<f32>().map_err(|error| wrong(spec, error.to_string()))?;
+            let (shape, data) = result
+                .try_extract_tensor::<f32>()
+                .map_err(|error| wrong(spec, error.to_string()))?;
             let one = split(spec, shape, rows)?;
             let length: usize = one.iter().product();
             for (at, item) in items.iter_mut().enumerate() {
@@ -336,7 +349,8 @@ impl Stack {
         at: usize,
         spec: &TensorSpec,
     ) -> Result<SessionInputValue<'a>, BackendError> {
-        let missing = || BackendError::Output { expected: spec.to_string(), found: "no tensor".into() };
+        let missing =
+            || BackendError::Output { expected: spec.to_string(), found: "no tensor".into() };
         let shape: Vec<i64> = {
             let item = batch.first().and_then(|item| item.get(at)).ok_or_else(missing)?;
             let one = item.shape().iter().map(|&length| length as i64);
@@ -372,7 +386,11 @@ impl Stack {
 /// Concatenates the parts and pads with copies of the last part to `rows` rows.
 ///
 /// A single part for a single row is returned without copying.
-fn stack<'a, T: Copy>(parts: impl Iterator<Item = &'a [T]>, rows: usize, into: &'a mut Vec<T>) -> &'a [T] {
+fn stack<'a, T: Copy>(
+    parts: impl Iterator<Item = &'a [T]>,
+    rows: usize,
+    into: &'a mut Vec<T>,
+) -> &'a [T] {
     let mut parts = parts.peekable();
     let Some(first) = parts.next() else { return &[] };
     if rows == 1 && parts.peek().is_none() {
@@ -429,19 +447,28 @@ fn check_signature(session: &Session, spec: &GraphSpec) -> Result<(), StartError
         let (graph, file) = (spec.role.clone(), spec.file().to_owned());
         Err(StartError::Signature { graph, file, expected, found })
     };
-    let undeclared = |outlet: &&Outlet| !spec.inputs.iter().any(|input| input.name == outlet.name());
+    let undeclared =
+        |outlet: &&Outlet| !spec.inputs.iter().any(|input| input.name == outlet.name());
     if let Some(extra) = session.inputs().iter().find(undeclared) {
-        return differs(format!("inputs {}", spec.signature()), format!("extra input {}", outlet(extra)));
+        return differs(
+            format!("inputs {}", spec.signature()),
+            format!("extra input {}", outlet(extra)),
+        );
     }
     let inputs = spec.inputs.iter().map(|tensor| ("input", tensor, session.inputs()));
     let outputs = spec.outputs.iter().map(|tensor| ("output", tensor, session.outputs()));
     for (what, tensor, outlets) in inputs.chain(outputs) {
         match outlets.iter().find(|outlet| outlet.name() == tensor.name) {
             Some(found) if agrees(tensor, found.dtype()) => {}
-            Some(found) => return differs(format!("{what} {tensor} after the batch"), outlet(found)),
+            Some(found) => {
+                return differs(format!("{what} {tensor} after the batch"), outlet(found));
+            }
             None => {
                 let names: Vec<_> = outlets.iter().map(outlet).collect();
-                return differs(format!("{what} {tensor}"), format!("only {}", names.join(" and ")));
+                return differs(
+                    format!("{what} {tensor}"),
+                    format!("only {}", names.join(" and ")),
+                );
             }
         }
     }
@@ -478,7 +505,11 @@ fn agrees(spec: &TensorSpec, found: &ValueType) -> bool {
 ///
 /// Memory is allocated and kernels are chosen here. A graph that does not match its manifest fails
 /// the start and not the first request.
-fn warm_up(backend: &mut impl Backend, spec: &GraphSpec, mut sizes: Vec<usize>) -> Result<(), StartError> {
+fn warm_up(
+    backend: &mut impl Backend,
+    spec: &GraphSpec,
+    mut sizes: Vec<usize>,
+) -> Result<(), StartError> {
     let item = spec.sample();
     sizes.dedup();
     for batch in sizes {
@@ -488,7 +519,8 @@ fn warm_up(backend: &mut impl Backend, spec: &GraphSpec, mut sizes: Vec<usize>) 
             batch,
             problem,
         };
-        let results = backend.run(&vec![item.clone(); batch]).map_err(|error| failed(error.to_string()))?;
+        let results =
+            backend.run(&vec![item.clone(); batch]).map_err(|error| failed(error.to_string()))?;
         if results.len() != batch {
             return Err(failed(format!("{} results", results.len())));
         }

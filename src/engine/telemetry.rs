@@ -4,7 +4,8 @@
 //! and `outcome`. They have few values, known at start, so clients cannot add series.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 /// All service metrics of the engine. Register them once per registry.
@@ -72,7 +73,10 @@ impl EngineTelemetry {
             Ok::<_, prometheus::Error>(made)
         };
         let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
-            let made = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+            let made = HistogramVec::new(
+                HistogramOpts::new(name, help).buckets(buckets.to_vec()),
+                labels,
+            )?;
             registry.register(Box::new(made.clone()))?;
             Ok::<_, prometheus::Error>(made)
         };
@@ -90,14 +94,16 @@ impl EngineTelemetry {
             )?,
             stages: histograms(
                 "stellar_engine_stage_seconds",
-                "Time of an item in preparation (prepare) and in the queue (queue), and of a batch in the graph (run).",
+                "Time of an item in preparation (prepare) and in the queue (queue), and of a batch \
+                    in the graph (run).",
                 &["graph", "stage"],
                 &SECONDS,
             )?,
             depth: gauges("stellar_engine_queue_depth", "Queued items.")?,
             items: counters(
                 "stellar_engine_items_total",
-                "Items by outcome: done, failed, dropped (all callers left before the graph ran), refused (queue full).",
+                "Items by outcome: done, failed, dropped (all callers left before the graph ran), \
+                    refused (queue full).",
                 &["graph", "outcome"],
             )?,
             batches: counters(
@@ -116,7 +122,8 @@ impl EngineTelemetry {
             )?,
             requests: counters(
                 "stellar_engine_cache_requests_total",
-                "Requests for a feature by outcome: hit, miss, shared (joined an in-flight computation).",
+                "Requests for a feature by outcome: hit, miss, shared (joined an in-flight \
+                    computation).",
                 &["graph", "outcome"],
             )?,
             busy: gauge("stellar_engine_lanes_busy", "Batches that are running on the device.")?,

@@ -98,7 +98,8 @@ pub struct RunAttributes {
 pub fn evaluate(rows: &[RunRow<'_>]) -> Result<RunAttributes, LogisticError> {
     // Equal images with equal labels are one row with a weight: the optimum is the same, with less
     // work.
-    let mut faces: BTreeMap<(Vec<u32>, &BTreeMap<String, bool>), LabelledFace<'_>> = BTreeMap::new();
+    let mut faces: BTreeMap<(Vec<u32>, &BTreeMap<String, bool>), LabelledFace<'_>> =
+        BTreeMap::new();
     for row in rows {
         let Some(embedding) = row.reference else { continue };
         let key = (embedding.iter().map(|value| value.to_bits()).collect(), row.attributes);
@@ -106,7 +107,8 @@ pub fn evaluate(rows: &[RunRow<'_>]) -> Result<RunAttributes, LogisticError> {
         faces.entry(key).or_insert(fresh).weight += 1.0;
     }
     let probes = Probes::fit(&faces.into_values().collect::<Vec<_>>())?;
-    let predictions: Vec<_> = rows.iter().map(|row| probes.predict(row.image, row.attributes)).collect();
+    let predictions: Vec<_> =
+        rows.iter().map(|row| probes.predict(row.image, row.attributes)).collect();
     let attributes: Vec<_> = probes
         .0
         .iter()
@@ -163,17 +165,25 @@ mod tests {
 
     fn sample(face: &[f32], targets: &[(&str, bool)]) -> FeatureSet {
         let embedding = Output { shape: vec![face.len() / 2, 2], data: face.to_vec() };
-        let mut set = FeatureSet::new(0)
-            .with_attributes(AttributeInputs { probes: Arc::new(probes()), targets: labels(targets) });
-        set.insert(FACES, Input::Image, Arc::new(Features::new(vec![(EMBEDDING.into(), embedding)])));
+        let mut set = FeatureSet::new(0).with_attributes(AttributeInputs {
+            probes: Arc::new(probes()),
+            targets: labels(targets),
+        });
+        set.insert(
+            FACES,
+            Input::Image,
+            Arc::new(Features::new(vec![(EMBEDDING.into(), embedding)])),
+        );
         set
     }
 
     #[test]
     fn attributes_without_two_kinds_or_without_a_target_are_left_out_with_a_reason() {
-        let score =
-            aps(&sample(&[3.0, 0.0, -3.0, 0.0], &[("Young", true), ("Male", true), ("Big_Nose", true)]))
-                .unwrap();
+        let score = aps(&sample(
+            &[3.0, 0.0, -3.0, 0.0],
+            &[("Young", true), ("Male", true), ("Big_Nose", true)],
+        ))
+        .unwrap();
         assert!((score.value - 1.0).abs() < 1e-12, "the largest face decides");
         let of = |name: &str| score.predictions.iter().find(|item| item.attribute == name).unwrap();
         assert_eq!((of("Young").prediction, of("Young").left_out), (Some(true), None));
@@ -199,7 +209,10 @@ mod tests {
 
     #[test]
     fn without_a_usable_attribute_or_dataset_the_score_is_null() {
-        assert_eq!(aps(&sample(&[1.0, 0.0], &[("Male", true)])).unwrap_err(), NullReason::NoAttributes);
+        assert_eq!(
+            aps(&sample(&[1.0, 0.0], &[("Male", true)])).unwrap_err(),
+            NullReason::NoAttributes
+        );
         assert_eq!(aps(&sample(&[], &[])).unwrap_err(), NullReason::NoAttributes);
         assert_eq!(aps(&FeatureSet::new(0)).unwrap_err(), NullReason::NeedsDataset);
     }
@@ -215,7 +228,8 @@ mod tests {
             row(None, None, &old),
         ];
         let run = evaluate(&rows).unwrap();
-        let of_young = run.attributes.iter().find(|attribute| attribute.attribute == "Young").unwrap();
+        let of_young =
+            run.attributes.iter().find(|attribute| attribute.attribute == "Young").unwrap();
         assert_eq!((of_young.n, of_young.positives, of_young.right), (4, 2, 2));
         // Predicted: +, −, −, and + for the image without a face.
         assert!((of_young.auc.unwrap() - 0.5).abs() < 1e-12);
@@ -237,6 +251,9 @@ mod tests {
     fn embeddings_of_different_widths_are_rejected() {
         let young = labels(&[("Young", true)]);
         let face = |embedding| LabelledFace { embedding, attributes: &young, weight: 1.0 };
-        assert_eq!(Probes::fit(&[face(&[1.0]), face(&[1.0, 2.0])]).unwrap_err(), LogisticError::Features);
+        assert_eq!(
+            Probes::fit(&[face(&[1.0]), face(&[1.0, 2.0])]).unwrap_err(),
+            LogisticError::Features
+        );
     }
 }

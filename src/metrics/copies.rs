@@ -23,7 +23,9 @@ pub(super) fn ips_ceiling(features: &FeatureSet) -> MetricResult {
     let (references, others, flags) = photos(features)?;
     let matches: Vec<_> = others
         .iter()
-        .flat_map(|other| references.iter().filter_map(|reference| closest(features, *other, *reference)))
+        .flat_map(|other| {
+            references.iter().filter_map(|reference| closest(features, *other, *reference))
+        })
         .collect();
     if matches.is_empty() {
         return Err(NullReason::NoFaceInOtherPhoto);
@@ -78,7 +80,8 @@ type Photos = (Vec<Input>, Vec<Input>, Vec<Flag>);
 fn photos(features: &FeatureSet) -> Result<Photos, NullReason> {
     let embeddings = |input| &features.get(FACES, input, EMBEDDING).data;
     let all: Vec<Input> = features.reference_photos().collect();
-    let references: Vec<Input> = all.iter().copied().filter(|photo| faces(features, *photo) > 0).collect();
+    let references: Vec<Input> =
+        all.iter().copied().filter(|photo| faces(features, *photo) > 0).collect();
     if references.is_empty() {
         return Err(NullReason::NoFaceInReference);
     }
@@ -95,7 +98,8 @@ fn photos(features: &FeatureSet) -> Result<Photos, NullReason> {
     if others.is_empty() {
         return Err(NullReason::NoOtherPhoto);
     }
-    let with_face: Vec<Input> = others.iter().copied().filter(|photo| faces(features, *photo) > 0).collect();
+    let with_face: Vec<Input> =
+        others.iter().copied().filter(|photo| faces(features, *photo) > 0).collect();
     if with_face.is_empty() {
         return Err(NullReason::NoFaceInOtherPhoto);
     }
@@ -132,8 +136,14 @@ mod tests {
     #[test]
     fn a_copy_of_the_reference_does_not_count_as_another_image() {
         for metric in [ips_ceiling, copy_paste] {
-            assert_eq!(metric(&sample(&[5.0], &[&[0.0]], &[&[0.0]])).unwrap_err(), NullReason::NoOtherPhoto);
-            assert_eq!(metric(&sample(&[5.0], &[&[0.0]], &[])).unwrap_err(), NullReason::NoOtherPhoto);
+            assert_eq!(
+                metric(&sample(&[5.0], &[&[0.0]], &[&[0.0]])).unwrap_err(),
+                NullReason::NoOtherPhoto
+            );
+            assert_eq!(
+                metric(&sample(&[5.0], &[&[0.0]], &[])).unwrap_err(),
+                NullReason::NoOtherPhoto
+            );
         }
         let score = ips_ceiling(&sample(&[5.0], &[&[0.0]], &[&[0.0], &[30.0]])).unwrap();
         assert!(is_cosine(score.value, 30.0));
@@ -141,7 +151,8 @@ mod tests {
 
     #[test]
     fn copy_paste_is_1_at_the_reference_minus_1_at_the_other_image_and_0_between() {
-        for (image, expected) in [(0.0, 1.0), (40.0, -1.0), (20.0, 0.0), (10.0, 0.5), (100.0, -1.0)] {
+        for (image, expected) in [(0.0, 1.0), (40.0, -1.0), (20.0, 0.0), (10.0, 0.5), (100.0, -1.0)]
+        {
             let found = copy_paste(&sample(&[image], &[&[0.0]], &[&[40.0]])).unwrap().value;
             assert!((found - expected).abs() < 2e-3, "{image}: {found}");
         }
@@ -162,7 +173,10 @@ mod tests {
         assert_eq!(reason(&[], &[0.0], &[40.0]), NullReason::NoFaceInImage);
         assert_eq!(reason(&[0.0], &[], &[40.0]), NullReason::NoFaceInReference);
         assert_eq!(reason(&[0.0], &[0.0], &[]), NullReason::NoFaceInOtherPhoto);
-        assert!(ips_ceiling(&sample(&[], &[&[0.0]], &[&[40.0]])).is_ok(), "the ceiling needs no image");
+        assert!(
+            ips_ceiling(&sample(&[], &[&[0.0]], &[&[40.0]])).is_ok(),
+            "the ceiling needs no image"
+        );
     }
 
     #[test]

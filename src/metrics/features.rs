@@ -140,9 +140,9 @@ impl FeatureSet {
     /// outputs against the manifest.
     #[must_use]
     pub fn get(&self, role: &'static str, input: Input, output: &str) -> &Output {
-        self.features.get(&(role, input)).and_then(|features| features.get(output)).unwrap_or_else(|| {
-            panic!("{role} has no {output} for {input:?}: the registry row does not name it")
-        })
+        self.features.get(&(role, input)).and_then(|features| features.get(output)).unwrap_or_else(
+            || panic!("{role} has no {output} for {input:?}: the registry row does not name it"),
+        )
     }
 
     /// Returns an optional output, which not every pack's graph of this role has.
@@ -152,7 +152,11 @@ impl FeatureSet {
     }
 
     /// Iterates over the same output for every reference image, in the order of the sample.
-    pub fn references<'a>(&'a self, role: &'static str, output: &'a str) -> impl Iterator<Item = &'a Output> {
+    pub fn references<'a>(
+        &'a self,
+        role: &'static str,
+        output: &'a str,
+    ) -> impl Iterator<Item = &'a Output> {
         (0..self.references).map(move |index| self.get(role, Input::Reference(index), output))
     }
 }

@@ -21,7 +21,9 @@ pub(super) fn ips(features: &FeatureSet) -> MetricResult {
 
 /// Smallest of these values over all images of the person with a face.
 pub(super) fn sis(features: &FeatureSet) -> MetricResult {
-    identity(features, features.photos(), |values| values.iter().copied().fold(f64::INFINITY, f64::min))
+    identity(features, features.photos(), |values| {
+        values.iter().copied().fold(f64::INFINITY, f64::min)
+    })
 }
 
 fn identity(
@@ -83,7 +85,11 @@ pub(super) mod tests {
         Arc::new(Features::new(vec![(EMBEDDING.into(), embeddings)]))
     }
 
-    pub(in super::super) fn sample(image: &[f32], references: &[&[f32]], auxiliary: &[&[f32]]) -> FeatureSet {
+    pub(in super::super) fn sample(
+        image: &[f32],
+        references: &[&[f32]],
+        auxiliary: &[&[f32]],
+    ) -> FeatureSet {
         let mut set = FeatureSet::new(references.len()).with_auxiliary(auxiliary.len());
         set.insert(FACES, Input::Image, faces(image));
         for (index, angles) in references.iter().enumerate() {
@@ -118,11 +124,17 @@ pub(super) mod tests {
 
     #[test]
     fn stability_is_the_minimum_over_all_images_of_the_person() {
-        assert!(is_cosine(sis(&sample(&[0.0], &[&[80.0]], &[&[10.0], &[30.0]])).unwrap().value, 80.0));
+        assert!(is_cosine(
+            sis(&sample(&[0.0], &[&[80.0]], &[&[10.0], &[30.0]])).unwrap().value,
+            80.0
+        ));
         let score = sis(&sample(&[0.0], &[&[20.0]], &[&[], &[120.0, 30.0]])).unwrap();
         assert!(is_cosine(score.value, 30.0));
         assert_eq!(score.flags, [Flag::FacelessPhotos]);
-        assert!(is_cosine(sis(&sample(&[0.0], &[], &[&[120.0]])).unwrap().value, 120.0), "not raised to 0");
+        assert!(
+            is_cosine(sis(&sample(&[0.0], &[], &[&[120.0]])).unwrap().value, 120.0),
+            "not raised to 0"
+        );
     }
 
     #[test]
@@ -131,9 +143,18 @@ pub(super) mod tests {
             let score = metric(&sample(&[], &[&[10.0]], &[])).unwrap();
             assert!(score.value.abs() < 1e-12 && score.matches.is_empty());
             assert_eq!(score.flags, [Flag::NoFaceInImage]);
-            assert_eq!(metric(&sample(&[0.0], &[&[]], &[])).unwrap_err(), NullReason::NoFaceInReference);
-            assert_eq!(metric(&sample(&[], &[&[]], &[])).unwrap_err(), NullReason::NoFaceInReference);
+            assert_eq!(
+                metric(&sample(&[0.0], &[&[]], &[])).unwrap_err(),
+                NullReason::NoFaceInReference
+            );
+            assert_eq!(
+                metric(&sample(&[], &[&[]], &[])).unwrap_err(),
+                NullReason::NoFaceInReference
+            );
         }
-        assert_eq!(sis(&sample(&[0.0], &[&[]], &[&[]])).unwrap_err(), NullReason::NoFaceInReference);
+        assert_eq!(
+            sis(&sample(&[0.0], &[&[]], &[&[]])).unwrap_err(),
+            NullReason::NoFaceInReference
+        );
     }
 }

@@ -30,7 +30,11 @@ pub use input::Input;
 pub use objects::{OBJECTS, choose};
 pub use probes::{ATTRIBUTES, AttributeInputs, LabelledFace, Probes};
 pub use registry::{Direction, ListError, Metric, Need, REGISTRY, find, parse_list};
-pub use relations::{Factors, Grounding, Pair, RELATIONS, RelationScore, found as found_relations, reduce};
+pub use relations::{
+    Factors, Grounding, Pair, RELATIONS, RelationScore, found as found_relations, reduce,
+};
 pub use score::{Flag, MetricResult, NullReason, Score};
-pub use sought::{Label, Mapping, Objects, Phrase, Relations, SkipReason, Skipped, Sought, Unmapped};
+pub use sought::{
+    Label, Mapping, Objects, Phrase, Relations, SkipReason, Skipped, Sought, Unmapped,
+};
 pub(crate) use vector::cosine;

@@ -6,7 +6,9 @@
 
 use std::cmp::Ordering;
 
-use super::{FeatureSet, Flag, Input, MetricResult, NullReason, ObjectScore, Score, SkipReason, Skipped};
+use super::{
+    FeatureSet, Flag, Input, MetricResult, NullReason, ObjectScore, Score, SkipReason, Skipped,
+};
 use crate::text::relations::is_role;
 
 /// Image tower of OWL-ViT with its heads. It takes the outputs of `owlvit.text` for the labels.
@@ -61,7 +63,11 @@ pub(super) fn goa(features: &FeatureSet) -> MetricResult {
         })
         .collect();
     let mean = found.iter().map(|object| object.score).sum::<f64>() / found.len() as f64;
-    let flags = if found.iter().any(|object| object.truncated) { vec![Flag::Truncated] } else { Vec::new() };
+    let flags = if found.iter().any(|object| object.truncated) {
+        vec![Flag::Truncated]
+    } else {
+        Vec::new()
+    };
     Ok(Score { flags, objects: found, ..mean.into() })
 }
 
@@ -81,7 +87,8 @@ pub(super) fn sigmoid(logit: f32) -> f64 {
 /// Converts centre, width and height as shares of the image to left, top, right, bottom in pixels.
 pub(super) fn corners([x, y, width, height]: [f32; 4], size: (u32, u32)) -> [f64; 4] {
     let (columns, rows) = (f64::from(size.0), f64::from(size.1));
-    let side = |centre: f32, length: f32, sign: f64| f64::from(centre) + sign * f64::from(length) / 2.0;
+    let side =
+        |centre: f32, length: f32, sign: f64| f64::from(centre) + sign * f64::from(length) / 2.0;
     [
         side(x, width, -1.0) * columns,
         side(y, height, -1.0) * rows,
@@ -100,7 +107,8 @@ mod tests {
 
     fn set(labels: &[&str], columns: usize, logits: &[f32]) -> FeatureSet {
         let rows = logits.len() / columns;
-        let boxes: Vec<f32> = (0..rows).flat_map(|at| [0.5, 0.25, 0.5 / (at + 1) as f32, 0.5]).collect();
+        let boxes: Vec<f32> =
+            (0..rows).flat_map(|at| [0.5, 0.25, 0.5 / (at + 1) as f32, 0.5]).collect();
         let output = |shape: Vec<usize>, data: Vec<f32>| Output { shape, data };
         let label = |text: &&str| Label { text: (*text).to_owned(), truncated: text.len() > 20 };
         let labels = labels.iter().map(label).collect();
@@ -132,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_label_that_wins_no_box_scores_0() {
-        let score = goa(&set(&["dog", "a label that is longer than the text model reads"], 2, &[1.0, 0.0]));
+        let score =
+            goa(&set(&["dog", "a label that is longer than the text model reads"], 2, &[1.0, 0.0]));
         let score = score.unwrap();
         assert_eq!((score.objects[1].score, score.objects[1].corners), (0.0, None));
         assert_eq!(score.flags, [Flag::Truncated]);
@@ -145,14 +154,21 @@ mod tests {
 
     #[test]
     fn roles_and_blanks_are_left_out_whatever_their_case() {
-        let given = ["Clown", " dj ", "EGYPTIAN  pharaoh", "", " \n\u{7}", "skis", "Skis", "king crab"];
+        let given =
+            ["Clown", " dj ", "EGYPTIAN  pharaoh", "", " \n\u{7}", "skis", "Skis", "king crab"];
         let given: Vec<String> = given.map(str::to_owned).to_vec();
         let (chosen, skipped) = choose(&given);
         assert_eq!(chosen, ["skis", "Skis", "king crab"]);
         let why: Vec<_> = skipped.iter().map(|skipped| skipped.why).collect();
         assert_eq!(
             why,
-            [SkipReason::Role, SkipReason::Role, SkipReason::Role, SkipReason::Empty, SkipReason::Empty]
+            [
+                SkipReason::Role,
+                SkipReason::Role,
+                SkipReason::Role,
+                SkipReason::Empty,
+                SkipReason::Empty
+            ]
         );
     }
 }

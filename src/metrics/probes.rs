@@ -6,8 +6,16 @@ use super::{AttributePrediction, LeftOut};
 use crate::stats::{Logistic, LogisticError, fit_logistic};
 
 /// Evaluated attributes, by CelebA name; others are ignored.
-pub const ATTRIBUTES: [&str; 8] =
-    ["Young", "Male", "High_Cheekbones", "Pointy_Nose", "Narrow_Eyes", "Double_Chin", "Big_Lips", "Big_Nose"];
+pub const ATTRIBUTES: [&str; 8] = [
+    "Young",
+    "Male",
+    "High_Cheekbones",
+    "Pointy_Nose",
+    "Narrow_Eyes",
+    "Double_Chin",
+    "Big_Lips",
+    "Big_Nose",
+];
 
 /// A labelled face: its embedding and the attributes of its person.
 #[derive(Debug, Clone, Copy)]
@@ -35,12 +43,14 @@ impl Probes {
             return Err(LogisticError::Features);
         }
         let fit = |attribute: &'static str| {
-            let labelled = || faces.iter().filter_map(|face| Some((face, *face.attributes.get(attribute)?)));
+            let labelled =
+                || faces.iter().filter_map(|face| Some((face, *face.attributes.get(attribute)?)));
             if labelled().next().is_none() {
                 return Ok((attribute, Err(LeftOut::Unlabelled)));
             }
-            let features: Vec<f64> =
-                labelled().flat_map(|(face, _)| face.embedding.iter().copied().map(f64::from)).collect();
+            let features: Vec<f64> = labelled()
+                .flat_map(|(face, _)| face.embedding.iter().copied().map(f64::from))
+                .collect();
             let labels: Vec<bool> = labelled().map(|(_, label)| label).collect();
             let weights: Vec<f64> = labelled().map(|(face, _)| face.weight).collect();
             match fit_logistic(&features, columns, &labels, &weights) {

@@ -33,7 +33,9 @@ mod tests {
 
     #[test]
     fn the_same_image_has_distance_zero_and_similarity_one() {
-        for (role, metric, expected) in [(DREAMSIM, dreamsim as fn(&_) -> Score, 0.0), (DINO, dino, 1.0)] {
+        for (role, metric, expected) in
+            [(DREAMSIM, dreamsim as fn(&_) -> Score, 0.0), (DINO, dino, 1.0)]
+        {
             let embedding = Output { shape: vec![2], data: vec![0.6, -0.8] };
             let same = Arc::new(Features::new(vec![(EMBEDDING.into(), embedding)]));
             let mut set = FeatureSet::new(1);

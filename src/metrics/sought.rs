@@ -55,7 +55,9 @@ pub struct Skipped {
 }
 
 /// Reason why a detectable is skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
     /// It states what the person is (`astronaut`), which the identity metrics score.
@@ -104,7 +106,9 @@ pub struct Mapping {
 }
 
 /// Reason why a relation has no score.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Unmapped {
     /// Its subject is not the person of the prompt.

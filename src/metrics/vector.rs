@@ -39,7 +39,9 @@ pub(super) fn mean_over_references(
 /// uses: a zero vector gives 0 rather than NaN.
 pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     debug_assert_eq!(a.len(), b.len(), "embeddings of one space have one width");
-    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    let dot = |x: &[f32], y: &[f32]| {
+        x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>()
+    };
     let norm = |x: &[f32]| dot(x, x).sqrt().max(1e-8);
     dot(a, b) / (norm(a) * norm(b))
 }

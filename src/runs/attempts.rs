@@ -62,7 +62,10 @@ impl Attempts {
         for sample in in_flight {
             // A sample that was not a suspect was alone by chance: interactive requests may have
             // been in flight too.
-            note.suspects.entry(sample).and_modify(|deaths| *deaths += u32::from(alone)).or_default();
+            note.suspects
+                .entry(sample)
+                .and_modify(|deaths| *deaths += u32::from(alone))
+                .or_default();
         }
         let attempts = Self { path, opened: Instant::now(), note: Mutex::new(note) };
         attempts.write(&attempts.note());
@@ -105,7 +108,9 @@ impl Attempts {
     fn write(&self, note: &Note) {
         let text = serde_json::to_vec(note).expect("plain data always serialises");
         let temporary = self.path.with_extension("new");
-        if let Err(error) = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &self.path)) {
+        if let Err(error) =
+            fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &self.path))
+        {
             tracing::warn!(%error, "failed to write the note of samples in flight");
         }
     }

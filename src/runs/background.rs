@@ -150,7 +150,8 @@ impl Runs {
                 for BlockedSamples { pack, samples, runs } in held {
                     tracing::warn!(
                         samples, runs, %pack, %loaded,
-                        "samples are blocked by a pack that is not loaded: start the service with that pack, or delete their runs"
+                        "samples are blocked by a pack that is not loaded: start the service with \
+                            that pack, or delete their runs"
                     );
                 }
             }
@@ -171,7 +172,9 @@ impl Runs {
             }
             while running.len() < self.concurrency_limit() && !alone(&running, &self.attempts) {
                 // Resting samples are skipped in favour of later ones.
-                let Some(at) = ahead.iter().position(|next| !self.attempts.rests(next.id)) else { break };
+                let Some(at) = ahead.iter().position(|next| !self.attempts.rests(next.id)) else {
+                    break;
+                };
                 let (id, suspected) = (ahead[at].id, self.attempts.suspected(ahead[at].id));
                 if suspected.is_some() && !running.is_empty() {
                     // It was in flight when the process died, so it must run alone.
@@ -211,9 +214,10 @@ impl Runs {
         let pack = self.scoring.pack().digest.to_string();
         let now = OffsetDateTime::now_utc();
         match self.store.waiting(self.files.id(), &pack, now, limit).await {
-            Ok(found) => {
-                found.into_iter().filter(|found| !running.values().any(|id| *id == found.id)).collect()
-            }
+            Ok(found) => found
+                .into_iter()
+                .filter(|found| !running.values().any(|id| *id == found.id))
+                .collect(),
             Err(error) => {
                 tracing::warn!(%error, "failed to list pending samples, will retry");
                 VecDeque::new()
@@ -231,11 +235,14 @@ impl Runs {
 
     /// Fails a sample that repeatedly crashed the process while it was the only one in flight.
     async fn give_up_on_killer(&self, id: Uuid) {
-        tracing::error!(sample = %id, deaths = DEATHS, "giving up on a sample that crashed the process on every attempt");
+        tracing::error!(sample = %id, deaths = DEATHS, "giving up on a sample that crashed the \
+            process on every attempt");
         let detail = format!(
-            "the service crashed {DEATHS} times while this was the only sample being scored: its images may need more memory than is available"
+            "the service crashed {DEATHS} times while this was the only sample being scored: its \
+                images may need more memory than is available"
         );
-        self.settle_attempt(id, 0, Attempt::Failed { reason: "service_ended".to_owned(), detail }).await;
+        self.settle_attempt(id, 0, Attempt::Failed { reason: "service_ended".to_owned(), detail })
+            .await;
         self.attempts.end(id);
     }
 
@@ -279,9 +286,14 @@ impl Runs {
         sample.dataset = match probes(&self.store, &self.scoring, &sample.metadata).await {
             Ok(dataset) => dataset,
             Err(error @ ProbesError::NoDataset) => {
-                return Err(Attempt::Failed { reason: "not_found".to_owned(), detail: error.to_string() });
+                return Err(Attempt::Failed {
+                    reason: "not_found".to_owned(),
+                    detail: error.to_string(),
+                });
             }
-            Err(error) => return Err(Attempt::Later { why: error.to_string(), blame: Blame::Room }),
+            Err(error) => {
+                return Err(Attempt::Later { why: error.to_string(), blame: Blame::Room });
+            }
         };
         let metrics = chosen(pending.metrics.as_deref());
         let card = in_background(self.scoring.score(&sample, &metrics))
@@ -305,10 +317,19 @@ impl Runs {
         for (at, hash) in pending.auxiliary.iter().enumerate() {
             auxiliary.push(self.read_image(*hash, format!("auxiliary[{at}]")).await?);
         }
-        let metadata: Metadata = serde_json::from_value(pending.metadata.clone()).map_err(|error| {
-            Attempt::Failed { reason: "internal".to_owned(), detail: format!("metadata: {error}") }
-        })?;
-        Ok(Sample { image, prompt: pending.prompt.clone(), references, auxiliary, metadata, dataset: None })
+        let metadata: Metadata =
+            serde_json::from_value(pending.metadata.clone()).map_err(|error| Attempt::Failed {
+                reason: "internal".to_owned(),
+                detail: format!("metadata: {error}"),
+            })?;
+        Ok(Sample {
+            image,
+            prompt: pending.prompt.clone(),
+            references,
+            auxiliary,
+            metadata,
+            dataset: None,
+        })
     }
 
     async fn read_image(
@@ -321,7 +342,9 @@ impl Runs {
                 reason: "file_lost".to_owned(),
                 detail: format!("{of}: {error}; send the sample again with its files"),
             },
-            SpoolReadError::Io(..) => Attempt::Later { why: error.to_string(), blame: Blame::Sample },
+            SpoolReadError::Io(..) => {
+                Attempt::Later { why: error.to_string(), blame: Blame::Sample }
+            }
         })?;
         let header = vision::read_header(&bytes, self.scoring.decode_limits())
             .map_err(|source| broken(&of, &source))?;
@@ -356,7 +379,9 @@ impl Runs {
             }
             Attempt::Gone => Ok(()),
             Attempt::Failed { reason, detail } => self.fail(id, &reason, &detail).await,
-            Attempt::Later { why, blame: Blame::Sample } if attempts + 1 >= self.settings.attempts => {
+            Attempt::Later { why, blame: Blame::Sample }
+                if attempts + 1 >= self.settings.attempts =>
+            {
                 let detail = format!("{} attempts failed; the last error: {why}", attempts + 1);
                 self.fail(id, "internal", &detail).await
             }
@@ -368,9 +393,12 @@ impl Runs {
                     Blame::Graph => AFTER_UNHEALTHY,
                 };
                 // Jitter from the id, so that postponed samples do not all become due at once.
-                let wait = wait.min(LONGEST_WAIT).mul_f64(0.75 + f64::from(id.as_bytes()[15]) / 512.0);
+                let wait =
+                    wait.min(LONGEST_WAIT).mul_f64(0.75 + f64::from(id.as_bytes()[15]) / 512.0);
                 tracing::debug!(sample = %id, %why, milliseconds = wait.as_millis() as u64, "sample postponed");
-                self.store.postpone(id, OffsetDateTime::now_utc() + wait, blame == Blame::Sample).await
+                self.store
+                    .postpone(id, OffsetDateTime::now_utc() + wait, blame == Blame::Sample)
+                    .await
             }
             Attempt::Untouched => {
                 // The row is still due: without a pause it would be retried in a tight loop.
@@ -419,7 +447,8 @@ impl Runs {
         let mut stopping = self.stopping();
         while !wait(&mut stopping, TRASH_EVERY).await {
             if let Err(error) = self.files.empty_trash().await {
-                tracing::warn!(%error, "failed to purge expired files from the trash, will retry in an hour");
+                tracing::warn!(%error, "failed to purge expired files from the trash, will retry \
+                    in an hour");
             }
         }
     }

@@ -28,7 +28,8 @@ impl Runs {
     pub async fn scrub(&self) {
         self.unscrubbed.store(false, Ordering::Relaxed);
         let done = self.store.scrub().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "failed to purge deleted rows from the write-ahead log, will retry");
+            tracing::warn!(%error, "failed to purge deleted rows from the write-ahead log, will \
+                retry");
             false
         });
         if !done {
@@ -47,8 +48,11 @@ impl Runs {
             let now = OffsetDateTime::now_utc();
             match self.store.deleted_images(now - LOOK_BACK).await {
                 Ok(deleted) => {
-                    let new: Vec<_> =
-                        deleted.iter().filter(|each| !seen.contains(each)).map(|(image, _)| *image).collect();
+                    let new: Vec<_> = deleted
+                        .iter()
+                        .filter(|each| !seen.contains(each))
+                        .map(|(image, _)| *image)
+                        .collect();
                     if !new.is_empty() {
                         self.files.delete_trashed(new.clone()).await;
                         self.scoring.forget(new).await;

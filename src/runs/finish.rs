@@ -115,7 +115,8 @@ impl Runs {
 
     /// Returns the pack that must predict the attributes of the run's images, if any.
     fn judges(&self, run: &RunRecord) -> Judges {
-        let wanted = run.facts.metrics.as_ref().is_none_or(|codes| codes.iter().any(|code| code == "aps"));
+        let wanted =
+            run.facts.metrics.as_ref().is_none_or(|codes| codes.iter().any(|code| code == "aps"));
         let loaded = self.scoring.pack().digest.to_string();
         // Imported runs have no pack: their scores are final.
         match &run.pack {
@@ -168,7 +169,8 @@ impl Runs {
 
 /// Returns target and prediction of each attribute that counts.
 fn outcomes_of(predictions: &[AttributePrediction]) -> AttributeLabels {
-    let counted =
-        predictions.iter().filter_map(|one| Some((one.attribute.clone(), (one.target?, one.prediction?))));
+    let counted = predictions
+        .iter()
+        .filter_map(|one| Some((one.attribute.clone(), (one.target?, one.prediction?))));
     counted.collect()
 }

@@ -150,11 +150,17 @@ impl Spool {
             for (file, _) in &images {
                 *counts.entry(*file).or_default() += 1;
             }
-            SpoolGuard { files: Arc::clone(self), hashes: images.iter().map(|(file, _)| *file).collect() }
+            SpoolGuard {
+                files: Arc::clone(self),
+                hashes: images.iter().map(|(file, _)| *file).collect(),
+            }
         };
         // The guard moves into the write, which completes even if the request is cancelled.
         blocking(move || {
-            images.iter().try_for_each(|(file, bytes)| held.files.write(*file, bytes)).map(|()| held)
+            images
+                .iter()
+                .try_for_each(|(file, bytes)| held.files.write(*file, bytes))
+                .map(|()| held)
         })
         .await
     }
@@ -205,7 +211,9 @@ impl Spool {
                 this.remove(file);
                 Err(SpoolReadError::Lost(file))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SpoolReadError::Lost(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(SpoolReadError::Lost(file))
+            }
             Err(error) => Err(SpoolReadError::Io(file, error)),
         };
         blocking(read).await
@@ -252,7 +260,11 @@ impl Spool {
     ///
     /// Guards are checked before the database: a guard is dropped only after its row is written, so
     /// a file that is no longer held is already named when the database is queried.
-    async fn unneeded(&self, store: &Store, files: &[ContentHash]) -> Result<Vec<ContentHash>, StoreError> {
+    async fn unneeded(
+        &self,
+        store: &Store,
+        files: &[ContentHash],
+    ) -> Result<Vec<ContentHash>, StoreError> {
         let loose: Vec<_> = {
             let held = self.held();
             files.iter().copied().filter(|file| !held.contains_key(file)).collect()
@@ -304,15 +316,19 @@ impl Spool {
             let gone = self.unneeded(store, some).await?;
             let this = Arc::clone(self);
             unknown +=
-                blocking(move || gone.into_iter().filter(|file| this.move_to_trash(*file)).count()).await;
+                blocking(move || gone.into_iter().filter(|file| this.move_to_trash(*file)).count())
+                    .await;
         }
-        let emptied =
-            self.empty_trash().await.map_err(|error| SpoolOpenError::Io(self.root.clone(), error))?;
+        let emptied = self
+            .empty_trash()
+            .await
+            .map_err(|error| SpoolOpenError::Io(self.root.clone(), error))?;
         if unknown > 0 {
             tracing::warn!(
                 files = unknown,
                 folder = %self.root.join(TRASH).display(),
-                "moved unreferenced files to the trash; they are deleted after store.trash_retention_days"
+                "moved unreferenced files to the trash; they are deleted after \
+                    store.trash_retention_days"
             );
         }
         tracing::info!(
@@ -330,13 +346,15 @@ impl Spool {
     async fn restore(self: &Arc<Self>, store: &Store) -> Result<usize, SpoolOpenError> {
         let root = self.root.clone();
         let trashed =
-            blocking(move || in_trash(&root).map_err(|error| SpoolOpenError::Io(root, error))).await?;
+            blocking(move || in_trash(&root).map_err(|error| SpoolOpenError::Io(root, error)))
+                .await?;
         let mut restored = 0;
         for some in trashed.chunks(AT_ONCE) {
             let needed = store.needed_files(&self.id, some).await?;
             let this = Arc::clone(self);
             restored +=
-                blocking(move || needed.into_iter().filter(|file| this.put_back(*file)).count()).await;
+                blocking(move || needed.into_iter().filter(|file| this.put_back(*file)).count())
+                    .await;
         }
         Ok(restored)
     }
@@ -412,7 +430,8 @@ impl Spool {
             }
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!(%error, %file, "failed to move an unreferenced file to the trash");
+                    tracing::warn!(%error, %file, "failed to move an unreferenced file to the \
+                        trash");
                 }
                 false
             }

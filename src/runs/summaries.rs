@@ -29,7 +29,11 @@ impl Runs {
             match self.summarise_stale(&mut failing).await {
                 Ok(0) => {}
                 Ok(count) => {
-                    tracing::debug!(count, seconds = started.elapsed().as_secs_f64(), "runs summarised");
+                    tracing::debug!(
+                        count,
+                        seconds = started.elapsed().as_secs_f64(),
+                        "runs summarised"
+                    );
                 }
                 Err(error) => {
                     tracing::warn!(%error, "failed to list stale runs, will retry");
@@ -40,9 +44,13 @@ impl Runs {
     }
 
     /// Summarises all stale runs one after the other. A run that fails does not block the others.
-    async fn summarise_stale(&self, failing: &mut Backoff<(Uuid, String)>) -> Result<usize, StoreError> {
+    async fn summarise_stale(
+        &self,
+        failing: &mut Backoff<(Uuid, String)>,
+    ) -> Result<usize, StoreError> {
         let versions = self.store.stale_runs(None).await?;
-        let stale: HashSet<_> = versions.iter().map(|version| (version.run, version.pack.clone())).collect();
+        let stale: HashSet<_> =
+            versions.iter().map(|version| (version.run, version.pack.clone())).collect();
         failing.retain(|key| stale.contains(key));
         let mut refreshed = 0;
         for version in versions {
@@ -60,7 +68,8 @@ impl Runs {
                 }
                 Err(error) => {
                     let seconds = failing.failed(key).as_secs();
-                    tracing::warn!(%error, run = %version.run, seconds, "failed to summarise run, will retry");
+                    tracing::warn!(%error, run = %version.run, seconds, "failed to summarise run, \
+                        will retry");
                 }
             }
         }

@@ -43,7 +43,12 @@ impl Scoring {
     /// Returns the probes of this revision of a dataset if they are cached.
     #[must_use]
     pub fn known_probes(&self, dataset: Uuid, revision: u64) -> Option<DatasetProbes> {
-        self.probes.lock().by_dataset.get(&dataset).filter(|probes| probes.revision == revision).cloned()
+        self.probes
+            .lock()
+            .by_dataset
+            .get(&dataset)
+            .filter(|probes| probes.revision == revision)
+            .cloned()
     }
 
     /// Returns the lock to hold while fitting the probes of a dataset.
@@ -83,7 +88,8 @@ impl Scoring {
         };
         // Takes seconds for thousands of faces.
         let (faces, probes) = blocking(fit).await?;
-        let probes = DatasetProbes { name: name.to_owned(), revision, faces, probes: Arc::new(probes) };
+        let probes =
+            DatasetProbes { name: name.to_owned(), revision, faces, probes: Arc::new(probes) };
         let mut fitted = self.probes.lock();
         if fitted.cleared == cleared {
             fitted.by_dataset.insert(dataset, probes.clone());
@@ -107,8 +113,9 @@ impl Scoring {
         images.dedup();
         let known = self.known_faces(&images).await?;
         let judge = move || {
-            let is_known =
-                |row: &RunFaces| known.contains_key(&row.image) && known.contains_key(&row.reference);
+            let is_known = |row: &RunFaces| {
+                known.contains_key(&row.image) && known.contains_key(&row.reference)
+            };
             let flags: Vec<bool> = rows.iter().map(is_known).collect();
             let rows: Vec<_> = rows
                 .iter()

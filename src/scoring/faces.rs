@@ -176,13 +176,16 @@ impl FaceFinder {
             let _leaving = lanes.leaving();
             // An error is not cached: a lane that is too busy for the comparison is tried again at
             // the next search.
-            let own =
-                own.get_or_try_init(|| Box::pin(async { OwnNetworks::new(&lanes).await.map(Arc::new) }));
+            let own = own.get_or_try_init(|| {
+                Box::pin(async { OwnNetworks::new(&lanes).await.map(Arc::new) })
+            });
             let networks = Blocking::new(lanes.clone(), Arc::clone(own.await?));
             let search = move || {
                 let found = faces::detect(&image, &networks)?;
                 let crop = |face: Face| faces::crop(&image, &face).map(|crop| (face, crop));
-                Ok::<_, EngineError>(found.into_iter().filter_map(crop).unzip::<_, _, Vec<_>, Vec<_>>())
+                Ok::<_, EngineError>(
+                    found.into_iter().filter_map(crop).unzip::<_, _, Vec<_>, Vec<_>>(),
+                )
             };
             let (found, crops) = blocking(search).await?;
             let embeddings = lanes.run(EMBED, crops.into_iter().map(pixels).collect()).await?;
@@ -199,8 +202,14 @@ fn features(found: &[Face], embeddings: &[Arc<Features>]) -> Features {
     let output = |shape: Vec<usize>, data: Vec<f32>| Output { shape, data };
     let width = embeddings.first().map_or(1, |embedding| embedding.data.len());
     Features::new(vec![
-        ("boxes".into(), output(vec![count, 4], found.iter().flat_map(|face| face.corners).collect())),
-        ("probabilities".into(), output(vec![count], found.iter().map(|face| face.probability).collect())),
+        (
+            "boxes".into(),
+            output(vec![count, 4], found.iter().flat_map(|face| face.corners).collect()),
+        ),
+        (
+            "probabilities".into(),
+            output(vec![count], found.iter().map(|face| face.probability).collect()),
+        ),
         (
             "landmarks".into(),
             output(
@@ -212,7 +221,10 @@ fn features(found: &[Face], embeddings: &[Arc<Features>]) -> Features {
             "embedding".into(),
             output(
                 vec![count, width],
-                embeddings.into_iter().flat_map(|embedding| embedding.data.iter().copied()).collect(),
+                embeddings
+                    .into_iter()
+                    .flat_map(|embedding| embedding.data.iter().copied())
+                    .collect(),
             ),
         ),
     ])
@@ -223,9 +235,12 @@ fn features(found: &[Face], embeddings: &[Arc<Features>]) -> Features {
 /// Embeddings are copied only if `embeddings` is set.
 pub(super) fn evidence(features: &Features, embeddings: bool) -> Vec<FaceEvidence> {
     let numbers = |name| features.get(name).map_or(&[][..], |output| output.data.as_slice());
-    let (boxes, landmarks) = (numbers("boxes").as_chunks::<4>().0, numbers("landmarks").as_chunks::<2>().0);
-    let width =
-        features.get("embedding").and_then(|output| output.shape.get(1)).map_or(1, |width| (*width).max(1));
+    let (boxes, landmarks) =
+        (numbers("boxes").as_chunks::<4>().0, numbers("landmarks").as_chunks::<2>().0);
+    let width = features
+        .get("embedding")
+        .and_then(|output| output.shape.get(1))
+        .map_or(1, |width| (*width).max(1));
     let faces = boxes.iter().zip(numbers("probabilities")).zip(landmarks.as_chunks::<5>().0);
     faces
         .zip(numbers("embedding").chunks_exact(width))
@@ -254,7 +269,9 @@ fn write(features: &Features) -> Vec<u8> {
         bytes.extend((*side as u32).to_le_bytes());
     }
     for name in OUTPUTS {
-        bytes.extend(features.values(name).unwrap_or_default().iter().flat_map(|value| value.to_le_bytes()));
+        bytes.extend(
+            features.values(name).unwrap_or_default().iter().flat_map(|value| value.to_le_bytes()),
+        );
     }
     bytes
 }
@@ -297,12 +314,15 @@ mod tests {
                 Output { shape: vec![3], data: vec![value, 0.1, -1e-30] },
             )]))
         };
-        for features in
-            [features(&[face(0.9), face(0.8)], &[embedding(0.3), embedding(-0.7)]), features(&[], &[])]
-        {
+        for features in [
+            features(&[face(0.9), face(0.8)], &[embedding(0.3), embedding(-0.7)]),
+            features(&[], &[]),
+        ] {
             let bytes = write(&features);
             assert_eq!(read(&bytes).as_ref(), Some(&features));
-            for wrong in [&bytes[..bytes.len() - 1], &bytes[1..], &[], &[&[9], &bytes[1..]].concat()] {
+            for wrong in
+                [&bytes[..bytes.len() - 1], &bytes[1..], &[], &[&[9], &bytes[1..]].concat()]
+            {
                 assert_eq!(read(wrong), None);
             }
         }

@@ -113,7 +113,12 @@ impl Budget {
         let total = kib(bytes).max(1);
         let held = total / 4;
         let semaphore = |kib: u32| Arc::new(Semaphore::new(kib as usize));
-        Self { all: semaphore(total - held), held: semaphore(held), total: total - held, most_held: held }
+        Self {
+            all: semaphore(total - held),
+            held: semaphore(held),
+            total: total - held,
+            most_held: held,
+        }
     }
 
     /// Waits for free memory. An image larger than the whole budget acquires all of it: the limits
@@ -144,7 +149,10 @@ struct Shared {
 impl Decoder {
     /// Creates a decoder that holds at most `pixel_bytes` bytes of pixels.
     pub(super) fn new(limits: DecodeLimits, pixel_bytes: u64) -> Self {
-        Self { limits, shared: Arc::new(Shared { turns: Turns::new(), budget: Budget::new(pixel_bytes) }) }
+        Self {
+            limits,
+            shared: Arc::new(Shared { turns: Turns::new(), budget: Budget::new(pixel_bytes) }),
+        }
     }
 
     pub(super) fn limits(&self) -> &DecodeLimits {
@@ -158,7 +166,12 @@ impl Decoder {
 
     /// Creates the job for an image and every geometry that its graphs may need. Set `keep` if the
     /// whole image will be needed too.
-    pub(super) fn job(&self, image: &EncodedImage, geometries: Vec<Geometry>, keep: bool) -> Arc<ImageJob> {
+    pub(super) fn job(
+        &self,
+        image: &EncodedImage,
+        geometries: Vec<Geometry>,
+        keep: bool,
+    ) -> Arc<ImageJob> {
         Arc::new(ImageJob {
             file: image.clone(),
             geometries,
@@ -209,7 +222,10 @@ impl ImageJob {
     }
 
     /// Returns the image in one of the job's geometries, as input of a graph.
-    pub(super) async fn tensor(self: Arc<Self>, geometry: Geometry) -> Result<Vec<Tensor>, DecodeError> {
+    pub(super) async fn tensor(
+        self: Arc<Self>,
+        geometry: Geometry,
+    ) -> Result<Vec<Tensor>, DecodeError> {
         let tensors = self.tensors.get_or_init(|| self.prepare()).await;
         tensors.as_ref().map(|tensors| vec![tensors[&geometry].clone()]).map_err(Clone::clone)
     }
@@ -285,7 +301,9 @@ mod tests {
         use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
         let mut file = Vec::new();
         let pixels = vec![7; (3 * side * side) as usize];
-        PngEncoder::new(&mut file).write_image(&pixels, side, side, ExtendedColorType::Rgb8).unwrap();
+        PngEncoder::new(&mut file)
+            .write_image(&pixels, side, side, ExtendedColorType::Rgb8)
+            .unwrap();
         let header = vision::read_header(&file, &DecodeLimits::default()).unwrap();
         assert_eq!(header.format, Format::Png);
         EncodedImage { hash: ContentHash::of(&file), bytes: file.into(), header }
@@ -363,7 +381,10 @@ mod tests {
         tokio::task::yield_now().await;
         // One running task ends: the request is next, ahead of everything that queued before it.
         held.pop();
-        tokio::time::timeout(Duration::from_secs(20), request).await.expect("turn granted").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), request)
+            .await
+            .expect("turn granted")
+            .unwrap();
         waiting.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }

@@ -16,7 +16,9 @@ use super::{
 use crate::{
     content::ContentHash,
     engine::{Engine, EngineError, Feature},
-    metrics::{Label, OBJECTS, ObjectScore, Objects, Phrase, Relations, SkipReason, Skipped, choose},
+    metrics::{
+        Label, OBJECTS, ObjectScore, Objects, Phrase, Relations, SkipReason, Skipped, choose,
+    },
     tensor::Tensor,
     vision::Geometry,
 };
@@ -77,7 +79,12 @@ impl Wanted {
     /// Collects the labels of `goa`, if `labelled`, and then the objects of relations. Each group
     /// is sorted, so that the order in the request has no effect. Texts with equal tokens share a
     /// column.
-    pub(super) fn of(sample: &Sample, labelled: bool, relations: &Relations, texts: &Texts) -> Self {
+    pub(super) fn of(
+        sample: &Sample,
+        labelled: bool,
+        relations: &Relations,
+        texts: &Texts,
+    ) -> Self {
         let encode = |text| texts.encode(TEXT, text).expect("a pack's text graphs have tokenizers");
         let detectables = if labelled { sample.metadata.detectables.as_slice() } else { &[] };
         let (chosen, mut skipped) = choose(detectables);
@@ -100,16 +107,22 @@ impl Wanted {
         let labels = by_ids.values().map(label).collect();
         let mapped = relations.sought.iter().filter(|sought| sought.mapping.is_ok());
         let words: BTreeSet<&String> = mapped.map(|sought| &sought.relation.object).collect();
-        let words: Vec<(&String, EncodedText)> = words.into_iter().map(|text| (text, encode(text))).collect();
+        let words: Vec<(&String, EncodedText)> =
+            words.into_iter().map(|text| (text, encode(text))).collect();
         let further: BTreeMap<&[i64], &EncodedText> = words
             .iter()
             .filter(|(_, encoded)| !by_ids.contains_key(&encoded.tokens.ids))
             .map(|(_, encoded)| (encoded.tokens.ids.as_slice(), encoded))
             .collect();
-        let all: Vec<EncodedText> =
-            by_ids.values().map(|(_, encoded)| encoded).chain(further.into_values()).cloned().collect();
-        let column =
-            |encoded: &EncodedText| all.iter().position(|text| text.tokens.ids == encoded.tokens.ids);
+        let all: Vec<EncodedText> = by_ids
+            .values()
+            .map(|(_, encoded)| encoded)
+            .chain(further.into_values())
+            .cloned()
+            .collect();
+        let column = |encoded: &EncodedText| {
+            all.iter().position(|text| text.tokens.ids == encoded.tokens.ids)
+        };
         let phrases = words
             .iter()
             .filter_map(|(text, encoded)| {
@@ -147,8 +160,10 @@ impl ObjectFinder {
         let (embedder, texts) = (self.embedder.clone(), wanted.texts.clone());
         let prepare = move || async move {
             let embeddings = embedder.embed(texts).await?;
-            let mut tensors =
-                job.tensor(geometry).await.map_err(|error| EngineError::Prepare(Arc::new(error)))?;
+            let mut tensors = job
+                .tensor(geometry)
+                .await
+                .map_err(|error| EngineError::Prepare(Arc::new(error)))?;
             tensors.push(queries(&embeddings));
             Ok::<_, EngineError>(tensors)
         };
@@ -158,11 +173,15 @@ impl ObjectFinder {
 
 /// Stacks the embeddings as rows and pads them with the first one to one of the common counts.
 fn queries(embeddings: &[Feature]) -> Tensor {
-    let rows: Vec<&[f32]> =
-        embeddings.iter().map(|found| found.features.values("embedding").unwrap_or_default()).collect();
+    let rows: Vec<&[f32]> = embeddings
+        .iter()
+        .map(|found| found.features.values("embedding").unwrap_or_default())
+        .collect();
     let count = rows.len();
-    let filled = COUNTS.into_iter().find(|&common| common >= count).unwrap_or(count.next_multiple_of(128));
+    let filled =
+        COUNTS.into_iter().find(|&common| common >= count).unwrap_or(count.next_multiple_of(128));
     let width = rows.first().map_or(0, |row| row.len());
-    let data: Vec<f32> = (0..filled).flat_map(|at| rows[if at < count { at } else { 0 }]).copied().collect();
+    let data: Vec<f32> =
+        (0..filled).flat_map(|at| rows[if at < count { at } else { 0 }]).copied().collect();
     Tensor::F32 { shape: vec![filled, width], data: data.into() }
 }

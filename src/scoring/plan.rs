@@ -39,7 +39,8 @@ pub(super) fn plan(
         };
         if obstacle.is_none() {
             for need in metric.needs.iter().filter(|need| need.of != Subject::Dataset) {
-                plan.features.extend(inputs(sample, need.of).into_iter().map(|input| (need.graph, input)));
+                plan.features
+                    .extend(inputs(sample, need.of).into_iter().map(|input| (need.graph, input)));
             }
         }
         plan.metrics.push((metric, obstacle));
@@ -56,7 +57,9 @@ fn lacks(sample: &Sample, relations: &Relations, subject: Subject) -> Option<Nul
     let there = match subject {
         Subject::Dataset => sample.dataset.is_some(),
         Subject::Relations if relations.sought.is_empty() => false,
-        Subject::Relations => return (!relations.any_mapped()).then_some(NullReason::NoMappedRelations),
+        Subject::Relations => {
+            return (!relations.any_mapped()).then_some(NullReason::NoMappedRelations);
+        }
         subject => !inputs(sample, subject).is_empty(),
     };
     (!there).then(|| subject.missing())
@@ -95,7 +98,11 @@ mod tests {
         REGISTRY.iter().collect()
     }
 
-    fn plan(sample: &Sample, metrics: &[&'static Metric], available: impl Fn(&str) -> bool) -> Plan {
+    fn plan(
+        sample: &Sample,
+        metrics: &[&'static Metric],
+        available: impl Fn(&str) -> bool,
+    ) -> Plan {
         super::plan(sample, metrics, &Relations::default(), available)
     }
 
@@ -106,7 +113,8 @@ mod tests {
     #[test]
     fn a_feature_that_several_metrics_need_is_planned_once() {
         let plan = plan(&sample(Some("a person"), 1), &all(), |_| true);
-        let of_clip: Vec<_> = plan.features.iter().filter(|(role, _)| role.starts_with("clip.")).collect();
+        let of_clip: Vec<_> =
+            plan.features.iter().filter(|(role, _)| role.starts_with("clip.")).collect();
         assert_eq!(
             of_clip,
             [
@@ -139,7 +147,12 @@ mod tests {
         let relation = annotated(&[["person".into(), "riding".into(), "horse".into()]]).remove(0);
         let with = |mapping, grounded| {
             let sought = vec![Sought { relation: relation.clone(), mapping }];
-            super::plan(&sample, &all(), &Relations { sought, grounded, ..Relations::default() }, |_| true)
+            super::plan(
+                &sample,
+                &all(),
+                &Relations { sought, grounded, ..Relations::default() },
+                |_| true,
+            )
         };
         let unmapped = with(Err(Unmapped::Predicate), true);
         assert_eq!(obstacle(&unmapped, "rfs"), Some(NullReason::NoMappedRelations));

@@ -15,12 +15,12 @@ use crate::{
     content::ContentHash,
     engine::{Engine, EngineError, Feature, Origin, Pack, PackError, pack::Labels},
     metrics::{
-        Factors, FeatureSet, Mapping, RELATIONS, RelationScore, Relations, Sought, Unmapped, cosine,
-        found_relations, reduce,
+        Factors, FeatureSet, Mapping, RELATIONS, RelationScore, Relations, Sought, Unmapped,
+        cosine, found_relations, reduce,
     },
     text::relations::{
-        Relation, RelationKind, RelationSource, Vocabulary, annotated, is_cut, is_person, relations,
-        relations_of,
+        Relation, RelationKind, RelationSource, Vocabulary, annotated, is_cut, is_person,
+        relations, relations_of,
     },
     vision::Geometry,
 };
@@ -126,11 +126,12 @@ impl RelationFinder {
         }
         let Some(labels) = pack.read_labels(RELATIONS)? else { return Ok(None) };
         let vocabulary = Arc::new(Vocabulary::of(&labels.classes, &labels.predicates));
-        let encoded = labels.predicates.iter().map(|predicate| texts.encode(TEXT, predicate)).collect();
-        let nearest = engine
-            .graph(TEXT)
-            .and(encoded)
-            .map(|predicates| Nearest { embedder: Embedder::new(Arc::clone(engine), TEXT), predicates });
+        let encoded =
+            labels.predicates.iter().map(|predicate| texts.encode(TEXT, predicate)).collect();
+        let nearest = engine.graph(TEXT).and(encoded).map(|predicates| Nearest {
+            embedder: Embedder::new(Arc::clone(engine), TEXT),
+            predicates,
+        });
         Ok(Some(Self { engine: Arc::clone(engine), labels, vocabulary, nearest, grounded }))
     }
 
@@ -175,7 +176,9 @@ impl RelationFinder {
             return Err(Unmapped::Subject);
         }
         let vocabulary = &self.vocabulary;
-        let seen = vocabulary.predicate(&relation.predicate, &relation.object).ok_or(Unmapped::Predicate)?;
+        let seen = vocabulary
+            .predicate(&relation.predicate, &relation.object)
+            .ok_or(Unmapped::Predicate)?;
         Ok(Mapping {
             predicates: seen.places,
             exact: vocabulary.exact(&relation.predicate),
@@ -257,12 +260,19 @@ impl RelationFinder {
         features: &FeatureSet,
         ran: bool,
     ) -> Vec<RelationEvidence> {
-        let scores = if ran { found_relations(features) } else { vec![None; relations.sought.len()] };
-        relations.sought.iter().zip(scores).map(|(sought, score)| self.show(sought, score)).collect()
+        let scores =
+            if ran { found_relations(features) } else { vec![None; relations.sought.len()] };
+        relations
+            .sought
+            .iter()
+            .zip(scores)
+            .map(|(sought, score)| self.show(sought, score))
+            .collect()
     }
 
     fn show(&self, sought: &Sought, found: Option<RelationScore>) -> RelationEvidence {
-        let names = |places: &[usize], of: &[String]| places.iter().map(|&at| of[at].clone()).collect();
+        let names =
+            |places: &[usize], of: &[String]| places.iter().map(|&at| of[at].clone()).collect();
         let Relation { subject, predicate, object, kind, source } = sought.relation.clone();
         let mapping = sought.mapping.as_ref().ok();
         RelationEvidence {
@@ -271,7 +281,8 @@ impl RelationFinder {
             object,
             kind,
             source,
-            seen_as: mapping.map_or_else(Vec::new, |m| names(&m.predicates, &self.labels.predicates)),
+            seen_as: mapping
+                .map_or_else(Vec::new, |m| names(&m.predicates, &self.labels.predicates)),
             classes: mapping.map_or_else(Vec::new, |m| names(&m.classes, &self.labels.classes)),
             approximate: mapping.is_some_and(|mapping| mapping.approximate),
             nearest: mapping.and_then(|mapping| mapping.nearest),
@@ -281,9 +292,10 @@ impl RelationFinder {
             factors: found.map(|found| found.factors),
             subject_box: found.and_then(|found| found.corners).map(|pair| pair.subject),
             object_box: found.and_then(|found| found.corners).map(|pair| pair.object),
-            grounding: found
-                .and_then(|found| found.grounding)
-                .map(|grounding| GroundingEvidence { score: grounding.score, corners: grounding.corners }),
+            grounding: found.and_then(|found| found.grounding).map(|grounding| GroundingEvidence {
+                score: grounding.score,
+                corners: grounding.corners,
+            }),
             truncated: found.is_some_and(|found| found.truncated),
         }
     }
@@ -292,7 +304,8 @@ impl RelationFinder {
 /// Returns the index of the known feature nearest to a word's, the first of equals, and their
 /// cosine.
 fn nearest(word: &Feature, known: &[Feature]) -> (usize, f64) {
-    let vector = |feature: &Feature| feature.features.values("embedding").unwrap_or_default().to_vec();
+    let vector =
+        |feature: &Feature| feature.features.values("embedding").unwrap_or_default().to_vec();
     let word = vector(word);
     let mut best = (0, f64::NEG_INFINITY);
     for (place, known) in known.iter().map(vector).enumerate() {

@@ -107,7 +107,9 @@ impl Metadata {
             let name = label::clean_within(&name, label::ATTRIBUTE_BYTES)
                 .map_err(|problem| format!("a name in metadata.attributes {problem}"))?;
             if attributes.insert(name.clone(), present).is_some_and(|before| before != present) {
-                return Err(format!("metadata.attributes has `{name}` twice, once present and once absent"));
+                return Err(format!(
+                    "metadata.attributes has `{name}` twice, once present and once absent"
+                ));
             }
         }
         let all = |entry: &str, texts: Vec<String>| {
@@ -132,7 +134,9 @@ impl Metadata {
             relations: self
                 .relations
                 .into_iter()
-                .map(|[subject, predicate, object]| Ok([words(subject)?, words(predicate)?, words(object)?]))
+                .map(|[subject, predicate, object]| {
+                    Ok([words(subject)?, words(predicate)?, words(object)?])
+                })
                 .collect::<Result<_, String>>()?,
             categories: all("categories", self.categories)?,
             dataset: self.dataset.map(|text| of("dataset", text)).transpose()?,
@@ -179,7 +183,8 @@ impl Sample {
     /// scores.
     #[must_use]
     pub fn content(&self) -> ContentHash {
-        let hashes = |images: &[EncodedImage]| images.iter().map(|image| image.hash).collect::<Vec<_>>();
+        let hashes =
+            |images: &[EncodedImage]| images.iter().map(|image| image.hash).collect::<Vec<_>>();
         let (references, auxiliary) = (hashes(&self.references), hashes(&self.auxiliary));
         content(self.image.hash, self.prompt.as_deref(), &references, &auxiliary, &self.metadata)
     }
@@ -194,7 +199,9 @@ pub fn content(
     auxiliary: &[ContentHash],
     metadata: &Metadata,
 ) -> ContentHash {
-    let list = |hashes: &[ContentHash]| hashes.iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<u8>>();
+    let list = |hashes: &[ContentHash]| {
+        hashes.iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<u8>>()
+    };
     let metadata = serde_json::to_vec(metadata).expect("plain data always serialises");
     // Absent and empty prompts differ: an empty one is scored, an absent one is not.
     let prompt = prompt.map_or_else(Vec::new, |prompt| [b"=", prompt.as_bytes()].concat());

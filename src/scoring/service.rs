@@ -12,7 +12,8 @@ use std::{
 use futures_util::future::try_join_all;
 
 use super::{
-    EncodedImage, FeatureUse, ImageFaces, MetricScore, RelationEvidence, Sample, Scorecard, TextEvidence,
+    EncodedImage, FeatureUse, ImageFaces, MetricScore, RelationEvidence, Sample, Scorecard,
+    TextEvidence,
     faces::{self, FaceFinder, FaceMemory},
     images::{Decoder, ImageJob},
     objects::{self, ObjectFinder, Wanted},
@@ -25,7 +26,9 @@ use crate::{
     blocking::blocking,
     content::ContentHash,
     engine::{Engine, EngineError, Feature, Pack, PackError},
-    metrics::{AttributeInputs, FACES, FeatureSet, Input, Metric, OBJECTS, RELATIONS, Relations, Subject},
+    metrics::{
+        AttributeInputs, FACES, FeatureSet, Input, Metric, OBJECTS, RELATIONS, Relations, Subject,
+    },
     tensor::Tensor,
     text::relations::annotated,
     vision::{DecodeError, DecodeLimits, Geometry},
@@ -87,7 +90,17 @@ impl Scoring {
         let relations = RelationFinder::of(&pack, &engine, &texts, grounded)?;
         let (probes, decoder) = (ProbeCache::default(), Decoder::new(limits, pixel_bytes));
         let shows_embeddings = AtomicBool::new(false);
-        Ok(Self { engine, pack, decoder, texts, faces, objects, relations, probes, shows_embeddings })
+        Ok(Self {
+            engine,
+            pack,
+            decoder,
+            texts,
+            faces,
+            objects,
+            relations,
+            probes,
+            shows_embeddings,
+        })
     }
 
     /// Sets the storage for the faces that are found from now on.
@@ -186,14 +199,16 @@ impl Scoring {
         let jobs = self.image_jobs(sample, plan.features.iter().copied());
         let texts = self.encode(sample, plan.features.iter().copied());
         let looks = plan.features.contains(&(OBJECTS, Input::Objects));
-        let wanted =
-            looks.then(|| Wanted::of(sample, plan.measures(Subject::Objects), &relations, &self.texts));
+        let wanted = looks
+            .then(|| Wanted::of(sample, plan.measures(Subject::Objects), &relations, &self.texts));
         let (jobs, encoded, looked_for) = (&jobs, &texts, &wanted);
         let asked = plan.features.iter().map(|&(role, input)| async move {
             let started = Instant::now();
             let feature = match input {
                 Input::Prompt => self.text_feature(role, &encoded[role]).await,
-                Input::ImageWithPrompt => self.joint_feature(role, &sample.image, jobs, &encoded[role]).await,
+                Input::ImageWithPrompt => {
+                    self.joint_feature(role, &sample.image, jobs, &encoded[role]).await
+                }
                 Input::Objects => {
                     let wanted = looked_for.as_ref().expect("prepared if the plan has objects");
                     let (hash, geometry) = (sample.image.hash, self.geometry(role));
@@ -215,7 +230,8 @@ impl Scoring {
             }
         });
 
-        let mut features = FeatureSet::new(sample.references.len()).with_auxiliary(sample.auxiliary.len());
+        let mut features =
+            FeatureSet::new(sample.references.len()).with_auxiliary(sample.auxiliary.len());
         if let Some(wanted) = &wanted {
             features = features.with_objects(Arc::clone(&wanted.objects));
         }
@@ -232,7 +248,10 @@ impl Scoring {
         let mut uses: Vec<FeatureUse> = mapped_by.into_iter().collect();
         for (role, input, feature, took) in try_join_all(asked).await? {
             if role == FACES {
-                let faces = faces::evidence(&feature.features, self.shows_embeddings.load(Ordering::Relaxed));
+                let faces = faces::evidence(
+                    &feature.features,
+                    self.shows_embeddings.load(Ordering::Relaxed),
+                );
                 found.push(ImageFaces { of: name(input), faces });
             }
             features.insert(role, input, feature.features);
@@ -269,7 +288,8 @@ impl Scoring {
         let scored: Vec<_> = scored.flat_map(|score| score.objects.iter().cloned()).collect();
         let skipped = wanted.as_ref().map_or(&[][..], |wanted| &wanted.objects.skipped);
         let objects = objects::evidence(&scored, skipped);
-        let relations = finder.map_or_else(Vec::new, |finder| finder.evidence(&relations, &features, ran));
+        let relations =
+            finder.map_or_else(Vec::new, |finder| finder.evidence(&relations, &features, ran));
         Ok(Scorecard { scores, features: uses, texts: evidence, faces: found, objects, relations })
     }
 
@@ -280,8 +300,9 @@ impl Scoring {
         sample: &Sample,
         metrics: &[&'static Metric],
     ) -> Result<(Option<&RelationFinder>, Relations, Option<FeatureUse>), ScoringError> {
-        let asked =
-            metrics.iter().any(|metric| metric.needs.iter().any(|need| need.of == Subject::Relations));
+        let asked = metrics
+            .iter()
+            .any(|metric| metric.needs.iter().any(|need| need.of == Subject::Relations));
         let Some(finder) = self.relations.as_ref().filter(|_| asked) else {
             return Ok((None, Relations::default(), None));
         };
@@ -294,7 +315,10 @@ impl Scoring {
     ///
     /// # Errors
     /// Fails if a queue is full or a text graph fails.
-    pub async fn words_of(&self, triplets: &[[String; 3]]) -> Result<Vec<RelationEvidence>, ScoringError> {
+    pub async fn words_of(
+        &self,
+        triplets: &[[String; 3]],
+    ) -> Result<Vec<RelationEvidence>, ScoringError> {
         let Some(finder) = &self.relations else { return Ok(Vec::new()) };
         let (sought, _) = finder.words(annotated(triplets), &self.texts).await.map_err(of_words)?;
         let relations = Relations { sought, ..Relations::default() };
@@ -323,7 +347,9 @@ impl Scoring {
         }
         wanted
             .into_iter()
-            .map(|(hash, (image, geometries, keep))| (hash, self.decoder.job(image, geometries, keep)))
+            .map(|(hash, (image, geometries, keep))| {
+                (hash, self.decoder.job(image, geometries, keep))
+            })
             .collect()
     }
 
@@ -336,15 +362,22 @@ impl Scoring {
         planned
             .filter(|(_, input)| matches!(input, Input::Prompt | Input::ImageWithPrompt))
             .map(|(role, _)| {
-                let text = self.texts.encode(role, prompt).expect("a pack's text graphs have tokenizers");
+                let text =
+                    self.texts.encode(role, prompt).expect("a pack's text graphs have tokenizers");
                 (role, text)
             })
             .collect()
     }
 
-    async fn text_feature(&self, role: &'static str, text: &EncodedText) -> Result<Feature, EngineError> {
+    async fn text_feature(
+        &self,
+        role: &'static str,
+        text: &EncodedText,
+    ) -> Result<Feature, EngineError> {
         let tensors = vec![text.ids()];
-        self.engine.feature(role, text.hash(), move || async move { Ok::<_, DecodeError>(tensors) }).await
+        self.engine
+            .feature(role, text.hash(), move || async move { Ok::<_, DecodeError>(tensors) })
+            .await
     }
 
     async fn image_feature(
@@ -378,12 +411,15 @@ impl Scoring {
     ) -> Result<Feature, EngineError> {
         let tower = image_graph(role);
         let geometry = self.geometry(&tower);
-        let (engine, job, image) = (Arc::clone(&self.engine), Arc::clone(&jobs[&file.hash]), file.hash);
+        let (engine, job, image) =
+            (Arc::clone(&self.engine), Arc::clone(&jobs[&file.hash]), file.hash);
         let (ids, mask) = (text.ids(), text.mask());
         let prepare = move || async move {
-            let tokens = engine.feature(&tower, image, move || job.tensor(geometry)).await?.features;
+            let tokens =
+                engine.feature(&tower, image, move || job.tensor(geometry)).await?.features;
             let (_, tokens) = tokens.iter().next().expect("every graph has an output");
-            let tokens = Tensor::F32 { shape: tokens.shape.clone(), data: tokens.data.as_slice().into() };
+            let tokens =
+                Tensor::F32 { shape: tokens.shape.clone(), data: tokens.data.as_slice().into() };
             Ok::<_, EngineError>(vec![tokens, ids, mask])
         };
         self.engine.joint_feature(role, image, text.hash(), prepare).await

@@ -71,7 +71,8 @@ impl Texts {
                             .map_err(|e| invalid(e.to_string()))?,
                     ),
                     TokenizerKind::Wordpiece => Tokenizer::WordPiece(
-                        WordPieceTokenizer::from_vocab(&content).map_err(|e| invalid(e.to_string()))?,
+                        WordPieceTokenizer::from_vocab(&content)
+                            .map_err(|e| invalid(e.to_string()))?,
                     ),
                 });
                 loaded.insert(key, Arc::clone(&tokenizer));
@@ -79,7 +80,8 @@ impl Texts {
             };
             let ids = graph.inputs.iter().find(|input| input.name == "input_ids");
             let any_length = ids.is_some_and(|ids| ids.shape == [Dim::Dynamic]);
-            by_role.insert(graph.role.clone(), Encoder { tokenizer, spec: text.clone(), any_length });
+            by_role
+                .insert(graph.role.clone(), Encoder { tokenizer, spec: text.clone(), any_length });
         }
         Ok(Self { by_role })
     }

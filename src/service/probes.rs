@@ -12,7 +12,8 @@ use crate::{
 pub enum ProbesError {
     /// No dataset has this name.
     #[error(
-        "the dataset named in metadata.dataset does not exist: enrol photos with POST /v1/datasets/{{dataset}}/photos, or omit metadata.dataset"
+        "the dataset named in metadata.dataset does not exist: enrol photos with POST \
+            /v1/datasets/{{dataset}}/photos, or omit metadata.dataset"
     )]
     NoDataset,
     /// The store failed.

@@ -47,7 +47,8 @@ async fn outcomes<P: Connections>(
     let mut after = String::new();
     loop {
         let mut sql = Sql::new(
-            "SELECT name, outcomes FROM attribute_outcomes JOIN samples ON samples.id = attribute_outcomes.sample
+            "SELECT name, outcomes FROM attribute_outcomes JOIN samples ON samples.id = \
+                attribute_outcomes.sample
              WHERE samples.run = ",
         );
         sql.bind(run).push(" AND pack = ").bind(pack).push(" AND name > ").bind(after.as_str());
@@ -59,12 +60,16 @@ async fn outcomes<P: Connections>(
             // Skips samples that were added after the names were read.
             let Ok(at) = names.binary_search(&after) else { continue };
             for (attribute, outcome) in row.json::<AttributeLabels>("outcomes")? {
-                if (columns.len() + 1) * names.len() > MOST_OUTCOMES && !columns.contains_key(&attribute) {
+                if (columns.len() + 1) * names.len() > MOST_OUTCOMES
+                    && !columns.contains_key(&attribute)
+                {
                     return Err(StoreError::Invalid {
                         field: "a table of the run's attributes".to_owned(),
                         reason: format!(
-                            "there are predictions of more than {} attributes of {} samples, and the product of both \
-                             may be at most {MOST_OUTCOMES}: import fewer attributes or smaller runs",
+                            "there are predictions of more than {} attributes of {} samples, and \
+                                the product of both \
+                             may be at most {MOST_OUTCOMES}: import fewer attributes or smaller \
+                             runs",
                             columns.len(),
                             names.len()
                         ),
@@ -89,13 +94,15 @@ pub(super) async fn write_outcomes<C: Connection, T: Sync>(
     of: impl Fn(&T) -> (Uuid, String) + Send,
 ) -> Result<(), StoreError> {
     for rows in rows.chunks(AT_ONCE) {
-        let mut sql = Sql::new("INSERT INTO attribute_outcomes (sample, pack, outcomes) SELECT column1, ");
+        let mut sql =
+            Sql::new("INSERT INTO attribute_outcomes (sample, pack, outcomes) SELECT column1, ");
         sql.bind(pack).push(", column2 FROM (VALUES ");
         sql.tuples(rows.iter().map(|row| {
             let (sample, text) = of(row);
             [sample.into(), text.into()]
         }));
-        sql.push(GIVEN).push(" ON CONFLICT (sample, pack) DO UPDATE SET outcomes = excluded.outcomes");
+        sql.push(GIVEN)
+            .push(" ON CONFLICT (sample, pack) DO UPDATE SET outcomes = excluded.outcomes");
         connection.execute(sql).await?;
     }
     Ok(())

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id, on_backend, read, read_first,
-    to_microseconds, with_retries,
+    Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id, on_backend, read,
+    read_first, to_microseconds, with_retries,
 };
 use crate::content::ContentHash;
 
@@ -86,7 +86,11 @@ impl Store {
     }
 
     /// Lists at most `limit` datasets by name, starting after the name `after`.
-    pub async fn datasets(&self, after: &str, limit: u32) -> Result<Vec<DatasetRecord>, StoreError> {
+    pub async fn datasets(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<DatasetRecord>, StoreError> {
         let mut sql = Sql::new(DATASETS);
         sql.push("> ").bind(after).push(" ORDER BY name LIMIT ").bind(limit);
         on_backend!(self, pool => read(pool, sql, dataset_record).await)
@@ -112,7 +116,10 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<PhotoRecord>, StoreError> {
         let mut sql = photos_of(dataset);
-        sql.push(" LIMIT ").bind(limit).push(" OFFSET ").bind(i64::try_from(offset).unwrap_or(i64::MAX));
+        sql.push(" LIMIT ")
+            .bind(limit)
+            .push(" OFFSET ")
+            .bind(i64::try_from(offset).unwrap_or(i64::MAX));
         on_backend!(self, pool => read(pool, sql, |row| photo(row, dataset)).await)
     }
 }
@@ -128,13 +135,15 @@ async fn enrol<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrolled, S
 
 async fn transaction<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrolled, StoreError> {
     let created = to_microseconds(photo.created);
-    let attributes = serde_json::to_string(&photo.attributes).expect("plain data always serialises");
+    let attributes =
+        serde_json::to_string(&photo.attributes).expect("plain data always serialises");
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     let dataset = ensure_dataset(connection, &photo.dataset, created).await?;
 
-    let mut sql =
-        Sql::new("INSERT INTO photos (dataset, identity, name, image, attributes, created) VALUES ");
+    let mut sql = Sql::new(
+        "INSERT INTO photos (dataset, identity, name, image, attributes, created) VALUES ",
+    );
     sql.tuple([
         dataset.into(),
         photo.identity.as_str().into(),
@@ -152,7 +161,9 @@ async fn transaction<P: Connections>(pool: &P, photo: &NewPhoto) -> Result<Enrol
         let rows = connection.fetch(sql).await?;
         let row = rows.first().ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
         let row = Reader::new(row, "photos", photo.name.as_str());
-        if row.hash("image")? != photo.image || row.json::<Attributes>("attributes")? != photo.attributes {
+        if row.hash("image")? != photo.image
+            || row.json::<Attributes>("attributes")? != photo.attributes
+        {
             return Err(StoreError::PhotoConflict {
                 dataset: photo.dataset.clone(),
                 identity: photo.identity.clone(),
@@ -194,7 +205,8 @@ pub(super) async fn ensure_dataset<C: Connection>(
 
 const DATASETS: &str = "SELECT id, name, revision, created,
     (SELECT COUNT(*) FROM photos WHERE photos.dataset = datasets.id) AS photos,
-    (SELECT COUNT(*) FROM prompts WHERE prompts.dataset = datasets.id) AS prompts FROM datasets WHERE name ";
+    (SELECT COUNT(*) FROM prompts WHERE prompts.dataset = datasets.id) AS prompts FROM datasets \
+    WHERE name ";
 
 fn dataset_record<R: Row>(row: &R) -> Result<DatasetRecord, StoreError> {
     let row = Reader::new(row, "datasets", "");
@@ -209,7 +221,8 @@ fn dataset_record<R: Row>(row: &R) -> Result<DatasetRecord, StoreError> {
 }
 
 fn photos_of(dataset: Uuid) -> Sql {
-    let mut sql = Sql::new("SELECT identity, name, image, attributes, created FROM photos WHERE dataset = ");
+    let mut sql =
+        Sql::new("SELECT identity, name, image, attributes, created FROM photos WHERE dataset = ");
     sql.bind(dataset).push(" ORDER BY identity, name");
     sql
 }

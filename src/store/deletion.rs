@@ -93,7 +93,8 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     // The run first, in the same order as recording a sample.
-    let mut sql = Sql::new("SELECT runs.id FROM runs WHERE id IN (SELECT run FROM samples WHERE id = ");
+    let mut sql =
+        Sql::new("SELECT runs.id FROM runs WHERE id IN (SELECT run FROM samples WHERE id = ");
     sql.bind(id).push(")").push(connection.lock_shared_runs());
     connection.fetch(sql).await?;
     let mut sql = Sql::new("SELECT image, run, name FROM samples WHERE id = ");
@@ -108,7 +109,8 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     let mut sql = Sql::new("SELECT image FROM sample_photos WHERE sample = ");
     sql.bind(id);
     let images = hashes(connection, sql).await?.into_iter().chain(image).collect();
-    let mut sql = Sql::new("SELECT DISTINCT metric, pack, metric_version FROM scores WHERE sample = ");
+    let mut sql =
+        Sql::new("SELECT DISTINCT metric, pack, metric_version FROM scores WHERE sample = ");
     sql.bind(id).push(" ORDER BY metric, pack, metric_version");
     let mut counted = Vec::new();
     for row in &connection.fetch(sql).await? {
@@ -120,13 +122,18 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     let scores = execute(connection, "DELETE FROM scores WHERE sample = ", id).await?;
     let samples = execute(connection, "DELETE FROM samples WHERE id = ", id).await?;
     if let Some(run) = run {
-        execute(connection, "UPDATE runs SET revision = revision + 1, scored = scored - 1 WHERE id = ", run)
-            .await?;
+        execute(
+            connection,
+            "UPDATE runs SET revision = revision + 1, scored = scored - 1 WHERE id = ",
+            run,
+        )
+        .await?;
         // They are recomputed from the remaining samples in the background.
         slices::forget(connection, run, None).await?;
         preferences::forget(connection, run, Some(&name)).await?;
         for (metric, pack, version) in &counted {
-            running::recompute(connection, SummaryKey { run, metric, pack, version: *version }).await?;
+            running::recompute(connection, SummaryKey { run, metric, pack, version: *version })
+                .await?;
         }
     }
     let faces = delete_unused_faces(connection, &images).await?;
@@ -143,7 +150,8 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
 ) -> Result<Option<Deleted>, StoreError> {
     let connection = &mut *transaction;
     let mut sql = Sql::new(
-        "SELECT run, image, reason, reference_hashes, auxiliary_hashes FROM pending_samples WHERE id = ",
+        "SELECT run, image, reason, reference_hashes, auxiliary_hashes FROM pending_samples WHERE \
+            id = ",
     );
     sql.bind(id).push(connection.lock_for_deletion());
     let rows = connection.fetch(sql).await?;
@@ -181,13 +189,15 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     let mut sql = Sql::new("SELECT image FROM samples WHERE run = ");
     sql.bind(id).push(" AND image IS NOT NULL").push(connection.lock_for_deletion());
     let mut images = hashes(connection, sql).await?;
-    let mut sql =
-        Sql::new("SELECT image FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ");
+    let mut sql = Sql::new(
+        "SELECT image FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ",
+    );
     sql.bind(id).push(")");
     images.extend(hashes(connection, sql).await?);
-    for text in
-        ["SELECT image FROM pending_samples WHERE run = ", "SELECT image FROM kept_files WHERE run = "]
-    {
+    for text in [
+        "SELECT image FROM pending_samples WHERE run = ",
+        "SELECT image FROM kept_files WHERE run = ",
+    ] {
         let mut sql = Sql::new(text);
         sql.bind(id);
         images.extend(hashes(connection, sql).await?);
@@ -198,10 +208,14 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
         sql.bind(id).push(")");
         sql
     };
-    let photos = of_samples("DELETE FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ");
-    let scores = of_samples("DELETE FROM scores WHERE sample IN (SELECT id FROM samples WHERE run = ");
-    let outcomes =
-        of_samples("DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE run = ");
+    let photos = of_samples(
+        "DELETE FROM sample_photos WHERE sample IN (SELECT id FROM samples WHERE run = ",
+    );
+    let scores =
+        of_samples("DELETE FROM scores WHERE sample IN (SELECT id FROM samples WHERE run = ");
+    let outcomes = of_samples(
+        "DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE run = ",
+    );
     connection.execute(photos).await?;
     connection.execute(outcomes).await?;
     let scores = connection.execute(scores).await?;
@@ -219,7 +233,10 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     Ok(Some(Deleted { samples, scores, faces, images, ..Deleted::default() }))
 }
 
-async fn delete_dataset<P: Connections>(pool: &P, name: &str) -> Result<Option<Deleted>, StoreError> {
+async fn delete_dataset<P: Connections>(
+    pool: &P,
+    name: &str,
+) -> Result<Option<Deleted>, StoreError> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     let mut sql = Sql::new("SELECT id FROM datasets WHERE name = ");
@@ -239,12 +256,16 @@ async fn delete_dataset<P: Connections>(pool: &P, name: &str) -> Result<Option<D
     Ok(Some(Deleted { photos, prompts, faces, images, ..Deleted::default() }))
 }
 
-async fn delete_image<P: Connections>(pool: &P, image: ContentHash) -> Result<Option<Deleted>, StoreError> {
+async fn delete_image<P: Connections>(
+    pool: &P,
+    image: ContentHash,
+) -> Result<Option<Deleted>, StoreError> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     // Before the photos are deleted, because they name the datasets that change.
     let mut sql = Sql::new(
-        "UPDATE datasets SET revision = revision + 1 WHERE id IN (SELECT dataset FROM photos WHERE image = ",
+        "UPDATE datasets SET revision = revision + 1 WHERE id IN (SELECT dataset FROM photos WHERE \
+            image = ",
     );
     sql.bind(image.to_hex()).push(")");
     connection.execute(sql).await?;
@@ -256,7 +277,8 @@ async fn delete_image<P: Connections>(pool: &P, image: ContentHash) -> Result<Op
     // Predictions for the face in it.
     for text in [
         "DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE image = ",
-        "DELETE FROM attribute_outcomes WHERE sample IN (SELECT sample FROM sample_photos WHERE image = ",
+        "DELETE FROM attribute_outcomes WHERE sample IN (SELECT sample FROM sample_photos WHERE \
+            image = ",
     ] {
         let mut sql = Sql::new(text);
         sql.bind(image.to_hex()).push(")");
@@ -264,7 +286,8 @@ async fn delete_image<P: Connections>(pool: &P, image: ContentHash) -> Result<Op
     }
     // Cached reports with these predictions are now stale.
     let mut sql = Sql::new(
-        "UPDATE runs SET revision = revision + 1 WHERE id IN (SELECT run FROM samples WHERE run IS NOT NULL AND (image = ",
+        "UPDATE runs SET revision = revision + 1 WHERE id IN (SELECT run FROM samples WHERE run IS \
+            NOT NULL AND (image = ",
     );
     sql.bind(image.to_hex()).push(" OR id IN (SELECT sample FROM sample_photos WHERE image = ");
     sql.bind(image.to_hex()).push(")))");
@@ -294,8 +317,9 @@ async fn fail_waiting<C: Connection>(
 ) -> Result<BTreeSet<ContentHash>, StoreError> {
     let hex = image.to_hex();
     let pattern = format!("%{hex}%");
-    let mut sql =
-        Sql::new("SELECT id, run, image FROM pending_samples WHERE state = 'waiting' AND (image = ");
+    let mut sql = Sql::new(
+        "SELECT id, run, image FROM pending_samples WHERE state = 'waiting' AND (image = ",
+    );
     sql.bind(hex.as_str()).push(" OR reference_hashes LIKE ").bind(pattern.as_str());
     sql.push(" OR auxiliary_hashes LIKE ").bind(pattern.as_str()).push(") ORDER BY id");
     sql.push(connection.lock_for_deletion());
@@ -321,8 +345,16 @@ async fn execute<C: Connection>(
     Ok(connection.execute(sql).await?)
 }
 
-async fn hashes<C: Connection>(connection: &mut C, sql: Sql) -> Result<BTreeSet<ContentHash>, StoreError> {
-    connection.fetch(sql).await?.iter().map(|row| Reader::new(row, "samples", "").hash("image")).collect()
+async fn hashes<C: Connection>(
+    connection: &mut C,
+    sql: Sql,
+) -> Result<BTreeSet<ContentHash>, StoreError> {
+    connection
+        .fetch(sql)
+        .await?
+        .iter()
+        .map(|row| Reader::new(row, "samples", "").hash("image"))
+        .collect()
 }
 
 /// Images per statement.
@@ -380,7 +412,10 @@ fn deleted_image<R: Row>(row: &R) -> Result<(ContentHash, OffsetDateTime), Store
     Ok((row.hash("image")?, row.time("deleted")?))
 }
 
-async fn forget_deletions<P: Connections>(pool: &P, before: OffsetDateTime) -> Result<(), StoreError> {
+async fn forget_deletions<P: Connections>(
+    pool: &P,
+    before: OffsetDateTime,
+) -> Result<(), StoreError> {
     let old = |text| {
         let mut sql = Sql::new(text);
         sql.bind(to_microseconds(before));

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read_first, to_microseconds, write,
+    Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read_first, to_microseconds,
+    write,
 };
 use crate::content::ContentHash;
 
@@ -73,14 +74,22 @@ impl Store {
 
     /// Returns a fingerprint of the faces that these graphs found in images of a run or a dataset:
     /// it changes when any are added or deleted.
-    pub async fn faces_state(&self, of: ImagesOf, graphs: ContentHash) -> Result<FacesState, StoreError> {
-        let mut sql =
-            Sql::new("SELECT COUNT(*) AS images, MAX(created) AS newest FROM faces WHERE graphs = ");
+    pub async fn faces_state(
+        &self,
+        of: ImagesOf,
+        graphs: ContentHash,
+    ) -> Result<FacesState, StoreError> {
+        let mut sql = Sql::new(
+            "SELECT COUNT(*) AS images, MAX(created) AS newest FROM faces WHERE graphs = ",
+        );
         sql.bind(graphs.to_hex()).push(" AND image IN (");
         match of {
             ImagesOf::Run(run) => {
                 sql.push("SELECT image FROM samples WHERE run = ").bind(run);
-                sql.push(" UNION SELECT sample_photos.image FROM sample_photos JOIN samples ON samples.id = sample_photos.sample");
+                sql.push(
+                    " UNION SELECT sample_photos.image FROM sample_photos JOIN samples ON \
+                    samples.id = sample_photos.sample",
+                );
                 sql.push(" WHERE samples.run = ").bind(run).push(")");
             }
             ImagesOf::Dataset(dataset) => {
@@ -126,7 +135,10 @@ async fn save<P: Connections>(
         to_microseconds(record.created).into(),
     ]);
     // Found again: the same faces, whose retention restarts.
-    sql.push(" ON CONFLICT (image, graphs) DO UPDATE SET faces = excluded.faces, created = excluded.created");
+    sql.push(
+        " ON CONFLICT (image, graphs) DO UPDATE SET faces = excluded.faces, created = \
+        excluded.created",
+    );
     transaction.execute(sql).await?;
     transaction.commit().await?;
     Ok(())

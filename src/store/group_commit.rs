@@ -16,7 +16,9 @@ use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
 use super::Store;
-use super::db::{Connection, Connections, Sql, StoreError, on_backend, to_microseconds, with_retries};
+use super::db::{
+    Connection, Connections, Sql, StoreError, on_backend, to_microseconds, with_retries,
+};
 use super::packs::ensure_pack;
 use super::pending::lock_pending;
 use super::record::{self, NewSample, RecordOutcome, Recorded, insert_samples, write_scores};
@@ -121,8 +123,11 @@ impl Queue {
 async fn write_next<P: Connections>(pool: P, queue: Arc<Queue>) {
     let Ok(_writer) = queue.writers.acquire().await else { return };
     let entries = queue.take();
-    let mut done =
-        if entries.len() < 2 { Ok(vec![None; entries.len()]) } else { together(&pool, &entries).await };
+    let mut done = if entries.len() < 2 {
+        Ok(vec![None; entries.len()])
+    } else {
+        together(&pool, &entries).await
+    };
     for (at, entry) in entries.into_iter().enumerate() {
         let result = match &mut done {
             Ok(done) => match done[at].take() {
@@ -145,7 +150,10 @@ async fn alone<P: Connections>(pool: &P, entry: &Entry) -> Result<Done, StoreErr
 
 /// Records samples together. Returns the result of those that could be grouped, or the error of an
 /// unavailable database, which applies to all.
-async fn together<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<Option<Done>>, DatabaseTrouble> {
+async fn together<P: Connections>(
+    pool: &P,
+    entries: &[Entry],
+) -> Result<Vec<Option<Done>>, DatabaseTrouble> {
     with_retries(entries[0].sample.id, || transaction(pool, entries)).await.or_else(|error| {
         let trouble = DatabaseTrouble::of(&error);
         tracing::debug!(%error, samples = entries.len(), "failed to record samples as a group");
@@ -179,7 +187,10 @@ impl DatabaseTrouble {
     }
 }
 
-async fn transaction<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<Option<Done>>, StoreError> {
+async fn transaction<P: Connections>(
+    pool: &P,
+    entries: &[Entry],
+) -> Result<Vec<Option<Done>>, StoreError> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     let mut done = vec![None; entries.len()];
@@ -190,7 +201,8 @@ async fn transaction<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<
     let others = if waited.is_empty() {
         Vec::new()
     } else {
-        let ids = entries.iter().filter(|entry| entry.pending.is_some()).map(|entry| entry.sample.id);
+        let ids =
+            entries.iter().filter(|entry| entry.pending.is_some()).map(|entry| entry.sample.id);
         let others = lock_images(connection, &waited).await?;
         let waiting = lock_pending(connection, &ids.collect()).await?;
         candidates.retain(|&at| {
@@ -205,15 +217,17 @@ async fn transaction<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<
 
     // Sorted by their unique names: transactions that insert equal ones then queue rather than
     // deadlock.
-    candidates
-        .sort_by(|&a, &b| (runs[a], entries[a].sample.name()).cmp(&(runs[b], entries[b].sample.name())));
+    candidates.sort_by(|&a, &b| {
+        (runs[a], entries[a].sample.name()).cmp(&(runs[b], entries[b].sample.name()))
+    });
     let packs: BTreeMap<&str, usize> =
         candidates.iter().map(|&at| (entries[at].sample.pack.digest.as_str(), at)).collect();
     for &at in packs.values() {
         let sample = &entries[at].sample;
         ensure_pack(connection, &sample.pack, to_microseconds(sample.created)).await?;
     }
-    let samples: Vec<_> = candidates.iter().map(|&at| (&entries[at].sample, runs[at].flatten())).collect();
+    let samples: Vec<_> =
+        candidates.iter().map(|&at| (&entries[at].sample, runs[at].flatten())).collect();
     let fresh = insert_samples(connection, &samples).await?;
     candidates.retain(|&at| fresh.contains(&entries[at].sample.id));
     let fresh: Vec<&Entry> = candidates.iter().map(|&at| &entries[at]).collect();
@@ -221,17 +235,23 @@ async fn transaction<P: Connections>(pool: &P, entries: &[Entry]) -> Result<Vec<
     forget_waiting(connection, &fresh, &others).await?;
     let scores: Vec<_> = fresh
         .iter()
-        .flat_map(|entry| entry.sample.scores.iter().map(|score| (entry.sample.id, &entry.sample, score)))
+        .flat_map(|entry| {
+            entry.sample.scores.iter().map(|score| (entry.sample.id, &entry.sample, score))
+        })
         .collect();
     write_scores(connection, &scores).await?;
-    let counted: Vec<_> = candidates.iter().filter_map(|&at| Some((runs[at]??, &entries[at]))).collect();
+    let counted: Vec<_> =
+        candidates.iter().filter_map(|&at| Some((runs[at]??, &entries[at]))).collect();
     count(connection, &counted).await?;
     transaction.commit().await?;
 
     for at in candidates {
         let run = runs[at].flatten();
-        done[at] =
-            Some(Some(Recorded { sample: entries[at].sample.id, run, outcome: RecordOutcome::Created }));
+        done[at] = Some(Some(Recorded {
+            sample: entries[at].sample.id,
+            run,
+            outcome: RecordOutcome::Created,
+        }));
     }
     Ok(done)
 }
@@ -263,7 +283,8 @@ async fn runs<C: Connection>(
         }
     }
     let waited: BTreeSet<Uuid> = entries.iter().filter_map(|entry| entry.pending).collect();
-    let there = if waited.is_empty() { HashSet::new() } else { lock_runs(connection, &waited).await? };
+    let there =
+        if waited.is_empty() { HashSet::new() } else { lock_runs(connection, &waited).await? };
     let run = |entry: &Entry| match (entry.pending, &entry.sample.run) {
         (Some(run), _) => there.contains(&run).then_some(Some(run)),
         (None, Some(name)) => by_name.get(name).map(|run| Some(*run)),
@@ -291,7 +312,10 @@ async fn forget_waiting<C: Connection>(
 
 /// Updates the runs' counts and summaries: run by run and metric by metric, as every transaction
 /// does, so that they queue rather than deadlock.
-async fn count<C: Connection>(connection: &mut C, recorded: &[(Uuid, &Entry)]) -> Result<(), StoreError> {
+async fn count<C: Connection>(
+    connection: &mut C,
+    recorded: &[(Uuid, &Entry)],
+) -> Result<(), StoreError> {
     let mut runs: BTreeMap<Uuid, [i64; 2]> = BTreeMap::new();
     let mut sums: BTreeMap<SummaryKey<'_>, Sums> = BTreeMap::new();
     for &(run, entry) in recorded {

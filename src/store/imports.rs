@@ -56,14 +56,17 @@ pub struct Imported {
 }
 
 impl Store {
-    /// Imports scores that were computed elsewhere, all or nothing. Existing scores of the same pack
-    /// are replaced. Returns `None` if no run has this id.
+    /// Imports scores that were computed elsewhere, all or nothing. Existing scores of the same
+    /// pack are replaced. Returns `None` if no run has this id.
     pub async fn import(&self, import: &NewImport) -> Result<Option<Imported>, StoreError> {
         on_backend!(self, pool => import_scores(pool, import).await)
     }
 }
 
-async fn import_scores<P: Connections>(pool: &P, new: &NewImport) -> Result<Option<Imported>, StoreError> {
+async fn import_scores<P: Connections>(
+    pool: &P,
+    new: &NewImport,
+) -> Result<Option<Imported>, StoreError> {
     for name in &new.names {
         check_name("the sample's name", name)?;
     }
@@ -121,10 +124,12 @@ async fn import_transaction<P: Connections>(
     }
     if !new.outcomes.is_empty() {
         let of_sample = |at: usize| {
-            let known = new.outcomes.iter().filter_map(|(name, column)| Some((name.as_str(), column[at]?)));
+            let known =
+                new.outcomes.iter().filter_map(|(name, column)| Some((name.as_str(), column[at]?)));
             known.collect::<BTreeMap<&str, (bool, bool)>>()
         };
-        write_outcomes(connection, &new.pack.digest, &ids, |&(id, at)| (id, json(&of_sample(at)))).await?;
+        write_outcomes(connection, &new.pack.digest, &ids, |&(id, at)| (id, json(&of_sample(at))))
+            .await?;
     }
     transaction.commit().await?;
     Ok(Some(Imported { samples, scores }))
@@ -202,7 +207,8 @@ async fn add_samples<C: Connection>(
     created: OffsetDateTime,
 ) -> Result<u64, StoreError> {
     let mut sql = Sql::new(
-        "INSERT INTO samples (id, run, name, content, reference_hashes, auxiliary_hashes, metadata, created) SELECT column1, ",
+        "INSERT INTO samples (id, run, name, content, reference_hashes, auxiliary_hashes, \
+            metadata, created) SELECT column1, ",
     );
     sql.bind(new.run).push(", column2, column3, '[]', '[]', column4, ").bind(created);
     sql.push(" FROM (VALUES ");
@@ -217,7 +223,10 @@ async fn add_samples<C: Connection>(
 }
 
 /// Recomputes the summaries of other versions of a metric, which counted the replaced rows.
-async fn forget_versions<C: Connection>(connection: &mut C, key: SummaryKey<'_>) -> Result<(), StoreError> {
+async fn forget_versions<C: Connection>(
+    connection: &mut C,
+    key: SummaryKey<'_>,
+) -> Result<(), StoreError> {
     let mut sql = Sql::new("SELECT metric_version FROM summaries WHERE run = ");
     sql.bind(key.run).push(" AND pack = ").bind(key.pack).push(" AND metric = ").bind(key.metric);
     sql.push(" AND metric_version <> ").bind(key.version).push(" ORDER BY metric_version");

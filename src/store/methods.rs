@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Row, Sql, StoreError, check_name, check_text, new_id, on_backend, read,
-    to_microseconds, with_retries,
+    Connection, Connections, Reader, Row, Sql, StoreError, check_name, check_text, new_id,
+    on_backend, read, to_microseconds, with_retries,
 };
 
 /// A method with its number of runs.

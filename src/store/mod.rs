@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! methods.rs, runs.rs, packs.rs                methods, runs and packs
-//! group_commit.rs ── record.rs                 recording: samples that share a transaction, or alone
+//! group_commit.rs ── record.rs                 recording, in shared transactions or alone
 //! submissions.rs, pending.rs, spools.rs        samples to score later, and their files
 //! imports.rs, run_wide.rs ── columns.rs        scores of many samples at once
 //! samples.rs, scores.rs, attributes.rs         reading samples, scores and the evidence of `aps`
@@ -57,7 +57,9 @@ pub use faces::{FacesRecord, FacesState, ImagesOf};
 pub use imports::{Imported, NewImport};
 pub use methods::MethodRecord;
 pub use pending::{BlockedSamples, PendingRecord};
-pub use preferences::{Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample};
+pub use preferences::{
+    Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample,
+};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
 pub use record::{NewSample, RecordOutcome, Recorded};
 pub use run_data::{AttributePlaces, MetricColumn, RelationKinds, RunData};
@@ -105,7 +107,11 @@ impl Store {
     #[must_use]
     pub fn for_analyses(&self, connections: u32) -> Self {
         let backend = self.backend.with_own_connections(connections);
-        Self { backend, remembered: self.remembered.clone(), recording: Arc::clone(&self.recording) }
+        Self {
+            backend,
+            remembered: self.remembered.clone(),
+            recording: Arc::clone(&self.recording),
+        }
     }
 
     /// Returns the kind of database, for logs and readiness: `sqlite` or `postgres`.

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read, read_first, to_microseconds,
-    with_retries, write,
+    Connection, Connections, Reader, Row, Sql, StoreError, on_backend, read, read_first,
+    to_microseconds, with_retries, write,
 };
 use super::packs::read_pack;
 use super::run_name::RunName;
@@ -75,9 +75,12 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<PendingRecord>, StoreError> {
         let mut sql = Sql::new(
-            "SELECT pending_samples.id, pending_samples.run, methods.name AS method_name, runs.name AS run_name, metrics,
-                    pending_samples.name, content, prompt, image, reference_hashes, auxiliary_hashes, metadata, attempts, due
-             FROM pending_samples JOIN runs ON runs.id = pending_samples.run JOIN methods ON methods.id = runs.method
+            "SELECT pending_samples.id, pending_samples.run, methods.name AS method_name, \
+                runs.name AS run_name, metrics,
+                    pending_samples.name, content, prompt, image, reference_hashes, \
+                    auxiliary_hashes, metadata, attempts, due
+             FROM pending_samples JOIN runs ON runs.id = pending_samples.run JOIN methods ON \
+             methods.id = runs.method
              WHERE pending_samples.state = 'waiting' AND folder = ",
         );
         sql.bind(folder).push(" AND pending_samples.pack = ").bind(pack);
@@ -90,10 +93,15 @@ impl Store {
 
     /// Counts the blocked samples of this folder and their runs, by the pack that they need instead
     /// of this one.
-    pub async fn held_samples(&self, folder: &str, pack: &str) -> Result<Vec<BlockedSamples>, StoreError> {
+    pub async fn held_samples(
+        &self,
+        folder: &str,
+        pack: &str,
+    ) -> Result<Vec<BlockedSamples>, StoreError> {
         let mut sql = Sql::new(
             "SELECT digest, packs.name, weights, COUNT(*) AS samples, COUNT(DISTINCT run) AS runs
-             FROM pending_samples JOIN packs ON packs.digest = pending_samples.pack WHERE state = 'waiting' AND folder = ",
+             FROM pending_samples JOIN packs ON packs.digest = pending_samples.pack WHERE state = \
+             'waiting' AND folder = ",
         );
         sql.bind(folder).push(" AND digest <> ").bind(pack);
         sql.push(" GROUP BY digest, packs.name, weights ORDER BY digest");
@@ -107,8 +115,13 @@ impl Store {
         pack: &str,
         after: OffsetDateTime,
     ) -> Result<Option<OffsetDateTime>, StoreError> {
-        let mut sql = Sql::new("SELECT due FROM pending_samples WHERE state = 'waiting' AND folder = ");
-        sql.bind(folder).push(" AND pack = ").bind(pack).push(" AND due > ").bind(to_microseconds(after));
+        let mut sql =
+            Sql::new("SELECT due FROM pending_samples WHERE state = 'waiting' AND folder = ");
+        sql.bind(folder)
+            .push(" AND pack = ")
+            .bind(pack)
+            .push(" AND due > ")
+            .bind(to_microseconds(after));
         sql.push(" ORDER BY due LIMIT 1");
         on_backend!(self, pool => {
             read_first(pool, sql, |row| Reader::new(row, "pending_samples", "").time("due")).await
@@ -116,13 +129,18 @@ impl Store {
     }
 
     /// Postpones a pending sample, and counts the attempt if there was one.
-    pub async fn postpone(&self, id: Uuid, due: OffsetDateTime, attempted: bool) -> Result<(), StoreError> {
+    pub async fn postpone(
+        &self,
+        id: Uuid,
+        due: OffsetDateTime,
+        attempted: bool,
+    ) -> Result<(), StoreError> {
         on_backend!(self, pool => postpone(pool, id, due, attempted).await)
     }
 
     /// Fails a pending sample with a reason code and a detail, and returns its image, which it no
-    /// longer needs; its reference and auxiliary images may serve other samples. `None` if it is not
-    /// pending.
+    /// longer needs; its reference and auxiliary images may serve other samples. `None` if it is
+    /// not pending.
     pub async fn fail_pending(
         &self,
         id: Uuid,
@@ -197,8 +215,9 @@ async fn fail<P: Connections>(
         let mut transaction = pool.begin().await?;
         let connection = &mut *transaction;
         let find = |lock: &'static str| {
-            let mut sql =
-                Sql::new("SELECT run, image FROM pending_samples WHERE state = 'waiting' AND id = ");
+            let mut sql = Sql::new(
+                "SELECT run, image FROM pending_samples WHERE state = 'waiting' AND id = ",
+            );
             sql.bind(id).push(lock);
             sql
         };
@@ -232,7 +251,8 @@ pub(super) async fn give_up<C: Connection>(
     sql.bind(reason).push(", detail = ").bind(detail).push(" WHERE id = ").bind(id);
     connection.execute(sql).await?;
     spools::release_image(connection, run, image, others).await?;
-    let mut sql = Sql::new("UPDATE runs SET waiting = waiting - 1, failed = failed + 1 WHERE id = ");
+    let mut sql =
+        Sql::new("UPDATE runs SET waiting = waiting - 1, failed = failed + 1 WHERE id = ");
     sql.bind(run);
     connection.execute(sql).await?;
     Ok(())

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Argument, Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id, on_backend, read,
-    to_microseconds, with_retries, write,
+    Argument, Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id,
+    on_backend, read, to_microseconds, with_retries, write,
 };
 
 /// Rows per statement: SQLite accepts 32,766 arguments.
@@ -175,9 +175,13 @@ impl Store {
     }
 
     /// Returns judgements of annotators in order of arrival.
-    pub async fn preferences(&self, query: &PreferencesQuery) -> Result<Vec<Preference>, StoreError> {
+    pub async fn preferences(
+        &self,
+        query: &PreferencesQuery,
+    ) -> Result<Vec<Preference>, StoreError> {
         let mut sql = Sql::new(
-            "SELECT id, question, annotator, name, run_a, run_b, value, created FROM preferences WHERE 1 = 1",
+            "SELECT id, question, annotator, name, run_a, run_b, value, created FROM preferences \
+                WHERE 1 = 1",
         );
         if let Some(question) = &query.question {
             sql.push(" AND question = ").bind(question.as_str());
@@ -223,11 +227,13 @@ impl Store {
     ) -> Result<Vec<String>, StoreError> {
         let (a, b) = (a.min(b), a.max(b));
         let mut sql = Sql::new(
-            "SELECT one.name FROM samples AS one JOIN samples AS other ON other.name = one.name AND other.run = ",
+            "SELECT one.name FROM samples AS one JOIN samples AS other ON other.name = one.name \
+                AND other.run = ",
         );
         sql.bind(b).push(" WHERE one.run = ").bind(a);
         sql.push(
-            " AND NOT EXISTS (SELECT 1 FROM preferences WHERE preferences.name = one.name AND question = ",
+            " AND NOT EXISTS (SELECT 1 FROM preferences WHERE preferences.name = one.name AND \
+                question = ",
         );
         sql.bind(question.as_str()).push(" AND run_a = ").bind(a).push(" AND run_b = ").bind(b);
         sql.push(") ORDER BY one.name LIMIT ").bind(most);
@@ -245,7 +251,10 @@ async fn add<P: Connections>(
         check_name("the sample's name", &preference.name)?;
         match preference.judgement {
             Judgement::Vote { a, b, .. } if a == b => {
-                return Err(StoreError::invalid("run_b", "it equals run_a: a vote needs two different runs"));
+                return Err(StoreError::invalid(
+                    "run_b",
+                    "it equals run_a: a vote needs two different runs",
+                ));
             }
             Judgement::Rating { rating, .. } if !rating.is_finite() || rating.abs() > 1e6 => {
                 return Err(StoreError::invalid(
@@ -298,20 +307,23 @@ async fn insert<P: Connections>(
     let rows: Vec<_> = last.into_iter().collect();
     for rows in rows.chunks(BATCH) {
         let mut sql = Sql::new(
-            "INSERT INTO preferences (id, question, annotator, name, run_a, run_b, value, created) VALUES ",
+            "INSERT INTO preferences (id, question, annotator, name, run_a, run_b, value, created) \
+                VALUES ",
         );
-        sql.tuples(rows.iter().map(|&((question, annotator, name, a, b), value)| -> [Argument; 8] {
-            [
-                new_id(created).into(),
-                question.as_str().into(),
-                annotator.as_str().into(),
-                name.as_str().into(),
-                a.into(),
-                b.into(),
-                value.into(),
-                created.into(),
-            ]
-        }));
+        sql.tuples(rows.iter().map(
+            |&((question, annotator, name, a, b), value)| -> [Argument; 8] {
+                [
+                    new_id(created).into(),
+                    question.as_str().into(),
+                    annotator.as_str().into(),
+                    name.as_str().into(),
+                    a.into(),
+                    b.into(),
+                    value.into(),
+                    created.into(),
+                ]
+            },
+        ));
         sql.push(
             " ON CONFLICT (question, annotator, name, run_a, run_b) DO UPDATE SET
                   value = excluded.value, created = excluded.created",

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::Store;
 use super::datasets::ensure_dataset;
 use super::db::{
-    self, Argument, Connection, Connections, Reader, Sql, StoreError, check_name, check_text, on_backend,
-    read, to_microseconds, with_retries,
+    self, Argument, Connection, Connections, Reader, Sql, StoreError, check_name, check_text,
+    on_backend, read, to_microseconds, with_retries,
 };
 use crate::content::ContentHash;
 
@@ -99,7 +99,8 @@ impl Store {
         dataset: Uuid,
         query: &PromptQuery,
     ) -> Result<Vec<(PromptCursor, PromptRecord)>, StoreError> {
-        let mut sql = Sql::new("SELECT identity, position, text, kind, facts FROM prompts WHERE dataset = ");
+        let mut sql =
+            Sql::new("SELECT identity, position, text, kind, facts FROM prompts WHERE dataset = ");
         sql.bind(dataset);
         if let Some(identity) = &query.identity {
             sql.push(" AND identity = ").bind(identity.as_str());
@@ -171,7 +172,9 @@ async fn transaction<P: Connections>(
         let facts = serde_json::to_string(&prompt.facts).expect("plain data always serialises");
         let key = (prompt.identity.clone(), address.clone());
         match stored.get_mut(&key) {
-            Some(known) if known.kind == prompt.kind && known.facts == prompt.facts => done.repeated += 1,
+            Some(known) if known.kind == prompt.kind && known.facts == prompt.facts => {
+                done.repeated += 1
+            }
             Some(known) => {
                 (known.kind, known.facts) = (prompt.kind.clone(), prompt.facts.clone());
                 let position = known.position;
@@ -203,7 +206,8 @@ async fn transaction<P: Connections>(
     }
     if !rows.is_empty() {
         let mut sql = Sql::new(
-            "INSERT INTO prompts (dataset, identity, position, address, text, kind, facts, created) VALUES ",
+            "INSERT INTO prompts (dataset, identity, position, address, text, kind, facts, \
+                created) VALUES ",
         );
         sql.tuples(rows.into_iter().map(|row| {
             [
@@ -237,11 +241,13 @@ async fn stored<C: Connection>(
     dataset: Uuid,
     prompts: &[PromptRecord],
 ) -> Result<BTreeMap<(String, String), Stored>, StoreError> {
-    let identities: BTreeSet<&str> = prompts.iter().map(|prompt| prompt.identity.as_str()).collect();
+    let identities: BTreeSet<&str> =
+        prompts.iter().map(|prompt| prompt.identity.as_str()).collect();
     if identities.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let mut sql = Sql::new("SELECT identity, position, address, kind, facts FROM prompts WHERE dataset = ");
+    let mut sql =
+        Sql::new("SELECT identity, position, address, kind, facts FROM prompts WHERE dataset = ");
     sql.bind(dataset).push(" AND identity IN ").tuple(identities.into_iter().map(Argument::from));
     let rows = connection.fetch(sql).await?;
     let read = rows.iter().map(|row| {
@@ -256,7 +262,10 @@ async fn stored<C: Connection>(
     read.collect()
 }
 
-fn prompt_record<R: db::Row>(row: &R, dataset: Uuid) -> Result<(PromptCursor, PromptRecord), StoreError> {
+fn prompt_record<R: db::Row>(
+    row: &R,
+    dataset: Uuid,
+) -> Result<(PromptCursor, PromptRecord), StoreError> {
     let row = Reader::new(row, "prompts", dataset);
     let identity = row.text("identity")?;
     let cursor = PromptCursor { identity: identity.clone(), position: row.int("position")? };

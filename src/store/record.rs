@@ -93,7 +93,10 @@ pub enum RecordOutcome {
 }
 
 /// Records a sample that passed [`check`].
-pub(super) async fn record<P: Connections>(pool: &P, sample: &NewSample) -> Result<Recorded, StoreError> {
+pub(super) async fn record<P: Connections>(
+    pool: &P,
+    sample: &NewSample,
+) -> Result<Recorded, StoreError> {
     let scores = in_order(sample);
     with_retries(sample.id, || transaction(pool, sample, &scores)).await
 }
@@ -175,8 +178,11 @@ async fn write<C: Connection>(
     scores: &[&NewScore],
 ) -> Result<Recorded, StoreError> {
     let (id, is_new) = ensure_sample(connection, sample, run).await?;
-    let stored =
-        if is_new { BTreeMap::new() } else { stored_scores(connection, id, &sample.pack.digest).await? };
+    let stored = if is_new {
+        BTreeMap::new()
+    } else {
+        stored_scores(connection, id, &sample.pack.digest).await?
+    };
     let changes: Vec<Change<'_>> = scores
         .iter()
         .map(|new| Change { old: stored.get(&new.metric), new })
@@ -224,7 +230,9 @@ async fn ensure_sample<C: Connection>(
         return Ok((existing, false));
     }
     Err(match &sample.run {
-        Some(run) => StoreError::SampleConflict { run: run.clone(), name: name.into_owned(), existing },
+        Some(run) => {
+            StoreError::SampleConflict { run: run.clone(), name: name.into_owned(), existing }
+        }
         None => row.corrupt("run", "is not null for a sample outside any run"),
     })
 }
@@ -239,7 +247,8 @@ pub(super) async fn insert_samples<C: Connection>(
         return Ok(HashSet::new());
     }
     let mut sql = Sql::new(
-        "INSERT INTO samples (id, run, name, content, prompt, image, width, height, reference_hashes,
+        "INSERT INTO samples (id, run, name, content, prompt, image, width, height, \
+            reference_hashes,
                               auxiliary_hashes, metadata, created) VALUES ",
     );
     sql.tuples(samples.iter().map(|(sample, run)| {
@@ -263,15 +272,21 @@ pub(super) async fn insert_samples<C: Connection>(
     let rows = connection.fetch(sql).await?;
     let fresh = rows.iter().map(|row| Reader::new(row, "samples", "").uuid("id"));
     let fresh = fresh.collect::<Result<HashSet<_>, _>>()?;
-    let added: Vec<_> =
-        samples.iter().map(|(sample, _)| *sample).filter(|sample| fresh.contains(&sample.id)).collect();
+    let added: Vec<_> = samples
+        .iter()
+        .map(|(sample, _)| *sample)
+        .filter(|sample| fresh.contains(&sample.id))
+        .collect();
     add_photos(connection, &added).await?;
     Ok(fresh)
 }
 
 /// Records the reference and auxiliary images of samples by hash, so that deletion by image finds
 /// them.
-async fn add_photos<C: Connection>(connection: &mut C, samples: &[&NewSample]) -> Result<(), StoreError> {
+async fn add_photos<C: Connection>(
+    connection: &mut C,
+    samples: &[&NewSample],
+) -> Result<(), StoreError> {
     let photos: BTreeSet<(Uuid, String)> = samples
         .iter()
         .flat_map(|sample| {
@@ -302,8 +317,9 @@ pub(super) async fn write_scores<C: Connection>(
             (sample.pack.digest.as_str(), sample.service_version.as_str())
                 == (pack.as_str(), version.as_str())
         });
-        let (plain, others): (Vec<_>, Vec<_>) =
-            of_origin.copied().partition(|(_, _, new)| new.value.number().is_some() && new.flags.is_empty());
+        let (plain, others): (Vec<_>, Vec<_>) = of_origin
+            .copied()
+            .partition(|(_, _, new)| new.value.number().is_some() && new.flags.is_empty());
         for rows in plain.chunks(AT_ONCE) {
             write_rows(connection, &pack, &version, rows, true).await?;
         }
@@ -326,7 +342,8 @@ async fn write_rows<C: Connection>(
     let created = rows.iter().map(|(_, sample, _)| to_microseconds(sample.created)).max();
     let created = created.expect("chunks are not empty");
     let mut sql = Sql::new(
-        "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, service_version, created)
+        "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, \
+            service_version, created)
          SELECT column1, column2, ",
     );
     sql.bind(pack).push(", column3, column4, ");
@@ -350,8 +367,10 @@ async fn write_rows<C: Connection>(
     }
     sql.push(GIVEN).push(
         " ON CONFLICT (sample, metric, pack) DO UPDATE SET
-             metric_version = excluded.metric_version, value = excluded.value, reason = excluded.reason,
-             flags = excluded.flags, service_version = excluded.service_version, created = excluded.created",
+             metric_version = excluded.metric_version, value = excluded.value, reason = \
+             excluded.reason,
+             flags = excluded.flags, service_version = excluded.service_version, created = \
+             excluded.created",
     );
     connection.execute(sql).await?;
     Ok(())
@@ -375,7 +394,10 @@ pub(super) fn check(sample: &NewSample) -> Result<(), StoreError> {
         let metric = score.metric.as_str();
         check_name("a metric's code", metric)?;
         if !seen.insert(metric) {
-            return Err(StoreError::invalid(metric, "it is given twice; send one score per metric"));
+            return Err(StoreError::invalid(
+                metric,
+                "it is given twice; send one score per metric",
+            ));
         }
         match &score.value {
             ScoreValue::Number(value) => check_number(metric, *value)?,

@@ -63,12 +63,14 @@ async fn transaction<P: Connections>(pool: &P, new: &RunWideScores) -> Result<u6
         version: new.metric_version,
         created,
     };
-    let rows = new.scores.iter().filter(|(id, _)| there.contains(id)).map(|(id, value)| (*id, value));
+    let rows =
+        new.scores.iter().filter(|(id, _)| there.contains(id)).map(|(id, value)| (*id, value));
     let key = of.summary(new.run);
     running::claim(connection, key).await?;
     let written = columns::write(connection, &of, &rows.collect::<Vec<_>>(), false).await?;
     let outcomes: Vec<_> = new.outcomes.iter().filter(|(id, _)| there.contains(id)).collect();
-    write_outcomes(connection, &new.pack.digest, &outcomes, |(id, outcomes)| (*id, json(outcomes))).await?;
+    write_outcomes(connection, &new.pack.digest, &outcomes, |(id, outcomes)| (*id, json(outcomes)))
+        .await?;
     running::recompute(connection, key).await?;
     let mut sql = Sql::new("UPDATE runs SET revision = revision + 1 WHERE id = ");
     sql.bind(new.run);
@@ -77,7 +79,10 @@ async fn transaction<P: Connections>(pool: &P, new: &RunWideScores) -> Result<u6
     Ok(written)
 }
 
-async fn of_run<C: Connection>(connection: &mut C, run: Uuid) -> Result<BTreeSet<Uuid>, StoreError> {
+async fn of_run<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+) -> Result<BTreeSet<Uuid>, StoreError> {
     let mut sql = Sql::new("SELECT id FROM samples WHERE run = ");
     sql.bind(run);
     let rows = connection.fetch(sql).await?;

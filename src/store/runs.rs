@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::db::{
-    Connection, Connections, Reader, Row, Sql, StoreError, check_name, check_text, new_id, on_backend, read,
-    read_first, to_microseconds, with_retries,
+    Connection, Connections, Reader, Row, Sql, StoreError, check_name, check_text, new_id,
+    on_backend, read, read_first, to_microseconds, with_retries,
 };
 use super::methods::ensure_method;
 use super::packs::read_pack;
@@ -67,7 +67,9 @@ impl RunState {
     }
 
     pub(super) fn parse(word: &str) -> Option<Self> {
-        [Self::Open, Self::Finishing, Self::Finished].into_iter().find(|state| state.as_str() == word)
+        [Self::Open, Self::Finishing, Self::Finished]
+            .into_iter()
+            .find(|state| state.as_str() == word)
     }
 }
 
@@ -156,7 +158,8 @@ impl Store {
     /// Counts pending, failed and scored samples over all runs.
     pub async fn backlog(&self) -> Result<RunCounts, StoreError> {
         let sql = Sql::new(
-            "SELECT CAST(COALESCE(SUM(waiting), 0) AS bigint) AS waiting, CAST(COALESCE(SUM(failed), 0) AS bigint) AS failed,
+            "SELECT CAST(COALESCE(SUM(waiting), 0) AS bigint) AS waiting, \
+                CAST(COALESCE(SUM(failed), 0) AS bigint) AS failed,
                     CAST(COALESCE(SUM(scored), 0) AS bigint) AS scored FROM runs",
         );
         let counts = on_backend!(self, pool => {
@@ -172,12 +175,17 @@ impl Store {
 
     /// Returns the finishing runs without pending samples.
     pub async fn finishable_runs(&self) -> Result<Vec<Uuid>, StoreError> {
-        let sql = Sql::new("SELECT id FROM runs WHERE state = 'finishing' AND waiting = 0 ORDER BY id");
+        let sql =
+            Sql::new("SELECT id FROM runs WHERE state = 'finishing' AND waiting = 0 ORDER BY id");
         on_backend!(self, pool => read(pool, sql, |row| Reader::new(row, "runs", "").uuid("id")).await)
     }
 
     /// Marks a finishing run as finished, and releases and returns its spooled files.
-    pub async fn run_finished(&self, id: Uuid, time: OffsetDateTime) -> Result<Vec<ContentHash>, StoreError> {
+    pub async fn run_finished(
+        &self,
+        id: Uuid,
+        time: OffsetDateTime,
+    ) -> Result<Vec<ContentHash>, StoreError> {
         on_backend!(self, pool => finished(pool, id, time).await)
     }
 }
@@ -219,7 +227,8 @@ async fn create<P: Connections>(
         sql.push(", metrics = ").bind(metrics).push(" WHERE id = ").bind(id);
         connection.execute(sql).await?;
     }
-    let record = find(connection, id).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    let record =
+        find(connection, id).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     if let Some(fact) = difference(&record.facts, facts) {
         return Err(StoreError::RunConflict { run: name.clone(), fact });
     }
@@ -241,12 +250,17 @@ fn difference(have: &RunFacts, given: &RunFacts) -> Option<&'static str> {
 }
 
 const RUNS: &str =
-    "SELECT runs.id, methods.name AS method_name, runs.name, dataset, split, flags, settings, metrics, pack,
-        packs.name AS pack_name, weights, service_version, state, finished, waiting, failed, scored, revision,
+    "SELECT runs.id, methods.name AS method_name, runs.name, dataset, split, flags, settings, \
+        metrics, pack,
+        packs.name AS pack_name, weights, service_version, state, finished, waiting, failed, \
+        scored, revision,
         runs.created
     FROM runs JOIN methods ON methods.id = runs.method LEFT JOIN packs ON packs.digest = runs.pack";
 
-async fn find<C: Connection>(connection: &mut C, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
+async fn find<C: Connection>(
+    connection: &mut C,
+    id: Uuid,
+) -> Result<Option<RunRecord>, StoreError> {
     let mut sql = Sql::new(RUNS);
     sql.push(" WHERE runs.id = ").bind(id);
     connection.fetch(sql).await?.first().map(run_record).transpose()
@@ -265,7 +279,10 @@ fn run_record<R: Row>(row: &R) -> Result<RunRecord, StoreError> {
             settings: row.json("settings")?,
             metrics: row.optional_text("metrics")?.map(|_| row.json("metrics")).transpose()?,
         },
-        pack: row.optional_text("pack")?.map(|_| read_pack(&row, "pack", "pack_name")).transpose()?,
+        pack: row
+            .optional_text("pack")?
+            .map(|_| read_pack(&row, "pack", "pack_name"))
+            .transpose()?,
         service_version: row.optional_text("service_version")?,
         state: row.word("state", RunState::parse)?,
         counts: run_counts(&row)?,
@@ -276,7 +293,11 @@ fn run_record<R: Row>(row: &R) -> Result<RunRecord, StoreError> {
 }
 
 fn run_counts<R: Row>(row: &Reader<'_, R>) -> Result<RunCounts, StoreError> {
-    Ok(RunCounts { waiting: row.int("waiting")?, failed: row.int("failed")?, scored: row.int("scored")? })
+    Ok(RunCounts {
+        waiting: row.int("waiting")?,
+        failed: row.int("failed")?,
+        scored: row.int("scored")?,
+    })
 }
 
 async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<RunRecord>, StoreError> {
@@ -288,7 +309,8 @@ async fn finish<P: Connections>(pool: &P, id: Uuid) -> Result<Option<RunRecord>,
         let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
         sql.bind(id).push(connection.lock_for_deletion());
         connection.fetch(sql).await?;
-        let mut sql = Sql::new("UPDATE runs SET state = 'finishing' WHERE state = 'open' AND id = ");
+        let mut sql =
+            Sql::new("UPDATE runs SET state = 'finishing' WHERE state = 'open' AND id = ");
         sql.bind(id);
         connection.execute(sql).await?;
         let record = find(connection, id).await?;
@@ -307,7 +329,9 @@ async fn finished<P: Connections>(
         let mut transaction = pool.begin().await?;
         let connection = &mut *transaction;
         let mut sql = Sql::new("UPDATE runs SET state = 'finished', finished = ");
-        sql.bind(to_microseconds(time)).push(" WHERE state = 'finishing' AND waiting = 0 AND id = ").bind(id);
+        sql.bind(to_microseconds(time))
+            .push(" WHERE state = 'finishing' AND waiting = 0 AND id = ")
+            .bind(id);
         if connection.execute(sql).await? == 0 {
             return Ok(Vec::new());
         }
@@ -339,7 +363,10 @@ pub(super) async fn lock_runs<C: Connection>(
     rows.iter().map(|row| Reader::new(row, "runs", "").uuid("id")).collect()
 }
 
-pub(super) async fn is_open<C: Connection>(connection: &mut C, run: Uuid) -> Result<bool, StoreError> {
+pub(super) async fn is_open<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+) -> Result<bool, StoreError> {
     let mut sql = Sql::new("SELECT state FROM runs WHERE id = ");
     sql.bind(run);
     let rows = connection.fetch(sql).await?;
@@ -366,7 +393,8 @@ pub(super) async fn ensure_run<C: Connection>(
     sql.push(" ON CONFLICT (method, name) DO NOTHING");
     let is_new = connection.execute(sql).await? == 1;
 
-    let run = find_run(connection, name).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
+    let run =
+        find_run(connection, name).await?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))?;
     Ok((run, is_new))
 }
 
@@ -375,8 +403,9 @@ pub(super) async fn find_run<C: Connection>(
     connection: &mut C,
     name: &RunName,
 ) -> Result<Option<Uuid>, StoreError> {
-    let mut sql =
-        Sql::new("SELECT runs.id FROM runs JOIN methods ON methods.id = runs.method WHERE methods.name = ");
+    let mut sql = Sql::new(
+        "SELECT runs.id FROM runs JOIN methods ON methods.id = runs.method WHERE methods.name = ",
+    );
     sql.bind(name.method.as_str()).push(" AND runs.name = ").bind(name.run.as_str());
     sql.push(connection.lock_shared_runs());
     let rows = connection.fetch(sql).await?;
@@ -389,7 +418,8 @@ pub(super) async fn lock_run<C: Connection>(
     run: Uuid,
 ) -> Result<Option<(RunName, RunState)>, StoreError> {
     let mut sql = Sql::new(
-        "SELECT methods.name AS method_name, runs.name, state FROM runs JOIN methods ON methods.id = runs.method
+        "SELECT methods.name AS method_name, runs.name, state FROM runs JOIN methods ON methods.id \
+            = runs.method
          WHERE runs.id = ",
     );
     sql.bind(run).push(connection.lock_shared_runs());

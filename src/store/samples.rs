@@ -55,7 +55,11 @@ impl StoredImage {
         if row.optional_text("image")?.is_none() {
             return Ok(None);
         }
-        Ok(Some(Self { hash: row.hash("image")?, width: row.int("width")?, height: row.int("height")? }))
+        Ok(Some(Self {
+            hash: row.hash("image")?,
+            width: row.int("width")?,
+            height: row.int("height")?,
+        }))
     }
 }
 
@@ -89,9 +93,12 @@ impl Store {
 async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<SampleRecord>, StoreError> {
     let mut connection = pool.reader().await?;
     let mut sql = Sql::new(
-        "SELECT samples.id, samples.run, samples.name, content, prompt, image, width, height, reference_hashes,
-                auxiliary_hashes, metadata, samples.created, methods.name AS method_name, runs.name AS run_name
-         FROM samples LEFT JOIN runs ON runs.id = samples.run LEFT JOIN methods ON methods.id = runs.method
+        "SELECT samples.id, samples.run, samples.name, content, prompt, image, width, height, \
+            reference_hashes,
+                auxiliary_hashes, metadata, samples.created, methods.name AS method_name, \
+                runs.name AS run_name
+         FROM samples LEFT JOIN runs ON runs.id = samples.run LEFT JOIN methods ON methods.id = \
+         runs.method
          WHERE samples.id = ",
     );
     sql.bind(id);
@@ -112,7 +119,9 @@ async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<SampleRecor
         id,
         run_id: row.optional_uuid("run")?,
         run: match row.optional_uuid("run")? {
-            Some(_) => Some(RunName { method: row.text("method_name")?, run: row.text("run_name")? }),
+            Some(_) => {
+                Some(RunName { method: row.text("method_name")?, run: row.text("run_name")? })
+            }
             None => None,
         },
         name: row.text("name")?,
@@ -130,14 +139,18 @@ async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<SampleRecor
     }))
 }
 
-async fn run_samples<P: Connections>(pool: &P, run: Uuid) -> Result<Option<Vec<RunSample>>, StoreError> {
+async fn run_samples<P: Connections>(
+    pool: &P,
+    run: Uuid,
+) -> Result<Option<Vec<RunSample>>, StoreError> {
     let mut connection = pool.reader().await?;
     let mut sql = Sql::new("SELECT id FROM runs WHERE id = ");
     sql.bind(run);
     if connection.fetch(sql).await?.is_empty() {
         return Ok(None);
     }
-    let mut sql = Sql::new("SELECT id, name, image, reference_hashes, metadata FROM samples WHERE run = ");
+    let mut sql =
+        Sql::new("SELECT id, name, image, reference_hashes, metadata FROM samples WHERE run = ");
     sql.bind(run).push(" ORDER BY name");
     let rows = connection.fetch(sql).await?;
     let samples = rows.iter().map(|row| {

@@ -86,7 +86,10 @@ pub(super) fn check_number(metric: &str, value: f64) -> Result<(), StoreError> {
     if value.is_finite() && value.abs() <= MAX_SCORE {
         return Ok(());
     }
-    Err(StoreError::invalid(metric, format!("{value} is not a finite number of at most {MAX_SCORE:e}")))
+    Err(StoreError::invalid(
+        metric,
+        format!("{value} is not a finite number of at most {MAX_SCORE:e}"),
+    ))
 }
 
 pub(super) fn score<R: Row>(row: &Reader<'_, R>) -> Result<ScoreRecord, StoreError> {
@@ -116,7 +119,8 @@ pub(super) async fn stored_scores<C: Connection>(
     sample: Uuid,
     pack: &str,
 ) -> Result<BTreeMap<String, StoredScore>, StoreError> {
-    let mut sql = Sql::new("SELECT metric, metric_version, value, reason FROM scores WHERE sample = ");
+    let mut sql =
+        Sql::new("SELECT metric, metric_version, value, reason FROM scores WHERE sample = ");
     sql.bind(sample).push(" AND pack = ").bind(pack);
     let rows = connection.fetch(sql).await?;
     rows.iter()

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Sql, StoreError, on_backend, read, read_first, to_microseconds,
-    with_retries, write,
+    Connection, Connections, Reader, Sql, StoreError, on_backend, read, read_first,
+    to_microseconds, with_retries, write,
 };
 use crate::content::ContentHash;
 
@@ -34,7 +34,11 @@ impl Store {
 
     /// Removes entries of [`released_files`](Self::released_files) whose files are deleted, or
     /// needed again.
-    pub async fn forget_released(&self, folder: &str, files: &[ContentHash]) -> Result<(), StoreError> {
+    pub async fn forget_released(
+        &self,
+        folder: &str,
+        files: &[ContentHash],
+    ) -> Result<(), StoreError> {
         on_backend!(self, pool => forget_released(pool, folder, files).await)
     }
 
@@ -87,7 +91,8 @@ pub(super) async fn release<C: Connection>(
     image: Option<ContentHash>,
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new(
-        "INSERT INTO released_files (folder, image) SELECT DISTINCT folder, image FROM kept_files WHERE 1 = 1",
+        "INSERT INTO released_files (folder, image) SELECT DISTINCT folder, image FROM kept_files \
+            WHERE 1 = 1",
     );
     if let Some(run) = run {
         sql.push(" AND run = ").bind(run);
@@ -139,7 +144,8 @@ pub(super) async fn keep_files<C: Connection>(
         ]
     }));
     sql.push(
-        " ON CONFLICT (folder, run, image) DO UPDATE SET photo = CASE WHEN excluded.photo > kept_files.photo
+        " ON CONFLICT (folder, run, image) DO UPDATE SET photo = CASE WHEN excluded.photo > \
+            kept_files.photo
               THEN excluded.photo ELSE kept_files.photo END",
     );
     connection.execute(sql).await?;
@@ -205,7 +211,11 @@ pub(super) async fn lock_image<C: Connection>(
     owners: Owners,
 ) -> Result<bool, StoreError> {
     let mut sql = Sql::new("SELECT image FROM kept_files WHERE photo = 0 AND run = ");
-    sql.bind(run).push(" AND image = ").bind(image.to_hex()).push(" ORDER BY folder").push(connection.lock());
+    sql.bind(run)
+        .push(" AND image = ")
+        .bind(image.to_hex())
+        .push(" ORDER BY folder")
+        .push(connection.lock());
     let folders = connection.fetch(sql).await?.len();
     // The sample's own instance owns one of the folders, and needs no notification.
     Ok(folders > usize::from(owners == Owners::ThisOne))
@@ -238,9 +248,14 @@ const UNNEEDED: &str =
      AND pending_samples.image = kept_files.image AND pending_samples.state = 'waiting')";
 
 /// Notifies the instances that store an image that it is released.
-async fn note_release<C: Connection>(connection: &mut C, run: Uuid, image: &str) -> Result<(), StoreError> {
+async fn note_release<C: Connection>(
+    connection: &mut C,
+    run: Uuid,
+    image: &str,
+) -> Result<(), StoreError> {
     let mut sql = Sql::new(
-        "INSERT INTO released_files (folder, image) SELECT folder, image FROM kept_files WHERE photo = 0 AND run = ",
+        "INSERT INTO released_files (folder, image) SELECT folder, image FROM kept_files WHERE \
+            photo = 0 AND run = ",
     );
     sql.bind(run).push(" AND image = ").bind(image).push(UNNEEDED);
     sql.push(" ORDER BY folder, image ON CONFLICT DO NOTHING");
@@ -253,7 +268,8 @@ pub(super) async fn lock_images<C: Connection>(
     connection: &mut C,
     images: &BTreeSet<(Uuid, String)>,
 ) -> Result<Vec<(Uuid, String)>, StoreError> {
-    let mut sql = Sql::new("SELECT run, image FROM kept_files WHERE photo = 0 AND (run, image) IN (VALUES ");
+    let mut sql =
+        Sql::new("SELECT run, image FROM kept_files WHERE photo = 0 AND (run, image) IN (VALUES ");
     pairs(&mut sql, images).push(") ORDER BY run, image, folder").push(connection.lock());
     let mut others = Vec::new();
     let mut last = None;

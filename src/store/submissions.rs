@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::Store;
 use super::db::{
-    Connection, Connections, Reader, Sql, StoreError, check_name, check_text, hashes_to_json, on_backend,
-    to_microseconds, with_retries,
+    Connection, Connections, Reader, Sql, StoreError, check_name, check_text, hashes_to_json,
+    on_backend, to_microseconds, with_retries,
 };
 use super::packs::ensure_pack;
 use super::run_name::RunName;
@@ -101,7 +101,8 @@ pub enum SubmittedState {
 }
 
 impl Store {
-    /// Accepts a sample for scoring later, in one transaction. Returns `None` if no run has this id.
+    /// Accepts a sample for scoring later, in one transaction. Returns `None` if no run has this
+    /// id.
     ///
     /// A sample is identified by its run and name: repeating it changes nothing; other content is a
     /// [`StoreError::SampleConflict`] unless the first one failed.
@@ -109,8 +110,8 @@ impl Store {
         on_backend!(self, pool => accept(pool, sample).await)
     }
 
-    /// Returns the status of the sample with this name and content, without locking anything; `None`
-    /// if there is none, or if one with other content failed.
+    /// Returns the status of the sample with this name and content, without locking anything;
+    /// `None` if there is none, or if one with other content failed.
     pub async fn submission(
         &self,
         run: Uuid,
@@ -118,7 +119,8 @@ impl Store {
         name: &str,
         content: ContentHash,
     ) -> Result<Option<SampleStatus>, StoreError> {
-        let found = on_backend!(self, pool => find(&mut *pool.reader().await?, run, name, false).await)?;
+        let found =
+            on_backend!(self, pool => find(&mut *pool.reader().await?, run, name, false).await)?;
         decide(found, run_name, name, content)
     }
 
@@ -177,13 +179,19 @@ fn decide(
     }
 }
 
-async fn accept<P: Connections>(pool: &P, new: &NewPending) -> Result<Option<Accepted>, StoreError> {
+async fn accept<P: Connections>(
+    pool: &P,
+    new: &NewPending,
+) -> Result<Option<Accepted>, StoreError> {
     check_name("the sample's name", &new.name)?;
     check_text("the prompt", new.prompt.as_deref().unwrap_or_default())?;
     with_retries(new.id, || transaction(pool, new)).await
 }
 
-async fn transaction<P: Connections>(pool: &P, new: &NewPending) -> Result<Option<Accepted>, StoreError> {
+async fn transaction<P: Connections>(
+    pool: &P,
+    new: &NewPending,
+) -> Result<Option<Accepted>, StoreError> {
     let created = to_microseconds(new.created);
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
@@ -238,7 +246,8 @@ async fn insert<C: Connection>(
     created: OffsetDateTime,
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new(
-        "INSERT INTO pending_samples (id, run, name, content, prompt, image, reference_hashes, auxiliary_hashes,
+        "INSERT INTO pending_samples (id, run, name, content, prompt, image, reference_hashes, \
+            auxiliary_hashes,
                                       metadata, pack, folder, state, attempts, due, created)
          VALUES ",
     );
@@ -275,7 +284,10 @@ struct LockedRun {
     waiting: u64,
 }
 
-async fn lock_run<C: Connection>(connection: &mut C, id: Uuid) -> Result<Option<LockedRun>, StoreError> {
+async fn lock_run<C: Connection>(
+    connection: &mut C,
+    id: Uuid,
+) -> Result<Option<LockedRun>, StoreError> {
     let mut sql = Sql::new(
         "SELECT methods.name AS method_name, runs.name, state, pack, waiting
          FROM runs JOIN methods ON methods.id = runs.method WHERE runs.id = ",
@@ -309,8 +321,9 @@ async fn submitted<P: Connections>(
     // than not at all.
     let mut found = BTreeMap::new();
     if state != Some(SubmittedState::Scored) {
-        let mut sql =
-            Sql::new("SELECT id, name, content, state, reason, detail FROM pending_samples WHERE run = ");
+        let mut sql = Sql::new(
+            "SELECT id, name, content, state, reason, detail FROM pending_samples WHERE run = ",
+        );
         sql.bind(run).push(" AND name > ").bind(after);
         match state {
             Some(SubmittedState::Pending) => drop(sql.push(" AND state = 'waiting'")),
@@ -322,7 +335,8 @@ async fn submitted<P: Connections>(
             let row = Reader::new(row, "pending_samples", "");
             let (id, name) = (row.uuid("id")?, row.text("name")?);
             let reason = row.optional_text("reason")?;
-            let at = if reason.is_some() { SampleStatus::Failed(id) } else { SampleStatus::Pending(id) };
+            let at =
+                if reason.is_some() { SampleStatus::Failed(id) } else { SampleStatus::Pending(id) };
             let detail = row.optional_text("detail")?.unwrap_or_default();
             let failure = reason.map(|reason| (reason, detail));
             let content = row.text("content")?;

@@ -14,8 +14,9 @@ pub type Predictions = BTreeMap<String, Vec<Option<(bool, bool)>>>;
 /// Returns the kinds of file for which there is at least one score.
 #[must_use]
 pub fn files(scores: &Scores, predictions: &Predictions) -> Vec<&'static File> {
-    let some =
-        |(_, code): &(&str, &str)| scores.get(*code).is_some_and(|values| values.iter().any(Option::is_some));
+    let some = |(_, code): &(&str, &str)| {
+        scores.get(*code).is_some_and(|values| values.iter().any(Option::is_some))
+    };
     let fills = |file: &&File| {
         if file.is_attributes() {
             return predictions.values().flatten().any(Option::is_some);
@@ -28,14 +29,21 @@ pub fn files(scores: &Scores, predictions: &Predictions) -> Vec<&'static File> {
 /// Creates one file. A column without scores is present and empty. The file of attributes contains
 /// only the samples for which all attributes are predicted.
 #[must_use]
-pub fn fill(file: &'static File, names: Vec<String>, mut scores: Scores, predictions: Predictions) -> Table {
+pub fn fill(
+    file: &'static File,
+    names: Vec<String>,
+    mut scores: Scores,
+    predictions: Predictions,
+) -> Table {
     if !file.is_attributes() {
-        let mut column =
-            |code: &'static str| (code, scores.remove(code).unwrap_or_else(|| vec![None; names.len()]));
+        let mut column = |code: &'static str| {
+            (code, scores.remove(code).unwrap_or_else(|| vec![None; names.len()]))
+        };
         let columns = file.scores.iter().map(|(_, code)| column(code)).collect();
         return Table { file, names, columns: Columns::Scores(columns) };
     }
-    let known: Vec<_> = predictions.into_iter().filter(|(_, all)| all.iter().any(Option::is_some)).collect();
+    let known: Vec<_> =
+        predictions.into_iter().filter(|(_, all)| all.iter().any(Option::is_some)).collect();
     let rows: Vec<usize> =
         (0..names.len()).filter(|&row| known.iter().all(|(_, all)| all[row].is_some())).collect();
     let columns = known.into_iter().map(|(attribute, all)| {
@@ -68,7 +76,10 @@ mod tests {
             ["clip", "human_preference_score"]
         );
         let text = fill(found[1], names(), scores, Predictions::new()).write();
-        assert_eq!(text, ",name,human_preference_score_v1,human_preference_score_v2\n0,a,,0.2\n1,b,,0.3\n");
+        assert_eq!(
+            text,
+            ",name,human_preference_score_v1,human_preference_score_v2\n0,a,,0.2\n1,b,,0.3\n"
+        );
         assert!(parse(&text, Some("human_preference_score.csv"), 1000).is_ok());
     }
 

@@ -55,15 +55,18 @@ impl Generation {
     /// The problem and the key that has it.
     pub fn parse(text: &str) -> Result<Self, GenerationError> {
         let read: Self = serde_json::from_str(text)?;
-        let wrong = |key, problem: &str| GenerationError::Value { key, problem: problem.to_owned() };
+        let wrong =
+            |key, problem: &str| GenerationError::Value { key, problem: problem.to_owned() };
         if read.save_name.trim().is_empty() {
             return Err(wrong("save_name", "is empty"));
         }
         if read.photo().is_none() {
             return Err(wrong("image_path", "does not end in a folder and a file, like 000/0.jpg"));
         }
-        labels(&read.attributes).map_err(|problem| GenerationError::Value { key: "attributes", problem })?;
-        format_prompt(&read.prompt).map_err(|problem| GenerationError::Value { key: "prompt", problem })?;
+        labels(&read.attributes)
+            .map_err(|problem| GenerationError::Value { key: "attributes", problem })?;
+        format_prompt(&read.prompt)
+            .map_err(|problem| GenerationError::Value { key: "prompt", problem })?;
         Ok(read)
     }
 
@@ -116,7 +119,8 @@ pub fn format_prompt(prompt: &str) -> Result<String, String> {
             before = "{}";
             (PERSON, 2)
         } else {
-            let problem = "has a brace that is not the one `{}`: only the person can be inserted (in several places, \
+            let problem = "has a brace that is not the one `{}`: only the person can be inserted \
+                (in several places, \
                            write `{0}` in each), and literal braces must be doubled";
             return Err(problem.to_owned());
         };
@@ -146,7 +150,8 @@ mod tests {
     #[test]
     fn the_photo_is_the_last_two_parts_of_any_path() {
         let photo = |path: &str| {
-            let read = Generation { image_path: path.to_owned(), ..Generation::parse(FILE).unwrap() };
+            let read =
+                Generation { image_path: path.to_owned(), ..Generation::parse(FILE).unwrap() };
             read.photo().map(|(folder, file)| format!("{folder}|{file}"))
         };
         assert_eq!(photo("199/1.jpg").unwrap(), "199|1.jpg");

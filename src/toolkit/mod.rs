@@ -33,9 +33,17 @@ pub static FILES: [File; 12] = [
         scores: &[("clip_t", "clip_t"), ("clip_n", "clip_n"), ("clip_i", "clip_i")],
     },
     File { prefix: "attribute_preservation", name: "attribute_preservation_syn", scores: &[] },
-    File { prefix: "aesthetic", name: "aesthetic_score", scores: &[("aesthetic_score", "aesthetic")] },
+    File {
+        prefix: "aesthetic",
+        name: "aesthetic_score",
+        scores: &[("aesthetic_score", "aesthetic")],
+    },
     File { prefix: "pick_score", name: "pick_score", scores: &[("pick_score", "pick_score")] },
-    File { prefix: "image_reward", name: "image_reward", scores: &[("image_reward", "image_reward")] },
+    File {
+        prefix: "image_reward",
+        name: "image_reward",
+        scores: &[("image_reward", "image_reward")],
+    },
     File {
         prefix: "human_preference",
         name: "human_preference_score",
@@ -53,7 +61,11 @@ pub static FILES: [File; 12] = [
         name: "identity_stability",
         scores: &[("identity_stability", "sis")],
     },
-    File { prefix: "object", name: "object_faithfulness", scores: &[("object_faithfulness", "goa")] },
+    File {
+        prefix: "object",
+        name: "object_faithfulness",
+        scores: &[("object_faithfulness", "goa")],
+    },
     File {
         prefix: "relation",
         name: "relation_faithfulness",

@@ -48,7 +48,8 @@ pub enum ToolkitError {
     Csv(String),
     /// The columns do not belong to any kind of file.
     #[error(
-        "the columns {found} do not match any file that the toolkit writes: after an unnamed index and `name` it \
+        "the columns {found} do not match any file that the toolkit writes: after an unnamed index \
+            and `name` it \
          writes {}",
         all_columns()
     )]
@@ -66,7 +67,8 @@ pub enum ToolkitError {
     },
     /// The name belongs to another kind of file than the columns.
     #[error(
-        "the file is named {name}, but its columns are those of `{prefix}…csv`: rename it, or send the right one"
+        "the file is named {name}, but its columns are those of `{prefix}…csv`: rename it, or send \
+            the right one"
     )]
     Name {
         /// Name of the file.
@@ -133,7 +135,8 @@ pub fn parse(text: &str, file_name: Option<&str>, most_rows: usize) -> Result<Ta
     spreadsheet::check_width(text, MOST_COLUMNS)?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let csv_error = |error: csv::Error| ToolkitError::Csv(error.to_string());
-    let mut header: Vec<String> = reader.headers().map_err(csv_error)?.iter().map(str::to_owned).collect();
+    let mut header: Vec<String> =
+        reader.headers().map_err(csv_error)?.iter().map(str::to_owned).collect();
     if matches!(&header[..], [only] if only.contains(';')) {
         return Err(ToolkitError::Semicolons);
     }
@@ -152,8 +155,11 @@ pub fn parse(text: &str, file_name: Option<&str>, most_rows: usize) -> Result<Ta
     for row in reader.records() {
         let row = row.map_err(csv_error)?;
         let line = row.position().map_or(0, csv::Position::line);
-        let wrong =
-            |column: &str, problem: String| ToolkitError::Cell { line, column: column.to_owned(), problem };
+        let wrong = |column: &str, problem: String| ToolkitError::Cell {
+            line,
+            column: column.to_owned(),
+            problem,
+        };
         if names.len() == most_rows {
             return Err(ToolkitError::TooManyRows(most_rows));
         }
@@ -161,7 +167,10 @@ pub fn parse(text: &str, file_name: Option<&str>, most_rows: usize) -> Result<Ta
             return Err(ToolkitError::TooManyCells(MOST_CELLS));
         }
         if row[index].is_empty() {
-            return Err(wrong("name", "it is empty, but every score belongs to a sample".to_owned()));
+            return Err(wrong(
+                "name",
+                "it is empty, but every score belongs to a sample".to_owned(),
+            ));
         }
         let name = label::clean(spreadsheet::plain(&row[index]))
             .map_err(|problem| wrong("name", problem.to_string()))?;
@@ -218,7 +227,10 @@ fn kind(header: &[String]) -> Result<&'static File, ToolkitError> {
         [] => attribute(column).is_some(),
         scores => scores.iter().any(|(name, _)| name == column),
     };
-    let file = FILES.iter().find(|file| columns.iter().any(|column| fits(column, file))).ok_or_else(found)?;
+    let file = FILES
+        .iter()
+        .find(|file| columns.iter().any(|column| fits(column, file)))
+        .ok_or_else(found)?;
     let wrong = |problem| ToolkitError::Columns { prefix: file.prefix, problem };
     let mut seen = HashSet::new();
     for column in columns {
@@ -229,7 +241,8 @@ fn kind(header: &[String]) -> Result<&'static File, ToolkitError> {
             return Err(wrong(format!("`{column}` occurs twice")));
         }
     }
-    let mut expected: Vec<String> = file.scores.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let mut expected: Vec<String> =
+        file.scores.iter().map(|(name, _)| (*name).to_owned()).collect();
     expected.extend(
         columns
             .iter()
@@ -250,7 +263,9 @@ fn shown_columns(header: &[String]) -> String {
 
 fn attribute(column: &str) -> Option<&str> {
     let name = column.strip_suffix("_target").or_else(|| column.strip_suffix("_pred"))?;
-    label::clean_within(name, label::ATTRIBUTE_BYTES).is_ok_and(|clean| clean == name).then_some(name)
+    label::clean_within(name, label::ATTRIBUTE_BYTES)
+        .is_ok_and(|clean| clean == name)
+        .then_some(name)
 }
 
 fn sort_out(file: &'static File, columns: &[String], cells: Vec<Vec<Option<f64>>>) -> Columns {
@@ -284,21 +299,29 @@ impl Table {
         // An attribute of another program may have a comma in its name.
         let columns: Vec<Box<dyn Fn(usize) -> String + '_>> = match &self.columns {
             Columns::Scores(scores) => {
-                let number = |value: &Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+                let number =
+                    |value: &Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
                 scores
                     .iter()
                     .map(|(code, values)| {
                         let column = self.file.scores.iter().find(|(_, of)| of == code);
                         let _ = write!(text, ",{}", column.map_or(*code, |(name, _)| name));
-                        Box::new(move |row: usize| number(&values[row])) as Box<dyn Fn(usize) -> String>
+                        Box::new(move |row: usize| number(&values[row]))
+                            as Box<dyn Fn(usize) -> String>
                     })
                     .collect()
             }
             Columns::Attributes(attributes) => attributes
                 .iter()
-                .flat_map(|each| [(each, "target", &each.targets), (each, "pred", &each.predictions)])
+                .flat_map(|each| {
+                    [(each, "target", &each.targets), (each, "pred", &each.predictions)]
+                })
                 .map(|(each, suffix, values)| {
-                    let _ = write!(text, ",{}", spreadsheet::cell(&format!("{}_{suffix}", each.attribute)));
+                    let _ = write!(
+                        text,
+                        ",{}",
+                        spreadsheet::cell(&format!("{}_{suffix}", each.attribute))
+                    );
                     Box::new(move |row: usize| (if values[row] { "1" } else { "-1" }).to_owned())
                         as Box<dyn Fn(usize) -> String>
                 })
@@ -320,7 +343,8 @@ impl Table {
 mod tests {
     use super::*;
 
-    const CLIP: &str = ",name,clip_t,clip_n,clip_i\n0,000-0-00,0.4448,0.161,0.4988\n1,000-0-01,,NaN,-1e-05\n";
+    const CLIP: &str =
+        ",name,clip_t,clip_n,clip_i\n0,000-0-00,0.4448,0.161,0.4988\n1,000-0-01,,NaN,-1e-05\n";
     const APS: &str =
         ",name,Young_target,Young_pred,Male_target,Male_pred\n0,a,1,-1,-1,-1\n1,b,1,1,1.0,-1.0\n";
 
@@ -341,7 +365,9 @@ mod tests {
     #[test]
     fn columns_in_another_order_are_the_same_columns() {
         let text = ",name,human_preference_score_v2,human_preference_score_v1\n0,a,2,1\n";
-        let Columns::Scores(scores) = parse(text, None, 1000).unwrap().columns else { panic!("scores") };
+        let Columns::Scores(scores) = parse(text, None, 1000).unwrap().columns else {
+            panic!("scores")
+        };
         assert_eq!(scores, [("hpsv1", vec![Some(1.0)]), ("hpsv2", vec![Some(2.0)])]);
     }
 
@@ -364,7 +390,8 @@ mod tests {
         let names = ["a,b", "say \"so\"", "plain"].map(str::to_owned).to_vec();
         let scores = vec![Some(0.1 + 0.2), Some(f64::MIN_POSITIVE), Some(-1e100)];
         let columns = Columns::Scores(vec![("ips", scores)]);
-        let table = Table { file: File::of_name("identity_preservation.csv").unwrap(), names, columns };
+        let table =
+            Table { file: File::of_name("identity_preservation.csv").unwrap(), names, columns };
         assert_eq!(parse(&table.write(), None, 1000).unwrap(), table);
     }
 
@@ -401,10 +428,13 @@ mod tests {
         let cells = ",1".repeat(252);
         let rows = MOST_CELLS / 252;
         let rows: Vec<_> = (0..=rows).map(|at| format!("{at},s{at}{cells}\n")).collect();
-        let error =
-            parse(&format!(",name{}\n{}", columns.concat(), rows.concat()), None, 200_000).unwrap_err();
+        let error = parse(&format!(",name{}\n{}", columns.concat(), rows.concat()), None, 200_000)
+            .unwrap_err();
         assert_eq!(error, ToolkitError::TooManyCells(MOST_CELLS));
-        assert_eq!(parse("name;dino_fidelity\na;1\n", None, 2).unwrap_err(), ToolkitError::Semicolons);
+        assert_eq!(
+            parse("name;dino_fidelity\na;1\n", None, 2).unwrap_err(),
+            ToolkitError::Semicolons
+        );
     }
 
     #[test]
@@ -412,7 +442,10 @@ mod tests {
         assert!(failed(",name,dino_fidelity\n0,a\u{1b}[2J,1\n").contains("U+001B"));
         assert!(failed(",name,dino_fidelity\n0,\"a\nb\",1\n").contains("U+000A"));
         for number in ["1e101", "-1e308"] {
-            assert!(failed(&format!(",name,dino_fidelity\n0,a,{number}\n")).contains("1e100"), "{number}");
+            assert!(
+                failed(&format!(",name,dino_fidelity\n0,a,{number}\n")).contains("1e100"),
+                "{number}"
+            );
         }
     }
 
@@ -420,7 +453,8 @@ mod tests {
     fn formulas_are_marked_and_read_back_without_the_mark() {
         let names = ["=HYPERLINK(\"x\")", "@a", "plain"].map(str::to_owned).to_vec();
         let columns = Columns::Scores(vec![("ips", vec![Some(-0.5); 3])]);
-        let table = Table { file: File::of_name("identity_preservation.csv").unwrap(), names, columns };
+        let table =
+            Table { file: File::of_name("identity_preservation.csv").unwrap(), names, columns };
         let text = table.write();
         assert!(text.contains("'=HYPERLINK") && text.contains("'@a,-0.5"), "{text}");
         assert_eq!(parse(&text, None, 10).unwrap(), table);
@@ -442,7 +476,10 @@ mod tests {
     #[test]
     fn an_invalid_column_is_reported_with_its_file() {
         assert!(failed(",name,clip_t,clip_n\n0,a,1,1\n").contains("`clip_i` is missing"));
-        assert!(failed(",name,clip_t,clip_n,clip_i,note\n0,a,1,1,1,1\n").contains("`note` does not belong"));
+        assert!(
+            failed(",name,clip_t,clip_n,clip_i,note\n0,a,1,1,1,1\n")
+                .contains("`note` does not belong")
+        );
         assert!(failed(",name,dino_fidelity,dino_fidelity\n0,a,1,1\n").contains("twice"));
         assert!(failed(",name,Young_target\n0,a,1\n").contains("`Young_pred` is missing"));
         let unknown = failed("name,score\na,1\n");
@@ -452,13 +489,19 @@ mod tests {
     #[test]
     fn a_name_that_contradicts_the_columns_is_rejected() {
         let error = parse(CLIP, Some("identity_stability.csv"), 1000).unwrap_err().to_string();
-        assert!(error.contains("identity_stability.csv") && error.contains("`clip…csv`"), "{error}");
+        assert!(
+            error.contains("identity_stability.csv") && error.contains("`clip…csv`"),
+            "{error}"
+        );
     }
 
     #[test]
     fn an_invalid_cell_is_reported_with_its_line_and_column() {
         let error = failed(",name,dino_fidelity\n0,a,1\n1,b,high\n");
-        assert!(error.contains("line 3, column `dino_fidelity`") && error.contains("high"), "{error}");
+        assert!(
+            error.contains("line 3, column `dino_fidelity`") && error.contains("high"),
+            "{error}"
+        );
         assert!(failed(",name,dino_fidelity\n0,a,inf\n").contains("finite"));
         assert!(failed(",name,Young_target,Young_pred\n0,a,1,0\n").contains("neither 1 nor -1"));
         assert!(failed(",name,dino_fidelity\n0,a,1\n1,a,1\n").contains("\"a\" occurs twice"));

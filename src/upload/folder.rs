@@ -77,15 +77,20 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
             _ if name.starts_with('.') || name.eq_ignore_ascii_case("thumbs.db") => {}
             _ if is_image(&path) => {
                 if let Some(other) = images.insert(stem, path) {
-                    let other = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    let other =
+                        other.file_name().unwrap_or_default().to_string_lossy().into_owned();
                     folder.problem(
                         name,
-                        format!("is a second image of the same name as {other}: keep only one of them"),
+                        format!(
+                            "is a second image of the same name as {other}: keep only one of them"
+                        ),
                     );
                 }
             }
             Some("json") => drop(texts.insert(stem, path)),
-            _ => folder.note(name, "is neither an image (PNG, JPEG, WebP) nor a JSON file, skipped"),
+            _ => {
+                folder.note(name, "is neither an image (PNG, JPEG, WebP) nor a JSON file, skipped")
+            }
         }
     }
     let known = Known::of(dataset);
@@ -99,7 +104,8 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
             continue;
         };
         let about = crate::read::text(&text).map_err(|error| error.to_string());
-        let about = about.and_then(|text| Generation::parse(&text).map_err(|error| error.to_string()));
+        let about =
+            about.and_then(|text| Generation::parse(&text).map_err(|error| error.to_string()));
         let about = match about {
             Ok(about) => about,
             Err(error) => {
@@ -109,7 +115,8 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
         };
         if about.save_name != *stem {
             let what = format!(
-                "its save_name is {:?}: results are matched by it, so the file must have the same name",
+                "its save_name is {:?}: results are matched by it, so the file must have the same \
+                    name",
                 about.save_name
             );
             folder.problem(file, what);
@@ -158,7 +165,8 @@ struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn of(dataset: &'a Dataset) -> Self {
-        let prompts = dataset.prompts.iter().map(|prompt| ((&*prompt.identity, &*prompt.text), prompt));
+        let prompts =
+            dataset.prompts.iter().map(|prompt| ((&*prompt.identity, &*prompt.text), prompt));
         Self { dataset, prompts: prompts.collect() }
     }
 
@@ -169,7 +177,8 @@ impl<'a> Known<'a> {
             Some(prompt) if own.is_empty() => of(prompt).clone(),
             _ => own,
         };
-        let own_kind = about.is_stellar_t.map(|is_typed| if is_typed { "T" } else { "H" }.to_owned());
+        let own_kind =
+            about.is_stellar_t.map(|is_typed| if is_typed { "T" } else { "H" }.to_owned());
         let attributes = labels(&about.attributes)?;
         let metadata = Metadata {
             attributes: if attributes.is_empty() { photo.attributes.clone() } else { attributes },
@@ -205,17 +214,17 @@ impl<'a> Known<'a> {
             photo.path.ends_with(Path::new(folder).join(file)) || photo.path == Path::new(file)
         };
         let identities = self.dataset.identities.iter();
-        let found =
-            match self.dataset.layout {
-                Layout::Stellar => self.dataset.identity(folder).into_iter().find_map(|identity| {
-                    Some((identity, identity.photos.iter().find(|photo| is_it(photo))?))
-                }),
-                Layout::Manifest => identities.into_iter().find_map(|identity| {
-                    Some((identity, identity.photos.iter().find(|photo| is_it(photo))?))
-                }),
-            };
-        let (identity, photo) = found
-            .ok_or_else(|| format!("its photo {folder}/{file} is not in {}", self.dataset.root.display()))?;
+        let found = match self.dataset.layout {
+            Layout::Stellar => self.dataset.identity(folder).into_iter().find_map(|identity| {
+                Some((identity, identity.photos.iter().find(|photo| is_it(photo))?))
+            }),
+            Layout::Manifest => identities.into_iter().find_map(|identity| {
+                Some((identity, identity.photos.iter().find(|photo| is_it(photo))?))
+            }),
+        };
+        let (identity, photo) = found.ok_or_else(|| {
+            format!("its photo {folder}/{file} is not in {}", self.dataset.root.display())
+        })?;
         let others = identity.photos.iter().filter(move |other| *other != photo);
         Ok((&identity.name, photo, others))
     }
@@ -253,8 +262,14 @@ mod tests {
         assert_eq!(first.reference, dataset.file(Path::new("000/0.jpg")));
         assert_eq!(first.auxiliary, [dataset.file(Path::new("000/1.jpg"))]);
         let known = &first.metadata;
-        assert_eq!((known.identity.as_deref(), known.prompt_kind.as_deref()), (Some("000"), Some("T")));
-        assert_eq!((known.attributes.len(), known.detectables.len(), known.categories.len()), (8, 2, 1));
+        assert_eq!(
+            (known.identity.as_deref(), known.prompt_kind.as_deref()),
+            (Some("000"), Some("T"))
+        );
+        assert_eq!(
+            (known.attributes.len(), known.detectables.len(), known.categories.len()),
+            (8, 2, 1)
+        );
         assert_eq!(known.relations.len(), 1);
         let last = &folder.items[7];
         assert_eq!((&*last.name, last.metadata.prompt_kind.as_deref()), ("001-1-03", Some("H")));
@@ -272,7 +287,8 @@ mod tests {
         fs::write(run.join(".DS_Store"), "").unwrap();
         let after = read_folder(&run, &dataset).unwrap();
         assert_eq!(after.problems, []);
-        let names = |folder: &Folder| folder.items.iter().map(|item| item.name.clone()).collect::<Vec<_>>();
+        let names =
+            |folder: &Folder| folder.items.iter().map(|item| item.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&after), names(&before));
         fs::copy(run.join("000-0-00.JPG"), run.join("000-0-00.png")).unwrap();
         let twice = read_folder(&run, &dataset).unwrap();
@@ -303,8 +319,16 @@ mod tests {
             fs::write(path, text.replace(from, to)).unwrap();
         }
         let cases: [(Damage, &str, &str); 7] = [
-            (|at| fs::remove_file(at.join("000-0-00.json")).unwrap(), "000-0-00.png", "has no 000-0-00.json"),
-            (|at| fs::remove_file(at.join("000-0-00.png")).unwrap(), "000-0-00.json", "the image is missing"),
+            (
+                |at| fs::remove_file(at.join("000-0-00.json")).unwrap(),
+                "000-0-00.png",
+                "has no 000-0-00.json",
+            ),
+            (
+                |at| fs::remove_file(at.join("000-0-00.png")).unwrap(),
+                "000-0-00.json",
+                "the image is missing",
+            ),
             (
                 |at| fs::write(at.join("000-0-00.json"), "{").unwrap(),
                 "000-0-00.json",

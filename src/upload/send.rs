@@ -189,7 +189,10 @@ impl Upload {
 }
 
 /// Locks photos in order of their paths, to avoid deadlocks between samples.
-async fn lock_in_order(reference: &Arc<Photo>, auxiliary: &[Arc<Photo>]) -> Vec<OwnedMutexGuard<bool>> {
+async fn lock_in_order(
+    reference: &Arc<Photo>,
+    auxiliary: &[Arc<Photo>],
+) -> Vec<OwnedMutexGuard<bool>> {
     let all: BTreeMap<&Path, &Arc<Photo>> =
         auxiliary.iter().chain([reference]).map(|photo| (photo.path.as_path(), photo)).collect();
     let mut locks = Vec::new();
@@ -218,10 +221,18 @@ enum Sent {
 }
 
 impl Photos {
-    async fn read(reference: &Photo, auxiliary: &[Arc<Photo>], by_hash: bool) -> Result<Self, Stopped> {
+    async fn read(
+        reference: &Photo,
+        auxiliary: &[Arc<Photo>],
+        by_hash: bool,
+    ) -> Result<Self, Stopped> {
         let mut sent = Vec::new();
         for photo in auxiliary.iter().map(AsRef::as_ref).chain([reference]) {
-            sent.push(if by_hash { Sent::Hash(photo.hash) } else { Sent::File(read(&photo.path).await?) });
+            sent.push(if by_hash {
+                Sent::Hash(photo.hash)
+            } else {
+                Sent::File(read(&photo.path).await?)
+            });
         }
         let reference = sent.pop().expect("the reference is the last");
         Ok(Self { reference, auxiliary: sent })

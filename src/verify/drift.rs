@@ -118,8 +118,11 @@ impl MeasuredPack {
     /// Describes a pack with the precisions of its graphs.
     #[must_use]
     pub fn of(pack: &Pack) -> Self {
-        let words: BTreeMap<String, Precision> =
-            pack.graphs.iter().map(|graph| (graph.precision.to_string(), graph.precision)).collect();
+        let words: BTreeMap<String, Precision> = pack
+            .graphs
+            .iter()
+            .map(|graph| (graph.precision.to_string(), graph.precision))
+            .collect();
         Self { id: pack.id(), precisions: words.into_values().collect() }
     }
 }
@@ -138,8 +141,12 @@ impl DriftCertificate {
         let mut pairs = Vec::new();
         for ((case, one), other) in cases.iter().zip(of_pack).zip(of_against) {
             match (one, other) {
-                (Ok(one), Ok(other)) => pairs.push((case.name.as_str(), [&one.outcomes, &other.outcomes])),
-                (Err(problem), _) | (_, Err(problem)) => problems.push(format!("{}: {problem}", case.name)),
+                (Ok(one), Ok(other)) => {
+                    pairs.push((case.name.as_str(), [&one.outcomes, &other.outcomes]))
+                }
+                (Err(problem), _) | (_, Err(problem)) => {
+                    problems.push(format!("{}: {problem}", case.name))
+                }
             }
         }
         let mut compared = Vec::new();
@@ -186,14 +193,15 @@ impl DriftCertificate {
         let text = serde_json::to_string_pretty(self)? + "\n";
         // Written atomically, so that a reader never sees a partial file.
         let partial = path.with_extension("partial");
-        std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, &path)).with_context(
-            || {
+        std::fs::write(&partial, text)
+            .and_then(|()| std::fs::rename(&partial, &path))
+            .with_context(|| {
                 format!(
-                    "cannot write {}: the certificate is stored in the pack's folder, which must be writable",
+                    "cannot write {}: the certificate is stored in the pack's folder, which must \
+                        be writable",
                     path.display()
                 )
-            },
-        )?;
+            })?;
         Ok(path)
     }
 
@@ -233,9 +241,11 @@ impl MetricDrift {
             })
             .collect();
         let differences: Vec<f64> = pairs.iter().map(|(_, one, other)| one - other).collect();
-        let (ours, theirs): (Vec<f64>, Vec<f64>) = pairs.iter().map(|(_, one, other)| (*one, *other)).unzip();
+        let (ours, theirs): (Vec<f64>, Vec<f64>) =
+            pairs.iter().map(|(_, one, other)| (*one, *other)).unzip();
         let summary = summarize(&differences);
-        let worst = pairs.iter().zip(&differences).max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
+        let worst =
+            pairs.iter().zip(&differences).max_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
         Self {
             metric: metric.code.to_owned(),
             version: metric.version,
@@ -260,12 +270,13 @@ fn null_differences(outcomes: &Outcomes<'_>) -> Vec<NullDifference> {
             groups.entry((code(one), code(other))).or_default().push(name);
         }
     }
-    let difference = |((one, other), names): ((Option<&str>, Option<&str>), Vec<&str>)| NullDifference {
-        reason: one.map(str::to_owned),
-        reason_against: other.map(str::to_owned),
-        n: names.len(),
-        samples: names.into_iter().take(NAMED).map(str::to_owned).collect(),
-    };
+    let difference =
+        |((one, other), names): ((Option<&str>, Option<&str>), Vec<&str>)| NullDifference {
+            reason: one.map(str::to_owned),
+            reason_against: other.map(str::to_owned),
+            n: names.len(),
+            samples: names.into_iter().take(NAMED).map(str::to_owned).collect(),
+        };
     groups.into_iter().map(difference).collect()
 }
 
@@ -297,7 +308,8 @@ mod tests {
 
     #[expect(clippy::unnecessary_wraps, reason = "combined with samples that could not be scored")]
     fn scored(outcome: Result<f64, NullReason>) -> Result<Scored, String> {
-        let outcomes = [("clip_t", outcome.map(Into::into)), ("aps", Err(NullReason::NeedsDataset))];
+        let outcomes =
+            [("clip_t", outcome.map(Into::into)), ("aps", Err(NullReason::NeedsDataset))];
         Ok(Scored::new(BTreeMap::from(outcomes)))
     }
 
@@ -328,7 +340,10 @@ mod tests {
         assert!((of_clip.spearman.unwrap() - 0.5).abs() < 1e-12);
         assert_eq!(of_clip.worst, Some(Worst { sample: "s1".to_owned(), difference: -0.5 }));
         let [null] = &of_clip.nulls[..] else { panic!("{:?}", of_clip.nulls) };
-        assert_eq!((null.reason.as_deref(), null.reason_against.as_deref()), (Some("no_prompt"), None));
+        assert_eq!(
+            (null.reason.as_deref(), null.reason_against.as_deref()),
+            (Some("no_prompt"), None)
+        );
         assert_eq!((null.n, &null.samples[..]), (1, &["s3".to_owned()][..]));
         assert_eq!(drift.without_numbers["aps"], "needs_dataset");
         assert_eq!(drift.problems, ["s4: it is no image"]);
@@ -339,7 +354,10 @@ mod tests {
         let pair = || [scored(Err(NullReason::NoPrompt)), scored(Err(NullReason::Unavailable))];
         let drift = certificate(&std::array::from_fn::<_, 12, _>(|_| pair()));
         let of_clip = &drift.metrics[0];
-        assert_eq!((of_clip.n, of_clip.bias, of_clip.spearman, &of_clip.worst), (0, None, None, &None));
+        assert_eq!(
+            (of_clip.n, of_clip.bias, of_clip.spearman, &of_clip.worst),
+            (0, None, None, &None)
+        );
         assert_eq!((of_clip.nulls[0].n, of_clip.nulls[0].samples.len()), (12, NAMED));
         assert_eq!(of_clip.nulls[0].reason_against.as_deref(), Some("unavailable"));
     }
@@ -366,7 +384,10 @@ mod tests {
 
         let changed = write(&manifest.replace("none", "another"));
         let error = DriftCertificate::stored(&changed).unwrap_err().to_string();
-        assert!(error.contains(&pack.digest.to_string()) && error.contains("measure again"), "{error}");
+        assert!(
+            error.contains(&pack.digest.to_string()) && error.contains("measure again"),
+            "{error}"
+        );
         std::fs::write(&path, "{}").unwrap();
         let error = DriftCertificate::stored(&pack).unwrap_err().to_string();
         assert!(error.contains("not a drift certificate"), "{error}");
@@ -374,7 +395,8 @@ mod tests {
 
     #[test]
     fn a_certificate_survives_a_round_trip() {
-        let drift = certificate(&[[scored(Ok(0.1)), scored(Ok(0.3))], [scored(Ok(0.7)), scored(Ok(0.2))]]);
+        let drift =
+            certificate(&[[scored(Ok(0.1)), scored(Ok(0.3))], [scored(Ok(0.7)), scored(Ok(0.2))]]);
         let text = serde_json::to_string(&drift).unwrap();
         assert_eq!(serde_json::from_str::<DriftCertificate>(&text).unwrap(), drift);
     }

@@ -3,7 +3,7 @@
 //! The form of a folder is detected from its contents:
 //!
 //! ```text
-//! samples.jsonl     a list, one JSON object per line: image, prompt, reference, auxiliary, metadata
+//! samples.jsonl     one JSON object per line: image, prompt, reference, auxiliary, metadata
 //! NAME.png .json    a run in the toolkit's layout; its photos are in a dataset's folder
 //! two folders       such a run and its dataset side by side, as in the toolkit's own tests
 //! NAME.png .txt     images, each with its prompt, if any
@@ -127,9 +127,13 @@ impl Case {
     ///
     /// # Errors
     /// An image that cannot be read.
-    pub fn read(&self, read: impl Fn(&Path) -> anyhow::Result<EncodedImage>) -> anyhow::Result<Sample> {
-        let several =
-            |paths: &[PathBuf]| paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>();
+    pub fn read(
+        &self,
+        read: impl Fn(&Path) -> anyhow::Result<EncodedImage>,
+    ) -> anyhow::Result<Sample> {
+        let several = |paths: &[PathBuf]| {
+            paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()
+        };
         Ok(Sample {
             image: read(&self.image)?,
             prompt: self.prompt.clone(),
@@ -168,7 +172,8 @@ pub fn read_samples(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<Sam
     }
     if is_run(folder)? {
         anyhow::bail!(
-            "{} is a run of the toolkit, NAME.png with NAME.json: set the folder of its dataset with --dataset, so \
+            "{} is a run of the toolkit, NAME.png with NAME.json: set the folder of its dataset \
+                with --dataset, so \
              that its photos are found",
             folder.display()
         );
@@ -186,9 +191,12 @@ pub fn read_samples(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<Sam
 /// A folder that cannot be read. Problems within it are listed in the result.
 pub fn read_run(run: &Path, dataset: &Path) -> anyhow::Result<Samples> {
     let (dataset, _) = Dataset::open(dataset)?;
-    let found =
-        upload::read_folder(run, &dataset).with_context(|| format!("cannot read {}", run.display()))?;
-    Ok(Samples { cases: found.items.into_iter().map(Case::from).collect(), problems: found.problems })
+    let found = upload::read_folder(run, &dataset)
+        .with_context(|| format!("cannot read {}", run.display()))?;
+    Ok(Samples {
+        cases: found.items.into_iter().map(Case::from).collect(),
+        problems: found.problems,
+    })
 }
 
 /// Finds images, dataset and CSV files in a folder or its subfolders.
@@ -209,19 +217,30 @@ pub fn find_toolkit(folder: &Path, dataset: Option<&Path>) -> anyhow::Result<Too
         dataset.to_owned()
     } else {
         let datasets = places.into_iter().filter(|place| is_dataset(place)).collect();
-        the_only(folder, datasets, "dataset (folders 000, 001, …, or dataset.jsonl)", "; or use --dataset")?
+        the_only(
+            folder,
+            datasets,
+            "dataset (folders 000, 001, …, or dataset.jsonl)",
+            "; or use --dataset",
+        )?
     };
     let mut tables = Vec::new();
     find_tables(folder, DEPTH, &[&run, &dataset], &mut tables)?;
     Ok(ToolkitFolder { run, dataset, tables })
 }
 
-fn the_only(folder: &Path, mut found: Vec<PathBuf>, what: &str, or: &str) -> anyhow::Result<PathBuf> {
+fn the_only(
+    folder: &Path,
+    mut found: Vec<PathBuf>,
+    what: &str,
+    or: &str,
+) -> anyhow::Result<PathBuf> {
     let folder = folder.display();
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => anyhow::bail!(
-            "neither {folder} nor a folder in it is a {what}: set the folder that contains the images, their dataset and \
+            "neither {folder} nor a folder in it is a {what}: set the folder that contains the \
+                images, their dataset and \
              the toolkit's CSV files{or}"
         ),
         _ => {
@@ -235,7 +254,12 @@ fn the_only(folder: &Path, mut found: Vec<PathBuf>, what: &str, or: &str) -> any
 }
 
 /// Collects the CSV files in a folder and its subfolders, down to `depth` levels.
-fn find_tables(folder: &Path, depth: usize, but: &[&Path], found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+fn find_tables(
+    folder: &Path,
+    depth: usize,
+    but: &[&Path],
+    found: &mut Vec<PathBuf>,
+) -> anyhow::Result<()> {
     found.extend(files(folder)?.into_iter().filter(|path| has_extension(path, "csv")));
     if depth > 1 {
         for inside in folders(folder)?.iter().filter(|inside| !but.contains(&inside.as_path())) {
@@ -259,7 +283,9 @@ fn is_dataset(folder: &Path) -> bool {
 }
 
 fn has_extension(path: &Path, extension: &str) -> bool {
-    path.extension().and_then(OsStr::to_str).is_some_and(|found| found.eq_ignore_ascii_case(extension))
+    path.extension()
+        .and_then(OsStr::to_str)
+        .is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
 fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -325,7 +351,8 @@ fn read_images(folder: &Path) -> anyhow::Result<Samples> {
         if has_extension(&path, "txt") {
             prompts.insert(stem, path);
         } else if !is_image(&path) {
-            samples.note(path, "is neither an image (PNG, JPEG, WebP) nor a prompt (.txt), skipped");
+            samples
+                .note(path, "is neither an image (PNG, JPEG, WebP) nor a prompt (.txt), skipped");
         } else if let Some(other) = images.insert(stem, path.clone()) {
             let (path, other) = (path.display(), other.display());
             anyhow::bail!("{path} and {other} are two images of the same name: rename one of them");
@@ -333,14 +360,16 @@ fn read_images(folder: &Path) -> anyhow::Result<Samples> {
     }
     anyhow::ensure!(
         !images.is_empty(),
-        "{} has no images: expected images (PNG, JPEG, WebP), optionally with their prompts in NAME.txt, or a \
+        "{} has no images: expected images (PNG, JPEG, WebP), optionally with their prompts in \
+            NAME.txt, or a \
          list {LIST} that includes the reference images",
         folder.display()
     );
     for (name, image) in images {
         let prompt = match prompts.remove(&name) {
             Some(path) => {
-                let text = read::text(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                let text =
+                    read::text(&path).with_context(|| format!("cannot read {}", path.display()))?;
                 Some(text.trim_end().to_owned())
             }
             None => None,
@@ -390,14 +419,22 @@ mod tests {
 
     #[test]
     fn images_have_the_prompts_of_the_same_name() {
-        let folder =
-            folder(&[("a.png", ""), ("b.JPG", ""), ("b.txt", "a person \n"), ("c.txt", ""), ("d.md", "")]);
+        let folder = folder(&[
+            ("a.png", ""),
+            ("b.JPG", ""),
+            ("b.txt", "a person \n"),
+            ("c.txt", ""),
+            ("d.md", ""),
+        ]);
         let found = read_samples(folder.path(), None).unwrap();
         let prompts: Vec<_> =
             found.cases.iter().map(|case| (case.name.as_str(), case.prompt.as_deref())).collect();
         assert_eq!(prompts, [("a", None), ("b", Some("a person"))]);
         let notes: Vec<_> = found.problems.iter().map(ToString::to_string).collect();
-        assert!(notes.len() == 2 && notes[0].contains("d.md") && notes[1].contains("c.txt"), "{notes:?}");
+        assert!(
+            notes.len() == 2 && notes[0].contains("d.md") && notes[1].contains("c.txt"),
+            "{notes:?}"
+        );
         assert!(found.is_sound());
     }
 

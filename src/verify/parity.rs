@@ -119,7 +119,10 @@ impl Goldens {
     /// A pack without golden samples, or a file with another layout.
     pub fn read(pack: &Pack) -> anyhow::Result<Self> {
         let spec = pack.goldens.as_ref().with_context(|| {
-            format!("pack {} has no golden samples: re-export it with this version's exporter", pack.name)
+            format!(
+                "pack {} has no golden samples: re-export it with this version's exporter",
+                pack.name
+            )
         })?;
         let text = std::fs::read_to_string(&spec.file)
             .with_context(|| format!("cannot read {}", spec.file.display()))?;
@@ -154,7 +157,8 @@ pub async fn certify(
         .iter()
         .map(|golden| golden.expected.keys().filter_map(|code| metrics::find(code)).collect())
         .collect();
-    let work = || samples.iter().zip(&wanted).map(|(sample, metrics)| scoring.score(sample, metrics));
+    let work =
+        || samples.iter().zip(&wanted).map(|(sample, metrics)| scoring.score(sample, metrics));
     let mut singly = Vec::new();
     for score in work() {
         singly.push(score.await?);

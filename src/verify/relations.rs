@@ -95,14 +95,16 @@ pub struct Ordering {
 /// # Errors
 /// A file that cannot be read, an invalid line, or a list without relations.
 pub fn read_pairs(path: &Path) -> anyhow::Result<Vec<TrueImage>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let images: Vec<TrueImage> = lines
         .map(|(at, line)| {
             let image: TrueImage = serde_json::from_str(line).with_context(|| {
                 format!(
-                    "{}:{}: not of the form {{\"image\": \"a.jpg\", \"relations\": [[\"person\", \"riding\", \"horse\"]]}}",
+                    "{}:{}: not of the form {{\"image\": \"a.jpg\", \"relations\": \
+                        [[\"person\", \"riding\", \"horse\"]]}}",
                     path.display(),
                     at + 1
                 )
@@ -130,7 +132,10 @@ pub async fn compare(
 ) -> anyhow::Result<Report> {
     let pack = scoring.pack();
     let graph = pack.graph(RELATIONS).with_context(|| {
-        format!("pack {} has no scene graph: use a pack with a graph of the role `{RELATIONS}`", pack.name)
+        format!(
+            "pack {} has no scene graph: use a pack with a graph of the role `{RELATIONS}`",
+            pack.name
+        )
     })?;
     let mut truths = Vec::new();
     for image in images {
@@ -156,7 +161,8 @@ pub async fn compare(
             let score = |wrong: &Vec<Triplet>| -> Vec<f64> {
                 wrong.iter().filter_map(|triplet| scores.get(triplet)).copied().collect()
             };
-            for (tally, wrong) in tallies.iter_mut().zip([&question.predicates, &question.objects]) {
+            for (tally, wrong) in tallies.iter_mut().zip([&question.predicates, &question.objects])
+            {
                 tally.add(*truth, &score(wrong));
             }
         }
@@ -169,7 +175,9 @@ pub async fn compare(
         checkpoint: graph.source.checkpoint.clone(),
         note: match pack.weights {
             Weights::Official | Weights::Imported => "chance level is one half",
-            Weights::Demo => "random weights: the numbers mean nothing, expect chance level, one half",
+            Weights::Demo => {
+                "random weights: the numbers mean nothing, expect chance level, one half"
+            }
         },
         images: images.iter().filter(|image| !image.relations.is_empty()).count(),
         relations: truths.iter().map(Vec::len).sum(),
@@ -318,7 +326,12 @@ mod tests {
 
     const SETTINGS: Settings = Settings { negatives: 20, seed: 3 };
 
-    fn truth(predicate: &str, object: &str, seen_as: &[&str], classes: &[&str]) -> RelationEvidence {
+    fn truth(
+        predicate: &str,
+        object: &str,
+        seen_as: &[&str],
+        classes: &[&str],
+    ) -> RelationEvidence {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         RelationEvidence {
             subject: "person".into(),
@@ -365,7 +378,11 @@ mod tests {
             HashSet::from(["near".into(), "holding".into()]),
             "`on` may hold"
         );
-        assert_eq!(of(&riding.objects, 2), HashSet::from(["Cup".into()]), "a pony may be the horse");
+        assert_eq!(
+            of(&riding.objects, 2),
+            HashSet::from(["Cup".into()]),
+            "a pony may be the horse"
+        );
         assert!(riding.predicates.iter().all(|wrong| wrong[2] == "horse"));
         assert!(riding.objects.iter().all(|wrong| wrong[1] == "riding"));
         assert_eq!(questions(&truths(), SETTINGS), asked, "the same seed draws the same");
@@ -412,7 +429,11 @@ mod tests {
         };
         let line = r#"{"image": "a.jpg", "relations": [["person", "on", "horse"]]}"#;
         assert_eq!(read(&format!("{line}\n\n")).unwrap()[0].image, folder.path().join("a.jpg"));
-        assert!(read(&format!("{line}\n{{}}\n")).unwrap_err().contains("pairs.jsonl:2: not of the form"));
+        assert!(
+            read(&format!("{line}\n{{}}\n"))
+                .unwrap_err()
+                .contains("pairs.jsonl:2: not of the form")
+        );
         assert!(read("\n").unwrap_err().contains("lists no image"));
     }
 }

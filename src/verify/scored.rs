@@ -76,7 +76,8 @@ pub async fn score_all(
         }
         .boxed_local()
     };
-    let mut all: AllScored = stream::iter(cases).map(one).buffered(at_once.max(1)).try_collect().await?;
+    let mut all: AllScored =
+        stream::iter(cases).map(one).buffered(at_once.max(1)).try_collect().await?;
     if judged.is_some() {
         judge(scoring, &mut all).await?;
     }
@@ -97,12 +98,14 @@ async fn score(
         Err(error) => return Err(error.into()),
     };
     let attributes = &sample.metadata.attributes;
-    let faces = sample.references.first().filter(|_| !attributes.is_empty()).map(|reference| RunFaces {
-        image: sample.image.hash,
-        reference: reference.hash,
-        attributes: attributes.clone(),
-    });
-    let outcomes = card.scores.into_iter().map(|score| (score.metric.code, score.outcome)).collect();
+    let faces =
+        sample.references.first().filter(|_| !attributes.is_empty()).map(|reference| RunFaces {
+            image: sample.image.hash,
+            reference: reference.hash,
+            attributes: attributes.clone(),
+        });
+    let outcomes =
+        card.scores.into_iter().map(|score| (score.metric.code, score.outcome)).collect();
     Ok(Ok(Scored { outcomes, faces }))
 }
 
@@ -113,7 +116,8 @@ async fn judge(scoring: &Scoring, all: &mut AllScored) -> anyhow::Result<()> {
         all.iter_mut().flatten().filter(|scored| scored.faces.is_some()).collect();
     let rows = with_faces.iter().filter_map(|scored| scored.faces.clone()).collect();
     let (judged, known) = scoring.run_attributes(rows).await?;
-    let known = with_faces.iter_mut().zip(known).filter_map(|(scored, known)| known.then_some(scored));
+    let known =
+        with_faces.iter_mut().zip(known).filter_map(|(scored, known)| known.then_some(scored));
     for (scored, predictions) in known.zip(judged.predictions) {
         let outcome = match share_right(&predictions) {
             Some(value) => Ok(Score { predictions, ..value.into() }),
@@ -135,7 +139,8 @@ impl FaceMemory for Faces {
         _graphs: ContentHash,
     ) -> BoxFuture<'a, Result<HashMap<ContentHash, Vec<u8>>, FaceMemoryError>> {
         let stored = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = images.iter().filter_map(|image| Some((*image, stored.get(image)?.clone()))).collect();
+        let known =
+            images.iter().filter_map(|image| Some((*image, stored.get(image)?.clone()))).collect();
         async { Ok(known) }.boxed()
     }
 

@@ -183,14 +183,20 @@ pub fn read_score_files(paths: &[PathBuf]) -> anyhow::Result<(Vec<ScoreFile>, Ve
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if File::of_name(&name).is_none() {
-            notes.push(format!("{} does not have the name of a toolkit file, skipped", path.display()));
+            notes.push(format!(
+                "{} does not have the name of a toolkit file, skipped",
+                path.display()
+            ));
             continue;
         }
         let text = read::text(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let table =
-            toolkit::parse(&text, Some(&name), MOST_ROWS).with_context(|| path.display().to_string())?;
+        let table = toolkit::parse(&text, Some(&name), MOST_ROWS)
+            .with_context(|| path.display().to_string())?;
         if let Some(other) = files.iter().find(|file| file.table.file == table.file) {
-            anyhow::bail!("{name} and {} are two files of one metric: keep only one of them", other.name);
+            anyhow::bail!(
+                "{name} and {} are two files of one metric: keep only one of them",
+                other.name
+            );
         }
         files.push(ScoreFile { name, table });
     }
@@ -234,14 +240,14 @@ pub fn compare(
     let single = is_single(pack);
     let mut found = Found::default();
     found.problems.extend(
-        cases
-            .iter()
-            .zip(scored)
-            .filter_map(|(case, scored)| Some(format!("{}: {}", case.name, scored.as_ref().err()?))),
+        cases.iter().zip(scored).filter_map(|(case, scored)| {
+            Some(format!("{}: {}", case.name, scored.as_ref().err()?))
+        }),
     );
     if pack.weights == Weights::Demo {
         found.notes.push(
-            "the pack has random weights: its scores agree only with scores of the same weights".to_owned(),
+            "the pack has random weights: its scores agree only with scores of the same weights"
+                .to_owned(),
         );
     }
     for file in files {
@@ -258,7 +264,9 @@ pub fn compare(
     }
     let Found { metrics, problems, notes } = found;
     ToolkitCertificate {
-        passed: !metrics.is_empty() && problems.is_empty() && metrics.iter().all(|metric| metric.passed),
+        passed: !metrics.is_empty()
+            && problems.is_empty()
+            && metrics.iter().all(|metric| metric.passed),
         pack: pack.id(),
         service_version: VERSION,
         machine: machine::description(),
@@ -278,8 +286,10 @@ struct Here<'a> {
 
 impl<'a> Here<'a> {
     fn of(cases: &'a [Case], scored: &'a AllScored) -> Self {
-        let with_scores =
-            cases.iter().zip(scored).filter_map(|(case, scored)| Some((case, scored.as_ref().ok()?)));
+        let with_scores = cases
+            .iter()
+            .zip(scored)
+            .filter_map(|(case, scored)| Some((case, scored.as_ref().ok()?)));
         Self {
             outcomes: with_scores
                 .map(|(case, scored)| (case.name.as_str(), (case, &scored.outcomes)))
@@ -308,7 +318,9 @@ struct Found {
 impl Found {
     /// Reports rows without an image, and images without a row.
     fn unmatched(&mut self, file: &ScoreFile, here: &Here<'_>) {
-        for name in file.table.names.iter().filter(|name| !here.outcomes.contains_key(name.as_str())) {
+        for name in
+            file.table.names.iter().filter(|name| !here.outcomes.contains_key(name.as_str()))
+        {
             self.problems.push(format!("{}: row {name:?} has no scored image", file.name));
         }
         let rows: BTreeSet<&str> = file.table.names.iter().map(String::as_str).collect();
@@ -339,22 +351,33 @@ impl Found {
                 (Err(NullReason::Unavailable), _) => unavailable += 1,
                 (Err(_), None) => {}
                 (_, Some(toolkit))
-                    if let Some(why) =
-                        differs_on_purpose(code, case, outcome, *toolkit, here.most_labels, tolerance) =>
+                    if let Some(why) = differs_on_purpose(
+                        code,
+                        case,
+                        outcome,
+                        *toolkit,
+                        here.most_labels,
+                        tolerance,
+                    ) =>
                 {
                     left_out.push(leave(why));
                 }
                 (Ok(score), Some(toolkit)) => {
-                    rows.push(RowDifference { row: name.clone(), toolkit: *toolkit, here: score.value });
+                    rows.push(RowDifference {
+                        row: name.clone(),
+                        toolkit: *toolkit,
+                        here: score.value,
+                    });
                 }
                 (Err(reason), Some(toolkit)) => self.problems.push(format!(
                     "{name}: {code} is null here ({}), but {toolkit} in {}",
                     reason.code(),
                     file.name
                 )),
-                (Ok(score), None) => self
-                    .problems
-                    .push(format!("{name}: {code} is {} here, but empty in {}", score.value, file.name)),
+                (Ok(score), None) => self.problems.push(format!(
+                    "{name}: {code} is {} here, but empty in {}",
+                    score.value, file.name
+                )),
             }
         }
         if unavailable > 0 {
@@ -383,18 +406,22 @@ impl Found {
             };
             for column in columns {
                 let row = format!("{name} {}", column.attribute);
-                let Some(found) = predictions.iter().find(|found| found.attribute == column.attribute) else {
+                let Some(found) =
+                    predictions.iter().find(|found| found.attribute == column.attribute)
+                else {
                     continue;
                 };
                 if found.target != Some(column.targets[at]) {
                     let what = if column.targets[at] { "present" } else { "absent" };
-                    self.problems.push(format!("{row}: {what} in {}, but not in its JSON file", file.name));
+                    self.problems
+                        .push(format!("{row}: {what} in {}, but not in its JSON file", file.name));
                     continue;
                 }
                 match (found.prediction, found.decision) {
                     (None, _) => left_out.push(LeftOutRow {
                         row,
-                        why: "the photos do not separate the attribute, so there is no prediction here",
+                        why: "the photos do not separate the attribute, so there is no prediction \
+                            here",
                     }),
                     (Some(here), Some(decision))
                         if here != column.predictions[at] && decision.abs() <= BOUNDARY =>
@@ -441,12 +468,14 @@ impl Found {
     /// Adds a note if the file's name refers to another CLIP model, whose scores are not
     /// comparable.
     fn note_other_clip(&mut self, pack: &Pack, file: &ScoreFile) {
-        let Some(graph) = pack.graph("clip.image").filter(|_| file.table.file.prefix == "clip") else {
+        let Some(graph) = pack.graph("clip.image").filter(|_| file.table.file.prefix == "clip")
+        else {
             return;
         };
         if file.table.file.file_name(&graph.source.checkpoint) != file.name {
             self.notes.push(format!(
-                "{}: the file name does not match the pack's CLIP, {}; scores of different CLIP models are not comparable",
+                "{}: the file name does not match the pack's CLIP, {}; scores of different CLIP \
+                    models are not comparable",
                 file.name, graph.source.checkpoint
             ));
         }
@@ -490,9 +519,11 @@ fn labels_differ(case: &Case, most_labels: usize) -> Option<&'static str> {
     };
     if distinct.len() < labels.len() || !skipped.iter().all(read_alike) {
         return Some(
-            "the toolkit treats labels that are repeated, blank or roles in upper case as further objects",
+            "the toolkit treats labels that are repeated, blank or roles in upper case as further \
+                objects",
         );
     }
-    (labels.len() < most_labels)
-        .then_some("the toolkit pads the labels of an image with blanks, which compete with them in a batch")
+    (labels.len() < most_labels).then_some(
+        "the toolkit pads the labels of an image with blanks, which compete with them in a batch",
+    )
 }

@@ -21,7 +21,8 @@ async fn slow_runs(app: &App) -> [String; 2] {
         let request = Request::post("/v1/runs").header(header::CONTENT_TYPE, "application/json");
         let run = app.send(request.body(Body::from(body)).expect("a valid request")).await.json();
         let run = run["run_id"].as_str().expect("an id").to_owned();
-        let rows = (0..3_000).map(|at| format!("{at},s{at:04},{}\n", f64::from(at * 7919 % 1000) / 1000.0));
+        let rows = (0..3_000)
+            .map(|at| format!("{at},s{at:04},{}\n", f64::from(at * 7919 % 1000) / 1000.0));
         let csv = format!(",name,dino_fidelity\n{}", rows.collect::<String>());
         let request = Request::post(format!("/v1/runs/{run}/import?source=them"))
             .header(header::CONTENT_TYPE, "text/csv");
@@ -33,8 +34,10 @@ async fn slow_runs(app: &App) -> [String; 2] {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn excess_slow_analyses_return_429_and_do_not_delay_scoring() {
-    let app =
-        App::with(|setup| (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 4)).await;
+    let app = App::with(|setup| {
+        (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 4)
+    })
+    .await;
     let [a, b] = slow_runs(&app).await;
     let path = format!("/v1/runs/{a}/compare/{b}?slices=true&min_pairs=0");
     let asked = (0..32).map(|_| app.get(&path));
@@ -54,14 +57,17 @@ async fn excess_slow_analyses_return_429_and_do_not_delay_scoring() {
     let refused = responses.iter().filter(|response| response.status == 429).count();
     let accepted = responses.iter().filter(|response| response.status == 200).count();
     assert_eq!((refused, accepted), (28, 4), "four slots; all others are refused at once");
-    let refusal = responses.iter().find(|response| response.status == 429).expect("one was refused");
+    let refusal =
+        responses.iter().find(|response| response.status == 429).expect("one was refused");
     tells(&refusal.problem(429, "overloaded"), &["analyses", "retry"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disconnected_client_frees_its_slot() {
-    let app =
-        App::with(|setup| (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 2)).await;
+    let app = App::with(|setup| {
+        (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 2)
+    })
+    .await;
     let [a, b] = slow_runs(&app).await;
     for round in 0..10 {
         let path = format!("/v1/runs/{a}/compare/{b}?slices=true&min_pairs={round}");
@@ -71,7 +77,10 @@ async fn a_disconnected_client_frees_its_slot() {
     let started = Instant::now();
     // Abandoned analyses free their slots, so this request gets a response.
     while app.get(&format!("/v1/runs/{a}/report")).await.status != 200 {
-        assert!(started.elapsed() < Duration::from_mins(1), "abandoned analyses still hold the slots");
+        assert!(
+            started.elapsed() < Duration::from_mins(1),
+            "abandoned analyses still hold the slots"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -82,7 +91,10 @@ async fn a_report_is_completed_after_its_client_disconnects() {
     let [a, _] = slow_runs(&app).await;
     let kept = async || app.number("stellar_kept_answers_bytes{of=\"reports\"}").await;
     assert!(kept().await < 1.0, "nothing is cached yet");
-    drop(tokio::time::timeout(Duration::from_millis(5), app.get(&format!("/v1/runs/{a}/report"))).await);
+    drop(
+        tokio::time::timeout(Duration::from_millis(5), app.get(&format!("/v1/runs/{a}/report")))
+            .await,
+    );
     let started = Instant::now();
     while kept().await < 1.0 {
         assert!(started.elapsed() < Duration::from_mins(1), "it was abandoned with its client");
@@ -96,7 +108,8 @@ async fn the_next_pairs_are_found_among_many_methods() {
     for at in 0..400 {
         let body = json!({"method": format!("method {at}"), "run": "r"}).to_string();
         let request = Request::post("/v1/runs").header(header::CONTENT_TYPE, "application/json");
-        let status = app.send(request.body(Body::from(body)).expect("a valid request")).await.status;
+        let status =
+            app.send(request.body(Body::from(body)).expect("a valid request")).await.status;
         assert!(status.is_success(), "{status}");
     }
     let next = app.get("/v1/preferences/next?limit=1").await.ok();
@@ -112,7 +125,8 @@ async fn unknown_labels_do_not_change_the_leaderboard() {
     stellar_score::analysis::refresh_stale(&app.store).await.expect("the summaries");
     let before = app.get("/v1/leaderboard").await.ok();
     for at in 0..200 {
-        let response = app.get(&format!("/v1/leaderboard?category=made-up-{at}-{}", "x".repeat(200))).await;
+        let response =
+            app.get(&format!("/v1/leaderboard?category=made-up-{at}-{}", "x".repeat(200))).await;
         response.ok();
     }
     app.get(&format!("/v1/leaderboard?category={}", "x".repeat(9_000)))

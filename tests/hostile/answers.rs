@@ -24,11 +24,17 @@ async fn on(database: &Database) -> App {
 async fn a_repeated_sample_returns_the_stored_numbers(database: Database) {
     let app = on(&database).await;
     let form = || {
-        Form::new().file("image", png(1)).field("metrics", ONE_GRAPH).field("method", "m").field("name", "a")
+        Form::new()
+            .file("image", png(1))
+            .field("metrics", ONE_GRAPH)
+            .field("method", "m")
+            .field("name", "a")
     };
     let first = app.score(form()).await.ok();
     // Simulates an attribute score whose dataset has changed since.
-    database.execute(&format!("UPDATE scores SET value = 0.125 WHERE metric = '{ONE_GRAPH}'")).await;
+    database
+        .execute(&format!("UPDATE scores SET value = 0.125 WHERE metric = '{ONE_GRAPH}'"))
+        .await;
     let again = app.score(form()).await.ok();
     assert_eq!((&again["outcome"], &again["sample"]), (&json!("repeated"), &first["sample"]));
     assert_ne!(first["scores"][ONE_GRAPH]["value"], 0.125);
@@ -42,10 +48,15 @@ async fn a_repeated_sample_returns_the_stored_numbers(database: Database) {
 async fn run_of_another_pack(app: &App, name: &str, metrics: Option<Vec<String>>) -> Uuid {
     let facts = RunFacts { metrics, ..RunFacts::default() };
     let name = RunName::new("m", Some(name.to_owned()));
-    let run = app.store.create_run(&name, &facts, OffsetDateTime::now_utc()).await.expect("a run").0;
+    let run =
+        app.store.create_run(&name, &facts, OffsetDateTime::now_utc()).await.expect("a run").0;
     let new = pending(&run, "a", "folder");
     app.store.accept(&new).await.expect("accepted");
-    app.store.record_pending(&scored(&new, &run), run.id).await.expect("recorded").expect("it was pending");
+    app.store
+        .record_pending(&scored(&new, &run), run.id)
+        .await
+        .expect("recorded")
+        .expect("it was pending");
     run.id
 }
 
@@ -62,7 +73,10 @@ async fn a_run_with_attributes_of_another_pack_finishes_when_it_is_loaded(databa
         assert_eq!(app.send(request.expect("a valid request")).await.status, 202);
     }
     // Both are checked in one pass: once one is finished, the other has been skipped.
-    eventually!("the end of the run without attributes", state(&app, without).await["state"] == "finished");
+    eventually!(
+        "the end of the run without attributes",
+        state(&app, without).await["state"] == "finished"
+    );
     let blocked = state(&app, with).await;
     assert_eq!(
         (&blocked["state"], &blocked["held"]["code"]),

@@ -34,7 +34,8 @@ async fn a_compressed_body_is_refused_with_the_name_of_its_coding() {
     let mut request = score_request(Form::new().file("image", images::png(1)));
     request.headers_mut().insert(header::CONTENT_ENCODING, "br".parse().unwrap());
     tells(&app.send(request).await.problem(415, "unsupported_media_type"), &["br"]);
-    let mut request = score_request(Form::new().file("image", images::png(1)).field("metrics", ONE_GRAPH));
+    let mut request =
+        score_request(Form::new().file("image", images::png(1)).field("metrics", ONE_GRAPH));
     request.headers_mut().insert(header::CONTENT_ENCODING, "identity".parse().unwrap());
     app.send(request).await.ok();
 }

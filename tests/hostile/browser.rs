@@ -28,8 +28,12 @@ async fn dns_rebinding_hosts_are_refused() {
 #[tokio::test]
 async fn cross_site_forms_store_nothing() {
     let app = App::start().await;
-    let form =
-        || Form::new().file("image", images::png(1)).field("metrics", ONE_GRAPH).field("method", "mine");
+    let form = || {
+        Form::new()
+            .file("image", images::png(1))
+            .field("metrics", ONE_GRAPH)
+            .field("method", "mine")
+    };
     for (name, value) in [
         ("origin", "https://evil.example"),
         ("origin", "null"),
@@ -50,7 +54,8 @@ async fn cross_site_forms_store_nothing() {
 
 #[tokio::test]
 async fn a_configured_host_is_accepted() {
-    let app = App::with(|setup| setup.config.server.hosts = vec!["scores.example".to_owned()]).await;
+    let app =
+        App::with(|setup| setup.config.server.hosts = vec!["scores.example".to_owned()]).await;
     let request = Request::get("/v1/runs").header(header::HOST, "Scores.example:443");
     app.send(request.body(Body::empty()).expect("a valid request")).await.ok();
 }

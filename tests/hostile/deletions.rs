@@ -56,14 +56,23 @@ impl Lock {
 
     pub(crate) async fn release(self) {
         match self {
-            Self::Sqlite(mut other) => drop(other.execute("ROLLBACK").await.expect("the end of the lock")),
-            Self::Postgres(mut other) => drop(other.execute("ROLLBACK").await.expect("the end of the lock")),
+            Self::Sqlite(mut other) => {
+                drop(other.execute("ROLLBACK").await.expect("the end of the lock"))
+            }
+            Self::Postgres(mut other) => {
+                drop(other.execute("ROLLBACK").await.expect("the end of the lock"))
+            }
         }
     }
 }
 
 fn faces(image: ContentHash, faces: Vec<u8>) -> FacesRecord {
-    FacesRecord { image, graphs: ContentHash::of(b"graphs"), faces, created: OffsetDateTime::now_utc() }
+    FacesRecord {
+        image,
+        graphs: ContentHash::of(b"graphs"),
+        faces,
+        created: OffsetDateTime::now_utc(),
+    }
 }
 
 async fn a_deletion_completes_after_its_client_disconnects(database: Database) {
@@ -147,7 +156,9 @@ async fn deleted_data_is_in_no_database_file(database: Database) {
 
 /// An analysis reads a snapshot: data deleted meanwhile stays in the write-ahead log until the
 /// analysis ends, but the deletion blocks no request.
-async fn a_deletion_during_a_long_read_blocks_no_request_and_completes_after_it(database: Database) {
+async fn a_deletion_during_a_long_read_blocks_no_request_and_completes_after_it(
+    database: Database,
+) {
     let app = on(&database).await;
     let image = ContentHash::of(b"face");
     app.store.save_faces(&faces(image, MARK.to_vec())).await.expect("saved");

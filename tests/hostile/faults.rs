@@ -46,7 +46,10 @@ async fn a_hanging_graph_blocks_no_other_and_loses_no_sample() {
     })
     .await;
     app.gate.hang("clip_l.image");
-    tells(&app.score(score(1)).await.problem(504, "deadline_exceeded"), &["1 s", "nothing was stored"]);
+    tells(
+        &app.score(score(1)).await.problem(504, "deadline_exceeded"),
+        &["1 s", "nothing was stored"],
+    );
     eventually!("the report of the hanging graph", app.get("/readyz").await.status == 503);
     tells(&app.get("/readyz").await.problem(503, "unavailable"), &["hang", "clip_l.image"]);
     app.get("/livez").await.ok();
@@ -57,7 +60,11 @@ async fn a_hanging_graph_blocks_no_other_and_loses_no_sample() {
     let run = new_run(&app).await;
     assert_eq!(put(&app, &run, "waits", image(4).file("reference", png(100))).await, 202);
     app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", 1).await;
-    assert_eq!(counts(&app, &run).await["pending"], 1, "the sample must not fail because of the graph");
+    assert_eq!(
+        counts(&app, &run).await["pending"],
+        1,
+        "the sample must not fail because of the graph"
+    );
 
     app.gate.open();
     eventually!("readiness", app.get("/readyz").await.status == 200);
@@ -79,7 +86,11 @@ async fn a_graph_in_trouble(trouble: Trouble) {
     let run = new_run(&app).await;
     assert_eq!(put(&app, &run, "waits", image(4).file("reference", png(100))).await, 202);
     app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", 1).await;
-    assert_eq!(counts(&app, &run).await["pending"], 1, "the sample must not fail because of the graph");
+    assert_eq!(
+        counts(&app, &run).await["pending"],
+        1,
+        "the sample must not fail because of the graph"
+    );
     app.graphs.always(None);
     eventually!("the score", counts(&app, &run).await["scored"] == 1);
     assert_eq!(app.counted("m", ONE_GRAPH).await, 1);
@@ -128,7 +139,8 @@ impl Outage {
 /// The same database through a proxy that cuts and refuses all connections while `away`.
 async fn through_proxy(url: &str, away: watch::Receiver<bool>) -> String {
     let options = PgConnectOptions::from_str(url).expect("a valid URL");
-    let socket = options.get_socket().map(|folder| folder.join(format!(".s.PGSQL.{}", options.get_port())));
+    let socket =
+        options.get_socket().map(|folder| folder.join(format!(".s.PGSQL.{}", options.get_port())));
     let server = format!("{}:{}", options.get_host(), options.get_port());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("a bound listener has an address").port();
@@ -145,7 +157,8 @@ async fn through_proxy(url: &str, away: watch::Receiver<bool>) -> String {
     });
     let (head, query) = url.split_once('?').unwrap_or((url, ""));
     let (user, database) = (head.split('@').next(), head.rsplit('/').next());
-    let others = query.split('&').filter(|part| !part.starts_with("host=") && !part.starts_with("port="));
+    let others =
+        query.split('&').filter(|part| !part.starts_with("host=") && !part.starts_with("port="));
     format!(
         "{}@127.0.0.1:{port}/{}?{}",
         user.unwrap_or_default(),
@@ -176,7 +189,10 @@ async fn a_database_outage_loses_no_accepted_sample(database: Database) {
     let run = new_run(&app).await;
     app.gate.close();
     for seed in 0..3 {
-        assert_eq!(put(&app, &run, &format!("s{seed}"), image(seed).file("reference", png(100))).await, 202);
+        assert_eq!(
+            put(&app, &run, &format!("s{seed}"), image(seed).file("reference", png(100))).await,
+            202
+        );
     }
     app.gate.reached_by(1).await;
     outage.begin().await;
@@ -199,7 +215,10 @@ async fn a_database_outage_loses_no_accepted_sample(database: Database) {
     assert_eq!(app.score(named()).await.ok()["outcome"], "created", "the refused score was stored");
     assert_eq!(put(&app, &run, "late", image(11).file("reference", png(100))).await, 202);
     eventually!("all scores", counts(&app, &run).await["pending"] == 0);
-    assert_eq!(counts(&app, &run).await, json!({"accepted": 4, "pending": 0, "scored": 4, "failed": 0}));
+    assert_eq!(
+        counts(&app, &run).await,
+        json!({"accepted": 4, "pending": 0, "scored": 4, "failed": 0})
+    );
     assert_eq!(app.counted("m", ONE_GRAPH).await, 4, "each sample counts once");
 }
 
@@ -209,8 +228,10 @@ async fn an_unreadable_run_does_not_block_other_runs(database: Database) {
     let app = App::with(move |setup| setup.config.store.url = url).await;
     let mut runs = Vec::new();
     for method in ["broken", "sound"] {
-        let body = json!({"method": method, "run": "r", "metrics": ["clip_i", "aesthetic"]}).to_string();
-        let request = axum::http::Request::post("/v1/runs").header("content-type", "application/json");
+        let body =
+            json!({"method": method, "run": "r", "metrics": ["clip_i", "aesthetic"]}).to_string();
+        let request =
+            axum::http::Request::post("/v1/runs").header("content-type", "application/json");
         let run = app.send(request.body(body.into()).expect("a valid request")).await.json();
         runs.push(run["run_id"].as_str().expect("an id").to_owned());
     }
@@ -219,11 +240,13 @@ async fn an_unreadable_run_does_not_block_other_runs(database: Database) {
         eventually!("the score", counts(&app, run).await["scored"] == 1);
     }
     // The older run is checked first, and both are out of date.
-    database.execute(&format!("UPDATE samples SET metadata = '\"x\"' WHERE run = '{}'", runs[0])).await;
+    database
+        .execute(&format!("UPDATE samples SET metadata = '\"x\"' WHERE run = '{}'", runs[0]))
+        .await;
     database.execute("UPDATE runs SET revision = revision + 1").await;
     for run in &runs {
-        let request =
-            axum::http::Request::post(format!("/v1/runs/{run}/finish")).body(axum::body::Body::empty());
+        let request = axum::http::Request::post(format!("/v1/runs/{run}/finish"))
+            .body(axum::body::Body::empty());
         assert_eq!(app.send(request.expect("a valid request")).await.status, 202);
     }
     let state = async |run: &str| app.get(&format!("/v1/runs/{run}")).await.ok()["state"].clone();
@@ -244,12 +267,17 @@ async fn a_clock_change_does_not_delay_a_postponed_sample(database: Database) {
     let run = new_run(&app).await;
     app.graphs.always(Some(Trouble::Fails));
     let mut postpone = 0;
-    for (name, due) in [("back", "2090-01-01T00:00:00.000000Z"), ("forth", "2001-01-01T00:00:00.000000Z")] {
+    for (name, due) in
+        [("back", "2090-01-01T00:00:00.000000Z"), ("forth", "2001-01-01T00:00:00.000000Z")]
+    {
         assert_eq!(put(&app, &run, name, image(postpone).file("reference", png(100))).await, 202);
         postpone += 1;
-        app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", postpone).await;
+        app.until_at_least("stellar_background_attempts_total{outcome=\"postpone\"}", postpone)
+            .await;
         app.graphs.always(None);
-        database.execute(&format!("UPDATE pending_samples SET due = '{due}' WHERE name = '{name}'")).await;
+        database
+            .execute(&format!("UPDATE pending_samples SET due = '{due}' WHERE name = '{name}'"))
+            .await;
         eventually!("the score", counts(&app, &run).await["scored"] == postpone);
         app.graphs.always(Some(Trouble::Fails));
     }

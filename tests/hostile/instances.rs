@@ -21,8 +21,9 @@ async fn start(database: &Database) -> App {
 
 pub(crate) async fn new_run(app: &App) -> String {
     let body = json!({"method": "m", "run": "r", "metrics": ["clip_i", "aesthetic"]}).to_string();
-    let request =
-        Request::post("/v1/runs").header(header::CONTENT_TYPE, "application/json").body(Body::from(body));
+    let request = Request::post("/v1/runs")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body));
     let response = app.send(request.expect("a valid request")).await;
     assert!(response.status.is_success(), "{}", response.json());
     response.json()["run_id"].as_str().expect("an id").to_owned()
@@ -52,23 +53,33 @@ macro_rules! eventually {
 pub(crate) use eventually;
 
 async fn post(app: &App, path: &str) -> u16 {
-    app.send(Request::post(path).body(Body::empty()).expect("a valid request")).await.status.as_u16()
+    app.send(Request::post(path).body(Body::empty()).expect("a valid request"))
+        .await
+        .status
+        .as_u16()
 }
 
 async fn delete(app: &App, path: &str) -> u16 {
-    app.send(Request::delete(path).body(Body::empty()).expect("a valid request")).await.status.as_u16()
+    app.send(Request::delete(path).body(Body::empty()).expect("a valid request"))
+        .await
+        .status
+        .as_u16()
 }
 
 async fn a_run_finished_by_the_other_instance_leaves_no_files(database: Database) {
     let (one, two) = (start(&database).await, start(&database).await);
     let run = new_run(&one).await;
     for (at, app) in [&one, &two].into_iter().enumerate() {
-        let form = Form::new().file("image", images::png(at as u32)).file("reference", images::png(100));
+        let form =
+            Form::new().file("image", images::png(at as u32)).file("reference", images::png(100));
         assert_eq!(put(app, &run, &format!("s{at}"), form).await, 202);
     }
     assert!(one.runs.spool().used() > 0 && two.runs.spool().used() > 0);
     assert_eq!(post(&two, &format!("/v1/runs/{run}/finish")).await, 202);
-    eventually!("the end of the run", one.get(&format!("/v1/runs/{run}")).await.ok()["state"] == "finished");
+    eventually!(
+        "the end of the run",
+        one.get(&format!("/v1/runs/{run}")).await.ok()["state"] == "finished"
+    );
     let counts = one.get(&format!("/v1/runs/{run}")).await.ok()["counts"].clone();
     assert_eq!((&counts["scored"], &counts["failed"]), (&json!(2), &json!(0)), "{counts}");
     eventually!("the end of the files", one.runs.spool().used() + two.runs.spool().used() == 0);
@@ -103,7 +114,10 @@ async fn an_image_deleted_by_the_other_instance_leaves_no_files(database: Databa
     assert_eq!(before, (image.len() + images::png(2).len() + reference.len()) as u64);
     assert_eq!(delete(&two, &format!("/v1/images/{}", blake3::hash(&image).to_hex())).await, 200);
     eventually!("the end of the image", one.runs.spool().used() == before - image.len() as u64);
-    assert_eq!(delete(&two, &format!("/v1/images/{}", blake3::hash(&reference).to_hex())).await, 200);
+    assert_eq!(
+        delete(&two, &format!("/v1/images/{}", blake3::hash(&reference).to_hex())).await,
+        200
+    );
     eventually!("the end of all files", one.runs.spool().used() == 0);
     one.gate.open();
     eventually!(
@@ -124,10 +138,16 @@ async fn an_equal_image_on_both_instances_leaves_no_files(database: Database) {
     }
     let photo = images::png(100).len() as u64;
     one.gate.open();
-    eventually!("the first score", one.get(&format!("/v1/runs/{run}")).await.ok()["counts"]["scored"] == 1);
+    eventually!(
+        "the first score",
+        one.get(&format!("/v1/runs/{run}")).await.ok()["counts"]["scored"] == 1
+    );
     assert!(one.runs.spool().used() > photo, "the second sample may still need it");
     two.gate.open();
-    eventually!("the second score", one.get(&format!("/v1/runs/{run}")).await.ok()["counts"]["scored"] == 2);
+    eventually!(
+        "the second score",
+        one.get(&format!("/v1/runs/{run}")).await.ok()["counts"]["scored"] == 2
+    );
     for app in [&one, &two] {
         eventually!("the end of the image", app.runs.spool().used() == photo);
     }

@@ -6,10 +6,14 @@
 macro_rules! on_both_databases {
     ($($case:ident),+ $(,)?) => {
         mod sqlite {
-            $(#[test] fn $case() { $crate::database::run($crate::database::Kind::Sqlite, stringify!($case), super::$case); })+
+            $(#[test] fn $case() {
+                $crate::database::run($crate::database::Kind::Sqlite, stringify!($case), super::$case);
+            })+
         }
         mod postgres {
-            $(#[test] fn $case() { $crate::database::run($crate::database::Kind::Postgres, stringify!($case), super::$case); })+
+            $(#[test] fn $case() {
+                $crate::database::run($crate::database::Kind::Postgres, stringify!($case), super::$case);
+            })+
         }
     };
 }

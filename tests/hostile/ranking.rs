@@ -15,10 +15,12 @@ async fn import(app: &App, method: &str, scores: &[(String, f64)]) {
     let body = json!({"method": method, "run": "r", "dataset": "d"}).to_string();
     let request = Request::post("/v1/runs").header(header::CONTENT_TYPE, "application/json");
     let run = app.send(request.body(Body::from(body)).expect("a valid request")).await.json();
-    let rows = scores.iter().enumerate().map(|(at, (name, score))| format!("{at},{name},{score}\n"));
+    let rows =
+        scores.iter().enumerate().map(|(at, (name, score))| format!("{at},{name},{score}\n"));
     let csv = format!(",name,dino_fidelity\n{}", rows.collect::<String>());
     let path = format!("/v1/runs/{}/import?source=ref", run["run_id"].as_str().expect("an id"));
-    let request = Request::post(path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
+    let request =
+        Request::post(path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
     app.send(request.expect("a valid request")).await.ok();
 }
 
@@ -48,7 +50,8 @@ async fn a_run_of_only_easy_prompts_is_not_ranked_first() {
     let score = |at: usize| if at.is_multiple_of(2) { 0.9 } else { 0.2 } + (at % 7) as f64 / 1000.0;
     let all: Vec<_> = (0..60).map(|at| (format!("s{at:02}"), score(at))).collect();
     let worse: Vec<_> = all.iter().map(|(name, score)| (name.clone(), score - 0.15)).collect();
-    let half: Vec<_> = all.iter().step_by(2).map(|(name, score)| (name.clone(), score - 0.1)).collect();
+    let half: Vec<_> =
+        all.iter().step_by(2).map(|(name, score)| (name.clone(), score - 0.1)).collect();
     for (method, scores) in [("whole", &all), ("worse", &worse), ("half", &half)] {
         import(&app, method, scores).await;
     }
@@ -60,13 +63,20 @@ async fn a_run_of_only_easy_prompts_is_not_ranked_first() {
     );
     assert_eq!(whole["sample_set"], worse["sample_set"]);
     assert_ne!(whole["sample_set"], half["sample_set"]);
-    assert_eq!([&whole["comparable"], &worse["comparable"], &half["comparable"]], [true, true, false]);
+    assert_eq!(
+        [&whole["comparable"], &worse["comparable"], &half["comparable"]],
+        [true, true, false]
+    );
     assert_eq!((&whole["mean_rank"], &worse["mean_rank"]), (&json!(1.0), &json!(2.0)));
-    let order: Vec<_> = board["rows"].as_array().expect("a list").iter().map(|row| &row["method"]).collect();
+    let order: Vec<_> =
+        board["rows"].as_array().expect("a list").iter().map(|row| &row["method"]).collect();
     assert_eq!(order, ["whole", "worse", "half"], "rows that are not comparable come last");
     let csv = app.get("/v1/leaderboard?pack=ref&format=csv").await;
     let text = String::from_utf8(csv.body.to_vec()).expect("text");
-    assert!(text.lines().next().is_some_and(|head| head.ends_with("sample_set,comparable")), "{text}");
+    assert!(
+        text.lines().next().is_some_and(|head| head.ends_with("sample_set,comparable")),
+        "{text}"
+    );
     assert_eq!(half["pack"]["weights"], "imported");
 }
 
@@ -96,13 +106,17 @@ async fn on_common_ranks_rows_over_shared_samples() {
 
     let board = board(&app, "sort=dino&on=common").await;
     assert_eq!((&board["on"], &board["total"]), (&json!("common"), &json!(3)));
-    let order: Vec<_> = board["rows"].as_array().expect("a list").iter().map(|row| &row["method"]).collect();
+    let order: Vec<_> =
+        board["rows"].as_array().expect("a list").iter().map(|row| &row["method"]).collect();
     assert_eq!(order, ["late", "whole", "early"]);
     let shared: f64 = (10..30).map(|at: usize| 0.2 + (at % 7) as f64 / 100.0).sum::<f64>() / 20.0;
     for (method, shift, place) in [("late", 0.1, 1.0), ("whole", 0.0, 2.0), ("early", -0.1, 3.0)] {
         let row = of(&board, method);
         let dino = &row["metrics"]["dino"];
-        assert_eq!((&dino["n"], &dino["samples"], &dino["pending"]), (&json!(20), &json!(20), &json!(false)));
+        assert_eq!(
+            (&dino["n"], &dino["samples"], &dino["pending"]),
+            (&json!(20), &json!(20), &json!(false))
+        );
         assert!((dino["mean"].as_f64().expect("a mean") - shared - shift).abs() < 1e-12, "{row}");
         assert_eq!((&row["mean_rank"], &row["comparable"]), (&json!(place), &json!(true)), "{row}");
         assert_eq!(row["sample_set"], of(&board, "late")["sample_set"]);
@@ -111,8 +125,10 @@ async fn on_common_ranks_rows_over_shared_samples() {
     // The pages form the same list.
     let page = app.get("/v1/leaderboard?pack=ref&sort=dino&on=common&limit=2").await.ok();
     let next = page["next"].as_str().expect("a further page");
-    let rest =
-        app.get(&format!("/v1/leaderboard?pack=ref&sort=dino&on=common&limit=2&after={next}")).await.ok();
+    let rest = app
+        .get(&format!("/v1/leaderboard?pack=ref&sort=dino&on=common&limit=2&after={next}"))
+        .await
+        .ok();
     assert_eq!(rest["rows"][0]["method"], "early");
     app.get(&format!("/v1/leaderboard?pack=ref&sort=dino&limit=2&after={next}"))
         .await
@@ -138,7 +154,11 @@ async fn trade_offs_and_reports_can_use_shared_samples() {
     let front: Vec<_> = points.iter().map(|point| (&point["method"], &point["on_front"])).collect();
     assert_eq!(
         front,
-        [(&json!("late"), &json!(true)), (&json!("whole"), &json!(false)), (&json!("early"), &json!(false))]
+        [
+            (&json!("late"), &json!(true)),
+            (&json!("whole"), &json!(false)),
+            (&json!("early"), &json!(false))
+        ]
     );
     assert_eq!(points[2]["dominated_by"], json!(["late", "whole"]));
 
@@ -151,19 +171,26 @@ async fn trade_offs_and_reports_can_use_shared_samples() {
     let (whole, early, late) = (id("whole"), id("early"), id("late"));
     let own = app.get(&format!("/v1/runs/{whole}/report")).await.ok();
     assert_eq!(own["samples"], 40);
-    let of_whole = app.get(&format!("/v1/runs/{whole}/report?common_with={early},{late}")).await.ok();
-    let of_late = app.get(&format!("/v1/runs/{late}/report?common_with={whole},{early}")).await.ok();
+    let of_whole =
+        app.get(&format!("/v1/runs/{whole}/report?common_with={early},{late}")).await.ok();
+    let of_late =
+        app.get(&format!("/v1/runs/{late}/report?common_with={whole},{early}")).await.ok();
     assert_eq!((&of_whole["samples"], &of_late["samples"]), (&json!(20), &json!(20)));
     assert_eq!(of_whole["sample_set"], of_late["sample_set"]);
     assert_ne!(of_whole["sample_set"], own["sample_set"]);
     let (of_whole, of_late) = (&of_whole["rows"][0]["mean"], &of_late["rows"][0]["mean"]);
-    assert!((of_late.as_f64().expect("a mean") - of_whole.as_f64().expect("a mean") - 0.1).abs() < 1e-12);
-    let text = app.get(&format!("/v1/runs/{whole}/report?common_with={late}&format=markdown")).await;
+    assert!(
+        (of_late.as_f64().expect("a mean") - of_whole.as_f64().expect("a mean") - 0.1).abs()
+            < 1e-12
+    );
+    let text =
+        app.get(&format!("/v1/runs/{whole}/report?common_with={late}&format=markdown")).await;
     let text = String::from_utf8(text.body.to_vec()).expect("text");
     assert!(text.contains("30 samples (set "), "{text}");
 
     import(&app, "elsewhere", &[("other".to_owned(), 0.5)]).await;
-    let detail = app.get("/v1/leaderboard?pack=ref&on=common").await.problem(409, "nothing_to_compare");
+    let detail =
+        app.get("/v1/leaderboard?pack=ref&on=common").await.problem(409, "nothing_to_compare");
     tells(&detail, &["no samples in common", "ref"]);
     app.get("/v1/analysis/trade-off?pack=ref&x=dino&y=dino&on=common")
         .await
@@ -172,8 +199,14 @@ async fn trade_offs_and_reports_can_use_shared_samples() {
     let runs = runs["runs"].as_array().expect("a list");
     let other = runs.iter().find(|run| run["method"] == "elsewhere").expect("a run");
     let other = other["run_id"].as_str().expect("an id");
-    app.get(&format!("/v1/runs/{whole}/report?common_with={other}")).await.problem(409, "nothing_to_compare");
-    app.get(&format!("/v1/runs/{whole}/report?common_with=nonsense")).await.problem(404, "not_found");
+    app.get(&format!("/v1/runs/{whole}/report?common_with={other}"))
+        .await
+        .problem(409, "nothing_to_compare");
+    app.get(&format!("/v1/runs/{whole}/report?common_with=nonsense"))
+        .await
+        .problem(404, "not_found");
     let many = vec![late.as_str(); 17].join(",");
-    app.get(&format!("/v1/runs/{whole}/report?common_with={many}")).await.problem(400, "malformed_request");
+    app.get(&format!("/v1/runs/{whole}/report?common_with={many}"))
+        .await
+        .problem(400, "malformed_request");
 }

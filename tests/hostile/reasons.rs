@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::{harness::App, instances::eventually};
 
 async fn send(app: &App, path: &str, media_type: &str, body: String) -> Value {
-    let request = Request::post(path).header(header::CONTENT_TYPE, media_type).body(Body::from(body));
+    let request =
+        Request::post(path).header(header::CONTENT_TYPE, media_type).body(Body::from(body));
     let response = app.send(request.expect("a valid request")).await;
     assert!(response.status.is_success(), "{path}: {}", String::from_utf8_lossy(&response.body));
     response.json()
@@ -22,7 +23,9 @@ async fn run(app: &App, method: &str, names: &[&str], shift: f64) -> String {
     let body = json!({"method": method, "run": "r", "dataset": "d"}).to_string();
     let run = send(app, "/v1/runs", "application/json", body).await;
     let run = run["run_id"].as_str().expect("an id").to_owned();
-    for (column, scores) in [("dino_fidelity", [0.5, 0.5, 0.5]), ("aesthetic_score", [4.0, 6.0, 5.0])] {
+    for (column, scores) in
+        [("dino_fidelity", [0.5, 0.5, 0.5]), ("aesthetic_score", [4.0, 6.0, 5.0])]
+    {
         let rows = names.iter().zip(scores).enumerate();
         let shift = if column == "dino_fidelity" { 0.0 } else { shift };
         let rows = rows.map(|(at, (name, score))| format!("{at},{name},{}\n", score + shift));
@@ -41,14 +44,21 @@ fn reasons(at: &str, value: &Value, found: &mut Vec<String>) {
                 let is = |key: &str| object.get(key).is_some_and(|value| !value.is_null());
                 if object.get(number).is_some_and(Value::is_null) {
                     assert!(is(reason), "{at}: `{number}` is null without `{reason}`: {value}");
-                    found.push(format!("{at} {number} {}", object[reason].as_str().expect("a word")));
+                    found.push(format!(
+                        "{at} {number} {}",
+                        object[reason].as_str().expect("a word")
+                    ));
                 } else {
-                    assert!(!is(reason), "{at}: `{number}` is a number but has `{reason}`: {value}");
+                    assert!(
+                        !is(reason),
+                        "{at}: `{number}` is a number but has `{reason}`: {value}"
+                    );
                 }
             };
             // Interval bounds need no reason of their own if the number itself is null.
-            let centre =
-                ["mean", "difference", "tau", "share"].into_iter().find(|key| object.contains_key(*key));
+            let centre = ["mean", "difference", "tau", "share"]
+                .into_iter()
+                .find(|key| object.contains_key(*key));
             if centre.is_some_and(|key| !object[key].is_null()) {
                 expect(if object.contains_key("low") { "low" } else { "share_low" }, "no_interval");
             }

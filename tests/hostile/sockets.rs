@@ -15,7 +15,8 @@ use crate::{
     },
 };
 
-const HEAD_OF_A_PUT: &str = "PUT /v1/datasets/x/prompts HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n";
+const HEAD_OF_A_PUT: &str = "PUT /v1/datasets/x/prompts HTTP/1.1\r\nhost: \
+    localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n";
 
 fn open(to: SocketAddr, sent: &str) -> TcpStream {
     let mut stream = TcpStream::connect(to).expect("the service accepts");
@@ -70,7 +71,10 @@ async fn requests_without_bodies_block_no_client_and_return_408() {
     let responses: Vec<_> = blocking(move || idle.into_iter().map(rest).collect()).await;
     for response in responses {
         assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
-        assert!(response.contains("connection: close") && response.contains("request_timeout"), "{response}");
+        assert!(
+            response.contains("connection: close") && response.contains("request_timeout"),
+            "{response}"
+        );
     }
 }
 
@@ -115,7 +119,8 @@ async fn endless_heads_return_408() {
 async fn an_idle_connection_is_closed_without_a_response() {
     let app = App::with(|setup| setup.config.server.head_seconds = 1).await;
     let to = app.listen().await;
-    let response = blocking(move || rest(open(to, "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"))).await;
+    let response =
+        blocking(move || rest(open(to, "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"))).await;
     assert!(
         response.starts_with("HTTP/1.1 200 ") && response.matches("HTTP/1.1 ").count() == 1,
         "{response}"
@@ -153,7 +158,8 @@ async fn over_the_limit_a_connection_without_its_body_is_closed_with_408() {
     })
     .await;
     let to = app.listen().await;
-    let dripping = blocking(move || (0..8).map(|_| open(to, HEAD_OF_A_PUT)).collect::<Vec<_>>()).await;
+    let dripping =
+        blocking(move || (0..8).map(|_| open(to, HEAD_OF_A_PUT)).collect::<Vec<_>>()).await;
     for _ in 0..3 {
         assert_eq!(score(to, form()).await, 200);
     }
@@ -184,7 +190,10 @@ async fn a_client_that_reads_nothing_loses_its_connection() {
         let request = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
         (0..100_000).any(|_| {
             stream.write_all(request.as_bytes()).is_err_and(|error| {
-                matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
+                matches!(
+                    error.kind(),
+                    std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+                )
             })
         })
     })
@@ -205,7 +214,8 @@ async fn invalid_http_is_refused_and_other_clients_are_served() {
         format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(100_000)),
         "CONNECT example.com:443 HTTP/1.1\r\nhost: example.com\r\n\r\n".to_owned(),
         "POST /v1/score HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n".to_owned(),
-        "POST /v1/score HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_owned(),
+        "POST /v1/score HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"
+            .to_owned(),
     ];
     for text in garbage {
         let response = blocking(move || {

@@ -6,7 +6,8 @@ use serde_json::json;
 use stellar_score::{
     content::ContentHash,
     store::{
-        NewPending, NewSample, NewScore, PackId, RunFacts, RunName, RunRecord, ScoreValue, Store, Weights,
+        NewPending, NewSample, NewScore, PackId, RunFacts, RunName, RunRecord, ScoreValue, Store,
+        Weights,
     },
 };
 use time::OffsetDateTime;
@@ -74,8 +75,10 @@ async fn an_equal_image_accepted_during_recording_keeps_its_file(database: Datab
     let (one, two) = (database.open().await, database.open().await);
     let run = new_run(&one, "r").await;
     for round in 0..40 {
-        let (first, second) =
-            (pending(&run, &format!("a{round}"), FOLDER), pending(&run, &format!("b{round}"), FOLDER));
+        let (first, second) = (
+            pending(&run, &format!("a{round}"), FOLDER),
+            pending(&run, &format!("b{round}"), FOLDER),
+        );
         one.accept(&first).await.expect("accepted");
         let (row, run_of) = (scored(&first, &run), run.id);
         let recording = tokio::spawn({
@@ -89,9 +92,14 @@ async fn an_equal_image_accepted_during_recording_keeps_its_file(database: Datab
         accepting.await.expect("no panic").expect("accepted");
         recording.await.expect("no panic").expect("recorded").expect("it was pending");
         let needed = one.needed_files(FOLDER, &[second.image]).await.expect("the query succeeds");
-        assert!(needed.contains(&second.image), "round {round}: the file of a pending sample is not listed");
+        assert!(
+            needed.contains(&second.image),
+            "round {round}: the file of a pending sample is not listed"
+        );
         two.record_pending(&scored(&second, &run), run.id).await.expect("recorded");
-        assert!(one.needed_files(FOLDER, &[second.image]).await.expect("the query succeeds").is_empty());
+        assert!(
+            one.needed_files(FOLDER, &[second.image]).await.expect("the query succeeds").is_empty()
+        );
     }
 }
 
@@ -101,7 +109,8 @@ async fn files_of_a_run_ended_by_another_instance_are_released_to_their_owner(da
     let photo = ContentHash::of(b"photo");
     for run in [&finished, &deleted] {
         let new = pending(run, "a", FOLDER);
-        let new = NewPending { references: vec![photo], files: vec![(new.image, 1), (photo, 2)], ..new };
+        let new =
+            NewPending { references: vec![photo], files: vec![(new.image, 1), (photo, 2)], ..new };
         one.accept(&new).await.expect("accepted");
         one.record_pending(&NewSample { references: vec![photo], ..scored(&new, run) }, run.id)
             .await
@@ -135,8 +144,9 @@ async fn a_clock_set_back_delays_no_sample(database: Database) {
     let new = pending(&run, "a", FOLDER);
     store.accept(&new).await.expect("accepted");
     let now = OffsetDateTime::now_utc();
-    let next =
-        async || store.waiting(FOLDER, &pack().digest, now, 10).await.expect("the query succeeds").len();
+    let next = async || {
+        store.waiting(FOLDER, &pack().digest, now, 10).await.expect("the query succeeds").len()
+    };
     store.postpone(new.id, now + Duration::from_mins(1), true).await.expect("put off");
     assert_eq!(next().await, 0, "a short pause is respected");
     store.postpone(new.id, now + Duration::from_hours(8_760), true).await.expect("put off");
@@ -165,7 +175,9 @@ async fn deletions_are_reported_and_deleted_faces_are_not_written_again(database
         .await
         .expect("saved");
     assert_eq!(one.faces(&[image], graphs).await.expect("the query succeeds").len(), 1);
-    one.forget_deletions(OffsetDateTime::now_utc() + Duration::from_secs(1)).await.expect("removed");
+    one.forget_deletions(OffsetDateTime::now_utc() + Duration::from_secs(1))
+        .await
+        .expect("removed");
     assert!(one.deleted_images(began).await.expect("the query succeeds").is_empty());
 }
 

@@ -26,8 +26,10 @@ async fn start(database: &Database) -> App {
 }
 
 fn send_json(method: &str, path: &str, body: &Value) -> Request<Body> {
-    let request =
-        Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, "application/json");
     request.body(Body::from(body.to_string())).expect("a valid request")
 }
 
@@ -54,7 +56,8 @@ fn bad() -> Vec<(String, &'static str)> {
 
 async fn every_body_refuses_invalid_texts(database: Database) {
     let app = start(&database).await;
-    let run = app.send(send_json("POST", "/v1/runs", &json!({"method": "m", "run": "r"}))).await.json();
+    let run =
+        app.send(send_json("POST", "/v1/runs", &json!({"method": "m", "run": "r"}))).await.json();
     let run = run["run_id"].as_str().expect("a run").to_owned();
     for (text, says) in bad() {
         for field in ["method", "run", "name"] {
@@ -75,9 +78,14 @@ async fn every_body_refuses_invalid_texts(database: Database) {
             );
         }
         // An empty word is not an error: it is reported as skipped.
-        for metadata in [json!({"detectables": [text]}), json!({"relations": [["person", text, "horse"]]})] {
+        for metadata in
+            [json!({"detectables": [text]}), json!({"relations": [["person", text, "horse"]]})]
+        {
             if !text.trim().is_empty() {
-                tells(&app.score(with_metadata(&metadata)).await.problem(422, "invalid_field"), &[says]);
+                tells(
+                    &app.score(with_metadata(&metadata)).await.problem(422, "invalid_field"),
+                    &[says],
+                );
             }
         }
         for (method, path, body) in [
@@ -118,7 +126,8 @@ async fn every_body_refuses_invalid_texts(database: Database) {
         }
         let csv = format!(",name,dino_fidelity\n0,\"{text}\",0.5\n");
         let path = format!("/v1/runs/{run}/import?source=them");
-        let import = Request::post(path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
+        let import =
+            Request::post(path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
         app.send(import.expect("a valid request")).await.problem(422, "invalid_field");
     }
     assert_eq!(app.counted("m", ONE_GRAPH).await, 0, "nothing was stored");
@@ -170,8 +179,11 @@ async fn every_query_and_path_refuses_invalid_texts(database: Database) {
         ("PUT", "/v1/runs/01a20805-7f38-714e-9eb6-8001030078d6/samples/%00"),
         ("GET", "/v1/runs/..%2f..%2fetc/toolkit/%2e%2e%2fpasswd"),
     ] {
-        let request =
-            Request::builder().method(method).uri(path).body(Body::empty()).expect("a valid request");
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .expect("a valid request");
         let response = app.send(request).await;
         assert!(response.status.is_client_error(), "{method} {path}: {}", response.status);
     }
@@ -198,7 +210,8 @@ async fn composed_and_decomposed_names_are_one_annotator(database: Database) {
         let found = app.get(&format!("/v1/preferences?annotator={typed}&limit=10")).await.ok();
         assert_eq!(found["preferences"].as_array().map(Vec::len), Some(1), "{typed}");
     }
-    let deletion = Request::delete("/v1/annotators/Jose%CC%81").body(Body::empty()).expect("a valid request");
+    let deletion =
+        Request::delete("/v1/annotators/Jose%CC%81").body(Body::empty()).expect("a valid request");
     assert_eq!(app.send(deletion).await.ok()["preferences"], 1);
 }
 
@@ -218,7 +231,11 @@ async fn names_stored_before_normalisation_can_be_deleted(database: Database) {
         name: "n".to_owned(),
         judgement: Judgement::Vote { a: runs[0], b: runs[1], preference: 1 },
     };
-    app.store.add_preferences(&[preference], now).await.expect("a database").expect("the samples are there");
+    app.store
+        .add_preferences(&[preference], now)
+        .await
+        .expect("a database")
+        .expect("the samples are there");
     let photo = NewPhoto {
         dataset: old.to_owned(),
         identity: "p".to_owned(),
@@ -260,7 +277,9 @@ async fn attributes_of_a_sample_are_bounded_in_number_and_length() {
         );
     }
     let categories: Vec<_> = (0..65).map(|at| at.to_string()).collect();
-    app.score(with_metadata(&json!({"categories": categories}))).await.problem(422, "invalid_field");
+    app.score(with_metadata(&json!({"categories": categories})))
+        .await
+        .problem(422, "invalid_field");
     let long = json!({"attributes": {"a".repeat(65): true}});
     app.score(with_metadata(&long)).await.problem(422, "invalid_field");
 }
@@ -268,15 +287,25 @@ async fn attributes_of_a_sample_are_bounded_in_number_and_length() {
 #[tokio::test]
 async fn attributes_may_be_1_and_minus_1_as_in_the_toolkit() {
     let app = App::start().await;
-    let numbers =
-        app.score(with_metadata(&json!({"attributes": {"Young": 1, "Male": -1, "Bald": 1.0}}))).await.ok();
+    let numbers = app
+        .score(with_metadata(&json!({"attributes": {"Young": 1, "Male": -1, "Bald": 1.0}})))
+        .await
+        .ok();
     let booleans = app
         .score(with_metadata(&json!({"attributes": {"Young": true, "Male": false, "Bald": true}})))
         .await
         .ok();
     assert_eq!(numbers["sample"], booleans["sample"], "both are the same sample");
-    for other in [json!(0), json!(2), json!(0.5), json!("1"), json!(null), json!([]), json!({}), json!(1e300)]
-    {
+    for other in [
+        json!(0),
+        json!(2),
+        json!(0.5),
+        json!("1"),
+        json!(null),
+        json!([]),
+        json!({}),
+        json!(1e300),
+    ] {
         let detail = app
             .score(with_metadata(&json!({"attributes": {"Young": other}})))
             .await
@@ -288,8 +317,12 @@ async fn attributes_may_be_1_and_minus_1_as_in_the_toolkit() {
 #[tokio::test]
 async fn times_out_of_range_in_utc_are_refused_by_name() {
     let app = App::start().await;
-    for path in ["/v1/leaderboard", "/v1/analysis/slices", "/v1/analysis/trade-off", "/v1/analysis/alignment"]
-    {
+    for path in [
+        "/v1/leaderboard",
+        "/v1/analysis/slices",
+        "/v1/analysis/trade-off",
+        "/v1/analysis/alignment",
+    ] {
         for (name, time) in [
             ("since", "9999-12-31T23:59:59-23:59"),
             ("until", "0000-01-01T00:00:00%2B23:59"),
@@ -306,7 +339,9 @@ async fn times_out_of_range_in_utc_are_refused_by_name() {
         }
     }
     tells(
-        &app.get("/v1/leaderboard?since=9999-12-31T23:59:59-23:59").await.problem(400, "malformed_request"),
+        &app.get("/v1/leaderboard?since=9999-12-31T23:59:59-23:59")
+            .await
+            .problem(400, "malformed_request"),
         &["since", "9999"],
     );
     app.get("/v1/leaderboard?since=9999-12-31T23:59:59Z").await.ok();
@@ -335,7 +370,8 @@ async fn csv_tables_contain_no_spreadsheet_formulas() {
         ",name,@a_target,@a_pred,-b_target,-b_pred\n0,=name,1,1,1,-1\n".to_owned(),
     ] {
         let path = format!("/v1/runs/{run}/import?source=%3Dsource()");
-        let import = Request::post(path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
+        let import =
+            Request::post(path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
         app.send(import.expect("a valid request")).await.ok();
     }
     eventually!(
@@ -343,10 +379,13 @@ async fn csv_tables_contain_no_spreadsheet_formulas() {
         app.get(&format!("/v1/analysis/slices?run={run}&min_samples=5")).await.status == 200
     );
     let toolkit = app.get(&format!("/v1/runs/{run}/toolkit?pack=%3Dsource()")).await.ok();
-    let files: Vec<String> = serde_json::from_value(toolkit["files"].clone()).expect("a list of file names");
+    let files: Vec<String> =
+        serde_json::from_value(toolkit["files"].clone()).expect("a list of file names");
     assert_eq!(files.len(), 2, "{toolkit}");
-    let mut paths: Vec<_> =
-        files.iter().map(|file| format!("/v1/runs/{run}/toolkit/{file}?pack=%3Dsource()")).collect();
+    let mut paths: Vec<_> = files
+        .iter()
+        .map(|file| format!("/v1/runs/{run}/toolkit/{file}?pack=%3Dsource()"))
+        .collect();
     paths.extend([
         "/v1/leaderboard?format=csv&published=true".to_owned(),
         "/v1/leaderboard?format=csv&by=run".to_owned(),
@@ -358,12 +397,16 @@ async fn csv_tables_contain_no_spreadsheet_formulas() {
         let response = app.get(&path).await;
         let text = String::from_utf8(response.body.to_vec()).expect("text");
         assert_eq!(response.status, 200, "{path}: {text}");
-        let mut rows =
-            csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-        for cell in
-            rows.records().flat_map(|row| row.expect("a row").iter().map(str::to_owned).collect::<Vec<_>>())
+        let mut rows = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(text.as_bytes());
+        for cell in rows
+            .records()
+            .flat_map(|row| row.expect("a row").iter().map(str::to_owned).collect::<Vec<_>>())
         {
-            let formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err();
+            let formula =
+                cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err();
             assert!(!formula, "{path}: {cell:?} is run by a spreadsheet");
             marked += usize::from(cell.starts_with('\''));
         }
@@ -380,20 +423,29 @@ async fn long_texts_and_lists_are_bounded() {
     let lines = app.send(describe("first line\r\n\tsecond line")).await;
     assert!(lines.status.is_success(), "a description may have several lines");
     for (text, says) in bad().iter().filter(|(text, _)| text != "a\nb" && !text.trim().is_empty()) {
-        tells(&app.send(describe(text)).await.problem(422, "invalid_field"), &["description", says]);
+        tells(
+            &app.send(describe(text)).await.problem(422, "invalid_field"),
+            &["description", says],
+        );
     }
-    for (list, entry) in
-        [("categories", json!("a")), ("detectables", json!("a")), ("relations", json!(["a", "b", "c"]))]
-    {
+    for (list, entry) in [
+        ("categories", json!("a")),
+        ("detectables", json!("a")),
+        ("relations", json!(["a", "b", "c"])),
+    ] {
         let prompt = json!({"identity": "0", "prompt": "a person", list: vec![entry; 1_001]});
         let request = send_json("PUT", "/v1/datasets/d/prompts", &json!({"prompts": [prompt]}));
         tells(&app.send(request).await.problem(422, "invalid_field"), &["1001", "1000"]);
     }
-    let run = app.send(send_json("POST", "/v1/runs", &json!({"method": "m", "run": "r"}))).await.json();
+    let run =
+        app.send(send_json("POST", "/v1/runs", &json!({"method": "m", "run": "r"}))).await.json();
     let path = format!("/v1/runs/{}/import?source=them", run["run_id"].as_str().expect("a run"));
-    for (name, accepted) in [("a".repeat(64), true), ("a".repeat(65), false), ("é".repeat(33), false)] {
+    for (name, accepted) in
+        [("a".repeat(64), true), ("a".repeat(65), false), ("é".repeat(33), false)]
+    {
         let csv = format!(",name,{name}_target,{name}_pred\n0,x,1,1\n");
-        let import = Request::post(&path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
+        let import =
+            Request::post(&path).header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
         let response = app.send(import.expect("a valid request")).await;
         assert_eq!(
             response.status.is_success(),
@@ -428,15 +480,19 @@ async fn only_questions_configured_by_the_operator_are_accepted() {
         "question,annotator,name,run_a,run_b,preferred\nstyle,y,n,{},{},b\nstile,y,n,{},{},b\n",
         runs[0], runs[1], runs[0], runs[1]
     );
-    let request =
-        Request::post("/v1/preferences").header(header::CONTENT_TYPE, "text/csv").body(Body::from(csv));
+    let request = Request::post("/v1/preferences")
+        .header(header::CONTENT_TYPE, "text/csv")
+        .body(Body::from(csv));
     tells(
         &app.send(request.expect("a valid request")).await.problem(422, "invalid_field"),
         &["line 3", "stile"],
     );
-    for route in
-        ["preferences?", "preferences/next?", "analysis/preferences?", "analysis/alignment?min_pairs=1&"]
-    {
+    for route in [
+        "preferences?",
+        "preferences/next?",
+        "analysis/preferences?",
+        "analysis/alignment?min_pairs=1&",
+    ] {
         let found = app.get(&format!("/v1/{route}question=style")).await.ok();
         assert_eq!(found["question"].as_str().unwrap_or("style"), "style", "{found}");
         tells(

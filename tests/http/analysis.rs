@@ -45,7 +45,8 @@ async fn record(app: &App, method: &str, shift: f64) -> Uuid {
             height: 800,
             references: vec![],
             auxiliary: vec![],
-            metadata: json!({"identity": format!("person {person}"), "prompt_kind": if place < 30 { "T" } else { "H" },
+            metadata: json!({"identity": format!("person \
+                {person}"), "prompt_kind": if place < 30 { "T" } else { "H" },
                              "attributes": {"Young": person % 2 == 0}}),
             pack: pack.clone(),
             service_version: "0.1.0".into(),
@@ -58,8 +59,10 @@ async fn record(app: &App, method: &str, shift: f64) -> Uuid {
 }
 
 async fn post(app: &App, media_type: &str, body: impl Into<Body>) -> Answer {
-    let request =
-        Request::post("/v1/preferences").header("content-type", media_type).body(body.into()).unwrap();
+    let request = Request::post("/v1/preferences")
+        .header("content-type", media_type)
+        .body(body.into())
+        .unwrap();
     app.send(request).await
 }
 
@@ -87,8 +90,13 @@ async fn the_leaderboard_has_intervals_ranks_and_penalties() {
         (&board["rows"][0]["method"], &ips["rank"], &ips["samples"]),
         (&json!("better"), &json!(1), &json!(40))
     );
-    assert!(ips["low"].as_f64() < ips["mean"].as_f64() && ips["mean"].as_f64() < ips["high"].as_f64());
-    assert_eq!((&ips["penalised"], &ips["faceless"], &ips["pending"]), (&json!(0), &json!(2), &json!(false)));
+    assert!(
+        ips["low"].as_f64() < ips["mean"].as_f64() && ips["mean"].as_f64() < ips["high"].as_f64()
+    );
+    assert_eq!(
+        (&ips["penalised"], &ips["faceless"], &ips["pending"]),
+        (&json!(0), &json!(2), &json!(false))
+    );
     assert_eq!(board["rows"][1]["metrics"]["ips"]["rank"], 2);
     assert_eq!(board["rows"][1]["metrics"]["clip_n"]["rank"], json!(null), "clip_n is not ranked");
 
@@ -118,14 +126,19 @@ async fn a_slice_is_selected_by_one_filter_with_a_minimum_size() {
     );
     assert_eq!(of(app.get("/v1/leaderboard?prompt_kind=H&min_samples=10").await.ok()), 10);
     assert_eq!(of(app.get("/v1/leaderboard?size=512_to_1023").await.ok()), 40);
-    let both = app.get("/v1/leaderboard?prompt_kind=T&category=x").await.problem(400, "malformed_request");
+    let both =
+        app.get("/v1/leaderboard?prompt_kind=T&category=x").await.problem(400, "malformed_request");
     tells(&both, &["prompt_kind", "category", "one"]);
-    let unknown = app.get("/v1/leaderboard?relation=sideways").await.problem(400, "malformed_request");
+    let unknown =
+        app.get("/v1/leaderboard?relation=sideways").await.problem(400, "malformed_request");
     tells(&unknown, &["sideways", "interaction", "location"]);
     let time = app.get("/v1/leaderboard?since=yesterday").await.problem(400, "malformed_request");
     tells(&time, &["since", "2026-03-01T00:00:00Z"]);
     assert_eq!(app.get("/v1/leaderboard?since=2100-01-01T00:00:00Z").await.ok()["rows"], json!([]));
-    assert_eq!(app.get("/v1/leaderboard?trained_on_evaluation_photos=true").await.ok()["rows"], json!([]));
+    assert_eq!(
+        app.get("/v1/leaderboard?trained_on_evaluation_photos=true").await.ok()["rows"],
+        json!([])
+    );
     app.get("/v1/leaderboard?policy=kind").await.problem(400, "malformed_request");
 }
 
@@ -148,7 +161,11 @@ async fn published_rows_accompany_measured_ones_and_both_download_as_csv() {
     assert!(lines[0].starts_with("source,method,run,dataset,pack,weights,metric,version"));
     assert_eq!(lines.len(), 1 + 3 + 4 * 5 + 4 * 3);
     assert!(lines[1].starts_with("measured,'=mine,"), "{}", lines[1]);
-    assert!(lines.iter().any(|line| line.starts_with("published,StellarNet,,Stellar-T,,,ips,,,,,,0.637")));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("published,StellarNet,,Stellar-T,,,ips,,,,,,0.637"))
+    );
 }
 
 #[tokio::test]
@@ -193,14 +210,17 @@ async fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
     let by_name = app.get(&format!("/v1/runs/{a}/compare/{a}?pack=demo")).await.ok();
     assert_eq!(by_name["pack"]["name"], "demo");
     let import = Request::post(format!("/v1/runs/{a}/import?source=elsewhere"));
-    let import = import.header("content-type", "text/csv").body(Body::from(",name,pick_score\n0,x,0.5\n"));
+    let import =
+        import.header("content-type", "text/csv").body(Body::from(",name,pick_score\n0,x,0.5\n"));
     app.send(import.expect("a valid request")).await.ok();
     let b = record(&app, "other", 0.0).await;
     let path = format!("/v1/runs/{b}/compare/{a}?pack=elsewhere");
     tells(&app.get(&path).await.problem(409, "nothing_to_compare"), &["other/default"]);
     let path = format!("/v1/runs/{a}/compare/{a}?confidence=1.5");
     tells(&app.get(&path).await.problem(400, "malformed_request"), &["confidence", "0.999"]);
-    app.get(&format!("/v1/runs/{a}/compare/{a}?metrics=beauty")).await.problem(422, "unknown_metric");
+    app.get(&format!("/v1/runs/{a}/compare/{a}?metrics=beauty"))
+        .await
+        .problem(422, "unknown_metric");
 }
 
 #[tokio::test]
@@ -213,9 +233,11 @@ async fn preferences_are_accepted_listed_and_deleted() {
     };
     let votes: Vec<Value> = (0..5).map(|place| vote("ada", place)).collect();
     assert_eq!(post_json(&app, &votes).await.ok()["accepted"], 5);
-    let csv = format!("question,annotator,name,run,rating\nobject,bob,00,{a},4\nobject,bob,00,{b},2\n");
+    let csv =
+        format!("question,annotator,name,run,rating\nobject,bob,00,{a},4\nobject,bob,00,{b},2\n");
     assert_eq!(post(&app, "text/csv", csv).await.ok()["accepted"], 2);
-    let csv = format!("question,annotator,name,run_a,run_b,preferred\noverall,bob,00,{a},{b},tie\n");
+    let csv =
+        format!("question,annotator,name,run_a,run_b,preferred\noverall,bob,00,{a},{b},tie\n");
     assert_eq!(post(&app, "text/csv; charset=utf-8", csv).await.ok()["accepted"], 1);
 
     let mut seen = Vec::new();
@@ -230,11 +252,17 @@ async fn preferences_are_accepted_listed_and_deleted() {
     }
     assert_eq!(seen.len(), 8);
     assert_eq!(
-        app.get("/v1/preferences?question=object").await.ok()["preferences"].as_array().unwrap().len(),
+        app.get("/v1/preferences?question=object").await.ok()["preferences"]
+            .as_array()
+            .unwrap()
+            .len(),
         2
     );
     assert_eq!(
-        app.get("/v1/preferences?annotator=bob").await.ok()["preferences"].as_array().unwrap().len(),
+        app.get("/v1/preferences?annotator=bob").await.ok()["preferences"]
+            .as_array()
+            .unwrap()
+            .len(),
         3
     );
     let id = seen[0]["id"].as_str().unwrap();
@@ -248,7 +276,8 @@ async fn preferences_are_accepted_listed_and_deleted() {
 async fn invalid_preferences_are_refused_by_position() {
     let app = App::start().await;
     let a = record(&app, "mine", 0.0).await;
-    let rating = json!({"question": "overall", "annotator": "ada", "name": "00", "run": a, "rating": 3});
+    let rating =
+        json!({"question": "overall", "annotator": "ada", "name": "00", "run": a, "rating": 3});
     let with = |field: &str, value: Value| {
         let mut response = rating.clone();
         response[field] = value;
@@ -272,7 +301,8 @@ async fn invalid_preferences_are_refused_by_position() {
         &post(&app, "text/csv", "who,what\na,b\n").await.problem(422, "invalid_field"),
         &["header", "annotator"],
     );
-    let csv = format!("question,annotator,name,run,rating\noverall,ada,00,{a},3\noverall,ada,77,{a},3\n");
+    let csv =
+        format!("question,annotator,name,run,rating\noverall,ada,00,{a},3\noverall,ada,77,{a},3\n");
     tells(&post(&app, "text/csv", csv).await.problem(422, "invalid_field"), &["line 3", "77"]);
     post(&app, "text/plain", "x").await.problem(415, "unsupported_media_type");
     assert_eq!(app.get("/v1/preferences").await.ok()["preferences"], json!([]));
@@ -295,7 +325,11 @@ async fn alignment_reports_how_far_annotators_and_metrics_agree() {
 
     let found = app.get("/v1/analysis/alignment?metrics=ips").await.ok();
     assert_eq!((&found["answers"], &found["agreement"]["votes_alpha"]), (&json!(80), &json!(1.0)));
-    assert_eq!(found["agreement"]["votes_alpha_low"], json!(1.0), "perfect agreement has no spread");
+    assert_eq!(
+        found["agreement"]["votes_alpha_low"],
+        json!(1.0),
+        "perfect agreement has no spread"
+    );
     let ips = &found["slices"][0]["metrics"][0];
     // One run is better in all pairs: 35 prompts agree and 5 disagree of 40.
     close(&ips["tau"], 0.75);
@@ -304,7 +338,10 @@ async fn alignment_reports_how_far_annotators_and_metrics_agree() {
     assert!(found["slices"].as_array().unwrap().iter().any(|slice| slice["kind"] == "prompt_kind"));
     assert_eq!(found["published"]["tau"]["ips"], 0.455);
     let relation = app.get("/v1/analysis/alignment?question=relation").await.ok();
-    assert_eq!((&relation["answers"], &relation["published"]["tau"]["rfs"]), (&json!(0), &json!(0.163)));
+    assert_eq!(
+        (&relation["answers"], &relation["published"]["tau"]["rfs"]),
+        (&json!(0), &json!(0.163))
+    );
 
     let found = app.get("/v1/analysis/preferences").await.ok();
     let best = &found["methods"][0];
@@ -324,9 +361,11 @@ async fn metrics_correlate_over_a_run_or_all() {
     let app = App::start().await;
     let run = record(&app, "mine", 0.0).await;
     record(&app, "other", 0.5).await;
-    for (coefficient, query) in
-        [("kendall", ""), ("spearman", "&coefficient=spearman"), ("pearson", "&coefficient=pearson")]
-    {
+    for (coefficient, query) in [
+        ("kendall", ""),
+        ("spearman", "&coefficient=spearman"),
+        ("pearson", "&coefficient=pearson"),
+    ] {
         let found = app.get(&format!("/v1/analysis/correlations?run={run}{query}")).await.ok();
         assert_eq!((&found["coefficient"], &found["samples"]), (&json!(coefficient), &json!(40)));
         assert_eq!(found["metrics"], json!(["clip_n", "clip_t", "ips"]));
@@ -337,7 +376,9 @@ async fn metrics_correlate_over_a_run_or_all() {
     let all = app.get("/v1/analysis/correlations?metrics=ips,clip_t").await.ok();
     assert_eq!((&all["runs"], &all["samples"], &all["of"]), (&json!(2), &json!(80), &json!(80)));
     assert_eq!(app.get("/v1/analysis/correlations?method=other").await.ok()["samples"], 40);
-    app.get(&format!("/v1/analysis/correlations?run={}", Uuid::now_v7())).await.problem(404, "not_found");
+    app.get(&format!("/v1/analysis/correlations?run={}", Uuid::now_v7()))
+        .await
+        .problem(404, "not_found");
     app.get("/v1/analysis/correlations?coefficient=phi").await.problem(400, "malformed_request");
 }
 
@@ -380,8 +421,13 @@ async fn a_method_worse_in_both_metrics_is_off_the_front() {
     record(&app, "prompt", 0.0).await;
     let found = app.get("/v1/analysis/trade-off?policy=none").await.ok();
     let points = found["points"].as_array().unwrap();
-    assert_eq!((&points[0]["method"], &points[1]["method"]), (&json!("identity"), &json!("prompt")));
-    assert!(points.iter().all(|point| point["on_front"] == true && point["dominated_by"] == json!([])));
+    assert_eq!(
+        (&points[0]["method"], &points[1]["method"]),
+        (&json!("identity"), &json!("prompt"))
+    );
+    assert!(
+        points.iter().all(|point| point["on_front"] == true && point["dominated_by"] == json!([]))
+    );
     assert!(points[0]["x"]["low"].as_f64() < points[0]["x"]["mean"].as_f64());
     // With the same metric on both axes, the better method is ahead in both.
     let same = app.get("/v1/analysis/trade-off?policy=none&x=ips&y=ips").await.ok();
@@ -389,7 +435,10 @@ async fn a_method_worse_in_both_metrics_is_off_the_front() {
         (&same["points"][1]["on_front"], &same["points"][1]["dominated_by"]),
         (&json!(false), &json!(["identity"]))
     );
-    tells(&app.get("/v1/analysis/trade-off?x=clip_n").await.problem(400, "malformed_request"), &["clip_n"]);
+    tells(
+        &app.get("/v1/analysis/trade-off?x=clip_n").await.problem(400, "malformed_request"),
+        &["clip_n"],
+    );
     app.get("/v1/analysis/trade-off?y=beauty").await.problem(422, "unknown_metric");
 }
 
@@ -402,11 +451,14 @@ async fn a_score_has_its_percentile_within_its_pack_on_request() {
     let plain = app.get(&format!("/v1/samples/{sample}")).await.ok();
     assert!(plain["scores"].as_array().unwrap().iter().all(|score| score.get("place").is_none()));
     let with = app.get(&format!("/v1/samples/{sample}?percentiles=true")).await.ok();
-    let ips = with["scores"].as_array().unwrap().iter().find(|score| score["metric"] == "ips").unwrap();
+    let ips =
+        with["scores"].as_array().unwrap().iter().find(|score| score["metric"] == "ips").unwrap();
     assert_eq!(ips["place"]["population"], 80);
     assert!(ips["place"]["percentile"].as_f64().unwrap() > 50.0);
     assert_eq!(ips["place"]["percentile"], ips["place"]["better_than"]);
-    app.get(&format!("/v1/samples/{sample}?percentiles=maybe")).await.problem(400, "malformed_request");
+    app.get(&format!("/v1/samples/{sample}?percentiles=maybe"))
+        .await
+        .problem(400, "malformed_request");
 }
 
 #[tokio::test]
@@ -422,9 +474,12 @@ async fn a_report_has_percentiles_on_request_and_flags_few_identities() {
     assert_eq!((plain.get("place"), &plain["statistic"]), (None, &json!("sample_mean")));
     let people = plain["clusters"].as_u64().unwrap();
     assert_eq!(plain["few_clusters"], people < 8);
-    let with = row(&app.get(&format!("/v1/runs/{better}/report?policy=none&percentiles=true")).await.ok());
+    let with =
+        row(&app.get(&format!("/v1/runs/{better}/report?policy=none&percentiles=true")).await.ok());
     assert_eq!(with["place"]["population"], 80);
     // Half of the population is the run itself, the other half is lower.
     assert!((60.0..90.0).contains(&with["place"]["better_than"].as_f64().unwrap()), "{with}");
-    app.get(&format!("/v1/runs/{better}/report?percentiles=often")).await.problem(400, "malformed_request");
+    app.get(&format!("/v1/runs/{better}/report?percentiles=often"))
+        .await
+        .problem(400, "malformed_request");
 }

@@ -40,12 +40,16 @@ async fn a_portrait_gets_four_scores_and_a_row_on_the_leaderboard() {
 #[tokio::test]
 async fn a_score_does_not_depend_on_its_batch() {
     let form = |seed| Form::new().file("image", png(seed)).field("metrics", "aesthetic");
-    let value = |response: &serde_json::Value| response["scores"]["aesthetic"]["value"].as_f64().unwrap();
+    let value =
+        |response: &serde_json::Value| response["scores"]["aesthetic"]["value"].as_f64().unwrap();
     let alone = value(&App::real().await.score(form(0)).await.ok());
     let app = App::real().await;
     let together = futures_util::future::join_all((0..12).map(|seed| app.score(form(seed)))).await;
     let batched = value(&together[0].ok());
-    assert!((alone - batched).abs() < 1e-5, "{alone} alone, {batched} in a batch with eleven others");
+    assert!(
+        (alone - batched).abs() < 1e-5,
+        "{alone} alone, {batched} in a batch with eleven others"
+    );
     for pair in together.windows(2) {
         assert!(
             (value(&pair[0].ok()) - value(&pair[1].ok())).abs() > 0.0,

@@ -26,15 +26,18 @@ async fn post(content_type: Option<&str>, body: impl Into<Body>) -> crate::harne
 #[tokio::test]
 async fn a_form_without_an_image_is_refused_by_the_name_of_the_field() {
     let app = App::start().await;
-    let detail = app.score(Form::new().field("prompt", "a person")).await.problem(422, "missing_field");
+    let detail =
+        app.score(Form::new().field("prompt", "a person")).await.problem(422, "missing_field");
     tells(&detail, &["`image`"]);
     tells(&app.score(Form::new()).await.problem(422, "missing_field"), &["`image`"]);
 }
 
 #[tokio::test]
 async fn json_instead_of_a_form_is_refused_with_the_content_type_to_send() {
-    for content_type in [Some("application/json"), Some("application/x-www-form-urlencoded"), None] {
-        let detail = post(content_type, r#"{"image": "…"}"#).await.problem(415, "unsupported_media_type");
+    for content_type in [Some("application/json"), Some("application/x-www-form-urlencoded"), None]
+    {
+        let detail =
+            post(content_type, r#"{"image": "…"}"#).await.problem(415, "unsupported_media_type");
         tells(&detail, &["multipart/form-data"]);
     }
 }
@@ -55,7 +58,10 @@ async fn a_form_with_a_mismatched_boundary_is_refused() {
 async fn a_form_that_ends_early_is_refused() {
     let mut body = sound().finish();
     body.truncate(body.len() - 8);
-    tells(&post(Some(&Form::content_type()), body).await.problem(400, "malformed_request"), &["form"]);
+    tells(
+        &post(Some(&Form::content_type()), body).await.problem(400, "malformed_request"),
+        &["form"],
+    );
 }
 
 #[tokio::test]
@@ -96,14 +102,18 @@ async fn ten_megabytes_of_prompt_are_refused_with_the_limit() {
 #[tokio::test]
 async fn the_longest_prompt_allowed_is_scored() {
     let app = App::start().await;
-    let form = Form::new().file("image", png(1)).field("prompt", "a".repeat(8192)).field("metrics", "clip_t");
+    let form = Form::new()
+        .file("image", png(1))
+        .field("prompt", "a".repeat(8192))
+        .field("metrics", "clip_t");
     assert!(app.score(form).await.ok()["scores"]["clip_t"]["value"].is_f64());
 }
 
 #[tokio::test]
 async fn a_prompt_that_is_not_utf8_is_refused() {
     let app = App::start().await;
-    let detail = app.score(sound().field("prompt", [b'a', 0xFF, 0xFE])).await.problem(422, "invalid_field");
+    let detail =
+        app.score(sound().field("prompt", [b'a', 0xFF, 0xFE])).await.problem(422, "invalid_field");
     tells(&detail, &["`prompt`", "UTF-8"]);
 }
 
@@ -136,7 +146,10 @@ async fn metadata_that_is_not_a_json_object_is_refused_with_the_position() {
 async fn an_unknown_key_of_the_metadata_is_refused_by_name() {
     let app = App::start().await;
     let form = sound().field("metadata", r#"{"detectable": ["horse"]}"#);
-    tells(&app.score(form).await.problem(422, "invalid_field"), &["metadata", "detectable", "detectables"]);
+    tells(
+        &app.score(form).await.problem(422, "invalid_field"),
+        &["metadata", "detectable", "detectables"],
+    );
 }
 
 #[tokio::test]
@@ -150,7 +163,10 @@ async fn metadata_over_the_limit_is_refused_with_the_limit() {
 async fn an_unknown_metric_is_refused_with_the_known_ones() {
     let app = App::start().await;
     let form = Form::new().file("image", png(1)).field("metrics", "clip_t,beauty");
-    tells(&app.score(form).await.problem(422, "unknown_metric"), &["`beauty`", "clip_t", "aesthetic"]);
+    tells(
+        &app.score(form).await.problem(422, "unknown_metric"),
+        &["`beauty`", "clip_t", "aesthetic"],
+    );
 }
 
 #[tokio::test]
@@ -158,7 +174,10 @@ async fn an_empty_list_of_metrics_is_refused() {
     let app = App::start().await;
     for list in ["", " , "] {
         let form = Form::new().file("image", png(1)).field("metrics", list);
-        tells(&app.score(form).await.problem(422, "invalid_field"), &["the list of metrics is empty"]);
+        tells(
+            &app.score(form).await.problem(422, "invalid_field"),
+            &["the list of metrics is empty"],
+        );
     }
 }
 
@@ -172,7 +191,10 @@ async fn evidence_that_is_neither_true_nor_false_is_refused() {
 #[tokio::test]
 async fn a_run_without_a_method_is_refused() {
     let app = App::start().await;
-    tells(&app.score(sound().field("run", "seed 7")).await.problem(422, "missing_field"), &["`method`"]);
+    tells(
+        &app.score(sound().field("run", "seed 7")).await.problem(422, "missing_field"),
+        &["`method`"],
+    );
 }
 
 #[tokio::test]

@@ -77,18 +77,24 @@ impl App {
     /// The service with a changed setup.
     pub(crate) async fn with(change: impl FnOnce(&mut Setup)) -> Self {
         let pack = Arc::new(demo_pack());
-        let graphs =
-            pack.graphs.iter().filter(|graph| GRAPHS.contains(&graph.role.as_str())).cloned().collect();
+        let graphs = pack
+            .graphs
+            .iter()
+            .filter(|graph| GRAPHS.contains(&graph.role.as_str()))
+            .cloned()
+            .collect();
         let store = StoreOptions::default();
-        let mut setup = Setup { config: Config::load(None).expect("the defaults are valid"), graphs, store };
+        let mut setup =
+            Setup { config: Config::load(None).expect("the defaults are valid"), graphs, store };
         change(&mut setup);
         let (control, gate) = (FakeControl::default(), Gate::default());
         let telemetry = Telemetry::new();
-        let engine = Engine::with_backends(&setup.graphs, &setup.config.engine, &telemetry.engine, |spec| {
-            let backend = FakeBackend::new(spec, control.clone());
-            Box::new(Gated { backend, role: spec.role.clone(), gate: gate.clone() })
-        })
-        .expect("the engine starts");
+        let engine =
+            Engine::with_backends(&setup.graphs, &setup.config.engine, &telemetry.engine, |spec| {
+                let backend = FakeBackend::new(spec, control.clone());
+                Box::new(Gated { backend, role: spec.role.clone(), gate: gate.clone() })
+            })
+            .expect("the engine starts");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Self::store_in(&folder, &setup.config, &setup.store).await;
         Self::over(folder, engine, pack, &setup.config, store, telemetry, (control, gate)).await
@@ -119,7 +125,8 @@ impl App {
     async fn real_in(folder: TempDir, config: Config) -> Self {
         let pack = Arc::new(demo_pack());
         let telemetry = Telemetry::new();
-        let engine = Engine::start(&pack, &config.engine, &telemetry.engine).expect("the engine starts");
+        let engine =
+            Engine::start(&pack, &config.engine, &telemetry.engine).expect("the engine starts");
         let store = Self::store_in(&folder, &config, &StoreOptions::default()).await;
         Self::over(folder, engine, pack, &config, store, telemetry, <_>::default()).await
     }
@@ -144,8 +151,9 @@ impl App {
         telemetry: Telemetry,
         (graphs, gate): (FakeControl, Gate),
     ) -> Self {
-        let scoring = Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())
-            .expect("the tokenizers load");
+        let scoring =
+            Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())
+                .expect("the tokenizers load");
         let mut config = config.clone();
         config.store.spool = folder.path().join("files");
         let scoring = Arc::new(scoring);
@@ -153,17 +161,38 @@ impl App {
             .await
             .expect("the folder is new");
         let background = Some(runs.start());
-        let app = api::App::new(&config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
+        let app = api::App::new(
+            &config,
+            Arc::clone(&scoring),
+            store.clone(),
+            Arc::clone(&runs),
+            telemetry,
+        );
         // Real clients always send a Host header.
-        let router = api::router(Arc::new(app)).layer(MapRequestLayer::new(|mut request: Request<Body>| {
-            request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static("localhost"));
-            request
-        }));
-        Self { router, graphs, gate, store, scoring, runs, background, config, folder: Some(folder) }
+        let router =
+            api::router(Arc::new(app)).layer(MapRequestLayer::new(|mut request: Request<Body>| {
+                request
+                    .headers_mut()
+                    .entry(header::HOST)
+                    .or_insert(HeaderValue::from_static("localhost"));
+                request
+            }));
+        Self {
+            router,
+            graphs,
+            gate,
+            store,
+            scoring,
+            runs,
+            background,
+            config,
+            folder: Some(folder),
+        }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.expect("the router is infallible");
+        let response =
+            self.router.clone().oneshot(request).await.expect("the router is infallible");
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("the body arrives").to_bytes();
         Answer { status: parts.status, headers: parts.headers, body }
@@ -187,7 +216,9 @@ impl App {
     pub(crate) async fn number(&self, line: &str) -> f64 {
         let text = self.get("/metrics").await.body;
         let text = std::str::from_utf8(&text).expect("the format is UTF-8");
-        text.lines().find_map(|have| have.strip_prefix(line)?.strip_prefix(' ')?.parse().ok()).unwrap_or(0.0)
+        text.lines()
+            .find_map(|have| have.strip_prefix(line)?.strip_prefix(' ')?.parse().ok())
+            .unwrap_or(0.0)
     }
 
     /// Waits until a line of `/metrics` has a value.
@@ -231,7 +262,8 @@ impl Drop for App {
 }
 
 pub(crate) fn demo_pack() -> Pack {
-    Pack::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo")).expect("the demo pack is whole")
+    Pack::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo"))
+        .expect("the demo pack is whole")
 }
 
 pub(crate) fn score_request(form: Form) -> Request<Body> {
@@ -272,7 +304,10 @@ impl Answer {
         assert!(problem["title"].as_str().is_some_and(|title| !title.is_empty()), "{text}");
         let id = problem["request_id"].as_str().expect("a request id");
         assert!(!id.is_empty());
-        assert_eq!(self.headers["x-request-id"], id, "the header and the body name the same request");
+        assert_eq!(
+            self.headers["x-request-id"], id,
+            "the header and the body name the same request"
+        );
         if matches!(status, 429 | 503) {
             let after = self.headers[header::RETRY_AFTER].to_str().expect("text");
             assert!(after.parse::<u32>().is_ok_and(|seconds| seconds > 0), "Retry-After: {after}");

@@ -60,7 +60,9 @@ async fn enrol(app: &App, name: &str, photo: &[u8], attributes: Value) -> Answer
 /// Enrols two faces of men, one of them young.
 async fn dataset(app: &App) {
     enrol(app, "0", &face(), json!({"Young": true, "Male": true})).await.ok();
-    enrol(app, "1", &file("tests/data/faces/several.jpg"), json!({"Young": false, "Male": true})).await.ok();
+    enrol(app, "1", &file("tests/data/faces/several.jpg"), json!({"Young": false, "Male": true}))
+        .await
+        .ok();
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "keeps the calls short")]
@@ -79,8 +81,12 @@ fn sample(image: &[u8], attributes: Value) -> Form {
 async fn a_single_image_is_judged_by_the_classifiers_of_its_dataset() {
     let app = real(30, false).await;
     dataset(&app).await;
-    let response = app.score(sample(&face(), json!({"Young": true, "Male": true, "Bald": true}))).await.ok();
-    assert_eq!(response["scores"]["aps"]["value"], 1.0, "the photo is in the training set: {response}");
+    let response =
+        app.score(sample(&face(), json!({"Young": true, "Male": true, "Bald": true}))).await.ok();
+    assert_eq!(
+        response["scores"]["aps"]["value"], 1.0,
+        "the photo is in the training set: {response}"
+    );
     let said = response["evidence"]["attributes"].as_array().unwrap();
     assert_eq!(said.len(), 8);
     let of = |name: &str| said.iter().find(|said| said["attribute"] == name).unwrap();
@@ -105,14 +111,18 @@ async fn aps_without_its_inputs_is_null_with_a_reason() {
     let response = app.score(form()).await.ok();
     assert_eq!(response["scores"]["aps"]["reason"], "needs_dataset");
     tells(response["scores"]["aps"]["help"].as_str().unwrap(), &["dataset", "/v1/datasets"]);
-    let stored = app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
+    let stored =
+        app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
     assert_eq!(stored["scores"], json!([]), "a metric without its inputs stores no score");
     let unknown = form().field("metadata", r#"{"dataset": "nowhere"}"#);
     tells(&app.score(unknown).await.problem(404, "not_found"), &["metadata.dataset"]);
 
     enrol(&app, "0", &face(), json!({"Young": true})).await.ok();
     let response = app.score(sample(&face(), json!({"Young": true}))).await.ok();
-    assert_eq!(response["scores"]["aps"]["reason"], "no_attributes", "the dataset has only one class");
+    assert_eq!(
+        response["scores"]["aps"]["reason"], "no_attributes",
+        "the dataset has only one class"
+    );
 }
 
 #[tokio::test]
@@ -142,7 +152,10 @@ async fn references_without_a_face_give_null_identity_scores() {
     dataset(&app).await;
     let form = || {
         let photos = Form::new().file("image", face()).file("reference", png_of(64, 48, 1));
-        photos.file("auxiliary", png_of(64, 48, 2)).field("metrics", "ips,sis").field("method", "mine")
+        photos
+            .file("auxiliary", png_of(64, 48, 2))
+            .field("metrics", "ips,sis")
+            .field("method", "mine")
     };
     let response = app.score(form()).await.ok();
     for metric in ["ips", "sis"] {
@@ -187,7 +200,8 @@ async fn enrolling_is_idempotent_and_reports_the_faces_found() {
     assert!(first["faces"].as_u64().unwrap() >= 1);
     let again = enrol(&app, "0", &face(), json!({"Young": true})).await.ok();
     assert_eq!((&again["created"], &again["revision"]), (&json!(false), &json!(1)));
-    let detail = enrol(&app, "0", &face(), json!({"Young": false})).await.problem(409, "photo_conflict");
+    let detail =
+        enrol(&app, "0", &face(), json!({"Young": false})).await.problem(409, "photo_conflict");
     tells(&detail, &["another name"]);
     assert_eq!(enrol(&app, "1", &png(1), json!({"Young": false})).await.ok()["faces"], 0);
 
@@ -219,11 +233,21 @@ async fn an_invalid_photo_form_says_what_is_missing() {
     };
     let named = || Form::new().field("metadata", r#"{"identity": "0", "name": "0"}"#);
     tells(&post(named()).await.problem(422, "missing_field"), &["`photo`"]);
-    tells(&post(Form::new().file("photo", png(1))).await.problem(422, "missing_field"), &["`metadata`"]);
-    let nameless = Form::new().file("photo", png(1)).field("metadata", r#"{"identity": "0", "name": " "}"#);
+    tells(
+        &post(Form::new().file("photo", png(1))).await.problem(422, "missing_field"),
+        &["`metadata`"],
+    );
+    let nameless =
+        Form::new().file("photo", png(1)).field("metadata", r#"{"identity": "0", "name": " "}"#);
     tells(&post(nameless).await.problem(422, "invalid_field"), &["metadata.name"]);
-    tells(&post(named().file("image", png(1))).await.problem(422, "unknown_field"), &["photo and metadata"]);
-    tells(&post(named().file("photo", b"GIF89a")).await.problem(415, "image_unsupported"), &["photo"]);
+    tells(
+        &post(named().file("image", png(1))).await.problem(422, "unknown_field"),
+        &["photo and metadata"],
+    );
+    tells(
+        &post(named().file("photo", b"GIF89a")).await.problem(415, "image_unsupported"),
+        &["photo"],
+    );
     assert_eq!(app.get("/v1/datasets").await.ok()["datasets"], json!([]), "no dataset was created");
 }
 
@@ -238,8 +262,12 @@ async fn stored_faces_survive_a_restart_and_are_not_detected_again() {
     assert_eq!(again["scores"], first["scores"]);
     assert_eq!(again["evidence"]["faces"], first["evidence"]["faces"]);
     let models = app.get("/v1/models").await.ok();
-    let lane =
-        models["lanes"].as_array().unwrap().iter().find(|lane| lane["roles"][0] == "faces.pnet").unwrap();
+    let lane = models["lanes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|lane| lane["roles"][0] == "faces.pnet")
+        .unwrap();
     assert_eq!(lane["items"], 0, "no face was detected again");
 }
 
@@ -248,7 +276,8 @@ async fn zero_retention_stores_no_faces() {
     let app = real(0, false).await;
     let response = app.score(sample(&face(), json!({})).field("name", "1")).await;
     response.problem(404, "not_found");
-    let form = Form::new().file("image", face()).file("reference", portrait()).field("metrics", "ips");
+    let form =
+        Form::new().file("image", face()).file("reference", portrait()).field("metrics", "ips");
     app.score(form).await.ok();
     assert_eq!(app.store.purge_faces(None).await.unwrap(), 0);
     tells(
@@ -261,7 +290,8 @@ async fn zero_retention_stores_no_faces() {
 async fn embeddings_are_returned_only_if_the_operator_allows_it() {
     for (allowed, width) in [(false, None), (true, Some(1))] {
         let app = real(30, allowed).await;
-        let form = Form::new().file("image", face()).field("metrics", "ips").file("reference", face());
+        let form =
+            Form::new().file("image", face()).field("metrics", "ips").file("reference", face());
         let response = app.score(form.field("evidence", "true")).await.ok();
         let embedding = response["evidence"]["faces"][0]["faces"][0].get("embedding");
         assert_eq!(embedding.map(|e| e.as_array().unwrap().len().min(1)), width);
@@ -310,11 +340,16 @@ async fn concurrent_requests_share_a_fit_that_outlives_them() {
 async fn deletion_clears_store_and_cache() {
     let app = real(30, false).await;
     dataset(&app).await;
-    let form = || sample(&portrait(), json!({"Young": true})).field("prompt", "a person").field("name", "1");
+    let form = || {
+        sample(&portrait(), json!({"Young": true})).field("prompt", "a person").field("name", "1")
+    };
     let response = app.score(form()).await.ok();
     let path = format!("/v1/samples/{}", response["sample"].as_str().unwrap());
     let gone = delete(&app, &path).await.ok();
-    assert_eq!((&gone["samples"], &gone["scores"], &gone["faces"]), (&json!(1), &json!(3), &json!(1)));
+    assert_eq!(
+        (&gone["samples"], &gone["scores"], &gone["faces"]),
+        (&json!(1), &json!(3), &json!(1))
+    );
     assert_eq!(
         gone["cached"], 2,
         "image and reference; the dataset still needs the stored faces of the reference"
@@ -325,7 +360,8 @@ async fn deletion_clears_store_and_cache() {
 
     let response = app.score(form()).await.ok();
     assert_eq!(response["outcome"], "created");
-    let stored = app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
+    let stored =
+        app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
     let run = format!("/v1/runs/{}", response["run_id"].as_str().unwrap());
     assert_eq!(stored["run_id"], response["run_id"]);
     assert_eq!(delete(&app, &run).await.ok()["samples"], 1);
@@ -349,16 +385,24 @@ async fn a_run_is_judged_by_its_own_references() {
     let app = real(30, false).await;
     let several = file("tests/data/faces/several.jpg");
     let mut run = String::new();
-    for (name, image, reference, young) in
-        [("1", face(), face(), true), ("2", several.clone(), several, false), ("3", png(1), face(), true)]
-    {
+    for (name, image, reference, young) in [
+        ("1", face(), face(), true),
+        ("2", several.clone(), several, false),
+        ("3", png(1), face(), true),
+    ] {
         let metadata = json!({"attributes": {"Young": young, "Male": true}}).to_string();
-        let form = Form::new().file("image", image).file("reference", reference).field("metadata", metadata);
+        let form = Form::new()
+            .file("image", image)
+            .file("reference", reference)
+            .field("metadata", metadata);
         let form = form.field("metrics", "ips").field("method", "mine").field("name", name);
         run = app.score(form).await.ok()["run_id"].as_str().unwrap().to_owned();
     }
-    let bare =
-        Form::new().file("image", face()).field("metrics", "aps").field("method", "mine").field("name", "4");
+    let bare = Form::new()
+        .file("image", face())
+        .field("metrics", "aps")
+        .field("method", "mine")
+        .field("name", "4");
     app.score(bare).await.ok();
     let app = app.restart().await;
     let response = app.get(&format!("/v1/runs/{run}/attributes")).await.ok();
@@ -408,6 +452,8 @@ async fn a_run_is_judged_by_its_own_references() {
 #[tokio::test]
 async fn a_missing_run_has_no_attributes() {
     let app = App::start().await;
-    app.get(&format!("/v1/runs/{}/attributes", uuid::Uuid::now_v7())).await.problem(404, "not_found");
+    app.get(&format!("/v1/runs/{}/attributes", uuid::Uuid::now_v7()))
+        .await
+        .problem(404, "not_found");
     app.get("/v1/runs/x/attributes").await.problem(404, "not_found");
 }

@@ -39,7 +39,9 @@ fn png_that_claims(width: u32, height: u32) -> Vec<u8> {
 /// The checksum of PNG chunks.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
     })
 }
 
@@ -58,7 +60,9 @@ fn jpeg(width: usize, height: usize) -> Vec<u8> {
 fn webp() -> Vec<u8> {
     let pixels: Vec<u8> = (0..3 * 40 * 30).map(|at| (at * 13 % 241) as u8).collect();
     let mut file = Vec::new();
-    WebPEncoder::new_lossless(&mut file).encode(&pixels, 40, 30, ExtendedColorType::Rgb8).expect("memory");
+    WebPEncoder::new_lossless(&mut file)
+        .encode(&pixels, 40, 30, ExtendedColorType::Rgb8)
+        .expect("memory");
     file
 }
 
@@ -66,7 +70,8 @@ fn webp() -> Vec<u8> {
 async fn whole_images_of_all_three_formats_are_scored() {
     let app = App::start().await;
     for file in [png(1), jpeg(40, 30), webp()] {
-        let response = app.score(Form::new().file("image", &file).field("metrics", "aesthetic")).await.ok();
+        let response =
+            app.score(Form::new().file("image", &file).field("metrics", "aesthetic")).await.ok();
         assert!(response["scores"]["aesthetic"]["value"].is_f64());
     }
 }
@@ -127,14 +132,16 @@ async fn an_image_of_one_pixel_is_refused_with_the_least_size() {
 #[tokio::test]
 async fn the_smallest_accepted_image_is_scored() {
     let app = App::start().await;
-    let response = app.score(Form::new().file("image", png_of(2, 2, 1)).field("metrics", "aesthetic")).await;
+    let response =
+        app.score(Form::new().file("image", png_of(2, 2, 1)).field("metrics", "aesthetic")).await;
     assert!(response.ok()["scores"]["aesthetic"]["value"].is_f64());
 }
 
 #[tokio::test]
 async fn a_header_of_900_megapixels_is_refused_before_memory_is_allocated() {
     let mut lying_jpeg = jpeg(16, 16);
-    let frame = lying_jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]).expect("a baseline frame");
+    let frame =
+        lying_jpeg.windows(2).position(|pair| pair == [0xFF, 0xC0]).expect("a baseline frame");
     lying_jpeg[frame + 5..frame + 9].copy_from_slice(&[30_000_u16.to_be_bytes(); 2].concat());
     for file in [png_that_claims(30_000, 30_000), lying_jpeg] {
         let started = Instant::now();
@@ -154,10 +161,13 @@ async fn a_text_file_is_refused_with_the_supported_formats() {
 #[tokio::test]
 async fn a_pdf_is_refused_whatever_it_is_called() {
     let app = App::start().await;
-    let head =
-        "Content-Disposition: form-data; name=\"image\"; filename=\"photo.png\"\r\nContent-Type: image/png";
+    let head = "Content-Disposition: form-data; name=\"image\"; \
+        filename=\"photo.png\"\r\nContent-Type: image/png";
     let response = app.score(Form::new().part(head, b"%PDF-1.7\n%\xE2\xE3\xCF\xD3\n1 0 obj")).await;
-    tells(&response.problem(415, "image_unsupported"), &["image", "detected from the content, not the name"]);
+    tells(
+        &response.problem(415, "image_unsupported"),
+        &["image", "detected from the content, not the name"],
+    );
 }
 
 #[tokio::test]
@@ -168,8 +178,9 @@ async fn a_gif_is_refused() {
 #[tokio::test]
 async fn a_bad_reference_is_named_by_its_position() {
     let app = App::start().await;
-    let form =
-        |second: &[u8]| Form::new().file("image", png(1)).file("reference", png(2)).file("reference", second);
+    let form = |second: &[u8]| {
+        Form::new().file("image", png(1)).file("reference", png(2)).file("reference", second)
+    };
     tells(&app.score(form(b"")).await.problem(422, "image_empty"), &["reference[1]"]);
     // Half a JPEG has a complete header: only decoding detects the truncation.
     let photo = jpeg(300, 200);

@@ -9,7 +9,8 @@ use crate::{
 
 /// Scores an image for a method and returns its aesthetic value.
 async fn score(app: &App, method: &str, run: Option<&str>, seed: u32) -> f64 {
-    let mut form = Form::new().file("image", png(seed)).field("metrics", ONE_GRAPH).field("method", method);
+    let mut form =
+        Form::new().file("image", png(seed)).field("metrics", ONE_GRAPH).field("method", method);
     if let Some(run) = run {
         form = form.field("run", run);
     }
@@ -44,7 +45,9 @@ async fn a_row_has_mean_count_and_standard_deviation() {
 #[tokio::test]
 async fn a_null_score_lowers_the_coverage_but_not_the_mean() {
     let app = App::start().await;
-    let form = |seed| Form::new().file("image", png(seed)).field("metrics", "clip_t").field("method", "mine");
+    let form = |seed| {
+        Form::new().file("image", png(seed)).field("metrics", "clip_t").field("method", "mine")
+    };
     let response = app.score(form(1).field("prompt", "a person")).await.ok();
     app.score(form(2)).await.ok();
     let board = app.get("/v1/leaderboard").await.ok();
@@ -100,7 +103,8 @@ async fn rows_are_methods_or_runs_as_requested() {
     assert_eq!(by_method["rows"].as_array().unwrap().len(), 1);
     assert_eq!(by_method["rows"][0]["metrics"][ONE_GRAPH]["n"], 2);
     let by_run = app.get("/v1/leaderboard?by=run").await.ok();
-    let runs: Vec<_> = by_run["rows"].as_array().unwrap().iter().map(|row| row["run"].clone()).collect();
+    let runs: Vec<_> =
+        by_run["rows"].as_array().unwrap().iter().map(|row| row["run"].clone()).collect();
     assert_eq!(runs, ["default", "seed 7"]);
     let one = app.get("/v1/leaderboard?by=run&run=seed%207").await.ok();
     assert_eq!(one["rows"].as_array().unwrap().len(), 1);
@@ -113,10 +117,14 @@ async fn a_pack_is_selected_by_name_or_digest_and_an_unknown_one_is_refused() {
     assert_eq!(app.get("/v1/leaderboard?pack=all").await.ok()["rows"].as_array().unwrap().len(), 1);
     let of_loaded = app.get("/v1/leaderboard").await.ok();
     assert_eq!(app.get("/v1/leaderboard?pack=demo").await.ok(), of_loaded, "by its name");
-    for path in ["leaderboard?", "analysis/correlations?", "analysis/trade-off?", "analysis/alignment?"] {
+    for path in
+        ["leaderboard?", "analysis/correlations?", "analysis/trade-off?", "analysis/alignment?"]
+    {
         for unknown in ["0".repeat(64), "nobody's".to_owned()] {
-            let detail =
-                app.get(&format!("/v1/{path}pack={unknown}")).await.problem(400, "malformed_request");
+            let detail = app
+                .get(&format!("/v1/{path}pack={unknown}"))
+                .await
+                .problem(400, "malformed_request");
             assert!(detail.contains("demo (") && detail.contains(&unknown), "{detail}");
         }
     }
@@ -126,8 +134,10 @@ async fn a_pack_is_selected_by_name_or_digest_and_an_unknown_one_is_refused() {
 async fn a_limit_out_of_range_is_refused_with_the_range() {
     let app = App::start().await;
     for limit in ["0", "1001"] {
-        let detail =
-            app.get(&format!("/v1/leaderboard?limit={limit}")).await.problem(400, "malformed_request");
+        let detail = app
+            .get(&format!("/v1/leaderboard?limit={limit}"))
+            .await
+            .problem(400, "malformed_request");
         tells(&detail, &["limit", limit, "1 to 1000"]);
     }
     let detail = app.get("/v1/leaderboard?limit=many").await.problem(400, "malformed_request");
@@ -152,8 +162,10 @@ async fn an_unknown_grouping_is_refused_with_the_known_ones() {
 async fn an_unknown_sort_metric_is_refused_with_the_known_ones() {
     let app = App::start().await;
     for parameter in ["sort", "metrics"] {
-        let detail =
-            app.get(&format!("/v1/leaderboard?{parameter}=beauty")).await.problem(422, "unknown_metric");
+        let detail = app
+            .get(&format!("/v1/leaderboard?{parameter}=beauty"))
+            .await
+            .problem(422, "unknown_metric");
         tells(&detail, &["beauty", "clip_t", "aesthetic"]);
     }
 }

@@ -34,7 +34,10 @@ const DROPPED: &str = r#"stellar_engine_items_total{graph="clip_l.image",outcome
 /// Polls a future once; it must be pending.
 async fn start<F: Future + Unpin>(future: &mut F) {
     std::future::poll_fn(|context: &mut Context<'_>| {
-        assert!(std::pin::Pin::new(&mut *future).poll(context).is_pending(), "it completed at once");
+        assert!(
+            std::pin::Pin::new(&mut *future).poll(context).is_pending(),
+            "it completed at once"
+        );
         Poll::Ready(())
     })
     .await;
@@ -55,15 +58,20 @@ async fn sixty_four_concurrent_clients_are_batched_and_lose_no_row() {
                     .field("metrics", "clip_t,clip_i,clip_n,aesthetic")
                     .field("method", "mine");
                 let headers = [("content-type", &*Form::content_type())];
-                client::send(address, "POST /v1/score", &headers, &whole.finish()).expect("a response")
+                client::send(address, "POST /v1/score", &headers, &whole.finish())
+                    .expect("a response")
             })
         })
         .collect();
     // All items are queued or held at the gate before the first batch completes.
-    for (graph, items, largest) in [("clip.image", 128, 16), ("clip.text", 64, 32), ("clip_l.image", 64, 16)]
+    for (graph, items, largest) in
+        [("clip.image", 128, 16), ("clip.text", 64, 32), ("clip_l.image", 64, 16)]
     {
-        app.until_at_least(&format!("stellar_engine_queue_depth{{graph=\"{graph}\"}}"), items - largest)
-            .await;
+        app.until_at_least(
+            &format!("stellar_engine_queue_depth{{graph=\"{graph}\"}}"),
+            items - largest,
+        )
+        .await;
     }
     app.gate.open();
     let mut samples = HashSet::new();
@@ -76,12 +84,17 @@ async fn sixty_four_concurrent_clients_are_batched_and_lose_no_row() {
         samples.insert(document["sample"].as_str().unwrap().to_owned());
         values.insert(document["scores"]["aesthetic"]["value"].to_string());
     }
-    assert_eq!((samples.len(), values.len()), (64, 64), "every client has its own sample and score");
+    assert_eq!(
+        (samples.len(), values.len()),
+        (64, 64),
+        "every client has its own sample and score"
+    );
     for metric in ["clip_t", "clip_i", "clip_n", "aesthetic"] {
         assert_eq!(app.counted("mine", metric).await, 64, "{metric}");
     }
     for (graph, items) in [("clip.image", 128.0), ("clip.text", 64.0), ("clip_l.image", 64.0)] {
-        let count = app.number(&format!("stellar_engine_batch_size_count{{graph=\"{graph}\"}}")).await;
+        let count =
+            app.number(&format!("stellar_engine_batch_size_count{{graph=\"{graph}\"}}")).await;
         let sum = app.number(&format!("stellar_engine_batch_size_sum{{graph=\"{graph}\"}}")).await;
         assert!((sum - items).abs() < f64::EPSILON, "{graph}: every item ran once, {sum}");
         assert!(sum >= 2.0 * count, "{graph}: {sum} items in {count} batches");
@@ -134,7 +147,8 @@ async fn uploads_over_the_memory_budget_are_refused() {
 #[tokio::test]
 async fn a_full_queue_returns_429_with_retry_after() {
     let app = App::with(|setup| {
-        setup.config.engine = EngineConfig { queue: 1, max_batch: 1, ..setup.config.engine.clone() };
+        setup.config.engine =
+            EngineConfig { queue: 1, max_batch: 1, ..setup.config.engine.clone() };
     })
     .await;
     app.gate.close();
@@ -186,7 +200,8 @@ async fn a_closed_connection_is_skipped_before_inference() {
     let headers = [("content-type", &*Form::content_type())];
     let begin = |seed| {
         let body = form(seed).finish();
-        let mut exchange = Exchange::begin(address, "POST /v1/score", &headers, body.len()).unwrap();
+        let mut exchange =
+            Exchange::begin(address, "POST /v1/score", &headers, body.len()).unwrap();
         exchange.send(&body).unwrap();
         exchange
     };
@@ -211,7 +226,8 @@ async fn a_closed_connection_is_skipped_before_inference() {
 async fn a_refused_client_can_finish_sending_and_read_the_response() {
     let app = App::with(|setup| {
         let limits = &mut setup.config.limits;
-        (limits.requests, limits.image_mib, limits.request_mib, limits.prompt_bytes) = (1, 1, 8, 100);
+        (limits.requests, limits.image_mib, limits.request_mib, limits.prompt_bytes) =
+            (1, 1, 8, 100);
     })
     .await;
     let address = app.listen().await;
@@ -255,7 +271,11 @@ async fn expect_100_continue_is_refused_before_the_body() {
     first.send(&body).unwrap();
     app.gate.reached_by(1).await;
     let mut second = Exchange::begin(address, "POST /v1/score", &headers, 64 << 20).unwrap();
-    assert_eq!(second.receive().unwrap().status, 429, "the second is refused before it sends 64 MiB");
+    assert_eq!(
+        second.receive().unwrap().status,
+        429,
+        "the second is refused before it sends 64 MiB"
+    );
     app.gate.open();
     assert_eq!(first.receive().unwrap().status, 200);
 }

@@ -21,7 +21,9 @@ fn form(image: Vec<u8>, detectables: &[&str]) -> Form {
 }
 
 fn value(response: &Value) -> f64 {
-    response["scores"]["goa"]["value"].as_f64().unwrap_or_else(|| panic!("no number: {}", response["scores"]))
+    response["scores"]["goa"]["value"]
+        .as_f64()
+        .unwrap_or_else(|| panic!("no number: {}", response["scores"]))
 }
 
 /// The evidence for one label.
@@ -37,7 +39,8 @@ fn object<'a>(response: &'a Value, label: &str) -> &'a Value {
 async fn the_mean_over_labels_comes_with_each_score_and_box() {
     let app = App::real().await;
     let response = app.score(form(png(1), &["skateboard", "helmet"])).await.ok();
-    let scores = ["skateboard", "helmet"].map(|label| object(&response, label)["score"].as_f64().unwrap());
+    let scores =
+        ["skateboard", "helmet"].map(|label| object(&response, label)["score"].as_f64().unwrap());
     assert!((value(&response) - f64::midpoint(scores[0], scores[1])).abs() < 1e-12);
     assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)), "{scores:?}");
     let best = if scores[0] > 0.0 { "skateboard" } else { "helmet" };
@@ -71,7 +74,8 @@ async fn an_image_without_labels_scores_null_with_the_reason() {
 #[tokio::test]
 async fn an_overlong_label_is_flagged_as_truncated() {
     let app = App::real().await;
-    let long = "a very long label of an object that nobody would ever call by so many words as here";
+    let long =
+        "a very long label of an object that nobody would ever call by so many words as here";
     let response = app.score(form(png(1), &[long])).await.ok();
     assert!(value(&response) > 0.0);
     assert_eq!(response["scores"]["goa"]["flags"], json!(["truncated"]));

@@ -16,11 +16,9 @@ fn operations(document: &Value) -> BTreeMap<String, &Value> {
         .unwrap()
         .iter()
         .flat_map(|(path, operations)| {
-            operations
-                .as_object()
-                .unwrap()
-                .iter()
-                .map(move |(method, operation)| (format!("{} {path}", method.to_uppercase()), operation))
+            operations.as_object().unwrap().iter().map(move |(method, operation)| {
+                (format!("{} {path}", method.to_uppercase()), operation)
+            })
         })
         .collect()
 }
@@ -30,7 +28,10 @@ fn the_committed_document_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     let generated = api::openapi().to_pretty_json().unwrap() + "\n";
-    assert!(committed == generated, "openapi/openapi.json is out of date: run `make openapi` and commit it");
+    assert!(
+        committed == generated,
+        "openapi/openapi.json is out of date: run `make openapi` and commit it"
+    );
 }
 
 #[test]
@@ -55,7 +56,10 @@ fn every_route_is_documented() {
 fn every_operation_has_a_summary_a_tag_and_a_typed_response() {
     let document = document();
     for (name, operation) in operations(&document) {
-        assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{name}: no summary");
+        assert!(
+            operation["summary"].as_str().is_some_and(|text| !text.is_empty()),
+            "{name}: no summary"
+        );
         assert!(operation["tags"][0].is_string(), "{name}: no tag");
         if operation["responses"]["204"].is_object() {
             continue; // 204: the response has no body
@@ -74,7 +78,8 @@ fn every_operation_has_a_unique_id() {
     let mut ids: BTreeMap<&str, String> = BTreeMap::new();
     for (name, operation) in operations(&document) {
         let id = operation["operationId"].as_str().unwrap_or_default();
-        let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
+        let is_word =
+            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase());
         assert!(id.split('_').all(is_word), "{name}: {id:?}");
         if let Some(other) = ids.insert(id, name.clone()) {
             panic!("{name} and {other} share the id {id}");
@@ -109,11 +114,14 @@ fn every_code_is_documented_with_its_status() {
         .collect();
     let codes = &document["components"]["schemas"]["Code"];
     let variants: Vec<&Value> = codes["enum"].as_array().into_iter().flatten().collect();
-    let described = codes["oneOf"].as_array().into_iter().flatten().map(|variant| &variant["enum"][0]);
+    let described =
+        codes["oneOf"].as_array().into_iter().flatten().map(|variant| &variant["enum"][0]);
     let codes: Vec<Code> = variants
         .into_iter()
         .chain(described)
-        .map(|code| serde_json::from_value(code.clone()).unwrap_or_else(|error| panic!("{code}: {error}")))
+        .map(|code| {
+            serde_json::from_value(code.clone()).unwrap_or_else(|error| panic!("{code}: {error}"))
+        })
         .collect();
     assert!(codes.len() > 15, "{codes:?}");
     for code in codes {

@@ -19,7 +19,8 @@ fn prompts(identities: usize, each: usize) -> Value {
         .flat_map(|identity| (0..each).map(move |at| (identity, at)))
         .map(|(identity, at)| {
             let kind = if at % 2 == 0 { "T" } else { "H" };
-            json!({"identity": format!("{identity:03}"), "prompt": format!("{{}} number {at}"), "kind": kind,
+            json!({"identity": format!("{identity:03}"), "prompt": format!("{{}} number \
+                {at}"), "kind": kind,
                    "detectables": ["horse"], "relations": [["person", "riding", "horse"]]})
         })
         .collect();
@@ -30,8 +31,14 @@ fn prompts(identities: usize, each: usize) -> Value {
 async fn prompts_are_registered_once_and_read_back_in_pages() {
     let app = App::start().await;
     let body = prompts(3, 4);
-    assert_eq!(put(&app, "D", &body).await.ok(), json!({"created": 12, "changed": 0, "repeated": 0}));
-    assert_eq!(put(&app, "D", &body).await.ok(), json!({"created": 0, "changed": 0, "repeated": 12}));
+    assert_eq!(
+        put(&app, "D", &body).await.ok(),
+        json!({"created": 12, "changed": 0, "repeated": 0})
+    );
+    assert_eq!(
+        put(&app, "D", &body).await.ok(),
+        json!({"created": 0, "changed": 0, "repeated": 12})
+    );
 
     let mut read = Vec::new();
     let mut path = "/v1/datasets/D/prompts?limit=5".to_owned();
@@ -65,7 +72,11 @@ async fn an_invalid_prompt_is_named_by_its_position() {
         body
     };
     for (body, code, words) in [
-        (with(|prompt| prompt["identity"] = json!("")), "invalid_field", ["prompts[2]", "identity"]),
+        (
+            with(|prompt| prompt["identity"] = json!("")),
+            "invalid_field",
+            ["prompts[2]", "identity"],
+        ),
         (with(|prompt| prompt["kind"] = json!("\n")), "invalid_field", ["prompts[2]", "kind"]),
         (
             with(|prompt| prompt["prompt"] = json!("x".repeat(9_000))),
@@ -77,8 +88,16 @@ async fn an_invalid_prompt_is_named_by_its_position() {
             "invalid_field",
             ["prompts[2]", "300"],
         ),
-        (with(|prompt| prompt["relations"] = json!([["a", "b"]])), "invalid_field", ["JSON", "length 2"]),
-        (with(|prompt| prompt["detectable"] = json!([])), "invalid_field", ["detectable", "unknown"]),
+        (
+            with(|prompt| prompt["relations"] = json!([["a", "b"]])),
+            "invalid_field",
+            ["JSON", "length 2"],
+        ),
+        (
+            with(|prompt| prompt["detectable"] = json!([])),
+            "invalid_field",
+            ["detectable", "unknown"],
+        ),
         (prompts(1, 1_001), "invalid_field", ["1001", "1000"]),
     ] {
         tells(&put(&app, "D", &body).await.problem(422, code), &words);

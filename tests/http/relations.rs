@@ -43,7 +43,11 @@ fn value(response: &Value, metric: &str) -> f64 {
 #[track_caller]
 fn is_null(response: &Value, metric: &str, reason: &str) {
     let score = &response["scores"][metric];
-    assert_eq!((&score["value"], &score["reason"]), (&Value::Null, &json!(reason)), "{metric}: {score}");
+    assert_eq!(
+        (&score["value"], &score["reason"]),
+        (&Value::Null, &json!(reason)),
+        "{metric}: {score}"
+    );
     assert!(score["help"].as_str().is_some_and(|help| help.contains("relations")), "{score}");
 }
 
@@ -60,7 +64,8 @@ fn near(a: f64, b: f64) {
 /// The origin of this graph's feature, such as `computed` or `cached`.
 fn origin<'a>(response: &'a Value, graph: &str) -> &'a str {
     let features = response["features"].as_array().unwrap();
-    let used = features.iter().find(|feature| feature["graph"] == graph && feature["of"] != "predicates");
+    let used =
+        features.iter().find(|feature| feature["graph"] == graph && feature["of"] != "predicates");
     used.unwrap_or_else(|| panic!("{graph} was not used: {features:?}"))["origin"].as_str().unwrap()
 }
 
@@ -69,11 +74,16 @@ async fn the_relations_of_a_prompt_are_scored_with_their_evidence() {
     let app = App::real().await;
     let response = app.score(prompted("a person riding a horse near Saturn")).await.ok();
     let relations = evidence(&response);
-    let words: Vec<_> =
-        relations.iter().map(|r| [&r["predicate"], &r["object"], &r["kind"], &r["source"]]).collect();
+    let words: Vec<_> = relations
+        .iter()
+        .map(|r| [&r["predicate"], &r["object"], &r["kind"], &r["source"]])
+        .collect();
     assert_eq!(
         json!(words),
-        json!([["riding", "horse", "interaction", "parsed"], ["near", "saturn", "location", "parsed"]])
+        json!([
+            ["riding", "horse", "interaction", "parsed"],
+            ["near", "saturn", "location", "parsed"]
+        ])
     );
     assert_eq!(relations[0]["seen_as"], json!(["riding", "on", "using"]));
     assert_eq!(relations[0]["classes"], json!(["horse"]));
@@ -81,7 +91,10 @@ async fn the_relations_of_a_prompt_are_scored_with_their_evidence() {
     let scores: Vec<f64> = relations.iter().map(|r| r["score"].as_f64().unwrap()).collect();
     for relation in &relations {
         let factor = |name: &str| relation["factors"][name].as_f64().unwrap();
-        near(relation["score"].as_f64().unwrap(), factor("person") * factor("predicate") * factor("object"));
+        near(
+            relation["score"].as_f64().unwrap(),
+            factor("person") * factor("predicate") * factor("object"),
+        );
         assert!((0.0..=1.0).contains(&relation["grounding"]["score"].as_f64().unwrap()));
         for sides in ["subject_box", "object_box"] {
             assert_eq!(relation[sides].as_array().unwrap().len(), 4, "{relation}");
@@ -108,14 +121,19 @@ async fn annotated_relations_override_the_prompt_and_detectables_filter_it() {
     let prompt = Some("a person as a clown skiing next to a dog");
     let both = json!({ "relations": [["person", "Holding", "cup"]], "detectables": ["dog"] });
     let response = app.score(form(image(), prompt, &both, METRICS)).await.ok();
-    let [relation] = evidence(&response).try_into().unwrap_or_else(|all| panic!("one relation: {all:?}"));
-    assert_eq!((&relation["predicate"], &relation["source"]), (&json!("Holding"), &json!("annotation")));
+    let [relation] =
+        evidence(&response).try_into().unwrap_or_else(|all| panic!("one relation: {all:?}"));
+    assert_eq!(
+        (&relation["predicate"], &relation["source"]),
+        (&json!("Holding"), &json!("annotation"))
+    );
     assert_eq!(relation["seen_as"], json!(["holding", "carrying"]), "case is ignored");
     is_null(&response, "rfs_location", "no_relations");
 
     let named = json!({ "detectables": ["clown", "skis", "DOG", "dog"] });
     let response = app.score(form(image(), prompt, &named, METRICS)).await.ok();
-    let words: Vec<_> = evidence(&response).iter().map(|r| json!([r["object"], r["source"]])).collect();
+    let words: Vec<_> =
+        evidence(&response).iter().map(|r| json!([r["object"], r["source"]])).collect();
     assert_eq!(
         words,
         [json!(["skis", "implied"]), json!(["dog", "parsed"])],
@@ -126,7 +144,9 @@ async fn annotated_relations_override_the_prompt_and_detectables_filter_it() {
 #[tokio::test]
 async fn a_sample_without_relations_scores_null_with_the_reason() {
     let app = App::real().await;
-    for prompt in ["", "a person", "a person on a sunny day", "a person as an astronaut", "{}", "👍"] {
+    for prompt in
+        ["", "a person", "a person on a sunny day", "a person as an astronaut", "{}", "👍"]
+    {
         let response = app.score(prompted(prompt)).await.ok();
         METRICS.split(',').for_each(|metric| is_null(&response, metric, "no_relations"));
         assert_eq!(evidence(&response), [] as [Value; 0], "{prompt}");
@@ -134,7 +154,8 @@ async fn a_sample_without_relations_scores_null_with_the_reason() {
     let none = app.score(form(png(1), None, &json!({}), METRICS)).await.ok();
     is_null(&none, "rfs", "no_relations");
     let role = json!({ "detectables": ["Clown", "", " "] });
-    let response = app.score(form(png(1), Some("a person as a clown skiing"), &role, METRICS)).await.ok();
+    let response =
+        app.score(form(png(1), Some("a person as a clown skiing"), &role, METRICS)).await.ok();
     is_null(&response, "rfs", "no_relations");
     assert!(none["features"].as_array().unwrap().is_empty(), "no graph runs without relations");
 }
@@ -156,7 +177,10 @@ async fn unknown_predicates_map_to_the_nearest_class_or_stay_unmapped() {
                 assert_eq!(relation["strict"], Value::Null);
             }
             None => {
-                assert_eq!((&relation["unmapped"], &relation["score"]), (&json!("predicate"), &Value::Null));
+                assert_eq!(
+                    (&relation["unmapped"], &relation["score"]),
+                    (&json!("predicate"), &Value::Null)
+                );
             }
         }
     }
@@ -168,7 +192,10 @@ async fn unknown_predicates_map_to_the_nearest_class_or_stay_unmapped() {
         assert_eq!(response["scores"]["rfs"]["flags"], json!(["approximate_predicate"]));
     }
     is_null(&response, "rfs_strict", "no_mapped_relations");
-    assert!(response["provenance"]["graphs"]["clip.text"].is_object(), "its text tower maps the predicates");
+    assert!(
+        response["provenance"]["graphs"]["clip.text"].is_object(),
+        "its text tower maps the predicates"
+    );
     let again = app.score(annotated(&[["person", "yodelling", "dog"]])).await.ok();
     assert_eq!(again["cached"], true, "its words are not encoded again");
 }
@@ -178,11 +205,13 @@ async fn unknown_predicates_map_to_the_nearest_class_or_stay_unmapped() {
 async fn without_owlvit_only_classes_count_and_distant_predicates_stay_unmapped() {
     let scene_graph = |graph: &GraphSpec| graph.role == "relations";
     let app =
-        App::with(|setup| setup.graphs.extend(demo_pack().graphs.into_iter().filter(scene_graph))).await;
+        App::with(|setup| setup.graphs.extend(demo_pack().graphs.into_iter().filter(scene_graph)))
+            .await;
     let relations = [["person", "riding", "horse"], ["person", "yodelling", "dog"]];
     let response = app.score(annotated(&relations)).await.ok();
     assert_eq!(response["scores"]["rfs"]["flags"], json!(["ungrounded"]));
-    let [riding, yodelling] = evidence(&response).try_into().unwrap_or_else(|all| panic!("two: {all:?}"));
+    let [riding, yodelling] =
+        evidence(&response).try_into().unwrap_or_else(|all| panic!("two: {all:?}"));
     assert_eq!((riding.get("grounding"), &riding["classes"]), (None, &json!(["horse"])));
     assert_eq!((&yodelling["unmapped"], &yodelling["score"]), (&json!("predicate"), &Value::Null));
     near(value(&response, "rfs"), riding["score"].as_f64().unwrap());
@@ -218,7 +247,8 @@ async fn blanks_duplicates_case_and_other_subjects_behave_as_documented() {
         let response = app.score(annotated(same)).await.ok();
         near(value(&response, "rfs"), alone);
     }
-    let response = app.score(annotated(&[["dog", "near", "tree"], ["person", "", "tree"]])).await.ok();
+    let response =
+        app.score(annotated(&[["dog", "near", "tree"], ["person", "", "tree"]])).await.ok();
     let why: Vec<_> = evidence(&response).iter().map(|r| r["unmapped"].clone()).collect();
     assert_eq!(why, ["subject", "predicate"]);
     is_null(&response, "rfs", "no_mapped_relations");
@@ -234,10 +264,15 @@ async fn overlong_words_are_flagged_as_truncated_and_too_many_relations_refused(
     let response = app.score(annotated(&[["person", "riding", &long]])).await.ok();
     assert_eq!(response["scores"]["rfs"]["flags"], json!(["truncated"]));
     assert_eq!(evidence(&response)[0]["truncated"], true);
-    assert_eq!(evidence(&response)[0]["classes"], json!(["horse"]), "classes are found by the head noun");
+    assert_eq!(
+        evidence(&response)[0]["classes"],
+        json!(["horse"]),
+        "classes are found by the head noun"
+    );
 
     let objects: Vec<String> = (0..257).map(|at| format!("thing{at}")).collect();
-    let many: Vec<[&str; 3]> = objects.iter().map(|object| ["person", "near", object.as_str()]).collect();
+    let many: Vec<[&str; 3]> =
+        objects.iter().map(|object| ["person", "near", object.as_str()]).collect();
     let response = app.score(annotated(&many[..200])).await.ok();
     assert_eq!(evidence(&response).len(), 200);
     let problem = app.score(annotated(&many)).await.problem(422, "invalid_field");
@@ -256,7 +291,8 @@ async fn images_of_any_shape_are_scored_and_single_pixels_are_refused() {
     let app = App::real().await;
     for (width, height) in [(2, 2), (5000, 200), (3, 500)] {
         let image = png_of(width, height, 7);
-        let response = app.score(form(image, Some("a person riding a horse"), &json!({}), "rfs")).await.ok();
+        let response =
+            app.score(form(image, Some("a person riding a horse"), &json!({}), "rfs")).await.ok();
         assert!((0.0..=1.0).contains(&value(&response, "rfs")), "{width}×{height}");
         let corners = &evidence(&response)[0]["object_box"];
         assert!(corners.as_array().unwrap().iter().all(|side| side.as_f64().unwrap().is_finite()));
@@ -294,7 +330,12 @@ async fn objects_and_relations_share_one_request_and_neither_changes_the_other()
     let (both, goa, rfs) = (ask("goa,rfs").await, ask("goa").await, ask("rfs").await);
     assert!((value(&both, "goa") - value(&goa, "goa")).abs() < 1e-6);
     assert!((value(&both, "rfs") - value(&rfs, "rfs")).abs() < 1e-6);
-    let looked = both["features"].as_array().unwrap().iter().filter(|f| f["graph"] == "owlvit.image").count();
+    let looked = both["features"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|f| f["graph"] == "owlvit.image")
+        .count();
     assert_eq!(looked, 1);
     assert_eq!(both["evidence"]["objects"].as_array().unwrap().len(), 2, "labels of goa only");
     assert_eq!(rfs["evidence"].get("objects"), None);
@@ -304,7 +345,15 @@ async fn objects_and_relations_share_one_request_and_neither_changes_the_other()
 async fn scores_do_not_depend_on_batches_or_order() {
     let samples: [(u32, u32, &[[&str; 3]]); 5] = [
         (1, 40, &[["person", "riding", "horse"]]),
-        (2, 40, &[["person", "near", "Saturn"], ["person", "holding", "cup"], ["person", "wearing", "hat"]]),
+        (
+            2,
+            40,
+            &[
+                ["person", "near", "Saturn"],
+                ["person", "holding", "cup"],
+                ["person", "wearing", "hat"],
+            ],
+        ),
         (3, 40, &[["person", "hugging", "bear"], ["person", "in", "garden"]]),
         (4, 90, &[["person", "riding", "horse"]]),
         (1, 40, &[["person", "riding", "horse"], ["person", "on", "moon"]]),
@@ -317,7 +366,8 @@ async fn scores_do_not_depend_on_batches_or_order() {
         form(png_of(*width, 60, *seed), None, &json!({ "relations": relations }), "rfs,rfs_strict")
     };
     let numbers = |response: &Value| {
-        let scores = ["rfs", "rfs_strict"].map(|metric| response["scores"][metric]["value"].as_f64());
+        let scores =
+            ["rfs", "rfs_strict"].map(|metric| response["scores"][metric]["value"].as_f64());
         scores.map(|score| score.unwrap_or(-1.0))
     };
     let app = App::real().await;

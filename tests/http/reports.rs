@@ -61,7 +61,8 @@ impl App {
     }
 
     async fn close(&self, run: &str) {
-        self.send(Request::post(format!("/v1/runs/{run}/finish")).body(Body::empty()).unwrap()).await;
+        self.send(Request::post(format!("/v1/runs/{run}/finish")).body(Body::empty()).unwrap())
+            .await;
         self.until_run(run, "its end", |run| run["state"] == "finished").await;
     }
 
@@ -79,8 +80,9 @@ fn close(ours: &Value, theirs: Option<f64>, what: &str) {
     match theirs {
         None => assert!(ours.is_null(), "{what}: {ours}, but the toolkit has no number"),
         Some(theirs) => {
-            let ours =
-                ours.as_f64().unwrap_or_else(|| panic!("{what}: {ours}, but the toolkit has {theirs}"));
+            let ours = ours
+                .as_f64()
+                .unwrap_or_else(|| panic!("{what}: {ours}, but the toolkit has {theirs}"));
             assert!((ours - theirs).abs() <= 1e-6, "{what}: {ours}, but the toolkit has {theirs}");
         }
     }
@@ -88,8 +90,8 @@ fn close(ours: &Value, theirs: Option<f64>, what: &str) {
 
 #[tokio::test]
 async fn imported_results_reproduce_the_toolkit_table_with_its_penalty() {
-    let goldens: Goldens =
-        serde_json::from_str(include_str!("../data/analysis/toolkit.json")).expect("the script wrote it");
+    let goldens: Goldens = serde_json::from_str(include_str!("../data/analysis/toolkit.json"))
+        .expect("the script wrote it");
     assert_eq!(goldens.sets.len(), 20);
     let app = App::start().await;
     for set in goldens.sets {
@@ -129,8 +131,7 @@ async fn imported_results_reproduce_the_toolkit_table_with_its_penalty() {
     }
 }
 
-const CLIP: &str =
-    ",name,clip_t,clip_n,clip_i\n0,000-0-0,0.4,0.2,0.5\n1,000-0-1,0.4,0.2,0.5\n2,001-0-0,0.1,0.2,0.5\n";
+const CLIP: &str = ",name,clip_t,clip_n,clip_i\n0,000-0-0,0.4,0.2,0.5\n1,000-0-1,0.4,0.2,0.5\n2,001-0-0,0.1,0.2,0.5\n";
 const IPS: &str = ",name,identity_preservation\n0,000-0-0,0.5\n1,000-0-1,\n2,001-0-0,0.75\n";
 
 #[tokio::test]
@@ -155,8 +156,12 @@ async fn each_policy_and_each_format_has_its_table() {
     assert_eq!(csv.headers[header::CONTENT_TYPE], "text/csv; charset=utf-8");
     let text = String::from_utf8(csv.body.to_vec()).unwrap();
     assert!(text.starts_with("metric,mean,std,") && text.contains("\nips,0.25,"), "{text}");
-    let markdown = String::from_utf8(app.report(&run, "?format=markdown").await.body.to_vec()).unwrap();
-    assert!(markdown.starts_with("# A/r\n") && markdown.contains("; 1 penalised (33.3 %)"), "{markdown}");
+    let markdown =
+        String::from_utf8(app.report(&run, "?format=markdown").await.body.to_vec()).unwrap();
+    assert!(
+        markdown.starts_with("# A/r\n") && markdown.contains("; 1 penalised (33.3 %)"),
+        "{markdown}"
+    );
     let latex = String::from_utf8(app.report(&run, "?format=latex").await.body.to_vec()).unwrap();
     assert!(latex.contains("\\toprule") && latex.contains("clip\\_t $\\uparrow$"), "{latex}");
 }
@@ -199,7 +204,10 @@ async fn missing_reports_say_why() {
     let app = App::start().await;
     let run = app.new_run("r").await;
     let empty = app.report(&run, "").await.ok();
-    assert_eq!((&empty["rows"], &empty["pack"], &empty["samples"]), (&json!([]), &Value::Null, &json!(0)));
+    assert_eq!(
+        (&empty["rows"], &empty["pack"], &empty["samples"]),
+        (&json!([]), &Value::Null, &json!(0))
+    );
     app.import(&run, "them", IPS).await.ok();
     tells(&app.report(&run, "").await.problem(422, "invalid_field"), &["clip_t", "policy `none`"]);
     assert_eq!(app.report(&run, "?policy=none").await.ok()["samples"], 3);
@@ -209,7 +217,10 @@ async fn missing_reports_say_why() {
         &["several packs", "them", "others"],
     );
     assert_eq!(app.report(&run, "?policy=none&pack=others").await.ok()["pack"]["name"], "others");
-    tells(&app.report(&run, "?pack=nobody").await.problem(422, "invalid_field"), &["nobody", "them"]);
+    tells(
+        &app.report(&run, "?pack=nobody").await.problem(422, "invalid_field"),
+        &["nobody", "them"],
+    );
     app.report(&run, "?format=pdf").await.problem(400, "malformed_request");
     app.report(&run, "?policy=other").await.problem(400, "malformed_request");
     app.report("01900000-0000-7000-8000-000000000000", "").await.problem(404, "not_found");
@@ -220,8 +231,11 @@ async fn a_finished_run_of_real_images_gets_aps_from_its_own_photos() {
     let app = App::real().await;
     let run = app.new_run("r").await;
     let golden = |name: &str| std::fs::read(format!("packs/demo/goldens/{name}")).unwrap();
-    for (name, photo, male) in [("one", "astronaut-face.jpg", false), ("two", "astronaut.jpg", true)] {
-        let metadata = json!({"identity": name, "attributes": {"Male": male, "Young": true}}).to_string();
+    for (name, photo, male) in
+        [("one", "astronaut-face.jpg", false), ("two", "astronaut.jpg", true)]
+    {
+        let metadata =
+            json!({"identity": name, "attributes": {"Male": male, "Young": true}}).to_string();
         let form = Form::new()
             .file("image", golden("astronaut.jpg"))
             .file("reference", golden(photo))

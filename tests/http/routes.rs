@@ -34,7 +34,9 @@ async fn a_wrong_method_is_refused_with_the_allowed_ones() {
 #[tokio::test]
 async fn an_unknown_or_malformed_sample_id_is_not_found() {
     let app = App::start().await;
-    for id in ["01932b5e-7c7e-7000-8000-000000000000", "mine", "%20", "%FF", "a".repeat(5000).as_str()] {
+    for id in
+        ["01932b5e-7c7e-7000-8000-000000000000", "mine", "%20", "%FF", "a".repeat(5000).as_str()]
+    {
         tells(&app.get(&format!("/v1/samples/{id}")).await.problem(404, "not_found"), &["sample"]);
     }
 }
@@ -101,7 +103,8 @@ async fn unknown_methods_and_paths_add_no_service_metrics() {
     let app = App::start().await;
     for seed in 0..20 {
         let method = Method::from_bytes(format!("INVENTED{seed}").as_bytes()).unwrap();
-        let request = Request::builder().method(method).uri(format!("/no/{seed}")).body(Body::empty());
+        let request =
+            Request::builder().method(method).uri(format!("/no/{seed}")).body(Body::empty());
         app.send(request.unwrap()).await;
     }
     let text = app.get("/metrics").await.body;

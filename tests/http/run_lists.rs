@@ -19,7 +19,9 @@ async fn methods_and_runs_are_created_once_and_listed_in_pages() {
     assert_eq!(method(json!({"name": "B"})).await.ok()["description"], "a generator");
     method(json!({"name": " "})).await.problem(422, "invalid_field");
     method(json!({"title": "B"})).await.problem(422, "invalid_field");
-    method(json!({"name": "B", "description": "x".repeat(5000)})).await.problem(422, "invalid_field");
+    method(json!({"name": "B", "description": "x".repeat(5000)}))
+        .await
+        .problem(422, "invalid_field");
 
     let facts = json!({
         "method": "A", "run": "r1", "dataset": "stellar", "split": "test", "settings": {"steps": 50},
@@ -39,7 +41,10 @@ async fn methods_and_runs_are_created_once_and_listed_in_pages() {
     assert_eq!(app.send(post("/v1/runs", &facts)).await.ok(), run);
     let mut other = facts.clone();
     other["split"] = json!("val");
-    tells(&app.send(post("/v1/runs", &other)).await.problem(409, "run_conflict"), &["A/r1", "split"]);
+    tells(
+        &app.send(post("/v1/runs", &other)).await.problem(409, "run_conflict"),
+        &["A/r1", "split"],
+    );
     for (change, code) in [
         (json!({"metrics": ["clip_x"]}), "unknown_metric"),
         (json!({"metrics": []}), "invalid_field"),
@@ -59,10 +64,13 @@ async fn methods_and_runs_are_created_once_and_listed_in_pages() {
     let first = app.get("/v1/runs?limit=2").await.ok();
     let names = |page: &Value| {
         let runs = page["runs"].as_array().unwrap().iter();
-        runs.map(|run| format!("{}/{}", run["method"].as_str().unwrap(), run["run"].as_str().unwrap()))
-            .collect::<Vec<_>>()
+        runs.map(|run| {
+            format!("{}/{}", run["method"].as_str().unwrap(), run["run"].as_str().unwrap())
+        })
+        .collect::<Vec<_>>()
     };
-    let second = app.get(&format!("/v1/runs?limit=2&after={}", first["next"].as_str().unwrap())).await.ok();
+    let second =
+        app.get(&format!("/v1/runs?limit=2&after={}", first["next"].as_str().unwrap())).await.ok();
     assert_eq!((names(&first).len(), &second["next"]), (2, &Value::Null));
     // Runs are ordered by id; the order within one millisecond is arbitrary.
     let mut all = [names(&first), names(&second)].concat();
@@ -72,7 +80,10 @@ async fn methods_and_runs_are_created_once_and_listed_in_pages() {
     app.get("/v1/runs?after=x").await.problem(400, "malformed_request");
     app.get("/v1/runs?limit=1001").await.problem(400, "malformed_request");
     let methods = app.get("/v1/methods?limit=1").await.ok();
-    assert_eq!((&methods["methods"][0]["name"], &methods["methods"][0]["runs"]), (&json!("A"), &json!(2)));
+    assert_eq!(
+        (&methods["methods"][0]["name"], &methods["methods"][0]["runs"]),
+        (&json!("A"), &json!(2))
+    );
     assert_eq!(app.get("/v1/methods?after=A").await.ok()["methods"][0]["name"], "B");
 }
 
@@ -119,7 +130,8 @@ async fn imported_scores_have_their_own_pack() {
     ] {
         app.send(csv(&run, source, text)).await.problem(status, code);
     }
-    let without = Request::post(format!("/v1/runs/{run}/import?source=x")).body(Body::from(clip)).unwrap();
+    let without =
+        Request::post(format!("/v1/runs/{run}/import?source=x")).body(Body::from(clip)).unwrap();
     app.send(without).await.problem(415, "unsupported_media_type");
     let unnamed = Request::post(format!("/v1/runs/{run}/import"))
         .header(header::CONTENT_TYPE, "text/csv")

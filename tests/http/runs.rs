@@ -40,7 +40,8 @@ pub(crate) fn csv(run: &str, source: &str, text: &str) -> Request<Body> {
 impl App {
     /// Creates a run that is scored with one metric and returns its id.
     pub(crate) async fn run_of(&self, method: &str) -> String {
-        let response = self.send(post("/v1/runs", &json!({"method": method, "metrics": [ONE_GRAPH]}))).await;
+        let response =
+            self.send(post("/v1/runs", &json!({"method": method, "metrics": [ONE_GRAPH]}))).await;
         assert_eq!(response.status, 201, "{response:?}");
         response.json()["run_id"].as_str().unwrap().to_owned()
     }
@@ -54,7 +55,12 @@ impl App {
     }
 
     /// Polls the run until `done`; panics after 30 s.
-    pub(crate) async fn until_run(&self, run: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn until_run(
+        &self,
+        run: &str,
+        what: &str,
+        done: impl Fn(&Value) -> bool,
+    ) -> Value {
         let started = std::time::Instant::now();
         loop {
             let now = self.get(&format!("/v1/runs/{run}")).await.ok();
@@ -102,7 +108,8 @@ async fn a_submitted_sample_scores_like_an_interactive_one() {
     let id = accepted["id"].as_str().unwrap();
     let stored = app.get(&format!("/v1/samples/{id}")).await.ok();
     assert_eq!((&stored["name"], &stored["run_id"]), (&json!("one"), &json!(run)));
-    let direct = app.score(form(1).field("metrics", ONE_GRAPH).field("prompt", "a person")).await.ok();
+    let direct =
+        app.score(form(1).field("metrics", ONE_GRAPH).field("prompt", "a person")).await.ok();
     assert_eq!(stored["scores"].as_array().unwrap().len(), 1);
     assert_eq!(stored["scores"][0]["value"], direct["scores"][ONE_GRAPH]["value"]);
     assert_eq!(app.counted("A", ONE_GRAPH).await, 1);
@@ -163,7 +170,11 @@ impl App {
     async fn until_kept(&self, bytes: u64) {
         let started = std::time::Instant::now();
         while self.runs.spool().used() != bytes {
-            assert!(started.elapsed().as_secs() < 20, "the spool holds {} bytes", self.runs.spool().used());
+            assert!(
+                started.elapsed().as_secs() < 20,
+                "the spool holds {} bytes",
+                self.runs.spool().used()
+            );
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }
@@ -218,7 +229,11 @@ async fn an_undecodable_image_fails_its_sample_but_not_the_run() {
     assert!(failed[0]["error"]["code"].as_str().unwrap().starts_with("image_"), "{failed:?}");
     tells(failed[0]["error"]["detail"].as_str().unwrap(), &["image: "]);
 
-    assert_eq!(app.put(&run, "bad", form(3)).await.status, 202, "another image under the same name");
+    assert_eq!(
+        app.put(&run, "bad", form(3)).await.status,
+        202,
+        "another image under the same name"
+    );
     let now = app.until_scored(&run, 2).await;
     assert_eq!(now["counts"]["failed"], 0);
     app.until_kept(0).await;
@@ -252,7 +267,8 @@ async fn pending_samples_survive_a_restart() {
     let app = App::real().await;
     let run = app.run_of("A").await;
     for seed in 0..6 {
-        let response = app.put(&run, &format!("s{seed}"), form(seed).file("reference", png(99))).await;
+        let response =
+            app.put(&run, &format!("s{seed}"), form(seed).file("reference", png(99))).await;
         assert_eq!(response.status, 202);
     }
     let app = app.restart().await;
@@ -299,11 +315,16 @@ async fn a_finished_run_refuses_samples_and_finishing_is_idempotent() {
     assert!(now["finished"].is_string());
     let again = app.finish(&run).await;
     assert_eq!((again.status.as_u16(), &again.json()), (200, &now));
-    tells(&app.put(&run, "two", form(2)).await.problem(409, "run_finished"), &["A/default", "another run"]);
+    tells(
+        &app.put(&run, "two", form(2)).await.problem(409, "run_finished"),
+        &["A/default", "another run"],
+    );
     assert_eq!(app.put(&run, "one", form(1)).await.status, 200, "stored samples may be repeated");
     let scored = form(3).field("method", "A").field("name", "three");
     app.score(scored).await.problem(409, "run_finished");
-    app.send(csv(&run, "them", ",name,dino_fidelity\n0,one,0.5\n")).await.problem(409, "run_finished");
+    app.send(csv(&run, "them", ",name,dino_fidelity\n0,one,0.5\n"))
+        .await
+        .problem(409, "run_finished");
     assert_eq!(app.get("/v1/runs?state=finished").await.ok()["runs"].as_array().unwrap().len(), 1);
 }
 
@@ -315,25 +336,39 @@ async fn samples_of_another_pack_are_blocked_with_a_reason_and_refused_by_the_ru
     let waiting = of_another_pack(id, app.runs.spool().id());
     app.store.accept(&waiting).await.unwrap();
     let now = app.get(&format!("/v1/runs/{run}")).await.ok();
-    assert_eq!((&now["counts"]["pending"], &now["held"]["code"]), (&json!(1), &json!("pack_not_loaded")));
-    tells(now["held"]["detail"].as_str().unwrap(), &["other", &waiting.pack.digest, "demo", "start it"]);
+    assert_eq!(
+        (&now["counts"]["pending"], &now["held"]["code"]),
+        (&json!(1), &json!("pack_not_loaded"))
+    );
+    tells(
+        now["held"]["detail"].as_str().unwrap(),
+        &["other", &waiting.pack.digest, "demo", "start it"],
+    );
     let listed = app.get("/v1/runs").await.ok();
     assert_eq!(listed["runs"][0]["held"], now["held"]);
 
     let request = Request::get(format!("/v1/runs/{run}/events")).body(Body::empty()).unwrap();
     let mut events = app.router.clone().oneshot(request).await.unwrap().into_body();
-    let first = events.frame().await.expect("the current state comes first").unwrap().into_data().unwrap();
+    let first =
+        events.frame().await.expect("the current state comes first").unwrap().into_data().unwrap();
     let first = String::from_utf8(first.to_vec()).unwrap();
     tells(&first, &["event: progress", "\"held\":", "pack_not_loaded"]);
 
     let refused = app.put(&run, "two", form(2)).await.problem(409, "pack_conflict");
     tells(&refused, &["A/default", &waiting.pack.digest]);
     assert!(
-        app.get(&format!("/v1/samples/{}", waiting.id)).await.problem(404, "not_found").contains("sample")
+        app.get(&format!("/v1/samples/{}", waiting.id))
+            .await
+            .problem(404, "not_found")
+            .contains("sample")
     );
     app.store.delete_sample(waiting.id).await.unwrap().unwrap();
     let now = app.get(&format!("/v1/runs/{run}")).await.ok();
-    assert_eq!((&now["counts"]["pending"], now.get("held")), (&json!(0), None), "nothing is pending");
+    assert_eq!(
+        (&now["counts"]["pending"], now.get("held")),
+        (&json!(0), None),
+        "nothing is pending"
+    );
 }
 
 #[tokio::test]
@@ -345,7 +380,9 @@ async fn every_route_reports_an_unknown_dataset() {
     for path in ["/v1/datasets/nowhere", "/v1/datasets/nowhere/prompts"] {
         tells(&app.get(path).await.problem(404, "not_found"), &["no dataset"]);
     }
-    app.put(&run, "one", form(1).field("metadata", "{\"dataset\": ")).await.problem(422, "invalid_field");
+    app.put(&run, "one", form(1).field("metadata", "{\"dataset\": "))
+        .await
+        .problem(422, "invalid_field");
 }
 
 #[tokio::test]
@@ -361,7 +398,8 @@ async fn events_report_the_progress_until_the_end() {
         tokio::spawn(async move {
             let response = tower::ServiceExt::oneshot(router, request).await.expect("infallible");
             assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
-            let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+            let body =
+                http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
             String::from_utf8(body.to_vec()).unwrap()
         })
     };
@@ -388,7 +426,8 @@ async fn event_streams_are_bounded_and_end_at_shutdown() {
     let app = App::with(|setup| setup.config.runs.watchers = 1).await;
     let run = app.run_of("A").await;
     let request = Request::get(format!("/v1/runs/{run}/events")).body(Body::empty()).unwrap();
-    let response = tower::ServiceExt::oneshot(app.router.clone(), request).await.expect("infallible");
+    let response =
+        tower::ServiceExt::oneshot(app.router.clone(), request).await.expect("infallible");
     app.get(&format!("/v1/runs/{run}/events")).await.problem(429, "overloaded");
     let body = tokio::spawn(http_body_util::BodyExt::collect(response.into_body()));
     app.runs.stop();
@@ -419,10 +458,13 @@ async fn a_full_spool_or_run_returns_retry_after() {
     let noise = |seed| crate::support::images::png_of(320, 320, seed);
     let mut responses = Vec::new();
     for seed in 0..8 {
-        responses.push(app.put(&run, &format!("s{seed}"), Form::new().file("image", noise(seed))).await);
+        responses
+            .push(app.put(&run, &format!("s{seed}"), Form::new().file("image", noise(seed))).await);
     }
-    let refused =
-        responses.iter().find(|response| response.status != 202).expect("1 MiB does not hold all of them");
+    let refused = responses
+        .iter()
+        .find(|response| response.status != 202)
+        .expect("1 MiB does not hold all of them");
     tells(&refused.problem(507, "storage_full"), &["store.spool_mib", "finish runs"]);
     assert!(refused.headers.contains_key(header::RETRY_AFTER));
     app.gate.open();
@@ -436,7 +478,10 @@ async fn deletion_removes_pending_samples_and_their_files() {
     let run = app.run_of("A").await;
     app.gate.close();
     let (one, photo) = (png(1), png(50));
-    let first = app.put(&run, "one", Form::new().file("image", &one).file("reference", &photo)).await.json();
+    let first = app
+        .put(&run, "one", Form::new().file("image", &one).file("reference", &photo))
+        .await
+        .json();
     app.put(&run, "two", form(2).field("reference_hash", ContentHash::of(&photo).to_hex())).await;
     assert!(app.runs.spool().used() > 0);
     let delete = |path: String| app.send(Request::delete(path).body(Body::empty()).unwrap());
@@ -453,5 +498,9 @@ async fn deletion_removes_pending_samples_and_their_files() {
     app.until_kept(0).await;
     app.gate.open();
     app.get(&format!("/v1/runs/{run}")).await.problem(404, "not_found");
-    assert_eq!(app.counted("A", ONE_GRAPH).await, 0, "samples in flight are not stored after the deletion");
+    assert_eq!(
+        app.counted("A", ONE_GRAPH).await,
+        0,
+        "samples in flight are not stored after the deletion"
+    );
 }

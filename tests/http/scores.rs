@@ -53,7 +53,8 @@ async fn the_response_has_the_provenance_of_every_score() {
         .unwrap()
         .iter()
         .map(|feature| {
-            [&feature["graph"], &feature["of"], &feature["origin"]].map(|text| text.as_str().unwrap())
+            [&feature["graph"], &feature["of"], &feature["origin"]]
+                .map(|text| text.as_str().unwrap())
         })
         .collect();
     features.sort_unstable();
@@ -85,7 +86,10 @@ async fn an_identical_request_is_served_from_the_cache_and_counted_once() {
 async fn a_shared_reference_is_computed_once() {
     let app = App::start().await;
     for seed in 0..3 {
-        let form = Form::new().file("image", png(seed)).file("reference", png(77)).field("metrics", "clip_i");
+        let form = Form::new()
+            .file("image", png(seed))
+            .file("reference", png(77))
+            .field("metrics", "clip_i");
         app.score(form).await.ok();
     }
     let items: usize = app.graphs.sizes().iter().sum();
@@ -96,12 +100,17 @@ async fn a_shared_reference_is_computed_once() {
 async fn further_metrics_of_the_same_sample_are_added_to_it() {
     let app = App::start().await;
     let first = app.score(whole(1).field("method", "mine").field("metrics", "clip_t")).await.ok();
-    let second = app.score(whole(1).field("method", "mine").field("metrics", "aesthetic")).await.ok();
+    let second =
+        app.score(whole(1).field("method", "mine").field("metrics", "aesthetic")).await.ok();
     assert_eq!(second["outcome"], "rescored");
     assert_eq!(second["sample"], first["sample"]);
     let stored = app.get(&format!("/v1/samples/{}", first["sample"].as_str().unwrap())).await.ok();
-    let mut metrics: Vec<_> =
-        stored["scores"].as_array().unwrap().iter().map(|score| score["metric"].as_str().unwrap()).collect();
+    let mut metrics: Vec<_> = stored["scores"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|score| score["metric"].as_str().unwrap())
+        .collect();
     metrics.sort_unstable();
     assert_eq!(metrics, ["aesthetic", "clip_t"]);
 }
@@ -133,8 +142,12 @@ async fn a_metric_without_its_graph_is_unavailable_and_others_are_scored() {
     assert_eq!(response["scores"]["aesthetic"]["reason"], "unavailable");
     assert!(response["scores"]["clip_t"]["value"].is_f64());
     let metrics = app.get("/v1/metrics").await.ok();
-    let aesthetic =
-        metrics["metrics"].as_array().unwrap().iter().find(|metric| metric["code"] == "aesthetic").unwrap();
+    let aesthetic = metrics["metrics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|metric| metric["code"] == "aesthetic")
+        .unwrap();
     assert_eq!(aesthetic["available"], false);
     assert_eq!(aesthetic["missing_graphs"], json!(["clip_l.image"]));
 }
@@ -180,7 +193,8 @@ async fn a_stored_sample_reads_back_with_its_scores_and_their_provenance() {
         .field("name", "0001")
         .field("metadata", r#"{"attributes": {"Young": true}, "detectables": ["horse"]}"#);
     let response = app.score(form).await.ok();
-    let stored = app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
+    let stored =
+        app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
     assert_eq!(stored["id"], response["sample"]);
     assert_eq!(stored["method"], "mine");
     assert_eq!(stored["run"], "seed 7");
@@ -189,10 +203,16 @@ async fn a_stored_sample_reads_back_with_its_scores_and_their_provenance() {
     assert_eq!(stored["image"]["width"], 12);
     assert_eq!(stored["image"]["height"], 9);
     assert_eq!(stored["references"].as_array().unwrap().len(), 1);
-    assert_eq!(stored["metadata"], json!({"attributes": {"Young": true}, "detectables": ["horse"]}));
+    assert_eq!(
+        stored["metadata"],
+        json!({"attributes": {"Young": true}, "detectables": ["horse"]})
+    );
     for score in stored["scores"].as_array().unwrap() {
         let metric = score["metric"].as_str().unwrap();
-        assert_eq!(score["value"], response["scores"][metric]["value"], "{metric}: to the last bit");
+        assert_eq!(
+            score["value"], response["scores"][metric]["value"],
+            "{metric}: to the last bit"
+        );
         assert_eq!(score["pack"], response["provenance"]["pack"]);
         assert_eq!(score["service_version"], env!("CARGO_PKG_VERSION"));
     }
@@ -204,7 +224,8 @@ async fn a_sample_without_a_method_is_stored_but_on_no_leaderboard() {
     let app = App::start().await;
     let response = app.score(whole(1)).await.ok();
     assert!(response.get("method").is_none());
-    let stored = app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
+    let stored =
+        app.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).await.ok();
     assert_eq!(stored["method"], json!(null));
     assert_eq!(app.get("/v1/leaderboard").await.ok()["rows"], json!([]));
 }
@@ -230,8 +251,10 @@ async fn the_same_name_in_another_run_is_another_sample() {
     let app = App::start().await;
     for run in ["a", "b"] {
         let form = Form::new().file("image", png(1)).field("metrics", ONE_GRAPH);
-        let response =
-            app.score(form.field("method", "mine").field("run", run).field("name", "0001")).await.ok();
+        let response = app
+            .score(form.field("method", "mine").field("run", run).field("name", "0001"))
+            .await
+            .ok();
         assert_eq!(response["outcome"], "created");
     }
     assert_eq!(app.counted("mine", ONE_GRAPH).await, 2);

@@ -27,7 +27,11 @@ async fn added_by(app: &App, form: Form) -> BTreeMap<String, u64> {
     let before = runs(app).await;
     app.score(form).await.ok();
     let after = runs(app).await;
-    after.into_iter().map(|(role, n)| (role.clone(), n - before[&role])).filter(|(_, n)| *n > 0).collect()
+    after
+        .into_iter()
+        .map(|(role, n)| (role.clone(), n - before[&role]))
+        .filter(|(_, n)| *n > 0)
+        .collect()
 }
 
 fn sample(image: u32, prompt: &str) -> Form {

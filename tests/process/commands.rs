@@ -32,7 +32,8 @@ fn score_prints_a_table_and_a_note_about_demo_weights() {
         "clip_t,clip_i,clip_n,aesthetic",
     ]))
     .printed();
-    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let lines: Vec<Vec<&str>> =
+        table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["metric", "score", "better", "note"]);
     for (line, metric) in lines[1..5].iter().zip(["clip_t", "clip_i", "clip_n", "aesthetic"]) {
         assert_eq!(line[0], metric);
@@ -78,8 +79,10 @@ fn score_refuses_an_unknown_metric_and_lists_the_known_ones() {
 
 #[test]
 fn score_names_an_unusable_file() {
-    run(&mut program(&["score", "--image", "/nowhere/x.png"])).failed(&["cannot read /nowhere/x.png"]);
-    run(&mut program(&["score", "--image", "Cargo.toml"])).failed(&["Cargo.toml", "PNG, JPEG or WebP"]);
+    run(&mut program(&["score", "--image", "/nowhere/x.png"]))
+        .failed(&["cannot read /nowhere/x.png"]);
+    run(&mut program(&["score", "--image", "Cargo.toml"]))
+        .failed(&["Cargo.toml", "PNG, JPEG or WebP"]);
     let folder = folder();
     let half = folder.path().join("half.jpg");
     let whole = fs::read(golden("astronaut.jpg")).unwrap();
@@ -90,10 +93,16 @@ fn score_names_an_unusable_file() {
 #[test]
 fn pack_inspect_lists_the_graphs_with_their_sources() {
     let text = run(&mut program(&["pack", "inspect", "packs/demo"])).printed();
-    let digest = Sha::of(&fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/packs/demo/pack.toml")).unwrap());
-    for word in
-        ["clip.image", "clip.text", "clip_l.image", "fp32", "pixels u8[224, 224, 3]", "goldens   present"]
-    {
+    let digest =
+        Sha::of(&fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/packs/demo/pack.toml")).unwrap());
+    for word in [
+        "clip.image",
+        "clip.text",
+        "clip_l.image",
+        "fp32",
+        "pixels u8[224, 224, 3]",
+        "goldens   present",
+    ] {
         assert!(text.contains(word), "`{word}` is missing in: {text}");
     }
     assert!(text.contains(&digest.to_string()), "{text}");
@@ -128,7 +137,8 @@ fn pack_verify_fails_for_a_pack_that_misses_its_goldens() {
     *expected = (expected.as_f64().unwrap() + 0.01).into();
     let changed = goldens.to_string();
     fs::write(&file, &changed).unwrap();
-    let manifest = read(&pack.join("pack.toml")).replace(&before, &Sha::of(changed.as_bytes()).to_string());
+    let manifest =
+        read(&pack.join("pack.toml")).replace(&before, &Sha::of(changed.as_bytes()).to_string());
     fs::write(pack.join("pack.toml"), manifest).unwrap();
     let ran = run(program(&["pack", "verify"]).arg(&pack));
     assert_eq!(ran.code, Some(1), "{}", ran.stdout);
@@ -141,7 +151,10 @@ fn pack_verify_fails_for_a_pack_that_misses_its_goldens() {
 fn openapi_prints_the_committed_document() {
     let printed = run(&mut program(&["openapi"])).printed();
     let committed = read(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json").as_ref());
-    assert!(printed == committed, "openapi/openapi.json is out of date: run `make openapi` and commit it");
+    assert!(
+        printed == committed,
+        "openapi/openapi.json is out of date: run `make openapi` and commit it"
+    );
 }
 
 #[test]
@@ -173,7 +186,9 @@ fn migrate_is_idempotent() {
 #[test]
 fn help_shows_examples() {
     let help = run(&mut program(&["--help"])).printed();
-    for word in ["serve", "score", "pack", "migrate", "openapi", "config", "Examples:", "STELLAR_PACK="] {
+    for word in
+        ["serve", "score", "pack", "migrate", "openapi", "config", "Examples:", "STELLAR_PACK="]
+    {
         assert!(help.contains(word), "`{word}` is missing in: {help}");
     }
     let help = run(&mut program(&["score", "--help"])).printed();
@@ -194,7 +209,12 @@ fn the_old_spelling_of_evaluate_works_and_warns() {
     command.args(["--dataset", &dataset, "--run", &images, "--name", "old", "--out", &out]);
     let ran = run(&mut command);
     for word in ["`run` is now `evaluate`", "--run DIR is now --images DIR"] {
-        assert_eq!(ran.stderr.matches(word).count(), 1, "`{word}` must occur once in: {}", ran.stderr);
+        assert_eq!(
+            ran.stderr.matches(word).count(),
+            1,
+            "`{word}` must occur once in: {}",
+            ran.stderr
+        );
     }
     let table = ran.printed();
     assert!(table.contains("mine/old") && table.contains("| aesthetic |"), "{table}");
@@ -212,13 +232,18 @@ const IMAGES: usize = 20;
 /// Images with arbitrary relations that count as true: with random weights, the true ones can only
 /// be expected to score no better than the others.
 fn list_of_images(folder: &std::path::Path) -> String {
-    let predicates = ["riding", "holding", "wearing", "near", "behind", "eating", "sitting on", "under"];
+    let predicates =
+        ["riding", "holding", "wearing", "near", "behind", "eating", "sitting on", "under"];
     let objects = ["horse", "cup", "hat", "tree", "car", "pizza", "bench", "Saturn", "umbrella"];
     let lines = (0..IMAGES).map(|at| {
-        fs::write(folder.join(format!("{at}.png")), png_of(48, 40 + (at as u32 % 3) * 10, at as u32))
-            .unwrap();
+        fs::write(
+            folder.join(format!("{at}.png")),
+            png_of(48, 40 + (at as u32 % 3) * 10, at as u32),
+        )
+        .unwrap();
         let relation = |k: usize| {
-            let (predicate, object) = ((at * 5 + k * 3) % predicates.len(), (at * 7 + k * 4) % objects.len());
+            let (predicate, object) =
+                ((at * 5 + k * 3) % predicates.len(), (at * 7 + k * 4) % objects.len());
             ["person", predicates[predicate], objects[object]]
         };
         let relations: Vec<_> = (0..3).map(relation).collect();
@@ -241,7 +266,10 @@ fn validate_relations_is_near_chance_on_random_weights_and_reports_it() {
     let report: Value = serde_json::from_str(&text).unwrap();
     let counts = ["images", "relations", "unmapped"].map(|name| report[name].as_u64().unwrap());
     assert_eq!(counts, [IMAGES as u64, 3 * IMAGES as u64, 0]);
-    assert_eq!((&report["backend"], &report["checkpoint"]), (&"egtr".into(), &"naver-ai/egtr".into()));
+    assert_eq!(
+        (&report["backend"], &report["checkpoint"]),
+        (&"egtr".into(), &"naver-ai/egtr".into())
+    );
     assert!(report["note"].as_str().unwrap().contains("random weights"), "{report}");
     for kind in ["swapped_predicate", "swapped_object"] {
         let of = |name: &str| report[kind][name].as_f64().unwrap();
@@ -266,7 +294,8 @@ fn validate_relations_names_the_unusable_line_and_file() {
         run(&mut program(&["validate", "relations", "--pairs", list.to_str().unwrap()]))
     };
     validate("[]").failed(&["pairs.jsonl:1: not of the form", "riding"]);
-    validate(r#"{"image": "absent.png", "relations": [["person", "on", "horse"]]}"#).failed(&["absent.png"]);
+    validate(r#"{"image": "absent.png", "relations": [["person", "on", "horse"]]}"#)
+        .failed(&["absent.png"]);
     validate(r#"{"image": "a.png", "relations": []}"#).failed(&["no image with a relation"]);
 }
 
@@ -295,7 +324,11 @@ fn a_command_reports_a_full_server_once_and_gives_up_after_its_patience() {
     let ran = run(&mut program(&["report", "mine", "--server", &url, "--patience", "1"]));
     let notes: Vec<_> = ran.stderr.lines().filter(|line| line.starts_with("note: ")).collect();
     assert_eq!(notes.len(), 1, "{}", ran.stderr);
-    assert!(notes[0].contains("507") && notes[0].contains("asked 0 times: finish runs"), "{}", notes[0]);
+    assert!(
+        notes[0].contains("507") && notes[0].contains("asked 0 times: finish runs"),
+        "{}",
+        notes[0]
+    );
     let message = ran.failed(&["has accepted no requests for", "repeat the command to resume"]);
     assert!(message.contains("finish runs"), "{message}");
 }

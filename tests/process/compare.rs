@@ -14,8 +14,9 @@ use crate::{
 fn import(server: &Server, name: &str, shift: f64) -> String {
     let headers = [("content-type", "application/json")];
     let body = json!({"method": "mine", "run": name}).to_string();
-    let made =
-        client::send(server.address, "POST /v1/runs", &headers, body.as_bytes()).expect("a response").json();
+    let made = client::send(server.address, "POST /v1/runs", &headers, body.as_bytes())
+        .expect("a response")
+        .json();
     let id = made["run_id"].as_str().expect("an id").to_owned();
     let mut csv = ",name,dino_fidelity\n".to_owned();
     for at in 0..24_u32 {
@@ -26,7 +27,8 @@ fn import(server: &Server, name: &str, shift: f64) -> String {
     }
     let headers = [("content-type", "text/csv")];
     let request = format!("POST /v1/runs/{id}/import?source=elsewhere");
-    let response = client::send(server.address, &request, &headers, csv.as_bytes()).expect("a response");
+    let response =
+        client::send(server.address, &request, &headers, csv.as_bytes()).expect("a response");
     assert_eq!(response.json()["rows"], 24);
     id
 }
@@ -49,7 +51,8 @@ fn the_gate_fails_only_a_worse_run() {
     let worse = compare(&server, &["mine/new", "mine/old", "--fail-if-worse", "dino"]);
     assert_eq!(worse.code, Some(3), "{}", worse.stderr);
     assert!(
-        worse.stdout.contains("24 pairs") && worse.stdout.contains("mine/new is worse than mine/old in dino")
+        worse.stdout.contains("24 pairs")
+            && worse.stdout.contains("mine/new is worse than mine/old in dino")
     );
     // Better and equal runs pass. Nothing fails without a gate.
     for (a, b) in [("mine/old", "mine/new"), ("mine/same", "mine/old")] {
@@ -68,7 +71,8 @@ fn a_gate_without_a_verdict_fails_with_the_reason() {
     let server = Server::start(folder.path(), &[]);
     import(&server, "old", 0.1);
     import(&server, "new", 0.0);
-    compare(&server, &["mine/new", "mine/old", "--fail-if-worse", "goa"]).failed(&["goa cannot be compared"]);
+    compare(&server, &["mine/new", "mine/old", "--fail-if-worse", "goa"])
+        .failed(&["goa cannot be compared"]);
     compare(&server, &["mine/new", "mine/old", "--fail-if-worse", "clip_n"])
         .failed(&["clip_n has no direction"]);
     compare(&server, &["mine/new", "mine/old", "--fail-if-worse", "beauty"])

@@ -1,6 +1,7 @@
 //! Databases and packs of version 0.1, from before the renaming, still open.
 //!
-//! `tests/data/store/0.1.zip` is a SQLite database that a build of 0.1 (28 November 2026) wrote: `POST /v1/score` of the demo
+//! `tests/data/store/0.1.zip` is a SQLite database that a build of 0.1 (28 November 2026) wrote:
+//! `POST /v1/score` of the demo
 //! pack's astronaut as method `old`, and a finished run `background` with the same sample.
 
 use std::{fs, path::Path};

@@ -36,19 +36,23 @@ pub(crate) fn block(file: &Path) {
 
 /// Ids of the samples that the spool's note lists as in flight.
 fn in_flight(folder: &Path) -> BTreeSet<String> {
-    let note: Value = serde_json::from_str(&read(&folder.join("files/in-flight.json"))).expect("JSON");
+    let note: Value =
+        serde_json::from_str(&read(&folder.join("files/in-flight.json"))).expect("JSON");
     let ids = note["in_flight"].as_array().into_iter().flatten();
     ids.map(|id| id.as_str().expect("an id").to_owned()).collect()
 }
 
 fn until_in_flight(folder: &Path, samples: &[&String]) {
     let expected: BTreeSet<_> = samples.iter().map(|&sample| sample.clone()).collect();
-    until("these samples, and no others, to be scored", || (in_flight(folder) == expected).then_some(()));
+    until("these samples, and no others, to be scored", || {
+        (in_flight(folder) == expected).then_some(())
+    });
 }
 
 /// Submits a sample and returns its id.
 fn submit(server: &Server, run: &str, name: &str, image: &[u8]) -> String {
-    let response = put(server.address, run, name, Form::new().file("image", image)).expect("a response");
+    let response =
+        put(server.address, run, name, Form::new().file("image", image)).expect("a response");
     assert_eq!(response.status, 202, "{}", response.json());
     response.json()["id"].as_str().expect("an id").to_owned()
 }

@@ -26,8 +26,10 @@ impl Disk {
     fn of(size: &str) -> Option<Self> {
         let disk = Self(folder());
         let options = format!("size={size}");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(disk.0.path()).output();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(disk.0.path())
+            .output();
         mounted.is_ok_and(|ran| ran.status.success()).then_some(disk)
     }
 
@@ -85,7 +87,8 @@ fn a_full_disk_refuses_new_samples_keeps_accepted_ones_and_recovers() {
     assert_eq!(put(server.address, &run, "accepted", form).expect("a response").status, 202);
     let ballast = disk.fill();
 
-    let refused = put(server.address, &run, "new", Form::new().file("image", png(2))).expect("a response");
+    let refused =
+        put(server.address, &run, "new", Form::new().file("image", png(2))).expect("a response");
     assert_eq!(refused.status, 507, "{}", refused.json());
     assert_eq!(refused.json()["code"], "storage_full");
     // The write-ahead log reuses its space, so some scores still fit.
@@ -122,7 +125,8 @@ fn a_full_disk_refuses_new_samples_keeps_accepted_ones_and_recovers() {
         u64::from(stored) + 1,
         "acknowledged samples are stored once"
     );
-    let again = put(server.address, &run, "new", Form::new().file("image", png(2))).expect("a response");
+    let again =
+        put(server.address, &run, "new", Form::new().file("image", png(2))).expect("a response");
     assert_eq!(again.status, 202, "{}", again.json());
     until("both to be scored", || (counts(&server, &run) == (2, 0)).then_some(()));
 }

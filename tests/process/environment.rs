@@ -20,7 +20,10 @@ fn kubernetes_service_variables_do_not_prevent_the_start() {
     assert_eq!(status.code(), Some(0), "{log}");
     let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARN")).collect();
     let [warning] = warnings.as_slice() else { panic!("one warning in {log}") };
-    assert!(warning.contains("STELLAR_SERVER__LISTN (did you mean STELLAR_SERVER__LISTEN?)"), "{warning}");
+    assert!(
+        warning.contains("STELLAR_SERVER__LISTN (did you mean STELLAR_SERVER__LISTEN?)"),
+        "{warning}"
+    );
     assert!(!warning.contains("STELLAR_SCORE_"), "{warning}");
 }
 

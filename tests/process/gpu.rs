@@ -26,8 +26,9 @@ fn the_gpu_check_runs_on_the_cpu_and_resumes_after_an_interruption() {
         run(&mut command).printed()
     };
     let output = dry();
-    let result: Value = serde_json::from_slice(&fs::read(out.path().join("result.json")).expect("a result"))
-        .expect("a JSON document");
+    let result: Value =
+        serde_json::from_slice(&fs::read(out.path().join("result.json")).expect("a result"))
+            .expect("a JSON document");
     assert_eq!(result["machine"]["provider"], "cpu");
     let graphs = result["graphs-demo"]["graphs"].as_array().expect("a list");
     assert!(graphs.len() > 10, "{output}");
@@ -38,7 +39,10 @@ fn the_gpu_check_runs_on_the_cpu_and_resumes_after_an_interruption() {
     for load in ["4 clients", "known"] {
         assert!(result["service-demo"]["loads"][load]["scored"].as_u64() > Some(0), "{output}");
     }
-    assert!(output.contains("4 clients") && output.contains("parity of the demo pack: passed"), "{output}");
+    assert!(
+        output.contains("4 clients") && output.contains("parity of the demo pack: passed"),
+        "{output}"
+    );
     // A second run repeats only failed and missing steps.
     fs::remove_file(out.path().join("toggle-lanes-1.json")).expect("it was there");
     let again = dry();
@@ -54,11 +58,13 @@ fn the_driver_version_decides_the_download() {
     let file = folder.path().join("version");
     for (text, says) in [
         (
-            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (x@y)  Tue Sep 23 10:11:16 UTC 2025",
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  \
+                (x@y)  Tue Sep 23 10:11:16 UTC 2025",
             "nvidia-cudnn-cu13==",
         ),
         (
-            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024",
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC \
+                2024",
             "older than 580",
         ),
         ("no driver", "none"),
@@ -138,7 +144,8 @@ fn cuda_without_a_gpu_is_a_clear_error_and_auto_uses_the_cpu() {
     }
     let graphs = ["bench", "graphs", "--only", "dino", "--batches", "1", "--runs", "1"];
     let mut command = program(&graphs);
-    run(command.env("STELLAR_ENGINE__PROVIDER", "cuda")).failed(&["`cuda`", "engine.provider = \"cpu\""]);
+    run(command.env("STELLAR_ENGINE__PROVIDER", "cuda"))
+        .failed(&["`cuda`", "engine.provider = \"cpu\""]);
     let output = run(&mut program(&graphs)).printed();
     assert!(output.contains("cpu") && output.contains("items/s"), "{output}");
 }

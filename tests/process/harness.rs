@@ -55,9 +55,15 @@ impl Ran {
     #[track_caller]
     pub(crate) fn failed(self, words: &[&str]) -> String {
         assert_eq!(self.code, Some(1), "{} {}", self.stdout, self.stderr);
-        let message = self.stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default();
+        let message =
+            self.stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_default();
         for word in words {
-            assert_eq!(self.stderr.matches(word).count(), 1, "`{word}` must occur once in: {}", self.stderr);
+            assert_eq!(
+                self.stderr.matches(word).count(),
+                1,
+                "`{word}` must occur once in: {}",
+                self.stderr
+            );
         }
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         message.to_owned()
@@ -80,9 +86,9 @@ impl Server {
         command.stdout(Stdio::piped()).stderr(fs::File::create(&log).expect("a log file"));
         let mut child = command.spawn().expect("the program starts");
         let printed = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let address = printed
-            .map_while(Result::ok)
-            .find_map(|line| line.split_once("listening on http://")?.1.split(' ').next()?.parse().ok());
+        let address = printed.map_while(Result::ok).find_map(|line| {
+            line.split_once("listening on http://")?.1.split(' ').next()?.parse().ok()
+        });
         let address = address.unwrap_or_else(|| panic!("it did not start: {}", read(&log)));
         Self { child, address, log }
     }
@@ -112,8 +118,10 @@ impl Server {
     /// Resident memory of the process, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = read(Path::new(&format!("/proc/{}/status", self.child.id())));
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux reports it");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
+        let line =
+            status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux reports it");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number")
+            * 1024
     }
 
     /// Sends SIGTERM, as an orchestrator does.

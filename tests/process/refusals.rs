@@ -46,7 +46,8 @@ fn a_damaged_tokenizer_is_named() {
     let pack = copied_pack(folder.path());
     let file = pack.join("tokenizers/clip-merges.txt");
     fs::write(&file, read(&file) + "x y\n").unwrap();
-    run(serve(folder.path()).env("STELLAR_PACK", &pack)).failed(&["tokenizer `clip`", "clip-merges.txt"]);
+    run(serve(folder.path()).env("STELLAR_PACK", &pack))
+        .failed(&["tokenizer `clip`", "clip-merges.txt"]);
 }
 
 #[test]
@@ -56,7 +57,8 @@ fn a_graph_that_is_not_onnx_is_named_despite_its_valid_hash() {
     let file = pack.join("graphs/clip_l.image.onnx");
     let before = Sha::of(&fs::read(&file).unwrap()).to_string();
     fs::write(&file, "no graph").unwrap();
-    let manifest = read(&pack.join("pack.toml")).replace(&before, &Sha::of(b"no graph").to_string());
+    let manifest =
+        read(&pack.join("pack.toml")).replace(&before, &Sha::of(b"no graph").to_string());
     fs::write(pack.join("pack.toml"), manifest).unwrap();
     run(serve(folder.path()).env("STELLAR_PACK", &pack))
         .failed(&["graph `clip_l.image`", "clip_l.image.onnx) failed to load"]);
@@ -77,7 +79,8 @@ fn an_invalid_manifest_is_named_with_the_line() {
     let folder = folder();
     let pack = copied_pack(folder.path());
     fs::write(pack.join("pack.toml"), "schema = 1\nname = \n").unwrap();
-    run(serve(folder.path()).env("STELLAR_PACK", &pack)).failed(&["pack.toml is not a valid", "line 2"]);
+    run(serve(folder.path()).env("STELLAR_PACK", &pack))
+        .failed(&["pack.toml is not a valid", "line 2"]);
 }
 
 #[test]
@@ -115,7 +118,8 @@ fn a_memory_limit_too_small_for_the_pack_is_refused_with_a_breakdown() {
 #[test]
 fn a_missing_configuration_file_is_named() {
     let folder = folder();
-    run(serve(folder.path()).args(["--config", "/nowhere/own.toml"])).failed(&["/nowhere/own.toml"]);
+    run(serve(folder.path()).args(["--config", "/nowhere/own.toml"]))
+        .failed(&["/nowhere/own.toml"]);
 }
 
 #[test]

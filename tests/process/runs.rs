@@ -47,7 +47,8 @@ pub(crate) fn new_run(server: &Server) -> String {
 /// Every third sample sends its photo, the others reference it by hash. A photo that a killed
 /// service lost is sent again.
 fn form(seed: u32, by_hash: bool) -> Form {
-    let form = Form::new().file("image", png(seed)).field("prompt", format!("a person number {seed}"));
+    let form =
+        Form::new().file("image", png(seed)).field("prompt", format!("a person number {seed}"));
     let photo = png(1000 + seed / 3);
     if by_hash {
         form.field("reference_hash", ContentHash::of(&photo).to_hex())
@@ -86,7 +87,8 @@ pub(crate) fn counts(server: &Server, run: &str) -> (u64, u64) {
 fn scores(server: &Server, run: &str) -> BTreeMap<String, Vec<Value>> {
     until("all scores", || (counts(server, run).0 == u64::from(SAMPLES)).then_some(()));
     assert_eq!(counts(server, run).1, 0);
-    let finish = post(server.address, &format!("/v1/runs/{run}/finish"), &json!({})).expect("a response");
+    let finish =
+        post(server.address, &format!("/v1/runs/{run}/finish"), &json!({})).expect("a response");
     assert!(matches!(finish.status, 200 | 202));
     until("the run to finish", || {
         (server.get(&format!("/v1/runs/{run}")).json()["state"] == "finished").then_some(())
@@ -155,7 +157,8 @@ fn sigterm_stops_scoring_and_event_streams_and_the_next_start_resumes() {
     let run = new_run(&server);
     submit(&Mutex::new(server.address), &run);
     let mut watching =
-        Exchange::begin(server.address, &format!("GET /v1/runs/{run}/events"), &[], 0).expect("a connection");
+        Exchange::begin(server.address, &format!("GET /v1/runs/{run}/events"), &[], 0)
+            .expect("a connection");
     assert_eq!(watching.receive().expect("a response").status, 200);
     let started = Instant::now();
     server.terminate();
@@ -185,7 +188,8 @@ fn blocked_samples_are_logged_at_start_and_stay_pending() {
     let url = format!("sqlite:{}", folder.path().join("stellar.db").display());
     let id = read(&folder.path().join("files/id"));
     let accept = async {
-        let store = Store::open(&url, &StoreOptions::default()).await.expect("the database is there");
+        let store =
+            Store::open(&url, &StoreOptions::default()).await.expect("the database is there");
         let now = time::OffsetDateTime::now_utc();
         let name = RunName::new("mine", None);
         let (run, _) = store.create_run(&name, &RunFacts::default(), now).await.expect("a run");

@@ -94,7 +94,8 @@ fn acknowledged_samples_survive_a_kill() {
     server.kill();
 
     let server = Server::start(folder.path(), &[]);
-    let stored = server.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).json();
+    let stored =
+        server.get(&format!("/v1/samples/{}", response["sample"].as_str().unwrap())).json();
     assert_eq!(stored["scores"][0]["value"], response["scores"]["aesthetic"]["value"]);
     assert_eq!(server.counted("mine", "aesthetic"), 1);
     let again = server.score(form(1)).json();
@@ -161,7 +162,8 @@ fn the_service_is_ready_when_it_prints_its_address() {
     assert_eq!(server.get("/readyz").status, 200);
     let metrics = server.get("/v1/metrics").json();
     for metric in ["clip_t", "clip_i", "clip_n", "aesthetic"] {
-        let entry = metrics["metrics"].as_array().unwrap().iter().find(|entry| entry["code"] == metric);
+        let entry =
+            metrics["metrics"].as_array().unwrap().iter().find(|entry| entry["code"] == metric);
         assert_eq!(entry.unwrap()["available"], true, "{metric}");
     }
     let numbers = String::from_utf8(server.get("/metrics").body).unwrap();

@@ -58,7 +58,8 @@ fn tables(folder: &Path) -> Vec<(String, Table)> {
         let path: PathBuf = entry.expect("an entry").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         if name.strip_suffix(".csv").is_some_and(|stem| stem != "report") {
-            let table = toolkit::parse(&read(&path), Some(&name), 10_000).expect("a file of the toolkit");
+            let table =
+                toolkit::parse(&read(&path), Some(&name), 10_000).expect("a file of the toolkit");
             found.push((name, table));
         }
     }
@@ -109,7 +110,10 @@ fn check(at: &Path, server: &Server) {
 
     let (csv, results) = (tables(&at.join("trial/csv")), tables(&at.join("trial/results")));
     assert!(csv.len() >= 11, "{:?}", csv.iter().map(|(name, _)| name).collect::<Vec<_>>());
-    assert!(csv.iter().all(|(name, table)| table.names.len() == SAMPLES || name.starts_with("attribute")));
+    assert!(
+        csv.iter()
+            .all(|(name, table)| table.names.len() == SAMPLES || name.starts_with("attribute"))
+    );
     assert_same_scores(&csv, &results);
 
     // Exported and imported scores give the table of the original.
@@ -134,7 +138,8 @@ fn check(at: &Path, server: &Server) {
 
 fn a_finished_run_accepts_only_repeats(at: &Path, address: &str) {
     let commands = commands();
-    let submit = commands.iter().find(|command| command.starts_with("submit")).expect("the page submits");
+    let submit =
+        commands.iter().find(|command| command.starts_with("submit")).expect("the page submits");
     let again = follow(submit, at, address);
     assert!(again.stderr.contains("8 images, 0 sent now, 8 already there"), "{}", again.stderr);
     again.printed();
@@ -172,7 +177,8 @@ fn the_tutorial_works_on_postgres() {
     let separator = if database.contains('?') { '&' } else { '?' };
     let url = format!("{database}{separator}options=-c%20search_path%3D{schema}");
     let server = Server::start(folder.path(), &[("STELLAR_STORE__URL", &url)]);
-    let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(folder.path(), &server)));
+    let checked =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(folder.path(), &server)));
     drop(server);
     execute(&database, &format!("DROP SCHEMA {schema} CASCADE"));
     if let Err(failure) = checked {

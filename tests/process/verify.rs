@@ -18,19 +18,38 @@ const QUICK: &str = "clip_t,dino,goa,ips";
 /// A synthetic run of the toolkit with its dataset: `generations` and `stellar` in `folder`.
 pub(crate) fn made_up_run(folder: &Path) {
     let at = |name: &str| folder.join(name).display().to_string();
-    let arguments = ["dataset", "synthesize", "--out", &at(""), "--identities", "2", "--prompts", "4"];
+    let arguments =
+        ["dataset", "synthesize", "--out", &at(""), "--identities", "2", "--prompts", "4"];
     run(&mut program(&arguments)).printed();
     let (download, prompts, out) = (at("download"), at("prompts"), at("stellar"));
-    run(&mut program(&["dataset", "prepare", "--download", &download, "--prompts", &prompts, "--out", &out]))
-        .printed();
+    run(&mut program(&[
+        "dataset",
+        "prepare",
+        "--download",
+        &download,
+        "--prompts",
+        &prompts,
+        "--out",
+        &out,
+    ]))
+    .printed();
 }
 
 /// The scores of the run in the toolkit's files, computed by the service instead of `pack verify`.
 fn scores_of_the_service(folder: &Path) -> PathBuf {
     let at = |name: &str| folder.join(name).display().to_string();
     let (dataset, generations, out) = (at("stellar"), at("generations"), at("scores"));
-    let arguments =
-        ["evaluate", "--method", "mine", "--dataset", &dataset, "--images", &generations, "--out", &out];
+    let arguments = [
+        "evaluate",
+        "--method",
+        "mine",
+        "--dataset",
+        &dataset,
+        "--images",
+        &generations,
+        "--out",
+        &out,
+    ];
     run(&mut program(&arguments)).printed();
     folder.join("scores")
 }
@@ -46,7 +65,10 @@ fn changed_pack(folder: &Path, from: &str, to: &str) -> PathBuf {
 
 fn metric<'a>(certificate: &'a Value, code: &str) -> &'a Value {
     let metrics = certificate["metrics"].as_array().expect("metrics");
-    metrics.iter().find(|line| line["metric"] == code).unwrap_or_else(|| panic!("{code}: {certificate:#}"))
+    metrics
+        .iter()
+        .find(|line| line["metric"] == code)
+        .unwrap_or_else(|| panic!("{code}: {certificate:#}"))
 }
 
 #[test]
@@ -58,9 +80,12 @@ fn toolkit_files_are_compared_by_row_and_a_changed_number_is_named() {
         let mut command = program(&["pack", "verify", "--toolkit"]);
         run(command.arg(folder.path()).args(arguments))
     };
-    let certificate: Value = serde_json::from_str(&verify(&["--json"]).printed()).expect("a certificate");
+    let certificate: Value =
+        serde_json::from_str(&verify(&["--json"]).printed()).expect("a certificate");
     assert_eq!((&certificate["passed"], &certificate["samples"]), (&json!(true), &json!(8)));
-    for (code, rows) in [("clip_t", 8), ("hpsv2", 8), ("dreamsim", 8), ("ips", 6), ("sis", 6), ("rfs", 4)] {
+    for (code, rows) in
+        [("clip_t", 8), ("hpsv2", 8), ("dreamsim", 8), ("ips", 6), ("sis", 6), ("rfs", 4)]
+    {
         let line = metric(&certificate, code);
         assert!(line["rows"].as_u64() >= Some(rows), "{line}");
         assert!(line["largest_difference"].as_f64() < Some(1e-5), "{line}");
@@ -104,7 +129,8 @@ fn two_packs_are_compared_on_user_images_and_the_first_stores_the_certificate() 
     fs::create_dir(&images).expect("a folder");
     let sample = |name: &str, image: &str, reference: &str| {
         let line = json!({
-            "name": name, "image": golden(image), "reference": golden(reference), "prompt": "a person with a cup",
+            "name": name, "image": golden(image), "reference": golden(reference), "prompt": "a \
+                person with a cup",
             "metadata": {"detectables": ["cup"]},
         });
         format!("{line}\n")
@@ -131,14 +157,18 @@ fn two_packs_are_compared_on_user_images_and_the_first_stores_the_certificate() 
     assert!(worst(clip) < 1e-5, "{clip}");
     assert!(["one", "two", "three"].contains(&dino["worst"]["sample"].as_str().expect("a name")));
     // Neither pack finds a face in the third reference.
-    assert_eq!((&metric(&drift, "ips")["nulls"], &metric(&drift, "goa")["nulls"]), (&json!([]), &json!([])));
+    assert_eq!(
+        (&metric(&drift, "ips")["nulls"], &metric(&drift, "goa")["nulls"]),
+        (&json!([]), &json!([]))
+    );
 
     let inspect = || run(program(&["pack", "inspect"]).arg(&pack)).printed();
     let before = inspect();
     assert!(before.contains("drift     not measured"), "{before}");
     verify(&["--store"]).printed();
     let after = inspect();
-    let digest = |text: &str| text.lines().find(|line| line.starts_with("digest")).map(str::to_owned);
+    let digest =
+        |text: &str| text.lines().find(|line| line.starts_with("digest")).map(str::to_owned);
     assert_eq!(digest(&before), digest(&after));
     assert!(after.contains("drift     drift.json: 3 samples against demo ("), "{after}");
 
@@ -166,11 +196,17 @@ fn a_score_of_only_one_pack_is_reported_with_its_reason_and_a_damaged_image_fail
     fs::create_dir(&images).expect("a folder");
     fs::copy(golden("coffee.jpg"), images.join("cup.jpg")).expect("an image");
     fs::write(images.join("cup.txt"), "a cup of coffee\n").expect("a prompt");
-    let list =
-        json!({"image": golden("coffee.jpg"), "reference": golden("astronaut.jpg"), "prompt": "a cup"});
+    let list = json!({"image": golden("coffee.jpg"), "reference": golden("astronaut.jpg"), "prompt": "a cup"});
     let verify = |metrics: &str, more: &[&str]| {
-        let mut command =
-            program(&["pack", "verify", "--against", "packs/demo", "--metrics", metrics, "--images"]);
+        let mut command = program(&[
+            "pack",
+            "verify",
+            "--against",
+            "packs/demo",
+            "--metrics",
+            metrics,
+            "--images",
+        ]);
         run(command.arg(&images).args(more).arg(&pack))
     };
     let text = verify("clip_t,clip_i,dino", &[]).printed();
@@ -179,7 +215,10 @@ fn a_score_of_only_one_pack_is_reported_with_its_reason_and_a_damaged_image_fail
         "{text}"
     );
     assert!(
-        text.contains("dino: null (unavailable) with the first pack, null (no_reference) with the second, of 1 samples: cup"),
+        text.contains(
+            "dino: null (unavailable) with the first pack, null (no_reference) with the \
+            second, of 1 samples: cup"
+        ),
         "{text}"
     );
     verify("clip_i", &[]).failed(&["nothing to compare", "clip_i is null (no_reference)"]);
@@ -187,12 +226,19 @@ fn a_score_of_only_one_pack_is_reported_with_its_reason_and_a_damaged_image_fail
     fs::write(images.join("none.png"), "no image").expect("a file");
     let ran = verify("clip_t", &["--store"]);
     assert_eq!(ran.code, Some(1), "{}", ran.stdout);
-    assert!(ran.stdout.contains("problem: none: ") && ran.stderr.contains("is not stored"), "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("problem: none: ") && ran.stderr.contains("is not stored"),
+        "{}",
+        ran.stderr
+    );
     assert!(!pack.join("drift.json").exists());
 
     fs::write(images.join("samples.jsonl"), list.to_string()).expect("a list");
     let text = verify("dino", &[]).printed();
-    assert!(text.contains("null (unavailable) with the first pack, a number with the second"), "{text}");
+    assert!(
+        text.contains("null (unavailable) with the first pack, a number with the second"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -209,7 +255,8 @@ fn an_impossible_comparison_says_what_to_do() {
         run(program(&["pack", "verify"]).args(arguments)).failed(words);
     }
     made_up_run(folder.path());
-    run(&mut program(&["pack", "verify", "--toolkit", &empty])).failed(&["no CSV file of the toolkit"]);
+    run(&mut program(&["pack", "verify", "--toolkit", &empty]))
+        .failed(&["no CSV file of the toolkit"]);
     for (arguments, words) in [
         (&["--against", demo][..], "--images"),
         (&["--images", &empty], "--against"),
@@ -228,8 +275,9 @@ fn an_impossible_comparison_says_what_to_do() {
 #[test]
 fn scores_of_two_precisions_are_separate_and_not_comparable() {
     let folder = folder();
-    let half =
-        changed_pack(folder.path(), "precision = \"fp32\"", "precision = \"fp16\"").display().to_string();
+    let half = changed_pack(folder.path(), "precision = \"fp32\"", "precision = \"fp16\"")
+        .display()
+        .to_string();
     let score = |pack: &str, name: &str| {
         let server = Server::start(folder.path(), &[("STELLAR_PACK", pack)]);
         let form = Form::new().file("image", fs::read(golden("coffee.jpg")).expect("an image"));
@@ -240,7 +288,8 @@ fn scores_of_two_precisions_are_separate_and_not_comparable() {
     let (server, of_single) = score("packs/demo", "single");
     drop(server);
     let (server, of_half) = score(&half, "half");
-    let digests = [&of_single, &of_half].map(|response| response["provenance"]["pack"]["digest"].clone());
+    let digests =
+        [&of_single, &of_half].map(|response| response["provenance"]["pack"]["digest"].clone());
     assert_ne!(digests[0], digests[1]);
 
     let rows = |query: &str| {
@@ -256,11 +305,15 @@ fn scores_of_two_precisions_are_separate_and_not_comparable() {
     for digest in &digests {
         assert!(all.contains(&(digest.clone(), json!(1))), "{all:?}");
     }
-    let (a, b) = (of_half["run_id"].as_str().expect("a run"), of_single["run_id"].as_str().expect("a run"));
+    let (a, b) =
+        (of_half["run_id"].as_str().expect("a run"), of_single["run_id"].as_str().expect("a run"));
     let refused = server.get(&format!("/v1/runs/{a}/compare/{b}"));
     assert_eq!(refused.status, 409);
     assert!(
-        refused.json()["detail"].as_str().expect("a text").contains("different packs cannot be compared")
+        refused.json()["detail"]
+            .as_str()
+            .expect("a text")
+            .contains("different packs cannot be compared")
     );
     for (run, digest) in [(a, &digests[1]), (b, &digests[0])] {
         let report = server.get(&format!("/v1/runs/{run}/report?policy=none")).json();

@@ -28,7 +28,8 @@ fn root() -> &'static Path {
 }
 
 fn cases() -> Vec<Case> {
-    serde_json::from_slice(&std::fs::read(root().join("tests/data/faces/expected.json")).unwrap()).unwrap()
+    serde_json::from_slice(&std::fs::read(root().join("tests/data/faces/expected.json")).unwrap())
+        .unwrap()
 }
 
 fn scoring() -> Scoring {
@@ -46,7 +47,8 @@ fn read_image(path: &Path) -> EncodedImage {
 }
 
 fn sample(image: &str, references: &[&str], auxiliary: &[&str]) -> Sample {
-    let read_images = |paths: &[&str]| paths.iter().map(|path| read_image(Path::new(path))).collect();
+    let read_images =
+        |paths: &[&str]| paths.iter().map(|path| read_image(Path::new(path))).collect();
     Sample {
         image: read_image(Path::new(image)),
         prompt: None,
@@ -78,13 +80,15 @@ async fn faces_match_facenet_pytorch_singly_and_batched() {
     let samples: Vec<Sample> =
         cases.iter().map(|case| sample(CAT, &[case.image.to_str().unwrap()], &[])).collect();
     let metrics = identity();
-    let cards = try_join_all(samples.iter().map(|sample| scoring.score(sample, &metrics))).await.unwrap();
+    let cards =
+        try_join_all(samples.iter().map(|sample| scoring.score(sample, &metrics))).await.unwrap();
     for (case, card) in cases.iter().zip(&cards) {
         let found = &card.faces.iter().find(|faces| faces.of == "reference[0]").unwrap().faces;
         assert_eq!(found.len(), case.faces.len(), "{}", case.image.display());
         for (got, expected) in found.iter().zip(&case.faces) {
             let boxes = largest_difference(&got.corners, &expected.corners);
-            let points = largest_difference(got.landmarks.as_flattened(), expected.landmarks.as_flattened());
+            let points =
+                largest_difference(got.landmarks.as_flattened(), expected.landmarks.as_flattened());
             let probability = (got.probability - expected.probability).abs();
             assert!(
                 boxes < 0.05 && points < 0.05 && probability < 1e-4,
@@ -103,7 +107,8 @@ fn value(card: &Scorecard, code: &str) -> Result<(f64, Vec<Flag>), NullReason> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_face_scores_high_and_missing_faces_are_reported() {
     let scoring = scoring();
-    let card = scoring.score(&sample(ASTRONAUT, &[ASTRONAUT], &[CAT, FACE]), &identity()).await.unwrap();
+    let card =
+        scoring.score(&sample(ASTRONAUT, &[ASTRONAUT], &[CAT, FACE]), &identity()).await.unwrap();
     let (ips, flags) = value(&card, "ips").unwrap();
     assert!((ips - 1.0).abs() < 1e-5 && flags.is_empty());
     let (sis, flags) = value(&card, "sis").unwrap();
@@ -130,9 +135,11 @@ async fn the_faces_of_a_photo_are_detected_once_until_evicted() {
     let items = || scoring.engine().status().iter().map(|lane| lane.items).sum::<u64>();
     let sample = sample(GREY, &[FACE], &[FACE]);
     let metrics = identity();
-    let twice =
-        try_join_all([scoring.score(&sample, &metrics), scoring.score(&sample, &metrics)]).await.unwrap();
-    let computed = |card: &Scorecard| card.features.iter().filter(|f| f.origin == Origin::Computed).count();
+    let twice = try_join_all([scoring.score(&sample, &metrics), scoring.score(&sample, &metrics)])
+        .await
+        .unwrap();
+    let computed =
+        |card: &Scorecard| card.features.iter().filter(|f| f.origin == Origin::Computed).count();
     assert_eq!(
         computed(&twice[0]) + computed(&twice[1]),
         2,

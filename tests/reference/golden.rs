@@ -21,7 +21,8 @@ fn start() -> (Scoring, Goldens) {
     let mut config = Config::load(None).expect("the defaults are valid");
     // Both the single and the batched scores must run the graphs.
     config.engine.cache_bytes = 0;
-    let engine = Engine::start(&pack, &config.engine, &Telemetry::new().engine).expect("the engine starts");
+    let engine =
+        Engine::start(&pack, &config.engine, &Telemetry::new().engine).expect("the engine starts");
     (
         Scoring::new(engine, pack, config.limits.decode(), config.limits.pixel_bytes())
             .expect("the tokenizers load"),
@@ -50,7 +51,10 @@ async fn golden_samples_match_the_original_programs_singly_and_batched() {
     let expected: usize = goldens.samples.iter().map(|sample| sample.expected.len()).sum();
     assert_eq!(compared, expected, "every metric is compared");
     for metric in ["clip_t", "clip_i", "clip_n", "aesthetic"] {
-        assert!(certificate.metrics.iter().any(|line| line.metric == metric), "{metric} has no golden");
+        assert!(
+            certificate.metrics.iter().any(|line| line.metric == metric),
+            "{metric} has no golden"
+        );
     }
 }
 
@@ -58,12 +62,17 @@ async fn golden_samples_match_the_original_programs_singly_and_batched() {
 async fn an_error_of_twice_the_tolerance_fails_only_its_metric() {
     let (scoring, mut goldens) = start();
     let tolerance = goldens.tolerance["clip_t"];
-    let sample = goldens.samples.iter_mut().find(|sample| sample.expected.contains_key("clip_t")).unwrap();
+    let sample =
+        goldens.samples.iter_mut().find(|sample| sample.expected.contains_key("clip_t")).unwrap();
     *sample.expected.get_mut("clip_t").unwrap() += 2.5 * tolerance;
     let certificate = compare(&scoring, &goldens).await;
     assert!(!certificate.passed);
-    let failed: Vec<_> =
-        certificate.metrics.iter().filter(|line| !line.passed).map(|line| line.metric.as_str()).collect();
+    let failed: Vec<_> = certificate
+        .metrics
+        .iter()
+        .filter(|line| !line.passed)
+        .map(|line| line.metric.as_str())
+        .collect();
     assert_eq!(failed, ["clip_t"]);
 }
 

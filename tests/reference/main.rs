@@ -1,4 +1,5 @@
-//! Comparisons with other programs: the reference toolkit and its packages, and statistics packages.
+//! Comparisons with other programs: the reference toolkit and its packages, and statistics
+//! packages.
 
 mod faces;
 mod golden;

@@ -23,10 +23,12 @@ fn cases(name: &str) -> Vec<Case> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .map(|line| {
             let mut columns = line.split('|');
-            let mut column = || columns.next().unwrap_or_else(|| panic!("{line:?} lacks a column")).trim();
+            let mut column =
+                || columns.next().unwrap_or_else(|| panic!("{line:?} lacks a column")).trim();
             let (prompt, detectables, expected) = (column(), column(), column());
             let pair = |item: String| {
-                let (predicate, object) = item.split_once(" > ").unwrap_or_else(|| panic!("{line:?}"));
+                let (predicate, object) =
+                    item.split_once(" > ").unwrap_or_else(|| panic!("{line:?}"));
                 (predicate.trim().to_owned(), object.trim().to_owned())
             };
             Case {
@@ -48,9 +50,11 @@ fn wrong(name: &str) -> (usize, Vec<String>) {
             relations_of(&case.prompt, &case.detectables)
         };
         assert!(found.iter().all(|relation| relation.subject == "person"));
-        let found: Vec<_> = found.into_iter().map(|relation| (relation.predicate, relation.object)).collect();
-        (found != case.expected)
-            .then(|| format!("{}\n    found    {found:?}\n    expected {:?}", case.prompt, case.expected))
+        let found: Vec<_> =
+            found.into_iter().map(|relation| (relation.predicate, relation.object)).collect();
+        (found != case.expected).then(|| {
+            format!("{}\n    found    {found:?}\n    expected {:?}", case.prompt, case.expected)
+        })
     });
     (cases.len(), wrong.collect())
 }
@@ -109,10 +113,15 @@ fn relations_have_a_kind_and_a_source() {
             relation("on", "mountains", RelationKind::Location, RelationSource::Parsed),
         ]
     );
-    let triplets =
-        [["person".into(), "next to".into(), "dog".into()], ["dog".into(), "chases".into(), "cat".into()]];
+    let triplets = [
+        ["person".into(), "next to".into(), "dog".into()],
+        ["dog".into(), "chases".into(), "cat".into()],
+    ];
     assert_eq!(
-        annotated(&triplets).iter().map(|relation| (relation.kind, relation.source)).collect::<Vec<_>>(),
+        annotated(&triplets)
+            .iter()
+            .map(|relation| (relation.kind, relation.source))
+            .collect::<Vec<_>>(),
         [
             (RelationKind::Location, RelationSource::Annotation),
             (RelationKind::Interaction, RelationSource::Annotation),
@@ -122,7 +131,8 @@ fn relations_have_a_kind_and_a_source() {
 
 #[test]
 fn empty_and_very_long_prompts_are_handled() {
-    for prompt in ["", "{}", "{} {} {}", ",,,", "and and and", "of of", "to", "riding", "as", "👍", "a a a"]
+    for prompt in
+        ["", "{}", "{} {} {}", ",,,", "and and and", "of of", "to", "riding", "as", "👍", "a a a"]
     {
         assert_eq!(relations(prompt), [], "{prompt:?}");
         assert_eq!(relations_of(prompt, &["  ".into(), "clown".into()]), [], "{prompt:?}");

@@ -4,9 +4,9 @@
 use serde::Deserialize;
 use stellar_score::analysis::{Coefficient, correlations};
 use stellar_score::stats::{
-    Bootstrap, ClusterMean, Comparison, Level, bca, benjamini_hochberg, bradley_terry, fit_logistic, holm,
-    kendall_tau_b, krippendorff_alpha, normal_cdf, normal_quantile, pearson, percentile, roc_auc,
-    sign_flip_test, spearman, student_cdf, student_quantile, summarize,
+    Bootstrap, ClusterMean, Comparison, Level, bca, benjamini_hochberg, bradley_terry,
+    fit_logistic, holm, kendall_tau_b, krippendorff_alpha, normal_cdf, normal_quantile, pearson,
+    percentile, roc_auc, sign_flip_test, spearman, student_cdf, student_quantile, summarize,
 };
 
 #[derive(Deserialize)]
@@ -174,8 +174,10 @@ fn means_and_deviations_match_numpy() {
 #[test]
 fn coefficients_match_scipy() {
     for case in golden().coefficients {
-        let found = [pearson, spearman, kendall_tau_b].map(|coefficient| coefficient(&case.x, &case.y));
-        for (found, expected) in found.into_iter().zip([case.pearson, case.spearman, case.kendall]) {
+        let found =
+            [pearson, spearman, kendall_tau_b].map(|coefficient| coefficient(&case.x, &case.y));
+        for (found, expected) in found.into_iter().zip([case.pearson, case.spearman, case.kendall])
+        {
             match (found, expected) {
                 (Some(found), Some(expected)) => close(found, expected, 1e-12),
                 (found, expected) => assert_eq!(found, expected, "{:?} {:?}", case.x, case.y),
@@ -215,7 +217,8 @@ fn intervals_of_a_distribution_match_scipy() {
     for case in golden().intervals {
         let found = percentile(&case.distribution, case.confidence).unwrap();
         all_close(&[found.low, found.high], &[case.percentile.0, case.percentile.1], 1e-12);
-        let found = bca(&case.distribution, case.estimate, &case.jackknife, case.confidence).unwrap();
+        let found =
+            bca(&case.distribution, case.estimate, &case.jackknife, case.confidence).unwrap();
         all_close(&[found.low, found.high], &[case.bca.0, case.bca.1], 1e-9);
     }
 }
@@ -225,16 +228,16 @@ fn intervals_of_clustered_means_match_scipy_within_sampling_error() {
     for case in golden().clustered {
         let clusters = &case.clusters;
         let mean = |times: &[u32]| {
-            let drawn = clusters
-                .iter()
-                .zip(times)
-                .map(|((sum, count), times)| (f64::from(*times) * sum, f64::from(*times) * *count as f64));
+            let drawn = clusters.iter().zip(times).map(|((sum, count), times)| {
+                (f64::from(*times) * sum, f64::from(*times) * *count as f64)
+            });
             let (sum, count) = drawn.fold((0.0, 0.0), |all, each| (all.0 + each.0, all.1 + each.1));
             sum / count
         };
-        let distribution =
-            Bootstrap { resamples: 50_000, ..Bootstrap::default() }.distribution(clusters.len(), mean);
-        let without = |left_out| (0..clusters.len()).map(|at| u32::from(at != left_out)).collect::<Vec<_>>();
+        let distribution = Bootstrap { resamples: 50_000, ..Bootstrap::default() }
+            .distribution(clusters.len(), mean);
+        let without =
+            |left_out| (0..clusters.len()).map(|at| u32::from(at != left_out)).collect::<Vec<_>>();
         let jackknife: Vec<f64> = (0..clusters.len()).map(|at| mean(&without(at))).collect();
         let found = bca(&distribution, mean(&vec![1; clusters.len()]), &jackknife, 0.95).unwrap();
         let (low, high) = case.interval;
@@ -246,7 +249,8 @@ fn intervals_of_clustered_means_match_scipy_within_sampling_error() {
 fn logistic_regressions_match_scikit_learn() {
     for case in golden().regressions {
         let fit = fit_logistic(&case.features, case.columns, &case.labels, &case.weights).unwrap();
-        let decisions: Vec<f64> = case.features.chunks(case.columns).map(|row| fit.decision(row)).collect();
+        let decisions: Vec<f64> =
+            case.features.chunks(case.columns).map(|row| fit.decision(row)).collect();
         assert_eq!(decisions.len(), case.decisions.len());
         for (found, expected) in decisions.iter().zip(&case.decisions) {
             assert!((found - expected).abs() < 1e-5, "{}: {found} is not {expected}", case.name);
@@ -268,8 +272,11 @@ fn alphas_match_krippendorff() {
 #[test]
 fn strengths_match_choix_and_their_errors_match_statsmodels() {
     for case in golden().strengths {
-        let comparisons: Vec<_> =
-            case.pairs.iter().map(|&(winner, loser)| Comparison { winner, loser, times: 1.0 }).collect();
+        let comparisons: Vec<_> = case
+            .pairs
+            .iter()
+            .map(|&(winner, loser)| Comparison { winner, loser, times: 1.0 })
+            .collect();
         let fit = bradley_terry(case.methods, &comparisons).unwrap();
         all_close(&fit.strengths, &case.strengths, 1e-8);
         all_close(&fit.errors, &case.errors, 1e-8);
@@ -297,7 +304,11 @@ fn errors_over_clusters_match_bell_and_mccaffrey() {
         // Between integer degrees of freedom the quantile is interpolated, never below the true
         // value.
         let (interval, width) = (found.interval(0.95), case.interval.1 - case.interval.0);
-        all_close(&[interval.low, interval.high], &[case.interval.0, case.interval.1], 5e-3 * width);
+        all_close(
+            &[interval.low, interval.high],
+            &[case.interval.0, case.interval.1],
+            5e-3 * width,
+        );
         assert!(interval.high - interval.low > width * (1.0 - 1e-5));
     }
 }
@@ -305,7 +316,8 @@ fn errors_over_clusters_match_bell_and_mccaffrey() {
 #[test]
 fn studentised_intervals_match_numpy_within_sampling_error() {
     for case in golden().studentised {
-        let found = Bootstrap { resamples: 200_000, ..Bootstrap::default() }.mean(&case.clusters).unwrap();
+        let found =
+            Bootstrap { resamples: 200_000, ..Bootstrap::default() }.mean(&case.clusters).unwrap();
         let (low, high) = case.interval;
         all_close(&[found.low, found.high], &[low, high], 0.015 * (high - low));
     }
@@ -328,7 +340,8 @@ fn matrices_of_columns_with_gaps_match_scipy() {
             (Coefficient::Kendall, &case.kendall),
         ] {
             let matrix = correlations(&columns, coefficient);
-            let found: Vec<Option<f64>> = matrix.into_iter().flatten().map(|cell| cell.value).collect();
+            let found: Vec<Option<f64>> =
+                matrix.into_iter().flatten().map(|cell| cell.value).collect();
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(expected) {
                 match (found, expected) {
@@ -343,8 +356,11 @@ fn matrices_of_columns_with_gaps_match_scipy() {
 #[test]
 fn ties_count_as_half_a_win_each_as_in_a_weighted_regression() {
     for case in golden().tied_strengths {
-        let comparisons: Vec<_> =
-            case.wins.iter().map(|&(winner, loser, times)| Comparison { winner, loser, times }).collect();
+        let comparisons: Vec<_> = case
+            .wins
+            .iter()
+            .map(|&(winner, loser, times)| Comparison { winner, loser, times })
+            .collect();
         let fit = bradley_terry(case.methods, &comparisons).unwrap();
         all_close(&fit.strengths, &case.strengths, 1e-8);
         all_close(&fit.errors, &case.errors, 1e-8);

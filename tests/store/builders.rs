@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    NewImport, NewPending, NewSample, NewScore, PackId, RunCounts, RunFacts, RunName, RunRecord, ScoreColumn,
-    ScoreValue, Store,
+    NewImport, NewPending, NewSample, NewScore, PackId, RunCounts, RunFacts, RunName, RunRecord,
+    ScoreColumn, ScoreValue, Store,
 };
 use uuid::Uuid;
 
@@ -74,7 +74,10 @@ pub(crate) fn import(run: Uuid, names: &[&str], values: &[f64]) -> NewImport {
         pack: PackId { digest: "e".repeat(64), name: "toolkit".into(), ..official() },
         service_version: "0.1.0".into(),
         names: names.iter().map(|&name| name.to_owned()).collect(),
-        metadata: names.iter().map(|name| serde_json::json!({"identity": name}).to_string()).collect(),
+        metadata: names
+            .iter()
+            .map(|name| serde_json::json!({"identity": name}).to_string())
+            .collect(),
         columns: vec![ScoreColumn {
             metric: "m".into(),
             metric_version: 1,

@@ -23,7 +23,8 @@ async fn at_once<T: Send + 'static>(
 
 /// A sample with fifteen scores, multiples of 1/64: their sums are exact in any order.
 fn fifteen(name: usize) -> NewSample {
-    let scores = (0..15).map(|metric| number(&format!("metric {metric:02}"), (name + metric) as f64 / 64.0));
+    let scores =
+        (0..15).map(|metric| number(&format!("metric {metric:02}"), (name + metric) as f64 / 64.0));
     scored("A", &name.to_string(), scores.collect())
 }
 
@@ -66,7 +67,9 @@ pub(crate) async fn clients_repeating_one_sample_agree_on_its_id(db: Database) {
         async move { store.record(&fifteen(0)).await.unwrap() }
     }))
     .await;
-    assert!(all.iter().all(|recorded| recorded.sample == all[0].sample && recorded.run == all[0].run));
+    assert!(
+        all.iter().all(|recorded| recorded.sample == all[0].sample && recorded.run == all[0].run)
+    );
     assert_eq!(all.iter().filter(|recorded| recorded.outcome == RecordOutcome::Created).count(), 1);
     assert_eq!(db.count("scores").await, 15);
     let page = by_run(&store).await;
@@ -184,7 +187,8 @@ pub(crate) async fn recordings_after_dropped_ones_are_visible_to_others(db: Data
     if db.kind == Kind::Postgres {
         // The next user of such a connection would write into a transaction that never ends.
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        let open = "SELECT query FROM pg_stat_activity WHERE state = 'idle in transaction' AND query = 'BEGIN' \
+        let open = "SELECT query FROM pg_stat_activity WHERE state = 'idle in transaction' AND \
+            query = 'BEGIN' \
                          AND state_change < now() - interval '1 second'";
         assert_eq!(db.texts(open).await, Vec::<String>::new());
     }
@@ -201,7 +205,11 @@ pub(crate) async fn samples_recorded_at_the_same_time_share_transactions(db: Dat
         async move { store.record(&fifteen(name)).await.unwrap() }
     }))
     .await;
-    assert!(recorded.iter().all(|one| one.outcome == RecordOutcome::Created && one.run == recorded[0].run));
+    assert!(
+        recorded
+            .iter()
+            .all(|one| one.outcome == RecordOutcome::Created && one.run == recorded[0].run)
+    );
     assert_counted_once(&store, 200).await;
     if db.kind == Kind::Postgres {
         let transactions = db.texts("SELECT DISTINCT CAST(xmin AS text) FROM samples").await.len();
@@ -214,8 +222,12 @@ pub(crate) async fn samples_recorded_at_the_same_time_share_transactions(db: Dat
 pub(crate) async fn sharing_a_transaction_changes_no_outcome(db: Database) {
     let store = db.open().await;
     let name = |run: &str| Some(RunName::new("A", Some(run.into())));
-    let finished =
-        store.record(&NewSample { run: name("finished"), ..fifteen(0) }).await.unwrap().run.unwrap();
+    let finished = store
+        .record(&NewSample { run: name("finished"), ..fifteen(0) })
+        .await
+        .unwrap()
+        .run
+        .unwrap();
     store.finish_run(finished).await.unwrap();
     store.record(&fifteen(0)).await.unwrap();
 
@@ -225,7 +237,8 @@ pub(crate) async fn sharing_a_transaction_changes_no_outcome(db: Database) {
         asked.push(("new", NewSample { run: name(&format!("run {}", at % 3)), ..fifteen(at) }));
         asked.push(("new", NewSample { run: None, ..fifteen(at) }));
         asked.push(("repeated", NewSample { id: Uuid::now_v7(), ..fifteen(0) }));
-        let other = NewSample { content: ContentHash::of(b"other"), id: Uuid::now_v7(), ..fifteen(0) };
+        let other =
+            NewSample { content: ContentHash::of(b"other"), id: Uuid::now_v7(), ..fifteen(0) };
         asked.push(("conflict", other));
         asked.push(("finished", NewSample { run: name("finished"), ..fifteen(at) }));
     }
@@ -236,7 +249,9 @@ pub(crate) async fn sharing_a_transaction_changes_no_outcome(db: Database) {
     .await;
     for (expected, id, outcome) in outcomes {
         match (expected, outcome) {
-            ("new", Ok(Recorded { sample, outcome: RecordOutcome::Created, .. })) => assert_eq!(sample, id),
+            ("new", Ok(Recorded { sample, outcome: RecordOutcome::Created, .. })) => {
+                assert_eq!(sample, id)
+            }
             ("repeated", Ok(Recorded { sample, outcome: RecordOutcome::Repeated, .. })) => {
                 assert_ne!(sample, id);
             }
@@ -273,10 +288,12 @@ pub(crate) async fn sums_of_a_transaction_are_added_to_those_of_the_run(db: Data
         .await;
         assert!(recorded.iter().all(Result::is_ok), "{recorded:?}");
     }
-    let all: Vec<f64> =
-        (0..8).flat_map(|_| (0..40).filter(|at| at % 11 != 10).map(|at| numbers[at % 11])).collect();
+    let all: Vec<f64> = (0..8)
+        .flat_map(|_| (0..40).filter(|at| at % 11 != 10).map(|at| numbers[at % 11]))
+        .collect();
     let mean = all.iter().sum::<f64>() / all.len() as f64;
-    let deviation = (all.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (all.len() as f64 - 1.0)).sqrt();
+    let deviation =
+        (all.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (all.len() as f64 - 1.0)).sqrt();
     let found = only_summary(&store).await;
     assert_eq!((found.n, found.nulls), (all.len() as u64, 320 - all.len() as u64));
     assert!((found.mean.unwrap() - mean).abs() < 1e-6, "{found:?}, not {mean}");

@@ -2,8 +2,8 @@
 
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    FacesRecord, ImagesOf, MAX_PROMPTS, NewPhoto, PromptFacts, PromptQuery, PromptRecord, Registered,
-    StoreError,
+    FacesRecord, ImagesOf, MAX_PROMPTS, NewPhoto, PromptFacts, PromptQuery, PromptRecord,
+    Registered, StoreError,
 };
 use time::Duration;
 
@@ -22,7 +22,12 @@ pub(crate) fn photo(dataset: &str, identity: &str, name: &str) -> NewPhoto {
 }
 
 pub(crate) fn faces(image: ContentHash) -> FacesRecord {
-    FacesRecord { image, graphs: ContentHash::of(b"graphs"), faces: vec![0, 1, 255], created: at(0) }
+    FacesRecord {
+        image,
+        graphs: ContentHash::of(b"graphs"),
+        faces: vec![0, 1, 255],
+        created: at(0),
+    }
 }
 
 pub(crate) async fn a_photo_is_identified_by_identity_and_name(db: Database) {
@@ -41,15 +46,19 @@ pub(crate) async fn a_photo_is_identified_by_identity_and_name(db: Database) {
         let error = store.enrol(&conflict).await.unwrap_err();
         assert!(matches!(error, StoreError::PhotoConflict { .. }), "{error:?}");
     }
-    for invalid in
-        [NewPhoto { identity: String::new(), ..new.clone() }, NewPhoto { name: "\0".into(), ..new.clone() }]
-    {
+    for invalid in [
+        NewPhoto { identity: String::new(), ..new.clone() },
+        NewPhoto { name: "\0".into(), ..new.clone() },
+    ] {
         assert!(matches!(store.enrol(&invalid).await.unwrap_err(), StoreError::Invalid { .. }));
     }
     let dataset = store.dataset("D").await.unwrap().unwrap();
     assert_eq!((dataset.photos, dataset.revision), (1, 2), "a refused photo changes nothing");
     let photos = store.photos(dataset.id).await.unwrap();
-    assert_eq!((photos.len(), photos[0].image, &photos[0].attributes), (1, new.image, &new.attributes));
+    assert_eq!(
+        (photos.len(), photos[0].image, &photos[0].attributes),
+        (1, new.image, &new.attributes)
+    );
     assert_eq!(store.dataset("E").await.unwrap(), None);
 }
 
@@ -89,13 +98,17 @@ pub(crate) async fn faces_read_back_and_expire_unless_the_photo_is_enrolled(db: 
         store.save_faces(&faces(image)).await.unwrap();
     }
     store.enrol(&enrolled).await.unwrap();
-    let many: Vec<_> = (0..1200_u32).map(|i| ContentHash::of(&i.to_le_bytes())).chain([kept]).collect();
+    let many: Vec<_> =
+        (0..1200_u32).map(|i| ContentHash::of(&i.to_le_bytes())).chain([kept]).collect();
     let graphs = ContentHash::of(b"graphs");
     assert_eq!(store.faces(&many, graphs).await.unwrap(), [(kept, vec![0, 1, 255])].into());
     assert!(store.faces(&many, ContentHash::of(b"other graphs")).await.unwrap().is_empty());
 
     // Detected again: the newer faces replace the old ones, and their retention starts again.
-    store.save_faces(&FacesRecord { faces: vec![7], created: at(1000), ..faces(kept) }).await.unwrap();
+    store
+        .save_faces(&FacesRecord { faces: vec![7], created: at(1000), ..faces(kept) })
+        .await
+        .unwrap();
     assert_eq!(store.purge_faces(Some(at(500))).await.unwrap(), 0);
     assert_eq!(store.faces(&[kept], graphs).await.unwrap()[&kept], [7]);
     assert_eq!(store.purge_faces(Some(at(1000) + Duration::seconds(1))).await.unwrap(), 1);
@@ -129,7 +142,10 @@ pub(crate) async fn the_faces_state_changes_with_the_stored_faces(db: Database) 
     check("a reference's", [2, 1]).await;
     store.save_faces(&FacesRecord { created: at(7), ..faces(one.image) }).await.unwrap();
     check("found again", [2, 1]).await;
-    store.save_faces(&FacesRecord { graphs: ContentHash::of(b"others"), ..faces(one.image) }).await.unwrap();
+    store
+        .save_faces(&FacesRecord { graphs: ContentHash::of(b"others"), ..faces(one.image) })
+        .await
+        .unwrap();
     assert_eq!(
         store.faces_state(ImagesOf::Run(run), graphs).await.unwrap(),
         states[4].0,
@@ -145,7 +161,8 @@ pub(crate) async fn photos_are_read_in_pages(db: Database) {
     let dataset = store.dataset("D").await.unwrap().unwrap().id;
     let all = store.photos(dataset).await.unwrap();
     assert_eq!(all.len(), 4);
-    for (offset, limit, expected) in [(0, 2, &all[..2]), (2, 10, &all[2..]), (4, 1, &[]), (u64::MAX, 1, &[])]
+    for (offset, limit, expected) in
+        [(0, 2, &all[..2]), (2, 10, &all[2..]), (4, 1, &[]), (u64::MAX, 1, &[])]
     {
         assert_eq!(store.photos_page(dataset, offset, limit).await.unwrap(), expected, "{offset}");
     }
@@ -158,7 +175,8 @@ fn prompt(identity: &str, text: &str) -> PromptRecord {
 
 pub(crate) async fn a_prompt_is_identified_by_identity_and_text(db: Database) {
     let store = db.open().await;
-    let first = [prompt("000", "{} riding"), prompt("001", "{} riding"), prompt("000", "{} asleep")];
+    let first =
+        [prompt("000", "{} riding"), prompt("001", "{} riding"), prompt("000", "{} asleep")];
     let done = store.register_prompts("D", &first, at(0)).await.unwrap();
     assert_eq!(done, Registered { created: 3, ..Registered::default() });
 
@@ -166,13 +184,17 @@ pub(crate) async fn a_prompt_is_identified_by_identity_and_text(db: Database) {
     labelled.facts.relations = vec![["person", "riding", "horse"].map(str::to_owned)];
     let mut twice = prompt("002", "{} twice");
     twice.kind = None;
-    let second = [labelled.clone(), prompt("000", "{} asleep"), prompt("002", "{} twice"), twice.clone()];
+    let second =
+        [labelled.clone(), prompt("000", "{} asleep"), prompt("002", "{} twice"), twice.clone()];
     let done = store.register_prompts("D", &second, at(1)).await.unwrap();
     assert_eq!(done, Registered { created: 1, changed: 1, repeated: 1 });
 
     let dataset = store.dataset("D").await.unwrap().unwrap();
     assert_eq!((dataset.prompts, dataset.photos, dataset.revision), (4, 0, 0));
-    let all = store.prompts(dataset.id, &PromptQuery { limit: 10, ..PromptQuery::default() }).await.unwrap();
+    let all = store
+        .prompts(dataset.id, &PromptQuery { limit: 10, ..PromptQuery::default() })
+        .await
+        .unwrap();
     let all: Vec<PromptRecord> = all.into_iter().map(|(_, prompt)| prompt).collect();
     assert_eq!(all, [labelled, prompt("000", "{} asleep"), prompt("001", "{} riding"), twice]);
 }
@@ -205,9 +227,12 @@ pub(crate) async fn prompts_are_read_in_pages_by_identity_and_kind(db: Database)
         limit: 100,
         after: None,
     };
-    for (identity, kind, expected) in
-        [(Some("a"), None, 5), (None, Some("T"), 9), (Some("b"), Some("H"), 1), (Some("a"), Some("H"), 0)]
-    {
+    for (identity, kind, expected) in [
+        (Some("a"), None, 5),
+        (None, Some("T"), 9),
+        (Some("b"), Some("H"), 1),
+        (Some("a"), Some("H"), 0),
+    ] {
         let count = store.prompts(dataset, &only(identity, kind)).await.unwrap().len();
         assert_eq!(count, expected, "{identity:?} {kind:?}");
     }
@@ -228,7 +253,8 @@ pub(crate) async fn concurrent_registrations_assign_unique_positions(db: Databas
     let tasks = (0..8).map(|task| {
         let store = store.clone();
         tokio::spawn(async move {
-            let prompts: Vec<_> = (0..20).map(|at| prompt("000", &format!("{}", task * 10 + at))).collect();
+            let prompts: Vec<_> =
+                (0..20).map(|at| prompt("000", &format!("{}", task * 10 + at))).collect();
             store.register_prompts("D", &prompts, at(0)).await.unwrap()
         })
     });
@@ -239,7 +265,10 @@ pub(crate) async fn concurrent_registrations_assign_unique_positions(db: Databas
     // Consecutive tasks share ten prompts.
     assert_eq!(created, 90);
     let dataset = store.dataset("D").await.unwrap().unwrap();
-    let all = store.prompts(dataset.id, &PromptQuery { limit: 200, ..PromptQuery::default() }).await.unwrap();
+    let all = store
+        .prompts(dataset.id, &PromptQuery { limit: 200, ..PromptQuery::default() })
+        .await
+        .unwrap();
     let positions: Vec<u64> = all.iter().map(|(at, _)| at.position).collect();
     assert_eq!(positions, (0..90).collect::<Vec<_>>());
 }

@@ -57,7 +57,11 @@ pub(crate) async fn deleting_a_run_leaves_other_runs_unchanged(db: Database) {
     let store = db.open().await;
     let mut run = None;
     for name in ["1", "2"] {
-        run = store.record(&scored("A", name, vec![number("m", 0.5), number("k", 1.0)])).await.unwrap().run;
+        run = store
+            .record(&scored("A", name, vec![number("m", 0.5), number("k", 1.0)]))
+            .await
+            .unwrap()
+            .run;
         store.record(&scored("B", name, vec![number("m", 0.25)])).await.unwrap();
     }
     let gone = store.delete_run(run.unwrap()).await.unwrap().unwrap();
@@ -83,7 +87,11 @@ pub(crate) async fn faces_are_deleted_with_the_last_use_of_their_image(db: Datab
 
     let gone = store.delete_sample(one.id).await.unwrap().unwrap();
     assert_eq!(gone.faces, 2, "the faces of the image and of the auxiliary photo");
-    assert!(!known(&store, image).await && !known(&store, auxiliary).await && known(&store, shared).await);
+    assert!(
+        !known(&store, image).await
+            && !known(&store, auxiliary).await
+            && known(&store, shared).await
+    );
     assert_eq!(gone.images.len(), 3, "all three images are evicted from caches");
 
     let enrolled = stellar_score::store::NewPhoto { image: shared, ..photo("D", "000", "0") };
@@ -115,7 +123,8 @@ pub(crate) async fn deleting_an_image_deletes_its_faces_and_enrolments_everywher
     store.record(&new).await.unwrap();
     for dataset in ["D", "E"] {
         store.enrol(&photo(dataset, "000", "1")).await.unwrap();
-        let enrolled = stellar_score::store::NewPhoto { image: shared, ..photo(dataset, "000", "0") };
+        let enrolled =
+            stellar_score::store::NewPhoto { image: shared, ..photo(dataset, "000", "0") };
         store.enrol(&enrolled).await.unwrap();
     }
     let gone = store.delete_image(shared).await.unwrap().unwrap();
@@ -123,7 +132,11 @@ pub(crate) async fn deleting_an_image_deletes_its_faces_and_enrolments_everywher
     assert!(!known(&store, shared).await);
     for dataset in ["D", "E"] {
         let dataset = store.dataset(dataset).await.unwrap().unwrap();
-        assert_eq!((dataset.photos, dataset.revision), (1, 3), "classifiers learnt from it are out of date");
+        assert_eq!(
+            (dataset.photos, dataset.revision),
+            (1, 3),
+            "classifiers learnt from it are out of date"
+        );
     }
     assert_eq!(store.sample(new.id).await.unwrap().unwrap().scores.len(), 1, "scores stay");
     let again = store.delete_image(shared).await.unwrap().unwrap();

@@ -3,11 +3,16 @@
 use std::future::Future;
 use std::io::Write as _;
 
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, SqliteConnection};
-use stellar_score::analysis::{Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, leaderboard};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, SqliteConnection,
+};
+use stellar_score::analysis::{
+    Grouping, LeaderboardPage, LeaderboardQuery, LeaderboardRow, leaderboard,
+};
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    MetricSummary, NewSample, NewScore, PackId, RunName, ScoreValue, Store, StoreError, StoreOptions, Weights,
+    MetricSummary, NewSample, NewScore, PackId, RunName, ScoreValue, Store, StoreError,
+    StoreOptions, Weights,
 };
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
@@ -31,7 +36,8 @@ pub(crate) fn run<F: Future<Output = ()> + Send + 'static>(
     case: &str,
     test: impl FnOnce(Database) -> F + Send + 'static,
 ) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     match kind {
         Kind::Sqlite => {
             let folder = tempfile::tempdir().unwrap();
@@ -56,7 +62,8 @@ async fn in_schema<F: Future<Output = ()> + Send + 'static>(
     test: impl FnOnce(Database) -> F,
 ) {
     let schema = format!("test_{}", Uuid::now_v7().simple());
-    let mut admin = PgConnection::connect(server).await.expect("TEST_DATABASE_URL names a reachable server");
+    let mut admin =
+        PgConnection::connect(server).await.expect("TEST_DATABASE_URL names a reachable server");
     admin.execute(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).await.unwrap();
     let separator = if server.contains('?') { '&' } else { '?' };
     let url = format!("{server}{separator}options=-c%20search_path%3D{schema}");
@@ -150,7 +157,8 @@ impl Database {
 
 /// 2026-03-20 12:00:00 UTC plus this many milliseconds.
 pub(crate) fn at(milliseconds: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(1_774_008_000).unwrap() + Duration::milliseconds(milliseconds)
+    OffsetDateTime::from_unix_timestamp(1_774_008_000).unwrap()
+        + Duration::milliseconds(milliseconds)
 }
 
 pub(crate) fn official() -> PackId {
@@ -187,7 +195,12 @@ pub(crate) fn number(metric: &str, value: f64) -> NewScore {
 }
 
 pub(crate) fn versioned(metric: &str, metric_version: u32, value: f64) -> NewScore {
-    NewScore { metric: metric.into(), metric_version, value: ScoreValue::Number(value), flags: vec![] }
+    NewScore {
+        metric: metric.into(),
+        metric_version,
+        value: ScoreValue::Number(value),
+        flags: vec![],
+    }
 }
 
 pub(crate) fn null(metric: &str, reason: &str) -> NewScore {

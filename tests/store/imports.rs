@@ -22,7 +22,8 @@ pub(crate) async fn imported_scores_coexist_with_computed_ones(db: Database) {
         both.scores.iter().map(|score| score.value.number()).collect::<Vec<_>>(),
         [Some(9.0), Some(0.75)]
     );
-    let packs: Vec<_> = store.run_packs(run).await.unwrap().into_iter().map(|pack| pack.name).collect();
+    let packs: Vec<_> =
+        store.run_packs(run).await.unwrap().into_iter().map(|pack| pack.name).collect();
     assert_eq!(packs, ["official", "toolkit"]);
     let board = by_run(&store).await;
     let row = board.rows.iter().find(|row| row.pack == new.pack).unwrap();
@@ -35,7 +36,10 @@ pub(crate) async fn imported_scores_coexist_with_computed_ones(db: Database) {
     let SampleStatus::Scored(id) = fresh[0].at else { panic!("{fresh:?}") };
     let read = store.sample(id).await.unwrap().unwrap();
     assert_eq!((read.image, read.metadata), (None, serde_json::json!({"identity": "3"})));
-    assert!(store.delete_sample(id).await.unwrap().is_some(), "a sample without an image can be deleted");
+    assert!(
+        store.delete_sample(id).await.unwrap().is_some(),
+        "a sample without an image can be deleted"
+    );
     assert_eq!(store.import(&NewImport { run: Uuid::now_v7(), ..new }).await.unwrap(), None);
 }
 
@@ -44,7 +48,8 @@ pub(crate) async fn the_attribute_table_of_a_run_is_bounded(db: Database) {
     let run = new_run(&store).await.id;
     // Each sample has its own attribute: few values to store, but a quadratic table.
     let names: Vec<String> = (0..2_900).map(|at| format!("{at:04}")).collect();
-    let column = |at: usize| (0..names.len()).map(|of| (of == at).then_some((true, true))).collect();
+    let column =
+        |at: usize| (0..names.len()).map(|of| (of == at).then_some((true, true))).collect();
     let new = NewImport {
         names: names.clone(),
         metadata: vec!["{}".to_owned(); names.len()],
@@ -81,8 +86,11 @@ pub(crate) async fn a_repeated_import_replaces_the_scores_of_its_source(db: Data
     newer.columns[0].metric_version = 2;
     store.import(&newer).await.unwrap();
     let board = by_run(&store).await;
-    let versions: Vec<_> =
-        board.rows[0].metrics.iter().map(|m| (m.summary.version, m.summary.n, m.summary.mean)).collect();
+    let versions: Vec<_> = board.rows[0]
+        .metrics
+        .iter()
+        .map(|m| (m.summary.version, m.summary.n, m.summary.mean))
+        .collect();
     assert_eq!(versions, [(1, 2, Some(5.5)), (2, 1, Some(10.0))]);
 }
 
@@ -126,7 +134,10 @@ pub(crate) async fn scores_of_a_whole_run_are_added_once(db: Database) {
     for image in [one.references[0], two.image] {
         let before = store.run(run).await.unwrap().unwrap().revision;
         store.delete_image(image).await.unwrap().expect("it is known");
-        assert!(store.run(run).await.unwrap().unwrap().revision > before, "a cached report uses {image}");
+        assert!(
+            store.run(run).await.unwrap().unwrap().revision > before,
+            "a cached report uses {image}"
+        );
     }
     assert_eq!(db.count("attribute_outcomes").await, 0);
     store.add_run_wide(&RunWideScores { metric: "again".into(), ..wide }).await.unwrap();

@@ -11,14 +11,20 @@ async fn ask(store: &Store, query: &LeaderboardQuery) -> LeaderboardPage {
 }
 
 fn names(page: &LeaderboardPage) -> Vec<String> {
-    page.rows.iter().map(|row| format!("{}/{}", row.method, row.run.as_deref().unwrap_or("*"))).collect()
+    page.rows
+        .iter()
+        .map(|row| format!("{}/{}", row.method, row.run.as_deref().unwrap_or("*")))
+        .collect()
 }
 
 /// Records a sample of `method/run` with this value of the metric `m`.
 async fn put(store: &Store, method: &str, run: &str, value: f64) {
     let name = Uuid::now_v7().to_string();
     let run = Some(RunName::new(method, Some(run.into())));
-    store.record(&NewSample { run, ..scored(method, &name, vec![number("m", value)]) }).await.unwrap();
+    store
+        .record(&NewSample { run, ..scored(method, &name, vec![number("m", value)]) })
+        .await
+        .unwrap();
 }
 
 pub(crate) async fn an_empty_store_has_an_empty_leaderboard(db: Database) {
@@ -55,7 +61,10 @@ pub(crate) async fn runs_of_a_method_are_merged_or_separate(db: Database) {
     let together = ask(&store, &LeaderboardQuery::default()).await;
     assert_eq!(names(&together), ["A/*"]);
     // Deviations from 4: -3, -2, 2, 3.
-    assert_eq!(summaries(&together.rows[0]), [summary(4, 0, Some(4.0), Some((26f64 / 3.0).sqrt()))]);
+    assert_eq!(
+        summaries(&together.rows[0]),
+        [summary(4, 0, Some(4.0), Some((26f64 / 3.0).sqrt()))]
+    );
 
     let apart = by_run(&store).await;
     assert_eq!(names(&apart), ["A/first", "A/second"]);
@@ -66,9 +75,13 @@ pub(crate) async fn runs_of_a_method_are_merged_or_separate(db: Database) {
 pub(crate) async fn packs_are_never_averaged(db: Database) {
     let store = db.open().await;
     store.record(&scored("A", "1", vec![number("m", 0.5)])).await.unwrap();
-    store.record(&NewSample { pack: demo(), ..scored("A", "2", vec![number("m", 1.0)]) }).await.unwrap();
+    store
+        .record(&NewSample { pack: demo(), ..scored("A", "2", vec![number("m", 1.0)]) })
+        .await
+        .unwrap();
     let page = ask(&store, &LeaderboardQuery::default()).await;
-    let found: Vec<_> = page.rows.iter().map(|row| (row.pack.clone(), row.metrics[0].summary.mean)).collect();
+    let found: Vec<_> =
+        page.rows.iter().map(|row| (row.pack.clone(), row.metrics[0].summary.mean)).collect();
     assert_eq!(found, [(official(), Some(0.5)), (demo(), Some(1.0))]);
 }
 
@@ -79,8 +92,11 @@ pub(crate) async fn versions_are_never_averaged(db: Database) {
     store.record(&scored("A", "3", vec![versioned("m", 2, 2.0)])).await.unwrap();
     let page = ask(&store, &LeaderboardQuery::default()).await;
     assert_eq!(page.rows.len(), 1);
-    let found: Vec<_> =
-        page.rows[0].metrics.iter().map(|m| (m.summary.version, m.summary.n, m.summary.mean)).collect();
+    let found: Vec<_> = page.rows[0]
+        .metrics
+        .iter()
+        .map(|m| (m.summary.version, m.summary.n, m.summary.mean))
+        .collect();
     assert_eq!(found, [(1, 1, Some(0.5)), (2, 2, Some(1.5))]);
 }
 
@@ -127,7 +143,8 @@ pub(crate) async fn filters_select_rows(db: Database) {
     assert!(page.rows.iter().all(|row| row.pack == official() && row.metrics.len() == 2));
 
     // A run filter also applies when the runs of a method are merged.
-    let first = LeaderboardQuery { run: Some("first".into()), by: Grouping::Method, ..official_only };
+    let first =
+        LeaderboardQuery { run: Some("first".into()), by: Grouping::Method, ..official_only };
     assert!(ask(&store, &first).await.rows.iter().all(|row| row.metrics[0].summary.n == 1));
 
     for nothing in [
@@ -161,8 +178,14 @@ pub(crate) async fn rows_sort_by_the_mean_of_a_metric_and_those_without_it_come_
         sort: Sort::Metric { metric: "m".into(), version: 1, descending },
         ..LeaderboardQuery::default()
     };
-    assert_eq!(names(&ask(&store, &by(true)).await), ["A/*", "B/*", "C/*", "Nulls/*", "Old/*", "Without/*"]);
-    assert_eq!(names(&ask(&store, &by(false)).await), ["C/*", "B/*", "A/*", "Nulls/*", "Old/*", "Without/*"]);
+    assert_eq!(
+        names(&ask(&store, &by(true)).await),
+        ["A/*", "B/*", "C/*", "Nulls/*", "Old/*", "Without/*"]
+    );
+    assert_eq!(
+        names(&ask(&store, &by(false)).await),
+        ["C/*", "B/*", "A/*", "Nulls/*", "Old/*", "Without/*"]
+    );
 
     let missing = LeaderboardQuery { metrics: vec!["other".into()], ..by(true) };
     let error = leaderboard(&store, &missing).await.unwrap_err();
@@ -179,7 +202,8 @@ pub(crate) async fn pages_cover_all_rows_in_every_order(db: Database) {
             let value = f64::from(method % 5) / 3.0 - 0.5;
             for pack in [official(), demo()] {
                 let scores = vec![number(metric, value)];
-                let run = Some(RunName::new(format!("method {method}"), Some(format!("run {run}"))));
+                let run =
+                    Some(RunName::new(format!("method {method}"), Some(format!("run {run}"))));
                 store
                     .record(&NewSample { run, pack, ..scored("", &method.to_string(), scores) })
                     .await
@@ -190,9 +214,13 @@ pub(crate) async fn pages_cover_all_rows_in_every_order(db: Database) {
     let metric = |descending| Sort::Metric { metric: "m".into(), version: 1, descending };
     for by in [Grouping::Method, Grouping::Run] {
         for sort in [Sort::Name, metric(true), metric(false)] {
-            let whole = LeaderboardQuery { by, sort, limit: MAX_PAGE, ..LeaderboardQuery::default() };
+            let whole =
+                LeaderboardQuery { by, sort, limit: MAX_PAGE, ..LeaderboardQuery::default() };
             let expected = ask(&store, &whole).await;
-            assert_eq!(expected.rows.len(), if by == Grouping::Run { 2 * (23 + 15 + 7) } else { 2 * 23 });
+            assert_eq!(
+                expected.rows.len(),
+                if by == Grouping::Run { 2 * (23 + 15 + 7) } else { 2 * 23 }
+            );
             assert_eq!(expected.next, None);
             for limit in [1, 7, 45] {
                 let mut query = LeaderboardQuery { limit, ..whole.clone() };
@@ -219,7 +247,8 @@ pub(crate) async fn names_sort_by_their_bytes(db: Database) {
     }
     let page = ask(&store, &LeaderboardQuery { limit: 3, ..LeaderboardQuery::default() }).await;
     assert_eq!(names(&page), ["Z/*", "_/*", "a/*"]);
-    let rest = ask(&store, &LeaderboardQuery { after: page.next, ..LeaderboardQuery::default() }).await;
+    let rest =
+        ask(&store, &LeaderboardQuery { after: page.next, ..LeaderboardQuery::default() }).await;
     assert_eq!(names(&rest), ["a b/*", "ab/*", "b/*", "é/*", "👩/*"]);
 }
 
@@ -234,7 +263,10 @@ pub(crate) async fn a_cursor_of_another_query_is_refused(db: Database) {
     assert!(matches!(leaderboard(&store, &by_run).await, Err(StoreError::Cursor)));
     for nonsense in ["", "7", "zz", "é", "7b7d", &next[..next.len() - 2]] {
         let query = LeaderboardQuery { after: Some(nonsense.into()), ..first.clone() };
-        assert!(matches!(leaderboard(&store, &query).await, Err(StoreError::Cursor)), "{nonsense:?}");
+        assert!(
+            matches!(leaderboard(&store, &query).await, Err(StoreError::Cursor)),
+            "{nonsense:?}"
+        );
     }
 }
 
@@ -243,6 +275,9 @@ pub(crate) async fn an_invalid_page_size_is_refused(db: Database) {
     for limit in [0, MAX_PAGE + 1] {
         let query = LeaderboardQuery { limit, ..LeaderboardQuery::default() };
         let error = leaderboard(&store, &query).await.unwrap_err();
-        assert!(matches!(&error, StoreError::Invalid { field, .. } if field == "limit"), "{error:?}");
+        assert!(
+            matches!(&error, StoreError::Invalid { field, .. } if field == "limit"),
+            "{error:?}"
+        );
     }
 }

@@ -3,7 +3,9 @@
 use futures_util::future::join_all;
 use stellar_score::analysis::{LeaderboardQuery, leaderboard};
 use stellar_score::content::ContentHash;
-use stellar_score::store::{MigrationError, RecordOutcome, Store, StoreError, StoreOptions, StoredImage};
+use stellar_score::store::{
+    MigrationError, RecordOutcome, Store, StoreError, StoreOptions, StoredImage,
+};
 
 use crate::harness::*;
 
@@ -28,8 +30,9 @@ pub(crate) async fn concurrent_opens_all_succeed(db: Database) {
     for store in join_all(openers).await {
         store.unwrap().unwrap().ping().await.unwrap();
     }
-    let migrations =
-        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite")).unwrap().count();
+    let migrations = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite"))
+        .unwrap()
+        .count();
     assert_eq!(db.count("_sqlx_migrations").await, migrations);
 }
 
@@ -74,7 +77,8 @@ pub(crate) async fn samples_of_an_older_schema_survive_migrations(db: Database) 
     let folder = tempfile::tempdir().unwrap();
     let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
     let kind = if db.kind == Kind::Sqlite { "sqlite" } else { "postgres" };
-    for name in ["0001_samples_and_scores.sql", "0002_datasets_and_faces.sql", "0003_deletion.sql"] {
+    for name in ["0001_samples_and_scores.sql", "0002_datasets_and_faces.sql", "0003_deletion.sql"]
+    {
         std::fs::copy(format!("{migrations}/{kind}/{name}"), folder.path().join(name)).unwrap();
     }
     db.migrate(folder.path()).await;
@@ -84,19 +88,26 @@ pub(crate) async fn samples_of_an_older_schema_survive_migrations(db: Database) 
     db.execute(&format!(
         "INSERT INTO methods (id, name, created) VALUES ('{method}', 'A', '{time}');
          INSERT INTO runs (id, method, name, created) VALUES ('{run}', '{method}', 'run', '{time}');
-         INSERT INTO packs (digest, name, weights, created) VALUES ('{digest}', 'official', 'official', '{time}');
-         INSERT INTO samples (id, run, name, content, prompt, image, width, height, reference_hashes,
+         INSERT INTO packs (digest, name, weights, created) VALUES ('{digest}', 'official', \
+         'official', '{time}');
+         INSERT INTO samples (id, run, name, content, prompt, image, width, height, \
+         reference_hashes,
                               auxiliary_hashes, metadata, created)
-             VALUES ('{sample}', '{run}', '1', 'c', NULL, '{image}', 3, 2, '[\"{image}\"]', '[]', '{{}}', '{time}');
+             VALUES ('{sample}', '{run}', '1', 'c', NULL, '{image}', 3, 2, '[\"{image}\"]', '[]', \
+             '{{}}', '{time}');
          INSERT INTO sample_photos (sample, image) VALUES ('{sample}', '{image}');
-         INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, service_version, created)
+         INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, \
+         service_version, created)
              VALUES ('{sample}', 'm', '{digest}', 1, 0.5, NULL, '[]', '0.1.0', '{time}');"
     ))
     .await;
 
     let store = db.open().await;
     let kept = store.sample(sample).await.unwrap().unwrap();
-    assert_eq!(kept.image, Some(StoredImage { hash: ContentHash::of(b"image"), width: 3, height: 2 }));
+    assert_eq!(
+        kept.image,
+        Some(StoredImage { hash: ContentHash::of(b"image"), width: 3, height: 2 })
+    );
     assert_eq!(kept.scores.len(), 1);
     assert_eq!(db.texts("SELECT CAST(scored AS text) FROM runs").await, ["1"]);
     let deleted = store.delete_run(run).await.unwrap().unwrap();
@@ -137,7 +148,8 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
             .await
         }
     };
-    let mut columns: Vec<_> = columns.into_iter().filter(|column| !column.starts_with('_')).collect();
+    let mut columns: Vec<_> =
+        columns.into_iter().filter(|column| !column.starts_with('_')).collect();
     columns.sort();
     let expected = [
         ("attribute_outcomes", "outcomes pack sample"),
@@ -150,7 +162,8 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("packs", "created digest name weights"),
         (
             "pending_samples",
-            "attempts auxiliary_hashes content created detail due folder id image metadata name pack prompt \
+            "attempts auxiliary_hashes content created detail due folder id image metadata name \
+                pack prompt \
              reason reference_hashes run state",
         ),
         ("photos", "attributes created dataset identity image name"),
@@ -161,25 +174,30 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("run_slices", "clusters computed fingerprint pack run sample_set samples"),
         (
             "runs",
-            "created dataset declared failed finished flags id method metrics name pack revision scored service_version \
+            "created dataset declared failed finished flags id method metrics name pack revision \
+                scored service_version \
              settings split state waiting",
         ),
         ("sample_photos", "image sample"),
         (
             "samples",
-            "auxiliary_hashes content created height id image metadata name prompt reference_hashes run width",
+            "auxiliary_hashes content created height id image metadata name prompt \
+                reference_hashes run width",
         ),
         ("scores", "created flags metric metric_version pack reason sample service_version value"),
         (
             "slice_summaries",
-            "clusters faceless high kind label low mean metric metric_version n nulls pack penalised policy run samples std undecided",
+            "clusters faceless high kind label low mean metric metric_version n nulls pack \
+                penalised policy run samples std undecided",
         ),
         ("slice_sums", "kind label metric pack policy run sums"),
         ("summaries", "metric metric_version n nulls pack pivot run squares total"),
     ];
     let expected: Vec<_> = expected
         .iter()
-        .flat_map(|(table, columns)| columns.split(' ').map(move |column| format!("{table}.{column}")))
+        .flat_map(|(table, columns)| {
+            columns.split(' ').map(move |column| format!("{table}.{column}"))
+        })
         .collect();
     assert_eq!(columns, expected);
 }
@@ -207,8 +225,11 @@ async fn folders_of_a_database_file_are_created() {
 async fn invalid_urls_say_why() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("notes.txt");
-    std::fs::write(&text, "no database at all, but long enough to be taken for the header of one".repeat(10))
-        .unwrap();
+    std::fs::write(
+        &text,
+        "no database at all, but long enough to be taken for the header of one".repeat(10),
+    )
+    .unwrap();
     for (url, part) in [
         ("mysql://ada:secret@db/scores".to_owned(), "neither sqlite nor postgres"),
         ("stellar.db".to_owned(), "neither sqlite nor postgres"),
@@ -220,16 +241,23 @@ async fn invalid_urls_say_why() {
     ] {
         let error = Store::open(&url, &StoreOptions::default()).await.unwrap_err();
         let message = error.to_string();
-        assert!(matches!(error, StoreError::Url { .. }) && message.contains(part), "{url}: {error:?}");
-        assert!(!message.contains("secret") && !format!("{error:?}").contains("secret"), "{message}");
+        assert!(
+            matches!(error, StoreError::Url { .. }) && message.contains(part),
+            "{url}: {error:?}"
+        );
+        assert!(
+            !message.contains("secret") && !format!("{error:?}").contains("secret"),
+            "{message}"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_unreachable_server_is_unavailable() {
     // Port 1 is reserved and has no listener.
-    let error =
-        Store::open("postgres://ada:secret@127.0.0.1:1/scores", &StoreOptions::default()).await.unwrap_err();
+    let error = Store::open("postgres://ada:secret@127.0.0.1:1/scores", &StoreOptions::default())
+        .await
+        .unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
     assert!(!error.to_string().contains("secret"));
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    Accepted, NewPending, NewSample, NewScore, RecordOutcome, RunFacts, SampleStatus, Store, StoreError,
-    SubmittedState,
+    Accepted, NewPending, NewSample, NewScore, RecordOutcome, RunFacts, SampleStatus, Store,
+    StoreError, SubmittedState,
 };
 use uuid::Uuid;
 
@@ -39,10 +39,15 @@ pub(crate) async fn a_sample_is_pending_until_it_is_recorded(db: Database) {
     assert!(store.waiting(FOLDER, &demo().digest, at(1), 10).await.unwrap().is_empty());
 
     let scores = vec![number("m", 0.5)];
-    let recorded = store.record_pending(&scored_sample(&new, scores.clone()), run.id).await.unwrap().unwrap();
+    let recorded =
+        store.record_pending(&scored_sample(&new, scores.clone()), run.id).await.unwrap().unwrap();
     assert_eq!((recorded.sample, recorded.outcome), (new.id, RecordOutcome::Created));
     assert_eq!(counts(&store, run.id).await, (0, 0, 1));
-    assert_eq!(kept(&store, &new).await, [new.references[0]].into(), "other samples may use its photo");
+    assert_eq!(
+        kept(&store, &new).await,
+        [new.references[0]].into(),
+        "other samples may use its photo"
+    );
     assert_eq!(only_summary(&store).await, summary(1, 0, Some(0.5), None));
     let again = store.record_pending(&scored_sample(&new, scores), run.id).await.unwrap();
     assert_eq!(again, None, "it is no longer pending");
@@ -71,7 +76,8 @@ pub(crate) async fn pending_samples_are_recorded_together(db: Database) {
         waiting.push((of.id, new, NewSample { run: Some(name(run_name)), ..sample }));
     }
     // A sample of another instance also has the shared image, and stays pending.
-    let elsewhere = NewPending { image: shared, folder: "elsewhere".into(), ..pending(&run, "elsewhere") };
+    let elsewhere =
+        NewPending { image: shared, folder: "elsewhere".into(), ..pending(&run, "elsewhere") };
     let elsewhere = NewPending { files: vec![(shared, 10), elsewhere.files[1]], ..elsewhere };
     store.accept(&elsewhere).await.unwrap();
     let gone = waiting[7].1.id;
@@ -84,7 +90,12 @@ pub(crate) async fn pending_samples_are_recorded_together(db: Database) {
     for (task, (run, new, _)) in tasks.collect::<Vec<_>>().into_iter().zip(&waiting) {
         let recorded = task.await.unwrap();
         let expected = (new.id != gone).then_some((new.id, Some(*run), RecordOutcome::Created));
-        assert_eq!(recorded.map(|one| (one.sample, one.run, one.outcome)), expected, "{}", new.name);
+        assert_eq!(
+            recorded.map(|one| (one.sample, one.run, one.outcome)),
+            expected,
+            "{}",
+            new.name
+        );
     }
     assert_eq!(counts(&store, run.id).await, (1, 0, 15));
     // The row that was deleted behind the store's back is still counted.
@@ -118,10 +129,12 @@ pub(crate) async fn a_submission_is_identified_by_name_and_content(db: Database)
     let again = NewPending { id: Uuid::now_v7(), ..new.clone() };
     let waiting = Accepted::Repeated(SampleStatus::Pending(new.id));
     assert_eq!(store.accept(&again).await.unwrap(), Some(waiting));
-    let other = NewPending { id: Uuid::now_v7(), content: ContentHash::of(b"other"), ..new.clone() };
+    let other =
+        NewPending { id: Uuid::now_v7(), content: ContentHash::of(b"other"), ..new.clone() };
     let found = |content| store.submission(run.id, &run.name, "1", content);
     assert_eq!(found(new.content).await.unwrap(), Some(SampleStatus::Pending(new.id)));
-    for error in [store.accept(&other).await.unwrap_err(), found(other.content).await.unwrap_err()] {
+    for error in [store.accept(&other).await.unwrap_err(), found(other.content).await.unwrap_err()]
+    {
         assert!(
             matches!(error, StoreError::SampleConflict { existing, .. } if existing == new.id),
             "{error:?}"
@@ -166,7 +179,10 @@ pub(crate) async fn photos_referenced_by_hash_must_be_stored_for_the_run(db: Dat
     let new = pending(&run, "1");
     let without = NewPending { files: vec![new.files[0]], ..new.clone() };
     let error = store.accept(&without).await.unwrap_err();
-    assert!(matches!(&error, StoreError::ImageUnknown { images } if *images == new.references), "{error:?}");
+    assert!(
+        matches!(&error, StoreError::ImageUnknown { images } if *images == new.references),
+        "{error:?}"
+    );
     assert_eq!(counts(&store, run.id).await, (0, 0, 0));
     assert_eq!(db.count("kept_files").await, 0, "a refused sample stores no files");
     store.accept(&new).await.unwrap();
@@ -282,7 +298,8 @@ pub(crate) async fn deletion_covers_pending_samples(db: Database) {
     assert_eq!(counts(&store, run.id).await, (1, 1, 0), "a sample without its image fails");
     assert!(store.delete_image(new[1].references[0]).await.unwrap().is_some());
     assert_eq!(counts(&store, run.id).await, (0, 2, 0));
-    let failed = store.submitted(run.id, Some(SubmittedState::Failed), "", 10).await.unwrap().unwrap();
+    let failed =
+        store.submitted(run.id, Some(SubmittedState::Failed), "", 10).await.unwrap().unwrap();
     assert!(failed.iter().all(|failed| failed.failure.as_ref().unwrap().0 == "image_deleted"));
     assert!(kept(&store, &new[1]).await.is_empty());
 
@@ -290,7 +307,8 @@ pub(crate) async fn deletion_covers_pending_samples(db: Database) {
     let deleted = store.delete_run(run.id).await.unwrap().unwrap();
     assert_eq!(deleted.samples, 3);
     assert!(
-        deleted.images.contains(&ContentHash::of(b"5")) && deleted.images.contains(&new[0].references[0])
+        deleted.images.contains(&ContentHash::of(b"5"))
+            && deleted.images.contains(&new[0].references[0])
     );
     for table in ["runs", "pending_samples", "kept_files", "samples"] {
         assert_eq!(db.count(table).await, 0, "{table}");
@@ -309,8 +327,11 @@ pub(crate) async fn faces_stay_for_pending_samples_of_another_run(db: Database) 
         let images = [waiting.image, waiting.references[0]];
         store.faces(&images, ContentHash::of(b"graphs")).await.unwrap().len()
     };
-    let other =
-        NewSample { image: waiting.image, references: waiting.references.clone(), ..sample("B", "1") };
+    let other = NewSample {
+        image: waiting.image,
+        references: waiting.references.clone(),
+        ..sample("B", "1")
+    };
     let other = store.record(&other).await.unwrap();
     store.delete_run(other.run.unwrap()).await.unwrap().unwrap();
     assert_eq!(known().await, 2, "the pending sample still needs these faces");

@@ -34,7 +34,12 @@ fn vote(annotator: &str, name: &str, a: Uuid, b: Uuid, preference: i8) -> NewPre
 
 fn rating(annotator: &str, name: &str, run: Uuid, rating: f64) -> NewPreference {
     let judgement = Judgement::Rating { run, rating };
-    NewPreference { question: Question::Object, annotator: annotator.into(), name: name.into(), judgement }
+    NewPreference {
+        question: Question::Object,
+        annotator: annotator.into(),
+        name: name.into(),
+        judgement,
+    }
 }
 
 async fn all(store: &Store) -> Vec<stellar_score::store::Preference> {
@@ -44,9 +49,11 @@ async fn all(store: &Store) -> Vec<stellar_score::store::Preference> {
 pub(crate) async fn preferences_read_back_page_by_page(db: Database) {
     let store = db.open().await;
     let (a, b) = two_runs(&store).await;
-    let judgements = [vote("ada", "1", a, b, 1), vote("bob", "1", a, b, 0), rating("ada", "2", b, 4.5)];
+    let judgements =
+        [vote("ada", "1", a, b, 1), vote("bob", "1", a, b, 0), rating("ada", "2", b, 4.5)];
     for (at_ms, judgement) in judgements.iter().enumerate() {
-        let added = store.add_preferences(std::slice::from_ref(judgement), at(at_ms as i64)).await.unwrap();
+        let added =
+            store.add_preferences(std::slice::from_ref(judgement), at(at_ms as i64)).await.unwrap();
         assert_eq!(added, Ok(1));
     }
     let found = all(&store).await;
@@ -61,7 +68,11 @@ pub(crate) async fn preferences_read_back_page_by_page(db: Database) {
     assert_eq!(read, expected);
     assert_eq!(found[1].created, at(1));
 
-    let page = |after, limit| PreferencesQuery { after, limit: Some(limit), ..PreferencesQuery::default() };
+    let page = |after, limit| PreferencesQuery {
+        after,
+        limit: Some(limit),
+        ..PreferencesQuery::default()
+    };
     assert_eq!(store.preferences(&page(None, 2)).await.unwrap(), found[..2]);
     assert_eq!(store.preferences(&page(Some(found[1].id), 2)).await.unwrap(), found[2..]);
     for (query, expected) in [
@@ -97,10 +108,12 @@ pub(crate) async fn preferences_on_unknown_samples_are_refused_as_a_batch(db: Da
         [(1, vote("ada", "4", a, b, 1), a), (1, vote("ada", "1", a, nowhere, 1), nowhere)]
     {
         let name = unknown.name.clone();
-        let refused = store.add_preferences(&[vote("ada", "1", a, b, 1), unknown], at(0)).await.unwrap();
+        let refused =
+            store.add_preferences(&[vote("ada", "1", a, b, 1), unknown], at(0)).await.unwrap();
         assert_eq!(refused, Err(UnknownSample { place, run, name }));
     }
-    for bad in [vote("ada", "1", a, a, 1), vote("", "1", a, b, 1), rating("ada", "1", a, f64::NAN)] {
+    for bad in [vote("ada", "1", a, a, 1), vote("", "1", a, b, 1), rating("ada", "1", a, f64::NAN)]
+    {
         let error = store.add_preferences(&[bad], at(0)).await.unwrap_err();
         assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
     }
@@ -117,7 +130,8 @@ pub(crate) async fn preferences_are_deleted_with_samples_runs_or_annotators(db: 
         rating("cy", "1", a, 3.0),
     ];
     store.add_preferences(&judgements, at(0)).await.unwrap().unwrap();
-    let first = all(&store).await.iter().find(|p| p.annotator == "ada" && p.name == "1").unwrap().id;
+    let first =
+        all(&store).await.iter().find(|p| p.annotator == "ada" && p.name == "1").unwrap().id;
     assert!(store.delete_preference(first).await.unwrap());
     assert!(!store.delete_preference(first).await.unwrap());
     store.add_preferences(&judgements[..1], at(0)).await.unwrap().unwrap();
@@ -137,7 +151,8 @@ pub(crate) async fn preferences_are_deleted_with_samples_runs_or_annotators(db: 
 pub(crate) async fn samples_of_several_runs_read_as_one(db: Database) {
     let store = db.open().await;
     let (a, b) = two_runs(&store).await;
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let names =
+        |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
     let wanted = BTreeMap::from([(a, names(&["1", "3", "9"])), (b, names(&["2"]))]);
     let data = store.samples_data(&wanted, &official().digest).await.unwrap();
     assert_eq!(data.names, [format!("{a}/1"), format!("{a}/3"), format!("{b}/2")]);

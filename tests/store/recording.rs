@@ -2,8 +2,8 @@
 
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    MAX_NAME_BYTES, NewSample, RecordOutcome, RunName, SampleRecord, ScoreRecord, ScoreValue, Store,
-    StoreError, StoredImage,
+    MAX_NAME_BYTES, NewSample, RecordOutcome, RunName, SampleRecord, ScoreRecord, ScoreValue,
+    Store, StoreError, StoredImage,
 };
 use time::{Duration, UtcOffset};
 use uuid::Uuid;
@@ -16,14 +16,17 @@ async fn read(store: &Store, id: Uuid) -> SampleRecord {
 
 pub(crate) async fn a_recorded_sample_reads_back_as_it_was(db: Database) {
     let store = db.open().await;
-    let mut new =
-        scored("StellarNet", "0001", vec![number("clip_t", 0.1 + 0.2), null("ips", "no_face_in_reference")]);
+    let mut new = scored(
+        "StellarNet",
+        "0001",
+        vec![number("clip_t", 0.1 + 0.2), null("ips", "no_face_in_reference")],
+    );
     new.scores[0].flags = vec!["truncated".into()];
     new.auxiliary = vec![ContentHash::of(b"x"), ContentHash::of(b"y")];
     new.metadata = serde_json::json!({"z": 1e16, "a": [null, true, "\u{0}\u{1f600}"], "f": -0.0});
     // Another offset, and more digits than are stored.
-    new.created =
-        (at(7) + Duration::nanoseconds(123_456_789)).to_offset(UtcOffset::from_hms(5, 30, 0).unwrap());
+    new.created = (at(7) + Duration::nanoseconds(123_456_789))
+        .to_offset(UtcOffset::from_hms(5, 30, 0).unwrap());
 
     let recorded = store.record(&new).await.unwrap();
     assert_eq!((recorded.sample, recorded.outcome), (new.id, RecordOutcome::Created));
@@ -87,7 +90,10 @@ pub(crate) async fn the_same_name_with_other_content_is_a_conflict(db: Database)
     let store = db.open().await;
     let first = scored("A", "1", vec![number("m", 0.5)]);
     store.record(&first).await.unwrap();
-    let other = NewSample { content: ContentHash::of(b"other"), ..scored("A", "1", vec![number("m", 0.9)]) };
+    let other = NewSample {
+        content: ContentHash::of(b"other"),
+        ..scored("A", "1", vec![number("m", 0.9)])
+    };
     let error = store.record(&other).await.unwrap_err();
 
     assert!(
@@ -97,7 +103,9 @@ pub(crate) async fn the_same_name_with_other_content_is_a_conflict(db: Database)
     );
     let message = error.to_string();
     assert!(
-        message.contains("A/run") && message.contains("\"1\"") && message.contains(&first.id.to_string())
+        message.contains("A/run")
+            && message.contains("\"1\"")
+            && message.contains(&first.id.to_string())
     );
     assert_eq!(only_summary(&store).await, summary(1, 0, Some(0.5), None));
 }
@@ -107,7 +115,8 @@ pub(crate) async fn the_same_name_is_free_in_another_run(db: Database) {
     store.record(&sample("A", "1")).await.unwrap();
     let other = NewSample { content: ContentHash::of(b"other"), ..sample("A", "1") };
     for run in [RunName::new("A", Some("second".into())), RunName::new("B", Some("run".into()))] {
-        let recorded = store.record(&NewSample { id: Uuid::now_v7(), run: Some(run), ..other.clone() }).await;
+        let recorded =
+            store.record(&NewSample { id: Uuid::now_v7(), run: Some(run), ..other.clone() }).await;
         assert_eq!(recorded.unwrap().outcome, RecordOutcome::Created);
     }
     assert_eq!(db.count("methods").await, 2);
@@ -150,7 +159,8 @@ pub(crate) async fn a_method_without_a_run_has_a_default_run(db: Database) {
 pub(crate) async fn further_metrics_are_added_to_a_sample(db: Database) {
     let store = db.open().await;
     let first = store.record(&scored("A", "1", vec![number("clip_t", 0.5)])).await.unwrap();
-    let more = vec![number("clip_t", 0.75), number("dino", 0.25), null("ips", "no_face_in_reference")];
+    let more =
+        vec![number("clip_t", 0.75), number("dino", 0.25), null("ips", "no_face_in_reference")];
     let second = store.record(&scored("A", "1", more.clone())).await.unwrap();
     assert_eq!((second.sample, second.outcome), (first.sample, RecordOutcome::Rescored));
     let third = store.record(&scored("A", "1", more)).await.unwrap();
@@ -159,7 +169,10 @@ pub(crate) async fn further_metrics_are_added_to_a_sample(db: Database) {
     let page = by_run(&store).await;
     let rows = summaries(&page.rows[0]);
     let found: Vec<_> = rows.iter().map(|m| (m.metric.as_str(), m.n, m.nulls, m.mean)).collect();
-    assert_eq!(found, [("clip_t", 1, 0, Some(0.5)), ("dino", 1, 0, Some(0.25)), ("ips", 0, 1, None)]);
+    assert_eq!(
+        found,
+        [("clip_t", 1, 0, Some(0.5)), ("dino", 1, 0, Some(0.25)), ("ips", 0, 1, None)]
+    );
 }
 
 pub(crate) async fn another_version_replaces_the_score(db: Database) {
@@ -188,7 +201,8 @@ pub(crate) async fn another_pack_adds_its_own_scores(db: Database) {
     let second = store.record(&other).await.unwrap();
     assert_eq!((second.sample, second.outcome), (first.sample, RecordOutcome::Rescored));
     let scores = read(&store, first.sample).await.scores;
-    let found: Vec<_> = scores.iter().map(|score| (score.pack.clone(), score.value.number())).collect();
+    let found: Vec<_> =
+        scores.iter().map(|score| (score.pack.clone(), score.value.number())).collect();
     assert_eq!(found, [(demo(), Some(0.25)), (official(), Some(0.5))]);
 }
 
@@ -265,7 +279,10 @@ pub(crate) async fn a_refused_sample_leaves_nothing_behind(db: Database) {
     for table in ["methods", "runs", "packs", "samples", "scores", "summaries"] {
         assert_eq!(db.count(table).await, 0, "{table}");
     }
-    assert_eq!(store.record(&NewSample { width: 1, ..new }).await.unwrap().outcome, RecordOutcome::Created);
+    assert_eq!(
+        store.record(&NewSample { width: 1, ..new }).await.unwrap().outcome,
+        RecordOutcome::Created
+    );
 }
 
 pub(crate) async fn a_corrupted_row_is_named(db: Database) {

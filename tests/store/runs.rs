@@ -1,8 +1,8 @@
 //! Methods and runs.
 
 use stellar_score::store::{
-    Accepted, MethodRecord, NewPending, RecordOutcome, RunCounts, RunFacts, RunFlags, RunName, RunState,
-    RunWideScores, RunsQuery, SampleStatus, ScoreValue, StoreError,
+    Accepted, MethodRecord, NewPending, RecordOutcome, RunCounts, RunFacts, RunFlags, RunName,
+    RunState, RunWideScores, RunsQuery, SampleStatus, ScoreValue, StoreError,
 };
 use uuid::Uuid;
 
@@ -13,14 +13,20 @@ pub(crate) async fn a_method_is_created_once_and_its_description_updated(db: Dat
     let store = db.open().await;
     assert!(store.create_method("B", None, at(0)).await.unwrap().1);
     let (method, is_new) = store.create_method("B", Some("a generator"), at(1)).await.unwrap();
-    assert_eq!((method.description.as_deref(), method.created, is_new), (Some("a generator"), at(0), false));
+    assert_eq!(
+        (method.description.as_deref(), method.created, is_new),
+        (Some("a generator"), at(0), false)
+    );
     let (method, _) = store.create_method("B", None, at(2)).await.unwrap();
     assert_eq!(method.description.as_deref(), Some("a generator"), "an omitted description stays");
     new_run(&store).await;
     let names = |page: Vec<MethodRecord>| {
         page.into_iter().map(|method| (method.name, method.runs)).collect::<Vec<_>>()
     };
-    assert_eq!(names(store.methods("", 10).await.unwrap()), [("A".to_owned(), 1), ("B".to_owned(), 0)]);
+    assert_eq!(
+        names(store.methods("", 10).await.unwrap()),
+        [("A".to_owned(), 1), ("B".to_owned(), 0)]
+    );
     assert_eq!(names(store.methods("A", 10).await.unwrap()), [("B".to_owned(), 0)]);
     assert!(matches!(store.create_method("", None, at(0)).await, Err(StoreError::Invalid { .. })));
 }
@@ -54,7 +60,10 @@ pub(crate) async fn a_run_is_created_once_with_its_facts(db: Database) {
         (other(|facts| facts.metrics = None), "metrics"),
     ] {
         let error = store.create_run(&name("r"), &other, at(0)).await.unwrap_err();
-        assert!(matches!(error, StoreError::RunConflict { fact, .. } if fact == wrong), "{error:?}");
+        assert!(
+            matches!(error, StoreError::RunConflict { fact, .. } if fact == wrong),
+            "{error:?}"
+        );
     }
     assert_eq!(store.run(run.id).await.unwrap(), Some(run), "refused facts change nothing");
     assert_eq!(store.run(Uuid::now_v7()).await.unwrap(), None);
@@ -81,13 +90,18 @@ pub(crate) async fn runs_are_listed_in_creation_order(db: Database) {
     store.finish_run(ids[2]).await.unwrap();
     let listed = |query: RunsQuery| {
         let store = store.clone();
-        async move { store.runs(&query).await.unwrap().into_iter().map(|run| run.id).collect::<Vec<_>>() }
+        async move {
+            store.runs(&query).await.unwrap().into_iter().map(|run| run.id).collect::<Vec<_>>()
+        }
     };
     let all = RunsQuery { limit: 10, ..RunsQuery::default() };
     assert_eq!(listed(all.clone()).await, ids);
     assert_eq!(listed(RunsQuery { limit: 2, ..all.clone() }).await, ids[..2]);
     assert_eq!(listed(RunsQuery { after: Some(ids[0]), ..all.clone() }).await, ids[1..]);
-    assert_eq!(listed(RunsQuery { method: Some("B".into()), ..all.clone() }).await, [ids[0], ids[2]]);
+    assert_eq!(
+        listed(RunsQuery { method: Some("B".into()), ..all.clone() }).await,
+        [ids[0], ids[2]]
+    );
     assert_eq!(listed(RunsQuery { state: Some(RunState::Finishing), ..all }).await, [ids[2]]);
 }
 

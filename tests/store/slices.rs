@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use stellar_score::analysis::{
-    Grouping, LeaderboardPage, LeaderboardQuery, Policy, RankedMetric, Sort, leaderboard, refresh_run,
-    refresh_stale,
+    Grouping, LeaderboardPage, LeaderboardQuery, Policy, RankedMetric, Sort, leaderboard,
+    refresh_run, refresh_stale,
 };
 use stellar_score::store::{NewSample, RunFacts, RunFlags, RunName, Slice, Store};
 use uuid::Uuid;
@@ -104,7 +104,11 @@ pub(crate) async fn the_cached_leaderboard_is_never_stale(db: Database) {
         let by_metric = Sort::Metric { metric: "ips".into(), version: 1, descending: true };
         [
             LeaderboardQuery::default(),
-            LeaderboardQuery { policy: Policy::Stellar, sort: by_metric, ..LeaderboardQuery::default() },
+            LeaderboardQuery {
+                policy: Policy::Stellar,
+                sort: by_metric,
+                ..LeaderboardQuery::default()
+            },
             LeaderboardQuery { metrics: vec!["clip_t".into()], ..slice(Slice::PROMPT_KIND, "T") },
         ]
     };
@@ -169,7 +173,8 @@ pub(crate) async fn runs_of_a_method_merge_by_identity(db: Database) {
     // depends on their number.
     let ratio = width(1) / width(0);
     assert!((1.6..1.9).contains(&ratio), "{ratio}");
-    let by_run = ask(&store, LeaderboardQuery { by: Grouping::Run, ..LeaderboardQuery::default() }).await;
+    let by_run =
+        ask(&store, LeaderboardQuery { by: Grouping::Run, ..LeaderboardQuery::default() }).await;
     assert_eq!(by_run.rows.len(), 4);
     let one = of(&by_run, 2, "ips").detail.as_ref().unwrap().interval.unwrap();
     // Twice as many identities would make it √2 times narrower. The bootstrap interval of one run
@@ -193,7 +198,8 @@ pub(crate) async fn filters_select_runs_by_their_facts(db: Database) {
         record(&store, "A", run, 0, 0.0).await;
     }
     let all = LeaderboardQuery { by: Grouping::Run, ..LeaderboardQuery::default() };
-    let runs = |page: LeaderboardPage| page.rows.into_iter().filter_map(|row| row.run).collect::<Vec<_>>();
+    let runs =
+        |page: LeaderboardPage| page.rows.into_iter().filter_map(|row| row.run).collect::<Vec<_>>();
     let flag = |set| [("trained_on_evaluation_photos".to_owned(), set)].into();
     for (query, expected) in [
         (LeaderboardQuery { dataset: Some("Stellar-T".into()), ..all.clone() }, vec!["one"]),
@@ -201,7 +207,10 @@ pub(crate) async fn filters_select_runs_by_their_facts(db: Database) {
         (LeaderboardQuery { split: Some("train".into()), ..all.clone() }, vec![]),
         (LeaderboardQuery { flags: flag(true), ..all.clone() }, vec!["one"]),
         (LeaderboardQuery { flags: flag(false), ..all.clone() }, vec!["two"]),
-        (LeaderboardQuery { since: Some(at(0)), until: Some(at(1)), ..all.clone() }, vec!["one", "two"]),
+        (
+            LeaderboardQuery { since: Some(at(0)), until: Some(at(1)), ..all.clone() },
+            vec!["one", "two"],
+        ),
         (LeaderboardQuery { since: Some(at(1)), ..all.clone() }, vec![]),
         (LeaderboardQuery { until: Some(at(0)), ..all.clone() }, vec![]),
     ] {
@@ -219,7 +228,10 @@ pub(crate) async fn rows_are_ranked_by_mean_rank_page_by_page(db: Database) {
     let first = ask(&store, query.clone()).await;
     let rest = ask(&store, LeaderboardQuery { after: first.next.clone(), ..query }).await;
     let rows: Vec<_> = first.rows.iter().chain(&rest.rows).map(|row| row.method.as_str()).collect();
-    assert_eq!((rows, first.total, rest.next.clone()), (vec!["best", "alike", "middle", "worst"], 4, None));
+    assert_eq!(
+        (rows, first.total, rest.next.clone()),
+        (vec!["best", "alike", "middle", "worst"], 4, None)
+    );
     let ranks: Vec<_> = (0..3).map(|row| of(&first, row, "ips").rank).collect();
     assert_eq!(ranks, [Some(1), Some(2), Some(2)], "two equal methods share a rank");
     assert_eq!(of(&rest, 0, "ips").rank, Some(4));
@@ -241,7 +253,8 @@ pub(crate) async fn deletion_removes_computed_summaries(db: Database) {
     for table in ["slice_summaries", "slice_sums", "run_slices", "run_quantiles"] {
         assert_eq!(db.count(table).await, 0, "{table}");
     }
-    let version = stellar_score::store::RunVersion { run, pack: official().digest, fingerprint: "x".into() };
+    let version =
+        stellar_score::store::RunVersion { run, pack: official().digest, fingerprint: "x".into() };
     let summary = stellar_score::store::RunSummary {
         samples: 0,
         sample_set: String::new(),

@@ -20,8 +20,10 @@ pub(crate) async fn a_replaced_score_is_removed_from_the_sums_of_its_version(db:
     }
     // The number of the first sample is the pivot of the sums of version 1.
     store.record(&scored("A", "1", vec![versioned("m", 2, 10.0)])).await.unwrap();
-    let found: Vec<_> =
-        summaries(&by_run(&store).await.rows[0]).iter().map(|m| (m.version, m.n, m.mean, m.std)).collect();
+    let found: Vec<_> = summaries(&by_run(&store).await.rows[0])
+        .iter()
+        .map(|m| (m.version, m.n, m.mean, m.std))
+        .collect();
     assert_eq!(found, [(1, 2, Some(4.0), Some(8f64.sqrt())), (2, 1, Some(10.0), None)]);
 
     // And back, as when an operator returns to the previous version.
@@ -58,8 +60,10 @@ pub(crate) async fn tiny_and_large_numbers_neither_fail_nor_overflow(db: Databas
     };
     let page = leaderboard(&store, &query).await.unwrap();
     assert_eq!(page.rows[0].method, "Large");
-    let (mean, std) =
-        (page.rows[0].metrics[0].summary.mean.unwrap(), page.rows[0].metrics[0].summary.std.unwrap());
+    let (mean, std) = (
+        page.rows[0].metrics[0].summary.mean.unwrap(),
+        page.rows[0].metrics[0].summary.std.unwrap(),
+    );
     assert!((mean / 5e99 - 1.0).abs() < 1e-12, "{mean}");
     assert!((std / (1e100 * 0.14f64.sqrt()) - 1.0).abs() < 1e-12, "{std}");
     let tiny = page.rows[1].metrics[0].summary.mean.unwrap();
@@ -84,20 +88,22 @@ fn step() -> impl Strategy<Value = Step> {
         1 => -1e3..1e3f64,
     ];
     let score = option::weighted(0.8, (1..=3_u32, option::weighted(0.8, value)));
-    (0..2_usize, 0..5_usize, any::<bool>(), vec(score, 3)).prop_map(|(run, name, pack, scores)| Step {
-        run,
-        name,
-        pack,
-        scores,
-    })
+    (0..2_usize, 0..5_usize, any::<bool>(), vec(score, 3))
+        .prop_map(|(run, name, pack, scores)| Step { run, name, pack, scores })
 }
 
 impl Step {
     fn sample(&self, method: &str) -> NewSample {
         let scores = self.scores.iter().enumerate().filter_map(|(metric, score)| {
             let (metric_version, value) = (*score)?;
-            let value = value.map_or(ScoreValue::Null { reason: "none".into() }, ScoreValue::Number);
-            Some(NewScore { metric: format!("metric {metric}"), metric_version, value, flags: vec![] })
+            let value =
+                value.map_or(ScoreValue::Null { reason: "none".into() }, ScoreValue::Number);
+            Some(NewScore {
+                metric: format!("metric {metric}"),
+                metric_version,
+                value,
+                flags: vec![],
+            })
         });
         NewSample {
             run: Some(RunName::new(method, Some(format!("run {}", self.run)))),
@@ -141,13 +147,20 @@ async fn check(store: &Store, method: &str, steps: &[Step]) {
             values.entry(of).or_default().push(score.value.number());
         }
     }
-    let query =
-        LeaderboardQuery { method: Some(method.into()), by: Grouping::Run, ..LeaderboardQuery::default() };
+    let query = LeaderboardQuery {
+        method: Some(method.into()),
+        by: Grouping::Run,
+        ..LeaderboardQuery::default()
+    };
     let mut summaries: BTreeMap<Of, MetricSummary> = BTreeMap::new();
     for row in leaderboard(store, &query).await.unwrap().rows {
         for metric in crate::harness::summaries(&row) {
-            let of =
-                (row.run.clone().unwrap(), row.pack.digest.clone(), metric.metric.clone(), metric.version);
+            let of = (
+                row.run.clone().unwrap(),
+                row.pack.digest.clone(),
+                metric.metric.clone(),
+                metric.version,
+            );
             summaries.insert(of, metric);
         }
     }
@@ -162,7 +175,12 @@ async fn check(store: &Store, method: &str, steps: &[Step]) {
         let mean = numbers.iter().sum::<f64>() / n as f64;
         let variance = numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n as f64 - 1.0);
         close(summary.mean, (n > 0).then_some(mean), 1e-13 * scale, of);
-        close(summary.std.map(|std| std * std), (n > 1).then_some(variance), 1e-13 * scale * scale, of);
+        close(
+            summary.std.map(|std| std * std),
+            (n > 1).then_some(variance),
+            1e-13 * scale * scale,
+            of,
+        );
     }
 }
 

@@ -237,7 +237,10 @@ fn proposed<N: Networks>(
         scales.iter().map(|&scale| (side(image.width, scale), side(image.height, scale))).collect();
     let spots = match networks.spots(image, &levels, THRESHOLDS[0]) {
         Some(spots) => spots?,
-        None => levels.iter().map(|&level| by_pieces(image, level, networks)).collect::<Result<_, _>>()?,
+        None => levels
+            .iter()
+            .map(|&level| by_pieces(image, level, networks))
+            .collect::<Result<_, _>>()?,
     };
     let candidates = |(spots, &scale): (Vec<Spot>, &f64)| {
         spots.iter().map(|spot| candidate(spot, scale as f32)).collect::<Vec<_>>()
@@ -258,7 +261,8 @@ fn by_pieces<N: Networks>(
         let columns: Vec<u32> = (0..places(width)).step_by(TILE as usize).collect();
         let piece = |&column: &u32| {
             let columns = span(column, places(width), width);
-            let take = |row: &[f32]| row[3 * columns.start as usize..3 * columns.end as usize].to_vec();
+            let take =
+                |row: &[f32]| row[3 * columns.start as usize..3 * columns.end as usize].to_vec();
             let data: Vec<f32> = band.chunks_exact(3 * width as usize).flat_map(take).collect();
             Levels { height: rows.len() as u32, width: columns.len() as u32, data }
         };
@@ -341,7 +345,11 @@ fn cut(image: &Image, mut candidates: Vec<Candidate>, side: u32) -> (Vec<Candida
     candidates.retain(|candidate| {
         let rect = region(candidate.corners, image.width, image.height);
         if let Some(rect) = rect {
-            crops.push(Levels { height: side, width: side, data: resize_area(image, rect, side, side) });
+            crops.push(Levels {
+                height: side,
+                width: side,
+                data: resize_area(image, rect, side, side),
+            });
         }
         rect.is_some()
     });

@@ -106,7 +106,9 @@ impl Grid {
             let (x, y) = Self::cell(class, b);
             (x.saturating_sub(reach)..=x.saturating_add(reach)).any(|x| {
                 (y.saturating_sub(reach)..=y.saturating_add(reach)).any(|y| {
-                    self.0.get(&(class, x, y)).is_some_and(|boxes| boxes.iter().any(|&other| test(other)))
+                    self.0
+                        .get(&(class, x, y))
+                        .is_some_and(|boxes| boxes.iter().any(|&other| test(other)))
                 })
             })
         })

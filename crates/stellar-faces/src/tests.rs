@@ -14,7 +14,10 @@ impl Eager {
     fn verdicts(&self, stage: usize, crops: &[Levels], side: u32) -> Vec<Verdict> {
         self.asked.borrow_mut()[stage] += crops.len();
         let verdict = |(index, crop): (usize, &Levels)| {
-            assert_eq!((crop.height, crop.width, crop.data.len()), (side, side, 3 * (side * side) as usize));
+            assert_eq!(
+                (crop.height, crop.width, crop.data.len()),
+                (side, side, 3 * (side * side) as usize)
+            );
             let probability = 0.75 + 0.2 * (index % 7) as f32 / 7.0;
             Verdict { probability, correction: self.correction, landmarks: [0.5; 10] }
         };
@@ -28,7 +31,10 @@ impl Networks for Eager {
     fn propose(&self, pieces: Vec<Levels>) -> Result<Vec<Proposals>, Infallible> {
         self.asked.borrow_mut()[0] += pieces.len();
         let proposals = |piece: Levels| {
-            assert!(piece.height >= CELL && piece.width >= CELL, "P-Net needs pieces of at least 12×12");
+            assert!(
+                piece.height >= CELL && piece.width >= CELL,
+                "P-Net needs pieces of at least 12×12"
+            );
             assert_eq!(piece.data.len(), 3 * (piece.height * piece.width) as usize);
             let count = (places(piece.height) * places(piece.width)) as usize;
             Proposals {
@@ -85,8 +91,10 @@ fn places_match_the_convolutions_and_the_pooling_with_a_half_window() {
     // conv 3, pool 2 rounded up, conv 3, conv 3.
     for side in 12..600_u32 {
         assert_eq!(places(side), (side - 2).div_ceil(2) - 2 - 2);
-        let covered: Vec<_> =
-            (0..places(side)).step_by(TILE as usize).map(|at| span(at, places(side), side)).collect();
+        let covered: Vec<_> = (0..places(side))
+            .step_by(TILE as usize)
+            .map(|at| span(at, places(side), side))
+            .collect();
         assert_eq!(covered[covered.len() - 1].end, side);
         for piece in covered {
             assert!(piece.start % 2 == 0 && places(piece.len() as u32) <= TILE);

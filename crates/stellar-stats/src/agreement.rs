@@ -62,7 +62,11 @@ impl Units {
         let units: Vec<Vec<f64>> = ratings
             .iter()
             .map(|unit| {
-                unit.iter().copied().flatten().filter(|rating| rating.is_finite()).collect::<Vec<f64>>()
+                unit.iter()
+                    .copied()
+                    .flatten()
+                    .filter(|rating| rating.is_finite())
+                    .collect::<Vec<f64>>()
             })
             .filter(|unit| unit.len() > 1)
             .collect();
@@ -146,9 +150,15 @@ mod tests {
     fn ratings_without_pairs_or_without_variety_have_no_alpha() {
         for level in [Level::Nominal, Level::Ordinal, Level::Interval] {
             assert_eq!(krippendorff_alpha(&[], level), None);
-            assert_eq!(krippendorff_alpha(&[vec![Some(1.0), None], vec![None, Some(2.0)]], level), None);
             assert_eq!(
-                krippendorff_alpha(&[vec![Some(1.0), Some(1.0)], vec![Some(1.0), Some(1.0)]], level),
+                krippendorff_alpha(&[vec![Some(1.0), None], vec![None, Some(2.0)]], level),
+                None
+            );
+            assert_eq!(
+                krippendorff_alpha(
+                    &[vec![Some(1.0), Some(1.0)], vec![Some(1.0), Some(1.0)]],
+                    level
+                ),
                 None
             );
         }
@@ -169,7 +179,9 @@ mod tests {
         let mut units = |count: usize| -> Vec<Vec<Option<f64>>> {
             let unit = |rng: &mut Rng| {
                 let truth = rng.below(5);
-                (0..3).map(|_| Some(if rng.unit() < 0.3 { rng.below(5) } else { truth } as f64)).collect()
+                (0..3)
+                    .map(|_| Some(if rng.unit() < 0.3 { rng.below(5) } else { truth } as f64))
+                    .collect()
             };
             (0..count).map(|_| unit(&mut rng)).collect()
         };
@@ -177,11 +189,15 @@ mod tests {
         let (mut covered, rounds) = (0, 200);
         for seed in 0..rounds {
             let bootstrap = Bootstrap { resamples: 300, seed, ..Bootstrap::default() };
-            let found = krippendorff_alpha_interval(&units(40), Level::Ordinal, &bootstrap).unwrap();
+            let found =
+                krippendorff_alpha_interval(&units(40), Level::Ordinal, &bootstrap).unwrap();
             covered += u32::from(found.low <= truth && truth <= found.high);
         }
         // 95 % of 200, within four standard deviations of a binomial.
         assert!((178..=200).contains(&covered), "{covered} of {rounds}");
-        assert_eq!(krippendorff_alpha_interval(&units(1), Level::Ordinal, &Bootstrap::default()), None);
+        assert_eq!(
+            krippendorff_alpha_interval(&units(1), Level::Ordinal, &Bootstrap::default()),
+            None
+        );
     }
 }

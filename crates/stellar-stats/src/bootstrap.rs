@@ -69,10 +69,13 @@ impl Bootstrap {
             let filled = clusters.iter().map(|(_, count)| *count > 0).collect();
             let counts: Vec<usize> =
                 clusters.iter().map(|(_, count)| *count).filter(|count| *count > 0).collect();
-            let sized = alike.entry(filled).or_default().entry(counts).or_insert_with_key(|counts| OneSize {
-                counts: counts.iter().map(|count| *count as f64).collect(),
-                quantities: Vec::new(),
-            });
+            let sized =
+                alike.entry(filled).or_default().entry(counts).or_insert_with_key(|counts| {
+                    OneSize {
+                        counts: counts.iter().map(|count| *count as f64).collect(),
+                        quantities: Vec::new(),
+                    }
+                });
             let deviations = clusters
                 .iter()
                 .filter(|(_, count)| *count > 0)
@@ -126,7 +129,11 @@ impl Bootstrap {
     /// Returns `None` for fewer than three clusters, which have only a handful of different
     /// resamples, and if the statistic of the clusters themselves is not finite. Resamples with a
     /// statistic that is not finite (a class missing by chance) are left out.
-    pub fn interval(&self, clusters: usize, mut statistic: impl FnMut(&[u32]) -> f64) -> Option<Interval> {
+    pub fn interval(
+        &self,
+        clusters: usize,
+        mut statistic: impl FnMut(&[u32]) -> f64,
+    ) -> Option<Interval> {
         if clusters < FEWEST_CLUSTERS {
             return None;
         }
@@ -162,7 +169,11 @@ impl Bootstrap {
     }
 
     /// Returns the finite statistics of all resamples, in the order drawn.
-    pub fn distribution(&self, clusters: usize, mut statistic: impl FnMut(&[u32]) -> f64) -> Vec<f64> {
+    pub fn distribution(
+        &self,
+        clusters: usize,
+        mut statistic: impl FnMut(&[u32]) -> f64,
+    ) -> Vec<f64> {
         let mut rng = Rng::new(self.seed);
         let mut times = vec![0; clusters];
         (0..self.resamples)
@@ -201,7 +212,8 @@ impl OneSize {
         }
         for of in &mut self.quantities {
             let (mut sum, mut own, mut mixed) = (0.0, 0.0, 0.0);
-            for ((weight, size), deviation) in weights.iter().zip(&self.counts).zip(&of.deviations) {
+            for ((weight, size), deviation) in weights.iter().zip(&self.counts).zip(&of.deviations)
+            {
                 let weighted = weight * deviation;
                 sum += weighted;
                 own += weighted * deviation;
@@ -231,8 +243,8 @@ impl Studentised {
     fn interval(mut self, confidence: f64) -> Option<Interval> {
         let outside = (1.0 - confidence) / 2.0;
         let (clusters, p) = (self.mean.clusters as f64, 1.0 - outside);
-        let wider =
-            student_quantile_between(p, self.mean.degrees) / student_quantile_between(p, clusters - 1.0);
+        let wider = student_quantile_between(p, self.mean.degrees)
+            / student_quantile_between(p, clusters - 1.0);
         let unit = self.mean.error * wider * ((clusters - 1.0) / clusters).sqrt();
         self.distances.sort_unstable_by(f64::total_cmp);
         Some(Interval {
@@ -259,7 +271,12 @@ pub fn percentile(distribution: &[f64], confidence: f64) -> Option<Interval> {
 /// of the estimate, the correction would be infinite, and the result is [`percentile`]. If the
 /// jackknife is constant, the acceleration is 0. `None` if the distribution is empty.
 #[must_use]
-pub fn bca(distribution: &[f64], estimate: f64, jackknife: &[f64], confidence: f64) -> Option<Interval> {
+pub fn bca(
+    distribution: &[f64],
+    estimate: f64,
+    jackknife: &[f64],
+    confidence: f64,
+) -> Option<Interval> {
     let n = distribution.len() as f64;
     let below = distribution.iter().filter(|&&value| value < estimate).count() as f64;
     let up_to = distribution.iter().filter(|&&value| value <= estimate).count() as f64;
@@ -331,7 +348,8 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_interval_and_another_seed_another() {
-        let clusters: Vec<_> = (0..20_u32).map(|i| (f64::from(i * i % 7), 1 + i as usize % 3)).collect();
+        let clusters: Vec<_> =
+            (0..20_u32).map(|i| (f64::from(i * i % 7), 1 + i as usize % 3)).collect();
         let with = |seed| Bootstrap { seed, ..Bootstrap::default() }.mean(&clusters);
         assert_eq!(with(1), with(1));
         assert_ne!(with(1), with(2));
@@ -342,16 +360,19 @@ mod tests {
         let cluster = |i: u32| (f64::from(i * i % 7), 1 + i as usize % 3);
         let whole: Vec<_> = (0..20).map(cluster).collect();
         let other: Vec<_> = (0..20).map(|i| (f64::from(i % 4), 2)).collect();
-        let gaps: Vec<_> = (0..20).map(|i| if i % 5 == 0 { (0.0, 0) } else { cluster(i) }).collect();
+        let gaps: Vec<_> =
+            (0..20).map(|i| if i % 5 == 0 { (0.0, 0) } else { cluster(i) }).collect();
         let bootstrap = Bootstrap { resamples: 500, ..Bootstrap::default() };
-        let one_by_one: Vec<_> = [&whole, &other, &gaps, &vec![]].map(|each| bootstrap.mean(each)).to_vec();
+        let one_by_one: Vec<_> =
+            [&whole, &other, &gaps, &vec![]].map(|each| bootstrap.mean(each)).to_vec();
         assert_eq!(bootstrap.means(&[&whole, &other, &gaps, &vec![]]), one_by_one);
     }
 
     #[test]
     fn all_interval_methods_agree_for_many_clusters() {
         let mut rng = Rng::new(9);
-        let clusters: Vec<(f64, usize)> = (0..800).map(|at| (normal(&mut rng), 1 + at % 2)).collect();
+        let clusters: Vec<(f64, usize)> =
+            (0..800).map(|at| (normal(&mut rng), 1 + at % 2)).collect();
         let bootstrap = Bootstrap { resamples: 4000, ..Bootstrap::default() };
         let studentised = bootstrap.mean(&clusters).unwrap();
         let accelerated = bootstrap
@@ -390,7 +411,8 @@ mod tests {
                     ((0..size).map(|_| person + draw(&mut rng)).sum(), size)
                 })
                 .collect();
-            let found = Bootstrap { resamples: 400, seed, ..Bootstrap::default() }.mean(&clusters).unwrap();
+            let found =
+                Bootstrap { resamples: 400, seed, ..Bootstrap::default() }.mean(&clusters).unwrap();
             below += u32::from(found.high < 0.0);
             above += u32::from(found.low > 0.0);
         }
@@ -426,7 +448,8 @@ mod tests {
                 let person = normal(&mut rng);
                 scores.extend((0..10).map(|_| (person + normal(&mut rng), 1)));
             }
-            let found = Bootstrap { resamples: 100, seed, ..Bootstrap::default() }.mean(&scores).unwrap();
+            let found =
+                Bootstrap { resamples: 100, seed, ..Bootstrap::default() }.mean(&scores).unwrap();
             covered += u32::from(found.low <= 0.0 && 0.0 <= found.high);
         }
         assert!(covered < 200, "{covered} of {rounds}");
@@ -440,7 +463,8 @@ mod tests {
         let found = Bootstrap { resamples: 1_000, ..Bootstrap::default() }
             .interval(clusters.len(), |times| {
                 calls += 1;
-                let sum: f64 = clusters.iter().zip(times).map(|(of, times)| of * f64::from(*times)).sum();
+                let sum: f64 =
+                    clusters.iter().zip(times).map(|(of, times)| of * f64::from(*times)).sum();
                 sum / f64::from(times.iter().sum::<u32>())
             })
             .unwrap();
@@ -449,7 +473,8 @@ mod tests {
         let student = ClusterMean::new(&singles).unwrap().interval(0.95);
         let width = student.high - student.low;
         assert!(
-            (found.low - student.low).abs() < 0.1 * width && (found.high - student.high).abs() < 0.1 * width
+            (found.low - student.low).abs() < 0.1 * width
+                && (found.high - student.high).abs() < 0.1 * width
         );
     }
 

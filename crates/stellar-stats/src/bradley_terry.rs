@@ -30,12 +30,15 @@ pub enum BradleyTerryError {
     /// Some methods never lost to the others (or were never compared with them), so that the
     /// likelihood has no maximum.
     #[error(
-        "the methods have no common scale: some never lost to the others, or were never compared with them; add comparisons"
+        "the methods have no common scale: some never lost to the others, or were never compared \
+            with them; add comparisons"
     )]
     NotConnected,
     /// An index is out of range, a method is compared with itself, or the count is negative or not
     /// finite.
-    #[error("comparison {0} is invalid: it must have two different methods and a count of at least 0")]
+    #[error(
+        "comparison {0} is invalid: it must have two different methods and a count of at least 0"
+    )]
     Comparison(usize),
 }
 
@@ -45,11 +48,19 @@ pub enum BradleyTerryError {
 /// The maximum exists and is unique if and only if every method can be reached from every other
 /// along wins (L. R. Ford, American Mathematical Monthly 64(8), 1957). This is checked first. The
 /// log-likelihood is concave and is maximised by Newton's method.
-pub fn bradley_terry(methods: usize, comparisons: &[Comparison]) -> Result<BradleyTerry, BradleyTerryError> {
+pub fn bradley_terry(
+    methods: usize,
+    comparisons: &[Comparison],
+) -> Result<BradleyTerry, BradleyTerryError> {
     // Wins of the row over the column.
     let mut wins = vec![0.0; methods * methods];
     for (position, &Comparison { winner, loser, times }) in comparisons.iter().enumerate() {
-        if winner >= methods || loser >= methods || winner == loser || !times.is_finite() || times < 0.0 {
+        if winner >= methods
+            || loser >= methods
+            || winner == loser
+            || !times.is_finite()
+            || times < 0.0
+        {
             return Err(BradleyTerryError::Comparison(position));
         }
         wins[winner * methods + loser] += times;
@@ -67,7 +78,8 @@ pub fn bradley_terry(methods: usize, comparisons: &[Comparison]) -> Result<Bradl
         let step = information.solve(&gradient);
         let mut share = 1.0;
         loop {
-            let next: Vec<f64> = strengths.iter().zip(&step).map(|(at, step)| at + share * step).collect();
+            let next: Vec<f64> =
+                strengths.iter().zip(&step).map(|(at, step)| at + share * step).collect();
             let reached = log_likelihood(methods, &wins, &next);
             if reached >= likelihood || share < 1e-6 {
                 (strengths, likelihood) = (next, reached);

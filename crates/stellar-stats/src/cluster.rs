@@ -67,7 +67,8 @@ impl ClusterMean {
         }
         // Deviations of two clusters have the covariance Σw² − w₁ − w₂. This is the sum over all
         // pairs, multiplied out.
-        let pairs = squares * squares * d0 * d0 + 2.0 * d0 * d2 - 4.0 * squares * d0 * d1 + 2.0 * d1 * d1;
+        let pairs =
+            squares * squares * d0 * d0 + 2.0 * d0 * d2 - 4.0 * squares * d0 * d1 + 2.0 * d1 * d1;
         let degrees = (squares * squares / (pairs + own)).clamp(1.0, (groups - 1) as f64);
         (mean.is_finite() && variance.is_finite()).then(|| Self {
             mean,
@@ -81,7 +82,8 @@ impl ClusterMean {
     /// assumes that the distribution of the mean is symmetric.
     #[must_use]
     pub fn interval(&self, confidence: f64) -> Interval {
-        let reach = self.error * student_quantile_between(f64::midpoint(1.0, confidence), self.degrees);
+        let reach =
+            self.error * student_quantile_between(f64::midpoint(1.0, confidence), self.degrees);
         Interval { low: self.mean - reach, high: self.mean + reach }
     }
 }
@@ -159,8 +161,9 @@ mod tests {
         let mut rng = Rng::new(11);
         let mut below = 0;
         for seed in 0..1000 {
-            let sums: Vec<f64> =
-                (0..20).map(|_| normal_quantile(rng.unit().max(1e-12)) * (1.0 + rng.unit())).collect();
+            let sums: Vec<f64> = (0..20)
+                .map(|_| normal_quantile(rng.unit().max(1e-12)) * (1.0 + rng.unit()))
+                .collect();
             below += usize::from(sign_flip_test(&sums, 199, seed).unwrap() <= 0.1);
         }
         // Four standard deviations of a binomial of 1000 with p = 0.1.
@@ -172,7 +175,10 @@ mod tests {
         let clusters: Vec<(f64, usize)> = [3.0, 5.0, 4.0, 9.0, 1.0].map(|sum| (sum, 4)).to_vec();
         let found = ClusterMean::new(&clusters).unwrap();
         // The error of the mean of 0.75, 1.25, 1, 2.25 and 0.25: deviation √0.55 over √5.
-        assert!((found.mean - 1.1).abs() < 1e-12 && (found.error - (0.55_f64 / 5.0).sqrt()).abs() < 1e-12);
+        assert!(
+            (found.mean - 1.1).abs() < 1e-12
+                && (found.error - (0.55_f64 / 5.0).sqrt()).abs() < 1e-12
+        );
         assert!((found.degrees - 4.0).abs() < 1e-9 && found.clusters == 5);
         // One cluster with nearly all numbers leaves hardly one degree of freedom.
         let uneven: Vec<(f64, usize)> =

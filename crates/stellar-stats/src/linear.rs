@@ -59,7 +59,9 @@ mod tests {
     fn solutions_satisfy_their_equations() {
         let matrix = vec![4.0, 0.0, 0.0, 2.0, 5.0, 0.0, -1.0, 3.0, 6.0];
         let x = Cholesky::new(3, matrix).unwrap().solve(&[1.0, 2.0, 3.0]);
-        for (row, b) in [[4.0, 2.0, -1.0], [2.0, 5.0, 3.0], [-1.0, 3.0, 6.0]].iter().zip([1.0, 2.0, 3.0]) {
+        for (row, b) in
+            [[4.0, 2.0, -1.0], [2.0, 5.0, 3.0], [-1.0, 3.0, 6.0]].iter().zip([1.0, 2.0, 3.0])
+        {
             assert!((dot(row, &x) - b).abs() < 1e-12, "{x:?}");
         }
     }

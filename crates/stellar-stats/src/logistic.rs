@@ -60,11 +60,13 @@ pub fn fit_logistic(
 ) -> Result<Logistic, LogisticError> {
     let finite = |numbers: &[f64]| numbers.iter().all(|number| number.is_finite());
     let fits = features.len() == labels.len() * columns && weights.len() == labels.len();
-    if !fits || !finite(features) || !finite(weights) || weights.iter().any(|weight| *weight < 0.0) {
+    if !fits || !finite(features) || !finite(weights) || weights.iter().any(|weight| *weight < 0.0)
+    {
         return Err(LogisticError::Features);
     }
-    let counts =
-        |class: bool| labels.iter().zip(weights).any(|(label, weight)| *label == class && *weight > 0.0);
+    let counts = |class: bool| {
+        labels.iter().zip(weights).any(|(label, weight)| *label == class && *weight > 0.0)
+    };
     if !counts(true) || !counts(false) {
         return Err(LogisticError::OneClass);
     }
@@ -78,14 +80,16 @@ pub fn fit_logistic(
         if gradient.iter().all(|slope| slope.abs() < GRADIENT) {
             break;
         }
-        let Some(step) = Cholesky::new(columns + 1, curvature).map(|curvature| curvature.solve(&gradient))
+        let Some(step) =
+            Cholesky::new(columns + 1, curvature).map(|curvature| curvature.solve(&gradient))
         else {
             break;
         };
         let descent = dot(&gradient, &step);
         let mut share = 1.0;
         let next = loop {
-            let next: Vec<f64> = point.iter().zip(&step).map(|(at, step)| at - share * step).collect();
+            let next: Vec<f64> =
+                point.iter().zip(&step).map(|(at, step)| at - share * step).collect();
             let reached = data.loss(&next);
             // Armijo's condition. Near the minimum, rounding hides further descent.
             if reached <= loss - 1e-4 * share * descent {
@@ -192,8 +196,14 @@ mod tests {
 
     #[test]
     fn one_class_cannot_be_fitted() {
-        assert_eq!(fit_logistic(&[1.0, 2.0], 1, &[true, true], &[1.0, 1.0]), Err(LogisticError::OneClass));
-        assert_eq!(fit_logistic(&[1.0, 2.0], 1, &[true, false], &[1.0, 0.0]), Err(LogisticError::OneClass));
+        assert_eq!(
+            fit_logistic(&[1.0, 2.0], 1, &[true, true], &[1.0, 1.0]),
+            Err(LogisticError::OneClass)
+        );
+        assert_eq!(
+            fit_logistic(&[1.0, 2.0], 1, &[true, false], &[1.0, 0.0]),
+            Err(LogisticError::OneClass)
+        );
         assert_eq!(fit_logistic(&[], 3, &[], &[]), Err(LogisticError::OneClass));
     }
 
@@ -205,13 +215,17 @@ mod tests {
             (vec![1.0, f64::NAN], vec![1.0, 1.0]),
             (vec![1.0, 2.0], vec![1.0, -1.0]),
         ] {
-            assert_eq!(fit_logistic(&features, 1, &[true, false], &weights), Err(LogisticError::Features));
+            assert_eq!(
+                fit_logistic(&features, 1, &[true, false], &weights),
+                Err(LogisticError::Features)
+            );
         }
     }
 
     #[test]
     fn a_weight_counts_as_that_many_repetitions() {
-        let once = fit_logistic(&[0.5, -1.0, 2.0], 1, &[true, false, false], &[3.0, 1.0, 2.0]).unwrap();
+        let once =
+            fit_logistic(&[0.5, -1.0, 2.0], 1, &[true, false, false], &[3.0, 1.0, 2.0]).unwrap();
         let repeated = fit_logistic(
             &[0.5, 0.5, 0.5, -1.0, 2.0, 2.0],
             1,

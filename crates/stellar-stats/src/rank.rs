@@ -61,10 +61,12 @@ pub fn kendall_tau_b(x: &[f64], y: &[f64]) -> Option<f64> {
 
     let all = count_pairs(x.len() as u64);
     // Concordant − discordant = all − ties in x − ties in y + ties in both − 2 · discordant.
-    let difference = i128::from(all + tied_both) - i128::from(tied_x + tied_y) - 2 * i128::from(discordant);
+    let difference =
+        i128::from(all + tied_both) - i128::from(tied_x + tied_y) - 2 * i128::from(discordant);
     let (free_x, free_y) = (all - tied_x, all - tied_y);
-    (free_x > 0 && free_y > 0)
-        .then(|| (difference as f64 / ((free_x as f64).sqrt() * (free_y as f64).sqrt())).clamp(-1.0, 1.0))
+    (free_x > 0 && free_y > 0).then(|| {
+        (difference as f64 / ((free_x as f64).sqrt() * (free_y as f64).sqrt())).clamp(-1.0, 1.0)
+    })
 }
 
 /// Returns the area under the ROC curve: the probability that a positive outscores a negative, with
@@ -84,8 +86,12 @@ pub fn roc_auc(scores: &[f64], positive: &[bool]) -> Option<f64> {
     if positives == 0.0 || negatives == 0.0 {
         return None;
     }
-    let ranks: f64 =
-        average_ranks(scores).iter().zip(positive).filter(|(_, is)| **is).map(|(rank, _)| rank).sum();
+    let ranks: f64 = average_ranks(scores)
+        .iter()
+        .zip(positive)
+        .filter(|(_, is)| **is)
+        .map(|(rank, _)| rank)
+        .sum();
     Some((ranks - positives * (positives + 1.0) / 2.0) / (positives * negatives))
 }
 
@@ -198,14 +204,16 @@ mod tests {
         }
 
         #[test]
-        fn the_area_is_the_share_of_pairs_in_order(labelled in proptest::collection::vec((0..5_i32, any::<bool>()), 2..40)) {
+        fn the_area_is_the_share_of_pairs_in_order(
+            labelled in proptest::collection::vec((0..5_i32, any::<bool>()), 2..40)
+        ) {
             let scores: Vec<f64> = labelled.iter().map(|(score, _)| f64::from(*score)).collect();
             let labels: Vec<bool> = labelled.iter().map(|(_, label)| *label).collect();
             let (mut won, mut pairs) = (0.0, 0.0);
             for (a, _) in labelled.iter().filter(|(_, label)| *label) {
                 for (b, _) in labelled.iter().filter(|(_, label)| !*label) {
                     pairs += 1.0;
-                    won += match a.cmp(b) { std::cmp::Ordering::Greater => 1.0, std::cmp::Ordering::Equal => 0.5, std::cmp::Ordering::Less => 0.0 };
+                    won += f64::from(a.cmp(b) as i8 + 1) / 2.0;
                 }
             }
             match roc_auc(&scores, &labels) {

@@ -93,14 +93,18 @@ mod tests {
             counts[rng.below(6)] += 1;
         }
         // Five standard deviations of a binomial with 60,000 draws and p = 1/6.
-        assert!(counts.iter().all(|&count| (f64::from(count) - 10_000.0).abs() < 460.0), "{counts:?}");
+        assert!(
+            counts.iter().all(|&count| (f64::from(count) - 10_000.0).abs() < 460.0),
+            "{counts:?}"
+        );
     }
 
     #[test]
     fn beta_numbers_have_their_moments() {
         let mut rng = Rng::new(3);
         let drawn: Vec<f64> = (0..200_000).map(|_| rng.beta_half_three_halves()).collect();
-        let mean = |power: i32| drawn.iter().map(|x| x.powi(power)).sum::<f64>() / drawn.len() as f64;
+        let mean =
+            |power: i32| drawn.iter().map(|x| x.powi(power)).sum::<f64>() / drawn.len() as f64;
         // E x = 1/4, E x² = 1/8, E x³ = 5/64; tolerances are five standard deviations of the means.
         assert!((mean(1) - 0.25).abs() < 0.003, "{}", mean(1));
         assert!((mean(2) - 0.125).abs() < 0.002, "{}", mean(2));

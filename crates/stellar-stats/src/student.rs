@@ -115,12 +115,14 @@ mod tests {
             assert!((exact - found).abs() < 1e-5, "{whole}: {exact} {found}");
         }
         // scipy.stats.t.ppf(0.975, 6.5) and (0.975, 80.5).
-        let (few, many) = (student_quantile_between(0.975, 6.5), student_quantile_between(0.975, 80.5));
+        let (few, many) =
+            (student_quantile_between(0.975, 6.5), student_quantile_between(0.975, 80.5));
         assert!((few - 2.401_9).abs() < 5e-3 && few > 2.401, "{few}");
         assert!((many - 1.989_9).abs() < 1e-3, "{many}");
         assert!((student_quantile_between(0.025, 6.5) + few).abs() < 1e-9);
         assert!(
-            student_quantile_between(0.975, 0.3) > 12.7 && student_quantile_between(0.9, f64::NAN).is_nan()
+            student_quantile_between(0.975, 0.3) > 12.7
+                && student_quantile_between(0.9, f64::NAN).is_nan()
         );
         assert!(student_quantile_between(1.0, 3.5) > f64::MAX);
     }

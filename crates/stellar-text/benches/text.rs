@@ -14,9 +14,13 @@ fn read(path: &str) -> String {
 fn encode(criterion: &mut Criterion) {
     let prompts = read("tests/data/text/prompts.txt");
     let prompts: Vec<&str> = prompts.lines().collect();
-    let clip =
-        ClipTokenizer::from_merges(&read("packs/demo/tokenizers/clip-merges.txt"), Cleaning::HfSlow).unwrap();
-    let bert = WordPieceTokenizer::from_vocab(&read("packs/demo/tokenizers/bert-vocab.txt")).unwrap();
+    let clip = ClipTokenizer::from_merges(
+        &read("packs/demo/tokenizers/clip-merges.txt"),
+        Cleaning::HfSlow,
+    )
+    .unwrap();
+    let bert =
+        WordPieceTokenizer::from_vocab(&read("packs/demo/tokenizers/bert-vocab.txt")).unwrap();
 
     let mut group = criterion.benchmark_group("encode 300 prompts");
     group.throughput(Throughput::Elements(prompts.len() as u64));
@@ -26,12 +30,17 @@ fn encode(criterion: &mut Criterion) {
         let tokenizer = clip.with_cleaning(cleaning).unwrap();
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                prompts.iter().map(|prompt| black_box(tokenizer.encode(prompt, 77)).count).sum::<usize>()
+                prompts
+                    .iter()
+                    .map(|prompt| black_box(tokenizer.encode(prompt, 77)).count)
+                    .sum::<usize>()
             });
         });
     }
     group.bench_function("bert", |bencher| {
-        bencher.iter(|| prompts.iter().map(|prompt| black_box(bert.encode(prompt, 35)).count).sum::<usize>());
+        bencher.iter(|| {
+            prompts.iter().map(|prompt| black_box(bert.encode(prompt, 35)).count).sum::<usize>()
+        });
     });
     group.finish();
 }

@@ -99,7 +99,10 @@ impl ByteBpe {
                 .split_once(' ')
                 .filter(|&(left, right)| vocab.contains_key(left) && vocab.contains_key(right));
             let Some((left, right)) = known else {
-                return Err(TokenizerError::Merge { line: index + 1, text: line.chars().take(80).collect() });
+                return Err(TokenizerError::Merge {
+                    line: index + 1,
+                    text: line.chars().take(80).collect(),
+                });
             };
             vocab.insert(format!("{left}{right}"), 512 + index as u32);
             merges.push((left.to_owned(), right.to_owned()));

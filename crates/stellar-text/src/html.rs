@@ -102,8 +102,9 @@ fn code_point(code: u32) -> Option<char> {
     /// Characters of 0x80 to 0x9F in the HTML standard: Windows-1252, or the control itself if that
     /// has no character.
     const C1: [char; 32] = [
-        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}',
-        '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž',
+        '\u{8f}', '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}',
+        'ž', 'Ÿ',
     ];
     match code {
         0 => Some('\u{fffd}'),
@@ -129,7 +130,8 @@ fn named(body: &str, out: &mut String) -> Option<usize> {
     let semicolon = usize::from(body.as_bytes().get(end) == Some(&b';'));
     let word = &body[..end + semicolon];
     // No name has a single character, so the search stops at two.
-    let lengths = word.char_indices().map(|(at, _)| at).chain([word.len()]).skip(2).collect::<Vec<_>>();
+    let lengths =
+        word.char_indices().map(|(at, _)| at).chain([word.len()]).skip(2).collect::<Vec<_>>();
     for &length in lengths.iter().rev() {
         if let Some(value) = entity(HTML5, &word[..length]) {
             out.push_str(value);

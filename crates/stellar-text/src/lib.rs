@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! prompt ── cut      at MAX_CHARS characters, so that work and memory are bounded
-//!        ── clean    as the reference does: ftfy, HTML references, lower case, accents (html, ftfy)
+//!        ── clean    as the reference does: ftfy, HTML, lower case, accents         (html, ftfy)
 //!        ── split    into words by the reference's regular expression (words)
 //!        ── encode   each word: byte-level BPE or WordPiece (clip, wordpiece)
 //!        ── frame    with the start and end tokens, truncated to the context length
@@ -50,8 +50,13 @@ impl Tokens {
     /// keeping the end token last.
     fn frame(start: u32, body: &[u32], end: u32, context: usize, cut: bool) -> Self {
         let count = body.len() + 2;
-        let mut ids: Vec<i64> =
-            [start].iter().chain(body).chain([&end]).take(context).map(|&id| i64::from(id)).collect();
+        let mut ids: Vec<i64> = [start]
+            .iter()
+            .chain(body)
+            .chain([&end])
+            .take(context)
+            .map(|&id| i64::from(id))
+            .collect();
         if let Some(last) = ids.last_mut() {
             *last = i64::from(end);
         }
@@ -82,7 +87,8 @@ pub enum Cleaning {
 pub enum TokenizerError {
     /// A merges file with the wrong number of lines.
     #[error(
-        "the merges file has {found} lines, not {expected}: write one merge per line, without a version line"
+        "the merges file has {found} lines, not {expected}: write one merge per line, without a \
+            version line"
     )]
     MergeCount {
         /// Lines found.
@@ -91,7 +97,9 @@ pub enum TokenizerError {
         expected: usize,
     },
     /// A line of the merges file that is not a merge.
-    #[error("line {line} of the merges file is not two known tokens separated by a space: {text:?}")]
+    #[error(
+        "line {line} of the merges file is not two known tokens separated by a space: {text:?}"
+    )]
     Merge {
         /// Line number, from 1.
         line: usize,

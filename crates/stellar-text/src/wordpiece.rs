@@ -30,7 +30,9 @@ impl WordPieceTokenizer {
     /// from 0.
     pub fn from_vocab(text: &str) -> Result<Self, TokenizerError> {
         let vocab: Vocab = text.lines().map(str::to_owned).zip(0..).collect();
-        let id = |token: &'static str| vocab.get(token).copied().ok_or(TokenizerError::MissingToken(token));
+        let id = |token: &'static str| {
+            vocab.get(token).copied().ok_or(TokenizerError::MissingToken(token))
+        };
         let (start, end, _) = (id("[CLS]")?, id("[SEP]")?, id("[UNK]")?);
         let model = WordPiece::builder()
             .vocab(vocab)
@@ -49,7 +51,8 @@ impl WordPieceTokenizer {
         let clean = clean(text);
         let mut ids = Vec::new();
         for word in clean.split(is_python_space) {
-            let plain: String = nfd(word).chars().filter(|&c| properties(c) & NONSPACING_MARK == 0).collect();
+            let plain: String =
+                nfd(word).chars().filter(|&c| properties(c) & NONSPACING_MARK == 0).collect();
             let mut rest = plain.as_str();
             while let Some(first) = rest.chars().next() {
                 let length = if is_punctuation(first) {

@@ -103,6 +103,9 @@ mod tests {
 
     #[test]
     fn onig_neither_folds_the_long_s_nor_drops_the_iota_subscript() {
-        assert_eq!(Engine::Onig.words("'ſ a\u{345}b").collect::<Vec<_>>(), ["'", "ſ", "a", "\u{345}", "b"]);
+        assert_eq!(
+            Engine::Onig.words("'ſ a\u{345}b").collect::<Vec<_>>(),
+            ["'", "ſ", "a", "\u{345}", "b"]
+        );
     }
 }

@@ -9,17 +9,21 @@ use std::{
 
 use proptest::prelude::*;
 use serde::Deserialize;
-use stellar_text::{Cleaning, ClipTokenizer, MAX_CHARS, TokenizerError, Tokens, WordPieceTokenizer};
+use stellar_text::{
+    Cleaning, ClipTokenizer, MAX_CHARS, TokenizerError, Tokens, WordPieceTokenizer,
+};
 
 const START: i64 = 49_406;
 const END: i64 = 49_407;
 const CLIP_FLAVOURS: [Cleaning; 3] = [Cleaning::HfSlow, Cleaning::HfFast, Cleaning::Openai];
 
 static CLIP: LazyLock<ClipTokenizer> = LazyLock::new(|| {
-    ClipTokenizer::from_merges(&read("packs/demo/tokenizers/clip-merges.txt"), Cleaning::HfSlow).unwrap()
+    ClipTokenizer::from_merges(&read("packs/demo/tokenizers/clip-merges.txt"), Cleaning::HfSlow)
+        .unwrap()
 });
-static BERT: LazyLock<WordPieceTokenizer> =
-    LazyLock::new(|| WordPieceTokenizer::from_vocab(&read("packs/demo/tokenizers/bert-vocab.txt")).unwrap());
+static BERT: LazyLock<WordPieceTokenizer> = LazyLock::new(|| {
+    WordPieceTokenizer::from_vocab(&read("packs/demo/tokenizers/bert-vocab.txt")).unwrap()
+});
 
 fn read(path: &str) -> String {
     let path = format!("{}/../../{path}", env!("CARGO_MANIFEST_DIR"));
@@ -130,7 +134,11 @@ fn special_tokens_in_a_prompt_are_plain_text() {
         for case in &special {
             let ids = clip(cleaning).encode(&case.prompt(), 77).ids;
             let inner = &ids[1..ids.len() - 1];
-            assert!(!inner.contains(&START) && !inner.contains(&END), "{cleaning:?} {:?}", case.text);
+            assert!(
+                !inner.contains(&START) && !inner.contains(&END),
+                "{cleaning:?} {:?}",
+                case.text
+            );
         }
     }
     assert!(!BERT.encode("a [SEP] b [CLS]", 35).ids[1..9].iter().any(|id| [101, 102].contains(id)));
@@ -234,10 +242,16 @@ fn broken_tokenizer_files_are_refused_with_the_reason() {
         );
     }
     assert!(
-        ClipTokenizer::from_merges(&format!("{first}\r\n{}", rest.replace('\n', "\r\n")), Cleaning::HfSlow)
-            .is_ok()
+        ClipTokenizer::from_merges(
+            &format!("{first}\r\n{}", rest.replace('\n', "\r\n")),
+            Cleaning::HfSlow
+        )
+        .is_ok()
     );
-    assert_eq!(CLIP.with_cleaning(Cleaning::Bert).unwrap_err(), TokenizerError::Cleaning(Cleaning::Bert));
+    assert_eq!(
+        CLIP.with_cleaning(Cleaning::Bert).unwrap_err(),
+        TokenizerError::Cleaning(Cleaning::Bert)
+    );
     assert_eq!(
         WordPieceTokenizer::from_vocab("[CLS]\n[SEP]\n").unwrap_err(),
         TokenizerError::MissingToken("[UNK]")

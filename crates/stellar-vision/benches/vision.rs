@@ -44,7 +44,10 @@ impl Case {
                 drop(black_box(CLIP.apply(&image)));
             }
             other => {
-                panic!("unknown task {other}: use read_header, decode, clip, dino, owl, hps or decode+clip")
+                panic!(
+                    "unknown task {other}: use read_header, decode, clip, dino, owl, hps or \
+                        decode+clip"
+                )
             }
         }
     }
@@ -75,7 +78,8 @@ fn drawn(width: u32, height: u32) -> Image {
         let noise = (x * 7919 + y * 104_729 + c * 31).wrapping_mul(2_654_435_761) >> 27;
         ((x / 3 + y / 5 + 60 * c) % 200 + noise) as u8
     };
-    let pixels = (0..height).flat_map(|y| (0..width).flat_map(move |x| [0, 1, 2].map(|c| level(x, y, c))));
+    let pixels =
+        (0..height).flat_map(|y| (0..width).flat_map(move |x| [0, 1, 2].map(|c| level(x, y, c))));
     Image::new(width, height, pixels.collect())
 }
 

@@ -26,9 +26,18 @@ pub fn resize_area(image: &Image, source: Rect, width: u32, height: u32) -> Vec<
 /// # Panics
 /// Like [`resize_area`], or if `rows` is not within `0..height`.
 #[must_use]
-pub fn resize_area_rows(image: &Image, source: Rect, width: u32, height: u32, rows: Range<u32>) -> Vec<f32> {
+pub fn resize_area_rows(
+    image: &Image,
+    source: Rect,
+    width: u32,
+    height: u32,
+    rows: Range<u32>,
+) -> Vec<f32> {
     assert!(rows.end <= height, "{rows:?} of {height}");
-    assert!(source.is_within(image.width.into(), image.height.into()), "{source:?} within {image:?}");
+    assert!(
+        source.is_within(image.width.into(), image.height.into()),
+        "{source:?} within {image:?}"
+    );
     assert!(width > 0 && height > 0, "{width}×{height} has no pixels");
     let stride = 3 * image.width as usize;
     let row_bytes = 3 * source.width as usize;
@@ -147,11 +156,16 @@ mod tests {
 
     #[test]
     fn windows_cover_everything_and_share_at_most_a_pixel() {
-        for (input, output) in [(1, 1), (7, 3), (3, 7), (12, 4), (1000, 601), (5, 5), (1, 9), (65_535, 12)] {
+        for (input, output) in
+            [(1, 1), (7, 3), (3, 7), (12, 4), (1000, 601), (5, 5), (1, 9), (65_535, 12)]
+        {
             let windows: Vec<_> = (0..output).map(|index| window(index, input, output)).collect();
             assert_eq!((windows[0].0, windows[windows.len() - 1].1), (0, input as usize));
             for pair in windows.windows(2) {
-                assert!(pair[1].0 + 1 >= pair[0].1 && pair[1].0 <= pair[0].1, "{input} → {output}: {pair:?}");
+                assert!(
+                    pair[1].0 + 1 >= pair[0].1 && pair[1].0 <= pair[0].1,
+                    "{input} → {output}: {pair:?}"
+                );
             }
             assert!(windows.iter().all(|(first, end)| first < end));
         }
@@ -186,7 +200,9 @@ mod tests {
         let image = ramp(9, 5);
         let same = resize_area(&image, Rect::of(&image), 9, 5);
         assert!(
-            same.iter().zip(&image.pixels).all(|(got, &level)| got.to_bits() == f32::from(level).to_bits())
+            same.iter()
+                .zip(&image.pixels)
+                .all(|(got, &level)| got.to_bits() == f32::from(level).to_bits())
         );
         let double = resize_area(&image, Rect::of(&image), 18, 10);
         for (index, got) in double.iter().enumerate() {

@@ -13,7 +13,13 @@ const MAX_SIDE: u32 = 4096;
 /// In a pack's manifest, it is a table:
 ///
 /// ```toml
-/// geometry = { resize = "shortest_edge", height = 224, width = 224, filter = "bicubic", crop = "floor", dtype = "u8" }
+/// [geometry]
+/// resize = "shortest_edge"
+/// height = 224
+/// width = 224
+/// filter = "bicubic"
+/// crop = "floor"
+/// dtype = "u8"
 /// ```
 ///
 /// | `resize` | `filter` | `crop` | `dtype` |
@@ -132,7 +138,11 @@ impl Geometry {
                 super::resize(image, width, height, filter)
             }
             Self::Letterbox { size } => {
-                return Prepared::F32 { height: size, width: size, data: letterbox::letterbox(image, size) };
+                return Prepared::F32 {
+                    height: size,
+                    width: size,
+                    data: letterbox::letterbox(image, size),
+                };
             }
         };
         Prepared::U8 { height: resized.height, width: resized.width, data: resized.pixels }
@@ -226,7 +236,10 @@ pub enum GeometryError {
         width: u32,
     },
     /// The bounds are 0, exceed those of any model, or are in the wrong order.
-    #[error("shortest and longest must be 1 to {MAX_SIDE} and in this order, not {shortest} and {longest}")]
+    #[error(
+        "shortest and longest must be 1 to {MAX_SIDE} and in this order, not {shortest} and \
+            {longest}"
+    )]
     Bounds {
         /// Shorter side in the table.
         shortest: u32,
@@ -234,7 +247,9 @@ pub enum GeometryError {
         longest: u32,
     },
     /// The kind of resize makes squares, but the two sides differ.
-    #[error("resize = \"{resize}\" makes squares: height ({height}) and width ({width}) must be equal")]
+    #[error(
+        "resize = \"{resize}\" makes squares: height ({height}) and width ({width}) must be equal"
+    )]
     NotSquare {
         /// Kind of resize.
         resize: &'static str,
@@ -322,7 +337,11 @@ impl TryFrom<Table> for Geometry {
             _ => {}
         }
         if dtype != wanted {
-            return mismatch(if wanted == Dtype::U8 { "dtype = \"u8\"" } else { "dtype = \"f32\"" });
+            return mismatch(if wanted == Dtype::U8 {
+                "dtype = \"u8\""
+            } else {
+                "dtype = \"f32\""
+            });
         }
         if matches!(resize, Resize::ShortestEdge | Resize::Letterbox) && height != width {
             return Err(GeometryError::NotSquare { resize: name, height, width });
@@ -337,7 +356,9 @@ impl TryFrom<Table> for Geometry {
             (Resize::ShortestEdge, Crop::None) => mismatch("crop = \"floor\" or \"half_even\""),
             (_, Crop::Floor | Crop::HalfEven) => mismatch("crop = \"none\""),
             (Resize::Exact, Crop::None) => Ok(Self::Exact { height, width, filter }),
-            (Resize::Bounded, Crop::None) => Ok(Self::Bounded { shortest: height, longest: width, filter }),
+            (Resize::Bounded, Crop::None) => {
+                Ok(Self::Bounded { shortest: height, longest: width, filter })
+            }
             (Resize::Letterbox, Crop::None) if filter == Filter::Bicubic => {
                 Ok(Self::Letterbox { size: height })
             }

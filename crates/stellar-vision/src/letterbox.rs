@@ -114,7 +114,9 @@ impl Weights {
             let first = (f64::from(center - support) + 0.5).max(0.0) as usize;
             let end = ((f64::from(center + support) + 0.5) as usize).min(input);
             let mut taps: Vec<f32> = (first..end)
-                .map(|at| cubic(((f64::from(at as f32 - center) + 0.5) * f64::from(inverse)) as f32))
+                .map(|at| {
+                    cubic(((f64::from(at as f32 - center) + 0.5) * f64::from(inverse)) as f32)
+                })
                 .collect();
             let total: f32 = taps.iter().sum();
             if total != 0.0 {

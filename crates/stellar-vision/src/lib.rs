@@ -48,7 +48,11 @@ impl Image {
     #[must_use]
     pub fn new(width: u32, height: u32, pixels: Vec<u8>) -> Self {
         assert!(width > 0 && height > 0, "an image has at least one pixel, not {width}×{height}");
-        assert_eq!(pixels.len(), 3 * width as usize * height as usize, "RGB bytes of {width}×{height}");
+        assert_eq!(
+            pixels.len(),
+            3 * width as usize * height as usize,
+            "RGB bytes of {width}×{height}"
+        );
         Self { width, height, pixels }
     }
 }

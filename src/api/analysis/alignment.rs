@@ -78,10 +78,12 @@ struct PublishedTau {
 /// reversed for metrics where lower is better, so that 1 is full agreement for every metric. Scores
 /// are as measured, without any penalty.
 #[utoipa::path(
-    get, path = "/v1/analysis/alignment", operation_id = "read_alignment", tag = "analysis", params(AlignmentQuery),
+    get, path = "/v1/analysis/alignment", operation_id = "read_alignment", tag = "analysis",
+    params(AlignmentQuery),
     responses(
         (status = 200, description = "The agreement", body = AlignmentResponse),
-        (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown \
+            metric", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn read(
@@ -89,7 +91,8 @@ pub(crate) async fn read(
     Query(parameters): Query<AlignmentQuery>,
 ) -> Result<Json<AlignmentResponse>, ApiError> {
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
-    let question = app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
+    let question =
+        app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
     let min_pairs = parameters.min_pairs.unwrap_or(20);
     let query = PreferencesQuery {
@@ -126,7 +129,14 @@ pub(crate) async fn read(
     let tau = rows.filter_map(|row| Some((row.metric.clone(), of(row)?))).collect();
     let published = PublishedTau { source: published().source.clone(), tau };
     let question = question.into();
-    Ok(Json(AlignmentResponse { question, pack, answers: answers.len(), agreement, slices, published }))
+    Ok(Json(AlignmentResponse {
+        question,
+        pack,
+        answers: answers.len(),
+        agreement,
+        slices,
+        published,
+    }))
 }
 
 /// Filters of preferences.
@@ -162,14 +172,16 @@ pub(crate) struct PreferencesResponse {
 
 /// Returns preference shares and Bradley-Terry strengths of methods.
 #[utoipa::path(
-    get, path = "/v1/analysis/preferences", operation_id = "read_method_preferences", tag = "analysis", params(MethodPreferencesQuery),
+    get, path = "/v1/analysis/preferences", operation_id = "read_method_preferences",
+    tag = "analysis", params(MethodPreferencesQuery),
     responses((status = 200, description = "The methods, best first", body = PreferencesResponse))
 )]
 pub(crate) async fn preferences(
     State(app): Shared,
     Query(parameters): Query<MethodPreferencesQuery>,
 ) -> Result<Json<PreferencesResponse>, ApiError> {
-    let question = app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
+    let question =
+        app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let query = PreferencesQuery {
         question: Some(question.clone()),
         annotator: parameters.annotator,
@@ -181,7 +193,8 @@ pub(crate) async fn preferences(
     let (of, names) = extent(&answers, &methods);
     if of > MOST_METHODS || of * names > MOST_CELLS {
         let problem = format!(
-            "the preferences are about {of} methods and {names} samples, but at most {MOST_METHODS} methods and {MOST_CELLS} pairs of \
+            "the preferences are about {of} methods and {names} samples, but at most \
+                {MOST_METHODS} methods and {MOST_CELLS} pairs of \
              method and sample are analysed at once: select an annotator"
         );
         return Err(ApiError::new(Code::MalformedRequest, problem));
@@ -223,8 +236,11 @@ mod tests {
     #[test]
     fn only_votes_count_methods_and_samples() {
         let runs: Vec<Uuid> = (0..4).map(Uuid::from_u128).collect();
-        let methods =
-            runs.iter().zip(["a", "a", "b", "c"]).map(|(run, method)| (*run, method.to_owned())).collect();
+        let methods = runs
+            .iter()
+            .zip(["a", "a", "b", "c"])
+            .map(|(run, method)| (*run, method.to_owned()))
+            .collect();
         let answer = |name: &str, judgement| Preference {
             id: Uuid::nil(),
             question: Question::Overall,

@@ -66,11 +66,14 @@ pub(crate) struct CorrelationsResponse {
 
 /// Correlates metrics over the samples of a run, of a method, or of all runs.
 #[utoipa::path(
-    get, path = "/v1/analysis/correlations", operation_id = "read_correlations", tag = "analysis", params(CorrelationsQuery),
+    get, path = "/v1/analysis/correlations", operation_id = "read_correlations", tag = "analysis",
+    params(CorrelationsQuery),
     responses(
         (status = 200, description = "The matrix", body = CorrelationsResponse),
-        (status = 404, description = "No such run", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such \
+            run", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown \
+            metric", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn read(
@@ -83,7 +86,8 @@ pub(crate) async fn read(
     let runs = if let Some(run) = parameters.run {
         vec![app.store.run(run).await?.ok_or_else(unknown_run)?]
     } else {
-        let query = RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };
+        let query =
+            RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };
         app.store.runs(&query).await?
     };
     let of: u64 = runs.iter().map(|run| run.counts.scored).sum();
@@ -103,7 +107,8 @@ pub(crate) async fn read(
     }
     let (samples, codes) = (data.names.len(), data.metrics.keys().cloned().collect());
     let matrix = blocking(move || {
-        let columns: Vec<&[Option<f64>]> = data.metrics.values().map(|column| &column.values[..]).collect();
+        let columns: Vec<&[Option<f64>]> =
+            data.metrics.values().map(|column| &column.values[..]).collect();
         correlations(&columns, coefficient)
     });
     let matrix = matrix.await;

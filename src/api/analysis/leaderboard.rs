@@ -17,8 +17,8 @@ use crate::api::http::{ApiError, Code, Problem, Query, page};
 use crate::api::state::{App, Shared};
 use crate::{
     analysis::{
-        self, CommonError, Grouping, LeaderboardRow, NoInterval, Policy, PublishedMethod, RankedMetric,
-        Samples, Sort, published,
+        self, CommonError, Grouping, LeaderboardRow, NoInterval, Policy, PublishedMethod,
+        RankedMetric, Samples, Sort, published,
     },
     metrics::{self, Direction},
     pack_id::PackId,
@@ -215,12 +215,17 @@ struct Summary {
 
 /// Ranks methods by the mean of a metric or by their mean rank, or lists them by name.
 #[utoipa::path(
-    get, path = "/v1/leaderboard", operation_id = "read_leaderboard", tag = "leaderboard", params(LeaderboardQuery),
+    get, path = "/v1/leaderboard", operation_id = "read_leaderboard", tag = "leaderboard",
+    params(LeaderboardQuery),
     responses(
-        (status = 200, description = "One page; with `format=csv` as text/csv, with one line for each row and metric", body = LeaderboardResponse),
-        (status = 409, description = "With `on=common`: the listed rows have no sample names in common", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "One page; with `format=csv` as text/csv, with one line for \
+            each row and metric", body = LeaderboardResponse),
+        (status = 409, description = "With `on=common`: the listed rows have no sample names in \
+            common", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown \
+            metric", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` \
+            seconds", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn read(
@@ -253,7 +258,9 @@ pub(crate) async fn read(
     };
     Ok(match format {
         Format::Json => Json(response).into_response(),
-        Format::Csv => csv::answer("leaderboard.csv", &HEADER, response.lines(), response.next.as_deref()),
+        Format::Csv => {
+            csv::answer("leaderboard.csv", &HEADER, response.lines(), response.next.as_deref())
+        }
     })
 }
 
@@ -308,7 +315,8 @@ const HEADER: [&str; 22] = [
 
 impl LeaderboardResponse {
     fn lines(&self) -> Vec<Vec<String>> {
-        let number = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
+        let number =
+            |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
         let count = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
         let mut lines = Vec::new();
         for row in &self.rows {
@@ -378,7 +386,10 @@ impl LeaderboardQuery {
             split: self.split,
             since,
             until,
-            flags: flags.into_iter().filter_map(|(flag, set)| Some((flag.to_owned(), set?))).collect(),
+            flags: flags
+                .into_iter()
+                .filter_map(|(flag, set)| Some((flag.to_owned(), set?)))
+                .collect(),
             min_samples: self.min_samples.unwrap_or(if slice.is_all() { 0 } else { 20 }),
             slice,
             on: self.on.unwrap_or_default(),
@@ -389,15 +400,20 @@ impl LeaderboardQuery {
             ..analysis::LeaderboardQuery::default()
         };
         if let Some(codes) = &self.metrics {
-            query.metrics =
-                metrics::parse_list(codes)?.into_iter().map(|metric| metric.code.to_owned()).collect();
+            query.metrics = metrics::parse_list(codes)?
+                .into_iter()
+                .map(|metric| metric.code.to_owned())
+                .collect();
         }
         match self.sort.as_deref() {
             None => {}
             Some("mean_rank") => query.sort = Sort::MeanRank,
             Some(code) => {
-                let metric = metrics::find(code).ok_or_else(|| metrics::ListError::unknown(code))?;
-                if !query.metrics.is_empty() && !query.metrics.iter().any(|listed| listed == metric.code) {
+                let metric =
+                    metrics::find(code).ok_or_else(|| metrics::ListError::unknown(code))?;
+                if !query.metrics.is_empty()
+                    && !query.metrics.iter().any(|listed| listed == metric.code)
+                {
                     query.metrics.push(metric.code.to_owned());
                 }
                 query.sort = Sort::Metric {
@@ -414,10 +430,23 @@ impl LeaderboardQuery {
 impl From<LeaderboardRow> for Row {
     fn from(row: LeaderboardRow) -> Self {
         // A metric is shown in its newest version; older ones are read with the sample.
-        let newest = row.metrics.into_iter().map(|of| (of.summary.metric.clone(), Summary::from(of)));
-        let LeaderboardRow { method, run, runs, flags, pack, sample_set, set_place, mean_rank, .. } = row;
+        let newest =
+            row.metrics.into_iter().map(|of| (of.summary.metric.clone(), Summary::from(of)));
+        let LeaderboardRow {
+            method, run, runs, flags, pack, sample_set, set_place, mean_rank, ..
+        } = row;
         let comparable = set_place.map(|place| place == 0);
-        Self { method, run, runs, flags, pack, sample_set, comparable, mean_rank, metrics: newest.collect() }
+        Self {
+            method,
+            run,
+            runs,
+            flags,
+            pack,
+            sample_set,
+            comparable,
+            mean_rank,
+            metrics: newest.collect(),
+        }
     }
 }
 

@@ -153,11 +153,15 @@ struct SliceMetric {
 
 /// Returns each metric for each slice of a run: scores, nulls, and images without a face.
 #[utoipa::path(
-    get, path = "/v1/analysis/slices", operation_id = "read_slices", tag = "analysis", params(SlicesQuery),
+    get, path = "/v1/analysis/slices", operation_id = "read_slices", tag = "analysis",
+    params(SlicesQuery),
     responses(
-        (status = 200, description = "The slices; with `format=csv` as text/csv, with one line for each slice and metric", body = SlicesResponse),
-        (status = 404, description = "No such run, or no summary of it with this pack", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The slices; with `format=csv` as text/csv, with one line for \
+            each slice and metric", body = SlicesResponse),
+        (status = 404, description = "No such run, or no summary of it with this \
+            pack", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown \
+            metric", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn read(
@@ -175,7 +179,10 @@ pub(crate) async fn read(
     }
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
     let kept = app.store.run_slices(parameters.run, &pack).await?.ok_or_else(|| {
-        not_found("run with this id and scores of this pack, or it was created within the last seconds and is not summarised yet")
+        not_found(
+            "run with this id and scores of this pack, or it was created within the last \
+            seconds and is not summarised yet",
+        )
     })?;
     let kind = parameters.kind.map(KindWord::word);
     let mut slices: Vec<SliceEntry> = Vec::new();
@@ -184,7 +191,9 @@ pub(crate) async fn read(
         let chosen = row.policy == of_policy.as_str()
             && (row.slice.is_all() || row.samples >= min_samples)
             && (row.slice.is_all() || kind.is_none_or(|kind| row.slice.kind == kind))
-            && wanted.as_ref().is_none_or(|wanted| wanted.iter().any(|metric| metric.code == row.metric));
+            && wanted
+                .as_ref()
+                .is_none_or(|wanted| wanted.iter().any(|metric| metric.code == row.metric));
         if chosen {
             add(&mut slices, row);
         }
@@ -205,7 +214,8 @@ pub(crate) async fn read(
 }
 
 fn add(slices: &mut Vec<SliceEntry>, row: SliceSummary) {
-    if slices.last().is_none_or(|last| last.kind != row.slice.kind || last.label != row.slice.label) {
+    if slices.last().is_none_or(|last| last.kind != row.slice.kind || last.label != row.slice.label)
+    {
         slices.push(SliceEntry {
             kind: row.slice.kind,
             label: row.slice.label,
@@ -260,7 +270,8 @@ const HEADER: [&str; 15] = [
 
 impl SlicesResponse {
     fn lines(&self) -> Vec<Vec<String>> {
-        let number = |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
+        let number =
+            |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
         let mut lines = Vec::new();
         for slice in &self.slices {
             for (metric, of) in &slice.metrics {

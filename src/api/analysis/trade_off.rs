@@ -69,12 +69,16 @@ pub(crate) struct TradeOffResponse {
 
 /// Compares methods on two metrics and finds those that no other method beats in both.
 #[utoipa::path(
-    get, path = "/v1/analysis/trade-off", operation_id = "read_trade_off", tag = "analysis", params(TradeOffQuery),
+    get, path = "/v1/analysis/trade-off", operation_id = "read_trade_off", tag = "analysis",
+    params(TradeOffQuery),
     responses(
         (status = 200, description = "The points", body = TradeOffResponse),
-        (status = 409, description = "With `on=common`: the listed points have no sample names in common", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "With `on=common`: the listed points have no sample names in \
+            common", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown \
+            metric", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` \
+            seconds", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn read(

@@ -90,7 +90,8 @@ impl From<DatasetRecord> for DatasetEntry {
 
 /// Lists datasets.
 #[utoipa::path(
-    get, path = "/v1/datasets", operation_id = "list_datasets", tag = "datasets", params(DatasetsQuery),
+    get, path = "/v1/datasets", operation_id = "list_datasets", tag = "datasets",
+    params(DatasetsQuery),
     responses((status = 200, description = "One page", body = DatasetsResponse))
 )]
 pub(crate) async fn list(
@@ -145,7 +146,8 @@ struct PhotoEntry {
     params(("dataset" = String, Path, description = "Name of the dataset"), PageQuery),
     responses(
         (status = 200, description = "The dataset", body = DatasetResponse),
-        (status = 404, description = "No such dataset", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such \
+            dataset", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn read(
@@ -156,7 +158,8 @@ pub(crate) async fn read(
     let limit = page(parameters.limit)?;
     let dataset = find(&app, name).await?;
     let of = ImagesOf::Dataset(dataset.id);
-    let summary = app.of_faces(&app.caches.datasets, of, dataset.revision, summarise(&app, &dataset)).await?;
+    let summary =
+        app.of_faces(&app.caches.datasets, of, dataset.revision, summarise(&app, &dataset)).await?;
     let offset = parameters.offset.unwrap_or(0) as u64;
     let photos = app.store.photos_page(dataset.id, offset, limit).await?;
     let known = faces_in(&app, &photos).await?;
@@ -180,7 +183,10 @@ pub(crate) async fn read(
 }
 
 /// Returns the number of faces in each photo for which the loaded pack's faces are stored.
-async fn faces_in(app: &App, photos: &[PhotoRecord]) -> Result<HashMap<ContentHash, usize>, ApiError> {
+async fn faces_in(
+    app: &App,
+    photos: &[PhotoRecord],
+) -> Result<HashMap<ContentHash, usize>, ApiError> {
     let images: Vec<ContentHash> = photos.iter().map(|photo| photo.image).collect();
     let known = app.scoring.known_faces(&images).await?;
     Ok(known.into_iter().map(|(image, features)| (image, count(&features))).collect())
@@ -196,14 +202,18 @@ async fn summarise(app: &App, dataset: &DatasetRecord) -> Result<Summary, ApiErr
     let known = faces_in(app, &photos).await?;
     let counts: Vec<_> = photos.iter().map(|photo| known.get(&photo.image).copied()).collect();
     let mut attributes: BTreeMap<String, Labels> = BTreeMap::new();
-    for (photo, _) in photos.iter().zip(&counts).filter(|(_, count)| count.is_some_and(|count| count > 0)) {
-        for (name, present) in photo.attributes.iter().filter(|(name, _)| ATTRIBUTES.contains(&name.as_str()))
+    for (photo, _) in
+        photos.iter().zip(&counts).filter(|(_, count)| count.is_some_and(|count| count > 0))
+    {
+        for (name, present) in
+            photo.attributes.iter().filter(|(name, _)| ATTRIBUTES.contains(&name.as_str()))
         {
             let labels = attributes.entry(name.clone()).or_default();
             *(if *present { &mut labels.present } else { &mut labels.absent }) += 1;
         }
     }
-    let of = |wanted: fn(usize) -> bool| counts.iter().flatten().filter(|count| wanted(**count)).count();
+    let of =
+        |wanted: fn(usize) -> bool| counts.iter().flatten().filter(|count| wanted(**count)).count();
     Ok(Summary {
         with_face: of(|count| count > 0),
         without_face: of(|count| count == 0),
@@ -220,7 +230,8 @@ async fn summarise(app: &App, dataset: &DatasetRecord) -> Result<Summary, ApiErr
     params(("dataset" = String, Path, description = "Name of the dataset")),
     responses(
         (status = 200, description = "Deleted", body = DeletedResponse),
-        (status = 404, description = "No such dataset", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such \
+            dataset", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn delete(

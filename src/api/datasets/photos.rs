@@ -71,13 +71,20 @@ pub(crate) struct EnrolledResponse {
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Enrolled", body = EnrolledResponse),
-        (status = 400, description = "Malformed form", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The name is taken by another photo, or the service does not store faces", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A size limit is exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a multipart form, or not a supported image", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is missing, repeated, unknown or invalid", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Starting, stopping, store unavailable, or no face graphs in the pack", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The deadline passed before the response was ready", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed \
+            form", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The name is taken by another photo, or the service does not \
+            store faces", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "A size limit is \
+            exceeded", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a multipart form, or not a supported \
+            image", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is missing, repeated, unknown or \
+            invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Starting, stopping, store unavailable, or no face graphs in \
+            the pack", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed before the response was \
+            ready", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn enrol(
@@ -97,7 +104,8 @@ async fn enrolled(
     if app.face_retention_days == 0 {
         return Err(ApiError::new(
             Code::FacesNotStored,
-            "this service does not store faces (privacy.face_retention_days is 0), and nothing can be learnt from a photo without them",
+            "this service does not store faces (privacy.face_retention_days is 0), and nothing can \
+                be learnt from a photo without them",
         ));
     }
     app.admission.room()?;

@@ -104,15 +104,20 @@ pub(crate) struct RegisteredResponse {
 /// A prompt is identified by identity and text. Registering it again is idempotent; another kind or
 /// other properties replace the earlier ones. Samples that are already scored do not change.
 #[utoipa::path(
-    put, path = "/v1/datasets/{dataset}/prompts", operation_id = "register_prompts", tag = "datasets",
+    put, path = "/v1/datasets/{dataset}/prompts", operation_id = "register_prompts",
+    tag = "datasets",
     params(("dataset" = String, Path, description = "Name of the dataset")),
     request_body(content = PromptsBody),
     responses(
         (status = 200, description = "Registered", body = RegisteredResponse),
-        (status = 400, description = "Malformed body", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A size limit is exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A prompt is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed \
+            body", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "A size limit is \
+            exceeded", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not \
+            JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A prompt is \
+            invalid", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn register(
@@ -124,8 +129,10 @@ pub(crate) async fn register(
     app.admission.room()?;
     let PromptsBody { prompts } = body::json(request, MOST_BYTES).await?;
     let _permit = app.admission.enter()?;
-    let clean = |(at, prompt)| clean(&app, prompt).map_err(|error| error.within(&format!("prompts[{at}]")));
-    let prompts = prompts.into_iter().enumerate().map(clean).collect::<Result<Vec<PromptRecord>, _>>()?;
+    let clean =
+        |(at, prompt)| clean(&app, prompt).map_err(|error| error.within(&format!("prompts[{at}]")));
+    let prompts =
+        prompts.into_iter().enumerate().map(clean).collect::<Result<Vec<PromptRecord>, _>>()?;
     let Registered { created, changed, repeated } =
         app.store.register_prompts(&dataset, &prompts, OffsetDateTime::now_utc()).await?;
     Ok(Json(RegisteredResponse { created, changed, repeated }))
@@ -181,7 +188,8 @@ pub(crate) struct PromptsResponse {
     params(("dataset" = String, Path, description = "Name of the dataset"), PromptsQuery),
     responses(
         (status = 200, description = "One page", body = PromptsResponse),
-        (status = 404, description = "No such dataset", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such \
+            dataset", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn list(
@@ -196,7 +204,10 @@ pub(crate) async fn list(
     let query = PromptQuery { identity, kind, after, limit: limit + 1 };
     let rows = app.store.prompts(dataset.id, &query).await?;
     let (rows, next) = cut(rows, limit, |(at, _)| format!("{}:{}", at.position, at.identity));
-    Ok(Json(PromptsResponse { items: rows.into_iter().map(|(_, prompt)| prompt.into()).collect(), next }))
+    Ok(Json(PromptsResponse {
+        items: rows.into_iter().map(|(_, prompt)| prompt.into()).collect(),
+        next,
+    }))
 }
 
 fn cursor(text: &str) -> Result<PromptCursor, ApiError> {

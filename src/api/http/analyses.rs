@@ -100,8 +100,10 @@ impl Analyses {
 
     async fn answer(&self, request: Request, next: Next) -> Result<Response, ApiError> {
         let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-        let is_one_of = |routes: &[&str]| route.as_deref().is_some_and(|route| routes.contains(&route));
-        let places = if is_one_of(&LIGHT) && !reads_scores(&request) { &self.light } else { &self.heavy };
+        let is_one_of =
+            |routes: &[&str]| route.as_deref().is_some_and(|route| routes.contains(&route));
+        let places =
+            if is_one_of(&LIGHT) && !reads_scores(&request) { &self.light } else { &self.heavy };
         let keep = is_one_of(&KEPT);
         let Ok(_waiting) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(ApiError::overloaded(
@@ -129,14 +131,17 @@ impl Analyses {
 /// Returns true if a query on summaries reads the scores instead: rows over common samples.
 fn reads_scores(request: &Request) -> bool {
     type Pairs = Vec<(String, String)>;
-    axum::extract::Query::<Pairs>::try_from_uri(request.uri())
-        .is_ok_and(|pairs| pairs.iter().any(|(name, value)| name == "on" && value.trim() == "common"))
+    axum::extract::Query::<Pairs>::try_from_uri(request.uri()).is_ok_and(|pairs| {
+        pairs.iter().any(|(name, value)| name == "on" && value.trim() == "common")
+    })
 }
 
 /// Lowers the thread's priority so that scoring gets the CPU first.
 fn give_way() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
+    if let Err(error) =
+        rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS)
+    {
         tracing::debug!(%error, "failed to lower the priority of an analysis thread");
     }
 }
@@ -156,14 +161,19 @@ impl Drop for Abandon {
 }
 
 /// Admits an analysis and computes it on the analysis threads.
-pub(crate) async fn admit(State(analyses): State<Arc<Analyses>>, request: Request, next: Next) -> Response {
+pub(crate) async fn admit(
+    State(analyses): State<Arc<Analyses>>,
+    request: Request,
+    next: Next,
+) -> Response {
     match tokio::time::timeout(analyses.deadline, analyses.answer(request, next)).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.into_response(),
         Err(_) => ApiError::new(
             Code::DeadlineExceeded,
             format!(
-                "not ready after {} s: request less (fewer metrics, no slices), or retry when the service is less busy",
+                "not ready after {} s: request less (fewer metrics, no slices), or retry when the \
+                    service is less busy",
                 analyses.deadline.as_secs()
             ),
         )

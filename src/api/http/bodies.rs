@@ -79,21 +79,26 @@ const SLOW: u8 = 1;
 const NO_MEMORY: u8 = 2;
 
 /// Runs the request with limits on its body.
-pub(crate) async fn bound(State(limits): State<BodyLimits>, request: Request, next: Next) -> Response {
+pub(crate) async fn bound(
+    State(limits): State<BodyLimits>,
+    request: Request,
+    next: Next,
+) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
     let response = drain::whole(request, |request| async {
         let headers = request.headers();
         no_coding(headers)?;
-        let announced =
-            headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let announced = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse().ok());
         // A body over the size limit is refused by its route, with a more precise error.
         let announced = announced.unwrap_or(0).min(limits.most_bytes);
         let memory = limits.admission.upload(announced)?;
         let verdict = Arc::new(Verdict::default());
-        let request =
-            request.map(|body| Body::new(Bounded::new(body, memory, limits.pace, Arc::clone(&verdict))));
+        let request = request
+            .map(|body| Body::new(Bounded::new(body, memory, limits.pace, Arc::clone(&verdict))));
         let response = next.run(request).await;
         match verdict.0.load(Ordering::Relaxed) {
             // `Ok` skips the drain: a client that is too slow is not waited for any longer.
@@ -112,7 +117,9 @@ fn refusal(error: &ApiError) -> Response {
     let mut response = error.clone().into_response();
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     if response.status() == axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        response
+            .headers_mut()
+            .insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     response
 }
@@ -132,7 +139,9 @@ fn no_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     let named: String = codings.join(", ").chars().take(80).collect();
     Err(ApiError::new(
         Code::UnsupportedMediaType,
-        format!("the body has Content-Encoding `{named}`: send it uncompressed, without this header"),
+        format!(
+            "the body has Content-Encoding `{named}`: send it uncompressed, without this header"
+        ),
     ))
 }
 
@@ -140,7 +149,8 @@ fn too_slow(pace: Pace) -> ApiError {
     ApiError::new(
         Code::RequestTimeout,
         format!(
-            "the body arrived too slowly: after {} s at least {} bytes a second are required, and the whole body within {} s of waiting; send it again",
+            "the body arrived too slowly: after {} s at least {} bytes a second are required, and \
+                the whole body within {} s of waiting; send it again",
             pace.grace.as_secs(),
             pace.bytes_per_second,
             pace.deadline.as_secs()
@@ -197,7 +207,8 @@ impl HttpBody for Bounded {
         }
         // Before the timer: arrived bytes count, however late this task is polled.
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            this.waited += this.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+            this.waited +=
+                this.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
             let Some(Ok(frame)) = frame else {
                 return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
             };
@@ -232,8 +243,11 @@ impl HttpBody for Bounded {
 mod tests {
     use super::*;
 
-    const PACE: Pace =
-        Pace { grace: Duration::from_secs(10), bytes_per_second: 1000, deadline: Duration::from_secs(100) };
+    const PACE: Pace = Pace {
+        grace: Duration::from_secs(10),
+        bytes_per_second: 1000,
+        deadline: Duration::from_secs(100),
+    };
 
     #[test]
     fn time_is_earned_with_bytes_up_to_the_deadline() {
@@ -245,7 +259,10 @@ mod tests {
     #[test]
     fn compressed_bodies_are_refused_and_identity_is_accepted() {
         let coded = |value: &'static str| {
-            no_coding(&HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(value))]))
+            no_coding(&HeaderMap::from_iter([(
+                header::CONTENT_ENCODING,
+                HeaderValue::from_static(value),
+            )]))
         };
         for fine in ["identity", "", " Identity , identity"] {
             assert!(coded(fine).is_ok(), "{fine}");

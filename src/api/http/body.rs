@@ -15,7 +15,10 @@ use super::{
 };
 
 /// Reads the body as one JSON object of at most `most` bytes.
-pub(crate) async fn json<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
+pub(crate) async fn json<T: DeserializeOwned>(
+    request: Request,
+    most: usize,
+) -> Result<T, ApiError> {
     drain::whole(request, |request| read(request, most)).await
 }
 
@@ -23,9 +26,11 @@ pub(crate) async fn json<T: DeserializeOwned>(request: Request, most: usize) -> 
 pub(crate) async fn csv(request: Request, most: usize) -> Result<String, ApiError> {
     drain::whole(request, |request| async move {
         let bytes =
-            bytes(request, most, "text/csv", "-H 'Content-Type: text/csv' --data-binary @FILE").await?;
-        String::from_utf8(bytes.into())
-            .map_err(|_| ApiError::new(Code::InvalidField, "the body is not UTF-8 text: save it as UTF-8"))
+            bytes(request, most, "text/csv", "-H 'Content-Type: text/csv' --data-binary @FILE")
+                .await?;
+        String::from_utf8(bytes.into()).map_err(|_| {
+            ApiError::new(Code::InvalidField, "the body is not UTF-8 text: save it as UTF-8")
+        })
     })
     .await
 }
@@ -66,8 +71,10 @@ pub(crate) fn at_most<'de, const MOST: usize, T: Deserialize<'de>, D: Deserializ
             let mut list = Vec::new();
             while let Some(entry) = entries.next_element()? {
                 if list.len() == MOST {
-                    let problem =
-                        format!("entry {} is one too many: send at most {MOST} at a time", MOST + 1);
+                    let problem = format!(
+                        "entry {} is one too many: send at most {MOST} at a time",
+                        MOST + 1
+                    );
                     return Err(A::Error::custom(problem));
                 }
                 list.push(entry);
@@ -82,14 +89,19 @@ pub(crate) fn at_most<'de, const MOST: usize, T: Deserialize<'de>, D: Deserializ
 /// Reads a body of this media type; `curl` is the option with which curl sends that type.
 async fn bytes(request: Request, most: usize, wanted: &str, curl: &str) -> Result<Bytes, ApiError> {
     let (parts, body) = request.into_parts();
-    let head = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let head =
+        |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = head(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case(wanted) {
-        let detail = format!("the body is not {wanted}: send it with this Content-Type (curl {curl} does)");
+        let detail =
+            format!("the body is not {wanted}: send it with this Content-Type (curl {curl} does)");
         return Err(ApiError::new(Code::UnsupportedMediaType, detail));
     }
     let too_large = || {
-        ApiError::new(Code::PayloadTooLarge, format!("the body has more than {most} bytes: send it in parts"))
+        ApiError::new(
+            Code::PayloadTooLarge,
+            format!("the body has more than {most} bytes: send it in parts"),
+        )
     };
     if head(header::CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > most) {
         return Err(too_large());
@@ -125,7 +137,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_json_object_is_read() {
-        assert_eq!(send("application/json; charset=utf-8", r#" {"numbers": [1, 2]}"#).await, Ok(vec![1, 2]));
+        assert_eq!(
+            send("application/json; charset=utf-8", r#" {"numbers": [1, 2]}"#).await,
+            Ok(vec![1, 2])
+        );
     }
 
     #[tokio::test]

@@ -72,7 +72,10 @@ impl Rest {
     }
 }
 
-fn poll(shared: &Mutex<Shared>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, axum::Error>>> {
+fn poll(
+    shared: &Mutex<Shared>,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes, axum::Error>>> {
     let mut shared = lock(shared);
     shared.begun = true;
     shared.body.poll_next_unpin(context)

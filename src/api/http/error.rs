@@ -105,7 +105,9 @@ impl Code {
             | Self::PackConflict
             | Self::NothingToCompare => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType | Self::ImageUnsupported => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType | Self::ImageUnsupported => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            }
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
             Self::CrossSite => StatusCode::FORBIDDEN,
@@ -245,7 +247,8 @@ impl ApiError {
     #[must_use]
     pub fn image(of: &str, error: &DecodeError) -> Self {
         let code = serde_json::Value::from(error.problem());
-        let code = serde_json::from_value(code).expect("every decode problem is a code, as a test shows");
+        let code =
+            serde_json::from_value(code).expect("every decode problem is a code, as a test shows");
         Self::new(code, format!("{of}: {error}"))
     }
 }
@@ -277,7 +280,9 @@ impl From<ScoringError> for ApiError {
         match &error {
             ScoringError::EncodedImage { of, source } => Self::image(of, source),
             ScoringError::Engine { source: EngineError::Overloaded { .. }, .. } => {
-                Self::overloaded(format!("{error}; retry after a moment or send fewer concurrent requests"))
+                Self::overloaded(format!(
+                    "{error}; retry after a moment or send fewer concurrent requests"
+                ))
             }
             ScoringError::Engine { source: EngineError::Hangs { .. }, .. } => {
                 tracing::warn!(%error, "request refused");
@@ -339,7 +344,10 @@ impl From<ProbesError> for ApiError {
 impl From<AttributesError> for ApiError {
     fn from(error: AttributesError) -> Self {
         if let AttributesError::Memory(cause) = &error
-            && matches!(cause.downcast_ref(), Some(StoreError::Unavailable(_) | StoreError::Contended(_)))
+            && matches!(
+                cause.downcast_ref(),
+                Some(StoreError::Unavailable(_) | StoreError::Contended(_))
+            )
         {
             tracing::error!(%error, "store unavailable");
             return Self::unavailable("the store cannot be reached; retry later");

@@ -29,7 +29,8 @@ pub(crate) struct Id<R>(pub(crate) Uuid, PhantomData<R>);
 
 impl<R: Resource> Id<R> {
     pub(crate) fn parse(id: &str) -> Result<Self, ApiError> {
-        let malformed = |_| not_found(&format!("{} with this id: it may have been deleted already", R::NAME));
+        let malformed =
+            |_| not_found(&format!("{} with this id: it may have been deleted already", R::NAME));
         id.parse().map(|id| Self(id, PhantomData)).map_err(malformed)
     }
 }
@@ -57,14 +58,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let text = parts.uri.query().unwrap_or_default();
         if text.len() > MOST_QUERY_BYTES {
-            let problem =
-                format!("the query string is longer than {MOST_QUERY_BYTES} bytes: request less at once");
+            let problem = format!(
+                "the query string is longer than {MOST_QUERY_BYTES} bytes: request less at once"
+            );
             return Err(ApiError::new(Code::MalformedRequest, problem));
         }
-        let pairs = axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let pairs =
+            axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
         let pairs = pairs.map(|pairs| pairs.0).unwrap_or_default();
         for (name, value) in &pairs {
-            if let Err(problem) = label::check_visible(name).and_then(|()| label::check_visible(value)) {
+            if let Err(problem) =
+                label::check_visible(name).and_then(|()| label::check_visible(value))
+            {
                 let name: String = label::visible(name).chars().take(80).collect();
                 return Err(ApiError::new(
                     Code::MalformedRequest,
@@ -93,8 +98,9 @@ fn normal_uri(pairs: &[(String, String)]) -> Uri {
             encoded
         })
     };
-    let pairs =
-        pairs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(&label::normal(value))));
+    let pairs = pairs
+        .iter()
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(&label::normal(value))));
     let query = pairs.collect::<Vec<_>>().join("&");
     format!("/?{query}").parse().expect("percent-encoded text is a valid query")
 }

@@ -14,7 +14,10 @@ pub(crate) async fn no_route() -> ApiError {
 }
 
 pub(crate) async fn no_method() -> ApiError {
-    ApiError::new(Code::MethodNotAllowed, "the route does not accept this method: GET /docs lists all routes")
+    ApiError::new(
+        Code::MethodNotAllowed,
+        "the route does not accept this method: GET /docs lists all routes",
+    )
 }
 
 /// Turns a panic, which is a defect, into an error response like any other; only its request ends.

@@ -16,7 +16,9 @@ pub(crate) struct Filters<'a> {
 
 impl Filters<'_> {
     /// Parses the two times.
-    pub(crate) fn times(&self) -> Result<(Option<OffsetDateTime>, Option<OffsetDateTime>), ApiError> {
+    pub(crate) fn times(
+        &self,
+    ) -> Result<(Option<OffsetDateTime>, Option<OffsetDateTime>), ApiError> {
         let parse = |name: &str, text: Option<&str>| {
             let wrong = |problem: &str| {
                 let sent = "send it as in 2026-03-01T00:00:00Z, with + as %2B";
@@ -26,11 +28,12 @@ impl Filters<'_> {
                 )
             };
             let parse = |text: &str| {
-                let time =
-                    OffsetDateTime::parse(text, &Rfc3339).map_err(|error| wrong(&error.to_string()))?;
+                let time = OffsetDateTime::parse(text, &Rfc3339)
+                    .map_err(|error| wrong(&error.to_string()))?;
                 // The last hours of 9999 in a zone west of Greenwich are in year 10000 in UTC.
-                let time =
-                    time.checked_to_offset(UtcOffset::UTC).filter(|time| (1..=9999).contains(&time.year()));
+                let time = time
+                    .checked_to_offset(UtcOffset::UTC)
+                    .filter(|time| (1..=9999).contains(&time.year()));
                 time.ok_or_else(|| wrong("the year is not between 1 and 9999 in UTC"))
             };
             text.map(parse).transpose()
@@ -56,7 +59,9 @@ const SIZES: [&str; 3] = ["under_512", "512_to_1023", "1024_and_more"];
 impl SliceFilter {
     /// Returns the requested slice; without a filter, all samples.
     pub(crate) fn slice(self) -> Result<Slice, ApiError> {
-        for (name, given, known) in [("relation", &self.relation, RELATIONS), ("size", &self.size, SIZES)] {
+        for (name, given, known) in
+            [("relation", &self.relation, RELATIONS), ("size", &self.size, SIZES)]
+        {
             if let Some(given) = given.as_deref().filter(|given| !known.contains(given)) {
                 let given: String = given.chars().take(80).collect();
                 return Err(ApiError::new(
@@ -72,14 +77,16 @@ impl SliceFilter {
             (Slice::ATTRIBUTE, self.attribute),
             (Slice::SIZE, self.size),
         ];
-        let mut given = filters.into_iter().filter_map(|(kind, label)| Some(Slice::new(kind, label?)));
+        let mut given =
+            filters.into_iter().filter_map(|(kind, label)| Some(Slice::new(kind, label?)));
         let slice = given.next().unwrap_or_else(Slice::all);
         match given.next() {
             None => Ok(slice),
             Some(second) => Err(ApiError::new(
                 Code::MalformedRequest,
                 format!(
-                    "{} and {} are both given, but summaries exist for single slices only: send one of prompt_kind, \
+                    "{} and {} are both given, but summaries exist for single slices only: send \
+                        one of prompt_kind, \
                      category, relation, attribute and size",
                     slice.kind, second.kind
                 ),

@@ -78,10 +78,11 @@ impl Submission {
 
     /// Returns the images that were sent as files.
     pub(crate) fn files(&self) -> impl Iterator<Item = &EncodedImage> {
-        let photos = self.references.iter().chain(&self.auxiliary).filter_map(|photo| match photo {
-            Photo::Sent(file) => Some(file),
-            Photo::Known(_) => None,
-        });
+        let photos =
+            self.references.iter().chain(&self.auxiliary).filter_map(|photo| match photo {
+                Photo::Sent(file) => Some(file),
+                Photo::Known(_) => None,
+            });
         std::iter::once(&self.image).chain(photos)
     }
 }
@@ -99,7 +100,8 @@ impl Kind {
     fn fields(self) -> &'static str {
         match self {
             Self::Score => {
-                "image, prompt, reference, auxiliary, metadata, metrics, method, run, name and evidence"
+                "image, prompt, reference, auxiliary, metadata, metrics, method, run, name and \
+                    evidence"
             }
             Self::Submission => {
                 "image, prompt, reference, reference_hash, auxiliary, auxiliary_hash and metadata"
@@ -146,7 +148,12 @@ impl Fields {
         Ok(fields)
     }
 
-    async fn read(&mut self, field: Field<'_>, limits: &Limits, kind: Kind) -> Result<(), ApiError> {
+    async fn read(
+        &mut self,
+        field: Field<'_>,
+        limits: &Limits,
+        kind: Kind,
+    ) -> Result<(), ApiError> {
         let Some(name) = field.name().map(str::to_owned) else {
             return Err(ApiError::new(Code::MalformedRequest, "a part of the form has no name"));
         };
@@ -160,8 +167,12 @@ impl Fields {
         };
         match name.as_str() {
             "image" => once(&mut self.image, &name, read_image(field, &name, limits).await?),
-            "reference" => several(&mut self.references, field, &name, limits.references, limits).await,
-            "auxiliary" => several(&mut self.auxiliary, field, &name, limits.auxiliary, limits).await,
+            "reference" => {
+                several(&mut self.references, field, &name, limits.references, limits).await
+            }
+            "auxiliary" => {
+                several(&mut self.auxiliary, field, &name, limits.auxiliary, limits).await
+            }
             "reference_hash" if submission => {
                 photo_hash(&mut self.references, field, &name, limits.references).await
             }
@@ -250,13 +261,22 @@ impl Fields {
 
 fn required(image: Option<Bytes>) -> Result<Bytes, ApiError> {
     image.ok_or_else(|| {
-        ApiError::new(Code::MissingField, "the field `image` with the file of the generated image is missing")
+        ApiError::new(
+            Code::MissingField,
+            "the field `image` with the file of the generated image is missing",
+        )
     })
 }
 
-fn examine_all(photos: Vec<SentPhoto>, name: &str, limits: &Limits) -> Result<Vec<Photo>, ApiError> {
+fn examine_all(
+    photos: Vec<SentPhoto>,
+    name: &str,
+    limits: &Limits,
+) -> Result<Vec<Photo>, ApiError> {
     let examined = photos.into_iter().enumerate().map(|(index, photo)| match photo {
-        SentPhoto::File(file) => examine(file, &format!("{name}[{index}]"), limits).map(Photo::Sent),
+        SentPhoto::File(file) => {
+            examine(file, &format!("{name}[{index}]"), limits).map(Photo::Sent)
+        }
         SentPhoto::Hash(hash) => Ok(Photo::Known(hash)),
     });
     examined.collect()
@@ -269,7 +289,8 @@ fn check_head(headers: &HeaderMap, limits: &Limits) -> Result<(), ApiError> {
     if !media_type.eq_ignore_ascii_case("multipart/form-data") {
         return Err(ApiError::new(
             Code::UnsupportedMediaType,
-            "the body is not a multipart form: send the fields as multipart/form-data (curl -F does)",
+            "the body is not a multipart form: send the fields as multipart/form-data (curl -F \
+                does)",
         ));
     }
     if value(CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > limits.request_bytes()) {
@@ -279,7 +300,10 @@ fn check_head(headers: &HeaderMap, limits: &Limits) -> Result<(), ApiError> {
 }
 
 fn too_large() -> ApiError {
-    ApiError::new(Code::PayloadTooLarge, "the request body is too large: send fewer or smaller files")
+    ApiError::new(
+        Code::PayloadTooLarge,
+        "the request body is too large: send fewer or smaller files",
+    )
 }
 
 /// Opens the body as multipart without reading any part.
@@ -288,15 +312,16 @@ pub(crate) async fn multipart(request: Request, limits: &Limits) -> Result<Multi
     Multipart::from_request(request, &()).await.map_err(|_| {
         ApiError::new(
             Code::MalformedRequest,
-            "the Content-Type has no usable boundary: let the client library write it (curl -F does)",
+            "the Content-Type has no usable boundary: let the client library write it (curl -F \
+                does)",
         )
     })
 }
 
 /// Checks a file's header against the limits. Pixels are decoded later, if a feature needs them.
 pub(crate) fn examine(bytes: Bytes, of: &str, limits: &Limits) -> Result<EncodedImage, ApiError> {
-    let header =
-        vision::read_header(&bytes, &limits.decode()).map_err(|error| ApiError::image(of, &error))?;
+    let header = vision::read_header(&bytes, &limits.decode())
+        .map_err(|error| ApiError::image(of, &error))?;
     let least = limits.image_min_side;
     if header.width < least || header.height < least {
         return Err(ApiError::new(
@@ -338,7 +363,8 @@ async fn photo_hash(
 ) -> Result<(), ApiError> {
     room(photos, name, most)?;
     let hash = ContentHash::from_hex(&text(field, name, NAME_BYTES).await?).ok_or_else(|| {
-        let problem = format!("`{name}` is not a BLAKE3 hash: send 64 hexadecimal digits, or the image file");
+        let problem =
+            format!("`{name}` is not a BLAKE3 hash: send 64 hexadecimal digits, or the image file");
         ApiError::new(Code::InvalidField, problem)
     })?;
     photos.push(SentPhoto::Hash(hash));
@@ -358,7 +384,11 @@ async fn several(
     Ok(())
 }
 
-pub(crate) async fn read_image(field: Field<'_>, of: &str, limits: &Limits) -> Result<Bytes, ApiError> {
+pub(crate) async fn read_image(
+    field: Field<'_>,
+    of: &str,
+    limits: &Limits,
+) -> Result<Bytes, ApiError> {
     bounded(field, limits.image_bytes()).await?.ok_or_else(|| {
         ApiError::new(
             Code::PayloadTooLarge,
@@ -368,7 +398,8 @@ pub(crate) async fn read_image(field: Field<'_>, of: &str, limits: &Limits) -> R
 }
 
 async fn prompt(field: Field<'_>, limits: &Limits) -> Result<String, ApiError> {
-    let bytes = bounded(field, limits.prompt_bytes).await?.ok_or_else(|| prompt_too_long(limits))?;
+    let bytes =
+        bounded(field, limits.prompt_bytes).await?.ok_or_else(|| prompt_too_long(limits))?;
     let prompt = utf8(bytes, "prompt")?;
     check_prompt(&prompt, limits)?;
     Ok(prompt)
@@ -380,14 +411,18 @@ pub(crate) fn check_prompt(prompt: &str, limits: &Limits) -> Result<(), ApiError
         return Err(prompt_too_long(limits));
     }
     if prompt.contains('\0') {
-        return Err(ApiError::new(Code::InvalidField, "the prompt contains the character U+0000: remove it"));
+        return Err(ApiError::new(
+            Code::InvalidField,
+            "the prompt contains the character U+0000: remove it",
+        ));
     }
     Ok(())
 }
 
 fn prompt_too_long(limits: &Limits) -> ApiError {
     let most = limits.prompt_bytes;
-    let problem = format!("the prompt is longer than {most} bytes, which no text model can read: shorten it");
+    let problem =
+        format!("the prompt is longer than {most} bytes, which no text model can read: shorten it");
     ApiError::new(Code::PromptTooLong, problem)
 }
 
@@ -398,19 +433,26 @@ async fn label(field: Field<'_>, name: &str) -> Result<String, ApiError> {
 
 /// Returns a name as it is stored; refuses one that is empty, too long or not entirely visible.
 pub(crate) fn clean_label(name: &str, text: &str) -> Result<String, ApiError> {
-    label::clean(text).map_err(|problem| ApiError::new(Code::InvalidField, format!("`{name}` {problem}")))
+    label::clean(text)
+        .map_err(|problem| ApiError::new(Code::InvalidField, format!("`{name}` {problem}")))
 }
 
 pub(crate) async fn text(field: Field<'_>, name: &str, most: usize) -> Result<String, ApiError> {
     let bytes = bounded(field, most).await?.ok_or_else(|| {
-        ApiError::new(Code::InvalidField, format!("`{name}` is longer than {most} bytes: shorten it"))
+        ApiError::new(
+            Code::InvalidField,
+            format!("`{name}` is longer than {most} bytes: shorten it"),
+        )
     })?;
     utf8(bytes, name)
 }
 
 pub(crate) fn metadata<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     let invalid = |why: &dyn std::fmt::Display| {
-        ApiError::new(Code::InvalidField, format!("metadata is not the expected JSON object: {why}"))
+        ApiError::new(
+            Code::InvalidField,
+            format!("metadata is not the expected JSON object: {why}"),
+        )
     };
     // serde would also accept a list, with the fields in their order.
     if !text.trim_start().starts_with('{') {

@@ -78,7 +78,8 @@ impl Hosts {
             return Err(ApiError::new(
                 Code::WrongHost,
                 format!(
-                    "this service does not accept requests for the host `{named}`: add it to server.hosts (STELLAR_SERVER__HOSTS='[\"{named}\"]')"
+                    "this service does not accept requests for the host `{named}`: add it to \
+                        server.hosts (STELLAR_SERVER__HOSTS='[\"{named}\"]')"
                 ),
             ));
         }
@@ -87,7 +88,8 @@ impl Hosts {
         }
         Err(ApiError::new(
             Code::CrossSite,
-            "a page of another site sent this request, and only pages of this service may write: programs must not send Origin and Sec-Fetch-Site",
+            "a page of another site sent this request, and only pages of this service may write: \
+                programs must not send Origin and Sec-Fetch-Site",
         ))
     }
 
@@ -98,7 +100,8 @@ impl Hosts {
         }
         let Some(origin) = headers.get(header::ORIGIN) else { return true };
         // `null` is the origin of sandboxed frames and local files.
-        let Some(origin) = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()) else {
+        let Some(origin) = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok())
+        else {
             return false;
         };
         let Some(origin) = origin.authority() else { return false };
@@ -116,8 +119,11 @@ impl Hosts {
 /// accept U+0000 in text.
 fn has_control_character(path: &str) -> bool {
     let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let encoded =
-        path.as_bytes().windows(3).filter(|three| three[0] == b'%').filter_map(|three| digits(&three[1..]));
+    let encoded = path
+        .as_bytes()
+        .windows(3)
+        .filter(|three| three[0] == b'%')
+        .filter_map(|three| digits(&three[1..]));
     encoded.chain(path.bytes()).any(|byte| byte.is_ascii_control())
 }
 
@@ -134,7 +140,11 @@ fn plain(host: &str) -> String {
 
 /// Returns the host that a request is for. Only HTTP/1.0 may omit it, which no browser uses
 /// (RFC 9112, 3.2).
-fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<Authority>, ApiError> {
+fn authority(
+    version: Version,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Option<Authority>, ApiError> {
     let bad = || {
         ApiError::new(
             Code::MalformedRequest,
@@ -145,9 +155,9 @@ fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<
     let header = match (hosts.next(), hosts.next()) {
         (None, _) if version > Version::HTTP_10 && uri.authority().is_none() => return Err(bad()),
         (None, _) => None,
-        (Some(host), None) => {
-            Some(host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()).ok_or_else(bad)?)
-        }
+        (Some(host), None) => Some(
+            host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()).ok_or_else(bad)?,
+        ),
         (Some(_), Some(_)) => return Err(bad()),
     };
     // The host of an absolute target takes precedence (RFC 9112, 3.2.2).
@@ -155,7 +165,11 @@ fn authority(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<
 }
 
 /// Refuses requests for other hosts, and writes sent by pages of other sites.
-pub(crate) async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(
+    State(hosts): State<Arc<Hosts>>,
+    request: Request,
+    next: Next,
+) -> Response {
     match hosts.check(request.version(), request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
@@ -180,7 +194,8 @@ mod tests {
         path: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<(), String> {
-        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let headers =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         hosts
             .check(Version::HTTP_11, method, &path.parse().unwrap(), &headers.collect())
             .map_err(|error| error.detail().to_owned())
@@ -199,7 +214,11 @@ mod tests {
             "[::1]:8080",
             "[::ffff:127.0.0.1]",
         ] {
-            assert_eq!(check(&hosts, &Method::GET, "/v1/runs", &[("host", fine)]), Ok(()), "{fine}");
+            assert_eq!(
+                check(&hosts, &Method::GET, "/v1/runs", &[("host", fine)]),
+                Ok(()),
+                "{fine}"
+            );
         }
         for other in [
             "evil.example",
@@ -214,7 +233,11 @@ mod tests {
             assert!(error.contains("server.hosts"), "{other}: {error}");
         }
         for route in EXEMPT {
-            assert_eq!(check(&hosts, &Method::GET, route, &[("host", "10.0.0.7:8080")]), Ok(()), "{route}");
+            assert_eq!(
+                check(&hosts, &Method::GET, route, &[("host", "10.0.0.7:8080")]),
+                Ok(()),
+                "{route}"
+            );
         }
     }
 
@@ -237,24 +260,38 @@ mod tests {
             "[FD00::0:7]",
             "10.0.0.8",
         ] {
-            assert_eq!(check(&hosts, &Method::GET, "/v1/runs", &[("host", fine)]), Ok(()), "{fine}");
+            assert_eq!(
+                check(&hosts, &Method::GET, "/v1/runs", &[("host", fine)]),
+                Ok(()),
+                "{fine}"
+            );
         }
         assert!(check(&hosts, &Method::GET, "/v1/runs", &[("host", "a.scores.example")]).is_err());
     }
 
     #[test]
     fn a_star_accepts_every_host() {
-        assert_eq!(check(&hosts("0.0.0.0:1", &["*"]), &Method::GET, "/", &[("host", "any.example")]), Ok(()));
+        assert_eq!(
+            check(&hosts("0.0.0.0:1", &["*"]), &Method::GET, "/", &[("host", "any.example")]),
+            Ok(())
+        );
     }
 
     #[test]
     fn the_host_of_the_target_takes_precedence_and_two_host_headers_are_refused() {
         let hosts = hosts("127.0.0.1:8080", &[]);
         assert!(
-            check(&hosts, &Method::GET, "http://evil.example/v1/runs", &[("host", "localhost")]).is_err()
+            check(&hosts, &Method::GET, "http://evil.example/v1/runs", &[("host", "localhost")])
+                .is_err()
         );
         assert!(
-            check(&hosts, &Method::GET, "/v1/runs", &[("host", "localhost"), ("host", "localhost")]).is_err()
+            check(
+                &hosts,
+                &Method::GET,
+                "/v1/runs",
+                &[("host", "localhost"), ("host", "localhost")]
+            )
+            .is_err()
         );
         assert!(check(&hosts, &Method::GET, "/v1/runs", &[("host", "a b")]).is_err());
     }
@@ -263,7 +300,8 @@ mod tests {
     fn pages_of_other_sites_cannot_write() {
         let hosts = hosts("127.0.0.1:8080", &["scores.example", "fd00::7"]);
         let host = ("host", "localhost:8080");
-        let write = |headers: &[(&'static str, &str)]| check(&hosts, &Method::POST, "/v1/score", headers);
+        let write =
+            |headers: &[(&'static str, &str)]| check(&hosts, &Method::POST, "/v1/score", headers);
         for fine in [
             &[host][..],
             &[host, ("origin", "http://localhost:8080")],

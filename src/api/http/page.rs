@@ -19,7 +19,11 @@ pub(crate) fn page(limit: Option<u32>) -> Result<u32, ApiError> {
 
 /// Cuts rows, read with one row too many, to a page. Returns the cursor of the next page if there
 /// is one.
-pub(crate) fn cut<T, K>(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> K) -> (Vec<T>, Option<K>) {
+pub(crate) fn cut<T, K>(
+    mut rows: Vec<T>,
+    limit: u32,
+    key: impl Fn(&T) -> K,
+) -> (Vec<T>, Option<K>) {
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let next = rows.last().filter(|_| more).map(key);
@@ -46,7 +50,10 @@ mod tests {
         assert_eq!(page(None).ok(), Some(100));
         assert_eq!(page(Some(1_000)).ok(), Some(1_000));
         for limit in [0, 1_001] {
-            assert_eq!(page(Some(limit)).map_err(|error| error.code()), Err(Code::MalformedRequest));
+            assert_eq!(
+                page(Some(limit)).map_err(|error| error.code()),
+                Err(Code::MalformedRequest)
+            );
         }
     }
 

@@ -34,7 +34,8 @@ pub(crate) async fn assign(request: Request, next: Next) -> Response {
         .and_then(|value| value.to_str().ok())
         .filter(|id| acceptable(id))
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned);
-    let span = tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
+    let span =
+        tracing::info_span!("request", id, method = %request.method(), path = request.uri().path());
     let mut response = CURRENT.scope(id.clone(), next.run(request).instrument(span)).await;
     let value = HeaderValue::from_str(&id).expect("acceptable ids are visible ASCII");
     response.headers_mut().insert(HEADER.clone(), value);
@@ -43,7 +44,8 @@ pub(crate) async fn assign(request: Request, next: Next) -> Response {
 
 /// Returns true if a client's id is short and plain enough to be logged.
 fn acceptable(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+    (1..=128).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
 }
 
 #[cfg(test)]

@@ -42,7 +42,11 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, V: Send + Sync + 'static> Res
     }
 
     /// Returns the cached value of this key; otherwise runs `work` and caches its result.
-    pub(crate) async fn get<E>(&self, key: K, work: impl Future<Output = Result<V, E>>) -> Result<Arc<V>, E> {
+    pub(crate) async fn get<E>(
+        &self,
+        key: K,
+        work: impl Future<Output = Result<V, E>>,
+    ) -> Result<Arc<V>, E> {
         if let Some(value) = self.cache.get(&key) {
             return Ok(value);
         }
@@ -132,7 +136,10 @@ mod tests {
         };
         let (old, ()) = tokio::join!(kept.get(1, slow), forget);
         assert_eq!(old.unwrap().as_str(), "old", "the earlier request still gets its value");
-        assert_eq!(kept.get(1, async { Ok::<_, ()>("new".to_owned()) }).await.unwrap().as_str(), "new");
+        assert_eq!(
+            kept.get(1, async { Ok::<_, ()>("new".to_owned()) }).await.unwrap().as_str(),
+            "new"
+        );
         kept.clear();
         assert_eq!(kept.cache.entry_count(), 0);
     }

@@ -29,12 +29,18 @@ impl Drop for InFlight<'_> {
 }
 
 /// Counts and times every request, in one place so that no handler can omit it.
-pub(crate) async fn observe(State(telemetry): State<Telemetry>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(
+    State(telemetry): State<Telemetry>,
+    request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let _in_flight = InFlight::enter(&telemetry.in_flight);
     let method = label(request.method());
-    let route =
-        request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |path| path.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("none".to_owned(), |path| path.as_str().to_owned());
     let body = request
         .headers()
         .get(header::CONTENT_LENGTH)

@@ -62,7 +62,8 @@ struct SampleEntry {
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), PageQuery),
     responses(
         (status = 200, description = "The run's attributes", body = AttributesResponse),
-        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` \
+            seconds", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn read(
@@ -127,7 +128,8 @@ async fn judge(app: &App, run: &RunRecord) -> Result<JudgedRun, ApiError> {
     let (run, known) = app.scoring.run_attributes(rows).await?;
     let unknown_faces = known.len() - run.predictions.len();
     let named = named.into_iter().zip(known).filter_map(|(named, known)| known.then_some(named));
-    let samples = named.zip(run.predictions).map(|((id, name), said)| JudgedSample::new(id, name, said));
+    let samples =
+        named.zip(run.predictions).map(|((id, name), said)| JudgedSample::new(id, name, said));
     Ok(JudgedRun {
         auc: run.auc,
         faceless_references: run.faceless_references,

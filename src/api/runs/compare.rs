@@ -88,8 +88,10 @@ struct ComparedRun {
     ),
     responses(
         (status = 200, description = "The comparison", body = CompareResponse),
-        (status = 409, description = "The runs have no scores of a common pack, or no sample names in common", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Unknown metric", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The runs have no scores of a common pack, or no sample names \
+            in common", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown \
+            metric", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn read(
@@ -119,7 +121,8 @@ pub(crate) async fn read(
         if let Some(chosen) = metrics {
             // The penalty needs its own metrics, even if they were not requested.
             let wanted = |code: &str| {
-                matches!(code, "clip_t" | "clip_n") || chosen.iter().any(|metric| metric.code == code)
+                matches!(code, "clip_t" | "clip_n")
+                    || chosen.iter().any(|metric| metric.code == code)
             };
             a.metrics.retain(|code, _| wanted(code));
             b.metrics.retain(|code, _| wanted(code));
@@ -134,7 +137,8 @@ pub(crate) async fn read(
     if comparison.pairs == 0 {
         return Err(ApiError::new(
             Code::NothingToCompare,
-            "the two runs have no sample names in common: samples are paired by name, so name the samples of both runs after \
+            "the two runs have no sample names in common: samples are paired by name, so name the \
+                samples of both runs after \
              their prompts",
         ));
     }
@@ -163,7 +167,11 @@ impl CompareQuery {
 }
 
 /// Reads the columns of the run with this id.
-pub(crate) async fn run_data(store: &Store, id: &str, pack: Option<&str>) -> Result<RunData, ApiError> {
+pub(crate) async fn run_data(
+    store: &Store,
+    id: &str,
+    pack: Option<&str>,
+) -> Result<RunData, ApiError> {
     let unknown = || {
         let id: String = id.chars().take(80).collect();
         not_found(&format!("run with the id {id}: GET /v1/runs lists all runs"))
@@ -177,7 +185,8 @@ pub(crate) fn nothing(run: &RunData, pack: Option<&str>) -> ApiError {
     ApiError::new(
         Code::NothingToCompare,
         format!(
-            "the run {} has no scores{of}: scores of different packs cannot be compared, so score the run with that pack",
+            "the run {} has no scores{of}: scores of different packs cannot be compared, so score \
+                the run with that pack",
             run.name
         ),
     )

@@ -32,22 +32,30 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     get, path = "/v1/runs/{id}/events", operation_id = "watch_run", tag = "runs",
     params(("id" = uuid::Uuid, Path, description = "Id of the run (`run_id`)")),
     responses(
-        (status = 200, description = "Events `progress` and `finished`; `data` is a ProgressEvent", body = ProgressEvent, content_type = "text/event-stream"),
-        (status = 429, description = "Too many clients are watching runs; retry after `Retry-After` seconds, or poll the run", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Events `progress` and `finished`; `data` is a \
+            ProgressEvent", body = ProgressEvent, content_type = "text/event-stream"),
+        (status = 429, description = "Too many clients are watching runs; retry after \
+            `Retry-After` seconds, or poll the \
+            run", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn watch(State(app): Shared, id: Id<RunRecord>) -> Result<impl IntoResponse, ApiError> {
+pub(crate) async fn watch(
+    State(app): Shared,
+    id: Id<RunRecord>,
+) -> Result<impl IntoResponse, ApiError> {
     let run = find(&app, id).await?;
     let progress = app.runs.watchers().watch(&run).ok_or_else(|| {
         ApiError::overloaded(
-            "too many clients are watching runs (limit reached); poll GET /v1/runs/{id}, which has the same counts",
+            "too many clients are watching runs (limit reached); poll GET /v1/runs/{id}, which has \
+                the same counts",
         )
     })?;
     let held = Blocked::of(&run, &app.scoring.pack().id());
     let events = Sse::new(events(progress, held, app.runs.stopping()))
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     // Otherwise proxies would buffer events.
-    let headers = [(header::CACHE_CONTROL, "no-store"), (HeaderName::from_static("x-accel-buffering"), "no")];
+    let headers =
+        [(header::CACHE_CONTROL, "no-store"), (HeaderName::from_static("x-accel-buffering"), "no")];
     Ok((headers, events))
 }
 

@@ -28,7 +28,8 @@ use crate::{
 /// is stored.
 #[must_use]
 pub fn import_bytes() -> u64 {
-    (IMPORTS_AT_ONCE * toolkit::MOST_CELLS * (size_of::<Option<f64>>() + size_of::<ScoreValue>())) as u64
+    (IMPORTS_AT_ONCE * toolkit::MOST_CELLS * (size_of::<Option<f64>>() + size_of::<ScoreValue>()))
+        as u64
 }
 
 /// Reason of a null score for an empty cell of the file.
@@ -73,14 +74,20 @@ pub(crate) struct ImportResponse {
 #[utoipa::path(
     post, path = "/v1/runs/{id}/import", operation_id = "import_scores", tag = "runs",
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), ImportQuery),
-    request_body(content = String, content_type = "text/csv", description = "A CSV file of the toolkit"),
+    request_body(content = String, content_type = "text/csv", description = "A CSV file of the \
+        toolkit"),
     responses(
         (status = 200, description = "Imported", body = ImportResponse),
-        (status = 409, description = "The run is finished", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The file is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not text/csv", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Not a file of the toolkit; the detail says where", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The body was not read before the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The run is \
+            finished", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The file is too \
+            large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not \
+            text/csv", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Not a file of the toolkit; the detail says \
+            where", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The body was not read before the \
+            deadline", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn create(
@@ -109,22 +116,23 @@ async fn import(
         let permit = (permit, place);
         // Large files take a moment to parse.
         let most = app.runs.import_samples();
-        let table =
-            blocking(move || toolkit::parse(&text, file.as_deref(), most)).await.map_err(|error| {
+        let table = blocking(move || toolkit::parse(&text, file.as_deref(), most)).await.map_err(
+            |error| {
                 let code = match error {
-                    toolkit::ToolkitError::TooManyRows(_) | toolkit::ToolkitError::TooManyCells(_) => {
-                        Code::PayloadTooLarge
-                    }
+                    toolkit::ToolkitError::TooManyRows(_)
+                    | toolkit::ToolkitError::TooManyCells(_) => Code::PayloadTooLarge,
                     _ => Code::InvalidField,
                 };
                 ApiError::new(code, format!("the file cannot be imported: {error}"))
-            })?;
+            },
+        )?;
         Ok((permit, table))
     };
     let (_permit, table) = app.before_deadline(work).await?;
     let rows = table.names.len();
     let import = to_import(run.id, &source, table);
-    let (pack, metrics) = (import.pack.clone(), import.columns.iter().map(|column| column.metric.clone()));
+    let (pack, metrics) =
+        (import.pack.clone(), import.columns.iter().map(|column| column.metric.clone()));
     let metrics = metrics.collect();
     // Outside the deadline: the outcome of a transaction that is cut off is unknown.
     let imported = app.store.import(&import).await?.ok_or_else(unknown_run)?;
@@ -144,17 +152,23 @@ fn to_import(run: Uuid, source: &str, table: Table) -> NewImport {
     let (columns, outcomes) = match table.columns {
         Columns::Scores(columns) => {
             let values = |values: Vec<Option<f64>>| values.into_iter().map(score).collect();
-            (columns.into_iter().map(|(code, list)| column(code, values(list))).collect(), BTreeMap::new())
+            (
+                columns.into_iter().map(|(code, list)| column(code, values(list))).collect(),
+                BTreeMap::new(),
+            )
         }
         Columns::Attributes(attributes) => {
             let outcomes: BTreeMap<String, AttributeColumn> = attributes
                 .into_iter()
                 .map(|each| {
-                    (each.attribute, each.targets.into_iter().zip(each.predictions).map(Some).collect())
+                    (
+                        each.attribute,
+                        each.targets.into_iter().zip(each.predictions).map(Some).collect(),
+                    )
                 })
                 .collect();
-            let shares =
-                (0..table.names.len()).map(|at| share_right(outcomes.values().filter_map(|of| of[at])));
+            let shares = (0..table.names.len())
+                .map(|at| share_right(outcomes.values().filter_map(|of| of[at])));
             (vec![column("aps", shares.collect())], outcomes)
         }
     };
@@ -213,8 +227,9 @@ mod tests {
 
     #[test]
     fn attributes_become_aps_and_its_outcomes() {
-        let import =
-            parsed(",name,Young_target,Young_pred,Male_target,Male_pred\n0,a,1,1,-1,1\n1,b,-1,-1,-1,-1\n");
+        let import = parsed(
+            ",name,Young_target,Young_pred,Male_target,Male_pred\n0,a,1,1,-1,1\n1,b,-1,-1,-1,-1\n",
+        );
         assert_eq!(import.columns.len(), 1);
         assert_eq!(import.columns[0].metric, "aps");
         assert_eq!(import.columns[0].values, [ScoreValue::Number(0.5), ScoreValue::Number(1.0)]);
@@ -240,7 +255,8 @@ mod tests {
     #[test]
     fn the_source_names_the_pack() {
         let imported = |source| {
-            let table = toolkit::parse(",name,dino_fidelity\n0,000-0-00,0.5\n", None, 1000).unwrap();
+            let table =
+                toolkit::parse(",name,dino_fidelity\n0,000-0-00,0.5\n", None, 1000).unwrap();
             to_import(Uuid::nil(), source, table)
         };
         let (one, two) = (imported("one").pack, imported("two").pack);

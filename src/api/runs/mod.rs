@@ -21,7 +21,9 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::deletion::{self, DeletedResponse};
-use crate::api::http::{ApiError, Code, Id, Problem, Query, Resource, body, cut, form, not_found, page};
+use crate::api::http::{
+    ApiError, Code, Id, Problem, Query, Resource, body, cut, form, not_found, page,
+};
 use crate::api::state::{App, Shared};
 use crate::{
     label, metrics,
@@ -71,9 +73,12 @@ impl From<MethodRecord> for MethodEntry {
     responses(
         (status = 200, description = "The method exists", body = MethodEntry),
         (status = 201, description = "Created", body = MethodEntry),
-        (status = 400, description = "Malformed JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed \
+            JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not \
+            JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is \
+            invalid", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn create_method(
@@ -242,7 +247,8 @@ impl Blocked {
     pub(crate) fn of(run: &RunRecord, loaded: &PackId) -> Option<Self> {
         let pack = run.pack.as_ref().filter(|pack| pack.digest != loaded.digest)?;
         let detail = format!(
-            "pending samples and the end of the run need the pack {pack}, but this service has loaded {loaded}: \
+            "pending samples and the end of the run need the pack {pack}, but this service has \
+                loaded {loaded}: \
              start it with that pack, or delete the run"
         );
         Some(Self { code: "pack_not_loaded".to_owned(), detail })
@@ -307,10 +313,14 @@ impl ProgressEvent {
     responses(
         (status = 200, description = "The run exists", body = RunResponse),
         (status = 201, description = "Created", body = RunResponse),
-        (status = 400, description = "Malformed JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The run exists with other properties", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed \
+            JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The run exists with other \
+            properties", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not \
+            JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is \
+            invalid", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn create(
@@ -319,7 +329,9 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Json<RunResponse>), ApiError> {
     let mut new: NewRun = body::json(request, app.limits.metadata_bytes).await?;
     new.method = form::clean_label("method", &new.method)?;
-    for (field, value) in [("run", &mut new.run), ("dataset", &mut new.dataset), ("split", &mut new.split)] {
+    for (field, value) in
+        [("run", &mut new.run), ("dataset", &mut new.dataset), ("split", &mut new.split)]
+    {
         if let Some(value) = value {
             *value = form::clean_label(field, value)?;
         }
@@ -408,7 +420,10 @@ pub(crate) fn unknown_run() -> ApiError {
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)")),
     responses((status = 200, description = "The run", body = RunResponse))
 )]
-pub(crate) async fn read(State(app): Shared, id: Id<RunRecord>) -> Result<Json<RunResponse>, ApiError> {
+pub(crate) async fn read(
+    State(app): Shared,
+    id: Id<RunRecord>,
+) -> Result<Json<RunResponse>, ApiError> {
     Ok(Json(RunResponse::new(find(&app, id).await?, &app.scoring.pack().id())))
 }
 
@@ -432,7 +447,8 @@ pub(crate) async fn finish(
 ) -> Result<(StatusCode, Json<RunResponse>), ApiError> {
     let run = app.store.finish_run(id.0).await?.ok_or_else(unknown_run)?;
     app.runs.notify_finishing();
-    let status = if run.state == RunState::Finished { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let status =
+        if run.state == RunState::Finished { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(RunResponse::new(run, &app.scoring.pack().id()))))
 }
 
@@ -445,7 +461,11 @@ pub(crate) async fn finish(
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)")),
     responses((status = 200, description = "Deleted", body = DeletedResponse))
 )]
-pub(crate) async fn delete(State(app): Shared, id: Id<RunRecord>) -> Result<Json<DeletedResponse>, ApiError> {
+pub(crate) async fn delete(
+    State(app): Shared,
+    id: Id<RunRecord>,
+) -> Result<Json<DeletedResponse>, ApiError> {
     let store = app.store.clone();
-    deletion::delete(app, "run with this id", None, async move { store.delete_run(id.0).await }).await
+    deletion::delete(app, "run with this id", None, async move { store.delete_run(id.0).await })
+        .await
 }

@@ -152,10 +152,14 @@ struct Line {
     get, path = "/v1/runs/{id}/report", operation_id = "read_report", tag = "runs",
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), ReportQuery),
     responses(
-        (status = 200, description = "The table; as text in the other formats", body = ReportResponse),
-        (status = 409, description = "With `common_with`: the runs have no sample names in common", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The penalty cannot be decided, or the run has scores of several packs", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Limit reached; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "The table; as text in the other \
+            formats", body = ReportResponse),
+        (status = 409, description = "With `common_with`: the runs have no sample names in \
+            common", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The penalty cannot be decided, or the run has scores of \
+            several packs", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` \
+            seconds", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn read(
@@ -176,7 +180,8 @@ pub(crate) async fn read(
         others: others.clone(),
     };
     let work = app.caches.reports.get(key, async {
-        let mut data = app.store.run_data(run.id, digest.as_deref()).await?.ok_or_else(unknown_run)?;
+        let mut data =
+            app.store.run_data(run.id, digest.as_deref()).await?.ok_or_else(unknown_run)?;
         for (other, _) in &others {
             data.restrict(&app.store.sample_names(*other, usize::MAX).await?);
         }
@@ -222,11 +227,16 @@ pub(crate) async fn read(
         failed: run.counts.failed,
         pending: run.counts.waiting,
     };
-    let text = |kind: &'static str, text: String| ([(header::CONTENT_TYPE, kind)], text).into_response();
+    let text =
+        |kind: &'static str, text: String| ([(header::CONTENT_TYPE, kind)], text).into_response();
     Ok(match parameters.format {
         Format::Csv => text("text/csv; charset=utf-8", analysis::csv(report)),
-        Format::Markdown => text("text/markdown; charset=utf-8", analysis::markdown(report, &caption())),
-        Format::Latex => text("application/x-latex; charset=utf-8", analysis::latex(report, &caption())),
+        Format::Markdown => {
+            text("text/markdown; charset=utf-8", analysis::markdown(report, &caption()))
+        }
+        Format::Latex => {
+            text("application/x-latex; charset=utf-8", analysis::latex(report, &caption()))
+        }
         Format::Json => Json(answer(run, pack, &table, places)).into_response(),
     })
 }
@@ -240,7 +250,18 @@ fn answer(
     let Table { report, sample_set, mut nulls, .. } = table.clone();
     let line = |row: ReportRow| {
         let no_interval = row.no_interval();
-        let ReportRow { metric, statistic, mean, sample_mean, std, low, high, clusters, n, coverage } = row;
+        let ReportRow {
+            metric,
+            statistic,
+            mean,
+            sample_mean,
+            std,
+            low,
+            high,
+            clusters,
+            n,
+            coverage,
+        } = row;
         let place = places.remove(&metric);
         let sample_mean = sample_mean.filter(|_| statistic != Statistic::SampleMean);
         let nulls = nulls.remove(&metric).unwrap_or_default();
@@ -310,7 +331,8 @@ pub(crate) async fn pack(
     if let Some(asked) = asked {
         let is_asked = |pack: &PackId| pack.digest == asked || pack.name == asked;
         return packs.iter().find(|pack| is_asked(pack)).cloned().map(Some).ok_or_else(|| {
-            let problem = format!("the run has no scores of the pack {asked:?}: it has {}", list(&packs));
+            let problem =
+                format!("the run has no scores of the pack {asked:?}: it has {}", list(&packs));
             ApiError::new(Code::InvalidField, problem)
         });
     }
@@ -322,8 +344,10 @@ pub(crate) async fn pack(
     match packs.len() {
         0 | 1 => Ok(packs.pop()),
         _ => {
-            let problem =
-                format!("the run has scores of several packs, choose one with `pack`: {}", list(&packs));
+            let problem = format!(
+                "the run has scores of several packs, choose one with `pack`: {}",
+                list(&packs)
+            );
             Err(ApiError::new(Code::InvalidField, problem))
         }
     }

@@ -75,7 +75,12 @@ struct Failure {
 }
 
 impl SubmittedEntry {
-    fn new(name: String, at: SampleStatus, content: String, failure: Option<(String, String)>) -> Self {
+    fn new(
+        name: String,
+        at: SampleStatus,
+        content: String,
+        failure: Option<(String, String)>,
+    ) -> Self {
         let (id, state) = match at {
             SampleStatus::Pending(id) => (id, SubmittedState::Pending),
             SampleStatus::Scored(id) => (id, SubmittedState::Scored),
@@ -108,14 +113,23 @@ impl From<Submitted> for SubmittedEntry {
     responses(
         (status = 200, description = "The same sample was accepted before", body = SubmittedEntry),
         (status = 202, description = "Accepted", body = SubmittedEntry),
-        (status = 400, description = "Malformed form", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such run, or the dataset in the metadata does not exist", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The name is taken by a sample with other content, the run is finished, or the run belongs to another pack", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A size limit is exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a multipart form, or not a supported image", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is missing, repeated, unknown or invalid", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The body was not read before the deadline", body = Problem, content_type = "application/problem+json"),
-        (status = 507, description = "The disk space for accepted samples is used up; retry after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed \
+            form", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run, or the dataset in the metadata does not \
+            exist", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The name is taken by a sample with other content, the run is \
+            finished, or the run belongs to another \
+            pack", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "A size limit is \
+            exceeded", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not a multipart form, or not a supported \
+            image", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A field is missing, repeated, unknown or \
+            invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The body was not read before the \
+            deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "The disk space for accepted samples is used up; retry after \
+            `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn put(
@@ -144,7 +158,8 @@ async fn accept(
 
     let hashes = |photos: &[Photo]| photos.iter().map(Photo::hash).collect::<Vec<_>>();
     let (references, auxiliary) = (hashes(&form.references), hashes(&form.auxiliary));
-    let content = content(form.image.hash, form.prompt.as_deref(), &references, &auxiliary, &form.metadata);
+    let content =
+        content(form.image.hash, form.prompt.as_deref(), &references, &auxiliary, &form.metadata);
     let entry = |at| SubmittedEntry::new(name.clone(), at, content.to_hex(), None);
     // Checked before anything is written: a client that resumes sends many samples that exist.
     let known = app.store.submission(run.id, &run.name, &name, content).await?;
@@ -200,7 +215,8 @@ fn check_pack(app: &App, run: &RunRecord) -> Result<(), ApiError> {
     let loaded = app.scoring.pack().digest.to_string();
     match &run.pack {
         Some(pack) if pack.digest != loaded => {
-            Err(StoreError::PackConflict { run: run.name.clone(), pack: pack.digest.clone() }.into())
+            Err(StoreError::PackConflict { run: run.name.clone(), pack: pack.digest.clone() }
+                .into())
         }
         _ => Ok(()),
     }
@@ -210,7 +226,8 @@ fn check_pack(app: &App, run: &RunRecord) -> Result<(), ApiError> {
 fn keep_error(error: SpoolWriteError) -> ApiError {
     match &error {
         SpoolWriteError::Full(_) => ApiError::storage_full(format!(
-            "{error}: retry when samples have been scored, or finish runs, whose images are then deleted"
+            "{error}: retry when samples have been scored, or finish runs, whose images are then \
+                deleted"
         )),
         // The disk itself is full, not the spool.
         SpoolWriteError::Io(cause) if is_full(cause.kind()) => {
@@ -263,8 +280,11 @@ pub(crate) async fn list(
 ) -> Result<Json<SubmittedResponse>, ApiError> {
     let limit = page(parameters.limit)?;
     let after = parameters.after.unwrap_or_default();
-    let samples =
-        app.store.submitted(id.0, parameters.state, &after, limit + 1).await?.ok_or_else(unknown_run)?;
+    let samples = app
+        .store
+        .submitted(id.0, parameters.state, &after, limit + 1)
+        .await?
+        .ok_or_else(unknown_run)?;
     let (samples, next) = cut(samples, limit, |sample| sample.name.clone());
     Ok(Json(SubmittedResponse { items: samples.into_iter().map(Into::into).collect(), next }))
 }
@@ -281,7 +301,11 @@ mod tests {
             std::io::ErrorKind::QuotaExceeded,
             std::io::ErrorKind::FileTooLarge,
         ] {
-            assert_eq!(keep_error(SpoolWriteError::Io(kind.into())).code(), Code::StorageFull, "{kind}");
+            assert_eq!(
+                keep_error(SpoolWriteError::Io(kind.into())).code(),
+                Code::StorageFull,
+                "{kind}"
+            );
         }
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         assert_eq!(keep_error(SpoolWriteError::Io(denied)).code(), Code::Internal);

@@ -50,7 +50,8 @@ pub(crate) async fn tabulate(
             (code.clone(), counted.collect())
         });
         let nulls = reasons.collect();
-        let versions = data.metrics.iter().map(|(code, column)| (code.clone(), column.version)).collect();
+        let versions =
+            data.metrics.iter().map(|(code, column)| (code.clone(), column.version)).collect();
         let sample_set = sample_set(&data.names);
         let scores = scores(data, outcomes);
         analysis::report(&scores, policy, &Bootstrap::default()).map(|report| Table {

@@ -42,7 +42,8 @@ pub(crate) struct FilesResponse {
     params(("id" = uuid::Uuid, Path, description = "Id of the run (`run_id`)"), ToolkitQuery),
     responses(
         (status = 200, description = "The files", body = FilesResponse),
-        (status = 422, description = "The run has scores of several packs, and `pack` is missing", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The run has scores of several packs, and `pack` is \
+            missing", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn list(
@@ -54,7 +55,9 @@ pub(crate) async fn list(
         return Ok(Json(FilesResponse { files: Vec::new() }));
     };
     let files = toolkit::files(&found.scores, &found.predictions);
-    Ok(Json(FilesResponse { files: files.iter().map(|file| file.file_name(&found.clip)).collect() }))
+    Ok(Json(FilesResponse {
+        files: files.iter().map(|file| file.file_name(&found.clip)).collect(),
+    }))
 }
 
 /// Returns a run's scores as one of the reference toolkit's files, for its analysis.
@@ -62,13 +65,16 @@ pub(crate) async fn list(
     get, path = "/v1/runs/{id}/toolkit/{file}", operation_id = "read_toolkit_file", tag = "runs",
     params(
         ("id" = uuid::Uuid, Path, description = "Id of the run (`run_id`)"),
-        ("file" = String, Path, description = "Name of the file, as listed by GET /v1/runs/{id}/toolkit"),
+        ("file" = String, Path, description = "Name of the file, as listed by GET \
+            /v1/runs/{id}/toolkit"),
         ToolkitQuery,
     ),
     responses(
         (status = 200, description = "The file", body = String, content_type = "text/csv"),
-        (status = 404, description = "No such run, or no scores for this file", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The run has scores of several packs, and `pack` is missing", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run, or no scores for this \
+            file", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The run has scores of several packs, and `pack` is \
+            missing", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(crate) async fn read(
@@ -83,8 +89,8 @@ pub(crate) async fn read(
         files.into_iter().find(|file| file.file_name(&found.clip) == name)
     });
     let (Some(found), Some(file)) = (found, file) else {
-        let problem =
-            "the run has no scores for a file with this name: GET /v1/runs/{id}/toolkit lists its files";
+        let problem = "the run has no scores for a file with this name: GET /v1/runs/{id}/toolkit \
+            lists its files";
         return Err(ApiError::new(Code::NotFound, problem));
     };
     let table = toolkit::fill(file, found.names, found.scores, found.predictions);
@@ -102,7 +108,11 @@ struct Found {
 
 impl Found {
     /// Reads a run's columns; returns `None` if it has no scores.
-    async fn read(app: &App, id: Id<RunRecord>, pack: Option<&str>) -> Result<Option<Self>, ApiError> {
+    async fn read(
+        app: &App,
+        id: Id<RunRecord>,
+        pack: Option<&str>,
+    ) -> Result<Option<Self>, ApiError> {
         let run = find(app, id).await?;
         let Some(pack) = report::pack(app, &run, pack).await? else { return Ok(None) };
         let data = app.store.run_data(run.id, Some(&pack.digest)).await?.ok_or_else(unknown_run)?;

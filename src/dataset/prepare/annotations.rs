@@ -18,7 +18,8 @@ pub(super) fn image_number(name: &str) -> Option<u32> {
 }
 
 fn numbered(line: usize, name: &str) -> Result<u32, Wrong> {
-    image_number(name).ok_or_else(|| format!("line {line}: {name:?} is not an image name like 12.jpg"))
+    image_number(name)
+        .ok_or_else(|| format!("line {line}: {name:?} is not an image name like 12.jpg"))
 }
 
 /// Parses `celebahq_ids.txt`: a header, then an image and its split per line. Returns the split by
@@ -87,7 +88,9 @@ pub(super) fn identities(text: &str) -> Result<Vec<(u32, i64)>, Wrong> {
         let (at, mut cells) = (at + 1, line.split_whitespace());
         let image = numbered(at, cells.next().unwrap_or_default())?;
         let person = cells.next().unwrap_or_default();
-        let person = person.parse().map_err(|_| format!("line {at}: {person:?} is not a person's number"))?;
+        let person = person
+            .parse()
+            .map_err(|_| format!("line {at}: {person:?} is not a person's number"))?;
         if seen.insert(image, at).is_some() {
             return Err(format!("line {at}: image {image} occurs twice"));
         }
@@ -112,7 +115,8 @@ pub(super) struct Prompts {
 
 /// Parses `stellar_t.json` and `stellar_h.json`: prompts by the identity's folder.
 pub(super) fn prompts(text: &str) -> Result<BTreeMap<String, Prompts>, Wrong> {
-    let all: BTreeMap<String, Prompts> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let all: BTreeMap<String, Prompts> =
+        serde_json::from_str(text).map_err(|error| error.to_string())?;
     for (identity, of) in &all {
         let count = of.prompts.len();
         if count == 0 {
@@ -120,7 +124,10 @@ pub(super) fn prompts(text: &str) -> Result<BTreeMap<String, Prompts>, Wrong> {
         }
         for (key, list) in [("detectables", &of.detectables), ("categories", &of.categories)] {
             if let Some(list) = list.as_ref().filter(|list| list.len() != count) {
-                return Err(format!("identity {identity} has {count} prompts and {} {key}", list.len()));
+                return Err(format!(
+                    "identity {identity} has {count} prompts and {} {key}",
+                    list.len()
+                ));
             }
         }
     }
@@ -161,7 +168,10 @@ mod tests {
             (splits("h\n1.jpg,train").unwrap_err(), "line 2: the split is \"train\""),
             (splits("h\nx,test").unwrap_err(), "line 2: \"x\" is not an image name"),
             (splits("file,split\n").unwrap_err(), "names no images"),
-            (attributes("1\nYoung Male\n0.jpg 1").unwrap_err(), "line 3: 1 values for 2 attributes"),
+            (
+                attributes("1\nYoung Male\n0.jpg 1").unwrap_err(),
+                "line 3: 1 values for 2 attributes",
+            ),
             (attributes("1\nYoung\n0.jpg yes").unwrap_err(), "line 3: Young is \"yes\""),
             (attributes("1").unwrap_err(), "ends before"),
             (finegrained("n\tBangs\n0.jpg\tx").unwrap_err(), "line 2: Bangs is \"x\""),

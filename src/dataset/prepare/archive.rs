@@ -27,7 +27,8 @@ impl Archive {
     pub(super) fn open(path: &Path, extension: &str) -> Result<Self, PrepareError> {
         let wrong = |problem: String| PrepareError::Archive { path: path.to_owned(), problem };
         let file = File::open(path).map_err(|source| PrepareError::io(path, source))?;
-        let zip = ZipArchive::new(BufReader::new(file)).map_err(|error| wrong(error.to_string()))?;
+        let zip =
+            ZipArchive::new(BufReader::new(file)).map_err(|error| wrong(error.to_string()))?;
         let mut entries = HashMap::new();
         for index in 0..zip.len() {
             let name = match zip.name_for_index(index) {
@@ -37,7 +38,8 @@ impl Archive {
             };
             if !stays_inside(&name) {
                 return Err(wrong(format!(
-                    "the entry {name:?} points outside the folder: this is not the archive that CelebA-Dialog provides"
+                    "the entry {name:?} points outside the folder: this is not the archive that \
+                        CelebA-Dialog provides"
                 )));
             }
             let image = Path::new(&name)
@@ -63,7 +65,8 @@ impl Archive {
     pub(super) fn read(&mut self, image: u32) -> Result<Vec<u8>, PrepareError> {
         let path = self.path.clone();
         let wrong = |problem: String| PrepareError::Archive { path: path.clone(), problem };
-        let index = *self.entries.get(&image).ok_or_else(|| wrong(format!("has no image {image}")))?;
+        let index =
+            *self.entries.get(&image).ok_or_else(|| wrong(format!("has no image {image}")))?;
         let entry = self.zip.by_index(index).map_err(|error| wrong(error.to_string()))?;
         let name = entry.name().map_err(|error| wrong(error.to_string()))?.into_owned();
         let mut bytes = Vec::new();
@@ -81,7 +84,9 @@ impl Archive {
 /// Returns whether an entry's name, interpreted as a path on any system, stays below the folder.
 fn stays_inside(name: &str) -> bool {
     !name.contains(['\\', '\0', ':'])
-        && Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+        && Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 #[cfg(test)]
@@ -107,8 +112,13 @@ mod tests {
 
     #[test]
     fn images_are_found_by_number_in_any_folder() {
-        let (_folder, path) =
-            archive(&["image/", "image/3.jpg", "deep/er/41.jpg", "image/readme.txt", "__MACOSX/._3.jpg"]);
+        let (_folder, path) = archive(&[
+            "image/",
+            "image/3.jpg",
+            "deep/er/41.jpg",
+            "image/readme.txt",
+            "__MACOSX/._3.jpg",
+        ]);
         let mut archive = Archive::open(&path, "jpg").unwrap();
         assert!(archive.has(3) && archive.has(41) && !archive.has(4));
         assert_eq!(archive.read(41).unwrap(), b"deep/er/41.jpg");
@@ -120,14 +130,19 @@ mod tests {
         for name in ["../3.jpg", "image/../../3.jpg", "/etc/3.jpg", r"..\3.jpg", r"C:\3.jpg"] {
             let (_folder, path) = archive(&["image/1.jpg", name]);
             let error = Archive::open(&path, "jpg").map(drop).unwrap_err().to_string();
-            assert!(error.contains("points outside") && error.contains("image.zip"), "{name}: {error}");
+            assert!(
+                error.contains("points outside") && error.contains("image.zip"),
+                "{name}: {error}"
+            );
         }
     }
 
     #[test]
     fn two_images_with_the_same_number_are_rejected() {
         let (_folder, path) = archive(&["a/1.jpg", "b/1.jpg"]);
-        assert!(Archive::open(&path, "jpg").map(drop).unwrap_err().to_string().contains("two entries"));
+        assert!(
+            Archive::open(&path, "jpg").map(drop).unwrap_err().to_string().contains("two entries")
+        );
     }
 
     #[test]
@@ -138,7 +153,12 @@ mod tests {
         bytes[at] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
         assert!(
-            Archive::open(&path, "jpg").unwrap().read(1).unwrap_err().to_string().contains("image/1.jpg")
+            Archive::open(&path, "jpg")
+                .unwrap()
+                .read(1)
+                .unwrap_err()
+                .to_string()
+                .contains("image/1.jpg")
         );
         std::fs::write(&path, &bytes[..20]).unwrap();
         assert!(Archive::open(&path, "jpg").is_err());

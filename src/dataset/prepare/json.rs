@@ -36,7 +36,11 @@ impl Serialize for Object<'_> {
 struct Python<'a>(PrettyFormatter<'a>);
 
 impl Formatter for Python<'_> {
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, to: &mut W, text: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        text: &str,
+    ) -> io::Result<()> {
         for character in text.chars() {
             // DEL is ASCII too and is not escaped.
             if character.is_ascii() {
@@ -58,7 +62,11 @@ impl Formatter for Python<'_> {
         self.0.end_array(to)
     }
 
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.0.begin_array_value(to, first)
     }
 
@@ -74,7 +82,11 @@ impl Formatter for Python<'_> {
         self.0.end_object(to)
     }
 
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        to: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.0.begin_object_key(to, first)
     }
 
@@ -95,7 +107,9 @@ mod tests {
     fn text_is_what_python_writes() {
         // Python: json.dumps({"a": ["é", "𝄞\"\n\x7f"], "b": [], "c": {}}, indent=4)
         let value = serde_json::json!({"a": ["é", "𝄞\"\n\u{7f}"], "b": [], "c": {}});
-        let expected = "{\n    \"a\": [\n        \"\\u00e9\",\n        \"\\ud834\\udd1e\\\"\\n\u{7f}\"\n    ],\n    \"b\": [],\n    \"c\": {}\n}";
+        let expected = "{\n    \"a\": \
+            [\n        \"\\u00e9\",\n        \"\\ud834\\udd1e\\\"\\n\u{7f}\"\n    ],\n    \"b\": \
+            [],\n    \"c\": {}\n}";
         assert_eq!(String::from_utf8(to_text(&value)).unwrap(), expected);
     }
 

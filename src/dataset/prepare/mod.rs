@@ -144,8 +144,9 @@ pub fn prepare(
         }
     }
     done.written += usize::from(put(&sources.out.join("objects.txt"), &objects)?);
-    done.used =
-        [IMAGES, MASKS, IDENTITIES, ATTRIBUTES, FINEGRAINED].map(|name| sources.download.join(name)).into();
+    done.used = [IMAGES, MASKS, IDENTITIES, ATTRIBUTES, FINEGRAINED]
+        .map(|name| sources.download.join(name))
+        .into();
     Ok(done)
 }
 
@@ -171,7 +172,8 @@ fn plan(sources: &Sources, notes: &mut Vec<String>) -> Result<Vec<Folder>, Prepa
     if known < splits.len() {
         let known: Vec<u32> = people.values().flatten().copied().collect();
         let unknown = splits.keys().filter(|image| !known.contains(image));
-        problems.extend(unknown.map(|image| format!("{IDENTITIES} has no person for image {image}")));
+        problems
+            .extend(unknown.map(|image| format!("{IDENTITIES} has no person for image {image}")));
     }
     let mut ordered: Vec<(String, i64, Vec<u32>)> = Vec::new();
     for (person, images) in people {
@@ -220,7 +222,10 @@ fn plan(sources: &Sources, notes: &mut Vec<String>) -> Result<Vec<Folder>, Prepa
     }
     for (file, left) in &written_by {
         if !left.is_empty() {
-            notes.push(format!("{} identities with {file} have no photos in celebahq_ids.txt", left.len()));
+            notes.push(format!(
+                "{} identities with {file} have no photos in celebahq_ids.txt",
+                left.len()
+            ));
         }
     }
     if problems.is_empty() { Ok(folders) } else { Err(PrepareError::Mismatch(problems)) }
@@ -232,7 +237,8 @@ fn read(path: &Path) -> Result<Vec<u8>, PrepareError> {
 
 fn parse<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, PrepareError> {
     let wrong = |problem| PrepareError::File { path: path.to_owned(), problem };
-    let text = String::from_utf8(read(path)?).map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
+    let text =
+        String::from_utf8(read(path)?).map_err(|_| wrong("it is not UTF-8 text".to_owned()))?;
     parse(text.strip_prefix('\u{feff}').unwrap_or(&text)).map_err(wrong)
 }
 
@@ -297,8 +303,11 @@ mod tests {
         run(&sources).unwrap();
         let numbers: Vec<i64> = (0..5)
             .map(|at| {
-                let facts = fs::read(sources.out.join(format!("{at:03}/0_attributes.json"))).unwrap();
-                serde_json::from_slice::<serde_json::Value>(&facts).unwrap()["identity"].as_i64().unwrap()
+                let facts =
+                    fs::read(sources.out.join(format!("{at:03}/0_attributes.json"))).unwrap();
+                serde_json::from_slice::<serde_json::Value>(&facts).unwrap()["identity"]
+                    .as_i64()
+                    .unwrap()
             })
             .collect();
         // Person 5 has moved after the others, to the validation split.
@@ -346,7 +355,11 @@ mod tests {
                 "has no person for image 399",
             ),
             (
-                |at| edit(&at.prompts.join("celebahq_ids.txt"), |text| text.replacen("test", "val", 1)),
+                |at| {
+                    edit(&at.prompts.join("celebahq_ids.txt"), |text| {
+                        text.replacen("test", "val", 1)
+                    })
+                },
                 "in both splits",
             ),
             (
@@ -358,11 +371,19 @@ mod tests {
                 "has no line for image",
             ),
             (
-                |at| edit(&at.prompts.join("stellar_t.json"), |text| text.replace("\"004\"", "\"104\"")),
+                |at| {
+                    edit(&at.prompts.join("stellar_t.json"), |text| {
+                        text.replace("\"004\"", "\"104\"")
+                    })
+                },
                 "no prompts for identity 004",
             ),
             (
-                |at| edit(&at.prompts.join("stellar_h.json"), |text| text.replace("\"004\"", "\"104\"")),
+                |at| {
+                    edit(&at.prompts.join("stellar_h.json"), |text| {
+                        text.replace("\"004\"", "\"104\"")
+                    })
+                },
                 "no prompts for identity 004",
             ),
             (

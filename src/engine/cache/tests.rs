@@ -19,11 +19,20 @@ struct Setup {
 fn cache(bytes: u64) -> Setup {
     let telemetry = EngineTelemetry::register(&Registry::new()).unwrap();
     let lane = telemetry.lane("clip.image");
-    Setup { cache: FeatureCache::new(bytes, telemetry.clone()), lane, telemetry, runs: Arc::default() }
+    Setup {
+        cache: FeatureCache::new(bytes, telemetry.clone()),
+        lane,
+        telemetry,
+        runs: Arc::default(),
+    }
 }
 
 fn key(input: usize) -> FeatureKey {
-    FeatureKey { graph: ContentHash::of(b"graph"), input: ContentHash::of(&input.to_le_bytes()), with: None }
+    FeatureKey {
+        graph: ContentHash::of(b"graph"),
+        input: ContentHash::of(&input.to_le_bytes()),
+        with: None,
+    }
 }
 
 fn features(length: usize) -> Arc<Features> {
@@ -38,7 +47,9 @@ impl Setup {
 
     async fn get_after(&self, input: usize, gate: &Arc<Notify>) -> Result<Feature, EngineError> {
         self.cache
-            .get(key(input), &self.lane, |on_complete| self.compute(on_complete, Some(Arc::clone(gate))))
+            .get(key(input), &self.lane, |on_complete| {
+                self.compute(on_complete, Some(Arc::clone(gate)))
+            })
             .await
     }
 
@@ -84,7 +95,9 @@ async fn fifty_concurrent_requests_share_one_computation_even_if_nothing_is_stor
         let setup = cache(bytes);
         let gate = Arc::new(Notify::new());
         let (results, ()) =
-            tokio::join!(join_all((0..50).map(|_| setup.get_after(1, &gate))), async { gate.notify_one() });
+            tokio::join!(join_all((0..50).map(|_| setup.get_after(1, &gate))), async {
+                gate.notify_one()
+            });
         let origins: Vec<_> = results.into_iter().map(|feature| feature.unwrap().origin).collect();
         assert_eq!(setup.runs(), 1);
         assert_eq!(origins.iter().filter(|&&origin| origin == Origin::Computed).count(), 1);
@@ -109,7 +122,8 @@ async fn dropping_the_first_request_does_not_affect_the_others() {
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     gate.notify_one();
-    let feature = tokio::time::timeout(Duration::from_secs(5), second).await.unwrap().unwrap().unwrap();
+    let feature =
+        tokio::time::timeout(Duration::from_secs(5), second).await.unwrap().unwrap().unwrap();
     assert_eq!(feature.origin, Origin::Shared);
     assert_eq!(setup.runs(), 1);
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Cached);
@@ -207,7 +221,11 @@ async fn removed_features_are_computed_again_also_if_they_were_in_flight() {
     let setup = cache(1 << 20);
     setup.get(1).await.unwrap();
     let joint = FeatureKey { with: Some(ContentHash::of(b"prompt")), ..key(1) };
-    setup.cache.get(joint, &setup.lane, |on_complete| setup.compute(on_complete, None)).await.unwrap();
+    setup
+        .cache
+        .get(joint, &setup.lane, |on_complete| setup.compute(on_complete, None))
+        .await
+        .unwrap();
     assert_eq!(setup.cache.forget(&HashSet::from([key(1).input])), 2, "including joint features");
     assert!(setup.cache.peek(&joint).is_none());
     assert_eq!(setup.get(1).await.unwrap().origin, Origin::Computed);
@@ -259,7 +277,11 @@ async fn removing_many_inputs_checks_each_feature_once_and_blocks_no_request() {
         gone.contains(input)
     });
     assert_eq!(forgotten, 200);
-    assert_eq!(checks.load(Ordering::Relaxed), 200 + 1, "each stored and in-flight feature is checked once");
+    assert_eq!(
+        checks.load(Ordering::Relaxed),
+        200 + 1,
+        "each stored and in-flight feature is checked once"
+    );
     assert_eq!(free.load(Ordering::Relaxed), 200, "requests are blocked while entries are scanned");
     gate.notify_one();
     in_flight.await.unwrap();

@@ -38,7 +38,9 @@ fn hash(value: u8) -> ContentHash {
 }
 
 async fn ask(engine: &Engine, role: &str, value: u8) -> Result<Feature, EngineError> {
-    engine.feature(role, hash(value), move || async move { Ok::<_, Infallible>(image(value)) }).await
+    engine
+        .feature(role, hash(value), move || async move { Ok::<_, Infallible>(image(value)) })
+        .await
 }
 
 async fn until_running(control: &FakeControl) {
@@ -126,8 +128,11 @@ async fn the_same_file_with_another_crop_never_shares_features() {
     let mut graphs = fake::clip_graphs();
     let files = graphs[0].files.clone();
     graphs[2].files = files;
-    graphs[2].geometry =
-        Some(Geometry::ShortestEdge { size: 4, filter: Filter::Bicubic, crop: CropRounding::HalfEven });
+    graphs[2].geometry = Some(Geometry::ShortestEdge {
+        size: 4,
+        filter: Filter::Bicubic,
+        crop: CropRounding::HalfEven,
+    });
     let (engine, _) = engine_of(&graphs, &EngineConfig::default());
     assert_eq!(engine.status().len(), 2);
     assert_eq!(ask(&engine, "clip.image", 1).await.unwrap().origin, Origin::Computed);
@@ -159,7 +164,8 @@ async fn a_graph_missing_from_the_pack_is_an_error_that_names_it() {
 #[tokio::test]
 async fn the_callers_error_is_passed_on_and_can_be_downcast() {
     let (engine, control) = engine();
-    let failed = engine.feature("clip.image", hash(1), || async { Err(UpsideDown) }).await.unwrap_err();
+    let failed =
+        engine.feature("clip.image", hash(1), || async { Err(UpsideDown) }).await.unwrap_err();
     assert_eq!(failed.to_string(), "the image is upside down");
     let EngineError::Prepare(cause) = failed else { panic!("{failed:?}") };
     assert_eq!(cause.downcast_ref::<UpsideDown>(), Some(&UpsideDown));
@@ -206,8 +212,10 @@ async fn a_full_queue_refuses_before_preparing_anything() {
         })
     }));
     let (answers, ()) = tokio::join!(all, async { control.release() });
-    let refused =
-        answers.iter().filter(|answer| matches!(answer, Err(EngineError::Overloaded { .. }))).count();
+    let refused = answers
+        .iter()
+        .filter(|answer| matches!(answer, Err(EngineError::Overloaded { .. })))
+        .count();
     assert!(refused >= 8, "{refused}");
     assert_eq!(prepared.load(Ordering::Relaxed), 10 - refused);
 }
@@ -219,7 +227,8 @@ async fn a_deadline_drops_the_work_before_it_reaches_the_graph() {
     control.hold();
     let late = async {
         until_running(&control).await;
-        let late = tokio::time::timeout(Duration::from_millis(10), ask(&engine, "clip.image", 2)).await;
+        let late =
+            tokio::time::timeout(Duration::from_millis(10), ask(&engine, "clip.image", 2)).await;
         control.release();
         late
     };
@@ -287,8 +296,12 @@ async fn draining_finishes_queued_items_refuses_new_ones_and_shows_in_health() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_callers_with_short_deadlines_leak_nothing_and_get_their_own_results() {
-    let config =
-        EngineConfig { queue: 16, cache_bytes: 4096, concurrent_batches: 2, ..EngineConfig::default() };
+    let config = EngineConfig {
+        queue: 16,
+        cache_bytes: 4096,
+        concurrent_batches: 2,
+        ..EngineConfig::default()
+    };
     let (engine, control) = engine_of(&fake::clip_graphs(), &config);
     let engine = Arc::new(engine);
     control.delay(Duration::from_millis(1));
@@ -317,7 +330,9 @@ async fn many_callers_with_short_deadlines_leak_nothing_and_get_their_own_result
                 answered += 1;
             }
             (_, value, Ok(Err(EngineError::Failed { .. }))) => assert!([7, 8].contains(&value)),
-            (_, _, Ok(Err(error))) => assert!(matches!(error, EngineError::Overloaded { .. }), "{error}"),
+            (_, _, Ok(Err(error))) => {
+                assert!(matches!(error, EngineError::Overloaded { .. }), "{error}")
+            }
             (_, _, Err(_)) => {}
         }
     }
@@ -335,7 +350,8 @@ async fn a_graph_that_fails_repeatedly_shows_in_health_and_status() {
     for value in 0..3 {
         assert!(ask(&engine, "clip.image", value).await.is_err());
     }
-    let failing: Vec<_> = engine.health().borrow().failing.iter().map(ToString::to_string).collect();
+    let failing: Vec<_> =
+        engine.health().borrow().failing.iter().map(ToString::to_string).collect();
     assert_eq!(failing, ["clip.image"]);
     let healthy: Vec<_> = engine.status().iter().map(|lane| lane.healthy).collect();
     assert_eq!(healthy, [false, true, true]);

@@ -128,5 +128,9 @@ pub(super) enum Due {
 
 pub(super) fn same_shape(one: &Entry, other: &Entry) -> bool {
     one.item.len() == other.item.len()
-        && one.item.iter().zip(&other.item).all(|(a, b)| a.dtype() == b.dtype() && a.shape() == b.shape())
+        && one
+            .item
+            .iter()
+            .zip(&other.item)
+            .all(|(a, b)| a.dtype() == b.dtype() && a.shape() == b.shape())
 }

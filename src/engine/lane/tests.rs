@@ -41,7 +41,8 @@ fn lane(adjust: impl FnOnce(&mut LaneSettings)) -> Setup {
     let mut settings = LaneSettings::new("clip.text", spec.max_batch, spec.sample());
     adjust(&mut settings);
     let backend = Box::new(FakeBackend::new(&spec, fake.clone()));
-    let lane = Lane::start(settings, vec![backend], &device, &health, telemetry.lane("clip.text")).unwrap();
+    let lane = Lane::start(settings, vec![backend], &device, &health, telemetry.lane("clip.text"))
+        .unwrap();
     Setup { lane: Arc::new(lane), fake, health, device }
 }
 
@@ -310,7 +311,8 @@ fn lanes_take_device_turns_by_the_age_of_their_work() {
         let fake = FakeBackend::new(&spec, FakeControl::default());
         let backend = Box::new(Noting(name, Arc::clone(&order), fake));
         let settings = LaneSettings::new(name, 1, spec.sample());
-        Lane::start(settings, vec![backend], &device, &HealthBoard::new(), telemetry.lane(name)).unwrap()
+        Lane::start(settings, vec![backend], &device, &HealthBoard::new(), telemetry.lane(name))
+            .unwrap()
     };
     let (a, b) = (start("a"), start("b"));
     let held = device.acquire(Instant::now());
@@ -361,7 +363,9 @@ fn a_lane_that_waits_for_its_next_turn_still_accepts_work() {
 async fn a_deadline_of_the_caller_removes_the_item_from_the_queue() {
     let setup = lane(|_| {});
     let held = hold(&setup);
-    let late = tokio::time::timeout(Duration::from_millis(10), setup.lane.run(item(1, 3), nothing())).await;
+    let late =
+        tokio::time::timeout(Duration::from_millis(10), setup.lane.run(item(1, 3), nothing()))
+            .await;
     assert!(late.is_err());
     drop(held);
     assert!(setup.lane.run(item(2, 3), nothing()).await.is_ok());
@@ -373,7 +377,8 @@ fn on_complete_is_called_even_if_the_caller_leaves_while_the_graph_runs() {
     let setup = lane(|_| {});
     setup.fake.hold();
     let (sender, receiver) = std::sync::mpsc::channel();
-    let on_complete = Box::new(move |features: &Arc<Features>| sender.send(Arc::clone(features)).unwrap());
+    let on_complete =
+        Box::new(move |features: &Arc<Features>| sender.send(Arc::clone(features)).unwrap());
     let answer = setup.lane.submit(item(1, 3), on_complete).unwrap();
     while setup.fake.batches().is_empty() {
         thread::sleep(Duration::from_millis(1));
@@ -395,7 +400,8 @@ fn concurrent_callers_each_get_their_own_result() {
             scope.spawn(move || {
                 for round in 0..10_i64 {
                     let (id, length) = (caller * 100 + round, 1 + (caller % 3) as usize);
-                    let reply = lane.submit(item(id, length), nothing()).unwrap().blocking_recv().unwrap();
+                    let reply =
+                        lane.submit(item(id, length), nothing()).unwrap().blocking_recv().unwrap();
                     if embedding(reply) != alone(id, length) {
                         wrong.fetch_add(1, Ordering::Relaxed);
                     }

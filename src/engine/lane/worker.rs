@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::queue::{Answer, Caller, Due, Entry, LaneSettings, Next, Queue, Reply, Running, same_shape};
+use super::queue::{
+    Answer, Caller, Due, Entry, LaneSettings, Next, Queue, Reply, Running, same_shape,
+};
 use crate::engine::backend::Backend;
 use crate::engine::device::{Device, Slot};
 use crate::engine::error::{BackendError, EngineError};
@@ -84,7 +86,11 @@ impl Shared {
                 Next::Stop => return,
                 Next::Probe => {
                     let slot = self.device.acquire(Instant::now());
-                    drop(self.attempt(&slot, &mut *backend, std::slice::from_ref(&self.settings.probe)));
+                    drop(self.attempt(
+                        &slot,
+                        &mut *backend,
+                        std::slice::from_ref(&self.settings.probe),
+                    ));
                 }
                 Next::Work(oldest) => {
                     let mut slot = self.device.acquire(oldest);
@@ -142,7 +148,11 @@ impl Shared {
         };
         let remaining = self.settings.max_delay.saturating_sub(oldest.elapsed());
         let full = queue.entries.len() >= self.settings.max_batch;
-        if full || queue.stopping || remaining.is_zero() { Due::Now(oldest) } else { Due::In(remaining) }
+        if full || queue.stopping || remaining.is_zero() {
+            Due::Now(oldest)
+        } else {
+            Due::In(remaining)
+        }
     }
 
     /// Takes the oldest live entry and others of its shape, up to the largest batch.
@@ -208,7 +218,13 @@ impl Shared {
     }
 
     /// Retries an item of a failed batch alone, unless its caller has left meanwhile.
-    fn answer_alone(&self, slot: &Slot, backend: &mut dyn Backend, caller: Caller, item: Vec<Tensor>) {
+    fn answer_alone(
+        &self,
+        slot: &Slot,
+        backend: &mut dyn Backend,
+        caller: Caller,
+        item: Vec<Tensor>,
+    ) {
         if caller.reply.is_closed() {
             self.telemetry.dropped.inc();
             return;
@@ -276,7 +292,8 @@ impl Shared {
         queue.running.retain(|running| running.slot != slot.ticket());
         if was && !hung(&queue) {
             drop(queue);
-            tracing::info!(graph = %self.settings.name, "hanging batch ended, graph accepts work again");
+            tracing::info!(graph = %self.settings.name, "hanging batch ended, graph accepts work \
+                again");
             if self.failures.load(Ordering::Relaxed) < FAILURES {
                 self.telemetry.healthy.set(1);
                 self.health.report(&self.settings.name, true);

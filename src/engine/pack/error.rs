@@ -10,7 +10,8 @@ pub(super) const SCHEMA: u32 = 1;
 pub enum PackError {
     /// The manifest is missing or unreadable.
     #[error(
-        "cannot read the model pack's manifest {}: {source}; use a folder with a pack.toml, for example packs/demo",
+        "cannot read the model pack's manifest {}: {source}; use a folder with a pack.toml, for \
+            example packs/demo",
         path.display()
     )]
     Unreadable {
@@ -20,7 +21,8 @@ pub enum PackError {
         source: std::io::Error,
     },
     /// The manifest is not valid TOML, or its fields are wrong.
-    #[error("{} is not a valid pack manifest: {problem}export the pack again with this version's exporter", path.display())]
+    #[error("{} is not a valid pack manifest: {problem}export the pack again with this version's \
+        exporter", path.display())]
     Syntax {
         /// The manifest's path.
         path: PathBuf,
@@ -29,7 +31,8 @@ pub enum PackError {
     },
     /// The manifest has another schema.
     #[error(
-        "{} has schema {found}, this version reads schema {SCHEMA}: export the pack again with this version's exporter",
+        "{} has schema {found}, this version reads schema {SCHEMA}: export the pack again with \
+            this version's exporter",
         path.display()
     )]
     Schema {
@@ -50,7 +53,8 @@ pub enum PackError {
     },
     /// A file of the manifest is missing or unreadable.
     #[error(
-        "pack `{pack}`: {entry}: cannot read {}: {source}; copy the whole pack folder again, or export it again",
+        "pack `{pack}`: {entry}: cannot read {}: {source}; copy the whole pack folder again, or \
+            export it again",
         path.display()
     )]
     File {
@@ -65,7 +69,8 @@ pub enum PackError {
     },
     /// A file has another digest than in the manifest.
     #[error(
-        "pack `{pack}`: {entry}: {} is damaged or was replaced: expected sha256 {expected}, found {found}; copy the pack again, or export it again",
+        "pack `{pack}`: {entry}: {} is damaged or was replaced: expected sha256 {expected}, found \
+            {found}; copy the pack again, or export it again",
         path.display()
     )]
     Mismatch {

@@ -30,14 +30,16 @@ pub enum SceneForm {
 impl Labels {
     /// Parses and checks a labels document.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let labels: Self =
-            serde_json::from_str(text).map_err(|error| format!("not a labels document: {error}"))?;
+        let labels: Self = serde_json::from_str(text)
+            .map_err(|error| format!("not a labels document: {error}"))?;
         for (what, names) in [("classes", &labels.classes), ("predicates", &labels.predicates)] {
             if names.is_empty() {
                 return Err(format!("`{what}` is empty"));
             }
             let mut seen = HashSet::new();
-            if let Some(name) = names.iter().find(|name| name.trim().is_empty() || !seen.insert(*name)) {
+            if let Some(name) =
+                names.iter().find(|name| name.trim().is_empty() || !seen.insert(*name))
+            {
                 return Err(format!("`{what}` has `{name}` twice, or it is blank"));
             }
         }
@@ -48,8 +50,13 @@ impl Labels {
 impl SceneForm {
     const PAIRS: [(&'static str, usize); 4] =
         [("classes", 2), ("boxes", 2), ("relation", 3), ("connectivity", 2)];
-    const TRIPLETS: [(&'static str, usize); 5] =
-        [("subject", 2), ("object", 2), ("predicate", 2), ("subject_boxes", 2), ("object_boxes", 2)];
+    const TRIPLETS: [(&'static str, usize); 5] = [
+        ("subject", 2),
+        ("object", 2),
+        ("predicate", 2),
+        ("subject_boxes", 2),
+        ("object_boxes", 2),
+    ];
 
     /// Determines the form of a graph from the names and ranks of its outputs.
     ///
@@ -57,9 +64,9 @@ impl SceneForm {
     /// The outputs have neither form.
     pub fn of(graph: &GraphSpec) -> Result<Self, String> {
         let has = |names: &[(&str, usize)]| {
-            names
-                .iter()
-                .all(|(name, rank)| output(graph, name).is_some_and(|found| found.shape.len() == *rank))
+            names.iter().all(|(name, rank)| {
+                output(graph, name).is_some_and(|found| found.shape.len() == *rank)
+            })
         };
         match (has(&Self::PAIRS), has(&Self::TRIPLETS)) {
             (true, _) => Ok(Self::Pairs),
@@ -87,15 +94,19 @@ pub(super) fn check(graph: &GraphSpec, labels: &Labels) -> Result<(), String> {
     let form = SceneForm::of(graph)?;
     let checks: &[(&str, &[usize], usize)] = match form {
         SceneForm::Pairs => &[("classes", &[1], classes), ("relation", &[2], predicates)],
-        SceneForm::Triplets => {
-            &[("subject", &[1], classes), ("object", &[1], classes), ("predicate", &[1], predicates)]
-        }
+        SceneForm::Triplets => &[
+            ("subject", &[1], classes),
+            ("object", &[1], classes),
+            ("predicate", &[1], predicates),
+        ],
     };
     for (name, axes, names) in checks {
         let spec = output(graph, name).ok_or_else(|| format!("no output `{name}`"))?;
         for &axis in *axes {
             if spec.shape[axis] != Dim::Fixed(*names) && spec.shape[axis] != Dim::Fixed(names + 1) {
-                return Err(format!("the labels have {names} names for the last dimension of {spec}"));
+                return Err(format!(
+                    "the labels have {names} names for the last dimension of {spec}"
+                ));
             }
         }
     }

@@ -254,7 +254,8 @@ impl GraphSpec {
 
     /// Returns what was expected and what was found if an item does not fit the signature.
     pub(crate) fn refuse(&self, item: &[Tensor]) -> Option<(String, String)> {
-        let found = || item.iter().map(|tensor| format!("{tensor:?}")).collect::<Vec<_>>().join(" and ");
+        let found =
+            || item.iter().map(|tensor| format!("{tensor:?}")).collect::<Vec<_>>().join(" and ");
         if item.len() != self.inputs.len() {
             return Some((self.signature(), format!("{} tensors ({})", item.len(), found())));
         }
@@ -273,9 +274,13 @@ impl GraphSpec {
                 return Some((format!("{}{most}", self.signature()), found()));
             }
             // An overflowing product is not a valid length either.
-            let elements = tensor.shape().iter().try_fold(1_usize, |all, &length| all.checked_mul(length));
+            let elements =
+                tensor.shape().iter().try_fold(1_usize, |all, &length| all.checked_mul(length));
             if elements != Some(tensor.len()) {
-                return Some((format!("the number of elements of {tensor:?}"), tensor.len().to_string()));
+                return Some((
+                    format!("the number of elements of {tensor:?}"),
+                    tensor.len().to_string(),
+                ));
             }
         }
         None
@@ -357,13 +362,18 @@ impl GraphSpec {
             (None, None) => {}
             (Some(_), Some(backend)) if !backend.is_empty() && self.kind == GraphKind::Image => {}
             _ => {
-                return Err("a scene graph must be an image graph with both `labels` and a `backend`".into());
+                return Err(
+                    "a scene graph must be an image graph with both `labels` and a `backend`"
+                        .into(),
+                );
             }
         }
         match self.kind {
             GraphKind::Image => match self.inputs.as_slice() {
                 [input] => self.check_image(input),
-                _ => Err(format!("an image graph must have one input, found {}", self.inputs.len())),
+                _ => {
+                    Err(format!("an image graph must have one input, found {}", self.inputs.len()))
+                }
             },
             GraphKind::Text => self.check_text(),
             GraphKind::Joint => Ok(()),
@@ -388,7 +398,8 @@ impl GraphSpec {
         let made = geometry.size().map(|(height, width)| (height as usize, width as usize));
         let free = input.shape[..2] == [Dim::Dynamic; 2];
         if dtype != input.dtype || made != sides || made.is_none() && !free {
-            let sides = made.map_or("any, any".to_owned(), |(height, width)| format!("{height}, {width}"));
+            let sides =
+                made.map_or("any, any".to_owned(), |(height, width)| format!("{height}, {width}"));
             return Err(format!("`geometry` makes {dtype}[{sides}, 3], but the input is {input}"));
         }
         Ok(())
@@ -396,21 +407,24 @@ impl GraphSpec {
 
     /// Checks for an image of a fixed size and queries, with one logit for each query and box.
     fn check_grounding(&self) -> Result<(), String> {
-        let expected = "a grounding graph must take pixels [height, width, 3] and f32 queries [any, width], and return \
+        let expected = "a grounding graph must take pixels [height, width, 3] and f32 queries \
+            [any, width], and return \
                         logits [boxes, any] and boxes [boxes, 4]";
         let wrong = || {
             let outputs: Vec<_> = self.outputs.iter().map(ToString::to_string).collect();
             Err(format!("{expected}; found {} and {}", self.signature(), outputs.join(" and ")))
         };
         let [pixels, queries] = self.inputs.as_slice() else { return wrong() };
-        let output =
-            |name| self.outputs.iter().find(|output| output.name == name).map(|o| o.shape.as_slice());
+        let output = |name| {
+            self.outputs.iter().find(|output| output.name == name).map(|o| o.shape.as_slice())
+        };
         let fits = queries.dtype == Dtype::F32
             && matches!(queries.shape.as_slice(), [Dim::Dynamic, Dim::Fixed(_)])
             && match (output("logits"), output("boxes")) {
-                (Some([Dim::Fixed(each), Dim::Dynamic]), Some([Dim::Fixed(boxes), Dim::Fixed(4)])) => {
-                    each == boxes
-                }
+                (
+                    Some([Dim::Fixed(each), Dim::Dynamic]),
+                    Some([Dim::Fixed(boxes), Dim::Fixed(4)]),
+                ) => each == boxes,
                 _ => false,
             };
         if !fits || pixels.shape.contains(&Dim::Dynamic) {
@@ -421,8 +435,13 @@ impl GraphSpec {
 
     fn check_region(&self) -> Result<(), String> {
         match self.inputs.as_slice() {
-            [TensorSpec { shape, .. }] if matches!(shape.as_slice(), [_, _, Dim::Fixed(3)]) => Ok(()),
-            _ => Err(format!("a region graph must take [height, width, 3], found {}", self.signature())),
+            [TensorSpec { shape, .. }] if matches!(shape.as_slice(), [_, _, Dim::Fixed(3)]) => {
+                Ok(())
+            }
+            _ => Err(format!(
+                "a region graph must take [height, width, 3], found {}",
+                self.signature()
+            )),
         }
     }
 

@@ -83,7 +83,10 @@ fn every_field_of_a_manifest_is_read() {
     assert_eq!(pack.digest, Sha::of(&bytes));
 
     let image = pack.graph("clip_l.image").unwrap();
-    assert_eq!((image.kind, image.precision, image.max_batch), (GraphKind::Image, Precision::Fp32, 16));
+    assert_eq!(
+        (image.kind, image.precision, image.max_batch),
+        (GraphKind::Image, Precision::Fp32, 16)
+    );
     assert_eq!(image.file(), dir.path().join("graphs/image.onnx"));
     assert_eq!(image.inputs[0].to_string(), "pixels u8[224, 224, 3]");
     assert_eq!(image.outputs[1].to_string(), "aesthetic f32[]");
@@ -96,7 +99,10 @@ fn every_field_of_a_manifest_is_read() {
     let tokenizer = pack.tokenizer(&spec.tokenizer).unwrap();
     assert_eq!(tokenizer.file, dir.path().join("tokenizers/merges.txt"));
     assert_eq!(pack.goldens.unwrap().file, dir.path().join("goldens.json"));
-    assert!(pack.graphs.iter().all(|graph| graph.role != "dino.image"), "missing graphs are not an error");
+    assert!(
+        pack.graphs.iter().all(|graph| graph.role != "dino.image"),
+        "missing graphs are not an error"
+    );
 }
 
 #[test]
@@ -120,7 +126,9 @@ fn a_changed_file_is_reported_with_both_hashes_and_a_remedy() {
         let expected = Sha::of(&fs::read(&path).unwrap()).to_string();
         fs::write(&path, b"changed").unwrap();
         let error = Pack::open(dir.path()).unwrap_err().to_string();
-        for part in [entry, file, &expected, &Sha::of(b"changed").to_string(), "copy the pack again"] {
+        for part in
+            [entry, file, &expected, &Sha::of(b"changed").to_string(), "copy the pack again"]
+        {
             assert!(error.contains(part), "{part} is not in: {error}");
         }
     }
@@ -151,7 +159,8 @@ fn another_schema_is_reported_even_if_it_has_unknown_fields() {
 
 #[test]
 fn an_unknown_field_is_refused_with_its_position() {
-    let error = refused(|manifest| manifest.replace("max_batch = 16", "max_batch = 16\nmax_bach = 1"));
+    let error =
+        refused(|manifest| manifest.replace("max_batch = 16", "max_batch = 16\nmax_bach = 1"));
     assert!(error.contains("max_bach") && error.contains("line"), "{error}");
 }
 
@@ -171,12 +180,24 @@ fn inconsistent_entries_are_refused_with_the_reason() {
         ("tokenizer = \"clip\"", "tokenizer = \"bert\"", "no tokenizer `bert`"),
         ("max_batch = 16", "max_batch = 0", "`max_batch` is 0"),
         ("context = 77", "context = 1", "`context` is 1"),
-        ("height = 224, width = 224", "height = 336, width = 336", "`geometry` makes u8[336, 336, 3]"),
-        ("\"pixels\", dtype = \"u8\"", "\"pixels\", dtype = \"f32\"", "`geometry` makes u8[224, 224, 3]"),
+        (
+            "height = 224, width = 224",
+            "height = 336, width = 336",
+            "`geometry` makes u8[336, 336, 3]",
+        ),
+        (
+            "\"pixels\", dtype = \"u8\"",
+            "\"pixels\", dtype = \"f32\"",
+            "`geometry` makes u8[224, 224, 3]",
+        ),
         ("[224, 224, 3]", "[3, 224, 224]", "take [height, width, 3]"),
         ("\"input_ids\", dtype = \"i64\"", "\"input_ids\", dtype = \"u8\"", "take i64 ids"),
         ("\"aesthetic\"", "\"embedding\"", "`outputs` has `embedding` twice"),
-        ("\"aesthetic\", dtype = \"f32\"", "\"aesthetic\", dtype = \"i64\"", "is i64, expected f32"),
+        (
+            "\"aesthetic\", dtype = \"f32\"",
+            "\"aesthetic\", dtype = \"i64\"",
+            "is i64, expected f32",
+        ),
         ("[768]", "[0]", "a dimension must be positive, or -1"),
         ("text = {", "# text = {", "needs a `text` table"),
         ("geometry = {", "# geometry = {", "needs a `geometry`"),
@@ -323,14 +344,18 @@ labels = {{ path = "labels/relations.json", sha256 = "{labels}" }}
 #[test]
 fn grounding_and_scene_graphs_are_read_and_their_samples_fit() {
     let pack = scene_pack(LABELS, |manifest| manifest).unwrap();
-    let shapes =
-        |role| pack.graph(role).unwrap().sample().iter().map(|t| t.shape().to_vec()).collect::<Vec<_>>();
+    let shapes = |role| {
+        pack.graph(role).unwrap().sample().iter().map(|t| t.shape().to_vec()).collect::<Vec<_>>()
+    };
     assert_eq!(shapes("owlvit.text"), [[16]]);
     assert_eq!(shapes("owlvit.image"), [vec![56, 56, 3], vec![8, 32]]);
     assert_eq!(shapes("relations"), [[80, 133, 3]]);
     assert!(pack.graphs.iter().all(|graph| graph.refuse(&graph.sample()).is_none()));
     let scene = pack.graph("relations").unwrap();
-    assert_eq!((scene.backend.as_deref(), SceneForm::of(scene)), (Some("egtr"), Ok(SceneForm::Pairs)));
+    assert_eq!(
+        (scene.backend.as_deref(), SceneForm::of(scene)),
+        (Some("egtr"), Ok(SceneForm::Pairs))
+    );
     let pixels = |height, width| vec![Tensor::ones(Dtype::U8, vec![height, width, 3])];
     assert_eq!(scene.refuse(&pixels(1, 266)), None);
     assert!(scene.refuse(&pixels(267, 1)).is_some());
@@ -338,8 +363,11 @@ fn grounding_and_scene_graphs_are_read_and_their_samples_fit() {
 
 #[test]
 fn triplets_with_a_nothing_column_fit_the_labels() {
-    let pairs = "{ name = \"classes\", dtype = \"f32\", shape = [5, 2] }, { name = \"boxes\", dtype = \"f32\", shape = [5, 4] }, { name = \"relation\", dtype = \"f32\", shape = [5, 5, 3] }, { name = \"connectivity\", dtype = \"f32\", shape = [5, 5] }";
-    let output = |name, width| format!("{{ name = \"{name}\", dtype = \"f32\", shape = [7, {width}] }}");
+    let pairs = "{ name = \"classes\", dtype = \"f32\", shape = [5, 2] }, { name = \"boxes\", \
+        dtype = \"f32\", shape = [5, 4] }, { name = \"relation\", dtype = \"f32\", shape = [5, 5, \
+        3] }, { name = \"connectivity\", dtype = \"f32\", shape = [5, 5] }";
+    let output =
+        |name, width| format!("{{ name = \"{name}\", dtype = \"f32\", shape = [7, {width}] }}");
     let triplets = [
         output("subject", 3),
         output("object", 3),
@@ -357,7 +385,11 @@ fn triplets_with_a_nothing_column_fit_the_labels() {
 #[test]
 fn inconsistent_scene_graphs_are_refused() {
     for (from, to, reason) in [
-        ("shape = [5, 2]", "shape = [5, 4]", "the labels have 2 names for the last dimension of classes"),
+        (
+            "shape = [5, 2]",
+            "shape = [5, 4]",
+            "the labels have 2 names for the last dimension of classes",
+        ),
         ("shape = [5, 5, 3]", "shape = [5, 5, 5]", "the labels have 3 names"),
         ("shape = [5, 5, 3]", "shape = [5, 6, 3]", "the same, fixed number of queries"),
         ("\"connectivity\"", "\"links\"", "returns either classes"),

@@ -16,8 +16,8 @@ use super::spec::FileSpec;
 /// Bytes per read: enough that hashing dominates over system calls.
 const CHUNK: usize = 1 << 20;
 
-/// Compares every file of the pack with this name with its digest. The error is the first entry that
-/// fails.
+/// Compares every file of the pack with this name with its digest. The error is the first entry
+/// that fails.
 pub(super) fn verify(pack: &str, mut files: Vec<(String, FileSpec)>) -> Result<(), PackError> {
     // A file that several graphs share is read once.
     let mut seen = std::collections::HashSet::new();

@@ -44,7 +44,8 @@ fn channel_means(dir: &Path) -> GraphSpec {
         &[("pixels", Dtype::U8, &[-1, 4, 4, 3])],
         &[("mean", Dtype::F32, &[-1, 3]), ("log", Dtype::F32, &[-1, 3])],
     );
-    let outputs = vec![fake::tensor("mean", Dtype::F32, &[3]), fake::tensor("log", Dtype::F32, &[3])];
+    let outputs =
+        vec![fake::tensor("mean", Dtype::F32, &[3]), fake::tensor("log", Dtype::F32, &[3])];
     at(file, fake::image("tiny.image", outputs))
 }
 
@@ -64,7 +65,8 @@ fn id_sums(dir: &Path) -> GraphSpec {
             attributes: &[("axes", Attribute::Ints(&[1])), ("keepdims", Attribute::Int(0))],
         },
     ];
-    let file = write(dir, &nodes, &[("input_ids", Dtype::I64, &[-1, -1])], &[("mean", Dtype::F32, &[-1])]);
+    let file =
+        write(dir, &nodes, &[("input_ids", Dtype::I64, &[-1, -1])], &[("mean", Dtype::F32, &[-1])]);
     at(file, fake::text("tiny.text", vec![fake::tensor("mean", Dtype::F32, &[])]))
 }
 
@@ -107,7 +109,8 @@ fn texts_of_any_length_have_scalar_outputs() {
     let dir = dir();
     let mut backend = OnnxBackend::load(&runtime(), &id_sums(dir.path())).unwrap();
     for length in [1, 5, 16] {
-        let text = |id: i64| vec![Tensor::I64 { shape: vec![length], data: vec![id; length].into() }];
+        let text =
+            |id: i64| vec![Tensor::I64 { shape: vec![length], data: vec![id; length].into() }];
         let results = backend.run(&[text(7), text(40_000)]).unwrap();
         assert_eq!(results[0].scalar("mean"), Some(7.0));
         assert_eq!(results[1].scalar("mean"), Some(40_000.0));
@@ -120,11 +123,13 @@ async fn an_infinity_in_one_item_fails_only_that_item() {
     let dir = dir();
     let spec = channel_means(dir.path());
     let telemetry = EngineTelemetry::register(&prometheus::Registry::new()).unwrap();
-    let engine =
-        crate::engine::Engine::with_backends(&[spec], &EngineConfig::default(), &telemetry, |spec| {
-            Box::new(OnnxBackend::load(&runtime(), spec).unwrap())
-        })
-        .unwrap();
+    let engine = crate::engine::Engine::with_backends(
+        &[spec],
+        &EngineConfig::default(),
+        &telemetry,
+        |spec| Box::new(OnnxBackend::load(&runtime(), spec).unwrap()),
+    )
+    .unwrap();
     let ask = |value: u8| {
         let input = crate::content::ContentHash::of(&[value]);
         engine.feature("tiny.image", input, move || async move {
@@ -156,11 +161,16 @@ fn a_signature_that_differs_from_the_manifest_is_refused_with_expected_and_found
         (|spec| spec.inputs[0].shape[1] = Dim::Fixed(5), &["u8[4, 5, 3]", "4, 4, 3"]),
         (|spec| spec.inputs[0].shape.truncate(2), &["u8[4, 4]", "4, 4, 3"]),
         (|spec| spec.outputs[0].shape[0] = Dim::Fixed(4), &["mean f32[4]", "`mean`"]),
-        (|spec| spec.outputs[1].name = "embedding".into(), &["embedding f32[3]", "`mean`", "`log`"]),
+        (
+            |spec| spec.outputs[1].name = "embedding".into(),
+            &["embedding f32[3]", "`mean`", "`log`"],
+        ),
     ];
     for (edit, parts) in cases {
         let error = with(edit);
-        for part in parts.iter().chain(&["graph `tiny.image`", "tiny.onnx", "export the pack again"]) {
+        for part in
+            parts.iter().chain(&["graph `tiny.image`", "tiny.onnx", "export the pack again"])
+        {
             assert!(error.contains(part), "{part} is not in: {error}");
         }
     }
@@ -170,7 +180,8 @@ fn a_signature_that_differs_from_the_manifest_is_refused_with_expected_and_found
 fn a_fixed_batch_dimension_is_refused() {
     let dir = dir();
     let nodes = [Node { op: "Identity", inputs: &["x"], outputs: &["y"], attributes: &[] }];
-    let file = write(dir.path(), &nodes, &[("x", Dtype::F32, &[1, 3])], &[("y", Dtype::F32, &[1, 3])]);
+    let file =
+        write(dir.path(), &nodes, &[("x", Dtype::F32, &[1, 3])], &[("y", Dtype::F32, &[1, 3])]);
     let mut spec = at(file, fake::image("tiny.joint", vec![fake::tensor("y", Dtype::F32, &[3])]));
     spec.inputs = vec![fake::tensor("x", Dtype::F32, &[3])];
     let error = refused(&spec);
@@ -185,7 +196,8 @@ fn a_graph_that_fails_its_warm_up_fails_the_start() {
         Node { op: "Sub", inputs: &["x", "x"], outputs: &["zero"], attributes: &[] },
         Node { op: "Log", inputs: &["zero"], outputs: &["y"], attributes: &[] },
     ];
-    let file = write(dir.path(), &nodes, &[("x", Dtype::F32, &[-1, 3])], &[("y", Dtype::F32, &[-1, 3])]);
+    let file =
+        write(dir.path(), &nodes, &[("x", Dtype::F32, &[-1, 3])], &[("y", Dtype::F32, &[-1, 3])]);
     let mut spec = at(file, fake::image("tiny.joint", vec![fake::tensor("y", Dtype::F32, &[3])]));
     spec.inputs = vec![fake::tensor("x", Dtype::F32, &[3])];
     let error = refused(&spec);
@@ -204,7 +216,9 @@ fn a_file_that_is_not_a_graph_is_named() {
 
 #[test]
 fn a_missing_provider_is_an_error_without_a_fallback() {
-    for (provider, name) in [(ProviderChoice::Cuda, "`cuda`"), (ProviderChoice::TensorRt, "`tensorrt`")] {
+    for (provider, name) in
+        [(ProviderChoice::Cuda, "`cuda`"), (ProviderChoice::TensorRt, "`tensorrt`")]
+    {
         let config = EngineConfig { provider, ..EngineConfig::default() };
         // A machine with a GPU and its libraries passes.
         let Err(error) = Runtime::load(&config) else { continue };
@@ -277,10 +291,13 @@ async fn the_demo_pack_starts_serves_every_role_and_has_clip_embeddings_of_unit_
     for graph in &pack.graphs {
         let item = noise(graph, 1, 7);
         let input = crate::content::ContentHash::of(graph.role.as_bytes());
-        let feature = engine
-            .feature(&graph.role, input, move || async move { Ok::<_, std::convert::Infallible>(item) })
-            .await
-            .unwrap();
+        let feature =
+            engine
+                .feature(&graph.role, input, move || async move {
+                    Ok::<_, std::convert::Infallible>(item)
+                })
+                .await
+                .unwrap();
         for output in &graph.outputs {
             assert!(feature.features.get(&output.name).is_some(), "{} {}", graph.role, output.name);
         }
@@ -292,7 +309,10 @@ async fn the_demo_pack_starts_serves_every_role_and_has_clip_embeddings_of_unit_
     }
     let status = engine.status();
     assert!(status.iter().all(|lane| lane.healthy && lane.items >= 1));
-    assert!(status.iter().all(|lane| Path::new(&lane.file).starts_with("graphs")), "paths within the pack");
+    assert!(
+        status.iter().all(|lane| Path::new(&lane.file).starts_with("graphs")),
+        "paths within the pack"
+    );
     engine.drain().await;
 }
 
@@ -322,10 +342,13 @@ fn noise(spec: &GraphSpec, seed: u64, length: usize) -> Vec<Tensor> {
             Dtype::U8 => Tensor::U8 { shape, data: (0..count).map(|_| next() as u8).collect() },
             Dtype::I64 if spec.name.contains("mask") => Tensor::ones(Dtype::I64, shape),
             // Ids below the size of the smallest vocabulary.
-            Dtype::I64 => Tensor::I64 { shape, data: (0..count).map(|_| (next() % 1000) as i64).collect() },
-            Dtype::F32 => {
-                Tensor::F32 { shape, data: (0..count).map(|_| next() as f32 / u64::MAX as f32).collect() }
+            Dtype::I64 => {
+                Tensor::I64 { shape, data: (0..count).map(|_| (next() % 1000) as i64).collect() }
             }
+            Dtype::F32 => Tensor::F32 {
+                shape,
+                data: (0..count).map(|_| next() as f32 / u64::MAX as f32).collect(),
+            },
         }
     };
     spec.inputs.iter().map(fill).collect()
@@ -359,7 +382,8 @@ proptest! {
                         for (a, b) in one.data.iter().zip(&other.data) {
                             // A batch uses other matrix product kernels than a single item, so the
                             // last bits may differ. Scores are checked to 1e-4.
-                            prop_assert!((a - b).abs() <= 1e-5 * a.abs().max(1.0), "{} {name}: {a} {b}", spec.role);
+                            prop_assert!((a - b).abs() <= 1e-5 * a.abs().max(1.0), "{} {name}: {a} \
+                                {b}", spec.role);
                         }
                     }
                 }

@@ -43,7 +43,9 @@ pub struct RelationScore {
 }
 
 /// Factors of a relation's score for its best pair of boxes, each in [0, 1].
-#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 pub struct Factors {
     /// Probability that the subject is a person.
     pub person: f64,
@@ -160,8 +162,10 @@ fn look(features: &FeatureSet, sought: &Sought, mapping: &Mapping) -> RelationSc
         score: score(best),
         strict: mapping.exact.map(|exact| score(scene.best(&objects, &[exact]))),
         factors: best.map_or_else(Factors::default, |best| best.factors),
-        corners: best
-            .map(|best| Pair { subject: corners(best.boxes.0, size), object: corners(best.boxes.1, size) }),
+        corners: best.map(|best| Pair {
+            subject: corners(best.boxes.0, size),
+            object: corners(best.boxes.1, size),
+        }),
         grounding,
         truncated: phrase.is_some_and(|phrase| phrase.truncated),
     }
@@ -273,7 +277,8 @@ impl<'a> Scene<'a> {
                             continue;
                         }
                         let from = from as usize;
-                        let (person, predicate) = (f64::from(persons[from]), f64::from(tie.data[place]));
+                        let (person, predicate) =
+                            (f64::from(persons[from]), f64::from(tie.data[place]));
                         offer(Factors { person, predicate, object }, (boxes[from], boxes[to]));
                     }
                 }
@@ -281,8 +286,11 @@ impl<'a> Scene<'a> {
             Self::Triplets { persons, predicate, boxes, .. } => {
                 let rows = predicate.data.chunks_exact(predicate.shape[1]);
                 for (at, (row, &object)) in rows.zip(objects).enumerate() {
-                    let factors =
-                        Factors { person: f64::from(persons[at]), predicate: sum(row, predicates), object };
+                    let factors = Factors {
+                        person: f64::from(persons[at]),
+                        predicate: sum(row, predicates),
+                        object,
+                    };
                     offer(factors, (boxes.0[at], boxes.1[at]));
                 }
             }

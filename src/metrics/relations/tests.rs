@@ -25,13 +25,17 @@ impl TestImage {
             truncated: false,
             size: (100, 200),
         };
-        let phrase =
-            |(column, text): (usize, &&str)| Phrase { text: (*text).into(), truncated: false, column };
+        let phrase = |(column, text): (usize, &&str)| Phrase {
+            text: (*text).into(),
+            truncated: false,
+            column,
+        };
         let mut objects = Objects::default();
         if let Some((.., phrases)) = &self.grounding {
             objects.phrases = phrases.iter().enumerate().map(phrase).collect();
         }
-        let mut set = FeatureSet::new(0).with_relations(Arc::new(relations)).with_objects(Arc::new(objects));
+        let mut set =
+            FeatureSet::new(0).with_relations(Arc::new(relations)).with_objects(Arc::new(objects));
         set.insert(RELATIONS, Input::Image, Arc::new(reduce(&self.outputs, &self.person)));
         if let Some((logits, boxes, _)) = &self.grounding {
             let found = vec![("logits".into(), logits.clone()), ("boxes".into(), boxes.clone())];
@@ -64,7 +68,8 @@ fn pairs(sought: Vec<Sought>) -> TestImage {
             0.1, 0.0, 0.8, 0.1,
             0.3, 0.3, 0.3, 0.1,
         ])),
-        ("boxes".into(), tensor(&[3, 4], &[0.5, 0.5, 0.2, 0.4, 0.25, 0.5, 0.5, 1.0, 0.75, 0.5, 0.5, 1.0])),
+        ("boxes".into(), tensor(&[3, 4], &[0.5, 0.5, 0.2, 0.4, 0.25, 0.5, 0.5, 1.0, 0.75, 0.5, 0.5,
+            1.0])),
         ("relation".into(), tensor(&[3, 3, 2], &[
             1.0, 1.0,  0.5, 0.2,  0.1, 0.9,
             0.9, 0.9,  1.0, 1.0,  0.4, 0.4,
@@ -78,7 +83,8 @@ fn pairs(sought: Vec<Sought>) -> TestImage {
 #[test]
 fn the_best_pair_of_different_boxes_is_the_score() {
     let image = pairs(vec![sought("on", "dog", mapping(&[0], &[2]))]);
-    let found = look(&image.features(), &image.sought[0], image.sought[0].mapping.as_ref().unwrap());
+    let found =
+        look(&image.features(), &image.sought[0], image.sought[0].mapping.as_ref().unwrap());
     // From query 2 (0.6 a person) to query 1 (0.8 a dog): 0.6 · 0.5 · 0.8 · 0.8.
     // From query 0 to query 1: 0.8 · 0.5 · 0.5 · 0.8.
     assert!((found.score - 0.192).abs() < 1e-6, "{found:?}");
@@ -126,7 +132,8 @@ fn objects_without_a_class_are_found_by_their_box() {
 fn a_class_that_is_more_probable_than_the_box_wins() {
     let mut image = pairs(vec![sought("on", "dog", mapping(&[0], &[2]))]);
     let alone = rfs(&image.features()).unwrap().value;
-    image.grounding = Some((tensor(&[1, 1], &[-9.0]), tensor(&[1, 4], &[0.25, 0.5, 0.5, 1.0]), vec!["dog"]));
+    image.grounding =
+        Some((tensor(&[1, 1], &[-9.0]), tensor(&[1, 4], &[0.25, 0.5, 0.5, 1.0]), vec!["dog"]));
     assert!((rfs(&image.features()).unwrap().value - alone).abs() < 1e-15);
 }
 
@@ -145,7 +152,9 @@ fn triplets(sought: Vec<Sought>) -> TestImage {
 #[test]
 fn predicate_probabilities_of_a_triplet_are_summed() {
     let score = |predicates: &[usize]| {
-        rfs(&triplets(vec![sought("on", "dog", mapping(predicates, &[1]))]).features()).unwrap().value
+        rfs(&triplets(vec![sought("on", "dog", mapping(predicates, &[1]))]).features())
+            .unwrap()
+            .value
     };
     assert!((score(&[0]) - 0.5 * 0.6 * 0.9).abs() < 1e-6);
     assert!((score(&[0, 1]) - 0.5 * 0.9 * 0.9).abs() < 1e-6);
@@ -160,7 +169,10 @@ fn the_four_metrics_are_means_over_their_relations() {
         sought("riding", "dog", exact),
         sought("hugging", "dog", Mapping { approximate: true, ..mapping(&[1], &[2]) }),
         sought("on", "dog", mapping(&[0, 1], &[2])),
-        Sought { mapping: Err(Unmapped::Predicate), ..sought("whistling", "song", Mapping::default()) },
+        Sought {
+            mapping: Err(Unmapped::Predicate),
+            ..sought("whistling", "song", Mapping::default())
+        },
     ];
     let features = pairs(relations).features();
     let [on, near] = [0.192, 0.216];
@@ -171,9 +183,16 @@ fn the_four_metrics_are_means_over_their_relations() {
     };
     is(rfs(&features), (on + near + near) / 3.0, &[Flag::Ungrounded, Flag::ApproximatePredicate]);
     is(rfs_strict(&features), on, &[Flag::Ungrounded]);
-    is(rfs_interaction(&features), f64::midpoint(on, near), &[Flag::Ungrounded, Flag::ApproximatePredicate]);
+    is(
+        rfs_interaction(&features),
+        f64::midpoint(on, near),
+        &[Flag::Ungrounded, Flag::ApproximatePredicate],
+    );
     is(rfs_location(&features), near, &[Flag::Ungrounded]);
-    assert_eq!(found(&features).iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, true, false]);
+    assert_eq!(
+        found(&features).iter().map(Option::is_some).collect::<Vec<_>>(),
+        [true, true, true, false]
+    );
 }
 
 #[test]
@@ -217,7 +236,8 @@ fn the_reduction_changes_no_score() {
             tensor(shape, &data)
         };
         let (class, boxes) = (random(&[queries, classes]), random(&[queries, 4]));
-        let (relation, tie) = (random(&[queries, queries, predicates]), random(&[queries, queries]));
+        let (relation, tie) =
+            (random(&[queries, queries, predicates]), random(&[queries, queries]));
         let (logits, places) = (random(&[6, 1]), random(&[6, 4]));
         let outputs = Features::new(vec![
             ("classes".into(), class.clone()),
@@ -233,14 +253,17 @@ fn the_reduction_changes_no_score() {
                 grounding: Some((logits.clone(), places.clone(), vec!["dog"])),
             };
             let top = (0..6).max_by(|&a, &b| logits.data[a].total_cmp(&logits.data[b])).unwrap();
-            let at = |data: &[f32], row: usize| <[f32; 4]>::try_from(&data[row * 4..][..4]).unwrap();
+            let at =
+                |data: &[f32], row: usize| <[f32; 4]>::try_from(&data[row * 4..][..4]).unwrap();
             let mut expected = 0.0_f64;
             for i in 0..queries {
                 for j in (0..queries).filter(|&j| j != i) {
-                    let p = |row: usize, column: usize| f64::from(class.data[row * classes + column]);
+                    let p =
+                        |row: usize, column: usize| f64::from(class.data[row * classes + column]);
                     let person = (p(i, 1) + p(i, 2)).min(1.0);
                     let share = overlap(at(&boxes.data, j), at(&places.data, top));
-                    let object = (p(j, 3) + p(j, 4)).min(1.0).max(sigmoid(logits.data[top]) * share);
+                    let object =
+                        (p(j, 3) + p(j, 4)).min(1.0).max(sigmoid(logits.data[top]) * share);
                     for &c in wanted {
                         let held = f64::from(tie.data[i * queries + j])
                             * f64::from(relation.data[(i * queries + j) * predicates + c]);
@@ -271,8 +294,12 @@ fn words_of_relations_do_not_compete_with_the_labels_of_goa() {
             .iter()
             .map(|&(text, column)| Phrase { text: text.into(), truncated: false, column })
             .collect();
-        let objects =
-            Objects { labels: vec![label("dog"), label("cat")], phrases, size: (1, 1), ..Objects::default() };
+        let objects = Objects {
+            labels: vec![label("dog"), label("cat")],
+            phrases,
+            size: (1, 1),
+            ..Objects::default()
+        };
         let mut set = FeatureSet::new(0).with_objects(Arc::new(objects));
         let boxes = tensor(&[2, 4], &[0.5; 8]);
         let found = vec![("logits".into(), tensor(&[2, columns], logits)), ("boxes".into(), boxes)];

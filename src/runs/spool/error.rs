@@ -9,12 +9,16 @@ use crate::{content::ContentHash, store::StoreError};
 pub enum SpoolOpenError {
     /// Another process uses the folder.
     #[error(
-        "the spool folder {0} is in use by another process: give each process its own store.spool, because each removes files that it does not know"
+        "the spool folder {0} is in use by another process: give each process its own store.spool, \
+            because each removes files that it does not know"
     )]
     Taken(PathBuf),
     /// The folder belongs to another database.
     #[error(
-        "the spool folder {folder} belongs to the database {theirs}, but store.url names the database {ours}: correct store.url or store.spool. Nothing was changed. If that database is gone for good, remove the file `database` in the folder: its images then go to the trash"
+        "the spool folder {folder} belongs to the database {theirs}, but store.url names the \
+            database {ours}: correct store.url or store.spool. Nothing was changed. If that \
+            database is gone for good, remove the file `database` in the folder: its images then \
+            go to the trash"
     )]
     OtherDatabase {
         /// Path of the folder.
@@ -26,7 +30,8 @@ pub enum SpoolOpenError {
     },
     /// The folder cannot be read or written.
     #[error(
-        "cannot use the spool folder {0}: {1}; set store.spool to a folder that this service can write to"
+        "cannot use the spool folder {0}: {1}; set store.spool to a folder that this service can \
+            write to"
     )]
     Io(PathBuf, #[source] io::Error),
     /// The database could not be queried for the referenced files.

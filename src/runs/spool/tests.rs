@@ -18,7 +18,8 @@ async fn an_unreferenced_file_is_deleted_when_its_last_guard_is_dropped() {
     let one = files.keep(vec![image(b"a"), image(b"bc")]).await.unwrap();
     let two = files.keep(vec![image(b"a")]).await.unwrap();
     assert_eq!(files.used(), 3, "equal files are stored once");
-    let folders = fs::read_dir(folder.path()).unwrap().filter(|each| each.as_ref().unwrap().path().is_dir());
+    let folders =
+        fs::read_dir(folder.path()).unwrap().filter(|each| each.as_ref().unwrap().path().is_dir());
     assert_eq!(folders.count(), 2, "subfolders are created on demand");
     assert_eq!(&files.read(ContentHash::of(b"bc")).await.unwrap()[..], b"bc");
     drop(one);
@@ -52,7 +53,9 @@ async fn files_orphaned_by_a_crash_are_in_the_trash_after_the_next_start() {
     assert!(status.success());
     let files = Spool::open(copy.path(), 1 << 20, WEEK, &store).await.unwrap();
     assert_eq!((files.id(), files.used()), (id.as_str(), 0));
-    assert!(!files.path(ContentHash::of(b"orphan")).exists() && !copy.path().join("new-half").exists());
+    assert!(
+        !files.path(ContentHash::of(b"orphan")).exists() && !copy.path().join("new-half").exists()
+    );
     let thrown = copy.path().join(TRASH).join(ContentHash::of(b"orphan").to_hex());
     assert!(thrown.exists());
     drop(files);
@@ -90,7 +93,8 @@ async fn a_folder_of_another_database_is_refused_and_left_unchanged() {
     drop(held);
     drop(files);
     let other = store().await;
-    let error = Spool::open(folder.path(), 1 << 20, WEEK, &other).await.err().expect("it is not its own");
+    let error =
+        Spool::open(folder.path(), 1 << 20, WEEK, &other).await.err().expect("it is not its own");
     assert!(matches!(error, SpoolOpenError::OtherDatabase { .. }), "{error}");
     for word in ["store.url", "store.spool", "Nothing was changed"] {
         assert!(error.to_string().contains(word), "{error}");
@@ -105,7 +109,8 @@ async fn files_of_a_cancelled_request_are_deleted() {
     {
         let mut leaving = std::pin::pin!(files.keep(vec![image(b"a"), image(b"b")]));
         // Polled once, so that the write has begun.
-        let begun = std::future::poll_fn(|context| std::task::Poll::Ready(leaving.as_mut().poll(context)));
+        let begun =
+            std::future::poll_fn(|context| std::task::Poll::Ready(leaving.as_mut().poll(context)));
         assert!(begun.await.is_pending());
     }
     let mut gone = Vec::new();
@@ -114,7 +119,9 @@ async fn files_of_a_cancelled_request_are_deleted() {
     }
     files.delete_unreferenced(&store, &gone).await.unwrap();
     assert_eq!(files.used(), 0);
-    assert!(!files.path(ContentHash::of(b"a")).exists() && !files.path(ContentHash::of(b"b")).exists());
+    assert!(
+        !files.path(ContentHash::of(b"a")).exists() && !files.path(ContentHash::of(b"b")).exists()
+    );
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ use crate::{
     vision::{
         Image,
         faces::{
-            CropNet, Levels, Networks, OUTPUT_SIDE, ProposalNet, Proposals, REFINE_SIDE, Spot, Tensors,
-            Unsuited, Verdict,
+            CropNet, Levels, Networks, OUTPUT_SIDE, ProposalNet, Proposals, REFINE_SIDE, Spot,
+            Tensors, Unsuited, Verdict,
         },
     },
 };
@@ -90,8 +90,14 @@ impl OwnNetworks {
             PROPOSE,
             vec![piece],
             ProposalNet::new,
-            move |net| net.propose(&image, &[size], 0.0).remove(0).iter().flat_map(of_spot).collect(),
-            |features| Some(proposals(features)?.spots(0, 0, 0.0).flat_map(|spot| of_spot(&spot)).collect()),
+            move |net| {
+                net.propose(&image, &[size], 0.0).remove(0).iter().flat_map(of_spot).collect()
+            },
+            |features| {
+                Some(
+                    proposals(features)?.spots(0, 0, 0.0).flat_map(|spot| of_spot(&spot)).collect(),
+                )
+            },
         );
         Ok(Self {
             propose: propose.await?,
@@ -140,12 +146,14 @@ async fn own<N: Send + 'static>(
     let (net, computed) = match made.await {
         Ok(made) => made,
         Err(reason) => {
-            tracing::info!(role, %reason, "network unavailable outside of its lane, using the slower graph");
+            tracing::info!(role, %reason, "network unavailable outside of its lane, using the \
+                slower graph");
             return Ok(None);
         }
     };
     let outputs = lanes.run(role, pieces.into_iter().map(levels).collect()).await?;
-    let expected: Vec<f32> = outputs.iter().filter_map(|features| read(features)).flatten().collect();
+    let expected: Vec<f32> =
+        outputs.iter().filter_map(|features| read(features)).flatten().collect();
     let near = |(a, b): (&f32, &f32)| (a - b).abs() < PROBE_TOLERANCE;
     if computed.len() == expected.len() && computed.iter().zip(&expected).all(near) {
         return Ok(Some(net));
@@ -185,7 +193,8 @@ fn image_of_noise() -> (Image, Levels) {
     const SIDES: [u32; 2] = [67, 45];
     let [width, height] = SIDES;
     let places = (0..2 * height).flat_map(|y| (0..2 * width).map(move |x| y / 2 * width + x / 2));
-    let pixels = places.flat_map(|place| (0..3).map(move |channel| noise_at(3 * place + channel, 0)));
+    let pixels =
+        places.flat_map(|place| (0..3).map(move |channel| noise_at(3 * place + channel, 0)));
     (Image::new(2 * width, 2 * height, pixels.collect()), noise(width, height, 0))
 }
 
@@ -219,10 +228,12 @@ impl Blocking {
         read: impl Fn(&Features) -> Option<T>,
     ) -> Result<Vec<T>, EngineError> {
         self.still_wanted()?;
-        let results =
-            self.runtime.block_on(self.lanes.run(role, pieces.into_iter().map(levels).collect()))?;
-        let outputs =
-            || EngineError::Prepare(Arc::new(UnexpectedOutputs(role)) as Arc<dyn Error + Send + Sync>);
+        let results = self
+            .runtime
+            .block_on(self.lanes.run(role, pieces.into_iter().map(levels).collect()))?;
+        let outputs = || {
+            EngineError::Prepare(Arc::new(UnexpectedOutputs(role)) as Arc<dyn Error + Send + Sync>)
+        };
         results.iter().map(|features| read(features).ok_or_else(outputs)).collect()
     }
 
@@ -303,5 +314,8 @@ fn verdict(features: &Features, landmarks: [f32; 10]) -> Option<Verdict> {
 }
 
 fn levels(piece: Levels) -> Tensor {
-    Tensor::F32 { shape: vec![piece.height as usize, piece.width as usize, 3], data: piece.data.into() }
+    Tensor::F32 {
+        shape: vec![piece.height as usize, piece.width as usize, 3],
+        data: piece.data.into(),
+    }
 }

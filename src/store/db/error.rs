@@ -12,7 +12,8 @@ use crate::store::run_name::RunName;
 pub enum StoreError {
     /// The database URL cannot be used.
     #[error(
-        "the database URL {url} cannot be used: {reason}; use sqlite:PATH, sqlite::memory: or postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+        "the database URL {url} cannot be used: {reason}; use sqlite:PATH, sqlite::memory: or \
+            postgres://USER:PASSWORD@HOST:PORT/DATABASE"
     )]
     Url {
         /// The URL, without its password.
@@ -22,7 +23,8 @@ pub enum StoreError {
     },
     /// The database cannot be reached, or timed out; the caller should retry later.
     #[error(
-        "the database is unavailable: {0}; check that it runs, accepts connections and has free space, then retry"
+        "the database is unavailable: {0}; check that it runs, accepts connections and has free \
+            space, then retry"
     )]
     Unavailable(#[source] sqlx::Error),
     /// Other transactions hold the rows or the file locked, even after several retries; the caller
@@ -34,7 +36,8 @@ pub enum StoreError {
     Migration(#[from] MigrationError),
     /// The name is taken by another sample of this run.
     #[error(
-        "run {run} already has a sample named {name:?} ({existing}) with other content; use another name, or record this sample in another run"
+        "run {run} already has a sample named {name:?} ({existing}) with other content; use \
+            another name, or record this sample in another run"
     )]
     SampleConflict {
         /// Run that has the sample.
@@ -45,7 +48,10 @@ pub enum StoreError {
         existing: Uuid,
     },
     /// The run exists with other facts.
-    #[error("run {run} was created with another value of {fact}; send the same facts, or create another run")]
+    #[error(
+        "run {run} was created with another value of {fact}; send the same facts, or create \
+            another run"
+    )]
     RunConflict {
         /// Run with other facts.
         run: RunName,
@@ -60,7 +66,8 @@ pub enum StoreError {
     },
     /// The run is scored with a pack other than the loaded one.
     #[error(
-        "run {run} is scored with the pack {pack}, which is not the loaded one; load that pack, or create another run: scores of different packs cannot be compared"
+        "run {run} is scored with the pack {pack}, which is not the loaded one; load that pack, or \
+            create another run: scores of different packs cannot be compared"
     )]
     PackConflict {
         /// Run with another pack.
@@ -70,7 +77,8 @@ pub enum StoreError {
     },
     /// The run has reached the maximum number of pending samples.
     #[error(
-        "{waiting} samples of run {run} are pending, which is the maximum; send more once some are scored"
+        "{waiting} samples of run {run} are pending, which is the maximum; send more once some are \
+            scored"
     )]
     RunFull {
         /// Run at its limit.
@@ -86,7 +94,8 @@ pub enum StoreError {
     },
     /// The name is taken by another photo of this identity.
     #[error(
-        "dataset {dataset:?} already has a photo {name:?} of identity {identity:?} with other content or attributes; use another name, or delete that photo first"
+        "dataset {dataset:?} already has a photo {name:?} of identity {identity:?} with other \
+            content or attributes; use another name, or delete that photo first"
     )]
     PhotoConflict {
         /// Dataset that has the photo.
@@ -109,7 +118,8 @@ pub enum StoreError {
     Cursor,
     /// A row contains a value that this program never writes.
     #[error(
-        "table {table}, row {row}: column {column} {reason}; the database was changed by another program: restore it from a backup or remove the row"
+        "table {table}, row {row}: column {column} {reason}; the database was changed by another \
+            program: restore it from a backup or remove the row"
     )]
     Corrupt {
         /// Table, or the name of a result of several tables.
@@ -131,7 +141,8 @@ pub enum StoreError {
 pub enum MigrationError {
     /// A newer version of the program has migrated the tables.
     #[error(
-        "the database has schema {found}, but this program supports schemas up to {known}: run the newer program, or use another database"
+        "the database has schema {found}, but this program supports schemas up to {known}: run the \
+            newer program, or use another database"
     )]
     Newer {
         /// Schema version of the database.
@@ -141,16 +152,20 @@ pub enum MigrationError {
     },
     /// A migration was edited after it was applied.
     #[error(
-        "migration {0} of the database differs from the one in this program: use another database, or the program that created this one"
+        "migration {0} of the database differs from the one in this program: use another database, \
+            or the program that created this one"
     )]
     Changed(i64),
     /// A row refers to a missing row.
     #[error(
-        "rows of the database refer to missing rows: the database was changed by another program; restore it from a backup"
+        "rows of the database refer to missing rows: the database was changed by another program; \
+            restore it from a backup"
     )]
     References,
     /// A statement of a migration failed.
-    #[error("failed to apply migrations: {0}; check that the role of the database may create tables")]
+    #[error(
+        "failed to apply migrations: {0}; check that the role of the database may create tables"
+    )]
     Failed(#[source] MigrateError),
 }
 
@@ -162,7 +177,9 @@ impl MigrationError {
 
     fn from_migrator(error: MigrateError, known: i64) -> Result<Self, sqlx::Error> {
         match error {
-            MigrateError::VersionMissing(found) if found > known => Ok(Self::Newer { found, known }),
+            MigrateError::VersionMissing(found) if found > known => {
+                Ok(Self::Newer { found, known })
+            }
             MigrateError::VersionMissing(version) | MigrateError::VersionMismatch(version) => {
                 Ok(Self::Changed(version))
             }
@@ -254,7 +271,10 @@ mod tests {
     fn passwords_do_not_reach_messages() {
         for (url, shown) in [
             ("postgres://ada:secret@db:5432/scores", "postgres://ada:***@db:5432/scores"),
-            ("postgres://ada:sec@re/t?:x@db/scores?sslmode=require", "postgres://ada:***@db/scores"),
+            (
+                "postgres://ada:sec@re/t?:x@db/scores?sslmode=require",
+                "postgres://ada:***@db/scores",
+            ),
             ("postgres://db/scores?user=ada&password=secret", "postgres://db/scores"),
             ("postgres://db/scores?password=sec@ret", "postgres://db:***@ret"),
             ("postgres:///?password=secret", "postgres:///"),

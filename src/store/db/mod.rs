@@ -50,12 +50,17 @@ pub(crate) use on_backend;
 impl Backend {
     /// Opens the database at `url`. Returns its pool and the number of concurrent recording
     /// transactions.
-    pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<(Self, usize), StoreError> {
+    pub(crate) async fn open(
+        url: &str,
+        options: &StoreOptions,
+    ) -> Result<(Self, usize), StoreError> {
         match url.split_once(':').map(|(scheme, _)| scheme) {
             Some("postgres" | "postgresql") => {
                 Ok((Self::Postgres(postgres::Pool::open(url, options).await?), postgres::WRITERS))
             }
-            Some("sqlite") => Ok((Self::Sqlite(sqlite::Pool::open(url, options).await?), sqlite::WRITERS)),
+            Some("sqlite") => {
+                Ok((Self::Sqlite(sqlite::Pool::open(url, options).await?), sqlite::WRITERS))
+            }
             _ => Err(StoreError::url(url, "its scheme is neither sqlite nor postgres")),
         }
     }

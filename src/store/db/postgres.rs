@@ -6,7 +6,9 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use futures_util::TryStreamExt as _;
 use sqlx::migrate::Migrator;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, Postgres};
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, Postgres,
+};
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Row as _, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -65,7 +67,8 @@ impl Pool {
     }
 
     pub(crate) async fn close(&self) {
-        let others = std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
+        let others =
+            std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
         for pool in others {
             pool.close().await;
         }
@@ -75,7 +78,11 @@ impl Pool {
 
 /// Applies migrations on a separate connection. The migrator's lock ends with that connection, so
 /// nothing stays locked if a migration fails, and migrations may take longer than a request.
-async fn migrate(url: &str, connect: &PgConnectOptions, options: &StoreOptions) -> Result<(), StoreError> {
+async fn migrate(
+    url: &str,
+    connect: &PgConnectOptions,
+    options: &StoreOptions,
+) -> Result<(), StoreError> {
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
     let mut connection = tokio::time::timeout(options.timeout, connect.connect())
         .await
@@ -105,7 +112,9 @@ impl Connections for Pool {
         // future is dropped (`PgTransactionManager::begin`), and the next user of the connection
         // would write into the open transaction.
         let pool = self.pool.clone();
-        tokio::spawn(async move { pool.begin().await }).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+        tokio::spawn(async move { pool.begin().await })
+            .await
+            .unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
 
     async fn reader(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {

@@ -23,7 +23,9 @@ pub(crate) async fn with_retries<T, F: Future<Output = Result<T, StoreError>>>(
     let (started, mut attempt) = (Instant::now(), 1);
     loop {
         match transaction().await {
-            Err(StoreError::Contended(error)) if attempt < ATTEMPTS && started.elapsed() < LONGEST_TRIED => {
+            Err(StoreError::Contended(error))
+                if attempt < ATTEMPTS && started.elapsed() < LONGEST_TRIED =>
+            {
                 tracing::debug!(%error, attempt, "retrying contended transaction");
                 // Jitter from the id's random end, so that competitors do not meet again.
                 let jitter = u64::from(id.as_bytes()[15]) / 16;

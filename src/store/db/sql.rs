@@ -68,7 +68,10 @@ impl Sql {
     }
 
     /// Appends several rows of `VALUES`.
-    pub(crate) fn tuples<const N: usize>(&mut self, rows: impl Iterator<Item = [Argument; N]>) -> &mut Self {
+    pub(crate) fn tuples<const N: usize>(
+        &mut self,
+        rows: impl Iterator<Item = [Argument; N]>,
+    ) -> &mut Self {
         for (position, row) in rows.enumerate() {
             if position > 0 {
                 self.push(", ");
@@ -177,7 +180,10 @@ pub(crate) trait Connection: Send {
     fn execute(&mut self, sql: Sql) -> impl Future<Output = Result<u64, sqlx::Error>> + Send;
 
     /// Runs a query and returns all its rows.
-    fn fetch(&mut self, sql: Sql) -> impl Future<Output = Result<Vec<Self::Row>, sqlx::Error>> + Send;
+    fn fetch(
+        &mut self,
+        sql: Sql,
+    ) -> impl Future<Output = Result<Vec<Self::Row>, sqlx::Error>> + Send;
 
     /// Runs a query and passes its rows to `take` one by one, so that they need not be in memory
     /// together.
@@ -193,7 +199,9 @@ pub(crate) trait Connections: Sync {
     type Db: Database<Connection: Connection>;
 
     /// Begins a transaction that may write.
-    fn begin(&self) -> impl Future<Output = Result<Transaction<'static, Self::Db>, sqlx::Error>> + Send;
+    fn begin(
+        &self,
+    ) -> impl Future<Output = Result<Transaction<'static, Self::Db>, sqlx::Error>> + Send;
 
     /// Begins a transaction that may write tens of thousands of rows.
     fn begin_large(
@@ -257,23 +265,31 @@ impl<'a, R: Row> Reader<'a, R> {
         self.required(column, self.row.time(column))
     }
 
-    pub(crate) fn optional_time(&self, column: &'static str) -> Result<Option<OffsetDateTime>, StoreError> {
+    pub(crate) fn optional_time(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<OffsetDateTime>, StoreError> {
         self.readable(column, self.row.time(column))
     }
 
     /// Reads a text column that contains the hash of an image.
     pub(crate) fn hash(&self, column: &'static str) -> Result<ContentHash, StoreError> {
-        ContentHash::from_hex(&self.text(column)?).ok_or_else(|| self.corrupt(column, "is not a hash"))
+        ContentHash::from_hex(&self.text(column)?)
+            .ok_or_else(|| self.corrupt(column, "is not a hash"))
     }
 
-    pub(crate) fn optional_bytes(&self, column: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) fn optional_bytes(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         self.readable(column, self.row.bytes(column))
     }
 
     /// Reads an integer in the range of `T`.
     pub(crate) fn int<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, StoreError> {
         let value = self.required(column, self.row.int(column))?;
-        T::try_from(value).map_err(|_| self.corrupt(column, format!("is {value}, which is out of range")))
+        T::try_from(value)
+            .map_err(|_| self.corrupt(column, format!("is {value}, which is out of range")))
     }
 
     /// Reads an integer in the range of `T`, or null.
@@ -283,13 +299,17 @@ impl<'a, R: Row> Reader<'a, R> {
     ) -> Result<Option<T>, StoreError> {
         let value = self.readable(column, self.row.int(column))?;
         let convert = |value| {
-            T::try_from(value).map_err(|_| self.corrupt(column, format!("is {value}, which is out of range")))
+            T::try_from(value)
+                .map_err(|_| self.corrupt(column, format!("is {value}, which is out of range")))
         };
         value.map(convert).transpose()
     }
 
     /// Reads a text column that contains JSON.
-    pub(crate) fn json<T: serde::de::DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(
+        &self,
+        column: &'static str,
+    ) -> Result<T, StoreError> {
         serde_json::from_str(&self.text(column)?)
             .map_err(|error| self.corrupt(column, format!("is not the expected JSON ({error})")))
     }
@@ -301,15 +321,25 @@ impl<'a, R: Row> Reader<'a, R> {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, StoreError> {
         let word = self.text(column)?;
-        parse(&word)
-            .ok_or_else(|| self.corrupt(column, format!("is {word:?}, which this program does not know")))
+        parse(&word).ok_or_else(|| {
+            self.corrupt(column, format!("is {word:?}, which this program does not know"))
+        })
     }
 
     pub(crate) fn corrupt(&self, column: &'static str, reason: impl Into<String>) -> StoreError {
-        StoreError::Corrupt { table: self.table, column, row: self.key.clone(), reason: reason.into() }
+        StoreError::Corrupt {
+            table: self.table,
+            column,
+            row: self.key.clone(),
+            reason: reason.into(),
+        }
     }
 
-    fn readable<T>(&self, column: &'static str, value: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+    fn readable<T>(
+        &self,
+        column: &'static str,
+        value: Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
         value.map_err(|error| self.corrupt(column, format!("cannot be read ({error})")))
     }
 

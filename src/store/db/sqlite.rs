@@ -38,21 +38,24 @@ pub(crate) const WRITERS: usize = 1;
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::sqlite);
 
-/// The writer's page cache: 4 MiB. SQLite numbers pages anew when it splits one, by way of a page number beyond
-/// the end of the file (`balance_nonroot`), and then searches its whole cache for such pages at the commit
+/// The writer's page cache: 4 MiB. SQLite numbers pages anew when it splits one, by way of a page
+/// number beyond
+/// the end of the file (`balance_nonroot`), and then searches its whole cache for such pages at
+/// the commit
 /// (`pcache1TruncateUnsafe`). With 64 MiB that was 45 % of the writer's time while recording.
 const CACHE: &str = "-4096";
 
-/// The writer's page cache in large transactions: 64 MiB. An import of 100,000 samples would otherwise write
-/// its pages again and again.
+/// The writer's page cache in large transactions: 64 MiB. An import of 100,000 samples would
+/// otherwise write its pages again and again.
 const LARGE_CACHE: &str = "-65536";
 
 /// Takes the write lock before any read, so that a transaction never has to roll back halfway.
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// ISO 8601 with exactly six decimal digits of a second, so that text sorts like time.
-const MICROSECONDS: EncodedConfig =
-    Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZero::new(6) }).encode();
+const MICROSECONDS: EncodedConfig = Config::DEFAULT
+    .set_time_precision(TimePrecision::Second { decimal_digits: NonZero::new(6) })
+    .encode();
 
 /// Writer and readers of one database.
 #[derive(Clone, Debug)]
@@ -99,7 +102,8 @@ impl Pool {
         // database would be lost with it.
         let pool = || {
             let plain = SqlitePoolOptions::new();
-            let pool = if in_memory { plain } else { plain.before_acquire(is_between_transactions) };
+            let pool =
+                if in_memory { plain } else { plain.before_acquire(is_between_transactions) };
             pool.acquire_timeout(options.timeout)
                 .idle_timeout(None::<Duration>)
                 .max_lifetime(None::<Duration>)
@@ -107,10 +111,13 @@ impl Pool {
         };
         // Deleted data is overwritten: otherwise faces would stay in free pages.
         let writing = connect.clone().pragma("cache_size", CACHE).pragma("secure_delete", "ON");
-        let writer = open_writer(&writing, options.timeout, &pool).await.map_err(|error| match error {
-            sqlx::Error::Database(error) => unusable(format!("the file cannot be opened ({error})")),
-            error => StoreError::from(error),
-        })?;
+        let writer =
+            open_writer(&writing, options.timeout, &pool).await.map_err(|error| match error {
+                sqlx::Error::Database(error) => {
+                    unusable(format!("the file cannot be opened ({error})"))
+                }
+                error => StoreError::from(error),
+            })?;
         let readers = if in_memory {
             writer.clone()
         } else {
@@ -164,8 +171,10 @@ impl Pool {
         let emptied = connection.fetch(Sql::new("PRAGMA wal_checkpoint(TRUNCATE)")).await;
         connection.execute(patience(self.patience)).await?;
         let rows = emptied?;
-        let busy =
-            rows.first().map(|row| Reader::new(row, "wal_checkpoint", "").int::<i64>("busy")).transpose()?;
+        let busy = rows
+            .first()
+            .map(|row| Reader::new(row, "wal_checkpoint", "").int::<i64>("busy"))
+            .transpose()?;
         Ok(busy == Some(0))
     }
 
@@ -182,7 +191,8 @@ impl Pool {
     }
 
     pub(crate) async fn close(&self) {
-        let others = std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
+        let others =
+            std::mem::take(&mut *self.others.lock().unwrap_or_else(PoisonError::into_inner));
         for readers in others {
             readers.close().await;
         }
@@ -240,8 +250,11 @@ fn make_folder(file: &Path) -> Result<(), String> {
         return Err("it names no file".to_owned());
     }
     match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder)
-            .map_err(|error| format!("the folder {} cannot be created ({error})", folder.display())),
+        Some(folder) if !folder.as_os_str().is_empty() => {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                format!("the folder {} cannot be created ({error})", folder.display())
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -329,8 +342,9 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, SqliteArguments), sqlx::E
             Argument::Bytes(bytes) => arguments.add(bytes),
             Argument::Uuid(uuid) => arguments.add(uuid.map(|uuid| uuid.to_string())),
             Argument::Time(time) => {
-                let text =
-                    time.format(&Iso8601::<MICROSECONDS>).map_err(|e| sqlx::Error::Encode(e.into()))?;
+                let text = time
+                    .format(&Iso8601::<MICROSECONDS>)
+                    .map_err(|e| sqlx::Error::Encode(e.into()))?;
                 arguments.add(text)
             }
         }
@@ -372,13 +386,16 @@ impl Row for SqliteRow {
     }
 
     fn uuid(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error> {
-        let parse = |text: String| Uuid::parse_str(&text).map_err(|error| sqlx::Error::Decode(error.into()));
+        let parse = |text: String| {
+            Uuid::parse_str(&text).map_err(|error| sqlx::Error::Decode(error.into()))
+        };
         self.text(column)?.map(parse).transpose()
     }
 
     fn time(&self, column: &str) -> Result<Option<OffsetDateTime>, sqlx::Error> {
         let parse = |text: String| {
-            OffsetDateTime::parse(&text, &Iso8601::PARSING).map_err(|error| sqlx::Error::Decode(error.into()))
+            OffsetDateTime::parse(&text, &Iso8601::PARSING)
+                .map_err(|error| sqlx::Error::Decode(error.into()))
         };
         self.text(column)?.map(parse).transpose()
     }

@@ -167,7 +167,10 @@ mod tests {
         let column = MetricColumn {
             version: 1,
             values: vec![Some(0.0), None, None, Some(3.0)],
-            reasons: BTreeMap::from([("first".to_owned(), vec![1]), ("second".to_owned(), vec![2])]),
+            reasons: BTreeMap::from([
+                ("first".to_owned(), vec![1]),
+                ("second".to_owned(), vec![2]),
+            ]),
             flags: BTreeMap::from([("flag".to_owned(), vec![0, 3])]),
         };
         data.metrics.insert("ips".to_owned(), column);
@@ -175,11 +178,17 @@ mod tests {
         assert_eq!(data.names, ["b", "d"]);
         assert_eq!(data.identities, [Some("q".to_owned()), Some("s".to_owned())]);
         assert_eq!(data.sizes, [Some((1, 1)), Some((3, 3))]);
-        assert_eq!(data.attributes["Young"], AttributePlaces { present: vec![0, 1], absent: vec![] });
+        assert_eq!(
+            data.attributes["Young"],
+            AttributePlaces { present: vec![0, 1], absent: vec![] }
+        );
         let column = &data.metrics["ips"];
         assert_eq!(column.values, [None, Some(3.0)]);
         assert_eq!(column.reasons, BTreeMap::from([("first".to_owned(), vec![0])]));
         assert_eq!(column.flags, BTreeMap::from([("flag".to_owned(), vec![1])]));
-        assert_eq!((data.prompt_kinds.len(), data.categories.len(), data.relations.len()), (2, 2, 2));
+        assert_eq!(
+            (data.prompt_kinds.len(), data.categories.len(), data.relations.len()),
+            (2, 2, 2)
+        );
     }
 }

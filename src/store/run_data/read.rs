@@ -25,7 +25,11 @@ const MOST_ATTRIBUTES: usize = 10_000;
 impl Store {
     /// Reads a run as columns with the scores of one pack: the one with this digest, or else the
     /// one that most of its scores belong to. `None` if no run has this id.
-    pub async fn run_data(&self, run: Uuid, pack: Option<&str>) -> Result<Option<RunData>, StoreError> {
+    pub async fn run_data(
+        &self,
+        run: Uuid,
+        pack: Option<&str>,
+    ) -> Result<Option<RunData>, StoreError> {
         on_backend!(self, pool => run_data(pool, run, pack).await)
     }
 
@@ -40,7 +44,11 @@ impl Store {
     }
 
     /// Returns the names of at most `most` samples of a run, evenly spaced in their order.
-    pub async fn sample_names(&self, run: Uuid, most: usize) -> Result<BTreeSet<String>, StoreError> {
+    pub async fn sample_names(
+        &self,
+        run: Uuid,
+        most: usize,
+    ) -> Result<BTreeSet<String>, StoreError> {
         on_backend!(self, pool => sample_names(pool, run, most).await)
     }
 }
@@ -93,7 +101,8 @@ async fn run_data<P: Connections>(
     let mut connection = pool.reader().await?;
     let connection = &mut *connection;
     let mut sql = Sql::new(
-        "SELECT methods.name AS method, runs.name FROM runs JOIN methods ON methods.id = runs.method WHERE runs.id = ",
+        "SELECT methods.name AS method, runs.name FROM runs JOIN methods ON methods.id = \
+            runs.method WHERE runs.id = ",
     );
     sql.bind(run);
     let rows = connection.fetch(sql).await?;
@@ -125,7 +134,8 @@ async fn sample_names<P: Connections>(
     sql.bind(run).push(" ORDER BY name");
     let rows = connection.fetch(sql).await?;
     let taken = rows.len().min(most);
-    let names = (0..taken).map(|at| Reader::new(&rows[at * rows.len() / taken], "samples", run).text("name"));
+    let names = (0..taken)
+        .map(|at| Reader::new(&rows[at * rows.len() / taken], "samples", run).text("name"));
     names.collect()
 }
 
@@ -140,9 +150,12 @@ async fn samples_data<P: Connections>(
     let mut prompts = Vec::new();
     for (run, names) in wanted {
         for names in names.iter().collect::<Vec<_>>().chunks(BATCH) {
-            let mut sql =
-                Sql::new("SELECT id, name, prompt, width, height, metadata FROM samples WHERE run = ");
-            sql.bind(*run).push(" AND name IN ").tuple(names.iter().map(|name| name.as_str().into()));
+            let mut sql = Sql::new(
+                "SELECT id, name, prompt, width, height, metadata FROM samples WHERE run = ",
+            );
+            sql.bind(*run)
+                .push(" AND name IN ")
+                .tuple(names.iter().map(|name| name.as_str().into()));
             sql.push(" ORDER BY name");
             let mut places = HashMap::new();
             for row in &connection.fetch(sql).await? {
@@ -156,7 +169,8 @@ async fn samples_data<P: Connections>(
                 continue;
             }
             let mut sql = Sql::new(
-                "SELECT sample, metric, metric_version, value, reason, flags FROM scores WHERE pack = ",
+                "SELECT sample, metric, metric_version, value, reason, flags FROM scores WHERE \
+                    pack = ",
             );
             sql.bind(pack);
             sql.push(" AND sample IN ").tuple(places.keys().map(|id| (*id).into()));
@@ -178,7 +192,8 @@ async fn find_pack<C: Connection>(
     pack: Option<&str>,
 ) -> Result<Option<PackId>, StoreError> {
     let mut sql = Sql::new(
-        "SELECT digest, packs.name, weights FROM summaries JOIN packs ON packs.digest = summaries.pack WHERE run = ",
+        "SELECT digest, packs.name, weights FROM summaries JOIN packs ON packs.digest = \
+            summaries.pack WHERE run = ",
     );
     sql.bind(run).push(" AND n + nulls > 0");
     if let Some(pack) = pack {
@@ -199,13 +214,17 @@ async fn newest_versions<C: Connection>(
     pack: &str,
 ) -> Result<BTreeMap<String, MetricColumn>, StoreError> {
     let mut sql = Sql::new(
-        "SELECT metric, MAX(metric_version) AS newest FROM summaries WHERE n + nulls > 0 AND run = ",
+        "SELECT metric, MAX(metric_version) AS newest FROM summaries WHERE n + nulls > 0 AND run \
+            = ",
     );
     sql.bind(run).push(" AND pack = ").bind(pack).push(" GROUP BY metric");
     let rows = connection.fetch(sql).await?;
     let columns = rows.iter().map(|row| {
         let row = Reader::new(row, "summaries", run);
-        Ok((row.text("metric")?, MetricColumn { version: row.int("newest")?, ..MetricColumn::default() }))
+        Ok((
+            row.text("metric")?,
+            MetricColumn { version: row.int("newest")?, ..MetricColumn::default() },
+        ))
     });
     columns.collect()
 }
@@ -218,7 +237,8 @@ impl RunData {
         connection: &mut C,
     ) -> Result<(bool, Vec<Prompt>), StoreError> {
         let after = self.names.last().cloned();
-        let mut sql = Sql::new("SELECT name, prompt, width, height, metadata FROM samples WHERE run = ");
+        let mut sql =
+            Sql::new("SELECT name, prompt, width, height, metadata FROM samples WHERE run = ");
         sql.bind(self.run);
         if let Some(after) = &after {
             sql.push(" AND name > ").bind(after.as_str());
@@ -254,8 +274,10 @@ impl RunData {
             return Ok(());
         }
         let of_samples = |mut sql: Sql| {
-            sql.push(" FROM samples JOIN scores ON scores.sample = samples.id WHERE samples.run = ")
-                .bind(run);
+            sql.push(
+                " FROM samples JOIN scores ON scores.sample = samples.id WHERE samples.run = ",
+            )
+            .bind(run);
             sql.push(" AND scores.pack = ").bind(pack.digest.as_str());
             if let Some(after) = after {
                 sql.push(" AND samples.name > ").bind(after);
@@ -269,11 +291,14 @@ impl RunData {
             Ok::<_, StoreError>(names[first..].binary_search(&name).ok().map(|place| first + place))
         };
         let mut sql = Sql::new(
-            "SELECT samples.name, MAX(CASE WHEN reason IS NULL AND flags = '[]' THEN NULL ELSE metric END) AS remarked",
+            "SELECT samples.name, MAX(CASE WHEN reason IS NULL AND flags = '[]' THEN NULL ELSE \
+                metric END) AS remarked",
         );
         for (metric, column) in metrics.iter_mut() {
             column.values.resize(names.len(), None);
-            sql.push(", MAX(CASE WHEN metric = ").bind(metric.as_str()).push(" AND metric_version = ");
+            sql.push(", MAX(CASE WHEN metric = ")
+                .bind(metric.as_str())
+                .push(" AND metric_version = ");
             sql.bind(column.version).push(" THEN value END)");
         }
         let mut sql = of_samples(sql);

@@ -13,7 +13,9 @@ use super::moments::Moments;
 use super::slices::{MetricSums, Slice, SliceSummary, cluster_sums, summary};
 use crate::pack_id::{PackId, Weights};
 use crate::store::Store;
-use crate::store::db::{Connection, Connections, Reader, Row, Sql, StoreError, on_backend, to_microseconds};
+use crate::store::db::{
+    Connection, Connections, Reader, Row, Sql, StoreError, on_backend, to_microseconds,
+};
 use crate::store::packs::read_pack;
 
 /// Runs per statement.
@@ -98,14 +100,20 @@ impl RunStandings {
 impl Store {
     /// Returns the standings of the runs of a leaderboard, in order of method, pack and run.
     /// Unchanged ones come from the cache.
-    pub async fn standings(&self, query: &StandingsQuery) -> Result<Vec<Arc<RunStandings>>, StoreError> {
+    pub async fn standings(
+        &self,
+        query: &StandingsQuery,
+    ) -> Result<Vec<Arc<RunStandings>>, StoreError> {
         on_backend!(self, pool => self.remembered.standings(pool, query).await)
     }
 
     /// Returns the query plans of [`standings`](Self::standings), one line per step: of the query
     /// that every request runs, and of the query for runs that changed. They explain a slow
     /// leaderboard.
-    pub async fn explain_standings(&self, query: &StandingsQuery) -> Result<Vec<String>, StoreError> {
+    pub async fn explain_standings(
+        &self,
+        query: &StandingsQuery,
+    ) -> Result<Vec<String>, StoreError> {
         on_backend!(self, pool => explain(pool, query).await)
     }
 
@@ -133,7 +141,13 @@ const IDLE: Duration = Duration::from_hours(1);
 
 impl Default for StandingsCache {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(LEADERBOARD_BYTES).time_to_idle(IDLE).weigher(weigh).build())
+        Self(
+            Cache::builder()
+                .max_capacity(LEADERBOARD_BYTES)
+                .time_to_idle(IDLE)
+                .weigher(weigh)
+                .build(),
+        )
     }
 }
 
@@ -141,7 +155,8 @@ impl Default for StandingsCache {
 fn weigh(key: &StandingsKey, run: &Arc<RunStandings>) -> u32 {
     let texts = key.1.len() + key.2.kind.len() + key.2.label.len() + key.3.len() + run.stamp.len();
     let sums: usize = run.sums.values().map(|sums| 16 * sums.len() + 200).sum();
-    u32::try_from(512 + texts + sums + 8 * run.keys.len() + 600 * run.standings.len()).unwrap_or(u32::MAX)
+    u32::try_from(512 + texts + sums + 8 * run.keys.len() + 600 * run.standings.len())
+        .unwrap_or(u32::MAX)
 }
 
 impl StandingsCache {
@@ -162,8 +177,10 @@ impl StandingsCache {
         let stamps = rows.iter().map(|row| {
             let row = Reader::new(row, "summaries", "");
             let flags: BTreeMap<String, bool> = row.json("flags")?;
-            let stamp = format!("{} {flags:?} {}", row.int::<u64>("revision")?, row.text("fingerprint")?);
-            let key = (row.uuid("run")?, row.text("pack")?, query.slice.clone(), query.policy.clone());
+            let stamp =
+                format!("{} {flags:?} {}", row.int::<u64>("revision")?, row.text("fingerprint")?);
+            let key =
+                (row.uuid("run")?, row.text("pack")?, query.slice.clone(), query.policy.clone());
             Ok((key, stamp))
         });
         let stamps: Vec<(StandingsKey, String)> = stamps.collect::<Result<_, StoreError>>()?;
@@ -172,7 +189,9 @@ impl StandingsCache {
         for (key, stamp) in &stamps {
             match self.0.get(key).filter(|cached| cached.stamp == *stamp) {
                 Some(cached) => drop(found.insert(key.clone(), cached)),
-                None => drop(changed.entry(key.1.clone()).or_default().insert(key.0, stamp.clone())),
+                None => {
+                    drop(changed.entry(key.1.clone()).or_default().insert(key.0, stamp.clone()))
+                }
             }
         }
         for (pack, mut stamps) in changed {
@@ -181,7 +200,9 @@ impl StandingsCache {
                 let run = Arc::new(run);
                 // A slice that the run does not have is not cached, because clients can make up
                 // labels.
-                if query.slice.is_all() || run.standings.iter().any(|standing| standing.slice.is_some()) {
+                if query.slice.is_all()
+                    || run.standings.iter().any(|standing| standing.slice.is_some())
+                {
                     self.0.insert(key.clone(), run.clone());
                 }
                 found.insert(key, run);
@@ -192,16 +213,22 @@ impl StandingsCache {
     }
 }
 
-async fn explain<P: Connections>(pool: &P, query: &StandingsQuery) -> Result<Vec<String>, StoreError> {
+async fn explain<P: Connections>(
+    pool: &P,
+    query: &StandingsQuery,
+) -> Result<Vec<String>, StoreError> {
     let mut connection = pool.reader().await?;
     let connection = &mut *connection;
     let rows = connection.fetch(query.stamps()).await?;
     let runs = rows.iter().map(|row| Reader::new(row, "summaries", "").uuid("run"));
     let runs: Vec<Uuid> = runs.take(RUNS).collect::<Result<_, _>>()?;
-    let pack = rows.first().map(|row| Reader::new(row, "summaries", "").text("pack")).transpose()?;
+    let pack =
+        rows.first().map(|row| Reader::new(row, "summaries", "").text("pack")).transpose()?;
     let pack = pack.unwrap_or_default();
     let mut lines = Vec::new();
-    for (what, asked) in [("every request", query.stamps()), ("runs that changed", query.sql(&pack, &runs))] {
+    for (what, asked) in
+        [("every request", query.stamps()), ("runs that changed", query.sql(&pack, &runs))]
+    {
         let (explain, column) = connection.explain();
         let mut sql = Sql::new(explain);
         sql.text.push_str(&asked.text);
@@ -220,11 +247,13 @@ impl StandingsQuery {
     /// fingerprint of its slice summaries.
     fn stamps(&self) -> Sql {
         let mut sql = Sql::new(
-            "SELECT summaries.run, summaries.pack, runs.flags, revision, COALESCE(fingerprint, '') AS fingerprint
+            "SELECT summaries.run, summaries.pack, runs.flags, revision, COALESCE(fingerprint, '') \
+                AS fingerprint
              FROM (SELECT DISTINCT run, pack FROM summaries WHERE n + nulls > 0) AS summaries
              JOIN runs ON runs.id = summaries.run JOIN methods ON methods.id = runs.method
              JOIN packs ON packs.digest = summaries.pack
-             LEFT JOIN run_slices ON run_slices.run = summaries.run AND run_slices.pack = summaries.pack
+             LEFT JOIN run_slices ON run_slices.run = summaries.run AND run_slices.pack = \
+             summaries.pack
              WHERE 1 = 1",
         );
         let texts = [
@@ -239,7 +268,8 @@ impl StandingsQuery {
                 sql.push(condition).bind(text.as_str());
             }
         }
-        for (condition, time) in [(" AND runs.created >= ", self.since), (" AND runs.created < ", self.until)]
+        for (condition, time) in
+            [(" AND runs.created >= ", self.since), (" AND runs.created < ", self.until)]
         {
             if let Some(time) = time {
                 sql.push(condition).bind(to_microseconds(time));
@@ -274,7 +304,14 @@ impl StandingsQuery {
             let keys = sums.keys.remove(&run).unwrap_or_default();
             let sample_set = sums.sets.remove(&run).unwrap_or_default();
             let sums = sums.sums.remove(&run).unwrap_or_default();
-            Some(RunStandings { run, standings, keys, sample_set, sums, stamp: stamps.remove(&run)? })
+            Some(RunStandings {
+                run,
+                standings,
+                keys,
+                sample_set,
+                sums,
+                stamp: stamps.remove(&run)?,
+            })
         });
         Ok(read.collect())
     }
@@ -282,17 +319,25 @@ impl StandingsQuery {
     /// Returns the query for the standings of these runs with a pack.
     fn sql(&self, pack: &str, runs: &[Uuid]) -> Sql {
         let mut sql = Sql::new(
-            "SELECT methods.name AS method, runs.name AS run_name, runs.id AS run, runs.flags, summaries.pack,
+            "SELECT methods.name AS method, runs.name AS run_name, runs.id AS run, runs.flags, \
+                summaries.pack,
                     packs.name AS pack_name, weights, summaries.metric, summaries.metric_version,
-                    summaries.n AS running_n, summaries.nulls AS running_nulls, pivot, total, squares,
-                    slices.samples, slices.n, slices.nulls, penalised, undecided, faceless, mean, std, low, high, slices.clusters
-             FROM summaries JOIN runs ON runs.id = summaries.run JOIN methods ON methods.id = runs.method
+                    summaries.n AS running_n, summaries.nulls AS running_nulls, pivot, total, \
+                    squares,
+                    slices.samples, slices.n, slices.nulls, penalised, undecided, faceless, mean, \
+                    std, low, high, slices.clusters
+             FROM summaries JOIN runs ON runs.id = summaries.run JOIN methods ON methods.id = \
+             runs.method
              JOIN packs ON packs.digest = summaries.pack
-             LEFT JOIN slice_summaries AS slices ON slices.run = summaries.run AND slices.pack = summaries.pack
-                  AND slices.metric = summaries.metric AND slices.metric_version = summaries.metric_version
+             LEFT JOIN slice_summaries AS slices ON slices.run = summaries.run AND slices.pack = \
+             summaries.pack
+                  AND slices.metric = summaries.metric AND slices.metric_version = \
+                  summaries.metric_version
                   AND slices.kind = ",
         );
-        sql.bind(self.slice.kind.as_str()).push(" AND slices.label = ").bind(self.slice.label.as_str());
+        sql.bind(self.slice.kind.as_str())
+            .push(" AND slices.label = ")
+            .bind(self.slice.label.as_str());
         sql.push(" AND slices.policy = ");
         if self.penalised.is_empty() {
             sql.push("'none'");
@@ -311,7 +356,8 @@ impl StandingsQuery {
     fn standing<R: Row>(&self, row: &Reader<'_, R>) -> Result<Standing, StoreError> {
         let metric = row.text("metric")?;
         let slice = if row.optional_int::<u64>("samples")?.is_some() {
-            let policy = if self.penalised.contains(&metric) { self.policy.as_str() } else { "none" };
+            let policy =
+                if self.penalised.contains(&metric) { self.policy.as_str() } else { "none" };
             Some(summary(row, self.slice.clone(), policy.to_owned())?)
         } else {
             None
@@ -363,7 +409,8 @@ mod tests {
         let store = Store::open("sqlite::memory:", &StoreOptions::default()).await.unwrap();
         for run in 0..runs {
             let value = ScoreValue::Number(0.5);
-            let score = NewScore { metric: "aesthetic".into(), metric_version: 1, value, flags: vec![] };
+            let score =
+                NewScore { metric: "aesthetic".into(), metric_version: 1, value, flags: vec![] };
             let sample = NewSample {
                 id: Uuid::now_v7(),
                 created: OffsetDateTime::now_utc(),
@@ -377,7 +424,11 @@ mod tests {
                 references: vec![],
                 auxiliary: vec![],
                 metadata: serde_json::json!({}),
-                pack: PackId { digest: "a".repeat(64), name: "pack".into(), weights: Weights::Official },
+                pack: PackId {
+                    digest: "a".repeat(64),
+                    name: "pack".into(),
+                    weights: Weights::Official,
+                },
                 service_version: "0".into(),
                 scores: vec![score],
             };
@@ -408,9 +459,11 @@ mod tests {
     async fn the_weight_of_an_entry_includes_its_key() {
         let store = store_of(1).await;
         let run = store.standings(&asked(Slice::all())).await.unwrap().remove(0);
-        let key =
-            |label: String| (run.run, String::new(), Slice { kind: String::new(), label }, String::new());
-        let (short, long) = (weigh(&key(String::new()), &run), weigh(&key("x".repeat(60_000)), &run));
+        let key = |label: String| {
+            (run.run, String::new(), Slice { kind: String::new(), label }, String::new())
+        };
+        let (short, long) =
+            (weigh(&key(String::new()), &run), weigh(&key("x".repeat(60_000)), &run));
         assert_eq!(long - short, 60_000);
         assert!(short >= 600, "{short}");
     }

@@ -44,12 +44,16 @@ impl Sums {
 }
 
 /// Start of a statement that is followed by [`row`]s.
-const INSERT: &str =
-    "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, total, squares) VALUES ";
+const INSERT: &str = "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, \
+    total, squares) VALUES ";
 
 /// Returns a summary row: the counts of numbers and nulls, the pivot of the numbers, and the sums
 /// of distances from it and of their squares.
-fn row(key: SummaryKey<'_>, [n, nulls]: [i64; 2], [pivot, total, squares]: [f64; 3]) -> [Argument; 9] {
+fn row(
+    key: SummaryKey<'_>,
+    [n, nulls]: [i64; 2],
+    [pivot, total, squares]: [f64; 3],
+) -> [Argument; 9] {
     [
         key.run.into(),
         key.pack.into(),
@@ -107,10 +111,9 @@ pub(crate) async fn add<C: Connection>(
         return Ok(());
     }
     let mut sql = Sql::new(INSERT);
-    sql.tuples(
-        sums.iter()
-            .map(|(key, of)| row(*key, [of.n, of.nulls], [of.pivot, of.total, of.squares].map(storable))),
-    );
+    sql.tuples(sums.iter().map(|(key, of)| {
+        row(*key, [of.n, of.nulls], [of.pivot, of.total, of.squares].map(storable))
+    }));
     // Let the new pivot be at distance d from the old one, and let n distances from the new one sum
     // to t, and their squares to s. Then distances from the old pivot sum to t + n d, and their
     // squares to s + 2 d t + n d². PostgreSQL fails if a product is too small for a double, hence
@@ -122,13 +125,16 @@ pub(crate) async fn add<C: Connection>(
               pivot = CASE WHEN summaries.n = 0 THEN excluded.pivot ELSE summaries.pivot END,
               total = CASE WHEN summaries.n = 0 THEN excluded.total
                            WHEN excluded.n = 0 THEN summaries.total
-                           ELSE summaries.total + (excluded.total + excluded.n * (excluded.pivot - summaries.pivot)) END,
+                           ELSE summaries.total + (excluded.total + excluded.n * (excluded.pivot - \
+                           summaries.pivot)) END,
               squares = CASE WHEN summaries.n = 0 THEN excluded.squares
                              WHEN excluded.n = 0 THEN summaries.squares
-                             WHEN abs(excluded.pivot - summaries.pivot) < 1e-150 THEN summaries.squares + excluded.squares
+                             WHEN abs(excluded.pivot - summaries.pivot) < 1e-150 THEN \
+                             summaries.squares + excluded.squares
                              ELSE summaries.squares + (excluded.squares
                                   + CASE WHEN abs(excluded.total) < 1e-150 THEN 0
-                                         ELSE 2 * (excluded.pivot - summaries.pivot) * excluded.total END
+                                         ELSE 2 * (excluded.pivot - summaries.pivot) * \
+                                         excluded.total END
                                   + excluded.n * (excluded.pivot - summaries.pivot)
                                                * (excluded.pivot - summaries.pivot)) END",
     );
@@ -235,7 +241,8 @@ pub(crate) async fn put<C: Connection>(
     let squares = numbers.iter().map(|number| (number - pivot).powi(2)).sum::<f64>();
     sql.tuple(row(key, [numbers.len() as i64, nulls], [pivot, total, squares]));
     sql.push(
-        " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET n = excluded.n, nulls = excluded.nulls,
+        " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET n = excluded.n, nulls = \
+            excluded.nulls,
               pivot = excluded.pivot, total = excluded.total, squares = excluded.squares",
     );
     connection.execute(sql).await?;
@@ -243,6 +250,11 @@ pub(crate) async fn put<C: Connection>(
 }
 
 fn find(sql: &mut Sql, of: &'static str, key: SummaryKey<'_>) {
-    sql.push(of).bind(key.run).push(" AND metric = ").bind(key.metric).push(" AND pack = ").bind(key.pack);
+    sql.push(of)
+        .bind(key.run)
+        .push(" AND metric = ")
+        .bind(key.metric)
+        .push(" AND pack = ")
+        .bind(key.pack);
     sql.push(" AND metric_version = ").bind(key.version);
 }

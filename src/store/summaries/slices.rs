@@ -1,5 +1,5 @@
-//! Slice summaries: summaries of runs with intervals, by slice and penalty policy. They are computed
-//! in `analysis` from all samples of a run, and replaced as a whole.
+//! Slice summaries: summaries of runs with intervals, by slice and penalty policy. They are
+//! computed in `analysis` from all samples of a run, and replaced as a whole.
 
 use std::collections::HashMap;
 
@@ -177,8 +177,9 @@ impl Store {
     /// Returns the distributions of all metrics in the summarised runs, for the pack with this
     /// digest.
     pub async fn run_quantiles(&self, pack: &str) -> Result<Vec<(Uuid, Quantiles)>, StoreError> {
-        let mut sql =
-            Sql::new("SELECT run, metric, metric_version, n, places FROM run_quantiles WHERE pack = ");
+        let mut sql = Sql::new(
+            "SELECT run, metric, metric_version, n, places FROM run_quantiles WHERE pack = ",
+        );
         sql.bind(pack).push(" ORDER BY metric, metric_version, run");
         on_backend!(self, pool => read(pool, sql, |row| quantiles(row, pack)).await)
     }
@@ -211,11 +212,14 @@ async fn replace<P: Connections>(
     };
     for rows in summary.slices.chunks(BATCH) {
         let mut sql = Sql::new(
-            "INSERT INTO slice_summaries (run, pack, kind, label, metric, policy, metric_version, samples, n, nulls, penalised,
-                                          undecided, faceless, mean, std, low, high, clusters) VALUES ",
+            "INSERT INTO slice_summaries (run, pack, kind, label, metric, policy, metric_version, \
+                samples, n, nulls, penalised,
+                                          undecided, faceless, mean, std, low, high, clusters) \
+                                          VALUES ",
         );
         for (position, row) in rows.iter().enumerate() {
-            let counts = [row.samples, row.n, row.nulls, row.penalised, row.undecided, row.faceless];
+            let counts =
+                [row.samples, row.n, row.nulls, row.penalised, row.undecided, row.faceless];
             let numbers = [row.mean, row.std, row.low, row.high];
             sql.push(if position > 0 { ", " } else { "" });
             sql.tuple(
@@ -228,8 +232,9 @@ async fn replace<P: Connections>(
             );
         }
         connection.execute(sql).await?;
-        let mut sql =
-            Sql::new("INSERT INTO slice_sums (run, pack, kind, label, metric, policy, sums) VALUES ");
+        let mut sql = Sql::new(
+            "INSERT INTO slice_sums (run, pack, kind, label, metric, policy, sums) VALUES ",
+        );
         for (position, row) in rows.iter().enumerate() {
             sql.push(if position > 0 { ", " } else { "" });
             sql.tuple(key(row).into_iter().chain([write_sums(&row.sums).into()]));
@@ -237,8 +242,9 @@ async fn replace<P: Connections>(
         connection.execute(sql).await?;
     }
     if !summary.quantiles.is_empty() {
-        let mut sql =
-            Sql::new("INSERT INTO run_quantiles (pack, metric, metric_version, run, n, places) VALUES ");
+        let mut sql = Sql::new(
+            "INSERT INTO run_quantiles (pack, metric, metric_version, run, n, places) VALUES ",
+        );
         sql.tuples(summary.quantiles.iter().map(|of| {
             let places: Vec<u8> = of.places.iter().flat_map(|place| place.to_le_bytes()).collect();
             let n = Argument::Int(of.n as i64);
@@ -255,7 +261,8 @@ async fn replace<P: Connections>(
     }
     let keys: Vec<u8> = summary.cluster_keys.iter().flat_map(|key| key.to_le_bytes()).collect();
     let mut sql = Sql::new(
-        "INSERT INTO run_slices (run, pack, fingerprint, sample_set, samples, clusters, computed) VALUES ",
+        "INSERT INTO run_slices (run, pack, fingerprint, sample_set, samples, clusters, computed) \
+            VALUES ",
     );
     sql.tuple([
         version.run.into(),
@@ -306,7 +313,8 @@ async fn run_slices<P: Connections>(
     let Some(state) = state.first() else { return Ok(None) };
     let state = Reader::new(state, "run_slices", run);
     let mut sql = Sql::new(
-        "SELECT kind, label, metric, policy, metric_version, samples, n, nulls, penalised, undecided, faceless, mean, std,
+        "SELECT kind, label, metric, policy, metric_version, samples, n, nulls, penalised, \
+            undecided, faceless, mean, std,
                 low, high, clusters FROM slice_summaries WHERE run = ",
     );
     sql.bind(run).push(" AND pack = ").bind(pack).push(" ORDER BY kind, label, metric, policy");
@@ -366,7 +374,8 @@ pub(super) async fn cluster_sums<P: Connections>(
         for row in &connection.fetch(sql).await? {
             let row = Reader::new(row, "run_slices", "");
             let bytes = row.optional_bytes("clusters")?.unwrap_or_default();
-            let numbers: Vec<u64> = bytes.as_chunks().0.iter().map(|key| u64::from_le_bytes(*key)).collect();
+            let numbers: Vec<u64> =
+                bytes.as_chunks().0.iter().map(|key| u64::from_le_bytes(*key)).collect();
             found.keys.insert(row.uuid("run")?, numbers);
             found.sets.insert(row.uuid("run")?, row.text("sample_set")?);
         }

@@ -32,7 +32,11 @@ fn file(name: &str, text: &str) -> ScoreFile {
 }
 
 /// Compares samples `a`, `b` … without detectables with one file.
-fn compared(code: &'static str, outcomes: Vec<MetricResult>, file: ScoreFile) -> ToolkitCertificate {
+fn compared(
+    code: &'static str,
+    outcomes: Vec<MetricResult>,
+    file: ScoreFile,
+) -> ToolkitCertificate {
     let cases: Vec<_> = ["a", "b", "c"].map(|name| case(name, &[])).into();
     compared_cases(&cases[..outcomes.len()], code, outcomes, file)
 }
@@ -51,14 +55,16 @@ fn compared_cases(
 
 #[test]
 fn rows_are_matched_by_name_and_the_worst_is_listed() {
-    let ips = file("identity_preservation.csv", ",name,identity_preservation\n0,b,0.504\n1,a,0.251\n");
+    let ips =
+        file("identity_preservation.csv", ",name,identity_preservation\n0,b,0.504\n1,a,0.251\n");
     let found = compared("ips", vec![number(0.25), number(0.5)], ips);
     assert!(found.passed, "{found:#?}");
     let [line] = &found.metrics[..] else { panic!("one metric") };
     assert_eq!((line.rows, line.failed_rows, line.worst[0].row.as_str()), (2, 0, "b"));
     assert!((line.largest_difference - 0.004).abs() < 1e-12);
 
-    let ips = file("identity_preservation.csv", ",name,identity_preservation\n0,b,0.5051\n1,a,0.25\n");
+    let ips =
+        file("identity_preservation.csv", ",name,identity_preservation\n0,b,0.5051\n1,a,0.25\n");
     let found = compared("ips", vec![number(0.25), number(0.5)], ips);
     assert!(!found.passed && !found.metrics[0].passed);
     assert_eq!((found.metrics[0].failed_rows, found.metrics[0].worst[0].row.as_str()), (1, "b"));
@@ -74,7 +80,9 @@ fn tolerances_depend_on_the_precision_of_both_sides_and_can_be_overridden() {
     let own = Tolerances::new(&[("clip_t".to_owned(), 1e-4)]).unwrap();
     assert_eq!((own.of("clip_t", true), own.of("clip_i", true)), (1e-4, 5e-3));
     assert_eq!((usual.of("pick_score", false), usual.of("image_reward", false)), (5e-3, 2e-2));
-    for (wrong, words) in [(("beauty", 1.0), "beauty"), (("ips", f64::NAN), "NaN"), (("ips", -1.0), "-1")] {
+    for (wrong, words) in
+        [(("beauty", 1.0), "beauty"), (("ips", f64::NAN), "NaN"), (("ips", -1.0), "-1")]
+    {
         let error = Tolerances::new(&[(wrong.0.to_owned(), wrong.1)]).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
@@ -91,9 +99,11 @@ fn unmatched_rows_and_numbers_on_one_side_only_are_failures() {
     let found = compared("ips", outcomes, file("identity_preservation.csv", text));
     assert!(!found.passed && found.metrics[0].passed, "{found:#?}");
     let problems = found.problems.join("\n");
-    for words in
-        ["row \"stranger\"", "b: ips is null here (no_reference), but 0.3", "c: ips is 0.5 here, but empty"]
-    {
+    for words in [
+        "row \"stranger\"",
+        "b: ips is null here (no_reference), but 0.3",
+        "c: ips is 0.5 here, but empty",
+    ] {
         assert!(problems.contains(words), "`{words}` is not in {problems}");
     }
     assert_eq!(found.problems.len(), 3);
@@ -102,12 +112,22 @@ fn unmatched_rows_and_numbers_on_one_side_only_are_failures() {
 #[test]
 fn a_file_without_comparable_rows_does_not_pass() {
     let text = ",name,identity_preservation\n0,a,0\n";
-    let found =
-        compared("ips", vec![Err(NullReason::NoFaceInReference)], file("identity_preservation.csv", text));
+    let found = compared(
+        "ips",
+        vec![Err(NullReason::NoFaceInReference)],
+        file("identity_preservation.csv", text),
+    );
     assert!(!found.passed);
     assert_eq!(found.metrics[0].left_out.len(), 1);
-    let found = compared("ips", vec![Err(NullReason::Unavailable)], file("identity_preservation.csv", text));
-    assert!(!found.passed && found.metrics.is_empty() && found.notes[1].contains("no graphs"), "{found:#?}");
+    let found = compared(
+        "ips",
+        vec![Err(NullReason::Unavailable)],
+        file("identity_preservation.csv", text),
+    );
+    assert!(
+        !found.passed && found.metrics.is_empty() && found.notes[1].contains("no graphs"),
+        "{found:#?}"
+    );
 }
 
 #[test]
@@ -124,13 +144,17 @@ fn an_image_without_a_row_is_noted_and_one_that_cannot_be_scored_fails() {
 
 #[test]
 fn objects_are_compared_unless_the_toolkits_blanks_compete() {
-    let cases = [case("a", &["cup", "dog"]), case("b", &["clown", "dog"]), case("c", &["dog", "dog"])];
+    let cases =
+        [case("a", &["cup", "dog"]), case("b", &["clown", "dog"]), case("c", &["dog", "dog"])];
     let outcomes = || vec![number(0.5), number(0.4), number(0.6)];
     let text = ",name,object_faithfulness\n0,a,0.5\n1,b,0.1\n2,c,0.3\n";
     let found = compared_cases(&cases, "goa", outcomes(), file("object_faithfulness.csv", text));
     assert!(found.passed && found.metrics[0].rows == 1, "{found:#?}");
-    let left_out: Vec<_> =
-        found.metrics[0].left_out.iter().map(|row| (row.row.as_str(), row.why.contains("blanks"))).collect();
+    let left_out: Vec<_> = found.metrics[0]
+        .left_out
+        .iter()
+        .map(|row| (row.row.as_str(), row.why.contains("blanks")))
+        .collect();
     assert_eq!(left_out, [("b", true), ("c", false)]);
     // Blanks can only lower a score.
     let text = text.replace("b,0.1", "b,0.45");
@@ -141,7 +165,10 @@ fn objects_are_compared_unless_the_toolkits_blanks_compete() {
 #[test]
 fn a_photo_without_a_face_counts_as_0_in_the_toolkit_only() {
     let sis = |number: &str| {
-        file("identity_stability.csv", &format!(",name,identity_stability\n0,a,{number}\n1,b,0.5\n"))
+        file(
+            "identity_stability.csv",
+            &format!(",name,identity_stability\n0,a,{number}\n1,b,0.5\n"),
+        )
     };
     let outcomes = || {
         let faceless = Score { flags: vec![Flag::FacelessPhotos], ..0.25.into() };
@@ -149,7 +176,11 @@ fn a_photo_without_a_face_counts_as_0_in_the_toolkit_only() {
     };
     for (toolkit, passes, left_out) in [("0", true, 1), ("0.25", true, 0), ("0.1", false, 0)] {
         let found = compared("sis", outcomes(), sis(toolkit));
-        assert_eq!((found.passed, found.metrics[0].left_out.len()), (passes, left_out), "{found:#?}");
+        assert_eq!(
+            (found.passed, found.metrics[0].left_out.len()),
+            (passes, left_out),
+            "{found:#?}"
+        );
     }
 }
 
@@ -168,8 +199,10 @@ fn predictions_are_equal_or_on_the_boundary() {
         predicted("Big_Lips", None, None),
     ];
     let outcome: MetricResult = Ok(Score { predictions, ..1.0.into() });
-    let header = ",name,Male_target,Male_pred,Young_target,Young_pred,Big_Lips_target,Big_Lips_pred\n";
-    let csv = |cells: &str| file("attribute_preservation_syn.csv", &format!("{header}0,a,{cells}\n"));
+    let header =
+        ",name,Male_target,Male_pred,Young_target,Young_pred,Big_Lips_target,Big_Lips_pred\n";
+    let csv =
+        |cells: &str| file("attribute_preservation_syn.csv", &format!("{header}0,a,{cells}\n"));
     let found = compared(APS, vec![outcome.clone()], csv("1,1,1,-1,1,-1"));
     assert!(found.passed, "{found:#?}");
     assert_eq!((found.metrics[0].rows, found.metrics[0].left_out.len()), (1, 2));
@@ -182,7 +215,8 @@ fn predictions_are_equal_or_on_the_boundary() {
 #[test]
 fn a_file_of_another_clip_is_noted() {
     let csv = |name| file(name, ",name,clip_t,clip_n,clip_i\n0,a,0.25,,\n");
-    let found = compared("clip_t", vec![number(0.25)], csv("clip_openai_clip-vit-base-patch32.csv"));
+    let found =
+        compared("clip_t", vec![number(0.25)], csv("clip_openai_clip-vit-base-patch32.csv"));
     assert!(found.notes.iter().any(|note| note.contains("different CLIP models")), "{found:#?}");
     let own = csv("clip_laion_CLIP-ViT-bigG-14-laion2B-39B-b160k.csv");
     let found = compared("clip_t", vec![number(0.25)], own);

@@ -132,7 +132,9 @@ pub(crate) fn fuzz(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], mut parse: 
             return;
         }
         let file = folder.join(&ContentHash::of(input).to_hex()[..16]);
-        fs::create_dir_all(&folder).and_then(|()| fs::write(&file, input)).expect("the corpus is writable");
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(&file, input))
+            .expect("the corpus is writable");
         eprintln!("{name}: the input {} failed after {:?}", file.display(), began.elapsed());
         outcome.map_or_else(|panic| resume_unwind(panic), |()| panic!("{name} took too long"));
     };
@@ -144,5 +146,9 @@ pub(crate) fn fuzz(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], mut parse: 
         inputs += 1;
     }
     fs::remove_file(&current).expect("it was written");
-    println!("{name}: {inputs} inputs of {} seeds in {:.0?}, seed {seed}", corpus.len(), started.elapsed());
+    println!(
+        "{name}: {inputs} inputs of {} seeds in {:.0?}, seed {seed}",
+        corpus.len(),
+        started.elapsed()
+    );
 }

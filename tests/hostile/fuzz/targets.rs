@@ -38,9 +38,19 @@ fn texts(all: &[&str]) -> Vec<Vec<u8>> {
 #[test]
 fn images() {
     // Small images, so that headers and entropy coding take most of the time, and not pixels.
-    let limits = DecodeLimits { max_pixels: 1 << 20, max_memory: 64 << 20, ..DecodeLimits::default() };
-    let words: [&[u8]; 9] =
-        [b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"acTL", b"VP8X", b"ALPH", b"\xff\xc4", b"Exif\0\0MM\0*"];
+    let limits =
+        DecodeLimits { max_pixels: 1 << 20, max_memory: 64 << 20, ..DecodeLimits::default() };
+    let words: [&[u8]; 9] = [
+        b"IHDR",
+        b"IDAT",
+        b"PLTE",
+        b"tRNS",
+        b"acTL",
+        b"VP8X",
+        b"ALPH",
+        b"\xff\xc4",
+        b"Exif\0\0MM\0*",
+    ];
     let mut seeds = files("packs/demo/goldens", 40 << 10);
     seeds.extend(files("tests/data/vision/decode", 40 << 10));
     fuzz("images", seeds, &words, |bytes| {
@@ -59,7 +69,9 @@ fn with_right_sums(png: &[u8]) -> Vec<u8> {
     let mut at = 8;
     while let Some(length) = bytes.get(at..at + 4) {
         let length = u32::from_be_bytes(length.try_into().expect("4 bytes")) as usize;
-        let Some(end) = at.checked_add(8 + length).filter(|end| end + 4 <= bytes.len()) else { break };
+        let Some(end) = at.checked_add(8 + length).filter(|end| end + 4 <= bytes.len()) else {
+            break;
+        };
         let sum = crc32(&bytes[at + 4..end]);
         bytes[end..end + 4].copy_from_slice(&sum.to_be_bytes());
         at = end + 4;
@@ -70,7 +82,9 @@ fn with_right_sums(png: &[u8]) -> Vec<u8> {
 /// The checksum of PNG: section 5.5 and annex D of its specification.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg()))
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            (sum >> 1) ^ (0xedb8_8320 & (sum & 1).wrapping_neg())
+        })
     })
 }
 
@@ -82,7 +96,8 @@ fn an_unchanged_png_keeps_its_checksums() {
 
 #[test]
 fn forms() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let app = runtime.block_on(App::start());
     let seed = Form::new()
         .file("image", png(1))
@@ -108,11 +123,13 @@ fn forms() {
 
 /// Fuzzes bodies of routes that accept JSON or CSV; every input goes to every route.
 fn bodies(name: &str, kind: &str, routes: &[(&str, &str)], seeds: &[&str], words: &[&[u8]]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let app = runtime.block_on(App::start());
     fuzz(name, texts(seeds), words, |bytes| {
         for (method, path) in routes {
-            let request = Request::builder().method(*method).uri(*path).header(header::CONTENT_TYPE, kind);
+            let request =
+                Request::builder().method(*method).uri(*path).header(header::CONTENT_TYPE, kind);
             let request = request.body(Body::from(bytes.to_vec())).expect("a valid request");
             let response = runtime.block_on(app.send(request));
             assert!(response.status.as_u16() < 500, "{method} {path}: {}", response.status);
@@ -148,7 +165,8 @@ fn json_bodies() {
 fn preferences_as_csv() {
     let seeds = [
         "question,annotator,name,run_a,run_b,preferred\noverall,ada,1,0197a7c6-6f00-7000-8000-000000000001,0197a7c6-6f00-7000-8000-000000000002,tie\n",
-        "question,annotator,name,run,rating\nobject,\"a, b\",1,0197a7c6-6f00-7000-8000-000000000001,4.5\n",
+        "question,annotator,name,run,rating\nobject,\"a, \
+            b\",1,0197a7c6-6f00-7000-8000-000000000001,4.5\n",
     ];
     bodies(
         "preferences_as_csv",
@@ -167,7 +185,8 @@ fn metadata_and_prompts() {
         "a man riding a horse next to a tree, under a bridge and behind two dogs",
         "masterpiece, best quality, 8k, (person:1.2) wearing a hat, holding an umbrella",
     ]);
-    let words: [&[u8]; 6] = [b"attributes", b"relations", b"riding", b" on top of ", b", and ", b"\xc3\xa9"];
+    let words: [&[u8]; 6] =
+        [b"attributes", b"relations", b"riding", b" on top of ", b", and ", b"\xc3\xa9"];
     fuzz("metadata_and_prompts", seeds, &words, |bytes| {
         if let Ok(metadata) = serde_json::from_slice::<Metadata>(bytes)
             && let Ok(clean) = metadata.clean(256)
@@ -211,7 +230,11 @@ fn generations() {
     fuzz("generations", seeds, &[b"save_name", b"{}", b"{0}", b"is_stellar_t"], |bytes| {
         let text = String::from_utf8_lossy(bytes);
         if let Ok(generation) = Generation::parse(&text) {
-            assert!(generation.photo().is_none_or(|(folder, name)| !folder.is_empty() && !name.is_empty()));
+            assert!(
+                generation
+                    .photo()
+                    .is_none_or(|(folder, name)| !folder.is_empty() && !name.is_empty())
+            );
         }
         drop(toolkit::format_prompt(&text));
     });
@@ -269,12 +292,20 @@ fn celeba_files() {
     ];
     let files = files.each_ref().map(std::path::PathBuf::as_path);
     let out = folder.path().join("out");
-    in_place_of("celeba_files", &files, &[b" 1", b" -1", b".jpg", b"PK\x01\x02", b"PK\x05\x06"], || {
-        let sources =
-            Sources { download: made.download.clone(), prompts: made.prompts.clone(), out: out.clone() };
-        drop(prepare(&sources, &DecodeLimits::default(), |_, _| {}));
-        drop(fs::remove_dir_all(&out));
-    });
+    in_place_of(
+        "celeba_files",
+        &files,
+        &[b" 1", b" -1", b".jpg", b"PK\x01\x02", b"PK\x05\x06"],
+        || {
+            let sources = Sources {
+                download: made.download.clone(),
+                prompts: made.prompts.clone(),
+                out: out.clone(),
+            };
+            drop(prepare(&sources, &DecodeLimits::default(), |_, _| {}));
+            drop(fs::remove_dir_all(&out));
+        },
+    );
 }
 
 #[test]
@@ -282,14 +313,23 @@ fn dataset_folders() {
     let folder = tempfile::tempdir().expect("a folder");
     let made = dataset(&folder.path().join("sample"));
     let out = folder.path().join("out");
-    let sources =
-        Sources { download: made.download.clone(), prompts: made.prompts.clone(), out: out.clone() };
+    let sources = Sources {
+        download: made.download.clone(),
+        prompts: made.prompts.clone(),
+        out: out.clone(),
+    };
     prepare(&sources, &DecodeLimits::default(), |_, _| {}).expect("a dataset");
     let (whole, _) = Dataset::open(&out).expect("a dataset");
-    let mut files: Vec<_> =
-        fs::read_dir(out.join("000")).expect("a folder").flatten().map(|entry| entry.path()).collect();
-    let generation = fs::read_dir(&made.generations).expect("a folder").flatten().map(|entry| entry.path());
-    files.extend(generation.filter(|path| path.extension().is_some_and(|kind| kind == "json")).take(1));
+    let mut files: Vec<_> = fs::read_dir(out.join("000"))
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    let generation =
+        fs::read_dir(&made.generations).expect("a folder").flatten().map(|entry| entry.path());
+    files.extend(
+        generation.filter(|path| path.extension().is_some_and(|kind| kind == "json")).take(1),
+    );
     files.retain(|path| path.extension().is_some_and(|kind| kind == "json"));
     files.sort();
     let files: Vec<&Path> = files.iter().map(std::path::PathBuf::as_path).collect();

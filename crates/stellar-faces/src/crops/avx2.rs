@@ -56,7 +56,9 @@ impl Layer {
         Self {
             outputs,
             taps: by_tap.len(),
-            weights: (0..blocks).flat_map(|block| by_tap.iter().map(move |tap| tap[block])).collect(),
+            weights: (0..blocks)
+                .flat_map(|block| by_tap.iter().map(move |tap| tap[block]))
+                .collect(),
             bias: sixteens(&weights.bias),
             slope: sixteens(&weights.slope),
         }
@@ -103,7 +105,14 @@ impl Layer {
     /// Computes sixteen outputs at `count` positions and stores them one after the other,
     /// [`blocks`](Self::blocks) apart.
     #[target_feature(enable = "avx2,fma")]
-    fn places(&self, block: usize, count: usize, input: &[f32], reach: Reach, output: &mut [Sixteen]) {
+    fn places(
+        &self,
+        block: usize,
+        count: usize,
+        input: &[f32],
+        reach: Reach,
+        output: &mut [Sixteen],
+    ) {
         macro_rules! places {
             ($($count:literal)*) => {
                 match count {
@@ -133,7 +142,13 @@ impl Layer {
                 for x in (0..side).step_by(PLACES) {
                     let count = PLACES.min(side - x);
                     let first = self.blocks() * (side * y + x);
-                    self.places(block, count, &input[row * y + inputs * x..], reach, &mut output[first..]);
+                    self.places(
+                        block,
+                        count,
+                        &input[row * y + inputs * x..],
+                        reach,
+                        &mut output[first..],
+                    );
                 }
             }
         }
@@ -190,11 +205,19 @@ impl Kernel {
 
     /// Runs the convolutions on a crop and stores the result in `flat`.
     #[target_feature(enable = "avx2,fma")]
-    fn convolutions(&self, stages: &[Layer], crop: &Levels, scratch: &mut Scratch, flat: &mut [f32]) {
+    fn convolutions(
+        &self,
+        stages: &[Layer],
+        crop: &Levels,
+        scratch: &mut Scratch,
+        flat: &mut [f32],
+    ) {
         let Scratch { input, convolved } = scratch;
         let mut side = self.plan.side;
         assert!(
-            crop.height as usize == side && crop.width as usize == side && crop.data.len() == 3 * side * side,
+            crop.height as usize == side
+                && crop.width as usize == side
+                && crop.data.len() == 3 * side * side,
             "a crop of {side}×{side} is expected, not {}×{}",
             crop.width,
             crop.height
@@ -203,7 +226,10 @@ impl Kernel {
         input.extend(crop.data.iter().map(|level| (level - 127.5) * 0.007_812_5));
         for (layer, &stage) in stages.iter().zip(self.plan.stages) {
             let [middle, end] = stage.sides(side);
-            convolved.resize((middle * middle * layer.blocks()).max(convolved.len()), Sixteen::default());
+            convolved.resize(
+                (middle * middle * layer.blocks()).max(convolved.len()),
+                Sixteen::default(),
+            );
             layer.convolve(stage, input, middle, convolved);
             // Eight extra values, because the last eight channels are stored as a whole.
             input.resize(end * end * layer.outputs + 8, 0.0);
@@ -239,11 +265,15 @@ fn pool(from: &[Sixteen], layer: &Layer, side: usize, window: usize, end: usize,
                 let mut most = _mm256_set1_ps(f32::NEG_INFINITY);
                 for y in rows.clone() {
                     for x in columns.clone() {
-                        most = _mm256_max_ps(most, load(&from[eights * (side * y + x) + channel / 8]));
+                        most =
+                            _mm256_max_ps(most, load(&from[eights * (side * y + x) + channel / 8]));
                     }
                 }
                 // The next pixel overwrites the values stored beyond the last channel.
-                store(pixel[channel..].first_chunk_mut().expect("there is room after the last pixel"), most);
+                store(
+                    pixel[channel..].first_chunk_mut().expect("there is room after the last pixel"),
+                    most,
+                );
             }
         }
     }

@@ -83,7 +83,8 @@ impl Plan {
         let mut layers = Vec::new();
         for (at, &Stage { kernel, outputs, .. }) in self.stages.iter().enumerate() {
             let name = format!("stages.{at}");
-            let weight = graph.take(&format!("{name}.conv.weight"), &[outputs, inputs, kernel, kernel])?;
+            let weight =
+                graph.take(&format!("{name}.conv.weight"), &[outputs, inputs, kernel, kernel])?;
             let area = kernel * kernel;
             layers.push(Weights {
                 taps: taps(area * inputs, outputs, |tap, output| {
@@ -110,8 +111,9 @@ impl Plan {
             heads.push((graph.take(&format!("heads.{at}.weight"), &[self.dense, count])?, count));
             bias.extend(graph.take(&format!("heads.{at}.bias"), &[count])?);
         }
-        let of_tap =
-            |tap: usize| heads.iter().flat_map(move |(weight, count)| &weight[tap * count..][..*count]);
+        let of_tap = |tap: usize| {
+            heads.iter().flat_map(move |(weight, count)| &weight[tap * count..][..*count])
+        };
         let taps = (0..self.dense).flat_map(of_tap).copied().collect();
         layers.push(Weights { taps, slope: vec![1.0; bias.len()], bias });
         Ok(layers)

@@ -21,18 +21,30 @@ fn graph(plan: &Plan, seed: u64) -> FakeGraph {
         random(format!("stages.{at}.conv.weight"), vec![outputs, inputs, kernel, kernel], size);
         random(format!("stages.{at}.conv.bias"), vec![outputs], 0.3);
         let name = format!("stages.{at}.slopes");
-        slopes.push((random(format!("{name}.slope"), vec![outputs, 1, 1], 1.2), name, vec![outputs, 1, 1]));
+        slopes.push((
+            random(format!("{name}.slope"), vec![outputs, 1, 1], 1.2),
+            name,
+            vec![outputs, 1, 1],
+        ));
         (side, inputs) = (stage.sides(side)[1], outputs);
     }
     random("dense.weight".into(), vec![side * side * inputs, plan.dense], 0.1);
     random("dense.bias".into(), vec![plan.dense], 0.3);
-    slopes.push((random("slopes.slope".into(), vec![plan.dense], 1.2), "slopes".into(), vec![plan.dense]));
+    slopes.push((
+        random("slopes.slope".into(), vec![plan.dense], 1.2),
+        "slopes".into(),
+        vec![plan.dense],
+    ));
     for (at, &count) in plan.heads.iter().enumerate() {
         random(format!("heads.{at}.weight"), vec![plan.dense, count], 0.2);
         random(format!("heads.{at}.bias"), vec![count], 0.3);
     }
     for (slope, name, shape) in slopes {
-        constants.push((format!("{name}.rest"), shape, slope.iter().map(|slope| 1.0 - slope).collect()));
+        constants.push((
+            format!("{name}.rest"),
+            shape,
+            slope.iter().map(|slope| 1.0 - slope).collect(),
+        ));
     }
     FakeGraph { operators: plan.operators(), constants }
 }
@@ -47,8 +59,9 @@ fn plainly(plan: &Plan, graph: &FakeGraph, crop: &Levels) -> Vec<f64> {
     let take = |name: &str| graph.tensor(name).unwrap().1;
     let mut side = plan.side;
     let level = |at: usize| (f64::from(crop.data[at]) - 127.5) / 128.0;
-    let mut maps: Vec<Vec<f64>> =
-        (0..3).map(|channel| (0..side * side).map(|place| level(3 * place + channel)).collect()).collect();
+    let mut maps: Vec<Vec<f64>> = (0..3)
+        .map(|channel| (0..side * side).map(|place| level(3 * place + channel)).collect())
+        .collect();
     for (at, stage) in plan.stages.iter().enumerate() {
         let kernel = stage.kernel;
         let [middle, end] = stage.sides(side);
@@ -60,15 +73,16 @@ fn plainly(plan: &Plan, graph: &FakeGraph, crop: &Levels) -> Vec<f64> {
             for (input, map) in maps.iter().enumerate() {
                 for tap in 0..kernel * kernel {
                     let place = (y + tap / kernel) * side + x + tap % kernel;
-                    sum +=
-                        f64::from(weight[(output * maps.len() + input) * kernel * kernel + tap]) * map[place];
+                    sum += f64::from(weight[(output * maps.len() + input) * kernel * kernel + tap])
+                        * map[place];
                 }
             }
             prelu(sum, slope[output])
         };
         let next = |output: usize| {
-            let map: Vec<f64> =
-                (0..middle * middle).map(|place| convolve(output, place / middle, place % middle)).collect();
+            let map: Vec<f64> = (0..middle * middle)
+                .map(|place| convolve(output, place / middle, place % middle))
+                .collect();
             if stage.window == 0 {
                 return map;
             }
@@ -90,15 +104,20 @@ fn plainly(plan: &Plan, graph: &FakeGraph, crop: &Levels) -> Vec<f64> {
     let layer = |from: &[f64], weight: &[f32], bias: &[f32]| -> Vec<f64> {
         let sum = |output: usize| {
             let terms = from.iter().zip(weight.iter().skip(output).step_by(bias.len()));
-            f64::from(bias[output]) + terms.map(|(value, weight)| value * f64::from(*weight)).sum::<f64>()
+            f64::from(bias[output])
+                + terms.map(|(value, weight)| value * f64::from(*weight)).sum::<f64>()
         };
         (0..bias.len()).map(sum).collect()
     };
     let hidden = layer(&flat, take("dense.weight"), take("dense.bias"));
-    let hidden: Vec<f64> =
-        hidden.into_iter().zip(take("slopes.slope")).map(|(value, slope)| prelu(value, *slope)).collect();
-    let heads =
-        |at: usize| layer(&hidden, take(&format!("heads.{at}.weight")), take(&format!("heads.{at}.bias")));
+    let hidden: Vec<f64> = hidden
+        .into_iter()
+        .zip(take("slopes.slope"))
+        .map(|(value, slope)| prelu(value, *slope))
+        .collect();
+    let heads = |at: usize| {
+        layer(&hidden, take(&format!("heads.{at}.weight")), take(&format!("heads.{at}.bias")))
+    };
     let logits = heads(0);
     let probability = 1.0 / (1.0 + (logits[0] - logits[1]).exp());
     std::iter::once(probability).chain((1..plan.heads.len()).flat_map(heads)).collect()
@@ -123,15 +142,20 @@ fn any_number_of_crops_is_judged_like_the_graph() {
         let graph = graph(plan, 11);
         let net = CropNet::new(plan, &graph).unwrap();
         let crops = crops(plan.side as u32, *counts.iter().max().unwrap());
-        let expected: Vec<Vec<f64>> = crops.iter().map(|crop| plainly(plan, &graph, crop)).collect();
+        let expected: Vec<Vec<f64>> =
+            crops.iter().map(|crop| plainly(plan, &graph, crop)).collect();
         for &count in counts {
             let verdicts = net.judge(&crops[..count]);
             assert_eq!(verdicts.len(), count);
             for (verdict, expected) in verdicts.iter().zip(&expected) {
-                let actual =
-                    std::iter::once(verdict.probability).chain(verdict.correction).chain(verdict.landmarks);
+                let actual = std::iter::once(verdict.probability)
+                    .chain(verdict.correction)
+                    .chain(verdict.landmarks);
                 for (actual, expected) in actual.zip(expected) {
-                    assert!((f64::from(actual) - expected).abs() < 2e-5, "{actual} is not {expected}");
+                    assert!(
+                        (f64::from(actual) - expected).abs() < 2e-5,
+                        "{actual} is not {expected}"
+                    );
                 }
             }
         }
@@ -152,7 +176,10 @@ fn a_different_graph_is_rejected_by_the_name_of_the_difference() {
         CropNet::refine(&graph).unwrap_err().to_string()
     };
     let mismatch = "does not match the exporter's graph";
-    assert_eq!(refusal(&|graph| graph.operators.swap(2, 3)), format!("the list of operators {mismatch}"));
+    assert_eq!(
+        refusal(&|graph| graph.operators.swap(2, 3)),
+        format!("the list of operators {mismatch}")
+    );
     assert_eq!(
         refusal(&|graph| graph.constant("dense.bias").1[3] = f32::NAN),
         format!("dense.bias {mismatch}")

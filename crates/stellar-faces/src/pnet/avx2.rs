@@ -6,8 +6,8 @@
 
 use std::arch::x86_64::{
     __m256, _mm_add_ps, _mm_set1_ps, _mm_storeu_ps, _mm256_add_ps, _mm256_castps256_ps128,
-    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
-    _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_max_ps,
+    _mm256_min_ps, _mm256_set1_ps, _mm256_setzero_ps,
 };
 
 use super::rows::{Level, Rows, Source};
@@ -93,14 +93,17 @@ impl Bound {
         // others together.
         let mut order: Vec<usize> = (0..WIDTHS[2]).collect();
         order.sort_by(|&a, &b| {
-            (positive[a] <= 0.0).cmp(&(positive[b] <= 0.0)).then(positive[a].total_cmp(&positive[b]))
+            (positive[a] <= 0.0)
+                .cmp(&(positive[b] <= 0.0))
+                .then(positive[a].total_cmp(&positive[b]))
         });
         let (kept, rest) = order.split_at(8 * BOUND - 1);
         if rest.iter().any(|&channel| positive[channel] > 0.0) {
             return None;
         }
-        let kernel =
-            |channel: usize| weights.third[TAPS * channel..][..TAPS].iter().map(|&tap| f64::from(tap));
+        let kernel = |channel: usize| {
+            weights.third[TAPS * channel..][..TAPS].iter().map(|&tap| f64::from(tap))
+        };
         let mut together = vec![0.0; TAPS];
         let mut bias = 0.0;
         for &channel in rest {
@@ -108,8 +111,9 @@ impl Bound {
             together.iter_mut().zip(kernel(channel)).for_each(|(sum, tap)| *sum += share * tap);
             bias += share * f64::from(weights.third_bias[channel]);
         }
-        let of =
-            |values: &[f32], last: f32| kept.iter().map(|&channel| values[channel]).chain([last]).collect();
+        let of = |values: &[f32], last: f32| {
+            kept.iter().map(|&channel| values[channel]).chain([last]).collect()
+        };
         Some(Self {
             kernels: kept.iter().flat_map(|&channel| kernel(channel)).chain(together).collect(),
             bias: of(&weights.third_bias, bias as f32),
@@ -152,7 +156,12 @@ impl Kernel {
 
     /// Returns the positions of each level whose probability is at least `threshold`, strip by
     /// strip.
-    pub(super) fn run(&self, image: &Image, sizes: &[(u32, u32)], threshold: f32) -> Vec<Vec<Spot>> {
+    pub(super) fn run(
+        &self,
+        image: &Image,
+        sizes: &[(u32, u32)],
+        threshold: f32,
+    ) -> Vec<Vec<Spot>> {
         assert!(is_supported(), "this kernel requires AVX2 and FMA");
         #[expect(unsafe_code, reason = "calls into code for a certain instruction set")]
         // SAFETY: the instruction sets have just been checked.
@@ -177,9 +186,16 @@ impl Kernel {
                 let pixels = (2 * (count + 4) + 2).min(width - 2 * left);
                 let source = match level {
                     Some(level) => Source::Level(level, 2 * left, pixels),
-                    None => Source::Image(Rows::new(image, columns, rows, 2 * left as u32, pixels as u32)),
+                    None => Source::Image(Rows::new(
+                        image,
+                        columns,
+                        rows,
+                        2 * left as u32,
+                        pixels as u32,
+                    )),
                 };
-                let strip = Strip { kernel: self, left, count, width: width - 2 * left, height, threshold };
+                let strip =
+                    Strip { kernel: self, left, count, width: width - 2 * left, height, threshold };
                 strip.run(source, &mut scratch, spots);
             }
         }
@@ -229,7 +245,8 @@ impl Kernel {
         valid: usize,
         pooled: &mut [__m256; 16],
     ) {
-        let reach = offsets.as_flattened().iter().fold(0, |most, &offset| most.max(offset)) + 2 + FIRST;
+        let reach =
+            offsets.as_flattened().iter().fold(0, |most, &offset| most.max(offset)) + 2 + FIRST;
         assert!(reach <= window.len(), "the ring reaches far enough");
         // Indexed by channel, row and half of the sixteen pixels.
         let mut sums = [[[_mm256_setzero_ps(); 2]; 2]; N];
@@ -247,14 +264,16 @@ impl Kernel {
                         let at = offsets[row] + column + 8 * half;
                         #[expect(
                             unsafe_code,
-                            reason = "vector loads take a pointer; a bounds check for each costs a third"
+                            reason = "vector loads take a pointer; a bounds check for each costs a \
+                                third"
                         )]
                         // SAFETY: `at` is at most the largest offset plus 10. With the 8 values
                         // that are read, this is within the window by the check above. The load
                         // needs no alignment.
                         let values = unsafe { _mm256_loadu_ps(window.as_ptr().add(at)) };
                         for n in 0..N {
-                            sums[n][row][half] = _mm256_fmadd_ps(values, weights[n], sums[n][row][half]);
+                            sums[n][row][half] =
+                                _mm256_fmadd_ps(values, weights[n], sums[n][row][half]);
                         }
                     }
                 }
@@ -269,7 +288,10 @@ impl Kernel {
                 // PReLU then decreases below zero, so the smallest value can have the largest
                 // result.
                 let low = wider(_mm256_min_ps(a, c), _mm256_min_ps(b, d), valid);
-                result = _mm256_max_ps(result, prelu(_mm256_min_ps(low.0, low.1), _mm256_set1_ps(slope)));
+                result = _mm256_max_ps(
+                    result,
+                    prelu(_mm256_min_ps(low.0, low.1), _mm256_set1_ps(slope)),
+                );
             }
             pooled[channel + n] = in_order(result);
         }
@@ -298,7 +320,11 @@ impl Kernel {
             let mut total = zero;
             for h in 0..4 {
                 total = _mm256_fmadd_ps(sums[h], load(&self.linear[head][h]), total);
-                total = _mm256_fmadd_ps(_mm256_max_ps(sums[h], zero), load(&self.positive[head][h]), total);
+                total = _mm256_fmadd_ps(
+                    _mm256_max_ps(sums[h], zero),
+                    load(&self.positive[head][h]),
+                    total,
+                );
             }
             let mut lanes = [0.0; 8];
             store(&mut lanes, total);
@@ -367,10 +393,19 @@ impl Strip<'_> {
                 for row in first..second + REACH {
                     if row < pooled_height {
                         while filled < (2 * row + 4).min(self.height) {
-                            rows.fill(filled, &mut scratch.ring[filled % RING_ROWS * 3 * RING..], RING);
+                            rows.fill(
+                                filled,
+                                &mut scratch.ring[filled % RING_ROWS * 3 * RING..],
+                                RING,
+                            );
                             filled += 1;
                         }
-                        self.kernel.first(&scratch.ring, row, self, &mut scratch.first[row - second]);
+                        self.kernel.first(
+                            &scratch.ring,
+                            row,
+                            self,
+                            &mut scratch.first[row - second],
+                        );
                     }
                 }
                 // The first tiles of a strip produce six rows, the others the next four.
@@ -394,7 +429,13 @@ impl Strip<'_> {
         let tiles = (self.count + 2).div_ceil(TILE);
         for start in (0..tiles).step_by(TILES) {
             let now = TILES.min(tiles - start);
-            winograd::enter(&scratch.first, TILE * start, now, &mut scratch.columns, &mut scratch.products);
+            winograd::enter(
+                &scratch.first,
+                TILE * start,
+                now,
+                &mut scratch.columns,
+                &mut scratch.products,
+            );
             winograd::multiply::<10, 6, 2>(
                 &scratch.products,
                 &self.kernel.second,
@@ -406,7 +447,8 @@ impl Strip<'_> {
                     let results = winograd::leave(&scratch.second_sums, tile, half);
                     let bias = load(&self.kernel.second_bias[half]);
                     let slope = load(&self.kernel.second_slope[half]);
-                    for (row, results) in scratch.second[slot..slot + count].iter_mut().zip(results) {
+                    for (row, results) in scratch.second[slot..slot + count].iter_mut().zip(results)
+                    {
                         let pixels = row[TILE * (start + tile)..][..TILE].iter_mut();
                         for (pixel, result) in pixels.zip(results) {
                             store(&mut pixel[half], prelu(_mm256_add_ps(result, bias), slope));
@@ -425,7 +467,13 @@ impl Strip<'_> {
         let constant = _mm_set1_ps(self.kernel.head_bias[LOGIT]);
         for start in (0..tiles).step_by(TILES) {
             let now = TILES.min(tiles - start);
-            winograd::enter(&scratch.second, TILE * start, now, &mut scratch.columns, &mut scratch.products);
+            winograd::enter(
+                &scratch.second,
+                TILE * start,
+                now,
+                &mut scratch.columns,
+                &mut scratch.products,
+            );
             winograd::multiply::<16, 3, BOUND>(
                 &scratch.products,
                 &self.kernel.bound,
@@ -443,13 +491,15 @@ impl Strip<'_> {
                         for x in 0..TILE {
                             let value = _mm256_add_ps(results[y][x], bias);
                             let total = _mm256_fmadd_ps(value, linear, totals[y][x]);
-                            totals[y][x] = _mm256_fmadd_ps(_mm256_max_ps(value, zero), positive, total);
+                            totals[y][x] =
+                                _mm256_fmadd_ps(_mm256_max_ps(value, zero), positive, total);
                         }
                     }
                 }
                 for (bounds, [a, b, c, d]) in bounds.iter_mut().zip(totals) {
                     let sums = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-                    let sums = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums));
+                    let sums =
+                        _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums));
                     #[expect(unsafe_code, reason = "vector stores take a pointer")]
                     // SAFETY: the array has the 16 bytes that are written; the store needs no
                     // alignment.

@@ -80,7 +80,10 @@ impl ProposalNet {
     #[must_use]
     pub fn propose(&self, image: &Image, levels: &[(u32, u32)], threshold: f32) -> Vec<Vec<Spot>> {
         for &(width, height) in levels {
-            assert!(width >= super::CELL && height >= super::CELL, "{width}×{height} has no position");
+            assert!(
+                width >= super::CELL && height >= super::CELL,
+                "{width}×{height} has no position"
+            );
             assert!(
                 width < image.width && height < image.height,
                 "{width}×{height} does not shrink {image:?}"

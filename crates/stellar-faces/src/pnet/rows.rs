@@ -7,9 +7,9 @@
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, _mm_add_epi16, _mm_and_si128, _mm_cvtsi64_si128, _mm_loadl_epi64,
     _mm_loadu_si128, _mm_setzero_si128, _mm_unpackhi_epi32, _mm_unpackhi_epi64, _mm_unpacklo_epi16,
-    _mm_unpacklo_epi32, _mm_unpacklo_epi64, _mm256_add_epi16, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16,
-    _mm256_cvtepu16_epi32, _mm256_fmsub_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_setzero_si256,
-    _mm256_storeu_si256,
+    _mm_unpacklo_epi32, _mm_unpacklo_epi64, _mm256_add_epi16, _mm256_cvtepi32_ps,
+    _mm256_cvtepu8_epi16, _mm256_cvtepu16_epi32, _mm256_fmsub_ps, _mm256_mul_ps, _mm256_set1_ps,
+    _mm256_setzero_si256, _mm256_storeu_si256,
 };
 
 use crate::registers::{Eight, load, store};
@@ -47,7 +47,8 @@ impl<'a> Rows<'a> {
     /// must not be larger than the image.
     pub(super) fn new(image: &'a Image, width: u32, height: u32, left: u32, count: u32) -> Self {
         let windows: Vec<_> = (left..left + count).map(|x| window(x, image.width, width)).collect();
-        let longest = windows.iter().map(|(first, end)| end - first).max().expect("a strip has columns");
+        let longest =
+            windows.iter().map(|(first, end)| end - first).max().expect("a strip has columns");
         let (start, end) = (windows[0].0, windows[windows.len() - 1].1);
         // Padded to groups of eight by repeating the last column.
         let column = |x: u32| windows[(x as usize).min(windows.len() - 1)];
@@ -59,7 +60,9 @@ impl<'a> Rows<'a> {
             from: 3 * start,
             bytes,
             firsts: columns().map(|(first, _)| 3 * (first - start) as u32).collect(),
-            masks: columns().map(|(first, end)| if end - first == longest { u64::MAX } else { 0 }).collect(),
+            masks: columns()
+                .map(|(first, end)| if end - first == longest { u64::MAX } else { 0 })
+                .collect(),
             shares: columns().map(|(first, end)| 1.0 / (end - first) as f32).collect(),
             longest,
             // A shorter window at the end is read like one of full length, and pixels are read as
@@ -97,8 +100,8 @@ impl<'a> Rows<'a> {
     #[target_feature(enable = "avx2,fma")]
     fn add_up(&mut self, first: usize, end: usize) {
         let image_row = 3 * self.image.width as usize;
-        let rows =
-            &self.image.pixels[image_row * first + self.from..image_row * (end - 1) + self.from + self.bytes];
+        let rows = &self.image.pixels
+            [image_row * first + self.from..image_row * (end - 1) + self.from + self.bytes];
         let sums = &mut self.sums[..self.bytes];
         let (fours, rest) = sums.as_chunks_mut::<64>();
         for (at, sums) in fours.iter_mut().enumerate() {
@@ -143,7 +146,8 @@ impl<'a> Rows<'a> {
                     sum = _mm_add_epi16(sum, four_words(&sums[3 * column..]));
                 }
                 let last = four_words(&sums[3 * (longest - 1)..]);
-                *pixel = _mm_add_epi16(sum, _mm_and_si128(last, _mm_cvtsi64_si128(mask.cast_signed())));
+                *pixel =
+                    _mm_add_epi16(sum, _mm_and_si128(last, _mm_cvtsi64_si128(mask.cast_signed())));
             }
             // Transposes R G B x of eight pixels to eight R, eight G, eight B.
             let [a, b, c, d, e, f, g, h] = pixels;
@@ -161,7 +165,14 @@ impl<'a> Rows<'a> {
     /// Like [`fill`](Self::fill), with sums of 32 bits. These suffice: a level with windows of 16
     /// million pixels has no position.
     #[target_feature(enable = "avx2,fma")]
-    fn fill_wide(&mut self, first: usize, end: usize, share: f32, planes: &mut [Eight], stride: usize) {
+    fn fill_wide(
+        &mut self,
+        first: usize,
+        end: usize,
+        share: f32,
+        planes: &mut [Eight],
+        stride: usize,
+    ) {
         let mut sums = std::mem::take(&mut self.wide_sums);
         sums.clear();
         sums.resize(self.bytes, 0);
@@ -181,7 +192,8 @@ impl<'a> Rows<'a> {
                 }
             }
             for (channel, total) in total.into_iter().enumerate() {
-                planes[channel * stride + x / 8][x % 8] = total as f32 * (share * columns_share) - MIDDLE;
+                planes[channel * stride + x / 8][x % 8] =
+                    total as f32 * (share * columns_share) - MIDDLE;
             }
         }
         self.wide_sums = sums;
@@ -238,7 +250,8 @@ impl Source<'_> {
         match self {
             Self::Image(rows) => rows.fill(y as u32, planes, stride),
             Self::Level(level, left, count) => {
-                let row = level.data[3 * level.stride * y..][..3 * level.stride].chunks_exact(level.stride);
+                let row = level.data[3 * level.stride * y..][..3 * level.stride]
+                    .chunks_exact(level.stride);
                 for (plane, from) in planes.chunks_mut(stride).zip(row) {
                     let from = &from.as_flattened()[*left..*left + *count];
                     plane.as_flattened_mut()[..*count].copy_from_slice(from);

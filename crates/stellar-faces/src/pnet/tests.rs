@@ -14,7 +14,8 @@ fn test_image(width: u32, height: u32) -> Image {
         let wave = 0.5 * (x.sin() * y.cos() + (x * 0.37 + y * 0.61).sin());
         (127.5 + 100.0 * wave + 180.0 * noise * (0.5 + wave / 2.0)).clamp(0.0, 255.0) as u8
     };
-    let pixels = (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |c| value(x, y, c))));
+    let pixels =
+        (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |c| value(x, y, c))));
     Image::new(width, height, pixels.collect())
 }
 
@@ -58,23 +59,29 @@ fn plainly(weights: &Weights, image: &Image, width: usize, height: usize) -> Vec
             levels.iter().skip(channel).step_by(3).map(|&level| f64::from(level) - 127.5).collect()
         })
         .collect();
-    let convolve =
-        |maps: &[Vec<f64>], width: usize, height: usize, kernels: &[f32], bias: &[f32]| -> Vec<Vec<f64>> {
-            let into = maps.len();
-            let place = |output: usize, x: usize, y: usize| {
-                let taps = kernels[9 * into * output..][..9 * into].iter().enumerate();
-                let value = |at: usize| maps[at / 9][(y + at / 3 % 3) * width + x + at % 3];
-                f64::from(bias[output]) + taps.map(|(at, tap)| f64::from(*tap) * value(at)).sum::<f64>()
-            };
-            let map = |output: usize| {
-                let pixels = (0..height - 2).flat_map(|y| (0..width - 2).map(move |x| (x, y)));
-                pixels.map(|(x, y)| place(output, x, y)).collect()
-            };
-            (0..bias.len()).map(map).collect()
+    let convolve = |maps: &[Vec<f64>],
+                    width: usize,
+                    height: usize,
+                    kernels: &[f32],
+                    bias: &[f32]|
+     -> Vec<Vec<f64>> {
+        let into = maps.len();
+        let place = |output: usize, x: usize, y: usize| {
+            let taps = kernels[9 * into * output..][..9 * into].iter().enumerate();
+            let value = |at: usize| maps[at / 9][(y + at / 3 % 3) * width + x + at % 3];
+            f64::from(bias[output]) + taps.map(|(at, tap)| f64::from(*tap) * value(at)).sum::<f64>()
         };
+        let map = |output: usize| {
+            let pixels = (0..height - 2).flat_map(|y| (0..width - 2).map(move |x| (x, y)));
+            pixels.map(|(x, y)| place(output, x, y)).collect()
+        };
+        (0..bias.len()).map(map).collect()
+    };
     let prelu = |maps: &mut [Vec<f64>], slopes: &[f32]| {
         for (map, &slope) in maps.iter_mut().zip(slopes) {
-            map.iter_mut().filter(|value| **value < 0.0).for_each(|value| *value *= f64::from(slope));
+            map.iter_mut()
+                .filter(|value| **value < 0.0)
+                .for_each(|value| *value *= f64::from(slope));
         }
     };
     maps = convolve(&maps, width, height, &weights.first, &weights.first_bias);
@@ -135,11 +142,15 @@ fn levels_computed_together_equal_those_computed_alone() {
         // others.
         if size.0 < 100 {
             let levels = plainly(&weights, &image, size.0 as usize, size.1 as usize);
-            let expected: Vec<Spot> = levels.into_iter().filter(|spot| spot.probability >= 0.5).collect();
+            let expected: Vec<Spot> =
+                levels.into_iter().filter(|spot| spot.probability >= 0.5).collect();
             let near = |(a, b): (&Spot, &Spot)| {
                 (a.x, a.y) == (b.x, b.y) && (a.probability - b.probability).abs() < 1e-4
             };
-            assert!(spots.len() == expected.len() && spots.iter().zip(&expected).all(near), "{size:?}");
+            assert!(
+                spots.len() == expected.len() && spots.iter().zip(&expected).all(near),
+                "{size:?}"
+            );
         }
     }
 }
@@ -149,7 +160,8 @@ fn every_position_of_any_size_matches_the_reference() {
     let weights = weights(3);
     let Some(net) = net(&weights) else { return };
     // One position, odd and even sides, a half window at the end, and several strips.
-    for (width, height) in [(12, 12), (13, 12), (12, 13), (29, 30), (30, 29), (64, 47), (397, 21), (813, 33)]
+    for (width, height) in
+        [(12, 12), (13, 12), (12, 13), (29, 30), (30, 29), (64, 47), (397, 21), (813, 33)]
     {
         let image = test_image(2 * width - 3, 3 * height + 1);
         let got = one(&net, &image, (width, height), 0.0);
@@ -163,7 +175,10 @@ fn every_position_of_any_size_matches_the_reference() {
                 "{width}×{height}: {got:?}, not {expected:?}"
             );
             let mut corrections = got.correction.iter().zip(expected.correction);
-            assert!(corrections.all(|(a, b)| close(*a, b)), "{width}×{height}: {got:?}, not {expected:?}");
+            assert!(
+                corrections.all(|(a, b)| close(*a, b)),
+                "{width}×{height}: {got:?}, not {expected:?}"
+            );
         }
     }
 }
@@ -228,10 +243,12 @@ fn rows_equal_those_of_an_area_resize() {
 /// The exporter's graph of these weights: it has a second maximum for each channel with a negative
 /// slope.
 fn exported(weights: &Weights) -> FakeGraph {
-    let falling: Vec<usize> = (0..10).filter(|&channel| weights.first_slope[channel] < 0.0).collect();
+    let falling: Vec<usize> =
+        (0..10).filter(|&channel| weights.first_slope[channel] < 0.0).collect();
     let conv = 10 + falling.len();
     let (mut first, mut bias) = (weights.first.clone(), weights.first_bias.clone());
-    let (mut keep, mut rise, mut share) = (vec![0.0; 10 * conv], vec![0.0; 10 * conv], vec![0.0; 100]);
+    let (mut keep, mut rise, mut share) =
+        (vec![0.0; 10 * conv], vec![0.0; 10 * conv], vec![0.0; 100]);
     for channel in 0..10 {
         let slope = weights.first_slope[channel];
         rise[channel * conv + channel] = 1.0;
@@ -296,13 +313,32 @@ fn a_different_graph_is_rejected_by_the_name_of_the_difference() {
         })
     };
     let mismatch = "does not match the exporter's graph";
-    assert_eq!(refusal(&|graph| graph.operators.swap(2, 3)), format!("the list of operators {mismatch}"));
-    assert_eq!(refusal(&|graph| drop(graph.constants.remove(9))), format!("third.weight {mismatch}"));
-    assert_eq!(constant("third.bias", |_, data| data[3] = f32::NAN), format!("third.bias {mismatch}"));
-    assert_eq!(constant("linear.weight", |shape, _| shape[0] = 6), format!("linear.weight {mismatch}"));
-    assert_eq!(constant("second.slopes.rest", |_, data| data[0] += 0.1), format!("second.slopes {mismatch}"));
+    assert_eq!(
+        refusal(&|graph| graph.operators.swap(2, 3)),
+        format!("the list of operators {mismatch}")
+    );
+    assert_eq!(
+        refusal(&|graph| drop(graph.constants.remove(9))),
+        format!("third.weight {mismatch}")
+    );
+    assert_eq!(
+        constant("third.bias", |_, data| data[3] = f32::NAN),
+        format!("third.bias {mismatch}")
+    );
+    assert_eq!(
+        constant("linear.weight", |shape, _| shape[0] = 6),
+        format!("linear.weight {mismatch}")
+    );
+    assert_eq!(
+        constant("second.slopes.rest", |_, data| data[0] += 0.1),
+        format!("second.slopes {mismatch}")
+    );
     for name in ["first.keep", "first.rise", "first.share"] {
-        assert_eq!(constant(name, |_, data| data[1] += 0.5), format!("first.keep {mismatch}"), "{name}");
+        assert_eq!(
+            constant(name, |_, data| data[1] += 0.5),
+            format!("first.keep {mismatch}"),
+            "{name}"
+        );
     }
     let bent = constant("first.conv.weight", |_, data| *data.last_mut().unwrap() += 0.1);
     assert_eq!(bent, format!("first.keep {mismatch}"));

@@ -1,10 +1,10 @@
 //! Operations on whole registers.
 
 use std::arch::x86_64::{
-    __m256, _mm256_blendv_ps, _mm256_castpd_ps, _mm256_castps_pd, _mm256_castsi256_ps, _mm256_cmpeq_epi32,
-    _mm256_fmadd_ps, _mm256_max_ps, _mm256_min_ps, _mm256_permute2f128_ps, _mm256_permute4x64_pd,
-    _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_unpackhi_ps,
-    _mm256_unpacklo_ps,
+    __m256, _mm256_blendv_ps, _mm256_castpd_ps, _mm256_castps_pd, _mm256_castsi256_ps,
+    _mm256_cmpeq_epi32, _mm256_fmadd_ps, _mm256_max_ps, _mm256_min_ps, _mm256_permute2f128_ps,
+    _mm256_permute4x64_pd, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_setzero_ps,
+    _mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
 };
 
 /// Pixels of one row that a kernel of the first convolution computes.
@@ -29,7 +29,8 @@ pub(super) fn wider(low: __m256, high: __m256, valid: usize) -> (__m256, __m256)
         return (even, odd);
     }
     let pairs = _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
-    let last = _mm256_castsi256_ps(_mm256_cmpeq_epi32(pairs, _mm256_set1_epi32((valid / 2) as i32)));
+    let last =
+        _mm256_castsi256_ps(_mm256_cmpeq_epi32(pairs, _mm256_set1_epi32((valid / 2) as i32)));
     (even, _mm256_blendv_ps(odd, even, last))
 }
 

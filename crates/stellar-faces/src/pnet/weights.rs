@@ -79,8 +79,9 @@ impl Weights {
         }
         let take = |name: &str, shape: &[usize]| graph.take(name, shape);
         let [a, b, c] = WIDTHS;
-        let conv =
-            graph.tensor("first.conv.bias").map_or(0, |(shape, _)| shape.first().copied().unwrap_or(0));
+        let conv = graph
+            .tensor("first.conv.bias")
+            .map_or(0, |(shape, _)| shape.first().copied().unwrap_or(0));
         let first = take("first.conv.weight", &[conv, 3, 3, 3])?;
         let first_bias = take("first.conv.bias", &[conv])?;
         let keep = take("first.keep", &[a, conv, 1, 1])?;
@@ -89,8 +90,14 @@ impl Weights {
         if conv < a {
             return Err(odd("first.conv"));
         }
-        let pooled =
-            Pooled { conv, first: &first, bias: &first_bias, keep: &keep, rise: &rise, share: &share };
+        let pooled = Pooled {
+            conv,
+            first: &first,
+            bias: &first_bias,
+            keep: &keep,
+            rise: &rise,
+            share: &share,
+        };
         let first_slope = (0..a)
             .map(|channel| pooled.slope(channel))
             .collect::<Option<_>>()
@@ -141,20 +148,29 @@ impl Pooled<'_> {
             (&[(at, slope)], &[(up, one)]) if at == channel && up == channel && near(one, 1.0) => {
                 near(share, 1.0 - slope).then_some(slope)
             }
-            (&[], &[(up, one)]) if up == channel && near(one, 1.0) => near(share, 1.0).then_some(0.0),
+            (&[], &[(up, one)]) if up == channel && near(one, 1.0) => {
+                near(share, 1.0).then_some(0.0)
+            }
             // The larger of two maxima. The second one is that of the channel times its negative
             // slope.
             (&[(at, one)], &[(up, plus), (down, minus)])
-                if at == down && up == channel && near(one, 1.0) && near(plus, 1.0) && near(minus, -1.0) =>
+                if at == down
+                    && up == channel
+                    && near(one, 1.0)
+                    && near(plus, 1.0)
+                    && near(minus, -1.0) =>
             {
-                let taps =
-                    |of: usize| self.first[27 * of..][..27].iter().chain(std::iter::once(&self.bias[of]));
-                let product =
-                    |a, b| taps(a).zip(taps(b)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+                let taps = |of: usize| {
+                    self.first[27 * of..][..27].iter().chain(std::iter::once(&self.bias[of]))
+                };
+                let product = |a, b| {
+                    taps(a).zip(taps(b)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+                };
                 let slope = (product(channel, down) / product(channel, channel)) as f32;
                 let largest = taps(channel).fold(0.0_f32, |most, tap| most.max(tap.abs()));
-                let same =
-                    taps(channel).zip(taps(down)).all(|(a, b)| (slope * a - b).abs() <= 1e-5 * largest);
+                let same = taps(channel)
+                    .zip(taps(down))
+                    .all(|(a, b)| (slope * a - b).abs() <= 1e-5 * largest);
                 (near(share, 1.0) && same).then_some(slope)
             }
             _ => None,

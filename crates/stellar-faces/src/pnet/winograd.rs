@@ -180,7 +180,8 @@ pub(super) fn leave<const H: usize>(
     tile: usize,
     eight: usize,
 ) -> [[__m256; TILE]; TILE] {
-    let sums: &[[Eight; H]; POINTS * TILES] = sums.try_into().expect("sums of all points of all tiles");
+    let sums: &[[Eight; H]; POINTS * TILES] =
+        sums.try_into().expect("sums of all points of all tiles");
     let mut columns = [[_mm256_setzero_ps(); TILE]; REACH];
     for (x, column) in columns.iter_mut().enumerate() {
         *column = gather([

@@ -6,8 +6,8 @@
 use crate::tables::{
     categories, is_python_space,
     mojibake::{
-        BAD, BOX, C1, COMMON, CURRENCY, END_PUNCTUATION, KAOMOJI, LAW, LOWER_ACCENTED, LOWER_COMMON, NUMERIC,
-        START_PUNCTUATION, UPPER_ACCENTED, UPPER_COMMON,
+        BAD, BOX, C1, COMMON, CURRENCY, END_PUNCTUATION, KAOMOJI, LAW, LOWER_ACCENTED,
+        LOWER_COMMON, NUMERIC, START_PUNCTUATION, UPPER_ACCENTED, UPPER_COMMON,
     },
     properties,
     properties::WORD,
@@ -111,7 +111,8 @@ pub(super) fn is_bad(text: &str) -> bool {
     (0..chars.len()).any(|at| {
         // Every pattern has a character beyond ASCII among its first three.
         let near = &chars[at..chars.len().min(at + 3)];
-        near.iter().any(|(c, _)| !c.is_ascii()) && PATTERNS.iter().any(|pattern| matches(pattern, &chars, at))
+        near.iter().any(|(c, _)| !c.is_ascii())
+            && PATTERNS.iter().any(|pattern| matches(pattern, &chars, at))
     })
 }
 
@@ -132,7 +133,9 @@ fn matches(pattern: &[Is], chars: &[(char, u32)], start: usize) -> bool {
             Lower => c.is_ascii_lowercase(),
             Latin => c.is_ascii_alphabetic(),
             NotLatin => !c.is_ascii_alphabetic(),
-            ClauseEnd => c.is_ascii_lowercase() || ".,?!".contains(c) || categories & END_PUNCTUATION != 0,
+            ClauseEnd => {
+                c.is_ascii_lowercase() || ".,?!".contains(c) || categories & END_PUNCTUATION != 0
+            }
             LatinOrSpace => c.is_ascii_alphabetic() || c == ' ',
             Word => c == '_' || properties(c) & WORD != 0,
             Space => is_python_space(c),
@@ -165,9 +168,18 @@ mod tests {
         ] {
             assert!(is_bad(bad), "{bad}");
         }
-        for good in
-            ["schön", "“quoted”", "£5", "Привет", "œuvre", "Ångström", "50°C ± 2 µm", "¿qué?", "ÜBER", ""]
-        {
+        for good in [
+            "schön",
+            "“quoted”",
+            "£5",
+            "Привет",
+            "œuvre",
+            "Ångström",
+            "50°C ± 2 µm",
+            "¿qué?",
+            "ÜBER",
+            "",
+        ] {
             assert!(!is_bad(good), "{good}");
         }
     }

@@ -68,7 +68,11 @@ pub(super) fn c1_to_windows_1252(c: char) -> char {
 
 /// Decodes UTF-8, or its variants below if a byte occurs that only they use.
 pub(super) fn decode_utf8(bytes: &[u8]) -> Option<String> {
-    if bytes.contains(&0xed) || bytes.contains(&0xc0) { decode_variants(bytes) } else { decode_strict(bytes) }
+    if bytes.contains(&0xed) || bytes.contains(&0xc0) {
+        decode_variants(bytes)
+    } else {
+        decode_strict(bytes)
+    }
 }
 
 fn decode_strict(bytes: &[u8]) -> Option<String> {
@@ -104,7 +108,9 @@ fn decode_variants(bytes: &[u8]) -> Option<String> {
 /// before a final line break, so a C0 there consumes the line break.
 fn is_special(bytes: &[u8]) -> bool {
     let end = |at: usize| at == bytes.len() || (at + 1 == bytes.len() && bytes[at] == b'\n');
-    let within = |at: usize, low: u8, high: u8| bytes.get(at).is_some_and(|byte| (low..=high).contains(byte));
+    let within = |at: usize, low: u8, high: u8| {
+        bytes.get(at).is_some_and(|byte| (low..=high).contains(byte))
+    };
     match bytes[0] {
         0xc0 => within(1, 0x80, 0x80) || end(1),
         0xed => end(1) || (within(1, 0xa0, 0xbf) && (within(2, 0x80, 0xbf) || end(2))),
@@ -114,7 +120,8 @@ fn is_special(bytes: &[u8]) -> bool {
 
 /// Decodes six bytes that encode a high and a low surrogate.
 fn surrogate_pair(bytes: &[u8]) -> Option<char> {
-    let &[0xed, b1 @ 0xa0..=0xaf, b2 @ 0x80..=0xbf, 0xed, b4 @ 0xb0..=0xbf, b5, ref after @ ..] = bytes
+    let &[0xed, b1 @ 0xa0..=0xaf, b2 @ 0x80..=0xbf, 0xed, b4 @ 0xb0..=0xbf, b5, ref after @ ..] =
+        bytes
     else {
         return None;
     };
@@ -124,7 +131,11 @@ fn surrogate_pair(bytes: &[u8]) -> Option<char> {
     }
     let bits = |byte: u8, mask: u8| u32::from(byte & mask);
     char::from_u32(
-        0x1_0000 + (bits(b1, 0x0f) << 16) + (bits(b2, 0x3f) << 10) + (bits(b4, 0x0f) << 6) + bits(b5, 0x3f),
+        0x1_0000
+            + (bits(b1, 0x0f) << 16)
+            + (bits(b2, 0x3f) << 10)
+            + (bits(b4, 0x0f) << 6)
+            + bits(b5, 0x3f),
     )
 }
 
@@ -139,7 +150,9 @@ pub(super) fn restore_a0(bytes: &[u8]) -> Vec<u8> {
             out.push(spaced[at]);
             at += 1;
         } else {
-            out.extend(spaced[at..at + length].iter().map(|&byte| if byte == b' ' { 0xa0 } else { byte }));
+            out.extend(
+                spaced[at..at + length].iter().map(|&byte| if byte == b' ' { 0xa0 } else { byte }),
+            );
             at += length;
         }
     }
@@ -154,7 +167,10 @@ fn space_after_a_grave(bytes: &[u8]) -> Vec<u8> {
     while let Some((&byte, tail)) = rest.split_first() {
         if byte == 0xc3 && tail.first() == Some(&b' ') {
             let after = &tail[1..];
-            if ![&b" "[..], b"quele", b"quela", b"quilo", b"s "].iter().any(|word| after.starts_with(word)) {
+            if ![&b" "[..], b"quele", b"quela", b"quilo", b"s "]
+                .iter()
+                .any(|word| after.starts_with(word))
+            {
                 out.extend_from_slice(b"\xc3\xa0 ");
                 rest = after;
                 continue;

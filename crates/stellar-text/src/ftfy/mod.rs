@@ -21,7 +21,8 @@ use super::{
     tables::{
         categories,
         mojibake::{
-            UTF8_CONTINUATION, UTF8_CONTINUATION_STRICT, UTF8_FIRST_OF_2, UTF8_FIRST_OF_3, UTF8_FIRST_OF_4,
+            UTF8_CONTINUATION, UTF8_CONTINUATION_STRICT, UTF8_FIRST_OF_2, UTF8_FIRST_OF_3,
+            UTF8_FIRST_OF_4,
         },
         properties,
         properties::DECIMAL,
@@ -53,7 +54,8 @@ fn is_plain(text: &str) -> bool {
 fn fix_line(line: &str, unescape: bool) -> String {
     let mut text = line.to_owned();
     loop {
-        let unescaped = if unescape { unescape_strict(&text) } else { Cow::Borrowed(text.as_str()) };
+        let unescaped =
+            if unescape { unescape_strict(&text) } else { Cow::Borrowed(text.as_str()) };
         let fixed = if is_plain(&unescaped) {
             unescaped.into_owned()
         } else {
@@ -110,7 +112,8 @@ fn fix_encoding_once(text: &str) -> Option<String> {
 
 /// Decodes the parts that look like UTF-8 mojibake in a text that fits no single encoding.
 fn decode_inconsistent(text: &str) -> String {
-    let chars: Vec<(usize, char, u32)> = text.char_indices().map(|(at, c)| (at, c, categories(c))).collect();
+    let chars: Vec<(usize, char, u32)> =
+        text.char_indices().map(|(at, c)| (at, c, categories(c))).collect();
     let offset = |index: usize| chars.get(index).map_or(text.len(), |&(at, ..)| at);
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
@@ -236,7 +239,8 @@ fn remove_terminal_escapes(text: &str) -> Cow<'_, str> {
 fn remove_controls(text: &str) -> String {
     text.chars()
         .filter(|c| {
-            !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{206a}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffc}')
+            !matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{206a}'..='\u{206f}'
+                | '\u{feff}' | '\u{fff9}'..='\u{fffc}')
         })
         .collect()
 }

@@ -80,7 +80,9 @@ fn ing(base: &str) -> String {
     // x and y.
     let one_syllable = base.chars().filter(|&c| is_vowel(c)).count() == 1;
     match letters[..] {
-        [last, vowel, ..] if one_syllable && is_vowel(vowel) && !is_vowel(last) && !"wxy".contains(last) => {
+        [last, vowel, ..]
+            if one_syllable && is_vowel(vowel) && !is_vowel(last) && !"wxy".contains(last) =>
+        {
             format!("{base}{last}ing")
         }
         _ => format!("{base}ing"),
@@ -95,7 +97,9 @@ fn third_person(base: &str) -> String {
     let before_last = base.chars().rev().nth(1);
     match base.strip_suffix('y') {
         Some(stem) if before_last.is_some_and(|c| !"aeiou".contains(c)) => format!("{stem}ies"),
-        _ if ["s", "sh", "ch", "x", "z"].iter().any(|end| base.ends_with(end)) => format!("{base}es"),
+        _ if ["s", "sh", "ch", "x", "z"].iter().any(|end| base.ends_with(end)) => {
+            format!("{base}es")
+        }
         _ => format!("{base}s"),
     }
 }
@@ -131,12 +135,15 @@ pub(super) fn lemma(word: &str) -> String {
     if let Some(stem) = word.strip_suffix("ies").filter(|stem| stem.len() > 2) {
         return format!("{stem}y");
     }
-    let sibilant = |stem: &&str| ["s", "x", "z", "ch", "sh", "o"].iter().any(|end| stem.ends_with(end));
+    let sibilant =
+        |stem: &&str| ["s", "x", "z", "ch", "sh", "o"].iter().any(|end| stem.ends_with(end));
     if let Some(stem) = word.strip_suffix("es").filter(sibilant) {
         return stem.to_owned();
     }
     match word.strip_suffix('s') {
-        Some(stem) if stem.len() > 2 && !["s", "u", "i", "'"].iter().any(|end| stem.ends_with(end)) => {
+        Some(stem)
+            if stem.len() > 2 && !["s", "u", "i", "'"].iter().any(|end| stem.ends_with(end)) =>
+        {
             stem.to_owned()
         }
         _ => word.to_owned(),
@@ -189,7 +196,8 @@ mod tests {
 
     #[test]
     fn bundled_grammar_parses() {
-        let grammar = Grammar::parse(include_str!("../../../../assets/relations/grammar.toml")).unwrap();
+        let grammar =
+            Grammar::parse(include_str!("../../../../assets/relations/grammar.toml")).unwrap();
         assert!(grammar.both.is_subset(&grammar.not_verbs));
         assert_eq!(grammar.finite["holds"], "holding");
     }

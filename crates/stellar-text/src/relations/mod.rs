@@ -98,7 +98,9 @@ pub fn relations_of(prompt: &str, detectables: &[String]) -> Vec<Relation> {
         let wanted: Vec<String> = detectable.split_whitespace().map(lemma).collect();
         if let Some(at) = objects.iter().position(|object| holds(object, &wanted)) {
             push(&mut found, relation(&clauses[at], &detectable));
-        } else if let (Some(verb), false) = (&last_verb, roles.iter().any(|role| holds(role, &wanted))) {
+        } else if let (Some(verb), false) =
+            (&last_verb, roles.iter().any(|role| holds(role, &wanted)))
+        {
             push(
                 &mut found,
                 Relation {
@@ -120,11 +122,14 @@ pub fn annotated(triplets: &[[String; 3]]) -> Vec<Relation> {
     let mut found = Vec::new();
     for [subject, predicate, object] in triplets {
         let first = predicate.split_whitespace().next().unwrap_or_default().to_lowercase();
-        let located =
-            GRAMMAR.prepositions.contains(&first) || matches!(first.as_str(), "next" | "close" | "far");
+        let located = GRAMMAR.prepositions.contains(&first)
+            || matches!(first.as_str(), "next" | "close" | "far");
         let kind = if located { RelationKind::Location } else { RelationKind::Interaction };
         let (subject, predicate, object) = (subject.clone(), predicate.clone(), object.clone());
-        push(&mut found, Relation { subject, predicate, object, kind, source: RelationSource::Annotation });
+        push(
+            &mut found,
+            Relation { subject, predicate, object, kind, source: RelationSource::Annotation },
+        );
     }
     found
 }
@@ -163,7 +168,8 @@ pub fn is_role(label: &str) -> bool {
 const PERSON: &str = "person";
 
 fn relation(clause: &Clause, object: &str) -> Relation {
-    let kind = if clause.predicate.has_verb { RelationKind::Interaction } else { RelationKind::Location };
+    let kind =
+        if clause.predicate.has_verb { RelationKind::Interaction } else { RelationKind::Location };
     let predicate = clause.predicate.words.clone();
     Relation {
         subject: PERSON.to_owned(),

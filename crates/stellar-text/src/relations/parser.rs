@@ -35,8 +35,11 @@ pub(super) fn parse(prompt: &str) -> Parsed {
     let grammar = &*GRAMMAR;
     let tokens = tokenize(prompt, grammar);
     let placeholder = tokens.iter().position(|token| *token == Token::Subject);
-    let named =
-        || tokens.iter().position(|token| token.word().is_some_and(|word| grammar.subjects.contains(word)));
+    let named = || {
+        tokens
+            .iter()
+            .position(|token| token.word().is_some_and(|word| grammar.subjects.contains(word)))
+    };
     let subject = placeholder.or_else(named);
     let mut parsed = Parsed::default();
     // Text before the person names the medium (a photo of …), unless it says where (in Paris, …).
@@ -182,7 +185,9 @@ impl<'a> Scan<'a> {
             (list, with_noun) = match token {
                 Token::Comma => (list, with_noun),
                 Token::Word(word) if word == "and" || word == "or" => (false, !predicate_follows),
-                Token::Word(word) if !self.is_closed(word) && !self.is_gerund(word) => (with_noun, with_noun),
+                Token::Word(word) if !self.is_closed(word) && !self.is_gerund(word) => {
+                    (with_noun, with_noun)
+                }
                 Token::Word(word) if self.grammar.determiners.contains(word) => (list, with_noun),
                 _ => (false, false),
             };
@@ -207,7 +212,9 @@ impl<'a> Scan<'a> {
     /// Returns true if a verb, preposition, role or conjunction comes next.
     fn predicate_follows(&self, from: usize) -> bool {
         let rest = &self.tokens[from.min(self.tokens.len())..];
-        rest.iter().find(|token| !self.is_skipped(token)).is_some_and(|token| self.is_predicate(token))
+        rest.iter()
+            .find(|token| !self.is_skipped(token))
+            .is_some_and(|token| self.is_predicate(token))
     }
 
     /// Returns true for adverbs, which say nothing about what follows.
@@ -236,7 +243,8 @@ impl<'a> Scan<'a> {
 
     fn preposition(&mut self, preposition: &str) {
         let next = self.tokens.get(self.at + 1);
-        let infinitive = next.and_then(Token::word).and_then(|word| self.grammar.infinitives.get(word));
+        let infinitive =
+            next.and_then(Token::word).and_then(|word| self.grammar.infinitives.get(word));
         if preposition == "to"
             && let Some(verb) = infinitive
         {
@@ -247,8 +255,7 @@ impl<'a> Scan<'a> {
         let bare = self.phrase.is_empty();
         match (&mut self.predicate, self.last) {
             (Some(predicate), Last::Verb) if bare => {
-                let ends =
-                    !matches!(next, Some(Token::Word(word)) if !self.grammar.conjunctions.contains(word));
+                let ends = !matches!(next, Some(Token::Word(word)) if !self.grammar.conjunctions.contains(word));
                 if ends && self.grammar.particles.contains(preposition) {
                     return;
                 }
@@ -262,7 +269,8 @@ impl<'a> Scan<'a> {
                 self.close();
                 // `…, by Monet` names the artist.
                 if !(preposition == "by" && after_comma) {
-                    self.predicate = Some(Predicate { words: preposition.to_owned(), has_verb: false });
+                    self.predicate =
+                        Some(Predicate { words: preposition.to_owned(), has_verb: false });
                 }
             }
         }
@@ -304,7 +312,9 @@ impl<'a> Scan<'a> {
             self.skip_to(|token| matches!(token, Token::Comma | Token::Stop | Token::Subject));
         } else if grammar.participles.contains(word) && self.preposition_follows() {
             self.open_verb(word.to_owned());
-        } else if grammar.adverbs.contains(word) || (self.is_adverb(word) && self.last != Last::Determiner) {
+        } else if grammar.adverbs.contains(word)
+            || (self.is_adverb(word) && self.last != Last::Determiner)
+        {
             self.flush();
         } else {
             self.phrase.push(word.to_owned());
@@ -360,14 +370,15 @@ impl<'a> Scan<'a> {
             let starts = self.phrase.is_empty()
                 && matches!(self.last, Last::Subject | Last::Conjunction | Last::Break);
             // at the North Pole building an igloo
-            return (starts || self.last == Last::Noun && determiner_follows).then(|| word.to_owned());
+            return (starts || self.last == Last::Noun && determiner_follows)
+                .then(|| word.to_owned());
         }
         if !self.is_gerund(word) {
             return None;
         }
-        let noun_follows = next
-            .and_then(Token::word)
-            .is_some_and(|next| !self.is_closed(next) && !self.is_gerund(next) && !self.is_adverb(next));
+        let noun_follows = next.and_then(Token::word).is_some_and(|next| {
+            !self.is_closed(next) && !self.is_gerund(next) && !self.is_adverb(next)
+        });
         let is_verb = match self.last {
             Last::Determiner | Last::Of => false,
             // in swimming goggles, but: from eating a cake; what a dropped preposition governs is
@@ -375,7 +386,8 @@ impl<'a> Scan<'a> {
             Last::Preposition => determiner_follows && self.predicate.is_some(),
             // wearing boxing gloves, but: enjoying eating pizza, sitting reading
             Last::Verb => {
-                let before = self.predicate.as_ref().map_or("", |predicate| predicate.words.as_str());
+                let before =
+                    self.predicate.as_ref().map_or("", |predicate| predicate.words.as_str());
                 grammar.catenatives.contains(before) || !noun_follows
             }
             // a big smiling bear, but: in black holding an orange
@@ -463,7 +475,8 @@ mod tests {
             let mut parsed = Parsed::default();
             let scan = Scan::new(&GRAMMAR, &tokens, Last::Break, &mut parsed);
             for at in 0..=tokens.len() {
-                prop_assert_eq!(scan.lists[at], list_follows(&scan, at), "at {} of {:?}", at, tokens);
+                prop_assert_eq!(scan.lists[at], list_follows(&scan, at), "at {} of \
+                    {:?}", at, tokens);
             }
         }
     }

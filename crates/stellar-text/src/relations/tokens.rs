@@ -24,7 +24,8 @@ impl Token {
 
 /// Splits a prompt into lower-cased words and punctuation, and joins compound prepositions.
 pub(super) fn tokenize(prompt: &str, grammar: &Grammar) -> Vec<Token> {
-    let text = prompt.to_lowercase().replace('’', "'").replace("{}", " \u{0} ").replace('&', " and ");
+    let text =
+        prompt.to_lowercase().replace('’', "'").replace("{}", " \u{0} ").replace('&', " and ");
     let mut raw = Vec::new();
     let mut word = String::new();
     for c in text.chars().chain([' ']) {
@@ -40,7 +41,8 @@ pub(super) fn tokenize(prompt: &str, grammar: &Grammar) -> Vec<Token> {
         match c {
             '\0' => raw.push(Token::Subject),
             ',' => raw.push(Token::Comma),
-            '.' | ';' | ':' | '!' | '?' | '(' | ')' | '[' | ']' | '|' | '-' | '–' | '—' | '"' | '\n' => {
+            '.' | ';' | ':' | '!' | '?' | '(' | ')' | '[' | ']' | '|' | '-' | '–' | '—' | '"'
+            | '\n' => {
                 raw.push(Token::Stop);
             }
             _ => {}
@@ -61,7 +63,9 @@ pub(super) fn tokenize(prompt: &str, grammar: &Grammar) -> Vec<Token> {
             at += compound.len();
         } else {
             tokens.push(match &raw[at] {
-                Token::Word(word) if grammar.prepositions.contains(word) => Token::Preposition(word.clone()),
+                Token::Word(word) if grammar.prepositions.contains(word) => {
+                    Token::Preposition(word.clone())
+                }
                 token => token.clone(),
             });
             at += 1;

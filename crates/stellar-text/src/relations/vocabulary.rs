@@ -55,11 +55,16 @@ impl Vocabulary {
             let places = known(names, &predicates);
             (!places.is_empty()).then_some(Predicates { places, approximate })
         };
-        let table =
-            TABLES.predicates.tables.values().max_by_key(|table| known(&table.predicates, &predicates).len());
+        let table = TABLES
+            .predicates
+            .tables
+            .values()
+            .max_by_key(|table| known(&table.predicates, &predicates).len());
         let own = predicates.iter();
         let mut meanings: HashMap<_, _> = own
-            .map(|(name, &place)| (name.clone(), Predicates { places: vec![place], approximate: false }))
+            .map(|(name, &place)| {
+                (name.clone(), Predicates { places: vec![place], approximate: false })
+            })
             .collect();
         for Meaning { words, means, approximate } in table.iter().flat_map(|table| &table.meaning) {
             if let Some(means) = meaning(means, *approximate) {
@@ -67,7 +72,8 @@ impl Vocabulary {
             }
         }
         let worn = table.and_then(|table| meaning(&table.worn, false));
-        let table = TABLES.objects.values().max_by_key(|table| known(&table.classes, &classes).len());
+        let table =
+            TABLES.objects.values().max_by_key(|table| known(&table.classes, &classes).len());
         let synonyms = table.iter().flat_map(|table| &table.synonyms);
         let synonyms = synonyms
             .map(|(word, names)| (lemma(word), known(names, &classes)))
@@ -105,7 +111,9 @@ impl Vocabulary {
         let found = |words: &str| self.meanings.get(words).cloned();
         found(&predicate)
             .or_else(|| found(first).filter(|_| !GRAMMAR.prepositions.contains(first)))
-            .or_else(|| found(rest).map(|preposition| Predicates { approximate: true, ..preposition }))
+            .or_else(|| {
+                found(rest).map(|preposition| Predicates { approximate: true, ..preposition })
+            })
     }
 
     /// Finds the predicate of the graph with exactly this name.
@@ -209,7 +217,10 @@ mod tests {
 
     /// The labels of Visual Genome: 150 classes and 50 predicates.
     fn visual_genome() -> (Vec<String>, Vec<String>) {
-        (TABLES.objects["vg150"].classes.clone(), TABLES.predicates.tables["vg50"].predicates.clone())
+        (
+            TABLES.objects["vg150"].classes.clone(),
+            TABLES.predicates.tables["vg50"].predicates.clone(),
+        )
     }
 
     fn vocabulary() -> Vocabulary {
@@ -243,7 +254,10 @@ mod tests {
                 );
                 // In a map of lemmas, two spellings of one word would overwrite each other.
                 let same = table.synonyms.keys().filter(|other| lemma(other) == lemma(word));
-                assert!(same.into_iter().all(|other| table.synonyms[other] == *names), "{name}: {word}");
+                assert!(
+                    same.into_iter().all(|other| table.synonyms[other] == *names),
+                    "{name}: {word}"
+                );
             }
             assert!(table.person.iter().all(|class| table.classes.contains(class)));
         }
@@ -256,7 +270,8 @@ mod tests {
         let vocabulary = vocabulary();
         let seen_as = |predicate, object| {
             vocabulary.predicate(predicate, object).map(|found| {
-                let names: Vec<&str> = found.places.iter().map(|&place| names[place].as_str()).collect();
+                let names: Vec<&str> =
+                    found.places.iter().map(|&place| names[place].as_str()).collect();
                 (names.join(" | "), found.approximate)
             })
         };
@@ -299,12 +314,16 @@ mod tests {
     #[test]
     fn a_graph_with_fewer_labels_maps_only_to_those() {
         let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let vocabulary = Vocabulary::of(&list(&["woman", "bike", "unicorn"]), &list(&["on", "Juggling"]));
+        let vocabulary =
+            Vocabulary::of(&list(&["woman", "bike", "unicorn"]), &list(&["on", "Juggling"]));
         let places = |predicate| vocabulary.predicate(predicate, "bike").map(|found| found.places);
         assert_eq!(places("riding"), Some(vec![0]), "the graph has only on");
         assert_eq!(places("juggling"), Some(vec![1]), "a label that no table lists");
         assert_eq!(places("eating"), None);
         assert_eq!(vocabulary.person(), [0]);
-        assert_eq!((vocabulary.object("bicycle"), vocabulary.object("unicorns")), (vec![1], vec![2]));
+        assert_eq!(
+            (vocabulary.object("bicycle"), vocabulary.object("unicorns")),
+            (vec![1], vec![2])
+        );
     }
 }

@@ -42,7 +42,10 @@ pub(super) fn categories(c: char) -> u32 {
 }
 
 /// Finds a name in one of the tables of [`entities`].
-pub(super) fn entity(table: &'static [(&'static str, &'static str)], name: &str) -> Option<&'static str> {
+pub(super) fn entity(
+    table: &'static [(&'static str, &'static str)],
+    name: &str,
+) -> Option<&'static str> {
     table.binary_search_by_key(&name, |&(name, _)| name).ok().map(|found| table[found].1)
 }
 

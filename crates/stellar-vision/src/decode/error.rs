@@ -10,7 +10,8 @@ pub enum DecodeError {
     Empty,
     /// The first bytes match none of the three formats.
     #[error(
-        "the file is not a PNG, JPEG or WebP image (the format is detected from the content, not the name): convert \
+        "the file is not a PNG, JPEG or WebP image (the format is detected from the content, not \
+            the name): convert \
          it, for example to PNG"
     )]
     UnknownFormat,
@@ -31,7 +32,9 @@ pub enum DecodeError {
         height: u32,
     },
     /// A side is longer than [`DecodeLimits::max_side`](super::DecodeLimits::max_side).
-    #[error("the image is {width}×{height}, but the limit is {limit} pixels per side: scale or crop it")]
+    #[error(
+        "the image is {width}×{height}, but the limit is {limit} pixels per side: scale or crop it"
+    )]
     SideTooLong {
         /// Columns according to the header.
         width: u32,
@@ -42,7 +45,9 @@ pub enum DecodeError {
     },
     /// The image has more pixels than
     /// [`DecodeLimits::max_pixels`](super::DecodeLimits::max_pixels).
-    #[error("the image is {width}×{height}, but the limit is {limit} pixels in total: scale it down")]
+    #[error(
+        "the image is {width}×{height}, but the limit is {limit} pixels in total: scale it down"
+    )]
     TooManyPixels {
         /// Columns according to the header.
         width: u32,
@@ -54,7 +59,8 @@ pub enum DecodeError {
     /// Decoding would take more memory than
     /// [`DecodeLimits::max_memory`](super::DecodeLimits::max_memory).
     #[error(
-        "decoding this image would take {needed} bytes of memory, but the limit is {limit}: scale it down, \
+        "decoding this image would take {needed} bytes of memory, but the limit is {limit}: scale \
+            it down, \
          or save it with 8 bits per channel, without alpha and not progressive"
     )]
     TooMuchMemory {
@@ -81,7 +87,8 @@ pub enum DecodeError {
     },
     /// The file is valid, but of a kind that is not supported here (nor by Pillow).
     #[error(
-        "this kind of {format} is not supported ({detail}): save it with 8 bits per channel in RGB or grey"
+        "this kind of {format} is not supported ({detail}): save it with 8 bits per channel in RGB \
+            or grey"
     )]
     Unsupported {
         /// Format of the file.

@@ -65,9 +65,11 @@ impl Frame {
         }
         let max_h = factors.iter().map(|f| f.0).max().unwrap_or(1);
         let max_v = factors.iter().map(|f| f.1).max().unwrap_or(1);
-        let side =
-            |pixels: u32, factor: u32, max: u32| u64::from((pixels * factor).div_ceil(max).div_ceil(8));
-        let blocks = factors.iter().map(|&(h, v)| side(width, h, max_h) * side(height, v, max_v)).sum();
+        let side = |pixels: u32, factor: u32, max: u32| {
+            u64::from((pixels * factor).div_ceil(max).div_ceil(8))
+        };
+        let blocks =
+            factors.iter().map(|&(h, v)| side(width, h, max_h) * side(height, v, max_v)).sum();
         Ok(Self {
             width,
             height,

@@ -51,11 +51,18 @@ fn check<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<(Header, Checked<
     let format = Format::of(bytes).ok_or(DecodeError::UnknownFormat)?;
     let (header, checked) = match format {
         Format::Png => png::outline(bytes, limits).map(|o| (o.header(format), Checked::Png(o)))?,
-        Format::Jpeg => jpeg::outline(bytes, limits).map(|o| (o.header(format), Checked::Jpeg(o)))?,
-        Format::WebP => webp::outline(bytes, limits).map(|o| (o.header(format), Checked::WebP(o)))?,
+        Format::Jpeg => {
+            jpeg::outline(bytes, limits).map(|o| (o.header(format), Checked::Jpeg(o)))?
+        }
+        Format::WebP => {
+            webp::outline(bytes, limits).map(|o| (o.header(format), Checked::WebP(o)))?
+        }
     };
     if header.decode_memory > limits.max_memory {
-        return Err(DecodeError::TooMuchMemory { needed: header.decode_memory, limit: limits.max_memory });
+        return Err(DecodeError::TooMuchMemory {
+            needed: header.decode_memory,
+            limit: limits.max_memory,
+        });
     }
     Ok((header, checked))
 }
@@ -98,7 +105,9 @@ mod tests {
     #[test]
     fn a_bare_signature_is_a_truncated_file() {
         let limits = DecodeLimits::default();
-        for start in [&b"\x89PNG"[..], &format::SIGNATURE, &[0xFF, 0xD8], b"RIFF", b"RIFF\x24\0\0\0WEBP"] {
+        for start in
+            [&b"\x89PNG"[..], &format::SIGNATURE, &[0xFF, 0xD8], b"RIFF", b"RIFF\x24\0\0\0WEBP"]
+        {
             let error = decode(start, &limits).expect_err("too short to be an image");
             assert_eq!(error.code(), "truncated", "{start:02x?}: {error}");
         }
@@ -107,7 +116,10 @@ mod tests {
     #[test]
     fn a_file_over_the_byte_limit_is_rejected_without_parsing() {
         let limits = DecodeLimits { max_bytes: 10, ..DecodeLimits::default() };
-        assert_eq!(read_header(&[0; 11], &limits), Err(DecodeError::TooManyBytes { bytes: 11, limit: 10 }));
+        assert_eq!(
+            read_header(&[0; 11], &limits),
+            Err(DecodeError::TooManyBytes { bytes: 11, limit: 10 })
+        );
     }
 
     #[test]

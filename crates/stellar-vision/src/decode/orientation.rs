@@ -87,10 +87,12 @@ mod tests {
     #[test]
     fn all_eight_orientations_agree_with_the_image_crate() {
         for (width, height) in [(1, 1), (3, 2), (33, 70), (64, 32), (65, 1)] {
-            let pixels: Vec<u8> = (0..3 * width * height).map(|i| (i * 7 + i / 251) as u8).collect();
+            let pixels: Vec<u8> =
+                (0..3 * width * height).map(|i| (i * 7 + i / 251) as u8).collect();
             for code in 1..=8 {
                 let orientation = Orientation::from_exif(code).expect("1 to 8 are defined");
-                let buffer = image::RgbImage::from_raw(width, height, pixels.clone()).expect("right length");
+                let buffer =
+                    image::RgbImage::from_raw(width, height, pixels.clone()).expect("right length");
                 let mut expected = image::DynamicImage::ImageRgb8(buffer);
                 expected.apply_orientation(orientation);
                 let got = apply(Image::new(width, height, pixels.clone()), orientation);
@@ -103,7 +105,9 @@ mod tests {
 
     #[test]
     fn invalid_exif_means_no_transformation() {
-        for block in [&b""[..], b"Exif\0\0", b"II*\0", b"II*\0\xff\xff\xff\xff", b"garbage garbage garbage"] {
+        for block in
+            [&b""[..], b"Exif\0\0", b"II*\0", b"II*\0\xff\xff\xff\xff", b"garbage garbage garbage"]
+        {
             assert_eq!(of_exif(block), Orientation::NoTransforms);
         }
     }

@@ -67,7 +67,11 @@ impl<P> Outline<P> {
 }
 
 /// Checks the sides that a header declares, as soon as they are known.
-pub(super) fn check_sides(width: u32, height: u32, limits: &DecodeLimits) -> Result<(), DecodeError> {
+pub(super) fn check_sides(
+    width: u32,
+    height: u32,
+    limits: &DecodeLimits,
+) -> Result<(), DecodeError> {
     if width == 0 || height == 0 {
         return Err(DecodeError::NoPixels { width, height });
     }

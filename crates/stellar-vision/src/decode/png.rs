@@ -45,7 +45,8 @@ struct Ihdr {
 
 impl Ihdr {
     fn parse(data: &[u8], limits: &DecodeLimits) -> Result<Self, DecodeError> {
-        let &[w0, w1, w2, w3, h0, h1, h2, h3, depth, colour, compression, filter, interlace] = data else {
+        let &[w0, w1, w2, w3, h0, h1, h2, h3, depth, colour, compression, filter, interlace] = data
+        else {
             return Err(corrupt(format!("its IHDR chunk has {} bytes instead of 13", data.len())));
         };
         let width = u32::from_be_bytes([w0, w1, w2, w3]);
@@ -115,7 +116,9 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
         let kind = kind.to_be_bytes();
         let Some(data) = bytes.get(at + 8..).and_then(|rest| rest.get(..length as usize)) else {
             let name = kind.escape_ascii();
-            return Err(truncated(format!("its {name} chunk declares {length} bytes, more than remain")));
+            return Err(truncated(format!(
+                "its {name} chunk declares {length} bytes, more than remain"
+            )));
         };
         match (&kind, &ihdr) {
             (b"IHDR", None) => ihdr = Some(Ihdr::parse(data, limits)?),
@@ -140,7 +143,8 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
     let ihdr = ihdr.ok_or_else(|| corrupt("it has no header"))?;
     if ihdr.raw_bytes() > data_bytes.saturating_mul(DEFLATE_MAX_RATIO) {
         return Err(truncated(format!(
-            "{data_bytes} bytes of image data cannot hold the {}×{} pixels that its header declares",
+            "{data_bytes} bytes of image data cannot hold the {}×{} pixels that its header \
+                declares",
             ihdr.width, ihdr.height
         )));
     }
@@ -157,7 +161,8 @@ pub(super) fn outline(bytes: &[u8], limits: &DecodeLimits) -> Result<Outline<Pla
 }
 
 fn check_first_frame(control: &[u8], ihdr: &Ihdr) -> Result<(), DecodeError> {
-    let field = |at| be32(control, at).ok_or_else(|| corrupt("its animation control chunk is too short"));
+    let field =
+        |at| be32(control, at).ok_or_else(|| corrupt("its animation control chunk is too short"));
     if (field(4)?, field(8)?, field(12)?, field(16)?) == (ihdr.width, ihdr.height, 0, 0) {
         Ok(())
     } else {
@@ -184,11 +189,16 @@ pub(super) fn decode(bytes: &[u8], outline: &Outline<Plan>) -> Result<Vec<u8>, D
         ColorType::La16 if outline.plan.colour == GREY => {
             repeat_grey(&samples, |[a, b, _, _]| clip(u16::from_ne_bytes([a, b])))
         }
-        ColorType::La16 => repeat_grey(&samples, |[a, b, _, _]| high_byte(u16::from_ne_bytes([a, b]))),
+        ColorType::La16 => {
+            repeat_grey(&samples, |[a, b, _, _]| high_byte(u16::from_ne_bytes([a, b])))
+        }
         ColorType::Rgb16 => high_bytes::<6>(&samples),
         ColorType::Rgba16 => high_bytes::<8>(&samples),
         other => {
-            return Err(DecodeError::Unsupported { format: Format::Png, detail: format!("{other:?}") });
+            return Err(DecodeError::Unsupported {
+                format: Format::Png,
+                detail: format!("{other:?}"),
+            });
         }
     })
 }

@@ -80,7 +80,10 @@ impl Chunk<'_> {
 }
 
 /// Walks all chunks of the RIFF container.
-pub(super) fn outline<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Outline<Plan<'a>>, DecodeError> {
+pub(super) fn outline<'a>(
+    bytes: &'a [u8],
+    limits: &DecodeLimits,
+) -> Result<Outline<Plan<'a>>, DecodeError> {
     let Some(length) = bytes.get(4..8).and_then(<[u8]>::first_chunk) else {
         return Err(truncated("it ends within its signature"));
     };
@@ -100,7 +103,10 @@ pub(super) fn outline<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Outl
         return Ok(planned((width, height), Orientation::NoTransforms, plan));
     }
     if &first.kind != b"VP8X" {
-        return Err(corrupt(format!("it begins with an unknown chunk {}", first.kind.escape_ascii())));
+        return Err(corrupt(format!(
+            "it begins with an unknown chunk {}",
+            first.kind.escape_ascii()
+        )));
     }
     let canvas = (u24(first.data, 4)? + 1, u24(first.data, 7)? + 1);
     check_sides(canvas.0, canvas.1, limits)?;
@@ -110,7 +116,9 @@ pub(super) fn outline<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<Outl
     while !rest.is_empty() {
         let chunk = next_chunk(&mut rest)?;
         match &chunk.kind {
-            b"EXIF" if orientation.is_none() => orientation = Some(orientation::of_exif(chunk.data)),
+            b"EXIF" if orientation.is_none() => {
+                orientation = Some(orientation::of_exif(chunk.data))
+            }
             b"ANMF" if animated && plan.is_none() => plan = Some(first_frame(chunk.data)?),
             b"VP8 " | b"VP8L" if !animated && plan.is_none() => {
                 plan = Some(Plan { bitstream: chunk, size: canvas, offset: (0, 0) });

@@ -13,17 +13,29 @@ fn parse(table: &str) -> Result<Geometry, String> {
 #[test]
 fn the_tables_of_manifests_are_parsed() {
     assert_eq!(
-        parse(r#"resize="shortest_edge", height=224, width=224, filter="bicubic", crop="floor", dtype="u8""#),
-        Ok(Geometry::ShortestEdge { size: 224, filter: Filter::Bicubic, crop: CropRounding::Floor })
+        parse(
+            r#"resize="shortest_edge", height=224, width=224, filter="bicubic", crop="floor", dtype="u8""#
+        ),
+        Ok(Geometry::ShortestEdge {
+            size: 224,
+            filter: Filter::Bicubic,
+            crop: CropRounding::Floor
+        })
     );
     assert_eq!(
         parse(
             r#"resize="shortest_edge", height=8, width=8, filter="bilinear", crop="half_even", dtype="u8""#
         ),
-        Ok(Geometry::ShortestEdge { size: 8, filter: Filter::Bilinear, crop: CropRounding::HalfEven })
+        Ok(Geometry::ShortestEdge {
+            size: 8,
+            filter: Filter::Bilinear,
+            crop: CropRounding::HalfEven
+        })
     );
     assert_eq!(
-        parse(r#"resize="exact", height=840, width=600, filter="bicubic", crop="none", dtype="u8""#),
+        parse(
+            r#"resize="exact", height=840, width=600, filter="bicubic", crop="none", dtype="u8""#
+        ),
         Ok(Geometry::Exact { height: 840, width: 600, filter: Filter::Bicubic })
     );
     assert_eq!(
@@ -71,26 +83,44 @@ fn bounded_sizes_are_those_of_the_original() {
 fn an_invalid_table_is_rejected_with_the_reason() {
     for (table, reason) in [
         (r#"resize="exact", height=0, width=8, filter="bicubic", dtype="u8""#, "must be 1 to 4096"),
-        (r#"resize="exact", height=8, width=5000, filter="bicubic", dtype="u8""#, "must be 1 to 4096"),
-        (r#"resize="exact", height=8, width=8, filter="bicubic", dtype="f32""#, r#"needs dtype = "u8""#),
-        (r#"resize="letterbox", height=8, width=8, filter="bicubic", dtype="u8""#, r#"needs dtype = "f32""#),
+        (
+            r#"resize="exact", height=8, width=5000, filter="bicubic", dtype="u8""#,
+            "must be 1 to 4096",
+        ),
+        (
+            r#"resize="exact", height=8, width=8, filter="bicubic", dtype="f32""#,
+            r#"needs dtype = "u8""#,
+        ),
+        (
+            r#"resize="letterbox", height=8, width=8, filter="bicubic", dtype="u8""#,
+            r#"needs dtype = "f32""#,
+        ),
         (
             r#"resize="letterbox", height=8, width=8, filter="bilinear", dtype="f32""#,
             r#"needs filter = "bicubic""#,
         ),
-        (r#"resize="letterbox", height=8, width=9, filter="bicubic", dtype="f32""#, "must be equal"),
+        (
+            r#"resize="letterbox", height=8, width=9, filter="bicubic", dtype="f32""#,
+            "must be equal",
+        ),
         (
             r#"resize="shortest_edge", height=8, width=9, filter="bicubic", crop="floor", dtype="u8""#,
             "must be equal",
         ),
-        (r#"resize="shortest_edge", height=8, width=8, filter="bicubic", dtype="u8""#, "needs crop"),
+        (
+            r#"resize="shortest_edge", height=8, width=8, filter="bicubic", dtype="u8""#,
+            "needs crop",
+        ),
         (
             r#"resize="exact", height=8, width=8, filter="bicubic", crop="floor", dtype="u8""#,
             r#"needs crop = "none""#,
         ),
         (r#"resize="exact", height=8, width=8, filter="lanczos", dtype="u8""#, "unknown variant"),
         (r#"resize="squash", height=8, width=8, filter="bicubic", dtype="u8""#, "unknown variant"),
-        (r#"resize="exact", height=8, width=8, filter="bicubic", dtype="u8", x=1"#, "unknown field"),
+        (
+            r#"resize="exact", height=8, width=8, filter="bicubic", dtype="u8", x=1"#,
+            "unknown field",
+        ),
         (r#"resize="exact", height=8, filter="bicubic", dtype="u8""#, "needs `height` and `width`"),
         (
             r#"resize="exact", height=8, width=8, longest=9, filter="bicubic", dtype="u8""#,
@@ -100,9 +130,18 @@ fn an_invalid_table_is_rejected_with_the_reason() {
             r#"resize="bounded", height=8, width=8, filter="bilinear", dtype="u8""#,
             "needs `shortest` and `longest`",
         ),
-        (r#"resize="bounded", shortest=9, longest=8, filter="bilinear", dtype="u8""#, "in this order"),
-        (r#"resize="bounded", shortest=0, longest=8, filter="bilinear", dtype="u8""#, "must be 1 to 4096"),
-        (r#"resize="bounded", shortest=8, longest=5000, filter="bilinear", dtype="u8""#, "must be 1 to 4096"),
+        (
+            r#"resize="bounded", shortest=9, longest=8, filter="bilinear", dtype="u8""#,
+            "in this order",
+        ),
+        (
+            r#"resize="bounded", shortest=0, longest=8, filter="bilinear", dtype="u8""#,
+            "must be 1 to 4096",
+        ),
+        (
+            r#"resize="bounded", shortest=8, longest=5000, filter="bilinear", dtype="u8""#,
+            "must be 1 to 4096",
+        ),
         (
             r#"resize="bounded", shortest=8, longest=9, filter="bilinear", crop="floor", dtype="u8""#,
             r#"needs crop = "none""#,
@@ -126,7 +165,14 @@ fn crop_offsets_differ_only_at_margins_of_three_more_than_a_multiple_of_four() {
 fn extreme_images_take_the_memory_of_their_crop() {
     let line = Image::new(1, 30_000, (0..90_000_u32).map(|i| (i / 3 / 120) as u8).collect());
     for (image, geometry) in [
-        (&line, Geometry::ShortestEdge { size: 224, filter: Filter::Bicubic, crop: CropRounding::Floor }),
+        (
+            &line,
+            Geometry::ShortestEdge {
+                size: 224,
+                filter: Filter::Bicubic,
+                crop: CropRounding::Floor,
+            },
+        ),
         (&line, Geometry::Exact { height: 840, width: 840, filter: Filter::Bicubic }),
         (&line, Geometry::Letterbox { size: 224 }),
         (&line, Geometry::Bounded { shortest: 800, longest: 1333, filter: Filter::Bilinear }),

@@ -12,7 +12,8 @@ use std::arch::x86_64::{
     __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_broadcastsi128_si256, _mm256_extract_epi32,
     _mm256_loadu_si256, _mm256_madd_epi16, _mm256_packs_epi32, _mm256_packus_epi16,
     _mm256_permute2x128_si256, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_shuffle_epi8,
-    _mm256_slli_epi32, _mm256_srai_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
+    _mm256_slli_epi32, _mm256_srai_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi8,
+    _mm256_unpacklo_epi8,
 };
 
 use super::coefficients::{Coefficients, HALF, PRECISION_BITS};
@@ -128,7 +129,8 @@ impl ColumnKernel {
                 }
             }
         }
-        let offsets: Vec<_> = (0..coefficients.len()).map(|index| 3 * coefficients.span(index).0).collect();
+        let offsets: Vec<_> =
+            (0..coefficients.len()).map(|index| 3 * coefficients.span(index).0).collect();
         let last = offsets.iter().max().copied().unwrap_or(0);
         Self { reach: last + 3 * TAPS * (blocks - 1) + 16, offsets, blocks, weights }
     }
@@ -179,7 +181,10 @@ impl ColumnKernel {
 /// high lane.
 #[target_feature(enable = "avx2")]
 fn add_lanes(a: __m256i, b: __m256i) -> __m256i {
-    _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
+    _mm256_add_epi32(
+        _mm256_permute2x128_si256::<0x20>(a, b),
+        _mm256_permute2x128_si256::<0x31>(a, b),
+    )
 }
 
 impl Columns for ColumnKernel {
@@ -208,7 +213,10 @@ impl RowKernel {
     pub(super) fn new(coefficients: &Coefficients) -> Self {
         let indices = 0..coefficients.len();
         Self {
-            weights: indices.clone().map(|i| coefficients.weights(i).chunks(2).map(pair).collect()).collect(),
+            weights: indices
+                .clone()
+                .map(|i| coefficients.weights(i).chunks(2).map(pair).collect())
+                .collect(),
             taps: indices.map(|i| coefficients.span(i).1).collect(),
         }
     }
@@ -222,7 +230,9 @@ impl RowKernel {
             let mut sums = [[zero; 2]; 4];
             for (two, planes) in self.weights[index].iter().enumerate() {
                 // A missing second row has zero weight; the last row is read in its place.
-                let row = |tap: usize| load(source, (2 * two + tap).min(last) * stride + REGISTER * chunk);
+                let row = |tap: usize| {
+                    load(source, (2 * two + tap).min(last) * stride + REGISTER * chunk)
+                };
                 let (a, b) = (row(0), row(1));
                 let (low, high) = (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b));
                 let pairs = [

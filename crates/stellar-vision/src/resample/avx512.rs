@@ -10,11 +10,12 @@
 //! `16..20`.
 
 use std::arch::x86_64::{
-    __m128i, __m512i, _mm_extract_epi32, _mm512_add_epi32, _mm512_cvtusepi32_epi8, _mm512_dpbusd_epi32,
-    _mm512_loadu_si512, _mm512_maskz_permutexvar_epi32, _mm512_max_epi32, _mm512_packs_epi32,
-    _mm512_packus_epi16, _mm512_permutexvar_epi8, _mm512_set1_epi32, _mm512_setzero_si512,
-    _mm512_shuffle_i64x2, _mm512_slli_epi32, _mm512_srai_epi32, _mm512_storeu_si512, _mm512_unpackhi_epi8,
-    _mm512_unpackhi_epi16, _mm512_unpacklo_epi8, _mm512_unpacklo_epi16,
+    __m128i, __m512i, _mm_extract_epi32, _mm512_add_epi32, _mm512_cvtusepi32_epi8,
+    _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_permutexvar_epi32, _mm512_max_epi32,
+    _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi8, _mm512_set1_epi32,
+    _mm512_setzero_si512, _mm512_shuffle_i64x2, _mm512_slli_epi32, _mm512_srai_epi32,
+    _mm512_storeu_si512, _mm512_unpackhi_epi8, _mm512_unpackhi_epi16, _mm512_unpacklo_epi8,
+    _mm512_unpacklo_epi16,
 };
 
 use super::coefficients::{Coefficients, HALF, PRECISION_BITS};
@@ -112,7 +113,8 @@ impl ColumnKernel {
         let blocks = coefficients.longest().div_ceil(TAPS);
         let mut weights = vec![[[0; REGISTER]; PLANES]; coefficients.len() * blocks];
         for index in 0..coefficients.len() {
-            let taps: Vec<_> = coefficients.weights(index).iter().map(|&w| signed_bytes(w)).collect();
+            let taps: Vec<_> =
+                coefficients.weights(index).iter().map(|&w| signed_bytes(w)).collect();
             for (block, planes) in weights[index * blocks..][..blocks].iter_mut().enumerate() {
                 for at in 0..REGISTER {
                     let tap = tap_and_channel(at).and_then(|(tap, _)| taps.get(block * TAPS + tap));
@@ -122,15 +124,17 @@ impl ColumnKernel {
                 }
             }
         }
-        let offsets: Vec<_> = (0..coefficients.len()).map(|index| 3 * coefficients.span(index).0).collect();
+        let offsets: Vec<_> =
+            (0..coefficients.len()).map(|index| 3 * coefficients.span(index).0).collect();
         let last = offsets.iter().max().copied().unwrap_or(0);
         Self { reach: last + 3 * TAPS * (blocks - 1) + REGISTER, offsets, blocks, weights }
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
     fn rows_avx512(&self, sources: [&[u8]; 4], target: &mut [u8], stride: usize) {
-        let order: [u8; REGISTER] =
-            std::array::from_fn(|at| tap_and_channel(at).map_or(0, |(tap, channel)| 3 * tap + channel) as u8);
+        let order: [u8; REGISTER] = std::array::from_fn(|at| {
+            tap_and_channel(at).map_or(0, |(tap, channel)| 3 * tap + channel) as u8
+        });
         let order = load(&order, 0);
         // Moves the sums of taps `16..20` (groups 3, 7, 11) to the sums of the other taps of their
         // channel.
@@ -184,7 +188,10 @@ fn add_lanes(rows: [__m512i; 4]) -> __m512i {
         )
     };
     let (a, b) = (halves(rows[0], rows[1]), halves(rows[2], rows[3]));
-    _mm512_add_epi32(_mm512_shuffle_i64x2::<0b10_00_10_00>(a, b), _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b))
+    _mm512_add_epi32(
+        _mm512_shuffle_i64x2::<0b10_00_10_00>(a, b),
+        _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b),
+    )
 }
 
 #[target_feature(enable = "avx512f")]
@@ -245,7 +252,9 @@ impl RowKernel {
             for (four, planes) in self.weights[index].iter().enumerate() {
                 // The missing rows of a group have zero weights; the last row is read in their
                 // place.
-                let row = |tap: usize| load(source, (4 * four + tap).min(last) * stride + REGISTER * chunk);
+                let row = |tap: usize| {
+                    load(source, (4 * four + tap).min(last) * stride + REGISTER * chunk)
+                };
                 let (a, b, c, d) = (row(0), row(1), row(2), row(3));
                 let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
                 let (ab_high, cd_high) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));

@@ -57,7 +57,9 @@ impl Backend {
     pub(super) fn rows(self, coefficients: &Coefficients) -> Box<dyn Rows> {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 if avx512::can_hold(coefficients) => Box::new(avx512::RowKernel::new(coefficients)),
+            Self::Avx512 if avx512::can_hold(coefficients) => {
+                Box::new(avx512::RowKernel::new(coefficients))
+            }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 | Self::Avx2 if avx2::can_hold(coefficients) => {
                 Box::new(avx2::RowKernel::new(coefficients))

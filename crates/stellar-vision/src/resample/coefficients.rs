@@ -65,16 +65,17 @@ impl Coefficients {
         let mut spans = Vec::with_capacity(count as usize);
         let mut weights = vec![0; count as usize * per_pixel];
         let mut exact = Vec::with_capacity(per_pixel);
-        for (x, rounded) in (first..first + u64::from(count)).zip(weights.chunks_exact_mut(per_pixel)) {
+        for (x, rounded) in
+            (first..first + u64::from(count)).zip(weights.chunks_exact_mut(per_pixel))
+        {
             let center = (x as f64 + 0.5) * scale;
             // A cast to an integer drops the fraction and, in Rust, turns negative values into 0.
             let start = (center - support + 0.5) as u32;
             let end = ((center + support + 0.5) as u32).min(input);
             exact.clear();
-            exact.extend(
-                (0..end - start)
-                    .map(|tap| filter.at((f64::from(tap) + f64::from(start) - center + 0.5) * inverse)),
-            );
+            exact.extend((0..end - start).map(|tap| {
+                filter.at((f64::from(tap) + f64::from(start) - center + 0.5) * inverse)
+            }));
             let total: f64 = exact.iter().sum();
             for (weight, exact) in rounded.iter_mut().zip(&exact) {
                 let normalised = if total == 0.0 { *exact } else { exact / total };
@@ -141,7 +142,8 @@ mod tests {
     #[test]
     fn weights_of_a_pixel_sum_to_one() {
         for filter in [Filter::Bilinear, Filter::Bicubic] {
-            for (input, output) in [(1, 1), (1, 224), (7, 3), (224, 224), (1024, 224), (3, 5000), (65_535, 2)]
+            for (input, output) in
+                [(1, 1), (1, 224), (7, 3), (224, 224), (1024, 224), (3, 5000), (65_535, 2)]
             {
                 let coefficients = Coefficients::new(input, output, 0, output as u32, filter);
                 for index in 0..coefficients.len() {
@@ -149,7 +151,10 @@ mod tests {
                     assert!(count > 0 && first + count <= input as usize);
                     let sum: i64 = coefficients.weights(index).iter().map(|&w| i64::from(w)).sum();
                     // Rounding changes each weight by at most a half.
-                    assert!((sum - (1 << PRECISION_BITS)).abs() <= count as i64 / 2 + 1, "{input}→{output}");
+                    assert!(
+                        (sum - (1 << PRECISION_BITS)).abs() <= count as i64 / 2 + 1,
+                        "{input}→{output}"
+                    );
                 }
             }
         }

@@ -48,7 +48,13 @@ pub fn resize(image: &Image, width: u32, height: u32, filter: Filter) -> Image {
 /// # Panics
 /// If `source` is not within the image, `window` is not within `size`, or one of them is empty.
 #[must_use]
-pub fn resize_window(image: &Image, source: Rect, size: (u64, u64), window: Rect, filter: Filter) -> Image {
+pub fn resize_window(
+    image: &Image,
+    source: Rect,
+    size: (u64, u64),
+    window: Rect,
+    filter: Filter,
+) -> Image {
     resize_with(Backend::best(), image, source, size, window, filter)
 }
 
@@ -60,7 +66,10 @@ fn resize_with(
     window: Rect,
     filter: Filter,
 ) -> Image {
-    assert!(source.is_within(image.width.into(), image.height.into()), "{source:?} within {image:?}");
+    assert!(
+        source.is_within(image.width.into(), image.height.into()),
+        "{source:?} within {image:?}"
+    );
     assert!(window.is_within(size.0, size.1), "{window:?} within the size {size:?}");
     let region = Region::new(image, source);
     // An unchanged side needs no pass: all weights would be 1, and the result would have the same
@@ -76,7 +85,8 @@ fn resize_with(
         (columns, rows) => {
             let columns = columns.map(|coefficients| backend.columns(&coefficients));
             let kernel = rows.as_ref().map(|coefficients| backend.rows(coefficients));
-            let rows = rows.unwrap_or_else(|| Coefficients::identity(window.top as u32, window.height));
+            let rows =
+                rows.unwrap_or_else(|| Coefficients::identity(window.top as u32, window.height));
             horizontal_first(&region, columns.as_deref(), window, &rows, kernel.as_deref())
         }
     };
@@ -198,7 +208,8 @@ fn vertical_first(
         for (row, middle) in middle.chunks_exact_mut(middle_stride).take(rows_here).enumerate() {
             let index = ROWS_AT_ONCE * group + row;
             let (first, count) = rows.span(index);
-            let (source, source_stride) = region.rows(first, count, first_column, middle_bytes, &mut spare);
+            let (source, source_stride) =
+                region.rows(first, count, first_column, middle_bytes, &mut spare);
             vertical.row(index, source, source_stride, &mut middle[..middle_bytes]);
         }
         let (a, rest) = middle.split_at(middle_stride);

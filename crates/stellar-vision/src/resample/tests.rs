@@ -51,7 +51,10 @@ fn every_instruction_set_gives_the_same_bits() {
                 let expected = resized(Backend::Portable);
                 for backend in Backend::available() {
                     let same = resized(backend) == expected;
-                    assert!(same, "{backend:?}: {width}×{height} → {new_width}×{new_height} {filter:?}");
+                    assert!(
+                        same,
+                        "{backend:?}: {width}×{height} → {new_width}×{new_height} {filter:?}"
+                    );
                 }
             }
         }
@@ -63,13 +66,18 @@ fn a_window_equals_that_part_of_the_whole() {
     let image = test_image(157, 93);
     for (width, height) in [(336, 200), (40, 224), (157, 300), (300, 93), (157, 93), (31, 17)] {
         let whole = resize(&image, width, height, Filter::Bicubic);
-        for (left, top, w, h) in [(0, 0, 1, 1), (3, 5, 20, 7), (7, 0, 24, 17), (width - 5, height - 9, 5, 9)]
+        for (left, top, w, h) in
+            [(0, 0, 1, 1), (3, 5, 20, 7), (7, 0, 24, 17), (width - 5, height - 9, 5, 9)]
         {
             let window = Rect { left: left.into(), top: top.into(), width: w, height: h };
             for backend in Backend::available() {
                 let size = (width.into(), height.into());
-                let part = resize_with(backend, &image, Rect::of(&image), size, window, Filter::Bicubic);
-                assert!(part == crop(&whole, window), "{backend:?}: {window:?} of {width}×{height}");
+                let part =
+                    resize_with(backend, &image, Rect::of(&image), size, window, Filter::Bicubic);
+                assert!(
+                    part == crop(&whole, window),
+                    "{backend:?}: {window:?} of {width}×{height}"
+                );
             }
         }
     }
@@ -90,7 +98,10 @@ fn pixels_beyond_the_source_region_have_no_influence() {
             for backend in Backend::available() {
                 let size = (width.into(), height.into());
                 let got = resize_with(backend, &image, source, size, window, Filter::Bilinear);
-                assert!(got == resize(&cropped, width, height, Filter::Bilinear), "{backend:?}: {source:?}");
+                assert!(
+                    got == resize(&cropped, width, height, Filter::Bilinear),
+                    "{backend:?}: {source:?}"
+                );
             }
         }
     }
@@ -104,7 +115,8 @@ fn a_flat_image_stays_flat() {
             for backend in Backend::available() {
                 let window = Rect { left: 0, top: 0, width, height };
                 let size = (width.into(), height.into());
-                let resized = resize_with(backend, &image, Rect::of(&image), size, window, Filter::Bicubic);
+                let resized =
+                    resize_with(backend, &image, Rect::of(&image), size, window, Filter::Bicubic);
                 assert!(resized.pixels.iter().all(|&value| value == level), "{backend:?} {level}");
             }
         }

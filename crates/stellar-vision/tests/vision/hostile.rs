@@ -36,10 +36,9 @@ fn limits() -> DecodeLimits {
 
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(
-            crc ^ u32::from(byte),
-            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 },
-        )
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 }
+        })
     })
 }
 
@@ -71,7 +70,8 @@ fn jpeg_with(edit: impl Fn(&mut [u8])) -> Vec<u8> {
 
 fn webp_promising(width: u16, height: u16) -> Vec<u8> {
     let mut file = image_file("lossy_q10.webp");
-    let at = file.windows(3).position(|three| three == [0x9D, 0x01, 0x2A]).expect("a key frame") + 3;
+    let at =
+        file.windows(3).position(|three| three == [0x9D, 0x01, 0x2A]).expect("a key frame") + 3;
     file[at..at + 2].copy_from_slice(&width.to_le_bytes());
     file[at + 2..at + 4].copy_from_slice(&height.to_le_bytes());
     file
@@ -96,7 +96,9 @@ fn a_file_cut_anywhere_is_refused() {
             match decode(&file[..length], &limits()) {
                 // The first bytes do not identify the format yet.
                 Err(DecodeError::UnknownFormat) if length < 12 => {}
-                Err(error) => assert_eq!(error.code(), "truncated", "{name} cut at {length}: {error}"),
+                Err(error) => {
+                    assert_eq!(error.code(), "truncated", "{name} cut at {length}: {error}")
+                }
                 Ok(_) => panic!("{name} cut at {length} of {} was accepted", file.len()),
             }
         }
@@ -121,7 +123,8 @@ fn a_damaged_checksummed_byte_of_a_png_is_refused() {
 fn is_in_ancillary_chunk(file: &[u8], at: usize) -> bool {
     let mut start = 8;
     while start < file.len() {
-        let length = u32::from_be_bytes(file[start..start + 4].try_into().expect("four bytes")) as usize;
+        let length =
+            u32::from_be_bytes(file[start..start + 4].try_into().expect("four bytes")) as usize;
         if (start..start + length + 12).contains(&at) {
             return file[start + 4].is_ascii_lowercase();
         }
@@ -143,7 +146,10 @@ fn giant_headers_are_refused_in_microseconds() {
     ];
     for bomb in bombs {
         // The first call may have to page in code.
-        assert_eq!(read_header(&bomb, &limits()).expect_err("too many pixels").code(), "too_many_pixels");
+        assert_eq!(
+            read_header(&bomb, &limits()).expect_err("too many pixels").code(),
+            "too_many_pixels"
+        );
         let start = Instant::now();
         let error = refused(&bomb);
         let took = start.elapsed();
@@ -163,7 +169,8 @@ fn headers_that_promise_more_than_the_data_are_refused_before_allocation() {
             frame[3..5].copy_from_slice(&8000_u16.to_be_bytes());
         }),
     ] {
-        let error = read_header(&bytes, &limits()).expect_err("64 million pixels in a few thousand bytes");
+        let error =
+            read_header(&bytes, &limits()).expect_err("64 million pixels in a few thousand bytes");
         assert_eq!(error.code(), "truncated");
         assert!(error.to_string().contains("8000×8000"), "{error}");
     }
@@ -172,7 +179,10 @@ fn headers_that_promise_more_than_the_data_are_refused_before_allocation() {
 #[test]
 fn images_without_pixels_are_refused() {
     for (width, height) in [(0, 0), (0, 5), (5, 0)] {
-        assert_eq!(refused(&png_promising(width, height, &[0; 20])), DecodeError::NoPixels { width, height });
+        assert_eq!(
+            refused(&png_promising(width, height, &[0; 20])),
+            DecodeError::NoPixels { width, height }
+        );
         let (w, h) = (width as u16, height as u16);
         let jpeg = jpeg_with(|frame| {
             frame[1..3].copy_from_slice(&h.to_be_bytes());
@@ -208,7 +218,8 @@ fn each_limit_is_enforced() {
 
 #[test]
 fn a_progressive_jpeg_counts_its_coefficients_as_memory() {
-    let memory = |name| read_header(&image_file(name), &limits()).expect("a sound file").decode_memory;
+    let memory =
+        |name| read_header(&image_file(name), &limits()).expect("a sound file").decode_memory;
     assert!(memory("s444_progressive.jpg") >= 2 * memory("s444_q75.jpg"));
 }
 
@@ -294,7 +305,8 @@ proptest! {
                 prop_assert_eq!((header.width, header.height), (image.width, image.height));
                 prop_assert_eq!(image.pixels.len(), 3 * image.width as usize * image.height as usize);
             }
-            (Ok(_), Err(error)) => prop_assert!(!error.is_limit(), "read_header accepted it: {}", error),
+            (Ok(_), Err(error)) => prop_assert!(!error.is_limit(), "read_header accepted it: \
+                {}", error),
             (Err(probed), decoded) => prop_assert_eq!(Err(probed), decoded),
         }
     }

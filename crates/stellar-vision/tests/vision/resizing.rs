@@ -26,7 +26,8 @@ fn resizing_matches_pillow_bit_for_bit() {
         let source = Rect { left: left.into(), top: top.into(), width, height };
         let [width, height] = case.size;
         let window = Rect { left: 0, top: 0, width, height };
-        let resized = resize_window(&image, source, (width.into(), height.into()), window, case.filter);
+        let resized =
+            resize_window(&image, source, (width.into(), height.into()), window, case.filter);
         if sha256(&resized.pixels) != case.sha256 {
             wrong.push(format!("{image:?} {source:?} → {width}×{height} {:?}", case.filter));
         }
@@ -86,7 +87,8 @@ fn bounded_sizes_and_pixels_match_the_detr_processor() {
         let name = format!("{}×{}", case.width, case.height);
         assert_eq!(geometry.size_for(case.width, case.height), (case.rows, case.columns), "{name}");
         let (Some(seed), Some(digest)) = (case.seed, &case.sha256) else { continue };
-        let Prepared::U8 { height, width, data } = geometry.apply(&drawn(seed, case.width, case.height))
+        let Prepared::U8 { height, width, data } =
+            geometry.apply(&drawn(seed, case.width, case.height))
         else {
             panic!("{name}: should give bytes");
         };
@@ -114,7 +116,8 @@ fn the_letterbox_matches_torchvision_within_a_millionth() {
     assert!(cases.len() >= 14, "only {} cases", cases.len());
     let mut outside = false;
     for case in &cases {
-        let prepared = Geometry::Letterbox { size: 224 }.apply(&drawn(case.seed, case.width, case.height));
+        let prepared =
+            Geometry::Letterbox { size: 224 }.apply(&drawn(case.seed, case.width, case.height));
         let Prepared::F32 { height: 224, width: 224, data } = prepared else {
             panic!("a letterbox is 224 × 224 floats");
         };
