@@ -26,9 +26,12 @@ build: setup  ## Build the optimised program
 serve: build  ## Run the service with the configured pack (default: the demo pack)
 	target/release/stellar-score serve
 
-check: setup  ## Formatting and lints
+check: setup  ## Formatting, lints, spelling, widths, links, import circles, dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --locked --quiet --all-targets -- -D warnings
+	python3 scripts/check_text.py
+	python3 scripts/check_imports.py
+	scripts/tools.sh
 
 test: check  ## Everything a change must pass, on SQLite and PostgreSQL
 	scripts/postgres.sh run cargo $(TEST) --workspace --locked
@@ -59,6 +62,9 @@ bench: setup  ## All benchmarks; docs/BENCHMARKS.md says what they mean
 
 export-setup:  ## Python environment of the exporter (PyTorch: 3 GB)
 	@scripts/export_setup.sh
+
+demo-pack: export-setup  ## Rebuild the demo pack with its golden samples
+	cd export && ../$(EXPORT_PYTHON) -m stellar_export demo --out ../packs/demo
 
 export-test: export-setup  ## Tests of the exporter
 	OMP_WAIT_POLICY=passive $(EXPORT_PYTHON) -m pytest export/tests

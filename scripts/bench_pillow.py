@@ -95,7 +95,7 @@ class Crate:
     """The crate's bench program, which runs one task at a time."""
 
     def __init__(self) -> None:
-        build = ["cargo", "bench", "--bench", "vision", "--no-run", "--message-format=json"]
+        build = ["cargo", "bench", "-p", "stellar-vision", "--no-run", "--message-format=json"]
         lines = subprocess.run(build, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
         programs = [message.get("executable") for message in map(json.loads, lines) if message.get("reason") == "compiler-artifact" and message["target"]["name"] == "vision"]
         self.process = subprocess.Popen([programs[-1], "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

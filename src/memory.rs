@@ -1,5 +1,5 @@
 //! Upper bound of the service's memory, from its configuration and its pack: see "Memory" in
-//! `docs/ARCHITECTURE.md`.
+//! `docs/LIMITS.md`.
 
 use std::fmt;
 

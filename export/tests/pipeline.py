@@ -48,7 +48,7 @@ def bounded(image: Image.Image, folder: Path) -> np.ndarray:
     return found[0].transpose(1, 2, 0).astype(np.uint8)
 
 
-# Faces are found by the service's cascade over four graphs: `tests/faces.rs` holds it to the original, `test_faces.py` each graph.
+# Faces are found by the service's cascade over four graphs: `tests/reference/faces.rs` holds it to the original, `test_faces.py` each graph.
 OF_FACES = {"ips", "sis"}
 
 

@@ -508,7 +508,7 @@ fn chosen(codes: Option<&[String]>) -> Vec<&'static Metric> {
 fn attempt(error: ScoringError, health: &Health) -> Attempt {
     let why = error.to_string();
     let source = match error {
-        ScoringError::EncodedImage { of, source } => return broken(&of, &source),
+        ScoringError::Decode { of, source } => return broken(&of, &source),
         ScoringError::Engine { source, .. } => source,
     };
     match source {

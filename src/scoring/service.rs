@@ -52,7 +52,7 @@ pub struct Scoring {
 pub enum ScoringError {
     /// An image of the sample cannot be decoded.
     #[error("{of}: {source}")]
-    EncodedImage {
+    Decode {
         /// The input: `image` or `reference[0]` and so on.
         of: String,
         /// The cause.
@@ -486,7 +486,7 @@ fn attribute(graph: &'static str, input: Input, error: EngineError) -> ScoringEr
         if let Some(decode) = cause.downcast_ref::<DecodeError>() {
             let whole = matches!(input, Input::ImageWithPrompt | Input::Objects);
             let of = if whole { name(Input::Image) } else { of };
-            return ScoringError::EncodedImage { of, source: decode.clone() };
+            return ScoringError::Decode { of, source: decode.clone() };
         }
         if let Some(tower) = cause.downcast_ref::<EngineError>() {
             return attribute(graph, input, tower.clone());

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::db::{Connection, GIVEN, Sql, StoreError, storable};
-use super::scores::ScoreValue;
+use super::sample::ScoreValue;
 use super::summaries::running::SummaryKey;
 
 /// Rows per statement: SQLite accepts 32,766 arguments, and a row has three. Values that all rows

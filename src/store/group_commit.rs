@@ -9,10 +9,9 @@
 //! a run that is new or finished goes through a transaction of its own afterwards
 //! ([`record`](super::record)), so that no sample fails because of its neighbours.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
-use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
 use super::Store;
@@ -21,25 +20,17 @@ use super::db::{
 };
 use super::packs::ensure_pack;
 use super::pending::lock_pending;
-use super::record::{self, NewSample, RecordOutcome, Recorded, insert_samples, write_scores};
+use super::queue::{Done, Entry, Queue};
+use super::record::{self, insert_samples, write_scores};
 use super::run_name::RunName;
 use super::runs::{find_run, is_open, lock_runs};
+use super::sample::{NewSample, RecordOutcome, Recorded};
 use super::spools::{lock_images, release_images};
 use super::summaries::running::{self, SummaryKey, Sums};
 
 /// Maximum number of samples per transaction. 256 were not faster (docs/BENCHMARKS.md), and each
 /// sample waits for all.
 const LARGEST: usize = 64;
-
-/// Result for a sample: `None` if it was pending and no longer is.
-type Done = Option<Recorded>;
-
-/// Samples that are queued for a writer, and the permits of the writers.
-#[derive(Debug)]
-pub(super) struct Queue {
-    waiting: Mutex<VecDeque<Entry>>,
-    writers: Semaphore,
-}
 
 impl Store {
     /// Stores a sample with its scores and updates the run's summaries, all in one transaction.
@@ -74,46 +65,11 @@ impl Store {
         sample: &NewSample,
         pending: Option<Uuid>,
     ) -> Result<Option<Recorded>, StoreError> {
-        let result = self.recording.join(sample, pending)?;
+        record::check(sample)?;
+        let result = self.recording.join(sample, pending);
         let queue = Arc::clone(&self.recording);
         on_backend!(self, pool => drop(tokio::spawn(write_next(pool.clone(), queue))));
         result.await.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
-    }
-}
-
-/// A sample to record.
-#[derive(Debug)]
-struct Entry {
-    sample: NewSample,
-    /// Run of a pending sample; `None` for a sample of an interactive request.
-    pending: Option<Uuid>,
-    reply: oneshot::Sender<Result<Done, StoreError>>,
-}
-
-impl Queue {
-    /// Creates a queue for this many concurrent transactions.
-    pub(super) fn new(writers: usize) -> Arc<Self> {
-        Arc::new(Self { waiting: Mutex::default(), writers: Semaphore::new(writers) })
-    }
-
-    /// Enqueues a sample; `pending` is the run of a pending one. The caller must call
-    /// [`write_next`] afterwards, which sends the result.
-    pub(super) fn join(
-        &self,
-        sample: &NewSample,
-        pending: Option<Uuid>,
-    ) -> Result<oneshot::Receiver<Result<Done, StoreError>>, StoreError> {
-        record::check(sample)?;
-        let (reply, receiver) = oneshot::channel();
-        let entry = Entry { sample: sample.clone(), pending, reply };
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(entry);
-        Ok(receiver)
-    }
-
-    fn take(&self) -> Vec<Entry> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = waiting.len().min(LARGEST);
-        waiting.drain(..count).collect()
     }
 }
 
@@ -122,7 +78,7 @@ impl Queue {
 /// It is called once per sample. A call whose sample was taken by another writer has nothing to do.
 async fn write_next<P: Connections>(pool: P, queue: Arc<Queue>) {
     let Ok(_writer) = queue.writers.acquire().await else { return };
-    let entries = queue.take();
+    let entries = queue.take(LARGEST);
     let mut done = if entries.len() < 2 {
         Ok(vec![None; entries.len()])
     } else {

@@ -14,7 +14,8 @@ use super::db::{
 };
 use super::packs::ensure_pack;
 use super::runs::{RunState, lock_run};
-use super::scores::{ScoreValue, check_number};
+use super::sample::ScoreValue;
+use super::scores::check_number;
 use super::summaries::running::{self, SummaryKey};
 use crate::content::ContentHash;
 use crate::pack_id::PackId;

@@ -34,11 +34,13 @@ mod packs;
 mod pending;
 mod preferences;
 mod prompts;
+mod queue;
 mod record;
 mod run_data;
 mod run_name;
 mod run_wide;
 mod runs;
+mod sample;
 mod samples;
 mod scores;
 mod spools;
@@ -61,19 +63,20 @@ pub use preferences::{
     Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample,
 };
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
-pub use record::{NewSample, RecordOutcome, Recorded};
 pub use run_data::{AttributePlaces, MetricColumn, RelationKinds, RunData};
 pub use run_name::RunName;
 pub use run_wide::RunWideScores;
 pub use runs::{RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
+pub use sample::{NewSample, NewScore, RecordOutcome, Recorded, ScoreValue};
 pub use samples::{RunSample, SampleRecord, StoredImage};
-pub use scores::{NewScore, ScoreRecord, ScoreValue};
+pub use scores::ScoreRecord;
 pub use submissions::{Accepted, NewPending, SampleStatus, Submitted, SubmittedState};
-use summaries::leaderboard::StandingsCache;
-pub use summaries::leaderboard::{LEADERBOARD_BYTES, RunStandings, Standing, StandingsQuery};
 pub use summaries::moments::{MetricSummary, Moments};
-pub use summaries::slices::{MetricSums, Quantiles, RunSlices, RunSummary, Slice, SliceSummary};
+pub use summaries::slice::{MetricSums, Slice, SliceSummary};
+pub use summaries::slices::{Quantiles, RunSlices, RunSummary};
 pub use summaries::staleness::RunVersion;
+use summaries::standings::StandingsCache;
+pub use summaries::standings::{LEADERBOARD_BYTES, RunStandings, Standing, StandingsQuery};
 
 pub use crate::pack_id::{PackId, Weights};
 
@@ -85,7 +88,7 @@ pub const MAX_PAGE: u32 = 1_000;
 pub struct Store {
     backend: Backend,
     remembered: StandingsCache,
-    recording: Arc<group_commit::Queue>,
+    recording: Arc<queue::Queue>,
 }
 
 impl Store {
@@ -98,7 +101,7 @@ impl Store {
     ///   create tables.
     pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let (backend, writers) = Backend::open(url, options).await?;
-        let recording = group_commit::Queue::new(writers);
+        let recording = queue::Queue::new(writers);
         Ok(Self { backend, remembered: StandingsCache::default(), recording })
     }
 

@@ -1,11 +1,7 @@
 //! Records a sample and everything about it in one transaction.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::db::{
@@ -16,81 +12,13 @@ use super::packs::ensure_pack;
 use super::pending;
 use super::run_name::RunName;
 use super::runs::{ensure_run, is_open, lock_runs};
-use super::scores::{Change, NewScore, ScoreValue, check_number, stored_scores};
+use super::sample::{NewSample, NewScore, RecordOutcome, Recorded, ScoreValue};
+use super::scores::{Change, check_number, stored_scores};
 use super::summaries::running;
-use crate::content::ContentHash;
-use crate::pack_id::PackId;
 
 /// Scores per statement: both databases accept at least 32,766 arguments, and a score has up to
 /// six.
 const AT_ONCE: usize = 5_000;
-
-/// A sample to record, with its scores of one pack.
-#[derive(Clone, Debug)]
-pub struct NewSample {
-    /// Id if the sample is new: a fresh `UUIDv7`, so that rows are stored in order of time.
-    pub id: Uuid,
-    /// Time of recording, stored in UTC to the microsecond.
-    pub created: OffsetDateTime,
-    /// Run it belongs to, created if it is new; `None` for a sample that no leaderboard counts.
-    pub run: Option<RunName>,
-    /// Name within the run; `None` to identify it by its content.
-    pub name: Option<String>,
-    /// Hash of all inputs that the scores depend on; a repetition must have an equal one.
-    pub content: ContentHash,
-    /// Prompt, if one was sent.
-    pub prompt: Option<String>,
-    /// Hash of the generated image's file.
-    pub image: ContentHash,
-    /// Width of the image in pixels.
-    pub width: u32,
-    /// Height of the image in pixels.
-    pub height: u32,
-    /// Hashes of the reference images' files, in order.
-    pub references: Vec<ContentHash>,
-    /// Hashes of the auxiliary images' files, in order.
-    pub auxiliary: Vec<ContentHash>,
-    /// Metadata, stored as it was sent: attributes, detectables, relations, categories.
-    pub metadata: serde_json::Value,
-    /// Pack that the scores were computed with.
-    pub pack: PackId,
-    /// Version of the service that computed them.
-    pub service_version: String,
-    /// Scores in any order, at most one per metric.
-    pub scores: Vec<NewScore>,
-}
-
-impl NewSample {
-    /// Returns the name within the run.
-    pub(super) fn name(&self) -> Cow<'_, str> {
-        self.name.as_deref().map_or_else(|| self.content.to_hex().into(), Cow::from)
-    }
-}
-
-/// Result of recording a sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    /// Id of the sample: the given one, or that of the sample recorded before.
-    pub sample: Uuid,
-    /// Id of the run, if it belongs to one.
-    pub run: Option<Uuid>,
-    /// Change that was made.
-    pub outcome: RecordOutcome,
-}
-
-/// Effect of storing the sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = Outcome)]
-pub enum RecordOutcome {
-    /// The sample is new.
-    Created,
-    /// The sample had all these scores already: nothing was written, and the first numbers stay.
-    Repeated,
-    /// The sample existed: scores of further metrics or of another pack were added, and scores of
-    /// another version of a metric were replaced, in the summaries too.
-    Rescored,
-}
 
 /// Records a sample that passed [`check`].
 pub(super) async fn record<P: Connections>(

@@ -13,7 +13,7 @@ use super::db::{
 };
 use super::packs::ensure_pack;
 use super::runs::lock_run;
-use super::scores::ScoreValue;
+use super::sample::ScoreValue;
 use super::summaries::running;
 use crate::pack_id::PackId;
 

@@ -7,31 +7,8 @@ use uuid::Uuid;
 
 use super::db::{Connection, Reader, Row, Sql, StoreError};
 use super::packs::read_pack;
+use super::sample::{NewScore, ScoreValue};
 use crate::pack_id::PackId;
-
-/// Value of a metric for a sample: a number, or the reason why there is none.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ScoreValue {
-    /// A finite number.
-    Number(f64),
-    /// Null, with the reason's code (`no_face_in_reference`, `no_detectables`, …); never counted as
-    /// 0.
-    Null {
-        /// Code of the reason.
-        reason: String,
-    },
-}
-
-impl ScoreValue {
-    /// Returns the number, if there is one.
-    #[must_use]
-    pub fn number(&self) -> Option<f64> {
-        match self {
-            Self::Number(value) => Some(*value),
-            Self::Null { .. } => None,
-        }
-    }
-}
 
 /// A stored score with its provenance.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,19 +27,6 @@ pub struct ScoreRecord {
     pub service_version: String,
     /// Time of computation, UTC, to the microsecond.
     pub created: OffsetDateTime,
-}
-
-/// One metric's score of a new sample.
-#[derive(Clone, Debug)]
-pub struct NewScore {
-    /// Code of the metric.
-    pub metric: String,
-    /// Version of the metric's definition.
-    pub metric_version: u32,
-    /// Number, or the reason why there is none.
-    pub value: ScoreValue,
-    /// Flags for a reader of the number (`truncated`, …).
-    pub flags: Vec<String>,
 }
 
 /// A score to write, and the one of another version that it replaces.

@@ -94,7 +94,7 @@ async fn score(
 ) -> anyhow::Result<Result<Scored, String>> {
     let card = match scoring.score(sample, metrics).await {
         Ok(card) => card,
-        Err(error @ ScoringError::EncodedImage { .. }) => return Ok(Err(error.to_string())),
+        Err(error @ ScoringError::Decode { .. }) => return Ok(Err(error.to_string())),
         Err(error) => return Err(error.into()),
     };
     let attributes = &sample.metadata.attributes;

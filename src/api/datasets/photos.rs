@@ -146,8 +146,8 @@ async fn enrolled(
 /// Names the field `photo` in an error, where scoring says `image`.
 fn rename(error: ScoringError) -> ScoringError {
     match error {
-        ScoringError::EncodedImage { source, .. } => {
-            ScoringError::EncodedImage { of: "photo".to_owned(), source }
+        ScoringError::Decode { source, .. } => {
+            ScoringError::Decode { of: "photo".to_owned(), source }
         }
         ScoringError::Engine { graph, source, .. } => {
             ScoringError::Engine { graph, of: "photo".to_owned(), source }

@@ -278,7 +278,7 @@ impl IntoResponse for ApiError {
 impl From<ScoringError> for ApiError {
     fn from(error: ScoringError) -> Self {
         match &error {
-            ScoringError::EncodedImage { of, source } => Self::image(of, source),
+            ScoringError::Decode { of, source } => Self::image(of, source),
             ScoringError::Engine { source: EngineError::Overloaded { .. }, .. } => {
                 Self::overloaded(format!(
                     "{error}; retry after a moment or send fewer concurrent requests"

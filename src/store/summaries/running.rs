@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::store::db::{Argument, Connection, Reader, Sql, StoreError, storable};
-use crate::store::scores::{Change, ScoreValue, StoredScore};
+use crate::store::sample::ScoreValue;
+use crate::store::scores::{Change, StoredScore};
 
 /// Key of a summary: metric, pack and version of a run. Summaries are locked in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

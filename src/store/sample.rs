@@ -1,0 +1,116 @@
+//! A sample to record, and the result.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::run_name::RunName;
+use crate::content::ContentHash;
+use crate::pack_id::PackId;
+
+/// A sample to record, with its scores of one pack.
+#[derive(Clone, Debug)]
+pub struct NewSample {
+    /// Id if the sample is new: a fresh `UUIDv7`, so that rows are stored in order of time.
+    pub id: Uuid,
+    /// Time of recording, stored in UTC to the microsecond.
+    pub created: OffsetDateTime,
+    /// Run it belongs to, created if it is new; `None` for a sample that no leaderboard counts.
+    pub run: Option<RunName>,
+    /// Name within the run; `None` to identify it by its content.
+    pub name: Option<String>,
+    /// Hash of all inputs that the scores depend on; a repetition must have an equal one.
+    pub content: ContentHash,
+    /// Prompt, if one was sent.
+    pub prompt: Option<String>,
+    /// Hash of the generated image's file.
+    pub image: ContentHash,
+    /// Width of the image in pixels.
+    pub width: u32,
+    /// Height of the image in pixels.
+    pub height: u32,
+    /// Hashes of the reference images' files, in order.
+    pub references: Vec<ContentHash>,
+    /// Hashes of the auxiliary images' files, in order.
+    pub auxiliary: Vec<ContentHash>,
+    /// Metadata, stored as it was sent: attributes, detectables, relations, categories.
+    pub metadata: serde_json::Value,
+    /// Pack that the scores were computed with.
+    pub pack: PackId,
+    /// Version of the service that computed them.
+    pub service_version: String,
+    /// Scores in any order, at most one per metric.
+    pub scores: Vec<NewScore>,
+}
+
+impl NewSample {
+    /// Returns the name within the run.
+    pub(super) fn name(&self) -> Cow<'_, str> {
+        self.name.as_deref().map_or_else(|| self.content.to_hex().into(), Cow::from)
+    }
+}
+
+/// Result of recording a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Id of the sample: the given one, or that of the sample recorded before.
+    pub sample: Uuid,
+    /// Id of the run, if it belongs to one.
+    pub run: Option<Uuid>,
+    /// Change that was made.
+    pub outcome: RecordOutcome,
+}
+
+/// Effect of storing the sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Outcome)]
+pub enum RecordOutcome {
+    /// The sample is new.
+    Created,
+    /// The sample had all these scores already: nothing was written, and the first numbers stay.
+    Repeated,
+    /// The sample existed: scores of further metrics or of another pack were added, and scores of
+    /// another version of a metric were replaced, in the summaries too.
+    Rescored,
+}
+
+/// One metric's score of a new sample.
+#[derive(Clone, Debug)]
+pub struct NewScore {
+    /// Code of the metric.
+    pub metric: String,
+    /// Version of the metric's definition.
+    pub metric_version: u32,
+    /// Number, or the reason why there is none.
+    pub value: ScoreValue,
+    /// Flags for a reader of the number (`truncated`, …).
+    pub flags: Vec<String>,
+}
+
+/// Value of a metric for a sample: a number, or the reason why there is none.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ScoreValue {
+    /// A finite number.
+    Number(f64),
+    /// Null, with the reason's code (`no_face_in_reference`, `no_detectables`, …); never counted as
+    /// 0.
+    Null {
+        /// Code of the reason.
+        reason: String,
+    },
+}
+
+impl ScoreValue {
+    /// Returns the number, if there is one.
+    #[must_use]
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(value) => Some(*value),
+            Self::Null { .. } => None,
+        }
+    }
+}
