@@ -255,7 +255,8 @@ class Maker:
     def make_hpsv2(self, version: str = "v2.0") -> None:
         s = self.sizes
         state = self.state(f"hps{version}", openai_clip_spec(s, s.vision_width, s.text_width))
-        state = {k: v.half() for k, v in state.items()}  # as published
+        if not self.constant:  # in half precision numbers of rows would be equal
+            state = {k: v.half() for k, v in state.items()}  # as published
         torch.save({"epoch": 0, "name": "random", "state_dict": state}, self.file("files", hps.HPSV2_FILES[version]))
         vision = dict(image_size=224, layers=s.vision_layers, width=s.vision_width, patch_size=14)
         text = dict(context_length=77, vocab_size=vocabulary.CLIP_TOKENS, width=s.text_width, layers=s.text_layers)

@@ -7,7 +7,7 @@ from conftest import REPO, build, manifest, request
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from stellar_export import cli, demo, random_checkpoints
+from stellar_export import cli, demo, goldens, random_checkpoints
 from stellar_export.families import FAMILIES
 from stellar_export.nn import FP32
 from stellar_export.onnx_graph import OPSET, save, session, to_onnx
@@ -100,6 +100,13 @@ def test_convolutions_and_relations_stay_in_single_precision(tmp_path_factory):
     random_checkpoints.make(path, demo.SEED, demo.SIZES, ("faces", "egtr"), demo.CLIP)
     for model in ("faces", "egtr"):
         assert all(job.precision == FP32 for job in FAMILIES[model](request(path, (model,), "int8")))
+
+
+def test_goldens_of_what_stays_in_single_precision_are_held_as_closely():
+    models = goldens.TOLERANCE.keys()
+    assert {m for m in models if goldens.tolerance(m, "int8") == goldens.tolerance(m, "fp32")} == {
+        "ips", "sis", "rfs", "rfs_strict", "rfs_interaction", "rfs_location"
+    }  # fmt: skip
 
 
 def test_eight_bits_are_for_processors(tmp_path, capsys):

@@ -2,8 +2,8 @@
 //!
 //! Every function is tested against scipy, scikit-learn, statsmodels or the package of its method
 //! with fixtures (`scripts/stats_fixtures.py`, `tests/reference/stats.rs`), and documents its
-//! result for undefined cases: `None` for a coefficient of constant numbers, an error with the reason for a
-//! fit that does not exist. Numbers must be finite; otherwise the result is `None`.
+//! result for undefined cases: `None` for a coefficient of constant numbers, an error with the
+//! reason for a fit that does not exist. Numbers must be finite; otherwise the result is `None`.
 
 mod agreement;
 mod bootstrap;
