@@ -143,7 +143,7 @@ impl Telemetry {
     pub fn watch_cards(&self) {
         match Cards::open() {
             Ok(cards) => {
-                self.registry.register(Box::new(cards)).expect("GPU metrics are registered once")
+                self.registry.register(Box::new(cards)).expect("GPU metrics are registered once");
             }
             Err(reason) => tracing::warn!(reason, "GPU metrics are unavailable"),
         }

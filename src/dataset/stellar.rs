@@ -45,10 +45,10 @@ pub(super) fn read(root: &Path, findings: &mut Findings) -> Result<Dataset, Open
                 folders.insert(name);
             }
             (_, true) => {
-                findings.note(&name, "is not an identity folder (000, 001, …) and is ignored")
+                findings.note(&name, "is not an identity folder (000, 001, …) and is ignored");
             }
             (true, false) => {
-                findings.problem(&name, "is a file, but an identity folder was expected")
+                findings.problem(&name, "is a file, but an identity folder was expected");
             }
             (false, false) => {}
         }

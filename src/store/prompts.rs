@@ -173,7 +173,7 @@ async fn transaction<P: Connections>(
         let key = (prompt.identity.clone(), address.clone());
         match stored.get_mut(&key) {
             Some(known) if known.kind == prompt.kind && known.facts == prompt.facts => {
-                done.repeated += 1
+                done.repeated += 1;
             }
             Some(known) => {
                 (known.kind, known.facts) = (prompt.kind.clone(), prompt.facts.clone());

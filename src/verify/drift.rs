@@ -142,10 +142,10 @@ impl DriftCertificate {
         for ((case, one), other) in cases.iter().zip(of_pack).zip(of_against) {
             match (one, other) {
                 (Ok(one), Ok(other)) => {
-                    pairs.push((case.name.as_str(), [&one.outcomes, &other.outcomes]))
+                    pairs.push((case.name.as_str(), [&one.outcomes, &other.outcomes]));
                 }
                 (Err(problem), _) | (_, Err(problem)) => {
-                    problems.push(format!("{}: {problem}", case.name))
+                    problems.push(format!("{}: {problem}", case.name));
                 }
             }
         }

@@ -35,7 +35,7 @@ async fn slow_runs(app: &App) -> [String; 2] {
 #[tokio::test(flavor = "multi_thread")]
 async fn excess_slow_analyses_return_429_and_do_not_delay_scoring() {
     let app = App::with(|setup| {
-        (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 4)
+        (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 4);
     })
     .await;
     let [a, b] = slow_runs(&app).await;
@@ -65,7 +65,7 @@ async fn excess_slow_analyses_return_429_and_do_not_delay_scoring() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disconnected_client_frees_its_slot() {
     let app = App::with(|setup| {
-        (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 2)
+        (setup.config.analysis.concurrency, setup.config.analysis.queue) = (1, 2);
     })
     .await;
     let [a, b] = slow_runs(&app).await;

@@ -57,10 +57,10 @@ impl Lock {
     pub(crate) async fn release(self) {
         match self {
             Self::Sqlite(mut other) => {
-                drop(other.execute("ROLLBACK").await.expect("the end of the lock"))
+                other.execute("ROLLBACK").await.expect("the end of the lock");
             }
             Self::Postgres(mut other) => {
-                drop(other.execute("ROLLBACK").await.expect("the end of the lock"))
+                other.execute("ROLLBACK").await.expect("the end of the lock");
             }
         }
     }

@@ -250,7 +250,7 @@ pub(crate) async fn sharing_a_transaction_changes_no_outcome(db: Database) {
     for (expected, id, outcome) in outcomes {
         match (expected, outcome) {
             ("new", Ok(Recorded { sample, outcome: RecordOutcome::Created, .. })) => {
-                assert_eq!(sample, id)
+                assert_eq!(sample, id);
             }
             ("repeated", Ok(Recorded { sample, outcome: RecordOutcome::Repeated, .. })) => {
                 assert_ne!(sample, id);

@@ -358,7 +358,7 @@ mod tests {
                 |at| {
                     edit(&at.prompts.join("celebahq_ids.txt"), |text| {
                         text.replacen("test", "val", 1)
-                    })
+                    });
                 },
                 "in both splits",
             ),
@@ -374,7 +374,7 @@ mod tests {
                 |at| {
                     edit(&at.prompts.join("stellar_t.json"), |text| {
                         text.replace("\"004\"", "\"104\"")
-                    })
+                    });
                 },
                 "no prompts for identity 004",
             ),
@@ -382,7 +382,7 @@ mod tests {
                 |at| {
                     edit(&at.prompts.join("stellar_h.json"), |text| {
                         text.replace("\"004\"", "\"104\"")
-                    })
+                    });
                 },
                 "no prompts for identity 004",
             ),

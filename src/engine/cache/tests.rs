@@ -96,7 +96,7 @@ async fn fifty_concurrent_requests_share_one_computation_even_if_nothing_is_stor
         let gate = Arc::new(Notify::new());
         let (results, ()) =
             tokio::join!(join_all((0..50).map(|_| setup.get_after(1, &gate))), async {
-                gate.notify_one()
+                gate.notify_one();
             });
         let origins: Vec<_> = results.into_iter().map(|feature| feature.unwrap().origin).collect();
         assert_eq!(setup.runs(), 1);

@@ -331,7 +331,7 @@ async fn many_callers_with_short_deadlines_leak_nothing_and_get_their_own_result
             }
             (_, value, Ok(Err(EngineError::Failed { .. }))) => assert!([7, 8].contains(&value)),
             (_, _, Ok(Err(error))) => {
-                assert!(matches!(error, EngineError::Overloaded { .. }), "{error}")
+                assert!(matches!(error, EngineError::Overloaded { .. }), "{error}");
             }
             (_, _, Err(_)) => {}
         }

@@ -72,7 +72,7 @@ impl StandingsCache {
             match self.0.get(key).filter(|cached| cached.stamp == *stamp) {
                 Some(cached) => drop(found.insert(key.clone(), cached)),
                 None => {
-                    drop(changed.entry(key.1.clone()).or_default().insert(key.0, stamp.clone()))
+                    drop(changed.entry(key.1.clone()).or_default().insert(key.0, stamp.clone()));
                 }
             }
         }

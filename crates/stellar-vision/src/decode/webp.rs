@@ -117,7 +117,7 @@ pub(super) fn outline<'a>(
         let chunk = next_chunk(&mut rest)?;
         match &chunk.kind {
             b"EXIF" if orientation.is_none() => {
-                orientation = Some(orientation::of_exif(chunk.data))
+                orientation = Some(orientation::of_exif(chunk.data));
             }
             b"ANMF" if animated && plan.is_none() => plan = Some(first_frame(chunk.data)?),
             b"VP8 " | b"VP8L" if !animated && plan.is_none() => {

@@ -97,7 +97,7 @@ fn a_file_cut_anywhere_is_refused() {
                 // The first bytes do not identify the format yet.
                 Err(DecodeError::UnknownFormat) if length < 12 => {}
                 Err(error) => {
-                    assert_eq!(error.code(), "truncated", "{name} cut at {length}: {error}")
+                    assert_eq!(error.code(), "truncated", "{name} cut at {length}: {error}");
                 }
                 Ok(_) => panic!("{name} cut at {length} of {} was accepted", file.len()),
             }
