@@ -4,7 +4,7 @@ use axum::{Json, extract::State, http::header, response::IntoResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::http::{ApiError, Problem};
+use crate::api::http::ApiError;
 use crate::api::state::Shared;
 
 /// Response of the probes.
@@ -32,8 +32,7 @@ pub(super) async fn live() -> Json<Health> {
     get, path = "/readyz", operation_id = "read_readiness", tag = "health",
     responses(
         (status = 200, description = "Ready", body = Health),
-        (status = 503, description = "Not ready; the detail says \
-            why", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Not ready; the detail says why"),
     )
 )]
 pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> {

@@ -7,7 +7,7 @@ use axum::{
 };
 
 use crate::api::deletion::{self, DeletedResponse};
-use crate::api::http::{ApiError, InPath, Problem};
+use crate::api::http::{ApiError, InPath};
 use crate::api::state::Shared;
 use crate::content::ContentHash;
 
@@ -21,8 +21,7 @@ use crate::content::ContentHash;
         digits, as shown by samples and datasets")),
     responses(
         (status = 200, description = "Deleted", body = DeletedResponse),
-        (status = 404, description = "No such \
-            image", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such image"),
     )
 )]
 pub(super) async fn delete(

@@ -53,6 +53,7 @@ pub use state::App;
                        implementations, stores the scores and ranks the generators.",
         license(name = "MIT OR Apache-2.0")
     ),
+    components(schemas(Problem)),
     tags(
         (name = "scores", description = "Score images and read the scores back"),
         (name = "runs", description = "Evaluate a generator: samples are accepted at once and \
@@ -129,13 +130,22 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     with_common_responses(document)
 }
 
-/// Adds a problem response, unless the operation describes one with this status.
+/// Adds an error response, unless the operation describes one with this status.
 fn add_response(operation: &mut Operation, status: &str, description: &str) {
-    operation.responses.responses.entry(status.to_owned()).or_insert_with(|| {
-        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let response = ResponseBuilder::new().description(description);
-        RefOr::T(response.content("application/problem+json", content).build())
-    });
+    let response = || ResponseBuilder::new().description(description).build().into();
+    operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
+}
+
+/// Gives error responses the problem document as their body, unless they describe another one.
+fn add_problem_bodies(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        if status.as_str() >= "400" && response.content.is_empty() {
+            let schema = Some(Ref::from_schema_name("Problem"));
+            let content = ContentBuilder::new().schema(schema).build();
+            response.content.insert("application/problem+json".to_owned(), content.into());
+        }
+    }
 }
 
 /// Adds the responses of the middleware around all routes, and those that any route may give.
@@ -171,6 +181,7 @@ fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::open
                 add("415", "Unsupported media type, or a compressed body");
                 add("429", "Limit reached; retry after `Retry-After` seconds");
             }
+            add_problem_bodies(operation);
         }
     }
     document

@@ -16,9 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::http::form::clean_label;
-use crate::api::http::{
-    ApiError, Code, Id, InPath, Problem, Query, Resource, body, cut, not_found, page,
-};
+use crate::api::http::{ApiError, Code, Id, InPath, Query, Resource, body, cut, not_found, page};
 use crate::api::questions::{QuestionWord, Questions};
 use crate::api::state::{App, Shared};
 use crate::{
@@ -142,12 +140,10 @@ struct KeptAnswer {
     request_body(content((NewAnswers = "application/json"), (String = "text/csv"))),
     responses(
         (status = 200, description = "Recorded", body = Accepted),
-        (status = 400, description = "Malformed \
-            body", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Neither JSON nor \
-            CSV", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed body"),
+        (status = 415, description = "Neither JSON nor CSV"),
         (status = 422, description = "A preference is invalid, or its sample does not exist: \
-            nothing was recorded", body = Problem, content_type = "application/problem+json"),
+            nothing was recorded"),
     )
 )]
 pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Accepted>, ApiError> {
@@ -334,8 +330,7 @@ pub(super) async fn list(
     params(("id" = Uuid, Path, description = "Id of the preference")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 404, description = "No such \
-            preference", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such preference"),
     )
 )]
 pub(super) async fn delete(State(app): Shared, id: Id<Preference>) -> Result<StatusCode, ApiError> {
@@ -358,8 +353,7 @@ pub(super) struct DeletedAnswers {
     params(("annotator" = String, Path, description = "Name of the annotator")),
     responses(
         (status = 200, description = "Deleted", body = DeletedAnswers),
-        (status = 404, description = "No preferences by this \
-            annotator", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No preferences by this annotator"),
     )
 )]
 pub(super) async fn delete_annotator(

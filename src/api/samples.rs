@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::deletion::{self, DeletedResponse};
-use crate::api::http::{ApiError, Id, Problem, Query, Resource, not_found};
+use crate::api::http::{ApiError, Id, Query, Resource, not_found};
 use crate::api::state::{App, Shared};
 use crate::{
     analysis::{Place, place},
@@ -97,8 +97,7 @@ struct StoredScore {
         response"), SampleQuery),
     responses(
         (status = 200, description = "The sample", body = SampleResponse),
-        (status = 404, description = "No such \
-            sample", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such sample"),
     )
 )]
 pub(super) async fn read(
@@ -125,8 +124,7 @@ pub(super) async fn read(
     params(("id" = Uuid, Path, description = "Id of the sample, `sample` in a score response")),
     responses(
         (status = 200, description = "Deleted", body = DeletedResponse),
-        (status = 404, description = "No such \
-            sample", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such sample"),
     )
 )]
 pub(super) async fn delete(

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::api::http::form::Form;
-use crate::api::http::{ApiError, Problem, drain};
+use crate::api::http::{ApiError, drain};
 use crate::api::state::{App, Shared};
 use crate::{
     engine::{Origin, Pack},
@@ -260,20 +260,14 @@ pub struct GraphSource {
     request_body(content = ScoreForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Scored and stored", body = ScoreResponse),
-        (status = 400, description = "Malformed \
-            form", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "The dataset in the metadata does not \
-            exist", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed form"),
+        (status = 404, description = "The dataset in the metadata does not exist"),
         (status = 409, description = "The name is taken by a sample with other content, or the run \
-            is finished", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A size limit is \
-            exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a multipart form, or not a supported \
-            image", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is missing, repeated, unknown or \
-            invalid", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The deadline passed before the response was \
-            ready", body = Problem, content_type = "application/problem+json"),
+            is finished"),
+        (status = 413, description = "A size limit is exceeded"),
+        (status = 415, description = "Not a multipart form, or not a supported image"),
+        (status = 422, description = "A field is missing, repeated, unknown or invalid"),
+        (status = 504, description = "The deadline passed before the response was ready"),
     )
 )]
 pub(super) async fn create(

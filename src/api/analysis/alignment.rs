@@ -7,7 +7,7 @@ use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::{ApiError, Code, Problem, Query};
+use crate::api::http::{ApiError, Code, Query};
 use crate::api::preferences::methods_of_runs;
 use crate::api::questions::QuestionWord;
 use crate::api::state::Shared;
@@ -82,8 +82,7 @@ struct PublishedTau {
     params(AlignmentQuery),
     responses(
         (status = 200, description = "The agreement", body = AlignmentResponse),
-        (status = 422, description = "Unknown \
-            metric", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown metric"),
     )
 )]
 pub(crate) async fn read(

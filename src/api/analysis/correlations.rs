@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::api::http::{ApiError, Problem, Query};
+use crate::api::http::{ApiError, Query};
 use crate::api::runs::unknown_run;
 use crate::api::state::Shared;
 use crate::{
@@ -70,10 +70,8 @@ pub(crate) struct CorrelationsResponse {
     params(CorrelationsQuery),
     responses(
         (status = 200, description = "The matrix", body = CorrelationsResponse),
-        (status = 404, description = "No such \
-            run", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Unknown \
-            metric", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run"),
+        (status = 422, description = "Unknown metric"),
     )
 )]
 pub(crate) async fn read(

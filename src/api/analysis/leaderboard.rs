@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::http::csv::{self, Format};
 use crate::api::http::filters::{Filters, SliceFilter};
-use crate::api::http::{ApiError, Code, Problem, Query, page};
+use crate::api::http::{ApiError, Code, Query, page};
 use crate::api::state::{App, Shared};
 use crate::{
     analysis::{
@@ -221,11 +221,9 @@ struct Summary {
         (status = 200, description = "One page; with `format=csv` as text/csv, with one line for \
             each row and metric", body = LeaderboardResponse),
         (status = 409, description = "With `on=common`: the listed rows have no sample names in \
-            common", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Unknown \
-            metric", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Limit reached; retry after `Retry-After` \
-            seconds", body = Problem, content_type = "application/problem+json"),
+            common"),
+        (status = 422, description = "Unknown metric"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds"),
     )
 )]
 pub(crate) async fn read(

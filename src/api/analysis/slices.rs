@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::http::csv::{self, Format};
-use crate::api::http::{ApiError, Code, Problem, Query, not_found};
+use crate::api::http::{ApiError, Code, Query, not_found};
 use crate::api::state::Shared;
 use crate::{
     analysis::{NoInterval, Policy},
@@ -158,10 +158,8 @@ struct SliceMetric {
     responses(
         (status = 200, description = "The slices; with `format=csv` as text/csv, with one line for \
             each slice and metric", body = SlicesResponse),
-        (status = 404, description = "No such run, or no summary of it with this \
-            pack", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Unknown \
-            metric", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run, or no summary of it with this pack"),
+        (status = 422, description = "Unknown metric"),
     )
 )]
 pub(crate) async fn read(

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::analysis::leaderboard;
 use crate::api::http::filters::SliceFilter;
-use crate::api::http::{ApiError, Code, Problem, Query};
+use crate::api::http::{ApiError, Code, Query};
 use crate::api::state::Shared;
 use crate::{
     analysis::{Grouping, LeaderboardQuery, Policy, Samples, TradeOffPoint, trade_off},
@@ -74,11 +74,9 @@ pub(crate) struct TradeOffResponse {
     responses(
         (status = 200, description = "The points", body = TradeOffResponse),
         (status = 409, description = "With `on=common`: the listed points have no sample names in \
-            common", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Unknown \
-            metric", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Limit reached; retry after `Retry-After` \
-            seconds", body = Problem, content_type = "application/problem+json"),
+            common"),
+        (status = 422, description = "Unknown metric"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds"),
     )
 )]
 pub(crate) async fn read(

@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::datasets::summary::{Labels, Summary};
 use crate::api::deletion::{self, DeletedResponse};
 use crate::api::http::form::clean_label;
-use crate::api::http::{ApiError, Code, InPath, PageQuery, Problem, Query, cut, not_found, page};
+use crate::api::http::{ApiError, Code, InPath, PageQuery, Query, cut, not_found, page};
 use crate::api::state::{App, Shared};
 use crate::{
     content::ContentHash,
@@ -146,8 +146,7 @@ struct PhotoEntry {
     params(("dataset" = String, Path, description = "Name of the dataset"), PageQuery),
     responses(
         (status = 200, description = "The dataset", body = DatasetResponse),
-        (status = 404, description = "No such \
-            dataset", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such dataset"),
     )
 )]
 pub(crate) async fn read(
@@ -230,8 +229,7 @@ async fn summarise(app: &App, dataset: &DatasetRecord) -> Result<Summary, ApiErr
     params(("dataset" = String, Path, description = "Name of the dataset")),
     responses(
         (status = 200, description = "Deleted", body = DeletedResponse),
-        (status = 404, description = "No such \
-            dataset", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such dataset"),
     )
 )]
 pub(crate) async fn delete(

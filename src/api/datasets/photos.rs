@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::api::datasets::{count, new_name};
-use crate::api::http::{ApiError, Code, InPath, Problem, drain, form};
+use crate::api::http::{ApiError, Code, InPath, drain, form};
 use crate::api::state::{App, Shared};
 use crate::{
     scoring::{EncodedImage, Metadata, ScoringError, attribute_labels},
@@ -71,20 +71,15 @@ pub(crate) struct EnrolledResponse {
     request_body(content = PhotoForm, content_type = "multipart/form-data"),
     responses(
         (status = 200, description = "Enrolled", body = EnrolledResponse),
-        (status = 400, description = "Malformed \
-            form", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed form"),
         (status = 409, description = "The name is taken by another photo, or the service does not \
-            store faces", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A size limit is \
-            exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a multipart form, or not a supported \
-            image", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is missing, repeated, unknown or \
-            invalid", body = Problem, content_type = "application/problem+json"),
+            store faces"),
+        (status = 413, description = "A size limit is exceeded"),
+        (status = 415, description = "Not a multipart form, or not a supported image"),
+        (status = 422, description = "A field is missing, repeated, unknown or invalid"),
         (status = 503, description = "Starting, stopping, store unavailable, or no face graphs in \
-            the pack", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The deadline passed before the response was \
-            ready", body = Problem, content_type = "application/problem+json"),
+            the pack"),
+        (status = 504, description = "The deadline passed before the response was ready"),
     )
 )]
 pub(crate) async fn enrol(

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::datasets::{find, new_name};
 use crate::api::http::form::{check_prompt, clean_label, clean_metadata};
-use crate::api::http::{ApiError, Code, InPath, Problem, Query, body, cut, page};
+use crate::api::http::{ApiError, Code, InPath, Query, body, cut, page};
 use crate::api::state::{App, Shared};
 use crate::{
     scoring::Metadata,
@@ -110,14 +110,10 @@ pub(crate) struct RegisteredResponse {
     request_body(content = PromptsBody),
     responses(
         (status = 200, description = "Registered", body = RegisteredResponse),
-        (status = 400, description = "Malformed \
-            body", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A size limit is \
-            exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not \
-            JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A prompt is \
-            invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed body"),
+        (status = 413, description = "A size limit is exceeded"),
+        (status = 415, description = "The content type is not JSON"),
+        (status = 422, description = "A prompt is invalid"),
     )
 )]
 pub(crate) async fn register(
@@ -188,8 +184,7 @@ pub(crate) struct PromptsResponse {
     params(("dataset" = String, Path, description = "Name of the dataset"), PromptsQuery),
     responses(
         (status = 200, description = "One page", body = PromptsResponse),
-        (status = 404, description = "No such \
-            dataset", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such dataset"),
     )
 )]
 pub(crate) async fn list(

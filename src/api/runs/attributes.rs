@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::api::http::{ApiError, Id, PageQuery, Problem, Query, page};
+use crate::api::http::{ApiError, Id, PageQuery, Query, page};
 use crate::api::runs::judged::{JudgedRun, JudgedSample};
 use crate::api::runs::{find, unknown_run};
 use crate::api::state::{App, Shared};
@@ -62,8 +62,7 @@ struct SampleEntry {
     params(("id" = Uuid, Path, description = "Id of the run (`run_id`)"), PageQuery),
     responses(
         (status = 200, description = "The run's attributes", body = AttributesResponse),
-        (status = 429, description = "Limit reached; retry after `Retry-After` \
-            seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds"),
     )
 )]
 pub(crate) async fn read(

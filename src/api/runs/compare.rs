@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::api::http::{ApiError, Code, InPath, Problem, Query, not_found};
+use crate::api::http::{ApiError, Code, InPath, Query, not_found};
 use crate::api::state::Shared;
 use crate::{
     analysis::{CompareOptions, Comparison, Policy, compare},
@@ -89,9 +89,8 @@ struct ComparedRun {
     responses(
         (status = 200, description = "The comparison", body = CompareResponse),
         (status = 409, description = "The runs have no scores of a common pack, or no sample names \
-            in common", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Unknown \
-            metric", body = Problem, content_type = "application/problem+json"),
+            in common"),
+        (status = 422, description = "Unknown metric"),
     )
 )]
 pub(crate) async fn read(

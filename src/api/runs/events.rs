@@ -12,7 +12,7 @@ use axum::{
 };
 use futures_util::stream::{self, Stream};
 
-use crate::api::http::{ApiError, Id, Problem};
+use crate::api::http::{ApiError, Id};
 use crate::api::runs::{Blocked, ProgressEvent, find};
 use crate::api::state::Shared;
 use crate::{
@@ -35,8 +35,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
         (status = 200, description = "Events `progress` and `finished`; `data` is a \
             ProgressEvent", body = ProgressEvent, content_type = "text/event-stream"),
         (status = 429, description = "Too many clients are watching runs; retry after \
-            `Retry-After` seconds, or poll the \
-            run", body = Problem, content_type = "application/problem+json"),
+            `Retry-After` seconds, or poll the run"),
     )
 )]
 pub(crate) async fn watch(

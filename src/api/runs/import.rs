@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::api::http::{ApiError, Code, Id, Problem, Query, body, drain, form};
+use crate::api::http::{ApiError, Code, Id, Query, body, drain, form};
 use crate::api::runs::{find, unknown_run};
 use crate::api::state::{App, IMPORTS_AT_ONCE, Shared};
 use crate::{
@@ -78,16 +78,11 @@ pub(crate) struct ImportResponse {
         toolkit"),
     responses(
         (status = 200, description = "Imported", body = ImportResponse),
-        (status = 409, description = "The run is \
-            finished", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The file is too \
-            large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not \
-            text/csv", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Not a file of the toolkit; the detail says \
-            where", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The body was not read before the \
-            deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The run is finished"),
+        (status = 413, description = "The file is too large"),
+        (status = 415, description = "The content type is not text/csv"),
+        (status = 422, description = "Not a file of the toolkit; the detail says where"),
+        (status = 504, description = "The body was not read before the deadline"),
     )
 )]
 pub(crate) async fn create(

@@ -21,9 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::deletion::{self, DeletedResponse};
-use crate::api::http::{
-    ApiError, Code, Id, Problem, Query, Resource, body, cut, form, not_found, page,
-};
+use crate::api::http::{ApiError, Code, Id, Query, Resource, body, cut, form, not_found, page};
 use crate::api::state::{App, Shared};
 use crate::{
     label, metrics,
@@ -73,12 +71,9 @@ impl From<MethodRecord> for MethodEntry {
     responses(
         (status = 200, description = "The method exists", body = MethodEntry),
         (status = 201, description = "Created", body = MethodEntry),
-        (status = 400, description = "Malformed \
-            JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not \
-            JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is \
-            invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed JSON"),
+        (status = 415, description = "The content type is not JSON"),
+        (status = 422, description = "A field is invalid"),
     )
 )]
 pub(crate) async fn create_method(
@@ -313,14 +308,10 @@ impl ProgressEvent {
     responses(
         (status = 200, description = "The run exists", body = RunResponse),
         (status = 201, description = "Created", body = RunResponse),
-        (status = 400, description = "Malformed \
-            JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The run exists with other \
-            properties", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not \
-            JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is \
-            invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed JSON"),
+        (status = 409, description = "The run exists with other properties"),
+        (status = 415, description = "The content type is not JSON"),
+        (status = 422, description = "A field is invalid"),
     )
 )]
 pub(crate) async fn create(

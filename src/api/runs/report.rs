@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::api::http::{ApiError, Code, Id, Problem, Query};
+use crate::api::http::{ApiError, Code, Id, Query};
 use crate::api::runs::table::{Table, TableKey, tabulate};
 use crate::api::runs::{Counts, find, unknown_run};
 use crate::api::state::{App, Shared};
@@ -154,12 +154,10 @@ struct Line {
     responses(
         (status = 200, description = "The table; as text in the other \
             formats", body = ReportResponse),
-        (status = 409, description = "With `common_with`: the runs have no sample names in \
-            common", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "With `common_with`: the runs have no sample names in common"),
         (status = 422, description = "The penalty cannot be decided, or the run has scores of \
-            several packs", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Limit reached; retry after `Retry-After` \
-            seconds", body = Problem, content_type = "application/problem+json"),
+            several packs"),
+        (status = 429, description = "Limit reached; retry after `Retry-After` seconds"),
     )
 )]
 pub(crate) async fn read(

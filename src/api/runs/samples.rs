@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::http::form::{self, Photo, Submission as Form};
-use crate::api::http::{ApiError, Id, InPath, Problem, Query, cut, drain, page};
+use crate::api::http::{ApiError, Id, InPath, Query, cut, drain, page};
 use crate::api::runs::unknown_run;
 use crate::api::state::{App, Shared};
 use crate::{
@@ -113,23 +113,16 @@ impl From<Submitted> for SubmittedEntry {
     responses(
         (status = 200, description = "The same sample was accepted before", body = SubmittedEntry),
         (status = 202, description = "Accepted", body = SubmittedEntry),
-        (status = 400, description = "Malformed \
-            form", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such run, or the dataset in the metadata does not \
-            exist", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "Malformed form"),
+        (status = 404, description = "No such run, or the dataset in the metadata does not exist"),
         (status = 409, description = "The name is taken by a sample with other content, the run is \
-            finished, or the run belongs to another \
-            pack", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "A size limit is \
-            exceeded", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "Not a multipart form, or not a supported \
-            image", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A field is missing, repeated, unknown or \
-            invalid", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The body was not read before the \
-            deadline", body = Problem, content_type = "application/problem+json"),
+            finished, or the run belongs to another pack"),
+        (status = 413, description = "A size limit is exceeded"),
+        (status = 415, description = "Not a multipart form, or not a supported image"),
+        (status = 422, description = "A field is missing, repeated, unknown or invalid"),
+        (status = 504, description = "The body was not read before the deadline"),
         (status = 507, description = "The disk space for accepted samples is used up; retry after \
-            `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+            `Retry-After` seconds"),
     )
 )]
 pub(crate) async fn put(

@@ -9,7 +9,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::{ApiError, Code, Id, InPath, Problem, Query};
+use crate::api::http::{ApiError, Code, Id, InPath, Query};
 use crate::api::runs::{find, report, unknown_run};
 use crate::api::state::{App, Shared};
 use crate::{
@@ -42,8 +42,7 @@ pub(crate) struct FilesResponse {
     params(("id" = uuid::Uuid, Path, description = "Id of the run (`run_id`)"), ToolkitQuery),
     responses(
         (status = 200, description = "The files", body = FilesResponse),
-        (status = 422, description = "The run has scores of several packs, and `pack` is \
-            missing", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The run has scores of several packs, and `pack` is missing"),
     )
 )]
 pub(crate) async fn list(
@@ -71,10 +70,8 @@ pub(crate) async fn list(
     ),
     responses(
         (status = 200, description = "The file", body = String, content_type = "text/csv"),
-        (status = 404, description = "No such run, or no scores for this \
-            file", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The run has scores of several packs, and `pack` is \
-            missing", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such run, or no scores for this file"),
+        (status = 422, description = "The run has scores of several packs, and `pack` is missing"),
     )
 )]
 pub(crate) async fn read(
