@@ -1,0 +1,66 @@
+//! CPU time and memory of the process.
+
+use prometheus::{
+    Counter, IntGauge,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+
+use crate::machine;
+
+/// A collector of CPU time and memory of the process, read at each scrape.
+pub(super) struct ProcessCollector {
+    descriptions: Vec<Desc>,
+}
+
+/// CPU time, resident memory and peak memory of the process.
+struct ProcessNumbers {
+    processor: Counter,
+    resident: IntGauge,
+    peak: IntGauge,
+}
+
+impl ProcessNumbers {
+    /// Creates the metrics anew for each scrape, so that concurrent scrapes cannot mix their
+    /// values.
+    fn new() -> prometheus::Result<Self> {
+        Ok(Self {
+            // The standard name in Prometheus client libraries.
+            processor: Counter::new("process_cpu_seconds_total", "CPU time of the process.")?,
+            resident: IntGauge::new(
+                "stellar_resident_memory_bytes",
+                "Resident memory of the process.",
+            )?,
+            peak: IntGauge::new(
+                "stellar_peak_memory_bytes",
+                "Peak resident memory of the process.",
+            )?,
+        })
+    }
+
+    fn collectors(&self) -> [&dyn Collector; 3] {
+        [&self.processor, &self.resident, &self.peak]
+    }
+}
+
+impl ProcessCollector {
+    pub(super) fn new() -> prometheus::Result<Self> {
+        let numbers = ProcessNumbers::new()?;
+        let descriptions = numbers.collectors().iter().flat_map(|of| of.desc()).cloned().collect();
+        Ok(Self { descriptions })
+    }
+}
+
+impl Collector for ProcessCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Ok(numbers) = ProcessNumbers::new() else { return Vec::new() };
+        numbers.processor.inc_by(machine::processor_seconds().unwrap_or_default());
+        numbers.resident.set(machine::resident_bytes().unwrap_or_default() as i64);
+        numbers.peak.set(machine::peak_bytes().unwrap_or_default() as i64);
+        numbers.collectors().iter().flat_map(|of| of.collect()).collect()
+    }
+}
