@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 pub use environment::{DEFAULTS, UnknownVariable};
 pub use renamed::RenamedKey;
-pub use sections::{Analysis, Limits, Log, LogFormat, Privacy, Runs, Server, Store};
+pub use sections::{Analysis, Limits, Log, LogFormat, Privacy, Runs, Server, Store, Traces};
 
 use renamed::Current;
 
@@ -45,6 +45,8 @@ pub struct Config {
     pub analysis: Analysis,
     /// Logging to standard error.
     pub log: Log,
+    /// Export of traces.
+    pub traces: Traces,
     /// Keys that were set under their old names.
     #[serde(skip)]
     pub renamed: Vec<RenamedKey>,
@@ -214,6 +216,29 @@ mod tests {
                 message.contains("analysis.questions") && message.contains(&format!("{wrong:?}")),
                 "{message}"
             );
+        }
+    }
+
+    #[test]
+    fn a_collector_that_cannot_work_is_refused_by_name_without_its_password() {
+        for good in ["", "http://127.0.0.1:4318", "http://collector.example/otlp/"] {
+            load(&format!("[traces]\nendpoint = {good:?}"))
+                .unwrap_or_else(|error| panic!("{good}: {error}"));
+        }
+        for wrong in [
+            "collector:4318",
+            "https://collector.example",
+            "http://",
+            "http://me:secret@collector.example",
+            "http://collector.example?key=secret",
+        ] {
+            let message = load(&format!("[traces]\nendpoint = {wrong:?}")).unwrap_err().to_string();
+            assert!(message.contains("traces.endpoint"), "{wrong}: {message}");
+            assert!(!message.contains("secret"), "{message}");
+        }
+        for wrong in ["sample_ratio = 1.5", "sample_ratio = -0.1", "service_name = \" \""] {
+            let message = load(&format!("[traces]\n{wrong}")).unwrap_err().to_string();
+            assert!(message.contains(wrong.split(' ').next().unwrap()), "{message}");
         }
     }
 

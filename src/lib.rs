@@ -47,6 +47,7 @@ pub mod supervisor;
 pub mod telemetry;
 pub mod tensor;
 pub mod toolkit;
+mod trace;
 pub mod upload;
 pub mod verify;
 

@@ -11,6 +11,7 @@ use axum::{
     extract::{Request, State},
 };
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -27,6 +28,7 @@ use crate::{
     },
     service::{new_sample, probes},
     store::{NewSample, RecordOutcome, RunName, ScoreRecord, ScoreValue},
+    trace::span,
 };
 
 /// The form of `POST /v1/score`.
@@ -285,7 +287,8 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiE
         let held = (app.admission.enter()?, app.runs.enter_interactive());
         let read = started.elapsed();
         form.sample.dataset = probes(&app.store, &app.scoring, &form.sample.metadata).await?;
-        let card = app.scoring.score(&form.sample, &form.metrics).await?;
+        let scoring = app.scoring.score(&form.sample, &form.metrics);
+        let card = scoring.instrument(span!("score")).await?;
         Ok::<_, ApiError>((held, form, read, card))
     };
     let (_held, form, read, card) = app.before_deadline(work).await?;

@@ -131,7 +131,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 // Commands print only their result, and log only what is wrong.
                 "warn".clone_into(&mut config.log.filter);
             }
-            init_log(&config.log)?;
+            let traces = matches!(command, Command::Serve).then_some(&config.traces);
+            let traces = init_log(&config.log, traces)?;
             warn_about_unknown_variables();
             for RenamedKey { old, new } in &config.renamed {
                 tracing::warn!(old, new, "renamed configuration key: the old name works until 0.3");
@@ -161,6 +162,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             });
             // Abandoned work on other threads must not keep the process alive.
             runtime.shutdown_timeout(LEFT_OVER);
+            if let Some(traces) = traces {
+                traces.finish();
+            }
             ended
         }
     }

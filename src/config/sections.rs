@@ -257,3 +257,28 @@ pub enum LogFormat {
     /// One JSON object per line, for machines.
     Json,
 }
+
+/// The `[traces]` section: export of traces to a collector.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traces {
+    /// Base URL of a collector that accepts OTLP over HTTP. Empty: no traces.
+    pub endpoint: String,
+    /// Share of traces to export, if the caller has not decided.
+    pub sample_ratio: f64,
+    /// Name of the service in traces.
+    pub service_name: String,
+    /// Most finished spans that wait for the collector. Further ones are dropped.
+    pub queue: usize,
+    /// Longest time that a finished span waits for others before they are sent, in seconds.
+    pub delay_seconds: u64,
+}
+
+impl Traces {
+    /// Returns the URL to which traces are sent; `None` if they are off.
+    #[must_use]
+    pub fn url(&self) -> Option<String> {
+        let base = self.endpoint.trim_end_matches('/');
+        (!base.is_empty()).then(|| format!("{base}/v1/traces"))
+    }
+}

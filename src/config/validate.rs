@@ -2,14 +2,17 @@
 
 use std::net::IpAddr;
 
-use axum::http::uri::Authority;
+use axum::http::{Uri, uri::Authority};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, Traces};
 use crate::store::Question;
 
 /// Upper bound of time limits. Longer ones are mistakes, and could overflow when added to the
 /// clock.
 const MOST_SECONDS: u64 = 86_400;
+
+/// Upper bound of `traces.queue`.
+const MOST_SPANS: usize = 1_000_000;
 
 /// Most entries of `analysis.questions`.
 const MOST_QUESTIONS: usize = 64;
@@ -38,6 +41,8 @@ impl Config {
             ("runs.import_samples", self.runs.import_samples as u64),
             ("runs.watchers", self.runs.watchers as u64),
             ("analysis.queue", self.analysis.queue as u64),
+            ("traces.queue", self.traces.queue as u64),
+            ("traces.delay_seconds", self.traces.delay_seconds),
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Value {
@@ -69,7 +74,9 @@ impl Config {
                       built-in ones (overall, object, relation, identity)",
             });
         }
+        check_traces(&self.traces)?;
         let seconds = [
+            ("traces.delay_seconds", self.traces.delay_seconds),
             ("server.deadline_seconds", self.server.deadline_seconds),
             ("server.drain_seconds", self.server.drain_seconds),
             ("server.head_seconds", self.server.head_seconds),
@@ -116,6 +123,49 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Checks the section `[traces]`.
+fn check_traces(traces: &Traces) -> Result<(), ConfigError> {
+    let is_collector = |url: &str| {
+        url.parse::<Uri>().is_ok_and(|url| {
+            let plain = url.query().is_none()
+                && url.authority().is_some_and(|of| !of.as_str().contains('@'));
+            url.scheme_str() == Some("http") && plain
+        })
+    };
+    if !traces.endpoint.is_empty() && !is_collector(&traces.endpoint) {
+        return Err(ConfigError::Value {
+            key: "traces.endpoint",
+            // A URL may contain a password.
+            value: "…".to_owned(),
+            why: "must be empty or the base URL of a collector, such as \"http://127.0.0.1:4318\", \
+                without TLS, password and query: for TLS run a collector beside the service, and \
+                set headers in OTEL_EXPORTER_OTLP_HEADERS",
+        });
+    }
+    if !(0.0..=1.0).contains(&traces.sample_ratio) {
+        return Err(ConfigError::Value {
+            key: "traces.sample_ratio",
+            value: traces.sample_ratio.to_string(),
+            why: "must be between 0 and 1",
+        });
+    }
+    if traces.service_name.trim().is_empty() {
+        return Err(ConfigError::Value {
+            key: "traces.service_name",
+            value: format!("{:?}", traces.service_name),
+            why: "must not be empty: collectors group traces by it",
+        });
+    }
+    if traces.queue > MOST_SPANS {
+        return Err(ConfigError::Value {
+            key: "traces.queue",
+            value: traces.queue.to_string(),
+            why: "must be at most 1000000: a span takes about a kilobyte",
+        });
+    }
+    Ok(())
 }
 
 /// Returns whether an entry of `server.hosts` can match a request.

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use moka::notification::RemovalCause;
+use tracing::{Instrument as _, Span};
 
 use super::error::EngineError;
 use super::feature::{Feature, Origin, Timing};
@@ -22,6 +23,7 @@ use super::lane::OnComplete;
 use super::telemetry::{EngineTelemetry, LaneTelemetry};
 use crate::content::ContentHash;
 use crate::tensor::Features;
+use crate::trace::{self, SpanContext, span};
 
 #[cfg(test)]
 mod tests;
@@ -58,9 +60,17 @@ struct Inner {
     telemetry: EngineTelemetry,
 }
 
+/// An in-flight computation.
+struct Running {
+    number: u64,
+    computation: WeakShared<BoxFuture<'static, Computation>>,
+    /// Its span, to which the spans of those who join are linked.
+    span: Option<SpanContext>,
+}
+
 #[derive(Default)]
 struct InFlight {
-    by_key: HashMap<FeatureKey, (u64, WeakShared<BoxFuture<'static, Computation>>)>,
+    by_key: HashMap<FeatureKey, Running>,
     started: u64,
 }
 
@@ -98,14 +108,14 @@ impl FeatureCache {
         C: FnOnce(OnComplete) -> F,
         F: Future<Output = Computation> + Send + 'static,
     {
-        let (computation, origin) = match self.0.stored(&key) {
+        let (computation, origin, span) = match self.0.stored(&key) {
             Some(features) => return Ok(hit(features, lane)),
             None => match self.join(key, lane, compute) {
                 Joined::Stored(features) => return Ok(hit(features, lane)),
-                Joined::InFlight(computation, origin) => (computation, origin),
+                Joined::InFlight(computation, origin, span) => (computation, origin, span),
             },
         };
-        let Computed { features, timing } = computation.await?;
+        let Computed { features, timing } = computation.instrument(span).await?;
         Ok(Feature { features, origin, timing })
     }
 
@@ -115,11 +125,13 @@ impl FeatureCache {
         F: Future<Output = Computation> + Send + 'static,
     {
         let mut in_flight = self.0.in_flight();
-        if let Some(computation) =
-            in_flight.by_key.get(&key).and_then(|(_, computation)| computation.upgrade())
+        if let Some(running) = in_flight.by_key.get(&key)
+            && let Some(computation) = running.computation.upgrade()
         {
             lane.shared.inc();
-            return Joined::InFlight(computation, Origin::Shared);
+            let span = span!("feature", graph = %lane.graph, origin = "shared");
+            trace::link(&span, running.span.clone());
+            return Joined::InFlight(computation, Origin::Shared, span);
         }
         // Features are stored before their key leaves the map, both under this lock: check again.
         if let Some(features) = self.0.stored(&key) {
@@ -136,17 +148,21 @@ impl FeatureCache {
             let guard = Arc::clone(&guard);
             move |features| guard.store(features)
         }));
+        let span = span!("feature", graph = %lane.graph, origin = "computed");
+        let context = trace::context(&span);
         let computation = async move {
             let _guard = guard;
             work.await
         }
+        // Whoever polls it: all callers share it.
+        .instrument(span)
         .boxed()
         .shared();
         if let Some(weak) = computation.downgrade() {
-            let number = in_flight.started;
-            in_flight.by_key.insert(key, (number, weak));
+            let running = Running { number: in_flight.started, computation: weak, span: context };
+            in_flight.by_key.insert(key, running);
         }
-        Joined::InFlight(computation, Origin::Computed)
+        Joined::InFlight(computation, Origin::Computed, Span::none())
     }
 
     /// Returns the stored features of `key`, without computing them.
@@ -195,7 +211,7 @@ impl FeatureCache {
 
 enum Joined {
     Stored(Arc<Features>),
-    InFlight(SharedComputation, Origin),
+    InFlight(SharedComputation, Origin, Span),
 }
 
 impl Inner {
@@ -229,7 +245,7 @@ impl CompletionGuard {
         let Some(entries) = &self.cache.entries else { return };
         let in_flight = self.cache.in_flight();
         // A missing key means that the input was removed meanwhile; it must not be stored again.
-        if in_flight.by_key.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
+        if in_flight.by_key.get(&self.key).is_some_and(|running| running.number == self.number) {
             entries.insert(self.key, Arc::clone(features));
             self.cache.note_size(entries);
         }
@@ -239,7 +255,7 @@ impl CompletionGuard {
 impl Drop for CompletionGuard {
     fn drop(&mut self) {
         let mut in_flight = self.cache.in_flight();
-        if in_flight.by_key.get(&self.key).is_some_and(|(number, _)| *number == self.number) {
+        if in_flight.by_key.get(&self.key).is_some_and(|running| running.number == self.number) {
             in_flight.by_key.remove(&self.key);
         }
     }

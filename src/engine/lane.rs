@@ -5,6 +5,7 @@
 //! a busy one fills its batches. The oldest entry decides which shape runs, so no entry starves.
 
 mod queue;
+mod spans;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 
 use self::queue::{Caller, Entry, Queue, Reply};
 pub(crate) use self::queue::{LaneSettings, OnComplete};
+use self::spans::ItemSpans;
 use self::worker::Shared;
 pub(crate) use self::worker::message;
 use super::backend::Backend;
@@ -109,11 +111,12 @@ impl Lane {
         on_complete: OnComplete,
     ) -> Result<oneshot::Receiver<Reply>, EngineError> {
         let (reply, answer) = oneshot::channel();
+        let spans = ItemSpans::queued();
         let mut queue = self.shared.lock();
         self.shared.admit(&mut queue)?;
         queue.entries.push_back(Entry {
             item,
-            caller: Caller { queued: Instant::now(), reply, on_complete },
+            caller: Caller { queued: Instant::now(), reply, on_complete, spans },
         });
         self.shared.note_depth(&queue);
         drop(queue);

@@ -3,6 +3,8 @@
 //! Labels are `graph` (a lane's roles, joined by `+` if entries of the pack share a file), `stage`
 //! and `outcome`. They have few values, known at start, so clients cannot add series.
 
+use std::sync::Arc;
+
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
@@ -28,6 +30,8 @@ pub struct EngineTelemetry {
 /// The service metrics of one lane, looked up once.
 #[derive(Debug, Clone)]
 pub(crate) struct LaneTelemetry {
+    /// The lane's roles, joined by `+`.
+    pub(crate) graph: Arc<str>,
     pub(crate) batch_size: Histogram,
     pub(crate) prepare: Histogram,
     pub(crate) queue: Histogram,
@@ -140,6 +144,7 @@ impl EngineTelemetry {
         let batches = |outcome| self.batches.with_label_values(&[graph, outcome]);
         let requests = |outcome| self.requests.with_label_values(&[graph, outcome]);
         LaneTelemetry {
+            graph: graph.into(),
             batch_size: self.batch_size.with_label_values(&[graph]),
             prepare: stage("prepare"),
             queue: stage("queue"),

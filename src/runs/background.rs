@@ -12,6 +12,7 @@ use tokio::{
     sync::watch,
     task::{Id, JoinHandle, JoinSet},
 };
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use super::{
@@ -27,6 +28,7 @@ use crate::{
     scoring::{EncodedImage, Metadata, Sample, ScoringError, in_background},
     service::{ProbesError, new_sample, probes},
     store::{BlockedSamples, NewSample, PendingRecord, StoreError},
+    trace::span,
     vision::{self, DecodeError},
 };
 
@@ -96,6 +98,19 @@ enum Attempt {
     },
     /// The service is stopping, or the store is unavailable: the row stays unchanged.
     Untouched,
+}
+
+impl Attempt {
+    /// Returns a word for traces.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Recorded => "recorded",
+            Self::Gone => "gone",
+            Self::Failed { .. } => "failed",
+            Self::Later { .. } => "postponed",
+            Self::Untouched => "untouched",
+        }
+    }
 }
 
 /// Cause of a transient failure. It decides whether the attempt counts and how long the pause is.
@@ -186,7 +201,8 @@ impl Runs {
                     continue;
                 }
                 self.attempts.begin(id);
-                let task = tasks.spawn(Arc::clone(&self).score(next));
+                let span = self.traces.attempt(&next);
+                let task = tasks.spawn(Arc::clone(&self).score(next).instrument(span));
                 running.insert(task.id(), id);
             }
             let idle = match ahead.front() {
@@ -282,7 +298,7 @@ impl Runs {
 
     /// Reads the images, scores the sample, and builds the row to store.
     async fn prepare(&self, pending: &PendingRecord) -> Result<NewSample, Attempt> {
-        let mut sample = self.sample(pending).await?;
+        let mut sample = self.sample(pending).instrument(span!("read")).await?;
         sample.dataset = match probes(&self.store, &self.scoring, &sample.metadata).await {
             Ok(dataset) => dataset,
             Err(error @ ProbesError::NoDataset) => {
@@ -297,6 +313,7 @@ impl Runs {
         };
         let metrics = chosen(pending.metrics.as_deref());
         let card = in_background(self.scoring.score(&sample, &metrics))
+            .instrument(span!("score"))
             .await
             .map_err(|error| attempt(error, &self.scoring.engine().health().borrow()))?;
         Ok(NewSample {
@@ -372,6 +389,10 @@ impl Runs {
 
     /// Stores the outcome of an attempt.
     async fn settle_attempt(&self, id: Uuid, attempts: u32, attempt: Attempt) {
+        Span::current().record("stellar.outcome", attempt.outcome());
+        if !matches!(attempt, Attempt::Later { .. } | Attempt::Untouched) {
+            self.traces.forget(id);
+        }
         let written = match attempt {
             Attempt::Recorded => {
                 self.telemetry.attempt("recorded");

@@ -19,6 +19,7 @@ mod finish;
 mod progress;
 mod spool;
 mod summaries;
+mod traces;
 
 use std::{
     sync::{
@@ -29,11 +30,13 @@ use std::{
 };
 
 use tokio::sync::{Notify, watch};
+use uuid::Uuid;
 
 use attempts::Attempts;
 pub use background::Background;
 pub use progress::{Progress, Snapshot, Watchers};
 pub use spool::{Spool, SpoolGuard, SpoolOpenError, SpoolWriteError};
+use traces::SampleTraces;
 
 use crate::{
     config::{Config, Runs as Settings},
@@ -49,6 +52,7 @@ pub struct Runs {
     scoring: Arc<Scoring>,
     files: Arc<Spool>,
     attempts: Attempts,
+    traces: SampleTraces,
     supervisor: Arc<Supervisor>,
     settings: Settings,
     /// Background samples in flight at once while no interactive request is in flight.
@@ -101,6 +105,7 @@ impl Runs {
             scoring,
             files,
             attempts,
+            traces: SampleTraces::new(),
             supervisor: Supervisor::new(telemetry.restarts.clone()),
             settings: config.runs.clone(),
             deadline: config.server.deadline(),
@@ -153,6 +158,11 @@ impl Runs {
     /// Notifies the scoring task of new pending samples.
     pub fn notify_pending(&self) {
         self.work.notify_one();
+    }
+
+    /// Remembers the current request's trace for a sample that is about to be accepted.
+    pub fn remember_trace(&self, sample: Uuid) {
+        self.traces.remember(sample);
     }
 
     /// Notifies the finishing task of a run to finish.

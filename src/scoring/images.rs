@@ -17,11 +17,13 @@ use std::{
 };
 
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument as _;
 
 use super::EncodedImage;
 use crate::{
     blocking::blocking,
     tensor::Tensor,
+    trace::span,
     vision::{self, DecodeError, DecodeLimits, Geometry, Image, Prepared},
 };
 
@@ -263,8 +265,18 @@ impl ImageJob {
         &self,
         geometries: Vec<Geometry>,
     ) -> Result<(Pixels, HashMap<Geometry, Tensor>), DecodeError> {
+        let span = span!("decode", bytes = self.file.bytes.len(), geometries = geometries.len());
+        self.decode_in_turn(geometries).instrument(span).await
+    }
+
+    async fn decode_in_turn(
+        &self,
+        geometries: Vec<Geometry>,
+    ) -> Result<(Pixels, HashMap<Geometry, Tensor>), DecodeError> {
+        let waiting = span!("decode turn");
         let turn = self.shared.turns.take(self.background).await;
         let memory = self.shared.budget.take(self.file.header.decode_memory).await;
+        drop(waiting);
         let (bytes, limits) = (self.file.bytes.clone(), self.limits);
         let work = move || {
             // Held by the work itself, which continues if the client disconnects.

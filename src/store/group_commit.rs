@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::Store;
@@ -27,6 +28,7 @@ use super::runs::{find_run, is_open, lock_runs};
 use super::sample::{NewSample, RecordOutcome, Recorded};
 use super::spools::{lock_images, release_images};
 use super::summaries::running::{self, SummaryKey, Sums};
+use crate::trace::{self, span};
 
 /// Maximum number of samples per transaction. 256 were not faster (docs/BENCHMARKS.md), and each
 /// sample waits for all.
@@ -66,10 +68,14 @@ impl Store {
         pending: Option<Uuid>,
     ) -> Result<Option<Recorded>, StoreError> {
         record::check(sample)?;
-        let result = self.recording.join(sample, pending);
+        let span = span!("store");
+        let result = self.recording.join(sample, pending, span.clone());
         let queue = Arc::clone(&self.recording);
         on_backend!(self, pool => drop(tokio::spawn(write_next(pool.clone(), queue))));
-        result.await.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
+        result
+            .instrument(span)
+            .await
+            .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
     }
 }
 
@@ -79,6 +85,17 @@ impl Store {
 async fn write_next<P: Connections>(pool: P, queue: Arc<Queue>) {
     let Ok(_writer) = queue.writers.acquire().await else { return };
     let entries = queue.take(LARGEST);
+    if entries.is_empty() {
+        return;
+    }
+    let spans = entries.iter().map(|entry| &entry.span);
+    let commit =
+        span!(parent: trace::leader(spans.clone()), "transaction", samples = entries.len());
+    trace::link_all(&commit, spans);
+    write(pool, entries).instrument(commit).await;
+}
+
+async fn write<P: Connections>(pool: P, entries: Vec<Entry>) {
     let mut done = if entries.len() < 2 {
         Ok(vec![None; entries.len()])
     } else {

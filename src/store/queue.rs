@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, oneshot};
+use tracing::Span;
 use uuid::Uuid;
 
 use super::db::StoreError;
@@ -25,6 +26,8 @@ pub(super) struct Entry {
     pub(super) sample: NewSample,
     /// Run of a pending sample; `None` for a sample of an interactive request.
     pub(super) pending: Option<Uuid>,
+    /// Span of whoever waits for the reply.
+    pub(super) span: Span,
     pub(super) reply: oneshot::Sender<Result<Done, StoreError>>,
 }
 
@@ -40,9 +43,10 @@ impl Queue {
         &self,
         sample: &NewSample,
         pending: Option<Uuid>,
+        span: Span,
     ) -> oneshot::Receiver<Result<Done, StoreError>> {
         let (reply, receiver) = oneshot::channel();
-        let entry = Entry { sample: sample.clone(), pending, reply };
+        let entry = Entry { sample: sample.clone(), pending, span, reply };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(entry);
         receiver
     }

@@ -2,43 +2,65 @@
 
 use std::{borrow::Cow, ffi::OsStr, io::IsTerminal as _};
 
-use tracing_subscriber::{EnvFilter, util::SubscriberInitExt as _};
-
-use crate::{
-    config::{Log, LogFormat},
-    label,
+use anyhow::Context as _;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-/// Starts logging to standard error.
+use super::traces::TraceExport;
+use crate::{
+    config::{Log, LogFormat, Traces},
+    label, trace,
+};
+
+/// Starts logging to standard error and, if `traces` are given and on, their export.
 ///
 /// # Errors
-/// `log.filter` cannot be parsed. The message says where.
-pub fn init_log(log: &Log) -> anyhow::Result<()> {
-    use anyhow::Context as _;
-    let filter = EnvFilter::try_new(&log.filter)
-        .with_context(|| format!("log.filter = `{}` is not a valid tracing filter", log.filter))?;
+/// `log.filter` cannot be parsed, or the export cannot be started. The message says why.
+pub fn init_log(log: &Log, traces: Option<&Traces>) -> anyhow::Result<Option<TraceExport>> {
+    let filter = log_filter(&log.filter)?;
+    let export = traces.map(TraceExport::start).transpose()?.flatten();
     let coloured =
         colours(std::env::var_os("NO_COLOR").as_deref(), std::io::stderr().is_terminal());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let json = log.format == LogFormat::Json;
+    let lines = fmt::layer()
         .with_ansi(coloured)
         // Failed writes (full disk, closed pipe) would be reported on standard error again, which
         // panics.
         .log_internal_errors(false)
-        .with_writer(move || OneLine { to: std::io::stderr(), coloured });
-    match log.format {
-        LogFormat::Text => builder.finish().init(),
-        LogFormat::Json => builder.json().flatten_event(true).finish().init(),
-    }
-    Ok(())
+        .with_writer(move || OneLine { to: std::io::stderr(), coloured, json });
+    let lines = match log.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let spans = export.as_ref().map(TraceExport::layer);
+    tracing_subscriber::registry().with(spans).with(lines.with_filter(filter)).init();
+    Ok(export)
 }
 
-/// A writer that escapes control characters, so that each event is one line.
+/// Parses `log.filter`. Spans of traces are never logged.
+pub(crate) fn log_filter(filter: &str) -> anyhow::Result<EnvFilter> {
+    let without = format!("{}=off", trace::TARGET).parse().expect("the target is a word");
+    let filter = EnvFilter::try_new(filter)
+        .with_context(|| format!("log.filter = `{filter}` is not a valid tracing filter"))?;
+    Ok(filter.add_directive(without))
+}
+
+/// A writer that escapes control characters, so that each event is one line, and adds the trace.
 ///
 /// Names and error texts from outside can neither forge a line nor hide one on a terminal.
 struct OneLine<W> {
     to: W,
     coloured: bool,
+    json: bool,
+}
+
+/// Adds the id of the current trace to a line, as a field.
+fn with_trace(line: &str, trace: &str, json: bool) -> String {
+    match line.strip_prefix('{') {
+        Some(fields) if json => format!("{{\"trace_id\":\"{trace}\",{fields}"),
+        _ => format!("{line} trace_id={trace}"),
+    }
 }
 
 impl<W: std::io::Write> std::io::Write for OneLine<W> {
@@ -48,7 +70,12 @@ impl<W: std::io::Write> std::io::Write for OneLine<W> {
         let line = text.strip_suffix('\n').unwrap_or(&text);
         // The subscriber escapes colour codes in fields, so that the remaining ones are its own.
         let keep = |character| character == '\t' || (self.coloured && character == '\u{1b}');
-        match label::escaped(line, keep) {
+        let mut line = label::escaped(line, keep);
+        // The subscriber writes while the event's span is entered.
+        if let Some(current) = trace::current() {
+            line = with_trace(&line, &current.trace_id().to_string(), self.json).into();
+        }
+        match line {
             Cow::Borrowed(_) => self.to.write_all(text.as_bytes())?,
             Cow::Owned(line) => self.to.write_all(&[line.as_bytes(), b"\n"].concat())?,
         }
@@ -77,11 +104,20 @@ mod tests {
     }
 
     #[test]
+    fn the_trace_is_a_field_of_the_line() {
+        let text = with_trace("INFO stored sample=1", "0af7", false);
+        assert_eq!(text, "INFO stored sample=1 trace_id=0af7");
+        let json = with_trace(r#"{"level":"INFO","spans":[{}]}"#, "0af7", true);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&json["trace_id"], &json["level"]), (&"0af7".into(), &"INFO".into()));
+    }
+
+    #[test]
     fn every_event_is_written_as_one_line() {
         let written = |event: &str, coloured| {
             let mut to = Vec::new();
             assert_eq!(
-                OneLine { to: &mut to, coloured }.write(event.as_bytes()).unwrap(),
+                OneLine { to: &mut to, coloured, json: false }.write(event.as_bytes()).unwrap(),
                 event.len()
             );
             String::from_utf8(to).unwrap()

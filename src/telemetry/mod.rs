@@ -1,4 +1,4 @@
-//! The service's own telemetry: service metrics for Prometheus, and the log.
+//! The service's own telemetry: service metrics for Prometheus, the log, and traces.
 //!
 //! Evaluation metrics and scores are not a part of it.
 
@@ -6,6 +6,7 @@ mod log;
 mod process;
 mod renamed;
 mod runs;
+mod traces;
 
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+#[cfg(test)]
+pub(crate) use self::log::log_filter;
 use self::process::ProcessCollector;
-pub use self::{log::init_log, renamed::RenamedGauge, runs::RunsTelemetry};
+pub use self::{log::init_log, renamed::RenamedGauge, runs::RunsTelemetry, traces::TraceExport};
 use crate::engine::{Cards, EngineTelemetry};
 
 /// All service metrics, in one registry.
@@ -110,7 +113,7 @@ impl Telemetry {
             body_bytes.expect(expect),
         );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let parts: [Box<dyn prometheus::core::Collector>; 8] = [
+        let parts: [Box<dyn prometheus::core::Collector>; 9] = [
             Box::new(ProcessCollector::new().expect(expect)),
             Box::new(build),
             Box::new(requests.clone()),
@@ -119,6 +122,7 @@ impl Telemetry {
             Box::new(upload_bytes.clone()),
             Box::new(connections.clone()),
             Box::new(body_bytes.clone()),
+            Box::new(traces::SPANS.clone()),
         ];
         for part in parts {
             registry.register(part).expect("constant names are distinct");

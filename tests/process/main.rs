@@ -14,5 +14,6 @@ mod runs;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;
+mod traces;
 mod tutorial;
 mod verify;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
-use crate::config::Limits;
+use crate::{config::Limits, trace::span};
 
 /// Limits on concurrent requests and on the memory of their bodies.
 #[derive(Debug)]
@@ -62,11 +62,13 @@ impl Admission {
 
     /// Refuses a request before its body is read if no permit is free.
     pub(crate) fn room(&self) -> Result<(), ApiError> {
+        let _span = span!("admission", at = "head").entered();
         if self.requests.available_permits() == 0 { Err(no_place()) } else { Ok(()) }
     }
 
     /// Takes a permit, or fails at once if none is free.
     pub(crate) fn enter(&self) -> Result<Permit, ApiError> {
+        let _span = span!("admission", at = "body").entered();
         match Arc::clone(&self.requests).try_acquire_owned() {
             Ok(request) => Ok(Permit { _request: request }),
             Err(_) => Err(no_place()),

@@ -11,6 +11,7 @@ use axum::{
     },
 };
 use bytes::{Bytes, BytesMut};
+use tracing::Instrument as _;
 
 use super::error::{ApiError, Code};
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     label,
     metrics::{self, Metric, REGISTRY},
     scoring::{EncodedImage, Metadata, Sample},
+    trace::span,
     vision,
 };
 
@@ -140,6 +142,10 @@ impl Form {
 
 impl Fields {
     async fn read_all(request: Request, limits: &Limits, kind: Kind) -> Result<Self, ApiError> {
+        Self::read_each(request, limits, kind).instrument(span!("read")).await
+    }
+
+    async fn read_each(request: Request, limits: &Limits, kind: Kind) -> Result<Self, ApiError> {
         let mut multipart = multipart(request, limits).await?;
         let mut fields = Self::default();
         while let Some(field) = multipart.next_field().await.map_err(malformed)? {

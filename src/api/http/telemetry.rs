@@ -8,8 +8,13 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use tracing::{Instrument as _, Span, field::Empty};
 
-use crate::telemetry::Telemetry;
+use super::request_id;
+use crate::{
+    telemetry::Telemetry,
+    trace::{self, span},
+};
 
 /// Counts an in-flight request in a gauge; also correct if the client leaves and the handler is
 /// dropped.
@@ -46,9 +51,37 @@ pub(crate) async fn observe(
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
         .filter(|length| *length > 0);
-    let response = next.run(request).await;
+    let span = server_span(&request, &route, method);
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("http.response.status_code", response.status().as_u16());
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     telemetry.request(&route, method, response.status().as_u16(), started.elapsed(), body);
     response
+}
+
+/// Starts the span of a request, in the trace of its caller. Names and attributes are those of
+/// OpenTelemetry's conventions, without the path and the query, which have names in them.
+fn server_span(request: &Request, route: &str, method: &str) -> Span {
+    let span = span!(
+        parent: None,
+        "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+        stellar.request_id = request_id::current(),
+    );
+    if !span.is_disabled()
+        && let Some(caller) = request.headers().get("traceparent")
+        && let Some(caller) = caller.to_str().ok().and_then(trace::caller)
+    {
+        trace::continue_from(&span, caller);
+    }
+    span
 }
 
 /// Returns the label of a method. Clients may invent methods, and every label creates a permanent

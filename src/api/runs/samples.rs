@@ -9,6 +9,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tracing::Instrument as _;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -22,6 +23,7 @@ use crate::{
     scoring::{Metadata, content},
     service::probes,
     store::{Accepted, NewPending, RunRecord, SampleStatus, StoreError, Submitted, SubmittedState},
+    trace::span,
 };
 
 /// The form of `PUT /v1/runs/{id}/samples/{name}`.
@@ -169,7 +171,8 @@ async fn accept(
     }
     let files: Vec<_> = form.files().map(|image| (image.hash, image.bytes.clone())).collect();
     let sizes = files.iter().map(|(hash, bytes)| (*hash, bytes.len() as u64)).collect();
-    let held = app.runs.spool().keep(files).await.map_err(keep_error)?;
+    let spooling = app.runs.spool().keep(files).instrument(span!("spool"));
+    let held = spooling.await.map_err(keep_error)?;
     let new = NewPending {
         id: Uuid::now_v7(),
         created: OffsetDateTime::now_utc(),
@@ -190,10 +193,12 @@ async fn accept(
     // In a task of its own: the transaction may commit even if the client disconnects, so the files
     // are held until it has ended.
     let store = app.store.clone();
-    let accepting = tokio::spawn(async move {
+    app.runs.remember_trace(new.id);
+    let accepting = async move {
         let _held = held;
         store.accept(&new).await
-    });
+    };
+    let accepting = tokio::spawn(accepting.instrument(span!("store")));
     match accepting.await.map_err(|panic| ApiError::internal(&panic))??.ok_or_else(unknown_run)? {
         Accepted::New(id) => {
             app.runs.notify_pending();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::spans::ItemSpans;
 use crate::engine::error::EngineError;
 use crate::tensor::{Features, Tensor};
 
@@ -98,6 +99,7 @@ pub(super) struct Caller {
     pub(super) queued: Instant,
     pub(super) reply: oneshot::Sender<Reply>,
     pub(super) on_complete: OnComplete,
+    pub(super) spans: ItemSpans,
 }
 
 impl Entry {

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use super::queue::{
     Answer, Caller, Due, Entry, LaneSettings, Next, Queue, Reply, Running, same_shape,
 };
+use super::spans::BatchSpans;
 use crate::engine::backend::Backend;
 use crate::engine::device::{Device, Slot};
 use crate::engine::error::{BackendError, EngineError};
 use crate::engine::health::HealthBoard;
 use crate::engine::telemetry::LaneTelemetry;
 use crate::tensor::{Features, Tensor};
+use crate::trace::span;
 
 /// Consecutive failures after which a lane is failing. One bad image does not mean a broken graph.
 pub(super) const FAILURES: u32 = 3;
@@ -187,12 +189,17 @@ impl Shared {
     /// Runs a batch and replies to its callers. If it fails, each item is retried alone.
     fn answer(&self, slot: &Slot, backend: &mut dyn Backend, batch: Vec<Entry>) {
         let started = Instant::now();
-        let (items, callers): (Vec<_>, Vec<_>) =
+        let (items, mut callers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|entry| (entry.item, entry.caller)).unzip();
-        for caller in &callers {
+        for caller in &mut callers {
             self.telemetry.queue.observe((started - caller.queued).as_secs_f64());
+            caller.spans.taken();
         }
-        match self.attempt(slot, backend, &items) {
+        let spans = self.spans(&callers);
+        let outcome = spans.batch.in_scope(|| self.attempt(slot, backend, &items));
+        // Ended before the callers are, whose spans contain it.
+        drop(spans);
+        match outcome {
             Ok((features, run)) => {
                 let size = features.len();
                 for (caller, features) in callers.into_iter().zip(features) {
@@ -231,7 +238,10 @@ impl Shared {
         }
         self.telemetry.retried.inc();
         let waited = caller.queued.elapsed();
-        let answer = match self.attempt(slot, backend, &[item]) {
+        let spans = self.spans(std::slice::from_ref(&caller));
+        let outcome = spans.batch.in_scope(|| self.attempt(slot, backend, &[item]));
+        drop(spans);
+        let answer = match outcome {
             Ok((mut features, run)) => match features.pop() {
                 Some(features) => self.checked(features, waited, run, 1),
                 None => Err(self.failed(wrong_count(1, 0))),
@@ -239,6 +249,10 @@ impl Shared {
             Err(cause) => Err(self.failed(cause)),
         };
         self.reply(caller, answer);
+    }
+
+    fn spans(&self, callers: &[Caller]) -> BatchSpans {
+        BatchSpans::start(&self.settings.name, callers.iter().map(|caller| &caller.spans))
     }
 
     /// Runs a batch once, catches panics of the backend, and counts successes and failures.
@@ -251,12 +265,14 @@ impl Shared {
         let started = Instant::now();
         self.lock().running.push(Running { slot: slot.ticket(), since: started, hangs: false });
         // After a panic the backend is used only through `run`, which starts from scratch.
-        let outcome = catch_unwind(AssertUnwindSafe(|| backend.run(items)))
+        let model = span!("model", graph = %self.settings.name, items = items.len());
+        let outcome = catch_unwind(AssertUnwindSafe(|| model.in_scope(|| backend.run(items))))
             .unwrap_or_else(|panic| Err(BackendError::Panicked(message(&*panic))))
             .and_then(|features| match features.len() {
                 found if found == items.len() => Ok(features),
                 found => Err(wrong_count(items.len(), found)),
             });
+        drop(model);
         let run = started.elapsed();
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.telemetry.batch_size.observe(items.len() as f64);
