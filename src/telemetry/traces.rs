@@ -119,6 +119,7 @@ impl TraceExport {
             .with_tracer(self.0.tracer("stellar-score"))
             .with_location(false)
             .with_threads(false)
+            .with_target(false)
             .with_tracked_inactivity(false)
             .with_filter(FilterFn::new(ours).with_max_level_hint(LevelFilter::DEBUG))
     }
