@@ -75,7 +75,8 @@ impl Photo {
 impl Submission {
     /// Reads the request's body.
     pub(crate) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
-        Fields::read_all(request, limits, Kind::Submission).await?.into_submission(limits)
+        let fields = Fields::read_all(request, limits, Kind::Submission).instrument(span!("read"));
+        fields.await?.into_submission(limits)
     }
 
     /// Returns the images that were sent as files.
@@ -136,16 +137,13 @@ struct Fields {
 impl Form {
     /// Reads the request's body.
     pub(crate) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
-        Fields::read_all(request, limits, Kind::Score).await?.into_form(limits)
+        let fields = Fields::read_all(request, limits, Kind::Score).instrument(span!("read"));
+        fields.await?.into_form(limits)
     }
 }
 
 impl Fields {
     async fn read_all(request: Request, limits: &Limits, kind: Kind) -> Result<Self, ApiError> {
-        Self::read_each(request, limits, kind).instrument(span!("read")).await
-    }
-
-    async fn read_each(request: Request, limits: &Limits, kind: Kind) -> Result<Self, ApiError> {
         let mut multipart = multipart(request, limits).await?;
         let mut fields = Self::default();
         while let Some(field) = multipart.next_field().await.map_err(malformed)? {
