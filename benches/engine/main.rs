@@ -30,7 +30,9 @@ use ort::session::builder::SessionBuilder;
 use ort::value::TensorRef;
 use stellar_score::content::ContentHash;
 use stellar_score::engine::pack::{Dim, Sha};
-use stellar_score::engine::{Engine, EngineConfig, EngineTelemetry, GraphSpec, Pack};
+use stellar_score::engine::{
+    Engine, EngineConfig, EngineTelemetry, FeatureRequest, GraphSpec, Pack,
+};
 use stellar_score::tensor::Tensor;
 
 /// Duration of one measurement: long enough for dozens of batches of a large graph on two cores.
@@ -217,13 +219,8 @@ impl Served {
                             let number = asked.fetch_add(1, Ordering::Relaxed);
                             let input = ContentHash::of(&number.to_le_bytes());
                             let item = item.clone();
-                            engine
-                                .feature(
-                                    &role,
-                                    input,
-                                    move || async move { Ok::<_, Infallible>(item) },
-                                )
-                                .await?;
+                            let prepare = async move { Ok::<_, Infallible>(item) };
+                            engine.feature(FeatureRequest::new(&role, input, prepare)).await?;
                         }
                         Ok::<_, anyhow::Error>(())
                     });

@@ -1,7 +1,6 @@
 //! All lanes of a pack behind one cache: returns features of inputs to the rest of the service.
 
 use std::collections::{HashMap, HashSet};
-use std::error::Error;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
@@ -16,7 +15,7 @@ use super::cache::{Computed, FeatureCache, FeatureKey};
 use super::config::{EngineConfig, Parallelism, Provider};
 use super::device::Device;
 use super::error::{EngineError, StartError};
-use super::feature::{Feature, Timing};
+use super::feature::{Feature, FeatureRequest, Prepare, Reduce, Timing};
 use super::graphs::{Family, Graph, by_weights, families, identity, merge};
 use super::health::{Health, HealthBoard};
 use super::lane::{self, Lane, LaneSettings, OnComplete};
@@ -43,9 +42,6 @@ pub struct Engine {
     parallelism: Parallelism,
     queue: usize,
 }
-
-/// Reduces a graph's outputs to the features to cache.
-type Reduce = Box<dyn FnOnce(&Features) -> Features + Send>;
 
 impl Engine {
     /// Loads every graph of `pack`, checks its signature, warms it up, and starts its lane.
@@ -201,117 +197,44 @@ impl Engine {
         self.graphs.get(role).map(|graph| &*graph.spec)
     }
 
-    /// Returns the outputs of graph `role` for the input with the content hash `input`.
-    ///
-    /// `prepare` makes the graph's tensors from the input. It runs only if the feature is neither
-    /// cached nor in flight. Its error is returned as [`EngineError::Prepare`]. It must depend only
-    /// on the input and the graph, since its result is cached under these two.
+    fn of_role(&self, role: &str) -> Result<&Graph, EngineError> {
+        self.graphs.get(role).ok_or_else(|| EngineError::UnknownGraph { role: role.to_owned() })
+    }
+
+    /// Returns the feature that is requested: cached, from an in-flight computation, or computed.
     ///
     /// Dropping the future (at a deadline, or if the client disconnects) does not affect other
     /// callers of the same feature. If there are none, the item is removed from the queue. A batch
     /// that has started is finished and cached, so that a retry is a hit.
-    pub async fn feature<P, F, E>(
-        &self,
-        role: &str,
-        input: ContentHash,
-        prepare: P,
-    ) -> Result<Feature, EngineError>
-    where
-        P: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<Vec<Tensor>, E>> + Send + 'static,
-        E: Error + Send + Sync + 'static,
-    {
-        self.keyed_feature(role, input, None, prepare, None).await
-    }
-
-    /// Like [`feature`](Self::feature), but caches and returns `reduce(outputs)` instead of the raw
-    /// outputs, for graphs with large outputs.
-    ///
-    /// `reduce` runs on the graph's thread. It must be the same for every request to this role.
-    pub async fn reduced_feature<P, F, E>(
-        &self,
-        role: &str,
-        input: ContentHash,
-        prepare: P,
-        reduce: impl FnOnce(&Features) -> Features + Send + 'static,
-    ) -> Result<Feature, EngineError>
-    where
-        P: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<Vec<Tensor>, E>> + Send + 'static,
-        E: Error + Send + Sync + 'static,
-    {
-        self.keyed_feature(role, input, None, prepare, Some(Box::new(reduce))).await
-    }
-
-    /// Like [`feature`](Self::feature), for a graph with a second input, whose content hash is
-    /// `with`.
-    ///
-    /// The feature is evicted together with those of the first input, see [`forget`](Self::forget).
-    pub async fn joint_feature<P, F, E>(
-        &self,
-        role: &str,
-        input: ContentHash,
-        with: ContentHash,
-        prepare: P,
-    ) -> Result<Feature, EngineError>
-    where
-        P: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<Vec<Tensor>, E>> + Send + 'static,
-        E: Error + Send + Sync + 'static,
-    {
-        self.keyed_feature(role, input, Some(with), prepare, None).await
-    }
-
-    async fn keyed_feature<P, F, E>(
-        &self,
-        role: &str,
-        input: ContentHash,
-        with: Option<ContentHash>,
-        prepare: P,
-        reduce: Option<Reduce>,
-    ) -> Result<Feature, EngineError>
-    where
-        P: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<Vec<Tensor>, E>> + Send + 'static,
-        E: Error + Send + Sync + 'static,
-    {
-        let Some(graph) = self.graphs.get(role) else {
-            return Err(EngineError::UnknownGraph { role: role.to_owned() });
-        };
+    pub async fn feature(&self, request: FeatureRequest<'_>) -> Result<Feature, EngineError> {
+        let FeatureRequest { role, input, with, prepare, reduce } = request;
+        let graph = self.of_role(role)?;
         let key = FeatureKey { graph: graph.identity, input, with };
         let (lane, spec) = (Arc::clone(&graph.lane), Arc::clone(&graph.spec));
-        let telemetry = graph.lane.telemetry();
-        self.cache
-            .get(key, telemetry, move |on_complete| {
-                compute(lane, spec, prepare, reduce, on_complete)
-            })
-            .await
+        let compute = move |on_complete| compute(lane, spec, prepare, reduce, on_complete);
+        self.cache.get(key, graph.lane.telemetry(), compute).await
     }
 
     /// Returns the joint feature of a family of graphs for the input with the content hash `input`,
     /// for example the faces in an image, which takes four graphs.
     ///
-    /// `compute` calls the graphs, see [`run`](Self::run). It runs only if the feature is neither
+    /// `work` calls the graphs, see [`run`](Self::run). It runs only if the feature is neither
     /// cached nor in flight. It must depend only on the input and these graphs. A family is named
     /// by the first word of its roles. Hits and misses are counted for its first role in
     /// alphabetical order.
-    pub async fn family_feature<C, F>(
+    pub async fn family_feature(
         &self,
         family: &str,
         input: ContentHash,
-        compute: C,
-    ) -> Result<Feature, EngineError>
-    where
-        C: FnOnce() -> F + Send + 'static,
-        F: Future<Output = Result<Features, EngineError>> + Send + 'static,
-    {
+        work: impl Future<Output = Result<Features, EngineError>> + Send + 'static,
+    ) -> Result<Feature, EngineError> {
         let Some(Family { identity, lane }) = self.families.get(family) else {
             return Err(EngineError::UnknownGraph { role: family.to_owned() });
         };
         let name = Arc::clone(lane.name());
         let compute = move |on_complete: OnComplete| async move {
             let started = Instant::now();
-            let features = Arc::new(unwound(&name, compute()).await??);
+            let features = Arc::new(unwound(&name, work).await??);
             on_complete(&features);
             let timing = Timing { run: started.elapsed(), batch: 1, ..Timing::default() };
             Ok(Computed { features, timing })
@@ -336,9 +259,7 @@ impl Engine {
 
     /// Runs one item through a graph, batched with other queued items. The result is not cached.
     pub async fn run(&self, role: &str, item: Vec<Tensor>) -> Result<Arc<Features>, EngineError> {
-        let Some(graph) = self.graphs.get(role) else {
-            return Err(EngineError::UnknownGraph { role: role.to_owned() });
-        };
+        let graph = self.of_role(role)?;
         accept(&graph.lane, &graph.spec, &item)?;
         Ok(graph.lane.run(item, Box::new(|_| ())).await?.features)
     }
@@ -425,23 +346,16 @@ impl Engine {
     }
 }
 
-async fn compute<P, F, E>(
+async fn compute(
     lane: Arc<Lane>,
     spec: Arc<GraphSpec>,
-    prepare: P,
+    prepare: Prepare,
     reduce: Option<Reduce>,
     on_complete: OnComplete,
-) -> Result<Computed, EngineError>
-where
-    P: FnOnce() -> F,
-    F: Future<Output = Result<Vec<Tensor>, E>>,
-    E: Error + Send + Sync + 'static,
-{
+) -> Result<Computed, EngineError> {
     lane.admit()?;
     let started = Instant::now();
-    let item = unwound(lane.name(), async { prepare().await })
-        .await?
-        .map_err(|error| EngineError::Prepare(Arc::new(error)))?;
+    let item = unwound(lane.name(), prepare).await??;
     let prepare = started.elapsed();
     lane.telemetry().prepare.observe(prepare.as_secs_f64());
     accept(&lane, &spec, &item)?;

@@ -85,7 +85,8 @@ pub(super) fn merge(entries: &[&GraphSpec]) -> Result<GraphSpec, StartError> {
 /// Hashes weights and preprocessing.
 ///
 /// The same weights with another crop or tokenizer return other features for the same input, so
-/// preprocessing is a part of a graph's identity.
+/// preprocessing is a part of a graph's identity. Faces are stored under the identities of their
+/// graphs, so another `Debug` text of these types would lose them: a test compares the digest.
 pub(super) fn identity(spec: &GraphSpec) -> ContentHash {
     let before = format!("{:?} {:?} {:?}", spec.geometry, spec.text, spec.labels);
     ContentHash::of_parts([spec.weights_id().as_bytes().as_slice(), before.as_bytes()])

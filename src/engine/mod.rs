@@ -1,10 +1,10 @@
 //! The engine: resident graphs behind a feature cache.
 //!
 //! ```text
-//! feature(role, input) ── cache    hit, or join the computation in flight, or compute
-//!                      ── prepare  by the caller: pixels or token ids of this input
-//!                      ── lane     bounded queue → device turn → batch of equal shapes
-//!                      ── backend  ONNX Runtime, or a fake
+//! feature(request) ── cache    hit, or join the computation in flight, or compute
+//!                  ── prepare  by the caller: pixels or token ids of this input
+//!                  ── lane     bounded queue → device turn → batch of equal shapes
+//!                  ── backend  ONNX Runtime, or a fake
 //! ```
 //!
 //! Only `session.rs` and `cuda.rs` depend on ONNX Runtime; `onnx.rs` reads constants from ONNX
@@ -37,7 +37,7 @@ pub use config::{EngineConfig, Parallelism, Provider, ProviderChoice};
 pub use cuda::{ConvSearch, CudaConfig};
 pub use engine::Engine;
 pub use error::{BackendError, EngineError, StartError};
-pub use feature::{Feature, Origin, Timing};
+pub use feature::{Feature, FeatureRequest, Origin, Timing};
 pub use health::Health;
 pub use onnx::OnnxGraph;
 pub use pack::{GraphSpec, Pack, PackError, Precision, TextSpec, TokenizerKind};

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     content::ContentHash,
-    engine::{Engine, EngineError, Feature},
+    engine::{Engine, EngineError, Feature, FeatureRequest},
     metrics::{
         Label, OBJECTS, ObjectScore, Objects, Phrase, Relations, SkipReason, Skipped, choose,
     },
@@ -158,7 +158,7 @@ impl ObjectFinder {
         let parts = hashes.iter().map(|hash| hash.as_bytes().as_slice());
         let labels = ContentHash::of_parts(parts);
         let (embedder, texts) = (self.embedder.clone(), wanted.texts.clone());
-        let prepare = move || async move {
+        let prepare = async move {
             let embeddings = embedder.embed(texts).await?;
             let mut tensors = job
                 .tensor(geometry)
@@ -167,7 +167,7 @@ impl ObjectFinder {
             tensors.push(queries(&embeddings));
             Ok::<_, EngineError>(tensors)
         };
-        self.engine.joint_feature(OBJECTS, image, labels, prepare).await
+        self.engine.feature(FeatureRequest::new(OBJECTS, image, prepare).with(labels)).await
     }
 }
 

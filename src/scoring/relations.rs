@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     content::ContentHash,
-    engine::{Engine, EngineError, Feature, Origin, Pack, PackError, pack::Labels},
+    engine::{Engine, EngineError, Feature, FeatureRequest, Origin, Pack, PackError, pack::Labels},
     metrics::{
         Factors, FeatureSet, Mapping, RELATIONS, RelationScore, Relations, Sought, Unmapped,
         cosine, found_relations, reduce,
@@ -249,8 +249,9 @@ impl RelationFinder {
         geometry: Geometry,
     ) -> Result<Feature, EngineError> {
         let vocabulary = Arc::clone(&self.vocabulary);
-        let reduced = move |outputs: &_| reduce(outputs, vocabulary.person());
-        self.engine.reduced_feature(RELATIONS, image, move || job.tensor(geometry), reduced).await
+        let request = FeatureRequest::new(RELATIONS, image, job.tensor(geometry))
+            .reduced(move |outputs| reduce(outputs, vocabulary.person()));
+        self.engine.feature(request).await
     }
 
     /// Returns the evidence for each relation. It has scores only if the graph was run (`ran`).

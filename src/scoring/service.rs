@@ -25,7 +25,7 @@ use super::{
 use crate::{
     blocking::blocking,
     content::ContentHash,
-    engine::{Engine, EngineError, Feature, Pack, PackError},
+    engine::{Engine, EngineError, Feature, FeatureRequest, Pack, PackError},
     metrics::{
         AttributeInputs, FACES, FeatureSet, Input, Metric, OBJECTS, RELATIONS, Relations, Subject,
     },
@@ -375,9 +375,8 @@ impl Scoring {
         text: &EncodedText,
     ) -> Result<Feature, EngineError> {
         let tensors = vec![text.ids()];
-        self.engine
-            .feature(role, text.hash(), move || async move { Ok::<_, DecodeError>(tensors) })
-            .await
+        let prepare = async move { Ok::<_, DecodeError>(tensors) };
+        self.engine.feature(FeatureRequest::new(role, text.hash(), prepare)).await
     }
 
     async fn image_feature(
@@ -388,7 +387,7 @@ impl Scoring {
     ) -> Result<Feature, EngineError> {
         let job = Arc::clone(&jobs[&file.hash]);
         let geometry = self.geometry(role);
-        self.engine.feature(role, file.hash, move || job.tensor(geometry)).await
+        self.engine.feature(FeatureRequest::new(role, file.hash, job.tensor(geometry))).await
     }
 
     async fn face_feature(
@@ -397,7 +396,7 @@ impl Scoring {
         jobs: &HashMap<ContentHash, Arc<ImageJob>>,
     ) -> Result<Feature, EngineError> {
         let find = self.faces.recall_or_find(file.hash, Arc::clone(&jobs[&file.hash]));
-        self.engine.family_feature(FACES, file.hash, move || find).await
+        self.engine.family_feature(FACES, file.hash, find).await
     }
 
     /// Runs a graph on the image's tokens and the prompt. The tokens are a feature of their own, so
@@ -414,15 +413,15 @@ impl Scoring {
         let (engine, job, image) =
             (Arc::clone(&self.engine), Arc::clone(&jobs[&file.hash]), file.hash);
         let (ids, mask) = (text.ids(), text.mask());
-        let prepare = move || async move {
-            let tokens =
-                engine.feature(&tower, image, move || job.tensor(geometry)).await?.features;
+        let prepare = async move {
+            let request = FeatureRequest::new(&tower, image, job.tensor(geometry));
+            let tokens = engine.feature(request).await?.features;
             let (_, tokens) = tokens.iter().next().expect("every graph has an output");
             let tokens =
                 Tensor::F32 { shape: tokens.shape.clone(), data: tokens.data.as_slice().into() };
             Ok::<_, EngineError>(vec![tokens, ids, mask])
         };
-        self.engine.joint_feature(role, image, text.hash(), prepare).await
+        self.engine.feature(FeatureRequest::new(role, image, prepare).with(text.hash())).await
     }
 
     fn geometry(&self, role: &str) -> Geometry {

@@ -7,7 +7,10 @@ use tokio::sync::Semaphore;
 
 use crate::{
     content::ContentHash,
-    engine::{Engine, EngineError, Feature, Pack, PackError, TextSpec, TokenizerKind, pack::Dim},
+    engine::{
+        Engine, EngineError, Feature, FeatureRequest, Pack, PackError, TextSpec, TokenizerKind,
+        pack::Dim,
+    },
     tensor::Tensor,
     text::{ClipTokenizer, Tokens, WordPieceTokenizer},
 };
@@ -142,8 +145,8 @@ impl Embedder {
     async fn feature(&self, text: EncodedText) -> Result<Feature, EngineError> {
         let _place = self.room.acquire().await.expect("the semaphore is never closed");
         let ids = vec![text.ids()];
-        let prepare = move || async move { Ok::<_, EngineError>(ids) };
-        self.engine.feature(self.role, text.hash(), prepare).await
+        let prepare = async move { Ok::<_, EngineError>(ids) };
+        self.engine.feature(FeatureRequest::new(self.role, text.hash(), prepare)).await
     }
 }
 

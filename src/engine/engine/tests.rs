@@ -8,7 +8,7 @@ use prometheus::Registry;
 use super::*;
 use crate::engine::Origin;
 use crate::engine::fake::{self, FakeBackend, FakeControl, Trouble};
-use crate::engine::pack::{FileSpec, Sha};
+use crate::engine::pack::{FileSpec, Pack, Sha};
 use crate::tensor::Dtype;
 use crate::vision::{CropRounding, Filter, Geometry};
 
@@ -38,9 +38,8 @@ fn hash(value: u8) -> ContentHash {
 }
 
 async fn ask(engine: &Engine, role: &str, value: u8) -> Result<Feature, EngineError> {
-    engine
-        .feature(role, hash(value), move || async move { Ok::<_, Infallible>(image(value)) })
-        .await
+    let prepare = async move { Ok::<_, Infallible>(image(value)) };
+    engine.feature(FeatureRequest::new(role, hash(value), prepare)).await
 }
 
 async fn until_running(control: &FakeControl) {
@@ -64,11 +63,12 @@ async fn a_feature_is_computed_once_and_then_cached_without_preparation() {
 
     let prepared = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&prepared);
-    let prepare = move || async move {
+    let prepare = async move {
         count.fetch_add(1, Ordering::Relaxed);
         Ok::<_, Infallible>(image(1))
     };
-    let second = engine.feature("clip_l.image", hash(1), prepare).await.unwrap();
+    let second =
+        engine.feature(FeatureRequest::new("clip_l.image", hash(1), prepare)).await.unwrap();
     assert_eq!((second.origin, prepared.load(Ordering::Relaxed)), (Origin::Cached, 0));
     assert!(Arc::ptr_eq(&first.features, &second.features));
     assert_eq!(control.sizes(), [1]);
@@ -164,8 +164,8 @@ async fn a_graph_missing_from_the_pack_is_an_error_that_names_it() {
 #[tokio::test]
 async fn the_callers_error_is_passed_on_and_can_be_downcast() {
     let (engine, control) = engine();
-    let failed =
-        engine.feature("clip.image", hash(1), || async { Err(UpsideDown) }).await.unwrap_err();
+    let request = FeatureRequest::new("clip.image", hash(1), async { Err(UpsideDown) });
+    let failed = engine.feature(request).await.unwrap_err();
     assert_eq!(failed.to_string(), "the image is upside down");
     let EngineError::Prepare(cause) = failed else { panic!("{failed:?}") };
     assert_eq!(cause.downcast_ref::<UpsideDown>(), Some(&UpsideDown));
@@ -177,11 +177,12 @@ async fn the_callers_error_is_passed_on_and_can_be_downcast() {
 async fn a_panic_in_preparation_is_an_error_and_the_next_request_works() {
     let (engine, _) = engine();
     #[expect(unreachable_code, reason = "the panic is intended, and the last line sets the type")]
-    let prepare = || async {
+    let prepare = async {
         panic!("resize went wrong");
         Ok::<_, Infallible>(image(1))
     };
-    let error = engine.feature("clip.image", hash(1), prepare).await.unwrap_err();
+    let request = FeatureRequest::new("clip.image", hash(1), prepare);
+    let error = engine.feature(request).await.unwrap_err();
     assert!(error.to_string().contains("resize went wrong"), "{error}");
     assert!(ask(&engine, "clip.image", 1).await.is_ok());
 }
@@ -189,8 +190,9 @@ async fn a_panic_in_preparation_is_an_error_and_the_next_request_works() {
 #[tokio::test]
 async fn an_item_of_the_wrong_shape_is_refused_before_it_is_queued() {
     let (engine, control) = engine();
-    let huge = || async { Ok::<_, Infallible>(vec![Tensor::ones(Dtype::U8, vec![4, 400, 3])]) };
-    let error = engine.feature("clip.image", hash(1), huge).await.unwrap_err().to_string();
+    let huge = async { Ok::<_, Infallible>(vec![Tensor::ones(Dtype::U8, vec![4, 400, 3])]) };
+    let request = FeatureRequest::new("clip.image", hash(1), huge);
+    let error = engine.feature(request).await.unwrap_err().to_string();
     assert!(
         error.contains("u8[4, 4, 3]") && error.contains("U8[4, 400, 3]".to_lowercase().as_str()),
         "{error}"
@@ -206,10 +208,10 @@ async fn a_full_queue_refuses_before_preparing_anything() {
     let prepared = Arc::new(AtomicUsize::new(0));
     let all = join_all((0..10).map(|value| {
         let count = Arc::clone(&prepared);
-        engine.feature("clip.image", hash(value), move || async move {
+        engine.feature(FeatureRequest::new("clip.image", hash(value), async move {
             count.fetch_add(1, Ordering::Relaxed);
             Ok::<_, Infallible>(image(value))
-        })
+        }))
     }));
     let (answers, ()) = tokio::join!(all, async { control.release() });
     let refused = answers
@@ -413,4 +415,16 @@ fn graphs_with_different_files_have_their_own_lanes() {
     let mut graphs = fake::clip_graphs();
     graphs[2].files = vec![FileSpec { path: "other.onnx".into(), sha256: Sha::of(b"other") }];
     assert_eq!(by_weights(&graphs).len(), 3);
+}
+
+/// Faces are stored under this digest: if it changes, every database loses the faces that it has.
+#[test]
+fn the_face_graphs_of_the_demo_pack_have_the_digest_under_which_faces_are_stored() {
+    let pack = Pack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo")).unwrap();
+    let (engine, _) = engine_of(&pack.graphs, &EngineConfig::default());
+    assert_eq!(
+        engine.family_digest("faces").unwrap().to_string(),
+        "336a8ef16f6e2c7c07df6c969c3e44f072f8b1c8c5d67225e15dca568d5737bb",
+        "if the demo pack has other face graphs, adapt this test; otherwise restore the digest"
+    );
 }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::tiny::{self, Attribute, Node, Outlet};
 use super::*;
 use crate::engine::fake;
-use crate::engine::{EngineTelemetry, Pack};
+use crate::engine::{EngineTelemetry, FeatureRequest, Pack};
 
 /// Writes a graph into `dir` and returns its path.
 fn write(dir: &Path, nodes: &[Node<'_>], inputs: &[Outlet<'_>], outputs: &[Outlet<'_>]) -> PathBuf {
@@ -132,9 +132,9 @@ async fn an_infinity_in_one_item_fails_only_that_item() {
     .unwrap();
     let ask = |value: u8| {
         let input = crate::content::ContentHash::of(&[value]);
-        engine.feature("tiny.image", input, move || async move {
-            Ok::<_, std::convert::Infallible>(image([value, 1, 1]))
-        })
+        let item = image([value, 1, 1]);
+        let prepare = async move { Ok::<_, std::convert::Infallible>(item) };
+        engine.feature(FeatureRequest::new("tiny.image", input, prepare))
     };
     let (black, grey, white) = tokio::join!(ask(0), ask(100), ask(255));
     let error = black.unwrap_err().to_string();
@@ -291,13 +291,9 @@ async fn the_demo_pack_starts_serves_every_role_and_has_clip_embeddings_of_unit_
     for graph in &pack.graphs {
         let item = noise(graph, 1, 7);
         let input = crate::content::ContentHash::of(graph.role.as_bytes());
-        let feature =
-            engine
-                .feature(&graph.role, input, move || async move {
-                    Ok::<_, std::convert::Infallible>(item)
-                })
-                .await
-                .unwrap();
+        let prepare = async move { Ok::<_, std::convert::Infallible>(item) };
+        let request = FeatureRequest::new(&graph.role, input, prepare);
+        let feature = engine.feature(request).await.unwrap();
         for output in &graph.outputs {
             assert!(feature.features.get(&output.name).is_some(), "{} {}", graph.role, output.name);
         }
