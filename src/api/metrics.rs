@@ -49,7 +49,7 @@ struct MetricEntry {
     available: bool,
     /// Graphs that the metric needs and the loaded pack lacks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    missing_graphs: Vec<String>,
+    missing_graphs: Vec<&'static str>,
 }
 
 /// Lists all metrics with their meaning, and whether the loaded pack can compute them.

@@ -20,11 +20,11 @@ use crate::api::http::{ApiError, drain};
 use crate::api::state::{App, Shared};
 use crate::{
     engine::{Origin, Pack},
-    metrics::{AttributePrediction, Flag, NullReason},
+    metrics::{AttributePrediction, Explanation, Flag, NullReason},
     pack_id::{PackId, Weights},
     scoring::{
-        self, DatasetProbes, FeatureUse, ImageFaces, Metadata, MetricScore, ObjectEvidence,
-        RelationEvidence, Scorecard, TextEvidence, graphs_of,
+        DatasetProbes, FeatureUse, ImageFaces, Metadata, MetricScore, ObjectEvidence,
+        RelationEvidence, Scorecard, TextEvidence,
     },
     service::{new_sample, probes},
     store::{NewSample, RecordOutcome, RunName, ScoreRecord, ScoreValue},
@@ -161,41 +161,43 @@ impl Evidence {
     /// Collects the evidence of a scorecard.
     #[must_use]
     pub fn of(card: &Scorecard, pack: &Pack) -> Self {
-        let checkpoints =
-            card.scores.iter().filter(|score| score.outcome.is_ok()).filter_map(|score| {
-                let graph = pack.graph(score.metric.needs.first()?.graph)?;
-                Some((score.metric.code.to_owned(), graph.source.checkpoint.clone()))
-            });
-        let details = card.scores.iter().filter_map(|MetricScore { metric, outcome }| {
-            let details = &outcome.as_ref().ok()?.details;
-            let named = details.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-            (!details.is_empty()).then_some((metric.code.to_owned(), named))
-        });
-        let matches = card.scores.iter().filter_map(|MetricScore { metric, outcome }| {
-            let matches = &outcome.as_ref().ok()?.matches;
-            let named = matches.iter().map(|pair| Match {
-                photo: scoring::name(pair.photo),
-                image_face: pair.image_face,
-                photo_face: pair.photo_face,
-                cosine: pair.cosine,
-            });
-            (!matches.is_empty()).then(|| (metric.code.to_owned(), named.collect()))
-        });
-        Self {
+        let mut evidence = Self {
             texts: card.texts.clone(),
-            checkpoints: checkpoints.collect(),
-            details: details.collect(),
+            checkpoints: BTreeMap::new(),
+            details: BTreeMap::new(),
             faces: card.faces.clone(),
-            attributes: card
-                .scores
-                .iter()
-                .filter_map(|score| score.outcome.as_ref().ok())
-                .flat_map(|score| score.predictions.iter().cloned())
-                .collect(),
-            matches: matches.collect(),
+            matches: BTreeMap::new(),
             objects: card.objects.clone(),
             relations: card.relations.clone(),
+            attributes: Vec::new(),
+        };
+        for MetricScore { metric, outcome } in &card.scores {
+            let (Ok(score), code) = (outcome, metric.code.to_owned()) else { continue };
+            let first = metric.needs.first();
+            if let Some(graph) = first.and_then(|need| pack.graph(need.source.name())) {
+                evidence.checkpoints.insert(code.clone(), graph.source.checkpoint.clone());
+            }
+            match &score.explanation {
+                Explanation::Nothing | Explanation::Objects(_) => {}
+                Explanation::Detail(name, value) => {
+                    let detail = BTreeMap::from([((*name).to_owned(), *value)]);
+                    evidence.details.insert(code, detail);
+                }
+                Explanation::Matches(pairs) => {
+                    let named = pairs.iter().map(|pair| Match {
+                        photo: pair.photo.to_string(),
+                        image_face: pair.image_face,
+                        photo_face: pair.photo_face,
+                        cosine: pair.cosine,
+                    });
+                    evidence.matches.insert(code, named.collect());
+                }
+                Explanation::Predictions(predictions) => {
+                    evidence.attributes.extend(predictions.iter().cloned());
+                }
+            }
         }
+        evidence
     }
 }
 
@@ -396,8 +398,6 @@ pub fn score_entry(score: &MetricScore) -> ScoreEntry {
 }
 
 fn provenance(card: &Scorecard, pack: &Pack, dataset: Option<&DatasetProbes>) -> Provenance {
-    let used: Vec<String> =
-        card.features.iter().flat_map(|feature| graphs_of(&feature.graph)).collect();
     Provenance {
         service_version: crate::VERSION.to_owned(),
         pack: pack.id(),
@@ -414,7 +414,7 @@ fn provenance(card: &Scorecard, pack: &Pack, dataset: Option<&DatasetProbes>) ->
         graphs: pack
             .graphs
             .iter()
-            .filter(|graph| used.contains(&graph.role))
+            .filter(|graph| card.graphs.contains(&graph.role.as_str()))
             .map(|graph| {
                 let source = GraphSource {
                     checkpoint: graph.source.checkpoint.clone(),

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    AttributeInputs, AttributePrediction, FACES, FeatureSet, Flag, Input, LabelledFace, LeftOut,
-    MetricResult, NullReason, Probes, Score, vector::EMBEDDING,
+    AttributeInputs, AttributePrediction, Explanation, FeatureSet, FeatureSource, Flag, Input,
+    LabelledFace, LeftOut, MetricResult, NullReason, Probes, Score, vector::EMBEDDING,
 };
 use crate::{
     stats::{LogisticError, roc_auc},
@@ -40,11 +40,11 @@ pub(super) fn aps(features: &FeatureSet) -> MetricResult {
     let Some(AttributeInputs { probes, targets }) = features.attributes() else {
         return Err(NullReason::NeedsDataset);
     };
-    let face = largest(features.get(FACES, Input::Image, EMBEDDING));
+    let face = largest(features.get(FeatureSource::Faces, Input::Image, EMBEDDING));
     let predictions = probes.predict(face, targets);
     let value = share_right(&predictions).ok_or(NullReason::NoAttributes)?;
     let flags = if face.is_none() { vec![Flag::NoFaceInImage] } else { Vec::new() };
-    Ok(Score { flags, predictions, ..value.into() })
+    Ok(Score { value, flags, explanation: Explanation::Predictions(predictions) })
 }
 
 /// A sample of a run.
@@ -163,6 +163,11 @@ mod tests {
         Probes::fit(&faces).unwrap()
     }
 
+    fn predictions(score: &Score) -> &[AttributePrediction] {
+        let Explanation::Predictions(predictions) = &score.explanation else { panic!("{score:?}") };
+        predictions
+    }
+
     fn sample(face: &[f32], targets: &[(&str, bool)]) -> FeatureSet {
         let embedding = Output { shape: vec![face.len() / 2, 2], data: face.to_vec() };
         let mut set = FeatureSet::new(0).with_attributes(AttributeInputs {
@@ -170,7 +175,7 @@ mod tests {
             targets: labels(targets),
         });
         set.insert(
-            FACES,
+            FeatureSource::Faces,
             Input::Image,
             Arc::new(Features::new(vec![(EMBEDDING.into(), embedding)])),
         );
@@ -185,13 +190,14 @@ mod tests {
         ))
         .unwrap();
         assert!((score.value - 1.0).abs() < 1e-12, "the largest face decides");
-        let of = |name: &str| score.predictions.iter().find(|item| item.attribute == name).unwrap();
+        let found = predictions(&score);
+        let of = |name: &str| found.iter().find(|item| item.attribute == name).unwrap();
         assert_eq!((of("Young").prediction, of("Young").left_out), (Some(true), None));
         assert!(of("Young").decision.unwrap() > 0.0);
         assert_eq!(of("Male").left_out, Some(LeftOut::Constant));
         assert_eq!(of("Big_Nose").left_out, Some(LeftOut::Unlabelled));
         assert_eq!(of("Big_Lips").left_out, Some(LeftOut::NoTarget));
-        assert_eq!(score.predictions.len(), ATTRIBUTES.len(), "Bald is not one of them");
+        assert_eq!(found.len(), ATTRIBUTES.len(), "Bald is not one of them");
     }
 
     #[test]
@@ -202,7 +208,8 @@ mod tests {
             let faceless = aps(&sample(&[], &[("Young", target)])).unwrap();
             assert!(faceless.value.abs() < 1e-12);
             assert_eq!(faceless.flags, [Flag::NoFaceInImage]);
-            let item = faceless.predictions.iter().find(|item| item.attribute == "Young").unwrap();
+            let item =
+                predictions(&faceless).iter().find(|item| item.attribute == "Young").unwrap();
             assert_eq!((item.prediction, item.decision), (Some(!target), None));
         }
     }

@@ -5,16 +5,16 @@
 //! reported without logit scale and without a clamp at 0.
 
 use super::{
-    FeatureSet, Input, Score,
+    FeatureSet, FeatureSource, Input, Score,
     vector::{EMBEDDING, cosine, image_references, mean_over_references, text_image},
 };
 
 /// The image tower of the pack's CLIP.
-pub(super) const IMAGE: &str = "clip.image";
+pub(super) const IMAGE: FeatureSource = FeatureSource::Image("clip.image");
 /// The text tower of the pack's CLIP.
-pub(super) const TEXT: &str = "clip.text";
+pub(super) const TEXT: FeatureSource = FeatureSource::Text("clip.text");
 /// The image tower of `openai/clip-vit-large-patch14` with the aesthetic head folded in.
-pub(super) const AESTHETIC: &str = "clip_l.image";
+pub(super) const AESTHETIC: FeatureSource = FeatureSource::Image("clip_l.image");
 
 /// cos(text(prompt), image(generated)).
 pub(super) fn clip_t(features: &FeatureSet) -> Score {

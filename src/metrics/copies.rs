@@ -8,8 +8,8 @@
 //! that was given with the distance to another image of the same person.
 
 use super::{
-    FeatureSet, Flag, Input, MetricResult, NullReason, Score,
-    identity::{FACES, closest},
+    FeatureSet, FeatureSource, Flag, Input, MetricResult, NullReason, Score,
+    identity::closest,
     vector::{EMBEDDING, cosine},
 };
 
@@ -78,7 +78,7 @@ type Photos = (Vec<Input>, Vec<Input>, Vec<Flag>);
 /// Returns the reference images with a face, the auxiliary images with a face that are not copies
 /// of a reference image, and the flags.
 fn photos(features: &FeatureSet) -> Result<Photos, NullReason> {
-    let embeddings = |input| &features.get(FACES, input, EMBEDDING).data;
+    let embeddings = |input| &features.get(FeatureSource::Faces, input, EMBEDDING).data;
     let all: Vec<Input> = features.reference_photos().collect();
     let references: Vec<Input> =
         all.iter().copied().filter(|photo| faces(features, *photo) > 0).collect();
@@ -108,12 +108,12 @@ fn photos(features: &FeatureSet) -> Result<Photos, NullReason> {
 }
 
 fn faces(features: &FeatureSet, input: Input) -> usize {
-    let embeddings = features.get(FACES, input, EMBEDDING);
+    let embeddings = features.get(FeatureSource::Faces, input, EMBEDDING);
     if embeddings.data.is_empty() { 0 } else { embeddings.shape[0] }
 }
 
 fn row(features: &FeatureSet, input: Input, face: usize) -> &[f32] {
-    let embeddings = features.get(FACES, input, EMBEDDING);
+    let embeddings = features.get(FeatureSource::Faces, input, EMBEDDING);
     let width = embeddings.shape[1];
     &embeddings.data[face * width..(face + 1) * width]
 }

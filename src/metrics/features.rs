@@ -1,12 +1,88 @@
-//! Features that a metric reads, by graph and input.
+//! Features that a metric reads, by source and input.
 
 use std::{collections::HashMap, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::{AttributeInputs, Flag, Input, NullReason, Objects, Relations};
 use crate::tensor::{Features, Output};
+
+/// Role of a graph, its name in every pack.
+pub type Role = &'static str;
+
+/// The graphs that compute a feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FeatureSource {
+    /// A graph that takes an image.
+    Image(Role),
+    /// A graph that takes a text.
+    Text(Role),
+    /// A graph that takes the outputs of an image graph, and a text.
+    Joint {
+        /// The image graph.
+        image: Role,
+        /// The graph whose outputs are the feature.
+        score: Role,
+    },
+    /// The face cascade, and the graph that embeds each face.
+    Faces,
+    /// The detector, which takes an image and the embeddings of words.
+    Objects,
+    /// The scene graph.
+    Relations,
+}
+
+impl FeatureSource {
+    /// P-Net, R-Net and O-Net of the face cascade, and the face embedding.
+    pub const FACE_GRAPHS: [Role; 4] =
+        ["faces.pnet", "faces.rnet", "faces.onet", "faces.embedding"];
+    /// The text tower of the detector, whose embeddings are its queries, and its image tower.
+    pub const OBJECT_GRAPHS: [Role; 2] = ["owlvit.text", "owlvit.image"];
+    /// The scene graph. It maps an image to boxes, and the logits of their classes, predicates and
+    /// pairs.
+    pub const SCENE_GRAPH: Role = "relations";
+
+    /// Returns the name in responses: the role of the graph whose outputs are the feature, or the
+    /// family `faces`.
+    #[must_use]
+    pub const fn name(self) -> Role {
+        match self {
+            Self::Image(role) | Self::Text(role) | Self::Joint { score: role, .. } => role,
+            Self::Faces => "faces",
+            Self::Objects => Self::OBJECT_GRAPHS[1],
+            Self::Relations => Self::SCENE_GRAPH,
+        }
+    }
+
+    /// Returns every graph that the feature needs.
+    #[must_use]
+    pub fn graphs(self) -> Vec<Role> {
+        match self {
+            Self::Image(role) | Self::Text(role) => vec![role],
+            Self::Joint { image, score } => vec![image, score],
+            Self::Faces => Self::FACE_GRAPHS.to_vec(),
+            Self::Objects => Self::OBJECT_GRAPHS.to_vec(),
+            Self::Relations => vec![Self::SCENE_GRAPH],
+        }
+    }
+
+    /// Returns the graph that takes a whole image; `None` if there is none.
+    #[must_use]
+    pub fn image_graph(self) -> Option<Role> {
+        match self {
+            Self::Image(role) | Self::Joint { image: role, .. } => Some(role),
+            Self::Text(_) | Self::Faces => None,
+            Self::Objects | Self::Relations => Some(self.name()),
+        }
+    }
+}
+
+impl Serialize for FeatureSource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
 
 /// The part of a sample that a metric needs features of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
@@ -47,10 +123,10 @@ impl Subject {
 /// All features that were computed for one sample.
 #[derive(Debug, Default)]
 pub struct FeatureSet {
-    features: HashMap<(&'static str, Input), Arc<Features>>,
+    features: HashMap<(FeatureSource, Input), Arc<Features>>,
     references: usize,
     auxiliary: usize,
-    prompt_cut_for: Vec<&'static str>,
+    prompt_cut_for: Vec<FeatureSource>,
     objects: Arc<Objects>,
     relations: Arc<Relations>,
     attributes: Option<AttributeInputs>,
@@ -116,47 +192,48 @@ impl FeatureSet {
         self.reference_photos().chain((0..self.auxiliary).map(Input::Auxiliary))
     }
 
-    /// Adds the outputs of a role's graph for an input.
-    pub fn insert(&mut self, role: &'static str, input: Input, features: Arc<Features>) {
-        self.features.insert((role, input), features);
+    /// Adds the feature of an input.
+    pub fn insert(&mut self, source: FeatureSource, input: Input, features: Arc<Features>) {
+        self.features.insert((source, input), features);
     }
 
-    /// Records that the text graph of this role truncated the prompt.
-    pub fn note_prompt_cut(&mut self, role: &'static str) {
-        self.prompt_cut_for.push(role);
+    /// Records that the text graph of this source truncated the prompt.
+    pub fn note_prompt_cut(&mut self, source: FeatureSource) {
+        self.prompt_cut_for.push(source);
     }
 
-    /// Returns the flags of a metric that reads the prompt through this role.
+    /// Returns the flags of a metric that reads the prompt through this source.
     #[must_use]
-    pub fn prompt_flags(&self, role: &str) -> Vec<Flag> {
-        if self.prompt_cut_for.contains(&role) { vec![Flag::Truncated] } else { Vec::new() }
+    pub fn prompt_flags(&self, source: FeatureSource) -> Vec<Flag> {
+        if self.prompt_cut_for.contains(&source) { vec![Flag::Truncated] } else { Vec::new() }
     }
 
-    /// Returns an output of the role's graph for an input.
+    /// Returns an output of the source for an input.
     ///
     /// # Panics
     /// Panics if the feature is missing. This cannot happen to a metric that reads only what its
     /// registry row names: the service computes exactly that, and the engine has checked the
     /// outputs against the manifest.
     #[must_use]
-    pub fn get(&self, role: &'static str, input: Input, output: &str) -> &Output {
-        self.features.get(&(role, input)).and_then(|features| features.get(output)).unwrap_or_else(
-            || panic!("{role} has no {output} for {input:?}: the registry row does not name it"),
-        )
+    pub fn get(&self, source: FeatureSource, input: Input, output: &str) -> &Output {
+        self.find(source, input, output).unwrap_or_else(|| {
+            let name = source.name();
+            panic!("{name} has no {output} for {input:?}: the registry row does not name it")
+        })
     }
 
-    /// Returns an optional output, which not every pack's graph of this role has.
+    /// Returns an optional output, which not every pack's graph has.
     #[must_use]
-    pub fn find(&self, role: &'static str, input: Input, output: &str) -> Option<&Output> {
-        self.features.get(&(role, input)).and_then(|features| features.get(output))
+    pub fn find(&self, source: FeatureSource, input: Input, output: &str) -> Option<&Output> {
+        self.features.get(&(source, input)).and_then(|features| features.get(output))
     }
 
     /// Iterates over the same output for every reference image, in the order of the sample.
     pub fn references<'a>(
         &'a self,
-        role: &'static str,
+        source: FeatureSource,
         output: &'a str,
     ) -> impl Iterator<Item = &'a Output> {
-        (0..self.references).map(move |index| self.get(role, Input::Reference(index), output))
+        (0..self.references).map(move |index| self.get(source, Input::Reference(index), output))
     }
 }

@@ -5,13 +5,10 @@
 //! face that the detector finds counts, including background faces and false positives.
 
 use super::{
-    FaceMatch, FeatureSet, Flag, Input, MetricResult, NullReason, Score,
+    Explanation, FaceMatch, FeatureSet, FeatureSource, Flag, Input, MetricResult, NullReason,
+    Score,
     vector::{EMBEDDING, cosine},
 };
-
-/// Role of the four graphs `faces.*`, whose outputs together are an image's faces, the largest
-/// first.
-pub const FACES: &str = "faces";
 
 /// Largest cosine over all pairs of faces, averaged over the reference images with a face.
 pub(super) fn ips(features: &FeatureSet) -> MetricResult {
@@ -31,7 +28,7 @@ fn identity(
     photos: impl Iterator<Item = Input>,
     summary: impl Fn(&[f64]) -> f64,
 ) -> MetricResult {
-    let faces = |input| features.get(FACES, input, EMBEDDING);
+    let faces = |input| features.get(FeatureSource::Faces, input, EMBEDDING);
     let photos: Vec<Input> = photos.collect();
     let with_face: Vec<Input> =
         photos.iter().copied().filter(|photo| !faces(*photo).data.is_empty()).collect();
@@ -49,13 +46,14 @@ fn identity(
     let matches: Vec<FaceMatch> =
         with_face.into_iter().filter_map(|photo| closest(features, Input::Image, photo)).collect();
     let cosines: Vec<f64> = matches.iter().map(|pair| pair.cosine).collect();
-    Ok(Score { flags, matches, ..summary(&cosines).into() })
+    let value = summary(&cosines);
+    Ok(Score { value, flags, explanation: Explanation::Matches(matches) })
 }
 
 /// Returns the most similar pair of faces of two images, if both have a face.
 pub(super) fn closest(features: &FeatureSet, image: Input, photo: Input) -> Option<FaceMatch> {
     let rows = |input| {
-        let embeddings = features.get(FACES, input, EMBEDDING);
+        let embeddings = features.get(FeatureSource::Faces, input, EMBEDDING);
         embeddings.data.chunks_exact(embeddings.shape[1]).enumerate()
     };
     rows(image)
@@ -91,12 +89,12 @@ pub(super) mod tests {
         auxiliary: &[&[f32]],
     ) -> FeatureSet {
         let mut set = FeatureSet::new(references.len()).with_auxiliary(auxiliary.len());
-        set.insert(FACES, Input::Image, faces(image));
+        set.insert(FeatureSource::Faces, Input::Image, faces(image));
         for (index, angles) in references.iter().enumerate() {
-            set.insert(FACES, Input::Reference(index), faces(angles));
+            set.insert(FeatureSource::Faces, Input::Reference(index), faces(angles));
         }
         for (index, angles) in auxiliary.iter().enumerate() {
-            set.insert(FACES, Input::Auxiliary(index), faces(angles));
+            set.insert(FeatureSource::Faces, Input::Auxiliary(index), faces(angles));
         }
         set
     }
@@ -105,11 +103,16 @@ pub(super) mod tests {
         (value - degrees.to_radians().cos()).abs() < 1e-6
     }
 
+    fn matches(score: &Score) -> &[FaceMatch] {
+        let Explanation::Matches(matches) = &score.explanation else { panic!("{score:?}") };
+        matches
+    }
+
     #[test]
     fn the_most_similar_pair_of_faces_counts_and_is_reported() {
         let score = ips(&sample(&[0.0, 100.0], &[&[180.0, 60.0, 110.0]], &[])).unwrap();
         assert!(is_cosine(score.value, 10.0));
-        let pair = score.matches[0];
+        let pair = matches(&score)[0];
         assert_eq!((pair.photo, pair.image_face, pair.photo_face), (Input::Reference(0), 1, 2));
         assert!(score.flags.is_empty());
     }
@@ -119,7 +122,7 @@ pub(super) mod tests {
         let score = ips(&sample(&[0.0], &[&[0.0], &[], &[90.0]], &[])).unwrap();
         assert!((score.value - 0.5).abs() < 1e-6);
         assert_eq!(score.flags, [Flag::FacelessPhotos]);
-        assert_eq!(score.matches.len(), 2);
+        assert_eq!(matches(&score).len(), 2);
     }
 
     #[test]
@@ -141,7 +144,7 @@ pub(super) mod tests {
     fn a_generated_image_without_a_face_scores_0_and_photos_without_one_give_null() {
         for metric in [ips, sis] {
             let score = metric(&sample(&[], &[&[10.0]], &[])).unwrap();
-            assert!(score.value.abs() < 1e-12 && score.matches.is_empty());
+            assert!(score.value.abs() < 1e-12 && score.explanation == Explanation::Nothing);
             assert_eq!(score.flags, [Flag::NoFaceInImage]);
             assert_eq!(
                 metric(&sample(&[0.0], &[&[]], &[])).unwrap_err(),

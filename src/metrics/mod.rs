@@ -24,16 +24,13 @@ mod vector;
 
 pub use attributes::{AttributeSummary, RunAttributes, RunRow, evaluate, largest, share_right};
 pub use evidence::{AttributePrediction, FaceMatch, LeftOut, ObjectScore};
-pub use features::{FeatureSet, Subject};
-pub use identity::FACES;
+pub use features::{FeatureSet, FeatureSource, Role, Subject};
 pub use input::Input;
-pub use objects::{OBJECTS, choose};
+pub use objects::choose;
 pub use probes::{ATTRIBUTES, AttributeInputs, LabelledFace, Probes};
 pub use registry::{Direction, ListError, Metric, Need, REGISTRY, find, parse_list};
-pub use relations::{
-    Factors, Grounding, Pair, RELATIONS, RelationScore, found as found_relations, reduce,
-};
-pub use score::{Flag, MetricResult, NullReason, Score};
+pub use relations::{Factors, Grounding, Pair, RelationScore, found as found_relations, reduce};
+pub use score::{Explanation, Flag, MetricResult, NullReason, Score};
 pub use sought::{
     Label, Mapping, Objects, Phrase, Relations, SkipReason, Skipped, Sought, Unmapped,
 };

@@ -7,12 +7,10 @@
 use std::cmp::Ordering;
 
 use super::{
-    FeatureSet, Flag, Input, MetricResult, NullReason, ObjectScore, Score, SkipReason, Skipped,
+    Explanation, FeatureSet, FeatureSource, Flag, Input, MetricResult, NullReason, ObjectScore,
+    Score, SkipReason, Skipped,
 };
 use crate::text::relations::is_role;
-
-/// Image tower of OWL-ViT with its heads. It takes the outputs of `owlvit.text` for the labels.
-pub const OBJECTS: &str = "owlvit.image";
 
 /// Splits detectables into those to find and those to skip. Duplicates are detected later, by their
 /// tokens.
@@ -40,8 +38,9 @@ pub(super) fn goa(features: &FeatureSet) -> MetricResult {
     if objects.labels.is_empty() {
         return Err(NullReason::NoDetectables);
     }
-    let logits = features.get(OBJECTS, Input::Objects, "logits");
-    let boxes = features.get(OBJECTS, Input::Objects, "boxes").data.as_chunks::<4>().0;
+    let logits = features.get(FeatureSource::Objects, Input::Objects, "logits");
+    let boxes =
+        features.get(FeatureSource::Objects, Input::Objects, "boxes").data.as_chunks::<4>().0;
     // Further columns are phrases of relations and padding, which do not compete with labels.
     let columns = logits.shape[1];
     let mut best: Vec<Option<(f32, usize)>> = vec![None; objects.labels.len()];
@@ -68,7 +67,7 @@ pub(super) fn goa(features: &FeatureSet) -> MetricResult {
     } else {
         Vec::new()
     };
-    Ok(Score { flags, objects: found, ..mean.into() })
+    Ok(Score { value: mean, flags, explanation: Explanation::Objects(found) })
 }
 
 /// Returns the largest logit and its index, the first of equals.
@@ -121,8 +120,13 @@ mod tests {
             ("logits".into(), output(vec![rows, columns], logits.to_vec())),
             ("boxes".into(), output(vec![rows, 4], boxes)),
         ]);
-        set.insert(OBJECTS, Input::Objects, Arc::new(features));
+        set.insert(FeatureSource::Objects, Input::Objects, Arc::new(features));
         set
+    }
+
+    fn found(score: &Score) -> &[ObjectScore] {
+        let Explanation::Objects(found) = &score.explanation else { panic!("{score:?}") };
+        found
     }
 
     #[test]
@@ -130,7 +134,7 @@ mod tests {
         // Three boxes; the padding column is the largest everywhere.
         let logits = [2.0, 1.0, 9.0, 0.5, 0.0, 9.0, -1.0, -0.5, 9.0];
         let score = goa(&set(&["dog", "cat"], 3, &logits)).unwrap();
-        let [dog, cat] = score.objects.as_slice() else { panic!("two labels") };
+        let [dog, cat] = found(&score) else { panic!("two labels") };
         assert!((dog.score - 1.0 / (1.0 + (-2.0_f64).exp())).abs() < 1e-9);
         assert!((cat.score - 1.0 / (1.0 + 0.5_f64.exp())).abs() < 1e-9, "1.0 lost against dog");
         assert!((score.value - f64::midpoint(dog.score, cat.score)).abs() < 1e-12);
@@ -143,7 +147,7 @@ mod tests {
         let score =
             goa(&set(&["dog", "a label that is longer than the text model reads"], 2, &[1.0, 0.0]));
         let score = score.unwrap();
-        assert_eq!((score.objects[1].score, score.objects[1].corners), (0.0, None));
+        assert_eq!((found(&score)[1].score, found(&score)[1].corners), (0.0, None));
         assert_eq!(score.flags, [Flag::Truncated]);
     }
 

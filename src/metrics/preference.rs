@@ -1,22 +1,23 @@
 //! Models of human preference: HPSv1, HPSv2, PickScore and ImageReward.
 
-use super::{FeatureSet, Input, Score, vector::text_image};
+use super::{Explanation, FeatureSet, FeatureSource, Input, Score, vector::text_image};
 
 /// The towers of HPSv1: openai ViT-L/14, fine-tuned.
-pub(super) const HPSV1_IMAGE: &str = "hpsv1.image";
+pub(super) const HPSV1_IMAGE: FeatureSource = FeatureSource::Image("hpsv1.image");
 /// See [`HPSV1_IMAGE`].
-pub(super) const HPSV1_TEXT: &str = "hpsv1.text";
+pub(super) const HPSV1_TEXT: FeatureSource = FeatureSource::Text("hpsv1.text");
 /// The towers of HPSv2: open_clip ViT-H/14, fine-tuned; its version is in the pack's source.
-pub(super) const HPSV2_IMAGE: &str = "hpsv2.image";
+pub(super) const HPSV2_IMAGE: FeatureSource = FeatureSource::Image("hpsv2.image");
 /// See [`HPSV2_IMAGE`].
-pub(super) const HPSV2_TEXT: &str = "hpsv2.text";
+pub(super) const HPSV2_TEXT: FeatureSource = FeatureSource::Text("hpsv2.text");
 /// The towers of PickScore: CLIP ViT-H/14, fine-tuned.
-pub(super) const PICK_IMAGE: &str = "pick.image";
+pub(super) const PICK_IMAGE: FeatureSource = FeatureSource::Image("pick.image");
 /// See [`PICK_IMAGE`].
-pub(super) const PICK_TEXT: &str = "pick.text";
+pub(super) const PICK_TEXT: FeatureSource = FeatureSource::Text("pick.text");
 /// BLIP's text encoder over the image's tokens, with ImageReward's head and normalisation folded
 /// in.
-pub(super) const IMAGE_REWARD: &str = "image_reward.score";
+pub(super) const IMAGE_REWARD: FeatureSource =
+    FeatureSource::Joint { image: "image_reward.image", score: "image_reward.score" };
 
 /// Cosine of HPSv1's embeddings of prompt and image; no logit scale.
 pub(super) fn hpsv1(features: &FeatureSet) -> Score {
@@ -30,12 +31,13 @@ pub(super) fn hpsv2(features: &FeatureSet) -> Score {
 
 /// Cosine of PickScore's embeddings of prompt and image, as the toolkit reports it.
 ///
-/// The authors publish the cosine times the model's logit scale (about 100). The details hold that
-/// value.
+/// The authors publish the cosine times the model's logit scale (about 100). That value is
+/// in the explanation.
 pub(super) fn pick_score(features: &FeatureSet) -> Score {
     let mut score = text_image(features, PICK_TEXT, PICK_IMAGE);
     if let Some(scale) = features.find(PICK_TEXT, Input::Prompt, "logit_scale") {
-        score.details.push(("published_scale", score.value * f64::from(scale.data[0])));
+        let published = score.value * f64::from(scale.data[0]);
+        score.explanation = Explanation::Detail("published_scale", published);
     }
     score
 }
@@ -64,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn pick_score_is_the_plain_cosine_with_the_published_value_in_the_details() {
+    fn pick_score_is_the_plain_cosine_with_the_published_value_as_explanation() {
         let mut set = FeatureSet::new(0);
         set.insert(PICK_IMAGE, Input::Image, features(&[(EMBEDDING, &[1.0, 0.0])]));
         set.insert(
@@ -74,8 +76,10 @@ mod tests {
         );
         let score = pick_score(&set);
         assert!((score.value - 0.6).abs() < 1e-7);
-        assert_eq!(score.details[0].0, "published_scale");
-        assert!((score.details[0].1 - 60.0).abs() < 1e-5);
+        let Explanation::Detail("published_scale", published) = score.explanation else {
+            panic!("{:?}", score.explanation)
+        };
+        assert!((published - 60.0).abs() < 1e-5);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    FeatureSet, MetricResult, Subject, attributes, clip, copies, identity, objects, preference,
-    relations, resemblance,
+    FeatureSet, FeatureSource, MetricResult, Subject, attributes, clip, copies, identity, objects,
+    preference, relations, resemblance,
 };
 
 /// Better end of a metric's range.
@@ -24,7 +24,9 @@ pub enum Direction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
 pub struct Need {
     /// Role of the graph in the pack.
-    pub graph: &'static str,
+    #[serde(rename = "graph")]
+    #[schema(value_type = String)]
+    pub source: FeatureSource,
     /// Part of the sample that the graph is run on.
     pub of: Subject,
 }
@@ -59,7 +61,7 @@ pub struct Metric {
 
 const COSINE: (Option<f64>, Option<f64>) = (Some(-1.0), Some(1.0));
 
-const RELATIONS: &[Need] = &[Need { graph: relations::RELATIONS, of: Subject::Relations }];
+const RELATIONS: &[Need] = &[Need { source: FeatureSource::Relations, of: Subject::Relations }];
 const RELATIONS_SOURCE: &str = "Based on the figure on relation fidelity in Stellar, arXiv \
     2312.06116, whose code and scene graph were not \
                                 published: parser, predicate table, grounding and form of the \
@@ -77,8 +79,8 @@ pub static REGISTRY: &[Metric] = &[
         range: COSINE,
         version: 1,
         needs: &[
-            Need { graph: clip::IMAGE, of: Subject::Image },
-            Need { graph: clip::TEXT, of: Subject::Prompt },
+            Need { source: clip::IMAGE, of: Subject::Image },
+            Need { source: clip::TEXT, of: Subject::Prompt },
         ],
         definition: "Cosine similarity of the CLIP embeddings of the prompt and the generated \
             image, without \
@@ -98,8 +100,8 @@ pub static REGISTRY: &[Metric] = &[
         range: COSINE,
         version: 1,
         needs: &[
-            Need { graph: clip::IMAGE, of: Subject::Image },
-            Need { graph: clip::IMAGE, of: Subject::References },
+            Need { source: clip::IMAGE, of: Subject::Image },
+            Need { source: clip::IMAGE, of: Subject::References },
         ],
         definition: "Cosine similarity of the CLIP embeddings of the reference image and the \
             generated image; \
@@ -120,8 +122,8 @@ pub static REGISTRY: &[Metric] = &[
         range: COSINE,
         version: 1,
         needs: &[
-            Need { graph: clip::IMAGE, of: Subject::References },
-            Need { graph: clip::TEXT, of: Subject::Prompt },
+            Need { source: clip::IMAGE, of: Subject::References },
+            Need { source: clip::TEXT, of: Subject::Prompt },
         ],
         definition: "Cosine similarity of the CLIP embeddings of the prompt and the reference \
             image; the mean \
@@ -141,7 +143,7 @@ pub static REGISTRY: &[Metric] = &[
         direction: Direction::HigherIsBetter,
         range: (None, None),
         version: 1,
-        needs: &[Need { graph: clip::AESTHETIC, of: Subject::Image }],
+        needs: &[Need { source: clip::AESTHETIC, of: Subject::Image }],
         definition: "Affine prediction of an aesthetic rating from 1 to 10 from the CLIP ViT-L/14 \
             embedding \
                      of the generated image; not clamped.",
@@ -159,8 +161,8 @@ pub static REGISTRY: &[Metric] = &[
         range: COSINE,
         version: 1,
         needs: &[
-            Need { graph: preference::HPSV1_IMAGE, of: Subject::Image },
-            Need { graph: preference::HPSV1_TEXT, of: Subject::Prompt },
+            Need { source: preference::HPSV1_IMAGE, of: Subject::Image },
+            Need { source: preference::HPSV1_TEXT, of: Subject::Prompt },
         ],
         definition: "Cosine similarity of the embeddings of the prompt and the generated image by \
             a CLIP \
@@ -180,8 +182,8 @@ pub static REGISTRY: &[Metric] = &[
         range: COSINE,
         version: 1,
         needs: &[
-            Need { graph: preference::HPSV2_IMAGE, of: Subject::Image },
-            Need { graph: preference::HPSV2_TEXT, of: Subject::Prompt },
+            Need { source: preference::HPSV2_IMAGE, of: Subject::Image },
+            Need { source: preference::HPSV2_TEXT, of: Subject::Prompt },
         ],
         definition: "Cosine similarity of the embeddings of the prompt and the generated image by \
             a CLIP \
@@ -204,8 +206,8 @@ pub static REGISTRY: &[Metric] = &[
         range: COSINE,
         version: 1,
         needs: &[
-            Need { graph: preference::PICK_IMAGE, of: Subject::Image },
-            Need { graph: preference::PICK_TEXT, of: Subject::Prompt },
+            Need { source: preference::PICK_IMAGE, of: Subject::Image },
+            Need { source: preference::PICK_TEXT, of: Subject::Prompt },
         ],
         definition: "Cosine similarity of the embeddings of the prompt and the generated image by \
             a CLIP \
@@ -226,7 +228,7 @@ pub static REGISTRY: &[Metric] = &[
         direction: Direction::HigherIsBetter,
         range: (None, None),
         version: 1,
-        needs: &[Need { graph: preference::IMAGE_REWARD, of: Subject::ImageWithPrompt }],
+        needs: &[Need { source: preference::IMAGE_REWARD, of: Subject::ImageWithPrompt }],
         definition: "Reward of BLIP with a head trained on human rankings, normalised by the \
             published mean \
                      0.16717 and standard deviation 1.03334 of the training images. Reads 35 \
@@ -246,8 +248,8 @@ pub static REGISTRY: &[Metric] = &[
         range: (Some(0.0), Some(2.0)),
         version: 1,
         needs: &[
-            Need { graph: resemblance::DREAMSIM, of: Subject::Image },
-            Need { graph: resemblance::DREAMSIM, of: Subject::References },
+            Need { source: resemblance::DREAMSIM, of: Subject::Image },
+            Need { source: resemblance::DREAMSIM, of: Subject::References },
         ],
         definition: "1 minus the cosine similarity of the mean-centred embeddings of the generated \
             image and \
@@ -268,8 +270,8 @@ pub static REGISTRY: &[Metric] = &[
         range: COSINE,
         version: 1,
         needs: &[
-            Need { graph: resemblance::DINO, of: Subject::Image },
-            Need { graph: resemblance::DINO, of: Subject::References },
+            Need { source: resemblance::DINO, of: Subject::Image },
+            Need { source: resemblance::DINO, of: Subject::References },
         ],
         definition: "Cosine similarity of the DINO ViT-S/16 CLS tokens of the generated image and \
             the \
@@ -291,8 +293,8 @@ pub static REGISTRY: &[Metric] = &[
         range: COSINE,
         version: 1,
         needs: &[
-            Need { graph: identity::FACES, of: Subject::Image },
-            Need { graph: identity::FACES, of: Subject::References },
+            Need { source: FeatureSource::Faces, of: Subject::Image },
+            Need { source: FeatureSource::Faces, of: Subject::References },
         ],
         definition: "Largest cosine similarity of the InceptionResnetV1 embeddings of a face in \
             the generated \
@@ -321,8 +323,8 @@ pub static REGISTRY: &[Metric] = &[
         range: COSINE,
         version: 1,
         needs: &[
-            Need { graph: identity::FACES, of: Subject::Image },
-            Need { graph: identity::FACES, of: Subject::Photos },
+            Need { source: FeatureSource::Faces, of: Subject::Image },
+            Need { source: FeatureSource::Faces, of: Subject::Photos },
         ],
         definition: "Smallest identity preservation score of the generated image over all images \
             of the \
@@ -345,8 +347,8 @@ pub static REGISTRY: &[Metric] = &[
         range: COSINE,
         version: 1,
         needs: &[
-            Need { graph: identity::FACES, of: Subject::References },
-            Need { graph: identity::FACES, of: Subject::Photos },
+            Need { source: FeatureSource::Faces, of: Subject::References },
+            Need { source: FeatureSource::Faces, of: Subject::Photos },
         ],
         definition: "Value of ips with another image of the person in place of the generated \
             image: the mean \
@@ -373,9 +375,9 @@ pub static REGISTRY: &[Metric] = &[
         range: COSINE,
         version: 1,
         needs: &[
-            Need { graph: identity::FACES, of: Subject::Image },
-            Need { graph: identity::FACES, of: Subject::References },
-            Need { graph: identity::FACES, of: Subject::Photos },
+            Need { source: FeatureSource::Faces, of: Subject::Image },
+            Need { source: FeatureSource::Faces, of: Subject::References },
+            Need { source: FeatureSource::Faces, of: Subject::Photos },
         ],
         definition: "(a - b) / c for unit face embeddings: a is the angle between the generated \
             face and that \
@@ -403,7 +405,7 @@ pub static REGISTRY: &[Metric] = &[
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
-        needs: &[Need { graph: objects::OBJECTS, of: Subject::Objects }],
+        needs: &[Need { source: FeatureSource::Objects, of: Subject::Objects }],
         definition: "Mean over the labels in `detectables` of the sigmoid of the largest OWL-ViT \
             logit among \
                      the boxes that fit this label better than the image's other labels; 0 for a \
@@ -500,8 +502,8 @@ pub static REGISTRY: &[Metric] = &[
         range: (Some(0.0), Some(1.0)),
         version: 1,
         needs: &[
-            Need { graph: identity::FACES, of: Subject::Image },
-            Need { graph: identity::FACES, of: Subject::Dataset },
+            Need { source: FeatureSource::Faces, of: Subject::Image },
+            Need { source: FeatureSource::Faces, of: Subject::Dataset },
         ],
         definition: "Share of the facial attributes Young, Male, High_Cheekbones, Pointy_Nose, \
             Narrow_Eyes, \
@@ -657,13 +659,13 @@ mod tests {
                         Input::Auxiliary(_) => vec![0.4, 1.0],
                         _ => vec![1.0, 0.2],
                     };
-                    let embedding = if need.graph == identity::FACES {
+                    let embedding = if need.source == FeatureSource::Faces {
                         Output { shape: vec![1, 2], data: face }
                     } else {
                         tensor(vec![1])
                     };
                     features.insert(
-                        need.graph,
+                        need.source,
                         input,
                         Arc::new(Features::new(vec![
                             ("embedding".into(), embedding),

@@ -5,36 +5,36 @@ use utoipa::ToSchema;
 
 use super::{AttributePrediction, FaceMatch, ObjectScore};
 
-/// A computed score with its flags and evidence.
+/// A computed score with its flags and explanation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Score {
     /// The value, always finite.
     pub value: f64,
     /// Facts that a reader must know in addition to the number.
     pub flags: Vec<Flag>,
-    /// Further numbers that explain the value, shown as evidence and not stored.
-    pub details: Vec<(&'static str, f64)>,
-    /// For face metrics: the pair of faces that counts for each image of the person, shown as
-    /// evidence and not stored.
-    pub matches: Vec<FaceMatch>,
-    /// For object metrics: the score of each object, shown as evidence and not stored.
-    pub objects: Vec<ObjectScore>,
-    /// For attribute preservation: the prediction of each attribute, shown as evidence and not
-    /// stored.
-    pub predictions: Vec<AttributePrediction>,
+    /// What the value is based on, shown as evidence and not stored.
+    pub explanation: Explanation,
 }
 
 impl From<f64> for Score {
     fn from(value: f64) -> Self {
-        Self {
-            value,
-            flags: Vec::new(),
-            details: Vec::new(),
-            matches: Vec::new(),
-            objects: Vec::new(),
-            predictions: Vec::new(),
-        }
+        Self { value, flags: Vec::new(), explanation: Explanation::Nothing }
     }
+}
+
+/// What a value is based on, where that is not obvious.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Explanation {
+    /// The value speaks for itself.
+    Nothing,
+    /// A further number, with its name.
+    Detail(&'static str, f64),
+    /// For face metrics: the pair of faces that counts for each image of the person.
+    Matches(Vec<FaceMatch>),
+    /// For object metrics: the score of each object.
+    Objects(Vec<ObjectScore>),
+    /// For attribute preservation: the prediction of each attribute.
+    Predictions(Vec<AttributePrediction>),
 }
 
 /// Reason why a score is null. It is never expressed as a number.

@@ -1,12 +1,16 @@
 //! Compares embeddings in f64, so that rounding here does not affect a score.
 
-use super::{FeatureSet, Input, Score};
+use super::{FeatureSet, FeatureSource, Input, Score};
 
 /// Name of the output that every tower has.
 pub(super) const EMBEDDING: &str = "embedding";
 
 /// cos(text(prompt), image(generated)) between the towers of one model.
-pub(super) fn text_image(features: &FeatureSet, text: &'static str, image: &'static str) -> Score {
+pub(super) fn text_image(
+    features: &FeatureSet,
+    text: FeatureSource,
+    image: FeatureSource,
+) -> Score {
     let prompt = &features.get(text, Input::Prompt, EMBEDDING).data;
     let embedding = &features.get(image, Input::Image, EMBEDDING).data;
     Score { flags: features.prompt_flags(text), ..cosine(prompt, embedding).into() }
@@ -15,21 +19,21 @@ pub(super) fn text_image(features: &FeatureSet, text: &'static str, image: &'sta
 /// Mean over the reference images of `compare(embedding of the image, embedding of the reference)`.
 pub(super) fn image_references(
     features: &FeatureSet,
-    role: &'static str,
+    source: FeatureSource,
     compare: impl Fn(&[f32], &[f32]) -> f64,
 ) -> Score {
-    let image = &features.get(role, Input::Image, EMBEDDING).data;
-    mean_over_references(features, role, |reference| compare(image, reference))
+    let image = &features.get(source, Input::Image, EMBEDDING).data;
+    mean_over_references(features, source, |reference| compare(image, reference))
 }
 
 /// Mean over the reference images of a function of their embeddings.
 pub(super) fn mean_over_references(
     features: &FeatureSet,
-    role: &'static str,
+    source: FeatureSource,
     value: impl Fn(&[f32]) -> f64,
 ) -> Score {
     let values: Vec<f64> =
-        features.references(role, EMBEDDING).map(|embedding| value(&embedding.data)).collect();
+        features.references(source, EMBEDDING).map(|embedding| value(&embedding.data)).collect();
     mean(&values).into()
 }
 

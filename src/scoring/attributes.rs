@@ -12,7 +12,7 @@ use super::{DatasetProbes, FaceMemoryError, Scoring};
 use crate::{
     blocking::blocking,
     content::ContentHash,
-    metrics::{FACES, LabelledFace, Probes, RunAttributes, RunRow, evaluate, largest},
+    metrics::{FeatureSource, LabelledFace, Probes, RunAttributes, RunRow, evaluate, largest},
     stats::LogisticError,
     tensor::Features,
 };
@@ -135,7 +135,7 @@ impl Scoring {
     /// pack has none.
     #[must_use]
     pub fn face_graphs(&self) -> Option<ContentHash> {
-        self.engine().family_digest(FACES)
+        self.engine().family_digest(FeatureSource::Faces.name())
     }
 
     /// Returns the faces of the images for which they are known. Does not search any image.
@@ -146,7 +146,7 @@ impl Scoring {
         &self,
         images: &[ContentHash],
     ) -> Result<HashMap<ContentHash, Arc<Features>>, AttributesError> {
-        self.faces.known(images).await.map_err(AttributesError::Memory)
+        self.sources.faces.known(images).await.map_err(AttributesError::Memory)
     }
 }
 

@@ -15,13 +15,13 @@ use time::OffsetDateTime;
 use tokio::sync::{OnceCell, Semaphore};
 use utoipa::ToSchema;
 
-use self::networks::{Blocking, DECIDE, Lanes, OwnNetworks, PROPOSE, REFINE};
+use self::networks::{Blocking, Lanes, OwnNetworks};
 use super::images::{ImageJob, Turns};
 use crate::{
     blocking::blocking,
     content::ContentHash,
-    engine::{Engine, EngineError},
-    metrics::FACES,
+    engine::{Engine, EngineError, Feature},
+    metrics::FeatureSource,
     tensor::{Features, Output, Tensor},
     vision::{
         Image,
@@ -29,9 +29,9 @@ use crate::{
     },
 };
 
-const EMBED: &str = "faces.embedding";
-/// Graphs whose outputs together are the feature `faces`.
-pub(super) const GRAPHS: [&str; 4] = [PROPOSE, REFINE, DECIDE, EMBED];
+const EMBED: &str = FeatureSource::FACE_GRAPHS[3];
+/// Name of the feature in the engine.
+const FAMILY: &str = FeatureSource::Faces.name();
 
 /// Upper limit on pieces of images that are pending in the lanes, so that an image of a crowd does
 /// not fill a queue.
@@ -115,10 +115,10 @@ impl FaceFinder {
         images: &[ContentHash],
     ) -> Result<HashMap<ContentHash, Arc<Features>>, FaceMemoryError> {
         let mut known = HashMap::new();
-        let Some(graphs) = self.engine.family_digest(FACES) else { return Ok(known) };
+        let Some(graphs) = self.engine.family_digest(FAMILY) else { return Ok(known) };
         let mut unknown = Vec::new();
         for image in images {
-            match self.engine.cached_family(FACES, *image) {
+            match self.engine.cached_family(FAMILY, *image) {
                 Some(features) => drop(known.insert(*image, features)),
                 None => unknown.push(*image),
             }
@@ -132,13 +132,27 @@ impl FaceFinder {
         Ok(known)
     }
 
+    /// Returns true if the faces in an image are in the feature cache.
+    pub(super) fn are_cached(&self, image: ContentHash) -> bool {
+        self.engine.cached_family(FAMILY, image).is_some()
+    }
+
+    /// Returns the faces in an image as a feature, which is cached.
+    pub(super) async fn feature(
+        &self,
+        image: ContentHash,
+        job: Arc<ImageJob>,
+    ) -> Result<Feature, EngineError> {
+        self.engine.family_feature(FAMILY, image, self.recall_or_find(image, job)).await
+    }
+
     /// Loads the faces in an image from the storage, or finds them and stores them there.
-    pub(super) fn recall_or_find(
+    fn recall_or_find(
         &self,
         image: ContentHash,
         job: Arc<ImageJob>,
     ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {
-        let memory = self.memory.get().cloned().zip(self.engine.family_digest(FACES));
+        let memory = self.memory.get().cloned().zip(self.engine.family_digest(FAMILY));
         let find = self.find(job);
         async move {
             let Some((memory, graphs)) = memory else { return find.await };
@@ -162,7 +176,7 @@ impl FaceFinder {
 
     /// Finds the faces in an image. Returns the features `boxes` `[n, 4]`, `probabilities` `[n]`,
     /// `landmarks` `[n, 5, 2]` and `embedding` `[n, width]`, the largest face first.
-    pub(super) fn find(
+    fn find(
         &self,
         job: Arc<ImageJob>,
     ) -> impl Future<Output = Result<Features, EngineError>> + Send + use<> {

@@ -1,6 +1,7 @@
 //! Scores samples: plans the features that the metrics need and computes each of them once.
 
 mod attributes;
+mod error;
 mod evidence;
 mod faces;
 mod images;
@@ -11,9 +12,11 @@ mod relations;
 mod sample;
 mod scorecard;
 mod service;
+mod sources;
 mod texts;
 
 pub use attributes::{AttributesError, RunFaces};
+pub use error::ScoringError;
 pub use evidence::{FeatureUse, TextEvidence};
 pub use faces::{FaceEvidence, FaceMemory, FaceMemoryError};
 pub use images::in_background;
@@ -22,5 +25,4 @@ pub use probes::DatasetProbes;
 pub use relations::{GroundingEvidence, RelationEvidence};
 pub use sample::{EncodedImage, Metadata, Sample, attribute_labels, content};
 pub use scorecard::{ImageFaces, MetricScore, Scorecard};
-pub(crate) use service::name;
-pub use service::{Scoring, ScoringError, graphs_of};
+pub use service::Scoring;

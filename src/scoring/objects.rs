@@ -10,21 +10,19 @@ use utoipa::ToSchema;
 
 use super::{
     Sample,
-    images::ImageJob,
     texts::{Embedder, EncodedText, Texts},
 };
 use crate::{
     content::ContentHash,
     engine::{Engine, EngineError, Feature, FeatureRequest},
     metrics::{
-        Label, OBJECTS, ObjectScore, Objects, Phrase, Relations, SkipReason, Skipped, choose,
+        FeatureSource, Label, ObjectScore, Objects, Phrase, Relations, SkipReason, Skipped, choose,
     },
     tensor::Tensor,
-    vision::Geometry,
+    vision::DecodeError,
 };
 
-/// Text tower whose embeddings are the detector's queries.
-pub(super) const TEXT: &str = "owlvit.text";
+const TEXT: &str = FeatureSource::OBJECT_GRAPHS[0];
 
 /// Numbers of queries to which an image's queries are padded, so that images share a batch. The
 /// logits of a query do not depend on the other queries, and those of the padding are ignored.
@@ -51,8 +49,11 @@ pub struct ObjectEvidence {
 }
 
 /// Returns the evidence for the objects that were found and those that were skipped.
-pub(super) fn evidence(found: &[ObjectScore], skipped: &[Skipped]) -> Vec<ObjectEvidence> {
-    let found = found.iter().map(|object| ObjectEvidence {
+pub(super) fn evidence<'a>(
+    found: impl Iterator<Item = &'a ObjectScore>,
+    skipped: &[Skipped],
+) -> Vec<ObjectEvidence> {
+    let found = found.map(|object| ObjectEvidence {
         label: object.label.clone(),
         score: Some(object.score),
         corners: object.corners,
@@ -136,38 +137,32 @@ impl Wanted {
 }
 
 /// Finds objects with the lanes of one engine.
-pub(super) struct ObjectFinder {
-    engine: Arc<Engine>,
-    embedder: Embedder,
-}
+pub(super) struct ObjectFinder(Embedder);
 
 impl ObjectFinder {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
-        Self { embedder: Embedder::new(Arc::clone(&engine), TEXT), engine }
+        Self(Embedder::new(engine, TEXT))
     }
 
-    /// Returns the logits of every label in every box, cached by the image and the labels' tokens.
-    pub(super) async fn find(
+    /// Requests the logits of every label in every box, cached by the image and the labels' tokens.
+    pub(super) fn request(
         &self,
         image: ContentHash,
-        job: Arc<ImageJob>,
-        geometry: Geometry,
+        pixels: impl Future<Output = Result<Vec<Tensor>, DecodeError>> + Send + 'static,
         wanted: &Wanted,
-    ) -> Result<Feature, EngineError> {
+    ) -> FeatureRequest<'static> {
         let hashes: Vec<ContentHash> = wanted.texts.iter().map(EncodedText::hash).collect();
         let parts = hashes.iter().map(|hash| hash.as_bytes().as_slice());
         let labels = ContentHash::of_parts(parts);
-        let (embedder, texts) = (self.embedder.clone(), wanted.texts.clone());
+        let (embedder, texts) = (self.0.clone(), wanted.texts.clone());
         let prepare = async move {
             let embeddings = embedder.embed(texts).await?;
-            let mut tensors = job
-                .tensor(geometry)
-                .await
-                .map_err(|error| EngineError::Prepare(Arc::new(error)))?;
+            let mut tensors =
+                pixels.await.map_err(|error| EngineError::Prepare(Arc::new(error)))?;
             tensors.push(queries(&embeddings));
             Ok::<_, EngineError>(tensors)
         };
-        self.engine.feature(FeatureRequest::new(OBJECTS, image, prepare).with(labels)).await
+        FeatureRequest::new(FeatureSource::Objects.name(), image, prepare).with(labels)
     }
 }
 

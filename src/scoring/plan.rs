@@ -1,15 +1,15 @@
-//! Plans the features of a sample that a set of metrics needs: each (graph, input) pair once.
+//! Plans the features of a sample that a set of metrics needs: each (source, input) pair once.
 
-use std::collections::BTreeSet;
-
-use super::Sample;
-use crate::metrics::{self, Input, Metric, NullReason, OBJECTS, Relations, Subject};
+use super::{MetricScore, Sample};
+use crate::metrics::{
+    self, FeatureSet, FeatureSource, Input, Metric, NullReason, Relations, Subject,
+};
 
 /// The work of one request.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Graph role and input of every feature to compute.
-    pub(super) features: BTreeSet<(&'static str, Input)>,
+    /// Source and input of every feature to compute, in the order of responses.
+    pub(super) features: Vec<(FeatureSource, Input)>,
     /// Every requested metric, with the reason if it cannot be computed.
     pub(super) metrics: Vec<(&'static Metric, Option<NullReason>)>,
 }
@@ -20,35 +20,46 @@ impl Plan {
         let about = |metric: &Metric| metric.needs.iter().any(|need| need.of == subject);
         self.metrics.iter().any(|(metric, obstacle)| obstacle.is_none() && about(metric))
     }
+
+    /// Applies the metrics to the computed features.
+    pub(super) fn apply(&self, features: &FeatureSet) -> Vec<MetricScore> {
+        let score = |&(metric, obstacle): &(&'static Metric, Option<NullReason>)| MetricScore {
+            metric,
+            outcome: obstacle.map_or_else(|| (metric.compute)(features), Err),
+        };
+        self.metrics.iter().map(score).collect()
+    }
 }
 
 /// Plans `metrics` for `sample` with these relations. `available` returns true if the pack has the
-/// graph of a role.
+/// graphs of a source.
 pub(super) fn plan(
     sample: &Sample,
     metrics: &[&'static Metric],
     relations: &Relations,
-    available: impl Fn(&str) -> bool,
+    available: impl Fn(FeatureSource) -> bool,
 ) -> Plan {
     let mut plan = Plan::default();
     for &metric in metrics {
-        let obstacle = if metric.needs.iter().all(|need| available(need.graph)) {
+        let obstacle = if metric.needs.iter().all(|need| available(need.source)) {
             metric.needs.iter().find_map(|need| lacks(sample, relations, need.of))
         } else {
             Some(NullReason::Unavailable)
         };
         if obstacle.is_none() {
             for need in metric.needs.iter().filter(|need| need.of != Subject::Dataset) {
-                plan.features
-                    .extend(inputs(sample, need.of).into_iter().map(|input| (need.graph, input)));
+                let inputs = inputs(sample, need.of).into_iter();
+                plan.features.extend(inputs.map(|input| (need.source, input)));
             }
         }
         plan.metrics.push((metric, obstacle));
     }
     // Objects of relations are located by their words if the pack can do that.
     if relations.grounded && plan.measures(Subject::Relations) {
-        plan.features.insert((OBJECTS, Input::Objects));
+        plan.features.push((FeatureSource::Objects, Input::Objects));
     }
+    plan.features.sort_unstable_by_key(|&(source, input)| (source.name(), input));
+    plan.features.dedup();
     plan
 }
 
@@ -89,7 +100,7 @@ fn inputs(sample: &Sample, subject: Subject) -> Vec<Input> {
 mod tests {
     use super::*;
     use crate::{
-        metrics::{Mapping, REGISTRY, RELATIONS, Sought, Unmapped},
+        metrics::{Mapping, REGISTRY, Sought, Unmapped},
         scoring::sample::tests::sample,
         text::relations::annotated,
     };
@@ -101,7 +112,7 @@ mod tests {
     fn plan(
         sample: &Sample,
         metrics: &[&'static Metric],
-        available: impl Fn(&str) -> bool,
+        available: impl Fn(FeatureSource) -> bool,
     ) -> Plan {
         super::plan(sample, metrics, &Relations::default(), available)
     }
@@ -114,13 +125,13 @@ mod tests {
     fn a_feature_that_several_metrics_need_is_planned_once() {
         let plan = plan(&sample(Some("a person"), 1), &all(), |_| true);
         let of_clip: Vec<_> =
-            plan.features.iter().filter(|(role, _)| role.starts_with("clip.")).collect();
+            plan.features.iter().filter(|(source, _)| source.name().starts_with("clip.")).collect();
         assert_eq!(
             of_clip,
             [
-                &("clip.image", Input::Image),
-                &("clip.image", Input::Reference(0)),
-                &("clip.text", Input::Prompt)
+                &(FeatureSource::Image("clip.image"), Input::Image),
+                &(FeatureSource::Image("clip.image"), Input::Reference(0)),
+                &(FeatureSource::Text("clip.text"), Input::Prompt)
             ]
         );
     }
@@ -132,7 +143,7 @@ mod tests {
         assert_eq!(obstacle(&plan, "clip_i"), Some(NullReason::NoReference));
         assert_eq!(obstacle(&plan, "aesthetic"), None);
         assert_eq!(obstacle(&plan, "rfs"), Some(NullReason::NoRelations));
-        assert!(!plan.features.contains(&("clip.text", Input::Prompt)));
+        assert!(!plan.features.contains(&(FeatureSource::Text("clip.text"), Input::Prompt)));
     }
 
     #[test]
@@ -157,7 +168,7 @@ mod tests {
         let unmapped = with(Err(Unmapped::Predicate), true);
         assert_eq!(obstacle(&unmapped, "rfs"), Some(NullReason::NoMappedRelations));
         let asked = |plan: &Plan| {
-            [(RELATIONS, Input::Image), (OBJECTS, Input::Objects)]
+            [(FeatureSource::Relations, Input::Image), (FeatureSource::Objects, Input::Objects)]
                 .map(|feature| plan.features.contains(&feature))
         };
         assert_eq!(asked(&unmapped), [false, false]);
@@ -167,7 +178,8 @@ mod tests {
 
     #[test]
     fn a_pack_without_a_graph_makes_its_metrics_unavailable_and_leaves_the_others() {
-        let plan = plan(&sample(Some("a person"), 1), &all(), |role| role != "clip_l.image");
+        let plan =
+            plan(&sample(Some("a person"), 1), &all(), |source| source.name() != "clip_l.image");
         assert_eq!(obstacle(&plan, "aesthetic"), Some(NullReason::Unavailable));
         assert_eq!(obstacle(&plan, "clip_t"), None);
     }

@@ -8,25 +8,25 @@ use utoipa::ToSchema;
 
 use super::{
     FeatureUse, Sample,
-    images::ImageJob,
     texts::{Embedder, EncodedText, Texts},
 };
 use crate::{
     content::ContentHash,
     engine::{Engine, EngineError, Feature, FeatureRequest, Origin, Pack, PackError, pack::Labels},
     metrics::{
-        Factors, FeatureSet, Mapping, RELATIONS, RelationScore, Relations, Sought, Unmapped,
-        cosine, found_relations, reduce,
+        Factors, FeatureSet, FeatureSource, Mapping, RelationScore, Relations, Role, Sought,
+        Unmapped, cosine, found_relations, reduce,
     },
+    tensor::Tensor,
     text::relations::{
         Relation, RelationKind, RelationSource, Vocabulary, annotated, is_cut, is_person,
         relations, relations_of,
     },
-    vision::Geometry,
+    vision::DecodeError,
 };
 
 /// Text tower whose embeddings map an unknown predicate to the nearest known one.
-const TEXT: &str = "clip.text";
+pub(super) const TEXT: Role = "clip.text";
 
 /// Upper limit on relations per prompt. A prompt with more loses the rest, and its scores are
 /// flagged. The same number may be annotated.
@@ -98,7 +98,6 @@ pub struct GroundingEvidence {
 
 /// Finds relations with the scene graph of one pack.
 pub(super) struct RelationFinder {
-    engine: Arc<Engine>,
     labels: Labels,
     vocabulary: Arc<Vocabulary>,
     nearest: Option<Nearest>,
@@ -121,10 +120,10 @@ impl RelationFinder {
         texts: &Texts,
         grounded: bool,
     ) -> Result<Option<Self>, PackError> {
-        if engine.graph(RELATIONS).is_none() {
+        if engine.graph(FeatureSource::SCENE_GRAPH).is_none() {
             return Ok(None);
         }
-        let Some(labels) = pack.read_labels(RELATIONS)? else { return Ok(None) };
+        let Some(labels) = pack.read_labels(FeatureSource::SCENE_GRAPH)? else { return Ok(None) };
         let vocabulary = Arc::new(Vocabulary::of(&labels.classes, &labels.predicates));
         let encoded =
             labels.predicates.iter().map(|predicate| texts.encode(TEXT, predicate)).collect();
@@ -132,7 +131,7 @@ impl RelationFinder {
             embedder: Embedder::new(Arc::clone(engine), TEXT),
             predicates,
         });
-        Ok(Some(Self { engine: Arc::clone(engine), labels, vocabulary, nearest, grounded }))
+        Ok(Some(Self { labels, vocabulary, nearest, grounded }))
     }
 
     /// Maps the relations of a sample to labels of the graph. Also returns the features that this
@@ -240,18 +239,15 @@ impl RelationFinder {
         }))
     }
 
-    /// Returns the graph's outputs for an image, reduced to what any prompt needs. The cache stores
-    /// the reduced outputs.
-    pub(super) async fn look(
+    /// Requests the graph's outputs for an image, reduced to what any prompt needs.
+    pub(super) fn request(
         &self,
         image: ContentHash,
-        job: Arc<ImageJob>,
-        geometry: Geometry,
-    ) -> Result<Feature, EngineError> {
+        pixels: impl Future<Output = Result<Vec<Tensor>, DecodeError>> + Send + 'static,
+    ) -> FeatureRequest<'static> {
         let vocabulary = Arc::clone(&self.vocabulary);
-        let request = FeatureRequest::new(RELATIONS, image, job.tensor(geometry))
-            .reduced(move |outputs| reduce(outputs, vocabulary.person()));
-        self.engine.feature(request).await
+        FeatureRequest::new(FeatureSource::SCENE_GRAPH, image, pixels)
+            .reduced(move |outputs| reduce(outputs, vocabulary.person()))
     }
 
     /// Returns the evidence for each relation. It has scores only if the graph was run (`ran`).

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{FaceEvidence, FeatureUse, ObjectEvidence, RelationEvidence, TextEvidence};
-use crate::metrics::{Metric, MetricResult};
+use crate::metrics::{Metric, MetricResult, Role};
 
 /// Result of scoring a sample.
 #[derive(Debug, Clone)]
@@ -13,6 +13,8 @@ pub struct Scorecard {
     pub scores: Vec<MetricScore>,
     /// Every feature that the scores are based on, and its origin.
     pub features: Vec<FeatureUse>,
+    /// Every graph that these features come from.
+    pub graphs: Vec<Role>,
     /// Token counts of the prompt for each text graph.
     pub texts: Vec<TextEvidence>,
     /// The faces in each image that was searched for them.

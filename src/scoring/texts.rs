@@ -115,6 +115,12 @@ impl EncodedText {
         Tensor::I64 { shape: vec![ids.len()], data: ids.into() }
     }
 
+    /// Requests the outputs of a text graph for the tokens.
+    pub(super) fn request<'a>(&self, role: &'a str) -> FeatureRequest<'a> {
+        let ids = vec![self.ids()];
+        FeatureRequest::new(role, self.hash(), async move { Ok::<_, EngineError>(ids) })
+    }
+
     /// Returns the mask: 1 for every token of the prompt and 0 for the padding up to the context.
     pub(super) fn mask(&self) -> Tensor {
         let mut mask = vec![1; self.tokens.ids.len()];
@@ -144,9 +150,7 @@ impl Embedder {
 
     async fn feature(&self, text: EncodedText) -> Result<Feature, EngineError> {
         let _place = self.room.acquire().await.expect("the semaphore is never closed");
-        let ids = vec![text.ids()];
-        let prepare = async move { Ok::<_, EngineError>(ids) };
-        self.engine.feature(FeatureRequest::new(self.role, text.hash(), prepare)).await
+        self.engine.feature(text.request(self.role)).await
     }
 }
 

@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    metrics::{self, RELATIONS},
+    metrics::{self, FeatureSource},
     pack_id::{PackId, Weights},
     scoring::{EncodedImage, Metadata, RelationEvidence, Sample, Scoring},
     stats::{Bootstrap, Interval, Rng},
@@ -131,10 +131,11 @@ pub async fn compare(
     read: impl Fn(&Path) -> anyhow::Result<EncodedImage>,
 ) -> anyhow::Result<Report> {
     let pack = scoring.pack();
-    let graph = pack.graph(RELATIONS).with_context(|| {
+    let graph = pack.graph(FeatureSource::SCENE_GRAPH).with_context(|| {
         format!(
-            "pack {} has no scene graph: use a pack with a graph of the role `{RELATIONS}`",
-            pack.name
+            "pack {} has no scene graph: use a pack with a graph of the role `{}`",
+            pack.name,
+            FeatureSource::SCENE_GRAPH,
         )
     })?;
     let mut truths = Vec::new();

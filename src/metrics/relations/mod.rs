@@ -10,7 +10,7 @@ mod scene;
 mod tests;
 
 use super::{
-    FeatureSet, Flag, Input, Mapping, MetricResult, NullReason, OBJECTS, Score, Sought,
+    FeatureSet, FeatureSource, Flag, Input, Mapping, MetricResult, NullReason, Score, Sought,
     objects::{corners, sigmoid},
 };
 use crate::{tensor::Output, text::relations::RelationKind};
@@ -20,9 +20,6 @@ pub use scene::reduce;
 use self::scene::{
     BOXES, CLASSES, OBJECT, OBJECT_BOXES, PERSON, PREDICATE, SUBJECT, SUBJECT_BOXES, TIE, sum,
 };
-
-/// Role of the scene graph, whose outputs are reduced to what relations need ([`reduce`]).
-pub const RELATIONS: &str = "relations";
 
 /// Score of a relation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -174,8 +171,9 @@ fn look(features: &FeatureSet, sought: &Sought, mapping: &Mapping) -> RelationSc
 /// Returns the box that fits the words in a column best, the first of equals. Other words do not
 /// compete.
 fn ground(features: &FeatureSet, column: usize, size: (u32, u32)) -> Option<Grounding> {
-    let logits = features.find(OBJECTS, Input::Objects, "logits")?;
-    let boxes = features.find(OBJECTS, Input::Objects, "boxes")?.data.as_chunks::<4>().0;
+    let logits = features.find(FeatureSource::Objects, Input::Objects, "logits")?;
+    let boxes =
+        features.find(FeatureSource::Objects, Input::Objects, "boxes")?.data.as_chunks::<4>().0;
     let of_words = logits.data.chunks_exact(logits.shape[1]).map(|row| row[column]);
     let mut best: Option<(usize, f32)> = None;
     for (at, logit) in of_words.enumerate() {
@@ -220,10 +218,10 @@ enum Scene<'a> {
 
 impl<'a> Scene<'a> {
     fn of(features: &'a FeatureSet) -> Self {
-        let get = |name| features.get(RELATIONS, Input::Image, name);
+        let get = |name| features.get(FeatureSource::Relations, Input::Image, name);
         let boxes = |name| get(name).data.as_chunks::<4>().0;
         let persons = get(PERSON).data.as_slice();
-        match features.find(RELATIONS, Input::Image, TIE) {
+        match features.find(FeatureSource::Relations, Input::Image, TIE) {
             Some(tie) => Self::Pairs {
                 persons,
                 classes: get(CLASSES),

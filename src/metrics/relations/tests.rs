@@ -36,10 +36,14 @@ impl TestImage {
         }
         let mut set =
             FeatureSet::new(0).with_relations(Arc::new(relations)).with_objects(Arc::new(objects));
-        set.insert(RELATIONS, Input::Image, Arc::new(reduce(&self.outputs, &self.person)));
+        set.insert(
+            FeatureSource::Relations,
+            Input::Image,
+            Arc::new(reduce(&self.outputs, &self.person)),
+        );
         if let Some((logits, boxes, _)) = &self.grounding {
             let found = vec![("logits".into(), logits.clone()), ("boxes".into(), boxes.clone())];
-            set.insert(OBJECTS, Input::Objects, Arc::new(Features::new(found)));
+            set.insert(FeatureSource::Objects, Input::Objects, Arc::new(Features::new(found)));
         }
         set
     }
@@ -303,7 +307,7 @@ fn words_of_relations_do_not_compete_with_the_labels_of_goa() {
         let mut set = FeatureSet::new(0).with_objects(Arc::new(objects));
         let boxes = tensor(&[2, 4], &[0.5; 8]);
         let found = vec![("logits".into(), tensor(&[2, columns], logits)), ("boxes".into(), boxes)];
-        set.insert(OBJECTS, Input::Objects, Arc::new(Features::new(found)));
+        set.insert(FeatureSource::Objects, Input::Objects, Arc::new(Features::new(found)));
         (crate::metrics::find("goa").unwrap().compute)(&set).unwrap()
     };
     let alone = goa(&[], 2, &[1.0, 0.5, -1.0, 0.0]);

@@ -15,6 +15,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 use crate::{
     blocking::blocking,
     engine::{Engine, EngineError, OnnxGraph, Provider},
+    metrics::FeatureSource,
     tensor::{Features, Tensor},
     vision::{
         Image,
@@ -25,9 +26,9 @@ use crate::{
     },
 };
 
-pub(super) const PROPOSE: &str = "faces.pnet";
-pub(super) const REFINE: &str = "faces.rnet";
-pub(super) const DECIDE: &str = "faces.onet";
+const PROPOSE: &str = FeatureSource::FACE_GRAPHS[0];
+const REFINE: &str = FeatureSource::FACE_GRAPHS[1];
+const DECIDE: &str = FeatureSource::FACE_GRAPHS[2];
 
 /// The four lanes of the face graphs.
 #[derive(Clone)]
