@@ -24,6 +24,7 @@ pub mod analysis;
 pub mod api;
 pub mod bench;
 mod blocking;
+mod cache;
 pub mod cli;
 pub mod client;
 pub mod config;

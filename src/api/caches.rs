@@ -1,11 +1,13 @@
 //! Caches of responses that take seconds to compute.
 
+use std::sync::Arc;
+
 use crate::api::datasets::summary::Summary;
-use crate::api::http::response_cache::ResponseCache;
 use crate::api::runs::judged::JudgedRun;
 use crate::api::runs::table::{Table, TableKey};
 use crate::{
     analysis::LeaderboardRow,
+    cache::{Cache, Caches},
     store::{FacesState, ImagesOf, LEADERBOARD_BYTES},
 };
 
@@ -32,43 +34,26 @@ pub fn response_cache_bytes() -> u64 {
 pub(super) type FacesKey = (ImagesOf, u64, FacesState);
 
 /// The response caches.
-pub(super) struct Caches {
-    pub(super) reports: ResponseCache<TableKey, Table>,
+pub(super) struct ResponseCaches {
+    pub(super) reports: Arc<Cache<TableKey, Table>>,
     /// Rows over common samples, by what they are computed from.
-    pub(super) boards: ResponseCache<String, Vec<LeaderboardRow>>,
-    pub(super) judged: ResponseCache<FacesKey, JudgedRun>,
-    pub(super) datasets: ResponseCache<FacesKey, Summary>,
+    pub(super) boards: Arc<Cache<String, Vec<LeaderboardRow>>>,
+    pub(super) judged: Arc<Cache<FacesKey, JudgedRun>>,
+    pub(super) datasets: Arc<Cache<FacesKey, Summary>>,
 }
 
-impl Caches {
-    pub(super) fn new() -> Self {
-        let rows = |rows: &Vec<LeaderboardRow>| {
+impl ResponseCaches {
+    /// Adds the caches, with their names in the service metrics.
+    pub(super) fn new(caches: &Caches) -> Self {
+        let rows = |_: &String, rows: &Vec<LeaderboardRow>| {
             let row = |row: &LeaderboardRow| 512 + 16 * row.runs.len() + 320 * row.metrics.len();
             rows.iter().map(row).sum()
         };
         Self {
-            reports: ResponseCache::new(REPORT_BYTES, Table::bytes),
-            boards: ResponseCache::new(BOARD_BYTES, rows),
-            judged: ResponseCache::new(JUDGED_BYTES, JudgedRun::bytes),
-            datasets: ResponseCache::new(DATASET_BYTES, Summary::bytes),
+            reports: caches.add("reports", REPORT_BYTES, None, |_, table| Table::bytes(table)),
+            boards: caches.add("boards", BOARD_BYTES, None, rows),
+            judged: caches.add("attributes", JUDGED_BYTES, None, |_, run| JudgedRun::bytes(run)),
+            datasets: caches.add("datasets", DATASET_BYTES, None, |_, of| Summary::bytes(of)),
         }
-    }
-
-    /// Removes all entries.
-    pub(super) fn clear(&self) {
-        self.reports.clear();
-        self.boards.clear();
-        self.judged.clear();
-        self.datasets.clear();
-    }
-
-    /// Returns the size of each cache in bytes, with its name in the service metrics.
-    pub(super) fn bytes(&self) -> [(&'static str, u64); 4] {
-        [
-            ("reports", self.reports.bytes()),
-            ("boards", self.boards.bytes()),
-            ("attributes", self.judged.bytes()),
-            ("datasets", self.datasets.bytes()),
-        ]
     }
 }

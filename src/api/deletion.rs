@@ -10,6 +10,7 @@ use crate::api::http::{ApiError, not_found};
 use crate::api::state::App;
 use crate::{
     content::ContentHash,
+    service,
     store::{Deleted, StoreError},
 };
 
@@ -55,8 +56,7 @@ pub(super) async fn delete(
 /// Evicts everything that is derived from deleted data.
 async fn forget(app: &App, deleted: Deleted) -> Json<DeletedResponse> {
     app.runs.spool().release(deleted.images.iter().copied());
-    let cached = app.scoring.forget(deleted.images).await;
-    app.caches.clear();
+    let cached = service::forget(&app.store, &app.scoring, deleted.images).await;
     app.runs.scrub().await;
     let Deleted { samples, scores, photos, prompts, faces, .. } = deleted;
     tracing::info!(samples, scores, photos, prompts, faces, cached, "deleted on request");

@@ -65,8 +65,7 @@ pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> 
         format", body = String, content_type = "text/plain"))
 )]
 pub(super) async fn export(State(app): Shared) -> impl IntoResponse {
-    let leaderboards = ("leaderboards", app.store.remembered_bytes());
-    for (what, bytes) in app.caches.bytes().into_iter().chain([leaderboards]) {
+    for (what, bytes) in app.store.caches().bytes() {
         app.telemetry.response_cache.set(&[what], bytes as i64);
     }
     app.telemetry.upload_bytes.set(app.admission.upload_bytes() as i64);

@@ -314,7 +314,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiE
         .iter()
         .map(|score| (score.metric.code.to_owned(), score_entry(score)))
         .collect();
-    let mut provenance = provenance(&card, &pack, form.sample.dataset.as_ref());
+    let mut provenance = provenance(&card, &pack, form.sample.dataset.as_deref());
     if recorded.outcome != RecordOutcome::Created {
         // Stored scores stay: the response has those of the leaderboard and GET /v1/samples/{id}.
         let stored = app

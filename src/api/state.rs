@@ -4,15 +4,15 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
-use crate::api::caches::{Caches, FacesKey};
+use crate::api::caches::{FacesKey, ResponseCaches};
 use crate::api::face_store::StoredFaces;
 use crate::api::http::admission::Admission;
 use crate::api::http::bodies::BodyLimits;
 use crate::api::http::hosts::Hosts;
-use crate::api::http::response_cache::ResponseCache;
 use crate::api::http::{ApiError, Code, analyses};
 use crate::api::questions::Questions;
 use crate::{
+    cache::Cache,
     config::{Analysis, Config, Limits},
     runs::Runs,
     scoring::Scoring,
@@ -37,7 +37,7 @@ pub struct App {
     pub(super) analysis: Analysis,
     pub(super) admission: Arc<Admission>,
     pub(super) telemetry: Telemetry,
-    pub(super) caches: Arc<Caches>,
+    pub(super) caches: Arc<ResponseCaches>,
     pub(super) imports: Arc<Semaphore>,
     pub(super) questions: Arc<Questions>,
 }
@@ -60,6 +60,7 @@ impl App {
         }
         scoring.show_embeddings(config.privacy.return_embeddings);
         let admission = Arc::new(Admission::new(&config.limits));
+        let caches = ResponseCaches::new(store.caches());
         Self {
             scoring,
             store,
@@ -72,7 +73,7 @@ impl App {
             analysis: config.analysis.clone(),
             admission,
             telemetry,
-            caches: Arc::new(Caches::new()),
+            caches: Arc::new(caches),
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
             questions: Arc::new(Questions::new(&config.analysis.questions)),
         }
@@ -146,7 +147,7 @@ impl App {
     /// revision; otherwise runs `work` and caches its result.
     pub(super) async fn of_faces<V: Send + Sync + 'static>(
         &self,
-        cache: &ResponseCache<FacesKey, V>,
+        cache: &Cache<FacesKey, V>,
         of: ImagesOf,
         revision: u64,
         work: impl Future<Output = Result<V, ApiError>>,

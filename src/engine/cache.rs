@@ -8,6 +8,8 @@
 //! features are stored, so that a retry is a hit. Errors are returned to all pending requests and
 //! are never stored.
 
+#![expect(clippy::disallowed_types, reason = "evicts by input, see `FeatureCache::forget`")]
+
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -33,6 +33,11 @@ pub struct LabelledFace<'a> {
 pub struct Probes(pub(super) BTreeMap<&'static str, Result<Logistic, LeftOut>>);
 
 impl Probes {
+    /// Returns the approximate memory of the probes, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.values().flatten().map(|probe| 64 + size_of_val(&*probe.weights)).sum()
+    }
+
     /// Fits the probes.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::{
 use time::OffsetDateTime;
 
 use super::{Runs, background::wait};
-use crate::content::ContentHash;
+use crate::{content::ContentHash, service};
 
 /// Poll interval: the longest time for which another instance may still cache deleted data.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ impl Runs {
                         .collect();
                     if !new.is_empty() {
                         self.files.delete_trashed(new.clone()).await;
-                        self.scoring.forget(new).await;
+                        service::forget(&self.store, &self.scoring, new).await;
                     }
                     seen = deleted.into_iter().collect();
                 }

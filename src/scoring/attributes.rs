@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Weak},
+    sync::Arc,
 };
 
 use uuid::Uuid;
@@ -42,59 +42,48 @@ pub enum AttributesError {
 impl Scoring {
     /// Returns the probes of this revision of a dataset if they are cached.
     #[must_use]
-    pub fn known_probes(&self, dataset: Uuid, revision: u64) -> Option<DatasetProbes> {
-        self.probes
-            .lock()
-            .by_dataset
-            .get(&dataset)
-            .filter(|probes| probes.revision == revision)
-            .cloned()
+    pub fn known_probes(&self, dataset: Uuid, revision: u64) -> Option<Arc<DatasetProbes>> {
+        self.probes.peek(&(dataset, revision))
     }
 
-    /// Returns the lock to hold while fitting the probes of a dataset.
+    /// Returns true if the probes of this revision of a dataset are being fitted, for tests.
+    #[doc(hidden)]
     #[must_use]
-    pub fn fitting(&self, dataset: Uuid) -> Arc<tokio::sync::Mutex<()>> {
-        let mut fitted = self.probes.lock();
-        if let Some(turn) = fitted.turns.get(&dataset).and_then(Weak::upgrade) {
-            return turn;
-        }
-        let turn = Arc::new(tokio::sync::Mutex::new(()));
-        fitted.turns.retain(|_, turn| turn.strong_count() > 0);
-        fitted.turns.insert(dataset, Arc::downgrade(&turn));
-        turn
+    pub fn is_fitting(&self, dataset: Uuid, revision: u64) -> bool {
+        self.probes.is_computing(&(dataset, revision))
     }
 
-    /// Fits the probes of a dataset on its photos. Photos without a known face are left out.
+    /// Returns the probes of this revision of a dataset. Unless they are cached, they are fitted on
+    /// its photos, which `photos` reads. Photos without a known face are left out.
+    ///
+    /// Single flight: concurrent requests for one revision share one fit.
     ///
     /// # Errors
-    /// Fails if the stored faces cannot be read or used.
-    pub async fn fit_probes(
+    /// Fails if the photos or the stored faces cannot be read or used.
+    pub async fn fit_probes<E: From<AttributesError>>(
         &self,
         dataset: Uuid,
-        name: &str,
+        name: String,
         revision: u64,
-        photos: Vec<(ContentHash, BTreeMap<String, bool>)>,
-    ) -> Result<DatasetProbes, AttributesError> {
-        let cleared = self.probes.lock().cleared;
-        let images: Vec<_> = photos.iter().map(|(image, _)| *image).collect();
-        let known = self.known_faces(&images).await?;
-        let fit = move || {
-            let labelled = photos.iter().filter_map(|(image, attributes)| {
-                let embedding = face(&known, *image)?;
-                Some(LabelledFace { embedding, attributes, weight: 1.0 })
-            });
-            let labelled: Vec<_> = labelled.collect();
-            Probes::fit(&labelled).map(|probes| (labelled.len(), probes))
+        photos: impl Future<Output = Result<Vec<(ContentHash, BTreeMap<String, bool>)>, E>>,
+    ) -> Result<Arc<DatasetProbes>, E> {
+        let fit = async {
+            let photos = photos.await?;
+            let images: Vec<_> = photos.iter().map(|(image, _)| *image).collect();
+            let known = self.known_faces(&images).await?;
+            let fit = move || {
+                let labelled = photos.iter().filter_map(|(image, attributes)| {
+                    let embedding = face(&known, *image)?;
+                    Some(LabelledFace { embedding, attributes, weight: 1.0 })
+                });
+                let labelled: Vec<_> = labelled.collect();
+                Probes::fit(&labelled).map(|probes| (labelled.len(), probes))
+            };
+            // Takes seconds for thousands of faces.
+            let (faces, probes) = blocking(fit).await.map_err(AttributesError::from)?;
+            Ok(DatasetProbes { name, revision, faces, probes: Arc::new(probes) })
         };
-        // Takes seconds for thousands of faces.
-        let (faces, probes) = blocking(fit).await?;
-        let probes =
-            DatasetProbes { name: name.to_owned(), revision, faces, probes: Arc::new(probes) };
-        let mut fitted = self.probes.lock();
-        if fitted.cleared == cleared {
-            fitted.by_dataset.insert(dataset, probes.clone());
-        }
-        Ok(probes)
+        self.probes.get((dataset, revision), fit).await
     }
 
     /// Evaluates attribute preservation of a run from the known faces of its images.

@@ -1,13 +1,13 @@
 //! The linear probes of datasets, fitted once per revision.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::metrics::Probes;
+use crate::{
+    cache::{Cache, Caches},
+    metrics::Probes,
+};
 
 /// Linear probes fitted on the photos of a dataset.
 #[derive(Debug, Clone)]
@@ -22,28 +22,12 @@ pub struct DatasetProbes {
     pub probes: Arc<Probes>,
 }
 
-/// Fitted probes by dataset, only for the newest revision of each.
-#[derive(Debug, Default)]
-pub(super) struct ProbeCache(Mutex<Fitted>);
+/// Capacity of the cache in bytes: some 2,000 datasets.
+const PROBE_BYTES: u64 = 64 << 20;
 
-#[derive(Debug, Default)]
-pub(super) struct Fitted {
-    pub(super) by_dataset: HashMap<Uuid, DatasetProbes>,
-    /// Incremented when the cache is cleared, so that a fit in progress at that time is not cached.
-    pub(super) cleared: u64,
-    /// Lock for fitting each dataset. Only datasets with a fit in progress or pending have a live
-    /// one.
-    pub(super) turns: HashMap<Uuid, Weak<tokio::sync::Mutex<()>>>,
-}
+/// Fitted probes by dataset and revision.
+pub(super) type ProbeCache = Cache<(Uuid, u64), DatasetProbes>;
 
-impl ProbeCache {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Fitted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn clear(&self) {
-        let mut fitted = self.lock();
-        fitted.by_dataset.clear();
-        fitted.cleared += 1;
-    }
+pub(super) fn probe_cache(caches: &Caches) -> Arc<ProbeCache> {
+    caches.add("probes", PROBE_BYTES, None, |_, of: &DatasetProbes| of.probes.bytes())
 }

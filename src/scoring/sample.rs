@@ -1,6 +1,6 @@
 //! The input of scoring: an image, its prompt, images of the person, and metadata.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -27,7 +27,7 @@ pub struct Sample {
     /// Metadata of the prompt and the person.
     pub metadata: Metadata,
     /// Linear probes of the dataset that the metadata names, if any.
-    pub dataset: Option<DatasetProbes>,
+    pub dataset: Option<Arc<DatasetProbes>>,
 }
 
 /// An uploaded image: the bytes of the file, their content hash, and the data of the header.

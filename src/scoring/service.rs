@@ -10,12 +10,13 @@ use super::{
     faces::{self, FaceMemory},
     images::Decoder,
     plan::{Plan, plan},
-    probes::ProbeCache,
+    probes::{ProbeCache, probe_cache},
     relations,
     sources::{Found, Sources},
 };
 use crate::{
     blocking::blocking,
+    cache::Caches,
     content::ContentHash,
     engine::{Engine, Feature, Pack, PackError},
     metrics::{FeatureSet, FeatureSource, Input, Metric, Relations, Role, Subject},
@@ -27,7 +28,8 @@ use crate::{
 pub struct Scoring {
     pack: Arc<Pack>,
     pub(super) sources: Sources,
-    pub(super) probes: ProbeCache,
+    caches: Caches,
+    pub(super) probes: Arc<ProbeCache>,
     shows_embeddings: AtomicBool,
 }
 
@@ -44,8 +46,9 @@ impl Scoring {
         pixel_bytes: u64,
     ) -> Result<Self, PackError> {
         let sources = Sources::new(&pack, engine, Decoder::new(limits, pixel_bytes))?;
-        let (probes, shows_embeddings) = (ProbeCache::default(), AtomicBool::new(false));
-        Ok(Self { pack, sources, probes, shows_embeddings })
+        let caches = Caches::default();
+        let probes = probe_cache(&caches);
+        Ok(Self { pack, sources, caches, probes, shows_embeddings: AtomicBool::new(false) })
     }
 
     /// Sets the storage for the faces that are found from now on.
@@ -76,10 +79,13 @@ impl Scoring {
     /// Evicts everything derived from these images and returns the number of features that were
     /// cached.
     pub async fn forget(self: &Arc<Self>, images: Vec<ContentHash>) -> u64 {
-        self.probes.clear();
         let this = Arc::clone(self);
         // This scans the whole cache, which must not delay a request.
-        blocking(move || this.engine().forget(&images.into_iter().collect())).await
+        let gone = move || this.engine().forget(&images.into_iter().collect());
+        let features = blocking(gone).await;
+        // Features first, from which probes could be fitted again.
+        self.caches.clear();
+        features
     }
 
     /// Bytes of pixels that are decoded or being decoded.

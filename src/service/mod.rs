@@ -1,8 +1,10 @@
-//! Steps of scoring that requests, commands and background tasks share: before a sample is scored,
-//! the linear probes of its dataset; afterwards, the row that is stored.
+//! Steps that requests, commands and background tasks share: before a sample is scored, the linear
+//! probes of its dataset; afterwards, the row that is stored; after a deletion, eviction.
 
+mod forget;
 mod probes;
 mod record;
 
+pub use forget::forget;
 pub use probes::{ProbesError, probes};
 pub use record::new_sample;

@@ -30,28 +30,24 @@ pub enum ProbesError {
 /// # Errors
 /// Fails if the dataset does not exist, or if its faces cannot be looked up.
 ///
-/// Single flight: concurrent requests for one dataset share one fit. It continues even if all of
-/// them are cancelled, because its result is cached.
+/// A fit continues even if all requests for it are cancelled, because its result is cached.
 pub async fn probes(
     store: &Store,
     scoring: &Arc<Scoring>,
     metadata: &Metadata,
-) -> Result<Option<DatasetProbes>, ProbesError> {
-    let Some(name) = &metadata.dataset else { return Ok(None) };
-    let dataset = store.dataset(name).await?.ok_or(ProbesError::NoDataset)?;
+) -> Result<Option<Arc<DatasetProbes>>, ProbesError> {
+    let Some(name) = metadata.dataset.clone() else { return Ok(None) };
+    let dataset = store.dataset(&name).await?.ok_or(ProbesError::NoDataset)?;
     if let Some(probes) = scoring.known_probes(dataset.id, dataset.revision) {
         return Ok(Some(probes));
     }
-    let turn = scoring.fitting(dataset.id).lock_owned().await;
-    if let Some(probes) = scoring.known_probes(dataset.id, dataset.revision) {
-        return Ok(Some(probes));
-    }
-    let (store, scoring, name) = (store.clone(), Arc::clone(scoring), name.clone());
+    let (store, scoring) = (store.clone(), Arc::clone(scoring));
     let fit = tokio::spawn(async move {
-        let _turn = turn;
-        let photos = store.photos(dataset.id).await?;
-        let photos = photos.into_iter().map(|photo| (photo.image, photo.attributes)).collect();
-        Ok(Some(scoring.fit_probes(dataset.id, &name, dataset.revision, photos).await?))
+        let photos = async {
+            let photos = store.photos(dataset.id).await?;
+            Ok(photos.into_iter().map(|photo| (photo.image, photo.attributes)).collect())
+        };
+        scoring.fit_probes(dataset.id, name, dataset.revision, photos).await.map(Some)
     });
     match fit.await {
         Ok(fitted) => fitted,

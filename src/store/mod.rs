@@ -75,9 +75,10 @@ pub use summaries::moments::{MetricSummary, Moments};
 pub use summaries::slice::{MetricSums, Slice, SliceSummary};
 pub use summaries::slices::{Quantiles, RunSlices, RunSummary};
 pub use summaries::staleness::RunVersion;
-use summaries::standings::StandingsCache;
 pub use summaries::standings::{LEADERBOARD_BYTES, RunStandings, Standing, StandingsQuery};
+use summaries::standings::{StandingsCache, standings_cache};
 
+use crate::cache::Caches;
 pub use crate::pack_id::{PackId, Weights};
 
 /// Maximum number of rows per page.
@@ -87,7 +88,8 @@ pub const MAX_PAGE: u32 = 1_000;
 #[derive(Clone, Debug)]
 pub struct Store {
     backend: Backend,
-    remembered: StandingsCache,
+    caches: Caches,
+    remembered: Arc<StandingsCache>,
     recording: Arc<queue::Queue>,
 }
 
@@ -102,7 +104,9 @@ impl Store {
     pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let (backend, writers) = Backend::open(url, options).await?;
         let recording = queue::Queue::new(writers);
-        Ok(Self { backend, remembered: StandingsCache::default(), recording })
+        let caches = Caches::default();
+        let remembered = standings_cache(&caches);
+        Ok(Self { backend, caches, remembered, recording })
     }
 
     /// Returns the same database over this many additional connections, for long reads that must
@@ -110,11 +114,13 @@ impl Store {
     #[must_use]
     pub fn for_analyses(&self, connections: u32) -> Self {
         let backend = self.backend.with_own_connections(connections);
-        Self {
-            backend,
-            remembered: self.remembered.clone(),
-            recording: Arc::clone(&self.recording),
-        }
+        Self { backend, ..self.clone() }
+    }
+
+    /// Returns the caches of what is derived from this database, which are cleared at a deletion.
+    #[must_use]
+    pub fn caches(&self) -> &Caches {
+        &self.caches
     }
 
     /// Returns the kind of database, for logs and readiness: `sqlite` or `postgres`.

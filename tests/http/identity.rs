@@ -305,7 +305,7 @@ async fn concurrent_requests_share_a_fit_that_outlives_them() {
     let metadata: Metadata = serde_json::from_value(json!({"dataset": "D"})).unwrap();
     let ask = || probes(&app.store, &app.scoring, &metadata);
     let asked = join_all((0..8).map(|_| ask())).await;
-    let fits: Vec<_> = asked.into_iter().map(|fit| fit.unwrap().unwrap().probes).collect();
+    let fits: Vec<_> = asked.into_iter().map(|fit| fit.unwrap().unwrap()).collect();
     assert!(fits.iter().all(|fit| Arc::ptr_eq(fit, &fits[0])), "a request did not share the fit");
 
     // The request is dropped as soon as the fit has begun. If the fit ends too quickly to be
@@ -318,7 +318,7 @@ async fn concurrent_requests_share_a_fit_that_outlives_them() {
             if (&mut waiting).now_or_never().is_some() {
                 break false;
             }
-            if app.scoring.fitting(dataset.id).try_lock().is_err() {
+            if app.scoring.is_fitting(dataset.id, dataset.revision) {
                 break true;
             }
             tokio::task::yield_now().await;
@@ -345,6 +345,9 @@ async fn deletion_clears_store_and_cache() {
     };
     let response = app.score(form()).await.ok();
     let path = format!("/v1/samples/{}", response["sample"].as_str().unwrap());
+    app.get("/v1/leaderboard").await.ok();
+    let cached = || app.store.caches().bytes().iter().map(|(_, bytes)| *bytes).sum::<u64>();
+    assert!(cached() > 0, "the leaderboard is cached");
     let gone = delete(&app, &path).await.ok();
     assert_eq!(
         (&gone["samples"], &gone["scores"], &gone["faces"]),
@@ -354,6 +357,7 @@ async fn deletion_clears_store_and_cache() {
         gone["cached"], 2,
         "image and reference; the dataset still needs the stored faces of the reference"
     );
+    assert_eq!(cached(), 0, "a response may have data of deleted people");
     delete(&app, &path).await.problem(404, "not_found");
     app.get(&path).await.problem(404, "not_found");
     assert_eq!(app.counted("mine", "ips").await, 0);

@@ -14,7 +14,6 @@ pub(crate) mod form;
 pub(crate) mod hosts;
 mod page;
 pub(crate) mod request_id;
-pub(crate) mod response_cache;
 pub(crate) mod telemetry;
 
 pub use error::{ApiError, Code, Problem};

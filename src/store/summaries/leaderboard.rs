@@ -37,12 +37,6 @@ impl Store {
     ) -> Result<Vec<String>, StoreError> {
         on_backend!(self, pool => explain(pool, query).await)
     }
-
-    /// Returns the size of the standings cache in bytes.
-    #[must_use]
-    pub fn remembered_bytes(&self) -> u64 {
-        self.remembered.bytes()
-    }
 }
 
 impl StandingsCache {
@@ -51,6 +45,7 @@ impl StandingsCache {
         pool: &P,
         query: &StandingsQuery,
     ) -> Result<Vec<Arc<RunStandings>>, StoreError> {
+        let begun = self.begin();
         // Stamps first: a change between the two reads is then read again by the next request, and
         // never cached under too new a stamp.
         let mut connection = pool.reader().await?;
@@ -69,7 +64,7 @@ impl StandingsCache {
         let mut found: HashMap<StandingsKey, Arc<RunStandings>> = HashMap::new();
         let mut changed: BTreeMap<String, BTreeMap<Uuid, String>> = BTreeMap::new();
         for (key, stamp) in &stamps {
-            match self.0.get(key).filter(|cached| cached.stamp == *stamp) {
+            match self.peek(key).filter(|cached| cached.stamp == *stamp) {
                 Some(cached) => drop(found.insert(key.clone(), cached)),
                 None => {
                     drop(changed.entry(key.1.clone()).or_default().insert(key.0, stamp.clone()));
@@ -85,7 +80,7 @@ impl StandingsCache {
                 if query.slice.is_all()
                     || run.standings.iter().any(|standing| standing.slice.is_some())
                 {
-                    self.0.insert(key.clone(), run.clone());
+                    self.insert(key.clone(), run.clone(), begun);
                 }
                 found.insert(key, run);
             }
@@ -324,8 +319,7 @@ mod tests {
     }
 
     fn entries(store: &Store) -> u64 {
-        store.remembered.0.run_pending_tasks();
-        store.remembered.0.entry_count()
+        store.remembered.count()
     }
 
     #[tokio::test]

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::sync::Cache;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::moments::Moments;
 use super::slice::{MetricSums, Slice, SliceSummary};
+use crate::cache::{Cache, Caches};
 use crate::pack_id::{PackId, Weights};
 
 /// Filter of the runs and scores of a leaderboard.
@@ -94,37 +94,21 @@ pub(super) type StandingsKey = (Uuid, String, Slice, String);
 /// Cache of standings. 100 methods of 15 metrics are thousands of rows, few of which change between
 /// two requests. Each request reads one row per run, its stamp, and then only the runs whose stamp
 /// has changed.
-#[derive(Clone, Debug)]
-pub(crate) struct StandingsCache(pub(super) Cache<StandingsKey, Arc<RunStandings>>);
+pub(crate) type StandingsCache = Cache<StandingsKey, RunStandings>;
 
 /// Capacity of the standings cache in bytes.
 pub const LEADERBOARD_BYTES: u64 = 128 << 20;
 
-/// Idle entries expire after this time; this also evicts deleted runs.
+/// Idle entries expire after this time.
 const IDLE: Duration = Duration::from_hours(1);
 
-impl Default for StandingsCache {
-    fn default() -> Self {
-        Self(
-            Cache::builder()
-                .max_capacity(LEADERBOARD_BYTES)
-                .time_to_idle(IDLE)
-                .weigher(weigh)
-                .build(),
-        )
-    }
+pub(crate) fn standings_cache(caches: &Caches) -> Arc<StandingsCache> {
+    caches.add("leaderboards", LEADERBOARD_BYTES, Some(IDLE), weigh)
 }
 
 /// Returns the approximate memory of an entry and its key, in bytes.
-pub(super) fn weigh(key: &StandingsKey, run: &Arc<RunStandings>) -> u32 {
+pub(super) fn weigh(key: &StandingsKey, run: &RunStandings) -> usize {
     let texts = key.1.len() + key.2.kind.len() + key.2.label.len() + key.3.len() + run.stamp.len();
     let sums: usize = run.sums.values().map(|sums| 16 * sums.len() + 200).sum();
-    u32::try_from(512 + texts + sums + 8 * run.keys.len() + 600 * run.standings.len())
-        .unwrap_or(u32::MAX)
-}
-
-impl StandingsCache {
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.weighted_size()
-    }
+    texts + sums + 8 * run.keys.len() + 600 * run.standings.len()
 }
