@@ -4,26 +4,22 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use time::OffsetDateTime;
-use tokio::{
-    sync::watch,
-    task::{Id, JoinHandle, JoinSet},
-};
+use tokio::task::{Id, JoinHandle, JoinSet};
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use super::{
     Runs,
     attempts::{Attempts, DEATHS},
+    pause::{AFTER_FAILURE, stopped, wait},
     spool::SpoolReadError,
 };
 use crate::{
-    blocking::blocking,
     engine::{EngineError, Health},
-    machine,
     metrics::{self, Metric, REGISTRY},
     scoring::{EncodedImage, Metadata, Sample, ScoringError, in_background},
     service::{ProbesError, new_sample, probes},
@@ -45,27 +41,11 @@ const AFTER_REST: Duration = Duration::from_secs(1);
 /// Pause after a full queue, which drains quickly.
 const AFTER_FULL: Duration = Duration::from_millis(500);
 
-/// Pause after the first failure; it quadruples with each further one.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Longest pause after a failure; the pause quadruples with each further one.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// Pause after an attempt that failed because a graph fails or hangs for every request.
 const AFTER_UNHEALTHY: Duration = Duration::from_secs(5);
-
-/// Interval of the check for hanging graphs.
-const GRAPHS_EVERY: Duration = Duration::from_millis(500);
-
-/// Interval of the check for files that other instances released.
-const RELEASED_EVERY: Duration = Duration::from_secs(2);
-
-/// Interval between two purges of the trash, where files stay for days.
-const TRASH_EVERY: Duration = Duration::from_hours(1);
-
-/// Interval at which free memory is returned to the operating system, which takes milliseconds.
-const TRIM_EVERY: Duration = Duration::from_mins(1);
-
-/// Interval between two updates of the gauges.
-const GAUGES_EVERY: Duration = Duration::from_secs(2);
 
 /// Handles of the running background tasks.
 pub struct Background(Vec<JoinHandle<()>>);
@@ -439,83 +419,11 @@ impl Runs {
         tracing::info!(sample = %id, reason, detail, "sample cannot be scored");
         self.store.fail_pending(id, reason, detail).await.map(|image| self.files.release(image))
     }
-
-    /// Deletes unreferenced files: those that this process releases, and those that another
-    /// instance released.
-    async fn delete_unreferenced(self: Arc<Self>) {
-        let mut stopping = self.stopping();
-        loop {
-            let files = tokio::select! {
-                files = self.files.released() => files,
-                () = tokio::time::sleep(RELEASED_EVERY) => Vec::new(),
-                () = stopped(&mut stopping) => return,
-            };
-            let mut done = self.files.delete_unreferenced(&self.store, &files).await;
-            if done.is_ok() && files.is_empty() {
-                done = self.files.delete_released(&self.store).await;
-            }
-            if let Err(error) = done {
-                tracing::warn!(%error, "failed to delete unreferenced files, will retry");
-                self.files.release(files);
-                if wait(&mut stopping, AFTER_FAILURE).await {
-                    return;
-                }
-            }
-        }
-    }
-
-    async fn empty_trash(self: Arc<Self>) {
-        let mut stopping = self.stopping();
-        while !wait(&mut stopping, TRASH_EVERY).await {
-            if let Err(error) = self.files.empty_trash().await {
-                tracing::warn!(%error, "failed to purge expired files from the trash, will retry \
-                    in an hour");
-            }
-        }
-    }
-
-    /// Detects graphs whose current batch takes longer than the deadline of a request.
-    async fn notice_hanging_graphs(self: Arc<Self>) {
-        let mut stopping = self.stopping();
-        while !wait(&mut stopping, GRAPHS_EVERY).await {
-            self.scoring.engine().notice_hanging(self.deadline);
-        }
-    }
-
-    /// Updates the gauges, and returns free memory to the operating system.
-    async fn report_gauges(self: Arc<Self>) {
-        let mut stopping = self.stopping();
-        let mut trimmed = Instant::now();
-        machine::give_back_free_memory();
-        while !wait(&mut stopping, GAUGES_EVERY).await {
-            if trimmed.elapsed() > TRIM_EVERY {
-                trimmed = Instant::now();
-                blocking(machine::give_back_free_memory).await;
-            }
-            self.telemetry.spool_bytes.set(&[], self.files.used() as i64);
-            self.telemetry.pixel_bytes.set(self.scoring.pixel_bytes() as i64);
-            match self.store.backlog().await {
-                Ok(counts) => self.telemetry.backlog(counts.waiting, counts.failed, counts.scored),
-                Err(error) => tracing::debug!(%error, "failed to read the backlog"),
-            }
-        }
-    }
 }
 
 /// Returns whether a suspect is in flight, next to which no other sample may start.
 fn alone(running: &HashMap<Id, Uuid>, attempts: &Attempts) -> bool {
     running.values().any(|id| attempts.suspected(*id).is_some())
-}
-
-/// Waits until the service stops.
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone, so there is nothing left to wait for.
-    let _ = stopping.wait_for(|stop| *stop).await;
-}
-
-/// Waits for this time, and returns whether the service is stopping.
-pub(super) async fn wait(stopping: &mut watch::Receiver<bool>, time: Duration) -> bool {
-    tokio::time::timeout(time, stopped(stopping)).await.is_ok()
 }
 
 /// Returns the metrics of a run. Codes that this version no longer knows are skipped.

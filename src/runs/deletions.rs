@@ -9,7 +9,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::{Runs, background::wait};
+use super::{Runs, pause::wait};
 use crate::{content::ContentHash, service};
 
 /// Poll interval: the longest time for which another instance may still cache deleted data.

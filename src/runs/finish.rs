@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Runs, background::wait, backoff::Backoff};
+use super::{Runs, backoff::Backoff, pause::wait};
 use crate::{
     analysis,
     metrics::{self, AttributePrediction, NullReason, share_right},

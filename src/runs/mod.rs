@@ -16,6 +16,8 @@ mod background;
 mod backoff;
 mod deletions;
 mod finish;
+mod housekeeping;
+mod pause;
 mod progress;
 mod spool;
 mod summaries;

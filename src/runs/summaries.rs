@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Runs, background::wait, backoff::Backoff};
+use super::{Runs, backoff::Backoff, pause::wait};
 use crate::{analysis::refresh_version, store::StoreError};
 
 /// Shortest pause between two passes. A leaderboard lags behind single samples by this pause plus

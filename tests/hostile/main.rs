@@ -37,6 +37,7 @@ mod ranking;
 mod reasons;
 mod sockets;
 mod spool;
+mod spreadsheets;
 #[allow(dead_code, reason = "parts only for the other test programs")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,6 +3,7 @@
 
 mod analysis;
 mod demo;
+mod events;
 mod failures;
 mod forms;
 mod harness;

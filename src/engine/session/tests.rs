@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::tiny::{self, Attribute, Node, Outlet};
 use super::*;
 use crate::engine::fake;
-use crate::engine::{EngineTelemetry, FeatureRequest, Pack};
+use crate::engine::{EngineConfig, EngineTelemetry, FeatureRequest, Pack, ProviderChoice};
 
 /// Writes a graph into `dir` and returns its path.
 fn write(dir: &Path, nodes: &[Node<'_>], inputs: &[Outlet<'_>], outputs: &[Outlet<'_>]) -> PathBuf {

@@ -10,6 +10,7 @@ use std::arch::x86_64::{
     _mm256_min_ps, _mm256_set1_ps, _mm256_setzero_ps,
 };
 
+use super::packing::{BOUND, Bound, eights, spread};
 use super::rows::{Level, Rows, Source};
 use super::vectors::{FIRST, in_order, prelu, transposed, wider};
 use super::weights::{HEADS, LOGIT, Spot, WIDTHS, Weights};
@@ -17,8 +18,6 @@ use super::winograd::{self, COLUMNS, POINTS, Pixel, REACH, TILE, TILES};
 use crate::registers::{Eight, is_supported, load, store};
 use stellar_vision::Image;
 
-/// Groups of eight channels in the bound of the third convolution.
-const BOUND: usize = 3;
 /// Added to the bound of a logit, to allow for rounding.
 const MARGIN: f32 = 0.01;
 /// Tiles per strip.
@@ -54,73 +53,6 @@ pub(super) struct Kernel {
     linear: [[Eight; 4]; HEADS],
     positive: [[Eight; 4]; HEADS],
     head_bias: [f32; HEADS],
-}
-
-/// Splits values into groups of eight.
-fn eights<const N: usize>(values: &[f32]) -> [Eight; N] {
-    std::array::from_fn(|at| std::array::from_fn(|lane| values[8 * at + lane]))
-}
-
-/// Transforms kernels of `into` input channels for Winograd's algorithm: indexed by point and input
-/// channel.
-fn spread<const H: usize>(kernels: &[f64], into: usize) -> Vec<[Eight; H]> {
-    let mut all = vec![[[0.0; 8]; H]; POINTS * into];
-    for (at, kernel) in kernels.as_chunks::<9>().0.iter().enumerate() {
-        let (output, input) = (at / into, at % into);
-        for (point, weight) in winograd::weights(kernel).into_iter().enumerate() {
-            all[point * into + input][output / 8][output % 8] = weight;
-        }
-    }
-    all
-}
-
-/// The third convolution and its logit as an upper bound: kernels, biases, linear and positive
-/// coefficients.
-struct Bound {
-    kernels: Vec<f64>,
-    bias: Vec<f32>,
-    linear: Vec<f32>,
-    positive: Vec<f32>,
-}
-
-impl Bound {
-    /// Returns `None` if more channels are positive than it can hold: none of those may be dropped.
-    fn new(weights: &Weights) -> Option<Self> {
-        const TAPS: usize = 9 * WIDTHS[1];
-        let heads = LOGIT * WIDTHS[2]..(LOGIT + 1) * WIDTHS[2];
-        let (linear, positive) = (&weights.linear[heads.clone()], &weights.positive[heads]);
-        // The positive ones come first, then the most negative ones. The last slot is for all
-        // others together.
-        let mut order: Vec<usize> = (0..WIDTHS[2]).collect();
-        order.sort_by(|&a, &b| {
-            (positive[a] <= 0.0)
-                .cmp(&(positive[b] <= 0.0))
-                .then(positive[a].total_cmp(&positive[b]))
-        });
-        let (kept, rest) = order.split_at(8 * BOUND - 1);
-        if rest.iter().any(|&channel| positive[channel] > 0.0) {
-            return None;
-        }
-        let kernel = |channel: usize| {
-            weights.third[TAPS * channel..][..TAPS].iter().map(|&tap| f64::from(tap))
-        };
-        let mut together = vec![0.0; TAPS];
-        let mut bias = 0.0;
-        for &channel in rest {
-            let share = f64::from(linear[channel]);
-            together.iter_mut().zip(kernel(channel)).for_each(|(sum, tap)| *sum += share * tap);
-            bias += share * f64::from(weights.third_bias[channel]);
-        }
-        let of = |values: &[f32], last: f32| {
-            kept.iter().map(|&channel| values[channel]).chain([last]).collect()
-        };
-        Some(Self {
-            kernels: kept.iter().flat_map(|&channel| kernel(channel)).chain(together).collect(),
-            bias: of(&weights.third_bias, bias as f32),
-            linear: of(linear, 1.0),
-            positive: of(positive, 0.0),
-        })
-    }
 }
 
 impl Kernel {

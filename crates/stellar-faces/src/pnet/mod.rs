@@ -27,6 +27,8 @@
 )]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod packing;
+#[cfg(target_arch = "x86_64")]
 #[expect(clippy::many_single_char_names, reason = "registers are letters")]
 mod rows;
 #[cfg(all(test, target_arch = "x86_64"))]

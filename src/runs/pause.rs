@@ -1,0 +1,19 @@
+//! Pauses of background tasks, which end when the service stops.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// Pause after the first failure of an attempt, of the store or of the spool.
+pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// Waits until the service stops.
+pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, so there is nothing left to wait for.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Waits for this time, and returns whether the service is stopping.
+pub(super) async fn wait(stopping: &mut watch::Receiver<bool>, time: Duration) -> bool {
+    tokio::time::timeout(time, stopped(stopping)).await.is_ok()
+}
