@@ -47,8 +47,8 @@ async fn outcomes<P: Connections>(
     let mut after = String::new();
     loop {
         let mut sql = Sql::new(
-            "SELECT name, outcomes FROM attribute_outcomes JOIN samples ON samples.id = \
-                attribute_outcomes.sample
+            "SELECT name, outcomes FROM attribute_outcomes
+             JOIN samples ON samples.id = attribute_outcomes.sample
              WHERE samples.run = ",
         );
         sql.bind(run).push(" AND pack = ").bind(pack).push(" AND name > ").bind(after.as_str());
@@ -67,9 +67,8 @@ async fn outcomes<P: Connections>(
                         field: "a table of the run's attributes".to_owned(),
                         reason: format!(
                             "there are predictions of more than {} attributes of {} samples, and \
-                                the product of both \
-                             may be at most {MOST_OUTCOMES}: import fewer attributes or smaller \
-                             runs",
+                             the product of both may be at most {MOST_OUTCOMES}: import fewer \
+                             attributes or smaller runs",
                             columns.len(),
                             names.len()
                         ),

@@ -48,8 +48,8 @@ pub(super) async fn write<C: Connection>(
     let mut written = 0;
     for rows in rows.chunks(AT_ONCE) {
         let mut sql = Sql::new(
-            "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, \
-                service_version, created)
+            "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags,
+                 service_version, created)
              SELECT column1, ",
         );
         sql.bind(of.metric).push(", ").bind(of.pack).push(", ").bind(of.version);
@@ -65,10 +65,9 @@ pub(super) async fn write<C: Connection>(
         sql.push(GIVEN);
         sql.push(if replace {
             " ON CONFLICT (sample, metric, pack) DO UPDATE SET
-                  metric_version = excluded.metric_version, value = excluded.value, reason = \
-                  excluded.reason,
-                  flags = excluded.flags, service_version = excluded.service_version, created = \
-                  excluded.created"
+                 metric_version = excluded.metric_version, value = excluded.value,
+                 reason = excluded.reason, flags = excluded.flags,
+                 service_version = excluded.service_version, created = excluded.created"
         } else {
             " ON CONFLICT (sample, metric, pack) DO NOTHING"
         });

@@ -205,8 +205,8 @@ pub(super) async fn ensure_dataset<C: Connection>(
 
 const DATASETS: &str = "SELECT id, name, revision, created,
     (SELECT COUNT(*) FROM photos WHERE photos.dataset = datasets.id) AS photos,
-    (SELECT COUNT(*) FROM prompts WHERE prompts.dataset = datasets.id) AS prompts FROM datasets \
-    WHERE name ";
+    (SELECT COUNT(*) FROM prompts WHERE prompts.dataset = datasets.id) AS prompts
+    FROM datasets WHERE name ";
 
 fn dataset_record<R: Row>(row: &R) -> Result<DatasetRecord, StoreError> {
     let row = Reader::new(row, "datasets", "");

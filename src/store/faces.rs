@@ -87,8 +87,9 @@ impl Store {
             ImagesOf::Run(run) => {
                 sql.push("SELECT image FROM samples WHERE run = ").bind(run);
                 sql.push(
-                    " UNION SELECT sample_photos.image FROM sample_photos JOIN samples ON \
-                    samples.id = sample_photos.sample",
+                    " UNION
+                     SELECT sample_photos.image FROM sample_photos
+                     JOIN samples ON samples.id = sample_photos.sample",
                 );
                 sql.push(" WHERE samples.run = ").bind(run).push(")");
             }
@@ -136,8 +137,8 @@ async fn save<P: Connections>(
     ]);
     // Found again: the same faces, whose retention restarts.
     sql.push(
-        " ON CONFLICT (image, graphs) DO UPDATE SET faces = excluded.faces, created = \
-        excluded.created",
+        " ON CONFLICT (image, graphs) DO UPDATE SET
+             faces = excluded.faces, created = excluded.created",
     );
     transaction.execute(sql).await?;
     transaction.commit().await?;

@@ -208,8 +208,9 @@ async fn add_samples<C: Connection>(
     created: OffsetDateTime,
 ) -> Result<u64, StoreError> {
     let mut sql = Sql::new(
-        "INSERT INTO samples (id, run, name, content, reference_hashes, auxiliary_hashes, \
-            metadata, created) SELECT column1, ",
+        "INSERT INTO samples (id, run, name, content, reference_hashes, auxiliary_hashes,
+             metadata, created)
+         SELECT column1, ",
     );
     sql.bind(new.run).push(", column2, column3, '[]', '[]', column4, ").bind(created);
     sql.push(" FROM (VALUES ");

@@ -180,8 +180,9 @@ impl Store {
         query: &PreferencesQuery,
     ) -> Result<Vec<Preference>, StoreError> {
         let mut sql = Sql::new(
-            "SELECT id, question, annotator, name, run_a, run_b, value, created FROM preferences \
-                WHERE 1 = 1",
+            "SELECT id, question, annotator, name, run_a, run_b, value, created
+             FROM preferences
+             WHERE 1 = 1",
         );
         if let Some(question) = &query.question {
             sql.push(" AND question = ").bind(question.as_str());
@@ -227,13 +228,13 @@ impl Store {
     ) -> Result<Vec<String>, StoreError> {
         let (a, b) = (a.min(b), a.max(b));
         let mut sql = Sql::new(
-            "SELECT one.name FROM samples AS one JOIN samples AS other ON other.name = one.name \
-                AND other.run = ",
+            "SELECT one.name FROM samples AS one
+             JOIN samples AS other ON other.name = one.name AND other.run = ",
         );
         sql.bind(b).push(" WHERE one.run = ").bind(a);
         sql.push(
-            " AND NOT EXISTS (SELECT 1 FROM preferences WHERE preferences.name = one.name AND \
-                question = ",
+            " AND NOT EXISTS (SELECT 1 FROM preferences
+                 WHERE preferences.name = one.name AND question = ",
         );
         sql.bind(question.as_str()).push(" AND run_a = ").bind(a).push(" AND run_b = ").bind(b);
         sql.push(") ORDER BY one.name LIMIT ").bind(most);
@@ -307,8 +308,9 @@ async fn insert<P: Connections>(
     let rows: Vec<_> = last.into_iter().collect();
     for rows in rows.chunks(BATCH) {
         let mut sql = Sql::new(
-            "INSERT INTO preferences (id, question, annotator, name, run_a, run_b, value, created) \
-                VALUES ",
+            "INSERT INTO preferences (id, question, annotator, name, run_a, run_b, value,
+                 created)
+             VALUES ",
         );
         sql.tuples(rows.iter().map(
             |&((question, annotator, name, a, b), value)| -> [Argument; 8] {

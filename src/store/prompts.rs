@@ -206,8 +206,9 @@ async fn transaction<P: Connections>(
     }
     if !rows.is_empty() {
         let mut sql = Sql::new(
-            "INSERT INTO prompts (dataset, identity, position, address, text, kind, facts, \
-                created) VALUES ",
+            "INSERT INTO prompts (dataset, identity, position, address, text, kind, facts,
+                 created)
+             VALUES ",
         );
         sql.tuples(rows.into_iter().map(|row| {
             [

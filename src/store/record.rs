@@ -175,9 +175,9 @@ pub(super) async fn insert_samples<C: Connection>(
         return Ok(HashSet::new());
     }
     let mut sql = Sql::new(
-        "INSERT INTO samples (id, run, name, content, prompt, image, width, height, \
-            reference_hashes,
-                              auxiliary_hashes, metadata, created) VALUES ",
+        "INSERT INTO samples (id, run, name, content, prompt, image, width, height,
+             reference_hashes, auxiliary_hashes, metadata, created)
+         VALUES ",
     );
     sql.tuples(samples.iter().map(|(sample, run)| {
         [
@@ -270,8 +270,8 @@ async fn write_rows<C: Connection>(
     let created = rows.iter().map(|(_, sample, _)| to_microseconds(sample.created)).max();
     let created = created.expect("chunks are not empty");
     let mut sql = Sql::new(
-        "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags, \
-            service_version, created)
+        "INSERT INTO scores (sample, metric, pack, metric_version, value, reason, flags,
+             service_version, created)
          SELECT column1, column2, ",
     );
     sql.bind(pack).push(", column3, column4, ");
@@ -295,10 +295,9 @@ async fn write_rows<C: Connection>(
     }
     sql.push(GIVEN).push(
         " ON CONFLICT (sample, metric, pack) DO UPDATE SET
-             metric_version = excluded.metric_version, value = excluded.value, reason = \
-             excluded.reason,
-             flags = excluded.flags, service_version = excluded.service_version, created = \
-             excluded.created",
+             metric_version = excluded.metric_version, value = excluded.value,
+             reason = excluded.reason, flags = excluded.flags,
+             service_version = excluded.service_version, created = excluded.created",
     );
     connection.execute(sql).await?;
     Ok(())

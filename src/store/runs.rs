@@ -158,9 +158,10 @@ impl Store {
     /// Counts pending, failed and scored samples over all runs.
     pub async fn backlog(&self) -> Result<RunCounts, StoreError> {
         let sql = Sql::new(
-            "SELECT CAST(COALESCE(SUM(waiting), 0) AS bigint) AS waiting, \
-                CAST(COALESCE(SUM(failed), 0) AS bigint) AS failed,
-                    CAST(COALESCE(SUM(scored), 0) AS bigint) AS scored FROM runs",
+            "SELECT CAST(COALESCE(SUM(waiting), 0) AS bigint) AS waiting,
+                 CAST(COALESCE(SUM(failed), 0) AS bigint) AS failed,
+                 CAST(COALESCE(SUM(scored), 0) AS bigint) AS scored
+             FROM runs",
         );
         let counts = on_backend!(self, pool => {
             read_first(pool, sql, |row| run_counts(&Reader::new(row, "runs", ""))).await
@@ -250,12 +251,11 @@ fn difference(have: &RunFacts, given: &RunFacts) -> Option<&'static str> {
 }
 
 const RUNS: &str =
-    "SELECT runs.id, methods.name AS method_name, runs.name, dataset, split, flags, settings, \
-        metrics, pack,
-        packs.name AS pack_name, weights, service_version, state, finished, waiting, failed, \
-        scored, revision,
-        runs.created
-    FROM runs JOIN methods ON methods.id = runs.method LEFT JOIN packs ON packs.digest = runs.pack";
+    "SELECT runs.id, methods.name AS method_name, runs.name, dataset, split, flags, settings,
+         metrics, pack, packs.name AS pack_name, weights, service_version, state, finished,
+         waiting, failed, scored, revision, runs.created
+     FROM runs JOIN methods ON methods.id = runs.method
+     LEFT JOIN packs ON packs.digest = runs.pack";
 
 async fn find<C: Connection>(
     connection: &mut C,
@@ -418,8 +418,8 @@ pub(super) async fn lock_run<C: Connection>(
     run: Uuid,
 ) -> Result<Option<(RunName, RunState)>, StoreError> {
     let mut sql = Sql::new(
-        "SELECT methods.name AS method_name, runs.name, state FROM runs JOIN methods ON methods.id \
-            = runs.method
+        "SELECT methods.name AS method_name, runs.name, state
+         FROM runs JOIN methods ON methods.id = runs.method
          WHERE runs.id = ",
     );
     sql.bind(run).push(connection.lock_shared_runs());

@@ -93,12 +93,11 @@ impl Store {
 async fn sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<SampleRecord>, StoreError> {
     let mut connection = pool.reader().await?;
     let mut sql = Sql::new(
-        "SELECT samples.id, samples.run, samples.name, content, prompt, image, width, height, \
-            reference_hashes,
-                auxiliary_hashes, metadata, samples.created, methods.name AS method_name, \
-                runs.name AS run_name
-         FROM samples LEFT JOIN runs ON runs.id = samples.run LEFT JOIN methods ON methods.id = \
-         runs.method
+        "SELECT samples.id, samples.run, samples.name, content, prompt, image, width, height,
+             reference_hashes, auxiliary_hashes, metadata, samples.created,
+             methods.name AS method_name, runs.name AS run_name
+         FROM samples LEFT JOIN runs ON runs.id = samples.run
+         LEFT JOIN methods ON methods.id = runs.method
          WHERE samples.id = ",
     );
     sql.bind(id);

@@ -91,8 +91,9 @@ pub(super) async fn release<C: Connection>(
     image: Option<ContentHash>,
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new(
-        "INSERT INTO released_files (folder, image) SELECT DISTINCT folder, image FROM kept_files \
-            WHERE 1 = 1",
+        "INSERT INTO released_files (folder, image)
+         SELECT DISTINCT folder, image FROM kept_files
+         WHERE 1 = 1",
     );
     if let Some(run) = run {
         sql.push(" AND run = ").bind(run);
@@ -144,9 +145,9 @@ pub(super) async fn keep_files<C: Connection>(
         ]
     }));
     sql.push(
-        " ON CONFLICT (folder, run, image) DO UPDATE SET photo = CASE WHEN excluded.photo > \
-            kept_files.photo
-              THEN excluded.photo ELSE kept_files.photo END",
+        " ON CONFLICT (folder, run, image) DO UPDATE SET
+             photo = CASE WHEN excluded.photo > kept_files.photo
+                          THEN excluded.photo ELSE kept_files.photo END",
     );
     connection.execute(sql).await?;
     Ok(())
@@ -254,8 +255,9 @@ async fn note_release<C: Connection>(
     image: &str,
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new(
-        "INSERT INTO released_files (folder, image) SELECT folder, image FROM kept_files WHERE \
-            photo = 0 AND run = ",
+        "INSERT INTO released_files (folder, image)
+         SELECT folder, image FROM kept_files
+         WHERE photo = 0 AND run = ",
     );
     sql.bind(run).push(" AND image = ").bind(image).push(UNNEEDED);
     sql.push(" ORDER BY folder, image ON CONFLICT DO NOTHING");

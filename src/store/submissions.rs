@@ -246,9 +246,8 @@ async fn insert<C: Connection>(
     created: OffsetDateTime,
 ) -> Result<(), StoreError> {
     let mut sql = Sql::new(
-        "INSERT INTO pending_samples (id, run, name, content, prompt, image, reference_hashes, \
-            auxiliary_hashes,
-                                      metadata, pack, folder, state, attempts, due, created)
+        "INSERT INTO pending_samples (id, run, name, content, prompt, image, reference_hashes,
+             auxiliary_hashes, metadata, pack, folder, state, attempts, due, created)
          VALUES ",
     );
     sql.tuple([

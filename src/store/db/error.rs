@@ -13,7 +13,7 @@ pub enum StoreError {
     /// The database URL cannot be used.
     #[error(
         "the database URL {url} cannot be used: {reason}; use sqlite:PATH, sqlite::memory: or \
-            postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+         postgres://USER:PASSWORD@HOST:PORT/DATABASE"
     )]
     Url {
         /// The URL, without its password.
@@ -24,7 +24,7 @@ pub enum StoreError {
     /// The database cannot be reached, or timed out; the caller should retry later.
     #[error(
         "the database is unavailable: {0}; check that it runs, accepts connections and has free \
-            space, then retry"
+         space, then retry"
     )]
     Unavailable(#[source] sqlx::Error),
     /// Other transactions hold the rows or the file locked, even after several retries; the caller
@@ -37,7 +37,7 @@ pub enum StoreError {
     /// The name is taken by another sample of this run.
     #[error(
         "run {run} already has a sample named {name:?} ({existing}) with other content; use \
-            another name, or record this sample in another run"
+         another name, or record this sample in another run"
     )]
     SampleConflict {
         /// Run that has the sample.
@@ -50,7 +50,7 @@ pub enum StoreError {
     /// The run exists with other facts.
     #[error(
         "run {run} was created with another value of {fact}; send the same facts, or create \
-            another run"
+         another run"
     )]
     RunConflict {
         /// Run with other facts.
@@ -66,8 +66,8 @@ pub enum StoreError {
     },
     /// The run is scored with a pack other than the loaded one.
     #[error(
-        "run {run} is scored with the pack {pack}, which is not the loaded one; load that pack, or \
-            create another run: scores of different packs cannot be compared"
+        "run {run} is scored with the pack {pack}, which is not the loaded one; load that pack, \
+         or create another run: scores of different packs cannot be compared"
     )]
     PackConflict {
         /// Run with another pack.
@@ -77,8 +77,8 @@ pub enum StoreError {
     },
     /// The run has reached the maximum number of pending samples.
     #[error(
-        "{waiting} samples of run {run} are pending, which is the maximum; send more once some are \
-            scored"
+        "{waiting} samples of run {run} are pending, which is the maximum; send more once some \
+         are scored"
     )]
     RunFull {
         /// Run at its limit.
@@ -95,7 +95,7 @@ pub enum StoreError {
     /// The name is taken by another photo of this identity.
     #[error(
         "dataset {dataset:?} already has a photo {name:?} of identity {identity:?} with other \
-            content or attributes; use another name, or delete that photo first"
+         content or attributes; use another name, or delete that photo first"
     )]
     PhotoConflict {
         /// Dataset that has the photo.
@@ -119,7 +119,7 @@ pub enum StoreError {
     /// A row contains a value that this program never writes.
     #[error(
         "table {table}, row {row}: column {column} {reason}; the database was changed by another \
-            program: restore it from a backup or remove the row"
+         program: restore it from a backup or remove the row"
     )]
     Corrupt {
         /// Table, or the name of a result of several tables.
@@ -141,8 +141,8 @@ pub enum StoreError {
 pub enum MigrationError {
     /// A newer version of the program has migrated the tables.
     #[error(
-        "the database has schema {found}, but this program supports schemas up to {known}: run the \
-            newer program, or use another database"
+        "the database has schema {found}, but this program supports schemas up to {known}: run \
+         the newer program, or use another database"
     )]
     Newer {
         /// Schema version of the database.
@@ -152,14 +152,14 @@ pub enum MigrationError {
     },
     /// A migration was edited after it was applied.
     #[error(
-        "migration {0} of the database differs from the one in this program: use another database, \
-            or the program that created this one"
+        "migration {0} of the database differs from the one in this program: use another \
+         database, or the program that created this one"
     )]
     Changed(i64),
     /// A row refers to a missing row.
     #[error(
         "rows of the database refer to missing rows: the database was changed by another program; \
-            restore it from a backup"
+         restore it from a backup"
     )]
     References,
     /// A statement of a migration failed.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::error::{MigrationError, StoreError};
 use super::migrations;
 use super::options::StoreOptions;
-use super::sql::{Argument, Connection, Connections, Row, Sql};
+use super::sql::{Argument, Connection, Connections, Row, Sql, plain_columns, run_statements};
 
 /// Concurrent recording transactions: enough to overlap the statements of one with another's flush
 /// of the log.
@@ -142,28 +142,7 @@ impl Connection for PgConnection {
         ("EXPLAIN (ANALYZE, COSTS OFF) ", "QUERY PLAN")
     }
 
-    async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
-        let (text, arguments) = prepare(sql)?;
-        Ok(sqlx::query_with(text, arguments).execute(self).await?.rows_affected())
-    }
-
-    async fn fetch(&mut self, sql: Sql) -> Result<Vec<PgRow>, sqlx::Error> {
-        let (text, arguments) = prepare(sql)?;
-        sqlx::query_with(text, arguments).fetch_all(self).await
-    }
-
-    async fn each(
-        &mut self,
-        sql: Sql,
-        mut take: impl FnMut(&PgRow) -> Result<(), StoreError> + Send,
-    ) -> Result<(), StoreError> {
-        let (text, arguments) = prepare(sql)?;
-        let mut rows = sqlx::query_with(text, arguments).fetch(self);
-        while let Some(row) = rows.try_next().await? {
-            take(&row)?;
-        }
-        Ok(())
-    }
+    run_statements!(PgRow);
 }
 
 fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, PgArguments), sqlx::Error> {
@@ -184,31 +163,13 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, PgArguments), sqlx::Error
 }
 
 impl Row for PgRow {
-    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
-        self.try_get(column)
-    }
-
-    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
-        self.try_get(column)
-    }
-
-    fn real(&self, column: &str) -> Result<Option<f64>, sqlx::Error> {
-        self.try_get(column)
-    }
-
-    fn real_at(&self, place: usize) -> Result<Option<f64>, sqlx::Error> {
-        self.try_get(place)
-    }
+    plain_columns!();
 
     fn uuid(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error> {
         self.try_get(column)
     }
 
     fn time(&self, column: &str) -> Result<Option<OffsetDateTime>, sqlx::Error> {
-        self.try_get(column)
-    }
-
-    fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
         self.try_get(column)
     }
 }

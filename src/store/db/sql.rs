@@ -351,3 +351,58 @@ impl<'a, R: Row> Reader<'a, R> {
         self.readable(column, value)?.ok_or_else(|| self.corrupt(column, "is null"))
     }
 }
+
+/// Statements that both databases run alike; the `prepare` of the file converts their arguments.
+macro_rules! run_statements {
+    ($row:ty) => {
+        async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
+            let (text, arguments) = prepare(sql)?;
+            Ok(sqlx::query_with(text, arguments).execute(self).await?.rows_affected())
+        }
+
+        async fn fetch(&mut self, sql: Sql) -> Result<Vec<$row>, sqlx::Error> {
+            let (text, arguments) = prepare(sql)?;
+            sqlx::query_with(text, arguments).fetch_all(self).await
+        }
+
+        async fn each(
+            &mut self,
+            sql: Sql,
+            mut take: impl FnMut(&$row) -> Result<(), StoreError> + Send,
+        ) -> Result<(), StoreError> {
+            let (text, arguments) = prepare(sql)?;
+            let mut rows = sqlx::query_with(text, arguments).fetch(self);
+            while let Some(row) = rows.try_next().await? {
+                take(&row)?;
+            }
+            Ok(())
+        }
+    };
+}
+
+/// Columns of types that both drivers read.
+macro_rules! plain_columns {
+    () => {
+        fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
+            self.try_get(column)
+        }
+
+        fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
+            self.try_get(column)
+        }
+
+        fn real(&self, column: &str) -> Result<Option<f64>, sqlx::Error> {
+            self.try_get(column)
+        }
+
+        fn real_at(&self, place: usize) -> Result<Option<f64>, sqlx::Error> {
+            self.try_get(place)
+        }
+
+        fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
+            self.try_get(column)
+        }
+    };
+}
+
+pub(super) use {plain_columns, run_statements};

@@ -31,7 +31,9 @@ use uuid::Uuid;
 use super::error::{MigrationError, StoreError};
 use super::migrations;
 use super::options::StoreOptions;
-use super::sql::{Argument, Connection, Connections, Reader, Row, Sql};
+use super::sql::{
+    Argument, Connection, Connections, Reader, Row, Sql, plain_columns, run_statements,
+};
 
 /// Concurrent recording transactions.
 pub(crate) const WRITERS: usize = 1;
@@ -39,10 +41,9 @@ pub(crate) const WRITERS: usize = 1;
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::sqlite);
 
 /// The writer's page cache: 4 MiB. SQLite numbers pages anew when it splits one, by way of a page
-/// number beyond
-/// the end of the file (`balance_nonroot`), and then searches its whole cache for such pages at
-/// the commit
-/// (`pcache1TruncateUnsafe`). With 64 MiB that was 45 % of the writer's time while recording.
+/// number beyond the end of the file (`balance_nonroot`), and then searches its whole cache for
+/// such pages at the commit (`pcache1TruncateUnsafe`). With 64 MiB that was 45 % of the writer's
+/// time while recording.
 const CACHE: &str = "-4096";
 
 /// The writer's page cache in large transactions: 64 MiB. An import of 100,000 samples would
@@ -308,28 +309,7 @@ impl Connection for SqliteConnection {
         ("EXPLAIN QUERY PLAN ", "detail")
     }
 
-    async fn execute(&mut self, sql: Sql) -> Result<u64, sqlx::Error> {
-        let (text, arguments) = prepare(sql)?;
-        Ok(sqlx::query_with(text, arguments).execute(self).await?.rows_affected())
-    }
-
-    async fn fetch(&mut self, sql: Sql) -> Result<Vec<SqliteRow>, sqlx::Error> {
-        let (text, arguments) = prepare(sql)?;
-        sqlx::query_with(text, arguments).fetch_all(self).await
-    }
-
-    async fn each(
-        &mut self,
-        sql: Sql,
-        mut take: impl FnMut(&SqliteRow) -> Result<(), StoreError> + Send,
-    ) -> Result<(), StoreError> {
-        let (text, arguments) = prepare(sql)?;
-        let mut rows = sqlx::query_with(text, arguments).fetch(self);
-        while let Some(row) = rows.try_next().await? {
-            take(&row)?;
-        }
-        Ok(())
-    }
+    run_statements!(SqliteRow);
 }
 
 fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, SqliteArguments), sqlx::Error> {
@@ -369,21 +349,7 @@ fn anonymous(text: &str) -> String {
 }
 
 impl Row for SqliteRow {
-    fn text(&self, column: &str) -> Result<Option<String>, sqlx::Error> {
-        self.try_get(column)
-    }
-
-    fn int(&self, column: &str) -> Result<Option<i64>, sqlx::Error> {
-        self.try_get(column)
-    }
-
-    fn real(&self, column: &str) -> Result<Option<f64>, sqlx::Error> {
-        self.try_get(column)
-    }
-
-    fn real_at(&self, place: usize) -> Result<Option<f64>, sqlx::Error> {
-        self.try_get(place)
-    }
+    plain_columns!();
 
     fn uuid(&self, column: &str) -> Result<Option<Uuid>, sqlx::Error> {
         let parse = |text: String| {
@@ -398,9 +364,5 @@ impl Row for SqliteRow {
                 .map_err(|error| sqlx::Error::Decode(error.into()))
         };
         self.text(column)?.map(parse).transpose()
-    }
-
-    fn bytes(&self, column: &str) -> Result<Option<Vec<u8>>, sqlx::Error> {
-        self.try_get(column)
     }
 }

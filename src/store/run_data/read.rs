@@ -101,8 +101,9 @@ async fn run_data<P: Connections>(
     let mut connection = pool.reader().await?;
     let connection = &mut *connection;
     let mut sql = Sql::new(
-        "SELECT methods.name AS method, runs.name FROM runs JOIN methods ON methods.id = \
-            runs.method WHERE runs.id = ",
+        "SELECT methods.name AS method, runs.name FROM runs
+         JOIN methods ON methods.id = runs.method
+         WHERE runs.id = ",
     );
     sql.bind(run);
     let rows = connection.fetch(sql).await?;
@@ -169,8 +170,9 @@ async fn samples_data<P: Connections>(
                 continue;
             }
             let mut sql = Sql::new(
-                "SELECT sample, metric, metric_version, value, reason, flags FROM scores WHERE \
-                    pack = ",
+                "SELECT sample, metric, metric_version, value, reason, flags
+                 FROM scores
+                 WHERE pack = ",
             );
             sql.bind(pack);
             sql.push(" AND sample IN ").tuple(places.keys().map(|id| (*id).into()));
@@ -192,8 +194,9 @@ async fn find_pack<C: Connection>(
     pack: Option<&str>,
 ) -> Result<Option<PackId>, StoreError> {
     let mut sql = Sql::new(
-        "SELECT digest, packs.name, weights FROM summaries JOIN packs ON packs.digest = \
-            summaries.pack WHERE run = ",
+        "SELECT digest, packs.name, weights FROM summaries
+         JOIN packs ON packs.digest = summaries.pack
+         WHERE run = ",
     );
     sql.bind(run).push(" AND n + nulls > 0");
     if let Some(pack) = pack {
@@ -214,8 +217,8 @@ async fn newest_versions<C: Connection>(
     pack: &str,
 ) -> Result<BTreeMap<String, MetricColumn>, StoreError> {
     let mut sql = Sql::new(
-        "SELECT metric, MAX(metric_version) AS newest FROM summaries WHERE n + nulls > 0 AND run \
-            = ",
+        "SELECT metric, MAX(metric_version) AS newest FROM summaries
+         WHERE n + nulls > 0 AND run = ",
     );
     sql.bind(run).push(" AND pack = ").bind(pack).push(" GROUP BY metric");
     let rows = connection.fetch(sql).await?;
@@ -291,8 +294,9 @@ impl RunData {
             Ok::<_, StoreError>(names[first..].binary_search(&name).ok().map(|place| first + place))
         };
         let mut sql = Sql::new(
-            "SELECT samples.name, MAX(CASE WHEN reason IS NULL AND flags = '[]' THEN NULL ELSE \
-                metric END) AS remarked",
+            "SELECT samples.name,
+                 MAX(CASE WHEN reason IS NULL AND flags = '[]' THEN NULL ELSE metric END)
+                     AS remarked",
         );
         for (metric, column) in metrics.iter_mut() {
             column.values.resize(names.len(), None);

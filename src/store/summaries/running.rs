@@ -45,8 +45,9 @@ impl Sums {
 }
 
 /// Start of a statement that is followed by [`row`]s.
-const INSERT: &str = "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot, \
-    total, squares) VALUES ";
+const INSERT: &str = "INSERT INTO summaries (run, pack, metric, metric_version, n, nulls, pivot,
+    total, squares)
+    VALUES ";
 
 /// Returns a summary row: the counts of numbers and nulls, the pivot of the numbers, and the sums
 /// of distances from it and of their squares.
@@ -126,16 +127,16 @@ pub(crate) async fn add<C: Connection>(
               pivot = CASE WHEN summaries.n = 0 THEN excluded.pivot ELSE summaries.pivot END,
               total = CASE WHEN summaries.n = 0 THEN excluded.total
                            WHEN excluded.n = 0 THEN summaries.total
-                           ELSE summaries.total + (excluded.total + excluded.n * (excluded.pivot - \
-                           summaries.pivot)) END,
+                           ELSE summaries.total + (excluded.total
+                                + excluded.n * (excluded.pivot - summaries.pivot)) END,
               squares = CASE WHEN summaries.n = 0 THEN excluded.squares
                              WHEN excluded.n = 0 THEN summaries.squares
-                             WHEN abs(excluded.pivot - summaries.pivot) < 1e-150 THEN \
-                             summaries.squares + excluded.squares
+                             WHEN abs(excluded.pivot - summaries.pivot) < 1e-150
+                             THEN summaries.squares + excluded.squares
                              ELSE summaries.squares + (excluded.squares
                                   + CASE WHEN abs(excluded.total) < 1e-150 THEN 0
-                                         ELSE 2 * (excluded.pivot - summaries.pivot) * \
-                                         excluded.total END
+                                         ELSE 2 * (excluded.pivot - summaries.pivot)
+                                                * excluded.total END
                                   + excluded.n * (excluded.pivot - summaries.pivot)
                                                * (excluded.pivot - summaries.pivot)) END",
     );
@@ -242,9 +243,9 @@ pub(crate) async fn put<C: Connection>(
     let squares = numbers.iter().map(|number| (number - pivot).powi(2)).sum::<f64>();
     sql.tuple(row(key, [numbers.len() as i64, nulls], [pivot, total, squares]));
     sql.push(
-        " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET n = excluded.n, nulls = \
-            excluded.nulls,
-              pivot = excluded.pivot, total = excluded.total, squares = excluded.squares",
+        " ON CONFLICT (run, pack, metric, metric_version) DO UPDATE SET
+             n = excluded.n, nulls = excluded.nulls, pivot = excluded.pivot,
+             total = excluded.total, squares = excluded.squares",
     );
     connection.execute(sql).await?;
     Ok(())

@@ -126,10 +126,10 @@ async fn replace<P: Connections>(
     };
     for rows in summary.slices.chunks(BATCH) {
         let mut sql = Sql::new(
-            "INSERT INTO slice_summaries (run, pack, kind, label, metric, policy, metric_version, \
-                samples, n, nulls, penalised,
-                                          undecided, faceless, mean, std, low, high, clusters) \
-                                          VALUES ",
+            "INSERT INTO slice_summaries (run, pack, kind, label, metric, policy, metric_version,
+                 samples, n, nulls, penalised, undecided, faceless, mean, std, low, high,
+                 clusters)
+             VALUES ",
         );
         for (position, row) in rows.iter().enumerate() {
             let counts =
@@ -175,8 +175,8 @@ async fn replace<P: Connections>(
     }
     let keys: Vec<u8> = summary.cluster_keys.iter().flat_map(|key| key.to_le_bytes()).collect();
     let mut sql = Sql::new(
-        "INSERT INTO run_slices (run, pack, fingerprint, sample_set, samples, clusters, computed) \
-            VALUES ",
+        "INSERT INTO run_slices (run, pack, fingerprint, sample_set, samples, clusters, computed)
+         VALUES ",
     );
     sql.tuple([
         version.run.into(),
@@ -227,9 +227,10 @@ async fn run_slices<P: Connections>(
     let Some(state) = state.first() else { return Ok(None) };
     let state = Reader::new(state, "run_slices", run);
     let mut sql = Sql::new(
-        "SELECT kind, label, metric, policy, metric_version, samples, n, nulls, penalised, \
-            undecided, faceless, mean, std,
-                low, high, clusters FROM slice_summaries WHERE run = ",
+        "SELECT kind, label, metric, policy, metric_version, samples, n, nulls, penalised,
+             undecided, faceless, mean, std, low, high, clusters
+         FROM slice_summaries
+         WHERE run = ",
     );
     sql.bind(run).push(" AND pack = ").bind(pack).push(" ORDER BY kind, label, metric, policy");
     let rows = connection.fetch(sql).await?;

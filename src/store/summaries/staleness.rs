@@ -36,11 +36,11 @@ pub(super) async fn stale<P: Connections>(
 ) -> Result<Vec<RunVersion>, StoreError> {
     let mut connection = pool.reader().await?;
     let mut sql = Sql::new(
-        "SELECT summaries.run, summaries.pack, metric, metric_version, n, nulls, pivot, total, \
-            squares,
-                COALESCE(fingerprint, '') AS fingerprint
-         FROM summaries LEFT JOIN run_slices ON run_slices.run = summaries.run AND run_slices.pack \
-         = summaries.pack
+        "SELECT summaries.run, summaries.pack, metric, metric_version, n, nulls, pivot, total,
+             squares, COALESCE(fingerprint, '') AS fingerprint
+         FROM summaries
+         LEFT JOIN run_slices ON run_slices.run = summaries.run
+             AND run_slices.pack = summaries.pack
          WHERE n + nulls > 0",
     );
     if let Some(run) = run {
