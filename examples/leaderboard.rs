@@ -22,8 +22,8 @@ use stellar_score::content::ContentHash;
 use stellar_score::metrics::REGISTRY;
 use stellar_score::stats::Rng;
 use stellar_score::store::{
-    NewSample, NewScore, PackId, RunFacts, RunName, RunVersion, ScoreValue, Slice, Store,
-    StoreOptions, Weights,
+    NewSample, NewScore, PackId, RunFacts, RunName, RunVersion, ScoreValue, Slice, StandingsFilter,
+    Store, StoreOptions, Weights,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -68,7 +68,10 @@ async fn main() -> anyhow::Result<()> {
     let rows = summary.slices.len() * methods * 2;
     writeln!(out, "{rows} summaries of {} runs written in {:.1?}", 2 * methods, started.elapsed())?;
 
-    let base = LeaderboardQuery { pack: Some(pack.digest.clone()), ..LeaderboardQuery::default() };
+    let base = LeaderboardQuery {
+        filter: StandingsFilter { pack: Some(pack.digest.clone()), ..StandingsFilter::default() },
+        ..LeaderboardQuery::default()
+    };
     let ips = Sort::Metric { metric: "ips".into(), version: 1, descending: true };
     let mine =
         |query: &LeaderboardQuery| LeaderboardQuery { policy: Policy::Stellar, ..query.clone() };
@@ -85,12 +88,24 @@ async fn main() -> anyhow::Result<()> {
         (
             "a category, by ips",
             LeaderboardQuery {
-                slice: Slice::new(Slice::CATEGORY, "category 3"),
+                filter: StandingsFilter {
+                    slice: Slice::new(Slice::CATEGORY, "category 3"),
+                    ..base.filter.clone()
+                },
                 sort: ips,
                 ..mine(&base)
             },
         ),
-        ("one method", LeaderboardQuery { method: Some("method 007".into()), ..mine(&base) }),
+        (
+            "one method",
+            LeaderboardQuery {
+                filter: StandingsFilter {
+                    method: Some("method 007".into()),
+                    ..base.filter.clone()
+                },
+                ..mine(&base)
+            },
+        ),
     ];
     for (what, query) in queries {
         let started = Instant::now();

@@ -85,7 +85,8 @@ pub async fn rows_on_common(
         let common = Arc::new(common);
         for run in rows.into_iter().flatten() {
             let Some(mut data) = store.run_data(run.run, Some(pack)).await? else { continue };
-            let (names, slice, policy) = (Arc::clone(&common), query.slice.clone(), query.policy);
+            let (names, slice, policy) =
+                (Arc::clone(&common), query.filter.slice.clone(), query.policy);
             let summary = blocking(move || {
                 data.restrict(&names);
                 let running = running(&data);
@@ -172,13 +173,14 @@ fn standings(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Slice, StandingsFilter};
 
     #[test]
     fn cache_keys_have_a_fixed_length_and_differ_by_request() {
         let category = |name: &str| LeaderboardQuery {
-            slice: crate::store::Slice {
-                kind: crate::store::Slice::CATEGORY.into(),
-                label: name.into(),
+            filter: StandingsFilter {
+                slice: Slice::new(Slice::CATEGORY, name),
+                ..StandingsFilter::default()
             },
             ..LeaderboardQuery::default()
         };

@@ -169,15 +169,7 @@ impl LeaderboardQuery {
     #[must_use]
     pub fn standings(&self) -> StandingsQuery {
         StandingsQuery {
-            method: self.method.clone(),
-            run: self.run.clone(),
-            pack: self.pack.clone(),
-            weights: self.weights,
-            dataset: self.dataset.clone(),
-            split: self.split.clone(),
-            since: self.since,
-            until: self.until,
-            slice: self.slice.clone(),
+            filter: self.filter.clone(),
             policy: self.policy.as_str().to_owned(),
             penalised: PENALISED.map(str::to_owned).to_vec(),
         }
@@ -229,10 +221,11 @@ impl LeaderboardQuery {
             .iter()
             .filter_map(|(place, part)| Some((*place, *part, part.slice.as_ref()?)))
             .collect();
-        let up_to_date =
-            |of: &Standing, at: u64| !self.slice.is_all() || at == of.running.n + of.running.nulls;
-        let whole = slices.len() == parts.len() || !self.slice.is_all();
-        if slices.is_empty() && !self.slice.is_all() {
+        let up_to_date = |of: &Standing, at: u64| {
+            !self.filter.slice.is_all() || at == of.running.n + of.running.nulls
+        };
+        let whole = slices.len() == parts.len() || !self.filter.slice.is_all();
+        if slices.is_empty() && !self.filter.slice.is_all() {
             return None;
         }
         if !whole || !slices.iter().all(|(_, part, of)| up_to_date(part, of.n + of.nulls)) {

@@ -3,37 +3,20 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::penalty::Policy;
-use crate::store::{Slice, Weights};
+use crate::store::StandingsFilter;
 
 /// Selection, order and page of the leaderboard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LeaderboardQuery {
-    /// Only this method.
-    pub method: Option<String>,
-    /// Only runs of this name.
-    pub run: Option<String>,
+    /// The runs and scores.
+    pub filter: StandingsFilter,
     /// Only these metrics; all if empty.
     pub metrics: Vec<String>,
-    /// Only scores of the pack with this digest.
-    pub pack: Option<String>,
-    /// Only scores of packs with these weights.
-    pub weights: Option<Weights>,
-    /// Only runs over this dataset.
-    pub dataset: Option<String>,
-    /// Only runs over this split.
-    pub split: Option<String>,
-    /// Only runs created at this time or later.
-    pub since: Option<OffsetDateTime>,
-    /// Only runs created before this time.
-    pub until: Option<OffsetDateTime>,
     /// Only runs with these declared flags; a flag that was not declared is `false`.
     pub flags: BTreeMap<String, bool>,
-    /// Only the samples of this slice.
-    pub slice: Slice,
     /// Samples that a row is based on.
     pub on: Samples,
     /// The penalty policy.
@@ -55,17 +38,9 @@ impl Default for LeaderboardQuery {
     /// penalty.
     fn default() -> Self {
         Self {
-            method: None,
-            run: None,
+            filter: StandingsFilter::default(),
             metrics: Vec::new(),
-            pack: None,
-            weights: None,
-            dataset: None,
-            split: None,
-            since: None,
-            until: None,
             flags: BTreeMap::new(),
-            slice: Slice::all(),
             on: Samples::All,
             policy: Policy::None,
             min_samples: 0,

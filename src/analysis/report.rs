@@ -70,29 +70,31 @@ pub enum Statistic {
 }
 
 /// A row of the report.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ReportRow {
     /// Code of the metric.
+    #[schema(example = "ips")]
     pub metric: String,
     /// Definition of `mean`: the mean over the samples with a score, for all metrics except `aps`.
     pub statistic: Statistic,
-    /// Value of the statistic.
+    /// The statistic; null if it cannot be computed.
     pub mean: Option<f64>,
-    /// Mean of the samples' scores. It differs from `mean` for `aps`, where leaderboards and slices
-    /// use this one.
+    /// Mean of the samples' scores, if `mean` is another statistic: for `aps` the mean share of
+    /// correct predictions, as in leaderboards and slices.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_mean: Option<f64>,
-    /// Standard deviation with n − 1 in the denominator; `None` for `aps`.
+    /// Standard deviation (ddof 1); null for `aps` and below two samples.
     pub std: Option<f64>,
-    /// Lower end of the 95 % confidence interval, clustered by identity.
+    /// Lower end of the 95 % interval, resampled by identity.
     pub low: Option<f64>,
-    /// Upper end.
+    /// Upper end of the interval.
     pub high: Option<f64>,
-    /// Identities among the samples with a score; a sample without an identity counts as one. Below
-    /// [`FEW_CLUSTERS`](crate::stats::FEW_CLUSTERS), intervals are based on little data.
+    /// Number of identities among the samples with a score; a sample without an identity counts as
+    /// one.
     pub clusters: usize,
-    /// Samples with a score.
+    /// Number of samples with a score.
     pub n: usize,
-    /// Share of the samples with a score.
+    /// Share of the samples that have a score.
     pub coverage: f64,
 }
 

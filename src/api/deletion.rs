@@ -17,16 +17,9 @@ use crate::{
 /// Counts of deleted data.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct DeletedResponse {
-    /// Number of deleted samples.
-    samples: u64,
-    /// Number of deleted scores.
-    scores: u64,
-    /// Number of deleted photos of datasets.
-    photos: u64,
-    /// Number of deleted prompts of datasets.
-    prompts: u64,
-    /// Number of images whose faces were deleted, once for each set of face graphs.
-    faces: u64,
+    /// Rows of the database.
+    #[serde(flatten)]
+    deleted: Deleted,
     /// Number of features that were evicted from the feature cache.
     cached: u64,
 }
@@ -54,13 +47,14 @@ pub(super) async fn delete(
 }
 
 /// Evicts everything that is derived from deleted data.
-async fn forget(app: &App, deleted: Deleted) -> Json<DeletedResponse> {
+async fn forget(app: &App, mut deleted: Deleted) -> Json<DeletedResponse> {
     app.runs.spool().release(deleted.images.iter().copied());
-    let cached = service::forget(&app.store, &app.scoring, deleted.images).await;
+    let images = std::mem::take(&mut deleted.images);
+    let cached = service::forget(&app.store, &app.scoring, images).await;
     app.runs.scrub().await;
     let Deleted { samples, scores, photos, prompts, faces, .. } = deleted;
     tracing::info!(samples, scores, photos, prompts, faces, cached, "deleted on request");
-    Json(DeletedResponse { samples, scores, photos, prompts, faces, cached })
+    Json(DeletedResponse { deleted, cached })
 }
 
 /// Creates the error for something that is not there to be deleted.

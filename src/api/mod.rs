@@ -34,26 +34,32 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-use analysis::{alignment, correlations, leaderboard, slices, trade_off};
+use analysis::{
+    alignment, correlations, leaderboard,
+    slices::{self, KindWord},
+    trade_off,
+};
 pub use caches::response_cache_bytes;
 use datasets::{photos, prompts};
 pub use http::{ApiError, Code, Problem};
-use http::{analyses, bodies, fallback, hosts, request_id, telemetry};
+use http::{analyses, bodies, csv, fallback, hosts, request_id, telemetry};
 pub use runs::import::import_bytes;
 use runs::{attributes, compare, events, import, report, toolkit};
 pub use score::{Evidence, ScoreResponse, score_entry};
 pub use state::App;
+
+use crate::analysis::Grouping;
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "stellar-score",
         description = "Scores images of personalised text-to-image generators with the same \
-            numbers as the reference \
-                       implementations, stores the scores and ranks the generators.",
+            numbers as the reference implementations, stores the scores and ranks the generators.",
         license(name = "MIT OR Apache-2.0")
     ),
-    components(schemas(Problem)),
+    // The enums of query parameters: utoipa collects schemas from bodies only.
+    components(schemas(Problem, Grouping, KindWord, csv::Format, report::Format)),
     tags(
         (name = "scores", description = "Score images and read the scores back"),
         (name = "runs", description = "Evaluate a generator: samples are accepted at once and \
@@ -150,7 +156,10 @@ fn add_problem_bodies(operation: &mut Operation) {
 
 /// Adds the responses of the middleware around all routes, and those that any route may give.
 fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    let in_query = |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if one.parameter_in == ParameterIn::Query);
+    let in_query = |one: &RefOr<Parameter>| match one {
+        RefOr::T(one) => one.parameter_in == ParameterIn::Query,
+        RefOr::Ref(_) => false,
+    };
     for (path, item) in &mut document.paths.paths {
         let operations = [
             (&mut item.get, false),

@@ -33,7 +33,7 @@ const MOST_METHODS: usize = 200;
 const MOST_QUESTIONS: usize = 200;
 
 /// Limits of one request: its number of preferences, and its body in bytes.
-const MOST_ANSWERS: usize = 10_000;
+const MOST_PREFERENCES: usize = 10_000;
 const MOST_BYTES: usize = 8 << 20;
 
 /// Maximum number of columns of a CSV of preferences; seven are known.
@@ -52,11 +52,11 @@ enum Choice {
 }
 
 /// A preference: a vote with `run_a`, `run_b` and `preferred`, or a rating with `run` and `rating`.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"question": "overall", "annotator": "ada", "name": "0007-0042",
     "run_a": "0197a7c6-6f00-7000-8000-000000000001", "run_b": "0197a7c6-6f00-7000-8000-000000000002", "preferred": "a"}))]
-pub(super) struct Answer {
+pub(super) struct PreferenceEntry {
     /// The question put to the annotator.
     question: QuestionWord,
     /// Name of the annotator; any name that distinguishes annotators.
@@ -64,30 +64,30 @@ pub(super) struct Answer {
     /// Name of the sample in the run, or in both runs.
     name: String,
     /// First run of a vote.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     run_a: Option<Uuid>,
     /// Second run of a vote.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     run_b: Option<Uuid>,
     /// The preferred image of a vote.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     preferred: Option<Choice>,
     /// Run of a rating.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<Uuid>,
     /// The rating; higher is better. Any scale is allowed if it is the same for all ratings of an
     /// annotator.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     rating: Option<f64>,
 }
 
 /// Preferences to record.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewAnswers {
+pub(super) struct NewPreferences {
     /// 1 to 10,000 preferences.
-    #[serde(deserialize_with = "body::at_most::<MOST_ANSWERS, _, _>")]
-    preferences: Vec<Answer>,
+    #[serde(deserialize_with = "body::at_most::<MOST_PREFERENCES, _, _>")]
+    preferences: Vec<PreferenceEntry>,
 }
 
 /// Outcome of recording preferences.
@@ -100,31 +100,13 @@ pub(super) struct Accepted {
 }
 
 /// A stored preference.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct KeptAnswer {
+#[derive(Debug, Serialize, ToSchema)]
+struct StoredPreference {
     /// Id of the preference.
     id: Uuid,
-    /// The question put to the annotator.
-    question: QuestionWord,
-    /// Name of the annotator.
-    annotator: String,
-    /// Name of the sample in the run, or in both runs.
-    name: String,
-    /// First run of a vote; the two runs may be swapped relative to the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    run_a: Option<Uuid>,
-    /// Second run of a vote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    run_b: Option<Uuid>,
-    /// The preferred image of a vote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    preferred: Option<Choice>,
-    /// Run of a rating.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    run: Option<Uuid>,
-    /// The rating.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rating: Option<f64>,
+    /// The preference. The two runs of a vote may be swapped relative to the request.
+    #[serde(flatten)]
+    preference: PreferenceEntry,
     /// Time at which it was recorded.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
@@ -137,7 +119,7 @@ struct KeptAnswer {
 /// the same annotator, question and images.
 #[utoipa::path(
     post, path = "/v1/preferences", operation_id = "add_preferences", tag = "analysis",
-    request_body(content((NewAnswers = "application/json"), (String = "text/csv"))),
+    request_body(content((NewPreferences = "application/json"), (String = "text/csv"))),
     responses(
         (status = 200, description = "Recorded", body = Accepted),
         (status = 400, description = "Malformed body"),
@@ -150,23 +132,24 @@ pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Acc
     let media_type =
         request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_csv = media_type.is_some_and(|value| value.trim_start().starts_with("text/csv"));
-    let answers = if is_csv {
+    let preferences = if is_csv {
         read_csv(&body::csv(request, MOST_BYTES).await?)?
     } else {
-        body::json::<NewAnswers>(request, MOST_BYTES).await?.preferences
+        body::json::<NewPreferences>(request, MOST_BYTES).await?.preferences
     };
-    if answers.is_empty() || answers.len() > MOST_ANSWERS {
-        let problem =
-            format!("there are no preferences, or too many: send 1 to {MOST_ANSWERS} at a time");
+    if preferences.is_empty() || preferences.len() > MOST_PREFERENCES {
+        let problem = format!(
+            "there are no preferences, or too many: send 1 to {MOST_PREFERENCES} at a time"
+        );
         return Err(ApiError::new(Code::InvalidField, problem));
     }
     let place =
         |at: usize| if is_csv { format!("line {}", at + 2) } else { format!("preferences[{at}]") };
-    let new: Vec<NewPreference> = answers
+    let new: Vec<NewPreference> = preferences
         .into_iter()
         .enumerate()
-        .map(|(at, answer)| {
-            answer.into_new(&app.questions).map_err(|error| error.within(&place(at)))
+        .map(|(at, preference)| {
+            preference.into_new(&app.questions).map_err(|error| error.within(&place(at)))
         })
         .collect::<Result<_, _>>()?;
     match app.store.add_preferences(&new, OffsetDateTime::now_utc()).await? {
@@ -186,7 +169,7 @@ pub(super) async fn add(State(app): Shared, request: Request) -> Result<Json<Acc
     }
 }
 
-fn read_csv(text: &str) -> Result<Vec<Answer>, ApiError> {
+fn read_csv(text: &str) -> Result<Vec<PreferenceEntry>, ApiError> {
     let invalid = |error: &dyn fmt::Display| {
         ApiError::new(
             Code::InvalidField,
@@ -202,12 +185,12 @@ fn read_csv(text: &str) -> Result<Vec<Answer>, ApiError> {
     // One more than the limit shows that there are too many.
     reader
         .deserialize()
-        .take(MOST_ANSWERS + 1)
-        .map(|answer| answer.map_err(|error| invalid(&error)))
+        .take(MOST_PREFERENCES + 1)
+        .map(|preference| preference.map_err(|error| invalid(&error)))
         .collect()
 }
 
-impl Answer {
+impl PreferenceEntry {
     fn into_new(self, questions: &Questions) -> Result<NewPreference, ApiError> {
         let invalid = |why| Err(ApiError::new(Code::InvalidField, why));
         let Self { question, annotator, name, run_a, run_b, preferred, run, rating } = self;
@@ -242,11 +225,10 @@ impl Resource for Preference {
     const NAME: &'static str = "preference";
 }
 
-impl From<Preference> for KeptAnswer {
+impl From<Preference> for StoredPreference {
     fn from(of: Preference) -> Self {
         let Preference { id, question, annotator, name, judgement, created } = of;
-        let kept = Self {
-            id,
+        let of_nothing = PreferenceEntry {
             question: question.into(),
             annotator,
             name,
@@ -255,21 +237,26 @@ impl From<Preference> for KeptAnswer {
             preferred: None,
             run: None,
             rating: None,
-            created,
         };
-        match judgement {
+        let preference = match judgement {
             Judgement::Vote { a, b, preference } => {
                 let preferred = match preference {
                     1.. => Choice::A,
                     0 => Choice::Tie,
                     _ => Choice::B,
                 };
-                Self { run_a: Some(a), run_b: Some(b), preferred: Some(preferred), ..kept }
+                PreferenceEntry {
+                    run_a: Some(a),
+                    run_b: Some(b),
+                    preferred: Some(preferred),
+                    ..of_nothing
+                }
             }
             Judgement::Rating { run, rating } => {
-                Self { run: Some(run), rating: Some(rating), ..kept }
+                PreferenceEntry { run: Some(run), rating: Some(rating), ..of_nothing }
             }
-        }
+        };
+        Self { id, preference, created }
     }
 }
 
@@ -291,10 +278,10 @@ pub(super) struct PreferencesQuery {
 }
 
 /// One page of preferences.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct AnswersPage {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PreferencesPage {
     /// Preferences in the order in which they were recorded.
-    preferences: Vec<KeptAnswer>,
+    preferences: Vec<StoredPreference>,
     /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<Uuid>,
@@ -304,12 +291,12 @@ pub(super) struct AnswersPage {
 #[utoipa::path(
     get, path = "/v1/preferences", operation_id = "list_preferences", tag = "analysis",
     params(PreferencesQuery),
-    responses((status = 200, description = "One page", body = AnswersPage))
+    responses((status = 200, description = "One page", body = PreferencesPage))
 )]
 pub(super) async fn list(
     State(app): Shared,
     Query(parameters): Query<PreferencesQuery>,
-) -> Result<Json<AnswersPage>, ApiError> {
+) -> Result<Json<PreferencesPage>, ApiError> {
     let limit = page(parameters.limit)?;
     let question = |word| app.questions.of(word, Code::MalformedRequest);
     let query = store::PreferencesQuery {
@@ -321,7 +308,7 @@ pub(super) async fn list(
     };
     let found = app.store.preferences(&query).await?;
     let (found, next) = cut(found, limit, |last| last.id);
-    Ok(Json(AnswersPage { preferences: found.into_iter().map(Into::into).collect(), next }))
+    Ok(Json(PreferencesPage { preferences: found.into_iter().map(Into::into).collect(), next }))
 }
 
 /// Deletes a preference.
@@ -342,7 +329,7 @@ pub(super) async fn delete(State(app): Shared, id: Id<Preference>) -> Result<Sta
 
 /// Outcome of deleting an annotator.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct DeletedAnswers {
+pub(super) struct DeletedPreferences {
     /// Number of deleted preferences.
     preferences: u64,
 }
@@ -352,14 +339,14 @@ pub(super) struct DeletedAnswers {
     delete, path = "/v1/annotators/{annotator}", tag = "privacy",
     params(("annotator" = String, Path, description = "Name of the annotator")),
     responses(
-        (status = 200, description = "Deleted", body = DeletedAnswers),
+        (status = 200, description = "Deleted", body = DeletedPreferences),
         (status = 404, description = "No preferences by this annotator"),
     )
 )]
 pub(super) async fn delete_annotator(
     State(app): Shared,
     annotator: InPath<String>,
-) -> Result<Json<DeletedAnswers>, ApiError> {
+) -> Result<Json<DeletedPreferences>, ApiError> {
     let annotator = annotator.map(|Path(name)| name).unwrap_or_default();
     let mut deleted = 0;
     for name in label::forms(&annotator) {
@@ -370,7 +357,7 @@ pub(super) async fn delete_annotator(
             Code::NotFound,
             "no preferences by this annotator; GET /v1/preferences lists annotators",
         )),
-        preferences => Ok(Json(DeletedAnswers { preferences })),
+        preferences => Ok(Json(DeletedPreferences { preferences })),
     }
 }
 
@@ -439,7 +426,7 @@ pub(super) async fn next(
         question: Some(question.clone()),
         ..store::PreferencesQuery::default()
     };
-    let answers = app.store.preferences(&query).await?;
+    let preferences = app.store.preferences(&query).await?;
     let mut methods = methods_of_runs(&app).await?;
     // Ids are ordered by time: the largest is the newest.
     let newest: BTreeMap<String, Uuid> =
@@ -451,7 +438,7 @@ pub(super) async fn next(
     let recent: BTreeSet<&String> =
         newest.iter().filter(|(_, run)| recent.contains(run)).map(|(name, _)| name).collect();
     methods.retain(|_, method| recent.contains(method));
-    let ranked = blocking(move || next_pairs(&judged_pairs(&answers), &methods)).await;
+    let ranked = blocking(move || next_pairs(&judged_pairs(&preferences), &methods)).await;
     // A share for each of the first pairs of methods, so that no pair of methods fills the list.
     let each = limit.div_ceil(ranked.len().clamp(1, 10)) as u32;
     let mut pairs = Vec::new();

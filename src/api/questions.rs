@@ -31,8 +31,7 @@ impl TryFrom<String> for QuestionWord {
             Some(question) => Ok(Self(question)),
             None => {
                 Err("a question is a word of 1 to 32 lower-case letters, digits and underscores, \
-                    such as \
-                         `overall` or `identity`"
+                     such as `overall` or `identity`"
                     .to_owned())
             }
         }
@@ -57,11 +56,10 @@ impl PartialSchema for QuestionWord {
             .schema_type(Type::String)
             .pattern(Some("^[a-z][a-z0-9_]{0,31}$"))
             .description(Some(
-                "The question put to annotators: `overall`, which is better overall; `object`, are \
-                    the objects of the prompt present; `relation`, \
-                 are its relations right; `identity`, which is more like the person; or a question \
-                 that the operator configured in \
-                 `analysis.questions`.",
+                "The question put to annotators: `overall`, which is better overall; `object`, \
+                 are the objects of the prompt present; `relation`, are its relations right; \
+                 `identity`, which is more like the person; or a question that the operator \
+                 configured in `analysis.questions`.",
             ))
             .examples([serde_json::json!("identity")])
             .into()
@@ -96,8 +94,7 @@ impl Questions {
         let known: Vec<_> = self.0.iter().map(Question::as_str).collect();
         let problem = format!(
             "`question` is `{}`, which this service does not have: send one of {}, or have the \
-                operator add it to \
-             analysis.questions",
+             operator add it to analysis.questions",
             word.0.as_str(),
             known.join(", ")
         );

@@ -10,7 +10,9 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::db::{
@@ -23,7 +25,7 @@ use super::{Store, pending, preferences, spools};
 use crate::content::ContentHash;
 
 /// Counts of what was deleted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Deleted {
     /// Number of samples.
     pub samples: u64,
@@ -36,6 +38,7 @@ pub struct Deleted {
     /// Number of images with stored faces, counted once per set of graphs that found them.
     pub faces: u64,
     /// All images that the deleted rows referred to: cached data about them must be evicted too.
+    #[serde(skip)]
     pub images: Vec<ContentHash>,
 }
 
@@ -150,8 +153,9 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
 ) -> Result<Option<Deleted>, StoreError> {
     let connection = &mut *transaction;
     let mut sql = Sql::new(
-        "SELECT run, image, reason, reference_hashes, auxiliary_hashes FROM pending_samples WHERE \
-            id = ",
+        "SELECT run, image, reason, reference_hashes, auxiliary_hashes
+         FROM pending_samples
+         WHERE id = ",
     );
     sql.bind(id).push(connection.lock_for_deletion());
     let rows = connection.fetch(sql).await?;
@@ -264,8 +268,8 @@ async fn delete_image<P: Connections>(
     let connection = &mut *transaction;
     // Before the photos are deleted, because they name the datasets that change.
     let mut sql = Sql::new(
-        "UPDATE datasets SET revision = revision + 1 WHERE id IN (SELECT dataset FROM photos WHERE \
-            image = ",
+        "UPDATE datasets SET revision = revision + 1
+         WHERE id IN (SELECT dataset FROM photos WHERE image = ",
     );
     sql.bind(image.to_hex()).push(")");
     connection.execute(sql).await?;
@@ -277,8 +281,8 @@ async fn delete_image<P: Connections>(
     // Predictions for the face in it.
     for text in [
         "DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE image = ",
-        "DELETE FROM attribute_outcomes WHERE sample IN (SELECT sample FROM sample_photos WHERE \
-            image = ",
+        "DELETE FROM attribute_outcomes
+         WHERE sample IN (SELECT sample FROM sample_photos WHERE image = ",
     ] {
         let mut sql = Sql::new(text);
         sql.bind(image.to_hex()).push(")");
@@ -286,8 +290,8 @@ async fn delete_image<P: Connections>(
     }
     // Cached reports with these predictions are now stale.
     let mut sql = Sql::new(
-        "UPDATE runs SET revision = revision + 1 WHERE id IN (SELECT run FROM samples WHERE run IS \
-            NOT NULL AND (image = ",
+        "UPDATE runs SET revision = revision + 1
+         WHERE id IN (SELECT run FROM samples WHERE run IS NOT NULL AND (image = ",
     );
     sql.bind(image.to_hex()).push(" OR id IN (SELECT sample FROM sample_photos WHERE image = ");
     sql.bind(image.to_hex()).push(")))");

@@ -1,6 +1,8 @@
 //! Methods.
 
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Store;
@@ -10,7 +12,8 @@ use super::db::{
 };
 
 /// A method with its number of runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = MethodEntry)]
 pub struct MethodRecord {
     /// Name of the method.
     pub name: String,
@@ -19,6 +22,7 @@ pub struct MethodRecord {
     /// Number of runs.
     pub runs: u64,
     /// Time of creation, UTC, to the microsecond.
+    #[serde(with = "time::serde::rfc3339")]
     pub created: OffsetDateTime,
 }
 

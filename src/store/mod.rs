@@ -75,7 +75,9 @@ pub use summaries::moments::{MetricSummary, Moments};
 pub use summaries::slice::{MetricSums, Slice, SliceSummary};
 pub use summaries::slices::{Quantiles, RunSlices, RunSummary};
 pub use summaries::staleness::RunVersion;
-pub use summaries::standings::{LEADERBOARD_BYTES, RunStandings, Standing, StandingsQuery};
+pub use summaries::standings::{
+    LEADERBOARD_BYTES, RunStandings, Standing, StandingsFilter, StandingsQuery,
+};
 use summaries::standings::{StandingsCache, standings_cache};
 
 use crate::cache::Caches;

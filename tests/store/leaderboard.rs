@@ -1,7 +1,9 @@
 //! The leaderboard: grouping, filters, order and pages.
 
 use stellar_score::analysis::{Grouping, LeaderboardPage, LeaderboardQuery, Sort, leaderboard};
-use stellar_score::store::{MAX_PAGE, NewSample, RunName, Store, StoreError, Weights};
+use stellar_score::store::{
+    MAX_PAGE, NewSample, RunName, StandingsFilter, Store, StoreError, Weights,
+};
 use uuid::Uuid;
 
 use crate::harness::*;
@@ -126,32 +128,39 @@ pub(crate) async fn filters_select_rows(db: Database) {
     assert_eq!(ask(&store, &all).await.rows.len(), 8);
 
     let one = LeaderboardQuery {
-        method: Some("B".into()),
-        run: Some("second".into()),
+        filter: StandingsFilter {
+            method: Some("B".into()),
+            run: Some("second".into()),
+            pack: Some(demo().digest),
+            weights: Some(Weights::Demo),
+            ..StandingsFilter::default()
+        },
         metrics: vec!["m".into()],
-        pack: Some(demo().digest),
-        weights: Some(Weights::Demo),
         ..all.clone()
     };
     let page = ask(&store, &one).await;
     assert_eq!(names(&page), ["B/second"]);
     assert_eq!(summaries(&page.rows[0]), [summary(1, 0, Some(3.0), None)]);
 
-    let official_only = LeaderboardQuery { weights: Some(Weights::Official), ..all.clone() };
+    let only =
+        |filter| LeaderboardQuery { filter, by: Grouping::Run, ..LeaderboardQuery::default() };
+    let of_official =
+        StandingsFilter { weights: Some(Weights::Official), ..StandingsFilter::default() };
+    let official_only = only(of_official.clone());
     let page = ask(&store, &official_only).await;
     assert_eq!(names(&page), ["A/first", "A/second", "B/first", "B/second"]);
     assert!(page.rows.iter().all(|row| row.pack == official() && row.metrics.len() == 2));
 
     // A run filter also applies when the runs of a method are merged.
-    let first =
-        LeaderboardQuery { run: Some("first".into()), by: Grouping::Method, ..official_only };
+    let run = StandingsFilter { run: Some("first".into()), ..of_official.clone() };
+    let first = LeaderboardQuery { by: Grouping::Method, ..only(run) };
     assert!(ask(&store, &first).await.rows.iter().all(|row| row.metrics[0].summary.n == 1));
 
     for nothing in [
-        LeaderboardQuery { method: Some("C".into()), ..all.clone() },
-        LeaderboardQuery { pack: Some("0".repeat(64)), ..all.clone() },
-        LeaderboardQuery { metrics: vec!["unknown".into()], ..all.clone() },
-        LeaderboardQuery { pack: Some(demo().digest), weights: Some(Weights::Official), ..all },
+        only(StandingsFilter { method: Some("C".into()), ..StandingsFilter::default() }),
+        only(StandingsFilter { pack: Some("0".repeat(64)), ..StandingsFilter::default() }),
+        only(StandingsFilter { pack: Some(demo().digest), ..of_official }),
+        LeaderboardQuery { metrics: vec!["unknown".into()], ..all },
     ] {
         assert_eq!(ask(&store, &nothing).await.rows, []);
     }

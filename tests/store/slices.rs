@@ -5,7 +5,7 @@ use stellar_score::analysis::{
     Grouping, LeaderboardPage, LeaderboardQuery, Policy, RankedMetric, Sort, leaderboard,
     refresh_run, refresh_stale,
 };
-use stellar_score::store::{NewSample, RunFacts, RunFlags, RunName, Slice, Store};
+use stellar_score::store::{NewSample, RunFacts, RunFlags, RunName, Slice, StandingsFilter, Store};
 use uuid::Uuid;
 
 use crate::harness::*;
@@ -46,7 +46,10 @@ fn of<'a>(page: &'a LeaderboardPage, row: usize, metric: &str) -> &'a RankedMetr
 }
 
 fn slice(kind: &str, label: &str) -> LeaderboardQuery {
-    LeaderboardQuery { slice: Slice::new(kind, label), ..LeaderboardQuery::default() }
+    LeaderboardQuery {
+        filter: StandingsFilter { slice: Slice::new(kind, label), ..StandingsFilter::default() },
+        ..LeaderboardQuery::default()
+    }
 }
 
 pub(crate) async fn a_summarised_run_has_intervals_until_it_changes(db: Database) {
@@ -201,18 +204,17 @@ pub(crate) async fn filters_select_runs_by_their_facts(db: Database) {
     let runs =
         |page: LeaderboardPage| page.rows.into_iter().filter_map(|row| row.run).collect::<Vec<_>>();
     let flag = |set| [("trained_on_evaluation_photos".to_owned(), set)].into();
+    let (any, both) = (StandingsFilter::default, vec!["one", "two"]);
+    let only = |filter| LeaderboardQuery { filter, ..all.clone() };
     for (query, expected) in [
-        (LeaderboardQuery { dataset: Some("Stellar-T".into()), ..all.clone() }, vec!["one"]),
-        (LeaderboardQuery { split: Some("test".into()), ..all.clone() }, vec!["one", "two"]),
-        (LeaderboardQuery { split: Some("train".into()), ..all.clone() }, vec![]),
+        (only(StandingsFilter { dataset: Some("Stellar-T".into()), ..any() }), vec!["one"]),
+        (only(StandingsFilter { split: Some("test".into()), ..any() }), both.clone()),
+        (only(StandingsFilter { split: Some("train".into()), ..any() }), vec![]),
+        (only(StandingsFilter { since: Some(at(0)), until: Some(at(1)), ..any() }), both),
+        (only(StandingsFilter { since: Some(at(1)), ..any() }), vec![]),
+        (only(StandingsFilter { until: Some(at(0)), ..any() }), vec![]),
         (LeaderboardQuery { flags: flag(true), ..all.clone() }, vec!["one"]),
         (LeaderboardQuery { flags: flag(false), ..all.clone() }, vec!["two"]),
-        (
-            LeaderboardQuery { since: Some(at(0)), until: Some(at(1)), ..all.clone() },
-            vec!["one", "two"],
-        ),
-        (LeaderboardQuery { since: Some(at(1)), ..all.clone() }, vec![]),
-        (LeaderboardQuery { until: Some(at(0)), ..all.clone() }, vec![]),
     ] {
         assert_eq!(runs(ask(&store, query.clone()).await), expected, "{query:?}");
     }

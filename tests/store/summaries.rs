@@ -8,7 +8,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use stellar_score::analysis::{Grouping, LeaderboardQuery, Sort, leaderboard};
-use stellar_score::store::{MetricSummary, NewSample, NewScore, RunName, ScoreValue, Store};
+use stellar_score::store::{
+    MetricSummary, NewSample, NewScore, RunName, ScoreValue, StandingsFilter, Store,
+};
 use uuid::Uuid;
 
 use crate::harness::*;
@@ -148,7 +150,7 @@ async fn check(store: &Store, method: &str, steps: &[Step]) {
         }
     }
     let query = LeaderboardQuery {
-        method: Some(method.into()),
+        filter: StandingsFilter { method: Some(method.into()), ..StandingsFilter::default() },
         by: Grouping::Run,
         ..LeaderboardQuery::default()
     };

@@ -99,13 +99,13 @@ pub(crate) async fn read(
         annotator: parameters.annotator,
         ..PreferencesQuery::default()
     };
-    let answers: Vec<Preference> = app.store.preferences(&query).await?;
-    let (answers, agreement) = blocking(move || {
-        let agreement = annotator_agreement(&answers);
-        (answers, agreement)
+    let preferences: Vec<Preference> = app.store.preferences(&query).await?;
+    let (preferences, agreement) = blocking(move || {
+        let agreement = annotator_agreement(&preferences);
+        (preferences, agreement)
     })
     .await;
-    let pairs = judged_pairs(&answers);
+    let pairs = judged_pairs(&preferences);
     let mut samples: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
     for (name, pair) in &pairs {
         for run in [pair.a, pair.b] {
@@ -131,7 +131,7 @@ pub(crate) async fn read(
     Ok(Json(AlignmentResponse {
         question,
         pack,
-        answers: answers.len(),
+        answers: preferences.len(),
         agreement,
         slices,
         published,
@@ -186,10 +186,10 @@ pub(crate) async fn preferences(
         annotator: parameters.annotator,
         ..PreferencesQuery::default()
     };
-    let answers = app.store.preferences(&query).await?;
+    let judged = app.store.preferences(&query).await?;
     let methods = methods_of_runs(&app).await?;
-    let count = answers.len();
-    let (of, names) = extent(&answers, &methods);
+    let answers = judged.len();
+    let (of, names) = extent(&judged, &methods);
     if of > MOST_METHODS || of * names > MOST_CELLS {
         let problem = format!(
             "the preferences are about {of} methods and {names} samples, but at most \
@@ -199,11 +199,11 @@ pub(crate) async fn preferences(
         return Err(ApiError::new(Code::MalformedRequest, problem));
     }
     let (agreement, preferences) = blocking(move || {
-        (annotator_agreement(&answers), method_preferences(&judged_pairs(&answers), &methods))
+        (annotator_agreement(&judged), method_preferences(&judged_pairs(&judged), &methods))
     })
     .await;
     let question = question.into();
-    Ok(Json(PreferencesResponse { question, answers: count, agreement, preferences }))
+    Ok(Json(PreferencesResponse { question, answers, agreement, preferences }))
 }
 
 /// Maximum number of methods whose strengths are fitted together: the cost of the errors is cubic.
@@ -213,12 +213,12 @@ const MOST_METHODS: usize = 300;
 const MOST_CELLS: usize = 2_000_000;
 
 /// Returns the number of methods and the number of samples that the votes are about.
-fn extent(answers: &[Preference], methods: &BTreeMap<uuid::Uuid, String>) -> (usize, usize) {
+fn extent(preferences: &[Preference], methods: &BTreeMap<uuid::Uuid, String>) -> (usize, usize) {
     let (mut named, mut samples) = (BTreeSet::new(), BTreeSet::new());
-    for answer in answers {
-        if let crate::store::Judgement::Vote { a, b, .. } = answer.judgement {
+    for preference in preferences {
+        if let crate::store::Judgement::Vote { a, b, .. } = preference.judgement {
             named.extend([a, b].iter().filter_map(|run| methods.get(run)));
-            samples.insert(answer.name.as_str());
+            samples.insert(preference.name.as_str());
         }
     }
     (named.len(), samples.len())
@@ -240,7 +240,7 @@ mod tests {
             .zip(["a", "a", "b", "c"])
             .map(|(run, method)| (*run, method.to_owned()))
             .collect();
-        let answer = |name: &str, judgement| Preference {
+        let preference = |name: &str, judgement| Preference {
             id: Uuid::nil(),
             question: Question::Overall,
             annotator: "x".to_owned(),
@@ -249,14 +249,14 @@ mod tests {
             created: OffsetDateTime::UNIX_EPOCH,
         };
         let vote = |name, a: usize, b: usize| {
-            answer(name, Judgement::Vote { a: runs[a], b: runs[b], preference: 1 })
+            preference(name, Judgement::Vote { a: runs[a], b: runs[b], preference: 1 })
         };
-        let answers = [
+        let preferences = [
             vote("1", 0, 2),
             vote("1", 1, 2),
             vote("2", 0, 1),
-            answer("3", Judgement::Rating { run: runs[3], rating: 1.0 }),
+            preference("3", Judgement::Rating { run: runs[3], rating: 1.0 }),
         ];
-        assert_eq!(extent(&answers, &methods), (2, 2));
+        assert_eq!(extent(&preferences, &methods), (2, 2));
     }
 }

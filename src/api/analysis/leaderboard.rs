@@ -11,18 +11,20 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::http::csv::{self, Format};
+use crate::api::analysis::numbers::{Numbers, share};
+use crate::api::http::csv::{self, Format, optional};
 use crate::api::http::filters::{Filters, SliceFilter};
 use crate::api::http::{ApiError, Code, Query, page};
 use crate::api::state::{App, Shared};
 use crate::{
     analysis::{
-        self, CommonError, Grouping, LeaderboardRow, NoInterval, Policy, PublishedMethod,
-        RankedMetric, Samples, Sort, published,
+        self, CommonError, Grouping, LeaderboardRow, Policy, PublishedMethod, RankedMetric,
+        Samples, Sort, published,
     },
     metrics::{self, Direction},
     pack_id::PackId,
     stats::FEW_CLUSTERS,
+    store::StandingsFilter,
 };
 
 /// Filters and options of the leaderboard.
@@ -164,28 +166,9 @@ struct Row {
 /// Summary of one metric over the samples of a method or run.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct Summary {
-    /// Version of the metric's definition.
-    version: u32,
-    /// Number of samples with a number.
-    n: u64,
-    /// Number of measured samples without a number.
-    nulls: u64,
-    /// Share of the measured samples that have a number.
-    coverage: f64,
-    /// Mean of the numbers; null if `n` is 0. For `aps` it is the mean share of correct predictions
-    /// (`sample_mean` in a run's report), not the area under the ROC curve, which is defined for a
-    /// whole run only.
-    mean: Option<f64>,
-    /// Standard deviation of the numbers (ddof 1); null if `n` is below 2.
-    std: Option<f64>,
-    /// Lower end of the mean's 95 % interval, by identity; null while pending, and below two
-    /// identities.
-    low: Option<f64>,
-    /// Upper end of the interval.
-    high: Option<f64>,
-    /// Reason why the mean has no interval.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    no_interval: Option<NoInterval>,
+    /// Mean and interval.
+    #[serde(flatten)]
+    numbers: Numbers,
     /// 1 + the number of rows with the same pack and `sample_set` whose interval lies entirely on
     /// the better side of this one's. Null without an interval, and for metrics without a better
     /// end.
@@ -242,7 +225,9 @@ pub(crate) async fn read(
         rows: published()
             .methods
             .iter()
-            .filter(|row| query.dataset.as_ref().is_none_or(|dataset| row.dataset == *dataset))
+            .filter(|row| {
+                query.filter.dataset.as_ref().is_none_or(|dataset| row.dataset == *dataset)
+            })
             .cloned()
             .collect(),
     });
@@ -313,12 +298,10 @@ const HEADER: [&str; 22] = [
 
 impl LeaderboardResponse {
     fn lines(&self) -> Vec<Vec<String>> {
-        let number =
-            |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
-        let count = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
         let mut lines = Vec::new();
         for row in &self.rows {
             for (metric, of) in &row.metrics {
+                let numbers = &of.numbers;
                 lines.push(vec![
                     "measured".to_owned(),
                     row.method.clone(),
@@ -327,21 +310,21 @@ impl LeaderboardResponse {
                     row.pack.digest.clone(),
                     row.pack.weights.to_string(),
                     metric.clone(),
-                    of.version.to_string(),
-                    count(of.samples),
-                    of.n.to_string(),
-                    of.nulls.to_string(),
-                    of.coverage.to_string(),
-                    number(of.mean),
-                    number(of.std),
-                    number(of.low),
-                    number(of.high),
-                    count(of.clusters),
-                    of.rank.map(|rank| rank.to_string()).unwrap_or_default(),
-                    number(of.penalty_rate),
-                    number(row.mean_rank),
+                    numbers.version.to_string(),
+                    optional(of.samples),
+                    numbers.n.to_string(),
+                    numbers.nulls.to_string(),
+                    numbers.coverage.to_string(),
+                    optional(numbers.mean),
+                    optional(numbers.std),
+                    optional(numbers.low),
+                    optional(numbers.high),
+                    optional(of.clusters),
+                    optional(of.rank),
+                    optional(of.penalty_rate),
+                    optional(row.mean_rank),
                     row.sample_set.clone().unwrap_or_default(),
-                    row.comparable.map(|comparable| comparable.to_string()).unwrap_or_default(),
+                    optional(row.comparable),
                 ]);
             }
         }
@@ -376,20 +359,24 @@ impl LeaderboardQuery {
             ("cross_validated_training", self.cross_validated_training),
             ("trained_on_evaluation_photos", self.trained_on_evaluation_photos),
         ];
+        let default_least = if slice.is_all() { 0 } else { 20 };
         let mut query = analysis::LeaderboardQuery {
-            method: self.method,
-            run: self.run,
-            pack,
-            dataset: self.dataset,
-            split: self.split,
-            since,
-            until,
+            filter: StandingsFilter {
+                method: self.method,
+                run: self.run,
+                pack,
+                weights: None,
+                dataset: self.dataset,
+                split: self.split,
+                since,
+                until,
+                slice,
+            },
             flags: flags
                 .into_iter()
                 .filter_map(|(flag, set)| Some((flag.to_owned(), set?)))
                 .collect(),
-            min_samples: self.min_samples.unwrap_or(if slice.is_all() { 0 } else { 20 }),
-            slice,
+            min_samples: self.min_samples.unwrap_or(default_least),
             on: self.on.unwrap_or_default(),
             policy: self.policy.unwrap_or_default(),
             by: self.by.unwrap_or_default(),
@@ -452,18 +439,19 @@ impl From<RankedMetric> for Summary {
     fn from(of: RankedMetric) -> Self {
         let no_interval = of.no_interval();
         let RankedMetric { summary, detail, rank } = of;
-        let counted = summary.n + summary.nulls;
         let interval = detail.as_ref().and_then(|detail| detail.interval);
         Self {
-            version: summary.version,
-            n: summary.n,
-            nulls: summary.nulls,
-            coverage: if counted == 0 { 0.0 } else { summary.n as f64 / counted as f64 },
-            mean: summary.mean,
-            std: summary.std,
-            low: interval.map(|ends| ends.low),
-            high: interval.map(|ends| ends.high),
-            no_interval,
+            numbers: Numbers {
+                version: summary.version,
+                n: summary.n,
+                nulls: summary.nulls,
+                coverage: share(summary.n, summary.n + summary.nulls),
+                mean: summary.mean,
+                std: summary.std,
+                low: interval.map(|ends| ends.low),
+                high: interval.map(|ends| ends.high),
+                no_interval,
+            },
             rank,
             samples: detail.as_ref().map(|detail| detail.samples),
             clusters: detail.as_ref().map(|detail| detail.clusters),

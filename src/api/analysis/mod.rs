@@ -3,5 +3,6 @@
 pub(crate) mod alignment;
 pub(crate) mod correlations;
 pub(crate) mod leaderboard;
+mod numbers;
 pub(crate) mod slices;
 pub(crate) mod trade_off;

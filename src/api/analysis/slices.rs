@@ -12,7 +12,8 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::api::http::csv::{self, Format};
+use crate::api::analysis::numbers::{Numbers, share};
+use crate::api::http::csv::{self, Format, optional};
 use crate::api::http::{ApiError, Code, Query, not_found};
 use crate::api::state::Shared;
 use crate::{
@@ -47,7 +48,7 @@ pub(crate) struct SlicesQuery {
 /// A kind of slice.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum KindWord {
+pub(crate) enum KindWord {
     /// Kind of the prompt.
     #[serde(rename = "prompt_kind")]
     Prompt,
@@ -119,30 +120,13 @@ struct SliceEntry {
 /// A metric over a slice.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 struct SliceMetric {
-    /// Version of the metric's definition.
-    version: u32,
-    /// Number of samples with a number.
-    n: u64,
-    /// Number of measured samples without a number.
-    nulls: u64,
-    /// Share of the measured samples that have a number.
-    coverage: f64,
+    /// Mean and interval.
+    #[serde(flatten)]
+    numbers: Numbers,
     /// Number of samples whose image has no face, for metrics that look for one.
     faceless: u64,
     /// Share of the measured samples that have no face.
     face_failure_rate: f64,
-    /// Mean of the numbers; null if `n` is 0. For `aps` it is the mean share of correct predictions
-    /// (`sample_mean` in a run's report).
-    mean: Option<f64>,
-    /// Standard deviation (ddof 1); null if `n` is below 2.
-    std: Option<f64>,
-    /// Lower end of the mean's 95 % interval, by identity.
-    low: Option<f64>,
-    /// Upper end of the interval.
-    high: Option<f64>,
-    /// Reason why the mean has no interval.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    no_interval: Option<NoInterval>,
     /// Number of identities among the samples with a number; a sample without an identity counts as
     /// one.
     clusters: u64,
@@ -227,21 +211,22 @@ fn add(slices: &mut Vec<SliceEntry>, row: SliceSummary) {
     // Metrics that the penalty does not concern count no penalised samples.
     last.penalised = last.penalised.max(row.penalised);
     let measured = row.n + row.nulls;
-    let share = |count: u64| if measured == 0 { 0.0 } else { count as f64 / measured as f64 };
     last.metrics.insert(
         row.metric,
         SliceMetric {
-            version: row.version,
-            n: row.n,
-            nulls: row.nulls,
-            coverage: share(row.n),
+            numbers: Numbers {
+                version: row.version,
+                n: row.n,
+                nulls: row.nulls,
+                coverage: share(row.n, measured),
+                mean: row.mean,
+                std: row.std,
+                low: row.low,
+                high: row.high,
+                no_interval: NoInterval::of_mean(row.mean, row.low, row.clusters as usize),
+            },
             faceless: row.faceless,
-            face_failure_rate: share(row.faceless),
-            mean: row.mean,
-            std: row.std,
-            low: row.low,
-            high: row.high,
-            no_interval: NoInterval::of_mean(row.mean, row.low, row.clusters as usize),
+            face_failure_rate: share(row.faceless, measured),
             clusters: row.clusters,
             few_clusters: row.clusters < FEW_CLUSTERS as u64,
         },
@@ -268,11 +253,10 @@ const HEADER: [&str; 15] = [
 
 impl SlicesResponse {
     fn lines(&self) -> Vec<Vec<String>> {
-        let number =
-            |number: Option<f64>| number.map(|number| number.to_string()).unwrap_or_default();
         let mut lines = Vec::new();
         for slice in &self.slices {
             for (metric, of) in &slice.metrics {
+                let numbers = &of.numbers;
                 lines.push(vec![
                     slice.kind.clone(),
                     slice.label.clone(),
@@ -280,14 +264,14 @@ impl SlicesResponse {
                     slice.penalised.to_string(),
                     slice.undecided.to_string(),
                     metric.clone(),
-                    of.version.to_string(),
-                    of.n.to_string(),
-                    of.nulls.to_string(),
+                    numbers.version.to_string(),
+                    numbers.n.to_string(),
+                    numbers.nulls.to_string(),
                     of.faceless.to_string(),
-                    number(of.mean),
-                    number(of.std),
-                    number(of.low),
-                    number(of.high),
+                    optional(numbers.mean),
+                    optional(numbers.std),
+                    optional(numbers.low),
+                    optional(numbers.high),
                     of.clusters.to_string(),
                 ]);
             }

@@ -12,6 +12,7 @@ use crate::api::state::Shared;
 use crate::{
     analysis::{Grouping, LeaderboardQuery, Policy, Samples, TradeOffPoint, trade_off},
     metrics::{self, Direction},
+    store::StandingsFilter,
 };
 
 /// Metrics, filters and options of a trade-off.
@@ -100,10 +101,13 @@ pub(crate) async fn read(
     };
     let query = LeaderboardQuery {
         metrics: vec![x.clone(), y.clone()],
-        pack: app.digest_or_all(parameters.pack.as_deref()).await?,
-        dataset: parameters.dataset,
-        split: parameters.split,
-        slice: filter.slice()?,
+        filter: StandingsFilter {
+            pack: app.digest_or_all(parameters.pack.as_deref()).await?,
+            dataset: parameters.dataset,
+            split: parameters.split,
+            slice: filter.slice()?,
+            ..StandingsFilter::default()
+        },
         on: parameters.on.unwrap_or_default(),
         policy: parameters.policy.unwrap_or_default(),
         by: if parameters.by_run.unwrap_or_default() { Grouping::Run } else { Grouping::Method },

@@ -110,14 +110,9 @@ pub(crate) struct DatasetResponse {
     /// The dataset.
     #[serde(flatten)]
     dataset: DatasetEntry,
-    /// Number of photos in which the loaded pack finds a face.
-    with_face: usize,
-    /// Number of photos in which the loaded pack finds no face: nothing is learnt from them.
-    without_face: usize,
-    /// Number of photos enrolled with another pack: enrol them again to learn from them.
-    unknown: usize,
-    /// Number of photos with a face by attribute and label, for the attributes that are judged.
-    attributes: BTreeMap<String, Labels>,
+    /// Totals over all its photos.
+    #[serde(flatten)]
+    totals: Summary,
     /// One page of photos, sorted by identity and name.
     items: Vec<PhotoEntry>,
 }
@@ -170,13 +165,9 @@ pub(crate) async fn read(
         attributes: photo.attributes,
         created: photo.created,
     });
-    let Summary { with_face, without_face, unknown, attributes } = (*summary).clone();
     Ok(Json(DatasetResponse {
         dataset: dataset.into(),
-        with_face,
-        without_face,
-        unknown,
-        attributes,
+        totals: (*summary).clone(),
         items: items.collect(),
     }))
 }

@@ -20,6 +20,11 @@ pub(crate) enum Format {
     Csv,
 }
 
+/// Returns the cell of a value that may be missing.
+pub(crate) fn optional(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
 /// Builds a CSV file to download. The cursor of the next page does not fit into the rows, so it is
 /// sent in the header `X-Next-Page`.
 pub(crate) fn answer(

@@ -86,8 +86,7 @@ impl SliceFilter {
                 Code::MalformedRequest,
                 format!(
                     "{} and {} are both given, but summaries exist for single slices only: send \
-                        one of prompt_kind, \
-                     category, relation, attribute and size",
+                     one of prompt_kind, category, relation, attribute and size",
                     slice.kind, second.kind
                 ),
             )),

@@ -137,8 +137,7 @@ pub(crate) async fn read(
         return Err(ApiError::new(
             Code::NothingToCompare,
             "the two runs have no sample names in common: samples are paired by name, so name the \
-                samples of both runs after \
-             their prompts",
+             samples of both runs after their prompts",
         ));
     }
     let [a, b] = named;

@@ -131,7 +131,8 @@ async fn import(
     let metrics = metrics.collect();
     // Outside the deadline: the outcome of a transaction that is cut off is unknown.
     let imported = app.store.import(&import).await?.ok_or_else(unknown_run)?;
-    tracing::info!(run = %run.id, source, rows, samples = imported.samples, scores = imported.scores, "imported scores");
+    let (samples, scores) = (imported.samples, imported.scores);
+    tracing::info!(run = %run.id, source, rows, samples, scores, "imported scores");
     Ok(Json(ImportResponse {
         pack,
         metrics,

@@ -44,33 +44,12 @@ pub(crate) struct NewMethod {
     description: Option<String>,
 }
 
-/// A method.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct MethodEntry {
-    /// Name of the method.
-    name: String,
-    /// Description of the method.
-    description: Option<String>,
-    /// Number of runs.
-    runs: u64,
-    /// Time at which it was created.
-    #[serde(with = "time::serde::rfc3339")]
-    created: OffsetDateTime,
-}
-
-impl From<MethodRecord> for MethodEntry {
-    fn from(method: MethodRecord) -> Self {
-        let MethodRecord { name, description, runs, created } = method;
-        Self { name, description, runs, created }
-    }
-}
-
 /// Creates a method, or changes its description.
 #[utoipa::path(
     post, path = "/v1/methods", tag = "runs", request_body = NewMethod,
     responses(
-        (status = 200, description = "The method exists", body = MethodEntry),
-        (status = 201, description = "Created", body = MethodEntry),
+        (status = 200, description = "The method exists", body = MethodRecord),
+        (status = 201, description = "Created", body = MethodRecord),
         (status = 400, description = "Malformed JSON"),
         (status = 415, description = "The content type is not JSON"),
         (status = 422, description = "A field is invalid"),
@@ -79,7 +58,7 @@ impl From<MethodRecord> for MethodEntry {
 pub(crate) async fn create_method(
     State(app): Shared,
     request: Request,
-) -> Result<(StatusCode, Json<MethodEntry>), ApiError> {
+) -> Result<(StatusCode, Json<MethodRecord>), ApiError> {
     let NewMethod { name, description } = body::json(request, app.limits.metadata_bytes).await?;
     let name = form::clean_label("name", &name)?;
     if let Some(description) = &description {
@@ -97,7 +76,7 @@ pub(crate) async fn create_method(
     }
     let now = OffsetDateTime::now_utc();
     let (method, is_new) = app.store.create_method(&name, description.as_deref(), now).await?;
-    Ok((made(is_new), Json(method.into())))
+    Ok((made(is_new), Json(method)))
 }
 
 fn made(is_new: bool) -> StatusCode {
@@ -119,7 +98,7 @@ pub(crate) struct MethodsQuery {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct MethodsResponse {
     /// Methods, sorted by name.
-    methods: Vec<MethodEntry>,
+    methods: Vec<MethodRecord>,
     /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
@@ -137,7 +116,7 @@ pub(crate) async fn list_methods(
     let limit = page(parameters.limit)?;
     let methods = app.store.methods(&parameters.after.unwrap_or_default(), limit + 1).await?;
     let (methods, next) = cut(methods, limit, |method| method.name.clone());
-    Ok(Json(MethodsResponse { methods: methods.into_iter().map(Into::into).collect(), next }))
+    Ok(Json(MethodsResponse { methods, next }))
 }
 
 /// A run to create.
@@ -243,8 +222,7 @@ impl Blocked {
         let pack = run.pack.as_ref().filter(|pack| pack.digest != loaded.digest)?;
         let detail = format!(
             "pending samples and the end of the run need the pack {pack}, but this service has \
-                loaded {loaded}: \
-             start it with that pack, or delete the run"
+             loaded {loaded}: start it with that pack, or delete the run"
         );
         Some(Self { code: "pack_not_loaded".to_owned(), detail })
     }

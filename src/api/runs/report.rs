@@ -54,7 +54,8 @@ const MOST_OTHERS: usize = 16;
 /// Format of a table.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Format {
+#[schema(as = TableFormat)]
+pub(crate) enum Format {
     /// JSON with all details.
     #[default]
     Json,
@@ -105,36 +106,15 @@ pub(crate) struct ReportResponse {
 /// A row of the table.
 #[derive(Debug, Serialize, ToSchema)]
 struct Line {
-    /// Code of the metric.
-    #[schema(example = "ips")]
-    metric: String,
-    /// Definition of `mean`: for all metrics except `aps`, the mean over the samples with a score.
-    statistic: Statistic,
-    /// The statistic; null if it cannot be computed.
-    mean: Option<f64>,
-    /// Mean of the samples' scores, if `mean` is another statistic: for `aps` the mean share of
-    /// correct predictions, as in leaderboards and slices.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sample_mean: Option<f64>,
-    /// Standard deviation (ddof 1); null for `aps` and below two samples.
-    std: Option<f64>,
-    /// Lower end of the 95 % interval, resampled by identity.
-    low: Option<f64>,
-    /// Upper end of the interval.
-    high: Option<f64>,
-    /// Number of identities among the samples with a number; a sample without an identity counts as
-    /// one.
-    clusters: usize,
+    /// The statistic with its interval.
+    #[serde(flatten)]
+    row: ReportRow,
     /// True if there are fewer than 8 such identities: with skewed scores, the coverage of the
     /// interval is then lower than stated.
     few_clusters: bool,
     /// Reason why there is no interval: `too_few_people` or `no_variation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_interval: Option<NoInterval>,
-    /// Number of samples with a score.
-    n: usize,
-    /// Share of the samples that have a score.
-    coverage: f64,
     /// If requested: place of the mean (`sample_mean` for `aps`) among the scores, without penalty,
     /// of single samples of all summarised runs with the same pack and version.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -246,40 +226,13 @@ fn answer(
     mut places: BTreeMap<String, Place>,
 ) -> ReportResponse {
     let Table { report, sample_set, mut nulls, .. } = table.clone();
-    let line = |row: ReportRow| {
+    let line = |mut row: ReportRow| {
         let no_interval = row.no_interval();
-        let ReportRow {
-            metric,
-            statistic,
-            mean,
-            sample_mean,
-            std,
-            low,
-            high,
-            clusters,
-            n,
-            coverage,
-        } = row;
-        let place = places.remove(&metric);
-        let sample_mean = sample_mean.filter(|_| statistic != Statistic::SampleMean);
-        let nulls = nulls.remove(&metric).unwrap_or_default();
-        let few_clusters = clusters < FEW_CLUSTERS;
-        Line {
-            metric,
-            statistic,
-            mean,
-            sample_mean,
-            std,
-            low,
-            high,
-            clusters,
-            few_clusters,
-            no_interval,
-            n,
-            coverage,
-            place,
-            nulls,
-        }
+        let place = places.remove(&row.metric);
+        row.sample_mean = row.sample_mean.filter(|_| row.statistic != Statistic::SampleMean);
+        let nulls = nulls.remove(&row.metric).unwrap_or_default();
+        let few_clusters = row.clusters < FEW_CLUSTERS;
+        Line { row, few_clusters, no_interval, place, nulls }
     };
     ReportResponse {
         run_id: run.id,

@@ -56,8 +56,12 @@ impl StandingsCache {
             let flags: BTreeMap<String, bool> = row.json("flags")?;
             let stamp =
                 format!("{} {flags:?} {}", row.int::<u64>("revision")?, row.text("fingerprint")?);
-            let key =
-                (row.uuid("run")?, row.text("pack")?, query.slice.clone(), query.policy.clone());
+            let key = (
+                row.uuid("run")?,
+                row.text("pack")?,
+                query.filter.slice.clone(),
+                query.policy.clone(),
+            );
             Ok((key, stamp))
         });
         let stamps: Vec<(StandingsKey, String)> = stamps.collect::<Result<_, StoreError>>()?;
@@ -73,11 +77,11 @@ impl StandingsCache {
         }
         for (pack, mut stamps) in changed {
             for run in query.read(pool, &pack, &mut stamps).await? {
-                let key = (run.run, pack.clone(), query.slice.clone(), query.policy.clone());
+                let key = (run.run, pack.clone(), query.filter.slice.clone(), query.policy.clone());
                 let run = Arc::new(run);
                 // A slice that the run does not have is not cached, because clients can make up
                 // labels.
-                if query.slice.is_all()
+                if query.filter.slice.is_all()
                     || run.standings.iter().any(|standing| standing.slice.is_some())
                 {
                     self.insert(key.clone(), run.clone(), begun);
@@ -124,35 +128,36 @@ impl StandingsQuery {
     /// fingerprint of its slice summaries.
     fn stamps(&self) -> Sql {
         let mut sql = Sql::new(
-            "SELECT summaries.run, summaries.pack, runs.flags, revision, COALESCE(fingerprint, '') \
-                AS fingerprint
+            "SELECT summaries.run, summaries.pack, runs.flags, revision,
+                 COALESCE(fingerprint, '') AS fingerprint
              FROM (SELECT DISTINCT run, pack FROM summaries WHERE n + nulls > 0) AS summaries
              JOIN runs ON runs.id = summaries.run JOIN methods ON methods.id = runs.method
              JOIN packs ON packs.digest = summaries.pack
-             LEFT JOIN run_slices ON run_slices.run = summaries.run AND run_slices.pack = \
-             summaries.pack
+             LEFT JOIN run_slices ON run_slices.run = summaries.run
+                 AND run_slices.pack = summaries.pack
              WHERE 1 = 1",
         );
         let texts = [
-            (" AND methods.name = ", &self.method),
-            (" AND runs.name = ", &self.run),
-            (" AND summaries.pack = ", &self.pack),
-            (" AND runs.dataset = ", &self.dataset),
-            (" AND runs.split = ", &self.split),
+            (" AND methods.name = ", &self.filter.method),
+            (" AND runs.name = ", &self.filter.run),
+            (" AND summaries.pack = ", &self.filter.pack),
+            (" AND runs.dataset = ", &self.filter.dataset),
+            (" AND runs.split = ", &self.filter.split),
         ];
         for (condition, text) in texts {
             if let Some(text) = text {
                 sql.push(condition).bind(text.as_str());
             }
         }
-        for (condition, time) in
-            [(" AND runs.created >= ", self.since), (" AND runs.created < ", self.until)]
-        {
+        for (condition, time) in [
+            (" AND runs.created >= ", self.filter.since),
+            (" AND runs.created < ", self.filter.until),
+        ] {
             if let Some(time) = time {
                 sql.push(condition).bind(to_microseconds(time));
             }
         }
-        if let Some(weights) = self.weights {
+        if let Some(weights) = self.filter.weights {
             sql.push(" AND packs.weights = ").bind(weights.as_str());
         }
         sql.push(" ORDER BY methods.name, summaries.pack, runs.name");
@@ -168,7 +173,7 @@ impl StandingsQuery {
     ) -> Result<Vec<RunStandings>, StoreError> {
         let runs: Vec<Uuid> = stamps.keys().copied().collect();
         let policies = ["none", self.policy.as_str()];
-        let mut sums = cluster_sums(pool, &runs, pack, &self.slice, &policies).await?;
+        let mut sums = cluster_sums(pool, &runs, pack, &self.filter.slice, &policies).await?;
         let mut found: BTreeMap<Uuid, Vec<Standing>> = BTreeMap::new();
         for runs in runs.chunks(RUNS) {
             let mut connection = pool.reader().await?;
@@ -196,25 +201,21 @@ impl StandingsQuery {
     /// Returns the query for the standings of these runs with a pack.
     fn sql(&self, pack: &str, runs: &[Uuid]) -> Sql {
         let mut sql = Sql::new(
-            "SELECT methods.name AS method, runs.name AS run_name, runs.id AS run, runs.flags, \
-                summaries.pack,
-                    packs.name AS pack_name, weights, summaries.metric, summaries.metric_version,
-                    summaries.n AS running_n, summaries.nulls AS running_nulls, pivot, total, \
-                    squares,
-                    slices.samples, slices.n, slices.nulls, penalised, undecided, faceless, mean, \
-                    std, low, high, slices.clusters
-             FROM summaries JOIN runs ON runs.id = summaries.run JOIN methods ON methods.id = \
-             runs.method
-             JOIN packs ON packs.digest = summaries.pack
-             LEFT JOIN slice_summaries AS slices ON slices.run = summaries.run AND slices.pack = \
-             summaries.pack
-                  AND slices.metric = summaries.metric AND slices.metric_version = \
-                  summaries.metric_version
-                  AND slices.kind = ",
+            "SELECT methods.name AS method, runs.name AS run_name, runs.id AS run, runs.flags,
+                 summaries.pack, packs.name AS pack_name, weights, summaries.metric,
+                 summaries.metric_version, summaries.n AS running_n,
+                 summaries.nulls AS running_nulls, pivot, total, squares, slices.samples,
+                 slices.n, slices.nulls, penalised, undecided, faceless, mean, std, low, high,
+                 slices.clusters
+             FROM summaries JOIN runs ON runs.id = summaries.run
+             JOIN methods ON methods.id = runs.method JOIN packs ON packs.digest = summaries.pack
+             LEFT JOIN slice_summaries AS slices ON slices.run = summaries.run
+                 AND slices.pack = summaries.pack AND slices.metric = summaries.metric
+                 AND slices.metric_version = summaries.metric_version AND slices.kind = ",
         );
-        sql.bind(self.slice.kind.as_str())
+        sql.bind(self.filter.slice.kind.as_str())
             .push(" AND slices.label = ")
-            .bind(self.slice.label.as_str());
+            .bind(self.filter.slice.label.as_str());
         sql.push(" AND slices.policy = ");
         if self.penalised.is_empty() {
             sql.push("'none'");
@@ -235,7 +236,7 @@ impl StandingsQuery {
         let slice = if row.optional_int::<u64>("samples")?.is_some() {
             let policy =
                 if self.penalised.contains(&metric) { self.policy.as_str() } else { "none" };
-            Some(summary(row, self.slice.clone(), policy.to_owned())?)
+            Some(summary(row, self.filter.slice.clone(), policy.to_owned())?)
         } else {
             None
         };
@@ -266,20 +267,15 @@ mod tests {
     use super::*;
     use crate::content::ContentHash;
     use crate::pack_id::{PackId, Weights};
-    use crate::store::summaries::{slice::Slice, standings::weigh};
+    use crate::store::summaries::{
+        slice::Slice,
+        standings::{StandingsFilter, weigh},
+    };
     use crate::store::{NewSample, NewScore, RunName, ScoreValue, Store, StoreOptions};
 
     fn asked(slice: Slice) -> StandingsQuery {
         StandingsQuery {
-            method: None,
-            run: None,
-            pack: None,
-            weights: None,
-            dataset: None,
-            split: None,
-            since: None,
-            until: None,
-            slice,
+            filter: StandingsFilter { slice, ..StandingsFilter::default() },
             policy: "none".into(),
             penalised: vec![],
         }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::store::db::check_name;
 
-/// A part of a run's samples: those with a label, or all.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A part of a run's samples: those with a label, or by default all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slice {
     /// Kind of the label: one of the constants; empty for all samples.
     pub kind: String,
@@ -40,7 +40,7 @@ impl Slice {
     /// Returns the slice of all samples.
     #[must_use]
     pub fn all() -> Self {
-        Self { kind: String::new(), label: String::new() }
+        Self::default()
     }
 
     /// Returns `true` for the slice of all samples.

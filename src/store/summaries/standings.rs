@@ -13,8 +13,8 @@ use crate::cache::{Cache, Caches};
 use crate::pack_id::{PackId, Weights};
 
 /// Filter of the runs and scores of a leaderboard.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StandingsQuery {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StandingsFilter {
     /// Only this method.
     pub method: Option<String>,
     /// Only runs of this name.
@@ -31,8 +31,15 @@ pub struct StandingsQuery {
     pub since: Option<OffsetDateTime>,
     /// Only runs that were created before this time.
     pub until: Option<OffsetDateTime>,
-    /// Slice whose summaries are read.
+    /// Only the samples of this slice.
     pub slice: Slice,
+}
+
+/// Summaries that a leaderboard is based on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StandingsQuery {
+    /// The runs and scores.
+    pub filter: StandingsFilter,
     /// Penalty policy of the summaries of `penalised` metrics. Those of other metrics are the same
     /// under every policy, and stored under `none`.
     pub policy: String,
