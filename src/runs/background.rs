@@ -154,8 +154,27 @@ impl Runs {
         }
     }
 
+    /// Logs the pending samples of other spool folders, which this process does not score: those of
+    /// other instances, and those left behind when `store.spool` was changed.
+    async fn log_elsewhere(&self) {
+        match self.store.pending_elsewhere(self.files.id()).await {
+            Ok(others) => {
+                for (spool, samples) in others {
+                    tracing::warn!(
+                        samples,
+                        spool,
+                        "samples are pending in another spool folder: unless another instance uses \
+                         the folder with this `id`, set `store.spool` to it, or delete their runs"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "failed to list pending samples of other spools"),
+        }
+    }
+
     async fn score_pending(self: Arc<Self>) {
         self.log_blocked().await;
+        self.log_elsewhere().await;
         let mut stopping = self.stopping();
         let mut tasks: JoinSet<()> = JoinSet::new();
         let mut running: HashMap<Id, Uuid> = HashMap::new();
@@ -396,7 +415,7 @@ impl Runs {
                 // Jitter from the id, so that postponed samples do not all become due at once.
                 let wait =
                     wait.min(LONGEST_WAIT).mul_f64(0.75 + f64::from(id.as_bytes()[15]) / 512.0);
-                tracing::debug!(sample = %id, %why, milliseconds = wait.as_millis() as u64, "sample postponed");
+                tracing::debug!(sample = %id, %why, ?wait, "sample postponed");
                 self.store
                     .postpone(id, OffsetDateTime::now_utc() + wait, blame == Blame::Sample)
                     .await

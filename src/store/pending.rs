@@ -75,12 +75,11 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<PendingRecord>, StoreError> {
         let mut sql = Sql::new(
-            "SELECT pending_samples.id, pending_samples.run, methods.name AS method_name, \
-                runs.name AS run_name, metrics,
-                    pending_samples.name, content, prompt, image, reference_hashes, \
-                    auxiliary_hashes, metadata, attempts, due
-             FROM pending_samples JOIN runs ON runs.id = pending_samples.run JOIN methods ON \
-             methods.id = runs.method
+            "SELECT pending_samples.id, pending_samples.run, methods.name AS method_name,
+                 runs.name AS run_name, metrics, pending_samples.name, content, prompt, image,
+                 reference_hashes, auxiliary_hashes, metadata, attempts, due
+             FROM pending_samples JOIN runs ON runs.id = pending_samples.run
+             JOIN methods ON methods.id = runs.method
              WHERE pending_samples.state = 'waiting' AND folder = ",
         );
         sql.bind(folder).push(" AND pending_samples.pack = ").bind(pack);
@@ -100,12 +99,28 @@ impl Store {
     ) -> Result<Vec<BlockedSamples>, StoreError> {
         let mut sql = Sql::new(
             "SELECT digest, packs.name, weights, COUNT(*) AS samples, COUNT(DISTINCT run) AS runs
-             FROM pending_samples JOIN packs ON packs.digest = pending_samples.pack WHERE state = \
-             'waiting' AND folder = ",
+             FROM pending_samples JOIN packs ON packs.digest = pending_samples.pack
+             WHERE state = 'waiting' AND folder = ",
         );
         sql.bind(folder).push(" AND digest <> ").bind(pack);
         sql.push(" GROUP BY digest, packs.name, weights ORDER BY digest");
         on_backend!(self, pool => read(pool, sql, |row| blocked(row, folder)).await)
+    }
+
+    /// Counts the pending samples of all folders but this one.
+    pub async fn pending_elsewhere(&self, folder: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let mut sql = Sql::new(
+            "SELECT folder, COUNT(*) AS samples FROM pending_samples
+             WHERE state = 'waiting' AND folder <> ",
+        );
+        sql.bind(folder).push(" GROUP BY folder ORDER BY folder");
+        on_backend!(self, pool => {
+            read(pool, sql, |row| {
+                let row = Reader::new(row, "pending_samples", folder);
+                Ok((row.text("folder")?, row.int("samples")?))
+            })
+            .await
+        })
     }
 
     /// Returns the time at which the next pending sample that is not due yet becomes due.

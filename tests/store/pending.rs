@@ -36,6 +36,8 @@ pub(crate) async fn a_sample_is_pending_until_it_is_recorded(db: Database) {
     assert_eq!((&found.prompt, &found.metadata), (&new.prompt, &new.metadata));
     assert_eq!((&found.references, &found.auxiliary), (&new.references, &new.auxiliary));
     assert!(store.waiting("another", &official().digest, at(1), 10).await.unwrap().is_empty());
+    assert_eq!(store.pending_elsewhere("another").await.unwrap(), [(FOLDER.to_owned(), 1)]);
+    assert!(store.pending_elsewhere(FOLDER).await.unwrap().is_empty());
     assert!(store.waiting(FOLDER, &demo().digest, at(1), 10).await.unwrap().is_empty());
 
     let scores = vec![number("m", 0.5)];
