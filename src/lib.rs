@@ -20,6 +20,8 @@
 //!
 //! `docs/GLOSSARY.md` defines the terms.
 
+#![forbid(unsafe_code)]
+
 pub mod analysis;
 pub mod api;
 pub mod bench;

@@ -22,7 +22,6 @@ use super::{
 use crate::{
     config::Config,
     engine::Pack,
-    machine,
     metrics::{self, Metric, REGISTRY},
     scoring::Scoring,
     telemetry::Telemetry,
@@ -31,6 +30,7 @@ use crate::{
         NullDifference, Samples, Tolerances, ToolkitCertificate, ToolkitParity, find_toolkit,
         read_run, read_samples, read_score_files, score_all,
     },
+    vision,
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -239,7 +239,7 @@ async fn score(
     scoring.engine().drain().await;
     let pack = Pack::clone(scoring.pack());
     drop::<std::sync::Arc<Scoring>>(scoring);
-    machine::give_back_free_memory();
+    vision::give_back_free_memory();
     Ok((pack, scored?))
 }
 

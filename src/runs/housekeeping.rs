@@ -9,7 +9,7 @@ use super::{
     Runs,
     pause::{AFTER_FAILURE, stopped, wait},
 };
-use crate::{blocking::blocking, machine};
+use crate::{blocking::blocking, vision};
 
 /// Interval of the check for hanging graphs.
 const GRAPHS_EVERY: Duration = Duration::from_millis(500);
@@ -73,11 +73,11 @@ impl Runs {
     pub(super) async fn report_gauges(self: Arc<Self>) {
         let mut stopping = self.stopping();
         let mut trimmed = Instant::now();
-        machine::give_back_free_memory();
+        vision::give_back_free_memory();
         while !wait(&mut stopping, GAUGES_EVERY).await {
             if trimmed.elapsed() > TRIM_EVERY {
                 trimmed = Instant::now();
-                blocking(machine::give_back_free_memory).await;
+                blocking(vision::give_back_free_memory).await;
             }
             self.telemetry.spool_bytes.set(&[], self.files.used() as i64);
             self.telemetry.pixel_bytes.set(self.scoring.pixel_bytes() as i64);

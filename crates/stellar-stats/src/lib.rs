@@ -5,6 +5,8 @@
 //! result for undefined cases: `None` for a coefficient of constant numbers, an error with the
 //! reason for a fit that does not exist. Numbers must be finite; otherwise the result is `None`.
 
+#![forbid(unsafe_code)]
+
 mod agreement;
 mod bootstrap;
 mod bradley_terry;

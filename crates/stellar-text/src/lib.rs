@@ -12,6 +12,8 @@
 //! user (`<|endoftext|>`, `[SEP]`) is text like any other here, while the originals let it end the
 //! prompt.
 
+#![forbid(unsafe_code)]
+
 mod clip;
 mod ftfy;
 mod html;

@@ -21,11 +21,13 @@ pub mod area;
 mod decode;
 mod geometry;
 mod letterbox;
+mod memory;
 mod resample;
 
 pub use area::resize_area;
 pub use decode::{DecodeError, DecodeLimits, Format, Header, decode, read_header};
 pub use geometry::{CropRounding, Geometry, GeometryError, Prepared};
+pub use memory::give_back_free_memory;
 pub use resample::{Filter, Rect, resize, resize_window};
 
 /// An image in memory: RGB with 8 bits per channel, rows from top to bottom without padding.
