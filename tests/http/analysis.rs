@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::harness::{Answer, App, tells};
+use crate::snapshot::stable;
 
 /// Stores and summarises a run of 40 samples of eight identities, with `shift` added to `ips`.
 async fn record(app: &App, method: &str, shift: f64) -> Uuid {
@@ -45,9 +46,11 @@ async fn record(app: &App, method: &str, shift: f64) -> Uuid {
             height: 800,
             references: vec![],
             auxiliary: vec![],
-            metadata: json!({"identity": format!("person \
-                {person}"), "prompt_kind": if place < 30 { "T" } else { "H" },
-                             "attributes": {"Young": person % 2 == 0}}),
+            metadata: json!({
+                "identity": format!("person {person}"),
+                "prompt_kind": if place < 30 { "T" } else { "H" },
+                "attributes": {"Young": person % 2 == 0},
+            }),
             pack: pack.clone(),
             service_version: "0.1.0".into(),
             scores,
@@ -84,22 +87,8 @@ async fn the_leaderboard_has_intervals_ranks_and_penalties() {
     record(&app, "better", 0.3).await;
     record(&app, "worse", 0.0).await;
     let board = app.get("/v1/leaderboard?sort=ips&policy=none").await.ok();
-    assert_eq!((&board["policy"], &board["total"]), (&json!("none"), &json!(2)));
+    insta::assert_snapshot!(stable(board.clone()));
     let ips = &board["rows"][0]["metrics"]["ips"];
-    assert_eq!(
-        (&board["rows"][0]["method"], &ips["rank"], &ips["samples"]),
-        (&json!("better"), &json!(1), &json!(40))
-    );
-    assert!(
-        ips["low"].as_f64() < ips["mean"].as_f64() && ips["mean"].as_f64() < ips["high"].as_f64()
-    );
-    assert_eq!(
-        (&ips["penalised"], &ips["faceless"], &ips["pending"]),
-        (&json!(0), &json!(2), &json!(false))
-    );
-    assert_eq!(board["rows"][1]["metrics"]["ips"]["rank"], 2);
-    assert_eq!(board["rows"][1]["metrics"]["clip_n"]["rank"], json!(null), "clip_n is not ranked");
-
     let penalised = app.get("/v1/leaderboard?sort=ips").await.ok();
     let of = &penalised["rows"][0]["metrics"]["ips"];
     assert_eq!((&of["penalised"], &of["penalty_rate"]), (&json!(4), &json!(0.1)));
@@ -173,17 +162,9 @@ async fn two_runs_compare_on_the_same_prompts() {
     let app = App::start().await;
     let (a, b) = (record(&app, "better", 0.3).await, record(&app, "worse", 0.0).await);
     let found = app.get(&format!("/v1/runs/{a}/compare/{b}?policy=none&slices=true")).await.ok();
-    assert_eq!(
-        (&found["pairs"], &found["only_a"], &found["a"]["method"]),
-        (&json!(40), &json!(0), &json!("better"))
-    );
-    let whole = &found["slices"][0];
-    let ips = whole["metrics"].as_array().unwrap().iter().find(|of| of["metric"] == "ips").unwrap();
-    close(&ips["difference"], 0.3);
-    assert_eq!(
-        (&ips["finding"], &ips["win_rate"], &ips["clusters"]),
-        (&json!("better"), &json!(1.0), &json!(8))
-    );
+    let whole = found["slices"][0]["metrics"].as_array().unwrap();
+    let ips = whole.iter().find(|of| of["metric"] == "ips").unwrap();
+    insta::assert_snapshot!(stable(ips.clone()));
     // Eight identities with equal signs: two of 256 assignments. Holm doubles p for ips and clip_t.
     close(&ips["p"], 2.0 / 256.0);
     close(&ips["p_holm"], 4.0 / 256.0);
@@ -389,12 +370,8 @@ async fn slices_show_where_a_run_fails() {
     let found = app.get(&format!("/v1/analysis/slices?run={run}")).await.ok();
     assert_eq!((&found["samples"], &found["stale"]), (&json!(40), &json!(false)));
     let slices = found["slices"].as_array().unwrap();
-    let slice = |label: &str| slices.iter().find(|slice| slice["label"] == label).unwrap();
-    let young = slice("Young");
-    assert_eq!((&young["kind"], &young["samples"]), (&json!("attribute"), &json!(20)));
-    assert_eq!(young["metrics"]["ips"]["faceless"], 1);
-    close(&young["metrics"]["ips"]["face_failure_rate"], 0.05);
-    assert_eq!((slice("")["penalised"].clone(), slice("")["kind"].clone()), (json!(4), json!("")));
+    let young = slices.iter().find(|slice| slice["label"] == "Young").unwrap();
+    insta::assert_snapshot!(stable(young.clone()));
     let kinds = app
         .get(&format!("/v1/analysis/slices?run={run}&kind=prompt_kind&min_samples=5&metrics=ips"))
         .await
@@ -420,15 +397,7 @@ async fn a_method_worse_in_both_metrics_is_off_the_front() {
     record(&app, "identity", 0.6).await;
     record(&app, "prompt", 0.0).await;
     let found = app.get("/v1/analysis/trade-off?policy=none").await.ok();
-    let points = found["points"].as_array().unwrap();
-    assert_eq!(
-        (&points[0]["method"], &points[1]["method"]),
-        (&json!("identity"), &json!("prompt"))
-    );
-    assert!(
-        points.iter().all(|point| point["on_front"] == true && point["dominated_by"] == json!([]))
-    );
-    assert!(points[0]["x"]["low"].as_f64() < points[0]["x"]["mean"].as_f64());
+    insta::assert_snapshot!(stable(found));
     // With the same metric on both axes, the better method is ahead in both.
     let same = app.get("/v1/analysis/trade-off?policy=none&x=ips&y=ips").await.ok();
     assert_eq!(

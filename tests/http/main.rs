@@ -21,5 +21,6 @@ mod run_lists;
 mod runs;
 mod scores;
 mod sharing;
+mod snapshot;
 #[path = "../support/mod.rs"]
 mod support;
