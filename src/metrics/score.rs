@@ -104,48 +104,43 @@ impl NullReason {
             Self::NoPrompt => "send the prompt of the image in the field `prompt`",
             Self::NoReference => "send at least one image of the person in the field `reference`",
             Self::NoFaceInReference => {
-                "no face was found in the images of the person: send a `reference` image that \
-                    shows the person's face \
-                 at least 20 pixels wide"
+                "no face was found in the images of the person: send a `reference` image that shows \
+                 the person's face at least 20 pixels wide"
             }
             Self::NoFaceInImage => {
                 "no face was found in the generated image, so there is nothing to compare"
             }
             Self::NoOtherPhoto => {
                 "send another image of the person, not a copy of the reference image, in the field \
-                    `auxiliary`"
+                 `auxiliary`"
             }
             Self::NoFaceInOtherPhoto => {
                 "no face was found in the auxiliary images: send an `auxiliary` image that shows \
-                    the person's face at \
-                 least 20 pixels wide"
+                 the person's face at least 20 pixels wide"
             }
             Self::NoDetectables => {
-                "name the objects of the prompt in `metadata`, as in {\"detectables\": \
-                    [\"skateboard\"]}; roles of the \
-                 person such as `astronaut` and empty labels are skipped"
+                "name the objects of the prompt in `metadata`, as in \
+                 {\"detectables\": [\"skateboard\"]}; empty labels are skipped, and so are roles of \
+                 the person such as `astronaut`"
             }
             Self::NoRelations => {
-                "send a prompt that says what the person does or where, as in `a person riding a \
-                    horse`, or annotate the \
-                 relations in `metadata`, as in {\"relations\": \
-                 [[\"person\", \"riding\", \"horse\"]]}"
+                "send a prompt that says what the person does or where, as in \
+                 `a person riding a horse`, or name the relations in `metadata`, as in \
+                 {\"relations\": [[\"person\", \"riding\", \"horse\"]]}"
             }
             Self::NoMappedRelations => {
-                "the pack's scene graph has no predicate for the relations of the prompt, which \
-                    the evidence lists: \
-                 annotate them in `metadata` in other words, as in {\"relations\": \
-                 [[\"person\", \"holding\", \"flute\"]]}"
+                "the pack's scene graph has no predicate for any relation of the prompt (`evidence` \
+                 lists them): name the relations in `metadata` with other predicates, as in \
+                 {\"relations\": [[\"person\", \"holding\", \"flute\"]]}"
             }
             Self::NeedsDataset => {
-                "enrol labelled photos with POST /v1/datasets/{dataset}/photos and name the \
-                    dataset as `dataset` in \
-                 `metadata`; for a whole run, GET /v1/runs/{run}/attributes needs no dataset"
+                "enrol labelled photos with POST /v1/datasets/{dataset}/photos, and name the \
+                 dataset in `metadata` as `dataset`; for a whole run, \
+                 GET /v1/runs/{run}/attributes needs no dataset"
             }
             Self::NoAttributes => {
-                "send the person's `attributes` in `metadata`, and enrol photos with a face that \
-                    show an attribute, and \
-                 others that do not"
+                "send the person's `attributes` in `metadata`, and enrol photos with a face: some \
+                 that show an attribute, and some that do not"
             }
             Self::Unavailable => {
                 "load a pack that has the metric's graphs; GET /v1/metrics lists them"
