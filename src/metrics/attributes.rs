@@ -163,11 +163,6 @@ mod tests {
         Probes::fit(&faces).unwrap()
     }
 
-    fn predictions(score: &Score) -> &[AttributePrediction] {
-        let Explanation::Predictions(predictions) = &score.explanation else { panic!("{score:?}") };
-        predictions
-    }
-
     fn sample(face: &[f32], targets: &[(&str, bool)]) -> FeatureSet {
         let embedding = Output { shape: vec![face.len() / 2, 2], data: face.to_vec() };
         let mut set = FeatureSet::new(0).with_attributes(AttributeInputs {
@@ -190,7 +185,7 @@ mod tests {
         ))
         .unwrap();
         assert!((score.value - 1.0).abs() < 1e-12, "the largest face decides");
-        let found = predictions(&score);
+        let found = score.predictions();
         let of = |name: &str| found.iter().find(|item| item.attribute == name).unwrap();
         assert_eq!((of("Young").prediction, of("Young").left_out), (Some(true), None));
         assert!(of("Young").decision.unwrap() > 0.0);
@@ -209,7 +204,7 @@ mod tests {
             assert!(faceless.value.abs() < 1e-12);
             assert_eq!(faceless.flags, [Flag::NoFaceInImage]);
             let item =
-                predictions(&faceless).iter().find(|item| item.attribute == "Young").unwrap();
+                faceless.predictions().iter().find(|item| item.attribute == "Young").unwrap();
             assert_eq!((item.prediction, item.decision), (Some(!target), None));
         }
     }

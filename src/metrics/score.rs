@@ -22,6 +22,14 @@ impl From<f64> for Score {
     }
 }
 
+impl Score {
+    /// Returns the prediction of each attribute; empty for a score of another kind.
+    #[must_use]
+    pub fn predictions(&self) -> &[AttributePrediction] {
+        if let Explanation::Predictions(found) = &self.explanation { found } else { &[] }
+    }
+}
+
 /// What a value is based on, where that is not obvious.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Explanation {

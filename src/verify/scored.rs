@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::Case;
 use crate::{
     content::ContentHash,
-    metrics::{self, Metric, MetricResult, NullReason, Score, share_right},
+    metrics::{self, Explanation, Metric, MetricResult, NullReason, Score, share_right},
     scoring::{EncodedImage, FaceMemory, FaceMemoryError, RunFaces, Sample, Scoring, ScoringError},
 };
 
@@ -120,7 +120,10 @@ async fn judge(scoring: &Scoring, all: &mut AllScored) -> anyhow::Result<()> {
         with_faces.iter_mut().zip(known).filter_map(|(scored, known)| known.then_some(scored));
     for (scored, predictions) in known.zip(judged.predictions) {
         let outcome = match share_right(&predictions) {
-            Some(value) => Ok(Score { predictions, ..value.into() }),
+            Some(value) => {
+                let explanation = Explanation::Predictions(predictions);
+                Ok(Score { explanation, ..value.into() })
+            }
             None => Err(NullReason::NoAttributes),
         };
         scored.outcomes.insert(APS, outcome);

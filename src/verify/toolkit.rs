@@ -339,7 +339,7 @@ impl Found {
         let sign = |label: bool| if label { 1.0 } else { -1.0 };
         for (at, name) in file.table.names.iter().enumerate() {
             let predictions = match here.get(name, APS) {
-                Some((_, Ok(score))) => &score.predictions,
+                Some((_, Ok(score))) => score.predictions(),
                 Some((_, Err(reason))) => {
                     self.problems.push(format!("{name}: aps is null here ({})", reason.code()));
                     continue;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    metrics::{AttributePrediction, Score},
+    metrics::{AttributePrediction, Explanation, Score},
     scoring::Metadata,
     verify::Scored,
 };
@@ -198,7 +198,8 @@ fn predictions_are_equal_or_on_the_boundary() {
         predicted("Young", Some(true), Some(5e-4)),
         predicted("Big_Lips", None, None),
     ];
-    let outcome: MetricResult = Ok(Score { predictions, ..1.0.into() });
+    let outcome: MetricResult =
+        Ok(Score { explanation: Explanation::Predictions(predictions), ..1.0.into() });
     let header =
         ",name,Male_target,Male_pred,Young_target,Young_pred,Big_Lips_target,Big_Lips_pred\n";
     let csv =
