@@ -143,7 +143,8 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         Kind::Postgres => {
             db.texts(
                 "SELECT table_name || '.' || column_name FROM information_schema.columns
-                 WHERE table_schema = current_schema()",
+                 JOIN information_schema.tables USING (table_schema, table_name)
+                 WHERE table_schema = current_schema() AND table_type = 'BASE TABLE'",
             )
             .await
         }
