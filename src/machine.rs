@@ -16,6 +16,14 @@ pub fn memory_bytes() -> Option<u64> {
     [machine, container].into_iter().flatten().min()
 }
 
+/// Returns the free bytes of the file system of `path` for this user, and its size. `None` if
+/// unknown.
+#[must_use]
+pub fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some((disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize))
+}
+
 /// Returns the resident memory of the process, in bytes.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {

@@ -35,6 +35,8 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 
+use crate::telemetry::{AdmissionTelemetry, Bound};
+
 /// Pause after a failed accept. Accepting again fails at once until a connection is closed, which
 /// frees its file descriptor.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
@@ -68,9 +70,11 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
-    open: IntGauge,
+    telemetry: AdmissionTelemetry,
     mut stop: watch::Receiver<bool>,
 ) {
+    telemetry.connections_limit.set(limits.connections as i64);
+    let open = telemetry.connections.clone();
     let all = Arc::new(Connections { state: Mutex::default(), open });
     let mut tasks = JoinSet::new();
     loop {
@@ -84,6 +88,7 @@ pub async fn serve(
             Ok((stream, _)) => {
                 if all.count() >= limits.connections && !all.close_silent() {
                     // Every connection is serving a request: refuse without waiting.
+                    telemetry.refused(Bound::Connections);
                     let _ = stream.try_write(FULL);
                     continue;
                 }

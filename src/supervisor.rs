@@ -54,6 +54,8 @@ impl Supervisor {
         work: impl Fn() -> F + Send + 'static,
     ) -> JoinHandle<()> {
         let this = Arc::clone(self);
+        // A rate needs the series before the first restart.
+        this.restarts.with_label_values(&[task]);
         tokio::spawn(async move {
             let mut pause = this.first_pause;
             loop {

@@ -4,8 +4,18 @@ use axum::{Json, extract::State, http::header, response::IntoResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::http::ApiError;
-use crate::api::state::Shared;
+use std::sync::Arc;
+
+use crate::{
+    api::{
+        http::ApiError,
+        state::{App, Shared},
+    },
+    blocking::blocking,
+    engine::Pack,
+    telemetry::CertificateState,
+    verify::DriftCertificate,
+};
 
 /// Response of the probes.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -36,6 +46,10 @@ pub(super) async fn live() -> Json<Health> {
     )
 )]
 pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> {
+    readiness(&app).await.map(|()| ok())
+}
+
+async fn readiness(app: &App) -> Result<(), ApiError> {
     let health = app.scoring.engine().health().borrow().clone();
     if !health.is_ready() {
         let failing: Vec<_> = health.failing.iter().map(AsRef::as_ref).collect();
@@ -55,7 +69,7 @@ pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> 
         return Err(ApiError::unavailable(why));
     }
     app.store.ping().await?;
-    Ok(ok())
+    Ok(())
 }
 
 /// Returns the service metrics in the text format of Prometheus.
@@ -68,6 +82,21 @@ pub(super) async fn export(State(app): Shared) -> impl IntoResponse {
     for (what, bytes) in app.store.caches().bytes() {
         app.telemetry.response_cache.set(&[what], bytes as i64);
     }
-    app.telemetry.upload_bytes.set(app.admission.upload_bytes() as i64);
+    let telemetry = &app.telemetry;
+    telemetry.admission.upload_bytes.set(app.admission.upload_bytes() as i64);
+    telemetry.admission.requests.set(app.admission.requests() as i64);
+    telemetry.ready.set(i64::from(readiness(&app).await.is_ok()));
+    app.store.report_connections();
+    let pack = Arc::clone(app.scoring.pack());
+    telemetry.pack.certificate(blocking(move || certificate(&pack)).await);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.telemetry.export())
+}
+
+/// Reads the pack's certificate each time, since it may be stored while the pack is loaded.
+fn certificate(pack: &Pack) -> CertificateState {
+    match DriftCertificate::stored(pack) {
+        Ok(Some(_)) => CertificateState::Valid,
+        Ok(None) => CertificateState::Missing,
+        Err(_) => CertificateState::Invalid,
+    }
 }

@@ -61,6 +61,10 @@ impl App {
         scoring.show_embeddings(config.privacy.return_embeddings);
         let admission = Arc::new(Admission::new(&config.limits));
         let caches = ResponseCaches::new(store.caches());
+        let bounds = &telemetry.admission;
+        bounds.requests_limit.set(config.limits.requests as i64);
+        bounds.upload_limit_bytes.set(config.limits.upload_memory_bytes() as i64);
+        telemetry.pack.loaded(&scoring.pack().id());
         Self {
             scoring,
             store,

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     output::print,
-    start::{open_store, start_scoring},
+    start::{open_observed_store, start_scoring},
 };
 use crate::{
     VERSION,
@@ -105,14 +105,14 @@ pub(super) struct Service {
 impl Service {
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
         let telemetry = Telemetry::new();
-        let store = open_store(config).await?;
+        let store = open_observed_store(config, &telemetry).await?;
         let scoring = start_scoring(config, &config.pack, &telemetry).await?;
         if scoring.engine().provider().is_gpu() {
             telemetry.watch_cards();
         }
         let runs =
             Runs::open(config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
-        let connections = telemetry.connections.clone();
+        let admission = telemetry.admission.clone();
         let app =
             App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
         let listen = config.server.listen;
@@ -133,7 +133,7 @@ impl Service {
         limits.connections = limits.connections.min(descriptors_for_connections());
         let router = api::router(Arc::new(app));
         let server =
-            tokio::spawn(crate::server::serve(listener, router, limits, connections, stopped));
+            tokio::spawn(crate::server::serve(listener, router, limits, admission, stopped));
         let drain = Duration::from_secs(config.server.drain_seconds);
         Ok(Self { address, scoring, store, runs, background, purge, stop, server, drain })
     }

@@ -14,7 +14,20 @@ use crate::{
 };
 
 pub(super) async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    Store::open(&config.store.url, &StoreOptions::default()).await.context("cannot open the store")
+    open_store_with(config, &StoreOptions::default()).await
+}
+
+/// Opens the store of the service, which has service metrics.
+pub(super) async fn open_observed_store(
+    config: &Config,
+    telemetry: &Telemetry,
+) -> anyhow::Result<Store> {
+    let options = StoreOptions { telemetry: telemetry.store.clone(), ..StoreOptions::default() };
+    open_store_with(config, &options).await
+}
+
+async fn open_store_with(config: &Config, options: &StoreOptions) -> anyhow::Result<Store> {
+    Store::open(&config.store.url, options).await.context("cannot open the store")
 }
 
 /// Opens a pack and starts its engine. Loading full-size models takes seconds.

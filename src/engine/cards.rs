@@ -56,6 +56,21 @@ impl Cards {
         }))
     }
 
+    /// One GPU that reports everything, for tests of the export.
+    #[cfg(test)]
+    pub(crate) fn of_every_reading() -> Self {
+        let some = Some(1.0);
+        let card = Card {
+            name: "gpu".to_owned(),
+            busy: some,
+            used_bytes: some,
+            bytes: some,
+            watts: some,
+            celsius: some,
+        };
+        Self::new(move || vec![card.clone()])
+    }
+
     fn new(read: impl Fn() -> Vec<Card> + Send + Sync + 'static) -> Self {
         let descriptions = NUMBERS
             .iter()

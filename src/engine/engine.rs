@@ -122,6 +122,7 @@ impl Engine {
                 telemetry.busy.clone(),
             ),
         };
+        telemetry.cache_limit_bytes.set(config.cache_bytes as i64);
         let health = HealthBoard::new();
         let mut engine = Self {
             graphs: HashMap::new(),
@@ -185,6 +186,8 @@ impl Engine {
                 resident_bytes: resident,
                 healthy: true,
             };
+            let labels = [&*merged.role, runs_on.name(), &merged.precision.to_string()];
+            telemetry.loaded(labels, resident, config.queue);
             engine.lanes.push(Loaded { lane, initial });
         }
         engine.families = families(&engine.graphs);

@@ -20,9 +20,13 @@ pub struct EngineTelemetry {
     batches: IntCounterVec,
     retried: IntCounterVec,
     healthy: IntGaugeVec,
+    info: IntGaugeVec,
+    memory: IntGaugeVec,
+    queue_limit: IntGaugeVec,
     requests: IntCounterVec,
     pub(crate) busy: IntGauge,
     pub(crate) cache_bytes: IntGauge,
+    pub(crate) cache_limit_bytes: IntGauge,
     pub(crate) cache_entries: IntGauge,
     pub(crate) evictions: IntCounter,
 }
@@ -71,6 +75,14 @@ impl EngineTelemetry {
             registry.register(Box::new(made.clone()))?;
             Ok::<_, prometheus::Error>(made)
         };
+        let info = IntGaugeVec::new(
+            Opts::new(
+                "stellar_engine_lane_info",
+                "Always 1, with the provider and the precision of the graph as labels.",
+            ),
+            &["graph", "provider", "precision"],
+        )?;
+        registry.register(Box::new(info.clone()))?;
         let gauge = |name: &str, help: &str| {
             let made = IntGauge::new(name, help)?;
             registry.register(Box::new(made.clone()))?;
@@ -124,6 +136,15 @@ impl EngineTelemetry {
                 "stellar_engine_lane_healthy",
                 "1 while the graph works, 0 after repeated failures or while a batch hangs.",
             )?,
+            info,
+            memory: gauges(
+                "stellar_engine_lane_memory_bytes",
+                "Growth of the process's memory while the graph was loaded.",
+            )?,
+            queue_limit: gauges(
+                "stellar_engine_queue_limit",
+                "Limit of queued items (engine.queue).",
+            )?,
             requests: counters(
                 "stellar_engine_cache_requests_total",
                 "Requests for a feature by outcome: hit, miss, shared (joined an in-flight \
@@ -132,9 +153,36 @@ impl EngineTelemetry {
             )?,
             busy: gauge("stellar_engine_lanes_busy", "Batches that are running on the device.")?,
             cache_bytes: gauge("stellar_engine_cache_bytes", "Memory of cached features.")?,
+            cache_limit_bytes: gauge(
+                "stellar_engine_cache_limit_bytes",
+                "Limit of the memory of cached features (engine.cache_bytes).",
+            )?,
             cache_entries: gauge("stellar_engine_cache_entries", "Cached features.")?,
             evictions,
         })
+    }
+
+    /// Makes a series of every family, for tests of the export.
+    #[cfg(test)]
+    pub(crate) fn exercise(&self) {
+        self.lane("g");
+        self.info.with_label_values(&["g", "cpu", "fp32"]);
+        self.queue_limit.with_label_values(&["g"]);
+        self.memory.with_label_values(&["g"]);
+    }
+
+    /// Sets what does not change after a lane has been loaded.
+    pub(crate) fn loaded(
+        &self,
+        [graph, provider, precision]: [&str; 3],
+        memory: Option<u64>,
+        queue: usize,
+    ) {
+        self.info.with_label_values(&[graph, provider, precision]).set(1);
+        self.queue_limit.with_label_values(&[graph]).set(queue as i64);
+        if let Some(bytes) = memory {
+            self.memory.with_label_values(&[graph]).set(bytes as i64);
+        }
     }
 
     /// Returns the metrics of the lane `graph`. All of its series exist from now on, at zero.
@@ -175,7 +223,7 @@ mod tests {
         let telemetry = EngineTelemetry::register(&registry).unwrap();
         telemetry.lane("clip.image").queue.observe(0.002);
         let families = registry.gather();
-        assert_eq!(families.len(), 12);
+        assert_eq!(families.len(), 13);
         for family in families {
             assert!(family.name().starts_with("stellar_engine_"), "{}", family.name());
             assert!(family.help().ends_with('.'), "{}", family.name());

@@ -16,6 +16,7 @@ mod background;
 mod backoff;
 mod deletions;
 mod finish;
+mod gauges;
 mod housekeeping;
 mod pause;
 mod progress;

@@ -129,6 +129,12 @@ impl Spool {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Returns the limit of [`used`](Self::used).
+    #[must_use]
+    pub fn budget(&self) -> u64 {
+        self.budget
+    }
+
     fn path(&self, file: ContentHash) -> PathBuf {
         let hex = file.to_hex();
         self.root.join(&hex[..2]).join(&hex[2..])

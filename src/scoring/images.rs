@@ -131,7 +131,11 @@ impl Budget {
 
     fn used(&self) -> u64 {
         let free = self.all.available_permits() + self.held.available_permits();
-        1024 * (self.total as usize + self.most_held as usize).saturating_sub(free) as u64
+        self.limit().saturating_sub(1024 * free as u64)
+    }
+
+    fn limit(&self) -> u64 {
+        1024 * (u64::from(self.total) + u64::from(self.most_held))
     }
 }
 
@@ -164,6 +168,11 @@ impl Decoder {
     /// Bytes of pixels that are decoded or being decoded.
     pub(super) fn pixel_bytes(&self) -> u64 {
         self.shared.budget.used()
+    }
+
+    /// Limit of `pixel_bytes`.
+    pub(super) fn pixel_limit_bytes(&self) -> u64 {
+        self.shared.budget.limit()
     }
 
     /// Creates the job for an image and every geometry that its graphs may need. Set `keep` if the

@@ -94,6 +94,12 @@ impl Scoring {
         self.sources.decoder.pixel_bytes()
     }
 
+    /// Limit of [`pixel_bytes`](Self::pixel_bytes).
+    #[must_use]
+    pub fn pixel_limit_bytes(&self) -> u64 {
+        self.decoder.pixel_limit_bytes()
+    }
+
     /// The limits for decoding an image.
     #[must_use]
     pub fn decode_limits(&self) -> &DecodeLimits {

@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::Store;
+use super::StoreTelemetry;
 use super::db::{
     Connection, Connections, Sql, StoreError, on_backend, to_microseconds, with_retries,
 };
@@ -25,7 +26,7 @@ use super::queue::{Done, Entry, Queue};
 use super::record::{self, insert_samples, write_scores};
 use super::run_name::RunName;
 use super::runs::{find_run, is_open, lock_runs};
-use super::sample::{NewSample, RecordOutcome, Recorded};
+use super::sample::{NewSample, RecordOutcome, Recorded, ScoreValue};
 use super::spools::{lock_images, release_images};
 use super::summaries::running::{self, SummaryKey, Sums};
 use crate::trace::{self, span};
@@ -69,25 +70,53 @@ impl Store {
     ) -> Result<Option<Recorded>, StoreError> {
         record::check(sample)?;
         let span = span!("store");
-        let result = self.recording.join(sample, pending, span.clone());
-        let queue = Arc::clone(&self.recording);
-        on_backend!(self, pool => drop(tokio::spawn(write_next(pool.clone(), queue))));
+        let result = on_backend!(self, pool => {
+            let result = self.recording.join(sample, pending, span.clone());
+            let (queue, telemetry) = (Arc::clone(&self.recording), self.telemetry.clone());
+            drop(tokio::spawn(write_next(pool.clone(), queue, telemetry)));
+            result
+                .instrument(span)
+                .await
+                .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
+        });
+        self.count_result(sample, &result);
         result
-            .instrument(span)
-            .await
-            .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
+    }
+
+    /// Counts a sample and its scores in the service metrics.
+    fn count_result(&self, sample: &NewSample, result: &Result<Done, StoreError>) {
+        let (outcome, is_written) = match result {
+            Ok(Some(recorded)) => match recorded.outcome {
+                RecordOutcome::Created => ("created", true),
+                RecordOutcome::Rescored => ("rescored", true),
+                RecordOutcome::Repeated => ("repeated", false),
+            },
+            // It was deleted meanwhile.
+            Ok(None) => return,
+            Err(StoreError::SampleConflict { .. }) => ("conflict", false),
+            Err(_) => ("error", false),
+        };
+        self.telemetry.sample(outcome);
+        for score in sample.scores.iter().filter(|_| is_written) {
+            let reason = match &score.value {
+                ScoreValue::Number(_) => None,
+                ScoreValue::Null { reason } => Some(reason.as_str()),
+            };
+            self.telemetry.score(&score.metric, reason);
+        }
     }
 }
 
 /// Writes the queued samples as soon as a writer is free.
 ///
 /// It is called once per sample. A call whose sample was taken by another writer has nothing to do.
-async fn write_next<P: Connections>(pool: P, queue: Arc<Queue>) {
+async fn write_next<P: Connections>(pool: P, queue: Arc<Queue>, telemetry: StoreTelemetry) {
     let Ok(_writer) = queue.writers.acquire().await else { return };
     let entries = queue.take(LARGEST);
     if entries.is_empty() {
         return;
     }
+    telemetry.group(entries.len());
     let spans = entries.iter().map(|entry| &entry.span);
     let commit =
         span!(parent: trace::leader(spans.clone()), "transaction", samples = entries.len());

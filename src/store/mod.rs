@@ -46,6 +46,7 @@ mod scores;
 mod spools;
 mod submissions;
 mod summaries;
+mod telemetry;
 
 use std::sync::Arc;
 
@@ -79,6 +80,7 @@ pub use summaries::standings::{
     LEADERBOARD_BYTES, RunStandings, Standing, StandingsFilter, StandingsQuery,
 };
 use summaries::standings::{StandingsCache, standings_cache};
+pub use telemetry::StoreTelemetry;
 
 use crate::cache::Caches;
 pub use crate::pack_id::{PackId, Weights};
@@ -93,6 +95,7 @@ pub struct Store {
     caches: Caches,
     remembered: Arc<StandingsCache>,
     recording: Arc<queue::Queue>,
+    telemetry: StoreTelemetry,
 }
 
 impl Store {
@@ -108,7 +111,8 @@ impl Store {
         let recording = queue::Queue::new(writers);
         let caches = Caches::default();
         let remembered = standings_cache(&caches);
-        Ok(Self { backend, caches, remembered, recording })
+        let telemetry = options.telemetry.clone();
+        Ok(Self { backend, caches, remembered, recording, telemetry })
     }
 
     /// Returns the same database over this many additional connections, for long reads that must
@@ -132,6 +136,11 @@ impl Store {
             Backend::Postgres(_) => "postgres",
             Backend::Sqlite(_) => "sqlite",
         }
+    }
+
+    /// Updates the service metrics of the connections.
+    pub fn report_connections(&self) {
+        self.telemetry.pools(&self.backend.pools());
     }
 
     /// Pings the database.

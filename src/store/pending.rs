@@ -123,6 +123,25 @@ impl Store {
         })
     }
 
+    /// Returns when the oldest pending sample of this folder and pack was accepted.
+    pub async fn oldest_pending(
+        &self,
+        folder: &str,
+        pack: &str,
+    ) -> Result<Option<OffsetDateTime>, StoreError> {
+        let mut sql =
+            Sql::new("SELECT created FROM pending_samples WHERE state = 'waiting' AND folder = ");
+        sql.bind(folder).push(" AND pack = ").bind(pack);
+        // Ids grow with time, and the index has them in this order.
+        sql.push(" ORDER BY id LIMIT 1");
+        on_backend!(self, pool => {
+            read_first(pool, sql, |row| {
+                Reader::new(row, "pending_samples", folder).time("created")
+            })
+            .await
+        })
+    }
+
     /// Returns the time at which the next pending sample that is not due yet becomes due.
     pub async fn next_due(
         &self,

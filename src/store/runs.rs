@@ -56,6 +56,9 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// All states, in the order in which a run has them.
+    pub const ALL: [Self; 3] = [Self::Open, Self::Finishing, Self::Finished];
+
     /// Returns the word that is stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -67,9 +70,7 @@ impl RunState {
     }
 
     pub(super) fn parse(word: &str) -> Option<Self> {
-        [Self::Open, Self::Finishing, Self::Finished]
-            .into_iter()
-            .find(|state| state.as_str() == word)
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 }
 
@@ -167,6 +168,22 @@ impl Store {
             read_first(pool, sql, |row| run_counts(&Reader::new(row, "runs", ""))).await
         });
         counts?.ok_or(StoreError::Contended(sqlx::Error::RowNotFound))
+    }
+
+    /// Counts the runs in each state; states without runs are 0.
+    pub async fn runs_by_state(&self) -> Result<Vec<(RunState, u64)>, StoreError> {
+        let sql = Sql::new("SELECT state, COUNT(*) AS runs FROM runs GROUP BY state");
+        let found = on_backend!(self, pool => {
+            read(pool, sql, |row| {
+                let row = Reader::new(row, "runs", "");
+                Ok((row.text("state")?, row.int::<u64>("runs")?))
+            })
+            .await
+        })?;
+        let count = |state: RunState| {
+            found.iter().find(|(found, _)| found == state.as_str()).map_or(0, |(_, count)| *count)
+        };
+        Ok(RunState::ALL.map(|state| (state, count(state))).to_vec())
     }
 
     /// Closes a run to further samples. Returns `None` if no run has this id.

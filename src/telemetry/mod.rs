@@ -1,11 +1,16 @@
 //! The service's own telemetry: service metrics for Prometheus, the log, and traces.
 //!
-//! Evaluation metrics and scores are not a part of it.
+//! Evaluation metrics and scores are not a part of it. `docs/TELEMETRY.md` lists every service
+//! metric.
 
+mod admission;
 mod log;
+mod pack;
 mod process;
 mod renamed;
 mod runs;
+#[cfg(test)]
+mod tests;
 mod traces;
 
 use std::time::Duration;
@@ -18,8 +23,18 @@ use prometheus::{
 #[cfg(test)]
 pub(crate) use self::log::log_filter;
 use self::process::ProcessCollector;
-pub use self::{log::init_log, renamed::RenamedGauge, runs::RunsTelemetry, traces::TraceExport};
-use crate::engine::{Cards, EngineTelemetry};
+pub use self::{
+    admission::{AdmissionTelemetry, Bound},
+    log::init_log,
+    pack::{CertificateState, PackTelemetry},
+    renamed::RenamedGauge,
+    runs::RunsTelemetry,
+    traces::TraceExport,
+};
+use crate::{
+    engine::{Cards, EngineTelemetry},
+    store::StoreTelemetry,
+};
 
 /// All service metrics, in one registry.
 #[derive(Debug, Clone)]
@@ -29,16 +44,20 @@ pub struct Telemetry {
     pub engine: EngineTelemetry,
     /// Metrics of background scoring.
     pub runs: RunsTelemetry,
+    /// Metrics of the store.
+    pub store: StoreTelemetry,
+    /// Metrics of admission.
+    pub admission: AdmissionTelemetry,
+    /// Metrics of the loaded pack.
+    pub pack: PackTelemetry,
     requests: IntCounterVec,
     duration: HistogramVec,
     /// In-flight requests.
     pub in_flight: IntGauge,
-    /// Memory held by uploads, in bytes.
-    pub upload_bytes: IntGauge,
-    /// Open connections.
-    pub connections: IntGauge,
     /// Memory of cached responses in bytes, by kind.
     pub response_cache: RenamedGauge,
+    /// 1 if `/readyz` would return 200.
+    pub ready: IntGauge,
     body_bytes: Histogram,
 }
 
@@ -56,18 +75,27 @@ impl Telemetry {
     /// Never: names are constant and distinct, which every test checks.
     #[must_use]
     pub fn new() -> Self {
-        let registry = Registry::new();
+        Self::register(Registry::new()).expect("constant names are valid and distinct")
+    }
+
+    fn register(registry: Registry) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| {
+            let made = IntGauge::new(name, help)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
         let build = IntGaugeVec::new(
             Opts::new("stellar_build_info", "Always 1, with the version as label."),
             &["version"],
-        );
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let requests = IntCounterVec::new(
             Opts::new(
                 "stellar_http_requests_total",
                 "Finished requests, by route, method and status.",
             ),
             &["route", "method", "status"],
-        );
+        )?;
         let duration = HistogramVec::new(
             HistogramOpts::new(
                 "stellar_http_request_seconds",
@@ -75,72 +103,40 @@ impl Telemetry {
             )
             .buckets(SECONDS.to_vec()),
             &["route", "method"],
-        );
-        let in_flight = IntGauge::new("stellar_http_requests_in_flight", "In-flight requests.");
-        let upload_bytes = IntGauge::new("stellar_upload_bytes", "Memory held by uploads.");
-        let connections = IntGauge::new("stellar_http_connections", "Open connections.");
+        )?;
         let response_cache = RenamedGauge::register(
             &registry,
             ["stellar_response_cache_bytes", "stellar_kept_answers_bytes"],
             "Memory of cached responses, by kind.",
             &["of"],
-        );
+        )?;
         let body_bytes = Histogram::with_opts(
             HistogramOpts::new(
                 "stellar_http_request_body_bytes",
                 "Declared length of request bodies.",
             )
             .buckets(BYTES.to_vec()),
-        );
-        let expect = "constant names are valid";
-        let (
-            build,
+        )?;
+        registry.register(Box::new(ProcessCollector::new()?))?;
+        registry.register(Box::new(build))?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(duration.clone()))?;
+        registry.register(Box::new(body_bytes.clone()))?;
+        registry.register(Box::new(traces::SPANS.clone()))?;
+        Ok(Self {
+            engine: EngineTelemetry::register(&registry)?,
+            runs: RunsTelemetry::register(&registry)?,
+            store: StoreTelemetry::register(&registry)?,
+            admission: AdmissionTelemetry::register(&registry)?,
+            pack: PackTelemetry::register(&registry)?,
             requests,
             duration,
-            in_flight,
-            upload_bytes,
-            connections,
+            in_flight: gauge("stellar_http_requests_in_flight", "In-flight requests.")?,
             response_cache,
+            ready: gauge("stellar_ready", "1 if the service is ready (/readyz), otherwise 0.")?,
             body_bytes,
-        ) = (
-            build.expect(expect),
-            requests.expect(expect),
-            duration.expect(expect),
-            in_flight.expect(expect),
-            upload_bytes.expect(expect),
-            connections.expect(expect),
-            response_cache.expect(expect),
-            body_bytes.expect(expect),
-        );
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let parts: [Box<dyn prometheus::core::Collector>; 9] = [
-            Box::new(ProcessCollector::new().expect(expect)),
-            Box::new(build),
-            Box::new(requests.clone()),
-            Box::new(duration.clone()),
-            Box::new(in_flight.clone()),
-            Box::new(upload_bytes.clone()),
-            Box::new(connections.clone()),
-            Box::new(body_bytes.clone()),
-            Box::new(traces::SPANS.clone()),
-        ];
-        for part in parts {
-            registry.register(part).expect("constant names are distinct");
-        }
-        let engine = EngineTelemetry::register(&registry).expect("constant names are distinct");
-        let runs = RunsTelemetry::register(&registry).expect("constant names are distinct");
-        Self {
             registry,
-            engine,
-            runs,
-            requests,
-            duration,
-            in_flight,
-            upload_bytes,
-            connections,
-            response_cache,
-            body_bytes,
-        }
+        })
     }
 
     /// Adds the metrics of the machine's GPUs. If they cannot be read, the reason is logged.
@@ -184,47 +180,5 @@ impl Telemetry {
 impl Default for Telemetry {
     fn default() -> Self {
         Self::new()
-    }
-}
-#[cfg(test)]
-mod tests {
-    use prometheus::proto::MetricType;
-
-    use super::*;
-
-    /// Checks the rules of `promtool check metrics`.
-    #[test]
-    fn names_follow_the_conventions_of_prometheus() {
-        let telemetry = Telemetry::new();
-        telemetry.request("/v1/score", "POST", 200, Duration::from_millis(3), Some(1000));
-        telemetry.runs.attempt("recorded");
-        telemetry.runs.backlog(1, 2, 3);
-        for family in telemetry.registry.gather() {
-            let name = family.name();
-            assert!(!family.help().is_empty(), "{name}");
-            let total = name.ends_with("_total");
-            let counter = family.get_field_type() == MetricType::COUNTER;
-            assert_eq!(total, counter, "{name}: only counters end in _total");
-            for end in ["_info", "_count", "_sum", "_bucket"] {
-                let allowed = end == "_info" && family.get_field_type() == MetricType::GAUGE;
-                assert!(allowed || !name.ends_with(end), "{name}");
-            }
-            for unit in ["_ms", "_milliseconds", "_mib", "_kib", "_minutes"] {
-                assert!(!name.contains(unit), "{name} is not in a base unit");
-            }
-        }
-    }
-
-    #[test]
-    fn exported_names_have_the_prefix() {
-        let telemetry = Telemetry::new();
-        telemetry.request("/v1/score", "POST", 200, Duration::from_millis(3), Some(1000));
-        let text = telemetry.export();
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            assert!(line.starts_with("stellar_") || line.starts_with("process_"), "{line}");
-        }
-        assert!(text.contains(
-            r#"stellar_http_requests_total{method="POST",route="/v1/score",status="200"} 1"#
-        ));
     }
 }

@@ -1,6 +1,6 @@
 //! Service metrics of background scoring.
 
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::renamed::RenamedGauge;
 
@@ -8,11 +8,24 @@ use super::renamed::RenamedGauge;
 #[derive(Debug, Clone)]
 pub struct RunsTelemetry {
     samples: IntGaugeVec,
+    runs: IntGaugeVec,
+    /// Age of the oldest pending sample that this instance is to score, in seconds.
+    pub oldest_pending: Gauge,
+    /// Pending samples of this instance's spool that need a pack that is not loaded.
+    pub blocked: IntGauge,
     attempts: IntCounterVec,
     /// Size of the spool's files, in bytes.
     pub spool_bytes: RenamedGauge,
+    /// Limit of `spool_bytes`, in bytes.
+    pub spool_limit_bytes: IntGauge,
+    /// Free bytes of the spool's disk for this user.
+    pub disk_free_bytes: IntGauge,
+    /// Size of the spool's disk in bytes.
+    pub disk_bytes: IntGauge,
     /// Share of the pixel budget in use by decoded images and images being decoded, in bytes.
     pub pixel_bytes: IntGauge,
+    /// The pixel budget in bytes.
+    pub pixel_limit_bytes: IntGauge,
     /// Restarts of background tasks that panicked, by task.
     pub restarts: IntCounterVec,
     /// Runs that repeatedly fail to be summarised or finished, by the failing step.
@@ -38,7 +51,18 @@ impl RunsTelemetry {
             "Size of the spool's files.",
             &[],
         )?;
+        let runs = IntGaugeVec::new(Opts::new("stellar_runs", "Runs, by state."), &["state"])?;
+        let oldest_pending = Gauge::new(
+            "stellar_pending_oldest_seconds",
+            "Age of the oldest pending sample of this instance's spool and pack; 0 without one.",
+        )?;
+        for outcome in ["recorded", "postpone", "failed"] {
+            // A rate needs the series before its first event.
+            attempts.with_label_values(&[outcome]);
+        }
         registry.register(Box::new(samples.clone()))?;
+        registry.register(Box::new(runs.clone()))?;
+        registry.register(Box::new(oldest_pending.clone()))?;
         registry.register(Box::new(attempts.clone()))?;
         let restarts = IntCounterVec::new(
             Opts::new(
@@ -54,14 +78,40 @@ impl RunsTelemetry {
             ),
             &["what"],
         )?;
-        let pixel_bytes = IntGauge::new(
-            "stellar_pixel_bytes",
-            "Pixel budget in use by decoded images and images being decoded.",
-        )?;
-        registry.register(Box::new(pixel_bytes.clone()))?;
+        for step in ["finish", "summary"] {
+            failing_runs.with_label_values(&[step]);
+        }
+        let gauge = |name: &str, help: &str| {
+            let made = IntGauge::new(name, help)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
         registry.register(Box::new(restarts.clone()))?;
         registry.register(Box::new(failing_runs.clone()))?;
-        Ok(Self { samples, attempts, spool_bytes, pixel_bytes, restarts, failing_runs })
+        Ok(Self {
+            samples,
+            runs,
+            oldest_pending,
+            blocked: gauge(
+                "stellar_blocked_samples",
+                "Pending samples of this instance's spool that need a pack that is not loaded.",
+            )?,
+            attempts,
+            spool_bytes,
+            spool_limit_bytes: gauge(
+                "stellar_spool_limit_bytes",
+                "Limit of the size of the spool's files (store.spool_mib).",
+            )?,
+            disk_free_bytes: gauge("stellar_disk_free_bytes", "Free space of the spool's disk.")?,
+            disk_bytes: gauge("stellar_disk_bytes", "Size of the spool's disk.")?,
+            pixel_bytes: gauge(
+                "stellar_pixel_bytes",
+                "Pixel budget in use by decoded images and images being decoded.",
+            )?,
+            pixel_limit_bytes: gauge("stellar_pixel_limit_bytes", "The pixel budget.")?,
+            restarts,
+            failing_runs,
+        })
     }
 
     /// Counts an attempt to score a pending sample by its outcome.
@@ -74,5 +124,10 @@ impl RunsTelemetry {
         for (state, count) in [("pending", waiting), ("failed", failed), ("scored", scored)] {
             self.samples.with_label_values(&[state]).set(count as i64);
         }
+    }
+
+    /// Sets the number of runs in a state.
+    pub fn runs(&self, state: &str, count: u64) {
+        self.runs.with_label_values(&[state]).set(count as i64);
     }
 }

@@ -244,7 +244,7 @@ impl App {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
         let router = self.router.clone();
-        let (limits, open) = (self.config.server.connection_limits(), Telemetry::new().connections);
+        let (limits, open) = (self.config.server.connection_limits(), Telemetry::new().admission);
         // The sender lives as long as the task, so the server never stops.
         tokio::spawn(async move {
             let (_stop, stopped) = tokio::sync::watch::channel(false);

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
-use crate::{config::Limits, trace::span};
+use crate::{config::Limits, telemetry::Bound, trace::span};
 
 /// Limits on concurrent requests and on the memory of their bodies.
 #[derive(Debug)]
 pub(crate) struct Admission {
     requests: Arc<Semaphore>,
     memory: Arc<Semaphore>,
+    places: usize,
     upload_kib: usize,
 }
 
@@ -39,10 +40,12 @@ fn kib(bytes: usize) -> u32 {
 
 fn no_place() -> ApiError {
     ApiError::overloaded("the limit of concurrent requests is reached; retry after a moment")
+        .at(Bound::Requests)
 }
 
 pub(crate) fn no_memory() -> ApiError {
     ApiError::overloaded("the memory reserved for uploads is in use; retry after a moment")
+        .at(Bound::UploadMemory)
 }
 
 impl Admission {
@@ -51,6 +54,7 @@ impl Admission {
         Self {
             requests: Arc::new(Semaphore::new(limits.requests)),
             memory: Arc::new(Semaphore::new(upload_kib)),
+            places: limits.requests,
             upload_kib,
         }
     }
@@ -58,6 +62,11 @@ impl Admission {
     /// Returns the memory that uploads hold, in bytes, rounded up to KiB.
     pub(crate) fn upload_bytes(&self) -> u64 {
         (self.upload_kib - self.memory.available_permits()) as u64 * 1024
+    }
+
+    /// Returns the number of requests that hold a permit.
+    pub(crate) fn requests(&self) -> usize {
+        self.places - self.requests.available_permits()
     }
 
     /// Refuses a request before its body is read if no permit is free.

@@ -24,7 +24,7 @@ use super::{
     error::{ApiError, Code},
     request_id,
 };
-use crate::config::Analysis as Settings;
+use crate::{config::Analysis as Settings, telemetry::Bound};
 
 /// Routes that read stored summaries: each takes milliseconds and never queues behind long ones.
 const LIGHT: [&str; 5] = [
@@ -108,7 +108,8 @@ impl Analyses {
         let Ok(_waiting) = Arc::clone(&self.waiting).try_acquire_owned() else {
             return Err(ApiError::overloaded(
                 "the limit of concurrent and queued analyses is reached; retry after a moment",
-            ));
+            )
+            .at(Bound::Analyses));
         };
         let Ok(place) = Arc::clone(places).acquire_owned().await else {
             return Err(ApiError::unavailable("the service is stopping"));

@@ -16,6 +16,7 @@ use crate::{
     scoring::{AttributesError, ScoringError},
     service::ProbesError,
     store::StoreError,
+    telemetry::Bound,
     vision::DecodeError,
 };
 
@@ -90,6 +91,12 @@ pub enum Code {
 }
 
 impl Code {
+    /// Returns the code as in the body of a problem.
+    pub(crate) fn name(self) -> String {
+        let name = serde_json::to_value(self).expect("codes serialise to strings");
+        name.as_str().unwrap_or_default().to_owned()
+    }
+
     /// Returns the HTTP status of the code.
     #[must_use]
     pub fn status(self) -> StatusCode {
@@ -174,6 +181,15 @@ pub struct ApiError {
     code: Code,
     detail: String,
     retry_after_seconds: Option<u32>,
+    bound: Option<Bound>,
+}
+
+/// What the service metrics count of a problem response, in its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reported {
+    pub(crate) code: Code,
+    /// The bound that was reached, if the request was refused at one.
+    pub(crate) bound: Option<Bound>,
 }
 
 /// The body of every error response (RFC 9457).
@@ -200,7 +216,7 @@ pub struct Problem {
 impl ApiError {
     /// Creates an error; the detail says what is wrong and what to do.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after_seconds: None }
+        Self { code, detail: detail.into(), retry_after_seconds: None, bound: None }
     }
 
     /// Creates an error for a limit that is reached; the client may retry after a second.
@@ -211,6 +227,7 @@ impl ApiError {
     /// Creates an error for a full spool; space is freed as samples are scored and runs finish.
     pub fn storage_full(detail: impl Into<String>) -> Self {
         Self { retry_after_seconds: Some(10), ..Self::new(Code::StorageFull, detail) }
+            .at(Bound::Disk)
     }
 
     /// Creates an error for a service that cannot work now; another instance may, or this one
@@ -223,6 +240,12 @@ impl ApiError {
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(error = %cause, "request failed");
         Self::new(Code::Internal, "internal error; report this request id to the operator")
+    }
+
+    /// Names the bound at which the request was refused, for the service metrics.
+    #[must_use]
+    pub fn at(self, bound: Bound) -> Self {
+        Self { bound: Some(bound), ..self }
     }
 
     /// Returns what is wrong and what to do about it.
@@ -256,9 +279,8 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.code.status();
-        let code = serde_json::to_value(self.code).expect("codes serialise to strings");
         let problem = Problem {
-            kind: format!("urn:stellar-score:problem:{}", code.as_str().unwrap_or_default()),
+            kind: format!("urn:stellar-score:problem:{}", self.code.name()),
             title: self.code.title().to_owned(),
             status: status.as_u16(),
             detail: self.detail,
@@ -266,6 +288,7 @@ impl IntoResponse for ApiError {
             request_id: request_id::current(),
         };
         let mut response = (status, Json(problem)).into_response();
+        response.extensions_mut().insert(Reported { code: self.code, bound: self.bound });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {
@@ -283,6 +306,7 @@ impl From<ScoringError> for ApiError {
                 Self::overloaded(format!(
                     "{error}; retry after a moment or send fewer concurrent requests"
                 ))
+                .at(Bound::Queue)
             }
             ScoringError::Engine { source: EngineError::Hangs { .. }, .. } => {
                 tracing::warn!(%error, "request refused");
@@ -314,7 +338,9 @@ impl From<StoreError> for ApiError {
             StoreError::RunConflict { .. } => Self::new(Code::RunConflict, error.to_string()),
             StoreError::RunFinished { .. } => Self::new(Code::RunFinished, error.to_string()),
             StoreError::PackConflict { .. } => Self::new(Code::PackConflict, error.to_string()),
-            StoreError::RunFull { .. } => Self::overloaded(error.to_string()),
+            StoreError::RunFull { .. } => {
+                Self::overloaded(error.to_string()).at(Bound::PendingSamples)
+            }
             StoreError::ImageUnknown { .. } => Self::new(Code::ImageUnknown, error.to_string()),
             StoreError::Invalid { .. } => Self::new(Code::InvalidField, error.to_string()),
             StoreError::Cursor => Self::new(Code::MalformedRequest, error.to_string()),

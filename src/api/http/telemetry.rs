@@ -10,7 +10,7 @@ use axum::{
 };
 use tracing::{Instrument as _, Span, field::Empty};
 
-use super::request_id;
+use super::{error::Reported, request_id};
 use crate::{
     telemetry::Telemetry,
     trace::{self, span},
@@ -58,6 +58,12 @@ pub(crate) async fn observe(
         span.record("otel.status_code", "ERROR");
     }
     telemetry.request(&route, method, response.status().as_u16(), started.elapsed(), body);
+    if let Some(Reported { code, bound }) = response.extensions().get() {
+        telemetry.admission.problem(&code.name());
+        if let Some(bound) = bound {
+            telemetry.admission.refused(*bound);
+        }
+    }
     response
 }
 

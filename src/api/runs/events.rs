@@ -18,6 +18,7 @@ use crate::api::state::Shared;
 use crate::{
     runs::Progress,
     store::{RunRecord, RunState},
+    telemetry::Bound,
 };
 
 /// Interval of comments that keep proxies from closing a quiet stream.
@@ -48,6 +49,7 @@ pub(crate) async fn watch(
             "too many clients are watching runs (limit reached); poll GET /v1/runs/{id}, which has \
                 the same counts",
         )
+        .at(Bound::Watchers)
     })?;
     let held = Blocked::of(&run, &app.scoring.pack().id());
     let events = Sse::new(events(progress, held, app.runs.stopping()))

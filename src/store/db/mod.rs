@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use sqlx::Database;
 
+use crate::store::telemetry::PoolState;
+
 pub use error::{MigrationError, StoreError, without_password};
 pub use options::StoreOptions;
 pub(crate) use retries::with_retries;
@@ -35,19 +37,28 @@ pub(crate) enum Backend {
 }
 
 /// Runs `$body` with `$pool` bound to the pool of the store's database: the two differ only in
-/// type, so each query is written once.
+/// type, so each query is written once. The time is observed under the name of the module.
 macro_rules! on_backend {
-    ($store:expr, $pool:ident => $body:expr) => {
+    ($store:expr, $pool:ident => $body:expr) => {{
+        let _timer = $store.telemetry.operation(module_path!());
         match &$store.backend {
             $crate::store::db::Backend::Postgres($pool) => $body,
             $crate::store::db::Backend::Sqlite($pool) => $body,
         }
-    };
+    }};
 }
 
 pub(crate) use on_backend;
 
 impl Backend {
+    /// Returns the state of all pools.
+    pub(crate) fn pools(&self) -> Vec<PoolState> {
+        match self {
+            Self::Postgres(pool) => pool.states(),
+            Self::Sqlite(pool) => pool.states(),
+        }
+    }
+
     /// Opens the database at `url`. Returns its pool and the number of concurrent recording
     /// transactions.
     pub(crate) async fn open(

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::store::telemetry::StoreTelemetry;
+
 /// Connection settings of a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -10,12 +12,18 @@ pub struct StoreOptions {
     pub connections: u32,
     /// Longest wait for a free connection or a lock, after which a request fails as unavailable.
     pub timeout: Duration,
+    /// Service metrics of the store.
+    pub telemetry: StoreTelemetry,
 }
 
 impl Default for StoreOptions {
     /// 16 connections and 30 seconds: SQLite's writer serves thousands of samples in that time, so
     /// only a database that is really stuck fails a request.
     fn default() -> Self {
-        Self { connections: 16, timeout: Duration::from_secs(30) }
+        Self {
+            connections: 16,
+            timeout: Duration::from_secs(30),
+            telemetry: StoreTelemetry::default(),
+        }
     }
 }

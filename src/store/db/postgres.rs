@@ -17,6 +17,7 @@ use super::error::{MigrationError, StoreError};
 use super::migrations;
 use super::options::StoreOptions;
 use super::sql::{Argument, Connection, Connections, Row, Sql, plain_columns, run_statements};
+use crate::store::telemetry::{PoolState, StoreTelemetry};
 
 /// Concurrent recording transactions: enough to overlap the statements of one with another's flush
 /// of the log.
@@ -28,6 +29,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::postgres);
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     pool: PgPool,
+    telemetry: StoreTelemetry,
     /// Additional pools of the same database, closed with this one.
     others: Arc<Mutex<Vec<PgPool>>>,
 }
@@ -55,7 +57,8 @@ impl Pool {
                 })
             })
             .connect_lazy_with(connect);
-        Ok(Self { pool, others: Arc::default() })
+        let telemetry = options.telemetry.clone();
+        Ok(Self { pool, telemetry, others: Arc::default() })
     }
 
     /// Returns the same database over separate connections, which are opened on demand.
@@ -63,7 +66,13 @@ impl Pool {
         let options = self.pool.options().clone().max_connections(connections.max(1));
         let pool = options.connect_lazy_with((*self.pool.connect_options()).clone());
         self.others.lock().unwrap_or_else(PoisonError::into_inner).push(pool.clone());
-        Self { pool, others: Arc::clone(&self.others) }
+        let telemetry = self.telemetry.clone();
+        Self { pool, telemetry, others: Arc::clone(&self.others) }
+    }
+
+    pub(crate) fn states(&self) -> Vec<PoolState> {
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![PoolState::of("main", [&self.pool]), PoolState::of("analyses", &*others)]
     }
 
     pub(crate) async fn close(&self) {
@@ -112,12 +121,14 @@ impl Connections for Pool {
         // future is dropped (`PgTransactionManager::begin`), and the next user of the connection
         // would write into the open transaction.
         let pool = self.pool.clone();
+        let _wait = self.telemetry.wait("write");
         tokio::spawn(async move { pool.begin().await })
             .await
             .unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
 
     async fn reader(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        let _wait = self.telemetry.wait("read");
         self.pool.acquire().await
     }
 }

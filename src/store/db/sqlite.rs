@@ -34,6 +34,7 @@ use super::options::StoreOptions;
 use super::sql::{
     Argument, Connection, Connections, Reader, Row, Sql, plain_columns, run_statements,
 };
+use crate::store::telemetry::{PoolState, StoreTelemetry};
 
 /// Concurrent recording transactions.
 pub(crate) const WRITERS: usize = 1;
@@ -63,6 +64,7 @@ const MICROSECONDS: EncodedConfig = Config::DEFAULT
 pub(crate) struct Pool {
     writer: SqlitePool,
     readers: SqlitePool,
+    telemetry: StoreTelemetry,
     in_memory: bool,
     /// Longest wait of the writer for another process.
     patience: Duration,
@@ -128,6 +130,7 @@ impl Pool {
         let pool = Self {
             writer,
             readers,
+            telemetry: options.telemetry.clone(),
             in_memory,
             patience: options.timeout,
             others: Arc::default(),
@@ -189,6 +192,20 @@ impl Pool {
         let readers = options.connect_lazy_with((*self.readers.connect_options()).clone());
         self.others.lock().unwrap_or_else(PoisonError::into_inner).push(readers.clone());
         Self { readers, ..self.clone() }
+    }
+
+    async fn transaction(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        let _wait = self.telemetry.wait("write");
+        self.writer.begin_with(BEGIN).await
+    }
+
+    pub(crate) fn states(&self) -> Vec<PoolState> {
+        let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        vec![
+            PoolState::of("writer", [&self.writer]),
+            PoolState::of("main", [&self.readers]),
+            PoolState::of("analyses", &*others),
+        ]
     }
 
     pub(crate) async fn close(&self) {
@@ -270,7 +287,7 @@ impl Connections for Pool {
     type Db = Sqlite;
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        let mut transaction = self.writer.begin_with(BEGIN).await?;
+        let mut transaction = self.transaction().await?;
         if self.large.swap(false, Ordering::Relaxed) {
             resize_cache(&mut transaction, CACHE).await?;
         }
@@ -278,13 +295,14 @@ impl Connections for Pool {
     }
 
     async fn begin_large(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        let mut transaction = self.writer.begin_with(BEGIN).await?;
+        let mut transaction = self.transaction().await?;
         self.large.store(true, Ordering::Relaxed);
         resize_cache(&mut transaction, LARGE_CACHE).await?;
         Ok(transaction)
     }
 
     async fn reader(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+        let _wait = self.telemetry.wait("read");
         self.readers.acquire().await
     }
 }
