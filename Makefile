@@ -12,7 +12,7 @@ MINUTES ?= 10
 EXAMPLES ?= 15
 EXPORT_PYTHON := .runtime/export/bin/python
 
-.PHONY: help setup serve build test test-all check contract fuzz soak openapi bench parity export-setup export-test demo-pack clean
+.PHONY: help setup serve build test test-all check contract fuzz soak dashboards openapi bench parity export-setup export-test demo-pack clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -36,6 +36,7 @@ check: setup  ## Formatting, lints, spelling, widths, links, import circles, dep
 test: check  ## Everything a change must pass, on SQLite and PostgreSQL
 	scripts/postgres.sh run cargo $(TEST) --workspace --locked
 	scripts/contract.py
+	scripts/postgres.sh run scripts/dashboards_check.py
 
 contract: setup  ## The service against openapi/openapi.json: make contract EXAMPLES=100
 	cargo build --locked
@@ -50,6 +51,9 @@ soak: build  ## Two instances on PostgreSQL under load and random kills: make so
 test-all: test soak fuzz  ## test and the long proofs: make test-all MINUTES=60
 	scripts/contract.py --examples 200
 	scripts/overload.py
+
+dashboards:  ## Write Grafana's dashboards from scripts/dashboards.py
+	scripts/dashboards.py
 
 openapi: setup  ## Write openapi/openapi.json from the code
 	cargo run --quiet --locked -- openapi > openapi/openapi.json

@@ -150,6 +150,9 @@ start() {
     fi
     TEST_DATABASE_URL="postgres://stellar@localhost/postgres?host=$folder_of_server"
     export TEST_DATABASE_URL
+    # Scripts use psql, which is in the same folder.
+    PATH=$PATH:$bin
+    export PATH
 }
 
 case "${1:-}" in
