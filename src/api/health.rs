@@ -1,10 +1,10 @@
 //! `/livez` and `/readyz`, the probes of orchestrators, and `/metrics` for Prometheus.
 
+use std::sync::Arc;
+
 use axum::{Json, extract::State, http::header, response::IntoResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-use std::sync::Arc;
 
 use crate::{
     api::{

@@ -15,8 +15,6 @@ use std::sync::Arc;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::Store;
-use super::StoreTelemetry;
 use super::db::{
     Connection, Connections, Sql, StoreError, on_backend, to_microseconds, with_retries,
 };
@@ -29,6 +27,7 @@ use super::runs::{find_run, is_open, lock_runs};
 use super::sample::{NewSample, RecordOutcome, Recorded, ScoreValue};
 use super::spools::{lock_images, release_images};
 use super::summaries::running::{self, SummaryKey, Sums};
+use super::{Store, StoreTelemetry};
 use crate::trace::{self, span};
 
 /// Maximum number of samples per transaction. 256 were not faster (docs/BENCHMARKS.md), and each
