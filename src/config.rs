@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 pub use environment::{DEFAULTS, UnknownVariable};
 pub use renamed::RenamedKey;
-pub use sections::{Analysis, Limits, Log, LogFormat, Privacy, Runs, Server, Store, Traces};
+pub use sections::{Analysis, Keys, Limits, Log, LogFormat, Privacy, Runs, Server, Store, Traces};
 
 use renamed::Current;
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub pack: PathBuf,
     /// Address, hosts, connections and time limits.
     pub server: Server,
+    /// What needs an API key.
+    pub keys: Keys,
     /// Bounds on requests, images and memory.
     pub limits: Limits,
     /// Provider, parallelism, queues and the feature cache.

@@ -34,6 +34,7 @@ pub mod content;
 pub mod dataset;
 pub mod engine;
 pub mod installed;
+pub mod key;
 pub mod label;
 pub mod machine;
 pub mod memory;

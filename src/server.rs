@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     future::poll_fn,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -27,7 +28,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntGauge;
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{Notify, watch},
     task::JoinSet,
@@ -44,6 +45,10 @@ const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(100);
 /// Time limit for the last bytes to a client that is cut off; they fit into the socket's buffer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Longest time for which the rest of a refused body is read. A client that reads its response
+/// stops sending, or closes the connection, long before.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// Limit of a request's head (its request line and headers), in bytes.
 /// hyper requires at least 8 KiB.
 const HEAD_BYTES: usize = 64 << 10;
@@ -52,6 +57,10 @@ const TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// The address of the other end of a request's connection, in the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
 
 /// Limits of connections.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +94,7 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 if all.count() >= limits.connections && !all.close_silent() {
                     // Every connection is serving a request: refuse without waiting.
                     telemetry.refused(Bound::Connections);
@@ -93,7 +102,14 @@ pub async fn serve(
                     continue;
                 }
                 let connection = Connection::open(&all);
-                tasks.spawn(converse(stream, router.clone(), limits, connection, stop.clone()));
+                let peer = Peer(peer.ip());
+                tasks.spawn(converse(
+                    (stream, peer),
+                    router.clone(),
+                    limits,
+                    connection,
+                    stop.clone(),
+                ));
             }
             Err(error) => {
                 tracing::warn!(%error, "failed to accept a connection");
@@ -107,7 +123,7 @@ pub async fn serve(
 
 /// Serves one connection from its first byte to its last.
 async fn converse(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, Peer),
     router: Router,
     limits: ConnectionLimits,
     connection: Arc<Connection>,
@@ -121,12 +137,13 @@ async fn converse(
         let connection = Arc::clone(&connection);
         service_fn(move |request: hyper::Request<Incoming>| {
             let busy = Busy::begin(&connection);
-            let request = request.map(|body| {
+            let mut request = request.map(|body| {
                 if body.is_end_stream() {
                     return Body::empty();
                 }
                 Body::new(Awaited::new(body, &connection))
             });
+            request.extensions_mut().insert(peer);
             let response = router.clone().oneshot(request);
             Box::pin(async move {
                 // Busy until the last byte of the response is written or the client is gone.
@@ -173,6 +190,21 @@ async fn converse(
         let _ = tokio::time::timeout(LAST_WORDS, stream.write_all(TIMEOUT)).await;
     }
     let _ = tokio::time::timeout(LAST_WORDS, stream.shutdown()).await;
+    if ended.is_ok() && connection.unread.load(Ordering::Relaxed) {
+        linger(&mut stream, &connection).await;
+    }
+}
+
+/// Reads and drops what a client still sends after a response that refuses its body. Closing the
+/// connection at once would reset it, and the client might not see the response.
+async fn linger(stream: &mut (impl AsyncRead + Unpin), connection: &Connection) {
+    let mut dropped = vec![0; 16 << 10];
+    let rest = async { while matches!(stream.read(&mut dropped).await, Ok(1..)) {} };
+    tokio::select! {
+        _ = tokio::time::timeout(LINGER, rest) => {}
+        // Its place is needed.
+        () = connection.close.notified() => {}
+    }
 }
 
 /// All open connections, and those that are waiting for their clients.
@@ -237,6 +269,8 @@ struct Connection {
     doing: Mutex<Doing>,
     /// True once a request has arrived.
     served: AtomicBool,
+    /// True if a body was not read to its end, after which no further request is read.
+    unread: AtomicBool,
 }
 
 impl Connection {
@@ -248,6 +282,7 @@ impl Connection {
             close: Arc::new(Notify::new()),
             doing: Mutex::new(Doing::Answering),
             served: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
         });
         connection.awaits(Awaiting::Request);
         connection
@@ -350,6 +385,9 @@ impl HttpBody for Awaited {
 
 impl Drop for Awaited {
     fn drop(&mut self) {
+        if !self.body.is_end_stream() {
+            self.connection.unread.store(true, Ordering::Relaxed);
+        }
         self.ends();
     }
 }

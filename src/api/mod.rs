@@ -2,6 +2,7 @@
 //! all routes.
 
 mod analysis;
+mod audit;
 mod caches;
 mod datasets;
 mod deletion;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
+    http::Method,
     middleware,
     response::Redirect,
     routing::{delete, get},
@@ -31,7 +33,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use analysis::{
@@ -39,8 +41,11 @@ use analysis::{
     slices::{self, KindWord},
     trade_off,
 };
+pub use audit::AuditRow;
 pub use caches::response_cache_bytes;
 use datasets::{photos, prompts};
+use http::access::{Access, Guarded, add_schemes};
+use http::keys::{self, Guard};
 pub use http::{ApiError, Code, Problem};
 use http::{analyses, bodies, csv, fallback, hosts, request_id, telemetry};
 pub use runs::import::import_bytes;
@@ -49,6 +54,7 @@ pub use score::{Evidence, ScoreResponse, score_entry};
 pub use state::App;
 
 use crate::analysis::Grouping;
+use crate::key::Scope;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -75,50 +81,58 @@ use crate::analysis::Grouping;
 )]
 struct Document;
 
-fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(score::create))
-        .routes(routes!(samples::delete))
-        .routes(routes!(runs::create_method, runs::list_methods))
-        .routes(routes!(runs::create, runs::list))
-        .routes(routes!(runs::read, runs::delete))
-        .routes(routes!(runs::samples::list))
-        .routes(routes!(runs::samples::put))
-        .routes(routes!(events::watch))
-        .routes(routes!(runs::finish))
-        .routes(routes!(import::create))
-        .routes(routes!(photos::enrol))
-        .routes(routes!(datasets::list))
-        .routes(routes!(prompts::register, prompts::list))
-        .routes(routes!(datasets::read, datasets::delete))
-        .routes(routes!(images::delete))
-        .routes(routes!(preferences::add, preferences::list))
-        .routes(routes!(preferences::delete))
-        .routes(routes!(preferences::delete_annotator))
-        .routes(routes!(metrics::list))
-        .routes(routes!(models::list))
-        .routes(routes!(health::live))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::export))
+/// The routes, each with the scope of the key that it needs (`docs/KEYS.md`).
+fn routes() -> Guarded<Arc<App>> {
+    Guarded::new(Document::openapi())
+        .score(routes!(score::create))
+        .admin(routes!(samples::delete))
+        .score(routes!(runs::create_method))
+        .read(routes!(runs::list_methods))
+        .score(routes!(runs::create))
+        .read(routes!(runs::list))
+        .read(routes!(runs::read))
+        .admin(routes!(runs::delete))
+        .read(routes!(runs::samples::list))
+        .score(routes!(runs::samples::put))
+        .read(routes!(events::watch))
+        .score(routes!(runs::finish))
+        .score(routes!(import::create))
+        .score(routes!(photos::enrol))
+        .read(routes!(datasets::list))
+        .score(routes!(prompts::register))
+        .read(routes!(prompts::list))
+        .read(routes!(datasets::read))
+        .admin(routes!(datasets::delete))
+        .admin(routes!(images::delete))
+        .annotate(routes!(preferences::add))
+        .read(routes!(preferences::list))
+        .annotate(routes!(preferences::delete))
+        .admin(routes!(preferences::delete_annotator))
+        .read(routes!(metrics::list))
+        .read(routes!(models::list))
+        .admin(routes!(audit::list))
+        .open(routes!(health::live))
+        .open(routes!(health::ready))
+        .metrics(routes!(health::export))
 }
 
 /// Routes over whole runs: admitted, computed and read separately from the others
 /// (`http/analyses.rs`).
-fn analysis_routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new()
-        .routes(routes!(samples::read))
-        .routes(routes!(report::read))
-        .routes(routes!(toolkit::list))
-        .routes(routes!(toolkit::read))
-        .routes(routes!(attributes::read))
-        .routes(routes!(leaderboard::read))
-        .routes(routes!(compare::read))
-        .routes(routes!(correlations::read))
-        .routes(routes!(slices::read))
-        .routes(routes!(trade_off::read))
-        .routes(routes!(alignment::read))
-        .routes(routes!(alignment::preferences))
-        .routes(routes!(preferences::next))
+fn analysis_routes() -> Guarded<Arc<App>> {
+    Guarded::new(utoipa::openapi::OpenApi::default())
+        .read(routes!(samples::read))
+        .read(routes!(report::read))
+        .read(routes!(toolkit::list))
+        .read(routes!(toolkit::read))
+        .read(routes!(attributes::read))
+        .read(routes!(leaderboard::read))
+        .read(routes!(compare::read))
+        .read(routes!(correlations::read))
+        .read(routes!(slices::read))
+        .read(routes!(trade_off::read))
+        .read(routes!(alignment::read))
+        .read(routes!(alignment::preferences))
+        .annotate(routes!(preferences::next))
 }
 
 /// Returns the OpenAPI document of all routes.
@@ -133,6 +147,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         add_response(operation, "504", "The deadline passed before the response was ready");
     }
     document.merge(analyses);
+    add_schemes(&mut document);
     with_common_responses(document)
 }
 
@@ -181,14 +196,26 @@ fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::open
             if path.starts_with("/v1/runs/{") {
                 add("404", "No such run");
             }
-            if writes {
-                add("403", "The request was sent by a page of another site");
+            let keyed = operation.security.as_ref().is_some_and(|needs| !needs.is_empty());
+            let mut add = |status, description| add_response(operation, status, description);
+            if keyed {
+                add("401", "The API key is missing, unknown, expired or revoked");
+                add("429", "A limit is reached; retry after `Retry-After` seconds");
+            }
+            match (keyed, writes) {
+                (true, true) => add(
+                    "403",
+                    "The API key does not have the scope of the route, or the request was sent by \
+                        a page of another site",
+                ),
+                (true, false) => add("403", "The API key does not have the scope of the route"),
+                (false, true) => add("403", "The request was sent by a page of another site"),
+                (false, false) => {}
             }
             if has_body {
                 add("408", "The body did not arrive in time");
                 add("413", "The body is too large");
                 add("415", "Unsupported media type, or a compressed body");
-                add("429", "Limit reached; retry after `Retry-After` seconds");
             }
             add_problem_bodies(operation);
         }
@@ -198,8 +225,14 @@ fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::open
 
 /// Builds the router with all routes and their middleware.
 pub fn router(app: Arc<App>) -> Router {
-    let (router, _) = routes().split_for_parts();
-    let (analysed, _) = analysis_routes().split_for_parts();
+    let (router, table) = routes().split();
+    let (analysed, of_analyses) = analysis_routes().split();
+    let table = table
+        .merge(of_analyses)
+        .with(Method::GET, "/", Access::AnyKey)
+        .with(Method::GET, "/openapi.json", Access::AnyKey)
+        .with(Method::DELETE, "/v1/pictures/{hash}", Access::Scope(Scope::Admin));
+    let keys = Guard { keys: Arc::clone(&app.keys), table: Arc::new(table) };
     let documented = openapi();
     let analyses = analyses::Analyses::start(&app.analysis, app.deadline);
     let analysed = analysed
@@ -215,6 +248,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(fallback::no_method)
         .layer(DefaultBodyLimit::max(app.limits.request_bytes()))
         .layer(middleware::from_fn_with_state(app.bodies.clone(), bodies::bound))
+        .layer(middleware::from_fn_with_state(keys, keys::guard))
         .layer(CatchPanicLayer::custom(fallback::panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app.hosts), hosts::guard))
         .layer(middleware::from_fn_with_state(app.telemetry.clone(), telemetry::observe))

@@ -9,6 +9,7 @@ use crate::api::face_store::StoredFaces;
 use crate::api::http::admission::Admission;
 use crate::api::http::bodies::BodyLimits;
 use crate::api::http::hosts::Hosts;
+use crate::api::http::keys::Keys;
 use crate::api::http::{ApiError, Code, analyses};
 use crate::api::questions::Questions;
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     config::{Analysis, Config, Limits},
     runs::Runs,
     scoring::Scoring,
+    service::AuditLog,
     store::{ImagesOf, Store},
     telemetry::Telemetry,
 };
@@ -40,6 +42,8 @@ pub struct App {
     pub(super) caches: Arc<ResponseCaches>,
     pub(super) imports: Arc<Semaphore>,
     pub(super) questions: Arc<Questions>,
+    pub(super) keys: Arc<Keys>,
+    audit: AuditLog,
 }
 
 /// The state as handlers take it.
@@ -65,6 +69,8 @@ impl App {
         bounds.requests_limit.set(config.limits.requests as i64);
         bounds.upload_limit_bytes.set(config.limits.upload_memory_bytes() as i64);
         telemetry.pack.loaded(&scoring.pack().id());
+        let audit = AuditLog::new(store.clone());
+        let keys = Arc::new(Keys::new(config, store.clone(), audit.clone()));
         Self {
             scoring,
             store,
@@ -80,7 +86,15 @@ impl App {
             caches: Arc::new(caches),
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
             questions: Arc::new(Questions::new(&config.analysis.questions)),
+            keys,
+            audit,
         }
+    }
+
+    /// Returns the audit log, to be flushed before the store is closed.
+    #[must_use]
+    pub fn audit_log(&self) -> AuditLog {
+        self.audit.clone()
     }
 
     /// Returns the same application for analyses, which have their own database connections.

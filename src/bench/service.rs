@@ -211,6 +211,7 @@ pub async fn load(
         return Err(LoadError::NoSamples);
     }
     let http = reqwest::Client::builder()
+        .default_headers(server.authorization())
         .timeout(ANSWER_TIMEOUT)
         .pool_max_idle_per_host(MOST_AT_ONCE)
         .build()

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::output::print;
+use super::{output::print, server::KeyArgs};
 use crate::{
     bench::{
         self, GraphTiming, GraphsOptions, LoadOptions, LoadResult, LoadSample, efficiency, load,
@@ -96,6 +96,8 @@ pub(super) struct ServiceArgs {
     /// The server's address
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: String,
+    #[command(flatten)]
+    key: KeyArgs,
     /// Send at a fixed rate instead, in samples per second, without waiting for responses
     #[arg(long)]
     rate: Option<f64>,
@@ -215,7 +217,7 @@ fn changes(before: Option<&serde_json::Value>, now: &impl Serialize) -> anyhow::
 async fn service(config: &Config, args: &ServiceArgs) -> anyhow::Result<ExitCode> {
     let (options, before) = (args.load.options(args.rate)?, args.result.before()?);
     let samples = args.load.samples(config)?;
-    let client = Client::new(&args.server, Duration::ZERO)?;
+    let client = args.key.add_to(Client::new(&args.server, Duration::ZERO)?)?;
     let found = load(&client, samples, &options).await?;
     args.result.save(&found)?;
     print(&(table(&found) + &changes(before.as_ref(), &found)?))?;

@@ -5,6 +5,7 @@ mod compare;
 mod dataset;
 mod evaluate;
 mod exchange;
+mod keys;
 mod output;
 mod pack;
 mod progress;
@@ -38,6 +39,7 @@ Examples:
   stellar-score submit --method mine --dataset data/stellar --images generations/
   stellar-score evaluate --method mine --dataset data/stellar --images generations/ --out results/
   stellar-score report mine --format latex
+  stellar-score keys create ci --scopes read,score --expires-days 90 --out ci.key
   stellar-score pack inspect packs/demo
   stellar-score pack verify packs/official
   stellar-score pack verify packs/official-fp16 --against packs/official --images images/
@@ -100,6 +102,9 @@ enum Command {
     /// Benchmark the graphs and the service on this machine
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Create, list and revoke API keys, and read the audit log
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Apply pending database migrations and exit
     Migrate,
     /// Print the OpenAPI document of the HTTP API
@@ -156,6 +161,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Pack(command) => pack::run(config, command).await,
                     Command::Validate(command) => validate::run(config, command).await,
                     Command::Bench(command) => bench::run(config, command).await,
+                    Command::Keys(command) => keys::run(&config, command).await,
                     Command::Migrate => migrate(&config).await,
                     Command::Openapi | Command::Config => unreachable!("handled above"),
                 }

@@ -23,6 +23,7 @@ use crate::{
     pack_id::Weights,
     runs::{Background, Runs},
     scoring::Scoring,
+    service::AuditLog,
     store::Store,
     telemetry::Telemetry,
 };
@@ -89,6 +90,21 @@ fn end_at_once() -> ! {
     std::process::exit(AT_ONCE)
 }
 
+/// Refuses an address that other machines reach, unless there is a key or the operator wants it.
+async fn check_access(config: &Config, store: &Store) -> anyhow::Result<()> {
+    let (listen, has_keys) = (config.server.listen, store.has_keys().await?);
+    anyhow::ensure!(
+        has_keys || config.server.allow_anonymous || listen.ip().is_loopback(),
+        "server.listen is {listen}, and there is no API key: everyone who reaches this address could \
+            use the service. Create a key (stellar-score keys create NAME --scopes read,score), or \
+            allow everyone (server.allow_anonymous = true)"
+    );
+    if has_keys && config.server.allow_anonymous {
+        tracing::warn!("server.allow_anonymous has no effect: there are API keys");
+    }
+    Ok(())
+}
+
 /// A running service: HTTP server and background scoring.
 pub(super) struct Service {
     pub(super) address: SocketAddr,
@@ -100,12 +116,14 @@ pub(super) struct Service {
     stop: watch::Sender<bool>,
     server: JoinHandle<()>,
     drain: Duration,
+    audit: AuditLog,
 }
 
 impl Service {
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
         let telemetry = Telemetry::new();
         let store = open_observed_store(config, &telemetry).await?;
+        check_access(config, &store).await?;
         let scoring = start_scoring(config, &config.pack, &telemetry).await?;
         if scoring.engine().provider().is_gpu() {
             telemetry.watch_cards();
@@ -115,6 +133,7 @@ impl Service {
         let admission = telemetry.admission.clone();
         let app =
             App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
+        let audit = app.audit_log();
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).await.with_context(|| {
             format!(
@@ -135,12 +154,14 @@ impl Service {
         let server =
             tokio::spawn(crate::server::serve(listener, router, limits, admission, stopped));
         let drain = Duration::from_secs(config.server.drain_seconds);
-        Ok(Self { address, scoring, store, runs, background, purge, stop, server, drain })
+        Ok(Self { address, scoring, store, runs, background, purge, stop, server, drain, audit })
     }
 
     /// Finishes in-flight requests and closes everything in order, within `server.drain_seconds`.
     pub(super) async fn stop(self) {
-        let Self { scoring, store, runs, background, purge, stop, mut server, drain, .. } = self;
+        let Self {
+            scoring, store, runs, background, purge, stop, mut server, drain, audit, ..
+        } = self;
         tracing::info!(seconds = drain.as_secs(), "stopping, draining in-flight requests");
         let end = Instant::now() + drain;
         stop.send_replace(true);
@@ -158,6 +179,7 @@ impl Service {
         purge.abort();
         let closing = async {
             scoring.engine().drain().await;
+            audit.flush().await;
             store.close().await;
         };
         if timeout_at(end, closing).await.is_err() {

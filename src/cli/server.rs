@@ -1,6 +1,6 @@
 //! Arguments and helpers shared by the commands that use a server.
 
-use std::time::Duration;
+use std::{io::Read as _, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -18,12 +18,47 @@ pub(super) struct ServerArgs {
     /// or refuses all requests at its limits
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     patience: u64,
+    #[command(flatten)]
+    key: KeyArgs,
+}
+
+/// The API key, which is never an argument: every user of a machine can list those.
+#[derive(Debug, Args)]
+pub(super) struct KeyArgs {
+    /// File with the API key, `-` for the standard input. Without it, the variable STELLAR_KEY is
+    /// the key, if it is set
+    #[arg(long, value_name = "FILE", env = "STELLAR_KEY_FILE")]
+    key_file: Option<PathBuf>,
+}
+
+/// Longest file with a key, in bytes.
+const KEY_FILE: u64 = 4_096;
+
+impl KeyArgs {
+    /// Adds the key, if there is one.
+    pub(super) fn add_to(&self, client: Client) -> anyhow::Result<Client> {
+        if let Some(file) = &self.key_file {
+            let mut key = String::new();
+            let read = if file.as_os_str() == "-" {
+                std::io::stdin().take(KEY_FILE).read_to_string(&mut key)
+            } else {
+                std::fs::File::open(file)
+                    .and_then(|opened| opened.take(KEY_FILE).read_to_string(&mut key))
+            };
+            read.with_context(|| format!("cannot read the API key from {}", file.display()))?;
+            return client.with_key(&key).with_context(|| file.display().to_string());
+        }
+        match std::env::var("STELLAR_KEY") {
+            Ok(key) if !key.is_empty() => client.with_key(&key).context("STELLAR_KEY"),
+            _ => Ok(client),
+        }
+    }
 }
 
 impl ServerArgs {
     pub(super) fn client(&self) -> anyhow::Result<Client> {
         let client = Client::new(&self.server, Duration::from_secs(self.patience))?;
-        Ok(client.telling(progress::note_waiting))
+        Ok(self.key.add_to(client)?.telling(progress::note_waiting))
     }
 }
 

@@ -15,9 +15,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use reqwest::header::HeaderValue;
 use reqwest::{RequestBuilder, StatusCode, Url, header, multipart::Part};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+use crate::key::Key;
 
 pub use datasets::{EnrolledPhoto, NewPrompt, RegisteredPrompts};
 pub use runs::{Counts, NewRun, Run, RunFlags, RunState, SubmittedSample, SubmittedState};
@@ -41,6 +44,8 @@ pub struct Client {
     patience: Duration,
     patience_when_full: Duration,
     tell: Tell,
+    /// The API key as a header, which debug output does not show.
+    key: Option<HeaderValue>,
     /// Shared by all clones, since concurrent requests wait for the same reasons.
     waiting: Arc<Mutex<Waiting>>,
 }
@@ -61,6 +66,13 @@ struct Waiting {
     succeeded: Instant,
     told: BTreeSet<String>,
 }
+
+/// A text that is not an API key.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error(
+    "it is not an API key: `stellar-score keys create` prints one, which begins with `stellar_`"
+)]
+pub struct InvalidKey;
 
 /// Errors of a request.
 #[derive(Debug, thiserror::Error)]
@@ -218,9 +230,23 @@ impl Client {
             base,
             patience,
             patience_when_full: patience,
+            key: None,
             tell: Tell(Arc::new(|reason| tracing::warn!(reason, "waiting for the server"))),
             waiting: Arc::new(Mutex::new(waiting)),
         })
+    }
+
+    /// Sets the API key to send with every request.
+    ///
+    /// # Errors
+    /// The text is not a key.
+    pub fn with_key(self, key: &str) -> Result<Self, InvalidKey> {
+        // Anything else in the header would only be refused later, by the server.
+        let key = Key::parse(key.trim()).ok_or(InvalidKey)?;
+        let mut value =
+            HeaderValue::from_str(&format!("Bearer {}", key.reveal())).map_err(|_| InvalidKey)?;
+        value.set_sensitive(true);
+        Ok(Self { key: Some(value), ..self })
     }
 
     /// Sets the time limit for backpressure: how long the server may refuse all requests of this
@@ -266,6 +292,11 @@ impl Client {
         url
     }
 
+    /// Returns the header with the API key, for requests that must not be repeated.
+    pub(crate) fn authorization(&self) -> header::HeaderMap {
+        self.key.iter().map(|key| (header::AUTHORIZATION, key.clone())).collect()
+    }
+
     /// Sends a GET request and parses the response as JSON.
     ///
     /// # Errors
@@ -292,7 +323,11 @@ impl Client {
         let mut full_since: Option<Instant> = None;
         let mut pause = FIRST_PAUSE;
         loop {
-            match attempt(request(&self.http, url.clone()), &url).await {
+            let mut builder = request(&self.http, url.clone());
+            if let Some(key) = &self.key {
+                builder = builder.header(header::AUTHORIZATION, key.clone());
+            }
+            match attempt(builder, &url).await {
                 Attempt::Done(answer) => {
                     self.waiting().succeeded = Instant::now();
                     return Ok(answer);

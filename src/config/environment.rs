@@ -12,8 +12,8 @@ pub const DEFAULTS: &str = include_str!("../../config.toml");
 /// The prefix of every variable.
 pub(super) const PREFIX: &str = "STELLAR_";
 
-/// The path of the configuration file, so it is not a key.
-const CONFIG_FILE: &str = "STELLAR_CONFIG_FILE";
+/// Variables of commands: the path of the configuration file, and the API key of the client.
+const OF_COMMANDS: [&str; 3] = ["STELLAR_CONFIG_FILE", "STELLAR_KEY", "STELLAR_KEY_FILE"];
 
 /// Maximum edit distance of a typo.
 const TYPOS: usize = 2;
@@ -72,7 +72,7 @@ pub(super) fn nearest(name: &str, keys: impl Iterator<Item = String>) -> Option<
 /// Returns the variables that have the prefix and are not keys, sorted by name.
 pub(super) fn unknown(names: impl Iterator<Item = String>) -> Vec<UnknownVariable> {
     let mut unknown: Vec<_> = names
-        .filter(|name| name.starts_with(PREFIX) && name != CONFIG_FILE)
+        .filter(|name| name.starts_with(PREFIX) && !OF_COMMANDS.contains(&name.as_str()))
         .filter(|name| !is_key(&name[PREFIX.len()..]))
         .map(|name| UnknownVariable {
             // A single underscore between section and key is a typo too.
@@ -143,6 +143,7 @@ mod tests {
 
     #[test]
     fn keys_and_the_file_variable_are_not_reported() {
-        assert_eq!(of(&["STELLAR_PACK", "STELLAR_CONFIG_FILE", "STELLAR_STORE__URL", "HOME"]), []);
+        assert_eq!(of(&["STELLAR_PACK", "STELLAR_STORE__URL", "HOME"]), []);
+        assert_eq!(of(&OF_COMMANDS), []);
     }
 }

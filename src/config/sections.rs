@@ -1,6 +1,10 @@
 //! The sections of the configuration.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -12,6 +16,10 @@ use crate::{machine, server::ConnectionLimits, vision::DecodeLimits};
 pub struct Server {
     /// Address and port to listen on.
     pub listen: SocketAddr,
+    /// Whether other machines may use the service without a key while there are none.
+    pub allow_anonymous: bool,
+    /// Addresses of reverse proxies, whose `X-Forwarded-For` names the client in the audit log.
+    pub proxies: Vec<IpAddr>,
     /// Deadline of a request, in seconds. After it the response is 504.
     pub deadline_seconds: u64,
     /// Grace period after SIGTERM, in seconds. In-flight requests are answered or cut off within
@@ -49,6 +57,14 @@ impl Server {
             write: Duration::from_secs(self.write_seconds),
         }
     }
+}
+
+/// The `[keys]` section: what needs an API key.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// Whether `/metrics` needs a key with the scope `read` once there are keys.
+    pub metrics: bool,
 }
 
 /// The `[limits]` section: bounds on requests, images and memory.

@@ -15,6 +15,7 @@
 //! summaries/                                   running and slice summaries, the leaderboard
 //! datasets.rs, prompts.rs, faces.rs            datasets, their prompts, faces found in images
 //! preferences.rs                               judgements of annotators
+//! keys.rs, audit.rs                            API keys, and who wrote or deleted what
 //! deletion.rs                                  deletion of a sample, run, dataset or image
 //! db/                                          SQLite and PostgreSQL, beneath all others
 //! ```
@@ -22,6 +23,7 @@
 //! Nothing outside this module knows SQL. "Not found" is `Ok(None)`, never an error.
 
 mod attributes;
+mod audit;
 mod columns;
 mod datasets;
 mod db;
@@ -29,6 +31,7 @@ mod deletion;
 mod faces;
 mod group_commit;
 mod imports;
+mod keys;
 mod methods;
 mod packs;
 mod pending;
@@ -51,6 +54,7 @@ mod telemetry;
 use std::sync::Arc;
 
 pub use attributes::{AttributeColumn, AttributeLabels};
+pub use audit::{AuditEntry, AuditQuery};
 pub use columns::ScoreColumn;
 pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord};
 use db::{Backend, on_backend};
@@ -58,6 +62,7 @@ pub use db::{MAX_NAME_BYTES, MigrationError, StoreError, StoreOptions, without_p
 pub use deletion::Deleted;
 pub use faces::{FacesRecord, FacesState, ImagesOf};
 pub use imports::{Imported, NewImport};
+pub use keys::KeyRecord;
 pub use methods::MethodRecord;
 pub use pending::{BlockedSamples, PendingRecord};
 pub use preferences::{

@@ -53,6 +53,17 @@ impl Store {
         on_backend!(self, pool => unknown(&mut *pool.reader().await?, run, folder, photos).await)
     }
 
+    /// Returns the bytes of the files that a key sent and that a run still needs, in all folders.
+    pub async fn stored_bytes(&self, key: Uuid) -> Result<u64, StoreError> {
+        let mut sql =
+            Sql::new("SELECT CAST(COALESCE(SUM(bytes), 0) AS bigint) AS stored FROM kept_files");
+        sql.push(" WHERE key_id = ").bind(key);
+        let stored = on_backend!(self, pool => {
+            read_first(pool, sql, |row| Reader::new(row, "kept_files", key).int("stored")).await
+        })?;
+        Ok(stored.unwrap_or_default())
+    }
+
     /// Returns those of these files that some run needs in this folder.
     pub async fn needed_files(
         &self,
@@ -124,15 +135,18 @@ async fn forget_released<P: Connections>(
     with_retries(Uuid::now_v7(), transaction).await.map(drop)
 }
 
-/// Records the files that the run needs from now on.
+/// Records the files that the run needs from now on. A file that two keys send counts for the
+/// first.
 pub(super) async fn keep_files<C: Connection>(
     connection: &mut C,
     folder: &str,
     run: Uuid,
     files: &[(ContentHash, u64)],
     photos: &BTreeSet<ContentHash>,
+    key: Option<Uuid>,
 ) -> Result<(), StoreError> {
-    let mut sql = Sql::new("INSERT INTO kept_files (folder, run, image, photo, bytes) VALUES ");
+    let mut sql =
+        Sql::new("INSERT INTO kept_files (folder, run, image, photo, bytes, key_id) VALUES ");
     // Sorted and unique: rows are locked in order, and no statement meets a row twice.
     let files: BTreeMap<_, _> = files.iter().copied().collect();
     sql.tuples(files.into_iter().map(|(image, bytes)| {
@@ -142,6 +156,7 @@ pub(super) async fn keep_files<C: Connection>(
             image.to_hex().into(),
             i64::from(photos.contains(&image)).into(),
             (bytes as i64).into(),
+            key.into(),
         ]
     }));
     sql.push(

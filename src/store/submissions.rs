@@ -52,6 +52,8 @@ pub struct NewPending {
     pub service_version: String,
     /// Maximum number of pending samples in the run.
     pub max_pending: u64,
+    /// Id of the key that sent it, if keys are in use.
+    pub key: Option<Uuid>,
 }
 
 /// Status of an accepted sample.
@@ -212,7 +214,7 @@ async fn transaction<P: Connections>(
     }
     ensure_pack(connection, &new.pack, created).await?;
     let photos = new.references.iter().chain(&new.auxiliary).copied().collect();
-    keep_files(connection, &new.folder, new.run, &new.files, &photos).await?;
+    keep_files(connection, &new.folder, new.run, &new.files, &photos, new.key).await?;
     let missing = unknown(connection, new.run, &new.folder, &photos).await?;
     if !missing.is_empty() {
         return Err(StoreError::ImageUnknown { images: missing });

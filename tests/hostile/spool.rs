@@ -45,6 +45,7 @@ pub(crate) fn pending(run: &RunRecord, name: &str, folder: &str) -> NewPending {
         pack: pack(),
         service_version: "0".into(),
         max_pending: 100,
+        key: None,
     }
 }
 

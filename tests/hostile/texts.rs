@@ -155,6 +155,9 @@ async fn every_query_and_path_refuses_invalid_texts(database: Database) {
         "/v1/analysis/correlations?pack=",
         "/v1/analysis/alignment?question=",
         "/v1/preferences?annotator=",
+        "/v1/audit?key=",
+        "/v1/audit?resource=",
+        "/v1/audit?since=",
         "/v1/preferences/next?annotator=",
         "/v1/samples/01a20805-7f38-714e-9eb6-8001030078d6?percentiles=",
     ];

@@ -9,6 +9,7 @@ mod forms;
 mod harness;
 mod identity;
 mod images;
+mod keys;
 mod leaderboard;
 mod load;
 mod objects;

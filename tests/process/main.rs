@@ -9,6 +9,7 @@ mod disk;
 mod environment;
 mod gpu;
 mod harness;
+mod keys;
 mod refusals;
 mod runs;
 mod service;

@@ -45,6 +45,7 @@ pub(crate) fn pending(run: &RunRecord, sample: &str) -> NewPending {
         pack: official(),
         service_version: "0.1.0".into(),
         max_pending: 100,
+        key: None,
     }
 }
 

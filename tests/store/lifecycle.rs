@@ -153,12 +153,14 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         columns.into_iter().filter(|column| !column.starts_with('_')).collect();
     columns.sort();
     let expected = [
+        ("api_keys", "created expires hash id limits name revoked scopes"),
         ("attribute_outcomes", "outcomes pack sample"),
+        ("audit", "address id key_id key_name method request_id resource route status time"),
         ("datasets", "created id name revision"),
         ("deleted_images", "deleted image"),
         ("faces", "created faces graphs image"),
         ("installation", "created id one"),
-        ("kept_files", "bytes folder image photo run"),
+        ("kept_files", "bytes folder image key_id photo run"),
         ("methods", "created description id name"),
         ("packs", "created digest name weights"),
         (

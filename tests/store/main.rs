@@ -7,6 +7,7 @@ mod datasets;
 mod deletion;
 mod harness;
 mod imports;
+mod keys;
 mod leaderboard;
 mod lifecycle;
 mod pending;
@@ -154,6 +155,13 @@ on_both_databases! {
         preferences_are_deleted_with_samples_runs_or_annotators
         samples_of_several_runs_read_as_one
         unjudged_samples_are_found;
+    keys:
+        a_key_reads_back_as_it_was
+        a_key_is_valid_until_it_expires_or_is_revoked
+        the_name_of_a_revoked_key_is_free
+        bytes_count_for_the_key_that_sent_them_until_they_are_released
+        the_audit_log_is_read_from_the_newest_entry
+        old_entries_of_the_audit_log_are_forgotten;
     lifecycle:
         a_reopened_store_has_all_data
         concurrent_opens_all_succeed

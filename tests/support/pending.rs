@@ -28,5 +28,6 @@ pub(crate) fn of_another_pack(run: Uuid, folder: &str) -> NewPending {
         pack: other_pack(),
         service_version: "0.1.0".into(),
         max_pending: 10,
+        key: None,
     }
 }

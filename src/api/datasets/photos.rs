@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::api::datasets::{count, new_name};
+use crate::api::http::keys::caller;
 use crate::api::http::{ApiError, Code, InPath, drain, form};
 use crate::api::state::{App, Shared};
 use crate::{
@@ -152,6 +153,9 @@ fn rename(error: ScoringError) -> ScoringError {
 
 async fn read(app: &App, request: Request) -> Result<(EncodedImage, PhotoMetadata), ApiError> {
     let limits = &app.limits;
+    if let Some(caller) = caller(&request) {
+        caller.count_images(1);
+    }
     let mut multipart: Multipart = form::multipart(request, limits).await?;
     let (mut photo, mut metadata) = (None, None);
     while let Some(field) = multipart.next_field().await.map_err(form::malformed)? {

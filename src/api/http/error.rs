@@ -58,6 +58,12 @@ pub enum Code {
     WrongHost,
     /// The request was sent by a page of another site.
     CrossSite,
+    /// The API key is missing, unknown, expired or revoked.
+    Unauthorized,
+    /// The API key does not have the scope that the route needs.
+    ScopeMissing,
+    /// A limit of the API key is reached; retry after the time in `Retry-After`.
+    KeyLimit,
     /// A required field is missing.
     MissingField,
     /// A field that may be sent only once was sent twice.
@@ -117,7 +123,8 @@ impl Code {
             }
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::CrossSite | Self::ScopeMissing => StatusCode::FORBIDDEN,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::MissingField
             | Self::RepeatedField
             | Self::UnknownField
@@ -130,7 +137,7 @@ impl Code {
             | Self::ImageTooSmall
             | Self::ImageUnknown => StatusCode::UNPROCESSABLE_ENTITY,
             Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
-            Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded | Self::KeyLimit => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -156,6 +163,9 @@ impl Code {
             Self::RequestTimeout => "The body did not arrive in time",
             Self::WrongHost => "Wrong host",
             Self::CrossSite => "Cross-site request",
+            Self::Unauthorized => "API key required",
+            Self::ScopeMissing => "The API key lacks a scope",
+            Self::KeyLimit => "The API key is at its limit",
             Self::MissingField => "Missing field",
             Self::RepeatedField => "Repeated field",
             Self::UnknownField => "Unknown field",
@@ -222,6 +232,11 @@ impl ApiError {
     /// Creates an error for a limit that is reached; the client may retry after a second.
     pub fn overloaded(detail: impl Into<String>) -> Self {
         Self { retry_after_seconds: Some(1), ..Self::new(Code::Overloaded, detail) }
+    }
+
+    /// Creates an error for a limit of the key; the client may retry after so many seconds.
+    pub fn key_limit(detail: impl Into<String>, seconds: u32) -> Self {
+        Self { retry_after_seconds: Some(seconds.max(1)), ..Self::new(Code::KeyLimit, detail) }
     }
 
     /// Creates an error for a full spool; space is freed as samples are scored and runs finish.

@@ -1,19 +1,12 @@
 //! The multipart form of a sample: reads it within limits, with precise errors.
 
-use axum::{
-    extract::{
-        FromRequest as _, Multipart, Request,
-        multipart::{Field, MultipartError},
-    },
-    http::{
-        HeaderMap, StatusCode,
-        header::{CONTENT_LENGTH, CONTENT_TYPE},
-    },
-};
+use axum::extract::{Request, multipart::Field};
 use bytes::{Bytes, BytesMut};
 use tracing::Instrument as _;
 
 use super::error::{ApiError, Code};
+use super::keys;
+pub(crate) use super::multipart::{malformed, multipart};
 use crate::{
     config::Limits,
     content::ContentHash,
@@ -144,12 +137,28 @@ impl Form {
 
 impl Fields {
     async fn read_all(request: Request, limits: &Limits, kind: Kind) -> Result<Self, ApiError> {
+        let caller = keys::caller(&request);
         let mut multipart = multipart(request, limits).await?;
         let mut fields = Self::default();
-        while let Some(field) = multipart.next_field().await.map_err(malformed)? {
-            fields.read(field, limits, kind).await?;
+        let read = async {
+            while let Some(field) = multipart.next_field().await.map_err(malformed)? {
+                fields.read(field, limits, kind).await?;
+            }
+            Ok(())
+        };
+        let read = read.await;
+        // Also those of a form that is refused afterwards.
+        if let Some(caller) = caller {
+            caller.count_images(fields.images());
         }
-        Ok(fields)
+        read.map(|()| fields)
+    }
+
+    /// Returns the number of images that were sent as files.
+    fn images(&self) -> usize {
+        let photos = self.references.iter().chain(&self.auxiliary);
+        let files = photos.filter(|photo| matches!(photo, SentPhoto::File(_))).count();
+        files + usize::from(self.image.is_some())
     }
 
     async fn read(
@@ -284,42 +293,6 @@ fn examine_all(
         SentPhoto::Hash(hash) => Ok(Photo::Known(hash)),
     });
     examined.collect()
-}
-
-/// Checks the headers that describe the body before any of it is read.
-fn check_head(headers: &HeaderMap, limits: &Limits) -> Result<(), ApiError> {
-    let value = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = value(CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("multipart/form-data") {
-        return Err(ApiError::new(
-            Code::UnsupportedMediaType,
-            "the body is not a multipart form: send the fields as multipart/form-data (curl -F \
-                does)",
-        ));
-    }
-    if value(CONTENT_LENGTH).parse::<usize>().is_ok_and(|length| length > limits.request_bytes()) {
-        return Err(too_large());
-    }
-    Ok(())
-}
-
-fn too_large() -> ApiError {
-    ApiError::new(
-        Code::PayloadTooLarge,
-        "the request body is too large: send fewer or smaller files",
-    )
-}
-
-/// Opens the body as multipart without reading any part.
-pub(crate) async fn multipart(request: Request, limits: &Limits) -> Result<Multipart, ApiError> {
-    check_head(request.headers(), limits)?;
-    Multipart::from_request(request, &()).await.map_err(|_| {
-        ApiError::new(
-            Code::MalformedRequest,
-            "the Content-Type has no usable boundary: let the client library write it (curl -F \
-                does)",
-        )
-    })
 }
 
 /// Checks a file's header against the limits. Pixels are decoded later, if a feature needs them.
@@ -489,12 +462,4 @@ async fn bounded(mut field: Field<'_>, most: usize) -> Result<Option<Bytes>, Api
         bytes.extend_from_slice(&chunk);
     }
     Ok(Some(bytes.freeze()))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
-pub(crate) fn malformed(error: MultipartError) -> ApiError {
-    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return too_large();
-    }
-    ApiError::new(Code::MalformedRequest, format!("the form is malformed: {}", error.body_text()))
 }

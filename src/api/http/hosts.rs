@@ -1,4 +1,4 @@
-//! Protection against pages of other sites in a browser. There is no other access control.
+//! Protection against pages of other sites in a browser, also where API keys are not in use.
 //!
 //! A page of any site can make a browser send forms to a service on the same machine. By DNS
 //! rebinding (a name of the page's own that resolves to this machine) it can also read the

@@ -1,7 +1,9 @@
 //! The plumbing of the HTTP API: it knows no resource.
 
+pub(crate) mod access;
 pub(crate) mod admission;
 pub(crate) mod analyses;
+pub(crate) mod audit;
 pub(crate) mod bodies;
 pub(crate) mod body;
 pub(crate) mod csv;
@@ -12,6 +14,9 @@ pub(crate) mod fallback;
 pub(crate) mod filters;
 pub(crate) mod form;
 pub(crate) mod hosts;
+mod key_limits;
+pub(crate) mod keys;
+mod multipart;
 mod page;
 pub(crate) mod request_id;
 pub(crate) mod telemetry;

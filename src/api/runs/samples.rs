@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::{
     Json,
     extract::{Path, Request, State},
-    http::StatusCode,
+    http::{StatusCode, header},
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::http::form::{self, Photo, Submission as Form};
+use crate::api::http::keys::{Caller, caller};
 use crate::api::http::{ApiError, Id, InPath, Query, cut, drain, page};
 use crate::api::runs::unknown_run;
 use crate::api::state::{App, Shared};
@@ -146,6 +147,13 @@ async fn accept(
     app.admission.room()?;
     let run = app.store.run(id).await?.ok_or_else(unknown_run)?;
     check_pack(app, &run)?;
+    let caller = caller(&request);
+    if let Some(caller) = &caller {
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        // A body without a length is checked when it is complete.
+        caller.room(&app.store, length.unwrap_or(1)).await?;
+    }
     let form = app.before_deadline(Form::read(request, &app.limits)).await?;
     let _permit = app.admission.enter()?;
     let learnt = async { Ok(probes(&app.store, &app.scoring, &form.metadata).await?) };
@@ -170,7 +178,11 @@ async fn accept(
         return Err(StoreError::ImageUnknown { images: unknown }.into());
     }
     let files: Vec<_> = form.files().map(|image| (image.hash, image.bytes.clone())).collect();
-    let sizes = files.iter().map(|(hash, bytes)| (*hash, bytes.len() as u64)).collect();
+    let sizes: Vec<_> = files.iter().map(|(hash, bytes)| (*hash, bytes.len() as u64)).collect();
+    let bytes = sizes.iter().map(|(_, bytes)| bytes).sum();
+    if let Some(caller) = &caller {
+        caller.room(&app.store, bytes).await?;
+    }
     let spooling = app.runs.spool().keep(files).instrument(span!("spool"));
     let held = spooling.await.map_err(keep_error)?;
     let new = NewPending {
@@ -189,6 +201,7 @@ async fn accept(
         pack: app.scoring.pack().id(),
         service_version: crate::VERSION.to_owned(),
         max_pending: app.runs.max_pending(),
+        key: caller.as_ref().map(Caller::id),
     };
     // In a task of its own: the transaction may commit even if the client disconnects, so the files
     // are held until it has ended.
@@ -201,6 +214,9 @@ async fn accept(
     let accepting = tokio::spawn(accepting.instrument(span!("store")));
     match accepting.await.map_err(|panic| ApiError::internal(&panic))??.ok_or_else(unknown_run)? {
         Accepted::New(id) => {
+            if let Some(caller) = &caller {
+                caller.add_stored(bytes);
+            }
             app.runs.notify_pending();
             Ok((StatusCode::ACCEPTED, Json(entry(SampleStatus::Pending(id)))))
         }

@@ -33,6 +33,7 @@ embedded! {
     "0012_sample_sets"
     "0013_own_questions"
     "0014_images_of_a_run"
+    "0015_keys"
     "0017_views"
 }
 

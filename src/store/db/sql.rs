@@ -32,7 +32,7 @@ pub(crate) enum Argument {
     Int(i64),
     Real(Option<f64>),
     Uuid(Option<Uuid>),
-    Time(OffsetDateTime),
+    Time(Option<OffsetDateTime>),
     Bytes(Vec<u8>),
 }
 
@@ -138,6 +138,12 @@ impl From<Option<Uuid>> for Argument {
 
 impl From<OffsetDateTime> for Argument {
     fn from(value: OffsetDateTime) -> Self {
+        Self::Time(Some(value))
+    }
+}
+
+impl From<Option<OffsetDateTime>> for Argument {
+    fn from(value: Option<OffsetDateTime>) -> Self {
         Self::Time(value)
     }
 }

@@ -340,10 +340,8 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, SqliteArguments), sqlx::E
             Argument::Bytes(bytes) => arguments.add(bytes),
             Argument::Uuid(uuid) => arguments.add(uuid.map(|uuid| uuid.to_string())),
             Argument::Time(time) => {
-                let text = time
-                    .format(&Iso8601::<MICROSECONDS>)
-                    .map_err(|e| sqlx::Error::Encode(e.into()))?;
-                arguments.add(text)
+                let text = time.map(|time| time.format(&Iso8601::<MICROSECONDS>));
+                arguments.add(text.transpose().map_err(|e| sqlx::Error::Encode(e.into()))?)
             }
         }
         .map_err(sqlx::Error::Encode)?;
