@@ -4,6 +4,7 @@
 mod environment;
 mod renamed;
 mod sections;
+mod settings;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use serde::Deserialize;
 pub use environment::{DEFAULTS, UnknownVariable};
 pub use renamed::RenamedKey;
 pub use sections::{Analysis, Keys, Limits, Log, LogFormat, Privacy, Runs, Server, Store, Traces};
+pub use settings::{Setting, SettingSource};
 
 use renamed::Current;
 
@@ -78,16 +80,7 @@ impl Config {
     /// # Errors
     /// A key is unknown, or a value has the wrong type or is invalid.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let mut sources = Vec::new();
-        if let Some(file) = file {
-            sources.push(Current::of(&Toml::file_exact(file))?);
-        }
-        // Section and key are separated by two underscores, since keys contain single ones.
-        let environment = Env::prefixed(environment::PREFIX);
-        let environment = environment.filter(|name| environment::is_key(name.as_str())).split("__");
-        sources.push(Current::of(&environment)?);
-        let renamed = sources.iter().flat_map(|source| source.renamed.clone()).collect();
-        let given = sources.into_iter().fold(Figment::new(), Figment::merge);
+        let (given, renamed) = given(file)?;
         let own_pack = given.contains("pack");
         let mut config: Self =
             Figment::from(Toml::string(DEFAULTS)).merge(given).extract().map_err(Box::new)?;
@@ -99,12 +92,36 @@ impl Config {
         Ok(config)
     }
 
+    /// Returns the value and source of every key that is set, without secrets.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load).
+    pub fn settings(file: Option<&Path>) -> Result<Vec<Setting>, ConfigError> {
+        let (given, _) = given(file)?;
+        let all = Figment::from(Toml::string(DEFAULTS)).merge(given);
+        Ok(environment::keys().into_iter().filter_map(|key| Setting::of(&all, key)).collect())
+    }
+
     /// Returns the variables with the prefix `STELLAR_` that are not keys: typos, or other
     /// programs' variables.
     #[must_use]
     pub fn unknown_variables() -> Vec<UnknownVariable> {
         environment::unknown(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))
     }
+}
+
+/// Returns what the file and the environment set, and the keys that they set under old names.
+fn given(file: Option<&Path>) -> Result<(Figment, Vec<RenamedKey>), ConfigError> {
+    let mut sources = Vec::new();
+    if let Some(file) = file {
+        sources.push(Current::of(&Toml::file_exact(file))?);
+    }
+    // Section and key are separated by two underscores, since keys contain single ones.
+    let environment = Env::prefixed(environment::PREFIX);
+    let environment = environment.filter(|name| environment::is_key(name.as_str())).split("__");
+    sources.push(Current::of(&environment)?);
+    let renamed = sources.iter().flat_map(|source| source.renamed.clone()).collect();
+    Ok((sources.into_iter().fold(Figment::new(), Figment::merge), renamed))
 }
 
 /// Suggests the nearest key for an unknown one.

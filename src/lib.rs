@@ -24,6 +24,7 @@
 
 pub mod analysis;
 pub mod api;
+pub mod backup;
 pub mod bench;
 mod blocking;
 mod cache;
@@ -32,6 +33,7 @@ pub mod client;
 pub mod config;
 pub mod content;
 pub mod dataset;
+pub mod doctor;
 pub mod engine;
 pub mod installed;
 pub mod key;

@@ -24,6 +24,15 @@ pub fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
     Some((disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize))
 }
 
+/// Number of file descriptors reserved for the database, the spool, the pack and the log.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// Returns the number of connections that a limit of file descriptors allows.
+#[must_use]
+pub fn connections_of(limit: u64) -> usize {
+    usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS).max(limit / 2)).unwrap_or(usize::MAX)
+}
+
 /// Returns the resident memory of the process, in bytes.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {
@@ -40,6 +49,16 @@ pub fn peak_bytes() -> Option<u64> {
 #[must_use]
 pub fn processor_seconds() -> Option<f64> {
     ticks(&fs::read_to_string("/proc/self/stat").ok()?).map(|ticks| ticks as f64 / TICKS_A_SECOND)
+}
+
+/// Returns the free space of the file system with this folder, in bytes, without what is reserved
+/// for root.
+///
+/// # Errors
+/// The folder does not exist or cannot be read.
+pub fn free_bytes(folder: &Path) -> std::io::Result<u64> {
+    let found = rustix::fs::statvfs(folder)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Unit of times in `/proc` on Linux, independent of the kernel's clock (`proc_pid_stat(5)`,

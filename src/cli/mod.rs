@@ -1,8 +1,10 @@
 //! Command-line interface.
 
+mod backup;
 mod bench;
 mod compare;
 mod dataset;
+mod doctor;
 mod evaluate;
 mod exchange;
 mod keys;
@@ -45,6 +47,8 @@ Examples:
   stellar-score pack verify packs/official-fp16 --against packs/official --images images/
   stellar-score pack verify packs/official --toolkit stellar-metrics/tests/assets
   stellar-score validate relations --pairs images.jsonl
+  stellar-score doctor
+  stellar-score backup /var/backups/stellar
   stellar-score bench graphs --batches 1,8
   stellar-score bench service --images trial/generations --dataset data/stellar --clients 16
 
@@ -107,6 +111,12 @@ enum Command {
     Keys(keys::KeysCommand),
     /// Apply pending database migrations and exit
     Migrate,
+    /// Back up the database and the images of pending samples, while the service runs
+    Backup(backup::BackupArgs),
+    /// Restore a backup into an empty database of either kind
+    Restore(backup::RestoreArgs),
+    /// Check configuration and machine, and say what is wrong and how to mend it
+    Doctor(doctor::DoctorArgs),
     /// Print the OpenAPI document of the HTTP API
     Openapi,
     /// Print the default configuration with documentation of every key
@@ -131,7 +141,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Openapi => print(&(crate::api::openapi().to_pretty_json()? + "\n")),
         Command::Config => print(crate::config::DEFAULTS),
         command => {
-            let mut config = Config::load(cli.shared.config.as_deref())?;
+            let loaded = Config::load(cli.shared.config.as_deref());
+            if let (Command::Doctor(args), Err(error)) = (&command, &loaded) {
+                return doctor::unreadable(error, args);
+            }
+            let mut config = loaded?;
             if !matches!(command, Command::Serve) {
                 // Commands print only their result, and log only what is wrong.
                 "warn".clone_into(&mut config.log.filter);
@@ -163,6 +177,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Bench(command) => bench::run(config, command).await,
                     Command::Keys(command) => keys::run(&config, command).await,
                     Command::Migrate => migrate(&config).await,
+                    Command::Backup(args) => backup::create(&config, args).await,
+                    Command::Restore(args) => backup::restore(&config, args).await,
+                    Command::Doctor(args) => {
+                        doctor::run(&config, cli.shared.config.as_deref(), args).await
+                    }
                     Command::Openapi | Command::Config => unreachable!("handled above"),
                 }
             });

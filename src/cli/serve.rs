@@ -20,6 +20,7 @@ use crate::{
     VERSION,
     api::{self, App},
     config::Config,
+    machine,
     pack_id::Weights,
     runs::{Background, Runs},
     scoring::Scoring,
@@ -64,16 +65,12 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Number of file descriptors reserved for the database, the spool, the pack and the log.
-const OTHER_DESCRIPTORS: u64 = 256;
-
 /// Raises the limit of file descriptors as far as the system allows. Returns the number that
 /// connections may use.
 fn descriptors_for_connections() -> usize {
     const MOST: u64 = 1 << 20;
     match rlimit::increase_nofile_limit(MOST) {
-        Ok(limit) => usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS).max(limit / 2))
-            .unwrap_or(usize::MAX),
+        Ok(limit) => machine::connections_of(limit),
         Err(error) => {
             tracing::warn!(%error, "failed to raise the limit of file descriptors");
             usize::MAX

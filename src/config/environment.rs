@@ -51,7 +51,7 @@ pub(super) fn keys() -> Vec<String> {
 }
 
 /// Returns the variable of a key.
-fn variable(key: &str) -> String {
+pub(super) fn variable(key: &str) -> String {
     PREFIX.to_owned() + &key.replace('.', "__").to_uppercase()
 }
 

@@ -71,6 +71,14 @@ impl Cards {
         Self::new(move || vec![card.clone()])
     }
 
+    /// Returns the name and memory in bytes of each GPU, or the reason why there are none.
+    pub fn list() -> Result<Vec<(String, u64)>, String> {
+        let nvml = Nvml::init().map_err(|error| format!("failed to open NVML: {error}"))?;
+        let count = nvml.device_count().map_err(|error| error.to_string())?;
+        let cards = (0..count).filter_map(|place| card(&nvml, place));
+        Ok(cards.map(|card| (card.name, card.bytes.unwrap_or_default() as u64)).collect())
+    }
+
     fn new(read: impl Fn() -> Vec<Card> + Send + Sync + 'static) -> Self {
         let descriptions = NUMBERS
             .iter()

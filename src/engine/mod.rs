@@ -19,6 +19,7 @@ mod device;
 #[expect(clippy::module_inception, reason = "the module is named after its main type")]
 mod engine;
 mod error;
+mod examine;
 pub mod fake;
 mod feature;
 mod graphs;
@@ -37,6 +38,7 @@ pub use config::{EngineConfig, Parallelism, Provider, ProviderChoice};
 pub use cuda::{ConvSearch, CudaConfig};
 pub use engine::Engine;
 pub use error::{BackendError, EngineError, StartError};
+pub use examine::{Examined, examine};
 pub use feature::{Feature, FeatureRequest, Origin, Timing};
 pub use health::Health;
 pub use onnx::OnnxGraph;

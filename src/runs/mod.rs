@@ -38,7 +38,9 @@ use uuid::Uuid;
 use attempts::Attempts;
 pub use background::Background;
 pub use progress::{Progress, Snapshot, Watchers};
-pub use spool::{Spool, SpoolGuard, SpoolOpenError, SpoolWriteError};
+pub use spool::{
+    EmptySpool, Spool, SpoolFolder, SpoolGuard, SpoolHold, SpoolOpenError, SpoolWriteError,
+};
 use traces::SampleTraces;
 
 use crate::{

@@ -8,6 +8,8 @@
 
 mod disk;
 mod error;
+mod folder;
+mod hold;
 #[cfg(test)]
 mod tests;
 
@@ -20,15 +22,17 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::sync::{Notify, RwLock};
 
-use self::disk::{TRASH, empty_trash, in_trash, list, prepare, write_new};
+use self::disk::{TRASH, empty_trash, in_trash, list, path_of, prepare, to_trash, write_new};
 pub(super) use self::error::SpoolReadError;
 pub use self::error::{SpoolOpenError, SpoolWriteError};
+pub use self::folder::{EmptySpool, SpoolFolder};
+pub use self::hold::SpoolHold;
 use crate::{
     blocking::blocking,
     content::ContentHash,
@@ -52,6 +56,8 @@ pub struct Spool {
     /// Files that may be unreferenced; bounded by the number of files.
     loose: Mutex<BTreeSet<ContentHash>>,
     loosened: Notify,
+    /// Released files that a backup reads; bounded by the number of files.
+    postponed: Mutex<BTreeSet<ContentHash>>,
     /// Subfolders that are known to exist and to be durable; at most 256.
     made: Mutex<BTreeSet<PathBuf>>,
     /// Lock file, held for the life of this process and released however it ends.
@@ -82,6 +88,7 @@ impl Spool {
             gate: RwLock::default(),
             loose: Mutex::default(),
             loosened: Notify::new(),
+            postponed: Mutex::default(),
             made: Mutex::default(),
             _lock: lock,
             trash,
@@ -136,8 +143,7 @@ impl Spool {
     }
 
     fn path(&self, file: ContentHash) -> PathBuf {
-        let hex = file.to_hex();
-        self.root.join(&hex[..2]).join(&hex[2..])
+        path_of(&self.root, file)
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<ContentHash, usize>> {
@@ -247,8 +253,33 @@ impl Spool {
         }
     }
 
-    /// Deletes those of these files that no guard holds and no row names.
+    fn postponed(&self) -> MutexGuard<'_, BTreeSet<ContentHash>> {
+        self.postponed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Deletes those of these files that no guard holds and no row names. While a backup reads the
+    /// spool, they are only noted: the next call after it deletes them.
     pub(super) async fn delete_unreferenced(
+        self: &Arc<Self>,
+        store: &Store,
+        files: &[ContentHash],
+    ) -> Result<(), StoreError> {
+        let Some(_deletion) = hold::deletion(&self.root) else {
+            self.postponed().extend(files);
+            return Ok(());
+        };
+        let mut files: BTreeSet<_> = files.iter().copied().collect();
+        files.extend(self.postponed().iter());
+        let files: Vec<_> = files.into_iter().collect();
+        self.delete_now(store, &files).await?;
+        let mut postponed = self.postponed();
+        files.iter().for_each(|file| {
+            postponed.remove(file);
+        });
+        Ok(())
+    }
+
+    async fn delete_now(
         self: &Arc<Self>,
         store: &Store,
         files: &[ContentHash],
@@ -281,12 +312,20 @@ impl Spool {
 
     /// Deletes files that another instance, or an earlier process of this one, has released.
     pub(super) async fn delete_released(self: &Arc<Self>, store: &Store) -> Result<(), StoreError> {
+        match hold::deletion(&self.root) {
+            Some(_deletion) => self.delete_released_now(store).await,
+            // Their rows stay until the files are deleted.
+            None => Ok(()),
+        }
+    }
+
+    async fn delete_released_now(self: &Arc<Self>, store: &Store) -> Result<(), StoreError> {
         loop {
             let files = store.released_files(&self.id).await?;
             if files.is_empty() {
                 return Ok(());
             }
-            self.delete_unreferenced(store, &files).await?;
+            self.delete_now(store, &files).await?;
             store.forget_released(&self.id, &files).await?;
         }
     }
@@ -312,9 +351,11 @@ impl Spool {
     async fn sweep(self: &Arc<Self>, store: &Store) -> Result<(), SpoolOpenError> {
         let root = self.root.clone();
         let (files, bytes) =
-            blocking(move || list(&root).map_err(|error| SpoolOpenError::Io(root, error))).await?;
+            blocking(move || list(&root, true).map_err(|error| SpoolOpenError::Io(root, error)))
+                .await?;
         self.used.store(bytes, Ordering::Relaxed);
-        self.delete_released(store).await?;
+        let _deletion = hold::await_deletion(&self.root).await;
+        self.delete_released_now(store).await?;
         let restored = self.restore(store).await?;
         let mut unknown = 0;
         for some in files.chunks(AT_ONCE) {
@@ -420,16 +461,7 @@ impl Spool {
 
     /// Moves a file to the trash. Returns whether it was moved.
     fn move_to_trash(&self, file: ContentHash) -> bool {
-        let (path, trash) = (self.path(file), self.root.join(TRASH));
-        let moved = path.metadata().and_then(|metadata| {
-            fs::create_dir_all(&trash)?;
-            let trashed = trash.join(file.to_hex());
-            fs::rename(&path, &trashed)?;
-            // The retention starts now.
-            File::options().append(true).open(trashed)?.set_modified(SystemTime::now())?;
-            Ok(metadata.len())
-        });
-        match moved {
+        match to_trash(&self.root, file) {
             Ok(size) => {
                 self.subtract(size);
                 true

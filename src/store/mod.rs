@@ -16,6 +16,7 @@
 //! datasets.rs, prompts.rs, faces.rs            datasets, their prompts, faces found in images
 //! preferences.rs                               judgements of annotators
 //! keys.rs, audit.rs                            API keys, and who wrote or deleted what
+//! whole/                                       whole databases: state, snapshot, restoration
 //! deletion.rs                                  deletion of a sample, run, dataset or image
 //! db/                                          SQLite and PostgreSQL, beneath all others
 //! ```
@@ -50,6 +51,7 @@ mod spools;
 mod submissions;
 mod summaries;
 mod telemetry;
+mod whole;
 
 use std::sync::Arc;
 
@@ -86,6 +88,7 @@ pub use summaries::standings::{
 };
 use summaries::standings::{StandingsCache, standings_cache};
 pub use telemetry::StoreTelemetry;
+pub use whole::{Cell, DatabaseState, Restoration, RestoreError, Snapshot, TableShape};
 
 use crate::cache::Caches;
 pub use crate::pack_id::{PackId, Weights};

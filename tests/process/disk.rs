@@ -19,11 +19,11 @@ use crate::{
 };
 
 /// A file system in memory, unmounted on drop.
-struct Disk(TempDir);
+pub(crate) struct Disk(TempDir);
 
 impl Disk {
     /// Mounts the file system; None without the permission to mount.
-    fn of(size: &str) -> Option<Self> {
+    pub(crate) fn of(size: &str) -> Option<Self> {
         let disk = Self(folder());
         let options = format!("size={size}");
         let mounted = Command::new("mount")
@@ -33,7 +33,7 @@ impl Disk {
         mounted.is_ok_and(|ran| ran.status.success()).then_some(disk)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 

@@ -1,11 +1,13 @@
 //! The real program: its commands, startup errors and shutdown.
 
+mod backup;
 mod commands;
 mod compare;
 mod compatibility;
 mod datasets;
 mod deaths;
 mod disk;
+mod doctor;
 mod environment;
 mod gpu;
 mod harness;

@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-const SAMPLES: u32 = 24;
+pub(crate) const SAMPLES: u32 = 24;
 const KILLS: u32 = 6;
 
 fn post(to: SocketAddr, path: &str, body: &Value) -> std::io::Result<Answer> {
@@ -58,7 +58,7 @@ fn form(seed: u32, by_hash: bool) -> Form {
 }
 
 /// Submits every sample to the current address until each is accepted.
-fn submit(at: &Mutex<SocketAddr>, run: &str) {
+pub(crate) fn submit(at: &Mutex<SocketAddr>, run: &str) {
     for seed in 0..SAMPLES {
         let mut by_hash = seed % 3 != 0;
         until("a sample to be accepted", || {
@@ -84,7 +84,7 @@ pub(crate) fn counts(server: &Server, run: &str) -> (u64, u64) {
 }
 
 /// Waits until all samples are scored and returns the scores by sample name.
-fn scores(server: &Server, run: &str) -> BTreeMap<String, Vec<Value>> {
+pub(crate) fn scores(server: &Server, run: &str) -> BTreeMap<String, Vec<Value>> {
     until("all scores", || (counts(server, run).0 == u64::from(SAMPLES)).then_some(()));
     assert_eq!(counts(server, run).1, 0);
     let finish =

@@ -99,6 +99,26 @@ impl Database {
         Store::open(&self.url, &StoreOptions::default()).await
     }
 
+    /// Replaces the database by an empty one.
+    pub(crate) async fn recreate(&self) {
+        match self.kind {
+            Kind::Sqlite => {
+                let file = self.url.strip_prefix("sqlite:").unwrap();
+                for end in ["", "-wal", "-shm"] {
+                    let _ = std::fs::remove_file(format!("{file}{end}"));
+                }
+            }
+            Kind::Postgres => {
+                let (_, schema) = self.url.rsplit_once("%3D").unwrap();
+                let mut connection = PgConnection::connect(&self.url).await.unwrap();
+                drop_schema(&mut connection, schema).await;
+                let sql = AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
+                connection.execute(sql).await.unwrap();
+                connection.close().await.unwrap();
+            }
+        }
+    }
+
     /// Changes the database behind the store's back.
     pub(crate) async fn execute(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());

@@ -1,6 +1,7 @@
 //! One contract, two databases: every case runs on SQLite and, if `TEST_DATABASE_URL` names a
 //! server, on PostgreSQL (`scripts/postgres.sh run cargo nextest run` starts one).
 
+mod backups;
 mod builders;
 mod concurrency;
 mod datasets;
@@ -10,6 +11,7 @@ mod imports;
 mod keys;
 mod leaderboard;
 mod lifecycle;
+mod migrations;
 mod pending;
 mod preferences;
 mod recording;
@@ -171,4 +173,13 @@ on_both_databases! {
         samples_of_an_older_schema_survive_migrations
         a_closed_store_is_unavailable
         both_databases_have_the_same_tables_and_columns;
+    migrations:
+        every_schema_migrates_with_its_data_while_an_old_instance_writes
+        every_table_has_a_row_in_the_migration_test
+        a_backup_of_an_older_schema_is_migrated_when_it_is_restored;
+    backups:
+        a_backup_restores_to_equal_rows_in_either_database
+        a_restore_changes_nothing_that_has_rows_or_files
+        damaged_and_newer_backups_are_refused_and_say_why
+        spools_of_several_instances_are_restored_as_one;
 }

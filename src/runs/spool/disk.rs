@@ -3,8 +3,8 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write as _},
-    path::Path,
-    time::Duration,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use uuid::Uuid;
@@ -14,6 +14,12 @@ use crate::content::ContentHash;
 
 /// Subfolder for files that the database does not name.
 pub(super) const TRASH: &str = "trash";
+
+/// Returns the path of a spooled file.
+pub(super) fn path_of(root: &Path, file: ContentHash) -> PathBuf {
+    let hex = file.to_hex();
+    root.join(&hex[..2]).join(&hex[2..])
+}
 
 /// Creates and locks the folder, and reads or generates its id.
 pub(super) fn prepare(root: &Path) -> Result<(String, File), SpoolOpenError> {
@@ -25,6 +31,7 @@ pub(super) fn prepare(root: &Path) -> Result<(String, File), SpoolOpenError> {
         Err(TryLockError::WouldBlock) => return Err(SpoolOpenError::Taken(root.to_owned())),
         Err(TryLockError::Error(error)) => return Err(unusable(error)),
     }
+    super::hold::create(root).map_err(unusable)?;
     let name = root.join("id");
     let id = match fs::read_to_string(&name) {
         Ok(id) if Uuid::parse_str(id.trim()).is_ok() => id.trim().to_owned(),
@@ -67,6 +74,17 @@ pub(super) fn empty_trash(root: &Path, after: Duration) -> io::Result<usize> {
     Ok(emptied)
 }
 
+/// Moves a file to the trash, and returns its size. Its retention starts now.
+pub(super) fn to_trash(root: &Path, file: ContentHash) -> io::Result<u64> {
+    let (path, trash) = (path_of(root, file), root.join(TRASH));
+    let size = path.metadata()?.len();
+    fs::create_dir_all(&trash)?;
+    let trashed = trash.join(file.to_hex());
+    fs::rename(&path, &trashed)?;
+    File::options().append(true).open(trashed)?.set_modified(SystemTime::now())?;
+    Ok(size)
+}
+
 /// Writes a file atomically, and returns whether it is new. The caller must sync its folder.
 pub(super) fn write_new(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<bool> {
     let temporary = root.join(format!("new-{}", Uuid::now_v7().simple()));
@@ -86,22 +104,26 @@ pub(super) fn write_new(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<bo
     Ok(is_new)
 }
 
-/// Returns all spooled files and their total size in bytes. Deletes partial writes of an earlier
-/// process.
-pub(super) fn list(root: &Path) -> io::Result<(Vec<ContentHash>, u64)> {
+/// Returns all spooled files and their total size in bytes. With `tidy`, partial writes of an
+/// earlier process are deleted.
+pub(super) fn list(root: &Path, tidy: bool) -> io::Result<(Vec<ContentHash>, u64)> {
     let (mut files, mut bytes) = (Vec::new(), 0);
     for entry in fs::read_dir(root)? {
         let entry = entry?;
         let name = entry.file_name().into_string().unwrap_or_default();
         if name.starts_with("new-") {
-            fs::remove_file(entry.path())?;
+            if tidy {
+                fs::remove_file(entry.path())?;
+            }
         } else if name.len() == 2 && entry.file_type()?.is_dir() {
             for file in fs::read_dir(entry.path())? {
                 let file = file?;
                 let rest = file.file_name().into_string().unwrap_or_default();
                 if let Some(hash) = ContentHash::from_hex(&format!("{name}{rest}")) {
+                    // A running service deletes files meanwhile.
+                    let Ok(metadata) = file.metadata() else { continue };
                     files.push(hash);
-                    bytes += file.metadata()?.len();
+                    bytes += metadata.len();
                 }
             }
         }

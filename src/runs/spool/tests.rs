@@ -165,3 +165,46 @@ async fn a_folder_in_use_is_refused_with_advice() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_backup_postpones_the_deletion_of_files() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
+    let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+    drop(files.keep(vec![image(b"a")]).await.unwrap());
+    let hold = SpoolHold::acquire(folder.path()).await.unwrap();
+    // Two backups at once are fine.
+    drop(SpoolHold::acquire(folder.path()).await.unwrap());
+    files.delete_unreferenced(&store, &files.released().await).await.unwrap();
+    files.delete_released(&store).await.unwrap();
+    assert!(files.read(ContentHash::of(b"a")).await.is_ok(), "the backup may still read it");
+    drop(hold);
+    // The periodic call without files.
+    files.delete_unreferenced(&store, &[]).await.unwrap();
+    assert_eq!(files.used(), 0);
+}
+
+#[tokio::test]
+async fn a_folder_is_filled_only_if_it_is_empty_and_emptied_if_that_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("files");
+    let spool = SpoolFolder::new(&root);
+    assert_eq!((spool.id().unwrap(), spool.is_in_use().unwrap()), (None, false));
+    let mut filled = spool.fill().unwrap().unwrap();
+    assert!(spool.is_in_use().unwrap() && spool.fill().unwrap().is_none());
+    filled.write(ContentHash::of(b"a"), b"a").unwrap();
+    drop(filled);
+    assert_eq!(spool.contents().unwrap(), (0, 0), "an unfinished restore leaves no files");
+
+    let mut filled = spool.fill().unwrap().unwrap();
+    filled.write(ContentHash::of(b"a"), b"a").unwrap();
+    filled.write(ContentHash::of(b"b"), b"damaged").unwrap();
+    filled.belong("id", "database").unwrap();
+    filled.keep();
+    assert_eq!(spool.contents().unwrap(), (2, 8));
+    assert_eq!(spool.id().unwrap().as_deref(), Some("id"));
+    assert_eq!(spool.database().unwrap().as_deref(), Some("database"));
+    assert_eq!(spool.read(ContentHash::of(b"a")).unwrap().as_deref(), Some(b"a".as_slice()));
+    assert_eq!(spool.read(ContentHash::of(b"b")).unwrap(), None, "damaged");
+    assert_eq!(spool.read(ContentHash::of(b"c")).unwrap(), None, "missing");
+    assert!(spool.fill().unwrap().is_none());
+}

@@ -47,6 +47,11 @@ pub(super) fn postgres() -> Migrator {
     migrator(&files!("postgres"))
 }
 
+/// Returns the version of the newest migration.
+pub(super) fn newest(migrator: &Migrator) -> i64 {
+    migrator.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
 fn migrator(files: &[(&str, &'static str)]) -> Migrator {
     let migration = |(name, sql): &(&str, &'static str)| {
         let (version, description) = name.split_once('_').expect("a name is VERSION_DESCRIPTION");

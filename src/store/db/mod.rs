@@ -5,6 +5,7 @@
 //! - `sqlite.rs`, `postgres.rs`: connections, transactions, types
 //! - `options.rs`, `migrations.rs`, `retries.rs`, `error.rs`
 
+mod catalog;
 mod error;
 mod migrations;
 mod options;
@@ -16,17 +17,20 @@ mod values;
 
 use std::time::Duration;
 
-use sqlx::Database;
+use sqlx::{Database, PgConnection, SqliteConnection};
 
 use crate::store::telemetry::PoolState;
 
+pub(crate) use catalog::{Catalog, Table, schema_of, tables};
 pub use error::{MigrationError, StoreError, without_password};
 pub use options::StoreOptions;
 pub(crate) use retries::with_retries;
-pub(crate) use sql::{Argument, Connection, Connections, GIVEN, Reader, Row, Sql};
+pub(crate) use sql::{Argument, ColumnType, Connection, Connections, GIVEN, Reader, Row, Sql};
+pub(crate) use sqlite::file as sqlite_file;
 pub use values::MAX_NAME_BYTES;
 pub(crate) use values::{
-    check_name, check_text, hashes_to_json, json_strings, new_id, storable, to_microseconds,
+    check_name, check_text, hashes_to_json, json_strings, new_id, parse_time, storable, time_text,
+    to_microseconds,
 };
 
 /// Pool of a store's database.
@@ -81,6 +85,49 @@ impl Backend {
         match self {
             Self::Postgres(pool) => Self::Postgres(pool.with_own_connections(connections)),
             Self::Sqlite(pool) => Self::Sqlite(pool.with_own_readers(connections)),
+        }
+    }
+}
+
+/// One connection of its own, for work on whole databases.
+pub(crate) enum Single {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+/// Runs `$body` with `$connection` bound to the connection.
+macro_rules! on_connection {
+    ($single:expr, $connection:ident => $body:expr) => {
+        match $single {
+            $crate::store::db::Single::Postgres($connection) => $body,
+            $crate::store::db::Single::Sqlite($connection) => $body,
+        }
+    };
+}
+
+pub(crate) use on_connection;
+
+impl Single {
+    /// Connects without migrating. A missing SQLite file is created if `create` is set.
+    pub(crate) async fn open(
+        url: &str,
+        options: &StoreOptions,
+        create: bool,
+    ) -> Result<Self, StoreError> {
+        match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("postgres" | "postgresql") => {
+                Ok(Self::Postgres(postgres::connect(url, options).await?))
+            }
+            Some("sqlite") => Ok(Self::Sqlite(sqlite::connect(url, options, create).await?)),
+            _ => Err(StoreError::url(url, "its scheme is neither sqlite nor postgres")),
+        }
+    }
+
+    /// Returns the kind of database: `sqlite` or `postgres`.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Sqlite(_) => "sqlite",
         }
     }
 }

@@ -13,10 +13,13 @@ use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection as _, Row as _, 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::catalog::Catalog;
 use super::error::{MigrationError, StoreError};
-use super::migrations;
+use super::migrations::{self, newest};
 use super::options::StoreOptions;
-use super::sql::{Argument, Connection, Connections, Row, Sql, plain_columns, run_statements};
+use super::sql::{
+    Argument, ColumnType, Connection, Connections, Row, Sql, plain_columns, run_statements,
+};
 use crate::store::telemetry::{PoolState, StoreTelemetry};
 
 /// Concurrent recording transactions: enough to overlap the statements of one with another's flush
@@ -36,13 +39,12 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
-        let connect = PgConnectOptions::from_str(url)
-            .map_err(|error| StoreError::url(url, error.to_string()))?
-            .application_name(env!("CARGO_PKG_NAME"))
-            // A slow statement would be logged with its whole text: tens of kilobytes of `$n` for a
-            // batch of rows.
-            .disable_statement_logging();
-        migrate(url, &connect, options).await?;
+        let connect = connect_options(url)?;
+        // On a separate connection: the migrator's lock ends with it, so nothing stays locked if a
+        // migration fails, and migrations may take longer than a request.
+        let mut migrating = connect_to(url, &connect, options).await?;
+        migrating.migrate(None).await?;
+        migrating.close().await?;
 
         let timeout = i64::try_from(options.timeout.as_millis()).unwrap_or(i64::MAX);
         let pool = PgPoolOptions::new()
@@ -85,15 +87,27 @@ impl Pool {
     }
 }
 
-/// Applies migrations on a separate connection. The migrator's lock ends with that connection, so
-/// nothing stays locked if a migration fails, and migrations may take longer than a request.
-async fn migrate(
+fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let parsed =
+        PgConnectOptions::from_str(url).map_err(|error| StoreError::url(url, error.to_string()))?;
+    Ok(parsed
+        .application_name(env!("CARGO_PKG_NAME"))
+        // A slow statement would be logged with its whole text: tens of kilobytes of `$n` for a
+        // batch of rows.
+        .disable_statement_logging())
+}
+
+/// Opens one connection without migrating and without a timeout of statements.
+pub(crate) async fn connect(url: &str, options: &StoreOptions) -> Result<PgConnection, StoreError> {
+    connect_to(url, &connect_options(url)?, options).await
+}
+
+async fn connect_to(
     url: &str,
     connect: &PgConnectOptions,
     options: &StoreOptions,
-) -> Result<(), StoreError> {
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-    let mut connection = tokio::time::timeout(options.timeout, connect.connect())
+) -> Result<PgConnection, StoreError> {
+    tokio::time::timeout(options.timeout, connect.connect())
         .await
         .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))?
         .map_err(|error| match &error {
@@ -104,13 +118,65 @@ async fn migrate(
                 StoreError::url(url, refusal.message())
             }
             _ => error.into(),
-        })?;
-    MIGRATIONS
-        .run_direct(None, &mut connection, false)
-        .await
-        .map_err(|error| MigrationError::explain(error, known))?;
-    connection.close().await?;
-    Ok(())
+        })
+}
+
+impl Catalog for PgConnection {
+    const MIGRATED: &'static str =
+        "SELECT 'yes' AS name WHERE to_regclass('_sqlx_migrations') IS NOT NULL";
+
+    const COLUMNS: &'static str =
+        "SELECT CAST(tables.relname AS text) AS in_table, CAST(columns.attname AS text) AS name,
+                format_type(columns.atttypid, NULL) AS type
+         FROM pg_class AS tables JOIN pg_attribute AS columns ON columns.attrelid = tables.oid
+         WHERE tables.relkind = 'r' AND tables.relnamespace =
+               (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+           AND left(CAST(tables.relname AS text), 6) <> '_sqlx_'
+           AND columns.attnum > 0 AND NOT columns.attisdropped
+         ORDER BY 1, columns.attnum";
+
+    const REFERENCES: &'static str =
+        "SELECT CAST(child.relname AS text) AS child, CAST(parent.relname AS text) AS parent
+         FROM pg_constraint AS keys JOIN pg_class AS child ON child.oid = keys.conrelid
+              JOIN pg_class AS parent ON parent.oid = keys.confrelid
+         WHERE keys.contype = 'f' AND child.relnamespace =
+               (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+         ORDER BY 1";
+
+    const VERSION: &'static str =
+        "SELECT 'PostgreSQL ' || current_setting('server_version') AS version";
+
+    const BYTES: &'static str = "SELECT pg_database_size(current_database()) AS bytes";
+
+    /// The statements of the transaction see one state of the database, and block nobody.
+    const SNAPSHOT: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+    const RESTORATION: &'static str = "BEGIN";
+
+    fn lock_table(table: &str) -> Option<String> {
+        Some(format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))
+    }
+
+    fn column_type(name: &str) -> Option<ColumnType> {
+        match name {
+            "text" => Some(ColumnType::Text),
+            "bigint" => Some(ColumnType::Int),
+            "double precision" => Some(ColumnType::Real),
+            "uuid" => Some(ColumnType::Uuid),
+            "timestamp with time zone" => Some(ColumnType::Time),
+            "bytea" => Some(ColumnType::Bytes),
+            _ => None,
+        }
+    }
+
+    fn newest() -> i64 {
+        newest(&MIGRATIONS)
+    }
+
+    async fn migrate(&mut self, target: Option<i64>) -> Result<(), StoreError> {
+        let explain = |error| MigrationError::explain(error, Self::newest());
+        MIGRATIONS.run_direct(target, self, false).await.map_err(explain)
+    }
 }
 
 impl Connections for Pool {
@@ -166,6 +232,12 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, PgArguments), sqlx::Error
             Argument::Bytes(bytes) => arguments.add(bytes),
             Argument::Uuid(uuid) => arguments.add(uuid),
             Argument::Time(time) => arguments.add(time),
+            Argument::Null(ColumnType::Text) => arguments.add(None::<String>),
+            Argument::Null(ColumnType::Int) => arguments.add(None::<i64>),
+            Argument::Null(ColumnType::Real) => arguments.add(None::<f64>),
+            Argument::Null(ColumnType::Uuid) => arguments.add(None::<Uuid>),
+            Argument::Null(ColumnType::Time) => arguments.add(None::<OffsetDateTime>),
+            Argument::Null(ColumnType::Bytes) => arguments.add(None::<Vec<u8>>),
         }
         .map_err(sqlx::Error::Encode)?;
     }

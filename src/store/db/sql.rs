@@ -34,6 +34,19 @@ pub(crate) enum Argument {
     Uuid(Option<Uuid>),
     Time(Option<OffsetDateTime>),
     Bytes(Vec<u8>),
+    /// Null for a column of any type.
+    Null(ColumnType),
+}
+
+/// Types of columns that the tables use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ColumnType {
+    Text,
+    Int,
+    Real,
+    Uuid,
+    Time,
+    Bytes,
 }
 
 impl Sql {

@@ -6,8 +6,7 @@
 //! begins, where it can still wait for another process. Readers see the last commit and never block
 //! a writer (write-ahead log).
 
-use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -24,16 +23,16 @@ use sqlx::sqlite::{
 };
 use sqlx::{Arguments, AssertSqlSafe, Connection as _, Row as _, Transaction};
 use time::OffsetDateTime;
-use time::format_description::well_known::Iso8601;
-use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
 use uuid::Uuid;
 
+use super::catalog::Catalog;
 use super::error::{MigrationError, StoreError};
-use super::migrations;
+use super::migrations::{self, newest};
 use super::options::StoreOptions;
 use super::sql::{
-    Argument, Connection, Connections, Reader, Row, Sql, plain_columns, run_statements,
+    Argument, ColumnType, Connection, Connections, Reader, Row, Sql, plain_columns, run_statements,
 };
+use super::values::{parse_time, time_text};
 use crate::store::telemetry::{PoolState, StoreTelemetry};
 
 /// Concurrent recording transactions.
@@ -54,11 +53,6 @@ const LARGE_CACHE: &str = "-65536";
 /// Takes the write lock before any read, so that a transaction never has to roll back halfway.
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// ISO 8601 with exactly six decimal digits of a second, so that text sorts like time.
-const MICROSECONDS: EncodedConfig = Config::DEFAULT
-    .set_time_precision(TimePrecision::Second { decimal_digits: NonZero::new(6) })
-    .encode();
-
 /// Writer and readers of one database.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
@@ -77,11 +71,8 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let unusable = |reason: String| StoreError::url(url, reason);
-        let connect = SqliteConnectOptions::from_str(url)
-            .map_err(|error| unusable(error.to_string()))?
+        let connect = connect_options(url, options)?
             .create_if_missing(true)
-            .foreign_keys(true)
-            .busy_timeout(options.timeout)
             .journal_mode(SqliteJournalMode::Wal)
             // A commit is durable before the response, so that a power failure takes nothing back:
             // clients do not send an accepted sample again. `Normal` would be faster and lose the
@@ -89,10 +80,7 @@ impl Pool {
             .synchronous(SqliteSynchronous::Full)
             // Rows come from another thread: waking this one for every fifty of them costs more
             // than reading them.
-            .row_buffer_size(1_000)
-            // A slow statement would be logged with its whole text: tens of kilobytes of `$n` for a
-            // batch of rows.
-            .disable_statement_logging();
+            .row_buffer_size(1_000);
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");
         if !in_memory {
             make_folder(connect.get_filename()).map_err(unusable)?;
@@ -140,30 +128,9 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Applies migrations in one transaction, so that one of several openers applies them and the
-    /// others find it done.
-    ///
-    /// Foreign keys are off meanwhile, which SQLite allows only outside transactions: a table that
-    /// others refer to is changed by recreating it. All references are checked before the commit.
+    /// Applies migrations.
     async fn migrate(&self) -> Result<(), StoreError> {
-        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-        let mut connection = self.writer.acquire().await?;
-        connection.execute(Sql::new("PRAGMA foreign_keys = OFF")).await?;
-        let migrated = async {
-            let mut transaction = connection.begin_with(BEGIN).await?;
-            MIGRATIONS
-                .run_direct(None, &mut *transaction, false)
-                .await
-                .map_err(|error| MigrationError::explain(error, known))?;
-            if !transaction.fetch(Sql::new("PRAGMA foreign_key_check")).await?.is_empty() {
-                return Err(MigrationError::References.into());
-            }
-            transaction.commit().await?;
-            Ok(())
-        };
-        let migrated = migrated.await;
-        connection.execute(Sql::new("PRAGMA foreign_keys = ON")).await?;
-        migrated
+        self.writer.acquire().await?.migrate(None).await
     }
 
     /// Checkpoints the write-ahead log into the database and truncates it. Returns `false` if a
@@ -216,6 +183,113 @@ impl Pool {
         }
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+fn connect_options(url: &str, options: &StoreOptions) -> Result<SqliteConnectOptions, StoreError> {
+    let parsed = SqliteConnectOptions::from_str(url)
+        .map_err(|error| StoreError::url(url, error.to_string()))?;
+    Ok(parsed
+        .foreign_keys(true)
+        .busy_timeout(options.timeout)
+        // A slow statement would be logged with its whole text: tens of kilobytes of `$n` for a
+        // batch of rows.
+        .disable_statement_logging())
+}
+
+/// Returns the file of a database; `None` for one in memory.
+pub(crate) fn file(url: &str) -> Option<PathBuf> {
+    let in_memory = url.contains(":memory:") || url.contains("mode=memory");
+    let options = SqliteConnectOptions::from_str(url).ok().filter(|_| !in_memory)?;
+    Some(options.get_filename().to_owned())
+}
+
+/// Opens one connection without migrating. Reading a database in use needs no more.
+pub(crate) async fn connect(
+    url: &str,
+    options: &StoreOptions,
+    create: bool,
+) -> Result<SqliteConnection, StoreError> {
+    let unusable = |reason: String| StoreError::url(url, reason);
+    let Some(file) = file(url) else {
+        return Err(unusable("a database in memory is gone when its program ends".to_owned()));
+    };
+    let mut connect = connect_options(url, options)?.create_if_missing(create);
+    if create {
+        make_folder(&file).map_err(unusable)?;
+        connect = connect.journal_mode(SqliteJournalMode::Wal);
+    } else if !file.exists() {
+        return Err(unusable(format!("there is no file {}", file.display())));
+    }
+    connect.connect().await.map_err(|error| match error {
+        sqlx::Error::Database(error) => unusable(format!("the file cannot be opened ({error})")),
+        error => error.into(),
+    })
+}
+
+impl Catalog for SqliteConnection {
+    const MIGRATED: &'static str =
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'";
+
+    const COLUMNS: &'static str =
+        "SELECT tables.name AS in_table, columns.name AS name, columns.type AS type
+         FROM sqlite_schema AS tables JOIN pragma_table_info(tables.name) AS columns
+         WHERE tables.type = 'table' AND substr(tables.name, 1, 6) NOT IN ('_sqlx_', 'sqlite')
+         ORDER BY tables.name, columns.cid";
+
+    const REFERENCES: &'static str = "SELECT tables.name AS child, keys.\"table\" AS parent
+         FROM sqlite_schema AS tables JOIN pragma_foreign_key_list(tables.name) AS keys
+         WHERE tables.type = 'table' ORDER BY tables.name";
+
+    const VERSION: &'static str = "SELECT 'SQLite ' || sqlite_version() AS version";
+
+    const BYTES: &'static str =
+        "SELECT page_count * page_size AS bytes FROM pragma_page_count, pragma_page_size";
+
+    const SNAPSHOT: &'static str = "BEGIN";
+
+    const RESTORATION: &'static str = BEGIN;
+
+    fn lock_table(_: &str) -> Option<String> {
+        None
+    }
+
+    fn column_type(name: &str) -> Option<ColumnType> {
+        match name {
+            "TEXT" => Some(ColumnType::Text),
+            "INTEGER" => Some(ColumnType::Int),
+            "REAL" => Some(ColumnType::Real),
+            "BLOB" => Some(ColumnType::Bytes),
+            _ => None,
+        }
+    }
+
+    fn newest() -> i64 {
+        newest(&MIGRATIONS)
+    }
+
+    /// Applies migrations in one transaction, so that one of several openers applies them and the
+    /// others find it done.
+    ///
+    /// Foreign keys are off meanwhile, which SQLite allows only outside transactions: a table that
+    /// others refer to is changed by recreating it. All references are checked before the commit.
+    async fn migrate(&mut self, target: Option<i64>) -> Result<(), StoreError> {
+        Connection::execute(self, Sql::new("PRAGMA foreign_keys = OFF")).await?;
+        let migrated = async {
+            let mut transaction = self.begin_with(BEGIN).await?;
+            MIGRATIONS
+                .run_direct(target, &mut *transaction, false)
+                .await
+                .map_err(|error| MigrationError::explain(error, Self::newest()))?;
+            if !transaction.fetch(Sql::new("PRAGMA foreign_key_check")).await?.is_empty() {
+                return Err(MigrationError::References.into());
+            }
+            transaction.commit().await?;
+            Ok(())
+        };
+        let migrated = migrated.await;
+        Connection::execute(self, Sql::new("PRAGMA foreign_keys = ON")).await?;
+        migrated
     }
 }
 
@@ -340,9 +414,10 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, SqliteArguments), sqlx::E
             Argument::Bytes(bytes) => arguments.add(bytes),
             Argument::Uuid(uuid) => arguments.add(uuid.map(|uuid| uuid.to_string())),
             Argument::Time(time) => {
-                let text = time.map(|time| time.format(&Iso8601::<MICROSECONDS>));
-                arguments.add(text.transpose().map_err(|e| sqlx::Error::Encode(e.into()))?)
+                arguments.add(time_text(time).map_err(|e| sqlx::Error::Encode(e.into()))?)
             }
+            // Null has no type here.
+            Argument::Null(_) => arguments.add(None::<String>),
         }
         .map_err(sqlx::Error::Encode)?;
     }
@@ -375,10 +450,8 @@ impl Row for SqliteRow {
     }
 
     fn time(&self, column: &str) -> Result<Option<OffsetDateTime>, sqlx::Error> {
-        let parse = |text: String| {
-            OffsetDateTime::parse(&text, &Iso8601::PARSING)
-                .map_err(|error| sqlx::Error::Decode(error.into()))
-        };
+        let parse =
+            |text: String| parse_time(&text).map_err(|error| sqlx::Error::Decode(error.into()));
         self.text(column)?.map(parse).transpose()
     }
 }

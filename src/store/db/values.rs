@@ -1,5 +1,9 @@
 //! Converts values to the form that both databases store, and rejects those that they cannot store.
 
+use std::num::NonZero;
+
+use time::format_description::well_known::Iso8601;
+use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
 use time::{OffsetDateTime, UtcOffset};
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -9,6 +13,21 @@ use crate::content::ContentHash;
 /// Maximum length of the name of a method, run, sample, metric or pack, in bytes of UTF-8.
 /// PostgreSQL cannot index more than 2,704 bytes of a row; both databases use the same limit.
 pub const MAX_NAME_BYTES: usize = 2_000;
+
+/// ISO 8601 with exactly six decimal digits of a second, so that text sorts like time.
+const MICROSECONDS: EncodedConfig = Config::DEFAULT
+    .set_time_precision(TimePrecision::Second { decimal_digits: NonZero::new(6) })
+    .encode();
+
+/// Returns a time as SQLite and backups store it.
+pub(crate) fn time_text(time: OffsetDateTime) -> Result<String, time::error::Format> {
+    time.format(&Iso8601::<MICROSECONDS>)
+}
+
+/// Parses [`time_text`].
+pub(crate) fn parse_time(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
+    OffsetDateTime::parse(text, &Iso8601::PARSING)
+}
 
 pub(crate) fn check_name(field: &str, name: &str) -> Result<(), StoreError> {
     if name.is_empty() {

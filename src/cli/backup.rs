@@ -1,0 +1,106 @@
+//! `stellar-score backup` and `stellar-score restore`.
+
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use super::output::print;
+use crate::{
+    backup::{self, Archive, Manifest},
+    config::Config,
+};
+
+const BACKUP: &str = "\
+Examples:
+  stellar-score backup /var/backups/stellar       # a folder: named by the time
+  stellar-score backup stellar.zip
+  stellar-score --config my.toml backup stellar.zip --spool /srv/stellar-2/files
+
+The service may run meanwhile. The archive has all tables, and the images of pending samples. It \
+contains
+personal data (docs/PRIVACY.md): only its owner can read it.";
+
+const RESTORE: &str = "\
+Examples:
+  stellar-score restore stellar.zip --check
+  stellar-score restore stellar.zip
+  STELLAR_STORE__URL=postgres://…/stellar stellar-score restore stellar.zip
+
+The database (store.url) must be empty and the spool (store.spool) without files. A backup of \
+SQLite can be
+restored into PostgreSQL, and the reverse.";
+
+#[derive(Debug, Args)]
+#[command(after_help = BACKUP)]
+pub(super) struct BackupArgs {
+    /// The archive to write, or a folder for it
+    #[arg(value_name = "FILE|DIR")]
+    to: PathBuf,
+    /// Spool folder of another instance on the same database; may be repeated
+    #[arg(long, value_name = "DIR")]
+    spool: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RESTORE)]
+pub(super) struct RestoreArgs {
+    /// The archive to restore
+    #[arg(value_name = "FILE")]
+    from: PathBuf,
+    /// Verify the archive and change nothing
+    #[arg(long)]
+    check: bool,
+}
+
+pub(super) async fn create(config: &Config, args: BackupArgs) -> anyhow::Result<ExitCode> {
+    let spools = [vec![config.store.spool.clone()], args.spool].concat();
+    let (path, manifest) = backup::create(&config.store.url, &spools, &args.to).await?;
+    print(&format!("wrote {}: {}", path.display(), summary(&manifest)))
+}
+
+pub(super) async fn restore(config: &Config, args: RestoreArgs) -> anyhow::Result<ExitCode> {
+    let archive = Archive::open(&args.from)?;
+    let summary = summary(archive.manifest());
+    if args.check {
+        return print(&format!("{} is whole: {summary}", args.from.display()));
+    }
+    let restored = archive.restore(&config.store.url, &config.store.spool).await?;
+    print(&format!("restored {} rows and {} files: {summary}", restored.rows, restored.files))
+}
+
+/// Says what a backup contains, and what it lacks.
+fn summary(manifest: &Manifest) -> String {
+    let rows = |table: &str| {
+        manifest.tables.iter().find(|part| part.name == table).map_or(0, |part| part.rows)
+    };
+    let mut text = format!(
+        "{} of {} with schema {}, made by version {}: {} samples, {} scores, {} runs, {} pending \
+         samples with {} files ({} MiB)\n",
+        manifest.database,
+        manifest.created,
+        manifest.schema,
+        manifest.version,
+        rows("samples"),
+        rows("scores"),
+        rows("runs"),
+        rows("pending_samples"),
+        manifest.spool.files,
+        manifest.spool.bytes.div_ceil(1 << 20),
+    );
+    if !manifest.spool.missing.is_empty() {
+        let _ = writeln!(
+            text,
+            "warning: {} files that pending samples need were missing or damaged in the spool; \
+             these samples will fail as file_lost",
+            manifest.spool.missing.len()
+        );
+    }
+    for (folder, files) in &manifest.spool.elsewhere {
+        let _ = writeln!(
+            text,
+            "warning: {files} files are in the spool {folder} of another instance and not in the \
+             backup: name that folder with --spool"
+        );
+    }
+    text
+}

@@ -1,0 +1,175 @@
+//! Checks of database, spool and disks.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::fs::{Access, access};
+
+use super::Check;
+use crate::{
+    config::Config,
+    machine,
+    runs::{SpoolFolder, SpoolOpenError},
+    store::{DatabaseState, MigrationError, StoreOptions},
+};
+
+const MIB: u64 = 1 << 20;
+
+/// Free space with which a disk is nearly full: SQLite needs room for its write-ahead log.
+const NEARLY_FULL: u64 = 256 * MIB;
+
+/// How long the database may take to respond.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Checks database, spool and their disks.
+pub(super) async fn checks(config: &Config) -> Vec<Check> {
+    let (database, state) = database(config).await;
+    let (spool, used) = spool(config, state.as_ref());
+    let mut checks = vec![database, spool];
+    // Space that the spool may still take.
+    let budget = config.store.spool_bytes().saturating_sub(used);
+    checks.push(disk("spool disk", &config.store.spool, budget));
+    if let Some(file) = DatabaseState::file(&config.store.url) {
+        checks.push(disk("database disk", &file, 0));
+    }
+    checks
+}
+
+async fn database(config: &Config) -> (Check, Option<DatabaseState>) {
+    const NAME: &str = "database";
+    let url = &config.store.url;
+    if let Some(file) = DatabaseState::file(url).filter(|file| !file.exists()) {
+        let check = match writable(&file) {
+            Ok(()) => Check::ok(NAME, format!("{} is created at start", file.display())),
+            Err(problem) => Check::error(
+                NAME,
+                format!("{} cannot be created: {problem}", file.display()),
+                Some("set store.url to sqlite:PATH in a folder that the service can write to"),
+            ),
+        };
+        return (check, None);
+    }
+    if DatabaseState::file(url).is_none() && url.starts_with("sqlite:") {
+        let found = "in memory: everything is gone when the service ends";
+        return (Check::warning(NAME, found, Some("set store.url to sqlite:PATH")), None);
+    }
+    let options = StoreOptions { timeout: PATIENCE, ..StoreOptions::default() };
+    let state = match DatabaseState::read(url, &options).await {
+        Ok(state) => state,
+        Err(error) => return (Check::error(NAME, error.to_string(), None), None),
+    };
+    let DatabaseState { version, bytes, samples, pending, newest, .. } = &state;
+    let size = match samples {
+        0 => String::new(),
+        samples => format!(", {} KiB for each", (bytes / samples).div_ceil(1024)),
+    };
+    let found = |schema: &str| {
+        format!(
+            "{version}, {schema}, {} MiB, {samples} samples{size}, {pending} pending",
+            bytes.div_ceil(MIB)
+        )
+    };
+    let check = match state.schema {
+        None => Check::ok(NAME, format!("{version}, empty: tables are created at start")),
+        Some(schema) if schema > *newest => {
+            let error = MigrationError::Newer { found: schema, known: *newest };
+            Check::error(NAME, error.to_string(), None)
+        }
+        Some(schema) if schema < *newest => Check::warning(
+            NAME,
+            found(&format!("schema {schema}, migrated to {newest} at start")),
+            Some("back up first: stellar-score backup DIR"),
+        ),
+        Some(schema) => Check::ok(NAME, found(&format!("schema {schema}"))),
+    };
+    (check, Some(state))
+}
+
+/// Checks the spool; also returns the bytes that it has.
+fn spool(config: &Config, database: Option<&DatabaseState>) -> (Check, u64) {
+    const NAME: &str = "spool";
+    let root = &config.store.spool;
+    let unusable = |problem: String| {
+        Check::error(
+            NAME,
+            format!("{} cannot be used: {problem}", root.display()),
+            Some("set store.spool to a folder that the service can write to"),
+        )
+    };
+    if let Err(problem) = writable(root) {
+        return (unusable(problem), 0);
+    }
+    if !root.exists() {
+        return (Check::ok(NAME, format!("{} is created at start", root.display())), 0);
+    }
+    let folder = SpoolFolder::new(root);
+    let read =
+        || std::io::Result::Ok((folder.database()?, folder.contents()?, folder.is_in_use()?));
+    let (theirs, (files, bytes), in_use) = match read() {
+        Ok(read) => read,
+        Err(error) => return (unusable(error.to_string()), 0),
+    };
+    let ours = database.and_then(|state| state.installation.clone());
+    // A database that no service has used yet cannot be the one of a spool that has one.
+    if let (Some(theirs), Some(_)) = (theirs, database)
+        && ours.as_ref() != Some(&theirs)
+    {
+        let ours = ours.unwrap_or_else(|| "a new one".to_owned());
+        let error = SpoolOpenError::OtherDatabase { folder: root.clone(), theirs, ours };
+        return (Check::error(NAME, error.to_string(), None), bytes);
+    }
+    let used = if in_use { ", in use by a running service" } else { "" };
+    let found = format!(
+        "{}: {files} files, {} of {} MiB{used}",
+        root.display(),
+        bytes.div_ceil(MIB),
+        config.store.spool_mib
+    );
+    (Check::ok(NAME, found), bytes)
+}
+
+/// Checks the free space around a path, of which `budget` may still be taken.
+fn disk(name: &'static str, path: &Path, budget: u64) -> Check {
+    let folder = existing(path);
+    let free = match machine::free_bytes(&folder) {
+        Ok(free) => free,
+        Err(error) => {
+            let found = format!("the free space of {} is unknown: {error}", folder.display());
+            return Check::warning(name, found, None);
+        }
+    };
+    let found = format!("{} MiB free at {}", free / MIB, folder.display());
+    if free < NEARLY_FULL {
+        Check::error(name, found, Some("free at least 256 MiB: samples are refused on a full disk"))
+    } else if free < budget {
+        let found = format!("{found}, but the spool may take {} MiB more", budget / MIB);
+        Check::warning(name, found, Some("lower store.spool_mib, or free space"))
+    } else {
+        Check::ok(name, found)
+    }
+}
+
+/// Returns the nearest folder that exists.
+fn existing(path: &Path) -> PathBuf {
+    let found = path.ancestors().find(|ancestor| ancestor.is_dir());
+    match found {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ if path.is_absolute() => PathBuf::from("/"),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Checks that a folder can be written, or that it or a file can be created.
+fn writable(path: &Path) -> Result<(), String> {
+    let nearest = path
+        .ancestors()
+        .find(|ancestor| ancestor.exists() && !ancestor.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if !nearest.is_dir() {
+        return Err(format!("{} is not a folder", nearest.display()));
+    }
+    access(nearest, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| format!("{} is not writable: {error}", nearest.display()))
+}
