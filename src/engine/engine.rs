@@ -18,7 +18,7 @@ use super::error::{EngineError, StartError};
 use super::feature::{Feature, FeatureRequest, Prepare, Reduce, Timing};
 use super::graphs::{Family, Graph, by_weights, families, identity, merge};
 use super::health::{Health, HealthBoard};
-use super::lane::{self, Lane, LaneSettings, OnComplete};
+use super::lane::{self, Lane, LaneSettings, OnComplete, Reopen};
 use super::pack::{GraphSpec, Pack};
 use super::session::{OnnxBackend, Runtime};
 use super::status::{LaneStatus, Loaded};
@@ -65,8 +65,15 @@ impl Engine {
     ) -> Result<Self, StartError> {
         config.validate()?;
         let runtime = Runtime::load(config)?;
-        Self::build(&pack.graphs, &pack.dir, runtime.provider(), config, telemetry, |spec| {
-            Ok(wrap(spec, Box::new(OnnxBackend::load(&runtime, spec)?)))
+        let provider = runtime.provider();
+        Self::build(&pack.graphs, &pack.dir, provider, config, telemetry, |spec| {
+            let backend = wrap(spec, Box::new(OnnxBackend::load(&runtime, spec)?));
+            let (runtime, spec) = (runtime.clone(), spec.clone());
+            let reopen: Reopen = Arc::new(move || match OnnxBackend::load(&runtime, &spec) {
+                Ok(backend) => Ok(Box::new(backend)),
+                Err(error) => Err(error.to_string()),
+            });
+            Ok((backend, Some(reopen)))
         })
     }
 
@@ -101,7 +108,9 @@ impl Engine {
     ) -> Result<Self, StartError> {
         config.validate()?;
         let mut make = make;
-        Self::build(graphs, Path::new(""), Provider::Cpu, config, telemetry, |spec| Ok(make(spec)))
+        Self::build(graphs, Path::new(""), Provider::Cpu, config, telemetry, |spec| {
+            Ok((make(spec), None))
+        })
     }
 
     fn build(
@@ -110,7 +119,7 @@ impl Engine {
         provider: Provider,
         config: &EngineConfig,
         telemetry: &EngineTelemetry,
-        mut make: impl FnMut(&GraphSpec) -> Result<Box<dyn Backend>, StartError>,
+        mut make: impl FnMut(&GraphSpec) -> Result<(Box<dyn Backend>, Option<Reopen>), StartError>,
     ) -> Result<Self, StartError> {
         let parallelism = config.parallelism(provider);
         let device = Device::new(parallelism.concurrent_batches, telemetry.busy.clone());
@@ -141,7 +150,7 @@ impl Engine {
             }
             let before = resident_bytes();
             let started = Instant::now();
-            let backend = make(&merged)?;
+            let (backend, reopen) = make(&merged)?;
             let runs_on = backend.provider();
             let device = if runs_on.is_gpu() { &device } else { &processor };
             let load_seconds = started.elapsed().as_secs_f64();
@@ -152,6 +161,7 @@ impl Engine {
                 LaneSettings::new(merged.role.as_str(), merged.max_batch, merged.sample());
             settings.capacity = config.queue;
             settings.max_delay = config.max_delay();
+            settings.reopen = reopen;
             let lane_telemetry = telemetry.lane(&merged.role);
             let lane = Lane::start(settings, vec![backend], device, &engine.health, lane_telemetry)
                 .map_err(|error| StartError::Thread {

@@ -39,6 +39,15 @@ pub enum EngineError {
         /// Age of the batch, in seconds.
         seconds: u64,
     },
+    /// The graph's session broke and could not be opened anew so far.
+    #[error(
+        "graph `{graph}` broke and its session is being opened anew: retry later; if it does not \
+            recover, the log has the cause"
+    )]
+    Rebuilding {
+        /// Roles of the lane, joined by `+`.
+        graph: Arc<str>,
+    },
     /// The engine is draining.
     #[error("the engine is shutting down and accepts no new work: use another instance")]
     Stopping,
@@ -93,7 +102,8 @@ impl EngineError {
         match self {
             Self::Failed { graph, .. }
             | Self::NotFinite { graph, .. }
-            | Self::Hangs { graph, .. } => Some(graph),
+            | Self::Hangs { graph, .. }
+            | Self::Rebuilding { graph } => Some(graph),
             _ => None,
         }
     }

@@ -22,6 +22,8 @@ use crate::vision::{CropRounding, Filter, Geometry};
 pub struct FakeBackend {
     outputs: Vec<(Arc<str>, TensorSpec)>,
     control: FakeControl,
+    /// Number of times that the sessions had been broken when this one was opened.
+    opened: u32,
 }
 
 /// Controls and records the runs of a [`FakeBackend`]. Clones share their state.
@@ -35,6 +37,7 @@ struct State {
     behaviour: Vec<(Trouble, Vec<Tensor>)>,
     always: Option<Trouble>,
     largest_that_works: Option<usize>,
+    broken: u32,
     batches: Vec<Vec<Vec<Tensor>>>,
 }
 
@@ -57,7 +60,8 @@ impl FakeBackend {
     pub fn new(spec: &GraphSpec, control: FakeControl) -> Self {
         let outputs =
             spec.outputs.iter().map(|output| (output.name.as_str().into(), output.clone()));
-        Self { outputs: outputs.collect(), control }
+        let opened = control.lock().broken;
+        Self { outputs: outputs.collect(), control, opened }
     }
 
     fn features(&self, item: &[Tensor], trouble: Option<Trouble>) -> Features {
@@ -87,6 +91,9 @@ impl Backend for FakeBackend {
         let delay = state.delay;
         drop(state);
         thread::sleep(delay);
+        if self.control.lock().broken > self.opened {
+            return Err(BackendError::Run("the session is broken".into()));
+        }
         let too_large =
             self.control.lock().largest_that_works.filter(|&largest| batch.len() > largest);
         if let Some(largest) = too_large {
@@ -137,6 +144,11 @@ impl FakeControl {
     /// Makes all batches fail in this way, or ends that.
     pub fn always(&self, trouble: Option<Trouble>) {
         self.lock().always = trouble;
+    }
+
+    /// Makes all sessions that are open fail from now on. Those opened later work.
+    pub fn break_sessions(&self) {
+        self.lock().broken += 1;
     }
 
     /// Makes batches larger than this fail, as if the device were out of memory.

@@ -11,6 +11,8 @@ pub struct Health {
     /// Names of the lanes that failed repeatedly and have not succeeded since, or whose batch
     /// hangs.
     pub failing: BTreeSet<Arc<str>>,
+    /// Names of the failing lanes whose session is being opened anew.
+    pub rebuilding: BTreeSet<Arc<str>>,
     /// Whether the engine is draining.
     pub stopping: bool,
 }
@@ -19,7 +21,7 @@ impl Health {
     /// Returns whether the engine accepts work and every lane is healthy.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.failing.is_empty() && !self.stopping
+        self.failing.is_empty() && self.rebuilding.is_empty() && !self.stopping
     }
 }
 
@@ -40,6 +42,20 @@ impl HealthBoard {
                 health.failing.remove(graph)
             } else {
                 health.failing.insert(Arc::clone(graph))
+            }
+        });
+    }
+
+    /// Records that a lane's session is being opened anew, during which the lane is failing, or
+    /// works again.
+    pub(crate) fn rebuilding(&self, graph: &Arc<str>, begins: bool) {
+        self.0.send_modify(|health| {
+            if begins {
+                health.rebuilding.insert(Arc::clone(graph));
+                health.failing.insert(Arc::clone(graph));
+            } else {
+                health.rebuilding.remove(graph);
+                health.failing.remove(graph);
             }
         });
     }

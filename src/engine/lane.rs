@@ -6,6 +6,7 @@
 
 mod queue;
 mod spans;
+mod rebuild;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 use self::queue::{Caller, Entry, Queue, Reply};
 pub(crate) use self::queue::{LaneSettings, OnComplete};
 use self::spans::ItemSpans;
+pub(crate) use self::rebuild::Reopen;
 use self::worker::Shared;
 pub(crate) use self::worker::message;
 use super::backend::Backend;
@@ -49,6 +51,7 @@ impl Lane {
             settings,
             queue: Mutex::new(Queue { threads: backends.len(), ..Queue::default() }),
             arrived: Condvar::new(),
+            stops: Condvar::new(),
             device: Arc::clone(device),
             health: health.clone(),
             telemetry,
@@ -62,7 +65,7 @@ impl Lane {
             let thread = thread::Builder::new()
                 // The kernel truncates names to 15 bytes.
                 .name(shared.settings.name.chars().take(15).collect())
-                .spawn(move || shared.work(backend))?;
+                .spawn(move || shared.run(backend))?;
             lane.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         Ok(lane)
@@ -159,6 +162,7 @@ impl Lane {
     pub(crate) fn stop(&self) {
         self.shared.lock().stopping = true;
         self.shared.arrived.notify_all();
+        self.shared.stops.notify_all();
     }
 
     /// Waits until the queue is empty and all threads have ended. Call [`stop`](Self::stop) first.

@@ -23,6 +23,7 @@ pub struct EngineTelemetry {
     info: IntGaugeVec,
     memory: IntGaugeVec,
     queue_limit: IntGaugeVec,
+    rebuilt: IntCounterVec,
     requests: IntCounterVec,
     pub(crate) busy: IntGauge,
     pub(crate) cache_bytes: IntGauge,
@@ -49,6 +50,7 @@ pub(crate) struct LaneTelemetry {
     pub(crate) batches_failed: IntCounter,
     pub(crate) retried: IntCounter,
     pub(crate) healthy: IntGauge,
+    pub(crate) rebuilt: IntCounter,
     pub(crate) hits: IntCounter,
     pub(crate) misses: IntCounter,
     pub(crate) shared: IntCounter,
@@ -145,6 +147,11 @@ impl EngineTelemetry {
                 "stellar_engine_queue_limit",
                 "Limit of queued items (engine.queue).",
             )?,
+            rebuilt: counters(
+                "stellar_engine_rebuilds_total",
+                "Sessions of a graph that were opened anew because they broke.",
+                &["graph"],
+            )?,
             requests: counters(
                 "stellar_engine_cache_requests_total",
                 "Requests for a feature by outcome: hit, miss, shared (joined an in-flight \
@@ -206,6 +213,7 @@ impl EngineTelemetry {
             batches_failed: batches("failed"),
             retried: self.retried.with_label_values(&[graph]),
             healthy: self.healthy.with_label_values(&[graph]),
+            rebuilt: self.rebuilt.with_label_values(&[graph]),
             hits: requests("hit"),
             misses: requests("miss"),
             shared: requests("shared"),

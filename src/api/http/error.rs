@@ -323,7 +323,10 @@ impl From<ScoringError> for ApiError {
                 ))
                 .at(Bound::Queue)
             }
-            ScoringError::Engine { source: EngineError::Hangs { .. }, .. } => {
+            ScoringError::Engine {
+                source: EngineError::Hangs { .. } | EngineError::Rebuilding { .. },
+                ..
+            } => {
                 tracing::warn!(%error, "request refused");
                 Self::unavailable(error.to_string())
             }

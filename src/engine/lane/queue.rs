@@ -7,14 +7,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::spans::ItemSpans;
+use super::rebuild::Reopen;
 use crate::engine::error::EngineError;
 use crate::tensor::{Features, Tensor};
 
-/// Pause between probes of a failing lane without work.
+/// Pause between self-tests of a failing lane.
 ///
 /// Since readiness probes may keep all requests away, the lane would otherwise stay failing
 /// forever.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// Pause after the first failed attempt to open a session anew; it doubles with each further one.
+const REBUILD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Settings of a lane.
 pub(crate) struct LaneSettings {
@@ -27,6 +31,9 @@ pub(crate) struct LaneSettings {
     /// The item that a failing lane probes itself with.
     pub(crate) probe: Vec<Tensor>,
     pub(crate) probe_every: Duration,
+    /// Opens the session anew if it breaks. Without it, a lane whose thread panics refuses work.
+    pub(crate) reopen: Option<Reopen>,
+    pub(crate) rebuild_pause: Duration,
 }
 
 impl LaneSettings {
@@ -38,6 +45,8 @@ impl LaneSettings {
             capacity: 1024,
             probe,
             probe_every: PROBE_EVERY,
+            reopen: None,
+            rebuild_pause: REBUILD_PAUSE,
         }
     }
 }
@@ -67,6 +76,8 @@ pub(super) struct Queue {
     pub(super) stopping: bool,
     /// Number of live threads.
     pub(super) threads: usize,
+    /// Number of threads that failed to open a session anew and are still trying.
+    pub(super) unusable: usize,
     /// Batches that the threads are running.
     pub(super) running: Vec<Running>,
 }
@@ -108,11 +119,20 @@ impl Entry {
     }
 }
 
+/// A thread's self-tests since its lane began to fail.
+#[derive(Default)]
+pub(super) struct SelfTest {
+    /// When the next one is due; `None` while the lane is healthy.
+    pub(super) due: Option<Instant>,
+    /// Number of consecutive failed ones.
+    pub(super) failed: u32,
+}
+
 /// The next step of a thread.
 pub(super) enum Next {
     /// Run a batch. The oldest entry was queued at this time.
     Work(Instant),
-    /// Probe the graph: the lane is failing and has no work.
+    /// Run the self-test: the lane is failing.
     Probe,
     /// End the thread: the lane is stopping and its queue is empty.
     Stop,

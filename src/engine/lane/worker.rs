@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::queue::{
-    Answer, Caller, Due, Entry, LaneSettings, Next, Queue, Reply, Running, same_shape,
+    Answer, Caller, Due, Entry, LaneSettings, Next, Queue, Reply, Running, SelfTest, same_shape,
 };
 use super::spans::BatchSpans;
 use crate::engine::backend::Backend;
@@ -25,6 +25,8 @@ pub(super) struct Shared {
     pub(super) settings: LaneSettings,
     pub(super) queue: Mutex<Queue>,
     pub(super) arrived: Condvar,
+    /// Notified when the lane stops.
+    pub(super) stops: Condvar,
     pub(super) device: Arc<Device>,
     pub(super) health: HealthBoard,
     pub(super) telemetry: LaneTelemetry,
@@ -46,7 +48,10 @@ impl Shared {
     pub(super) fn died(&self) -> EngineError {
         EngineError::Failed {
             graph: Arc::clone(&self.settings.name),
-            cause: BackendError::Panicked("its thread has ended; restart the service".into()),
+            cause: BackendError::Panicked(
+                "its thread has ended; retry, and restart the service if it does not recover"
+                    .into(),
+            ),
         }
     }
 
@@ -56,6 +61,9 @@ impl Shared {
         }
         if queue.threads == 0 {
             return Err(self.died());
+        }
+        if queue.unusable >= queue.threads {
+            return Err(EngineError::Rebuilding { graph: Arc::clone(&self.settings.name) });
         }
         if let Some(since) = queue.hangs() {
             let graph = Arc::clone(&self.settings.name);
@@ -81,18 +89,16 @@ impl Shared {
     }
 
     /// Worker loop.
-    pub(super) fn work(&self, mut backend: Box<dyn Backend>) {
-        let _leaving = Leaving(self);
+    pub(super) fn work(&self, mut backend: Box<dyn Backend>) -> Ended {
+        let mut test = SelfTest::default();
         loop {
-            match self.next() {
-                Next::Stop => return,
+            match self.next(&mut test) {
+                Next::Stop => return Ended::Stopped,
                 Next::Probe => {
-                    let slot = self.device.acquire(Instant::now());
-                    drop(self.attempt(
-                        &slot,
-                        &mut *backend,
-                        std::slice::from_ref(&self.settings.probe),
-                    ));
+                    let passed = self.self_test(&mut *backend).is_none();
+                    if self.is_broken(&mut test, passed) {
+                        return Ended::Broken;
+                    }
                 }
                 Next::Work(oldest) => {
                     let mut slot = self.device.acquire(oldest);
@@ -115,26 +121,34 @@ impl Shared {
     }
 
     /// Waits for the next step.
-    fn next(&self) -> Next {
+    fn next(&self, test: &mut SelfTest) -> Next {
         let mut queue = self.lock();
         loop {
-            let failing = self.health.is_failing(&self.settings.name);
-            let timeout = match self.due(&mut queue) {
-                Due::Now(oldest) => return Next::Work(oldest),
-                Due::In(remaining) => remaining,
-                Due::Nothing if queue.stopping => return Next::Stop,
-                Due::Nothing if failing => self.settings.probe_every,
-                Due::Nothing => {
+            let now = Instant::now();
+            if self.health.is_failing(&self.settings.name) {
+                // Also with work in the queue: if all of it is bad, only the self-test can tell
+                // whether the session is.
+                let due = *test.due.get_or_insert(now + self.settings.probe_every);
+                if due <= now && !queue.stopping {
+                    test.due = None;
+                    return Next::Probe;
+                }
+            } else {
+                *test = SelfTest::default();
+            }
+            let until_test = test.due.map(|due| due.saturating_duration_since(now));
+            let timeout = match (self.due(&mut queue), until_test) {
+                (Due::Now(oldest), _) => return Next::Work(oldest),
+                (Due::In(remaining), _) => remaining,
+                (Due::Nothing, _) if queue.stopping => return Next::Stop,
+                (Due::Nothing, Some(until_test)) => until_test,
+                (Due::Nothing, None) => {
                     queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
                     continue;
                 }
             };
-            let (again, waited) =
-                self.arrived.wait_timeout(queue, timeout).unwrap_or_else(PoisonError::into_inner);
-            queue = again;
-            if failing && waited.timed_out() && queue.entries.is_empty() && !queue.stopping {
-                return Next::Probe;
-            }
+            let waited = self.arrived.wait_timeout(queue, timeout);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -256,7 +270,7 @@ impl Shared {
     }
 
     /// Runs a batch once, catches panics of the backend, and counts successes and failures.
-    fn attempt(
+    pub(super) fn attempt(
         &self,
         slot: &Slot,
         backend: &mut dyn Backend,
@@ -361,17 +375,29 @@ impl Shared {
     }
 }
 
+/// How the worker loop ended.
+pub(super) enum Ended {
+    /// The lane is stopping and its queue is empty.
+    Stopped,
+    /// The session fails its self-test.
+    Broken,
+}
+
 /// A guard that counts a thread as ended, so that a lane without threads refuses work.
-struct Leaving<'a>(&'a Shared);
+pub(super) struct Leaving<'a>(pub(super) &'a Shared);
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         let mut queue = self.0.lock();
         queue.threads -= 1;
-        if queue.threads == 0 && !queue.stopping {
-            // Dropping the replies wakes the callers.
+        if queue.threads == 0 {
+            // Dropping the replies wakes the callers. A lane that stops has none, unless it was
+            // being rebuilt.
             queue.entries.clear();
-            self.0.health.report(&self.0.settings.name, false);
+            if !queue.stopping {
+                self.0.telemetry.healthy.set(0);
+                self.0.health.report(&self.0.settings.name, false);
+            }
         }
     }
 }
