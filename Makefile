@@ -51,6 +51,7 @@ soak: build  ## Two instances on PostgreSQL under load and random kills: make so
 test-all: test soak fuzz  ## test and the long proofs: make test-all MINUTES=60
 	scripts/contract.py --examples 200
 	scripts/overload.py
+	scripts/proxy_test.sh --program target/release/stellar-score --slow 65
 
 dashboards:  ## Write Grafana's dashboards from scripts/dashboards.py
 	scripts/dashboards.py

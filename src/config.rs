@@ -262,6 +262,27 @@ mod tests {
     }
 
     #[test]
+    fn a_shutdown_delay_beyond_the_drain_is_refused_by_name() {
+        assert!(load("[server]\nshutdown_delay_seconds = 24").is_ok());
+        let message = load("[server]\nshutdown_delay_seconds = 25").unwrap_err().to_string();
+        assert!(message.contains("server.shutdown_delay_seconds"), "{message}");
+    }
+
+    #[test]
+    fn only_a_database_file_has_a_folder() {
+        for (url, folder) in [
+            ("sqlite:data/stellar.db", Some("data")),
+            ("sqlite:///var/lib/stellar.db?mode=rwc", Some("/var/lib")),
+            ("sqlite:stellar.db", Some(".")),
+            ("sqlite::memory:", None),
+            ("postgres://me@host/db", None),
+        ] {
+            let store = load(&format!("[store]\nurl = {url:?}")).unwrap().store;
+            assert_eq!(store.database_folder().as_deref(), folder.map(Path::new), "{url}");
+        }
+    }
+
+    #[test]
     fn debug_output_hides_the_password() {
         let config = load("[store]\nurl = \"postgres://me:secret@host/db\"").unwrap();
         assert!(!format!("{config:?}").contains("secret"));

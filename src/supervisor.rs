@@ -21,27 +21,41 @@ const WELL_AFTER: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Supervisor {
     restarts: IntCounterVec,
-    panicked: Mutex<BTreeMap<&'static str, Instant>>,
+    troubled: Mutex<BTreeMap<&'static str, Trouble>>,
     first_pause: Duration,
+}
+
+/// What happened to a task that is not known to be well.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    /// It panicked and waits for its restart.
+    Down,
+    /// It was restarted at this time.
+    Restarted(Instant),
+    /// It returned although the service is not stopping.
+    Ended,
 }
 
 impl Supervisor {
     /// Creates a supervisor that counts restarts in this counter, by task.
     #[must_use]
     pub fn new(restarts: IntCounterVec) -> Arc<Self> {
-        Arc::new(Self { restarts, panicked: Mutex::default(), first_pause: FIRST_PAUSE })
+        Arc::new(Self { restarts, troubled: Mutex::default(), first_pause: FIRST_PAUSE })
     }
 
-    fn panicked(&self) -> MutexGuard<'_, BTreeMap<&'static str, Instant>> {
-        self.panicked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn troubled(&self) -> MutexGuard<'_, BTreeMap<&'static str, Trouble>> {
+        self.troubled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the tasks that panicked recently, for the readiness check.
+    /// Returns the tasks that do not run, or panicked recently, for the readiness check.
     #[must_use]
     pub fn failing(&self) -> Vec<&'static str> {
-        let mut panicked = self.panicked();
-        panicked.retain(|_, at| at.elapsed() < WELL_AFTER);
-        panicked.keys().copied().collect()
+        let mut troubled = self.troubled();
+        troubled.retain(|_, trouble| match trouble {
+            Trouble::Restarted(at) => at.elapsed() < WELL_AFTER,
+            Trouble::Down | Trouble::Ended => true,
+        });
+        troubled.keys().copied().collect()
     }
 
     /// Runs a task until it returns, and restarts it if it panics. A stop of the service ends the
@@ -61,9 +75,15 @@ impl Supervisor {
             loop {
                 let started = Instant::now();
                 let mut attempt = AbortOnDrop(tokio::spawn(work()));
-                let Err(panic) = (&mut attempt.0).await else { return };
+                let Err(panic) = (&mut attempt.0).await else {
+                    if !*stopping.borrow() {
+                        tracing::error!(task, "background task ended");
+                        this.troubled().insert(task, Trouble::Ended);
+                    }
+                    return;
+                };
                 this.restarts.with_label_values(&[task]).inc();
-                this.panicked().insert(task, Instant::now());
+                this.troubled().insert(task, Trouble::Down);
                 if started.elapsed() > WELL_AFTER {
                     pause = this.first_pause;
                 }
@@ -73,6 +93,7 @@ impl Supervisor {
                     return;
                 }
                 pause = (pause * 2).min(LONGEST_PAUSE);
+                this.troubled().insert(task, Trouble::Restarted(Instant::now()));
             }
         })
     }
@@ -97,7 +118,7 @@ mod tests {
     fn supervisor(first_pause: Duration) -> Arc<Supervisor> {
         let restarts =
             IntCounterVec::new(Opts::new("restarts_total", "Restarts."), &["task"]).unwrap();
-        Arc::new(Supervisor { restarts, panicked: Mutex::default(), first_pause })
+        Arc::new(Supervisor { restarts, troubled: Mutex::default(), first_pause })
     }
 
     #[tokio::test]
@@ -118,6 +139,29 @@ mod tests {
         assert_eq!(supervisor.restarts.with_label_values(&["summaries"]).get(), 2);
         assert_eq!(supervisor.failing(), ["summaries"]);
         drop(stop);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_by_itself_is_reported() {
+        let supervisor = supervisor(FIRST_PAUSE);
+        let (stop, stopping) = watch::channel(false);
+        supervisor.watch("summaries", stopping.clone(), || async {}).await.unwrap();
+        assert_eq!(supervisor.failing(), ["summaries"]);
+        stop.send_replace(true);
+        supervisor.watch("gauges", stopping, || async {}).await.unwrap();
+        assert_eq!(supervisor.failing(), ["summaries"], "the end of `gauges` was asked for");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_waits_for_its_restart_is_reported() {
+        let supervisor = supervisor(Duration::from_hours(1));
+        let (_stop, stopping) = watch::channel(false);
+        let task = supervisor.watch("summaries", stopping, || async { panic!("on purpose") });
+        while supervisor.failing().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(supervisor.troubled()["summaries"], Trouble::Down));
+        task.abort();
     }
 
     #[tokio::test]

@@ -1,15 +1,16 @@
-//! `/livez` and `/readyz`, the probes of orchestrators, and `/metrics` for Prometheus.
+//! `/livez`, `/startupz` and `/readyz`, the probes of orchestrators, and `/metrics` for Prometheus.
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::header, response::IntoResponse};
+use axum::{Json, extract::State, response::IntoResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
     api::{
-        http::ApiError,
-        state::{App, Shared},
+        http::{ApiError, Check, telemetry::exposition},
+        readiness::verdict,
+        state::Shared,
     },
     blocking::blocking,
     engine::Pack,
@@ -22,10 +23,13 @@ use crate::{
 pub(super) struct Health {
     /// Always `ok`.
     status: String,
+    /// The checks behind the response; none for liveness.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    checks: Vec<Check>,
 }
 
-fn ok() -> Json<Health> {
-    Json(Health { status: "ok".to_owned() })
+fn ok(checks: Vec<Check>) -> Json<Health> {
+    Json(Health { status: "ok".to_owned(), checks })
 }
 
 /// Reports liveness: the process responds to requests.
@@ -34,42 +38,32 @@ fn ok() -> Json<Health> {
     responses((status = 200, description = "The process is alive", body = Health))
 )]
 pub(super) async fn live() -> Json<Health> {
-    ok()
+    ok(Vec::new())
 }
 
-/// Reports readiness: every graph is loaded, warm and healthy, and the store responds.
+/// Reports whether the service has started: the store is migrated, and every graph was loaded.
+#[utoipa::path(
+    get, path = "/startupz", operation_id = "read_start", tag = "health",
+    responses(
+        (status = 200, description = "Started", body = Health),
+        (status = 503, description = "Loading; `checks` says what"),
+    )
+)]
+pub(super) async fn started() -> Json<Health> {
+    ok(Vec::new())
+}
+
+/// Reports readiness: every graph is warm and healthy, the store responds, disks have room, and
+/// background tasks run.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "read_readiness", tag = "health",
     responses(
         (status = 200, description = "Ready", body = Health),
-        (status = 503, description = "Not ready; the detail says why"),
+        (status = 503, description = "Not ready; `detail` and `checks` say why"),
     )
 )]
 pub(super) async fn ready(State(app): Shared) -> Result<Json<Health>, ApiError> {
-    readiness(&app).await.map(|()| ok())
-}
-
-async fn readiness(app: &App) -> Result<(), ApiError> {
-    let health = app.scoring.engine().health().borrow().clone();
-    if !health.is_ready() {
-        let failing: Vec<_> = health.failing.iter().map(AsRef::as_ref).collect();
-        let why = if health.stopping {
-            "the service is stopping".to_owned()
-        } else {
-            format!("graphs fail repeatedly or hang: {}; the log has the cause", failing.join(", "))
-        };
-        return Err(ApiError::unavailable(why));
-    }
-    let failing = app.runs.supervisor().failing();
-    if !failing.is_empty() {
-        let why = format!(
-            "background tasks panicked a moment ago: {}; the log has the cause",
-            failing.join(", ")
-        );
-        return Err(ApiError::unavailable(why));
-    }
-    app.store.ping().await?;
-    Ok(())
+    verdict(app.readiness.checks(&app.scoring, &app.store, &app.runs).await).map(ok)
 }
 
 /// Returns the service metrics in the text format of Prometheus.
@@ -85,11 +79,12 @@ pub(super) async fn export(State(app): Shared) -> impl IntoResponse {
     let telemetry = &app.telemetry;
     telemetry.admission.upload_bytes.set(app.admission.upload_bytes() as i64);
     telemetry.admission.requests.set(app.admission.requests() as i64);
-    telemetry.ready.set(i64::from(readiness(&app).await.is_ok()));
+    let checks = app.readiness.checks(&app.scoring, &app.store, &app.runs).await;
+    telemetry.ready.set(i64::from(verdict(checks).is_ok()));
     app.store.report_connections();
     let pack = Arc::clone(app.scoring.pack());
     telemetry.pack.certificate(blocking(move || certificate(&pack)).await);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.telemetry.export())
+    exposition(telemetry)
 }
 
 /// Reads the pack's certificate each time, since it may be stored while the pack is loaded.

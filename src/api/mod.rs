@@ -14,9 +14,11 @@ mod metrics;
 mod models;
 mod preferences;
 mod questions;
+mod readiness;
 mod runs;
 mod samples;
 mod score;
+mod starting;
 mod state;
 
 use std::sync::Arc;
@@ -46,11 +48,13 @@ pub use caches::response_cache_bytes;
 use datasets::{photos, prompts};
 use http::access::{Access, Guarded, add_schemes};
 use http::keys::{self, Guard};
-pub use http::{ApiError, Code, Problem};
-use http::{analyses, bodies, csv, fallback, hosts, request_id, telemetry};
+pub use http::{ApiError, Check, Code, Problem};
+use http::{analyses, bodies, csv, fallback, hosts, leaving, request_id, telemetry};
+pub use readiness::Readiness;
 pub use runs::import::import_bytes;
 use runs::{attributes, compare, events, import, report, toolkit};
 pub use score::{Evidence, ScoreResponse, score_entry};
+pub use starting::{Starting, Step};
 pub use state::App;
 
 use crate::analysis::Grouping;
@@ -112,6 +116,7 @@ fn routes() -> Guarded<Arc<App>> {
         .read(routes!(models::list))
         .admin(routes!(audit::list))
         .open(routes!(health::live))
+        .open(routes!(health::started))
         .open(routes!(health::ready))
         .metrics(routes!(health::export))
 }
@@ -234,6 +239,8 @@ pub fn router(app: Arc<App>) -> Router {
         .with(Method::DELETE, "/v1/pictures/{hash}", Access::Scope(Scope::Admin));
     let keys = Guard { keys: Arc::clone(&app.keys), table: Arc::new(table) };
     let documented = openapi();
+    let readiness = Arc::clone(&app.readiness);
+    let is_leaving: leaving::IsLeaving = Arc::new(move || readiness.is_leaving());
     let analyses = analyses::Analyses::start(&app.analysis, app.deadline);
     let analysed = analysed
         .layer(middleware::from_fn_with_state(analyses, analyses::admit))
@@ -252,6 +259,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(CatchPanicLayer::custom(fallback::panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app.hosts), hosts::guard))
         .layer(middleware::from_fn_with_state(app.telemetry.clone(), telemetry::observe))
+        .layer(middleware::from_fn_with_state(is_leaving, leaving::close))
         .layer(middleware::from_fn(request_id::assign))
         .with_state(app)
 }

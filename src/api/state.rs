@@ -12,6 +12,7 @@ use crate::api::http::hosts::Hosts;
 use crate::api::http::keys::Keys;
 use crate::api::http::{ApiError, Code, analyses};
 use crate::api::questions::Questions;
+use crate::api::readiness::Readiness;
 use crate::{
     cache::Cache,
     config::{Analysis, Config, Limits},
@@ -44,6 +45,7 @@ pub struct App {
     pub(super) questions: Arc<Questions>,
     pub(super) keys: Arc<Keys>,
     audit: AuditLog,
+    pub(super) readiness: Arc<Readiness>,
 }
 
 /// The state as handlers take it.
@@ -88,6 +90,7 @@ impl App {
             questions: Arc::new(Questions::new(&config.analysis.questions)),
             keys,
             audit,
+            readiness: Arc::new(Readiness::new(&config.store)),
         }
     }
 
@@ -95,6 +98,12 @@ impl App {
     #[must_use]
     pub fn audit_log(&self) -> AuditLog {
         self.audit.clone()
+    }
+
+    /// Returns the readiness of this instance.
+    #[must_use]
+    pub fn readiness(&self) -> &Arc<Readiness> {
+        &self.readiness
     }
 
     /// Returns the same application for analyses, which have their own database connections.

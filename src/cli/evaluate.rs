@@ -43,7 +43,7 @@ pub(super) async fn run(mut config: Config, args: EvaluateArgs) -> anyhow::Resul
         .patient_when_full(PATIENCE_WHEN_FULL)
         .telling(progress::note_waiting);
     let report = results(&client, &args).await;
-    service.stop().await;
+    service.stop(Duration::ZERO).await;
     print(&report?)
 }
 

@@ -1,11 +1,12 @@
 //! `stellar-score serve`: starts the service and shuts it down gracefully.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use axum::Router;
 use time::OffsetDateTime;
 use tokio::{
-    net::TcpListener,
+    net::TcpSocket,
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
@@ -14,19 +15,20 @@ use tokio::{
 
 use super::{
     output::print,
-    start::{open_observed_store, start_scoring},
+    start::{open_observed_store, start_scoring_with},
 };
 use crate::{
     VERSION,
-    api::{self, App},
+    api::{self, App, Readiness, Starting, Step},
     config::Config,
     machine,
     pack_id::Weights,
     runs::{Background, Runs},
     scoring::Scoring,
     service::AuditLog,
+    server::{self, ConnectionLimits},
     store::Store,
-    telemetry::Telemetry,
+    telemetry::{AdmissionTelemetry, Telemetry},
 };
 
 /// Exit status after a second signal.
@@ -36,9 +38,15 @@ const AT_ONCE: i32 = 130;
 const CLOSING: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
-    let service = Service::start(&config).await?;
     // From here on a signal drains, even one sent as soon as the address is known.
     let mut signals = Signals::catch()?;
+    let service = tokio::select! {
+        service = Service::start(&config) => service?,
+        _ = signals.any() => {
+            tracing::info!("stopped before the service had started");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let address = service.address;
     let pack = service.scoring.pack();
     let note = match pack.weights {
@@ -55,10 +63,14 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
          http://{address}/v1/score\n",
         pack.name,
     ))?;
-    signals.any().await;
+    // Whoever presses Ctrl-C has no load balancer that needs time.
+    let delay = match signals.any().await {
+        Cause::Terminated => config.server.shutdown_delay(),
+        Cause::Interrupted => Duration::ZERO,
+    };
     tokio::select! {
-        () = service.stop() => Ok(ExitCode::SUCCESS),
-        () = signals.any() => {
+        () = service.stop(delay) => Ok(ExitCode::SUCCESS),
+        _ = signals.any() => {
             tracing::warn!("second signal, exiting without drain");
             end_at_once()
         }
@@ -102,12 +114,42 @@ async fn check_access(config: &Config, store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Most connections that the kernel accepts before the service does.
+const BACKLOG: u32 = 1024;
+
+/// A port that is taken and still refuses connections.
+struct Port {
+    socket: TcpSocket,
+    routes: Router,
+    limits: ConnectionLimits,
+    admission: AdmissionTelemetry,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Port {
+    /// Accepts connections from now on.
+    fn open(self) -> io::Result<JoinHandle<()>> {
+        let Self { socket, routes, limits, admission, stopped } = self;
+        let listener = socket.listen(BACKLOG)?;
+        Ok(tokio::spawn(server::serve(listener, routes, limits, admission, stopped)))
+    }
+}
+
+fn bind(listen: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the last connections of the process before it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    Ok(socket)
+}
+
 /// A running service: HTTP server and background scoring.
 pub(super) struct Service {
     pub(super) address: SocketAddr,
     scoring: Arc<Scoring>,
     store: Store,
     runs: Arc<Runs>,
+    readiness: Arc<Readiness>,
     background: Background,
     purge: JoinHandle<()>,
     stop: watch::Sender<bool>,
@@ -119,48 +161,79 @@ pub(super) struct Service {
 impl Service {
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
         let telemetry = Telemetry::new();
+        let listen = config.server.listen;
+        let taken = || {
+            format!(
+                "cannot listen on {listen}: set server.listen or STELLAR_SERVER__LISTEN to a free \
+                    address"
+            )
+        };
+        let socket = bind(listen).with_context(taken)?;
+        let address = socket.local_addr()?;
+        let (stop, stopped) = watch::channel(false);
+        let mut limits = config.server.connection_limits();
+        limits.connections = limits.connections.min(descriptors_for_connections());
+        let starting = Starting::new(telemetry.clone());
+        let routes = Arc::clone(&starting).routes();
+        let admission = telemetry.admission.clone();
+        let port = Port { socket, routes, limits, admission, stopped };
+        let opened = if config.server.answer_while_loading {
+            Ok(port.open().with_context(taken)?)
+        } else {
+            Err(port)
+        };
+        tracing::info!(%address, "loading");
         let store = open_observed_store(config, &telemetry).await?;
         check_access(config, &store).await?;
-        let scoring = start_scoring(config, &config.pack, &telemetry).await?;
+        starting.begin(Step::Pack);
+        let verified = Arc::clone(&starting);
+        let verified = move || verified.begin(Step::Graphs);
+        let scoring = start_scoring_with(config, &config.pack, &telemetry, verified).await?;
         if scoring.engine().provider().is_gpu() {
             telemetry.watch_cards();
         }
         let runs =
             Runs::open(config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
-        let admission = telemetry.admission.clone();
         let app =
             App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
+        let readiness = Arc::clone(app.readiness());
         let audit = app.audit_log();
-        let listen = config.server.listen;
-        let listener = TcpListener::bind(listen).await.with_context(|| {
-            format!(
-                "cannot listen on {listen}: set server.listen or STELLAR_SERVER__LISTEN to a free \
-                    address"
-            )
-        })?;
-        let address = listener.local_addr()?;
         let (faces, face_retention_days) = (store.clone(), config.privacy.face_retention_days);
         let of_purge = Arc::clone(&runs);
         let purge = move || purge_faces(faces.clone(), Arc::clone(&of_purge), face_retention_days);
         let purge = runs.supervisor().watch("faces", runs.stopping(), purge);
         let background = runs.start();
-        let (stop, stopped) = watch::channel(false);
-        let mut limits = config.server.connection_limits();
-        limits.connections = limits.connections.min(descriptors_for_connections());
-        let router = api::router(Arc::new(app));
-        let server =
-            tokio::spawn(crate::server::serve(listener, router, limits, admission, stopped));
+        starting.finish(api::router(Arc::new(app)));
+        let server = opened.or_else(Port::open).with_context(taken)?;
         let drain = Duration::from_secs(config.server.drain_seconds);
-        Ok(Self { address, scoring, store, runs, background, purge, stop, server, drain, audit })
+        Ok(Self {
+            address,
+            scoring,
+            store,
+            runs,
+            readiness,
+            background,
+            purge,
+            stop,
+            server,
+            drain,
+            audit,
+        })
     }
 
-    /// Finishes in-flight requests and closes everything in order, within `server.drain_seconds`.
-    pub(super) async fn stop(self) {
-        let Self {
-            scoring, store, runs, background, purge, stop, mut server, drain, audit, ..
-        } = self;
-        tracing::info!(seconds = drain.as_secs(), "stopping, draining in-flight requests");
+    /// Answers for `delay` while `/readyz` is false, then finishes in-flight requests and closes
+    /// everything in order, all within `server.drain_seconds`.
+    pub(super) async fn stop(self, delay: Duration) {
+        let Self { scoring, store, runs, readiness, background, purge, stop, audit, .. } = self;
+        let (mut server, drain) = (self.server, self.drain);
         let end = Instant::now() + drain;
+        readiness.leave();
+        if !delay.is_zero() {
+            tracing::info!(seconds = delay.as_secs(), "stopping, not ready for new requests");
+            tokio::time::sleep(delay).await;
+        }
+        let seconds = (end - Instant::now()).as_secs();
+        tracing::info!(seconds, "stopping, draining in-flight requests");
         stop.send_replace(true);
         // Samples being scored are finished; pending ones resume at the next start.
         runs.stop();
@@ -224,10 +297,16 @@ impl Signals {
         })
     }
 
-    async fn any(&mut self) {
+    async fn any(&mut self) -> Cause {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Cause::Terminated,
+            _ = self.interrupt.recv() => Cause::Interrupted,
         }
     }
+}
+
+/// The signal that stops the service.
+enum Cause {
+    Terminated,
+    Interrupted,
 }

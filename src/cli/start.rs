@@ -36,9 +36,20 @@ pub(super) async fn start_scoring(
     pack: &Path,
     telemetry: &Telemetry,
 ) -> anyhow::Result<Arc<Scoring>> {
+    start_scoring_with(config, pack, telemetry, || ()).await
+}
+
+/// Like [`start_scoring`]; calls `opened` between verifying the pack and loading its graphs.
+pub(super) async fn start_scoring_with(
+    config: &Config,
+    pack: &Path,
+    telemetry: &Telemetry,
+    opened: impl FnOnce() + Send + 'static,
+) -> anyhow::Result<Arc<Scoring>> {
     let (settings, telemetry, dir) = (config.clone(), telemetry.engine.clone(), pack.to_owned());
     let (engine, pack) = tokio::task::spawn_blocking(move || {
         let pack = Arc::new(Pack::open(&dir)?);
+        opened();
         Needs::of(&settings, &pack).check(&settings, &pack)?;
         let engine = Engine::start(&pack, &settings.engine, &telemetry)?;
         anyhow::Ok((engine, pack))

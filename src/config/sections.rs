@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -25,6 +25,11 @@ pub struct Server {
     /// Grace period after SIGTERM, in seconds. In-flight requests are answered or cut off within
     /// it.
     pub drain_seconds: u64,
+    /// How long the service still answers after SIGTERM while `/readyz` is false, in seconds. It is
+    /// part of `drain_seconds`.
+    pub shutdown_delay_seconds: u64,
+    /// Whether the port is open while models load. Requests other than probes then get 503.
+    pub answer_while_loading: bool,
     /// Names and addresses under which clients reach the service, in addition to localhost,
     /// loopback addresses and `listen`. `*` accepts every host.
     pub hosts: Vec<String>,
@@ -46,6 +51,12 @@ impl Server {
     #[must_use]
     pub fn deadline(&self) -> Duration {
         Duration::from_secs(self.deadline_seconds)
+    }
+
+    /// Returns how long the service still answers after SIGTERM.
+    #[must_use]
+    pub fn shutdown_delay(&self) -> Duration {
+        Duration::from_secs(self.shutdown_delay_seconds)
     }
 
     /// Returns the limits of connections.
@@ -180,6 +191,9 @@ pub struct Store {
     pub spool_mib: u64,
     /// Retention of unreferenced files in the trash, in days.
     pub trash_retention_days: u32,
+    /// Least free space of the disks of the spool and of an SQLite database, in MiB. 0 checks
+    /// nothing.
+    pub min_free_mib: u64,
 }
 
 impl Store {
@@ -187,6 +201,15 @@ impl Store {
     #[must_use]
     pub fn trash(&self) -> Duration {
         Duration::from_hours(24 * u64::from(self.trash_retention_days))
+    }
+
+    /// Returns the folder of an SQLite database; `None` for PostgreSQL and for one in memory.
+    #[must_use]
+    pub fn database_folder(&self) -> Option<PathBuf> {
+        let path = self.url.strip_prefix("sqlite:")?.split('?').next()?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        let folder = Path::new(path).parent().filter(|_| !path.starts_with(":memory:"))?;
+        Some(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() })
     }
 
     /// Returns the size limit of the spool, in bytes.
@@ -204,6 +227,7 @@ impl std::fmt::Debug for Store {
             .field("spool", &self.spool)
             .field("spool_mib", &self.spool_mib)
             .field("trash_retention_days", &self.trash_retention_days)
+            .field("min_free_mib", &self.min_free_mib)
             .finish()
     }
 }

@@ -90,6 +90,14 @@ impl Config {
                 why: "must be at most 86400 (one day)",
             });
         }
+        let delay = self.server.shutdown_delay_seconds;
+        if delay > 0 && delay >= self.server.drain_seconds {
+            return Err(ConfigError::Value {
+                key: "server.shutdown_delay_seconds",
+                value: delay.to_string(),
+                why: "must be less than server.drain_seconds, which it is a part of",
+            });
+        }
         if self.limits.request_mib > self.limits.upload_memory_mib {
             return Err(ConfigError::Value {
                 key: "limits.request_mib",

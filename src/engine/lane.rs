@@ -19,9 +19,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use self::queue::{Caller, Entry, Queue, Reply};
-pub(crate) use self::queue::{LaneSettings, OnComplete};
+pub(crate) use self::queue::{LaneSettings, OnComplete, Reopen};
 use self::spans::ItemSpans;
-pub(crate) use self::rebuild::Reopen;
 use self::worker::Shared;
 pub(crate) use self::worker::message;
 use super::backend::Backend;

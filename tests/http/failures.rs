@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use stellar_score::engine::fake::Trouble;
 
 use crate::{
@@ -52,6 +53,28 @@ async fn readiness_names_a_repeatedly_failing_graph_until_it_recovers() {
     app.graphs.always(None);
     app.score(form(4)).await.ok();
     app.get("/readyz").await.ok();
+}
+
+#[tokio::test]
+async fn readiness_lists_every_check_and_names_a_disk_that_is_nearly_full() {
+    let app = App::start().await;
+    let ready = app.get("/readyz").await.ok();
+    let names = |body: &Value| {
+        let checks = body["checks"].as_array().unwrap().iter();
+        checks.map(|check| (check["name"].clone(), check["ok"].clone())).collect::<Vec<_>>()
+    };
+    let all = ["start", "graphs", "store", "disk", "tasks", "stop"];
+    assert_eq!(names(&ready), all.map(|name| (json!(name), json!(true))));
+    app.get("/startupz").await.ok();
+
+    let app = App::with(|setup| setup.config.store.min_free_mib = u64::MAX).await;
+    let answer = app.get("/readyz").await;
+    tells(&answer.problem(503, "unavailable"), &["the spool", "MiB free", "store.min_free_mib"]);
+    let failing: Vec<_> =
+        names(&answer.json()).into_iter().filter(|(_, ok)| ok == &json!(false)).collect();
+    assert_eq!(failing, [(json!("disk"), json!(false))]);
+    app.get("/startupz").await.ok();
+    app.score(form(1)).await.ok();
 }
 
 #[tokio::test]

@@ -126,8 +126,12 @@ impl Server {
 
     /// Sends SIGTERM, as an orchestrator does.
     pub(crate) fn terminate(&self) {
-        let kill = format!("kill -TERM {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+        signal("TERM", &self.child);
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        signal("INT", &self.child);
     }
 
     /// Sends SIGKILL: the process ends as abruptly as in a power failure.
@@ -149,6 +153,11 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+pub(crate) fn signal(name: &str, child: &Child) {
+    let kill = format!("kill -{name} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
 }
 
 /// The command that serves on a free port with its database in `folder`.

@@ -4,6 +4,9 @@ mod backup;
 mod commands;
 mod compare;
 mod compatibility;
+#[allow(dead_code, reason = "parts only for `tests/store`")]
+#[path = "../store/harness.rs"]
+mod database;
 mod datasets;
 mod deaths;
 mod disk;
@@ -13,8 +16,10 @@ mod gpu;
 mod harness;
 mod keys;
 mod refusals;
+mod rolling;
 mod runs;
 mod service;
+mod start;
 #[path = "../support/mod.rs"]
 mod support;
 mod traces;

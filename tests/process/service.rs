@@ -46,6 +46,35 @@ fn sigterm_refuses_new_connections_drains_in_flight_work_and_exits_with_0() {
 }
 
 #[test]
+fn with_a_shutdown_delay_sigterm_makes_the_service_not_ready_while_it_still_answers() {
+    let folder = folder();
+    let settings =
+        [("STELLAR_SERVER__SHUTDOWN_DELAY_SECONDS", "3"), ("STELLAR_SERVER__DRAIN_SECONDS", "20")];
+    let server = Server::start(folder.path(), &settings);
+    server.terminate();
+    let body = until("the service to leave", || {
+        let answer = server.get("/readyz");
+        (answer.status == 503).then(|| answer.json())
+    });
+    let stop = body["checks"].as_array().unwrap().iter().find(|check| check["name"] == "stop");
+    assert_eq!(stop.unwrap()["ok"], false, "{body}");
+    assert!(stop.unwrap()["reason"].as_str().unwrap().contains("stopping"), "{body}");
+    assert!(stop.unwrap()["since"].as_str().is_some(), "{body}");
+    let scored = server.score(form(1));
+    assert_eq!(scored.status, 200, "{}", scored.json());
+    assert_eq!(scored.header("connection"), Some("close"), "{:?}", scored.headers);
+    assert_eq!(server.get("/livez").status, 200);
+    let (status, log) = server.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+
+    let server = Server::start(folder.path(), &settings);
+    let started = Instant::now();
+    server.interrupt();
+    assert_eq!(server.ended().0.code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(3), "Ctrl-C waits for no load balancer");
+}
+
+#[test]
 fn an_idle_service_stops_at_once_despite_silent_connections() {
     let folder = folder();
     let server = Server::start(folder.path(), &[]);

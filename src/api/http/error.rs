@@ -9,7 +9,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::request_id;
+use super::{check::Check, request_id};
 use crate::{
     engine::EngineError,
     metrics::ListError,
@@ -192,6 +192,7 @@ pub struct ApiError {
     detail: String,
     retry_after_seconds: Option<u32>,
     bound: Option<Bound>,
+    checks: Vec<Check>,
 }
 
 /// What the service metrics count of a problem response, in its extensions.
@@ -221,12 +222,21 @@ pub struct Problem {
     pub code: Code,
     /// Id of this request in the log.
     pub request_id: String,
+    /// All checks, in responses of `/readyz` and `/startupz`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
 }
 
 impl ApiError {
     /// Creates an error; the detail says what is wrong and what to do.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after_seconds: None, bound: None }
+        Self {
+            code,
+            detail: detail.into(),
+            retry_after_seconds: None,
+            bound: None,
+            checks: Vec::new(),
+        }
     }
 
     /// Creates an error for a limit that is reached; the client may retry after a second.
@@ -275,6 +285,12 @@ impl ApiError {
         self.code
     }
 
+    /// Adds the checks of a probe.
+    #[must_use]
+    pub fn with_checks(self, checks: Vec<Check>) -> Self {
+        Self { checks, ..self }
+    }
+
     /// Puts the name of a part of the request before the detail.
     #[must_use]
     pub fn within(self, part: &str) -> Self {
@@ -301,6 +317,7 @@ impl IntoResponse for ApiError {
             detail: self.detail,
             code: self.code,
             request_id: request_id::current(),
+            checks: self.checks,
         };
         let mut response = (status, Json(problem)).into_response();
         response.extensions_mut().insert(Reported { code: self.code, bound: self.bound });

@@ -20,7 +20,7 @@ use crate::config::Server;
 
 /// Routes for any host: probes and scrapers use whatever address the orchestrator knows, and these
 /// routes expose no data.
-const EXEMPT: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+const EXEMPT: [&str; 4] = ["/livez", "/readyz", "/startupz", "/metrics"];
 
 /// The entry of `server.hosts` that allows every host.
 const ANY: &str = "*";

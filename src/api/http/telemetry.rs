@@ -6,7 +6,7 @@ use axum::{
     extract::{MatchedPath, Request, State},
     http::{Method, header},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use tracing::{Instrument as _, Span, field::Empty};
 
@@ -88,6 +88,11 @@ fn server_span(request: &Request, route: &str, method: &str) -> Span {
         trace::continue_from(&span, caller);
     }
     span
+}
+
+/// Returns all service metrics as a response.
+pub(crate) fn exposition(telemetry: &Telemetry) -> impl IntoResponse + use<> {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry.export())
 }
 
 /// Returns the label of a method. Clients may invent methods, and every label creates a permanent

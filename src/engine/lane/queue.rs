@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::spans::ItemSpans;
-use super::rebuild::Reopen;
+use crate::engine::backend::Backend;
 use crate::engine::error::EngineError;
 use crate::tensor::{Features, Tensor};
 
@@ -19,6 +19,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 /// Pause after the first failed attempt to open a session anew; it doubles with each further one.
 const REBUILD_PAUSE: Duration = Duration::from_secs(1);
+
+/// Opens the session of a lane anew. The error says what failed.
+pub(crate) type Reopen = Arc<dyn Fn() -> Result<Box<dyn Backend>, String> + Send + Sync>;
 
 /// Settings of a lane.
 pub(crate) struct LaneSettings {

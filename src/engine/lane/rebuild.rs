@@ -4,8 +4,8 @@
 //! readiness names the graph until it works again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::queue::SelfTest;
@@ -14,9 +14,6 @@ use crate::engine::backend::Backend;
 
 #[cfg(test)]
 mod tests;
-
-/// Opens the session of a lane anew. The error says what failed.
-pub(crate) type Reopen = Arc<dyn Fn() -> Result<Box<dyn Backend>, String> + Send + Sync>;
 
 /// Failed self-tests after which a session counts as broken. One may have met a full device.
 pub(super) const SELF_TESTS: u32 = 2;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use prometheus::Registry;
 use tokio::sync::oneshot;
 
-use super::{Reopen, SELF_TESTS};
+use super::SELF_TESTS;
 use crate::engine::device::Device;
 use crate::engine::error::EngineError;
 use crate::engine::fake::{self, FakeBackend, FakeControl};
 use crate::engine::health::HealthBoard;
-use crate::engine::lane::queue::Reply;
+use crate::engine::lane::queue::{Reopen, Reply};
 use crate::engine::lane::worker::FAILURES;
 use crate::engine::lane::{Lane, LaneSettings, OnComplete};
 use crate::engine::telemetry::EngineTelemetry;
@@ -49,9 +49,8 @@ fn lane() -> Setup {
         Ok(Box::new(FakeBackend::new(&spec, control.clone())))
     });
     settings.reopen = Some(reopen);
-    let lane =
-        Lane::start(settings, vec![backend], &device, &health, telemetry.lane("clip.text"))
-            .unwrap();
+    let lane = Lane::start(settings, vec![backend], &device, &health, telemetry.lane("clip.text"))
+        .unwrap();
     Setup { lane, fake, health, device, attempts, refused }
 }
 
