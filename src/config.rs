@@ -2,6 +2,7 @@
 //! variables.
 
 mod environment;
+mod password;
 mod renamed;
 mod sections;
 mod settings;
@@ -89,6 +90,7 @@ impl Config {
             config.pack = installed;
         }
         config.validate()?;
+        config.store.insert_password()?;
         Ok(config)
     }
 

@@ -7,6 +7,7 @@ mod dataset;
 mod doctor;
 mod evaluate;
 mod exchange;
+mod health;
 mod keys;
 mod output;
 mod pack;
@@ -109,6 +110,8 @@ enum Command {
     /// Create, list and revoke API keys, and read the audit log
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Ask a running service whether it is ready; the exit status is 0 or 1
+    Health(health::HealthArgs),
     /// Apply pending database migrations and exit
     Migrate,
     /// Back up the database and the images of pending samples, while the service runs
@@ -176,6 +179,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                     Command::Validate(command) => validate::run(config, command).await,
                     Command::Bench(command) => bench::run(config, command).await,
                     Command::Keys(command) => keys::run(&config, command).await,
+                    Command::Health(args) => health::run(&config, args).await,
                     Command::Migrate => migrate(&config).await,
                     Command::Backup(args) => backup::create(&config, args).await,
                     Command::Restore(args) => backup::restore(&config, args).await,

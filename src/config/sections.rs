@@ -185,6 +185,8 @@ pub struct Privacy {
 pub struct Store {
     /// Database: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`.
     pub url: String,
+    /// File with the password of PostgreSQL, which is inserted into the URL.
+    pub password_file: Option<PathBuf>,
     /// The spool: folder for the images of accepted samples.
     pub spool: PathBuf,
     /// Size limit of the spool, in MiB.
@@ -224,6 +226,7 @@ impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
             .field("url", &self.url.split(':').next())
+            .field("password_file", &self.password_file)
             .field("spool", &self.spool)
             .field("spool_mib", &self.spool_mib)
             .field("trash_retention_days", &self.trash_retention_days)

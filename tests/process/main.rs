@@ -14,6 +14,7 @@ mod doctor;
 mod environment;
 mod gpu;
 mod harness;
+mod health;
 mod keys;
 mod refusals;
 mod rolling;
