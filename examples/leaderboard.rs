@@ -31,6 +31,7 @@ use uuid::Uuid;
 const METRICS: usize = 15;
 
 #[tokio::main]
+#[expect(clippy::too_many_lines, reason = "a list of measurements, one after the other")]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().unwrap_or_else(|| "sqlite:target/leaderboard.db".to_owned());

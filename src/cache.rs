@@ -18,7 +18,10 @@ use std::{
 
 /// A set of caches that are cleared together.
 #[derive(Clone, Default)]
-pub struct Caches(Arc<Mutex<Vec<(&'static str, Arc<dyn Clear>)>>>);
+pub struct Caches(Arc<Mutex<Vec<Named>>>);
+
+/// A cache with the name under which its memory is reported.
+type Named = (&'static str, Arc<dyn Clear>);
 
 trait Clear: Send + Sync {
     fn clear(&self);
@@ -114,7 +117,7 @@ where
         }
         let begun = self.begin();
         let value = Arc::new(work.await?);
-        self.insert(key, Arc::clone(&value), begun);
+        self.insert(&key, Arc::clone(&value), begun);
         Ok(value)
     }
 
@@ -129,10 +132,10 @@ where
     }
 
     /// Caches a value, unless the cache has been cleared since its computation began.
-    pub(crate) fn insert(&self, key: K, value: Arc<V>, begun: Begun) {
+    pub(crate) fn insert(&self, key: &K, value: Arc<V>, begun: Begun) {
         self.entries.insert(key.clone(), value);
         if self.begin() != begun {
-            self.entries.invalidate(&key);
+            self.entries.invalidate(key);
         }
     }
 

@@ -74,7 +74,7 @@ impl Archive {
             let (mut hasher, mut rows) = (blake3::Hasher::new(), 0);
             self.chunks(&name, |chunk| {
                 hasher.update(chunk);
-                rows += chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
+                rows += chunk.split(|byte| *byte == b'\n').count() as u64 - 1;
             })?;
             if hasher.finalize().to_hex().as_str() != table.blake3 || rows != table.rows {
                 return Err(self.damaged(format!("{name} is not what the manifest says")));
@@ -200,13 +200,11 @@ impl Archive {
         let next = || -> Result<Option<Vec<Cell>>, BackupError> {
             line.clear();
             let read = (&mut lines).take(LARGEST).read_until(b'\n', &mut line);
-            match read.map_err(|error| wrong(&path, error.to_string()))? {
-                0 => Ok(None),
-                _ => {
-                    let row = serde_json::from_slice(&line);
-                    Ok(Some(row.map_err(|error| wrong(&path, error.to_string()))?))
-                }
+            if read.map_err(|error| wrong(&path, error.to_string()))? == 0 {
+                return Ok(None);
             }
+            let row = serde_json::from_slice(&line);
+            Ok(Some(row.map_err(|error| wrong(&path, error.to_string()))?))
         };
         restoration.insert(&table.name, &table.columns, next).await
     }

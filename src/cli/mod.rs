@@ -21,7 +21,7 @@ mod submit;
 mod validate;
 mod verify;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, os::unix::process::CommandExt as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -129,6 +129,7 @@ enum Command {
 /// Parses the arguments and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
+    without_telemetry_of_onnxruntime();
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
@@ -137,6 +138,21 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Starts this program again with telemetry of ONNX Runtime switched off, unless the variable is
+/// set. The official builds report to their publisher from 1.32 on, and an event may be sent before
+/// the API can switch it off. Only the environment is early enough, and a process cannot safely
+/// change its own.
+fn without_telemetry_of_onnxruntime() {
+    const SWITCH: &str = "ORT_DISABLE_TELEMETRY";
+    if std::env::var_os(SWITCH).is_some() {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    let (Ok(program), Some(name)) = (std::env::current_exe(), arguments.next()) else { return };
+    // Returns only if it fails; then the API's switch is all there is.
+    let _ = std::process::Command::new(program).arg0(name).args(arguments).env(SWITCH, "1").exec();
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {

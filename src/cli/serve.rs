@@ -25,8 +25,8 @@ use crate::{
     pack_id::Weights,
     runs::{Background, Runs},
     scoring::Scoring,
-    service::AuditLog,
     server::{self, ConnectionLimits},
+    service::AuditLog,
     store::Store,
     telemetry::{AdmissionTelemetry, Telemetry},
 };

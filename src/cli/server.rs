@@ -25,7 +25,7 @@ pub(super) struct ServerArgs {
 /// The API key, which is never an argument: every user of a machine can list those.
 #[derive(Debug, Args)]
 pub(super) struct KeyArgs {
-    /// File with the API key, `-` for the standard input. Without it, the variable STELLAR_KEY is
+    /// File with the API key, `-` for the standard input. Without it, the variable `STELLAR_KEY` is
     /// the key, if it is set
     #[arg(long, value_name = "FILE", env = "STELLAR_KEY_FILE")]
     key_file: Option<PathBuf>,

@@ -60,20 +60,7 @@ impl Config {
                       other entries never match a request",
             });
         }
-        let own = &self.analysis.questions;
-        let wrong = |word: &&String| !matches!(Question::parse(word), Some(Question::Own(_)));
-        if own.len() > MOST_QUESTIONS || own.iter().any(|word| wrong(&word)) {
-            return Err(ConfigError::Value {
-                key: "analysis.questions",
-                value: own
-                    .iter()
-                    .find(wrong)
-                    .map_or_else(|| own.len().to_string(), |word| format!("{word:?}")),
-                why: "must be at most 64 words of 1 to 32 lower-case letters, digits and \
-                    underscores, other than the four \
-                      built-in ones (overall, object, relation, identity)",
-            });
-        }
+        check_questions(&self.analysis.questions)?;
         check_traces(&self.traces)?;
         let seconds = [
             ("traces.delay_seconds", self.traces.delay_seconds),
@@ -131,6 +118,24 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Checks the questions to annotators.
+fn check_questions(own: &[String]) -> Result<(), ConfigError> {
+    let wrong = |word: &&String| !matches!(Question::parse(word), Some(Question::Own(_)));
+    if own.len() > MOST_QUESTIONS || own.iter().any(|word| wrong(&word)) {
+        return Err(ConfigError::Value {
+            key: "analysis.questions",
+            value: own
+                .iter()
+                .find(wrong)
+                .map_or_else(|| own.len().to_string(), |word| format!("{word:?}")),
+            why: "must be at most 64 words of 1 to 32 lower-case letters, digits and \
+                underscores, other than the four \
+                  built-in ones (overall, object, relation, identity)",
+        });
+    }
+    Ok(())
 }
 
 /// Checks the section `[traces]`.

@@ -107,9 +107,8 @@ fn memory(config: &Config, pack: &Pack) -> Check {
 /// Checks whether the service can listen, or listens already.
 pub(super) async fn address(config: &Config) -> Check {
     let listen = config.server.listen;
-    let error = match TcpListener::bind(listen).await {
-        Ok(_) => return Check::ok("address", format!("{listen} is free")),
-        Err(error) => error,
+    let Err(error) = TcpListener::bind(listen).await else {
+        return Check::ok("address", format!("{listen} is free"));
     };
     if error.kind() != io::ErrorKind::AddrInUse {
         let help = "set server.listen to an address of this machine and a port above 1023";

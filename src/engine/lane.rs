@@ -5,8 +5,8 @@
 //! a busy one fills its batches. The oldest entry decides which shape runs, so no entry starves.
 
 mod queue;
-mod spans;
 mod rebuild;
+mod spans;
 #[cfg(test)]
 mod tests;
 mod worker;

@@ -272,10 +272,7 @@ impl Spool {
         files.extend(self.postponed().iter());
         let files: Vec<_> = files.into_iter().collect();
         self.delete_now(store, &files).await?;
-        let mut postponed = self.postponed();
-        files.iter().for_each(|file| {
-            postponed.remove(file);
-        });
+        self.postponed().retain(|file| files.binary_search(file).is_err());
         Ok(())
     }
 

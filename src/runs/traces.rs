@@ -1,6 +1,5 @@
 //! The trace of a pending sample: that of the request which sent it, as long as the process lives.
 
-use moka::sync::Cache;
 use tracing::{Span, field::Empty};
 use uuid::Uuid;
 
@@ -14,11 +13,13 @@ const MOST: u64 = 50_000;
 
 /// The requests' spans, by sample. Empty if traces are off.
 #[derive(Debug)]
-pub(super) struct SampleTraces(Cache<Uuid, SpanContext>);
+#[expect(clippy::disallowed_types, reason = "ids of samples and spans are not personal data")]
+pub(super) struct SampleTraces(moka::sync::Cache<Uuid, SpanContext>);
 
 impl SampleTraces {
+    #[expect(clippy::disallowed_types, reason = "as above")]
     pub(super) fn new() -> Self {
-        Self(Cache::new(MOST))
+        Self(moka::sync::Cache::new(MOST))
     }
 
     /// Remembers that the current request sent this sample.

@@ -97,7 +97,7 @@ impl Scoring {
     /// Limit of [`pixel_bytes`](Self::pixel_bytes).
     #[must_use]
     pub fn pixel_limit_bytes(&self) -> u64 {
-        self.decoder.pixel_limit_bytes()
+        self.sources.decoder.pixel_limit_bytes()
     }
 
     /// The limits for decoding an image.

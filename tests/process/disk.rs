@@ -60,7 +60,10 @@ impl Drop for Disk {
 
 /// Writes the bytes to a pipe if it has a reader; returns whether it had one.
 fn feed(pipe: &Path, bytes: &[u8]) -> bool {
-    let open = fs::OpenOptions::new().write(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(pipe);
+    let open = fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+        .open(pipe);
     open.is_ok_and(|mut open| open.write_all(bytes).is_ok())
 }
 

@@ -105,7 +105,7 @@ impl<S: Clone + Send + Sync + 'static> Guarded<S> {
     fn routes(mut self, access: Access, mut routes: UtoipaMethodRouter<S>) -> Self {
         for (path, item) in &mut routes.1.paths {
             for (method, operation) in operations(item) {
-                operation.security = security(access);
+                operation.security = Some(security(access));
                 self.table.add(method, path, access);
             }
         }
@@ -147,16 +147,16 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
 }
 
 /// Returns the security requirements of an operation, of which one suffices.
-fn security(access: Access) -> Option<Vec<SecurityRequirement>> {
+fn security(access: Access) -> Vec<SecurityRequirement> {
     let keys =
         |scope: Scope| SCHEMES.map(|scheme| SecurityRequirement::new(scheme, [scope.name()]));
     match access {
-        Access::Open | Access::AnyKey => Some(Vec::new()),
+        Access::Open | Access::AnyKey => Vec::new(),
         Access::Metrics => {
             let optional = [SecurityRequirement::default()];
-            Some(optional.into_iter().chain(keys(Scope::Read)).collect())
+            optional.into_iter().chain(keys(Scope::Read)).collect()
         }
-        Access::Scope(scope) => Some(keys(scope).into()),
+        Access::Scope(scope) => keys(scope).into(),
     }
 }
 

@@ -76,13 +76,12 @@ impl Caller {
     /// Refuses bytes that the key may not store.
     pub(crate) async fn room(&self, store: &Store, bytes: u64) -> Result<(), ApiError> {
         let Some((limit, known)) = self.usage.stored() else { return Ok(()) };
-        let stored = match known {
-            Some(stored) => stored,
-            None => {
-                let stored = store.stored_bytes(self.id).await?;
-                self.usage.set_stored(stored);
-                stored
-            }
+        let stored = if let Some(stored) = known {
+            stored
+        } else {
+            let stored = store.stored_bytes(self.id).await?;
+            self.usage.set_stored(stored);
+            stored
         };
         if stored.saturating_add(bytes) > limit {
             return Err(key_limits::no_room(limit));
@@ -156,13 +155,13 @@ impl Keys {
         let usage = Arc::clone(used.entry(stored.id).or_insert_with(new));
         Ok(Caller { id: stored.id, name: stored.name, scopes: stored.scopes, usage })
     }
+}
 
-    fn scope_of(&self, access: Access) -> Option<Scope> {
-        match access {
-            Access::Scope(scope) => Some(scope),
-            Access::Metrics => Some(Scope::Read),
-            Access::Open | Access::AnyKey => None,
-        }
+fn scope_of(access: Access) -> Option<Scope> {
+    match access {
+        Access::Scope(scope) => Some(scope),
+        Access::Metrics => Some(Scope::Read),
+        Access::Open | Access::AnyKey => None,
     }
 }
 
@@ -230,22 +229,16 @@ pub(crate) async fn guard(
         parameters.as_ref().ok(),
         &keys.proxies,
     );
-    let scope = keys.scope_of(access);
+    let scope = scope_of(access);
     let missing = scope.filter(|scope| !caller.as_ref().is_none_or(|it| it.scopes.contains(scope)));
-    let response = match (missing, &caller) {
-        (Some(scope), Some(caller)) => refusal(
-            ApiError::new(
-                Code::ScopeMissing,
-                format!("the API key `{}` does not have the scope `{scope}`", caller.name),
-            ),
-            unread,
-        ),
-        _ => {
-            if let Some(caller) = &caller {
-                request.extensions_mut().insert(caller.clone());
-            }
-            next.run(request).await
+    let response = if let (Some(scope), Some(caller)) = (missing, &caller) {
+        let detail = format!("the API key `{}` does not have the scope `{scope}`", caller.name);
+        refusal(ApiError::new(Code::ScopeMissing, detail), unread)
+    } else {
+        if let Some(caller) = &caller {
+            request.extensions_mut().insert(caller.clone());
         }
+        next.run(request).await
     };
     if let Some(audited) = audited {
         // Samples are many, and rows of their own tell when they came.

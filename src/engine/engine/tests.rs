@@ -420,7 +420,7 @@ fn graphs_with_different_files_have_their_own_lanes() {
 /// Faces are stored under this digest: if it changes, every database loses the faces that it has.
 #[test]
 fn the_face_graphs_of_the_demo_pack_have_the_digest_under_which_faces_are_stored() {
-    let pack = Pack::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo")).unwrap();
+    let pack = Pack::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("packs/demo")).unwrap();
     let (engine, _) = engine_of(&pack.graphs, &EngineConfig::default());
     assert_eq!(
         engine.family_digest("faces").unwrap().to_string(),

@@ -68,11 +68,11 @@ pub(crate) async fn tables<C: Catalog>(connection: &mut C) -> Result<Vec<Table>,
             // Identifiers become part of statements.
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
             if !identifier.chars().all(plain) {
-                return Err(foreign(format!("the name {identifier:?}")));
+                return Err(foreign(&format!("the name {identifier:?}")));
             }
         }
         let Some(kind) = C::column_type(&kind) else {
-            return Err(foreign(format!("the type {kind} of {table}.{name}")));
+            return Err(foreign(&format!("the type {kind} of {table}.{name}")));
         };
         match tables.last_mut() {
             Some(last) if last.name == table => last.columns.push((name, kind)),
@@ -82,7 +82,7 @@ pub(crate) async fn tables<C: Catalog>(connection: &mut C) -> Result<Vec<Table>,
     Ok(tables)
 }
 
-fn foreign(what: String) -> StoreError {
+fn foreign(what: &str) -> StoreError {
     StoreError::invalid(
         "the database",
         format!("it has {what}, which this program does not use: keep other tables elsewhere"),

@@ -31,7 +31,7 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::postgres);
 /// Connections to one database.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
-    pool: PgPool,
+    connections: PgPool,
     telemetry: StoreTelemetry,
     /// Additional pools of the same database, closed with this one.
     others: Arc<Mutex<Vec<PgPool>>>,
@@ -60,21 +60,21 @@ impl Pool {
             })
             .connect_lazy_with(connect);
         let telemetry = options.telemetry.clone();
-        Ok(Self { pool, telemetry, others: Arc::default() })
+        Ok(Self { connections: pool, telemetry, others: Arc::default() })
     }
 
     /// Returns the same database over separate connections, which are opened on demand.
     pub(crate) fn with_own_connections(&self, connections: u32) -> Self {
-        let options = self.pool.options().clone().max_connections(connections.max(1));
-        let pool = options.connect_lazy_with((*self.pool.connect_options()).clone());
+        let options = self.connections.options().clone().max_connections(connections.max(1));
+        let pool = options.connect_lazy_with((*self.connections.connect_options()).clone());
         self.others.lock().unwrap_or_else(PoisonError::into_inner).push(pool.clone());
         let telemetry = self.telemetry.clone();
-        Self { pool, telemetry, others: Arc::clone(&self.others) }
+        Self { connections: pool, telemetry, others: Arc::clone(&self.others) }
     }
 
     pub(crate) fn states(&self) -> Vec<PoolState> {
         let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        vec![PoolState::of("main", [&self.pool]), PoolState::of("analyses", &*others)]
+        vec![PoolState::of("main", [&self.connections]), PoolState::of("analyses", &*others)]
     }
 
     pub(crate) async fn close(&self) {
@@ -83,7 +83,7 @@ impl Pool {
         for pool in others {
             pool.close().await;
         }
-        self.pool.close().await;
+        self.connections.close().await;
     }
 }
 
@@ -186,7 +186,7 @@ impl Connections for Pool {
         // In a separate task, which is never cancelled: sqlx 0.9.0 loses track of a BEGIN whose
         // future is dropped (`PgTransactionManager::begin`), and the next user of the connection
         // would write into the open transaction.
-        let pool = self.pool.clone();
+        let pool = self.connections.clone();
         let _wait = self.telemetry.wait("write");
         tokio::spawn(async move { pool.begin().await })
             .await
@@ -195,7 +195,7 @@ impl Connections for Pool {
 
     async fn reader(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         let _wait = self.telemetry.wait("read");
-        self.pool.acquire().await
+        self.connections.acquire().await
     }
 }
 

@@ -414,7 +414,8 @@ fn prepare(sql: Sql) -> Result<(AssertSqlSafe<String>, SqliteArguments), sqlx::E
             Argument::Bytes(bytes) => arguments.add(bytes),
             Argument::Uuid(uuid) => arguments.add(uuid.map(|uuid| uuid.to_string())),
             Argument::Time(time) => {
-                arguments.add(time_text(time).map_err(|e| sqlx::Error::Encode(e.into()))?)
+                let text = time.map(time_text).transpose();
+                arguments.add(text.map_err(|e| sqlx::Error::Encode(e.into()))?)
             }
             // Null has no type here.
             Argument::Null(_) => arguments.add(None::<String>),

@@ -84,7 +84,7 @@ impl StandingsCache {
                 if query.filter.slice.is_all()
                     || run.standings.iter().any(|standing| standing.slice.is_some())
                 {
-                    self.insert(key.clone(), run.clone(), begun);
+                    self.insert(&key, run.clone(), begun);
                 }
                 found.insert(key, run);
             }

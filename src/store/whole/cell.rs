@@ -54,7 +54,7 @@ impl Cell {
             (ColumnType::Uuid, Self::Text(text)) => {
                 Argument::Uuid(Some(Uuid::parse_str(&text).ok()?))
             }
-            (ColumnType::Time, Self::Text(text)) => Argument::Time(parse_time(&text).ok()?),
+            (ColumnType::Time, Self::Text(text)) => Argument::Time(Some(parse_time(&text).ok()?)),
             (ColumnType::Bytes, Self::Text(text)) => Argument::Bytes(STANDARD.decode(text).ok()?),
             _ => return None,
         })

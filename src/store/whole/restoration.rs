@@ -221,9 +221,7 @@ async fn prepare<C: Catalog>(
     connection.execute(Sql::new(C::RESTORATION)).await?;
     for table in &tables {
         if let Some(lock) = C::lock_table(&table.name) {
-            let mut sql = Sql::default();
-            sql.text = lock;
-            connection.execute(sql).await?;
+            connection.execute(Sql { text: lock, ..Sql::default() }).await?;
         }
     }
     // Again: a service may have started meanwhile.

@@ -15,7 +15,7 @@ use crate::engine::lane::queue::{Reopen, Reply};
 use crate::engine::lane::worker::FAILURES;
 use crate::engine::lane::{Lane, LaneSettings, OnComplete};
 use crate::engine::telemetry::EngineTelemetry;
-use crate::engine::{Engine, EngineConfig, Pack};
+use crate::engine::{Engine, EngineConfig, FeatureRequest, Pack};
 use crate::tensor::{Dtype, Tensor};
 
 struct Setup {
@@ -194,14 +194,10 @@ async fn a_real_session_is_opened_anew_and_computes_the_same() {
     let before = engine.run(role, item.clone()).await.unwrap();
     let input = crate::content::ContentHash::of(b"any");
     let prepared = item.clone();
-    let failed = engine
-        .reduced_feature(
-            role,
-            input,
-            move || async move { Ok::<_, std::convert::Infallible>(prepared) },
-            |_| panic!("a defect outside of the graph"),
-        )
-        .await;
+    let prepare = async move { Ok::<_, std::convert::Infallible>(prepared) };
+    let request = FeatureRequest::new(role, input, prepare)
+        .reduced(|_| panic!("a defect outside of the graph"));
+    let failed = engine.feature(request).await;
     assert!(failed.is_err());
     // Queued while the session is opened anew.
     let after = engine.run(role, item).await.unwrap();
