@@ -148,6 +148,7 @@ fn sample(number: u64) -> NewSample {
 
 fn pending(sample: &NewSample, run: Uuid) -> NewPending {
     NewPending {
+        key: None,
         id: sample.id,
         created: sample.created,
         run,

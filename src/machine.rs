@@ -16,12 +16,15 @@ pub fn memory_bytes() -> Option<u64> {
     [machine, container].into_iter().flatten().min()
 }
 
-/// Returns the free bytes of the file system of `path` for this user, and its size. `None` if
-/// unknown.
-#[must_use]
-pub fn disk_bytes(path: &Path) -> Option<(u64, u64)> {
-    let disk = rustix::fs::statvfs(path).ok()?;
-    Some((disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize))
+/// Returns the free space of the file system with this path, without what is reserved for root,
+/// and its size, both in bytes.
+///
+/// # Errors
+/// The path does not exist or cannot be read.
+pub fn disk_bytes(path: &Path) -> std::io::Result<(u64, u64)> {
+    let disk = rustix::fs::statvfs(path)?;
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    Ok((bytes(disk.f_bavail), bytes(disk.f_blocks)))
 }
 
 /// Number of file descriptors reserved for the database, the spool, the pack and the log.
@@ -49,16 +52,6 @@ pub fn peak_bytes() -> Option<u64> {
 #[must_use]
 pub fn processor_seconds() -> Option<f64> {
     ticks(&fs::read_to_string("/proc/self/stat").ok()?).map(|ticks| ticks as f64 / TICKS_A_SECOND)
-}
-
-/// Returns the free space of the file system with this folder, in bytes, without what is reserved
-/// for root.
-///
-/// # Errors
-/// The folder does not exist or cannot be read.
-pub fn free_bytes(folder: &Path) -> std::io::Result<u64> {
-    let found = rustix::fs::statvfs(folder)?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Unit of times in `/proc` on Linux, independent of the kernel's clock (`proc_pid_stat(5)`,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -112,7 +112,8 @@ impl Readiness {
         }
         let disks = self.disks.clone();
         let read = blocking(move || {
-            disks.into_iter().map(|(of, folder)| (of, machine::free_bytes(&folder))).collect()
+            let free = |folder: &Path| machine::disk_bytes(folder).map(|(free, _)| free);
+            disks.into_iter().map(|(of, folder)| (of, free(&folder))).collect()
         });
         let Ok(free) = tokio::time::timeout(DISK_TIMEOUT, read).await else {
             return Some(format!("the disk did not answer within {} s", DISK_TIMEOUT.as_secs()));

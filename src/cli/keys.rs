@@ -112,8 +112,8 @@ pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
         KeysCommand::RemoveAll(_) => {
             let removed = store.remove_keys().await?;
             Ok(format!(
-                "{removed} keys removed: restart running services, which still refuse requests \
-                    without a key\n"
+                "{removed} keys removed: restart services on addresses that other machines reach, \
+                    which still refuse requests without a key\n"
             ))
         }
         KeysCommand::Audit(args) => audit(&store, args).await,

@@ -200,8 +200,12 @@ impl Service {
         let audit = app.audit_log();
         let (faces, face_retention_days) = (store.clone(), config.privacy.face_retention_days);
         let of_purge = Arc::clone(&runs);
-        let purge = move || purge_faces(faces.clone(), Arc::clone(&of_purge), face_retention_days);
-        let purge = runs.supervisor().watch("faces", runs.stopping(), purge);
+        let audit_retention_days = config.keys.audit_retention_days;
+        let purge = move || {
+            let of_purge = Arc::clone(&of_purge);
+            purge_expired(faces.clone(), of_purge, face_retention_days, audit_retention_days)
+        };
+        let purge = runs.supervisor().watch("retention", runs.stopping(), purge);
         let background = runs.start();
         starting.finish(api::router(Arc::new(app)));
         let server = opened.or_else(Port::open).with_context(taken)?;
@@ -264,13 +268,14 @@ impl Service {
 const PURGE_EVERY: Duration = Duration::from_hours(1);
 
 /// Deletes expired faces, now and every hour.
-async fn purge_faces(store: Store, runs: Arc<Runs>, face_retention_days: u32) {
+async fn purge_expired(store: Store, runs: Arc<Runs>, face_days: u32, audit_days: u32) {
     let mut hours = tokio::time::interval(PURGE_EVERY);
+    let before = |days: u32| {
+        (days > 0).then(|| OffsetDateTime::now_utc() - time::Duration::days(days.into()))
+    };
     loop {
         hours.tick().await;
-        let before = (face_retention_days > 0)
-            .then(|| OffsetDateTime::now_utc() - time::Duration::days(face_retention_days.into()));
-        match store.purge_faces(before).await {
+        match store.purge_faces(before(face_days)).await {
             Ok(0) => {}
             Ok(count) => {
                 tracing::info!(count, "deleted expired faces");
@@ -278,6 +283,14 @@ async fn purge_faces(store: Store, runs: Arc<Runs>, face_retention_days: u32) {
             }
             Err(error) => {
                 tracing::warn!(%error, "failed to delete expired faces, will retry");
+            }
+        }
+        let Some(before) = before(audit_days) else { continue };
+        match store.forget_audit(before).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "deleted expired entries of the audit log"),
+            Err(error) => {
+                tracing::warn!(%error, "failed to delete expired entries of the audit log, will retry");
             }
         }
     }

@@ -76,6 +76,8 @@ impl Server {
 pub struct Keys {
     /// Whether `/metrics` needs a key with the scope `read` once there are keys.
     pub metrics: bool,
+    /// Retention of the audit log, in days; 0 keeps it.
+    pub audit_retention_days: u32,
 }
 
 /// The `[limits]` section: bounds on requests, images and memory.

@@ -17,9 +17,6 @@ use crate::{
 
 const MIB: u64 = 1 << 20;
 
-/// Free space with which a disk is nearly full: SQLite needs room for its write-ahead log.
-const NEARLY_FULL: u64 = 256 * MIB;
-
 /// How long the database may take to respond.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -30,9 +27,10 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let mut checks = vec![database, spool];
     // Space that the spool may still take.
     let budget = config.store.spool_bytes().saturating_sub(used);
-    checks.push(disk("spool disk", &config.store.spool, budget));
+    let least = config.store.min_free_mib.saturating_mul(MIB);
+    checks.push(disk("spool disk", &config.store.spool, budget, least));
     if let Some(file) = DatabaseState::file(&config.store.url) {
-        checks.push(disk("database disk", &file, 0));
+        checks.push(disk("database disk", &file, 0, least));
     }
     checks
 }
@@ -131,18 +129,19 @@ fn spool(config: &Config, database: Option<&DatabaseState>) -> (Check, u64) {
 }
 
 /// Checks the free space around a path, of which `budget` may still be taken.
-fn disk(name: &'static str, path: &Path, budget: u64) -> Check {
+fn disk(name: &'static str, path: &Path, budget: u64, least: u64) -> Check {
     let folder = existing(path);
-    let free = match machine::free_bytes(&folder) {
-        Ok(free) => free,
+    let free = match machine::disk_bytes(&folder) {
+        Ok((free, _)) => free,
         Err(error) => {
             let found = format!("the free space of {} is unknown: {error}", folder.display());
             return Check::warning(name, found, None);
         }
     };
     let found = format!("{} MiB free at {}", free / MIB, folder.display());
-    if free < NEARLY_FULL {
-        Check::error(name, found, Some("free at least 256 MiB: samples are refused on a full disk"))
+    if free < least {
+        let help = "free space until store.min_free_mib is left: /readyz is false without";
+        Check::error(name, found, Some(help))
     } else if free < budget {
         let found = format!("{found}, but the spool may take {} MiB more", budget / MIB);
         Check::warning(name, found, Some("lower store.spool_mib, or free space"))

@@ -231,7 +231,7 @@ mod tests {
         let telemetry = EngineTelemetry::register(&registry).unwrap();
         telemetry.lane("clip.image").queue.observe(0.002);
         let families = registry.gather();
-        assert_eq!(families.len(), 13);
+        assert_eq!(families.len(), 14);
         for family in families {
             assert!(family.name().starts_with("stellar_engine_"), "{}", family.name());
             assert!(family.help().ends_with('.'), "{}", family.name());

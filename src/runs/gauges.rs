@@ -50,7 +50,7 @@ impl Runs {
         self.telemetry.pixel_bytes.set(self.scoring.pixel_bytes() as i64);
         self.telemetry.pixel_limit_bytes.set(self.scoring.pixel_limit_bytes() as i64);
         let folder = self.files.root().to_owned();
-        if let Some((free, size)) = blocking(move || machine::disk_bytes(&folder)).await {
+        if let Ok((free, size)) = blocking(move || machine::disk_bytes(&folder)).await {
             self.telemetry.disk_free_bytes.set(free as i64);
             self.telemetry.disk_bytes.set(size as i64);
         }

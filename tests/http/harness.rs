@@ -132,14 +132,17 @@ impl App {
     }
 
     async fn store_in(folder: &TempDir, config: &Config, options: &StoreOptions) -> Store {
-        // A test may configure its own database.
-        let own = config.store.url != Config::load(None).expect("the defaults are valid").store.url;
-        let url = if own {
-            config.store.url.clone()
-        } else {
-            format!("sqlite:{}", folder.path().join("stellar.db").display())
-        };
+        let url = Self::url_in(folder, config);
         Store::open(&url, options).await.expect("the store opens")
+    }
+
+    /// Returns the database that a test configured, or else one in its folder.
+    fn url_in(folder: &TempDir, config: &Config) -> String {
+        if config.store.url == Config::load(None).expect("the defaults are valid").store.url {
+            format!("sqlite:{}", folder.path().join("stellar.db").display())
+        } else {
+            config.store.url.clone()
+        }
     }
 
     async fn over(
@@ -156,6 +159,7 @@ impl App {
                 .expect("the tokenizers load");
         let mut config = config.clone();
         config.store.spool = folder.path().join("files");
+        config.store.url = Self::url_in(&folder, &config);
         let scoring = Arc::new(scoring);
         let runs = Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone())
             .await

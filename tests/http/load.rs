@@ -1,11 +1,6 @@
 //! Many clients, full queues, and clients that disconnect.
 
-use std::{
-    collections::HashSet,
-    future::Future,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use axum::{
     body::Body,
@@ -30,18 +25,6 @@ fn form(seed: u32) -> Form {
 const IN_FLIGHT: &str = "stellar_http_requests_in_flight";
 const WAITING: &str = r#"stellar_engine_queue_depth{graph="clip_l.image"}"#;
 const DROPPED: &str = r#"stellar_engine_items_total{graph="clip_l.image",outcome="dropped"}"#;
-
-/// Polls a future once; it must be pending.
-async fn start<F: Future + Unpin>(future: &mut F) {
-    std::future::poll_fn(|context: &mut Context<'_>| {
-        assert!(
-            std::pin::Pin::new(&mut *future).poll(context).is_pending(),
-            "it completed at once"
-        );
-        Poll::Ready(())
-    })
-    .await;
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_concurrent_clients_are_batched_and_lose_no_row() {
@@ -106,8 +89,16 @@ async fn a_request_over_the_limit_is_refused_at_once() {
     let app = App::with(|setup| setup.config.limits.requests = 2).await;
     app.gate.close();
     let (mut one, mut two) = (Box::pin(app.score(form(1))), Box::pin(app.score(form(2))));
-    start(&mut one).await;
-    start(&mut two).await;
+    let scored = async {
+        while app.number("stellar_scoring_requests").await < 2.0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        _ = &mut one => panic!("the gate is closed"),
+        _ = &mut two => panic!("the gate is closed"),
+        () = scored => {}
+    }
     let refused = app.score(form(3)).await;
     tells(&refused.problem(429, "overloaded"), &["concurrent requests", "retry"]);
     // Requests without model runs are still served.

@@ -59,7 +59,9 @@ async fn every_route_is_documented_with_its_methods() {
         let methods = item.as_object().unwrap().keys().map(|method| method.to_uppercase());
         documented.insert(path, methods.collect());
     }
-    let found = paths(&app.router);
+    let mut found = paths(&app.router);
+    // The fallback, as axum shows it.
+    found.retain(|path| !path.contains("__private__"));
     let known: BTreeSet<String> =
         documented.keys().chain(&UNDOCUMENTED).map(|&path| path.to_owned()).collect();
     assert_eq!(found, known);

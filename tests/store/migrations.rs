@@ -56,6 +56,18 @@ const ROWS: &[Row] = &[
         "(image, graphs, faces, created) VALUES ('{hash}', '{hash}', {bytes}, '{time}') ON \
          CONFLICT (image, graphs) DO UPDATE SET created = excluded.created",
     ),
+    (
+        "api_keys",
+        15,
+        "(id, name, hash, scopes, limits, created) VALUES ('{run}', 'K{n}', '{hash}', '[]', '{}', \
+         '{time}')",
+    ),
+    (
+        "audit",
+        15,
+        "(id, time, method, route, resource, request_id, status) VALUES ('{run}', '{time}', \
+         'POST', '/v1/score', '', 'r', 200)",
+    ),
     ("sample_photos", 3, "(sample, image) VALUES ('{sample}', '{hash}')"),
     (
         "pending_samples",

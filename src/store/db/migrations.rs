@@ -34,7 +34,7 @@ embedded! {
     "0013_own_questions"
     "0014_images_of_a_run"
     "0015_keys"
-    "0017_views"
+    "0016_views"
 }
 
 /// The migrations of SQLite.
