@@ -19,6 +19,7 @@ fn families() -> Vec<MetricFamily> {
     telemetry.runs.attempt("recorded");
     telemetry.runs.backlog(1, 2, 3);
     telemetry.runs.runs("open", 1);
+    telemetry.runs.spool_bytes.set(&[], 1);
     telemetry.runs.restarts.with_label_values(&["scoring"]);
     telemetry.pack.loaded(&PackId {
         name: "p".to_owned(),

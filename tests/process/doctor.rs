@@ -170,6 +170,6 @@ fn a_disk_that_is_nearly_full_is_found() {
     finds_error(
         doctor(folder.path()).env("STELLAR_STORE__SPOOL", disk.path().join("files")),
         "spool disk",
-        &["MiB free", "free at least"],
+        &["MiB free", "store.min_free_mib"],
     );
 }

@@ -107,7 +107,7 @@ fn connect(client: TcpStream, backend: SocketAddr) {
 }
 
 fn copy(mut from: TcpStream, mut to: TcpStream) {
-    let mut buffer = [0; 64 << 10];
+    let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         if to.write_all(&buffer[..count]).is_err() {
             break;
