@@ -156,7 +156,7 @@ fn facts(report: &Report, caption: &Caption) -> String {
     }
     if report.undecided > 0 {
         let _ =
-            write!(facts, "; {} undecided by the penalty (no clip_t or clip_n)", report.undecided);
+            write!(facts, "; {} undecided by the penalty (no clip_t or clip_n, or a single sample)", report.undecided);
     }
     if caption.pending > 0 {
         let _ = write!(facts, "; {} pending", caption.pending);

@@ -43,15 +43,19 @@ pub struct Starting {
     step: AtomicU8,
     board: Board,
     telemetry: Telemetry,
+    /// Whether `/metrics` answers before keys can be checked.
+    open_metrics: bool,
     started: OnceLock<Router>,
 }
 
 impl Starting {
-    /// Begins with the first step.
+    /// Begins with the first step. `open_metrics` is false if `/metrics` may need a key: it is then
+    /// refused until keys can be checked.
     #[must_use]
-    pub fn new(telemetry: Telemetry) -> Arc<Self> {
+    pub fn new(telemetry: Telemetry, open_metrics: bool) -> Arc<Self> {
         let step = AtomicU8::new(Step::Migrations as u8);
-        Arc::new(Self { step, board: Board::default(), telemetry, started: OnceLock::new() })
+        let (board, started) = (Board::default(), OnceLock::new());
+        Arc::new(Self { step, board, telemetry, open_metrics, started })
     }
 
     /// Records that this step has begun, and those before it are done.
@@ -82,11 +86,11 @@ impl Starting {
 
     /// Returns routes that answer from now on, first for a service that is starting.
     pub fn routes(self: Arc<Self>) -> Router {
-        let waiting = Router::new()
+        let probes = Router::new()
             .route("/livez", get(health::live))
             .route("/readyz", get(not_ready))
-            .route("/startupz", get(not_ready))
-            .route("/metrics", get(export))
+            .route("/startupz", get(not_ready));
+        let waiting = if self.open_metrics { probes.route("/metrics", get(export)) } else { probes }
             .fallback(refuse)
             .layer(middleware::from_fn_with_state(self.telemetry.clone(), telemetry::observe))
             .layer(middleware::from_fn(request_id::assign))

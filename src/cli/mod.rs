@@ -26,6 +26,8 @@ use std::{io::Write as _, os::unix::process::CommandExt as _, path::PathBuf, pro
 use clap::{Args, Parser, Subcommand};
 
 use self::output::{explain, print, shown};
+use rustix::fs::Mode;
+
 use crate::{
     config::{Config, RenamedKey, UnknownVariable},
     telemetry::init_log,
@@ -172,6 +174,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let traces = matches!(command, Command::Serve).then_some(&config.traces);
             let traces = init_log(&config.log, traces)?;
             warn_about_unknown_variables();
+            if let Command::Serve | Command::Migrate | Command::Restore(_) = command {
+                // The database and the spool hold personal data: other users of the machine have no
+                // access.
+                rustix::process::umask(Mode::RWXG | Mode::RWXO);
+            }
             for RenamedKey { old, new } in &config.renamed {
                 tracing::warn!(old, new, "renamed configuration key: the old name works until 0.3");
             }

@@ -173,7 +173,7 @@ impl Service {
         let (stop, stopped) = watch::channel(false);
         let mut limits = config.server.connection_limits();
         limits.connections = limits.connections.min(descriptors_for_connections());
-        let starting = Starting::new(telemetry.clone());
+        let starting = Starting::new(telemetry.clone(), !config.keys.metrics);
         let routes = Arc::clone(&starting).routes();
         let admission = telemetry.admission.clone();
         let port = Port { socket, routes, limits, admission, stopped };

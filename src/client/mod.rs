@@ -97,8 +97,8 @@ pub enum ClientError {
     },
     /// The server was unreachable or broke off responses until the time limit.
     #[error(
-        "{url} does not respond: {cause}; acknowledged requests are not lost, repeat the command \
-            to resume"
+        "{url} does not respond: {cause}; samples that it has accepted are not lost, repeat the \
+            command later"
     )]
     Silent {
         /// The server.
@@ -108,8 +108,8 @@ pub enum ClientError {
     },
     /// The server refused all requests with backpressure until the time limit.
     #[error(
-        "{url} has accepted no requests for {seconds} s: {cause}; acknowledged requests are not \
-            lost, repeat the command to resume"
+        "{url} has accepted no requests for {seconds} s: {cause}; samples that it has \
+            accepted are not lost, repeat the command to resume"
     )]
     Full {
         /// The server.

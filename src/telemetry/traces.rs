@@ -186,7 +186,7 @@ impl SpanExporter for Counted {
         match &result {
             Err(error) if !failed_before => {
                 tracing::warn!(%error, "failed to export traces: check traces.endpoint; spans are \
-                    dropped until the collector responds");
+                    lost until the collector responds");
             }
             Ok(()) if failed_before => tracing::info!("traces are exported again"),
             _ => {}
