@@ -155,8 +155,11 @@ fn facts(report: &Report, caption: &Caption) -> String {
         let _ = write!(facts, "; {penalised} penalised ({:.1} %)", share * 100.0);
     }
     if report.undecided > 0 {
-        let _ =
-            write!(facts, "; {} undecided by the penalty (no clip_t or clip_n, or a single sample)", report.undecided);
+        let _ = write!(
+            facts,
+            "; {} undecided by the penalty (no clip_t or clip_n, or a single sample)",
+            report.undecided
+        );
     }
     if caption.pending > 0 {
         let _ = write!(facts, "; {} pending", caption.pending);

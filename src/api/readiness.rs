@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -63,6 +63,8 @@ pub struct Readiness {
     leaving: AtomicBool,
     disks: Vec<(&'static str, PathBuf)>,
     min_free_bytes: u64,
+    /// Held while the disks are read.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Readiness {
@@ -74,6 +76,7 @@ impl Readiness {
             leaving: AtomicBool::new(false),
             disks: database.into_iter().chain([spool]).collect(),
             min_free_bytes: store.min_free_mib.saturating_mul(MIB),
+            reading: Arc::default(),
         }
     }
 
@@ -110,13 +113,19 @@ impl Readiness {
         if self.min_free_bytes == 0 {
             return None;
         }
+        let silent = || format!("the disk did not answer within {} s", DISK_TIMEOUT.as_secs());
+        // A disk that does not answer keeps one thread, however many probes come.
+        let turn = tokio::time::timeout(DISK_TIMEOUT, Arc::clone(&self.reading).lock_owned());
+        let Ok(turn) = turn.await else { return Some(silent()) };
         let disks = self.disks.clone();
         let read = blocking(move || {
             let free = |folder: &Path| machine::disk_bytes(folder).map(|(free, _)| free);
-            disks.into_iter().map(|(of, folder)| (of, free(&folder))).collect()
+            let free = disks.into_iter().map(|(of, folder)| (of, free(&folder))).collect();
+            drop(turn);
+            free
         });
         let Ok(free) = tokio::time::timeout(DISK_TIMEOUT, read).await else {
-            return Some(format!("the disk did not answer within {} s", DISK_TIMEOUT.as_secs()));
+            return Some(silent());
         };
         let problems = free_space(free, self.min_free_bytes);
         (!problems.is_empty()).then(|| problems.join("; "))

@@ -90,11 +90,12 @@ impl Starting {
             .route("/livez", get(health::live))
             .route("/readyz", get(not_ready))
             .route("/startupz", get(not_ready));
-        let waiting = if self.open_metrics { probes.route("/metrics", get(export)) } else { probes }
-            .fallback(refuse)
-            .layer(middleware::from_fn_with_state(self.telemetry.clone(), telemetry::observe))
-            .layer(middleware::from_fn(request_id::assign))
-            .with_state(Arc::clone(&self));
+        let waiting =
+            if self.open_metrics { probes.route("/metrics", get(export)) } else { probes }
+                .fallback(refuse)
+                .layer(middleware::from_fn_with_state(self.telemetry.clone(), telemetry::observe))
+                .layer(middleware::from_fn(request_id::assign))
+                .with_state(Arc::clone(&self));
         Router::new().fallback_service(service_fn(move |request: Request| {
             self.started.get().unwrap_or(&waiting).clone().oneshot(request)
         }))

@@ -119,6 +119,7 @@ struct Partial {
     path: PathBuf,
     temporary: PathBuf,
     zip: Option<ZipWriter<BufWriter<File>>>,
+    is_in_place: bool,
 }
 
 impl Partial {
@@ -131,13 +132,15 @@ impl Partial {
         let file = File::options()
             .create(true)
             .write(true)
-            .truncate(true)
+            // Another backup may be writing it: it is emptied only under the lock.
+            .truncate(false)
             .mode(0o600)
             .open(&temporary)
             .map_err(at(&temporary))?;
         file.try_lock().map_err(|error| at(&temporary)(error.into()))?;
+        file.set_len(0).map_err(at(&temporary))?;
         let zip = Some(ZipWriter::new(BufWriter::with_capacity(1 << 20, file)));
-        Ok(Self { path: path.to_owned(), temporary, zip })
+        Ok(Self { path: path.to_owned(), temporary, zip, is_in_place: false })
     }
 
     fn failed(&self) -> impl Fn(zip::result::ZipError) -> BackupError + use<> {
@@ -253,6 +256,7 @@ impl Partial {
         let file = file.into_inner().map_err(|error| at(&self.temporary)(error.into_error()))?;
         file.sync_all().map_err(at(&self.temporary))?;
         fs::rename(&self.temporary, &self.path).map_err(at(&self.path))?;
+        self.is_in_place = true;
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))
@@ -261,7 +265,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if self.zip.take().is_some() {
+        if !self.is_in_place {
             let _ = fs::remove_file(&self.temporary);
         }
     }

@@ -63,7 +63,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
          http://{address}/v1/score\n",
         pack.name,
     ))?;
-    // Whoever presses Ctrl-C has no load balancer that needs time.
+    // Ctrl-C comes from a terminal, where no load balancer needs time.
     let delay = match signals.any().await {
         Cause::Terminated => config.server.shutdown_delay(),
         Cause::Interrupted => Duration::ZERO,
@@ -103,10 +103,11 @@ fn end_at_once() -> ! {
 async fn check_access(config: &Config, store: &Store) -> anyhow::Result<()> {
     let (listen, has_keys) = (config.server.listen, store.has_keys().await?);
     anyhow::ensure!(
-        has_keys || config.server.allow_anonymous || listen.ip().is_loopback(),
-        "server.listen is {listen}, and there is no API key: everyone who reaches this address could \
-            use the service. Create a key (stellar-score keys create NAME --scopes read,score), or \
-            allow everyone (server.allow_anonymous = true)"
+        has_keys || config.server.allow_anonymous || !config.server.is_exposed(),
+        "other machines reach the service (server.listen is {listen}, server.proxies are \
+            {:?}), and there is no API key: everyone could use it. Create a key (stellar-score keys \
+            create NAME --scopes read,score), or allow everyone (server.allow_anonymous = true)",
+        config.server.proxies,
     );
     if has_keys && config.server.allow_anonymous {
         tracing::warn!("server.allow_anonymous has no effect: there are API keys");
@@ -250,6 +251,8 @@ impl Service {
         // Dropping the connections drops the requests' futures, which removes their items from the
         // queues.
         server.abort();
+        // Requests that are cut off still write to the audit log.
+        let _ = (&mut server).await;
         purge.abort();
         let closing = async {
             scoring.engine().drain().await;

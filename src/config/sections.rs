@@ -18,7 +18,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Whether other machines may use the service without a key while there are none.
     pub allow_anonymous: bool,
-    /// Addresses of reverse proxies, whose `X-Forwarded-For` names the client in the audit log.
+    /// Addresses of reverse proxies, through which other machines reach the service. Their
+    /// `X-Forwarded-For` names the client in the audit log.
     pub proxies: Vec<IpAddr>,
     /// Deadline of a request, in seconds. After it the response is 504.
     pub deadline_seconds: u64,
@@ -47,6 +48,12 @@ pub struct Server {
 }
 
 impl Server {
+    /// Returns whether other machines reach the service, by themselves or through a proxy.
+    #[must_use]
+    pub fn is_exposed(&self) -> bool {
+        !self.listen.ip().is_loopback() || !self.proxies.is_empty()
+    }
+
     /// Returns the deadline of a request.
     #[must_use]
     pub fn deadline(&self) -> Duration {

@@ -55,6 +55,7 @@ impl Lane {
             health: health.clone(),
             telemetry,
             failures: AtomicU32::new(0),
+            rebuilding: AtomicU32::new(0),
             items: AtomicU64::new(0),
             batches: AtomicU64::new(0),
         });

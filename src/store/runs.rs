@@ -145,7 +145,7 @@ impl Store {
     /// Lists runs by id, which is the order of creation because ids grow with time.
     pub async fn runs(&self, query: &RunsQuery) -> Result<Vec<RunRecord>, StoreError> {
         let mut sql = Sql::new(RUNS);
-        sql.push(" WHERE runs.id > ").bind(query.after.unwrap_or(Uuid::nil()));
+        sql.push(" WHERE runs.id > ").bind(query.after.unwrap_or_default());
         if let Some(method) = &query.method {
             sql.push(" AND methods.name = ").bind(method.as_str());
         }

@@ -106,7 +106,7 @@ impl Keys {
         Self {
             store,
             audit,
-            required: !server.listen.ip().is_loopback() && !server.allow_anonymous,
+            required: server.is_exposed() && !server.allow_anonymous,
             metrics: config.keys.metrics,
             proxies: server.proxies.iter().map(IpAddr::to_canonical).collect(),
             used: Mutex::default(),
@@ -120,7 +120,8 @@ impl Keys {
             let stored = self.store.key(key.id()).await?;
             // Compared also if the id is unknown, so that both take the same time.
             let hash = stored.as_ref().map_or(SecretHash::NONE, |stored| stored.hash);
-            if let Some(stored) = stored.filter(|_| key.hash() == hash) {
+            let is_the_key = key.hash() == hash;
+            if let Some(stored) = stored.filter(|_| is_the_key) {
                 return self.valid(stored).map(Some);
             }
         }

@@ -51,6 +51,7 @@ impl Shared {
     /// `None` if the lane cannot be rebuilt or is stopping.
     fn rebuild(&self) -> Option<Box<dyn Backend>> {
         let (name, reopen) = (&self.settings.name, self.settings.reopen.as_ref()?);
+        self.rebuilding.fetch_add(1, Ordering::SeqCst);
         self.telemetry.healthy.set(0);
         self.health.rebuilding(name, true);
         let mut pause = self.settings.rebuild_pause;
@@ -80,8 +81,11 @@ impl Shared {
         if rebuilt.is_some() {
             self.failures.store(0, Ordering::Relaxed);
             self.telemetry.rebuilt.inc();
-            self.telemetry.healthy.set(1);
-            self.health.rebuilding(name, false);
+            // A graph with several threads is well again when all of them are.
+            if self.rebuilding.fetch_sub(1, Ordering::SeqCst) == 1 {
+                self.telemetry.healthy.set(1);
+                self.health.rebuilding(name, false);
+            }
             tracing::info!(graph = %name, "rebuilt the graph's session");
         }
         rebuilt

@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) health: HealthBoard,
     pub(super) telemetry: LaneTelemetry,
     pub(super) failures: AtomicU32,
+    /// Threads that are opening their session anew.
+    pub(super) rebuilding: AtomicU32,
     pub(super) items: AtomicU64,
     pub(super) batches: AtomicU64,
 }
