@@ -250,9 +250,11 @@ impl Service {
         }
         // Dropping the connections drops the requests' futures, which removes their items from the
         // queues.
-        server.abort();
-        // Requests that are cut off still write to the audit log.
-        let _ = (&mut server).await;
+        if !server.is_finished() {
+            server.abort();
+            // Requests that are cut off still write to the audit log.
+            let _ = (&mut server).await;
+        }
         purge.abort();
         let closing = async {
             scoring.engine().drain().await;
