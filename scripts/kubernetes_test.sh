@@ -31,6 +31,7 @@ for folder in base gpu; do kustomize "docker/kubernetes/$folder" >"$work/$folder
 
 for version in 1.30 1.34 1.37; do
     for folder in base gpu; do validate "$version" "$work/$folder.yaml"; done
+    validate "$version" docker/kubernetes/first-key.yaml
 done
 # The check itself: a key that does not exist must fail it.
 sed 's/^  serviceName:/  servicename:/' "$work/base.yaml" >"$work/wrong.yaml"
