@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    register_histogram_vec_with_registry as histograms,
+    register_int_counter_vec_with_registry as counters, register_int_counter_with_registry,
+    register_int_gauge_vec_with_registry as gauges, register_int_gauge_with_registry as gauge,
 };
 
 /// All service metrics of the engine. Register them once per registry.
@@ -67,104 +69,101 @@ const SECONDS: [f64; 14] =
 impl EngineTelemetry {
     /// Creates the metrics and adds them to `registry`. Fails if they are already registered.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let made = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
-        };
-        let gauges = |name: &str, help: &str| {
-            let made = IntGaugeVec::new(Opts::new(name, help), &["graph"])?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
-        };
-        let info = IntGaugeVec::new(
-            Opts::new(
-                "stellar_engine_lane_info",
-                "Always 1, with the provider and the precision of the graph as labels.",
-            ),
+        let info = gauges!(
+            "stellar_engine_lane_info",
+            "Always 1, with the provider and the precision of the graph as labels.",
             &["graph", "provider", "precision"],
+            registry
         )?;
-        registry.register(Box::new(info.clone()))?;
-        let gauge = |name: &str, help: &str| {
-            let made = IntGauge::new(name, help)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
-        };
-        let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
-            let made = HistogramVec::new(
-                HistogramOpts::new(name, help).buckets(buckets.to_vec()),
-                labels,
-            )?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
-        };
-        let evictions = IntCounter::new(
+        let evictions = register_int_counter_with_registry!(
             "stellar_engine_cache_evictions_total",
             "Features evicted because the cache was full.",
+            registry
         )?;
-        registry.register(Box::new(evictions.clone()))?;
         Ok(Self {
-            batch_size: histograms(
+            batch_size: histograms!(
                 "stellar_engine_batch_size",
                 "Items per batch.",
                 &["graph"],
-                &BATCH_SIZES,
+                BATCH_SIZES.to_vec(),
+                registry
             )?,
-            stages: histograms(
+            stages: histograms!(
                 "stellar_engine_stage_seconds",
                 "Time of an item in preparation (prepare) and in the queue (queue), and of a batch \
                     in the graph (run).",
                 &["graph", "stage"],
-                &SECONDS,
+                SECONDS.to_vec(),
+                registry
             )?,
-            depth: gauges("stellar_engine_queue_depth", "Queued items.")?,
-            items: counters(
+            depth: gauges!("stellar_engine_queue_depth", "Queued items.", &["graph"], registry)?,
+            items: counters!(
                 "stellar_engine_items_total",
                 "Items by outcome: done, failed, dropped (all callers left before the graph ran), \
                     refused (queue full).",
                 &["graph", "outcome"],
+                registry
             )?,
-            batches: counters(
+            batches: counters!(
                 "stellar_engine_batches_total",
                 "Runs of the graph by outcome: done, failed.",
                 &["graph", "outcome"],
+                registry
             )?,
-            retried: counters(
+            retried: counters!(
                 "stellar_engine_retried_items_total",
                 "Items retried alone after their batch failed.",
                 &["graph"],
+                registry
             )?,
-            healthy: gauges(
+            healthy: gauges!(
                 "stellar_engine_lane_healthy",
                 "1 while the graph works, 0 after repeated failures or while a batch hangs.",
+                &["graph"],
+                registry
             )?,
             info,
-            memory: gauges(
+            memory: gauges!(
                 "stellar_engine_lane_memory_bytes",
                 "Growth of the process's memory while the graph was loaded.",
+                &["graph"],
+                registry
             )?,
-            queue_limit: gauges(
+            queue_limit: gauges!(
                 "stellar_engine_queue_limit",
                 "Limit of queued items (engine.queue).",
+                &["graph"],
+                registry
             )?,
-            rebuilt: counters(
+            rebuilt: counters!(
                 "stellar_engine_rebuilds_total",
                 "Sessions of a graph that were opened anew because they broke.",
                 &["graph"],
+                registry
             )?,
-            requests: counters(
+            requests: counters!(
                 "stellar_engine_cache_requests_total",
                 "Requests for a feature by outcome: hit, miss, shared (joined an in-flight \
                     computation).",
                 &["graph", "outcome"],
+                registry
             )?,
-            busy: gauge("stellar_engine_lanes_busy", "Batches that are running on the device.")?,
-            cache_bytes: gauge("stellar_engine_cache_bytes", "Memory of cached features.")?,
-            cache_limit_bytes: gauge(
+            busy: gauge!(
+                "stellar_engine_lanes_busy",
+                "Batches that are running on the device.",
+                registry
+            )?,
+            cache_bytes: gauge!(
+                "stellar_engine_cache_bytes",
+                "Memory of cached features.",
+                registry
+            )?,
+            cache_limit_bytes: gauge!(
                 "stellar_engine_cache_limit_bytes",
                 "Limit of the memory of cached features (engine.cache_bytes).",
+                registry
             )?,
-            cache_entries: gauge("stellar_engine_cache_entries", "Cached features.")?,
+            cache_entries: gauge!("stellar_engine_cache_entries", "Cached features.", registry)?,
             evictions,
         })
     }

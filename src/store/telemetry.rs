@@ -6,7 +6,11 @@
 use std::time::Instant;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramVec, IntCounterVec, IntGaugeVec, Registry,
+    register_histogram_vec_with_registry as histograms,
+    register_histogram_with_registry as histogram,
+    register_int_counter_vec_with_registry as counters,
+    register_int_gauge_vec_with_registry as gauges,
 };
 use sqlx::Database;
 
@@ -62,74 +66,63 @@ pub struct StoreTelemetry {
 impl StoreTelemetry {
     /// Creates the metrics and adds them to `registry`. Fails if they are already registered.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let made = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
-        };
-        let histograms = |name: &str, help: &str, label: &str| {
-            let made = HistogramVec::new(
-                HistogramOpts::new(name, help).buckets(SECONDS.into()),
-                &[label],
-            )?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
-        };
-        let groups = Histogram::with_opts(
-            HistogramOpts::new(
-                "stellar_store_group_size",
-                "Samples that one recording transaction takes.",
-            )
-            .buckets(GROUPS.into()),
+        let groups = histogram!(
+            "stellar_store_group_size",
+            "Samples that one recording transaction takes.",
+            GROUPS.into(),
+            registry
         )?;
-        registry.register(Box::new(groups.clone()))?;
-        let samples = counters(
+        let samples = counters!(
             "stellar_samples_total",
             "Scored samples by the outcome of recording them: created, repeated, rescored, \
                 conflict, error.",
             &["outcome"],
+            registry
         )?;
         for outcome in OUTCOMES {
             // A rate needs the series before its first event.
             samples.with_label_values(&[outcome]);
         }
         Ok(Self {
-            operations: histograms(
+            operations: histograms!(
                 "stellar_store_operation_seconds",
                 "Time of an operation of the store, with its wait for a connection.",
-                "resource",
+                &["resource"],
+                SECONDS.into(),
+                registry
             )?,
-            waits: histograms(
+            waits: histograms!(
                 "stellar_store_connection_wait_seconds",
                 "Wait for a free connection.",
-                "access",
+                &["access"],
+                SECONDS.into(),
+                registry
             )?,
             groups,
             samples,
-            scores: counters(
+            scores: counters!(
                 "stellar_scores_total",
                 "Scores of created and rescored samples, null ones included.",
                 &["metric"],
+                registry
             )?,
-            nulls: counters(
+            nulls: counters!(
                 "stellar_null_scores_total",
                 "Scores of created and rescored samples that are null, by reason.",
                 &["metric", "reason"],
+                registry
             )?,
-            connections: gauges(
+            connections: gauges!(
                 "stellar_store_connections",
                 "Open connections to the database.",
                 &["pool", "state"],
+                registry
             )?,
-            connections_limit: gauges(
+            connections_limit: gauges!(
                 "stellar_store_connections_limit",
                 "Limit of connections to the database.",
                 &["pool"],
+                registry
             )?,
         })
     }

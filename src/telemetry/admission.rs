@@ -1,6 +1,9 @@
 //! Service metrics of admission: refusals by reason, problems by code, and the limits themselves.
 
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    IntCounterVec, IntGauge, Registry, register_int_counter_vec_with_registry as counters,
+    register_int_gauge_with_registry as gauge,
+};
 
 /// A bound at which the service refuses work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,20 +76,11 @@ pub struct AdmissionTelemetry {
 
 impl AdmissionTelemetry {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let counters = |name: &str, help: &str, label: &str| {
-            let made = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
-        };
-        let gauge = |name: &str, help: &str| {
-            let made = IntGauge::new(name, help)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
-        };
-        let refusals = counters(
+        let refusals = counters!(
             "stellar_refusals_total",
             "Requests and connections refused because a bound was reached, by reason.",
-            "reason",
+            &["reason"],
+            registry
         )?;
         for bound in Bound::ALL {
             // A rate needs the series before its first event.
@@ -94,25 +88,33 @@ impl AdmissionTelemetry {
         }
         Ok(Self {
             refusals,
-            problems: counters(
+            problems: counters!(
                 "stellar_http_problems_total",
                 "Error responses, by the code in their body.",
-                "code",
+                &["code"],
+                registry
             )?,
-            requests: gauge("stellar_scoring_requests", "Requests that are being scored.")?,
-            requests_limit: gauge(
+            requests: gauge!(
+                "stellar_scoring_requests",
+                "Requests that are being scored.",
+                registry
+            )?,
+            requests_limit: gauge!(
                 "stellar_scoring_requests_limit",
                 "Limit of requests that are being scored (limits.requests).",
+                registry
             )?,
-            upload_bytes: gauge("stellar_upload_bytes", "Memory held by uploads.")?,
-            upload_limit_bytes: gauge(
+            upload_bytes: gauge!("stellar_upload_bytes", "Memory held by uploads.", registry)?,
+            upload_limit_bytes: gauge!(
                 "stellar_upload_limit_bytes",
                 "Limit of memory held by uploads (limits.upload_memory_mib).",
+                registry
             )?,
-            connections: gauge("stellar_http_connections", "Open connections.")?,
-            connections_limit: gauge(
+            connections: gauge!("stellar_http_connections", "Open connections.", registry)?,
+            connections_limit: gauge!(
                 "stellar_http_connections_limit",
                 "Limit of open connections (server.connections, or less by file descriptors).",
+                registry
             )?,
         })
     }

@@ -16,8 +16,11 @@ mod traces;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramVec, IntCounterVec, IntGauge, Registry, TextEncoder,
+    register_histogram_vec_with_registry as histograms,
+    register_histogram_with_registry as histogram,
+    register_int_counter_vec_with_registry as counters,
+    register_int_gauge_vec_with_registry as gauges, register_int_gauge_with_registry as gauge,
 };
 
 #[cfg(test)]
@@ -79,30 +82,25 @@ impl Telemetry {
     }
 
     fn register(registry: Registry) -> prometheus::Result<Self> {
-        let gauge = |name: &str, help: &str| {
-            let made = IntGauge::new(name, help)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
-        };
-        let build = IntGaugeVec::new(
-            Opts::new("stellar_build_info", "Always 1, with the version as label."),
+        let build = gauges!(
+            "stellar_build_info",
+            "Always 1, with the version as label.",
             &["version"],
+            registry
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let requests = IntCounterVec::new(
-            Opts::new(
-                "stellar_http_requests_total",
-                "Finished requests, by route, method and status.",
-            ),
+        let requests = counters!(
+            "stellar_http_requests_total",
+            "Finished requests, by route, method and status.",
             &["route", "method", "status"],
+            registry
         )?;
-        let duration = HistogramVec::new(
-            HistogramOpts::new(
-                "stellar_http_request_seconds",
-                "Time from the request head to the response head.",
-            )
-            .buckets(SECONDS.to_vec()),
+        let duration = histograms!(
+            "stellar_http_request_seconds",
+            "Time from the request head to the response head.",
             &["route", "method"],
+            SECONDS.to_vec(),
+            registry
         )?;
         let response_cache = RenamedGauge::register(
             &registry,
@@ -110,18 +108,13 @@ impl Telemetry {
             "Memory of cached responses, by kind.",
             &["of"],
         )?;
-        let body_bytes = Histogram::with_opts(
-            HistogramOpts::new(
-                "stellar_http_request_body_bytes",
-                "Declared length of request bodies.",
-            )
-            .buckets(BYTES.to_vec()),
+        let body_bytes = histogram!(
+            "stellar_http_request_body_bytes",
+            "Declared length of request bodies.",
+            BYTES.to_vec(),
+            registry
         )?;
         registry.register(Box::new(ProcessCollector::new()?))?;
-        registry.register(Box::new(build))?;
-        registry.register(Box::new(requests.clone()))?;
-        registry.register(Box::new(duration.clone()))?;
-        registry.register(Box::new(body_bytes.clone()))?;
         registry.register(Box::new(traces::SPANS.clone()))?;
         Ok(Self {
             engine: EngineTelemetry::register(&registry)?,
@@ -131,9 +124,13 @@ impl Telemetry {
             pack: PackTelemetry::register(&registry)?,
             requests,
             duration,
-            in_flight: gauge("stellar_http_requests_in_flight", "In-flight requests.")?,
+            in_flight: gauge!("stellar_http_requests_in_flight", "In-flight requests.", registry)?,
             response_cache,
-            ready: gauge("stellar_ready", "1 if the service is ready (/readyz), otherwise 0.")?,
+            ready: gauge!(
+                "stellar_ready",
+                "1 if the service is ready (/readyz), otherwise 0.",
+                registry
+            )?,
             body_bytes,
             registry,
         })

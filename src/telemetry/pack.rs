@@ -1,6 +1,6 @@
 //! Service metrics of the loaded pack.
 
-use prometheus::{IntGaugeVec, Opts, Registry};
+use prometheus::{IntGaugeVec, Registry, register_int_gauge_vec_with_registry as gauges};
 
 use crate::pack_id::PackId;
 
@@ -24,19 +24,18 @@ pub struct PackTelemetry {
 
 impl PackTelemetry {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let info = IntGaugeVec::new(
-            Opts::new("stellar_pack_info", "Always 1, with the loaded pack as labels."),
+        let info = gauges!(
+            "stellar_pack_info",
+            "Always 1, with the loaded pack as labels.",
             &["pack", "digest", "weights"],
+            registry
         )?;
-        let certificate = IntGaugeVec::new(
-            Opts::new(
-                "stellar_pack_certificate",
-                "State of the pack's certificate: 1 for the current state, 0 for the others.",
-            ),
+        let certificate = gauges!(
+            "stellar_pack_certificate",
+            "State of the pack's certificate: 1 for the current state, 0 for the others.",
             &["state"],
+            registry
         )?;
-        registry.register(Box::new(info.clone()))?;
-        registry.register(Box::new(certificate.clone()))?;
         Ok(Self { info, certificate })
     }
 

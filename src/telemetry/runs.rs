@@ -1,6 +1,10 @@
 //! Service metrics of background scoring.
 
-use prometheus::{Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Gauge, IntCounterVec, IntGauge, IntGaugeVec, Registry, register_gauge_with_registry,
+    register_int_counter_vec_with_registry as counters,
+    register_int_gauge_vec_with_registry as gauges, register_int_gauge_with_registry as gauge,
+};
 
 use super::renamed::RenamedGauge;
 
@@ -34,16 +38,13 @@ pub struct RunsTelemetry {
 
 impl RunsTelemetry {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let samples = IntGaugeVec::new(
-            Opts::new("stellar_run_samples", "Samples of all runs, by state."),
-            &["state"],
-        )?;
-        let attempts = IntCounterVec::new(
-            Opts::new(
-                "stellar_background_attempts_total",
-                "Attempts to score a pending sample, by outcome.",
-            ),
+        let samples =
+            gauges!("stellar_run_samples", "Samples of all runs, by state.", &["state"], registry)?;
+        let attempts = counters!(
+            "stellar_background_attempts_total",
+            "Attempts to score a pending sample, by outcome.",
             &["outcome"],
+            registry
         )?;
         let spool_bytes = RenamedGauge::register(
             registry,
@@ -51,64 +52,59 @@ impl RunsTelemetry {
             "Size of the spool's files.",
             &[],
         )?;
-        let runs = IntGaugeVec::new(Opts::new("stellar_runs", "Runs, by state."), &["state"])?;
-        let oldest_pending = Gauge::new(
+        let runs = gauges!("stellar_runs", "Runs, by state.", &["state"], registry)?;
+        let oldest_pending = register_gauge_with_registry!(
             "stellar_pending_oldest_seconds",
             "Age of the oldest pending sample of this instance's spool and pack; 0 without one.",
+            registry
         )?;
         for outcome in ["recorded", "postpone", "failed"] {
             // A rate needs the series before its first event.
             attempts.with_label_values(&[outcome]);
         }
-        registry.register(Box::new(samples.clone()))?;
-        registry.register(Box::new(runs.clone()))?;
-        registry.register(Box::new(oldest_pending.clone()))?;
-        registry.register(Box::new(attempts.clone()))?;
-        let restarts = IntCounterVec::new(
-            Opts::new(
-                "stellar_background_restarts_total",
-                "Restarts of background tasks that panicked.",
-            ),
+        let restarts = counters!(
+            "stellar_background_restarts_total",
+            "Restarts of background tasks that panicked.",
             &["task"],
+            registry
         )?;
-        let failing_runs = IntGaugeVec::new(
-            Opts::new(
-                "stellar_failing_runs",
-                "Runs that fail to be summarised or finished, retried with growing pauses.",
-            ),
+        let failing_runs = gauges!(
+            "stellar_failing_runs",
+            "Runs that fail to be summarised or finished, retried with growing pauses.",
             &["what"],
+            registry
         )?;
         for step in ["finish", "summary"] {
             failing_runs.with_label_values(&[step]);
         }
-        let gauge = |name: &str, help: &str| {
-            let made = IntGauge::new(name, help)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
-        };
-        registry.register(Box::new(restarts.clone()))?;
-        registry.register(Box::new(failing_runs.clone()))?;
         Ok(Self {
             samples,
             runs,
             oldest_pending,
-            blocked: gauge(
+            blocked: gauge!(
                 "stellar_blocked_samples",
                 "Pending samples of this instance's spool that need a pack that is not loaded.",
+                registry
             )?,
             attempts,
             spool_bytes,
-            spool_limit_bytes: gauge(
+            spool_limit_bytes: gauge!(
                 "stellar_spool_limit_bytes",
                 "Limit of the size of the spool's files (store.spool_mib).",
+                registry
             )?,
-            disk_free_bytes: gauge("stellar_disk_free_bytes", "Free space of the spool's disk.")?,
-            disk_bytes: gauge("stellar_disk_bytes", "Size of the spool's disk.")?,
-            pixel_bytes: gauge(
+            disk_free_bytes: gauge!(
+                "stellar_disk_free_bytes",
+                "Free space of the spool's disk.",
+                registry
+            )?,
+            disk_bytes: gauge!("stellar_disk_bytes", "Size of the spool's disk.", registry)?,
+            pixel_bytes: gauge!(
                 "stellar_pixel_bytes",
                 "Pixel budget in use by decoded images and images being decoded.",
+                registry
             )?,
-            pixel_limit_bytes: gauge("stellar_pixel_limit_bytes", "The pixel budget.")?,
+            pixel_limit_bytes: gauge!("stellar_pixel_limit_bytes", "The pixel budget.", registry)?,
             restarts,
             failing_runs,
         })
