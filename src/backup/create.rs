@@ -127,8 +127,8 @@ impl Partial {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let temporary = path.with_file_name(name);
-        // It contains personal data: nobody else may read it. One that was left behind by a kill
-        // is written again.
+        // The archive contains personal data, so only its owner may read it. A file that a killed
+        // backup left behind is overwritten.
         let file = File::options()
             .create(true)
             .write(true)
@@ -194,8 +194,7 @@ impl Partial {
                 match folder.read(file).map_err(&failed)? {
                     Some(bytes) => {
                         // Images are compressed already.
-                        let name = format!("{}{file}", SpoolPart::PREFIX);
-                        self.part(&name, CompressionMethod::Stored)?;
+                        self.part(&SpoolPart::path(file), CompressionMethod::Stored)?;
                         self.write(&bytes)?;
                         part.files += 1;
                         part.bytes += bytes.len() as u64;

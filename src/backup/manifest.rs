@@ -1,5 +1,7 @@
 //! The manifest of a backup.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 
 /// Name of the manifest within the archive.
@@ -66,4 +68,8 @@ pub struct SpoolPart {
 
 impl SpoolPart {
     pub(super) const PREFIX: &'static str = "spool/";
+
+    pub(super) fn path(file: impl Display) -> String {
+        format!("{}{file}", Self::PREFIX)
+    }
 }

@@ -83,7 +83,7 @@ impl Archive {
         let (mut count, mut size) = (0, 0);
         for file in self.files()? {
             let mut hasher = blake3::Hasher::new();
-            self.chunks(&format!("{}{file}", SpoolPart::PREFIX), |chunk| {
+            self.chunks(&SpoolPart::path(file), |chunk| {
                 hasher.update(chunk);
                 size += chunk.len() as u64;
             })?;
@@ -174,7 +174,7 @@ impl Archive {
         };
         for file in self.files()? {
             let mut bytes = Vec::new();
-            self.chunks(&format!("{}{file}", SpoolPart::PREFIX), |chunk| {
+            self.chunks(&SpoolPart::path(file), |chunk| {
                 bytes.extend_from_slice(chunk);
             })?;
             folder.write(file, &bytes).map_err(failed)?;
