@@ -156,7 +156,7 @@ impl FeatureCache {
             let _guard = guard;
             work.await
         }
-        // Whoever polls it: all callers share it.
+        // Any caller may poll it: all share it.
         .instrument(span)
         .boxed()
         .shared();

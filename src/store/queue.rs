@@ -26,7 +26,7 @@ pub(super) struct Entry {
     pub(super) sample: NewSample,
     /// Run of a pending sample; `None` for a sample of an interactive request.
     pub(super) pending: Option<Uuid>,
-    /// Span of whoever waits for the reply.
+    /// Span of the caller that waits for the reply.
     pub(super) span: Span,
     pub(super) reply: oneshot::Sender<Result<Done, StoreError>>,
 }

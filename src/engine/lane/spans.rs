@@ -10,7 +10,7 @@ use crate::trace::{self, span};
 
 /// The spans of one item, disabled if traces are off.
 pub(super) struct ItemSpans {
-    /// Whoever asked for the item.
+    /// The caller that asked for the item.
     asked: Span,
     queue: Span,
 }

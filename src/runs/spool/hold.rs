@@ -3,7 +3,7 @@
 //! A backup reads the database at one moment, and the files that its rows need afterwards. Files
 //! are written before any row names them, so each of them existed at that moment. But the service
 //! deletes a file as soon as its row is gone, which may be before the backup has read it. So a
-//! backup holds the files: it locks a file of the folder shared, and whoever deletes locks it
+//! backup holds the files: it locks a file of the folder shared, and a deletion locks it
 //! exclusively. The operating system unlocks it if the backup is killed.
 
 use std::{
