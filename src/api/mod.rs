@@ -12,6 +12,7 @@ mod http;
 mod images;
 mod metrics;
 mod models;
+mod pages;
 mod preferences;
 mod questions;
 mod readiness;
@@ -230,8 +231,8 @@ fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::open
 
 /// Builds the router with all routes and their middleware.
 pub fn router(app: Arc<App>) -> Router {
-    let (router, table) = routes().split();
-    let (analysed, of_analyses) = analysis_routes().split();
+    let (router, table) = pages::add(routes()).split();
+    let (analysed, of_analyses) = pages::add_analyses(analysis_routes()).split();
     let table = table
         .merge(of_analyses)
         .with(Method::GET, "/", Access::AnyKey)
@@ -258,6 +259,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(keys, keys::guard))
         .layer(CatchPanicLayer::custom(fallback::panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&app.hosts), hosts::guard))
+        .layer(middleware::from_fn(pages::problems::render))
         .layer(middleware::from_fn_with_state(app.telemetry.clone(), telemetry::observe))
         .layer(middleware::from_fn_with_state(is_leaving, leaving::close))
         .layer(middleware::from_fn(request_id::assign))

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use axum::{Router, http::Method};
+use axum::{Router, http::Method, routing::MethodRouter};
 use utoipa::openapi::{
     OpenApi, SecurityRequirement,
     path::{Operation, PathItem},
@@ -100,6 +100,18 @@ impl<S: Clone + Send + Sync + 'static> Guarded<S> {
     /// Adds operations that need a key if `keys.metrics` is set.
     pub(crate) fn metrics(self, routes: UtoipaMethodRouter<S>) -> Self {
         self.routes(Access::Metrics, routes)
+    }
+
+    /// Adds a page, which the API document does not have.
+    pub(crate) fn page(mut self, access: Access, path: &str, handler: MethodRouter<S>) -> Self {
+        self.table.add(Method::GET, path, access);
+        Self { router: self.router.route(path, handler), table: self.table }
+    }
+
+    /// Adds the form of a page, which the API document does not have.
+    pub(crate) fn form(mut self, scope: Scope, path: &str, handler: MethodRouter<S>) -> Self {
+        self.table.add(Method::POST, path, Access::Scope(scope));
+        Self { router: self.router.route(path, handler), table: self.table }
     }
 
     fn routes(mut self, access: Access, mut routes: UtoipaMethodRouter<S>) -> Self {

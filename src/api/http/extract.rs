@@ -55,52 +55,54 @@ pub(crate) struct Query<T>(pub(crate) T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let text = parts.uri.query().unwrap_or_default();
-        if text.len() > MOST_QUERY_BYTES {
-            let problem = format!(
-                "the query string is longer than {MOST_QUERY_BYTES} bytes: request less at once"
-            );
-            return Err(ApiError::new(Code::MalformedRequest, problem));
-        }
-        let pairs =
-            axum::extract::Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let pairs = pairs.map(|pairs| pairs.0).unwrap_or_default();
-        for (name, value) in &pairs {
-            if let Err(problem) =
-                label::check_visible(name).and_then(|()| label::check_visible(value))
-            {
-                let name: String = label::visible(name).chars().take(80).collect();
-                return Err(ApiError::new(
-                    Code::MalformedRequest,
-                    format!("`{name}` in the query {problem}"),
-                ));
-            }
-        }
-        let query = if pairs.iter().any(|(_, value)| label::normal(value) != value.as_str()) {
-            axum::extract::Query::<T>::try_from_uri(&normal_uri(&pairs))
-        } else {
-            axum::extract::Query::<T>::from_request_parts(parts, state).await
-        };
-        match query {
-            Ok(axum::extract::Query(query)) => Ok(Self(query)),
-            Err(rejection) => Err(ApiError::new(Code::MalformedRequest, rejection.body_text())),
-        }
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        query_of(&pairs(&parts.uri)?).map(Self)
     }
 }
 
-/// Returns the same query with its values in the form in which names are stored.
-fn normal_uri(pairs: &[(String, String)]) -> Uri {
-    let encoded = |text: &str| {
-        text.bytes().fold(String::new(), |mut encoded, byte| {
-            use std::fmt::Write as _;
-            let _ = write!(encoded, "%{byte:02X}");
-            encoded
-        })
-    };
-    let pairs = pairs
-        .iter()
-        .map(|(name, value)| format!("{}={}", encoded(name), encoded(&label::normal(value))));
+/// Returns the names and values of a query string, values in the form in which names are stored.
+pub(crate) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
+    if uri.query().unwrap_or_default().len() > MOST_QUERY_BYTES {
+        let problem = format!(
+            "the query string is longer than {MOST_QUERY_BYTES} bytes: request less at once"
+        );
+        return Err(ApiError::new(Code::MalformedRequest, problem));
+    }
+    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
+    let pairs = pairs.map(|pairs| pairs.0).unwrap_or_default();
+    for (name, value) in &pairs {
+        if let Err(problem) = label::check_visible(name).and_then(|()| label::check_visible(value))
+        {
+            let name: String = label::visible(name).chars().take(80).collect();
+            return Err(ApiError::new(
+                Code::MalformedRequest,
+                format!("`{name}` in the query {problem}"),
+            ));
+        }
+    }
+    let normal = |(name, value): (String, String)| (name, label::normal(&value).to_string());
+    Ok(pairs.into_iter().map(normal).collect())
+}
+
+/// Parses the names and values of a query string.
+pub(crate) fn query_of<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, ApiError> {
+    let pairs = pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
     let query = pairs.collect::<Vec<_>>().join("&");
-    format!("/?{query}").parse().expect("percent-encoded text is a valid query")
+    let uri: Uri = format!("/?{query}").parse().expect("percent-encoded text is a valid query");
+    axum::extract::Query::<T>::try_from_uri(&uri)
+        .map(|query| query.0)
+        .map_err(|rejection| ApiError::new(Code::MalformedRequest, rejection.body_text()))
+}
+
+/// Returns a text percent-encoded for a query string or a segment of a path (RFC 3986).
+pub(crate) fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        use std::fmt::Write as _;
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
 }

@@ -1,0 +1,138 @@
+//! The address of a page: its path and parameters, which are the whole state of a view.
+
+use std::fmt;
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use serde::de::DeserializeOwned;
+
+use crate::api::http::{ApiError, encode, pairs, query_of};
+
+/// Path and parameters of a page. Parameters without a value are left out: browsers send every
+/// field of a form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Address {
+    path: String,
+    pairs: Vec<(String, String)>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Address {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let mut pairs = pairs(&parts.uri)?;
+        pairs.retain(|(_, value)| !value.trim().is_empty());
+        Ok(Self { path: parts.uri.path().to_owned(), pairs })
+    }
+}
+
+impl Address {
+    /// Creates the address of a page without parameters.
+    pub(super) fn new(path: impl Into<String>) -> Self {
+        Self { path: path.into(), pairs: Vec::new() }
+    }
+
+    /// Returns the value of a parameter, the last one if there are several.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().rfind(|(each, _)| each == name).map(|(_, value)| &**value)
+    }
+
+    /// Returns the values of a parameter that a form may send several times.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pairs.iter().filter(move |(each, _)| each == name).map(|(_, value)| &**value)
+    }
+
+    /// Removes a parameter that the page has and the API does not, and returns its value.
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        let value = self.get(name).map(ToOwned::to_owned);
+        self.pairs.retain(|(each, _)| each != name);
+        value
+    }
+
+    /// Joins the values of a parameter that a form sent several times by commas, as the API takes
+    /// them.
+    pub(super) fn join(&mut self, name: &str) {
+        let joined = self.all(name).collect::<Vec<_>>().join(",");
+        if !joined.is_empty() {
+            *self = self.with(name, &joined);
+        }
+    }
+
+    /// Parses the parameters as those of a route of the API, without those that are the page's own.
+    pub(super) fn query<T: DeserializeOwned>(&self, own: &[&str]) -> Result<T, ApiError> {
+        let is_own = |name: &str| own.contains(&name) || name == super::view::DOWNLOAD;
+        let pairs = self.pairs.iter().filter(|(name, _)| !is_own(name)).cloned();
+        query_of(&pairs.collect::<Vec<_>>())
+    }
+
+    /// Returns the same address with this value of a parameter, in place of others.
+    pub(super) fn with(&self, name: &str, value: impl fmt::Display) -> Self {
+        let mut changed = self.clone();
+        let pair = (name.to_owned(), value.to_string());
+        match changed.pairs.iter().position(|(each, _)| each == name) {
+            Some(at) => {
+                changed.pairs[at] = pair;
+                let mut seen = 0;
+                changed.pairs.retain(|(each, _)| {
+                    seen += usize::from(each == name);
+                    each != name || seen == 1
+                });
+            }
+            None => changed.pairs.push(pair),
+        }
+        changed
+    }
+
+    /// Returns the same address without a parameter.
+    pub(super) fn without(&self, name: &str) -> Self {
+        let pairs = self.pairs.iter().filter(|(each, _)| each != name).cloned().collect();
+        Self { path: self.path.clone(), pairs }
+    }
+
+    /// Returns another path with the same parameters.
+    pub(super) fn at(&self, path: impl Into<String>) -> Self {
+        Self { path: path.into(), pairs: self.pairs.clone() }
+    }
+
+    /// Returns the parameters, for the hidden fields of a form.
+    pub(super) fn parameters(&self) -> &[(String, String)] {
+        &self.pairs
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        for (at, (name, value)) in self.pairs.iter().enumerate() {
+            let separator = if at == 0 { '?' } else { '&' };
+            write!(f, "{separator}{}={}", encode(name), encode(value))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_changed_one_parameter_at_a_time() {
+        let address = Address::new("/leaderboard").with("by", "run").with("dataset", "a & b");
+        assert_eq!(address.to_string(), "/leaderboard?by=run&dataset=a%20%26%20b");
+        assert_eq!(
+            address.with("by", "method").to_string(),
+            "/leaderboard?by=method&dataset=a%20%26%20b"
+        );
+        assert_eq!(address.without("dataset").to_string(), "/leaderboard?by=run");
+        assert_eq!(address.at("/x").without("dataset").to_string(), "/x?by=run");
+    }
+
+    #[test]
+    fn values_that_a_form_repeats_are_joined() {
+        let pair = |value: &str| ("metrics".to_owned(), value.to_owned());
+        let mut address = Address { path: "/".to_owned(), pairs: vec![pair("ips"), pair("goa")] };
+        address.join("metrics");
+        assert_eq!(address.to_string(), "/?metrics=ips%2Cgoa");
+        assert_eq!(address.take("metrics").as_deref(), Some("ips,goa"));
+        assert_eq!(address.to_string(), "/");
+    }
+}

