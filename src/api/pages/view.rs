@@ -158,7 +158,7 @@ impl View {
                 body {
                     (bar(self.section))
                     @if pack.weights == Weights::Demo {
-                        p.notice.demo role="note" {
+                        aside.notice.demo aria-label="Notice" {
                             strong { "Demo weights: numbers mean nothing. " }
                             "The loaded pack has random weights. Everything works, and no score says \
                                 anything about an image."
