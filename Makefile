@@ -10,12 +10,13 @@ export PATH := $(CURDIR)/.runtime/bin:$(PATH)
 TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" || echo "test")
 MINUTES ?= 10
 EXAMPLES ?= 15
+FOLDER ?= target/screenshots
 EXPORT_PYTHON := .runtime/export/bin/python
 
 # The official builds of ONNX Runtime send telemetry otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup serve build test test-all check style contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test demo-pack clean
+.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test demo-pack clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -47,6 +48,11 @@ test: style  ## Everything a change must pass, on SQLite and PostgreSQL
 	$(LINTED) scripts/postgres.sh run cargo $(TEST) --workspace --locked
 	scripts/contract.py
 	scripts/postgres.sh run scripts/dashboards_check.py
+	scripts/browser_check.py
+
+screenshots: setup  ## Every page in every state as a picture: make screenshots FOLDER=target/screenshots
+	cargo build --locked
+	scripts/browser_check.py --screenshots $(FOLDER)
 
 contract: setup  ## The service against openapi/openapi.json: make contract EXAMPLES=100
 	cargo build --locked

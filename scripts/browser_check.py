@@ -146,15 +146,15 @@ class Filler:
         ]
         self.call("POST", "/v1/preferences", json.dumps({"preferences": votes}))
 
-    def summarised(self):
+    def summarised(self, seconds=60):
         """Waits until all rows of the leaderboard have their intervals."""
-        until = time.monotonic() + 60
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             rows = self.service.get("/v1/leaderboard?pack=all&limit=1000")["rows"]
             if rows and not any(of["pending"] for row in rows for of in row["metrics"].values()):
                 return
             time.sleep(0.3)
-        sys.exit("browser_check.py: the runs were not summarised within a minute")
+        sys.exit(f"browser_check.py: the runs were not summarised within {seconds} s")
 
 
 def key_of(program, service, *scopes):
