@@ -7,6 +7,7 @@
 mod address;
 mod assets;
 mod charts;
+mod images;
 mod metrics;
 mod number;
 pub(crate) mod problems;
