@@ -54,7 +54,7 @@ use http::{analyses, bodies, csv, fallback, hosts, leaving, request_id, telemetr
 pub use readiness::Readiness;
 pub use runs::import::import_bytes;
 use runs::{attributes, compare, events, import, report, toolkit};
-pub use score::{Evidence, ScoreResponse, score_entry};
+pub use score::{ScoreResponse, score_entry};
 pub use starting::{Starting, Step};
 pub use state::App;
 

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::extras::Extras;
 use super::run_name::RunName;
 use crate::content::ContentHash;
 use crate::pack_id::PackId;
@@ -44,6 +45,8 @@ pub struct NewSample {
     pub service_version: String,
     /// Scores in any order, at most one per metric.
     pub scores: Vec<NewScore>,
+    /// What is kept beside the scores.
+    pub extras: Extras,
 }
 
 impl NewSample {
