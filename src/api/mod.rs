@@ -29,7 +29,6 @@ use axum::{
     extract::DefaultBodyLimit,
     http::Method,
     middleware,
-    response::Redirect,
     routing::{delete, get},
 };
 use tower_http::catch_panic::CatchPanicLayer;
@@ -235,7 +234,6 @@ pub fn router(app: Arc<App>) -> Router {
     let (analysed, of_analyses) = pages::add_analyses(analysis_routes()).split();
     let table = table
         .merge(of_analyses)
-        .with(Method::GET, "/", Access::AnyKey)
         .with(Method::GET, "/openapi.json", Access::AnyKey)
         .with(Method::DELETE, "/v1/pictures/{hash}", Access::Scope(Scope::Admin));
     let keys = Guard { keys: Arc::clone(&app.keys), table: Arc::new(table) };
@@ -247,7 +245,6 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(analyses, analyses::admit))
         .with_state(Arc::new(app.for_analyses()));
     router
-        .route("/", get(|| async { Redirect::temporary("/docs/") }))
         .route("/openapi.json", get(move || async move { Json(documented) }))
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
         .merge(analysed)

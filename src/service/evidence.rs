@@ -217,6 +217,7 @@ mod tests {
         };
         let of = |at: usize| ImageFaces {
             of: format!("auxiliary[{at}]"),
+            size: None,
             faces: (0..faces).map(face).collect(),
         };
         Evidence {

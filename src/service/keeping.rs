@@ -18,7 +18,7 @@ const OLD: Duration = Duration::DAY;
 /// What is kept beside the scores of a sample.
 #[derive(Debug, Clone, Copy)]
 pub struct Keeping {
-    evidence: bool,
+    evidence_days: u32,
     faces: bool,
     thumbnail_side: u32,
 }
@@ -28,7 +28,7 @@ impl Keeping {
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self {
-            evidence: config.store.evidence_retention_days > 0,
+            evidence_days: config.store.evidence_retention_days,
             faces: config.privacy.face_retention_days > 0,
             thumbnail_side: config.store.thumbnails,
         }
@@ -38,6 +38,12 @@ impl Keeping {
     #[must_use]
     pub fn has_thumbnails(self) -> bool {
         self.thumbnail_side > 0
+    }
+
+    /// Returns the retention of evidence in days; 0 if none is kept.
+    #[must_use]
+    pub fn evidence_days(self) -> u32 {
+        self.evidence_days
     }
 
     /// Collects what is kept of a scored sample. A thumbnail that fails is left out: it is no
@@ -56,7 +62,7 @@ impl Keeping {
         } else {
             Vec::new()
         };
-        let evidence = if self.evidence { evidence() } else { None };
+        let evidence = if self.evidence_days > 0 { evidence() } else { None };
         Extras { evidence, thumbnails, began: Some(began) }
     }
 
