@@ -232,10 +232,11 @@ fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::open
 pub fn router(app: Arc<App>) -> Router {
     let (router, table) = pages::add(routes()).split();
     let (analysed, of_analyses) = pages::add_analyses(analysis_routes()).split();
-    let table = table
-        .merge(of_analyses)
-        .with(Method::GET, "/openapi.json", Access::AnyKey)
-        .with(Method::DELETE, "/v1/pictures/{hash}", Access::Scope(Scope::Admin));
+    let table = table.merge(of_analyses).with(Method::GET, "/openapi.json", Access::AnyKey).with(
+        Method::DELETE,
+        "/v1/pictures/{hash}",
+        Access::Scope(Scope::Admin),
+    );
     let keys = Guard { keys: Arc::clone(&app.keys), table: Arc::new(table) };
     let documented = openapi();
     let readiness = Arc::clone(&app.readiness);

@@ -14,9 +14,7 @@ use utoipa::ToSchema;
 use crate::{
     engine::Pack,
     metrics::{AttributePrediction, Explanation},
-    scoring::{
-        ImageFaces, MetricScore, ObjectEvidence, RelationEvidence, Scorecard, TextEvidence,
-    },
+    scoring::{ImageFaces, MetricScore, ObjectEvidence, RelationEvidence, Scorecard, TextEvidence},
 };
 
 /// Limit of the stored evidence of one sample, in bytes. Beyond it, only the beginning of each list

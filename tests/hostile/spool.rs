@@ -6,8 +6,8 @@ use serde_json::json;
 use stellar_score::{
     content::ContentHash,
     store::{
-        Extras, NewPending, NewSample, NewScore, PackId, RunFacts, RunName, RunRecord, ScoreValue, Store,
-        Weights,
+        Extras, NewPending, NewSample, NewScore, PackId, RunFacts, RunName, RunRecord, ScoreValue,
+        Store, Weights,
     },
 };
 use time::OffsetDateTime;

@@ -27,10 +27,7 @@ pub(super) fn address(hash: &str) -> String {
 }
 
 /// `GET /images/{hash}`: the thumbnail of an image, or a placeholder.
-pub(super) async fn read(
-    State(app): Shared,
-    hash: InPath<String>,
-) -> Result<Response, ApiError> {
+pub(super) async fn read(State(app): Shared, hash: InPath<String>) -> Result<Response, ApiError> {
     let hash = hash.ok().and_then(|Path(hash)| ContentHash::from_hex(&hash));
     let hash = hash.ok_or_else(|| not_found("image with this hash"))?;
     if let Some(webp) = app.store.thumbnail(hash).await? {

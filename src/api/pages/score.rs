@@ -26,7 +26,7 @@ use crate::scoring::{Metadata, Sample};
 const IMAGE: &str = "example.jpg";
 const REFERENCE: &str = "example-face.jpg";
 const PROMPT: &str = "a person in a space suit holding a helmet";
-const OBJECTS: [&str; 2] = ["space suit", "flag"];
+const OBJECTS: [&str; 2] = ["space suit", "helmet"];
 
 /// Responds with the form.
 pub(super) async fn form(
@@ -34,9 +34,8 @@ pub(super) async fn form(
     address: Address,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let view = View::new(Section::Score, "Score an image", &address)
-        .style("score.css")
-        .script("score.js");
+    let view =
+        View::new(Section::Score, "Score an image", &address).style("score.css").script("score.js");
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let base = format!("http://{}", host.unwrap_or("127.0.0.1:8080"));
     let has_keys = app.store.has_keys().await?;
@@ -75,9 +74,8 @@ pub(super) async fn submit(State(app): Shared, request: Request) -> Result<Respo
 
 /// `POST /score/example`: scores the example, and leads to its sample.
 pub(super) async fn example(State(app): Shared, request: Request) -> Result<Response, ApiError> {
-    let scored = drain::whole(request, |_| {
-        score::respond(&app, async { example_form(&app.limits) })
-    });
+    let scored =
+        drain::whole(request, |_| score::respond(&app, async { example_form(&app.limits) }));
     scored.await.map(|scored| to_sample(&scored))
 }
 
@@ -222,7 +220,8 @@ fn privacy(app: &App) -> Markup {
 
 /// The same request without a page. The script fills in what the form has.
 fn elsewhere(base: &str, has_keys: bool) -> Markup {
-    let curl_key = if has_keys { " -H \"Authorization: Bearer $STELLAR_KEY\" \\\n    " } else { "" };
+    let curl_key =
+        if has_keys { " -H \"Authorization: Bearer $STELLAR_KEY\" \\\n    " } else { "" };
     let python_key = if has_keys {
         "\n    headers={\"Authorization\": \"Bearer \" + os.environ[\"STELLAR_KEY\"]},"
     } else {

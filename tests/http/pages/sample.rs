@@ -159,9 +159,8 @@ async fn mistakes_in_the_form_are_problems_and_pages_for_browsers() {
     app.send(posted("/score", run)).await.problem(422, "missing_field");
     let broken = Form::new().file("image", png(1)).field("metadata", "[1]");
     app.send(posted("/score", broken)).await.problem(422, "invalid_field");
-    let many = (0..17).fold(Form::new().file("image", png(1)), |form, at| {
-        form.file("reference", png(at))
-    });
+    let many =
+        (0..17).fold(Form::new().file("image", png(1)), |form, at| form.file("reference", png(at)));
     app.send(posted("/score", many)).await.problem(422, "repeated_field");
 }
 
@@ -182,7 +181,7 @@ async fn the_tables_of_a_sample_are_downloads() {
     let csv = app.get(&format!("/samples/{id}?download=csv:scores")).await;
     assert_eq!(csv.headers[header::CONTENT_TYPE], "text/csv; charset=utf-8");
     let lines = text(&csv);
-    assert!(lines.starts_with("Metric,Score,Better than,Notes\r\n"), "{lines}");
+    assert!(lines.starts_with("Metric,Score,Notes\r\n"), "{lines}");
     assert!(lines.contains("\r\nclip_t,") && lines.contains("\r\naesthetic,"), "{lines}");
     let latex = app.get(&format!("/samples/{id}?download=latex:texts")).await;
     assert!(text(&latex).contains("\\begin{tabular}"), "{}", text(&latex));

@@ -30,10 +30,13 @@ pub(super) async fn read(
     let pack = app.scoring.pack().id().digest;
     let evidence = sample.evidence.iter().flatten();
     let evidence = evidence.clone().find(|of| of.pack == pack).or_else(|| evidence.clone().next());
-    let title: String = sample.name.chars().take(60).collect();
-    let mut view = View::new(Section::Gallery, format!("Sample {title}"), &address)
-        .style("sample.css")
-        .script("sample.js");
+    let title = if sample.name == sample.content {
+        "Unnamed sample".to_owned()
+    } else {
+        format!("Sample {}", sample.name.chars().take(60).collect::<String>())
+    };
+    let mut view =
+        View::new(Section::Gallery, title, &address).style("sample.css").script("sample.js");
     let scores = scores::table(&mut view, &sample, &pack);
     let details = tables::all(&mut view, evidence);
     let content = html! {
@@ -61,7 +64,13 @@ fn head(sample: &SampleResponse) -> Markup {
                 _ => { "Outside any run: it counts on no leaderboard." }
             }
         }
-        h1 { "Sample " bdi.name { (sample.name) } }
+        h1 {
+            @if sample.name == sample.content {
+                "Unnamed sample"
+            } @else {
+                "Sample " bdi.name { (sample.name) }
+            }
+        }
     }
 }
 

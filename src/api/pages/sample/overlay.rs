@@ -15,6 +15,31 @@ const MOST_PHOTOS: usize = 12;
 /// Most boxes of each kind that are drawn.
 const MOST_BOXES: usize = 40;
 
+/// Size of an image, and of a label on it, in its pixels.
+#[derive(Clone, Copy)]
+struct Frame {
+    width: f64,
+    height: f64,
+    font: f64,
+}
+
+impl Frame {
+    /// The generated image is shown large.
+    fn large(size: [u32; 2]) -> Self {
+        Self::new(size, 30.0)
+    }
+
+    fn small(size: [u32; 2]) -> Self {
+        Self::new(size, 15.0)
+    }
+
+    /// Creates the frame of an image whose longer side is so many lines of labels long.
+    fn new(size: [u32; 2], lines: f64) -> Self {
+        let [width, height] = size.map(f64::from);
+        Self { width, height, font: width.max(height) / lines }
+    }
+}
+
 /// A box: left, top, right, bottom in pixels.
 type Corners = [f64; 4];
 
@@ -31,7 +56,8 @@ pub(super) fn images(sample: &SampleResponse, stored: Option<&StoredEvidence>) -
                         Some(image) => {
                             (canvas(
                                 "image", &image.hash, "The generated image",
-                                [image.width, image.height], &drawn(evidence, [image.width, image.height]),
+                                [image.width, image.height],
+                                &drawn(evidence, Frame::large([image.width, image.height])),
                             ))
                         }
                         None => {
@@ -73,7 +99,7 @@ fn photos<'a>(
             figure {
                 @match found.and_then(|found| Some((found, found.size?))) {
                     Some((found, size)) => {
-                        (canvas(&of, hash, &alt, size, &photo_layers(found, evidence, &of, size)))
+                        (canvas(&of, hash, &alt, size, &photo_layers(found, evidence, &of, Frame::small(size))))
                     }
                     None => {
                         div data-of=(of) { (images::image(hash, &alt)) }
@@ -107,10 +133,13 @@ fn layers(evidence: Option<&Evidence>) -> Markup {
     let has_faces = evidence.faces.iter().any(|of| !of.faces.is_empty());
     let has_objects = evidence.objects.iter().any(|object| object.corners.is_some());
     let has_relations = evidence.relations.iter().any(|of| of.subject_box.is_some());
+    // Boxes of relations cover most of an image.
     let switch = |id: &str, label: &str, class: &str| {
         html! {
-            label.switch { input type="checkbox" id=(id) checked autocomplete="off";
-                span.swatch.(class) {} (label) }
+            label.switch {
+                input type="checkbox" id=(id) checked[class != "relation"] autocomplete="off";
+                span.swatch.(class) {} (label)
+            }
         }
     };
     html! {
@@ -130,15 +159,19 @@ fn layers(evidence: Option<&Evidence>) -> Markup {
 /// An image with a drawing on it, both in pixels of the upright image.
 fn canvas(of: &str, hash: &str, alt: &str, [width, height]: [u32; 2], layers: &Markup) -> Markup {
     html! {
-        svg.canvas viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(alt) {
-            image data-of=(of) href=(images::address(hash)) width=(width) height=(height) {}
-            (layers)
+        svg.canvas viewBox=(format!("0 0 {width} {height}")) preserveAspectRatio="xMinYMin meet"
+            role="img" aria-label=(alt) {
+            // The inner one cuts off boxes that are partly beyond the image.
+            svg width=(width) height=(height) {
+                image data-of=(of) href=(images::address(hash)) width=(width) height=(height) {}
+                (layers)
+            }
         }
     }
 }
 
 /// The layers of the generated image.
-fn drawn(evidence: Option<&Evidence>, size: [u32; 2]) -> Markup {
+fn drawn(evidence: Option<&Evidence>, frame: Frame) -> Markup {
     let Some(evidence) = evidence else { return html! {} };
     let faces = evidence.faces.iter().find(|of| of.of == "image");
     html! {
@@ -146,19 +179,19 @@ fn drawn(evidence: Option<&Evidence>, size: [u32; 2]) -> Markup {
             @for object in evidence.objects.iter().take(MOST_BOXES) {
                 @if let Some(corners) = object.corners {
                     @let label = labelled(&object.label, object.score);
-                    (boxed("object", corners, &label, size))
+                    (boxed("object", corners, &label, frame))
                 }
             }
         }
         g.layer-relations {
             @for relation in evidence.relations.iter().take(MOST_BOXES) {
-                (arrow(relation, size))
+                (arrow(relation, frame))
             }
         }
         @if let Some(faces) = faces {
             g.layer-faces {
                 @for (at, face) in faces.faces.iter().enumerate().take(MOST_BOXES) {
-                    (marked(face, &face_label(at, face, None), size))
+                    (marked(face, &face_label(at, face, None), frame))
                 }
             }
         }
@@ -166,19 +199,14 @@ fn drawn(evidence: Option<&Evidence>, size: [u32; 2]) -> Markup {
 }
 
 /// The faces of an image of the person, with their similarity to the generated face.
-fn photo_layers(
-    found: &ImageFaces,
-    evidence: Option<&Evidence>,
-    of: &str,
-    size: [u32; 2],
-) -> Markup {
+fn photo_layers(found: &ImageFaces, evidence: Option<&Evidence>, of: &str, frame: Frame) -> Markup {
     let pairs = evidence.into_iter().flat_map(|all| all.matches.values().flatten());
     let cosines: BTreeMap<usize, f64> =
         pairs.filter(|pair| pair.photo == of).map(|pair| (pair.photo_face, pair.cosine)).collect();
     html! {
         g.layer-faces {
             @for (at, face) in found.faces.iter().enumerate().take(MOST_BOXES) {
-                (marked(face, &face_label(at, face, cosines.get(&at).copied()), size))
+                (marked(face, &face_label(at, face, cosines.get(&at).copied()), frame))
             }
         }
     }
@@ -205,18 +233,20 @@ fn labelled(label: &str, score: Option<f64>) -> String {
 }
 
 /// A face with its landmarks.
-fn marked(face: &FaceEvidence, label: &str, size: [u32; 2]) -> Markup {
-    let radius = unit(size) * 0.22;
+fn marked(face: &FaceEvidence, label: &str, frame: Frame) -> Markup {
+    let [left, _, _, bottom] = face.corners.map(f64::from);
     html! {
-        (boxed("face", face.corners.map(f64::from), label, size))
+        (outline("face", face.corners.map(f64::from)))
+        // Below the box: those of objects are above.
+        (text_at("face", left, bottom + frame.font, label, frame))
         @for [x, y] in face.landmarks {
-            circle.face cx=(rounded(x.into())) cy=(rounded(y.into())) r=(rounded(radius)) {}
+            circle.face cx=(rounded(x.into())) cy=(rounded(y.into())) r=(rounded(frame.font * 0.2)) {}
         }
     }
 }
 
 /// A relation as an arrow from the person to the object.
-fn arrow(relation: &RelationEvidence, size: [u32; 2]) -> Markup {
+fn arrow(relation: &RelationEvidence, frame: Frame) -> Markup {
     let (Some(subject), Some(object)) = (relation.subject_box, relation.object_box) else {
         return html! {};
     };
@@ -228,8 +258,8 @@ fn arrow(relation: &RelationEvidence, size: [u32; 2]) -> Markup {
         (outline("relation", subject))
         (outline("relation", object))
         line.relation x1=(rounded(x1)) y1=(rounded(y1)) x2=(rounded(x2)) y2=(rounded(y2)) {}
-        circle.relation cx=(rounded(x2)) cy=(rounded(y2)) r=(rounded(unit(size) * 0.4)) {}
-        (text_at("relation", (x1 + x2) / 2.0, f64::midpoint(y1, y2), &label, size))
+        circle.relation cx=(rounded(x2)) cy=(rounded(y2)) r=(rounded(frame.font * 0.4)) {}
+        (text_at("relation", (x1 + x2) / 2.0, f64::midpoint(y1, y2), &label, frame))
     }
 }
 
@@ -240,18 +270,17 @@ fn outline(class: &str, [left, top, right, bottom]: Corners) -> Markup {
     }
 }
 
-fn boxed(class: &str, corners: Corners, label: &str, size: [u32; 2]) -> Markup {
+fn boxed(class: &str, corners: Corners, label: &str, frame: Frame) -> Markup {
     let [left, top, ..] = corners;
     html! {
         (outline(class, corners))
-        (text_at(class, left, top - unit(size) * 0.3, label, size))
+        (text_at(class, left, top - frame.font * 0.3, label, frame))
     }
 }
 
 /// A label within the image.
-fn text_at(class: &str, x: f64, y: f64, label: &str, size: [u32; 2]) -> Markup {
-    let [width, height] = size.map(f64::from);
-    let font = unit(size);
+fn text_at(class: &str, x: f64, y: f64, label: &str, frame: Frame) -> Markup {
+    let Frame { width, height, font } = frame;
     // A letter is about half as wide as high.
     let length = label.chars().count() as f64 * font * 0.52;
     let x = x.min(width - length).max(font * 0.2);
@@ -259,11 +288,6 @@ fn text_at(class: &str, x: f64, y: f64, label: &str, size: [u32; 2]) -> Markup {
     html! {
         text.(class) x=(rounded(x)) y=(rounded(y)) font-size=(rounded(font)) { (label) }
     }
-}
-
-/// The size of text on an image of this size, in its pixels.
-fn unit([width, height]: [u32; 2]) -> f64 {
-    f64::from(width.max(height)) / 30.0
 }
 
 /// Rounds a position to a hundredth of a pixel at most, and what no browser could draw to 0.
@@ -281,9 +305,11 @@ mod tests {
 
     #[test]
     fn labels_stay_within_the_image_and_are_escaped() {
-        let drawn = text_at("face", 990.0, -5.0, "<b> & co", [1000, 500]).into_string();
+        let drawn =
+            text_at("face", 990.0, -5.0, "<b> & co", Frame::large([1000, 500])).into_string();
         assert!(drawn.contains("&lt;b&gt; &amp; co"), "{drawn}");
-        let x: f64 = drawn.split("x=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
+        let x: f64 =
+            drawn.split("x=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
         assert!(x < 1000.0 - 8.0 * 16.0, "{drawn}");
         assert!(drawn.contains("y=\"33.3\""), "{drawn}");
     }

@@ -31,16 +31,16 @@ pub(super) fn table(view: &mut View, sample: &SampleResponse, loaded: &str) -> M
         (score.pack.digest != loaded, score.pack.digest.clone(), at)
     });
     let has_packs = scores.iter().any(|score| score.pack.digest != scores[0].pack.digest);
-    let mut columns = vec![
-        Column::text("Metric"),
-        Column::number("Score"),
-        Column::number("Better than"),
-        Column::text("Notes"),
-    ];
+    let has_places = scores.iter().any(|score| score.place.is_some());
+    let mut columns = vec![Column::text("Metric"), Column::number("Score")];
+    if has_places {
+        columns.push(Column::number("Better than"));
+    }
+    columns.push(Column::text("Notes"));
     if has_packs {
         columns.push(Column::text("Pack"));
     }
-    let rows = scores.iter().map(|score| row(score, has_packs)).collect();
+    let rows = scores.iter().map(|score| row(score, has_places, has_packs)).collect();
     let population = scores.iter().filter_map(|score| score.place).map(|of| of.population).max();
     let table = Table { name: "scores", caption: "Scores".to_owned(), columns, rows };
     html! {
@@ -63,20 +63,21 @@ pub(super) fn table(view: &mut View, sample: &SampleResponse, loaded: &str) -> M
     }
 }
 
-fn row(score: &StoredScore, has_packs: bool) -> Row {
+fn row(score: &StoredScore, has_places: bool, has_packs: bool) -> Row {
     let metric = metrics::find(&score.metric);
     let mut cells = vec![
         Cell::text(score.metric.clone()).shown(name(score, metric)).head(),
         Cell::number(score.value, score.value.map_or_else(|| "none".to_owned(), number::plain)),
-        better(score),
-        notes(score),
     ];
+    if has_places {
+        cells.push(better(score));
+    }
+    cells.push(notes(score));
     if has_packs {
         let pack = &score.pack;
         let digest: String = pack.digest.chars().take(8).collect();
         cells.push(
-            Cell::text(pack.digest.clone())
-                .shown(html! { (pack.name) " " code.fine { (digest) } }),
+            Cell::text(pack.digest.clone()).shown(html! { (pack.name) " " code.fine { (digest) } }),
         );
     }
     Row { class: if score.value.is_none() { "null" } else { "" }, cells }
