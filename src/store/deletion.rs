@@ -4,9 +4,9 @@
 //! Pending samples are deleted like scored ones, and their spooled files are released: the instance
 //! that owns the folder deletes them afterwards, or at its next start.
 //!
-//! Faces and the thumbnail of an image are deleted with the last sample, pending sample or enrolled photo that refers
-//! to it, so that another run with the same image keeps what it needs. Deletion by image deletes
-//! them whatever else refers to it.
+//! Faces and the thumbnail of an image are deleted with the last sample, pending sample or enrolled
+//! photo that refers to it, so that another run with the same image keeps what it needs. Deletion
+//! by image deletes them whatever else refers to it.
 
 use std::collections::BTreeSet;
 
@@ -372,8 +372,8 @@ async fn hashes<C: Connection>(
 /// Images per statement.
 const AT_ONCE: usize = 1_000;
 
-/// Deletes the faces and thumbnails of those images that no sample, enrolled photo or unfinished run
-/// refers to any more. Returns the number of images with faces.
+/// Deletes the faces and thumbnails of those images that no sample, enrolled photo or unfinished
+/// run refers to any more. Returns the number of images with faces.
 async fn delete_unused_images<C: Connection>(
     connection: &mut C,
     images: &BTreeSet<ContentHash>,

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use bytes::Bytes;
 use time::OffsetDateTime;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -12,31 +11,11 @@ use super::db::{
     Connection, Connections, Reader, Sql, StoreError, new_id, on_backend, read, read_first,
     to_microseconds, write,
 };
-use super::sample::NewSample;
+use super::sample::{Extras, NewSample, NewThumbnail};
 use crate::content::ContentHash;
 
 /// Images per statement: SQLite accepts 32,766 arguments.
 const AT_ONCE: usize = 500;
-
-/// What is kept beside the scores of a sample. The store does not interpret it.
-#[derive(Clone, Debug, Default)]
-pub struct Extras {
-    /// The evidence, if it is kept.
-    pub evidence: Option<Bytes>,
-    /// Thumbnails of images that have none, or an old one.
-    pub thumbnails: Vec<NewThumbnail>,
-    /// Time at which scoring began: nothing is kept of an image that was deleted since.
-    pub began: Option<OffsetDateTime>,
-}
-
-/// A thumbnail to store.
-#[derive(Clone, Debug)]
-pub struct NewThumbnail {
-    /// Hash of the image's file.
-    pub image: ContentHash,
-    /// The thumbnail as WebP.
-    pub webp: Bytes,
-}
 
 /// Stored evidence of a sample's scores.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -44,7 +44,7 @@ pub(crate) async fn evidence_reads_back_in_the_order_of_recording(db: Database) 
     };
     store.record(&further).await.unwrap();
     assert_eq!(evidence(&store, id).await, [&b"first"[..], b"further"]);
-    assert_eq!(evidence(&store, Uuid::now_v7()).await, [[]; 0]);
+    assert!(evidence(&store, Uuid::now_v7()).await.is_empty());
 
     assert_eq!(store.purge_evidence(Some(at(30))).await.unwrap(), 1);
     assert_eq!(evidence(&store, id).await, [b"further"]);
@@ -118,7 +118,7 @@ pub(crate) async fn nothing_is_kept_of_an_image_that_was_deleted_meanwhile(db: D
     // It began to be scored before the deletion.
     let late = with_extras("2", b"e", &[IMAGE, b"photo"]);
     store.record(&late).await.unwrap();
-    assert_eq!(evidence(&store, late.id).await, [[]; 0]);
+    assert!(evidence(&store, late.id).await.is_empty());
     assert_eq!(store.thumbnail(ContentHash::of(IMAGE)).await.unwrap(), None);
     assert!(store.thumbnail(ContentHash::of(b"photo")).await.unwrap().is_some());
     let now = OffsetDateTime::now_utc() + time::Duration::seconds(1);

@@ -347,7 +347,7 @@ async fn evidence_is_drawn_on_the_images() {
     let address = sample_at(&app.send(posted("/score", form)).await);
     let text = page(&app.get(&address).await);
     assert!(text.contains(r#"<rect class="face""#) && text.contains(r#"<circle class="face""#));
-    assert!(text.contains("similarity") && text.contains("&lt;b&gt;helmet"), "{text}");
+    assert!(text.contains(" similar</text>") && text.contains("&lt;b&gt;helmet"), "{text}");
     assert!(!text.contains("<b>helmet"), "{text}");
     for section in [r#"id="faces""#, r#"id="objects""#, r#"id="relations""#] {
         assert!(text.contains(section), "{section}");

@@ -30,7 +30,7 @@ impl Frame {
     }
 
     fn small(size: [u32; 2]) -> Self {
-        Self::new(size, 15.0)
+        Self::new(size, 18.0)
     }
 
     /// Creates the frame of an image whose longer side is so many lines of labels long.
@@ -215,7 +215,7 @@ fn photo_layers(found: &ImageFaces, evidence: Option<&Evidence>, of: &str, frame
 fn face_label(at: usize, face: &FaceEvidence, cosine: Option<f64>) -> String {
     let number = at + 1;
     match cosine {
-        Some(cosine) => format!("face {number}: similarity {}", number::rounded(cosine, 2)),
+        Some(cosine) => format!("face {number}: {} similar", number::rounded(cosine, 2)),
         None => format!("face {number}: {}", number::percent(face.probability.into())),
     }
 }
@@ -281,8 +281,8 @@ fn boxed(class: &str, corners: Corners, label: &str, frame: Frame) -> Markup {
 /// A label within the image.
 fn text_at(class: &str, x: f64, y: f64, label: &str, frame: Frame) -> Markup {
     let Frame { width, height, font } = frame;
-    // A letter is about half as wide as high.
-    let length = label.chars().count() as f64 * font * 0.52;
+    // How wide letters are, on average.
+    let length = label.chars().count() as f64 * font * 0.6;
     let x = x.min(width - length).max(font * 0.2);
     let y = y.max(font).min(height - font * 0.3);
     html! {
