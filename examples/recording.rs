@@ -5,21 +5,22 @@
 //! scripts/postgres.sh run sh -c 'cargo run --release --example recording -- $TEST_DATABASE_URL'
 //! ```
 //!
-//! The arguments are an empty database and the seconds of each row. All samples belong to one run,
-//! the worst case: every transaction locks the run's row. The baseline is one sample at a time,
-//! which is one transaction each.
+//! The arguments are an empty database, the seconds of each row, and the bytes of evidence of each
+//! sample (0). All samples belong to one run, the worst case: every transaction locks the run's
+//! row. The baseline is one sample at a time, which is one transaction each.
 
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use serde_json::json;
 use stellar_score::content::ContentHash;
 use stellar_score::metrics::REGISTRY;
 use stellar_score::store::{
-    NewPending, NewSample, NewScore, PackId, RecordOutcome, RunFacts, RunName, ScoreValue, Store,
-    StoreOptions, Weights,
+    Extras, NewPending, NewSample, NewScore, PackId, RecordOutcome, RunFacts, RunName, ScoreValue,
+    Store, StoreOptions, Weights,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -37,13 +38,21 @@ async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let url = arguments.next().unwrap_or_else(|| "sqlite:target/recording.db".to_owned());
     let seconds = arguments.next().map_or(Ok(5.0), |text| text.parse())?;
+    let evidence = arguments.next().map_or(Ok(0), |text| text.parse())?;
+    // Compressed bytes look random.
+    let evidence = (evidence > 0).then(|| {
+        let blocks = (0_u32..).flat_map(|at| *ContentHash::of(&at.to_le_bytes()).as_bytes());
+        Bytes::from(blocks.take(evidence).collect::<Vec<u8>>())
+    });
+    let extras = Extras { evidence, ..Extras::default() };
     let mut out = std::io::stdout();
     let store = Store::open(&url, &StoreOptions::default()).await?;
 
     let (mut baseline, next) = (None, Arc::new(AtomicU64::new(0)));
     writeln!(out, "{}: samples with {METRICS} scores per second, all in one run", store.kind())?;
     for in_flight in IN_FLIGHT {
-        let rate = recorded(&store, &next, in_flight, Duration::from_secs_f64(seconds)).await?;
+        let time = Duration::from_secs_f64(seconds);
+        let rate = recorded(&store, &next, &extras, in_flight, time).await?;
         let baseline = *baseline.get_or_insert(rate);
         writeln!(
             out,
@@ -52,7 +61,7 @@ async fn main() -> anyhow::Result<()> {
         )?;
     }
     for in_flight in [1, 64] {
-        let rate = recorded_after_waiting(&store, in_flight).await?;
+        let rate = recorded_after_waiting(&store, &extras, in_flight).await?;
         writeln!(out, "  {in_flight:>4} at a time, samples accepted before: {rate:>8.0}/s")?;
     }
     store.close().await;
@@ -63,16 +72,19 @@ async fn main() -> anyhow::Result<()> {
 async fn recorded(
     store: &Store,
     next: &Arc<AtomicU64>,
+    extras: &Extras,
     in_flight: usize,
     time: Duration,
 ) -> anyhow::Result<f64> {
     let started = Instant::now();
     let clients = (0..in_flight).map(|_| {
-        let (store, next) = (store.clone(), Arc::clone(next));
+        let (store, next, extras) = (store.clone(), Arc::clone(next), extras.clone());
         tokio::spawn(async move {
             let mut done = 0;
             while started.elapsed() < time {
-                let recorded = store.record(&sample(next.fetch_add(1, Ordering::Relaxed))).await?;
+                let sample = sample(next.fetch_add(1, Ordering::Relaxed));
+                let recorded =
+                    store.record(&NewSample { extras: extras.clone(), ..sample }).await?;
                 anyhow::ensure!(
                     recorded.outcome == RecordOutcome::Created,
                     "the database was not empty"
@@ -90,12 +102,17 @@ async fn recorded(
 }
 
 /// Records pending samples of a run and returns the rate per second.
-async fn recorded_after_waiting(store: &Store, in_flight: usize) -> anyhow::Result<f64> {
+async fn recorded_after_waiting(
+    store: &Store,
+    extras: &Extras,
+    in_flight: usize,
+) -> anyhow::Result<f64> {
     let name = RunName::new(format!("accepted {in_flight}"), None);
     let (run, _) = store.create_run(&name, &RunFacts::default(), OffsetDateTime::now_utc()).await?;
     let mut waiting = Vec::new();
     for number in 0..ACCEPTED {
-        let sample = NewSample { run: Some(name.clone()), ..sample(number as u64) };
+        let (run, extras) = (Some(name.clone()), extras.clone());
+        let sample = NewSample { run, extras, ..sample(number as u64) };
         store.accept(&pending(&sample, run.id)).await?;
         waiting.push(sample);
     }
@@ -143,6 +160,7 @@ fn sample(number: u64) -> NewSample {
         pack: PackId { digest: "a".repeat(64), name: "bench".into(), weights: Weights::Official },
         service_version: "bench".into(),
         scores: scores.collect(),
+        extras: Extras::default(),
     }
 }
 

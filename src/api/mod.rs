@@ -29,7 +29,6 @@ use axum::{
     extract::DefaultBodyLimit,
     http::Method,
     middleware,
-    response::Redirect,
     routing::{delete, get},
 };
 use tower_http::catch_panic::CatchPanicLayer;
@@ -54,7 +53,7 @@ use http::{analyses, bodies, csv, fallback, hosts, leaving, request_id, telemetr
 pub use readiness::Readiness;
 pub use runs::import::import_bytes;
 use runs::{attributes, compare, events, import, report, toolkit};
-pub use score::{Evidence, ScoreResponse, score_entry};
+pub use score::{ScoreResponse, score_entry};
 pub use starting::{Starting, Step};
 pub use state::App;
 
@@ -233,11 +232,11 @@ fn with_common_responses(mut document: utoipa::openapi::OpenApi) -> utoipa::open
 pub fn router(app: Arc<App>) -> Router {
     let (router, table) = pages::add(routes()).split();
     let (analysed, of_analyses) = pages::add_analyses(analysis_routes()).split();
-    let table = table
-        .merge(of_analyses)
-        .with(Method::GET, "/", Access::AnyKey)
-        .with(Method::GET, "/openapi.json", Access::AnyKey)
-        .with(Method::DELETE, "/v1/pictures/{hash}", Access::Scope(Scope::Admin));
+    let table = table.merge(of_analyses).with(Method::GET, "/openapi.json", Access::AnyKey).with(
+        Method::DELETE,
+        "/v1/pictures/{hash}",
+        Access::Scope(Scope::Admin),
+    );
     let keys = Guard { keys: Arc::clone(&app.keys), table: Arc::new(table) };
     let documented = openapi();
     let readiness = Arc::clone(&app.readiness);
@@ -247,7 +246,6 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(analyses, analyses::admit))
         .with_state(Arc::new(app.for_analyses()));
     router
-        .route("/", get(|| async { Redirect::temporary("/docs/") }))
         .route("/openapi.json", get(move || async move { Json(documented) }))
         .merge(SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")))
         .merge(analysed)

@@ -14,7 +14,8 @@ use crate::api::state::{App, Shared};
 use crate::{
     analysis::{Place, place},
     pack_id::PackId,
-    store::{SampleRecord, ScoreRecord, ScoreValue},
+    service::Evidence,
+    store::{EvidenceRecord, SampleRecord, ScoreRecord, ScoreValue},
 };
 
 impl Resource for SampleRecord {
@@ -23,71 +24,85 @@ impl Resource for SampleRecord {
 
 /// A stored sample.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(super) struct SampleResponse {
+pub(crate) struct SampleResponse {
     /// Id of the sample.
-    id: Uuid,
+    pub(crate) id: Uuid,
     /// Method that the sample belongs to, if any.
-    method: Option<String>,
+    pub(crate) method: Option<String>,
     /// Name of the method's run.
-    run: Option<String>,
+    pub(crate) run: Option<String>,
     /// Id of the run.
-    run_id: Option<Uuid>,
+    pub(crate) run_id: Option<Uuid>,
     /// Name of the sample in the run.
-    name: String,
+    pub(crate) name: String,
     /// BLAKE3 hash of all inputs together.
-    content: String,
+    pub(crate) content: String,
     /// The prompt that the image was generated from.
-    prompt: Option<String>,
+    pub(crate) prompt: Option<String>,
     /// The generated image; null if the scores were imported.
-    image: Option<StoredImage>,
+    pub(crate) image: Option<StoredImage>,
     /// BLAKE3 hashes of the files of the reference images.
-    references: Vec<String>,
+    pub(crate) references: Vec<String>,
     /// BLAKE3 hashes of the files of the auxiliary images.
-    auxiliary: Vec<String>,
+    pub(crate) auxiliary: Vec<String>,
     /// Metadata of the sample.
-    metadata: serde_json::Value,
+    pub(crate) metadata: serde_json::Value,
     /// Time at which it was recorded.
     #[serde(with = "time::serde::rfc3339")]
-    created: OffsetDateTime,
+    pub(crate) created: OffsetDateTime,
     /// Scores of all packs that scored the sample.
-    scores: Vec<StoredScore>,
+    pub(crate) scores: Vec<StoredScore>,
+    /// Evidence behind the scores, one entry a pack, if requested. Empty if none was stored or it
+    /// has expired (`store.evidence_retention_days`). It never has embeddings, and numbers have six
+    /// digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) evidence: Option<Vec<StoredEvidence>>,
+}
+
+/// Stored evidence behind the scores of one pack.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct StoredEvidence {
+    /// Digest of the pack.
+    pub(crate) pack: String,
+    #[serde(flatten)]
+    pub(crate) evidence: Evidence,
 }
 
 /// Stored properties of a generated image.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct StoredImage {
+pub(crate) struct StoredImage {
     /// BLAKE3 hash of the file.
-    hash: String,
+    pub(crate) hash: String,
     /// Width in pixels, after orientation.
-    width: u32,
+    pub(crate) width: u32,
     /// Height in pixels, after orientation.
-    height: u32,
+    pub(crate) height: u32,
 }
 
 /// A stored score with its provenance.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct StoredScore {
+pub(crate) struct StoredScore {
     /// Code of the metric.
-    metric: String,
+    pub(crate) metric: String,
     /// Version of the metric's definition.
-    metric_version: u32,
+    pub(crate) metric_version: u32,
     /// The score; null if there is none.
-    value: Option<f64>,
+    pub(crate) value: Option<f64>,
     /// Reason why the score is null.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// Flags that a reader of the number must know.
-    flags: Vec<String>,
+    pub(crate) flags: Vec<String>,
     /// The pack that computed the score.
-    pack: PackId,
+    pub(crate) pack: PackId,
     /// Place of the score among the scores of its pack, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
-    place: Option<Place>,
+    pub(crate) place: Option<Place>,
     /// Version of the service that computed it.
-    service_version: String,
+    pub(crate) service_version: String,
     /// Time at which it was computed.
     #[serde(with = "time::serde::rfc3339")]
-    created: OffsetDateTime,
+    pub(crate) created: OffsetDateTime,
 }
 
 /// Returns a stored sample with its scores.
@@ -105,14 +120,46 @@ pub(super) async fn read(
     id: Result<Id<SampleRecord>, ApiError>,
     Query(parameters): Query<SampleQuery>,
 ) -> Result<Json<SampleResponse>, ApiError> {
+    respond(&app, id, &parameters).await.map(Json)
+}
+
+/// Looks up a sample.
+pub(crate) async fn respond(
+    app: &App,
+    id: Result<Id<SampleRecord>, ApiError>,
+    parameters: &SampleQuery,
+) -> Result<SampleResponse, ApiError> {
     let missing = || not_found("sample with this id");
     let id = id.map_err(|_| missing())?.0;
     let record = app.store.sample(id).await?.ok_or_else(missing)?;
     let mut response = SampleResponse::from(record);
     if parameters.percentiles.unwrap_or_default() {
-        add_places(&app, &mut response.scores).await?;
+        add_places(app, &mut response.scores).await?;
     }
-    Ok(Json(response))
+    if parameters.evidence.unwrap_or_default() {
+        response.evidence = Some(evidence(app, id).await?);
+    }
+    Ok(response)
+}
+
+/// Reads the stored evidence of a sample. Several rows of one pack are those of further metrics.
+async fn evidence(app: &App, sample: Uuid) -> Result<Vec<StoredEvidence>, ApiError> {
+    let mut all: Vec<StoredEvidence> = Vec::new();
+    for EvidenceRecord { pack, evidence } in app.store.evidence(sample).await? {
+        let evidence = match Evidence::from_stored(&evidence) {
+            Ok(evidence) => evidence,
+            Err(error) => {
+                // The scores are readable without it.
+                tracing::warn!(%error, %sample, "failed to read stored evidence");
+                continue;
+            }
+        };
+        match all.iter_mut().find(|of| of.pack == pack) {
+            Some(of) => of.evidence.merge(evidence),
+            None => all.push(StoredEvidence { pack, evidence }),
+        }
+    }
+    Ok(all)
 }
 
 /// Deletes a sample with its scores, and the faces of its images unless other data needs them.
@@ -159,13 +206,15 @@ async fn add_places(app: &App, scores: &mut [StoredScore]) -> Result<(), ApiErro
 }
 
 /// Options of reading a sample.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(super) struct SampleQuery {
+pub(crate) struct SampleQuery {
     /// If true, adds to each score its place among the scores of all summarised runs with the same
     /// pack and version of the metric. Default: false.
-    percentiles: Option<bool>,
+    pub(crate) percentiles: Option<bool>,
+    /// If true, adds the stored evidence behind the scores. Default: false.
+    pub(crate) evidence: Option<bool>,
 }
 
 impl From<SampleRecord> for SampleResponse {
@@ -189,6 +238,7 @@ impl From<SampleRecord> for SampleResponse {
             metadata: record.metadata,
             created: record.created,
             scores: record.scores.into_iter().map(Into::into).collect(),
+            evidence: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use axum::{
     extract::{Request, State},
 };
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -20,13 +21,10 @@ use crate::api::http::{ApiError, drain};
 use crate::api::state::{App, Shared};
 use crate::{
     engine::{Origin, Pack},
-    metrics::{AttributePrediction, Explanation, Flag, NullReason},
+    metrics::{Flag, NullReason},
     pack_id::{PackId, Weights},
-    scoring::{
-        DatasetProbes, FeatureUse, ImageFaces, Metadata, MetricScore, ObjectEvidence,
-        RelationEvidence, Scorecard, TextEvidence,
-    },
-    service::{new_sample, probes},
+    scoring::{DatasetProbes, FeatureUse, Metadata, MetricScore, Scorecard},
+    service::{Evidence, new_sample, probes},
     store::{NewSample, RecordOutcome, RunName, ScoreRecord, ScoreValue},
     trace::span,
 };
@@ -114,93 +112,6 @@ pub struct ScoreEntry {
     pub flags: Vec<Flag>,
 }
 
-/// Evidence behind the scores.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Evidence {
-    /// One entry for each text model, on how it read the prompt.
-    pub texts: Vec<TextEvidence>,
-    /// The checkpoint behind each metric that has a number, by code: for `hpsv2` it names the
-    /// version.
-    pub checkpoints: BTreeMap<String, String>,
-    /// Further numbers behind a metric's value, by code: `pick_score` has `published_scale`, its
-    /// value times the model's logit scale.
-    pub details: BTreeMap<String, BTreeMap<String, f64>>,
-    /// The faces found in each image, if a metric looks for them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub faces: Vec<ImageFaces>,
-    /// The most similar faces of the generated image and each reference or auxiliary image, by code
-    /// of the metric.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub matches: BTreeMap<String, Vec<Match>>,
-    /// Detection of each object in `detectables`, if a metric looks for objects.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub objects: Vec<ObjectEvidence>,
-    /// Detection of each relation of the prompt, if a metric looks for relations.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub relations: Vec<RelationEvidence>,
-    /// Prediction of `aps` for each facial attribute.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attributes: Vec<AttributePrediction>,
-}
-
-/// A pair of matched faces.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub struct Match {
-    /// The reference or auxiliary image: `reference[0]`, `auxiliary[0]` and so on.
-    #[schema(example = "reference[0]")]
-    pub photo: String,
-    /// Index of the face of the generated image, from 0 in the order of `faces`.
-    pub image_face: usize,
-    /// Index of the face of the reference or auxiliary image.
-    pub photo_face: usize,
-    /// Cosine similarity of their embeddings.
-    pub cosine: f64,
-}
-
-impl Evidence {
-    /// Collects the evidence of a scorecard.
-    #[must_use]
-    pub fn of(card: &Scorecard, pack: &Pack) -> Self {
-        let mut evidence = Self {
-            texts: card.texts.clone(),
-            checkpoints: BTreeMap::new(),
-            details: BTreeMap::new(),
-            faces: card.faces.clone(),
-            matches: BTreeMap::new(),
-            objects: card.objects.clone(),
-            relations: card.relations.clone(),
-            attributes: Vec::new(),
-        };
-        for MetricScore { metric, outcome } in &card.scores {
-            let (Ok(score), code) = (outcome, metric.code.to_owned()) else { continue };
-            let first = metric.needs.first();
-            if let Some(graph) = first.and_then(|need| pack.graph(need.source.name())) {
-                evidence.checkpoints.insert(code.clone(), graph.source.checkpoint.clone());
-            }
-            match &score.explanation {
-                Explanation::Nothing | Explanation::Objects(_) => {}
-                Explanation::Detail(name, value) => {
-                    let detail = BTreeMap::from([((*name).to_owned(), *value)]);
-                    evidence.details.insert(code, detail);
-                }
-                Explanation::Matches(pairs) => {
-                    let named = pairs.iter().map(|pair| Match {
-                        photo: pair.photo.to_string(),
-                        image_face: pair.image_face,
-                        photo_face: pair.photo_face,
-                        cosine: pair.cosine,
-                    });
-                    evidence.matches.insert(code, named.collect());
-                }
-                Explanation::Predictions(predictions) => {
-                    evidence.attributes.extend(predictions.iter().cloned());
-                }
-            }
-        }
-        evidence
-    }
-}
-
 /// Milliseconds spent on a request.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "the unit belongs to each name")]
@@ -282,24 +193,35 @@ pub(super) async fn create(
 }
 
 async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiError> {
+    respond(app, Form::read(request, &app.limits)).await.map(Json)
+}
+
+/// Scores the sample of a form and stores it.
+pub(crate) async fn respond(
+    app: &App,
+    form: impl Future<Output = Result<Form, ApiError>>,
+) -> Result<ScoreResponse, ApiError> {
     app.admission.room()?;
-    let started = Instant::now();
+    let (started, began) = (Instant::now(), OffsetDateTime::now_utc());
     let work = async {
-        let mut form = Form::read(request, &app.limits).await?;
+        let mut form = form.await?;
         let held = (app.admission.enter()?, app.runs.enter_interactive());
         let read = started.elapsed();
         form.sample.dataset = probes(&app.store, &app.scoring, &form.sample.metadata).await?;
         let scoring = app.scoring.score(&form.sample, &form.metrics);
         let card = scoring.instrument(span!("score")).await?;
-        Ok::<_, ApiError>((held, form, read, card))
+        let extras = app.keeping.extras(&app.store, &app.scoring, &form.sample, &card, began);
+        let extras = extras.await;
+        Ok::<_, ApiError>((held, form, read, card, extras))
     };
-    let (_held, form, read, card) = app.before_deadline(work).await?;
+    let (_held, form, read, card, extras) = app.before_deadline(work).await?;
     let scored = started.elapsed();
     // Outside the deadline: if a transaction is cut off, it is unknown whether it was stored.
     let pack = Arc::clone(app.scoring.pack());
     let row = NewSample {
         run: run_name(&form),
         name: form.name.clone(),
+        extras,
         ..new_sample(&form.sample, &card, pack.id())
     };
     let recorded = app.store.record(&row).await?;
@@ -331,7 +253,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiE
         }
     }
     let run = run_name(&form);
-    Ok(Json(ScoreResponse {
+    Ok(ScoreResponse {
         sample: recorded.sample,
         outcome: recorded.outcome,
         method: run.as_ref().map(|run| run.method.clone()),
@@ -349,7 +271,7 @@ async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiE
             store_ms: milliseconds(stored.saturating_sub(scored)),
             total_ms: milliseconds(stored),
         },
-    }))
+    })
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -28,6 +28,9 @@ pub(super) struct RegisterArgs {
     /// Register prompts only; without photos, `aps` of a single image cannot use the dataset
     #[arg(long)]
     no_photos: bool,
+    /// Declare that the photos may be shown to others
+    #[arg(long)]
+    redistributable: bool,
     /// Number of photos in flight
     #[arg(long, value_name = "N", default_value_t = 4, alias = "at-once")]
     concurrency: usize,
@@ -75,6 +78,9 @@ pub(super) async fn run(args: RegisterArgs) -> anyhow::Result<ExitCode> {
         .await
         .context("cannot register all prompts")?;
     bar.finish_and_clear();
+    if args.redistributable {
+        client.set_redistributable(&name).await.context("cannot declare the photos as public")?;
+    }
     let mut text = format!(
         "{name}: {} prompts registered, {} changed, {} already registered\n",
         registered.created, registered.changed, registered.repeated

@@ -21,6 +21,7 @@ use crate::{
     metrics::{self, Direction, REGISTRY},
     pack_id::Weights,
     scoring::{EncodedImage, Metadata, Sample, Scorecard},
+    service::Evidence,
     telemetry::Telemetry,
     vision,
 };
@@ -109,7 +110,7 @@ fn json(card: &Scorecard, pack: &Pack) -> anyhow::Result<String> {
     let answer = json!({
         "scores": scores,
         "weights": pack.weights,
-        "evidence": api::Evidence::of(card, pack),
+        "evidence": Evidence::of(card, pack),
         "provenance": { "service_version": VERSION, "pack": pack.id() },
     });
     Ok(serde_json::to_string_pretty(&answer)? + "\n")

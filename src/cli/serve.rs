@@ -199,13 +199,10 @@ impl Service {
             App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
         let readiness = Arc::clone(app.readiness());
         let audit = app.audit_log();
-        let (faces, face_retention_days) = (store.clone(), config.privacy.face_retention_days);
-        let of_purge = Arc::clone(&runs);
-        let audit_retention_days = config.keys.audit_retention_days;
-        let purge = move || {
-            let of_purge = Arc::clone(&of_purge);
-            purge_expired(faces.clone(), of_purge, face_retention_days, audit_retention_days)
-        };
+        let (of_purge, retention) = (Arc::clone(&runs), Retention::of(config));
+        let expiring = store.clone();
+        let purge =
+            move || purge_expired(expiring.clone(), Arc::clone(&of_purge), retention.clone());
         let purge = runs.supervisor().watch("retention", runs.stopping(), purge);
         let background = runs.start();
         starting.finish(api::router(Arc::new(app)));
@@ -268,29 +265,55 @@ impl Service {
     }
 }
 
-/// Interval of the purge. Face retention is in days, so an hour more or less does not matter, and a
+/// Interval of the purge. Retentions are in days, so an hour more or less does not matter, and a
 /// check costs one indexed statement.
 const PURGE_EVERY: Duration = Duration::from_hours(1);
 
-/// Deletes expired faces, now and every hour.
-async fn purge_expired(store: Store, runs: Arc<Runs>, face_days: u32, audit_days: u32) {
+/// Retention of what expires, in days.
+#[derive(Debug, Clone)]
+struct Retention {
+    faces: u32,
+    evidence: u32,
+    thumbnails: u32,
+    audit: u32,
+}
+
+impl Retention {
+    fn of(config: &Config) -> Self {
+        let store = &config.store;
+        Self {
+            faces: config.privacy.face_retention_days,
+            evidence: store.evidence_retention_days,
+            thumbnails: if store.thumbnails > 0 { store.thumbnail_retention_days } else { 0 },
+            audit: config.keys.audit_retention_days,
+        }
+    }
+}
+
+/// Deletes what has expired, now and every hour.
+async fn purge_expired(store: Store, runs: Arc<Runs>, retention: Retention) {
     let mut hours = tokio::time::interval(PURGE_EVERY);
     let before = |days: u32| {
         (days > 0).then(|| OffsetDateTime::now_utc() - time::Duration::days(days.into()))
     };
     loop {
         hours.tick().await;
-        match store.purge_faces(before(face_days)).await {
-            Ok(0) => {}
-            Ok(count) => {
-                tracing::info!(count, "deleted expired faces");
-                runs.scrub().await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "failed to delete expired faces, will retry");
+        let purged = [
+            ("faces", store.purge_faces(before(retention.faces)).await),
+            ("evidence", store.purge_evidence(before(retention.evidence)).await),
+            ("thumbnails", store.purge_thumbnails(before(retention.thumbnails)).await),
+        ];
+        for (what, purged) in purged {
+            match purged {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::info!(count, "deleted expired {what}");
+                    runs.scrub().await;
+                }
+                Err(error) => tracing::warn!(%error, "failed to delete expired {what}, will retry"),
             }
         }
-        let Some(before) = before(audit_days) else { continue };
+        let Some(before) = before(retention.audit) else { continue };
         match store.forget_audit(before).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "deleted expired entries of the audit log"),

@@ -64,6 +64,16 @@ struct Enrolled {
 }
 
 impl Client {
+    /// Declares that the photos of a dataset may be shown to others.
+    ///
+    /// # Errors
+    /// The server refused the request, or could not be reached.
+    pub async fn set_redistributable(&self, dataset: &str) -> Result<(), ClientError> {
+        let parts = ["v1", "datasets", dataset, "prompts"];
+        let body = serde_json::json!({ "prompts": [], "redistributable": true });
+        self.send(&parts, |http, url| http.put(url).json(&body)).await.map(drop)
+    }
+
     /// Registers prompts in a dataset in several requests, and calls `done` after each with the
     /// number registered so far.
     ///

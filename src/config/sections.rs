@@ -202,6 +202,12 @@ pub struct Store {
     pub spool_mib: u64,
     /// Retention of unreferenced files in the trash, in days.
     pub trash_retention_days: u32,
+    /// Retention of the evidence behind scores, in days. 0 stores none.
+    pub evidence_retention_days: u32,
+    /// Longer side of the thumbnails of images, in pixels. 0 stores none.
+    pub thumbnails: u32,
+    /// Retention of thumbnails, in days after they were last needed.
+    pub thumbnail_retention_days: u32,
     /// Least free space of the disks of the spool and of an SQLite database, in MiB. 0 checks
     /// nothing.
     pub min_free_mib: u64,
@@ -239,6 +245,9 @@ impl std::fmt::Debug for Store {
             .field("spool", &self.spool)
             .field("spool_mib", &self.spool_mib)
             .field("trash_retention_days", &self.trash_retention_days)
+            .field("evidence_retention_days", &self.evidence_retention_days)
+            .field("thumbnails", &self.thumbnails)
+            .field("thumbnail_retention_days", &self.thumbnail_retention_days)
             .field("min_free_mib", &self.min_free_mib)
             .finish()
     }

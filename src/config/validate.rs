@@ -36,6 +36,7 @@ impl Config {
             ("limits.detectables", self.limits.detectables as u64),
             ("limits.metadata_bytes", self.limits.metadata_bytes as u64),
             ("store.spool_mib", self.store.spool_mib),
+            ("store.thumbnail_retention_days", self.store.thumbnail_retention_days.into()),
             ("runs.attempts", self.runs.attempts.into()),
             ("runs.pending_samples", self.runs.pending_samples),
             ("runs.import_samples", self.runs.import_samples as u64),
@@ -58,6 +59,13 @@ impl Config {
                 why: "must be names or addresses without scheme, port or path, such \
                     as \"scores.example\", or \"*\" for all: \
                       other entries never match a request",
+            });
+        }
+        if !matches!(self.store.thumbnails, 0 | 64..=2048) {
+            return Err(ConfigError::Value {
+                key: "store.thumbnails",
+                value: self.store.thumbnails.to_string(),
+                why: "must be 0, which keeps none, or the longer side in pixels, from 64 to 2048",
             });
         }
         check_questions(&self.analysis.questions)?;

@@ -297,6 +297,7 @@ impl Runs {
 
     /// Reads the images, scores the sample, and builds the row to store.
     async fn prepare(&self, pending: &PendingRecord) -> Result<NewSample, Attempt> {
+        let began = OffsetDateTime::now_utc();
         let mut sample = self.sample(pending).instrument(span!("read")).await?;
         sample.dataset = match probes(&self.store, &self.scoring, &sample.metadata).await {
             Ok(dataset) => dataset,
@@ -315,11 +316,14 @@ impl Runs {
             .instrument(span!("score"))
             .await
             .map_err(|error| attempt(error, &self.scoring.engine().health().borrow()))?;
+        let extras = self.keeping.extras(&self.store, &self.scoring, &sample, &card, began);
+        let extras = in_background(extras).await;
         Ok(NewSample {
             id: pending.id,
             run: Some(pending.run.clone()),
             name: Some(pending.name.clone()),
             content: pending.content,
+            extras,
             ..new_sample(&sample, &card, self.scoring.pack().id())
         })
     }

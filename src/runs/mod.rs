@@ -46,6 +46,7 @@ use traces::SampleTraces;
 use crate::{
     config::{Config, Runs as Settings},
     scoring::Scoring,
+    service::Keeping,
     store::Store,
     supervisor::Supervisor,
     telemetry::RunsTelemetry,
@@ -60,6 +61,7 @@ pub struct Runs {
     traces: SampleTraces,
     supervisor: Arc<Supervisor>,
     settings: Settings,
+    keeping: Keeping,
     /// Background samples in flight at once while no interactive request is in flight.
     at_once: usize,
     deadline: Duration,
@@ -113,6 +115,7 @@ impl Runs {
             traces: SampleTraces::new(),
             supervisor: Supervisor::new(telemetry.restarts.clone()),
             settings: config.runs.clone(),
+            keeping: Keeping::of(config),
             deadline: config.server.deadline(),
             telemetry,
             requests: AtomicUsize::new(0),

@@ -14,6 +14,7 @@ mod scorecard;
 mod service;
 mod sources;
 mod texts;
+mod thumbnails;
 
 pub use attributes::{AttributesError, RunFaces};
 pub use error::ScoringError;
@@ -26,3 +27,4 @@ pub use relations::{GroundingEvidence, RelationEvidence};
 pub use sample::{EncodedImage, Metadata, Sample, attribute_labels, content};
 pub use scorecard::{ImageFaces, MetricScore, Scorecard};
 pub use service::Scoring;
+pub use thumbnails::ThumbnailError;

@@ -10,6 +10,7 @@ use super::DatasetProbes;
 use crate::{
     content::ContentHash,
     label::{self, LabelError},
+    metrics::Input,
     vision::Header,
 };
 
@@ -179,6 +180,17 @@ pub fn attribute_labels<'de, D: Deserializer<'de>>(
 }
 
 impl Sample {
+    /// Returns the image that an input names, if it names one.
+    #[must_use]
+    pub fn at(&self, input: Input) -> Option<&EncodedImage> {
+        match input {
+            Input::Image | Input::ImageWithPrompt | Input::Objects => Some(&self.image),
+            Input::Reference(at) => self.references.get(at),
+            Input::Auxiliary(at) => self.auxiliary.get(at),
+            _ => None,
+        }
+    }
+
     /// Content hash of everything that a score can depend on: samples with equal hashes get equal
     /// scores.
     #[must_use]

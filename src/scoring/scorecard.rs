@@ -31,6 +31,9 @@ pub struct ImageFaces {
     /// The image: `image`, `reference[0]`, `auxiliary[0]` and so on.
     #[schema(example = "image")]
     pub of: String,
+    /// Width and height of the upright image in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<[u32; 2]>,
     /// The largest first.
     pub faces: Vec<FaceEvidence>,
 }

@@ -151,7 +151,7 @@ impl Scoring {
         Ok(Scorecard {
             graphs: graphs.chain(mapped.iter().map(|_| relations::TEXT)).collect(),
             texts: inputs.text_evidence(),
-            faces: self.face_evidence(&found),
+            faces: self.face_evidence(sample, &found),
             objects: inputs.object_evidence(&scores),
             relations: self.relation_evidence(&plan, &features),
             features: mapped.into_iter().chain(found.iter().map(Found::used)).collect(),
@@ -175,10 +175,11 @@ impl Scoring {
         }
     }
 
-    fn face_evidence(&self, found: &[Found]) -> Vec<ImageFaces> {
+    fn face_evidence(&self, sample: &Sample, found: &[Found]) -> Vec<ImageFaces> {
         let embeddings = self.shows_embeddings.load(Ordering::Relaxed);
         let faces = |found: &Found| ImageFaces {
             of: found.input.to_string(),
+            size: sample.at(found.input).map(|image| [image.header.width, image.header.height]),
             faces: faces::evidence(&found.feature.features, embeddings),
         };
         found.iter().filter(|found| found.source == FeatureSource::Faces).map(faces).collect()

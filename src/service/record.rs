@@ -7,10 +7,10 @@ use crate::{
     VERSION,
     pack_id::PackId,
     scoring::{EncodedImage, MetricScore, Sample, Scorecard},
-    store::{NewSample, NewScore, ScoreValue},
+    store::{Extras, NewSample, NewScore, ScoreValue},
 };
 
-/// Builds the row of a sample without a run and a name, which the caller adds.
+/// Builds the row of a sample without a run, a name and extras, which the caller adds.
 ///
 /// Metrics that the pack or a missing dataset does not allow were not measured, and leave no score.
 #[must_use]
@@ -49,5 +49,6 @@ pub fn new_sample(sample: &Sample, card: &Scorecard, pack: PackId) -> NewSample 
                     .collect(),
             })
             .collect(),
+        extras: Extras::default(),
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::Store;
 use super::db::{
     Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id, on_backend, read,
-    read_first, to_microseconds, with_retries,
+    read_first, to_microseconds, with_retries, write,
 };
 use crate::content::ContentHash;
 
@@ -57,6 +57,8 @@ pub struct DatasetRecord {
     pub photos: u64,
     /// Number of registered prompts.
     pub prompts: u64,
+    /// Whether its photos may be shown to others.
+    pub redistributable: bool,
     /// Time of creation, UTC, to the microsecond.
     pub created: OffsetDateTime,
 }
@@ -101,6 +103,13 @@ impl Store {
         let mut sql = Sql::new(DATASETS);
         sql.push("= ").bind(name);
         on_backend!(self, pool => read_first(pool, sql, dataset_record).await)
+    }
+
+    /// Sets whether the photos of a dataset may be shown to others. Unknown datasets are ignored.
+    pub async fn set_redistributable(&self, name: &str, value: bool) -> Result<(), StoreError> {
+        let mut sql = Sql::new("UPDATE datasets SET redistributable = ");
+        sql.bind(i64::from(value)).push(" WHERE name = ").bind(name);
+        on_backend!(self, pool => write(pool, sql).await.map(drop))
     }
 
     /// Returns all photos of a dataset, by identity and name.
@@ -203,7 +212,7 @@ pub(super) async fn ensure_dataset<C: Connection>(
     Reader::new(row, "datasets", name).uuid("id")
 }
 
-const DATASETS: &str = "SELECT id, name, revision, created,
+const DATASETS: &str = "SELECT id, name, revision, redistributable, created,
     (SELECT COUNT(*) FROM photos WHERE photos.dataset = datasets.id) AS photos,
     (SELECT COUNT(*) FROM prompts WHERE prompts.dataset = datasets.id) AS prompts
     FROM datasets WHERE name ";
@@ -216,6 +225,7 @@ fn dataset_record<R: Row>(row: &R) -> Result<DatasetRecord, StoreError> {
         revision: row.int("revision")?,
         photos: row.int("photos")?,
         prompts: row.int("prompts")?,
+        redistributable: row.int::<i64>("redistributable")? != 0,
         created: row.time("created")?,
     })
 }

@@ -4,9 +4,9 @@
 //! Pending samples are deleted like scored ones, and their spooled files are released: the instance
 //! that owns the folder deletes them afterwards, or at its next start.
 //!
-//! Faces of an image are deleted with the last sample, pending sample or enrolled photo that refers
-//! to it, so that another run with the same image keeps what it needs. Deletion by image deletes
-//! them whatever else refers to it.
+//! Faces and the thumbnail of an image are deleted with the last sample, pending sample or enrolled
+//! photo that refers to it, so that another run with the same image keeps what it needs. Deletion
+//! by image deletes them whatever else refers to it.
 
 use std::collections::BTreeSet;
 
@@ -122,6 +122,7 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
     }
     execute(connection, "DELETE FROM sample_photos WHERE sample = ", id).await?;
     execute(connection, "DELETE FROM attribute_outcomes WHERE sample = ", id).await?;
+    execute(connection, "DELETE FROM evidence WHERE sample = ", id).await?;
     let scores = execute(connection, "DELETE FROM scores WHERE sample = ", id).await?;
     let samples = execute(connection, "DELETE FROM samples WHERE id = ", id).await?;
     if let Some(run) = run {
@@ -139,7 +140,7 @@ async fn delete_sample<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Dele
                 .await?;
         }
     }
-    let faces = delete_unused_faces(connection, &images).await?;
+    let faces = delete_unused_images(connection, &images).await?;
     transaction.commit().await?;
     let images = images.into_iter().collect();
     Ok(Some(Deleted { samples, scores, faces, images, ..Deleted::default() }))
@@ -177,7 +178,7 @@ async fn delete_pending<D: sqlx::Database<Connection: Connection>>(
         "UPDATE runs SET waiting = waiting - 1 WHERE id = "
     };
     execute(connection, count, run).await?;
-    let faces = delete_unused_faces(connection, &images).await?;
+    let faces = delete_unused_images(connection, &images).await?;
     transaction.commit().await?;
     Ok(Some(Deleted { samples, faces, images: images.into_iter().collect(), ..Deleted::default() }))
 }
@@ -220,8 +221,11 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     let outcomes = of_samples(
         "DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE run = ",
     );
+    let evidence =
+        of_samples("DELETE FROM evidence WHERE sample IN (SELECT id FROM samples WHERE run = ");
     connection.execute(photos).await?;
     connection.execute(outcomes).await?;
+    connection.execute(evidence).await?;
     let scores = connection.execute(scores).await?;
     let samples = execute(connection, "DELETE FROM samples WHERE run = ", id).await?
         + execute(connection, "DELETE FROM pending_samples WHERE run = ", id).await?;
@@ -231,7 +235,7 @@ async fn delete_run<P: Connections>(pool: &P, id: Uuid) -> Result<Option<Deleted
     slices::forget(connection, id, None).await?;
     preferences::forget(connection, id, None).await?;
     execute(connection, "DELETE FROM runs WHERE id = ", id).await?;
-    let faces = delete_unused_faces(connection, &images).await?;
+    let faces = delete_unused_images(connection, &images).await?;
     transaction.commit().await?;
     let images = images.into_iter().collect();
     Ok(Some(Deleted { samples, scores, faces, images, ..Deleted::default() }))
@@ -254,7 +258,7 @@ async fn delete_dataset<P: Connections>(
     let photos = execute(connection, "DELETE FROM photos WHERE dataset = ", id).await?;
     let prompts = execute(connection, "DELETE FROM prompts WHERE dataset = ", id).await?;
     execute(connection, "DELETE FROM datasets WHERE id = ", id).await?;
-    let faces = delete_unused_faces(connection, &images).await?;
+    let faces = delete_unused_images(connection, &images).await?;
     transaction.commit().await?;
     let images = images.into_iter().collect();
     Ok(Some(Deleted { photos, prompts, faces, images, ..Deleted::default() }))
@@ -278,8 +282,12 @@ async fn delete_image<P: Connections>(
     spools::release(connection, None, Some(image)).await?;
     let kept = execute(connection, "DELETE FROM kept_files WHERE image = ", image.to_hex()).await?;
     let faces = execute(connection, "DELETE FROM faces WHERE image = ", image.to_hex()).await?;
-    // Predictions for the face in it.
+    let thumbnails =
+        execute(connection, "DELETE FROM thumbnails WHERE image = ", image.to_hex()).await?;
+    // Predictions for the face in it, and evidence, which has the face.
     for text in [
+        "DELETE FROM evidence WHERE sample IN (SELECT id FROM samples WHERE image = ",
+        "DELETE FROM evidence WHERE sample IN (SELECT sample FROM sample_photos WHERE image = ",
         "DELETE FROM attribute_outcomes WHERE sample IN (SELECT id FROM samples WHERE image = ",
         "DELETE FROM attribute_outcomes
          WHERE sample IN (SELECT sample FROM sample_photos WHERE image = ",
@@ -306,7 +314,7 @@ async fn delete_image<P: Connections>(
     };
     note_deleted(connection, &BTreeSet::from([image])).await?;
     transaction.commit().await?;
-    let known = used || photos + faces + kept > 0 || !waiting.is_empty();
+    let known = used || photos + faces + kept + thumbnails > 0 || !waiting.is_empty();
     let mut images = waiting;
     images.insert(image);
     let images = images.into_iter().collect();
@@ -364,9 +372,9 @@ async fn hashes<C: Connection>(
 /// Images per statement.
 const AT_ONCE: usize = 1_000;
 
-/// Deletes the faces of those images that no sample, enrolled photo or unfinished run refers to any
-/// more.
-async fn delete_unused_faces<C: Connection>(
+/// Deletes the faces and thumbnails of those images that no sample, enrolled photo or unfinished
+/// run refers to any more. Returns the number of images with faces.
+async fn delete_unused_images<C: Connection>(
     connection: &mut C,
     images: &BTreeSet<ContentHash>,
 ) -> Result<u64, StoreError> {
@@ -392,6 +400,9 @@ async fn delete_unused_faces<C: Connection>(
         let mut sql = Sql::new("DELETE FROM faces WHERE image IN ");
         sql.tuple(unused.iter().map(|image| image.to_hex().into()));
         gone += connection.execute(sql).await?;
+        let mut sql = Sql::new("DELETE FROM thumbnails WHERE image IN ");
+        sql.tuple(unused.iter().map(|image| image.to_hex().into()));
+        connection.execute(sql).await?;
         note_deleted(connection, &unused).await?;
     }
     Ok(gone)

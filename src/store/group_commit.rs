@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::db::{
     Connection, Connections, Sql, StoreError, on_backend, to_microseconds, with_retries,
 };
+use super::extras;
 use super::packs::ensure_pack;
 use super::pending::lock_pending;
 use super::queue::{Done, Entry, Queue};
@@ -241,6 +242,8 @@ async fn transaction<P: Connections>(
         })
         .collect();
     write_scores(connection, &scores).await?;
+    let recorded: Vec<_> = fresh.iter().map(|entry| (entry.sample.id, &entry.sample)).collect();
+    extras::insert(connection, &recorded).await?;
     let counted: Vec<_> =
         candidates.iter().filter_map(|&at| Some((runs[at]??, &entries[at]))).collect();
     count(connection, &counted).await?;

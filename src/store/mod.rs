@@ -14,6 +14,7 @@
 //! run_data/                                    a run as columns
 //! summaries/                                   running and slice summaries, the leaderboard
 //! datasets.rs, prompts.rs, faces.rs            datasets, their prompts, faces found in images
+//! extras.rs                                    evidence of scores, thumbnails of images
 //! preferences.rs                               judgements of annotators
 //! keys.rs, audit.rs                            API keys, and who wrote or deleted what
 //! whole/                                       whole databases: state, snapshot, restoration
@@ -29,6 +30,7 @@ mod columns;
 mod datasets;
 mod db;
 mod deletion;
+mod extras;
 mod faces;
 mod group_commit;
 mod imports;
@@ -62,6 +64,7 @@ pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord};
 use db::{Backend, on_backend};
 pub use db::{MAX_NAME_BYTES, MigrationError, StoreError, StoreOptions, without_password};
 pub use deletion::Deleted;
+pub use extras::EvidenceRecord;
 pub use faces::{FacesRecord, FacesState, ImagesOf};
 pub use imports::{Imported, NewImport};
 pub use keys::KeyRecord;
@@ -75,7 +78,7 @@ pub use run_data::{AttributePlaces, MetricColumn, RelationKinds, RunData};
 pub use run_name::RunName;
 pub use run_wide::RunWideScores;
 pub use runs::{RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
-pub use sample::{NewSample, NewScore, RecordOutcome, Recorded, ScoreValue};
+pub use sample::{Extras, NewSample, NewScore, NewThumbnail, RecordOutcome, Recorded, ScoreValue};
 pub use samples::{RunSample, SampleRecord, StoredImage};
 pub use scores::ScoreRecord;
 pub use submissions::{Accepted, NewPending, SampleStatus, Submitted, SubmittedState};

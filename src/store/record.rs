@@ -8,6 +8,7 @@ use super::db::{
     Argument, Connection, Connections, GIVEN, Reader, Sql, StoreError, check_name, check_text,
     hashes_to_json, json_strings, storable, to_microseconds, with_retries,
 };
+use super::extras;
 use super::packs::ensure_pack;
 use super::pending;
 use super::run_name::RunName;
@@ -128,6 +129,11 @@ async fn write<C: Connection>(
         if let Some(run) = run {
             running::update(connection, run, &sample.pack.digest, &changes).await?;
         }
+    }
+    // A repetition brings back evidence that has expired.
+    let pack = &sample.pack.digest;
+    if is_new || !changes.is_empty() || !extras::has_evidence(connection, id, pack).await? {
+        extras::insert(connection, &[(id, sample)]).await?;
     }
     let outcome = match (is_new, changes.is_empty()) {
         (true, _) => RecordOutcome::Created,

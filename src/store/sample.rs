@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -44,6 +45,8 @@ pub struct NewSample {
     pub service_version: String,
     /// Scores in any order, at most one per metric.
     pub scores: Vec<NewScore>,
+    /// What is kept beside the scores.
+    pub extras: Extras,
 }
 
 impl NewSample {
@@ -51,6 +54,26 @@ impl NewSample {
     pub(super) fn name(&self) -> Cow<'_, str> {
         self.name.as_deref().map_or_else(|| self.content.to_hex().into(), Cow::from)
     }
+}
+
+/// What is kept beside the scores of a sample. The store does not interpret it.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// The evidence, if it is kept.
+    pub evidence: Option<Bytes>,
+    /// Thumbnails of images that have none, or an old one.
+    pub thumbnails: Vec<NewThumbnail>,
+    /// Time at which scoring began: nothing is kept of an image that was deleted since.
+    pub began: Option<OffsetDateTime>,
+}
+
+/// A thumbnail to store.
+#[derive(Clone, Debug)]
+pub struct NewThumbnail {
+    /// Hash of the image's file.
+    pub image: ContentHash,
+    /// The thumbnail as WebP.
+    pub webp: Bytes,
 }
 
 /// Result of recording a sample.

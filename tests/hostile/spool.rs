@@ -6,8 +6,8 @@ use serde_json::json;
 use stellar_score::{
     content::ContentHash,
     store::{
-        NewPending, NewSample, NewScore, PackId, RunFacts, RunName, RunRecord, ScoreValue, Store,
-        Weights,
+        Extras, NewPending, NewSample, NewScore, PackId, RunFacts, RunName, RunRecord, ScoreValue,
+        Store, Weights,
     },
 };
 use time::OffsetDateTime;
@@ -68,6 +68,7 @@ pub(crate) fn scored(new: &NewPending, run: &RunRecord) -> NewSample {
         pack: pack(),
         service_version: "0".into(),
         scores: vec![score],
+        extras: Extras::default(),
     }
 }
 

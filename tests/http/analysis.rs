@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stellar_score::{
     analysis::refresh_stale,
     content::ContentHash,
-    store::{NewSample, NewScore, PackId, RunName, ScoreValue},
+    store::{Extras, NewSample, NewScore, PackId, RunName, ScoreValue},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -54,6 +54,7 @@ async fn record(app: &App, method: &str, shift: f64) -> Uuid {
             pack: pack.clone(),
             service_version: "0.1.0".into(),
             scores,
+            extras: Extras::default(),
         };
         run = app.store.record(&new).await.unwrap().run;
     }

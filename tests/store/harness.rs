@@ -11,7 +11,7 @@ use stellar_score::analysis::{
 };
 use stellar_score::content::ContentHash;
 use stellar_score::store::{
-    MetricSummary, NewSample, NewScore, PackId, RunName, ScoreValue, Store, StoreError,
+    Extras, MetricSummary, NewSample, NewScore, PackId, RunName, ScoreValue, Store, StoreError,
     StoreOptions, Weights,
 };
 use time::{Duration, OffsetDateTime};
@@ -207,6 +207,7 @@ pub(crate) fn sample(method: &str, name: &str) -> NewSample {
         pack: official(),
         service_version: "0.1.0".into(),
         scores: vec![],
+        extras: Extras::default(),
     }
 }
 

@@ -6,6 +6,7 @@ mod builders;
 mod concurrency;
 mod datasets;
 mod deletion;
+mod extras;
 mod harness;
 mod imports;
 mod keys;
@@ -105,6 +106,12 @@ on_both_databases! {
         deleting_an_image_deletes_its_faces_and_enrolments_everywhere
         deleting_the_unknown_returns_none
         concurrent_deletions_and_recordings_keep_the_sums;
+    extras:
+        evidence_reads_back_in_the_order_of_recording
+        extras_are_written_by_shared_transactions
+        thumbnails_expire_after_they_were_last_needed
+        extras_are_deleted_with_their_sample_run_or_image
+        nothing_is_kept_of_an_image_that_was_deleted_meanwhile;
     runs:
         a_method_is_created_once_and_its_description_updated
         a_run_is_created_once_with_its_facts

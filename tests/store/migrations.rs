@@ -134,6 +134,18 @@ const ROWS: &[Row] = &[
         "(image, deleted) VALUES ('{digest}', '{time}') ON CONFLICT (image) DO UPDATE SET deleted \
          = excluded.deleted",
     ),
+    (
+        "evidence",
+        17,
+        "(id, sample, pack, evidence) VALUES ('{run}', '{sample}', '{digest}', {bytes}) ON \
+         CONFLICT (id) DO NOTHING",
+    ),
+    (
+        "thumbnails",
+        17,
+        "(image, webp, created) VALUES ('{hash}', {bytes}, '{time}') ON CONFLICT (image) DO \
+         UPDATE SET created = excluded.created",
+    ),
 ];
 
 /// Tables that are computed from others: a migration may empty them.

@@ -76,6 +76,8 @@ struct DatasetEntry {
     photos: u64,
     /// Number of registered prompts.
     prompts: u64,
+    /// Whether its photos may be shown to others.
+    redistributable: bool,
     /// Time at which it was created.
     #[serde(with = "time::serde::rfc3339")]
     created: OffsetDateTime,
@@ -83,8 +85,9 @@ struct DatasetEntry {
 
 impl From<DatasetRecord> for DatasetEntry {
     fn from(record: DatasetRecord) -> Self {
-        let DatasetRecord { name, revision, photos, prompts, created, .. } = record;
-        Self { name, revision, photos, prompts, created }
+        let DatasetRecord { name, revision, photos, prompts, redistributable, created, .. } =
+            record;
+        Self { name, revision, photos, prompts, redistributable, created }
     }
 }
 

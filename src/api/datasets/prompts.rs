@@ -30,6 +30,9 @@ pub(crate) struct PromptsBody {
     /// At most 1000; split larger sets over several requests.
     #[serde(deserialize_with = "body::at_most::<MAX_PROMPTS, _, _>")]
     prompts: Vec<Prompt>,
+    /// Whether the photos of the dataset may be shown to others. Default: unchanged, and false for
+    /// a new dataset.
+    redistributable: Option<bool>,
 }
 
 /// A prompt for one identity.
@@ -123,7 +126,7 @@ pub(crate) async fn register(
 ) -> Result<Json<RegisteredResponse>, ApiError> {
     let dataset = new_name(dataset)?;
     app.admission.room()?;
-    let PromptsBody { prompts } = body::json(request, MOST_BYTES).await?;
+    let PromptsBody { prompts, redistributable } = body::json(request, MOST_BYTES).await?;
     let _permit = app.admission.enter()?;
     let clean =
         |(at, prompt)| clean(&app, prompt).map_err(|error| error.within(&format!("prompts[{at}]")));
@@ -131,6 +134,9 @@ pub(crate) async fn register(
         prompts.into_iter().enumerate().map(clean).collect::<Result<Vec<PromptRecord>, _>>()?;
     let Registered { created, changed, repeated } =
         app.store.register_prompts(&dataset, &prompts, OffsetDateTime::now_utc()).await?;
+    if let Some(redistributable) = redistributable {
+        app.store.set_redistributable(&dataset, redistributable).await?;
+    }
     Ok(Json(RegisteredResponse { created, changed, repeated }))
 }
 

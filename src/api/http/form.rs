@@ -1,5 +1,7 @@
 //! The multipart form of a sample: reads it within limits, with precise errors.
 
+mod page;
+
 use axum::extract::{Request, multipart::Field};
 use bytes::{Bytes, BytesMut};
 use tracing::Instrument as _;
@@ -88,6 +90,8 @@ impl Submission {
 enum Kind {
     /// The sample is scored at once.
     Score,
+    /// The same, from the form of a page: browsers send every field, also empty ones.
+    Page,
     /// The sample is accepted and scored later.
     Submission,
 }
@@ -101,6 +105,9 @@ impl Kind {
             }
             Self::Submission => {
                 "image, prompt, reference, reference_hash, auxiliary, auxiliary_hash and metadata"
+            }
+            Self::Page => {
+                "image, prompt, reference, auxiliary, detectables, metadata, method, run and name"
             }
         }
     }
@@ -125,12 +132,20 @@ struct Fields {
     run: Option<String>,
     name: Option<String>,
     evidence: Option<bool>,
+    /// Objects to add to the metadata.
+    detectables: Vec<String>,
 }
 
 impl Form {
     /// Reads the request's body.
     pub(crate) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
         let fields = Fields::read_all(request, limits, Kind::Score).instrument(span!("read"));
+        fields.await?.into_form(limits)
+    }
+
+    /// Reads the body of a page's form: empty fields count as absent.
+    pub(crate) async fn read_page(request: Request, limits: &Limits) -> Result<Self, ApiError> {
+        let fields = Fields::read_all(request, limits, Kind::Page).instrument(span!("read"));
         fields.await?.into_form(limits)
     }
 }
@@ -170,7 +185,7 @@ impl Fields {
         let Some(name) = field.name().map(str::to_owned) else {
             return Err(ApiError::new(Code::MalformedRequest, "a part of the form has no name"));
         };
-        let (score, submission) = (kind == Kind::Score, kind == Kind::Submission);
+        let (score, submission) = (kind != Kind::Submission, kind == Kind::Submission);
         // Browsers and axios append `[]` to the name of a field that may be repeated.
         let name = match name.strip_suffix("[]") {
             Some(field @ ("reference" | "auxiliary" | "reference_hash" | "auxiliary_hash")) => {
@@ -178,6 +193,9 @@ impl Fields {
             }
             _ => name,
         };
+        if kind == Kind::Page {
+            return self.read_filled(field, &name, limits).await;
+        }
         match name.as_str() {
             "image" => once(&mut self.image, &name, read_image(field, &name, limits).await?),
             "reference" => {
@@ -217,14 +235,7 @@ impl Fields {
                 };
                 once(&mut self.evidence, &name, value)
             }
-            _ => Err(ApiError::new(
-                Code::UnknownField,
-                format!(
-                    "unknown field `{}`: the fields are {}",
-                    name.chars().take(80).collect::<String>(),
-                    kind.fields()
-                ),
-            )),
+            _ => Err(unknown_field(&name, kind)),
         }
     }
 
@@ -246,6 +257,11 @@ impl Fields {
                 "a run belongs to a method: send the field `method` too",
             ));
         }
+        let mut metadata = self.metadata.unwrap_or_default();
+        if !self.detectables.is_empty() {
+            metadata.detectables.extend(self.detectables);
+            metadata = clean_metadata(metadata, limits.detectables)?;
+        }
         let several = |files: Vec<SentPhoto>, name: &str| {
             let photos = examine_all(files, name, limits)?;
             let sent = photos.into_iter().filter_map(|photo| match photo {
@@ -260,7 +276,7 @@ impl Fields {
                 prompt: self.prompt,
                 references: several(self.references, "reference")?,
                 auxiliary: several(self.auxiliary, "auxiliary")?,
-                metadata: self.metadata.unwrap_or_default(),
+                metadata,
                 dataset: None,
             },
             metrics: self.metrics.unwrap_or_else(|| REGISTRY.iter().collect()),
@@ -270,6 +286,12 @@ impl Fields {
             evidence: self.evidence.unwrap_or(false),
         })
     }
+}
+
+fn unknown_field(name: &str, kind: Kind) -> ApiError {
+    let name: String = name.chars().take(80).collect();
+    let problem = format!("unknown field `{name}`: the fields are {}", kind.fields());
+    ApiError::new(Code::UnknownField, problem)
 }
 
 fn required(image: Option<Bytes>) -> Result<Bytes, ApiError> {

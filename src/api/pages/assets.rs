@@ -26,6 +26,11 @@ pub(super) fn text(name: &str) -> String {
     String::from_utf8(file.data.into_owned()).expect("a text")
 }
 
+/// Returns the bytes of a file.
+pub(super) fn bytes(name: &str) -> Vec<u8> {
+    Files::get(name).expect("an embedded file").data.into_owned()
+}
+
 fn version(file: &rust_embed::EmbeddedFile) -> String {
     file.metadata.sha256_hash()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
 }

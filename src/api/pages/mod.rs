@@ -7,15 +7,18 @@
 mod address;
 mod assets;
 mod charts;
+mod images;
 mod metrics;
 mod number;
 pub(crate) mod problems;
+mod sample;
+mod score;
 mod table;
 mod view;
 
 use std::sync::Arc;
 
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::http::access::{Access, Guarded};
 use super::state::App;
@@ -24,16 +27,18 @@ use crate::key::Scope;
 /// Adds the pages that read a few rows.
 pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
     let read = Access::Scope(Scope::Read);
-    guarded.page(Access::Open, "/assets/{name}", get(assets::serve)).page(
-        read,
-        "/metrics-guide",
-        get(metrics::read),
-    )
+    guarded
+        .page(Access::Open, "/assets/{name}", get(assets::serve))
+        .page(read, "/metrics-guide", get(metrics::read))
+        .page(read, "/images/{hash}", get(images::read))
+        .page(Access::AnyKey, "/", get(score::form))
+        .page(Access::AnyKey, "/score", get(score::to_form))
+        .form(Scope::Score, "/score", post(score::submit))
+        .form(Scope::Score, "/score/example", post(score::example))
 }
 
 /// Adds the pages over whole runs, which are admitted like the analyses that they show.
 pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
     let read = Access::Scope(Scope::Read);
-    let _ = read;
-    guarded
+    guarded.page(read, "/samples/{id}", get(sample::read))
 }

@@ -271,7 +271,7 @@ mod tests {
         slice::Slice,
         standings::{StandingsFilter, weigh},
     };
-    use crate::store::{NewSample, NewScore, RunName, ScoreValue, Store, StoreOptions};
+    use crate::store::{Extras, NewSample, NewScore, RunName, ScoreValue, Store, StoreOptions};
 
     fn asked(slice: Slice) -> StandingsQuery {
         StandingsQuery {
@@ -308,6 +308,7 @@ mod tests {
                 },
                 service_version: "0".into(),
                 scores: vec![score],
+                extras: Extras::default(),
             };
             store.record(&sample).await.unwrap();
         }

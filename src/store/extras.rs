@@ -1,0 +1,221 @@
+//! What is kept beside scores, for readers: their evidence, and thumbnails of images. Both are
+//! personal data with limited retention.
+
+use std::collections::{BTreeMap, HashSet};
+
+use time::OffsetDateTime;
+use uuid::{NoContext, Timestamp, Uuid};
+
+use super::Store;
+use super::db::{
+    Connection, Connections, Reader, Sql, StoreError, new_id, on_backend, read, read_first,
+    to_microseconds, write,
+};
+use super::sample::{Extras, NewSample, NewThumbnail};
+use crate::content::ContentHash;
+
+/// Images per statement: SQLite accepts 32,766 arguments.
+const AT_ONCE: usize = 500;
+
+/// Stored evidence of a sample's scores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvidenceRecord {
+    /// Digest of the pack that computed the scores.
+    pub pack: String,
+    /// The evidence, as it was given.
+    pub evidence: Vec<u8>,
+}
+
+impl Store {
+    /// Returns the evidence of a sample's scores, in the order of recording.
+    pub async fn evidence(&self, sample: Uuid) -> Result<Vec<EvidenceRecord>, StoreError> {
+        let mut sql = Sql::new("SELECT pack, evidence FROM evidence WHERE sample = ");
+        sql.bind(sample).push(" ORDER BY id");
+        on_backend!(self, pool => {
+            read(pool, sql, |row| {
+                let row = Reader::new(row, "evidence", sample);
+                let evidence = row.optional_bytes("evidence")?.unwrap_or_default();
+                Ok(EvidenceRecord { pack: row.text("pack")?, evidence })
+            })
+            .await
+        })
+    }
+
+    /// Returns the thumbnail of an image as WebP, if one is stored.
+    pub async fn thumbnail(&self, image: ContentHash) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut sql = Sql::new("SELECT webp FROM thumbnails WHERE image = ");
+        sql.bind(image.to_hex());
+        on_backend!(self, pool => {
+            read_first(pool, sql, |row| {
+                let row = Reader::new(row, "thumbnails", image.to_hex());
+                Ok(row.optional_bytes("webp")?.unwrap_or_default())
+            })
+            .await
+        })
+    }
+
+    /// Returns those of these images that have a thumbnail which was stored after a time.
+    pub async fn with_thumbnail(
+        &self,
+        images: &[ContentHash],
+        since: OffsetDateTime,
+    ) -> Result<HashSet<ContentHash>, StoreError> {
+        on_backend!(self, pool => with_thumbnail(pool, images, since).await)
+    }
+
+    /// Deletes evidence that was recorded before a time; without a time, all of it. Returns the
+    /// number of deleted rows.
+    pub async fn purge_evidence(&self, before: Option<OffsetDateTime>) -> Result<u64, StoreError> {
+        let mut sql = Sql::new("DELETE FROM evidence");
+        if let Some(before) = before {
+            sql.push(" WHERE id < ").bind(least_id(before));
+        }
+        on_backend!(self, pool => write(pool, sql).await)
+    }
+
+    /// Deletes thumbnails that were stored before a time; without a time, all of them. Returns
+    /// their number.
+    pub async fn purge_thumbnails(
+        &self,
+        before: Option<OffsetDateTime>,
+    ) -> Result<u64, StoreError> {
+        let mut sql = Sql::new("DELETE FROM thumbnails");
+        if let Some(before) = before {
+            sql.push(" WHERE created < ").bind(to_microseconds(before));
+        }
+        on_backend!(self, pool => write(pool, sql).await)
+    }
+}
+
+/// Returns the least `UUIDv7` of a time.
+fn least_id(time: OffsetDateTime) -> Uuid {
+    let seconds = u64::try_from(time.unix_timestamp()).unwrap_or_default();
+    let id = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, time.nanosecond()));
+    // The first 48 bits are milliseconds, the rest is random.
+    let milliseconds = u128::from_be_bytes(*id.as_bytes()) >> 80;
+    Uuid::from_u128(milliseconds << 80)
+}
+
+async fn with_thumbnail<P: Connections>(
+    pool: &P,
+    images: &[ContentHash],
+    since: OffsetDateTime,
+) -> Result<HashSet<ContentHash>, StoreError> {
+    let mut found = HashSet::with_capacity(images.len());
+    let mut connection = pool.reader().await?;
+    for images in images.chunks(AT_ONCE) {
+        let mut sql = Sql::new("SELECT image FROM thumbnails WHERE created > ");
+        sql.bind(to_microseconds(since)).push(" AND image IN ");
+        sql.tuple(images.iter().map(|image| image.to_hex().into()));
+        for row in &connection.fetch(sql).await? {
+            found.insert(Reader::new(row, "thumbnails", "").hash("image")?);
+        }
+    }
+    Ok(found)
+}
+
+/// A sample that was just recorded, with its id in the database.
+pub(super) type OfSample<'a> = (Uuid, &'a NewSample);
+
+/// Writes the extras of recorded samples.
+pub(super) async fn insert<C: Connection>(
+    connection: &mut C,
+    samples: &[OfSample<'_>],
+) -> Result<(), StoreError> {
+    let mut samples: Vec<_> = samples
+        .iter()
+        .copied()
+        .filter(|(_, sample)| {
+            let Extras { evidence, thumbnails, .. } = &sample.extras;
+            evidence.is_some() || !thumbnails.is_empty()
+        })
+        .collect();
+    if samples.is_empty() {
+        return Ok(());
+    }
+    let deleted = deleted_since(connection, &samples).await?;
+    let is_kept = |image: &ContentHash, sample: &NewSample| {
+        deleted.get(image).is_none_or(|at| sample.extras.began.is_some_and(|began| *at < began))
+    };
+    // In this order by all transactions, so that they queue rather than deadlock.
+    let thumbnails: BTreeMap<String, (&NewThumbnail, OffsetDateTime)> = samples
+        .iter()
+        .flat_map(|(_, sample)| {
+            let kept = sample.extras.thumbnails.iter();
+            kept.filter(|of| is_kept(&of.image, sample))
+                .map(|of| (of.image.to_hex(), (of, sample.created)))
+        })
+        .collect();
+    // Evidence has the faces of all images.
+    samples.retain(|(_, sample)| {
+        let photos = sample.references.iter().chain(&sample.auxiliary);
+        sample.extras.evidence.is_some()
+            && std::iter::once(&sample.image).chain(photos).all(|image| is_kept(image, sample))
+    });
+    if !samples.is_empty() {
+        let mut sql = Sql::new("INSERT INTO evidence (id, sample, pack, evidence) VALUES ");
+        sql.tuples(samples.iter().map(|(id, sample)| {
+            let evidence = sample.extras.evidence.as_deref().unwrap_or_default();
+            [
+                new_id(to_microseconds(sample.created)).into(),
+                (*id).into(),
+                sample.pack.digest.as_str().into(),
+                evidence.to_vec().into(),
+            ]
+        }));
+        connection.execute(sql).await?;
+    }
+    if !thumbnails.is_empty() {
+        let mut sql = Sql::new("INSERT INTO thumbnails (image, webp, created) VALUES ");
+        sql.tuples(thumbnails.into_iter().map(|(image, (thumbnail, created))| {
+            [image.into(), thumbnail.webp.to_vec().into(), to_microseconds(created).into()]
+        }));
+        // Needed again: the retention restarts.
+        sql.push(
+            " ON CONFLICT (image) DO UPDATE SET
+                 webp = excluded.webp, created = excluded.created",
+        );
+        connection.execute(sql).await?;
+    }
+    Ok(())
+}
+
+/// Returns true if evidence of this pack is stored for the sample.
+pub(super) async fn has_evidence<C: Connection>(
+    connection: &mut C,
+    sample: Uuid,
+    pack: &str,
+) -> Result<bool, StoreError> {
+    let mut sql = Sql::new("SELECT id FROM evidence WHERE sample = ");
+    sql.bind(sample).push(" AND pack = ").bind(pack).push(" LIMIT 1");
+    Ok(!connection.fetch(sql).await?.is_empty())
+}
+
+/// Returns the images that were deleted since the first of these samples began to be scored.
+async fn deleted_since<C: Connection>(
+    connection: &mut C,
+    samples: &[OfSample<'_>],
+) -> Result<BTreeMap<ContentHash, OffsetDateTime>, StoreError> {
+    let began = samples.iter().filter_map(|(_, sample)| sample.extras.began).min();
+    let Some(began) = began else { return Ok(BTreeMap::new()) };
+    let mut sql = Sql::new("SELECT image, deleted FROM deleted_images WHERE deleted >= ");
+    sql.bind(to_microseconds(began));
+    let rows = connection.fetch(sql).await?;
+    let pair = |row| {
+        let row = Reader::new(row, "deleted_images", "");
+        Ok((row.hash("image")?, row.time("deleted")?))
+    };
+    rows.iter().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_before_a_time_are_less_than_its_least_id() {
+        let now = OffsetDateTime::now_utc();
+        let earlier = now - time::Duration::milliseconds(2);
+        assert!(new_id(earlier) < least_id(now) && least_id(now) <= new_id(now));
+    }
+}
