@@ -7,9 +7,15 @@
 mod address;
 mod assets;
 mod charts;
+mod compare;
+mod gallery;
+mod images;
 mod metrics;
 mod number;
 pub(crate) mod problems;
+mod run;
+mod runs;
+mod show;
 mod table;
 mod view;
 
@@ -24,16 +30,17 @@ use crate::key::Scope;
 /// Adds the pages that read a few rows.
 pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
     let read = Access::Scope(Scope::Read);
-    guarded.page(Access::Open, "/assets/{name}", get(assets::serve)).page(
-        read,
-        "/metrics-guide",
-        get(metrics::read),
-    )
+    guarded
+        .page(Access::Open, "/assets/{name}", get(assets::serve))
+        .page(read, "/metrics-guide", get(metrics::read))
+        .page(read, "/runs", get(runs::read))
 }
 
 /// Adds the pages over whole runs, which are admitted like the analyses that they show.
 pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
     let read = Access::Scope(Scope::Read);
-    let _ = read;
     guarded
+        .page(read, "/runs/{id}", get(run::read))
+        .page(read, "/compare", get(compare::read))
+        .page(read, "/gallery", get(gallery::read))
 }

@@ -1,0 +1,494 @@
+//! `GET /compare`: two runs over the same samples.
+
+use axum::{extract::State, response::Response};
+use maud::{Markup, html};
+use uuid::Uuid;
+
+use super::{
+    address::Address,
+    charts::forest::{ForestRow, Scales, Tone, clip, forest},
+    number, show,
+    table::{Cell, Column, Row, Table},
+    view::{Section, View},
+};
+use crate::analysis::{Difference, Finding, GroupBy, GroupDifference, Policy, SliceComparison};
+use crate::api::http::{ApiError, Code, Id};
+use crate::api::runs::changes::{self, ChangedPair, ChangesQuery, ChangesResponse};
+use crate::api::runs::compare::{self, CompareQuery, CompareResponse, ComparedRun};
+use crate::api::runs::{self, RunOrder, RunsQuery};
+use crate::api::state::{App, Shared};
+use crate::metrics::{self, ListError};
+
+/// Parameters of the page that the API does not have as parameters of the query.
+const OWN: [&str; 5] = ["a", "b", "runs", "metric", "by"];
+
+/// Runs in a choice.
+const CHOICES: u32 = 100;
+
+/// Groups and pairs of samples that are shown at each end.
+const GROUPS: usize = 10;
+const PAIRS: usize = 6;
+
+/// Responds with the page.
+pub(super) async fn read(State(app): Shared, address: Address) -> Result<Response, ApiError> {
+    let query: CompareQuery = address.query(&OWN)?;
+    // The list of runs sends its choice as `runs`.
+    let mut picked = address.all("runs");
+    let mut side = |name| address.get(name).or_else(|| picked.next()).map(str::to_owned);
+    let (a, b) = (side("a"), side("b"));
+    let mut address = address.without("runs");
+    for (name, id) in [("a", &a), ("b", &b)] {
+        if let Some(id) = id {
+            address = address.with(name, id);
+        }
+    }
+    let mut view = View::new(Section::Runs, "Compare runs", &address).style("runs.css");
+    let choice = choice(&app, &address, &query).await?;
+    let (Some(a), Some(b)) = (a, b) else {
+        let content = html! {
+            h1 { "Compare runs" }
+            p.lead { "Choose two runs. Their samples are paired by name." }
+            (choice)
+        };
+        return view.respond(&app, &content);
+    };
+    let (a, b) = (run_id(&a)?, run_id(&b)?);
+    let pair = compare::pair(&app, &a.to_string(), &b.to_string(), query.pack.as_deref()).await;
+    let found = match pair {
+        Ok(pair) => compare::respond(&pair, &query).await.map(|found| (pair, found)),
+        Err(error) => Err(error),
+    };
+    let (pair, found) = match found {
+        Ok(found) => found,
+        // The choice stays on the page, so that another run can be chosen.
+        Err(error) if error.code() == Code::NothingToCompare => {
+            let content = html! {
+                h1 { "Compare runs" }
+                (choice)
+                p.note.warn { "There is nothing to compare: " (error.detail()) "." }
+            };
+            return view.respond(&app, &content);
+        }
+        Err(error) => return Err(error),
+    };
+    let metric = chosen(&address, &found)?;
+    let details = match metric {
+        Some(metric) => {
+            let query = ChangesQuery {
+                metric: metric.to_owned(),
+                by: by(&address),
+                pack: query.pack.clone(),
+                policy: query.policy,
+                confidence: query.confidence,
+                min_pairs: None,
+                limit: Some(GROUPS),
+            };
+            Some(changes::respond(&app, &pair, &query).await?)
+        }
+        None => None,
+    };
+    let swapped = address.with("a", b).with("b", a);
+    let content = html! {
+        h1 { "Compare runs" }
+        p.lead.sides {
+            strong { "A" } " " (side_link(&found.a)) " against " strong { "B" } " " (side_link(&found.b)) " "
+            a.fine href=(swapped) { "Swap" }
+        }
+        (choice)
+        (whole(&mut view, &address, &found))
+        @if let Some(details) = &details { (detail(&mut view, &address, &found, details)) }
+    };
+    view.respond(&app, &content)
+}
+
+fn run_id(text: &str) -> Result<Uuid, ApiError> {
+    Id::<crate::store::RunRecord>::parse(text).map(|id| id.0)
+}
+
+fn side_link(run: &ComparedRun) -> Markup {
+    show::run_link(run.id, &run.method, &run.run)
+}
+
+fn by(address: &Address) -> GroupBy {
+    if address.get("by") == Some("prompt") { GroupBy::Prompt } else { GroupBy::Identity }
+}
+
+/// Returns the metric of the details: the requested one, or the one whose difference is surest.
+fn chosen(address: &Address, found: &CompareResponse) -> Result<Option<&'static str>, ApiError> {
+    if let Some(code) = address.get("metric") {
+        return Ok(Some(metrics::find(code).ok_or_else(|| ListError::unknown(code))?.code));
+    }
+    let all = found.comparison.slices.first().map_or(&[][..], |slice| &slice.metrics);
+    let surest = all
+        .iter()
+        .filter(|of| show::direction(&of.metric).is_some())
+        .min_by(|one, other| one.p.unwrap_or(1.0).total_cmp(&other.p.unwrap_or(1.0)));
+    Ok(surest.or(all.first()).and_then(|of| metrics::find(&of.metric)).map(|metric| metric.code))
+}
+
+async fn choice(app: &App, address: &Address, query: &CompareQuery) -> Result<Markup, ApiError> {
+    let list = RunsQuery {
+        method: None,
+        dataset: None,
+        state: None,
+        order: RunOrder::Newest,
+        after: None,
+        limit: Some(CHOICES),
+    };
+    let mut listed = runs::respond(app, list).await?.runs;
+    listed.retain(|run| run.counts.scored > 0);
+    let chosen = |name| address.get(name).and_then(|id| id.parse().ok());
+    let policy = query.policy.unwrap_or_default();
+    Ok(html! {
+        @if listed.is_empty() {
+            div.card.empty {
+                p { "No run has scores yet. Send two runs over the same prompts:" }
+                pre { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+            }
+        }
+        form.filters method="get" action="/compare" {
+            (show::hidden(address, &["a", "b", "policy"]))
+            (show::run_choice("a", "A, which is judged", &listed, chosen("a")))
+            (show::run_choice("b", "B, the baseline", &listed, chosen("b")))
+            label {
+                "Penalty"
+                select name="policy" {
+                    @for each in Policy::ALL {
+                        option value=(each.as_str()) selected[each == policy] { (each.as_str()) }
+                    }
+                }
+            }
+            button.main { "Compare" }
+        }
+    })
+}
+
+fn whole(view: &mut View, address: &Address, found: &CompareResponse) -> Markup {
+    let comparison = &found.comparison;
+    let Some(all) = comparison.slices.first() else { return html! {} };
+    let percent = number::percent(comparison.confidence);
+    let rows: Vec<ForestRow> = all.metrics.iter().filter_map(row).collect();
+    let description = "For each metric the difference A − B, drawn so that better for A is on the right, \
+        with its interval. Each row has its own scale; the line is zero.";
+    let chart = forest(
+        "differences",
+        "A compared with B".to_owned(),
+        description.to_owned(),
+        &rows,
+        Scales::Own,
+    );
+    html! {
+        p {
+            (number::count(comparison.pairs as u64)) " pairs of samples with the same name. "
+            @if comparison.only_a + comparison.only_b > 0 {
+                (number::count(comparison.only_a as u64)) " samples of A and "
+                (number::count(comparison.only_b as u64)) " of B have no partner and are left out. "
+            }
+            "Scores are of the pack " (found.pack.name) "."
+        }
+        @if !comparison.not_compared.is_empty() {
+            p.note.warn {
+                "Not compared, because only one run has them, or in different versions: "
+                (comparison.not_compared.join(", ")) "."
+            }
+        }
+        p.legend {
+            span.better { "● A is better" } " " span.worse { "● A is worse" } " "
+            span.fine { "● undecided: the interval contains zero" }
+        }
+        (view.chart(&chart))
+        (view.table(&differences("comparison", "Differences by metric", std::slice::from_ref(all))))
+        p.fine {
+            "Difference is A − B over pairs, so that hard prompts and people count for both alike. The \
+                interval is the range of differences that the data are compatible with ("
+            (percent) "): if it contains zero, the data do not decide. A wins counts the pairs in which \
+                A is better; ties count half. p is the probability of a difference at least this large \
+                if the runs were equal, corrected for the number of metrics (Holm)."
+        }
+        @if comparison.slices.len() > 1 {
+            h2 #slices { "By slice" }
+            p { "Differences within slices of the samples. With many slices, a few are decided by chance." }
+            (view.table(&differences("slices", "Differences by slice", &sliced(address, comparison.slices.get(1..)))))
+        } @else {
+            p { a href=(address.with("slices", "true")) { "Compare slices too" } }
+        }
+    }
+}
+
+/// Returns the slices with the requested metric only, if there is one: a table of all would be long.
+fn sliced(address: &Address, slices: Option<&[SliceComparison]>) -> Vec<SliceComparison> {
+    let mut slices = slices.unwrap_or_default().to_vec();
+    slices.truncate(200);
+    let most = 200 / slices.len().max(1);
+    for slice in &mut slices {
+        match address.get("metric") {
+            Some(code) => slice.metrics.retain(|of| of.metric == code),
+            None => slice.metrics.truncate(most.max(1)),
+        }
+    }
+    slices
+}
+
+/// Returns the sign by which a difference is turned so that more is better.
+fn sign(metric: &str) -> f64 {
+    match show::direction(metric) {
+        Some(("↓", _)) => -1.0,
+        _ => 1.0,
+    }
+}
+
+fn turned(metric: &str, low: Option<f64>, high: Option<f64>) -> Option<(f64, f64)> {
+    let (low, high) = low.zip(high)?;
+    Some(if sign(metric) < 0.0 { (-high, -low) } else { (low, high) })
+}
+
+fn tone(finding: Finding) -> Tone {
+    match finding {
+        Finding::Better => Tone::Better,
+        Finding::Worse => Tone::Worse,
+        Finding::Undecided => Tone::Quiet,
+    }
+}
+
+fn row(of: &Difference) -> Option<ForestRow> {
+    show::direction(&of.metric)?;
+    Some(ForestRow {
+        label: of.metric.clone(),
+        value: Some(sign(&of.metric) * of.difference),
+        interval: turned(&of.metric, of.low, of.high),
+        note: signed(of.difference, of.low.zip(of.high)),
+        tone: tone(of.finding),
+    })
+}
+
+/// Returns a difference with its sign.
+fn signed(value: f64, ends: Option<(f64, f64)>) -> String {
+    let text = ends.map_or_else(
+        || number::plain(value),
+        |(low, high)| number::with_interval(value, low, high),
+    );
+    if value > 0.0 { format!("+{text}") } else { text }
+}
+
+fn finding(of: Finding) -> Markup {
+    html! {
+        @match of {
+            Finding::Better => span.better { "A is better" },
+            Finding::Worse => span.worse { "A is worse" },
+            Finding::Undecided => span.fine { "undecided" },
+        }
+    }
+}
+
+fn differences(name: &'static str, caption: &str, slices: &[SliceComparison]) -> Table {
+    let is_sliced = name == "slices";
+    let mut columns = vec![
+        Column::text("Metric"),
+        Column::number("A"),
+        Column::number("B"),
+        Column::number("Difference"),
+        Column::number("from"),
+        Column::number("to"),
+        Column::number("A wins"),
+        Column::number("p"),
+        Column::text("Finding"),
+        Column::number("Pairs"),
+        Column::number("People"),
+        Column::text("Note"),
+    ];
+    if is_sliced {
+        columns.insert(0, Column::text("Slice"));
+    }
+    let rows = slices.iter().flat_map(|slice| {
+        let label = format!("{}: {}", show::words(&slice.kind), slice.label);
+        slice.metrics.iter().map(move |of| {
+            let mut cells = difference(of);
+            if is_sliced {
+                let shown = html! { bdi { (clip(&label, show::NAME)) } };
+                cells.insert(0, Cell::text(&label).shown(shown));
+            }
+            Row::from(cells)
+        })
+    });
+    Table { name, caption: caption.to_owned(), columns, rows: rows.collect() }
+}
+
+fn difference(of: &Difference) -> Vec<Cell> {
+    let ends = of.low.zip(of.high);
+    let decimals = ends.map_or(3, |(low, high)| number::decimals((high - low) / 2.0));
+    let end = |end: Option<f64>| {
+        Cell::number(end, end.map_or("–".to_owned(), |end| number::rounded(end, decimals)))
+    };
+    let plain = |value: f64| Cell::number(Some(value), number::rounded(value, decimals));
+    let p = of.p_holm.map_or("–".to_owned(), |p| match p {
+        p if p < 0.001 => "<0.001".to_owned(),
+        p => number::rounded(p, 3),
+    });
+    let mut note = of.no_interval.map(show::no_interval).unwrap_or_default();
+    if of.few_clusters && of.low.is_some() {
+        note = "few people: the interval is rough";
+    }
+    vec![
+        Cell::text(&of.metric).shown(show::metric(&of.metric)).head(),
+        plain(of.mean_a),
+        plain(of.mean_b),
+        Cell::number(Some(of.difference), signed(of.difference, ends)),
+        end(of.low),
+        end(of.high),
+        Cell::number(of.win_rate, of.win_rate.map_or("–".to_owned(), number::percent)),
+        Cell::number(of.p_holm, p),
+        Cell::text(format!("{:?}", of.finding).to_lowercase()).shown(finding(of.finding)),
+        Cell::number(Some(of.n as f64), number::count(of.n as u64)),
+        Cell::number(Some(of.clusters as f64), number::count(of.clusters as u64)),
+        Cell::text(note),
+    ]
+}
+
+fn detail(
+    view: &mut View,
+    address: &Address,
+    found: &CompareResponse,
+    details: &ChangesResponse,
+) -> Markup {
+    let all = found.comparison.slices.first().map_or(&[][..], |slice| &slice.metrics);
+    let codes = all.iter().filter_map(|of| metrics::find(&of.metric));
+    html! {
+        h2 #details { "One metric in detail" }
+        form.filters data-auto method="get" action="#details" {
+            (show::hidden(address, &["metric", "by"]))
+            label {
+                "Metric"
+                select name="metric" {
+                    @for metric in codes {
+                        option value=(metric.code) selected[metric.code == details.metric] { (metric.code) }
+                    }
+                }
+            }
+            label {
+                "Pairs by"
+                select name="by" {
+                    option value="identity" selected[details.by == GroupBy::Identity] { "Person" }
+                    option value="prompt" selected[details.by == GroupBy::Prompt] { "Prompt" }
+                }
+            }
+            button { "Show" }
+        }
+        (groups(view, details))
+        (pairs("Where A gains most", details, &details.gains))
+        (pairs("Where A loses most", details, &details.losses))
+    }
+}
+
+fn groups(view: &mut View, of: &ChangesResponse) -> Markup {
+    let (one, many, resampled) = match of.by {
+        GroupBy::Identity => ("person", "people", "the person's samples"),
+        GroupBy::Prompt => ("prompt", "prompts", "people"),
+    };
+    let metric = &*of.metric;
+    let rows: Vec<ForestRow> = of
+        .groups
+        .iter()
+        .map(|group| ForestRow {
+            label: group.label.clone(),
+            value: Some(sign(metric) * group.difference),
+            interval: turned(metric, group.low, group.high),
+            note: format!(
+                "{} · {} pairs",
+                signed(group.difference, group.low.zip(group.high)),
+                group.n
+            ),
+            tone: tone(group.finding),
+        })
+        .collect();
+    let title = format!("{metric} by {one}: right is better for A");
+    let description = format!("The difference A − B of each {one} with its interval.");
+    let chart = forest("groups", title, description, &rows, Scales::Shared(Some(0.0)));
+    html! {
+        h3 { "By " (one) }
+        @if of.groups.is_empty() {
+            p {
+                "No " (one) " has two pairs of scores. "
+                @if of.by == GroupBy::Identity { "People come from the metadata of samples (" code { "identity" } ")." }
+            }
+        } @else {
+            p {
+                (number::count(of.groups_found as u64)) " " (many) " have at least two pairs. "
+                @if of.groups.len() < of.groups_found {
+                    "The " (GROUPS) " in which A is best and the " (GROUPS) " in which it is worst are shown. "
+                }
+                "Intervals resample " (resampled) ". They are not corrected for the number of " (many)
+                ": about one of twenty without any difference seems to have one. The ends of a list are \
+                    extreme by selection, so their true differences are likely smaller."
+            }
+            (view.chart(&chart))
+            details {
+                summary { "As a table" }
+                (view.table(&group_table(one, metric, &of.groups)))
+            }
+        }
+    }
+}
+
+fn group_table(one: &str, metric: &str, groups: &[GroupDifference]) -> Table {
+    let rows = groups.iter().map(|group| -> Row {
+        let plain =
+            |value: Option<f64>| Cell::number(value, value.map_or("–".to_owned(), number::plain));
+        let note = group.no_interval.map(|reason| match reason {
+            // Within a person, pairs are resampled.
+            crate::analysis::NoInterval::TooFewPeople => "no interval: too few to resample",
+            other => show::no_interval(other),
+        });
+        vec![
+            Cell::text(&group.label).shown(html! { bdi { (clip(&group.label, 160)) } }).head(),
+            plain(Some(group.mean_a)),
+            plain(Some(group.mean_b)),
+            Cell::number(
+                Some(group.difference),
+                signed(group.difference, group.low.zip(group.high)),
+            ),
+            plain(group.low),
+            plain(group.high),
+            Cell::number(Some(group.n as f64), number::count(group.n as u64)),
+            Cell::text(format!("{:?}", group.finding).to_lowercase()).shown(finding(group.finding)),
+            Cell::text(note.unwrap_or_default()),
+        ]
+        .into()
+    });
+    let columns = vec![
+        Column::text(one),
+        Column::number("A"),
+        Column::number("B"),
+        Column::number("Difference"),
+        Column::number("from"),
+        Column::number("to"),
+        Column::number("Pairs"),
+        Column::text("Finding"),
+        Column::text("Note"),
+    ];
+    Table { name: "groups", caption: format!("{metric} by {one}"), columns, rows: rows.collect() }
+}
+
+fn pairs(title: &str, of: &ChangesResponse, pairs: &[ChangedPair]) -> Markup {
+    html! {
+        h3 { (title) }
+        @if pairs.is_empty() {
+            p { "In no pair." }
+        } @else {
+            ol.pairs {
+                @for pair in pairs.iter().take(PAIRS) {
+                    @let scores = &pair.scores;
+                    li.pair {
+                        p {
+                            strong { (signed(scores.difference, None)) } " " (of.metric) " · "
+                            (show::prompt(pair.sample_a.as_ref().or(pair.sample_b.as_ref())))
+                        }
+                        @let caption = html! { "A " strong { (number::plain(scores.a)) } };
+                        (show::sample(&scores.name, pair.sample_a.as_ref(), &caption))
+                        @let caption = html! { "B " strong { (number::plain(scores.b)) } };
+                        (show::sample(&scores.name, pair.sample_b.as_ref(), &caption))
+                    }
+                }
+            }
+        }
+    }
+}
