@@ -159,9 +159,12 @@ pub fn gallery(
     Gallery { total, rows, ..found }
 }
 
-/// Returns the codes of the metrics that some run has, in order of the registry.
+/// Returns the codes of the metrics in which some run has a number, in order of the registry.
 fn metrics(runs: &[RunData], wanted: Option<&[String]>) -> Vec<String> {
-    let has = |code: &str| runs.iter().any(|run| run.metrics.contains_key(code));
+    let has = |code: &str| {
+        let mut columns = runs.iter().filter_map(|run| run.metrics.get(code));
+        columns.any(|column| column.values.iter().any(Option::is_some))
+    };
     let codes = crate::metrics::REGISTRY.iter().map(|metric| metric.code);
     let is_wanted = |code: &&str| match wanted {
         Some(wanted) => wanted.iter().any(|each| each == code),

@@ -251,7 +251,7 @@ fn row(found: &GalleryResponse, row: &GalleryRowEntry) -> Markup {
             @if row.prompts_differ {
                 p.warn { "The images of this row have different prompts, so the row does not compare like with like." }
             }
-            div.images {
+            div class=(format!("images n{}", found.runs.len() + usize::from(row.reference.is_some()))) {
                 @if let Some(hash) = &row.reference {
                     figure.sample.person {
                         (images::image(hash, "The person, as given to the generators"))

@@ -7,7 +7,7 @@ use super::{
     address::Address,
     charts::forest::clip,
     number, show,
-    table::{Cell, Column, Row, Table},
+    table::{Cell, Column, Order, Row, Table},
     view::{Section, View},
 };
 use crate::api::http::ApiError;
@@ -94,6 +94,8 @@ fn empty(is_filtered: bool) -> Markup {
 }
 
 fn table(runs: &[RunResponse], address: &Address) -> Table {
+    let is_oldest_first = address.get("order") == Some("oldest");
+    let order = if is_oldest_first { Order::Ascending } else { Order::Descending };
     let columns = vec![
         Column::text("run_id").head(html! { span.fine { "Select" } }),
         Column::text("Run"),
@@ -103,7 +105,7 @@ fn table(runs: &[RunResponse], address: &Address) -> Table {
         Column::number("Scored"),
         Column::number("Pending"),
         Column::number("Failed"),
-        Column::text("Created"),
+        Column { sorted: Some(order), ..Column::text("Created") },
     ];
     let rows = runs.iter().map(|run| row(run, address)).collect();
     Table { name: "runs", caption: "Runs".to_owned(), columns, rows }
@@ -121,7 +123,7 @@ fn row(run: &RunResponse, address: &Address) -> Row {
     };
     let link = html! {
         (show::run_link(run.run_id, &run.method, &run.run))
-        " " a.fine href=(of_method) title="Runs of this method only" { "method" }
+        " " a.fine.only href=(of_method) title="Runs of this method only" { "only this method" }
     };
     let state = html! {
         (show::state(run.state))

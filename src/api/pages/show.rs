@@ -9,7 +9,7 @@ use crate::analysis::NoInterval;
 use crate::api::runs::RunResponse;
 use crate::api::runs::ranked::Brief;
 use crate::metrics::{self, Direction, NullReason};
-use crate::store::RunState;
+use crate::store::{RunState, Slice};
 
 /// Characters of a name in lists.
 pub(super) const NAME: usize = 80;
@@ -82,6 +82,27 @@ pub(super) fn no_interval(reason: NoInterval) -> &'static str {
 /// Returns a code as words.
 pub(super) fn words(code: &str) -> String {
     code.replace('_', " ")
+}
+
+/// Returns the words of a kind of slices.
+pub(super) fn slice_kind(kind: &str) -> &'static str {
+    match kind {
+        Slice::ATTRIBUTE => "Attribute of the person",
+        Slice::CATEGORY => "Category of the prompt",
+        Slice::PROMPT_KIND => "Kind of prompt",
+        Slice::RELATION => "Relation in the prompt",
+        Slice::SIZE => "Size of the image",
+        _ => "All samples",
+    }
+}
+
+/// Returns the label of a slice within its kind, as words.
+pub(super) fn slice_label(kind: &str, label: &str) -> String {
+    match (kind, label.strip_prefix('!')) {
+        (Slice::ATTRIBUTE, Some(name)) => format!("not {}", words(name)),
+        (Slice::ATTRIBUTE | Slice::SIZE | Slice::RELATION, _) => words(label),
+        _ => label.to_owned(),
+    }
 }
 
 /// Returns what to do about a null score; empty for reasons of other programs.

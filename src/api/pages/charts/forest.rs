@@ -22,6 +22,14 @@ pub(in crate::api::pages) struct ForestRow {
     pub(in crate::api::pages) tone: Tone,
 }
 
+impl ForestRow {
+    /// Creates the heading of the rows that follow.
+    pub(in crate::api::pages) fn heading(label: impl Into<String>) -> Self {
+        let (label, note) = (label.into(), String::new());
+        Self { label, value: None, interval: None, note, tone: Tone::Plain }
+    }
+}
+
 /// Colour of a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::api::pages) enum Tone {

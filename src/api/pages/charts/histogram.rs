@@ -11,11 +11,11 @@ use crate::api::pages::number;
 const SIZE: (f64, f64) = (300.0, 132.0);
 /// Top and bottom of the bars.
 const BARS: (f64, f64) = (22.0, 100.0);
-const SIDES: (f64, f64) = (12.0, 288.0);
+const SIDES: (f64, f64) = (24.0, 276.0);
 
 /// Draws the distribution of a metric's scores.
 pub(in crate::api::pages) fn histogram(name: &'static str, of: &Distribution) -> Chart {
-    let x = Scale::new([of.least, of.most], 4, SIDES);
+    let x = Scale::new([of.least, of.most], 3, SIDES);
     let tallest = of.counts.iter().copied().max().unwrap_or_default().max(1) as f64;
     let height = |count: u64| (BARS.1 - BARS.0) * count as f64 / tallest;
     let bins = of.counts.len() as f64;

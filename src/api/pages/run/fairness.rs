@@ -16,14 +16,9 @@ use crate::api::runs::report::Tabulated;
 use crate::api::state::App;
 use crate::store::Slice;
 
-/// Kinds of slices with their words.
-const KINDS: [(&str, &str); 5] = [
-    (Slice::ATTRIBUTE, "Attribute of the person"),
-    (Slice::CATEGORY, "Category of the prompt"),
-    (Slice::PROMPT_KIND, "Kind of prompt"),
-    (Slice::RELATION, "Relation in the prompt"),
-    (Slice::SIZE, "Size of the image"),
-];
+/// Kinds of slices, in the order of the page.
+const KINDS: [&str; 5] =
+    [Slice::ATTRIBUTE, Slice::CATEGORY, Slice::PROMPT_KIND, Slice::RELATION, Slice::SIZE];
 
 /// Slices of each kind that are shown, if all kinds are, and if one is.
 const SHOWN: (usize, usize) = (12, 80);
@@ -55,8 +50,10 @@ pub(super) async fn section(
                 "Slices"
                 select name="kind" {
                     option value="" { "All kinds" }
-                    @for (kind, words) in KINDS {
-                        option value=(kind) selected[address.get("kind") == Some(kind)] { (words) }
+                    @for kind in KINDS {
+                        option value=(kind) selected[address.get("kind") == Some(kind)] {
+                            (show::slice_kind(kind))
+                        }
                     }
                 }
             }
@@ -80,7 +77,7 @@ fn shown(view: &mut View, found: &SlicesResponse, metric: &str, is_one_kind: boo
     let most = if is_one_kind { SHOWN.1 } else { SHOWN.0 };
     let mut listed: Vec<(&'static str, Vec<(&SliceEntry, &SliceMetric)>)> = Vec::new();
     let mut is_cut = false;
-    for (kind, words) in KINDS {
+    for kind in KINDS {
         let of_kind = found.slices.iter().filter(|slice| slice.kind == kind);
         let mut entries: Vec<_> =
             of_kind.filter_map(|slice| Some((slice, slice.metrics.get(metric)?))).collect();
@@ -94,7 +91,7 @@ fn shown(view: &mut View, found: &SlicesResponse, metric: &str, is_one_kind: boo
             (name.to_lowercase(), slice.label.starts_with('!'))
         });
         if !entries.is_empty() {
-            listed.push((words, entries));
+            listed.push((show::slice_kind(kind), entries));
         }
     }
     if listed.is_empty() {
@@ -107,14 +104,7 @@ fn shown(view: &mut View, found: &SlicesResponse, metric: &str, is_one_kind: boo
     }
     let mut rows = Vec::new();
     for (words, entries) in &listed {
-        let heading = ForestRow {
-            label: (*words).to_owned(),
-            value: None,
-            interval: None,
-            note: String::new(),
-            tone: Tone::Plain,
-        };
-        rows.push(heading);
+        rows.push(ForestRow::heading(*words));
         rows.extend(entries.iter().map(|(slice, of)| drawn(slice, of)));
     }
     let title = format!("{metric} by slice");
@@ -140,11 +130,7 @@ fn shown(view: &mut View, found: &SlicesResponse, metric: &str, is_one_kind: boo
 }
 
 fn label(slice: &SliceEntry) -> String {
-    match (&*slice.kind, slice.label.strip_prefix('!')) {
-        (Slice::ATTRIBUTE, Some(name)) => format!("not {}", show::words(name)),
-        (Slice::ATTRIBUTE | Slice::SIZE | Slice::RELATION, _) => show::words(&slice.label),
-        _ => slice.label.clone(),
-    }
+    show::slice_label(&slice.kind, &slice.label)
 }
 
 fn drawn(slice: &SliceEntry, of: &SliceMetric) -> ForestRow {

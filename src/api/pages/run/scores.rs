@@ -102,6 +102,10 @@ fn line(line: &Line) -> Row {
         Cell::number(end, end.map_or("–".to_owned(), |end| number::rounded(end, decimals)))
     };
     let mut notes: Vec<String> = Vec::new();
+    if row.n == 0 {
+        let most = line.nulls.iter().max_by_key(|(_, count)| **count);
+        notes.extend(most.map(|(reason, _)| format!("no score: {}", show::words(reason))));
+    }
     notes.extend(line.no_interval.map(show::no_interval).map(str::to_owned));
     if line.few_clusters && row.low.is_some() {
         notes.push("few people: the interval is rough".to_owned());

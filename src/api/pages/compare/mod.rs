@@ -1,5 +1,7 @@
 //! `GET /compare`: two runs over the same samples.
 
+mod detail;
+
 use axum::{extract::State, response::Response};
 use maud::{Markup, html};
 use uuid::Uuid;
@@ -11,9 +13,9 @@ use super::{
     table::{Cell, Column, Row, Table},
     view::{Section, View},
 };
-use crate::analysis::{Difference, Finding, GroupBy, GroupDifference, Policy, SliceComparison};
+use crate::analysis::{Difference, Finding, GroupBy, Policy, SliceComparison};
 use crate::api::http::{ApiError, Code, Id};
-use crate::api::runs::changes::{self, ChangedPair, ChangesQuery, ChangesResponse};
+use crate::api::runs::changes::{self, ChangesQuery};
 use crate::api::runs::compare::{self, CompareQuery, CompareResponse, ComparedRun};
 use crate::api::runs::{self, RunOrder, RunsQuery};
 use crate::api::state::{App, Shared};
@@ -24,10 +26,6 @@ const OWN: [&str; 5] = ["a", "b", "runs", "metric", "by"];
 
 /// Runs in a choice.
 const CHOICES: u32 = 100;
-
-/// Groups and pairs of samples that are shown at each end.
-const GROUPS: usize = 10;
-const PAIRS: usize = 6;
 
 /// Responds with the page.
 pub(super) async fn read(State(app): Shared, address: Address) -> Result<Response, ApiError> {
@@ -81,7 +79,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
                 policy: query.policy,
                 confidence: query.confidence,
                 min_pairs: None,
-                limit: Some(GROUPS),
+                limit: Some(detail::GROUPS),
             };
             Some(changes::respond(&app, &pair, &query).await?)
         }
@@ -95,8 +93,8 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
             a.fine href=(swapped) { "Swap" }
         }
         (choice)
-        (whole(&mut view, &address, &found))
-        @if let Some(details) = &details { (detail(&mut view, &address, &found, details)) }
+        (whole(&mut view, &found))
+        @if let Some(details) = &details { (detail::detail(&mut view, &address, &found, details)) }
     };
     view.respond(&app, &content)
 }
@@ -163,9 +161,10 @@ async fn choice(app: &App, address: &Address, query: &CompareQuery) -> Result<Ma
     })
 }
 
-fn whole(view: &mut View, address: &Address, found: &CompareResponse) -> Markup {
+fn whole(view: &mut View, found: &CompareResponse) -> Markup {
     let comparison = &found.comparison;
     let Some(all) = comparison.slices.first() else { return html! {} };
+    let of_all: Vec<_> = all.metrics.iter().map(|of| (all, of)).collect();
     let percent = number::percent(comparison.confidence);
     let rows: Vec<ForestRow> = all.metrics.iter().filter_map(row).collect();
     let description = "For each metric the difference A − B, drawn so that better for A is on the right, \
@@ -197,7 +196,7 @@ fn whole(view: &mut View, address: &Address, found: &CompareResponse) -> Markup 
             span.fine { "● undecided: the interval contains zero" }
         }
         (view.chart(&chart))
-        (view.table(&differences("comparison", "Differences by metric", std::slice::from_ref(all))))
+        (view.table(&differences("comparison", "Differences by metric", &of_all)))
         p.fine {
             "Difference is A − B over pairs, so that hard prompts and people count for both alike. The \
                 interval is the range of differences that the data are compatible with ("
@@ -205,28 +204,7 @@ fn whole(view: &mut View, address: &Address, found: &CompareResponse) -> Markup 
                 A is better; ties count half. p is the probability of a difference at least this large \
                 if the runs were equal, corrected for the number of metrics (Holm)."
         }
-        @if comparison.slices.len() > 1 {
-            h2 #slices { "By slice" }
-            p { "Differences within slices of the samples. With many slices, a few are decided by chance." }
-            (view.table(&differences("slices", "Differences by slice", &sliced(address, comparison.slices.get(1..)))))
-        } @else {
-            p { a href=(address.with("slices", "true")) { "Compare slices too" } }
-        }
     }
-}
-
-/// Returns the slices with the requested metric only, if there is one: a table of all would be long.
-fn sliced(address: &Address, slices: Option<&[SliceComparison]>) -> Vec<SliceComparison> {
-    let mut slices = slices.unwrap_or_default().to_vec();
-    slices.truncate(200);
-    let most = 200 / slices.len().max(1);
-    for slice in &mut slices {
-        match address.get("metric") {
-            Some(code) => slice.metrics.retain(|of| of.metric == code),
-            None => slice.metrics.truncate(most.max(1)),
-        }
-    }
-    slices
 }
 
 /// Returns the sign by which a difference is turned so that more is better.
@@ -280,8 +258,12 @@ fn finding(of: Finding) -> Markup {
     }
 }
 
-fn differences(name: &'static str, caption: &str, slices: &[SliceComparison]) -> Table {
-    let is_sliced = name == "slices";
+fn differences(
+    name: &'static str,
+    caption: &str,
+    listed: &[(&SliceComparison, &Difference)],
+) -> Table {
+    let is_sliced = listed.iter().any(|(slice, _)| !slice.kind.is_empty());
     let mut columns = vec![
         Column::text("Metric"),
         Column::number("A"),
@@ -299,16 +281,15 @@ fn differences(name: &'static str, caption: &str, slices: &[SliceComparison]) ->
     if is_sliced {
         columns.insert(0, Column::text("Slice"));
     }
-    let rows = slices.iter().flat_map(|slice| {
-        let label = format!("{}: {}", show::words(&slice.kind), slice.label);
-        slice.metrics.iter().map(move |of| {
-            let mut cells = difference(of);
-            if is_sliced {
-                let shown = html! { bdi { (clip(&label, show::NAME)) } };
-                cells.insert(0, Cell::text(&label).shown(shown));
-            }
-            Row::from(cells)
-        })
+    let rows = listed.iter().map(|(slice, of)| {
+        let mut cells = difference(of);
+        if is_sliced {
+            let label = show::slice_label(&slice.kind, &slice.label);
+            let label = format!("{}: {label}", show::slice_kind(&slice.kind));
+            let shown = html! { bdi { (clip(&label, show::NAME)) } };
+            cells.insert(0, Cell::text(&label).shown(shown));
+        }
+        Row::from(cells)
     });
     Table { name, caption: caption.to_owned(), columns, rows: rows.collect() }
 }
@@ -342,153 +323,4 @@ fn difference(of: &Difference) -> Vec<Cell> {
         Cell::number(Some(of.clusters as f64), number::count(of.clusters as u64)),
         Cell::text(note),
     ]
-}
-
-fn detail(
-    view: &mut View,
-    address: &Address,
-    found: &CompareResponse,
-    details: &ChangesResponse,
-) -> Markup {
-    let all = found.comparison.slices.first().map_or(&[][..], |slice| &slice.metrics);
-    let codes = all.iter().filter_map(|of| metrics::find(&of.metric));
-    html! {
-        h2 #details { "One metric in detail" }
-        form.filters data-auto method="get" action="#details" {
-            (show::hidden(address, &["metric", "by"]))
-            label {
-                "Metric"
-                select name="metric" {
-                    @for metric in codes {
-                        option value=(metric.code) selected[metric.code == details.metric] { (metric.code) }
-                    }
-                }
-            }
-            label {
-                "Pairs by"
-                select name="by" {
-                    option value="identity" selected[details.by == GroupBy::Identity] { "Person" }
-                    option value="prompt" selected[details.by == GroupBy::Prompt] { "Prompt" }
-                }
-            }
-            button { "Show" }
-        }
-        (groups(view, details))
-        (pairs("Where A gains most", details, &details.gains))
-        (pairs("Where A loses most", details, &details.losses))
-    }
-}
-
-fn groups(view: &mut View, of: &ChangesResponse) -> Markup {
-    let (one, many, resampled) = match of.by {
-        GroupBy::Identity => ("person", "people", "the person's samples"),
-        GroupBy::Prompt => ("prompt", "prompts", "people"),
-    };
-    let metric = &*of.metric;
-    let rows: Vec<ForestRow> = of
-        .groups
-        .iter()
-        .map(|group| ForestRow {
-            label: group.label.clone(),
-            value: Some(sign(metric) * group.difference),
-            interval: turned(metric, group.low, group.high),
-            note: format!(
-                "{} · {} pairs",
-                signed(group.difference, group.low.zip(group.high)),
-                group.n
-            ),
-            tone: tone(group.finding),
-        })
-        .collect();
-    let title = format!("{metric} by {one}: right is better for A");
-    let description = format!("The difference A − B of each {one} with its interval.");
-    let chart = forest("groups", title, description, &rows, Scales::Shared(Some(0.0)));
-    html! {
-        h3 { "By " (one) }
-        @if of.groups.is_empty() {
-            p {
-                "No " (one) " has two pairs of scores. "
-                @if of.by == GroupBy::Identity { "People come from the metadata of samples (" code { "identity" } ")." }
-            }
-        } @else {
-            p {
-                (number::count(of.groups_found as u64)) " " (many) " have at least two pairs. "
-                @if of.groups.len() < of.groups_found {
-                    "The " (GROUPS) " in which A is best and the " (GROUPS) " in which it is worst are shown. "
-                }
-                "Intervals resample " (resampled) ". They are not corrected for the number of " (many)
-                ": about one of twenty without any difference seems to have one. The ends of a list are \
-                    extreme by selection, so their true differences are likely smaller."
-            }
-            (view.chart(&chart))
-            details {
-                summary { "As a table" }
-                (view.table(&group_table(one, metric, &of.groups)))
-            }
-        }
-    }
-}
-
-fn group_table(one: &str, metric: &str, groups: &[GroupDifference]) -> Table {
-    let rows = groups.iter().map(|group| -> Row {
-        let plain =
-            |value: Option<f64>| Cell::number(value, value.map_or("–".to_owned(), number::plain));
-        let note = group.no_interval.map(|reason| match reason {
-            // Within a person, pairs are resampled.
-            crate::analysis::NoInterval::TooFewPeople => "no interval: too few to resample",
-            other => show::no_interval(other),
-        });
-        vec![
-            Cell::text(&group.label).shown(html! { bdi { (clip(&group.label, 160)) } }).head(),
-            plain(Some(group.mean_a)),
-            plain(Some(group.mean_b)),
-            Cell::number(
-                Some(group.difference),
-                signed(group.difference, group.low.zip(group.high)),
-            ),
-            plain(group.low),
-            plain(group.high),
-            Cell::number(Some(group.n as f64), number::count(group.n as u64)),
-            Cell::text(format!("{:?}", group.finding).to_lowercase()).shown(finding(group.finding)),
-            Cell::text(note.unwrap_or_default()),
-        ]
-        .into()
-    });
-    let columns = vec![
-        Column::text(one),
-        Column::number("A"),
-        Column::number("B"),
-        Column::number("Difference"),
-        Column::number("from"),
-        Column::number("to"),
-        Column::number("Pairs"),
-        Column::text("Finding"),
-        Column::text("Note"),
-    ];
-    Table { name: "groups", caption: format!("{metric} by {one}"), columns, rows: rows.collect() }
-}
-
-fn pairs(title: &str, of: &ChangesResponse, pairs: &[ChangedPair]) -> Markup {
-    html! {
-        h3 { (title) }
-        @if pairs.is_empty() {
-            p { "In no pair." }
-        } @else {
-            ol.pairs {
-                @for pair in pairs.iter().take(PAIRS) {
-                    @let scores = &pair.scores;
-                    li.pair {
-                        p {
-                            strong { (signed(scores.difference, None)) } " " (of.metric) " · "
-                            (show::prompt(pair.sample_a.as_ref().or(pair.sample_b.as_ref())))
-                        }
-                        @let caption = html! { "A " strong { (number::plain(scores.a)) } };
-                        (show::sample(&scores.name, pair.sample_a.as_ref(), &caption))
-                        @let caption = html! { "B " strong { (number::plain(scores.b)) } };
-                        (show::sample(&scores.name, pair.sample_b.as_ref(), &caption))
-                    }
-                }
-            }
-        }
-    }
 }
