@@ -12,19 +12,19 @@ const SIDES: (f64, f64) = (230.0, 560.0);
 const LABEL: usize = 32;
 
 /// A row: a number with its interval, or the heading of the rows that follow.
-pub(in crate::api::pages) struct ForestRow {
-    pub(in crate::api::pages) label: String,
+pub(crate) struct ForestRow {
+    pub(crate) label: String,
     /// The number; without one the row is a heading.
-    pub(in crate::api::pages) value: Option<f64>,
-    pub(in crate::api::pages) interval: Option<(f64, f64)>,
+    pub(crate) value: Option<f64>,
+    pub(crate) interval: Option<(f64, f64)>,
     /// Text at the end of the row.
-    pub(in crate::api::pages) note: String,
-    pub(in crate::api::pages) tone: Tone,
+    pub(crate) note: String,
+    pub(crate) tone: Tone,
 }
 
 impl ForestRow {
     /// Creates the heading of the rows that follow.
-    pub(in crate::api::pages) fn heading(label: impl Into<String>) -> Self {
+    pub(crate) fn heading(label: impl Into<String>) -> Self {
         let (label, note) = (label.into(), String::new());
         Self { label, value: None, interval: None, note, tone: Tone::Plain }
     }
@@ -32,7 +32,7 @@ impl ForestRow {
 
 /// Colour of a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in crate::api::pages) enum Tone {
+pub(crate) enum Tone {
     #[default]
     Plain,
     Better,
@@ -43,7 +43,7 @@ pub(in crate::api::pages) enum Tone {
 
 /// Scale of the rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(in crate::api::pages) enum Scales {
+pub(crate) enum Scales {
     /// One for all rows, with a line at this number.
     Shared(Option<f64>),
     /// One for each row, all with zero in the middle.
@@ -62,7 +62,7 @@ impl Tone {
 }
 
 /// Draws rows of numbers with their intervals.
-pub(in crate::api::pages) fn forest(
+pub(crate) fn forest(
     name: &'static str,
     title: String,
     description: String,
@@ -135,7 +135,7 @@ fn drawn(row: &ForestRow, y: f64, scale: &Scale) -> Markup {
 }
 
 /// Returns a text of at most so many characters.
-pub(in crate::api::pages) fn clip(text: &str, most: usize) -> String {
+pub(crate) fn clip(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }

@@ -14,7 +14,7 @@ const BARS: (f64, f64) = (22.0, 100.0);
 const SIDES: (f64, f64) = (24.0, 276.0);
 
 /// Draws the distribution of a metric's scores.
-pub(in crate::api::pages) fn histogram(name: &'static str, of: &Distribution) -> Chart {
+pub(crate) fn histogram(name: &'static str, of: &Distribution) -> Chart {
     let x = Scale::new([of.least, of.most], 3, SIDES);
     let tallest = of.counts.iter().copied().max().unwrap_or_default().max(1) as f64;
     let height = |count: u64| (BARS.1 - BARS.0) * count as f64 / tallest;

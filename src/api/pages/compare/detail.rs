@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{differences, finding, sign, signed, tone, turned};
+use super::difference::{differences, finding, sign, signed, tone, turned};
 use crate::analysis::{Difference, GroupBy, GroupDifference, NoInterval, SliceComparison};
 use crate::api::pages::{
     address::Address,
