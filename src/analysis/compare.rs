@@ -14,7 +14,7 @@ use super::penalty::{Policy, Verdict, verdicts};
 use super::ranks::more_is_better;
 use super::reasons::NoInterval;
 use super::slices::slices_of;
-use crate::stats::{Bootstrap, FEW_CLUSTERS, benjamini_hochberg, holm, sign_flip_test};
+use crate::stats::{Bootstrap, FEW_CLUSTERS, Interval, benjamini_hochberg, holm, sign_flip_test};
 use crate::store::{RunData, Slice};
 
 /// Number of random draws of a test with too many assignments to enumerate. P-values are multiples
@@ -59,6 +59,18 @@ pub enum Finding {
     Worse,
     /// The interval contains 0 or is missing, or the metric has no direction.
     Undecided,
+}
+
+impl Finding {
+    /// Concludes from the interval of A − B in a metric.
+    pub(super) fn of(metric: &str, interval: Option<Interval>) -> Self {
+        match (interval, more_is_better(metric)) {
+            (Some(ends), Some(more)) if ends.low > 0.0 || ends.high < 0.0 => {
+                if (ends.low > 0.0) == more { Self::Better } else { Self::Worse }
+            }
+            _ => Self::Undecided,
+        }
+    }
 }
 
 /// One metric over the pairs of a slice: A minus B.
@@ -199,7 +211,7 @@ pub fn compare(a: &RunData, b: &RunData, options: &CompareOptions) -> Comparison
 }
 
 /// Returns a metric's scores under the policy.
-fn penalised(run: &RunData, code: &str, policy: Policy) -> Vec<Option<f64>> {
+pub(super) fn penalised(run: &RunData, code: &str, policy: Policy) -> Vec<Option<f64>> {
     let column = &run.metrics[code];
     if policy == Policy::None || !Policy::concerns(code) {
         return column.values.clone();
@@ -267,12 +279,7 @@ fn differences(
     for (of, interval) in found.iter_mut().zip(bootstrap.means(&sums)) {
         (of.low, of.high) = interval.map(|ends| (ends.low, ends.high)).unzip();
         of.no_interval = NoInterval::of_mean(Some(of.difference), of.low, of.clusters);
-        of.finding = match (interval, more_is_better(&of.metric)) {
-            (Some(ends), Some(more)) if ends.low > 0.0 || ends.high < 0.0 => {
-                if (ends.low > 0.0) == more { Finding::Better } else { Finding::Worse }
-            }
-            _ => Finding::Undecided,
-        };
+        of.finding = Finding::of(&of.metric, interval);
     }
     correct(&mut found);
     found

@@ -8,10 +8,13 @@
 
 mod alignment;
 mod annotators;
+mod changes;
 mod clusters;
 mod common;
 mod compare;
 mod correlations;
+mod distributions;
+mod gallery;
 mod leaderboard;
 mod penalty;
 mod percentiles;
@@ -29,9 +32,14 @@ mod tradeoff;
 
 pub use alignment::{JudgedPair, MetricAlignment, SliceAlignment, alignment, judged_pairs};
 pub use annotators::{AnnotatorAgreement, annotator_agreement};
+pub use changes::{Changes, GroupBy, GroupDifference, PairDifference, changes};
 pub use common::{CommonError, common_key, rows_on_common};
 pub use compare::{CompareOptions, Comparison, Difference, Finding, SliceComparison, compare};
 pub use correlations::{Cell, Coefficient, correlations};
+pub use distributions::{Distribution, distributions};
+pub use gallery::{
+    Gallery, GalleryFilter, GalleryImage, GalleryOptions, GalleryRow, GallerySort, gallery,
+};
 pub use leaderboard::{LeaderboardPage, leaderboard, leaderboard_rows};
 pub use penalty::Policy;
 pub use percentiles::{Place, place};

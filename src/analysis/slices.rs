@@ -243,7 +243,7 @@ pub(super) fn slices_of(data: &RunData) -> Vec<(Slice, Vec<usize>)> {
 }
 
 /// Returns the size class of an image by its shorter side in pixels.
-fn size_class(side: u32) -> &'static str {
+pub(super) fn size_class(side: u32) -> &'static str {
     match side {
         0..512 => "under_512",
         512..1024 => "512_to_1023",

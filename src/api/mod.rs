@@ -39,7 +39,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use analysis::{
-    alignment, correlations, leaderboard,
+    alignment, correlations, gallery, leaderboard,
     slices::{self, KindWord},
     trade_off,
 };
@@ -52,12 +52,15 @@ pub use http::{ApiError, Check, Code, Problem};
 use http::{analyses, bodies, csv, fallback, hosts, leaving, request_id, telemetry};
 pub use readiness::Readiness;
 pub use runs::import::import_bytes;
-use runs::{attributes, compare, events, import, report, toolkit};
+use runs::{
+    RunOrder, attributes, changes, compare, distributions, events, failures, import, ranked,
+    report, toolkit,
+};
 pub use score::{ScoreResponse, score_entry};
 pub use starting::{Starting, Step};
 pub use state::App;
 
-use crate::analysis::Grouping;
+use crate::analysis::{GallerySort, GroupBy, Grouping};
 use crate::key::Scope;
 
 #[derive(OpenApi)]
@@ -69,7 +72,17 @@ use crate::key::Scope;
         license(name = "MIT OR Apache-2.0")
     ),
     // The enums of query parameters: utoipa collects schemas from bodies only.
-    components(schemas(Problem, Grouping, KindWord, csv::Format, report::Format)),
+    components(schemas(
+        Problem,
+        Grouping,
+        KindWord,
+        csv::Format,
+        report::Format,
+        GallerySort,
+        GroupBy,
+        RunOrder,
+        ranked::RankedOrder,
+    )),
     tags(
         (name = "scores", description = "Score images and read the scores back"),
         (name = "runs", description = "Evaluate a generator: samples are accepted at once and \
@@ -99,6 +112,7 @@ fn routes() -> Guarded<Arc<App>> {
         .read(routes!(runs::samples::list))
         .score(routes!(runs::samples::put))
         .read(routes!(events::watch))
+        .read(routes!(failures::read))
         .score(routes!(runs::finish))
         .score(routes!(import::create))
         .score(routes!(photos::enrol))
@@ -127,11 +141,15 @@ fn analysis_routes() -> Guarded<Arc<App>> {
     Guarded::new(utoipa::openapi::OpenApi::default())
         .read(routes!(samples::read))
         .read(routes!(report::read))
+        .read(routes!(distributions::read))
+        .read(routes!(ranked::list))
         .read(routes!(toolkit::list))
         .read(routes!(toolkit::read))
         .read(routes!(attributes::read))
         .read(routes!(leaderboard::read))
         .read(routes!(compare::read))
+        .read(routes!(changes::read))
+        .read(routes!(gallery::read))
         .read(routes!(correlations::read))
         .read(routes!(slices::read))
         .read(routes!(trade_off::read))

@@ -13,6 +13,7 @@
 //! samples.rs, scores.rs, attributes.rs         reading samples, scores and the evidence of `aps`
 //! run_data/                                    a run as columns
 //! summaries/                                   running and slice summaries, the leaderboard
+//! briefs.rs                                    samples of a run in lists, best or worst first
 //! datasets.rs, prompts.rs, faces.rs            datasets, their prompts, faces found in images
 //! extras.rs                                    evidence of scores, thumbnails of images
 //! preferences.rs                               judgements of annotators
@@ -26,6 +27,7 @@
 
 mod attributes;
 mod audit;
+mod briefs;
 mod columns;
 mod datasets;
 mod db;
@@ -59,6 +61,7 @@ use std::sync::Arc;
 
 pub use attributes::{AttributeColumn, AttributeLabels};
 pub use audit::{AuditEntry, AuditQuery};
+pub use briefs::{Ranking, SampleBrief};
 pub use columns::ScoreColumn;
 pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord};
 use db::{Backend, on_backend};

@@ -115,9 +115,13 @@ pub struct RunRecord {
 pub struct RunsQuery {
     /// Only runs of this method.
     pub method: Option<String>,
+    /// Only runs over this dataset.
+    pub dataset: Option<String>,
     /// Only runs in this state.
     pub state: Option<RunState>,
-    /// Starts after the run with this id.
+    /// Whether the newest run comes first.
+    pub newest_first: bool,
+    /// Starts after the run with this id, in the order of the list.
     pub after: Option<Uuid>,
     /// Maximum number of runs.
     pub limit: u32,
@@ -142,17 +146,24 @@ impl Store {
         on_backend!(self, pool => find(&mut *pool.reader().await?, id).await)
     }
 
-    /// Lists runs by id, which is the order of creation because ids grow with time.
+    /// Lists runs by id, which is the order of creation because ids grow with time, or the reverse.
     pub async fn runs(&self, query: &RunsQuery) -> Result<Vec<RunRecord>, StoreError> {
         let mut sql = Sql::new(RUNS);
-        sql.push(" WHERE runs.id > ").bind(query.after.unwrap_or_default());
+        match (query.newest_first, query.after) {
+            (false, after) => sql.push(" WHERE runs.id > ").bind(after.unwrap_or_default()),
+            (true, after) => sql.push(" WHERE runs.id < ").bind(after.unwrap_or(Uuid::max())),
+        };
         if let Some(method) = &query.method {
             sql.push(" AND methods.name = ").bind(method.as_str());
+        }
+        if let Some(dataset) = &query.dataset {
+            sql.push(" AND dataset = ").bind(dataset.as_str());
         }
         if let Some(state) = query.state {
             sql.push(" AND state = ").bind(state.as_str());
         }
-        sql.push(" ORDER BY runs.id LIMIT ").bind(query.limit);
+        sql.push(" ORDER BY runs.id").push(if query.newest_first { " DESC" } else { "" });
+        sql.push(" LIMIT ").bind(query.limit);
         on_backend!(self, pool => read(pool, sql, run_record).await)
     }
 

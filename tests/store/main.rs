@@ -117,6 +117,7 @@ on_both_databases! {
         a_run_is_created_once_with_its_facts
         a_run_created_by_a_sample_accepts_facts_once
         runs_are_listed_in_creation_order
+        samples_are_ranked_by_a_score_and_listed_briefly
         a_finished_run_refuses_samples
         every_change_of_scores_raises_the_revision;
     pending:

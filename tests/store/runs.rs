@@ -1,8 +1,8 @@
 //! Methods and runs.
 
 use stellar_score::store::{
-    Accepted, MethodRecord, NewPending, RecordOutcome, RunCounts, RunFacts, RunFlags, RunName,
-    RunState, RunWideScores, RunsQuery, SampleStatus, ScoreValue, StoreError,
+    Accepted, MethodRecord, NewPending, Ranking, RecordOutcome, RunCounts, RunFacts, RunFlags,
+    RunName, RunState, RunWideScores, RunsQuery, SampleStatus, ScoreValue, StoreError,
 };
 use uuid::Uuid;
 
@@ -102,7 +102,45 @@ pub(crate) async fn runs_are_listed_in_creation_order(db: Database) {
         listed(RunsQuery { method: Some("B".into()), ..all.clone() }).await,
         [ids[0], ids[2]]
     );
-    assert_eq!(listed(RunsQuery { state: Some(RunState::Finishing), ..all }).await, [ids[2]]);
+    assert_eq!(
+        listed(RunsQuery { state: Some(RunState::Finishing), ..all.clone() }).await,
+        [ids[2]]
+    );
+    let newest = RunsQuery { newest_first: true, ..all.clone() };
+    assert_eq!(listed(newest.clone()).await, [ids[2], ids[1], ids[0]]);
+    assert_eq!(listed(RunsQuery { after: Some(ids[1]), ..newest }).await, [ids[0]]);
+    let facts = RunFacts { dataset: Some("d".into()), ..RunFacts::default() };
+    let of_dataset = store.create_run(&RunName::new("C", None), &facts, at(4)).await.unwrap().0.id;
+    assert_eq!(listed(RunsQuery { dataset: Some("d".into()), ..all }).await, [of_dataset]);
+}
+
+pub(crate) async fn samples_are_ranked_by_a_score_and_listed_briefly(db: Database) {
+    let store = db.open().await;
+    let mut run = None;
+    for (name, value) in [("b", Some(0.5)), ("a", Some(0.5)), ("c", Some(0.9)), ("d", None)] {
+        let mut new = sample("A", name);
+        new.metadata = serde_json::json!({"identity": format!("person {name}")});
+        new.scores = vec![value.map_or_else(|| null("m", "no_prompt"), |value| number("m", value))];
+        run = store.record(&new).await.unwrap().run;
+    }
+    let run = run.unwrap();
+    let pack = store.run_packs(run).await.unwrap().remove(0).digest;
+    let ranked = |descending, offset, limit| {
+        let ranking = Ranking { run, pack: &pack, metric: "m", descending, offset, limit };
+        let store = store.clone();
+        async move { store.ranked_samples(&ranking).await.unwrap() }
+    };
+    let pair = |name: &str, value| (name.to_owned(), value);
+    assert_eq!(ranked(true, 0, 10).await, [pair("c", 0.9), pair("a", 0.5), pair("b", 0.5)]);
+    assert_eq!(ranked(false, 1, 1).await, [pair("b", 0.5)]);
+
+    let briefs = store.sample_briefs(run, &["a".to_owned(), "none".to_owned()]).await.unwrap();
+    assert_eq!(briefs.len(), 1);
+    assert_eq!(briefs["a"].identity.as_deref(), Some("person a"));
+    assert_eq!(briefs["a"].image, Some(sample("A", "a").image.to_hex()));
+    let prompts = store.sample_prompts(run).await.unwrap();
+    assert_eq!(prompts.get("a"), sample("A", "a").prompt.as_ref());
+    assert!(store.failure_counts(run).await.unwrap().is_empty());
 }
 
 pub(crate) async fn a_finished_run_refuses_samples(db: Database) {

@@ -2,6 +2,7 @@
 
 pub(crate) mod alignment;
 pub(crate) mod correlations;
+pub(crate) mod gallery;
 pub(crate) mod leaderboard;
 mod numbers;
 pub(crate) mod slices;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::api::analysis::numbers::{Numbers, share};
 use crate::api::http::csv::{self, Format, optional};
 use crate::api::http::{ApiError, Code, Query, not_found};
-use crate::api::state::Shared;
+use crate::api::state::{App, Shared};
 use crate::{
     analysis::{NoInterval, Policy},
     metrics,
@@ -29,20 +29,20 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(crate) struct SlicesQuery {
     /// Id of the run.
-    run: Uuid,
+    pub(crate) run: Uuid,
     /// Digest of a model pack. Default: the loaded pack.
-    pack: Option<String>,
+    pub(crate) pack: Option<String>,
     /// Only slices of this kind.
-    kind: Option<KindWord>,
+    pub(crate) kind: Option<KindWord>,
     /// Only these metrics, codes separated by commas.
     #[param(example = "ips,clip_t")]
-    metrics: Option<String>,
+    pub(crate) metrics: Option<String>,
     /// Penalty policy for images that do not follow their prompt. Default: `stellar`.
-    policy: Option<Policy>,
+    pub(crate) policy: Option<Policy>,
     /// Slices with fewer samples are left out; at least 5. Default: 20.
-    min_samples: Option<u64>,
+    pub(crate) min_samples: Option<u64>,
     /// `json` (default) or `csv`.
-    format: Option<Format>,
+    pub(crate) format: Option<Format>,
 }
 
 /// A kind of slice.
@@ -84,55 +84,55 @@ impl KindWord {
         "std": 0.14, "low": 0.51, "high": 0.58, "clusters": 62, "few_clusters": false}}}]}))]
 pub(crate) struct SlicesResponse {
     /// Id of the run.
-    run: Uuid,
+    pub(crate) run: Uuid,
     /// Digest of the pack.
-    pack: String,
+    pub(crate) pack: String,
     /// The penalty policy that was applied.
-    policy: Policy,
+    pub(crate) policy: Policy,
     /// Number of samples of the run when it was summarised.
-    samples: u64,
+    pub(crate) samples: u64,
     /// Time at which it was summarised.
     #[serde(with = "time::serde::rfc3339")]
-    computed: OffsetDateTime,
+    pub(crate) computed: OffsetDateTime,
     /// True if the run has changed since; it is summarised again within seconds.
-    stale: bool,
+    pub(crate) stale: bool,
     /// All samples first, then by kind and label.
-    slices: Vec<SliceEntry>,
+    pub(crate) slices: Vec<SliceEntry>,
 }
 
 /// A slice.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct SliceEntry {
+pub(crate) struct SliceEntry {
     /// Kind of the slice; empty for all samples.
-    kind: String,
+    pub(crate) kind: String,
     /// Label of the slice within its kind.
-    label: String,
+    pub(crate) label: String,
     /// Number of samples in the slice.
-    samples: u64,
+    pub(crate) samples: u64,
     /// Number of penalised samples.
-    penalised: u64,
+    pub(crate) penalised: u64,
     /// Number of samples for which the penalty cannot be decided.
-    undecided: u64,
+    pub(crate) undecided: u64,
     /// Summaries of the metrics, by code.
-    metrics: BTreeMap<String, SliceMetric>,
+    pub(crate) metrics: BTreeMap<String, SliceMetric>,
 }
 
 /// A metric over a slice.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct SliceMetric {
+pub(crate) struct SliceMetric {
     /// Mean and interval.
     #[serde(flatten)]
-    numbers: Numbers,
+    pub(crate) numbers: Numbers,
     /// Number of samples whose image has no face, for metrics that look for one.
-    faceless: u64,
+    pub(crate) faceless: u64,
     /// Share of the measured samples that have no face.
-    face_failure_rate: f64,
+    pub(crate) face_failure_rate: f64,
     /// Number of identities among the samples with a number; a sample without an identity counts as
     /// one.
-    clusters: u64,
+    pub(crate) clusters: u64,
     /// True if there are fewer than 8 such identities: with skewed scores, the coverage of the
     /// interval is then lower than stated.
-    few_clusters: bool,
+    pub(crate) few_clusters: bool,
 }
 
 /// Returns each metric for each slice of a run: scores, nulls, and images without a face.
@@ -150,6 +150,19 @@ pub(crate) async fn read(
     State(app): Shared,
     Query(parameters): Query<SlicesQuery>,
 ) -> Result<Response, ApiError> {
+    let format = parameters.format.unwrap_or_default();
+    let response = respond(&app, parameters).await?;
+    Ok(match format {
+        Format::Json => Json(response).into_response(),
+        Format::Csv => csv::answer("slices.csv", &HEADER, response.lines(), None),
+    })
+}
+
+/// Returns the slices of a run.
+pub(crate) async fn respond(
+    app: &App,
+    parameters: SlicesQuery,
+) -> Result<SlicesResponse, ApiError> {
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
     let policy = parameters.policy.unwrap_or_default();
     let min_samples = parameters.min_samples.unwrap_or(20);
@@ -180,7 +193,7 @@ pub(crate) async fn read(
             add(&mut slices, row);
         }
     }
-    let response = SlicesResponse {
+    Ok(SlicesResponse {
         run: parameters.run,
         pack,
         policy,
@@ -188,10 +201,6 @@ pub(crate) async fn read(
         computed: kept.computed,
         stale: kept.stale,
         slices,
-    };
-    Ok(match parameters.format.unwrap_or_default() {
-        Format::Json => Json(response).into_response(),
-        Format::Csv => csv::answer("slices.csv", &HEADER, response.lines(), None),
     })
 }
 

@@ -37,7 +37,12 @@ const LIGHT: [&str; 6] = [
 ];
 
 /// Routes with cached responses: they are computed to the end even if their first client leaves.
-const KEPT: [&str; 2] = ["/v1/runs/{id}/report", "/v1/runs/{id}/attributes"];
+const KEPT: [&str; 4] = [
+    "/v1/runs/{id}/report",
+    "/v1/runs/{id}/attributes",
+    "/v1/runs/{id}/distributions",
+    "/runs/{id}",
+];
 
 /// Maximum number of concurrent light analyses.
 const LIGHT_AT_ONCE: usize = 4;

@@ -274,7 +274,6 @@ impl ApiError {
     }
 
     /// Returns what is wrong and what to do about it.
-    #[cfg(test)]
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }

@@ -28,6 +28,10 @@ pub(crate) trait Resource {
 pub(crate) struct Id<R>(pub(crate) Uuid, PhantomData<R>);
 
 impl<R: Resource> Id<R> {
+    pub(crate) fn new(id: Uuid) -> Self {
+        Self(id, PhantomData)
+    }
+
     pub(crate) fn parse(id: &str) -> Result<Self, ApiError> {
         let malformed =
             |_| not_found(&format!("{} with this id: it may have been deleted already", R::NAME));

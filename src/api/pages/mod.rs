@@ -7,12 +7,17 @@
 mod address;
 mod assets;
 mod charts;
+mod compare;
+mod gallery;
 mod images;
 mod metrics;
 mod number;
 pub(crate) mod problems;
 mod sample;
 mod score;
+mod run;
+mod runs;
+mod show;
 mod table;
 mod view;
 
@@ -35,10 +40,15 @@ pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .page(Access::AnyKey, "/score", get(score::to_form))
         .form(Scope::Score, "/score", post(score::submit))
         .form(Scope::Score, "/score/example", post(score::example))
+        .page(read, "/runs", get(runs::read))
 }
 
 /// Adds the pages over whole runs, which are admitted like the analyses that they show.
 pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
     let read = Access::Scope(Scope::Read);
-    guarded.page(read, "/samples/{id}", get(sample::read))
+    guarded
+        .page(read, "/samples/{id}", get(sample::read))
+        .page(read, "/runs/{id}", get(run::read))
+        .page(read, "/compare", get(compare::read))
+        .page(read, "/gallery", get(gallery::read))
 }

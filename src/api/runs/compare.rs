@@ -1,5 +1,7 @@
 //! `GET /v1/runs/{a}/compare/{b}`: a paired comparison of two runs over the same samples.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -9,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::http::{ApiError, Code, InPath, Query, not_found};
-use crate::api::state::Shared;
+use crate::api::state::{App, Shared};
 use crate::{
     analysis::{CompareOptions, Comparison, Policy, compare},
     blocking::blocking,
@@ -25,19 +27,19 @@ use crate::{
 pub(crate) struct CompareQuery {
     /// Only these metrics, codes separated by commas. P-values are corrected over these only.
     #[param(example = "ips,clip_t")]
-    metrics: Option<String>,
+    pub(crate) metrics: Option<String>,
     /// Name or digest of the pack whose scores are compared. Default: the pack of most of A's
     /// scores.
-    pack: Option<String>,
+    pub(crate) pack: Option<String>,
     /// The penalty policy, applied to each run separately. Default: `stellar`.
-    policy: Option<Policy>,
+    pub(crate) policy: Option<Policy>,
     /// Coverage of the intervals, 0.5 to 0.999. Default: 0.95.
     #[param(example = 0.95)]
-    confidence: Option<f64>,
+    pub(crate) confidence: Option<f64>,
     /// If true, slices are compared too. Default: false.
-    slices: Option<bool>,
+    pub(crate) slices: Option<bool>,
     /// Slices with fewer pairs are left out. Default: 20.
-    min_pairs: Option<usize>,
+    pub(crate) min_pairs: Option<usize>,
 }
 
 /// A comparison of two runs.
@@ -52,25 +54,25 @@ pub(crate) struct CompareQuery {
         "low": 0.002, "high": 0.018, "win_rate": 0.54, "p": 0.0143, "p_holm": 0.0143, "p_bh": 0.0143, "finding": "better"}]}]}))]
 pub(crate) struct CompareResponse {
     /// Run A, which is judged.
-    a: ComparedRun,
+    pub(crate) a: ComparedRun,
     /// Run B, the baseline.
-    b: ComparedRun,
+    pub(crate) b: ComparedRun,
     /// The pack of all scores.
-    pack: PackId,
+    pub(crate) pack: PackId,
     /// The findings.
     #[serde(flatten)]
-    comparison: Comparison,
+    pub(crate) comparison: Comparison,
 }
 
 /// A compared run.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct ComparedRun {
+pub(crate) struct ComparedRun {
     /// Id of the run.
-    id: Uuid,
+    pub(crate) id: Uuid,
     /// Method of the run.
-    method: String,
+    pub(crate) method: String,
     /// Name of the run.
-    run: String,
+    pub(crate) run: String,
 }
 
 /// Compares two runs on the samples that have the same name in both.
@@ -99,53 +101,88 @@ pub(crate) async fn read(
     Query(parameters): Query<CompareQuery>,
 ) -> Result<Json<CompareResponse>, ApiError> {
     let (a, b) = runs.map(|Path(runs)| runs).unwrap_or_default();
-    let options = parameters.options()?;
-    let metrics = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
-    let asked = match parameters.pack.as_deref() {
+    let pair = pair(&app, &a, &b, parameters.pack.as_deref()).await?;
+    respond(&pair, &parameters).await.map(Json)
+}
+
+/// Two runs with scores of one pack.
+pub(crate) struct Pair {
+    pub(crate) a: Arc<RunData>,
+    pub(crate) b: Arc<RunData>,
+    pub(crate) pack: PackId,
+}
+
+/// Reads two runs with their scores of the named pack, or else of the one of most of A's scores.
+pub(crate) async fn pair(
+    app: &App,
+    a: &str,
+    b: &str,
+    pack: Option<&str>,
+) -> Result<Pair, ApiError> {
+    let asked = match pack {
         Some(named) => Some(app.digest_of(Some(named)).await?),
         None => None,
     };
-    let mut a = run_data(&app.store, &a, asked.as_deref()).await?;
+    let a = run_data(&app.store, a, asked.as_deref()).await?;
     let pack = a.pack.clone().ok_or_else(|| nothing(&a, asked.as_deref()))?;
-    let mut b = run_data(&app.store, &b, Some(&pack.digest)).await?;
+    let b = run_data(&app.store, b, Some(&pack.digest)).await?;
     if b.pack.is_none() {
         return Err(nothing(&b, Some(&pack.digest)));
     }
-    let named = [&a, &b].map(|data| ComparedRun {
-        id: data.run,
-        method: data.name.method.clone(),
-        run: data.name.run.clone(),
-    });
+    Ok(Pair { a: Arc::new(a), b: Arc::new(b), pack })
+}
+
+impl Pair {
+    /// Returns the two runs as responses name them.
+    pub(crate) fn named(&self) -> [ComparedRun; 2] {
+        [&self.a, &self.b].map(|data| ComparedRun {
+            id: data.run,
+            method: data.name.method.clone(),
+            run: data.name.run.clone(),
+        })
+    }
+}
+
+/// Creates the error for two runs without pairs.
+pub(crate) fn no_pairs() -> ApiError {
+    ApiError::new(
+        Code::NothingToCompare,
+        "the two runs have no sample names in common: samples are paired by name, so name the \
+         samples of both runs after their prompts",
+    )
+}
+
+/// Compares two runs.
+pub(crate) async fn respond(
+    pair: &Pair,
+    parameters: &CompareQuery,
+) -> Result<CompareResponse, ApiError> {
+    let options = parameters.options()?;
+    let metrics = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
+    let (a, b) = (Arc::clone(&pair.a), Arc::clone(&pair.b));
     let comparison = blocking(move || {
-        if let Some(chosen) = metrics {
-            // The penalty needs its own metrics, even if they were not requested.
-            let wanted = |code: &str| {
-                matches!(code, "clip_t" | "clip_n")
-                    || chosen.iter().any(|metric| metric.code == code)
-            };
-            a.metrics.retain(|code, _| wanted(code));
-            b.metrics.retain(|code, _| wanted(code));
-            let mut comparison = compare(&a, &b, &options);
-            let asked = |code: &str| chosen.iter().any(|metric| metric.code == code);
-            comparison.keep_metrics(asked);
-            return comparison;
-        }
-        compare(&a, &b, &options)
+        let Some(chosen) = metrics else { return compare(&a, &b, &options) };
+        // The penalty needs its own metrics, even if they were not requested.
+        let wanted = |code: &str| {
+            matches!(code, "clip_t" | "clip_n") || chosen.iter().any(|metric| metric.code == code)
+        };
+        let (mut a, mut b) = (RunData::clone(&a), RunData::clone(&b));
+        a.metrics.retain(|code, _| wanted(code));
+        b.metrics.retain(|code, _| wanted(code));
+        let mut comparison = compare(&a, &b, &options);
+        comparison.keep_metrics(|code| chosen.iter().any(|metric| metric.code == code));
+        comparison
     });
     let comparison = comparison.await;
     if comparison.pairs == 0 {
-        return Err(ApiError::new(
-            Code::NothingToCompare,
-            "the two runs have no sample names in common: samples are paired by name, so name the \
-             samples of both runs after their prompts",
-        ));
+        return Err(no_pairs());
     }
-    let [a, b] = named;
-    Ok(Json(CompareResponse { a, b, pack, comparison }))
+    let [a, b] = pair.named();
+    Ok(CompareResponse { a, b, pack: pair.pack.clone(), comparison })
 }
 
 impl CompareQuery {
-    fn options(&self) -> Result<CompareOptions, ApiError> {
+    pub(crate) fn options(&self) -> Result<CompareOptions, ApiError> {
         let defaults = CompareOptions::default();
         let confidence = self.confidence.unwrap_or(defaults.confidence);
         if !(0.5..=0.999).contains(&confidence) {

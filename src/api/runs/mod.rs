@@ -1,10 +1,14 @@
 //! `/v1/methods` and `/v1/runs`: methods, runs, the progress of a run and its end.
 
 pub(crate) mod attributes;
+pub(crate) mod changes;
 pub(crate) mod compare;
+pub(crate) mod distributions;
 pub(crate) mod events;
+pub(crate) mod failures;
 pub(crate) mod import;
 pub(crate) mod judged;
+pub(crate) mod ranked;
 pub(crate) mod report;
 pub(crate) mod samples;
 pub(crate) mod table;
@@ -89,19 +93,19 @@ fn made(is_new: bool) -> StatusCode {
 #[into_params(parameter_in = Query)]
 pub(crate) struct MethodsQuery {
     /// Starts after the method with this name.
-    after: Option<String>,
+    pub(crate) after: Option<String>,
     /// Rows per page, 1 to 1000. Default: 100.
-    limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
 }
 
 /// One page of methods.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct MethodsResponse {
     /// Methods, sorted by name.
-    methods: Vec<MethodRecord>,
+    pub(crate) methods: Vec<MethodRecord>,
     /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 /// Lists methods.
@@ -150,52 +154,52 @@ pub(crate) struct NewRun {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RunResponse {
     /// Id of the run.
-    run_id: Uuid,
+    pub(crate) run_id: Uuid,
     /// Method of the run.
-    method: String,
+    pub(crate) method: String,
     /// Name of the run, unique within its method.
-    run: String,
+    pub(crate) run: String,
     /// Dataset that the prompts are from.
-    dataset: Option<String>,
+    pub(crate) dataset: Option<String>,
     /// Split of the dataset.
-    split: Option<String>,
+    pub(crate) split: Option<String>,
     /// Facts about the method's training that matter for comparisons.
-    flags: RunFlags,
+    pub(crate) flags: RunFlags,
     /// Settings of the generator.
     #[schema(value_type = Object)]
-    settings: serde_json::Map<String, serde_json::Value>,
+    pub(crate) settings: serde_json::Map<String, serde_json::Value>,
     /// Codes of the metrics that are computed for its samples; null for all.
-    metrics: Option<Vec<String>>,
+    pub(crate) metrics: Option<Vec<String>>,
     /// The pack of its scores; null before the first sample is accepted.
-    pack: Option<PackId>,
+    pub(crate) pack: Option<PackId>,
     /// Version of the service that accepted its first sample.
-    service_version: Option<String>,
+    pub(crate) service_version: Option<String>,
     /// State of the run.
-    state: RunState,
+    pub(crate) state: RunState,
     /// Number of samples by state.
-    counts: Counts,
+    pub(crate) counts: Counts,
     /// Reason why pending samples are blocked; absent if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    held: Option<Blocked>,
+    pub(crate) held: Option<Blocked>,
     /// Time at which it was created.
     #[serde(with = "time::serde::rfc3339")]
-    created: OffsetDateTime,
+    pub(crate) created: OffsetDateTime,
     /// Time at which it was finished.
     #[serde(with = "time::serde::rfc3339::option")]
-    finished: Option<OffsetDateTime>,
+    pub(crate) finished: Option<OffsetDateTime>,
 }
 
 /// Number of samples of a run, by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Counts {
     /// All accepted samples: pending, scored and failed.
-    accepted: u64,
+    pub(crate) accepted: u64,
     /// Accepted and not scored yet.
-    pending: u64,
+    pub(crate) pending: u64,
     /// Scored.
-    scored: u64,
+    pub(crate) scored: u64,
     /// Failed; GET /v1/runs/{id}/samples?state=failed returns the reasons.
-    failed: u64,
+    pub(crate) failed: u64,
 }
 
 impl From<RunCounts> for Counts {
@@ -210,9 +214,9 @@ impl From<RunCounts> for Counts {
 pub(crate) struct Blocked {
     /// Machine-readable code: `pack_not_loaded`.
     #[schema(example = "pack_not_loaded")]
-    code: String,
+    pub(crate) code: String,
     /// Explanation, with what to do.
-    detail: String,
+    pub(crate) detail: String,
 }
 
 impl Blocked {
@@ -234,7 +238,7 @@ fn waits(waiting: u64, state: RunState) -> bool {
 }
 
 impl RunResponse {
-    fn new(run: RunRecord, loaded: &PackId) -> Self {
+    pub(crate) fn new(run: RunRecord, loaded: &PackId) -> Self {
         let held = Blocked::of(&run, loaded).filter(|_| waits(run.counts.waiting, run.state));
         let RunFacts { dataset, split, flags, settings, metrics } = run.facts;
         Self {
@@ -330,26 +334,42 @@ pub(crate) async fn create(
 #[into_params(parameter_in = Query)]
 pub(crate) struct RunsQuery {
     /// Only runs of this method.
-    method: Option<String>,
+    pub(crate) method: Option<String>,
+    /// Only runs over this dataset.
+    pub(crate) dataset: Option<String>,
     /// Only runs in this state.
-    state: Option<RunState>,
-    /// `next` of the previous page.
-    after: Option<Uuid>,
+    pub(crate) state: Option<RunState>,
+    /// Order of the runs by creation. Default: `oldest`.
+    #[serde(default)]
+    pub(crate) order: RunOrder,
+    /// `next` of the previous page, in the same order.
+    pub(crate) after: Option<Uuid>,
     /// Rows per page, 1 to 1000. Default: 100.
-    limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
+}
+
+/// Order of runs by creation, first to last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RunOrder {
+    /// Oldest first.
+    #[default]
+    Oldest,
+    /// Newest first.
+    Newest,
 }
 
 /// One page of runs.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct RunsResponse {
-    /// Runs in the order in which they were created.
-    runs: Vec<RunResponse>,
+    /// Runs in the requested order.
+    pub(crate) runs: Vec<RunResponse>,
     /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<Uuid>,
+    pub(crate) next: Option<Uuid>,
 }
 
-/// Lists runs, oldest first.
+/// Lists runs by creation.
 #[utoipa::path(
     get, path = "/v1/runs", operation_id = "list_runs", tag = "runs", params(RunsQuery),
     responses((status = 200, description = "One page", body = RunsResponse))
@@ -358,15 +378,25 @@ pub(crate) async fn list(
     State(app): Shared,
     Query(parameters): Query<RunsQuery>,
 ) -> Result<Json<RunsResponse>, ApiError> {
-    let RunsQuery { method, state, after, limit } = parameters;
+    respond(&app, parameters).await.map(Json)
+}
+
+/// Returns one page of runs.
+pub(crate) async fn respond(app: &App, parameters: RunsQuery) -> Result<RunsResponse, ApiError> {
+    let RunsQuery { method, dataset, state, order, after, limit } = parameters;
     let limit = page(limit)?;
-    let runs = app.store.runs(&store::RunsQuery { method, state, after, limit: limit + 1 }).await?;
-    let (runs, next) = cut(runs, limit, |run| run.id);
+    let query = store::RunsQuery {
+        method,
+        dataset,
+        state,
+        newest_first: order == RunOrder::Newest,
+        after,
+        limit: limit + 1,
+    };
+    let (runs, next) = cut(app.store.runs(&query).await?, limit, |run| run.id);
     let loaded = app.scoring.pack().id();
-    Ok(Json(RunsResponse {
-        runs: runs.into_iter().map(|run| RunResponse::new(run, &loaded)).collect(),
-        next,
-    }))
+    let runs = runs.into_iter().map(|run| RunResponse::new(run, &loaded)).collect();
+    Ok(RunsResponse { runs, next })
 }
 
 impl Resource for RunRecord {

@@ -1,6 +1,6 @@
 //! `GET /v1/runs/{id}/report`: the table of a run under a penalty policy.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -31,21 +31,28 @@ pub(crate) struct ReportQuery {
     /// Penalty policy for images that follow the prompt hardly better than the reference image
     /// does. Default: `stellar`.
     #[serde(default)]
-    policy: Policy,
+    pub(crate) policy: Policy,
     /// Format of the table. Default: `json`.
     #[serde(default)]
-    format: Format,
+    pub(crate) format: Format,
     /// Digest of the pack whose scores are shown, or the name of an import's source. Default: the
     /// run's pack, or the only pack that the run has scores of.
-    pack: Option<String>,
+    pub(crate) pack: Option<String>,
     /// If true, adds to each mean its place among the scores of single samples of all summarised
     /// runs with the same pack and version of the metric; in JSON only. Default: false.
     #[serde(default)]
-    percentiles: bool,
+    pub(crate) percentiles: bool,
     /// Ids of at most 16 other runs, separated by commas. The table then covers the samples whose
     /// names all these runs have, and the penalty is decided over these alone. The tables of these
     /// runs, each requested with the others, are comparable.
-    common_with: Option<String>,
+    pub(crate) common_with: Option<String>,
+}
+
+impl ReportQuery {
+    /// Returns the query without options but this policy.
+    pub(crate) fn of(policy: Policy) -> Self {
+        Self { policy, format: Format::Json, pack: None, percentiles: false, common_with: None }
+    }
 }
 
 /// Maximum number of runs in `common_with`.
@@ -71,57 +78,57 @@ pub(crate) enum Format {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReportResponse {
     /// Id of the run.
-    run_id: Uuid,
+    pub(crate) run_id: Uuid,
     /// Method of the run.
-    method: String,
+    pub(crate) method: String,
     /// Name of the run, unique within its method.
-    run: String,
+    pub(crate) run: String,
     /// Dataset that the prompts are from.
-    dataset: Option<String>,
+    pub(crate) dataset: Option<String>,
     /// Split of the dataset.
-    split: Option<String>,
+    pub(crate) split: Option<String>,
     /// State of the run. Until it is finished, `aps` is missing and the other metrics cover the
     /// samples scored so far.
-    state: RunState,
+    pub(crate) state: RunState,
     /// Number of samples by state.
-    counts: Counts,
+    pub(crate) counts: Counts,
     /// The pack of the scores; null without scores.
-    pack: Option<PackId>,
+    pub(crate) pack: Option<PackId>,
     /// The penalty policy that was applied.
-    policy: Policy,
+    pub(crate) policy: Policy,
     /// Number of samples in the table.
-    samples: usize,
+    pub(crate) samples: usize,
     /// Identifies these samples: tables with the same value are over the same samples.
-    sample_set: String,
+    pub(crate) sample_set: String,
     /// Number of penalised samples; null under the policy `none`, and if the policy concerns no
     /// metric.
-    penalised: Option<usize>,
+    pub(crate) penalised: Option<usize>,
     /// Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is
     /// missing.
-    undecided: usize,
+    pub(crate) undecided: usize,
     /// One row for each metric, sorted by code.
-    rows: Vec<Line>,
+    pub(crate) rows: Vec<Line>,
 }
 
 /// A row of the table.
 #[derive(Debug, Serialize, ToSchema)]
-struct Line {
+pub(crate) struct Line {
     /// The statistic with its interval.
     #[serde(flatten)]
-    row: ReportRow,
+    pub(crate) row: ReportRow,
     /// True if there are fewer than 8 such identities: with skewed scores, the coverage of the
     /// interval is then lower than stated.
-    few_clusters: bool,
+    pub(crate) few_clusters: bool,
     /// Reason why there is no interval: `too_few_people` or `no_variation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    no_interval: Option<NoInterval>,
+    pub(crate) no_interval: Option<NoInterval>,
     /// If requested: place of the mean (`sample_mean` for `aps`) among the scores, without penalty,
     /// of single samples of all summarised runs with the same pack and version.
     #[serde(skip_serializing_if = "Option::is_none")]
-    place: Option<Place>,
+    pub(crate) place: Option<Place>,
     /// Number of samples without a score, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    nulls: BTreeMap<String, usize>,
+    pub(crate) nulls: BTreeMap<String, usize>,
 }
 
 /// Returns the table of a run: means, deviations, intervals and the penalty.
@@ -145,11 +152,55 @@ pub(crate) async fn read(
     Query(parameters): Query<ReportQuery>,
     id: Id<RunRecord>,
 ) -> Result<Response, ApiError> {
-    let run = find(&app, id).await?;
-    let pack = pack(&app, &run, parameters.pack.as_deref()).await?;
+    let tabulated = tabulated(&app, id, &parameters).await?;
+    let places = places(&app, &tabulated, &parameters).await?;
+    let Tabulated { run, pack, table } = tabulated;
+    let Table { report, sample_set, .. } = &*table;
+    let caption = || Caption {
+        run: run.name.to_string(),
+        pack: match &pack {
+            Some(pack) if pack.weights == Weights::Demo => {
+                format!("{} (random weights: its numbers are meaningless)", pack.name)
+            }
+            Some(pack) => pack.name.clone(),
+            None => "none".to_owned(),
+        },
+        sample_set: sample_set.clone(),
+        failed: run.counts.failed,
+        pending: run.counts.waiting,
+    };
+    let text =
+        |kind: &'static str, text: String| ([(header::CONTENT_TYPE, kind)], text).into_response();
+    Ok(match parameters.format {
+        Format::Csv => text("text/csv; charset=utf-8", analysis::csv(report)),
+        Format::Markdown => {
+            text("text/markdown; charset=utf-8", analysis::markdown(report, &caption()))
+        }
+        Format::Latex => {
+            text("application/x-latex; charset=utf-8", analysis::latex(report, &caption()))
+        }
+        Format::Json => Json(answer(run, pack, &table, places)).into_response(),
+    })
+}
+
+/// The table of a run with what it is of.
+pub(crate) struct Tabulated {
+    pub(crate) run: RunRecord,
+    pub(crate) pack: Option<PackId>,
+    pub(crate) table: Arc<Table>,
+}
+
+/// Reads or computes the table that a query asks for.
+pub(crate) async fn tabulated(
+    app: &App,
+    id: Id<RunRecord>,
+    parameters: &ReportQuery,
+) -> Result<Tabulated, ApiError> {
+    let run = find(app, id).await?;
+    let pack = pack(app, &run, parameters.pack.as_deref()).await?;
     let policy = parameters.policy;
     let digest = pack.as_ref().map(|pack| pack.digest.clone());
-    let others = others(&app, parameters.common_with.as_deref()).await?;
+    let others = others(app, parameters.common_with.as_deref()).await?;
     let key = TableKey {
         run: run.id,
         revision: run.revision,
@@ -176,11 +227,20 @@ pub(crate) async fn read(
         })
     });
     let table = work.await?;
-    let Table { report, sample_set, versions, .. } = &*table;
-    // Not cached with the table, since other runs change.
-    let population = match &digest {
-        Some(digest) if parameters.percentiles && matches!(parameters.format, Format::Json) => {
-            app.store.run_quantiles(digest).await?
+    Ok(Tabulated { run, pack, table })
+}
+
+/// Returns the requested places of the means. They are not cached with the table, since other runs
+/// change.
+async fn places(
+    app: &App,
+    of: &Tabulated,
+    parameters: &ReportQuery,
+) -> Result<BTreeMap<String, Place>, ApiError> {
+    let Table { report, versions, .. } = &*of.table;
+    let population = match &of.pack {
+        Some(pack) if parameters.percentiles && matches!(parameters.format, Format::Json) => {
+            app.store.run_quantiles(&pack.digest).await?
         }
         _ => Vec::new(),
     };
@@ -191,32 +251,14 @@ pub(crate) async fn read(
             .filter(|of| of.metric == row.metric && versions.get(&row.metric) == Some(&of.version));
         Some((row.metric.clone(), place(&row.metric, row.sample_mean?, of_metric)?))
     });
-    let places = places.collect();
-    let caption = || Caption {
-        run: run.name.to_string(),
-        pack: match &pack {
-            Some(pack) if pack.weights == Weights::Demo => {
-                format!("{} (random weights: its numbers are meaningless)", pack.name)
-            }
-            Some(pack) => pack.name.clone(),
-            None => "none".to_owned(),
-        },
-        sample_set: sample_set.clone(),
-        failed: run.counts.failed,
-        pending: run.counts.waiting,
-    };
-    let text =
-        |kind: &'static str, text: String| ([(header::CONTENT_TYPE, kind)], text).into_response();
-    Ok(match parameters.format {
-        Format::Csv => text("text/csv; charset=utf-8", analysis::csv(report)),
-        Format::Markdown => {
-            text("text/markdown; charset=utf-8", analysis::markdown(report, &caption()))
-        }
-        Format::Latex => {
-            text("application/x-latex; charset=utf-8", analysis::latex(report, &caption()))
-        }
-        Format::Json => Json(answer(run, pack, &table, places)).into_response(),
-    })
+    Ok(places.collect())
+}
+
+impl Tabulated {
+    /// Returns the table as the API has it.
+    pub(crate) fn response(&self) -> ReportResponse {
+        answer(self.run.clone(), self.pack.clone(), &self.table, BTreeMap::new())
+    }
 }
 
 fn answer(

@@ -55,26 +55,26 @@ pub(crate) struct SubmissionForm {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct SubmittedEntry {
     /// Name of the sample in the run.
-    name: String,
+    pub(crate) name: String,
     /// Id of the sample; scoring does not change it.
-    id: Uuid,
+    pub(crate) id: Uuid,
     /// State of the sample.
-    state: SubmittedState,
+    pub(crate) state: SubmittedState,
     /// BLAKE3 hash of all its inputs together.
-    content: String,
+    pub(crate) content: String,
     /// Reason why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Failure>,
+    pub(crate) error: Option<Failure>,
 }
 
 /// Reason why a sample failed.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct Failure {
+pub(crate) struct Failure {
     /// Machine-readable code: one of the problem documents, `image_deleted` or `file_lost`.
     #[schema(example = "image_corrupt")]
-    code: String,
+    pub(crate) code: String,
     /// Explanation of the failure.
-    detail: String,
+    pub(crate) detail: String,
 }
 
 impl SubmittedEntry {
@@ -264,21 +264,21 @@ fn is_full(kind: std::io::ErrorKind) -> bool {
 #[into_params(parameter_in = Query)]
 pub(crate) struct SamplesQuery {
     /// Only samples in this state.
-    state: Option<SubmittedState>,
+    pub(crate) state: Option<SubmittedState>,
     /// Starts after the sample with this name.
-    after: Option<String>,
+    pub(crate) after: Option<String>,
     /// Rows per page, 1 to 1000. Default: 100.
-    limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
 }
 
 /// One page of a run's samples.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct SubmittedResponse {
     /// Samples, sorted by name.
-    items: Vec<SubmittedEntry>,
+    pub(crate) items: Vec<SubmittedEntry>,
     /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 /// Lists the samples of a run, in any state.
@@ -292,15 +292,21 @@ pub(crate) async fn list(
     Query(parameters): Query<SamplesQuery>,
     id: Id<RunRecord>,
 ) -> Result<Json<SubmittedResponse>, ApiError> {
+    respond(&app, id.0, parameters).await.map(Json)
+}
+
+/// Returns one page of a run's samples.
+pub(crate) async fn respond(
+    app: &App,
+    run: Uuid,
+    parameters: SamplesQuery,
+) -> Result<SubmittedResponse, ApiError> {
     let limit = page(parameters.limit)?;
     let after = parameters.after.unwrap_or_default();
-    let samples = app
-        .store
-        .submitted(id.0, parameters.state, &after, limit + 1)
-        .await?
-        .ok_or_else(unknown_run)?;
-    let (samples, next) = cut(samples, limit, |sample| sample.name.clone());
-    Ok(Json(SubmittedResponse { items: samples.into_iter().map(Into::into).collect(), next }))
+    let samples = app.store.submitted(run, parameters.state, &after, limit + 1).await?;
+    let (samples, next) =
+        cut(samples.ok_or_else(unknown_run)?, limit, |sample| sample.name.clone());
+    Ok(SubmittedResponse { items: samples.into_iter().map(Into::into).collect(), next })
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::{
-    analysis::{self, AttributeOutcomes, Policy, Report, RunScores, sample_set},
+    analysis::{
+        self, AttributeOutcomes, Distribution, Policy, Report, RunScores, distributions, sample_set,
+    },
     blocking::blocking,
     stats::Bootstrap,
     store::{AttributeColumn, RunData},
@@ -21,20 +23,24 @@ pub(crate) struct TableKey {
     pub(crate) others: Vec<(Uuid, u64)>,
 }
 
-/// A table, the number of samples without a score by metric and reason, and the metrics' versions.
+/// A table, the number of samples without a score by metric and reason, the metrics' versions, and
+/// their distributions.
 #[derive(Clone)]
 pub(crate) struct Table {
     pub(crate) report: Report,
     pub(crate) sample_set: String,
     pub(crate) nulls: BTreeMap<String, BTreeMap<String, usize>>,
     pub(crate) versions: BTreeMap<String, u32>,
+    /// Distributions of the scores as measured, by metric.
+    pub(crate) distributions: Vec<Distribution>,
 }
 
 impl Table {
     /// Returns an estimate of its memory in bytes.
     pub(crate) fn bytes(&self) -> usize {
         let reasons: usize = self.nulls.values().map(BTreeMap::len).sum();
-        512 * (self.report.rows.len() + self.nulls.len()) + 128 * reasons
+        let bins: usize = self.distributions.iter().map(|of| 256 + 8 * of.counts.len()).sum();
+        512 * (self.report.rows.len() + self.nulls.len()) + 128 * reasons + bins
     }
 }
 
@@ -53,12 +59,14 @@ pub(crate) async fn tabulate(
         let versions =
             data.metrics.iter().map(|(code, column)| (code.clone(), column.version)).collect();
         let sample_set = sample_set(&data.names);
+        let distributions = distributions(&data);
         let scores = scores(data, outcomes);
         analysis::report(&scores, policy, &Bootstrap::default()).map(|report| Table {
             report,
             sample_set,
             nulls,
             versions,
+            distributions,
         })
     };
     blocking(work).await

@@ -1,3 +1,4 @@
 //! Pages for people.
 
 mod sample;
+mod runs;
