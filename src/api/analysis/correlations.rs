@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::api::http::{ApiError, Query};
 use crate::api::runs::unknown_run;
-use crate::api::state::Shared;
+use crate::api::state::{App, Shared};
 use crate::{
     analysis::{Cell, Coefficient, correlations},
     blocking::blocking,
@@ -49,19 +49,19 @@ pub(crate) struct CorrelationsQuery {
     "matrix": [[{"value": 1.0, "n": 4000}, {"value": -0.08, "n": 3991}], [{"value": -0.08, "n": 3991}, {"value": 1.0, "n": 3991}]]}))]
 pub(crate) struct CorrelationsResponse {
     /// The coefficient.
-    coefficient: Coefficient,
+    pub(crate) coefficient: Coefficient,
     /// Digest of the pack of the scores.
-    pack: String,
+    pub(crate) pack: String,
     /// Number of runs that the samples belong to.
-    runs: usize,
+    pub(crate) runs: usize,
     /// Number of samples that were read: all, or an evenly spaced subset if there are too many.
-    samples: usize,
+    pub(crate) samples: usize,
     /// Number of scored samples in these runs.
-    of: u64,
+    pub(crate) of: u64,
     /// Codes of the metrics, in the order of rows and columns.
-    metrics: Vec<String>,
+    pub(crate) metrics: Vec<String>,
     /// Coefficients by row and column, each over the samples that have both scores.
-    matrix: Vec<Vec<Cell>>,
+    pub(crate) matrix: Vec<Vec<Cell>>,
 }
 
 /// Correlates metrics over the samples of a run, of a method, or of all runs.
@@ -78,6 +78,14 @@ pub(crate) async fn read(
     State(app): Shared,
     Query(parameters): Query<CorrelationsQuery>,
 ) -> Result<Json<CorrelationsResponse>, ApiError> {
+    respond(&app, parameters).await.map(Json)
+}
+
+/// Returns the matrix of a run, a method or everything.
+pub(crate) async fn respond(
+    app: &App,
+    parameters: CorrelationsQuery,
+) -> Result<CorrelationsResponse, ApiError> {
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
     let coefficient = parameters.coefficient.unwrap_or(Coefficient::Kendall);
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
@@ -110,7 +118,7 @@ pub(crate) async fn read(
         correlations(&columns, coefficient)
     });
     let matrix = matrix.await;
-    Ok(Json(CorrelationsResponse {
+    Ok(CorrelationsResponse {
         coefficient,
         pack,
         runs: runs.len(),
@@ -118,5 +126,5 @@ pub(crate) async fn read(
         of,
         metrics: codes,
         matrix,
-    }))
+    })
 }

@@ -27,8 +27,9 @@ use super::{
 use crate::{config::Analysis as Settings, telemetry::Bound};
 
 /// Routes that read stored summaries: each takes milliseconds and never queues behind long ones.
-const LIGHT: [&str; 5] = [
+const LIGHT: [&str; 6] = [
     "/v1/leaderboard",
+    "/leaderboard",
     "/v1/analysis/slices",
     "/v1/analysis/trade-off",
     "/v1/samples/{id}",

@@ -7,6 +7,8 @@
 mod address;
 mod assets;
 mod charts;
+mod correlations;
+mod leaderboard;
 mod metrics;
 mod number;
 pub(crate) mod problems;
@@ -34,6 +36,9 @@ pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
 /// Adds the pages over whole runs, which are admitted like the analyses that they show.
 pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
     let read = Access::Scope(Scope::Read);
-    let _ = read;
-    guarded
+    guarded.page(read, "/leaderboard", get(leaderboard::read)).page(
+        read,
+        "/correlations",
+        get(correlations::read),
+    )
 }

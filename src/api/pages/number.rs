@@ -20,6 +20,11 @@ pub(super) fn rounded(value: f64, decimals: usize) -> String {
     if is_negative { format!("−{digits}") } else { digits.to_owned() }
 }
 
+/// Returns a small number with all its digits, as in 0.0001.
+pub(super) fn exact(value: f64) -> String {
+    value.to_string()
+}
+
 /// Returns a share as a percentage.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
