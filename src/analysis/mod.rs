@@ -31,7 +31,7 @@ pub use alignment::{JudgedPair, MetricAlignment, SliceAlignment, alignment, judg
 pub use annotators::{AnnotatorAgreement, annotator_agreement};
 pub use common::{CommonError, common_key, rows_on_common};
 pub use compare::{CompareOptions, Comparison, Difference, Finding, SliceComparison, compare};
-pub use correlations::{Cell, Coefficient, correlations};
+pub use correlations::{Cell, Coefficient, add_intervals, correlations};
 pub use leaderboard::{LeaderboardPage, leaderboard, leaderboard_rows};
 pub use penalty::Policy;
 pub use percentiles::{Place, place};

@@ -34,7 +34,10 @@ pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Res
     } else {
         form(&app, &address).await?
     };
-    let shown = if response.metrics.len() < 2 { nothing() } else { matrix(&response, &mut view) };
+    let shown = match response.metrics.len() {
+        0 | 1 => nothing(),
+        _ => matrix(&response, &address, &mut view),
+    };
     let content = html! {
         div.title { h1 { "Correlations" } (view.share()) }
         p.lead { "Which metrics tell the same, and which tell something new." }
@@ -56,11 +59,12 @@ fn in_order(response: &mut CorrelationsResponse) {
         places.iter().map(|row| places.iter().map(|column| old[*row][*column]).collect()).collect();
 }
 
-fn matrix(response: &CorrelationsResponse, view: &mut View) -> Markup {
+fn matrix(response: &CorrelationsResponse, address: &Address, view: &mut View) -> Markup {
+    let has_intervals = address.get("intervals") == Some("true");
     let title = format!("{} of every two metrics", name(response.coefficient));
     let chart = view.chart(&heat::chart(title, &response.metrics, &response.matrix));
     let pairs = pairs(response);
-    let table = view.table(&table(&pairs, response.coefficient));
+    let table = view.table(&table(&pairs, response.coefficient, has_intervals));
     html! {
         p.fine {
             (number::count(response.samples as u64)) " images of "
@@ -90,9 +94,25 @@ fn matrix(response: &CorrelationsResponse, view: &mut View) -> Markup {
                     }))
                     ". For a metric of which less is better, a negative number is agreement."
                 }
+                @if has_intervals {
+                    li {
+                        "The true number lies between “from” and “to” (95 of 100 such intervals contain \
+                         it). Where the interval contains 0, it is open whether the metrics are related."
+                    }
+                }
             }
         }
         (in_words(&pairs))
+        @if !view.is_shared() {
+            p {
+                @if has_intervals {
+                    a href=(address.without("intervals")) { "Hide the intervals" }
+                } @else {
+                    a href=(address.with("intervals", "true")) { "Show 95 % intervals" }
+                    span.fine { " (takes some seconds)" }
+                }
+            }
+        }
         (chart)
         (table)
     }
@@ -166,30 +186,44 @@ fn in_words(pairs: &[Pair<'_>]) -> Markup {
     }
 }
 
-fn table(pairs: &[Pair<'_>], coefficient: Coefficient) -> Table {
+fn table(pairs: &[Pair<'_>], coefficient: Coefficient, has_intervals: bool) -> Table {
     let row = |pair: &Pair<'_>| {
         let shown = match (pair.cell.value, pair.cell.reason) {
             (Some(value), _) => number::rounded(value, 3),
             (None, Some(NoCoefficient::Constant)) => "one metric is constant".to_owned(),
             (None, _) => "too few images have both".to_owned(),
         };
-        Row::from(vec![
+        let mut cells = vec![
             TableCell::text(label(pair.metrics[0])).head(),
             TableCell::text(label(pair.metrics[1])),
             TableCell::number(pair.cell.value, shown),
+        ];
+        if has_intervals {
+            for end in [pair.cell.low, pair.cell.high] {
+                let shown = match (end, pair.cell.value) {
+                    (Some(end), _) => number::rounded(end, 2),
+                    (None, Some(_)) => "too few people".to_owned(),
+                    (None, None) => "—".to_owned(),
+                };
+                cells.push(TableCell::number(end, shown));
+            }
+        }
+        cells.push(
             TableCell::text(pair.cell.n.to_string())
                 .shown(html! { (number::count(pair.cell.n as u64)) }),
-        ])
+        );
+        Row::from(cells)
     };
+    let mut columns =
+        vec![Column::text("Metric"), Column::text("With"), Column::number(name(coefficient))];
+    if has_intervals {
+        columns.extend(["from", "to"].map(Column::number));
+    }
+    columns.push(Column::number("Images"));
     Table {
         name: "pairs",
         caption: "Pairs of metrics, the strongest first".to_owned(),
-        columns: vec![
-            Column::text("Metric"),
-            Column::text("With"),
-            Column::number(name(coefficient)),
-            Column::number("Images"),
-        ],
+        columns,
         rows: pairs.iter().map(row).collect(),
     }
 }
@@ -213,7 +247,7 @@ async fn form(app: &App, address: &Address) -> Result<Markup, ApiError> {
     let is_listed = choices.iter().any(|(run, _)| run == current);
     Ok(html! {
         form.filters method="get" action="/correlations" data-auto {
-            @for name in ["metrics", "pack"] {
+            @for name in ["metrics", "pack", "intervals"] {
                 @if let Some(value) = address.get(name) {
                     input type="hidden" name=(name) value=(value);
                 }

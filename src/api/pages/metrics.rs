@@ -37,7 +37,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
                 @for topic in Topic::ALL {
                     section {
                         h2 { (topic.question()) }
-                        @for metric in of(topic) { (entry(&app, metric)) }
+                        @for metric in of(topic) { (entry(&app, metric, view.is_shared())) }
                     }
                 }
                 (parity())
@@ -47,7 +47,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     view.respond(&app, &content)
 }
 
-fn entry(app: &App, metric: &Metric) -> Markup {
+fn entry(app: &App, metric: &Metric, is_open: bool) -> Markup {
     let better = match metric.direction {
         Direction::HigherIsBetter => "higher is better",
         Direction::LowerIsBetter => "lower is better",
@@ -71,7 +71,7 @@ fn entry(app: &App, metric: &Metric) -> Markup {
             p { (metric.interpretation) }
             h4 { "Where it misleads" }
             ul { @for failure in guide.failure_modes { li { (failure) } } }
-            details {
+            details open[is_open] {
                 summary { "Definition, source and verification" }
                 p { (metric.definition) }
                 dl.facts {

@@ -57,6 +57,13 @@ pub(super) fn decimals(half_width: f64) -> usize {
     }
 }
 
+/// Returns the decimals of a column of numbers with these half widths of their intervals.
+pub(super) fn typical_decimals(halves: impl Iterator<Item = f64>) -> usize {
+    let mut halves: Vec<f64> = halves.collect();
+    halves.sort_unstable_by(f64::total_cmp);
+    decimals(halves.get(halves.len() / 2).copied().unwrap_or_default()).min(4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

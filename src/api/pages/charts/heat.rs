@@ -55,7 +55,12 @@ fn square(row: usize, column: usize, cell: &Cell, codes: &[String]) -> Markup {
         @if !is_self && cell.value.is_some() {
             rect class=(if value < 0.0 { "low" } else { "high" }) fill-opacity=(opacity)
                 x=(x + 1.0) y=(y + 1.0) width=(SIDE - 2.0) height=(SIDE - 2.0) rx="4" {
-                title { (name(&codes[row])) " and " (name(&codes[column])) ": " (number::rounded(value, 2)) }
+                title {
+                    (name(&codes[row])) " and " (name(&codes[column])) ": " (number::rounded(value, 2))
+                    @if let (Some(low), Some(high)) = (cell.low, cell.high) {
+                        ", from " (number::rounded(low, 2)) " to " (number::rounded(high, 2))
+                    }
+                }
             }
         }
         @let middle = (x + SIDE / 2.0, y + SIDE / 2.0 + 4.0);

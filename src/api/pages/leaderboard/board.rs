@@ -18,6 +18,7 @@ pub(super) fn table(page: &Page, response: &LeaderboardResponse, metrics: &[&Met
         metrics.iter().map(|metric| Measure::of(metric, response, has_ends)).collect();
     let groups = groups(response);
     let has_groups = groups.iter().any(|group| *group > 0);
+    let has_packs = response.rows.iter().any(|row| row.pack != response.rows[0].pack);
     let mut rows: Vec<(usize, &BoardRow)> = groups.into_iter().zip(&response.rows).collect();
     // Groups stay together in every order.
     rows.sort_by_key(|(group, _)| *group);
@@ -31,7 +32,7 @@ pub(super) fn table(page: &Page, response: &LeaderboardResponse, metrics: &[&Met
                 (false, 0) => "",
                 (false, _) => "apart",
             };
-            let mut cells = vec![name_cell(page, row)];
+            let mut cells = vec![name_cell(page, row, has_packs)];
             if has_groups {
                 cells.push(group_cell(row, group));
             }
@@ -113,7 +114,7 @@ fn about(metric: &Metric) -> String {
     format!("about-{}", metric.code)
 }
 
-fn name_cell(page: &Page, row: &BoardRow) -> Cell {
+fn name_cell(page: &Page, row: &BoardRow, has_packs: bool) -> Cell {
     let to = match &row.runs[..] {
         [run] => Address::new(format!("/runs/{run}")),
         _ => Address::new("/runs").with("method", &row.method),
@@ -123,6 +124,7 @@ fn name_cell(page: &Page, row: &BoardRow) -> Cell {
         @if page.is_shared { (name) } @else { a href=(to) { (name) } }
         @if let Some(run) = &row.run { " / " bdi { (run) } }
         (tags(row))
+        @if has_packs { (pack_tag(&row.pack)) }
     };
     let value = match &row.run {
         Some(run) => format!("{} / {run}", row.method),
@@ -142,14 +144,13 @@ fn tags(row: &BoardRow) -> Markup {
             " " span.tag.warn { (flag.replace('_', " ")) }
         }
         @if few { " " span.tag.warn { "few people" } }
-        (weights_tag(&row.pack))
     }
 }
 
-fn weights_tag(pack: &PackId) -> Markup {
+fn pack_tag(pack: &PackId) -> Markup {
     html! {
         @match pack.weights {
-            Weights::Official => {}
+            Weights::Official => { " " span.tag { "pack " bdi { (pack.name) } } }
             Weights::Demo => { " " span.tag.warn { "demo weights" } }
             Weights::Imported => { " " span.tag { "imported: " bdi { (pack.name) } } }
         }
@@ -164,7 +165,8 @@ fn group_cell(row: &BoardRow, group: usize) -> Cell {
 }
 
 fn facts(row: &BoardRow) -> [Cell; 3] {
-    let penalised = cells::penalty_rate(row).map(number::percent);
+    let percent = |rate| if rate == 0.0 { "0 %".to_owned() } else { number::percent(rate) };
+    let penalised = cells::penalty_rate(row).map(percent);
     let mean_rank = row.mean_rank.map(|mean| number::rounded(mean, 1));
     [
         Cell::text(number::count(cells::samples(row))),

@@ -37,10 +37,8 @@ impl Measure {
                 halves.push((high - low) / 2.0);
             }
         }
-        halves.sort_unstable_by(f64::total_cmp);
-        // All numbers of a column have the decimals that a typical interval makes certain.
-        let decimals = number::decimals(halves.get(halves.len() / 2).copied().unwrap_or(0.0));
-        Self { low, high, decimals: decimals.min(4), has_ends }
+        let decimals = number::typical_decimals(halves.into_iter());
+        Self { low, high, decimals, has_ends }
     }
 
     fn at(&self, value: f64) -> i64 {

@@ -15,12 +15,13 @@ use super::{
     address::Address,
     charts::dots,
     number,
-    view::{DOWNLOAD, Section, View},
+    view::{DOWNLOAD, SHARE, Section, View},
 };
 use crate::api::analysis::leaderboard::{self, LeaderboardQuery, LeaderboardResponse};
 use crate::api::http::{ApiError, Code};
 use crate::api::state::Shared;
 use crate::metrics::{self, Metric};
+use crate::pack_id::PackId;
 
 /// Parameters that the page has and the API does not.
 const OWN: [&str; 4] = ["view", "x", "y", "intervals"];
@@ -67,6 +68,8 @@ struct Page {
     /// Code of the metric that the rows are sorted by, `mean_rank` or `name`.
     sort: String,
     is_shared: bool,
+    /// The pack that the service has loaded; the notice of every page is about it.
+    loaded: PackId,
 }
 
 /// Responds with the page.
@@ -76,7 +79,7 @@ pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Res
     let mut view = View::new(Section::Leaderboard, "Leaderboard", &address)
         .style("board.css")
         .script("board.js");
-    let page = Page::of(&address, &view)?;
+    let page = Page::of(&address, &view, app.scoring.pack().id())?;
     let query = page.query(&address, shape)?;
     let content = match shape {
         Shape::Plane => plane::content(&app, &page, query, &mut view).await?,
@@ -104,13 +107,14 @@ pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Res
 }
 
 impl Page {
-    fn of(address: &Address, view: &View) -> Result<Self, ApiError> {
+    fn of(address: &Address, view: &View, loaded: PackId) -> Result<Self, ApiError> {
         let chosen = address.get("metrics").map(metrics::parse_list).transpose()?;
         Ok(Self {
-            address: address.without("after").without(DOWNLOAD),
+            address: address.without("after").without(DOWNLOAD).without(SHARE),
             chosen,
             sort: address.get("sort").unwrap_or("mean_rank").to_owned(),
             is_shared: view.is_shared(),
+            loaded,
         })
     }
 
@@ -212,8 +216,10 @@ impl Page {
         html! {
             (words::facts(self, response))
             (words::warnings(self, response))
-            (words::how_to_read(response.policy, shape == Shape::Table))
-            (words::verdicts(self, response, &columns))
+            div.read {
+                (words::how_to_read(response.policy, shape == Shape::Table))
+                (words::verdicts(self, response, &columns))
+            }
             (rows)
             (self.pages(response, address))
             @if self.is_shared { (words::definitions(&columns)) }

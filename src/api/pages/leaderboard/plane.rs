@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::{Page, board};
-use crate::analysis::{Estimate, Policy, Samples, TradeOffPoint};
+use crate::analysis::{Estimate, Samples, TradeOffPoint};
 use crate::api::analysis::leaderboard::LeaderboardQuery;
 use crate::api::analysis::trade_off;
 use crate::api::http::ApiError;
@@ -57,7 +57,7 @@ pub(super) async fn content(
                      it is certainly worse only if the table names a method that is better in both."
                 }
                 p.fine {
-                    "Penalty: " code { (policy(response.policy)) } ". Images: "
+                    "Penalty: " code { (response.policy.as_str()) } ". Images: "
                     @match response.on {
                         Samples::All => "all of each method.",
                         Samples::Common => "those that all methods of a pack share.",
@@ -85,10 +85,6 @@ pub(super) async fn content(
             }
         }
     })
-}
-
-fn policy(policy: Policy) -> &'static str {
-    policy.as_str()
 }
 
 /// Renders the choice of the two metrics.
@@ -133,16 +129,15 @@ fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Table {
     }
     columns.push(Column::text("On the front"));
     columns.push(Column::text("Certainly worse than"));
-    let numbers = |of: &Estimate| {
-        let mean = match (of.low, of.high) {
-            (Some(low), Some(high)) => number::with_interval(of.mean, low, high),
-            _ => number::plain(of.mean),
-        };
-        let end = |end: Option<f64>| {
-            let shown = end.map_or("—".to_owned(), |end| number::plain(end));
-            Cell::number(end, shown)
-        };
-        [Cell::number(Some(of.mean), mean), end(of.low), end(of.high)]
+    let decimals = [
+        decimals(points.iter().map(|point| &point.x)),
+        decimals(points.iter().map(|point| &point.y)),
+    ];
+    let numbers = |of: &Estimate, decimals: usize| {
+        [Some(of.mean), of.low, of.high].map(|value| {
+            let shown = value.map_or("—".to_owned(), |value| number::rounded(value, decimals));
+            Cell::number(value, shown)
+        })
     };
     let row = |point: &TradeOffPoint| {
         let name = match &point.run {
@@ -151,8 +146,8 @@ fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Table {
         };
         let shown = html! { bdi { (name) } };
         let mut cells = vec![Cell::text(name).shown(shown).head()];
-        cells.extend(numbers(&point.x));
-        cells.extend(numbers(&point.y));
+        cells.extend(numbers(&point.x, decimals[0]));
+        cells.extend(numbers(&point.y, decimals[1]));
         let front = match (&point.sample_set, point.on_front) {
             (None, _) => "pending",
             (_, true) => "yes",
@@ -176,4 +171,8 @@ fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Table {
         columns,
         rows: points.iter().map(row).collect(),
     }
+}
+
+fn decimals<'a>(estimates: impl Iterator<Item = &'a Estimate>) -> usize {
+    number::typical_decimals(estimates.filter_map(|of| Some((of.high? - of.low?) / 2.0)))
 }

@@ -14,6 +14,10 @@ use crate::pack_id::{PackId, Weights};
 /// Maximum number of metrics whose first place is put into words.
 const MOST_VERDICTS: usize = 3;
 
+/// Parameters that choose no rows.
+const OPTIONS: [&str; 10] =
+    ["metrics", "sort", "view", "x", "y", "intervals", "limit", "policy", "on", "by"];
+
 /// Maximum number of names in a sentence.
 const MOST_NAMES: usize = 4;
 
@@ -22,10 +26,10 @@ pub(super) fn facts(page: &Page, response: &LeaderboardResponse) -> Markup {
     let mut packs: Vec<&PackId> = response.rows.iter().map(|row| &row.pack).collect();
     packs.sort_unstable();
     packs.dedup();
-    let filters = page.address.parameters().iter().filter(|(name, _)| {
-        !["metrics", "sort", "view", "x", "y", "intervals", "limit", "policy", "on", "by"]
-            .contains(&&**name)
-    });
+    let filters =
+        page.address.parameters().iter().filter(|(name, _)| {
+            !OPTIONS.contains(&&**name) && name != "pack" && name != "published"
+        });
     let unit = if response.rows.iter().any(|row| row.run.is_some()) { "runs" } else { "methods" };
     html! {
         dl.facts.board {
@@ -65,10 +69,11 @@ pub(super) fn warnings(page: &Page, response: &LeaderboardResponse) -> Markup {
     let count = groups.iter().max().map_or(0, |last| last + 1);
     let common = page.address.with("on", "common");
     html! {
-        @if has(Weights::Demo) && is_mixed {
+        @if has(Weights::Demo) && page.loaded.weights != Weights::Demo {
             p.note.warn role="note" {
                 strong { "Demo weights: numbers mean nothing. " }
-                "Rows marked so were scored with random weights."
+                @if is_mixed { "The rows marked so" } @else { "All rows" }
+                " were scored with random weights."
             }
         }
         @if is_mixed {
@@ -128,9 +133,9 @@ pub(super) fn how_to_read(policy: Policy, is_table: bool) -> Markup {
                     strong { "Certainty. " }
                     @if is_table { "The bar below a number " } @else { "The line through a dot " }
                     "is where the true average lies (95 of 100 such bars contain it); all bars of a \
-                     metric share one scale. Where the bars of two methods do not overlap, the \
-                     difference is certain, and their ranks differ. A rank such as 1–2 means: any \
-                     place from 1 to 2, the data do not separate these methods."
+                     metric share one scale. Where they do not overlap for two methods, the \
+                     difference is certain (at the usual 95 %), and one rank is better. A rank such \
+                     as 1–2 means: any place from 1 to 2, the data do not separate these methods."
                 }
                 li { strong { "Penalty. " } (penalty(policy)) }
             }
@@ -172,10 +177,14 @@ pub(super) fn verdicts(
     let sentences: Vec<Markup> =
         sorted.chain(others).take(most).filter_map(|metric| verdict(response, metric)).collect();
     html! {
-        @if !sentences.is_empty() && response.next.is_none() && !page.address.get("after").is_some() {
+        @if !sentences.is_empty() && response.next.is_none() && page.address.get("after").is_none() {
             section.words {
                 h2 { "In words" }
                 ul { @for sentence in sentences { li { (sentence) } } }
+                p.fine {
+                    "Comparing two runs image by image separates more than their bars do: see "
+                    @if page.is_shared { "the runs" } @else { a href="/runs" { "the runs" } } "."
+                }
             }
         }
     }
@@ -205,11 +214,11 @@ fn verdict(response: &LeaderboardResponse, metric: &Metric) -> Option<Markup> {
         @match (&first[..], &rest[..]) {
             ([only], [other]) => {
                 (name(only)) " is better than " (name(other)) " in " (label)
-                ", and the difference is certain: their bars do not overlap."
+                ", and the difference is certain (at the usual 95 %): their bars do not overlap."
             }
             ([only], _) => {
                 (name(only)) " is first in " (label)
-                ", and the difference from each of the others is certain."
+                ", and the difference from each of the others is certain (at the usual 95 %)."
             }
             (several, _) => {
                 (names(several)) " share the first place in " (label)
@@ -261,10 +270,7 @@ pub(super) fn definitions(columns: &[&Metric]) -> Markup {
 
 /// Renders what to do if there are no rows.
 pub(super) fn nothing(address: &Address) -> Markup {
-    let is_filtered = address.parameters().iter().any(|(name, _)| {
-        !["metrics", "sort", "view", "x", "y", "intervals", "policy", "on", "by", "limit"]
-            .contains(&&**name)
-    });
+    let is_filtered = address.parameters().iter().any(|(name, _)| !OPTIONS.contains(&&**name));
     html! {
         div.card.empty {
             @if is_filtered {
