@@ -53,7 +53,9 @@
 
   const copy = async (table, button) => {
     const rows = [...table.rows].filter((row) => !row.hidden);
-    const text = rows.map((row) => [...row.cells].map(value).join("\t")).join("\n");
+    // Spreadsheets read the ASCII minus sign only.
+    const plain = (cell) => value(cell).replace(/^−(?=\d)/, "-");
+    const text = rows.map((row) => [...row.cells].map(plain).join("\t")).join("\n");
     try {
       await navigator.clipboard.writeText(text);
       button.textContent = "Copied";

@@ -233,7 +233,12 @@ impl LeaderboardQuery {
                 parts.iter().fold(Moments::default(), |sum, (_, part)| sum.merge(part.running));
             let enough = running.n + running.nulls >= self.min_samples;
             let summary = running.summary(metric, version);
-            return enough.then_some(RankedMetric { summary, detail: None, rank: None });
+            return enough.then_some(RankedMetric {
+                summary,
+                detail: None,
+                rank: None,
+                last_rank: None,
+            });
         }
         let moments = slices.iter().fold(Moments::default(), |sum, (_, _, of)| {
             sum.merge(Moments::from_summary(of.n, of.nulls, of.mean, of.std))
@@ -266,6 +271,7 @@ impl LeaderboardQuery {
             summary: moments.summary(metric, version),
             detail: Some(detail),
             rank: None,
+            last_rank: None,
         })
     }
 

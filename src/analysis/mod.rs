@@ -35,7 +35,7 @@ pub use annotators::{AnnotatorAgreement, annotator_agreement};
 pub use changes::{Changes, GroupBy, GroupDifference, PairDifference, changes};
 pub use common::{CommonError, common_key, rows_on_common};
 pub use compare::{CompareOptions, Comparison, Difference, Finding, SliceComparison, compare};
-pub use correlations::{Cell, Coefficient, correlations};
+pub use correlations::{Cell, Coefficient, add_intervals, correlations};
 pub use distributions::{Distribution, distributions};
 pub use gallery::{
     Gallery, GalleryFilter, GalleryImage, GalleryOptions, GalleryRow, GallerySort, gallery,

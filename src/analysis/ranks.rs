@@ -6,7 +6,8 @@
 //! **Ranks.** In one metric, a row's rank is 1 + the number of rows of the same pack and samples
 //! whose interval lies wholly on the better side of its own. Rows whose intervals do not separate
 //! them may share a rank. Rank r means that r − 1 rows are shown to be better. A row without an
-//! interval has no rank.
+//! interval has no rank. The *last rank* is the number of ranked rows less those whose interval lies
+//! wholly on its worse side: from rank to last rank are the places that the intervals leave open.
 //!
 //! **Mean rank.** The mean of a row's places among the means, over all metrics with a direction
 //! that any row has. Ties share the mean of their places. A row without a number in a metric comes
@@ -107,13 +108,15 @@ fn rank_metric(rows: &mut [LeaderboardRow], entries: &[(usize, usize)], more_is_
         let Interval { low, high } = rows[place].metrics[at].detail.as_ref()?.interval?;
         Some(if more_is_better { (low, high) } else { (-high, -low) })
     };
-    let mut lows: Vec<f64> =
-        entries.iter().filter_map(|&at| oriented(rows, at)).map(|(low, _)| low).collect();
+    let ends: Vec<(f64, f64)> = entries.iter().filter_map(|&at| oriented(rows, at)).collect();
+    let (mut lows, mut highs): (Vec<f64>, Vec<f64>) = ends.into_iter().unzip();
     lows.sort_unstable_by(f64::total_cmp);
+    highs.sort_unstable_by(f64::total_cmp);
     for &entry in entries {
-        let rank = oriented(rows, entry)
-            .map(|(_, high)| 1 + lows.len() - lows.partition_point(|low| *low <= high));
-        rows[entry.0].metrics[entry.1].rank = rank;
+        let ends = oriented(rows, entry);
+        let of = &mut rows[entry.0].metrics[entry.1];
+        of.rank = ends.map(|(_, high)| 1 + lows.len() - lows.partition_point(|low| *low <= high));
+        of.last_rank = ends.map(|(low, _)| highs.len() - highs.partition_point(|high| *high < low));
     }
 }
 
@@ -148,6 +151,7 @@ pub(super) mod tests {
                 clusters: 9,
             }),
             rank: None,
+            last_rank: None,
         });
         LeaderboardRow {
             method: method.into(),
@@ -175,6 +179,9 @@ pub(super) mod tests {
         // The third row is behind the first and, just barely, the second. The wide one is behind
         // none.
         assert_eq!(ranks(&rows), [Some(1), Some(1), Some(3), Some(1), None]);
+        // Only the third row is shown to be worse than another one.
+        let last: Vec<_> = rows.iter().map(|row| row.metrics[0].last_rank).collect();
+        assert_eq!(last, [Some(3), Some(3), Some(4), Some(4), None]);
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub struct RankedMetric {
     pub detail: Option<RankedDetail>,
     /// Rank, 1 for the best; rows whose intervals do not separate them share a rank.
     pub rank: Option<usize>,
+    /// Last place that the intervals leave open: the number of ranked rows less those whose
+    /// interval lies wholly on the worse side of this one's.
+    pub last_rank: Option<usize>,
 }
 
 impl RankedMetric {

@@ -27,6 +27,11 @@ struct MetricEntry {
     code: &'static str,
     /// Name for people.
     title: &'static str,
+    /// Name in a word or two, for tables.
+    #[schema(example = "Identity")]
+    name: &'static str,
+    /// Abbreviation as in papers.
+    short: &'static str,
     /// The better end of the scale.
     direction: Direction,
     /// Smallest possible value; null where unbounded.
@@ -39,6 +44,8 @@ struct MetricEntry {
     definition: &'static str,
     /// How to interpret a value or a difference.
     interpretation: &'static str,
+    /// Cases in which the number misleads.
+    failure_modes: &'static [&'static str],
     /// Publication or code that defines the metric.
     source: &'static str,
     /// Licence of the official weights, if their authors state one.
@@ -63,12 +70,15 @@ pub(super) async fn list(State(app): Shared) -> Json<MetricsResponse> {
         MetricEntry {
             code: metric.code,
             title: metric.title,
+            name: metric.guide.name,
+            short: metric.guide.short,
             direction: metric.direction,
             minimum: metric.range.0,
             maximum: metric.range.1,
             version: metric.version,
             definition: metric.definition,
             interpretation: metric.interpretation,
+            failure_modes: metric.guide.failure_modes,
             source: metric.source,
             licence: metric.licence,
             needs: metric.needs,

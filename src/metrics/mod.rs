@@ -10,6 +10,7 @@ mod clip;
 mod copies;
 mod evidence;
 mod features;
+mod guide;
 mod identity;
 mod input;
 mod objects;
@@ -25,10 +26,13 @@ mod vector;
 pub use attributes::{AttributeSummary, RunAttributes, RunRow, evaluate, largest, share_right};
 pub use evidence::{AttributePrediction, FaceMatch, LeftOut, ObjectScore};
 pub use features::{FeatureSet, FeatureSource, Role, Subject};
+pub use guide::{Guide, Topic};
 pub use input::Input;
 pub use objects::choose;
 pub use probes::{ATTRIBUTES, AttributeInputs, LabelledFace, Probes};
-pub use registry::{Direction, ListError, Metric, Need, REGISTRY, find, parse_list};
+pub use registry::{
+    Direction, ListError, Metric, Need, REGISTRY, find, in_reading_order, parse_list,
+};
 pub use relations::{Factors, Grounding, Pair, RelationScore, found as found_relations, reduce};
 pub use score::{Explanation, Flag, MetricResult, NullReason, Score};
 pub use sought::{

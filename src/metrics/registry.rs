@@ -4,8 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    FeatureSet, FeatureSource, MetricResult, Subject, attributes, clip, copies, identity, objects,
-    preference, relations, resemblance,
+    FeatureSet, FeatureSource, Guide, MetricResult, Subject, attributes, clip, copies, guide,
+    identity, objects, preference, relations, resemblance,
 };
 
 /// Better end of a metric's range.
@@ -38,6 +38,8 @@ pub struct Metric {
     pub code: &'static str,
     /// Display name.
     pub title: &'static str,
+    /// The metric in plain words.
+    pub guide: &'static Guide,
     /// Better end of the range.
     pub direction: Direction,
     /// Smallest and largest possible value; `None` if unbounded.
@@ -75,6 +77,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "clip_t",
         title: "CLIP text-image similarity",
+        guide: &guide::CLIP_T,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -96,6 +99,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "clip_i",
         title: "CLIP image-image similarity",
+        guide: &guide::CLIP_I,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -118,6 +122,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "clip_n",
         title: "CLIP text-reference similarity",
+        guide: &guide::CLIP_N,
         direction: Direction::Support,
         range: COSINE,
         version: 1,
@@ -140,6 +145,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "aesthetic",
         title: "LAION aesthetic score",
+        guide: &guide::AESTHETIC,
         direction: Direction::HigherIsBetter,
         range: (None, None),
         version: 1,
@@ -157,6 +163,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "hpsv1",
         title: "Human preference score v1",
+        guide: &guide::HPSV1,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -178,6 +185,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "hpsv2",
         title: "Human preference score v2",
+        guide: &guide::HPSV2,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -202,6 +210,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "pick_score",
         title: "PickScore",
+        guide: &guide::PICK_SCORE,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -225,6 +234,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "image_reward",
         title: "ImageReward",
+        guide: &guide::IMAGE_REWARD,
         direction: Direction::HigherIsBetter,
         range: (None, None),
         version: 1,
@@ -244,6 +254,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "dreamsim",
         title: "DreamSim distance",
+        guide: &guide::DREAMSIM,
         direction: Direction::LowerIsBetter,
         range: (Some(0.0), Some(2.0)),
         version: 1,
@@ -266,6 +277,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "dino",
         title: "DINO image similarity",
+        guide: &guide::DINO,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -289,6 +301,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "ips",
         title: "Identity preservation score",
+        guide: &guide::IPS,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -319,6 +332,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "sis",
         title: "Identity stability score",
+        guide: &guide::SIS,
         direction: Direction::HigherIsBetter,
         range: COSINE,
         version: 1,
@@ -343,6 +357,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "ips_ceiling",
         title: "Identity ceiling",
+        guide: &guide::IPS_CEILING,
         direction: Direction::Support,
         range: COSINE,
         version: 1,
@@ -371,6 +386,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "copy_paste",
         title: "Copy-paste measure",
+        guide: &guide::COPY_PASTE,
         direction: Direction::Support,
         range: COSINE,
         version: 1,
@@ -402,6 +418,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "goa",
         title: "Grounding objects accuracy",
+        guide: &guide::GOA,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -426,6 +443,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "rfs",
         title: "Relation fidelity score",
+        guide: &guide::RFS,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -455,6 +473,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "rfs_strict",
         title: "Relation fidelity score, exact predicates",
+        guide: &guide::RFS_STRICT,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -472,6 +491,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "rfs_interaction",
         title: "Relation fidelity score, interactions",
+        guide: &guide::RFS_INTERACTION,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -485,6 +505,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "rfs_location",
         title: "Relation fidelity score, locations",
+        guide: &guide::RFS_LOCATION,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -498,6 +519,7 @@ pub static REGISTRY: &[Metric] = &[
     Metric {
         code: "aps",
         title: "Attribute preservation score",
+        guide: &guide::APS,
         direction: Direction::HigherIsBetter,
         range: (Some(0.0), Some(1.0)),
         version: 1,
@@ -537,6 +559,14 @@ pub static REGISTRY: &[Metric] = &[
 #[must_use]
 pub fn find(code: &str) -> Option<&'static Metric> {
     REGISTRY.iter().find(|metric| metric.code == code)
+}
+
+/// Returns all metrics in the order in which readers meet them: by topic, identity first.
+#[must_use]
+pub fn in_reading_order() -> Vec<&'static Metric> {
+    let mut metrics: Vec<_> = REGISTRY.iter().collect();
+    metrics.sort_by_key(|metric| metric.guide.topic);
+    metrics
 }
 
 /// Error in a list of metric codes.

@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use crate::api::http::{ApiError, Query};
 use crate::api::runs::unknown_run;
-use crate::api::state::Shared;
+use crate::api::state::{App, Shared};
 use crate::{
-    analysis::{Cell, Coefficient, correlations},
+    analysis::{Cell, Coefficient, add_intervals, correlations},
     blocking::blocking,
     metrics,
     store::RunsQuery,
@@ -20,6 +20,10 @@ use crate::{
 /// Maximum number of samples in a matrix: the coefficients are then within 0.01 of those over all
 /// samples, and ready in about a second.
 const MOST_SAMPLES: usize = 50_000;
+
+/// Maximum number of samples in a matrix with intervals: each coefficient is then computed 20 times
+/// more.
+const MOST_WITH_INTERVALS: usize = 10_000;
 
 /// Maximum number of runs in a matrix.
 const MOST_RUNS: u32 = 1_000;
@@ -40,6 +44,9 @@ pub(crate) struct CorrelationsQuery {
     pack: Option<String>,
     /// `kendall` (tau-b, default), `spearman` or `pearson`.
     coefficient: Option<Coefficient>,
+    /// If true, adds 95 % intervals by identity; at most 10,000 samples are then read. Default:
+    /// false.
+    pub(crate) intervals: Option<bool>,
 }
 
 /// A matrix of correlation coefficients.
@@ -49,19 +56,19 @@ pub(crate) struct CorrelationsQuery {
     "matrix": [[{"value": 1.0, "n": 4000}, {"value": -0.08, "n": 3991}], [{"value": -0.08, "n": 3991}, {"value": 1.0, "n": 3991}]]}))]
 pub(crate) struct CorrelationsResponse {
     /// The coefficient.
-    coefficient: Coefficient,
+    pub(crate) coefficient: Coefficient,
     /// Digest of the pack of the scores.
-    pack: String,
+    pub(crate) pack: String,
     /// Number of runs that the samples belong to.
-    runs: usize,
+    pub(crate) runs: usize,
     /// Number of samples that were read: all, or an evenly spaced subset if there are too many.
-    samples: usize,
+    pub(crate) samples: usize,
     /// Number of scored samples in these runs.
-    of: u64,
+    pub(crate) of: u64,
     /// Codes of the metrics, in the order of rows and columns.
-    metrics: Vec<String>,
+    pub(crate) metrics: Vec<String>,
     /// Coefficients by row and column, each over the samples that have both scores.
-    matrix: Vec<Vec<Cell>>,
+    pub(crate) matrix: Vec<Vec<Cell>>,
 }
 
 /// Correlates metrics over the samples of a run, of a method, or of all runs.
@@ -78,6 +85,14 @@ pub(crate) async fn read(
     State(app): Shared,
     Query(parameters): Query<CorrelationsQuery>,
 ) -> Result<Json<CorrelationsResponse>, ApiError> {
+    respond(&app, parameters).await.map(Json)
+}
+
+/// Returns the matrix of a run, a method or everything.
+pub(crate) async fn respond(
+    app: &App,
+    parameters: CorrelationsQuery,
+) -> Result<CorrelationsResponse, ApiError> {
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
     let coefficient = parameters.coefficient.unwrap_or(Coefficient::Kendall);
     let pack = app.digest_of(parameters.pack.as_deref()).await?;
@@ -88,12 +103,14 @@ pub(crate) async fn read(
             RunsQuery { method: parameters.method, limit: MOST_RUNS, ..RunsQuery::default() };
         app.store.runs(&query).await?
     };
+    let has_intervals = parameters.intervals.unwrap_or_default();
+    let at_most = if has_intervals { MOST_WITH_INTERVALS } else { MOST_SAMPLES };
     let of: u64 = runs.iter().map(|run| run.counts.scored).sum();
     let mut chosen = BTreeMap::new();
     for run in &runs {
         let share = run.counts.scored as f64 / of.max(1) as f64;
-        let most = if of as usize > MOST_SAMPLES {
-            (share * MOST_SAMPLES as f64).ceil() as usize
+        let most = if of as usize > at_most {
+            (share * at_most as f64).ceil() as usize
         } else {
             usize::MAX
         };
@@ -107,10 +124,15 @@ pub(crate) async fn read(
     let matrix = blocking(move || {
         let columns: Vec<&[Option<f64>]> =
             data.metrics.values().map(|column| &column.values[..]).collect();
-        correlations(&columns, coefficient)
+        let mut matrix = correlations(&columns, coefficient);
+        if has_intervals {
+            let name = |at: usize| data.names[at].clone();
+            add_intervals(&mut matrix, &columns, coefficient, &data.identities, name);
+        }
+        matrix
     });
     let matrix = matrix.await;
-    Ok(Json(CorrelationsResponse {
+    Ok(CorrelationsResponse {
         coefficient,
         pack,
         runs: runs.len(),
@@ -118,5 +140,5 @@ pub(crate) async fn read(
         of,
         metrics: codes,
         matrix,
-    }))
+    })
 }

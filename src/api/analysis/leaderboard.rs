@@ -102,98 +102,103 @@ pub(crate) struct LeaderboardQuery {
     "method": "mine", "runs": ["0197a7c6-6f00-7000-8000-000000000000"], "mean_rank": 1.0,
     "pack": {"name": "official", "digest": "…", "weights": "official"},
     "metrics": {"ips": {"version": 1, "n": 980, "nulls": 20, "coverage": 0.98, "mean": 0.61, "std": 0.12, "low": 0.59,
-                        "high": 0.63, "rank": 1, "samples": 1000, "clusters": 200, "few_clusters": false, "penalised": 31, "penalty_rate": 0.031, "undecided": 0,
+                        "high": 0.63, "rank": 1, "last_rank": 2, "samples": 1000, "clusters": 200, "few_clusters": false, "penalised": 31, "penalty_rate": 0.031, "undecided": 0,
                         "faceless": 4, "pending": false}}}]}))]
 pub(crate) struct LeaderboardResponse {
     /// The penalty policy that was applied.
-    policy: Policy,
+    pub(crate) policy: Policy,
     /// The samples that rows cover.
     #[serde(default)]
-    on: Samples,
+    pub(crate) on: Samples,
     /// Number of rows on all pages.
-    total: usize,
+    pub(crate) total: usize,
     /// Methods or runs, sorted as requested.
-    rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
     /// Published results, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
-    published: Option<Reference>,
+    pub(crate) published: Option<Reference>,
     /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 /// Results published by others, not measured by this service.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Reference {
     /// Source of the results.
-    source: String,
+    pub(crate) source: String,
     /// How the results must be read.
-    note: String,
+    pub(crate) note: String,
     /// The published rows.
-    rows: Vec<PublishedMethod>,
+    pub(crate) rows: Vec<PublishedMethod>,
 }
 
 /// A method or run with one pack: scores of different packs are never averaged or ranked together.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct Row {
+pub(crate) struct Row {
     /// The method.
-    method: String,
+    pub(crate) method: String,
     /// Name of the run, if rows are runs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    run: Option<String>,
+    pub(crate) run: Option<String>,
     /// Ids of the runs that the row covers.
-    runs: Vec<uuid::Uuid>,
+    pub(crate) runs: Vec<uuid::Uuid>,
     /// Flags declared by any of these runs.
-    flags: BTreeMap<String, bool>,
+    pub(crate) flags: BTreeMap<String, bool>,
     /// The pack of all scores in the row. With the weights `demo` the scores are meaningless.
-    pack: PackId,
+    pub(crate) pack: PackId,
     /// Identifies the row's samples: rows with the same value are over the same samples. Null until
     /// the row's runs are summarised, which takes seconds.
     #[serde(default)]
-    sample_set: Option<String>,
+    pub(crate) sample_set: Option<String>,
     /// True if the row is over the samples that most rows of its pack are over. Only rows with the
     /// same `sample_set` are ranked against each other: means over different samples are not
     /// comparable. Null until the row's runs are summarised.
     #[serde(default)]
-    comparable: Option<bool>,
+    pub(crate) comparable: Option<bool>,
     /// Mean of the row's places in all metrics that rank, among rows with the same `sample_set`; a
     /// metric without a number counts as the last place. Null if no metric that ranks has a number.
-    mean_rank: Option<f64>,
+    pub(crate) mean_rank: Option<f64>,
     /// Summaries of the metrics, by code.
-    metrics: BTreeMap<String, Summary>,
+    pub(crate) metrics: BTreeMap<String, Summary>,
 }
 
 /// Summary of one metric over the samples of a method or run.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct Summary {
+pub(crate) struct Summary {
     /// Mean and interval.
     #[serde(flatten)]
-    numbers: Numbers,
+    pub(crate) numbers: Numbers,
     /// 1 + the number of rows with the same pack and `sample_set` whose interval lies entirely on
     /// the better side of this one's. Null without an interval, and for metrics without a better
     /// end.
-    rank: Option<usize>,
+    pub(crate) rank: Option<usize>,
+    /// Last place that the intervals leave open: the number of ranked rows less those whose interval
+    /// lies entirely on the worse side of this one's. Rows between `rank` and `last_rank` are not
+    /// separable.
+    #[serde(default)]
+    pub(crate) last_rank: Option<usize>,
     /// Number of samples in the row, measured or not. This and the following counts are null while
     /// pending.
-    samples: Option<u64>,
+    pub(crate) samples: Option<u64>,
     /// Number of identities among the samples with a number; a sample without an identity counts as
     /// one.
-    clusters: Option<u64>,
+    pub(crate) clusters: Option<u64>,
     /// True if there are fewer than 8 such identities: with skewed scores, the coverage of the
     /// interval is then lower than stated.
-    few_clusters: Option<bool>,
+    pub(crate) few_clusters: Option<bool>,
     /// Number of penalised samples.
-    penalised: Option<u64>,
+    pub(crate) penalised: Option<u64>,
     /// Share of the samples that are penalised.
-    penalty_rate: Option<f64>,
+    pub(crate) penalty_rate: Option<f64>,
     /// Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is
     /// missing.
-    undecided: Option<u64>,
+    pub(crate) undecided: Option<u64>,
     /// Number of samples whose image has no face, for metrics that look for one.
-    faceless: Option<u64>,
+    pub(crate) faceless: Option<u64>,
     /// True if the run changed within the last seconds: counts and mean are current, but without
     /// interval and penalty.
-    pending: bool,
+    pub(crate) pending: bool,
 }
 
 /// Ranks methods by the mean of a metric or by their mean rank, or lists them by name.
@@ -213,12 +218,25 @@ pub(crate) async fn read(
     State(app): Shared,
     Query(parameters): Query<LeaderboardQuery>,
 ) -> Result<Response, ApiError> {
-    let pack = app.digest_or_all(parameters.pack.as_deref()).await?;
     let format = parameters.format.unwrap_or_default();
+    let response = respond(&app, parameters).await?;
+    Ok(match format {
+        Format::Json => Json(response).into_response(),
+        Format::Csv => {
+            csv::answer("leaderboard.csv", &HEADER, response.lines(), response.next.as_deref())
+        }
+    })
+}
+
+/// Returns one page of the leaderboard.
+pub(crate) async fn respond(
+    app: &App,
+    parameters: LeaderboardQuery,
+) -> Result<LeaderboardResponse, ApiError> {
     let with_published = parameters.published.unwrap_or_default();
-    let query = parameters.into_query(pack)?;
+    let query = parameters.into_query(app).await?;
     query.check()?;
-    let page = query.page(rows(&app, &query).await?)?;
+    let page = query.page(rows(app, &query).await?)?;
     let reference = with_published.then(|| Reference {
         source: published().source.clone(),
         note: published().note.clone(),
@@ -231,19 +249,13 @@ pub(crate) async fn read(
             .cloned()
             .collect(),
     });
-    let response = LeaderboardResponse {
+    Ok(LeaderboardResponse {
         policy: query.policy,
         on: query.on,
         total: page.total,
         rows: page.rows.into_iter().map(Into::into).collect(),
         published: reference,
         next: page.next,
-    };
-    Ok(match format {
-        Format::Json => Json(response).into_response(),
-        Format::Csv => {
-            csv::answer("leaderboard.csv", &HEADER, response.lines(), response.next.as_deref())
-        }
     })
 }
 
@@ -344,7 +356,12 @@ impl LeaderboardResponse {
 }
 
 impl LeaderboardQuery {
-    fn into_query(self, pack: Option<String>) -> Result<analysis::LeaderboardQuery, ApiError> {
+    /// Validates the parameters, except page size and cursor.
+    pub(crate) async fn into_query(
+        self,
+        app: &App,
+    ) -> Result<analysis::LeaderboardQuery, ApiError> {
+        let pack = app.digest_or_all(self.pack.as_deref()).await?;
         let slice = SliceFilter {
             prompt_kind: self.prompt_kind,
             category: self.category,
@@ -438,7 +455,7 @@ impl From<LeaderboardRow> for Row {
 impl From<RankedMetric> for Summary {
     fn from(of: RankedMetric) -> Self {
         let no_interval = of.no_interval();
-        let RankedMetric { summary, detail, rank } = of;
+        let RankedMetric { summary, detail, rank, last_rank } = of;
         let interval = detail.as_ref().and_then(|detail| detail.interval);
         Self {
             numbers: Numbers {
@@ -453,6 +470,7 @@ impl From<RankedMetric> for Summary {
                 no_interval,
             },
             rank,
+            last_rank,
             samples: detail.as_ref().map(|detail| detail.samples),
             clusters: detail.as_ref().map(|detail| detail.clusters),
             few_clusters: detail.as_ref().map(|detail| detail.clusters < FEW_CLUSTERS as u64),

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::analysis::leaderboard;
 use crate::api::http::filters::SliceFilter;
 use crate::api::http::{ApiError, Code, Query};
-use crate::api::state::Shared;
+use crate::api::state::{App, Shared};
 use crate::{
     analysis::{Grouping, LeaderboardQuery, Policy, Samples, TradeOffPoint, trade_off},
     metrics::{self, Direction},
@@ -56,16 +56,16 @@ pub(crate) struct TradeOffQuery {
     "on_front": true, "dominated_by": []}]}))]
 pub(crate) struct TradeOffResponse {
     /// Code of the first metric.
-    x: String,
+    pub(crate) x: String,
     /// Code of the second metric.
-    y: String,
+    pub(crate) y: String,
     /// The penalty policy that was applied.
-    policy: Policy,
+    pub(crate) policy: Policy,
     /// The samples that points cover.
     #[serde(default)]
-    on: Samples,
+    pub(crate) on: Samples,
     /// Methods or runs with both metrics, by pack and then by `x`, best first.
-    points: Vec<TradeOffPoint>,
+    pub(crate) points: Vec<TradeOffPoint>,
 }
 
 /// Compares methods on two metrics and finds those that no other method beats in both.
@@ -84,23 +84,12 @@ pub(crate) async fn read(
     State(app): Shared,
     Query(parameters): Query<TradeOffQuery>,
 ) -> Result<Json<TradeOffResponse>, ApiError> {
-    let metric = |given: Option<String>, default: &str| {
-        let code = given.unwrap_or_else(|| default.to_owned());
-        let metric = metrics::find(&code).ok_or_else(|| metrics::ListError::unknown(&code))?;
-        if metric.direction == Direction::Support {
-            let detail = format!("{code} has no better end: choose a metric that ranks");
-            return Err(ApiError::new(Code::MalformedRequest, detail));
-        }
-        Ok(code)
-    };
-    let (x, y) = (metric(parameters.x, "ips")?, metric(parameters.y, "clip_t")?);
     let filter = SliceFilter {
         prompt_kind: parameters.prompt_kind,
         category: parameters.category,
         ..SliceFilter::default()
     };
     let query = LeaderboardQuery {
-        metrics: vec![x.clone(), y.clone()],
         filter: StandingsFilter {
             pack: app.digest_or_all(parameters.pack.as_deref()).await?,
             dataset: parameters.dataset,
@@ -113,6 +102,27 @@ pub(crate) async fn read(
         by: if parameters.by_run.unwrap_or_default() { Grouping::Run } else { Grouping::Method },
         ..LeaderboardQuery::default()
     };
-    let points = trade_off(&leaderboard::rows(&app, &query).await?, &x, &y);
-    Ok(Json(TradeOffResponse { x, y, policy: query.policy, on: query.on, points }))
+    respond(&app, parameters.x, parameters.y, query).await.map(Json)
+}
+
+/// Returns the points of the leaderboard's rows in the plane of two metrics.
+pub(crate) async fn respond(
+    app: &App,
+    x: Option<String>,
+    y: Option<String>,
+    query: LeaderboardQuery,
+) -> Result<TradeOffResponse, ApiError> {
+    let metric = |given: Option<String>, default: &str| {
+        let code = given.unwrap_or_else(|| default.to_owned());
+        let metric = metrics::find(&code).ok_or_else(|| metrics::ListError::unknown(&code))?;
+        if metric.direction == Direction::Support {
+            let detail = format!("{code} has no better end: choose a metric that ranks");
+            return Err(ApiError::new(Code::MalformedRequest, detail));
+        }
+        Ok(code)
+    };
+    let (x, y) = (metric(x, "ips")?, metric(y, "clip_t")?);
+    let query = LeaderboardQuery { metrics: vec![x.clone(), y.clone()], ..query };
+    let points = trade_off(&leaderboard::rows(app, &query).await?, &x, &y);
+    Ok(TradeOffResponse { x, y, policy: query.policy, on: query.on, points })
 }

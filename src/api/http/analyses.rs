@@ -29,6 +29,7 @@ use crate::{config::Analysis as Settings, telemetry::Bound};
 /// Routes that read stored summaries: each takes milliseconds and never queues behind long ones.
 const LIGHT: [&str; 6] = [
     "/v1/leaderboard",
+    "/leaderboard",
     "/v1/analysis/slices",
     "/v1/analysis/trade-off",
     "/v1/samples/{id}",

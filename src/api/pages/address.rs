@@ -59,7 +59,8 @@ impl Address {
 
     /// Parses the parameters as those of a route of the API, without those that are the page's own.
     pub(super) fn query<T: DeserializeOwned>(&self, own: &[&str]) -> Result<T, ApiError> {
-        let is_own = |name: &str| own.contains(&name) || name == super::view::DOWNLOAD;
+        let of_views = [super::view::DOWNLOAD, super::view::SHARE];
+        let is_own = |name: &str| own.contains(&name) || of_views.contains(&name);
         let pairs = self.pairs.iter().filter(|(name, _)| !is_own(name)).cloned();
         query_of(&pairs.collect::<Vec<_>>())
     }

@@ -10,6 +10,8 @@ mod charts;
 mod compare;
 mod gallery;
 mod images;
+mod correlations;
+mod leaderboard;
 mod metrics;
 mod number;
 pub(crate) mod problems;
@@ -51,4 +53,6 @@ pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .page(read, "/runs/{id}", get(run::read))
         .page(read, "/compare", get(compare::read))
         .page(read, "/gallery", get(gallery::read))
+        .page(read, "/leaderboard", get(leaderboard::read))
+        .page(read, "/correlations", get(correlations::read))
 }

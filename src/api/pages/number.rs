@@ -20,6 +20,11 @@ pub(super) fn rounded(value: f64, decimals: usize) -> String {
     if is_negative { format!("−{digits}") } else { digits.to_owned() }
 }
 
+/// Returns a small number with all its digits, as in 0.0001.
+pub(super) fn exact(value: f64) -> String {
+    value.to_string()
+}
+
 /// Returns a share as a percentage.
 pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
@@ -50,6 +55,13 @@ pub(super) fn decimals(half_width: f64) -> usize {
     } else {
         3
     }
+}
+
+/// Returns the decimals of a column of numbers with these half widths of their intervals.
+pub(super) fn typical_decimals(halves: impl Iterator<Item = f64>) -> usize {
+    let mut halves: Vec<f64> = halves.collect();
+    halves.sort_unstable_by(f64::total_cmp);
+    decimals(halves.get(halves.len() / 2).copied().unwrap_or_default()).min(4)
 }
 
 #[cfg(test)]

@@ -56,6 +56,9 @@ pub(super) struct Cell {
     pub(super) class: &'static str,
     /// Whether the cell names its row.
     pub(super) is_head: bool,
+    /// Whether scripts copy the text as it is shown. The page then does not repeat the value, which
+    /// counts in tables of thousands of cells.
+    pub(super) is_as_shown: bool,
 }
 
 /// Format of a downloaded table.
@@ -128,13 +131,18 @@ impl Table {
                     a download href=(csv) { "CSV" }
                     a download href=(latex) { "LaTeX" }
                 }
-                div.scroll tabindex="0" role="region" aria-label=(self.caption) {
-                    table {
-                        caption.hidden { (self.caption) }
-                        thead { tr { @for column in &self.columns { (column.html()) } } }
-                        tbody { @for row in &self.rows { (row.html(&self.columns)) } }
-                    }
-                }
+                div.scroll tabindex="0" role="region" aria-label=(self.caption) { (self.bare()) }
+            }
+        }
+    }
+
+    /// Renders the table without tools, for documents without links and scripts.
+    pub(super) fn bare(&self) -> Markup {
+        html! {
+            table {
+                caption.hidden { (self.caption) }
+                thead { tr { @for column in &self.columns { (column.html()) } } }
+                tbody { @for row in &self.rows { (row.html(&self.columns)) } }
             }
         }
     }
@@ -178,8 +186,11 @@ impl Column {
             Order::Ascending => "ascending",
             Order::Descending => "descending",
         });
+        // The label is what scripts copy.
+        let value = self.head.is_some().then_some(&self.label);
         html! {
-            th scope="col" class=[self.is_number.then_some("number")] aria-sort=[sort] {
+            th scope="col" class=[self.is_number.then_some("number")] aria-sort=[sort]
+                data-value=[value] {
                 @if let Some(head) = &self.head { (head) } @else { (self.label) }
             }
         }
@@ -194,7 +205,7 @@ impl Row {
                     @let class = cell.classes(column.is_number);
                     @let class = (!class.is_empty()).then_some(class);
                     // The value is what scripts sort by and copy.
-                    @let value = cell.shown.is_some().then_some(&cell.value);
+                    @let value = (cell.shown.is_some() && !cell.is_as_shown).then_some(&cell.value);
                     @let content = cell.shown.clone().unwrap_or_else(|| html! { (cell.value) });
                     @if cell.is_head {
                         th scope="row" class=[class] data-value=[value] { (content) }
@@ -225,6 +236,8 @@ pub(super) fn latex(text: &str) -> String {
             '\\' => escaped.push_str("\\textbackslash{}"),
             '−' => escaped.push_str("$-$"),
             '±' => escaped.push_str("$\\pm$"),
+            '↑' => escaped.push_str("$\\uparrow$"),
+            '↓' => escaped.push_str("$\\downarrow$"),
             _ => escaped.push(char),
         }
     }

@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use time::OffsetDateTime;
 
 use super::{
     address::Address,
@@ -12,12 +13,15 @@ use super::{
     charts::Chart,
     table::{Format, Table},
 };
-use crate::api::http::{ApiError, not_found};
+use crate::api::http::{ApiError, Code, not_found};
 use crate::api::state::App;
 use crate::pack_id::{PackId, Weights};
 
 /// The parameter of downloads: `csv:NAME`, `latex:NAME` or `svg:NAME`.
 pub(super) const DOWNLOAD: &str = "download";
+
+/// The parameter of a page as one file to share: `html`.
+pub(super) const SHARE: &str = "share";
 
 /// What pages may load and where forms may go. No inline style or script runs, and no other host is
 /// asked.
@@ -77,6 +81,7 @@ pub(super) struct View {
     styles: Vec<&'static str>,
     scripts: Vec<&'static str>,
     wanted: Option<String>,
+    share: Option<String>,
     file: Option<Response>,
 }
 
@@ -86,10 +91,11 @@ impl View {
         Self {
             section,
             title: title.into(),
-            address: address.without(DOWNLOAD),
+            address: address.without(DOWNLOAD).without(SHARE),
             styles: Vec::new(),
             scripts: Vec::new(),
             wanted: address.get(DOWNLOAD).map(ToOwned::to_owned),
+            share: address.get(SHARE).map(ToOwned::to_owned),
             file: None,
         }
     }
@@ -118,6 +124,9 @@ impl View {
                 self.file = Some(file(kind, &format!("{name}.{ending}"), text));
             }
         }
+        if self.is_shared() {
+            return html! { div.table data-table=(name) { (table.bare()) } };
+        }
         table.html(&self.download("csv", name), &self.download("latex", name))
     }
 
@@ -127,7 +136,27 @@ impl View {
             let name = format!("{}.svg", chart.name);
             self.file = Some(file("image/svg+xml", &name, chart.document()));
         }
-        chart.figure(&self.download("svg", chart.name))
+        let download = (!self.is_shared()).then(|| self.download("svg", chart.name));
+        chart.figure(download.as_ref())
+    }
+
+    /// Returns whether the page becomes one file to share: without forms, links and scripts.
+    pub(super) fn is_shared(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// Renders the link to the page as one file.
+    pub(super) fn share(&self) -> Markup {
+        html! {
+            @if !self.is_shared() {
+                a.button download href=(self.address.with(SHARE, "html")) { "Share as a file" }
+            }
+        }
+    }
+
+    /// Renders a link, which in a file to share is only its text.
+    pub(super) fn link(&self, to: &Address, text: &Markup) -> Markup {
+        html! { @if self.is_shared() { (text) } @else { a href=(to) { (text) } } }
     }
 
     fn download(&self, format: &str, name: &str) -> Address {
@@ -146,7 +175,45 @@ impl View {
         if self.wanted.is_some() {
             return Err(not_found("such file on this page: follow a link of the page"));
         }
+        if let Some(share) = &self.share {
+            if share != "html" {
+                let known: String = share.chars().take(80).collect();
+                let problem = format!("share is `{known}`: send html");
+                return Err(ApiError::new(Code::MalformedRequest, problem));
+            }
+            let document = self.document(&app.scoring.pack().id(), content);
+            let name = format!("{}.html", slug(&self.title));
+            return Ok(file("text/html; charset=utf-8", &name, document.into_string()));
+        }
         Ok(page(&self.shell(&app.scoring.pack().id(), content)))
+    }
+
+    /// Renders one document without other parts: it can be read from a disk or an e-mail.
+    fn document(&self, pack: &PackId, content: &Markup) -> Markup {
+        let styles = ["style.css", "chart.css"].iter().chain(&self.styles);
+        let date = OffsetDateTime::now_utc().date();
+        html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    meta name="color-scheme" content="light dark";
+                    meta http-equiv="Content-Security-Policy"
+                        content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+                    title { (self.title) " · stellar-score" }
+                    style { @for name in styles { (PreEscaped(assets::text(name))) } }
+                }
+                body.shared {
+                    @if pack.weights == Weights::Demo { (demo_notice()) }
+                    main { (content) }
+                    footer {
+                        "stellar-score " (crate::VERSION) " · " (date) " · loaded pack " (pack.name)
+                        " " code { (pack.digest) } " · weights " (pack.weights.as_str())
+                    }
+                }
+            }
+        }
     }
 
     fn shell(&self, pack: &PackId, content: &Markup) -> Markup {
@@ -157,13 +224,7 @@ impl View {
                 (head(&self.title, &self.styles, &self.scripts))
                 body {
                     (bar(self.section))
-                    @if pack.weights == Weights::Demo {
-                        aside.notice.demo aria-label="Notice" {
-                            strong { "Demo weights: numbers mean nothing. " }
-                            "The loaded pack has random weights. Everything works, and no score says \
-                                anything about an image."
-                        }
-                    }
+                    @if pack.weights == Weights::Demo { (demo_notice()) }
                     main #main { (content) }
                     footer {
                         "stellar-score " (crate::VERSION) " · pack " (pack.name) " "
@@ -174,6 +235,25 @@ impl View {
             }
         }
     }
+}
+
+fn demo_notice() -> Markup {
+    html! {
+        p.notice.demo role="note" {
+            strong { "Demo weights: numbers mean nothing. " }
+            "The loaded pack has random weights. Everything works, and no score says anything about \
+                an image."
+        }
+    }
+}
+
+/// Returns a title as the name of a file.
+fn slug(title: &str) -> String {
+    let plain =
+        |char: char| if char.is_ascii_alphanumeric() { char.to_ascii_lowercase() } else { '-' };
+    let name: String = title.chars().map(plain).take(60).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "page".to_owned() } else { name.to_owned() }
 }
 
 /// Renders the page of an error.

@@ -62,3 +62,17 @@ impl Tolerances {
         known.map_or(0.0, |(_, single, half)| if both_single { *single } else { *half })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics;
+
+    #[test]
+    fn readers_are_told_the_tolerances_that_are_applied() {
+        for (code, single, half) in TOLERANCES {
+            let told = metrics::find(code).and_then(|metric| metric.guide.tolerance);
+            assert_eq!(told, Some((single, half)), "{code}");
+        }
+    }
+}

@@ -2,3 +2,4 @@
 
 mod sample;
 mod runs;
+mod board;

@@ -3,6 +3,9 @@
 
 pub(super) mod forest;
 pub(super) mod histogram;
+pub(super) mod dots;
+pub(super) mod heat;
+pub(super) mod plane;
 
 use maud::{Markup, PreEscaped, html};
 
@@ -23,11 +26,14 @@ pub(super) struct Chart {
 }
 
 impl Chart {
-    /// Renders the chart for a page; `svg` is the address of the download.
-    pub(super) fn figure(&self, svg: &Address) -> Markup {
+    /// Renders the chart for a page; `svg` is the address of the download, if it has one.
+    pub(super) fn figure(&self, svg: Option<&Address>) -> Markup {
         html! {
             figure.chart {
-                figcaption { (self.title) " " a.fine download href=(svg) { "SVG" } }
+                figcaption {
+                    (self.title)
+                    @if let Some(svg) = svg { " " a.fine download href=(svg) { "SVG" } }
+                }
                 div.scroll tabindex="0" role="region" aria-label=(self.title) { (self.svg(None)) }
             }
         }
@@ -117,6 +123,17 @@ impl Scale {
             .map(|value| (self.at(value), super::number::rounded(value, decimals)))
             .collect()
     }
+}
+
+/// Returns a name as a label of at most so many characters. It is isolated, so that its direction
+/// does not reach the text around it.
+pub(super) fn label(name: &str, most: usize) -> String {
+    let short: String = if name.chars().count() > most {
+        name.chars().take(most - 1).chain(['…']).collect()
+    } else {
+        name.to_owned()
+    };
+    format!("\u{2068}{short}\u{2069}")
 }
 
 #[cfg(test)]

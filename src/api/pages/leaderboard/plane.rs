@@ -1,0 +1,178 @@
+//! Two metrics of the leaderboard against each other, with the methods that no other one beats in
+//! both.
+
+use maud::{Markup, html};
+
+use super::{Page, board};
+use crate::analysis::{Estimate, Samples, TradeOffPoint};
+use crate::api::analysis::leaderboard::LeaderboardQuery;
+use crate::api::analysis::trade_off;
+use crate::api::http::ApiError;
+use crate::api::pages::charts::plane;
+use crate::api::pages::number;
+use crate::api::pages::table::{Cell, Column, Row, Table};
+use crate::api::pages::view::View;
+use crate::api::state::App;
+use crate::metrics::{self, Direction, Metric, in_reading_order};
+
+/// Maximum number of points in the table and in the chart.
+const MOST_ROWS: usize = 100;
+
+/// Renders the view.
+pub(super) async fn content(
+    app: &App,
+    page: &Page,
+    query: LeaderboardQuery,
+    view: &mut View,
+) -> Result<Markup, ApiError> {
+    let query = query.into_query(app).await?;
+    let axis = |name| page.address.get(name).map(ToOwned::to_owned);
+    let response = trade_off::respond(app, axis("x"), axis("y"), query).await?;
+    let known = |code: &str| metrics::find(code).expect("the response has metrics of the registry");
+    let (x, y) = (known(&response.x), known(&response.y));
+    let points = &response.points[..response.points.len().min(MOST_ROWS)];
+    let chart = view.chart(&plane::chart(x, y, points));
+    let table = view.table(&table(x, y, points));
+    let is_mixed = points
+        .iter()
+        .any(|point| (&point.pack, &point.sample_set) != (&points[0].pack, &points[0].sample_set));
+    Ok(html! {
+        (axes(page, x, y))
+        @if points.is_empty() {
+            div.card.empty {
+                h2 { "No row has both metrics" }
+                p { "Choose other metrics, or submit a run that is scored in both." }
+                pre {
+                    code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" }
+                }
+            }
+        } @else {
+            section.how {
+                h2 { "How to read this" }
+                p {
+                    "Each dot is a method, at its averages in both metrics; the lines through it are \
+                     where the true averages lie (95 of 100 such lines contain them). The better corner \
+                     is marked. A full dot is on the front: no other method over the same images is at \
+                     least as good in both averages. A hollow one is behind some other in the averages; \
+                     it is certainly worse only if the table names a method that is better in both."
+                }
+                p.fine {
+                    "Penalty: " code { (response.policy.as_str()) } ". Images: "
+                    @match response.on {
+                        Samples::All => "all of each method.",
+                        Samples::Common => "those that all methods of a pack share.",
+                    }
+                }
+            }
+            @if is_mixed {
+                p.note.warn role="note" {
+                    "The dots are over different images or packs. Each group has a front of its own. "
+                    @if response.on == Samples::All && !page.is_shared {
+                        a href=(page.address.with("on", "common")) {
+                            "Compare all over the images that they share"
+                        }
+                    }
+                }
+            }
+            (chart)
+            (table)
+            @if response.points.len() > MOST_ROWS {
+                p.fine {
+                    (MOST_ROWS) " of " (number::count(response.points.len() as u64))
+                    " methods are shown, the best in " (x.guide.label())
+                    ". Filter by dataset or method for the others."
+                }
+            }
+        }
+    })
+}
+
+/// Renders the choice of the two metrics.
+fn axes(page: &Page, x: &Metric, y: &Metric) -> Markup {
+    let ranked =
+        || in_reading_order().into_iter().filter(|metric| metric.direction != Direction::Support);
+    html! {
+        @if !page.is_shared {
+            form.filters method="get" action="/leaderboard" data-auto {
+                @for (name, value) in page.address.parameters() {
+                    @if name != "x" && name != "y" {
+                        input type="hidden" name=(name) value=(value);
+                    }
+                }
+                @for (name, label, current) in [("x", "Across", x), ("y", "Up", y)] {
+                    label {
+                        (label)
+                        select name=(name) {
+                            @for metric in ranked() {
+                                option value=(metric.code) selected[metric.code == current.code] {
+                                    (metric.guide.label())
+                                }
+                            }
+                        }
+                    }
+                }
+                noscript { button.main type="submit" { "Show" } }
+            }
+        }
+    }
+}
+
+fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Table {
+    let mut columns = vec![Column::text("Method")];
+    for metric in [x, y] {
+        let label = metric.guide.label();
+        let head = html! { (label) " " small { (board::better(metric)) } };
+        columns.push(Column::number(label).head(head));
+        for end in ["low", "high"] {
+            columns.push(Column::number(format!("{} {end}", metric.guide.short)));
+        }
+    }
+    columns.push(Column::text("On the front"));
+    columns.push(Column::text("Certainly worse than"));
+    let decimals = [
+        decimals(points.iter().map(|point| &point.x)),
+        decimals(points.iter().map(|point| &point.y)),
+    ];
+    let numbers = |of: &Estimate, decimals: usize| {
+        [Some(of.mean), of.low, of.high].map(|value| {
+            let shown = value.map_or("—".to_owned(), |value| number::rounded(value, decimals));
+            Cell::number(value, shown)
+        })
+    };
+    let row = |point: &TradeOffPoint| {
+        let name = match &point.run {
+            Some(run) => format!("{} / {run}", point.method),
+            None => point.method.clone(),
+        };
+        let shown = html! { bdi { (name) } };
+        let mut cells = vec![Cell::text(name).shown(shown).head()];
+        cells.extend(numbers(&point.x, decimals[0]));
+        cells.extend(numbers(&point.y, decimals[1]));
+        let front = match (&point.sample_set, point.on_front) {
+            (None, _) => "pending",
+            (_, true) => "yes",
+            (_, false) => "no",
+        };
+        cells.push(Cell::text(front));
+        let shown = html! {
+            @for (at, name) in point.dominated_by.iter().take(5).enumerate() {
+                @if at > 0 { ", " }
+                bdi { (name) }
+            }
+            @if point.dominated_by.len() > 5 { " and " (point.dominated_by.len() - 5) " others" }
+            @if point.dominated_by.is_empty() { "none" }
+        };
+        cells.push(Cell::text(point.dominated_by.join(", ")).shown(shown));
+        Row::from(cells)
+    };
+    Table {
+        name: "trade-off",
+        caption: format!("{} and {}", x.guide.label(), y.guide.label()),
+        columns,
+        rows: points.iter().map(row).collect(),
+    }
+}
+
+fn decimals<'a>(estimates: impl Iterator<Item = &'a Estimate>) -> usize {
+    number::typical_decimals(estimates.filter_map(|of| Some((of.high? - of.low?) / 2.0)))
+}
