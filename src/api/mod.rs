@@ -138,7 +138,7 @@ fn analysis_routes() -> Guarded<Arc<App>> {
         .read(routes!(trade_off::read))
         .read(routes!(alignment::read))
         .read(routes!(alignment::preferences))
-        .annotate(routes!(preferences::next))
+        .annotate(routes!(preferences::next::read))
 }
 
 /// Returns the OpenAPI document of all routes.

@@ -14,7 +14,7 @@
 //! run_data/                                    a run as columns
 //! summaries/                                   running and slice summaries, the leaderboard
 //! datasets.rs, prompts.rs, faces.rs            datasets, their prompts, faces found in images
-//! preferences.rs                               judgements of annotators
+//! judgements.rs, preferences.rs                judgements of annotators
 //! keys.rs, audit.rs                            API keys, and who wrote or deleted what
 //! whole/                                       whole databases: state, snapshot, restoration
 //! deletion.rs                                  deletion of a sample, run, dataset or image
@@ -32,6 +32,7 @@ mod deletion;
 mod faces;
 mod group_commit;
 mod imports;
+mod judgements;
 mod keys;
 mod methods;
 mod packs;
@@ -47,6 +48,7 @@ mod runs;
 mod sample;
 mod samples;
 mod scores;
+mod shown;
 mod spools;
 mod submissions;
 mod summaries;
@@ -64,12 +66,12 @@ pub use db::{MAX_NAME_BYTES, MigrationError, StoreError, StoreOptions, without_p
 pub use deletion::Deleted;
 pub use faces::{FacesRecord, FacesState, ImagesOf};
 pub use imports::{Imported, NewImport};
+pub use judgements::{
+    Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample,
+};
 pub use keys::KeyRecord;
 pub use methods::MethodRecord;
 pub use pending::{BlockedSamples, PendingRecord};
-pub use preferences::{
-    Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample,
-};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
 pub use run_data::{AttributePlaces, MetricColumn, RelationKinds, RunData};
 pub use run_name::RunName;
@@ -78,6 +80,7 @@ pub use runs::{RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
 pub use sample::{NewSample, NewScore, RecordOutcome, Recorded, ScoreValue};
 pub use samples::{RunSample, SampleRecord, StoredImage};
 pub use scores::ScoreRecord;
+pub use shown::ShownSample;
 pub use submissions::{Accepted, NewPending, SampleStatus, Submitted, SubmittedState};
 pub use summaries::moments::{MetricSummary, Moments};
 pub use summaries::slice::{MetricSums, Slice, SliceSummary};

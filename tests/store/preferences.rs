@@ -29,6 +29,8 @@ fn vote(annotator: &str, name: &str, a: Uuid, b: Uuid, preference: i8) -> NewPre
         annotator: annotator.into(),
         name: name.into(),
         judgement: Judgement::Vote { a, b, preference },
+        shown_first: None,
+        is_repeat: false,
     }
 }
 
@@ -39,6 +41,8 @@ fn rating(annotator: &str, name: &str, run: Uuid, rating: f64) -> NewPreference 
         annotator: annotator.into(),
         name: name.into(),
         judgement,
+        shown_first: None,
+        is_repeat: false,
     }
 }
 

@@ -35,6 +35,7 @@ embedded! {
     "0014_images_of_a_run"
     "0015_keys"
     "0016_views"
+    "0018_votes"
 }
 
 /// The migrations of SQLite.
