@@ -46,7 +46,7 @@ use analysis::{
 };
 pub use audit::AuditRow;
 pub use caches::response_cache_bytes;
-use datasets::{photos, prompts};
+use datasets::{composition, consistency, photos, prompts};
 use http::access::{Access, Guarded, add_schemes};
 use http::keys::{self, Guard};
 pub use http::{ApiError, Check, Code, Problem};
@@ -138,6 +138,8 @@ fn analysis_routes() -> Guarded<Arc<App>> {
         .read(routes!(trade_off::read))
         .read(routes!(alignment::read))
         .read(routes!(alignment::preferences))
+        .read(routes!(composition::read))
+        .read(routes!(consistency::read))
         .annotate(routes!(preferences::next::read))
 }
 

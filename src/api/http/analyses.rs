@@ -27,12 +27,13 @@ use super::{
 use crate::{config::Analysis as Settings, telemetry::Bound};
 
 /// Routes that read stored summaries: each takes milliseconds and never queues behind long ones.
-const LIGHT: [&str; 5] = [
+const LIGHT: [&str; 6] = [
     "/v1/leaderboard",
     "/v1/analysis/slices",
     "/v1/analysis/trade-off",
     "/v1/samples/{id}",
     "/v1/preferences/next",
+    "/vote",
 ];
 
 /// Routes with cached responses: they are computed to the end even if their first client leaves.

@@ -7,15 +7,20 @@
 mod address;
 mod assets;
 mod charts;
+mod datasets;
+mod images;
 mod metrics;
 mod number;
 pub(crate) mod problems;
+mod questions;
+mod study;
 mod table;
 mod view;
+mod vote;
 
 use std::sync::Arc;
 
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::http::access::{Access, Guarded};
 use super::state::App;
@@ -24,16 +29,19 @@ use crate::key::Scope;
 /// Adds the pages that read a few rows.
 pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
     let read = Access::Scope(Scope::Read);
-    guarded.page(Access::Open, "/assets/{name}", get(assets::serve)).page(
-        read,
-        "/metrics-guide",
-        get(metrics::read),
-    )
+    guarded
+        .page(Access::Open, "/assets/{name}", get(assets::serve))
+        .page(read, "/metrics-guide", get(metrics::read))
+        .page(read, "/datasets", get(datasets::list))
+        .form(Scope::Annotate, "/vote", post(vote::cast))
+        .form(Scope::Annotate, "/vote/undo", post(vote::withdraw))
 }
 
 /// Adds the pages over whole runs, which are admitted like the analyses that they show.
 pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
     let read = Access::Scope(Scope::Read);
-    let _ = read;
     guarded
+        .page(read, "/datasets/{dataset}", get(datasets::read))
+        .page(read, "/study", get(study::read))
+        .page(Access::Scope(Scope::Annotate), "/vote", get(vote::read))
 }

@@ -22,7 +22,7 @@ use crate::api::questions::QuestionWord;
 use crate::api::state::{App, Shared};
 use crate::{
     label, spreadsheet,
-    store::{self, NewPreference, Preference},
+    store::{self, NewPreference, Preference, Question},
 };
 
 /// Limits of one request: its number of preferences, and its body in bytes.
@@ -204,6 +204,25 @@ pub(super) async fn list(
 pub(super) async fn delete(State(app): Shared, id: Id<Preference>) -> Result<StatusCode, ApiError> {
     withdraw(&app, id.0).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Returns the answers of an annotator to a question, with those that do not count.
+pub(crate) async fn answers(
+    app: &App,
+    question: &Question,
+    annotator: &str,
+) -> Result<Vec<Preference>, ApiError> {
+    let mut found = Vec::new();
+    for uncounted in [false, true] {
+        let query = store::PreferencesQuery {
+            question: Some(question.clone()),
+            annotator: Some(annotator.to_owned()),
+            uncounted,
+            ..store::PreferencesQuery::default()
+        };
+        found.extend(app.store.preferences(&query).await?);
+    }
+    Ok(found)
 }
 
 /// Deletes a preference.

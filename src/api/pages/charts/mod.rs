@@ -1,6 +1,9 @@
 //! Charts as SVG, drawn by the server: they need no script, are read by screen readers, and are
 //! downloaded as files.
 
+pub(super) mod agreement;
+pub(super) mod strip;
+
 use maud::{Markup, PreEscaped, html};
 
 use super::{address::Address, assets};
