@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::api::datasets::consistency::People;
+use crate::api::datasets::people::People;
 use crate::api::datasets::summary::Summary;
 use crate::api::runs::judged::JudgedRun;
 use crate::api::runs::table::{Table, TableKey};

@@ -14,6 +14,7 @@ mod leaderboard;
 mod load;
 mod objects;
 mod openapi;
+mod pages;
 mod prompts;
 mod relations;
 mod reports;

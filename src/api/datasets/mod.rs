@@ -2,6 +2,7 @@
 
 pub(crate) mod composition;
 pub(crate) mod consistency;
+pub(crate) mod people;
 pub(crate) mod photos;
 pub(crate) mod prompts;
 pub(crate) mod summary;

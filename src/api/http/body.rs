@@ -36,8 +36,8 @@ pub(crate) async fn csv(request: Request, most: usize) -> Result<String, ApiErro
     .await
 }
 
-/// Reads the body as the fields of an HTML form of at most `most` bytes, values in the form in which
-/// names are stored.
+/// Reads the body as the fields of an HTML form of at most `most` bytes, values in the form in
+/// which names are stored.
 pub(crate) async fn form(request: Request, most: usize) -> Result<Vec<(String, String)>, ApiError> {
     drain::whole(request, |request| async move {
         let kind = "application/x-www-form-urlencoded";

@@ -15,25 +15,25 @@ const TOP: f64 = 30.0;
 const LONGEST: usize = 28;
 
 /// A number with its interval.
-pub(in crate::api::pages) struct Line {
-    pub(in crate::api::pages) label: String,
-    pub(in crate::api::pages) value: f64,
-    pub(in crate::api::pages) interval: Option<(f64, f64)>,
+pub(crate) struct Line {
+    pub(crate) label: String,
+    pub(crate) value: f64,
+    pub(crate) interval: Option<(f64, f64)>,
     /// A number to compare with, drawn as a ring.
-    pub(in crate::api::pages) other: Option<f64>,
+    pub(crate) other: Option<f64>,
 }
 
 /// Words of the chart.
-pub(in crate::api::pages) struct Words {
-    pub(in crate::api::pages) name: &'static str,
-    pub(in crate::api::pages) title: String,
-    pub(in crate::api::pages) description: String,
+pub(crate) struct Words {
+    pub(crate) name: &'static str,
+    pub(crate) title: String,
+    pub(crate) description: String,
     /// The value of the reference line, and what it means.
-    pub(in crate::api::pages) reference: (f64, &'static str),
+    pub(crate) reference: (f64, &'static str),
 }
 
 /// Draws numbers with intervals from top to bottom.
-pub(in crate::api::pages) fn chart(words: Words, lines: &[Line]) -> Chart {
+pub(crate) fn chart(words: Words, lines: &[Line]) -> Chart {
     let (reference, meaning) = words.reference;
     let ends = lines.iter().flat_map(|line| {
         let (low, high) = line.interval.unwrap_or((line.value, line.value));

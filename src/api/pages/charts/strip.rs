@@ -12,19 +12,14 @@ const DOT: f64 = 9.0;
 const HIGHEST: usize = 22;
 
 /// A number with a title; marked ones have another look.
-pub(in crate::api::pages) struct Dot {
-    pub(in crate::api::pages) label: String,
-    pub(in crate::api::pages) value: f64,
-    pub(in crate::api::pages) is_marked: bool,
+pub(crate) struct Dot {
+    pub(crate) label: String,
+    pub(crate) value: f64,
+    pub(crate) is_marked: bool,
 }
 
 /// Draws each number as a dot, stacked where they are close.
-pub(in crate::api::pages) fn chart(
-    name: &'static str,
-    title: &str,
-    description: String,
-    dots: &[Dot],
-) -> Chart {
+pub(crate) fn chart(name: &'static str, title: &str, description: String, dots: &[Dot]) -> Chart {
     let scale = Scale::new(dots.iter().map(|dot| dot.value), 8, (LEFT, WIDTH - LEFT));
     let columns = ((WIDTH - 2.0 * LEFT) / DOT) as usize + 1;
     let mut stacks = vec![0_usize; columns + 1];

@@ -2,7 +2,8 @@
 
 use maud::{Markup, html};
 
-use crate::api::datasets::consistency::{ConsistencyResponse, PersonEntry};
+use crate::api::datasets::consistency::ConsistencyResponse;
+use crate::api::datasets::people::{OutlierEntry, PersonEntry};
 use crate::api::http::encode;
 use crate::api::pages::{
     charts::strip::{self, Dot},
@@ -130,7 +131,7 @@ fn remarks(of: &PersonEntry) -> Cell {
     let text = match of.disagreement {
         None => String::new(),
         Some(Disagreement::OutlierPhotos) => {
-            let photo = |photo: &crate::api::datasets::consistency::OutlierEntry| {
+            let photo = |photo: &OutlierEntry| {
                 format!("photo {} looks more like {}", photo.name, photo.closer_to)
             };
             of.outliers.iter().map(photo).collect::<Vec<_>>().join("; ")

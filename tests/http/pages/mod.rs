@@ -1,0 +1,4 @@
+//! Pages for people.
+
+mod people;
+mod votes;
