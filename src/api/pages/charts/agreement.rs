@@ -65,11 +65,10 @@ fn row(line: &Line, scale: &Scale, y: f64) -> Markup {
     let x = scale.at(line.value);
     let shown = match line.interval {
         Some((low, high)) => {
-            let digits = number::decimals((high - low) / 2.0).min(3);
-            let of = |value| number::rounded(value, digits);
+            let of = |value| number::rounded(value, 2);
             format!("{}  [{}, {}]", of(line.value), of(low), of(high))
         }
-        None => number::plain(line.value),
+        None => number::rounded(line.value, 2),
     };
     html! {
         text.end x=(LABELS - 12.0) y=(y + 4.0) { title { (line.label) } (isolated(&line.label)) }

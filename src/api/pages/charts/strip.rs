@@ -5,7 +5,7 @@ use maud::html;
 use super::{Chart, Scale};
 
 const WIDTH: f64 = 720.0;
-const LEFT: f64 = 20.0;
+const LEFT: f64 = 36.0;
 /// Diameter of a dot with its gap.
 const DOT: f64 = 9.0;
 /// Most dots above each other; further ones share the highest place.

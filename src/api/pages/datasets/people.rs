@@ -75,8 +75,8 @@ pub(super) fn section(view: &mut View, of: &ConsistencyResponse) -> Markup {
         p {
             strong { "Consistency" } " is the mean similarity of a person’s photos to each other: each \
                 photo is compared with the others as " code { "ips" } " compares an image with \
-                reference images. A generator that copies a real photo would get about this "
-            code { "ips" } ", so it is the level to compare with. "
+                reference images. A real photo of the person, sent as if it were generated, would get \
+                about this " code { "ips" } ": it is the level to compare generators with. "
             a href=(format!("/v1/datasets/{}/consistency", encode(&of.dataset))) { "All people as JSON" }
         }
         @if dots.len() > 1 && dots.len() <= MOST_DOTS {

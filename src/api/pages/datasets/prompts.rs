@@ -62,7 +62,10 @@ fn table(name: &'static str, label: &str, labels: &[LabelCount], prompts: usize)
             Cell::text(&*of.label).shown(html! { bdi { (of.label) } }).head(),
             Cell::number(Some(of.prompts as f64), number::count(of.prompts as u64)),
             Cell::number(Some(share), number::percent(share)).shown(html! {
-                meter min="0" max="1" value=(format!("{share:.3}")) aria-hidden="true" {}
+                svg.share viewBox="0 0 100 8" width="100" height="8" aria-hidden="true" {
+                    rect.whole width="100" height="8" rx="4" {}
+                    rect.part width=(number::rounded(share * 100.0, 1)) height="8" rx="4" {}
+                }
                 " " (number::percent(share))
             }),
         ]

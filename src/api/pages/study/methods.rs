@@ -172,7 +172,8 @@ pub(super) fn next(view: &mut View, of: &PreferencesResponse, next: &NextRespons
             p { "Every pair of images has a vote on this question. More runs, or more annotators on the \
                 same pairs, would add information." }
         } @else {
-            p { "Close methods and methods that were hardly compared come first. "
+            p { "Close methods and methods that were hardly compared come first: the information of a \
+                vote falls as its outcome is clearer, and as the two methods are judged more often. "
                 a href=(Address::new("/vote").with("question", question)) { "Vote" }
                 " asks about them in this order." }
             (view.table(&table))

@@ -45,7 +45,11 @@ pub(super) fn section(view: &mut View, of: &AlignmentResponse) -> Markup {
     let chart = agreement::chart(
         Words {
             name: "tau",
-            title: "Agreement of metrics with people (Kendall’s tau)".to_owned(),
+            title: if has_published {
+                "Agreement of metrics with people (Kendall’s tau; rings: published)".to_owned()
+            } else {
+                "Agreement of metrics with people (Kendall’s tau)".to_owned()
+            },
             description:
                 "Kendall’s tau-b of each metric with the votes, with 95 % intervals. Rings are \
                 published numbers. The table has the numbers."
