@@ -15,6 +15,7 @@ use crate::api::state::{App, Shared};
 use crate::{
     analysis::{NextPair, judged_pairs, next_pairs},
     blocking::blocking,
+    content::ContentHash,
     store::{PreferencesQuery, Question, RunsQuery},
 };
 
@@ -23,6 +24,10 @@ const MOST_METHODS: usize = 200;
 
 /// Maximum number of pairs of methods that are searched for unjudged samples: each is a statement.
 const MOST_QUESTIONS: usize = 200;
+
+/// Number of unjudged samples of two methods from which those for an annotator are drawn, so that an
+/// annotator does not meet one person after the other in the order of the names.
+const DRAWN_FROM: u32 = 5_000;
 
 /// Selects pairs to label next.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -164,12 +169,14 @@ async fn unjudged(
             break;
         }
         let (a, b) = (newest[&pair.a], newest[&pair.b]);
-        // What the annotator could not tell has no vote, and is not asked again.
-        let known = |name: &str| turns.is_some_and(|turns| turns.has_answered(name, a, b));
-        let skipped = turns.map_or(0, |turns| turns.without_vote(a, b));
-        let names = app.store.unjudged(question, a, b, (each + skipped) as u32).await?;
-        let names = names.into_iter().filter(|name| !known(name)).take(each);
-        found.extend(names.map(|name| Asked::new(name, a, b)));
+        let most = if turns.is_some() { DRAWN_FROM } else { each as u32 };
+        let mut names = app.store.unjudged(question, a, b, most).await?;
+        if let Some(turns) = turns {
+            // What the annotator could not tell has no vote, and is not asked again.
+            names.retain(|name| !turns.has_answered(name, a, b));
+            names.sort_by_cached_key(|name| ContentHash::of(name.as_bytes()).to_hex());
+        }
+        found.extend(names.into_iter().take(each).map(|name| Asked::new(name, a, b)));
     }
     found.truncate(limit);
     Ok(found)

@@ -77,8 +77,6 @@ pub(crate) struct Turns {
     answered: usize,
     /// Pairs with an answer.
     known: BTreeSet<Key>,
-    /// Pairs that the annotator could not tell.
-    untold: BTreeSet<Key>,
     shared: Vec<Asked>,
     repeats: Vec<Asked>,
 }
@@ -86,8 +84,7 @@ pub(crate) struct Turns {
 impl Turns {
     /// Takes all judgements that count on a question, and those of the annotator that do not.
     pub(crate) fn new(annotator: String, counted: &[Preference], uncounted: &[Preference]) -> Self {
-        let (mut known, mut untold, mut repeated) =
-            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut known, mut repeated) = (BTreeSet::new(), BTreeSet::new());
         let mut own = Vec::new();
         let mut others: BTreeMap<Key, usize> = BTreeMap::new();
         for vote in counted {
@@ -104,8 +101,7 @@ impl Turns {
             if vote.is_repeat {
                 repeated.insert(key);
             } else {
-                known.insert(key.clone());
-                untold.insert(key);
+                known.insert(key);
             }
         }
         let answered = known.len() + repeated.len();
@@ -121,14 +117,7 @@ impl Turns {
         let shared = others
             .into_iter()
             .map(|((name, a, b), _)| Asked { purpose: Purpose::Shared, ..Asked::new(name, a, b) });
-        Self {
-            repeats: repeats.collect(),
-            shared: shared.collect(),
-            annotator,
-            answered,
-            known,
-            untold,
-        }
+        Self { repeats: repeats.collect(), shared: shared.collect(), annotator, answered, known }
     }
 
     pub(crate) fn annotator(&self) -> &str {
@@ -143,12 +132,6 @@ impl Turns {
     /// Returns true if the annotator has answered about the pair.
     pub(crate) fn has_answered(&self, name: &str, a: Uuid, b: Uuid) -> bool {
         self.known.contains(&(name.to_owned(), a.min(b), a.max(b)))
-    }
-
-    /// Returns the number of pairs of two runs that the annotator could not tell.
-    pub(crate) fn without_vote(&self, a: Uuid, b: Uuid) -> usize {
-        let runs = (a.min(b), a.max(b));
-        self.untold.iter().filter(|(_, a, b)| (*a, *b) == runs).count()
     }
 
     /// Returns at most `limit` pairs in the order of the turns, beginning with the present one.
@@ -247,7 +230,7 @@ mod tests {
             ..vote("ada", 3, 0)
         };
         let turns = Turns::new("ada".to_owned(), &[vote("bob", 3, 0)], &[untold]);
-        assert_eq!((turns.answered(), turns.without_vote(run(2), run(1))), (1, 1));
+        assert_eq!(turns.answered(), 1);
         assert!(turns.has_answered("3", run(2), run(1)) && turns.order(Vec::new(), 5).is_empty());
     }
 

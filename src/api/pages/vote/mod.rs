@@ -37,6 +37,9 @@ const GOAL: usize = 50;
 /// Maximum number of photos of the person that are shown.
 const MOST_PHOTOS: usize = 4;
 
+/// Pairs among which one with images is sought.
+const FURTHER: u32 = 100;
+
 /// Parameters of the page that the API does not have.
 const OWN: [&str; 7] = ["consent", "goal", "undo", "name", "run_a", "run_b", "repeat"];
 
@@ -50,7 +53,7 @@ struct Session {
 impl Session {
     /// Reads the session from the parameters of the page or the fields of a form; `None` without a
     /// pseudonym or consent.
-    fn read(app: &App, address: &Address, question: Question) -> Result<Option<Self>, ApiError> {
+    fn read(address: &Address, question: Question) -> Result<Option<Self>, ApiError> {
         let Some(annotator) = address.get("annotator") else { return Ok(None) };
         let annotator = clean_label("annotator", annotator)?;
         let goal = match address.get("goal").map(str::parse) {
@@ -61,7 +64,6 @@ impl Session {
                 return Err(ApiError::new(Code::MalformedRequest, problem));
             }
         };
-        debug_assert!(app.questions.all().contains(&question), "checked by the caller");
         let consents = address.get("consent") == Some("yes");
         Ok(consents.then_some(Self { question, annotator, goal }))
     }
@@ -82,21 +84,20 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     let word = query.question.clone().unwrap_or_default();
     let question = app.questions.of(word, Code::MalformedRequest)?;
     let view = View::new(Section::Vote, "Vote", &address).style("vote.css").script("vote.js");
-    let Some(session) = Session::read(&app, &address, question.clone())? else {
+    let Some(session) = Session::read(&address, question.clone())? else {
         return view.respond(&app, &start::page(&app, &address, &question));
     };
-    let query = NextQuery {
-        question: Some(question.into()),
-        annotator: Some(session.annotator.clone()),
-        limit: Some(20),
-    };
-    let NextResponse { answered, pairs, .. } = next::respond(&app, query).await?;
+    let NextResponse { answered, mut pairs, .. } = next_pairs(&app, &session, 1).await?;
+    let has_images = |pair: &NextEntry| pair.image_a.is_some() && pair.image_b.is_some();
+    if pairs.first().is_some_and(|pair| !has_images(pair)) {
+        // Scores were imported: others may have images.
+        pairs = next_pairs(&app, &session, FURTHER).await?.pairs;
+    }
     let answered = answered.unwrap_or_default();
     let named = match named(&address)? {
         Some(asked) => next::one(&app, &session.question, &session.annotator, asked).await?,
         None => None,
     };
-    let has_images = |pair: &NextEntry| pair.image_a.is_some() && pair.image_b.is_some();
     let without_images = !pairs.is_empty();
     let pair = named.into_iter().chain(pairs).find(has_images);
     let content = html! {
@@ -109,6 +110,15 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
         (others(&app, &session))
     };
     view.respond(&app, &content)
+}
+
+async fn next_pairs(app: &App, session: &Session, limit: u32) -> Result<NextResponse, ApiError> {
+    let query = NextQuery {
+        question: Some(session.question.clone().into()),
+        annotator: Some(session.annotator.clone()),
+        limit: Some(limit),
+    };
+    next::respond(app, query).await
 }
 
 /// Returns the pair that the address names, which was withdrawn before.
@@ -317,7 +327,7 @@ async fn fields(app: &App, request: Request) -> Result<(Address, Session), ApiEr
         "id",
     ])?;
     let question = app.questions.of(query.question.unwrap_or_default(), Code::InvalidField)?;
-    let session = Session::read(app, &form, question)?.ok_or_else(|| {
+    let session = Session::read(&form, question)?.ok_or_else(|| {
         let problem = "a vote needs a pseudonym and your consent: begin at /vote";
         ApiError::new(Code::InvalidField, problem)
     })?;
