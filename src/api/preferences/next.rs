@@ -25,8 +25,8 @@ const MOST_METHODS: usize = 200;
 /// Maximum number of pairs of methods that are searched for unjudged samples: each is a statement.
 const MOST_QUESTIONS: usize = 200;
 
-/// Number of unjudged samples of two methods from which those for an annotator are drawn, so that an
-/// annotator does not meet one person after the other in the order of the names.
+/// Number of unjudged samples of two methods from which those for an annotator are drawn, so that
+/// an annotator does not meet one person after the other in the order of the names.
 const DRAWN_FROM: u32 = 5_000;
 
 /// Selects pairs to label next.
