@@ -65,7 +65,7 @@ impl Store {
              WHERE 1 = 1"
         } else {
             "SELECT id, question, annotator, name, run_a, run_b, value, shown_first,
-                 0 AS is_repeat, created
+                 CAST(0 AS bigint) AS is_repeat, created
              FROM preferences
              WHERE 1 = 1"
         });
