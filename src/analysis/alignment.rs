@@ -42,6 +42,8 @@ pub fn judged_pairs(preferences: &[Preference]) -> Vec<(String, JudgedPair)> {
             Judgement::Vote { a, b, preference: value } => {
                 pairs.push((preference.name.clone(), JudgedPair { a, b, preference: value }));
             }
+            // No statement about the two images.
+            Judgement::CannotTell { .. } => {}
             Judgement::Rating { run, rating } => {
                 rated
                     .entry((&preference.annotator, &preference.name))
@@ -220,6 +222,8 @@ pub(super) mod tests {
             annotator: format!("annotator {annotator}"),
             name: format!("{name:03}"),
             judgement,
+            shown_first: None,
+            is_repeat: false,
             created: time::OffsetDateTime::UNIX_EPOCH,
         }
     }

@@ -70,6 +70,7 @@ pub fn annotator_agreement(preferences: &[Preference]) -> AnnotatorAgreement {
                 // The store orders the two runs of every vote.
                 votes.entry((&preference.name, a, b)).or_default().push(Some(value.into()));
             }
+            Judgement::CannotTell { .. } => {}
             Judgement::Rating { run, rating } => {
                 ratings.entry((&preference.name, run)).or_default().push(Some(rating));
             }

@@ -29,6 +29,7 @@ mod report;
 mod rows;
 mod slices;
 mod tradeoff;
+mod voting;
 
 pub use alignment::{JudgedPair, MetricAlignment, SliceAlignment, alignment, judged_pairs};
 pub use annotators::{AnnotatorAgreement, annotator_agreement};
@@ -55,3 +56,4 @@ pub use report::{AttributeOutcomes, Report, ReportError, ReportRow, RunScores, S
 pub use rows::{LeaderboardRow, RankedDetail, RankedMetric};
 pub use slices::{sample_set, summarise};
 pub use tradeoff::{Estimate, TradeOffPoint, trade_off};
+pub use voting::{AnnotatorVoting, Proportion, Voting, voting};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::api::datasets::people::People;
 use crate::api::datasets::summary::Summary;
 use crate::api::runs::judged::JudgedRun;
 use crate::api::runs::table::{Table, TableKey};
@@ -23,10 +24,18 @@ const JUDGED_BYTES: u64 = 128 << 20;
 /// Limit of the summaries of datasets, in bytes; a summary takes a few hundred.
 const DATASET_BYTES: u64 = 1 << 20;
 
+/// Limit of the consistency of photos, in bytes: some 20,000 people.
+const CONSISTENCY_BYTES: u64 = 4 << 20;
+
 /// Returns the limit of all response caches together, in bytes.
 #[must_use]
 pub fn response_cache_bytes() -> u64 {
-    REPORT_BYTES + BOARD_BYTES + JUDGED_BYTES + DATASET_BYTES + LEADERBOARD_BYTES
+    REPORT_BYTES
+        + BOARD_BYTES
+        + JUDGED_BYTES
+        + DATASET_BYTES
+        + CONSISTENCY_BYTES
+        + LEADERBOARD_BYTES
 }
 
 /// The inputs of a response about faces: images, the revision of their owner, and the stored faces.
@@ -40,6 +49,7 @@ pub(super) struct ResponseCaches {
     pub(super) boards: Arc<Cache<String, Vec<LeaderboardRow>>>,
     pub(super) judged: Arc<Cache<FacesKey, JudgedRun>>,
     pub(super) datasets: Arc<Cache<FacesKey, Summary>>,
+    pub(super) consistency: Arc<Cache<FacesKey, People>>,
 }
 
 impl ResponseCaches {
@@ -53,6 +63,8 @@ impl ResponseCaches {
             reports: caches.add("reports", REPORT_BYTES, None, |_, table| Table::bytes(table)),
             boards: caches.add("boards", BOARD_BYTES, None, rows),
             judged: caches.add("attributes", JUDGED_BYTES, None, |_, run| JudgedRun::bytes(run)),
+            consistency: caches
+                .add("consistency", CONSISTENCY_BYTES, None, |_, of| People::bytes(of)),
             datasets: caches.add("datasets", DATASET_BYTES, None, |_, of| Summary::bytes(of)),
         }
     }

@@ -45,7 +45,7 @@ use analysis::{
 };
 pub use audit::AuditRow;
 pub use caches::response_cache_bytes;
-use datasets::{photos, prompts};
+use datasets::{composition, consistency, photos, prompts};
 use http::access::{Access, Guarded, add_schemes};
 use http::keys::{self, Guard};
 pub use http::{ApiError, Check, Code, Problem};
@@ -155,7 +155,9 @@ fn analysis_routes() -> Guarded<Arc<App>> {
         .read(routes!(trade_off::read))
         .read(routes!(alignment::read))
         .read(routes!(alignment::preferences))
-        .annotate(routes!(preferences::next))
+        .read(routes!(composition::read))
+        .read(routes!(consistency::read))
+        .annotate(routes!(preferences::next::read))
 }
 
 /// Returns the OpenAPI document of all routes.

@@ -83,6 +83,11 @@ impl Questions {
         Self(Question::KNOWN.into_iter().chain(own).collect())
     }
 
+    /// Returns all questions.
+    pub(super) fn all(&self) -> &[Question] {
+        &self.0
+    }
+
     /// Returns the question that a request is about.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 
 mod attributes;
 mod clip;
+mod consistency;
 mod copies;
 mod evidence;
 mod features;
@@ -24,6 +25,9 @@ mod sought;
 mod vector;
 
 pub use attributes::{AttributeSummary, RunAttributes, RunRow, evaluate, largest, share_right};
+pub use consistency::{
+    Disagreement, NoConsistency, PersonPhotos, PhotoFaces, PhotoPlace, photo_consistency,
+};
 pub use evidence::{AttributePrediction, FaceMatch, LeftOut, ObjectScore};
 pub use features::{FeatureSet, FeatureSource, Role, Subject};
 pub use guide::{Guide, Topic};

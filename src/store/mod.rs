@@ -16,7 +16,7 @@
 //! briefs.rs                                    samples of a run in lists, best or worst first
 //! datasets.rs, prompts.rs, faces.rs            datasets, their prompts, faces found in images
 //! extras.rs                                    evidence of scores, thumbnails of images
-//! preferences.rs                               judgements of annotators
+//! judgements.rs, preferences.rs                judgements of annotators
 //! keys.rs, audit.rs                            API keys, and who wrote or deleted what
 //! whole/                                       whole databases: state, snapshot, restoration
 //! deletion.rs                                  deletion of a sample, run, dataset or image
@@ -36,6 +36,7 @@ mod extras;
 mod faces;
 mod group_commit;
 mod imports;
+mod judgements;
 mod keys;
 mod methods;
 mod packs;
@@ -51,6 +52,7 @@ mod runs;
 mod sample;
 mod samples;
 mod scores;
+mod shown;
 mod spools;
 mod submissions;
 mod summaries;
@@ -70,12 +72,12 @@ pub use deletion::Deleted;
 pub use extras::EvidenceRecord;
 pub use faces::{FacesRecord, FacesState, ImagesOf};
 pub use imports::{Imported, NewImport};
+pub use judgements::{
+    Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample,
+};
 pub use keys::KeyRecord;
 pub use methods::MethodRecord;
 pub use pending::{BlockedSamples, PendingRecord};
-pub use preferences::{
-    Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample,
-};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
 pub use run_data::{AttributePlaces, MetricColumn, RelationKinds, RunData};
 pub use run_name::RunName;
@@ -84,6 +86,7 @@ pub use runs::{RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
 pub use sample::{Extras, NewSample, NewScore, NewThumbnail, RecordOutcome, Recorded, ScoreValue};
 pub use samples::{RunSample, SampleRecord, StoredImage};
 pub use scores::ScoreRecord;
+pub use shown::ShownSample;
 pub use submissions::{Accepted, NewPending, SampleStatus, Submitted, SubmittedState};
 pub use summaries::moments::{MetricSummary, Moments};
 pub use summaries::slice::{MetricSums, Slice, SliceSummary};

@@ -1,4 +1,7 @@
 //! Judgements of annotators: votes between two runs on one prompt, and ratings of single images.
+//!
+//! `preferences` has the judgements that count. `uncounted_votes` has "cannot tell", and repeated
+//! votes, which only measure consistency.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,162 +13,37 @@ use super::db::{
     Argument, Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id,
     on_backend, read, to_microseconds, with_retries, write,
 };
+use super::judgements::{
+    Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample,
+};
 
 /// Rows per statement: SQLite accepts 32,766 arguments.
 const BATCH: usize = 1_000;
 
-/// Question that annotators are asked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Question {
-    /// Which image is better overall?
-    Overall,
-    /// Are the objects of the prompt in the image?
-    Object,
-    /// Are the relations of the prompt right?
-    Relation,
-    /// Which image looks more like the person?
-    Identity,
-    /// A question that the operator defines.
-    Own(Box<str>),
+/// Deletions from one of the two tables.
+struct Deletions {
+    by_id: &'static str,
+    by_annotator: &'static str,
+    by_run: &'static str,
 }
 
-/// Maximum length of a question's word in bytes.
-const WORD_BYTES: usize = 32;
-
-impl Question {
-    /// Questions that every service has.
-    pub const KNOWN: [Self; 4] = [Self::Overall, Self::Object, Self::Relation, Self::Identity];
-
-    /// Returns the word that requests and the database use.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Overall => "overall",
-            Self::Object => "object",
-            Self::Relation => "relation",
-            Self::Identity => "identity",
-            Self::Own(word) => word,
-        }
-    }
-
-    /// Parses the word of a question: 1 to 32 lower-case letters, digits and underscores, starting
-    /// with a letter.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        if !word.starts_with(|first: char| first.is_ascii_lowercase())
-            || word.len() > WORD_BYTES
-            || !word.bytes().all(plain)
-        {
-            return None;
-        }
-        Some(
-            Self::KNOWN
-                .into_iter()
-                .find(|known| known.as_str() == word)
-                .unwrap_or_else(|| Self::Own(word.into())),
-        )
-    }
-}
-
-/// Judgement of an annotator.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Judgement {
-    /// A vote between the images of two runs for the same prompt.
-    Vote {
-        /// Id of run A.
-        a: Uuid,
-        /// Id of run B.
-        b: Uuid,
-        /// 1 if A's image is preferred, −1 if B's is, 0 if neither.
-        preference: i8,
+const BOTH: [Deletions; 2] = [
+    Deletions {
+        by_id: "DELETE FROM preferences WHERE id = ",
+        by_annotator: "DELETE FROM preferences WHERE annotator = ",
+        by_run: "DELETE FROM preferences WHERE (run_a = ",
     },
-    /// A rating of one image.
-    Rating {
-        /// Id of the run of the image.
-        run: Uuid,
-        /// Higher is better, on the scale that the annotator was given.
-        rating: f64,
+    Deletions {
+        by_id: "DELETE FROM uncounted_votes WHERE id = ",
+        by_annotator: "DELETE FROM uncounted_votes WHERE annotator = ",
+        by_run: "DELETE FROM uncounted_votes WHERE (run_a = ",
     },
-}
-
-/// A stored judgement.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Preference {
-    /// Id of the judgement.
-    pub id: Uuid,
-    /// Question that was asked.
-    pub question: Question,
-    /// Name of the annotator.
-    pub annotator: String,
-    /// Name of the sample in the run, or of the samples in both runs.
-    pub name: String,
-    /// The vote or rating.
-    pub judgement: Judgement,
-    /// Time of recording, UTC, to the microsecond.
-    pub created: OffsetDateTime,
-}
-
-/// A judgement to record.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewPreference {
-    /// Question that was asked.
-    pub question: Question,
-    /// Name of the annotator.
-    pub annotator: String,
-    /// Name of the sample in the run, or of the samples in both runs.
-    pub name: String,
-    /// The vote or rating.
-    pub judgement: Judgement,
-}
-
-/// Filter and page of judgements.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PreferencesQuery {
-    /// Only judgements on this question.
-    pub question: Option<Question>,
-    /// Only judgements of this annotator.
-    pub annotator: Option<String>,
-    /// Only judgements about this run.
-    pub run: Option<Uuid>,
-    /// Only judgements after this id.
-    pub after: Option<Uuid>,
-    /// Maximum number of judgements; `None` for all.
-    pub limit: Option<u32>,
-}
-
-/// First judgement of a batch that cannot be recorded, because its sample does not exist.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownSample {
-    /// Position in the batch, counted from 0.
-    pub place: usize,
-    /// Run that has no such sample, or does not exist itself.
-    pub run: Uuid,
-    /// Name of the sample.
-    pub name: String,
-}
-
-impl Judgement {
-    /// Returns the two runs in order of their ids, and the value for the first of them.
-    fn columns(self) -> (Uuid, Uuid, f64) {
-        match self {
-            Self::Vote { a, b, preference } if a < b => (a, b, preference.into()),
-            Self::Vote { a, b, preference } => (b, a, (-preference).into()),
-            Self::Rating { run, rating } => (run, run, rating),
-        }
-    }
-
-    fn runs(self) -> [Uuid; 2] {
-        match self {
-            Self::Vote { a, b, .. } => [a, b],
-            Self::Rating { run, .. } => [run, run],
-        }
-    }
-}
+];
 
 impl Store {
     /// Records judgements of annotators, all or none, and returns their number. An annotator's
-    /// judgement replaces an earlier one on the same question about the same images.
+    /// judgement replaces an earlier one on the same question about the same images; "cannot tell"
+    /// and a vote replace each other. A repeat replaces only an earlier repeat.
     pub async fn add_preferences(
         &self,
         preferences: &[NewPreference],
@@ -174,16 +52,23 @@ impl Store {
         on_backend!(self, pool => add(pool, preferences, created).await)
     }
 
-    /// Returns judgements of annotators in order of arrival.
+    /// Returns judgements of annotators in order of arrival: those that count, or those that do
+    /// not.
     pub async fn preferences(
         &self,
         query: &PreferencesQuery,
     ) -> Result<Vec<Preference>, StoreError> {
-        let mut sql = Sql::new(
-            "SELECT id, question, annotator, name, run_a, run_b, value, created
+        let mut sql = Sql::new(if query.uncounted {
+            "SELECT id, question, annotator, name, run_a, run_b, value, shown_first, is_repeat,
+                 created
+             FROM uncounted_votes
+             WHERE 1 = 1"
+        } else {
+            "SELECT id, question, annotator, name, run_a, run_b, value, shown_first,
+                 CAST(0 AS bigint) AS is_repeat, created
              FROM preferences
-             WHERE 1 = 1",
-        );
+             WHERE 1 = 1"
+        });
         if let Some(question) = &query.question {
             sql.push(" AND question = ").bind(question.as_str());
         }
@@ -205,16 +90,24 @@ impl Store {
 
     /// Deletes a judgement; `false` if none has this id.
     pub async fn delete_preference(&self, id: Uuid) -> Result<bool, StoreError> {
-        let mut sql = Sql::new("DELETE FROM preferences WHERE id = ");
-        sql.bind(id);
-        Ok(on_backend!(self, pool => write(pool, sql).await)? > 0)
+        let mut deleted = 0;
+        for text in BOTH.map(|table| table.by_id) {
+            let mut sql = Sql::new(text);
+            sql.bind(id);
+            deleted += on_backend!(self, pool => write(pool, sql).await)?;
+        }
+        Ok(deleted > 0)
     }
 
     /// Deletes all judgements of an annotator, and returns their number.
     pub async fn delete_annotator(&self, annotator: &str) -> Result<u64, StoreError> {
-        let mut sql = Sql::new("DELETE FROM preferences WHERE annotator = ");
-        sql.bind(annotator);
-        on_backend!(self, pool => write(pool, sql).await)
+        let mut deleted = 0;
+        for text in BOTH.map(|table| table.by_annotator) {
+            let mut sql = Sql::new(text);
+            sql.bind(annotator);
+            deleted += on_backend!(self, pool => write(pool, sql).await)?;
+        }
+        Ok(deleted)
     }
 
     /// Returns the names of at most `most` samples that both runs have and that have no vote on
@@ -251,7 +144,7 @@ async fn add<P: Connections>(
         check_name("the annotator", &preference.annotator)?;
         check_name("the sample's name", &preference.name)?;
         match preference.judgement {
-            Judgement::Vote { a, b, .. } if a == b => {
+            Judgement::Vote { a, b, .. } | Judgement::CannotTell { a, b } if a == b => {
                 return Err(StoreError::invalid(
                     "run_b",
                     "it equals run_a: a vote needs two different runs",
@@ -263,7 +156,13 @@ async fn add<P: Connections>(
                     format!("{rating} is not a number within ±1,000,000"),
                 ));
             }
+            Judgement::Rating { .. } if preference.is_repeat => {
+                return Err(StoreError::invalid("repeat", "only a vote can be a repeat"));
+            }
             _ => {}
+        }
+        if preference.shown_first.is_some_and(|run| !preference.judgement.runs().contains(&run)) {
+            return Err(StoreError::invalid("shown_first", "it is neither run of the vote"));
         }
     }
     with_retries(Uuid::now_v7(), || insert(pool, preferences, to_microseconds(created))).await
@@ -300,56 +199,138 @@ async fn insert<P: Connections>(
         }
     }
     // PostgreSQL cannot replace a row twice in one statement: of equal keys the last one wins.
-    let mut last = BTreeMap::new();
+    let mut last: BTreeMap<Key<'_>, Answer> = BTreeMap::new();
     for new in preferences {
         let (a, b, value) = new.judgement.columns();
-        last.insert((&new.question, &new.annotator, &new.name, a, b), value);
+        let key = (new.question.as_str(), &*new.annotator, &*new.name, a, b, new.is_repeat);
+        last.insert(key, Answer { value, shown_first: new.shown_first });
     }
-    let rows: Vec<_> = last.into_iter().collect();
+    let count = last.len();
+    let is_counted = |key: &Key<'_>, answer: &Answer| !key.5 && answer.value.is_some();
+    let (counted, uncounted): (Vec<_>, Vec<_>) =
+        last.into_iter().partition(|(key, answer)| is_counted(key, answer));
+    count_votes(connection, &counted, created).await?;
+    keep_uncounted(connection, &uncounted, created).await?;
+    transaction.commit().await?;
+    Ok(Ok(count))
+}
+
+/// Question, annotator, name, runs, and whether it is a repeat.
+type Key<'a> = (&'a str, &'a str, &'a str, Uuid, Uuid, bool);
+
+/// What was answered.
+struct Answer {
+    value: Option<f64>,
+    shown_first: Option<Uuid>,
+}
+
+/// Writes judgements that count, which replace "cannot tell" about the same images.
+async fn count_votes<C: Connection>(
+    connection: &mut C,
+    rows: &[(Key<'_>, Answer)],
+    created: OffsetDateTime,
+) -> Result<(), StoreError> {
     for rows in rows.chunks(BATCH) {
         let mut sql = Sql::new(
             "INSERT INTO preferences (id, question, annotator, name, run_a, run_b, value,
-                 created)
+                 shown_first, created)
              VALUES ",
         );
-        sql.tuples(rows.iter().map(
-            |&((question, annotator, name, a, b), value)| -> [Argument; 8] {
-                [
-                    new_id(created).into(),
-                    question.as_str().into(),
-                    annotator.as_str().into(),
-                    name.as_str().into(),
-                    a.into(),
-                    b.into(),
-                    value.into(),
-                    created.into(),
-                ]
-            },
-        ));
+        sql.tuples(rows.iter().map(|((question, annotator, name, a, b, _), answer)| {
+            let value = answer.value.unwrap_or_default();
+            let row: [Argument; 9] = [
+                new_id(created).into(),
+                (*question).into(),
+                (*annotator).into(),
+                (*name).into(),
+                (*a).into(),
+                (*b).into(),
+                value.into(),
+                answer.shown_first.into(),
+                created.into(),
+            ];
+            row
+        }));
         sql.push(
             " ON CONFLICT (question, annotator, name, run_a, run_b) DO UPDATE SET
-                  value = excluded.value, created = excluded.created",
+                  value = excluded.value, shown_first = excluded.shown_first,
+                  created = excluded.created",
+        );
+        connection.execute(sql).await?;
+        let annotators: BTreeSet<&str> = rows.iter().map(|(key, _)| key.1).collect();
+        let mut sql = Sql::new(
+            "DELETE FROM uncounted_votes WHERE is_repeat = 0 AND EXISTS (
+                 SELECT 1 FROM preferences AS counted
+                 WHERE counted.question = uncounted_votes.question
+                     AND counted.annotator = uncounted_votes.annotator
+                     AND counted.name = uncounted_votes.name
+                     AND counted.run_a = uncounted_votes.run_a
+                     AND counted.run_b = uncounted_votes.run_b)
+             AND annotator IN ",
+        );
+        sql.tuple(annotators.into_iter().map(Argument::from));
+        connection.execute(sql).await?;
+    }
+    Ok(())
+}
+
+/// Writes votes that do not count. "Cannot tell" replaces a vote about the same images.
+async fn keep_uncounted<C: Connection>(
+    connection: &mut C,
+    rows: &[(Key<'_>, Answer)],
+    created: OffsetDateTime,
+) -> Result<(), StoreError> {
+    for ((question, annotator, name, a, b, is_repeat), _) in rows {
+        if !is_repeat {
+            let mut sql = Sql::new("DELETE FROM preferences WHERE question = ");
+            sql.bind(*question).push(" AND annotator = ").bind(*annotator);
+            sql.push(" AND name = ").bind(*name);
+            sql.push(" AND run_a = ").bind(*a).push(" AND run_b = ").bind(*b);
+            connection.execute(sql).await?;
+        }
+    }
+    for rows in rows.chunks(BATCH) {
+        let mut sql = Sql::new(
+            "INSERT INTO uncounted_votes (id, question, annotator, name, run_a, run_b, is_repeat,
+                 value, shown_first, created)
+             VALUES ",
+        );
+        sql.tuples(rows.iter().map(|((question, annotator, name, a, b, is_repeat), answer)| {
+            let row: [Argument; 10] = [
+                new_id(created).into(),
+                (*question).into(),
+                (*annotator).into(),
+                (*name).into(),
+                (*a).into(),
+                (*b).into(),
+                i64::from(*is_repeat).into(),
+                answer.value.into(),
+                answer.shown_first.into(),
+                created.into(),
+            ];
+            row
+        }));
+        sql.push(
+            " ON CONFLICT (question, annotator, name, run_a, run_b, is_repeat) DO UPDATE SET
+                  value = excluded.value, shown_first = excluded.shown_first,
+                  created = excluded.created",
         );
         connection.execute(sql).await?;
     }
-    transaction.commit().await?;
-    Ok(Ok(rows.len()))
+    Ok(())
 }
 
 fn preference<R: Row>(row: &R) -> Result<Preference, StoreError> {
     let row = Reader::new(row, "preferences", "");
-    let (a, b, value) = (row.uuid("run_a")?, row.uuid("run_b")?, row.real("value")?);
-    let judgement = if a == b {
-        Judgement::Rating { run: a, rating: value }
-    } else {
-        Judgement::Vote { a, b, preference: value as i8 }
-    };
+    let (a, b, value) = (row.uuid("run_a")?, row.uuid("run_b")?, row.optional_real("value")?);
     Ok(Preference {
         id: row.uuid("id")?,
         question: row.word("question", Question::parse)?,
         annotator: row.text("annotator")?,
         name: row.text("name")?,
-        judgement,
+        judgement: Judgement::of_columns(a, b, value),
+        shown_first: row.optional_uuid("shown_first")?,
+        is_repeat: row.int::<i64>("is_repeat")? != 0,
         created: row.time("created")?,
     })
 }
@@ -361,11 +342,13 @@ pub(super) async fn forget<C: Connection>(
     run: Uuid,
     name: Option<&str>,
 ) -> Result<(), StoreError> {
-    let mut sql = Sql::new("DELETE FROM preferences WHERE (run_a = ");
-    sql.bind(run).push(" OR run_b = ").bind(run).push(")");
-    if let Some(name) = name {
-        sql.push(" AND name = ").bind(name);
+    for text in BOTH.map(|table| table.by_run) {
+        let mut sql = Sql::new(text);
+        sql.bind(run).push(" OR run_b = ").bind(run).push(")");
+        if let Some(name) = name {
+            sql.push(" AND name = ").bind(name);
+        }
+        connection.execute(sql).await?;
     }
-    connection.execute(sql).await?;
     Ok(())
 }

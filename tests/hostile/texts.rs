@@ -230,6 +230,8 @@ async fn names_stored_before_normalisation_can_be_deleted(database: Database) {
         annotator: old.to_owned(),
         name: "n".to_owned(),
         judgement: Judgement::Vote { a: runs[0], b: runs[1], preference: 1 },
+        shown_first: None,
+        is_repeat: false,
     };
     app.store
         .add_preferences(&[preference], now)

@@ -50,6 +50,8 @@ async fn fill(store: &Store) {
         annotator: "ada".into(),
         name: "a".into(),
         judgement: Judgement::Rating { run: run.id, rating: 4.5 },
+        shown_first: None,
+        is_repeat: false,
     };
     store.add_preferences(&[preference], at(3)).await.unwrap().unwrap();
     let photo = photo("D", "000", "0");

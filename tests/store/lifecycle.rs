@@ -170,7 +170,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
              reason reference_hashes run state",
         ),
         ("photos", "attributes created dataset identity image name"),
-        ("preferences", "annotator created id name question run_a run_b value"),
+        ("preferences", "annotator created id name question run_a run_b shown_first value"),
         ("prompts", "address created dataset facts identity kind position text"),
         ("released_files", "folder image"),
         ("run_quantiles", "metric metric_version n pack places run"),
@@ -195,6 +195,10 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ),
         ("slice_sums", "kind label metric pack policy run sums"),
         ("summaries", "metric metric_version n nulls pack pivot run squares total"),
+        (
+            "uncounted_votes",
+            "annotator created id is_repeat name question run_a run_b shown_first value",
+        ),
     ];
     let expected: Vec<_> = expected
         .iter()

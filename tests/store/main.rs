@@ -163,6 +163,7 @@ on_both_databases! {
         a_new_vote_of_an_annotator_replaces_the_previous_one
         preferences_on_unknown_samples_are_refused_as_a_batch
         preferences_are_deleted_with_samples_runs_or_annotators
+        votes_that_do_not_count_are_kept_apart
         samples_of_several_runs_read_as_one
         unjudged_samples_are_found;
     keys:

@@ -123,6 +123,12 @@ const ROWS: &[Row] = &[
          annotator, name, run_a, run_b) DO UPDATE SET value = excluded.value",
     ),
     (
+        "uncounted_votes",
+        18,
+        "(id, question, annotator, name, run_a, run_b, is_repeat, created) VALUES \
+         ('{preference}', 'overall', 'ada', '1', '{run}', '{run}', 0, '{time}')",
+    ),
+    (
         "installation",
         10,
         "(one, id, created) VALUES (1, 'i', '{time}') ON CONFLICT (one) DO NOTHING",

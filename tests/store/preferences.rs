@@ -29,6 +29,8 @@ fn vote(annotator: &str, name: &str, a: Uuid, b: Uuid, preference: i8) -> NewPre
         annotator: annotator.into(),
         name: name.into(),
         judgement: Judgement::Vote { a, b, preference },
+        shown_first: None,
+        is_repeat: false,
     }
 }
 
@@ -39,6 +41,8 @@ fn rating(annotator: &str, name: &str, run: Uuid, rating: f64) -> NewPreference 
         annotator: annotator.into(),
         name: name.into(),
         judgement,
+        shown_first: None,
+        is_repeat: false,
     }
 }
 
@@ -118,6 +122,65 @@ pub(crate) async fn preferences_on_unknown_samples_are_refused_as_a_batch(db: Da
         assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
     }
     assert!(all(&store).await.is_empty());
+}
+
+async fn apart(store: &Store) -> Vec<stellar_score::store::Preference> {
+    let query = PreferencesQuery { uncounted: true, ..PreferencesQuery::default() };
+    store.preferences(&query).await.unwrap()
+}
+
+pub(crate) async fn votes_that_do_not_count_are_kept_apart(db: Database) {
+    let store = db.open().await;
+    let (a, b) = two_runs(&store).await;
+    let cannot_tell = |name: &str| NewPreference {
+        judgement: Judgement::CannotTell { a: b, b: a },
+        shown_first: Some(b),
+        ..vote("ada", name, a, b, 0)
+    };
+    let repeat = |of: NewPreference| NewPreference { is_repeat: true, ..of };
+    let placed = NewPreference { shown_first: Some(b), ..vote("ada", "1", a, b, 1) };
+    let batch = [placed, cannot_tell("2"), repeat(vote("ada", "1", a, b, -1))];
+    assert_eq!(store.add_preferences(&batch, at(0)).await.unwrap(), Ok(3));
+    let (counted, uncounted) = (all(&store).await, apart(&store).await);
+    assert_eq!((counted.len(), counted[0].shown_first, counted[0].is_repeat), (1, Some(b), false));
+    let read: BTreeSet<_> =
+        uncounted.iter().map(|p| (p.name.as_str(), p.is_repeat, p.shown_first)).collect();
+    assert_eq!(read, BTreeSet::from([("1", true, None), ("2", false, Some(b))]));
+    let untold = uncounted.iter().find(|p| p.name == "2").unwrap();
+    assert_eq!(untold.judgement, Judgement::CannotTell { a, b });
+
+    // A vote and "cannot tell" replace each other; the last one of a batch counts.
+    store.add_preferences(&[vote("ada", "2", a, b, 1)], at(1)).await.unwrap().unwrap();
+    assert_eq!((all(&store).await.len(), apart(&store).await.len()), (2, 1));
+    let batch = [vote("ada", "2", a, b, 0), cannot_tell("2"), cannot_tell("1")];
+    assert_eq!(store.add_preferences(&batch, at(2)).await.unwrap(), Ok(2));
+    assert_eq!((all(&store).await.len(), apart(&store).await.len()), (0, 3));
+    // The answers of others stay.
+    store.add_preferences(&[vote("bob", "1", a, b, 1)], at(3)).await.unwrap().unwrap();
+    assert_eq!((all(&store).await.len(), apart(&store).await.len()), (1, 3));
+    // A repeat replaces a repeat.
+    let again = repeat(cannot_tell("1"));
+    assert_eq!(store.add_preferences(&[again], at(4)).await.unwrap(), Ok(1));
+    assert_eq!(apart(&store).await.len(), 3);
+
+    let nobody = NewPreference { shown_first: Some(Uuid::now_v7()), ..cannot_tell("3") };
+    for bad in [nobody, repeat(rating("ada", "1", a, 1.0))] {
+        let error = store.add_preferences(&[bad], at(5)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
+    }
+
+    let one = apart(&store).await[0].id;
+    assert!(store.delete_preference(one).await.unwrap());
+    assert!(!store.delete_preference(one).await.unwrap());
+    store.add_preferences(&[cannot_tell("3")], at(6)).await.unwrap().unwrap();
+    assert_eq!(store.delete_annotator("bob").await.unwrap(), 1);
+    let sample = NewSample { run: Some(RunName::new("A", Some("run".into()))), ..sample("A", "3") };
+    let id = store.record(&sample).await.unwrap().sample;
+    store.delete_sample(id).await.unwrap().unwrap();
+    assert!(apart(&store).await.iter().all(|p| p.name != "3"));
+    assert!(!apart(&store).await.is_empty());
+    store.delete_run(a).await.unwrap().unwrap();
+    assert_eq!(apart(&store).await, []);
 }
 
 pub(crate) async fn preferences_are_deleted_with_samples_runs_or_annotators(db: Database) {

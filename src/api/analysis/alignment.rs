@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::http::{ApiError, Code, Query};
-use crate::api::preferences::methods_of_runs;
+use crate::api::preferences::next::methods_of_runs;
 use crate::api::questions::QuestionWord;
-use crate::api::state::Shared;
+use crate::api::state::{App, Shared};
 use crate::{
     analysis::{
-        AnnotatorAgreement, MethodPreferences, PublishedAlignment, SliceAlignment, alignment,
-        annotator_agreement, judged_pairs, method_preferences, published,
+        AnnotatorAgreement, MethodPreferences, PublishedAlignment, SliceAlignment, Voting,
+        alignment, annotator_agreement, judged_pairs, method_preferences, published, voting,
     },
     blocking::blocking,
     metrics,
@@ -22,21 +22,21 @@ use crate::{
 };
 
 /// Filters of preferences and scores.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AlignmentQuery {
     /// The question put to annotators. Default: `overall`.
-    question: Option<QuestionWord>,
+    pub(crate) question: Option<QuestionWord>,
     /// Only these metrics, codes separated by commas.
     #[param(example = "ips,clip_t")]
-    metrics: Option<String>,
+    pub(crate) metrics: Option<String>,
     /// Digest of a model pack. Default: the loaded pack.
-    pack: Option<String>,
+    pub(crate) pack: Option<String>,
     /// Only preferences of this annotator.
-    annotator: Option<String>,
+    pub(crate) annotator: Option<String>,
     /// Slices with fewer pairs are left out. Default: 20.
-    min_pairs: Option<usize>,
+    pub(crate) min_pairs: Option<usize>,
 }
 
 /// Agreement of metrics with annotators.
@@ -50,26 +50,26 @@ pub(crate) struct AlignmentQuery {
     "published": {"source": "Stellar, arXiv 2312.06116", "tau": {"ips": 0.455}}}))]
 pub(crate) struct AlignmentResponse {
     /// The question put to annotators.
-    question: QuestionWord,
+    pub(crate) question: QuestionWord,
     /// Digest of the pack of the scores.
-    pack: String,
+    pub(crate) pack: String,
     /// Number of preferences.
-    answers: usize,
+    pub(crate) answers: usize,
     /// Agreement of annotators with each other.
-    agreement: AnnotatorAgreement,
+    pub(crate) agreement: AnnotatorAgreement,
     /// Agreement over all pairs first, then by slice.
-    slices: Vec<SliceAlignment>,
+    pub(crate) slices: Vec<SliceAlignment>,
     /// Correlations that the Stellar paper published for this question, not measured here.
-    published: PublishedTau,
+    pub(crate) published: PublishedTau,
 }
 
 /// Published correlations.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct PublishedTau {
+pub(crate) struct PublishedTau {
     /// Source of the correlations.
-    source: String,
+    pub(crate) source: String,
     /// Kendall's tau by code of the metric.
-    tau: BTreeMap<String, f64>,
+    pub(crate) tau: BTreeMap<String, f64>,
 }
 
 /// Measures the agreement of metrics with annotators, by slice and with intervals.
@@ -89,6 +89,14 @@ pub(crate) async fn read(
     State(app): Shared,
     Query(parameters): Query<AlignmentQuery>,
 ) -> Result<Json<AlignmentResponse>, ApiError> {
+    respond(&app, parameters).await.map(Json)
+}
+
+/// Measures the agreement of metrics with annotators.
+pub(crate) async fn respond(
+    app: &App,
+    parameters: AlignmentQuery,
+) -> Result<AlignmentResponse, ApiError> {
     let wanted = parameters.metrics.as_deref().map(metrics::parse_list).transpose()?;
     let question =
         app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
@@ -128,25 +136,25 @@ pub(crate) async fn read(
     let tau = rows.filter_map(|row| Some((row.metric.clone(), of(row)?))).collect();
     let published = PublishedTau { source: published().source.clone(), tau };
     let question = question.into();
-    Ok(Json(AlignmentResponse {
+    Ok(AlignmentResponse {
         question,
         pack,
         answers: preferences.len(),
         agreement,
         slices,
         published,
-    }))
+    })
 }
 
 /// Filters of preferences.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct MethodPreferencesQuery {
     /// The question put to annotators. Default: `overall`.
-    question: Option<QuestionWord>,
+    pub(crate) question: Option<QuestionWord>,
     /// Only preferences of this annotator.
-    annotator: Option<String>,
+    pub(crate) annotator: Option<String>,
 }
 
 /// The preferred methods.
@@ -159,14 +167,17 @@ pub(crate) struct MethodPreferencesQuery {
                  "strength": 0.4, "strength_low": 0.28, "strength_high": 0.52}]}))]
 pub(crate) struct PreferencesResponse {
     /// The question put to annotators.
-    question: QuestionWord,
+    pub(crate) question: QuestionWord,
     /// Number of preferences.
-    answers: usize,
+    pub(crate) answers: usize,
     /// Agreement of annotators with each other.
-    agreement: AnnotatorAgreement,
+    pub(crate) agreement: AnnotatorAgreement,
+    /// How often annotators repeat their own answer, and whether the position of an image matters.
+    #[serde(default)]
+    pub(crate) voting: Voting,
     /// Preference shares and strengths of methods.
     #[serde(flatten)]
-    preferences: MethodPreferences,
+    pub(crate) preferences: MethodPreferences,
 }
 
 /// Returns preference shares and Bradley-Terry strengths of methods.
@@ -179,6 +190,14 @@ pub(crate) async fn preferences(
     State(app): Shared,
     Query(parameters): Query<MethodPreferencesQuery>,
 ) -> Result<Json<PreferencesResponse>, ApiError> {
+    respond_preferences(&app, parameters).await.map(Json)
+}
+
+/// Returns preference shares and strengths of methods.
+pub(crate) async fn respond_preferences(
+    app: &App,
+    parameters: MethodPreferencesQuery,
+) -> Result<PreferencesResponse, ApiError> {
     let question =
         app.questions.of(parameters.question.unwrap_or_default(), Code::MalformedRequest)?;
     let query = PreferencesQuery {
@@ -187,7 +206,9 @@ pub(crate) async fn preferences(
         ..PreferencesQuery::default()
     };
     let judged = app.store.preferences(&query).await?;
-    let methods = methods_of_runs(&app).await?;
+    let query = PreferencesQuery { uncounted: true, ..query };
+    let uncounted = app.store.preferences(&query).await?;
+    let methods = methods_of_runs(app).await?;
     let answers = judged.len();
     let (of, names) = extent(&judged, &methods);
     if of > MOST_METHODS || of * names > MOST_CELLS {
@@ -198,12 +219,13 @@ pub(crate) async fn preferences(
         );
         return Err(ApiError::new(Code::MalformedRequest, problem));
     }
-    let (agreement, preferences) = blocking(move || {
-        (annotator_agreement(&judged), method_preferences(&judged_pairs(&judged), &methods))
+    let (agreement, voting, preferences) = blocking(move || {
+        let preferences = method_preferences(&judged_pairs(&judged), &methods);
+        (annotator_agreement(&judged), voting(&judged, &uncounted), preferences)
     })
     .await;
     let question = question.into();
-    Ok(Json(PreferencesResponse { question, answers, agreement, preferences }))
+    Ok(PreferencesResponse { question, answers, agreement, voting, preferences })
 }
 
 /// Maximum number of methods whose strengths are fitted together: the cost of the errors is cubic.
@@ -246,6 +268,8 @@ mod tests {
             annotator: "x".to_owned(),
             name: name.to_owned(),
             judgement,
+            shown_first: None,
+            is_repeat: false,
             created: OffsetDateTime::UNIX_EPOCH,
         };
         let vote = |name, a: usize, b: usize| {

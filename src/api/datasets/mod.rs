@@ -1,5 +1,8 @@
 //! `/v1/datasets`: labelled photos of identities, from which `aps` learns.
 
+pub(crate) mod composition;
+pub(crate) mod consistency;
+pub(crate) mod people;
 pub(crate) mod photos;
 pub(crate) mod prompts;
 pub(crate) mod summary;
@@ -45,42 +48,42 @@ pub(crate) fn new_name(name: InPath<String>) -> Result<String, ApiError> {
 }
 
 /// Selects a page of datasets.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DatasetsQuery {
     /// Starts after the dataset with this name.
-    after: Option<String>,
+    pub(crate) after: Option<String>,
     /// Rows per page, 1 to 1000. Default: 100.
-    limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
 }
 
 /// One page of datasets.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct DatasetsResponse {
     /// Datasets, sorted by name.
-    datasets: Vec<DatasetEntry>,
+    pub(crate) datasets: Vec<DatasetEntry>,
     /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 /// A dataset.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct DatasetEntry {
+pub(crate) struct DatasetEntry {
     /// Name of the dataset.
-    name: String,
+    pub(crate) name: String,
     /// Revision; every change raises it.
-    revision: u64,
+    pub(crate) revision: u64,
     /// Number of enrolled photos.
-    photos: u64,
+    pub(crate) photos: u64,
     /// Number of registered prompts.
-    prompts: u64,
+    pub(crate) prompts: u64,
     /// Whether its photos may be shown to others.
-    redistributable: bool,
+    pub(crate) redistributable: bool,
     /// Time at which it was created.
     #[serde(with = "time::serde::rfc3339")]
-    created: OffsetDateTime,
+    pub(crate) created: OffsetDateTime,
 }
 
 impl From<DatasetRecord> for DatasetEntry {
@@ -101,10 +104,18 @@ pub(crate) async fn list(
     State(app): Shared,
     Query(parameters): Query<DatasetsQuery>,
 ) -> Result<Json<DatasetsResponse>, ApiError> {
+    respond_list(&app, parameters).await.map(Json)
+}
+
+/// Lists datasets.
+pub(crate) async fn respond_list(
+    app: &App,
+    parameters: DatasetsQuery,
+) -> Result<DatasetsResponse, ApiError> {
     let limit = page(parameters.limit)?;
     let datasets = app.store.datasets(&parameters.after.unwrap_or_default(), limit + 1).await?;
     let (datasets, next) = cut(datasets, limit, |dataset| dataset.name.clone());
-    Ok(Json(DatasetsResponse { datasets: datasets.into_iter().map(Into::into).collect(), next }))
+    Ok(DatasetsResponse { datasets: datasets.into_iter().map(Into::into).collect(), next })
 }
 
 /// A dataset with one page of its photos.
@@ -112,17 +123,17 @@ pub(crate) async fn list(
 pub(crate) struct DatasetResponse {
     /// The dataset.
     #[serde(flatten)]
-    dataset: DatasetEntry,
+    pub(crate) dataset: DatasetEntry,
     /// Totals over all its photos.
     #[serde(flatten)]
-    totals: Summary,
+    pub(crate) totals: Summary,
     /// One page of photos, sorted by identity and name.
-    items: Vec<PhotoEntry>,
+    pub(crate) items: Vec<PhotoEntry>,
 }
 
 /// An enrolled photo.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-struct PhotoEntry {
+pub(crate) struct PhotoEntry {
     /// The identity that the photo shows.
     identity: String,
     /// Name of the photo among those of its identity.
@@ -152,14 +163,23 @@ pub(crate) async fn read(
     name: InPath<String>,
     Query(parameters): Query<PageQuery>,
 ) -> Result<Json<DatasetResponse>, ApiError> {
-    let limit = page(parameters.limit)?;
     let dataset = find(&app, name).await?;
+    respond(&app, dataset, parameters).await.map(Json)
+}
+
+/// Returns a dataset with one page of its photos.
+pub(crate) async fn respond(
+    app: &App,
+    dataset: DatasetRecord,
+    parameters: PageQuery,
+) -> Result<DatasetResponse, ApiError> {
+    let limit = page(parameters.limit)?;
     let of = ImagesOf::Dataset(dataset.id);
     let summary =
-        app.of_faces(&app.caches.datasets, of, dataset.revision, summarise(&app, &dataset)).await?;
+        app.of_faces(&app.caches.datasets, of, dataset.revision, summarise(app, &dataset)).await?;
     let offset = parameters.offset.unwrap_or(0) as u64;
     let photos = app.store.photos_page(dataset.id, offset, limit).await?;
-    let known = faces_in(&app, &photos).await?;
+    let known = faces_in(app, &photos).await?;
     let items = photos.into_iter().map(|photo| PhotoEntry {
         faces: known.get(&photo.image).copied(),
         identity: photo.identity,
@@ -168,11 +188,11 @@ pub(crate) async fn read(
         attributes: photo.attributes,
         created: photo.created,
     });
-    Ok(Json(DatasetResponse {
+    Ok(DatasetResponse {
         dataset: dataset.into(),
         totals: (*summary).clone(),
         items: items.collect(),
-    }))
+    })
 }
 
 /// Returns the number of faces in each photo for which the loaded pack's faces are stored.

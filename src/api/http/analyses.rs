@@ -27,7 +27,7 @@ use super::{
 use crate::{config::Analysis as Settings, telemetry::Bound};
 
 /// Routes that read stored summaries: each takes milliseconds and never queues behind long ones.
-const LIGHT: [&str; 6] = [
+const LIGHT: [&str; 8] = [
     "/v1/leaderboard",
     "/leaderboard",
     "/v1/analysis/slices",
@@ -35,6 +35,7 @@ const LIGHT: [&str; 6] = [
     "/v1/samples/{id}",
     "/v1/preferences/next",
     "/samples/{id}",
+    "/vote",
 ];
 
 /// Routes with cached responses: they are computed to the end even if their first client leaves.

@@ -12,6 +12,7 @@ use serde_json::error::Category;
 use super::{
     drain,
     error::{ApiError, Code},
+    extract::pairs,
 };
 
 /// Reads the body as one JSON object of at most `most` bytes.
@@ -31,6 +32,22 @@ pub(crate) async fn csv(request: Request, most: usize) -> Result<String, ApiErro
         String::from_utf8(bytes.into()).map_err(|_| {
             ApiError::new(Code::InvalidField, "the body is not UTF-8 text: save it as UTF-8")
         })
+    })
+    .await
+}
+
+/// Reads the body as the fields of an HTML form of at most `most` bytes, values in the form in
+/// which names are stored.
+pub(crate) async fn form(request: Request, most: usize) -> Result<Vec<(String, String)>, ApiError> {
+    drain::whole(request, |request| async move {
+        let kind = "application/x-www-form-urlencoded";
+        let bytes = bytes(request, most, kind, "--data-urlencode NAME=VALUE").await?;
+        let malformed = || {
+            let problem = "the body is not a form: its text must be percent-encoded";
+            ApiError::new(Code::MalformedRequest, problem)
+        };
+        let text = std::str::from_utf8(&bytes).map_err(|_| malformed())?;
+        pairs(&format!("/?{text}").parse().map_err(|_| malformed())?)
     })
     .await
 }

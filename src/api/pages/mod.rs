@@ -8,20 +8,24 @@ mod address;
 mod assets;
 mod charts;
 mod compare;
+mod correlations;
+mod datasets;
 mod gallery;
 mod images;
-mod correlations;
 mod leaderboard;
 mod metrics;
 mod number;
 pub(crate) mod problems;
-mod sample;
-mod score;
+mod questions;
 mod run;
 mod runs;
+mod sample;
+mod score;
 mod show;
+mod study;
 mod table;
 mod view;
+mod vote;
 
 use std::sync::Arc;
 
@@ -43,6 +47,9 @@ pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .form(Scope::Score, "/score", post(score::submit))
         .form(Scope::Score, "/score/example", post(score::example))
         .page(read, "/runs", get(runs::read))
+        .page(read, "/datasets", get(datasets::list))
+        .form(Scope::Annotate, "/vote", post(vote::cast))
+        .form(Scope::Annotate, "/vote/undo", post(vote::withdraw))
 }
 
 /// Adds the pages over whole runs, which are admitted like the analyses that they show.
@@ -55,4 +62,7 @@ pub(super) fn add_analyses(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
         .page(read, "/gallery", get(gallery::read))
         .page(read, "/leaderboard", get(leaderboard::read))
         .page(read, "/correlations", get(correlations::read))
+        .page(read, "/datasets/{dataset}", get(datasets::read))
+        .page(read, "/study", get(study::read))
+        .page(Access::Scope(Scope::Annotate), "/vote", get(vote::read))
 }

@@ -36,6 +36,7 @@ embedded! {
     "0015_keys"
     "0016_views"
     "0017_evidence_and_thumbnails"
+    "0018_votes"
 }
 
 /// The migrations of SQLite.

@@ -248,7 +248,8 @@ async fn tables_and_charts_download() {
     let api = app.get("/v1/leaderboard?policy=none").await.ok();
     let mean = api["rows"][0]["metrics"]["ips"]["mean"].as_f64().unwrap().to_string();
     assert!(lines[1].contains(&format!(",{mean},")), "all digits: {csv}");
-    let (file, latex) = get("/leaderboard?metrics=ips&policy=none&download=latex:leaderboard").await;
+    let (file, latex) =
+        get("/leaderboard?metrics=ips&policy=none&download=latex:leaderboard").await;
     assert!(file.contains("leaderboard.tex"), "{file}");
     tells(&latex, &["IPS $\\uparrow$", "good \\& =best", "\\textbf{", "\\scriptsize"]);
     for path in [

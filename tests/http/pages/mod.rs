@@ -1,5 +1,7 @@
 //! Pages for people.
 
-mod sample;
-mod runs;
 mod board;
+mod people;
+mod runs;
+mod sample;
+mod votes;

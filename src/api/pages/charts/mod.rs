@@ -1,11 +1,13 @@
 //! Charts as SVG, drawn by the server: they need no script, are read by screen readers, and are
 //! downloaded as files.
 
-pub(super) mod forest;
-pub(super) mod histogram;
+pub(super) mod agreement;
 pub(super) mod dots;
+pub(super) mod forest;
 pub(super) mod heat;
+pub(super) mod histogram;
 pub(super) mod plane;
+pub(super) mod strip;
 
 use maud::{Markup, PreEscaped, html};
 

@@ -1,0 +1,164 @@
+//! The people of a dataset, and how alike their photos are.
+
+use maud::{Markup, html};
+
+use crate::api::datasets::consistency::ConsistencyResponse;
+use crate::api::datasets::people::{OutlierEntry, PersonEntry};
+use crate::api::http::encode;
+use crate::api::pages::{
+    charts::strip::{self, Dot},
+    number,
+    table::{Cell, Column, Row, Table},
+    view::View,
+};
+use crate::metrics::{Disagreement, NoConsistency};
+
+/// Maximum number of people that are shown.
+const MOST: usize = 100;
+
+/// Maximum number of people that are named in the warning.
+const MOST_NAMED: usize = 10;
+
+/// Maximum number of dots of the chart.
+const MOST_DOTS: usize = 600;
+
+/// Warns of people whose photos disagree.
+pub(super) fn warning(people: &[PersonEntry]) -> Markup {
+    let doubtful: Vec<_> = people.iter().filter(|person| person.disagreement.is_some()).collect();
+    html! {
+        @if !doubtful.is_empty() {
+            div.note.warn role="note" {
+                p {
+                    strong {
+                        "The photos of " (doubtful.len())
+                        @if doubtful.len() == 1 { " person" } @else { " people" } " disagree: "
+                    }
+                    @for (at, person) in doubtful.iter().take(MOST_NAMED).enumerate() {
+                        @if at > 0 { ", " }
+                        bdi { (person.identity) }
+                    }
+                    @if doubtful.len() > MOST_NAMED { " and others" }
+                    ". A photo of somebody else spoils every score of identity for that person. "
+                    a href="#people" { "Look at them" } " before you trust " code { "ips" } " and "
+                    code { "sis" } "."
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn section(view: &mut View, of: &ConsistencyResponse) -> Markup {
+    if of.people.is_empty() {
+        return html! {
+            h2 #people { "The people" }
+            p { "No photo is enrolled. " code { "stellar-score dataset register FOLDER" } " sends them." }
+        };
+    }
+    let mut people: Vec<&PersonEntry> = of.people.iter().collect();
+    // Those to look at first.
+    people.sort_by(|a, b| {
+        let order = |of: &PersonEntry| (of.disagreement.is_none(), of.consistency.is_none());
+        let value = |of: &PersonEntry| of.consistency.unwrap_or_default();
+        order(a).cmp(&order(b)).then_with(|| value(a).total_cmp(&value(b)))
+    });
+    let dots: Vec<Dot> = of
+        .people
+        .iter()
+        .filter_map(|person| {
+            let value = person.consistency?;
+            let label = format!("{}: {}", person.identity, number::rounded(value, 3));
+            Some(Dot { label, value, is_marked: person.disagreement.is_some() })
+        })
+        .collect();
+    html! {
+        h2 #people { "Do the photos of each person agree?" }
+        p {
+            strong { "Consistency" } " is the mean similarity of a person’s photos to each other: each \
+                photo is compared with the others as " code { "ips" } " compares an image with \
+                reference images. A real photo of the person, sent as if it were generated, would get \
+                about this " code { "ips" } ": it is the level to compare generators with. "
+            a href=(format!("/v1/datasets/{}/consistency", encode(&of.dataset))) { "All people as JSON" }
+        }
+        @if dots.len() > 1 && dots.len() <= MOST_DOTS {
+            @let marked = dots.iter().filter(|dot| dot.is_marked).count();
+            @let text = format!("One dot for each of {} people, {marked} of them with photos that \
+                disagree, in another colour. The table has the numbers.", dots.len());
+            (view.chart(&strip::chart("consistency", "Consistency of the photos, one dot a person", text, &dots)))
+        }
+        (view.table(&table(&people[..people.len().min(MOST)])))
+        @if people.len() > MOST {
+            p.fine { "The first " (MOST) " of " (number::count(people.len() as u64)) " people: those \
+                whose photos disagree, then the least alike." }
+        }
+    }
+}
+
+fn table(people: &[&PersonEntry]) -> Table {
+    let count = |count: usize| Cell::number(Some(count as f64), number::count(count as u64));
+    let row = |of: &&PersonEntry| {
+        let value = |value: Option<f64>| {
+            let missing = || of.reason.map_or("—", reason).to_owned();
+            Cell::number(value, value.map_or_else(missing, |value| number::rounded(value, 3)))
+        };
+        Row {
+            class: if of.disagreement.is_some() { "doubtful" } else { "" },
+            cells: vec![
+                Cell::text(&*of.identity).shown(html! { bdi { (of.identity) } }).head(),
+                count(of.photos),
+                count(of.with_face),
+                value(of.consistency),
+                value(of.lowest),
+                remarks(of),
+            ],
+        }
+    };
+    Table {
+        name: "people",
+        caption: "People by the consistency of their photos".to_owned(),
+        columns: vec![
+            Column::text("person"),
+            Column::number("photos"),
+            Column::number("with a face"),
+            Column::number("consistency"),
+            Column::number("least alike photo"),
+            Column::text("remarks"),
+        ],
+        rows: people.iter().map(row).collect(),
+    }
+}
+
+fn remarks(of: &PersonEntry) -> Cell {
+    let text = match of.disagreement {
+        None => String::new(),
+        Some(Disagreement::OutlierPhotos) => {
+            let photo = |photo: &OutlierEntry| {
+                format!("photo {} looks more like {}", photo.name, photo.closer_to)
+            };
+            of.outliers.iter().map(photo).collect::<Vec<_>>().join("; ")
+        }
+        Some(Disagreement::LowConsistency) => {
+            "far below the other people of this dataset".to_owned()
+        }
+    };
+    let shown = match of.disagreement {
+        Some(Disagreement::OutlierPhotos) => html! {
+            @for (at, photo) in of.outliers.iter().take(5).enumerate() {
+                @if at > 0 { "; " }
+                "photo " bdi { (photo.name) } " looks more like " bdi { (photo.closer_to) }
+            }
+            @if of.outliers.len() > 5 { "; and " (of.outliers.len() - 5) " more" }
+        },
+        _ => html! { (text) },
+    };
+    Cell::text(text).shown(shown)
+}
+
+/// Says why there is no consistency.
+fn reason(reason: NoConsistency) -> &'static str {
+    match reason {
+        NoConsistency::FacesNotStored => "faces not stored",
+        NoConsistency::NoFace => "no face found",
+        NoConsistency::OnePhoto => "one photo only",
+        NoConsistency::TooManyPhotos => "over 500 photos",
+    }
+}

@@ -1,0 +1,61 @@
+//! What an annotator is shown of a sample.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::Store;
+use super::db::{Connection, Connections, Reader, Sql, StoreError, on_backend};
+use crate::content::ContentHash;
+
+/// Names per statement: SQLite accepts 32,766 arguments, and shorter statements are parsed faster.
+const AT_ONCE: usize = 500;
+
+/// What an annotator is shown of a sample: no score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShownSample {
+    /// Prompt, if one was sent.
+    pub prompt: Option<String>,
+    /// Hash of the generated image; `None` if only scores were imported.
+    pub image: Option<ContentHash>,
+    /// Hashes of the reference images, then of the auxiliary ones.
+    pub photos: Vec<String>,
+}
+
+impl Store {
+    /// Returns the samples with these names, by run and name. Those that do not exist are missing.
+    pub async fn shown_samples(
+        &self,
+        wanted: &BTreeMap<Uuid, BTreeSet<String>>,
+    ) -> Result<BTreeMap<(Uuid, String), ShownSample>, StoreError> {
+        on_backend!(self, pool => shown(pool, wanted).await)
+    }
+}
+
+async fn shown<P: Connections>(
+    pool: &P,
+    wanted: &BTreeMap<Uuid, BTreeSet<String>>,
+) -> Result<BTreeMap<(Uuid, String), ShownSample>, StoreError> {
+    let mut connection = pool.reader().await?;
+    let mut found = BTreeMap::new();
+    for (run, names) in wanted {
+        for names in names.iter().collect::<Vec<_>>().chunks(AT_ONCE) {
+            let mut sql = Sql::new(
+                "SELECT name, prompt, image, reference_hashes, auxiliary_hashes
+                 FROM samples WHERE run = ",
+            );
+            sql.bind(*run)
+                .push(" AND name IN ")
+                .tuple(names.iter().map(|name| (**name).clone().into()));
+            for row in &connection.fetch(sql).await? {
+                let row = Reader::new(row, "samples", *run);
+                let image = row.optional_text("image")?.map(|_| row.hash("image")).transpose()?;
+                let mut photos: Vec<String> = row.json("reference_hashes")?;
+                photos.extend(row.json::<Vec<String>>("auxiliary_hashes")?);
+                let sample = ShownSample { prompt: row.optional_text("prompt")?, image, photos };
+                found.insert((*run, row.text("name")?), sample);
+            }
+        }
+    }
+    Ok(found)
+}
