@@ -131,10 +131,14 @@ async fn an_unreachable_server_is_retried_until_the_time_limit() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let started = Instant::now();
-    let error = ask(&Client::new(&url, Duration::from_millis(300)).unwrap()).await.unwrap_err();
+    let (client, told) = listening(&url, Duration::from_millis(1300));
+    let error = ask(&client).await.unwrap_err();
     assert!(matches!(&error, ClientError::Silent { .. }), "{error}");
-    assert!(started.elapsed() >= Duration::from_millis(300));
+    assert!(started.elapsed() >= Duration::from_millis(1300));
     assert!(error.to_string().contains("refused"), "{error}");
+    let told = told.lock().unwrap();
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert!(told.contains("refused") && told.ends_with("; retrying for up to 1 s"), "{told}");
 }
 
 #[test]
@@ -148,4 +152,22 @@ fn an_invalid_address_is_refused_with_an_example() {
         let error = Client::new(url, Duration::ZERO).map(drop).unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("http://127.0.0.1:8080"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_key_in_the_address_is_sent_and_never_shown() {
+    let (server, _) = server(&[(404, "<html>"), (503, "busy")]).await;
+    let with_key = |url: &str| url.replace("http://", "http://nobody:secret@");
+    let (client, told) = listening(&with_key(&server), Duration::from_millis(1));
+    let sent = client.url(&[]);
+    assert_eq!(sent.password(), Some("secret"));
+    let foreign = ask(&client).await.unwrap_err();
+    let silent = ask(&client).await;
+    let closed = Client::new("http://nobody:secret@127.0.0.1:1", Duration::ZERO).unwrap();
+    let unreachable = ask(&closed).await.unwrap_err();
+    let invalid = Client::new("https://nobody:secret@host", Duration::ZERO).unwrap_err();
+    assert!(invalid.to_string().contains("…@host is not"), "{invalid}");
+    let all = format!("{foreign} {silent:?} {unreachable} {invalid} {:?}", told.lock().unwrap());
+    assert!(all.contains("127.0.0.1:1/ does not respond"), "{all}");
+    assert!(!all.contains("secret") && !all.contains("nobody"), "{all}");
 }

@@ -177,19 +177,16 @@ pub(super) async fn list(
     State(app): Shared,
     Query(parameters): Query<PreferencesQuery>,
 ) -> Result<Json<PreferencesPage>, ApiError> {
-    let limit = page(parameters.limit)?;
-    let question = |word| app.questions.of(word, Code::MalformedRequest);
-    let query = store::PreferencesQuery {
-        question: parameters.question.map(question).transpose()?,
-        annotator: parameters.annotator,
-        run: parameters.run,
-        uncounted: parameters.counted == Some(false),
-        after: parameters.after,
-        limit: Some(limit + 1),
+    let PreferencesQuery { question, annotator, run, counted, after, limit } = parameters;
+    let question = question.map(|word| app.questions.of(word, Code::MalformedRequest));
+    let (question, uncounted) = (question.transpose()?, counted == Some(false));
+    let read = async |limit| {
+        let limit = Some(limit);
+        let query = store::PreferencesQuery { question, annotator, run, uncounted, after, limit };
+        app.store.preferences(&query).await
     };
-    let found = app.store.preferences(&query).await?;
-    let (found, next) = cut(found, limit, |last| last.id);
-    Ok(Json(PreferencesPage { preferences: found.into_iter().map(Into::into).collect(), next }))
+    let (preferences, next) = page_of(limit, read, |last| last.id).await?;
+    Ok(Json(PreferencesPage { preferences, next }))
 }
 
 /// Deletes a preference.
