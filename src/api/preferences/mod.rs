@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::api::http::{ApiError, Code, Id, InPath, Query, body, cut, not_found, page};
+use crate::api::http::{ApiError, Code, Id, InPath, Query, body, not_found, page_of};
 use crate::api::preferences::entry::{PreferenceEntry, StoredPreference};
 use crate::api::questions::QuestionWord;
 use crate::api::state::{App, Shared};
