@@ -177,7 +177,7 @@ def pages_with_data(service, sample, hostile):
         {"name": "leaderboard", "path": "/leaderboard"},
         {"name": "leaderboard-100", "path": "/leaderboard?pack=toolkit&sort=ips", "views": ["desktop", "phone", "plain"]},
         {"name": "leaderboard-runs", "path": "/leaderboard?pack=all&by=run&published=true&sort=mean_rank", "views": wide},
-        {"name": "leaderboard-common", "path": "/leaderboard?on=common&policy=none", "views": wide},
+        {"name": "leaderboard-common", "path": "/leaderboard?dataset=stellar&on=common&policy=none", "views": wide},
         {"name": "pareto", "path": "/leaderboard?pack=toolkit&x=clip_t&y=ips", "views": wide},
         {"name": "runs", "path": "/runs"},
         {"name": "run", "path": f"/runs/{a}"},
@@ -241,7 +241,7 @@ def main():
                 {"name": "reader", "url": url(keyed), "views": ["desktop"], "key": reader,
                  "pages": [{"name": named(path), "path": path, "status": 403 if path == "/vote" else 200} for path in EMPTY]},
                 {"name": "scorer", "url": url(keyed), "views": ["desktop"], "key": scorer,
-                 "pages": [{"name": named(path), "path": path, "status": 403} for path in EMPTY]},
+                 "pages": [{"name": named(path), "path": path, "status": 200 if path == "/" else 403} for path in EMPTY]},
             ]
             config = {
                 "chromium": chromium, "modules": str(MODULES), "services": services, "runs": runs, "sample": sample,

@@ -239,7 +239,7 @@ impl View {
 
 fn demo_notice() -> Markup {
     html! {
-        p.notice.demo role="note" {
+        aside.notice.demo aria-label="Notice" {
             strong { "Demo weights: numbers mean nothing. " }
             "The loaded pack has random weights. Everything works, and no score says anything about \
                 an image."
