@@ -135,7 +135,7 @@ async fn the_leaderboard_says_who_is_better_and_whether_that_is_certain() {
     );
     let found = places(&text, &[">good<", ">poor<"]);
     assert!(found[0] < found[1], "the better one comes first");
-    assert!(text.contains("<td class=\"first\">1</td>") && text.contains("<td>2</td>"), "{text}");
+    assert!(text.contains("<td><b>1</b><td>") && text.contains("<td>2<td>"), "ranks: {text}");
     assert!(text.contains("<svg><path d=\"M"), "intervals are bars");
     let ends = page(&app.get("/leaderboard?sort=ips&policy=none&intervals=numbers").await);
     assert!(!ends.contains("<svg><path d=\"M") && words(&ends).contains(" to "), "{ends}");
@@ -248,7 +248,8 @@ async fn tables_and_charts_download() {
     let api = app.get("/v1/leaderboard?policy=none").await.ok();
     let mean = api["rows"][0]["metrics"]["ips"]["mean"].as_f64().unwrap().to_string();
     assert!(lines[1].contains(&format!(",{mean},")), "all digits: {csv}");
-    let (file, latex) = get("/leaderboard?metrics=ips&policy=none&download=latex:leaderboard").await;
+    let (file, latex) =
+        get("/leaderboard?metrics=ips&policy=none&download=latex:leaderboard").await;
     assert!(file.contains("leaderboard.tex"), "{file}");
     tells(&latex, &["IPS $\\uparrow$", "good \\& =best", "\\textbf{", "\\scriptsize"]);
     for path in [

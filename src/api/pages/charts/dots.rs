@@ -15,7 +15,7 @@ const TOP: f64 = 6.0;
 const NAME: usize = 18;
 
 /// Draws the means of one metric, a line for each row in their order.
-pub(in crate::api::pages) fn chart(metric: &Metric, rows: &[Row]) -> Chart {
+pub(crate) fn chart(metric: &Metric, rows: &[Row]) -> Chart {
     let of = |row: &Row| {
         let of = row.metrics.get(metric.code)?;
         Some((of.numbers.mean?, of.numbers.low.zip(of.numbers.high)))

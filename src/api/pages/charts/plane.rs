@@ -19,7 +19,7 @@ const NAME: usize = 26;
 const LETTER: (f64, f64) = (6.6, 14.0);
 
 /// Draws points in the plane of two metrics.
-pub(in crate::api::pages) fn chart(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Chart {
+pub(crate) fn chart(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Chart {
     let ends = |of: &Estimate| [of.mean, of.low.unwrap_or(of.mean), of.high.unwrap_or(of.mean)];
     let (width, height) = SIZE;
     let across =

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::Page;
+use super::page::{Page, is_date};
 use crate::api::http::ApiError;
 use crate::api::state::App;
 use crate::metrics::{ATTRIBUTES, Direction, Metric, in_reading_order};
@@ -124,7 +124,7 @@ fn text(page: &Page, name: &str, label: &str, list: Option<&str>) -> Markup {
 fn date(page: &Page, name: &str, label: &str) -> Markup {
     let value = page.address.get(name);
     // A time of day has no field in browsers.
-    let kind = if value.is_none_or(super::is_date) { "date" } else { "text" };
+    let kind = if value.is_none_or(is_date) { "date" } else { "text" };
     html! { label { (label) input type=(kind) name=(name) value=[value]; } }
 }
 

@@ -3,7 +3,8 @@
 
 use maud::{Markup, html};
 
-use super::{Page, board};
+use super::board;
+use super::page::Page;
 use crate::analysis::{Estimate, Samples, TradeOffPoint};
 use crate::api::analysis::leaderboard::LeaderboardQuery;
 use crate::api::analysis::trade_off;
@@ -93,7 +94,7 @@ fn axes(page: &Page, x: &Metric, y: &Metric) -> Markup {
         || in_reading_order().into_iter().filter(|metric| metric.direction != Direction::Support);
     html! {
         @if !page.is_shared {
-            form.filters method="get" action="/leaderboard" data-auto {
+            form.filters.board method="get" action="/leaderboard" data-auto {
                 @for (name, value) in page.address.parameters() {
                     @if name != "x" && name != "y" {
                         input type="hidden" name=(name) value=(value);

@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 use time::OffsetDateTime;
 
-use super::{Page, board, group_name, groups};
+use super::board;
+use super::page::{Page, group_name, groups};
 use crate::analysis::{Policy, Samples};
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row};
 use crate::api::pages::address::Address;
