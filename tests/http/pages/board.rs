@@ -194,6 +194,11 @@ async fn rows_over_different_images_are_apart() {
     assert!(found.is_sorted(), "a higher mean over other images is not on top");
     let by_name = page(&app.get("/leaderboard?sort=name&policy=none").await);
     assert_eq!(by_name.matches("class=\"begins").count(), 1, "groups stay together by name");
+    let plane = page(&app.get("/leaderboard?view=trade-off&policy=none").await);
+    tells(&words(&plane), &["Do not compare dots with squares"]);
+    assert_eq!(plane.matches("<rect class=").count(), 1, "one row of the smaller group");
+    let charts = page(&app.get("/leaderboard?view=charts&metrics=ips").await);
+    assert_eq!(charts.matches("class=\"axis\"").count(), 1, "a rule between the groups");
     let common = page(&app.get("/leaderboard?on=common&policy=none").await);
     assert!(!words(&common).contains("Compare rows of one group only"));
     assert!(words(&common).contains("only those that all rows of a pack share"));
@@ -339,6 +344,8 @@ async fn a_hundred_methods_with_all_metrics_are_one_small_page() {
     let next = text.split("rel=\"next\" href=\"").nth(1).unwrap().split('"').next().unwrap();
     let last = page(&app.get(&next.replace("&amp;", "&")).await);
     tells(&words(&last), &["1 of 101 rows", "First rows"]);
+    let csv = app.get("/leaderboard?download=csv:leaderboard").await;
+    assert_eq!(String::from_utf8_lossy(&csv.body).lines().count(), 102, "all rows and the head");
     page(&app.get("/leaderboard?view=charts").await);
     page(&app.get("/leaderboard?view=trade-off").await);
     page(&app.get("/leaderboard?limit=1000").await);

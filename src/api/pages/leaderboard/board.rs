@@ -3,7 +3,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::cells::{self, Measure};
-use super::page::{Page, group_name, groups};
+use super::page::{Page, group_name, in_groups};
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row as BoardRow};
 use crate::api::pages::address::Address;
 use crate::api::pages::number;
@@ -18,12 +18,9 @@ pub(super) fn table(page: &Page, response: &LeaderboardResponse, metrics: &[&Met
         metrics.iter().map(|metric| Measure::of(metric, response, has_ends)).collect();
     let marks: Vec<bool> =
         metrics.iter().map(|metric| cells::marks_first(metric, response)).collect();
-    let groups = groups(response);
-    let has_groups = groups.iter().any(|group| *group > 0);
+    let rows = in_groups(response);
+    let has_groups = rows.iter().any(|(group, _)| *group > 0);
     let has_packs = response.rows.iter().any(|row| row.pack != response.rows[0].pack);
-    let mut rows: Vec<(usize, &BoardRow)> = groups.into_iter().zip(&response.rows).collect();
-    // Groups stay together in every order.
-    rows.sort_by_key(|(group, _)| *group);
     let mut last = 0;
     let mut all: Vec<Row> = rows
         .into_iter()
@@ -280,13 +277,15 @@ pub(super) fn legend(page: &Page, response: &LeaderboardResponse) -> Markup {
                 }
             }
         }
-        dl.legend {
-            @for (_, word, meaning) in entries.iter().filter(|(occurs, ..)| *occurs) {
-                dt { (word) } dd { (meaning) }
-            }
-            @if few {
-                dt { "few people" }
-                dd { "Fewer than 8 people are behind a number: its interval may be too narrow." }
+        @if few || entries.iter().any(|(occurs, ..)| *occurs) {
+            dl.legend {
+                @for (_, word, meaning) in entries.iter().filter(|(occurs, ..)| *occurs) {
+                    dt { (word) } dd { (meaning) }
+                }
+                @if few {
+                    dt { "few people" }
+                    dd { "Fewer than 8 people are behind a number: its interval may be too narrow." }
+                }
             }
         }
         // The mark of the mean in all bars.

@@ -21,7 +21,7 @@ use super::{
 use crate::api::analysis::leaderboard::{self, LeaderboardResponse};
 use crate::api::http::ApiError;
 use crate::api::state::Shared;
-use page::{Page, Shape};
+use page::{Page, Shape, in_groups};
 
 /// Responds with the page.
 pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Response, ApiError> {
@@ -42,7 +42,7 @@ pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Res
     let options = if page.is_shared {
         html! {}
     } else {
-        options::form(&page, &options::datasets(&app).await?)
+        options::form(&page, shape, &options::datasets(&app).await?)
     };
     let content = html! {
         div.title {
@@ -101,10 +101,9 @@ fn rows(
             }
         }
         Shape::Charts | Shape::Plane => {
-            let charts: Vec<Markup> = columns
-                .iter()
-                .map(|metric| view.chart(&dots::chart(metric, &response.rows)))
-                .collect();
+            let rows = in_groups(response);
+            let charts: Vec<Markup> =
+                columns.iter().map(|metric| view.chart(&dots::chart(metric, &rows))).collect();
             html! { div.multiples { @for chart in charts { (chart) } } }
         }
     };

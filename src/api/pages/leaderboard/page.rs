@@ -1,6 +1,6 @@
 //! The state of the page, which all its parts share.
 
-use crate::api::analysis::leaderboard::{LeaderboardQuery, LeaderboardResponse};
+use crate::api::analysis::leaderboard::{LeaderboardQuery, LeaderboardResponse, Row};
 use crate::api::http::{ApiError, Code};
 use crate::api::pages::address::{Address, DOWNLOAD, SHARE};
 use crate::api::pages::view::View;
@@ -16,6 +16,9 @@ const MOST_POINTS: usize = 480;
 
 /// Maximum number of rows of a page.
 const MOST_ROWS: usize = 100;
+
+/// Maximum number of rows of a response of the API.
+const MAX_ROWS: usize = 1_000;
 
 /// How the page shows the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +78,11 @@ impl Page {
         shape: Shape,
     ) -> Result<LeaderboardQuery, ApiError> {
         let metrics = self.chosen.as_ref().map_or(metrics::REGISTRY.len(), Vec::len).max(1);
+        // Downloaded tables have all rows, in one file.
+        let download = address.get(DOWNLOAD).unwrap_or_default();
+        let is_table = download.starts_with("csv:") || download.starts_with("latex:");
         let most = match shape {
+            _ if is_table => MAX_ROWS,
             Shape::Charts => (MOST_POINTS / metrics).clamp(5, MOST_ROWS),
             Shape::Table | Shape::Plane => (MOST_CELLS / metrics).min(MOST_ROWS),
         };
@@ -85,7 +92,9 @@ impl Page {
         };
         // A larger page would be too heavy; a number out of range is for the API to refuse.
         let limit = address.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(most);
-        if address.get("limit").is_none() || limit > most && limit <= 1000 {
+        if is_table {
+            request = request.without("after").with("limit", most);
+        } else if address.get("limit").is_none() || limit > most && limit <= MAX_ROWS {
             request = request.with("limit", most);
         }
         for name in ["since", "until"] {
@@ -143,6 +152,13 @@ pub(super) fn groups(response: &LeaderboardResponse) -> Vec<usize> {
             })
         })
         .collect()
+}
+
+/// Returns the rows with their groups, so that groups stay together in every order.
+pub(super) fn in_groups(response: &LeaderboardResponse) -> Vec<(usize, &Row)> {
+    let mut rows: Vec<(usize, &Row)> = groups(response).into_iter().zip(&response.rows).collect();
+    rows.sort_by_key(|(group, _)| *group);
+    rows
 }
 
 /// Returns the name of a group: `A`, `B` and so on, then numbers.

@@ -138,19 +138,20 @@ pub(super) fn how_to_read(policy: Policy, is_table: bool) -> Markup {
                      difference is certain (at the usual 95 %), and one rank is better. A rank such \
                      as 1–2 means: any place from 1 to 2, the data do not separate these methods."
                 }
-                li { strong { "Penalty. " } (penalty(policy)) }
+                li { strong { "Penalty. " } (penalty(policy, is_table)) }
             }
         }
     }
 }
 
-fn penalty(policy: Policy) -> Markup {
+fn penalty(policy: Policy, is_table: bool) -> Markup {
     html! {
         @match policy {
             Policy::Stellar => {
                 "An image that hardly fits its prompt better than the person's reference image does \
                  counts as 0 in the identity metrics (IPS, SIS, APS): copying the reference image \
-                 does not pay. The column Penalised is the share of such images."
+                 does not pay."
+                @if is_table { " The column Penalised is the share of such images." }
             }
             Policy::Toolkit => {
                 "As in the paper's toolkit: an image that hardly fits its prompt better than the \
