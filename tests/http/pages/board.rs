@@ -294,6 +294,11 @@ async fn a_page_to_share_is_one_file() {
         }
         tells(&text, &[&digest, "weights demo", &OffsetDateTime::now_utc().date().to_string()]);
     }
+    let metrics = REGISTRY.iter().map(|metric| (metric.code, 0.5)).collect();
+    Samples { count: 8, metrics, ..Samples::with_ips(0.0) }.record(&app, "all").await;
+    let text = app.get("/leaderboard?share=html").await;
+    let tables = String::from_utf8_lossy(&text.body).matches("<table>").count();
+    assert_eq!(tables, REGISTRY.len().div_ceil(5), "tables that fit on paper");
     let text = app.get("/leaderboard?share=html&policy=toolkit").await;
     tells(&words(&String::from_utf8_lossy(&text.body)), &["Penalty toolkit", "The metrics"]);
     app.get("/leaderboard?share=pdf").await.problem(400, "malformed_request");

@@ -16,12 +16,16 @@ use super::{
     address::{Address, DOWNLOAD},
     charts::dots,
     number,
+    table::Table,
     view::{Section, View},
 };
 use crate::api::analysis::leaderboard::{self, LeaderboardResponse};
 use crate::api::http::ApiError;
 use crate::api::state::Shared;
 use page::{Page, Shape, in_groups};
+
+/// Number of metrics of a table that fits on a sheet of paper.
+const COLUMNS_ON_PAPER: usize = 5;
 
 /// Responds with the page.
 pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Response, ApiError> {
@@ -88,14 +92,19 @@ fn rows(
     let rows = match shape {
         Shape::Table => {
             let wanted = address.get(DOWNLOAD).unwrap_or_default();
-            let table = match wanted.split(':').next() {
-                Some("csv") => exports::csv(response, &columns),
-                Some("latex") => exports::latex(response, &columns),
-                _ => board::table(page, response, &columns),
+            let tables: Vec<Table> = match wanted.split(':').next() {
+                Some("csv") => vec![exports::csv(response, &columns)],
+                Some("latex") => vec![exports::latex(response, &columns)],
+                // Paper has no scroll bars.
+                _ if page.is_shared => columns
+                    .chunks(COLUMNS_ON_PAPER)
+                    .map(|columns| board::table(page, response, columns))
+                    .collect(),
+                _ => vec![board::table(page, response, &columns)],
             };
-            let rendered = view.table(&table);
+            let rendered: Vec<Markup> = tables.iter().map(|table| view.table(table)).collect();
             html! {
-                (rendered)
+                @for table in rendered { (table) }
                 (board::legend(page, response))
                 @if !page.is_shared { (board::popovers(page, &columns)) }
             }

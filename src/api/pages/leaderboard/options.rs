@@ -180,13 +180,13 @@ fn columns(page: &Page) -> Markup {
     let is_chosen = |metric: &Metric| chosen.iter().any(|each| each.code == metric.code);
     let others = in_reading_order().into_iter().filter(|metric| !is_chosen(metric));
     html! {
-        details.wide open[page.chosen.is_some()] {
+        details.wide {
             summary {
                 "Columns"
                 @if !chosen.is_empty() { " (" (chosen.len()) " chosen)" } @else { " (all)" }
             }
             p.fine {
-                "Without a choice all are shown. Columns have the order of the address: "
+                "Without a choice all are shown. Chosen ones come first, in the order of the columns: "
                 a href=(page.address.with("metrics", PAPER)) { "those of the paper" } ", "
                 a href=(page.address.without("metrics")) { "all" } "."
             }
