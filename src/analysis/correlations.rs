@@ -2,9 +2,9 @@
 //!
 //! **Intervals.** Samples of one person are correlated, so whole identities are left out. They are
 //! pooled into at most 20 groups of about equal size, and each coefficient is computed without each
-//! group (delete-a-group jackknife). The spread of these coefficients, after Fisher's transformation
-//! z = artanh r, is the standard error of z; the interval has Student's quantile with one degree of
-//! freedom less than groups, and is transformed back.
+//! group (delete-a-group jackknife). The spread of these coefficients, after Fisher's
+//! transformation z = artanh r, is the standard error of z; the interval has Student's quantile
+//! with one degree of freedom less than groups, and is transformed back.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -103,7 +103,8 @@ pub fn correlations(columns: &[&[Option<f64>]], coefficient: Coefficient) -> Vec
 }
 
 /// Adds intervals to the coefficients of different columns. The samples of each identity stay
-/// together; a sample without an identity stands for itself and has the name that `anonymous` returns.
+/// together; a sample without an identity stands for itself and has the name that `anonymous`
+/// returns.
 pub fn add_intervals(
     matrix: &mut [Vec<Cell>],
     columns: &[&[Option<f64>]],

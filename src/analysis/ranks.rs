@@ -6,8 +6,9 @@
 //! **Ranks.** In one metric, a row's rank is 1 + the number of rows of the same pack and samples
 //! whose interval lies wholly on the better side of its own. Rows whose intervals do not separate
 //! them may share a rank. Rank r means that r − 1 rows are shown to be better. A row without an
-//! interval has no rank. The *last rank* is the number of ranked rows less those whose interval lies
-//! wholly on its worse side: from rank to last rank are the places that the intervals leave open.
+//! interval has no rank. The *last rank* is the number of ranked rows less those whose interval
+//! lies wholly on its worse side: from rank to last rank are the places that the intervals leave
+//! open.
 //!
 //! **Mean rank.** The mean of a row's places among the means, over all metrics with a direction
 //! that any row has. Ties share the mean of their places. A row without a number in a metric comes

@@ -128,6 +128,11 @@ async function check(service, { name, path, status = 200 }, view) {
     if (bytes > MOST_BYTES) found.push(`${Math.round(bytes / 1024)} KiB without images`);
     if (config.screenshots) {
       mkdirSync(config.screenshots, { recursive: true });
+      // Images below the fold are loaded late.
+      await page.evaluate(async () => {
+        for (const image of document.images) image.loading = "eager";
+        await Promise.allSettled([...document.images].map((image) => image.decode()));
+      });
       await page.screenshot({ path: join(config.screenshots, `${service.name}-${name}-${view}.png`), fullPage: view !== "phone" });
     }
     if (VIEWS[view].javaScriptEnabled !== false) {

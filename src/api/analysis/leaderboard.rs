@@ -173,9 +173,9 @@ pub(crate) struct Summary {
     /// the better side of this one's. Null without an interval, and for metrics without a better
     /// end.
     pub(crate) rank: Option<usize>,
-    /// Last place that the intervals leave open: the number of ranked rows less those whose interval
-    /// lies entirely on the worse side of this one's. Rows between `rank` and `last_rank` are not
-    /// separable.
+    /// Last place that the intervals leave open: the number of ranked rows less those whose
+    /// interval lies entirely on the worse side of this one's. Rows between `rank` and `last_rank`
+    /// are not separable.
     #[serde(default)]
     pub(crate) last_rank: Option<usize>,
     /// Number of samples in the row, measured or not. This and the following counts are null while

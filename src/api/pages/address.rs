@@ -7,6 +7,12 @@ use serde::de::DeserializeOwned;
 
 use crate::api::http::{ApiError, encode, pairs, query_of};
 
+/// The parameter of downloads: `csv:NAME`, `latex:NAME` or `svg:NAME`.
+pub(super) const DOWNLOAD: &str = "download";
+
+/// The parameter of a page as one file to share: `html`.
+pub(super) const SHARE: &str = "share";
+
 /// Path and parameters of a page. Parameters without a value are left out: browsers send every
 /// field of a form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +65,7 @@ impl Address {
 
     /// Parses the parameters as those of a route of the API, without those that are the page's own.
     pub(super) fn query<T: DeserializeOwned>(&self, own: &[&str]) -> Result<T, ApiError> {
-        let of_views = [super::view::DOWNLOAD, super::view::SHARE];
-        let is_own = |name: &str| own.contains(&name) || of_views.contains(&name);
+        let is_own = |name: &str| own.contains(&name) || [DOWNLOAD, SHARE].contains(&name);
         let pairs = self.pairs.iter().filter(|(name, _)| !is_own(name)).cloned();
         query_of(&pairs.collect::<Vec<_>>())
     }

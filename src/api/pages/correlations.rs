@@ -246,7 +246,7 @@ async fn form(app: &App, address: &Address) -> Result<Markup, ApiError> {
         .collect();
     let is_listed = choices.iter().any(|(run, _)| run == current);
     Ok(html! {
-        form.filters method="get" action="/correlations" data-auto {
+        form.filters.board method="get" action="/correlations" data-auto {
             @for name in ["metrics", "pack", "intervals"] {
                 @if let Some(value) = address.get(name) {
                     input type="hidden" name=(name) value=(value);

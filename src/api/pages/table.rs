@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 
 use super::address::Address;
 use crate::spreadsheet;
@@ -207,7 +207,10 @@ impl Row {
                     // The value is what scripts sort by and copy.
                     @let value = (cell.shown.is_some() && !cell.is_as_shown).then_some(&cell.value);
                     @let content = cell.shown.clone().unwrap_or_else(|| html! { (cell.value) });
-                    @if cell.is_head {
+                    @if cell.is_as_shown && !cell.is_head && class.is_none() {
+                        // The end tag is optional, and a table may have thousands of such cells.
+                        (PreEscaped("<td>")) (content)
+                    } @else if cell.is_head {
                         th scope="row" class=[class] data-value=[value] { (content) }
                     } @else {
                         td class=[class] data-value=[value] { (content) }

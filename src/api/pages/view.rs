@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use time::OffsetDateTime;
 
 use super::{
-    address::Address,
+    address::{Address, DOWNLOAD, SHARE},
     assets,
     charts::Chart,
     table::{Format, Table},
@@ -16,12 +16,6 @@ use super::{
 use crate::api::http::{ApiError, Code, not_found};
 use crate::api::state::App;
 use crate::pack_id::{PackId, Weights};
-
-/// The parameter of downloads: `csv:NAME`, `latex:NAME` or `svg:NAME`.
-pub(super) const DOWNLOAD: &str = "download";
-
-/// The parameter of a page as one file to share: `html`.
-pub(super) const SHARE: &str = "share";
 
 /// What pages may load and where forms may go. No inline style or script runs, and no other host is
 /// asked.

@@ -135,7 +135,7 @@ async fn the_leaderboard_says_who_is_better_and_whether_that_is_certain() {
     );
     let found = places(&text, &[">good<", ">poor<"]);
     assert!(found[0] < found[1], "the better one comes first");
-    assert!(text.contains("<td class=\"first\">1</td>") && text.contains("<td>2</td>"), "{text}");
+    assert!(text.contains("<td><b>1</b><td>") && text.contains("<td>2<td>"), "ranks: {text}");
     assert!(text.contains("<svg><path d=\"M"), "intervals are bars");
     let ends = page(&app.get("/leaderboard?sort=ips&policy=none&intervals=numbers").await);
     assert!(!ends.contains("<svg><path d=\"M") && words(&ends).contains(" to "), "{ends}");
@@ -194,6 +194,11 @@ async fn rows_over_different_images_are_apart() {
     assert!(found.is_sorted(), "a higher mean over other images is not on top");
     let by_name = page(&app.get("/leaderboard?sort=name&policy=none").await);
     assert_eq!(by_name.matches("class=\"begins").count(), 1, "groups stay together by name");
+    let plane = page(&app.get("/leaderboard?view=trade-off&policy=none").await);
+    tells(&words(&plane), &["Do not compare dots with squares"]);
+    assert_eq!(plane.matches("<rect class=").count(), 1, "one row of the smaller group");
+    let charts = page(&app.get("/leaderboard?view=charts&metrics=ips").await);
+    assert_eq!(charts.matches("class=\"axis\"").count(), 1, "a rule between the groups");
     let common = page(&app.get("/leaderboard?on=common&policy=none").await);
     assert!(!words(&common).contains("Compare rows of one group only"));
     assert!(words(&common).contains("only those that all rows of a pack share"));
@@ -289,6 +294,11 @@ async fn a_page_to_share_is_one_file() {
         }
         tells(&text, &[&digest, "weights demo", &OffsetDateTime::now_utc().date().to_string()]);
     }
+    let metrics = REGISTRY.iter().map(|metric| (metric.code, 0.5)).collect();
+    Samples { count: 8, metrics, ..Samples::with_ips(0.0) }.record(&app, "all").await;
+    let text = app.get("/leaderboard?share=html").await;
+    let tables = String::from_utf8_lossy(&text.body).matches("<table>").count();
+    assert_eq!(tables, REGISTRY.len().div_ceil(5), "tables that fit on paper");
     let text = app.get("/leaderboard?share=html&policy=toolkit").await;
     tells(&words(&String::from_utf8_lossy(&text.body)), &["Penalty toolkit", "The metrics"]);
     app.get("/leaderboard?share=pdf").await.problem(400, "malformed_request");
@@ -339,6 +349,8 @@ async fn a_hundred_methods_with_all_metrics_are_one_small_page() {
     let next = text.split("rel=\"next\" href=\"").nth(1).unwrap().split('"').next().unwrap();
     let last = page(&app.get(&next.replace("&amp;", "&")).await);
     tells(&words(&last), &["1 of 101 rows", "First rows"]);
+    let csv = app.get("/leaderboard?download=csv:leaderboard").await;
+    assert_eq!(String::from_utf8_lossy(&csv.body).lines().count(), 102, "all rows and the head");
     page(&app.get("/leaderboard?view=charts").await);
     page(&app.get("/leaderboard?view=trade-off").await);
     page(&app.get("/leaderboard?limit=1000").await);

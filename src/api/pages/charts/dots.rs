@@ -14,9 +14,10 @@ const TOP: f64 = 6.0;
 /// Maximum length of a name, in characters.
 const NAME: usize = 18;
 
-/// Draws the means of one metric, a line for each row in their order.
-pub(in crate::api::pages) fn chart(metric: &Metric, rows: &[Row]) -> Chart {
-    let of = |row: &Row| {
+/// Draws the means of one metric, a line for each row in their order. Rows of different groups must
+/// not be compared: a rule is between them.
+pub(crate) fn chart(metric: &Metric, rows: &[(usize, &Row)]) -> Chart {
+    let of = |(_, row): &(usize, &Row)| {
         let of = row.metrics.get(metric.code)?;
         Some((of.numbers.mean?, of.numbers.low.zip(of.numbers.high)))
     };
@@ -40,7 +41,10 @@ pub(in crate::api::pages) fn chart(metric: &Metric, rows: &[Row]) -> Chart {
         text class="quiet" x="0" y=(bottom + 14.0) { (better) }
         @for (at, row) in rows.iter().enumerate() {
             @let y = TOP + LINE * (at as f64 + 0.5);
-            text class="end" x=(LEFT) y=(y + 4.0) { (name(row)) }
+            @if at > 0 && rows[at - 1].0 != row.0 {
+                line class="axis" x1="0" x2=(WIDTH) y1=(y - LINE / 2.0) y2=(y - LINE / 2.0) {}
+            }
+            text class="end" x=(LEFT) y=(y + 4.0) { (name(row.1)) }
             @match of(row) {
                 Some((mean, ends)) => (dot(&scale, mean, ends, y)),
                 None => text class="quiet" x=(LEFT + 10.0) y=(y + 4.0) { "no number" },
@@ -104,6 +108,7 @@ mod tests {
             row("b", Some(0.6), None),
             row("c", None, None),
         ];
+        let rows = [(0, &rows[0]), (0, &rows[1]), (1, &rows[2])];
         let chart = chart(find("ips").unwrap(), &rows);
         let svg = chart.document();
         assert_eq!(svg.matches("class=\"whisker\"").count(), 1);
@@ -112,5 +117,6 @@ mod tests {
         assert!(svg.contains("no number") && svg.contains("2 of 3 rows"));
         assert!(svg.contains("&lt;script&gt;") && !svg.contains("<script"));
         assert!(svg.contains("better →"));
+        assert_eq!(svg.matches("class=\"axis\"").count(), 1, "a rule before the other group");
     }
 }

@@ -15,7 +15,7 @@ const TOP: f64 = 110.0;
 const MOST_OPACITY: f64 = 0.55;
 
 /// Draws a matrix of coefficients; rows and columns have these codes.
-pub(in crate::api::pages) fn chart(title: String, codes: &[String], matrix: &[Vec<Cell>]) -> Chart {
+pub(crate) fn chart(title: String, codes: &[String], matrix: &[Vec<Cell>]) -> Chart {
     let side = SIDE * codes.len() as f64;
     let size = (LEFT + side + 40.0, TOP + side + 46.0);
     let content = html! {

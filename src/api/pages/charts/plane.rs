@@ -18,8 +18,8 @@ const NAME: usize = 26;
 /// Estimated width of a character and height of a line.
 const LETTER: (f64, f64) = (6.6, 14.0);
 
-/// Draws points in the plane of two metrics.
-pub(in crate::api::pages) fn chart(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Chart {
+/// Draws points in the plane of two metrics. Those that are comparable with the first are round.
+pub(crate) fn chart(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Chart {
     let ends = |of: &Estimate| [of.mean, of.low.unwrap_or(of.mean), of.high.unwrap_or(of.mean)];
     let (width, height) = SIZE;
     let across =
@@ -39,7 +39,13 @@ pub(in crate::api::pages) fn chart(x: &Metric, y: &Metric, points: &[TradeOffPoi
                 @if let (Some(low), Some(high)) = (point.y.low, point.y.high) {
                     path class="whisker thin" d=(format!("M{cx} {}V{}", up.at(low), up.at(high))) {}
                 }
-                circle class=(if point.on_front { "dot" } else { "hollow" }) cx=(cx) cy=(cy) r="5" {}
+                @let class = if point.on_front { "dot" } else { "hollow" };
+                @if are_comparable(point, &points[0]) {
+                    circle class=(class) cx=(cx) cy=(cy) r="5" {}
+                } @else {
+                    // Squares are over other images or of another pack than dots.
+                    rect class=(class) x=(cx - 4.5) y=(cy - 4.5) width="9" height="9" {}
+                }
             }
         }
         (labels(points, &at))
@@ -56,6 +62,11 @@ pub(in crate::api::pages) fn chart(x: &Metric, y: &Metric, points: &[TradeOffPoi
         size: SIZE,
         content,
     }
+}
+
+/// Returns whether two points have the same pack and samples.
+pub(crate) fn are_comparable(one: &TradeOffPoint, other: &TradeOffPoint) -> bool {
+    (&one.pack, &one.sample_set) == (&other.pack, &other.sample_set)
 }
 
 fn axes(across: &Scale, up: &Scale, x: &Metric, y: &Metric) -> Markup {
@@ -99,9 +110,7 @@ fn fronts(
     let is_lower = x.direction == Direction::LowerIsBetter;
     let mut groups: Vec<Vec<&TradeOffPoint>> = Vec::new();
     for point in points.iter().filter(|point| point.on_front) {
-        let same = |group: &&mut Vec<&TradeOffPoint>| {
-            group[0].pack == point.pack && group[0].sample_set == point.sample_set
-        };
+        let same = |group: &&mut Vec<&TradeOffPoint>| are_comparable(group[0], point);
         match groups.iter_mut().find(same) {
             Some(group) => group.push(point),
             None => groups.push(vec![point]),
@@ -209,6 +218,16 @@ mod tests {
         assert_eq!(svg.matches("class=\"hollow\"").count(), 1);
         assert_eq!(svg.matches("class=\"whisker thin\"").count(), 3, "y has no intervals");
         assert!(svg.contains("&lt;c&gt;") && !svg.contains("<c>"));
+    }
+
+    #[test]
+    fn points_over_other_images_are_squares() {
+        let mut other = point("b", 0.5, 0.25, true);
+        other.sample_set = Some("t".to_owned());
+        let svg = draw(&[point("a", 0.6, 0.2, true), other]);
+        assert_eq!(svg.matches("<circle").count(), 1);
+        assert_eq!(svg.matches("<rect class=\"dot\"").count(), 1);
+        assert_eq!(svg.matches("class=\"front\"").count(), 0, "each group has its own front");
     }
 
     #[test]

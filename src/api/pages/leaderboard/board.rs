@@ -3,7 +3,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::cells::{self, Measure};
-use super::{Page, group_name, groups};
+use super::page::{Page, group_name, in_groups};
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row as BoardRow};
 use crate::api::pages::address::Address;
 use crate::api::pages::number;
@@ -16,12 +16,11 @@ pub(super) fn table(page: &Page, response: &LeaderboardResponse, metrics: &[&Met
     let has_ends = page.address.get("intervals").is_some();
     let measures: Vec<Measure> =
         metrics.iter().map(|metric| Measure::of(metric, response, has_ends)).collect();
-    let groups = groups(response);
-    let has_groups = groups.iter().any(|group| *group > 0);
+    let marks: Vec<bool> =
+        metrics.iter().map(|metric| cells::marks_first(metric, response)).collect();
+    let rows = in_groups(response);
+    let has_groups = rows.iter().any(|(group, _)| *group > 0);
     let has_packs = response.rows.iter().any(|row| row.pack != response.rows[0].pack);
-    let mut rows: Vec<(usize, &BoardRow)> = groups.into_iter().zip(&response.rows).collect();
-    // Groups stay together in every order.
-    rows.sort_by_key(|(group, _)| *group);
     let mut last = 0;
     let mut all: Vec<Row> = rows
         .into_iter()
@@ -37,11 +36,11 @@ pub(super) fn table(page: &Page, response: &LeaderboardResponse, metrics: &[&Met
                 cells.push(group_cell(row, group));
             }
             cells.extend(facts(row));
-            for (metric, measure) in metrics.iter().zip(&measures) {
+            for ((metric, measure), is_marked) in metrics.iter().zip(&measures).zip(&marks) {
                 let of = row.metrics.get(metric.code);
                 cells.push(measure.cell(of));
                 if metric.direction != Direction::Support {
-                    cells.push(cells::rank_cell(of));
+                    cells.push(cells::rank_cell(of, *is_marked));
                 }
             }
             Row { class, cells }
@@ -120,17 +119,18 @@ fn name_cell(page: &Page, row: &BoardRow, has_packs: bool) -> Cell {
         _ => Address::new("/runs").with("method", &row.method),
     };
     let name = html! { bdi { (row.method) } };
+    let tags = html! { (tags(row)) @if has_packs { (pack_tag(&row.pack)) } };
+    let is_as_shown = tags.0.is_empty();
     let shown = html! {
         @if page.is_shared { (name) } @else { a href=(to) { (name) } }
         @if let Some(run) = &row.run { " / " bdi { (run) } }
-        (tags(row))
-        @if has_packs { (pack_tag(&row.pack)) }
+        (tags)
     };
     let value = match &row.run {
         Some(run) => format!("{} / {run}", row.method),
         None => row.method.clone(),
     };
-    Cell::text(value).shown(shown).head()
+    Cell { is_as_shown, ..Cell::text(value).shown(shown).head() }
 }
 
 /// Renders what a reader must know before comparing a row with others.
@@ -169,10 +169,11 @@ fn facts(row: &BoardRow) -> [Cell; 3] {
     let penalised = cells::penalty_rate(row).map(percent);
     let mean_rank = row.mean_rank.map(|mean| number::rounded(mean, 1));
     [
-        Cell::text(number::count(cells::samples(row))),
-        Cell::text(penalised.unwrap_or_default()),
-        Cell::text(mean_rank.unwrap_or_default()),
+        number::count(cells::samples(row)),
+        penalised.unwrap_or_default(),
+        mean_rank.unwrap_or_default(),
     ]
+    .map(|text| Cell { is_as_shown: true, ..Cell::text(text) })
 }
 
 /// Returns the rows that others published: without intervals and ranks, and marked.
@@ -276,13 +277,15 @@ pub(super) fn legend(page: &Page, response: &LeaderboardResponse) -> Markup {
                 }
             }
         }
-        dl.legend {
-            @for (_, word, meaning) in entries.iter().filter(|(occurs, ..)| *occurs) {
-                dt { (word) } dd { (meaning) }
-            }
-            @if few {
-                dt { "few people" }
-                dd { "Fewer than 8 people are behind a number: its interval may be too narrow." }
+        @if few || entries.iter().any(|(occurs, ..)| *occurs) {
+            dl.legend {
+                @for (_, word, meaning) in entries.iter().filter(|(occurs, ..)| *occurs) {
+                    dt { (word) } dd { (meaning) }
+                }
+                @if few {
+                    dt { "few people" }
+                    dd { "Fewer than 8 people are behind a number: its interval may be too narrow." }
+                }
             }
         }
         // The mark of the mean in all bars.
@@ -305,11 +308,12 @@ pub(super) fn popovers(page: &Page, metrics: &[&Metric]) -> Markup {
                 p { (metric.guide.question) }
                 p.fine {
                     a href=(format!("/metrics-guide#{}", metric.code)) { "Meaning and limits" }
-                    @if at > 0 {
+                    // Without a choice these links would name every metric.
+                    @if at > 0 && page.chosen.is_some() {
                         @let moved = swapped(&codes, at);
                         " · " a href=(page.address.with("metrics", moved)) { "Move left" }
                     }
-                    @if codes.len() > 1 && page.sort != metric.code {
+                    @if codes.len() > 1 && page.chosen.is_some() && page.sort != metric.code {
                         @let others = without(&codes, at);
                         " · " a href=(page.address.with("metrics", others)) { "Hide" }
                     }

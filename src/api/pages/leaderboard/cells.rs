@@ -126,11 +126,20 @@ pub(super) fn rank(of: &Summary) -> Option<String> {
     Some(if first >= last { first.to_string() } else { format!("{first}–{last}") })
 }
 
-/// Returns the cell of a rank.
-pub(super) fn rank_cell(of: Option<&Summary>) -> Cell {
+/// Returns the cell of a rank. First places stand out, unless they are those of most rows.
+pub(super) fn rank_cell(of: Option<&Summary>, is_marked: bool) -> Cell {
     let text = of.and_then(rank).unwrap_or_default();
-    let is_first = of.is_some_and(|of| of.rank == Some(1));
-    Cell { value: text, class: if is_first { "first" } else { "" }, ..Cell::default() }
+    let is_first = is_marked && of.is_some_and(|of| of.rank == Some(1));
+    let shown = is_first.then(|| html! { b { (text) } });
+    Cell { value: text, shown, is_as_shown: true, ..Cell::default() }
+}
+
+/// Returns whether first places of a metric are few enough to stand out.
+pub(super) fn marks_first(metric: &Metric, response: &LeaderboardResponse) -> bool {
+    let of = response.rows.iter().filter_map(|row| row.metrics.get(metric.code)?.rank);
+    let (all, first) =
+        of.fold((0, 0), |(all, first), rank| (all + 1, first + usize::from(rank == 1)));
+    all < 4 || first * 3 <= all
 }
 
 /// Returns the share of penalised images of a row.

@@ -1,6 +1,7 @@
 //! The leaderboard as CSV, with all digits, and as LaTeX, for papers.
 
-use super::{cells, group_name, groups};
+use super::cells;
+use super::page::{group_name, groups};
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row as BoardRow};
 use crate::api::http::csv::optional;
 use crate::api::pages::number;

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::Page;
+use super::page::{Page, Shape, is_date};
 use crate::api::http::ApiError;
 use crate::api::state::App;
 use crate::metrics::{ATTRIBUTES, Direction, Metric, in_reading_order};
@@ -33,11 +33,14 @@ pub(super) async fn datasets(app: &App) -> Result<Vec<String>, ApiError> {
 }
 
 /// Renders the form. Every change leads to the address of its view.
-pub(super) fn form(page: &Page, datasets: &[String]) -> Markup {
+pub(super) fn form(page: &Page, shape: Shape, datasets: &[String]) -> Markup {
     let set = |names: &[&str]| names.iter().filter(|name| page.address.get(name).is_some()).count();
+    // Of two metrics there are neither columns nor an order.
+    let is_plane = shape == Shape::Plane;
+    let kept: &[&str] = if is_plane { &["sort", "metrics", "published"] } else { &[] };
     html! {
         form.filters.board method="get" action="/leaderboard" data-auto {
-            @for name in ["view", "x", "y", "intervals", "limit"] {
+            @for name in ["view", "x", "y", "intervals", "limit"].iter().chain(kept) {
                 @if let Some(value) = page.address.get(name) {
                     input type="hidden" name=(name) value=(value);
                 }
@@ -54,11 +57,13 @@ pub(super) fn form(page: &Page, datasets: &[String]) -> Markup {
                 ("", "All of each row"),
                 ("common", "Shared by all rows"),
             ]))
-            (sort(page))
-            label.check {
-                input type="checkbox" name="published" value="true"
-                    checked[page.address.get("published") == Some("true")];
-                "Published results"
+            @if !is_plane {
+                (sort(page))
+                label.check {
+                    input type="checkbox" name="published" value="true"
+                        checked[page.address.get("published") == Some("true")];
+                    "Published results"
+                }
             }
             details.wide open[set(&SLICES) > 0] {
                 summary { "Part of the images" (count(set(&SLICES))) }
@@ -98,7 +103,7 @@ pub(super) fn form(page: &Page, datasets: &[String]) -> Markup {
                     }
                 }
             }
-            (columns(page))
+            @if !is_plane { (columns(page)) }
             noscript { button.main type="submit" { "Apply" } }
             datalist #datasets { @for name in datasets { option value=(name); } }
             datalist #attributes {
@@ -124,7 +129,7 @@ fn text(page: &Page, name: &str, label: &str, list: Option<&str>) -> Markup {
 fn date(page: &Page, name: &str, label: &str) -> Markup {
     let value = page.address.get(name);
     // A time of day has no field in browsers.
-    let kind = if value.is_none_or(super::is_date) { "date" } else { "text" };
+    let kind = if value.is_none_or(is_date) { "date" } else { "text" };
     html! { label { (label) input type=(kind) name=(name) value=[value]; } }
 }
 
@@ -175,13 +180,13 @@ fn columns(page: &Page) -> Markup {
     let is_chosen = |metric: &Metric| chosen.iter().any(|each| each.code == metric.code);
     let others = in_reading_order().into_iter().filter(|metric| !is_chosen(metric));
     html! {
-        details.wide open[page.chosen.is_some()] {
+        details.wide {
             summary {
                 "Columns"
                 @if !chosen.is_empty() { " (" (chosen.len()) " chosen)" } @else { " (all)" }
             }
             p.fine {
-                "Without a choice all are shown. Columns have the order of the address: "
+                "Without a choice all are shown. Chosen ones come first, in the order of the columns: "
                 a href=(page.address.with("metrics", PAPER)) { "those of the paper" } ", "
                 a href=(page.address.without("metrics")) { "all" } "."
             }

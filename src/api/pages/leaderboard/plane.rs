@@ -3,7 +3,8 @@
 
 use maud::{Markup, html};
 
-use super::{Page, board};
+use super::board;
+use super::page::{Page, group_name};
 use crate::analysis::{Estimate, Samples, TradeOffPoint};
 use crate::api::analysis::leaderboard::LeaderboardQuery;
 use crate::api::analysis::trade_off;
@@ -30,12 +31,13 @@ pub(super) async fn content(
     let response = trade_off::respond(app, axis("x"), axis("y"), query).await?;
     let known = |code: &str| metrics::find(code).expect("the response has metrics of the registry");
     let (x, y) = (known(&response.x), known(&response.y));
-    let points = &response.points[..response.points.len().min(MOST_ROWS)];
+    let total = response.points.len() as u64;
+    let (groups, mut points) = in_groups(response.points);
+    points.truncate(MOST_ROWS);
+    let points = &points[..];
+    let is_mixed = groups.iter().take(MOST_ROWS).any(|group| *group > 0);
     let chart = view.chart(&plane::chart(x, y, points));
-    let table = view.table(&table(x, y, points));
-    let is_mixed = points
-        .iter()
-        .any(|point| (&point.pack, &point.sample_set) != (&points[0].pack, &points[0].sample_set));
+    let table = view.table(&table(x, y, points, is_mixed.then_some(&groups)));
     Ok(html! {
         (axes(page, x, y))
         @if points.is_empty() {
@@ -66,7 +68,8 @@ pub(super) async fn content(
             }
             @if is_mixed {
                 p.note.warn role="note" {
-                    "The dots are over different images or packs. Each group has a front of its own. "
+                    "Do not compare dots with squares: squares are over other images, or of other packs. \
+                     Each group has a front of its own. "
                     @if response.on == Samples::All && !page.is_shared {
                         a href=(page.address.with("on", "common")) {
                             "Compare all over the images that they share"
@@ -76,9 +79,9 @@ pub(super) async fn content(
             }
             (chart)
             (table)
-            @if response.points.len() > MOST_ROWS {
+            @if total > MOST_ROWS as u64 {
                 p.fine {
-                    (MOST_ROWS) " of " (number::count(response.points.len() as u64))
+                    (MOST_ROWS) " of " (number::count(total))
                     " methods are shown, the best in " (x.guide.label())
                     ". Filter by dataset or method for the others."
                 }
@@ -93,7 +96,7 @@ fn axes(page: &Page, x: &Metric, y: &Metric) -> Markup {
         || in_reading_order().into_iter().filter(|metric| metric.direction != Direction::Support);
     html! {
         @if !page.is_shared {
-            form.filters method="get" action="/leaderboard" data-auto {
+            form.filters.board method="get" action="/leaderboard" data-auto {
                 @for (name, value) in page.address.parameters() {
                     @if name != "x" && name != "y" {
                         input type="hidden" name=(name) value=(value);
@@ -117,8 +120,28 @@ fn axes(page: &Page, x: &Metric, y: &Metric) -> Markup {
     }
 }
 
-fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Table {
+/// Sorts points by group, the largest first, and returns the group of each. Points of one group
+/// have the same pack and samples.
+fn in_groups(points: Vec<TradeOffPoint>) -> (Vec<usize>, Vec<TradeOffPoint>) {
+    let mut groups: Vec<Vec<TradeOffPoint>> = Vec::new();
+    for point in points {
+        let is_same = |group: &&mut Vec<TradeOffPoint>| plane::are_comparable(&group[0], &point);
+        match groups.iter_mut().find(is_same) {
+            Some(group) => group.push(point),
+            None => groups.push(vec![point]),
+        }
+    }
+    groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+    let places = groups.iter().enumerate().flat_map(|(at, group)| vec![at; group.len()]).collect();
+    (places, groups.into_iter().flatten().collect())
+}
+
+/// Returns the table of the points. `groups` has the group of each, if there are several.
+fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint], groups: Option<&Vec<usize>>) -> Table {
     let mut columns = vec![Column::text("Method")];
+    if groups.is_some() {
+        columns.push(Column::text("Group"));
+    }
     for metric in [x, y] {
         let label = metric.guide.label();
         let head = html! { (label) " " small { (board::better(metric)) } };
@@ -139,13 +162,14 @@ fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Table {
             Cell::number(value, shown)
         })
     };
-    let row = |point: &TradeOffPoint| {
+    let row = |(at, point): (usize, &TradeOffPoint)| {
         let name = match &point.run {
             Some(run) => format!("{} / {run}", point.method),
             None => point.method.clone(),
         };
         let shown = html! { bdi { (name) } };
         let mut cells = vec![Cell::text(name).shown(shown).head()];
+        cells.extend(groups.map(|groups| Cell::text(group_name(groups[at]))));
         cells.extend(numbers(&point.x, decimals[0]));
         cells.extend(numbers(&point.y, decimals[1]));
         let front = match (&point.sample_set, point.on_front) {
@@ -169,7 +193,7 @@ fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint]) -> Table {
         name: "trade-off",
         caption: format!("{} and {}", x.guide.label(), y.guide.label()),
         columns,
-        rows: points.iter().map(row).collect(),
+        rows: points.iter().enumerate().map(row).collect(),
     }
 }
 

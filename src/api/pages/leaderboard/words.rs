@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 use time::OffsetDateTime;
 
-use super::{Page, board, group_name, groups};
+use super::board;
+use super::page::{Page, group_name, groups};
 use crate::analysis::{Policy, Samples};
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row};
 use crate::api::pages::address::Address;
@@ -137,19 +138,20 @@ pub(super) fn how_to_read(policy: Policy, is_table: bool) -> Markup {
                      difference is certain (at the usual 95 %), and one rank is better. A rank such \
                      as 1–2 means: any place from 1 to 2, the data do not separate these methods."
                 }
-                li { strong { "Penalty. " } (penalty(policy)) }
+                li { strong { "Penalty. " } (penalty(policy, is_table)) }
             }
         }
     }
 }
 
-fn penalty(policy: Policy) -> Markup {
+fn penalty(policy: Policy, is_table: bool) -> Markup {
     html! {
         @match policy {
             Policy::Stellar => {
                 "An image that hardly fits its prompt better than the person's reference image does \
                  counts as 0 in the identity metrics (IPS, SIS, APS): copying the reference image \
-                 does not pay. The column Penalised is the share of such images."
+                 does not pay."
+                @if is_table { " The column Penalised is the share of such images." }
             }
             Policy::Toolkit => {
                 "As in the paper's toolkit: an image that hardly fits its prompt better than the \
