@@ -111,8 +111,8 @@ async fn recorded_after_waiting(
     let (run, _) = store.create_run(&name, &RunFacts::default(), OffsetDateTime::now_utc()).await?;
     let mut waiting = Vec::new();
     for number in 0..ACCEPTED {
-        let (run, extras) = (Some(name.clone()), extras.clone());
-        let sample = NewSample { run, extras, ..sample(number as u64) };
+        let sample =
+            NewSample { run: Some(name.clone()), extras: extras.clone(), ..sample(number as u64) };
         store.accept(&pending(&sample, run.id)).await?;
         waiting.push(sample);
     }

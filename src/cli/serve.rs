@@ -56,7 +56,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     tracing::info!(%address, pack = pack.name, digest = %pack.digest, store = service.store.kind(), "listening");
     print(&format!(
         "stellar-score {VERSION} is listening on http://{address} with pack {}{note}.\n\
-         Docs: http://{address}/docs/  Leaderboard: http://{address}/v1/leaderboard\n\
+         Score an image in a browser: http://{address}/  Docs: http://{address}/docs/\n\
          Try:\n  curl -F image=@packs/demo/goldens/astronaut.jpg -F prompt='a person in a space \
          suit' \\\n       \
          -F reference=@packs/demo/goldens/astronaut-face.jpg -F method=mine \

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
+use flate2::{Compress, Compression, Decompress, read::ZlibDecoder, write::ZlibEncoder};
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 use utoipa::ToSchema;
@@ -26,6 +26,13 @@ const MOST_TEXT_BYTES: u64 = 16 << 20;
 
 /// Lengths to which lists are cut until the evidence fits.
 const LENGTHS: [usize; 4] = [64, 16, 4, 1];
+
+/// What most evidence contains: it halves the stored bytes. It is part of the format of version 1,
+/// so it never changes: another dictionary needs another version.
+const DICTIONARY: &[u8] = include_bytes!("evidence_1.txt");
+
+/// The first stored byte.
+const VERSION: u8 = 1;
 
 /// Significant digits of stored numbers: boxes to a hundredth of a pixel.
 const DIGITS: usize = 6;
@@ -145,8 +152,14 @@ impl Evidence {
     /// # Errors
     /// Fails if the bytes are not those of [`to_stored`](Self::to_stored).
     pub fn from_stored(bytes: &[u8]) -> io::Result<Self> {
+        let Some((&VERSION, bytes)) = bytes.split_first() else {
+            return Err(io::Error::other("the evidence is of an unknown version"));
+        };
+        let mut inflate = Decompress::new(false);
+        inflate.set_dictionary(DICTIONARY)?;
         let mut text = Vec::new();
-        DeflateDecoder::new(bytes).take(MOST_TEXT_BYTES).read_to_end(&mut text)?;
+        let decoder = ZlibDecoder::new_with_decompress(bytes, inflate);
+        decoder.take(MOST_TEXT_BYTES).read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text)?)
     }
 
@@ -178,7 +191,10 @@ impl Evidence {
 }
 
 fn compress(text: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    // Without a header: the version says what the bytes are.
+    let mut deflate = Compress::new(Compression::default(), false);
+    deflate.set_dictionary(DICTIONARY).map_err(io::Error::other)?;
+    let mut encoder = ZlibEncoder::new_with_compress(vec![VERSION], deflate);
     encoder.write_all(text)?;
     encoder.finish()
 }
@@ -261,6 +277,9 @@ mod tests {
 
     #[test]
     fn corrupt_bytes_are_an_error() {
-        assert!(Evidence::from_stored(b"{}").is_err());
+        let stored = evidence(1, 1).to_stored(true).unwrap();
+        for bytes in [&b""[..], b"{}", &stored[..stored.len() / 2], &stored[1..]] {
+            assert!(Evidence::from_stored(bytes).is_err(), "{bytes:?}");
+        }
     }
 }

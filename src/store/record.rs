@@ -91,10 +91,10 @@ async fn pending_transaction<P: Connections>(
         return Ok(None);
     }
     ensure_pack(connection, &sample.pack, created).await?;
+    let recorded = write(connection, sample, Some(run), scores).await?;
     let mut sql = Sql::new("UPDATE runs SET waiting = waiting - 1 WHERE id = ");
     sql.bind(run);
     connection.execute(sql).await?;
-    let recorded = write(connection, sample, Some(run), scores).await?;
     transaction.commit().await?;
     Ok(Some(recorded))
 }
@@ -118,6 +118,12 @@ async fn write<C: Connection>(
         .filter(|change| change.old.is_none_or(|old| old.version != change.new.metric_version))
         .collect();
 
+    // Thumbnails are locked before the run by all transactions, so that they queue rather than
+    // deadlock. A repetition brings back evidence that has expired.
+    let pack = &sample.pack.digest;
+    if is_new || !changes.is_empty() || !extras::has_evidence(connection, id, pack).await? {
+        extras::insert(connection, &[(id, sample)]).await?;
+    }
     if let Some(run) = run.filter(|_| is_new || !changes.is_empty()) {
         let mut sql = Sql::new("UPDATE runs SET revision = revision + 1, scored = scored + ");
         sql.bind(i64::from(is_new)).push(" WHERE id = ").bind(run);
@@ -129,11 +135,6 @@ async fn write<C: Connection>(
         if let Some(run) = run {
             running::update(connection, run, &sample.pack.digest, &changes).await?;
         }
-    }
-    // A repetition brings back evidence that has expired.
-    let pack = &sample.pack.digest;
-    if is_new || !changes.is_empty() || !extras::has_evidence(connection, id, pack).await? {
-        extras::insert(connection, &[(id, sample)]).await?;
     }
     let outcome = match (is_new, changes.is_empty()) {
         (true, _) => RecordOutcome::Created,

@@ -107,3 +107,16 @@ async fn an_invalid_prompt_is_named_by_its_position() {
     app.get("/v1/datasets/D/prompts?after=nonsense").await.problem(400, "malformed_request");
     app.get("/v1/datasets/D/prompts?limit=0").await.problem(400, "malformed_request");
 }
+
+#[tokio::test]
+async fn a_dataset_is_redistributable_only_if_declared() {
+    let app = App::start().await;
+    let declared = async |body: Value| {
+        put(&app, "D", &body).await.ok();
+        app.get("/v1/datasets/D").await.ok()["redistributable"].clone()
+    };
+    assert_eq!(declared(json!({"prompts": []})).await, false);
+    assert_eq!(declared(json!({"prompts": [], "redistributable": true})).await, true);
+    assert_eq!(declared(json!({"prompts": []})).await, true, "unchanged");
+    assert_eq!(declared(json!({"prompts": [], "redistributable": false})).await, false);
+}

@@ -156,8 +156,9 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ("api_keys", "created expires hash id limits name revoked scopes"),
         ("attribute_outcomes", "outcomes pack sample"),
         ("audit", "address id key_id key_name method request_id resource route status time"),
-        ("datasets", "created id name revision"),
+        ("datasets", "created id name redistributable revision"),
         ("deleted_images", "deleted image"),
+        ("evidence", "evidence id pack sample"),
         ("faces", "created faces graphs image"),
         ("installation", "created id one"),
         ("kept_files", "bytes folder image key_id photo run"),
@@ -195,6 +196,7 @@ pub(crate) async fn both_databases_have_the_same_tables_and_columns(db: Database
         ),
         ("slice_sums", "kind label metric pack policy run sums"),
         ("summaries", "metric metric_version n nulls pack pivot run squares total"),
+        ("thumbnails", "created image webp"),
         (
             "uncounted_votes",
             "annotator created id is_repeat name question run_a run_b shown_first value",

@@ -5,6 +5,8 @@ mod scores;
 mod tables;
 mod words;
 
+use std::collections::BTreeMap;
+
 use axum::{extract::State, response::Response};
 use maud::{Markup, html};
 
@@ -123,6 +125,10 @@ fn provenance(app: &App, sample: &SampleResponse, evidence: Option<&StoredEviden
     packs.sort_by(|a, b| (&a.0.digest, a.1).cmp(&(&b.0.digest, b.1)));
     packs.dedup();
     let loaded = app.scoring.pack().id();
+    let mut checkpoints: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (metric, checkpoint) in evidence.iter().flat_map(|of| &of.evidence.checkpoints) {
+        checkpoints.entry(checkpoint).or_default().push(metric);
+    }
     html! {
         h2 #provenance { "Where the numbers come from" }
         dl.facts {
@@ -144,9 +150,12 @@ fn provenance(app: &App, sample: &SampleResponse, evidence: Option<&StoredEviden
                 (number::count(sample.references.len() as u64)) " reference, "
                 (number::count(sample.auxiliary.len() as u64)) " auxiliary"
             }
-            @if let Some(evidence) = evidence {
-                @for (metric, checkpoint) in &evidence.evidence.checkpoints {
-                    dt { "Weights of " code { (metric) } } dd { (checkpoint) }
+            @if !checkpoints.is_empty() {
+                dt { "Weights" }
+                dd {
+                    @for (checkpoint, metrics) in &checkpoints {
+                        div { (checkpoint) " " code.fine { (metrics.join(", ")) } }
+                    }
                 }
             }
             dt { "Content" } dd { code.fine { (sample.content) } }

@@ -9,7 +9,7 @@ use super::super::{
 };
 use super::words;
 use crate::api::samples::StoredEvidence;
-use crate::service::Evidence;
+use crate::service::{Evidence, Match};
 
 /// Most rows of a table on the page; the API has all.
 const MOST: usize = 60;
@@ -51,24 +51,37 @@ fn section(
 }
 
 fn matches(view: &mut View, evidence: &Evidence) -> Markup {
-    let rows = evidence.matches.iter().flat_map(|(metric, pairs)| {
-        pairs.iter().map(move |pair| {
-            vec![
-                Cell::text(words::image_of(&pair.photo)).head(),
-                Cell::text((pair.photo_face + 1).to_string()),
-                Cell::text((pair.image_face + 1).to_string()),
-                Cell::number(Some(pair.cosine), number::rounded(pair.cosine, 3)),
-                Cell::text(metric.clone()).shown(html! { code { (metric) } }),
-            ]
-            .into()
-        })
+    // Several metrics use the same pair.
+    let mut pairs: Vec<(&Match, Vec<&str>)> = Vec::new();
+    for (metric, found) in &evidence.matches {
+        for pair in found {
+            let same = |(other, _): &&mut (&Match, Vec<&str>)| {
+                (&other.photo, other.photo_face, other.image_face)
+                    == (&pair.photo, pair.photo_face, pair.image_face)
+            };
+            match pairs.iter_mut().find(same) {
+                Some((_, metrics)) => metrics.push(metric),
+                None => pairs.push((pair, vec![metric])),
+            }
+        }
+    }
+    let rows = pairs.into_iter().map(|(pair, metrics)| {
+        let metrics = metrics.join(", ");
+        vec![
+            Cell::text(words::image_of(&pair.photo)).head(),
+            Cell::text((pair.photo_face + 1).to_string()),
+            Cell::text((pair.image_face + 1).to_string()),
+            Cell::number(Some(pair.cosine), number::rounded(pair.cosine, 3)),
+            Cell::text(metrics.clone()).shown(html! { code { (metrics) } }),
+        ]
+        .into()
     });
     let columns = vec![
         Column::text("Image of the person"),
         Column::number("Its face"),
         Column::number("Generated face"),
         Column::number("Similarity"),
-        Column::text("Metric"),
+        Column::text("Metrics"),
     ];
     section(
         view,
