@@ -22,7 +22,7 @@ use crate::metrics::{self, Direction};
 use crate::store::{RunRecord, RunState};
 
 /// Parameters of the page that the report does not have.
-const OWN: [&str; 2] = ["metric", "kind"];
+const OWN: [&str; 3] = ["metric", "kind", "min_samples"];
 
 /// Number of runs to compare with.
 const OTHERS: u32 = 60;
