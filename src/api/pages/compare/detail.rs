@@ -120,8 +120,9 @@ fn slices(view: &mut View, address: &Address, all: &[SliceComparison], metric: &
         .collect();
     listed.sort_by_key(|(slice, _)| std::cmp::Reverse(slice.pairs));
     listed.truncate(SLICES);
-    listed
-        .sort_by_key(|(slice, _)| (&slice.kind, slice.label.trim_start_matches('!'), &slice.label));
+    listed.sort_by_key(|(slice, _)| {
+        (&slice.kind, slice.label.trim_start_matches('!'), slice.label.starts_with('!'))
+    });
     let mut rows: Vec<ForestRow> = Vec::new();
     for (at, (slice, of)) in listed.iter().enumerate() {
         if at == 0 || listed[at - 1].0.kind != slice.kind {

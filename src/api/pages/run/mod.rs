@@ -204,7 +204,7 @@ fn progress(run: &RunResponse, address: &Address) -> Markup {
                     span #failed { (number::count(counts.failed)) } " failed, "
                     span #pending { (number::count(counts.pending)) } " pending."
                 }
-                p.fine #rate aria-live="polite" {
+                p.fine #rate {
                     a href=(address) { "Reload" } " to see the current counts."
                 }
                 @if run.state == RunState::Open && counts.accepted == 0 {
