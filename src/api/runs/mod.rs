@@ -117,10 +117,18 @@ pub(crate) async fn list_methods(
     State(app): Shared,
     Query(parameters): Query<MethodsQuery>,
 ) -> Result<Json<MethodsResponse>, ApiError> {
+    methods(&app, parameters).await.map(Json)
+}
+
+/// Returns one page of methods.
+pub(crate) async fn methods(
+    app: &App,
+    parameters: MethodsQuery,
+) -> Result<MethodsResponse, ApiError> {
     let limit = page(parameters.limit)?;
     let methods = app.store.methods(&parameters.after.unwrap_or_default(), limit + 1).await?;
     let (methods, next) = cut(methods, limit, |method| method.name.clone());
-    Ok(Json(MethodsResponse { methods, next }))
+    Ok(MethodsResponse { methods, next })
 }
 
 /// A run to create.

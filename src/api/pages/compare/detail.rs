@@ -208,9 +208,9 @@ fn pairs(title: &str, of: &ChangesResponse, pairs: &[ChangedPair]) -> Markup {
                             (show::prompt(pair.sample_a.as_ref().or(pair.sample_b.as_ref())))
                         }
                         @let caption = html! { "A " strong { (number::plain(scores.a)) } };
-                        (show::sample(&scores.name, pair.sample_a.as_ref(), &caption))
+                        (show::sample(&show::alt(&scores.name, pair.sample_a.as_ref()), pair.sample_a.as_ref(), &caption))
                         @let caption = html! { "B " strong { (number::plain(scores.b)) } };
-                        (show::sample(&scores.name, pair.sample_b.as_ref(), &caption))
+                        (show::sample(&show::alt(&scores.name, pair.sample_b.as_ref()), pair.sample_b.as_ref(), &caption))
                     }
                 }
             }
