@@ -138,7 +138,7 @@ pub fn gallery(
         let judged = votes.get(name).map_or(&[][..], Vec::as_slice);
         found.row(runs, name, places, judged)
     };
-    let mut order: Vec<(&str, Vec<Option<usize>>, Option<f64>)> = names
+    let mut order: Vec<_> = names
         .into_iter()
         .map(|(name, places)| {
             let key = match options.sort {
@@ -271,7 +271,7 @@ impl Gallery {
         let pairs = images.iter().enumerate().flat_map(|(at, a)| {
             images[at + 1..].iter().filter_map(|b| {
                 let (for_a, for_b) = self.sides(a, b);
-                let largest = (for_a + for_b) / 2;
+                let largest = usize::midpoint(for_a, for_b);
                 (largest > 0).then(|| for_a.min(for_b) as f64 / largest as f64)
             })
         });

@@ -67,7 +67,7 @@ impl App {
     }
 }
 
-fn new_key(name: &str, scopes: &[Scope], limits: KeyLimits) -> (String, KeyRecord) {
+pub(crate) fn new_key(name: &str, scopes: &[Scope], limits: KeyLimits) -> (String, KeyRecord) {
     let key = Key::generate().unwrap();
     let record = KeyRecord {
         id: key.id(),

@@ -2,7 +2,7 @@ use super::*;
 use crate::analysis::compare::tests::simulated;
 use crate::store::MetricColumn;
 
-const METRICS: [&str; 4] = ["clip_t", "aesthetic", "dino", "dreamsim"];
+const METRICS: [&str; 4] = ["clip_t", "aesthetic", "dreamsim", "dino"];
 
 /// A run with samples `a`, `b` and `c` of two people, and these scores by metric and sample.
 fn run(id: u128, scores: [[f64; 3]; 4]) -> RunData {
@@ -26,7 +26,7 @@ fn run(id: u128, scores: [[f64; 3]; 4]) -> RunData {
 
 /// In row `a` all metrics prefer the first run; in `b` two of four; in `c` three of four.
 fn runs() -> [RunData; 2] {
-    let first = [[0.9, 0.9, 0.1], [9.0, 9.0, 9.0], [0.9, 0.1, 0.9], [0.1, 0.9, 0.1]];
+    let first = [[0.9, 0.9, 0.1], [9.0, 9.0, 9.0], [0.1, 0.9, 0.1], [0.9, 0.1, 0.9]];
     [run(1, first), run(2, [[0.5; 3], [5.0; 3], [0.5; 3], [0.5; 3]])]
 }
 

@@ -301,7 +301,7 @@ fn nothing() -> Markup {
                 "Two metrics with scores of the same images are needed. Submit the images of a generator; \
                  every metric that the pack has is then computed."
             }
-            pre { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+            pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
             p { a.button href="/" { "Score an image" } " " a.button href="/runs" { "All runs" } }
         }
     }

@@ -24,9 +24,6 @@ const ROWS: u32 = 20;
 /// Runs to choose from.
 const CHOICES: u32 = 40;
 
-/// Bytes of the people that a form lists.
-const LISTED: usize = 12_000;
-
 /// Kinds of slices that the form offers.
 const RELATIONS: [&str; 3] = ["interaction", "location", "none"];
 
@@ -50,7 +47,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
         @if found.runs.is_empty() {
             div.card.empty {
                 p { "There is no finished run with scores yet. Send one, and it is finished when all its images are scored:" }
-                pre { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
                 p { a href="/runs" { "All runs" } }
             }
         } @else {
@@ -144,11 +141,6 @@ fn filters(address: &Address, found: &GalleryResponse) -> Markup {
             option value=(value) selected[value == slice] { (clip(label, 60)) }
         }
     };
-    let mut bytes = 0;
-    let people = found.identities.iter().take_while(|name| {
-        bytes += name.len() + 30;
-        bytes < LISTED
-    });
     html! {
         form.filters data-auto method="get" action="/gallery" {
             (show::hidden(address, &["slice", "identity", "sort", "question", "offset"]))
@@ -183,7 +175,7 @@ fn filters(address: &Address, found: &GalleryResponse) -> Markup {
                 "Person"
                 input type="search" name="identity" list="people" autocomplete="off"
                     value=(address.get("identity").unwrap_or_default());
-                datalist #people { @for name in people { option value=(name) {} } }
+                (show::names("people", found.identities.iter().map(|name| &**name)))
             }
             @if address.get("sort") == Some("people") {
                 label {
@@ -266,7 +258,8 @@ fn row(found: &GalleryResponse, row: &GalleryRowEntry) -> Markup {
                         }
                         @if let Some(image) = image { (dots(&found.metrics, image)) }
                     };
-                    (show::sample(&row.name, image.as_ref().map(|image| &image.brief), &caption))
+                    @let alt = format!("Image by {}", clip(&run.method, 30));
+                    (show::sample(&alt, image.as_ref().map(|image| &image.brief), &caption))
                 }
             }
         }

@@ -113,7 +113,7 @@ fn parity() -> Markup {
                  certificate is the result of comparing this service with them, from the image file to \
                  the number. It fails if a single score differs by more than its tolerance."
             }
-            pre { code {
+            pre tabindex="0" { code {
                 "stellar-score pack verify packs/NAME\n"
                 "stellar-score pack verify packs/NAME --toolkit stellar-metrics/tests/assets"
             } }

@@ -1,5 +1,7 @@
 //! `GET /runs`: all runs with their progress.
 
+use std::collections::BTreeSet;
+
 use axum::{extract::State, response::Response};
 use maud::{Markup, html};
 
@@ -11,12 +13,18 @@ use super::{
     view::{Section, View},
 };
 use crate::api::http::ApiError;
-use crate::api::runs::{self, RunOrder, RunResponse, RunsQuery};
+use crate::api::runs::{self, MethodsQuery, RunOrder, RunResponse, RunsQuery};
 use crate::api::state::Shared;
-use crate::store::RunState;
+use crate::store::{MethodRecord, RunState};
 
 /// Rows of a page by default.
-const ROWS: u32 = 50;
+const ROWS: u32 = 40;
+
+/// Methods in the list to choose from.
+const METHODS: u32 = 100;
+
+/// Longest name of a method, in bytes, that is linked to its runs.
+const LINKED: usize = 200;
 
 /// Responds with the page.
 pub(super) async fn read(State(app): Shared, address: Address) -> Result<Response, ApiError> {
@@ -27,13 +35,15 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     query.limit.get_or_insert(ROWS);
     let is_filtered = ["method", "dataset", "state"].iter().any(|name| address.get(name).is_some());
     let page = runs::respond(&app, query).await?;
+    let methods = MethodsQuery { after: None, limit: Some(METHODS) };
+    let methods = runs::methods(&app, methods).await?.methods;
     let mut view = View::new(Section::Runs, "Runs", &address).style("runs.css");
     let content = html! {
         h1 { "Runs" }
         p.lead {
             "A run is one set of images of a method, such as one seed or one setting."
         }
-        (filters(&address))
+        (filters(&address, &methods, &page.runs))
         @if page.runs.is_empty() {
             (empty(is_filtered))
         } @else {
@@ -49,12 +59,13 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     view.respond(&app, &content)
 }
 
-fn filters(address: &Address) -> Markup {
+fn filters(address: &Address, methods: &[MethodRecord], runs: &[RunResponse]) -> Markup {
+    let datasets: BTreeSet<&str> = runs.iter().filter_map(|run| run.dataset.as_deref()).collect();
     let value = |name| address.get(name).unwrap_or_default();
     html! {
         form.filters data-auto method="get" action="/runs" {
-            label { "Method" input type="search" name="method" value=(value("method")) placeholder="Exact name"; }
-            label { "Dataset" input type="search" name="dataset" value=(value("dataset")) placeholder="Exact name"; }
+            label { "Method" input type="search" name="method" list="methods" value=(value("method")) placeholder="Exact name"; }
+            label { "Dataset" input type="search" name="dataset" list="datasets" value=(value("dataset")) placeholder="Exact name"; }
             label {
                 "State"
                 select name="state" {
@@ -75,6 +86,8 @@ fn filters(address: &Address) -> Markup {
                 }
             }
             button { "Apply" }
+            (show::names("methods", methods.iter().map(|method| &*method.name)))
+            (show::names("datasets", datasets.into_iter()))
         }
     }
 }
@@ -86,7 +99,7 @@ fn empty(is_filtered: bool) -> Markup {
                 p { "No run matches these filters. " a href="/runs" { "Show all runs" } "." }
             } @else {
                 p { "There are no runs yet. Send one:" }
-                pre { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
                 p { a href="/docs/" { "The API" } " takes samples from any program." }
             }
         }
@@ -123,7 +136,10 @@ fn row(run: &RunResponse, address: &Address) -> Row {
     };
     let link = html! {
         (show::run_link(run.run_id, &run.method, &run.run))
-        " " a.fine.only href=(of_method) title="Runs of this method only" { "only this method" }
+        // Percent-encoded, a long name would be the largest part of the page.
+        @if run.method.len() <= LINKED {
+            " " a.fine.only href=(of_method) title="Runs of this method only" { "only this method" }
+        }
     };
     let state = html! {
         (show::state(run.state))

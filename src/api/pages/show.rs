@@ -110,14 +110,14 @@ pub(super) fn help(reason: &str) -> &'static str {
     serde_json::from_value::<NullReason>(reason.into()).map_or("", NullReason::help)
 }
 
-/// Renders a sample: its image, linked to its page, with a caption.
-pub(super) fn sample(name: &str, of: Option<&Brief>, caption: &Markup) -> Markup {
+/// Renders a sample: its image, linked to its page, with a caption. `alt` says what the image is.
+pub(super) fn sample(alt: &str, of: Option<&Brief>, caption: &Markup) -> Markup {
     html! {
         figure.sample {
             @if let Some(of) = of {
                 a href=(format!("/samples/{}", of.id)) {
                     @match &of.image {
-                        Some(hash) => (images::image(hash, &alt(name, of.prompt.as_deref()))),
+                        Some(hash) => (images::image(hash, alt)),
                         None => span.none { "No image: the scores were imported" },
                     }
                 }
@@ -130,8 +130,8 @@ pub(super) fn sample(name: &str, of: Option<&Brief>, caption: &Markup) -> Markup
 }
 
 /// Returns what an image shows, as far as its sample says it.
-fn alt(name: &str, prompt: Option<&str>) -> String {
-    match prompt {
+pub(super) fn alt(name: &str, of: Option<&Brief>) -> String {
+    match of.and_then(|of| of.prompt.as_deref()) {
         Some(prompt) => format!("Generated for: {}", clip(prompt, 100)),
         None => format!("Sample {}", clip(name, NAME)),
     }
@@ -169,6 +169,19 @@ pub(super) fn run_choice(
             }
         }
     }
+}
+
+/// Bytes of a list of names to choose from.
+const NAMES: usize = 8_000;
+
+/// Renders names to choose from in a field, as many as a page has room for.
+pub(super) fn names<'a>(id: &'static str, names: impl Iterator<Item = &'a str>) -> Markup {
+    let mut bytes = 0;
+    let names = names.take_while(|name| {
+        bytes += name.len() + 30;
+        bytes < NAMES
+    });
+    html! { datalist id=(id) { @for name in names { option value=(name) {} } } }
 }
 
 /// Renders the hidden fields of a form: the parameters that it does not have itself.

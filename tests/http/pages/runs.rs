@@ -1,10 +1,14 @@
 //! Pages about runs: the list, a run, comparisons and the gallery, and the routes behind them.
 
-use axum::http::header;
+use axum::{
+    body::Body,
+    http::{Request, header},
+};
 use serde_json::{Value, json};
 use stellar_score::{
     analysis::refresh_stale,
     content::ContentHash,
+    key::{KeyLimits, Scope},
     store::{NewSample, NewScore, PackId, RunName, ScoreValue},
 };
 use time::OffsetDateTime;
@@ -12,7 +16,8 @@ use uuid::Uuid;
 
 use crate::{
     harness::{App, tells},
-    runs::{form, post},
+    keys::new_key,
+    runs::{csv, form, post},
     support::{form::Form, images::png},
 };
 
@@ -132,6 +137,12 @@ async fn runs_are_listed_newest_first_with_filters_and_pages() {
     assert!(app.page(&next).await.contains(">first</bdi>"));
     let csv = app.download("/runs?download=csv%3Aruns").await;
     assert_eq!(csv.lines().count(), 4, "{csv}");
+    // Long names do not make a page heavy, and are clipped.
+    for at in 0..50 {
+        let body = json!({"method": format!("{}{at}", "\u{1f600}".repeat(400)), "dataset": "long"});
+        assert_eq!(app.send(post("/v1/runs", &body)).await.status, 201);
+    }
+    assert!(app.page("/runs?dataset=long").await.contains("\u{1f600}…"));
     app.get("/runs?state=gone").await.problem(400, "malformed_request");
 }
 
@@ -144,8 +155,7 @@ async fn an_open_run_shows_its_progress_and_a_finished_one_none() {
     app.put(&run, "one", form(1)).await;
     app.until_scored(&run, 1).await;
     let page = app.page(&format!("/runs/{run}")).await;
-    // The penalty cannot be decided, which is no reason to hide the scores as measured.
-    tells(&page, &["1 scored", "policy=none", "aesthetic"]);
+    tells(&page, &[">1</span> scored", "aesthetic"]);
     app.finish(&run).await;
     app.until_run(&run, "its end", |run| run["state"] == "finished").await;
     assert!(!app.page(&format!("/runs/{run}")).await.contains("data-events"));
@@ -157,7 +167,7 @@ async fn an_open_run_shows_its_progress_and_a_finished_one_none() {
 async fn a_run_shows_scores_distributions_samples_and_slices() {
     let app = App::start().await;
     let run = record(&app, HOSTILE, 0.0, HOSTILE).await;
-    let page = app.page(&format!("/runs/{run}")).await;
+    let page = app.page(&format!("/runs/{run}?min_samples=5")).await;
     let report = app.get(&format!("/v1/runs/{run}/report")).await.ok();
     let row = report["rows"].as_array().unwrap().iter().find(|row| row["metric"] == "ips").unwrap();
     tells(&page, &["ips-title", "Best samples", "no face in reference", "not Young", "Compare"]);
@@ -167,7 +177,9 @@ async fn a_run_shows_scores_distributions_samples_and_slices() {
     assert!(latex.contains("\\toprule") && latex.contains("clip\\_t"), "{latex}");
     let svg = app.download(&format!("/runs/{run}?download=svg%3Aips")).await;
     assert!(svg.contains("<svg xmlns") && svg.contains("23 scores from"), "{svg}");
-    let svg = app.download(&format!("/runs/{run}?metric=clip_t&download=svg%3Aslices")).await;
+    let svg = app
+        .download(&format!("/runs/{run}?metric=clip_t&download=svg%3Aslices&min_samples=5"))
+        .await;
     assert!(svg.contains("clip_t by slice"), "{svg}");
 
     // The best sample is one of the last person, and the worst one of the first.
@@ -189,6 +201,36 @@ async fn a_run_shows_scores_distributions_samples_and_slices() {
     assert_eq!((found["metrics"].as_array().unwrap().len(), &ips["n"]), (1, &json!(23)));
     let counts = ips["counts"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap());
     assert_eq!(counts.sum::<u64>(), 23);
+}
+
+#[tokio::test]
+async fn a_penalty_that_cannot_be_decided_does_not_hide_the_scores() {
+    let app = App::start().await;
+    let run = app.run_of("A").await;
+    let text = ",name,identity_preservation\n0,a,0.5\n1,b,0.6\n";
+    app.send(csv(&run, "them", text)).await.ok();
+    let page = app.page(&format!("/runs/{run}")).await;
+    tells(&page, &["the penalty needs clip_t", "policy=none", "ips-title", "No image: the scores"]);
+    assert!(!page.contains("data-table=\"scores\""), "{page}");
+    let page = app.page(&format!("/runs/{run}?policy=none")).await;
+    assert!(page.contains("data-table=\"scores\""), "{page}");
+}
+
+#[tokio::test]
+async fn pages_need_a_key_with_the_scope_read() {
+    let app = App::start().await;
+    let run = record(&app, "A", 0.0, "ada").await;
+    let (_, score) = new_key("score", &[Scope::Score], KeyLimits::default());
+    let (key, read) = new_key("read", &[Scope::Read], KeyLimits::default());
+    for record in [&score, &read] {
+        assert!(app.store.create_key(record).await.unwrap());
+    }
+    for path in ["/runs", "/gallery", "/compare", &format!("/runs/{run}")] {
+        let answer = app.get(path).await;
+        assert_eq!(answer.status, 401, "{path}");
+        let request = Request::get(path).header(header::AUTHORIZATION, format!("Bearer {key}"));
+        assert_eq!(app.send(request.body(Body::empty()).unwrap()).await.status, 200, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -235,7 +277,7 @@ async fn two_runs_are_compared_by_metric_person_prompt_and_sample() {
     let page = app.page(&format!("/compare?a={a}&b={b}&policy=none&metric=ips&by=prompt")).await;
     assert!(page.contains("By prompt") && page.contains("a person riding horse"), "{page}");
     let slices = format!("/compare?a={a}&b={b}&policy=none&metric=ips&slices=true&min_pairs=5");
-    assert!(app.page(&slices).await.contains("category: sport"));
+    assert!(app.page(&slices).await.contains("Category of the prompt: sport"));
 
     let other = app.run_of("C").await;
     let page = app.page(&format!("/compare?a={a}&b={other}")).await;
@@ -266,13 +308,13 @@ async fn the_gallery_has_the_newest_finished_run_of_each_method() {
     // `ips` prefers A and `clip_t` the other; one row has no `ips`.
     assert_eq!((&rows[0]["disagreement"], &rows[23]["disagreement"]), (&json!(1.0), &Value::Null));
     assert_eq!(rows[23]["name"], "23");
-    assert_eq!(rows[0]["images"][0]["first"], json!(["ips"]));
+    let place = usize::from(found["runs"][0]["id"] != json!(a));
+    assert_eq!(rows[0]["images"][place]["first"], json!(["ips"]));
 
     let named = format!("runs={a},{b}");
     let page = app.page(&format!("/gallery?{named}&slice=category%3Asport")).await;
     assert!(page.contains("12 rows"), "{page}");
-    let person: String =
-        format!("{HOSTILE} 3").bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let person = "%3Cscript%3Ealert(1)%3C%2Fscript%3E%D7%90%D7%91%203";
     assert!(app.page(&format!("/gallery?{named}&identity={person}")).await.contains("4 rows"));
     assert!(
         app.page(&format!("/gallery?{named}&identity=nobody")).await.contains("No row matches")

@@ -120,8 +120,9 @@ fn slices(view: &mut View, address: &Address, all: &[SliceComparison], metric: &
         .collect();
     listed.sort_by_key(|(slice, _)| std::cmp::Reverse(slice.pairs));
     listed.truncate(SLICES);
-    listed
-        .sort_by_key(|(slice, _)| (&slice.kind, slice.label.trim_start_matches('!'), &slice.label));
+    listed.sort_by_key(|(slice, _)| {
+        (&slice.kind, slice.label.trim_start_matches('!'), slice.label.starts_with('!'))
+    });
     let mut rows: Vec<ForestRow> = Vec::new();
     for (at, (slice, of)) in listed.iter().enumerate() {
         if at == 0 || listed[at - 1].0.kind != slice.kind {
@@ -207,9 +208,9 @@ fn pairs(title: &str, of: &ChangesResponse, pairs: &[ChangedPair]) -> Markup {
                             (show::prompt(pair.sample_a.as_ref().or(pair.sample_b.as_ref())))
                         }
                         @let caption = html! { "A " strong { (number::plain(scores.a)) } };
-                        (show::sample(&scores.name, pair.sample_a.as_ref(), &caption))
+                        (show::sample(&show::alt(&scores.name, pair.sample_a.as_ref()), pair.sample_a.as_ref(), &caption))
                         @let caption = html! { "B " strong { (number::plain(scores.b)) } };
-                        (show::sample(&scores.name, pair.sample_b.as_ref(), &caption))
+                        (show::sample(&show::alt(&scores.name, pair.sample_b.as_ref()), pair.sample_b.as_ref(), &caption))
                     }
                 }
             }

@@ -35,6 +35,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     let mut picked = address.all("runs");
     let mut side = |name| address.get(name).or_else(|| picked.next()).map(str::to_owned);
     let (a, b) = (side("a"), side("b"));
+    let is_cut = address.all("runs").count() > 2;
     let mut address = address.without("runs");
     for (name, id) in [("a", &a), ("b", &b)] {
         if let Some(id) = id {
@@ -94,6 +95,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
             a.fine href=(swapped) { "Swap" }
         }
         (choice)
+        @if is_cut { p.note { "The first two of the selected runs are compared." } }
         (whole(&mut view, &found))
         @if let Some(details) = &details { (detail::detail(&mut view, &address, &found, details)) }
     };
@@ -142,7 +144,7 @@ async fn choice(app: &App, address: &Address, query: &CompareQuery) -> Result<Ma
         @if listed.is_empty() {
             div.card.empty {
                 p { "No run has scores yet. Send two runs over the same prompts:" }
-                pre { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
             }
         }
         form.filters method="get" action="/compare" {

@@ -53,9 +53,9 @@ fn empty(is_page: bool) -> Markup {
             } @else {
                 p { strong { "No dataset is registered." } }
                 p { "A dataset is a folder of photos and prompts. Register one:" }
-                pre { code { "stellar-score dataset register FOLDER" } }
+                pre tabindex="0" { code { "stellar-score dataset register FOLDER" } }
                 p { "To try it without any data, make one up first:" }
-                pre { code {
+                pre tabindex="0" { code {
                     "stellar-score dataset synthesize --out sample --identities 20 --prompts 100\n\
                      stellar-score dataset prepare --download sample/download \\\n    \
                          --prompts sample/prompts --out stellar"

@@ -44,7 +44,7 @@ pub(super) async fn content(
             div.card.empty {
                 h2 { "No row has both metrics" }
                 p { "Choose other metrics, or submit a run that is scored in both." }
-                pre {
+                pre tabindex="0" {
                     code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" }
                 }
             }

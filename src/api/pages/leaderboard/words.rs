@@ -290,7 +290,7 @@ pub(super) fn nothing(address: &Address) -> Markup {
                 p {
                     "Submit the images of a generator, or score a single image with a method's name."
                 }
-                pre { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
                 p {
                     a.button href="/" { "Score an image" } " "
                     a.button href=(address.with("pack", "all")) { "Show every pack" } " "

@@ -33,8 +33,11 @@ pub(super) async fn section(
     metric: &str,
 ) -> Result<Markup, ApiError> {
     let mut asked: Vec<(&str, &str)> = vec![("metrics", metric)];
-    asked
-        .extend(["kind", "policy"].into_iter().filter_map(|name| Some((name, address.get(name)?))));
+    asked.extend(
+        ["kind", "policy", "min_samples"]
+            .into_iter()
+            .filter_map(|name| Some((name, address.get(name)?))),
+    );
     let mut query = Address::new("/").with("run", run.run_id);
     for (name, value) in asked {
         query = query.with(name, value);
@@ -97,7 +100,7 @@ fn shown(view: &mut View, found: &SlicesResponse, metric: &str, is_one_kind: boo
     if listed.is_empty() {
         return html! {
             p {
-                "No slice has 20 samples with a score. Slices come from the metadata of samples: "
+                "No slice has enough samples with a score. Slices come from the metadata of samples: "
                 code { "categories" } ", " code { "prompt_kind" } " and " code { "attributes" } "."
             }
         };
@@ -115,7 +118,9 @@ fn shown(view: &mut View, found: &SlicesResponse, metric: &str, is_one_kind: boo
         p {
             "Each dot is the mean of the samples of one slice, with its 95 % interval; the vertical line \
                 is the mean of the whole run. Where the intervals of two groups do not overlap, chance is \
-                an unlikely explanation of their difference. With many slices, a few stand apart by chance."
+                an unlikely explanation of their difference. With many slices, a few stand apart by chance. \
+                For fairness, look at the images without a face in the table first: they change what the \
+                means are over."
         }
         @if found.stale { p.note { "The run has changed since: reload in some seconds." } }
         (view.chart(&chart))

@@ -22,7 +22,7 @@ use crate::metrics::{self, Direction};
 use crate::store::{RunRecord, RunState};
 
 /// Parameters of the page that the report does not have.
-const OWN: [&str; 2] = ["metric", "kind"];
+const OWN: [&str; 3] = ["metric", "kind", "min_samples"];
 
 /// Number of runs to compare with.
 const OTHERS: u32 = 60;
@@ -170,7 +170,7 @@ fn facts(run: &RunResponse) -> Markup {
         @if !run.settings.is_empty() {
             details {
                 summary { "Settings of the generator" }
-                pre { code { (settings(run)) } }
+                pre tabindex="0" { code { (settings(run)) } }
             }
         }
     }
@@ -204,12 +204,12 @@ fn progress(run: &RunResponse, address: &Address) -> Markup {
                     span #failed { (number::count(counts.failed)) } " failed, "
                     span #pending { (number::count(counts.pending)) } " pending."
                 }
-                p.fine #rate aria-live="polite" {
+                p.fine #rate {
                     a href=(address) { "Reload" } " to see the current counts."
                 }
                 @if run.state == RunState::Open && counts.accepted == 0 {
                     p { "The run waits for samples. Send them with:" }
-                    pre { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                    pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
                 } @else if run.state == RunState::Open {
                     p.fine {
                         "The run is open: more samples may come. Metrics of the whole run, such as "

@@ -63,7 +63,8 @@ fn strip(title: &str, of: &RankedResponse) -> Markup {
                     @let caption = html! {
                         strong { (number::plain(sample.value)) } " " (show::prompt(Some(&sample.brief)))
                     };
-                    (show::sample(&sample.name, Some(&sample.brief), &caption))
+                    @let alt = show::alt(&sample.name, Some(&sample.brief));
+                    (show::sample(&alt, Some(&sample.brief), &caption))
                 }
             }
         }

@@ -91,7 +91,7 @@ fn empty(question: &Question, is_filtered: bool) -> Markup {
             p { strong { "Nobody has answered this question" @if is_filtered { " under this name" } "." } }
             p { a.button.main href=(vote) { "Vote" } }
             p { "Votes that were collected elsewhere are sent as CSV:" }
-            pre { code {
+            pre tabindex="0" { code {
                 "curl --data-binary @votes.csv -H 'Content-Type: text/csv' HOST/v1/preferences"
             } }
         }

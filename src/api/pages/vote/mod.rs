@@ -268,7 +268,7 @@ fn finished(app: &App, session: &Session, answered: usize, without_images: bool)
                 p { strong { "There is nothing to compare yet." } }
                 p { "Two methods must have images of the same name, which means for the same \
                     prompt. Send the images of a second method:" }
-                pre { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
                 p { a href="/runs" { "Runs of this service" } }
             }
         }
