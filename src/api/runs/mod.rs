@@ -119,12 +119,6 @@ pub(crate) async fn list_methods(
     State(app): Shared,
     Query(parameters): Query<MethodsQuery>,
 ) -> Result<Json<MethodsResponse>, ApiError> {
-<<<<<<< HEAD
-    let after = parameters.after.unwrap_or_default();
-    let read = async |limit| app.store.methods(&after, limit).await;
-    let (methods, next) = page_of(parameters.limit, read, |method| method.name.clone()).await?;
-    Ok(Json(MethodsResponse { methods, next }))
-=======
     methods(&app, parameters).await.map(Json)
 }
 
@@ -133,11 +127,10 @@ pub(crate) async fn methods(
     app: &App,
     parameters: MethodsQuery,
 ) -> Result<MethodsResponse, ApiError> {
-    let limit = page(parameters.limit)?;
-    let methods = app.store.methods(&parameters.after.unwrap_or_default(), limit + 1).await?;
-    let (methods, next) = cut(methods, limit, |method| method.name.clone());
+    let after = parameters.after.unwrap_or_default();
+    let read = async |limit| app.store.methods(&after, limit).await;
+    let (methods, next) = page_of(parameters.limit, read, |method| method.name.clone()).await?;
     Ok(MethodsResponse { methods, next })
->>>>>>> w-runs
 }
 
 /// A run to create.
