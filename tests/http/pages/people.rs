@@ -115,6 +115,7 @@ async fn photos_of_a_person_are_compared_and_missing_faces_have_a_reason() {
     let same = person(&found, 0);
     assert!((same["consistency"].as_f64().unwrap() - 1.0).abs() < 1e-6, "{same}");
     assert_eq!((&same["photos"], &same["with_face"]), (&json!(2), &json!(2)));
+    assert_eq!(same["lowest_photo"], "0", "of equals the first");
     let single = person(&found, 1);
     assert_eq!((&single["consistency"], &single["reason"]), (&json!(null), &json!("one_photo")));
 

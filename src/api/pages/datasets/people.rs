@@ -107,7 +107,7 @@ fn table(people: &[&PersonEntry]) -> Table {
                 count(of.photos),
                 count(of.with_face),
                 value(of.consistency),
-                value(of.lowest),
+                least_alike(of),
                 remarks(of),
             ],
         }
@@ -125,6 +125,14 @@ fn table(people: &[&PersonEntry]) -> Table {
         ],
         rows: people.iter().map(row).collect(),
     }
+}
+
+fn least_alike(of: &PersonEntry) -> Cell {
+    let Some((value, name)) = of.lowest.zip(of.lowest_photo.as_ref()) else {
+        return Cell::number(None, "—");
+    };
+    let shown = number::rounded(value, 3);
+    Cell::number(Some(value), &*shown).shown(html! { (shown) " (photo " bdi { (name) } ")" })
 }
 
 fn remarks(of: &PersonEntry) -> Cell {
