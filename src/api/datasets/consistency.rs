@@ -81,7 +81,7 @@ async fn compare(app: &App, dataset: &DatasetRecord) -> Result<People, ApiError>
             people.iter().map(|photos| photos.iter().map(faces).collect()).collect();
         let found = photo_consistency(&compared);
         let entries = people.iter().zip(&compared).zip(found);
-        People(entries.map(|((photos, faces), of)| entry(&people, photos, faces, of)).collect())
+        People(entries.map(|((photos, faces), of)| entry(&people, photos, faces, &of)).collect())
     })
     .await)
 }
@@ -90,7 +90,7 @@ fn entry(
     people: &[&[PhotoRecord]],
     photos: &[PhotoRecord],
     faces: &[PhotoFaces<'_>],
-    of: PersonPhotos,
+    of: &PersonPhotos,
 ) -> PersonEntry {
     let has_face = |faces: &&PhotoFaces<'_>| faces.is_some_and(|faces| !faces.data.is_empty());
     let outliers = photos.iter().zip(&of.photos).filter_map(|(photo, place)| {

@@ -138,7 +138,7 @@ async fn photos_of_a_person_are_compared_and_missing_faces_have_a_reason() {
     assert_eq!((&unknown["unknown"], &unknown["reason"]), (&json!(1), &json!("faces_not_stored")));
     let page = text(&app.get("/datasets/D").await);
     for part in
-        ["1.000", "one photo only", "faces not stored", "&lt;i&gt;unknown", "not stored for"]
+        ["1.000", "one photo with a face", "faces not stored", "&lt;i&gt;unknown", "not stored for"]
     {
         assert!(page.contains(part), "{part} is missing in {page}");
     }
