@@ -88,10 +88,10 @@ pub(super) fn section(view: &mut View, of: &ConsistencyResponse) -> Markup {
                 disagree, in another colour. The table has the numbers.", dots.len());
             (view.chart(&strip::chart("consistency", "Consistency of the photos, one dot a person", text, &dots)))
         }
-        (view.table(&table(&people[..people.len().min(MOST)])))
+        (view.table(&table(&people[..people.len().min(view.most(MOST))])))
         @if people.len() > MOST {
             p.fine { "The first " (MOST) " of " (number::count(people.len() as u64)) " people: those \
-                whose photos disagree, then the least alike." }
+                whose photos disagree, then the least alike. The downloads have all of them." }
         }
     }
 }
