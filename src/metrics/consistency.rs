@@ -19,6 +19,10 @@ const MOST_COMPARISONS: usize = 50_000_000;
 /// Fewest people from whom the usual consistency is estimated.
 const FEWEST_PEOPLE: usize = 8;
 
+/// Least distance of an unusual person from the median: where all people are alike, the quartiles
+/// are so close that rounding would be unusual.
+const MARGIN: f64 = 0.05;
+
 /// Reason for a person without consistency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -40,7 +44,7 @@ pub enum Disagreement {
     /// A photo is more like another person of the dataset than like the person's other photos.
     OutlierPhotos,
     /// The consistency is far below that of the other people of the dataset: below the first
-    /// quartile by more than 1.5 interquartile ranges.
+    /// quartile by more than 1.5 interquartile ranges, and below the median by more than 0.05.
     LowConsistency,
 }
 
@@ -106,14 +110,15 @@ pub fn photo_consistency(people: &[Vec<PhotoFaces<'_>>]) -> Vec<PersonPhotos> {
     found
 }
 
-/// Returns the consistency below which a person is unusual (Tukey's lower fence).
+/// Returns the consistency below which a person is unusual (Tukey's lower fence, with a margin).
 fn fence(people: &[PersonPhotos]) -> Option<f64> {
     let mut values: Vec<f64> = people.iter().filter_map(|person| person.consistency.ok()).collect();
     if values.len() < FEWEST_PEOPLE {
         return None;
     }
     let quartiles = quantiles(&mut values, 5)?;
-    Some(quartiles[1] - 1.5 * (quartiles[3] - quartiles[1]))
+    let fence = quartiles[1] - 1.5 * (quartiles[3] - quartiles[1]);
+    Some(fence.min(quartiles[2] - MARGIN))
 }
 
 /// Returns the person whom a photo is more like than its own person's other photos.
@@ -271,7 +276,7 @@ mod tests {
     fn a_person_far_below_the_others_is_unusual() {
         let mut people: Vec<_> =
             (0..9).map(|at| person(&[at as f32 * 30.0, at as f32 * 30.0 + 4.0])).collect();
-        people.push(person(&[300.0, 340.0]));
+        people.push(person(&[285.0, 315.0]));
         let found = found(&people);
         let unusual: Vec<_> = (0..10)
             .filter(|at| found[*at].disagreement == Some(Disagreement::LowConsistency))

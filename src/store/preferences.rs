@@ -22,21 +22,21 @@ const BATCH: usize = 1_000;
 
 /// Deletions from one of the two tables.
 struct Deletions {
-    by_id: &'static str,
-    by_annotator: &'static str,
-    by_run: &'static str,
+    one: &'static str,
+    of_annotator: &'static str,
+    of_run: &'static str,
 }
 
 const BOTH: [Deletions; 2] = [
     Deletions {
-        by_id: "DELETE FROM preferences WHERE id = ",
-        by_annotator: "DELETE FROM preferences WHERE annotator = ",
-        by_run: "DELETE FROM preferences WHERE (run_a = ",
+        one: "DELETE FROM preferences WHERE id = ",
+        of_annotator: "DELETE FROM preferences WHERE annotator = ",
+        of_run: "DELETE FROM preferences WHERE (run_a = ",
     },
     Deletions {
-        by_id: "DELETE FROM uncounted_votes WHERE id = ",
-        by_annotator: "DELETE FROM uncounted_votes WHERE annotator = ",
-        by_run: "DELETE FROM uncounted_votes WHERE (run_a = ",
+        one: "DELETE FROM uncounted_votes WHERE id = ",
+        of_annotator: "DELETE FROM uncounted_votes WHERE annotator = ",
+        of_run: "DELETE FROM uncounted_votes WHERE (run_a = ",
     },
 ];
 
@@ -91,7 +91,7 @@ impl Store {
     /// Deletes a judgement; `false` if none has this id.
     pub async fn delete_preference(&self, id: Uuid) -> Result<bool, StoreError> {
         let mut deleted = 0;
-        for text in BOTH.map(|table| table.by_id) {
+        for text in BOTH.map(|table| table.one) {
             let mut sql = Sql::new(text);
             sql.bind(id);
             deleted += on_backend!(self, pool => write(pool, sql).await)?;
@@ -102,7 +102,7 @@ impl Store {
     /// Deletes all judgements of an annotator, and returns their number.
     pub async fn delete_annotator(&self, annotator: &str) -> Result<u64, StoreError> {
         let mut deleted = 0;
-        for text in BOTH.map(|table| table.by_annotator) {
+        for text in BOTH.map(|table| table.of_annotator) {
             let mut sql = Sql::new(text);
             sql.bind(annotator);
             deleted += on_backend!(self, pool => write(pool, sql).await)?;
@@ -342,7 +342,7 @@ pub(super) async fn forget<C: Connection>(
     run: Uuid,
     name: Option<&str>,
 ) -> Result<(), StoreError> {
-    for text in BOTH.map(|table| table.by_run) {
+    for text in BOTH.map(|table| table.of_run) {
         let mut sql = Sql::new(text);
         sql.bind(run).push(" OR run_b = ").bind(run).push(")");
         if let Some(name) = name {

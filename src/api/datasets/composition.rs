@@ -89,7 +89,9 @@ pub(crate) async fn respond(
     loop {
         let query = PromptQuery { after, limit: AT_ONCE, ..PromptQuery::default() };
         let prompts = app.store.prompts(dataset.id, &query).await?;
-        prompts.iter().for_each(|(_, prompt)| counts.add(prompt));
+        for (_, prompt) in &prompts {
+            counts.add(prompt);
+        }
         if prompts.len() < AT_ONCE as usize {
             break;
         }

@@ -19,7 +19,7 @@ use crate::{
 /// How alike the photos of each person of a dataset are.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({"dataset": "stellar", "revision": 40, "people": [{
-    "identity": "000", "photos": 4, "with_face": 4, "unknown": 0, "consistency": 0.61, "lowest": 0.12,
+    "identity": "000", "photos": 4, "with_face": 4, "unknown": 0, "consistency": 0.61, "lowest": 0.12, "lowest_photo": "3",
     "disagreement": "outlier_photos", "outliers": [
         {"name": "3", "image": "…", "similarity": 0.12, "closer_to": "001"}]}]}))]
 pub(crate) struct ConsistencyResponse {
@@ -81,7 +81,7 @@ async fn compare(app: &App, dataset: &DatasetRecord) -> Result<People, ApiError>
             people.iter().map(|photos| photos.iter().map(faces).collect()).collect();
         let found = photo_consistency(&compared);
         let entries = people.iter().zip(&compared).zip(found);
-        People(entries.map(|((photos, faces), of)| entry(&people, photos, faces, of)).collect())
+        People(entries.map(|((photos, faces), of)| entry(&people, photos, faces, &of)).collect())
     })
     .await)
 }
@@ -90,7 +90,7 @@ fn entry(
     people: &[&[PhotoRecord]],
     photos: &[PhotoRecord],
     faces: &[PhotoFaces<'_>],
-    of: PersonPhotos,
+    of: &PersonPhotos,
 ) -> PersonEntry {
     let has_face = |faces: &&PhotoFaces<'_>| faces.is_some_and(|faces| !faces.data.is_empty());
     let outliers = photos.iter().zip(&of.photos).filter_map(|(photo, place)| {
@@ -101,6 +101,11 @@ fn entry(
             closer_to: people[place.closer_to?][0].identity.clone(),
         })
     });
+    let known = photos
+        .iter()
+        .zip(&of.photos)
+        .filter_map(|(photo, place)| Some((place.similarity?, &photo.name)));
+    let lowest = known.min_by(|a, b| a.0.total_cmp(&b.0));
     PersonEntry {
         identity: photos[0].identity.clone(),
         photos: photos.len(),
@@ -108,7 +113,8 @@ fn entry(
         unknown: faces.iter().filter(|faces| faces.is_none()).count(),
         consistency: of.consistency.ok(),
         reason: of.consistency.err(),
-        lowest: of.photos.iter().filter_map(|photo| photo.similarity).reduce(f64::min),
+        lowest: lowest.map(|(similarity, _)| similarity),
+        lowest_photo: lowest.map(|(_, name)| name.clone()),
         disagreement: of.disagreement,
         outliers: outliers.collect(),
     }

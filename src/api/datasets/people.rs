@@ -24,6 +24,8 @@ pub(crate) struct PersonEntry {
     pub(crate) reason: Option<NoConsistency>,
     /// Similarity of the photo that is least like the others.
     pub(crate) lowest: Option<f64>,
+    /// Name of that photo.
+    pub(crate) lowest_photo: Option<String>,
     /// Why the photos should be looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) disagreement: Option<Disagreement>,

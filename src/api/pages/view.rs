@@ -153,6 +153,11 @@ impl View {
         html! { @if self.is_shared() { (text) } @else { a href=(to) { (text) } } }
     }
 
+    /// Returns the number of rows to render: `shown` on the page, and all in a download.
+    pub(super) fn most(&self, shown: usize) -> usize {
+        if self.wanted.is_some() { usize::MAX } else { shown }
+    }
+
     fn download(&self, format: &str, name: &str) -> Address {
         self.address.with(DOWNLOAD, format!("{format}:{name}"))
     }

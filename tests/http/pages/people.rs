@@ -115,6 +115,7 @@ async fn photos_of_a_person_are_compared_and_missing_faces_have_a_reason() {
     let same = person(&found, 0);
     assert!((same["consistency"].as_f64().unwrap() - 1.0).abs() < 1e-6, "{same}");
     assert_eq!((&same["photos"], &same["with_face"]), (&json!(2), &json!(2)));
+    assert_eq!(same["lowest_photo"], "0", "of equals the first");
     let single = person(&found, 1);
     assert_eq!((&single["consistency"], &single["reason"]), (&json!(null), &json!("one_photo")));
 
@@ -137,7 +138,7 @@ async fn photos_of_a_person_are_compared_and_missing_faces_have_a_reason() {
     assert_eq!((&unknown["unknown"], &unknown["reason"]), (&json!(1), &json!("faces_not_stored")));
     let page = text(&app.get("/datasets/D").await);
     for part in
-        ["1.000", "one photo only", "faces not stored", "&lt;i&gt;unknown", "not stored for"]
+        ["1.000", "one photo with a face", "faces not stored", "&lt;i&gt;unknown", "not stored for"]
     {
         assert!(page.contains(part), "{part} is missing in {page}");
     }

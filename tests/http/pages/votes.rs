@@ -345,3 +345,26 @@ async fn voting_needs_the_scope_annotate_and_no_page_of_another_site() {
         app.send(post(path, &annotator, "same-origin")).await.problem(422, "invalid_field");
     }
 }
+
+#[tokio::test]
+async fn many_annotators_with_hostile_names_are_cut_on_the_page_and_whole_in_the_download() {
+    let app = App::start().await;
+    let a = record(&app, "a", &[0.5; 3]).await;
+    let b = record(&app, "b", &[0.5; 3]).await;
+    let votes: Vec<Value> = (0..60)
+        .map(|at| {
+            let annotator = format!("{at:02} <script>{}", "🐕".repeat(50));
+            json!({"question": "overall", "annotator": annotator, "name": "00", "run_a": a,
+                   "run_b": b, "preferred": "tie"})
+        })
+        .collect();
+    let request = Request::post("/v1/preferences").header("content-type", "application/json");
+    let body = json!({ "preferences": votes }).to_string();
+    app.send(request.body(Body::from(body)).unwrap()).await.ok();
+    let page = text(&app.get("/study").await);
+    assert!(page.len() < 150_000, "{}", page.len());
+    assert!(page.contains("40 with the most votes, of 60") && !page.contains("<script>🐕"));
+    assert!(page.contains("&lt;script&gt;🐕") && page.contains("All shared pairs got the same"));
+    let csv = text(&app.get("/study?download=csv:annotators").await);
+    assert_eq!(csv.lines().count(), 61, "{csv}");
+}

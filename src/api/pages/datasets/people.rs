@@ -19,6 +19,9 @@ const MOST: usize = 100;
 /// Maximum number of people that are named in the warning.
 const MOST_NAMED: usize = 10;
 
+/// Maximum number of photos of a person that are named.
+const MOST_REMARKS: usize = 5;
+
 /// Maximum number of dots of the chart.
 const MOST_DOTS: usize = 600;
 
@@ -85,10 +88,10 @@ pub(super) fn section(view: &mut View, of: &ConsistencyResponse) -> Markup {
                 disagree, in another colour. The table has the numbers.", dots.len());
             (view.chart(&strip::chart("consistency", "Consistency of the photos, one dot a person", text, &dots)))
         }
-        (view.table(&table(&people[..people.len().min(MOST)])))
+        (view.table(&table(&people[..people.len().min(view.most(MOST))])))
         @if people.len() > MOST {
             p.fine { "The first " (MOST) " of " (number::count(people.len() as u64)) " people: those \
-                whose photos disagree, then the least alike." }
+                whose photos disagree, then the least alike. The downloads have all of them." }
         }
     }
 }
@@ -107,7 +110,7 @@ fn table(people: &[&PersonEntry]) -> Table {
                 count(of.photos),
                 count(of.with_face),
                 value(of.consistency),
-                value(of.lowest),
+                least_alike(of),
                 remarks(of),
             ],
         }
@@ -127,30 +130,35 @@ fn table(people: &[&PersonEntry]) -> Table {
     }
 }
 
+fn least_alike(of: &PersonEntry) -> Cell {
+    let Some((value, name)) = of.lowest.zip(of.lowest_photo.as_ref()) else {
+        return Cell::number(None, "—");
+    };
+    let shown = number::rounded(value, 3);
+    Cell::number(Some(value), &*shown).shown(html! { (shown) " (photo " bdi { (name) } ")" })
+}
+
 fn remarks(of: &PersonEntry) -> Cell {
-    let text = match of.disagreement {
-        None => String::new(),
-        Some(Disagreement::OutlierPhotos) => {
-            let photo = |photo: &OutlierEntry| {
-                format!("photo {} looks more like {}", photo.name, photo.closer_to)
-            };
-            of.outliers.iter().map(photo).collect::<Vec<_>>().join("; ")
-        }
+    match of.disagreement {
+        None => Cell::text(""),
         Some(Disagreement::LowConsistency) => {
-            "far below the other people of this dataset".to_owned()
+            Cell::text("far below the other people of this dataset")
         }
-    };
-    let shown = match of.disagreement {
-        Some(Disagreement::OutlierPhotos) => html! {
-            @for (at, photo) in of.outliers.iter().take(5).enumerate() {
-                @if at > 0 { "; " }
-                "photo " bdi { (photo.name) } " looks more like " bdi { (photo.closer_to) }
-            }
-            @if of.outliers.len() > 5 { "; and " (of.outliers.len() - 5) " more" }
-        },
-        _ => html! { (text) },
-    };
-    Cell::text(text).shown(shown)
+        Some(Disagreement::OutlierPhotos) => {
+            let photo =
+                |of: &OutlierEntry| format!("photo {} looks more like {}", of.name, of.closer_to);
+            let text = of.outliers.iter().map(photo).collect::<Vec<_>>().join("; ");
+            Cell::text(text).shown(html! {
+                @for (at, photo) in of.outliers.iter().take(MOST_REMARKS).enumerate() {
+                    @if at > 0 { "; " }
+                    "photo " bdi { (photo.name) } " looks more like " bdi { (photo.closer_to) }
+                }
+                @if of.outliers.len() > MOST_REMARKS {
+                    "; and " (of.outliers.len() - MOST_REMARKS) " more"
+                }
+            })
+        }
+    }
 }
 
 /// Says why there is no consistency.
@@ -158,7 +166,43 @@ fn reason(reason: NoConsistency) -> &'static str {
     match reason {
         NoConsistency::FacesNotStored => "faces not stored",
         NoConsistency::NoFace => "no face found",
-        NoConsistency::OnePhoto => "one photo only",
+        NoConsistency::OnePhoto => "one photo with a face",
         NoConsistency::TooManyPhotos => "over 500 photos",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_whose_photos_disagree_are_named_and_their_photos_too() {
+        let person = |identity: &str, disagreement| PersonEntry {
+            identity: identity.to_owned(),
+            photos: 3,
+            with_face: 3,
+            unknown: 0,
+            consistency: Some(0.4),
+            reason: None,
+            lowest: Some(0.1),
+            lowest_photo: Some("2".to_owned()),
+            disagreement,
+            outliers: Vec::new(),
+        };
+        assert_eq!(warning(&[person("a", None)]).into_string(), "");
+        let outlier = OutlierEntry {
+            name: "<i>2".to_owned(),
+            image: String::new(),
+            similarity: Some(0.1),
+            closer_to: "<b>else".to_owned(),
+        };
+        let mut doubtful = person("<script>", Some(Disagreement::OutlierPhotos));
+        doubtful.outliers = vec![outlier];
+        let text = warning(&[person("a", None), doubtful.clone()]).into_string();
+        assert!(text.contains("1 person disagree") && text.contains("&lt;script&gt;"), "{text}");
+        let html = remarks(&doubtful).shown.unwrap().into_string();
+        assert!(html.contains("&lt;i&gt;2") && html.contains("&lt;b&gt;else"), "{html}");
+        assert_eq!(remarks(&doubtful).value, "photo <i>2 looks more like <b>else");
+        assert_eq!(remarks(&person("a", None)).value, "");
     }
 }

@@ -21,17 +21,18 @@ pub(super) fn section(view: &mut View, dataset: &str, of: &CompositionResponse) 
                 the prompts of a folder with its photos." }
         };
     }
+    let most = view.most(MOST);
     let mut list = |name, label: &'static str, labels: &[LabelCount], without: usize| {
         if labels.is_empty() {
             return html! { div { h3 { (label) } p.fine { "No prompt has any." } } };
         }
-        let hidden = labels.len().saturating_sub(MOST);
+        let hidden = labels.len().saturating_sub(most);
         html! {
             div {
                 h3 { (label) }
-                (view.table(&table(name, label, labels, of.prompts)))
+                (view.table(&table(name, label, &labels[..labels.len().min(most)], of.prompts)))
                 p.fine {
-                    @if hidden > 0 { (number::count(hidden as u64)) " more are rarer. " }
+                    @if hidden > 0 { (number::count(hidden as u64)) " more are in the downloads. " }
                     @if without > 0 { (number::count(without as u64)) " prompts have none." }
                 }
             }
@@ -79,6 +80,6 @@ fn table(name: &'static str, label: &str, labels: &[LabelCount], prompts: usize)
             Column::number("prompts"),
             Column::number("share"),
         ],
-        rows: labels.iter().take(MOST).map(row).collect(),
+        rows: labels.iter().map(row).collect(),
     }
 }

@@ -16,7 +16,7 @@ use crate::api::pages::{
 use crate::api::preferences::next::NextResponse;
 
 /// Maximum number of methods that are shown.
-const MOST_METHODS: usize = 50;
+const MOST_METHODS: usize = 30;
 
 /// Maximum number of pairs of methods that are shown.
 const MOST_PAIRS: usize = 10;
@@ -24,7 +24,7 @@ const MOST_PAIRS: usize = 10;
 /// Renders shares and strengths.
 pub(super) fn section(view: &mut View, of: &PreferencesResponse) -> Markup {
     let methods = &of.preferences.methods;
-    let shown = &methods[..methods.len().min(MOST_METHODS)];
+    let shown = &methods[..methods.len().min(view.most(MOST_METHODS))];
     if shown.is_empty() {
         return html! {
             h2 { "Which method do people prefer?" }
@@ -67,8 +67,8 @@ pub(super) fn section(view: &mut View, of: &PreferencesResponse) -> Markup {
         (view.chart(&chart))
         (view.table(&table(shown)))
         @if methods.len() > shown.len() {
-            p.fine { "The first " (shown.len()) " of " (methods.len()) " methods; "
-                a href="/v1/analysis/preferences" { "all of them as JSON" } "." }
+            p.fine { "The first " (shown.len()) " of " (methods.len()) " methods. The downloads have all \
+                of them." }
         }
     }
 }

@@ -123,7 +123,7 @@ fn slices(view: &mut View, slices: &[SliceAlignment], metrics: &[&MetricAlignmen
             p.fine { "No slice (a kind of prompt, a category, an attribute) has enough pairs." }
         };
     }
-    let shown = &slices[..slices.len().min(MOST_SLICES)];
+    let shown = &slices[..slices.len().min(view.most(MOST_SLICES))];
     let mut columns = vec![Column::text("slice"), Column::text("label"), Column::number("pairs")];
     columns.extend(metrics.iter().map(|metric| Column::number(&*metric.metric)));
     let row = |slice: &SliceAlignment| {
@@ -159,7 +159,7 @@ fn slices(view: &mut View, slices: &[SliceAlignment], metrics: &[&MetricAlignmen
             (view.table(&table))
             @if slices.len() > shown.len() {
                 p.fine { "The first " (shown.len()) " slices. Raise “fewest pairs” to see the larger \
-                    ones only." }
+                    ones only. The downloads have all of them." }
             }
         }
     }

@@ -12,13 +12,13 @@ use crate::api::pages::{
 };
 
 /// Maximum number of annotators that are shown.
-const MOST: usize = 100;
+const MOST: usize = 40;
 
 pub(super) fn section(view: &mut View, of: &PreferencesResponse, address: &Address) -> Markup {
     let mut annotators: Vec<&AnnotatorVoting> = of.voting.annotators.iter().collect();
     annotators.sort_by(|a, b| b.votes.cmp(&a.votes).then_with(|| a.annotator.cmp(&b.annotator)));
     let all = annotators.len();
-    annotators.truncate(MOST);
+    annotators.truncate(view.most(MOST));
     let row = |of: &&AnnotatorVoting| {
         let count = |count: usize| Cell::number(Some(count as f64), count.to_string());
         let name = address.with("annotator", &of.annotator);
@@ -58,7 +58,8 @@ pub(super) fn section(view: &mut View, of: &PreferencesResponse, address: &Addre
                 or right at random gives the same answer again half of the time." }
             (view.table(&table))
             @if all > annotators.len() {
-                p.fine { "The " (annotators.len()) " with the most votes, of " (all) "." }
+                p.fine { "The " (annotators.len()) " with the most votes, of " (all) ". The \
+                downloads have all of them." }
             }
         }
     }
