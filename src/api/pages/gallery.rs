@@ -63,7 +63,8 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
             }
             @for row in &found.rows { (self::row(&found, row)) }
             (pager(&address, &found))
-            p.fine { a download href=(address.with(super::view::DOWNLOAD, "csv:gallery")) { "The scores of this page as CSV" } }
+            @let csv = address.with(super::address::DOWNLOAD, "csv:gallery");
+            p.fine { a download href=(csv) { "The scores of this page as CSV" } }
         }
     };
     view.respond(&app, &content)
