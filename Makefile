@@ -11,11 +11,12 @@ TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" |
 MINUTES ?= 10
 EXAMPLES ?= 15
 EXPORT_PYTHON := .runtime/export/bin/python
+CLIENT_PYTHON := .runtime/python/bin/python
 
 # The official builds of ONNX Runtime send telemetry otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup serve build test test-all check style contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test demo-pack clean
+.PHONY: help setup serve build test test-all check style contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test python-setup python-test demo-pack clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -47,6 +48,7 @@ test: style  ## Everything a change must pass, on SQLite and PostgreSQL
 	$(LINTED) scripts/postgres.sh run cargo $(TEST) --workspace --locked
 	scripts/contract.py
 	scripts/postgres.sh run scripts/dashboards_check.py
+	$(MAKE) python-test
 
 contract: setup  ## The service against openapi/openapi.json: make contract EXAMPLES=100
 	cargo build --locked
@@ -70,8 +72,9 @@ test-all: test soak fuzz  ## test and the long proofs: make test-all MINUTES=60
 dashboards:  ## Write Grafana's dashboards from scripts/dashboards.py
 	scripts/dashboards.py
 
-openapi: setup  ## Write openapi/openapi.json from the code
+openapi: setup  ## Write openapi/openapi.json from the code, and the types of the Python client
 	cargo run --quiet --locked -- openapi > openapi/openapi.json
+	python3 python/tools/models.py
 
 parity: build  ## Score the demo pack's golden samples and compare with the original programs
 	target/release/stellar-score pack verify
@@ -85,8 +88,17 @@ export-setup:  ## Python environment of the exporter (PyTorch: 3 GB)
 demo-pack: export-setup  ## Rebuild the demo pack with its golden samples
 	cd export && ../$(EXPORT_PYTHON) -m stellar_export demo --out ../packs/demo
 
-export-test: export-setup  ## Tests of the exporter
+export-test: export-setup  ## Tests of the exporter, and those of the Python client that need PyTorch
 	OMP_WAIT_POLICY=passive $(EXPORT_PYTHON) -m pytest export/tests
+	$(EXPORT_PYTHON) -m pytest -c python/pyproject.toml python/tests/test_torch.py
+
+python-setup:  ## Python environment for the tests of the Python client
+	@scripts/python_setup.sh
+
+python-test: setup python-setup  ## Types, lints and tests of the Python client, with the service
+	cargo build --locked --quiet
+	cd python && ../$(CLIENT_PYTHON) -m ruff check --quiet . && ../$(CLIENT_PYTHON) -m mypy --no-error-summary
+	$(CLIENT_PYTHON) -m pytest -c python/pyproject.toml python/tests
 
 clean:  ## Remove what was built and fetched
 	rm -rf target .runtime
