@@ -161,7 +161,7 @@ def test_a_ddpo_reward_function(client, server):
     scores, extra = reward(numpy.stack([image(10), image(20)]) / 255.0, ("a", "b"), metadata)
     assert (scores, extra) == ([1000 + 10 + 20.0, 20 + 20.0], {})
     assert reward.__name__ == "pick_score_flow_grpo"
-    assert summary(reward.last)["pick_score@flow_grpo/n"] == 2
+    assert summary(reward.last)["pick_score.flow_grpo/n"] == 2
     assert reward(numpy.stack([image(10)]), ["a"], [{}]) == ([30.0], {})
 
 

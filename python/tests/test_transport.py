@@ -268,6 +268,14 @@ def test_clients_and_problems_can_be_pickled(client, stand_in):
     assert (type(copied), copied.code, str(copied)) == (Conflict, "run_conflict", str(caught.value))
 
 
+def test_a_client_that_nobody_closes_leaves_no_open_socket(stand_in):
+    client = Client(stand_in.url, key="")
+    client.get("v1")
+    ((connection, _),) = client.transport._idle
+    del client
+    assert connection.sock is None
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
 def test_tls_verifies_the_certificate(tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"

@@ -48,6 +48,7 @@ class Client:
         deadline is 120 s by default.
     :param patience: seconds from the beginning of a request within which it is repeated: after broken connections, at
         the service's bounds (429, 507), and while it is not available (502, 503, 504).
+    :param png_compression: zlib's level for pixels that are sent as PNG files, from 0, which only stores, to 9.
     :param context: the TLS settings of ``https`` addresses.
     :param on_wait: is called with the reason before each repetition.
     """
@@ -60,12 +61,16 @@ class Client:
         connections: int = 8,
         timeout: float = 300.0,
         patience: float = 120.0,
+        png_compression: int = 1,
         context: Optional[ssl.SSLContext] = None,
         on_wait: Optional[Callable[[str], None]] = None,
     ) -> None:
         url = url or os.environ.get("STELLAR_URL") or "http://127.0.0.1:8080"
         if key is None and "@" not in url:
             key = os.environ.get("STELLAR_KEY")
+        if not 0 <= png_compression <= 9:
+            raise ValueError("the levels of compression are 0 to 9")
+        self.png_compression = png_compression
         self.transport = Transport(url, key, connections, timeout, patience, context, on_wait)
 
     def __repr__(self) -> str:
@@ -125,9 +130,10 @@ class Client:
         fields += [(key, value) for key, value in (("method", method), ("run", run), ("name", name)) if value]
         if evidence:
             fields.append(("evidence", "true"))
-        fields += [("reference", pixels.to_file(each)) for each in several(reference)]
-        fields += [("auxiliary", pixels.to_file(each)) for each in several(auxiliary)]
-        fields.append(("image", pixels.to_file(image)))
+        level = self.png_compression
+        fields += [("reference", pixels.to_file(each, level)) for each in several(reference)]
+        fields += [("auxiliary", pixels.to_file(each, level)) for each in several(auxiliary)]
+        fields.append(("image", pixels.to_file(image, level)))
         body, kind = form(fields)
         return cast(ScoreResponse, self.transport.request("POST", ["v1", "score"], body=body, kind=kind).json())
 

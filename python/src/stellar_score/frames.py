@@ -92,7 +92,7 @@ def frame(document: Union[Mapping[str, Any], Sequence[Mapping[str, Any]]], libra
 def summary(document: Mapping[str, Any], prefix: str = "") -> Dict[str, float]:
     """Returns the numbers of a response as a flat dictionary, which W&B, MLflow, TensorBoard and trackio take.
 
-    Metrics without a number are left out.
+    Metrics without a number are left out, and the ``@`` of a reward's name becomes a period.
 
     * a score: ``clip_t``
     * a report: ``clip_t``, ``clip_t/low``, ``clip_t/high``, ``clip_t/n``
@@ -102,7 +102,8 @@ def summary(document: Mapping[str, Any], prefix: str = "") -> Dict[str, float]:
 
     def put(name: str, value: Any) -> None:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            flat[prefix + name] = float(value)
+            # MLflow takes no @ in a name.
+            flat[prefix + name.replace("@", ".")] = float(value)
 
     columns = document.get("rewards")
     scores = document.get("scores")

@@ -85,8 +85,9 @@ class Run:
         """
         if not name or not isinstance(name, str):
             raise ValueError("a sample of a run needs a name, which identifies it")
-        photos = [("reference", pixels.to_file(each)) for each in several(reference)]
-        photos += [("auxiliary", pixels.to_file(each)) for each in several(auxiliary)]
+        level = self._client.png_compression
+        photos = [("reference", pixels.to_file(each, level)) for each in several(reference)]
+        photos += [("auxiliary", pixels.to_file(each, level)) for each in several(auxiliary)]
         sample = _Sample(name, pixels.one(image), photos, texts_of(prompt, metadata))
         self._start()
         with self._changed:
@@ -140,7 +141,7 @@ class Run:
                 self._changed.notify_all()
 
     def _send(self, sample: _Sample) -> SubmittedEntry:
-        image = sample.image if isinstance(sample.image, bytes) else pixels.encode_png(sample.image)
+        image = pixels.to_file(sample.image, self._client.png_compression)
         body, kind = form([*sample.texts, *sample.photos, ("image", image)])
         answer = self._client.transport.request(
             "PUT", ["v1", "runs", self.id, "samples", sample.name], body=body, kind=kind

@@ -132,6 +132,11 @@ class Transport:
         for connection, _ in idle:
             connection.close()
 
+    def __del__(self) -> None:
+        # A client that nobody closes ends with its last reference, without a warning about open sockets.
+        if hasattr(self, "_idle"):
+            self.close()
+
     def request(
         self,
         method: str,
