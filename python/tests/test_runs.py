@@ -1,6 +1,7 @@
 """Runs: uploads in the background, their errors, and progress."""
 
 import asyncio
+import sys
 import threading
 import time
 
@@ -12,13 +13,29 @@ from stellar_score import (
     AsyncClient,
     Client,
     Conflict,
+    InvalidImage,
     RunBlocked,
     Unavailable,
     UploadFailed,
+    blake3,
 )
 
 ID = "01a22593-79ed-76c2-8bd5-b6373e564056"
 RUN = {"run_id": ID, "method": "m", "run": "r", "state": "open", "counts": {"accepted": 0, "pending": 0}}
+
+DIGESTS = {
+    0: "af1349b9f5f9a1a6",
+    1: "2d3adedff11b61f1",
+    64: "4eed7141ea4a5cd4",
+    65: "de1e5fa0be70df6d",
+    1024: "42214739f095a406",
+    1025: "d00278ae47eb27b3",
+    2048: "e776b6028c7cd22a",
+    3073: "7124b49501012f81",
+    5120: "9cadc15fed8b5d85",
+    31744: "62b6960e1a44bcc1",
+    102400: "bc3e3d41a1146b06",
+}
 
 
 def image(seed, side=32):
@@ -44,8 +61,9 @@ def test_a_run_from_the_first_image_to_the_table(client, goldens):
     assert of_run["value"] == direct["scores"]["clip_t"]["value"]
     assert client.compare(run, run)["pairs"] == 12
     assert client.open_run("whole/seed-0").id == run.id
-    with pytest.raises(Conflict, match="run_finished"), client.run("whole", "seed-0", settings={"steps": 3},
-                                                                 metrics=["clip_t", "ips"]) as again:
+    with pytest.raises(Conflict, match="run_finished"), client.run(
+        "whole", "seed-0", settings={"steps": 3}, metrics=["clip_t", "ips"]
+    ) as again:
         again.add("12", image(12), "a person")
 
 
@@ -97,6 +115,57 @@ def test_a_buffer_may_be_reused_after_add(client):
     for entry in run.samples():
         (score,) = client.sample(entry["id"])["scores"]
         assert score["value"] == expected[int(entry["name"])]
+
+
+def test_a_photo_is_sent_once_and_then_named_by_its_hash(client, goldens, monkeypatch):
+    photos = [goldens / "astronaut-face.jpg", goldens / "coffee.jpg"]
+    sizes = []
+    request = client.transport.request
+
+    def measured(method, path, *args, **options):
+        if method == "PUT":
+            sizes.append(sum(map(len, options["body"])))
+        return request(method, path, *args, **options)
+
+    with client.run("photos", metrics=["aesthetic"], workers=1) as run:
+        monkeypatch.setattr(client.transport, "request", measured)
+        for at in range(4):
+            run.add(str(at), image(at), "x", reference=photos[0], auxiliary=[photos[1], image(99)])
+    monkeypatch.undo()
+    assert sizes[0] > sum(photo.stat().st_size for photo in photos)
+    assert max(sizes[1:]) < 16_000
+    run.wait(timeout=60)
+    stored = [client.sample(entry["id"]) for entry in run.samples()]
+    assert len({tuple(each["references"]) for each in stored}) == 1
+    assert len({tuple(each["auxiliary"]) for each in stored}) == 1
+    assert stored[0]["references"] == [blake3.hexdigest(photos[0].read_bytes())]
+
+
+def test_photos_that_the_service_has_lost_are_sent_again(stand_in):
+    def lost(request):
+        return problem(422, "image_unknown") if b"reference_hash" in request.body else response(202, RUN)
+
+    stand_in.otherwise = lost
+    with Client(stand_in.url, key="") as client, client.run("m", workers=1) as run:
+        for at in range(3):
+            run.add(str(at), image(at), reference=b"photo")
+    bodies = [each.body for each in stand_in.requests if each.method == "PUT"]
+    assert [b"reference_hash" in body for body in bodies] == [False, True, False, True, False]
+    stand_in.otherwise = problem(422, "image_unknown")
+    with Client(stand_in.url, key="") as client, pytest.raises(InvalidImage, match="image_unknown"):
+        client.run("m")
+
+
+@pytest.mark.parametrize("size", [0, 1, 64, 65, 1024, 1025, 2048, 3073, 5120, 31744, 102400])
+def test_blake3_is_that_of_the_service_and_of_the_package(size):
+    """The digests of the official test vectors' input, made with the package `blake3`."""
+    data = bytes(at % 251 for at in range(size))
+    assert blake3.hexdigest(data)[:16] == DIGESTS[size]
+
+
+def test_blake3_needs_numpy(monkeypatch):
+    monkeypatch.delitem(sys.modules, "numpy")
+    assert blake3.hexdigest(b"") is None
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
+import hashlib
 import json
-import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union, cast
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterable, List, Mapping, Optional, Tuple, Union, cast
 
-from . import errors, frames, pixels
+from . import blake3, errors, frames, pixels
 from .forms import Field, form
 from .models import Metadata, ReportResponse, RunResponse, SubmittedEntry, SubmittedResponse
 from .pixels import Image, Pixels
@@ -22,6 +23,8 @@ __all__ = ["Run"]
 # Errors of one sample; any other concerns the whole run. A text that is not Unicode is a ValueError.
 _OF_A_SAMPLE = (errors.InvalidRequest, errors.InvalidImage, errors.Conflict, ValueError)
 _OF_THE_RUN = ("run_finished", "pack_conflict")
+# How long a thread waits for a sample before it ends.
+_IDLE_SECONDS = 1.0
 _FIRST_POLL = 0.1
 _LONGEST_POLL = 2.0
 
@@ -56,7 +59,9 @@ class Run:
         self._limit = buffer_mib << 20
         self._workers = workers
         self._threads: List[threading.Thread] = []
-        self._samples: queue.SimpleQueue[Optional[_Sample]] = queue.SimpleQueue()
+        self._samples: Deque[_Sample] = collections.deque()
+        # BLAKE3 of the photos that the run has already, by a hash that is faster to compute. None: not computed yet.
+        self._photos: Dict[bytes, Optional[str]] = {}
         self._changed = threading.Condition()
         self._bytes = 0
         self._unsent = 0
@@ -64,7 +69,6 @@ class Run:
         self._sent = 0
         self._failures: Dict[str, Exception] = {}
         self._stop: Optional[Exception] = None
-        self._dropping = False
 
     def __repr__(self) -> str:
         return f"<Run {self.info['method']}/{self.info['run']} {self.id} {self.info['state']}>"
@@ -89,7 +93,6 @@ class Run:
         photos = [("reference", pixels.to_file(each, level)) for each in several(reference)]
         photos += [("auxiliary", pixels.to_file(each, level)) for each in several(auxiliary)]
         sample = _Sample(name, pixels.one(image), photos, texts_of(prompt, metadata))
-        self._start()
         with self._changed:
             # A sample that is larger than the whole buffer is sent alone.
             self._changed.wait_for(
@@ -99,7 +102,13 @@ class Run:
             self._bytes += sample.size
             self._unsent += 1
             self._added += 1
-        self._samples.put(sample)
+            self._samples.append(sample)
+            if len(self._threads) < min(self._workers, self._unsent):
+                # Not a daemon: a program that ends without flush() still sends what it has added.
+                thread = threading.Thread(target=self._work, name="stellar-score upload", daemon=False)
+                self._threads.append(thread)
+                thread.start()
+            self._changed.notify_all()
 
     def add_folder(self, dataset: Any, progress: bool = True) -> int:
         """Adds every image that was saved with a :class:`Dataset`, and returns their number."""
@@ -112,20 +121,22 @@ class Run:
             bar.update(self._sent)
         return len(samples)
 
-    def _start(self) -> None:
-        if len(self._threads) < self._workers and len(self._threads) <= self._unsent:
-            thread = threading.Thread(target=self._work, name="stellar-score upload", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+    def _next(self) -> Optional[_Sample]:
+        """Returns the next sample, or None if this thread shall end, since there was none for a while."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: bool(self._samples), _IDLE_SECONDS):
+                self._threads.remove(threading.current_thread())
+                return None
+            return self._samples.popleft()
 
     def _work(self) -> None:
         while True:
-            sample = self._samples.get()
+            sample = self._next()
             if sample is None:
                 return
             error: Optional[Exception] = None
             try:
-                if not self._dropping and self._stop is None:
+                if self._stop is None:
                     self._send(sample)
             except Exception as raised:
                 error = raised
@@ -140,13 +151,41 @@ class Run:
                     self._stop = error
                 self._changed.notify_all()
 
-    def _send(self, sample: _Sample) -> SubmittedEntry:
+    def _send(self, sample: _Sample) -> None:
         image = pixels.to_file(sample.image, self._client.png_compression)
-        body, kind = form([*sample.texts, *sample.photos, ("image", image)])
-        answer = self._client.transport.request(
-            "PUT", ["v1", "runs", self.id, "samples", sample.name], body=body, kind=kind
-        )
-        return cast(SubmittedEntry, answer.json())
+        photos = [(field, photo, hashlib.blake2b(photo).digest()) for field, photo in sample.photos]
+        while True:
+            named = [self._named(*photo) for photo in photos]
+            body, kind = form([*sample.texts, *named, ("image", image)])
+            path = ["v1", "runs", self.id, "samples", sample.name]
+            try:
+                self._client.transport.request("PUT", path, body=body, kind=kind)
+            except errors.InvalidImage as error:
+                if error.code != "image_unknown" or all(isinstance(value, bytes) for _, value in named):
+                    raise
+                # The service has deleted photos, or another instance has answered.
+                with self._changed:
+                    self._photos.clear()
+            else:
+                with self._changed:
+                    for _, _, key in photos:
+                        self._photos.setdefault(key, None)
+                return
+
+    def _named(self, field: str, photo: bytes, key: bytes) -> Field:
+        """Returns a photo as a file, or its hash if the service has it already."""
+        with self._changed:
+            if key not in self._photos:
+                return field, photo
+            hashed = self._photos[key]
+        if hashed is None:
+            # Only for photos that are used again.
+            hashed = blake3.hexdigest(photo)
+            if hashed is None:
+                return field, photo
+            with self._changed:
+                self._photos[key] = hashed
+        return f"{field}_hash", hashed
 
     def _raise_if_stopped(self) -> None:
         if self._stop is not None:
@@ -171,14 +210,13 @@ class Run:
             raise errors.UploadFailed(failures)
 
     def close(self) -> None:
-        """Drops samples that are not being sent yet, and ends the upload."""
-        self._dropping = True
-        threads, self._threads = self._threads, []
-        for _ in threads:
-            self._samples.put(None)
-        for thread in threads:
-            thread.join()
-        self._dropping = False
+        """Drops samples that are not being sent yet, and waits for those that are."""
+        with self._changed:
+            for sample in self._samples:
+                self._bytes -= sample.size
+                self._unsent -= 1
+            self._samples.clear()
+            self._changed.wait_for(lambda: self._unsent == 0)
 
     def __enter__(self) -> Run:
         return self
