@@ -97,7 +97,7 @@ python-setup:  ## Python environment for the tests of the Python client
 
 python-test: setup python-setup  ## Types, lints and tests of the Python client, with the service
 	cargo build --locked --quiet
-	cd python && ../$(CLIENT_PYTHON) -m ruff check --quiet . && ../$(CLIENT_PYTHON) -m mypy --no-error-summary
+	cd python && ../$(CLIENT_PYTHON) -m ruff check --quiet . && ../$(CLIENT_PYTHON) -m ruff format --quiet --check . && ../$(CLIENT_PYTHON) -m mypy --no-error-summary
 	$(CLIENT_PYTHON) -m pytest -c python/pyproject.toml python/tests
 
 clean:  ## Remove what was built and fetched

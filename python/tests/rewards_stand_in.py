@@ -88,7 +88,10 @@ def answer(request):
             values = [of[at] for at in members]
             mean, std = statistics.fmean(values), statistics.pstdev(values)
             result["groups"][group] = {
-                "items": members, "n": len(values), "mean": mean, "std": std,
+                "items": members,
+                "n": len(values),
+                "mean": mean,
+                "std": std,
                 "advantage": [(value - mean) / (std + 1e-4) for value in values],
                 "rank": [1 + sum(other > value for other in values) for value in values],
             }

@@ -71,8 +71,17 @@ def test_the_program_and_the_client_send_the_same_samples(layout, request, servi
     dataset = Dataset(folder, out=tmp_path / "generations")
     generate(dataset)
     done = program(
-        "submit", "--server", f"http://127.0.0.1:{service.port}", "--method", f"program-{layout}", "--dataset", folder,
-        "--images", tmp_path / "generations", "--metrics", "clip_t",
+        "submit",
+        "--server",
+        f"http://127.0.0.1:{service.port}",
+        "--method",
+        f"program-{layout}",
+        "--dataset",
+        folder,
+        "--images",
+        tmp_path / "generations",
+        "--metrics",
+        "clip_t",
     )
     assert "problem" not in done.stderr
     assert "note" not in done.stderr.replace("note: the demo pack", "")
@@ -134,7 +143,7 @@ def test_a_script_that_is_started_again_makes_only_what_is_missing(stellar, tmp_
 def test_a_killed_script_leaves_no_half_of_a_file(stellar, tmp_path):
     """The program lists every damaged or unpaired file, so it judges what a kill leaves behind."""
     script = f"""
-import sys; sys.path.insert(0, {str(Path(sys.modules['stellar_score'].__file__).parent.parent)!r})
+import sys; sys.path.insert(0, {str(Path(sys.modules["stellar_score"].__file__).parent.parent)!r})
 from stellar_score import Dataset, Pixels
 dataset = Dataset({str(stellar)!r}, {str(tmp_path)!r})
 print("ready", flush=True)

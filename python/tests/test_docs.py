@@ -21,7 +21,7 @@ def image(seed=0):
     return numpy.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=numpy.uint8)
 
 
-@pytest.fixture()
+@pytest.fixture
 def logged(monkeypatch):
     """Stand-ins of the trackers, and what was logged to them."""
     found = {}

@@ -102,8 +102,16 @@ CALLS = {
     "runs": lambda client: client.runs("m", "open"),
     "sample": lambda client: client.sample(ID, percentiles=True),
     "score": lambda client: client.score(
-        b"", "p", reference=b"", auxiliary=b"", metadata={"identity": "x"}, metrics=["ips"], method="m", run="r",
-        name="n", evidence=True,
+        b"",
+        "p",
+        reference=b"",
+        auxiliary=b"",
+        metadata={"identity": "x"},
+        metrics=["ips"],
+        method="m",
+        run="r",
+        name="n",
+        evidence=True,
     ),
     "slices": lambda client: client.slices(ID, kind="category"),
     "Run.failed": lambda client: client.open_run(ID).failed(),
@@ -116,8 +124,16 @@ CALLS = {
     "Run.wait": lambda client: client.open_run(ID).wait(),
 }
 ANSWER = {
-    "run_id": ID, "method": "m", "run": "r", "state": "finished", "counts": {"accepted": 0, "pending": 0}, "rows": [],
-    "runs": [], "methods": [], "items": [], "rewards": {"ips": [0.5]},
+    "run_id": ID,
+    "method": "m",
+    "run": "r",
+    "state": "finished",
+    "counts": {"accepted": 0, "pending": 0},
+    "rows": [],
+    "runs": [],
+    "methods": [],
+    "items": [],
+    "rewards": {"ips": [0.5]},
 }
 
 

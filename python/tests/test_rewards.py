@@ -53,7 +53,9 @@ def test_the_format_is_that_of_the_safetensors_package(client, server):
     client.rewards("ips", [image(1), image(2, 3, 4)], references=[image(3), image(3)])
     loaded = safetensors.load(server.requests[0].body)
     assert {name: tensor.shape for name, tensor in loaded.items()} == {
-        "images.0": (8, 6, 3), "images.1": (3, 4, 3), "references": (2, 8, 6, 3),
+        "images.0": (8, 6, 3),
+        "images.1": (3, 4, 3),
+        "references": (2, 8, 6, 3),
     }
 
 

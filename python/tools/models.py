@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes src/stellar_score/models.py from openapi/openapi.json.
 
-    python/tools/models.py            writes the file
-    python/tools/models.py --check    exits with status 1 if it is not what would be written
+python/tools/models.py            writes the file
+python/tools/models.py --check    exits with status 1 if it is not what would be written
 """
 
 import argparse

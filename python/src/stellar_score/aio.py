@@ -39,6 +39,14 @@ def _of_run(method: Callable[Concatenate[Run, P], T]) -> Callable[Concatenate[As
     return call
 
 
+def _opening(method: Callable[Concatenate[Client, P], Run]) -> Callable[Concatenate[AsyncClient, P], AsyncRun]:
+    def call(self: AsyncClient, /, *args: P.args, **options: P.kwargs) -> AsyncRun:
+        return AsyncRun(self, functools.partial(method, self.client, *args, **options))
+
+    functools.update_wrapper(call, method)
+    return call
+
+
 class AsyncClient:
     """A client for asyncio; the arguments are those of :class:`Client`.
 
@@ -87,13 +95,9 @@ class AsyncClient:
     request = _of_client(Client.request)
     get = _of_client(Client.get)
 
-    def run(self, *args: Any, **options: Any) -> AsyncRun:
-        """Creates a run. Use the result as an asynchronous context manager, or await it."""
-        return AsyncRun(self, functools.partial(self.client.run, *args, **options))
-
-    def open_run(self, *args: Any, **options: Any) -> AsyncRun:
-        """Returns an existing run. Use the result as an asynchronous context manager, or await it."""
-        return AsyncRun(self, functools.partial(self.client.open_run, *args, **options))
+    # Their result is an asynchronous context manager, and can be awaited.
+    run = _opening(Client.run)
+    open_run = _opening(Client.open_run)
 
 
 class AsyncRun:

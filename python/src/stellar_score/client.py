@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from typing import Any, Callable, Dict, List, Literal, Mapping, Optional, Sequence, Union, cast
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from . import errors, pixels
@@ -50,7 +51,8 @@ class Client:
         the service's bounds (429, 507), and while it is not available (502, 503, 504).
     :param png_compression: zlib's level for pixels that are sent as PNG files, from 0, which only stores, to 9.
     :param context: the TLS settings of ``https`` addresses.
-    :param on_wait: is called with the reason before each repetition.
+    :param on_wait: is called with the reason before each repetition. Default: the reason is logged as a warning of the
+        logger ``stellar_score``, at most every ten seconds.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Client:
         on_wait: Optional[Callable[[str], None]] = None,
     ) -> None:
         url = url or os.environ.get("STELLAR_URL") or "http://127.0.0.1:8080"
-        if key is None and "@" not in url:
+        if key is None and urlsplit(url).password is None:
             key = os.environ.get("STELLAR_KEY")
         if not 0 <= png_compression <= 9:
             raise ValueError("the levels of compression are 0 to 9")

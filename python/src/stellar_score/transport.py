@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import logging
 import os
 import random
 import select
@@ -24,6 +25,9 @@ Body = Union[bytes, Sequence[bytes]]
 """A request body: one buffer, or several that are sent one after the other without being joined."""
 
 Query = Mapping[str, Any]
+
+_logger = logging.getLogger("stellar_score")
+_LOG_SECONDS = 10.0
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
@@ -59,7 +63,20 @@ class _Attempt(NamedTuple):
 
     error: errors.StellarError
     again: bool
-    pause: Optional[float]
+    pause: Optional[float] = None
+
+
+class _Log:
+    """Logs why a client waits, at most every ten seconds."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, reason: str) -> None:
+        now = time.monotonic()
+        if not self._last or now - self._last > _LOG_SECONDS:
+            self._last = now
+            _logger.warning("waiting for the service: %s", reason)
 
 
 class Transport:
@@ -95,7 +112,7 @@ class Transport:
         self._timeout = timeout
         self._patience = patience
         self._context = (context or ssl.create_default_context()) if self._https else None
-        self._on_wait = on_wait
+        self._on_wait = on_wait or _Log()
         self._headers = {"User-Agent": f"stellar-score-python/{__version__}", "Accept": "*/*"}
         authorization = _authorization(key, parts.username, parts.password)
         if authorization:
@@ -166,60 +183,66 @@ class Transport:
             fields["Content-Length"] = str(size)
         elif method in ("POST", "PUT"):
             fields["Content-Length"] = "0"
-        until = time.monotonic() + (self._patience if patience is None else patience)
+        patience = self._patience if patience is None else patience
+        began: Optional[float] = None
         pause = _FIRST_PAUSE
         while True:
-            outcome = self._attempt(method, target, body, fields, retry, max(timeout, self._timeout))
+            with self._slot():
+                # Waiting for other threads does not count.
+                began = began or time.monotonic()
+                outcome = self._attempt(method, target, body, fields, retry, max(timeout, self._timeout))
             if isinstance(outcome, Response):
                 return outcome
             # Jitter: clients that were refused together do not return together.
             wait = pause * random.uniform(0.5, 1.5)
             if outcome.pause is not None:
                 wait = outcome.pause + random.uniform(0, max(0.25 * outcome.pause, _FIRST_PAUSE))
-            if not outcome.again or time.monotonic() + wait > until:
+            if not outcome.again or time.monotonic() + wait > began + patience:
                 raise outcome.error
-            if self._on_wait is not None:
-                self._on_wait(str(outcome.error))
+            self._on_wait(str(outcome.error))
             time.sleep(wait)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _slot(self) -> threading.BoundedSemaphore:
+        """Returns what a request holds while it uses a connection."""
+        if os.getpid() != self._process:
+            # Two processes must not share a connection.
+            self._reset()
+        return self._free
 
     def _attempt(
         self, method: str, target: str, body: Optional[Body], headers: Mapping[str, str], retry: bool, timeout: float
     ) -> Union[Response, _Attempt]:
-        if os.getpid() != self._process:
-            # Two processes must not share a connection.
-            self._reset()
-        with self._free:
-            while True:
-                connection, reused = self._take()
-                try:
-                    if not reused:
-                        connection.connect()
-                    connection.sock.settimeout(timeout)
-                except _Broken as error:
-                    connection.close()
-                    return _Attempt(self._failed(error), not isinstance(error, ssl.SSLCertVerificationError), None)
-                try:
-                    response, status, fields, data = _exchange(connection, method, target, body, headers)
-                except socket.timeout:
-                    connection.close()
-                    message = f"{self.base} did not respond within {timeout:g} s"
-                    return _Attempt(errors.ConnectionFailed(message), retry, None)
-                except _Broken as error:
-                    connection.close()
-                    if reused and retry:
-                        # The service may have closed it while it was idle, which says nothing about the service.
-                        continue
-                    return _Attempt(self._failed(error), retry, None)
-                except BaseException:
-                    # KeyboardInterrupt: the rest of the response is still to come.
-                    connection.close()
-                    raise
-                if response.will_close:
-                    connection.close()
-                else:
-                    self._give_back(connection)
-                return self._judge(status, fields, data, target, retry)
+        while True:
+            connection, reused = self._take()
+            try:
+                if not reused:
+                    connection.connect()
+                connection.sock.settimeout(timeout)
+            except _Broken as error:
+                connection.close()
+                return _Attempt(self._failed(error), not isinstance(error, ssl.SSLCertVerificationError))
+            try:
+                response, status, fields, data = _exchange(connection, method, target, body, headers)
+            except socket.timeout:
+                connection.close()
+                message = f"{self.base} did not respond within {timeout:g} s"
+                return _Attempt(errors.ConnectionFailed(message), retry)
+            except _Broken as error:
+                connection.close()
+                if reused and retry:
+                    # The service may have closed it while it was idle, which says nothing about the service.
+                    continue
+                return _Attempt(self._failed(error), retry)
+            except BaseException:
+                # KeyboardInterrupt: the rest of the response is still to come.
+                connection.close()
+                raise
+            if response.will_close:
+                connection.close()
+            else:
+                self._give_back(connection)
+            return self._judge(status, fields, data, target, retry)
 
     def _failed(self, error: BaseException) -> errors.ConnectionFailed:
         words = str(error) or type(error).__name__
