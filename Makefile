@@ -11,12 +11,11 @@ TEST := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "nextest run" |
 MINUTES ?= 10
 EXAMPLES ?= 15
 EXPORT_PYTHON := .runtime/export/bin/python
-CLIENT_PYTHON := .runtime/python/bin/python
 
 # The official builds of ONNX Runtime send telemetry otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup serve build test test-all check style contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test python-setup python-test demo-pack clean
+.PHONY: help setup serve build test test-all check style contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test python-test demo-pack clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -48,7 +47,7 @@ test: style  ## Everything a change must pass, on SQLite and PostgreSQL
 	$(LINTED) scripts/postgres.sh run cargo $(TEST) --workspace --locked
 	scripts/contract.py
 	scripts/postgres.sh run scripts/dashboards_check.py
-	$(MAKE) python-test
+	scripts/python_test.sh
 
 contract: setup  ## The service against openapi/openapi.json: make contract EXAMPLES=100
 	cargo build --locked
@@ -92,13 +91,9 @@ export-test: export-setup  ## Tests of the exporter, and those of the Python cli
 	OMP_WAIT_POLICY=passive $(EXPORT_PYTHON) -m pytest export/tests
 	$(EXPORT_PYTHON) -m pytest -c python/pyproject.toml python/tests/test_torch.py
 
-python-setup:  ## Python environment for the tests of the Python client
-	@scripts/python_setup.sh
-
-python-test: setup python-setup  ## Types, lints and tests of the Python client, with the service
+python-test: setup  ## Lints, types and tests of the Python client, with the service
 	cargo build --locked --quiet
-	cd python && ../$(CLIENT_PYTHON) -m ruff check --quiet . && ../$(CLIENT_PYTHON) -m ruff format --quiet --check . && ../$(CLIENT_PYTHON) -m mypy --no-error-summary
-	$(CLIENT_PYTHON) -m pytest -c python/pyproject.toml python/tests
+	scripts/python_test.sh
 
 clean:  ## Remove what was built and fetched
 	rm -rf target .runtime

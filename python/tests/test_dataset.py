@@ -144,16 +144,18 @@ def test_a_killed_script_leaves_no_half_of_a_file(stellar, tmp_path):
     """The program lists every damaged or unpaired file, so it judges what a kill leaves behind."""
     script = f"""
 import sys; sys.path.insert(0, {str(Path(sys.modules["stellar_score"].__file__).parent.parent)!r})
-from stellar_score import Dataset, Pixels
+from stellar_score import Dataset, Pixels, pixels
 dataset = Dataset({str(stellar)!r}, {str(tmp_path)!r})
+# A file that takes a while to write.
+data = pixels.encode_png(Pixels(2000, 1000, bytes(6_000_000)), 0)
 print("ready", flush=True)
 while True:
     for job in list(dataset.jobs()):
-        dataset.save(Pixels(256, 256, bytes(3 * 256 * 256)), job)
+        dataset.save(data, job)
     for file in dataset.out.glob("0*"):
         file.unlink()
 """
-    for wait in (0.01, 0.05, 0.1, 0.2):
+    for wait in (0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1):
         child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
         child.stdout.readline()
         try:

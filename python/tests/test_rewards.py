@@ -1,14 +1,18 @@
 """Rewards, against a stand-in written from the description of `POST /v1/rewards`."""
 
+import json
 import statistics
 
 import numpy
 import pytest
+from conftest import ROOT
 from PIL import Image
 from rewards_stand_in import answer
 from stand_in import problem, response
 
 from stellar_score import Client, ForeignResponse, InvalidRequest, MissingScore, rows, summary
+
+DOCUMENT = json.loads((ROOT / "openapi/openapi.json").read_text(encoding="utf-8"))
 
 
 def image(level, height=8, width=6):
@@ -29,6 +33,32 @@ def client(server):
 
 def document(request):
     return request.sent.document
+
+
+@pytest.mark.skipif("/v1/rewards" not in DOCUMENT["paths"], reason="the service has no such route yet")
+@pytest.mark.parametrize("kind", ["pixels", "sizes", "files", "both"])
+def test_the_rewards_of_the_service_are_its_scores(service, goldens, kind):
+    names = ("astronaut-face.jpg", "coffee.jpg") if kind == "sizes" else ("coffee.jpg", "coffee.jpg")
+    photo = goldens / "astronaut-face.jpg"
+    files = [goldens / name for name in names]
+    images = files if kind == "files" else [numpy.asarray(Image.open(file)) for file in files]
+    reference = photo if kind in ("files", "both") else numpy.asarray(Image.open(photo))
+    with Client(f"http://127.0.0.1:{service.port}", key="") as client:
+        result = client.rewards(
+            {"clip_t": 1.0, "clip_i": 0.5},
+            images,
+            ["a cup", "coffee"],
+            references=[reference, reference],
+            groups=["g", "g"],
+            on_null="fail",
+        )
+        expected = [client.score(file, text, reference=photo) for file, text in zip(files, ("a cup", "coffee"))]
+        scores = client.grpo_reward("clip_t")(images, ["a cup", "coffee"])
+    for code in ("clip_t", "clip_i"):
+        assert result["rewards"][code] == [each["scores"][code]["value"] for each in expected]
+    assert scores == result["rewards"]["clip_t"]
+    assert (result["groups"]["g"]["items"], result["groups"]["g"]["n"]) == ([0, 1], 2)
+    assert result["errors"] == result["reasons"] == {}
 
 
 def test_a_batch_of_one_size_is_one_tensor(client, server):

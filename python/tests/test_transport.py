@@ -64,11 +64,20 @@ def test_a_connection_closed_while_idle_is_replaced_at_once(stand_in):
     assert (len(stand_in.requests), stand_in.connections) == (3, 3)
 
 
-def test_a_connection_closed_at_the_moment_of_reuse_is_replaced(client, stand_in, monkeypatch):
+def test_a_connection_closed_at_the_moment_of_reuse_is_replaced_without_patience(stand_in, monkeypatch):
     monkeypatch.setattr(stellar_score.transport, "_has_ended", lambda connection: False)
+    with Client(stand_in.url, key="", patience=0) as client:
+        client.get("v1")
+        stand_in.drop()
+        client.get("v1")
+    assert stand_in.connections == 2
+
+
+def test_a_closed_connection_is_noticed_before_a_request_that_must_not_be_repeated(client, stand_in):
     client.get("v1")
     stand_in.drop()
-    client.get("v1")
+    time.sleep(0.05)
+    client.request("POST", "v1", "preferences", body=b"{}")
     assert stand_in.connections == 2
 
 
