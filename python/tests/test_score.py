@@ -126,6 +126,12 @@ def test_lists_and_tables(client, goldens):
     expected = {f"clip_t/{key}": report["rows"][0].get(key) for key in ("low", "high")}
     expected = {key: value for key, value in expected.items() if value is not None}
     assert summary(report) == {"clip_t": row["clip_t"], "clip_t/n": 3.0, **expected}
+    assert [each["code"] for each in rows(client.metrics())][:2] == ["clip_t", "clip_i"]
+    assert [each["method"] for each in rows(client.runs("table"))] == ["table"]
+    (same,) = rows(client.compare("table/one", "table/one", policy="none"))
+    assert (same["metric"], same["difference"], same["n"]) == ("clip_t", 0.0, 3)
+    assert rows(client.leaderboard(method="nobody")) == []
+    assert rows(client.runs("table")[0])[0]["counts.accepted"] == 3
     assert client.metrics()["pack"]["weights"] == client.models()["pack"]["weights"] == "demo"
     assert client.ready()
 

@@ -7,12 +7,14 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 __all__ = ["frame", "rows", "summary"]
 
 Row = Dict[str, Any]
+_LISTS = ("rows", "items", "runs", "methods", "datasets", "slices", "points", "scores")
 
 
 def rows(document: Union[Mapping[str, Any], Sequence[Mapping[str, Any]]]) -> List[Row]:
     """Returns a response as flat rows.
 
     * a leaderboard: a row for each method or run, with ``clip_t``, ``clip_t.low`` and so on as columns
+    * a comparison: a row for each slice and metric
     * a report, a list of runs or samples, any other list: a row for each entry
     * a score, or a stored sample: a row for each metric
     * rewards: a row for each item
@@ -24,10 +26,14 @@ def rows(document: Union[Mapping[str, Any], Sequence[Mapping[str, Any]]]) -> Lis
     scores = document.get("scores")
     if isinstance(scores, Mapping):
         return [{"metric": code, **_flat(entry)} for code, entry in scores.items()]
-    for key in ("rows", "items", "runs", "methods", "datasets", "slices", "points", "scores", "pairs"):
-        entries = document.get(key)
-        if isinstance(entries, list):
-            return [_flat(_metrics_up(entry)) for entry in entries]
+    for key, entries in document.items():
+        # An empty list can be one of words, so its name decides.
+        if (
+            isinstance(entries, list)
+            and (entries or key in _LISTS)
+            and all(isinstance(each, Mapping) for each in entries)
+        ):
+            return [_flat(row) for entry in entries for row in _expanded(entry)]
     return [_flat(document)]
 
 
@@ -39,19 +45,24 @@ def _of_rewards(document: Mapping[str, Any]) -> List[Row]:
     return [{name: column[at] for name, column in columns.items()} for at in range(length)]
 
 
-def _metrics_up(entry: Mapping[str, Any]) -> Row:
-    """Moves the metrics of a row of the leaderboard into columns of their own, with the mean under the code."""
-    flat = {key: value for key, value in entry.items() if key != "metrics"}
+def _expanded(entry: Mapping[str, Any]) -> List[Row]:
+    """Expands the metrics of an entry.
+
+    Those of the leaderboard become columns, with the mean under the code; those of a comparison become rows.
+    """
     metrics = entry.get("metrics")
+    rest = {key: value for key, value in entry.items() if key != "metrics"}
+    if isinstance(metrics, list) and metrics and all(isinstance(each, Mapping) for each in metrics):
+        return [{**rest, **each} for each in metrics]
     if not isinstance(metrics, Mapping):
-        return dict(entry)
+        return [dict(entry)]
     for code, numbers in metrics.items():
         if isinstance(numbers, Mapping):
-            flat[code] = numbers.get("mean")
-            flat.update({f"{code}.{key}": value for key, value in numbers.items() if key != "mean"})
+            rest[code] = numbers.get("mean")
+            rest.update({f"{code}.{key}": value for key, value in numbers.items() if key != "mean"})
         else:
-            flat[code] = numbers
-    return flat
+            rest[code] = numbers
+    return [rest]
 
 
 def _flat(entry: Mapping[str, Any], prefix: str = "") -> Row:
