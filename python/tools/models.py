@@ -52,7 +52,8 @@ def type_of(schema):
         return union([type_of({**schema, "type": kind}) for kind in kinds])
     if kinds == "array":
         return f"List[{type_of(schema.get('items', {}))}]"
-    if kinds == "object" and not schema.get("properties"):
+    if kinds == "object":
+        # An object within another schema has no class of its own.
         more = schema.get("additionalProperties")
         return f"Dict[str, {type_of(more) if isinstance(more, dict) else 'Any'}]"
     if schema.get("format") == "binary":
