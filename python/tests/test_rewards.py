@@ -55,8 +55,10 @@ def test_the_rewards_of_the_service_are_its_scores(service, goldens, kind):
         expected = [client.score(file, text, reference=photo) for file, text in zip(files, ("a cup", "coffee"))]
         scores = client.grpo_reward("clip_t")(images, ["a cup", "coffee"])
     for code in ("clip_t", "clip_i"):
-        assert result["rewards"][code] == [each["scores"][code]["value"] for each in expected]
-    assert scores == result["rewards"]["clip_t"]
+        # The size of a batch may change the last digits.
+        values = [each["scores"][code]["value"] for each in expected]
+        assert result["rewards"][code] == pytest.approx(values, abs=1e-5)
+    assert scores == pytest.approx(result["rewards"]["clip_t"], abs=1e-5)
     assert (result["groups"]["g"]["items"], result["groups"]["g"]["n"]) == ([0, 1], 2)
     assert result["errors"] == result["reasons"] == {}
 

@@ -13,7 +13,6 @@ from stellar_score import (
     AsyncClient,
     Client,
     Conflict,
-    InvalidImage,
     RunBlocked,
     Unavailable,
     UploadFailed,
@@ -152,8 +151,11 @@ def test_photos_that_the_service_has_lost_are_sent_again(stand_in):
     bodies = [each.body for each in stand_in.requests if each.method == "PUT"]
     assert [b"reference_hash" in body for body in bodies] == [False, True, False, True, False]
     stand_in.otherwise = problem(422, "image_unknown")
-    with Client(stand_in.url, key="") as client, pytest.raises(InvalidImage, match="image_unknown"):
-        client.run("m")
+    stand_in.script = [response(201, RUN)]
+    with Client(stand_in.url, key="") as client, pytest.raises(UploadFailed, match="image_unknown"):
+        with client.run("m", workers=1) as run:
+            run.add("0", image(0), reference=b"photo")
+    assert sum(each.method == "PUT" for each in stand_in.requests) == 7, "as a hash never, as a file twice at most"
 
 
 @pytest.mark.parametrize("size", [0, 1, 64, 65, 1024, 1025, 2048, 3073, 5120, 31744, 102400])

@@ -154,16 +154,18 @@ class Run:
     def _send(self, sample: _Sample) -> None:
         image = pixels.to_file(sample.image, self._client.png_compression)
         photos = [(field, photo, hashlib.blake2b(photo).digest()) for field, photo in sample.photos]
+        as_files = False
         while True:
-            named = [self._named(*photo) for photo in photos]
+            named = [self._named(*photo) if not as_files else (photo[0], photo[1]) for photo in photos]
             body, kind = form([*sample.texts, *named, ("image", image)])
             path = ["v1", "runs", self.id, "samples", sample.name]
             try:
                 self._client.transport.request("PUT", path, body=body, kind=kind)
             except errors.InvalidImage as error:
-                if error.code != "image_unknown" or all(isinstance(value, bytes) for _, value in named):
+                if error.code != "image_unknown" or as_files:
                     raise
                 # The service has deleted photos, or another instance has answered.
+                as_files = True
                 with self._changed:
                     self._photos.clear()
             else:
