@@ -16,7 +16,7 @@ EXPORT_PYTHON := .runtime/export/bin/python
 # The official builds of ONNX Runtime send telemetry otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test demo-pack clean
+.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test python-test demo-pack clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -49,6 +49,7 @@ test: style  ## Everything a change must pass, on SQLite and PostgreSQL
 	scripts/contract.py
 	scripts/postgres.sh run scripts/dashboards_check.py
 	scripts/browser_check.py
+	scripts/python_test.sh
 
 screenshots: setup  ## Every page in every state as a picture: make screenshots FOLDER=target/screenshots
 	cargo build --locked
@@ -76,8 +77,9 @@ test-all: test soak fuzz  ## test and the long proofs: make test-all MINUTES=60
 dashboards:  ## Write Grafana's dashboards from scripts/dashboards.py
 	scripts/dashboards.py
 
-openapi: setup  ## Write openapi/openapi.json from the code
+openapi: setup  ## Write openapi/openapi.json from the code, and the types of the Python client
 	cargo run --quiet --locked -- openapi > openapi/openapi.json
+	python3 python/tools/models.py
 
 parity: build  ## Score the demo pack's golden samples and compare with the original programs
 	target/release/stellar-score pack verify
@@ -91,8 +93,13 @@ export-setup:  ## Python environment of the exporter (PyTorch: 3 GB)
 demo-pack: export-setup  ## Rebuild the demo pack with its golden samples
 	cd export && ../$(EXPORT_PYTHON) -m stellar_export demo --out ../packs/demo
 
-export-test: export-setup  ## Tests of the exporter
+export-test: export-setup  ## Tests of the exporter, and those of the Python client that need PyTorch
 	OMP_WAIT_POLICY=passive $(EXPORT_PYTHON) -m pytest export/tests
+	$(EXPORT_PYTHON) -m pytest -c python/pyproject.toml python/tests/test_torch.py
+
+python-test: setup  ## Lints, types and tests of the Python client, with the service
+	cargo build --locked --quiet
+	scripts/python_test.sh
 
 clean:  ## Remove what was built and fetched
 	rm -rf target .runtime

@@ -1,0 +1,1959 @@
+"""The bodies of requests and responses, as in openapi/openapi.json. Written by tools/models.py: do not edit.
+
+Responses are plain dictionaries; these types are for editors and type checkers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, List, Literal, Optional, TypedDict
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired
+
+__all__ = [
+    "Accepted",
+    "AlignmentResponse",
+    "AnnotatorAgreement",
+    "AttributePrediction",
+    "AttributeSummary",
+    "AttributesResponse",
+    "AuditResponse",
+    "AuditRow",
+    "Blocked",
+    "By",
+    "Cell",
+    "Check",
+    "Choice",
+    "Code",
+    "Coefficient",
+    "CompareResponse",
+    "ComparedRun",
+    "Comparison",
+    "CorrelationsResponse",
+    "Counts",
+    "DatasetEntry",
+    "DatasetResponse",
+    "DatasetSource",
+    "DatasetTotals",
+    "DatasetsResponse",
+    "Deleted",
+    "DeletedPreferences",
+    "DeletedResponse",
+    "Difference",
+    "Direction",
+    "DriftCertificate",
+    "EnrolledResponse",
+    "Estimate",
+    "Evidence",
+    "FaceEvidence",
+    "Factors",
+    "Failure",
+    "FeatureUse",
+    "FilesResponse",
+    "Finding",
+    "Flag",
+    "Format",
+    "GraphSource",
+    "GroundingEvidence",
+    "Health",
+    "ImageFaces",
+    "ImportResponse",
+    "KindWord",
+    "Labels",
+    "LaneStatus",
+    "LeaderboardResponse",
+    "LeftOut",
+    "Line",
+    "Match",
+    "MeasuredPack",
+    "Metadata",
+    "MethodEntry",
+    "MethodPreference",
+    "MethodPreferences",
+    "MethodsResponse",
+    "MetricAlignment",
+    "MetricDrift",
+    "MetricEntry",
+    "MetricNumbers",
+    "MetricsResponse",
+    "ModelsResponse",
+    "Need",
+    "NewMethod",
+    "NewPreferences",
+    "NewRun",
+    "NextEntry",
+    "NextResponse",
+    "NoAlpha",
+    "NoCoefficient",
+    "NoInterval",
+    "NullDifference",
+    "NullReason",
+    "ObjectEvidence",
+    "Origin",
+    "Outcome",
+    "PackId",
+    "PhotoEntry",
+    "PhotoForm",
+    "PhotoMetadata",
+    "Place",
+    "Policy",
+    "Precision",
+    "PreferenceEntry",
+    "PreferencesPage",
+    "PreferencesResponse",
+    "Problem",
+    "ProgressEvent",
+    "Prompt",
+    "PromptsBody",
+    "PromptsResponse",
+    "Provenance",
+    "Provider",
+    "PublishedMethod",
+    "PublishedTau",
+    "QuestionWord",
+    "Reference",
+    "RegisteredResponse",
+    "RelationEvidence",
+    "RelationKind",
+    "RelationSource",
+    "ReportResponse",
+    "ReportRow",
+    "Row",
+    "RunFlags",
+    "RunResponse",
+    "RunState",
+    "RunsResponse",
+    "SampleEntry",
+    "SampleResponse",
+    "SampleState",
+    "Samples",
+    "ScoreEntry",
+    "ScoreForm",
+    "ScoreResponse",
+    "SkipReason",
+    "SliceAlignment",
+    "SliceComparison",
+    "SliceEntry",
+    "SliceMetric",
+    "SlicesResponse",
+    "SourceSpec",
+    "Statistic",
+    "StoredImage",
+    "StoredPreference",
+    "StoredScore",
+    "Subject",
+    "SubmissionForm",
+    "SubmittedEntry",
+    "SubmittedResponse",
+    "Summary",
+    "TableFormat",
+    "TextEvidence",
+    "Timings",
+    "TradeOffPoint",
+    "TradeOffResponse",
+    "Unmapped",
+    "Weights",
+    "Worst",
+]
+
+
+class Accepted(TypedDict):
+    """Outcome of recording preferences."""
+    accepted: int
+    """Number of preferences. If an annotator judges the same images for the same question several times, the last one
+    counts.
+    """
+
+
+class AlignmentResponse(TypedDict):
+    """Agreement of metrics with annotators."""
+    agreement: AnnotatorAgreement
+    """Agreement of annotators with each other."""
+    answers: int
+    """Number of preferences."""
+    pack: str
+    """Digest of the pack of the scores."""
+    published: PublishedTau
+    """Correlations that the Stellar paper published for this question, not measured here."""
+    question: QuestionWord
+    """The question put to annotators."""
+    slices: List[SliceAlignment]
+    """Agreement over all pairs first, then by slice."""
+
+
+class AnnotatorAgreement(TypedDict):
+    """Agreement of annotators with each other."""
+    annotators: int
+    """Number of annotators."""
+    ratings_alpha: NotRequired[Optional[float]]
+    """Krippendorff's alpha of the ratings on an ordinal scale."""
+    ratings_alpha_high: NotRequired[Optional[float]]
+    """Upper end."""
+    ratings_alpha_low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval, resampling images."""
+    ratings_alpha_no_interval: NotRequired[Optional[NoInterval]]
+    ratings_alpha_reason: NotRequired[Optional[NoAlpha]]
+    ratings_shared: int
+    """Images with ratings of several annotators."""
+    votes_alpha: NotRequired[Optional[float]]
+    """Krippendorff's alpha of the votes on an ordinal scale of three: 1 for perfect agreement, 0 for chance. Null if no
+    pair has two votes or all votes are the same.
+    """
+    votes_alpha_high: NotRequired[Optional[float]]
+    """Upper end."""
+    votes_alpha_low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval, resampling pairs of images. Null if alpha is null or there are fewer
+    than three pairs.
+    """
+    votes_alpha_no_interval: NotRequired[Optional[NoInterval]]
+    votes_alpha_reason: NotRequired[Optional[NoAlpha]]
+    votes_shared: int
+    """Pairs of images with votes of several annotators."""
+
+
+class AttributePrediction(TypedDict):
+    """Prediction of one attribute for one sample."""
+    attribute: str
+    """CelebA name of the attribute."""
+    decision: NotRequired[Optional[float]]
+    """Log odds given by the probe, positive if the attribute is predicted; absent if there is no face."""
+    left_out: NotRequired[Optional[LeftOut]]
+    prediction: NotRequired[Optional[bool]]
+    """Predicted label of the face in the image; the opposite of the target if there is no face."""
+    target: NotRequired[Optional[bool]]
+    """Label of the person."""
+
+
+class AttributeSummary(TypedDict):
+    """Result for one attribute over a run."""
+    attribute: str
+    """CelebA name of the attribute."""
+    auc: NotRequired[Optional[float]]
+    """Area under the ROC curve of the hard predictions; null if the attribute is left out or all targets are equal."""
+    left_out: NotRequired[Optional[LeftOut]]
+    n: int
+    """Samples with a target."""
+    positives: int
+    """Samples with a target whose person has the attribute."""
+    right: int
+    """Samples with a target that are predicted correctly."""
+
+
+class AttributesResponse(TypedDict):
+    """Attribute preservation of a run."""
+    attributes: List[AttributeSummary]
+    """One entry for each attribute."""
+    auc: NotRequired[Optional[float]]
+    """Mean area under the ROC curve over the attributes that have one; 0.5 is chance. Null if none has one."""
+    faceless_references: int
+    """Number of judged samples whose reference image has no face: nothing is learnt from them."""
+    judged: int
+    """Number of judged samples."""
+    pack: PackId
+    """The loaded pack; only faces found with it are judged."""
+    samples: List[SampleEntry]
+    """One page of the judged samples, by name."""
+    unknown_faces: int
+    """Number of samples that are not judged because their faces are not stored: they expired, were deleted, or were
+    found with another pack. Score these samples again.
+    """
+    without_reference: int
+    """Number of samples that are not judged because they have no reference image, or no generated image because their
+    scores were imported.
+    """
+
+
+class AuditResponse(TypedDict):
+    """One page of the audit log."""
+    items: List[AuditRow]
+    """Entries, the newest first."""
+    next: NotRequired[Optional[str]]
+    """Cursor of the next page, to be sent as `after`; absent on the last page."""
+
+
+class AuditRow(TypedDict):
+    """A write or a deletion."""
+    address: NotRequired[Optional[str]]
+    """Address of the client."""
+    id: str
+    """Id of the entry."""
+    key: NotRequired[Optional[str]]
+    """Name of the key."""
+    key_id: NotRequired[Optional[str]]
+    """Id of the key; absent if keys were not in use."""
+    method: str
+    """HTTP method."""
+    request_id: str
+    """Id of the request in the log."""
+    resource: str
+    """Values of the template's parameters, separated by slashes. Names of samples and annotators are hashes."""
+    route: str
+    """Template of the route."""
+    status: int
+    """HTTP status of the response; 499 if the client left before it."""
+    time: str
+    """Time at which the request arrived."""
+
+
+class Blocked(TypedDict):
+    """Reason why pending samples are blocked."""
+    code: str
+    """Machine-readable code: `pack_not_loaded`."""
+    detail: str
+    """Explanation, with what to do."""
+
+
+By = Literal["method", "run"]
+"""Unit of a row of the leaderboard."""
+
+
+class Cell(TypedDict):
+    """Coefficient of two columns."""
+    n: int
+    """Samples that have both numbers."""
+    reason: NotRequired[Optional[NoCoefficient]]
+    value: NotRequired[Optional[float]]
+    """Coefficient in [−1, 1]; null if fewer than two samples have both, or one column is constant over them."""
+
+
+class Check(TypedDict):
+    """One check behind a response of `/readyz` or `/startupz`."""
+    name: str
+    """What is checked: `start`, `graphs`, `store`, `disk`, `tasks` or `stop`; while the service starts, `migrations`,
+    `pack` and `graphs`.
+    """
+    ok: bool
+    """Whether the service can work as far as this check is concerned."""
+    reason: NotRequired[Optional[str]]
+    """What is wrong and what to do; missing if the check is ok."""
+    since: str
+    """When a probe first found this state."""
+
+
+Choice = Literal["a", "b", "tie"]
+"""The preferred one of two images."""
+
+
+Code = Literal[
+    "malformed_request",
+    "not_found",
+    "method_not_allowed",
+    "sample_conflict",
+    "photo_conflict",
+    "run_conflict",
+    "run_finished",
+    "pack_conflict",
+    "image_unknown",
+    "storage_full",
+    "faces_not_stored",
+    "nothing_to_compare",
+    "payload_too_large",
+    "unsupported_media_type",
+    "request_timeout",
+    "wrong_host",
+    "cross_site",
+    "unauthorized",
+    "scope_missing",
+    "key_limit",
+    "missing_field",
+    "repeated_field",
+    "unknown_field",
+    "invalid_field",
+    "unknown_metric",
+    "prompt_too_long",
+    "image_empty",
+    "image_unsupported",
+    "image_truncated",
+    "image_corrupt",
+    "image_too_small",
+    "overloaded",
+    "unavailable",
+    "deadline_exceeded",
+    "internal",
+]
+"""Machine-readable error code. The set is closed: a client may match on it exhaustively."""
+
+
+Coefficient = Literal["kendall", "spearman", "pearson"]
+"""A correlation coefficient of two series."""
+
+
+class Comparison(TypedDict):
+    """Comparison of two runs."""
+    confidence: float
+    """Coverage of the intervals."""
+    not_compared: List[str]
+    """Metrics that only one run has, or that the runs have in different versions."""
+    only_a: int
+    """Samples of A without a partner."""
+    only_b: int
+    """Samples of B without a partner."""
+    pairs: int
+    """Pairs of samples with the same name."""
+    policy: Policy
+    """The penalty policy."""
+    slices: List[SliceComparison]
+    """All pairs first, then slices of A's samples."""
+
+
+class CompareResponse(Comparison):
+    """A comparison of two runs."""
+    a: ComparedRun
+    """Run A, which is judged."""
+    b: ComparedRun
+    """Run B, the baseline."""
+    pack: PackId
+    """The pack of all scores."""
+
+
+class ComparedRun(TypedDict):
+    """A compared run."""
+    id: str
+    """Id of the run."""
+    method: str
+    """Method of the run."""
+    run: str
+    """Name of the run."""
+
+
+class CorrelationsResponse(TypedDict):
+    """A matrix of correlation coefficients."""
+    coefficient: Coefficient
+    """The coefficient."""
+    matrix: List[List[Cell]]
+    """Coefficients by row and column, each over the samples that have both scores."""
+    metrics: List[str]
+    """Codes of the metrics, in the order of rows and columns."""
+    of: int
+    """Number of scored samples in these runs."""
+    pack: str
+    """Digest of the pack of the scores."""
+    runs: int
+    """Number of runs that the samples belong to."""
+    samples: int
+    """Number of samples that were read: all, or an evenly spaced subset if there are too many."""
+
+
+class Counts(TypedDict):
+    """Number of samples of a run, by state."""
+    accepted: int
+    """All accepted samples: pending, scored and failed."""
+    failed: int
+    """Failed; GET /v1/runs/{id}/samples?state=failed returns the reasons."""
+    pending: int
+    """Accepted and not scored yet."""
+    scored: int
+    """Scored."""
+
+
+class DatasetEntry(TypedDict):
+    """A dataset."""
+    created: str
+    """Time at which it was created."""
+    name: str
+    """Name of the dataset."""
+    photos: int
+    """Number of enrolled photos."""
+    prompts: int
+    """Number of registered prompts."""
+    revision: int
+    """Revision; every change raises it."""
+
+
+class DatasetTotals(TypedDict):
+    """Totals over all photos of a dataset."""
+    attributes: Dict[str, Labels]
+    """Number of photos with a face by attribute and label, for the attributes that are judged."""
+    unknown: int
+    """Number of photos enrolled with another pack: enrol them again to learn from them."""
+    with_face: int
+    """Number of photos in which the loaded pack finds a face."""
+    without_face: int
+    """Number of photos in which the loaded pack finds no face: nothing is learnt from them."""
+
+
+class DatasetResponse(DatasetEntry, DatasetTotals):
+    """A dataset with one page of its photos."""
+    items: List[PhotoEntry]
+    """One page of photos, sorted by identity and name."""
+
+
+class DatasetSource(TypedDict):
+    """The dataset from which `aps` learnt."""
+    faces: int
+    """Number of its photos with a face."""
+    name: str
+    """Name of the dataset."""
+    revision: int
+    """Revision of the dataset; every change raises it."""
+
+
+class DatasetsResponse(TypedDict):
+    """One page of datasets."""
+    datasets: List[DatasetEntry]
+    """Datasets, sorted by name."""
+    next: NotRequired[Optional[str]]
+    """Cursor of the next page, to be sent as `after`; absent on the last page."""
+
+
+class Deleted(TypedDict):
+    """Counts of what was deleted."""
+    faces: int
+    """Number of images with stored faces, counted once per set of graphs that found them."""
+    photos: int
+    """Number of photos enrolled in a dataset."""
+    prompts: int
+    """Number of prompts registered in a dataset."""
+    samples: int
+    """Number of samples."""
+    scores: int
+    """Number of their scores."""
+
+
+class DeletedPreferences(TypedDict):
+    """Outcome of deleting an annotator."""
+    preferences: int
+    """Number of deleted preferences."""
+
+
+class DeletedResponse(Deleted):
+    """Counts of deleted data."""
+    cached: int
+    """Number of features that were evicted from the feature cache."""
+
+
+class Difference(TypedDict):
+    """One metric over the pairs of a slice: A minus B."""
+    clusters: int
+    """Identities among them; a sample without an identity counts as one."""
+    difference: float
+    """Mean of A − B."""
+    few_clusters: bool
+    """Whether there are fewer than 8 clusters, so that the interval is based on little data."""
+    finding: Finding
+    """Conclusion from the interval."""
+    high: NotRequired[Optional[float]]
+    """Upper end."""
+    low: NotRequired[Optional[float]]
+    """Lower end of its confidence interval: studentised bootstrap, clustered by identity. Null for fewer than two
+    identities.
+    """
+    mean_a: float
+    """Mean of A over these pairs."""
+    mean_b: float
+    """Mean of B over these pairs."""
+    metric: str
+    """Code of the metric."""
+    n: int
+    """Pairs in which both samples have a score."""
+    no_interval: NotRequired[Optional[NoInterval]]
+    p: NotRequired[Optional[float]]
+    """Two-sided p-value of the sign-flip permutation test over identities."""
+    p_bh: NotRequired[Optional[float]]
+    """P-value with Benjamini and Hochberg's correction over the same metrics."""
+    p_holm: NotRequired[Optional[float]]
+    """P-value with Holm's correction over the slice's metrics that have a direction; null for the others."""
+    version: int
+    """Version of the metric's definition in both runs."""
+    win_rate: NotRequired[Optional[float]]
+    """Share of the pairs in which A is better; ties count half. Null for metrics without a direction."""
+
+
+Direction = Literal["higher_is_better", "lower_is_better", "support"]
+"""Better end of a metric's range."""
+
+
+class DriftCertificate(TypedDict):
+    """Comparison of a pack's scores with another pack's."""
+    against: MeasuredPack
+    """The pack to compare with."""
+    machine: str
+    """CPU architecture and the instruction sets relevant to the graphs."""
+    measured_at: str
+    """Time of the measurement."""
+    metrics: List[MetricDrift]
+    """Results for metrics with a number from at least one pack."""
+    pack: MeasuredPack
+    """The pack that the certificate is about."""
+    problems: List[str]
+    """Samples that could not be scored, with the error."""
+    samples: int
+    """Number of samples scored by both packs."""
+    schema: int
+    """Version of this layout."""
+    service_version: str
+    """Version of the service."""
+    without_numbers: Dict[str, str]
+    """Metrics without a number from either pack, each with its most frequent reason."""
+
+
+class EnrolledResponse(TypedDict):
+    """An enrolled photo."""
+    created: bool
+    """True if the photo was not enrolled before."""
+    dataset: str
+    """Name of the dataset."""
+    faces: int
+    """Number of faces found. Nothing is learnt from a photo without a face."""
+    image: str
+    """BLAKE3 hash of the photo's file, as taken by `DELETE /v1/images/{hash}`."""
+    revision: int
+    """Revision of the dataset; every change raises it."""
+
+
+class Estimate(TypedDict):
+    """A mean with its interval."""
+    high: NotRequired[Optional[float]]
+    """Upper end."""
+    low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval."""
+    mean: float
+    """The mean."""
+    n: int
+    """Number of samples with a number."""
+    no_interval: NotRequired[Optional[NoInterval]]
+
+
+class Evidence(TypedDict):
+    """Evidence behind the scores."""
+    attributes: NotRequired[List[AttributePrediction]]
+    """Prediction of `aps` for each facial attribute."""
+    checkpoints: Dict[str, str]
+    """The checkpoint behind each metric that has a number, by code: for `hpsv2` it names the version."""
+    details: Dict[str, Dict[str, float]]
+    """Further numbers behind a metric's value, by code: `pick_score` has `published_scale`, its value times the model's
+    logit scale.
+    """
+    faces: NotRequired[List[ImageFaces]]
+    """The faces found in each image, if a metric looks for them."""
+    matches: NotRequired[Dict[str, List[Match]]]
+    """The most similar faces of the generated image and each reference or auxiliary image, by code of the metric."""
+    objects: NotRequired[List[ObjectEvidence]]
+    """Detection of each object in `detectables`, if a metric looks for objects."""
+    relations: NotRequired[List[RelationEvidence]]
+    """Detection of each relation of the prompt, if a metric looks for relations."""
+    texts: List[TextEvidence]
+    """One entry for each text model, on how it read the prompt."""
+
+
+class FaceEvidence(TypedDict):
+    """A face in the evidence. Its embedding is personal data and is omitted unless the operator enables it."""
+    box: List[float]
+    """Left, top, right, bottom in pixels of the upright image; may extend beyond its edges."""
+    embedding: NotRequired[Optional[List[float]]]
+    """The embedding; in responses only if the configuration allows it (`privacy.return_embeddings`)."""
+    landmarks: List[List[float]]
+    """x and y of left eye, right eye, nose, left and right corner of the mouth, as seen by the viewer."""
+    probability: float
+    """Probability that the detector assigns to the face."""
+
+
+class Factors(TypedDict):
+    """Factors of a relation's score for its best pair of boxes, each in [0, 1]."""
+    object: float
+    """Probability that the object is the one of the relation."""
+    person: float
+    """Probability that the subject is a person."""
+    predicate: float
+    """Probability of the predicate. For graphs that score pairs, it is multiplied by the probability of any relation.
+    """
+
+
+class Failure(TypedDict):
+    """Reason why a sample failed."""
+    code: str
+    """Machine-readable code: one of the problem documents, `image_deleted` or `file_lost`."""
+    detail: str
+    """Explanation of the failure."""
+
+
+class FeatureUse(TypedDict):
+    """A feature that a request used."""
+    batch: int
+    """Number of items in the batch, from this and other requests; 0 if the model did not run."""
+    graph: str
+    """Role of the graph."""
+    milliseconds: float
+    """Milliseconds from request to result, time in queues included."""
+    of: str
+    """The input: `image`, `prompt`, or `reference[0]` and so on."""
+    origin: Origin
+    """Origin of the feature: computed for this request, shared with a concurrent one, or cached."""
+
+
+class FilesResponse(TypedDict):
+    """The files for which a run has scores."""
+    files: List[str]
+    """Names of the files, as in the toolkit."""
+
+
+Finding = Literal["better", "worse", "undecided"]
+"""Conclusion from the interval of a difference."""
+
+
+Flag = Literal["truncated", "no_face_in_image", "faceless_photos", "ungrounded", "approximate_predicate"]
+"""A fact that a reader must know in addition to the number of a score."""
+
+
+Format = Literal["json", "csv"]
+"""Format of a response."""
+
+
+class GraphSource(TypedDict):
+    """Source of a graph's weights."""
+    checkpoint: str
+    """Hub id or file of the checkpoint."""
+    precision: Precision
+    """`fp32` or `fp16`."""
+    revision: str
+    """Revision of the checkpoint."""
+    sha256: str
+    """SHA-256 of the graph's file."""
+
+
+class GroundingEvidence(TypedDict):
+    """Best OWL-ViT box for the words of an object."""
+    box: List[float]
+    """Left, top, right, bottom of the best box in pixels of the upright image."""
+    score: float
+    """In [0, 1]. Unlike the scores in `objects`, words do not compete for boxes."""
+
+
+class Health(TypedDict):
+    """Response of the probes."""
+    checks: NotRequired[List[Check]]
+    """The checks behind the response; none for liveness."""
+    status: str
+    """Always `ok`."""
+
+
+class ImageFaces(TypedDict):
+    """The faces in one image of a sample."""
+    faces: List[FaceEvidence]
+    """The largest first."""
+    of: str
+    """The image: `image`, `reference[0]`, `auxiliary[0]` and so on."""
+
+
+class ImportResponse(TypedDict):
+    """Outcome of an import."""
+    metrics: List[str]
+    """Codes of the imported metrics."""
+    new_samples: int
+    """Number of samples that were created."""
+    pack: PackId
+    """The pack under which the scores are stored."""
+    rows: int
+    """Number of rows of the file."""
+    scores: int
+    """Number of scores that were written; they replace those of an earlier import of the same source."""
+
+
+KindWord = Literal["prompt_kind", "category", "relation", "attribute", "size"]
+"""A kind of slice."""
+
+
+class Labels(TypedDict):
+    """Number of photos by label of one attribute."""
+    absent: int
+    """Number of photos labelled `false`."""
+    present: int
+    """Number of photos labelled `true`."""
+
+
+class LaneStatus(TypedDict):
+    """Configuration and state of a lane."""
+    batches: int
+    """Batches run since start, without the warm-up."""
+    file: str
+    """File of the graph, relative to the pack."""
+    healthy: bool
+    """False after repeated failures or while a batch hangs, until the graph works again."""
+    items: int
+    """Items computed since start."""
+    load_seconds: float
+    """Time to load and warm up the graph, in seconds."""
+    max_batch: int
+    """Largest batch, in items."""
+    precision: Precision
+    """Precision of the graph's arithmetic."""
+    provider: Provider
+    """Execution provider that runs the graph."""
+    queue_depth: int
+    """Number of queued items."""
+    resident_bytes: NotRequired[Optional[int]]
+    """Growth of the process's memory while the graph was loaded, in bytes; null if unknown."""
+    roles: List[str]
+    """Roles of the graph; several if entries of the pack share a file."""
+    source: SourceSpec
+    """Checkpoint that the graph was exported from."""
+
+
+class LeaderboardResponse(TypedDict):
+    """One page of the leaderboard."""
+    next: NotRequired[Optional[str]]
+    """Cursor of the next page, to be sent as `after`; absent on the last page."""
+    on: NotRequired[Samples]
+    """The samples that rows cover."""
+    policy: Policy
+    """The penalty policy that was applied."""
+    published: NotRequired[Optional[Reference]]
+    rows: List[Row]
+    """Methods or runs, sorted as requested."""
+    total: int
+    """Number of rows on all pages."""
+
+
+LeftOut = Literal["constant", "unlabelled", "no_target"]
+"""Reason why an attribute does not count."""
+
+
+class ReportRow(TypedDict):
+    """A row of the report."""
+    clusters: int
+    """Number of identities among the samples with a score; a sample without an identity counts as one."""
+    coverage: float
+    """Share of the samples that have a score."""
+    high: NotRequired[Optional[float]]
+    """Upper end of the interval."""
+    low: NotRequired[Optional[float]]
+    """Lower end of the 95 % interval, resampled by identity."""
+    mean: NotRequired[Optional[float]]
+    """The statistic; null if it cannot be computed."""
+    metric: str
+    """Code of the metric."""
+    n: int
+    """Number of samples with a score."""
+    sample_mean: NotRequired[Optional[float]]
+    """Mean of the samples' scores, if `mean` is another statistic: for `aps` the mean share of correct predictions, as
+    in leaderboards and slices.
+    """
+    statistic: Statistic
+    """Definition of `mean`: the mean over the samples with a score, for all metrics except `aps`."""
+    std: NotRequired[Optional[float]]
+    """Standard deviation (ddof 1); null for `aps` and below two samples."""
+
+
+class Line(ReportRow):
+    """A row of the table."""
+    few_clusters: bool
+    """True if there are fewer than 8 such identities: with skewed scores, the coverage of the interval is then lower
+    than stated.
+    """
+    no_interval: NotRequired[Optional[NoInterval]]
+    nulls: NotRequired[Dict[str, int]]
+    """Number of samples without a score, by reason."""
+    place: NotRequired[Optional[Place]]
+
+
+class Match(TypedDict):
+    """A pair of matched faces."""
+    cosine: float
+    """Cosine similarity of their embeddings."""
+    image_face: int
+    """Index of the face of the generated image, from 0 in the order of `faces`."""
+    photo: str
+    """The reference or auxiliary image: `reference[0]`, `auxiliary[0]` and so on."""
+    photo_face: int
+    """Index of the face of the reference or auxiliary image."""
+
+
+class PackId(TypedDict):
+    """Identifies a pack. Scores of different packs are never averaged."""
+    digest: str
+    """SHA-256 of the manifest, which names every file by hash; 64 hexadecimal digits."""
+    name: str
+    """Name in the manifest."""
+    weights: Weights
+    """`official`, `demo` or `imported`."""
+
+
+class MeasuredPack(PackId):
+    """One of two compared packs."""
+    precisions: List[Precision]
+    """Precisions of its graphs."""
+
+
+class Metadata(TypedDict):
+    """Further facts about a sample, in addition to its images and prompt. All of them are stored with the sample."""
+    attributes: NotRequired[Dict[str, bool]]
+    """Facial attributes of the person by CelebA name; `true` if present."""
+    categories: NotRequired[List[str]]
+    """Categories of the prompt, for slices of the leaderboard."""
+    dataset: NotRequired[Optional[str]]
+    """The dataset on whose photos the linear probes of `aps` are fitted."""
+    detectables: NotRequired[List[str]]
+    """Objects that the prompt names, in words."""
+    identity: NotRequired[Optional[str]]
+    """The person that the sample is about. Samples of one identity are resampled together for confidence intervals."""
+    prompt_kind: NotRequired[Optional[str]]
+    """Kind of the prompt, a free-form label for slices; Stellar uses `T` and `H`."""
+    relations: NotRequired[List[List[str]]]
+    """Relations that the prompt names, as subject, predicate, object. They replace those parsed from the prompt."""
+
+
+class MethodEntry(TypedDict):
+    """A method with its number of runs."""
+    created: str
+    """Time of creation, UTC, to the microsecond."""
+    description: NotRequired[Optional[str]]
+    """Description in free text."""
+    name: str
+    """Name of the method."""
+    runs: int
+    """Number of runs."""
+
+
+class MethodPreference(TypedDict):
+    """Annotators' preferences for one method."""
+    method: str
+    """The method."""
+    no_interval: NotRequired[Optional[NoInterval]]
+    pairs: int
+    """Pairs with another method's image."""
+    share: float
+    """Preference share: (wins + ties / 2) / pairs."""
+    share_high: NotRequired[Optional[float]]
+    """Upper end."""
+    share_low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval, clustered by prompt."""
+    strength: NotRequired[Optional[float]]
+    """Logarithm of the Bradley-Terry strength; the strengths sum to 0. A method is preferred to another with
+    probability 1 / (1 + exp(other − own)). `no_strengths` gives the reason for null.
+    """
+    strength_high: NotRequired[Optional[float]]
+    """Upper end."""
+    strength_low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval, from the curvature of the likelihood, which assumes that votes are
+    independent.
+    """
+    ties: int
+    """Pairs without a preference."""
+    wins: int
+    """Pairs in which this method's image was preferred."""
+
+
+class MethodPreferences(TypedDict):
+    """Annotators' preferences by method, best first."""
+    methods: List[MethodPreference]
+    """The methods."""
+    no_strengths: NotRequired[Optional[str]]
+    """Reason for missing strengths."""
+    penalised: bool
+    """Whether half a win was added to each side of every compared pair before fitting, because some methods never lost
+    or never won. Strengths are then shrunk together instead of infinitely far apart.
+    """
+
+
+class MethodsResponse(TypedDict):
+    """One page of methods."""
+    methods: List[MethodEntry]
+    """Methods, sorted by name."""
+    next: NotRequired[Optional[str]]
+    """Cursor of the next page, to be sent as `after`; absent on the last page."""
+
+
+class MetricAlignment(TypedDict):
+    """Agreement of a metric with annotators."""
+    agreement: NotRequired[Optional[float]]
+    """Share of the pairs with a preference in which the metric has the same preference; its ties count half. Null if no
+    pair has a preference.
+    """
+    high: NotRequired[Optional[float]]
+    """Upper end."""
+    low: NotRequired[Optional[float]]
+    """Lower end of tau's 95 % confidence interval, clustered by identity."""
+    metric: str
+    """Code of the metric."""
+    no_interval: NotRequired[Optional[NoInterval]]
+    no_tau: NotRequired[Optional[NoCoefficient]]
+    pairs: int
+    """Pairs in which both images have a score."""
+    tau: NotRequired[Optional[float]]
+    """Kendall's tau-b over these pairs, oriented so that better is higher: 1 for full agreement, 0 for chance."""
+    version: int
+    """Version of the metric's definition."""
+
+
+class MetricDrift(TypedDict):
+    """One metric's drift. Differences are this pack's score minus the other's."""
+    bias: NotRequired[Optional[float]]
+    """Mean of the differences."""
+    metric: str
+    """Code of the metric."""
+    n: int
+    """Number of samples with a number from both packs."""
+    nulls: List[NullDifference]
+    """Samples with a number from only one pack, or null from both for different reasons."""
+    spearman: NotRequired[Optional[float]]
+    """Spearman's rank correlation of the scores; null for fewer than two samples, or if one pack's scores are all
+    equal.
+    """
+    spread: NotRequired[Optional[float]]
+    """Standard deviation of the differences, with n − 1 in the denominator."""
+    version: int
+    """The metric's version."""
+    worst: NotRequired[Optional[Worst]]
+
+
+class MetricEntry(TypedDict):
+    """One metric."""
+    available: bool
+    """True if the loaded pack can compute the metric."""
+    code: str
+    """Code used in requests and responses."""
+    definition: str
+    """Definition of the score."""
+    direction: Direction
+    """The better end of the scale."""
+    interpretation: str
+    """How to interpret a value or a difference."""
+    licence: str
+    """Licence of the official weights, if their authors state one."""
+    maximum: NotRequired[Optional[float]]
+    """Largest possible value; null where unbounded."""
+    minimum: NotRequired[Optional[float]]
+    """Smallest possible value; null where unbounded."""
+    missing_graphs: NotRequired[List[str]]
+    """Graphs that the metric needs and the loaded pack lacks."""
+    needs: List[Need]
+    """Features from which the metric is computed."""
+    source: str
+    """Publication or code that defines the metric."""
+    title: str
+    """Name for people."""
+    version: int
+    """Version of the definition; scores of different versions are never averaged."""
+
+
+class MetricNumbers(TypedDict):
+    """The numbers of one metric over some samples."""
+    coverage: float
+    """Share of the measured samples that have a number."""
+    high: NotRequired[Optional[float]]
+    """Upper end of the interval."""
+    low: NotRequired[Optional[float]]
+    """Lower end of the mean's 95 % interval, by identity; null while pending, and below two identities."""
+    mean: NotRequired[Optional[float]]
+    """Mean of the numbers; null if `n` is 0. For `aps` it is the mean share of correct predictions (`sample_mean` in a
+    run's report), not the area under the ROC curve, which is defined for a whole run only.
+    """
+    n: int
+    """Number of samples with a number."""
+    no_interval: NotRequired[Optional[NoInterval]]
+    nulls: int
+    """Number of measured samples without a number."""
+    std: NotRequired[Optional[float]]
+    """Standard deviation of the numbers (ddof 1); null if `n` is below 2."""
+    version: int
+    """Version of the metric's definition."""
+
+
+class MetricsResponse(TypedDict):
+    """All metrics."""
+    metrics: List[MetricEntry]
+    """Metrics in the order of the documentation."""
+    pack: PackId
+    """The loaded model pack."""
+
+
+class ModelsResponse(TypedDict):
+    """The resident graphs."""
+    drift: NotRequired[Optional[DriftCertificate]]
+    lanes: List[LaneStatus]
+    """One entry for each loaded graph."""
+    pack: PackId
+    """The loaded model pack."""
+
+
+class Need(TypedDict):
+    """A feature that a metric reads: the output of a graph for a part of the sample."""
+    graph: str
+    """Role of the graph in the pack."""
+    of: Subject
+    """Part of the sample that the graph is run on."""
+
+
+class NewMethod(TypedDict):
+    """A method to create or to describe."""
+    description: NotRequired[Optional[str]]
+    """Description of the method. If it is omitted, an earlier description remains."""
+    name: str
+    """Name of the method, shown on leaderboards."""
+
+
+class NewPreferences(TypedDict):
+    """Preferences to record."""
+    preferences: List[PreferenceEntry]
+    """1 to 10,000 preferences."""
+
+
+class NewRun(TypedDict):
+    """A run to create."""
+    dataset: NotRequired[Optional[str]]
+    """Dataset that the prompts are from."""
+    flags: NotRequired[RunFlags]
+    """Facts about the method's training that matter for comparisons."""
+    method: str
+    """Name of the method; created if it does not exist."""
+    metrics: NotRequired[Optional[List[str]]]
+    """Codes of the metrics that are computed. Default: all."""
+    run: NotRequired[Optional[str]]
+    """Name of the run, unique within its method. Default: `default`."""
+    settings: NotRequired[Dict[str, Any]]
+    """Settings of the generator, any object."""
+    split: NotRequired[Optional[str]]
+    """Split of the dataset."""
+
+
+class NextEntry(TypedDict):
+    """A pair of images to put to annotators."""
+    expected: float
+    """Estimated probability that A is preferred."""
+    gain: float
+    """Expected information of one more vote: p(1 − p) / (1 + judged), at most 0.25."""
+    judged: int
+    """Number of judged pairs of images of the two methods so far."""
+    method_a: str
+    """First method."""
+    method_b: str
+    """Second method."""
+    name: str
+    """Name of the sample in both runs."""
+    run_a: str
+    """Newest run of the first method."""
+    run_b: str
+    """Newest run of the second method."""
+
+
+class NextResponse(TypedDict):
+    """Pairs to label next."""
+    pairs: List[NextEntry]
+    """Pairs of images without a vote on this question. Those of the most informative pairs of methods come first."""
+    question: QuestionWord
+    """The question."""
+
+
+NoAlpha = Literal["nothing_shared", "no_variation"]
+"""Reason if there is no alpha."""
+
+
+NoCoefficient = Literal["too_few_samples", "constant"]
+"""Reason if two series have no coefficient."""
+
+
+NoInterval = Literal["too_few_people", "too_few_prompts", "too_few_shared", "no_variation", "pending"]
+"""Reason if a number has no interval."""
+
+
+class NullDifference(TypedDict):
+    """Samples whose score is null with one pack only, or null for different reasons."""
+    n: int
+    """Number of samples."""
+    reason: NotRequired[Optional[str]]
+    """Reason for null with this pack; null if there is a number."""
+    reason_against: NotRequired[Optional[str]]
+    """Reason for null with the other pack; null if there is a number."""
+    samples: List[str]
+    """Names of the first samples, at most 10."""
+
+
+NullReason = Literal[
+    "no_prompt",
+    "no_reference",
+    "no_face_in_reference",
+    "no_face_in_image",
+    "no_other_photo",
+    "no_face_in_other_photo",
+    "no_detectables",
+    "no_relations",
+    "no_mapped_relations",
+    "needs_dataset",
+    "no_attributes",
+    "unavailable",
+]
+"""Reason why a score is null. It is never expressed as a number."""
+
+
+class ObjectEvidence(TypedDict):
+    """An object of the prompt and its score in the image."""
+    box: NotRequired[Optional[List[float]]]
+    """Left, top, right, bottom of the best box in pixels of the upright image."""
+    label: str
+    """The label as given."""
+    score: NotRequired[Optional[float]]
+    """In [0, 1]; 0 if every box fits another label better; null if the label was skipped."""
+    skipped: NotRequired[Optional[SkipReason]]
+    truncated: NotRequired[bool]
+    """True if the text model truncated the label."""
+
+
+Origin = Literal["cached", "shared", "computed"]
+"""Origin of a feature."""
+
+
+Outcome = Literal["created", "repeated", "rescored"]
+"""Effect of storing the sample."""
+
+
+class PhotoEntry(TypedDict):
+    """An enrolled photo."""
+    attributes: Dict[str, bool]
+    """Facial attributes by CelebA name; `true` if present."""
+    created: str
+    """Time at which it was enrolled."""
+    faces: NotRequired[Optional[int]]
+    """Number of faces that the loaded pack finds; null if it was enrolled with another pack."""
+    identity: str
+    """The identity that the photo shows."""
+    image: str
+    """BLAKE3 hash of the photo's file."""
+    name: str
+    """Name of the photo among those of its identity."""
+
+
+class PhotoForm(TypedDict):
+    """The form of `POST /v1/datasets/{dataset}/photos`."""
+    metadata: PhotoMetadata
+    """The photo's identity, name and labels, as JSON."""
+    photo: bytes
+    """The photo: PNG, JPEG or WebP."""
+
+
+class PhotoMetadata(TypedDict):
+    """The identity, name and labels of a photo."""
+    attributes: NotRequired[Dict[str, bool]]
+    """Facial attributes by CelebA name; `true` if present."""
+    identity: str
+    """The identity that the photo shows."""
+    name: str
+    """Name of the photo among those of its identity."""
+
+
+class Place(TypedDict):
+    """Place of a score among the scores of a population."""
+    better_than: NotRequired[Optional[float]]
+    """Percent of the population's scores that are worse, including half of the equal ones; null for metrics without a
+    direction.
+    """
+    percentile: float
+    """Percent of the population's scores below this one, including half of the equal ones."""
+    population: int
+    """Number of scores in the population."""
+
+
+Policy = Literal["stellar", "toolkit", "none"]
+"""Penalty policy for samples whose image does not follow the prompt."""
+
+
+Precision = Literal["fp32", "fp16", "int8"]
+"""Precision of a graph's arithmetic."""
+
+
+class PreferenceEntry(TypedDict):
+    """A preference: a vote with `run_a`, `run_b` and `preferred`, or a rating with `run` and `rating`."""
+    annotator: str
+    """Name of the annotator; any name that distinguishes annotators."""
+    name: str
+    """Name of the sample in the run, or in both runs."""
+    preferred: NotRequired[Optional[Choice]]
+    question: QuestionWord
+    """The question put to the annotator."""
+    rating: NotRequired[Optional[float]]
+    """The rating; higher is better. Any scale is allowed if it is the same for all ratings of an annotator."""
+    run: NotRequired[Optional[str]]
+    """Run of a rating."""
+    run_a: NotRequired[Optional[str]]
+    """First run of a vote."""
+    run_b: NotRequired[Optional[str]]
+    """Second run of a vote."""
+
+
+class PreferencesPage(TypedDict):
+    """One page of preferences."""
+    next: NotRequired[Optional[str]]
+    """Cursor of the next page, to be sent as `after`; absent on the last page."""
+    preferences: List[StoredPreference]
+    """Preferences in the order in which they were recorded."""
+
+
+class PreferencesResponse(MethodPreferences):
+    """The preferred methods."""
+    agreement: AnnotatorAgreement
+    """Agreement of annotators with each other."""
+    answers: int
+    """Number of preferences."""
+    question: QuestionWord
+    """The question put to annotators."""
+
+
+class Problem(TypedDict):
+    """The body of every error response (RFC 9457)."""
+    checks: NotRequired[List[Check]]
+    """All checks, in responses of `/readyz` and `/startupz`."""
+    code: Code
+    """Machine-readable code."""
+    detail: str
+    """Explanation of what is wrong with this request and what to do about it."""
+    request_id: str
+    """Id of this request in the log."""
+    status: int
+    """HTTP status."""
+    title: str
+    """Title of the code, for people."""
+    type: str
+    """URN of the code."""
+
+
+class ProgressEvent(TypedDict):
+    """Data of an event in the progress stream of a run."""
+    counts: Counts
+    """Number of samples by state."""
+    held: NotRequired[Optional[Blocked]]
+    state: RunState
+    """State of the run."""
+
+
+class Prompt(TypedDict):
+    """A prompt for one identity."""
+    categories: NotRequired[List[str]]
+    """Categories of the prompt, for slices of the leaderboard."""
+    detectables: NotRequired[List[str]]
+    """Objects that the prompt names, in words."""
+    identity: str
+    """The identity that it is for."""
+    kind: NotRequired[Optional[str]]
+    """A free label; Stellar uses `T` and `H`."""
+    prompt: str
+    """The prompt as written; `{}` stands for the person."""
+    relations: NotRequired[List[List[str]]]
+    """Relations that the prompt names, as subject, predicate, object."""
+
+
+class PromptsBody(TypedDict):
+    """Prompts to register."""
+    prompts: List[Prompt]
+    """At most 1000; split larger sets over several requests."""
+
+
+class PromptsResponse(TypedDict):
+    """One page of prompts."""
+    items: List[Prompt]
+    """Prompts by identity, and within it in the order of registration."""
+    next: NotRequired[Optional[str]]
+    """Cursor of the next page, to be sent as `after`; absent on the last page."""
+
+
+class Provenance(TypedDict):
+    """Pack, graphs and versions behind the scores."""
+    dataset: NotRequired[Optional[DatasetSource]]
+    graphs: Dict[str, GraphSource]
+    """The checkpoint of every graph that was used, by role."""
+    metric_versions: Dict[str, int]
+    """Version of each metric's definition, by code."""
+    pack: PackId
+    """The model pack."""
+    service_version: str
+    """Version of the service."""
+
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+"""An execution provider of ONNX Runtime."""
+
+
+class PublishedMethod(TypedDict):
+    """Mean scores of a method over a dataset."""
+    dataset: str
+    """The dataset."""
+    method: str
+    """The method."""
+    metrics: Dict[str, float]
+    """Means by metric code."""
+
+
+class PublishedTau(TypedDict):
+    """Published correlations."""
+    source: str
+    """Source of the correlations."""
+    tau: Dict[str, float]
+    """Kendall's tau by code of the metric."""
+
+
+QuestionWord = str
+"""The question put to annotators: `overall`, which is better overall; `object`, are the objects of the prompt present;
+`relation`, are its relations right; `identity`, which is more like the person; or a question that the operator
+configured in `analysis.questions`.
+"""
+
+
+class Reference(TypedDict):
+    """Results published by others, not measured by this service."""
+    note: str
+    """How the results must be read."""
+    rows: List[PublishedMethod]
+    """The published rows."""
+    source: str
+    """Source of the results."""
+
+
+class RegisteredResponse(TypedDict):
+    """Outcome of a registration."""
+    changed: int
+    """Number of prompts that existed with another kind or other properties, which were replaced."""
+    created: int
+    """Number of new prompts."""
+    repeated: int
+    """Number of prompts that existed unchanged."""
+
+
+class RelationEvidence(TypedDict):
+    """A relation of the prompt and its score in the image."""
+    approximate: NotRequired[bool]
+    """True if these predicates only approximate the one in the prompt."""
+    classes: List[str]
+    """Classes of the scene graph that count as the object. If empty, the object is found by its words alone."""
+    factors: NotRequired[Optional[Factors]]
+    grounding: NotRequired[Optional[GroundingEvidence]]
+    kind: RelationKind
+    """`interaction` if a verb is involved, else `location`."""
+    nearest: NotRequired[Optional[float]]
+    """Cosine similarity of the text embeddings by which the predicate was mapped, if no table lists it."""
+    object: str
+    """Object of the relation."""
+    object_box: NotRequired[Optional[List[float]]]
+    """Box of the object in the best pair."""
+    predicate: str
+    """A verb, a preposition, or a verb with its preposition."""
+    score: NotRequired[Optional[float]]
+    """Product of the factors, in [0, 1]; null if the relation was not scored."""
+    seen_as: List[str]
+    """Predicates of the scene graph that count as this predicate."""
+    source: RelationSource
+    """Source of the relation."""
+    strict: NotRequired[Optional[float]]
+    """Score with the predicate that the graph has under exactly this name; null if it has none."""
+    subject: str
+    """Subject of the relation; always `person` if it was parsed from the prompt."""
+    subject_box: NotRequired[Optional[List[float]]]
+    """Box of the person in the best pair: left, top, right, bottom in pixels of the upright image."""
+    truncated: NotRequired[bool]
+    """True if OWL-ViT truncated the object's words."""
+    unmapped: NotRequired[Optional[Unmapped]]
+
+
+RelationKind = Literal["interaction", "location"]
+"""Kind of a relation."""
+
+
+RelationSource = Literal["annotation", "parsed", "implied"]
+"""Source of a relation."""
+
+
+class ReportResponse(TypedDict):
+    """The table of a run."""
+    counts: Counts
+    """Number of samples by state."""
+    dataset: NotRequired[Optional[str]]
+    """Dataset that the prompts are from."""
+    method: str
+    """Method of the run."""
+    pack: NotRequired[Optional[PackId]]
+    penalised: NotRequired[Optional[int]]
+    """Number of penalised samples; null under the policy `none`, and if the policy concerns no metric."""
+    policy: Policy
+    """The penalty policy that was applied."""
+    rows: List[Line]
+    """One row for each metric, sorted by code."""
+    run: str
+    """Name of the run, unique within its method."""
+    run_id: str
+    """Id of the run."""
+    sample_set: str
+    """Identifies these samples: tables with the same value are over the same samples."""
+    samples: int
+    """Number of samples in the table."""
+    split: NotRequired[Optional[str]]
+    """Split of the dataset."""
+    state: RunState
+    """State of the run. Until it is finished, `aps` is missing and the other metrics cover the samples scored so far.
+    """
+    undecided: int
+    """Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is missing."""
+
+
+class Row(TypedDict):
+    """A method or run with one pack: scores of different packs are never averaged or ranked together."""
+    comparable: NotRequired[Optional[bool]]
+    """True if the row is over the samples that most rows of its pack are over. Only rows with the same `sample_set` are
+    ranked against each other: means over different samples are not comparable. Null until the row's runs are
+    summarised.
+    """
+    flags: Dict[str, bool]
+    """Flags declared by any of these runs."""
+    mean_rank: NotRequired[Optional[float]]
+    """Mean of the row's places in all metrics that rank, among rows with the same `sample_set`; a metric without a
+    number counts as the last place. Null if no metric that ranks has a number.
+    """
+    method: str
+    """The method."""
+    metrics: Dict[str, Summary]
+    """Summaries of the metrics, by code."""
+    pack: PackId
+    """The pack of all scores in the row. With the weights `demo` the scores are meaningless."""
+    run: NotRequired[Optional[str]]
+    """Name of the run, if rows are runs."""
+    runs: List[str]
+    """Ids of the runs that the row covers."""
+    sample_set: NotRequired[Optional[str]]
+    """Identifies the row's samples: rows with the same value are over the same samples. Null until the row's runs are
+    summarised, which takes seconds.
+    """
+
+
+class RunFlags(TypedDict):
+    """Facts that a run declares about its generator's training, for readers of a leaderboard."""
+    cross_validated_training: NotRequired[bool]
+    """The generator was trained with cross validation over the evaluated identities."""
+    trained_on_evaluation_photos: NotRequired[bool]
+    """The generator was trained on the photos that it is evaluated with."""
+
+
+class RunResponse(TypedDict):
+    """A run."""
+    counts: Counts
+    """Number of samples by state."""
+    created: str
+    """Time at which it was created."""
+    dataset: NotRequired[Optional[str]]
+    """Dataset that the prompts are from."""
+    finished: NotRequired[Optional[str]]
+    """Time at which it was finished."""
+    flags: RunFlags
+    """Facts about the method's training that matter for comparisons."""
+    held: NotRequired[Optional[Blocked]]
+    method: str
+    """Method of the run."""
+    metrics: NotRequired[Optional[List[str]]]
+    """Codes of the metrics that are computed for its samples; null for all."""
+    pack: NotRequired[Optional[PackId]]
+    run: str
+    """Name of the run, unique within its method."""
+    run_id: str
+    """Id of the run."""
+    service_version: NotRequired[Optional[str]]
+    """Version of the service that accepted its first sample."""
+    settings: Dict[str, Any]
+    """Settings of the generator."""
+    split: NotRequired[Optional[str]]
+    """Split of the dataset."""
+    state: RunState
+    """State of the run."""
+
+
+RunState = Literal["open", "finishing", "finished"]
+"""State of a run."""
+
+
+class RunsResponse(TypedDict):
+    """One page of runs."""
+    next: NotRequired[Optional[str]]
+    """Cursor of the next page, to be sent as `after`; absent on the last page."""
+    runs: List[RunResponse]
+    """Runs in the order in which they were created."""
+
+
+class SampleEntry(TypedDict):
+    """The predictions for one sample."""
+    id: str
+    """Id of the sample."""
+    name: str
+    """Name of the sample in its run."""
+    predictions: List[AttributePrediction]
+    """One prediction for each attribute."""
+    value: NotRequired[Optional[float]]
+    """Share of the attributes that are predicted correctly; null if none counts."""
+
+
+class SampleResponse(TypedDict):
+    """A stored sample."""
+    auxiliary: List[str]
+    """BLAKE3 hashes of the files of the auxiliary images."""
+    content: str
+    """BLAKE3 hash of all inputs together."""
+    created: str
+    """Time at which it was recorded."""
+    id: str
+    """Id of the sample."""
+    image: NotRequired[Optional[StoredImage]]
+    metadata: Any
+    """Metadata of the sample."""
+    method: NotRequired[Optional[str]]
+    """Method that the sample belongs to, if any."""
+    name: str
+    """Name of the sample in the run."""
+    prompt: NotRequired[Optional[str]]
+    """The prompt that the image was generated from."""
+    references: List[str]
+    """BLAKE3 hashes of the files of the reference images."""
+    run: NotRequired[Optional[str]]
+    """Name of the method's run."""
+    run_id: NotRequired[Optional[str]]
+    """Id of the run."""
+    scores: List[StoredScore]
+    """Scores of all packs that scored the sample."""
+
+
+SampleState = Literal["pending", "scored", "failed"]
+"""State of a submitted sample."""
+
+
+Samples = Literal["all", "common"]
+"""Samples that a row of the leaderboard is based on."""
+
+
+class ScoreEntry(TypedDict):
+    """A score: a number, or null with a reason."""
+    flags: NotRequired[List[Flag]]
+    """Flags that a reader of the number must know."""
+    help: NotRequired[Optional[str]]
+    """Advice on what to send or load to get a number."""
+    reason: NotRequired[Optional[NullReason]]
+    value: NotRequired[Optional[float]]
+    """The score; null if it cannot be computed."""
+
+
+class ScoreForm(TypedDict):
+    """The form of `POST /v1/score`."""
+    auxiliary: NotRequired[Optional[List[bytes]]]
+    """Auxiliary images: further images of the same person; repeat the field for several."""
+    evidence: NotRequired[Optional[bool]]
+    """If true, the response includes the evidence behind the scores. Default: false."""
+    image: bytes
+    """The generated image: PNG, JPEG or WebP."""
+    metadata: NotRequired[Optional[Metadata]]
+    method: NotRequired[Optional[str]]
+    """Name of the method; the sample counts on its leaderboard row."""
+    metrics: NotRequired[Optional[str]]
+    """Codes of the metrics to compute, separated by commas. Default: all."""
+    name: NotRequired[Optional[str]]
+    """Name of the sample in its run. The same name with the same content counts once. Default: the content hash."""
+    prompt: NotRequired[Optional[str]]
+    """The prompt that the image was generated from, used as sent: placeholders are not filled in."""
+    reference: NotRequired[Optional[List[bytes]]]
+    """Reference images, which the generator was given; repeat the field for several."""
+    run: NotRequired[Optional[str]]
+    """Name of the method's run. Default: `default`."""
+
+
+class ScoreResponse(TypedDict):
+    """The scores of one sample."""
+    cached: bool
+    """True if no model ran because every feature was cached."""
+    evidence: NotRequired[Optional[Evidence]]
+    features: List[FeatureUse]
+    """Features behind the scores, with the origin of each in this request, even if the scores are those of an earlier
+    request.
+    """
+    method: NotRequired[Optional[str]]
+    """Method that the sample belongs to, if any."""
+    outcome: Outcome
+    """The effect of storing the sample."""
+    provenance: Provenance
+    """Provenance of the scores. For a sample that existed, the versions of the metrics are those of its stored scores.
+    """
+    run: NotRequired[Optional[str]]
+    """Name of the method's run."""
+    run_id: NotRequired[Optional[str]]
+    """Id of the run, for GET /v1/runs/{id}/attributes and DELETE /v1/runs/{id}."""
+    sample: str
+    """Id of the stored sample, for GET /v1/samples/{id}."""
+    scores: Dict[str, ScoreEntry]
+    """Every requested metric, by code."""
+    timings: Timings
+    """Time spent on the request."""
+    weights: Weights
+    """`demo` stands for random weights: the scores are meaningless."""
+
+
+SkipReason = Literal["role", "empty", "duplicate"]
+"""Reason why a detectable is skipped."""
+
+
+class SliceAlignment(TypedDict):
+    """Alignment over a slice."""
+    kind: str
+    """Kind of the slice; empty for all pairs."""
+    label: str
+    """Label within the kind."""
+    metrics: List[MetricAlignment]
+    """One entry per metric; metrics without a direction are left out."""
+    pairs: int
+    """Pairs in the slice."""
+
+
+class SliceComparison(TypedDict):
+    """The comparison over one slice."""
+    kind: str
+    """Kind of the slice; empty for all pairs."""
+    label: str
+    """Label within the kind."""
+    metrics: List[Difference]
+    """One entry per metric."""
+    pairs: int
+    """Pairs in the slice."""
+
+
+class SliceEntry(TypedDict):
+    """A slice."""
+    kind: str
+    """Kind of the slice; empty for all samples."""
+    label: str
+    """Label of the slice within its kind."""
+    metrics: Dict[str, SliceMetric]
+    """Summaries of the metrics, by code."""
+    penalised: int
+    """Number of penalised samples."""
+    samples: int
+    """Number of samples in the slice."""
+    undecided: int
+    """Number of samples for which the penalty cannot be decided."""
+
+
+class SliceMetric(MetricNumbers):
+    """A metric over a slice."""
+    clusters: int
+    """Number of identities among the samples with a number; a sample without an identity counts as one."""
+    face_failure_rate: float
+    """Share of the measured samples that have no face."""
+    faceless: int
+    """Number of samples whose image has no face, for metrics that look for one."""
+    few_clusters: bool
+    """True if there are fewer than 8 such identities: with skewed scores, the coverage of the interval is then lower
+    than stated.
+    """
+
+
+class SlicesResponse(TypedDict):
+    """The slices of a run."""
+    computed: str
+    """Time at which it was summarised."""
+    pack: str
+    """Digest of the pack."""
+    policy: Policy
+    """The penalty policy that was applied."""
+    run: str
+    """Id of the run."""
+    samples: int
+    """Number of samples of the run when it was summarised."""
+    slices: List[SliceEntry]
+    """All samples first, then by kind and label."""
+    stale: bool
+    """True if the run has changed since; it is summarised again within seconds."""
+
+
+class SourceSpec(TypedDict):
+    """The checkpoint that a graph was exported from."""
+    checkpoint: str
+    """Name of the checkpoint, such as a Hugging Face id."""
+    file: NotRequired[Optional[str]]
+    """File within the checkpoint."""
+    revision: str
+    """Commit on the Hugging Face hub, or `local`."""
+    sha256: NotRequired[Optional[str]]
+    """SHA-256 of that file."""
+
+
+Statistic = Literal["sample_mean", "attribute_auc"]
+"""Definition of a row's `mean`."""
+
+
+class StoredImage(TypedDict):
+    """Stored properties of a generated image."""
+    hash: str
+    """BLAKE3 hash of the file."""
+    height: int
+    """Height in pixels, after orientation."""
+    width: int
+    """Width in pixels, after orientation."""
+
+
+class StoredPreference(PreferenceEntry):
+    """A stored preference."""
+    created: str
+    """Time at which it was recorded."""
+    id: str
+    """Id of the preference."""
+
+
+class StoredScore(TypedDict):
+    """A stored score with its provenance."""
+    created: str
+    """Time at which it was computed."""
+    flags: List[str]
+    """Flags that a reader of the number must know."""
+    metric: str
+    """Code of the metric."""
+    metric_version: int
+    """Version of the metric's definition."""
+    pack: PackId
+    """The pack that computed the score."""
+    place: NotRequired[Optional[Place]]
+    reason: NotRequired[Optional[str]]
+    """Reason why the score is null."""
+    service_version: str
+    """Version of the service that computed it."""
+    value: NotRequired[Optional[float]]
+    """The score; null if there is none."""
+
+
+Subject = Literal["image", "prompt", "references", "photos", "image_with_prompt", "objects", "relations", "dataset"]
+"""The part of a sample that a metric needs features of."""
+
+
+class SubmissionForm(TypedDict):
+    """The form of `PUT /v1/runs/{id}/samples/{name}`."""
+    auxiliary: NotRequired[Optional[List[bytes]]]
+    """Auxiliary images: further images of the same person; repeat the field for several."""
+    auxiliary_hash: NotRequired[Optional[List[str]]]
+    """Like `reference_hash`, for auxiliary images."""
+    image: bytes
+    """The generated image: PNG, JPEG or WebP."""
+    metadata: NotRequired[Optional[Metadata]]
+    prompt: NotRequired[Optional[str]]
+    """The prompt that the image was generated from, used as sent: placeholders are not filled in."""
+    reference: NotRequired[Optional[List[bytes]]]
+    """Reference images, which the generator was given; repeat the field for several."""
+    reference_hash: NotRequired[Optional[List[str]]]
+    """BLAKE3 hash of an image that the run already has, instead of its file: 64 hexadecimal digits."""
+
+
+class SubmittedEntry(TypedDict):
+    """A submitted sample."""
+    content: str
+    """BLAKE3 hash of all its inputs together."""
+    error: NotRequired[Optional[Failure]]
+    id: str
+    """Id of the sample; scoring does not change it."""
+    name: str
+    """Name of the sample in the run."""
+    state: SampleState
+    """State of the sample."""
+
+
+class SubmittedResponse(TypedDict):
+    """One page of a run's samples."""
+    items: List[SubmittedEntry]
+    """Samples, sorted by name."""
+    next: NotRequired[Optional[str]]
+    """Cursor of the next page, to be sent as `after`; absent on the last page."""
+
+
+class Summary(MetricNumbers):
+    """Summary of one metric over the samples of a method or run."""
+    clusters: NotRequired[Optional[int]]
+    """Number of identities among the samples with a number; a sample without an identity counts as one."""
+    faceless: NotRequired[Optional[int]]
+    """Number of samples whose image has no face, for metrics that look for one."""
+    few_clusters: NotRequired[Optional[bool]]
+    """True if there are fewer than 8 such identities: with skewed scores, the coverage of the interval is then lower
+    than stated.
+    """
+    penalised: NotRequired[Optional[int]]
+    """Number of penalised samples."""
+    penalty_rate: NotRequired[Optional[float]]
+    """Share of the samples that are penalised."""
+    pending: bool
+    """True if the run changed within the last seconds: counts and mean are current, but without interval and penalty.
+    """
+    rank: NotRequired[Optional[int]]
+    """1 + the number of rows with the same pack and `sample_set` whose interval lies entirely on the better side of
+    this one's. Null without an interval, and for metrics without a better end.
+    """
+    samples: NotRequired[Optional[int]]
+    """Number of samples in the row, measured or not. This and the following counts are null while pending."""
+    undecided: NotRequired[Optional[int]]
+    """Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is missing."""
+
+
+TableFormat = Literal["json", "csv", "markdown", "latex"]
+"""Format of a table."""
+
+
+class TextEvidence(TypedDict):
+    """Token count of the prompt for one text graph."""
+    context: int
+    """Largest number of tokens that the graph reads."""
+    graph: str
+    """Role of the graph."""
+    tokens: int
+    """Tokens of the prompt before truncation, start and end tokens included."""
+    truncated: bool
+    """True if the prompt was truncated."""
+
+
+class Timings(TypedDict):
+    """Milliseconds spent on a request."""
+    read_ms: float
+    """Reading and checking the upload."""
+    score_ms: float
+    """Decoding, queues, models and arithmetic."""
+    store_ms: float
+    """Storing the sample and its scores."""
+    total_ms: float
+    """The whole request."""
+
+
+class TradeOffPoint(TypedDict):
+    """A row of the leaderboard in the plane of two metrics."""
+    dominated_by: List[str]
+    """Rows whose intervals lie wholly on the better side in both metrics, so that they are shown to be better."""
+    method: str
+    """The method."""
+    on_front: bool
+    """Whether the row is on the Pareto front: no other row over the same samples is at least as good in both means and
+    better in one. False until the runs are summarised.
+    """
+    pack: PackId
+    """The pack; points of different packs are not compared."""
+    run: NotRequired[Optional[str]]
+    """The run, if rows are runs."""
+    runs: List[str]
+    """Ids of the runs in this row."""
+    sample_set: NotRequired[Optional[str]]
+    """Identifier of the set of samples; points over different samples are not compared. Null until the runs are
+    summarised.
+    """
+    x: Estimate
+    """The first metric."""
+    y: Estimate
+    """The second metric."""
+
+
+class TradeOffResponse(TypedDict):
+    """The points in the plane of two metrics."""
+    on: NotRequired[Samples]
+    """The samples that points cover."""
+    points: List[TradeOffPoint]
+    """Methods or runs with both metrics, by pack and then by `x`, best first."""
+    policy: Policy
+    """The penalty policy that was applied."""
+    x: str
+    """Code of the first metric."""
+    y: str
+    """Code of the second metric."""
+
+
+Unmapped = Literal["subject", "predicate"]
+"""Reason why a relation has no score."""
+
+
+Weights = Literal["official", "demo", "imported"]
+"""Origin of a pack's weights. Demo scores are meaningless and are never ranked with official ones."""
+
+
+class Worst(TypedDict):
+    """The sample with the largest difference."""
+    difference: float
+    """This pack's score minus the other's."""
+    sample: str
+    """The sample's name."""
