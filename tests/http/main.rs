@@ -17,6 +17,7 @@ mod openapi;
 mod prompts;
 mod relations;
 mod reports;
+mod rewards;
 mod routes;
 mod run_lists;
 mod runs;
