@@ -320,7 +320,7 @@ impl Work<'_> {
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error @ ScoringError::Decode { .. }) => {
-                    return Ok((Err(error.into()), at_turn));
+                    return Ok(Err(error.into()));
                 }
                 Err(error) => return Err(error.into()),
                 Ok(card) => return Ok(Ok(card)),
