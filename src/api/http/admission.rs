@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{error::ApiError, fair::Turns};
 use crate::{config::Limits, telemetry::Bound, trace::span};
 
-/// Most requests that wait for upload memory. Each holds a connection, whose number is also bounded.
+/// Most requests that wait for upload memory. Each holds a connection, and these are bounded too.
 const MOST_WAITING: usize = 65_536;
 
 /// Limits on concurrent requests and on the memory of their bodies.

@@ -95,7 +95,7 @@ impl Caller {
     }
 }
 
-/// Who sent a request, in its extensions: its key, or else its address. For fairness, not for access.
+/// Who sent a request, in its extensions: its key, or else its address. For fairness only.
 #[derive(Clone, Debug)]
 pub(crate) struct Client(pub(crate) Arc<str>);
 
