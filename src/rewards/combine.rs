@@ -20,8 +20,8 @@ pub struct Combination {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnNull {
-    /// It is left out, and the other weights grow so that they add up to the same. The combination is
-    /// null if nothing is left.
+    /// It is left out, and the other weights grow so that they add up to the same. The combination
+    /// is null if nothing is left.
     Skip,
     /// It counts as 0.
     Zero,

@@ -1,7 +1,7 @@
 //! Rewards for training: named scales of metrics, weighted combinations, and statistics of groups.
 //!
-//! Pure functions from scores to rewards. A trainer's "PickScore" is not another's, so a scale names
-//! what one project computes, with its source.
+//! Pure functions from scores to rewards. A trainer's "PickScore" is not another's, so a scale
+//! names what one project computes, with its source.
 
 mod combine;
 mod groups;

@@ -1,8 +1,8 @@
 //! `POST /v1/rewards`: a batch that is scored and not stored, for training.
 //!
-//! Requests queue where other routes answer 429, since trainers send hundreds at once and stop at an
-//! error. Clients take turns item by item (`http/fair.rs`), and items of different clients share the
-//! batches of the models.
+//! Requests queue where other routes answer 429, since trainers send hundreds at once and stop at
+//! an error. Clients take turns item by item (`http/fair.rs`), and items of different clients share
+//! the batches of the models.
 
 mod request;
 mod tensors;

@@ -39,8 +39,8 @@ impl Tensors {
         Ok((Self { bytes }, request))
     }
 
-    /// Returns an image as a PPM file: item `at` of the tensor `name` (`[N, H, W, 3]`), or the tensor
-    /// `name.at` (`[H, W, 3]`).
+    /// Returns an image as a PPM file: item `at` of the tensor `name` (`[N, H, W, 3]`), or the
+    /// tensor `name.at` (`[H, W, 3]`).
     pub(super) fn image(&self, name: &str, at: usize) -> Result<Bytes, ApiError> {
         let tensors = SafeTensors::deserialize(&self.bytes).map_err(|error| {
             ApiError::new(Code::MalformedRequest, format!("the body is not safetensors: {error}"))

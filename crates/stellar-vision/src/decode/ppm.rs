@@ -1,4 +1,4 @@
-//! PPM (Netpbm's `P6`): a short header in text, then RGB bytes. The uncompressed way to send pixels.
+//! PPM (Netpbm's `P6`): a short header in text, then RGB bytes: the uncompressed form of pixels.
 
 use image::metadata::Orientation;
 
