@@ -22,7 +22,9 @@ use serde::Deserialize;
 
 pub use environment::{DEFAULTS, UnknownVariable};
 pub use renamed::RenamedKey;
-pub use sections::{Analysis, Keys, Limits, Log, LogFormat, Privacy, Runs, Server, Store, Traces};
+pub use sections::{
+    Analysis, Keys, Limits, Log, LogFormat, Privacy, Rewards, Runs, Server, Store, Traces,
+};
 pub use settings::{Setting, SettingSource};
 
 use renamed::Current;
@@ -50,6 +52,8 @@ pub struct Config {
     pub store: Store,
     /// Background scoring of runs.
     pub runs: Runs,
+    /// Rewards for training.
+    pub rewards: Rewards,
     /// Reports, comparisons and other long analyses.
     pub analysis: Analysis,
     /// Logging to standard error.

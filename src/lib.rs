@@ -43,6 +43,7 @@ pub mod memory;
 pub mod metrics;
 pub mod pack_id;
 mod read;
+pub mod rewards;
 pub mod runs;
 pub mod scoring;
 pub mod server;

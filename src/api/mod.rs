@@ -16,6 +16,7 @@ mod pages;
 mod preferences;
 mod questions;
 mod readiness;
+mod rewards;
 mod runs;
 mod samples;
 mod score;
@@ -89,6 +90,7 @@ use crate::key::Scope;
             scored in the background"),
         (name = "datasets", description = "Labelled photos from which metrics learn, and prompts"),
         (name = "privacy", description = "Delete stored data"),
+        (name = "rewards", description = "Score batches during training, without storing them"),
         (name = "leaderboard", description = "Methods ranked by their scores"),
         (name = "analysis", description = "Comparisons of runs, slices, and agreement with \
             annotators"),
@@ -103,6 +105,7 @@ fn routes() -> Guarded<Arc<App>> {
     Guarded::new(Document::openapi())
         .score(routes!(score::create))
         .admin(routes!(samples::delete))
+        .score(routes!(rewards::compute))
         .score(routes!(runs::create_method))
         .read(routes!(runs::list_methods))
         .score(routes!(runs::create))

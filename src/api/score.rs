@@ -33,7 +33,7 @@ use crate::{
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents the form, which is read field by field within limits")]
 pub(super) struct ScoreForm {
-    /// The generated image: PNG, JPEG or WebP.
+    /// The generated image: PNG, JPEG, WebP or PPM.
     #[schema(value_type = String, format = Binary)]
     image: Vec<u8>,
     /// The prompt that the image was generated from, used as sent: placeholders are not filled in.

@@ -8,6 +8,7 @@ use crate::api::caches::{FacesKey, ResponseCaches};
 use crate::api::face_store::StoredFaces;
 use crate::api::http::admission::Admission;
 use crate::api::http::bodies::BodyLimits;
+use crate::api::http::fair::Turns;
 use crate::api::http::hosts::Hosts;
 use crate::api::http::keys::Keys;
 use crate::api::http::{ApiError, Code, analyses};
@@ -15,7 +16,7 @@ use crate::api::questions::Questions;
 use crate::api::readiness::Readiness;
 use crate::{
     cache::Cache,
-    config::{Analysis, Config, Limits},
+    config::{Analysis, Config, Limits, Rewards},
     runs::Runs,
     scoring::Scoring,
     service::{AuditLog, Keeping},
@@ -43,6 +44,8 @@ pub struct App {
     pub(super) telemetry: Telemetry,
     pub(super) caches: Arc<ResponseCaches>,
     pub(super) imports: Arc<Semaphore>,
+    pub(super) rewards: Rewards,
+    pub(super) reward_turns: Turns,
     pub(super) questions: Arc<Questions>,
     pub(super) keys: Arc<Keys>,
     audit: AuditLog,
@@ -72,6 +75,11 @@ impl App {
         bounds.requests_limit.set(config.limits.requests as i64);
         bounds.upload_limit_bytes.set(config.limits.upload_memory_bytes() as i64);
         telemetry.pack.loaded(&scoring.pack().id());
+        let at_once = match config.rewards.concurrency {
+            0 => config.runs.samples_at_once(scoring.engine().largest_batch_on_card()),
+            given => given,
+        };
+        let reward_turns = Turns::new(at_once, config.rewards.queue);
         let audit = AuditLog::new(store.clone());
         let keys = Arc::new(Keys::new(config, store.clone(), audit.clone()));
         Self {
@@ -89,6 +97,8 @@ impl App {
             telemetry,
             caches: Arc::new(caches),
             imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
+            rewards: config.rewards.clone(),
+            reward_turns,
             questions: Arc::new(Questions::new(&config.analysis.questions)),
             keys,
             audit,

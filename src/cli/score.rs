@@ -28,7 +28,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct ScoreArgs {
-    /// The generated image: PNG, JPEG or WebP
+    /// The generated image: PNG, JPEG, WebP or PPM
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
     /// The prompt that the image was generated from

@@ -287,6 +287,36 @@ impl Runs {
     }
 }
 
+/// The `[rewards]` section: `POST /v1/rewards`, whose requests queue.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewards {
+    /// Longest time that a request waits for capacity, in seconds. After it the response is 503.
+    pub wait_seconds: u64,
+    /// Deadline of a request, in seconds, from its first item on. After it the response is 504.
+    pub deadline_seconds: u64,
+    /// Concurrency, in items. 0 chooses as `runs.concurrency` does.
+    pub concurrency: usize,
+    /// Most items of a request.
+    pub items: usize,
+    /// Most items that wait over all requests. A request that would exceed it gets 503.
+    pub queue: usize,
+}
+
+impl Rewards {
+    /// Returns the longest time that a request waits for capacity.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        Duration::from_secs(self.wait_seconds)
+    }
+
+    /// Returns the deadline of a request.
+    #[must_use]
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.deadline_seconds)
+    }
+}
+
 /// The `[analysis]` section: reports, comparisons and other long analyses.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -41,6 +41,10 @@ impl Config {
             ("runs.pending_samples", self.runs.pending_samples),
             ("runs.import_samples", self.runs.import_samples as u64),
             ("runs.watchers", self.runs.watchers as u64),
+            ("rewards.wait_seconds", self.rewards.wait_seconds),
+            ("rewards.deadline_seconds", self.rewards.deadline_seconds),
+            ("rewards.items", self.rewards.items as u64),
+            ("rewards.queue", self.rewards.queue as u64),
             ("analysis.queue", self.analysis.queue as u64),
             ("traces.queue", self.traces.queue as u64),
             ("traces.delay_seconds", self.traces.delay_seconds),
@@ -72,6 +76,8 @@ impl Config {
         check_traces(&self.traces)?;
         let seconds = [
             ("traces.delay_seconds", self.traces.delay_seconds),
+            ("rewards.wait_seconds", self.rewards.wait_seconds),
+            ("rewards.deadline_seconds", self.rewards.deadline_seconds),
             ("server.deadline_seconds", self.server.deadline_seconds),
             ("server.drain_seconds", self.server.drain_seconds),
             ("server.head_seconds", self.server.head_seconds),

@@ -89,7 +89,10 @@ pub fn read_folder(root: &Path, dataset: &Dataset) -> std::io::Result<Folder> {
             }
             Some("json") => drop(texts.insert(stem, path)),
             _ => {
-                folder.note(name, "is neither an image (PNG, JPEG, WebP) nor a JSON file, skipped");
+                folder.note(
+                    name,
+                    "is neither an image (PNG, JPEG, WebP, PPM) nor a JSON file, skipped",
+                );
             }
         }
     }

@@ -351,8 +351,10 @@ fn read_images(folder: &Path) -> anyhow::Result<Samples> {
         if has_extension(&path, "txt") {
             prompts.insert(stem, path);
         } else if !is_image(&path) {
-            samples
-                .note(path, "is neither an image (PNG, JPEG, WebP) nor a prompt (.txt), skipped");
+            samples.note(
+                path,
+                "is neither an image (PNG, JPEG, WebP, PPM) nor a prompt (.txt), skipped",
+            );
         } else if let Some(other) = images.insert(stem, path.clone()) {
             let (path, other) = (path.display(), other.display());
             anyhow::bail!("{path} and {other} are two images of the same name: rename one of them");
@@ -360,7 +362,7 @@ fn read_images(folder: &Path) -> anyhow::Result<Samples> {
     }
     anyhow::ensure!(
         !images.is_empty(),
-        "{} has no images: expected images (PNG, JPEG, WebP), optionally with their prompts in \
+        "{} has no images: expected images (PNG, JPEG, WebP, PPM), optionally with their prompts in \
             NAME.txt, or a \
          list {LIST} that includes the reference images",
         folder.display()

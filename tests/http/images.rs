@@ -155,7 +155,7 @@ async fn a_header_of_900_megapixels_is_refused_before_memory_is_allocated() {
 #[tokio::test]
 async fn a_text_file_is_refused_with_the_supported_formats() {
     let detail = post(b"not an image at all, but quite a few bytes of text").await;
-    tells(&detail.problem(415, "image_unsupported"), &["image", "PNG, JPEG or WebP"]);
+    tells(&detail.problem(415, "image_unsupported"), &["image", "PNG, JPEG, WebP or PPM"]);
 }
 
 #[tokio::test]

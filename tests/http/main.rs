@@ -18,6 +18,7 @@ mod pages;
 mod prompts;
 mod relations;
 mod reports;
+mod rewards;
 mod routes;
 mod run_lists;
 mod runs;

@@ -82,7 +82,7 @@ fn score_names_an_unusable_file() {
     run(&mut program(&["score", "--image", "/nowhere/x.png"]))
         .failed(&["cannot read /nowhere/x.png"]);
     run(&mut program(&["score", "--image", "Cargo.toml"]))
-        .failed(&["Cargo.toml", "PNG, JPEG or WebP"]);
+        .failed(&["Cargo.toml", "PNG, JPEG, WebP or PPM"]);
     let folder = folder();
     let half = folder.path().join("half.jpg");
     let whole = fs::read(golden("astronaut.jpg")).unwrap();

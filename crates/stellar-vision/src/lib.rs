@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bytes ── read_header   header only: format, size, decode memory, all limits (microseconds)
-//!       ── decode        PNG, JPEG, WebP → [`Image`] RGB8, upright (bit-equal to Pillow)
+//!       ── decode        PNG, JPEG, WebP, PPM → [`Image`] RGB8, upright (bit-equal to Pillow)
 //!       ── resize        fixed-point two-pass resampling (bit-equal to Pillow),
 //!                        with AVX-512, AVX2 or portable code
 //!       ── resize_area   means as floats, for face detection (equal to PyTorch)

@@ -23,7 +23,7 @@ use crate::{
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "documents the form, which is read field by field within limits")]
 pub(crate) struct PhotoForm {
-    /// The photo: PNG, JPEG or WebP.
+    /// The photo: PNG, JPEG, WebP or PPM.
     #[schema(value_type = String, format = Binary)]
     photo: Vec<u8>,
     /// The photo's identity, name and labels, as JSON.

@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::ApiError;
+use super::{error::ApiError, fair::Turns};
 use crate::{config::Limits, telemetry::Bound, trace::span};
+
+/// Most requests that wait for upload memory. Each holds a connection, and these are bounded too.
+const MOST_WAITING: usize = 65_536;
 
 /// Limits on concurrent requests and on the memory of their bodies.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(crate) struct Admission {
     memory: Arc<Semaphore>,
     places: usize,
     upload_kib: usize,
+    /// One turn to wait for upload memory.
+    turns: Turns,
 }
 
 /// A request's permit, released on drop.
@@ -31,6 +36,8 @@ pub(crate) struct UploadMemory {
     all: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
     bytes: usize,
+    /// Memory that is held elsewhere for this body.
+    prepaid_kib: u32,
 }
 
 /// Converts bytes to KiB, in which upload memory is counted since a semaphore counts in `u32`.
@@ -56,6 +63,7 @@ impl Admission {
             memory: Arc::new(Semaphore::new(upload_kib)),
             places: limits.requests,
             upload_kib,
+            turns: Turns::new(1, MOST_WAITING),
         }
     }
 
@@ -90,16 +98,31 @@ impl Admission {
         if kib(announced) as usize > self.memory.available_permits() {
             return Err(no_memory());
         }
-        Ok(UploadMemory { all: Arc::clone(&self.memory), held: None, bytes: 0 })
+        Ok(UploadMemory { all: Arc::clone(&self.memory), held: None, bytes: 0, prepaid_kib: 0 })
+    }
+
+    /// Waits until the announced bytes of a body are free, and takes them. Of several clients that
+    /// wait, each gets its turn. The permit may be held longer than the body.
+    pub(crate) async fn upload_when_free(
+        &self,
+        client: &str,
+        announced: usize,
+    ) -> Result<(UploadMemory, OwnedSemaphorePermit), ApiError> {
+        let _turn = self.turns.take(client).await.map_err(|_| no_memory())?;
+        let kib = kib(announced).min(u32::try_from(self.upload_kib).unwrap_or(u32::MAX));
+        let permit = Arc::clone(&self.memory).acquire_many_owned(kib).await;
+        let permit = permit.expect("the semaphore is never closed");
+        let all = Arc::clone(&self.memory);
+        Ok((UploadMemory { all, held: None, bytes: 0, prepaid_kib: kib }, permit))
     }
 }
 
 impl UploadMemory {
     /// Counts bytes that arrived; returns false if there is no memory for them.
     pub(crate) fn grow(&mut self, bytes: usize) -> bool {
-        let before = kib(self.bytes);
+        let before = kib(self.bytes).max(self.prepaid_kib);
         self.bytes += bytes;
-        let more = kib(self.bytes) - before;
+        let more = kib(self.bytes).max(self.prepaid_kib) - before;
         if more == 0 {
             return true;
         }

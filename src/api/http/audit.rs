@@ -38,7 +38,6 @@ impl Audited {
         let route = route.filter(|_| !request.method().is_safe())?;
         let values = parameters.into_iter().flatten();
         let values: Vec<_> = values.map(|(name, value)| resource(name, value)).collect();
-        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
         let entry = AuditEntry {
             id: Uuid::now_v7(),
             time: OffsetDateTime::now_utc(),
@@ -46,7 +45,7 @@ impl Audited {
             method: request.method().as_str().to_owned(),
             route: route.to_owned(),
             resource: values.join("/"),
-            address: peer.map(|peer| client(peer, request.headers(), proxies)),
+            address: address(request, proxies),
             request_id: request_id::current(),
             status: CLIENT_LEFT,
         };
@@ -74,6 +73,12 @@ impl Drop for Audited {
             self.log.note(entry);
         }
     }
+}
+
+/// Returns the address of a request's client.
+pub(super) fn address(request: &Request, proxies: &[IpAddr]) -> Option<IpAddr> {
+    let peer = request.extensions().get::<Peer>()?.0;
+    Some(client(peer, request.headers(), proxies))
 }
 
 /// Returns a parameter of a path as it is recorded. Ids, content hashes and datasets are recorded

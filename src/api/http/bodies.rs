@@ -18,20 +18,27 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    extract::{Request, State},
-    http::{HeaderMap, HeaderValue, header},
+    extract::{MatchedPath, Request, State},
+    http::{Extensions, HeaderMap, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use http_body::Frame;
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep},
+};
 
 use super::{
     admission::{self, Admission, UploadMemory},
     drain,
     error::{ApiError, Code},
+    keys,
 };
-use crate::config::Config;
+use crate::{config::Config, telemetry::Bound};
+
+/// Routes whose requests wait where others are refused.
+const QUEUING: [&str; 1] = ["/v1/rewards"];
 
 /// Minimum speed of a request body.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +57,8 @@ pub(crate) struct BodyLimits {
     pace: Pace,
     most_bytes: usize,
     admission: Arc<Admission>,
+    /// How long requests to routes that queue wait for memory.
+    wait: Duration,
 }
 
 impl BodyLimits {
@@ -59,8 +68,40 @@ impl BodyLimits {
             bytes_per_second: config.server.body_bytes_per_second,
             deadline: config.server.deadline(),
         };
-        Self { pace, most_bytes: config.limits.request_bytes(), admission }
+        let most_bytes = config.limits.request_bytes();
+        Self { pace, most_bytes, admission, wait: config.rewards.wait() }
     }
+}
+
+/// The memory of a body, in the extensions of a request that may hold it until it is answered.
+#[derive(Debug, Clone)]
+pub(crate) struct HeldMemory(#[expect(dead_code, reason = "held")] Arc<OwnedSemaphorePermit>);
+
+impl BodyLimits {
+    /// Takes or begins to count the memory of a body. A client of a route that queues waits for it.
+    async fn memory(
+        &self,
+        client: Option<&str>,
+        announced: usize,
+    ) -> Result<(UploadMemory, Extensions), ApiError> {
+        let mut held = Extensions::new();
+        let Some(client) = client else { return Ok((self.admission.upload(announced)?, held)) };
+        let waits = self.admission.upload_when_free(client, announced);
+        let (memory, permit) = tokio::time::timeout(self.wait, waits)
+            .await
+            .unwrap_or_else(|_| Err(busy(self.wait)))?;
+        held.insert(HeldMemory(Arc::new(permit)));
+        Ok((memory, held))
+    }
+}
+
+/// Creates the error for a request that has waited in vain.
+pub(crate) fn busy(wait: Duration) -> ApiError {
+    ApiError::unavailable(format!(
+        "no capacity became free within {} s: retry after a moment, or send less at once",
+        wait.as_secs()
+    ))
+    .at(Bound::Requests)
 }
 
 impl Pace {
@@ -95,8 +136,13 @@ pub(crate) async fn bound(
             .and_then(|length| length.to_str().ok()?.parse().ok());
         // A body over the size limit is refused by its route, with a more precise error.
         let announced = announced.unwrap_or(0).min(limits.most_bytes);
-        let memory = limits.admission.upload(announced)?;
         let verdict = Arc::new(Verdict::default());
+        let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+        let queues = route.is_some_and(|route| QUEUING.contains(&route));
+        let client = queues.then(|| keys::client(&request));
+        let (memory, held) = limits.memory(client.as_deref(), announced).await?;
+        let mut request = request;
+        request.extensions_mut().extend(held);
         let request = request
             .map(|body| Body::new(Bounded::new(body, memory, limits.pace, Arc::clone(&verdict))));
         let response = next.run(request).await;

@@ -104,7 +104,12 @@ pub(crate) fn at_most<'de, const MOST: usize, T: Deserialize<'de>, D: Deserializ
 }
 
 /// Reads a body of this media type; `curl` is the option with which curl sends that type.
-async fn bytes(request: Request, most: usize, wanted: &str, curl: &str) -> Result<Bytes, ApiError> {
+pub(crate) async fn bytes(
+    request: Request,
+    most: usize,
+    wanted: &str,
+    curl: &str,
+) -> Result<Bytes, ApiError> {
     let (parts, body) = request.into_parts();
     let head =
         |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -274,6 +274,7 @@ impl ApiError {
     }
 
     /// Returns what is wrong and what to do about it.
+    #[must_use]
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }

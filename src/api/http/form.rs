@@ -460,7 +460,7 @@ pub(crate) fn metadata<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, 
     serde_json::from_str(text).map_err(|error| invalid(&error))
 }
 
-fn sample_metadata(text: &str, detectables: usize) -> Result<Metadata, ApiError> {
+pub(crate) fn sample_metadata(text: &str, detectables: usize) -> Result<Metadata, ApiError> {
     clean_metadata(metadata(text)?, detectables)
 }
 

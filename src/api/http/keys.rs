@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::{
     access::{Access, AccessTable},
-    audit::Audited,
+    audit::{self, Audited},
     error::{ApiError, Code},
     key_limits::{self, Usage},
 };
@@ -93,6 +93,15 @@ impl Caller {
     pub(crate) fn add_stored(&self, bytes: u64) {
         self.usage.add_stored(bytes);
     }
+}
+
+/// Who sent a request, in its extensions: its key, or else its address. For fairness only.
+#[derive(Clone, Debug)]
+pub(crate) struct Client(pub(crate) Arc<str>);
+
+/// Returns who sent a request.
+pub(crate) fn client(request: &Request) -> Arc<str> {
+    request.extensions().get::<Client>().map_or_else(|| Arc::from(""), |it| Arc::clone(&it.0))
 }
 
 /// Returns the key of a request, if keys are in use.
@@ -236,6 +245,12 @@ pub(crate) async fn guard(
         let detail = format!("the API key `{}` does not have the scope `{scope}`", caller.name);
         refusal(ApiError::new(Code::ScopeMissing, detail), unread)
     } else {
+        let who = match &caller {
+            Some(caller) => caller.id.to_string(),
+            None => audit::address(&request, &keys.proxies)
+                .map_or_else(String::new, |address| address.to_string()),
+        };
+        request.extensions_mut().insert(Client(who.into()));
         if let Some(caller) = &caller {
             request.extensions_mut().insert(caller.clone());
         }

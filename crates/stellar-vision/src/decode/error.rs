@@ -6,11 +6,11 @@ use super::format::Format;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The file has zero bytes.
-    #[error("the file is empty: send the bytes of a PNG, JPEG or WebP image")]
+    #[error("the file is empty: send the bytes of a PNG, JPEG, WebP or PPM image")]
     Empty,
-    /// The first bytes match none of the three formats.
+    /// The first bytes match none of the formats.
     #[error(
-        "the file is not a PNG, JPEG or WebP image (the format is detected from the content, not \
+        "the file is not a PNG, JPEG, WebP or PPM image (the format is detected from the content, not \
             the name): convert \
          it, for example to PNG"
     )]

@@ -14,6 +14,8 @@ pub enum Format {
     Jpeg,
     /// WebP: lossy, lossless, animated.
     WebP,
+    /// Netpbm's portable pixmap, `P6` with 8 bits a channel: raw RGB after a header of a few bytes.
+    Ppm,
 }
 
 impl Format {
@@ -25,6 +27,8 @@ impl Format {
             Some(Self::Jpeg)
         } else if bytes.starts_with(b"RIFF") && (bytes.len() < 12 || &bytes[8..12] == b"WEBP") {
             Some(Self::WebP)
+        } else if bytes.starts_with(b"P6") && bytes.get(2).is_none_or(u8::is_ascii_whitespace) {
+            Some(Self::Ppm)
         } else {
             None
         }
@@ -37,6 +41,7 @@ impl Format {
             Self::Png => "image/png",
             Self::Jpeg => "image/jpeg",
             Self::WebP => "image/webp",
+            Self::Ppm => "image/x-portable-pixmap",
         }
     }
 }
@@ -47,6 +52,7 @@ impl fmt::Display for Format {
             Self::Png => "PNG",
             Self::Jpeg => "JPEG",
             Self::WebP => "WebP",
+            Self::Ppm => "PPM",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Decoding of PNG, JPEG and WebP files to upright RGB pixels.
+//! Decoding of PNG, JPEG, WebP and PPM files to upright RGB pixels.
 //!
 //! Every pixel equals the result of Pillow's `Image.open(file).convert("RGB")`, including its
 //! quirks:
@@ -13,7 +13,7 @@
 //! | ICC profile, gamma | ignored |
 //! | animation | first frame, on a black canvas if it does not cover the canvas |
 //!
-//! Unlike in Pillow, the EXIF orientation is applied (all three formats can carry one), and a
+//! Unlike in Pillow, the EXIF orientation is applied (all formats but PPM can carry one), and a
 //! damaged file is rejected even where Pillow would fill the rest with grey.
 //!
 //! The code in this module parses the headers before any decoder sees the file. A false header is
@@ -26,6 +26,7 @@ mod jpeg;
 mod orientation;
 mod outline;
 mod png;
+mod ppm;
 mod webp;
 
 use super::Image;
@@ -39,6 +40,7 @@ enum Checked<'a> {
     Png(Outline<png::Plan>),
     Jpeg(Outline<jpeg::Plan>),
     WebP(Outline<webp::Plan<'a>>),
+    Ppm(Outline<ppm::Plan>),
 }
 
 fn check<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<(Header, Checked<'a>), DecodeError> {
@@ -57,6 +59,7 @@ fn check<'a>(bytes: &'a [u8], limits: &DecodeLimits) -> Result<(Header, Checked<
         Format::WebP => {
             webp::outline(bytes, limits).map(|o| (o.header(format), Checked::WebP(o)))?
         }
+        Format::Ppm => ppm::outline(bytes, limits).map(|o| (o.header(format), Checked::Ppm(o)))?,
     };
     if header.decode_memory > limits.max_memory {
         return Err(DecodeError::TooMuchMemory {
@@ -85,6 +88,7 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Image, DecodeError>
         Checked::Png(o) => (o.width, o.height, o.orientation, png::decode(bytes, &o)?),
         Checked::Jpeg(o) => (o.width, o.height, o.orientation, jpeg::decode(bytes, &o)?),
         Checked::WebP(o) => (o.width, o.height, o.orientation, webp::decode(bytes, &o)?),
+        Checked::Ppm(o) => (o.width, o.height, o.orientation, ppm::decode(bytes, &o)),
     };
     Ok(orientation::apply(Image::new(width, height, pixels), orientation))
 }

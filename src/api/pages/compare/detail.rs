@@ -207,10 +207,12 @@ fn pairs(title: &str, of: &ChangesResponse, pairs: &[ChangedPair]) -> Markup {
                             strong { (signed(scores.difference, None)) } " " (of.metric) " · "
                             (show::prompt(pair.sample_a.as_ref().or(pair.sample_b.as_ref())))
                         }
+                        @let sample = pair.sample_a.as_ref();
                         @let caption = html! { "A " strong { (number::plain(scores.a)) } };
-                        (show::sample(&show::alt(&scores.name, pair.sample_a.as_ref()), pair.sample_a.as_ref(), &caption))
+                        (show::sample(&show::alt(&scores.name, sample), sample, &caption))
+                        @let sample = pair.sample_b.as_ref();
                         @let caption = html! { "B " strong { (number::plain(scores.b)) } };
-                        (show::sample(&show::alt(&scores.name, pair.sample_b.as_ref()), pair.sample_b.as_ref(), &caption))
+                        (show::sample(&show::alt(&scores.name, sample), sample, &caption))
                     }
                 }
             }

@@ -1,0 +1,295 @@
+//! Reads a request for rewards in its three forms: JSON with base64, a multipart form, and
+//! safetensors with raw pixels.
+
+use std::collections::HashMap;
+
+use axum::{body::Bytes, extract::Request, http::header};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::tensors::Tensors;
+use crate::api::http::form::{self, check_prompt, examine, sample_metadata};
+use crate::api::http::multipart::{malformed, multipart};
+use crate::api::http::{ApiError, Code, body};
+use crate::{
+    config::Limits,
+    rewards::Combination,
+    scoring::{EncodedImage, Metadata, Sample},
+};
+
+/// Maximum number of rewards in a request.
+const MOST_REWARDS: usize = 64;
+
+/// Maximum number of items that are parsed. `rewards.items` may allow fewer.
+const MOST_ITEMS: usize = 65_536;
+
+/// Media type of requests with raw pixels.
+const SAFETENSORS: &str = "application/x-safetensors";
+
+/// A batch of images to be rewarded.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"rewards": ["pick_score@flow_grpo", "ips"], "items": [
+    {"image": "iVBORw0KGgo…", "prompt": "a person riding a horse", "references": ["/9j/4AAQ…"], "group": "g1"}],
+    "combine": {"weights": {"pick_score@flow_grpo": 1.0, "ips": 0.5}, "on_null": "skip"}, "statistics": true}))]
+pub(crate) struct RewardsRequest {
+    /// `metric` or `metric@scale`, 1 to 64 of them.
+    #[serde(deserialize_with = "body::at_most::<MOST_REWARDS, _, _>")]
+    #[schema(example = json!(["pick_score@flow_grpo"]))]
+    pub(super) rewards: Vec<String>,
+    /// The items.
+    #[serde(deserialize_with = "body::at_most::<MOST_ITEMS, _, _>")]
+    pub(super) items: Vec<Item>,
+    /// A weighted sum of the rewards.
+    #[serde(default)]
+    pub(super) combine: Option<Combination>,
+    /// If true, statistics of each group: of the combination, or else of the only reward.
+    #[serde(default)]
+    pub(super) statistics: bool,
+}
+
+/// A generated image with what it is judged by.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Item {
+    /// The generated image.
+    image: ImageSource,
+    /// The prompt that it was generated from.
+    #[serde(default)]
+    prompt: Option<String>,
+    /// Reference images of the person.
+    #[serde(default)]
+    references: Vec<ImageSource>,
+    /// Further images of the person.
+    #[serde(default)]
+    auxiliary: Vec<ImageSource>,
+    /// Metadata as of a sample, or that of GenEval, whose `include` names the objects.
+    #[serde(default)]
+    metadata: Option<serde_json::Value>,
+    /// Group of the item: those of one prompt.
+    #[serde(default)]
+    pub(super) group: Option<String>,
+    /// Any name; it is repeated in errors.
+    #[serde(default)]
+    pub(super) id: Option<String>,
+}
+
+/// Where an image is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum ImageSource {
+    /// The file in base64; a `data:` prefix and line breaks are allowed.
+    Base64(String),
+    /// In a body of safetensors: index into `images`, `references` or `auxiliary`.
+    Tensor {
+        /// Index in the first dimension, or in the tensor's name (`images.0`).
+        tensor: usize,
+    },
+    /// In a multipart form: name of the part with the file.
+    Part {
+        /// Name of the part.
+        part: String,
+    },
+}
+
+/// A request and the images that came beside it.
+pub(super) struct Batch {
+    pub(super) request: RewardsRequest,
+    files: Files,
+}
+
+enum Files {
+    None,
+    Parts(HashMap<String, Bytes>),
+    Tensors(Tensors),
+}
+
+impl Batch {
+    /// Reads a request's body.
+    pub(super) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
+        let media_type = request.headers().get(header::CONTENT_TYPE);
+        let media_type = media_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim().to_lowercase();
+        match media_type.as_str() {
+            "application/json" => {
+                let request = body::json(request, limits.request_bytes()).await?;
+                Ok(Self { request, files: Files::None })
+            }
+            "multipart/form-data" => read_parts(request, limits).await,
+            SAFETENSORS => {
+                let bytes = body::bytes(request, limits.request_bytes(), SAFETENSORS, "-H").await?;
+                let (tensors, text) = Tensors::parse(bytes)?;
+                Ok(Self { request: parse(&text)?, files: Files::Tensors(tensors) })
+            }
+            _ => Err(ApiError::new(
+                Code::UnsupportedMediaType,
+                "the body is none of application/json, multipart/form-data and \
+                    application/x-safetensors: send one of them with its Content-Type",
+            )),
+        }
+    }
+
+    /// Returns the sample of an item, or what is wrong with it. This decodes and copies.
+    pub(super) fn sample(&self, item: &Item, limits: &Limits) -> Result<Sample, ApiError> {
+        let several = |sources: &[ImageSource], field: &str, name: &str, most: usize| {
+            if sources.len() > most {
+                let problem = format!("there are more than {most} images in `{field}`: send fewer");
+                return Err(ApiError::new(Code::RepeatedField, problem));
+            }
+            let images = sources
+                .iter()
+                .enumerate()
+                .map(|(at, source)| self.image(source, field, &format!("{name}[{at}]"), limits));
+            images.collect::<Result<Vec<_>, _>>()
+        };
+        if let Some(prompt) = &item.prompt {
+            check_prompt(prompt, limits)?;
+        }
+        Ok(Sample {
+            image: self.image(&item.image, "images", "image", limits)?,
+            prompt: item.prompt.clone(),
+            references: several(&item.references, "references", "reference", limits.references)?,
+            auxiliary: several(&item.auxiliary, "auxiliary", "auxiliary", limits.auxiliary)?,
+            metadata: item
+                .metadata
+                .as_ref()
+                .map_or(Ok(Metadata::default()), |metadata| item_metadata(metadata, limits))?,
+            dataset: None,
+        })
+    }
+
+    fn image(
+        &self,
+        source: &ImageSource,
+        tensors: &str,
+        name: &str,
+        limits: &Limits,
+    ) -> Result<EncodedImage, ApiError> {
+        let invalid = |why: &str| Err(ApiError::new(Code::InvalidField, format!("{name}: {why}")));
+        let file = match (source, &self.files) {
+            (ImageSource::Base64(text), _) => match base64(text) {
+                Some(bytes) => bytes.into(),
+                None => return invalid("it is not base64: send the file's bytes in base64"),
+            },
+            (ImageSource::Tensor { tensor }, Files::Tensors(all)) => {
+                all.image(tensors, *tensor).map_err(|error| error.within(name))?
+            }
+            (ImageSource::Part { part }, Files::Parts(parts)) => match parts.get(part) {
+                Some(bytes) => bytes.clone(),
+                None => return invalid("the form has no part of that name"),
+            },
+            (ImageSource::Tensor { .. }, _) => {
+                return invalid("it refers to a tensor, and the body is not safetensors");
+            }
+            (ImageSource::Part { .. }, _) => {
+                return invalid("it refers to a part, and the body is not a multipart form");
+            }
+        };
+        examine(file, name, limits)
+    }
+}
+
+async fn read_parts(request: Request, limits: &Limits) -> Result<Batch, ApiError> {
+    let mut form = multipart(request, limits).await?;
+    let (mut text, mut parts) = (None, HashMap::new());
+    while let Some(field) = form.next_field().await.map_err(malformed)? {
+        let Some(name) = field.name().map(str::to_owned) else {
+            return Err(ApiError::new(Code::MalformedRequest, "a part of the form has no name"));
+        };
+        if name == "request" {
+            let found = form::text(field, &name, limits.request_bytes()).await?;
+            form::once(&mut text, &name, found)?;
+        } else {
+            let of = form::read_image(field, &name, limits).await?;
+            if parts.insert(name, of).is_some() {
+                let problem = "two parts of the form have one name: give each its own";
+                return Err(ApiError::new(Code::RepeatedField, problem));
+            }
+        }
+    }
+    let text = text.ok_or_else(|| {
+        let problem = "the part `request` with the JSON document is missing";
+        ApiError::new(Code::MissingField, problem)
+    })?;
+    Ok(Batch { request: parse(&text)?, files: Files::Parts(parts) })
+}
+
+fn parse(text: &str) -> Result<RewardsRequest, ApiError> {
+    serde_json::from_str(text).map_err(|error| {
+        let problem = format!("the request is not the expected JSON object: {error}");
+        ApiError::new(Code::InvalidField, problem)
+    })
+}
+
+/// Decodes base64 with an optional `data:` prefix and line breaks.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let text = match text.strip_prefix("data:") {
+        Some(rest) => rest.split_once(',')?.1,
+        None => text,
+    };
+    if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        let plain: String = text.split_ascii_whitespace().collect();
+        return STANDARD.decode(plain).ok();
+    }
+    STANDARD.decode(text).ok()
+}
+
+/// An object that GenEval's metadata asks for. Number, colour and position have no counterpart.
+#[derive(Deserialize)]
+struct Included {
+    class: String,
+}
+
+/// Reads the metadata of a sample, or of GenEval, which has a list `include`.
+fn item_metadata(metadata: &serde_json::Value, limits: &Limits) -> Result<Metadata, ApiError> {
+    let text = match metadata.get("include") {
+        None => metadata.to_string(),
+        Some(include) => {
+            let included: Vec<Included> =
+                serde_json::from_value(include.clone()).map_err(|error| {
+                    let problem = format!("metadata.include is not that of GenEval: {error}");
+                    ApiError::new(Code::InvalidField, problem)
+                })?;
+            let mut detectables: Vec<_> = included.into_iter().map(|each| each.class).collect();
+            detectables.dedup();
+            serde_json::json!({ "detectables": detectables }).to_string()
+        }
+    };
+    if text.len() > limits.metadata_bytes {
+        let most = limits.metadata_bytes;
+        let problem = format!("`metadata` is longer than {most} bytes: shorten it");
+        return Err(ApiError::new(Code::InvalidField, problem));
+    }
+    sample_metadata(&text, limits.detectables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn base64_may_have_a_prefix_and_line_breaks() {
+        for text in ["aGVsbG8=", "data:image/png;base64,aGVsbG8=", "aGVs\nbG8=\r\n"] {
+            assert_eq!(base64(text).as_deref(), Some(&b"hello"[..]), "{text:?}");
+        }
+        assert_eq!(base64("a&b"), None);
+        assert_eq!(base64("data:nothing"), None);
+    }
+
+    #[test]
+    fn metadata_of_geneval_names_objects() {
+        let limits = Config::load(None).unwrap().limits;
+        let geneval = serde_json::json!({
+            "tag": "counting", "include": [{"class": "bench", "count": 2}, {"class": "dog"}],
+            "prompt": "a photo of two benches"
+        });
+        let metadata = item_metadata(&geneval, &limits).unwrap();
+        assert_eq!(metadata.detectables, ["bench", "dog"]);
+        let ours = serde_json::json!({"detectables": ["horse"]});
+        assert_eq!(item_metadata(&ours, &limits).unwrap().detectables, ["horse"]);
+        assert!(item_metadata(&serde_json::json!({"include": 3}), &limits).is_err());
+        assert!(item_metadata(&serde_json::json!({"unknown": 3}), &limits).is_err());
+    }
+}

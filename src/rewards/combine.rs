@@ -1,0 +1,82 @@
+//! Weighted combinations of rewards.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A weighted sum of rewards.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"weights": {"pick_score@flow_grpo": 1.0, "ips": 0.5}, "on_null": "skip"}))]
+pub struct Combination {
+    /// Weight of each reward, by name. Rewards without a weight do not count.
+    pub weights: BTreeMap<String, f64>,
+    /// What a null reward means. There is no default: each choice trains another model.
+    pub on_null: OnNull,
+}
+
+/// Meaning of a null reward in a combination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNull {
+    /// It is left out, and the other weights grow so that they add up to the same. The combination
+    /// is null if nothing is left.
+    Skip,
+    /// It counts as 0.
+    Zero,
+    /// The combination is null.
+    Fail,
+}
+
+impl Combination {
+    /// Returns the combination of an item's rewards, by name; `None` if it is null.
+    #[must_use]
+    pub fn of(&self, rewards: &BTreeMap<&str, Option<f64>>) -> Option<f64> {
+        let (mut sum, mut total, mut found) = (0.0, 0.0, 0.0);
+        for (name, weight) in &self.weights {
+            total += weight;
+            match (rewards.get(name.as_str()).copied().flatten(), self.on_null) {
+                (Some(reward), _) => {
+                    sum += weight * reward;
+                    found += weight;
+                }
+                (None, OnNull::Zero) => {}
+                (None, OnNull::Skip) => continue,
+                (None, OnNull::Fail) => return None,
+            }
+        }
+        let combined = match self.on_null {
+            OnNull::Skip => sum * (total / found),
+            OnNull::Zero | OnNull::Fail => sum,
+        };
+        combined.is_finite().then_some(combined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn combined(on_null: OnNull, rewards: [Option<f64>; 2]) -> Option<f64> {
+        let weights = [("a", 1.0), ("b", 3.0)].map(|(name, weight)| (name.to_owned(), weight));
+        let combination = Combination { weights: weights.into(), on_null };
+        combination.of(&BTreeMap::from([("a", rewards[0]), ("b", rewards[1])]))
+    }
+
+    #[test]
+    fn complete_rewards_are_summed_by_weight() {
+        for rule in [OnNull::Skip, OnNull::Zero, OnNull::Fail] {
+            assert_eq!(combined(rule, [Some(2.0), Some(1.0)]), Some(5.0), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_null_means_what_the_rule_says() {
+        assert_eq!(combined(OnNull::Skip, [Some(2.0), None]), Some(8.0));
+        assert_eq!(combined(OnNull::Zero, [Some(2.0), None]), Some(2.0));
+        assert_eq!(combined(OnNull::Fail, [Some(2.0), None]), None);
+        assert_eq!(combined(OnNull::Skip, [None, None]), None);
+        assert_eq!(combined(OnNull::Zero, [None, None]), Some(0.0));
+    }
+}
