@@ -78,10 +78,9 @@
     button.addEventListener("click", () => copy(table, button));
     filter.hidden = body.rows.length < 6;
     filter.addEventListener("input", () => {
-      const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const wanted = filter.value.trim().toLowerCase();
       for (const row of body.rows) {
-        const text = row.textContent.toLowerCase();
-        row.hidden = !words.every((word) => text.includes(word));
+        row.hidden = !row.textContent.toLowerCase().includes(wanted);
       }
     });
   }

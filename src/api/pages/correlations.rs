@@ -35,7 +35,7 @@ pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Res
         form(&app, &address).await?
     };
     let shown = match response.metrics.len() {
-        0 | 1 => nothing(),
+        0 | 1 => nothing(view.is_shared()),
         _ => matrix(&response, &address, &mut view),
     };
     let content = html! {
@@ -293,7 +293,7 @@ async fn form(app: &App, address: &Address) -> Result<Markup, ApiError> {
     })
 }
 
-fn nothing() -> Markup {
+fn nothing(is_shared: bool) -> Markup {
     html! {
         div.card.empty {
             h2 { "Nothing to correlate yet" }
@@ -302,7 +302,9 @@ fn nothing() -> Markup {
                  every metric that the pack has is then computed."
             }
             pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
-            p { a.button href="/" { "Score an image" } " " a.button href="/runs" { "All runs" } }
+            @if !is_shared {
+                p { a.button href="/" { "Score an image" } " " a.button href="/runs" { "All runs" } }
+            }
         }
     }
 }

@@ -273,6 +273,11 @@ async fn tables_and_charts_download() {
 #[tokio::test]
 async fn a_page_to_share_is_one_file() {
     let app = App::start().await;
+    for path in ["/leaderboard", "/leaderboard?view=trade-off", "/correlations"] {
+        let address = format!("{path}{}share=html", if path.contains('?') { '&' } else { '?' });
+        let text = String::from_utf8(app.get(&address).await.body.to_vec()).unwrap();
+        assert!(text.contains("<style>") && !text.contains("href"), "an empty {path}: {text}");
+    }
     Samples::with_ips(0.7).record(&app, HOSTILE).await;
     Samples::with_ips(0.3).record(&app, "poor").await;
     let digest = app.get("/v1/metrics").await.ok()["pack"]["digest"].as_str().unwrap().to_owned();

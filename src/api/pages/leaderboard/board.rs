@@ -277,8 +277,12 @@ pub(super) fn legend(page: &Page, response: &LeaderboardResponse) -> Markup {
                 }
             }
         }
-        @if few || entries.iter().any(|(occurs, ..)| *occurs) {
             dl.legend {
+                dt { "Mean rank" }
+                dd {
+                    "The average of a row's places in all ranked metrics, 1 for the best. A missing metric \
+                     counts as the last place. Small differences mean little."
+                }
                 @for (_, word, meaning) in entries.iter().filter(|(occurs, ..)| *occurs) {
                     dt { (word) } dd { (meaning) }
                 }
@@ -287,7 +291,6 @@ pub(super) fn legend(page: &Page, response: &LeaderboardResponse) -> Markup {
                     dd { "Fewer than 8 people are behind a number: its interval may be too narrow." }
                 }
             }
-        }
         // The mark of the mean in all bars.
         svg.defs aria-hidden="true" width="0" height="0" {
             defs { (PreEscaped(MARK)) }

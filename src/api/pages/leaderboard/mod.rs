@@ -86,7 +86,7 @@ fn rows(
     let has_published =
         response.published.as_ref().is_some_and(|published| !published.rows.is_empty());
     if response.rows.is_empty() && !has_published {
-        return words::nothing(&page.address);
+        return words::nothing(page);
     }
     let columns = page.columns(response);
     let rows = match shape {

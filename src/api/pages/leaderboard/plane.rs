@@ -191,7 +191,7 @@ fn table(x: &Metric, y: &Metric, points: &[TradeOffPoint], groups: Option<&Vec<u
     };
     Table {
         name: "trade-off",
-        caption: format!("{} and {}", x.guide.label(), y.guide.label()),
+        caption: format!("Methods by {} and {}", x.guide.label(), y.guide.label()),
         columns,
         rows: points.iter().enumerate().map(row).collect(),
     }

@@ -271,7 +271,8 @@ pub(super) fn definitions(columns: &[&Metric]) -> Markup {
 }
 
 /// Renders what to do if there are no rows.
-pub(super) fn nothing(address: &Address) -> Markup {
+pub(super) fn nothing(page: &Page) -> Markup {
+    let address = &page.address;
     let is_filtered = address.parameters().iter().any(|(name, _)| !OPTIONS.contains(&&**name));
     html! {
         div.card.empty {
@@ -281,9 +282,11 @@ pub(super) fn nothing(address: &Address) -> Markup {
                     "A part of the images is shown from 20 images on (fewest images), and every pack has \
                      rows of its own."
                 }
-                p {
-                    a.button href=(Address::new("/leaderboard")) { "Clear all filters" } " "
-                    a.button href=(address.with("pack", "all")) { "Show every pack" }
+                @if !page.is_shared {
+                    p {
+                        a.button href=(Address::new("/leaderboard")) { "Clear all filters" } " "
+                        a.button href=(address.with("pack", "all")) { "Show every pack" }
+                    }
                 }
             } @else {
                 h2 { "No scores of the loaded pack yet" }
@@ -291,10 +294,12 @@ pub(super) fn nothing(address: &Address) -> Markup {
                     "Submit the images of a generator, or score a single image with a method's name."
                 }
                 pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
-                p {
-                    a.button href="/" { "Score an image" } " "
-                    a.button href=(address.with("pack", "all")) { "Show every pack" } " "
-                    a.button href=(address.with("published", "true")) { "Show published results" }
+                @if !page.is_shared {
+                    p {
+                        a.button href="/" { "Score an image" } " "
+                        a.button href=(address.with("pack", "all")) { "Show every pack" } " "
+                        a.button href=(address.with("published", "true")) { "Show published results" }
+                    }
                 }
             }
         }
