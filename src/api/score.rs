@@ -189,7 +189,7 @@ pub(super) async fn create(
     State(app): Shared,
     request: Request,
 ) -> Result<Json<ScoreResponse>, ApiError> {
-    drain::whole(request, |request| answer(&app, request)).await
+    Box::pin(drain::whole(request, |request| answer(&app, request))).await
 }
 
 async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiError> {

@@ -69,14 +69,14 @@ pub(super) async fn submit(State(app): Shared, request: Request) -> Result<Respo
     let scored = drain::whole(request, |request| {
         score::respond(&app, Form::read_page(request, &app.limits))
     });
-    scored.await.map(|scored| to_sample(&scored))
+    Box::pin(scored).await.map(|scored| to_sample(&scored))
 }
 
 /// `POST /score/example`: scores the example, and leads to its sample.
 pub(super) async fn example(State(app): Shared, request: Request) -> Result<Response, ApiError> {
     let scored =
         drain::whole(request, |_| score::respond(&app, async { example_form(&app.limits) }));
-    scored.await.map(|scored| to_sample(&scored))
+    Box::pin(scored).await.map(|scored| to_sample(&scored))
 }
 
 fn to_sample(scored: &ScoreResponse) -> Response {

@@ -47,6 +47,7 @@ pub(super) async fn read(
         (prompt(&sample))
         h2 #scores { "Scores" }
         (scores)
+        (scores::unmeasured(&app, &sample))
         @if let Some(note) = evidence_note(&app, &sample, evidence) { (note) }
         (details)
         (provenance(&app, &sample, evidence))
@@ -114,6 +115,14 @@ fn evidence_note(
     })
 }
 
+/// Returns metadata as JSON, cut where a page would become too large.
+fn metadata(value: &serde_json::Value) -> String {
+    const MOST_CHARS: usize = 20_000;
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let cut: String = text.chars().take(MOST_CHARS).collect();
+    if cut.len() < text.len() { format!("{cut}\n… the API has all of it") } else { cut }
+}
+
 fn provenance(app: &App, sample: &SampleResponse, evidence: Option<&StoredEvidence>) -> Markup {
     let time = |time: time::OffsetDateTime| {
         let time = time.to_offset(time::UtcOffset::UTC);
@@ -163,9 +172,7 @@ fn provenance(app: &App, sample: &SampleResponse, evidence: Option<&StoredEviden
         @if sample.metadata.as_object().is_some_and(|fields| !fields.is_empty()) {
             details {
                 summary { "Metadata" }
-                pre tabindex="0" {
-                    (serde_json::to_string_pretty(&sample.metadata).unwrap_or_default())
-                }
+                pre tabindex="0" { (metadata(&sample.metadata)) }
             }
         }
         p.fine {

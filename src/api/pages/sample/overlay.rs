@@ -250,7 +250,9 @@ fn arrow(relation: &RelationEvidence, frame: Frame) -> Markup {
     let (Some(subject), Some(object)) = (relation.subject_box, relation.object_box) else {
         return html! {};
     };
-    let middle = |[left, top, right, bottom]: Corners| [(left + right) / 2.0, (top + bottom) / 2.0];
+    let middle = |[left, top, right, bottom]: Corners| {
+        [f64::midpoint(left, right), f64::midpoint(top, bottom)]
+    };
     let ([x1, y1], [x2, y2]) = (middle(subject), middle(object));
     let text = format!("{} {}", relation.predicate, relation.object);
     let label = labelled(&text, relation.score);
@@ -259,7 +261,7 @@ fn arrow(relation: &RelationEvidence, frame: Frame) -> Markup {
         (outline("relation", object))
         line.relation x1=(rounded(x1)) y1=(rounded(y1)) x2=(rounded(x2)) y2=(rounded(y2)) {}
         circle.relation cx=(rounded(x2)) cy=(rounded(y2)) r=(rounded(frame.font * 0.4)) {}
-        (text_at("relation", (x1 + x2) / 2.0, f64::midpoint(y1, y2), &label, frame))
+        (text_at("relation", f64::midpoint(x1, x2), f64::midpoint(y1, y2), &label, frame))
     }
 }
 

@@ -12,7 +12,8 @@ use super::super::{
 use super::words;
 use crate::analysis::Place;
 use crate::api::samples::{SampleResponse, StoredScore};
-use crate::metrics::{self, Direction, Metric, REGISTRY};
+use crate::api::state::App;
+use crate::metrics::{self, Direction, Metric, REGISTRY, Subject};
 
 /// Renders the table, the loaded pack's scores first, and what its flags and columns mean.
 pub(super) fn table(view: &mut View, sample: &SampleResponse, loaded: &str) -> Markup {
@@ -131,6 +132,44 @@ fn notes(score: &StoredScore) -> Cell {
     Cell::text(score.flags.join(" ")).shown(html! {
         @for code in &score.flags { span.tag.warn { (words::flag(code).0) } " " }
     })
+}
+
+/// Lists the metrics without a score, and says why.
+pub(super) fn unmeasured(app: &App, sample: &SampleResponse) -> Markup {
+    let missing: Vec<_> = REGISTRY
+        .iter()
+        .filter(|metric| sample.scores.iter().all(|score| score.metric != metric.code))
+        .collect();
+    if missing.is_empty() || sample.image.is_none() {
+        return html! {};
+    }
+    let why = |metric: &Metric| {
+        let graphs = app.scoring.missing_graphs(metric);
+        if !graphs.is_empty() {
+            format!("the loaded pack lacks {}", graphs.join(", "))
+        } else if metric.needs.iter().any(|need| need.of == Subject::Dataset) {
+            "no dataset with labelled photos was named in the metadata".to_owned()
+        } else {
+            "it was not requested".to_owned()
+        }
+    };
+    html! {
+        details.unmeasured {
+            summary {
+                (missing.len()) @if missing.len() == 1 { " metric was" } @else { " metrics were" }
+                " not measured"
+            }
+            dl.facts {
+                @for metric in missing {
+                    dt {
+                        a href=(format!("/metrics-guide#{}", metric.code)) { (metric.title) }
+                        " " code.fine { (metric.code) }
+                    }
+                    dd { (why(metric)) }
+                }
+            }
+        }
+    }
 }
 
 /// Explains the flags that occur.

@@ -12,7 +12,10 @@ use crate::api::samples::StoredEvidence;
 use crate::service::{Evidence, Match};
 
 /// Most rows of a table on the page; the API has all.
-const MOST: usize = 60;
+const MOST: usize = 40;
+
+/// Most characters of a text in a cell.
+const MOST_CHARS: usize = 160;
 
 /// Renders every table that has rows.
 pub(super) fn all(view: &mut View, evidence: Option<&StoredEvidence>) -> Markup {
@@ -104,7 +107,7 @@ fn objects(view: &mut View, evidence: &Evidence) -> Markup {
             _ => "",
         };
         vec![
-            Cell::text(object.label.clone()).shown(html! { bdi { (object.label) } }).head(),
+            Cell::text(object.label.clone()).shown(short(&object.label)).head(),
             Cell::number(
                 object.score,
                 object.score.map_or_else(|| "—".to_owned(), |score| number::rounded(score, 3)),
@@ -139,12 +142,12 @@ fn relations(view: &mut View, evidence: &Evidence) -> Markup {
             None => format!("seen as: {seen}"),
         };
         vec![
-            Cell::text(words.clone()).shown(html! { bdi { (words) } }).head(),
+            Cell::text(words.clone()).shown(short(&words)).head(),
             Cell::number(relation.score, shown(relation.score)),
             factor(|factors| factors.person),
             factor(|factors| factors.predicate),
             factor(|factors| factors.object),
-            Cell::text(note.clone()).shown(html! { bdi { (note) } }),
+            Cell::text(note.clone()).shown(short(&note)),
         ]
         .into()
     });
@@ -232,6 +235,12 @@ fn texts(view: &mut View, evidence: &Evidence) -> Markup {
         ],
         rows.collect(),
     )
+}
+
+/// A text of a client, cut where it is very long; downloads have all of it.
+fn short(text: &str) -> Markup {
+    let cut: String = text.chars().take(MOST_CHARS).collect();
+    html! { bdi { (cut) @if cut.len() < text.len() { "…" } } }
 }
 
 fn shown(value: Option<f64>) -> String {
