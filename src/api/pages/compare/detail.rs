@@ -13,6 +13,7 @@ use crate::api::pages::{
 };
 use crate::api::runs::changes::{ChangedPair, ChangesResponse};
 use crate::api::runs::compare::CompareResponse;
+use crate::api::runs::ranked::Brief;
 use crate::metrics;
 
 /// Groups and pairs of samples that are shown at each end.
@@ -208,12 +209,17 @@ fn pairs(title: &str, of: &ChangesResponse, pairs: &[ChangedPair]) -> Markup {
                             (show::prompt(pair.sample_a.as_ref().or(pair.sample_b.as_ref())))
                         }
                         @let caption = html! { "A " strong { (number::plain(scores.a)) } };
-                        (show::sample(&show::alt(&scores.name, pair.sample_a.as_ref()), pair.sample_a.as_ref(), &caption))
+                        (side(&scores.name, pair.sample_a.as_ref(), &caption))
                         @let caption = html! { "B " strong { (number::plain(scores.b)) } };
-                        (show::sample(&show::alt(&scores.name, pair.sample_b.as_ref()), pair.sample_b.as_ref(), &caption))
+                        (side(&scores.name, pair.sample_b.as_ref(), &caption))
                     }
                 }
             }
         }
     }
+}
+
+/// Renders the sample of one run.
+fn side(name: &str, of: Option<&Brief>, caption: &Markup) -> Markup {
+    show::sample(&show::alt(name, of), of, caption)
 }
