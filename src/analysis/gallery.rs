@@ -73,6 +73,8 @@ pub struct Gallery {
     pub prompt_kinds: BTreeSet<String>,
     /// People, before any filter.
     pub identities: BTreeSet<String>,
+    /// Names of the people's attributes, before any filter.
+    pub attributes: BTreeSet<String>,
 }
 
 /// Samples of one name.
@@ -125,6 +127,9 @@ pub fn gallery(
         found.categories.extend(runs[run].categories[at].iter().cloned());
         found.prompt_kinds.extend(runs[run].prompt_kinds[at].clone());
         found.identities.extend(runs[run].identities[at].clone());
+    }
+    for run in runs {
+        found.attributes.extend(run.attributes.keys().cloned());
     }
     names.retain(|_, places| {
         let (run, at) = first(places);

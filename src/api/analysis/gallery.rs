@@ -91,6 +91,8 @@ pub(crate) struct GalleryResponse {
     pub(crate) prompt_kinds: BTreeSet<String>,
     /// People of all rows.
     pub(crate) identities: BTreeSet<String>,
+    /// Names of the people's attributes.
+    pub(crate) attributes: BTreeSet<String>,
 }
 
 /// A run in a gallery.
@@ -218,7 +220,7 @@ pub(crate) async fn respond(
     judged.sort_by_key(|preference| preference.id);
     judged.dedup_by_key(|preference| preference.id);
     let found = blocking(move || analysis::gallery(&data, &judged_pairs(&judged), &options)).await;
-    let Gallery { metrics, total, rows, categories, prompt_kinds, identities } = found;
+    let Gallery { metrics, total, rows, categories, prompt_kinds, identities, attributes } = found;
     let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
     let mut briefs = Vec::new();
     for run in &named {
@@ -237,6 +239,7 @@ pub(crate) async fn respond(
         categories,
         prompt_kinds,
         identities,
+        attributes,
     })
 }
 

@@ -24,8 +24,9 @@ const ROWS: u32 = 20;
 /// Runs to choose from.
 const CHOICES: u32 = 40;
 
-/// Kinds of slices that the form offers.
+/// Relations and sizes that the form offers.
 const RELATIONS: [&str; 3] = ["interaction", "location", "none"];
+const SIZES: [&str; 3] = ["under_512", "512_to_1023", "1024_and_more"];
 
 /// Responds with the page.
 pub(super) async fn read(State(app): Shared, address: Address) -> Result<Response, ApiError> {
@@ -139,7 +140,9 @@ fn filters(address: &Address, found: &GalleryResponse) -> Markup {
     let option = |kind: &str, label: &str| {
         let value = format!("{kind}:{label}");
         html! {
-            option value=(value) selected[value == slice] { (clip(label, 60)) }
+            option value=(value) selected[value == slice] {
+                (clip(&show::slice_label(kind, label), 60))
+            }
         }
     };
     html! {
@@ -169,6 +172,15 @@ fn filters(address: &Address, found: &GalleryResponse) -> Markup {
                     }
                     optgroup label="Relation in the prompt" {
                         @for label in RELATIONS { (option("relation", label)) }
+                    }
+                    optgroup label="Attribute of the person" {
+                        @for name in found.attributes.iter().take(60) {
+                            (option("attribute", name))
+                            (option("attribute", &format!("!{name}")))
+                        }
+                    }
+                    optgroup label="Size of the image" {
+                        @for label in SIZES { (option("size", label)) }
                     }
                 }
             }

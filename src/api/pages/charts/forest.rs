@@ -5,9 +5,8 @@ use maud::{Markup, html};
 use super::{Chart, Scale};
 
 const ROW: f64 = 24.0;
-const WIDTH: f64 = 720.0;
-/// Left and right end of the intervals; labels are before, and numbers after.
-const SIDES: (f64, f64) = (230.0, 560.0);
+/// Width of the labels at most, of the intervals, and of the numbers.
+const WIDTHS: (f64, f64, f64) = (230.0, 330.0, 160.0);
 /// Characters of a label that fit.
 const LABEL: usize = 32;
 
@@ -75,9 +74,13 @@ pub(crate) fn forest(
     };
     let all = rows.iter().flat_map(ends).flatten();
     let line = if let Scales::Shared(line) = scales { line } else { None };
-    let shared = Scale::new(all.chain(line), 5, SIDES);
+    // Short labels leave room on narrow screens.
+    let longest = rows.iter().map(|row| row.label.chars().count().min(LABEL)).max();
+    let left = (longest.unwrap_or_default() as f64 * 6.8 + 24.0).min(WIDTHS.0);
+    let sides = (left, left + WIDTHS.1);
+    let shared = Scale::new(all.chain(line), 5, sides);
     let bottom = rows.len() as f64 * ROW + 8.0;
-    let middle = f64::midpoint(SIDES.0, SIDES.1);
+    let middle = f64::midpoint(sides.0, sides.1);
     let (at_line, axis) = match scales {
         Scales::Shared(line) => (line.map(|line| shared.at(line)), shared.ticks()),
         Scales::Own => (Some(middle), vec![(middle, "0".to_owned())]),
@@ -90,15 +93,15 @@ pub(crate) fn forest(
         @if let Some(at) = at_line { path.axis d=(format!("M{at} 4V{bottom}")) {} }
         @for (place, row) in rows.iter().enumerate() {
             @let y = place as f64 * ROW + ROW / 2.0 + 4.0;
-            @let own = row_scale(row);
-            (drawn(row, y, if scales == Scales::Own { &own } else { &shared }))
+            @let own = row_scale(row, sides);
+            (drawn(row, y, sides, if scales == Scales::Own { &own } else { &shared }))
         }
     };
-    Chart { name, title, description, size: (WIDTH, bottom + 24.0), content }
+    Chart { name, title, description, size: (sides.1 + WIDTHS.2, bottom + 24.0), content }
 }
 
 /// Returns a scale with zero in its middle.
-fn row_scale(row: &ForestRow) -> Scale {
+fn row_scale(row: &ForestRow, sides: (f64, f64)) -> Scale {
     let (low, high) = row.interval.unzip();
     let ends = [row.value, low, high].into_iter().flatten();
     let most = ends.map(f64::abs).fold(0.0, f64::max);
@@ -106,17 +109,17 @@ fn row_scale(row: &ForestRow) -> Scale {
         low: -most * 1.08 - 1e-12,
         high: most * 1.08 + 1e-12,
         step: 1.0,
-        from: SIDES.0,
-        to: SIDES.1,
+        from: sides.0,
+        to: sides.1,
     }
 }
 
-fn drawn(row: &ForestRow, y: f64, scale: &Scale) -> Markup {
+fn drawn(row: &ForestRow, y: f64, sides: (f64, f64), scale: &Scale) -> Markup {
     let clipped = clip(&row.label, LABEL);
     html! {
         @if let Some(value) = row.value {
             g class=(row.tone.class()) {
-                text x=(SIDES.0 - 12.0) y=(y + 4.0) class="end" {
+                text x=(sides.0 - 12.0) y=(y + 4.0) class="end" {
                     @if clipped.len() != row.label.len() { title { (clip(&row.label, 300)) } }
                     (clipped)
                 }
@@ -126,7 +129,7 @@ fn drawn(row: &ForestRow, y: f64, scale: &Scale) -> Markup {
                 } @else {
                     circle.hollow cx=(scale.at(value)) cy=(y) r="4" {}
                 }
-                text.quiet x=(SIDES.1 + 12.0) y=(y + 4.0) { (row.note) }
+                text.quiet x=(sides.1 + 12.0) y=(y + 4.0) { (row.note) }
             }
         } @else {
             text.strong x="8" y=(y + 4.0) { (clipped) }
@@ -161,8 +164,8 @@ mod tests {
         let rows = [row(10.0, Some((5.0, 15.0))), row(-0.1, Some((-0.2, 0.0)))];
         let svg = drawn(&rows, Scales::Own);
         // The widest end of each row is near its side, whatever the unit.
-        assert!(svg.contains("H547.8") && svg.contains("M242.2 "), "{svg}");
-        assert!(svg.contains("M242.2 40H395"), "zero is the middle: {svg}");
+        assert!(svg.contains("H430.2") && svg.contains("M124.6 "), "{svg}");
+        assert!(svg.contains("M124.6 40H277.4"), "zero is the middle: {svg}");
     }
 
     #[test]

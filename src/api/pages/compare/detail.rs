@@ -13,6 +13,7 @@ use crate::api::pages::{
 };
 use crate::api::runs::changes::{ChangedPair, ChangesResponse};
 use crate::api::runs::compare::CompareResponse;
+use crate::api::runs::ranked::Brief;
 use crate::metrics;
 
 /// Groups and pairs of samples that are shown at each end.
@@ -207,15 +208,18 @@ fn pairs(title: &str, of: &ChangesResponse, pairs: &[ChangedPair]) -> Markup {
                             strong { (signed(scores.difference, None)) } " " (of.metric) " · "
                             (show::prompt(pair.sample_a.as_ref().or(pair.sample_b.as_ref())))
                         }
-                        @let sample = pair.sample_a.as_ref();
                         @let caption = html! { "A " strong { (number::plain(scores.a)) } };
-                        (show::sample(&show::alt(&scores.name, sample), sample, &caption))
-                        @let sample = pair.sample_b.as_ref();
+                        (side(&scores.name, pair.sample_a.as_ref(), &caption))
                         @let caption = html! { "B " strong { (number::plain(scores.b)) } };
-                        (show::sample(&show::alt(&scores.name, sample), sample, &caption))
+                        (side(&scores.name, pair.sample_b.as_ref(), &caption))
                     }
                 }
             }
         }
     }
+}
+
+/// Renders the sample of one run.
+fn side(name: &str, of: Option<&Brief>, caption: &Markup) -> Markup {
+    show::sample(&show::alt(name, of), of, caption)
 }
