@@ -23,7 +23,6 @@ use axum::{
     body::{Body, Bytes, HttpBody},
 };
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntGauge;
@@ -61,6 +60,39 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
 /// The address of the other end of a request's connection, in the request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
+
+/// The body of a response that holds something until its last byte is sent, or the client is gone.
+/// It keeps the length of the body, which `map_frame` of `http-body-util` loses.
+pub(crate) struct Held<T> {
+    body: Body,
+    _held: T,
+}
+
+impl<T> Held<T> {
+    pub(crate) fn new(body: Body, held: T) -> Self {
+        Self { body, _held: held }
+    }
+}
+
+impl<T: Unpin> HttpBody for Held<T> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 /// Limits of connections.
 #[derive(Debug, Clone, Copy)]
@@ -147,14 +179,7 @@ async fn converse(
             let response = router.clone().oneshot(request);
             Box::pin(async move {
                 // Busy until the last byte of the response is written or the client is gone.
-                response.await.map(|response| {
-                    response.map(|body| {
-                        body.map_frame(move |frame| {
-                            let _held = &busy;
-                            frame
-                        })
-                    })
-                })
+                response.await.map(|response| response.map(|body| Held::new(body, busy)))
             })
         })
     };

@@ -379,7 +379,9 @@ async fn concurrent_requests_of_a_key_are_limited() {
     };
     let (answer, ()) = tokio::join!(waits, meanwhile);
     answer.ok();
-    app.with_key(&key, get("/v1/runs")).await.ok();
+    let listed = app.with_key(&key, get("/v1/runs")).await;
+    listed.ok();
+    assert_eq!(listed.headers[header::CONTENT_LENGTH], listed.body.len().to_string());
 }
 
 #[tokio::test]

@@ -10,14 +10,13 @@ use std::{
 };
 
 use axum::{
-    body::HttpBody as _,
+    body::{Body, HttpBody as _},
     extract::{MatchedPath, RawPathParams, Request, State, rejection::RawPathParamsRejection},
     http::{HeaderMap, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http_body_util::BodyExt as _;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -31,6 +30,7 @@ use super::{
 use crate::{
     config::Config,
     key::{Key, Scope, SecretHash},
+    server::Held,
     service::AuditLog,
     store::{KeyRecord, Store},
 };
@@ -249,12 +249,7 @@ pub(crate) async fn guard(
     match permit {
         None => response,
         // Held until the last byte of the response is sent.
-        Some(permit) => response.map(|body| {
-            axum::body::Body::new(body.map_frame(move |frame| {
-                let _held = &permit;
-                frame
-            }))
-        }),
+        Some(permit) => response.map(|body| Body::new(Held::new(body, permit))),
     }
 }
 
