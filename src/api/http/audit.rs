@@ -99,11 +99,16 @@ fn client(peer: IpAddr, headers: &HeaderMap, proxies: &[IpAddr]) -> IpAddr {
         return peer;
     }
     let values: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
-    let listed = values.into_iter().rev().filter_map(|value| value.to_str().ok());
+    let listed =
+        values.iter().rev().flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
     let mut client = peer;
-    for address in listed.flat_map(|value| value.rsplit(',')) {
+    for address in listed {
+        let address = std::str::from_utf8(address).ok();
         // What is behind an unreadable address is made up.
-        let Ok(address) = address.trim().parse::<IpAddr>() else { break };
+        let Some(address) = address.and_then(|address| address.trim().parse::<IpAddr>().ok())
+        else {
+            break;
+        };
         client = address.to_canonical();
         if !proxies.contains(&client) {
             break;
@@ -114,6 +119,8 @@ fn client(peer: IpAddr, headers: &HeaderMap, proxies: &[IpAddr]) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -132,7 +139,8 @@ mod tests {
         let headers = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
-                headers.append("x-forwarded-for", value.parse().unwrap());
+                let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+                headers.append("x-forwarded-for", value);
             }
             headers
         };
@@ -145,6 +153,9 @@ mod tests {
             ("127.0.0.1", &["6.6.6.6, 1.2.3.4, 10.0.0.2"], "1.2.3.4"),
             ("127.0.0.1", &["1.2.3.4", "10.0.0.2"], "1.2.3.4"),
             ("127.0.0.1", &["1.2.3.4, nonsense, 10.0.0.2"], "10.0.0.2"),
+            // A client cannot hide what a proxy appends to its own bytes.
+            ("127.0.0.1", &["6.6.6.6", "\u{e9}, 1.2.3.4"], "1.2.3.4"),
+            ("127.0.0.1", &["6.6.6.6", "\u{e9}"], "127.0.0.1"),
         ] {
             let found = client(address(peer), &headers(values), &proxies);
             assert_eq!(found, address(expected), "{peer} {values:?}");
