@@ -69,7 +69,7 @@ impl Store {
     ) -> Result<Option<Recorded>, StoreError> {
         record::check(sample)?;
         let span = span!("store");
-        let result = on_backend!(self, pool => {
+        on_backend!(self, pool => {
             let result = self.recording.join(sample, pending, span.clone());
             let (queue, telemetry) = (Arc::clone(&self.recording), self.telemetry.clone());
             drop(tokio::spawn(write_next(pool.clone(), queue, telemetry)));
@@ -77,32 +77,30 @@ impl Store {
                 .instrument(span)
                 .await
                 .unwrap_or(Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
-        });
-        self.count_result(sample, &result);
-        result
+        })
     }
+}
 
-    /// Counts a sample and its scores in the service metrics.
-    fn count_result(&self, sample: &NewSample, result: &Result<Done, StoreError>) {
-        let (outcome, is_written) = match result {
-            Ok(Some(recorded)) => match recorded.outcome {
-                RecordOutcome::Created => ("created", true),
-                RecordOutcome::Rescored => ("rescored", true),
-                RecordOutcome::Repeated => ("repeated", false),
-            },
-            // It was deleted meanwhile.
-            Ok(None) => return,
-            Err(StoreError::SampleConflict { .. }) => ("conflict", false),
-            Err(_) => ("error", false),
+/// Counts a sample and its scores in the service metrics.
+fn count_result(telemetry: &StoreTelemetry, sample: &NewSample, result: &Result<Done, StoreError>) {
+    let (outcome, is_written) = match result {
+        Ok(Some(recorded)) => match recorded.outcome {
+            RecordOutcome::Created => ("created", true),
+            RecordOutcome::Rescored => ("rescored", true),
+            RecordOutcome::Repeated => ("repeated", false),
+        },
+        // It was deleted meanwhile.
+        Ok(None) => return,
+        Err(StoreError::SampleConflict { .. }) => ("conflict", false),
+        Err(_) => ("error", false),
+    };
+    telemetry.sample(outcome);
+    for score in sample.scores.iter().filter(|_| is_written) {
+        let reason = match &score.value {
+            ScoreValue::Number(_) => None,
+            ScoreValue::Null { reason } => Some(reason.as_str()),
         };
-        self.telemetry.sample(outcome);
-        for score in sample.scores.iter().filter(|_| is_written) {
-            let reason = match &score.value {
-                ScoreValue::Number(_) => None,
-                ScoreValue::Null { reason } => Some(reason.as_str()),
-            };
-            self.telemetry.score(&score.metric, reason);
-        }
+        telemetry.score(&score.metric, reason);
     }
 }
 
@@ -120,10 +118,10 @@ async fn write_next<P: Connections>(pool: P, queue: Arc<Queue>, telemetry: Store
     let commit =
         span!(parent: trace::leader(spans.clone()), "transaction", samples = entries.len());
     trace::link_all(&commit, spans);
-    write(pool, entries).instrument(commit).await;
+    write(pool, entries, telemetry).instrument(commit).await;
 }
 
-async fn write<P: Connections>(pool: P, entries: Vec<Entry>) {
+async fn write<P: Connections>(pool: P, entries: Vec<Entry>, telemetry: StoreTelemetry) {
     let mut done = if entries.len() < 2 {
         Ok(vec![None; entries.len()])
     } else {
@@ -137,7 +135,8 @@ async fn write<P: Connections>(pool: P, entries: Vec<Entry>) {
             },
             Err(error) => Err(error.error()),
         };
-        // The receiver may be gone.
+        // Here and not by the caller, who may be gone.
+        count_result(&telemetry, &entry.sample, &result);
         drop(entry.reply.send(result));
     }
 }

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use stellar_score::analysis::{LeaderboardQuery, leaderboard};
 use stellar_score::content::ContentHash;
-use stellar_score::store::{NewSample, RecordOutcome, Recorded, RunName, Store, StoreError};
+use stellar_score::store::{
+    NewSample, RecordOutcome, Recorded, RunName, Store, StoreError, StoreOptions,
+};
+use stellar_score::telemetry::Telemetry;
 use uuid::Uuid;
 
 use crate::harness::*;
@@ -196,6 +199,24 @@ pub(crate) async fn recordings_after_dropped_ones_are_visible_to_others(db: Data
         store.record(&NewSample { id: Uuid::now_v7(), ..fifteen(name) }).await.unwrap();
     }
     assert_counted_once(&db.open().await, 200).await;
+}
+
+pub(crate) async fn recordings_of_clients_that_left_are_in_the_service_metrics(db: Database) {
+    let telemetry = Telemetry::new();
+    let options = StoreOptions { telemetry: telemetry.store.clone(), ..StoreOptions::default() };
+    let store = Store::open(&db.url, &options).await.unwrap();
+    for name in 0..20 {
+        assert!(drop_after(0, store.record(&fifteen(name))).await.is_none());
+    }
+    let counted = || {
+        let lines = ["stellar_samples_total{outcome=\"created\"} 20", "{metric=\"metric 14\"} 20"];
+        lines.iter().all(|line| telemetry.export().contains(line))
+    };
+    let started = Instant::now();
+    while !counted() {
+        assert!(started.elapsed() < Duration::from_secs(20), "{}", telemetry.export());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 pub(crate) async fn samples_recorded_at_the_same_time_share_transactions(db: Database) {

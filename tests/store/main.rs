@@ -81,6 +81,7 @@ on_both_databases! {
         writers_do_not_block_a_reader
         dropped_recordings_are_all_or_nothing
         recordings_after_dropped_ones_are_visible_to_others
+        recordings_of_clients_that_left_are_in_the_service_metrics
         samples_recorded_at_the_same_time_share_transactions
         sharing_a_transaction_changes_no_outcome
         sums_of_a_transaction_are_added_to_those_of_the_run;
