@@ -17,9 +17,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
+    fs::{self, File, Metadata, TryLockError},
     io::{self, BufWriter, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -109,6 +109,26 @@ fn file_name(now: OffsetDateTime) -> String {
     )
 }
 
+/// Locks a file that was opened under this name.
+///
+/// Another backup may have completed or removed it since: then it has another name, or none, and
+/// must not be emptied.
+fn take(file: &File, name: &Path) -> io::Result<()> {
+    let busy = || io::Error::new(io::ErrorKind::WouldBlock, "another backup is writing this file");
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(busy()),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let identity = |of: Metadata| (of.dev(), of.ino());
+    let named = name.symlink_metadata().map(identity);
+    if named.is_ok_and(|named| file.metadata().is_ok_and(|of| identity(of) == named)) {
+        Ok(())
+    } else {
+        Err(busy())
+    }
+}
+
 fn at(path: &Path) -> impl Fn(io::Error) -> BackupError + use<> {
     let path = path.to_owned();
     move |source| BackupError::Io { path: path.clone(), source }
@@ -137,7 +157,11 @@ impl Partial {
             .mode(0o600)
             .open(&temporary)
             .map_err(at(&temporary))?;
-        file.try_lock().map_err(|error| at(&temporary)(error.into()))?;
+        take(&file, &temporary).map_err(at(&temporary))?;
+        if path.exists() {
+            let _ = fs::remove_file(&temporary);
+            return Err(BackupError::Exists(path.to_owned()));
+        }
         file.set_len(0).map_err(at(&temporary))?;
         let zip = Some(ZipWriter::new(BufWriter::with_capacity(1 << 20, file)));
         Ok(Self { path: path.to_owned(), temporary, zip, is_in_place: false })
@@ -267,5 +291,25 @@ impl Drop for Partial {
         if !self.is_in_place {
             let _ = fs::remove_file(&self.temporary);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_another_backup_writes_or_has_completed_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (partial, whole) = (folder.path().join("a.zip.partial"), folder.path().join("a.zip"));
+        let first = File::create(&partial).unwrap();
+        take(&first, &partial).unwrap();
+        let second = File::options().write(true).open(&partial).unwrap();
+        let error = take(&second, &partial).unwrap_err();
+        assert!(error.to_string().contains("another backup"), "{error}");
+        fs::rename(&partial, &whole).unwrap();
+        drop(first);
+        assert!(take(&second, &partial).is_err(), "it is the finished archive of the other one");
+        assert!(take(&second, &whole).is_ok());
     }
 }

@@ -72,7 +72,7 @@ impl Archive {
         for table in self.manifest.tables.clone() {
             let name = TablePart::path(&table.name);
             let (mut hasher, mut rows) = (blake3::Hasher::new(), 0);
-            self.chunks(&name, |chunk| {
+            self.chunks(&name, u64::MAX, |chunk| {
                 hasher.update(chunk);
                 rows += chunk.split(|byte| *byte == b'\n').count() as u64 - 1;
             })?;
@@ -83,7 +83,7 @@ impl Archive {
         let (mut count, mut size) = (0, 0);
         for file in self.files()? {
             let mut hasher = blake3::Hasher::new();
-            self.chunks(&SpoolPart::path(file), |chunk| {
+            self.chunks(&SpoolPart::path(file), LARGEST, |chunk| {
                 hasher.update(chunk);
                 size += chunk.len() as u64;
             })?;
@@ -99,15 +99,24 @@ impl Archive {
         Ok(())
     }
 
-    /// Reads a part piece by piece.
-    fn chunks(&mut self, name: &str, mut take: impl FnMut(&[u8])) -> Result<(), BackupError> {
-        let mut chunk = vec![0; 256 << 10];
+    /// Reads a part of at most `most` bytes piece by piece.
+    fn chunks(
+        &mut self,
+        name: &str,
+        most: u64,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), BackupError> {
+        let (mut chunk, mut left) = (vec![0; 256 << 10], most);
         let problem = match self.zip.by_name(name) {
             Err(error) => format!("{name}: {error}"),
             Ok(mut part) => loop {
                 match part.read(&mut chunk) {
                     Ok(0) => return Ok(()),
-                    Ok(read) => take(&chunk[..read]),
+                    Ok(read) if read as u64 > left => break format!("{name} is too large"),
+                    Ok(read) => {
+                        left -= read as u64;
+                        take(&chunk[..read]);
+                    }
                     Err(error) => break format!("{name}: {error}"),
                 }
             },
@@ -174,7 +183,7 @@ impl Archive {
         };
         for file in self.files()? {
             let mut bytes = Vec::new();
-            self.chunks(&SpoolPart::path(file), |chunk| {
+            self.chunks(&SpoolPart::path(file), LARGEST, |chunk| {
                 bytes.extend_from_slice(chunk);
             })?;
             folder.write(file, &bytes).map_err(failed)?;
@@ -231,4 +240,58 @@ fn manifest(path: &Path, zip: &mut ZipArchive<BufReader<File>>) -> Result<Manife
         });
     }
     serde_json::from_value(value).map_err(|error| damaged(format!("{NAME}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use zip::{ZipWriter, write::SimpleFileOptions};
+
+    use super::*;
+
+    /// Writes an archive without tables, with these files in the spool.
+    fn archive(path: &Path, files: &[&[u8]]) {
+        let mut zip = ZipWriter::new(File::create(path).unwrap());
+        let mut part = |name: &str, bytes: &[u8]| {
+            zip.start_file(name, SimpleFileOptions::default()).unwrap();
+            zip.write_all(bytes).unwrap();
+        };
+        for file in files {
+            part(&SpoolPart::path(ContentHash::of(file)), file);
+        }
+        let spool = SpoolPart {
+            files: files.len() as u64,
+            bytes: files.iter().map(|file| file.len() as u64).sum(),
+            ..SpoolPart::default()
+        };
+        let manifest = Manifest {
+            format: FORMAT,
+            version: "0".to_owned(),
+            created: String::new(),
+            database: "sqlite".to_owned(),
+            schema: 1,
+            installation: None,
+            tables: Vec::new(),
+            spool,
+        };
+        part(NAME, &serde_json::to_vec(&manifest).unwrap());
+        zip.finish().unwrap();
+    }
+
+    #[test]
+    fn a_part_is_never_read_beyond_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("backup.zip");
+        let zeros = vec![0; 1 << 20];
+        archive(&path, &[&zeros]);
+        assert!(path.metadata().unwrap().len() < 10_000, "it is compressed");
+        let mut archive = Archive::open(&path).unwrap();
+        let name = SpoolPart::path(ContentHash::of(&zeros));
+        let mut read = 0;
+        archive.chunks(&name, 1 << 20, |chunk| read += chunk.len()).unwrap();
+        assert_eq!(read, zeros.len());
+        let error = archive.chunks(&name, (1 << 20) - 1, |_| ()).unwrap_err().to_string();
+        assert!(error.contains("is too large"), "{error}");
+    }
 }
