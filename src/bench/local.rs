@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::api::{self, App};
 use crate::config::Config;
 use crate::engine::{Engine, Pack};
-use crate::runs::Runs;
+use crate::runs::{Runs, Spool};
 use crate::scoring::Scoring;
 use crate::store::{Store, StoreOptions};
 use crate::telemetry::Telemetry;
@@ -51,8 +51,9 @@ impl LocalService {
         )?);
         let url = format!("sqlite:{}", folder.0.join("bench.db").display());
         let store = Store::open(&url, &StoreOptions::default()).await?;
-        let runs = Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone())
-            .await?;
+        let spool = Spool::of(&config.store, &store).await?;
+        let of_runs = telemetry.runs.clone();
+        let runs = Runs::open(&config, store.clone(), spool, Arc::clone(&scoring), of_runs)?;
         let router = api::router(Arc::new(App::new(&config, scoring, store, runs, telemetry)));
         let listener =
             TcpListener::bind("127.0.0.1:0").await.context("cannot listen on a local port")?;

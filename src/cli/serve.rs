@@ -23,7 +23,7 @@ use crate::{
     config::Config,
     machine,
     pack_id::Weights,
-    runs::{Background, Runs},
+    runs::{Background, Runs, Spool},
     scoring::Scoring,
     server::{self, ConnectionLimits},
     service::AuditLog,
@@ -186,6 +186,8 @@ impl Service {
         tracing::info!(%address, "loading");
         let store = open_observed_store(config, &telemetry).await?;
         check_access(config, &store).await?;
+        // Before the models, which take minutes: another process may use the folder.
+        let spool = Spool::of(&config.store, &store).await?;
         starting.begin(Step::Pack);
         let verified = Arc::clone(&starting);
         let verified = move || verified.begin(Step::Graphs);
@@ -193,8 +195,8 @@ impl Service {
         if scoring.engine().provider().is_gpu() {
             telemetry.watch_cards();
         }
-        let runs =
-            Runs::open(config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone()).await?;
+        let of_runs = telemetry.runs.clone();
+        let runs = Runs::open(config, store.clone(), spool, Arc::clone(&scoring), of_runs)?;
         let app =
             App::new(config, Arc::clone(&scoring), store.clone(), Arc::clone(&runs), telemetry);
         let readiness = Arc::clone(app.readiness());

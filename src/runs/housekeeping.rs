@@ -31,9 +31,12 @@ impl Runs {
             if done.is_ok() && files.is_empty() {
                 done = self.files.delete_released(&self.store).await;
             }
+            if done.is_ok() && files.is_empty() {
+                // A backup may have kept the start from it.
+                done = self.files.sweep(&self.store).await.map(drop);
+            }
             if let Err(error) = done {
                 tracing::warn!(%error, "failed to delete unreferenced files, will retry");
-                self.files.release(files);
                 if wait(&mut stopping, AFTER_FAILURE).await {
                     return;
                 }

@@ -87,19 +87,17 @@ impl Drop for InteractiveGuard<'_> {
 }
 
 impl Runs {
-    /// Opens the spool. Nothing is scored before [`start`](Self::start).
+    /// Opens the runs of a store and a spool. Nothing is scored before [`start`](Self::start).
     ///
     /// # Errors
-    /// Fails if the folder is in use by another process or cannot be written, or if the store is
-    /// unavailable.
-    pub async fn open(
+    /// The spool folder cannot be written.
+    pub fn open(
         config: &Config,
         store: Store,
+        files: Arc<Spool>,
         scoring: Arc<Scoring>,
         telemetry: RunsTelemetry,
     ) -> Result<Arc<Self>, SpoolOpenError> {
-        let (files, budget) = (&config.store.spool, config.store.spool_bytes());
-        let files = Spool::open(files, budget, config.store.trash(), &store).await?;
         let attempts = Attempts::open(files.root())
             .map_err(|error| SpoolOpenError::Io(files.root().to_owned(), error))?;
         let largest_batch = scoring.engine().largest_batch_on_card();

@@ -10,6 +10,7 @@ mod disk;
 mod error;
 mod folder;
 mod hold;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -28,13 +29,15 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, RwLock};
 
-use self::disk::{TRASH, empty_trash, in_trash, list, path_of, prepare, to_trash, write_new};
+use self::disk::{path_of, prepare, write_new};
 pub(super) use self::error::SpoolReadError;
 pub use self::error::{SpoolOpenError, SpoolWriteError};
 pub use self::folder::{EmptySpool, SpoolFolder};
 pub use self::hold::SpoolHold;
+use self::hold::Turns;
 use crate::{
     blocking::blocking,
+    config::Store as Settings,
     content::ContentHash,
     store::{Store, StoreError},
 };
@@ -56,8 +59,11 @@ pub struct Spool {
     /// Files that may be unreferenced; bounded by the number of files.
     loose: Mutex<BTreeSet<ContentHash>>,
     loosened: Notify,
-    /// Released files that a backup reads; bounded by the number of files.
+    /// Released files that are to be deleted as soon as no backup reads the spool; bounded by the
+    /// number of files.
     postponed: Mutex<BTreeSet<ContentHash>>,
+    /// Files that the start found and that are not yet compared with the database.
+    found: Mutex<Vec<ContentHash>>,
     /// Subfolders that are known to exist and to be durable; at most 256.
     made: Mutex<BTreeSet<PathBuf>>,
     /// Lock file, held for the life of this process and released however it ends.
@@ -67,8 +73,17 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the folder, creating it if it is missing, and moves unreferenced files to the trash.
-    pub(super) async fn open(
+    /// Opens the configured folder, creating it if it is missing, and moves unreferenced files to
+    /// the trash.
+    ///
+    /// # Errors
+    /// The folder is in use by another process, belongs to another database or cannot be written,
+    /// or the store is unavailable.
+    pub async fn of(settings: &Settings, store: &Store) -> Result<Arc<Self>, SpoolOpenError> {
+        Self::open(&settings.spool, settings.spool_bytes(), settings.trash(), store).await
+    }
+
+    async fn open(
         root: &Path,
         budget: u64,
         trash: Duration,
@@ -89,12 +104,13 @@ impl Spool {
             loose: Mutex::default(),
             loosened: Notify::new(),
             postponed: Mutex::default(),
+            found: Mutex::default(),
             made: Mutex::default(),
             _lock: lock,
             trash,
         });
         files.check_database(store).await?;
-        files.sweep(store).await?;
+        files.scan(store).await?;
         Ok(files)
     }
 
@@ -264,16 +280,19 @@ impl Spool {
         store: &Store,
         files: &[ContentHash],
     ) -> Result<(), StoreError> {
-        let Some(_deletion) = hold::deletion(&self.root) else {
-            self.postponed().extend(files);
-            return Ok(());
-        };
-        let mut files: BTreeSet<_> = files.iter().copied().collect();
-        files.extend(self.postponed().iter());
-        let files: Vec<_> = files.into_iter().collect();
-        self.delete_now(store, &files).await?;
-        self.postponed().retain(|file| files.binary_search(file).is_err());
-        Ok(())
+        self.postponed().extend(files);
+        let mut turns = Turns::new(&self.root);
+        loop {
+            let files: Vec<_> = self.postponed().iter().copied().take(AT_ONCE).collect();
+            if files.is_empty() || !turns.next().await {
+                return Ok(());
+            }
+            self.delete_now(store, &files).await?;
+            let mut postponed = self.postponed();
+            for file in &files {
+                postponed.remove(file);
+            }
+        }
     }
 
     async fn delete_now(
@@ -281,12 +300,10 @@ impl Spool {
         store: &Store,
         files: &[ContentHash],
     ) -> Result<(), StoreError> {
-        for files in files.chunks(AT_ONCE) {
-            let _alone = self.gate.write().await;
-            let gone = self.unneeded(store, files).await?;
-            let this = Arc::clone(self);
-            blocking(move || gone.into_iter().for_each(|file| this.remove(file))).await;
-        }
+        let _alone = self.gate.write().await;
+        let gone = self.unneeded(store, files).await?;
+        let this = Arc::clone(self);
+        blocking(move || gone.into_iter().for_each(|file| this.remove(file))).await;
         Ok(())
     }
 
@@ -307,19 +324,13 @@ impl Spool {
         Ok(loose.into_iter().filter(|file| !needed.contains(file)).collect())
     }
 
-    /// Deletes files that another instance, or an earlier process of this one, has released.
+    /// Deletes files that another instance, or an earlier process of this one, has released. While
+    /// a backup reads the spool, nothing happens: their rows stay until the files are deleted.
     pub(super) async fn delete_released(self: &Arc<Self>, store: &Store) -> Result<(), StoreError> {
-        match hold::deletion(&self.root) {
-            Some(_deletion) => self.delete_released_now(store).await,
-            // Their rows stay until the files are deleted.
-            None => Ok(()),
-        }
-    }
-
-    async fn delete_released_now(self: &Arc<Self>, store: &Store) -> Result<(), StoreError> {
+        let mut turns = Turns::new(&self.root);
         loop {
             let files = store.released_files(&self.id).await?;
-            if files.is_empty() {
+            if files.is_empty() || !turns.next().await {
                 return Ok(());
             }
             self.delete_now(store, &files).await?;
@@ -342,135 +353,11 @@ impl Spool {
         }
     }
 
-    /// Counts the files, and moves those that the database does not name to the trash: a crash
-    /// orphaned them, or the database was restored from an older copy. Also deletes files from the
-    /// trash whose retention is over.
-    async fn sweep(self: &Arc<Self>, store: &Store) -> Result<(), SpoolOpenError> {
-        let root = self.root.clone();
-        let (files, bytes) =
-            blocking(move || list(&root, true).map_err(|error| SpoolOpenError::Io(root, error)))
-                .await?;
-        self.used.store(bytes, Ordering::Relaxed);
-        let _deletion = hold::await_deletion(&self.root).await;
-        self.delete_released_now(store).await?;
-        let restored = self.restore(store).await?;
-        let mut unknown = 0;
-        for some in files.chunks(AT_ONCE) {
-            let _alone = self.gate.write().await;
-            let gone = self.unneeded(store, some).await?;
-            let this = Arc::clone(self);
-            unknown +=
-                blocking(move || gone.into_iter().filter(|file| this.move_to_trash(*file)).count())
-                    .await;
-        }
-        let emptied = self
-            .empty_trash()
-            .await
-            .map_err(|error| SpoolOpenError::Io(self.root.clone(), error))?;
-        if unknown > 0 {
-            tracing::warn!(
-                files = unknown,
-                folder = %self.root.join(TRASH).display(),
-                "moved unreferenced files to the trash; they are deleted after \
-                    store.trash_retention_days"
-            );
-        }
-        tracing::info!(
-            files = files.len() - unknown,
-            mib = self.used() >> 20,
-            restored,
-            emptied,
-            "spool scanned"
-        );
-        Ok(())
-    }
-
-    /// Restores trashed files that the database names, and returns their number. They were trashed
-    /// under another database, or under an older copy of this one.
-    async fn restore(self: &Arc<Self>, store: &Store) -> Result<usize, SpoolOpenError> {
-        let root = self.root.clone();
-        let trashed =
-            blocking(move || in_trash(&root).map_err(|error| SpoolOpenError::Io(root, error)))
-                .await?;
-        let mut restored = 0;
-        for some in trashed.chunks(AT_ONCE) {
-            let needed = store.needed_files(&self.id, some).await?;
-            let this = Arc::clone(self);
-            restored +=
-                blocking(move || needed.into_iter().filter(|file| this.put_back(*file)).count())
-                    .await;
-        }
-        Ok(restored)
-    }
-
-    fn put_back(&self, file: ContentHash) -> bool {
-        let (path, trashed) = (self.path(file), self.root.join(TRASH).join(file.to_hex()));
-        let folder = path.parent().expect("every file is in a folder");
-        if path.exists() {
-            return false;
-        }
-        let moved = self.make(folder).and_then(|()| {
-            fs::rename(&trashed, &path)?;
-            File::open(folder)?.sync_all()?;
-            path.metadata()
-        });
-        match moved {
-            Ok(metadata) => {
-                self.used.fetch_add(metadata.len(), Ordering::Relaxed);
-                true
-            }
-            Err(error) => {
-                tracing::warn!(%error, %file, "failed to restore a referenced file from the trash");
-                false
-            }
-        }
-    }
-
-    /// Deletes files that have been in the trash for `store.trash_retention_days`, and returns
-    /// their number.
-    pub(super) async fn empty_trash(&self) -> io::Result<usize> {
-        let (root, after) = (self.root.clone(), self.trash);
-        blocking(move || empty_trash(&root, after)).await
-    }
-
-    /// Deletes images from the trash that were deleted on request.
-    pub(super) async fn delete_trashed(&self, images: Vec<ContentHash>) {
-        let trash = self.root.join(TRASH);
-        blocking(move || {
-            for image in images {
-                match fs::remove_file(trash.join(image.to_hex())) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        tracing::warn!(%error, %image, "failed to delete an image from the trash");
-                    }
-                    _ => {}
-                }
-            }
-        })
-        .await;
-    }
-
     /// Subtracts the size of a removed file. A damaged file may be larger than it was when it was
     /// counted, and a count below zero would be read as a full spool.
     fn subtract(&self, size: u64) {
         let less = |used: u64| Some(used.saturating_sub(size));
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-    }
-
-    /// Moves a file to the trash. Returns whether it was moved.
-    fn move_to_trash(&self, file: ContentHash) -> bool {
-        match to_trash(&self.root, file) {
-            Ok(size) => {
-                self.subtract(size);
-                true
-            }
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    tracing::warn!(%error, %file, "failed to move an unreferenced file to the \
-                        trash");
-                }
-                false
-            }
-        }
     }
 }
 

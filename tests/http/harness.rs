@@ -21,7 +21,7 @@ use stellar_score::{
         Backend, BackendError, Engine, GraphSpec, Pack,
         fake::{FakeBackend, FakeControl},
     },
-    runs::{Background, Runs},
+    runs::{Background, Runs, Spool},
     scoring::Scoring,
     store::{Store, StoreOptions},
     telemetry::Telemetry,
@@ -161,8 +161,9 @@ impl App {
         config.store.spool = folder.path().join("files");
         config.store.url = Self::url_in(&folder, &config);
         let scoring = Arc::new(scoring);
-        let runs = Runs::open(&config, store.clone(), Arc::clone(&scoring), telemetry.runs.clone())
-            .await
+        let spool = Spool::of(&config.store, &store).await.expect("the folder is new");
+        let of_runs = telemetry.runs.clone();
+        let runs = Runs::open(&config, store.clone(), spool, Arc::clone(&scoring), of_runs)
             .expect("the folder is new");
         let background = Some(runs.start());
         let app = api::App::new(

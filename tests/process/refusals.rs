@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener};
 
 use stellar_score::engine::pack::Sha;
 
-use crate::harness::{copied_pack, folder, read, run, serve};
+use crate::harness::{Server, copied_pack, folder, read, run, serve};
 
 #[test]
 fn a_damaged_graph_is_named_with_its_file_and_both_hashes() {
@@ -118,8 +118,11 @@ fn a_memory_limit_too_small_for_the_pack_is_refused_with_a_breakdown() {
 #[test]
 fn a_missing_configuration_file_is_named() {
     let folder = folder();
-    run(serve(folder.path()).args(["--config", "/nowhere/own.toml"]))
-        .failed(&["/nowhere/own.toml"]);
+    run(serve(folder.path()).args(["--config", "/nowhere/own.toml"])).failed(&[
+        "configuration file /nowhere/own.toml",
+        "STELLAR_CONFIG_FILE",
+        "No such file",
+    ]);
 }
 
 #[test]
@@ -132,6 +135,15 @@ fn a_port_in_use_is_named_with_its_key() {
         "server.listen",
         "in use",
     ]);
+}
+
+#[test]
+fn a_spool_in_use_is_named_before_any_model_is_loaded() {
+    let folder = folder();
+    let _server = Server::start(folder.path(), &[]);
+    // Without a pack a start would fail as soon as it opened one.
+    run(serve(folder.path()).env("STELLAR_PACK", "packs/nowhere"))
+        .failed(&["is in use by another process", "store.spool"]);
 }
 
 #[test]

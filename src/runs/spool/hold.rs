@@ -19,7 +19,10 @@ const FILE: &str = "backup.lock";
 /// How often a lock is tried again.
 const EVERY: Duration = Duration::from_millis(20);
 
-/// How long a deletion may hold the lock: a thousand times as long as it takes.
+/// How long files are deleted before a backup may begin. A part of them may take longer.
+const TURN: Duration = Duration::from_millis(500);
+
+/// How long a backup waits for deletions, which let it begin after each [`TURN`].
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// While it lives, no file of the folder is deleted.
@@ -58,12 +61,12 @@ pub(super) fn create(root: &Path) -> io::Result<File> {
 }
 
 /// While it lives, no backup begins.
-pub(super) struct Deletion {
+struct Deletion {
     _lock: Option<File>,
 }
 
 /// Returns the right to delete files; `None` while a backup reads them.
-pub(super) fn deletion(root: &Path) -> Option<Deletion> {
+fn deletion(root: &Path) -> Option<Deletion> {
     // Where files cannot be locked, a backup fails, so there is none to wait for.
     let Ok(lock) = File::open(root.join(FILE)) else { return Some(Deletion { _lock: None }) };
     match lock.try_lock() {
@@ -76,17 +79,28 @@ pub(super) fn deletion(root: &Path) -> Option<Deletion> {
     }
 }
 
-/// Waits for the right to delete files.
-pub(super) async fn await_deletion(root: &Path) -> Deletion {
-    let mut told = false;
-    loop {
-        if let Some(deletion) = deletion(root) {
-            return deletion;
+/// The right to delete many files, given up now and then so that a backup can begin.
+pub(super) struct Turns<'a> {
+    root: &'a Path,
+    turn: Option<(Deletion, Instant)>,
+}
+
+impl<'a> Turns<'a> {
+    pub(super) fn new(root: &'a Path) -> Self {
+        Self { root, turn: None }
+    }
+
+    /// Returns whether files may be deleted until the next call; false while a backup reads them.
+    pub(super) async fn next(&mut self) -> bool {
+        if let Some((_, since)) = &self.turn {
+            if since.elapsed() < TURN {
+                return true;
+            }
+            self.turn = None;
+            // A backup that waits looks at least once in this time.
+            tokio::time::sleep(2 * EVERY).await;
         }
-        if !told {
-            tracing::info!("waiting for a backup that reads the spool");
-            told = true;
-        }
-        tokio::time::sleep(EVERY).await;
+        self.turn = deletion(self.root).map(|deletion| (deletion, Instant::now()));
+        self.turn.is_some()
     }
 }

@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    disk::{TRASH, empty_trash},
+    *,
+};
 use crate::store::StoreOptions;
 
 const WEEK: Duration = Duration::from_hours(7 * 24);
@@ -181,6 +184,45 @@ async fn a_backup_postpones_the_deletion_of_files() {
     // The periodic call without files.
     files.delete_unreferenced(&store, &[]).await.unwrap();
     assert_eq!(files.used(), 0);
+}
+
+#[tokio::test]
+async fn a_backup_does_not_hold_up_a_start_and_the_sweep_follows_it() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), store().await);
+    let files = Spool::open(folder.path(), 1 << 20, WEEK, &store).await.unwrap();
+    drop(files.keep(vec![image(b"orphan")]).await.unwrap());
+    drop(files);
+    let hold = SpoolHold::acquire(folder.path()).await.unwrap();
+    let started = Spool::open(folder.path(), 1 << 20, WEEK, &store);
+    let files = tokio::time::timeout(Duration::from_secs(10), started).await.unwrap().unwrap();
+    assert_eq!(files.used(), 6);
+    assert_eq!(files.sweep(&store).await.unwrap(), 0);
+    assert!(files.path(ContentHash::of(b"orphan")).exists(), "the backup may still read it");
+    // A sample with an equal image is accepted meanwhile.
+    let again = files.keep(vec![image(b"orphan")]).await.unwrap();
+    drop(hold);
+    assert_eq!(files.sweep(&store).await.unwrap(), 0, "it is held");
+    drop(again);
+    files.delete_unreferenced(&store, &files.released().await).await.unwrap();
+    assert_eq!(files.used(), 0);
+}
+
+#[tokio::test]
+async fn a_backup_begins_while_many_files_are_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    hold::create(folder.path()).unwrap();
+    let mut turns = Turns::new(folder.path());
+    assert!(turns.next().await);
+    let root = folder.path().to_owned();
+    let backup = tokio::spawn(async move { SpoolHold::acquire(&root).await });
+    let deleting = async {
+        while turns.next().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), deleting).await.expect("the backup begins");
+    drop(backup.await.unwrap().unwrap());
+    assert!(turns.next().await);
 }
 
 #[tokio::test]
