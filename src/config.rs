@@ -8,7 +8,11 @@ mod sections;
 mod settings;
 mod validate;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
 
 use figment::{
     Figment,
@@ -57,9 +61,20 @@ pub struct Config {
     pub renamed: Vec<RenamedKey>,
 }
 
-/// A configuration error. The message names the key and its source.
+/// A configuration error. The message names the file, or the key and its source.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// The configuration file does not exist or cannot be read.
+    #[error(
+        "cannot read the configuration file {path} (--config or STELLAR_CONFIG_FILE): {source}; \
+            without one, the defaults and the environment are used"
+    )]
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
     /// A file or variable has an unknown key or a value of the wrong type.
     #[error("configuration: {0}{hint}", hint = suggestion(.0))]
     Schema(#[from] Box<figment::Error>),
@@ -116,6 +131,7 @@ impl Config {
 fn given(file: Option<&Path>) -> Result<(Figment, Vec<RenamedKey>), ConfigError> {
     let mut sources = Vec::new();
     if let Some(file) = file {
+        check_file(file)?;
         sources.push(Current::of(&Toml::file_exact(file))?);
     }
     // Section and key are separated by two underscores, since keys contain single ones.
@@ -124,6 +140,16 @@ fn given(file: Option<&Path>) -> Result<(Figment, Vec<RenamedKey>), ConfigError>
     sources.push(Current::of(&environment)?);
     let renamed = sources.iter().flat_map(|source| source.renamed.clone()).collect();
     Ok((sources.into_iter().fold(Figment::new(), Figment::merge), renamed))
+}
+
+/// Refuses a file that cannot be opened: the error of the parser does not say what the file is for.
+fn check_file(path: &Path) -> Result<(), ConfigError> {
+    let opened = File::open(path).and_then(|file| file.metadata());
+    let is_folder = || io::Error::from(io::ErrorKind::IsADirectory);
+    match opened.and_then(|of| if of.is_dir() { Err(is_folder()) } else { Ok(()) }) {
+        Ok(()) => Ok(()),
+        Err(source) => Err(ConfigError::File { path: path.to_owned(), source }),
+    }
 }
 
 /// Suggests the nearest key for an unknown one.
@@ -189,7 +215,12 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_an_error() {
-        assert!(Config::load(Some(Path::new("/nowhere/stellar.toml"))).is_err());
+        for (path, why) in [("/nowhere/stellar.toml", "No such file"), ("/", "directory")] {
+            let error = Config::load(Some(Path::new(path))).unwrap_err().to_string();
+            for word in ["configuration file", path, "--config", why] {
+                assert!(error.contains(word), "{error}");
+            }
+        }
     }
 
     #[test]
