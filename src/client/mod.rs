@@ -1,7 +1,7 @@
 //! The HTTP client of the command line, with retries.
 //!
 //! All requests of this client are idempotent. It therefore retries after broken connections,
-//! backpressure and restarts of the server, within a time limit. Each reason for backpressure is
+//! backpressure and restarts of the server, within a time limit. Each reason for waiting is
 //! reported once, and the client gives up if no request is accepted within the limit.
 
 mod datasets;
@@ -256,8 +256,8 @@ impl Client {
         Self { patience_when_full: patience, ..self }
     }
 
-    /// Sets a callback for the reasons of waiting under backpressure. It is called once for each
-    /// reason.
+    /// Sets a callback for the reasons of waiting, such as backpressure or a server that does not
+    /// respond. It is called once for each reason.
     #[must_use]
     pub fn telling(self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self { tell: Tell(Arc::new(tell)), ..self }
@@ -354,6 +354,8 @@ impl Client {
                     if silent_since.get_or_insert_with(Instant::now).elapsed() > self.patience {
                         return Err(ClientError::Silent { url: self.base.clone(), cause });
                     }
+                    let seconds = self.patience.as_secs();
+                    self.tell_once(&format!("{cause}; retrying for up to {seconds} s"));
                     tokio::time::sleep(asked.unwrap_or(pause)).await;
                 }
             }

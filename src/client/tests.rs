@@ -131,10 +131,14 @@ async fn an_unreachable_server_is_retried_until_the_time_limit() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let started = Instant::now();
-    let error = ask(&Client::new(&url, Duration::from_millis(300)).unwrap()).await.unwrap_err();
+    let (client, told) = listening(&url, Duration::from_millis(1300));
+    let error = ask(&client).await.unwrap_err();
     assert!(matches!(&error, ClientError::Silent { .. }), "{error}");
-    assert!(started.elapsed() >= Duration::from_millis(300));
+    assert!(started.elapsed() >= Duration::from_millis(1300));
     assert!(error.to_string().contains("refused"), "{error}");
+    let told = told.lock().unwrap();
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert!(told.contains("refused") && told.ends_with("; retrying for up to 1 s"), "{told}");
 }
 
 #[test]
