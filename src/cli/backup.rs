@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::output::print;
+use super::output::{counted, print};
 use crate::{
     backup::{self, Archive, Manifest},
     config::Config,
@@ -16,9 +16,9 @@ Examples:
   stellar-score backup stellar.zip
   stellar-score --config my.toml backup stellar.zip --spool /srv/stellar-2/files
 
-The service may run meanwhile. The archive has all tables, and the images of pending samples. It \
-contains
-personal data (docs/PRIVACY.md): only its owner can read it.";
+The service may run meanwhile. The archive has all tables, and the images of
+pending samples. It contains personal data (docs/PRIVACY.md): only its owner can
+read it.";
 
 const RESTORE: &str = "\
 Examples:
@@ -26,9 +26,8 @@ Examples:
   stellar-score restore stellar.zip
   STELLAR_STORE__URL=postgres://…/stellar stellar-score restore stellar.zip
 
-The database (store.url) must be empty and the spool (store.spool) without files. A backup of \
-SQLite can be
-restored into PostgreSQL, and the reverse.";
+The database (store.url) must be empty and the spool (store.spool) without files.
+A backup of SQLite can be restored into PostgreSQL, and the reverse.";
 
 #[derive(Debug, Args)]
 #[command(after_help = BACKUP)]
@@ -65,7 +64,8 @@ pub(super) async fn restore(config: &Config, args: RestoreArgs) -> anyhow::Resul
         return print(&format!("{} is whole: {summary}", args.from.display()));
     }
     let restored = archive.restore(&config.store.url, &config.store.spool).await?;
-    print(&format!("restored {} rows and {} files: {summary}", restored.rows, restored.files))
+    let (rows, files) = (counted(restored.rows, "row"), counted(restored.files, "file"));
+    print(&format!("restored {rows} and {files}: {summary}"))
 }
 
 /// Says what a backup contains, and what it lacks.
@@ -74,32 +74,32 @@ fn summary(manifest: &Manifest) -> String {
         manifest.tables.iter().find(|part| part.name == table).map_or(0, |part| part.rows)
     };
     let mut text = format!(
-        "{} of {} with schema {}, made by version {}: {} samples, {} scores, {} runs, {} pending \
-         samples with {} files ({} MiB)\n",
+        "{} of {} with schema {}, made by version {}: {}, {}, {}, {} with {} ({} MiB)\n",
         manifest.database,
         manifest.created,
         manifest.schema,
         manifest.version,
-        rows("samples"),
-        rows("scores"),
-        rows("runs"),
-        rows("pending_samples"),
-        manifest.spool.files,
+        counted(rows("samples"), "sample"),
+        counted(rows("scores"), "score"),
+        counted(rows("runs"), "run"),
+        counted(rows("pending_samples"), "pending sample"),
+        counted(manifest.spool.files, "file"),
         manifest.spool.bytes.div_ceil(1 << 20),
     );
     if !manifest.spool.missing.is_empty() {
         let _ = writeln!(
             text,
-            "warning: {} files that pending samples need were missing or damaged in the spool; \
-             these samples will fail as file_lost",
-            manifest.spool.missing.len()
+            "warning: missing or damaged in the spool: {} that pending samples need; these samples \
+             will fail as file_lost",
+            counted(manifest.spool.missing.len() as u64, "file")
         );
     }
     for (folder, files) in &manifest.spool.elsewhere {
         let _ = writeln!(
             text,
-            "warning: {files} files are in the spool {folder} of another instance and not in the \
-             backup: name that folder with --spool"
+            "warning: not in the backup: {} in the spool {folder} of another instance; name that \
+             folder with --spool",
+            counted(*files, "file")
         );
     }
     text

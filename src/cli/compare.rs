@@ -25,14 +25,13 @@ Examples:
   stellar-score compare mine/step-2000 mine/step-1000
   stellar-score compare mine/new mine/old --fail-if-worse ips,clip_t
 
-Exit status: 0 if no metric of --fail-if-worse is significantly worse, 3 if one is, 1 if the \
-comparison is not possible (unknown
-run, metric without numbers), 2 for wrong arguments. A metric is significantly worse if the whole \
-confidence interval of the
-difference lies on the worse side. Without a true difference, (1 - confidence)/2 of the \
-comparisons fail the gate, 2.5 % by default.
-With several metrics, this error rate is divided among them, so that it holds for the gate as a \
-whole.";
+Exit status: 0 if no metric of --fail-if-worse is significantly worse, 3 if one
+is, 1 if the comparison is not possible (unknown run, metric without numbers), 2
+for wrong arguments. A metric is significantly worse if the whole confidence
+interval of the difference lies on the worse side. Without a true difference,
+(1 - confidence)/2 of the comparisons fail the gate, 2.5 % by default. With
+several metrics, this error rate is divided among them, so that it holds for the
+gate as a whole.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -10,7 +10,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use time::{Date, Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{output::print, start::open_store};
+use super::{
+    output::{counted, print},
+    start::open_store,
+};
 use crate::{
     api::AuditRow,
     config::Config,
@@ -112,8 +115,9 @@ pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
         KeysCommand::RemoveAll(_) => {
             let removed = store.remove_keys().await?;
             Ok(format!(
-                "{removed} keys removed: restart services on addresses that other machines reach, \
-                    which still refuse requests without a key\n"
+                "{} removed: restart services on addresses that other machines reach, which still \
+                    refuse requests without a key\n",
+                counted(removed, "key")
             ))
         }
         KeysCommand::Audit(args) => audit(&store, args).await,

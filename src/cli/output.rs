@@ -18,6 +18,11 @@ pub(super) fn explain(error: &anyhow::Error) -> String {
     text
 }
 
+/// Returns a count with its noun, in the plural unless the count is 1.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Maximum number of lines of one kind on the terminal.
 const SHOWN: usize = 20;
 
@@ -49,5 +54,17 @@ pub(super) fn print(text: &str) -> anyhow::Result<ExitCode> {
         // `| head` closes the pipe early, which is not a failure.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!(counted(0, "error"), "0 errors");
+        assert_eq!(counted(1, "error"), "1 error");
+        assert_eq!(counted(2, "error"), "2 errors");
     }
 }

@@ -1,10 +1,8 @@
-//! The report of all checks, as text and as JSON.
-
-use std::fmt;
+//! The report of all checks.
 
 use serde::Serialize;
 
-use crate::config::{Setting, SettingSource};
+use crate::config::Setting;
 
 /// Result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -68,38 +66,5 @@ impl Report {
     pub(super) fn new(version: &'static str, settings: Vec<Setting>, checks: Vec<Check>) -> Self {
         let healthy = checks.iter().all(|check| check.status != Status::Error);
         Self { healthy, version, checks, settings }
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |status| self.checks.iter().filter(|check| check.status == status).count();
-        writeln!(
-            f,
-            "stellar-score {}: {} errors, {} warnings\n",
-            self.version,
-            count(Status::Error),
-            count(Status::Warning)
-        )?;
-        for check in &self.checks {
-            let status = match check.status {
-                Status::Ok => "ok",
-                Status::Warning => "WARNING",
-                Status::Error => "ERROR",
-            };
-            writeln!(f, "{status:<8} {:<14} {}", check.name, check.found)?;
-            if let Some(help) = &check.help {
-                writeln!(f, "{:<8} {:<14} → {help}", "", "")?;
-            }
-        }
-        let set: Vec<_> =
-            self.settings.iter().filter(|of| of.source != SettingSource::Default).collect();
-        if !set.is_empty() {
-            writeln!(f, "\nSet by file or environment; all others are defaults:")?;
-        }
-        for Setting { key, value, source } in set {
-            writeln!(f, "  {key} = {value}   ({source})")?;
-        }
-        Ok(())
     }
 }
