@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use crate::api::http::{ApiError, Query, cut, page};
+use crate::api::http::{ApiError, Query, page_of};
 use crate::api::state::Shared;
 use crate::store::{AuditEntry, AuditQuery};
 
@@ -102,15 +102,9 @@ pub(super) async fn list(
     State(app): Shared,
     Query(parameters): Query<AuditParameters>,
 ) -> Result<Json<AuditResponse>, ApiError> {
-    let limit = page(parameters.limit)?;
-    let query = AuditQuery {
-        key: parameters.key,
-        resource: parameters.resource,
-        since: parameters.since,
-        before: parameters.after,
-        limit: limit + 1,
-    };
-    let entries = app.store.audit(&query).await?;
-    let (entries, next) = cut(entries, limit, |entry| entry.id);
-    Ok(Json(AuditResponse { items: entries.into_iter().map(Into::into).collect(), next }))
+    let AuditParameters { key, resource, since, after: before, limit } = parameters;
+    let read =
+        async |limit| app.store.audit(&AuditQuery { key, resource, since, before, limit }).await;
+    let (items, next) = page_of(limit, read, |entry| entry.id).await?;
+    Ok(Json(AuditResponse { items, next }))
 }

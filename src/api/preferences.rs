@@ -16,7 +16,9 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::http::form::clean_label;
-use crate::api::http::{ApiError, Code, Id, InPath, Query, Resource, body, cut, not_found, page};
+use crate::api::http::{
+    ApiError, Code, Id, InPath, Query, Resource, body, not_found, page, page_of,
+};
 use crate::api::questions::{QuestionWord, Questions};
 use crate::api::state::{App, Shared};
 use crate::{
@@ -297,18 +299,16 @@ pub(super) async fn list(
     State(app): Shared,
     Query(parameters): Query<PreferencesQuery>,
 ) -> Result<Json<PreferencesPage>, ApiError> {
-    let limit = page(parameters.limit)?;
-    let question = |word| app.questions.of(word, Code::MalformedRequest);
-    let query = store::PreferencesQuery {
-        question: parameters.question.map(question).transpose()?,
-        annotator: parameters.annotator,
-        run: parameters.run,
-        after: parameters.after,
-        limit: Some(limit + 1),
+    let PreferencesQuery { question, annotator, run, after, limit } = parameters;
+    let question = question.map(|word| app.questions.of(word, Code::MalformedRequest));
+    let question = question.transpose()?;
+    let read = async |limit| {
+        let limit = Some(limit);
+        let query = store::PreferencesQuery { question, annotator, run, after, limit };
+        app.store.preferences(&query).await
     };
-    let found = app.store.preferences(&query).await?;
-    let (found, next) = cut(found, limit, |last| last.id);
-    Ok(Json(PreferencesPage { preferences: found.into_iter().map(Into::into).collect(), next }))
+    let (preferences, next) = page_of(limit, read, |last| last.id).await?;
+    Ok(Json(PreferencesPage { preferences, next }))
 }
 
 /// Deletes a preference.

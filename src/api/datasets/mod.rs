@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::datasets::summary::{Labels, Summary};
 use crate::api::deletion::{self, DeletedResponse};
 use crate::api::http::form::clean_label;
-use crate::api::http::{ApiError, Code, InPath, PageQuery, Query, cut, not_found, page};
+use crate::api::http::{ApiError, Code, InPath, PageQuery, Query, not_found, page, page_of};
 use crate::api::state::{App, Shared};
 use crate::{
     content::ContentHash,
@@ -98,10 +98,10 @@ pub(crate) async fn list(
     State(app): Shared,
     Query(parameters): Query<DatasetsQuery>,
 ) -> Result<Json<DatasetsResponse>, ApiError> {
-    let limit = page(parameters.limit)?;
-    let datasets = app.store.datasets(&parameters.after.unwrap_or_default(), limit + 1).await?;
-    let (datasets, next) = cut(datasets, limit, |dataset| dataset.name.clone());
-    Ok(Json(DatasetsResponse { datasets: datasets.into_iter().map(Into::into).collect(), next }))
+    let after = parameters.after.unwrap_or_default();
+    let read = async |limit| app.store.datasets(&after, limit).await;
+    let (datasets, next) = page_of(parameters.limit, read, |dataset| dataset.name.clone()).await?;
+    Ok(Json(DatasetsResponse { datasets, next }))
 }
 
 /// A dataset with one page of its photos.

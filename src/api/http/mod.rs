@@ -26,4 +26,4 @@ pub(crate) mod telemetry;
 pub use check::Check;
 pub use error::{ApiError, Code, Problem};
 pub(crate) use extract::{Id, InPath, Query, Resource, not_found};
-pub(crate) use page::{PageQuery, cut, page};
+pub(crate) use page::{PageQuery, cut, page, page_of};

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::error::{ApiError, Code};
+use crate::store::StoreError;
 
 /// Maximum number of rows per page.
 const MAX_PAGE: u32 = 1_000;
@@ -15,6 +16,18 @@ pub(crate) fn page(limit: Option<u32>) -> Result<u32, ApiError> {
         return Ok(limit);
     }
     Err(ApiError::new(Code::MalformedRequest, format!("limit is {limit}: send 1 to {MAX_PAGE}")))
+}
+
+/// Reads one page of a list with `read`, which takes the number of rows. Returns its entries, and
+/// the cursor of the next page if there is one.
+pub(crate) async fn page_of<T, E: From<T>, K>(
+    limit: Option<u32>,
+    read: impl AsyncFnOnce(u32) -> Result<Vec<T>, StoreError>,
+    key: impl Fn(&T) -> K,
+) -> Result<(Vec<E>, Option<K>), ApiError> {
+    let limit = page(limit)?;
+    let (rows, next) = cut(read(limit + 1).await?, limit, key);
+    Ok((rows.into_iter().map(Into::into).collect(), next))
 }
 
 /// Cuts rows, read with one row too many, to a page. Returns the cursor of the next page if there

@@ -21,7 +21,9 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::deletion::{self, DeletedResponse};
-use crate::api::http::{ApiError, Code, Id, Query, Resource, body, cut, form, not_found, page};
+use crate::api::http::{
+    ApiError, Code, Id, Query, Resource, body, cut, form, not_found, page, page_of,
+};
 use crate::api::state::{App, Shared};
 use crate::{
     label, metrics,
@@ -113,9 +115,9 @@ pub(crate) async fn list_methods(
     State(app): Shared,
     Query(parameters): Query<MethodsQuery>,
 ) -> Result<Json<MethodsResponse>, ApiError> {
-    let limit = page(parameters.limit)?;
-    let methods = app.store.methods(&parameters.after.unwrap_or_default(), limit + 1).await?;
-    let (methods, next) = cut(methods, limit, |method| method.name.clone());
+    let after = parameters.after.unwrap_or_default();
+    let read = async |limit| app.store.methods(&after, limit).await;
+    let (methods, next) = page_of(parameters.limit, read, |method| method.name.clone()).await?;
     Ok(Json(MethodsResponse { methods, next }))
 }
 
