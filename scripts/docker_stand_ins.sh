@@ -96,30 +96,19 @@ CMD ["postgres"]
 DOCKERFILE
 fi
 
-prometheus=$(named prom/prometheus)
-if ! exists "$prometheus"; then
-    build "$prometheus" <<DOCKERFILE
+# monitor IMAGE PACKAGE BINARY: a program of Prometheus, whose data folder is named as its binary.
+monitor() {
+    local image
+    image=$(named "$1")
+    exists "$image" || build "$image" <<DOCKERFILE
 FROM $debian
-RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus \
-    && rm -rf /var/lib/apt/lists/* && install -d -o nobody -g nogroup /prometheus
+RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $2 \
+    && rm -rf /var/lib/apt/lists/* && { [ -e /usr/bin/$3 ] || ln -s $2 /usr/bin/$3; } && install -d -o nobody -g nogroup /$3
 USER nobody
-WORKDIR /prometheus
-VOLUME /prometheus
-ENTRYPOINT ["/bin/prometheus"]
+WORKDIR /$3
+VOLUME /$3
+ENTRYPOINT ["/bin/$3"]
 DOCKERFILE
-fi
-
-alertmanager=$(named prom/alertmanager)
-if ! exists "$alertmanager"; then
-    build "$alertmanager" <<DOCKERFILE
-FROM $debian
-RUN apt-get update -qq \
-    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus-alertmanager \
-    && rm -rf /var/lib/apt/lists/* && ln -s prometheus-alertmanager /usr/bin/alertmanager \
-    && install -d -o nobody -g nogroup /alertmanager
-USER nobody
-WORKDIR /alertmanager
-VOLUME /alertmanager
-ENTRYPOINT ["/bin/alertmanager"]
-DOCKERFILE
-fi
+}
+monitor prom/prometheus prometheus prometheus
+monitor prom/alertmanager prometheus-alertmanager alertmanager
