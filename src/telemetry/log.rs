@@ -3,6 +3,7 @@
 use std::{borrow::Cow, ffi::OsStr, io::IsTerminal as _};
 
 use anyhow::Context as _;
+use serde_json::Value;
 use tracing_subscriber::{
     EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -46,7 +47,8 @@ pub(crate) fn log_filter(filter: &str) -> anyhow::Result<EnvFilter> {
     Ok(filter.add_directive(without))
 }
 
-/// A writer that escapes control characters, so that each event is one line, and adds the trace.
+/// A writer that escapes control characters, so that each event is one line, and adds the trace. In
+/// JSON, it also lifts the id of the request out of its span, so that one name finds all its lines.
 ///
 /// Names and error texts from outside can neither forge a line nor hide one on a terminal.
 struct OneLine<W> {
@@ -55,12 +57,22 @@ struct OneLine<W> {
     json: bool,
 }
 
-/// Adds the id of the current trace to a line, as a field.
-fn with_trace(line: &str, trace: &str, json: bool) -> String {
+/// Adds a field to a line.
+fn with_field(line: &str, name: &str, value: &str, json: bool) -> String {
     match line.strip_prefix('{') {
-        Some(fields) if json => format!("{{\"trace_id\":\"{trace}\",{fields}"),
-        _ => format!("{line} trace_id={trace}"),
+        Some(fields) if json => format!("{{\"{name}\":{},{fields}", Value::from(value)),
+        _ => format!("{line} {name}={value}"),
     }
+}
+
+/// Returns the id of the request in whose span a JSON line was logged, unless the event has one.
+fn request_of(line: &str) -> Option<String> {
+    const ID: &str = "request_id";
+    // Few lines belong to a request.
+    line.find(ID)?;
+    let line: Value = serde_json::from_str(line).ok()?;
+    let spans = line.get("spans").filter(|_| line.get(ID).is_none())?.as_array()?;
+    spans.iter().find_map(|span| span.get(ID)?.as_str()).map(str::to_owned)
 }
 
 impl<W: std::io::Write> std::io::Write for OneLine<W> {
@@ -73,7 +85,10 @@ impl<W: std::io::Write> std::io::Write for OneLine<W> {
         let mut line = label::escaped(line, keep);
         // The subscriber writes while the event's span is entered.
         if let Some(current) = trace::current() {
-            line = with_trace(&line, &current.trace_id().to_string(), self.json).into();
+            line = with_field(&line, "trace_id", &current.trace_id().to_string(), self.json).into();
+        }
+        if let Some(request) = request_of(&line).filter(|_| self.json) {
+            line = with_field(&line, "request_id", &request, true).into();
         }
         match line {
             Cow::Borrowed(_) => self.to.write_all(text.as_bytes())?,
@@ -105,11 +120,35 @@ mod tests {
 
     #[test]
     fn the_trace_is_a_field_of_the_line() {
-        let text = with_trace("INFO stored sample=1", "0af7", false);
+        let text = with_field("INFO stored sample=1", "trace_id", "0af7", false);
         assert_eq!(text, "INFO stored sample=1 trace_id=0af7");
-        let json = with_trace(r#"{"level":"INFO","spans":[{}]}"#, "0af7", true);
-        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let json = with_field(r#"{"level":"INFO","spans":[{}]}"#, "trace_id", "0af7", true);
+        let json: Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&json["trace_id"], &json["level"]), (&"0af7".into(), &"INFO".into()));
+    }
+
+    #[test]
+    fn a_json_line_of_a_request_has_its_id() {
+        let written = |line: &str| {
+            let mut to = Vec::new();
+            let event = format!("{line}\n");
+            let mut writer = OneLine { to: &mut to, coloured: false, json: true };
+            assert_eq!(writer.write(event.as_bytes()).unwrap(), event.len());
+            let text = String::from_utf8(to).unwrap();
+            assert_eq!(text.lines().count(), 1, "{text}");
+            serde_json::from_str::<Value>(&text).unwrap()["request_id"].clone()
+        };
+        let span = r#"{"request_id":"r-7","name":"request"}"#;
+        assert_eq!(
+            written(&format!(r#"{{"level":"INFO","span":{span},"spans":[{span}]}}"#)),
+            "r-7"
+        );
+        let inner = r#"{"name":"inner"}"#;
+        let nested = format!(r#"{{"level":"INFO","span":{inner},"spans":[{span},{inner}]}}"#);
+        assert_eq!(written(&nested), "r-7");
+        let own = format!(r#"{{"request_id":"own","span":{span},"spans":[{span}]}}"#);
+        assert_eq!(written(&own), "own");
+        assert_eq!(written(r#"{"message":"no request_id here","level":"INFO"}"#), Value::Null);
     }
 
     #[test]

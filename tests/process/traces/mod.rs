@@ -170,7 +170,7 @@ fn every_request_is_one_trace_and_neither_traces_nor_the_log_have_what_clients_s
     assert_eq!(attributes["stellar.request_id"], request);
     let stored = logged(&read(&folder.path().join("log.txt")), "sample scored and stored");
     assert_eq!(stored[0]["trace_id"], Value::from(trace(1)), "{stored:?}");
-    assert_eq!(stored[0]["span"]["request_id"], Value::from(request), "{stored:?}");
+    assert_eq!(stored[0]["request_id"], Value::from(request), "{stored:?}");
 
     // A sample that is scored after its request continues the trace of the request.
     let run = new_run(&server);
