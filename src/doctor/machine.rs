@@ -104,15 +104,16 @@ fn memory(config: &Config, pack: &Pack) -> Check {
     }
 }
 
-/// Checks whether the service can listen, or listens already.
-pub(super) async fn address(config: &Config) -> Check {
+/// Checks whether the service can listen, or listens already; also returns whether it does.
+pub(super) async fn address(config: &Config) -> (Check, bool) {
     let listen = config.server.listen;
     let Err(error) = TcpListener::bind(listen).await else {
-        return Check::ok("address", format!("{listen} is free"));
+        return (Check::ok("address", format!("{listen} is free")), false);
     };
     if error.kind() != io::ErrorKind::AddrInUse {
         let help = "set server.listen to an address of this machine and a port above 1023";
-        return Check::error("address", format!("cannot listen on {listen}: {error}"), Some(help));
+        let found = format!("cannot listen on {listen}: {error}");
+        return (Check::error("address", found, Some(help)), false);
     }
     let responds = async {
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().ok()?;
@@ -121,10 +122,11 @@ pub(super) async fn address(config: &Config) -> Check {
             .then_some(())
     };
     if responds.await.is_some() {
-        Check::ok("address", format!("a stellar-score service responds on {listen}"))
+        (Check::ok("address", format!("a stellar-score service responds on {listen}")), true)
     } else {
         let found = format!("{listen} is in use by another program");
-        Check::error("address", found, Some("stop it, or set server.listen to a free port"))
+        let help = "stop it, or set server.listen to a free port";
+        (Check::error("address", found, Some(help)), false)
     }
 }
 

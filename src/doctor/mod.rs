@@ -25,8 +25,9 @@ pub async fn examine(config: &Config, file: Option<&Path>) -> Result<Report, Con
     checks.extend(of_machine.await.unwrap_or_else(|_| {
         vec![Check::error("runtime", "loading ONNX Runtime or the pack panicked", None)]
     }));
-    checks.extend(storage::checks(config).await);
-    checks.push(machine::address(config).await);
+    let (address, serves) = machine::address(config).await;
+    checks.extend(storage::checks(config, serves).await);
+    checks.push(address);
     checks.push(machine::open_files(config));
     Ok(Report::new(VERSION, Config::settings(file)?, checks))
 }

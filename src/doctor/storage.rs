@@ -7,9 +7,9 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-use super::Check;
+use super::{Check, Status};
 use crate::{
-    config::Config,
+    config::{Config, Server},
     machine,
     runs::{SpoolFolder, SpoolOpenError},
     store::{DatabaseState, MigrationError, StoreOptions},
@@ -20,11 +20,17 @@ const MIB: u64 = 1 << 20;
 /// How long the database may take to respond.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Checks database, spool and their disks.
-pub(super) async fn checks(config: &Config) -> Vec<Check> {
+/// Checks database, keys, spool and their disks. `serves` is whether the configured service runs.
+pub(super) async fn checks(config: &Config, serves: bool) -> Vec<Check> {
     let (database, state) = database(config).await;
-    let (spool, used) = spool(config, state.as_ref());
-    let mut checks = vec![database, spool];
+    let (spool, used) = spool(config, state.as_ref(), serves);
+    // A database that does not exist yet has no keys.
+    let unknown = state.is_none() && database.status == Status::Error;
+    let mut checks = vec![database];
+    if !unknown {
+        checks.push(keys(&config.server, state.as_ref().map_or(0, |state| state.keys)));
+    }
+    checks.push(spool);
     // Space that the spool may still take.
     let budget = config.store.spool_bytes().saturating_sub(used);
     let least = config.store.min_free_mib.saturating_mul(MIB);
@@ -85,8 +91,31 @@ async fn database(config: &Config) -> (Check, Option<DatabaseState>) {
     (check, Some(state))
 }
 
+/// Checks who may use the service: a start that would let everyone do so is refused.
+fn keys(server: &Server, keys: u64) -> Check {
+    const NAME: &str = "keys";
+    let Server { listen, proxies, allow_anonymous, .. } = server;
+    if keys > 0 {
+        return Check::ok(NAME, format!("{keys} stored: every request needs one"));
+    }
+    if !server.is_exposed() {
+        return Check::ok(NAME, "none: requests from this machine need none");
+    }
+    let reached = format!(
+        "there is no API key, and other machines reach the service (server.listen is {listen}, \
+            server.proxies are {proxies:?})"
+    );
+    let create = "create one: stellar-score keys create NAME --scopes read,score";
+    if *allow_anonymous {
+        let found = format!("{reached}: everyone there may use it (server.allow_anonymous)");
+        return Check::warning(NAME, found, Some(create));
+    }
+    let help = format!("{create}; or let everyone use it: server.allow_anonymous = true");
+    Check::error(NAME, reached, Some(&help))
+}
+
 /// Checks the spool; also returns the bytes that it has.
-fn spool(config: &Config, database: Option<&DatabaseState>) -> (Check, u64) {
+fn spool(config: &Config, database: Option<&DatabaseState>, serves: bool) -> (Check, u64) {
     const NAME: &str = "spool";
     let root = &config.store.spool;
     let unusable = |problem: String| {
@@ -118,14 +147,26 @@ fn spool(config: &Config, database: Option<&DatabaseState>) -> (Check, u64) {
         let error = SpoolOpenError::OtherDatabase { folder: root.clone(), theirs, ours };
         return (Check::error(NAME, error.to_string(), None), bytes);
     }
-    let used = if in_use { ", in use by a running service" } else { "" };
     let found = format!(
-        "{}: {files} files, {} of {} MiB{used}",
+        "{}: {files} files, {} of {} MiB",
         root.display(),
         bytes.div_ceil(MIB),
         config.store.spool_mib
     );
-    (Check::ok(NAME, found), bytes)
+    let check = match (in_use, serves) {
+        (false, _) => Check::ok(NAME, found),
+        (true, true) => Check::ok(NAME, found + ", in use by a running service"),
+        (true, false) => Check::warning(
+            NAME,
+            format!(
+                "{found}, in use by another process, although no service responds on {}: a start is \
+                    refused meanwhile",
+                config.server.listen
+            ),
+            Some("give each instance its own store.spool, or stop that process"),
+        ),
+    };
+    (check, bytes)
 }
 
 /// Checks the free space around a path, of which `budget` may still be taken.

@@ -64,6 +64,9 @@ fn a_sound_installation_is_healthy_before_and_while_it_serves() {
     assert!(status == "ok" && text.contains("service responds"), "{text}");
     let (_, status, text) = report(&mut beside(), "spool");
     assert!(status == "ok" && text.contains("in use by a running service"), "{text}");
+    // The same folder for another address.
+    let (_, status, text) = report(&mut doctor(folder.path()), "spool");
+    assert!(status == "warning" && text.contains("a start is refused"), "{text}");
     let (_, status, text) = report(&mut beside(), "pack");
     assert!(status == "warning" && text.contains("random"), "{text}");
     let mut human = program(&["doctor"]);
@@ -157,6 +160,26 @@ fn a_port_in_use_and_a_wrong_key_are_found() {
         "configuration",
         &["limits.requests", "at least 1"],
     );
+}
+
+#[test]
+fn a_start_that_would_be_refused_for_want_of_a_key_is_found() {
+    let folder = folder();
+    let open = || {
+        let mut command = doctor(folder.path());
+        command.env("STELLAR_SERVER__LISTEN", "0.0.0.0:0");
+        command
+    };
+    let words = ["server.listen is 0.0.0.0:0", "keys create", "server.allow_anonymous = true"];
+    finds_error(&mut open(), "keys", &words);
+    let (_, status, text) = report(open().env("STELLAR_SERVER__ALLOW_ANONYMOUS", "true"), "keys");
+    assert!(status == "warning" && text.contains("everyone"), "{text}");
+    let mut create = program(&["keys", "create", "ci", "--scopes", "read"]);
+    let file = folder.path().join("stellar.db");
+    create.env("STELLAR_STORE__URL", format!("sqlite:{}", file.display()));
+    run(&mut create).printed();
+    let (_, status, text) = report(&mut open(), "keys");
+    assert!(status == "ok" && text.contains("1 stored"), "{text}");
 }
 
 #[test]

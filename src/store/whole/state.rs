@@ -25,6 +25,8 @@ pub struct DatabaseState {
     pub samples: u64,
     /// Number of samples that are pending.
     pub pending: u64,
+    /// Number of API keys, also revoked and expired ones.
+    pub keys: u64,
 }
 
 impl DatabaseState {
@@ -74,8 +76,13 @@ async fn state<C: Catalog>(
     } else {
         0
     };
+    let keys = if has("api_keys") {
+        number(connection, "SELECT COUNT(*) AS keys FROM api_keys", "keys").await?
+    } else {
+        0
+    };
     let newest = C::newest();
-    Ok(DatabaseState { kind, version, schema, newest, installation, bytes, samples, pending })
+    Ok(DatabaseState { kind, version, schema, newest, installation, bytes, samples, pending, keys })
 }
 
 async fn number<C: Catalog>(
