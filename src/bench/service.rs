@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::graphs::median;
-use crate::client::{Client, file_part};
+use crate::client::{Client, file_part, shown};
 use crate::read;
 use crate::upload::Item;
 
@@ -215,7 +215,7 @@ pub async fn load(
         .timeout(ANSWER_TIMEOUT)
         .pool_max_idle_per_host(MOST_AT_ONCE)
         .build()
-        .map_err(|source| LoadError::Silent { url: server.url(&[]), source })?;
+        .map_err(|source| LoadError::Silent { url: shown(&server.url(&[])), source })?;
     let metrics = server.url(&["metrics"]);
     let before = numbers(&http, &metrics).await?;
     let asking = Arc::new(Asking {
@@ -394,7 +394,7 @@ type Numbers = BTreeMap<String, f64>;
 /// Reads the lines of `/metrics`.
 async fn numbers(http: &reqwest::Client, url: &Url) -> Result<Numbers, LoadError> {
     let text = async { http.get(url.clone()).send().await?.error_for_status()?.text().await };
-    let text = text.await.map_err(|source| LoadError::Silent { url: url.clone(), source })?;
+    let text = text.await.map_err(|source| LoadError::Silent { url: shown(url), source })?;
     Ok(parse(&text))
 }
 

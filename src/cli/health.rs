@@ -13,7 +13,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::output::print;
-use crate::config::Config;
+use crate::{client::shown, config::Config};
 
 /// The checks of container engines end after a few seconds themselves, without a reason.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -39,7 +39,8 @@ pub(super) async fn run(config: &Config, args: HealthArgs) -> anyhow::Result<Exi
         Some(url) => url,
         None => Url::parse(&format!("http://{}", reachable(config.server.listen)))?,
     };
-    let url = url.join("/readyz")?;
+    // A probe needs no key, so one in the address is neither sent nor shown.
+    let url = shown(&url.join("/readyz")?);
     // The service is asked itself, whatever proxy the environment names.
     let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
     let response = http

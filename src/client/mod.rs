@@ -200,14 +200,27 @@ pub(crate) fn file_part(bytes: &Bytes, name: &'static str) -> Part {
     Part::stream_with_length(bytes.clone(), bytes.len() as u64).file_name(name)
 }
 
+/// Returns an address as messages show it: without user name and password, which may be an API key.
+pub(crate) fn shown(url: &Url) -> Url {
+    let mut url = url.clone();
+    // Fails only for an address that has none.
+    let _ = url.set_password(None);
+    let _ = url.set_username("");
+    url
+}
+
 impl Client {
     /// Creates a client of the server at `url`, which retries for as long as `patience`.
     ///
     /// # Errors
     /// The address is invalid.
     pub fn new(url: &str, patience: Duration) -> Result<Self, ClientError> {
-        let wrong =
-            |reason: &str| ClientError::Address { url: url.to_owned(), reason: reason.to_owned() };
+        let wrong = |reason: &str| {
+            // What is before the host may be an API key.
+            let shown = url.rsplit_once('@').map(|(_, host)| format!("…@{host}"));
+            let shown = shown.unwrap_or_else(|| url.to_owned());
+            ClientError::Address { url: shown, reason: reason.to_owned() }
+        };
         let base = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
         match base.scheme() {
             "http" if base.has_host() => {}
@@ -319,6 +332,7 @@ impl Client {
         request: impl Fn(&reqwest::Client, Url) -> RequestBuilder,
     ) -> Result<Answer, ClientError> {
         let url = self.url(parts);
+        let named = shown(&url);
         let mut silent_since: Option<Instant> = None;
         let mut full_since: Option<Instant> = None;
         let mut pause = FIRST_PAUSE;
@@ -327,7 +341,7 @@ impl Client {
             if let Some(key) = &self.key {
                 builder = builder.header(header::AUTHORIZATION, key.clone());
             }
-            match attempt(builder, &url).await {
+            match attempt(builder, &named).await {
                 Attempt::Done(answer) => {
                     self.waiting().succeeded = Instant::now();
                     return Ok(answer);
@@ -341,7 +355,7 @@ impl Client {
                     let waited = since.max(self.waiting().succeeded).elapsed();
                     if waited > self.patience_when_full {
                         return Err(ClientError::Full {
-                            url: self.base.clone(),
+                            url: shown(&self.base),
                             seconds: waited.as_secs(),
                             cause,
                         });
@@ -350,9 +364,9 @@ impl Client {
                 }
                 Attempt::Again { cause, pause: asked, full: false } => {
                     full_since = None;
-                    tracing::debug!(%url, cause, "retrying request");
+                    tracing::debug!(url = %named, cause, "retrying request");
                     if silent_since.get_or_insert_with(Instant::now).elapsed() > self.patience {
-                        return Err(ClientError::Silent { url: self.base.clone(), cause });
+                        return Err(ClientError::Silent { url: shown(&self.base), cause });
                     }
                     let seconds = self.patience.as_secs();
                     self.tell_once(&format!("{cause}; retrying for up to {seconds} s"));
@@ -376,7 +390,7 @@ async fn attempt(request: RequestBuilder, url: &Url) -> Attempt {
     let response = match request.send().await {
         Ok(response) => response,
         Err(error) if error.is_builder() => {
-            let what = error.to_string();
+            let what = error.without_url().to_string();
             return Attempt::Failed(ClientError::Foreign { url: url.clone(), status: 0, what });
         }
         Err(error) => return broken(&error),

@@ -153,3 +153,21 @@ fn an_invalid_address_is_refused_with_an_example() {
         assert!(error.contains(words) && error.contains("http://127.0.0.1:8080"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_key_in_the_address_is_sent_and_never_shown() {
+    let (server, _) = server(&[(404, "<html>"), (503, "busy")]).await;
+    let with_key = |url: &str| url.replace("http://", "http://nobody:secret@");
+    let (client, told) = listening(&with_key(&server), Duration::from_millis(1));
+    let sent = client.url(&[]);
+    assert_eq!(sent.password(), Some("secret"));
+    let foreign = ask(&client).await.unwrap_err();
+    let silent = ask(&client).await;
+    let closed = Client::new("http://nobody:secret@127.0.0.1:1", Duration::ZERO).unwrap();
+    let unreachable = ask(&closed).await.unwrap_err();
+    let invalid = Client::new("https://nobody:secret@host", Duration::ZERO).unwrap_err();
+    assert!(invalid.to_string().contains("…@host is not"), "{invalid}");
+    let all = format!("{foreign} {silent:?} {unreachable} {invalid} {:?}", told.lock().unwrap());
+    assert!(all.contains("127.0.0.1:1/ does not respond"), "{all}");
+    assert!(!all.contains("secret") && !all.contains("nobody"), "{all}");
+}

@@ -73,6 +73,10 @@ fn a_key_is_effective_in_running_services_at_once_and_so_is_its_revocation() {
     let with_password = url.replace("http://", &format!("http://any:{}@", key.trim()));
     run(&mut program(&["report", "nobody", "--server", &with_password, "--patience", "1"]))
         .failed(&["run nobody not found"]);
+    let gone = with_password.replace(&server.address.port().to_string(), "1");
+    let arguments = ["report", "nobody", "--server", &gone, "--patience", "0"];
+    let told = run(&mut program(&arguments)).failed(&["127.0.0.1:1/ does not respond"]);
+    assert!(!told.contains(key.trim()), "an error shows the key");
 
     let again = ["create", "ci", "--scopes", "read"];
     run(&mut keys(folder.path(), &again)).failed(&["a key named ci already"]);
