@@ -12,7 +12,8 @@ if [ ! -x "$environment/bin/kubernetes-validate" ]; then
     python3 -m venv "$environment"
     "$environment/bin/pip" install --quiet --disable-pip-version-check "kubernetes-validate==$VALIDATE"
 fi
-validate() { "$environment/bin/kubernetes-validate" --strict --quiet --no-warn -k "$1" "$2"; }
+# Not the program beside it, which has the path of the folder in which it was installed.
+validate() { "$environment/bin/python3" -m kubernetes_validate --strict --quiet --no-warn -k "$1" "$2"; }
 
 if command -v kustomize >/dev/null; then
     kustomize() { command kustomize build "$1"; }
