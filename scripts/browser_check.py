@@ -178,7 +178,7 @@ def pages_with_data(service, sample, hostile):
         {"name": "leaderboard-100", "path": "/leaderboard?pack=toolkit&sort=ips", "views": ["desktop", "phone", "plain"]},
         {"name": "leaderboard-runs", "path": "/leaderboard?pack=all&by=run&published=true&sort=mean_rank", "views": wide},
         {"name": "leaderboard-common", "path": "/leaderboard?dataset=stellar&on=common&policy=none", "views": wide},
-        {"name": "pareto", "path": "/leaderboard?pack=toolkit&x=clip_t&y=ips", "views": wide},
+        {"name": "pareto", "path": "/leaderboard?pack=toolkit&view=trade-off&x=clip_t&y=ips", "views": wide},
         {"name": "runs", "path": "/runs"},
         {"name": "run", "path": f"/runs/{a}"},
         {"name": "run-hostile", "path": f"/runs/{runs[hostile]}"},

@@ -57,7 +57,7 @@ def main():
             sample = filler.score("mine", "an astronaut in an orange space suit")
             stored = len(runs) * RUN
             pages = [
-                "/livez", "/", "/leaderboard?pack=all", "/leaderboard?pack=toolkit&x=clip_t&y=ips", "/runs", f"/runs/{runs[0]}",
+                "/livez", "/", "/leaderboard?pack=all", "/leaderboard?pack=toolkit&view=trade-off&x=clip_t&y=ips", "/runs", f"/runs/{runs[0]}",
                 f"/compare?a={runs[0]}&b={runs[1]}", f"/gallery?runs={runs[0]},{runs[1]},{runs[2]}", f"/correlations?run={runs[0]}",
                 f"/samples/{sample}", "/vote", "/study", "/datasets", "/datasets/stellar", "/metrics-guide",
             ]

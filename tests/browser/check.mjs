@@ -55,7 +55,11 @@ async function open(service, view) {
     const kind = response.headers()["content-type"] ?? "";
     if (kind.startsWith("text/event-stream")) return;
     if (response.status() >= 400 && response.request().resourceType() !== "document") found.push(`${response.status()} for ${response.url()}`);
-    if (!kind.startsWith("image/") || kind.startsWith("image/svg")) bodies.push(response.body().then((body) => body.length, () => 0));
+    if (!kind.startsWith("image/") || kind.startsWith("image/svg")) {
+      // As transferred, compressed.
+      const size = response.request().sizes().then((sizes) => sizes.responseBodySize, () => 0);
+      bodies.push(size);
+    }
   });
   const weight = async () => (await Promise.all(bodies)).reduce((sum, bytes) => sum + bytes, 0);
   return { context, page, found, weight };

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use axum::{Router, http::Method, routing::MethodRouter};
+use tower_http::compression::CompressionLayer;
 use utoipa::openapi::{
     OpenApi, SecurityRequirement,
     path::{Operation, PathItem},
@@ -26,6 +27,29 @@ pub(crate) enum Access {
     AnyKey,
     /// A key with this scope.
     Scope(Scope),
+    /// A key with one of these scopes.
+    Either(Scope, Scope),
+}
+
+impl Access {
+    /// Returns true if a key with these scopes has access.
+    pub(crate) fn admits(self, scopes: &[Scope]) -> bool {
+        match self {
+            Self::Open | Self::AnyKey => true,
+            Self::Metrics => scopes.contains(&Scope::Read),
+            Self::Scope(scope) => scopes.contains(&scope),
+            Self::Either(one, other) => scopes.contains(&one) || scopes.contains(&other),
+        }
+    }
+
+    /// Returns the scope that a refusal names.
+    pub(crate) fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Open | Self::AnyKey => None,
+            Self::Metrics => Some(Scope::Read),
+            Self::Scope(scope) | Self::Either(scope, _) => Some(scope),
+        }
+    }
 }
 
 /// What every route needs, by method and template.
@@ -105,6 +129,7 @@ impl<S: Clone + Send + Sync + 'static> Guarded<S> {
     /// Adds a page, which the API document does not have.
     pub(crate) fn page(mut self, access: Access, path: &str, handler: MethodRouter<S>) -> Self {
         self.table.add(Method::GET, path, access);
+        let handler = handler.layer(CompressionLayer::new());
         Self { router: self.router.route(path, handler), table: self.table }
     }
 
@@ -169,6 +194,7 @@ fn security(access: Access) -> Vec<SecurityRequirement> {
             optional.into_iter().chain(keys(Scope::Read)).collect()
         }
         Access::Scope(scope) => keys(scope).into(),
+        Access::Either(one, other) => keys(one).into_iter().chain(keys(other)).collect(),
     }
 }
 

@@ -167,14 +167,6 @@ impl Keys {
     }
 }
 
-fn scope_of(access: Access) -> Option<Scope> {
-    match access {
-        Access::Scope(scope) => Some(scope),
-        Access::Metrics => Some(Scope::Read),
-        Access::Open | Access::AnyKey => None,
-    }
-}
-
 /// Returns the key in the headers, `None` if there are no credentials, or why they are no key.
 fn credentials(headers: &HeaderMap) -> Result<Option<Key>, &'static str> {
     const WRONG: &str = "the Authorization header has no API key: send `Bearer KEY`, or the key as \
@@ -239,9 +231,9 @@ pub(crate) async fn guard(
         parameters.as_ref().ok(),
         &keys.proxies,
     );
-    let scope = scope_of(access);
-    let missing = scope.filter(|scope| !caller.as_ref().is_none_or(|it| it.scopes.contains(scope)));
-    let response = if let (Some(scope), Some(caller)) = (missing, &caller) {
+    let scope = access.scope();
+    let refused = caller.as_ref().is_some_and(|caller| !access.admits(&caller.scopes));
+    let response = if let (true, Some(scope), Some(caller)) = (refused, scope, &caller) {
         let detail = format!("the API key `{}` does not have the scope `{scope}`", caller.name);
         refusal(ApiError::new(Code::ScopeMissing, detail), unread)
     } else {

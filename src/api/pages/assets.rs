@@ -1,5 +1,7 @@
 //! Style sheets and scripts of the pages, embedded in the program.
 
+use std::fmt::Write as _;
+
 use axum::{
     extract::Path,
     http::{HeaderValue, Uri, header},
@@ -32,7 +34,10 @@ pub(super) fn bytes(name: &str) -> Vec<u8> {
 }
 
 fn version(file: &rust_embed::EmbeddedFile) -> String {
-    file.metadata.sha256_hash()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    file.metadata.sha256_hash()[..6].iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// `GET /assets/{name}`.

@@ -38,10 +38,12 @@ use crate::key::Scope;
 /// Adds the pages that read a few rows.
 pub(super) fn add(guarded: Guarded<Arc<App>>) -> Guarded<Arc<App>> {
     let read = Access::Scope(Scope::Read);
+    // Annotators see the images that they compare, and nothing else.
+    let images = Access::Either(Scope::Read, Scope::Annotate);
     guarded
         .page(Access::Open, "/assets/{name}", get(assets::serve))
         .page(read, "/metrics-guide", get(metrics::read))
-        .page(read, "/images/{hash}", get(images::read))
+        .page(images, "/images/{hash}", get(images::read))
         .page(Access::AnyKey, "/", get(score::form))
         .page(Access::AnyKey, "/score", get(score::to_form))
         .form(Scope::Score, "/score", post(score::submit))
