@@ -197,6 +197,8 @@ fn whole(view: &mut View, found: &CompareResponse) -> Markup {
         p.legend {
             span.better { "● A is better" } " " span.worse { "● A is worse" } " "
             span.fine { "● undecided: the interval contains zero" }
+            br;
+            "Right is better for A. Each row has its own scale, with zero at the line."
         }
         (view.chart(&chart))
         (view.table(&differences("comparison", "Differences by metric", &of_all)))
