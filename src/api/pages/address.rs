@@ -47,13 +47,6 @@ impl Address {
         self.pairs.iter().filter(move |(each, _)| each == name).map(|(_, value)| &**value)
     }
 
-    /// Removes a parameter that the page has and the API does not, and returns its value.
-    pub(super) fn take(&mut self, name: &str) -> Option<String> {
-        let value = self.get(name).map(ToOwned::to_owned);
-        self.pairs.retain(|(each, _)| each != name);
-        value
-    }
-
     /// Joins the values of a parameter that a form sent several times by commas, as the API takes
     /// them.
     pub(super) fn join(&mut self, name: &str) {
@@ -94,11 +87,6 @@ impl Address {
         Self { path: self.path.clone(), pairs }
     }
 
-    /// Returns another path with the same parameters.
-    pub(super) fn at(&self, path: impl Into<String>) -> Self {
-        Self { path: path.into(), pairs: self.pairs.clone() }
-    }
-
     /// Returns the parameters, for the hidden fields of a form.
     pub(super) fn parameters(&self) -> &[(String, String)] {
         &self.pairs
@@ -129,7 +117,6 @@ mod tests {
             "/leaderboard?by=method&dataset=a%20%26%20b"
         );
         assert_eq!(address.without("dataset").to_string(), "/leaderboard?by=run");
-        assert_eq!(address.at("/x").without("dataset").to_string(), "/x?by=run");
     }
 
     #[test]
@@ -138,7 +125,6 @@ mod tests {
         let mut address = Address { path: "/".to_owned(), pairs: vec![pair("ips"), pair("goa")] };
         address.join("metrics");
         assert_eq!(address.to_string(), "/?metrics=ips%2Cgoa");
-        assert_eq!(address.take("metrics").as_deref(), Some("ips,goa"));
-        assert_eq!(address.to_string(), "/");
+        assert_eq!(address.get("metrics"), Some("ips,goa"));
     }
 }
