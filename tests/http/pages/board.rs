@@ -69,6 +69,7 @@ impl Samples {
                 metadata: json!({"identity": format!("person {person}"), "prompt_kind": "T"}),
                 pack: pack.clone(),
                 service_version: "0.1.0".into(),
+                extras: stellar_score::store::Extras::default(),
                 scores: self.metrics.iter().map(score).collect(),
             };
             run = app.store.record(&new).await.unwrap().run;

@@ -70,6 +70,7 @@ async fn record(app: &App, method: &str, shift: f64, person: &str) -> Uuid {
             }),
             pack: pack.clone(),
             service_version: "0.1.0".into(),
+            extras: stellar_score::store::Extras::default(),
             scores,
         };
         run = app.store.record(&new).await.unwrap().run;

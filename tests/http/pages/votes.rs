@@ -33,6 +33,7 @@ async fn record(app: &App, method: &str, values: &[f64]) -> Uuid {
             metadata: json!({"identity": format!("person {place}")}),
             pack: pack.clone(),
             service_version: "0.1.0".into(),
+            extras: stellar_score::store::Extras::default(),
             scores: vec![NewScore {
                 metric: "ips".into(),
                 metric_version: 1,
