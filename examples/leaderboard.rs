@@ -203,6 +203,7 @@ async fn record(store: &Store, pack: &PackId, samples: usize) -> anyhow::Result<
                                  {}", place % 20)], "attributes": attributes}),
             pack: pack.clone(),
             service_version: "bench".into(),
+            extras: stellar_score::store::Extras::default(),
             scores,
         };
         run = store.record(&sample).await?.run;
