@@ -5,7 +5,7 @@ Responses are plain dictionaries; these types are for editors and type checkers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Literal, Optional, TypedDict
+from typing import TYPE_CHECKING, Any, Dict, List, Literal, Optional, TypedDict, Union
 
 if TYPE_CHECKING:
     from typing_extensions import NotRequired
@@ -14,6 +14,7 @@ __all__ = [
     "Accepted",
     "AlignmentResponse",
     "AnnotatorAgreement",
+    "AnnotatorVoting",
     "AttributePrediction",
     "AttributeSummary",
     "AttributesResponse",
@@ -22,13 +23,18 @@ __all__ = [
     "Blocked",
     "By",
     "Cell",
+    "ChangedPair",
+    "ChangesResponse",
     "Check",
     "Choice",
     "Code",
     "Coefficient",
+    "Combination",
     "CompareResponse",
     "ComparedRun",
     "Comparison",
+    "CompositionResponse",
+    "ConsistencyResponse",
     "CorrelationsResponse",
     "Counts",
     "DatasetEntry",
@@ -41,6 +47,8 @@ __all__ = [
     "DeletedResponse",
     "Difference",
     "Direction",
+    "Disagreement",
+    "DistributionsResponse",
     "DriftCertificate",
     "EnrolledResponse",
     "Estimate",
@@ -48,17 +56,31 @@ __all__ = [
     "FaceEvidence",
     "Factors",
     "Failure",
+    "FailureCount",
+    "FailuresResponse",
     "FeatureUse",
     "FilesResponse",
     "Finding",
     "Flag",
     "Format",
+    "GalleryImage",
+    "GalleryResponse",
+    "GalleryRow",
+    "GalleryRun",
+    "GallerySort",
     "GraphSource",
     "GroundingEvidence",
+    "GroupBy",
+    "GroupDifference",
+    "GroupStatistics",
     "Health",
     "ImageFaces",
+    "ImageSource",
     "ImportResponse",
+    "Item",
+    "ItemError",
     "KindWord",
+    "LabelCount",
     "Labels",
     "LaneStatus",
     "LeaderboardResponse",
@@ -72,6 +94,7 @@ __all__ = [
     "MethodPreferences",
     "MethodsResponse",
     "MetricAlignment",
+    "MetricDistribution",
     "MetricDrift",
     "MetricEntry",
     "MetricNumbers",
@@ -85,13 +108,18 @@ __all__ = [
     "NextResponse",
     "NoAlpha",
     "NoCoefficient",
+    "NoConsistency",
     "NoInterval",
     "NullDifference",
     "NullReason",
     "ObjectEvidence",
+    "OnNull",
     "Origin",
     "Outcome",
+    "OutlierEntry",
     "PackId",
+    "PairDifference",
+    "PersonEntry",
     "PhotoEntry",
     "PhotoForm",
     "PhotoMetadata",
@@ -106,11 +134,16 @@ __all__ = [
     "Prompt",
     "PromptsBody",
     "PromptsResponse",
+    "Proportion",
     "Provenance",
     "Provider",
     "PublishedMethod",
     "PublishedTau",
+    "Purpose",
     "QuestionWord",
+    "RankedOrder",
+    "RankedResponse",
+    "RankedSample",
     "Reference",
     "RegisteredResponse",
     "RelationEvidence",
@@ -118,11 +151,17 @@ __all__ = [
     "RelationSource",
     "ReportResponse",
     "ReportRow",
+    "RewardProvenance",
+    "RewardTimings",
+    "RewardsRequest",
+    "RewardsResponse",
     "Row",
     "RunFlags",
+    "RunOrder",
     "RunResponse",
     "RunState",
     "RunsResponse",
+    "SampleBrief",
     "SampleEntry",
     "SampleResponse",
     "SampleState",
@@ -130,6 +169,7 @@ __all__ = [
     "ScoreEntry",
     "ScoreForm",
     "ScoreResponse",
+    "Side",
     "SkipReason",
     "SliceAlignment",
     "SliceComparison",
@@ -138,6 +178,7 @@ __all__ = [
     "SlicesResponse",
     "SourceSpec",
     "Statistic",
+    "StoredEvidence",
     "StoredImage",
     "StoredPreference",
     "StoredScore",
@@ -152,6 +193,7 @@ __all__ = [
     "TradeOffPoint",
     "TradeOffResponse",
     "Unmapped",
+    "Voting",
     "Weights",
     "Worst",
 ]
@@ -209,6 +251,24 @@ class AnnotatorAgreement(TypedDict):
     votes_alpha_reason: NotRequired[Optional[NoAlpha]]
     votes_shared: int
     """Pairs of images with votes of several annotators."""
+
+
+class AnnotatorVoting(TypedDict):
+    """How one annotator votes."""
+    annotator: str
+    """Name of the annotator."""
+    cannot_tell: int
+    """Pairs about which the annotator could not tell. They are not ties and do not count."""
+    consistency: Proportion
+    """Repeated pairs with the same answer as before."""
+    first: Proportion
+    """Preferences for the image that was shown first (on the left), of the votes with a preference and a known
+    position. Without a habit, it is about one half.
+    """
+    ties: int
+    """Those of them without a preference."""
+    votes: int
+    """Votes that count."""
 
 
 class AttributePrediction(TypedDict):
@@ -309,11 +369,61 @@ By = Literal["method", "run"]
 
 class Cell(TypedDict):
     """Coefficient of two columns."""
+    high: NotRequired[Optional[float]]
+    """Upper end of the interval."""
+    low: NotRequired[Optional[float]]
+    """Lower end of the 95 % interval by identity, if intervals were requested; absent below 5 identities."""
     n: int
     """Samples that have both numbers."""
     reason: NotRequired[Optional[NoCoefficient]]
     value: NotRequired[Optional[float]]
     """Coefficient in [−1, 1]; null if fewer than two samples have both, or one column is constant over them."""
+
+
+class PairDifference(TypedDict):
+    """A pair of samples with the same name."""
+    a: float
+    """Score of A's sample under the policy."""
+    b: float
+    """Score of B's sample under the policy."""
+    difference: float
+    """A − B."""
+    name: str
+    """Name of both samples."""
+
+
+class ChangedPair(PairDifference):
+    """Two samples of the same name."""
+    sample_a: NotRequired[Optional[SampleBrief]]
+    sample_b: NotRequired[Optional[SampleBrief]]
+
+
+class ChangesResponse(TypedDict):
+    """Where two runs differ in one metric."""
+    a: ComparedRun
+    """Run A, which is judged."""
+    b: ComparedRun
+    """Run B, the baseline."""
+    by: GroupBy
+    """What pairs are grouped by."""
+    gains: List[ChangedPair]
+    """Pairs in which A is better, largest difference first. For a metric without a direction, larger counts as better.
+    """
+    groups: List[GroupDifference]
+    """Groups, from the one in which A is best to the one in which it is worst. Those in the middle are left out if
+    there are many. Intervals are not corrected for the number of groups: with 95 % intervals, about 1 of 20 groups
+    without a difference is found to have one.
+    """
+    groups_found: int
+    """Number of groups with enough pairs, shown or not."""
+    losses: List[ChangedPair]
+    """Pairs in which A is worse, largest difference first."""
+    metric: str
+    """Code of the metric."""
+    pack: PackId
+    """The pack of all scores."""
+    pairs: int
+    """Pairs in which both samples have a score."""
 
 
 class Check(TypedDict):
@@ -330,7 +440,7 @@ class Check(TypedDict):
     """When a probe first found this state."""
 
 
-Choice = Literal["a", "b", "tie"]
+Choice = Literal["a", "b", "tie", "cannot_tell"]
 """The preferred one of two images."""
 
 
@@ -378,6 +488,14 @@ Coefficient = Literal["kendall", "spearman", "pearson"]
 """A correlation coefficient of two series."""
 
 
+class Combination(TypedDict):
+    """A weighted sum of rewards."""
+    on_null: OnNull
+    """What a null reward means. There is no default: each choice trains another model."""
+    weights: Dict[str, float]
+    """Weight of each reward, by name. Rewards without a weight do not count."""
+
+
 class Comparison(TypedDict):
     """Comparison of two runs."""
     confidence: float
@@ -414,6 +532,44 @@ class ComparedRun(TypedDict):
     """Method of the run."""
     run: str
     """Name of the run."""
+
+
+class CompositionResponse(TypedDict):
+    """What the prompts of a dataset ask for."""
+    categories: List[LabelCount]
+    """Prompts by category. A prompt may have several."""
+    dataset: str
+    """Name of the dataset."""
+    kinds: List[LabelCount]
+    """Prompts by kind, the most frequent first; as all lists, at most 1000 labels."""
+    objects: List[LabelCount]
+    """Prompts by object that they name."""
+    people: int
+    """Number of people that prompts are for."""
+    prompts: int
+    """Number of prompts."""
+    relations: List[LabelCount]
+    """Prompts by relation that they name: subject, predicate and object."""
+    templates: int
+    """Number of different texts, with `{}` for the person."""
+    without_category: int
+    """Prompts without a category."""
+    without_kind: int
+    """Prompts without a kind."""
+    without_objects: int
+    """Prompts that name no object."""
+    without_relations: int
+    """Prompts that name no relation."""
+
+
+class ConsistencyResponse(TypedDict):
+    """How alike the photos of each person of a dataset are."""
+    dataset: str
+    """Name of the dataset."""
+    people: List[PersonEntry]
+    """The people with photos, by identity."""
+    revision: int
+    """Revision of the dataset."""
 
 
 class CorrelationsResponse(TypedDict):
@@ -456,6 +612,8 @@ class DatasetEntry(TypedDict):
     """Number of enrolled photos."""
     prompts: int
     """Number of registered prompts."""
+    redistributable: bool
+    """Whether its photos may be shown to others."""
     revision: int
     """Revision; every change raises it."""
 
@@ -563,6 +721,19 @@ Direction = Literal["higher_is_better", "lower_is_better", "support"]
 """Better end of a metric's range."""
 
 
+Disagreement = Literal["outlier_photos", "low_consistency"]
+"""Why the photos of a person should be looked at."""
+
+
+class DistributionsResponse(TypedDict):
+    """The distributions of a run's scores."""
+    metrics: List[MetricDistribution]
+    """One entry for each metric with numbers, sorted by code."""
+    pack: NotRequired[Optional[PackId]]
+    run_id: str
+    """Id of the run."""
+
+
 class DriftCertificate(TypedDict):
     """Comparison of a pack's scores with another pack's."""
     against: MeasuredPack
@@ -667,6 +838,24 @@ class Failure(TypedDict):
     """Explanation of the failure."""
 
 
+class FailureCount(TypedDict):
+    """A reason and the number of samples that failed for it."""
+    code: str
+    """Machine-readable code: one of the problem documents, `image_deleted` or `file_lost`."""
+    samples: int
+    """Number of samples."""
+
+
+class FailuresResponse(TypedDict):
+    """The failed samples of a run by reason."""
+    failed: int
+    """Number of failed samples."""
+    reasons: List[FailureCount]
+    """The reasons, most frequent first."""
+    run_id: str
+    """Id of the run."""
+
+
 class FeatureUse(TypedDict):
     """A feature that a request used."""
     batch: int
@@ -699,6 +888,95 @@ Format = Literal["json", "csv"]
 """Format of a response."""
 
 
+class SampleBrief(TypedDict):
+    """What lists show of a sample."""
+    id: str
+    """Id of the sample."""
+    identity: NotRequired[Optional[str]]
+    """The person that it is about."""
+    image: NotRequired[Optional[str]]
+    """BLAKE3 hash of the generated image's file; null if the scores were imported."""
+    prompt: NotRequired[Optional[str]]
+    """The prompt that the image was generated from."""
+    references: List[str]
+    """BLAKE3 hashes of the files of the reference images."""
+
+
+class GalleryImage(SampleBrief):
+    """An image of a row."""
+    first: List[str]
+    """Metrics that have this image first in the row: no image has a better score, and another one has a worse score."""
+    scores: Dict[str, float]
+    """Scores as measured, by metric; metrics without a number are left out."""
+
+
+class GalleryResponse(TypedDict):
+    """Runs side by side."""
+    attributes: List[str]
+    """Names of the people's attributes."""
+    categories: List[str]
+    """Categories of the prompts of all rows, before any filter."""
+    dataset: NotRequired[Optional[str]]
+    """The dataset of the runs, if they were not named."""
+    identities: List[str]
+    """People of all rows."""
+    metrics: List[str]
+    """Codes of the metrics."""
+    next: NotRequired[Optional[int]]
+    """Offset of the next page; absent on the last one."""
+    pack: NotRequired[Optional[PackId]]
+    prompt_kinds: List[str]
+    """Kinds of the prompts of all rows."""
+    rows: List[GalleryRow]
+    """The rows of this page."""
+    runs: List[GalleryRun]
+    """The runs, in the order of a row's images."""
+    total: int
+    """Number of rows on all pages."""
+
+
+class GalleryRow(TypedDict):
+    """Samples of one name."""
+    against_people: NotRequired[Optional[float]]
+    """Disagreement of the metrics with people, 0 to 1: the share of metrics that prefer the image that a person did not
+    prefer, and the mean over the judgements. Null without judgements.
+    """
+    disagreement: NotRequired[Optional[float]]
+    """Disagreement of the metrics, 0 to 1: for each pair of images, the share of the metrics on the smaller side among
+    the largest that it can be, and the mean over the pairs. Null if no pair is decided by two metrics.
+    """
+    identity: NotRequired[Optional[str]]
+    """The person, if it is known."""
+    images: List[Optional[GalleryImage]]
+    """The image of each run; null if the run has no sample of this name."""
+    name: str
+    """Name of the samples."""
+    prompt: NotRequired[Optional[str]]
+    """Prompt of the first image."""
+    prompts_differ: bool
+    """Whether an image of the row has another prompt: then the row does not compare like with like."""
+    reference: NotRequired[Optional[str]]
+    """Hash of the first reference image."""
+    votes: int
+    """Judgements of people with a preference between images of the row."""
+
+
+class GalleryRun(TypedDict):
+    """A run in a gallery."""
+    has_scores: bool
+    """Whether the run has scores of the pack."""
+    id: str
+    """Id of the run."""
+    method: str
+    """Method of the run."""
+    run: str
+    """Name of the run."""
+
+
+GallerySort = Literal["name", "disagreement", "people"]
+"""Order of the rows."""
+
+
 class GraphSource(TypedDict):
     """Source of a graph's weights."""
     checkpoint: str
@@ -719,6 +997,49 @@ class GroundingEvidence(TypedDict):
     """In [0, 1]. Unlike the scores in `objects`, words do not compete for boxes."""
 
 
+GroupBy = Literal["identity", "prompt"]
+"""What pairs are grouped by."""
+
+
+class GroupDifference(TypedDict):
+    """The pairs of one person or prompt: A minus B."""
+    clusters: int
+    """Resampled units among them: pairs of a person, identities of a prompt."""
+    difference: float
+    """Mean of A − B."""
+    finding: Finding
+    """Conclusion from the interval."""
+    high: NotRequired[Optional[float]]
+    """Upper end."""
+    label: str
+    """Name of the person, or text of the prompt."""
+    low: NotRequired[Optional[float]]
+    """Lower end of its interval. It is not corrected for the number of groups."""
+    mean_a: float
+    """Mean of A over these pairs."""
+    mean_b: float
+    """Mean of B over these pairs."""
+    n: int
+    """Pairs in which both samples have a score."""
+    no_interval: NotRequired[Optional[NoInterval]]
+
+
+class GroupStatistics(TypedDict):
+    """Statistics of one group. Items without a reward are left out of the mean and the deviation."""
+    advantage: List[Optional[float]]
+    """(reward - mean) / (std + 0.0001) of each item. 0 if all rewards are equal."""
+    items: List[int]
+    """Positions of the group's items in the request."""
+    mean: NotRequired[Optional[float]]
+    """Mean; null without a reward."""
+    n: int
+    """Number of items with a reward."""
+    rank: List[Optional[int]]
+    """Rank of each item: 1 + the number of items with a larger reward."""
+    std: NotRequired[Optional[float]]
+    """Standard deviation of the population; null without a reward."""
+
+
 class Health(TypedDict):
     """Response of the probes."""
     checks: NotRequired[List[Check]]
@@ -733,6 +1054,12 @@ class ImageFaces(TypedDict):
     """The largest first."""
     of: str
     """The image: `image`, `reference[0]`, `auxiliary[0]` and so on."""
+    size: NotRequired[Optional[List[int]]]
+    """Width and height of the upright image in pixels."""
+
+
+ImageSource = Union[str, Dict[str, Any]]
+"""Where an image is."""
 
 
 class ImportResponse(TypedDict):
@@ -749,8 +1076,44 @@ class ImportResponse(TypedDict):
     """Number of scores that were written; they replace those of an earlier import of the same source."""
 
 
+class Item(TypedDict):
+    """A generated image with what it is judged by."""
+    auxiliary: NotRequired[List[ImageSource]]
+    """Further images of the person."""
+    group: NotRequired[Optional[str]]
+    """Group of the item: those of one prompt."""
+    id: NotRequired[Optional[str]]
+    """Any name; it is repeated in errors."""
+    image: ImageSource
+    """The generated image."""
+    metadata: NotRequired[Any]
+    """Metadata as of a sample, or that of GenEval, whose `include` names the objects."""
+    prompt: NotRequired[Optional[str]]
+    """The prompt that it was generated from."""
+    references: NotRequired[List[ImageSource]]
+    """Reference images of the person."""
+
+
+class ItemError(TypedDict):
+    """Reason why an item could not be scored."""
+    code: Code
+    """Machine-readable code, one of those of problem documents."""
+    detail: str
+    """What is wrong and what to do about it."""
+    id: NotRequired[Optional[str]]
+    """`id` of the item, if it has one."""
+
+
 KindWord = Literal["prompt_kind", "category", "relation", "attribute", "size"]
 """A kind of slice."""
+
+
+class LabelCount(TypedDict):
+    """Number of prompts with a label."""
+    label: str
+    """The label."""
+    prompts: int
+    """Number of prompts."""
 
 
 class Labels(TypedDict):
@@ -975,6 +1338,30 @@ class MetricAlignment(TypedDict):
     """Version of the metric's definition."""
 
 
+class MetricDistribution(TypedDict):
+    """Distribution of the scores of one metric over a run, as measured: no penalty is applied."""
+    counts: List[int]
+    """Number of samples in each of the equally wide bins from `least` to `most`. Each bin includes its lower end; the
+    last one also its upper end. One bin if all numbers are equal.
+    """
+    least: float
+    """Smallest number."""
+    median: float
+    """Median: half of the numbers are below it."""
+    metric: str
+    """Code of the metric."""
+    most: float
+    """Largest number."""
+    n: int
+    """Number of samples with a number."""
+    q1: float
+    """First quartile: a quarter of the numbers are below it."""
+    q3: float
+    """Third quartile."""
+    version: int
+    """Version of the metric's definition."""
+
+
 class MetricDrift(TypedDict):
     """One metric's drift. Differences are this pack's score minus the other's."""
     bias: NotRequired[Optional[float]]
@@ -1006,6 +1393,8 @@ class MetricEntry(TypedDict):
     """Definition of the score."""
     direction: Direction
     """The better end of the scale."""
+    failure_modes: List[str]
+    """Cases in which the number misleads."""
     interpretation: str
     """How to interpret a value or a difference."""
     licence: str
@@ -1016,8 +1405,12 @@ class MetricEntry(TypedDict):
     """Smallest possible value; null where unbounded."""
     missing_graphs: NotRequired[List[str]]
     """Graphs that the metric needs and the loaded pack lacks."""
+    name: str
+    """Name in a word or two, for tables."""
     needs: List[Need]
     """Features from which the metric is computed."""
+    short: str
+    """Abbreviation as in papers."""
     source: str
     """Publication or code that defines the metric."""
     title: str
@@ -1112,6 +1505,10 @@ class NextEntry(TypedDict):
     """Estimated probability that A is preferred."""
     gain: float
     """Expected information of one more vote: p(1 − p) / (1 + judged), at most 0.25."""
+    image_a: NotRequired[Optional[str]]
+    """BLAKE3 hash of the file of A's image; null if only scores were imported."""
+    image_b: NotRequired[Optional[str]]
+    """BLAKE3 hash of the file of B's image."""
     judged: int
     """Number of judged pairs of images of the two methods so far."""
     method_a: str
@@ -1120,16 +1517,30 @@ class NextEntry(TypedDict):
     """Second method."""
     name: str
     """Name of the sample in both runs."""
+    photos: List[str]
+    """BLAKE3 hashes of the photos of the person: the reference images, then the auxiliary ones."""
+    prompt: NotRequired[Optional[str]]
+    """The prompt of the images."""
+    purpose: Purpose
+    """Why it is put to an annotator."""
     run_a: str
     """Newest run of the first method."""
     run_b: str
     """Newest run of the second method."""
+    show_first: Side
+    """Image to show first (on the left): random, but always the same for an annotator and a pair. A repeat shows the
+    other one first.
+    """
 
 
 class NextResponse(TypedDict):
     """Pairs to label next."""
+    answered: NotRequired[Optional[int]]
+    """Number of answers of the annotator to this question so far, with "cannot tell" and repeats."""
     pairs: List[NextEntry]
-    """Pairs of images without a vote on this question. Those of the most informative pairs of methods come first."""
+    """Pairs of images without a vote on this question, those of the most informative pairs of methods first. With
+    `annotator`, in the order in which the annotator should be asked.
+    """
     question: QuestionWord
     """The question."""
 
@@ -1140,6 +1551,10 @@ NoAlpha = Literal["nothing_shared", "no_variation"]
 
 NoCoefficient = Literal["too_few_samples", "constant"]
 """Reason if two series have no coefficient."""
+
+
+NoConsistency = Literal["faces_not_stored", "no_face", "one_photo", "too_many_photos"]
+"""Reason for a person without consistency."""
 
 
 NoInterval = Literal["too_few_people", "too_few_prompts", "too_few_shared", "no_variation", "pending"]
@@ -1188,12 +1603,52 @@ class ObjectEvidence(TypedDict):
     """True if the text model truncated the label."""
 
 
+OnNull = Literal["skip", "zero", "fail"]
+"""Meaning of a null reward in a combination."""
+
+
 Origin = Literal["cached", "shared", "computed"]
 """Origin of a feature."""
 
 
 Outcome = Literal["created", "repeated", "rescored"]
 """Effect of storing the sample."""
+
+
+class OutlierEntry(TypedDict):
+    """A photo that does not look like its person."""
+    closer_to: str
+    """The person whom the photo is more like."""
+    image: str
+    """BLAKE3 hash of the photo's file."""
+    name: str
+    """Name of the photo among those of its person."""
+    similarity: NotRequired[Optional[float]]
+    """Mean similarity to the person's other photos."""
+
+
+class PersonEntry(TypedDict):
+    """The photos of a person."""
+    consistency: NotRequired[Optional[float]]
+    """Mean similarity of the photos to the person's other photos: each is compared with the others as `ips` compares an
+    image with reference images. 1 for equal faces.
+    """
+    disagreement: NotRequired[Optional[Disagreement]]
+    identity: str
+    """The person."""
+    lowest: NotRequired[Optional[float]]
+    """Similarity of the photo that is least like the others."""
+    lowest_photo: NotRequired[Optional[str]]
+    """Name of that photo."""
+    outliers: List[OutlierEntry]
+    """Photos that are more like another person than like this person's other photos."""
+    photos: int
+    """Number of enrolled photos."""
+    reason: NotRequired[Optional[NoConsistency]]
+    unknown: int
+    """Number of photos whose faces are not stored, or were found by another pack."""
+    with_face: int
+    """Number of photos in which the loaded pack finds a face."""
 
 
 class PhotoEntry(TypedDict):
@@ -1217,7 +1672,7 @@ class PhotoForm(TypedDict):
     metadata: PhotoMetadata
     """The photo's identity, name and labels, as JSON."""
     photo: bytes
-    """The photo: PNG, JPEG or WebP."""
+    """The photo: PNG, JPEG, WebP or PPM."""
 
 
 class PhotoMetadata(TypedDict):
@@ -1261,12 +1716,17 @@ class PreferenceEntry(TypedDict):
     """The question put to the annotator."""
     rating: NotRequired[Optional[float]]
     """The rating; higher is better. Any scale is allowed if it is the same for all ratings of an annotator."""
+    repeat: NotRequired[Optional[bool]]
+    """True if the annotator was asked about the pair a second time, to measure consistency. The vote is stored, and no
+    analysis of preferences counts it. Default: false.
+    """
     run: NotRequired[Optional[str]]
     """Run of a rating."""
     run_a: NotRequired[Optional[str]]
     """First run of a vote."""
     run_b: NotRequired[Optional[str]]
     """Second run of a vote."""
+    shown_first: NotRequired[Optional[Side]]
 
 
 class PreferencesPage(TypedDict):
@@ -1285,6 +1745,8 @@ class PreferencesResponse(MethodPreferences):
     """Number of preferences."""
     question: QuestionWord
     """The question put to annotators."""
+    voting: NotRequired[Voting]
+    """How often annotators repeat their own answer, and whether the position of an image matters."""
 
 
 class Problem(TypedDict):
@@ -1334,6 +1796,8 @@ class PromptsBody(TypedDict):
     """Prompts to register."""
     prompts: List[Prompt]
     """At most 1000; split larger sets over several requests."""
+    redistributable: NotRequired[Optional[bool]]
+    """Whether the photos of the dataset may be shown to others. Default: unchanged, and false for a new dataset."""
 
 
 class PromptsResponse(TypedDict):
@@ -1342,6 +1806,20 @@ class PromptsResponse(TypedDict):
     """Prompts by identity, and within it in the order of registration."""
     next: NotRequired[Optional[str]]
     """Cursor of the next page, to be sent as `after`; absent on the last page."""
+
+
+class Proportion(TypedDict):
+    """A share with its interval."""
+    count: int
+    """Numerator."""
+    high: NotRequired[Optional[float]]
+    """Upper end."""
+    low: NotRequired[Optional[float]]
+    """Lower end of its 95 % confidence interval (Wilson), which assumes that votes are independent."""
+    of: int
+    """Denominator."""
+    share: NotRequired[Optional[float]]
+    """`count / of`; null if `of` is 0."""
 
 
 class Provenance(TypedDict):
@@ -1379,11 +1857,38 @@ class PublishedTau(TypedDict):
     """Kendall's tau by code of the metric."""
 
 
+Purpose = Literal["new", "shared", "repeat"]
+"""Why a pair is put to an annotator."""
+
+
 QuestionWord = str
 """The question put to annotators: `overall`, which is better overall; `object`, are the objects of the prompt present;
 `relation`, are its relations right; `identity`, which is more like the person; or a question that the operator
 configured in `analysis.questions`.
 """
+
+
+RankedOrder = Literal["best", "worst"]
+"""Order of samples by a metric."""
+
+
+class RankedResponse(TypedDict):
+    """Samples of a run in the order of a metric."""
+    metric: str
+    """Code of the metric."""
+    pack: NotRequired[Optional[PackId]]
+    run_id: str
+    """Id of the run."""
+    samples: List[RankedSample]
+    """The samples with a number; those without one are left out."""
+
+
+class RankedSample(SampleBrief):
+    """A sample with its score."""
+    name: str
+    """Name of the sample in the run."""
+    value: float
+    """The score, as measured: no penalty is applied."""
 
 
 class Reference(TypedDict):
@@ -1481,6 +1986,57 @@ class ReportResponse(TypedDict):
     """Number of samples for which the penalty cannot be decided because `clip_t` or `clip_n` is missing."""
 
 
+class RewardProvenance(TypedDict):
+    """Pack and definitions behind rewards."""
+    metrics: Dict[str, int]
+    """Version of each reward's metric, by name of the reward."""
+    pack: PackId
+    """The model pack."""
+    scales: Dict[str, str]
+    """Formula of each reward with a scale, by name; `s` is the metric's score."""
+
+
+class RewardTimings(TypedDict):
+    """Milliseconds spent on a request."""
+    read_ms: float
+    """Reading and checking the body."""
+    score_ms: float
+    """Scoring all items."""
+    total_ms: float
+    """The whole request."""
+    wait_ms: float
+    """Waiting for the first item's turn."""
+
+
+class RewardsRequest(TypedDict):
+    """A batch of images to be rewarded."""
+    combine: NotRequired[Optional[Combination]]
+    items: List[Item]
+    """The items."""
+    rewards: List[str]
+    """`metric` or `metric@scale`, 1 to 64 of them."""
+    statistics: NotRequired[bool]
+    """If true, statistics of each group: of the combination, or else of the only reward."""
+
+
+class RewardsResponse(TypedDict):
+    """Rewards in columns, in the order of the items."""
+    combined: NotRequired[Optional[List[Optional[float]]]]
+    """The combination of each item, if requested."""
+    errors: Dict[str, ItemError]
+    """Items that could not be scored at all, by position. Their rewards are null."""
+    groups: NotRequired[Optional[Dict[str, GroupStatistics]]]
+    """Statistics of each group, if requested."""
+    provenance: RewardProvenance
+    """Pack and definitions behind the numbers."""
+    reasons: Dict[str, Dict[str, NullReason]]
+    """Why rewards are null, by name and position of the item."""
+    rewards: Dict[str, List[Optional[float]]]
+    """Every requested reward by name: a number for each item, or null."""
+    timings: RewardTimings
+    """Time spent on the request."""
+
+
 class Row(TypedDict):
     """A method or run with one pack: scores of different packs are never averaged or ranked together."""
     comparable: NotRequired[Optional[bool]]
@@ -1516,6 +2072,10 @@ class RunFlags(TypedDict):
     """The generator was trained with cross validation over the evaluated identities."""
     trained_on_evaluation_photos: NotRequired[bool]
     """The generator was trained on the photos that it is evaluated with."""
+
+
+RunOrder = Literal["oldest", "newest"]
+"""Order of runs by creation, first to last."""
 
 
 class RunResponse(TypedDict):
@@ -1559,7 +2119,7 @@ class RunsResponse(TypedDict):
     next: NotRequired[Optional[str]]
     """Cursor of the next page, to be sent as `after`; absent on the last page."""
     runs: List[RunResponse]
-    """Runs in the order in which they were created."""
+    """Runs in the requested order."""
 
 
 class SampleEntry(TypedDict):
@@ -1582,6 +2142,10 @@ class SampleResponse(TypedDict):
     """BLAKE3 hash of all inputs together."""
     created: str
     """Time at which it was recorded."""
+    evidence: NotRequired[Optional[List[StoredEvidence]]]
+    """Evidence behind the scores, one entry a pack, if requested. Empty if none was stored or it has expired
+    (`store.evidence_retention_days`). It never has embeddings, and numbers have six digits.
+    """
     id: str
     """Id of the sample."""
     image: NotRequired[Optional[StoredImage]]
@@ -1629,7 +2193,7 @@ class ScoreForm(TypedDict):
     evidence: NotRequired[Optional[bool]]
     """If true, the response includes the evidence behind the scores. Default: false."""
     image: bytes
-    """The generated image: PNG, JPEG or WebP."""
+    """The generated image: PNG, JPEG, WebP or PPM."""
     metadata: NotRequired[Optional[Metadata]]
     method: NotRequired[Optional[str]]
     """Name of the method; the sample counts on its leaderboard row."""
@@ -1673,6 +2237,10 @@ class ScoreResponse(TypedDict):
     """Time spent on the request."""
     weights: Weights
     """`demo` stands for random weights: the scores are meaningless."""
+
+
+Side = Literal["a", "b"]
+"""One of the two images of a vote."""
 
 
 SkipReason = Literal["role", "empty", "duplicate"]
@@ -1767,6 +2335,12 @@ Statistic = Literal["sample_mean", "attribute_auc"]
 """Definition of a row's `mean`."""
 
 
+class StoredEvidence(Evidence):
+    """Stored evidence behind the scores of one pack."""
+    pack: str
+    """Digest of the pack."""
+
+
 class StoredImage(TypedDict):
     """Stored properties of a generated image."""
     hash: str
@@ -1817,7 +2391,7 @@ class SubmissionForm(TypedDict):
     auxiliary_hash: NotRequired[Optional[List[str]]]
     """Like `reference_hash`, for auxiliary images."""
     image: bytes
-    """The generated image: PNG, JPEG or WebP."""
+    """The generated image: PNG, JPEG, WebP or PPM."""
     metadata: NotRequired[Optional[Metadata]]
     prompt: NotRequired[Optional[str]]
     """The prompt that the image was generated from, used as sent: placeholders are not filled in."""
@@ -1857,6 +2431,10 @@ class Summary(MetricNumbers):
     few_clusters: NotRequired[Optional[bool]]
     """True if there are fewer than 8 such identities: with skewed scores, the coverage of the interval is then lower
     than stated.
+    """
+    last_rank: NotRequired[Optional[int]]
+    """Last place that the intervals leave open: the number of ranked rows less those whose interval lies entirely on
+    the worse side of this one's. Rows between `rank` and `last_rank` are not separable.
     """
     penalised: NotRequired[Optional[int]]
     """Number of penalised samples."""
@@ -1945,6 +2523,24 @@ class TradeOffResponse(TypedDict):
 
 Unmapped = Literal["subject", "predicate"]
 """Reason why a relation has no score."""
+
+
+class Voting(TypedDict):
+    """How annotators vote, together and one by one."""
+    annotators: List[AnnotatorVoting]
+    """One entry per annotator with a vote, by name."""
+    cannot_tell: int
+    """Pairs about which annotators could not tell. They are not ties and do not count."""
+    consistency: Proportion
+    """Repeated pairs with the same answer as before."""
+    first: Proportion
+    """Preferences for the image that was shown first (on the left), of the votes with a preference and a known
+    position.
+    """
+    ties: int
+    """Those of them without a preference."""
+    votes: int
+    """Votes that count."""
 
 
 Weights = Literal["official", "demo", "imported"]
