@@ -113,6 +113,7 @@ async fn a_form_with_empty_fields_is_scored_and_leads_to_its_sample() {
     assert!(text.contains("no prompt was sent") && text.contains("To get one:"), "{text}");
     assert!(text.contains("Outside any run"), "{text}");
     assert!(text.contains("metrics were not measured"), "{text}");
+    assert!(text.contains("This service keeps no images."), "{text}");
     assert!(text.contains("the loaded pack lacks faces.pnet"), "{text}");
     let id = address.trim_start_matches("/samples/");
     let sample = app.get(&format!("/v1/samples/{id}")).await.ok();
