@@ -234,6 +234,19 @@ mod tests {
     }
 
     #[test]
+    fn thumbnails_of_an_odd_size_are_refused_by_name() {
+        for side in [0, 64, 384, 2048] {
+            let text = format!("[store]\nthumbnails = {side}");
+            assert_eq!(load(&text).unwrap().store.thumbnails, side);
+        }
+        for side in [1, 63, 2049] {
+            let text = format!("[store]\nthumbnails = {side}");
+            let message = load(&text).unwrap_err().to_string();
+            assert!(message.contains("store.thumbnails"), "{message}");
+        }
+    }
+
+    #[test]
     fn hosts_that_never_match_are_refused_by_name() {
         for host in ["scores.example", "Scores.Example.", "10.0.0.7", "fd00::7", "[fd00::7]", "*"] {
             load(&format!("[server]\nhosts = [{host:?}]"))

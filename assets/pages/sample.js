@@ -14,5 +14,6 @@
     if (element instanceof SVGImageElement) element.setAttribute("href", copy);
     else element.querySelector("img")?.setAttribute("src", copy);
     document.querySelector(".kept").hidden = false;
+    document.querySelector(".not-kept")?.remove();
   }
 })();

@@ -193,7 +193,7 @@ pub(super) async fn create(
 }
 
 async fn answer(app: &App, request: Request) -> Result<Json<ScoreResponse>, ApiError> {
-    respond(app, Form::read(request, &app.limits)).await.map(Json)
+    Box::pin(respond(app, Form::read(request, &app.limits))).await.map(Json)
 }
 
 /// Scores the sample of a form and stores it.

@@ -65,13 +65,7 @@ impl Config {
                       other entries never match a request",
             });
         }
-        if !matches!(self.store.thumbnails, 0 | 64..=2048) {
-            return Err(ConfigError::Value {
-                key: "store.thumbnails",
-                value: self.store.thumbnails.to_string(),
-                why: "must be 0, which keeps none, or the longer side in pixels, from 64 to 2048",
-            });
-        }
+        check_thumbnails(self.store.thumbnails)?;
         check_questions(&self.analysis.questions)?;
         check_traces(&self.traces)?;
         let seconds = [
@@ -132,6 +126,17 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn check_thumbnails(side: u32) -> Result<(), ConfigError> {
+    if matches!(side, 0 | 64..=2048) {
+        return Ok(());
+    }
+    Err(ConfigError::Value {
+        key: "store.thumbnails",
+        value: side.to_string(),
+        why: "must be 0, which keeps none, or the longer side in pixels, from 64 to 2048",
+    })
 }
 
 /// Checks the questions to annotators.

@@ -187,7 +187,7 @@ impl Sample {
             Input::Image | Input::ImageWithPrompt | Input::Objects => Some(&self.image),
             Input::Reference(at) => self.references.get(at),
             Input::Auxiliary(at) => self.auxiliary.get(at),
-            _ => None,
+            Input::Prompt => None,
         }
     }
 

@@ -113,6 +113,7 @@ async fn a_form_with_empty_fields_is_scored_and_leads_to_its_sample() {
     assert!(text.contains("no prompt was sent") && text.contains("To get one:"), "{text}");
     assert!(text.contains("Outside any run"), "{text}");
     assert!(text.contains("metrics were not measured"), "{text}");
+    assert!(text.contains("This service keeps no images."), "{text}");
     assert!(text.contains("the loaded pack lacks faces.pnet"), "{text}");
     let id = address.trim_start_matches("/samples/");
     let sample = app.get(&format!("/v1/samples/{id}")).await.ok();
@@ -218,19 +219,18 @@ async fn evidence_is_stored_with_the_sample_and_expires() {
     assert_eq!(stored(&app, &sample).await["evidence"], json!([]));
     let text = page(&app.get(&format!("/samples/{id}")).await);
     assert!(text.contains("There is no evidence any more: it is kept for 30 days"), "{text}");
-    // The same sample again brings it back.
-    assert_eq!(
-        app.score(
-            Form::new()
-                .file("image", png(1))
-                .file("reference", png(2))
-                .field("prompt", "a person riding a horse")
-                .field("method", "mine")
-        )
-        .await
-        .ok()["outcome"],
-        "created"
-    );
+}
+
+#[tokio::test]
+async fn the_same_sample_again_brings_expired_evidence_back() {
+    let app = App::start().await;
+    let form = || Form::new().file("image", png(1)).field("prompt", "a horse").field("method", "m");
+    let first = app.score(form()).await.ok();
+    app.store.purge_evidence(None).await.unwrap();
+    assert_eq!(stored(&app, &first).await["evidence"], json!([]));
+    let again = app.score(form()).await.ok();
+    assert_eq!((&again["outcome"], &again["sample"]), (&json!("repeated"), &first["sample"]));
+    assert_eq!(stored(&app, &first).await["evidence"].as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ pub(super) async fn read(
     let details = tables::all(&mut view, evidence);
     let content = html! {
         (head(&sample))
-        (overlay::images(&sample, evidence))
+        (overlay::images(&sample, evidence, app.keeping.has_thumbnails()))
         (prompt(&sample))
         h2 #scores { "Scores" }
         (scores)

@@ -44,7 +44,11 @@ impl Frame {
 type Corners = [f64; 4];
 
 /// Renders the generated image beside the images of the person.
-pub(super) fn images(sample: &SampleResponse, stored: Option<&StoredEvidence>) -> Markup {
+pub(super) fn images(
+    sample: &SampleResponse,
+    stored: Option<&StoredEvidence>,
+    has_thumbnails: bool,
+) -> Markup {
     let evidence = stored.map(|of| &of.evidence);
     let faces = |of: &str| evidence.and_then(|all| all.faces.iter().find(|faces| faces.of == of));
     html! {
@@ -75,6 +79,12 @@ pub(super) fn images(sample: &SampleResponse, stored: Option<&StoredEvidence>) -
                                 should show." }
                         }
                     }
+                }
+            }
+            @if !has_thumbnails && sample.image.is_some() {
+                p.fine.not-kept {
+                    "This service keeps no images. Whoever runs it can set "
+                    code { "store.thumbnails = 384" } ": images that are scored from then on are shown."
                 }
             }
             p.fine.kept hidden {
@@ -163,6 +173,7 @@ fn canvas(of: &str, hash: &str, alt: &str, [width, height]: [u32; 2], layers: &M
             role="img" aria-label=(alt) {
             // The inner one cuts off boxes that are partly beyond the image.
             svg width=(width) height=(height) {
+                rect.ground width=(width) height=(height) {}
                 image data-of=(of) href=(images::address(hash)) width=(width) height=(height) {}
                 (layers)
             }
