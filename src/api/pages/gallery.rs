@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::{
     address::Address,
     charts::forest::clip,
-    images, number, show,
+    images, number, portable, show,
     table::{Cell, Column, Row, Table},
     view::{Section, View},
 };
@@ -42,7 +42,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     // The table is a file only: beside the images it would double the page.
     let _ = view.table(&table);
     let content = html! {
-        h1 { "Gallery" }
+        div.title { h1 { "Gallery" } (view.share()) }
         p.lead { "The same prompts and people, side by side." }
         (choices)
         @if found.runs.is_empty() {
@@ -68,6 +68,8 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
             p.fine { a download href=(csv) { "The scores of this page as CSV" } }
         }
     };
+    let runs: Vec<_> = found.runs.iter().map(|run| run.id).collect();
+    let content = portable::content(view.is_shared(), &app, content, runs).await?;
     view.respond(&app, &content)
 }
 

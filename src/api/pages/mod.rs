@@ -15,6 +15,7 @@ mod images;
 mod leaderboard;
 mod metrics;
 mod number;
+mod portable;
 pub(crate) mod problems;
 mod questions;
 mod run;

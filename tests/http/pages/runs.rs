@@ -290,6 +290,31 @@ async fn two_runs_are_compared_by_metric_person_prompt_and_sample() {
 }
 
 #[tokio::test]
+async fn a_shared_page_is_one_file_without_links_and_images_of_others() {
+    let app = App::start().await;
+    let (a, b) = (record(&app, "A", 0.0, "p").await, record(&app, "B", 0.1, "p").await);
+    for run in [a, b] {
+        app.finished(run).await;
+    }
+    for address in [
+        format!("/runs/{a}?share=html"),
+        format!("/compare?a={a}&b={b}&share=html"),
+        format!("/gallery?runs={a},{b}&share=html"),
+    ] {
+        let answer = app.get(&address).await;
+        assert_eq!(answer.status, 200, "{address}");
+        let disposition = answer.headers[header::CONTENT_DISPOSITION].to_str().unwrap();
+        assert!(disposition.starts_with("attachment"), "{disposition}");
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        for part in ["<script", "<form", "<button", "href=\"/", "src=\"/", "<link"] {
+            assert!(!text.contains(part), "{address} has {part}");
+        }
+        assert!(text.contains("Image not included"), "{address}");
+        assert!(text.contains("<style>"), "{address}");
+    }
+}
+
+#[tokio::test]
 async fn the_gallery_has_the_newest_finished_run_of_each_method() {
     let app = App::start().await;
     assert!(app.page("/gallery").await.contains("There is no finished run"));

@@ -11,7 +11,7 @@ use self::difference::{differences, sign, signed, tone, turned};
 use super::{
     address::Address,
     charts::forest::{ForestRow, Scales, forest},
-    number, show,
+    number, portable, show,
     view::{Section, View},
 };
 use crate::analysis::{Difference, GroupBy, Policy};
@@ -89,7 +89,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     };
     let swapped = address.with("a", b).with("b", a);
     let content = html! {
-        h1 { "Compare runs" }
+        div.title { h1 { "Compare runs" } (view.share()) }
         p.lead.sides {
             strong { "A" } " " (side_link(&found.a)) " against " strong { "B" } " " (side_link(&found.b)) " "
             a.fine href=(swapped) { "Swap" }
@@ -99,6 +99,8 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
         (whole(&mut view, &found))
         @if let Some(details) = &details { (detail::detail(&mut view, &address, &found, details)) }
     };
+    let content =
+        portable::content(view.is_shared(), &app, content, [found.a.id, found.b.id]).await?;
     view.respond(&app, &content)
 }
 

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use super::{
     address::Address,
     charts::forest::clip,
-    number, show,
+    number, portable, show,
     view::{Section, View},
 };
 use crate::analysis::Policy;
@@ -57,13 +57,14 @@ pub(super) async fn read(
     };
     let failures = samples::failures(&app, &mut view, &run).await?;
     let content = html! {
-        h1 { bdi { (run.method) } " / " bdi { (run.run) } }
+        div.title { h1 { bdi { (run.method) } " / " bdi { (run.run) } } (view.share()) }
         (facts(&run))
         (progress(&run, &address))
         (failures)
         (scores)
         (compare(&app, &run).await?)
     };
+    let content = portable::content(view.is_shared(), &app, content, [run.run_id]).await?;
     view.respond(&app, &content)
 }
 

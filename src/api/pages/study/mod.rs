@@ -9,7 +9,7 @@ use maud::{Markup, html};
 
 use super::{
     address::Address,
-    number, questions,
+    number, portable, questions,
     view::{Section, View},
 };
 use crate::analysis::{AnnotatorAgreement, NoAlpha};
@@ -35,7 +35,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
     let preferences = alignment::respond_preferences(&app, of_methods).await?;
     let mut view = View::new(Section::Study, "Study", &address).style("study.css");
     let head = html! {
-        h1 { "What people say" }
+        div.title { h1 { "What people say" } (view.share()) }
         p.lead {
             "Votes and ratings of annotators: which method they prefer, how far they agree, and which \
                 metrics agree with them."
@@ -59,6 +59,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
         (voters::section(&mut view, &preferences, &address))
         (methods::next(&mut view, &preferences, &next))
     };
+    let content = portable::content(view.is_shared(), &app, content, []).await?;
     view.respond(&app, &content)
 }
 
