@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use axum::{Router, http::Method, routing::MethodRouter};
-use tower_http::compression::CompressionLayer;
+use tower_http::compression::{
+    CompressionLayer,
+    predicate::{DefaultPredicate, NotForContentType, Predicate as _},
+};
 use utoipa::openapi::{
     OpenApi, SecurityRequirement,
     path::{Operation, PathItem},
@@ -129,7 +132,10 @@ impl<S: Clone + Send + Sync + 'static> Guarded<S> {
     /// Adds a page, which the API document does not have.
     pub(crate) fn page(mut self, access: Access, path: &str, handler: MethodRouter<S>) -> Self {
         self.table.add(Method::GET, path, access);
-        let handler = handler.layer(CompressionLayer::new());
+        // Problem documents become pages first (`pages/problems.rs`).
+        let plain = NotForContentType::const_new("application/problem+json");
+        let compress = CompressionLayer::new().compress_when(DefaultPredicate::new().and(plain));
+        let handler = handler.layer(compress);
         Self { router: self.router.route(path, handler), table: self.table }
     }
 
