@@ -77,6 +77,8 @@ pub(super) struct View {
     wanted: Option<String>,
     share: Option<String>,
     file: Option<Response>,
+    /// Whether the page shows scores of the loaded pack, or may lead to them.
+    has_loaded: bool,
 }
 
 impl View {
@@ -91,7 +93,13 @@ impl View {
             wanted: address.get(DOWNLOAD).map(ToOwned::to_owned),
             share: address.get(SHARE).map(ToOwned::to_owned),
             file: None,
+            has_loaded: true,
         }
+    }
+
+    /// Sets whether the page shows scores of the loaded pack; by default it may.
+    pub(super) fn has_loaded(&mut self, has_loaded: bool) {
+        self.has_loaded = has_loaded;
     }
 
     /// Adds a style sheet of `assets/pages/`.
@@ -204,7 +212,7 @@ impl View {
                     style { @for name in styles { (PreEscaped(assets::text(name))) } }
                 }
                 body.shared {
-                    @if pack.weights == Weights::Demo { (demo_notice()) }
+                    @if self.has_loaded && pack.weights == Weights::Demo { (demo_notice()) }
                     main { (content) }
                     footer {
                         "stellar-score " (crate::VERSION) " · " (date) " · loaded pack " (pack.name)
@@ -223,7 +231,7 @@ impl View {
                 (head(&self.title, &self.styles, &self.scripts))
                 body {
                     (bar(self.section))
-                    @if pack.weights == Weights::Demo { (demo_notice()) }
+                    @if self.has_loaded && pack.weights == Weights::Demo { (demo_notice()) }
                     main #main { (content) }
                     footer {
                         "stellar-score " (crate::VERSION) " · pack " (pack.name) " "
@@ -239,9 +247,9 @@ impl View {
 fn demo_notice() -> Markup {
     html! {
         aside.notice.demo aria-label="Notice" {
-            strong { "Demo weights: numbers mean nothing. " }
-            "The loaded pack has random weights. Everything works, and no score says anything about \
-                an image."
+            strong { "Demo weights: scores of the loaded pack mean nothing. " }
+            "Its weights are random, so that everything can be tried. Imported scores, and those of \
+                other packs, are not concerned."
         }
     }
 }

@@ -130,7 +130,7 @@ async fn the_leaderboard_says_who_is_better_and_whether_that_is_certain() {
             "Identity (IPS)",
             "higher is better",
             "lower is better",
-            "Demo weights: numbers mean nothing",
+            "Demo weights: scores of the loaded pack mean nothing",
             "None is applied: scores as measured",
         ],
     );
@@ -153,7 +153,7 @@ async fn the_penalty_is_explained_where_it_is_chosen() {
     let app = App::start().await;
     Samples::with_ips(0.7).record(&app, "good").await;
     for (policy, explained) in [
-        ("stellar", "counts as 0 in the identity metrics"),
+        ("stellar", "counts as a copy if it matches its prompt hardly better"),
         ("toolkit", "wrong predictions count as right"),
         ("none", "A method that copies the reference image can come first"),
     ] {

@@ -63,7 +63,10 @@ fn columns(page: &Page, metrics: &[&Metric], has_groups: bool) -> Vec<Column> {
     }
     columns.push(Column::text("Images"));
     columns.push(Column::text("Penalised"));
-    let by_mean_rank = head(page, "mean_rank", "Mean rank");
+    let by_mean_rank = html! {
+        (head(page, "mean_rank", "Mean rank"))
+        br; span.fine { "lower is better" }
+    };
     columns.push(sorted(Column::text("Mean rank").head(by_mean_rank), page, "mean_rank", false));
     for metric in metrics {
         let label = metric.guide.label();

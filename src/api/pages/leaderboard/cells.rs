@@ -42,7 +42,10 @@ impl Measure {
     }
 
     fn at(&self, value: f64) -> i64 {
-        let share = (value - self.low) / (self.high - self.low);
+        // Equal values differ by rounding.
+        let width = self.high - self.low;
+        let width = if width > 1e-9 * self.high.abs().max(self.low.abs()) { width } else { 0.0 };
+        let share = (value - self.low) / width;
         if share.is_finite() { (share * WIDTH).round() as i64 } else { (WIDTH / 2.0) as i64 }
     }
 

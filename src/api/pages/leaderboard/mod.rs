@@ -40,6 +40,9 @@ pub(super) async fn read(State(app): Shared, mut address: Address) -> Result<Res
         Shape::Plane => plane::content(&app, &page, query, &mut view).await?,
         Shape::Table | Shape::Charts => {
             let response = leaderboard::respond(&app, query).await?;
+            let loaded = app.scoring.pack().id();
+            let shown = &response.rows;
+            view.has_loaded(shown.is_empty() || shown.iter().any(|row| row.pack == loaded));
             rows(&page, &response, shape, &address, &mut view)
         }
     };

@@ -119,7 +119,7 @@ pub(super) fn warnings(page: &Page, response: &LeaderboardResponse) -> Markup {
     }
 }
 
-/// Renders three sentences that suffice to read the table.
+/// Renders the sentences that suffice to read the table.
 pub(super) fn how_to_read(policy: Policy, is_table: bool) -> Markup {
     html! {
         section.how {
@@ -133,10 +133,15 @@ pub(super) fn how_to_read(policy: Policy, is_table: bool) -> Markup {
                 li {
                     strong { "Certainty. " }
                     @if is_table { "The bar below a number " } @else { "The line through a dot " }
-                    "is where the true average lies (95 of 100 such bars contain it); all bars of a \
-                     metric share one scale. Where they do not overlap for two methods, the \
-                     difference is certain (at the usual 95 %), and one rank is better. A rank such \
-                     as 1–2 means: any place from 1 to 2, the data do not separate these methods."
+                    "shows how far the average may be off (a 95 % interval); the mark on it is the \
+                     average, and all bars of a metric share one scale. Two bars that do not overlap: \
+                     the difference is certain, as far as 95 % is. Two bars that overlap: treat the \
+                     methods as equal."
+                }
+                li {
+                    strong { "Rank. " }
+                    "A plain 3 is a settled third place. A range such as 1–2 means first or second: \
+                     the data do not tell which."
                 }
                 li { strong { "Penalty. " } (penalty(policy, is_table)) }
             }
@@ -148,10 +153,10 @@ fn penalty(policy: Policy, is_table: bool) -> Markup {
     html! {
         @match policy {
             Policy::Stellar => {
-                "An image that hardly fits its prompt better than the person's reference image does \
-                 counts as 0 in the identity metrics (IPS, SIS, APS): copying the reference image \
-                 does not pay."
-                @if is_table { " The column Penalised is the share of such images." }
+                "Some generators copy the person's photo. An image counts as a copy if it matches its \
+                 prompt hardly better than the reference photo would; it then gets 0 in the identity \
+                 metrics (IPS, SIS, APS), and no other metric changes. The averages include these 0."
+                @if is_table { " Penalised is the share of such images." }
             }
             Policy::Toolkit => {
                 "As in the paper's toolkit: an image that hardly fits its prompt better than the \
@@ -224,8 +229,11 @@ fn verdict(response: &LeaderboardResponse, metric: &Metric) -> Option<Markup> {
             }
             (several, _) => {
                 (names(several)) " share the first place in " (label)
-                ": the data do not separate them. "
-                (name(several[0])) " has the best average, which may be chance."
+                ": the data do not separate them. The best average is that of "
+                (name(several[0])) ", which may be chance."
+                @if !rest.is_empty() {
+                    " Certainly not first: " (names(&rest)) "."
+                }
             }
         }
     })
