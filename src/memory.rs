@@ -19,7 +19,7 @@ pub struct Needs {
     pub pack: u64,
     /// Feature cache: `engine.cache_bytes`.
     pub cache: u64,
-    /// Requests being read or scored: `limits.upload_memory_mib`.
+    /// Requests being read or scored: `limits.upload_memory_mib` and `rewards.memory_mib`.
     pub uploads: u64,
     /// Decoded pixels: `limits.pixel_memory_mib`.
     pub pixels: u64,
@@ -52,7 +52,7 @@ impl Needs {
             // The runtime repacks weights for the CPU's kernels, and keeps some of the originals.
             pack: pack.weight_bytes() * 13 / 10 + PROGRAM,
             cache: config.engine.cache_bytes,
-            uploads: config.limits.upload_memory_bytes() as u64,
+            uploads: (config.limits.upload_memory_bytes() + config.rewards.memory_bytes()) as u64,
             pixels: config.limits.pixel_bytes(),
             answers: api::response_cache_bytes(),
             imports: api::import_bytes(),

@@ -21,6 +21,12 @@
 
   const value = (cell) => cell?.dataset.value ?? cell?.textContent.trim() ?? "";
 
+  // A spreadsheet would run names that begin like formulas, and break rows at tabs and line ends.
+  const plain = (cell) => {
+    const text = value(cell).replace(/^−(?=\d)/, "-").replace(/[\t\r\n]+/g, " ");
+    return /^[=+\-@]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
+  };
+
   const compare = (a, b) => {
     // Missing values are last in both orders.
     if (a === "" || b === "") return a === b ? 0 : a === "" ? Infinity : -Infinity;
@@ -54,7 +60,6 @@
   const copy = async (table, button) => {
     const rows = [...table.rows].filter((row) => !row.hidden);
     // Spreadsheets read the ASCII minus sign only.
-    const plain = (cell) => value(cell).replace(/^−(?=\d)/, "-");
     const text = rows.map((row) => [...row.cells].map(plain).join("\t")).join("\n");
     try {
       await navigator.clipboard.writeText(text);

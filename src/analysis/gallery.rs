@@ -165,10 +165,13 @@ pub fn gallery(
 }
 
 /// Returns the codes of the metrics in which some run has a number, in order of the registry.
+/// Numbers of different versions of a metric are not compared: such a metric is left out.
 fn metrics(runs: &[RunData], wanted: Option<&[String]>) -> Vec<String> {
     let has = |code: &str| {
-        let mut columns = runs.iter().filter_map(|run| run.metrics.get(code));
-        columns.any(|column| column.values.iter().any(Option::is_some))
+        let columns = runs.iter().filter_map(|run| run.metrics.get(code));
+        let mut with_numbers = columns.filter(|column| column.values.iter().any(Option::is_some));
+        let first = with_numbers.next().map(|column| column.version);
+        first.is_some_and(|first| with_numbers.all(|column| column.version == first))
     };
     let codes = crate::metrics::REGISTRY.iter().map(|metric| metric.code);
     let is_wanted = |code: &&str| match wanted {

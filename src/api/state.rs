@@ -69,7 +69,7 @@ impl App {
             scoring.set_face_store(Arc::new(StoredFaces(store.clone())));
         }
         scoring.show_embeddings(config.privacy.return_embeddings);
-        let admission = Arc::new(Admission::new(&config.limits));
+        let admission = Arc::new(Admission::new(&config.limits, &config.rewards));
         let caches = ResponseCaches::new(store.caches());
         let bounds = &telemetry.admission;
         bounds.requests_limit.set(config.limits.requests as i64);

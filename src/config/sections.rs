@@ -301,6 +301,8 @@ pub struct Rewards {
     pub items: usize,
     /// Most items that wait over all requests. A request that would exceed it gets 503.
     pub queue: usize,
+    /// Memory for the bodies of these requests, in MiB. Each counts twice its size.
+    pub memory_mib: usize,
 }
 
 impl Rewards {
@@ -314,6 +316,12 @@ impl Rewards {
     #[must_use]
     pub fn deadline(&self) -> Duration {
         Duration::from_secs(self.deadline_seconds)
+    }
+
+    /// Returns the memory limit of bodies, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_mib * MIB
     }
 }
 

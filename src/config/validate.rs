@@ -45,6 +45,7 @@ impl Config {
             ("rewards.deadline_seconds", self.rewards.deadline_seconds),
             ("rewards.items", self.rewards.items as u64),
             ("rewards.queue", self.rewards.queue as u64),
+            ("rewards.memory_mib", self.rewards.memory_mib as u64),
             ("analysis.queue", self.analysis.queue as u64),
             ("traces.queue", self.traces.queue as u64),
             ("traces.delay_seconds", self.traces.delay_seconds),

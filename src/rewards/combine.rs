@@ -20,8 +20,8 @@ pub struct Combination {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnNull {
-    /// It is left out, and the other weights grow so that they add up to the same. The combination
-    /// is null if nothing is left.
+    /// It is left out, and the other weights grow so that their absolute values add up to the
+    /// same. The combination is null if nothing is left.
     Skip,
     /// It counts as 0.
     Zero,
@@ -35,11 +35,11 @@ impl Combination {
     pub fn of(&self, rewards: &BTreeMap<&str, Option<f64>>) -> Option<f64> {
         let (mut sum, mut total, mut found) = (0.0, 0.0, 0.0);
         for (name, weight) in &self.weights {
-            total += weight;
+            total += weight.abs();
             match (rewards.get(name.as_str()).copied().flatten(), self.on_null) {
                 (Some(reward), _) => {
                     sum += weight * reward;
-                    found += weight;
+                    found += weight.abs();
                 }
                 (None, OnNull::Zero) => {}
                 (None, OnNull::Skip) => continue,
@@ -47,6 +47,7 @@ impl Combination {
             }
         }
         let combined = match self.on_null {
+            OnNull::Skip if found == 0.0 => return None,
             OnNull::Skip => sum * (total / found),
             OnNull::Zero | OnNull::Fail => sum,
         };
@@ -78,5 +79,14 @@ mod tests {
         assert_eq!(combined(OnNull::Fail, [Some(2.0), None]), None);
         assert_eq!(combined(OnNull::Skip, [None, None]), None);
         assert_eq!(combined(OnNull::Zero, [None, None]), Some(0.0));
+    }
+
+    #[test]
+    fn weights_of_both_signs_keep_their_signs() {
+        let weights = [("a", 1.0), ("b", -1.0)].map(|(name, weight)| (name.to_owned(), weight));
+        let skip = Combination { weights: weights.into(), on_null: OnNull::Skip };
+        assert_eq!(skip.of(&BTreeMap::from([("a", Some(3.0)), ("b", Some(1.0))])), Some(2.0));
+        assert_eq!(skip.of(&BTreeMap::from([("a", Some(3.0)), ("b", None)])), Some(6.0));
+        assert_eq!(skip.of(&BTreeMap::from([("a", None), ("b", Some(3.0))])), Some(-6.0));
     }
 }

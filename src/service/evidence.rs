@@ -165,16 +165,19 @@ impl Evidence {
 
     /// Adds evidence of later scores of the same sample, which goes first.
     pub fn merge(&mut self, later: Self) {
-        fn newer<T>(earlier: &mut Vec<T>, later: Vec<T>) {
-            if !later.is_empty() {
-                *earlier = later;
-            }
+        /// Replaces entries about the same thing, and adds the others.
+        fn newer<T, K: PartialEq>(earlier: &mut Vec<T>, later: Vec<T>, key: impl Fn(&T) -> K) {
+            earlier.retain(|old| !later.iter().any(|new| key(new) == key(old)));
+            earlier.extend(later);
         }
-        newer(&mut self.texts, later.texts);
-        newer(&mut self.faces, later.faces);
-        newer(&mut self.objects, later.objects);
-        newer(&mut self.relations, later.relations);
-        newer(&mut self.attributes, later.attributes);
+        newer(&mut self.texts, later.texts, |of| of.graph.clone());
+        newer(&mut self.faces, later.faces, |of| of.of.clone());
+        newer(&mut self.objects, later.objects, |of| of.label.clone());
+        newer(&mut self.attributes, later.attributes, |of| of.attribute.clone());
+        // All relations of a prompt are found together.
+        if !later.relations.is_empty() {
+            self.relations = later.relations;
+        }
         self.checkpoints.extend(later.checkpoints);
         self.details.extend(later.details);
         self.matches.extend(later.matches);
@@ -220,7 +223,7 @@ fn round(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scoring::FaceEvidence;
+    use crate::scoring::{FaceEvidence, TextEvidence};
 
     fn evidence(images: usize, faces: usize) -> Evidence {
         let face = |at: usize| FaceEvidence {
@@ -281,5 +284,24 @@ mod tests {
         for bytes in [&b""[..], b"{}", &stored[..stored.len() / 2], &stored[1..]] {
             assert!(Evidence::from_stored(bytes).is_err(), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn later_evidence_replaces_what_it_is_about_and_keeps_the_rest() {
+        let text = |graph: &str, tokens| TextEvidence {
+            graph: graph.to_owned(),
+            tokens,
+            context: 77,
+            truncated: false,
+        };
+        let (mut earlier, mut later) = (evidence(2, 1), evidence(1, 3));
+        earlier.texts = vec![text("clip.text", 9), text("pick.text", 9)];
+        later.texts = vec![text("pick.text", 11)];
+        earlier.merge(later);
+        let tokens: Vec<_> = earlier.texts.iter().map(|of| (&*of.graph, of.tokens)).collect();
+        assert_eq!(tokens, [("clip.text", 9), ("pick.text", 11)]);
+        let mut faces: Vec<_> = earlier.faces.iter().map(|of| of.faces.len()).collect();
+        faces.sort_unstable();
+        assert_eq!(faces, [1, 3], "one image is new, the other stays");
     }
 }

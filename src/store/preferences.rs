@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Store;
 use super::db::{
     Argument, Connection, Connections, Reader, Row, Sql, StoreError, check_name, new_id,
-    on_backend, read, to_microseconds, with_retries, write,
+    on_backend, read, to_microseconds, with_retries,
 };
 use super::judgements::{
     Judgement, NewPreference, Preference, PreferencesQuery, Question, UnknownSample,
@@ -90,24 +90,22 @@ impl Store {
 
     /// Deletes a judgement; `false` if none has this id.
     pub async fn delete_preference(&self, id: Uuid) -> Result<bool, StoreError> {
-        let mut deleted = 0;
-        for text in BOTH.map(|table| table.one) {
-            let mut sql = Sql::new(text);
+        let delete = BOTH.map(|table| {
+            let mut sql = Sql::new(table.one);
             sql.bind(id);
-            deleted += on_backend!(self, pool => write(pool, sql).await)?;
-        }
-        Ok(deleted > 0)
+            sql
+        });
+        Ok(on_backend!(self, pool => together(pool, delete).await)? > 0)
     }
 
     /// Deletes all judgements of an annotator, and returns their number.
     pub async fn delete_annotator(&self, annotator: &str) -> Result<u64, StoreError> {
-        let mut deleted = 0;
-        for text in BOTH.map(|table| table.of_annotator) {
-            let mut sql = Sql::new(text);
+        let delete = BOTH.map(|table| {
+            let mut sql = Sql::new(table.of_annotator);
             sql.bind(annotator);
-            deleted += on_backend!(self, pool => write(pool, sql).await)?;
-        }
-        Ok(deleted)
+            sql
+        });
+        on_backend!(self, pool => together(pool, delete).await)
     }
 
     /// Returns the names of at most `most` samples that both runs have and that have no vote on
@@ -269,6 +267,8 @@ async fn count_votes<C: Connection>(
              AND annotator IN ",
         );
         sql.tuple(annotators.into_iter().map(Argument::from));
+        let questions: BTreeSet<&str> = rows.iter().map(|(key, _)| key.0).collect();
+        sql.push(" AND question IN ").tuple(questions.into_iter().map(Argument::from));
         connection.execute(sql).await?;
     }
     Ok(())
@@ -280,15 +280,6 @@ async fn keep_uncounted<C: Connection>(
     rows: &[(Key<'_>, Answer)],
     created: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    for ((question, annotator, name, a, b, is_repeat), _) in rows {
-        if !is_repeat {
-            let mut sql = Sql::new("DELETE FROM preferences WHERE question = ");
-            sql.bind(*question).push(" AND annotator = ").bind(*annotator);
-            sql.push(" AND name = ").bind(*name);
-            sql.push(" AND run_a = ").bind(*a).push(" AND run_b = ").bind(*b);
-            connection.execute(sql).await?;
-        }
-    }
     for rows in rows.chunks(BATCH) {
         let mut sql = Sql::new(
             "INSERT INTO uncounted_votes (id, question, annotator, name, run_a, run_b, is_repeat,
@@ -316,8 +307,35 @@ async fn keep_uncounted<C: Connection>(
                   created = excluded.created",
         );
         connection.execute(sql).await?;
+        let mut sql = Sql::new(
+            "DELETE FROM preferences WHERE EXISTS (
+                 SELECT 1 FROM uncounted_votes AS unsure
+                 WHERE unsure.is_repeat = 0
+                     AND unsure.question = preferences.question
+                     AND unsure.annotator = preferences.annotator
+                     AND unsure.name = preferences.name
+                     AND unsure.run_a = preferences.run_a
+                     AND unsure.run_b = preferences.run_b)
+             AND annotator IN ",
+        );
+        let annotators: BTreeSet<&str> = rows.iter().map(|(key, _)| key.1).collect();
+        let questions: BTreeSet<&str> = rows.iter().map(|(key, _)| key.0).collect();
+        sql.tuple(annotators.into_iter().map(Argument::from));
+        sql.push(" AND question IN ").tuple(questions.into_iter().map(Argument::from));
+        connection.execute(sql).await?;
     }
     Ok(())
+}
+
+/// Runs deletions in one transaction, and returns the number of deleted rows.
+async fn together<P: Connections>(pool: &P, deletions: [Sql; 2]) -> Result<u64, StoreError> {
+    let mut transaction = pool.begin().await?;
+    let mut deleted = 0;
+    for sql in deletions {
+        deleted += transaction.execute(sql).await?;
+    }
+    transaction.commit().await?;
+    Ok(deleted)
 }
 
 fn preference<R: Row>(row: &R) -> Result<Preference, StoreError> {

@@ -92,6 +92,22 @@ async fn all_forms_of_a_request_give_equal_rewards() {
 }
 
 #[tokio::test]
+async fn images_that_several_items_name_are_read_once() {
+    let app = App::start().await;
+    let item = json!({"image": {"tensor": 0}, "references": vec![json!({"tensor": 0}); 16]});
+    let document = json!({"rewards": [ONE_GRAPH], "items": vec![item; 2000]});
+    let (image, reference) = (pixels(1, 64), pixels(2, 64));
+    let body = safetensors(
+        &document,
+        &[("images", &[1, 64, 64, 3], &image), ("references", &[1, 64, 64, 3], &reference)],
+    );
+    let response = app.send(request("application/x-safetensors", body)).await.ok();
+    let column = response["rewards"][ONE_GRAPH].as_array().unwrap();
+    assert_eq!(column.len(), 2000);
+    assert!(column.iter().all(|reward| *reward == column[0] && reward.is_f64()));
+}
+
+#[tokio::test]
 async fn a_broken_item_is_its_own_error() {
     let app = App::start().await;
     let items = json!([
@@ -177,7 +193,9 @@ async fn wrong_requests_are_refused_as_a_whole() {
 async fn many_requests_at_once_wait_and_are_all_answered() {
     let app = App::with(|setup| {
         setup.config.rewards.concurrency = 4;
-        setup.config.limits.requests = 1;
+        // Memory for one or two bodies at once.
+        setup.config.rewards.memory_mib = 1;
+        setup.config.limits.request_mib = 1;
     })
     .await;
     let requests = (0..200).map(|seed| {

@@ -36,6 +36,10 @@ pub(crate) async fn evidence_reads_back_in_the_order_of_recording(db: Database) 
     let again = NewSample { id: Uuid::now_v7(), ..with_extras("1", b"again", &[]) };
     store.record(&again).await.unwrap();
     assert_eq!(evidence(&store, id).await, [b"first"], "a repetition adds nothing");
+    let pictured = NewSample { id: Uuid::now_v7(), ..with_extras("1", b"again", &[IMAGE]) };
+    store.record(&pictured).await.unwrap();
+    assert_eq!(evidence(&store, id).await, [b"first"]);
+    assert!(store.thumbnail(ContentHash::of(IMAGE)).await.unwrap().is_some(), "but a thumbnail");
     let further = NewSample {
         id: Uuid::now_v7(),
         created: at(60),

@@ -8,7 +8,11 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{error::ApiError, fair::Turns};
-use crate::{config::Limits, telemetry::Bound, trace::span};
+use crate::{
+    config::{Limits, Rewards},
+    telemetry::Bound,
+    trace::span,
+};
 
 /// Most requests that wait for upload memory. Each holds a connection, and these are bounded too.
 const MOST_WAITING: usize = 65_536;
@@ -20,7 +24,10 @@ pub(crate) struct Admission {
     memory: Arc<Semaphore>,
     places: usize,
     upload_kib: usize,
-    /// One turn to wait for upload memory.
+    /// Memory of requests that wait for it, apart, so that they keep no other upload out.
+    queued: Arc<Semaphore>,
+    queued_kib: u32,
+    /// One turn to wait for that memory.
     turns: Turns,
 }
 
@@ -56,13 +63,16 @@ pub(crate) fn no_memory() -> ApiError {
 }
 
 impl Admission {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, rewards: &Rewards) -> Self {
+        let queued_kib = kib(rewards.memory_bytes());
         let upload_kib = kib(limits.upload_memory_bytes()) as usize;
         Self {
             requests: Arc::new(Semaphore::new(limits.requests)),
             memory: Arc::new(Semaphore::new(upload_kib)),
             places: limits.requests,
             upload_kib,
+            queued: Arc::new(Semaphore::new(queued_kib as usize)),
+            queued_kib,
             turns: Turns::new(1, MOST_WAITING),
         }
     }
@@ -109,10 +119,11 @@ impl Admission {
         announced: usize,
     ) -> Result<(UploadMemory, OwnedSemaphorePermit), ApiError> {
         let _turn = self.turns.take(client).await.map_err(|_| no_memory())?;
-        let kib = kib(announced).min(u32::try_from(self.upload_kib).unwrap_or(u32::MAX));
-        let permit = Arc::clone(&self.memory).acquire_many_owned(kib).await;
+        // A body that needs more than all of it is alone.
+        let kib = kib(announced).min(self.queued_kib);
+        let permit = Arc::clone(&self.queued).acquire_many_owned(kib).await;
         let permit = permit.expect("the semaphore is never closed");
-        let all = Arc::clone(&self.memory);
+        let all = Arc::clone(&self.queued);
         Ok((UploadMemory { all, held: None, bytes: 0, prepaid_kib: kib }, permit))
     }
 }
@@ -141,9 +152,9 @@ mod tests {
     use crate::config::Config;
 
     fn admission(requests: usize, memory_mib: usize) -> Admission {
-        let mut limits = Config::load(None).unwrap().limits;
+        let Config { mut limits, rewards, .. } = Config::load(None).unwrap();
         (limits.requests, limits.upload_memory_mib, limits.request_mib) = (requests, memory_mib, 1);
-        Admission::new(&limits)
+        Admission::new(&limits, &rewards)
     }
 
     #[test]

@@ -75,22 +75,49 @@ impl BodyLimits {
 
 /// The memory of a body, in the extensions of a request that may hold it until it is answered.
 #[derive(Debug, Clone)]
-pub(crate) struct HeldMemory(#[expect(dead_code, reason = "held")] Arc<OwnedSemaphorePermit>);
+pub(crate) struct HeldMemory {
+    _permit: Arc<OwnedSemaphorePermit>,
+    arrived: Instant,
+}
+
+impl HeldMemory {
+    /// Returns the time at which the request began to wait for the memory.
+    pub(crate) fn arrived(&self) -> std::time::Instant {
+        self.arrived.into_std()
+    }
+}
+
+/// Returns how long a request may wait: `Prefer: wait=SECONDS` (RFC 7240) shortens the time.
+pub(crate) fn wait_of(headers: &HeaderMap, longest: Duration) -> Duration {
+    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let seconds = preferences
+        .flat_map(|value| value.split([',', ';']))
+        .filter_map(|preference| preference.trim().strip_prefix("wait="))
+        .find_map(|seconds| seconds.trim_matches('"').parse().ok());
+    seconds.map_or(longest, |seconds| Duration::from_secs(seconds).min(longest))
+}
 
 impl BodyLimits {
     /// Takes or begins to count the memory of a body. A client of a route that queues waits for it.
     async fn memory(
         &self,
-        client: Option<&str>,
-        announced: usize,
+        queued: Option<(&str, Duration)>,
+        announced: Option<usize>,
     ) -> Result<(UploadMemory, Extensions), ApiError> {
         let mut held = Extensions::new();
-        let Some(client) = client else { return Ok((self.admission.upload(announced)?, held)) };
+        // A body over the size limit is refused by its route, with a more precise error.
+        let most = self.most_bytes;
+        let Some((client, wait)) = queued else {
+            let announced = announced.unwrap_or(0).min(most);
+            return Ok((self.admission.upload(announced)?, held));
+        };
+        let arrived = Instant::now();
+        // Bytes are counted twice: as they arrive, and as images until the response is ready.
+        let announced = 2 * announced.unwrap_or(most).min(most);
         let waits = self.admission.upload_when_free(client, announced);
-        let (memory, permit) = tokio::time::timeout(self.wait, waits)
-            .await
-            .unwrap_or_else(|_| Err(busy(self.wait)))?;
-        held.insert(HeldMemory(Arc::new(permit)));
+        let (memory, permit) =
+            tokio::time::timeout(wait, waits).await.unwrap_or_else(|_| Err(busy(wait)))?;
+        held.insert(HeldMemory { _permit: Arc::new(permit), arrived });
         Ok((memory, held))
     }
 }
@@ -134,13 +161,13 @@ pub(crate) async fn bound(
         let announced = headers
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse().ok());
-        // A body over the size limit is refused by its route, with a more precise error.
-        let announced = announced.unwrap_or(0).min(limits.most_bytes);
         let verdict = Arc::new(Verdict::default());
         let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
         let queues = route.is_some_and(|route| QUEUING.contains(&route));
-        let client = queues.then(|| keys::client(&request));
-        let (memory, held) = limits.memory(client.as_deref(), announced).await?;
+        let client =
+            queues.then(|| (keys::client(&request), wait_of(request.headers(), limits.wait)));
+        let queued = client.as_ref().map(|(client, wait)| (&**client, *wait));
+        let (memory, held) = limits.memory(queued, announced).await?;
         let mut request = request;
         request.extensions_mut().extend(held);
         let request = request
@@ -294,6 +321,20 @@ mod tests {
         bytes_per_second: 1000,
         deadline: Duration::from_secs(100),
     };
+
+    #[test]
+    fn a_client_may_wait_less_than_the_limit() {
+        let longest = Duration::from_secs(45);
+        let of = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("prefer", value.parse().unwrap());
+            wait_of(&headers, longest).as_secs()
+        };
+        assert_eq!(wait_of(&HeaderMap::new(), longest), longest);
+        assert_eq!(of("wait=10"), 10);
+        assert_eq!(of("respond-async, wait=\"10\""), 10);
+        assert_eq!((of("wait=600"), of("wait=x"), of("wait=-1")), (45, 45, 45));
+    }
 
     #[test]
     fn time_is_earned_with_bytes_up_to_the_deadline() {

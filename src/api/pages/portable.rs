@@ -42,7 +42,10 @@ pub(super) async fn content(
 }
 
 async fn may_be_shown(app: &App, runs: impl IntoIterator<Item = Uuid>) -> Result<bool, ApiError> {
+    // Without runs, nothing says that they may.
+    let mut any = false;
     for run in runs {
+        any = true;
         let Some(dataset) = runs::find(app, Id::new(run)).await?.facts.dataset else {
             return Ok(false);
         };
@@ -50,7 +53,12 @@ async fn may_be_shown(app: &App, runs: impl IntoIterator<Item = Uuid>) -> Result
             return Ok(false);
         }
     }
-    Ok(true)
+    Ok(any)
+}
+
+/// Returns content without links, forms, scripts and images, for a page that has not prepared it.
+pub(super) fn plain(content: &Markup) -> Markup {
+    PreEscaped(rewrite(&content.0, |_| None))
 }
 
 /// Returns the hashes of the images that a page shows.
@@ -59,7 +67,7 @@ fn hashes(html: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Rewrites HTML that maud has rendered: no text and no attribute has a raw `<` or `>`.
-fn rewrite<'a>(html: &str, image: impl Fn(&str) -> Option<&'a str>) -> String {
+fn rewrite<'a>(html: &'a str, image: impl Fn(&str) -> Option<&'a str>) -> String {
     let mut text = String::with_capacity(html.len());
     let mut rest = html;
     let (mut svg, mut links) = (0_usize, Vec::new());
@@ -89,7 +97,8 @@ fn rewrite<'a>(html: &str, image: impl Fn(&str) -> Option<&'a str>) -> String {
             "img" => {
                 let alt = attribute(tag, "alt").unwrap_or_default();
                 let source = attribute(tag, "src").unwrap_or_default();
-                match source.strip_prefix("/images/").and_then(&image) {
+                let included = source.strip_prefix("/images/").and_then(&image);
+                match included.or_else(|| source.starts_with("data:").then_some(source)) {
                     Some(data) => {
                         text.push_str("<img class=\"thumbnail\" src=\"");
                         text.push_str(data);

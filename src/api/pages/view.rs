@@ -11,6 +11,7 @@ use super::{
     address::{Address, DOWNLOAD, SHARE},
     assets,
     charts::Chart,
+    portable,
     table::{Format, Table},
 };
 use crate::api::http::{ApiError, Code, not_found};
@@ -188,7 +189,8 @@ impl View {
                 let problem = format!("share is `{known}`: send html");
                 return Err(ApiError::new(Code::MalformedRequest, problem));
             }
-            let document = self.document(&app.scoring.pack().id(), content);
+            let content = portable::plain(content);
+            let document = self.document(&app.scoring.pack().id(), &content);
             let name = format!("{}.html", slug(&self.title));
             return Ok(file("text/html; charset=utf-8", &name, document.into_string()));
         }

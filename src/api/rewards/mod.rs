@@ -17,32 +17,33 @@ use std::{
 use axum::{
     Json,
     extract::{Request, State},
-    http::HeaderMap,
 };
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use serde::Serialize;
+use tokio::sync::Notify;
 use tracing::Instrument as _;
 use utoipa::ToSchema;
 
 use crate::api::http::{
     ApiError, Code,
-    bodies::{HeldMemory, busy},
+    bodies::{HeldMemory, busy, wait_of},
     drain, keys,
 };
 use crate::api::state::{App, Shared};
 use crate::{
     blocking::blocking,
     engine::EngineError,
+    label,
     metrics::{Metric, NullReason},
     pack_id::PackId,
     rewards::{GroupStatistics, Reward, RewardError},
     scoring::{Sample, Scorecard, ScoringError},
-    service::probes,
+    service::{ProbesError, probes},
     telemetry::Bound,
     trace::span,
 };
-use request::Batch;
 pub(crate) use request::RewardsRequest;
+use request::{Batch, Named};
 
 /// Pause before an item tries again after a full queue of the engine.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -140,6 +141,8 @@ pub(crate) async fn compute(
 
 async fn answer(app: &Arc<App>, request: Request) -> Result<RewardsResponse, ApiError> {
     let started = Instant::now();
+    // The wait for memory, before the body was read, counts.
+    let arrived = request.extensions().get::<HeldMemory>().map_or(started, HeldMemory::arrived);
     let wait = wait_of(request.headers(), app.rewards.wait());
     let client = keys::client(&request);
     let caller = keys::caller(&request);
@@ -147,17 +150,11 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<RewardsResponse, Api
     let _memory = request.extensions().get::<HeldMemory>().cloned();
     let batch = Batch::read(request, &app.limits).instrument(span!("read")).await?;
     if let Some(caller) = caller {
-        caller.count_images(batch.request.items.len());
+        caller.count_images(batch.images());
     }
     let rewards = parse_rewards(app, &batch.request)?;
-    let (samples, batch) = {
-        let limits = app.limits.clone();
-        blocking(move || {
-            let all = batch.request.items.iter().map(|item| batch.sample(item, &limits));
-            (all.collect::<Vec<_>>(), batch)
-        })
-        .await
-    };
+    let limits = app.limits.clone();
+    let (asked, names, samples) = blocking(move || batch.samples(&limits)).await;
     let read = started.elapsed();
     let mut metrics: Vec<&'static Metric> = Vec::new();
     for reward in &rewards {
@@ -165,16 +162,11 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<RewardsResponse, Api
             metrics.push(reward.metric);
         }
     }
+    let wait = wait.saturating_sub(arrived.elapsed());
     let work = Work { app, client: &client, metrics: &metrics, wait };
-    let scoring = work.score_all(samples).instrument(span!("score"));
-    let (cards, waited) =
-        tokio::time::timeout(app.rewards.deadline(), scoring).await.unwrap_or_else(|_| {
-            let seconds = app.rewards.deadline_seconds;
-            let problem = format!("not ready after {seconds} s: send fewer items at once");
-            Err(ApiError::new(Code::DeadlineExceeded, problem))
-        })?;
+    let (cards, waited) = work.score_all(samples).instrument(span!("score")).await?;
     let scored = started.elapsed();
-    let mut response = columns(app, &rewards, &batch.request, cards)?;
+    let mut response = columns(app, &rewards, &asked, &names, cards);
     response.timings = RewardTimings {
         read_ms: milliseconds(read),
         wait_ms: milliseconds(waited),
@@ -186,16 +178,6 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<RewardsResponse, Api
 
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
-}
-
-/// Returns how long a request may wait: `Prefer: wait=SECONDS` (RFC 7240) shortens the time.
-fn wait_of(headers: &HeaderMap, longest: Duration) -> Duration {
-    let preferences = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let seconds = preferences
-        .flat_map(|value| value.split([',', ';']))
-        .filter_map(|preference| preference.trim().strip_prefix("wait="))
-        .find_map(|seconds| seconds.trim_matches('"').parse().ok());
-    seconds.map_or(longest, |seconds| Duration::from_secs(seconds).min(longest))
 }
 
 fn parse_rewards(app: &App, request: &RewardsRequest) -> Result<Vec<Reward>, ApiError> {
@@ -230,6 +212,11 @@ fn parse_rewards(app: &App, request: &RewardsRequest) -> Result<Vec<Reward>, Api
             );
         }
     }
+    let longest = label::MAX_BYTES;
+    let is_long = |name: &Option<String>| name.as_ref().is_some_and(|name| name.len() > longest);
+    if request.items.iter().any(|item| is_long(&item.group) || is_long(&item.id)) {
+        return invalid(format!("a `group` or `id` is longer than {longest} bytes: shorten it"));
+    }
     if request.statistics && request.combine.is_none() && rewards.len() > 1 {
         return invalid(
             "statistics are of one number for each item: send `combine`, or a single reward"
@@ -259,6 +246,13 @@ struct Work<'a> {
 
 type ItemResult = Result<Scorecard, ApiError>;
 
+/// The turn of a request's first item.
+#[derive(Default)]
+struct Began {
+    at: OnceLock<Instant>,
+    first: Notify,
+}
+
 impl Work<'_> {
     /// Scores all items, and returns how long the first one waited.
     async fn score_all(
@@ -266,7 +260,7 @@ impl Work<'_> {
         samples: Vec<Result<Sample, ApiError>>,
     ) -> Result<(Vec<ItemResult>, Duration), ApiError> {
         let started = Instant::now();
-        let began = OnceLock::new();
+        let began = Began::default();
         let mut cards: Vec<Option<ItemResult>> = samples.iter().map(|_| None).collect();
         let mut running = FuturesUnordered::new();
         for (at, sample) in samples.into_iter().enumerate() {
@@ -278,14 +272,23 @@ impl Work<'_> {
         }
         // Only the wait for the first turn is bounded by it: then the request makes progress.
         let mut patience = pin!(tokio::time::sleep(self.wait));
+        let mut deadline = pin!(tokio::time::sleep(Duration::MAX));
         loop {
             tokio::select! {
+                () = began.first.notified() => {
+                    deadline.set(tokio::time::sleep(self.app.rewards.deadline()));
+                }
+                () = &mut deadline => {
+                    let seconds = self.app.rewards.deadline_seconds;
+                    let problem = format!("not ready after {seconds} s: send fewer items at once");
+                    return Err(ApiError::new(Code::DeadlineExceeded, problem));
+                }
                 next = running.next() => {
                     let Some((at, result)) = next else { break };
                     cards[at] = Some(result?);
                 }
-                () = &mut patience, if began.get().is_none() => {
-                    if began.get().is_none() {
+                () = &mut patience, if began.at.get().is_none() => {
+                    if began.at.get().is_none() {
                         let turns = &self.app.reward_turns;
                         tracing::info!(waiting = turns.waiting(), "rewards refused after their wait");
                         return Err(busy(self.wait));
@@ -293,24 +296,23 @@ impl Work<'_> {
                 }
             }
         }
-        let waited = began.get().map_or(Duration::ZERO, |at| at.duration_since(started));
+        let waited = began.at.get().map_or(Duration::ZERO, |at| at.duration_since(started));
         let cards = cards.into_iter().map(|card| card.expect("every item was scored")).collect();
         Ok((cards, waited))
     }
 
     /// Scores one item in its turn. The outer error is one of the whole request.
-    async fn in_turn(
-        &self,
-        mut sample: Sample,
-        began: &OnceLock<Instant>,
-    ) -> Result<ItemResult, ApiError> {
+    async fn in_turn(&self, mut sample: Sample, began: &Began) -> Result<ItemResult, ApiError> {
         let _turn = self.app.reward_turns.take(self.client).await.map_err(|_| {
             ApiError::unavailable("too many items are waiting already; retry after a moment")
                 .at(Bound::Requests)
         })?;
-        began.get_or_init(Instant::now);
+        if began.at.set(Instant::now()).is_ok() {
+            began.first.notify_one();
+        }
         sample.dataset = match probes(&self.app.store, &self.app.scoring, &sample.metadata).await {
             Ok(dataset) => dataset,
+            Err(ProbesError::Store(error)) => return Err(error.into()),
             Err(error) => return Ok(Err(error.into())),
         };
         loop {
@@ -333,8 +335,9 @@ fn columns(
     app: &App,
     rewards: &[Reward],
     request: &RewardsRequest,
+    names: &[Named],
     cards: Vec<ItemResult>,
-) -> Result<RewardsResponse, ApiError> {
+) -> RewardsResponse {
     let mut response = RewardsResponse {
         rewards: BTreeMap::new(),
         reasons: BTreeMap::new(),
@@ -397,7 +400,7 @@ fn columns(
         let single = response.combined.as_ref().or_else(|| response.rewards.values().next());
         let column = single.expect("a request has a reward");
         let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (at, item) in request.items.iter().enumerate() {
+        for (at, item) in names.iter().enumerate() {
             if let Some(group) = &item.group {
                 groups.entry(group).or_default().push(at);
             }
@@ -410,29 +413,10 @@ fn columns(
     }
     for (at, card) in cards.into_iter().enumerate() {
         if let Err(error) = card {
-            let id = request.items[at].id.clone();
+            let id = names[at].id.clone();
             let detail = error.detail().to_owned();
             response.errors.insert(at, ItemError { id, code: error.code(), detail });
         }
     }
-    Ok(response)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_may_wait_less_than_the_limit() {
-        let longest = Duration::from_secs(45);
-        let of = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("prefer", value.parse().unwrap());
-            wait_of(&headers, longest).as_secs()
-        };
-        assert_eq!(wait_of(&HeaderMap::new(), longest), longest);
-        assert_eq!(of("wait=10"), 10);
-        assert_eq!(of("respond-async, wait=\"10\""), 10);
-        assert_eq!((of("wait=600"), of("wait=x"), of("wait=-1")), (45, 45, 45));
-    }
+    response
 }

@@ -1,7 +1,7 @@
 //! Reads a request for rewards in its three forms: JSON with base64, a multipart form, and
 //! safetensors with raw pixels.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use axum::{body::Bytes, extract::Request, http::header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -130,52 +130,104 @@ impl Batch {
         }
     }
 
-    /// Returns the sample of an item, or what is wrong with it. This decodes and copies.
-    pub(super) fn sample(&self, item: &Item, limits: &Limits) -> Result<Sample, ApiError> {
-        let several = |sources: &[ImageSource], field: &str, name: &str, most: usize| {
-            if sources.len() > most {
-                let problem = format!("there are more than {most} images in `{field}`: send fewer");
-                return Err(ApiError::new(Code::RepeatedField, problem));
-            }
-            let images = sources
-                .iter()
-                .enumerate()
-                .map(|(at, source)| self.image(source, field, &format!("{name}[{at}]"), limits));
-            images.collect::<Result<Vec<_>, _>>()
-        };
+    /// Returns the number of images that the items name.
+    pub(super) fn images(&self) -> usize {
+        let of = |item: &Item| 1 + item.references.len() + item.auxiliary.len();
+        self.request.items.iter().map(of).sum()
+    }
+
+    /// Returns the request without its items, their names, and their samples or what is wrong with
+    /// them. This decodes and copies, and gives the texts of images back as it goes.
+    pub(super) fn samples(
+        mut self,
+        limits: &Limits,
+    ) -> (RewardsRequest, Vec<Named>, Vec<Result<Sample, ApiError>>) {
+        let items = std::mem::take(&mut self.request.items);
+        let mut images = Images { files: self.files, limits, known: HashMap::new() };
+        let mut names = Vec::with_capacity(items.len());
+        let samples = items
+            .into_iter()
+            .map(|mut item| {
+                names.push(Named { group: item.group.take(), id: item.id.take() });
+                images.sample(item)
+            })
+            .collect();
+        (self.request, names, samples)
+    }
+}
+
+/// How a request names an item.
+pub(super) struct Named {
+    pub(super) group: Option<String>,
+    pub(super) id: Option<String>,
+}
+
+/// The images of a request. One that several items name is read once.
+struct Images<'a> {
+    files: Files,
+    limits: &'a Limits,
+    known: HashMap<String, EncodedImage>,
+}
+
+impl Images<'_> {
+    fn sample(&mut self, item: Item) -> Result<Sample, ApiError> {
         if let Some(prompt) = &item.prompt {
-            check_prompt(prompt, limits)?;
+            check_prompt(prompt, self.limits)?;
         }
+        let metadata = item
+            .metadata
+            .as_ref()
+            .map_or(Ok(Metadata::default()), |metadata| item_metadata(metadata, self.limits))?;
+        let Limits { references, auxiliary, .. } = *self.limits;
         Ok(Sample {
-            image: self.image(&item.image, "images", "image", limits)?,
-            prompt: item.prompt.clone(),
-            references: several(&item.references, "references", "reference", limits.references)?,
-            auxiliary: several(&item.auxiliary, "auxiliary", "auxiliary", limits.auxiliary)?,
-            metadata: item
-                .metadata
-                .as_ref()
-                .map_or(Ok(Metadata::default()), |metadata| item_metadata(metadata, limits))?,
+            image: self.image(item.image, "images", "image")?,
+            prompt: item.prompt,
+            references: self.several(item.references, "references", "reference", references)?,
+            auxiliary: self.several(item.auxiliary, "auxiliary", "auxiliary", auxiliary)?,
+            metadata,
             dataset: None,
         })
     }
 
+    fn several(
+        &mut self,
+        sources: Vec<ImageSource>,
+        field: &str,
+        name: &str,
+        most: usize,
+    ) -> Result<Vec<EncodedImage>, ApiError> {
+        if sources.len() > most {
+            let problem = format!("there are more than {most} images in `{field}`: send fewer");
+            return Err(ApiError::new(Code::RepeatedField, problem));
+        }
+        let sources = sources.into_iter().enumerate();
+        sources.map(|(at, source)| self.image(source, field, &format!("{name}[{at}]"))).collect()
+    }
+
     fn image(
-        &self,
-        source: &ImageSource,
+        &mut self,
+        source: ImageSource,
         tensors: &str,
         name: &str,
-        limits: &Limits,
     ) -> Result<EncodedImage, ApiError> {
         let invalid = |why: &str| Err(ApiError::new(Code::InvalidField, format!("{name}: {why}")));
+        let key = match &source {
+            ImageSource::Base64(_) => None,
+            ImageSource::Tensor { tensor } => Some(format!("{tensors}.{tensor}")),
+            ImageSource::Part { part } => Some(part.clone()),
+        };
+        if let Some(known) = key.as_ref().and_then(|key| self.known.get(key)) {
+            return Ok(known.clone());
+        }
         let file = match (source, &self.files) {
-            (ImageSource::Base64(text), _) => match base64(text) {
+            (ImageSource::Base64(text), _) => match base64(&text) {
                 Some(bytes) => bytes.into(),
                 None => return invalid("it is not base64: send the file's bytes in base64"),
             },
             (ImageSource::Tensor { tensor }, Files::Tensors(all)) => {
-                all.image(tensors, *tensor).map_err(|error| error.within(name))?
+                all.image(tensors, tensor).map_err(|error| error.within(name))?
             }
-            (ImageSource::Part { part }, Files::Parts(parts)) => match parts.get(part) {
+            (ImageSource::Part { part }, Files::Parts(parts)) => match parts.get(&part) {
                 Some(bytes) => bytes.clone(),
                 None => return invalid("the form has no part of that name"),
             },
@@ -186,7 +238,11 @@ impl Batch {
                 return invalid("it refers to a part, and the body is not a multipart form");
             }
         };
-        examine(file, name, limits)
+        let image = examine(file, name, self.limits)?;
+        if let Some(key) = key {
+            self.known.insert(key, image.clone());
+        }
+        Ok(image)
     }
 }
 
@@ -251,8 +307,9 @@ fn item_metadata(metadata: &serde_json::Value, limits: &Limits) -> Result<Metada
                     let problem = format!("metadata.include is not that of GenEval: {error}");
                     ApiError::new(Code::InvalidField, problem)
                 })?;
-            let mut detectables: Vec<_> = included.into_iter().map(|each| each.class).collect();
-            detectables.dedup();
+            let mut seen = HashSet::new();
+            let classes = included.into_iter().map(|each| each.class);
+            let detectables: Vec<_> = classes.filter(|class| seen.insert(class.clone())).collect();
             serde_json::json!({ "detectables": detectables }).to_string()
         }
     };
@@ -282,7 +339,7 @@ mod tests {
     fn metadata_of_geneval_names_objects() {
         let limits = Config::load(None).unwrap().limits;
         let geneval = serde_json::json!({
-            "tag": "counting", "include": [{"class": "bench", "count": 2}, {"class": "dog"}],
+            "tag": "counting", "include": [{"class": "bench", "count": 2}, {"class": "dog"}, {"class": "bench"}],
             "prompt": "a photo of two benches"
         });
         let metadata = item_metadata(&geneval, &limits).unwrap();

@@ -1,5 +1,7 @@
 //! Raw pixels in a body of safetensors.
 
+use std::{collections::HashMap, ops::Range};
+
 use axum::body::Bytes;
 use safetensors::{Dtype, SafeTensors};
 
@@ -11,6 +13,14 @@ const MOST_HEADER: u64 = 16 << 20;
 /// The body, whose tensors have been checked.
 pub(super) struct Tensors {
     bytes: Bytes,
+    all: HashMap<String, Tensor>,
+}
+
+/// A tensor of the body, whose bytes fit its shape.
+struct Tensor {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Range<usize>,
 }
 
 fn invalid(problem: impl Into<String>) -> ApiError {
@@ -28,30 +38,36 @@ impl Tensors {
         if length.is_some_and(|length| length > MOST_HEADER) {
             return Err(malformed(&"its header is longer than 16 MiB"));
         }
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| malformed(&error))?;
-        SafeTensors::deserialize(&bytes).map_err(|error| malformed(&error))?;
+        let (length, header) =
+            SafeTensors::read_metadata(&bytes).map_err(|error| malformed(&error))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| malformed(&error))?;
+        // After the length of the header and the header.
+        let start = length + size_of::<u64>();
+        let all = header.tensors().into_iter().map(|(name, of)| {
+            let (from, to) = of.data_offsets;
+            let (dtype, shape) = (of.dtype, of.shape.clone());
+            (name, Tensor { dtype, shape, data: start + from..start + to })
+        });
+        let all: HashMap<_, _> = all.collect();
+        debug_assert_eq!(all.len(), tensors.len());
         let request = header.metadata().as_ref().and_then(|metadata| metadata.get("request"));
         let request = request.cloned().ok_or_else(|| {
             let problem = "the safetensors have no `request` in their `__metadata__`: put the JSON \
                 document there";
             ApiError::new(Code::MissingField, problem)
         })?;
-        Ok((Self { bytes }, request))
+        Ok((Self { bytes, all }, request))
     }
 
     /// Returns an image as a PPM file: item `at` of the tensor `name` (`[N, H, W, 3]`), or the
     /// tensor `name.at` (`[H, W, 3]`).
     pub(super) fn image(&self, name: &str, at: usize) -> Result<Bytes, ApiError> {
-        let tensors = SafeTensors::deserialize(&self.bytes).map_err(|error| {
-            ApiError::new(Code::MalformedRequest, format!("the body is not safetensors: {error}"))
-        })?;
-        let own = tensors.tensor(&format!("{name}.{at}"));
-        let shared = tensors.tensor(name);
-        let (tensor, shape, at) = match (&own, &shared) {
-            (Ok(own), _) => (own, own.shape(), 0),
-            (Err(_), Ok(shared)) if shared.shape().len() == 4 => (shared, &shared.shape()[1..], at),
-            (Err(_), Ok(shared)) => {
-                let shape = shared.shape();
+        let own = self.all.get(&format!("{name}.{at}"));
+        let (tensor, shape, at) = match (own, self.all.get(name)) {
+            (Some(own), _) => (own, &own.shape[..], 0),
+            (None, Some(shared)) if shared.shape.len() == 4 => (shared, &shared.shape[1..], at),
+            (None, Some(shared)) => {
+                let shape = &shared.shape;
                 return Err(invalid(format!(
                     "the tensor `{name}` has the shape {shape:?}: it must be [N, height, width, 3]"
                 )));
@@ -67,14 +83,16 @@ impl Tensors {
                 "the tensor of this image has the shape {shape:?}: an image is [height, width, 3]"
             )));
         };
-        if tensor.dtype() != Dtype::U8 {
-            let found = tensor.dtype();
+        if tensor.dtype != Dtype::U8 {
+            let found = tensor.dtype;
             return Err(invalid(format!(
                 "the tensor of this image has the type {found:?}: send U8, from 0 to 255"
             )));
         }
-        let size = height * width * 3;
-        let pixels = at.checked_mul(size).and_then(|start| tensor.data().get(start..)?.get(..size));
+        let data = &self.bytes[tensor.data.clone()];
+        // A tensor of no items fits any other sides.
+        let size = height.checked_mul(width).and_then(|pixels| pixels.checked_mul(3));
+        let pixels = size.and_then(|size| data.get(at.checked_mul(size)?..)?.get(..size));
         let pixels =
             pixels.ok_or_else(|| invalid(format!("the tensor `{name}` has no item {at}")))?;
         let mut file = format!("P6\n{width} {height}\n255\n").into_bytes();
@@ -122,6 +140,7 @@ mod tests {
         refused("images", Dtype::U8, &[2, 2, 3], &[0; 12]);
         refused("images.0", Dtype::U8, &[12], &[0; 12]);
         refused("images", Dtype::F32, &[1, 1, 1, 3], &[0; 12]);
+        refused("images", Dtype::U8, &[0, 1 << 62, 4, 3], &[]);
         for bytes in
             [&b""[..], b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", b"\x02\0\0\0\0\0\0\0{}", b"junk"]
         {

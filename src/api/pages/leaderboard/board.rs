@@ -171,12 +171,12 @@ fn facts(row: &BoardRow) -> [Cell; 3] {
     let percent = |rate| if rate == 0.0 { "0 %".to_owned() } else { number::percent(rate) };
     let penalised = cells::penalty_rate(row).map(percent);
     let mean_rank = row.mean_rank.map(|mean| number::rounded(mean, 1));
-    [
-        number::count(cells::samples(row)),
-        penalised.unwrap_or_default(),
-        mean_rank.unwrap_or_default(),
-    ]
-    .map(|text| Cell { is_as_shown: true, ..Cell::text(text) })
+    let as_shown =
+        |text: Option<String>| Cell { is_as_shown: true, ..Cell::text(text.unwrap_or_default()) };
+    let samples = cells::samples(row);
+    // Sorted by its digits, which the text separates.
+    let samples = Cell::number(Some(samples as f64), number::count(samples));
+    [samples, as_shown(penalised), as_shown(mean_rank)]
 }
 
 /// Returns the rows that others published: without intervals and ranks, and marked.
