@@ -11,7 +11,8 @@ use crate::api::http::{ApiError, InPath};
 use crate::api::state::Shared;
 use crate::content::ContentHash;
 
-/// Deletes everything derived from one image: its faces, its enrolments and its cached features.
+/// Deletes everything derived from one image: its faces, its thumbnail, the evidence of samples
+/// that have it, its enrolments and its cached features.
 ///
 /// Samples and scores of the image remain: they have its hash and no personal data derived from it.
 /// Pending samples that need the image fail, and its spooled file is deleted.

@@ -37,8 +37,8 @@ pub(super) fn page(app: &App, address: &Address, question: &Question) -> Markup 
             h3 { "What is recorded" }
             p {
                 "Your answer, its time, which image was on the left, and your pseudonym. No cookie is \
-                    set. If this service uses API keys, its audit log also has the time and the \
-                    network address of each request."
+                    set. The audit log of this service also has the time and the network address \
+                    of each answer."
             }
             p {
                 "To have all your answers deleted, tell the operator your pseudonym. Do not use your \
