@@ -124,14 +124,14 @@ mod tests {
         let (mut config, pack) = (Config::load(None).unwrap(), demo());
         config.limits.memory_mib = 1024;
         let needs = Needs::of(&config, &pack);
-        assert_eq!((needs.cache, needs.uploads, needs.pixels), (256 * MIB, 1024 * MIB, 1024 * MIB));
+        assert_eq!((needs.cache, needs.uploads, needs.pixels), (256 * MIB, 1536 * MIB, 1024 * MIB));
         assert!(needs.pack > PROGRAM && needs.pack < 300 * MIB, "{needs}");
         let error = needs.check(&config, &pack).unwrap_err().to_string();
         for part in [
             "limits.memory_mib = 1024",
             "demo",
             "cached features 256",
-            "uploads 1024",
+            "uploads 1536",
             "pixels 1024",
         ] {
             assert!(error.contains(part), "{part}: {error}");

@@ -94,6 +94,14 @@ impl Config {
                 why: "must be less than server.drain_seconds, which it is a part of",
             });
         }
+        if self.rewards.queue < self.rewards.items {
+            return Err(ConfigError::Value {
+                key: "rewards.queue",
+                value: self.rewards.queue.to_string(),
+                why: "must be at least rewards.items, otherwise requests of that size are never \
+                    admitted",
+            });
+        }
         if self.limits.request_mib > self.limits.upload_memory_mib {
             return Err(ConfigError::Value {
                 key: "limits.request_mib",

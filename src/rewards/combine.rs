@@ -1,8 +1,11 @@
 //! Weighted combinations of rewards.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, MapAccess, Visitor},
+};
 use utoipa::ToSchema;
 
 /// A weighted sum of rewards.
@@ -10,10 +13,48 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"weights": {"pick_score@flow_grpo": 1.0, "ips": 0.5}, "on_null": "skip"}))]
 pub struct Combination {
-    /// Weight of each reward, by name. Rewards without a weight do not count.
+    /// Weight of each reward, by name, from -1e6 to 1e6. Rewards without a weight do not count.
+    #[serde(deserialize_with = "weights")]
     pub weights: BTreeMap<String, f64>,
     /// What a null reward means. There is no default: each choice trains another model.
     pub on_null: OnNull,
+}
+
+/// Maximum number of weights; a request has no more rewards.
+const MOST: usize = 64;
+
+/// Largest absolute weight: sums of scores stay finite.
+const LARGEST: f64 = 1e6;
+
+/// Reads a few weights, each once.
+fn weights<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    struct Weights;
+
+    impl<'de> Visitor<'de> for Weights {
+        type Value = BTreeMap<String, f64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MOST} weights by reward")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut weights = BTreeMap::new();
+            while let Some((name, weight)) = map.next_entry::<String, f64>()? {
+                if weights.len() == MOST {
+                    return Err(A::Error::custom(format!("there are more than {MOST} weights")));
+                }
+                if weight.is_nan() || weight.abs() > LARGEST {
+                    return Err(A::Error::custom("a weight is beyond ±1e6: scale all of them"));
+                }
+                if weights.insert(name, weight).is_some() {
+                    return Err(A::Error::custom("a reward has two weights: send one"));
+                }
+            }
+            Ok(weights)
+        }
+    }
+
+    deserializer.deserialize_map(Weights)
 }
 
 /// Meaning of a null reward in a combination.
@@ -34,6 +75,7 @@ impl Combination {
     #[must_use]
     pub fn of(&self, rewards: &BTreeMap<&str, Option<f64>>) -> Option<f64> {
         let (mut sum, mut total, mut found) = (0.0, 0.0, 0.0);
+        let mut is_whole = true;
         for (name, weight) in &self.weights {
             total += weight.abs();
             match (rewards.get(name.as_str()).copied().flatten(), self.on_null) {
@@ -42,11 +84,13 @@ impl Combination {
                     found += weight.abs();
                 }
                 (None, OnNull::Zero) => {}
-                (None, OnNull::Skip) => continue,
+                (None, OnNull::Skip) => is_whole = false,
                 (None, OnNull::Fail) => return None,
             }
         }
         let combined = match self.on_null {
+            // Nothing is missing.
+            OnNull::Skip if is_whole => sum,
             OnNull::Skip if found == 0.0 => return None,
             OnNull::Skip => sum * (total / found),
             OnNull::Zero | OnNull::Fail => sum,

@@ -39,6 +39,7 @@ impl GroupStatistics {
             let squares = values.iter().map(|value| (value - mean).powi(2));
             (squares.sum::<f64>() / n as f64).sqrt()
         });
+        let (mean, std) = (mean.filter(|of| of.is_finite()), std.filter(|of| of.is_finite()));
         let advantage = |reward: &Option<f64>| {
             let (reward, mean, std) = ((*reward)?, mean?, std?);
             Some(if std == 0.0 { 0.0 } else { (reward - mean) / (std + EPSILON) })

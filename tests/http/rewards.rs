@@ -185,6 +185,16 @@ async fn wrong_requests_are_refused_as_a_whole() {
     for (body, code) in refused {
         app.rewards(&body).await.problem(422, code);
     }
+    // What a JSON value cannot hold: names that are repeated, and two sources of one image.
+    for part in [
+        r#""combine": {"weights": {"clip_t": 1, "clip_t": 2}, "on_null": "skip"}"#,
+        r#""combine": {"weights": {"clip_t": 1e300}, "on_null": "skip"}"#,
+    ] {
+        let body = format!(r#"{{"rewards": ["clip_t"], "items": [{{"image": "x"}}], {part}}}"#);
+        app.send(request("application/json", body)).await.problem(422, "invalid_field");
+    }
+    let body = r#"{"rewards": ["clip_t"], "items": [{"image": {"tensor": 0, "part": "x"}}]}"#;
+    app.send(request("application/json", body)).await.problem(422, "invalid_field");
     app.send(request("text/plain", "x")).await.problem(415, "unsupported_media_type");
     app.send(request("application/x-safetensors", "x")).await.problem(400, "malformed_request");
 }

@@ -113,3 +113,18 @@ async fn unknown_methods_and_paths_add_no_service_metrics() {
         .filter(|line| line.starts_with("stellar_http_requests_total{"));
     assert_eq!(lines.collect::<Vec<_>>().len(), 1);
 }
+
+#[tokio::test]
+async fn a_query_that_grows_in_its_stored_form_is_refused() {
+    let app = App::start().await;
+    // Normalisation makes this character three times as long, and percent-encoding again.
+    let name = "\u{1d160}".repeat(1900);
+    for path in ["/v1/runs?method=", "/leaderboard?dataset="] {
+        let uri: axum::http::Uri = axum::http::Uri::builder()
+            .path_and_query(format!("{path}{name}"))
+            .build()
+            .expect("raw UTF-8 is accepted");
+        let request = axum::http::Request::get(uri).body(axum::body::Body::empty()).unwrap();
+        app.send(request).await.problem(400, "malformed_request");
+    }
+}

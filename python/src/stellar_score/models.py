@@ -493,7 +493,7 @@ class Combination(TypedDict):
     on_null: OnNull
     """What a null reward means. There is no default: each choice trains another model."""
     weights: Dict[str, float]
-    """Weight of each reward, by name. Rewards without a weight do not count."""
+    """Weight of each reward, by name, from -1e6 to 1e6. Rewards without a weight do not count."""
 
 
 class Comparison(TypedDict):
@@ -1086,7 +1086,7 @@ class Item(TypedDict):
     """Any name; it is repeated in errors."""
     image: ImageSource
     """The generated image."""
-    metadata: NotRequired[Any]
+    metadata: NotRequired[Optional[Dict[str, Any]]]
     """Metadata as of a sample, or that of GenEval, whose `include` names the objects."""
     prompt: NotRequired[Optional[str]]
     """The prompt that it was generated from."""
@@ -2025,6 +2025,10 @@ class RewardsResponse(TypedDict):
     """The combination of each item, if requested."""
     errors: Dict[str, ItemError]
     """Items that could not be scored at all, by position. Their rewards are null."""
+    flags: Dict[str, Dict[str, List[Flag]]]
+    """Flags that a reader of a number must know, such as `no_face_in_image` beside a 0, by name and position of the
+    item.
+    """
     groups: NotRequired[Optional[Dict[str, GroupStatistics]]]
     """Statistics of each group, if requested."""
     provenance: RewardProvenance

@@ -14,9 +14,13 @@ use super::{
     error::{ApiError, Code},
     extract::pairs,
 };
+use crate::blocking::blocking;
+
+/// Size from which a document is parsed apart, in bytes: about a millisecond.
+const LARGE: usize = 64 << 10;
 
 /// Reads the body as one JSON object of at most `most` bytes.
-pub(crate) async fn json<T: DeserializeOwned>(
+pub(crate) async fn json<T: DeserializeOwned + Send + 'static>(
     request: Request,
     most: usize,
 ) -> Result<T, ApiError> {
@@ -52,7 +56,10 @@ pub(crate) async fn form(request: Request, most: usize) -> Result<Vec<(String, S
     .await
 }
 
-async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, ApiError> {
+async fn read<T: DeserializeOwned + Send + 'static>(
+    request: Request,
+    most: usize,
+) -> Result<T, ApiError> {
     let bytes = bytes(request, most, "application/json", "--json").await?;
     // serde would also accept a list, with the fields in their order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
@@ -61,7 +68,13 @@ async fn read<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, A
             "the body must be a JSON object, beginning with `{`",
         ));
     }
-    serde_json::from_slice(&bytes).map_err(|error| {
+    // A large document would keep other requests from their thread.
+    let parsed = if bytes.len() > LARGE {
+        blocking(move || serde_json::from_slice(&bytes)).await
+    } else {
+        serde_json::from_slice(&bytes)
+    };
+    parsed.map_err(|error| {
         let code = match error.classify() {
             Category::Data => Code::InvalidField,
             Category::Io | Category::Syntax | Category::Eof => Code::MalformedRequest,

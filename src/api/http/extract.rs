@@ -92,7 +92,11 @@ pub(crate) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
 pub(crate) fn query_of<T: DeserializeOwned>(pairs: &[(String, String)]) -> Result<T, ApiError> {
     let pairs = pairs.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
     let query = pairs.collect::<Vec<_>>().join("&");
-    let uri: Uri = format!("/?{query}").parse().expect("percent-encoded text is a valid query");
+    // Names in their stored form, percent-encoded, can be longer than an address may be.
+    let Ok(uri) = format!("/?{query}").parse() else {
+        let problem = "the query string is too long: request less at once";
+        return Err(ApiError::new(Code::MalformedRequest, problem));
+    };
     axum::extract::Query::<T>::try_from_uri(&uri)
         .map(|query| query.0)
         .map_err(|rejection| ApiError::new(Code::MalformedRequest, rejection.body_text()))

@@ -250,7 +250,7 @@ fn demo_notice() -> Markup {
     html! {
         aside.notice.demo aria-label="Notice" {
             strong { "Demo weights: scores of the loaded pack mean nothing. " }
-            "Its weights are random, so that everything can be tried. Imported scores, and those of \
+            "It has random weights, so that everything can be tried. Imported scores, and those of \
                 other packs, are not concerned."
         }
     }

@@ -34,7 +34,7 @@ use crate::{
     blocking::blocking,
     engine::EngineError,
     label,
-    metrics::{Metric, NullReason},
+    metrics::{Flag, Metric, NullReason},
     pack_id::PackId,
     rewards::{GroupStatistics, Reward, RewardError},
     scoring::{Sample, Scorecard, ScoringError},
@@ -50,7 +50,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Rewards in columns, in the order of the items.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({"rewards": {"pick_score@flow_grpo": [0.83, null]}, "reasons": {"pick_score@flow_grpo": {"1": "no_prompt"}},
+#[schema(example = json!({"rewards": {"pick_score@flow_grpo": [0.83, null]}, "reasons": {"pick_score@flow_grpo": {"1": "no_prompt"}}, "flags": {},
     "errors": {}, "provenance": {"pack": {"name": "official", "digest": "…", "weights": "official"}, "metrics": {"pick_score@flow_grpo": 1},
     "scales": {"pick_score@flow_grpo": "exp(logit_scale) · s / 26"}}, "timings": {"read_ms": 2.1, "wait_ms": 0.0, "score_ms": 40.2, "total_ms": 42.9}}))]
 pub(crate) struct RewardsResponse {
@@ -58,6 +58,9 @@ pub(crate) struct RewardsResponse {
     rewards: BTreeMap<String, Vec<Option<f64>>>,
     /// Why rewards are null, by name and position of the item.
     reasons: BTreeMap<String, BTreeMap<usize, NullReason>>,
+    /// Flags that a reader of a number must know, such as `no_face_in_image` beside a 0, by name
+    /// and position of the item.
+    flags: BTreeMap<String, BTreeMap<usize, Vec<Flag>>>,
     /// Items that could not be scored at all, by position. Their rewards are null.
     errors: BTreeMap<usize, ItemError>,
     /// The combination of each item, if requested.
@@ -147,14 +150,20 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<RewardsResponse, Api
     let client = keys::client(&request);
     let caller = keys::caller(&request);
     // The body's memory, until the response is ready: images refer to it.
-    let _memory = request.extensions().get::<HeldMemory>().cloned();
+    let memory = request.extensions().get::<HeldMemory>().cloned();
+    let _memory = memory.clone();
     let batch = Batch::read(request, &app.limits).instrument(span!("read")).await?;
     if let Some(caller) = caller {
         caller.count_images(batch.images());
     }
     let rewards = parse_rewards(app, &batch.request)?;
     let limits = app.limits.clone();
-    let (asked, names, samples) = blocking(move || batch.samples(&limits)).await;
+    let work = move || {
+        // Also if the client leaves meanwhile.
+        let _memory = memory;
+        batch.samples(&limits)
+    };
+    let (asked, names, samples) = blocking(work).await;
     let read = started.elapsed();
     let mut metrics: Vec<&'static Metric> = Vec::new();
     for reward in &rewards {
@@ -341,6 +350,7 @@ fn columns(
     let mut response = RewardsResponse {
         rewards: BTreeMap::new(),
         reasons: BTreeMap::new(),
+        flags: BTreeMap::new(),
         errors: BTreeMap::new(),
         combined: None,
         groups: None,
@@ -359,7 +369,7 @@ fn columns(
     };
     for reward in rewards {
         let mut column = Vec::with_capacity(cards.len());
-        let mut reasons = BTreeMap::new();
+        let (mut reasons, mut flags) = (BTreeMap::new(), BTreeMap::new());
         for (at, card) in cards.iter().enumerate() {
             let outcome = card.as_ref().ok().map(|card| {
                 let of_metric =
@@ -369,7 +379,12 @@ fn columns(
             column.push(match outcome {
                 None => None,
                 Some(Ok(score)) => match reward.of(score) {
-                    Some(value) => Some(value),
+                    Some(value) => {
+                        if !score.flags.is_empty() {
+                            flags.insert(at, score.flags.clone());
+                        }
+                        Some(value)
+                    }
                     None => {
                         reasons.insert(at, NullReason::Unavailable);
                         None
@@ -384,6 +399,9 @@ fn columns(
         response.rewards.insert(reward.name.clone(), column);
         if !reasons.is_empty() {
             response.reasons.insert(reward.name.clone(), reasons);
+        }
+        if !flags.is_empty() {
+            response.flags.insert(reward.name.clone(), flags);
         }
     }
     if let Some(combine) = &request.combine {

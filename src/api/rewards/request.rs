@@ -1,11 +1,18 @@
 //! Reads a request for rewards in its three forms: JSON with base64, a multipart form, and
 //! safetensors with raw pixels.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use axum::{body::Bytes, extract::Request, http::header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::tensors::Tensors;
@@ -13,6 +20,7 @@ use crate::api::http::form::{self, check_prompt, examine, sample_metadata};
 use crate::api::http::multipart::{malformed, multipart};
 use crate::api::http::{ApiError, Code, body};
 use crate::{
+    blocking::blocking,
     config::Limits,
     rewards::Combination,
     scoring::{EncodedImage, Metadata, Sample},
@@ -23,6 +31,9 @@ const MOST_REWARDS: usize = 64;
 
 /// Maximum number of items that are parsed. `rewards.items` may allow fewer.
 const MOST_ITEMS: usize = 65_536;
+
+/// Maximum number of images of one kind that are parsed. `limits` may allow fewer.
+const MOST_IMAGES: usize = 1_024;
 
 /// Media type of requests with raw pixels.
 const SAFETENSORS: &str = "application/x-safetensors";
@@ -59,14 +70,15 @@ pub(crate) struct Item {
     #[serde(default)]
     prompt: Option<String>,
     /// Reference images of the person.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::at_most::<MOST_IMAGES, _, _>")]
     references: Vec<ImageSource>,
     /// Further images of the person.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::at_most::<MOST_IMAGES, _, _>")]
     auxiliary: Vec<ImageSource>,
     /// Metadata as of a sample, or that of GenEval, whose `include` names the objects.
     #[serde(default)]
-    metadata: Option<serde_json::Value>,
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Box<RawValue>>,
     /// Group of the item: those of one prompt.
     #[serde(default)]
     pub(super) group: Option<String>,
@@ -76,7 +88,7 @@ pub(crate) struct Item {
 }
 
 /// Where an image is.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum ImageSource {
     /// The file in base64; a `data:` prefix and line breaks are allowed.
@@ -91,6 +103,44 @@ pub(crate) enum ImageSource {
         /// Name of the part.
         part: String,
     },
+}
+
+impl<'de> Deserialize<'de> for ImageSource {
+    /// Reads a text, or an object with one of the two names. Nothing else is kept while it is read.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Source;
+
+        impl<'de> Visitor<'de> for Source {
+            type Value = ImageSource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a file in base64, {\"tensor\": INDEX} or {\"part\": NAME}")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ImageSource, E> {
+                Ok(ImageSource::Base64(text.to_owned()))
+            }
+
+            fn visit_string<E: serde::de::Error>(self, text: String) -> Result<ImageSource, E> {
+                Ok(ImageSource::Base64(text))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ImageSource, A::Error> {
+                let name = map.next_key::<String>()?;
+                let source = match name.as_deref() {
+                    Some("tensor") => ImageSource::Tensor { tensor: map.next_value()? },
+                    Some("part") => ImageSource::Part { part: map.next_value()? },
+                    _ => return Err(A::Error::custom("an image has a `tensor` or a `part`")),
+                };
+                if map.next_key::<IgnoredAny>()?.is_some() {
+                    return Err(A::Error::custom("an image has one source"));
+                }
+                Ok(source)
+            }
+        }
+
+        deserializer.deserialize_any(Source)
+    }
 }
 
 /// A request and the images that came beside it.
@@ -119,8 +169,11 @@ impl Batch {
             "multipart/form-data" => read_parts(request, limits).await,
             SAFETENSORS => {
                 let bytes = body::bytes(request, limits.request_bytes(), SAFETENSORS, "-H").await?;
-                let (tensors, text) = Tensors::parse(bytes)?;
-                Ok(Self { request: parse(&text)?, files: Files::Tensors(tensors) })
+                blocking(move || {
+                    let (tensors, text) = Tensors::parse(bytes)?;
+                    Ok(Self { request: parse(&text)?, files: Files::Tensors(tensors) })
+                })
+                .await
             }
             _ => Err(ApiError::new(
                 Code::UnsupportedMediaType,
@@ -268,7 +321,8 @@ async fn read_parts(request: Request, limits: &Limits) -> Result<Batch, ApiError
         let problem = "the part `request` with the JSON document is missing";
         ApiError::new(Code::MissingField, problem)
     })?;
-    Ok(Batch { request: parse(&text)?, files: Files::Parts(parts) })
+    let request = blocking(move || parse(&text)).await?;
+    Ok(Batch { request, files: Files::Parts(parts) })
 }
 
 fn parse(text: &str) -> Result<RewardsRequest, ApiError> {
@@ -297,11 +351,30 @@ struct Included {
     class: String,
 }
 
+/// Fields of a sample's metadata, which GenEval's does not have.
+const OURS: [&str; 7] =
+    ["attributes", "detectables", "relations", "categories", "dataset", "identity", "prompt_kind"];
+
 /// Reads the metadata of a sample, or of GenEval, which has a list `include`.
-fn item_metadata(metadata: &serde_json::Value, limits: &Limits) -> Result<Metadata, ApiError> {
-    let text = match metadata.get("include") {
-        None => metadata.to_string(),
+fn item_metadata(metadata: &RawValue, limits: &Limits) -> Result<Metadata, ApiError> {
+    let text = metadata.get();
+    if text.len() > limits.metadata_bytes {
+        let most = limits.metadata_bytes;
+        let problem = format!("`metadata` is longer than {most} bytes: shorten it");
+        return Err(ApiError::new(Code::InvalidField, problem));
+    }
+    let fields: serde_json::Value = serde_json::from_str(text).map_err(|error| {
+        ApiError::new(Code::InvalidField, format!("`metadata` is not JSON: {error}"))
+    })?;
+    let text = match fields.get("include") {
+        None => text.to_owned(),
         Some(include) => {
+            if let Some(own) = OURS.into_iter().find(|name| fields.get(name).is_some()) {
+                let problem = format!(
+                    "metadata has `include` of GenEval and our `{own}`: send one or the other"
+                );
+                return Err(ApiError::new(Code::InvalidField, problem));
+            }
             let included: Vec<Included> =
                 serde_json::from_value(include.clone()).map_err(|error| {
                     let problem = format!("metadata.include is not that of GenEval: {error}");
@@ -313,11 +386,6 @@ fn item_metadata(metadata: &serde_json::Value, limits: &Limits) -> Result<Metada
             serde_json::json!({ "detectables": detectables }).to_string()
         }
     };
-    if text.len() > limits.metadata_bytes {
-        let most = limits.metadata_bytes;
-        let problem = format!("`metadata` is longer than {most} bytes: shorten it");
-        return Err(ApiError::new(Code::InvalidField, problem));
-    }
     sample_metadata(&text, limits.detectables)
 }
 
@@ -342,11 +410,15 @@ mod tests {
             "tag": "counting", "include": [{"class": "bench", "count": 2}, {"class": "dog"}, {"class": "bench"}],
             "prompt": "a photo of two benches"
         });
-        let metadata = item_metadata(&geneval, &limits).unwrap();
+        let read = |of: &serde_json::Value| {
+            item_metadata(&RawValue::from_string(of.to_string()).unwrap(), &limits)
+        };
+        let metadata = read(&geneval).unwrap();
         assert_eq!(metadata.detectables, ["bench", "dog"]);
         let ours = serde_json::json!({"detectables": ["horse"]});
-        assert_eq!(item_metadata(&ours, &limits).unwrap().detectables, ["horse"]);
-        assert!(item_metadata(&serde_json::json!({"include": 3}), &limits).is_err());
-        assert!(item_metadata(&serde_json::json!({"unknown": 3}), &limits).is_err());
+        assert_eq!(read(&ours).unwrap().detectables, ["horse"]);
+        assert!(read(&serde_json::json!({"include": 3})).is_err());
+        assert!(read(&serde_json::json!({"unknown": 3})).is_err());
+        assert!(read(&serde_json::json!({"include": [], "dataset": "x"})).is_err());
     }
 }
