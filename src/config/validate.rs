@@ -18,6 +18,7 @@ const MOST_SPANS: usize = 1_000_000;
 const MOST_QUESTIONS: usize = 64;
 
 impl Config {
+    #[expect(clippy::too_many_lines, reason = "a list of requirements, in the order of the file")]
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let positive = [
             ("server.deadline_seconds", self.server.deadline_seconds),

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Added to the standard deviation before an advantage is divided by it, as flow_grpo does
-/// (flow_grpo/stat_tracking.py @ ac4c86e).
+/// Added to the standard deviation before an advantage is divided by it, as `flow_grpo` does
+/// (`flow_grpo/stat_tracking.py` @ ac4c86e).
 pub const EPSILON: f64 = 1e-4;
 
 /// Statistics of one group. Items without a reward are left out of the mean and the deviation.
@@ -33,7 +33,7 @@ impl GroupStatistics {
         let mean = (n > 0).then(|| values.iter().sum::<f64>() / n as f64);
         let std = mean.map(|mean| {
             // Rounding of the mean is no deviation.
-            if values.iter().all(|value| *value == values[0]) {
+            if values.iter().all(|value| value.total_cmp(&values[0]).is_eq()) {
                 return 0.0;
             }
             let squares = values.iter().map(|value| (value - mean).powi(2));

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::{
     address::Address,
     charts::heat,
-    number,
+    number, show,
     table::{Cell as TableCell, Column, Row, Table},
     view::{Section, View},
 };
@@ -301,7 +301,7 @@ fn nothing(is_shared: bool) -> Markup {
                 "Two metrics with scores of the same images are needed. Submit the images of a generator; \
                  every metric that the pack has is then computed."
             }
-            pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+            (show::submit())
             @if !is_shared {
                 p { a.button href="/" { "Score an image" } " " a.button href="/runs" { "All runs" } }
             }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::{
     address::Address,
-    charts::forest::clip,
+    charts::clip,
     images, number, portable, show,
     table::{Cell, Column, Row, Table},
     view::{Section, View},
@@ -48,7 +48,7 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
         @if found.runs.is_empty() {
             div.card.empty {
                 p { "There is no finished run with scores yet. Send one, and it is finished when all its images are scored:" }
-                pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                (show::submit())
                 p { a href="/runs" { "All runs" } }
             }
         } @else {

@@ -1,8 +1,8 @@
 //! Pages for people, rendered by the server (`docs/PAGES.md`).
 //!
-//! A page reads what the API reads, through the functions behind its handlers, and has no query of
-//! its own. The whole state of a view is its address. Pages work without JavaScript; scripts add
-//! sorting, filtering and live updates.
+//! A page reads what the API reads, through the functions behind its handlers, and has no
+//! statistics of its own. The whole state of a view is its address. Pages work without JavaScript;
+//! scripts add sorting, filtering and live updates.
 
 mod address;
 mod assets;

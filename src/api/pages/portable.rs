@@ -113,19 +113,17 @@ fn rewrite<'a>(html: &'a str, image: impl Fn(&str) -> Option<&'a str>) -> String
                 let alt = attribute(tag, "alt").unwrap_or_default();
                 let source = attribute(tag, "src").unwrap_or_default();
                 let included = source.strip_prefix("/images/").and_then(&image);
-                match included.or_else(|| source.starts_with("data:").then_some(source)) {
-                    Some(data) => {
-                        text.push_str("<img class=\"thumbnail\" src=\"");
-                        text.push_str(data);
-                        text.push_str("\" alt=\"");
-                        text.push_str(alt);
-                        text.push_str("\">");
-                    }
-                    None => {
-                        text.push_str("<span class=\"thumbnail withheld\">Image not included: ");
-                        text.push_str(alt);
-                        text.push_str("</span>");
-                    }
+                let included = included.or_else(|| source.starts_with("data:").then_some(source));
+                if let Some(data) = included {
+                    text.push_str("<img class=\"thumbnail\" src=\"");
+                    text.push_str(data);
+                    text.push_str("\" alt=\"");
+                    text.push_str(alt);
+                    text.push_str("\">");
+                } else {
+                    text.push_str("<span class=\"thumbnail withheld\">Image not included: ");
+                    text.push_str(alt);
+                    text.push_str("</span>");
                 }
             }
             _ => {

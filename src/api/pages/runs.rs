@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::{
     address::Address,
-    charts::forest::clip,
+    charts::clip,
     number, show,
     table::{Cell, Column, Order, Row, Table},
     view::{Section, View},
@@ -99,7 +99,7 @@ fn empty(is_filtered: bool) -> Markup {
                 p { "No run matches these filters. " a href="/runs" { "Show all runs" } "." }
             } @else {
                 p { "There are no runs yet. Send one:" }
-                pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                (show::submit())
                 p { a href="/docs/" { "The API" } " takes samples from any program." }
             }
         }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{address::Address, charts::forest::clip, images};
+use super::{address::Address, charts::clip, images};
 use crate::analysis::NoInterval;
 use crate::api::runs::RunResponse;
 use crate::api::runs::ranked::Brief;
@@ -13,6 +13,15 @@ use crate::store::{RunState, Slice};
 
 /// Characters of a name in lists.
 pub(super) const NAME: usize = 80;
+
+/// Renders the command that makes a first run.
+pub(super) fn submit() -> Markup {
+    html! {
+        pre tabindex="0" {
+            code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" }
+        }
+    }
+}
 
 /// Renders the name of a run.
 pub(super) fn run_name(method: &str, run: &str) -> Markup {

@@ -378,18 +378,15 @@ fn columns(
             });
             column.push(match outcome {
                 None => None,
-                Some(Ok(score)) => match reward.of(score) {
-                    Some(value) => {
-                        if !score.flags.is_empty() {
-                            flags.insert(at, score.flags.clone());
-                        }
-                        Some(value)
-                    }
-                    None => {
+                Some(Ok(score)) => {
+                    let value = reward.of(score);
+                    if value.is_none() {
                         reasons.insert(at, NullReason::Unavailable);
-                        None
+                    } else if !score.flags.is_empty() {
+                        flags.insert(at, score.flags.clone());
                     }
-                },
+                    value
+                }
                 Some(Err(reason)) => {
                     reasons.insert(at, *reason);
                     None

@@ -75,7 +75,7 @@ pub(crate) struct Item {
     /// Further images of the person.
     #[serde(default, deserialize_with = "body::at_most::<MOST_IMAGES, _, _>")]
     auxiliary: Vec<ImageSource>,
-    /// Metadata as of a sample, or that of GenEval, whose `include` names the objects.
+    /// Metadata as of a sample, or that of `GenEval`, whose `include` names the objects.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     metadata: Option<Box<RawValue>>,
@@ -345,17 +345,17 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
-/// An object that GenEval's metadata asks for. Number, colour and position have no counterpart.
+/// An object that `GenEval`'s metadata asks for. Number, colour and position have no counterpart.
 #[derive(Deserialize)]
 struct Included {
     class: String,
 }
 
-/// Fields of a sample's metadata, which GenEval's does not have.
+/// Fields of a sample's metadata, which `GenEval`'s does not have.
 const OURS: [&str; 7] =
     ["attributes", "detectables", "relations", "categories", "dataset", "identity", "prompt_kind"];
 
-/// Reads the metadata of a sample, or of GenEval, which has a list `include`.
+/// Reads the metadata of a sample, or of `GenEval`, which has a list `include`.
 fn item_metadata(metadata: &RawValue, limits: &Limits) -> Result<Metadata, ApiError> {
     let text = metadata.get();
     if text.len() > limits.metadata_bytes {

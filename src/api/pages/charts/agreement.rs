@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Chart, Scale};
+use super::{Chart, Scale, label};
 use crate::api::pages::number;
 
 const LABELS: f64 = 210.0;
@@ -71,7 +71,7 @@ fn row(line: &Line, scale: &Scale, y: f64) -> Markup {
         None => number::rounded(line.value, 2),
     };
     html! {
-        text.end x=(LABELS - 12.0) y=(y + 4.0) { title { (line.label) } (isolated(&line.label)) }
+        text.end x=(LABELS - 12.0) y=(y + 4.0) { title { (line.label) } (label(&line.label, LONGEST)) }
         @if let Some((low, high)) = line.interval {
             line.whisker x1=(scale.at(low)) x2=(scale.at(high)) y1=(y) y2=(y) {}
         }
@@ -79,16 +79,6 @@ fn row(line: &Line, scale: &Scale, y: f64) -> Markup {
         circle.dot cx=(x) cy=(y) r="4.5" {}
         text x=(LABELS + PLOT + 12.0) y=(y + 4.0) { (shown) }
     }
-}
-
-/// Returns a label, cut to its maximum length, whose direction does not affect its surroundings.
-fn isolated(label: &str) -> String {
-    let mut cut: String = label.chars().take(LONGEST).collect();
-    if label.chars().count() > LONGEST {
-        cut.pop();
-        cut.push('…');
-    }
-    format!("\u{2068}{cut}\u{2069}")
 }
 
 #[cfg(test)]

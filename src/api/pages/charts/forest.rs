@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Chart, Scale};
+use super::{Chart, Scale, clip};
 
 const ROW: f64 = 24.0;
 /// Width of the labels at most, of the intervals, and of the numbers.
@@ -135,15 +135,6 @@ fn drawn(row: &ForestRow, y: f64, sides: (f64, f64), scale: &Scale) -> Markup {
             text.strong x="8" y=(y + 4.0) { (clipped) }
         }
     }
-}
-
-/// Returns a text of at most so many characters.
-pub(crate) fn clip(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    let cut: String = text.chars().take(most.saturating_sub(1)).collect();
-    format!("{}…", cut.trim_end())
 }
 
 #[cfg(test)]

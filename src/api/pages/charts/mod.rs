@@ -130,12 +130,16 @@ impl Scale {
 /// Returns a name as a label of at most so many characters. It is isolated, so that its direction
 /// does not reach the text around it.
 pub(super) fn label(name: &str, most: usize) -> String {
-    let short: String = if name.chars().count() > most {
-        name.chars().take(most - 1).chain(['…']).collect()
-    } else {
-        name.to_owned()
-    };
-    format!("\u{2068}{short}\u{2069}")
+    format!("\u{2068}{}\u{2069}", clip(name, most))
+}
+
+/// Returns a text of at most so many characters.
+pub(super) fn clip(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let cut: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{}…", cut.trim_end())
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@ use super::difference::{differences, finding, sign, signed, tone, turned};
 use crate::analysis::{Difference, GroupBy, GroupDifference, NoInterval, SliceComparison};
 use crate::api::pages::{
     address::Address,
-    charts::forest::{ForestRow, Scales, clip, forest},
+    charts::{
+        clip,
+        forest::{ForestRow, Scales, forest},
+    },
     number, show,
     table::{Cell, Column, Row, Table},
     view::View,

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::analysis::{Difference, Finding, SliceComparison};
 use crate::api::pages::{
-    charts::forest::{Tone, clip},
+    charts::{clip, forest::Tone},
     number, show,
     table::{Cell, Column, Row, Table},
 };

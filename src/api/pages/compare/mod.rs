@@ -146,7 +146,7 @@ async fn choice(app: &App, address: &Address, query: &CompareQuery) -> Result<Ma
         @if listed.is_empty() {
             div.card.empty {
                 p { "No run has scores yet. Send two runs over the same prompts:" }
-                pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                (show::submit())
             }
         }
         form.filters method="get" action="/compare" {

@@ -8,7 +8,7 @@ use super::page::{Page, group_name, groups};
 use crate::analysis::{Policy, Samples};
 use crate::api::analysis::leaderboard::{LeaderboardResponse, Row};
 use crate::api::pages::address::Address;
-use crate::api::pages::number;
+use crate::api::pages::{number, show};
 use crate::metrics::{Direction, Metric};
 use crate::pack_id::{PackId, Weights};
 
@@ -301,7 +301,7 @@ pub(super) fn nothing(page: &Page) -> Markup {
                 p {
                     "Submit the images of a generator, or score a single image with a method's name."
                 }
-                pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                (show::submit())
                 @if !page.is_shared {
                     p {
                         a.button href="/" { "Score an image" } " "

@@ -6,7 +6,10 @@ use crate::api::analysis::slices::{self, SliceEntry, SliceMetric, SlicesQuery, S
 use crate::api::http::{ApiError, Code};
 use crate::api::pages::{
     address::Address,
-    charts::forest::{ForestRow, Scales, Tone, clip, forest},
+    charts::{
+        clip,
+        forest::{ForestRow, Scales, Tone, forest},
+    },
     number, show,
     table::{Cell, Column, Row, Table},
     view::View,

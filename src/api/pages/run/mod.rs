@@ -9,7 +9,7 @@ use maud::{Markup, html};
 
 use super::{
     address::Address,
-    charts::forest::clip,
+    charts::clip,
     number, portable, show,
     view::{Section, View},
 };
@@ -210,7 +210,7 @@ fn progress(run: &RunResponse, address: &Address) -> Markup {
                 }
                 @if run.state == RunState::Open && counts.accepted == 0 {
                     p { "The run waits for samples. Send them with:" }
-                    pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                    (show::submit())
                 } @else if run.state == RunState::Open {
                     p.fine {
                         "The run is open: more samples may come. Metrics of the whole run, such as "

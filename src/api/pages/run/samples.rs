@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use crate::api::http::{ApiError, Id};
 use crate::api::pages::{
     address::Address,
-    charts::forest::clip,
+    charts::clip,
     number, show,
     table::{Cell, Column, Row, Table},
     view::View,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     address::Address,
-    images, questions,
+    images, questions, show,
     view::{Section, View},
 };
 use crate::api::http::form::clean_label;
@@ -268,7 +268,7 @@ fn finished(app: &App, session: &Session, answered: usize, without_images: bool)
                 p { strong { "There is nothing to compare yet." } }
                 p { "Two methods must have images of the same name, which means for the same \
                     prompt. Send the images of a second method:" }
-                pre tabindex="0" { code { "stellar-score submit --method NAME --dataset FOLDER --images FOLDER" } }
+                (show::submit())
                 p { a href="/runs" { "Runs of this service" } }
             }
         }
