@@ -1087,7 +1087,7 @@ class Item(TypedDict):
     image: ImageSource
     """The generated image."""
     metadata: NotRequired[Optional[Dict[str, Any]]]
-    """Metadata as of a sample, or that of GenEval, whose `include` names the objects."""
+    """Metadata as of a sample, or that of `GenEval`, whose `include` names the objects."""
     prompt: NotRequired[Optional[str]]
     """The prompt that it was generated from."""
     references: NotRequired[List[ImageSource]]
