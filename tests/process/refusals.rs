@@ -110,7 +110,7 @@ fn a_memory_limit_too_small_for_the_pack_is_refused_with_a_breakdown() {
     run(serve(folder.path()).env("STELLAR_LIMITS__MEMORY_MIB", "600")).failed(&[
         "limits.memory_mib = 600",
         "pack `demo`",
-        "uploads 1024",
+        "uploads 1536",
         "engine.cache_bytes",
     ]);
 }
