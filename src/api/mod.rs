@@ -35,7 +35,7 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, Schema};
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -175,6 +175,13 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         add_response(operation, "504", "The deadline passed before the response was ready");
     }
     document.merge(analyses);
+    // A response adds its own fields to this one, and a request may not have others.
+    let schemas = document.components.as_mut().map(|components| &mut components.schemas);
+    if let Some(RefOr::T(Schema::Object(entry))) =
+        schemas.and_then(|schemas| schemas.get_mut("PreferenceEntry"))
+    {
+        entry.additional_properties = None;
+    }
     add_schemes(&mut document);
     with_common_responses(document)
 }

@@ -57,11 +57,14 @@ pub(crate) struct RewardsResponse {
     /// Every requested reward by name: a number for each item, or null.
     rewards: BTreeMap<String, Vec<Option<f64>>>,
     /// Why rewards are null, by name and position of the item.
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, NullReason>>)]
     reasons: BTreeMap<String, BTreeMap<usize, NullReason>>,
     /// Flags that a reader of a number must know, such as `no_face_in_image` beside a 0, by name
     /// and position of the item.
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, Vec<Flag>>>)]
     flags: BTreeMap<String, BTreeMap<usize, Vec<Flag>>>,
     /// Items that could not be scored at all, by position. Their rewards are null.
+    #[schema(value_type = BTreeMap<String, ItemError>)]
     errors: BTreeMap<usize, ItemError>,
     /// The combination of each item, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
