@@ -60,6 +60,8 @@ class Rewards(TypedDict):
     """A number or null for each image, by the name of the reward."""
     reasons: Dict[str, Dict[str, str]]
     """Why a reward is null, by its name and the index of the image."""
+    flags: Dict[str, Dict[str, List[str]]]
+    """What a reader of a reward must know, by its name and the index of the image."""
     errors: Dict[str, Any]
     """The problem of an image that could not be scored at all, by its index."""
     combined: NotRequired[List[Optional[float]]]
@@ -67,7 +69,7 @@ class Rewards(TypedDict):
     groups: NotRequired[Dict[str, GroupStatistics]]
     """Statistics by group."""
     provenance: Dict[str, Any]
-    """The pack, the versions of the metrics and scales, and whether batches are fixed."""
+    """The pack, the versions of the metrics and scales, and the formulas of the scales."""
     timings: Dict[str, float]
     """Milliseconds of the service; of several requests, their sums."""
 
@@ -269,6 +271,7 @@ def _merged(parts: Sequence[Tuple[List[int], Rewards]], count: int) -> Rewards:
     merged: Rewards = {
         "rewards": {name: [None] * count for name in first["rewards"]},
         "reasons": {},
+        "flags": {},
         "errors": {},
         "provenance": first.get("provenance", {}),
         "timings": {},
@@ -282,6 +285,8 @@ def _merged(parts: Sequence[Tuple[List[int], Rewards]], count: int) -> Rewards:
                 merged["rewards"][name][at] = value
         for name, reasons in answer.get("reasons", {}).items():
             merged["reasons"].setdefault(name, {}).update({str(chunk[int(at)]): code for at, code in reasons.items()})
+        for name, flags in answer.get("flags", {}).items():
+            merged["flags"].setdefault(name, {}).update({str(chunk[int(at)]): of for at, of in flags.items()})
         merged["errors"].update({str(chunk[int(at)]): problem for at, problem in answer.get("errors", {}).items()})
         combined = answer.get("combined")
         if combined is not None:
