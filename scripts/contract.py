@@ -102,7 +102,7 @@ def main():
             ran = subprocess.run(
                 [*program, "run", document, "--url", f"http://127.0.0.1:{service.port}", "--phases", "examples,coverage,fuzzing",
                  "--max-examples", str(arguments.examples), "--seed", str(arguments.seed), "--checks", CHECKS, "--no-shrink",
-                 "--continue-on-failure", "--warnings", "off", "--request-timeout", "60", "--workers", "2"],
+                 "--continue-on-failure", "--warnings", "off", "--request-timeout", "60", "--workers", "1"],
                 cwd=folder, capture_output=True, text=True,
             )
             alive = service.process.poll() is None
