@@ -150,7 +150,7 @@ class Transport:
             connection.close()
 
     def __del__(self) -> None:
-        # A client that nobody closes ends with its last reference, without a warning about open sockets.
+        # Without close(), the connections end with the last reference: no warning about open sockets.
         if hasattr(self, "_idle"):
             self.close()
 
@@ -312,7 +312,7 @@ def _exchange(
 
 
 def _has_ended(connection: http.client.HTTPConnection) -> bool:
-    """Returns True if the service has closed an idle connection, or sent what nobody asked for."""
+    """Returns True if the service has closed an idle connection, or has sent bytes without a request."""
     sock = connection.sock
     if sock is None:
         return True
