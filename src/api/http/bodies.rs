@@ -19,7 +19,7 @@ use std::{
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::{MatchedPath, Request, State},
-    http::{Extensions, HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -103,13 +103,12 @@ impl BodyLimits {
         &self,
         queued: Option<(&str, Duration)>,
         announced: Option<usize>,
-    ) -> Result<(UploadMemory, Extensions), ApiError> {
-        let mut held = Extensions::new();
+    ) -> Result<(UploadMemory, Option<HeldMemory>), ApiError> {
         // A body over the size limit is refused by its route, with a more precise error.
         let most = self.most_bytes;
         let Some((client, wait)) = queued else {
             let announced = announced.unwrap_or(0).min(most);
-            return Ok((self.admission.upload(announced)?, held));
+            return Ok((self.admission.upload(announced)?, None));
         };
         let arrived = Instant::now();
         // Bytes are counted twice: as they arrive, and as images until the response is ready.
@@ -117,8 +116,7 @@ impl BodyLimits {
         let waits = self.admission.upload_when_free(client, announced);
         let (memory, permit) =
             tokio::time::timeout(wait, waits).await.unwrap_or_else(|_| Err(busy(wait)))?;
-        held.insert(HeldMemory { _permit: Arc::new(permit), arrived });
-        Ok((memory, held))
+        Ok((memory, Some(HeldMemory { _permit: Arc::new(permit), arrived })))
     }
 }
 
@@ -155,7 +153,7 @@ pub(crate) async fn bound(
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
-    let response = drain::whole(request, |request| async {
+    let response = drain::whole(request, |mut request| async move {
         let headers = request.headers();
         no_coding(headers)?;
         let announced = headers
@@ -168,8 +166,9 @@ pub(crate) async fn bound(
             queues.then(|| (keys::client(&request), wait_of(request.headers(), limits.wait)));
         let queued = client.as_ref().map(|(client, wait)| (&**client, *wait));
         let (memory, held) = limits.memory(queued, announced).await?;
-        let mut request = request;
-        request.extensions_mut().extend(held);
+        if let Some(held) = held {
+            request.extensions_mut().insert(held);
+        }
         let request = request
             .map(|body| Body::new(Bounded::new(body, memory, limits.pace, Arc::clone(&verdict))));
         let response = next.run(request).await;

@@ -84,7 +84,7 @@ impl Turns {
             }
             next
         };
-        // Outside the lock: a turn that nobody receives is dropped, and given to the next.
+        // Outside the lock: if its receiver is gone, the turn is dropped, which locks again.
         if let Some(sender) = next {
             drop(sender.send(Turn(self.clone())));
         }

@@ -29,6 +29,7 @@ use crate::api::http::{
     bodies::{HeldMemory, busy, wait_of},
     drain, keys,
 };
+use crate::api::score::milliseconds;
 use crate::api::state::{App, Shared};
 use crate::{
     blocking::blocking,
@@ -147,13 +148,13 @@ pub(crate) async fn compute(
 
 async fn answer(app: &Arc<App>, request: Request) -> Result<RewardsResponse, ApiError> {
     let started = Instant::now();
-    // The wait for memory, before the body was read, counts.
-    let arrived = request.extensions().get::<HeldMemory>().map_or(started, HeldMemory::arrived);
+    // The body's memory, until the response is ready: images refer to it.
+    let memory = request.extensions().get::<HeldMemory>().cloned();
+    // The wait for it, before the body was read, counts.
+    let arrived = memory.as_ref().map_or(started, HeldMemory::arrived);
     let wait = wait_of(request.headers(), app.rewards.wait());
     let client = keys::client(&request);
     let caller = keys::caller(&request);
-    // The body's memory, until the response is ready: images refer to it.
-    let memory = request.extensions().get::<HeldMemory>().cloned();
     let _memory = memory.clone();
     let batch = Batch::read(request, &app.limits).instrument(span!("read")).await?;
     if let Some(caller) = caller {
@@ -188,10 +189,6 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<RewardsResponse, Api
     Ok(response)
 }
 
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
 fn parse_rewards(app: &App, request: &RewardsRequest) -> Result<Vec<Reward>, ApiError> {
     let invalid = |problem: String| Err(ApiError::new(Code::InvalidField, problem));
     if request.rewards.is_empty() || request.items.is_empty() {
@@ -217,11 +214,8 @@ fn parse_rewards(app: &App, request: &RewardsRequest) -> Result<Vec<Reward>, Api
             let unknown: String = unknown.chars().take(80).collect();
             return invalid(format!("combine.weights has `{unknown}`, which is not in `rewards`"));
         }
-        if combine.weights.is_empty() || !combine.weights.values().all(|weight| weight.is_finite())
-        {
-            return invalid(
-                "combine.weights is empty or has a weight that is no number".to_owned(),
-            );
+        if combine.weights.is_empty() {
+            return invalid("combine.weights is empty: give a weight to each reward".to_owned());
         }
     }
     let longest = label::MAX_BYTES;
