@@ -11,7 +11,7 @@ use super::db::{
     Connection, Connections, Reader, Sql, StoreError, new_id, on_backend, read, read_first,
     to_microseconds, write,
 };
-use super::sample::{Extras, NewSample, NewThumbnail};
+use super::sample::{NewSample, NewThumbnail};
 use crate::content::ContentHash;
 
 /// Images per statement: SQLite accepts 32,766 arguments.
@@ -117,67 +117,93 @@ async fn with_thumbnail<P: Connections>(
 /// A sample that was just recorded, with its id in the database.
 pub(super) type OfSample<'a> = (Uuid, &'a NewSample);
 
+/// Images with the times at which they were deleted.
+type Deletions = BTreeMap<ContentHash, OffsetDateTime>;
+
 /// Writes the extras of recorded samples.
 pub(super) async fn insert<C: Connection>(
     connection: &mut C,
     samples: &[OfSample<'_>],
 ) -> Result<(), StoreError> {
-    let mut samples: Vec<_> = samples
-        .iter()
-        .copied()
-        .filter(|(_, sample)| {
-            let Extras { evidence, thumbnails, .. } = &sample.extras;
-            evidence.is_some() || !thumbnails.is_empty()
-        })
-        .collect();
+    let deleted = deleted_since(connection, samples).await?;
+    insert_evidence(connection, samples, &deleted).await?;
+    insert_thumbnails(connection, samples, &deleted).await
+}
+
+/// Writes the thumbnails of a sample whose evidence is stored already.
+pub(super) async fn insert_again<C: Connection>(
+    connection: &mut C,
+    sample: OfSample<'_>,
+) -> Result<(), StoreError> {
+    if sample.1.extras.thumbnails.is_empty() {
+        return Ok(());
+    }
+    let deleted = deleted_since(connection, &[sample]).await?;
+    insert_thumbnails(connection, &[sample], &deleted).await
+}
+
+async fn insert_evidence<C: Connection>(
+    connection: &mut C,
+    samples: &[OfSample<'_>],
+    deleted: &Deletions,
+) -> Result<(), StoreError> {
+    // Evidence has the faces of all images.
+    let has_all = |sample: &NewSample| {
+        let photos = sample.references.iter().chain(&sample.auxiliary);
+        std::iter::once(&sample.image).chain(photos).all(|image| is_kept(deleted, image, sample))
+    };
+    let mut samples = samples.to_vec();
+    samples.retain(|(_, sample)| sample.extras.evidence.is_some() && has_all(sample));
     if samples.is_empty() {
         return Ok(());
     }
-    let deleted = deleted_since(connection, &samples).await?;
-    let is_kept = |image: &ContentHash, sample: &NewSample| {
-        deleted.get(image).is_none_or(|at| sample.extras.began.is_some_and(|began| *at < began))
-    };
+    let mut sql = Sql::new("INSERT INTO evidence (id, sample, pack, evidence) VALUES ");
+    sql.tuples(samples.iter().map(|(id, sample)| {
+        let evidence = sample.extras.evidence.as_deref().unwrap_or_default();
+        [
+            new_id(to_microseconds(sample.created)).into(),
+            (*id).into(),
+            sample.pack.digest.as_str().into(),
+            evidence.to_vec().into(),
+        ]
+    }));
+    connection.execute(sql).await?;
+    Ok(())
+}
+
+async fn insert_thumbnails<C: Connection>(
+    connection: &mut C,
+    samples: &[OfSample<'_>],
+    deleted: &Deletions,
+) -> Result<(), StoreError> {
     // In this order by all transactions, so that they queue rather than deadlock.
     let thumbnails: BTreeMap<String, (&NewThumbnail, OffsetDateTime)> = samples
         .iter()
         .flat_map(|(_, sample)| {
             let kept = sample.extras.thumbnails.iter();
-            kept.filter(|of| is_kept(&of.image, sample))
+            kept.filter(|of| is_kept(deleted, &of.image, sample))
                 .map(|of| (of.image.to_hex(), (of, sample.created)))
         })
         .collect();
-    // Evidence has the faces of all images.
-    samples.retain(|(_, sample)| {
-        let photos = sample.references.iter().chain(&sample.auxiliary);
-        sample.extras.evidence.is_some()
-            && std::iter::once(&sample.image).chain(photos).all(|image| is_kept(image, sample))
-    });
-    if !samples.is_empty() {
-        let mut sql = Sql::new("INSERT INTO evidence (id, sample, pack, evidence) VALUES ");
-        sql.tuples(samples.iter().map(|(id, sample)| {
-            let evidence = sample.extras.evidence.as_deref().unwrap_or_default();
-            [
-                new_id(to_microseconds(sample.created)).into(),
-                (*id).into(),
-                sample.pack.digest.as_str().into(),
-                evidence.to_vec().into(),
-            ]
-        }));
-        connection.execute(sql).await?;
+    if thumbnails.is_empty() {
+        return Ok(());
     }
-    if !thumbnails.is_empty() {
-        let mut sql = Sql::new("INSERT INTO thumbnails (image, webp, created) VALUES ");
-        sql.tuples(thumbnails.into_iter().map(|(image, (thumbnail, created))| {
-            [image.into(), thumbnail.webp.to_vec().into(), to_microseconds(created).into()]
-        }));
-        // Needed again: the retention restarts.
-        sql.push(
-            " ON CONFLICT (image) DO UPDATE SET
-                 webp = excluded.webp, created = excluded.created",
-        );
-        connection.execute(sql).await?;
-    }
+    let mut sql = Sql::new("INSERT INTO thumbnails (image, webp, created) VALUES ");
+    sql.tuples(thumbnails.into_iter().map(|(image, (thumbnail, created))| {
+        [image.into(), thumbnail.webp.to_vec().into(), to_microseconds(created).into()]
+    }));
+    // Needed again: the retention restarts.
+    sql.push(
+        " ON CONFLICT (image) DO UPDATE SET
+             webp = excluded.webp, created = excluded.created",
+    );
+    connection.execute(sql).await?;
     Ok(())
+}
+
+/// Returns whether an image was not deleted since the scoring of a sample began.
+fn is_kept(deleted: &Deletions, image: &ContentHash, sample: &NewSample) -> bool {
+    deleted.get(image).is_none_or(|at| sample.extras.began.is_some_and(|began| *at < began))
 }
 
 /// Returns true if evidence of this pack is stored for the sample.
@@ -191,13 +217,18 @@ pub(super) async fn has_evidence<C: Connection>(
     Ok(!connection.fetch(sql).await?.is_empty())
 }
 
-/// Returns the images that were deleted since the first of these samples began to be scored.
+/// Returns the images that were deleted since the first of these samples with extras began to be
+/// scored.
 async fn deleted_since<C: Connection>(
     connection: &mut C,
     samples: &[OfSample<'_>],
-) -> Result<BTreeMap<ContentHash, OffsetDateTime>, StoreError> {
-    let began = samples.iter().filter_map(|(_, sample)| sample.extras.began).min();
-    let Some(began) = began else { return Ok(BTreeMap::new()) };
+) -> Result<Deletions, StoreError> {
+    let with_extras = samples
+        .iter()
+        .map(|(_, sample)| &sample.extras)
+        .filter(|extras| extras.evidence.is_some() || !extras.thumbnails.is_empty());
+    let began = with_extras.filter_map(|extras| extras.began).min();
+    let Some(began) = began else { return Ok(Deletions::new()) };
     let mut sql = Sql::new("SELECT image, deleted FROM deleted_images WHERE deleted >= ");
     sql.bind(to_microseconds(began));
     let rows = connection.fetch(sql).await?;

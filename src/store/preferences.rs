@@ -255,7 +255,6 @@ async fn count_votes<C: Connection>(
                   created = excluded.created",
         );
         connection.execute(sql).await?;
-        let annotators: BTreeSet<&str> = rows.iter().map(|(key, _)| key.1).collect();
         let mut sql = Sql::new(
             "DELETE FROM uncounted_votes WHERE is_repeat = 0 AND EXISTS (
                  SELECT 1 FROM preferences AS counted
@@ -263,12 +262,9 @@ async fn count_votes<C: Connection>(
                      AND counted.annotator = uncounted_votes.annotator
                      AND counted.name = uncounted_votes.name
                      AND counted.run_a = uncounted_votes.run_a
-                     AND counted.run_b = uncounted_votes.run_b)
-             AND annotator IN ",
+                     AND counted.run_b = uncounted_votes.run_b)",
         );
-        sql.tuple(annotators.into_iter().map(Argument::from));
-        let questions: BTreeSet<&str> = rows.iter().map(|(key, _)| key.0).collect();
-        sql.push(" AND question IN ").tuple(questions.into_iter().map(Argument::from));
+        limit_to(&mut sql, rows);
         connection.execute(sql).await?;
     }
     Ok(())
@@ -315,16 +311,20 @@ async fn keep_uncounted<C: Connection>(
                      AND unsure.annotator = preferences.annotator
                      AND unsure.name = preferences.name
                      AND unsure.run_a = preferences.run_a
-                     AND unsure.run_b = preferences.run_b)
-             AND annotator IN ",
+                     AND unsure.run_b = preferences.run_b)",
         );
-        let annotators: BTreeSet<&str> = rows.iter().map(|(key, _)| key.1).collect();
-        let questions: BTreeSet<&str> = rows.iter().map(|(key, _)| key.0).collect();
-        sql.tuple(annotators.into_iter().map(Argument::from));
-        sql.push(" AND question IN ").tuple(questions.into_iter().map(Argument::from));
+        limit_to(&mut sql, rows);
         connection.execute(sql).await?;
     }
     Ok(())
+}
+
+/// Limits a statement to the annotators and questions of these rows, by which an index leads.
+fn limit_to(sql: &mut Sql, rows: &[(Key<'_>, Answer)]) {
+    let annotators: BTreeSet<&str> = rows.iter().map(|(key, _)| key.1).collect();
+    let questions: BTreeSet<&str> = rows.iter().map(|(key, _)| key.0).collect();
+    sql.push(" AND annotator IN ").tuple(annotators.into_iter().map(Argument::from));
+    sql.push(" AND question IN ").tuple(questions.into_iter().map(Argument::from));
 }
 
 /// Runs deletions in one transaction, and returns the number of deleted rows.

@@ -123,10 +123,8 @@ async fn write<C: Connection>(
     let pack = &sample.pack.digest;
     if is_new || !changes.is_empty() || !extras::has_evidence(connection, id, pack).await? {
         extras::insert(connection, &[(id, sample)]).await?;
-    } else if !sample.extras.thumbnails.is_empty() {
-        let mut bare = sample.clone();
-        bare.extras.evidence = None;
-        extras::insert(connection, &[(id, &bare)]).await?;
+    } else {
+        extras::insert_again(connection, (id, sample)).await?;
     }
     if let Some(run) = run.filter(|_| is_new || !changes.is_empty()) {
         let mut sql = Sql::new("UPDATE runs SET revision = revision + 1, scored = scored + ");
