@@ -53,6 +53,9 @@ pub(crate) struct SliceFilter {
     pub(crate) size: Option<String>,
 }
 
+/// Names of the filters, which are the kinds of slices.
+pub(crate) const SLICES: [&str; 5] =
+    [Slice::PROMPT_KIND, Slice::CATEGORY, Slice::RELATION, Slice::ATTRIBUTE, Slice::SIZE];
 const RELATIONS: [&str; 3] = ["interaction", "location", "none"];
 const SIZES: [&str; 3] = ["under_512", "512_to_1023", "1024_and_more"];
 

@@ -4,10 +4,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::error::{ApiError, Code};
-use crate::store::StoreError;
-
-/// Maximum number of rows per page.
-const MAX_PAGE: u32 = 1_000;
+use crate::store::{MAX_PAGE, StoreError};
 
 /// Returns the number of rows of a page, by default 100.
 pub(crate) fn page(limit: Option<u32>) -> Result<u32, ApiError> {

@@ -14,8 +14,8 @@ use crate::analysis::GallerySort;
 use crate::api::analysis::gallery::{
     self, GalleryImage, GalleryQuery, GalleryResponse, GalleryRowEntry, MOST_RUNS,
 };
+use crate::api::http::filters::SLICES;
 use crate::api::http::{ApiError, Code};
-use crate::api::runs::{self, RunOrder, RunsQuery};
 use crate::api::state::{App, Shared};
 
 /// Rows of a page, whatever is requested: each has up to six images.
@@ -77,13 +77,12 @@ pub(super) async fn read(State(app): Shared, address: Address) -> Result<Respons
 fn query(address: &Address) -> Result<GalleryQuery, ApiError> {
     let mut of_api = address.without("slice");
     if let Some(slice) = address.get("slice") {
-        let kinds = ["prompt_kind", "category", "relation", "attribute", "size"];
         let (kind, label) =
-            slice.split_once(':').filter(|(kind, _)| kinds.contains(kind)).ok_or_else(|| {
+            slice.split_once(':').filter(|(kind, _)| SLICES.contains(kind)).ok_or_else(|| {
                 let problem = format!(
                     "`slice` is `{}`: send KIND:LABEL, as in category:sport; the kinds are {}",
                     clip(slice, 80),
-                    kinds.join(", ")
+                    SLICES.join(", ")
                 );
                 ApiError::new(Code::MalformedRequest, problem)
             })?;
@@ -100,16 +99,7 @@ async fn choices(
     address: &Address,
     found: &GalleryResponse,
 ) -> Result<Markup, ApiError> {
-    let list = RunsQuery {
-        method: None,
-        dataset: None,
-        state: None,
-        order: RunOrder::Newest,
-        after: None,
-        limit: Some(CHOICES),
-    };
-    let mut listed = runs::respond(app, list).await?.runs;
-    listed.retain(|run| run.counts.scored > 0);
+    let listed = show::scored_runs(app, None, CHOICES).await?;
     let is_shown = |id| found.runs.iter().any(|run| run.id == id);
     Ok(html! {
         @if !listed.is_empty() {
@@ -225,7 +215,7 @@ fn legend(found: &GalleryResponse, sort: GallerySort) -> Markup {
             GallerySort::People => p.fine {
                 "Disagreement with people: the share of metrics that prefer the image that a person did \
                     not prefer, over all judgements of the row; a metric without a preference counts half. \
-                    Rows that nobody judged come last."
+                    Rows without judgements come last."
             },
         }
         @let without: Vec<_> = found.runs.iter().filter(|run| !run.has_scores).collect();

@@ -6,8 +6,10 @@ use uuid::Uuid;
 
 use super::{address::Address, charts::clip, images};
 use crate::analysis::NoInterval;
-use crate::api::runs::RunResponse;
+use crate::api::http::ApiError;
 use crate::api::runs::ranked::Brief;
+use crate::api::runs::{self, RunOrder, RunResponse, RunsQuery};
+use crate::api::state::App;
 use crate::metrics::{self, Direction, NullReason};
 use crate::store::{RunState, Slice};
 
@@ -152,6 +154,25 @@ pub(super) fn prompt(of: Option<&Brief>) -> Markup {
     html! {
         @if let Some(text) = text { bdi { (clip(text, 160)) } } @else { span.fine { "no prompt" } }
     }
+}
+
+/// Returns the runs with scores among the `limit` newest ones over a dataset, or over any.
+pub(super) async fn scored_runs(
+    app: &App,
+    dataset: Option<String>,
+    limit: u32,
+) -> Result<Vec<RunResponse>, ApiError> {
+    let list = RunsQuery {
+        method: None,
+        dataset,
+        state: None,
+        order: RunOrder::Newest,
+        after: None,
+        limit: Some(limit),
+    };
+    let mut listed = runs::respond(app, list).await?.runs;
+    listed.retain(|run| run.counts.scored > 0);
+    Ok(listed)
 }
 
 /// Renders the choice of a run by name in a form. `runs` are the newest ones.

@@ -18,7 +18,6 @@ use crate::analysis::{Difference, GroupBy, Policy};
 use crate::api::http::{ApiError, Code, Id};
 use crate::api::runs::changes::{self, ChangesQuery};
 use crate::api::runs::compare::{self, CompareQuery, CompareResponse, ComparedRun};
-use crate::api::runs::{self, RunOrder, RunsQuery};
 use crate::api::state::{App, Shared};
 use crate::metrics::{self, ListError};
 
@@ -130,16 +129,7 @@ fn chosen(address: &Address, found: &CompareResponse) -> Result<Option<&'static 
 }
 
 async fn choice(app: &App, address: &Address, query: &CompareQuery) -> Result<Markup, ApiError> {
-    let list = RunsQuery {
-        method: None,
-        dataset: None,
-        state: None,
-        order: RunOrder::Newest,
-        after: None,
-        limit: Some(CHOICES),
-    };
-    let mut listed = runs::respond(app, list).await?.runs;
-    listed.retain(|run| run.counts.scored > 0);
+    let listed = show::scored_runs(app, None, CHOICES).await?;
     let chosen = |name| address.get(name).and_then(|id| id.parse().ok());
     let policy = query.policy.unwrap_or_default();
     Ok(html! {

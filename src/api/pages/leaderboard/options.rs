@@ -3,7 +3,9 @@
 use maud::{Markup, html};
 
 use super::page::{Page, Shape, is_date};
+use crate::api::datasets::{self, DatasetsQuery};
 use crate::api::http::ApiError;
+use crate::api::http::filters::SLICES;
 use crate::api::state::App;
 use crate::metrics::{ATTRIBUTES, Direction, Metric, in_reading_order};
 
@@ -24,11 +26,11 @@ const MORE: [&str; 8] = [
     "until",
     "min_samples",
 ];
-const SLICES: [&str; 5] = ["prompt_kind", "category", "relation", "attribute", "size"];
 
 /// Returns the names of datasets to suggest.
 pub(super) async fn datasets(app: &App) -> Result<Vec<String>, ApiError> {
-    let datasets = app.store.datasets("", MOST_DATASETS).await?;
+    let first = DatasetsQuery { after: None, limit: Some(MOST_DATASETS) };
+    let datasets = datasets::respond_list(app, first).await?.datasets;
     Ok(datasets.into_iter().map(|dataset| dataset.name).collect())
 }
 

@@ -6,6 +6,7 @@ use crate::api::pages::address::{Address, DOWNLOAD, SHARE};
 use crate::api::pages::view::View;
 use crate::metrics::{self, Metric};
 use crate::pack_id::PackId;
+use crate::store::MAX_PAGE;
 
 /// Parameters that the page has and the API does not.
 const OWN: [&str; 4] = ["view", "x", "y", "intervals"];
@@ -18,7 +19,7 @@ const MOST_POINTS: usize = 480;
 const MOST_ROWS: usize = 100;
 
 /// Maximum number of rows of a response of the API.
-const MAX_ROWS: usize = 1_000;
+const MAX_ROWS: usize = MAX_PAGE as usize;
 
 /// How the page shows the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::{
 use crate::analysis::Policy;
 use crate::api::http::{ApiError, Code, Id};
 use crate::api::runs::report::{self, ReportQuery, Tabulated};
-use crate::api::runs::{self, RunOrder, RunResponse, RunsQuery};
+use crate::api::runs::{self, RunResponse};
 use crate::api::state::{App, Shared};
 use crate::metrics::{self, Direction};
 use crate::store::{RunRecord, RunState};
@@ -223,16 +223,8 @@ fn progress(run: &RunResponse, address: &Address) -> Markup {
 }
 
 async fn compare(app: &App, run: &RunResponse) -> Result<Markup, ApiError> {
-    let query = RunsQuery {
-        method: None,
-        dataset: run.dataset.clone(),
-        state: None,
-        order: RunOrder::Newest,
-        after: None,
-        limit: Some(OTHERS),
-    };
-    let mut others = runs::respond(app, query).await?.runs;
-    others.retain(|other| other.run_id != run.run_id && other.counts.scored > 0);
+    let mut others = show::scored_runs(app, run.dataset.clone(), OTHERS).await?;
+    others.retain(|other| other.run_id != run.run_id);
     Ok(html! {
         h2 { "Compare" }
         @if others.is_empty() {
