@@ -5,19 +5,17 @@ use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
 use stellar_score::{
     analysis::refresh_stale,
-    content::ContentHash,
-    store::{Extras, NewSample, NewScore, PackId, RunName, ScoreValue},
+    store::{NewSample, NewScore, ScoreValue},
 };
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::harness::{Answer, App, tells};
 use crate::snapshot::stable;
+use crate::stored::{self, loaded_pack};
 
 /// Stores and summarises a run of 40 samples of eight identities, with `shift` added to `ips`.
 async fn record(app: &App, method: &str, shift: f64) -> Uuid {
-    let metrics = app.get("/v1/metrics").await.ok();
-    let pack: PackId = serde_json::from_value(metrics["pack"].clone()).unwrap();
+    let pack = loaded_pack(app).await;
     let mut run = None;
     for place in 0..40_u32 {
         let person = place % 8;
@@ -35,26 +33,13 @@ async fn record(app: &App, method: &str, shift: f64) -> Uuid {
             score("clip_n", 0.2, vec![]),
         ];
         let new = NewSample {
-            id: Uuid::now_v7(),
-            created: OffsetDateTime::now_utc(),
-            run: Some(RunName::new(method, None)),
-            name: Some(format!("{place:02}")),
-            content: ContentHash::of(format!("{method} {place}").as_bytes()),
-            prompt: Some("a person riding a horse".into()),
-            image: ContentHash::of(b"image"),
-            width: 600,
-            height: 800,
-            references: vec![],
-            auxiliary: vec![],
             metadata: json!({
                 "identity": format!("person {person}"),
                 "prompt_kind": if place < 30 { "T" } else { "H" },
                 "attributes": {"Young": person % 2 == 0},
             }),
-            pack: pack.clone(),
-            service_version: "0.1.0".into(),
             scores,
-            extras: Extras::default(),
+            ..stored::sample(&pack, method, place)
         };
         run = app.store.record(&new).await.unwrap().run;
     }

@@ -9,15 +9,15 @@ use axum::{
 use serde_json::json;
 use stellar_score::{
     analysis::refresh_stale,
-    content::ContentHash,
     key::{Key, KeyLimits, Scope},
     metrics::REGISTRY,
-    store::{KeyRecord, NewSample, NewScore, PackId, RunName, ScoreValue},
+    store::{KeyRecord, NewSample, NewScore, ScoreValue},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::harness::{Answer, App, tells};
+use crate::stored::{self, loaded_pack};
 
 /// A name that must stay text.
 const HOSTILE: &str = "<script>alert(1)</script>\u{5d0}\u{5d1} \u{1f984}";
@@ -42,8 +42,7 @@ impl Samples {
     }
 
     async fn record(&self, app: &App, method: &str) -> Uuid {
-        let metrics = app.get("/v1/metrics").await.ok();
-        let pack: PackId = serde_json::from_value(metrics["pack"].clone()).unwrap();
+        let pack = loaded_pack(app).await;
         let mut run = None;
         for place in self.first..self.first + self.count {
             let person = place % self.people;
@@ -55,22 +54,9 @@ impl Samples {
                 flags: vec![],
             };
             let new = NewSample {
-                id: Uuid::now_v7(),
-                created: OffsetDateTime::now_utc(),
-                run: Some(RunName::new(method, None)),
-                name: Some(format!("{place:02}")),
-                content: ContentHash::of(format!("{method} {place}").as_bytes()),
-                prompt: Some("a person riding a horse".into()),
-                image: ContentHash::of(b"image"),
-                width: 600,
-                height: 800,
-                references: vec![],
-                auxiliary: vec![],
                 metadata: json!({"identity": format!("person {person}"), "prompt_kind": "T"}),
-                pack: pack.clone(),
-                service_version: "0.1.0".into(),
-                extras: stellar_score::store::Extras::default(),
                 scores: self.metrics.iter().map(score).collect(),
+                ..stored::sample(&pack, method, place)
             };
             run = app.store.record(&new).await.unwrap().run;
         }

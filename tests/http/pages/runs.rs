@@ -9,15 +9,15 @@ use stellar_score::{
     analysis::refresh_stale,
     content::ContentHash,
     key::{KeyLimits, Scope},
-    store::{NewSample, NewScore, PackId, RunName, ScoreValue},
+    store::{NewSample, NewScore, ScoreValue},
 };
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     harness::{App, tells},
     keys::new_key,
     runs::{csv, form, post},
+    stored::{self, loaded_pack},
     support::{form::Form, images::png},
 };
 
@@ -30,8 +30,7 @@ const MOST_BYTES: usize = 150 << 10;
 /// Stores a run of 24 samples of six people. `shift` is added to `ips`, and `person` names the
 /// people. `clip_t` is lower the better `ips` is.
 async fn record(app: &App, method: &str, shift: f64, person: &str) -> Uuid {
-    let metrics = app.get("/v1/metrics").await.ok();
-    let pack: PackId = serde_json::from_value(metrics["pack"].clone()).unwrap();
+    let pack = loaded_pack(app).await;
     let mut run = None;
     for place in 0..24_u32 {
         let of = place % 6;
@@ -52,26 +51,16 @@ async fn record(app: &App, method: &str, shift: f64, person: &str) -> Uuid {
             score("clip_n", ScoreValue::Number(0.2)),
         ];
         let new = NewSample {
-            id: Uuid::now_v7(),
-            created: OffsetDateTime::now_utc(),
-            run: Some(RunName::new(method, None)),
-            name: Some(format!("{place:02}")),
-            content: ContentHash::of(format!("{method} {place}").as_bytes()),
             prompt: Some(format!("a person riding horse {}", place / 6)),
             image: ContentHash::of(format!("image {method} {place}").as_bytes()),
-            width: 600,
-            height: 800,
             references: vec![ContentHash::of(person.as_bytes())],
-            auxiliary: vec![],
             metadata: json!({
                 "identity": format!("{person} {of}"),
                 "categories": if place < 12 { vec!["sport"] } else { vec![] },
                 "attributes": {"Young": of % 2 == 0},
             }),
-            pack: pack.clone(),
-            service_version: "0.1.0".into(),
-            extras: stellar_score::store::Extras::default(),
             scores,
+            ..stored::sample(&pack, method, place)
         };
         run = app.store.record(&new).await.unwrap().run;
     }

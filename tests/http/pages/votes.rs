@@ -5,41 +5,31 @@ use serde_json::{Value, json};
 use stellar_score::{
     content::ContentHash,
     key::{Key, KeyLimits, Scope},
-    store::{KeyRecord, NewSample, NewScore, PackId, RunName, ScoreValue},
+    store::{KeyRecord, NewSample, NewScore, ScoreValue},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::harness::{Answer, App};
+use crate::stored::{self, loaded_pack};
 
 /// Stores a run with these values of `ips`, one sample and person each.
 async fn record(app: &App, method: &str, values: &[f64]) -> Uuid {
-    let metrics = app.get("/v1/metrics").await.ok();
-    let pack: PackId = serde_json::from_value(metrics["pack"].clone()).unwrap();
+    let pack = loaded_pack(app).await;
     let mut run = None;
     for (place, value) in values.iter().enumerate() {
         let new = NewSample {
-            id: Uuid::now_v7(),
-            created: OffsetDateTime::now_utc(),
-            run: Some(RunName::new(method, None)),
-            name: Some(format!("{place:02}")),
-            content: ContentHash::of(format!("{method} {place}").as_bytes()),
             prompt: Some(format!("<script>alert({place})</script> a person")),
             image: ContentHash::of(format!("image {method} {place}").as_bytes()),
-            width: 600,
-            height: 800,
             references: vec![ContentHash::of(b"reference")],
-            auxiliary: vec![],
             metadata: json!({"identity": format!("person {place}")}),
-            pack: pack.clone(),
-            service_version: "0.1.0".into(),
-            extras: stellar_score::store::Extras::default(),
             scores: vec![NewScore {
                 metric: "ips".into(),
                 metric_version: 1,
                 value: ScoreValue::Number(*value),
                 flags: vec![],
             }],
+            ..stored::sample(&pack, method, place as u32)
         };
         run = app.store.record(&new).await.unwrap().run;
     }
