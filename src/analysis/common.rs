@@ -84,10 +84,11 @@ pub async fn rows_on_common(
         let set = sample_set(&common);
         let common = Arc::new(common);
         for run in rows.into_iter().flatten() {
-            let Some(mut data) = store.run_data(run.run, Some(pack)).await? else { continue };
+            let Some(data) = store.run_data(run.run, Some(pack)).await? else { continue };
             let (names, slice, policy) =
                 (Arc::clone(&common), query.filter.slice.clone(), query.policy);
             let summary = blocking(move || {
+                let mut data = Arc::unwrap_or_clone(data);
                 data.restrict(&names);
                 let running = running(&data);
                 (summarise_slice(&data, &slice, policy), running)

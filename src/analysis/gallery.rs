@@ -10,6 +10,7 @@
 //! of the share of metrics that prefer the other image; a metric without a preference counts half.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,7 +30,7 @@ pub enum GallerySort {
     Name,
     /// Rows in which the metrics disagree most come first.
     Disagreement,
-    /// Rows in which the metrics disagree most with people come first; rows that nobody judged come
+    /// Rows in which the metrics disagree most with people come first; rows without judgements come
     /// last.
     People,
 }
@@ -108,7 +109,7 @@ pub struct GalleryImage {
 /// The scores of all runs should be of one pack.
 #[must_use]
 pub fn gallery(
-    runs: &[RunData],
+    runs: &[Arc<RunData>],
     judged: &[(String, JudgedPair)],
     options: &GalleryOptions,
 ) -> Gallery {
@@ -166,7 +167,7 @@ pub fn gallery(
 
 /// Returns the codes of the metrics in which some run has a number, in order of the registry.
 /// Numbers of different versions of a metric are not compared: such a metric is left out.
-fn metrics(runs: &[RunData], wanted: Option<&[String]>) -> Vec<String> {
+fn metrics(runs: &[Arc<RunData>], wanted: Option<&[String]>) -> Vec<String> {
     let has = |code: &str| {
         let columns = runs.iter().filter_map(|run| run.metrics.get(code));
         let mut with_numbers = columns.filter(|column| column.values.iter().any(Option::is_some));
@@ -218,7 +219,7 @@ impl GalleryFilter {
 impl Gallery {
     fn row(
         &self,
-        runs: &[RunData],
+        runs: &[Arc<RunData>],
         name: &str,
         places: &[Option<usize>],
         judged: &[&JudgedPair],

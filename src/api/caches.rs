@@ -9,7 +9,7 @@ use crate::api::runs::table::{Table, TableKey};
 use crate::{
     analysis::LeaderboardRow,
     cache::{Cache, Caches},
-    store::{FacesState, ImagesOf, LEADERBOARD_BYTES},
+    store::{FacesState, ImagesOf, LEADERBOARD_BYTES, RUN_DATA_BYTES},
 };
 
 /// Limit of the tables of reports, in bytes: thousands of tables of some twenty rows.
@@ -27,7 +27,7 @@ const DATASET_BYTES: u64 = 1 << 20;
 /// Limit of the consistency of photos, in bytes: some 20,000 people.
 const CONSISTENCY_BYTES: u64 = 4 << 20;
 
-/// Returns the limit of all response caches together, in bytes.
+/// Returns the limit of all response caches and of the cached runs together, in bytes.
 #[must_use]
 pub fn response_cache_bytes() -> u64 {
     REPORT_BYTES
@@ -36,6 +36,7 @@ pub fn response_cache_bytes() -> u64 {
         + DATASET_BYTES
         + CONSISTENCY_BYTES
         + LEADERBOARD_BYTES
+        + RUN_DATA_BYTES
 }
 
 /// The inputs of a response about faces: images, the revision of their owner, and the stored faces.

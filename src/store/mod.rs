@@ -79,7 +79,7 @@ pub use keys::KeyRecord;
 pub use methods::MethodRecord;
 pub use pending::{BlockedSamples, PendingRecord};
 pub use prompts::{MAX_PROMPTS, PromptCursor, PromptFacts, PromptQuery, PromptRecord, Registered};
-pub use run_data::{AttributePlaces, MetricColumn, RelationKinds, RunData};
+pub use run_data::{AttributePlaces, MetricColumn, RUN_DATA_BYTES, RelationKinds, RunData};
 pub use run_name::RunName;
 pub use run_wide::RunWideScores;
 pub use runs::{RunCounts, RunFacts, RunFlags, RunRecord, RunState, RunsQuery};
@@ -111,6 +111,7 @@ pub struct Store {
     backend: Backend,
     caches: Caches,
     remembered: Arc<StandingsCache>,
+    runs: Arc<run_data::RunDataCache>,
     recording: Arc<queue::Queue>,
     telemetry: StoreTelemetry,
 }
@@ -128,8 +129,9 @@ impl Store {
         let recording = queue::Queue::new(writers);
         let caches = Caches::default();
         let remembered = standings_cache(&caches);
+        let runs = run_data::run_data_cache(&caches);
         let telemetry = options.telemetry.clone();
-        Ok(Self { backend, caches, remembered, recording, telemetry })
+        Ok(Self { backend, caches, remembered, runs, recording, telemetry })
     }
 
     /// Returns the same database over this many additional connections, for long reads that must

@@ -220,6 +220,9 @@ pub(crate) async fn samples_of_several_runs_read_as_one(db: Database) {
     let data = store.samples_data(&wanted, &official().digest).await.unwrap();
     assert_eq!(data.names, [format!("{a}/1"), format!("{a}/3"), format!("{b}/2")]);
     assert_eq!(data.metrics["m"].values, [Some(0.5); 3]);
+    store.run_data(a, Some(&official().digest)).await.unwrap();
+    let cached = store.samples_data(&wanted, &official().digest).await.unwrap();
+    assert_eq!(cached, data, "of a cached run and of one that is read");
     let data = store.samples_data(&wanted, &demo().digest).await.unwrap();
     assert_eq!((data.names.len(), data.metrics.len()), (3, 0));
 }

@@ -5,7 +5,7 @@ use crate::store::MetricColumn;
 const METRICS: [&str; 4] = ["clip_t", "aesthetic", "dreamsim", "dino"];
 
 /// A run with samples `a`, `b` and `c` of two people, and these scores by metric and sample.
-fn run(id: u128, scores: [[f64; 3]; 4]) -> RunData {
+fn run(id: u128, scores: [[f64; 3]; 4]) -> Arc<RunData> {
     let mut data = simulated(1, 3, 1, 2, 0.0);
     data.run = Uuid::from_u128(id);
     data.names = ["a", "b", "c"].map(str::to_owned).to_vec();
@@ -21,11 +21,11 @@ fn run(id: u128, scores: [[f64; 3]; 4]) -> RunData {
             ((*code).to_owned(), MetricColumn { version: 1, values, ..MetricColumn::default() })
         })
         .collect();
-    data
+    Arc::new(data)
 }
 
 /// In row `a` all metrics prefer the first run; in `b` two of four; in `c` three of four.
-fn runs() -> [RunData; 2] {
+fn runs() -> [Arc<RunData>; 2] {
     let first = [[0.9, 0.9, 0.1], [9.0, 9.0, 9.0], [0.1, 0.9, 0.1], [0.9, 0.1, 0.9]];
     [run(1, first), run(2, [[0.5; 3], [5.0; 3], [0.5; 3], [0.5; 3]])]
 }

@@ -108,13 +108,15 @@ pub(crate) async fn respond(
     let of: u64 = runs.iter().map(|run| run.counts.scored).sum();
     let mut chosen = BTreeMap::new();
     for run in &runs {
-        let share = run.counts.scored as f64 / of.max(1) as f64;
-        let most = if of as usize > at_most {
-            (share * at_most as f64).ceil() as usize
+        let names = if of as usize > at_most {
+            let share = run.counts.scored as f64 / of as f64;
+            app.store.sample_names(run.id, (share * at_most as f64).ceil() as usize).await?
         } else {
-            usize::MAX
+            // Reads the whole run into the cache, from which `samples_data` takes it.
+            let run = app.store.run_data(run.id, Some(&pack)).await?;
+            run.map(|run| run.names.iter().cloned().collect()).unwrap_or_default()
         };
-        chosen.insert(run.id, app.store.sample_names(run.id, most).await?);
+        chosen.insert(run.id, names);
     }
     let mut data = app.store.samples_data(&chosen, &pack).await?;
     if let Some(wanted) = wanted {

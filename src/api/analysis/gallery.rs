@@ -1,6 +1,7 @@
 //! `GET /v1/analysis/gallery`: the same prompts and people across runs, side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -195,7 +196,7 @@ pub(crate) async fn respond(
     let Chosen { runs, dataset, pack } =
         choose(app, parameters.runs.as_deref(), parameters.dataset, parameters.pack.as_deref())
             .await?;
-    let mut data: Vec<RunData> = Vec::new();
+    let mut data: Vec<Arc<RunData>> = Vec::new();
     for run in &runs {
         let digest = pack.as_ref().map(|pack| &*pack.digest);
         data.extend(app.store.run_data(run.id, digest).await?);

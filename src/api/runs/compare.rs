@@ -129,7 +129,7 @@ pub(crate) async fn pair(
     if b.pack.is_none() {
         return Err(nothing(&b, Some(&pack.digest)));
     }
-    Ok(Pair { a: Arc::new(a), b: Arc::new(b), pack })
+    Ok(Pair { a, b, pack })
 }
 
 impl Pair {
@@ -206,7 +206,7 @@ pub(crate) async fn run_data(
     store: &Store,
     id: &str,
     pack: Option<&str>,
-) -> Result<RunData, ApiError> {
+) -> Result<Arc<RunData>, ApiError> {
     let unknown = || {
         let id: String = id.chars().take(80).collect();
         not_found(&format!("run with the id {id}: GET /v1/runs lists all runs"))

@@ -212,7 +212,7 @@ pub(crate) async fn tabulated(
         let mut data =
             app.store.run_data(run.id, digest.as_deref()).await?.ok_or_else(unknown_run)?;
         for (other, _) in &others {
-            data.restrict(&app.store.sample_names(*other, usize::MAX).await?);
+            Arc::make_mut(&mut data).restrict(&app.store.sample_names(*other, usize::MAX).await?);
         }
         if data.names.is_empty() && !others.is_empty() {
             let problem = "the runs have no sample names in common: samples are matched by name";

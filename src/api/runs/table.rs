@@ -1,6 +1,6 @@
 //! The table of a run, as reports show and cache it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ impl Table {
 
 /// Computes a table off the async threads: resampling 100,000 samples takes seconds.
 pub(crate) async fn tabulate(
-    data: RunData,
+    data: Arc<RunData>,
     outcomes: BTreeMap<String, AttributeColumn>,
     policy: Policy,
 ) -> Result<Table, analysis::ReportError> {
@@ -60,7 +60,7 @@ pub(crate) async fn tabulate(
             data.metrics.iter().map(|(code, column)| (code.clone(), column.version)).collect();
         let sample_set = sample_set(&data.names);
         let distributions = distributions(&data);
-        let scores = scores(data, outcomes);
+        let scores = scores(&data, outcomes);
         analysis::report(&scores, policy, &Bootstrap::default()).map(|report| Table {
             report,
             sample_set,
@@ -73,10 +73,14 @@ pub(crate) async fn tabulate(
 }
 
 /// Converts a run's columns to the input of a report.
-fn scores(data: RunData, outcomes: BTreeMap<String, AttributeColumn>) -> RunScores {
+fn scores(data: &RunData, outcomes: BTreeMap<String, AttributeColumn>) -> RunScores {
     RunScores {
-        identities: data.identities,
-        scores: data.metrics.into_iter().map(|(code, column)| (code, column.values)).collect(),
+        identities: data.identities.clone(),
+        scores: data
+            .metrics
+            .iter()
+            .map(|(code, column)| (code.clone(), column.values.clone()))
+            .collect(),
         attributes: outcomes
             .into_iter()
             .map(|(name, outcomes)| AttributeOutcomes { name, outcomes })

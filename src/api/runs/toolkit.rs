@@ -1,5 +1,7 @@
 //! `GET /v1/runs/{id}/toolkit`: export of a run's scores as files of the reference toolkit.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -14,7 +16,7 @@ use crate::api::runs::{find, report, unknown_run};
 use crate::api::state::{App, Shared};
 use crate::{
     pack_id::PackId,
-    store::RunRecord,
+    store::{RunData, RunRecord},
     toolkit::{self, Predictions, Scores},
 };
 
@@ -114,8 +116,9 @@ impl Found {
         let Some(pack) = report::pack(app, &run, pack).await? else { return Ok(None) };
         let data = app.store.run_data(run.id, Some(&pack.digest)).await?.ok_or_else(unknown_run)?;
         let predictions = app.store.outcomes(run.id, &pack.digest, &data.names).await?;
-        let scores = data.metrics.into_iter().map(|(code, column)| (code, column.values)).collect();
-        Ok(Some(Self { names: data.names, scores, predictions, clip: clip(app, &pack) }))
+        let RunData { names, metrics, .. } = Arc::unwrap_or_clone(data);
+        let scores = metrics.into_iter().map(|(code, column)| (code, column.values)).collect();
+        Ok(Some(Self { names, scores, predictions, clip: clip(app, &pack) }))
     }
 }
 

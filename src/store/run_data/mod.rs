@@ -3,12 +3,27 @@
 
 mod read;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::cache::{Cache, Caches};
 use crate::pack_id::PackId;
 use crate::store::run_name::RunName;
+
+/// Limit of the cached runs in bytes: some 300,000 samples.
+pub const RUN_DATA_BYTES: u64 = 128 << 20;
+
+/// Maximum number of attributes per run; further names are ignored.
+const MOST_ATTRIBUTES: usize = 10_000;
+
+/// Cached runs, by id, revision and digest of the pack.
+pub(super) type RunDataCache = Cache<(Uuid, u64, Option<String>), RunData>;
+
+pub(super) fn run_data_cache(caches: &Caches) -> Arc<RunDataCache> {
+    caches.add("runs", RUN_DATA_BYTES, None, |_, data| data.bytes())
+}
 
 /// Samples of a run in order of name, with the scores of one pack. All lists have the same length.
 ///
@@ -80,6 +95,11 @@ impl MetricColumn {
     pub fn nulls(&self) -> usize {
         self.reasons.values().map(Vec::len).sum()
     }
+
+    /// Returns true if any sample was measured.
+    fn is_measured(&self) -> bool {
+        !self.reasons.is_empty() || self.values.iter().any(Option::is_some)
+    }
 }
 
 fn keep<T>(list: &mut Vec<T>, kept: &[bool]) {
@@ -88,6 +108,25 @@ fn keep<T>(list: &mut Vec<T>, kept: &[bool]) {
 }
 
 impl RunData {
+    /// Returns its approximate memory in bytes.
+    fn bytes(&self) -> usize {
+        let text = |text: &String| 24 + text.len();
+        let optional = |of: &Option<String>| 24 + of.as_ref().map_or(0, String::len);
+        let names: usize = self.names.iter().map(text).sum();
+        let labels: usize = self.identities.iter().chain(&self.prompt_kinds).map(optional).sum();
+        let categories: usize =
+            self.categories.iter().map(|all| 24 + all.iter().map(text).sum::<usize>()).sum();
+        let attributes = self.attributes.iter().map(|(name, places)| {
+            100 + name.len() + 4 * (places.present.len() + places.absent.len())
+        });
+        let metrics = self.metrics.values().map(|column| {
+            let marked = column.reasons.values().chain(column.flags.values());
+            200 + 16 * column.values.len() + marked.map(|at| 100 + 8 * at.len()).sum::<usize>()
+        });
+        let sized = self.sizes.len() * 12 + self.relations.len() * 2;
+        names + labels + categories + sized + attributes.chain(metrics).sum::<usize>()
+    }
+
     /// Keeps only the samples with these names.
     pub fn restrict(&mut self, names: &BTreeSet<String>) {
         let kept: Vec<bool> = self.names.iter().map(|name| names.contains(name)).collect();
@@ -111,6 +150,7 @@ impl RunData {
                 *list = list.iter().filter_map(|&at| Some(places[at as usize]? as u32)).collect();
             }
         }
+        self.attributes.retain(|_, of| !of.present.is_empty() || !of.absent.is_empty());
         for column in self.metrics.values_mut() {
             keep(&mut column.values, &kept);
             for list in column.reasons.values_mut().chain(column.flags.values_mut()) {
@@ -118,6 +158,52 @@ impl RunData {
             }
             column.reasons.retain(|_, list| !list.is_empty());
             column.flags.retain(|_, list| !list.is_empty());
+        }
+    }
+
+    /// Appends the samples of another run, each named `RUN_ID/NAME`. Of each metric, only the scores
+    /// of the newest version stay.
+    fn append(&mut self, of: Self) {
+        let first = self.names.len();
+        let Self { run, names, attributes, metrics, .. } = of;
+        self.names.extend(names.into_iter().map(|name| format!("{run}/{name}")));
+        self.identities.extend(of.identities);
+        self.prompt_kinds.extend(of.prompt_kinds);
+        self.categories.extend(of.categories);
+        self.relations.extend(of.relations);
+        self.sizes.extend(of.sizes);
+        for (name, places) in attributes {
+            let Some(all) = self.attribute(name) else { continue };
+            let moved = |at: u32| at + first as u32;
+            all.present.extend(places.present.into_iter().map(moved));
+            all.absent.extend(places.absent.into_iter().map(moved));
+        }
+        for (code, column) in metrics {
+            let all = self.metrics.entry(code).or_default();
+            if column.version < all.version {
+                continue;
+            }
+            if column.version > all.version {
+                *all = MetricColumn { version: column.version, ..MetricColumn::default() };
+            }
+            all.values.resize(first, None);
+            all.values.extend(column.values);
+            for (lists, of) in [(&mut all.reasons, column.reasons), (&mut all.flags, column.flags)]
+            {
+                for (name, places) in of {
+                    let places = places.into_iter().map(|at| at + first);
+                    lists.entry(name).or_default().extend(places);
+                }
+            }
+        }
+    }
+
+    /// Returns the places of an attribute; `None` if it is new and there are too many already.
+    fn attribute(&mut self, name: String) -> Option<&mut AttributePlaces> {
+        let is_full = self.attributes.len() >= MOST_ATTRIBUTES;
+        match self.attributes.entry(name) {
+            Entry::Vacant(_) if is_full => None,
+            entry => Some(entry.or_default()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Reads the columns of a run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use uuid::Uuid;
@@ -19,28 +20,51 @@ use crate::text::relations::{RelationKind, annotated, relations, relations_of};
 /// run.
 const BATCH: usize = 1_000;
 
-/// Maximum number of attributes per run; further names are ignored.
-const MOST_ATTRIBUTES: usize = 10_000;
-
 impl Store {
     /// Reads a run as columns with the scores of one pack: the one with this digest, or else the
     /// one that most of its scores belong to. `None` if no run has this id.
+    ///
+    /// Cached until the run changes: reading 5,000 samples takes some 100 ms.
     pub async fn run_data(
         &self,
         run: Uuid,
         pack: Option<&str>,
-    ) -> Result<Option<RunData>, StoreError> {
-        on_backend!(self, pool => run_data(pool, run, pack).await)
+    ) -> Result<Option<Arc<RunData>>, StoreError> {
+        on_backend!(self, pool => {
+            let Some((revision, empty)) = find(pool, run, pack).await? else { return Ok(None) };
+            let digest = empty.pack.as_ref().map(|pack| pack.digest.clone());
+            // Boxed: this future is part of those of many handlers.
+            let reading = Box::pin(read(pool, empty));
+            self.runs.get((run, revision, digest), reading).await.map(Some)
+        })
     }
 
     /// Reads samples of several runs, by run and name, as if they were one run, with the scores of
-    /// the pack with this digest. Each sample is named `RUN_ID/NAME`.
+    /// the pack with this digest. Each sample is named `RUN_ID/NAME`. Cached runs are not read
+    /// again.
     pub async fn samples_data(
         &self,
         wanted: &BTreeMap<Uuid, BTreeSet<String>>,
         pack: &str,
     ) -> Result<RunData, StoreError> {
-        on_backend!(self, pool => samples_data(pool, wanted, pack).await)
+        on_backend!(self, pool => {
+            let mut all = RunData::empty(Uuid::nil(), RunName::new("", None), None);
+            for (run, revision) in revisions(pool, wanted.keys()).await? {
+                let names = &wanted[&run];
+                let data = match self.runs.peek(&(run, revision, Some(pack.to_owned()))) {
+                    Some(cached) => {
+                        let mut data = RunData::clone(&cached);
+                        data.restrict(names);
+                        data
+                    }
+                    None => read_some(pool, run, names, pack).await?,
+                };
+                all.append(data);
+            }
+            all.metrics.retain(|_, column| column.is_measured());
+            all.fill();
+            Ok(all)
+        })
     }
 
     /// Returns the names of at most `most` samples of a run, evenly spaced in their order.
@@ -93,15 +117,18 @@ async fn relation_kinds(prompts: Vec<Prompt>) -> Vec<RelationKinds> {
     blocking(move || prompts.iter().map(RelationKinds::of).collect()).await
 }
 
-async fn run_data<P: Connections>(
+/// Returns a run's revision, and its data without samples and scores.
+///
+/// The revision is read first, so that it is never newer than the data that are read after it.
+async fn find<P: Connections>(
     pool: &P,
     run: Uuid,
     pack: Option<&str>,
-) -> Result<Option<RunData>, StoreError> {
+) -> Result<Option<(u64, RunData)>, StoreError> {
     let mut connection = pool.reader().await?;
     let connection = &mut *connection;
     let mut sql = Sql::new(
-        "SELECT methods.name AS method, runs.name FROM runs
+        "SELECT methods.name AS method, runs.name, revision FROM runs
          JOIN methods ON methods.id = runs.method
          WHERE runs.id = ",
     );
@@ -110,9 +137,16 @@ async fn run_data<P: Connections>(
     let Some(row) = rows.first() else { return Ok(None) };
     let row = Reader::new(row, "runs", run);
     let name = RunName { method: row.text("method")?, run: row.text("name")? };
-    let mut data = RunData::empty(run, name, find_pack(connection, run, pack).await?);
+    let revision = row.int("revision")?;
+    Ok(Some((revision, RunData::empty(run, name, find_pack(connection, run, pack).await?))))
+}
+
+/// Reads all samples and scores.
+async fn read<P: Connections>(pool: &P, mut data: RunData) -> Result<RunData, StoreError> {
+    let mut connection = pool.reader().await?;
+    let connection = &mut *connection;
     if let Some(pack) = &data.pack {
-        data.metrics = newest_versions(connection, run, &pack.digest).await?;
+        data.metrics = newest_versions(connection, data.run, &pack.digest).await?;
     }
     loop {
         let (more, prompts) = data.read_samples(connection).await?;
@@ -122,7 +156,7 @@ async fn run_data<P: Connections>(
         }
     }
     data.fill();
-    Ok(Some(data))
+    Ok(data)
 }
 
 async fn sample_names<P: Connections>(
@@ -140,46 +174,58 @@ async fn sample_names<P: Connections>(
     names.collect()
 }
 
-async fn samples_data<P: Connections>(
+/// Returns the revisions of those of these runs that exist, in order of their ids.
+async fn revisions<P: Connections>(
     pool: &P,
-    wanted: &BTreeMap<Uuid, BTreeSet<String>>,
+    runs: impl Iterator<Item = &Uuid>,
+) -> Result<BTreeMap<Uuid, u64>, StoreError> {
+    let mut connection = pool.reader().await?;
+    let runs: Vec<Uuid> = runs.copied().collect();
+    let mut found = BTreeMap::new();
+    for runs in runs.chunks(BATCH) {
+        let mut sql = Sql::new("SELECT id, revision FROM runs WHERE id IN ");
+        sql.tuple(runs.iter().map(|id| (*id).into()));
+        for row in &connection.fetch(sql).await? {
+            let row = Reader::new(row, "runs", "with samples");
+            found.insert(row.uuid("id")?, row.int("revision")?);
+        }
+    }
+    Ok(found)
+}
+
+/// Reads the samples of a run that have these names, with their scores of the pack.
+async fn read_some<P: Connections>(
+    pool: &P,
+    run: Uuid,
+    names: &BTreeSet<String>,
     pack: &str,
 ) -> Result<RunData, StoreError> {
     let mut connection = pool.reader().await?;
     let connection = &mut *connection;
-    let mut data = RunData::empty(Uuid::nil(), RunName::new("", None), None);
+    let mut data = RunData::empty(run, RunName::new("", None), None);
+    data.metrics = newest_versions(connection, run, pack).await?;
     let mut prompts = Vec::new();
-    for (run, names) in wanted {
-        for names in names.iter().collect::<Vec<_>>().chunks(BATCH) {
-            let mut sql = Sql::new(
-                "SELECT id, name, prompt, width, height, metadata FROM samples WHERE run = ",
-            );
-            sql.bind(*run)
-                .push(" AND name IN ")
-                .tuple(names.iter().map(|name| name.as_str().into()));
-            sql.push(" ORDER BY name");
-            let mut places = HashMap::new();
-            for row in &connection.fetch(sql).await? {
-                let row = Reader::new(row, "samples", format!("of run {run}"));
-                places.insert(row.uuid("id")?, data.names.len());
-                prompts.push(data.add_sample(&row)?);
-                let name = data.names.last_mut().expect("one was added");
-                *name = format!("{run}/{name}");
-            }
-            if places.is_empty() {
-                continue;
-            }
-            let mut sql = Sql::new(
-                "SELECT sample, metric, metric_version, value, reason, flags
-                 FROM scores
-                 WHERE pack = ",
-            );
-            sql.bind(pack);
-            sql.push(" AND sample IN ").tuple(places.keys().map(|id| (*id).into()));
-            for row in &connection.fetch(sql).await? {
-                let row = Reader::new(row, "scores", format!("of run {run}"));
-                data.add_score(places[&row.uuid("sample")?], &row)?;
-            }
+    for names in names.iter().collect::<Vec<_>>().chunks(BATCH) {
+        let mut sql =
+            Sql::new("SELECT id, name, prompt, width, height, metadata FROM samples WHERE run = ");
+        sql.bind(run).push(" AND name IN ").tuple(names.iter().map(|name| name.as_str().into()));
+        sql.push(" ORDER BY name");
+        let mut places = HashMap::new();
+        for row in &connection.fetch(sql).await? {
+            let row = Reader::new(row, "samples", format!("of run {run}"));
+            places.insert(row.uuid("id")?, data.names.len());
+            prompts.push(data.add_sample(&row)?);
+        }
+        if places.is_empty() {
+            continue;
+        }
+        let mut sql = Sql::new(
+            "SELECT sample, metric, metric_version, value, reason, flags FROM scores WHERE pack = ",
+        );
+        sql.bind(pack).push(" AND sample IN ").tuple(places.keys().map(|id| (*id).into()));
+        for row in &connection.fetch(sql).await? {
+            let row = Reader::new(row, "scores", format!("of run {run}"));
+            data.add_score(places[&row.uuid("sample")?], &row)?;
         }
     }
     data.relations = relation_kinds(prompts).await;
@@ -351,29 +397,23 @@ impl RunData {
         self.prompt_kinds.push(facts.prompt_kind);
         self.categories.push(facts.categories);
         for (name, present) in facts.attributes {
-            if self.attributes.len() >= MOST_ATTRIBUTES && !self.attributes.contains_key(&name) {
-                continue;
-            }
-            let places = self.attributes.entry(name).or_default();
+            let Some(places) = self.attribute(name) else { continue };
             if present { places.present.push(place) } else { places.absent.push(place) }
         }
         Ok(prompt)
     }
 
+    /// Adds a score, unless it is of an older version of its metric.
     fn add_score<R: Row>(&mut self, place: usize, row: &Reader<'_, R>) -> Result<(), StoreError> {
         let version: u32 = row.int("metric_version")?;
-        let column = self.metrics.entry(row.text("metric")?).or_default();
-        if version < column.version {
-            return Ok(());
+        match self.metrics.get_mut(&row.text("metric")?) {
+            Some(column) if column.version == version => {
+                column.values.resize(self.names.len(), None);
+                column.values[place] = row.optional_real("value")?;
+                column.remark(place, row)
+            }
+            _ => Ok(()),
         }
-        if version > column.version {
-            *column = MetricColumn { version, ..MetricColumn::default() };
-        }
-        if column.values.len() <= place {
-            column.values.resize(place + 1, None);
-        }
-        column.values[place] = row.optional_real("value")?;
-        column.remark(place, row)
     }
 }
 
