@@ -16,7 +16,7 @@ EXPORT_PYTHON := .runtime/export/bin/python
 # The official builds of ONNX Runtime send telemetry otherwise.
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test python-test demo-pack clean
+.PHONY: help setup serve build test test-all check style screenshots contract docker-test fuzz soak dashboards openapi bench parity export-setup export-test python-test wheel demo-pack clean
 
 help:  ## List the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -96,6 +96,9 @@ demo-pack: export-setup  ## Rebuild the demo pack with its golden samples
 export-test: export-setup  ## Tests of the exporter, and those of the Python client that need PyTorch
 	OMP_WAIT_POLICY=passive $(EXPORT_PYTHON) -m pytest export/tests
 	$(EXPORT_PYTHON) -m pytest -c python/pyproject.toml python/tests/test_torch.py
+
+wheel: setup  ## A wheel with client, service and demo pack, in target/wheels: make wheel GPU=1
+	scripts/wheel.py $(if $(GPU),--gpu)
 
 python-test: setup  ## Lints, types and tests of the Python client, with the service
 	cargo build --locked --quiet

@@ -7,7 +7,7 @@ import types
 
 import numpy
 import pytest
-from conftest import ROOT
+from conftest import PROGRAM, ROOT
 from rewards_stand_in import answer
 from test_dataset import stellar  # noqa: F401
 
@@ -33,6 +33,7 @@ def logged(monkeypatch):
 
 
 def test_every_example_runs(service, stand_in, stellar, goldens, logged, tmp_path, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setenv("STELLAR_PROGRAM", str(PROGRAM))
     monkeypatch.setenv("STELLAR_URL", f"http://127.0.0.1:{service.port}")
     monkeypatch.delenv("STELLAR_KEY", raising=False)
     monkeypatch.chdir(ROOT)

@@ -79,7 +79,7 @@ struct SharedArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the HTTP service
-    Serve,
+    Serve(serve::ServeArgs),
     /// Score one image without a server and print a table
     Score(score::ScoreArgs),
     /// Submit a folder of generated images to a server and print the run's report
@@ -167,14 +167,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 return doctor::unreadable(error, args);
             }
             let mut config = loaded?;
-            if !matches!(command, Command::Serve) {
+            if !matches!(command, Command::Serve(_)) {
                 // Commands print only their result, and log only what is wrong.
                 "warn".clone_into(&mut config.log.filter);
             }
-            let traces = matches!(command, Command::Serve).then_some(&config.traces);
+            let traces = matches!(command, Command::Serve(_)).then_some(&config.traces);
             let traces = init_log(&config.log, traces)?;
             warn_about_unknown_variables();
-            if let Command::Serve | Command::Migrate | Command::Restore(_) = command {
+            if let Command::Serve(_) | Command::Migrate | Command::Restore(_) = command {
                 // The database and the spool hold personal data: other users of the machine have no
                 // access.
                 rustix::process::umask(Mode::RWXG | Mode::RWXO);
@@ -185,7 +185,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             let ended = runtime.block_on(async {
                 match command {
-                    Command::Serve => serve::run(config).await,
+                    Command::Serve(args) => serve::run(config, args).await,
                     Command::Score(args) => score::run(config, args).await,
                     Command::Submit(args) => submit::run(*args).await,
                     Command::Evaluate(args) => evaluate::run(config, *args).await,

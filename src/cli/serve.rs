@@ -4,11 +4,12 @@ use std::{io, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::Router;
+use clap::Args;
 use time::OffsetDateTime;
 use tokio::{
     net::TcpSocket,
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{oneshot, watch},
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -37,9 +38,16 @@ const AT_ONCE: i32 = 130;
 /// Part of the drain time reserved for closing the store: its last transaction and checkpoint.
 const CLOSING: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(config: Config) -> anyhow::Result<ExitCode> {
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// Also stop at the end of standard input: a pipe ends when the process that opened it dies
+    #[arg(long)]
+    stop_with_stdin: bool,
+}
+
+pub(super) async fn run(config: Config, args: ServeArgs) -> anyhow::Result<ExitCode> {
     // From here on a signal drains, even one sent as soon as the address is known.
-    let mut signals = Signals::catch()?;
+    let mut signals = Signals::catch(args.stop_with_stdin)?;
     let service = tokio::select! {
         service = Service::start(&config) => service?,
         _ = signals.any() => {
@@ -330,26 +338,51 @@ async fn purge_expired(store: Store, runs: Arc<Runs>, retention: Retention) {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Told once, at the end of standard input.
+    input: Option<oneshot::Receiver<()>>,
 }
 
 impl Signals {
-    fn catch() -> std::io::Result<Self> {
+    fn catch(with_stdin: bool) -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            input: with_stdin.then(end_of_stdin),
         })
     }
 
     async fn any(&mut self) -> Cause {
+        let input = async {
+            match &mut self.input {
+                Some(end) => drop(end.await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => Cause::Terminated,
             _ = self.interrupt.recv() => Cause::Interrupted,
+            () = input => {
+                self.input = None;
+                Cause::Interrupted
+            }
         }
     }
+}
+
+/// Reads standard input to its end. The thread is not of the runtime, which would wait for it.
+fn end_of_stdin() -> oneshot::Receiver<()> {
+    let (told, end) = oneshot::channel();
+    std::thread::spawn(move || {
+        // A stream that cannot be read has ended.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = told.send(());
+    });
+    end
 }
 
 /// The signal that stops the service.
 enum Cause {
     Terminated,
+    /// By its user, or by the end of standard input.
     Interrupted,
 }

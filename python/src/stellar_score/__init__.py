@@ -28,6 +28,7 @@ from .errors import (
     Overloaded,
     Problem,
     RunBlocked,
+    ServerFailed,
     StellarError,
     Unauthorized,
     Unavailable,
@@ -37,6 +38,7 @@ from .frames import frame, rows, summary
 from .pixels import PixelRangeWarning, Pixels
 from .rewards import DdpoReward, GrpoReward, Rewards
 from .runs import Run
+from .server import Server, serve
 
 __all__ = [
     "AsyncClient",
@@ -65,6 +67,8 @@ __all__ = [
     "Rewards",
     "Run",
     "RunBlocked",
+    "Server",
+    "ServerFailed",
     "StellarError",
     "Unauthorized",
     "Unavailable",
@@ -74,5 +78,6 @@ __all__ = [
     "frame",
     "models",
     "rows",
+    "serve",
     "summary",
 ]

@@ -33,6 +33,10 @@ class ConnectionFailed(StellarError):
     """The service could not be reached, or broke off its response, until the client's patience ended."""
 
 
+class ServerFailed(StellarError):
+    """A service that `serve` should start is missing or did not start; the message has the end of its log."""
+
+
 class ForeignResponse(StellarError):
     """A response that this service does not send, such as the error page of a proxy."""
 
