@@ -26,23 +26,6 @@ pub struct SampleBrief {
     pub references: Vec<String>,
 }
 
-/// Selects samples of a run by their scores in one metric.
-#[derive(Clone, Debug)]
-pub struct Ranking<'a> {
-    /// Id of the run.
-    pub run: Uuid,
-    /// Digest of the pack of the scores.
-    pub pack: &'a str,
-    /// Code of the metric. Only its newest version in the run counts.
-    pub metric: &'a str,
-    /// Whether the largest score comes first.
-    pub descending: bool,
-    /// Number of samples to skip.
-    pub offset: u32,
-    /// Maximum number of samples.
-    pub limit: u32,
-}
-
 /// Metadata fields of a brief; all others are ignored.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -74,36 +57,6 @@ impl Store {
             .await
         });
         Ok(prompts?.into_iter().collect())
-    }
-
-    /// Returns names and numbers of the samples that have one in a metric, in the order of the
-    /// numbers; ties in the order of names.
-    pub async fn ranked_samples(
-        &self,
-        ranking: &Ranking<'_>,
-    ) -> Result<Vec<(String, f64)>, StoreError> {
-        let mut sql = Sql::new(
-            "SELECT samples.name, value FROM samples JOIN scores ON scores.sample = samples.id
-             WHERE value IS NOT NULL AND samples.run = ",
-        );
-        sql.bind(ranking.run).push(" AND scores.pack = ").bind(ranking.pack);
-        sql.push(" AND metric = ").bind(ranking.metric);
-        sql.push(
-            " AND metric_version = (SELECT MAX(metric_version) FROM summaries
-                  WHERE n + nulls > 0 AND run = ",
-        );
-        sql.bind(ranking.run).push(" AND pack = ").bind(ranking.pack);
-        sql.push(" AND metric = ").bind(ranking.metric).push(") ORDER BY value");
-        sql.push(if ranking.descending { " DESC" } else { "" });
-        sql.push(", samples.name LIMIT ").bind(ranking.limit);
-        sql.push(" OFFSET ").bind(ranking.offset);
-        on_backend!(self, pool => {
-            read(pool, sql, |row| {
-                let row = Reader::new(row, "scores", ranking.run);
-                Ok((row.text("name")?, row.real("value")?))
-            })
-            .await
-        })
     }
 
     /// Counts the failed samples of a run by the code of their reason, most frequent first.

@@ -63,7 +63,7 @@ use std::sync::Arc;
 
 pub use attributes::{AttributeColumn, AttributeLabels};
 pub use audit::{AuditEntry, AuditQuery};
-pub use briefs::{Ranking, SampleBrief};
+pub use briefs::SampleBrief;
 pub use columns::ScoreColumn;
 pub use datasets::{Attributes, DatasetRecord, Enrolled, NewPhoto, PhotoRecord};
 use db::{Backend, on_backend};

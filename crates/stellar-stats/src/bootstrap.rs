@@ -104,9 +104,7 @@ impl Bootstrap {
             if cancelled() {
                 return;
             }
-            for weight in &mut weights {
-                *weight = rng.beta_half_three_halves();
-            }
+            rng.fill_beta_half_three_halves(&mut weights);
             // Scaled to mean 1, so that the error is that of this number of clusters.
             let scale = clusters as f64 / weights.iter().sum::<f64>();
             for weight in &mut weights {

@@ -59,16 +59,18 @@ impl Rng {
         (self.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
     }
 
-    /// Returns a number from the distribution Beta(1/2, 3/2): mean 1/4, variance 1/16.
+    /// Fills a slice with numbers from the distribution Beta(1/2, 3/2): mean 1/4, variance 1/16.
     ///
-    /// It is the square of a coordinate of a point drawn uniformly from a disc: the coordinate has
+    /// Each is the square of a coordinate of a point drawn uniformly from a disc: the coordinate has
     /// the density √(1 − x²)·2/π.
-    pub fn beta_half_three_halves(&mut self) -> f64 {
-        loop {
+    pub fn fill_beta_half_three_halves(&mut self, numbers: &mut [f64]) {
+        let mut at = 0;
+        while let Some(number) = numbers.get_mut(at) {
             let (x, y) = (self.unit(), self.unit());
-            if x * x + y * y < 1.0 {
-                return x * x;
-            }
+            *number = x * x;
+            // Points outside the disc are overwritten. A branch would be mispredicted for every
+            // fifth one, which made drawing four times as slow.
+            at += usize::from(x * x + y * y < 1.0);
         }
     }
 }
@@ -102,7 +104,8 @@ mod tests {
     #[test]
     fn beta_numbers_have_their_moments() {
         let mut rng = Rng::new(3);
-        let drawn: Vec<f64> = (0..200_000).map(|_| rng.beta_half_three_halves()).collect();
+        let mut drawn = vec![0.0; 200_000];
+        rng.fill_beta_half_three_halves(&mut drawn);
         let mean =
             |power: i32| drawn.iter().map(|x| x.powi(power)).sum::<f64>() / drawn.len() as f64;
         // E x = 1/4, E x² = 1/8, E x³ = 5/64; tolerances are five standard deviations of the means.

@@ -6,12 +6,13 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::http::{ApiError, Id, Query, page};
-use crate::api::runs::{find, report};
+use crate::api::runs::{find, report, unknown_run};
 use crate::api::state::{App, Shared};
 use crate::{
+    blocking::blocking,
     metrics::{self, Direction, ListError},
     pack_id::PackId,
-    store::{Ranking, RunRecord, SampleBrief},
+    store::{RunRecord, SampleBrief},
 };
 
 /// Selects samples by a metric.
@@ -124,15 +125,16 @@ pub(crate) async fn respond(
     let is_best = parameters.order == RankedOrder::Best;
     let mut samples = Vec::new();
     if let Some(pack) = &pack {
-        let ranking = Ranking {
-            run: run.id,
-            pack: &pack.digest,
-            metric: metric.code,
-            descending: is_best == (metric.direction != Direction::LowerIsBetter),
-            offset: parameters.offset.unwrap_or_default(),
-            limit,
-        };
-        let ranked = app.store.ranked_samples(&ranking).await?;
+        let descending = is_best == (metric.direction != Direction::LowerIsBetter);
+        let (first, most) = (parameters.offset.unwrap_or_default() as usize, limit as usize);
+        let data = app.store.run_data(run.id, Some(&pack.digest)).await?.ok_or_else(unknown_run)?;
+        let ranked = blocking(move || {
+            let Some(column) = data.metrics.get(metric.code) else { return Vec::new() };
+            let places = column.ranked(descending).into_iter().skip(first).take(most);
+            let ranked = places.filter_map(|at| Some((data.names[at].clone(), column.values[at]?)));
+            ranked.collect::<Vec<_>>()
+        });
+        let ranked = ranked.await;
         let names: Vec<String> = ranked.iter().map(|(name, _)| name.clone()).collect();
         let mut briefs = app.store.sample_briefs(run.id, &names).await?;
         // A sample that was deleted between the statements is left out.

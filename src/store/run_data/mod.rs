@@ -96,6 +96,23 @@ impl MetricColumn {
         self.reasons.values().map(Vec::len).sum()
     }
 
+    /// Returns the positions of the samples with a number, smallest first or largest first. Equal
+    /// numbers are in the order of the samples.
+    #[must_use]
+    pub fn ranked(&self, descending: bool) -> Vec<usize> {
+        let mut ranked: Vec<(usize, f64)> = self
+            .values
+            .iter()
+            .enumerate()
+            .filter_map(|(at, value)| Some((at, (*value)?)))
+            .collect();
+        ranked.sort_by(|(_, one), (_, other)| {
+            let order = one.total_cmp(other);
+            if descending { order.reverse() } else { order }
+        });
+        ranked.into_iter().map(|(at, _)| at).collect()
+    }
+
     /// Returns true if any sample was measured.
     fn is_measured(&self) -> bool {
         !self.reasons.is_empty() || self.values.iter().any(Option::is_some)
