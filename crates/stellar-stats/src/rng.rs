@@ -61,8 +61,8 @@ impl Rng {
 
     /// Fills a slice with numbers from the distribution Beta(1/2, 3/2): mean 1/4, variance 1/16.
     ///
-    /// Each is the square of a coordinate of a point drawn uniformly from a disc: the coordinate has
-    /// the density √(1 − x²)·2/π.
+    /// Each is the square of a coordinate of a point drawn uniformly from a disc: the coordinate
+    /// has the density √(1 − x²)·2/π.
     pub fn fill_beta_half_three_halves(&mut self, numbers: &mut [f64]) {
         let mut at = 0;
         while let Some(number) = numbers.get_mut(at) {

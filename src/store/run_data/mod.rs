@@ -178,8 +178,8 @@ impl RunData {
         }
     }
 
-    /// Appends the samples of another run, each named `RUN_ID/NAME`. Of each metric, only the scores
-    /// of the newest version stay.
+    /// Appends the samples of another run, each named `RUN_ID/NAME`. Of each metric, only the
+    /// scores of the newest version stay.
     fn append(&mut self, of: Self) {
         let first = self.names.len();
         let Self { run, names, attributes, metrics, .. } = of;
