@@ -281,6 +281,10 @@ async fn delete_image<P: Connections>(
     let waiting = fail_waiting(connection, image).await?;
     spools::release(connection, None, Some(image)).await?;
     let kept = execute(connection, "DELETE FROM kept_files WHERE image = ", image.to_hex()).await?;
+    // Recordings that did not see this deletion end first, so that what they wrote is deleted too.
+    if let Some(exclude) = connection.exclude_recordings() {
+        connection.execute(Sql::new(exclude)).await?;
+    }
     let faces = execute(connection, "DELETE FROM faces WHERE image = ", image.to_hex()).await?;
     let thumbnails =
         execute(connection, "DELETE FROM thumbnails WHERE image = ", image.to_hex()).await?;

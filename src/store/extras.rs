@@ -230,7 +230,8 @@ async fn deleted_since<C: Connection>(
     let began = with_extras.filter_map(|extras| extras.began).min();
     let Some(began) = began else { return Ok(Deletions::new()) };
     let mut sql = Sql::new("SELECT image, deleted FROM deleted_images WHERE deleted >= ");
-    sql.bind(to_microseconds(began));
+    // A deletion of an image waits for this transaction, so that it sees what is written now.
+    sql.bind(to_microseconds(began)).push(connection.lock_shared_deletions());
     let rows = connection.fetch(sql).await?;
     let pair = |row| {
         let row = Reader::new(row, "deleted_images", "");

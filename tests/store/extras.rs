@@ -1,5 +1,6 @@
 //! Evidence and thumbnails beside scores.
 
+use sqlx::Executor as _;
 use stellar_score::content::ContentHash;
 use stellar_score::store::{Extras, NewSample, NewThumbnail, Store};
 use time::OffsetDateTime;
@@ -113,6 +114,33 @@ pub(crate) async fn extras_are_deleted_with_their_sample_run_or_image(db: Databa
     assert!(store.thumbnail(image).await.unwrap().is_some());
     store.delete_run(run).await.unwrap().unwrap();
     assert_eq!(db.count("thumbnails").await, 0);
+}
+
+pub(crate) async fn a_deletion_waits_for_a_recording_that_did_not_see_it(db: Database) {
+    let Some(mut recording) = db.postgres().await else { return };
+    let store = db.open().await;
+    let (image, other) = (ContentHash::of(IMAGE), ContentHash::of(b"other"));
+    store.record(&with_extras("1", b"e", &[IMAGE])).await.unwrap();
+    store.delete_image(other).await.unwrap();
+    // As recordings do: they look for deletions, and then write.
+    for sql in
+        ["BEGIN", "SELECT image FROM deleted_images FOR SHARE", "UPDATE thumbnails SET webp = webp"]
+    {
+        recording.execute(sql).await.unwrap();
+    }
+    let deletion = tokio::spawn({
+        let store = store.clone();
+        async move { store.delete_image(image).await.unwrap() }
+    });
+    let waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND mode = 'ExclusiveLock'
+                   AND relation = 'deleted_images'::regclass";
+    while recording.fetch_optional(waiting).await.unwrap().is_none() {
+        assert!(!deletion.is_finished(), "it did not wait");
+        tokio::task::yield_now().await;
+    }
+    recording.execute("COMMIT").await.unwrap();
+    assert!(deletion.await.unwrap().is_some());
+    assert_eq!(store.thumbnail(image).await.unwrap(), None);
 }
 
 pub(crate) async fn nothing_is_kept_of_an_image_that_was_deleted_meanwhile(db: Database) {

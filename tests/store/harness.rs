@@ -136,6 +136,14 @@ impl Database {
         }
     }
 
+    /// Opens a connection of its own; `None` on SQLite.
+    pub(crate) async fn postgres(&self) -> Option<PgConnection> {
+        match self.kind {
+            Kind::Sqlite => None,
+            Kind::Postgres => Some(PgConnection::connect(&self.url).await.unwrap()),
+        }
+    }
+
     /// Applies the migrations of a folder to a fresh database.
     pub(crate) async fn migrate(&self, folder: &std::path::Path) {
         let migrator = sqlx::migrate::Migrator::new(folder).await.unwrap();

@@ -112,6 +112,7 @@ on_both_databases! {
         extras_are_written_by_shared_transactions
         thumbnails_expire_after_they_were_last_needed
         extras_are_deleted_with_their_sample_run_or_image
+        a_deletion_waits_for_a_recording_that_did_not_see_it
         nothing_is_kept_of_an_image_that_was_deleted_meanwhile;
     runs:
         a_method_is_created_once_and_its_description_updated

@@ -215,6 +215,15 @@ impl Connection for PgConnection {
         " FOR KEY SHARE OF runs"
     }
 
+    fn lock_shared_deletions(&self) -> &'static str {
+        " FOR SHARE"
+    }
+
+    fn exclude_recordings(&self) -> Option<&'static str> {
+        // It conflicts with FOR SHARE, but not with plain reads, such as those of a backup.
+        Some("LOCK TABLE deleted_images IN EXCLUSIVE MODE")
+    }
+
     fn explain(&self) -> (&'static str, &'static str) {
         ("EXPLAIN (ANALYZE, COSTS OFF) ", "QUERY PLAN")
     }

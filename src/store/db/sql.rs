@@ -192,6 +192,14 @@ pub(crate) trait Connection: Send {
     /// deletion until the transaction ends. Several transactions can hold this lock.
     fn lock_shared_runs(&self) -> &'static str;
 
+    /// Returns the clause with which a recording selects from the table `deleted_images`: it holds
+    /// off [`exclude_recordings`](Self::exclude_recordings) until the transaction ends.
+    fn lock_shared_deletions(&self) -> &'static str;
+
+    /// Returns the statement that waits for these recordings, and holds off further ones until the
+    /// transaction ends. `None` if the database has only one writer.
+    fn exclude_recordings(&self) -> Option<&'static str>;
+
     /// Returns the prefix that makes a query return its plan, and the column that contains it.
     fn explain(&self) -> (&'static str, &'static str);
 

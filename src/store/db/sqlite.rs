@@ -397,6 +397,14 @@ impl Connection for SqliteConnection {
         ""
     }
 
+    fn lock_shared_deletions(&self) -> &'static str {
+        ""
+    }
+
+    fn exclude_recordings(&self) -> Option<&'static str> {
+        None
+    }
+
     fn explain(&self) -> (&'static str, &'static str) {
         ("EXPLAIN QUERY PLAN ", "detail")
     }
