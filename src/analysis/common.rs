@@ -10,10 +10,12 @@ use std::sync::Arc;
 use super::leaderboard::rows_of;
 use super::query::LeaderboardQuery;
 use super::rows::LeaderboardRow;
-use super::slices::{sample_set, summarise_slice};
+use super::slices::{PartSummary, sample_set, summarise_slice};
 use crate::blocking::blocking;
 use crate::content::ContentHash;
-use crate::store::{Moments, RunData, RunStandings, SliceSummary, Standing, Store, StoreError};
+use crate::store::{
+    APS_AREA, Moments, RunData, RunStandings, SliceSummary, Standing, Store, StoreError,
+};
 
 /// Maximum number of runs whose scores are read for one request. 200 runs of 2,000 samples take
 /// about 20 seconds.
@@ -87,13 +89,14 @@ pub async fn rows_on_common(
             let Some(mut data) = store.run_data(run.run, Some(pack)).await? else { continue };
             let (names, slice, policy) =
                 (Arc::clone(&common), query.filter.slice.clone(), query.policy);
+            data.restrict(&names);
+            let outcomes = store.outcomes(run.run, pack, &data.names).await?;
             let summary = blocking(move || {
-                data.restrict(&names);
                 let running = running(&data);
-                (summarise_slice(&data, &slice, policy), running)
+                (summarise_slice(&data, &outcomes, &slice, policy), running)
             });
-            let ((rows, keys), running) = summary.await;
-            parts.extend(standings(run, rows, keys, &running, &set).map(Arc::new));
+            let (part, running) = summary.await;
+            parts.extend(standings(run, part, &running, &set).map(Arc::new));
         }
     }
     Ok(rows_of(query, &parts))
@@ -139,13 +142,15 @@ fn running(data: &RunData) -> BTreeMap<String, Moments> {
 /// Returns the standings of a part of a run; `None` if the run has none of the samples.
 fn standings(
     run: &RunStandings,
-    rows: Vec<SliceSummary>,
-    keys: Vec<u64>,
+    part: PartSummary,
     running: &BTreeMap<String, Moments>,
     set: &str,
 ) -> Option<RunStandings> {
     let first = &run.standings[0];
     let mut sums = std::collections::HashMap::new();
+    let PartSummary { rows, keys, sample_set } = part;
+    let (areas, rows): (Vec<SliceSummary>, Vec<_>) =
+        rows.into_iter().partition(|row| row.metric == APS_AREA);
     let standings: Vec<Standing> = rows
         .into_iter()
         .filter(|row| row.n + row.nulls > 0)
@@ -164,8 +169,9 @@ fn standings(
         run: run.run,
         standings,
         keys,
-        sample_set: set.to_owned(),
+        sample_set: sample_set.unwrap_or_else(|| set.to_owned()),
         sums,
+        area: areas.into_iter().next(),
         stamp: run.stamp.clone(),
     })
 }

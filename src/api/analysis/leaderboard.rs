@@ -11,20 +11,22 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::api::analysis::board_csv::HEADER;
 use crate::api::analysis::numbers::{Numbers, share};
-use crate::api::http::csv::{self, Format, optional};
+use crate::api::analysis::published::{self, Reference};
+use crate::api::http::csv::{self, Format};
 use crate::api::http::filters::{Filters, SliceFilter};
 use crate::api::http::{ApiError, Code, Query, page};
 use crate::api::state::{App, Shared};
 use crate::{
     analysis::{
-        self, CommonError, Grouping, LeaderboardRow, Policy, PublishedMethod, RankedMetric,
-        Samples, Sort, published,
+        self, Area, CommonError, Grouping, LeaderboardRow, NoInterval, Policy, RankedMetric,
+        Samples, Sort,
     },
     metrics::{self, Direction},
     pack_id::PackId,
     stats::FEW_CLUSTERS,
-    store::StandingsFilter,
+    store::{Slice, StandingsFilter},
 };
 
 /// Filters and options of the leaderboard.
@@ -57,7 +59,9 @@ pub(crate) struct LeaderboardQuery {
     /// Only runs that declare (`true`) or do not declare (`false`) training on photos of the
     /// evaluation.
     trained_on_evaluation_photos: Option<bool>,
-    /// Only samples with this kind of prompt. At most one of the five slice filters may be set.
+    /// Only the benchmark of this kind of prompt: each run is treated as if it had no other samples,
+    /// with its own penalty, intervals, ranks and `aps` area. Stellar-T is `T`, Stellar-H is `H`. At
+    /// most one of this and the following slice filters may be set.
     #[param(example = "T")]
     prompt_kind: Option<String>,
     /// Only samples with a prompt of this category.
@@ -71,8 +75,23 @@ pub(crate) struct LeaderboardQuery {
     /// Only images of this size by their shorter side: `under_512`, `512_to_1023` or
     /// `1024_and_more`.
     size: Option<String>,
-    /// Metrics with fewer samples are left out of a row. Default: 20 for a slice, 0 for all
-    /// samples.
+    /// Only samples whose prompt names this object.
+    #[param(example = "horse")]
+    detectable: Option<String>,
+    /// Only samples with a prompt that asks for a relation with this predicate.
+    #[param(example = "riding")]
+    predicate: Option<String>,
+    /// Only samples with a prompt of this template: its text with `[object]` for each object.
+    #[param(example = "a person riding a [object]")]
+    template: Option<String>,
+    /// Only samples of subjects with this level of a fine-grained attribute.
+    #[param(example = "Smiling=3")]
+    fine_attribute: Option<String>,
+    /// Only `aps`, over the predictions of this attribute.
+    #[param(example = "Young")]
+    aps_attribute: Option<String>,
+    /// Metrics with fewer samples are left out of a row. Default: 20 for a slice, 0 for all samples
+    /// and for a benchmark.
     min_samples: Option<u64>,
     /// Penalty policy for images that do not follow their prompt. Default: `stellar`.
     policy: Option<Policy>,
@@ -120,17 +139,6 @@ pub(crate) struct LeaderboardResponse {
     /// Cursor of the next page, to be sent as `after`; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next: Option<String>,
-}
-
-/// Results published by others, not measured by this service.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Reference {
-    /// Source of the results.
-    pub(crate) source: String,
-    /// How the results must be read.
-    pub(crate) note: String,
-    /// The published rows.
-    pub(crate) rows: Vec<PublishedMethod>,
 }
 
 /// A method or run with one pack: scores of different packs are never averaged or ranked together.
@@ -196,9 +204,45 @@ pub(crate) struct Summary {
     pub(crate) undecided: Option<u64>,
     /// Number of samples whose image has no face, for metrics that look for one.
     pub(crate) faceless: Option<u64>,
+    /// `aps` as the area under the ROC curve, as in the report of a run and in the paper. Null for
+    /// other metrics, for slices that are no benchmark, and for a row over several runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) area: Option<AreaNumbers>,
     /// True if the run changed within the last seconds: counts and mean are current, but without
     /// interval and penalty.
     pub(crate) pending: bool,
+}
+
+/// `aps` as the mean over attributes of the area under the ROC curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ApsArea)]
+pub(crate) struct AreaNumbers {
+    /// The area in [0, 1], 0.5 for chance; null if every attribute is constant.
+    pub(crate) mean: Option<f64>,
+    /// Lower end of its 95 % interval (BCa, by identity); null below three identities.
+    pub(crate) low: Option<f64>,
+    /// Upper end of the interval.
+    pub(crate) high: Option<f64>,
+    /// Reason why the area has no interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) no_interval: Option<NoInterval>,
+    /// Number of samples with a prediction that counts.
+    pub(crate) n: u64,
+    /// Number of identities among them.
+    pub(crate) clusters: u64,
+}
+
+impl From<Area> for AreaNumbers {
+    fn from(of: Area) -> Self {
+        Self {
+            mean: of.mean,
+            low: of.interval.map(|ends| ends.low),
+            high: of.interval.map(|ends| ends.high),
+            no_interval: of.no_interval(),
+            n: of.n,
+            clusters: of.clusters,
+        }
+    }
 }
 
 /// Ranks methods by the mean of a metric or by their mean rank, or lists them by name.
@@ -236,19 +280,9 @@ pub(crate) async fn respond(
     let with_published = parameters.published.unwrap_or_default();
     let query = parameters.into_query(app).await?;
     query.check()?;
-    let page = query.page(rows(app, &query).await?)?;
-    let reference = with_published.then(|| Reference {
-        source: published().source.clone(),
-        note: published().note.clone(),
-        rows: published()
-            .methods
-            .iter()
-            .filter(|row| {
-                query.filter.dataset.as_ref().is_none_or(|dataset| row.dataset == *dataset)
-            })
-            .cloned()
-            .collect(),
-    });
+    let rows = rows(app, &query).await?;
+    let reference = with_published.then(|| published::reference(&query, &rows));
+    let page = query.page(rows)?;
     Ok(LeaderboardResponse {
         policy: query.policy,
         on: query.on,
@@ -283,78 +317,6 @@ impl From<CommonError> for ApiError {
     }
 }
 
-const HEADER: [&str; 22] = [
-    "source",
-    "method",
-    "run",
-    "dataset",
-    "pack",
-    "weights",
-    "metric",
-    "version",
-    "samples",
-    "n",
-    "nulls",
-    "coverage",
-    "mean",
-    "std",
-    "low",
-    "high",
-    "clusters",
-    "rank",
-    "penalty_rate",
-    "mean_rank",
-    "sample_set",
-    "comparable",
-];
-
-impl LeaderboardResponse {
-    fn lines(&self) -> Vec<Vec<String>> {
-        let mut lines = Vec::new();
-        for row in &self.rows {
-            for (metric, of) in &row.metrics {
-                let numbers = &of.numbers;
-                lines.push(vec![
-                    "measured".to_owned(),
-                    row.method.clone(),
-                    row.run.clone().unwrap_or_default(),
-                    String::new(),
-                    row.pack.digest.clone(),
-                    row.pack.weights.to_string(),
-                    metric.clone(),
-                    numbers.version.to_string(),
-                    optional(of.samples),
-                    numbers.n.to_string(),
-                    numbers.nulls.to_string(),
-                    numbers.coverage.to_string(),
-                    optional(numbers.mean),
-                    optional(numbers.std),
-                    optional(numbers.low),
-                    optional(numbers.high),
-                    optional(of.clusters),
-                    optional(of.rank),
-                    optional(of.penalty_rate),
-                    optional(row.mean_rank),
-                    row.sample_set.clone().unwrap_or_default(),
-                    optional(row.comparable),
-                ]);
-            }
-        }
-        for row in self.published.iter().flat_map(|published| &published.rows) {
-            for (metric, mean) in &row.metrics {
-                let mut line = vec![String::new(); HEADER.len()];
-                "published".clone_into(&mut line[0]);
-                line[1].clone_from(&row.method);
-                line[3].clone_from(&row.dataset);
-                line[6].clone_from(metric);
-                line[12] = mean.to_string();
-                lines.push(line);
-            }
-        }
-        lines
-    }
-}
-
 impl LeaderboardQuery {
     /// Validates the parameters, except page size and cursor.
     pub(crate) async fn into_query(
@@ -368,6 +330,11 @@ impl LeaderboardQuery {
             relation: self.relation,
             attribute: self.attribute,
             size: self.size,
+            detectable: self.detectable,
+            predicate: self.predicate,
+            template: self.template,
+            fine_attribute: self.fine_attribute,
+            aps_attribute: self.aps_attribute,
         }
         .slice()?;
         let filters = Filters { since: self.since.as_deref(), until: self.until.as_deref() };
@@ -376,7 +343,8 @@ impl LeaderboardQuery {
             ("cross_validated_training", self.cross_validated_training),
             ("trained_on_evaluation_photos", self.trained_on_evaluation_photos),
         ];
-        let default_least = if slice.is_all() { 0 } else { 20 };
+        let is_whole = slice.is_all() || slice.kind == Slice::PROMPT_KIND;
+        let default_least = if is_whole { 0 } else { 20 };
         let mut query = analysis::LeaderboardQuery {
             filter: StandingsFilter {
                 method: self.method,
@@ -455,7 +423,7 @@ impl From<LeaderboardRow> for Row {
 impl From<RankedMetric> for Summary {
     fn from(of: RankedMetric) -> Self {
         let no_interval = of.no_interval();
-        let RankedMetric { summary, detail, rank, last_rank } = of;
+        let RankedMetric { summary, detail, area, rank, last_rank } = of;
         let interval = detail.as_ref().and_then(|detail| detail.interval);
         Self {
             numbers: Numbers {
@@ -481,6 +449,7 @@ impl From<RankedMetric> for Summary {
                 .map(|detail| detail.penalised as f64 / detail.samples as f64),
             undecided: detail.as_ref().map(|detail| detail.undecided),
             faceless: detail.as_ref().map(|detail| detail.faceless),
+            area: area.map(Into::into),
             pending: detail.is_none(),
         }
     }

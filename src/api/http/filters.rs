@@ -51,6 +51,11 @@ pub(crate) struct SliceFilter {
     pub(crate) relation: Option<String>,
     pub(crate) attribute: Option<String>,
     pub(crate) size: Option<String>,
+    pub(crate) detectable: Option<String>,
+    pub(crate) predicate: Option<String>,
+    pub(crate) template: Option<String>,
+    pub(crate) fine_attribute: Option<String>,
+    pub(crate) aps_attribute: Option<String>,
 }
 
 const RELATIONS: [&str; 3] = ["interaction", "location", "none"];
@@ -76,6 +81,11 @@ impl SliceFilter {
             (Slice::RELATION, self.relation),
             (Slice::ATTRIBUTE, self.attribute),
             (Slice::SIZE, self.size),
+            (Slice::DETECTABLE, self.detectable.map(|label| label.to_lowercase())),
+            (Slice::PREDICATE, self.predicate.map(|label| label.to_lowercase())),
+            (Slice::TEMPLATE, self.template.map(|label| label.to_lowercase())),
+            (Slice::FINE_ATTRIBUTE, self.fine_attribute),
+            (Slice::APS_ATTRIBUTE, self.aps_attribute),
         ];
         let mut given =
             filters.into_iter().filter_map(|(kind, label)| Some(Slice::new(kind, label?)));
@@ -86,7 +96,8 @@ impl SliceFilter {
                 Code::MalformedRequest,
                 format!(
                     "{} and {} are both given, but summaries exist for single slices only: send \
-                     one of prompt_kind, category, relation, attribute and size",
+                     one of prompt_kind, category, relation, attribute, size, detectable, \
+                     predicate, template, fine_attribute and aps_attribute",
                     slice.kind, second.kind
                 ),
             )),

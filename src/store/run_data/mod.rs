@@ -2,6 +2,7 @@
 //! column.
 
 mod read;
+mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +36,9 @@ pub struct RunData {
     pub attributes: BTreeMap<String, AttributePlaces>,
     /// Kinds of relation that each prompt asks for.
     pub relations: Vec<RelationKinds>,
+    /// Samples by label, for each fine kind of slice: objects and predicates of the prompt, its
+    /// template, and levels of the subject's fine-grained attributes. Positions are ascending.
+    pub labels: BTreeMap<&'static str, BTreeMap<String, Vec<u32>>>,
     /// Width and height of each generated image in pixels; `None` if only scores were imported.
     pub sizes: Vec<Option<(u32, u32)>>,
     /// Scores by code of the metric.
@@ -91,6 +95,21 @@ impl RunData {
     /// Keeps only the samples with these names.
     pub fn restrict(&mut self, names: &BTreeSet<String>) {
         let kept: Vec<bool> = self.names.iter().map(|name| names.contains(name)).collect();
+        self.keep(&kept);
+    }
+
+    /// Keeps only the samples with this kind of prompt, and the metrics that were measured for any
+    /// of them: what remains is like a run of only these samples.
+    pub fn restrict_to_kind(&mut self, kind: &str) {
+        let kept: Vec<bool> =
+            self.prompt_kinds.iter().map(|of| of.as_deref() == Some(kind)).collect();
+        self.keep(&kept);
+        self.metrics
+            .retain(|_, of| of.values.iter().any(Option::is_some) || !of.reasons.is_empty());
+        self.attributes.retain(|_, of| !of.present.is_empty() || !of.absent.is_empty());
+    }
+
+    fn keep(&mut self, kept: &[bool]) {
         // New position of each sample that stays.
         let places: Vec<Option<usize>> = kept
             .iter()
@@ -100,19 +119,25 @@ impl RunData {
                 Some(kept.then_some(place))
             })
             .collect();
-        keep(&mut self.names, &kept);
-        keep(&mut self.identities, &kept);
-        keep(&mut self.prompt_kinds, &kept);
-        keep(&mut self.categories, &kept);
-        keep(&mut self.relations, &kept);
-        keep(&mut self.sizes, &kept);
+        keep(&mut self.names, kept);
+        keep(&mut self.identities, kept);
+        keep(&mut self.prompt_kinds, kept);
+        keep(&mut self.categories, kept);
+        keep(&mut self.relations, kept);
+        keep(&mut self.sizes, kept);
         for AttributePlaces { present, absent } in self.attributes.values_mut() {
             for list in [present, absent] {
                 *list = list.iter().filter_map(|&at| Some(places[at as usize]? as u32)).collect();
             }
         }
+        for labels in self.labels.values_mut() {
+            for list in labels.values_mut() {
+                *list = list.iter().filter_map(|&at| Some(places[at as usize]? as u32)).collect();
+            }
+            labels.retain(|_, list| !list.is_empty());
+        }
         for column in self.metrics.values_mut() {
-            keep(&mut column.values, &kept);
+            keep(&mut column.values, kept);
             for list in column.reasons.values_mut().chain(column.flags.values_mut()) {
                 *list = list.iter().filter_map(|&at| places[at]).collect();
             }
@@ -132,6 +157,7 @@ impl RunData {
             categories: Vec::new(),
             attributes: BTreeMap::new(),
             relations: Vec::new(),
+            labels: BTreeMap::new(),
             sizes: Vec::new(),
             metrics: BTreeMap::new(),
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::template::template;
 use super::{MetricColumn, RelationKinds, RunData};
 use crate::blocking::blocking;
 use crate::pack_id::PackId;
@@ -13,6 +14,7 @@ use crate::store::datasets::Attributes;
 use crate::store::db::{Connection, Connections, Reader, Row, Sql, StoreError, on_backend};
 use crate::store::packs::read_pack;
 use crate::store::run_name::RunName;
+use crate::store::summaries::slice::Slice;
 use crate::text::relations::{RelationKind, annotated, relations, relations_of};
 
 /// Samples per read, with all their scores: a few megabytes in flight, whatever the size of the
@@ -21,6 +23,9 @@ const BATCH: usize = 1_000;
 
 /// Maximum number of attributes per run; further names are ignored.
 const MOST_ATTRIBUTES: usize = 10_000;
+
+/// Maximum number of labels per fine kind of slice and run; further ones are ignored.
+const MOST_LABELS: usize = 10_000;
 
 impl Store {
     /// Reads a run as columns with the scores of one pack: the one with this digest, or else the
@@ -63,20 +68,35 @@ struct Facts {
     attributes: Attributes,
     detectables: Vec<String>,
     relations: Vec<[String; 3]>,
+    finegrained_attributes: BTreeMap<String, i64>,
 }
 
-impl RelationKinds {
+/// What analysis reads in a prompt.
+struct PromptFacts {
+    kinds: RelationKinds,
+    predicates: Vec<String>,
+    template: Option<String>,
+}
+
+impl PromptFacts {
     /// Uses annotated relations if there are any; otherwise the relations of the detectables in the
     /// prompt, or all relations in the prompt.
     fn of(prompt: &Prompt) -> Self {
-        let found = match &prompt.text {
+        let mut found = match &prompt.text {
             _ if !prompt.relations.is_empty() => annotated(&prompt.relations),
             None => Vec::new(),
             Some(text) if prompt.detectables.is_empty() => relations(text),
             Some(text) => relations_of(text, &prompt.detectables),
         };
         let has = |kind| found.iter().any(|relation| relation.kind == kind);
-        Self { interaction: has(RelationKind::Interaction), location: has(RelationKind::Location) }
+        let kinds = RelationKinds {
+            interaction: has(RelationKind::Interaction),
+            location: has(RelationKind::Location),
+        };
+        let predicates =
+            found.drain(..).map(|relation| relation.predicate.trim().to_lowercase()).collect();
+        let template = prompt.text.as_deref().and_then(|text| template(text, &prompt.detectables));
+        Self { kinds, predicates, template }
     }
 }
 
@@ -87,10 +107,10 @@ struct Prompt {
     relations: Vec<[String; 3]>,
 }
 
-/// Returns the relation kinds of all prompts. Parsing prompts takes CPU time, so it does not run on
-/// a thread that serves requests.
-async fn relation_kinds(prompts: Vec<Prompt>) -> Vec<RelationKinds> {
-    blocking(move || prompts.iter().map(RelationKinds::of).collect()).await
+/// Returns the facts of all prompts. Parsing prompts takes CPU time, so it does not run on a thread
+/// that serves requests.
+async fn prompt_facts(prompts: Vec<Prompt>) -> Vec<PromptFacts> {
+    blocking(move || prompts.iter().map(PromptFacts::of).collect()).await
 }
 
 async fn run_data<P: Connections>(
@@ -116,7 +136,7 @@ async fn run_data<P: Connections>(
     }
     loop {
         let (more, prompts) = data.read_samples(connection).await?;
-        data.relations.extend(relation_kinds(prompts).await);
+        data.add_facts(prompt_facts(prompts).await);
         if !more {
             break;
         }
@@ -182,7 +202,7 @@ async fn samples_data<P: Connections>(
             }
         }
     }
-    data.relations = relation_kinds(prompts).await;
+    data.add_facts(prompt_facts(prompts).await);
     data.fill();
     Ok(data)
 }
@@ -340,6 +360,12 @@ impl RunData {
     fn add_sample<R: Row>(&mut self, row: &Reader<'_, R>) -> Result<Prompt, StoreError> {
         let facts: Facts = row.json("metadata")?;
         let place = self.names.len() as u32;
+        for label in &facts.detectables {
+            self.add_label(Slice::DETECTABLE, label.trim().to_lowercase(), place);
+        }
+        for (name, level) in &facts.finegrained_attributes {
+            self.add_label(Slice::FINE_ATTRIBUTE, format!("{name}={level}"), place);
+        }
         let prompt = Prompt {
             text: row.optional_text("prompt")?,
             detectables: facts.detectables,
@@ -358,6 +384,32 @@ impl RunData {
             if present { places.present.push(place) } else { places.absent.push(place) }
         }
         Ok(prompt)
+    }
+
+    /// Adds what was read in the next prompts, in the order of the samples.
+    fn add_facts(&mut self, facts: Vec<PromptFacts>) {
+        for PromptFacts { kinds, predicates, template } in facts {
+            let place = self.relations.len() as u32;
+            self.relations.push(kinds);
+            for predicate in predicates {
+                self.add_label(Slice::PREDICATE, predicate, place);
+            }
+            if let Some(template) = template {
+                self.add_label(Slice::TEMPLATE, template, place);
+            }
+        }
+    }
+
+    fn add_label(&mut self, kind: &'static str, label: String, place: u32) {
+        let labels = self.labels.entry(kind).or_default();
+        if label.is_empty() || labels.len() >= MOST_LABELS && !labels.contains_key(&label) {
+            return;
+        }
+        let places = labels.entry(label).or_default();
+        // A label that a sample has twice counts once.
+        if places.last() != Some(&place) {
+            places.push(place);
+        }
     }
 
     fn add_score<R: Row>(&mut self, place: usize, row: &Reader<'_, R>) -> Result<(), StoreError> {

@@ -24,7 +24,18 @@ const MORE: [&str; 8] = [
     "until",
     "min_samples",
 ];
-const SLICES: [&str; 5] = ["prompt_kind", "category", "relation", "attribute", "size"];
+const SLICES: [&str; 10] = [
+    "prompt_kind",
+    "category",
+    "relation",
+    "attribute",
+    "size",
+    "detectable",
+    "predicate",
+    "template",
+    "fine_attribute",
+    "aps_attribute",
+];
 
 /// Returns the names of datasets to suggest.
 pub(super) async fn datasets(app: &App) -> Result<Vec<String>, ApiError> {
@@ -84,6 +95,11 @@ pub(super) fn form(page: &Page, shape: Shape, datasets: &[String]) -> Markup {
                         ("512_to_1023", "512 to 1023 pixels"),
                         ("1024_and_more", "1024 pixels and more"),
                     ]))
+                    (text(page, "detectable", "Object in the prompt", None))
+                    (text(page, "predicate", "Predicate of a relation", None))
+                    (text(page, "template", "Template with [object]", None))
+                    (text(page, "fine_attribute", "Level, as Smiling=3", None))
+                    (text(page, "aps_attribute", "Attribute of APS", Some("attributes")))
                 }
             }
             details.wide open[set(&MORE) > 0] {
