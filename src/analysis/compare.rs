@@ -49,13 +49,6 @@ impl Default for CompareOptions {
     }
 }
 
-impl CompareOptions {
-    /// Returns the same options without slices.
-    fn of_whole_runs(&self) -> Self {
-        Self { slices: false, ..self.clone() }
-    }
-}
-
 /// Conclusion from the interval of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -210,7 +203,12 @@ pub fn compare(a: &RunData, b: &RunData, options: &CompareOptions) -> Comparison
     let mut slices: Vec<SliceComparison> = slices.collect();
     if options.slices {
         slices.extend(benchmarks_of(a).into_iter().filter_map(|kind| {
-            let found = compare_benchmark(a, b, &kind, &options.of_whole_runs());
+            let found = compare_benchmark(
+                a,
+                b,
+                &kind,
+                &CompareOptions { slices: false, ..options.clone() },
+            );
             let whole = found.slices.into_iter().next()?;
             let is_large = whole.pairs >= options.min_pairs.max(1);
             let kind = Slice::new(Slice::PROMPT_KIND, kind);

@@ -72,7 +72,8 @@ pub struct Cell {
     /// Reason if the value is null: `too_few_samples` or `constant`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<NoCoefficient>,
-    /// Samples that have both numbers; within prompts, those whose prompt has at least two of them.
+    /// Samples that have both numbers; within prompts, those whose prompt has at least two of
+    /// them.
     pub n: usize,
     /// Within prompts: number of these prompts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,8 +99,8 @@ impl Cell {
 }
 
 /// Computes the coefficients of all pairs of columns of equal length, each over the rows in which
-/// both have a number. With `prompts`, which has the prompt of each row, the coefficients are within
-/// prompts.
+/// both have a number. With `prompts`, which has the prompt of each row, the coefficients are
+/// within prompts.
 ///
 /// Takes O(n log n) for each pair of columns.
 #[must_use]

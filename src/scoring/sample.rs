@@ -51,8 +51,8 @@ pub struct Metadata {
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "attribute_labels")]
     #[schema(example = json!({"Young": true, "Male": false}))]
     pub attributes: BTreeMap<String, bool>,
-    /// Levels of fine-grained attributes of the person, such as CelebA-Dialog's from 0 to 5. They are
-    /// stored for slices, and no metric uses them.
+    /// Levels of fine-grained attributes of the person, such as CelebA-Dialog's from 0 to 5. They
+    /// are stored for slices, and no metric uses them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(example = json!({"Smiling": 3}))]
     pub finegrained_attributes: BTreeMap<String, i16>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::analysis::leaderboard::LeaderboardResponse;
+use crate::api::analysis::board::LeaderboardResponse;
 use crate::api::http::csv::optional;
 use crate::store::APS_AREA;
 
@@ -39,67 +39,66 @@ pub(super) const HEADER: [&str; 24] = [
     "flags",
 ];
 
-impl LeaderboardResponse {
-    pub(super) fn lines(&self) -> Vec<Vec<String>> {
-        let mut lines = Vec::new();
-        for row in &self.rows {
-            for (metric, of) in &row.metrics {
-                let numbers = &of.numbers;
-                lines.push(vec![
-                    "measured".to_owned(),
-                    row.method.clone(),
-                    row.run.clone().unwrap_or_default(),
-                    String::new(),
-                    row.pack.digest.clone(),
-                    row.pack.weights.to_string(),
-                    metric.clone(),
-                    numbers.version.to_string(),
-                    optional(of.samples),
-                    numbers.n.to_string(),
-                    numbers.nulls.to_string(),
-                    numbers.coverage.to_string(),
-                    optional(numbers.mean),
-                    optional(numbers.std),
-                    optional(numbers.low),
-                    optional(numbers.high),
-                    optional(of.clusters),
-                    optional(of.rank),
-                    optional(of.penalty_rate),
-                    optional(row.mean_rank),
-                    row.sample_set.clone().unwrap_or_default(),
-                    optional(row.comparable),
-                    String::new(),
-                    flags(&row.flags),
-                ]);
-                if let Some(area) = &of.area {
-                    let mut line = vec![String::new(); HEADER.len()];
-                    line.clone_from_slice(lines.last().expect("just added"));
-                    APS_AREA.clone_into(&mut line[6]);
-                    line[9] = area.n.to_string();
-                    for place in [10, 11, 13, 17] {
-                        line[place].clear();
-                    }
-                    line[12] = optional(area.mean);
-                    (line[14], line[15]) = (optional(area.low), optional(area.high));
-                    line[16] = area.clusters.to_string();
-                    lines.push(line);
-                }
-            }
-        }
-        for row in self.published.iter().flat_map(|published| &published.rows) {
-            for (metric, cell) in &row.metrics {
+/// Returns one line for each row and metric, measured ones first.
+pub(super) fn lines(response: &LeaderboardResponse) -> Vec<Vec<String>> {
+    let mut lines = Vec::new();
+    for row in &response.rows {
+        for (metric, of) in &row.metrics {
+            let numbers = &of.numbers;
+            lines.push(vec![
+                "measured".to_owned(),
+                row.method.clone(),
+                row.run.clone().unwrap_or_default(),
+                String::new(),
+                row.pack.digest.clone(),
+                row.pack.weights.to_string(),
+                metric.clone(),
+                numbers.version.to_string(),
+                optional(of.samples),
+                numbers.n.to_string(),
+                numbers.nulls.to_string(),
+                numbers.coverage.to_string(),
+                optional(numbers.mean),
+                optional(numbers.std),
+                optional(numbers.low),
+                optional(numbers.high),
+                optional(of.clusters),
+                optional(of.rank),
+                optional(of.penalty_rate),
+                optional(row.mean_rank),
+                row.sample_set.clone().unwrap_or_default(),
+                optional(row.comparable),
+                String::new(),
+                flags(&row.flags),
+            ]);
+            if let Some(area) = &of.area {
                 let mut line = vec![String::new(); HEADER.len()];
-                "published".clone_into(&mut line[0]);
-                line[1].clone_from(&row.method);
-                line[3].clone_from(&row.dataset);
-                line[6].clone_from(metric);
-                line[12] = cell.mean.to_string();
-                line[21] = cell.comparable.to_string();
-                line[22] = cell.explanation.clone().unwrap_or_default();
-                line[23] = flags(&row.flags);
+                line.clone_from_slice(lines.last().expect("just added"));
+                APS_AREA.clone_into(&mut line[6]);
+                line[9] = area.n.to_string();
+                for place in [10, 11, 13, 17] {
+                    line[place].clear();
+                }
+                line[12] = optional(area.mean);
+                (line[14], line[15]) = (optional(area.low), optional(area.high));
+                line[16] = area.clusters.to_string();
                 lines.push(line);
             }
         }
-        lines
     }
+    for row in response.published.iter().flat_map(|published| &published.rows) {
+        for (metric, cell) in &row.metrics {
+            let mut line = vec![String::new(); HEADER.len()];
+            "published".clone_into(&mut line[0]);
+            line[1].clone_from(&row.method);
+            line[3].clone_from(&row.dataset);
+            line[6].clone_from(metric);
+            line[12] = cell.mean.to_string();
+            line[21] = cell.comparable.to_string();
+            line[22] = cell.explanation.clone().unwrap_or_default();
+            line[23] = flags(&row.flags);
+            lines.push(line);
+        }
+    }
+    lines
 }

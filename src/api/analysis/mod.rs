@@ -1,6 +1,7 @@
 //! `/v1/leaderboard` and `/v1/analysis`: statements about methods and metrics.
 
 pub(crate) mod alignment;
+pub(crate) mod board;
 mod board_csv;
 pub(crate) mod correlations;
 pub(crate) mod gallery;

@@ -29,7 +29,7 @@ pub(super) fn is_shown(metric: &Metric, response: &LeaderboardResponse) -> bool 
 
 /// Returns the column.
 pub(super) fn column(metric: &Metric) -> Column {
-    let shown = html! { (NAME) small { (super::board::better(metric)) } };
+    let shown = html! { (NAME) small { (super::cells::better(metric)) } };
     Column::text(NAME).head(shown)
 }
 

@@ -88,7 +88,7 @@ fn columns(
                 " " button.about type="button" popovertarget=(about(metric))
                     aria-label=(format!("About {label}")) { "?" }
             }
-            small { (better(metric)) }
+            small { (cells::better(metric)) }
         };
         columns.push(sorted(Column::text(&label).head(shown), page, metric.code, descending));
         if metric.direction != Direction::Support {
@@ -115,15 +115,6 @@ fn head(page: &Page, sort: &str, label: &str) -> Markup {
 fn sorted(column: Column, page: &Page, sort: &str, descending: bool) -> Column {
     let order = if descending { Order::Descending } else { Order::Ascending };
     Column { sorted: (page.sort == sort).then_some(order), ..column }
-}
-
-/// Says which end of a metric is better.
-pub(super) fn better(metric: &Metric) -> &'static str {
-    match metric.direction {
-        Direction::HigherIsBetter => "↑ higher is better",
-        Direction::LowerIsBetter => "↓ lower is better",
-        Direction::Support => "not ranked",
-    }
 }
 
 fn about(metric: &Metric) -> String {
@@ -334,7 +325,7 @@ pub(super) fn popovers(page: &Page, metrics: &[&Metric]) -> Markup {
     html! {
         @for (at, metric) in metrics.iter().enumerate() {
             div.about popover id=(about(metric)) {
-                p { strong { (metric.guide.label()) } " " small { (better(metric)) } }
+                p { strong { (metric.guide.label()) } " " small { (cells::better(metric)) } }
                 p { (metric.guide.question) }
                 p.fine {
                     a href=(format!("/metrics-guide#{}", metric.code)) { "Meaning and limits" }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use time::OffsetDateTime;
 
-use super::board;
+use super::cells;
 use super::page::{Page, group_name, groups};
 use super::published;
 use crate::analysis::{Policy, Samples};
@@ -274,7 +274,7 @@ pub(super) fn definitions(columns: &[&Metric]) -> Markup {
         dl.facts {
             @for metric in columns {
                 dt { (metric.guide.label()) }
-                dd { (metric.guide.question) " " span.fine { (board::better(metric)) } }
+                dd { (metric.guide.question) " " span.fine { (cells::better(metric)) } }
             }
         }
     }
