@@ -14,7 +14,7 @@ use super::slices::{PartSummary, sample_set, summarise_slice};
 use crate::blocking::blocking;
 use crate::content::ContentHash;
 use crate::store::{
-    APS_AREA, Moments, RunData, RunStandings, SliceSummary, Standing, Store, StoreError,
+    APS_AREA, Moments, RunData, RunStandings, Slice, SliceSummary, Standing, Store, StoreError,
 };
 
 /// Maximum number of runs whose scores are read for one request. 200 runs of 2,000 samples take
@@ -71,7 +71,13 @@ pub async fn rows_on_common(
     query: &LeaderboardQuery,
     runs: &[Arc<RunStandings>],
 ) -> Result<Vec<LeaderboardRow>, CommonError> {
-    let groups = query.group(runs);
+    let slice = &query.filter.slice;
+    // A run without samples of a benchmark is no row of it.
+    let has_part = |run: &&Arc<RunStandings>| {
+        slice.kind != Slice::PROMPT_KIND || run.standings.iter().any(|of| of.slice.is_some())
+    };
+    let runs: Vec<_> = runs.iter().filter(has_part).cloned().collect();
+    let groups = query.group(&runs);
     let listed: usize = groups.values().map(|group| group.runs.len()).sum();
     if listed > MOST_RUNS {
         return Err(CommonError::TooManyRuns(listed));
@@ -179,7 +185,7 @@ fn standings(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Slice, StandingsFilter};
+    use crate::store::StandingsFilter;
 
     #[test]
     fn cache_keys_have_a_fixed_length_and_differ_by_request() {

@@ -13,7 +13,7 @@ const MOST_LABELS: usize = 500;
 
 /// Maximum number of labels of one fine kind (objects, predicates, templates): a dataset has
 /// hundreds of them, and each has a row for every metric and policy.
-const MOST_FINE_LABELS: usize = 50;
+const MOST_FINE_LABELS: usize = 40;
 
 /// Maximum number of benchmarks of a run: each costs as much as a run of its own.
 const MOST_BENCHMARKS: usize = 16;

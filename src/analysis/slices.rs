@@ -10,7 +10,7 @@ use super::penalty::{Policy, Verdict, verdicts};
 use super::report::area_row;
 use crate::content::ContentHash;
 use crate::metrics::Flag;
-use crate::stats::{Bootstrap, Interval, quantiles, summarize};
+use crate::stats::{Bootstrap, ClusterMean, Interval, quantiles, summarize};
 use crate::store::{
     APS_AREA, BenchmarkSet, MetricColumn, Outcomes, Quantiles, RunData, RunSummary, Slice,
     SliceSummary,
@@ -47,7 +47,15 @@ pub fn summarise(data: &RunData, outcomes: &Outcomes) -> RunSummary {
     let mut benchmarks = Vec::new();
     for label in benchmarks_of(data) {
         let (part, outcomes) = benchmark(data, outcomes, &label);
-        slices.extend(summaries_of_benchmark(&part, &outcomes, &label, &Policy::ALL));
+        if part.names.len() == data.names.len() {
+            // The benchmark is the whole run.
+            let whole: Vec<_> = slices.iter().filter(|row| row.slice.is_all()).cloned().collect();
+            let slice = Slice::new(Slice::PROMPT_KIND, label.clone());
+            slices
+                .extend(whole.into_iter().map(|row| SliceSummary { slice: slice.clone(), ..row }));
+        } else {
+            slices.extend(summaries_of_benchmark(&part, &outcomes, &label, &Policy::ALL));
+        }
         benchmarks.push(BenchmarkSet {
             samples: part.names.len() as u64,
             sample_set: sample_set(&part.names),
@@ -248,8 +256,14 @@ fn summaries(
                 ));
             }
         }
-        let intervals = Bootstrap { resamples, ..Bootstrap::default() }
-            .means(&rows.iter().map(|row| row.sums.as_slice()).collect::<Vec<_>>());
+        let sums: Vec<_> = rows.iter().map(|row| row.sums.as_slice()).collect();
+        let intervals = if data.labels.contains_key(&*slice.kind) {
+            // There are hundreds of these: resampling each would take longer than all others.
+            let student = |sums: &&[_]| Some(ClusterMean::new(sums)?.interval(0.95));
+            sums.iter().map(student).collect()
+        } else {
+            Bootstrap { resamples, ..Bootstrap::default() }.means(&sums)
+        };
         for (Pending { mut summary, sums }, interval) in rows.into_iter().zip(intervals) {
             (summary.low, summary.high) =
                 interval.map(|Interval { low, high }| (low, high)).unzip();

@@ -249,7 +249,12 @@ mod tests {
     #[test]
     fn a_run_fits_its_reference_images_and_counts_each_once_per_prompt() {
         let (young, old) = (labels(&[("Young", true)]), labels(&[("Young", false)]));
-        let row = |image, reference, attributes| RunRow { image, reference, attributes };
+        let row = |image, reference, attributes| RunRow {
+            image,
+            reference,
+            attributes,
+            prompt_kind: None,
+        };
         let rows = [
             row(Some(&[1.0, 0.0][..]), Some(&[1.0, 0.5][..]), &young),
             row(Some(&[-1.0, 0.0][..]), Some(&[1.0, 0.5][..]), &young),
@@ -274,6 +279,35 @@ mod tests {
             items.iter().find(|item| item.attribute == "Young").unwrap().decision.unwrap()
         };
         assert!((decision(&run.predictions[0]) - decision(&repeated)).abs() < 1e-7);
+    }
+
+    #[test]
+    fn each_kind_of_prompt_has_the_predictions_of_a_run_of_its_own() {
+        let (young, old) = (labels(&[("Young", true)]), labels(&[("Young", false)]));
+        let row = |image, reference, attributes, kind| RunRow {
+            image: Some(image),
+            reference: Some(reference),
+            attributes,
+            prompt_kind: Some(kind),
+        };
+        let all = [
+            row(&[0.4, 0.1][..], &[1.0, 0.5][..], &young, "T"),
+            row(&[0.2, 0.3][..], &[0.9, -0.5][..], &young, "H"),
+            row(&[-0.3, 0.2][..], &[-1.0, 0.5][..], &old, "T"),
+            row(&[-0.1, 0.9][..], &[2.0, 0.3][..], &old, "H"),
+            row(&[0.1, 0.2][..], &[0.2, 0.1][..], &old, "T"),
+        ];
+        let run = evaluate(&all).unwrap();
+        for kind in ["T", "H"] {
+            let is = |row: &&RunRow<'_>| row.prompt_kind == Some(kind);
+            let own: Vec<RunRow<'_>> = all.iter().filter(is).copied().collect();
+            let part = all.iter().zip(&run.predictions).filter(|(row, _)| is(row));
+            let part: Vec<_> = part.map(|(_, predictions)| predictions.clone()).collect();
+            assert_eq!(part, evaluate(&own).unwrap().predictions, "{kind}");
+        }
+        let pooled: Vec<RunRow<'_>> =
+            all.iter().map(|row| RunRow { prompt_kind: None, ..*row }).collect();
+        assert_ne!(run.predictions, evaluate(&pooled).unwrap().predictions);
     }
 
     #[test]
